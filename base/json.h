@@ -1,0 +1,99 @@
+// Strict JSON reading: every value knows its file, line and JSON path; all mistakes of a document are collected and
+// reported at once. Parsing is bounded (depth 64, 64 MB), so that hostile input ends in an error, not in a crash.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/units.h"
+
+namespace foretrain {
+
+// A parsed document that remembers on which line each value stood. Movable; cursors point into it.
+class JsonDocument {
+ public:
+  // Reads and parses; throws InputError with "file:line: what" for a missing, truncated, binary, too deep or too large file.
+  static JsonDocument from_file(const std::string& path);
+  // `origin` stands in messages where a file name would ("command line", "inline").
+  static JsonDocument from_text(std::string_view text, std::string origin);
+
+  JsonDocument(JsonDocument&&) noexcept;
+  JsonDocument& operator=(JsonDocument&&) noexcept;
+  ~JsonDocument();
+
+  const nlohmann::json& root() const;
+  const std::string& origin() const;
+  // Line of the value at a JSON pointer ("/workload/model"); 0 when it came from an override or is absent.
+  int line(const std::string& pointer) const;
+
+  // Sets the value at a dotted path ("strategy.tp", or "tp" when `aliases` is unique) from "key=value" of the command
+  // line; value is JSON where it parses as JSON, else a string. Throws InputError for malformed text.
+  void override_value(const std::string& key_equals_value);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+  JsonDocument();
+};
+
+// Collects the mistakes of one or several documents; `throw_if_any` throws one InputError with a line for each.
+class Mistakes {
+ public:
+  void add(std::string message) { messages_.push_back(std::move(message)); }
+  bool empty() const { return messages_.empty(); }
+  const std::vector<std::string>& messages() const { return messages_; }
+  void throw_if_any() const;
+
+ private:
+  std::vector<std::string> messages_;
+};
+
+// A view of one object, read key by key. A reader never throws for content: it records a mistake
+// ("job.json:12: /strategy/tp: \"two\" is not allowed; expected an integer >= 1") and returns the fallback.
+// finish() records every key that nobody asked for, with the nearest known one.
+class ObjectReader {
+ public:
+  ObjectReader(const JsonDocument& document, Mistakes& mistakes);  // the root; records a mistake if it is not an object
+
+  bool has(const std::string& key) const;
+  std::int64_t integer(const std::string& key, std::optional<std::int64_t> fallback, std::int64_t low, std::int64_t high = INT64_MAX);
+  double number(const std::string& key, std::optional<double> fallback, double low, double high);
+  bool boolean(const std::string& key, std::optional<bool> fallback);
+  std::string text(const std::string& key, std::optional<std::string> fallback);
+  // One of `allowed`; the message names the nearest.
+  std::string word(const std::string& key, std::optional<std::string> fallback, const std::vector<std::string>& allowed);
+  std::vector<std::int64_t> integers(const std::string& key, std::int64_t low);
+  std::vector<std::string> words(const std::string& key, const std::vector<std::string>& allowed);
+  // Quantities, units in the value.
+  Time time(const std::string& key, std::optional<Time> fallback);
+  Bytes bytes(const std::string& key, std::optional<Bytes> fallback);
+  Bandwidth bandwidth(const std::string& key, std::optional<Bandwidth> fallback);
+  FlopRate flop_rate(const std::string& key, std::optional<FlopRate> fallback);
+
+  // A nested object; an absent optional one reads as {}.
+  ObjectReader object(const std::string& key, bool required = true);
+  std::vector<ObjectReader> objects(const std::string& key, bool required = true);
+  const nlohmann::json* raw(const std::string& key);  // marks the key as known; nullptr when absent
+
+  // A mistake at /this/object/key (key may be ""): "file:line: /path: what".
+  void mistake(const std::string& key, const std::string& what);
+  void finish();
+  std::string place(const std::string& key) const;  // "file:line: /path"
+
+ private:
+  ObjectReader(const JsonDocument& document, Mistakes& mistakes, const nlohmann::json* object, std::string pointer);
+  const nlohmann::json* find(const std::string& key, bool required);
+  const JsonDocument* document_;
+  Mistakes* mistakes_;
+  const nlohmann::json* object_;
+  std::string pointer_;
+  std::vector<std::string> known_;
+};
+
+}  // namespace foretrain

@@ -1,0 +1,17 @@
+# Warnings for our own targets, and the sanitizers for everything.
+add_library(foretrain_warnings INTERFACE)
+target_compile_options(foretrain_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers)
+if(FORETRAIN_WERROR)
+  target_compile_options(foretrain_warnings INTERFACE -Werror)
+endif()
+
+# One result on any x86-64 machine: no contraction of a*b+c, no fast-math anywhere in the tree.
+add_compile_options(-ffp-contract=off)
+
+if(FORETRAIN_SANITIZE)
+  if(FORETRAIN_SANITIZE MATCHES "thread" AND FORETRAIN_SANITIZE MATCHES "address")
+    message(FATAL_ERROR "FORETRAIN_SANITIZE: 'thread' and 'address' exclude each other; build them as two presets (dev, tsan)")
+  endif()
+  add_compile_options(-fsanitize=${FORETRAIN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${FORETRAIN_SANITIZE})
+endif()

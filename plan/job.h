@@ -1,0 +1,35 @@
+// One job: workload x cluster x strategy, read strictly, every default filled in.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "plan/strategy.h"
+#include "topologies/cluster.h"
+#include "workloads/workload.h"
+
+namespace foretrain::plan {
+
+struct Job {
+  std::string origin;                 // file name, for messages
+  workloads::Workload workload;
+  topologies::Cluster cluster;
+  Strategy strategy;
+  std::int64_t microbatches() const { return workload.global_batch / (strategy.dp * strategy.micro_batch); }
+};
+
+// Reads a job file, its parts ("workload": "path.json" points to a file, relative to the job file) and the overrides
+// ("strategy.tp=4", or "tp=4" where the last key is unique in the format). Throws InputError with every mistake found.
+Job load_job(const std::string& path, const std::vector<std::string>& overrides);
+Job job_from_text(const std::string& text, const std::string& origin, const std::vector<std::string>& overrides);
+
+// The full job with all defaults, as one document that load_job reads back to an equal job.
+nlohmann::json resolved(const Job& job);
+
+// Layers of each virtual stage: floor or ceil of layers/stages, the shorter ones being the last, then the first, then
+// from the end backwards; layers_per_stage overrides.
+std::vector<std::int64_t> layers_per_stage(const Job& job);
+std::int64_t padded_vocab(const Job& job);
+
+}  // namespace foretrain::plan

@@ -1,0 +1,49 @@
+// What the hardware is: devices in nodes, nodes on a fabric, and the profile that says how fast they really run.
+// Rates are per direction. Every catalogue figure carries its source in the file it is read from.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/units.h"
+
+namespace foretrain::topologies {
+
+struct Device {
+  std::string name;
+  Bytes memory;                       // capacity
+  Bandwidth memory_bandwidth;         // datasheet
+  std::map<Dtype, FlopRate> peak;     // dense, by compute dtype
+  int multiprocessors = 0;            // SMs; 0 on a CPU
+  Bytes l2;
+  double tdp_watts = 0;
+  bool exclusive_streams = false;     // a CPU core: ops of all streams of one rank take turns
+};
+
+// A link class inside a node or between nodes, as a rank sees it.
+struct Link {
+  Bandwidth bandwidth;                // per device, one direction, datasheet
+  Time latency;                       // per hop
+};
+
+// `measured` tables of calibrate and fitted efficiencies; read from topologies/profiles/*.json.
+struct Profile;
+
+struct Cluster {
+  std::string name;
+  std::int64_t nodes = 1;
+  int devices_per_node = 1;
+  Device device;
+  Link intra;                         // device to device in one node
+  Link inter;                         // one device's share of the node's NICs
+  bool this_machine = false;          // ranks are threads; they may outnumber the devices
+  std::shared_ptr<const Profile> profile;
+  std::vector<std::string> sources;
+  std::int64_t device_count() const { return nodes * devices_per_node; }
+};
+
+}  // namespace foretrain::topologies

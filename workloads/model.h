@@ -1,0 +1,55 @@
+// A model as its shape says it, before any sharding: what is to be trained, not how.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace foretrain::workloads {
+
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu };  // gelu: the tanh form (GPT-2)
+enum class Norm : std::uint8_t { layernorm, rmsnorm };
+enum class Positions : std::uint8_t { learned, rotary, none };
+
+std::string_view name(Activation a);
+std::string_view name(Norm n);
+std::string_view name(Positions p);
+constexpr bool is_gated(Activation a) { return a == Activation::swiglu || a == Activation::geglu; }
+
+// A decoder-only transformer with pre-normalisation. Layer:
+//   x += proj(attention(qkv(norm1(x))));  x += down(act(up(norm2(x))));  after the last layer: norm, head.
+struct Model {
+  std::string name;
+  std::int64_t layers = 0;
+  std::int64_t hidden = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;     // default hidden / heads
+  std::int64_t ffn_hidden = 0;
+  std::int64_t vocab = 0;        // as published, before padding
+  std::int64_t max_positions = 0;  // rows of a learned position table; 0 otherwise
+  Activation activation = Activation::gelu;
+  Norm norm = Norm::layernorm;
+  double norm_eps = 1e-5;
+  Positions positions = Positions::learned;
+  double rotary_base = 10000.0;
+  bool tied_embeddings = true;
+  bool attention_bias = true;    // on qkv (and on the output projection when output_bias)
+  bool output_bias = true;       // on the attention's output projection (qwen2: qkv has one, the output none)
+  bool mlp_bias = true;
+
+  std::int64_t q_size() const { return heads * head_dim; }
+  std::int64_t kv_size() const { return kv_heads * head_dim; }
+};
+
+// Parameters of one layer, and of the whole model (unpadded vocabulary; tied weights once). Exact.
+std::int64_t layer_parameters(const Model& m);
+std::int64_t total_parameters(const Model& m);
+
+// Model FLOPs of one training step, forward and backward, as Megatron counts them (matmuls only, attention not halved,
+// no recompute; Korthikanti et al. 2022, eq. 9 generalised to grouped queries and gated MLPs), padded vocabulary not
+// counted: the published one is. `causal_halved` counts the attention products at half.
+double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved = false);
+
+}  // namespace foretrain::workloads

@@ -1,0 +1,67 @@
+// What is trained and with which settings: the "workload" part of a job file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/dtype.h"
+#include "workloads/model.h"
+
+namespace foretrain::workloads {
+
+enum class AttentionKind : std::uint8_t { unfused, fused_softmax, flash, flash3, cudnn };
+std::string_view name(AttentionKind a);
+// Keeps no seq_len x seq_len scores: flash, flash3, cudnn.
+constexpr bool is_flash(AttentionKind a) {
+  return a == AttentionKind::flash || a == AttentionKind::flash3 || a == AttentionKind::cudnn;
+}
+
+enum class OptimizerKind : std::uint8_t { sgd, momentum, adam, adamw };
+std::string_view name(OptimizerKind o);
+
+// Learning rate: linear warm-up over `warmup_steps`, then cosine down to min_learning_rate at `decay_steps`
+// (0: constant after warm-up). Weight decay applies to matrices only (adamw: decoupled; adam, sgd: none unless set, then L2).
+struct Optimizer {
+  OptimizerKind kind = OptimizerKind::adamw;
+  double learning_rate = 1e-3;
+  double min_learning_rate = 0.0;
+  std::int64_t warmup_steps = 0;
+  std::int64_t decay_steps = 0;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.0;   // default 0.1 for adamw
+  double momentum = 0.9;
+  double clip = 1.0;           // global gradient norm; 0: no clipping
+};
+
+double learning_rate(const Optimizer& o, std::int64_t step);  // step counts from 0
+
+// What each thing is stored in. fp32/tf32: all fp32. fp64: all fp64. fp16/bf16: compute and parameters 16 bit, master
+// weights, gradients and optimizer state fp32 (Megatron's mixed precision).
+struct Precision {
+  std::string word;             // as the job says it
+  Dtype compute = Dtype::bf16;  // what matmuls read; activations are stored in it
+  Dtype parameter = Dtype::bf16;
+  Dtype gradient = Dtype::fp32;
+  Dtype state = Dtype::fp32;    // master weights and moments
+  bool has_master() const { return parameter != state; }
+};
+Precision precision_of(const std::string& word);  // REQUIRES: a word of design: fp64 fp32 tf32 fp16 bf16 fp8 mxfp8 nvfp4
+
+struct DataSpec {
+  std::string path;             // text file; "" = the built-in text
+};
+
+struct Workload {
+  Model model;
+  std::int64_t seq_len = 0;
+  std::int64_t global_batch = 0;  // sequences per step
+  Precision precision;
+  Optimizer optimizer;
+  AttentionKind attention = AttentionKind::flash;
+  DataSpec data;
+};
+
+}  // namespace foretrain::workloads
