@@ -1,0 +1,252 @@
+// The CPU kernels: one launcher per op of the plan graph. This is the whole interface of the room.
+//
+// Rules of every launcher:
+//  * It runs on the calling thread only, is safe to call from many threads at once, and keeps no state but this
+//    thread's scratch (see scratch_bytes).
+//  * Same inputs, same bits: the result does not depend on alignment, on other threads or on earlier calls. (Another
+//    instruction set may round differently.)
+//  * Element types: fp64 (arithmetic in fp64), fp32 and bf16 (both: arithmetic in fp32). "T" below is the op's element
+//    type, "W" is wide(T): fp64 for fp64, else fp32. Saved statistics and parameter gradients are W. Parameters (gain,
+//    bias, tables) may be T or W.
+//  * Matrices are row-major and dense unless the shape carries a leading dimension. Sizes may be 0.
+//  * An output may be the same buffer as an input only where the comment says so.
+//  * A wrong element type or a negative size is a caller's bug: InternalError.
+// The definition of each result is kernels/reference.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "kernels/tensor.h"
+
+namespace foretrain::kernels {
+
+// ---- matrix product -------------------------------------------------------------------------------------------------
+
+// C[m,n] = op(A)[m,k] * op(B)[k,n]. A is stored [m,k], or [k,m] when transpose_a; B is stored [k,n], or [n,k] when
+// transpose_b. Leading dimensions and strides are in elements; a leading dimension of 0 means dense.
+struct MatmulShape {
+  std::int64_t m = 0, n = 0, k = 0;
+  bool transpose_a = false, transpose_b = false;
+  std::int64_t lda = 0, ldb = 0, ldc = 0;
+  std::int64_t batch = 1;
+  std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;  // from one matrix of the batch to the next
+
+  // The three products of a linear layer y[rows,out] = x[rows,in] * w[out,in]^T + bias.
+  static MatmulShape linear(std::int64_t rows, std::int64_t in, std::int64_t out) {
+    return {.m = rows, .n = out, .k = in, .transpose_b = true};
+  }
+  // dx[rows,in] = dy[rows,out] * w[out,in]:           a = dy, b = w, c = dx
+  static MatmulShape linear_backward_input(std::int64_t rows, std::int64_t in, std::int64_t out) {
+    return {.m = rows, .n = in, .k = out};
+  }
+  // dw[out,in] = dy[rows,out]^T * x[rows,in]:         a = dy, b = x, c = dw
+  static MatmulShape linear_backward_weight(std::int64_t rows, std::int64_t in, std::int64_t out) {
+    return {.m = out, .n = in, .k = rows, .transpose_a = true};
+  }
+};
+
+// c = op(a) op(b) (+ bias[n]) (+ c when accumulate). All fp64, or any mix of fp32 and bf16. Products are summed in W
+// and rounded to c's type once.
+void matmul(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool accumulate);
+
+// ---- normalisation --------------------------------------------------------------------------------------------------
+
+enum class NormKind : std::uint8_t { layernorm, rmsnorm };
+
+struct NormShape {
+  NormKind kind = NormKind::layernorm;
+  std::int64_t rows = 0, cols = 0;
+  double epsilon = 1e-5;  // added to the variance (layernorm) or the mean square (rmsnorm)
+};
+
+// y = (x - mean) * rstd * gain + bias (layernorm; bias may be absent), or x * rstd * gain (rmsnorm; no bias, no mean).
+// x, y [rows,cols] T; gain, bias [cols]; mean, rstd [rows] W. mean is written by layernorm only.
+void norm_forward(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
+                  Tensor rstd);
+// dx (+)= gradient of x. dx may be dy.
+void norm_backward_input(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor dy, ConstTensor mean,
+                         ConstTensor rstd, Tensor dx, bool accumulate);
+// dgain, dbias [cols] W (+)= column sums; dbias may be absent.
+void norm_backward_weight(const NormShape& shape, ConstTensor x, ConstTensor dy, ConstTensor mean, ConstTensor rstd,
+                          Tensor dgain, Tensor dbias, bool accumulate);
+
+// ---- element by element ---------------------------------------------------------------------------------------------
+
+// gelu is the tanh form. The gated ones read x = [rows, 2*cols], per row gate|up: y = act(gate) * up, with
+// act = silu for swiglu and gelu for geglu. The others read x = [rows, cols]. y is [rows, cols].
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu };
+constexpr bool is_gated(Activation a) {
+  return a == Activation::swiglu || a == Activation::geglu;
+}
+
+// y may be x (not gated).
+void activation_forward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x, Tensor y);
+// dx is shaped like x; it may be x, or dy (not gated).
+void activation_backward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x, ConstTensor dy,
+                         Tensor dx);
+
+// y = a + b (+ bias[cols], may be absent); y may be a or b.
+void residual_add(std::int64_t rows, std::int64_t cols, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor y);
+
+// db[cols] W (+)= column sums of dy[rows,cols].
+void bias_gradient(std::int64_t rows, std::int64_t cols, ConstTensor dy, Tensor db, bool accumulate);
+
+void fill(Tensor x, std::int64_t n, double value);
+// dst = src, rounded to dst's type. Any pair of fp64, fp32, bf16.
+void cast(ConstTensor src, Tensor dst, std::int64_t n);
+// dst += src. Both of one type, or src bf16 and dst fp32.
+void add(ConstTensor src, Tensor dst, std::int64_t n);
+// dst = ((s0 + s1) + s2) + …, summed in W, rounded once: the reduction of every collective, in rank order. All of one
+// type; dst may be one of the sources. At least one source.
+void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::int64_t n);
+
+// ---- packed qkv: rotary positions and attention ---------------------------------------------------------------------
+
+// qkv is [batch*seq, (heads + 2*kv_heads) * head_dim]: per token all query heads, then the key heads, then the value
+// heads. Query head h uses key/value head h / (heads / kv_heads). heads is a multiple of kv_heads.
+struct AttentionShape {
+  std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  bool causal = true;
+  double scale = 0.0;  // of q·k; 0 means 1/sqrt(head_dim)
+
+  std::int64_t tokens() const { return batch * seq; }
+  std::int64_t qkv_cols() const { return (heads + 2 * kv_heads) * head_dim; }
+  std::int64_t out_cols() const { return heads * head_dim; }
+  std::int64_t score_elements() const { return batch * heads * seq * seq; }
+};
+
+// Rotates q and k in place, halves paired (i, i + head_dim/2) as in Hugging Face Llama; the angle of pair i at position
+// p is p * base^(-2i/head_dim). The position of a token is position_offset + its index in the sequence. head_dim even.
+void rotary_forward(const AttentionShape& shape, double base, std::int64_t position_offset, Tensor qkv);
+// The same rotation backwards, on dq and dk.
+void rotary_backward(const AttentionShape& shape, double base, std::int64_t position_offset, Tensor dqkv);
+
+// Flash-like: o[tokens, heads*head_dim] = softmax(scale * q k^T, causal) v, by tiles; never holds seq x seq.
+// lse [batch, heads, seq] W: log of the row's sum of exponentials.
+void attention_forward(const AttentionShape& shape, ConstTensor qkv, Tensor o, Tensor lse);
+// dqkv (all of it is written) from d_o, recomputing the probabilities.
+void attention_backward(const AttentionShape& shape, ConstTensor qkv, ConstTensor o, ConstTensor lse, ConstTensor d_o,
+                        Tensor dqkv);
+
+// Unfused: s, p, ds, dp are [batch, heads, seq, seq], of qkv's type or W.
+// s = q k^T (unscaled).
+void attention_scores(const AttentionShape& shape, ConstTensor qkv, Tensor s);
+// In place: s *= scale; with causal, columns after the row become -inf.
+void attention_scale_mask(const AttentionShape& shape, Tensor s);
+// p = softmax of each row of s; p may be s.
+void attention_softmax(const AttentionShape& shape, ConstTensor s, Tensor p);
+// attention_scale_mask and attention_softmax in one pass; p may be s.
+void attention_scale_mask_softmax(const AttentionShape& shape, ConstTensor s, Tensor p);
+// o = p v.
+void attention_context(const AttentionShape& shape, ConstTensor p, ConstTensor qkv, Tensor o);
+
+// dp = d_o v^T; dv = p^T d_o into the value columns of dqkv.
+void attention_context_backward(const AttentionShape& shape, ConstTensor p, ConstTensor qkv, ConstTensor d_o, Tensor dp,
+                                Tensor dqkv);
+// ds = p * (dp - sum_j p dp); ds may be dp.
+void attention_softmax_backward(const AttentionShape& shape, ConstTensor p, ConstTensor dp, Tensor ds);
+// In place: ds *= scale; with causal, columns after the row become 0.
+void attention_scale_mask_backward(const AttentionShape& shape, Tensor ds);
+// attention_softmax_backward and attention_scale_mask_backward in one pass; ds may be dp.
+void attention_scale_mask_softmax_backward(const AttentionShape& shape, ConstTensor p, ConstTensor dp, Tensor ds);
+// dq = ds k, dk = ds^T q into the query and key columns of dqkv.
+void attention_scores_backward(const AttentionShape& shape, ConstTensor ds, ConstTensor qkv, Tensor dqkv);
+
+// ---- embedding ------------------------------------------------------------------------------------------------------
+
+// wte is this shard's rows [vocab_start, vocab_start + vocab_rows) of the token table; wpe the whole position table.
+struct EmbeddingShape {
+  std::int64_t tokens = 0, seq = 0, cols = 0;
+  std::int64_t vocab_start = 0, vocab_rows = 0;
+  std::int64_t position_offset = 0;  // token t stands at position_offset + t % seq
+};
+
+// out[tokens,cols] = wte[id - vocab_start], zero when the id is not of this shard, + wpe[position] when given.
+void embedding_forward(const EmbeddingShape& shape, const std::int32_t* ids, ConstTensor wte, ConstTensor wpe,
+                       Tensor out);
+// dwte, dwpe (W, either may be absent) += dout, in token order.
+void embedding_backward(const EmbeddingShape& shape, const std::int32_t* ids, ConstTensor dout, Tensor dwte,
+                        Tensor dwpe);
+
+// ---- cross entropy, vocabulary-sharded ------------------------------------------------------------------------------
+
+struct CrossEntropyShape {
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;         // stored columns of this shard
+  std::int64_t valid = 0;        // the first `valid` columns are words, the rest is padding: ignored, gradient 0
+  std::int64_t vocab_start = 0;  // word of column 0
+};
+
+// stats [rows,3] W: maximum, sum of exp(x - maximum), logit of the target (-inf when another shard has it).
+// A shard without valid columns gives (-inf, 0, -inf).
+void cross_entropy_stats(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets, Tensor stats);
+// From the stats of all shards, [parts][rows][3] in shard order: *loss (+)= scale * sum over rows, and row_stats
+// [rows,2] W: maximum and log of the sum, over all shards.
+void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor stats, double scale, double* loss,
+                           bool accumulate, Tensor row_stats);
+// In place: logits become scale * (softmax - onehot(target)); padding columns become 0.
+void cross_entropy_backward(const CrossEntropyShape& shape, Tensor logits, const std::int32_t* targets,
+                            ConstTensor row_stats, double scale);
+
+// ---- optimizer ------------------------------------------------------------------------------------------------------
+
+// *sum (+)= sum of squares, in fp64.
+void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate);
+// norm = sqrt(sums[0] + sums[1] + …); coefficient = min(1, clip / (norm + 1e-6)). A NaN stays one.
+void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient);
+
+enum class OptimizerKind : std::uint8_t { sgd, momentum, adam, adamw };
+
+// sgd:      p -= lr (g + decay p)
+// momentum: m = beta1 m + g + decay p;  p -= lr m
+// adam:     as adamw, but decay p is added to g
+// adamw:    p -= lr decay p;  m = beta1 m + (1-beta1) g;  v = beta2 v + (1-beta2) g^2;
+//           p -= lr (m / (1-beta1^t)) / (sqrt(v / (1-beta2^t)) + epsilon)
+struct OptimizerStep {
+  OptimizerKind kind = OptimizerKind::adamw;
+  double learning_rate = 0.0;
+  double beta1 = 0.9, beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0.0;  // 0 for parameters that do not decay
+  std::int64_t step = 1;      // t, from 1
+};
+
+// One step on a flat range. g = gradient * *coefficient (no coefficient: 1). parameter, m, v are fp32 (or all fp64,
+// with gradient); gradient W or bf16; m is used by momentum, adam, adamw; v by adam, adamw. copy, when given, receives
+// the parameter rounded to its type.
+void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
+                    Tensor parameter, Tensor m, Tensor v, Tensor copy);
+
+// ---- initial values -------------------------------------------------------------------------------------------------
+
+// A dense [rows, cols] piece, at (row_offset, col_offset), of a tensor with global_cols columns. A value depends on
+// seed, tensor and the element's global index only, so that any sharding initialises itself.
+struct InitShape {
+  std::int64_t rows = 0, cols = 0;
+  std::int64_t row_offset = 0, col_offset = 0, global_cols = 0;
+  std::uint64_t seed = 0;
+  std::uint64_t tensor = 0;  // the tensor's number in the model
+};
+
+void init_normal(const InitShape& shape, double standard_deviation, Tensor x);
+void init_uniform(const InitShape& shape, double low, double high, Tensor x);
+
+// ---- the machine ----------------------------------------------------------------------------------------------------
+
+// Which build of the kernels runs: chosen once from the processor's feature bits.
+enum class InstructionSet : std::uint8_t { x86_64, avx2, avx512 };
+InstructionSet instruction_set();
+std::string_view name(InstructionSet s);
+// For tests and measurements; not while kernels run. Returns false, and changes nothing, when the processor lacks it.
+bool use_instruction_set(InstructionSet s);
+
+// Who computes bf16 products: "oneDNN (amx)", "oneDNN (avx512_bf16)", or "fp32 (…why…)".
+std::string_view bf16_matmul_backend();
+
+// Bytes of scratch that the calling thread holds. It grows on the first call of a shape and never shrinks.
+std::size_t scratch_bytes();
+
+}  // namespace foretrain::kernels
