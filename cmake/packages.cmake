@@ -1,4 +1,45 @@
-# Every package the project uses, found once. Debian 12 names are in quickstart.
-find_package(fmt REQUIRED)
-find_package(nlohmann_json REQUIRED)
+# Every package the project uses, found once and in one place. Rooms link the targets named here and search for nothing
+# themselves. The Debian 12 names stand in scripts/setup.sh.
 find_package(Threads REQUIRED)
+find_package(fmt 9 REQUIRED)             # fmt::fmt
+find_package(nlohmann_json 3.11 REQUIRED)  # nlohmann_json::nlohmann_json
+find_package(CLI11 2.1 REQUIRED)         # CLI11::CLI11
+
+# foretrain::cblas: OpenBLAS with its C interface. The serial build comes first: ranks are threads, each calls BLAS for
+# itself, and a library that starts threads of its own would take the cores of its neighbours.
+find_path(FORETRAIN_CBLAS_INCLUDE cblas.h
+  PATH_SUFFIXES ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-serial ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-pthread openblas)
+find_library(FORETRAIN_CBLAS_LIBRARY openblas PATH_SUFFIXES openblas-serial openblas-pthread)
+if(NOT FORETRAIN_CBLAS_INCLUDE OR NOT FORETRAIN_CBLAS_LIBRARY)
+  message(FATAL_ERROR "OpenBLAS was not found (cblas.h and libopenblas.so); on Debian: apt-get install libopenblas-serial-dev")
+endif()
+add_library(foretrain_cblas INTERFACE)
+target_include_directories(foretrain_cblas SYSTEM INTERFACE ${FORETRAIN_CBLAS_INCLUDE})
+target_link_libraries(foretrain_cblas INTERFACE ${FORETRAIN_CBLAS_LIBRARY})
+add_library(foretrain::cblas ALIAS foretrain_cblas)
+
+# foretrain::dnnl, when present (FORETRAIN_HAVE_DNNL): oneDNN, for bf16 matmuls on the CPU's matrix units. Found by its
+# files: the CMake package of Debian 12 asks for OpenCL headers that nothing here needs.
+find_path(FORETRAIN_DNNL_INCLUDE oneapi/dnnl/dnnl.h)
+find_library(FORETRAIN_DNNL_LIBRARY dnnl)
+if(FORETRAIN_DNNL_INCLUDE AND FORETRAIN_DNNL_LIBRARY)
+  set(FORETRAIN_HAVE_DNNL ON)
+  add_library(foretrain_dnnl INTERFACE)
+  target_include_directories(foretrain_dnnl SYSTEM INTERFACE ${FORETRAIN_DNNL_INCLUDE})
+  target_link_libraries(foretrain_dnnl INTERFACE ${FORETRAIN_DNNL_LIBRARY})
+  add_library(foretrain::dnnl ALIAS foretrain_dnnl)
+else()
+  set(FORETRAIN_HAVE_DNNL OFF)
+  message(STATUS "oneDNN: not found; bf16 matmuls go without the CPU's matrix units (apt-get install libdnnl-dev)")
+endif()
+
+if(FORETRAIN_TESTS)
+  find_package(GTest)
+  find_package(Python3 COMPONENTS Interpreter)
+  if(NOT GTest_FOUND OR NOT Python3_FOUND)
+    message(STATUS "GoogleTest or Python 3: not found; the tests are left out (apt-get install libgtest-dev python3)")
+    set(FORETRAIN_TESTS OFF)
+  endif()
+endif()
+
+find_package(benchmark QUIET)            # benchmark::benchmark, for bench/
