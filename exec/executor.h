@@ -1,0 +1,72 @@
+// execute(): runs a plan graph for real on this machine, ranks as threads.
+//
+// Each rank interprets its program: ops are enqueued on the device's streams in program order, events order them across
+// streams, collectives and messages go to the communicator, timestamps come from the device. There is no other scheduler
+// and no training loop: the loop is the graph. Memory is the planned arena, nothing else (kernel scratch is stated).
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plan/graph.h"
+#include "plan/timeline.h"
+
+namespace foretrain::exec {
+
+// Batches of token ids. Sequence `s` of step `t` is the same whatever the strategy.
+class DataSource {
+ public:
+  virtual ~DataSource() = default;
+  // Writes seq_len + 1 ids of a sequence: inputs are the first seq_len, targets the last.
+  virtual void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const = 0;
+};
+
+struct RunOptions {
+  int steps = 1;
+  std::uint64_t seed = 1;
+  std::chrono::milliseconds timeout{60000};     // a rank that waits longer for others fails, naming them
+  const std::atomic<bool>* interrupted = nullptr;
+  std::function<void(int step, double loss, double seconds)> on_step;  // called once per step, from one thread
+  plan::SpanSink* sink = nullptr;                // measured spans
+  int first_traced_step = 0;                     // spans of earlier steps are not recorded
+  bool poison = false;                           // fill dead ranges with NaN (dev builds)
+};
+
+// A full (unsharded) parameter-shaped tensor gathered from all ranks, in fp64.
+struct FullTensor {
+  std::string name;
+  std::vector<double> values;
+};
+
+struct RunResult {
+  std::vector<double> loss;            // per step, mean over tokens
+  std::vector<double> grad_norm;       // per step, before clipping
+  std::vector<double> step_seconds;
+  Bytes arena;                         // largest rank
+  Bytes library_workspace;             // kernel scratch, communicator buffers; all ranks
+};
+
+// One prepared run: arenas allocated, parameters initialised from the seed. Ranks live on their own threads inside run().
+class Executor {
+ public:
+  Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed);
+  ~Executor();
+
+  // Runs options.steps further steps. Throws EnvironmentError for a lost or hanging rank.
+  RunResult run(const RunOptions& options);
+
+  // After run(): the reduced gradients of the last step, and the parameters, gathered over ranks and shards.
+  std::vector<FullTensor> gradients() const;
+  std::vector<FullTensor> parameters() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace foretrain::exec

@@ -1,0 +1,233 @@
+// The plan graph: which rank computes, sends and stores what in a training step. One graph is simulated and executed.
+//
+// The contract:
+//  - The graph holds one program per role: a set of ranks with the same instruction stream and the same shapes. A rank
+//    is a role plus mesh coordinates.
+//  - Nothing is expanded. A program is a list of segment instances (segment, microbatch, slot); a segment is a list of
+//    block calls (block, count over layers); a block is a list of ops. Consumers iterate with ProgramCursor (cursor.h).
+//    An op's id is (role, instance, position), where position counts ops inside the instance.
+//  - Program order is the order of iteration. Ops of one stream run in program order; beyond that only dependencies
+//    order them: `after` (earlier ops of the same block call) and events. An op that waits for an event waits for the
+//    latest record of that event earlier in program order, through the end of the previous step if need be; an event
+//    never recorded before is signalled. A dependency one step back is nothing else than this.
+//  - A collective appears once per member rank and starts when every member has reached it. A send and its receive meet
+//    the same way and block no other stream. They carry a match key (tag, layer, microbatch), equal on all their ranks.
+//  - A buffer's address is affine in layer and slot (memory.h). Persistent buffers live across steps.
+//  - Nothing in the graph is a duration.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/units.h"
+#include "plan/mesh.h"
+#include "plan/ops.h"
+
+namespace foretrain::plan {
+
+using BufferId = std::int16_t;
+using StreamId = std::int8_t;
+using EventId = std::int16_t;
+using BlockId = std::int16_t;
+using SegmentId = std::int16_t;
+
+inline constexpr StreamId kCompute = 0;  // every role's stream 0
+
+enum class StreamKind : std::uint8_t { compute, collective, point_to_point, copy, host };
+struct Stream {
+  std::string name;   // "compute", "tp", "dp", "act_in", …
+  StreamKind kind{};
+  Axis axis = Axis::tp;  // whose communication it carries (collective, point_to_point)
+};
+
+enum class BufferKind : std::uint8_t { parameter, gradient, optimizer_state, activation, communication, workspace, input };
+inline constexpr int kBufferKinds = 7;
+std::string_view name(BufferKind k);
+
+// How long a buffer's content lives, and so how many copies there are.
+enum class Lifetime : std::uint8_t {
+  persistent,  // across steps; one copy (per layer)
+  slot,        // from a microbatch's forward to its backward; Role::slots copies
+  ring,        // from one instance to the next but one; Role::rings copies
+  segment,     // inside one segment instance
+  block,       // inside one block call iteration
+};
+std::string_view name(Lifetime l);
+
+struct Buffer {
+  std::string name;
+  Dtype dtype = Dtype::fp32;
+  std::int64_t elements = 0;       // of one copy (of one layer, if per_layer)
+  BufferKind kind{};
+  Lifetime lifetime{};
+  // 0: not per layer. Else how many layer copies: role-local layers for persistent buffers; for slot, ring and segment
+  // buffers layers of a chunk, counted from the segment's first layer.
+  std::int32_t layers = 0;
+};
+
+// `elements` of a buffer from `offset` on, in the copy of this instance's slot or ring and layer + layer_delta; with
+// rank_group, further on by index_in_group * rank_stride elements. May run over several layers' copies (buckets).
+struct Operand {
+  BufferId buffer = -1;
+  std::int16_t layer_delta = 0;
+  GroupId rank_group = kNoGroup;
+  std::int64_t offset = 0;
+  std::int64_t elements = 0;
+  std::int64_t rank_stride = 0;
+};
+
+enum class Replicas : std::uint8_t { once, per_slot, per_ring, per_layer };
+struct Event {
+  std::string name;
+  Replicas replicas = Replicas::once;
+};
+
+// An extent known only at run time (tokens per expert): the op's shapes hold the maximum.
+struct RuntimeExtent {
+  std::string name;
+  std::int64_t maximum = 0;
+  std::string source;      // name of the buffer that holds the value
+  double mean = 0, stddev = 0;  // for the simulator
+};
+
+// The op runs only while this device scalar is not zero.
+struct Guard {
+  Operand scalar;
+};
+
+struct Op {
+  Work work;
+  StreamId stream = kCompute;
+  Phase phase = Phase::forward;
+  std::vector<std::uint16_t> after;  // positions in the same block of earlier ops, on other streams
+  std::vector<EventId> waits;
+  std::vector<EventId> records;
+  std::vector<Operand> reads, writes;
+  std::optional<Guard> guard;
+  std::int16_t runtime_extent = -1;  // index in PlanGraph::runtime_extents bounding the op's first extent
+};
+
+struct Block {
+  std::string name;
+  std::vector<Op> ops;
+};
+
+// `count` iterations of a block at role-local layers first, first + step, …; count 1 and first -1 for no layer.
+struct BlockCall {
+  BlockId block = -1;
+  std::int32_t count = 1;
+  std::int32_t first = -1;
+  std::int32_t step = 1;
+};
+
+struct Segment {
+  std::string name;            // "F0", "B0", "B0.last", "update", …
+  std::int32_t chunk = -1;     // -1: no chunk (update)
+  std::int32_t first_layer = 0;  // role-local layer of the chunk's first
+  std::vector<BlockCall> calls;
+};
+
+struct Instance {
+  SegmentId segment = -1;
+  std::int32_t microbatch = -1;
+  std::int32_t slot = -1;
+  std::int32_t ring = -1;
+};
+
+struct Program {
+  std::vector<Instance> prologue, body, epilogue;  // the body repeats per step
+};
+
+// Where rows of a local tensor lie in the global one. Sharded rows (column-parallel) or columns (row-parallel).
+struct Slice {
+  std::int64_t local_row = 0, global_row = 0, rows = 0;
+  std::int64_t global_col = 0;  // the local tensor holds columns [global_col, global_col + cols)
+  std::int32_t replica = 0;     // > 0: another rank of the tp group holds the same rows and counts them
+};
+
+enum class Init : std::uint8_t { normal, zeros, ones };
+
+// A parameter tensor in its family's flat layout. Slices depend on the tp coordinate: slices[tp].
+struct Parameter {
+  std::string name;             // "layers.{}.attention.qkv.weight"; {} is the global layer
+  std::int64_t offset = 0;      // elements from the start of the layer's flat range
+  std::int64_t rows = 0, cols = 0;  // local shape; a vector is rows x 1
+  std::int64_t global_rows = 0, global_cols = 0;
+  Init init = Init::normal;
+  double init_std = 0.02;
+  bool decay = true;
+  bool counted = true;          // false: a copy whose original counts in the norm (tied head on the last stage)
+  std::int32_t first_tensor = 0, tensor_stride = 0;  // global tensor = first_tensor + global layer * tensor_stride
+  std::vector<std::vector<Slice>> slices;
+};
+
+// Flat storage of all tensors of a layer (or of the embedding, or of the head): same layout in every buffer.
+struct ParameterFamily {
+  std::string name;             // "embedding", "layer", "head"
+  std::int64_t elements = 0;    // of one layer, padded so that shards divide it
+  std::int32_t layers = 0;      // 0: not per layer
+  BufferId parameter = -1, gradient = -1, master = -1, m = -1, v = -1;
+  std::vector<Parameter> parameters;
+};
+
+// Bytes from the arena's start; address = offset + layer * layer_stride + copy * copy_stride (all in bytes).
+struct Placement {
+  std::int64_t offset = 0, layer_stride = 0, copy_stride = 0;
+};
+struct MemoryPlan {
+  std::vector<Placement> placements;  // by BufferId
+  Bytes arena;                        // what the executor allocates: the peak
+  Bytes persistent, slots, rings, workspace;
+  Bytes by_kind[kBufferKinds];        // sums to arena (alignment counts as workspace)
+};
+
+// The set of ranks {r : coordinates(r)[axis] == value for all fixed}.
+struct RankSet {
+  std::vector<std::pair<Axis, int>> fixed;
+};
+bool contains(const Mesh& mesh, const RankSet& set, Rank r);
+Rank first_rank(const Mesh& mesh, const RankSet& set);
+std::int64_t count(const Mesh& mesh, const RankSet& set);
+
+struct Role {
+  std::string name;                    // "stage 0"
+  RankSet ranks;
+  std::vector<Stream> streams;
+  std::vector<Buffer> buffers;
+  std::vector<Event> events;
+  std::vector<ParameterFamily> parameter_families;
+  std::vector<Block> blocks;
+  std::vector<Segment> segments;
+  Program program;
+  std::vector<std::int32_t> global_layer;  // by role-local layer
+  std::int32_t slots = 0, rings = 0;
+  BufferId loss = -1;                  // fp64 scalar, valid after a step where this role computes a loss
+  BufferId grad_norm = -1;             // fp64[2]: clip coefficient, gradient norm
+  MemoryPlan memory;
+};
+
+struct PlanGraph {
+  std::string name;
+  Mesh mesh;
+  std::vector<Group> groups;
+  std::vector<std::string> tags;       // match keys' first part
+  std::vector<RuntimeExtent> runtime_extents;
+  std::vector<Role> roles;
+  std::int32_t tensors = 0;            // global parameter tensors
+  std::int64_t sequences_per_step = 0, seq_len = 0;
+  std::int32_t microbatches = 0;
+};
+
+// Role index of a rank.
+int role_of(const PlanGraph& graph, Rank r);
+
+// (role, instance, position): instance counts prologue, body, epilogue in a row; position counts ops in the instance.
+struct OpId {
+  std::int32_t role = -1, instance = -1, position = -1;
+  friend auto operator<=>(const OpId&, const OpId&) = default;
+};
+
+}  // namespace foretrain::plan

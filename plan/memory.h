@@ -1,0 +1,36 @@
+// Lifetimes -> offsets. The simulator reports this plan's bytes and the executor allocates exactly this arena.
+//
+// Arena: persistent buffers | slots x (slot buffers, layer copies inside) | rings x (ring buffers) | workspace. Segment and
+// block buffers share the workspace: they get offsets by first fit over the op positions where they live, per segment;
+// the workspace is as large as the hungriest segment. A block buffer lives from its first to its last use in one block
+// iteration; a use by an op of another stream lasts until the first later op that depends on it (through `after`), or to
+// the end of the block; segment buffers live from first to last use in the segment's walk. All offsets are multiples of 64 bytes.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plan/graph.h"
+
+namespace foretrain::plan {
+
+// Fills role.memory. REQUIRES: everything else of the role is complete.
+void place(Role& role);
+
+// Bytes live during each instance of prologue, body, epilogue: persistent + slots in use + rings + the segment's own
+// workspace peak. A slot is in use from the instance that first writes it to the last that reads it.
+struct MemoryCurve {
+  std::vector<Bytes> live;  // by instance
+  Bytes peak;               // <= role.memory.arena
+};
+MemoryCurve memory_curve(const Role& role);
+
+// The n largest buffers (all copies), largest first.
+struct LargeBuffer {
+  std::string name;
+  BufferKind kind{};
+  Bytes bytes;
+};
+std::vector<LargeBuffer> largest_buffers(const Role& role, std::size_t n);
+
+}  // namespace foretrain::plan

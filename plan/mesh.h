@@ -1,0 +1,58 @@
+// Ranks as points of a mesh with named axes, and process groups as slices of it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace foretrain::plan {
+
+using Rank = std::int64_t;
+
+enum class Axis : std::uint8_t { pp, dp, cp, tp };
+inline constexpr int kAxes = 4;
+std::string_view name(Axis a);
+
+// Coordinates of a rank, indexed by Axis.
+using Coordinates = std::array<int, kAxes>;
+
+// Requires: every axis once in `order`, extents >= 1.
+struct Mesh {
+  std::array<Axis, kAxes> order{Axis::pp, Axis::dp, Axis::cp, Axis::tp};  // slowest first
+  std::array<int, kAxes> extent{1, 1, 1, 1};                              // indexed by Axis
+
+  int size(Axis a) const { return extent[static_cast<std::size_t>(a)]; }
+  Rank ranks() const;
+  Coordinates coordinates(Rank r) const;
+  Rank rank(const Coordinates& c) const;
+  // Ranks between two neighbours along an axis.
+  Rank stride(Axis a) const;
+};
+
+// "pp,dp,cp,tp" -> order, slowest first. Throws InputError naming the allowed axes.
+std::array<Axis, kAxes> parse_rank_order(const std::string& text);
+
+// Which coordinates along one axis belong together: all of them; or blocks of `block` neighbours; or just those of `only`.
+struct AxisSpan {
+  Axis axis{};
+  int block = 0;
+  std::vector<int> only;
+};
+
+// All ranks that differ only along the spans' axes (within a block, or among `only`). A rank's index in its group counts
+// in mesh order, the last axis of Mesh::order fastest. Weights (uneven batches) are per index; empty means equal.
+struct Group {
+  std::string name;
+  std::vector<AxisSpan> spans;
+  std::vector<double> weights;
+};
+
+int group_size(const Mesh& mesh, const Group& group);
+bool contains(const Mesh& mesh, const Group& group, Rank r);
+// REQUIRES: contains(mesh, group, r).
+int index_in_group(const Mesh& mesh, const Group& group, Rank r);
+std::vector<Rank> members(const Mesh& mesh, const Group& group, Rank r);
+
+}  // namespace foretrain::plan

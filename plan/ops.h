@@ -1,0 +1,250 @@
+// What an op does: kind, full shapes, dtypes. No duration anywhere: time belongs to the machines.
+//
+// Operands are listed in Op::reads and Op::writes in the order given beside each kind; [x] is optional. A tensor that is
+// updated in place stands in both lists, in `reads` after the pure inputs. Row-major throughout.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/dtype.h"
+#include "plan/mesh.h"
+#include "workloads/workload.h"
+
+namespace foretrain::plan {
+
+using GroupId = std::int16_t;
+inline constexpr GroupId kNoGroup = -1;
+
+enum class Phase : std::uint8_t {
+  load, forward, recompute, backward_input, backward_weight, grad_reduce, optimizer, param_gather, checkpoint
+};
+std::string_view name(Phase p);
+
+// Joins streams: no work, a place where the compute stream waits for or signals others.
+struct Join {};
+
+// C[m,n] = op(A) op(B) [+ bias[n]] [+ C]. reads {A, B, [bias], [C if accumulate]}, writes {C}.
+// Stored A is [m,k] ([k,m] if trans_a), B is [k,n] ([n,k] if trans_b).
+struct Matmul {
+  std::int64_t m = 0, n = 0, k = 0;
+  bool trans_a = false, trans_b = false, bias = false, accumulate = false;
+  Dtype in = Dtype::fp32, out = Dtype::fp32;
+};
+
+// Packed qkv [batch*seq, (heads + 2 kv_heads) * head_dim]; o [batch*seq, heads*head_dim]; scores and probabilities
+// [batch, heads, seq, seq] in dtype; lse [batch, heads, seq] in fp32 (fp64 for fp64).
+enum class AttentionStep : std::uint8_t {
+  flash_forward,           // reads {qkv}, writes {o, lse}
+  flash_backward,          // reads {do, qkv, o, lse}, writes {dqkv}
+  scores,                  // reads {qkv}, writes {s}
+  scale_mask,              // reads {s}, writes {s}
+  softmax,                 // reads {s}, writes {s}
+  scale_mask_softmax,      // reads {s}, writes {s}
+  context,                 // reads {p, qkv}, writes {o}
+  context_backward,        // reads {do, p, qkv}, writes {dp, dqkv (v part)}
+  softmax_backward,        // reads {p, dp}, writes {dp}
+  scale_backward,          // reads {dp}, writes {dp}
+  softmax_scale_backward,  // reads {p, dp}, writes {dp}: both of the above in one pass
+  scores_backward,         // reads {ds, qkv}, writes {dqkv (q and k parts)}
+};
+std::string_view name(AttentionStep s);
+struct Attention {
+  AttentionStep step{};
+  workloads::AttentionKind kind{};
+  std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  bool causal = true;
+  Dtype dtype = Dtype::fp32;
+};
+
+enum class Direction : std::uint8_t { forward, backward_input, backward_weight };
+
+// forward: reads {x, gain, [bias]}, writes {y, stats[rows,2]}.  backward_input: reads {dy, x, gain, stats, dx},
+// writes {dx}, dx += .  backward_weight: reads {dy, x, stats, dgain, [dbias]}, writes {dgain, [dbias]}, +=.
+// bias exists for layernorm only. stats: mean, 1/std (rmsnorm: 0, 1/rms) in fp32 (fp64 for fp64).
+struct Norm {
+  Direction direction{};
+  workloads::Norm kind{};
+  std::int64_t rows = 0, cols = 0;
+  double eps = 1e-5;
+  Dtype dtype = Dtype::fp32;
+};
+
+// forward: reads {x}, writes {y}.  backward_input: reads {dy, x}, writes {dx}. y is [rows, cols]; x is [rows, cols],
+// or [rows, 2 cols] = gate | up per row when gated.
+struct Activation {
+  Direction direction{};
+  workloads::Activation kind{};
+  std::int64_t rows = 0, cols = 0;
+  Dtype dtype = Dtype::fp32;
+};
+
+// y = a + b [+ bias]. reads {a, b, [bias[cols]]}, writes {y}.
+struct ResidualAdd {
+  std::int64_t rows = 0, cols = 0;
+  bool bias = false;
+  Dtype dtype = Dtype::fp32;
+};
+
+// db[cols] += column sums of dy. reads {dy, db}, writes {db}.
+struct BiasGradient {
+  std::int64_t rows = 0, cols = 0;
+  Dtype dtype = Dtype::fp32;
+};
+
+// Rotates q and k of packed qkv in place (half-split); backward rotates back. reads {qkv}, writes {qkv}.
+struct Rotary {
+  Direction direction{};
+  std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  double base = 10000.0;
+  Dtype dtype = Dtype::fp32;
+};
+
+// forward: reads {ids, table}, writes {x}: rows of this shard, zero for ids of other shards.
+// backward_weight: reads {ids, dx, dtable}, writes {dtable}, += in token order.
+// Shard = index in `vocab_group`, `rows` table rows each.
+struct Embedding {
+  Direction direction{};
+  std::int64_t tokens = 0, hidden = 0, rows = 0;
+  GroupId vocab_group = kNoGroup;
+  Dtype dtype = Dtype::fp32;
+};
+
+// Learned positions. forward: reads {x, table}, writes {x}; x[t] += table[position]. backward_weight: reads {dx, dtable},
+// writes {dtable}. Row t of this rank is token `index in row_group * rows + t`; its position is that modulo seq.
+struct PositionAdd {
+  Direction direction{};
+  std::int64_t rows = 0, hidden = 0, seq = 0;
+  GroupId row_group = kNoGroup;
+  Dtype dtype = Dtype::fp32;
+};
+
+// Cross entropy over a vocabulary sharded along `vocab_group` (cols columns each; the published vocabulary is `vocab`,
+// columns beyond it are padding and take no part).
+//   stats:    reads {logits[rows,cols], targets[rows]}, writes {triple[rows,3]} = max, sum exp(x - max), target logit
+//   combine:  reads {triples[shards,rows,3], loss}, writes {row_stats[rows,2], loss}: loss += scale * sum of rows
+//   backward: reads {row_stats, targets, logits}, writes {logits}: (softmax - onehot) * scale in place
+// triples, row_stats fp32 (fp64 for fp64); loss is one fp64.
+enum class CrossEntropyStep : std::uint8_t { stats, combine, backward };
+struct CrossEntropy {
+  CrossEntropyStep step{};
+  std::int64_t rows = 0, cols = 0, vocab = 0;
+  GroupId vocab_group = kNoGroup;
+  double scale = 1.0;
+  Dtype dtype = Dtype::fp32;
+};
+
+// A bucket: whole layers of a parameter family as one flat range of `elements`, cut in `shards` equal parts; this rank
+// owns part `index in shard_group` (everything when shards == 1 or kNoGroup).
+struct Bucket {
+  std::int64_t elements = 0;       // of the whole bucket, padding included
+  std::int16_t family = 0;         // index in Role::parameter_families
+  std::int32_t layers = 1;         // how many consecutive layers
+  GroupId shard_group = kNoGroup;  // kNoGroup: not sharded (ZeRO-0)
+  std::int32_t shards = 1;
+};
+
+// Sum of squares of each tensor of the bucket into norms[global tensor]; pieces cut at `piece_shards` boundaries are
+// summed in order, so that sharded and unsharded optimizers agree bit for bit. Replicated tensors count on the first
+// rank of their group only. reads {gradient bucket or own shard}, writes {norms}.
+struct SquaredNorm {
+  Bucket bucket;
+  std::int32_t piece_shards = 1;
+  Dtype dtype = Dtype::fp32;
+};
+
+// norm = sqrt(norms summed in order); coefficient = min(1, clip / (norm + 1e-6)), 1 if clip == 0.
+// reads {norms[tensors]}, writes {coefficient[2]} = coefficient, norm (fp64).
+struct ClipCoefficient {
+  std::int64_t tensors = 0;
+  double clip = 1.0;
+};
+
+// One step over the bucket or own shard. reads {gradient, coefficient, [master], [m], [v], param}, writes
+// {param, [master], [m], [v]}. master iff precision has one; sgd has no m, v; momentum has m.
+struct OptimizerStep {
+  Bucket bucket;
+  workloads::Optimizer optimizer;
+  workloads::Precision precision;
+};
+
+struct Fill {  // zero. writes {x}
+  std::int64_t elements = 0;
+  Dtype dtype = Dtype::fp32;
+};
+
+struct Accumulate {  // dst += src. reads {src, dst}, writes {dst}
+  std::int64_t elements = 0;
+  Dtype dtype = Dtype::fp32;
+};
+
+enum class CollectiveKind : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, all_to_all };
+std::string_view name(CollectiveKind k);
+enum class Reduction : std::uint8_t { sum, max };
+
+// `elements` is the total buffer (what every rank holds in the end for all_gather, at the start for reduce_scatter).
+// all_reduce: reads {x}, writes {x}. all_gather: reads {shard}, writes {full}; reduce_scatter: reads {full}, writes
+// {shard}; the shard may lie inside the full buffer at its own place. Sums are taken in rank order.
+struct Collective {
+  CollectiveKind kind{};
+  GroupId group = kNoGroup;
+  std::int64_t elements = 0;
+  Dtype dtype = Dtype::fp32;
+  Reduction reduction = Reduction::sum;
+  std::int32_t tag = -1;  // match key, index in PlanGraph::tags
+};
+
+// One message to or from the rank that differs only in its coordinate along `axis`.
+struct Message {
+  bool send = true;
+  Axis axis = Axis::pp;
+  std::int32_t peer = 0;  // the other rank's coordinate
+  std::int64_t elements = 0;
+  Dtype dtype = Dtype::fp32;
+  std::int32_t tag = -1;
+};
+
+// A batch of sends and receives, done when all are. reads {sent buffers in order}, writes {received buffers in order}.
+struct Exchange {
+  std::vector<Message> messages;
+};
+
+enum class CopyKind : std::uint8_t { device_to_device, device_to_host, host_to_device };
+struct Copy {  // reads {src}, writes {dst}
+  CopyKind kind{};
+  std::int64_t bytes = 0;
+};
+
+// load_inputs / load_targets: writes {ids[sequences*seq]} of this instance's microbatch. write_checkpoint: reads {...}.
+enum class HostTask : std::uint8_t { load_inputs, load_targets, write_checkpoint };
+std::string_view name(HostTask t);
+struct Host {
+  HostTask task{};
+  std::int64_t sequences = 0, seq = 0;
+};
+
+// Asynchronous channels. put: reads {x}; never waits. take: writes {x}; waits for a message from `from_role` (-1: any
+// sender) and until counters differ by at most `staleness` (-1: unbounded).
+struct Put {
+  std::int32_t channel = 0;
+  std::int64_t elements = 0;
+  Dtype dtype = Dtype::fp32;
+};
+struct Take {
+  std::int32_t channel = 0;
+  std::int32_t from_role = -1;
+  std::int64_t staleness = -1;
+  std::int64_t elements = 0;
+  Dtype dtype = Dtype::fp32;
+};
+
+using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
+                          CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
+                          Copy, Host, Put, Take>;
+
+// "matmul", "attention.flash_forward", "all_reduce", "send", "recv", … : the op kind that reports group by.
+std::string kind_name(const Work& w);
+
+}  // namespace foretrain::plan

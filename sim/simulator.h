@@ -1,0 +1,38 @@
+// simulate(): walks a plan graph over a model of the cluster. Integer picoseconds, one result on any machine; a
+// simulation is a value with no hidden state.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plan/graph.h"
+#include "plan/timeline.h"
+#include "topologies/cluster.h"
+
+namespace foretrain::sim {
+
+struct Options {
+  std::string compute_model = "auto";   // "roofline", "measured"; auto: measured where the profile has tables
+  std::string network_model = "auto";   // "alpha_beta"
+  int steps = 2;                        // the last two steps' ends give the steady period
+};
+
+// Where the time of a role's compute stream went in the last step: sums to its length.
+struct Breakdown {
+  Time compute, recompute, exposed_tp, exposed_dp, exposed_pp, exposed_cp, exposed_ep, bubble, optimizer, host;
+};
+
+struct Simulation {
+  Time step_time;                       // steady period between steps
+  std::vector<Time> step_ends;
+  std::vector<Breakdown> breakdown;     // by role, of the last step
+  std::string compute_model, network_model;  // as chosen
+};
+
+// Spans go to `sink` (may be null): one rank class per role, the role's first rank standing for all.
+// Throws InputError for an unknown model name, InternalError for a graph that deadlocks (validate first).
+Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,
+                    plan::SpanSink* sink = nullptr);
+
+}  // namespace foretrain::sim
