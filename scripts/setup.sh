@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Shared by quickstart and run-tests (sourced by bash): Debian packages, and builds.
 
 # What the build needs; names of Debian 12.
