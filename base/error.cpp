@@ -37,8 +37,8 @@ std::string nearest_word(const std::string& word, const std::vector<std::string>
   return best;
 }
 
-void fail_check(const char* condition, const std::string& what, std::source_location where) {
-  throw InternalError(fmt::format("{}:{}: {} (violated: {})", where.file_name(), where.line(), what, condition));
+void fail_check(const char* condition, const char* file, int line, const std::string& what) {
+  throw InternalError(fmt::format("{}:{}: {} (violated: {})", file, line, what, condition));
 }
 
 }  // namespace foretrain

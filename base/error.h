@@ -7,7 +7,6 @@
 
 #include <fmt/format.h>
 
-#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -34,15 +33,15 @@ struct InternalError : Error {
 // The nearest of `known` to `word` by edit distance, or "" when none is close (distance > max(2, size/3)).
 std::string nearest_word(const std::string& word, const std::vector<std::string>& known);
 
-[[noreturn]] void fail_check(const char* condition, const std::string& what,
-                             std::source_location where = std::source_location::current());
+// File and line as arguments: clang 14, which builds the fuzz targets, has no std::source_location.
+[[noreturn]] void fail_check(const char* condition, const char* file, int line, const std::string& what);
 
 }  // namespace foretrain
 
 // CHECK(condition, "op {} of role {}", ...): our own invariant; throws InternalError with file and line.
-#define CHECK(condition, ...)                                              \
-  do {                                                                     \
-    if (!(condition)) {                                                    \
-      ::foretrain::fail_check(#condition, ::fmt::format(__VA_ARGS__));     \
-    }                                                                      \
+#define CHECK(condition, ...)                                                              \
+  do {                                                                                     \
+    if (!(condition)) {                                                                    \
+      ::foretrain::fail_check(#condition, __FILE__, __LINE__, ::fmt::format(__VA_ARGS__)); \
+    }                                                                                      \
   } while (false)

@@ -17,17 +17,27 @@ struct Quantity {
   friend constexpr auto operator<=>(Quantity, Quantity) = default;
   friend constexpr Quantity operator+(Quantity a, Quantity b) { return {a.value + b.value}; }
   friend constexpr Quantity operator-(Quantity a, Quantity b) { return {a.value - b.value}; }
-  constexpr Quantity& operator+=(Quantity b) { value += b.value; return *this; }
-  constexpr Quantity& operator-=(Quantity b) { value -= b.value; return *this; }
+  constexpr Quantity& operator+=(Quantity b) {
+    value += b.value;
+    return *this;
+  }
+  constexpr Quantity& operator-=(Quantity b) {
+    value -= b.value;
+    return *this;
+  }
 };
 
-using Time = Quantity<struct TimeTag, std::int64_t>;        // picoseconds
-using Bytes = Quantity<struct BytesTag, std::int64_t>;      // bytes
-using Bandwidth = Quantity<struct BandwidthTag, double>;    // bytes per second, one direction
-using FlopRate = Quantity<struct FlopRateTag, double>;      // floating-point operations per second
+using Time = Quantity<struct TimeTag, std::int64_t>;      // picoseconds
+using Bytes = Quantity<struct BytesTag, std::int64_t>;    // bytes
+using Bandwidth = Quantity<struct BandwidthTag, double>;  // bytes per second, one direction
+using FlopRate = Quantity<struct FlopRateTag, double>;    // floating-point operations per second
 
-constexpr Time picoseconds(std::int64_t n) { return {n}; }
-constexpr double seconds(Time t) { return static_cast<double>(t.value) * 1e-12; }
+constexpr Time picoseconds(std::int64_t n) {
+  return {n};
+}
+constexpr double seconds(Time t) {
+  return static_cast<double>(t.value) * 1e-12;
+}
 
 // The one place where a duration in seconds becomes integer time: rounded up to a picosecond.
 // Requires: s finite, 0 <= s < 9.2e6.
