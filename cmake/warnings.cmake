@@ -7,6 +7,8 @@ endif()
 
 # One result on any x86-64 machine: no contraction of a*b+c, no fast-math anywhere in the tree.
 add_compile_options(-ffp-contract=off)
+# __FILE__ in messages is the path from the repository root, wherever it was built.
+add_compile_options(-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=)
 
 if(FORETRAIN_SANITIZE)
   if(FORETRAIN_SANITIZE MATCHES "thread" AND FORETRAIN_SANITIZE MATCHES "address")
