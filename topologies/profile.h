@@ -1,0 +1,132 @@
+// A profile: how fast a device and its links really are. Two parts, each optional:
+//  - `roofline` and `network`: few physical parameters fitted to published measurements, each with its source;
+//  - `measured`: tables that calibrate took on one machine with fixed grids; it sees no job.
+// A file is JSON, "foretrain.profile/1"; times are seconds, sizes bytes, rates bytes per second.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/units.h"
+
+namespace foretrain::topologies {
+
+// A fitted figure and where it comes from.
+struct Figure {
+  double value = 0;
+  std::string source;
+};
+
+// Efficiencies of the roofline (sim/compute_roofline.cpp has the formulas). Fractions are of the datasheet's figure.
+struct Roofline {
+  std::map<Dtype, Figure> matmul;  // sustained fraction of the peak of a large, well tiled matmul, by compute dtype
+  std::int64_t tile_m = 128, tile_n = 256;  // output tile of one multiprocessor; the transposed tile is tried as well
+  Figure k_half;                            // k at which a tile reaches half of its speed: eff *= k / (k + k_half)
+  Figure matmul_tn, matmul_nn, matmul_nt;   // relative speed by layout: trans_b only; none; trans_a
+  Figure memory;                            // sustained fraction of the memory bandwidth of a streaming kernel
+  Figure memory_half;                       // bytes at which a streaming kernel reaches half of that
+  std::map<std::string, Figure> memory_by_kind;     // relative factor of plan::cost_kind, where it is not 1
+  std::map<std::string, Figure> attention_forward;  // fraction of the matmul peak by workloads::AttentionKind name
+  std::map<std::string, Figure> attention_backward;
+  Figure launch;  // seconds from the end of one kernel to the start of the next
+};
+
+// Of the network; one value per collective kind ("all_reduce", …). See sim/network_alpha_beta.cpp.
+struct NetworkFigures {
+  std::map<std::string, Figure> node_busbw;       // bytes/s: plateau of the bus bandwidth inside one node
+  std::map<std::string, Figure> fabric_fraction;  // plateau as a fraction of a node's NICs together
+  Figure node_message, fabric_message;            // fraction of the link's bandwidth that one large message reaches
+  Figure node_message_latency, fabric_message_latency;  // seconds of a small message
+  Figure kappa_node, kappa_fabric;                      // pipelining cost: t = a + S/b + 2 kappa sqrt(a S / b)
+  Figure extra_latency;                                 // seconds the fabric adds to NCCL's own latency table
+};
+
+// Tables of one machine. Every sample is the median of repeated runs on one core (one rank) with nothing else running,
+// except where it says how many ranks ran at once.
+struct MatmulSample {
+  Dtype in = Dtype::fp32, out = Dtype::fp32;
+  bool trans_a = false, trans_b = false;
+  std::int64_t m = 0, n = 0, k = 0;
+  double seconds = 0;
+};
+
+// `step`: name of a plan::AttentionStep. Shapes as plan::Attention.
+struct AttentionSample {
+  std::string step;
+  Dtype dtype = Dtype::fp32;
+  std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  bool causal = true;
+  double seconds = 0;
+};
+
+// Memory-bound ops. `kind`: plan::cost_kind(work) (plan/cost_kind.h); `bytes`: plan::work(op).read + written.
+struct MemorySample {
+  std::string kind;
+  Dtype dtype = Dtype::fp32;
+  std::int64_t bytes = 0;
+  double seconds = 0;
+};
+
+// `kind`: name of a plan::CollectiveKind; `bytes`: Collective::elements x size (the total buffer); all `ranks` ranks of
+// this machine took part and nothing else ran. seconds: from the last rank's arrival to the last rank's return.
+struct CollectiveSample {
+  std::string kind;
+  int ranks = 0;
+  std::int64_t bytes = 0;
+  double seconds = 0;
+};
+
+// One message from rank to rank, from the later arrival to both sides' return.
+struct ExchangeSample {
+  std::int64_t bytes = 0;
+  double seconds = 0;
+};
+
+// With `active` ranks computing at once, time of a piece of work over its time alone (>= 1 but for noise; more ranks
+// than cores time-share, so the factor then holds that too). `kind` "matmul": large matmuls; "memory": streaming work
+// of which each rank touches `bytes` again and again (several sizes: what fits a core's cache is hardly slowed).
+struct SharingSample {
+  int active = 0;
+  std::string kind;
+  std::int64_t bytes = 0;
+  double slowdown = 1;
+};
+
+struct Measured {
+  std::string machine;  // processor, cores, memory
+  int cores = 0;        // that ranks can run on
+  std::string date;     // ISO 8601
+  std::string commit;   // of foretrain
+  std::string command;
+  double dispatch_seconds = 0;  // per op: from the end of one op to the start of the next on the same rank
+  std::vector<MatmulSample> matmul;
+  std::vector<AttentionSample> attention;
+  std::vector<MemorySample> memory;
+  std::vector<CollectiveSample> collectives;
+  std::vector<ExchangeSample> exchanges;
+  std::vector<SharingSample> sharing;  // active = 1 .. 2 x cores
+  bool empty() const { return matmul.empty() && memory.empty(); }
+};
+
+struct Profile {
+  std::string name;
+  bool has_roofline = false;  // the `roofline` part stood in the file
+  bool has_network = false;
+  Roofline roofline;
+  NetworkFigures network;
+  Measured measured;
+};
+
+// Reads strictly; throws InputError with every mistake, EnvironmentError for a file that cannot be read.
+Profile load_profile(const std::string& path);
+Profile profile_from_text(const std::string& text, const std::string& origin);
+
+// The document that load_profile reads back to an equal profile; samples one per line, in the order given.
+std::string to_json(const Profile& profile);
+// Written to a temporary name beside `path` and renamed. Throws EnvironmentError.
+void save_profile(const Profile& profile, const std::string& path);
+
+}  // namespace foretrain::topologies
