@@ -1,0 +1,354 @@
+#include "plan/work.h"
+
+#include <algorithm>
+#include <map>
+#include <variant>
+#include <vector>
+
+namespace foretrain::plan {
+namespace {
+
+Bytes size(Dtype d, std::int64_t elements) {
+  return Bytes{size_bytes(d, elements)};
+}
+
+// Statistics, gradients and losses are kept in fp32, or in fp64 where everything is.
+Dtype wide(Dtype d) {
+  return d == Dtype::fp64 ? Dtype::fp64 : Dtype::fp32;
+}
+
+double product(std::int64_t a, std::int64_t b, std::int64_t c = 1, std::int64_t d = 1, std::int64_t e = 1) {
+  return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c) * static_cast<double>(d) *
+         static_cast<double>(e);
+}
+
+std::int64_t elements(const std::vector<Operand>& operands) {
+  std::int64_t sum = 0;
+  for (const Operand& o : operands) {
+    sum += o.elements;
+  }
+  return sum;
+}
+
+// Arithmetic per element of the vector kernels, counted on the reference loops of kernels/. They are bound by memory on
+// every device we know, so that these only keep reports honest.
+constexpr double kNormForward = 8, kNormBackward = 11, kNormWeight = 4;
+constexpr double kSoftmax = 5, kSoftmaxBackward = 4;
+constexpr double kAdam = 12;
+
+// One case per op kind. Bytes: each operand once, in its own dtype.
+struct Worker {
+  const Op& op;
+  OpWork w;
+
+  void operator()(const Join&) {}
+
+  // 2 m n k; reads A, B, [bias], [C]; writes C.
+  void operator()(const Matmul& x) {
+    w.flops = 2 * product(x.m, x.n, x.k);
+    w.is_matmul = true;
+    w.read = size(x.in, x.m * x.k + x.k * x.n + (x.bias ? x.n : 0));
+    if (x.accumulate) {
+      w.read += size(x.out, x.m * x.n);
+    }
+    w.written = size(x.out, x.m * x.n);
+  }
+
+  // Each product over the full square is 2 b h s s d: two in a forward, and in a flash backward five (the scores are
+  // computed again). Flash touches its operands only; the unfused steps read and write the b h s s scores.
+  void operator()(const Attention& x) {
+    const double matmul = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
+    const std::int64_t tokens = x.batch * x.seq;
+    const std::int64_t score_count = tokens * x.heads * x.seq;
+    const Bytes square = size(x.dtype, score_count);
+    const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim);     // also o, do, dq
+    const Bytes k = size(x.dtype, tokens * x.kv_heads * x.head_dim);  // also v, dk, dv
+    const Bytes qkv = q + k + k;
+    const Bytes lse = size(wide(x.dtype), tokens * x.heads);
+    const auto products = [&](double n) {
+      w.flops = n * matmul;
+      w.is_matmul = true;
+    };
+    const auto pointwise = [&](double per_score) { w.flops = per_score * static_cast<double>(score_count); };
+    switch (x.step) {
+      case AttentionStep::flash_forward:
+        products(2);
+        w.read = qkv;
+        w.written = q + lse;
+        break;
+      case AttentionStep::flash_backward:
+        products(5);
+        w.read = q + qkv + q + lse;
+        w.written = qkv;
+        break;
+      case AttentionStep::scores:
+        products(1);
+        w.read = q + k;
+        w.written = square;
+        break;
+      case AttentionStep::context:
+        products(1);
+        w.read = square + k;
+        w.written = q;
+        break;
+      case AttentionStep::context_backward:
+        products(2);
+        w.read = q + square + k;
+        w.written = square + k;
+        break;
+      case AttentionStep::scores_backward:
+        products(2);
+        w.read = square + q + k;
+        w.written = q + k;
+        break;
+      case AttentionStep::scale_mask:
+      case AttentionStep::scale_backward:
+        pointwise(1);
+        w.read = w.written = square;
+        break;
+      case AttentionStep::softmax:
+        pointwise(kSoftmax);
+        w.read = w.written = square;
+        break;
+      case AttentionStep::scale_mask_softmax:
+        pointwise(kSoftmax + 1);
+        w.read = w.written = square;
+        break;
+      case AttentionStep::softmax_backward:
+        pointwise(kSoftmaxBackward);
+        w.read = square + square;
+        w.written = square;
+        break;
+      case AttentionStep::softmax_scale_backward:
+        pointwise(kSoftmaxBackward + 1);
+        w.read = square + square;
+        w.written = square;
+        break;
+    }
+  }
+
+  void operator()(const Norm& x) {
+    const Bytes matrix = size(x.dtype, x.rows * x.cols);
+    const Bytes stats = size(wide(x.dtype), 2 * x.rows);
+    const std::int64_t vectors = x.kind == workloads::Norm::layernorm ? 2 : 1;  // gain, and bias where there is one
+    switch (x.direction) {
+      case Direction::forward:
+        w.flops = kNormForward * product(x.rows, x.cols);
+        w.read = matrix + size(x.dtype, vectors * x.cols);
+        w.written = matrix + stats;
+        break;
+      case Direction::backward_input:
+        w.flops = kNormBackward * product(x.rows, x.cols);
+        w.read = matrix + matrix + matrix + size(x.dtype, x.cols) + stats;
+        w.written = matrix;
+        break;
+      case Direction::backward_weight:
+        w.flops = kNormWeight * product(x.rows, x.cols);
+        w.written = size(wide(x.dtype), vectors * x.cols);
+        w.read = matrix + matrix + stats + w.written;
+        break;
+    }
+  }
+
+  void operator()(const Activation& x) {
+    const Bytes y = size(x.dtype, x.rows * x.cols);
+    const Bytes input = workloads::is_gated(x.kind) ? y + y : y;
+    // tanh and exp count as one; a gate is one more product, and its backward three.
+    const double forward = x.kind == workloads::Activation::relu ? 1 : x.kind == workloads::Activation::swiglu ? 5 : 9;
+    if (x.direction == Direction::forward) {
+      w.flops = forward * product(x.rows, x.cols);
+      w.read = input;
+      w.written = y;
+    } else {
+      w.flops = 2 * forward * product(x.rows, x.cols);
+      w.read = y + input;
+      w.written = input;
+    }
+  }
+
+  void operator()(const ResidualAdd& x) {
+    w.flops = (x.bias ? 2 : 1) * product(x.rows, x.cols);
+    w.read = size(x.dtype, 2 * x.rows * x.cols + (x.bias ? x.cols : 0));
+    w.written = size(x.dtype, x.rows * x.cols);
+  }
+
+  void operator()(const BiasGradient& x) {
+    w.flops = product(x.rows, x.cols);
+    w.read = size(x.dtype, x.rows * x.cols) + size(wide(x.dtype), x.cols);
+    w.written = size(wide(x.dtype), x.cols);
+  }
+
+  // q and k parts only: v is not touched. Sines and cosines are computed or come from cache.
+  void operator()(const Rotary& x) {
+    const std::int64_t rotated = x.batch * x.seq * (x.heads + x.kv_heads) * x.head_dim;
+    w.flops = 3 * static_cast<double>(rotated);
+    w.read = w.written = size(x.dtype, rotated);
+  }
+
+  // Rows looked up, not the whole table.
+  void operator()(const Embedding& x) {
+    const std::int64_t values = x.tokens * x.hidden;
+    w.read = size(Dtype::i32, x.tokens) + size(x.dtype, values);
+    w.written = size(x.dtype, values);
+    if (x.direction != Direction::forward) {
+      w.flops = static_cast<double>(values);
+      w.read += size(wide(x.dtype), values);
+      w.written = size(wide(x.dtype), values);
+    }
+  }
+
+  void operator()(const PositionAdd& x) {
+    const std::int64_t table = std::min(x.rows, x.seq) * x.hidden;
+    w.flops = product(x.rows, x.hidden);
+    if (x.direction == Direction::forward) {
+      w.read = size(x.dtype, x.rows * x.hidden + table);
+      w.written = size(x.dtype, x.rows * x.hidden);
+    } else {
+      w.written = size(wide(x.dtype), table);
+      w.read = size(x.dtype, x.rows * x.hidden) + w.written;
+    }
+  }
+
+  void operator()(const CrossEntropy& x) {
+    const Bytes logits = size(x.dtype, x.rows * x.cols);
+    const Bytes targets = size(Dtype::i32, x.rows);
+    const Dtype stats = wide(x.dtype);
+    switch (x.step) {
+      case CrossEntropyStep::stats:
+        w.flops = 4 * product(x.rows, x.cols);
+        w.read = logits + targets;
+        w.written = size(stats, 3 * x.rows);
+        break;
+      case CrossEntropyStep::combine: {
+        const std::int64_t shards = x.cols > 0 ? (x.vocab + x.cols - 1) / x.cols : 1;
+        w.flops = 4 * product(x.rows, shards);
+        w.read = size(stats, 3 * x.rows * shards) + size(Dtype::fp64, 1);
+        w.written = size(stats, 2 * x.rows) + size(Dtype::fp64, 1);
+        break;
+      }
+      case CrossEntropyStep::backward:
+        w.flops = 4 * product(x.rows, x.cols);
+        w.read = logits + targets + size(stats, 2 * x.rows);
+        w.written = logits;
+        break;
+    }
+  }
+
+  // The norms themselves (8 bytes a tensor) vanish beside the gradients.
+  void operator()(const SquaredNorm& x) {
+    const std::int64_t own = own_elements(x.bucket);
+    w.flops = 2 * static_cast<double>(own);
+    w.read = size(x.dtype, own);
+  }
+
+  void operator()(const ClipCoefficient& x) {
+    w.flops = static_cast<double>(x.tensors);
+    w.read = size(Dtype::fp64, x.tensors);
+    w.written = size(Dtype::fp64, 2);
+  }
+
+  // Reads the gradient, the moments and the master weight (the parameter itself only where there is no master); writes
+  // the moments, the master and the parameter.
+  void operator()(const OptimizerStep& x) {
+    const std::int64_t own = own_elements(x.bucket);
+    const int moments = x.optimizer.kind == workloads::OptimizerKind::sgd        ? 0
+                        : x.optimizer.kind == workloads::OptimizerKind::momentum ? 1
+                                                                                 : 2;
+    w.flops = (moments == 2 ? kAdam : 2 + 2 * moments) * static_cast<double>(own);
+    const Bytes state = size(x.precision.state, own * (moments + (x.precision.has_master() ? 1 : 0)));
+    const Bytes parameter = size(x.precision.parameter, own);
+    w.read = size(x.precision.gradient, own) + state;
+    if (!x.precision.has_master()) {
+      w.read += parameter;
+    }
+    w.written = state + parameter;
+  }
+
+  void operator()(const Fill& x) { w.written = size(x.dtype, x.elements); }
+
+  void operator()(const Accumulate& x) {
+    w.flops = static_cast<double>(x.elements);
+    w.read = size(x.dtype, 2 * x.elements);
+    w.written = size(x.dtype, x.elements);
+  }
+
+  // Shards are as large as their operands say: the group's size is the mesh's affair.
+  void operator()(const Collective& x) {
+    w.sent = size(x.dtype, x.elements);
+    w.read = size(x.dtype, elements(op.reads));
+    w.written = size(x.dtype, elements(op.writes));
+  }
+
+  void operator()(const Exchange& x) {
+    for (const Message& m : x.messages) {
+      if (m.send) {
+        w.sent += size(m.dtype, m.elements);
+        w.read += size(m.dtype, m.elements);
+      } else {
+        w.written += size(m.dtype, m.elements);
+      }
+    }
+  }
+
+  // Only the device's side counts.
+  void operator()(const Copy& x) {
+    if (x.kind != CopyKind::host_to_device) {
+      w.read = Bytes{x.bytes};
+    }
+    if (x.kind != CopyKind::device_to_host) {
+      w.written = Bytes{x.bytes};
+    }
+  }
+
+  // A checkpoint's bytes depend on its buffers' dtypes: the copies before it carry them.
+  void operator()(const Host& x) {
+    if (x.task != HostTask::write_checkpoint) {
+      w.written = size(Dtype::i32, x.sequences * x.seq);
+    }
+  }
+
+  void operator()(const Put& x) { w.sent = w.read = size(x.dtype, x.elements); }
+  void operator()(const Take& x) { w.written = size(x.dtype, x.elements); }
+
+  static std::int64_t own_elements(const Bucket& b) { return b.elements / std::max(b.shards, 1); }
+};
+
+double matmul_flops(const Role& role, const Segment& segment) {
+  double sum = 0;
+  for (const BlockCall& call : segment.calls) {
+    double block = 0;
+    for (const Op& op : role.blocks[static_cast<std::size_t>(call.block)].ops) {
+      const OpWork w = work(op);
+      block += w.is_matmul ? w.flops : 0;
+    }
+    sum += block * call.count;
+  }
+  return sum;
+}
+
+}  // namespace
+
+OpWork work(const Op& op) {
+  Worker worker{op, {}};
+  std::visit(worker, op.work);
+  return worker.w;
+}
+
+double matmul_flops_per_step(const PlanGraph& graph) {
+  double sum = 0;
+  for (const Role& role : graph.roles) {
+    std::map<SegmentId, double> by_segment;
+    double of_rank = 0;
+    for (const Instance& instance : role.program.body) {
+      const auto [it, is_new] = by_segment.try_emplace(instance.segment, 0.0);
+      if (is_new) {
+        it->second = matmul_flops(role, role.segments[static_cast<std::size_t>(instance.segment)]);
+      }
+      of_rank += it->second;
+    }
+    sum += of_rank * static_cast<double>(count(graph.mesh, role.ranks));
+  }
+  return sum;
+}
+
+}  // namespace foretrain::plan
