@@ -1,0 +1,71 @@
+#include "plan/graph.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace foretrain::plan {
+
+std::string_view name(BufferKind k) {
+  switch (k) {
+    case BufferKind::parameter: return "parameter";
+    case BufferKind::gradient: return "gradient";
+    case BufferKind::optimizer_state: return "optimizer_state";
+    case BufferKind::activation: return "activation";
+    case BufferKind::communication: return "communication";
+    case BufferKind::workspace: return "workspace";
+    case BufferKind::input: return "input";
+  }
+  return "?";
+}
+
+std::string_view name(Lifetime l) {
+  switch (l) {
+    case Lifetime::persistent: return "persistent";
+    case Lifetime::slot: return "slot";
+    case Lifetime::ring: return "ring";
+    case Lifetime::segment: return "segment";
+    case Lifetime::block: return "block";
+  }
+  return "?";
+}
+
+bool contains(const Mesh& mesh, const RankSet& set, Rank r) {
+  const Coordinates c = mesh.coordinates(r);
+  return std::all_of(set.fixed.begin(), set.fixed.end(),
+                     [&](const auto& f) { return c[static_cast<std::size_t>(f.first)] == f.second; });
+}
+
+Rank first_rank(const Mesh& mesh, const RankSet& set) {
+  Coordinates c{};
+  for (const auto& [axis, value] : set.fixed) {
+    CHECK(value >= 0 && value < mesh.size(axis), "coordinate {} along {} of {} ranks", value, name(axis),
+          mesh.size(axis));
+    c[static_cast<std::size_t>(axis)] = value;
+  }
+  return mesh.rank(c);
+}
+
+std::int64_t count(const Mesh& mesh, const RankSet& set) {
+  std::array<bool, kAxes> is_fixed{};
+  for (const auto& f : set.fixed) {
+    is_fixed[static_cast<std::size_t>(f.first)] = true;
+  }
+  std::int64_t n = 1;
+  for (const Axis a : mesh.order) {
+    n *= is_fixed[static_cast<std::size_t>(a)] ? 1 : mesh.size(a);
+  }
+  return n;
+}
+
+int role_of(const PlanGraph& graph, Rank r) {
+  for (std::size_t i = 0; i < graph.roles.size(); ++i) {
+    if (contains(graph.mesh, graph.roles[i].ranks, r)) {
+      return static_cast<int>(i);
+    }
+  }
+  CHECK(false, "rank {} has no role", r);
+  return -1;
+}
+
+}  // namespace foretrain::plan

@@ -1,0 +1,131 @@
+#include "plan/ops.h"
+
+#include <algorithm>
+#include <string>
+
+namespace foretrain::plan {
+
+namespace {
+
+std::string_view name(Direction d) {
+  switch (d) {
+    case Direction::forward: return "forward";
+    case Direction::backward_input: return "backward_input";
+    case Direction::backward_weight: return "backward_weight";
+  }
+  return "?";
+}
+
+std::string_view name(CrossEntropyStep s) {
+  switch (s) {
+    case CrossEntropyStep::stats: return "stats";
+    case CrossEntropyStep::combine: return "combine";
+    case CrossEntropyStep::backward: return "backward";
+  }
+  return "?";
+}
+
+std::string_view name(CopyKind k) {
+  switch (k) {
+    case CopyKind::device_to_device: return "device_to_device";
+    case CopyKind::device_to_host: return "device_to_host";
+    case CopyKind::host_to_device: return "host_to_device";
+  }
+  return "?";
+}
+
+std::string dotted(std::string_view kind, std::string_view step) {
+  return std::string(kind) + "." + std::string(step);
+}
+
+struct KindName {
+  std::string operator()(const Join&) const { return "join"; }
+  std::string operator()(const Matmul&) const { return "matmul"; }
+  std::string operator()(const Attention& w) const { return dotted("attention", plan::name(w.step)); }
+  std::string operator()(const Norm& w) const { return dotted("norm", name(w.direction)); }
+  std::string operator()(const Activation& w) const { return dotted("activation", name(w.direction)); }
+  std::string operator()(const ResidualAdd&) const { return "residual_add"; }
+  std::string operator()(const BiasGradient&) const { return "bias_gradient"; }
+  std::string operator()(const Rotary& w) const { return dotted("rotary", name(w.direction)); }
+  std::string operator()(const Embedding& w) const { return dotted("embedding", name(w.direction)); }
+  std::string operator()(const PositionAdd& w) const { return dotted("position_add", name(w.direction)); }
+  std::string operator()(const CrossEntropy& w) const { return dotted("cross_entropy", name(w.step)); }
+  std::string operator()(const SquaredNorm&) const { return "squared_norm"; }
+  std::string operator()(const ClipCoefficient&) const { return "clip_coefficient"; }
+  std::string operator()(const OptimizerStep&) const { return "optimizer_step"; }
+  std::string operator()(const Fill&) const { return "fill"; }
+  std::string operator()(const Accumulate&) const { return "accumulate"; }
+  std::string operator()(const Collective& w) const { return std::string(plan::name(w.kind)); }
+  std::string operator()(const Exchange& w) const {
+    const auto sends = std::count_if(w.messages.begin(), w.messages.end(), [](const Message& m) { return m.send; });
+    if (sends == 0) {
+      return "recv";
+    }
+    return sends == static_cast<std::ptrdiff_t>(w.messages.size()) ? "send" : "send_recv";
+  }
+  std::string operator()(const Copy& w) const { return dotted("copy", name(w.kind)); }
+  std::string operator()(const Host& w) const { return std::string(plan::name(w.task)); }
+  std::string operator()(const Put&) const { return "put"; }
+  std::string operator()(const Take&) const { return "take"; }
+};
+
+}  // namespace
+
+std::string_view name(Phase p) {
+  switch (p) {
+    case Phase::load: return "load";
+    case Phase::forward: return "forward";
+    case Phase::recompute: return "recompute";
+    case Phase::backward_input: return "backward_input";
+    case Phase::backward_weight: return "backward_weight";
+    case Phase::grad_reduce: return "grad_reduce";
+    case Phase::optimizer: return "optimizer";
+    case Phase::param_gather: return "param_gather";
+    case Phase::checkpoint: return "checkpoint";
+  }
+  return "?";
+}
+
+std::string_view name(AttentionStep s) {
+  switch (s) {
+    case AttentionStep::flash_forward: return "flash_forward";
+    case AttentionStep::flash_backward: return "flash_backward";
+    case AttentionStep::scores: return "scores";
+    case AttentionStep::scale_mask: return "scale_mask";
+    case AttentionStep::softmax: return "softmax";
+    case AttentionStep::scale_mask_softmax: return "scale_mask_softmax";
+    case AttentionStep::context: return "context";
+    case AttentionStep::context_backward: return "context_backward";
+    case AttentionStep::softmax_backward: return "softmax_backward";
+    case AttentionStep::scale_backward: return "scale_backward";
+    case AttentionStep::softmax_scale_backward: return "softmax_scale_backward";
+    case AttentionStep::scores_backward: return "scores_backward";
+  }
+  return "?";
+}
+
+std::string_view name(CollectiveKind k) {
+  switch (k) {
+    case CollectiveKind::all_reduce: return "all_reduce";
+    case CollectiveKind::reduce_scatter: return "reduce_scatter";
+    case CollectiveKind::all_gather: return "all_gather";
+    case CollectiveKind::broadcast: return "broadcast";
+    case CollectiveKind::all_to_all: return "all_to_all";
+  }
+  return "?";
+}
+
+std::string_view name(HostTask t) {
+  switch (t) {
+    case HostTask::load_inputs: return "load_inputs";
+    case HostTask::load_targets: return "load_targets";
+    case HostTask::write_checkpoint: return "write_checkpoint";
+  }
+  return "?";
+}
+
+std::string kind_name(const Work& w) {
+  return std::visit(KindName{}, w);
+}
+
+}  // namespace foretrain::plan
