@@ -1,8 +1,9 @@
 // Pipeline schedules: readable text in the field's grammar, and the functions that write it.
 //
 // A schedule has one row per pipeline rank: actions in order, separated by commas or blanks. An action is
-// <virtual stage><kind><microbatch>: "2F0" forward of microbatch 0 on virtual stage 2; B full backward; W weight gradient
-// and I input gradient of a split backward. Virtual stage s is chunk s / pp of rank s % pp. '#' starts a comment.
+// <virtual stage><kind><microbatch>: "2F0" forward of microbatch 0 on virtual stage 2; B full backward; W weight
+// gradient and I input gradient of a split backward. Virtual stage s is chunk s / pp of rank s % pp. '#' starts a
+// comment; lines without actions are skipped.
 #pragma once
 
 #include <cstdint>
@@ -29,12 +30,14 @@ Schedule one_f_one_b(int pp, int microbatches);
 // Interleaved 1F1B (Narayanan et al. 2021): v chunks per rank, microbatches in groups of pp. Requires m % pp == 0.
 Schedule interleaved(int pp, int virtual_stages, int microbatches);
 
+std::string to_text(const Action& a);
 std::string to_text(const Schedule& s);
 // Throws InputError with "origin:line:column: …".
 Schedule schedule_from_text(const std::string& text, const std::string& origin);
+Schedule schedule_from_file(const std::string& path);
 
-// Every (stage, microbatch) forward once and backward once after it, on the right rank; the rows do not deadlock.
-// Throws InputError that names the action.
+// Every (stage, microbatch) forward once and backward once after it (B, or I and later W), on the right rank; the rows
+// do not deadlock, also when messages between two ranks keep their order. Throws InputError that names the action.
 void check(const Schedule& s, int pp, int virtual_stages, int microbatches, const std::string& origin);
 
 // The schedule of a strategy (file read for ScheduleKind::text), checked.

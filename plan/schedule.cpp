@@ -1,0 +1,146 @@
+#include "plan/schedule.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+using Unit = std::pair<std::int32_t, std::int32_t>;  // (virtual stage, microbatch)
+
+Action forward(int stage, int microbatch) {
+  return {stage, ActionKind::forward, microbatch};
+}
+
+Action backward(int stage, int microbatch) {
+  return {stage, ActionKind::backward, microbatch};
+}
+
+// Alternates the rest: `warm_up` forwards, then one forward and one backward in turn, then the backwards that remain.
+std::vector<Action> alternate(const std::vector<Action>& forwards, const std::vector<Action>& backwards, int warm_up) {
+  const std::size_t ahead = std::min(static_cast<std::size_t>(warm_up), forwards.size());
+  std::vector<Action> row(forwards.begin(), forwards.begin() + static_cast<std::ptrdiff_t>(ahead));
+  for (std::size_t i = 0; i < backwards.size(); ++i) {
+    if (ahead + i < forwards.size()) {
+      row.push_back(forwards[ahead + i]);
+    }
+    row.push_back(backwards[i]);
+  }
+  return row;
+}
+
+}  // namespace
+
+Schedule gpipe(int pp, int microbatches) {
+  Schedule s(static_cast<std::size_t>(pp));
+  for (int rank = 0; rank < pp; ++rank) {
+    std::vector<Action>& row = s[static_cast<std::size_t>(rank)];
+    for (int m = 0; m < microbatches; ++m) {
+      row.push_back(forward(rank, m));
+    }
+    for (int m = 0; m < microbatches; ++m) {
+      row.push_back(backward(rank, m));
+    }
+  }
+  return s;
+}
+
+Schedule one_f_one_b(int pp, int microbatches) {
+  Schedule s;
+  for (int rank = 0; rank < pp; ++rank) {
+    std::vector<Action> forwards, backwards;
+    for (int m = 0; m < microbatches; ++m) {
+      forwards.push_back(forward(rank, m));
+      backwards.push_back(backward(rank, m));
+    }
+    s.push_back(alternate(forwards, backwards, pp - rank - 1));
+  }
+  return s;
+}
+
+// Megatron-LM's order (megatron/core/pipeline_parallel/schedules.py, get_model_chunk_id and the warm-up count):
+// forwards take pp microbatches through chunk 0, the same through chunk 1, …, then the next pp; backwards likewise from
+// the last chunk down. A rank warms up with 2 (pp - rank - 1) + (v - 1) pp forwards.
+Schedule interleaved(int pp, int virtual_stages, int microbatches) {
+  CHECK(microbatches % pp == 0, "interleaved: {} microbatches in groups of {}", microbatches, pp);
+  Schedule s;
+  for (int rank = 0; rank < pp; ++rank) {
+    std::vector<Action> forwards, backwards;
+    for (int group = 0; group < microbatches; group += pp) {
+      for (int chunk = 0; chunk < virtual_stages; ++chunk) {
+        for (int m = group; m < group + pp; ++m) {
+          forwards.push_back(forward(chunk * pp + rank, m));
+          backwards.push_back(backward((virtual_stages - 1 - chunk) * pp + rank, m));
+        }
+      }
+    }
+    s.push_back(alternate(forwards, backwards, (pp - rank - 1) * 2 + (virtual_stages - 1) * pp));
+  }
+  return s;
+}
+
+Schedule make_schedule(const Strategy& strategy, int microbatches) {
+  const int pp = static_cast<int>(strategy.pp);
+  const int virtual_stages = static_cast<int>(strategy.virtual_stages);
+  const std::string word = fmt::format("schedule \"{}\"", name(strategy.schedule));
+  Schedule s;
+  switch (strategy.schedule) {
+    case ScheduleKind::gpipe:
+      if (virtual_stages > 1) {
+        throw InputError(fmt::format("{}: virtual_stages is {}; expected 1, or \"interleaved\"", word, virtual_stages));
+      }
+      s = gpipe(pp, microbatches);
+      break;
+    case ScheduleKind::one_f_one_b:
+    case ScheduleKind::interleaved:
+      if (virtual_stages > 1 && microbatches % pp != 0) {
+        throw InputError(fmt::format("{}: {} microbatches; expected a multiple of pp = {} with virtual_stages > 1",
+                                     word, microbatches, pp));
+      }
+      s = virtual_stages > 1 ? interleaved(pp, virtual_stages, microbatches) : one_f_one_b(pp, microbatches);
+      break;
+    case ScheduleKind::text: s = schedule_from_file(strategy.schedule_path); break;
+  }
+  check(s, pp, virtual_stages, microbatches, strategy.schedule == ScheduleKind::text ? strategy.schedule_path : word);
+  return s;
+}
+
+SlotAssignment assign_slots(const Schedule& s) {
+  SlotAssignment result;
+  for (const std::vector<Action>& row : s) {
+    std::map<Unit, std::int32_t> held;
+    std::set<std::int32_t> free;
+    std::int32_t count = 0;
+    std::vector<std::int32_t> slots;
+    for (const Action& a : row) {
+      const Unit unit{a.stage, a.microbatch};
+      if (a.kind == ActionKind::forward) {
+        if (free.empty()) {
+          free.insert(count++);
+        }
+        held[unit] = *free.begin();
+        free.erase(free.begin());
+        slots.push_back(held[unit]);
+        continue;
+      }
+      const auto slot = held.find(unit);
+      CHECK(slot != held.end(), "{} without its forward", to_text(a));
+      slots.push_back(slot->second);
+      // A weight gradient still reads the activations: an input gradient alone keeps them.
+      if (a.kind != ActionKind::backward_input) {
+        free.insert(slot->second);
+        held.erase(slot);
+      }
+    }
+    result.slots.push_back(std::move(slots));
+    result.count.push_back(count);
+  }
+  return result;
+}
+
+}  // namespace foretrain::plan
