@@ -23,12 +23,12 @@ struct Breakdown {
   Breakdown& operator+=(const Breakdown& b);
 };
 
-// Each instant belongs to the op that runs on the compute stream: compute, or recompute or optimizer by its phase. While
-// that stream is idle, the instant belongs to the op it waits for: the dependency of its next op that ended last, from
-// that op's start to its end, by its stream (tp, dp, pp, cp; host and copy streams: host); before that op's start, to
-// what that op waited for in turn, on its own stream or through its dependencies; what none of them covers is bubble
-// (they waited for other ranks). When all dependencies had ended and still nothing ran, the device was taken: by another
-// stream's op if one ran then, else bubble. Joins are nothing but their waits.
+// Each instant belongs to the op that runs on the compute stream: compute, or recompute or optimizer by its phase.
+// While that stream is idle, the instant belongs to the op it waits for: the dependency of its next op that ended last,
+// from that op's start to its end, by its stream (tp, dp, pp, cp; host and copy streams: host); before that op's start,
+// to what that op waited for in turn, on its own stream or through its dependencies; what none of them covers is bubble
+// (they waited for other ranks). When all dependencies had ended and still nothing ran, the device was taken: by
+// another stream's op if one ran then, else bubble. Joins are nothing but their waits.
 //
 // Takes one rank's spans in order of completion (ties in program order) and the ends of steps in order, early or late.
 // The first span may belong to any step. Keeps little more than one step's communication.

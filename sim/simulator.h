@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "plan/breakdown.h"
 #include "plan/graph.h"
 #include "plan/timeline.h"
 #include "topologies/cluster.h"
@@ -18,15 +19,10 @@ struct Options {
   int steps = 2;                        // the last two steps' ends give the steady period
 };
 
-// Where the time of a role's compute stream went in the last step: sums to its length.
-struct Breakdown {
-  Time compute, recompute, exposed_tp, exposed_dp, exposed_pp, exposed_cp, exposed_ep, bubble, optimizer, host;
-};
-
 struct Simulation {
   Time step_time;                       // steady period between steps
   std::vector<Time> step_ends;
-  std::vector<Breakdown> breakdown;     // by role, of the last step
+  std::vector<plan::Breakdown> breakdown;     // by role, of the last step
   std::string compute_model, network_model;  // as chosen
 };
 
