@@ -1,0 +1,79 @@
+// Tensor-parallel communication. Without sequence parallelism activations are replicated: partial sums are all-reduced
+// and nothing is gathered. With it, rows are sharded: partial sums are reduce-scattered and rows gathered again where a
+// column-parallel matmul needs all of them (Korthikanti et al. 2022, section 4.2.2). Rows are sharded as flat token
+// rows.
+#include "plan/build_context.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+std::string_view prefix(Phase p) {
+  return p == Phase::recompute ? "recompute." : "";
+}
+
+Collective collective(RoleContext& c, CollectiveKind kind, std::int64_t elements, Phase phase,
+                      const std::string& name) {
+  Collective op;
+  op.kind = kind;
+  op.group = c.groups.tp;
+  op.elements = elements;
+  op.dtype = c.type.activation;
+  op.tag = c.builder.tag(std::string(prefix(phase)) + name);
+  return op;
+}
+
+}  // namespace
+
+Operand gather_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard, const std::string& name) {
+  if (!c.sequence_parallel) {
+    return shard;
+  }
+  const Operand full = c.builder.whole(c.temporary(name + ".full", c.type.activation, c.n.rows * c.n.hidden));
+  b.emit(collective(c, CollectiveKind::all_gather, full.elements, phase, name + ".gather"), c.tp_stream(), phase,
+         {shard}, {full});
+  return full;
+}
+
+Operand reduce_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand partial, const std::string& name) {
+  if (c.groups.tp == kNoGroup) {
+    return partial;
+  }
+  if (!c.sequence_parallel) {
+    b.emit(collective(c, CollectiveKind::all_reduce, partial.elements, phase, name + ".reduce"), c.tp_stream(), phase,
+           {partial}, {partial});
+    return partial;
+  }
+  const Operand shard = c.builder.whole(c.temporary(name + ".shard", c.type.activation, c.n.shard_rows * c.n.hidden));
+  b.emit(collective(c, CollectiveKind::reduce_scatter, partial.elements, phase, name + ".reduce"), c.tp_stream(), phase,
+         {partial}, {shard});
+  return shard;
+}
+
+void reduce_replicated(RoleContext& c, BlockBuilder& b, Family f, const std::string& first_replicated) {
+  const ParameterFamily& family = c.role().parameter_families[static_cast<std::size_t>(f)];
+  const auto reduce = [&](GroupId group, std::int64_t offset, std::int64_t elements, const std::string& what) {
+    const Operand range{family.gradient, 0, kNoGroup, offset, elements, 0};
+    Collective op;
+    op.kind = CollectiveKind::all_reduce;
+    op.group = group;
+    op.elements = elements;
+    op.dtype = c.type.gradient;
+    op.tag = c.builder.tag(family.name + "." + what);
+    b.emit(op, c.tp_stream(), Phase::grad_reduce, {range}, {range});
+  };
+  if (c.sequence_parallel && c.has_parameter(f, first_replicated)) {
+    const Operand first = c.gradient(f, first_replicated);
+    reduce(c.groups.tp, first.offset, family.elements - first.offset, "replicated.reduce");
+  }
+  if (f == kLayer && c.groups.kv != kNoGroup) {
+    const Operand weight = c.gradient(f, "attention.qkv.weight");
+    reduce(c.groups.kv, weight.offset + c.n.q * c.n.hidden, 2 * c.n.kv * c.n.hidden, "kv_weight.reduce");
+    if (c.model.attention_bias) {
+      const Operand bias = c.gradient(f, "attention.qkv.bias");
+      reduce(c.groups.kv, bias.offset + c.n.q, 2 * c.n.kv, "kv_bias.reduce");
+    }
+  }
+}
+
+}  // namespace foretrain::plan

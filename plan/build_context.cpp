@@ -1,0 +1,131 @@
+#include "plan/build_context.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+Extents extents(const Job& job) {
+  const workloads::Model& m = job.workload.model;
+  const Strategy& s = job.strategy;
+  Extents n;
+  n.batch = s.micro_batch;
+  n.seq = job.workload.seq_len;
+  n.rows = n.batch * n.seq;
+  n.shard_rows = s.sequence_parallel ? n.rows / s.tp : n.rows;
+  n.hidden = m.hidden;
+  n.heads = m.heads / s.tp;
+  n.kv_heads = std::max<std::int64_t>(1, m.kv_heads / s.tp);
+  n.head_dim = m.head_dim;
+  n.q = n.heads * n.head_dim;
+  n.kv = n.kv_heads * n.head_dim;
+  n.qkv = n.q + 2 * n.kv;
+  n.ffn = m.ffn_hidden / s.tp;
+  n.ffn_in = workloads::is_gated(m.activation) ? 2 * n.ffn : n.ffn;
+  n.vocab = padded_vocab(job) / s.tp;
+  return n;
+}
+
+Dtypes dtypes(const workloads::Precision& p) {
+  Dtypes t;
+  t.matmul = p.compute;
+  // Formats below 16 bit are what matmuls read; activations between them stay bf16.
+  t.activation = bits(p.compute) < 16 ? Dtype::bf16 : p.compute;
+  t.parameter = p.parameter;
+  t.gradient = p.gradient;
+  t.state = p.state;
+  t.statistic = p.compute == Dtype::fp64 ? Dtype::fp64 : Dtype::fp32;
+  return t;
+}
+
+const Parameter* find(const ParameterFamily& f, const std::string& name) {
+  const auto at =
+      std::find_if(f.parameters.begin(), f.parameters.end(), [&](const Parameter& p) { return p.name == name; });
+  return at == f.parameters.end() ? nullptr : &*at;
+}
+
+// Layer parameters are named "layers.{}.x" in the graph and "x" by the emitters.
+std::string full_name(Family f, const std::string& name) {
+  return f == kLayer ? "layers.{}." + name : name;
+}
+
+}  // namespace
+
+RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, int stage_coordinate)
+    : job(j),
+      model(j.workload.model),
+      builder(g, r),
+      groups(gr),
+      stage(stage_coordinate),
+      tp(static_cast<int>(j.strategy.tp)),
+      sequence_parallel(j.strategy.sequence_parallel && j.strategy.tp > 1),
+      first(stage_coordinate == 0),
+      last(stage_coordinate == static_cast<int>(j.strategy.pp) - 1),
+      n(extents(j)),
+      type(dtypes(j.workload.precision)) {
+  tied_here = first && last && model.tied_embeddings;
+  r.streams.push_back({"compute", StreamKind::compute, Axis::tp});
+  const std::vector<std::int64_t> layers = layers_per_stage(job);
+  std::int64_t global = 0;
+  for (std::size_t virtual_stage = 0; virtual_stage < layers.size(); ++virtual_stage) {
+    if (static_cast<std::int64_t>(virtual_stage) % job.strategy.pp == stage) {
+      chunk_first.push_back(static_cast<std::int32_t>(r.global_layer.size()));
+      chunk_layers.push_back(static_cast<std::int32_t>(layers[virtual_stage]));
+      for (std::int64_t l = 0; l < layers[virtual_stage]; ++l) {
+        r.global_layer.push_back(static_cast<std::int32_t>(global + l));
+      }
+    }
+    global += layers[virtual_stage];
+  }
+}
+
+std::int32_t RoleContext::max_chunk_layers() const {
+  return *std::max_element(chunk_layers.begin(), chunk_layers.end());
+}
+
+Operand RoleContext::parameter(Family f, const std::string& name) {
+  const ParameterFamily& family = role().parameter_families[static_cast<std::size_t>(f)];
+  const Parameter* p = find(family, full_name(f, name));
+  CHECK(p != nullptr, "no parameter {} in family {}", name, family.name);
+  return {family.parameter, 0, kNoGroup, p->offset, p->rows * p->cols, 0};
+}
+
+Operand RoleContext::gradient(Family f, const std::string& name) {
+  Operand o = parameter(f, name);
+  o.buffer = role().parameter_families[static_cast<std::size_t>(f)].gradient;
+  return o;
+}
+
+bool RoleContext::has_parameter(Family f, const std::string& name) const {
+  return find(role().parameter_families[static_cast<std::size_t>(f)], full_name(f, name)) != nullptr;
+}
+
+BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed) {
+  if (recomputed) {
+    return builder.buffer(name, dtype, elements, BufferKind::workspace, Lifetime::block);
+  }
+  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::slot, max_chunk_layers());
+}
+
+BufferId RoleContext::temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
+  return builder.buffer(name, dtype, elements, BufferKind::workspace, Lifetime::block);
+}
+
+BufferId RoleContext::head_buffer(const std::string& name, Dtype dtype, std::int64_t elements) {
+  return builder.buffer(name, dtype, elements, BufferKind::activation,
+                        head_in_slots ? Lifetime::slot : Lifetime::persistent);
+}
+
+BufferId RoleContext::residual() {
+  return builder.buffer("x", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::slot,
+                        max_chunk_layers() + 1);
+}
+
+BufferId RoleContext::residual_gradient() {
+  return builder.buffer("dy", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::ring);
+}
+
+}  // namespace foretrain::plan

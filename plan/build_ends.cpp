@@ -1,0 +1,165 @@
+// The two ends of the model: embedding, and final norm with head and loss.
+#include "plan/build_context.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+struct HeadBuffers {
+  BufferId norm, stats, logits, rows, targets;
+};
+
+HeadBuffers head_buffers(RoleContext& c) {
+  return {c.head_buffer("head.norm", c.type.activation, c.n.shard_rows * c.n.hidden),
+          c.head_buffer("head.norm.stats", c.type.statistic, c.n.shard_rows * 2),
+          c.head_buffer("logits", c.type.activation, c.n.rows * c.n.vocab),
+          c.head_buffer("loss.rows", c.type.statistic, c.n.rows * 2),
+          c.builder.buffer("targets", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot)};
+}
+
+BufferId tokens(RoleContext& c) {
+  return c.builder.buffer("tokens", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
+}
+
+PositionAdd position_add(const RoleContext& c, Direction d) {
+  return {d, c.n.shard_rows, c.n.hidden, c.n.seq, c.sequence_parallel ? c.groups.tp : kNoGroup, c.type.activation};
+}
+
+Norm head_norm(const RoleContext& c, Direction d) {
+  return {d, c.model.norm, c.n.shard_rows, c.n.hidden, c.model.norm_eps, c.type.activation};
+}
+
+CrossEntropy cross_entropy(const RoleContext& c, CrossEntropyStep step) {
+  const double targets = static_cast<double>(c.job.workload.global_batch * c.job.workload.seq_len);
+  return {step, c.n.rows, c.n.vocab, c.model.vocab, c.groups.tp, 1.0 / targets, c.type.activation};
+}
+
+Operand head_weight(RoleContext& c) {
+  return c.tied_here ? c.parameter(kEmbedding, "embedding.table")
+                     : c.parameter(kHead, c.model.tied_embeddings ? "embedding.table" : "head.weight");
+}
+
+// A tied table keeps one gradient accumulator per use.
+Operand head_weight_gradient(RoleContext& c) {
+  if (c.tied_here) {
+    return c.builder.whole(c.builder.buffer("head.weight.gradient", c.type.gradient, c.n.vocab * c.n.hidden,
+                                            BufferKind::gradient, Lifetime::persistent));
+  }
+  return c.gradient(kHead, c.model.tied_embeddings ? "embedding.table" : "head.weight");
+}
+
+}  // namespace
+
+BlockId embedding_forward(RoleContext& c) {
+  BlockBuilder b(c.role(), "embedding.forward");
+  const Operand x = c.builder.whole(c.residual());
+  const Operand out = c.sequence_parallel
+                          ? c.builder.whole(c.temporary("embedding.partial", c.type.activation, c.n.rows * c.n.hidden))
+                          : x;
+  const Embedding e{Direction::forward, c.n.rows, c.n.hidden, c.n.vocab, c.groups.tp, c.type.activation};
+  b.emit(e, kCompute, Phase::forward, {c.builder.whole(tokens(c)), c.parameter(kEmbedding, "embedding.table")}, {out});
+  if (c.groups.tp != kNoGroup) {
+    Collective op;
+    op.kind = c.sequence_parallel ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
+    op.group = c.groups.tp;
+    op.elements = out.elements;
+    op.dtype = c.type.activation;
+    op.tag = c.builder.tag("embedding.reduce");
+    b.emit(op, c.tp_stream(), Phase::forward, {out}, {x});
+  }
+  if (c.model.positions == workloads::Positions::learned) {
+    b.emit(position_add(c, Direction::forward), kCompute, Phase::forward,
+           {x, c.parameter(kEmbedding, "embedding.positions")}, {x});
+  }
+  return c.builder.add(b.take());
+}
+
+BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
+  BlockBuilder b(c.role(), last_microbatch ? "embedding.backward.last" : "embedding.backward");
+  const Operand dx = c.builder.whole(c.residual_gradient());
+  if (c.model.positions == workloads::Positions::learned) {
+    const Operand d_positions = c.gradient(kEmbedding, "embedding.positions");
+    b.emit(position_add(c, Direction::backward_weight), kCompute, Phase::backward_weight, {dx, d_positions},
+           {d_positions});
+  }
+  const Operand full = gather_rows(c, b, Phase::backward_weight, dx, "embedding.output_gradient");
+  const Operand d_table = c.gradient(kEmbedding, "embedding.table");
+  const Embedding e{Direction::backward_weight, c.n.rows, c.n.hidden, c.n.vocab, c.groups.tp, c.type.activation};
+  b.emit(e, kCompute, Phase::backward_weight, {c.builder.whole(tokens(c)), full, d_table}, {d_table});
+  if (last_microbatch) {
+    reduce_replicated(c, b, kEmbedding, "embedding.positions");
+    if (c.tied_here) {
+      b.emit(Accumulate{d_table.elements, c.type.gradient}, kCompute, Phase::grad_reduce,
+             {head_weight_gradient(c), d_table}, {d_table});
+    }
+  }
+  return c.builder.add(b.take());
+}
+
+BlockId head_forward(RoleContext& c) {
+  BlockBuilder b(c.role(), "head.forward");
+  const HeadBuffers t = head_buffers(c);
+  const auto all = [&c](BufferId id) { return c.builder.whole(id); };
+  const int layers = c.chunk_layers.back();
+  std::vector<Operand> reads{c.builder.whole(c.residual(), layers), c.parameter(kHead, "head.norm.gain")};
+  if (c.model.norm == workloads::Norm::layernorm) {
+    reads.push_back(c.parameter(kHead, "head.norm.bias"));
+  }
+  b.emit(head_norm(c, Direction::forward), kCompute, Phase::forward, std::move(reads), {all(t.norm), all(t.stats)});
+  const Operand h = gather_rows(c, b, Phase::forward, all(t.norm), "head.input");
+  const Matmul mm{c.n.rows, c.n.vocab, c.n.hidden, false, true, false, false, c.type.matmul, c.type.activation};
+  b.emit(mm, kCompute, Phase::forward, {h, head_weight(c)}, {all(t.logits)});
+  const Operand triple = all(c.temporary("loss.triple", c.type.statistic, c.n.rows * 3));
+  b.emit(cross_entropy(c, CrossEntropyStep::stats), kCompute, Phase::forward, {all(t.logits), all(t.targets)},
+         {triple});
+  Operand triples = triple;
+  if (c.groups.tp != kNoGroup) {
+    triples = all(c.temporary("loss.triples", c.type.statistic, c.n.rows * 3 * c.tp));
+    Collective op;
+    op.kind = CollectiveKind::all_gather;
+    op.group = c.groups.tp;
+    op.elements = triples.elements;
+    op.dtype = c.type.statistic;
+    op.tag = c.builder.tag("loss.gather");
+    b.emit(op, c.tp_stream(), Phase::forward, {triple}, {triples});
+  }
+  const Operand loss = all(c.role().loss);
+  b.emit(cross_entropy(c, CrossEntropyStep::combine), kCompute, Phase::forward, {triples, loss}, {all(t.rows), loss});
+  return c.builder.add(b.take());
+}
+
+BlockId head_backward(RoleContext& c, bool last_microbatch) {
+  BlockBuilder b(c.role(), last_microbatch ? "head.backward.last" : "head.backward");
+  const HeadBuffers t = head_buffers(c);
+  const auto all = [&c](BufferId id) { return c.builder.whole(id); };
+  const int layers = c.chunk_layers.back();
+  const Operand dy = all(c.residual_gradient());
+  const Operand logits = all(t.logits);
+  b.emit(Fill{dy.elements, c.type.activation}, kCompute, Phase::backward_input, {}, {dy});
+  b.emit(cross_entropy(c, CrossEntropyStep::backward), kCompute, Phase::backward_input,
+         {all(t.rows), all(t.targets), logits}, {logits});
+  const Operand d_norm = all(c.temporary("head.d_input", c.type.activation, c.n.rows * c.n.hidden));
+  const Operand h = gather_rows(c, b, Phase::backward_weight, all(t.norm), "head.input_again");
+  const Matmul to_input{c.n.rows, c.n.hidden, c.n.vocab, false, false, false, false, c.type.matmul, c.type.activation};
+  b.emit(to_input, kCompute, Phase::backward_input, {logits, head_weight(c)}, {d_norm});
+  const Operand d_sum = reduce_rows(c, b, Phase::backward_input, d_norm, "head.input_gradient");
+  const Matmul to_weight{c.n.vocab, c.n.hidden, c.n.rows, true, false, false, true, c.type.matmul, c.type.gradient};
+  const Operand dw = head_weight_gradient(c);
+  b.emit(to_weight, kCompute, Phase::backward_weight, {logits, h, dw}, {dw});
+  const Operand x = c.builder.whole(c.residual(), layers);
+  b.emit(head_norm(c, Direction::backward_input), kCompute, Phase::backward_input,
+         {d_sum, x, c.parameter(kHead, "head.norm.gain"), all(t.stats), dy}, {dy});
+  std::vector<Operand> sums{c.gradient(kHead, "head.norm.gain")};
+  if (c.model.norm == workloads::Norm::layernorm) {
+    sums.push_back(c.gradient(kHead, "head.norm.bias"));
+  }
+  std::vector<Operand> reads{d_sum, x, all(t.stats)};
+  reads.insert(reads.end(), sums.begin(), sums.end());
+  b.emit(head_norm(c, Direction::backward_weight), kCompute, Phase::backward_weight, std::move(reads), std::move(sums));
+  if (last_microbatch) {
+    reduce_replicated(c, b, kHead, "head.norm.gain");
+  }
+  return c.builder.add(b.take());
+}
+
+}  // namespace foretrain::plan

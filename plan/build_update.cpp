@@ -1,0 +1,279 @@
+// What happens once per step: zeroing, gradient reduction, norm and clipping, optimizer, parameter gathering.
+#include <algorithm>
+
+#include "plan/build_context.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+// Megatron's default: 40 million elements.
+constexpr std::int64_t kBucketElements = 40'000'000;
+
+bool zero1(const RoleContext& c) {
+  return c.groups.dp != kNoGroup && c.job.strategy.zero >= 1;
+}
+
+const ParameterFamily& family(RoleContext& c, Family f) {
+  return c.role().parameter_families[static_cast<std::size_t>(f)];
+}
+
+Bucket bucket(RoleContext& c, const BucketRange& r) {
+  Bucket b;
+  b.elements = family(c, r.family).elements * r.layers;
+  b.family = r.family;
+  b.layers = r.layers;
+  if (zero1(c)) {
+    b.shard_group = c.groups.dp;
+    b.shards = static_cast<std::int32_t>(c.job.strategy.dp);
+  }
+  return b;
+}
+
+// The whole bucket in a full-size buffer, or this rank's shard of it there.
+Operand bucket_operand(const Bucket& b, BufferId buffer, bool own_shard) {
+  if (!own_shard || b.shards == 1) {
+    return {buffer, 0, kNoGroup, 0, b.elements, 0};
+  }
+  return {buffer, 0, b.shard_group, 0, b.elements / b.shards, b.elements / b.shards};
+}
+
+// The shard in a buffer that holds shards only (optimizer state): layer copies are 1/shards of a layer there.
+Operand state_operand(const Bucket& b, BufferId buffer) {
+  return {buffer, 0, kNoGroup, 0, b.elements / b.shards, 0};
+}
+
+std::vector<BucketRange> all_buckets(RoleContext& c) {
+  std::vector<BucketRange> all;
+  if (family(c, kHead).gradient >= 0) {
+    all.push_back({kHead, 0, 1});
+  }
+  for (int chunk = static_cast<int>(c.chunk_first.size()) - 1; chunk >= 0; --chunk) {
+    const std::vector<BucketRange> mine = chunk_buckets(c, chunk);
+    all.insert(all.end(), mine.begin(), mine.end());
+  }
+  if (family(c, kEmbedding).gradient >= 0) {
+    all.push_back({kEmbedding, 0, 1});
+  }
+  return all;
+}
+
+BlockCall call_at(const BucketRange& r, BlockId block) {
+  return {block, 1, r.family == kLayer ? r.first_layer : -1, 1};
+}
+
+BufferId norms(RoleContext& c) {
+  return c.builder.buffer("norms", Dtype::fp64, c.tensors, BufferKind::workspace, Lifetime::persistent);
+}
+
+BlockId tied_block(RoleContext& c) {
+  BlockBuilder b(c.role(), "tied_embedding.reduce");
+  const Operand grad = c.first ? c.gradient(kEmbedding, "embedding.table") : c.gradient(kHead, "embedding.table");
+  const int ready = b.join(Phase::grad_reduce);
+  Collective op;
+  op.kind = CollectiveKind::all_reduce;
+  op.group = c.groups.embedding;
+  op.elements = grad.elements;
+  op.dtype = c.type.gradient;
+  op.tag = c.builder.tag("tied_embedding.reduce");
+  b.order_after(b.emit(op, c.world_stream(), Phase::grad_reduce, {grad}, {grad}), ready);
+  b.join(Phase::grad_reduce);
+  return c.builder.add(b.take());
+}
+
+BlockId norm_block(RoleContext& c, const BucketRange& r) {
+  BlockBuilder b(c.role(), "norm." + family(c, r.family).name);
+  SquaredNorm op;
+  op.bucket = bucket(c, r);
+  op.piece_shards = static_cast<std::int32_t>(c.job.strategy.dp);
+  op.dtype = c.type.gradient;
+  const Operand sums = c.builder.whole(norms(c));
+  b.emit(op, kCompute, Phase::optimizer, {bucket_operand(op.bucket, family(c, r.family).gradient, true), sums}, {sums});
+  return c.builder.add(b.take());
+}
+
+// Sums the norms over all ranks that hold different tensors, then clips.
+BlockId clip_block(RoleContext& c) {
+  BlockBuilder b(c.role(), "clip");
+  const Operand sums = c.builder.whole(norms(c));
+  const auto reduce = [&](GroupId group, StreamId stream, const std::string& name) {
+    const int ready = b.join(Phase::optimizer);
+    Collective op;
+    op.kind = CollectiveKind::all_reduce;
+    op.group = group;
+    op.elements = sums.elements;
+    op.dtype = Dtype::fp64;
+    op.tag = c.builder.tag(name);
+    b.order_after(b.emit(op, stream, Phase::optimizer, {sums}, {sums}), ready);
+  };
+  if (zero1(c)) {
+    reduce(c.groups.dp, c.dp_stream(), "norm.reduce.dp");
+  }
+  if (c.groups.model != kNoGroup) {
+    reduce(c.groups.model, c.world_stream(), "norm.reduce.model");
+  }
+  b.emit(ClipCoefficient{c.tensors, c.job.workload.optimizer.clip}, kCompute, Phase::optimizer, {sums},
+         {c.builder.whole(c.role().grad_norm)});
+  return c.builder.add(b.take());
+}
+
+void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
+  OptimizerStep op{bucket(c, r), c.job.workload.optimizer, c.job.workload.precision};
+  const ParameterFamily& f = family(c, r.family);
+  const Operand parameter = bucket_operand(op.bucket, f.parameter, true);
+  std::vector<Operand> reads{bucket_operand(op.bucket, f.gradient, true), c.builder.whole(c.role().grad_norm)};
+  std::vector<Operand> writes{parameter};
+  for (const BufferId state : {f.master, f.m, f.v}) {
+    if (state >= 0) {
+      reads.push_back(state_operand(op.bucket, state));
+      writes.push_back(state_operand(op.bucket, state));
+    }
+  }
+  reads.push_back(parameter);
+  b.emit(std::move(op), kCompute, Phase::optimizer, std::move(reads), std::move(writes));
+}
+
+void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
+  const Bucket k = bucket(c, r);
+  const ParameterFamily& f = family(c, r.family);
+  const int ready = b.join(Phase::param_gather);
+  Collective op;
+  op.kind = CollectiveKind::all_gather;
+  op.group = c.groups.dp;
+  op.elements = k.elements;
+  op.dtype = c.type.parameter;
+  op.tag = c.builder.tag("parameters.gather." + f.name);
+  const int at = b.emit(op, c.dp_stream(), Phase::param_gather, {bucket_operand(k, f.parameter, true)},
+                        {bucket_operand(k, f.parameter, false)});
+  b.order_after(at, ready);
+  b.op(at).records.push_back(c.builder.event("gathered", Replicas::once));
+}
+
+}  // namespace
+
+std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
+  const auto i = static_cast<std::size_t>(chunk);
+  const ParameterFamily& f = c.role().parameter_families[kLayer];
+  const std::int64_t target =
+      c.job.strategy.bucket_bytes > 0 ? c.job.strategy.bucket_bytes * 8 / bits(c.type.gradient) : kBucketElements;
+  const auto per_bucket =
+      static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
+  std::vector<BucketRange> ranges;
+  for (std::int32_t end = c.chunk_layers[i]; end > 0;) {
+    const std::int32_t layers = std::min(per_bucket, end);
+    end -= layers;
+    ranges.push_back({kLayer, c.chunk_first[i] + end, layers});
+  }
+  return ranges;
+}
+
+BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
+  const Bucket k = bucket(c, range);
+  const ParameterFamily& f = family(c, range.family);
+  BlockBuilder b(c.role(), "gradients.reduce." + f.name);
+  const int ready = b.join(Phase::grad_reduce);
+  Collective op;
+  op.kind = zero1(c) ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
+  op.group = c.groups.dp;
+  op.elements = k.elements;
+  op.dtype = c.type.gradient;
+  op.tag = c.builder.tag("gradients.reduce." + f.name);
+  const int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {bucket_operand(k, f.gradient, false)},
+                        {bucket_operand(k, f.gradient, true)});
+  b.order_after(at, ready);
+  b.op(at).records.push_back(c.builder.event("gradients_reduced", Replicas::once));
+  return c.builder.add(b.take());
+}
+
+SegmentId begin_segment(RoleContext& c) {
+  BlockBuilder b(c.role(), "begin_step");
+  Segment s;
+  s.name = "begin";
+  for (const ParameterFamily& f : c.role().parameter_families) {
+    if (f.gradient >= 0) {
+      const std::int64_t elements = f.elements * std::max(1, f.layers);
+      b.emit(Fill{elements, c.type.gradient}, kCompute, Phase::optimizer, {},
+             {{f.gradient, 0, kNoGroup, 0, elements, 0}});
+    }
+  }
+  if (c.tied_here) {
+    const BufferId head = c.builder.buffer("head.weight.gradient", c.type.gradient, c.n.vocab * c.n.hidden,
+                                           BufferKind::gradient, Lifetime::persistent);
+    b.emit(Fill{c.n.vocab * c.n.hidden, c.type.gradient}, kCompute, Phase::optimizer, {}, {c.builder.whole(head)});
+  }
+  if (c.role().loss >= 0) {
+    b.emit(Fill{1, Dtype::fp64}, kCompute, Phase::optimizer, {}, {c.builder.whole(c.role().loss)});
+  }
+  s.calls.push_back({c.builder.add(b.take()), 1, -1, 1});
+  return c.builder.add(std::move(s));
+}
+
+SegmentId update_segment(RoleContext& c) {
+  Segment s;
+  s.name = "update";
+  const bool overlapped = c.groups.dp != kNoGroup && c.job.strategy.overlap_grad_reduce;
+  const bool tied_across = c.groups.embedding != kNoGroup && (c.first || c.last);
+  if (tied_across) {
+    s.calls.push_back({tied_block(c), 1, -1, 1});
+  }
+  const std::vector<BucketRange> buckets = all_buckets(c);
+  std::vector<EventId> reduced;
+  if (c.groups.dp != kNoGroup) {
+    for (const BucketRange& r : buckets) {
+      // Layers, and an untied head, were reduced behind the last backward.
+      const bool done = overlapped && (r.family == kLayer || (r.family == kHead && !tied_across));
+      if (!done) {
+        s.calls.push_back(call_at(r, reduce_bucket(c, r)));
+      }
+    }
+    reduced.push_back(c.builder.event("gradients_reduced", Replicas::once));
+  }
+  BlockBuilder start(c.role(), "norm.begin");
+  start.join(Phase::optimizer, reduced);
+  const Operand sums = c.builder.whole(norms(c));
+  start.emit(Fill{sums.elements, Dtype::fp64}, kCompute, Phase::optimizer, {}, {sums});
+  s.calls.push_back({c.builder.add(start.take()), 1, -1, 1});
+  for (const BucketRange& r : buckets) {
+    s.calls.push_back(call_at(r, norm_block(c, r)));
+  }
+  s.calls.push_back({clip_block(c), 1, -1, 1});
+
+  const bool behind = c.job.strategy.overlap_param_gather;
+  for (const BucketRange& r : buckets) {
+    BlockBuilder b(c.role(), "optimizer." + family(c, r.family).name);
+    emit_step(c, b, r);
+    if (zero1(c) && behind) {
+      emit_gather(c, b, r);
+    }
+    s.calls.push_back(call_at(r, c.builder.add(b.take())));
+  }
+  if (zero1(c) && !behind) {
+    for (const BucketRange& r : buckets) {
+      BlockBuilder b(c.role(), "gather." + family(c, r.family).name);
+      emit_gather(c, b, r);
+      s.calls.push_back(call_at(r, c.builder.add(b.take())));
+    }
+  }
+  BlockBuilder end(c.role(), "end_step");
+  std::vector<EventId> gathered;
+  if (zero1(c)) {
+    gathered.push_back(c.builder.event("gathered", Replicas::once));
+  }
+  end.join(Phase::optimizer, gathered);
+  if (c.role().loss >= 0 && c.groups.dp != kNoGroup) {
+    const int ready = end.join(Phase::grad_reduce);
+    const Operand loss = c.builder.whole(c.role().loss);
+    Collective op;
+    op.kind = CollectiveKind::all_reduce;
+    op.group = c.groups.dp;
+    op.elements = 1;
+    op.dtype = Dtype::fp64;
+    op.tag = c.builder.tag("loss.reduce");
+    end.order_after(end.emit(op, c.dp_stream(), Phase::grad_reduce, {loss}, {loss}), ready);
+    end.join(Phase::grad_reduce);
+  }
+  s.calls.push_back({c.builder.add(end.take()), 1, -1, 1});
+  return c.builder.add(std::move(s));
+}
+
+}  // namespace foretrain::plan

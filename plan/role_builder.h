@@ -1,0 +1,62 @@
+// Tools to write one role: buffers, streams and events by name, blocks whose `after` edges follow from their data flow.
+// Used by build_*.cpp only.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "plan/graph.h"
+
+namespace foretrain::plan {
+
+class RoleBuilder {
+ public:
+  RoleBuilder(PlanGraph& graph, Role& role) : graph_(graph), role_(role) {}
+
+  Role& role() { return role_; }
+  const Role& role() const { return role_; }
+  const PlanGraph& graph() const { return graph_; }
+
+  // Each returns the existing one of that name, or adds it (then with these properties).
+  BufferId buffer(const std::string& name, Dtype dtype, std::int64_t elements, BufferKind kind, Lifetime lifetime,
+                  int layers = 0);
+  StreamId stream(const std::string& name, StreamKind kind, Axis axis);
+  EventId event(const std::string& name, Replicas replicas);
+  std::int32_t tag(const std::string& name);
+
+  BlockId add(Block block);
+  SegmentId add(Segment segment);
+
+  // The whole of a buffer's copy; `layer_delta` layers on.
+  Operand whole(BufferId buffer, int layer_delta = 0) const;
+
+ private:
+  PlanGraph& graph_;
+  Role& role_;
+};
+
+// Collects a block's ops in program order. emit() adds to `after` the latest conflicting op of every other stream
+// (read after write, write after read or write on the same buffer), so that data flow inside a block is always ordered.
+class BlockBuilder {
+ public:
+  BlockBuilder(const Role& role, std::string name) : role_(role) { block_.name = std::move(name); }
+
+  // Returns the op's position.
+  int emit(Work work, StreamId stream, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes);
+  // A Join on the compute stream after all ops emitted so far on other streams; waits for `waits`, records `records`.
+  int join(Phase phase, std::vector<EventId> waits = {}, std::vector<EventId> records = {});
+
+  Op& op(int position) { return block_.ops[static_cast<std::size_t>(position)]; }
+  void order_after(int position, int earlier);  // explicit edge, e.g. a send after a Join
+  bool empty() const { return block_.ops.empty(); }
+  Block take() { return std::move(block_); }
+
+ private:
+  bool conflict(const Op& earlier, const Op& later) const;
+  bool overlap(const Operand& a, const Operand& b) const;
+  const Role& role_;
+  Block block_;
+};
+
+}  // namespace foretrain::plan
