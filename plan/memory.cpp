@@ -1,0 +1,161 @@
+#include "plan/memory.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "plan/workspace.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+std::size_t at(int id) {
+  return static_cast<std::size_t>(id);
+}
+
+int copies(const Role& role, const Buffer& b) {
+  return b.lifetime == Lifetime::slot ? role.slots : b.lifetime == Lifetime::ring ? role.rings : 1;
+}
+
+// Buffers of one lifetime one behind the other from `begin` on; returns the bytes they take.
+std::int64_t place_row(Role& role, Lifetime lifetime, std::int64_t begin) {
+  std::int64_t end = begin;
+  for (std::size_t b = 0; b < role.buffers.size(); ++b) {
+    if (role.buffers[b].lifetime == lifetime) {
+      role.memory.placements[b] = {end, layer_stride(role.buffers[b]), 0};
+      end += align(footprint(role.buffers[b]));
+    }
+  }
+  for (std::size_t b = 0; b < role.buffers.size() && lifetime != Lifetime::persistent; ++b) {
+    if (role.buffers[b].lifetime == lifetime) {
+      role.memory.placements[b].copy_stride = end - begin;
+    }
+  }
+  return end - begin;
+}
+
+// How a segment uses the slot of its instance.
+struct SlotUse {
+  bool touches = false;    // reads or writes a slot buffer
+  bool continues = false;  // reads one that it has not written itself: an earlier instance did
+};
+
+SlotUse slot_use(const Role& role, const Segment& segment) {
+  SlotUse use;
+  std::vector<bool> written(role.buffers.size(), false);
+  const auto in_slot = [&](const Operand& o) { return role.buffers[at(o.buffer)].lifetime == Lifetime::slot; };
+  for (const BlockCall& call : segment.calls) {
+    for (const Op& op : role.blocks[at(call.block)].ops) {
+      for (const Operand& o : op.reads) {
+        use.touches |= in_slot(o);
+        use.continues |= in_slot(o) && !written[at(o.buffer)];
+      }
+      for (const Operand& o : op.writes) {
+        use.touches |= in_slot(o);
+        written[at(o.buffer)] = true;
+      }
+    }
+  }
+  return use;
+}
+
+// Slots in use during each instance.
+std::vector<std::int64_t> slots_in_use(const Role& role, const std::vector<Instance>& instances) {
+  std::vector<SlotUse> uses;
+  for (const Segment& s : role.segments) {
+    uses.push_back(slot_use(role, s));
+  }
+  std::vector<std::int64_t> in_use(instances.size(), 0);
+  std::vector<std::ptrdiff_t> last_use(at(role.slots), -1);
+  for (std::size_t i = 0; i < instances.size(); ++i) {
+    const SlotUse& use = uses[at(instances[i].segment)];
+    if (!use.touches) {
+      continue;
+    }
+    const std::int32_t slot = instances[i].slot;
+    CHECK(slot >= 0 && slot < role.slots, "role {}: instance {} uses slot {} of {}", role.name, i, slot, role.slots);
+    std::ptrdiff_t& last = last_use[at(slot)];
+    const std::size_t from = use.continues && last >= 0 ? static_cast<std::size_t>(last) + 1 : i;
+    for (std::size_t j = from; j <= i; ++j) {
+      ++in_use[j];
+    }
+    last = static_cast<std::ptrdiff_t>(i);
+  }
+  return in_use;
+}
+
+}  // namespace
+
+void place(Role& role) {
+  MemoryPlan& memory = role.memory;
+  memory = {};
+  memory.placements.resize(role.buffers.size());
+  const std::int64_t persistent = place_row(role, Lifetime::persistent, 0);
+  const std::int64_t slots = place_row(role, Lifetime::slot, persistent) * role.slots;
+  const std::int64_t rings = place_row(role, Lifetime::ring, persistent + slots) * role.rings;
+  const std::int64_t begin = persistent + slots + rings;
+  const Workspace workspace = place_workspace(role);
+  for (std::size_t b = 0; b < role.buffers.size(); ++b) {
+    const Buffer& buffer = role.buffers[b];
+    if (buffer.lifetime == Lifetime::segment || buffer.lifetime == Lifetime::block) {
+      memory.placements[b] = {begin + workspace.offsets[b], layer_stride(buffer), 0};
+    }
+  }
+  memory.persistent = {persistent};
+  memory.slots = {slots};
+  memory.rings = {rings};
+  memory.workspace = {workspace.bytes};
+  memory.arena = {begin + workspace.bytes};
+
+  Bytes& rest = memory.by_kind[at(static_cast<int>(BufferKind::workspace))];
+  rest = memory.arena;
+  for (const Buffer& b : role.buffers) {
+    if (b.lifetime != Lifetime::segment && b.lifetime != Lifetime::block) {
+      const Bytes bytes{size_bytes(b.dtype, b.elements) * std::max(b.layers, 1) * copies(role, b)};
+      rest -= bytes;
+      memory.by_kind[at(static_cast<int>(b.kind))] += bytes;
+    }
+  }
+}
+
+MemoryCurve memory_curve(const Role& role) {
+  std::vector<Instance> instances = role.program.prologue;
+  instances.insert(instances.end(), role.program.body.begin(), role.program.body.end());
+  instances.insert(instances.end(), role.program.epilogue.begin(), role.program.epilogue.end());
+
+  const MemoryPlan& memory = role.memory;
+  const std::int64_t workspace = memory.arena.value - memory.workspace.value;
+  std::vector<Bytes> peaks;  // workspace of each segment
+  for (const Segment& s : role.segments) {
+    Bytes peak{};
+    for (const Interval& i : live_intervals(role, s)) {
+      const std::int64_t offset = memory.placements[at(i.buffer)].offset - workspace;
+      peak = std::max(peak, Bytes{offset + align(footprint(role.buffers[at(i.buffer)]))});
+    }
+    peaks.push_back(peak);
+  }
+  const std::vector<std::int64_t> in_use = slots_in_use(role, instances);
+  const std::int64_t slot_bytes = role.slots == 0 ? 0 : memory.slots.value / role.slots;
+
+  MemoryCurve curve;
+  for (std::size_t i = 0; i < instances.size(); ++i) {
+    curve.live.push_back(memory.persistent + Bytes{in_use[i] * slot_bytes} + memory.rings +
+                         peaks[at(instances[i].segment)]);
+    curve.peak = std::max(curve.peak, curve.live.back());
+  }
+  return curve;
+}
+
+std::vector<LargeBuffer> largest_buffers(const Role& role, std::size_t n) {
+  std::vector<LargeBuffer> all;
+  for (const Buffer& b : role.buffers) {
+    all.push_back({b.name, b.kind, Bytes{size_bytes(b.dtype, b.elements) * std::max(b.layers, 1) * copies(role, b)}});
+  }
+  std::stable_sort(all.begin(), all.end(),
+                   [](const LargeBuffer& a, const LargeBuffer& b) { return a.bytes > b.bytes; });
+  all.resize(std::min(n, all.size()));
+  return all;
+}
+
+}  // namespace foretrain::plan
