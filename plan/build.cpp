@@ -134,10 +134,11 @@ struct LayerBlocks {
   BlockId forward, backward, backward_last;
 };
 
-SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers) {
+// `evaluation`: no backward will follow, so the slot is free again at the end.
+SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool evaluation) {
   PipelineEnds ends{c, chunk};
   const auto i = static_cast<std::size_t>(chunk);
-  Segment s{"F" + std::to_string(chunk), chunk, c.chunk_first[i], {}};
+  Segment s{(evaluation ? "E" : "F") + std::to_string(chunk), chunk, c.chunk_first[i], {}};
   s.calls.push_back({ends.begin_forward(), 1, -1, 1});
   if (ends.is_first()) {
     s.calls.push_back({embedding_forward(c), 1, -1, 1});
@@ -147,6 +148,11 @@ SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers) 
     s.calls.push_back({head_forward(c), 1, -1, 1});
   } else {
     s.calls.push_back({ends.end_forward(), 1, -1, 1});
+  }
+  if (evaluation) {
+    BlockBuilder end(c.role(), "end_evaluation");
+    end.join(Phase::forward, {}, {ends.slot_free()});
+    s.calls.push_back({c.builder.add(end.take()), 1, -1, 1});
   }
   return c.builder.add(std::move(s));
 }
@@ -194,6 +200,24 @@ bool head_needs_slots(const std::vector<Action>& row, int last_stage) {
   return false;
 }
 
+// The forwards of the schedule's row, one microbatch after the other through the slots.
+void add_evaluation(RoleContext& c, const LayerBlocks& layers, const std::vector<Action>& row) {
+  std::vector<SegmentId> forward;
+  for (std::size_t i = 0; i < c.chunk_layers.size(); ++i) {
+    forward.push_back(forward_segment(c, static_cast<int>(i), layers, true));
+  }
+  std::vector<Instance>& program = c.role().program.evaluation;
+  program.push_back({evaluation_begin_segment(c), -1, -1, -1});
+  std::int32_t slot = 0;
+  for (const Action& a : row) {
+    if (a.kind == ActionKind::forward) {
+      program.push_back({forward[static_cast<std::size_t>(a.stage / c.job.strategy.pp)], a.microbatch, slot, -1});
+      slot = (slot + 1) % c.role().slots;
+    }
+  }
+  program.push_back({evaluation_end_segment(c), -1, -1, -1});
+}
+
 void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, int stage,
                 const std::vector<Action>& row, const std::vector<std::int32_t>& slots, int slot_count) {
   role.name = "stage " + std::to_string(stage);
@@ -215,7 +239,7 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   std::vector<SegmentId> forward(chunks), backward(chunks), backward_last(chunks);
   std::vector<std::size_t> last_action(chunks);
   for (std::size_t i = 0; i < chunks; ++i) {
-    forward[i] = forward_segment(c, static_cast<int>(i), layers);
+    forward[i] = forward_segment(c, static_cast<int>(i), layers, false);
     backward[i] = backward_segment(c, static_cast<int>(i), layers, false);
     backward_last[i] = backward_segment(c, static_cast<int>(i), layers, true);
   }
@@ -236,6 +260,7 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
     }
   }
   role.program.body.push_back({update_segment(c), -1, -1, -1});
+  add_evaluation(c, layers, row);
   place(role);
 }
 

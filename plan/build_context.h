@@ -108,5 +108,7 @@ std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);  // top
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range);
 SegmentId begin_segment(RoleContext& c);
 SegmentId update_segment(RoleContext& c);
+SegmentId evaluation_begin_segment(RoleContext& c);
+SegmentId evaluation_end_segment(RoleContext& c);
 
 }  // namespace foretrain::plan

@@ -109,6 +109,7 @@ BlockId head_forward(RoleContext& c) {
   const Operand h = gather_rows(c, b, Phase::forward, all(t.norm), "head.input");
   const Matmul mm{c.n.rows, c.n.vocab, c.n.hidden, false, true, false, false, c.type.matmul, c.type.activation};
   b.emit(mm, kCompute, Phase::forward, {h, head_weight(c)}, {all(t.logits)});
+  c.role().logits = t.logits;
   const Operand triple = all(c.temporary("loss.triple", c.type.statistic, c.n.rows * 3));
   b.emit(cross_entropy(c, CrossEntropyStep::stats), kCompute, Phase::forward, {all(t.logits), all(t.targets)},
          {triple});

@@ -149,6 +149,29 @@ void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   b.op(at).records.push_back(c.builder.event("gathered", Replicas::once));
 }
 
+// Every replica's loss is its share of the batch's mean.
+void emit_loss_reduce(RoleContext& c, BlockBuilder& b) {
+  if (c.role().loss < 0 || c.groups.dp == kNoGroup) {
+    return;
+  }
+  const int ready = b.join(Phase::grad_reduce);
+  const Operand loss = c.builder.whole(c.role().loss);
+  Collective op;
+  op.kind = CollectiveKind::all_reduce;
+  op.group = c.groups.dp;
+  op.elements = 1;
+  op.dtype = Dtype::fp64;
+  op.tag = c.builder.tag("loss.reduce");
+  b.order_after(b.emit(op, c.dp_stream(), Phase::grad_reduce, {loss}, {loss}), ready);
+  b.join(Phase::grad_reduce);
+}
+
+void emit_loss_fill(RoleContext& c, BlockBuilder& b) {
+  if (c.role().loss >= 0) {
+    b.emit(Fill{1, Dtype::fp64}, kCompute, Phase::optimizer, {}, {c.builder.whole(c.role().loss)});
+  }
+}
+
 }  // namespace
 
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
@@ -201,9 +224,7 @@ SegmentId begin_segment(RoleContext& c) {
                                            BufferKind::gradient, Lifetime::persistent);
     b.emit(Fill{c.n.vocab * c.n.hidden, c.type.gradient}, kCompute, Phase::optimizer, {}, {c.builder.whole(head)});
   }
-  if (c.role().loss >= 0) {
-    b.emit(Fill{1, Dtype::fp64}, kCompute, Phase::optimizer, {}, {c.builder.whole(c.role().loss)});
-  }
+  emit_loss_fill(c, b);
   s.calls.push_back({c.builder.add(b.take()), 1, -1, 1});
   return c.builder.add(std::move(s));
 }
@@ -260,20 +281,23 @@ SegmentId update_segment(RoleContext& c) {
     gathered.push_back(c.builder.event("gathered", Replicas::once));
   }
   end.join(Phase::optimizer, gathered);
-  if (c.role().loss >= 0 && c.groups.dp != kNoGroup) {
-    const int ready = end.join(Phase::grad_reduce);
-    const Operand loss = c.builder.whole(c.role().loss);
-    Collective op;
-    op.kind = CollectiveKind::all_reduce;
-    op.group = c.groups.dp;
-    op.elements = 1;
-    op.dtype = Dtype::fp64;
-    op.tag = c.builder.tag("loss.reduce");
-    end.order_after(end.emit(op, c.dp_stream(), Phase::grad_reduce, {loss}, {loss}), ready);
-    end.join(Phase::grad_reduce);
-  }
+  emit_loss_reduce(c, end);
   s.calls.push_back({c.builder.add(end.take()), 1, -1, 1});
   return c.builder.add(std::move(s));
+}
+
+SegmentId evaluation_begin_segment(RoleContext& c) {
+  BlockBuilder b(c.role(), "begin_evaluation");
+  b.join(Phase::forward);
+  emit_loss_fill(c, b);
+  return c.builder.add(Segment{"evaluation.begin", -1, 0, {{c.builder.add(b.take()), 1, -1, 1}}});
+}
+
+SegmentId evaluation_end_segment(RoleContext& c) {
+  BlockBuilder b(c.role(), "end_evaluation_step");
+  b.join(Phase::forward);
+  emit_loss_reduce(c, b);
+  return c.builder.add(Segment{"evaluation.end", -1, 0, {{c.builder.add(b.take()), 1, -1, 1}}});
 }
 
 }  // namespace foretrain::plan

@@ -139,6 +139,8 @@ struct Instance {
 
 struct Program {
   std::vector<Instance> prologue, body, epilogue;  // the body repeats per step
+  // Forward only, over one batch: the loss of the parameters as they are. Runs between steps, on the same buffers.
+  std::vector<Instance> evaluation;
 };
 
 // Where rows of a local tensor lie in the global one. Sharded rows (column-parallel) or columns (row-parallel).
@@ -204,7 +206,8 @@ struct Role {
   Program program;
   std::vector<std::int32_t> global_layer;  // by role-local layer
   std::int32_t slots = 0, rings = 0;
-  BufferId loss = -1;                  // fp64 scalar, valid after a step where this role computes a loss
+  BufferId loss = -1;                  // fp64 scalar, valid after a step (or evaluation) where this role computes a loss
+  BufferId logits = -1;                // [rows, padded local vocabulary] where this role has the head
   BufferId grad_norm = -1;             // fp64[2]: clip coefficient, gradient norm
   MemoryPlan memory;
 };
@@ -224,7 +227,7 @@ struct PlanGraph {
 // Role index of a rank.
 int role_of(const PlanGraph& graph, Rank r);
 
-// (role, instance, position): instance counts prologue, body, epilogue in a row; position counts ops in the instance.
+// (role, instance, position): instance counts prologue, body, epilogue, evaluation in a row; position counts ops in the instance.
 struct OpId {
   std::int32_t role = -1, instance = -1, position = -1;
   friend auto operator<=>(const OpId&, const OpId&) = default;
