@@ -134,11 +134,10 @@ struct LayerBlocks {
   BlockId forward, backward, backward_last;
 };
 
-// `evaluation`: no backward will follow, so the slot is free again at the end.
-SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool evaluation) {
+SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers) {
   PipelineEnds ends{c, chunk};
   const auto i = static_cast<std::size_t>(chunk);
-  Segment s{(evaluation ? "E" : "F") + std::to_string(chunk), chunk, c.chunk_first[i], {}};
+  Segment s{"F" + std::to_string(chunk), chunk, c.chunk_first[i], {}};
   s.calls.push_back({ends.begin_forward(), 1, -1, 1});
   if (ends.is_first()) {
     s.calls.push_back({embedding_forward(c), 1, -1, 1});
@@ -148,11 +147,6 @@ SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, 
     s.calls.push_back({head_forward(c), 1, -1, 1});
   } else {
     s.calls.push_back({ends.end_forward(), 1, -1, 1});
-  }
-  if (evaluation) {
-    BlockBuilder end(c.role(), "end_evaluation");
-    end.join(Phase::forward, {}, {ends.slot_free()});
-    s.calls.push_back({c.builder.add(end.take()), 1, -1, 1});
   }
   return c.builder.add(std::move(s));
 }
@@ -200,18 +194,28 @@ bool head_needs_slots(const std::vector<Action>& row, int last_stage) {
   return false;
 }
 
+// The forward segment again, with its slot free at the end: no backward will follow.
+SegmentId evaluation_segment(RoleContext& c, SegmentId forward) {
+  BlockBuilder end(c.role(), "end_evaluation");
+  end.join(Phase::forward, {}, {c.builder.event("slot_free", Replicas::per_slot)});
+  Segment s = c.role().segments[static_cast<std::size_t>(forward)];
+  s.name[0] = 'E';
+  s.calls.push_back({c.builder.add(end.take()), 1, -1, 1});
+  return c.builder.add(std::move(s));
+}
+
 // The forwards of the schedule's row, one microbatch after the other through the slots.
-void add_evaluation(RoleContext& c, const LayerBlocks& layers, const std::vector<Action>& row) {
-  std::vector<SegmentId> forward;
-  for (std::size_t i = 0; i < c.chunk_layers.size(); ++i) {
-    forward.push_back(forward_segment(c, static_cast<int>(i), layers, true));
+void add_evaluation(RoleContext& c, const std::vector<SegmentId>& forward, const std::vector<Action>& row) {
+  std::vector<SegmentId> evaluation;
+  for (const SegmentId f : forward) {
+    evaluation.push_back(evaluation_segment(c, f));
   }
   std::vector<Instance>& program = c.role().program.evaluation;
   program.push_back({evaluation_begin_segment(c), -1, -1, -1});
   std::int32_t slot = 0;
   for (const Action& a : row) {
     if (a.kind == ActionKind::forward) {
-      program.push_back({forward[static_cast<std::size_t>(a.stage / c.job.strategy.pp)], a.microbatch, slot, -1});
+      program.push_back({evaluation[static_cast<std::size_t>(a.stage / c.job.strategy.pp)], a.microbatch, slot, -1});
       slot = (slot + 1) % c.role().slots;
     }
   }
@@ -239,7 +243,7 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   std::vector<SegmentId> forward(chunks), backward(chunks), backward_last(chunks);
   std::vector<std::size_t> last_action(chunks);
   for (std::size_t i = 0; i < chunks; ++i) {
-    forward[i] = forward_segment(c, static_cast<int>(i), layers, false);
+    forward[i] = forward_segment(c, static_cast<int>(i), layers);
     backward[i] = backward_segment(c, static_cast<int>(i), layers, false);
     backward_last[i] = backward_segment(c, static_cast<int>(i), layers, true);
   }
@@ -260,7 +264,7 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
     }
   }
   role.program.body.push_back({update_segment(c), -1, -1, -1});
-  add_evaluation(c, layers, row);
+  add_evaluation(c, forward, row);
   place(role);
 }
 
