@@ -76,9 +76,10 @@ class ObjectReader {
   double number(const std::string& key, std::optional<double> fallback, double low, double high);
   bool boolean(const std::string& key, std::optional<bool> fallback);
   std::string text(const std::string& key, std::optional<std::string> fallback);
-  // One of `allowed`; the message names the nearest.
-  std::string word(const std::string& key, std::optional<std::string> fallback,
-                   const std::vector<std::string>& allowed);
+  // One of `allowed`; the message names the nearest. A word of `planned` is known to the format but refused by name as
+  // "not built yet".
+  std::string word(const std::string& key, std::optional<std::string> fallback, const std::vector<std::string>& allowed,
+                   const std::vector<std::string>& planned = {});
   std::vector<std::int64_t> integers(const std::string& key, std::int64_t low);
   std::vector<std::string> words(const std::string& key, const std::vector<std::string>& allowed);
   // Quantities, units in the value.
@@ -92,10 +93,15 @@ class ObjectReader {
   std::vector<ObjectReader> objects(const std::string& key, bool required = true);
   const nlohmann::json* raw(const std::string& key);  // marks the key as known; nullptr when absent
 
+  // A file that the value at `key` names: relative to the folder of its document (of the process, where it came from
+  // the command line), made absolute.
+  std::string file_path(const std::string& key, const std::string& value) const;
+
   // A mistake at /this/object/key (key may be ""): "file:line: /path: what".
   void mistake(const std::string& key, const std::string& what);
   void finish();
-  std::string place(const std::string& key) const;  // "file:line: /path"
+  Mistakes& mistakes() const { return *mistakes_; }  // for a document that this one points to
+  std::string place(const std::string& key) const;   // "file:line: /path"
 
  private:
   ObjectReader(const JsonDocument& document, Mistakes& mistakes, const nlohmann::json* object, std::string pointer);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -105,6 +106,13 @@ std::string ObjectReader::place(const std::string& key) const {
                    : fmt::format("{}:{}: {}", document_->origin(), line, path);
 }
 
+std::string ObjectReader::file_path(const std::string& key, const std::string& value) const {
+  namespace fs = std::filesystem;
+  const bool from_command_line = document_->overridden(pointer_ + "/" + nlohmann::detail::escape(key));
+  const fs::path folder = from_command_line ? fs::path() : fs::path(document_->origin()).parent_path();
+  return fs::absolute(folder / value).lexically_normal().string();
+}
+
 void ObjectReader::mistake(const std::string& key, const std::string& what) {
   // The place costs a scan of the text, which a message that is only counted does not need.
   mistakes_->add(mistakes_->full() ? what : fmt::format("{}: {}", place(key), what));
@@ -181,15 +189,22 @@ std::string ObjectReader::text(const std::string& key, std::optional<std::string
 }
 
 std::string ObjectReader::word(const std::string& key, std::optional<std::string> fallback,
-                               const std::vector<std::string>& allowed) {
+                               const std::vector<std::string>& allowed, const std::vector<std::string>& planned) {
   const json* value = find(key, !fallback);
   if (value != nullptr) {
     const std::string word = value->is_string() ? value->get<std::string>() : "";
-    if (value->is_string() && std::find(allowed.begin(), allowed.end(), word) != allowed.end()) {
+    const auto among = [&](const std::vector<std::string>& words) {
+      return value->is_string() && std::find(words.begin(), words.end(), word) != words.end();
+    };
+    if (among(allowed)) {
       return word;
     }
-    mistake(key, fmt::format("{} is not allowed; {}expected one of: {}", shown(*value), suggestion(word, allowed),
-                             list(allowed)));
+    if (among(planned)) {
+      mistake(key, fmt::format("{} is not built yet; built: {}", shown(*value), list(allowed)));
+    } else {
+      mistake(key, fmt::format("{} is not allowed; {}expected one of: {}", shown(*value), suggestion(word, allowed),
+                               list(allowed)));
+    }
   }
   return fallback.value_or(allowed.front());
 }

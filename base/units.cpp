@@ -119,7 +119,10 @@ constexpr double kWholeBelow = 1000;  // counts of bytes and picoseconds below a
 }  // namespace
 
 Time time_from_seconds(double s) {
-  CHECK(std::isfinite(s) && s >= 0 && s < 9.2e6, "a duration of {} s", s);
+  CHECK(s >= 0, "a duration of {} s", s);
+  if (s >= 9.2e6) {
+    throw InfeasibleError(fmt::format("a duration of {:.3g} s; times are counted up to 106 days", s));
+  }
   return {static_cast<std::int64_t>(std::ceil(s * 1e12))};
 }
 

@@ -40,7 +40,7 @@ constexpr double seconds(Time t) {
 }
 
 // The one place where a duration in seconds becomes integer time: rounded up to a picosecond.
-// Requires: s finite, 0 <= s < 9.2e6.
+// Requires: s >= 0. Throws InfeasibleError from 9.2e6 s (106 days) on: a giant model on a small machine gets there.
 Time time_from_seconds(double s);
 
 // Rounded up; zero for zero bytes. Requires: rate > 0.

@@ -15,7 +15,9 @@ enum class Positions : std::uint8_t { learned, rotary, none };
 std::string_view name(Activation a);
 std::string_view name(Norm n);
 std::string_view name(Positions p);
-constexpr bool is_gated(Activation a) { return a == Activation::swiglu || a == Activation::geglu; }
+constexpr bool is_gated(Activation a) {
+  return a == Activation::swiglu || a == Activation::geglu;
+}
 
 // A decoder-only transformer with pre-normalisation. Layer:
 //   x += proj(attention(qkv(norm1(x))));  x += down(act(up(norm2(x))));  after the last layer: norm, head.
@@ -25,9 +27,9 @@ struct Model {
   std::int64_t hidden = 0;
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
-  std::int64_t head_dim = 0;     // default hidden / heads
+  std::int64_t head_dim = 0;  // default hidden / heads
   std::int64_t ffn_hidden = 0;
-  std::int64_t vocab = 0;        // as published, before padding
+  std::int64_t vocab = 0;          // as published, before padding
   std::int64_t max_positions = 0;  // rows of a learned position table; 0 otherwise
   Activation activation = Activation::gelu;
   Norm norm = Norm::layernorm;
@@ -35,9 +37,11 @@ struct Model {
   Positions positions = Positions::learned;
   double rotary_base = 10000.0;
   bool tied_embeddings = true;
-  bool attention_bias = true;    // on qkv (and on the output projection when output_bias)
-  bool output_bias = true;       // on the attention's output projection (qwen2: qkv has one, the output none)
+  bool attention_bias = true;  // on qkv (and on the output projection when output_bias)
+  bool output_bias = true;     // on the attention's output projection (qwen2: qkv has one, the output none)
   bool mlp_bias = true;
+  std::int64_t attention_window =
+      0;  // keys a query sees (sliding window); 0: all before it. A job's seq_len must fit in it
 
   std::int64_t q_size() const { return heads * head_dim; }
   std::int64_t kv_size() const { return kv_heads * head_dim; }

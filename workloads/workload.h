@@ -21,7 +21,8 @@ enum class OptimizerKind : std::uint8_t { sgd, momentum, adam, adamw };
 std::string_view name(OptimizerKind o);
 
 // Learning rate: linear warm-up over `warmup_steps`, then cosine down to min_learning_rate at `decay_steps`
-// (0: constant after warm-up). Weight decay applies to matrices only (adamw: decoupled; adam, sgd: none unless set, then L2).
+// (0: constant after warm-up). Weight decay applies to matrices only (adamw: decoupled; adam, sgd: none unless set,
+// then L2).
 struct Optimizer {
   OptimizerKind kind = OptimizerKind::adamw;
   double learning_rate = 1e-3;
@@ -31,9 +32,9 @@ struct Optimizer {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
-  double weight_decay = 0.0;   // default 0.1 for adamw
+  double weight_decay = 0.0;  // default 0.1 for adamw
   double momentum = 0.9;
-  double clip = 1.0;           // global gradient norm; 0: no clipping
+  double clip = 1.0;  // global gradient norm; 0: no clipping
 };
 
 double learning_rate(const Optimizer& o, std::int64_t step);  // step counts from 0
@@ -45,13 +46,14 @@ struct Precision {
   Dtype compute = Dtype::bf16;  // what matmuls read; activations are stored in it
   Dtype parameter = Dtype::bf16;
   Dtype gradient = Dtype::fp32;
-  Dtype state = Dtype::fp32;    // master weights and moments
+  Dtype state = Dtype::fp32;  // master weights and moments
   bool has_master() const { return parameter != state; }
 };
-Precision precision_of(const std::string& word);  // REQUIRES: a word of design: fp64 fp32 tf32 fp16 bf16 fp8 mxfp8 nvfp4
+Precision precision_of(
+    const std::string& word);  // REQUIRES: a word of design: fp64 fp32 tf32 fp16 bf16 fp8 mxfp8 nvfp4
 
 struct DataSpec {
-  std::string path;             // text file; "" = the built-in text
+  std::string path;  // text file; "" = the built-in text
 };
 
 struct Workload {

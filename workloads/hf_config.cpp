@@ -1,0 +1,143 @@
+#include "workloads/hf_config.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "workloads/model_file.h"
+
+namespace foretrain::workloads {
+
+namespace {
+
+constexpr std::int64_t kMax = 10'000'000;
+constexpr std::int64_t kMaxLayers = 10'000;
+
+// null stands for an absent key in these files.
+bool given(ObjectReader& reader, const std::string& key) {
+  const nlohmann::json* value = reader.raw(key);
+  return value != nullptr && !value->is_null();
+}
+
+std::int64_t integer(ObjectReader& reader, const std::string& key, std::int64_t fallback) {
+  return given(reader, key) ? reader.integer(key, fallback, 1, kMax) : fallback;
+}
+
+double number(ObjectReader& reader, const std::string& key, double fallback, double low, double high) {
+  return given(reader, key) ? reader.number(key, fallback, low, high) : fallback;
+}
+
+bool boolean(ObjectReader& reader, const std::string& key, bool fallback) {
+  return given(reader, key) ? reader.boolean(key, fallback) : fallback;
+}
+
+void refuse_if_set(ObjectReader& reader, const std::string& key) {
+  if (boolean(reader, key, false)) {
+    reader.mistake(key, "true is not built yet; expected false");
+  }
+}
+
+// An activation by the names that the library gives it; `gated` maps it to the gated form.
+Activation activation(ObjectReader& reader, const std::string& key, bool gated) {
+  const std::string word = given(reader, key) ? reader.text(key, "") : gated ? "silu" : "gelu_new";
+  const auto among = [&](std::initializer_list<const char*> names) {
+    return std::find(names.begin(), names.end(), word) != names.end();
+  };
+  const bool tanh_gelu = among({"gelu_new", "gelu_pytorch_tanh", "gelu_fast"});
+  if (gated && among({"silu", "swish"})) {
+    return Activation::swiglu;
+  }
+  if (tanh_gelu) {
+    return gated ? Activation::geglu : Activation::gelu;
+  }
+  if (!gated && among({"relu"})) {
+    return Activation::relu;
+  }
+  reader.mistake(key, fmt::format("\"{}\" is not built yet; built: {}", word,
+                                  gated ? "silu, swish, gelu_new, gelu_pytorch_tanh, gelu_fast"
+                                        : "gelu_new, gelu_pytorch_tanh, gelu_fast, relu"));
+  return gated ? Activation::swiglu : Activation::gelu;
+}
+
+Model read_gpt2(ObjectReader& reader) {
+  Model m;
+  m.layers = reader.integer("n_layer", std::nullopt, 1, kMaxLayers);
+  m.hidden = reader.integer("n_embd", std::nullopt, 1, kMax);
+  m.heads = m.kv_heads = reader.integer("n_head", std::nullopt, 1, kMax);
+  m.vocab = reader.integer("vocab_size", std::nullopt, 1, 10 * kMax);
+  m.max_positions = integer(reader, "n_positions", 1024);
+  m.ffn_hidden = integer(reader, "n_inner", 4 * m.hidden);
+  m.activation = activation(reader, "activation_function", false);
+  m.norm_eps = number(reader, "layer_norm_epsilon", 1e-5, 1e-12, 1);
+  m.tied_embeddings = boolean(reader, "tie_word_embeddings", true);
+  refuse_if_set(reader, "scale_attn_by_inverse_layer_idx");
+  refuse_if_set(reader, "reorder_and_upcast_attn");
+  refuse_if_set(reader, "add_cross_attention");
+  return m;
+}
+
+// llama, mistral and qwen2 differ in biases and in the attention window.
+Model read_llama_like(ObjectReader& reader, const std::string& type) {
+  Model m;
+  m.layers = reader.integer("num_hidden_layers", std::nullopt, 1, kMaxLayers);
+  m.hidden = reader.integer("hidden_size", std::nullopt, 1, kMax);
+  m.heads = reader.integer("num_attention_heads", std::nullopt, 1, kMax);
+  m.kv_heads = integer(reader, "num_key_value_heads", m.heads);
+  m.head_dim = integer(reader, "head_dim", 0);
+  m.ffn_hidden = reader.integer("intermediate_size", std::nullopt, 1, kMax);
+  m.vocab = reader.integer("vocab_size", std::nullopt, 1, 10 * kMax);
+  m.activation = activation(reader, "hidden_act", true);
+  m.norm = Norm::rmsnorm;
+  m.norm_eps = number(reader, "rms_norm_eps", 1e-6, 1e-12, 1);
+  m.positions = Positions::rotary;
+  m.rotary_base = number(reader, "rope_theta", 10000.0, 1, 1e12);
+  if (given(reader, "rope_parameters")) {  // where version 5 of the library keeps it
+    ObjectReader rope = reader.object("rope_parameters");
+    m.rotary_base = number(rope, "rope_theta", m.rotary_base, 1, 1e12);
+  }
+  if (number(reader, "partial_rotary_factor", 1, 0, 1) != 1) {
+    reader.mistake("partial_rotary_factor", "rotating a part of the head is not built yet; expected 1");
+  }
+  m.tied_embeddings = boolean(reader, "tie_word_embeddings", false);
+  const bool qwen2 = type == "qwen2";
+  m.attention_bias = qwen2 || (type == "llama" && boolean(reader, "attention_bias", false));
+  m.output_bias = m.attention_bias && !qwen2;
+  m.mlp_bias = type == "llama" && boolean(reader, "mlp_bias", false);
+  if (type == "mistral" || (qwen2 && boolean(reader, "use_sliding_window", false))) {
+    m.attention_window = integer(reader, "sliding_window", 0);
+  }
+  return m;
+}
+
+}  // namespace
+
+bool is_hf_config(const JsonDocument& document) {
+  return document.root().is_object() &&
+         (document.root().contains("model_type") || document.root().contains("architectures"));
+}
+
+Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
+  ObjectReader reader(document, mistakes);
+  for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts", "moe_intermediate_size"}) {
+    if (given(reader, key)) {
+      reader.mistake(key, "mixture of experts is not built yet");
+    }
+  }
+  const std::string type = reader.word(
+      "model_type", std::nullopt, {"gpt2", "llama", "mistral", "qwen2"},
+      {"mixtral",     "qwen2_moe",   "bert", "roberta", "t5",         "gpt_neox", "gptj",    "opt",   "bloom",
+       "falcon",      "mpt",         "phi",  "phi3",    "gemma",      "gemma2",   "gemma3",  "qwen3", "qwen3_moe",
+       "deepseek_v2", "deepseek_v3", "olmo", "olmo2",   "starcoder2", "cohere",   "gpt_oss", "llama4"});
+  Model m = type == "gpt2" ? read_gpt2(reader) : read_llama_like(reader, type);
+  m.name = document.origin();
+  if (m.head_dim == 0) {
+    if (m.hidden % m.heads != 0) {
+      reader.mistake("", fmt::format("{} heads do not divide the hidden size {}", m.heads, m.hidden));
+    }
+    m.head_dim = std::max<std::int64_t>(1, m.hidden / m.heads);
+  }
+  check_model(m, reader);
+  return m;
+}
+
+}  // namespace foretrain::workloads

@@ -1,0 +1,18 @@
+// Import of Hugging Face's config.json. Built: gpt2, llama, mistral, qwen2; another model_type is refused by name.
+// Read are the keys that shape the model. Keys without effect on shape, work or arithmetic of training are ignored, and
+// so is rope_scaling (it changes angles, neither shapes nor costs). Features that we do not build are refused by name.
+// Defaults of absent keys are those of the transformers library's configuration classes.
+#pragma once
+
+#include "base/json.h"
+#include "workloads/model.h"
+
+namespace foretrain::workloads {
+
+// Whether a document is such a config (it has "model_type" or "architectures") rather than a model file of ours.
+bool is_hf_config(const JsonDocument& document);
+
+// Records mistakes; the caller checks them before it uses the model.
+Model import_hf_config(const JsonDocument& document, Mistakes& mistakes);
+
+}  // namespace foretrain::workloads

@@ -1,0 +1,64 @@
+#include "workloads/model.h"
+
+#include <array>
+
+namespace foretrain::workloads {
+
+std::string_view name(Activation a) {
+  constexpr std::array<std::string_view, 4> kNames{"gelu", "relu", "swiglu", "geglu"};
+  return kNames[static_cast<std::size_t>(a)];
+}
+
+std::string_view name(Norm n) {
+  return n == Norm::layernorm ? "layernorm" : "rmsnorm";
+}
+
+std::string_view name(Positions p) {
+  constexpr std::array<std::string_view, 3> kNames{"learned", "rotary", "none"};
+  return kNames[static_cast<std::size_t>(p)];
+}
+
+namespace {
+
+// A scale, and for layernorm a shift.
+std::int64_t norm_parameters(const Model& m) {
+  return (m.norm == Norm::layernorm ? 2 : 1) * m.hidden;
+}
+
+}  // namespace
+
+std::int64_t layer_parameters(const Model& m) {
+  const std::int64_t qkv_size = m.q_size() + 2 * m.kv_size();
+  const std::int64_t up_size = (is_gated(m.activation) ? 2 : 1) * m.ffn_hidden;
+  const std::int64_t attention =
+      m.hidden * qkv_size + (m.attention_bias ? qkv_size : 0) + m.q_size() * m.hidden + (m.output_bias ? m.hidden : 0);
+  const std::int64_t mlp = m.hidden * up_size + m.ffn_hidden * m.hidden + (m.mlp_bias ? up_size + m.hidden : 0);
+  return 2 * norm_parameters(m) + attention + mlp;
+}
+
+std::int64_t total_parameters(const Model& m) {
+  const std::int64_t embedding = m.vocab * m.hidden;
+  const std::int64_t positions = m.positions == Positions::learned ? m.max_positions * m.hidden : 0;
+  return embedding + positions + m.layers * layer_parameters(m) + norm_parameters(m) +
+         (m.tied_embeddings ? 0 : embedding);
+}
+
+// Per sequence of s tokens, forward, two FLOPs per multiply-add:
+//   qkv 2·s·h·(q + 2·kv)   scores and context 2 · 2·s·s·q   projection 2·s·q·h   MLP 2·s·h·f·(2, gated 3)   logits
+//   2·s·h·V
+// Backward is twice that. With q = kv = h and f = 4h the sum is 72·B·s·l·h²·(1 + s/6h + V/12lh), eq. 9 of Korthikanti
+// et al. (arXiv:2205.05198).
+double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved) {
+  const double s = static_cast<double>(seq_len);
+  const double h = static_cast<double>(m.hidden);
+  const double q = static_cast<double>(m.q_size());
+  const double kv = static_cast<double>(m.kv_size());
+  const double f = static_cast<double>(m.ffn_hidden);
+  const double matmuls = 2 * s * h * (q + 2 * kv) + 2 * s * q * h + 2 * s * h * f * (is_gated(m.activation) ? 3 : 2);
+  const double attention = 4 * s * s * q * (causal_halved ? 0.5 : 1.0);
+  const double logits = 2 * s * h * static_cast<double>(m.vocab);
+  const double forward = static_cast<double>(m.layers) * (matmuls + attention) + logits;
+  return 3 * forward * static_cast<double>(sequences);
+}
+
+}  // namespace foretrain::workloads

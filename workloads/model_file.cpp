@@ -1,0 +1,180 @@
+#include "workloads/model_file.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/catalogue.h"
+#include "base/error.h"
+#include "workloads/hf_config.h"
+
+namespace foretrain::workloads {
+
+namespace {
+
+// Sizes beyond any model; they keep products of three of them inside a double's and most inside an int64's range.
+constexpr std::int64_t kMaxLayers = 10'000;
+constexpr std::int64_t kMaxWidth = 10'000'000;
+constexpr std::int64_t kMaxVocab = 100'000'000;
+constexpr std::int64_t kMaxPositions = 10'000'000;
+constexpr double kMaxParameters = 1e17;
+
+// Catalogue names of the design whose kind of model is not built.
+struct Refused {
+  const char* name;
+  const char* what;
+};
+constexpr Refused kRefused[] = {{"mixtral-8x7b", "mixture of experts is not built yet"},
+                                {"mixtral-8x22b", "mixture of experts is not built yet"},
+                                {"bert-base", "the encoder architecture is not built yet"},
+                                {"bert-large", "the encoder architecture is not built yet"},
+                                {"t5-base", "the encoder_decoder architecture is not built yet"},
+                                {"t5-large", "the encoder_decoder architecture is not built yet"}};
+
+// Stands in for a model that could not be read, so that the other mistakes of the job are found too.
+Model placeholder() {
+  Model m;
+  m.layers = m.heads = m.kv_heads = 1;
+  m.hidden = m.head_dim = m.ffn_hidden = m.vocab = 64;
+  m.positions = Positions::none;
+  return m;
+}
+
+Activation activation_of(const std::string& word) {
+  return word == "relu"     ? Activation::relu
+         : word == "swiglu" ? Activation::swiglu
+         : word == "geglu"  ? Activation::geglu
+                            : Activation::gelu;
+}
+
+Model read_object(ObjectReader& reader, const std::string& fallback_name, std::int64_t seq_len) {
+  Model m;
+  reader.integer("version", 1, 1, 1);
+  m.name = reader.text("name", fallback_name);
+  reader.text("description", "");
+  reader.text("source", "");
+  reader.word("architecture", "decoder", {"decoder"}, {"encoder", "encoder_decoder", "mlp", "linear"});
+  if (reader.has("moe")) {
+    reader.mistake("moe", "mixture of experts is not built yet; leave the key out");
+  }
+  m.layers = reader.integer("layers", std::nullopt, 1, kMaxLayers);
+  m.hidden = reader.integer("hidden", std::nullopt, 1, kMaxWidth);
+  m.heads = reader.integer("heads", std::nullopt, 1, kMaxWidth);
+  m.kv_heads = reader.integer("kv_heads", m.heads, 1, kMaxWidth);
+  if (!reader.has("head_dim") && m.hidden % m.heads != 0) {
+    reader.mistake("heads", fmt::format("{} heads do not divide hidden {}; set head_dim", m.heads, m.hidden));
+  }
+  m.head_dim = reader.integer("head_dim", std::max<std::int64_t>(1, m.hidden / m.heads), 1, kMaxWidth);
+  m.activation = activation_of(reader.word("activation", "gelu", {"gelu", "relu", "swiglu", "geglu"}));
+  // Four times hidden is the convention of plain MLPs; gated ones have none.
+  const auto ffn_default = is_gated(m.activation) ? std::nullopt : std::optional(4 * m.hidden);
+  m.ffn_hidden = reader.integer("ffn_hidden", ffn_default, 1, 4 * kMaxWidth);
+  m.vocab = reader.integer("vocab", std::nullopt, 1, kMaxVocab);
+  const bool layernorm = reader.word("norm", "layernorm", {"layernorm", "rmsnorm"}) == "layernorm";
+  m.norm = layernorm ? Norm::layernorm : Norm::rmsnorm;
+  m.norm_eps = reader.number("norm_eps", 1e-5, 1e-12, 1);
+  const std::string positions =
+      reader.word("positions", layernorm ? "learned" : "rotary", {"learned", "rotary", "none"}, {"alibi"});
+  m.positions = positions == "learned"  ? Positions::learned
+                : positions == "rotary" ? Positions::rotary
+                                        : Positions::none;
+  m.max_positions = reader.integer("max_positions", m.positions == Positions::learned ? seq_len : 0, 0, kMaxPositions);
+  m.rotary_base = reader.number("rotary_base", 10000.0, 1, 1e12);
+  m.tied_embeddings = reader.boolean("tied_embeddings", layernorm);
+  m.attention_bias = reader.boolean("attention_bias", layernorm);
+  m.output_bias = reader.boolean("output_bias", m.attention_bias);
+  m.mlp_bias = reader.boolean("mlp_bias", layernorm);
+  m.attention_window = reader.integer("attention_window", 0, 0);
+  check_model(m, reader);
+  reader.finish();
+  return m;
+}
+
+Model read_document(const JsonDocument& document, Mistakes& mistakes, std::int64_t seq_len) {
+  if (is_hf_config(document)) {
+    return import_hf_config(document, mistakes);
+  }
+  ObjectReader reader(document, mistakes);
+  return reader.present() ? read_object(reader, document.origin(), seq_len) : placeholder();
+}
+
+}  // namespace
+
+void check_model(const Model& m, ObjectReader& reader) {
+  if (m.heads % m.kv_heads != 0) {
+    reader.mistake("", fmt::format("{} kv_heads do not divide {} heads", m.kv_heads, m.heads));
+  }
+  if (m.positions == Positions::rotary && m.head_dim % 2 != 0) {
+    reader.mistake("", fmt::format("rotary positions need an even head_dim, not {}", m.head_dim));
+  }
+  if (m.positions == Positions::learned && m.max_positions < 1) {
+    reader.mistake("", "learned positions need max_positions >= 1");
+  }
+  const double h = static_cast<double>(m.hidden);
+  const double q = static_cast<double>(m.heads) * static_cast<double>(m.head_dim);
+  const double kv = static_cast<double>(m.kv_heads) * static_cast<double>(m.head_dim);
+  const double parameters =
+      static_cast<double>(m.layers) * h * (2 * q + 2 * kv + 3 * static_cast<double>(m.ffn_hidden)) +
+      h * (2 * static_cast<double>(m.vocab) + static_cast<double>(m.max_positions));
+  if (parameters > kMaxParameters) {
+    reader.mistake(
+        "", fmt::format("a model of about {:.1g} parameters; expected at most {:.0g}", parameters, kMaxParameters));
+  }
+}
+
+Model read_model(ObjectReader& reader, const std::string& key, std::int64_t seq_len) {
+  const nlohmann::json* value = reader.raw(key);
+  if (value == nullptr || !value->is_string()) {
+    ObjectReader object = reader.object(key);  // records what is wrong with anything but an object
+    return object.present() ? read_object(object, "inline", seq_len) : placeholder();
+  }
+  const auto word = value->get<std::string>();
+  for (const Refused& refused : kRefused) {
+    if (word == refused.name) {
+      reader.mistake(key, fmt::format("\"{}\": {}", word, refused.what));
+      return placeholder();
+    }
+  }
+  try {
+    const std::string path =
+        is_catalogue_name(word) ? catalogue_path(kModelFolder, "model", word) : reader.file_path(key, word);
+    const JsonDocument document = JsonDocument::from_file(path);
+    return read_document(document, reader.mistakes(), seq_len);
+  } catch (const InputError& e) {
+    reader.mistake(key, e.what());
+    return placeholder();
+  }
+}
+
+Model load_model(const std::string& path) {
+  const JsonDocument document = JsonDocument::from_file(path);
+  Mistakes mistakes;
+  Model model = read_document(document, mistakes, 0);
+  mistakes.throw_if_any();
+  return model;
+}
+
+nlohmann::json to_json(const Model& m) {
+  nlohmann::json json{{"name", m.name},
+                      {"architecture", "decoder"},
+                      {"layers", m.layers},
+                      {"hidden", m.hidden},
+                      {"heads", m.heads},
+                      {"kv_heads", m.kv_heads},
+                      {"head_dim", m.head_dim},
+                      {"ffn_hidden", m.ffn_hidden},
+                      {"vocab", m.vocab},
+                      {"activation", name(m.activation)},
+                      {"norm", name(m.norm)},
+                      {"norm_eps", m.norm_eps},
+                      {"positions", name(m.positions)},
+                      {"max_positions", m.max_positions},
+                      {"rotary_base", m.rotary_base},
+                      {"tied_embeddings", m.tied_embeddings},
+                      {"attention_bias", m.attention_bias},
+                      {"output_bias", m.output_bias},
+                      {"mlp_bias", m.mlp_bias},
+                      {"attention_window", m.attention_window}};
+  return json;
+}
+
+}  // namespace foretrain::workloads

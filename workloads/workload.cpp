@@ -1,0 +1,57 @@
+#include "workloads/workload.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numbers>
+
+#include "base/error.h"
+
+namespace foretrain::workloads {
+
+std::string_view name(AttentionKind a) {
+  constexpr std::array<std::string_view, 5> kNames{"unfused", "fused_softmax", "flash", "flash3", "cudnn"};
+  return kNames[static_cast<std::size_t>(a)];
+}
+
+std::string_view name(OptimizerKind o) {
+  constexpr std::array<std::string_view, 4> kNames{"sgd", "momentum", "adam", "adamw"};
+  return kNames[static_cast<std::size_t>(o)];
+}
+
+double learning_rate(const Optimizer& o, std::int64_t step) {
+  if (step < o.warmup_steps) {
+    return o.learning_rate * static_cast<double>(step + 1) / static_cast<double>(o.warmup_steps);
+  }
+  if (o.decay_steps == 0) {
+    return o.learning_rate;
+  }
+  if (step >= o.decay_steps) {
+    return o.min_learning_rate;
+  }
+  const double done = static_cast<double>(step - o.warmup_steps) / static_cast<double>(o.decay_steps - o.warmup_steps);
+  return o.min_learning_rate + (o.learning_rate - o.min_learning_rate) * 0.5 * (1 + std::cos(std::numbers::pi * done));
+}
+
+// compute, parameter, gradient, state. fp8 and below follow Transformer Engine's recipe: matmuls in 8 bit or less,
+// everything that is kept as in bf16.
+Precision precision_of(const std::string& word) {
+  using enum Dtype;
+  struct Row {
+    const char* word;
+    Dtype compute, parameter, gradient, state;
+  };
+  constexpr std::array<Row, 8> kRows{{{"fp64", fp64, fp64, fp64, fp64},
+                                      {"fp32", fp32, fp32, fp32, fp32},
+                                      {"tf32", tf32, fp32, fp32, fp32},
+                                      {"fp16", fp16, fp16, fp32, fp32},
+                                      {"bf16", bf16, bf16, fp32, fp32},
+                                      {"fp8", fp8, bf16, fp32, fp32},
+                                      {"mxfp8", mxfp8, bf16, fp32, fp32},
+                                      {"nvfp4", nvfp4, bf16, fp32, fp32}}};
+  const auto* const row = std::find_if(kRows.begin(), kRows.end(), [&](const Row& r) { return word == r.word; });
+  CHECK(row != kRows.end(), "precision \"{}\"", word);
+  return {word, row->compute, row->parameter, row->gradient, row->state};
+}
+
+}  // namespace foretrain::workloads

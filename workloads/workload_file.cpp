@@ -1,0 +1,135 @@
+#include "workloads/workload_file.h"
+
+#include <algorithm>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "workloads/model_file.h"
+
+namespace foretrain::workloads {
+
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kBelowOne = 1 - 1e-12;
+constexpr std::int64_t kMaxSeqLen = 10'000'000;
+constexpr std::int64_t kMaxBatch = 1'000'000'000;
+constexpr std::int64_t kMaxSteps = 1'000'000'000'000;
+
+const std::vector<std::string> kOptimizers{"sgd", "momentum", "adam", "adamw"};
+const std::vector<std::string> kPlannedOptimizers{"rmsprop", "lamb"};
+
+OptimizerKind kind_of(const std::string& word) {
+  const auto at = std::find(kOptimizers.begin(), kOptimizers.end(), word);
+  return static_cast<OptimizerKind>(at - kOptimizers.begin());
+}
+
+Optimizer defaults_of(OptimizerKind kind) {
+  Optimizer o;
+  o.kind = kind;
+  o.weight_decay = kind == OptimizerKind::adamw ? 0.1 : 0.0;
+  return o;
+}
+
+// A word, or an object with its numbers.
+Optimizer read_optimizer(ObjectReader& reader) {
+  const nlohmann::json* value = reader.raw("optimizer");
+  if (value == nullptr || value->is_string()) {
+    return defaults_of(kind_of(reader.word("optimizer", "adamw", kOptimizers, kPlannedOptimizers)));
+  }
+  ObjectReader object = reader.object("optimizer");
+  Optimizer o = defaults_of(kind_of(object.word("name", "adamw", kOptimizers, kPlannedOptimizers)));
+  o.learning_rate = object.number("learning_rate", o.learning_rate, 0, kInfinity);
+  o.min_learning_rate = object.number("min_learning_rate", o.min_learning_rate, 0, kInfinity);
+  o.warmup_steps = object.integer("warmup_steps", o.warmup_steps, 0, kMaxSteps);
+  o.decay_steps = object.integer("decay_steps", o.decay_steps, 0, kMaxSteps);
+  o.beta1 = object.number("beta1", o.beta1, 0, kBelowOne);
+  o.beta2 = object.number("beta2", o.beta2, 0, kBelowOne);
+  o.eps = object.number("eps", o.eps, 0, kInfinity);
+  o.weight_decay = object.number("weight_decay", o.weight_decay, 0, kInfinity);
+  o.momentum = object.number("momentum", o.momentum, 0, kBelowOne);
+  o.clip = object.number("clip", o.clip, 0, kInfinity);
+  if (o.decay_steps != 0 && o.decay_steps <= o.warmup_steps) {
+    object.mistake("decay_steps",
+                   fmt::format("{} is not allowed; expected 0 (constant) or more than the {} warmup_steps",
+                               o.decay_steps, o.warmup_steps));
+  }
+  object.finish();
+  return o;
+}
+
+DataSpec read_data(ObjectReader& reader) {
+  DataSpec data;
+  ObjectReader object = reader.object("data", /*required=*/false);
+  if (object.has("path")) {
+    const std::string path = object.text("path", "");
+    data.path = path.empty() ? "" : object.file_path("path", path);
+  }
+  object.word("distribution", "random", {"random"}, {"block", "sequential"});
+  for (const char* key : {"epochs", "loaders", "prefetch", "cache"}) {
+    if (object.has(key)) {
+      object.mistake(key, "is not built yet; leave the key out");
+    }
+  }
+  object.finish();
+  return data;
+}
+
+AttentionKind attention_of(const std::string& word) {
+  return word == "unfused"         ? AttentionKind::unfused
+         : word == "fused_softmax" ? AttentionKind::fused_softmax
+         : word == "flash3"        ? AttentionKind::flash3
+         : word == "cudnn"         ? AttentionKind::cudnn
+                                   : AttentionKind::flash;
+}
+
+}  // namespace
+
+Workload read_workload(ObjectReader& reader, const std::string& default_precision) {
+  Workload w;
+  w.seq_len = reader.integer("seq_len", std::nullopt, 1, kMaxSeqLen);
+  w.model = read_model(reader, "model", w.seq_len);
+  w.global_batch = reader.integer("global_batch", std::nullopt, 1, kMaxBatch);
+  w.precision = precision_of(
+      reader.word("precision", default_precision, {"fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4"}));
+  w.optimizer = read_optimizer(reader);
+  w.attention =
+      attention_of(reader.word("attention", "flash", {"unfused", "fused_softmax", "flash", "flash3", "cudnn"}));
+  w.data = read_data(reader);
+  if (w.model.positions == Positions::learned && w.seq_len > w.model.max_positions) {
+    reader.mistake("seq_len", fmt::format("{} is not allowed; the model has {} learned positions", w.seq_len,
+                                          w.model.max_positions));
+  }
+  if (w.model.attention_window != 0 && w.seq_len > w.model.attention_window) {
+    reader.mistake("seq_len",
+                   fmt::format("{} is longer than the model's attention window of {}; sliding window attention "
+                               "is not built yet",
+                               w.seq_len, w.model.attention_window));
+  }
+  return w;
+}
+
+nlohmann::json to_json(const Workload& w) {
+  const Optimizer& o = w.optimizer;
+  return {{"model", to_json(w.model)},
+          {"seq_len", w.seq_len},
+          {"global_batch", w.global_batch},
+          {"precision", w.precision.word},
+          {"optimizer",
+           {{"name", name(o.kind)},
+            {"learning_rate", o.learning_rate},
+            {"min_learning_rate", o.min_learning_rate},
+            {"warmup_steps", o.warmup_steps},
+            {"decay_steps", o.decay_steps},
+            {"beta1", o.beta1},
+            {"beta2", o.beta2},
+            {"eps", o.eps},
+            {"weight_decay", o.weight_decay},
+            {"momentum", o.momentum},
+            {"clip", o.clip}}},
+          {"attention", name(w.attention)},
+          {"data", {{"path", w.data.path}, {"distribution", "random"}}}};
+}
+
+}  // namespace foretrain::workloads
