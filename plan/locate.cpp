@@ -9,7 +9,8 @@ const Instance* instance_at(const Role& role, std::int32_t instance) {
     return nullptr;
   }
   std::size_t i = static_cast<std::size_t>(instance);
-  for (const std::vector<Instance>* list : {&role.program.prologue, &role.program.body, &role.program.epilogue}) {
+  for (const std::vector<Instance>* list :
+       {&role.program.prologue, &role.program.body, &role.program.epilogue, &role.program.evaluation}) {
     if (i < list->size()) {
       return &(*list)[i];
     }

@@ -14,7 +14,7 @@ struct Place {
   std::int32_t layer = -1;     // role-local; -1: none
 };
 
-// nullptr when the role has no such instance. Instances count prologue, body and epilogue in a row.
+// nullptr when the role has no such instance. Instances count prologue, body, epilogue and evaluation in a row.
 const Instance* instance_at(const Role& role, std::int32_t instance);
 
 // Place::op is nullptr when there is no such op. Costs the segment's block calls, not its ops.

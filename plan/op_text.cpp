@@ -1,0 +1,120 @@
+#include "plan/op_text.h"
+
+#include <fmt/format.h>
+
+#include <variant>
+
+namespace foretrain::plan {
+namespace {
+
+std::string bucket_text(const PlanGraph& g, const Bucket& b) {
+  if (b.shard_group == kNoGroup) {
+    return fmt::format("{} of family {}", b.elements, b.family);
+  }
+  return fmt::format("{} of family {} in {} shards over {}", b.elements, b.family, b.shards,
+                     g.groups[static_cast<std::size_t>(b.shard_group)].name);
+}
+
+std::string tag_name(const PlanGraph& g, std::int32_t tag) {
+  return tag >= 0 && static_cast<std::size_t>(tag) < g.tags.size() ? g.tags[static_cast<std::size_t>(tag)] : "?";
+}
+
+std::string group_name(const PlanGraph& g, GroupId group) {
+  return group >= 0 && static_cast<std::size_t>(group) < g.groups.size()
+             ? g.groups[static_cast<std::size_t>(group)].name
+             : "no group";
+}
+
+// What follows the kind's name.
+struct Shapes {
+  const PlanGraph& g;
+
+  std::string operator()(const Join&) const { return ""; }
+  std::string operator()(const Matmul& w) const {
+    return fmt::format(" {}x{}x{} {} -> {}{}{}{}{}", w.m, w.n, w.k, name(w.in), name(w.out),
+                       w.trans_a ? ", A transposed" : "", w.trans_b ? ", B transposed" : "", w.bias ? ", + bias" : "",
+                       w.accumulate ? ", accumulated" : "");
+  }
+  std::string operator()(const Attention& w) const {
+    return fmt::format(" batch {} seq {} heads {}/{} x {} {}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
+                       name(w.dtype), w.causal ? ", causal" : "");
+  }
+  std::string operator()(const Norm& w) const {
+    return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
+  }
+  std::string operator()(const Activation& w) const {
+    return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
+  }
+  std::string operator()(const ResidualAdd& w) const {
+    return fmt::format(" {}x{} {}{}", w.rows, w.cols, name(w.dtype), w.bias ? ", + bias" : "");
+  }
+  std::string operator()(const BiasGradient& w) const {
+    return fmt::format(" {}x{} {}", w.rows, w.cols, name(w.dtype));
+  }
+  std::string operator()(const Rotary& w) const {
+    return fmt::format(" batch {} seq {} heads {}/{} x {} {}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
+                       name(w.dtype));
+  }
+  std::string operator()(const Embedding& w) const {
+    return fmt::format(" {} tokens x {} from {} rows {}", w.tokens, w.hidden, w.rows, name(w.dtype));
+  }
+  std::string operator()(const PositionAdd& w) const {
+    return fmt::format(" {}x{} seq {} {}", w.rows, w.hidden, w.seq, name(w.dtype));
+  }
+  std::string operator()(const CrossEntropy& w) const {
+    return fmt::format(" {}x{} of {} {}", w.rows, w.cols, w.vocab, name(w.dtype));
+  }
+  std::string operator()(const SquaredNorm& w) const {
+    return fmt::format(" {} {}", bucket_text(g, w.bucket), name(w.dtype));
+  }
+  std::string operator()(const ClipCoefficient& w) const {
+    return fmt::format(" {} tensors, clip {}", w.tensors, w.clip);
+  }
+  std::string operator()(const OptimizerStep& w) const {
+    return fmt::format(" {} {}, {}", workloads::name(w.optimizer.kind), bucket_text(g, w.bucket), w.precision.word);
+  }
+  std::string operator()(const Fill& w) const { return fmt::format(" {} {}", w.elements, name(w.dtype)); }
+  std::string operator()(const Accumulate& w) const { return fmt::format(" {} {}", w.elements, name(w.dtype)); }
+  std::string operator()(const Collective& w) const {
+    return fmt::format(" {} {}{} over {} as {}", w.elements, name(w.dtype),
+                       w.reduction == Reduction::max ? " (max)" : "", group_name(g, w.group), tag_name(g, w.tag));
+  }
+  std::string operator()(const Exchange& w) const {
+    std::string text;
+    for (const Message& m : w.messages) {
+      text += fmt::format("{}{} {} {} {} {} as {}", text.empty() ? " " : "; ", m.elements, name(m.dtype),
+                          m.send ? "to" : "from", name(m.axis), m.peer, tag_name(g, m.tag));
+    }
+    return text;
+  }
+  std::string operator()(const Copy& w) const { return fmt::format(" {} bytes", w.bytes); }
+  std::string operator()(const Host& w) const { return fmt::format(" {} sequences x {}", w.sequences, w.seq); }
+  std::string operator()(const Put& w) const {
+    return fmt::format(" {} {} channel {}", w.elements, name(w.dtype), w.channel);
+  }
+  std::string operator()(const Take& w) const {
+    return fmt::format(" {} {} channel {}{}{}", w.elements, name(w.dtype), w.channel,
+                       w.from_role < 0 ? "" : fmt::format(" from role {}", w.from_role),
+                       w.staleness < 0 ? "" : fmt::format(" staleness {}", w.staleness));
+  }
+};
+
+}  // namespace
+
+std::string op_text(const PlanGraph& graph, const Op& op) {
+  return kind_name(op.work) + std::visit(Shapes{graph}, op.work);
+}
+
+std::string operand_text(const PlanGraph& graph, const Role& role, const Operand& operand) {
+  std::string text = role.buffers[static_cast<std::size_t>(operand.buffer)].name;
+  if (operand.layer_delta != 0) {
+    text += fmt::format("(layer{:+})", operand.layer_delta);
+  }
+  text += fmt::format("[{},{})", operand.offset, operand.offset + operand.elements);
+  if (operand.rank_group != kNoGroup) {
+    text += fmt::format("+{}*{}", operand.rank_stride, group_name(graph, operand.rank_group));
+  }
+  return text;
+}
+
+}  // namespace foretrain::plan
