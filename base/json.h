@@ -82,6 +82,7 @@ class ObjectReader {
                    const std::vector<std::string>& planned = {});
   std::vector<std::int64_t> integers(const std::string& key, std::int64_t low);
   std::vector<std::string> words(const std::string& key, const std::vector<std::string>& allowed);
+  std::vector<std::string> texts(const std::string& key);  // a list of strings; absent: empty
   // Quantities, units in the value.
   Time time(const std::string& key, std::optional<Time> fallback);
   Bytes bytes(const std::string& key, std::optional<Bytes> fallback);

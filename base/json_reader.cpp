@@ -251,6 +251,26 @@ std::vector<std::string> ObjectReader::words(const std::string& key, const std::
   return result;
 }
 
+std::vector<std::string> ObjectReader::texts(const std::string& key) {
+  std::vector<std::string> result;
+  const json* value = raw(key);
+  if (value == nullptr) {
+    return result;
+  }
+  if (!value->is_array()) {
+    mistake(key, fmt::format("{} is not allowed; expected a list of strings", shown(*value)));
+    return result;
+  }
+  for (const json& item : *value) {
+    if (item.is_string()) {
+      result.push_back(item.get<std::string>());
+    } else {
+      mistake(key, fmt::format("{} in the list is not allowed; expected a string", shown(item)));
+    }
+  }
+  return result;
+}
+
 template <class Q>
 Q ObjectReader::quantity(const std::string& key, std::optional<Q> fallback, Q (*parse)(std::string_view),
                          const char* example) {

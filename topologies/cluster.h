@@ -15,19 +15,19 @@ namespace foretrain::topologies {
 
 struct Device {
   std::string name;
-  Bytes memory;                       // capacity
-  Bandwidth memory_bandwidth;         // datasheet
-  std::map<Dtype, FlopRate> peak;     // dense, by compute dtype
-  int multiprocessors = 0;            // SMs; 0 on a CPU
+  Bytes memory;                    // capacity that a program can allocate
+  Bandwidth memory_bandwidth;      // datasheet
+  std::map<Dtype, FlopRate> peak;  // dense, by compute dtype
+  int multiprocessors = 0;         // SMs; 0 on a CPU
   Bytes l2;
   double tdp_watts = 0;
-  bool exclusive_streams = false;     // a CPU core: ops of all streams of one rank take turns
+  bool exclusive_streams = false;  // a CPU core: ops of all streams of one rank take turns
 };
 
 // A link class inside a node or between nodes, as a rank sees it.
 struct Link {
-  Bandwidth bandwidth;                // per device, one direction, datasheet
-  Time latency;                       // per hop
+  Bandwidth bandwidth;  // per device, one direction, datasheet
+  Time latency;         // per hop
 };
 
 // `measured` tables of calibrate and fitted efficiencies; read from topologies/profiles/*.json.
@@ -35,14 +35,17 @@ struct Profile;
 
 struct Cluster {
   std::string name;
-  std::int64_t nodes = 1;
+  std::string description;
+  std::int64_t nodes = 1;  // 0 only between reading the file and knowing the job's ranks
   int devices_per_node = 1;
   Device device;
-  Link intra;                         // device to device in one node
-  Link inter;                         // one device's share of the node's NICs
-  bool this_machine = false;          // ranks are threads; they may outnumber the devices
+  Link intra;                 // device to device in one node
+  Link inter;                 // one device's share of the node's NICs
+  bool this_machine = false;  // ranks are threads; they may outnumber the devices
+  Bytes shared_memory;        // this_machine: all ranks together must fit in it; 0 elsewhere
+  std::string profile_path;   // "" = none: generic figures
   std::shared_ptr<const Profile> profile;
-  std::vector<std::string> sources;
+  std::vector<std::string> sources;  // of the figures above, "what: where from"
   std::int64_t device_count() const { return nodes * devices_per_node; }
 };
 

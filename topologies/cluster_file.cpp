@@ -1,0 +1,222 @@
+#include "topologies/cluster_file.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/catalogue.h"
+#include "base/error.h"
+#include "topologies/this_machine.h"
+
+namespace foretrain::topologies {
+
+namespace {
+
+constexpr std::int64_t kMaxNodes = 1'000'000;
+constexpr std::int64_t kMaxDevices = 100'000;
+constexpr Dtype kComputeTypes[] = {Dtype::fp64, Dtype::fp32, Dtype::tf32,  Dtype::fp16,
+                                   Dtype::bf16, Dtype::fp8,  Dtype::mxfp8, Dtype::nvfp4};
+
+// Exact text of a quantity: what parses back to the same number.
+std::string exact(Bytes b) {
+  return fmt::format("{} B", b.value);
+}
+std::string exact(Time t) {
+  return fmt::format("{} ps", t.value);
+}
+std::string exact(Bandwidth b) {
+  return fmt::format("{} B/s", b.value);
+}
+std::string exact(FlopRate f) {
+  return fmt::format("{} FLOP/s", f.value);
+}
+
+template <class Q>
+Q positive(ObjectReader& reader, const std::string& key, Q value) {
+  if (reader.has(key) && !(value.value > 0)) {
+    reader.mistake(key, "must be more than zero");
+  }
+  return value.value > 0 ? value : Q{1};
+}
+
+Bandwidth bandwidth(ObjectReader& reader, const std::string& key) {
+  return positive(reader, key, reader.bandwidth(key, std::nullopt));
+}
+
+// "source": where the figures beside it come from.
+void take_source(ObjectReader& reader, const std::string& what, std::vector<std::string>& sources) {
+  if (const std::string source = reader.text("source", ""); !source.empty()) {
+    sources.push_back(what + ": " + source);
+  }
+}
+
+// Where the value at `key` names a file, reads that file's root, else the object itself; `read` gets the reader.
+template <class Result, class Read>
+Result read_part(ObjectReader& reader, const std::string& key, const char* folder, const char* kind, Read read) {
+  const nlohmann::json* value = reader.raw(key);
+  if (value == nullptr || !value->is_string()) {
+    ObjectReader object = reader.object(key);
+    return object.present() ? read(object) : Result{};
+  }
+  const auto word = value->get<std::string>();
+  try {
+    const std::string path = is_catalogue_name(word) ? catalogue_path(folder, kind, word) : reader.file_path(key, word);
+    const JsonDocument document = JsonDocument::from_file(path);
+    ObjectReader root(document, reader.mistakes());
+    return root.present() ? read(root) : Result{};
+  } catch (const InputError& e) {
+    reader.mistake(key, e.what());
+    return {};
+  }
+}
+
+struct DevicePart {
+  Device device;
+  std::vector<std::string> sources;
+};
+
+// On this machine the name and the memory are the machine's own unless given.
+DevicePart read_device(ObjectReader& reader, bool this_machine) {
+  DevicePart part;
+  Device& d = part.device;
+  reader.integer("version", 1, 1, 1);
+  reader.text("description", "");
+  d.name = reader.text("name", this_machine ? std::optional(processor_name()) : std::nullopt);
+  d.memory = positive(reader, "memory",
+                      reader.bytes("memory", this_machine ? std::optional(available_memory()) : std::nullopt));
+  d.memory_bandwidth = bandwidth(reader, "memory_bandwidth");
+  ObjectReader peak = reader.object("peak");
+  for (const Dtype dtype : kComputeTypes) {
+    const std::string key(name(dtype));
+    if (peak.has(key)) {
+      d.peak[dtype] = positive(peak, key, peak.flop_rate(key, FlopRate{1}));
+    }
+  }
+  if (peak.present() && d.peak.empty()) {
+    peak.mistake("", "names no rate; expected at least one, such as \"bf16\": \"312 TFLOP/s\"");
+  }
+  peak.finish();
+  d.multiprocessors = static_cast<int>(reader.integer("multiprocessors", 0, 0, 100'000));
+  d.l2 = reader.bytes("l2", Bytes{});
+  d.tdp_watts = reader.number("tdp_watts", 0.0, 0, 1e6);
+  d.exclusive_streams = reader.boolean("exclusive_streams", this_machine);
+  take_source(reader, d.name, part.sources);
+  reader.finish();
+  return part;
+}
+
+Link read_link(ObjectReader reader, const std::string& what, std::vector<std::string>& sources) {
+  Link link;
+  link.bandwidth = bandwidth(reader, "bandwidth");
+  link.latency = reader.time("latency", std::nullopt);
+  take_source(reader, what, sources);
+  reader.finish();
+  return link;
+}
+
+// An absent profile of the machine itself is no mistake: nobody has calibrated yet.
+std::string profile_path(ObjectReader& reader, bool this_machine) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const std::string word = reader.text("profile", "");
+  if (word.empty()) {
+    const std::string own = this_machine ? this_machine_profile_path() : "";
+    return !own.empty() && fs::exists(own, error) ? fs::absolute(own).string() : "";
+  }
+  if (!is_catalogue_name(word)) {
+    const std::string path = reader.file_path("profile", word);
+    if (!fs::is_regular_file(path, error)) {
+      reader.mistake("profile", fmt::format("{}: no such file", path));
+    }
+    return path;
+  }
+  try {
+    return catalogue_path(kProfileFolder, "profile", word);
+  } catch (const InputError& e) {
+    reader.mistake("profile", e.what());
+    return "";
+  }
+}
+
+Cluster read_system(ObjectReader& reader) {
+  Cluster c;
+  reader.integer("version", 1, 1, 1);
+  c.name = reader.text("name", "inline");
+  c.description = reader.text("description", "");
+  c.this_machine = reader.boolean("this_machine", false);
+  if (c.this_machine) {
+    c.shared_memory =
+        positive(reader, "shared_memory", reader.bytes("shared_memory", std::optional(available_memory())));
+  }
+  DevicePart part = read_part<DevicePart>(reader, "device", kDeviceFolder, "device",
+                                          [&](ObjectReader& object) { return read_device(object, c.this_machine); });
+  c.device = std::move(part.device);
+  c.sources = std::move(part.sources);
+  c.devices_per_node = static_cast<int>(
+      reader.integer("devices_per_node", c.this_machine ? std::optional<std::int64_t>(available_cores()) : std::nullopt,
+                     1, kMaxDevices));
+  c.intra = read_link(reader.object("intra"), c.name + " intra", c.sources);
+  // One machine has no other side; its inter link is never crossed.
+  c.inter = c.this_machine && !reader.has("inter") ? c.intra
+                                                   : read_link(reader.object("inter"), c.name + " inter", c.sources);
+  c.profile_path = profile_path(reader, c.this_machine);
+  take_source(reader, c.name, c.sources);
+  for (std::string& source : reader.texts("sources")) {
+    c.sources.push_back(std::move(source));
+  }
+  reader.finish();
+  return c;
+}
+
+nlohmann::json link_to_json(const Link& link) {
+  return {{"bandwidth", exact(link.bandwidth)}, {"latency", exact(link.latency)}};
+}
+
+}  // namespace
+
+Cluster read_cluster(ObjectReader& reader) {
+  Cluster c = read_part<Cluster>(reader, "system", kSystemFolder, "system", read_system);
+  c.nodes = reader.integer("nodes", 0, reader.has("nodes") ? 1 : 0, c.this_machine ? 1 : kMaxNodes);
+  c.devices_per_node = static_cast<int>(reader.integer("devices_per_node", c.devices_per_node, 1, c.devices_per_node));
+  return c;
+}
+
+Cluster load_system(const std::string& name_or_path) {
+  const std::string path =
+      is_catalogue_name(name_or_path) ? catalogue_path(kSystemFolder, "system", name_or_path) : name_or_path;
+  const JsonDocument document = JsonDocument::from_file(path);
+  Mistakes mistakes;
+  ObjectReader reader(document, mistakes);
+  Cluster cluster = reader.present() ? read_system(reader) : Cluster{};
+  mistakes.throw_if_any();
+  return cluster;
+}
+
+nlohmann::json to_json(const Cluster& c) {
+  nlohmann::json peak = nlohmann::json::object();
+  for (const auto& [dtype, rate] : c.device.peak) {
+    peak[std::string(name(dtype))] = exact(rate);
+  }
+  nlohmann::json system{{"name", c.name},
+                        {"description", c.description},
+                        {"device",
+                         {{"name", c.device.name},
+                          {"memory", exact(c.device.memory)},
+                          {"memory_bandwidth", exact(c.device.memory_bandwidth)},
+                          {"peak", peak},
+                          {"multiprocessors", c.device.multiprocessors},
+                          {"l2", exact(c.device.l2)},
+                          {"tdp_watts", c.device.tdp_watts},
+                          {"exclusive_streams", c.device.exclusive_streams}}},
+                        {"devices_per_node", c.devices_per_node},
+                        {"intra", link_to_json(c.intra)},
+                        {"inter", link_to_json(c.inter)},
+                        {"this_machine", c.this_machine},
+                        {"profile", c.profile_path},
+                        {"sources", c.sources}};
+  if (c.this_machine) {
+    system["shared_memory"] = exact(c.shared_memory);
+  }
+  return {{"system", system}, {"nodes", c.nodes}, {"devices_per_node", c.devices_per_node}};
+}
+
+}  // namespace foretrain::topologies

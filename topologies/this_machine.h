@@ -1,0 +1,23 @@
+// What the machine that the program runs on says of itself. Linux; nothing is measured here.
+#pragma once
+
+#include <string>
+
+#include "base/units.h"
+
+namespace foretrain::topologies {
+
+// Cores that this process may run on (its affinity mask), at least 1.
+int available_cores();
+
+// RAM of the machine, or of the control group that the process lives in where that has less.
+Bytes available_memory();
+
+// "Intel(R) Xeon(R) Platinum 8481C", from /proc/cpuinfo; "CPU" where it says nothing.
+std::string processor_name();
+
+// Where `calibrate` puts the profile that `this-machine` uses: $FORETRAIN_PROFILE, else
+// $XDG_DATA_HOME/foretrain/this-machine.json, else ~/.local/share/foretrain/this-machine.json.
+std::string this_machine_profile_path();
+
+}  // namespace foretrain::topologies
