@@ -1,0 +1,176 @@
+#include "plan/build.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "plan/cursor.h"
+#include "plan/validate.h"
+#include "plan/work.h"
+#include "tests/support/tiny_jobs.h"
+
+namespace foretrain::plan {
+namespace {
+
+using testing::kTinyGpt;
+using testing::kTinyLlama;
+using testing::tiny_job;
+
+using Overrides = std::vector<std::string>;
+
+void expect_valid(const char* text, const Overrides& overrides) {
+  const PlanGraph g = build(tiny_job(text, overrides));
+  EXPECT_EQ(validate(g), std::vector<std::string>{}) << ::testing::PrintToString(overrides);
+}
+
+TEST(Build, EveryStrategyGivesAValidGraph) {
+  const std::vector<Overrides> strategies = {
+      {},
+      {"dp=2"},
+      {"dp=2", "overlap_grad_reduce=true", "bucket_bytes=1"},
+      {"dp=2", "zero=1"},
+      {"dp=2", "zero=1", "overlap_grad_reduce=true", "overlap_param_gather=true", "bucket_bytes=200000"},
+      {"tp=2"},
+      {"tp=2", "sequence_parallel=true"},
+      {"tp=4"},  // more tp ranks than kv heads of the llama
+      {"tp=4", "sequence_parallel=true"},
+      {"pp=2"},
+      {"pp=4"},
+      {"pp=3"},  // uneven: 1, 2, 1 layers
+      {"pp=2", "schedule=gpipe"},
+      {"pp=2", "schedule=interleaved", "virtual_stages=2"},
+      {"recompute=full"},
+      {"recompute=selective", "attention=fused_softmax"},
+      {"attention=unfused", "recompute=selective"},
+      {"micro_batch=2"},
+      {"dp=2", "tp=2", "pp=2", "zero=1", "sequence_parallel=true", "recompute=full", "overlap_grad_reduce=true"},
+      {"dp=2", "tp=2", "pp=2", "schedule=interleaved", "virtual_stages=2", "overlap_grad_reduce=true",
+       "rank_order=\"tp,pp,dp,cp\""},
+  };
+  for (const Overrides& s : strategies) {
+    expect_valid(kTinyGpt, s);
+    expect_valid(kTinyLlama, s);
+  }
+}
+
+// Every parameter is stored once per replica: local elements of the slices that count, over all ranks of one dp
+// replica, add up to the model's parameters plus the vocabulary's padding rows.
+std::int64_t stored_parameters(const PlanGraph& g, int tp) {
+  std::int64_t total = 0;
+  for (const Role& role : g.roles) {
+    for (const ParameterFamily& f : role.parameter_families) {
+      for (const Parameter& p : f.parameters) {
+        for (int t = 0; p.counted && t < tp; ++t) {
+          for (const Slice& s : p.slices[static_cast<std::size_t>(t)]) {
+            total += s.replica == 0 ? s.rows * p.cols * std::max(1, f.layers) : 0;
+          }
+        }
+      }
+    }
+  }
+  return total;
+}
+
+TEST(Build, ParametersAreStoredOncePerReplica) {
+  for (const Overrides& s : std::vector<Overrides>{{}, {"tp=2"}, {"tp=4"}, {"pp=2"}, {"pp=3"}, {"tp=2", "pp=2"}}) {
+    for (const char* text : {kTinyGpt, kTinyLlama}) {
+      const Job job = tiny_job(text, s);
+      const workloads::Model& m = job.workload.model;
+      const std::int64_t tables = m.tied_embeddings ? 1 : 2;
+      const std::int64_t padding = (padded_vocab(job) - m.vocab) * m.hidden * tables;
+      EXPECT_EQ(stored_parameters(build(job), static_cast<int>(job.strategy.tp)),
+                workloads::total_parameters(m) + padding)
+          << ::testing::PrintToString(s);
+    }
+  }
+}
+
+// Matmuls of one layer, forward, per token: qkv 2·48·(48+2·48), out 2·48·48, up 2·48·80, down 2·80·48 = 13824 + 4608 +
+// 7680 + 7680 = 33792; attention products 2 · 2·16·48 = 3072 (full square). Head: 2·48·128 = 12288. Backward doubles
+// the matmuls; flash's backward has 5 products of 2·16·48 = 7680. Step: 128 tokens, 4 layers.
+TEST(Build, MatmulFlopsMatchTheClosedForm) {
+  const double tokens = 128;
+  const double once = tokens * (4 * (3 * 33792.0 + 3072 + 7680) + 3 * 12288.0);
+  for (const Overrides& s :
+       std::vector<Overrides>{{}, {"dp=2"}, {"tp=2", "padded_vocab=128"}, {"pp=2"}, {"dp=2", "pp=2", "zero=1"}}) {
+    EXPECT_DOUBLE_EQ(matmul_flops_per_step(build(tiny_job(kTinyGpt, s))), once) << ::testing::PrintToString(s);
+  }
+  // Full recompute runs every layer's forward again.
+  EXPECT_DOUBLE_EQ(matmul_flops_per_step(build(tiny_job(kTinyGpt, {"recompute=full"}))),
+                   once + tokens * 4 * (33792.0 + 3072));
+}
+
+// What each rank sends in one step, by collective and stream name.
+std::map<std::string, std::int64_t> collective_elements(const PlanGraph& g, int role_index) {
+  std::map<std::string, std::int64_t> sums;
+  const Role& role = g.roles[static_cast<std::size_t>(role_index)];
+  for (ProgramCursor c(role, role_index, role.program.body, 0); c; c.next()) {
+    if (const auto* op = std::get_if<Collective>(&c.op().work)) {
+      sums[role.streams[static_cast<std::size_t>(c.op().stream)].name + "." + std::string(name(op->kind))] +=
+          op->elements;
+    }
+  }
+  return sums;
+}
+
+// Two all-reduces per layer forward and two backward, one for the embedding forward and one for the head's input
+// gradient: (4·4 + 2) · 16·48 elements per microbatch of one sequence, 8 of them. Loss terms: all_gather of 3 values
+// per token and rank: 3·16·2 per microbatch.
+TEST(Build, TensorParallelTraffic) {
+  const auto plain = collective_elements(build(tiny_job(kTinyGpt, {"tp=2"})), 0);
+  EXPECT_EQ(plain.at("tp.all_reduce"), 18 * 16 * 48 * 8);
+  EXPECT_EQ(plain.at("tp.all_gather"), 3 * 16 * 2 * 8);
+  // With sequence parallelism every all-reduce is a reduce-scatter, and the gathers are: per layer 2 forward, 2 of
+  // output gradients and 2 of inputs again; the head's input twice; the embedding's output gradient.
+  const auto sharded = collective_elements(build(tiny_job(kTinyGpt, {"tp=2", "sequence_parallel=true"})), 0);
+  EXPECT_EQ(sharded.at("tp.reduce_scatter"), 18 * 16 * 48 * 8);
+  EXPECT_EQ(sharded.at("tp.all_gather"), ((6 * 4 + 3) * 16 * 48 + 3 * 16 * 2) * 8);
+}
+
+// ZeRO-1 keeps all gradients but 1/dp of the optimizer state; mixed precision: 2 + 4 bytes, and 12 / dp.
+TEST(Build, ZeroOneShardsOptimizerState) {
+  const auto bytes = [](const Overrides& s, BufferKind kind) {
+    return build(tiny_job(kTinyLlama, s)).roles[0].memory.by_kind[static_cast<std::size_t>(kind)].value;
+  };
+  const Overrides zero0 = {"dp=4", "precision=bf16"}, zero1 = {"dp=4", "precision=bf16", "zero=1"};
+  EXPECT_EQ(bytes(zero0, BufferKind::gradient), bytes(zero1, BufferKind::gradient));
+  EXPECT_EQ(bytes(zero0, BufferKind::optimizer_state), 4 * bytes(zero1, BufferKind::optimizer_state));
+  EXPECT_EQ(bytes(zero0, BufferKind::optimizer_state), 6 * bytes(zero0, BufferKind::parameter));
+}
+
+TEST(Build, BucketsCoverEveryLayerOnce) {
+  for (const char* bucket : {"bucket_bytes=1", "bucket_bytes=300000", "bucket_bytes=100000000"}) {
+    const PlanGraph g = build(tiny_job(kTinyGpt, {"dp=2", "overlap_grad_reduce=true", bucket, "precision=fp32"}));
+    const std::int64_t layer = g.roles[0].parameter_families[1].elements;
+    std::int64_t reduced = 0;
+    const Role& role = g.roles[0];
+    for (ProgramCursor c(role, 0, role.program.body, 0); c; c.next()) {
+      const auto* op = std::get_if<Collective>(&c.op().work);
+      if (op != nullptr && g.tags[static_cast<std::size_t>(op->tag)] == "gradients.reduce.layer") {
+        reduced += op->elements;
+      }
+    }
+    EXPECT_EQ(reduced, 4 * layer) << bucket;
+  }
+}
+
+// 1F1B holds pp - rank microbatches in flight; slots follow.
+TEST(Build, SlotsFollowTheSchedule) {
+  const PlanGraph g = build(tiny_job(kTinyGpt, {"pp=4"}));
+  for (int stage = 0; stage < 4; ++stage) {
+    EXPECT_EQ(g.roles[static_cast<std::size_t>(stage)].slots, 4 - stage);
+  }
+  EXPECT_EQ(build(tiny_job(kTinyGpt, {"pp=2", "schedule=gpipe"})).roles[1].slots, 8);
+}
+
+TEST(Build, OneRankJobKeepsMicrobatchesAndPadding) {
+  const Job one = one_rank_job(tiny_job(kTinyGpt, {"tp=2", "dp=2", "micro_batch=2", "zero=1"}));
+  EXPECT_EQ(one.strategy.ranks(), 1);
+  EXPECT_EQ(one.strategy.micro_batch, 2);
+  EXPECT_EQ(one.microbatches(), 4);
+  EXPECT_EQ(padded_vocab(one), 256);  // 128 x tp 2
+}
+
+}  // namespace
+}  // namespace foretrain::plan

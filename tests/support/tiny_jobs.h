@@ -1,0 +1,31 @@
+// Small jobs for tests, written as a user would: JSON plus overrides.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plan/job.h"
+
+namespace foretrain::testing {
+
+// GPT-2 style: layernorm, gelu, learned positions, biases, tied embeddings. 4 layers, hidden 48, 4 heads, vocabulary 61
+// (padded), 8 sequences of 16 tokens, fp64 on this machine.
+inline const char* const kTinyGpt = R"({"version": 1,
+  "workload": {"model": {"architecture": "decoder", "layers": 4, "hidden": 48, "heads": 4, "ffn_hidden": 80, "vocab": 61,
+                         "activation": "gelu", "norm": "layernorm", "positions": "learned", "tied_embeddings": true},
+               "seq_len": 16, "global_batch": 8, "precision": "fp64", "optimizer": "adamw"},
+  "cluster": {"system": "this-machine"}, "strategy": {"micro_batch": 1}})";
+
+// Llama style: rmsnorm, swiglu, rotary, grouped queries, no biases, untied head.
+inline const char* const kTinyLlama = R"({"version": 1,
+  "workload": {"model": {"architecture": "decoder", "layers": 4, "hidden": 48, "heads": 4, "kv_heads": 2, "ffn_hidden": 72,
+                         "vocab": 61, "activation": "swiglu", "norm": "rmsnorm", "positions": "rotary",
+                         "tied_embeddings": false},
+               "seq_len": 16, "global_batch": 8, "precision": "fp64", "optimizer": "adamw"},
+  "cluster": {"system": "this-machine"}, "strategy": {"micro_batch": 1}})";
+
+inline plan::Job tiny_job(const char* text, const std::vector<std::string>& overrides = {}) {
+  return plan::job_from_text(text, "test job", overrides);
+}
+
+}  // namespace foretrain::testing
