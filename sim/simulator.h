@@ -14,20 +14,26 @@
 namespace foretrain::sim {
 
 struct Options {
-  std::string compute_model = "auto";   // "roofline", "measured"; auto: measured where the profile has tables
-  std::string network_model = "auto";   // "alpha_beta"
-  int steps = 2;                        // the last two steps' ends give the steady period
+  std::string compute_model = "auto";  // "roofline", "measured"; auto: measured where the profile has tables
+  std::string network_model = "auto";  // "alpha_beta", "measured"; auto likewise
+  int steps = 2;                       // the last two steps' ends give the steady period
+  // Time repeated blocks once and replay them. Never changes a result; off, every op is an event. A sink switches it
+  // off.
+  bool fold = true;
 };
 
 struct Simulation {
-  Time step_time;                       // steady period between steps
+  Time step_time;  // steady period between steps
   std::vector<Time> step_ends;
-  std::vector<plan::Breakdown> breakdown;     // by role, of the last step
+  std::vector<plan::Breakdown> breakdown;    // by role, of the last step
   std::string compute_model, network_model;  // as chosen
+  bool folded = false;
 };
 
-// Spans go to `sink` (may be null): one rank class per role, the role's first rank standing for all.
-// Throws InputError for an unknown model name, InternalError for a graph that deadlocks (validate first).
+// Spans go to `sink` (may be null): one rank class per role, the role's first rank standing for all; in order of
+// completion, per role in program order within an instant.
+// Throws InputError for an unknown model name or a device without the op's dtype, InternalError for a graph that
+// deadlocks (validate first).
 Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,
                     plan::SpanSink* sink = nullptr);
 

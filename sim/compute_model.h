@@ -1,0 +1,39 @@
+// How long a compute op takes on one device, alone.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plan/graph.h"
+#include "topologies/cluster.h"
+
+namespace foretrain::sim {
+
+class ComputeModel {
+ public:
+  virtual ~ComputeModel() = default;
+  virtual std::string_view name() const = 0;
+  // Seconds from the moment the op could start to its end: launch or dispatch included. Zero for a Join and for Host
+  // work. Not for communication. Throws InputError for a dtype that the device does not have.
+  virtual double seconds(const plan::Op& op) const = 0;
+  // By which factor the op slows down while `active` ranks of the machine compute. 1 unless ranks share a machine.
+  virtual double slowdown(const plan::Op& op, std::int64_t active) const = 0;
+};
+
+// Name and one line on what the model does and does not, for messages and `list`.
+struct ModelCard {
+  std::string_view name, card;
+};
+const std::vector<ModelCard>& compute_models();
+
+// "auto" takes the profile's tables where it has some. The cluster must outlive the model. Throws InputError for an
+// unknown name, and for "measured" without tables.
+std::unique_ptr<ComputeModel> make_compute_model(const std::string& name, const topologies::Cluster& cluster);
+
+// One function per file compute_<name>.cpp.
+std::unique_ptr<ComputeModel> make_roofline(const topologies::Cluster& cluster);
+std::unique_ptr<ComputeModel> make_measured_compute(const topologies::Cluster& cluster);
+
+}  // namespace foretrain::sim

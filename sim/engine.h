@@ -1,0 +1,34 @@
+// The event-driven simulator: every op is an event. The reference for sim/fold.h.
+//
+// Each role is one actor with in-order streams; each stream has a cursor of its own and waits at its head. Time
+// advances instant by instant: all completions of an instant are applied, then everything that takes no time is done
+// until nothing more follows, then free devices choose, then the speeds of what runs are set. No result depends on the
+// order inside an instant.
+//
+// Devices with exclusive streams (a CPU core) run one op of a rank at a time: at an op's end a collective or message
+// that all members have reached comes first (the one that became startable first), then the lowest ready stream. It
+// takes the cores of all members and starts when it has them; the order of choice is the same on all ranks, so none
+// waits in a circle.
+//
+// Ranks that share a machine slow each other down: an op's speed is a function of how many ranks are at work, set anew
+// whenever that number changes; remaining work is an integer, so that no rounding accumulates.
+#pragma once
+
+#include <vector>
+
+#include "plan/breakdown.h"
+#include "plan/timeline.h"
+#include "sim/role_model.h"
+
+namespace foretrain::sim {
+
+struct StepTimes {
+  std::vector<Time> step_ends;
+  std::vector<plan::Breakdown> breakdown;  // by role, of the last step
+};
+
+// `sink` may be null. Throws InternalError naming the waiting ops when the graph deadlocks.
+StepTimes run_events(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, bool exclusive_streams,
+                     int steps, plan::SpanSink* sink);
+
+}  // namespace foretrain::sim

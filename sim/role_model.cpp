@@ -1,0 +1,242 @@
+#include "sim/role_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <set>
+#include <variant>
+
+#include "base/error.h"
+
+namespace foretrain::sim {
+namespace {
+
+using plan::Collective;
+using plan::Exchange;
+using plan::Message;
+using plan::Op;
+using plan::PlanGraph;
+using plan::Rank;
+using plan::Role;
+
+// A role's view of a group: looked at once, however many ops use it.
+struct GroupView {
+  GroupPlacement placement;
+  std::vector<std::int32_t> roles;
+};
+
+struct Modeller {
+  const PlanGraph& graph;
+  const topologies::Cluster& cluster;
+  const ComputeModel& compute;
+  const NetworkModel& network;
+  std::vector<std::int64_t> multiplicity = {};
+  std::int64_t all_ranks = 0;
+  std::map<std::pair<int, plan::GroupId>, GroupView> views = {};
+
+  bool shares_machine() const { return cluster.this_machine && all_ranks > 1; }
+
+  std::vector<std::int64_t> speeds(std::int64_t own, const std::function<double(std::int64_t)>& slowdown) const {
+    if (!shares_machine()) {
+      return {};
+    }
+    std::vector<std::int64_t> result(static_cast<std::size_t>(all_ranks) + 1, kFullSpeed);
+    for (std::int64_t active = own; active <= all_ranks; ++active) {
+      const double factor = std::max(slowdown(active), 1.0);
+      const auto speed = static_cast<std::int64_t>(std::floor(static_cast<double>(kFullSpeed) / factor));
+      result[static_cast<std::size_t>(active)] = std::max<std::int64_t>(speed, 1);
+    }
+    return result;
+  }
+
+  // Roles of a group's members, the same for all ranks of a role: only axes along which roles differ can matter.
+  std::vector<std::int32_t> roles_of_group(const plan::Group& group, Rank member) const {
+    std::set<plan::Axis> axes;
+    for (const Role& role : graph.roles) {
+      for (const auto& fixed : role.ranks.fixed) {
+        axes.insert(fixed.first);
+      }
+    }
+    plan::Group slice{group.name, {}, {}};
+    for (const plan::AxisSpan& span : group.spans) {
+      if (axes.count(span.axis) > 0) {
+        slice.spans.push_back(span);
+      }
+    }
+    std::set<std::int32_t> roles;
+    for (const Rank r : plan::members(graph.mesh, slice, member)) {
+      roles.insert(plan::role_of(graph, r));
+    }
+    return {roles.begin(), roles.end()};
+  }
+
+  const GroupView& view(int role, plan::GroupId id) {
+    const auto [it, is_new] = views.try_emplace({role, id});
+    if (is_new) {
+      CHECK(id >= 0 && static_cast<std::size_t>(id) < graph.groups.size(), "collective over group {}", id);
+      const plan::Group& group = graph.groups[static_cast<std::size_t>(id)];
+      const Rank member = plan::first_rank(graph.mesh, graph.roles[static_cast<std::size_t>(role)].ranks);
+      it->second = {place_group(graph.mesh, group, member, cluster.devices_per_node), roles_of_group(group, member)};
+    }
+    return it->second;
+  }
+
+  void collective(int role, const Collective& c, OpModel& m) {
+    const auto& [placement, roles] = view(role, c.group);
+    const Bytes bytes{size_bytes(c.dtype, c.elements)};
+    const Time duration = time_from_seconds(network.collective(c.kind, bytes, placement));
+    std::int64_t at_once = 0;
+    for (const std::int32_t r : roles) {
+      at_once += multiplicity[static_cast<std::size_t>(r)];
+    }
+    std::vector<std::int64_t> speed = speeds(
+        at_once, [&, ranks = placement.ranks](std::int64_t active) { return network.slowdown(bytes, ranks, active); });
+    if (roles.size() == 1) {
+      m.kind = OpKind::together;
+      m.duration = duration;
+      m.speed = std::move(speed);
+    } else {
+      m.kind = OpKind::meeting;
+      m.meetings = {{roles, c.tag, false, duration, std::move(speed)}};
+    }
+  }
+
+  // Whether a message of any rank of the role to its peer leaves the node.
+  bool leaves_node(const Role& role, const Message& message) const {
+    const plan::Mesh& mesh = graph.mesh;
+    const auto axis = static_cast<std::size_t>(message.axis);
+    const Rank ranks = mesh.ranks();
+    const Rank stride = mesh.stride(message.axis);
+    if (cluster.devices_per_node % (stride * mesh.size(message.axis)) == 0) {
+      return false;  // whole slices along the axis lie in a node
+    }
+    const plan::Coordinates own = mesh.coordinates(plan::first_rank(mesh, role.ranks));
+    if (std::abs(message.peer - own[axis]) * stride >= cluster.devices_per_node) {
+      return true;
+    }
+    for (Rank r = 0; r < ranks; ++r) {
+      if (plan::contains(mesh, role.ranks, r)) {
+        plan::Coordinates c = mesh.coordinates(r);
+        c[axis] = message.peer;
+        if (mesh.rank(c) / cluster.devices_per_node != r / cluster.devices_per_node) {
+          return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  void exchange(int role_index, const Exchange& e, OpModel& m) {
+    const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
+    m.kind = e.messages.empty() ? OpKind::instant : OpKind::meeting;
+    const Rank first = plan::first_rank(graph.mesh, role.ranks);
+    for (const Message& message : e.messages) {
+      plan::Coordinates c = graph.mesh.coordinates(first);
+      c[static_cast<std::size_t>(message.axis)] = message.peer;
+      const int peer = plan::role_of(graph, graph.mesh.rank(c));
+      const Bytes bytes{size_bytes(message.dtype, message.elements)};
+      Meeting meeting;
+      meeting.roles = message.send ? std::vector{role_index, peer} : std::vector{peer, role_index};
+      meeting.tag = message.tag;
+      meeting.is_message = true;
+      meeting.duration = time_from_seconds(network.message(bytes, !leaves_node(role, message)));
+      const std::int64_t at_once = multiplicity[static_cast<std::size_t>(role_index)] +
+                                   (peer == role_index ? 0 : multiplicity[static_cast<std::size_t>(peer)]);
+      meeting.speed = speeds(at_once, [&](std::int64_t active) { return network.slowdown(bytes, 2, active); });
+      m.meetings.push_back(std::move(meeting));
+    }
+  }
+
+  void local(int role, const Op& op, OpModel& m) const {
+    double seconds = compute.seconds(op);
+    if (op.runtime_extent >= 0) {  // the shape is the maximum; the mean counts
+      const plan::RuntimeExtent& extent = graph.runtime_extents[static_cast<std::size_t>(op.runtime_extent)];
+      seconds *= extent.maximum > 0 ? extent.mean / static_cast<double>(extent.maximum) : 1.0;
+    }
+    m.duration = time_from_seconds(seconds);
+    m.kind = m.duration.value == 0 ? OpKind::instant : OpKind::local;
+    if (m.kind == OpKind::local) {
+      m.speed = speeds(multiplicity[static_cast<std::size_t>(role)],
+                       [&](std::int64_t active) { return compute.slowdown(op, active); });
+    }
+  }
+
+  OpModel model(int role_index, const Op& op, const std::vector<std::int32_t>& first_copy) {
+    const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
+    OpModel m;
+    m.stream = op.stream;
+    m.after = op.after;
+    const auto refs = [&](const std::vector<plan::EventId>& events) {
+      std::vector<EventRef> result;
+      for (const plan::EventId e : events) {
+        const auto i = static_cast<std::size_t>(e);
+        result.push_back({first_copy[i], role.events[i].replicas});
+      }
+      return result;
+    };
+    m.waits = refs(op.waits);
+    m.records = refs(op.records);
+    if (const auto* c = std::get_if<Collective>(&op.work)) {
+      collective(role_index, *c, m);
+    } else if (const auto* e = std::get_if<Exchange>(&op.work)) {
+      exchange(role_index, *e, m);
+    } else if (std::holds_alternative<plan::Put>(op.work) || std::holds_alternative<plan::Take>(op.work)) {
+      throw InputError(fmt::format("{}: asynchronous channels are not simulated", role.name));
+    } else {
+      local(role_index, op, m);
+    }
+    return m;
+  }
+};
+
+}  // namespace
+
+std::int32_t EventRef::copy(const plan::Binding& b) const {
+  switch (replicas) {
+    case plan::Replicas::once: return first;
+    case plan::Replicas::per_slot: return first + b.slot;
+    case plan::Replicas::per_ring: return first + b.ring;
+    case plan::Replicas::per_layer: return first + b.layer;
+  }
+  return first;
+}
+
+std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Cluster& cluster,
+                                   const ComputeModel& compute, const NetworkModel& network) {
+  Modeller modeller{graph, cluster, compute, network};
+  for (const Role& role : graph.roles) {
+    modeller.multiplicity.push_back(plan::count(graph.mesh, role.ranks));
+    modeller.all_ranks += modeller.multiplicity.back();
+  }
+  std::vector<RoleModel> models;
+  for (std::size_t r = 0; r < graph.roles.size(); ++r) {
+    const Role& role = graph.roles[r];
+    RoleModel m;
+    m.role = &role;
+    m.multiplicity = modeller.multiplicity[r];
+    std::vector<std::int32_t> first_copy;
+    for (const plan::Event& event : role.events) {
+      first_copy.push_back(m.event_copies);
+      switch (event.replicas) {
+        case plan::Replicas::once: m.event_copies += 1; break;
+        case plan::Replicas::per_slot: m.event_copies += role.slots; break;
+        case plan::Replicas::per_ring: m.event_copies += role.rings; break;
+        case plan::Replicas::per_layer: m.event_copies += static_cast<std::int32_t>(role.global_layer.size()); break;
+      }
+    }
+    CHECK(m.event_copies == plan::event_copies(role), "{}: event copies", role.name);
+    for (const plan::Block& block : role.blocks) {
+      std::vector<OpModel>& ops = m.blocks.emplace_back();
+      ops.reserve(block.ops.size());
+      for (const Op& op : block.ops) {
+        ops.push_back(modeller.model(static_cast<int>(r), op, first_copy));
+      }
+    }
+    models.push_back(std::move(m));
+  }
+  return models;
+}
+
+}  // namespace foretrain::sim
