@@ -1,0 +1,102 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "cli/verbs.h"
+
+namespace foretrain::cli {
+
+namespace {
+
+struct Verb {
+  const char* name;
+  const char* card;
+  int (*command)(const std::vector<std::string>&, Console&);  // nullptr: not built yet
+};
+
+constexpr std::array<Verb, 12> kVerbs{{
+    {"estimate", "forecasts a training step: its time, its memory, where the time goes", estimate_command},
+    {"run", "trains the job for real on this machine", run_command},
+    {"compare", "sets the forecast against a real run, op kind by op kind", compare_command},
+    {"calibrate", "measures this machine; forecasts for it are made from the result", calibrate_command},
+    {"list", "models, systems, jobs, strategies, topologies", list_command},
+    {"doctor", "what this machine and this build have, what is missing, what to install", doctor_command},
+    {"search", "chooses the strategy", nullptr},
+    {"validate", "sets forecasts against published measurements", nullptr},
+    {"report", "a page of everything about one job", nullptr},
+    {"explain", "says where one figure comes from", nullptr},
+    {"import", "reads other tools' job files", nullptr},
+    {"export", "writes other tools' job files", nullptr},
+}};
+
+std::string overview() {
+  std::string text =
+      "foretrain forecasts a training run before anyone pays for it, then runs it and proves the forecast.\n\n"
+      "Usage: foretrain VERB [ARGUMENTS]\n\n";
+  std::vector<std::string> missing;
+  for (const Verb& verb : kVerbs) {
+    if (verb.command == nullptr) {
+      missing.emplace_back(verb.name);
+    } else {
+      text += fmt::format("  {:<10} {}\n", verb.name, verb.card);
+    }
+  }
+  text += fmt::format("\n  not built yet: {}\n", fmt::join(missing, ", "));
+  text +=
+      "\n'foretrain VERB --help' shows a verb's options with examples. A job is a JSON file; KEY=VALUE behind it\n"
+      "overrides any field of it. Results go to stdout (--json: one document), all else to stderr.\n"
+      "Exit status: 0 ok; 1 internal error; 2 bad usage or input; 3 valid but infeasible; 4 a threshold was breached;\n"
+      "5 the environment failed; 130 interrupted.\n"
+      "\nExamples:\n"
+      "  foretrain list jobs\n"
+      "  foretrain estimate job.json\n"
+      "  foretrain estimate job.json strategy.tp=4 --json\n"
+      "  foretrain run job.json --steps 50\n"
+      "  foretrain compare job.json --steps 20\n";
+  return text;
+}
+
+const Verb& find(const std::string& name) {
+  const auto found = std::find_if(kVerbs.begin(), kVerbs.end(), [&](const Verb& v) { return v.name == name; });
+  if (found != kVerbs.end()) {
+    return *found;
+  }
+  std::vector<std::string> names;
+  for (const Verb& verb : kVerbs) {
+    names.emplace_back(verb.name);
+  }
+  const std::string near = nearest_word(name, names);
+  throw InputError(fmt::format("unknown verb \"{}\"; expected one of: {}{}", name, fmt::join(names, ", "),
+                               near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near)));
+}
+
+}  // namespace
+
+int dispatch(const std::vector<std::string>& arguments, Console& console) {
+  if (arguments.empty()) {
+    console.note(overview());
+    throw InputError("a verb is missing");
+  }
+  const std::string& first = arguments.front();
+  std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
+  if (first == "--version") {
+    console.result(fmt::format("foretrain {}\n", FORETRAIN_VERSION));
+    return kOk;
+  }
+  if (first == "--help" || first == "-h" || (first == "help" && rest.empty())) {
+    console.result(overview());
+    return kOk;
+  }
+  if (first == "help") {
+    return dispatch({rest.front(), "--help"}, console);
+  }
+  const Verb& verb = find(first);
+  if (verb.command == nullptr) {
+    throw InputError(fmt::format("{}: not built yet ({})", verb.name, verb.card));
+  }
+  return verb.command(rest, console);
+}
+
+}  // namespace foretrain::cli

@@ -1,0 +1,24 @@
+// The verbs: one row each, one file each.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/console.h"
+
+namespace foretrain::cli {
+
+inline constexpr int kOk = 0, kInternal = 1, kBadInput = 2, kInfeasible = 3, kThresholdBreached = 4, kEnvironment = 5;
+
+// Each takes the words after the verb and returns the exit status; what goes wrong is thrown (base/error.h).
+int estimate_command(const std::vector<std::string>& arguments, Console& console);
+int run_command(const std::vector<std::string>& arguments, Console& console);
+int compare_command(const std::vector<std::string>& arguments, Console& console);
+int calibrate_command(const std::vector<std::string>& arguments, Console& console);
+int list_command(const std::vector<std::string>& arguments, Console& console);
+int doctor_command(const std::vector<std::string>& arguments, Console& console);
+
+// The whole program behind main's catch: help, version, dispatch.
+int dispatch(const std::vector<std::string>& arguments, Console& console);
+
+}  // namespace foretrain::cli

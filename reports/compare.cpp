@@ -1,0 +1,232 @@
+#include "reports/compare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <limits>
+#include <map>
+#include <tuple>
+
+#include "base/error.h"
+#include "plan/locate.h"
+#include "plan/op_text.h"
+#include "reports/run.h"
+
+namespace foretrain::reports {
+
+namespace {
+
+// Spans of one step of a timeline, and what all ranks did together.
+struct StepRange {
+  std::int32_t first = 0, last = -1;  // as spans count steps
+};
+
+StepRange steps_of(const plan::Timeline& timeline) {
+  StepRange range{std::numeric_limits<std::int32_t>::max(), -1};
+  for (const plan::Span& span : timeline.spans) {
+    range.first = std::min(range.first, span.step);
+    range.last = std::max(range.last, span.step);
+  }
+  return range;
+}
+
+void check_belongs(const plan::PlanGraph& graph, const plan::Timeline& timeline) {
+  const StepRange range = steps_of(timeline);
+  const auto steps = static_cast<std::int64_t>(timeline.step_ends.size());
+  if (timeline.spans.empty() || steps == 0) {
+    throw InputError(fmt::format("the timeline \"{}\" holds no step", timeline.machine));
+  }
+  if (range.last - range.first + 1 != steps) {
+    throw InputError(fmt::format("the timeline \"{}\" has spans of steps {} to {}, but ends of {} steps",
+                                 timeline.machine, range.first, range.last, steps));
+  }
+  for (const plan::Span& span : timeline.spans) {
+    if (span.op.role < 0 || static_cast<std::size_t>(span.op.role) >= graph.roles.size() || span.rank < 0 ||
+        span.rank >= graph.mesh.ranks() || plan::role_of(graph, span.rank) != span.op.role ||
+        plan::locate(graph, span.op).op == nullptr) {
+      throw InputError(
+          fmt::format("the timeline \"{}\" is not one of this job: op {}.{}.{} on rank {} is none of its plan",
+                      timeline.machine, span.op.role, span.op.instance, span.op.position, span.rank));
+    }
+  }
+}
+
+// Per-step values under one name; the median over steps stands for all.
+struct Series {
+  std::vector<double> seconds;
+  double ops = 0;
+};
+using SeriesByName = std::map<std::string, Series>;
+
+struct StepTotals {
+  SeriesByName by_kind, by_phase, by_stream;
+};
+
+void append(SeriesByName& series, const std::map<std::string, plan::Busy>& step, double ranks) {
+  for (const auto& [name, busy] : step) {
+    Series& s = series[name];
+    s.seconds.push_back(seconds(busy.time) / ranks);
+    s.ops = static_cast<double>(busy.ops) / ranks;
+  }
+}
+
+StepTotals totals_by_step(const plan::PlanGraph& graph, const plan::Timeline& timeline, StepRange steps) {
+  std::deque<plan::TotalsAccumulator> accumulators;  // they do not move
+  for (std::int32_t step = steps.first; step <= steps.last; ++step) {
+    accumulators.emplace_back(graph);
+  }
+  for (const plan::Span& span : timeline.spans) {
+    if (span.step >= steps.first) {
+      accumulators[static_cast<std::size_t>(span.step - steps.first)].add(span);
+    }
+  }
+  StepTotals out;
+  const auto ranks = static_cast<double>(graph.mesh.ranks());
+  for (const plan::TotalsAccumulator& accumulator : accumulators) {
+    const plan::Totals totals = accumulator.totals();
+    append(out.by_kind, totals.by_kind, ranks);
+    append(out.by_phase, totals.by_phase, ranks);
+    append(out.by_stream, totals.by_stream, ranks);
+  }
+  return out;
+}
+
+std::vector<ComparedTime> joined(const SeriesByName& predicted, const SeriesByName& measured) {
+  std::map<std::string, ComparedTime> rows;
+  for (const auto& [name, series] : predicted) {
+    rows[name].ops = series.ops;
+    rows[name].predicted_seconds = quantile(series.seconds, 0.5);
+  }
+  for (const auto& [name, series] : measured) {
+    rows[name].ops = series.ops;
+    rows[name].measured_seconds = quantile(series.seconds, 0.5);
+  }
+  std::vector<ComparedTime> out;
+  for (auto& [name, row] : rows) {
+    row.name = name;
+    if (row.predicted_seconds > 0 || row.measured_seconds > 0) {  // joins take no time
+      out.push_back(row);
+    }
+  }
+  std::stable_sort(out.begin(), out.end(), [](const ComparedTime& a, const ComparedTime& b) {
+    return a.measured_seconds > b.measured_seconds;
+  });
+  return out;
+}
+
+// The same op of a block, whatever layer, microbatch, chunk or role it is done for: block name and op in words.
+using OpKey = std::pair<std::string, std::string>;
+struct Durations {
+  std::vector<double> seconds;
+  double count = 0;  // span x multiplicity
+};
+std::map<OpKey, Durations> durations(const plan::PlanGraph& graph, const plan::Timeline& timeline,
+                                     std::int32_t first_step) {
+  std::map<std::tuple<std::int32_t, plan::BlockId, int>, OpKey> keys;  // words are made once per op of a block
+  std::map<OpKey, Durations> out;
+  for (const plan::Span& span : timeline.spans) {
+    if (span.step < first_step) {
+      continue;
+    }
+    const plan::Place place = plan::locate(graph, span.op);
+    const auto [key, is_new] = keys.try_emplace({span.op.role, place.block, place.op_in_block});
+    if (is_new) {
+      const plan::Role& role = graph.roles[static_cast<std::size_t>(span.op.role)];
+      key->second = {role.blocks[static_cast<std::size_t>(place.block)].name, plan::op_text(graph, *place.op)};
+    }
+    Durations& d = out[key->second];
+    d.seconds.push_back(seconds(span.end - span.start));
+    d.count += span.multiplicity;
+  }
+  return out;
+}
+
+std::vector<ComparedTime> compared_ops(const plan::PlanGraph& graph, const plan::Timeline& predicted,
+                                       std::int32_t predicted_from, const plan::Timeline& measured,
+                                       std::size_t measured_steps) {
+  const std::map<OpKey, Durations> forecast = durations(graph, predicted, predicted_from);
+  const auto ranks = static_cast<double>(graph.mesh.ranks());
+  std::vector<ComparedTime> out;
+  for (const auto& [key, durations] : durations(graph, measured, 0)) {
+    const auto found = forecast.find(key);
+    const double ops = durations.count / ranks / static_cast<double>(measured_steps);
+    ComparedTime row{key.first + ": " + key.second, ops, 0, ops * quantile(durations.seconds, 0.5)};
+    if (found != forecast.end()) {
+      row.predicted_seconds = ops * quantile(found->second.seconds, 0.5);
+    }
+    out.push_back(row);
+  }
+  std::stable_sort(out.begin(), out.end(), [](const ComparedTime& a, const ComparedTime& b) {
+    return std::abs(a.predicted_seconds - a.measured_seconds) > std::abs(b.predicted_seconds - b.measured_seconds);
+  });
+  return out;
+}
+
+std::vector<double> periods(const plan::Timeline& timeline) {
+  std::vector<double> out;
+  Time before;
+  for (const Time end : timeline.step_ends) {
+    out.push_back(seconds(end - before));
+    before = end;
+  }
+  return out;
+}
+
+// Index of the period nearest to the median; the earliest of equals.
+std::size_t median_index(const std::vector<double>& values) {
+  const double median = quantile(values, 0.5);
+  return static_cast<std::size_t>(
+      std::min_element(values.begin(), values.end(),
+                       [&](double a, double b) { return std::abs(a - median) < std::abs(b - median); }) -
+      values.begin());
+}
+
+double relative_error(double predicted, double measured) {
+  return measured > 0 ? (predicted - measured) / measured : std::numeric_limits<double>::quiet_NaN();
+}
+
+}  // namespace
+
+double ComparedTime::error() const {
+  return relative_error(predicted_seconds, measured_seconds);
+}
+
+double Comparison::error() const {
+  return relative_error(predicted_step, measured_step);
+}
+
+Time exposed_communication(const plan::Breakdown& b) {
+  return b.exposed_tp + b.exposed_dp + b.exposed_pp + b.exposed_cp + b.exposed_ep;
+}
+
+Comparison compare(const plan::PlanGraph& graph, const plan::Timeline& predicted, const plan::Timeline& measured) {
+  check_belongs(graph, predicted);
+  check_belongs(graph, measured);
+  const std::vector<double> predicted_periods = periods(predicted);
+  const std::int32_t predicted_last = steps_of(predicted).last;
+
+  Comparison c;
+  c.predicted_machine = predicted.machine;
+  c.measured_machine = measured.machine;
+  c.step_seconds = periods(measured);
+  c.steps = c.step_seconds.size();
+  c.predicted_step = predicted_periods.back();
+  c.measured_step = quantile(c.step_seconds, 0.5);
+
+  const StepTotals forecast = totals_by_step(graph, predicted, {predicted_last, predicted_last});
+  const StepTotals real = totals_by_step(graph, measured, steps_of(measured));
+  c.by_kind = joined(forecast.by_kind, real.by_kind);
+  c.by_phase = joined(forecast.by_phase, real.by_phase);
+  c.by_stream = joined(forecast.by_stream, real.by_stream);
+  c.by_op = compared_ops(graph, predicted, predicted_last, measured, c.steps);
+
+  const std::size_t median = median_index(c.step_seconds);
+  c.median_step = steps_of(measured).first + static_cast<std::int32_t>(median);
+  c.predicted_breakdown = plan::mean_breakdown(plan::breakdowns(graph, predicted), predicted_periods.size() - 1);
+  c.measured_breakdown = plan::mean_breakdown(plan::breakdowns(graph, measured), median);
+  return c;
+}
+
+}  // namespace foretrain::reports

@@ -1,0 +1,51 @@
+// Forecast against reality: two timelines of one graph, laid side by side. Every figure is of one step and one rank,
+// the mean over ranks; errors are (predicted - measured) / measured.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plan/breakdown.h"
+#include "plan/graph.h"
+#include "plan/job.h"
+#include "plan/timeline.h"
+
+namespace foretrain::reports {
+
+// Times of ops that overlap on different streams add up to more than the step.
+struct ComparedTime {
+  std::string name;
+  double ops = 0;  // per step and rank
+  double predicted_seconds = 0, measured_seconds = 0;
+  double error() const;  // NaN where nothing was measured
+};
+
+struct Comparison {
+  double predicted_step = 0, measured_step = 0;  // seconds; the measured one is the median of `steps`
+  double error() const;
+  std::size_t steps = 0;  // measured ones
+  std::vector<double> step_seconds;
+  std::vector<ComparedTime> by_kind, by_phase, by_stream;  // the largest measured time first
+  // Ops of one place in a block ("layer forward: matmul 512x384x1536"), each by the median of its durations; those that
+  // contribute most to the difference first.
+  std::vector<ComparedTime> by_op;
+  plan::Breakdown predicted_breakdown, measured_breakdown;  // the measured one of the step of median length
+  std::int32_t median_step = 0;                             // the step it is taken from, as spans count
+  std::string predicted_machine, measured_machine;
+};
+
+// `predicted`: its last step counts. `measured`: all its steps, medians over them. Throws InputError where the
+// measured timeline is not one of this graph, or holds no step.
+Comparison compare(const plan::PlanGraph& graph, const plan::Timeline& predicted, const plan::Timeline& measured);
+
+// `max_error`: the threshold of --max-error, if one was given.
+nlohmann::ordered_json to_json(const Comparison& c, const plan::Job& job, std::optional<double> max_error);
+std::string to_text(const Comparison& c, const plan::Job& job, std::optional<double> max_error, bool colour);
+
+// Communication that the compute stream waited for.
+Time exposed_communication(const plan::Breakdown& b);
+
+}  // namespace foretrain::reports

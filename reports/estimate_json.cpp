@@ -1,0 +1,102 @@
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "plan/memory.h"
+#include "reports/estimate.h"
+#include "reports/figures.h"
+#include "reports/text.h"
+
+namespace foretrain::reports {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr std::size_t kLargestShown = 10;
+
+Json by_kind(const plan::MemoryPlan& memory) {
+  Json out = Json::object();
+  for (int k = 0; k < plan::kBufferKinds; ++k) {
+    out[std::string(plan::name(static_cast<plan::BufferKind>(k)))] = memory.by_kind[k].value;
+  }
+  return out;
+}
+
+Json memory_json(const Estimate& e) {
+  const plan::PlanGraph& graph = *e.graph;
+  const MemoryFit fit = memory_fit(*e.job, graph);
+  const plan::Role& hungriest = graph.roles[hungriest_role(graph)];
+  Json memory{{"peak_bytes", hungriest.memory.arena.value},
+              {"capacity_bytes", fit.capacity.value},
+              {"demand_bytes", fit.demand.value},
+              {"missing_bytes", std::max<std::int64_t>(0, fit.demand.value - fit.capacity.value)},
+              {"shared_by_all_ranks", fit.shared},
+              {"peak_rank", plan::first_rank(graph.mesh, hungriest.ranks)},
+              {"by_kind_bytes", by_kind(hungriest.memory)}};
+  Json stages = Json::array();
+  for (const plan::Role& role : graph.roles) {
+    stages.push_back({{"role", role.name},
+                      {"first_rank", plan::first_rank(graph.mesh, role.ranks)},
+                      {"ranks", plan::count(graph.mesh, role.ranks)},
+                      {"layers", role.global_layer.size()},
+                      {"peak_bytes", role.memory.arena.value},
+                      {"by_kind_bytes", by_kind(role.memory)}});
+  }
+  memory["per_stage"] = std::move(stages);
+  Json largest = Json::array();
+  for (const plan::LargeBuffer& buffer : plan::largest_buffers(hungriest, kLargestShown)) {
+    largest.push_back({{"name", buffer.name}, {"kind", plan::name(buffer.kind)}, {"bytes", buffer.bytes.value}});
+  }
+  memory["largest"] = std::move(largest);
+  return memory;
+}
+
+}  // namespace
+
+nlohmann::ordered_json to_json(const Estimate& e) {
+  const workloads::Workload& w = e.job->workload;
+  const MemoryFit fit = memory_fit(*e.job, *e.graph);
+  const double step = seconds(e.step_time);
+  const Efficiency eff = efficiency(*e.job, *e.graph, step);
+  const double tokens_per_second = static_cast<double>(w.global_batch * w.seq_len) / step;
+  const double devices = static_cast<double>(eff.devices);
+
+  Json out{{"schema", "foretrain.estimate/1"},
+           {"fits", fit.fits()},
+           {"step_time_s", number(step)},
+           {"tokens_per_s", number(tokens_per_second)},
+           {"tokens_per_s_per_device", number(tokens_per_second / devices)},
+           {"model_flops_per_step", number(eff.model_flops)},
+           {"model_tflops_per_device", number(eff.model_flops / step / devices / 1e12)},
+           {"mfu", number(eff.mfu)},
+           {"hfu", number(eff.hfu)},
+           {"mfu_causal_halved", number(eff.mfu_causal)},
+           {"mfu_bf16", number(eff.mfu_bf16)},
+           {"mfu_basis",
+            {{"formula", "model_flops_per_step / (step_time_s * devices * peak_flops_per_device)"},
+             {"peak_flops_per_device", number(eff.peak_flops)},
+             {"peak", "dense, of the compute dtype"},
+             {"dtype", name(w.precision.compute)},
+             {"devices", eff.devices},
+             {"hardware_flops_per_step", number(eff.hardware_flops)}}}};
+  out["breakdown_s"] = breakdown_json(mean_over_ranks(*e.graph, e.by_role));
+  Json roles = Json::array();
+  for (std::size_t i = 0; i < e.by_role.size(); ++i) {
+    roles.push_back({{"role", e.graph->roles[i].name}, {"breakdown_s", breakdown_json(e.by_role[i])}});
+  }
+  out["breakdown_by_role"] = std::move(roles);
+  out["memory"] = memory_json(e);
+  Json fixes = Json::array();
+  for (const Fix& fix : e.fixes) {
+    fixes.push_back({{"change", fix.change}, {"demand_bytes", fix.demand.value}});
+  }
+  out["fixes"] = std::move(fixes);
+  out["error_band"] = {{"low_s", number(e.error_band.low_seconds)},
+                       {"high_s", number(e.error_band.high_seconds)},
+                       {"basis", e.error_band.basis}};
+  out["models"] = {{"compute", e.compute_model}, {"network", e.network_model}};
+  out["notes"] = e.notes;
+  out["resolved"] = Json(plan::resolved(*e.job));
+  return out;
+}
+
+}  // namespace foretrain::reports

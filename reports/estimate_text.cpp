@@ -1,0 +1,173 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "plan/memory.h"
+#include "reports/estimate.h"
+#include "reports/figures.h"
+#include "reports/table.h"
+#include "reports/text.h"
+
+namespace foretrain::reports {
+
+namespace {
+
+constexpr std::size_t kLargestShown = 8;
+constexpr std::size_t kStagesShown = 16;
+constexpr int kBarWidth = 40;
+
+Table main_figures(const Estimate& e) {
+  const workloads::Workload& w = e.job->workload;
+  const double step = seconds(e.step_time);
+  const Efficiency eff = efficiency(*e.job, *e.graph, step);
+  const double tokens_per_second = static_cast<double>(w.global_batch * w.seq_len) / step;
+  const double devices = static_cast<double>(eff.devices);
+  const MemoryFit fit = memory_fit(*e.job, *e.graph);
+  const plan::Role& hungriest = e.graph->roles[hungriest_role(*e.graph)];
+
+  Table t;
+  t.columns = {{""}, {""}, {""}};
+  t.rows.push_back({"step time",
+                    {to_string(e.step_time), Tone::strong},
+                    {fmt::format("{} to {} ({})", seconds_text(e.error_band.low_seconds),
+                                 seconds_text(e.error_band.high_seconds), e.error_band.basis),
+                     Tone::dim}});
+  t.rows.push_back({"throughput",
+                    compact(tokens_per_second) + " tokens/s",
+                    {compact(tokens_per_second / devices) + " tokens/s per device", Tone::dim}});
+  t.rows.push_back({"model FLOPs",
+                    compact(eff.model_flops) + "FLOP per step",
+                    {to_string(FlopRate{eff.model_flops / step / devices}) + " per device", Tone::dim}});
+  t.rows.push_back({"MFU",
+                    {percent(eff.mfu), Tone::strong},
+                    {fmt::format("{} with causal attention halved; HFU {}; model FLOPs / (step time x {} devices x {} "
+                                 "dense {} peak)",
+                                 percent(eff.mfu_causal), percent(eff.hfu), count(eff.devices),
+                                 to_string(FlopRate{eff.peak_flops}), name(w.precision.compute)),
+                     Tone::dim}});
+  const std::string where =
+      fit.shared ? "all ranks together"
+                 : fmt::format("rank {} ({})", plan::first_rank(e.graph->mesh, hungriest.ranks), hungriest.name);
+  t.rows.push_back({"memory",
+                    {to_string(fit.demand), fit.fits() ? Tone::good : Tone::bad},
+                    {fmt::format("of {}, {}: {}", to_string(fit.capacity), where, fit.fits() ? "fits" : "does not fit"),
+                     fit.fits() ? Tone::dim : Tone::bad}});
+  t.rows.push_back({"models", fmt::format("{}, {}", e.compute_model, e.network_model)});
+  return t;
+}
+
+Table breakdown_table(const Estimate& e) {
+  const plan::Breakdown mean = mean_over_ranks(*e.graph, e.by_role);
+  const double total = seconds(mean.total());
+  Table t;
+  t.title = "Where the step goes, mean over ranks";
+  t.columns = {{""}, {"", Align::right}, {"", Align::right}, {""}};
+  for (const auto& [name, time] : breakdown_parts(mean)) {
+    if (time.value == 0) {
+      continue;
+    }
+    const double share = seconds(time) / total;
+    t.rows.push_back({name, to_string(time), percent(share),
+                      std::string(static_cast<std::size_t>(std::max(0.0, share * kBarWidth + 0.5)), '#')});
+  }
+  return t;
+}
+
+Table memory_table(const Estimate& e) {
+  Table t;
+  t.title = "Memory of one rank, by stage";
+  t.columns = {{"stage"}, {"ranks", Align::right}, {"layers", Align::right}, {"peak", Align::right}};
+  for (int k = 0; k < plan::kBufferKinds; ++k) {
+    std::string title(plan::name(static_cast<plan::BufferKind>(k)));
+    std::replace(title.begin(), title.end(), '_', ' ');
+    t.columns.push_back({title, Align::right});
+  }
+  const std::size_t fullest = hungriest_role(*e.graph);
+  for (std::size_t i = 0; i < e.graph->roles.size(); ++i) {
+    if (i >= kStagesShown && i != fullest) {
+      continue;
+    }
+    const plan::Role& role = e.graph->roles[i];
+    std::vector<Cell> row{role.name,
+                          count(plan::count(e.graph->mesh, role.ranks)),
+                          fmt::format("{}", role.global_layer.size()),
+                          {to_string(role.memory.arena), i == fullest ? Tone::strong : Tone::plain}};
+    for (const Bytes bytes : role.memory.by_kind) {
+      row.emplace_back(bytes.value == 0 ? "-" : to_string(bytes));
+    }
+    t.rows.push_back(std::move(row));
+  }
+  if (e.graph->roles.size() > t.rows.size()) {
+    t.rows.push_back({{fmt::format("... and {} more, none larger", e.graph->roles.size() - t.rows.size()), Tone::dim}});
+  }
+  return t;
+}
+
+Table largest_table(const Estimate& e) {
+  const plan::Role& role = e.graph->roles[hungriest_role(*e.graph)];
+  Table t;
+  t.title = fmt::format("Largest tensors of {}, all copies", role.name);
+  t.columns = {{""}, {"", Align::right}, {""}};
+  for (const plan::LargeBuffer& b : plan::largest_buffers(role, kLargestShown)) {
+    t.rows.push_back({b.name, to_string(b.bytes), {std::string(plan::name(b.kind)), Tone::dim}});
+  }
+  return t;
+}
+
+std::string fixes_text(const Estimate& e) {
+  if (e.fixes.empty()) {
+    return "no single change of recompute, sequence_parallel, zero, micro_batch, tp or pp makes it fit";
+  }
+  std::vector<std::string> parts;
+  for (const Fix& fix : e.fixes) {
+    parts.push_back(fmt::format("{} ({})", fix.change, to_string(fix.demand)));
+  }
+  return fmt::format("it fits with {}", fmt::join(parts, ", or "));
+}
+
+}  // namespace
+
+std::string headline(const plan::Job& job) {
+  const workloads::Workload& w = job.workload;
+  const plan::Strategy& s = job.strategy;
+  std::string axes;
+  for (const auto& [name, size] : {std::pair{"dp", s.dp}, {"tp", s.tp}, {"pp", s.pp}, {"cp", s.cp}, {"ep", s.ep}}) {
+    axes += size == 1 ? "" : fmt::format("{}{} {}", axes.empty() ? "" : ", ", name, size);
+  }
+  if (s.pp > 1) {
+    axes += fmt::format(", {}", name(s.schedule)) +
+            (s.virtual_stages > 1 ? fmt::format(" x {} chunks", s.virtual_stages) : "");
+  }
+  axes += s.zero > 0 ? fmt::format("{}zero {}", axes.empty() ? "" : ", ", s.zero) : "";
+  axes += s.sequence_parallel ? ", sequence parallel" : "";
+  axes += s.recompute != plan::Recompute::none ? fmt::format(", {} recompute", name(s.recompute)) : "";
+  return fmt::format("{}, seq {}, batch {} in {} microbatches, {}, on {}: {}",
+                     w.model.name.empty() ? "model" : w.model.name, w.seq_len, w.global_batch, job.microbatches(),
+                     w.precision.word, job.cluster.name, axes.empty() ? "one rank" : axes);
+}
+
+std::string to_text(const Estimate& e, bool colour) {
+  std::string out = toned(headline(*e.job), Tone::strong, colour) + "\n\n";
+  out += to_text(main_figures(e), colour) + "\n";
+  out += to_text(breakdown_table(e), colour) + "\n";
+  out += to_text(memory_table(e), colour) + "\n";
+  out += to_text(largest_table(e), colour);
+  for (const std::string& note : e.notes) {
+    out += "\n" + note + "\n";
+  }
+  return out;
+}
+
+std::string infeasible_message(const Estimate& e) {
+  const MemoryFit fit = memory_fit(*e.job, *e.graph);
+  const plan::Role& role = e.graph->roles[hungriest_role(*e.graph)];
+  return fmt::format(
+      "the job does not fit: {} {} {} of {}, {} ({} bytes) too much; {}",
+      fit.shared ? "its ranks together need"
+                 : fmt::format("rank {} ({}) needs", plan::first_rank(e.graph->mesh, role.ranks), role.name),
+      to_string(fit.demand), fit.shared ? "of memory, the machine has a total" : "of memory, the device has a total",
+      to_string(fit.capacity), to_string(fit.demand - fit.capacity), fit.demand.value - fit.capacity.value,
+      fixes_text(e));
+}
+
+}  // namespace foretrain::reports

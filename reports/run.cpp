@@ -1,0 +1,137 @@
+#include "reports/run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "reports/estimate.h"
+#include "reports/table.h"
+#include "reports/text.h"
+
+namespace foretrain::reports {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr std::size_t kStepsShown = 10;
+
+double tokens_per_second(const RunReport& r) {
+  const workloads::Workload& w = r.job->workload;
+  return static_cast<double>(w.global_batch * w.seq_len) / quantile(r.step_seconds, 0.5);
+}
+
+Json numbers(const std::vector<double>& values) {
+  Json out = Json::array();
+  for (const double value : values) {
+    out.push_back(number(value));
+  }
+  return out;
+}
+
+// First, last, and evenly spaced steps between.
+Table steps_table(const RunReport& r) {
+  Table t;
+  t.columns = {{"step", Align::right}, {"loss", Align::right}, {"gradient norm", Align::right}, {"time", Align::right}};
+  const std::size_t n = r.loss.size();
+  const std::size_t shown = std::min(n, kStepsShown);
+  for (std::size_t i = 0; i < shown; ++i) {
+    const std::size_t step = shown == 1 ? 0 : i * (n - 1) / (shown - 1);
+    t.rows.push_back({fmt::format("{}", r.first_step + static_cast<std::int64_t>(step)),
+                      fmt::format("{:.4f}", r.loss[step]), fmt::format("{:.3f}", r.grad_norm[step]),
+                      seconds_text(r.step_seconds[step])});
+  }
+  return t;
+}
+
+}  // namespace
+
+double quantile(std::vector<double> values, double fraction) {
+  if (values.empty()) {
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+  std::sort(values.begin(), values.end());
+  const double at = fraction * static_cast<double>(values.size() - 1);
+  const auto below = static_cast<std::size_t>(std::floor(at));
+  const std::size_t above = std::min(below + 1, values.size() - 1);
+  return values[below] + (values[above] - values[below]) * (at - std::floor(at));
+}
+
+nlohmann::ordered_json to_json(const RunReport& r) {
+  Json out{{"schema", "foretrain.run/1"},
+           {"ranks", r.ranks},
+           {"steps", r.loss.size()},
+           {"first_step", r.first_step},
+           {"step_time_s",
+            {{"median", number(quantile(r.step_seconds, 0.5))},
+             {"p10", number(quantile(r.step_seconds, 0.1))},
+             {"p90", number(quantile(r.step_seconds, 0.9))}}},
+           {"tokens_per_s", number(tokens_per_second(r))},
+           {"loss", numbers(r.loss)},
+           {"grad_norm", numbers(r.grad_norm)},
+           {"validation_loss", r.validation_loss ? number(*r.validation_loss) : Json(nullptr)},
+           {"peak_bytes", r.arena.value},
+           {"library_workspace_bytes", r.workspace.value},
+           {"data", r.data},
+           {"timeline", r.timeline_path.empty() ? Json(nullptr) : Json(r.timeline_path)}};
+  if (r.verification) {
+    const Verification& v = *r.verification;
+    out["verify"] = {{"max_rel_loss", number(v.max_rel_loss)},
+                     {"max_rel_grad", number(v.max_rel_grad)},
+                     {"tolerance", v.tolerance},
+                     {"grad_tolerance", v.grad_tolerance},
+                     {"worst_tensor", v.worst_tensor},
+                     {"steps", v.steps},
+                     {"passed", v.passed}};
+  }
+  if (r.sample) {
+    out["sample"] = *r.sample;
+  }
+  out["resolved"] = Json(plan::resolved(*r.job));
+  return out;
+}
+
+std::string to_text(const RunReport& r, bool colour) {
+  std::string out = toned(headline(*r.job), Tone::strong, colour) + "\n\n";
+  out += to_text(steps_table(r), colour) + "\n";
+  Table t;
+  t.columns = {{""}, {""}, {""}};
+  t.rows.push_back(
+      {"step time",
+       {seconds_text(quantile(r.step_seconds, 0.5)), Tone::strong},
+       {fmt::format("median of {}; 10 % under {}, 10 % over {}", r.step_seconds.size(),
+                    seconds_text(quantile(r.step_seconds, 0.1)), seconds_text(quantile(r.step_seconds, 0.9))),
+        Tone::dim}});
+  t.rows.push_back({"throughput", compact(tokens_per_second(r)) + " tokens/s"});
+  if (r.validation_loss) {
+    t.rows.push_back({"validation loss", fmt::format("{:.4f}", *r.validation_loss)});
+  }
+  t.rows.push_back(
+      {"memory",
+       to_string(r.arena),
+       {fmt::format("of the largest rank, as planned; and {} of library workspace in all", to_string(r.workspace)),
+        Tone::dim}});
+  t.rows.push_back({"data", r.data});
+  if (!r.timeline_path.empty()) {
+    t.rows.push_back({"timeline", r.timeline_path});
+  }
+  if (r.verification) {
+    const Verification& v = *r.verification;
+    t.rows.push_back(
+        {"one rank",
+         {v.passed ? "agrees" : "differs", v.passed ? Tone::good : Tone::bad},
+         {fmt::format("over {} steps: loss within {:.1e} (allowed {:.0e}), gradients within {:.1e} (allowed "
+                      "{:.0e}), worst {}",
+                      v.steps, v.max_rel_loss, v.tolerance, v.max_rel_grad, v.grad_tolerance, v.worst_tensor),
+          v.passed ? Tone::dim : Tone::bad}});
+  }
+  out += to_text(t, colour);
+  if (r.sample) {
+    out += "\n" + toned("Sample", Tone::strong, colour) + "\n" + *r.sample + "\n";
+  }
+  return out;
+}
+
+}  // namespace foretrain::reports

@@ -1,0 +1,45 @@
+// What a real run did: the document foretrain.run/1, and the same for people.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/units.h"
+#include "plan/job.h"
+
+namespace foretrain::reports {
+
+// Agreement with one rank: the largest relative errors over steps (loss) and tensors (gradients).
+struct Verification {
+  double max_rel_loss = 0, max_rel_grad = 0;
+  double tolerance = 0;  // of the loss
+  double grad_tolerance = 0;
+  int steps = 0;
+  bool passed = false;
+  std::string worst_tensor;  // where max_rel_grad stands
+};
+
+struct RunReport {
+  const plan::Job* job = nullptr;  // must outlive the report
+  std::int64_t ranks = 0;
+  std::int64_t first_step = 0;
+  std::vector<double> step_seconds, loss, grad_norm;  // per step
+  std::optional<double> validation_loss;
+  Bytes arena;                // planned and allocated, of the largest rank
+  Bytes workspace;            // of libraries and communicators, all ranks
+  std::string data;           // what it trained on
+  std::string timeline_path;  // "" for none
+  std::optional<Verification> verification;
+  std::optional<std::string> sample;
+};
+
+// Value at `fraction` (0 to 1) of the sorted values, interpolated between neighbours. NaN for none.
+double quantile(std::vector<double> values, double fraction);
+
+nlohmann::ordered_json to_json(const RunReport& r);
+std::string to_text(const RunReport& r, bool colour);
+
+}  // namespace foretrain::reports
