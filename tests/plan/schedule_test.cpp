@@ -1,0 +1,295 @@
+#include "plan/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <random>
+
+#include "base/error.h"
+
+namespace foretrain::plan {
+namespace {
+
+template <class F>
+std::string message_of(F&& f) {
+  try {
+    f();
+  } catch (const InputError& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+std::string row(const Schedule& s, std::size_t rank) {
+  return to_text(Schedule{s[rank]});
+}
+
+// The message of check() for a text, origin "s".
+std::string check_text(const std::string& text, int pp, int virtual_stages, int microbatches) {
+  return message_of([&] { check(schedule_from_text(text, "s"), pp, virtual_stages, microbatches, "s"); });
+}
+
+// When the last action ends, each running as soon as its row and its input allow.
+int makespan(const Schedule& s, int stages, int forward, int backward) {
+  std::map<std::tuple<int, bool, int>, int> end;  // (stage, is forward, microbatch)
+  std::vector<int> clock(s.size(), 0);
+  std::vector<std::size_t> next(s.size(), 0);
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (std::size_t rank = 0; rank < s.size(); ++rank) {
+      while (next[rank] < s[rank].size()) {
+        const Action& a = s[rank][next[rank]];
+        const bool is_forward = a.kind == ActionKind::forward;
+        const int from = a.stage + (is_forward ? -1 : 1);
+        int ready = 0;
+        if (from >= 0 && from < stages) {
+          const auto input = end.find({from, is_forward, a.microbatch});
+          if (input == end.end()) {
+            break;
+          }
+          ready = input->second;
+        }
+        clock[rank] = std::max(clock[rank], ready) + (is_forward ? forward : backward);
+        end[{a.stage, is_forward, a.microbatch}] = clock[rank];
+        ++next[rank];
+        moved = true;
+      }
+    }
+  }
+  return *std::max_element(clock.begin(), clock.end());
+}
+
+TEST(Schedule, GpipeRunsAllForwardsFirst) {
+  const Schedule s = gpipe(2, 3);
+  EXPECT_EQ(to_text(s), "0F0 0F1 0F2 0B0 0B1 0B2\n1F0 1F1 1F2 1B0 1B1 1B2\n");
+}
+
+// pp 3: rank 0 warms up with 2 forwards, rank 1 with 1, rank 2 with none.
+TEST(Schedule, OneFOneBAlternates) {
+  const Schedule s = one_f_one_b(3, 4);
+  EXPECT_EQ(row(s, 0), "0F0 0F1 0F2 0B0 0F3 0B1 0B2 0B3\n");
+  EXPECT_EQ(row(s, 1), "1F0 1F1 1B0 1F2 1B1 1F3 1B2 1B3\n");
+  EXPECT_EQ(row(s, 2), "2F0 2B0 2F1 2B1 2F2 2B2 2F3 2B3\n");
+  EXPECT_EQ(to_text(one_f_one_b(1, 1)), "0F0 0B0\n");
+  EXPECT_EQ(row(one_f_one_b(4, 1), 0), "0F0 0B0\n");
+}
+
+// pp 2, v 2, m 4: stages 0 and 2 on rank 0. Forwards of rank 0: 0F0 0F1 2F0 2F1 0F2 0F3 2F2 2F3; backwards: 2B0 2B1 0B0
+// 0B1 …; warm-up 2 (2 - 0 - 1) + (2 - 1) 2 = 4 on rank 0 and 2 on rank 1.
+TEST(Schedule, InterleavedFollowsMegatronsOrder) {
+  const Schedule s = interleaved(2, 2, 4);
+  EXPECT_EQ(row(s, 0), "0F0 0F1 2F0 2F1 0F2 2B0 0F3 2B1 2F2 0B0 2F3 0B1 2B2 2B3 0B2 0B3\n");
+  EXPECT_EQ(row(s, 1), "1F0 1F1 3F0 3B0 3F1 3B1 1F2 1B0 1F3 1B1 3F2 3B2 3F3 3B3 1B2 1B3\n");
+  // m = pp: everything is warm-up on rank 0 (2 * 1 + 2 = 4 = all forwards).
+  EXPECT_EQ(row(interleaved(2, 2, 2), 0), "0F0 0F1 2F0 2F1 2B0 2B1 0B0 0B1\n");
+  EXPECT_EQ(to_text(interleaved(1, 2, 2)), "0F0 1F0 1B0 0F1 0B0 1F1 1B1 0B1\n");
+  EXPECT_THROW(interleaved(2, 2, 3), InternalError);
+}
+
+// The bubble is (pp - 1) (forward + backward) of one chunk for all three: of a whole rank's layers when v = 1, of a
+// v-th when interleaved (Narayanan et al. 2021, section 2.2). A rank's own work is m v (forward + backward).
+TEST(Schedule, LastsItsWorkAndTheBubble) {
+  for (const int pp : {1, 2, 3, 4, 8}) {
+    for (const int m : {pp, 2 * pp, 5 * pp}) {
+      EXPECT_EQ(makespan(gpipe(pp, m), pp, 1, 2), (m + pp - 1) * 3);
+      EXPECT_EQ(makespan(one_f_one_b(pp, m), pp, 1, 2), (m + pp - 1) * 3);
+      for (const int v : {2, 3}) {
+        EXPECT_EQ(makespan(interleaved(pp, v, m), pp * v, 1, 2), (m * v + pp - 1) * 3);
+      }
+    }
+  }
+}
+
+TEST(Schedule, PassesItsOwnCheckOverAGrid) {
+  for (int pp = 1; pp <= 6; ++pp) {
+    for (const int m : {0, 1, 2, 3, 7, 12}) {
+      EXPECT_NO_THROW(check(gpipe(pp, m), pp, 1, m, "gpipe"));
+      EXPECT_NO_THROW(check(one_f_one_b(pp, m), pp, 1, m, "1f1b"));
+      for (int v = 1; v <= 4; ++v) {
+        EXPECT_NO_THROW(check(interleaved(pp, v, m * pp), pp, v, m * pp, "interleaved"));
+      }
+    }
+  }
+}
+
+// 1F1B: a rank holds its warm-up and one more, min(pp - rank, m); GPipe holds all.
+TEST(Slots, AreAsManyAsAreInFlight) {
+  for (int pp = 1; pp <= 5; ++pp) {
+    for (const int m : {0, 1, 2, 9}) {
+      const SlotAssignment flat = assign_slots(one_f_one_b(pp, m));
+      const SlotAssignment all = assign_slots(gpipe(pp, m));
+      for (int rank = 0; rank < pp; ++rank) {
+        EXPECT_EQ(flat.count[static_cast<std::size_t>(rank)], std::min(pp - rank, m));
+        EXPECT_EQ(all.count[static_cast<std::size_t>(rank)], m);
+      }
+    }
+  }
+  // Interleaved: warm-up 2 (pp - rank - 1) + (v - 1) pp, and one more: pp 4, v 2 gives 11, 9, 7, 5.
+  EXPECT_EQ(assign_slots(interleaved(4, 2, 8)).count, (std::vector<std::int32_t>{11, 9, 7, 5}));
+}
+
+TEST(Slots, GiveTheLowestFreeOne) {
+  //                                        slots: 0   1   0   0   2   1   0   2
+  const Schedule s = schedule_from_text("0F0 0F1 0B0 0F2 0F3 0B1 0B2 0B3", "s");
+  const SlotAssignment a = assign_slots(s);
+  EXPECT_EQ(a.slots[0], (std::vector<std::int32_t>{0, 1, 0, 0, 2, 1, 0, 2}));
+  EXPECT_EQ(a.count[0], 3);
+}
+
+// The input gradient keeps the activations; the weight gradient frees them.
+TEST(Slots, AreFreedByTheWeightGradient) {
+  const SlotAssignment a = assign_slots(schedule_from_text("0F0 0I0 0F1 0W0 0F2 0I1 0W1 0I2 0W2", "s"));
+  EXPECT_EQ(a.slots[0], (std::vector<std::int32_t>{0, 0, 1, 0, 0, 1, 1, 0, 0}));
+  EXPECT_EQ(a.count[0], 2);
+}
+
+TEST(ScheduleText, ReadsCommasBlanksAndComments) {
+  const Schedule s = schedule_from_text("# two ranks\n\n 0F0,0F1,,0B0 # first\r\n1F0\t1I0 , 12W345\n", "s");
+  ASSERT_EQ(s.size(), 2u);
+  EXPECT_EQ(to_text(s), "0F0 0F1 0B0\n1F0 1I0 12W345\n");
+  EXPECT_EQ(s[1][2], (Action{12, ActionKind::backward_weight, 345}));
+}
+
+TEST(ScheduleText, ComesBackEqual) {
+  std::mt19937 random(2);
+  for (int trial = 0; trial < 100; ++trial) {
+    Schedule s(1 + random() % 5);
+    for (std::vector<Action>& r : s) {
+      for (std::size_t i = 1 + random() % 20; i > 0; --i) {
+        r.push_back({static_cast<std::int32_t>(random() % 1000), static_cast<ActionKind>(random() % 4),
+                     static_cast<std::int32_t>(random() >> 1)});
+      }
+    }
+    EXPECT_EQ(schedule_from_text(to_text(s), "s"), s);
+  }
+}
+
+TEST(ScheduleText, SaysWhereAnActionIsWrong) {
+  const auto read = [](const std::string& text) { return message_of([&] { schedule_from_text(text, "zb.txt"); }); };
+  const std::string allowed = " is no action; expected <virtual stage><F, B, I or W><microbatch>, such as 2F0";
+  EXPECT_EQ(read("0F0 0F1\n1F0 1X1"), "zb.txt:2:5: \"1X1\"" + allowed);
+  EXPECT_EQ(read("0F"), "zb.txt:1:1: \"0F\"" + allowed);
+  EXPECT_EQ(read("F0"), "zb.txt:1:1: \"F0\"" + allowed);
+  EXPECT_EQ(read("0"), "zb.txt:1:1: \"0\"" + allowed);
+  EXPECT_EQ(read("0F0F"), "zb.txt:1:1: \"0F0F\"" + allowed);
+  EXPECT_EQ(read("0F-1"), "zb.txt:1:1: \"0F-1\"" + allowed);
+  EXPECT_EQ(read("-1F0"), "zb.txt:1:1: \"-1F0\"" + allowed);
+  EXPECT_EQ(read("0f0"), "zb.txt:1:1: \"0f0\"" + allowed);
+  EXPECT_EQ(read("99999999999F0"), "zb.txt:1:1: \"99999999999F0\"" + allowed);
+  EXPECT_EQ(read(std::string("0F0 \0\x1b[31m", 10)), "zb.txt:1:5: \"??[31m\"" + allowed);
+  EXPECT_EQ(read(std::string(50, 'x')), "zb.txt:1:1: \"" + std::string(40, 'x') + "…\"" + allowed);
+  EXPECT_EQ(read(""), "zb.txt:1:1: no actions; expected one row of actions per pipeline rank");
+  EXPECT_EQ(read("# nothing\n\n"), "zb.txt:1:1: no actions; expected one row of actions per pipeline rank");
+}
+
+TEST(ScheduleCheck, NamesTheActionThatBreaksARule) {
+  EXPECT_EQ(check_text("0F0 0B0", 2, 1, 1), "s: 1 rows; expected one per pipeline rank: 2");
+  EXPECT_EQ(check_text("0F0 0B0\n2F0 2B0", 2, 1, 1),
+            "s: pipeline rank 1, action 1 (2F0): there is no virtual stage 2; expected 0 to 1");
+  EXPECT_EQ(check_text("0F0 1F0 0B0\n1F0 1B0", 2, 1, 1),
+            "s: pipeline rank 0, action 2 (1F0): virtual stage 1 belongs to rank 1 (1 modulo 2)");
+  EXPECT_EQ(check_text("0F0 0B0 0F1", 1, 1, 1),
+            "s: pipeline rank 0, action 3 (0F1): there is no microbatch 1; expected 0 to 0");
+  EXPECT_EQ(check_text("0F0 0F0 0B0", 1, 1, 1), "s: pipeline rank 0, action 2 (0F0): this forward stands twice");
+  EXPECT_EQ(check_text("0B0 0F0", 1, 1, 1), "s: pipeline rank 0, action 1 (0B0): stands before its forward 0F0");
+  EXPECT_EQ(check_text("0F0 0B0 0B0", 1, 1, 1), "s: pipeline rank 0, action 3 (0B0): this backward stands twice");
+  EXPECT_EQ(check_text("0F0 0B0 0I0", 1, 1, 1), "s: pipeline rank 0, action 3 (0I0): this backward stands twice");
+  EXPECT_EQ(check_text("0F0 0B0 0W0", 1, 1, 1),
+            "s: pipeline rank 0, action 3 (0W0): a weight gradient needs 0I0 before it, once");
+  EXPECT_EQ(check_text("0F0 0I0 0W0 0W0", 1, 1, 1),
+            "s: pipeline rank 0, action 4 (0W0): a weight gradient needs 0I0 before it, once");
+  EXPECT_EQ(check_text("0F0 0B0", 1, 1, 2), "s: pipeline rank 0 lacks 0F1");
+  EXPECT_EQ(check_text("0F0 0F1 0B0", 1, 1, 2), "s: pipeline rank 0 lacks 0B1");
+  EXPECT_EQ(check_text("0F0 0I0", 1, 1, 1), "s: pipeline rank 0 lacks 0W0");
+  EXPECT_EQ(check_text("0F0 0B0", 1, 2, 1), "s: pipeline rank 0 lacks 1F0");
+}
+
+TEST(ScheduleCheck, AcceptsSplitBackwards) {
+  EXPECT_EQ(check_text("0F0 0F1 0I0 0I1 0W0 0W1\n1F0 1I0 1F1 1I1 1W0 1W1", 2, 1, 2), "no error");
+  EXPECT_EQ(check_text("0F0 0F1 0B0 0I1 0W1\n1F0 1I0 1W0 1F1 1B1", 2, 1, 2), "no error");
+}
+
+// Rank 0 wants the gradient of microbatch 0 before it sends microbatch 1, rank 1 wants both before it sends any back.
+TEST(ScheduleCheck, FindsDeadlocks) {
+  EXPECT_EQ(check_text("0F0 0B0 0F1 0B1\n1F0 1F1 1B0 1B1", 2, 1, 2),
+            "s: pipeline rank 0, action 2 (0B0): deadlock: it waits for 1B0 of rank 1, which never comes to it");
+  // One rank, two chunks: the second needs the first.
+  EXPECT_EQ(check_text("1F0 0F0 1B0 0B0", 1, 2, 1),
+            "s: pipeline rank 0, action 1 (1F0): deadlock: it waits for 0F0 of rank 0, which never comes to it");
+}
+
+TEST(ScheduleCheck, FindsMessagesThatCross) {
+  EXPECT_EQ(check_text("0F0 0F1 0B0 0B1\n1F1 1F0 1B0 1B1", 2, 1, 2),
+            "s: pipeline rank 1, action 1 (1F1): deadlock: rank 0 sends the input of 1F0 first, and messages between "
+            "two ranks keep their order");
+  EXPECT_EQ(check_text("0F0 0F1 0B0 0B1\n1F0 1F1 1B1 1B0", 2, 1, 2),
+            "s: pipeline rank 0, action 3 (0B0): deadlock: rank 1 sends the input of 0B1 first, and messages between "
+            "two ranks keep their order");
+  EXPECT_EQ(check_text("0F0 0F1 0B1 0B0\n1F0 1F1 1B1 1B0", 2, 1, 2), "no error");
+}
+
+// Swapping two neighbours of a legal row is refused or stays legal, and what is accepted runs to its end.
+TEST(ScheduleCheck, AcceptsExactlyWhatRuns) {
+  std::mt19937 random(3);
+  int refused = 0;
+  for (int trial = 0; trial < 300; ++trial) {
+    Schedule s = trial % 2 == 0 ? one_f_one_b(3, 4) : interleaved(2, 2, 4);
+    const int pp = static_cast<int>(s.size());
+    const int v = trial % 2 == 0 ? 1 : 2;
+    for (std::size_t k = 0; k < 1 + random() % 3; ++k) {
+      std::vector<Action>& r = s[random() % s.size()];
+      const std::size_t i = random() % (r.size() - 1);
+      std::swap(r[i], r[i + 1]);
+    }
+    if (message_of([&] { check(s, pp, v, 4, "s"); }) != "no error") {
+      ++refused;
+      continue;
+    }
+    EXPECT_GE(makespan(s, pp * v, 1, 1), 4 * v * 2);
+    for (const std::int32_t n : assign_slots(s).count) {
+      EXPECT_LE(n, 4 * v);
+    }
+  }
+  EXPECT_GT(refused, 0);
+  EXPECT_LT(refused, 300);
+}
+
+Strategy strategy(ScheduleKind kind, int pp, int virtual_stages) {
+  Strategy s;
+  s.schedule = kind;
+  s.pp = pp;
+  s.virtual_stages = virtual_stages;
+  return s;
+}
+
+TEST(MakeSchedule, TakesTheStrategysWord) {
+  EXPECT_EQ(make_schedule(strategy(ScheduleKind::gpipe, 2, 1), 4), gpipe(2, 4));
+  EXPECT_EQ(make_schedule(strategy(ScheduleKind::one_f_one_b, 2, 1), 3), one_f_one_b(2, 3));
+  EXPECT_EQ(make_schedule(strategy(ScheduleKind::one_f_one_b, 2, 2), 4), interleaved(2, 2, 4));
+  EXPECT_EQ(make_schedule(strategy(ScheduleKind::interleaved, 2, 2), 4), interleaved(2, 2, 4));
+}
+
+TEST(MakeSchedule, RefusesWhatDoesNotFit) {
+  EXPECT_EQ(message_of([] { make_schedule(strategy(ScheduleKind::gpipe, 2, 2), 4); }),
+            "schedule \"gpipe\": virtual_stages is 2; expected 1, or \"interleaved\"");
+  EXPECT_EQ(message_of([] { make_schedule(strategy(ScheduleKind::interleaved, 2, 2), 3); }),
+            "schedule \"interleaved\": 3 microbatches; expected a multiple of pp = 2 with virtual_stages > 1");
+}
+
+TEST(MakeSchedule, ReadsAndChecksAFile) {
+  const std::string path = ::testing::TempDir() + "schedule_test.txt";
+  std::ofstream(path) << "0F0 0B0 0F1 0B1\n1F0 1B0 1F1 1B1\n";
+  Strategy s = strategy(ScheduleKind::text, 2, 1);
+  s.schedule_path = path;
+  EXPECT_EQ(make_schedule(s, 2).size(), 2u);
+  EXPECT_EQ(message_of([&] { make_schedule(s, 3); }), path + ": pipeline rank 0 lacks 0F2");
+  s.schedule_path = path + ".absent";
+  EXPECT_EQ(message_of([&] { make_schedule(s, 2); }), s.schedule_path + ": cannot be read; expected a schedule text");
+  s.schedule_path = ::testing::TempDir();
+  EXPECT_EQ(message_of([&] { make_schedule(s, 2); }), s.schedule_path + ": cannot be read; expected a schedule text");
+}
+
+}  // namespace
+}  // namespace foretrain::plan
