@@ -1,0 +1,88 @@
+#include "plan/arity.h"
+
+#include <algorithm>
+#include <variant>
+
+namespace foretrain::plan {
+namespace {
+
+struct ArityOf {
+  Arity given;
+
+  Arity operator()(const Join&) const { return {0, 0}; }
+  Arity operator()(const Matmul& w) const { return {2u + (w.bias ? 1u : 0u) + (w.accumulate ? 1u : 0u), 1}; }
+  Arity operator()(const Attention& w) const {
+    switch (w.step) {
+      case AttentionStep::flash_forward: return {1, 2};
+      case AttentionStep::flash_backward: return {4, 1};
+      case AttentionStep::scores:
+      case AttentionStep::scale_mask:
+      case AttentionStep::softmax:
+      case AttentionStep::scale_mask_softmax:
+      case AttentionStep::scale_backward: return {1, 1};
+      case AttentionStep::context:
+      case AttentionStep::softmax_backward:
+      case AttentionStep::softmax_scale_backward:
+      case AttentionStep::scores_backward: return {2, 1};
+      case AttentionStep::context_backward: return {3, 2};
+    }
+    return {0, 0};
+  }
+  Arity operator()(const Norm& w) const {
+    const std::size_t bias = w.kind == workloads::Norm::layernorm ? 1 : 0;
+    switch (w.direction) {
+      case Direction::forward: return {2 + bias, 2};
+      case Direction::backward_input: return {5, 1};
+      case Direction::backward_weight: return {4 + bias, 1 + bias};
+    }
+    return {0, 0};
+  }
+  Arity operator()(const Activation& w) const {
+    return {w.direction == Direction::forward ? std::size_t{1} : std::size_t{2}, 1};
+  }
+  Arity operator()(const ResidualAdd& w) const { return {w.bias ? std::size_t{3} : std::size_t{2}, 1}; }
+  Arity operator()(const BiasGradient&) const { return {2, 1}; }
+  Arity operator()(const Rotary&) const { return {1, 1}; }
+  Arity operator()(const Embedding& w) const {
+    return {w.direction == Direction::forward ? std::size_t{2} : std::size_t{3}, 1};
+  }
+  Arity operator()(const PositionAdd&) const { return {2, 1}; }
+  Arity operator()(const CrossEntropy& w) const {
+    switch (w.step) {
+      case CrossEntropyStep::stats: return {2, 1};
+      case CrossEntropyStep::combine: return {2, 2};
+      case CrossEntropyStep::backward: return {3, 1};
+    }
+    return {0, 0};
+  }
+  Arity operator()(const SquaredNorm&) const { return {1, 1}; }
+  Arity operator()(const ClipCoefficient&) const { return {1, 1}; }
+  Arity operator()(const OptimizerStep& w) const {
+    const std::size_t moments = w.optimizer.kind == workloads::OptimizerKind::sgd        ? 0
+                                : w.optimizer.kind == workloads::OptimizerKind::momentum ? 1
+                                                                                         : 2;
+    const std::size_t state = moments + (w.precision.has_master() ? 1 : 0);
+    return {3 + state, 1 + state};
+  }
+  Arity operator()(const Fill&) const { return {0, 1}; }
+  Arity operator()(const Accumulate&) const { return {2, 1}; }
+  Arity operator()(const Collective&) const { return {1, 1}; }
+  Arity operator()(const Exchange& w) const {
+    const auto sends = std::count_if(w.messages.begin(), w.messages.end(), [](const Message& m) { return m.send; });
+    return {static_cast<std::size_t>(sends), w.messages.size() - static_cast<std::size_t>(sends)};
+  }
+  Arity operator()(const Copy&) const { return {1, 1}; }
+  Arity operator()(const Host& w) const {
+    return w.task == HostTask::write_checkpoint ? Arity{given.reads, 0} : Arity{0, 1};
+  }
+  Arity operator()(const Put&) const { return {1, 0}; }
+  Arity operator()(const Take&) const { return {0, 1}; }
+};
+
+}  // namespace
+
+Arity arity(const Work& work, Arity given) {
+  return std::visit(ArityOf{given}, work);
+}
+
+}  // namespace foretrain::plan
