@@ -14,6 +14,8 @@
 
 namespace foretrain::topologies {
 
+struct Cluster;
+
 // A fitted figure and where it comes from.
 struct Figure {
   double value = 0;
@@ -113,6 +115,7 @@ struct Measured {
 
 struct Profile {
   std::string name;
+  std::string description;    // one line, for `list`
   bool has_roofline = false;  // the `roofline` part stood in the file
   bool has_network = false;
   Roofline roofline;
@@ -122,6 +125,8 @@ struct Profile {
 
 // Reads strictly; throws InputError with every mistake, EnvironmentError for a file that cannot be read.
 Profile load_profile(const std::string& path);
+// Loads the profile that the cluster names, where it names one and has not loaded it yet.
+void load_profile_of(Cluster& cluster);
 Profile profile_from_text(const std::string& text, const std::string& origin);
 
 // The document that load_profile reads back to an equal profile; samples one per line, in the order given.

@@ -1,0 +1,243 @@
+#include "topologies/profile.h"
+
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "topologies/cluster.h"
+
+namespace foretrain::topologies {
+namespace {
+
+constexpr const char* kSchema = "foretrain.profile/1";
+constexpr double kMost = 1e18;
+constexpr std::array kDtypes{Dtype::fp64,  Dtype::fp32,  Dtype::tf32, Dtype::fp16, Dtype::bf16, Dtype::fp8,
+                             Dtype::mxfp8, Dtype::nvfp4, Dtype::i32,  Dtype::i64,  Dtype::u8};
+
+const std::vector<std::string>& dtype_words() {
+  static const std::vector<std::string> words = [] {
+    std::vector<std::string> all;
+    for (const Dtype d : kDtypes) {
+      all.emplace_back(name(d));
+    }
+    return all;
+  }();
+  return words;
+}
+
+Dtype dtype(ObjectReader& reader, const std::string& key) {
+  const std::string word = reader.word(key, std::nullopt, dtype_words());
+  for (const Dtype d : kDtypes) {
+    if (name(d) == word) {
+      return d;
+    }
+  }
+  return Dtype::fp32;
+}
+
+double seconds(ObjectReader& reader) {
+  return reader.number("seconds", std::nullopt, 1e-12, 1e6);
+}
+
+Figure figure(ObjectReader reader) {
+  Figure f{reader.number("value", std::nullopt, 0, kMost), reader.text("source", std::nullopt)};
+  reader.finish();
+  return f;
+}
+
+// Keys of an object that holds one figure each; the object is read key by key as the document has them.
+std::vector<std::string> keys(ObjectReader& parent, const std::string& key) {
+  std::vector<std::string> result;
+  const nlohmann::json* object = parent.raw(key);
+  if (object != nullptr && object->is_object()) {
+    for (const auto& item : object->items()) {
+      result.push_back(item.key());
+    }
+  }
+  return result;
+}
+
+std::map<std::string, Figure> figures(ObjectReader& parent, const std::string& key) {
+  std::map<std::string, Figure> result;
+  const std::vector<std::string> names = keys(parent, key);
+  ObjectReader reader = parent.object(key);
+  for (const std::string& k : names) {
+    result[k] = figure(reader.object(k));
+  }
+  reader.finish();
+  return result;
+}
+
+Roofline read_roofline(ObjectReader reader) {
+  Roofline r;
+  ObjectReader matmul = reader.object("matmul");
+  for (const Dtype d : kDtypes) {
+    const std::string key(name(d));
+    if (matmul.has(key)) {
+      r.matmul[d] = figure(matmul.object(key));
+    }
+  }
+  matmul.finish();
+  r.tile_m = reader.integer("tile_m", r.tile_m, 1, 4096);
+  r.tile_n = reader.integer("tile_n", r.tile_n, 1, 4096);
+  r.k_half = figure(reader.object("k_half"));
+  r.matmul_tn = figure(reader.object("matmul_tn"));
+  r.matmul_nn = figure(reader.object("matmul_nn"));
+  r.matmul_nt = figure(reader.object("matmul_nt"));
+  r.memory = figure(reader.object("memory"));
+  r.memory_half = figure(reader.object("memory_half"));
+  r.memory_by_kind = figures(reader, "memory_by_kind");
+  r.attention_forward = figures(reader, "attention_forward");
+  r.attention_backward = figures(reader, "attention_backward");
+  r.launch = figure(reader.object("launch"));
+  reader.finish();
+  return r;
+}
+
+NetworkFigures read_network(ObjectReader reader) {
+  NetworkFigures n;
+  n.node_busbw = figures(reader, "node_busbw");
+  n.fabric_fraction = figures(reader, "fabric_fraction");
+  n.node_message = figure(reader.object("node_message"));
+  n.fabric_message = figure(reader.object("fabric_message"));
+  n.node_message_latency = figure(reader.object("node_message_latency"));
+  n.fabric_message_latency = figure(reader.object("fabric_message_latency"));
+  n.kappa_node = figure(reader.object("kappa_node"));
+  n.kappa_fabric = figure(reader.object("kappa_fabric"));
+  n.extra_latency = figure(reader.object("extra_latency"));
+  reader.finish();
+  return n;
+}
+
+constexpr std::int64_t kLargest = std::int64_t{1} << 40;
+
+MatmulSample read_matmul(ObjectReader& r) {
+  MatmulSample s;
+  s.in = dtype(r, "in");
+  s.out = dtype(r, "out");
+  s.trans_a = r.boolean("trans_a", std::nullopt);
+  s.trans_b = r.boolean("trans_b", std::nullopt);
+  s.m = r.integer("m", std::nullopt, 1, kLargest);
+  s.n = r.integer("n", std::nullopt, 1, kLargest);
+  s.k = r.integer("k", std::nullopt, 1, kLargest);
+  s.seconds = seconds(r);
+  return s;
+}
+
+AttentionSample read_attention(ObjectReader& r) {
+  AttentionSample s;
+  s.step = r.text("step", std::nullopt);
+  s.dtype = dtype(r, "dtype");
+  s.batch = r.integer("batch", std::nullopt, 1, kLargest);
+  s.seq = r.integer("seq", std::nullopt, 1, kLargest);
+  s.heads = r.integer("heads", std::nullopt, 1, kLargest);
+  s.kv_heads = r.integer("kv_heads", std::nullopt, 1, kLargest);
+  s.head_dim = r.integer("head_dim", std::nullopt, 1, kLargest);
+  s.causal = r.boolean("causal", std::nullopt);
+  s.seconds = seconds(r);
+  return s;
+}
+
+MemorySample read_memory(ObjectReader& r) {
+  MemorySample s;
+  s.kind = r.text("kind", std::nullopt);
+  s.dtype = dtype(r, "dtype");
+  s.bytes = r.integer("bytes", std::nullopt, 1);
+  s.seconds = seconds(r);
+  return s;
+}
+
+CollectiveSample read_collective(ObjectReader& r) {
+  CollectiveSample s;
+  s.kind = r.text("kind", std::nullopt);
+  s.ranks = static_cast<int>(r.integer("ranks", std::nullopt, 2, 1 << 20));
+  s.bytes = r.integer("bytes", std::nullopt, 1);
+  s.seconds = seconds(r);
+  return s;
+}
+
+ExchangeSample read_exchange(ObjectReader& r) {
+  ExchangeSample s;
+  s.bytes = r.integer("bytes", std::nullopt, 1);
+  s.seconds = seconds(r);
+  return s;
+}
+
+SharingSample read_sharing(ObjectReader& r) {
+  SharingSample s;
+  s.active = static_cast<int>(r.integer("active", std::nullopt, 1, 1 << 20));
+  s.kind = r.word("kind", std::nullopt, {"matmul", "memory"});
+  s.bytes = r.integer("bytes", std::nullopt, 1);
+  s.slowdown = r.number("slowdown", std::nullopt, 0.01, 1e6);
+  return s;
+}
+
+template <class Sample>
+std::vector<Sample> samples(ObjectReader& parent, const std::string& key, Sample (*read)(ObjectReader&)) {
+  std::vector<Sample> result;
+  for (ObjectReader& reader : parent.objects(key)) {
+    result.push_back(read(reader));
+    reader.finish();
+  }
+  return result;
+}
+
+Measured read_measured(ObjectReader reader) {
+  Measured m;
+  m.machine = reader.text("machine", std::nullopt);
+  m.cores = static_cast<int>(reader.integer("cores", std::nullopt, 1, 1 << 20));
+  m.date = reader.text("date", std::nullopt);
+  m.commit = reader.text("commit", std::nullopt);
+  m.command = reader.text("command", std::nullopt);
+  m.dispatch_seconds = reader.number("dispatch_seconds", std::nullopt, 0, 1);
+  m.matmul = samples(reader, "matmul", read_matmul);
+  m.attention = samples(reader, "attention", read_attention);
+  m.memory = samples(reader, "memory", read_memory);
+  m.collectives = samples(reader, "collectives", read_collective);
+  m.exchanges = samples(reader, "exchanges", read_exchange);
+  m.sharing = samples(reader, "sharing", read_sharing);
+  reader.finish();
+  return m;
+}
+
+Profile read(const JsonDocument& document) {
+  Mistakes mistakes;
+  ObjectReader reader(document, mistakes);
+  Profile p;
+  reader.word("schema", std::nullopt, {kSchema});
+  p.name = reader.text("name", std::nullopt);
+  p.description = reader.text("description", "");
+  p.has_roofline = reader.has("roofline");
+  if (p.has_roofline) {
+    p.roofline = read_roofline(reader.object("roofline"));
+  }
+  p.has_network = reader.has("network");
+  if (p.has_network) {
+    p.network = read_network(reader.object("network"));
+  }
+  if (reader.has("measured")) {
+    p.measured = read_measured(reader.object("measured"));
+  }
+  reader.finish();
+  mistakes.throw_if_any();
+  return p;
+}
+
+}  // namespace
+
+Profile load_profile(const std::string& path) {
+  return read(JsonDocument::from_file(path));
+}
+
+Profile profile_from_text(const std::string& text, const std::string& origin) {
+  return read(JsonDocument::from_text(text, origin));
+}
+
+void load_profile_of(Cluster& cluster) {
+  if (cluster.profile == nullptr && !cluster.profile_path.empty()) {
+    cluster.profile = std::make_shared<const Profile>(load_profile(cluster.profile_path));
+  }
+}
+
+}  // namespace foretrain::topologies
