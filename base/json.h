@@ -54,6 +54,7 @@ class Mistakes {
   void add(std::string message);
   bool empty() const { return messages_.empty(); }
   bool full() const { return messages_.size() >= kShown; }
+  std::size_t count() const { return messages_.size() + unshown_; }
   const std::vector<std::string>& messages() const { return messages_; }
   void throw_if_any() const;
 
@@ -92,6 +93,7 @@ class ObjectReader {
   // A nested object; an absent optional one reads as {}, an absent required one too (and no key of it is then missing).
   ObjectReader object(const std::string& key, bool required = true);
   std::vector<ObjectReader> objects(const std::string& key, bool required = true);
+  ObjectReader absent() const { return {*document_, *mistakes_, nullptr, pointer_}; }  // in place of an unreadable one
   const nlohmann::json* raw(const std::string& key);  // marks the key as known; nullptr when absent
 
   // A file that the value at `key` names: relative to the folder of its document (of the process, where it came from

@@ -12,7 +12,8 @@
 namespace foretrain::plan {
 
 struct Job {
-  std::string origin;                 // file name, for messages
+  std::string origin;             // file name, for messages
+  std::string name, description;  // optional in the file; "" = none
   workloads::Workload workload;
   topologies::Cluster cluster;
   Strategy strategy;
@@ -21,15 +22,19 @@ struct Job {
 
 // Reads a job file, its parts ("workload": "path.json" points to a file, relative to the job file) and the overrides
 // ("strategy.tp=4", or "tp=4" where the last key is unique in the format). Throws InputError with every mistake found.
+// The cluster's profile is named (profile_path), not loaded.
 Job load_job(const std::string& path, const std::vector<std::string>& overrides);
 Job job_from_text(const std::string& text, const std::string& origin, const std::vector<std::string>& overrides);
 
-// The full job with all defaults, as one document that load_job reads back to an equal job.
+// The full job with all defaults, as one document; load_job reads it back to a job with the same resolved document.
 nlohmann::json resolved(const Job& job);
 
 // Layers of each virtual stage: floor or ceil of layers/stages, the shorter ones being the last, then the first, then
 // from the end backwards; layers_per_stage overrides.
 std::vector<std::int64_t> layers_per_stage(const Job& job);
+// A multiple of 128 x tp, unless the strategy says otherwise.
 std::int64_t padded_vocab(const Job& job);
+// Target size of a gradient bucket: what the strategy says, else 40 million elements (Megatron's default).
+Bytes bucket_bytes(const Job& job);
 
 }  // namespace foretrain::plan

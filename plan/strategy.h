@@ -2,9 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/json.h"
 
 namespace foretrain::plan {
 
@@ -15,22 +18,30 @@ std::string_view name(Recompute r);
 
 struct Strategy {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1;
-  std::int64_t micro_batch = 1;           // sequences per rank and microbatch
-  std::int64_t virtual_stages = 1;        // model chunks per pipeline rank
+  std::int64_t micro_batch = 1;     // sequences per rank and microbatch
+  std::int64_t virtual_stages = 1;  // model chunks per pipeline rank
   ScheduleKind schedule = ScheduleKind::one_f_one_b;
-  std::string schedule_path;              // for ScheduleKind::text
-  int zero = 0;                           // 0 or 1
+  std::string schedule_path;  // for ScheduleKind::text
+  int zero = 0;               // 0 or 1
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
-  bool overlap_grad_reduce = false;       // bucketed all-reduce behind the last backward
-  bool overlap_param_gather = false;      // ZeRO-1: parameter all-gather behind the optimizer of later buckets
-  std::int64_t bucket_bytes = 0;          // gradient bucket target; 0 = 40 million elements, as Megatron
-  std::vector<std::int64_t> layers_per_stage;  // virtual stage order (stage s = chunk s / pp of rank s % pp); empty = even
-  std::string rank_order = "pp,dp,cp,tp";      // slowest first
-  std::int64_t padded_vocab = 0;          // 0 = next multiple of 128 x tp
+  bool overlap_grad_reduce = false;   // bucketed all-reduce behind the last backward
+  bool overlap_param_gather = false;  // ZeRO-1: parameter all-gather behind the optimizer of later buckets
+  std::int64_t bucket_bytes = 0;      // gradient bucket target; 0 = 40 million elements, as Megatron
+  std::vector<std::int64_t>
+      layers_per_stage;                    // virtual stage order (stage s = chunk s / pp of rank s % pp); empty = even
+  std::string rank_order = "pp,dp,cp,tp";  // slowest first
+  std::int64_t padded_vocab = 0;           // 0 = next multiple of 128 x tp
 
   std::int64_t ranks() const { return dp * tp * pp * cp; }
   std::int64_t stages() const { return pp * virtual_stages; }
 };
+
+// Reads the "strategy" part, all but finish(). Records mistakes. A dp that is not given is 0: it follows from the
+// devices. Words of the format that are not built are refused by name.
+Strategy read_strategy(ObjectReader& reader);
+
+// The part with every default filled in, as far as the strategy alone knows them (job.h: resolved()).
+nlohmann::json to_json(const Strategy& strategy);
 
 }  // namespace foretrain::plan

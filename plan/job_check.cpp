@@ -1,0 +1,160 @@
+#include "plan/job_check.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+constexpr double kMaxRanks = 1e8;
+constexpr double kMaxActions = 2e7;    // of a schedule: it is held in memory
+constexpr double kMaxElements = 1e15;  // of one tensor: products of its shape stay far inside an int64
+
+std::string axes_of(const Strategy& s) {
+  return fmt::format("dp {} x tp {} x pp {} x cp {}", s.dp, s.tp, s.pp, s.cp);
+}
+
+// Absent dp: what the devices leave. Absent nodes: what the ranks need.
+void complete_ranks(Job& job, const JobParts& parts) {
+  Strategy& s = job.strategy;
+  topologies::Cluster& c = job.cluster;
+  const bool dp_follows = s.dp == 0;
+  const std::int64_t model_parallel = s.tp * s.pp * s.cp;
+  if (dp_follows) {
+    const bool fills = !c.this_machine && c.nodes != 0;
+    s.dp = fills ? std::max<std::int64_t>(1, c.device_count() / model_parallel) : 1;
+  }
+  if (static_cast<double>(s.dp) * static_cast<double>(model_parallel) > kMaxRanks) {
+    parts.strategy.mistake("", fmt::format("{} are more than {:.0e} ranks", axes_of(s), kMaxRanks));
+    return;
+  }
+  if (c.this_machine) {
+    c.nodes = 1;
+    return;
+  }
+  if (c.nodes == 0) {
+    c.nodes = std::max<std::int64_t>(1, s.ranks() / c.devices_per_node);
+  }
+  if (s.ranks() != c.device_count()) {
+    parts.strategy.mistake(
+        "", fmt::format("{} = {} ranks, but the cluster has {} devices ({} nodes x {}); they must be equal{}",
+                        axes_of(s), s.ranks(), c.device_count(), c.nodes, c.devices_per_node,
+                        s.ranks() < c.devices_per_node
+                            ? fmt::format("; cluster.devices_per_node={} uses a part of a node", s.ranks())
+                            : ""));
+  }
+}
+
+void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  const std::int64_t share = s.dp * s.micro_batch;
+  if (job.workload.global_batch % share != 0) {
+    workload.mistake("global_batch", fmt::format("{} is not a multiple of dp {} x micro_batch {} = {}",
+                                                 job.workload.global_batch, s.dp, s.micro_batch, share));
+    return;
+  }
+  if (s.schedule == ScheduleKind::interleaved && job.microbatches() % s.pp != 0) {
+    strategy.mistake("schedule", fmt::format("interleaved needs microbatches in multiples of pp: {} of them, pp {}",
+                                             job.microbatches(), s.pp));
+  }
+  if (static_cast<double>(job.microbatches()) * static_cast<double>(s.stages()) > kMaxActions) {
+    workload.mistake("global_batch", fmt::format("{} microbatches through {} stages; expected at most {:.0e} in all",
+                                                 job.microbatches(), s.stages(), kMaxActions));
+  }
+}
+
+void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
+  const workloads::Model& m = job.workload.model;
+  const Strategy& s = job.strategy;
+  const auto divides = [&](const char* what, std::int64_t size) {
+    if (size % s.tp != 0) {
+      strategy.mistake("tp", fmt::format("{} does not divide {} {}", s.tp, what, size));
+    }
+  };
+  divides("heads", m.heads);
+  divides("ffn_hidden", m.ffn_hidden);
+  if (m.kv_heads % s.tp != 0 && s.tp % m.kv_heads != 0) {
+    strategy.mistake("tp", fmt::format("{} and kv_heads {}: one must be a multiple of the other", s.tp, m.kv_heads));
+  }
+  if (s.sequence_parallel) {
+    divides("seq_len", job.workload.seq_len);
+  }
+  if (s.padded_vocab != 0 && (s.padded_vocab < m.vocab || s.padded_vocab % s.tp != 0)) {
+    strategy.mistake("padded_vocab", fmt::format("{} is not allowed; expected a multiple of tp {} that is at least the "
+                                                 "vocabulary of {}",
+                                                 s.padded_vocab, s.tp, m.vocab));
+  }
+}
+
+void check_stages(const Job& job, ObjectReader& strategy) {
+  const std::int64_t layers = job.workload.model.layers;
+  const Strategy& s = job.strategy;
+  if (layers < s.stages()) {
+    strategy.mistake("pp", fmt::format("{} layers are fewer than pp {} x virtual_stages {} = {} stages", layers, s.pp,
+                                       s.virtual_stages, s.stages()));
+  }
+  const std::vector<std::int64_t>& split = s.layers_per_stage;
+  if (split.empty()) {
+    return;
+  }
+  if (std::ssize(split) != s.stages()) {
+    strategy.mistake("layers_per_stage", fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages",
+                                                     split.size(), s.pp, s.virtual_stages, s.stages()));
+  }
+  const bool sum_fits = std::all_of(split.begin(), split.end(), [&](std::int64_t n) { return n <= layers; });
+  if (!sum_fits || std::accumulate(split.begin(), split.end(), std::int64_t{0}) != layers) {
+    strategy.mistake("layers_per_stage", fmt::format("do not sum to the model's {} layers", layers));
+  }
+}
+
+void check_sizes(const Job& job, ObjectReader& strategy) {
+  const workloads::Model& m = job.workload.model;
+  const double tp = static_cast<double>(job.strategy.tp);
+  const double rows = static_cast<double>(job.strategy.micro_batch) * static_cast<double>(job.workload.seq_len);
+  const double scores = is_flash(job.workload.attention)
+                            ? 1.0
+                            : static_cast<double>(m.heads) / tp * static_cast<double>(job.workload.seq_len);
+  const double width = std::max({static_cast<double>(m.vocab) / tp, 2 * static_cast<double>(m.ffn_hidden) / tp,
+                                 static_cast<double>(m.hidden), 3 * static_cast<double>(m.q_size()) / tp, scores});
+  if (rows * width > kMaxElements) {
+    strategy.mistake("micro_batch",
+                     fmt::format("one microbatch needs a tensor of {:.1g} elements; expected at most {:.0g}",
+                                 rows * width, kMaxElements));
+  }
+}
+
+void check_precision(const Job& job, ObjectReader& workload) {
+  const auto& peak = job.cluster.device.peak;
+  if (peak.contains(job.workload.precision.compute)) {
+    return;
+  }
+  std::string known;
+  for (const auto& [dtype, rate] : peak) {
+    known += (known.empty() ? "" : ", ") + std::string(foretrain::name(dtype));
+  }
+  workload.mistake("precision", fmt::format("\"{}\" has no peak rate on {}; expected one of: {}",
+                                            job.workload.precision.word, job.cluster.device.name, known));
+}
+
+}  // namespace
+
+void complete_and_check(Job& job, const JobParts& parts) {
+  if (parts.strategy_ok && parts.cluster_ok) {
+    complete_ranks(job, parts);
+  }
+  job.strategy.dp = std::max<std::int64_t>(1, job.strategy.dp);
+  if (parts.strategy_ok && parts.workload_ok) {
+    check_batch(job, parts.workload, parts.strategy);
+    check_tensor_parallel(job, parts.strategy);
+    check_stages(job, parts.strategy);
+    check_sizes(job, parts.strategy);
+  }
+  if (parts.workload_ok && parts.cluster_ok) {
+    check_precision(job, parts.workload);
+  }
+}
+
+}  // namespace foretrain::plan

@@ -1,0 +1,19 @@
+// The rules that tie the parts of a job together: sizes that must divide, ranks that must multiply up.
+#pragma once
+
+#include "base/json.h"
+#include "plan/job.h"
+
+namespace foretrain::plan {
+
+// The parts of the document, for the place in a message, and whether each was read without a mistake: a rule is judged
+// only where what it speaks of was.
+struct JobParts {
+  ObjectReader &workload, &cluster, &strategy;
+  bool workload_ok, cluster_ok, strategy_ok;
+};
+
+// Fills in what follows from the whole job (dp, nodes), then records every broken rule.
+void complete_and_check(Job& job, const JobParts& parts);
+
+}  // namespace foretrain::plan

@@ -1,0 +1,100 @@
+#include "plan/overrides.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace foretrain::plan {
+
+const std::vector<std::string>& job_fields() {
+  static const std::vector<std::string> fields = [] {
+    struct Part {
+      const char* prefix;
+      std::vector<const char*> keys;
+    };
+    const std::vector<Part> parts{
+        {"", {"name", "description"}},
+        {"workload.", {"model", "seq_len", "global_batch", "precision", "optimizer", "attention", "data"}},
+        {"workload.model.",
+         {"architecture",     "layers",      "hidden",          "heads",          "kv_heads",    "head_dim",
+          "ffn_hidden",       "vocab",       "activation",      "norm",           "norm_eps",    "positions",
+          "max_positions",    "rotary_base", "tied_embeddings", "attention_bias", "output_bias", "mlp_bias",
+          "attention_window", "moe"}},
+        {"workload.optimizer.",
+         {"learning_rate", "min_learning_rate", "warmup_steps", "decay_steps", "beta1", "beta2", "eps", "weight_decay",
+          "momentum", "clip"}},
+        {"workload.data.", {"path", "distribution", "epochs", "loaders", "prefetch", "cache"}},
+        {"cluster.", {"system", "nodes", "devices_per_node"}},
+        {"strategy.",
+         {"dp",
+          "tp",
+          "pp",
+          "cp",
+          "ep",
+          "micro_batch",
+          "virtual_stages",
+          "schedule",
+          "zero",
+          "shard",
+          "reshard",
+          "prefetch",
+          "recompute",
+          "sequence_parallel",
+          "overlap_grad_reduce",
+          "overlap_param_gather",
+          "overlap_tp",
+          "bucket_bytes",
+          "cp_kind",
+          "offload",
+          "rank_order",
+          "layers_per_stage",
+          "padded_vocab",
+          "data_parallel",
+          "servers",
+          "staleness",
+          "average_every",
+          "outer_optimizer",
+          "compression",
+          "split_by_speed"}}};
+    std::vector<std::string> all;
+    for (const Part& part : parts) {
+      for (const char* key : part.keys) {
+        all.push_back(std::string(part.prefix) + key);
+      }
+    }
+    return all;
+  }();
+  return fields;
+}
+
+std::string full_override(const std::string& key_equals_value) {
+  const std::size_t equals = key_equals_value.find('=');
+  const std::string key = key_equals_value.substr(0, equals);
+  const std::string first = key.substr(0, key.find('.'));
+  const std::vector<std::string>& fields = job_fields();
+  const bool whole = first == "workload" || first == "cluster" || first == "strategy" || key == "version" ||
+                     std::find(fields.begin(), fields.end(), key) != fields.end();
+  constexpr std::size_t kLongest = 100;
+  if (whole || equals == std::string::npos || key.empty() || key.size() > kLongest) {
+    return key_equals_value;  // malformed text is refused where it is applied
+  }
+  std::vector<std::string> found;
+  std::vector<std::string> last_keys;
+  for (const std::string& field : fields) {
+    if (field.ends_with("." + key)) {
+      found.push_back(field);
+    }
+    last_keys.push_back(field.substr(field.rfind('.') + 1));
+  }
+  if (found.size() == 1) {
+    return found.front() + key_equals_value.substr(equals);
+  }
+  if (found.empty()) {
+    const std::string nearest = nearest_word(key, last_keys);
+    throw InputError(fmt::format("command line: unknown key \"{}\"; {}expected a field such as strategy.tp", key,
+                                 nearest.empty() ? "" : fmt::format("did you mean \"{}\"? ", nearest)));
+  }
+  throw InputError(fmt::format("command line: \"{}\" is ambiguous; expected one of: {}", key, fmt::join(found, ", ")));
+}
+
+}  // namespace foretrain::plan

@@ -1,0 +1,156 @@
+#include "plan/strategy.h"
+
+#include <array>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "plan/mesh.h"
+
+namespace foretrain::plan {
+
+std::string_view name(ScheduleKind k) {
+  constexpr std::array<std::string_view, 4> kNames{"gpipe", "1f1b", "interleaved", "text"};
+  return kNames[static_cast<std::size_t>(k)];
+}
+
+std::string_view name(Recompute r) {
+  constexpr std::array<std::string_view, 3> kNames{"none", "selective", "full"};
+  return kNames[static_cast<std::size_t>(r)];
+}
+
+namespace {
+
+constexpr std::int64_t kMaxAxis = 1'000'000;
+
+// An axis of which only the value 1 is built.
+void read_unbuilt_axis(ObjectReader& reader, const std::string& key, const char* what) {
+  if (const std::int64_t n = reader.integer(key, 1, 1, kMaxAxis); n > 1) {
+    reader.mistake(key, fmt::format("{} is not built yet: {} must be 1, not {}", what, key, n));
+  }
+}
+
+// A known key of a feature that is not built: no value of it means anything yet.
+void refuse(ObjectReader& reader, const std::string& key, const char* what) {
+  if (reader.has(key)) {
+    reader.mistake(key, fmt::format("{} is not built yet; leave the key out", what));
+  }
+}
+
+void read_schedule(ObjectReader& reader, Strategy& s) {
+  const nlohmann::json* value = reader.raw("schedule");
+  const std::string text = value != nullptr && value->is_string() ? value->get<std::string>() : "";
+  if (text.find_first_of("/.") != std::string::npos) {  // no schedule's name has either: a file
+    s.schedule = ScheduleKind::text;
+    s.schedule_path = reader.file_path("schedule", text);
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(s.schedule_path, error)) {
+      reader.mistake("schedule", fmt::format("{}: no such file", s.schedule_path));
+    }
+    return;
+  }
+  const std::string word =
+      reader.word("schedule", "1f1b", {"gpipe", "1f1b", "interleaved"}, {"zb-h1", "zb-h2", "zb-v", "dualpipe"});
+  s.schedule = word == "gpipe"                                 ? ScheduleKind::gpipe
+               : word == "interleaved" || s.virtual_stages > 1 ? ScheduleKind::interleaved
+                                                               : ScheduleKind::one_f_one_b;
+  if (word == "gpipe" && s.virtual_stages > 1) {
+    reader.mistake("schedule", "gpipe has no virtual stages; expected 1f1b or interleaved with virtual_stages > 1");
+  }
+  if (word == "interleaved" && s.virtual_stages == 1) {
+    reader.mistake("schedule", "interleaved needs virtual_stages > 1");
+  }
+  if (s.virtual_stages > 1 && s.pp == 1) {
+    reader.mistake("virtual_stages", fmt::format("{} virtual stages need pp > 1", s.virtual_stages));
+  }
+}
+
+Recompute read_recompute(ObjectReader& reader) {
+  const nlohmann::json* value = reader.raw("recompute");
+  if (value != nullptr && value->is_array()) {
+    reader.mistake("recompute", "a list of modules is not built yet; built: none, selective, full");
+    return Recompute::none;
+  }
+  const std::string word = reader.word("recompute", "none", {"none", "selective", "full"});
+  return word == "full" ? Recompute::full : word == "selective" ? Recompute::selective : Recompute::none;
+}
+
+void refuse_unbuilt(ObjectReader& reader) {
+  reader.word("data_parallel", "all_reduce", {"all_reduce"}, {"gather", "all_gather", "parameter_server", "local_sgd"});
+  reader.word("compression", "none", {"none"}, {"fp16", "bf16", "int8", "topk"});
+  for (const char* key : {"overlap_tp", "split_by_speed", "prefetch", "reshard"}) {
+    if (reader.boolean(key, false)) {
+      reader.mistake(key, "true is not built yet; expected false");
+    }
+  }
+  if (!reader.words("offload", {"parameters", "gradients", "optimizer", "activations"}).empty()) {
+    reader.mistake("offload", "is not built yet; expected an empty list");
+  }
+  refuse(reader, "shard", "sharding in groups (HSDP)");
+  refuse(reader, "cp_kind", "context parallelism");
+  refuse(reader, "servers", "the parameter server");
+  refuse(reader, "staleness", "the parameter server");
+  refuse(reader, "average_every", "local SGD");
+  refuse(reader, "outer_optimizer", "local SGD");
+}
+
+}  // namespace
+
+Strategy read_strategy(ObjectReader& reader) {
+  Strategy s;
+  s.dp = reader.integer("dp", 0, reader.has("dp") ? 1 : 0, kMaxAxis);
+  s.tp = reader.integer("tp", 1, 1, kMaxAxis);
+  s.pp = reader.integer("pp", 1, 1, kMaxAxis);
+  read_unbuilt_axis(reader, "cp", "context parallelism");
+  read_unbuilt_axis(reader, "ep", "expert parallelism");
+  s.micro_batch = reader.integer("micro_batch", 1, 1, kMaxAxis);
+  s.virtual_stages = reader.integer("virtual_stages", 1, 1, kMaxAxis);
+  read_schedule(reader, s);
+  s.zero = static_cast<int>(reader.integer("zero", 0, 0, 3));
+  if (s.zero > 1) {
+    reader.mistake("zero", fmt::format("ZeRO stage {} is not built yet; built: 0, 1", s.zero));
+  }
+  // Without tensor parallelism there is nothing to shard the sequence over: the same plan.
+  s.sequence_parallel = reader.boolean("sequence_parallel", false) && s.tp > 1;
+  s.recompute = read_recompute(reader);
+  s.overlap_grad_reduce = reader.boolean("overlap_grad_reduce", false);
+  s.overlap_param_gather = reader.boolean("overlap_param_gather", false);
+  if (s.overlap_param_gather && s.zero != 1) {
+    reader.mistake("overlap_param_gather", "needs zero 1: without it no parameters are gathered");
+  }
+  s.bucket_bytes = reader.bytes("bucket_bytes", Bytes{}).value;
+  s.layers_per_stage = reader.integers("layers_per_stage", 1);
+  s.rank_order = reader.text("rank_order", s.rank_order);
+  try {
+    parse_rank_order(s.rank_order);
+  } catch (const InputError& e) {
+    reader.mistake("rank_order", e.what());
+  }
+  s.padded_vocab = reader.integer("padded_vocab", 0, 0, 1'000'000'000);
+  refuse_unbuilt(reader);
+  return s;
+}
+
+nlohmann::json to_json(const Strategy& s) {
+  return {{"dp", s.dp},
+          {"tp", s.tp},
+          {"pp", s.pp},
+          {"cp", s.cp},
+          {"ep", s.ep},
+          {"micro_batch", s.micro_batch},
+          {"virtual_stages", s.virtual_stages},
+          {"schedule", s.schedule == ScheduleKind::text ? s.schedule_path : std::string(name(s.schedule))},
+          {"zero", s.zero},
+          {"sequence_parallel", s.sequence_parallel},
+          {"recompute", name(s.recompute)},
+          {"overlap_grad_reduce", s.overlap_grad_reduce},
+          {"overlap_param_gather", s.overlap_param_gather},
+          {"bucket_bytes", fmt::format("{} B", s.bucket_bytes)},
+          {"layers_per_stage", s.layers_per_stage},
+          {"rank_order", s.rank_order},
+          {"padded_vocab", s.padded_vocab},
+          {"data_parallel", "all_reduce"},
+          {"compression", "none"}};
+}
+
+}  // namespace foretrain::plan
