@@ -1,0 +1,11 @@
+// Stands in for onednn_loader.cpp where oneDNN was absent at build time.
+#include "kernels/bf16_library.h"
+
+namespace foretrain::kernels {
+
+const Bf16Library& bf16_library() {
+  static const Bf16Library library = {.description = "fp32 (built without oneDNN)"};
+  return library;
+}
+
+}  // namespace foretrain::kernels

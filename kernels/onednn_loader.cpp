@@ -1,0 +1,63 @@
+#include <dlfcn.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "kernels/bf16_library.h"
+#include "kernels/onednn_module.h"
+
+namespace foretrain::kernels {
+
+namespace {
+
+// The kernel hands out the AMX tile registers on request only.
+bool request_amx() {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+// The module stands beside the executable, or where it was built.
+void* open_module() {
+  std::error_code error;
+  const std::filesystem::path executable = std::filesystem::read_symlink("/proc/self/exe", error);
+  for (const std::filesystem::path& folder : {executable.parent_path(), std::filesystem::path(FORETRAIN_MODULE_DIR)}) {
+    const std::filesystem::path path = folder / kOneDnnModule;
+    if (void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL); module != nullptr) {
+      return module;
+    }
+  }
+  return nullptr;
+}
+
+Bf16Library open_library() {
+  // Feature bits, never the model: virtual machines hide it. Where AMX exists, AVX512_BF16 runs at half the speed of
+  // fp32 (measured on Sapphire Rapids), so without permission for AMX the fp32 kernels are the better choice.
+  const bool amx = __builtin_cpu_supports("amx-bf16") != 0 && __builtin_cpu_supports("amx-tile") != 0;
+  const bool avx512_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
+  if (!amx && !avx512_bf16) {
+    return {.description = "fp32 (the processor has neither AMX nor AVX512_BF16)"};
+  }
+  if (amx && !request_amx()) {
+    return {.description = "fp32 (the operating system does not permit AMX)"};
+  }
+  void* module = open_module();
+  if (module == nullptr) {
+    return {.description = std::string("fp32 (") + dlerror() + ")"};
+  }
+  const auto matmul = reinterpret_cast<decltype(&kernels::matmul)>(dlsym(module, kOneDnnMatmul));
+  if (matmul == nullptr) {
+    return {.description = std::string("fp32 (") + dlerror() + ")"};
+  }
+  return {.matmul = matmul, .description = amx ? "oneDNN (amx)" : "oneDNN (avx512_bf16)"};
+}
+
+}  // namespace
+
+const Bf16Library& bf16_library() {
+  static const Bf16Library library = open_library();
+  return library;
+}
+
+}  // namespace foretrain::kernels

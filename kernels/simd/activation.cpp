@@ -1,0 +1,116 @@
+#include "kernels/simd/declare.h"
+#include "kernels/simd/vec.h"
+
+namespace foretrain::kernels::FORETRAIN_ISA {
+
+namespace {
+
+template <class V>
+struct ValueAndSlope {
+  V value, slope;
+};
+
+template <class V>
+FORETRAIN_INLINE V sigmoid(V x) {
+  return 1 / (1 + exp(-x));
+}
+
+template <class V>
+FORETRAIN_INLINE ValueAndSlope<V> silu(V x) {
+  const V s = sigmoid(x);
+  return {x * s, s * (1 + x * (1 - s))};
+}
+
+// 0.5 (1 + tanh u) is sigmoid(2u): gelu(x) = x sigmoid(x (a + b x^2)) with a = 2 sqrt(2/pi), b = 0.044715 a.
+template <class V>
+FORETRAIN_INLINE ValueAndSlope<V> gelu(V x) {
+  using W = decltype(x[0] + x[0]);
+  constexpr W a = static_cast<W>(1.5957691216057308);
+  constexpr W b = static_cast<W>(0.044715 * 1.5957691216057308);
+  const V square = x * x;
+  const V s = sigmoid(x * (a + b * square));
+  return {x * s, s + x * s * (1 - s) * (a + 3 * b * square)};
+}
+
+template <class V>
+FORETRAIN_INLINE ValueAndSlope<V> relu(V x) {
+  return {x > 0 ? x : V{}, x > 0 ? 1 + V{} : V{}};
+}
+
+// Calls f with the function of a kind; for a gated one, the function of its gate.
+template <class F>
+FORETRAIN_INLINE void with_function(Activation kind, F f) {
+  switch (kind) {
+    case Activation::gelu:
+    case Activation::geglu: f([](auto x) { return gelu(x); }); break;
+    case Activation::relu: f([](auto x) { return relu(x); }); break;
+    case Activation::swiglu: f([](auto x) { return silu(x); }); break;
+  }
+}
+
+template <class T, class F>
+void plain_forward(int64_t n, const T* x, T* y, F function) {
+  for_vectors<Wide<T>>(n, [&](int64_t i, auto access) { access.store(y + i, function(access.load(x + i)).value); });
+}
+
+template <class T, class F>
+void plain_backward(int64_t n, const T* x, const T* dy, T* dx, F function) {
+  for_vectors<Wide<T>>(n, [&](int64_t i, auto access) {
+    access.store(dx + i, access.load(dy + i) * function(access.load(x + i)).slope);
+  });
+}
+
+template <class T, class F>
+void gated_forward(int64_t rows, int64_t cols, const T* x, T* y, F function) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* gate = x + 2 * r * cols;
+    for_vectors<Wide<T>>(cols, [&](int64_t i, auto access) {
+      access.store(y + r * cols + i, function(access.load(gate + i)).value * access.load(gate + cols + i));
+    });
+  }
+}
+
+template <class T, class F>
+void gated_backward(int64_t rows, int64_t cols, const T* x, const T* dy, T* dx, F function) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* gate = x + 2 * r * cols;
+    T* dgate = dx + 2 * r * cols;
+    for_vectors<Wide<T>>(cols, [&](int64_t i, auto access) {
+      const auto f = function(access.load(gate + i));
+      const auto d = access.load(dy + r * cols + i);
+      const auto up = access.load(gate + cols + i);
+      access.store(dgate + i, d * up * f.slope);
+      access.store(dgate + cols + i, d * f.value);
+    });
+  }
+}
+
+}  // namespace
+
+void activation_forward(Activation kind, int64_t rows, int64_t cols, ConstTensor x, Tensor y) {
+  with_type(x.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    with_function(kind, [&](auto function) {
+      if (is_gated(kind)) {
+        gated_forward(rows, cols, as<T>(x), as<T>(y), function);
+      } else {
+        plain_forward(rows * cols, as<T>(x), as<T>(y), function);
+      }
+    });
+  });
+}
+
+void activation_backward(Activation kind, int64_t rows, int64_t cols, ConstTensor x, ConstTensor dy, Tensor dx) {
+  with_type(x.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    with_function(kind, [&](auto function) {
+      if (is_gated(kind)) {
+        gated_backward(rows, cols, as<T>(x), as<T>(dy), as<T>(dx), function);
+      } else {
+        plain_backward(rows * cols, as<T>(x), as<T>(dy), as<T>(dx), function);
+      }
+    });
+  });
+}
+
+}  // namespace foretrain::kernels::FORETRAIN_ISA

@@ -1,0 +1,362 @@
+// Attention by tiles with an online softmax: Dao et al., "FlashAttention" (2022) and "FlashAttention-2" (2023).
+//
+// Work is done per batch entry and key/value head: its keys and values are packed once, as panels of a matrix product,
+// and serve every query head of the group. kBlock queries meet kBlock keys at a time; within such a tile, rows come in
+// groups of kTileRows and columns in panels of kTileCols. With causal, tiles above the diagonal are not visited, and in
+// a tile on the diagonal each group stops at its last row's column.
+#include "kernels/scratch.h"
+#include "kernels/simd/attention_shape.h"
+#include "kernels/simd/declare.h"
+#include "kernels/simd/gemm.h"
+
+namespace foretrain::kernels::FORETRAIN_ISA {
+
+namespace {
+
+// Queries and keys of a tile: a multiple of kTileRows and of kTileCols for every instruction set.
+constexpr int64_t kBlock = 96;
+static_assert(kBlock % kTileRows == 0 && kBlock % kTileCols<float> == 0 && kBlock % kTileCols<double> == 0);
+
+FORETRAIN_INLINE int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+FORETRAIN_INLINE int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+// Divides one allocation into pieces of whole cache lines.
+template <class W>
+class Divider {
+ public:
+  W* take(int64_t n) {
+    W* p = next_;
+    next_ += padded(n);
+    return p;
+  }
+  static int64_t padded(int64_t n) { return round_up(n, 64 / static_cast<int64_t>(sizeof(W))); }
+  explicit Divider(W* start) : next_(start) {}
+
+ private:
+  W* next_;
+};
+
+// Lengths that everything is padded to.
+template <class W>
+struct Padded {
+  int64_t seq, dim, panels;  // columns of keys, columns of a head, panels of a head
+
+  explicit Padded(const AttentionShape& s)
+      : seq(round_up(s.seq, kTileCols<W>)), dim(round_up(s.head_dim, kTileCols<W>)), panels(dim / kTileCols<W>) {}
+};
+
+// One tile of queries against one of keys.
+struct TileRange {
+  int64_t query, queries;  // first query, and how many of the kBlock exist
+  int64_t key, keys;
+  bool causal;
+
+  // Keys that query row `row` of the tile sees.
+  int64_t visible(int64_t row) const { return causal ? larger(0, smaller(keys, query + row + 1 - key)) : keys; }
+  // Keys that the group of rows from `row` on sees.
+  int64_t group_visible(int64_t row) const { return visible(smaller(row + kTileRows, queries) - 1); }
+  // The first row that sees column `col`.
+  int64_t first_row(int64_t col) const { return causal ? smaller(queries, larger(0, key + col - query)) : 0; }
+};
+
+// Copies rows of a head, times `factor`, to [rows][dim], with zeros in the rows up to `padded`.
+template <class T>
+void copy_head(const T* src, int64_t ld, int64_t rows, int64_t padded, int64_t dim, Wide<T> factor, Wide<T>* dst) {
+  using W = Wide<T>;
+  for (int64_t r = 0; r < rows; ++r) {
+    for_vectors<W>(
+        dim, [&](int64_t i, auto access) { access.store(dst + r * dim + i, access.load(src + r * ld + i) * factor); });
+  }
+  __builtin_memset(dst + rows * dim, 0, static_cast<std::size_t>((padded - rows) * dim) * sizeof(W));
+}
+
+// Writes rows of an accumulator [rows][ld_src] into a head, times `factor`.
+template <class T>
+void write_head(const Wide<T>* src, int64_t ld_src, int64_t rows, int64_t dim, Wide<T> factor, T* dst, int64_t ld) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for_vectors<Wide<T>>(dim, [&](int64_t i, auto access) {
+      access.store(dst + r * ld + i, access.load(src + r * ld_src + i) * factor);
+    });
+  }
+}
+
+// s[kBlock][kBlock] = a b^T where any row of the group sees the column: a is [kBlock][dim], b panels
+// [·][dim][kTileCols] of the keys from range.key on.
+template <class W>
+void row_products(const TileRange& range, int64_t dim, const W* a, const W* b_panels, W* s) {
+  const W* panel = b_panels + range.key / kTileCols<W> * dim * kTileCols<W>;
+  for (int64_t col = 0; col < range.keys; col += kTileCols<W>, panel += dim * kTileCols<W>) {
+    for (int64_t row = 0; row < range.queries; row += kTileRows) {
+      if (col >= range.group_visible(row)) {
+        continue;
+      }
+      const Tile<W> tile = tile_product<W>(dim, a + row * dim, dim, 1, panel, kTileCols<W>);
+#pragma GCC unroll 16
+      for (int i = 0; i < kTileRows; ++i) {
+        store(s + (row + i) * kBlock + col, tile.row[i][0]);
+        store(s + (row + i) * kBlock + col + kLanes<W>, tile.row[i][1]);
+      }
+    }
+  }
+}
+
+// out[rows from `row` on][dim] = (out * factor[row]) + a b: one group of kTileRows rows, all columns of a head. b
+// panels are [dim / kTileCols][ld_panel][kTileCols]; k steps from the panels' row `start` on.
+template <class W>
+FORETRAIN_INLINE void add_product(int64_t k, const W* a, int64_t a_row, int64_t a_step, const W* b_panels,
+                                  int64_t ld_panel, int64_t start, const Padded<W>& padded, const W* factor, W* out) {
+  for (int64_t p = 0; p < padded.panels; ++p) {
+    const W* b = b_panels + (p * ld_panel + start) * kTileCols<W>;
+    const Tile<W> tile = tile_product<W>(k, a, a_row, a_step, b, kTileCols<W>);
+    W* at = out + p * kTileCols<W>;
+#pragma GCC unroll 16
+    for (int i = 0; i < kTileRows; ++i) {
+      for (int half = 0; half < 2; ++half) {
+        W* c = at + i * padded.dim + half * kLanes<W>;
+        const Vec<W> old = load(c);
+        store(c, (factor != nullptr ? old * factor[i] : old) + tile.row[i][half]);
+      }
+    }
+  }
+}
+
+// Sets columns [from, to) of a row to zero.
+template <class W>
+FORETRAIN_INLINE void clear(W* row, int64_t from, int64_t to) {
+  for (int64_t i = from; i < to; ++i) {
+    row[i] = 0;
+  }
+}
+
+// ---- forward --------------------------------------------------------------------------------------------------------
+
+// State of the online softmax of kBlock queries.
+template <class W>
+struct OnlineSoftmax {
+  W* maximum;  // so far
+  W* sum;      // of exp(score - maximum)
+  W* factor;   // exp(old maximum - new maximum)
+};
+
+// Turns a tile of scores into exp(score - maximum), 0 where not visible, and moves the state on.
+template <class W>
+void online_softmax(const TileRange& range, W* s, const OnlineSoftmax<W>& state) {
+  const W lowest = -static_cast<W>(__builtin_inf());
+  for (int64_t row = 0; row < kBlock; ++row) {
+    Vec<W> maximum = broadcast(lowest);
+    const int64_t n = row < range.queries ? range.visible(row) : 0;
+    const W* score = s + row * kBlock;
+    int64_t i = 0;
+    for (; i + kLanes<W> <= n; i += kLanes<W>) {
+      maximum = max(load(score + i), maximum);
+    }
+    if (i < n) {
+      maximum = max(load_partial(score + i, n - i, lowest), maximum);
+    }
+    const W tile_maximum = horizontal_max(maximum);
+    const W old = state.maximum[row];
+    state.maximum[row] = tile_maximum > old ? tile_maximum : old;
+    // A row that has seen nothing yet stays as it is: -inf minus -inf would be NaN.
+    state.factor[row] = state.maximum[row] == lowest ? W{0} : old - state.maximum[row];
+  }
+  for_vectors<W>(kBlock,
+                 [&](int64_t i, auto access) { access.store(state.factor + i, exp(access.load(state.factor + i))); });
+  for (int64_t row = 0; row < range.queries; ++row) {
+    const int64_t n = range.visible(row);
+    W* score = s + row * kBlock;
+    const W maximum = state.maximum[row];
+    Vec<W> sum{};
+    for_vectors<W>(n, [&](int64_t i, auto access) {
+      const Vec<W> e = access.only(exp(access.load(score + i) - maximum));
+      access.store(score + i, e);
+      sum += e;
+    });
+    clear(score, n, range.group_visible(row / kTileRows * kTileRows));
+    state.sum[row] = state.sum[row] * state.factor[row] + horizontal_sum(sum);
+  }
+}
+
+template <class T>
+void forward(const AttentionShape& s, const T* qkv, T* o, Wide<T>* lse) {
+  using W = Wide<T>;
+  using D = Divider<W>;
+  const Padded<W> padded(s);
+  const int64_t ld = s.qkv_cols();
+  const int64_t total = D::padded(padded.seq * s.head_dim) + D::padded(s.seq * padded.dim) +
+                        D::padded(kBlock * s.head_dim) + D::padded(kBlock * padded.dim) + D::padded(kBlock * kBlock) +
+                        3 * D::padded(kBlock);
+  D memory(static_cast<W*>(scratch(Scratch::op, static_cast<std::size_t>(total) * sizeof(W))));
+  W* keys = memory.take(padded.seq * s.head_dim);
+  W* values = memory.take(s.seq * padded.dim);
+  W* q = memory.take(kBlock * s.head_dim);
+  W* out = memory.take(kBlock * padded.dim);
+  W* scores = memory.take(kBlock * kBlock);
+  const OnlineSoftmax<W> state = {memory.take(kBlock), memory.take(kBlock), memory.take(kBlock)};
+  const int64_t group = s.heads / s.kv_heads;
+
+  for (int64_t bk = 0; bk < s.batch * s.kv_heads; ++bk) {
+    const int64_t b = bk / s.kv_heads;
+    const int64_t kv_head = bk % s.kv_heads;
+    const T* rows = qkv + b * s.seq * ld;
+    pack_b(s.head_dim, s.seq, rows + key_column(s, kv_head), ld, true, keys);
+    pack_b(s.seq, s.head_dim, rows + value_column(s, kv_head), ld, false, values);
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+      for (int64_t query = 0; query < s.seq; query += kBlock) {
+        const int64_t queries = smaller(kBlock, s.seq - query);
+        copy_head(rows + query * ld + head * s.head_dim, ld, queries, kBlock, s.head_dim,
+                  static_cast<W>(softmax_scale(s)), q);
+        for (int64_t i = 0; i < kBlock; ++i) {
+          state.maximum[i] = -static_cast<W>(__builtin_inf());
+          state.sum[i] = 0;
+        }
+        __builtin_memset(out, 0, static_cast<std::size_t>(kBlock * padded.dim) * sizeof(W));
+        const int64_t end = s.causal ? query + queries : s.seq;
+        for (int64_t key = 0; key < end; key += kBlock) {
+          const TileRange range = {query, queries, key, smaller(kBlock, s.seq - key), s.causal};
+          row_products(range, s.head_dim, q, keys, scores);
+          online_softmax(range, scores, state);
+          for (int64_t row = 0; row < queries; row += kTileRows) {
+            add_product(range.group_visible(row), scores + row * kBlock, kBlock, 1, values, s.seq, key, padded,
+                        state.factor + row, out + row * padded.dim);
+          }
+        }
+        for (int64_t i = 0; i < queries; ++i) {
+          write_head(out + i * padded.dim, padded.dim, 1, s.head_dim, 1 / state.sum[i],
+                     o + (b * s.seq + query + i) * s.out_cols() + head * s.head_dim, s.out_cols());
+          lse[(b * s.heads + head) * s.seq + query + i] = state.maximum[i] + std::log(state.sum[i]);
+        }
+      }
+    }
+  }
+}
+
+// ---- backward -------------------------------------------------------------------------------------------------------
+
+// p = exp(score - lse) and ds = p (dp - d) in place of scores and dp; 0 where not visible, up to the whole padded tile.
+template <class W>
+void probabilities(const TileRange& range, const W* lse, const W* d, W* p, W* ds) {
+  for (int64_t row = 0; row < round_up(range.queries, kTileRows); ++row) {
+    const int64_t n = row < range.queries ? range.visible(row) : 0;
+    W* p_row = p + row * kBlock;
+    W* ds_row = ds + row * kBlock;
+    const W row_lse = n > 0 ? lse[row] : W{0};
+    const W row_d = n > 0 ? d[row] : W{0};
+    for_vectors<W>(n, [&](int64_t i, auto access) {
+      const Vec<W> e = exp(access.load(p_row + i) - row_lse);
+      access.store(ds_row + i, e * (access.load(ds_row + i) - row_d));
+      access.store(p_row + i, e);
+    });
+    clear(p_row, n, kBlock);
+    clear(ds_row, n, kBlock);
+  }
+}
+
+// d = row sums of d_o * o.
+template <class T>
+void row_dots(int64_t rows, int64_t dim, int64_t ld, const T* o, const T* d_o, Wide<T>* d) {
+  for (int64_t r = 0; r < rows; ++r) {
+    d[r] = sum_vectors<Wide<T>>(
+        dim, [&](int64_t i, auto access) { return access.load(o + r * ld + i) * access.load(d_o + r * ld + i); });
+  }
+}
+
+template <class T>
+void backward(const AttentionShape& s, const T* qkv, const T* o, const Wide<T>* lse, const T* d_o, T* dqkv) {
+  using W = Wide<T>;
+  using D = Divider<W>;
+  const Padded<W> padded(s);
+  const int64_t ld = s.qkv_cols();
+  const int64_t ld_out = s.out_cols();
+  const int64_t key_rows = round_up(s.seq, kBlock);  // dk and dv are added to by whole groups of rows
+  const int64_t total = 2 * D::padded(padded.seq * s.head_dim) + D::padded(s.seq * padded.dim) +
+                        2 * D::padded(key_rows * padded.dim) + 2 * D::padded(kBlock * s.head_dim) +
+                        3 * D::padded(kBlock * padded.dim) + 2 * D::padded(kBlock * kBlock) + D::padded(kBlock);
+  D memory(static_cast<W*>(scratch(Scratch::op, static_cast<std::size_t>(total) * sizeof(W))));
+  W* keys_transposed = memory.take(padded.seq * s.head_dim);
+  W* values_transposed = memory.take(padded.seq * s.head_dim);
+  W* keys = memory.take(s.seq * padded.dim);
+  W* dk = memory.take(key_rows * padded.dim);
+  W* dv = memory.take(key_rows * padded.dim);
+  W* q = memory.take(kBlock * s.head_dim);
+  W* d_out = memory.take(kBlock * s.head_dim);
+  W* q_panels = memory.take(kBlock * padded.dim);
+  W* d_out_panels = memory.take(kBlock * padded.dim);
+  W* dq = memory.take(kBlock * padded.dim);
+  W* p = memory.take(kBlock * kBlock);
+  W* ds = memory.take(kBlock * kBlock);
+  W* d = memory.take(kBlock);
+  const int64_t group = s.heads / s.kv_heads;
+  const W scale = static_cast<W>(softmax_scale(s));
+
+  for (int64_t bk = 0; bk < s.batch * s.kv_heads; ++bk) {
+    const int64_t b = bk / s.kv_heads;
+    const int64_t kv_head = bk % s.kv_heads;
+    const T* rows = qkv + b * s.seq * ld;
+    T* d_rows = dqkv + b * s.seq * ld;
+    pack_b(s.head_dim, s.seq, rows + key_column(s, kv_head), ld, true, keys_transposed);
+    pack_b(s.head_dim, s.seq, rows + value_column(s, kv_head), ld, true, values_transposed);
+    pack_b(s.seq, s.head_dim, rows + key_column(s, kv_head), ld, false, keys);
+    __builtin_memset(dk, 0, static_cast<std::size_t>(key_rows * padded.dim) * sizeof(W));
+    __builtin_memset(dv, 0, static_cast<std::size_t>(key_rows * padded.dim) * sizeof(W));
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+      for (int64_t query = 0; query < s.seq; query += kBlock) {
+        const int64_t queries = smaller(kBlock, s.seq - query);
+        const T* o_rows = o + (b * s.seq + query) * ld_out + head * s.head_dim;
+        const T* d_o_rows = d_o + (b * s.seq + query) * ld_out + head * s.head_dim;
+        const W* row_lse = lse + (b * s.heads + head) * s.seq + query;
+        // The scale goes into q, so that scores and dk need none; dq gets it at the end.
+        copy_head(rows + query * ld + head * s.head_dim, ld, queries, kBlock, s.head_dim, scale, q);
+        copy_head(d_o_rows, ld_out, queries, kBlock, s.head_dim, W{1}, d_out);
+        pack_b(kBlock, s.head_dim, q, s.head_dim, false, q_panels);
+        pack_b(kBlock, s.head_dim, d_out, s.head_dim, false, d_out_panels);
+        row_dots(queries, s.head_dim, ld_out, o_rows, d_o_rows, d);
+        __builtin_memset(dq, 0, static_cast<std::size_t>(kBlock * padded.dim) * sizeof(W));
+        const int64_t end = s.causal ? query + queries : s.seq;
+        for (int64_t key = 0; key < end; key += kBlock) {
+          const TileRange range = {query, queries, key, smaller(kBlock, s.seq - key), s.causal};
+          row_products(range, s.head_dim, q, keys_transposed, p);
+          row_products(range, s.head_dim, d_out, values_transposed, ds);
+          probabilities(range, row_lse, d, p, ds);
+          for (int64_t row = 0; row < queries; row += kTileRows) {
+            add_product<W>(range.group_visible(row), ds + row * kBlock, kBlock, 1, keys, s.seq, key, padded, nullptr,
+                           dq + row * padded.dim);
+          }
+          for (int64_t col = 0; col < range.keys; col += kTileRows) {
+            const int64_t first = range.first_row(col);
+            const int64_t at = (key + col) * padded.dim;
+            add_product<W>(queries - first, p + first * kBlock + col, 1, kBlock, d_out_panels, kBlock, first, padded,
+                           nullptr, dv + at);
+            add_product<W>(queries - first, ds + first * kBlock + col, 1, kBlock, q_panels, kBlock, first, padded,
+                           nullptr, dk + at);
+          }
+        }
+        write_head(dq, padded.dim, queries, s.head_dim, scale, d_rows + query * ld + head * s.head_dim, ld);
+      }
+    }
+    write_head(dk, padded.dim, s.seq, s.head_dim, W{1}, d_rows + key_column(s, kv_head), ld);
+    write_head(dv, padded.dim, s.seq, s.head_dim, W{1}, d_rows + value_column(s, kv_head), ld);
+  }
+}
+
+}  // namespace
+
+void attention_forward(const AttentionShape& s, ConstTensor qkv, Tensor o, Tensor lse) {
+  with_type(qkv.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    forward<T>(s, as<T>(qkv), as<T>(o), as<Wide<T>>(lse));
+  });
+}
+
+void attention_backward(const AttentionShape& s, ConstTensor qkv, ConstTensor o, ConstTensor lse, ConstTensor d_o,
+                        Tensor dqkv) {
+  with_type(qkv.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    backward<T>(s, as<T>(qkv), as<T>(o), as<Wide<T>>(lse), as<T>(d_o), as<T>(dqkv));
+  });
+}
+
+}  // namespace foretrain::kernels::FORETRAIN_ISA

@@ -1,0 +1,222 @@
+// The product of matrices in the way of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication"
+// (2008): a block of B in the last-level cache, a block of A in the second level, one panel of B in the first, a tile
+// of C in registers.
+#include "kernels/simd/gemm.h"
+
+#include "kernels/scratch.h"
+#include "kernels/simd/declare.h"
+
+namespace foretrain::kernels::FORETRAIN_ISA {
+
+namespace {
+
+// Depth, rows and columns of the blocks. kDepth is also the row stride of a packed A panel: a constant lets the tile
+// address its rows by displacement.
+constexpr int64_t kDepth = 256;
+constexpr int64_t kRows = 16 * kTileRows * (kTileRows > 6 ? 1 : 2);
+constexpr int64_t kCols = 2048;
+// Rows of C whose sums are kept in fp32 while k advances, when C itself is bf16.
+constexpr int64_t kSumRows = 1024;
+
+// One block of A, rows x depth, as panels of kTileRows rows: [kTileRows][kDepth] from row-major A, [depth][kTileRows]
+// from transposed A. Both are copies of contiguous runs.
+template <class T>
+void pack_a(int64_t rows, int64_t depth, const T* a, int64_t ld, bool transposed, Wide<T>* packed) {
+  using W = Wide<T>;
+  for (int64_t i = 0; i < rows; i += kTileRows, packed += kTileRows * kDepth) {
+    const int64_t height = rows - i < kTileRows ? rows - i : kTileRows;
+    if (transposed) {
+      for (int64_t l = 0; l < depth; ++l) {
+        const T* run = a + l * ld + i;
+        W* out = packed + l * kTileRows;
+        if (height == kTileRows) {
+#pragma GCC unroll 16
+          for (int r = 0; r < kTileRows; ++r) {
+            out[r] = widen(run[r]);
+          }
+        } else {
+          for (int64_t r = 0; r < kTileRows; ++r) {
+            out[r] = r < height ? widen(run[r]) : W{0};
+          }
+        }
+      }
+      continue;
+    }
+    for (int64_t r = 0; r < kTileRows; ++r) {
+      W* out = packed + r * kDepth;
+      if (r < height) {
+        const T* run = a + (i + r) * ld;
+        for_vectors<W>(depth, [&](int64_t l, auto access) { access.store(out + l, access.load(run + l)); });
+      } else {
+        __builtin_memset(out, 0, static_cast<std::size_t>(depth) * sizeof(W));
+      }
+    }
+  }
+}
+
+// Element (row, col) of a stored matrix of any type.
+template <class T>
+FORETRAIN_INLINE const T* at(ConstTensor t, int64_t offset) {
+  return as<T>(t) + offset;
+}
+
+// A matrix that is read: where it starts and how it is stored.
+struct Operand {
+  ConstTensor tensor;
+  int64_t offset, ld;
+  bool transposed;
+
+  int64_t index(int64_t row, int64_t col) const { return offset + (transposed ? col * ld + row : row * ld + col); }
+};
+
+// What becomes of a finished tile. Partial sums over k wait in `sums`, which is c itself where c has the wide type.
+template <class C>
+struct Epilogue {
+  bool add_sums;        // sums holds something to add
+  bool last;            // the last block of k: the result goes to c
+  bool add_c;           // and is added to what is there (only where sums is not c)
+  const Wide<C>* bias;  // of this column block; nullptr: none, or not yet
+};
+
+template <class C, class Access>
+FORETRAIN_INLINE void finish_vector(const Epilogue<C>& e, Vec<Wide<C>> v, Wide<C>* sums, C* c, int64_t col,
+                                    Access access) {
+  if (e.add_sums) {
+    v += access.load(sums + col);
+  }
+  if (!e.last) {
+    access.store(sums + col, v);
+    return;
+  }
+  if (e.add_c) {
+    v += access.load(c + col);
+  }
+  if (e.bias != nullptr) {
+    v += access.load(e.bias + col);
+  }
+  access.store(c + col, v);
+}
+
+// Stores rows x cols of a tile whose first column is `col` of the block that sums, c and bias start at.
+template <class C>
+FORETRAIN_INLINE void finish_tile(const Epilogue<C>& e, const Tile<Wide<C>>& tile, int64_t rows, int64_t cols,
+                                  Wide<C>* sums, int64_t ld_sums, C* c, int64_t ldc, int64_t col) {
+  using W = Wide<C>;
+  constexpr int64_t lanes = kLanes<W>;
+  if (rows == kTileRows && cols == kTileCols<W>) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kTileRows; ++i) {
+      finish_vector(e, tile.row[i][0], sums + i * ld_sums, c + i * ldc, col, WholeAccess{});
+      finish_vector(e, tile.row[i][1], sums + i * ld_sums, c + i * ldc, col + lanes, WholeAccess{});
+    }
+    return;
+  }
+  const Tile<W> spilled = tile;  // indexing `tile` itself at run time would keep it in memory always
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t half = 0; half < 2; ++half) {
+      const int64_t n = cols - half * lanes;
+      if (n >= lanes) {
+        finish_vector(e, spilled.row[i][half], sums + i * ld_sums, c + i * ldc, col + half * lanes, WholeAccess{});
+      } else if (n > 0) {
+        finish_vector(e, spilled.row[i][half], sums + i * ld_sums, c + i * ldc, col + half * lanes, PartialAccess{n});
+      }
+    }
+  }
+}
+
+// The blocks' working memory.
+template <class W>
+struct Blocks {
+  W* a;
+  W* b;
+  W* sums;
+  W* bias;
+  int64_t sums_ld;
+};
+
+template <class C>
+Blocks<Wide<C>> blocks(const MatmulShape& s, bool has_bias) {
+  using W = Wide<C>;
+  const int64_t cols = s.n < kCols ? round_up(s.n, kTileCols<W>) : kCols;
+  const int64_t rows = s.m < kRows ? round_up(s.m, kTileRows) : kRows;
+  const int64_t sums = std::is_same_v<C, W> ? 0 : (s.m < kSumRows ? s.m : kSumRows) * cols;
+  const int64_t bias = has_bias ? s.n : 0;
+  const int64_t total = rows * kDepth + kDepth * cols + sums + bias;
+  W* a = static_cast<W*>(scratch(Scratch::product, static_cast<std::size_t>(total) * sizeof(W)));
+  W* b = a + rows * kDepth;
+  return {.a = a, .b = b, .sums = b + kDepth * cols, .bias = b + kDepth * cols + sums, .sums_ld = cols};
+}
+
+template <class C>
+void multiply(const MatmulShape& s, const Operand& a, const Operand& b, const Blocks<Wide<C>>& block, bool has_bias,
+              C* c, bool accumulate) {
+  using W = Wide<C>;
+  constexpr bool sums_in_c = std::is_same_v<C, W>;
+  const int64_t rows_step = sums_in_c ? s.m : kSumRows;
+  for (int64_t m0 = 0; m0 < s.m; m0 += rows_step) {
+    const int64_t m1 = s.m - m0 < rows_step ? s.m : m0 + rows_step;
+    for (int64_t jc = 0; jc < s.n; jc += kCols) {
+      const int64_t nc = s.n - jc < kCols ? s.n - jc : kCols;
+      for (int64_t pc = 0; pc == 0 || pc < s.k; pc += kDepth) {
+        const int64_t kc = s.k - pc < kDepth ? s.k - pc : kDepth;
+        with_stored<W>(b.tensor.dtype, [&](auto t) {
+          pack_b(kc, nc, at<typename decltype(t)::type>(b.tensor, b.index(pc, jc)), b.ld, b.transposed, block.b);
+        });
+        const bool last = pc + kc >= s.k;
+        const Epilogue<C> e = {.add_sums = pc > 0 || (sums_in_c && accumulate),
+                               .last = last,
+                               .add_c = !sums_in_c && accumulate,
+                               .bias = last && has_bias ? block.bias + jc : nullptr};
+        for (int64_t ic = m0; ic < m1; ic += kRows) {
+          const int64_t mc = m1 - ic < kRows ? m1 - ic : kRows;
+          with_stored<W>(a.tensor.dtype, [&](auto t) {
+            pack_a(mc, kc, at<typename decltype(t)::type>(a.tensor, a.index(ic, pc)), a.ld, a.transposed, block.a);
+          });
+          for (int64_t jr = 0; jr < nc; jr += kTileCols<W>) {
+            for (int64_t ir = 0; ir < mc; ir += kTileRows) {
+              const W* panel_a = block.a + ir * kDepth;
+              const W* panel_b = block.b + jr * kc;
+              const Tile<W> tile = a.transposed ? tile_product<W>(kc, panel_a, 1, kTileRows, panel_b, kTileCols<W>)
+                                                : tile_product<W>(kc, panel_a, kDepth, 1, panel_b, kTileCols<W>);
+              const int64_t mr = mc - ir < kTileRows ? mc - ir : kTileRows;
+              const int64_t nr = nc - jr < kTileCols<W> ? nc - jr : kTileCols<W>;
+              C* out = c + (ic + ir) * s.ldc + jc;
+              if constexpr (sums_in_c) {
+                finish_tile(e, tile, mr, nr, out, s.ldc, out, s.ldc, jr);
+              } else {
+                finish_tile(e, tile, mr, nr, block.sums + (ic - m0 + ir) * block.sums_ld, block.sums_ld, out, s.ldc,
+                            jr);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+template <class C>
+void multiply_batch(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool accumulate) {
+  using W = Wide<C>;
+  const Blocks<W> block = blocks<C>(s, static_cast<bool>(bias));
+  if (bias) {
+    FORETRAIN_ISA::cast(bias, {block.bias, wide(c.dtype)}, s.n);
+  }
+  for (int64_t i = 0; i < s.batch; ++i) {
+    const Operand left = {a, i * s.stride_a, s.lda, s.transpose_a};
+    const Operand right = {b, i * s.stride_b, s.ldb, s.transpose_b};
+    multiply(s, left, right, block, static_cast<bool>(bias), as<C>(c) + i * s.stride_c, accumulate);
+  }
+}
+
+}  // namespace
+
+void matmul(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool accumulate) {
+  MatmulShape s = shape;
+  s.lda = s.lda != 0 ? s.lda : (s.transpose_a ? s.m : s.k);
+  s.ldb = s.ldb != 0 ? s.ldb : (s.transpose_b ? s.k : s.n);
+  s.ldc = s.ldc != 0 ? s.ldc : s.n;
+  with_type(c.dtype, [&](auto t) { multiply_batch<typename decltype(t)::type>(s, a, b, bias, c, accumulate); });
+}
+
+}  // namespace foretrain::kernels::FORETRAIN_ISA

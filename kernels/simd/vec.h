@@ -1,0 +1,322 @@
+// Portable vectors: one width per build of this directory (16, 32 or 64 bytes: SSE2, AVX2, AVX-512), written with GCC
+// vector extensions. Every .cpp here is compiled once per instruction set, into the namespace FORETRAIN_ISA; nothing
+// of it may have external linkage outside that namespace, nor be an inline function shared with the rest of the
+// program, or the linker could hand AVX-512 code to a processor without it.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "kernels/bf16.h"
+#include "kernels/tensor.h"
+
+namespace foretrain::kernels::FORETRAIN_ISA {
+
+using std::int64_t;
+
+#define FORETRAIN_INLINE [[gnu::always_inline]] inline
+
+// The type of arithmetic of a stored type.
+template <class T>
+struct WideOf {
+  using type = T;
+};
+template <>
+struct WideOf<Bf16> {
+  using type = float;
+};
+template <class T>
+using Wide = typename WideOf<T>::type;
+
+template <class W>
+struct VecOf;
+template <>
+struct VecOf<float> {
+  typedef float type __attribute__((vector_size(FORETRAIN_VECTOR_BYTES)));
+  typedef std::int32_t integer __attribute__((vector_size(FORETRAIN_VECTOR_BYTES)));
+};
+template <>
+struct VecOf<double> {
+  typedef double type __attribute__((vector_size(FORETRAIN_VECTOR_BYTES)));
+  typedef std::int64_t integer __attribute__((vector_size(FORETRAIN_VECTOR_BYTES)));
+};
+template <class W>
+using Vec = typename VecOf<W>::type;
+template <class W>
+using IntVec = typename VecOf<W>::integer;
+
+typedef std::uint32_t UintVec __attribute__((vector_size(FORETRAIN_VECTOR_BYTES)));
+typedef std::uint16_t HalfUintVec __attribute__((vector_size(FORETRAIN_VECTOR_BYTES / 2)));
+
+// Lanes of a vector of the arithmetic type of T.
+template <class T>
+inline constexpr int kLanes = FORETRAIN_VECTOR_BYTES / sizeof(Wide<T>);
+
+template <class To, class From>
+FORETRAIN_INLINE To bits_as(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  __builtin_memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+template <class W>
+FORETRAIN_INLINE Vec<W> broadcast(W x) {
+  return x - Vec<W>{};
+}
+
+FORETRAIN_INLINE float widen(Bf16 x) {
+  return bits_as<float>(static_cast<std::uint32_t>(x.bits) << 16);
+}
+FORETRAIN_INLINE float widen(float x) {
+  return x;
+}
+FORETRAIN_INLINE double widen(double x) {
+  return x;
+}
+
+// ---- loads and stores, with conversion from and to the stored type ----
+
+template <class W>
+FORETRAIN_INLINE Vec<W> load(const W* p) {
+  Vec<W> v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+FORETRAIN_INLINE Vec<float> load(const Bf16* p) {
+  HalfUintVec half;
+  __builtin_memcpy(&half, p, sizeof(half));
+  return bits_as<Vec<float>>(__builtin_convertvector(half, UintVec) << 16);
+}
+
+template <class W>
+FORETRAIN_INLINE void store(W* p, Vec<W> v) {
+  __builtin_memcpy(p, &v, sizeof(v));
+}
+// Round to nearest, ties to even, as Bf16(float).
+FORETRAIN_INLINE void store(Bf16* p, Vec<float> v) {
+  const auto u = bits_as<UintVec>(v);
+  const UintVec rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const UintVec quiet = (u >> 16) | 0x40u;
+  const auto half = __builtin_convertvector(v == v ? rounded : quiet, HalfUintVec);
+  __builtin_memcpy(static_cast<void*>(p), &half, sizeof(half));
+}
+
+// The first n < kLanes elements; the other lanes read as `rest` and are not written.
+template <class T>
+FORETRAIN_INLINE Vec<Wide<T>> load_partial(const T* p, int64_t n, Wide<T> rest = 0) {
+  Vec<Wide<T>> v = broadcast<Wide<T>>(rest);
+  for (int64_t i = 0; i < n; ++i) {
+    v[i] = widen(p[i]);
+  }
+  return v;
+}
+template <class T>
+FORETRAIN_INLINE void store_partial(T* p, Vec<Wide<T>> v, int64_t n) {
+  T whole[kLanes<T>];
+  store(whole, v);
+  for (int64_t i = 0; i < n; ++i) {
+    p[i] = whole[i];
+  }
+}
+
+// How for_vectors hands its body a whole vector or the partial one at the end: load and store at a pointer (lanes past
+// the end read as 0 and are not written), and only(v), which is v with 0 in the lanes past the end. One body for both,
+// so an element's value never depends on where in a range it stands.
+struct WholeAccess {
+  template <class T>
+  FORETRAIN_INLINE Vec<Wide<T>> load(const T* p) const {
+    return FORETRAIN_ISA::load(p);
+  }
+  template <class T>
+  FORETRAIN_INLINE void store(T* p, Vec<Wide<T>> v) const {
+    FORETRAIN_ISA::store(p, v);
+  }
+  template <class V>
+  FORETRAIN_INLINE V only(V v) const {
+    return v;
+  }
+};
+struct PartialAccess {
+  int64_t n;
+  template <class T>
+  FORETRAIN_INLINE Vec<Wide<T>> load(const T* p) const {
+    return load_partial(p, n);
+  }
+  template <class T>
+  FORETRAIN_INLINE void store(T* p, Vec<Wide<T>> v) const {
+    store_partial(p, v, n);
+  }
+  template <class V>
+  FORETRAIN_INLINE V only(V v) const {
+    for (auto i = n; i < static_cast<int64_t>(sizeof(V) / sizeof(v[0])); ++i) {
+      v[i] = 0;
+    }
+    return v;
+  }
+};
+// Calls f(offset, access) for every vector of n elements.
+template <class W, class F>
+FORETRAIN_INLINE void for_vectors(int64_t n, F f) {
+  int64_t i = 0;
+  for (; i + kLanes<W> <= n; i += kLanes<W>) {
+    f(i, WholeAccess{});
+  }
+  if (i < n) {
+    f(i, PartialAccess{n - i});
+  }
+}
+
+// ---- reductions, in a fixed order ----
+
+template <class V>
+FORETRAIN_INLINE auto horizontal_sum(V v) {
+  constexpr int lanes = sizeof(V) / sizeof(v[0]);
+  decltype(v[0] + v[0]) lane[lanes];
+  __builtin_memcpy(lane, &v, sizeof(v));
+  for (int width = lanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) {
+      lane[i] += lane[i + width];
+    }
+  }
+  return lane[0];
+}
+
+template <class V>
+FORETRAIN_INLINE auto horizontal_max(V v) {
+  auto maximum = v[0];
+  for (unsigned i = 1; i < sizeof(V) / sizeof(v[0]); ++i) {
+    maximum = v[i] > maximum ? v[i] : maximum;
+  }
+  return maximum;
+}
+
+template <class V>
+FORETRAIN_INLINE V max(V a, V b) {
+  return a > b ? a : b;
+}
+
+// Sums f(offset, access) over n elements; four partial sums, so that additions overlap. f gives 0 in lanes past the
+// end.
+template <class W, class F>
+FORETRAIN_INLINE W sum_vectors(int64_t n, F f) {
+  constexpr int64_t lanes = kLanes<W>;
+  Vec<W> s0{}, s1{}, s2{}, s3{};
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    s0 += f(i, WholeAccess{});
+    s1 += f(i + lanes, WholeAccess{});
+    s2 += f(i + 2 * lanes, WholeAccess{});
+    s3 += f(i + 3 * lanes, WholeAccess{});
+  }
+  for (; i + lanes <= n; i += lanes) {
+    s0 += f(i, WholeAccess{});
+  }
+  if (i < n) {
+    s0 += f(i, PartialAccess{n - i});
+  }
+  return horizontal_sum((s0 + s1) + (s2 + s3));
+}
+
+// ---- functions ----
+
+// Cephes expf: x = n ln2 + r, |r| <= ln2/2; 2^n by exponent, in two factors so that results down to the smallest
+// denormal and up to the largest number come out right. Error below 1.5 ulp. Infinities and NaN as std::exp.
+FORETRAIN_INLINE Vec<float> exp(Vec<float> x) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const Vec<float> clamped_low = x < -150.0f ? broadcast(-150.0f) : x;
+  const Vec<float> clamped = clamped_low > 130.0f ? broadcast(130.0f) : clamped_low;
+  const Vec<float> shifted = clamped * 1.44269504f + kRound;
+  const Vec<float> n = shifted - kRound;
+  const Vec<float> r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
+  Vec<float> p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const auto whole = bits_as<IntVec<float>>(shifted) - std::bit_cast<std::int32_t>(kRound);
+  const auto half = whole >> 1;
+  const auto scale1 = bits_as<Vec<float>>((half + 127) << 23);
+  const auto scale2 = bits_as<Vec<float>>((whole - half + 127) << 23);
+  return p * scale1 * scale2;
+}
+
+template <class V>
+FORETRAIN_INLINE V sqrt(V v) {
+  constexpr int lanes = sizeof(V) / sizeof(v[0]);
+  decltype(v[0] + v[0]) lane[lanes];
+  __builtin_memcpy(lane, &v, sizeof(v));
+  for (int i = 0; i < lanes; ++i) {
+    lane[i] = std::sqrt(lane[i]);
+  }
+  __builtin_memcpy(&v, lane, sizeof(v));
+  return v;
+}
+
+FORETRAIN_INLINE Vec<double> exp(Vec<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) {
+    x[i] = ::exp(x[i]);
+  }
+  return x;
+}
+
+// ---- element types at run time ----
+
+template <class T>
+struct Type {
+  using type = T;
+};
+
+// Calls f(Type<T>{}) with the stored type; the launcher has checked that it is one of the three.
+template <class F>
+FORETRAIN_INLINE void with_type(Dtype dtype, F f) {
+  switch (dtype) {
+    case Dtype::fp64: f(Type<double>{}); break;
+    case Dtype::fp32: f(Type<float>{}); break;
+    default: f(Type<Bf16>{}); break;
+  }
+}
+
+// Calls f(Type<T>{}, Type<P>{}): an op's element type and that of its parameters, T or wide(T).
+template <class F>
+FORETRAIN_INLINE void with_types(Dtype dtype, Dtype parameter, F f) {
+  switch (dtype) {
+    case Dtype::fp64: f(Type<double>{}, Type<double>{}); break;
+    case Dtype::fp32: f(Type<float>{}, Type<float>{}); break;
+    default:
+      if (parameter == Dtype::bf16) {
+        f(Type<Bf16>{}, Type<Bf16>{});
+      } else {
+        f(Type<Bf16>{}, Type<float>{});
+      }
+      break;
+  }
+}
+
+// Calls f(Type<T>{}) with the stored type of an operand whose arithmetic type is known to be W.
+template <class W, class F>
+FORETRAIN_INLINE void with_stored(Dtype d, F f) {
+  if constexpr (std::is_same_v<W, double>) {
+    f(Type<double>{});
+  } else if (d == Dtype::bf16) {
+    f(Type<Bf16>{});
+  } else {
+    f(Type<float>{});
+  }
+}
+
+template <class T>
+FORETRAIN_INLINE const T* as(ConstTensor t) {
+  return static_cast<const T*>(t.data);
+}
+template <class T>
+FORETRAIN_INLINE T* as(Tensor t) {
+  return static_cast<T*>(t.data);
+}
+
+}  // namespace foretrain::kernels::FORETRAIN_ISA
