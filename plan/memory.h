@@ -1,10 +1,13 @@
 // Lifetimes -> offsets. The simulator reports this plan's bytes and the executor allocates exactly this arena.
 //
-// Arena: persistent buffers | slots x (slot buffers, layer copies inside) | rings x (ring buffers) | workspace. Segment and
-// block buffers share the workspace: they get offsets by first fit over the op positions where they live, per segment;
-// the workspace is as large as the hungriest segment. A block buffer lives from its first to its last use in one block
-// iteration; a use by an op of another stream lasts until the first later op that depends on it (through `after`), or to
-// the end of the block; segment buffers live from first to last use in the segment's walk. All offsets are multiples of 64 bytes.
+// Arena: persistent buffers | slots x (slot buffers, layer copies inside) | rings x (ring buffers) | workspace. Segment
+// and block buffers share the workspace: they get offsets by first fit over the op positions where they live, per
+// segment; the workspace is as large as the hungriest segment. A block buffer lives from its first to its last use in
+// one block iteration, a segment buffer from its first to its last use in the segment's walk. A use by an op of another
+// stream lasts from the last compute op ordered before it to the first one ordered after it (through `after` and the
+// stream's order), or to the ends of the block (segment buffers: of the segment) where there is none. All offsets are
+// multiples of 64 bytes. By kind: persistent, slot and ring buffers count as what they are; the workspace and alignment
+// as workspace.
 #pragma once
 
 #include <string>
