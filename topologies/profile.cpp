@@ -79,14 +79,12 @@ Roofline read_roofline(ObjectReader reader) {
     }
   }
   matmul.finish();
-  r.tile_m = reader.integer("tile_m", r.tile_m, 1, 4096);
-  r.tile_n = reader.integer("tile_n", r.tile_n, 1, 4096);
   r.k_half = figure(reader.object("k_half"));
+  r.tile_halving = figure(reader.object("tile_halving"));
   r.matmul_tn = figure(reader.object("matmul_tn"));
   r.matmul_nn = figure(reader.object("matmul_nn"));
   r.matmul_nt = figure(reader.object("matmul_nt"));
   r.memory = figure(reader.object("memory"));
-  r.memory_half = figure(reader.object("memory_half"));
   r.memory_by_kind = figures(reader, "memory_by_kind");
   r.attention_forward = figures(reader, "attention_forward");
   r.attention_backward = figures(reader, "attention_backward");

@@ -24,16 +24,15 @@ struct Figure {
 
 // Efficiencies of the roofline (sim/compute_roofline.cpp has the formulas). Fractions are of the datasheet's figure.
 struct Roofline {
-  std::map<Dtype, Figure> matmul;  // sustained fraction of the peak of a large, well tiled matmul, by compute dtype
-  std::int64_t tile_m = 128, tile_n = 256;  // output tile of one multiprocessor; the transposed tile is tried as well
-  Figure k_half;                            // k at which a tile reaches half of its speed: eff *= k / (k + k_half)
-  Figure matmul_tn, matmul_nn, matmul_nt;   // relative speed by layout: trans_b only; none; trans_a
-  Figure memory;                            // sustained fraction of the memory bandwidth of a streaming kernel
-  Figure memory_half;                       // bytes at which a streaming kernel reaches half of that
-  std::map<std::string, Figure> memory_by_kind;     // relative factor of plan::cost_kind, where it is not 1
-  std::map<std::string, Figure> attention_forward;  // fraction of the matmul peak by workloads::AttentionKind name
-  std::map<std::string, Figure> attention_backward;
-  Figure launch;  // seconds from the end of one kernel to the start of the next
+  std::map<Dtype, Figure> matmul;          // sustained fraction of the peak with the largest tile, by compute dtype
+  Figure k_half;                           // k at which a tile runs at half of its speed
+  Figure tile_halving;                     // relative speed of a tile of half the size
+  Figure matmul_tn, matmul_nn, matmul_nt;  // relative speed by layout: trans_b only; none; trans_a
+  Figure memory;                           // sustained fraction of the memory bandwidth of a streaming kernel
+  std::map<std::string, Figure> memory_by_kind;  // relative speed of a plan::cost_kind, or of all below "norm", …
+  // Fraction of the matmul peak by workloads::AttentionKind, masked half not counted. Kinds without flash are matmuls.
+  std::map<std::string, Figure> attention_forward, attention_backward;
+  Figure launch;  // seconds that a kernel costs beside its work
 };
 
 // Of the network; one value per collective kind ("all_reduce", …). See sim/network_alpha_beta.cpp.

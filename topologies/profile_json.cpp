@@ -26,14 +26,12 @@ ordered_json json_of(const Roofline& r) {
     matmul[std::string(name(dtype))] = json_of(figure);
   }
   return {{"matmul", matmul},
-          {"tile_m", r.tile_m},
-          {"tile_n", r.tile_n},
           {"k_half", json_of(r.k_half)},
+          {"tile_halving", json_of(r.tile_halving)},
           {"matmul_tn", json_of(r.matmul_tn)},
           {"matmul_nn", json_of(r.matmul_nn)},
           {"matmul_nt", json_of(r.matmul_nt)},
           {"memory", json_of(r.memory)},
-          {"memory_half", json_of(r.memory_half)},
           {"memory_by_kind", json_of(r.memory_by_kind)},
           {"attention_forward", json_of(r.attention_forward)},
           {"attention_backward", json_of(r.attention_backward)},
