@@ -1,12 +1,14 @@
 // execute(): runs a plan graph for real on this machine, ranks as threads.
 //
 // Each rank interprets its program: ops are enqueued on the device's streams in program order, events order them across
-// streams, collectives and messages go to the communicator, timestamps come from the device. There is no other scheduler
-// and no training loop: the loop is the graph. Memory is the planned arena, nothing else (kernel scratch is stated).
+// streams, collectives and messages go to the communicator, timestamps come from the device. There is no other
+// scheduler and no training loop: the loop is the graph. Memory is the planned arena, nothing else (kernel scratch is
+// stated).
 #pragma once
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,18 +25,19 @@ class DataSource {
  public:
   virtual ~DataSource() = default;
   // Writes seq_len + 1 ids of a sequence: inputs are the first seq_len, targets the last.
-  virtual void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const = 0;
+  virtual void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len,
+                        std::int32_t* ids) const = 0;
 };
 
 struct RunOptions {
   int steps = 1;
   std::uint64_t seed = 1;
-  std::chrono::milliseconds timeout{60000};     // a rank that waits longer for others fails, naming them
+  std::chrono::milliseconds timeout{60000};  // a rank that waits longer for others fails, naming them
   const std::atomic<bool>* interrupted = nullptr;
   std::function<void(int step, double loss, double seconds)> on_step;  // called once per step, from one thread
-  plan::SpanSink* sink = nullptr;                // measured spans
-  int first_traced_step = 0;                     // spans of earlier steps are not recorded
-  bool poison = false;                           // fill dead ranges with NaN (dev builds)
+  plan::SpanSink* sink = nullptr;                                      // measured spans
+  int first_traced_step = 0;                                           // spans of earlier steps are not recorded
+  bool poison = false;                                                 // fill dead ranges with NaN (dev builds)
 };
 
 // A full (unsharded) parameter-shaped tensor gathered from all ranks, in fp64.
@@ -44,25 +47,37 @@ struct FullTensor {
 };
 
 struct RunResult {
-  std::vector<double> loss;            // per step, mean over tokens
-  std::vector<double> grad_norm;       // per step, before clipping
+  std::vector<double> loss;       // per step, mean over tokens
+  std::vector<double> grad_norm;  // per step, before clipping
   std::vector<double> step_seconds;
-  Bytes arena;                         // largest rank
-  Bytes library_workspace;             // kernel scratch, communicator buffers; all ranks
+  Bytes arena;              // largest rank
+  Bytes library_workspace;  // kernel scratch, communicator buffers; all ranks
 };
 
-// One prepared run: arenas allocated, parameters initialised from the seed. Ranks live on their own threads inside run().
+// One prepared run: arenas allocated, parameters initialised from the seed. Ranks live on their own threads inside
+// run().
 class Executor {
  public:
+  // `data` must outlive the executor. Throws InputError for a graph that a CPU cannot run (precisions that exist as
+  // cost only), InfeasibleError when the machine lacks the memory.
   Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed);
   ~Executor();
 
-  // Runs options.steps further steps. Throws EnvironmentError for a lost or hanging rank.
+  // Runs options.steps further steps. The prologue runs before the very first step, the epilogue at the end of each
+  // call. Throws EnvironmentError for a lost or hanging rank, and what the first failing rank threw. When interrupted
+  // the result holds the steps that were completed; a run that could not stop between two steps in time, or failed,
+  // cannot go on.
   RunResult run(const RunOptions& options);
 
   // After run(): the reduced gradients of the last step, and the parameters, gathered over ranks and shards.
   std::vector<FullTensor> gradients() const;
   std::vector<FullTensor> parameters() const;
+
+  // For programs that only compute forward, on one rank. REQUIRES: one rank; the same model and element types in
+  // `other`.
+  void copy_parameters_from(const Executor& other);
+  // First copy of a buffer on the one rank. After run().
+  const std::byte* buffer(plan::BufferId id) const;
 
  private:
   struct Impl;

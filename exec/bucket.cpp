@@ -1,0 +1,105 @@
+#include "exec/bucket.h"
+
+#include "base/error.h"
+#include "kernels/kernels.h"
+#include "plan/parameters.h"
+#include "workloads/workload.h"
+
+namespace foretrain::exec {
+
+namespace {
+
+kernels::OptimizerKind kernel_kind(workloads::OptimizerKind kind) {
+  switch (kind) {
+    case workloads::OptimizerKind::sgd: return kernels::OptimizerKind::sgd;
+    case workloads::OptimizerKind::momentum: return kernels::OptimizerKind::momentum;
+    case workloads::OptimizerKind::adam: return kernels::OptimizerKind::adam;
+    case workloads::OptimizerKind::adamw: return kernels::OptimizerKind::adamw;
+  }
+  return {};
+}
+
+kernels::Tensor at(const kernels::Tensor& t, std::int64_t elements) {
+  return t ? kernels::Tensor{static_cast<std::byte*>(t.data) + size_bytes(t.dtype, elements), t.dtype} : t;
+}
+
+int tp_index(const OpCall& call) {
+  return call.rank->coordinates[static_cast<std::size_t>(plan::Axis::tp)];
+}
+
+}  // namespace
+
+std::int32_t first_layer(const OpCall& call, const plan::Bucket& bucket) {
+  const plan::ParameterFamily& family = call.rank->role->parameter_families[static_cast<std::size_t>(bucket.family)];
+  return family.layers == 0 ? 0 : call.binding.layer + call.op->reads[0].layer_delta;
+}
+
+void squared_norms(const OpCall& call, const plan::SquaredNorm& op) {
+  const plan::Role& role = *call.rank->role;
+  const plan::Bucket& bucket = op.bucket;
+  auto* const norms = static_cast<double*>(call.writes[0].data);
+  const std::int64_t shard = call.rank->index_in(bucket.shard_group);
+  const std::int64_t own_begin = shard * (bucket.elements / bucket.shards);
+  CHECK(op.piece_shards % bucket.shards == 0, "{} pieces in {} shards", op.piece_shards, bucket.shards);
+  const std::int64_t pieces = op.piece_shards / bucket.shards;
+  for (std::int64_t i = 0; i < pieces; ++i) {
+    // Several slices of a tensor in one piece are one sum; pieces are summed in order.
+    std::int32_t tensor = -1;
+    double sum = 0.0;
+    const auto close = [&] {
+      if (tensor >= 0) {
+        norms[tensor] += sum;
+      }
+      tensor = -1;
+      sum = 0.0;
+    };
+    plan::for_each_piece(role, bucket, first_layer(call, bucket), shard * pieces + i, op.piece_shards, tp_index(call),
+                         [&](const plan::Piece& piece) {
+                           if (!plan::is_counted(piece)) {
+                             return;
+                           }
+                           const std::int32_t t = plan::global_tensor(role, *piece.parameter, piece.layer);
+                           if (t != tensor) {
+                             close();
+                             tensor = t;
+                           }
+                           kernels::squared_norm(at(call.reads[0], piece.bucket_begin - own_begin), piece.elements,
+                                                 &sum, true);
+                         });
+    close();
+  }
+}
+
+void optimizer_step(const OpCall& call, const plan::OptimizerStep& op) {
+  const bool has_master = op.precision.has_master();
+  const bool has_m = op.optimizer.kind != workloads::OptimizerKind::sgd;
+  const bool has_v =
+      op.optimizer.kind == workloads::OptimizerKind::adam || op.optimizer.kind == workloads::OptimizerKind::adamw;
+  std::size_t next = 1;
+  const kernels::Tensor parameter = call.writes[0];
+  const kernels::Tensor master = has_master ? call.writes.at(next++) : kernels::Tensor{};
+  const kernels::Tensor m = has_m ? call.writes.at(next++) : kernels::Tensor{};
+  const kernels::Tensor v = has_v ? call.writes.at(next++) : kernels::Tensor{};
+
+  kernels::OptimizerStep step;
+  step.kind = kernel_kind(op.optimizer.kind);
+  step.learning_rate = workloads::learning_rate(op.optimizer, call.binding.step);
+  step.beta1 = op.optimizer.kind == workloads::OptimizerKind::momentum ? op.optimizer.momentum : op.optimizer.beta1;
+  step.beta2 = op.optimizer.beta2;
+  step.epsilon = op.optimizer.eps;
+  step.step = call.binding.step + 1;
+
+  const std::int64_t shard = call.rank->index_in(op.bucket.shard_group);
+  const std::int64_t own_begin = shard * (op.bucket.elements / op.bucket.shards);
+  plan::for_each_piece(*call.rank->role, op.bucket, first_layer(call, op.bucket), shard, op.bucket.shards,
+                       tp_index(call), [&](const plan::Piece& piece) {
+                         const std::int64_t i = piece.bucket_begin - own_begin;
+                         step.weight_decay = piece.parameter->decay ? op.optimizer.weight_decay : 0.0;
+                         kernels::optimizer_step(step, piece.elements, at(call.reads[0], i),
+                                                 static_cast<const double*>(call.reads[1].data),
+                                                 at(has_master ? master : parameter, i), at(m, i), at(v, i),
+                                                 has_master ? at(parameter, i) : kernels::Tensor{});
+                       });
+}
+
+}  // namespace foretrain::exec

@@ -1,0 +1,16 @@
+// Ops over a bucket of parameters: squared norms per tensor, and the optimizer's step.
+#pragma once
+
+#include "exec/op_call.h"
+
+namespace foretrain::exec {
+
+// norms[tensor] = sum of squares of what this rank counts of the tensor, pieces in shard order.
+void squared_norms(const OpCall& call, const plan::SquaredNorm& op);
+
+void optimizer_step(const OpCall& call, const plan::OptimizerStep& op);
+
+// Role-local layer that a bucket op starts at; 0 for a family without layers.
+std::int32_t first_layer(const OpCall& call, const plan::Bucket& bucket);
+
+}  // namespace foretrain::exec

@@ -1,0 +1,92 @@
+// How ranks exchange data: one small interface, post and poll, so that threads, MPI and NCCL can stand behind it.
+//
+// A rank posts a collective or a batch of messages when its stream reaches it, then polls until it is done; polling is
+// what drives the work. Operations meet by key: every member posts the same key once. Reductions are taken in rank
+// order, whatever the timing: the same bits on every run and in every implementation.
+#pragma once
+
+#include <chrono>
+#include <compare>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/units.h"
+#include "plan/cursor.h"
+#include "plan/mesh.h"
+#include "plan/ops.h"
+
+namespace foretrain::exec {
+
+// Thrown out of poll() and wait() once the run is cancelled (another rank failed, or the user interrupted).
+struct Cancelled {};
+
+// The slice of a process group that this rank stands in.
+struct GroupView {
+  std::vector<plan::Rank> members;  // in group order; empty: the rank is no member
+  int index = 0;                    // of this rank
+  int size() const { return static_cast<int>(members.size()); }
+};
+
+// One operation of one step. For a collective `from` is the group instance's first member and `to` is -1; for a message
+// they are its two ends.
+struct OperationKey {
+  plan::MatchKey match;
+  std::int32_t step = 0;
+  plan::Rank from = 0, to = -1;
+  friend auto operator<=>(const OperationKey&, const OperationKey&) = default;
+};
+
+// `elements` as in plan::Collective: of the whole buffer. in and out are equal for all_reduce and broadcast (whose root
+// is the first member); for reduce_scatter out, and for all_gather in, holds elements / members. reduce_scatter's out
+// may lie inside in, and all_gather's in inside out, at this member's own place. all_to_all: block j of in goes to
+// member j, in != out.
+struct CollectiveCall {
+  OperationKey key;
+  plan::CollectiveKind kind{};
+  plan::Reduction reduction = plan::Reduction::sum;
+  Dtype dtype = Dtype::fp32;
+  std::int64_t elements = 0;
+  const void* in = nullptr;
+  void* out = nullptr;
+  const GroupView* group = nullptr;  // must outlive the operation
+};
+
+struct MessageCall {
+  OperationKey key;
+  bool send = true;
+  Dtype dtype = Dtype::fp32;
+  std::int64_t elements = 0;
+  void* data = nullptr;  // only read when sent
+};
+
+// One rank's end. Called from that rank's thread only.
+class Communicator {
+ public:
+  using Ticket = void*;
+  virtual ~Communicator() = default;
+
+  virtual Ticket post(const CollectiveCall& call) = 0;
+  // A batch; done when every message is.
+  virtual Ticket post(std::span<const MessageCall> messages) = 0;
+
+  // Does what this rank can do now. True when the operation is complete; the ticket is dead then and `start`, if given,
+  // is when the last partner had posted. Throws Cancelled.
+  virtual bool poll(Ticket ticket, Time* start) = 0;
+
+  // Ranks that an unfinished operation still waits for, ascending; and those among all ranks that wait for nobody.
+  virtual std::vector<plan::Rank> missing(Ticket ticket) = 0;
+  virtual std::vector<plan::Rank> busy_ranks() = 0;
+
+  // Sleeps until something may have changed since progress_count() returned `seen`, at most `limit`. Throws Cancelled.
+  virtual std::uint32_t progress_count() = 0;
+  virtual void wait(std::uint32_t seen, std::chrono::nanoseconds limit) = 0;
+  // Whether spinning before wait() takes nobody's core.
+  virtual bool may_spin() const = 0;
+
+  // Bytes of buffers that the communicator holds beside the operands.
+  virtual Bytes workspace() const = 0;
+};
+
+}  // namespace foretrain::exec

@@ -1,0 +1,323 @@
+#include "exec/dispatch.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/error.h"
+#include "exec/bucket.h"
+#include "kernels/kernels.h"
+
+namespace foretrain::exec {
+
+namespace {
+
+using kernels::ConstTensor;
+using kernels::Tensor;
+
+kernels::NormKind kernel_kind(workloads::Norm kind) {
+  return kind == workloads::Norm::layernorm ? kernels::NormKind::layernorm : kernels::NormKind::rmsnorm;
+}
+
+kernels::Activation kernel_kind(workloads::Activation kind) {
+  switch (kind) {
+    case workloads::Activation::gelu: return kernels::Activation::gelu;
+    case workloads::Activation::relu: return kernels::Activation::relu;
+    case workloads::Activation::swiglu: return kernels::Activation::swiglu;
+    case workloads::Activation::geglu: return kernels::Activation::geglu;
+  }
+  return {};
+}
+
+// `elements` further on.
+Tensor at(Tensor t, std::int64_t elements) {
+  return {static_cast<std::byte*>(t.data) + size_bytes(t.dtype, elements), t.dtype};
+}
+
+const std::int32_t* ids(const Tensor& t) {
+  return static_cast<const std::int32_t*>(t.data);
+}
+
+bool is_zero(const Tensor& scalar) {
+  switch (scalar.dtype) {
+    case Dtype::fp64: return *static_cast<const double*>(scalar.data) == 0.0;
+    case Dtype::fp32: return *static_cast<const float*>(scalar.data) == 0.0F;
+    case Dtype::i32: return *static_cast<const std::int32_t*>(scalar.data) == 0;
+    default: CHECK(false, "a guard of type {}", name(scalar.dtype));
+  }
+  return false;
+}
+
+// One overload per kind of op; operands in the order of plan/ops.h.
+struct KernelRunner {
+  const OpCall& call;
+
+  const Tensor& read(std::size_t i) const { return call.reads[i]; }
+  const Tensor& write(std::size_t i) const { return call.writes[i]; }
+  Tensor read_or_none(std::size_t i) const { return i < call.reads.size() ? call.reads[i] : Tensor{}; }
+
+  void operator()(const plan::Join&) const {}
+
+  void operator()(const plan::Matmul& op) const {
+    kernels::MatmulShape shape;
+    shape.m = op.m;
+    shape.n = op.n;
+    shape.k = op.k;
+    shape.transpose_a = op.trans_a;
+    shape.transpose_b = op.trans_b;
+    kernels::matmul(shape, read(0), read(1), op.bias ? read(2) : Tensor{}, write(0), op.accumulate);
+  }
+
+  void operator()(const plan::Attention& op) const {
+    kernels::AttentionShape shape;
+    shape.batch = op.batch;
+    shape.seq = op.seq;
+    shape.heads = op.heads;
+    shape.kv_heads = op.kv_heads;
+    shape.head_dim = op.head_dim;
+    shape.causal = op.causal;
+    switch (op.step) {
+      case plan::AttentionStep::flash_forward: kernels::attention_forward(shape, read(0), write(0), write(1)); break;
+      case plan::AttentionStep::flash_backward:
+        kernels::attention_backward(shape, read(1), read(2), read(3), read(0), write(0));
+        break;
+      case plan::AttentionStep::scores: kernels::attention_scores(shape, read(0), write(0)); break;
+      case plan::AttentionStep::scale_mask: kernels::attention_scale_mask(shape, write(0)); break;
+      case plan::AttentionStep::softmax: kernels::attention_softmax(shape, read(0), write(0)); break;
+      case plan::AttentionStep::scale_mask_softmax:
+        kernels::attention_scale_mask_softmax(shape, read(0), write(0));
+        break;
+      case plan::AttentionStep::context: kernels::attention_context(shape, read(0), read(1), write(0)); break;
+      case plan::AttentionStep::context_backward:
+        kernels::attention_context_backward(shape, read(1), read(2), read(0), write(0), write(1));
+        break;
+      case plan::AttentionStep::softmax_backward:
+        kernels::attention_softmax_backward(shape, read(0), read(1), write(0));
+        break;
+      case plan::AttentionStep::scale_backward: kernels::attention_scale_mask_backward(shape, write(0)); break;
+      case plan::AttentionStep::softmax_scale_backward:
+        kernels::attention_scale_mask_softmax_backward(shape, read(0), read(1), write(0));
+        break;
+      case plan::AttentionStep::scores_backward:
+        kernels::attention_scores_backward(shape, read(0), read(1), write(0));
+        break;
+    }
+  }
+
+  // Statistics [rows, 2] are stored as two columns: all means, then all reciprocal deviations.
+  void operator()(const plan::Norm& op) const {
+    const kernels::NormShape shape{kernel_kind(op.kind), op.rows, op.cols, op.eps};
+    switch (op.direction) {
+      case plan::Direction::forward:
+        kernels::norm_forward(shape, read(0), read(1), read_or_none(2), write(0), write(1), at(write(1), op.rows));
+        break;
+      case plan::Direction::backward_input:
+        kernels::norm_backward_input(shape, read(1), read(2), read(0), read(3), at(read(3), op.rows), write(0), true);
+        break;
+      case plan::Direction::backward_weight:
+        kernels::norm_backward_weight(shape, read(1), read(0), read(2), at(read(2), op.rows), write(0),
+                                      call.writes.size() > 1 ? write(1) : Tensor{}, true);
+        break;
+    }
+  }
+
+  void operator()(const plan::Activation& op) const {
+    if (op.direction == plan::Direction::forward) {
+      kernels::activation_forward(kernel_kind(op.kind), op.rows, op.cols, read(0), write(0));
+    } else {
+      kernels::activation_backward(kernel_kind(op.kind), op.rows, op.cols, read(1), read(0), write(0));
+    }
+  }
+
+  void operator()(const plan::ResidualAdd& op) const {
+    kernels::residual_add(op.rows, op.cols, read(0), read(1), op.bias ? read(2) : Tensor{}, write(0));
+  }
+
+  void operator()(const plan::BiasGradient& op) const {
+    kernels::bias_gradient(op.rows, op.cols, read(0), write(0), true);
+  }
+
+  void operator()(const plan::Rotary& op) const {
+    kernels::AttentionShape shape;
+    shape.batch = op.batch;
+    shape.seq = op.seq;
+    shape.heads = op.heads;
+    shape.kv_heads = op.kv_heads;
+    shape.head_dim = op.head_dim;
+    if (op.direction == plan::Direction::forward) {
+      kernels::rotary_forward(shape, op.base, 0, write(0));
+    } else {
+      kernels::rotary_backward(shape, op.base, 0, write(0));
+    }
+  }
+
+  void operator()(const plan::Embedding& op) const {
+    kernels::EmbeddingShape shape;
+    shape.tokens = shape.seq = op.tokens;
+    shape.cols = op.hidden;
+    shape.vocab_start = call.rank->index_in(op.vocab_group) * op.rows;
+    shape.vocab_rows = op.rows;
+    if (op.direction == plan::Direction::forward) {
+      kernels::embedding_forward(shape, ids(read(0)), read(1), {}, write(0));
+    } else {
+      kernels::embedding_backward(shape, ids(read(0)), read(1), write(0), {});
+    }
+  }
+
+  // Neighbouring rows have neighbouring positions up to the end of their sequence: whole runs at a time.
+  void operator()(const plan::PositionAdd& op) const {
+    const std::int64_t first = call.rank->index_in(op.row_group) * op.rows;
+    for (std::int64_t row = 0; row < op.rows;) {
+      const std::int64_t position = (first + row) % op.seq;
+      const std::int64_t n = std::min(op.seq - position, op.rows - row);
+      if (op.direction == plan::Direction::forward) {
+        const Tensor x = at(write(0), row * op.hidden);
+        kernels::residual_add(n, op.hidden, x, at(read(1), position * op.hidden), {}, x);
+      } else {
+        kernels::add(at(read(0), row * op.hidden), at(write(0), position * op.hidden), n * op.hidden);
+      }
+      row += n;
+    }
+  }
+
+  void operator()(const plan::CrossEntropy& op) const {
+    kernels::CrossEntropyShape shape;
+    shape.rows = op.rows;
+    shape.cols = op.cols;
+    shape.vocab_start = call.rank->index_in(op.vocab_group) * op.cols;
+    shape.valid = std::clamp<std::int64_t>(op.vocab - shape.vocab_start, 0, op.cols);
+    switch (op.step) {
+      case plan::CrossEntropyStep::stats: kernels::cross_entropy_stats(shape, read(0), ids(read(1)), write(0)); break;
+      case plan::CrossEntropyStep::combine:
+        kernels::cross_entropy_combine(op.rows, call.rank->size_of(op.vocab_group), read(0), op.scale,
+                                       static_cast<double*>(write(1).data), true, write(0));
+        break;
+      case plan::CrossEntropyStep::backward:
+        kernels::cross_entropy_backward(shape, write(0), ids(read(1)), read(0), op.scale);
+        break;
+    }
+  }
+
+  void operator()(const plan::SquaredNorm& op) const { squared_norms(call, op); }
+
+  void operator()(const plan::ClipCoefficient& op) const {
+    const std::span<const double> norms(static_cast<const double*>(read(0).data), static_cast<std::size_t>(op.tensors));
+    auto* const result = static_cast<double*>(write(0).data);
+    const double limit = op.clip > 0 ? op.clip : std::numeric_limits<double>::infinity();
+    kernels::clip_coefficient(norms, limit, &result[1], &result[0]);
+  }
+
+  void operator()(const plan::OptimizerStep& op) const { optimizer_step(call, op); }
+
+  void operator()(const plan::Fill& op) const { kernels::fill(write(0), op.elements, 0.0); }
+
+  void operator()(const plan::Accumulate& op) const { kernels::add(read(0), write(0), op.elements); }
+
+  void operator()(const plan::Copy& op) const {
+    std::memcpy(write(0).data, read(0).data, static_cast<std::size_t>(op.bytes));
+  }
+
+  // Microbatch m of data-parallel rank d holds the sequences from (m * dp + d) * sequences on: the one-rank job with
+  // the same microbatches takes them in the same order.
+  void operator()(const plan::Host& op) const {
+    const plan::Mesh& mesh = call.rank->graph->mesh;
+    const std::int64_t dp = mesh.size(plan::Axis::dp);
+    const std::int64_t d = call.rank->coordinates[static_cast<std::size_t>(plan::Axis::dp)];
+    const std::int64_t first = (call.binding.microbatch * dp + d) * op.sequences;
+    const std::int64_t shift = op.task == plan::HostTask::load_targets ? 1 : 0;
+    std::vector<std::int32_t> sequence(static_cast<std::size_t>(op.seq) + 1);
+    auto* out = static_cast<std::int32_t*>(write(0).data);
+    for (std::int64_t s = 0; s < op.sequences; ++s) {
+      call.rank->data->sequence(call.binding.step, first + s, op.seq, sequence.data());
+      out = std::copy_n(sequence.begin() + shift, op.seq, out);
+    }
+  }
+
+  template <class Other>
+  void operator()(const Other&) const {
+    CHECK(false, "{} is no kernel", plan::kind_name(call.op->work));
+  }
+};
+
+bool runs_on_cpu(Dtype d) {
+  return d != Dtype::fp16 && d != Dtype::fp8 && d != Dtype::mxfp8 && d != Dtype::nvfp4;
+}
+
+bool is_built(const plan::Op& op) {
+  const plan::Host* host = std::get_if<plan::Host>(&op.work);
+  return !std::holds_alternative<plan::Put>(op.work) && !std::holds_alternative<plan::Take>(op.work) &&
+         !(host != nullptr && host->task == plan::HostTask::write_checkpoint) && op.runtime_extent < 0;
+}
+
+}  // namespace
+
+bool is_communication(const plan::Work& work) {
+  return std::holds_alternative<plan::Collective>(work) || std::holds_alternative<plan::Exchange>(work);
+}
+
+void check_runnable(const plan::PlanGraph& graph) {
+  for (const plan::Role& role : graph.roles) {
+    for (const plan::Buffer& buffer : role.buffers) {
+      if (!runs_on_cpu(buffer.dtype)) {
+        throw InputError(
+            fmt::format("precision: {} ({} of {}) can be estimated but not run on a CPU; allowed: fp64, "
+                        "fp32, tf32, bf16",
+                        name(buffer.dtype), buffer.name, role.name));
+      }
+    }
+    for (const plan::Block& block : role.blocks) {
+      for (const plan::Op& op : block.ops) {
+        if (!is_built(op)) {
+          throw InputError(fmt::format("{} ({} of {}) can be estimated but not run", plan::kind_name(op.work),
+                                       block.name, role.name));
+        }
+      }
+    }
+  }
+}
+
+void run_kernel(const OpCall& call) {
+  if (call.guard && is_zero(call.guard)) {
+    return;
+  }
+  std::visit(KernelRunner{call}, call.op->work);
+}
+
+CollectiveCall collective_call(const OpCall& call) {
+  const auto& op = std::get<plan::Collective>(call.op->work);
+  const GroupView& group = call.rank->groups[static_cast<std::size_t>(op.group)];
+  CHECK(!group.members.empty(), "rank {} is no member of the group of its {}", call.rank->rank, plan::name(op.kind));
+  CollectiveCall c;
+  c.key = {plan::match_key(*call.rank->role, op.tag, call.binding), call.binding.step, group.members.front(), -1};
+  c.kind = op.kind;
+  c.reduction = op.reduction;
+  c.dtype = op.dtype == Dtype::tf32 ? Dtype::fp32 : op.dtype;
+  c.elements = op.elements;
+  c.in = call.reads.at(0).data;
+  c.out = call.writes.at(0).data;
+  c.group = &group;
+  return c;
+}
+
+void message_calls(const OpCall& call, std::vector<MessageCall>& messages) {
+  messages.clear();
+  std::size_t reads = 0, writes = 0;
+  for (const plan::Message& m : std::get<plan::Exchange>(call.op->work).messages) {
+    plan::Coordinates peer = call.rank->coordinates;
+    peer[static_cast<std::size_t>(m.axis)] = m.peer;
+    const plan::Rank other = call.rank->graph->mesh.rank(peer);
+    MessageCall out;
+    out.key.match = plan::match_key(*call.rank->role, m.tag, call.binding);
+    out.key.step = call.binding.step;
+    out.key.from = m.send ? call.rank->rank : other;
+    out.key.to = m.send ? other : call.rank->rank;
+    out.send = m.send;
+    out.dtype = m.dtype;
+    out.elements = m.elements;
+    out.data = m.send ? call.reads.at(reads++).data : call.writes.at(writes++).data;
+    messages.push_back(out);
+  }
+}
+
+}  // namespace foretrain::exec

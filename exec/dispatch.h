@@ -1,0 +1,24 @@
+// From ops to kernels and to the communicator: the one place that knows how each kind of op is carried out on a CPU.
+#pragma once
+
+#include <vector>
+
+#include "exec/communicator.h"
+#include "exec/op_call.h"
+
+namespace foretrain::exec {
+
+// Collectives and exchanges.
+bool is_communication(const plan::Work& work);
+
+// Throws InputError when a CPU cannot run the graph: an element type or a kind of op that exists as cost only.
+void check_runnable(const plan::PlanGraph& graph);
+
+// Runs a compute, copy or host op to its end on the calling thread.
+void run_kernel(const OpCall& call);
+
+// What a communication op posts. REQUIRES: of that kind.
+CollectiveCall collective_call(const OpCall& call);
+void message_calls(const OpCall& call, std::vector<MessageCall>& messages);
+
+}  // namespace foretrain::exec

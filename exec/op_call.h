@@ -1,0 +1,48 @@
+// An op of the graph bound to a rank, a step and addresses: what a device launches.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "exec/communicator.h"
+#include "exec/executor.h"
+#include "kernels/tensor.h"
+#include "plan/cursor.h"
+#include "plan/graph.h"
+
+namespace foretrain::exec {
+
+// What the ops of one rank need to know beside their operands. Outlives every call that points to it.
+struct RankContext {
+  const plan::PlanGraph* graph = nullptr;
+  const plan::Role* role = nullptr;
+  plan::Rank rank = 0;
+  plan::Coordinates coordinates{};
+  std::vector<GroupView> groups;  // by GroupId
+  const DataSource* data = nullptr;
+
+  // Of the sharded dimension an op names; 0 of 1 for kNoGroup.
+  int index_in(plan::GroupId group) const {
+    return group == plan::kNoGroup ? 0 : groups[static_cast<std::size_t>(group)].index;
+  }
+  int size_of(plan::GroupId group) const {
+    return group == plan::kNoGroup ? 1 : groups[static_cast<std::size_t>(group)].size();
+  }
+};
+
+RankContext rank_context(const plan::PlanGraph& graph, plan::Rank rank, const DataSource& data);
+
+// Operands are addresses in this rank's arena with their buffer's type, in the order of Op::reads and Op::writes.
+struct OpCall {
+  const RankContext* rank = nullptr;
+  const plan::Op* op = nullptr;
+  plan::OpId id;
+  plan::Binding binding;  // `step` counts from the executor's first
+  std::vector<kernels::Tensor> reads, writes;
+  kernels::Tensor guard;  // absent: runs always
+};
+
+// Binds the op a cursor stands on. `call` is reused from op to op, so that its lists need no new memory.
+void bind(const RankContext& rank, std::byte* arena, const plan::ProgramCursor& cursor, int step, OpCall& call);
+
+}  // namespace foretrain::exec

@@ -1,0 +1,213 @@
+#include "exec/parameters.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+
+#include "base/error.h"
+#include "exec/bucket.h"
+#include "kernels/bf16.h"
+#include "kernels/kernels.h"
+#include "plan/parameters.h"
+
+namespace foretrain::exec {
+
+namespace {
+
+kernels::Tensor at(const kernels::Tensor& t, std::int64_t elements) {
+  return {static_cast<std::byte*>(t.data) + size_bytes(t.dtype, elements), t.dtype};
+}
+
+// Initial values of a tensor as any range of any rank asks for them.
+class Initialiser {
+ public:
+  explicit Initialiser(std::uint64_t seed) : seed_(seed) {}
+
+  // Local elements [begin, begin + n), which lie in one slice.
+  void write(const plan::Parameter& p, const plan::Slice& slice, std::int32_t tensor, std::int64_t begin,
+             std::int64_t n, kernels::Tensor out) {
+    if (p.init != plan::Init::normal) {
+      kernels::fill(out, n, p.init == plan::Init::ones ? 1.0 : 0.0);
+      return;
+    }
+    // The range's first and last row may be cut; what lies between is a dense piece.
+    for (std::int64_t done = 0; done < n;) {
+      const std::int64_t column = (begin + done) % p.cols;
+      kernels::InitShape shape;
+      shape.rows = column == 0 ? std::max<std::int64_t>(1, (n - done) / p.cols) : 1;
+      shape.cols = std::min(p.cols - column, n - done);
+      shape.rows = std::min(shape.rows, std::max<std::int64_t>(1, kPieceElements / shape.cols));
+      shape.row_offset = (begin + done) / p.cols - slice.local_row + slice.global_row;
+      shape.col_offset = slice.global_col + column;
+      shape.global_cols = p.global_cols;
+      shape.seed = seed_;
+      shape.tensor = static_cast<std::uint64_t>(tensor);
+      normal(shape, p.init_std, at(out, done));
+      done += shape.rows * shape.cols;
+    }
+  }
+
+ private:
+  static constexpr std::int64_t kPieceElements = 1 << 16;
+
+  // 16-bit parameters are the rounded fp32 values that their master weights start from.
+  void normal(const kernels::InitShape& shape, double deviation, kernels::Tensor out) {
+    if (out.dtype != Dtype::bf16) {
+      kernels::init_normal(shape, deviation, out);
+      return;
+    }
+    const std::int64_t n = shape.rows * shape.cols;
+    wide_.resize(static_cast<std::size_t>(n));
+    kernels::init_normal(shape, deviation, {wide_.data(), Dtype::fp32});
+    kernels::cast({wide_.data(), Dtype::fp32}, out, n);
+  }
+
+  std::uint64_t seed_;
+  std::vector<float> wide_;
+};
+
+// Calls fn for each optimizer op of a step, bound to the rank.
+void for_each_optimizer_step(const RankContext& rank, std::byte* arena,
+                             const std::function<void(const OpCall&, const plan::OptimizerStep&)>& fn) {
+  OpCall call;
+  const plan::Role& role = *rank.role;
+  for (plan::ProgramCursor c(role, plan::role_of(*rank.graph, rank.rank), role.program.body,
+                             plan::first_body_instance(role.program));
+       c; c.next()) {
+    if (const auto* step = std::get_if<plan::OptimizerStep>(&c.op().work)) {
+      bind(rank, arena, c, 0, call);
+      fn(call, *step);
+    }
+  }
+}
+
+// Calls fn(piece, elements further on in the op's operands) for what this rank's optimizer op owns.
+void for_each_owned_piece(const OpCall& call, const plan::OptimizerStep& op,
+                          const std::function<void(const plan::Piece&, std::int64_t)>& fn) {
+  const std::int64_t shard = call.rank->index_in(op.bucket.shard_group);
+  const std::int64_t begin = shard * (op.bucket.elements / op.bucket.shards);
+  const int tp = call.rank->coordinates[static_cast<std::size_t>(plan::Axis::tp)];
+  plan::for_each_piece(*call.rank->role, op.bucket, first_layer(call, op.bucket), shard, op.bucket.shards, tp,
+                       [&](const plan::Piece& piece) { fn(piece, piece.bucket_begin - begin); });
+}
+
+// Of a family buffer's layer.
+kernels::Tensor layer_tensor(const plan::Role& role, std::byte* arena, plan::BufferId buffer, std::int32_t layer) {
+  const plan::Placement& place = role.memory.placements[static_cast<std::size_t>(buffer)];
+  const Dtype stored = role.buffers[static_cast<std::size_t>(buffer)].dtype;
+  return {arena + place.offset + layer * place.layer_stride, stored == Dtype::tf32 ? Dtype::fp32 : stored};
+}
+
+double value(const kernels::Tensor& t, std::int64_t i) {
+  switch (t.dtype) {
+    case Dtype::fp64: return static_cast<const double*>(t.data)[i];
+    case Dtype::fp32: return static_cast<double>(static_cast<const float*>(t.data)[i]);
+    case Dtype::bf16: return static_cast<double>(static_cast<float>(static_cast<const kernels::Bf16*>(t.data)[i]));
+    default: CHECK(false, "a parameter of type {}", name(t.dtype));
+  }
+  return 0.0;
+}
+
+// Pieces of every rank that owns parts which no earlier one owns: one rank of each replicated set.
+void for_each_unique_piece(const std::vector<RankMemory>& ranks,
+                           const std::function<void(const OpCall&, const plan::Piece&, std::int64_t)>& fn) {
+  for (const RankMemory& memory : ranks) {
+    const bool is_first_replica = memory.rank->coordinates[static_cast<std::size_t>(plan::Axis::dp)] == 0;
+    for_each_optimizer_step(*memory.rank, memory.arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
+      if (op.bucket.shards == 1 && !is_first_replica) {
+        return;
+      }
+      for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
+        if (plan::is_counted(piece)) {
+          fn(call, piece, i);
+        }
+      });
+    });
+  }
+}
+
+}  // namespace
+
+void initialise_parameters(const RankContext& rank, std::byte* arena, std::uint64_t seed) {
+  const plan::Role& role = *rank.role;
+  const auto tp = static_cast<std::size_t>(rank.coordinates[static_cast<std::size_t>(plan::Axis::tp)]);
+  Initialiser initialiser(seed);
+  for (const plan::ParameterFamily& family : role.parameter_families) {
+    if (family.parameter < 0) {
+      continue;
+    }
+    for (std::int32_t layer = 0; layer < std::max(1, family.layers); ++layer) {
+      const kernels::Tensor base = layer_tensor(role, arena, family.parameter, layer);
+      for (const plan::Parameter& p : family.parameters) {
+        for (const plan::Slice& slice : p.slices[tp]) {
+          const std::int64_t begin = slice.local_row * p.cols;
+          initialiser.write(p, slice, plan::global_tensor(role, p, layer), begin, slice.rows * p.cols,
+                            at(base, p.offset + begin));
+        }
+      }
+    }
+  }
+  for_each_optimizer_step(rank, arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
+    if (!op.precision.has_master()) {
+      return;
+    }
+    const kernels::Tensor master = call.writes.at(1);
+    for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
+      initialiser.write(*piece.parameter, *piece.slice, plan::global_tensor(role, *piece.parameter, piece.layer),
+                        piece.local_begin, piece.elements, at(master, i));
+    });
+  });
+}
+
+std::vector<FullTensor> gather(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks, Quantity quantity) {
+  std::vector<FullTensor> all(static_cast<std::size_t>(graph.tensors));
+  for_each_unique_piece(ranks, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
+    const plan::Role& role = *call.rank->role;
+    const plan::Parameter& p = *piece.parameter;
+    FullTensor& full = all[static_cast<std::size_t>(plan::global_tensor(role, p, piece.layer))];
+    if (full.name.empty()) {
+      full.name = plan::global_name(role, p, piece.layer);
+      full.values.assign(static_cast<std::size_t>(p.global_rows * p.global_cols), 0.0);
+    }
+    const kernels::Tensor& source = quantity == Quantity::gradient ? call.reads[0] : call.writes[0];
+    for (std::int64_t i = 0; i < piece.elements; ++i) {
+      full.values[static_cast<std::size_t>(plan::global_index(p, *piece.slice, piece.local_begin + i))] =
+          value(source, first + i);
+    }
+  });
+  std::erase_if(all, [](const FullTensor& t) { return t.name.empty(); });
+  return all;
+}
+
+void copy_parameters(const plan::PlanGraph& from_graph, const std::vector<RankMemory>& from, const RankMemory& to) {
+  // Addresses of the whole tensors of the one rank, all of their uses.
+  std::vector<std::vector<kernels::Tensor>> targets(static_cast<std::size_t>(from_graph.tensors));
+  const plan::Role& role = *to.rank->role;
+  for (const plan::ParameterFamily& family : role.parameter_families) {
+    for (std::int32_t layer = 0; family.parameter >= 0 && layer < std::max(1, family.layers); ++layer) {
+      const kernels::Tensor base = layer_tensor(role, to.arena, family.parameter, layer);
+      for (const plan::Parameter& p : family.parameters) {
+        targets.at(static_cast<std::size_t>(plan::global_tensor(role, p, layer))).push_back(at(base, p.offset));
+      }
+    }
+  }
+  for_each_unique_piece(from, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
+    const plan::Parameter& p = *piece.parameter;
+    const kernels::Tensor& source = call.writes[0];
+    const std::int64_t width = size_bytes(source.dtype, 1);
+    for (const kernels::Tensor& target :
+         targets[static_cast<std::size_t>(plan::global_tensor(*call.rank->role, p, piece.layer))]) {
+      CHECK(target.dtype == source.dtype, "{}: {} copied to {}", p.name, name(source.dtype), name(target.dtype));
+      // Rows of the piece, the first and last of which may be cut.
+      for (std::int64_t i = 0; i < piece.elements;) {
+        const std::int64_t local = piece.local_begin + i;
+        const std::int64_t n = std::min(p.cols - local % p.cols, piece.elements - i);
+        std::memcpy(at(target, plan::global_index(p, *piece.slice, local)).data, at(source, first + i).data,
+                    static_cast<std::size_t>(n * width));
+        i += n;
+      }
+    }
+  });
+}
+
+}  // namespace foretrain::exec

@@ -1,0 +1,261 @@
+#include "exec/rank.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "exec/parameters.h"
+#include "kernels/kernels.h"
+#include "plan/dump.h"
+
+namespace foretrain::exec {
+
+namespace {
+
+std::size_t at(int id) {
+  return static_cast<std::size_t>(id);
+}
+
+// All bits set is a NaN in every floating-point type.
+constexpr int kPoison = 0xFF;
+
+// Instances after which their slot holds nothing that is still read: the next one in it has another microbatch or
+// chunk.
+std::vector<char> find_freed_slots(const plan::Role& role) {
+  const std::vector<plan::Instance>& body = role.program.body;
+  std::vector<char> frees(body.size(), 0);
+  for (std::size_t i = 0; i < body.size(); ++i) {
+    if (body[i].slot < 0) {
+      continue;
+    }
+    const auto next = std::find_if(body.begin() + static_cast<std::ptrdiff_t>(i) + 1, body.end(),
+                                   [&](const plan::Instance& n) { return n.slot == body[i].slot; });
+    frees[i] = next == body.end() || next->microbatch != body[i].microbatch ||
+               role.segments[at(next->segment)].chunk != role.segments[at(body[i].segment)].chunk;
+  }
+  return frees;
+}
+
+// Fills [begin, end) except what is in `kept`, which is sorted by begin.
+void poison_range(std::byte* begin, std::byte* end, const std::vector<CpuDevice::Range>& kept) {
+  for (const CpuDevice::Range& range : kept) {
+    if (range.end <= begin || range.begin >= end) {
+      continue;
+    }
+    if (range.begin > begin) {
+      std::memset(begin, kPoison, static_cast<std::size_t>(range.begin - begin));
+    }
+    begin += range.end - begin;
+    if (begin >= end) {
+      return;
+    }
+  }
+  std::memset(begin, kPoison, static_cast<std::size_t>(end - begin));
+}
+
+}  // namespace
+
+RankRunner::RankRunner(const plan::PlanGraph& graph, plan::Rank rank, const DataSource& data,
+                       Communicator& communicator)
+    : context_(rank_context(graph, rank, data)),
+      role_index_(plan::role_of(graph, rank)),
+      device_(communicator, [&graph](const OpCall& call) { return plan::describe(graph, call.id); }) {
+  device_.set_sink(this);
+  frees_slot_ = find_freed_slots(*context_.role);
+  make_streams_and_events();
+}
+
+void RankRunner::make_streams_and_events() {
+  const plan::Role& role = *context_.role;
+  for (std::size_t i = 0; i < role.streams.size(); ++i) {
+    streams_.push_back(device_.create_stream());
+    outcome_events_.push_back(device_.create_event());
+  }
+  const int copies = plan::event_copies(role);
+  for (int i = 0; i < copies; ++i) {
+    events_.push_back(device_.create_event());
+  }
+  poison_event_ = device_.create_event();
+  for (const plan::Block& block : role.blocks) {
+    std::vector<OpNotes> notes(block.ops.size());
+    for (std::size_t i = 0; i < block.ops.size(); ++i) {
+      for (const std::uint16_t earlier : block.ops[i].after) {
+        if (block.ops[earlier].stream != block.ops[i].stream && notes[earlier].done.index < 0) {
+          notes[earlier].done = device_.create_event();
+        }
+      }
+      for (const plan::Operand& operand : block.ops[i].writes) {
+        notes[i].writes_outcome |= operand.buffer == role.loss || operand.buffer == role.grad_norm;
+      }
+    }
+    notes_.push_back(std::move(notes));
+  }
+}
+
+void RankRunner::prepare(std::uint64_t seed) {
+  arena_ = device_.allocate_arena(context_.role->memory.arena);
+  initialise_parameters(context_, arena_, seed);
+}
+
+void RankRunner::run(RunControl& control, int first_step, Time origin, const RunOptions& options) {
+  control_ = &control;
+  options_ = &options;
+  origin_ = origin;
+  device_.set_timeout(options.timeout);
+  if (options.poison && first_step == 0) {
+    const plan::MemoryPlan& memory = context_.role->memory;
+    poison_range(arena_ + memory.persistent.value, arena_ + memory.arena.value, {});
+  }
+  const plan::Program& program = context_.role->program;
+  const int first_body = plan::first_body_instance(program);
+  int step = first_step;
+  for (; control.may_begin(step); ++step) {
+    open_steps_.push_back({step, 0, false, {}});
+    if (step == 0) {
+      enqueue(program.prologue, 0, step);
+    }
+    enqueue(program.body, first_body, step);
+    enqueue_outcome(step);
+    close(open_steps_.back());
+  }
+  enqueue(program.epilogue, first_body + static_cast<int>(program.body.size()), step - 1);
+  device_.synchronise();
+  scratch_bytes_ = kernels::scratch_bytes();
+}
+
+void RankRunner::enqueue(const std::vector<plan::Instance>& instances, int first_instance, int step) {
+  for (plan::ProgramCursor cursor(*context_.role, role_index_, instances, first_instance); cursor; cursor.next()) {
+    if (options_->poison && cursor.starts_instance()) {
+      enqueue_poison(cursor.id().instance - 1);
+    }
+    enqueue_op(cursor, step);
+  }
+}
+
+void RankRunner::enqueue_op(const plan::ProgramCursor& cursor, int step) {
+  const plan::Op& op = cursor.op();
+  const StreamHandle stream = streams_[at(op.stream)];
+  const std::vector<OpNotes>& notes = notes_[at(cursor.block())];
+  for (const std::uint16_t earlier : op.after) {
+    if (notes[earlier].done.index >= 0) {
+      device_.wait(stream, notes[earlier].done);
+    }
+  }
+  for (const plan::EventId event : op.waits) {
+    device_.wait(stream, events_[at(plan::event_copy(*context_.role, event, cursor.binding()))]);
+  }
+  bind(context_, arena_, cursor, step, call_);
+  if (!open_steps_.empty() && open_steps_.back().step == step) {
+    ++open_steps_.back().open;
+  }
+  device_.launch(stream, call_);
+  const OpNotes& note = notes[at(cursor.op_in_block())];
+  if (note.done.index >= 0) {
+    device_.record(note.done, stream);
+  }
+  if (note.writes_outcome) {
+    device_.record(outcome_events_[at(op.stream)], stream);
+  }
+  for (const plan::EventId event : op.records) {
+    device_.record(events_[at(plan::event_copy(*context_.role, event, cursor.binding()))], stream);
+  }
+}
+
+// On the compute stream, where the next step begins, so that nothing overwrites what is read here.
+void RankRunner::enqueue_outcome(int step) {
+  if (!reports_loss_ && !reports_grad_norm_) {
+    return;
+  }
+  for (const EventHandle event : outcome_events_) {
+    device_.wait(streams_[plan::kCompute], event);
+  }
+  ++open_steps_.back().open;
+  device_.launch_host(streams_[plan::kCompute], [this, step] {
+    const plan::Role& role = *context_.role;
+    const auto value = [&](plan::BufferId buffer, std::size_t i) {
+      return reinterpret_cast<const double*>(arena_ + role.memory.placements[at(buffer)].offset)[i];
+    };
+    if (reports_loss_) {
+      control_->report_loss(step, value(role.loss, 0));
+    }
+    if (reports_grad_norm_) {
+      control_->report_grad_norm(step, value(role.grad_norm, 1));
+    }
+    finish_op(step, {});
+  });
+}
+
+// Between two instances: what the finished one left behind must not be read. Ops of the next one wait for it.
+void RankRunner::enqueue_poison(int finished_instance) {
+  device_.launch_host(streams_[plan::kCompute], [this, finished_instance] { poison(finished_instance); });
+  device_.record(poison_event_, streams_[plan::kCompute]);
+  for (const StreamHandle stream : streams_) {
+    device_.wait(stream, poison_event_);
+  }
+}
+
+void RankRunner::poison(int finished_instance) {
+  const plan::Role& role = *context_.role;
+  const plan::MemoryPlan& memory = role.memory;
+  std::vector<CpuDevice::Range> kept = device_.ranges_in_flight();
+  std::sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
+  poison_range(arena_ + memory.arena.value - memory.workspace.value, arena_ + memory.arena.value, kept);
+
+  const int body_index = finished_instance - plan::first_body_instance(role.program);
+  if (body_index < 0 || at(body_index) >= frees_slot_.size() || frees_slot_[at(body_index)] == 0) {
+    return;
+  }
+  const std::int32_t slot = role.program.body[at(body_index)].slot;
+  for (std::size_t b = 0; b < role.buffers.size(); ++b) {
+    const plan::Buffer& buffer = role.buffers[b];
+    if (buffer.lifetime != plan::Lifetime::slot) {
+      continue;
+    }
+    const plan::Placement& place = memory.placements[b];
+    for (std::int32_t layer = 0; layer < std::max(1, buffer.layers); ++layer) {
+      std::byte* const begin = arena_ + place.offset + layer * place.layer_stride + slot * place.copy_stride;
+      poison_range(begin, begin + size_bytes(buffer.dtype, buffer.elements), kept);
+    }
+  }
+}
+
+void RankRunner::completed(const OpCall& call, Time start, Time end) {
+  const int step = call.binding.step;
+  if (options_->sink != nullptr && step >= options_->first_traced_step) {
+    plan::Span span;
+    span.op = call.id;
+    span.step = step;
+    span.stream = call.op->stream;
+    span.multiplicity = 1;
+    span.rank = context_.rank;
+    span.start = start - origin_;
+    span.end = end - origin_;
+    options_->sink->span(span);
+  }
+  finish_op(step, end);
+}
+
+void RankRunner::finish_op(int step, Time end) {
+  const auto open =
+      std::find_if(open_steps_.begin(), open_steps_.end(), [&](const OpenStep& s) { return s.step == step; });
+  if (open == open_steps_.end()) {
+    return;  // the epilogue's ops belong to a step that has ended
+  }
+  --open->open;
+  open->end = std::max(open->end, end);
+  if (open->open == 0 && open->is_closed) {
+    control_->finish_step(step, open->end);
+    open_steps_.erase(open);
+  }
+}
+
+// All ops of the step are enqueued.
+void RankRunner::close(OpenStep& step) {
+  step.is_closed = true;
+  if (step.open == 0) {
+    control_->finish_step(step.step, step.end);
+    open_steps_.pop_back();
+  }
+}
+
+}  // namespace foretrain::exec

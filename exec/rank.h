@@ -1,0 +1,79 @@
+// One rank: its arena, its streams, and the walk of its program.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "exec/cpu_device.h"
+#include "exec/op_call.h"
+#include "exec/run_control.h"
+
+namespace foretrain::exec {
+
+// Prepared and run on a thread of its own; read by others only between runs.
+class RankRunner : private CompletionSink {
+ public:
+  // Everything given must outlive the rank.
+  RankRunner(const plan::PlanGraph& graph, plan::Rank rank, const DataSource& data, Communicator& communicator);
+
+  // Allocates the arena and sets the parameters' initial values.
+  void prepare(std::uint64_t seed);
+  // Enqueues the prologue (before step 0), the body of every step that `control` lets begin, and the epilogue; returns
+  // when all is done. Spans count from `origin`.
+  void run(RunControl& control, int first_step, Time origin, const RunOptions& options);
+
+  const RankContext& context() const { return context_; }
+  std::byte* arena() const { return arena_; }
+  std::size_t scratch_bytes() const { return scratch_bytes_; }  // kernels' scratch of the last run
+
+  // One rank of all reports each.
+  void set_reports_loss() { reports_loss_ = true; }
+  void set_reports_grad_norm() { reports_grad_norm_ = true; }
+
+ private:
+  // What enqueueing an op needs beyond the graph.
+  struct OpNotes {
+    EventHandle done;             // recorded after it, if an op of another stream names it in `after`
+    bool writes_outcome = false;  // the loss or the gradient norm
+  };
+  struct OpenStep {
+    int step = 0;
+    std::int64_t open = 0;  // ops enqueued and not complete
+    bool is_closed = false;
+    Time end;
+  };
+
+  void make_streams_and_events();
+  void enqueue(const std::vector<plan::Instance>& instances, int first_instance, int step);
+  void enqueue_op(const plan::ProgramCursor& cursor, int step);
+  void enqueue_outcome(int step);
+  void enqueue_poison(int finished_instance);
+  void poison(int finished_instance);
+  void completed(const OpCall& call, Time start, Time end) override;
+  void close(OpenStep& step);
+  void finish_op(int step, Time end);
+
+  RankContext context_;
+  int role_index_;
+  CpuDevice device_;
+  std::byte* arena_ = nullptr;
+  std::vector<StreamHandle> streams_;        // by StreamId
+  std::vector<EventHandle> events_;          // by plan::event_copy
+  std::vector<std::vector<OpNotes>> notes_;  // by block, op
+  std::vector<EventHandle> outcome_events_;  // by StreamId: after the last write of loss or norm on it
+  EventHandle poison_event_;
+  std::vector<char> frees_slot_;  // by body instance
+  OpCall call_;
+  std::size_t scratch_bytes_ = 0;
+  bool reports_loss_ = false, reports_grad_norm_ = false;
+
+  // Of the run in progress.
+  RunControl* control_ = nullptr;
+  const RunOptions* options_ = nullptr;
+  Time origin_;
+  std::deque<OpenStep> open_steps_;
+};
+
+}  // namespace foretrain::exec

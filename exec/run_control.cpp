@@ -1,0 +1,81 @@
+#include "exec/run_control.h"
+
+#include <algorithm>
+
+namespace foretrain::exec {
+
+RunControl::RunControl(int ranks, int first_step, int steps)
+    : ranks_(ranks), first_step_(first_step), steps_(static_cast<std::size_t>(steps)), begun_(first_step) {}
+
+bool RunControl::may_begin(int step) {
+  const std::lock_guard lock(mutex_);
+  if (step >= first_step_ + static_cast<int>(steps_.size()) || (stopping_ && step >= begun_)) {
+    return false;
+  }
+  begun_ = std::max(begun_, step + 1);
+  return true;
+}
+
+void RunControl::report_loss(int step, double loss) {
+  const std::lock_guard lock(mutex_);
+  at(step).outcome.loss = loss;
+}
+
+void RunControl::report_grad_norm(int step, double norm) {
+  const std::lock_guard lock(mutex_);
+  at(step).outcome.grad_norm = norm;
+}
+
+void RunControl::finish_step(int step, Time end) {
+  {
+    const std::lock_guard lock(mutex_);
+    Step& s = at(step);
+    s.outcome.end = std::max(s.outcome.end, end);
+    if (++s.finished < ranks_) {
+      return;
+    }
+  }
+  changed_.notify_one();
+}
+
+void RunControl::end_rank(std::exception_ptr failure) {
+  {
+    const std::lock_guard lock(mutex_);
+    ++ended_;
+    if (failure && !failure_) {
+      failure_ = std::move(failure);
+    }
+  }
+  changed_.notify_one();
+}
+
+void RunControl::stop_soon() {
+  const std::lock_guard lock(mutex_);
+  stopping_ = true;
+}
+
+bool RunControl::wait_for_step(int done, std::chrono::milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  const auto has_ended = [&] {
+    return done < static_cast<int>(steps_.size()) && steps_[static_cast<std::size_t>(done)].finished == ranks_;
+  };
+  changed_.wait_for(lock, limit, [&] { return has_ended() || ended_ == ranks_; });
+  return has_ended();
+}
+
+bool RunControl::all_ended() const {
+  const std::lock_guard lock(mutex_);
+  return ended_ == ranks_;
+}
+
+StepOutcome RunControl::outcome(int done) const {
+  const std::lock_guard lock(mutex_);
+  return steps_[static_cast<std::size_t>(done)].outcome;
+}
+
+std::exception_ptr RunControl::failure() const {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
+}  // namespace foretrain::exec

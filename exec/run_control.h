@@ -1,0 +1,60 @@
+// What the ranks of a run and the thread that waits for them tell each other: which steps may begin, which have ended,
+// and the first failure.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <vector>
+
+#include "base/units.h"
+
+namespace foretrain::exec {
+
+// What one step gave.
+struct StepOutcome {
+  double loss = 0.0, grad_norm = 0.0;
+  Time end;  // of its last op, over all ranks
+};
+
+class RunControl {
+ public:
+  RunControl(int ranks, int first_step, int steps);
+
+  // --- ranks ---
+  // Whether this rank may begin the step. Once stop_soon() was called only steps that some rank has begun already may.
+  bool may_begin(int step);
+  void report_loss(int step, double loss);
+  void report_grad_norm(int step, double norm);
+  void finish_step(int step, Time end);
+  // The rank's thread is done; with the exception that ended it, if any.
+  void end_rank(std::exception_ptr failure);
+
+  // --- the waiting thread ---
+  void stop_soon();
+  // Waits at most `limit` for step first_step + done to end; true if it has. After the last rank's end returns at once.
+  bool wait_for_step(int done, std::chrono::milliseconds limit);
+  bool all_ended() const;
+  StepOutcome outcome(int done) const;
+  std::exception_ptr failure() const;
+
+ private:
+  struct Step {
+    StepOutcome outcome;
+    int finished = 0;  // ranks
+  };
+  Step& at(int step) { return steps_[static_cast<std::size_t>(step - first_step_)]; }
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  const int ranks_, first_step_;
+  std::vector<Step> steps_;
+  int begun_;  // steps before this one have been begun by some rank
+  int ended_ = 0;
+  bool stopping_ = false;
+  std::exception_ptr failure_;
+};
+
+}  // namespace foretrain::exec

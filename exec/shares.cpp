@@ -1,0 +1,148 @@
+#include "exec/shares.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+
+#include "base/error.h"
+#include "kernels/bf16.h"
+#include "kernels/kernels.h"
+
+namespace foretrain::exec {
+
+namespace {
+
+constexpr std::int64_t kCacheLine = 64;
+// A piece of every member's buffer at a time, small enough that all of them stay in the second-level cache.
+constexpr std::int64_t kPieceBytes = 16 * 1024;
+
+const std::byte* at(const void* base, std::int64_t bytes) {
+  return static_cast<const std::byte*>(base) + bytes;
+}
+std::byte* at(void* base, std::int64_t bytes) {
+  return static_cast<std::byte*>(base) + bytes;
+}
+
+void copy_bytes(void* to, const void* from, std::int64_t bytes) {
+  if (to != from && bytes > 0) {
+    std::memcpy(to, from, static_cast<std::size_t>(bytes));
+  }
+}
+
+template <class T>
+void max_in_order(const std::vector<kernels::ConstTensor>& sources, void* out, std::int64_t n) {
+  T* const result = static_cast<T*>(out);
+  for (std::int64_t i = 0; i < n; ++i) {
+    T best = static_cast<const T*>(sources[0].data)[i];
+    for (const kernels::ConstTensor& source : sources) {
+      const T candidate = static_cast<const T*>(source.data)[i];
+      if constexpr (std::is_same_v<T, kernels::Bf16>) {
+        best = static_cast<float>(best) < static_cast<float>(candidate) ? candidate : best;
+      } else {
+        best = std::max(best, candidate);
+      }
+    }
+    result[i] = best;
+  }
+}
+
+// Elements [begin, end) of all inputs, reduced into the first destination and copied to the others.
+class Reducer {
+ public:
+  explicit Reducer(const SharedOperation& operation) : operation_(operation), sources_(operation.in.size()) {}
+
+  // Destinations are addresses of element `begin`.
+  void run(std::int64_t begin, std::int64_t end, void* destination, const std::vector<void*>& copies) {
+    const std::int64_t width = size_bytes(operation_.dtype, 1);
+    const std::int64_t piece = kPieceBytes / width;
+    for (std::int64_t i = begin; i < end; i += piece) {
+      const std::int64_t n = std::min(piece, end - i);
+      for (std::size_t s = 0; s < sources_.size(); ++s) {
+        sources_[s] = {at(operation_.in[s], i * width), operation_.dtype};
+      }
+      std::byte* const result = at(destination, (i - begin) * width);
+      reduce(result, n);
+      for (void* const other : copies) {
+        copy_bytes(at(other, (i - begin) * width), result, n * width);
+      }
+    }
+  }
+
+ private:
+  void reduce(void* result, std::int64_t n) {
+    if (operation_.reduction == plan::Reduction::sum) {
+      kernels::sum_in_order(sources_, {result, operation_.dtype}, n);
+      return;
+    }
+    switch (operation_.dtype) {
+      case Dtype::fp64: max_in_order<double>(sources_, result, n); break;
+      case Dtype::fp32: max_in_order<float>(sources_, result, n); break;
+      case Dtype::bf16: max_in_order<kernels::Bf16>(sources_, result, n); break;
+      default: CHECK(false, "a maximum over {}", name(operation_.dtype));
+    }
+  }
+
+  const SharedOperation& operation_;
+  std::vector<kernels::ConstTensor> sources_;
+};
+
+void all_reduce_share(const SharedOperation& o, int index) {
+  const auto members = static_cast<std::int64_t>(o.in.size());
+  const std::int64_t width = size_bytes(o.dtype, 1);
+  const std::int64_t line = kCacheLine / width;
+  const std::int64_t lines = (o.elements + line - 1) / line;
+  const std::int64_t part = (lines + members - 1) / members * line;
+  const std::int64_t begin = std::min(o.elements, index * part);
+  const std::int64_t end = std::min(o.elements, begin + part);
+  std::vector<void*> others;
+  for (std::size_t m = 0; m < o.out.size(); ++m) {
+    if (static_cast<int>(m) != index) {
+      others.push_back(at(o.out[m], begin * width));
+    }
+  }
+  Reducer(o).run(begin, end, at(o.out[static_cast<std::size_t>(index)], begin * width), others);
+}
+
+// Bytes of one member's block.
+std::int64_t block_bytes(const SharedOperation& o) {
+  const auto members = static_cast<std::int64_t>(o.in.size());
+  CHECK(o.elements % members == 0, "{} of {} elements over {} members", plan::name(o.kind), o.elements, members);
+  return size_bytes(o.dtype, o.elements / members);
+}
+
+}  // namespace
+
+void do_share(const SharedOperation& o, int index) {
+  const auto self = static_cast<std::size_t>(index);
+  if (o.is_message) {
+    if (index == 1) {
+      copy_bytes(o.out[1], o.in[0], size_bytes(o.dtype, o.elements));
+    }
+    return;
+  }
+  switch (o.kind) {
+    case plan::CollectiveKind::all_reduce: all_reduce_share(o, index); break;
+    case plan::CollectiveKind::reduce_scatter: {
+      const std::int64_t block = block_bytes(o) / size_bytes(o.dtype, 1);
+      Reducer(o).run(index * block, (index + 1) * block, o.out[self], {});
+      break;
+    }
+    case plan::CollectiveKind::all_gather: {
+      const std::int64_t block = block_bytes(o);
+      for (std::size_t m = 0; m < o.in.size(); ++m) {
+        copy_bytes(at(o.out[self], static_cast<std::int64_t>(m) * block), o.in[m], block);
+      }
+      break;
+    }
+    case plan::CollectiveKind::broadcast: copy_bytes(o.out[self], o.in[0], size_bytes(o.dtype, o.elements)); break;
+    case plan::CollectiveKind::all_to_all: {
+      const std::int64_t block = block_bytes(o);
+      for (std::size_t m = 0; m < o.in.size(); ++m) {
+        copy_bytes(at(o.out[self], static_cast<std::int64_t>(m) * block), at(o.in[m], index * block), block);
+      }
+      break;
+    }
+  }
+}
+
+}  // namespace foretrain::exec

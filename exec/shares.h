@@ -1,0 +1,31 @@
+// The arithmetic and the copies of an operation whose members' buffers all lie in one address space, cut into one share
+// per member. Shares write disjoint ranges and read what no other share writes, so that they may run in any order and
+// at once.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/dtype.h"
+#include "plan/ops.h"
+
+namespace foretrain::exec {
+
+struct SharedOperation {
+  bool is_message = false;  // members: sender, receiver
+  plan::CollectiveKind kind{};
+  plan::Reduction reduction = plan::Reduction::sum;
+  Dtype dtype = Dtype::fp32;
+  std::int64_t elements = 0;
+  std::vector<const void*> in;  // by member
+  std::vector<void*> out;
+};
+
+// Does member `index`'s share:
+//   all_reduce      its part of all outputs, sums taken in member order (parts are cut at cache lines)
+//   reduce_scatter  its own output
+//   all_gather, broadcast, all_to_all   its own output, read from the others' inputs
+//   message         the receiver's copy; the sender has no share
+void do_share(const SharedOperation& operation, int index);
+
+}  // namespace foretrain::exec
