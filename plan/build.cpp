@@ -45,6 +45,9 @@ struct PipelineEnds {
   bool is_first() const { return virtual_stage() == 0; }
   bool is_last() const { return virtual_stage() == static_cast<int>(c.job.strategy.stages()) - 1; }
 
+  // Does any chunk of this role send activations on?
+  bool sends_forward() const { return c.job.strategy.pp > 1 && (!c.last || c.job.strategy.virtual_stages > 1); }
+
   EventId slot_free() { return c.builder.event("slot_free", Replicas::per_slot); }
   EventId sent() { return c.builder.event("sent", Replicas::per_slot); }
   EventId ring_free() { return c.builder.event("ring_free", Replicas::per_ring); }
@@ -70,20 +73,19 @@ struct PipelineEnds {
     const StreamId host = c.builder.stream("host", StreamKind::host, Axis::dp);
     if (is_first()) {
       const BufferId ids = c.builder.buffer("tokens", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
-      b.op(b.emit(load(HostTask::load_inputs), host, Phase::load, {}, {c.builder.whole(ids)})).waits = {slot_free()};
+      b.emit_ahead(load(HostTask::load_inputs), host, Phase::load, c.builder.whole(ids), slot_free());
     }
     if (is_last()) {
       const BufferId ids = c.builder.buffer("targets", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
-      b.op(b.emit(load(HostTask::load_targets), host, Phase::load, {}, {c.builder.whole(ids)})).waits = {slot_free()};
+      b.emit_ahead(load(HostTask::load_targets), host, Phase::load, c.builder.whole(ids), slot_free());
     }
     if (!is_first()) {
-      const int at = b.emit(message(false, c.stage - 1, "activation", virtual_stage() - 1),
-                            peer_stream("activations_in"), Phase::forward, {}, {c.builder.whole(c.residual())});
-      b.op(at).waits = {slot_free()};
+      b.emit_ahead(message(false, c.stage - 1, "activation", virtual_stage() - 1), peer_stream("activations_in"),
+                   Phase::forward, c.builder.whole(c.residual()), slot_free());
     }
     // The slot's last output may still be on its way out.
     std::vector<EventId> waits;
-    if (c.job.strategy.pp > 1) {
+    if (sends_forward()) {
       waits.push_back(sent());
     }
     b.join(Phase::forward, waits);
@@ -92,11 +94,9 @@ struct PipelineEnds {
 
   BlockId end_forward() {
     BlockBuilder b(c.role(), "end_forward");
-    const int ready = b.join(Phase::forward);
     const Operand x = c.builder.whole(c.residual(), c.chunk_layers[static_cast<std::size_t>(chunk)]);
     const int at = b.emit(message(true, c.stage + 1, "activation", virtual_stage()), peer_stream("activations_out"),
                           Phase::forward, {x}, {});
-    b.order_after(at, ready);
     b.op(at).records = {sent()};
     return c.builder.add(b.take());
   }
@@ -106,9 +106,8 @@ struct PipelineEnds {
     if (is_last()) {
       b.join(Phase::backward_input, {ring_free()});
     } else {
-      const int at = b.emit(message(false, c.stage + 1, "gradient", virtual_stage()), peer_stream("gradients_in"),
-                            Phase::backward_input, {}, {c.builder.whole(c.residual_gradient())});
-      b.op(at).waits = {ring_free()};
+      b.emit_ahead(message(false, c.stage + 1, "gradient", virtual_stage()), peer_stream("gradients_in"),
+                   Phase::backward_input, c.builder.whole(c.residual_gradient()), ring_free());
       b.join(Phase::backward_input);
     }
     return c.builder.add(b.take());
@@ -119,10 +118,9 @@ struct PipelineEnds {
     if (is_first()) {
       b.join(Phase::backward_input, {}, {slot_free(), ring_free()});
     } else {
-      const int ready = b.join(Phase::backward_input, {}, {slot_free()});
+      b.join(Phase::backward_input, {}, {slot_free()});
       const int at = b.emit(message(true, c.stage - 1, "gradient", virtual_stage() - 1), peer_stream("gradients_out"),
                             Phase::backward_input, {c.builder.whole(c.residual_gradient())}, {});
-      b.order_after(at, ready);
       b.op(at).records = {ring_free()};
     }
     return c.builder.add(b.take());

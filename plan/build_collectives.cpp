@@ -60,7 +60,7 @@ void reduce_replicated(RoleContext& c, BlockBuilder& b, Family f, const std::str
     op.elements = elements;
     op.dtype = c.type.gradient;
     op.tag = c.builder.tag(family.name + "." + what);
-    b.emit(op, c.tp_stream(), Phase::grad_reduce, {range}, {range});
+    b.op(b.emit(op, c.tp_stream(), Phase::grad_reduce, {range}, {range})).records = {c.replicated_reduced()};
   };
   if (c.sequence_parallel && c.has_parameter(f, first_replicated)) {
     const Operand first = c.gradient(f, first_replicated);

@@ -71,6 +71,10 @@ struct RoleContext {
   StreamId dp_stream() { return builder.stream("dp", StreamKind::collective, Axis::dp); }
   StreamId world_stream() { return builder.stream("world", StreamKind::collective, Axis::pp); }
 
+  // Gradients of tensors that several tp ranks hold are summed (reduce_replicated); nobody records it where none is.
+  EventId replicated_reduced() { return builder.event("replicated_reduced", Replicas::once); }
+  bool reduces_replicated() const { return sequence_parallel || groups.kv != kNoGroup; }
+
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
   BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed);
   BufferId temporary(const std::string& name, Dtype dtype, std::int64_t elements);

@@ -71,6 +71,7 @@ BlockId embedding_forward(RoleContext& c) {
     b.emit(position_add(c, Direction::forward), kCompute, Phase::forward,
            {x, c.parameter(kEmbedding, "embedding.positions")}, {x});
   }
+  b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
@@ -93,6 +94,7 @@ BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
              {head_weight_gradient(c), d_table}, {d_table});
     }
   }
+  b.join_open(Phase::backward_input);
   return c.builder.add(b.take());
 }
 
@@ -126,6 +128,7 @@ BlockId head_forward(RoleContext& c) {
   }
   const Operand loss = all(c.role().loss);
   b.emit(cross_entropy(c, CrossEntropyStep::combine), kCompute, Phase::forward, {triples, loss}, {all(t.rows), loss});
+  b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
@@ -160,6 +163,7 @@ BlockId head_backward(RoleContext& c, bool last_microbatch) {
   if (last_microbatch) {
     reduce_replicated(c, b, kHead, "head.norm.gain");
   }
+  b.join_open(Phase::backward_input);
   return c.builder.add(b.take());
 }
 

@@ -245,6 +245,7 @@ LayerBuffers layer_buffers(RoleContext& c) {
 BlockId layer_forward(RoleContext& c) {
   BlockBuilder b(c.role(), "layer.forward");
   Emitter{c, b, layer_buffers(c)}.forward(Phase::forward);
+  b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
@@ -258,6 +259,7 @@ BlockId layer_backward(RoleContext& c, bool last_microbatch) {
   if (last_microbatch) {
     reduce_replicated(c, b, kLayer, "norm1.gain");
   }
+  b.join_open(Phase::backward_input);
   return c.builder.add(b.take());
 }
 

@@ -43,6 +43,11 @@ Operand state_operand(const Bucket& b, BufferId buffer) {
   return {buffer, 0, kNoGroup, 0, b.elements / b.shards, 0};
 }
 
+// What, beside the compute stream, must be over before a gradient may leave this rank.
+std::vector<EventId> local_gradients_done(RoleContext& c) {
+  return c.reduces_replicated() ? std::vector<EventId>{c.replicated_reduced()} : std::vector<EventId>{};
+}
+
 std::vector<BucketRange> all_buckets(RoleContext& c) {
   std::vector<BucketRange> all;
   if (family(c, kHead).gradient >= 0) {
@@ -69,14 +74,13 @@ BufferId norms(RoleContext& c) {
 BlockId tied_block(RoleContext& c) {
   BlockBuilder b(c.role(), "tied_embedding.reduce");
   const Operand grad = c.first ? c.gradient(kEmbedding, "embedding.table") : c.gradient(kHead, "embedding.table");
-  const int ready = b.join(Phase::grad_reduce);
   Collective op;
   op.kind = CollectiveKind::all_reduce;
   op.group = c.groups.embedding;
   op.elements = grad.elements;
   op.dtype = c.type.gradient;
   op.tag = c.builder.tag("tied_embedding.reduce");
-  b.order_after(b.emit(op, c.world_stream(), Phase::grad_reduce, {grad}, {grad}), ready);
+  b.emit(op, c.world_stream(), Phase::grad_reduce, {grad}, {grad});
   b.join(Phase::grad_reduce);
   return c.builder.add(b.take());
 }
@@ -88,7 +92,7 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
   op.piece_shards = static_cast<std::int32_t>(c.job.strategy.dp);
   op.dtype = c.type.gradient;
   const Operand sums = c.builder.whole(norms(c));
-  b.emit(op, kCompute, Phase::optimizer, {bucket_operand(op.bucket, family(c, r.family).gradient, true), sums}, {sums});
+  b.emit(op, kCompute, Phase::optimizer, {bucket_operand(op.bucket, family(c, r.family).gradient, true)}, {sums});
   return c.builder.add(b.take());
 }
 
@@ -97,14 +101,13 @@ BlockId clip_block(RoleContext& c) {
   BlockBuilder b(c.role(), "clip");
   const Operand sums = c.builder.whole(norms(c));
   const auto reduce = [&](GroupId group, StreamId stream, const std::string& name) {
-    const int ready = b.join(Phase::optimizer);
     Collective op;
     op.kind = CollectiveKind::all_reduce;
     op.group = group;
     op.elements = sums.elements;
     op.dtype = Dtype::fp64;
     op.tag = c.builder.tag(name);
-    b.order_after(b.emit(op, stream, Phase::optimizer, {sums}, {sums}), ready);
+    b.emit(op, stream, Phase::optimizer, {sums}, {sums});
   };
   if (zero1(c)) {
     reduce(c.groups.dp, c.dp_stream(), "norm.reduce.dp");
@@ -136,7 +139,6 @@ void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
 void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   const Bucket k = bucket(c, r);
   const ParameterFamily& f = family(c, r.family);
-  const int ready = b.join(Phase::param_gather);
   Collective op;
   op.kind = CollectiveKind::all_gather;
   op.group = c.groups.dp;
@@ -145,7 +147,6 @@ void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   op.tag = c.builder.tag("parameters.gather." + f.name);
   const int at = b.emit(op, c.dp_stream(), Phase::param_gather, {bucket_operand(k, f.parameter, true)},
                         {bucket_operand(k, f.parameter, false)});
-  b.order_after(at, ready);
   b.op(at).records.push_back(c.builder.event("gathered", Replicas::once));
 }
 
@@ -154,7 +155,6 @@ void emit_loss_reduce(RoleContext& c, BlockBuilder& b) {
   if (c.role().loss < 0 || c.groups.dp == kNoGroup) {
     return;
   }
-  const int ready = b.join(Phase::grad_reduce);
   const Operand loss = c.builder.whole(c.role().loss);
   Collective op;
   op.kind = CollectiveKind::all_reduce;
@@ -162,7 +162,7 @@ void emit_loss_reduce(RoleContext& c, BlockBuilder& b) {
   op.elements = 1;
   op.dtype = Dtype::fp64;
   op.tag = c.builder.tag("loss.reduce");
-  b.order_after(b.emit(op, c.dp_stream(), Phase::grad_reduce, {loss}, {loss}), ready);
+  b.emit(op, c.dp_stream(), Phase::grad_reduce, {loss}, {loss});
   b.join(Phase::grad_reduce);
 }
 
@@ -194,7 +194,7 @@ BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
   const Bucket k = bucket(c, range);
   const ParameterFamily& f = family(c, range.family);
   BlockBuilder b(c.role(), "gradients.reduce." + f.name);
-  const int ready = b.join(Phase::grad_reduce);
+  b.join(Phase::grad_reduce, local_gradients_done(c));
   Collective op;
   op.kind = zero1(c) ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
   op.group = c.groups.dp;
@@ -203,7 +203,6 @@ BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
   op.tag = c.builder.tag("gradients.reduce." + f.name);
   const int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {bucket_operand(k, f.gradient, false)},
                         {bucket_operand(k, f.gradient, true)});
-  b.order_after(at, ready);
   b.op(at).records.push_back(c.builder.event("gradients_reduced", Replicas::once));
   return c.builder.add(b.take());
 }
@@ -238,7 +237,7 @@ SegmentId update_segment(RoleContext& c) {
     s.calls.push_back({tied_block(c), 1, -1, 1});
   }
   const std::vector<BucketRange> buckets = all_buckets(c);
-  std::vector<EventId> reduced;
+  std::vector<EventId> reduced = local_gradients_done(c);
   if (c.groups.dp != kNoGroup) {
     for (const BucketRange& r : buckets) {
       // Layers, and an untied head, were reduced behind the last backward.

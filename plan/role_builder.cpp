@@ -85,16 +85,29 @@ int BlockBuilder::emit(Work work, StreamId stream, Phase phase, std::vector<Oper
   op.phase = phase;
   op.reads = std::move(reads);
   op.writes = std::move(writes);
-  std::vector<bool> seen(role_.streams.size(), false);
-  for (std::size_t i = block_.ops.size(); i-- > 0;) {
-    const Op& earlier = block_.ops[i];
-    const auto s = static_cast<std::size_t>(earlier.stream);
-    // The latest conflicting op of a stream covers the earlier ones of that stream.
-    if (earlier.stream != stream && !seen[s] && conflict(earlier, op)) {
-      seen[s] = true;
-      op.after.push_back(static_cast<std::uint16_t>(i));
+  op.after = latest_of_other_streams(op, true);
+  if (stream != kCompute) {
+    auto compute =
+        std::find_if(block_.ops.rbegin(), block_.ops.rend(), [](const Op& o) { return o.stream == kCompute; });
+    if (compute == block_.ops.rend()) {
+      join(phase);
+      compute = block_.ops.rbegin();
     }
+    const auto position = static_cast<std::uint16_t>(block_.ops.rend() - compute - 1);
+    std::erase_if(op.after, [this](std::uint16_t a) { return block_.ops[a].stream == kCompute; });
+    op.after.push_back(position);
   }
+  block_.ops.push_back(std::move(op));
+  return static_cast<int>(block_.ops.size()) - 1;
+}
+
+int BlockBuilder::emit_ahead(Work work, StreamId stream, Phase phase, Operand write, EventId wait) {
+  Op op;
+  op.work = std::move(work);
+  op.stream = stream;
+  op.phase = phase;
+  op.writes = {write};
+  op.waits = {wait};
   block_.ops.push_back(std::move(op));
   return static_cast<int>(block_.ops.size()) - 1;
 }
@@ -106,24 +119,39 @@ int BlockBuilder::join(Phase phase, std::vector<EventId> waits, std::vector<Even
   op.phase = phase;
   op.waits = std::move(waits);
   op.records = std::move(records);
-  std::vector<bool> seen(role_.streams.size(), false);
-  for (std::size_t i = block_.ops.size(); i-- > 0;) {
-    const auto s = static_cast<std::size_t>(block_.ops[i].stream);
-    if (block_.ops[i].stream != kCompute && !seen[s]) {
-      seen[s] = true;
-      op.after.push_back(static_cast<std::uint16_t>(i));
-    }
-  }
+  op.after = latest_of_other_streams(op, false);
   block_.ops.push_back(std::move(op));
   return static_cast<int>(block_.ops.size()) - 1;
 }
 
-void BlockBuilder::order_after(int position, int earlier) {
-  Op& o = op(position);
-  const auto e = static_cast<std::uint16_t>(earlier);
-  if (op(earlier).stream != o.stream && std::find(o.after.begin(), o.after.end(), e) == o.after.end()) {
-    o.after.push_back(e);
+void BlockBuilder::join_open(Phase phase) {
+  std::vector<bool> waited(block_.ops.size(), false);
+  for (const Op& op : block_.ops) {
+    for (const std::uint16_t a : op.after) {
+      waited[a] = waited[a] || op.stream == kCompute;
+    }
   }
+  for (std::size_t i = 0; i < block_.ops.size(); ++i) {
+    if (block_.ops[i].stream != kCompute && !waited[i] && block_.ops[i].records.empty()) {
+      join(phase);
+      return;
+    }
+  }
+}
+
+// The latest (conflicting) op of every stream but op's own; it covers the earlier ones of that stream.
+std::vector<std::uint16_t> BlockBuilder::latest_of_other_streams(const Op& op, bool conflicting_only) const {
+  std::vector<std::uint16_t> latest;
+  std::vector<bool> seen(role_.streams.size(), false);
+  for (std::size_t i = block_.ops.size(); i-- > 0;) {
+    const Op& earlier = block_.ops[i];
+    const auto s = static_cast<std::size_t>(earlier.stream);
+    if (earlier.stream != op.stream && !seen[s] && (!conflicting_only || conflict(earlier, op))) {
+      seen[s] = true;
+      latest.push_back(static_cast<std::uint16_t>(i));
+    }
+  }
+  return latest;
 }
 
 bool BlockBuilder::conflict(const Op& earlier, const Op& later) const {

@@ -36,23 +36,31 @@ class RoleBuilder {
   Role& role_;
 };
 
-// Collects a block's ops in program order. emit() adds to `after` the latest conflicting op of every other stream
-// (read after write, write after read or write on the same buffer), so that data flow inside a block is always ordered.
+// Collects a block's ops in program order and orders them:
+//  - a compute op comes after the latest conflicting op of every other stream (read after write, write after read or
+//  write
+//    on the same buffer);
+//  - an op of another stream comes after all compute ops before it, of this block and of earlier ones: its operands and
+//    the workspace that it writes to were theirs. A Join is put in where the block has none yet.
 class BlockBuilder {
  public:
   BlockBuilder(const Role& role, std::string name) : role_(role) { block_.name = std::move(name); }
 
   // Returns the op's position.
   int emit(Work work, StreamId stream, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes);
+  // An op that produces data from outside (a receive, a load): ordered by the event alone, so that it may run ahead.
+  int emit_ahead(Work work, StreamId stream, Phase phase, Operand write, EventId wait);
   // A Join on the compute stream after all ops emitted so far on other streams; waits for `waits`, records `records`.
   int join(Phase phase, std::vector<EventId> waits = {}, std::vector<EventId> records = {});
 
   Op& op(int position) { return block_.ops[static_cast<std::size_t>(position)]; }
-  void order_after(int position, int earlier);  // explicit edge, e.g. a send after a Join
-  bool empty() const { return block_.ops.empty(); }
+  // Ends the block with a Join if the compute stream has not waited for some op of another stream that records no
+  // event.
+  void join_open(Phase phase);
   Block take() { return std::move(block_); }
 
  private:
+  std::vector<std::uint16_t> latest_of_other_streams(const Op& op, bool conflicting_only) const;
   bool conflict(const Op& earlier, const Op& later) const;
   bool overlap(const Operand& a, const Operand& b) const;
   const Role& role_;

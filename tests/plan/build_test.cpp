@@ -28,9 +28,9 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
   const std::vector<Overrides> strategies = {
       {},
       {"dp=2"},
-      {"dp=2", "overlap_grad_reduce=true", "bucket_bytes=1"},
+      {"dp=2", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
       {"dp=2", "zero=1"},
-      {"dp=2", "zero=1", "overlap_grad_reduce=true", "overlap_param_gather=true", "bucket_bytes=200000"},
+      {"dp=2", "zero=1", "overlap_grad_reduce=true", "overlap_param_gather=true", "bucket_bytes=200 kB"},
       {"tp=2"},
       {"tp=2", "sequence_parallel=true"},
       {"tp=4"},  // more tp ranks than kv heads of the llama
@@ -140,7 +140,7 @@ TEST(Build, ZeroOneShardsOptimizerState) {
 }
 
 TEST(Build, BucketsCoverEveryLayerOnce) {
-  for (const char* bucket : {"bucket_bytes=1", "bucket_bytes=300000", "bucket_bytes=100000000"}) {
+  for (const char* bucket : {"bucket_bytes=1 B", "bucket_bytes=300 kB", "bucket_bytes=100 MB"}) {
     const PlanGraph g = build(tiny_job(kTinyGpt, {"dp=2", "overlap_grad_reduce=true", bucket, "precision=fp32"}));
     const std::int64_t layer = g.roles[0].parameter_families[1].elements;
     std::int64_t reduced = 0;
