@@ -31,7 +31,7 @@ RankContext rank_context(const plan::PlanGraph& graph, plan::Rank rank, const Da
   return context;
 }
 
-void bind(const RankContext& rank, std::byte* arena, const plan::ProgramCursor& cursor, int step, OpCall& call) {
+void bind_call(const RankContext& rank, std::byte* arena, const plan::ProgramCursor& cursor, int step, OpCall& call) {
   call.rank = &rank;
   call.op = &cursor.op();
   call.id = cursor.id();

@@ -43,6 +43,6 @@ struct OpCall {
 };
 
 // Binds the op a cursor stands on. `call` is reused from op to op, so that its lists need no new memory.
-void bind(const RankContext& rank, std::byte* arena, const plan::ProgramCursor& cursor, int step, OpCall& call);
+void bind_call(const RankContext& rank, std::byte* arena, const plan::ProgramCursor& cursor, int step, OpCall& call);
 
 }  // namespace foretrain::exec

@@ -75,7 +75,7 @@ void for_each_optimizer_step(const RankContext& rank, std::byte* arena,
                              plan::first_body_instance(role.program));
        c; c.next()) {
     if (const auto* step = std::get_if<plan::OptimizerStep>(&c.op().work)) {
-      bind(rank, arena, c, 0, call);
+      bind_call(rank, arena, c, 0, call);
       fn(call, *step);
     }
   }

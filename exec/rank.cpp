@@ -144,7 +144,7 @@ void RankRunner::enqueue_op(const plan::ProgramCursor& cursor, int step) {
   for (const plan::EventId event : op.waits) {
     device_.wait(stream, events_[at(plan::event_copy(*context_.role, event, cursor.binding()))]);
   }
-  bind(context_, arena_, cursor, step, call_);
+  bind_call(context_, arena_, cursor, step, call_);
   if (!open_steps_.empty() && open_steps_.back().step == step) {
     ++open_steps_.back().open;
   }
