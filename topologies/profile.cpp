@@ -97,13 +97,15 @@ NetworkFigures read_network(ObjectReader reader) {
   NetworkFigures n;
   n.node_busbw = figures(reader, "node_busbw");
   n.fabric_fraction = figures(reader, "fabric_fraction");
+  n.ll_limit = figures(reader, "ll_limit");
   n.node_message = figure(reader.object("node_message"));
   n.fabric_message = figure(reader.object("fabric_message"));
   n.node_message_latency = figure(reader.object("node_message_latency"));
   n.fabric_message_latency = figure(reader.object("fabric_message_latency"));
   n.kappa_node = figure(reader.object("kappa_node"));
   n.kappa_fabric = figure(reader.object("kappa_fabric"));
-  n.extra_latency = figure(reader.object("extra_latency"));
+  n.node_extra = figure(reader.object("node_extra"));
+  n.fabric_extra = figure(reader.object("fabric_extra"));
   reader.finish();
   return n;
 }

@@ -35,14 +35,17 @@ struct Roofline {
   Figure launch;  // seconds that a kernel costs beside its work
 };
 
-// Of the network; one value per collective kind ("all_reduce", …). See sim/network_alpha_beta.cpp.
+// Of the network (sim/network_alpha_beta.cpp has the formulas). Collective kinds by name: "all_reduce", …
 struct NetworkFigures {
-  std::map<std::string, Figure> node_busbw;       // bytes/s: plateau of the bus bandwidth inside one node
-  std::map<std::string, Figure> fabric_fraction;  // plateau as a fraction of a node's NICs together
-  Figure node_message, fabric_message;            // fraction of the link's bandwidth that one large message reaches
+  // Bytes/s: plateau of the bus bandwidth inside one node, by kind. "all_reduce_in_switch" where the switch reduces.
+  std::map<std::string, Figure> node_busbw;
+  std::map<std::string, Figure> fabric_fraction;  // by kind: what is reached of the NICs that the members bring
+  std::map<std::string, Figure>
+      ll_limit;  // bytes/s that NCCL's LL protocol reaches: "one_node", "two_nodes", "more_nodes"
+  Figure node_message, fabric_message;  // fraction of the link's bandwidth that one large message reaches
   Figure node_message_latency, fabric_message_latency;  // seconds of a small message
   Figure kappa_node, kappa_fabric;                      // pipelining cost: t = a + S/b + 2 kappa sqrt(a S / b)
-  Figure extra_latency;                                 // seconds the fabric adds to NCCL's own latency table
+  Figure node_extra, fabric_extra;  // seconds to add to NCCL's own latencies inside a node, over the fabric
 };
 
 // Tables of one machine. Every sample is the median of repeated runs on one core (one rank) with nothing else running,

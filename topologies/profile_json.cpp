@@ -41,13 +41,15 @@ ordered_json json_of(const Roofline& r) {
 ordered_json json_of(const NetworkFigures& n) {
   return {{"node_busbw", json_of(n.node_busbw)},
           {"fabric_fraction", json_of(n.fabric_fraction)},
+          {"ll_limit", json_of(n.ll_limit)},
           {"node_message", json_of(n.node_message)},
           {"fabric_message", json_of(n.fabric_message)},
           {"node_message_latency", json_of(n.node_message_latency)},
           {"fabric_message_latency", json_of(n.fabric_message_latency)},
           {"kappa_node", json_of(n.kappa_node)},
           {"kappa_fabric", json_of(n.kappa_fabric)},
-          {"extra_latency", json_of(n.extra_latency)}};
+          {"node_extra", json_of(n.node_extra)},
+          {"fabric_extra", json_of(n.fabric_extra)}};
 }
 
 ordered_json json_of(const MatmulSample& s) {

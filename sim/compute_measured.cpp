@@ -1,0 +1,214 @@
+// Measured tables.  Matmul: seconds per flop, multilinear in (log m, log n, log k) on the grid of the samples of the
+// same dtypes and layout; a missing corner of a cell takes the nearest sample; outside the grid its border counts.
+//   Attention: seconds per (batch · head · seq² · head_dim), bilinear in (log seq, log head_dim).
+//   Memory-bound ops: a curve of seconds over bytes per kind and dtype. Each op pays the dispatch between two ops as
+//   well.
+// Source: the profile (exec/calibrate).   Holds for: the machine the profile was taken on.
+// Known wrong: data that the op before left in the cache; kinds without samples, which take the curve of "accumulate"
+// at their bytes; dtypes without samples of a kind, which take another dtype's at the same bytes.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+#include <tuple>
+#include <variant>
+
+#include "base/error.h"
+#include "plan/cost_kind.h"
+#include "plan/work.h"
+#include "sim/compute_model.h"
+#include "sim/curve.h"
+#include "topologies/profile.h"
+
+namespace foretrain::sim {
+namespace {
+
+using plan::Attention;
+using topologies::AttentionSample;
+using topologies::MatmulSample;
+using topologies::Measured;
+
+// Values at points of a space whose axes are logarithms.
+template <std::size_t N>
+class Grid {
+ public:
+  using Point = std::array<double, N>;
+
+  void add(const Point& p, double value) {
+    points_.emplace_back(p, value);
+    for (std::size_t i = 0; i < N; ++i) {
+      const auto at = std::lower_bound(axes_[i].begin(), axes_[i].end(), p[i]);
+      if (at == axes_[i].end() || *at != p[i]) {
+        axes_[i].insert(at, p[i]);
+      }
+    }
+  }
+
+  double at(const Point& p) const {
+    std::array<std::array<double, 2>, N> bounds;
+    std::array<double, N> fraction;
+    for (std::size_t i = 0; i < N; ++i) {
+      const std::vector<double>& axis = axes_[i];
+      const double x = std::clamp(p[i], axis.front(), axis.back());
+      const auto above = std::max(std::lower_bound(axis.begin(), axis.end(), x), axis.begin());
+      const auto below = above == axis.begin() ? above : std::prev(above);
+      bounds[i] = {*below, *above};
+      fraction[i] = *above == *below ? 0 : (x - *below) / (*above - *below);
+    }
+    double sum = 0;
+    for (std::size_t corner = 0; corner < (std::size_t{1} << N); ++corner) {
+      Point q;
+      double weight = 1;
+      for (std::size_t i = 0; i < N; ++i) {
+        const std::size_t side = corner >> i & 1;
+        q[i] = bounds[i][side];
+        weight *= side == 1 ? fraction[i] : 1 - fraction[i];
+      }
+      sum += weight > 0 ? weight * std::log(nearest(q)) : 0;
+    }
+    return std::exp(sum);
+  }
+
+ private:
+  double nearest(const Point& q) const {
+    double best = std::numeric_limits<double>::infinity(), value = 0;
+    for (const auto& [p, v] : points_) {
+      double d = 0;
+      for (std::size_t i = 0; i < N; ++i) {
+        d += (p[i] - q[i]) * (p[i] - q[i]);
+      }
+      if (d < best) {
+        best = d;
+        value = v;
+      }
+    }
+    return value;
+  }
+
+  std::vector<std::pair<Point, double>> points_;
+  std::array<std::vector<double>, N> axes_;
+};
+
+double log_of(std::int64_t n) {
+  return std::log(static_cast<double>(std::max<std::int64_t>(n, 1)));
+}
+
+using Layout = std::tuple<Dtype, Dtype, bool, bool>;  // in, out, trans_a, trans_b
+using Core = std::tuple<std::string, Dtype, bool>;    // attention step, dtype, causal
+
+class MeasuredModel final : public ComputeModel {
+ public:
+  explicit MeasuredModel(const topologies::Cluster& cluster) : measured_(cluster.profile->measured) {
+    for (const MatmulSample& s : measured_.matmul) {
+      const double flops = 2 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
+      matmul_[{s.in, s.out, s.trans_a, s.trans_b}].add({log_of(s.m), log_of(s.n), log_of(s.k)}, s.seconds / flops);
+    }
+    for (const AttentionSample& s : measured_.attention) {
+      attention_[{s.step, s.dtype, s.causal}].add({log_of(s.seq), log_of(s.head_dim)},
+                                                  s.seconds / products(s.batch * s.heads, s.seq, s.head_dim));
+    }
+    for (const topologies::MemorySample& s : measured_.memory) {
+      memory_[{s.kind, s.dtype}].add(static_cast<double>(s.bytes), s.seconds);
+    }
+  }
+
+  std::string_view name() const override { return "measured"; }
+
+  double seconds(const plan::Op& op) const override {
+    if (std::holds_alternative<plan::Join>(op.work) || std::holds_alternative<plan::Host>(op.work)) {
+      return 0;
+    }
+    const plan::OpWork work = plan::work(op);
+    if (const auto* matmul = std::get_if<plan::Matmul>(&op.work)) {
+      return measured_.dispatch_seconds + matmul_seconds(*matmul, work.flops);
+    }
+    if (const auto* attention = std::get_if<Attention>(&op.work)) {
+      if (const auto t = attention_seconds(*attention)) {
+        return measured_.dispatch_seconds + *t;
+      }
+    }
+    return measured_.dispatch_seconds +
+           memory_seconds(op.work, static_cast<double>(work.read.value) + static_cast<double>(work.written.value));
+  }
+
+  double slowdown(const plan::Op& op, std::int64_t active) const override {
+    const plan::OpWork work = plan::work(op);
+    const double bytes = static_cast<double>(work.read.value) + static_cast<double>(work.written.value);
+    return sharing_slowdown(measured_, work.is_matmul ? "matmul" : "memory", bytes, active);
+  }
+
+ private:
+  static double products(std::int64_t heads, std::int64_t seq, std::int64_t head_dim) {
+    return static_cast<double>(heads) * static_cast<double>(seq) * static_cast<double>(seq) *
+           static_cast<double>(head_dim);
+  }
+
+  // Samples of the very layout, else of the same inputs and layout, else of the same inputs.
+  const Grid<3>& matmul_table(const plan::Matmul& x) const {
+    const Dtype in = x.in == Dtype::tf32 ? Dtype::fp32 : x.in;  // a CPU has no tf32
+    const auto same = matmul_.find({in, x.out, x.trans_a, x.trans_b});
+    if (same != matmul_.end()) {
+      return same->second;
+    }
+    const Grid<3>* found = nullptr;
+    std::string known;
+    for (const auto& [key, grid] : matmul_) {
+      const auto& [table_in, out, trans_a, trans_b] = key;
+      if (table_in == in && (found == nullptr || (trans_a == x.trans_a && trans_b == x.trans_b))) {
+        found = &grid;
+      }
+      const std::string word(foretrain::name(table_in));
+      known += known.find(word) == std::string::npos ? (known.empty() ? "" : ", ") + word : "";
+    }
+    if (found == nullptr) {
+      throw InputError(fmt::format("the profile has no matmuls of {}; known: {}", foretrain::name(in), known));
+    }
+    return *found;
+  }
+
+  double matmul_seconds(const plan::Matmul& x, double flops) const {
+    return flops * matmul_table(x).at({log_of(x.m), log_of(x.n), log_of(x.k)});
+  }
+
+  std::optional<double> attention_seconds(const Attention& a) const {
+    const std::string step(plan::name(a.step));
+    auto found = attention_.find({step, a.dtype, a.causal});
+    if (found == attention_.end()) {
+      found = attention_.find({step, a.dtype, !a.causal});
+    }
+    if (found == attention_.end()) {
+      return std::nullopt;
+    }
+    return found->second.at({log_of(a.seq), log_of(a.head_dim)}) * products(a.batch * a.heads, a.seq, a.head_dim);
+  }
+
+  double memory_seconds(const plan::Work& work, double bytes) const {
+    for (const std::string& kind : {plan::cost_kind(work), std::string("accumulate")}) {
+      const auto same = memory_.find({kind, plan::cost_dtype(work)});
+      if (same != memory_.end()) {
+        return same->second.at(bytes);
+      }
+      const auto any = memory_.lower_bound({kind, Dtype{}});
+      if (any != memory_.end() && any->first.first == kind) {
+        return any->second.at(bytes);
+      }
+    }
+    throw InputError(
+        fmt::format("the profile has no samples of {} and none of accumulate; calibrate again", plan::cost_kind(work)));
+  }
+
+  const Measured& measured_;
+  std::map<Layout, Grid<3>> matmul_;
+  std::map<Core, Grid<2>> attention_;
+  std::map<std::pair<std::string, Dtype>, Curve> memory_;
+};
+
+}  // namespace
+
+std::unique_ptr<ComputeModel> make_measured_compute(const topologies::Cluster& cluster) {
+  return std::make_unique<MeasuredModel>(cluster);
+}
+
+}  // namespace foretrain::sim
