@@ -118,6 +118,7 @@ bool is_hf_config(const JsonDocument& document) {
 
 Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   ObjectReader reader(document, mistakes);
+  const std::size_t before = mistakes.count();
   for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts", "moe_intermediate_size"}) {
     if (given(reader, key)) {
       reader.mistake(key, "mixture of experts is not built yet");
@@ -128,6 +129,12 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
       {"mixtral",     "qwen2_moe",   "bert", "roberta", "t5",         "gpt_neox", "gptj",    "opt",   "bloom",
        "falcon",      "mpt",         "phi",  "phi3",    "gemma",      "gemma2",   "gemma3",  "qwen3", "qwen3_moe",
        "deepseek_v2", "deepseek_v3", "olmo", "olmo2",   "starcoder2", "cohere",   "gpt_oss", "llama4"});
+  if (mistakes.count() != before) {
+    Model none;  // its keys are another type's: nothing more can be judged
+    none.layers = none.hidden = none.heads = none.kv_heads = none.head_dim = none.ffn_hidden = none.vocab = 1;
+    none.max_positions = 1;
+    return none;
+  }
   Model m = type == "gpt2" ? read_gpt2(reader) : read_llama_like(reader, type);
   m.name = document.origin();
   if (m.head_dim == 0) {

@@ -12,7 +12,7 @@ namespace foretrain::workloads {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kBelowOne = 1 - 1e-12;
+constexpr double kBelowOne = 0.999999;  // a moving average that forgets nothing never starts
 constexpr std::int64_t kMaxSeqLen = 10'000'000;
 constexpr std::int64_t kMaxBatch = 1'000'000'000;
 constexpr std::int64_t kMaxSteps = 1'000'000'000'000;

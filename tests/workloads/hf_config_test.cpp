@@ -1,0 +1,151 @@
+#include "workloads/hf_config.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/message_of.h"
+
+namespace foretrain::workloads {
+namespace {
+
+using test::message_of;
+
+Model import(const std::string& text) {
+  const JsonDocument document = JsonDocument::from_text(text, "config.json");
+  EXPECT_TRUE(is_hf_config(document));
+  Mistakes mistakes;
+  Model m = import_hf_config(document, mistakes);
+  mistakes.throw_if_any();
+  return m;
+}
+
+// The shaping keys of the published configurations; totals as the transformers library counts the checkpoints.
+struct Published {
+  const char* name;
+  const char* config;
+  std::int64_t parameters;
+};
+
+const Published kPublished[] = {
+    {"gpt2",
+     R"({"model_type": "gpt2", "n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 50257, "n_positions": 1024,
+         "n_ctx": 1024, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-05, "n_inner": null})",
+     124'439'808},
+    {"gpt2_xl",
+     R"({"model_type": "gpt2", "n_layer": 48, "n_embd": 1600, "n_head": 25, "vocab_size": 50257, "n_positions": 1024})",
+     1'557'611'200},
+    {"llama2_7b",
+     R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 11008,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000,
+         "hidden_act": "silu", "rms_norm_eps": 1e-05, "rope_scaling": null, "tie_word_embeddings": false})",
+     6'738'415'616},
+    {"llama2_70b",
+     R"({"model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80,
+         "num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 32000, "hidden_act": "silu"})",
+     68'976'648'192},
+    {"llama3_1_405b",
+     R"({"model_type": "llama", "hidden_size": 16384, "intermediate_size": 53248, "num_hidden_layers": 126,
+         "num_attention_heads": 128, "num_key_value_heads": 8, "vocab_size": 128256, "hidden_act": "silu",
+         "rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}, "mlp_bias": false})",
+     405'853'388'800},
+    {"llama3_2_1b",
+     R"({"model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+         "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 128256,
+         "tie_word_embeddings": true})",
+     1'235'814'400},
+    {"tinyllama_1_1b",
+     R"({"model_type": "llama", "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
+         "num_attention_heads": 32, "num_key_value_heads": 4, "vocab_size": 32000})",
+     1'100'048'384},
+    {"mistral_7b_v0_1",
+     R"({"model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+         "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "sliding_window": 4096})",
+     7'241'732'096},
+    {"qwen2_7b",
+     R"({"model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+         "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064, "use_sliding_window": false,
+         "sliding_window": 131072, "rope_theta": 1000000.0, "rms_norm_eps": 1e-06})",
+     7'615'616'512},
+    {"qwen2_0_5b",
+     R"({"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+         "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": true})",
+     494'032'768},
+};
+
+class HfConfig : public testing::TestWithParam<Published> {};
+
+TEST_P(HfConfig, HasThePublishedTotal) {
+  EXPECT_EQ(total_parameters(import(GetParam().config)), GetParam().parameters);
+}
+
+INSTANTIATE_TEST_SUITE_P(Published, HfConfig, testing::ValuesIn(kPublished),
+                         [](const auto& row) { return std::string(row.param.name); });
+
+TEST(HfConfigFields, AreTheModelsOwn) {
+  const Model mistral = import(kPublished[7].config);
+  EXPECT_EQ(mistral.attention_window, 4096);
+  EXPECT_EQ(mistral.norm, Norm::rmsnorm);
+  EXPECT_EQ(mistral.norm_eps, 1e-6);  // the library's default
+  EXPECT_EQ(mistral.positions, Positions::rotary);
+  const Model qwen = import(kPublished[8].config);
+  EXPECT_TRUE(qwen.attention_bias);
+  EXPECT_FALSE(qwen.output_bias);
+  EXPECT_EQ(qwen.attention_window, 0);  // not used
+  EXPECT_EQ(qwen.rotary_base, 1e6);
+  const Model gpt2 = import(kPublished[0].config);
+  EXPECT_EQ(gpt2.ffn_hidden, 3072);  // n_inner null: four times n_embd
+  EXPECT_EQ(gpt2.max_positions, 1024);
+  EXPECT_TRUE(gpt2.tied_embeddings);
+  EXPECT_EQ(import(R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1,
+                      "num_attention_heads": 4, "vocab_size": 8, "rope_parameters": {"rope_theta": 5000.0}})")
+                .rotary_base,
+            5000);
+}
+
+TEST(HfConfigMistakes, OtherModelTypesAreRefusedByName) {
+  EXPECT_EQ(message_of([] {
+              import(R"({"model_type": "mixtral",
+ "num_local_experts": 8, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+ "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000})");
+            }),
+            "config.json:2: /num_local_experts: mixture of experts is not built yet\n"
+            "config.json:1: /model_type: \"mixtral\" is not built yet; built: gpt2, llama, mistral, qwen2");
+  EXPECT_EQ(message_of([] { import(R"({"model_type": "lama"})"); }),
+            "config.json:1: /model_type: \"lama\" is not allowed; did you mean \"llama\"? "
+            "expected one of: gpt2, llama, mistral, qwen2");
+}
+
+TEST(HfConfigMistakes, AllAtOnceWithTheirPlaces) {
+  EXPECT_EQ(message_of([] {
+              import(R"({
+  "model_type": "llama",
+  "hidden_size": 100,
+  "num_hidden_layers": "two",
+  "num_attention_heads": 3,
+  "num_key_value_heads": 2,
+  "vocab_size": -5,
+  "hidden_act": "gelu",
+  "partial_rotary_factor": 0.5
+})");
+            }),
+            R"(config.json:4: /num_hidden_layers: "two" is not allowed; expected an integer from 1 to 10000
+config.json:1: /intermediate_size: missing, and has no default
+config.json:7: /vocab_size: -5 is not allowed; expected an integer from 1 to 100000000
+config.json:8: /hidden_act: "gelu" is not built yet; built: silu, swish, gelu_new, gelu_pytorch_tanh, gelu_fast
+config.json:9: /partial_rotary_factor: rotating a part of the head is not built yet; expected 1
+config.json:1: /: 3 heads do not divide the hidden size 100
+config.json:1: /: 2 kv_heads do not divide 3 heads
+config.json:1: /: rotary positions need an even head_dim, not 33)");
+  EXPECT_EQ(message_of([] {
+              import(R"({"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 8,
+                         "scale_attn_by_inverse_layer_idx": true})");
+            }),
+            "config.json:2: /scale_attn_by_inverse_layer_idx: true is not built yet; expected false");
+}
+
+TEST(HfConfigMistakes, AFileOfOursIsNone) {
+  EXPECT_FALSE(is_hf_config(JsonDocument::from_text(R"({"layers": 2})", "f")));
+  EXPECT_FALSE(is_hf_config(JsonDocument::from_text("[]", "f")));
+}
+
+}  // namespace
+}  // namespace foretrain::workloads

@@ -1,0 +1,116 @@
+#include "workloads/model_file.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/message_of.h"
+
+namespace foretrain::workloads {
+namespace {
+
+using test::message_of;
+
+Model read(const std::string& model, std::int64_t seq_len = 16) {
+  const JsonDocument document = JsonDocument::from_text("{\"model\": " + model + "}", "job.json");
+  Mistakes mistakes;
+  ObjectReader reader(document, mistakes);
+  Model m = read_model(reader, "model", seq_len);
+  mistakes.throw_if_any();
+  return m;
+}
+
+TEST(ModelFile, DefaultsOfAPlainModel) {
+  const Model m = read(R"({"layers": 2, "hidden": 64, "heads": 4, "vocab": 256})");
+  EXPECT_EQ(m.name, "inline");
+  EXPECT_EQ(m.kv_heads, 4);
+  EXPECT_EQ(m.head_dim, 16);
+  EXPECT_EQ(m.ffn_hidden, 256);
+  EXPECT_EQ(m.activation, Activation::gelu);
+  EXPECT_EQ(m.norm, Norm::layernorm);
+  EXPECT_EQ(m.positions, Positions::learned);
+  EXPECT_EQ(m.max_positions, 16);  // the job's seq_len
+  EXPECT_TRUE(m.tied_embeddings && m.attention_bias && m.output_bias && m.mlp_bias);
+}
+
+TEST(ModelFile, DefaultsFollowTheNorm) {
+  const Model m = read(R"({"layers": 2, "hidden": 64, "heads": 4, "vocab": 256, "norm": "rmsnorm",
+                           "activation": "swiglu", "ffn_hidden": 128})");
+  EXPECT_EQ(m.positions, Positions::rotary);
+  EXPECT_EQ(m.max_positions, 0);
+  EXPECT_FALSE(m.tied_embeddings || m.attention_bias || m.output_bias || m.mlp_bias);
+}
+
+TEST(ModelFile, ObjectFormRoundTrips) {
+  for (const char* text :
+       {R"({"layers": 2, "hidden": 64, "heads": 4, "vocab": 256})",
+        R"({"name": "x", "layers": 1, "hidden": 6, "heads": 1, "head_dim": 4, "vocab": 7, "norm": "rmsnorm",
+                               "activation": "geglu", "ffn_hidden": 1, "norm_eps": 1e-6, "rotary_base": 5e5,
+                               "attention_bias": true, "output_bias": false, "attention_window": 99})",
+        "\"llama3.1-405b\"", "\"gpt2-124m\""}) {
+    const nlohmann::json first = to_json(read(text));
+    EXPECT_EQ(to_json(read(first.dump())), first) << text;
+  }
+}
+
+TEST(ModelFile, WhatIsNotBuiltIsRefusedByName) {
+  const std::string shape = R"("layers": 2, "hidden": 64, "heads": 4, "vocab": 256)";
+  EXPECT_EQ(message_of([&] { read("\"mixtral-8x7b\""); }),
+            "job.json:1: /model: \"mixtral-8x7b\": mixture of experts is not built yet");
+  EXPECT_EQ(message_of([&] { read("\"bert-large\""); }),
+            "job.json:1: /model: \"bert-large\": the encoder architecture is not built yet");
+  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "moe": {"experts": 8}})"); }),
+            "job.json:1: /model/moe: mixture of experts is not built yet; leave the key out");
+  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "architecture": "encoder"})"); }),
+            "job.json:1: /model/architecture: \"encoder\" is not built yet; built: decoder");
+  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "positions": "alibi"})"); }),
+            "job.json:1: /model/positions: \"alibi\" is not built yet; built: learned, rotary, none");
+}
+
+TEST(ModelFile, BadSizes) {
+  EXPECT_EQ(message_of([] { read(R"({"layers": 0, "hidden": 64, "heads": 5, "vocab": 256})"); }),
+            "job.json:1: /model/layers: 0 is not allowed; expected an integer from 1 to 10000\n"
+            "job.json:1: /model/heads: 5 heads do not divide hidden 64; set head_dim");
+  EXPECT_EQ(message_of([] { read(R"({"layers": 1, "hidden": 64, "heads": 4, "kv_heads": 3, "vocab": 256})"); }),
+            "job.json:1: /model: 3 kv_heads do not divide 4 heads");
+  EXPECT_EQ(message_of([] { read(R"({"layers": 1, "hidden": 6, "heads": 2, "vocab": 9, "positions": "rotary"})"); }),
+            "job.json:1: /model: rotary positions need an even head_dim, not 3");
+  EXPECT_EQ(
+      message_of([] { read(R"({"layers": 1, "hidden": 64, "heads": 4, "vocab": 256, "activation": "swiglu"})"); }),
+      "job.json:1: /model/ffn_hidden: missing, and has no default");
+  EXPECT_EQ(message_of([] {
+              read(R"({"layers": 10000, "hidden": 10000000, "heads": 1, "ffn_hidden": 40000000, "vocab": 1})");
+            }),
+            "job.json:1: /model: a model of about 2e+19 parameters; expected at most 1e+17");
+}
+
+TEST(ModelFile, NamesAndPathsThatLeadNowhere) {
+  const std::string message = message_of([] { read("\"gpt2-125m\""); });
+  EXPECT_TRUE(
+      message.starts_with("job.json:1: /model: unknown model \"gpt2-125m\"; did you mean \"gpt2-124m\"? known: "))
+      << message;
+  EXPECT_TRUE(message_of([] { read("\"no/config.json\""); }).ends_with("/no/config.json: no such file"));
+  EXPECT_EQ(message_of([] { read("7"); }), "job.json:1: /model: 7 is not allowed; expected an object");
+}
+
+TEST(ModelFile, PathsAreRelativeToTheFileThatNamesThem) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::temp_directory_path() / "foretrain_model_file_test";
+  fs::create_directories(folder);
+  std::ofstream(folder / "config.json")
+      << R"({"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 4})";
+  std::ofstream(folder / "own.json") << R"({"layers": 3, "hidden": 8, "heads": 2, "vocab": 4, "max_positions": 5})";
+  const JsonDocument document =
+      JsonDocument::from_text(R"({"a": "config.json", "b": "./own.json"})", (folder / "job.json").string());
+  Mistakes mistakes;
+  ObjectReader reader(document, mistakes);
+  EXPECT_EQ(read_model(reader, "a", 16).max_positions, 1024);
+  EXPECT_EQ(read_model(reader, "b", 16).layers, 3);
+  EXPECT_TRUE(mistakes.empty());
+  fs::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace foretrain::workloads

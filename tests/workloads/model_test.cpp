@@ -1,0 +1,122 @@
+#include "workloads/model.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/catalogue.h"
+#include "base/json.h"
+#include "workloads/model_file.h"
+
+namespace foretrain::workloads {
+namespace {
+
+Model catalogue_model(const std::string& name) {
+  return load_model(catalogue_path(kModelFolder, "model", name));
+}
+
+struct Published {
+  const char* name;
+  std::int64_t parameters;
+};
+
+class PublishedTotals : public testing::TestWithParam<Published> {};
+
+TEST_P(PublishedTotals, AreExact) {
+  EXPECT_EQ(total_parameters(catalogue_model(GetParam().name)), GetParam().parameters);
+}
+
+// gpt2 and llama: parameters of the released checkpoints, as the transformers library counts them (tied weights once).
+// gpt3: V·h + P·h + l·(12h² + 13h) + 2h = 50257·12288 + 2048·12288 + 96·(12·12288² + 13·12288) + 24576
+//       = 617558016 + 25165824 + 96·1812099072 + 24576.
+// megatron: the same with V = 51200.
+INSTANTIATE_TEST_SUITE_P(
+    Catalogue, PublishedTotals,
+    testing::Values(Published{"gpt2-124m", 124'439'808}, Published{"gpt2-350m", 354'823'168},
+                    Published{"gpt2-774m", 774'030'080}, Published{"gpt2-1.5b", 1'557'611'200},
+                    Published{"gpt3-175b", 617'558'016 + 25'165'824 + 96 * 1'812'099'072LL + 24'576},
+                    Published{"llama2-7b", 6'738'415'616}, Published{"llama2-13b", 13'015'864'320},
+                    Published{"llama2-70b", 68'976'648'192}, Published{"llama3-8b", 8'030'261'248},
+                    Published{"llama3-70b", 70'553'706'496}, Published{"llama3.1-8b", 8'030'261'248},
+                    Published{"llama3.1-70b", 70'553'706'496}, Published{"llama3.1-405b", 405'853'388'800}),
+    [](const auto& row) {
+      std::string name = row.param.name;
+      std::replace_if(
+          name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
+      return name;
+    });
+
+// The paper's table 3 names them 22, 175, 530 and 1000 billion.
+TEST(Model, MegatronSizesAreWhatTheirNamesSay) {
+  EXPECT_NEAR(static_cast<double>(total_parameters(catalogue_model("megatron-22b"))), 22e9, 0.3e9);
+  EXPECT_NEAR(static_cast<double>(total_parameters(catalogue_model("megatron-175b"))), 175e9, 0.5e9);
+  EXPECT_NEAR(static_cast<double>(total_parameters(catalogue_model("megatron-530b"))), 530e9, 1e9);
+  EXPECT_NEAR(static_cast<double>(total_parameters(catalogue_model("megatron-1t"))), 1008e9, 1e9);
+}
+
+// h = 4, 2 heads of 2, 1 kv head, f = 6, vocab 10, gated, no biases, rmsnorm:
+//   qkv 4·(4 + 2·2) = 32, projection 4·4 = 16, up 4·12 = 48, down 6·4 = 24, norms 2·4 = 8: 128 a layer
+//   total 3·128 + embedding 40 + head 40 + final norm 4 = 468
+TEST(Model, CountsAGatedGroupedModelByHand) {
+  Model m;
+  m.layers = 3;
+  m.hidden = 4;
+  m.heads = 2;
+  m.kv_heads = 1;
+  m.head_dim = 2;
+  m.ffn_hidden = 6;
+  m.vocab = 10;
+  m.activation = Activation::swiglu;
+  m.norm = Norm::rmsnorm;
+  m.positions = Positions::rotary;
+  m.tied_embeddings = false;
+  m.attention_bias = m.output_bias = m.mlp_bias = false;
+  EXPECT_EQ(layer_parameters(m), 128);
+  EXPECT_EQ(total_parameters(m), 468);
+  m.tied_embeddings = true;
+  EXPECT_EQ(total_parameters(m), 428);
+  m.attention_bias = true;  // q, k, v: 4 + 2 + 2
+  EXPECT_EQ(layer_parameters(m), 136);
+  m.output_bias = true;
+  EXPECT_EQ(layer_parameters(m), 140);
+  m.mlp_bias = true;  // up 12, down 4
+  EXPECT_EQ(layer_parameters(m), 156);
+  // Forward of one sequence of s = 5: qkv 2·5·32 = 320, projection 160, MLP 2·5·72 = 720, attention 4·25·4 = 400;
+  // 3 layers 4800, logits 2·5·40 = 400; times 3 for forward and backward.
+  EXPECT_DOUBLE_EQ(model_flops(m, 1, 5), 3 * (3 * 1600 + 400));
+  EXPECT_DOUBLE_EQ(model_flops(m, 2, 5, /*causal_halved=*/true), 2 * 3 * (3 * 1400 + 400));
+  EXPECT_DOUBLE_EQ(model_flops(m, 0, 5), 0);
+}
+
+// Korthikanti et al. eq. 9 in its own form: 72·B·s·l·h²·(1 + s/6h + V/12lh).
+TEST(Model, FlopsAreMegatronsFormula) {
+  for (const char* name : {"megatron-22b", "megatron-175b", "megatron-530b", "megatron-1t"}) {
+    const Model m = catalogue_model(name);
+    const double s = 2048, h = static_cast<double>(m.hidden), l = static_cast<double>(m.layers);
+    const double v = static_cast<double>(m.vocab);
+    const double expected = 72 * 64 * s * l * h * h * (1 + s / (6 * h) + v / (12 * l * h));
+    EXPECT_NEAR(model_flops(m, 64, 2048) / expected, 1, 1e-12) << name;
+  }
+}
+
+TEST(Model, EveryCatalogueModelIsCompleteAndNamesItsSource) {
+  for (const CatalogueItem& item : catalogue_items(kModelFolder)) {
+    const JsonDocument document = JsonDocument::from_file(item.path);
+    EXPECT_EQ(document.root().at("name"), item.name);
+    EXPECT_FALSE(document.root().at("source").get<std::string>().empty()) << item.path;
+    const Model m = load_model(item.path);
+    EXPECT_EQ(m.name, item.name);
+    EXPECT_EQ(m.head_dim * m.heads, m.hidden) << item.name;
+    EXPECT_GT(total_parameters(m), 0);
+  }
+}
+
+TEST(Model, NamesOfItsWords) {
+  EXPECT_EQ(name(Activation::geglu), "geglu");
+  EXPECT_EQ(name(Norm::rmsnorm), "rmsnorm");
+  EXPECT_EQ(name(Positions::none), "none");
+}
+
+}  // namespace
+}  // namespace foretrain::workloads
