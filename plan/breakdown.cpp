@@ -11,7 +11,6 @@
 namespace foretrain::plan {
 namespace {
 
-using Share = Time Breakdown::*;
 Share of_axis(Axis axis) {
   switch (axis) {
     case Axis::tp: return &Breakdown::exposed_tp;
@@ -336,6 +335,11 @@ struct BreakdownAccumulator::Impl {
     return std::move(steps);
   }
 };
+
+Share share_of(const PlanGraph& graph, const Role& role, const Op& op) {
+  return op.stream == kCompute ? of_compute_op(graph, op)
+                               : of_stream(role.streams[static_cast<std::size_t>(op.stream)]);
+}
 
 BreakdownAccumulator::BreakdownAccumulator(const PlanGraph& graph, int role, Time begin)
     : impl_(std::make_unique<Impl>(graph, role, begin)) {}

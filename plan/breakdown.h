@@ -23,6 +23,10 @@ struct Breakdown {
   Breakdown& operator+=(const Breakdown& b);
 };
 
+// The bucket of an op: for what it does on the compute stream, or for being waited for on another stream.
+using Share = Time Breakdown::*;
+Share share_of(const PlanGraph& graph, const Role& role, const Op& op);
+
 // Each instant belongs to the op that runs on the compute stream: compute, or recompute or optimizer by its phase.
 // While that stream is idle, the instant belongs to the op it waits for: the dependency of its next op that ended last,
 // from that op's start to its end, by its stream (tp, dp, pp, cp; host and copy streams: host); before that op's start,

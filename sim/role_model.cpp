@@ -167,6 +167,7 @@ struct Modeller {
     const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
     OpModel m;
     m.stream = op.stream;
+    m.share = plan::share_of(graph, role, op);
     m.after = op.after;
     const auto refs = [&](const std::vector<plan::EventId>& events) {
       std::vector<EventRef> result;

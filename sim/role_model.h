@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "plan/breakdown.h"
 #include "plan/cursor.h"
 #include "plan/graph.h"
 #include "sim/compute_model.h"
@@ -42,6 +43,7 @@ struct Meeting {
 struct OpModel {
   OpKind kind = OpKind::local;
   plan::StreamId stream = plan::kCompute;
+  plan::Share share = nullptr;
   Time duration;                  // local, together
   std::vector<Meeting> meetings;  // meeting
   std::vector<std::uint16_t> after;
