@@ -1,0 +1,90 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "cli/job.h"
+#include "cli/outputs.h"
+#include "cli/verbs.h"
+#include "plan/build.h"
+#include "plan/dump.h"
+
+namespace foretrain::cli {
+
+namespace {
+
+std::string dump(const plan::PlanGraph& graph, const std::string& form) {
+  if (form == "text") {
+    return plan::to_text(graph);
+  }
+  if (form == "json") {
+    return plan::to_json(graph);
+  }
+  std::string out;
+  for (std::size_t role = 0; role < graph.roles.size(); ++role) {
+    out += plan::to_dot(graph, static_cast<int>(role));
+  }
+  return out;
+}
+
+}  // namespace
+
+int estimate_command(const std::vector<std::string>& arguments, Console& console) {
+  JobArguments job_arguments;
+  ModelArguments models;
+  std::string timeline_path, trace_path, dump_form;
+  bool json = false;
+  Options options("estimate", "forecasts a training step of a job: its time, its memory, where the time goes");
+  job_arguments.add_to(options);
+  options.flag("json", &json, "one document, foretrain.estimate/1");
+  options.text("timeline", "FILE", &timeline_path, "writes when each op of two steps would run (JSON)");
+  options.text("trace", "FILE", &trace_path, "writes the steady step as a trace for ui.perfetto.dev");
+  options.word("dump", &dump_form, {"text", "json", "dot"}, "prints the plan graph instead of the forecast");
+  models.add_to(options);
+  options.examples({"foretrain estimate job.json", "foretrain estimate job.json tp=4 pp=2 recompute=full",
+                    "foretrain estimate job.json --json --trace step.trace.json",
+                    "foretrain estimate job.json --dump text"});
+  if (const auto help = options.parse(arguments)) {
+    console.result(*help);
+    return kOk;
+  }
+  if (json && !dump_form.empty()) {
+    throw InputError("--json and --dump exclude each other: stdout takes one document");
+  }
+
+  const plan::Job job = job_arguments.load();
+  const plan::PlanGraph graph = plan::build(job);
+  if (!dump_form.empty()) {
+    console.result(dump(graph, dump_form));
+    return kOk;
+  }
+  plan::Timeline timeline;
+  const bool wants_spans = !timeline_path.empty() || !trace_path.empty();
+  const sim::Simulation simulation = simulate(job, graph, models, wants_spans ? &timeline : nullptr);
+  write_timeline(timeline_path, timeline);
+  if (!trace_path.empty()) {
+    const auto last = static_cast<std::int32_t>(timeline.step_ends.size()) - 1;
+    write_trace_file(trace_path, graph, {reports::traced_step(timeline, "forecast", last)});
+  }
+
+  reports::Estimate estimate;
+  estimate.job = &job;
+  estimate.graph = &graph;
+  estimate.step_time = simulation.step_time;
+  estimate.by_role = simulation.breakdown;
+  estimate.compute_model = simulation.compute_model;
+  estimate.network_model = simulation.network_model;
+  estimate.error_band = error_band(job, simulation);
+  const bool fits = reports::memory_fit(job, graph).fits();
+  if (!fits) {
+    estimate.fixes = fixes(job_arguments, job);
+  }
+  console.result(json ? reports::to_json(estimate).dump(2) + "\n" : reports::to_text(estimate, console.colour()));
+  console.flush();
+  if (!fits) {
+    throw InfeasibleError(reports::infeasible_message(estimate));
+  }
+  return kOk;
+}
+
+}  // namespace foretrain::cli

@@ -1,0 +1,62 @@
+#include "cli/job.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "cli/recorder.h"
+#include "topologies/profile.h"
+
+namespace foretrain::cli {
+
+namespace {
+
+constexpr int kSimulatedSteps = 2;
+
+}  // namespace
+
+void JobArguments::add_to(Options& options) {
+  options.positional("JOB", &path, "job file (JSON); 'foretrain list jobs' shows ready ones");
+  options.rest("KEY=VALUE", &overrides, "overrides a field of the job: strategy.tp=4, or tp=4 where that is clear");
+}
+
+plan::Job JobArguments::load(const std::vector<std::string>& further) const {
+  if (path.empty()) {
+    throw InputError("a JOB file is missing; 'foretrain list jobs' shows ready ones");
+  }
+  if (path.find('=') != std::string::npos && path.find('/') == std::string::npos) {
+    throw InputError(fmt::format("\"{}\" stands where the JOB file belongs; overrides come behind it", path));
+  }
+  std::vector<std::string> all = overrides;
+  all.insert(all.end(), further.begin(), further.end());
+  plan::Job job = plan::load_job(path, all);
+  if (!job.cluster.profile_path.empty()) {
+    job.cluster.profile =
+        std::make_shared<const topologies::Profile>(topologies::load_profile(job.cluster.profile_path));
+  }
+  return job;
+}
+
+void ModelArguments::add_to(Options& options) {
+  options.word("compute-model", &compute_model, {"auto", "roofline", "measured"},
+               "how long ops take; auto: measured where the profile has tables");
+  options.word("network", &network_model, {"auto", "alpha_beta", "measured"},
+               "how long communication takes; auto: measured where the profile has tables");
+}
+
+sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,
+                         plan::Timeline* timeline) {
+  sim::Options options;
+  options.compute_model = models.compute_model;
+  options.network_model = models.network_model;
+  options.steps = kSimulatedSteps;
+  if (timeline == nullptr) {
+    return sim::simulate(graph, job.cluster, options);
+  }
+  Recorder recorder(graph);
+  sim::Simulation simulation = sim::simulate(graph, job.cluster, options, &recorder);
+  *timeline = recorder.timeline(fmt::format("simulated: {}, {}", simulation.compute_model, simulation.network_model),
+                                simulation.step_ends);
+  return simulation;
+}
+
+}  // namespace foretrain::cli

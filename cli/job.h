@@ -1,0 +1,43 @@
+// What the verbs that take a job share: its words on the command line, its plan, its forecast.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/options.h"
+#include "plan/graph.h"
+#include "plan/job.h"
+#include "plan/timeline.h"
+#include "reports/estimate.h"
+#include "sim/simulator.h"
+
+namespace foretrain::cli {
+
+// JOB [KEY=VALUE ...] of the command line.
+struct JobArguments {
+  std::string path;
+  std::vector<std::string> overrides;
+
+  void add_to(Options& options);
+  // The job, its cluster's profile loaded, with further overrides. Throws InputError, also for a path that is absent.
+  plan::Job load(const std::vector<std::string>& further = {}) const;
+};
+
+struct ModelArguments {
+  std::string compute_model = "auto", network_model = "auto";
+
+  void add_to(Options& options);
+};
+
+// Two simulated steps; the second is the steady one. `timeline`: its spans as well, or nullptr.
+sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,
+                         plan::Timeline* timeline);
+
+// Where the forecast's error band comes from, and how wide it is (cli/error_band.cpp has the figures).
+reports::ErrorBand error_band(const plan::Job& job, const sim::Simulation& simulation);
+
+// Changes of the job that make it fit, fewest first; each was built and its memory planned. At most three.
+std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& job);
+
+}  // namespace foretrain::cli

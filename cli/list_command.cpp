@@ -1,0 +1,152 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/catalogue.h"
+#include "base/error.h"
+#include "cli/options.h"
+#include "cli/strategy_words.h"
+#include "cli/verbs.h"
+#include "reports/table.h"
+#include "reports/text.h"
+#include "topologies/cluster_file.h"
+#include "workloads/model_file.h"
+
+namespace foretrain::cli {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// One kind of things: the document's items, and the table of the same.
+struct Listing {
+  Json items = Json::array();
+  reports::Table table;
+};
+
+Json item(const CatalogueItem& entry) {
+  return {{"name", entry.name}, {"description", entry.description}, {"path", entry.path}};
+}
+
+Listing models() {
+  Listing out;
+  out.table.columns = {{"model"}, {"parameters", reports::Align::right}, {"description"}};
+  for (const CatalogueItem& entry : catalogue_items(workloads::kModelFolder)) {
+    const std::int64_t parameters = workloads::total_parameters(workloads::load_model(entry.path));
+    Json j = item(entry);
+    j["parameters"] = parameters;
+    out.items.push_back(std::move(j));
+    out.table.rows.push_back({entry.name, reports::count(parameters), entry.description});
+  }
+  return out;
+}
+
+Listing systems() {
+  Listing out;
+  out.table.columns = {
+      {"system"}, {"devices per node", reports::Align::right}, {"memory", reports::Align::right}, {"description"}};
+  for (const CatalogueItem& entry : catalogue_items(topologies::kSystemFolder)) {
+    const topologies::Cluster cluster = topologies::load_system(entry.path);
+    Json j = item(entry);
+    j["devices_per_node"] = cluster.devices_per_node;
+    j["device"] = cluster.device.name;
+    j["device_memory_bytes"] = cluster.device.memory.value;
+    j["sources"] = cluster.sources;
+    out.items.push_back(std::move(j));
+    out.table.rows.push_back(
+        {entry.name, reports::count(cluster.devices_per_node), to_string(cluster.device.memory), entry.description});
+  }
+  return out;
+}
+
+Listing jobs() {
+  Listing out;
+  out.table.columns = {{"job"}, {"description"}, {"path"}};
+  for (const CatalogueItem& entry : catalogue_items("workloads/jobs")) {
+    out.items.push_back(item(entry));
+    const std::string near = std::filesystem::proximate(entry.path).string();
+    out.table.rows.push_back({entry.name, entry.description, near.size() < entry.path.size() ? near : entry.path});
+  }
+  return out;
+}
+
+Listing topologies_known() {
+  Listing out;
+  out.table.columns = {{"topology"}, {"description"}};
+  for (const auto& [name, description] :
+       {std::pair{"shared_memory", "this-machine: ranks are threads that share cores, caches and memory bandwidth"},
+        std::pair{"nodes_on_fabric",
+                  "devices joined all to all inside a node (intra); every node's adapters on a fabric without "
+                  "contention (inter)"}}) {
+    out.items.push_back({{"name", name}, {"description", description}, {"path", nullptr}});
+    out.table.rows.push_back({name, description});
+  }
+  return out;
+}
+
+Listing strategies() {
+  using reports::Tone;
+  const auto cell = [](const std::optional<bool>& passed) {
+    return !passed ? reports::Cell("not tested", Tone::dim)
+                   : reports::Cell(*passed ? "yes" : "FAILED", *passed ? Tone::good : Tone::bad);
+  };
+  const auto value = [](const std::optional<bool>& passed) { return passed ? Json(*passed) : Json(nullptr); };
+  Listing out;
+  out.table.columns = {{"strategy"}, {"simulated"}, {"executed"}, {"description"}};
+  for (const StrategyWord& word : strategy_words()) {
+    out.items.push_back({{"name", word.name},
+                         {"description", word.description},
+                         {"path", nullptr},
+                         {"simulated", value(word.simulated)},
+                         {"executed", value(word.executed)}});
+    out.table.rows.push_back({word.name, cell(word.simulated), cell(word.executed), word.description});
+  }
+  return out;
+}
+
+const std::vector<std::pair<std::string, Listing (*)()>>& kinds() {
+  static const std::vector<std::pair<std::string, Listing (*)()>> table{{"models", models},
+                                                                        {"systems", systems},
+                                                                        {"jobs", jobs},
+                                                                        {"strategies", strategies},
+                                                                        {"topologies", topologies_known}};
+  return table;
+}
+
+}  // namespace
+
+int list_command(const std::vector<std::string>& arguments, Console& console) {
+  std::string kind;
+  bool json = false;
+  Options options("list", "shows what the catalogue holds and what a job can say");
+  options.positional("KIND", &kind, "models, systems, jobs, strategies or topologies");
+  options.flag("json", &json, "one document, foretrain.list/1");
+  options.examples({"foretrain list models", "foretrain list strategies --json"});
+  if (const auto help = options.parse(arguments)) {
+    console.result(*help);
+    return kOk;
+  }
+  std::vector<std::string> names;
+  for (const auto& [name, listing] : kinds()) {
+    names.push_back(name);
+    if (name != kind) {
+      continue;
+    }
+    Listing found = listing();
+    if (json) {
+      console.result(Json{{"schema", "foretrain.list/1"}, {"kind", kind}, {"items", std::move(found.items)}}.dump(2) +
+                     "\n");
+    } else {
+      console.result(reports::to_text(found.table, console.colour()));
+    }
+    return kOk;
+  }
+  const std::string near = nearest_word(kind, names);
+  throw InputError(fmt::format("{}expected one of: {}{}",
+                               kind.empty() ? "what to list is missing; " : fmt::format("\"{}\" is not a list; ", kind),
+                               fmt::join(names, ", "),
+                               near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near)));
+}
+
+}  // namespace foretrain::cli
