@@ -1,0 +1,214 @@
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "kernels/reference.h"
+#include "tests/kernels/values.h"
+
+namespace foretrain::kernels {
+namespace {
+
+const std::vector<AttentionShape> kShapes = {
+    {.batch = 0, .seq = 5, .heads = 2, .kv_heads = 2, .head_dim = 4},
+    {.batch = 2, .seq = 0, .heads = 2, .kv_heads = 2, .head_dim = 4},
+    {.batch = 1, .seq = 1, .heads = 1, .kv_heads = 1, .head_dim = 1},
+    {.batch = 2, .seq = 7, .heads = 2, .kv_heads = 2, .head_dim = 5},
+    {.batch = 1, .seq = 33, .heads = 4, .kv_heads = 2, .head_dim = 16},
+    {.batch = 2, .seq = 97, .heads = 3, .kv_heads = 1, .head_dim = 20},
+    {.batch = 1, .seq = 200, .heads = 2, .kv_heads = 2, .head_dim = 64},
+    {.batch = 1, .seq = 40, .heads = 1, .kv_heads = 1, .head_dim = 8, .scale = 0.7},
+};
+
+// Every shape causal and not, in every type.
+template <class F>
+void for_cases(F f) {
+  for_instruction_sets([&](const std::string& isa) {
+    for (AttentionShape s : kShapes) {
+      for (const bool causal : {true, false}) {
+        s.causal = causal;
+        for (const Dtype d : kElementTypes) {
+          f(s, d, isa + " seq " + std::to_string(s.seq) + (causal ? " causal" : ""));
+        }
+      }
+    }
+  });
+}
+
+std::size_t count(std::int64_t n) {
+  return static_cast<std::size_t>(n);
+}
+
+TEST(Attention, FlashAgainstTheReference) {
+  for_cases([](const AttentionShape& s, Dtype d, const std::string& what) {
+    const Values qkv = random_tensor(d, s.tokens() * s.qkv_cols(), 1, 2.0);
+    Values o(d, count(s.tokens() * s.out_cols()));
+    Values lse(wide(d), count(s.batch * s.heads * s.seq));
+    std::vector<double> eo(o.size()), else_(lse.size());
+    attention_forward(s, qkv.tensor(), o.tensor(), lse.tensor());
+    reference::attention_forward(s, qkv.doubles().data(), eo.data(), else_.data());
+    expect_close(o, eo, d, 100, what + " o");
+    expect_close(lse, else_, d, 100, what + " lse");
+
+    const Values d_o = random_tensor(d, s.tokens() * s.out_cols(), 2);
+    Values dqkv(d, qkv.size());
+    std::vector<double> edqkv(qkv.size());
+    attention_backward(s, qkv.tensor(), o.tensor(), lse.tensor(), d_o.tensor(), dqkv.tensor());
+    reference::attention_backward(s, qkv.doubles().data(), d_o.doubles().data(), edqkv.data());
+    // bf16: the rounded o enters the row sums of d_o * o, with 2^-8 of its size.
+    expect_close(dqkv, edqkv, d, d == Dtype::bf16 ? 0.02 / rounding(Dtype::fp32) : 400, what + " dqkv");
+  });
+}
+
+TEST(Attention, UnfusedAgainstTheReference) {
+  for_cases([](const AttentionShape& s, Dtype d, const std::string& what) {
+    const Values qkv = random_tensor(d, s.tokens() * s.qkv_cols(), 1, 2.0);
+    const std::vector<double> wqkv = qkv.doubles();
+    const std::size_t scores = count(s.score_elements());
+    for (const Dtype score_type : {d, wide(d)}) {
+      Values x(score_type, scores);
+      std::vector<double> expected(scores);
+      attention_scores(s, qkv.tensor(), x.tensor());
+      reference::attention_scores(s, wqkv.data(), expected.data());
+      expect_close(x, expected, d, 60, what + " scores");
+
+      expected = x.doubles();
+      Values fused(score_type, expected);
+      attention_scale_mask(s, x.tensor());
+      reference::attention_scale_mask(s, expected.data());
+      expect_close(x, expected, d, 4, what + " scale, mask");
+
+      reference::attention_softmax(s, expected.data(), expected.data());
+      attention_scale_mask_softmax(s, fused.tensor(), fused.tensor());
+      expect_close(fused, expected, d, 60, what + " scale, mask, softmax");
+      expected = x.doubles();
+      reference::attention_softmax(s, expected.data(), expected.data());
+      Values p(score_type, scores);
+      attention_softmax(s, x.tensor(), p.tensor());
+      expect_close(p, expected, d, 60, what + " softmax");
+
+      Values o(d, count(s.tokens() * s.out_cols()));
+      std::vector<double> eo(o.size());
+      attention_context(s, p.tensor(), qkv.tensor(), o.tensor());
+      reference::attention_context(s, p.doubles().data(), wqkv.data(), eo.data());
+      expect_close(o, eo, d, 60, what + " context");
+    }
+  });
+}
+
+TEST(Attention, UnfusedBackwardAgainstTheReference) {
+  for_cases([](const AttentionShape& s, Dtype d, const std::string& what) {
+    const Values qkv = random_tensor(d, s.tokens() * s.qkv_cols(), 1, 2.0);
+    const Values d_o = random_tensor(d, s.tokens() * s.out_cols(), 2);
+    const std::vector<double> wqkv = qkv.doubles();
+    const std::size_t scores = count(s.score_elements());
+    for (const Dtype score_type : {d, wide(d)}) {
+      Values p(score_type, scores);
+      attention_scores(s, qkv.tensor(), p.tensor());
+      attention_scale_mask_softmax(s, p.tensor(), p.tensor());
+      const std::vector<double> wp = p.doubles();
+
+      Values dqkv(d, qkv.size());
+      std::vector<double> edqkv(qkv.size()), edp(scores);
+      Values dp(score_type, scores);
+      attention_context_backward(s, p.tensor(), qkv.tensor(), d_o.tensor(), dp.tensor(), dqkv.tensor());
+      reference::attention_context_backward(s, wp.data(), wqkv.data(), d_o.doubles().data(), edp.data(), edqkv.data());
+      expect_close(dp, edp, d, 60, what + " dp");
+
+      const std::vector<double> wdp = dp.doubles();
+      std::vector<double> eds(scores);
+      reference::attention_softmax_backward(s, wp.data(), wdp.data(), eds.data());
+      Values ds(score_type, scores);
+      attention_softmax_backward(s, p.tensor(), dp.tensor(), ds.tensor());
+      expect_close(ds, eds, d, 60, what + " ds");
+      reference::attention_scale_mask_backward(s, eds.data());
+      attention_scale_mask_softmax_backward(s, p.tensor(), dp.tensor(), dp.tensor());
+      expect_close(dp, eds, d, 60, what + " ds, scale, mask");
+      std::vector<double> masked = ds.doubles();
+      reference::attention_scale_mask_backward(s, masked.data());
+      attention_scale_mask_backward(s, ds.tensor());
+      expect_close(ds, masked, d, 4, what + " scale, mask backward");
+
+      attention_scores_backward(s, ds.tensor(), qkv.tensor(), dqkv.tensor());
+      reference::attention_scores_backward(s, ds.doubles().data(), wqkv.data(), edqkv.data());
+      expect_close(dqkv, edqkv, d, 100, what + " dqkv");
+    }
+  });
+}
+
+TEST(Attention, FlashAndUnfusedAgree) {
+  const AttentionShape s = {.batch = 2, .seq = 130, .heads = 4, .kv_heads = 2, .head_dim = 32};
+  const Values qkv = random_tensor(Dtype::fp64, s.tokens() * s.qkv_cols(), 1, 2.0);
+  const Values d_o = random_tensor(Dtype::fp64, s.tokens() * s.out_cols(), 2);
+  Values o(Dtype::fp64, d_o.size()), lse(Dtype::fp64, count(s.batch * s.heads * s.seq)), dqkv(Dtype::fp64, qkv.size());
+  attention_forward(s, qkv.tensor(), o.tensor(), lse.tensor());
+  attention_backward(s, qkv.tensor(), o.tensor(), lse.tensor(), d_o.tensor(), dqkv.tensor());
+  Values p(Dtype::fp64, count(s.score_elements())), dp(Dtype::fp64, p.size()), o2(Dtype::fp64, o.size()),
+      dqkv2(Dtype::fp64, qkv.size());
+  attention_scores(s, qkv.tensor(), p.tensor());
+  attention_scale_mask_softmax(s, p.tensor(), p.tensor());
+  attention_context(s, p.tensor(), qkv.tensor(), o2.tensor());
+  attention_context_backward(s, p.tensor(), qkv.tensor(), d_o.tensor(), dp.tensor(), dqkv2.tensor());
+  attention_scale_mask_softmax_backward(s, p.tensor(), dp.tensor(), dp.tensor());
+  attention_scores_backward(s, dp.tensor(), qkv.tensor(), dqkv2.tensor());
+  expect_close(o, o2.doubles(), Dtype::fp64, 50, "o");
+  expect_close(dqkv, dqkv2.doubles(), Dtype::fp64, 100, "dqkv");
+}
+
+// Scores of ±1000: without subtracting the maximum every exponential would overflow.
+TEST(Attention, LargeScores) {
+  for (const Dtype d : kElementTypes) {
+    const AttentionShape s = {.batch = 1, .seq = 150, .heads = 1, .kv_heads = 1, .head_dim = 4, .scale = 1.0};
+    const Values qkv = random_tensor(d, s.tokens() * s.qkv_cols(), 1, 22.0);
+    Values o(d, count(s.tokens() * s.out_cols())), lse(wide(d), 150);
+    std::vector<double> eo(o.size()), else_(150);
+    attention_forward(s, qkv.tensor(), o.tensor(), lse.tensor());
+    reference::attention_forward(s, qkv.doubles().data(), eo.data(), else_.data());
+    expect_close(lse, else_, d, 10, "lse");
+    expect_close(o, eo, d, 20000, "o");  // a score of 1000 carries 1000 roundings into the exponent
+  }
+}
+
+TEST(Rotary, AgainstTheReferenceAndBack) {
+  for_cases([](const AttentionShape& shape, Dtype d, const std::string& what) {
+    AttentionShape s = shape;
+    s.head_dim += s.head_dim % 2;
+    for (const std::int64_t offset : {0, 17}) {
+      const Values qkv = random_tensor(d, s.tokens() * s.qkv_cols(), 1);
+      Values turned = qkv;
+      std::vector<double> expected = qkv.doubles();
+      rotary_forward(s, 10000.0, offset, turned.tensor());
+      reference::rotary_forward(s, 10000.0, offset, expected.data());
+      expect_close(turned, expected, d, 4, what);
+      expected = turned.doubles();
+      rotary_backward(s, 10000.0, offset, turned.tensor());
+      reference::rotary_backward(s, 10000.0, offset, expected.data());
+      expect_close(turned, expected, d, 4, what);
+      expect_close(turned, qkv.doubles(), d, d == Dtype::bf16 ? 0.02 / rounding(Dtype::fp32) : 8, what + " and back");
+    }
+  });
+}
+
+// Head of 4: pairs (0,2) with angle p and (1,3) with angle p/100 at base 10000. At p = 0 nothing turns; values stay.
+TEST(Rotary, ByHand) {
+  const AttentionShape s = {.batch = 1, .seq = 2, .heads = 1, .kv_heads = 1, .head_dim = 4};
+  Values qkv(Dtype::fp64, {1, 2, 3, 4, 1, 0, 0, 0, 7, 7, 7, 7, 1, 0, 0, 1, 0, 0, 1, 0, 7, 7, 7, 7});
+  rotary_forward(s, 10000.0, 0, qkv.tensor());
+  EXPECT_EQ(qkv.get(0), 1.0);
+  EXPECT_EQ(qkv.get(3), 4.0);
+  EXPECT_DOUBLE_EQ(qkv.get(12), std::cos(1.0));
+  EXPECT_DOUBLE_EQ(qkv.get(14), std::sin(1.0));
+  EXPECT_DOUBLE_EQ(qkv.get(13), -std::sin(0.01));
+  EXPECT_DOUBLE_EQ(qkv.get(15), std::cos(0.01));
+  EXPECT_DOUBLE_EQ(qkv.get(16), -std::sin(1.0));
+  EXPECT_EQ(qkv.get(20), 7.0);  // values do not turn
+}
+
+TEST(Attention, RefusesHeadsThatDoNotDivide) {
+  Values x(Dtype::fp32, 64);
+  EXPECT_THROW(rotary_forward({.batch = 1, .seq = 1, .heads = 3, .kv_heads = 2, .head_dim = 4}, 1e4, 0, x.tensor()),
+               InternalError);
+  EXPECT_THROW(rotary_forward({.batch = 1, .seq = 1, .heads = 1, .kv_heads = 1, .head_dim = 3}, 1e4, 0, x.tensor()),
+               InternalError);
+}
+
+}  // namespace
+}  // namespace foretrain::kernels

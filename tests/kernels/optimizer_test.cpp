@@ -1,0 +1,110 @@
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "base/error.h"
+#include "kernels/reference.h"
+#include "tests/kernels/values.h"
+
+namespace foretrain::kernels {
+namespace {
+
+const std::vector<OptimizerKind> kKinds = {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam,
+                                           OptimizerKind::adamw};
+
+TEST(Optimizer, AgainstTheReference) {
+  for_instruction_sets([](const std::string& isa) {
+    for (const OptimizerKind kind : kKinds) {
+      for (const std::int64_t n : {0, 1, 7, 64, 133}) {
+        for (const auto& [parameter, gradient, copy] :
+             std::vector<std::array<Dtype, 3>>{{Dtype::fp64, Dtype::fp64, Dtype::fp64},
+                                               {Dtype::fp32, Dtype::fp32, Dtype::fp32},
+                                               {Dtype::fp32, Dtype::fp32, Dtype::bf16},
+                                               {Dtype::fp32, Dtype::bf16, Dtype::bf16}}) {
+          Values p = random_tensor(parameter, n, 1);
+          Values m(parameter, p.size()), v(parameter, p.size()), narrow(Dtype::bf16, p.size());
+          std::vector<double> ep = p.doubles(), em(p.size()), ev(p.size());
+          for (std::int64_t t = 1; t <= 3; ++t) {
+            const OptimizerStep step = {.kind = kind, .learning_rate = 0.01, .weight_decay = 0.1, .step = t};
+            const Values g = random_tensor(gradient, n, static_cast<unsigned>(t));
+            const double coefficient = 0.5;
+            optimizer_step(step, n, g.tensor(), &coefficient, p.tensor(), m.tensor(), v.tensor(),
+                           copy == Dtype::bf16 ? narrow.tensor() : Tensor{});
+            reference::optimizer_step(step, n, g.doubles().data(), &coefficient, ep.data(), em.data(), ev.data());
+          }
+          expect_close(p, ep, parameter, 10, isa);
+          expect_close(m, em, parameter, 10, isa);
+          expect_close(v, ev, parameter, 20, isa);
+          if (copy == Dtype::bf16) {
+            EXPECT_TRUE(narrow.same_bits(Values(Dtype::bf16, p.doubles())));
+          }
+        }
+      }
+    }
+  });
+}
+
+// First step of Adam without decay: m/(1-b1) = g, v/(1-b2) = g^2, so the step is lr g/(|g| + eps), about lr sign(g).
+TEST(Optimizer, FirstStepByHand) {
+  Values p(Dtype::fp64, {1.0, 1.0}), m(Dtype::fp64, 2), v(Dtype::fp64, 2);
+  const Values g(Dtype::fp64, {4.0, -0.25});
+  optimizer_step({.kind = OptimizerKind::adamw, .learning_rate = 0.1, .epsilon = 0.0, .weight_decay = 0.5, .step = 1},
+                 2, g.tensor(), nullptr, p.tensor(), m.tensor(), v.tensor(), {});
+  EXPECT_NEAR(p.get(0), 1.0 - 0.05 - 0.1, 1e-15);
+  EXPECT_NEAR(p.get(1), 1.0 - 0.05 + 0.1, 1e-15);
+  EXPECT_NEAR(m.get(0), 0.4, 1e-15);
+  EXPECT_NEAR(v.get(0), 0.8, 1e-15);
+}
+
+TEST(Optimizer, RefusesWrongTypes) {
+  Values p(Dtype::fp32, 4), m(Dtype::fp64, 4), v(Dtype::fp32, 4), g(Dtype::fp32, 4);
+  EXPECT_THROW(optimizer_step({}, 4, g.tensor(), nullptr, p.tensor(), m.tensor(), v.tensor(), {}), InternalError);
+  EXPECT_THROW(optimizer_step({.step = 0}, 4, g.tensor(), nullptr, p.tensor(), v.tensor(), v.tensor(), {}),
+               InternalError);
+}
+
+TEST(SquaredNorm, IsExactForIntegers) {
+  for_instruction_sets([](const std::string& isa) {
+    for (const Dtype d : kElementTypes) {
+      for (const std::size_t n : {std::size_t{0}, std::size_t{1}, std::size_t{17}, std::size_t{255}}) {
+        std::vector<double> x(n);
+        double expected = 0.0;
+        for (std::size_t i = 0; i < n; ++i) {
+          x[i] = static_cast<double>(i);
+          expected += x[i] * x[i];
+        }
+        double sum = 3.0;
+        squared_norm(Values(d, x).tensor(), static_cast<std::int64_t>(n), &sum, true);
+        EXPECT_EQ(sum, expected + 3.0) << isa;
+        squared_norm(Values(d, x).tensor(), static_cast<std::int64_t>(n), &sum, false);
+        EXPECT_EQ(sum, expected) << isa;
+      }
+    }
+  });
+}
+
+// 1e30 squared does not fit fp32; it fits fp64.
+TEST(SquaredNorm, DoesNotOverflow) {
+  double sum = 0.0;
+  squared_norm(Values(Dtype::fp32, std::vector<double>{1e30}).tensor(), 1, &sum, false);
+  EXPECT_NEAR(sum, 1e60, 1e53);
+}
+
+TEST(ClipCoefficient, ByHand) {
+  double norm = 0.0;
+  double coefficient = 0.0;
+  const std::vector<double> sums = {9.0, 16.0};
+  clip_coefficient(sums, 10.0, &norm, &coefficient);
+  EXPECT_EQ(norm, 5.0);
+  EXPECT_EQ(coefficient, 1.0);
+  clip_coefficient(sums, 1.0, &norm, &coefficient);
+  EXPECT_EQ(coefficient, 1.0 / (5.0 + 1e-6));
+  clip_coefficient({}, 1.0, &norm, &coefficient);
+  EXPECT_EQ(norm, 0.0);
+  EXPECT_EQ(coefficient, 1.0);
+  clip_coefficient(std::vector<double>{std::numeric_limits<double>::quiet_NaN()}, 1.0, &norm, &coefficient);
+  EXPECT_TRUE(std::isnan(coefficient));
+}
+
+}  // namespace
+}  // namespace foretrain::kernels
