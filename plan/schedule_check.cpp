@@ -1,5 +1,5 @@
-#include <set>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "plan/schedule.h"
@@ -9,6 +9,26 @@ namespace foretrain::plan {
 namespace {
 
 using Unit = std::pair<std::int32_t, std::int32_t>;  // (virtual stage, microbatch)
+
+// A set of units. REQUIRES: stage and microbatch in range.
+class UnitSet {
+ public:
+  UnitSet(int stages, int microbatches)
+      : microbatches_(microbatches),
+        flags_(static_cast<std::size_t>(stages) * static_cast<std::size_t>(microbatches)) {}
+  bool contains(const Unit& u) const { return flags_[index(u)]; }
+  // True iff the set has changed.
+  bool insert(const Unit& u) { return !std::exchange(flags_[index(u)], 1); }
+  bool erase(const Unit& u) { return std::exchange(flags_[index(u)], 0) != 0; }
+
+ private:
+  std::size_t index(const Unit& u) const {
+    return static_cast<std::size_t>(u.first) * static_cast<std::size_t>(microbatches_) +
+           static_cast<std::size_t>(u.second);
+  }
+  int microbatches_;
+  std::vector<char> flags_;
+};
 
 Action forward(int stage, int microbatch) {
   return {stage, ActionKind::forward, microbatch};
@@ -26,13 +46,14 @@ Action backward(int stage, int microbatch) {
 // The rules of one row: its own stages, microbatches in range, each forward once and each backward once after it.
 void check_row(const Schedule& s, std::size_t rank, int pp, int virtual_stages, int microbatches,
                const std::string& origin) {
-  std::set<Unit> forwards, inputs, backwards;  // inputs: backwards that still lack their weight gradient
+  const int stages = pp * virtual_stages;
+  UnitSet forwards(stages, microbatches), backwards(stages, microbatches);
+  UnitSet inputs(stages, microbatches);  // backwards that still lack their weight gradient
   for (std::size_t i = 0; i < s[rank].size(); ++i) {
     const Action& a = s[rank][i];
     const Unit unit{a.stage, a.microbatch};
-    if (a.stage < 0 || a.stage >= pp * virtual_stages) {
-      refuse(origin, rank, i, a,
-             fmt::format("there is no virtual stage {}; expected 0 to {}", a.stage, pp * virtual_stages - 1));
+    if (a.stage < 0 || a.stage >= stages) {
+      refuse(origin, rank, i, a, fmt::format("there is no virtual stage {}; expected 0 to {}", a.stage, stages - 1));
     }
     if (a.stage % pp != static_cast<int>(rank)) {
       refuse(origin, rank, i, a,
@@ -43,42 +64,40 @@ void check_row(const Schedule& s, std::size_t rank, int pp, int virtual_stages, 
              fmt::format("there is no microbatch {}; expected 0 to {}", a.microbatch, microbatches - 1));
     }
     if (a.kind == ActionKind::forward) {
-      if (!forwards.insert(unit).second) {
+      if (!forwards.insert(unit)) {
         refuse(origin, rank, i, a, "this forward stands twice");
       }
       continue;
     }
-    if (forwards.count(unit) == 0) {
+    if (!forwards.contains(unit)) {
       refuse(origin, rank, i, a, fmt::format("stands before its forward {}", to_text(forward(a.stage, a.microbatch))));
     }
     if (a.kind == ActionKind::backward_weight) {
-      if (inputs.erase(unit) == 0) {
+      if (!inputs.erase(unit)) {
         refuse(origin, rank, i, a,
                fmt::format("a weight gradient needs {} before it, once",
                            to_text({a.stage, ActionKind::backward_input, a.microbatch})));
       }
       continue;
     }
-    if (!backwards.insert(unit).second) {
+    if (!backwards.insert(unit)) {
       refuse(origin, rank, i, a, "this backward stands twice");
     }
     if (a.kind == ActionKind::backward_input) {
       inputs.insert(unit);
     }
   }
-  for (int stage = static_cast<int>(rank); stage < pp * virtual_stages; stage += pp) {
+  for (int stage = static_cast<int>(rank); stage < stages; stage += pp) {
     for (int m = 0; m < microbatches; ++m) {
-      const bool has_forward = forwards.count({stage, m}) > 0;
-      if (!has_forward || backwards.count({stage, m}) == 0) {
-        throw InputError(fmt::format("{}: pipeline rank {} lacks {}", origin, rank,
-                                     to_text(has_forward ? backward(stage, m) : forward(stage, m))));
+      const bool has_forward = forwards.contains({stage, m});
+      const bool has_backward = backwards.contains({stage, m});
+      if (!has_forward || !has_backward || inputs.contains({stage, m})) {
+        const Action missing = !has_forward    ? forward(stage, m)
+                               : !has_backward ? backward(stage, m)
+                                               : Action{stage, ActionKind::backward_weight, m};
+        throw InputError(fmt::format("{}: pipeline rank {} lacks {}", origin, rank, to_text(missing)));
       }
     }
-  }
-  if (!inputs.empty()) {
-    const auto [stage, m] = *inputs.begin();
-    throw InputError(
-        fmt::format("{}: pipeline rank {} lacks {}", origin, rank, to_text({stage, ActionKind::backward_weight, m})));
   }
 }
 
@@ -94,13 +113,13 @@ Action predecessor(const Action& a, int stages) {
 }
 
 // Runs the rows: an action runs when its row has come to it and its predecessor is done. What is left cannot run.
-void check_progress(const Schedule& s, int stages, const std::string& origin) {
-  std::set<Unit> done_forward, done_backward;
+void check_progress(const Schedule& s, int stages, int microbatches, const std::string& origin) {
+  UnitSet done_forward(stages, microbatches), done_backward(stages, microbatches);
   std::vector<std::size_t> next(s.size(), 0);
   const auto ready = [&](const Action& a) {
     const Action p = predecessor(a, stages);
     return p.stage < 0 ||
-           (p.kind == ActionKind::forward ? done_forward : done_backward).count({p.stage, p.microbatch}) > 0;
+           (p.kind == ActionKind::forward ? done_forward : done_backward).contains({p.stage, p.microbatch});
   };
   for (bool moved = true; moved;) {
     moved = false;
@@ -170,7 +189,7 @@ void check(const Schedule& s, int pp, int virtual_stages, int microbatches, cons
     check_row(s, rank, pp, virtual_stages, microbatches, origin);
   }
   check_order(s, pp * virtual_stages, origin);
-  check_progress(s, pp * virtual_stages, origin);
+  check_progress(s, pp * virtual_stages, microbatches, origin);
 }
 
 }  // namespace foretrain::plan
