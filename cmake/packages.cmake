@@ -5,19 +5,6 @@ find_package(fmt 9 REQUIRED)             # fmt::fmt
 find_package(nlohmann_json 3.11 REQUIRED)  # nlohmann_json::nlohmann_json
 find_package(CLI11 2.1 REQUIRED)         # CLI11::CLI11
 
-# foretrain::cblas: OpenBLAS with its C interface. The serial build comes first: ranks are threads, each calls BLAS for
-# itself, and a library that starts threads of its own would take the cores of its neighbours.
-find_path(FORETRAIN_CBLAS_INCLUDE cblas.h
-  PATH_SUFFIXES ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-serial ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-pthread openblas)
-find_library(FORETRAIN_CBLAS_LIBRARY openblas PATH_SUFFIXES openblas-serial openblas-pthread)
-if(NOT FORETRAIN_CBLAS_INCLUDE OR NOT FORETRAIN_CBLAS_LIBRARY)
-  message(FATAL_ERROR "OpenBLAS was not found (cblas.h and libopenblas.so); on Debian: apt-get install libopenblas-serial-dev")
-endif()
-add_library(foretrain_cblas INTERFACE)
-target_include_directories(foretrain_cblas SYSTEM INTERFACE ${FORETRAIN_CBLAS_INCLUDE})
-target_link_libraries(foretrain_cblas INTERFACE ${FORETRAIN_CBLAS_LIBRARY})
-add_library(foretrain::cblas ALIAS foretrain_cblas)
-
 # foretrain::dnnl, when present (FORETRAIN_HAVE_DNNL): oneDNN, for bf16 matmuls on the CPU's matrix units. Found by its
 # files: the CMake package of Debian 12 asks for OpenCL headers that nothing here needs.
 find_path(FORETRAIN_DNNL_INCLUDE oneapi/dnnl/dnnl.h)
