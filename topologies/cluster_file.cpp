@@ -30,16 +30,26 @@ std::string exact(FlopRate f) {
   return fmt::format("{} FLOP/s", f.value);
 }
 
-template <class Q>
-Q positive(ObjectReader& reader, const std::string& key, Q value) {
-  if (reader.has(key) && !(value.value > 0)) {
+// What `read` reads at `key`, which must be more than zero.
+template <class Read>
+auto positive(ObjectReader& reader, const std::string& key, Read read) {
+  const std::size_t before = reader.mistakes().count();
+  auto value = read();
+  if (value.value > 0) {
+    return value;
+  }
+  if (reader.mistakes().count() == before && reader.has(key)) {
     reader.mistake(key, "must be more than zero");
   }
-  return value.value > 0 ? value : Q{1};
+  return decltype(value){1};
+}
+
+Bytes memory(ObjectReader& reader, const std::string& key, std::optional<Bytes> fallback) {
+  return positive(reader, key, [&] { return reader.bytes(key, fallback); });
 }
 
 Bandwidth bandwidth(ObjectReader& reader, const std::string& key) {
-  return positive(reader, key, reader.bandwidth(key, std::nullopt));
+  return positive(reader, key, [&] { return reader.bandwidth(key, std::nullopt); });
 }
 
 // "source": where the figures beside it come from.
@@ -80,15 +90,15 @@ DevicePart read_device(ObjectReader& reader, bool this_machine) {
   Device& d = part.device;
   reader.integer("version", 1, 1, 1);
   reader.text("description", "");
+  const auto own_memory = this_machine ? std::optional(available_memory()) : std::nullopt;
   d.name = reader.text("name", this_machine ? std::optional(processor_name()) : std::nullopt);
-  d.memory = positive(reader, "memory",
-                      reader.bytes("memory", this_machine ? std::optional(available_memory()) : std::nullopt));
+  d.memory = memory(reader, "memory", own_memory);
   d.memory_bandwidth = bandwidth(reader, "memory_bandwidth");
   ObjectReader peak = reader.object("peak");
   for (const Dtype dtype : kComputeTypes) {
     const std::string key(name(dtype));
     if (peak.has(key)) {
-      d.peak[dtype] = positive(peak, key, peak.flop_rate(key, FlopRate{1}));
+      d.peak[dtype] = positive(peak, key, [&] { return peak.flop_rate(key, std::nullopt); });
     }
   }
   if (peak.present() && d.peak.empty()) {
@@ -144,8 +154,7 @@ Cluster read_system(ObjectReader& reader) {
   c.description = reader.text("description", "");
   c.this_machine = reader.boolean("this_machine", false);
   if (c.this_machine) {
-    c.shared_memory =
-        positive(reader, "shared_memory", reader.bytes("shared_memory", std::optional(available_memory())));
+    c.shared_memory = memory(reader, "shared_memory", available_memory());
   }
   DevicePart part = read_part<DevicePart>(reader, "device", kDeviceFolder, "device",
                                           [&](ObjectReader& object) { return read_device(object, c.this_machine); });
