@@ -8,12 +8,13 @@ namespace foretrain::plan {
 // What an instance binds an op's layer- and slot-relative references to.
 struct Binding {
   std::int32_t microbatch = -1, slot = -1, ring = -1;
-  std::int32_t layer = -1;         // role-local; -1: none
-  std::int32_t first_layer = 0;    // of the segment
+  std::int32_t layer = -1;       // role-local; -1: none
+  std::int32_t first_layer = 0;  // of the segment
   std::int32_t step = 0;
 };
 
-// for (ProgramCursor c(role, role_index, role.program.body, first_instance); c; c.next()) use c.op(), c.id(), c.binding().
+// for (ProgramCursor c(role, role_index, role.program.body, first_instance); c; c.next()) use c.op(), c.id(),
+// c.binding().
 class ProgramCursor {
  public:
   // `first_instance`: id of instances[0] (prologue, body, epilogue in a row). Empty segments and blocks are skipped.
@@ -42,7 +43,9 @@ class ProgramCursor {
 };
 
 // Id of the body's first instance, and number of instances in all.
-inline int first_body_instance(const Program& p) { return static_cast<int>(p.prologue.size()); }
+inline int first_body_instance(const Program& p) {
+  return static_cast<int>(p.prologue.size());
+}
 
 // Which copy of an event an op refers to: index in a dense table of event copies of the role.
 // Tables have event_copies(role) entries; layout: all copies of event 0, then of event 1, …
@@ -50,7 +53,8 @@ int event_copies(const Role& role);
 int event_copy(const Role& role, EventId event, const Binding& b);
 
 // Byte offset of an operand in the role's arena for a rank. Requires a placed graph (memory.h).
-std::int64_t operand_offset(const PlanGraph& graph, const Role& role, const Operand& operand, const Binding& b, Rank rank);
+std::int64_t operand_offset(const PlanGraph& graph, const Role& role, const Operand& operand, const Binding& b,
+                            Rank rank);
 
 // Match key of a communication op: equal on all its ranks, unique within a step.
 struct MatchKey {

@@ -34,15 +34,17 @@ struct Mesh {
 // "pp,dp,cp,tp" -> order, slowest first. Throws InputError naming the allowed axes.
 std::array<Axis, kAxes> parse_rank_order(const std::string& text);
 
-// Which coordinates along one axis belong together: all of them; or blocks of `block` neighbours; or just those of `only`.
+// Which coordinates along one axis belong together: all of them; or blocks of `block` neighbours; or just those of
+// `only`.
 struct AxisSpan {
   Axis axis{};
   int block = 0;
   std::vector<int> only;
 };
 
-// All ranks that differ only along the spans' axes (within a block, or among `only`). A rank's index in its group counts
-// in mesh order, the last axis of Mesh::order fastest. Weights (uneven batches) are per index; empty means equal.
+// All ranks that differ only along the spans' axes (within a block, or among `only`). A rank's index in its group
+// counts in mesh order, the last axis of Mesh::order fastest. Weights (uneven batches) are per index; empty means
+// equal.
 struct Group {
   std::string name;
   std::vector<AxisSpan> spans;
