@@ -37,9 +37,14 @@ void refuse(ObjectReader& reader, const std::string& key, const char* what) {
   }
 }
 
+// The text at a key; "" where there is none.
+std::string word_at(ObjectReader& reader, const std::string& key) {
+  const nlohmann::json* value = reader.raw(key);
+  return value != nullptr && value->is_string() ? value->get<std::string>() : "";
+}
+
 void read_schedule(ObjectReader& reader, Strategy& s) {
-  const nlohmann::json* value = reader.raw("schedule");
-  const std::string text = value != nullptr && value->is_string() ? value->get<std::string>() : "";
+  const std::string text = word_at(reader, "schedule");
   if (text.find_first_of("/.") != std::string::npos) {  // no schedule's name has either: a file
     s.schedule = ScheduleKind::text;
     s.schedule_path = reader.file_path("schedule", text);
@@ -77,7 +82,11 @@ Recompute read_recompute(ObjectReader& reader) {
 
 void refuse_unbuilt(ObjectReader& reader) {
   reader.word("data_parallel", "all_reduce", {"all_reduce"}, {"gather", "all_gather", "parameter_server", "local_sgd"});
-  reader.word("compression", "none", {"none"}, {"fp16", "bf16", "int8", "topk"});
+  if (const std::string text = word_at(reader, "compression"); text.starts_with("topk:")) {
+    reader.mistake("compression", fmt::format("\"{}\" is not built yet; built: none", text));
+  } else {
+    reader.word("compression", "none", {"none"}, {"fp16", "bf16", "int8"});
+  }
   for (const char* key : {"overlap_tp", "split_by_speed", "prefetch", "reshard"}) {
     if (reader.boolean(key, false)) {
       reader.mistake(key, "true is not built yet; expected false");
