@@ -45,7 +45,6 @@ struct Member {
 };
 
 // What several roles reach before it starts.
-using MeetingKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t, std::int32_t>;  // step, key, first, last role
 struct OpenMeeting {
   MeetingKey key;
   std::vector<Member> members;
@@ -309,14 +308,13 @@ class Engine {
     s.open_meetings = s.op->meetings.size();
     s.start = Time{-1};
     for (const Meeting& about : s.op->meetings) {
-      const plan::MatchKey key = plan::match_key(*model(m.role).role, about.tag, s.cursor.binding());
-      const MeetingKey full{s.step, key, about.roles.front(), about.roles.back()};
-      const auto [it, is_new] = open_.try_emplace(full, 0);
+      const MeetingKey key = about.key(s.step, *model(m.role).role, s.cursor.binding());
+      const auto [it, is_new] = open_.try_emplace(key, 0);
       if (is_new) {
         it->second = new_meeting();
         OpenMeeting& fresh = meetings_[it->second];
-        fresh.key = full;
-        fresh.expected = about.roles.front() == about.roles.back() ? 2 : about.roles.size();
+        fresh.key = key;
+        fresh.expected = about.arrivals();
         fresh.speed = &about.speed;
       }
       const std::size_t index = it->second;

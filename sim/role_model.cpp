@@ -99,7 +99,7 @@ struct Modeller {
       m.speed = std::move(speed);
     } else {
       m.kind = OpKind::meeting;
-      m.meetings = {{roles, c.tag, false, duration, std::move(speed)}};
+      m.meetings = {{roles, c.tag, duration, std::move(speed)}};
     }
   }
 
@@ -140,7 +140,6 @@ struct Modeller {
       Meeting meeting;
       meeting.roles = message.send ? std::vector{role_index, peer} : std::vector{peer, role_index};
       meeting.tag = message.tag;
-      meeting.is_message = true;
       meeting.duration = time_from_seconds(network.message(bytes, !leaves_node(role, message)));
       const std::int64_t at_once = multiplicity[static_cast<std::size_t>(role_index)] +
                                    (peer == role_index ? 0 : multiplicity[static_cast<std::size_t>(peer)]);
@@ -202,6 +201,14 @@ std::int32_t EventRef::copy(const plan::Binding& b) const {
     case plan::Replicas::per_layer: return first + b.layer;
   }
   return first;
+}
+
+MeetingKey Meeting::key(std::int32_t step, const plan::Role& role, const plan::Binding& b) const {
+  return {step, plan::match_key(role, tag, b), roles.front(), roles.back()};
+}
+
+std::size_t Meeting::arrivals() const {
+  return roles.front() == roles.back() ? 2 : roles.size();  // a message within a role has both ends there
 }
 
 std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Cluster& cluster,

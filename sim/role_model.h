@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <tuple>
 #include <vector>
 
 #include "plan/breakdown.h"
@@ -31,13 +32,18 @@ enum class OpKind : std::uint8_t {
 // Speeds are fixed-point fractions of the speed alone.
 inline constexpr std::int64_t kFullSpeed = std::int64_t{1} << 20;
 
+// What tells meetings apart: step, match key, first and last role.
+using MeetingKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t, std::int32_t>;
+
 // One message of an Exchange, or the whole of a collective over roles.
 struct Meeting {
   std::vector<std::int32_t> roles;  // that take part, ascending; a message's sender first
   std::int32_t tag = -1;
-  bool is_message = false;
   Time duration;
   std::vector<std::int64_t> speed;  // as OpModel::speed
+
+  MeetingKey key(std::int32_t step, const plan::Role& role, const plan::Binding& b) const;
+  std::size_t arrivals() const;  // that it takes to start
 };
 
 struct OpModel {

@@ -1,0 +1,145 @@
+// One role's walk through its program when nothing is shared: ends of streams and events, what they were waiting for,
+// and the memory of folded calls. Used by fold.cpp only.
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "plan/breakdown.h"
+#include "plan/cursor.h"
+#include "sim/role_model.h"
+
+namespace foretrain::sim {
+
+// An op off the compute stream: what a wait for it is attributed to.
+struct Record {
+  Time start, end;
+  std::int32_t before = -1;  // the record that it waited for last; -1: none that matters
+  plan::Share share = nullptr;
+};
+
+// When a stream is free or an event was recorded.
+struct Value {
+  Time time;
+  std::int32_t record = -1;   // off the compute stream: which op
+  std::int32_t meeting = -1;  // >= 0: a posted op (index in RoleWalk::posted) whose end may be unknown yet
+};
+
+// A stretch of the compute stream's time.
+struct Piece {
+  Time start, end;
+  plan::Share share = nullptr;
+};
+
+// Ops that meet other roles, in program order.
+struct Posted {
+  const OpModel* op = nullptr;
+  plan::Binding binding;
+  std::int32_t step = 0;
+  std::vector<Value> waits;  // in the order of OpModel::after, waits; then the op ahead on its stream
+  std::size_t unknown = 0;   // of them
+  std::size_t open = 0;      // meetings that have not ended
+  Time arrival;              // once none is unknown
+  Time start{-1}, end;
+  std::int32_t before = -1;
+  Value value;  // its end, once known
+  bool is_known = false;
+  std::vector<std::int32_t> followers;  // posted ops that wait for it
+};
+
+// What a block call does to the role, relative to the compute stream's time at its start.
+struct FoldedCall {
+  std::vector<std::int64_t> key;  // by input: its time where it can matter, else kIrrelevant
+  std::vector<Value> outputs;     // times relative; records are indices in `records`
+  std::vector<Record> records;    // times relative
+  std::vector<Piece> pieces;      // times relative
+  plan::Breakdown sum;
+  Time busy, last;  // end of the compute stream, of anything
+};
+
+// Static side of a block call: which streams and events it builds on and leaves behind.
+struct CallShape {
+  struct Slot {
+    std::int32_t stream = -1;  // a stream, else an event at a layer (-1: the instance's own slot, ring or none)
+    EventRef event;
+    std::int32_t layer = -1;
+    Time earliest{};  // inputs: no op that uses it starts earlier, relative to the compute stream
+    bool bounded = false;
+  };
+  bool is_known = false;  // looked at already
+  bool folds = false;
+  std::vector<Slot> inputs, outputs;
+  std::deque<FoldedCall> known;  // pointers into it stay
+};
+
+class RoleWalk {
+ public:
+  RoleWalk(const plan::PlanGraph& graph, int role, const RoleModel& model, int steps);
+
+  // Where the walk stands.
+  enum class State : std::uint8_t { blocked, finished };
+  // Goes on until an op needs a posted op's end that is not known, or the program ends. Posted ops that became ready
+  // are appended to `ready` (indices in posted).
+  State advance(std::vector<std::int32_t>& ready);
+  std::int32_t blocked_on() const { return blocked_on_; }
+  // The end of a posted op. Returns posted ops that became ready by it.
+  void know(std::int32_t posted, std::vector<std::int32_t>& ready);
+
+  std::vector<Posted> posted;
+  const std::vector<Time>& step_ends() const { return step_ends_; }
+  // Of the last step; call after the walk finished.
+  plan::Breakdown breakdown(Time begin, Time end);
+
+ private:
+  struct Unit {
+    const FoldedCall* call = nullptr;  // nullptr: `piece`
+    Time base;
+    Piece piece;
+  };
+
+  const std::vector<plan::Instance>& instances() const;
+  const plan::BlockCall& call() const;
+  bool find_place();
+  void bind();
+  bool run_op(std::vector<std::int32_t>& ready);
+  bool run_folded();
+  void post(const OpModel& op, std::vector<std::int32_t>& ready);
+  void make_ready(std::int32_t index, std::vector<std::int32_t>& ready);
+  void leave(const OpModel& op, Value value);
+  Value resolve(const Value& v) const;
+  bool is_known(const Value& v) const { return v.meeting < 0 || posted[static_cast<std::size_t>(v.meeting)].is_known; }
+  std::int32_t last_record(const std::vector<Value>& waits) const;
+  void attribute_gap(Time to, std::int32_t waited_for);
+  void piece(Time start, Time end, plan::Share share);
+  CallShape& shape();
+  CallShape look_at_call() const;
+  Value& slot_value(const CallShape::Slot& s);
+  bool remember(const CallShape& shape, Time base, FoldedCall& folded);
+  void replay(const CallShape& shape, const FoldedCall& known);
+  void reached(std::int32_t step, Time t);
+  void log(const FoldedCall* call, Time base, const Piece& piece);
+  void sum_piece(const Piece& p, Time begin, Time end, plan::Breakdown& sum) const;
+
+  const plan::Role& role_;
+  const RoleModel& model_;
+  const int steps_;
+  int part_ = 0, step_ = 0;
+  std::size_t instance_ = 0, call_ = 0, op_ = 0;
+  std::int32_t iteration_ = 0;
+  plan::Binding binding_;
+  std::int32_t blocked_on_ = -1;
+  std::vector<Value> streams_, events_;
+  std::vector<Value> waits_;      // scratch
+  std::vector<Value> block_ops_;  // of this block iteration, by position
+  std::vector<Record> records_;
+  std::vector<Piece> gap_;                      // scratch
+  std::vector<std::vector<CallShape>> shapes_;  // by segment and call
+  std::vector<Unit> units_;                     // of the last step
+  std::vector<Piece>* capture_ = nullptr;       // pieces of the call that is being remembered
+  std::size_t outside_ = 0;                     // records before the call that is being remembered
+  bool touched_outside_ = false;                // a gap in it led to a record before it
+  Time last_;                                   // end of anything in it
+  std::vector<Time> step_ends_;
+};
+
+}  // namespace foretrain::sim
