@@ -2,24 +2,15 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
+#include "tests/support/message_of.h"
+#include "tests/support/temporary_folder.h"
 
 namespace foretrain {
 namespace {
 
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const InputError& e) {
-    return e.what();
-  }
-  return "no error";
-}
+using test::message_of;
 
 std::string parse_message(std::string_view text) {
   return message_of([&] { JsonDocument::from_text(text, "job.json"); });
@@ -79,16 +70,15 @@ TEST(JsonDocument, NestingIsBounded) {
 }
 
 TEST(JsonDocument, FilesThatAreNone) {
-  const auto directory = std::filesystem::temp_directory_path();
-  const std::string path = directory / "foretrain_json_test.json";
+  const test::TemporaryFolder folder;
+  const std::string path = folder.path("job.json");
   EXPECT_EQ(message_of([] { JsonDocument::from_file("/no/such.json"); }), "/no/such.json: no such file");
   EXPECT_EQ(message_of([&] { JsonDocument::from_file("/usr"); }), "/usr: a directory; expected a JSON file");
-  std::ofstream(path) << "{\"a\": [1,\n2";
+  folder.write("job.json", "{\"a\": [1,\n2");
   EXPECT_EQ(message_of([&] { JsonDocument::from_file(path); }),
             path + ":2: not valid JSON: syntax error while parsing array - unexpected end of input; expected ']'");
-  std::ofstream(path) << "{\"a\": 1}";
+  folder.write("job.json", "{\"a\": 1}");
   EXPECT_EQ(JsonDocument::from_file(path).root().at("a"), 1);
-  std::filesystem::remove(path);
 }
 
 TEST(JsonDocument, EndlessDevicesEndInAnError) {

@@ -4,20 +4,12 @@
 
 #include <limits>
 
-#include "base/error.h"
+#include "tests/support/message_of.h"
 
 namespace foretrain {
 namespace {
 
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const InputError& e) {
-    return e.what();
-  }
-  return "no error";
-}
+using test::message_of;
 
 TEST(Units, ParsesEveryUnit) {
   EXPECT_EQ(parse_time("1 ps").value, 1);

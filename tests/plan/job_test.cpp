@@ -3,14 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "base/catalogue.h"
 #include "plan/overrides.h"
 #include "tests/support/message_of.h"
+#include "tests/support/temporary_folder.h"
 
 namespace foretrain::plan {
 namespace {
@@ -268,20 +267,17 @@ TEST(Job, EveryReadyJobSaysWhatItIs) {
 
 class PartFiles : public testing::Test {
  protected:
-  void SetUp() override {
-    std::filesystem::create_directories(folder_);
+  PartFiles() {
     write("job.json", R"({"version": 1, "workload": "parts/workload.json", "cluster": {"system": "this-machine"},
                           "strategy": "strategy.json"})");
-    std::filesystem::create_directories(folder_ / "parts");
     write("parts/workload.json", R"({"name": "a part", "model": "tiny-gpt", "seq_len": 8, "global_batch": 4,
                                      "optimizer": "adam"})");
     write("strategy.json", R"({"dp": 2})");
   }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  void write(const std::string& name, const std::string& text) const { std::ofstream(folder_ / name) << text; }
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  void write(const std::string& name, const std::string& text) const { folder_.write(name, text); }
+  std::string path(const std::string& name) const { return folder_.path(name); }
 
-  std::filesystem::path folder_ = std::filesystem::temp_directory_path() / "foretrain_job_test";
+  test::TemporaryFolder folder_;
 };
 
 TEST_F(PartFiles, AreFoundBesideTheJob) {

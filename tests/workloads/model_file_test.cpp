@@ -2,11 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/message_of.h"
+#include "tests/support/temporary_folder.h"
 
 namespace foretrain::workloads {
 namespace {
@@ -96,20 +95,16 @@ TEST(ModelFile, NamesAndPathsThatLeadNowhere) {
 }
 
 TEST(ModelFile, PathsAreRelativeToTheFileThatNamesThem) {
-  namespace fs = std::filesystem;
-  const fs::path folder = fs::temp_directory_path() / "foretrain_model_file_test";
-  fs::create_directories(folder);
-  std::ofstream(folder / "config.json")
-      << R"({"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 4})";
-  std::ofstream(folder / "own.json") << R"({"layers": 3, "hidden": 8, "heads": 2, "vocab": 4, "max_positions": 5})";
+  const test::TemporaryFolder folder;
+  folder.write("config.json", R"({"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 4})");
+  folder.write("own.json", R"({"layers": 3, "hidden": 8, "heads": 2, "vocab": 4, "max_positions": 5})");
   const JsonDocument document =
-      JsonDocument::from_text(R"({"a": "config.json", "b": "./own.json"})", (folder / "job.json").string());
+      JsonDocument::from_text(R"({"a": "config.json", "b": "./own.json"})", folder.path("job.json"));
   Mistakes mistakes;
   ObjectReader reader(document, mistakes);
   EXPECT_EQ(read_model(reader, "a", 16).max_positions, 1024);
   EXPECT_EQ(read_model(reader, "b", 16).layers, 3);
   EXPECT_TRUE(mistakes.empty());
-  fs::remove_all(folder);
 }
 
 }  // namespace
