@@ -6,6 +6,17 @@
 
 namespace foretrain::plan {
 
+std::string_view name(StreamKind k) {
+  switch (k) {
+    case StreamKind::compute: return "compute";
+    case StreamKind::collective: return "collective";
+    case StreamKind::point_to_point: return "point_to_point";
+    case StreamKind::copy: return "copy";
+    case StreamKind::host: return "host";
+  }
+  return "?";
+}
+
 std::string_view name(BufferKind k) {
   switch (k) {
     case BufferKind::parameter: return "parameter";
@@ -26,6 +37,25 @@ std::string_view name(Lifetime l) {
     case Lifetime::ring: return "ring";
     case Lifetime::segment: return "segment";
     case Lifetime::block: return "block";
+  }
+  return "?";
+}
+
+std::string_view name(Replicas r) {
+  switch (r) {
+    case Replicas::once: return "once";
+    case Replicas::per_slot: return "per_slot";
+    case Replicas::per_ring: return "per_ring";
+    case Replicas::per_layer: return "per_layer";
+  }
+  return "?";
+}
+
+std::string_view name(Init i) {
+  switch (i) {
+    case Init::normal: return "normal";
+    case Init::zeros: return "zeros";
+    case Init::ones: return "ones";
   }
   return "?";
 }

@@ -37,6 +37,7 @@ using SegmentId = std::int16_t;
 inline constexpr StreamId kCompute = 0;  // every role's stream 0
 
 enum class StreamKind : std::uint8_t { compute, collective, point_to_point, copy, host };
+std::string_view name(StreamKind k);
 struct Stream {
   std::string name;   // "compute", "tp", "dp", "act_in", …
   StreamKind kind{};
@@ -80,6 +81,7 @@ struct Operand {
 };
 
 enum class Replicas : std::uint8_t { once, per_slot, per_ring, per_layer };
+std::string_view name(Replicas r);
 struct Event {
   std::string name;
   Replicas replicas = Replicas::once;
@@ -151,6 +153,7 @@ struct Slice {
 };
 
 enum class Init : std::uint8_t { normal, zeros, ones };
+std::string_view name(Init i);
 
 // A parameter tensor in its family's flat layout. Slices depend on the tp coordinate: slices[tp].
 struct Parameter {

@@ -7,6 +7,43 @@ namespace foretrain::plan {
 
 namespace {
 
+std::string dotted(std::string_view kind, std::string_view step) {
+  return std::string(kind) + "." + std::string(step);
+}
+
+struct KindName {
+  std::string operator()(const Join&) const { return "join"; }
+  std::string operator()(const Matmul&) const { return "matmul"; }
+  std::string operator()(const Attention& w) const { return dotted("attention", name(w.step)); }
+  std::string operator()(const Norm& w) const { return dotted("norm", name(w.direction)); }
+  std::string operator()(const Activation& w) const { return dotted("activation", name(w.direction)); }
+  std::string operator()(const ResidualAdd&) const { return "residual_add"; }
+  std::string operator()(const BiasGradient&) const { return "bias_gradient"; }
+  std::string operator()(const Rotary& w) const { return dotted("rotary", name(w.direction)); }
+  std::string operator()(const Embedding& w) const { return dotted("embedding", name(w.direction)); }
+  std::string operator()(const PositionAdd& w) const { return dotted("position_add", name(w.direction)); }
+  std::string operator()(const CrossEntropy& w) const { return dotted("cross_entropy", name(w.step)); }
+  std::string operator()(const SquaredNorm&) const { return "squared_norm"; }
+  std::string operator()(const ClipCoefficient&) const { return "clip_coefficient"; }
+  std::string operator()(const OptimizerStep&) const { return "optimizer_step"; }
+  std::string operator()(const Fill&) const { return "fill"; }
+  std::string operator()(const Accumulate&) const { return "accumulate"; }
+  std::string operator()(const Collective& w) const { return std::string(name(w.kind)); }
+  std::string operator()(const Exchange& w) const {
+    const auto sends = std::count_if(w.messages.begin(), w.messages.end(), [](const Message& m) { return m.send; });
+    if (sends == 0) {
+      return "recv";
+    }
+    return sends == static_cast<std::ptrdiff_t>(w.messages.size()) ? "send" : "send_recv";
+  }
+  std::string operator()(const Copy& w) const { return dotted("copy", name(w.kind)); }
+  std::string operator()(const Host& w) const { return std::string(name(w.task)); }
+  std::string operator()(const Put&) const { return "put"; }
+  std::string operator()(const Take&) const { return "take"; }
+};
+
+}  // namespace
+
 std::string_view name(Direction d) {
   switch (d) {
     case Direction::forward: return "forward";
@@ -34,42 +71,13 @@ std::string_view name(CopyKind k) {
   return "?";
 }
 
-std::string dotted(std::string_view kind, std::string_view step) {
-  return std::string(kind) + "." + std::string(step);
-}
-
-struct KindName {
-  std::string operator()(const Join&) const { return "join"; }
-  std::string operator()(const Matmul&) const { return "matmul"; }
-  std::string operator()(const Attention& w) const { return dotted("attention", plan::name(w.step)); }
-  std::string operator()(const Norm& w) const { return dotted("norm", name(w.direction)); }
-  std::string operator()(const Activation& w) const { return dotted("activation", name(w.direction)); }
-  std::string operator()(const ResidualAdd&) const { return "residual_add"; }
-  std::string operator()(const BiasGradient&) const { return "bias_gradient"; }
-  std::string operator()(const Rotary& w) const { return dotted("rotary", name(w.direction)); }
-  std::string operator()(const Embedding& w) const { return dotted("embedding", name(w.direction)); }
-  std::string operator()(const PositionAdd& w) const { return dotted("position_add", name(w.direction)); }
-  std::string operator()(const CrossEntropy& w) const { return dotted("cross_entropy", name(w.step)); }
-  std::string operator()(const SquaredNorm&) const { return "squared_norm"; }
-  std::string operator()(const ClipCoefficient&) const { return "clip_coefficient"; }
-  std::string operator()(const OptimizerStep&) const { return "optimizer_step"; }
-  std::string operator()(const Fill&) const { return "fill"; }
-  std::string operator()(const Accumulate&) const { return "accumulate"; }
-  std::string operator()(const Collective& w) const { return std::string(plan::name(w.kind)); }
-  std::string operator()(const Exchange& w) const {
-    const auto sends = std::count_if(w.messages.begin(), w.messages.end(), [](const Message& m) { return m.send; });
-    if (sends == 0) {
-      return "recv";
-    }
-    return sends == static_cast<std::ptrdiff_t>(w.messages.size()) ? "send" : "send_recv";
+std::string_view name(Reduction r) {
+  switch (r) {
+    case Reduction::sum: return "sum";
+    case Reduction::max: return "max";
   }
-  std::string operator()(const Copy& w) const { return dotted("copy", name(w.kind)); }
-  std::string operator()(const Host& w) const { return std::string(plan::name(w.task)); }
-  std::string operator()(const Put&) const { return "put"; }
-  std::string operator()(const Take&) const { return "take"; }
-};
-
-}  // namespace
+  return "?";
+}
 
 std::string_view name(Phase p) {
   switch (p) {

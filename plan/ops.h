@@ -60,6 +60,7 @@ struct Attention {
 };
 
 enum class Direction : std::uint8_t { forward, backward_input, backward_weight };
+std::string_view name(Direction d);
 
 // forward: reads {x, gain, [bias]}, writes {y, stats[rows,2]}.  backward_input: reads {dy, x, gain, stats, dx},
 // writes {dx}, dx += .  backward_weight: reads {dy, x, stats, dgain, [dbias]}, writes {dgain, [dbias]}, +=.
@@ -128,6 +129,7 @@ struct PositionAdd {
 //   backward: reads {row_stats, targets, logits}, writes {logits}: (softmax - onehot) * scale in place
 // triples, row_stats fp32 (fp64 for fp64); loss is one fp64.
 enum class CrossEntropyStep : std::uint8_t { stats, combine, backward };
+std::string_view name(CrossEntropyStep s);
 struct CrossEntropy {
   CrossEntropyStep step{};
   std::int64_t rows = 0, cols = 0, vocab = 0;
@@ -183,6 +185,7 @@ struct Accumulate {  // dst += src. reads {src, dst}, writes {dst}
 enum class CollectiveKind : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, all_to_all };
 std::string_view name(CollectiveKind k);
 enum class Reduction : std::uint8_t { sum, max };
+std::string_view name(Reduction r);
 
 // `elements` is the total buffer (what every rank holds in the end for all_gather, at the start for reduce_scatter).
 // all_reduce: reads {x}, writes {x}. all_gather: reads {shard}, writes {full}; reduce_scatter: reads {full}, writes
@@ -212,6 +215,7 @@ struct Exchange {
 };
 
 enum class CopyKind : std::uint8_t { device_to_device, device_to_host, host_to_device };
+std::string_view name(CopyKind k);
 struct Copy {  // reads {src}, writes {dst}
   CopyKind kind{};
   std::int64_t bytes = 0;

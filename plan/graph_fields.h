@@ -1,0 +1,286 @@
+// Every field of the plan graph by name, once, for writing and reading: fields(archive, object) calls
+// archive("name", object.member) for each. Enumerations go by their words. Used by dump_json*.cpp only.
+#pragma once
+
+#include <concepts>
+#include <iterator>
+#include <string_view>
+#include <type_traits>
+#include <variant>
+
+#include "plan/graph.h"
+
+namespace foretrain::plan {
+
+template <class T, class U>
+concept Of = std::same_as<std::remove_const_t<T>, U>;
+
+// The last value of an enumeration; name() has the words.
+template <class E>
+inline constexpr E kLast{};
+template <>
+inline constexpr Dtype kLast<Dtype> = Dtype::u8;
+template <>
+inline constexpr Axis kLast<Axis> = Axis::tp;
+template <>
+inline constexpr Phase kLast<Phase> = Phase::checkpoint;
+template <>
+inline constexpr AttentionStep kLast<AttentionStep> = AttentionStep::scores_backward;
+template <>
+inline constexpr workloads::AttentionKind kLast<workloads::AttentionKind> = workloads::AttentionKind::cudnn;
+template <>
+inline constexpr Direction kLast<Direction> = Direction::backward_weight;
+template <>
+inline constexpr workloads::Norm kLast<workloads::Norm> = workloads::Norm::rmsnorm;
+template <>
+inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::geglu;
+template <>
+inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::backward;
+template <>
+inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::adamw;
+template <>
+inline constexpr CollectiveKind kLast<CollectiveKind> = CollectiveKind::all_to_all;
+template <>
+inline constexpr Reduction kLast<Reduction> = Reduction::max;
+template <>
+inline constexpr CopyKind kLast<CopyKind> = CopyKind::host_to_device;
+template <>
+inline constexpr HostTask kLast<HostTask> = HostTask::write_checkpoint;
+template <>
+inline constexpr StreamKind kLast<StreamKind> = StreamKind::host;
+template <>
+inline constexpr BufferKind kLast<BufferKind> = BufferKind::input;
+template <>
+inline constexpr Lifetime kLast<Lifetime> = Lifetime::block;
+template <>
+inline constexpr Replicas kLast<Replicas> = Replicas::per_layer;
+template <>
+inline constexpr Init kLast<Init> = Init::ones;
+
+// The alternatives of Work, by index.
+inline constexpr std::string_view kWorkWords[] = {
+    "join",          "matmul",        "attention",        "norm",           "activation",
+    "residual_add",  "bias_gradient", "rotary",           "embedding",      "position_add",
+    "cross_entropy", "squared_norm",  "clip_coefficient", "optimizer_step", "fill",
+    "accumulate",    "collective",    "exchange",         "copy",           "host",
+    "put",           "take"};
+static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
+
+void fields(auto&, Of<Join> auto&) {}
+
+void fields(auto& a, Of<Matmul> auto& x) {
+  a("m", x.m), a("n", x.n), a("k", x.k);
+  a("trans_a", x.trans_a), a("trans_b", x.trans_b), a("bias", x.bias), a("accumulate", x.accumulate);
+  a("in", x.in), a("out", x.out);
+}
+
+void fields(auto& a, Of<Attention> auto& x) {
+  a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
+  a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("causal", x.causal), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Norm> auto& x) {
+  a("direction", x.direction), a("kind", x.kind), a("rows", x.rows), a("cols", x.cols), a("eps", x.eps);
+  a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Activation> auto& x) {
+  a("direction", x.direction), a("kind", x.kind), a("rows", x.rows), a("cols", x.cols), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<ResidualAdd> auto& x) {
+  a("rows", x.rows), a("cols", x.cols), a("bias", x.bias), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<BiasGradient> auto& x) {
+  a("rows", x.rows), a("cols", x.cols), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Rotary> auto& x) {
+  a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("kv_heads", x.kv_heads);
+  a("head_dim", x.head_dim), a("base", x.base), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Embedding> auto& x) {
+  a("direction", x.direction), a("tokens", x.tokens), a("hidden", x.hidden), a("rows", x.rows);
+  a("vocab_group", x.vocab_group), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<PositionAdd> auto& x) {
+  a("direction", x.direction), a("rows", x.rows), a("hidden", x.hidden), a("seq", x.seq);
+  a("row_group", x.row_group), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<CrossEntropy> auto& x) {
+  a("step", x.step), a("rows", x.rows), a("cols", x.cols), a("vocab", x.vocab), a("vocab_group", x.vocab_group);
+  a("scale", x.scale), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Bucket> auto& x) {
+  a("elements", x.elements), a("family", x.family), a("layers", x.layers), a("shard_group", x.shard_group);
+  a("shards", x.shards);
+}
+
+void fields(auto& a, Of<SquaredNorm> auto& x) {
+  a("bucket", x.bucket), a("piece_shards", x.piece_shards), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<ClipCoefficient> auto& x) {
+  a("tensors", x.tensors), a("clip", x.clip);
+}
+
+void fields(auto& a, Of<workloads::Optimizer> auto& x) {
+  a("kind", x.kind), a("learning_rate", x.learning_rate), a("min_learning_rate", x.min_learning_rate);
+  a("warmup_steps", x.warmup_steps), a("decay_steps", x.decay_steps), a("beta1", x.beta1), a("beta2", x.beta2);
+  a("eps", x.eps), a("weight_decay", x.weight_decay), a("momentum", x.momentum), a("clip", x.clip);
+}
+
+void fields(auto& a, Of<workloads::Precision> auto& x) {
+  a("word", x.word), a("compute", x.compute), a("parameter", x.parameter), a("gradient", x.gradient);
+  a("state", x.state);
+}
+
+void fields(auto& a, Of<OptimizerStep> auto& x) {
+  a("bucket", x.bucket), a("optimizer", x.optimizer), a("precision", x.precision);
+}
+
+void fields(auto& a, Of<Fill> auto& x) {
+  a("elements", x.elements), a("dtype", x.dtype);
+}
+void fields(auto& a, Of<Accumulate> auto& x) {
+  a("elements", x.elements), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Collective> auto& x) {
+  a("kind", x.kind), a("group", x.group), a("elements", x.elements), a("dtype", x.dtype);
+  a("reduction", x.reduction), a("tag", x.tag);
+}
+
+void fields(auto& a, Of<Message> auto& x) {
+  a("send", x.send), a("axis", x.axis), a("peer", x.peer), a("elements", x.elements), a("dtype", x.dtype);
+  a("tag", x.tag);
+}
+
+void fields(auto& a, Of<Exchange> auto& x) {
+  a("messages", x.messages);
+}
+void fields(auto& a, Of<Copy> auto& x) {
+  a("kind", x.kind), a("bytes", x.bytes);
+}
+void fields(auto& a, Of<Host> auto& x) {
+  a("task", x.task), a("sequences", x.sequences), a("seq", x.seq);
+}
+void fields(auto& a, Of<Put> auto& x) {
+  a("channel", x.channel), a("elements", x.elements), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Take> auto& x) {
+  a("channel", x.channel), a("from_role", x.from_role), a("staleness", x.staleness), a("elements", x.elements);
+  a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Operand> auto& x) {
+  a("buffer", x.buffer), a("layer_delta", x.layer_delta), a("rank_group", x.rank_group), a("offset", x.offset);
+  a("elements", x.elements), a("rank_stride", x.rank_stride);
+}
+
+void fields(auto& a, Of<Guard> auto& x) {
+  a("scalar", x.scalar);
+}
+
+void fields(auto& a, Of<Op> auto& x) {
+  a("work", x.work), a("stream", x.stream), a("phase", x.phase), a("after", x.after), a("waits", x.waits);
+  a("records", x.records), a("reads", x.reads), a("writes", x.writes), a("guard", x.guard);
+  a("runtime_extent", x.runtime_extent);
+}
+
+void fields(auto& a, Of<Stream> auto& x) {
+  a("name", x.name), a("kind", x.kind), a("axis", x.axis);
+}
+
+void fields(auto& a, Of<Buffer> auto& x) {
+  a("name", x.name), a("dtype", x.dtype), a("elements", x.elements), a("kind", x.kind), a("lifetime", x.lifetime);
+  a("layers", x.layers);
+}
+
+void fields(auto& a, Of<Event> auto& x) {
+  a("name", x.name), a("replicas", x.replicas);
+}
+void fields(auto& a, Of<Block> auto& x) {
+  a("name", x.name), a("ops", x.ops);
+}
+
+void fields(auto& a, Of<BlockCall> auto& x) {
+  a("block", x.block), a("count", x.count), a("first", x.first), a("step", x.step);
+}
+
+void fields(auto& a, Of<Segment> auto& x) {
+  a("name", x.name), a("chunk", x.chunk), a("first_layer", x.first_layer), a("calls", x.calls);
+}
+
+void fields(auto& a, Of<Instance> auto& x) {
+  a("segment", x.segment), a("microbatch", x.microbatch), a("slot", x.slot), a("ring", x.ring);
+}
+
+void fields(auto& a, Of<Program> auto& x) {
+  a("prologue", x.prologue), a("body", x.body), a("epilogue", x.epilogue), a("evaluation", x.evaluation);
+}
+
+void fields(auto& a, Of<Slice> auto& x) {
+  a("local_row", x.local_row), a("global_row", x.global_row), a("rows", x.rows), a("global_col", x.global_col);
+  a("replica", x.replica);
+}
+
+void fields(auto& a, Of<Parameter> auto& x) {
+  a("name", x.name), a("offset", x.offset), a("rows", x.rows), a("cols", x.cols), a("global_rows", x.global_rows);
+  a("global_cols", x.global_cols), a("init", x.init), a("init_std", x.init_std), a("decay", x.decay);
+  a("counted", x.counted), a("first_tensor", x.first_tensor), a("tensor_stride", x.tensor_stride);
+  a("slices", x.slices);
+}
+
+void fields(auto& a, Of<ParameterFamily> auto& x) {
+  a("name", x.name), a("elements", x.elements), a("layers", x.layers), a("parameter", x.parameter);
+  a("gradient", x.gradient), a("master", x.master), a("m", x.m), a("v", x.v), a("parameters", x.parameters);
+}
+
+void fields(auto& a, Of<Placement> auto& x) {
+  a("offset", x.offset), a("layer_stride", x.layer_stride), a("copy_stride", x.copy_stride);
+}
+
+void fields(auto& a, Of<MemoryPlan> auto& x) {
+  a("placements", x.placements), a("arena", x.arena), a("persistent", x.persistent), a("slots", x.slots);
+  a("rings", x.rings), a("workspace", x.workspace), a("by_kind", x.by_kind);
+}
+
+void fields(auto& a, Of<RankSet> auto& x) {
+  a("fixed", x.fixed);
+}
+
+void fields(auto& a, Of<Role> auto& x) {
+  a("name", x.name), a("ranks", x.ranks), a("streams", x.streams), a("buffers", x.buffers), a("events", x.events);
+  a("parameter_families", x.parameter_families), a("blocks", x.blocks), a("segments", x.segments);
+  a("program", x.program), a("global_layer", x.global_layer), a("slots", x.slots), a("rings", x.rings);
+  a("loss", x.loss), a("logits", x.logits), a("grad_norm", x.grad_norm), a("memory", x.memory);
+}
+
+void fields(auto& a, Of<AxisSpan> auto& x) {
+  a("axis", x.axis), a("block", x.block), a("only", x.only);
+}
+void fields(auto& a, Of<Group> auto& x) {
+  a("name", x.name), a("spans", x.spans), a("weights", x.weights);
+}
+void fields(auto& a, Of<Mesh> auto& x) {
+  a("order", x.order), a("extent", x.extent);
+}
+
+void fields(auto& a, Of<RuntimeExtent> auto& x) {
+  a("name", x.name), a("maximum", x.maximum), a("source", x.source), a("mean", x.mean), a("stddev", x.stddev);
+}
+
+void fields(auto& a, Of<PlanGraph> auto& x) {
+  a("name", x.name), a("mesh", x.mesh), a("groups", x.groups), a("tags", x.tags);
+  a("runtime_extents", x.runtime_extents), a("roles", x.roles), a("tensors", x.tensors);
+  a("sequences_per_step", x.sequences_per_step), a("seq_len", x.seq_len), a("microbatches", x.microbatches);
+}
+
+}  // namespace foretrain::plan
