@@ -1,41 +1,34 @@
-// What a trained model is worth: its loss on text it has not seen, and text that it writes. Both run the forward half
-// of the one-rank graph through the executor; there is no second forward pass.
+// What a trained model is worth: its loss on text it has not seen, and text that it writes. Both run the graph's
+// evaluation program on the ranks that trained; there is no second forward pass.
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
 
 #include "exec/data.h"
 #include "exec/executor.h"
-#include "plan/job.h"
+#include "plan/graph.h"
 
 namespace foretrain::exec {
 
-// The one-rank graph of the job cut down to the forward pass of one sequence per step: no gradients, no optimizer
-// state.
-plan::PlanGraph forward_graph(const plan::Job& job);
+// At most this many sequences of the validation text are looked at.
+inline constexpr std::int64_t kMostValidationSequences = 256;
 
-class Evaluator {
- public:
-  // At most this many sequences of the validation text are looked at, evenly spread.
-  static constexpr std::int64_t kMostSequences = 256;
+// Mean cross entropy in nats per token over whole batches of windows, spread evenly over the validation text; where the
+// text is shorter than one batch it is gone round again. Throws InputError when it is shorter than one sequence.
+double validation_loss(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,
+                       const RunOptions& options);
 
-  // Takes the parameters that `trained`, an executor of the same job, holds now. Throws InputError when the validation
-  // text is shorter than a sequence.
-  Evaluator(const plan::Job& job, const Executor& trained, const Text& text);
-  ~Evaluator();
-
-  // Mean cross entropy in nats per token.
-  double validation_loss();
-
-  // `prompt`, then `count` further bytes, each drawn from softmax(logits / temperature); temperature 0 takes the
-  // likeliest. The model sees the last seq_len bytes at most.
-  std::string sample(const std::string& prompt, int count, double temperature, std::uint64_t seed);
-
- private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+struct SampleOptions {
+  std::string prompt = "\n";
+  int count = 200;           // bytes to write
+  double temperature = 0.8;  // 0: always the likeliest byte
+  std::uint64_t seed = 1;
+  RunOptions run;  // timeout and interrupted
 };
+
+// The bytes after the prompt, each drawn from softmax(logits / temperature) over the 256 byte values. The model sees
+// the last seq_len bytes at most. Ends early when interrupted.
+std::string sample(Executor& executor, const plan::PlanGraph& graph, const SampleOptions& options);
 
 }  // namespace foretrain::exec

@@ -1,7 +1,8 @@
 #include "exec/executor.h"
 
 #include <fstream>
-#include <functional>
+#include <limits>
+#include <mutex>
 #include <thread>
 
 #include "base/error.h"
@@ -51,9 +52,9 @@ void check_memory(const plan::PlanGraph& graph) {
 }  // namespace
 
 struct Executor::Impl {
-  Impl(const plan::PlanGraph& g, const DataSource& data) : graph(g), world(static_cast<int>(g.mesh.ranks())) {
+  Impl(const plan::PlanGraph& g, const DataSource& d) : graph(g), data(d), world(static_cast<int>(g.mesh.ranks())) {
     for (plan::Rank r = 0; r < graph.mesh.ranks(); ++r) {
-      ranks.push_back(std::make_unique<RankRunner>(graph, r, data, world.communicator(r)));
+      ranks.push_back(std::make_unique<RankRunner>(graph, r, world.communicator(r)));
     }
     const auto first_with = [&](plan::BufferId plan::Role::*buffer) -> RankRunner* {
       for (const plan::Role& role : graph.roles) {
@@ -85,8 +86,12 @@ struct Executor::Impl {
 
   void prepare(std::uint64_t seed);
   RunResult run(const RunOptions& options);
+  RunResult evaluate(const DataSource& other, int batches, bool only_first_microbatch, const RunOptions& options);
+  std::vector<double> logits_of(std::int64_t row) const;
+  // Has every rank do its assignment, and waits.
+  RunResult carry_out(const RankRunner::Assignment& assignment);
   // Waits for the ranks, step by step; true if the run was cut off.
-  bool watch(RunControl& control, Time start, const RunOptions& options, RunResult& result);
+  bool watch(RunControl& control, Time start, const RankRunner::Assignment& assignment, RunResult& result);
   std::vector<RankMemory> memory() const {
     std::vector<RankMemory> all;
     for (const auto& rank : ranks) {
@@ -96,6 +101,7 @@ struct Executor::Impl {
   }
 
   const plan::PlanGraph graph;
+  const DataSource& data;
   ThreadsWorld world;
   std::vector<std::unique_ptr<RankRunner>> ranks;
   Time origin;
@@ -119,7 +125,9 @@ void Executor::Impl::prepare(std::uint64_t seed) {
   }
 }
 
-bool Executor::Impl::watch(RunControl& control, Time start, const RunOptions& options, RunResult& result) {
+bool Executor::Impl::watch(RunControl& control, Time start, const RankRunner::Assignment& assignment,
+                           RunResult& result) {
+  const RunOptions& options = *assignment.options;
   Time previous = start;
   Time interrupted_at;
   bool is_cut_off = false;
@@ -131,7 +139,7 @@ bool Executor::Impl::watch(RunControl& control, Time start, const RunOptions& op
       result.step_seconds.push_back(seconds(outcome.end - previous));
       previous = outcome.end;
       if (options.on_step) {
-        options.on_step(next_step + done, outcome.loss, result.step_seconds.back());
+        options.on_step(assignment.first_step + done, outcome.loss, result.step_seconds.back());
       }
       ++done;
       continue;
@@ -152,17 +160,13 @@ bool Executor::Impl::watch(RunControl& control, Time start, const RunOptions& op
   return is_cut_off;
 }
 
-RunResult Executor::Impl::run(const RunOptions& options) {
-  CHECK(options.steps >= 0, "{} steps", options.steps);
+RunResult Executor::Impl::carry_out(const RankRunner::Assignment& assignment) {
   if (is_broken) {
     throw EnvironmentError("this run was cut off in the middle of a step and cannot go on");
   }
   RunResult result;
-  RunControl control(static_cast<int>(ranks.size()), next_step, options.steps);
+  RunControl control(static_cast<int>(ranks.size()), assignment.first_step, assignment.options->steps);
   const Time start = now();
-  if (origin == Time{}) {
-    origin = start;
-  }
   std::vector<std::thread> threads;
   const auto join = [&] {
     for (std::thread& thread : threads) {
@@ -174,7 +178,7 @@ RunResult Executor::Impl::run(const RunOptions& options) {
     threads.emplace_back([&, r = rank.get()] {
       std::exception_ptr failure;
       try {
-        r->run(control, next_step, origin, options);
+        r->run(control, assignment);
       } catch (const Cancelled&) {
         // Whoever cancelled knows why.
       } catch (...) {
@@ -187,7 +191,7 @@ RunResult Executor::Impl::run(const RunOptions& options) {
     });
   }
   try {
-    is_broken = watch(control, start, options, result);
+    is_broken = watch(control, start, assignment, result);
   } catch (...) {
     world.cancel();
     join();
@@ -199,12 +203,62 @@ RunResult Executor::Impl::run(const RunOptions& options) {
     is_broken = true;
     std::rethrow_exception(failure);
   }
-  next_step += static_cast<int>(result.loss.size());
   for (const auto& rank : ranks) {
     result.arena = std::max(result.arena, rank->context().role->memory.arena);
     result.library_workspace += Bytes{static_cast<std::int64_t>(rank->scratch_bytes())};
   }
   return result;
+}
+
+RunResult Executor::Impl::run(const RunOptions& options) {
+  CHECK(options.steps >= 0, "{} steps", options.steps);
+  if (origin == Time{}) {
+    origin = now();
+  }
+  RunResult result = carry_out({true, false, next_step, origin, &data, &options});
+  next_step += static_cast<int>(result.loss.size());
+  return result;
+}
+
+RunResult Executor::Impl::evaluate(const DataSource& other, int batches, bool only_first_microbatch,
+                                   const RunOptions& options) {
+  RunOptions evaluation;
+  evaluation.steps = batches;
+  evaluation.timeout = options.timeout;
+  evaluation.interrupted = options.interrupted;
+  return carry_out({false, only_first_microbatch, 0, origin, &other, &evaluation});
+}
+
+// The head's shards lie side by side along the vocabulary on the tp ranks of the last stage.
+std::vector<double> Executor::Impl::logits_of(std::int64_t row) const {
+  const std::int64_t rows =
+      graph.sequences_per_step / graph.microbatches / graph.mesh.size(plan::Axis::dp) * graph.seq_len;
+  std::vector<double> logits;
+  for (const auto& rank : ranks) {
+    const RankContext& context = rank->context();
+    const plan::Role& role = *context.role;
+    if (role.logits < 0 || context.coordinates[static_cast<std::size_t>(plan::Axis::dp)] != 0) {
+      continue;
+    }
+    // The last chunk of the role holds the head.
+    std::int32_t slot = 0, last_chunk = -1;
+    for (const plan::Instance& instance : role.program.evaluation) {
+      const std::int32_t chunk = role.segments[static_cast<std::size_t>(instance.segment)].chunk;
+      if (instance.microbatch == 0 && chunk > last_chunk) {
+        last_chunk = chunk;
+        slot = instance.slot;
+      }
+    }
+    const plan::Buffer& buffer = role.buffers[static_cast<std::size_t>(role.logits)];
+    const plan::Placement& place = role.memory.placements[static_cast<std::size_t>(role.logits)];
+    const kernels::ConstTensor tensor{rank->arena() + place.offset + slot * place.copy_stride,
+                                      buffer.dtype == Dtype::tf32 ? Dtype::fp32 : buffer.dtype};
+    const std::int64_t cols = buffer.elements / rows;
+    for (std::int64_t c = 0; c < cols; ++c) {
+      logits.push_back(element(tensor, row * cols + c));
+    }
+  }
+  return logits;
 }
 
 Executor::Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed) {
@@ -228,15 +282,22 @@ std::vector<FullTensor> Executor::parameters() const {
   return gather(impl_->graph, impl_->memory(), Quantity::parameter);
 }
 
-void Executor::copy_parameters_from(const Executor& other) {
-  CHECK(impl_->ranks.size() == 1, "parameters are copied into one rank, not {}", impl_->ranks.size());
-  copy_parameters(other.impl_->graph, other.impl_->memory(), impl_->memory().front());
+double Executor::evaluate(const DataSource& data, int batches, const RunOptions& options) {
+  CHECK(batches >= 1, "{} batches", batches);
+  const RunResult result = impl_->evaluate(data, batches, false, options);
+  if (result.loss.size() < static_cast<std::size_t>(batches)) {
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+  double sum = 0.0;
+  for (const double loss : result.loss) {
+    sum += loss;
+  }
+  return sum / static_cast<double>(result.loss.size());
 }
 
-const std::byte* Executor::buffer(plan::BufferId id) const {
-  CHECK(impl_->ranks.size() == 1, "buffers are looked at on one rank, not {}", impl_->ranks.size());
-  const RankRunner& rank = *impl_->ranks.front();
-  return rank.arena() + rank.context().role->memory.placements[static_cast<std::size_t>(id)].offset;
+std::vector<double> Executor::logits(const DataSource& data, std::int64_t row, const RunOptions& options) {
+  impl_->evaluate(data, 1, true, options);
+  return impl_->logits_of(row);
 }
 
 }  // namespace foretrain::exec

@@ -8,7 +8,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -73,11 +72,11 @@ class Executor {
   std::vector<FullTensor> gradients() const;
   std::vector<FullTensor> parameters() const;
 
-  // For programs that only compute forward, on one rank. REQUIRES: one rank; the same model and element types in
-  // `other`.
-  void copy_parameters_from(const Executor& other);
-  // First copy of a buffer on the one rank. After run().
-  const std::byte* buffer(plan::BufferId id) const;
+  // Mean loss over `batches` batches of `data` with the parameters as they are (plan::Program::evaluation). Not a
+  // number when interrupted.
+  double evaluate(const DataSource& data, int batches, const RunOptions& options);
+  // Logits that position `row` of the first sequence of `data` gives, over the padded vocabulary.
+  std::vector<double> logits(const DataSource& data, std::int64_t row, const RunOptions& options);
 
  private:
   struct Impl;

@@ -13,13 +13,12 @@ kernels::Tensor tensor(const RankContext& rank, std::byte* arena, const plan::Op
 
 }  // namespace
 
-RankContext rank_context(const plan::PlanGraph& graph, plan::Rank rank, const DataSource& data) {
+RankContext rank_context(const plan::PlanGraph& graph, plan::Rank rank) {
   RankContext context;
   context.graph = &graph;
   context.role = &graph.roles[static_cast<std::size_t>(plan::role_of(graph, rank))];
   context.rank = rank;
   context.coordinates = graph.mesh.coordinates(rank);
-  context.data = &data;
   for (const plan::Group& group : graph.groups) {
     GroupView view;
     if (plan::contains(graph.mesh, group, rank)) {

@@ -18,8 +18,8 @@ struct RankContext {
   const plan::Role* role = nullptr;
   plan::Rank rank = 0;
   plan::Coordinates coordinates{};
-  std::vector<GroupView> groups;  // by GroupId
-  const DataSource* data = nullptr;
+  std::vector<GroupView> groups;     // by GroupId
+  const DataSource* data = nullptr;  // of the run in progress
 
   // Of the sharded dimension an op names; 0 of 1 for kNoGroup.
   int index_in(plan::GroupId group) const {
@@ -30,7 +30,7 @@ struct RankContext {
   }
 };
 
-RankContext rank_context(const plan::PlanGraph& graph, plan::Rank rank, const DataSource& data);
+RankContext rank_context(const plan::PlanGraph& graph, plan::Rank rank);
 
 // Operands are addresses in this rank's arena with their buffer's type, in the order of Op::reads and Op::writes.
 struct OpCall {

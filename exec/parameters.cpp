@@ -98,16 +98,6 @@ kernels::Tensor layer_tensor(const plan::Role& role, std::byte* arena, plan::Buf
   return {arena + place.offset + layer * place.layer_stride, stored == Dtype::tf32 ? Dtype::fp32 : stored};
 }
 
-double value(const kernels::Tensor& t, std::int64_t i) {
-  switch (t.dtype) {
-    case Dtype::fp64: return static_cast<const double*>(t.data)[i];
-    case Dtype::fp32: return static_cast<double>(static_cast<const float*>(t.data)[i]);
-    case Dtype::bf16: return static_cast<double>(static_cast<float>(static_cast<const kernels::Bf16*>(t.data)[i]));
-    default: CHECK(false, "a parameter of type {}", name(t.dtype));
-  }
-  return 0.0;
-}
-
 // Pieces of every rank that owns parts which no earlier one owns: one rank of each replicated set.
 void for_each_unique_piece(const std::vector<RankMemory>& ranks,
                            const std::function<void(const OpCall&, const plan::Piece&, std::int64_t)>& fn) {
@@ -159,6 +149,16 @@ void initialise_parameters(const RankContext& rank, std::byte* arena, std::uint6
   });
 }
 
+double element(const kernels::ConstTensor& t, std::int64_t i) {
+  switch (t.dtype) {
+    case Dtype::fp64: return static_cast<const double*>(t.data)[i];
+    case Dtype::fp32: return static_cast<double>(static_cast<const float*>(t.data)[i]);
+    case Dtype::bf16: return static_cast<double>(static_cast<float>(static_cast<const kernels::Bf16*>(t.data)[i]));
+    default: CHECK(false, "a parameter of type {}", name(t.dtype));
+  }
+  return 0.0;
+}
+
 std::vector<FullTensor> gather(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks, Quantity quantity) {
   std::vector<FullTensor> all(static_cast<std::size_t>(graph.tensors));
   for_each_unique_piece(ranks, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
@@ -172,42 +172,11 @@ std::vector<FullTensor> gather(const plan::PlanGraph& graph, const std::vector<R
     const kernels::Tensor& source = quantity == Quantity::gradient ? call.reads[0] : call.writes[0];
     for (std::int64_t i = 0; i < piece.elements; ++i) {
       full.values[static_cast<std::size_t>(plan::global_index(p, *piece.slice, piece.local_begin + i))] =
-          value(source, first + i);
+          element(source, first + i);
     }
   });
   std::erase_if(all, [](const FullTensor& t) { return t.name.empty(); });
   return all;
-}
-
-void copy_parameters(const plan::PlanGraph& from_graph, const std::vector<RankMemory>& from, const RankMemory& to) {
-  // Addresses of the whole tensors of the one rank, all of their uses.
-  std::vector<std::vector<kernels::Tensor>> targets(static_cast<std::size_t>(from_graph.tensors));
-  const plan::Role& role = *to.rank->role;
-  for (const plan::ParameterFamily& family : role.parameter_families) {
-    for (std::int32_t layer = 0; family.parameter >= 0 && layer < std::max(1, family.layers); ++layer) {
-      const kernels::Tensor base = layer_tensor(role, to.arena, family.parameter, layer);
-      for (const plan::Parameter& p : family.parameters) {
-        targets.at(static_cast<std::size_t>(plan::global_tensor(role, p, layer))).push_back(at(base, p.offset));
-      }
-    }
-  }
-  for_each_unique_piece(from, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
-    const plan::Parameter& p = *piece.parameter;
-    const kernels::Tensor& source = call.writes[0];
-    const std::int64_t width = size_bytes(source.dtype, 1);
-    for (const kernels::Tensor& target :
-         targets[static_cast<std::size_t>(plan::global_tensor(*call.rank->role, p, piece.layer))]) {
-      CHECK(target.dtype == source.dtype, "{}: {} copied to {}", p.name, name(source.dtype), name(target.dtype));
-      // Rows of the piece, the first and last of which may be cut.
-      for (std::int64_t i = 0; i < piece.elements;) {
-        const std::int64_t local = piece.local_begin + i;
-        const std::int64_t n = std::min(p.cols - local % p.cols, piece.elements - i);
-        std::memcpy(at(target, plan::global_index(p, *piece.slice, local)).data, at(source, first + i).data,
-                    static_cast<std::size_t>(n * width));
-        i += n;
-      }
-    }
-  });
 }
 
 }  // namespace foretrain::exec

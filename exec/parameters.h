@@ -1,4 +1,4 @@
-// Parameters and gradients across ranks: initial values from a seed, gathering, and copying from one run to another.
+// Parameters and gradients across ranks: initial values from a seed, and gathering.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +26,7 @@ enum class Quantity : std::uint8_t { gradient, parameter };
 // Gradients are what the optimizer reads; parameters what the forward pass reads.
 std::vector<FullTensor> gather(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks, Quantity quantity);
 
-// Copies the parameters of one run into those of another run of the same model; the strategies may differ, `to` has one
-// rank. Element types must be equal.
-void copy_parameters(const plan::PlanGraph& from_graph, const std::vector<RankMemory>& from, const RankMemory& to);
+// Element i of a tensor of a floating-point type.
+double element(const kernels::ConstTensor& t, std::int64_t i);
 
 }  // namespace foretrain::exec

@@ -55,9 +55,8 @@ void poison_range(std::byte* begin, std::byte* end, const std::vector<CpuDevice:
 
 }  // namespace
 
-RankRunner::RankRunner(const plan::PlanGraph& graph, plan::Rank rank, const DataSource& data,
-                       Communicator& communicator)
-    : context_(rank_context(graph, rank, data)),
+RankRunner::RankRunner(const plan::PlanGraph& graph, plan::Rank rank, Communicator& communicator)
+    : context_(rank_context(graph, rank)),
       role_index_(plan::role_of(graph, rank)),
       device_(communicator, [&graph](const OpCall& call) { return plan::describe(graph, call.id); }) {
   device_.set_sink(this);
@@ -97,35 +96,53 @@ void RankRunner::prepare(std::uint64_t seed) {
   initialise_parameters(context_, arena_, seed);
 }
 
-void RankRunner::run(RunControl& control, int first_step, Time origin, const RunOptions& options) {
+void RankRunner::run(RunControl& control, const Assignment& assignment) {
   control_ = &control;
-  options_ = &options;
-  origin_ = origin;
-  device_.set_timeout(options.timeout);
-  if (options.poison && first_step == 0) {
-    const plan::MemoryPlan& memory = context_.role->memory;
-    poison_range(arena_ + memory.persistent.value, arena_ + memory.arena.value, {});
-  }
+  assignment_ = assignment;
+  context_.data = assignment.data;
+  device_.set_timeout(assignment.options->timeout);
   const plan::Program& program = context_.role->program;
   const int first_body = plan::first_body_instance(program);
-  int step = first_step;
+  int step = assignment.first_step;
   for (; control.may_begin(step); ++step) {
     open_steps_.push_back({step, 0, false, {}});
-    if (step == 0) {
-      enqueue(program.prologue, 0, step);
+    if (!assignment.trains) {
+      enqueue_evaluation(step);
+    } else {
+      if (step == 0) {
+        poison_everything_dead();
+        enqueue(program.prologue, 0, step);
+      }
+      enqueue(program.body, first_body, step);
     }
-    enqueue(program.body, first_body, step);
     enqueue_outcome(step);
     close(open_steps_.back());
   }
-  enqueue(program.epilogue, first_body + static_cast<int>(program.body.size()), step - 1);
+  if (assignment.trains) {
+    enqueue(program.epilogue, first_body + static_cast<int>(program.body.size()), step - 1);
+  }
   device_.synchronise();
   scratch_bytes_ = kernels::scratch_bytes();
 }
 
+void RankRunner::enqueue_evaluation(int batch) {
+  const plan::Program& p = context_.role->program;
+  const auto first = static_cast<int>(p.prologue.size() + p.body.size() + p.epilogue.size());
+  if (!assignment_.only_first_microbatch) {
+    enqueue(p.evaluation, first, batch);
+    return;
+  }
+  // Instance by instance, so that each keeps its id.
+  for (std::size_t i = 0; i < p.evaluation.size(); ++i) {
+    if (p.evaluation[i].microbatch <= 0) {
+      enqueue({p.evaluation[i]}, first + static_cast<int>(i), batch);
+    }
+  }
+}
+
 void RankRunner::enqueue(const std::vector<plan::Instance>& instances, int first_instance, int step) {
   for (plan::ProgramCursor cursor(*context_.role, role_index_, instances, first_instance); cursor; cursor.next()) {
-    if (options_->poison && cursor.starts_instance()) {
+    if (assignment_.trains && assignment_.options->poison && cursor.starts_instance()) {
       enqueue_poison(cursor.id().instance - 1);
     }
     enqueue_op(cursor, step);
@@ -178,11 +195,19 @@ void RankRunner::enqueue_outcome(int step) {
     if (reports_loss_) {
       control_->report_loss(step, value(role.loss, 0));
     }
-    if (reports_grad_norm_) {
+    if (reports_grad_norm_ && assignment_.trains) {
       control_->report_grad_norm(step, value(role.grad_norm, 1));
     }
     finish_op(step, {});
   });
+}
+
+// Before the very first step nothing but parameters and state may be read.
+void RankRunner::poison_everything_dead() {
+  if (assignment_.options->poison) {
+    const plan::MemoryPlan& memory = context_.role->memory;
+    poison_range(arena_ + memory.persistent.value, arena_ + memory.arena.value, {});
+  }
 }
 
 // Between two instances: what the finished one left behind must not be read. Ops of the next one wait for it.
@@ -221,16 +246,17 @@ void RankRunner::poison(int finished_instance) {
 
 void RankRunner::completed(const OpCall& call, Time start, Time end) {
   const int step = call.binding.step;
-  if (options_->sink != nullptr && step >= options_->first_traced_step) {
+  const RunOptions& options = *assignment_.options;
+  if (assignment_.trains && options.sink != nullptr && step >= options.first_traced_step) {
     plan::Span span;
     span.op = call.id;
     span.step = step;
     span.stream = call.op->stream;
     span.multiplicity = 1;
     span.rank = context_.rank;
-    span.start = start - origin_;
-    span.end = end - origin_;
-    options_->sink->span(span);
+    span.start = start - assignment_.origin;
+    span.end = end - assignment_.origin;
+    options.sink->span(span);
   }
   finish_op(step, end);
 }

@@ -16,13 +16,21 @@ namespace foretrain::exec {
 class RankRunner : private CompletionSink {
  public:
   // Everything given must outlive the rank.
-  RankRunner(const plan::PlanGraph& graph, plan::Rank rank, const DataSource& data, Communicator& communicator);
+  RankRunner(const plan::PlanGraph& graph, plan::Rank rank, Communicator& communicator);
 
   // Allocates the arena and sets the parameters' initial values.
   void prepare(std::uint64_t seed);
-  // Enqueues the prologue (before step 0), the body of every step that `control` lets begin, and the epilogue; returns
-  // when all is done. Spans count from `origin`.
-  void run(RunControl& control, int first_step, Time origin, const RunOptions& options);
+  struct Assignment {
+    bool trains = true;  // else: the evaluation program
+    bool only_first_microbatch = false;
+    int first_step = 0;  // of the body, or batch of the evaluation
+    Time origin;         // of spans
+    const DataSource* data = nullptr;
+    const RunOptions* options = nullptr;
+  };
+  // Enqueues the prologue (before step 0), the body of every step that `control` lets begin, and the epilogue; or the
+  // evaluation for each. Returns when all is done.
+  void run(RunControl& control, const Assignment& assignment);
 
   const RankContext& context() const { return context_; }
   std::byte* arena() const { return arena_; }
@@ -47,8 +55,10 @@ class RankRunner : private CompletionSink {
 
   void make_streams_and_events();
   void enqueue(const std::vector<plan::Instance>& instances, int first_instance, int step);
+  void enqueue_evaluation(int batch);
   void enqueue_op(const plan::ProgramCursor& cursor, int step);
   void enqueue_outcome(int step);
+  void poison_everything_dead();
   void enqueue_poison(int finished_instance);
   void poison(int finished_instance);
   void completed(const OpCall& call, Time start, Time end) override;
@@ -71,8 +81,7 @@ class RankRunner : private CompletionSink {
 
   // Of the run in progress.
   RunControl* control_ = nullptr;
-  const RunOptions* options_ = nullptr;
-  Time origin_;
+  Assignment assignment_;
   std::deque<OpenStep> open_steps_;
 };
 

@@ -1,0 +1,39 @@
+// What the tests of exec/ share: tokens, and runs of a job.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "exec/executor.h"
+#include "plan/build.h"
+#include "plan/job.h"
+
+namespace foretrain::testing {
+
+// Learnable tokens below `vocab`: words of a small grammar, chosen by a hash of step, sequence and place. Noise would
+// hide mistakes that grow with learning.
+class GrammarData : public exec::DataSource {
+ public:
+  explicit GrammarData(std::int64_t vocab) : vocab_(vocab) {}
+
+  void sequence(std::int64_t step, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
+    std::uint64_t state =
+        static_cast<std::uint64_t>(step) * 0x9E3779B97F4A7C15u + static_cast<std::uint64_t>(index) + 1;
+    std::int64_t token = static_cast<std::int64_t>(mix(state) % static_cast<std::uint64_t>(vocab_));
+    for (std::int64_t i = 0; i <= seq_len; ++i) {
+      ids[i] = static_cast<std::int32_t>(token);
+      state += 0x9E3779B97F4A7C15u;
+      token = (token * 5 + 7 + static_cast<std::int64_t>(mix(state) % 3)) % vocab_;
+    }
+  }
+
+ private:
+  static std::uint64_t mix(std::uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+  }
+  std::int64_t vocab_;
+};
+
+}  // namespace foretrain::testing
