@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "cli/verbs.h"
+#include "cli/version.h"
 
 namespace foretrain::cli {
 
@@ -82,7 +83,7 @@ int dispatch(const std::vector<std::string>& arguments, Console& console) {
   const std::string& first = arguments.front();
   std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
   if (first == "--version") {
-    console.result(fmt::format("foretrain {}\n", FORETRAIN_VERSION));
+    console.result(fmt::format("foretrain {}\n", kVersion));
     return kOk;
   }
   if (first == "--help" || first == "-h" || (first == "help" && rest.empty())) {

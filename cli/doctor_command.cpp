@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
+#include "cli/version.h"
 #include "kernels/bf16_library.h"
 #include "kernels/kernels.h"
 #include "reports/table.h"
@@ -152,7 +153,7 @@ Json document(const std::set<std::string>& flags, const std::vector<Part>& optio
   }
   const bool p = profile.present;
   return {{"schema", "foretrain.doctor/1"},
-          {"version", FORETRAIN_VERSION},
+          {"version", kVersion},
           {"catalogue", catalogue_home()},
           {"processor",
            {{"name", topologies::processor_name()},
@@ -205,7 +206,7 @@ std::string text(const std::set<std::string>& flags, const std::vector<Part>& op
       list.rows.push_back({"", "", "", {part.remedy, Tone::dim}});
     }
   }
-  return fmt::format("foretrain {}\n\n", FORETRAIN_VERSION) + reports::to_text(machine, colour) + "\n" +
+  return fmt::format("foretrain {}\n\n", kVersion) + reports::to_text(machine, colour) + "\n" +
          reports::to_text(list, colour);
 }
 

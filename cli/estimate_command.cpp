@@ -3,8 +3,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cli/files.h"
 #include "cli/job.h"
-#include "cli/outputs.h"
 #include "cli/verbs.h"
 #include "plan/build.h"
 #include "plan/dump.h"

@@ -15,4 +15,7 @@ void write_timeline(const std::string& path, const plan::Timeline& timeline);
 void write_trace_file(const std::string& path, const plan::PlanGraph& graph,
                       const std::vector<reports::TracedTimeline>& timelines);
 
+// Throws InputError for a file that is missing, unreadable or no timeline.
+plan::Timeline read_timeline(const std::string& path);
+
 }  // namespace foretrain::cli

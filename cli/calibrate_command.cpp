@@ -1,0 +1,106 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "cli/options.h"
+#include "cli/verbs.h"
+#include "cli/version.h"
+#include "exec/calibrate.h"
+#include "reports/table.h"
+#include "reports/text.h"
+#include "topologies/this_machine.h"
+
+namespace foretrain::cli {
+
+namespace {
+
+void make_folder_of(const std::string& path) {
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  std::error_code error;
+  if (!folder.empty() && !std::filesystem::create_directories(folder, error) && error) {
+    throw EnvironmentError(fmt::format("{}: the folder cannot be made: {}", folder.string(), error.message()));
+  }
+}
+
+// The fastest sample of each element type, in FLOP/s of one core.
+std::vector<std::pair<std::string, double>> matmul_rates(const topologies::Measured& measured) {
+  std::map<Dtype, double> best;
+  for (const topologies::MatmulSample& s : measured.matmul) {
+    const double flops = 2.0 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
+    best[s.in] = std::max(best[s.in], flops / s.seconds);
+  }
+  std::vector<std::pair<std::string, double>> out;
+  for (const auto& [dtype, rate] : best) {
+    out.emplace_back(name(dtype), rate);
+  }
+  return out;
+}
+
+std::size_t samples(const topologies::Measured& m) {
+  return m.matmul.size() + m.attention.size() + m.memory.size() + m.collectives.size() + m.exchanges.size() +
+         m.sharing.size();
+}
+
+std::string text(const topologies::Measured& m, const std::string& path, bool colour) {
+  reports::Table t;
+  t.columns = {{""}, {""}};
+  t.rows = {{"machine", m.machine},
+            {"date", m.date},
+            {"samples", reports::count(static_cast<std::int64_t>(samples(m)))},
+            {"op dispatch", reports::seconds_text(m.dispatch_seconds)}};
+  for (const auto& [dtype, rate] : matmul_rates(m)) {
+    t.rows.push_back({fmt::format("best {} matmul", dtype), to_string(FlopRate{rate}) + " on one core"});
+  }
+  t.rows.push_back({"profile", {path, reports::Tone::strong}});
+  return reports::to_text(t, colour);
+}
+
+nlohmann::ordered_json document(const topologies::Measured& m, const std::string& path) {
+  nlohmann::ordered_json rates = nlohmann::ordered_json::object();
+  for (const auto& [dtype, rate] : matmul_rates(m)) {
+    rates[dtype] = reports::number(rate);
+  }
+  return {{"schema", "foretrain.calibrate/1"},
+          {"profile", path},
+          {"machine", m.machine},
+          {"date", m.date},
+          {"commit", m.commit},
+          {"samples", samples(m)},
+          {"dispatch_s", reports::number(m.dispatch_seconds)},
+          {"best_matmul_flops_per_s", std::move(rates)}};
+}
+
+}  // namespace
+
+int calibrate_command(const std::vector<std::string>& arguments, Console& console) {
+  std::string path;
+  bool json = false;
+  Options options("calibrate",
+                  "measures this machine in about a minute; forecasts of jobs on 'this-machine' use the result");
+  options.text("out", "FILE", &path, "where the profile goes [the place that 'this-machine' looks at]", 'o');
+  options.flag("json", &json, "one document, foretrain.calibrate/1");
+  options.examples({"foretrain calibrate", "foretrain calibrate -o quiet-machine.json"});
+  if (const auto help = options.parse(arguments)) {
+    console.result(*help);
+    return kOk;
+  }
+  if (path.empty()) {
+    path = topologies::this_machine_profile_path();
+    make_folder_of(path);
+  }
+  Progress progress(console, "calibrating");
+  exec::CalibrateOptions calibration;
+  calibration.commit = kCommit;
+  calibration.command = fmt::format("foretrain calibrate{}{}", arguments.empty() ? "" : " ", fmt::join(arguments, " "));
+  calibration.on_progress = [&](double fraction, const std::string& what) { progress.update(fraction, what); };
+  const topologies::Profile profile = exec::calibrate(calibration);
+  topologies::save_profile(profile, path);
+  console.result(json ? document(profile.measured, path).dump(2) + "\n"
+                      : text(profile.measured, path, console.colour()));
+  return kOk;
+}
+
+}  // namespace foretrain::cli

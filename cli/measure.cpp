@@ -1,0 +1,80 @@
+#include "cli/measure.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+#include "cli/recorder.h"
+#include "reports/text.h"
+
+namespace foretrain::cli {
+
+namespace {
+
+constexpr bool kPoison = FORETRAIN_DEBUG_BUILD != 0;  // dead memory is filled with NaN in builds for development
+
+// Spans count from the run's start; the timeline from the first traced step's. Its steps end with their last ops.
+void start_at(plan::Timeline& timeline, Time origin, int first_step) {
+  for (plan::Span& span : timeline.spans) {
+    span.start -= origin;
+    span.end -= origin;
+    Time& end = timeline.step_ends[static_cast<std::size_t>(span.step - first_step)];
+    end = std::max(end, span.end);
+  }
+}
+
+}  // namespace
+
+void check_runnable(const JobArguments& arguments, const plan::Job& job, const plan::PlanGraph& graph) {
+  if (!job.cluster.this_machine) {
+    throw InputError(
+        fmt::format("{}: /cluster/system: \"{}\" is not this machine; only jobs of \"this-machine\" can be "
+                    "run here (override: system=this-machine)",
+                    job.origin, job.cluster.name));
+  }
+  if (!reports::memory_fit(job, graph).fits()) {
+    reports::Estimate estimate;
+    estimate.job = &job;
+    estimate.graph = &graph;
+    estimate.fixes = fixes(arguments, job);
+    throw InfeasibleError(reports::infeasible_message(estimate));
+  }
+}
+
+exec::RunOptions run_options(std::chrono::milliseconds timeout, const InterruptWatch& watch) {
+  exec::RunOptions options;
+  options.timeout = timeout;
+  options.interrupted = watch.flag();
+  options.poison = kPoison;
+  return options;
+}
+
+Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, const MeasureOptions& options,
+                    const InterruptWatch& watch, const Console& console) {
+  Progress progress(console, "running");
+  Recorder recorder(graph);
+  exec::RunOptions run = run_options(options.timeout, watch);
+  run.steps = options.steps;
+  run.first_traced_step = options.steps - options.traced_steps;
+  run.sink = options.traced_steps > 0 ? &recorder : nullptr;
+  run.on_step = [&](int step, double loss, double seconds) {
+    progress.update(static_cast<double>(step + 1) / options.steps,
+                    fmt::format("loss {:.4f}, {} per step", loss, reports::seconds_text(seconds)));
+  };
+  Measurement m;
+  m.result = executor.run(run);
+  watch.throw_if_interrupted();
+  if (options.traced_steps > 0) {
+    const auto first = m.result.step_seconds.begin() + run.first_traced_step;
+    const Time origin = time_from_seconds(std::accumulate(m.result.step_seconds.begin(), first, 0.0));
+    m.timeline =
+        recorder.timeline("measured: cpu, threads", std::vector<Time>(static_cast<std::size_t>(options.traced_steps)));
+    start_at(m.timeline, origin, run.first_traced_step);
+  }
+  return m;
+}
+
+}  // namespace foretrain::cli
