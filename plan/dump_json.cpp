@@ -61,8 +61,9 @@ template <class Tag, class Rep>
 Json written_as(const Quantity<Tag, Rep>& x) {
   return x.value;
 }
-// An op's kind stands beside its shapes.
-Json written_as(const Work& work) {
+// An op's kind stands beside its shapes. (A template, because every shape converts to Work.)
+template <Of<Work> W>
+Json written_as(const W& work) {
   return std::visit(
       [&](const auto& shapes) {
         Json object = {{"op", kWorkWords[work.index()]}};
