@@ -133,7 +133,7 @@ def as_lines(text, prefix=""):
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
-    return [prefix + line for line in lines]
+    return [(prefix + line).rstrip(" ") if prefix else line for line in lines]
 
 
 def run_command(command, foretrain, folder):
