@@ -110,7 +110,8 @@ std::string ObjectReader::file_path(const std::string& key, const std::string& v
   namespace fs = std::filesystem;
   const bool from_command_line = document_->overridden(pointer_ + "/" + nlohmann::detail::escape(key));
   const fs::path folder = from_command_line ? fs::path() : fs::path(document_->origin()).parent_path();
-  return fs::absolute(folder / value).lexically_normal().string();
+  std::error_code error;  // an unreadable working directory leaves the path relative
+  return (fs::current_path(error) / folder / value).lexically_normal().string();
 }
 
 void ObjectReader::mistake(const std::string& key, const std::string& what) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -302,6 +303,12 @@ TEST_F(PartFiles, MistakesNameTheirFile) {
             std::string::npos)
       << message;
   EXPECT_EQ(message_of([&] { load_job(path("none.json"), {}); }), path("none.json") + ": no such file");
+}
+
+TEST_F(PartFiles, AnEmptyPathIsTheFolder) {
+  EXPECT_EQ(message_of([&] { load_job(path("job.json"), {"strategy="}); }),
+            "command line: /strategy: " + (std::filesystem::current_path() / "").string() +
+                ": a directory; expected a JSON file");
 }
 
 TEST_F(PartFiles, AScheduleMayBeAFile) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <ostream>
+
 #include "tests/support/message_of.h"
 
 namespace foretrain::workloads {
@@ -23,6 +25,7 @@ struct Published {
   const char* name;
   const char* config;
   std::int64_t parameters;
+  friend std::ostream& operator<<(std::ostream& out, const Published& p) { return out << p.name; }
 };
 
 const Published kPublished[] = {

@@ -91,6 +91,7 @@ TEST(ModelFile, NamesAndPathsThatLeadNowhere) {
       message.starts_with("job.json:1: /model: unknown model \"gpt2-125m\"; did you mean \"gpt2-124m\"? known: "))
       << message;
   EXPECT_TRUE(message_of([] { read("\"no/config.json\""); }).ends_with("/no/config.json: no such file"));
+  EXPECT_TRUE(message_of([] { read("\"/\""); }).ends_with("/: a directory; expected a JSON file"));
   EXPECT_EQ(message_of([] { read("7"); }), "job.json:1: /model: 7 is not allowed; expected an object");
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <ostream>
 
 #include "base/catalogue.h"
 #include "base/json.h"
@@ -19,6 +20,7 @@ Model catalogue_model(const std::string& name) {
 struct Published {
   const char* name;
   std::int64_t parameters;
+  friend std::ostream& operator<<(std::ostream& out, const Published& p) { return out << p.name; }
 };
 
 class PublishedTotals : public testing::TestWithParam<Published> {};
