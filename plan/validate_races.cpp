@@ -125,7 +125,7 @@ void MemoryAccesses::report_race(const DoneOp& done, const Operand& operand, std
   findings_.add_once(
       fmt::format("race {} {}.{} {}.{} {}", role_.name, place.block, place.op_in_block, other_place.block,
                   other_place.op_in_block, operand.buffer),
-      fmt::format("{}: {} {} while {} may still be {} it: nothing orders them", describe(graph_, done.id),
+      fmt::format("{}: {} {} while {} may be {} it: nothing orders them", describe(graph_, done.id),
                   writes ? "writes" : "reads", operand_text(graph_, role_, operand), describe(graph_, other),
                   earlier_wrote ? "writing" : "reading"));
 }

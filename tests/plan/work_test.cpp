@@ -1,0 +1,156 @@
+#include "plan/work.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/tiny_graphs.h"
+
+namespace foretrain::plan {
+namespace {
+
+using foretrain::testing::op;
+using foretrain::testing::whole;
+
+OpWork of(Work w) {
+  return work(op(std::move(w), kCompute, {}, {}));
+}
+
+Matmul matmul(std::int64_t m, std::int64_t n, std::int64_t k, Dtype in, Dtype out) {
+  Matmul w;
+  w.m = m;
+  w.n = n;
+  w.k = k;
+  w.in = in;
+  w.out = out;
+  return w;
+}
+
+TEST(Work, MatmulCountsEachOperandOnce) {
+  Matmul w = matmul(3, 5, 7, Dtype::bf16, Dtype::fp32);
+  OpWork x = of(w);
+  EXPECT_EQ(x.flops, 210);         // 2 * 3 * 5 * 7
+  EXPECT_EQ(x.read.value, 112);    // (21 + 35) * 2
+  EXPECT_EQ(x.written.value, 60);  // 15 * 4
+  EXPECT_TRUE(x.is_matmul);
+  w.bias = w.accumulate = true;
+  EXPECT_EQ(of(w).read.value, 112 + 10 + 60);  // bias 5 * 2, C 15 * 4
+  EXPECT_EQ(of(matmul(0, 5, 7, Dtype::fp32, Dtype::fp32)).flops, 0);
+}
+
+Attention attention(AttentionStep step) {
+  Attention w;
+  w.step = step;
+  w.batch = 2;
+  w.seq = 4;
+  w.heads = 6;
+  w.kv_heads = 3;
+  w.head_dim = 8;
+  w.dtype = Dtype::bf16;
+  return w;
+}
+
+TEST(Work, FlashTouchesItsOperandsOnly) {
+  // One product over the full square: 2 * 2 * 6 * 4 * 4 * 8 = 3072. q: 2*4*6*8 = 384 elements, k and v 192 each.
+  const OpWork forward = of(attention(AttentionStep::flash_forward));
+  EXPECT_EQ(forward.flops, 2 * 3072);
+  EXPECT_EQ(forward.read.value, (384 + 192 + 192) * 2);
+  EXPECT_EQ(forward.written.value, 384 * 2 + 2 * 6 * 4 * 4);  // o, and lse in fp32
+  const OpWork backward = of(attention(AttentionStep::flash_backward));
+  EXPECT_EQ(backward.flops, 5 * 3072);
+  EXPECT_EQ(backward.read.value, (384 + 768 + 384) * 2 + 192);  // do, qkv, o, lse
+  EXPECT_EQ(backward.written.value, 768 * 2);
+}
+
+TEST(Work, UnfusedStepsAddUpToTwoProductsForwardAndFourBackward) {
+  double forward = 0, backward = 0;
+  for (const AttentionStep s :
+       {AttentionStep::scores, AttentionStep::scale_mask, AttentionStep::softmax, AttentionStep::context}) {
+    forward += of(attention(s)).is_matmul ? of(attention(s)).flops : 0;
+  }
+  for (const AttentionStep s : {AttentionStep::context_backward, AttentionStep::softmax_backward,
+                                AttentionStep::scale_backward, AttentionStep::scores_backward}) {
+    backward += of(attention(s)).is_matmul ? of(attention(s)).flops : 0;
+  }
+  EXPECT_EQ(forward, 2 * 3072);
+  EXPECT_EQ(backward, 4 * 3072);
+  // Scores are 2 * 6 * 4 * 4 = 192 elements.
+  EXPECT_EQ(of(attention(AttentionStep::softmax)).read.value, 192 * 2);
+  EXPECT_EQ(of(attention(AttentionStep::softmax_backward)).read.value, 2 * 192 * 2);
+  EXPECT_EQ(of(attention(AttentionStep::context_backward)).written.value, (192 + 192) * 2);  // dp, dv
+}
+
+TEST(Work, FusedPassesTouchMemoryOnce) {
+  const auto bytes = [](AttentionStep s) { return (of(attention(s)).read + of(attention(s)).written).value; };
+  EXPECT_EQ(bytes(AttentionStep::scale_mask_softmax) * 2,
+            bytes(AttentionStep::scale_mask) + bytes(AttentionStep::softmax));
+  EXPECT_EQ(bytes(AttentionStep::softmax_scale_backward), bytes(AttentionStep::softmax_backward));
+}
+
+TEST(Work, NormStatisticsAreWide) {
+  Norm w;
+  w.kind = workloads::Norm::layernorm;
+  w.rows = 10;
+  w.cols = 16;
+  w.dtype = Dtype::bf16;
+  EXPECT_EQ(of(w).read.value, (160 + 32) * 2);           // x, gain, bias
+  EXPECT_EQ(of(w).written.value, 160 * 2 + 10 * 2 * 4);  // y, stats
+  w.direction = Direction::backward_weight;
+  EXPECT_EQ(of(w).written.value, 2 * 16 * 4);  // dgain, dbias in fp32
+  w.kind = workloads::Norm::rmsnorm;
+  EXPECT_EQ(of(w).written.value, 16 * 4);
+  w.dtype = Dtype::fp64;
+  EXPECT_EQ(of(w).written.value, 16 * 8);
+}
+
+TEST(Work, GatedActivationsReadTwiceTheColumns) {
+  plan::Activation w;
+  w.kind = workloads::Activation::swiglu;
+  w.rows = 4;
+  w.cols = 8;
+  EXPECT_EQ(of(w).read.value, 64 * 4);
+  EXPECT_EQ(of(w).written.value, 32 * 4);
+  w.direction = Direction::backward_input;
+  EXPECT_EQ(of(w).read.value, (32 + 64) * 4);
+  EXPECT_EQ(of(w).written.value, 64 * 4);
+}
+
+TEST(Work, OptimizerReadsTheMasterInsteadOfTheParameter) {
+  OptimizerStep w;
+  w.bucket.elements = 1000;
+  w.bucket.shards = 4;
+  w.optimizer.kind = workloads::OptimizerKind::adamw;
+  w.precision = {"bf16", Dtype::bf16, Dtype::bf16, Dtype::fp32, Dtype::fp32};
+  EXPECT_EQ(of(w).read.value, 250 * (4 + 12));     // gradient; master, m, v
+  EXPECT_EQ(of(w).written.value, 250 * (12 + 2));  // master, m, v; parameter
+  w.precision = {"fp32", Dtype::fp32, Dtype::fp32, Dtype::fp32, Dtype::fp32};
+  w.optimizer.kind = workloads::OptimizerKind::sgd;
+  EXPECT_EQ(of(w).read.value, 250 * 8);  // gradient, parameter
+  EXPECT_EQ(of(w).written.value, 250 * 4);
+}
+
+TEST(Work, CommunicationSendsItsPayload) {
+  Collective c = foretrain::testing::all_reduce(100, 0, 0);
+  c.kind = CollectiveKind::all_gather;
+  const OpWork w = work(op(c, 1, {whole(0, 25)}, {whole(1, 100)}));
+  EXPECT_EQ(w.sent.value, 400);
+  EXPECT_EQ(w.read.value, 100);
+  EXPECT_EQ(w.written.value, 400);
+  Exchange e = foretrain::testing::message(true, 1, 10, 0);
+  e.messages.push_back({false, Axis::pp, 0, 20, Dtype::fp64, 0});
+  EXPECT_EQ(of(e).sent.value, 40);
+  EXPECT_EQ(of(e).read.value, 40);
+  EXPECT_EQ(of(e).written.value, 160);
+}
+
+TEST(Work, OfAStepCountsEveryRankAndLayer) {
+  // 2 ranks * 1 instance * 1 matmul of 2 * 4 * 4 * 4.
+  PlanGraph g = foretrain::testing::tensor_parallel_graph();
+  EXPECT_EQ(matmul_flops_per_step(g), 256);
+  g.roles[0].segments[0].calls[0].count = 3;
+  g.roles[0].program.body.push_back(g.roles[0].program.body[0]);
+  EXPECT_EQ(matmul_flops_per_step(g), 256 * 3 * 2);
+  g.roles[0].program.body.clear();
+  EXPECT_EQ(matmul_flops_per_step(g), 0);
+}
+
+}  // namespace
+}  // namespace foretrain::plan
