@@ -1,4 +1,4 @@
-// Collectives in closed form.  t = a + S/b, and with NCCL's Simple protocol + 2 kappa sqrt(a S / b)
+// Collectives in closed form.  t = a + S/b + 2 kappa sqrt(a S / b)
 //   S total bytes, n ranks, N nodes, p ranks per node, B bandwidth of the bus, w NIC of one rank, o extra latency
 //   B     = node_busbw on one node, else min(node_busbw, fabric_fraction · p · w): each member brings its own NIC, the
 //           other ranks of the node need theirs for the groups beside this one
@@ -6,13 +6,16 @@
 //         all_gather, reduce_scatter s = n-1, s_N = N-1, b = B n / (n-1);  broadcast s = n-1, s_N = N-1, b = B
 //   tree  (double binary, all_reduce)  a = base + 2 ((p-1) hop_node + floor(log2 N) hop_fabric) + o,  b = B/2; of two
 //         nodes, where a tree is one exchange: b = min(B_fabric, node_busbw n / 2(n-1))
-//   in-switch (all_reduce, more than 4 ranks on a node)  one node: a = hop, b = B n / 2(n-1) with the switch's plateau;
-//   hierarchical: reduced in the switch, tree over the nodes:  a = hop + 2 floor(log2 N) hop_fabric, b as the tree's
-//   all_to_all  each rank's NIC carries what leaves the node: S (n-p)/n, or on one node S (n-1)/n over NVLink
-// Each protocol takes its share of b (sim/nccl_tuning.h); the algorithm and protocol with the least a + S/b is taken,
-// as NCCL chooses. A cluster without figures has one plain protocol: hops and bandwidths of its links. Source:
-// NVIDIA/nccl src/graph/tuning.cc; Thakur et al. 2005; Sanders et al. 2009 (two trees). Holds for: an idle fabric
-// without oversubscription.   Known wrong: 64 KB to 64 MB over many nodes (30 % and more).
+//   in-switch (all_reduce, more than 4 ranks on a node)  one node: a = hop + o, b = B n / 2(n-1) with the switch's
+//   plateau; hierarchical: reduced in the switch, tree over the nodes:  a = hop + 2 floor(log2 N) hop_fabric + o, b as
+//   the tree's all_to_all  each rank's NIC carries what leaves the node: S (n-p)/n, or on one node S (n-1)/n over
+//   NVLink
+// The algorithm is the one with the least a + S/b over NCCL's protocols, as NCCL chooses (sim/nccl_tuning.h); it is
+// priced by a curve through two anchors, the latency of its fastest protocol and its measured plateau, with a
+// pipelining term between them. A cluster without figures has one plain protocol: hops and bandwidths of its links,
+// kappa = 0. Source: NVIDIA/nccl src/graph/tuning.cc; Thakur et al. 2005; Sanders et al. 2009 (two trees); errors in
+// docs/models.md. Holds for: an idle fabric without oversubscription.   Known wrong: 64 KB to 64 MB over many nodes (30
+// % and more).
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -29,11 +32,22 @@ using plan::CollectiveKind;
 using topologies::Figure;
 using topologies::NetworkFigures;
 
-// One way to do it: its latency and the bandwidth that the total buffer moves at.
-struct Choice {
-  double latency = 0, algbw = 0, kappa = 0;
-  double plain(double bytes) const { return latency + bytes / algbw; }
-  double seconds(double bytes) const { return plain(bytes) + 2 * kappa * std::sqrt(latency * bytes / algbw); }
+// One way to do a collective. By protocol, what NCCL's table says: latency, and the bandwidth that the total buffer
+// moves at. And the bandwidth of its largest messages as measured.
+struct Algorithm {
+  std::array<double, nccl::kProtocols> latency{}, table_algbw{};
+  double algbw = 0;
+  double by_table(double bytes) const {
+    double best = INFINITY;
+    for (std::size_t p = 0; p < nccl::kProtocols; ++p) {
+      best = std::min(best, latency[p] + bytes / table_algbw[p]);
+    }
+    return best;
+  }
+  double seconds(double bytes, double kappa) const {
+    const double least = *std::min_element(latency.begin(), latency.end());
+    return least + bytes / algbw + 2 * kappa * std::sqrt(least * bytes / algbw);
+  }
 };
 
 // Steps of a ring and how much of the bus bandwidth the buffer sees.
@@ -80,23 +94,18 @@ class AlphaBeta final : public NetworkModel {
     if (kind == CollectiveKind::all_to_all) {
       return all_to_all(size, group);
     }
-    Choice best{INFINITY, 1, 0};
-    const auto consider = [&](const Choice& c) {
-      if (c.plain(size) < best.plain(size)) {
-        best = c;
-      }
-    };
-    const std::size_t first = has_figures_ ? nccl::kLl : nccl::kSimple;
-    for (std::size_t protocol = first; protocol < nccl::kProtocols; ++protocol) {
-      consider(ring(kind, protocol, group));
-      if (kind == CollectiveKind::all_reduce) {
-        consider(tree(protocol, group));
+    std::vector<Algorithm> algorithms{ring(kind, group)};
+    if (kind == CollectiveKind::all_reduce) {
+      algorithms.push_back(tree(group));
+      if (group.per_node > 4 && in_switch() > 0) {
+        algorithms.push_back(through_switch(group));
       }
     }
-    if (kind == CollectiveKind::all_reduce && group.per_node > 4 && in_switch() > 0) {
-      consider(through_switch(group));
-    }
-    return best.seconds(size);
+    const auto chosen =
+        std::min_element(algorithms.begin(), algorithms.end(),
+                         [&](const Algorithm& a, const Algorithm& b) { return a.by_table(size) < b.by_table(size); });
+    const double kappa = has_figures_ ? (group.nodes > 1 ? figures_.kappa_fabric : figures_.kappa_node).value : 0;
+    return chosen->seconds(size, kappa);
   }
 
   double message(Bytes bytes, bool same_node) const override {
@@ -138,9 +147,8 @@ class AlphaBeta final : public NetworkModel {
     return has_figures_ ? l.base[protocol] * 1e-6 + (g.nodes > 1 ? figures_.fabric_extra : figures_.node_extra).value
                         : 0;
   }
-  double kappa(std::size_t protocol, const GroupPlacement& g) const {
-    return has_figures_ && protocol == nccl::kSimple ? (g.nodes > 1 ? figures_.kappa_fabric : figures_.kappa_node).value
-                                                     : 0;
+  double share(const std::array<double, nccl::kProtocols>& shares, std::size_t protocol) const {
+    return has_figures_ ? shares[protocol] : 1;
   }
   double limit(std::size_t protocol, const GroupPlacement& g, double bandwidth) const {
     if (protocol != nccl::kLl) {
@@ -150,20 +158,23 @@ class AlphaBeta final : public NetworkModel {
     return std::min(bandwidth, figure(figures_.ll_limit, key, bandwidth));
   }
 
-  Choice ring(CollectiveKind kind, std::size_t protocol, const GroupPlacement& g) const {
+  Algorithm ring(CollectiveKind kind, const GroupPlacement& g) const {
     const Ring r = ring_of(kind, g.ranks, g.nodes);
     double bus = node_bandwidth(kind);
     if (g.nodes > 1) {
       const double fabric = fabric_bandwidth(kind, g);
       bus = g.per_node > 1 ? std::min(bus, fabric) : fabric;
     }
-    const double share = has_figures_ ? nccl::kRingShare[protocol] : 1;
     // With one rank per node NCCL takes the tree's fabric latency for its rings.
     const nccl::Latencies& hop = g.per_node == 1 ? nccl::kTree : nccl::kRing;
-    const double latency = base(nccl::kRing, protocol, g) +
-                           (r.steps - r.fabric_steps) * node_hop(nccl::kRing, protocol) +
-                           r.fabric_steps * fabric_hop(hop, protocol);
-    return {latency, limit(protocol, g, bus * share) * r.share, kappa(protocol, g)};
+    Algorithm result;
+    result.algbw = bus * r.share;
+    for (std::size_t p = 0; p < nccl::kProtocols; ++p) {
+      result.latency[p] = base(nccl::kRing, p, g) + (r.steps - r.fabric_steps) * node_hop(nccl::kRing, p) +
+                          r.fabric_steps * fabric_hop(hop, p);
+      result.table_algbw[p] = limit(p, g, bus * share(nccl::kRingShare, p)) * r.share;
+    }
+    return result;
   }
 
   double tree_algbw(const GroupPlacement& g, double node_bus) const {
@@ -176,22 +187,25 @@ class AlphaBeta final : public NetworkModel {
     return g.per_node > 1 ? std::min(node, over_fabric) : over_fabric;
   }
 
-  Choice tree(std::size_t protocol, const GroupPlacement& g) const {
+  Algorithm tree(const GroupPlacement& g) const {
     const auto& shares = g.nodes == 1 ? nccl::kTreeShareNode : nccl::kTreeShareFabric;
-    const double share = has_figures_ ? shares[protocol] : 1;
-    const double latency =
-        base(nccl::kTree, protocol, g) + 2 * ((g.per_node - 1) * node_hop(nccl::kTree, protocol) +
-                                              std::floor(std::log2(g.nodes)) * fabric_hop(nccl::kTree, protocol));
-    const double bandwidth = tree_algbw(g, node_bandwidth(CollectiveKind::all_reduce)) * share;
-    return {latency, limit(protocol, g, bandwidth), kappa(protocol, g)};
+    Algorithm result;
+    result.algbw = tree_algbw(g, node_bandwidth(CollectiveKind::all_reduce));
+    for (std::size_t p = 0; p < nccl::kProtocols; ++p) {
+      result.latency[p] = base(nccl::kTree, p, g) + 2 * ((g.per_node - 1) * node_hop(nccl::kTree, p) +
+                                                         std::floor(std::log2(g.nodes)) * fabric_hop(nccl::kTree, p));
+      result.table_algbw[p] = limit(p, g, result.algbw * share(shares, p));
+    }
+    return result;
   }
 
-  Choice through_switch(const GroupPlacement& g) const {
-    const double extra = (g.nodes > 1 ? figures_.fabric_extra : figures_.node_extra).value;
-    const double latency =
-        (nccl::kInSwitchHop + 2 * std::floor(std::log2(g.nodes)) * nccl::kInSwitchFabricHop) * 1e-6 + extra;
-    const double algbw = g.nodes == 1 ? in_switch() * g.ranks / (2.0 * (g.ranks - 1)) : tree_algbw(g, in_switch());
-    return {latency, algbw, kappa(nccl::kSimple, g)};
+  Algorithm through_switch(const GroupPlacement& g) const {
+    Algorithm result;
+    result.latency.fill((nccl::kInSwitchHop + 2 * std::floor(std::log2(g.nodes)) * nccl::kInSwitchFabricHop) * 1e-6 +
+                        (g.nodes > 1 ? figures_.fabric_extra : figures_.node_extra).value);
+    result.algbw = g.nodes == 1 ? in_switch() * g.ranks / (2.0 * (g.ranks - 1)) : tree_algbw(g, in_switch());
+    result.table_algbw.fill(result.algbw);
+    return result;
   }
 
   double all_to_all(double bytes, const GroupPlacement& g) const {

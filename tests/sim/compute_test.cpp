@@ -1,0 +1,156 @@
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "sim/compute_model.h"
+#include "tests/sim/tiny_graph.h"
+#include "tests/support/message_of.h"
+
+namespace foretrain::sim {
+namespace {
+
+plan::Op matmul(std::int64_t m, std::int64_t n, std::int64_t k, Dtype in = Dtype::fp32, bool ta = false,
+                bool tb = true) {
+  plan::Op op;
+  op.work = plan::Matmul{m, n, k, ta, tb, false, false, in, in};
+  return op;
+}
+
+// 100 multiprocessors, 1 TFLOP/s, memory too fast to matter.
+topologies::Cluster tiled() {
+  topologies::Cluster c = clockwork(1);
+  c.device.multiprocessors = 100;
+  c.device.memory_bandwidth = Bandwidth{1e18};
+  return c;
+}
+
+// 10 x 10 tiles of 128 x 256 are one wave: nothing is lost. One tile more begins a second wave, which takes as long;
+// then smaller tiles lose less.
+TEST(Roofline, WavesOfTiles) {
+  const topologies::Cluster c = tiled();
+  const auto model = make_roofline(c);
+  EXPECT_NEAR(model->seconds(matmul(1280, 2560, 1000)), 2.0 * 1280 * 2560 * 1000 / 1e12, 1e-12);
+  // 1281 rows: 11 x 10 = 110 tiles of 128 x 256 -> 2 waves; 256 x 128: 6 x 20 = 120 -> 2; 128 x 128: 11 x 20 = 220 -> 3
+  // waves of half the work: 1.5; 64 x 128: 21 x 20 = 420 -> 5 waves of a quarter: 1.25; 128 x 64 : 11 x 40 = 440 ->
+  // 5: 1.25; 64 x 64: 21 x 40 = 840 -> 9 waves of an eighth: 1.125.
+  EXPECT_NEAR(model->seconds(matmul(1281, 2560, 1000)), 1.125 * 2.0 * 1280 * 2560 * 1000 / 1e12, 1e-12);
+  // A single tile: one wave of the smallest tile that covers it.
+  EXPECT_NEAR(model->seconds(matmul(1, 1, 1000)), 100 * 2.0 * 64 * 64 * 1000 / 1e12, 1e-12);
+}
+
+TEST(Roofline, MemoryBoundMatmul) {
+  topologies::Cluster c = tiled();
+  c.device.memory_bandwidth = Bandwidth{1e9};
+  // reads 4 (m k + n k), writes 4 m n; the products are done in 2 x 64 x 64 x 30 / 10 GFLOP/s of one multiprocessor: 25
+  // us
+  EXPECT_NEAR(make_roofline(c)->seconds(matmul(100, 200, 30)), 4.0 * (3000 + 6000 + 20000) / 1e9, 1e-12);
+}
+
+TEST(Roofline, EmptyWorkCostsALaunchOnly) {
+  topologies::Cluster c = clockwork(1);
+  topologies::Profile p = *c.profile;
+  p.roofline.launch = {3e-6, "test"};
+  c.profile = std::make_shared<const topologies::Profile>(p);
+  const auto model = make_roofline(c);
+  EXPECT_DOUBLE_EQ(model->seconds(work(0)), 3e-6);
+  EXPECT_DOUBLE_EQ(model->seconds(plan::Op{}), 0);  // a Join
+  plan::Op host;
+  host.work = plan::Host{};
+  EXPECT_DOUBLE_EQ(model->seconds(host), 0);
+}
+
+TEST(Roofline, FactorsByKind) {
+  topologies::Cluster c = clockwork(1);
+  topologies::Profile p = *c.profile;
+  p.roofline.memory_by_kind["norm"] = {0.5, "test"};
+  p.roofline.memory_by_kind["norm.rmsnorm.forward"] = {0.25, "test"};
+  c.profile = std::make_shared<const topologies::Profile>(p);
+  const auto model = make_roofline(c);
+  plan::Op norm;
+  norm.work = plan::Norm{plan::Direction::backward_input, workloads::Norm::layernorm, 100, 10, 1e-5, Dtype::fp32};
+  const double layernorm = model->seconds(norm);
+  std::get<plan::Norm>(norm.work).kind = workloads::Norm::rmsnorm;
+  EXPECT_DOUBLE_EQ(model->seconds(norm), layernorm);  // both by "norm"
+  std::get<plan::Norm>(norm.work).direction = plan::Direction::forward;
+  // reads x and gain, writes y and 2 statistics per row: 4 (1000 + 10 + 1000 + 200) bytes at a quarter of 1 B/ps
+  EXPECT_NEAR(model->seconds(norm), 4 * (1000 + 10 + 1000 + 200) * 4e-12, 1e-20);
+}
+
+TEST(Roofline, CausalFlashAttentionCountsHalf) {
+  const topologies::Cluster c = clockwork(1);
+  const auto model = make_roofline(c);
+  plan::Op op;
+  op.work = plan::Attention{
+      plan::AttentionStep::flash_forward, workloads::AttentionKind::flash, 2, 1024, 4, 4, 64, false, Dtype::fp32};
+  // 4 b h s s d flops at 0.7 of the sustained rate
+  const double full = 4.0 * 2 * 4 * 1024 * 1024 * 64 / (0.7 * 1e12);
+  EXPECT_NEAR(model->seconds(op), full, 1e-9);
+  std::get<plan::Attention>(op.work).causal = true;
+  EXPECT_NEAR(model->seconds(op), full / 2, 1e-9);
+}
+
+TEST(Roofline, ADtypeThatTheDeviceLacksIsNamed) {
+  const topologies::Cluster c = clockwork(1);
+  EXPECT_EQ(test::message_of([&] { make_roofline(c)->seconds(matmul(8, 8, 8, Dtype::fp8)); }),
+            "clock: no peak for fp8; known: fp32");
+}
+
+topologies::Cluster calibrated() {
+  topologies::Cluster c = clockwork(2, true);
+  c.this_machine = true;
+  topologies::Profile p;
+  topologies::Measured& m = p.measured;
+  m.cores = 2;
+  m.dispatch_seconds = 1e-6;
+  for (const std::int64_t rows : {16, 64}) {
+    for (const std::int64_t cols : {16, 64}) {
+      for (const std::int64_t k : {16, 64}) {
+        // 1 ns per flop with 16 rows, 0.25 ns with 64
+        const double flops = 2.0 * static_cast<double>(rows * cols * k);
+        m.matmul.push_back(
+            {Dtype::fp32, Dtype::fp32, false, true, rows, cols, k, flops * (rows == 16 ? 1e-9 : 0.25e-9)});
+      }
+    }
+  }
+  m.attention = {{"flash_forward", Dtype::fp32, 2, 64, 4, 4, 32, true, 1e-3}};
+  m.memory = {{"accumulate", Dtype::fp32, 1000, 1e-6}, {"norm.layernorm.forward", Dtype::fp32, 1000, 5e-6}};
+  m.sharing = {{1, "matmul", 1000, 1.0}, {2, "matmul", 1000, 1.25}};
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  return c;
+}
+
+TEST(MeasuredCompute, MatmulsAreInterpolatedInLogarithms) {
+  const topologies::Cluster c = calibrated();
+  const auto model = make_compute_model("auto", c);
+  EXPECT_EQ(model->name(), "measured");
+  EXPECT_NEAR(model->seconds(matmul(16, 64, 16)), 1e-6 + 2 * 16 * 64 * 16 * 1e-9, 1e-12);
+  // 32 rows: half way between 16 and 64 in logarithms: sqrt(1 x 0.25) = 0.5 ns per flop
+  EXPECT_NEAR(model->seconds(matmul(32, 40, 20)), 1e-6 + 2 * 32 * 40 * 20 * 0.5e-9, 1e-12);
+  // outside the grid its border counts
+  EXPECT_NEAR(model->seconds(matmul(1024, 640, 20)), 1e-6 + 2.0 * 1024 * 640 * 20 * 0.25e-9, 1e-9);
+  // another layout takes what is there
+  EXPECT_NEAR(model->seconds(matmul(16, 64, 16, Dtype::fp32, true, false)), 1e-6 + 2 * 16 * 64 * 16 * 1e-9, 1e-12);
+  EXPECT_EQ(model->slowdown(matmul(16, 16, 16), 2), 1.25);
+}
+
+TEST(MeasuredCompute, AttentionAndMemory) {
+  const topologies::Cluster c = calibrated();
+  const auto model = make_compute_model("measured", c);
+  plan::Op op;
+  op.work = plan::Attention{
+      plan::AttentionStep::flash_forward, workloads::AttentionKind::flash, 1, 128, 4, 4, 32, true, Dtype::fp32};
+  EXPECT_NEAR(model->seconds(op), 1e-6 + 2e-3, 1e-12);  // half the heads, four times the products
+  plan::Op norm;
+  norm.work = plan::Norm{plan::Direction::forward, workloads::Norm::layernorm, 1, 1, 1e-5, Dtype::fp64};
+  EXPECT_NEAR(model->seconds(norm), 1e-6 + 5e-6, 1e-12);        // another dtype's curve, below its first point
+  EXPECT_NEAR(model->seconds(work(2000)), 1e-6 + 2e-6, 1e-12);  // no samples of fill: as accumulate
+}
+
+TEST(MeasuredCompute, ADtypeWithoutSamplesIsNamed) {
+  const topologies::Cluster c = calibrated();
+  const auto model = make_compute_model("measured", c);
+  EXPECT_EQ(test::message_of([&] { model->seconds(matmul(8, 8, 8, Dtype::bf16)); }),
+            "the profile has no matmuls of bf16; known: fp32");
+}
+
+}  // namespace
+}  // namespace foretrain::sim

@@ -1,0 +1,127 @@
+// Folded and event-driven simulations of one graph are the same to the picosecond, and timelines are valid.
+#include "sim/fold.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "plan/build.h"
+#include "plan/validate.h"
+#include "tests/sim/tiny_graph.h"
+#include "tests/support/tiny_jobs.h"
+
+namespace foretrain::sim {
+namespace {
+
+using Overrides = std::vector<std::string>;
+
+void expect_same(const plan::PlanGraph& g, const topologies::Cluster& c, int steps, const Overrides& what) {
+  Options options;
+  options.steps = steps;
+  const Simulation folded = simulate(g, c, options);
+  options.fold = false;
+  const Simulation events = simulate(g, c, options);
+  EXPECT_TRUE(folded.folded) << ::testing::PrintToString(what);
+  EXPECT_FALSE(events.folded);
+  EXPECT_EQ(folded.step_ends, events.step_ends) << ::testing::PrintToString(what);
+  EXPECT_EQ(folded.step_time, events.step_time);
+  ASSERT_EQ(folded.breakdown.size(), events.breakdown.size());
+  for (std::size_t r = 0; r < folded.breakdown.size(); ++r) {
+    const plan::Breakdown &a = folded.breakdown[r], &b = events.breakdown[r];
+    EXPECT_EQ(a.compute, b.compute) << r << ::testing::PrintToString(what);
+    EXPECT_EQ(a.recompute, b.recompute) << r;
+    EXPECT_EQ(a.exposed_tp, b.exposed_tp) << r << ::testing::PrintToString(what);
+    EXPECT_EQ(a.exposed_dp, b.exposed_dp) << r << ::testing::PrintToString(what);
+    EXPECT_EQ(a.exposed_pp, b.exposed_pp) << r << ::testing::PrintToString(what);
+    EXPECT_EQ(a.bubble, b.bubble) << r << ::testing::PrintToString(what);
+    EXPECT_EQ(a.optimizer, b.optimizer) << r;
+    EXPECT_EQ(a.host, b.host) << r;
+    EXPECT_EQ(a.total(), folded.step_time) << r;
+  }
+}
+
+plan::PlanGraph graph_of(const char* text, Overrides overrides, topologies::Cluster& cluster) {
+  overrides.insert(overrides.end(), {"precision=bf16"});
+  const plan::Job job = testing::tiny_job(text, overrides);
+  cluster = clockwork(2);
+  cluster.nodes = job.strategy.ranks();
+  cluster.device.memory_bandwidth = Bandwidth{3e11};
+  cluster.device.peak[Dtype::bf16] = FlopRate{7e12};
+  cluster.inter.bandwidth = Bandwidth{4e10};
+  cluster.intra.latency = Time{900};
+  cluster.inter.latency = Time{12345};
+  return plan::build(job);
+}
+
+TEST(Fold, EveryStrategyAsOpByOp) {
+  const std::vector<Overrides> strategies = {
+      {},
+      {"dp=2"},
+      {"dp=2", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
+      {"dp=4", "zero=1", "overlap_grad_reduce=true", "overlap_param_gather=true", "bucket_bytes=20 kB"},
+      {"tp=4", "sequence_parallel=true"},
+      {"pp=2"},
+      {"pp=4", "schedule=gpipe"},
+      {"pp=3"},
+      {"pp=2", "schedule=interleaved", "virtual_stages=2"},
+      {"recompute=full"},
+      {"recompute=selective", "attention=fused_softmax"},
+      {"attention=unfused"},
+      {"dp=2", "tp=2", "pp=2", "zero=1", "sequence_parallel=true", "recompute=full", "overlap_grad_reduce=true"},
+      {"dp=2", "tp=2", "pp=2", "schedule=interleaved", "virtual_stages=2", "overlap_grad_reduce=true",
+       "rank_order=\"tp,pp,dp,cp\""},
+  };
+  for (const Overrides& s : strategies) {
+    for (const char* model : {testing::kTinyGpt, testing::kTinyLlama}) {
+      topologies::Cluster c;
+      const plan::PlanGraph g = graph_of(model, s, c);
+      for (const int steps : {1, 2, 4}) {
+        expect_same(g, c, steps, s);
+      }
+      const plan::Timeline t = timeline(g, c);
+      EXPECT_EQ(plan::validate(g, t), Overrides{}) << ::testing::PrintToString(s);
+      c.device.exclusive_streams = true;
+      EXPECT_EQ(plan::validate(g, timeline(g, c)), Overrides{}) << ::testing::PrintToString(s);
+      c.this_machine = true;
+      EXPECT_EQ(plan::validate(g, timeline(g, c)), Overrides{}) << ::testing::PrintToString(s);
+    }
+  }
+}
+
+// Random speeds move every wait somewhere else.
+TEST(Fold, AnySpeedsAsOpByOp) {
+  std::mt19937 random(7);
+  const auto between = [&](double low, double high) {
+    return low * std::pow(high / low, static_cast<double>(random() % 1000) / 1000);
+  };
+  for (int i = 0; i < 60; ++i) {
+    const Overrides s = {"dp=" + std::to_string(1 << random() % 2),
+                         "tp=" + std::to_string(1 << random() % 2),
+                         "pp=" + std::to_string(1 << random() % 3),
+                         random() % 2 == 0 ? "zero=1" : "zero=0",
+                         random() % 2 == 0 ? "sequence_parallel=true" : "sequence_parallel=false",
+                         random() % 2 == 0 ? "overlap_grad_reduce=true" : "overlap_grad_reduce=false",
+                         random() % 2 == 0 ? "recompute=full" : "recompute=none",
+                         random() % 2 == 0 ? "schedule=gpipe" : "schedule=1f1b"};
+    topologies::Cluster c;
+    const plan::PlanGraph g = graph_of(i % 2 == 0 ? testing::kTinyGpt : testing::kTinyLlama, s, c);
+    c.device.memory_bandwidth = Bandwidth{between(1e10, 1e13)};
+    c.device.peak[Dtype::bf16] = FlopRate{between(1e11, 1e15)};
+    c.intra.bandwidth = Bandwidth{between(1e9, 1e12)};
+    c.inter.bandwidth = Bandwidth{between(1e8, 1e12)};
+    c.inter.latency = Time{static_cast<std::int64_t>(between(1, 1e7))};
+    expect_same(g, c, 3, s);
+  }
+}
+
+TEST(Fold, PipelinesAsOpByOp) {
+  for (const int p : {1, 2, 5}) {
+    for (const int m : {1, 2, 7}) {
+      expect_same(pipeline(plan::one_f_one_b(p, m), 1, 11, 17, 6), clockwork(p), 2, {});
+      expect_same(pipeline(plan::gpipe(p, m), 1, 11, 17, 60), clockwork(p), 3, {});
+    }
+  }
+}
+
+}  // namespace
+}  // namespace foretrain::sim

@@ -1,0 +1,148 @@
+#include "sim/network.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "topologies/profile.h"
+
+namespace foretrain::sim {
+namespace {
+
+using plan::Axis;
+using plan::CollectiveKind;
+
+// Plain links: 8 devices per node, 100 GB/s and 1 us inside, 25 GB/s and 10 us outside.
+topologies::Cluster plain() {
+  topologies::Cluster c;
+  c.name = "plain";
+  c.nodes = 4;
+  c.devices_per_node = 8;
+  c.intra = {Bandwidth{100e9}, Time{1000000}};
+  c.inter = {Bandwidth{25e9}, Time{10000000}};
+  return c;
+}
+
+TEST(PlaceGroup, FollowsTheMesh) {
+  plan::Mesh mesh;
+  mesh.extent = {2, 4, 1, 4};  // pp, dp, cp, tp: rank = ((pp 4 + dp) 1 + cp) 4 + tp; 8 ranks to a node
+  const plan::Group tp{"tp", {{Axis::tp, 0, {}}}, {}}, dp{"dp", {{Axis::dp, 0, {}}}, {}};
+  const plan::Group all{"all", {{Axis::pp, 0, {}}, {Axis::dp, 0, {}}, {Axis::tp, 0, {}}}, {}};
+  const GroupPlacement t = place_group(mesh, tp, 0, 8);
+  EXPECT_EQ(t.ranks, 4);
+  EXPECT_EQ(t.nodes, 1);
+  EXPECT_EQ(t.per_node, 4);
+  const GroupPlacement d = place_group(mesh, dp, 0, 8);  // ranks 0, 4, 8, 12
+  EXPECT_EQ(d.ranks, 4);
+  EXPECT_EQ(d.nodes, 2);
+  EXPECT_EQ(d.per_node, 2);
+  const GroupPlacement a = place_group(mesh, all, 0, 8);
+  EXPECT_EQ(a.ranks, 32);
+  EXPECT_EQ(a.nodes, 4);
+  EXPECT_EQ(a.per_node, 8);
+}
+
+TEST(AlphaBeta, OneRankIsFree) {
+  const topologies::Cluster c = plain();
+  EXPECT_EQ(make_alpha_beta(c)->collective(CollectiveKind::all_reduce, Bytes{1000}, {1, 1, 1}), 0);
+}
+
+// Ring on one node of n: all_reduce 2 (n-1) hops + 2 (n-1)/n S/B; all_gather and reduce_scatter half of both.
+TEST(AlphaBeta, RingsOfOneNode) {
+  const topologies::Cluster c = plain();
+  const auto model = make_alpha_beta(c);
+  const double s = 1e9, b = 100e9;
+  for (const int n : {2, 3, 8}) {
+    const GroupPlacement g{n, 1, n};
+    const double ring = 2 * (n - 1) * 1e-6 + 2.0 * (n - 1) / n * s / b;
+    EXPECT_NEAR(model->collective(CollectiveKind::all_reduce, Bytes{1000000000}, g), ring, 1e-12) << n;
+    EXPECT_NEAR(model->collective(CollectiveKind::all_gather, Bytes{1000000000}, g), ring / 2, 1e-12) << n;
+    EXPECT_NEAR(model->collective(CollectiveKind::reduce_scatter, Bytes{1000000000}, g), ring / 2, 1e-12) << n;
+    EXPECT_NEAR(model->collective(CollectiveKind::broadcast, Bytes{1000000000}, g), (n - 1) * 1e-6 + s / b, 1e-12);
+    EXPECT_NEAR(model->collective(CollectiveKind::all_to_all, Bytes{1000000000}, g), 1e-6 + s * (n - 1) / n / b, 1e-12);
+  }
+}
+
+// 4 nodes of 1: every member brings one NIC. 4 nodes of 8: 8 NICs, but no more than the node's own bandwidth.
+TEST(AlphaBeta, RingsOverNodes) {
+  const topologies::Cluster c = plain();
+  const auto model = make_alpha_beta(c);
+  EXPECT_NEAR(model->collective(CollectiveKind::all_gather, Bytes{1000000000}, {4, 4, 1}),
+              3 * 10e-6 + 0.75 * 1e9 / 25e9, 1e-12);
+  // 31 steps, 3 of them over the fabric; min(100, 8 x 25) = 100 GB/s.
+  EXPECT_NEAR(model->collective(CollectiveKind::all_gather, Bytes{1000000000}, {32, 4, 8}),
+              28 * 1e-6 + 3 * 10e-6 + 31.0 / 32 * 1e9 / 100e9, 1e-12);
+}
+
+// A small all_reduce over many nodes goes through a tree: 2 floor(log2 N) fabric hops against the ring's 2 (N-1).
+TEST(AlphaBeta, SmallAllReducesTakeTheTree) {
+  const topologies::Cluster c = plain();
+  const auto model = make_alpha_beta(c);
+  EXPECT_NEAR(model->collective(CollectiveKind::all_reduce, Bytes{8}, {64, 64, 1}), 2 * 6 * 10e-6 + 8 / 12.5e9, 1e-12);
+}
+
+TEST(AlphaBeta, AllToAllIsBoundByTheNicOfARank) {
+  const topologies::Cluster c = plain();
+  // 16 ranks on 2 nodes: 8 of 16 parts leave the node through the rank's own NIC.
+  EXPECT_NEAR(make_alpha_beta(c)->collective(CollectiveKind::all_to_all, Bytes{1000000000}, {16, 2, 8}),
+              10e-6 + 0.5 * 1e9 / 25e9, 1e-12);
+}
+
+TEST(AlphaBeta, Messages) {
+  const topologies::Cluster c = plain();
+  const auto model = make_alpha_beta(c);
+  EXPECT_NEAR(model->message(Bytes{0}, true), 1e-6, 1e-15);
+  EXPECT_NEAR(model->message(Bytes{25000000}, false), 10e-6 + 1e-3, 1e-12);
+}
+
+// Grid: nothing negative, more bytes never faster, also where algorithm and protocol change.
+TEST(AlphaBeta, GrowsWithBytes) {
+  topologies::Cluster c = plain();
+  topologies::Profile p = topologies::load_profile("topologies/profiles/dgx-a100-80gb.json");
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  const auto model = make_alpha_beta(c);
+  for (const auto kind : {CollectiveKind::all_reduce, CollectiveKind::reduce_scatter, CollectiveKind::all_gather,
+                          CollectiveKind::broadcast, CollectiveKind::all_to_all}) {
+    for (const int nodes : {1, 2, 4, 16}) {
+      for (const int per_node : {1, 2, 3, 8}) {
+        double before = 0;
+        for (std::int64_t bytes = 0; bytes < (std::int64_t{1} << 34); bytes = bytes * 3 + 1) {
+          const double t = model->collective(kind, Bytes{bytes}, {nodes * per_node, nodes, per_node});
+          EXPECT_TRUE(std::isfinite(t));
+          // A change of protocol may take back the pipelining cost of the one before, at most 2 kappa sqrt.
+          EXPECT_GE(t, 0.5 * before);
+          before = t;
+        }
+      }
+    }
+  }
+}
+
+topologies::Cluster measured() {
+  topologies::Cluster c = plain();
+  c.this_machine = true;
+  topologies::Profile p;
+  p.measured.cores = 4;
+  p.measured.collectives = {{"all_reduce", 2, 1000, 1e-6},
+                            {"all_reduce", 2, 1000000, 1e-3},
+                            {"all_reduce", 4, 1000, 3e-6},
+                            {"all_gather", 2, 1000, 2e-6}};
+  p.measured.exchanges = {{100, 1e-6}, {10000, 1e-4}};
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  return c;
+}
+
+TEST(MeasuredNetwork, InterpolatesBytesAndRanks) {
+  const topologies::Cluster c = measured();
+  const auto model = make_network_model("auto", c);
+  EXPECT_EQ(model->name(), "measured");
+  EXPECT_NEAR(model->collective(CollectiveKind::all_reduce, Bytes{1000}, {2, 1, 2}), 1e-6, 1e-18);
+  EXPECT_NEAR(model->collective(CollectiveKind::all_reduce, Bytes{1000}, {3, 1, 3}), 2e-6, 1e-18);
+  EXPECT_NEAR(model->collective(CollectiveKind::all_reduce, Bytes{1000}, {8, 1, 8}), 6e-6, 1e-18);
+  EXPECT_NEAR(model->collective(CollectiveKind::broadcast, Bytes{1000}, {2, 1, 2}), 2e-6, 1e-18);  // as all_gather
+  EXPECT_NEAR(model->message(Bytes{1000}, true), 1e-5, 1e-16);  // half way in logarithms
+}
+
+}  // namespace
+}  // namespace foretrain::sim

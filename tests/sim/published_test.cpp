@@ -1,0 +1,140 @@
+// The catalogue's profiles against the published measurements in reports/validation. Thresholds are a little above what
+// was reached when the profiles were fitted (docs/models.md): they guard, they do not fit.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "plan/build.h"
+#include "sim/compute_model.h"
+#include "sim/network.h"
+#include "sim/simulator.h"
+#include "topologies/cluster_file.h"
+#include "topologies/profile.h"
+
+namespace foretrain::sim {
+namespace {
+
+std::vector<nlohmann::json> rows(const std::string& file) {
+  std::ifstream in("reports/validation/" + file);
+  std::vector<nlohmann::json> result;
+  for (std::string line; std::getline(in, line);) {
+    result.push_back(nlohmann::json::parse(line));
+  }
+  EXPECT_FALSE(result.empty()) << file;
+  return result;
+}
+
+topologies::Cluster system(const std::string& name) {
+  topologies::Cluster c = topologies::load_system(name);
+  topologies::load_profile_of(c);
+  return c;
+}
+
+struct Errors {
+  double absolute = 0, signed_sum = 0;
+  int rows = 0;
+  void add(double error) {
+    absolute += std::abs(error);
+    signed_sum += error;
+    ++rows;
+  }
+  double mean() const { return rows > 0 ? absolute / rows : 0; }
+};
+
+void print(const std::string& what, const Errors& e) {
+  std::printf("%-60s %4d rows  mean |error| %5.1f %%  mean error %+5.1f %%\n", what.c_str(), e.rows, 100 * e.mean(),
+              100 * e.signed_sum / std::max(1, e.rows));
+}
+
+TEST(Published, Matmuls) {
+  std::map<std::string, topologies::Cluster> systems;
+  std::map<std::string, Errors> errors;
+  for (const nlohmann::json& row : rows("matmul_gpu.jsonl")) {
+    const auto name = row["system"].get<std::string>();
+    if (systems.count(name) == 0) {
+      systems[name] = system(name);
+    }
+    plan::Op op;
+    op.work = plan::Matmul{row["m"], row["n"], row["k"], false, true, false, false, Dtype::fp16, Dtype::fp16};
+    const double measured = row["time_us"].get<double>() * 1e-6;
+    errors[name].add(make_roofline(systems[name])->seconds(op) / measured - 1);
+  }
+  for (const auto& [name, e] : errors) {
+    print("matmul " + name, e);
+    EXPECT_LT(e.mean(), 0.12) << name;
+  }
+}
+
+TEST(Published, Collectives) {
+  std::map<std::string, topologies::Cluster> systems;
+  std::map<std::string, Errors> small, middle, large;
+  const std::map<std::string, plan::CollectiveKind> kinds{{"all_reduce", plan::CollectiveKind::all_reduce},
+                                                          {"all_gather", plan::CollectiveKind::all_gather},
+                                                          {"reduce_scatter", plan::CollectiveKind::reduce_scatter},
+                                                          {"broadcast", plan::CollectiveKind::broadcast},
+                                                          {"all_to_all", plan::CollectiveKind::all_to_all}};
+  for (const nlohmann::json& row : rows("collectives_gpu.jsonl")) {
+    const auto name = row["system"].get<std::string>();
+    if (systems.count(name) == 0) {
+      systems[name] = system(name);
+    }
+    const int ranks = row["ranks"], nodes = row["nodes"];
+    const auto bytes = row["bytes"].get<std::int64_t>();
+    const double predicted = make_alpha_beta(systems[name])
+                                 ->collective(kinds.at(row["collective"]), Bytes{bytes}, {ranks, nodes, ranks / nodes});
+    const double error = predicted / (row["time_us"].get<double>() * 1e-6) - 1;
+    const std::string what = row["table"].get<std::string>() + " " + row["collective"].get<std::string>();
+    (bytes < (1 << 16) ? small : bytes < (1 << 26) ? middle : large)[what].add(error);
+  }
+  Errors all;
+  for (const auto& [band, table] :
+       {std::pair{"below 64 KiB", &small}, {"64 KiB to 64 MiB", &middle}, {"above", &large}}) {
+    for (const auto& [what, e] : *table) {
+      print(std::string(band) + ": " + what, e);
+      if (table == &large) {
+        all.add(e.mean());
+      }
+    }
+  }
+  print("tables, 64 MiB and more", all);
+  EXPECT_LT(all.mean(), 0.15);
+}
+
+TEST(Published, KorthikantiTable5) {
+  Errors errors;
+  for (const nlohmann::json& row : rows("korthikanti_table5.jsonl")) {
+    const nlohmann::json &plan_row = row["plan"], &model = row["model"];
+    const int vpp = plan_row["vpp"].is_null() ? 1 : plan_row["vpp"].get<int>();
+    const bool full = plan_row["recompute"] == "full";
+    std::ostringstream job;
+    job << R"({"version": 1, "workload": {"model": {"layers": )" << model["layers"] << R"(, "hidden": )"
+        << model["hidden"] << R"(, "heads": )" << model["heads"] << R"(, "ffn_hidden": )" << model["ffn_hidden"]
+        << R"(, "vocab": )" << model["vocab"]
+        << R"(, "architecture": "decoder", "activation": "gelu", "norm": "layernorm",
+        "positions": "learned", "tied_embeddings": true}, "seq_len": )"
+        << model["seq_len"] << R"(, "global_batch": )" << plan_row["global_batch"]
+        << R"(, "precision": "fp16", "optimizer": "adam", "attention": "fused_softmax"},
+        "cluster": {"system": "dgx-a100-80gb", "nodes": )"
+        << row["cluster"]["gpus"].get<int>() / 8 << R"(}, "strategy": {"dp": )" << plan_row["dp"] << R"(, "tp": )"
+        << plan_row["tp"] << R"(, "pp": )" << plan_row["pp"] << R"(, "virtual_stages": )" << vpp
+        << R"(, "micro_batch": )" << plan_row["micro_batch"] << R"(, "sequence_parallel": )"
+        << plan_row["sequence_parallel"] << R"(, "recompute": )" << (full ? "\"full\"" : "\"selective\"")
+        << R"(, "schedule": )" << (vpp > 1 ? "\"interleaved\"" : "\"1f1b\"") << "}}";
+    plan::Job j = plan::job_from_text(job.str(), row["id"], {});
+    topologies::load_profile_of(j.cluster);
+    const double predicted = seconds(simulate(plan::build(j), j.cluster, {}).step_time);
+    const double measured = row["measured"]["step_time_s"];
+    std::printf("%-32s measured %6.2f s  predicted %6.2f s  error %+5.1f %%\n", row["id"].get<std::string>().c_str(),
+                measured, predicted, 100 * (predicted / measured - 1));
+    errors.add(predicted / measured - 1);
+  }
+  print("korthikanti_table5", errors);
+  EXPECT_LT(errors.mean(), 0.15);
+}
+
+}  // namespace
+}  // namespace foretrain::sim
