@@ -1,0 +1,5 @@
+foreach(name event_queue simulator)
+  add_executable(${name}_bench ${CMAKE_CURRENT_LIST_DIR}/${name}_bench.cpp)
+  target_link_libraries(${name}_bench PRIVATE foretrain_sim benchmark::benchmark_main foretrain_warnings)
+  target_include_directories(${name}_bench PRIVATE ${CMAKE_SOURCE_DIR})
+endforeach()
