@@ -94,7 +94,8 @@ void row_products(const TileRange& range, int64_t dim, const W* a, const W* b_pa
       if (col >= range.group_visible(row)) {
         continue;
       }
-      const Tile<W> tile = tile_product<W>(dim, a + row * dim, dim, 1, panel, kTileCols<W>);
+      Tile<W> tile;
+      tile_product<W>(dim, a + row * dim, dim, 1, panel, kTileCols<W>, tile);
 #pragma GCC unroll 16
       for (int i = 0; i < kTileRows; ++i) {
         store(s + (row + i) * kBlock + col, tile.row[i][0]);
@@ -111,7 +112,8 @@ FORETRAIN_INLINE void add_product(int64_t k, const W* a, int64_t a_row, int64_t 
                                   int64_t ld_panel, int64_t start, const Padded<W>& padded, const W* factor, W* out) {
   for (int64_t p = 0; p < padded.panels; ++p) {
     const W* b = b_panels + (p * ld_panel + start) * kTileCols<W>;
-    const Tile<W> tile = tile_product<W>(k, a, a_row, a_step, b, kTileCols<W>);
+    Tile<W> tile;
+    tile_product<W>(k, a, a_row, a_step, b, kTileCols<W>, tile);
     W* at = out + p * kTileCols<W>;
 #pragma GCC unroll 16
     for (int i = 0; i < kTileRows; ++i) {

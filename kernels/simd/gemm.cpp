@@ -10,45 +10,52 @@ namespace foretrain::kernels::FORETRAIN_ISA {
 
 namespace {
 
-// Depth, rows and columns of the blocks. kDepth is also the row stride of a packed A panel: a constant lets the tile
-// address its rows by displacement.
-constexpr int64_t kDepth = 256;
-constexpr int64_t kRows = 16 * kTileRows * (kTileRows > 6 ? 1 : 2);
+// Depth, rows and columns of the blocks. A panel of B, kDepth x kTileCols, fills three quarters of a first-level cache
+// of 32 KiB (48 KiB where there is AVX-512); a block of A some 150 KiB of the second; a block of B is shared by all
+// rows.
+template <class W>
+inline constexpr int64_t kDepth = (kTileRows > 6 ? 32 : 24) * 1024 / (kTileCols<W> * static_cast<int64_t>(sizeof(W)));
+constexpr int64_t kRows = 96;
 constexpr int64_t kCols = 2048;
+static_assert(kRows % kTileRows == 0);
 // Rows of C whose sums are kept in fp32 while k advances, when C itself is bf16.
 constexpr int64_t kSumRows = 1024;
 
-// One block of A, rows x depth, as panels of kTileRows rows: [kTileRows][kDepth] from row-major A, [depth][kTileRows]
-// from transposed A. Both are copies of contiguous runs.
+// One block of A, rows x depth, as panels [depth][kTileRows], the last one padded with zeros. May write up to one
+// vector past the last panel.
 template <class T>
 void pack_a(int64_t rows, int64_t depth, const T* a, int64_t ld, bool transposed, Wide<T>* packed) {
   using W = Wide<T>;
-  for (int64_t i = 0; i < rows; i += kTileRows, packed += kTileRows * kDepth) {
+  constexpr int64_t lanes = kLanes<W>;
+  for (int64_t i = 0; i < rows; i += kTileRows, packed += kTileRows * depth) {
     const int64_t height = rows - i < kTileRows ? rows - i : kTileRows;
-    if (transposed) {
-      for (int64_t l = 0; l < depth; ++l) {
-        const T* run = a + l * ld + i;
-        W* out = packed + l * kTileRows;
-        if (height == kTileRows) {
+    int64_t l = 0;
+    if (height == kTileRows && !transposed) {
+      for (; l + lanes <= depth; l += lanes) {
+        for (int64_t r0 = 0; r0 < kTileRows; r0 += lanes) {
+          Vec<W> v[lanes];
 #pragma GCC unroll 16
-          for (int r = 0; r < kTileRows; ++r) {
-            out[r] = widen(run[r]);
+          for (int r = 0; r < lanes; ++r) {
+            v[r] = r0 + r < kTileRows ? load(a + (i + r0 + r) * ld + l) : Vec<W>{};
           }
-        } else {
-          for (int64_t r = 0; r < kTileRows; ++r) {
-            out[r] = r < height ? widen(run[r]) : W{0};
+          transpose<W>(v);
+#pragma GCC unroll 16
+          for (int c = 0; c < lanes; ++c) {
+            const int64_t at = (l + c) * kTileRows + r0;
+            if constexpr (kTileRows <= lanes) {
+              store(packed + at, v[c]);  // what it writes past the row, the next one corrects
+            } else if (r0 + lanes <= kTileRows) {
+              store(packed + at, v[c]);
+            } else {
+              store_partial(packed + at, v[c], kTileRows - r0);
+            }
           }
         }
       }
-      continue;
     }
-    for (int64_t r = 0; r < kTileRows; ++r) {
-      W* out = packed + r * kDepth;
-      if (r < height) {
-        const T* run = a + (i + r) * ld;
-        for_vectors<W>(depth, [&](int64_t l, auto access) { access.store(out + l, access.load(run + l)); });
-      } else {
-        __builtin_memset(out, 0, static_cast<std::size_t>(depth) * sizeof(W));
+    for (; l < depth; ++l) {
+      for (int64_t r = 0; r < kTileRows; ++r) {
+        packed[l * kTileRows + r] = r < height ? widen(transposed ? a[l * ld + i + r] : a[(i + r) * ld + l]) : W{0};
       }
     }
   }
@@ -103,22 +110,13 @@ FORETRAIN_INLINE void finish_tile(const Epilogue<C>& e, const Tile<Wide<C>>& til
                                   Wide<C>* sums, int64_t ld_sums, C* c, int64_t ldc, int64_t col) {
   using W = Wide<C>;
   constexpr int64_t lanes = kLanes<W>;
-  if (rows == kTileRows && cols == kTileCols<W>) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kTileRows; ++i) {
-      finish_vector(e, tile.row[i][0], sums + i * ld_sums, c + i * ldc, col, WholeAccess{});
-      finish_vector(e, tile.row[i][1], sums + i * ld_sums, c + i * ldc, col + lanes, WholeAccess{});
-    }
-    return;
-  }
-  const Tile<W> spilled = tile;  // indexing `tile` itself at run time would keep it in memory always
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t half = 0; half < 2; ++half) {
       const int64_t n = cols - half * lanes;
       if (n >= lanes) {
-        finish_vector(e, spilled.row[i][half], sums + i * ld_sums, c + i * ldc, col + half * lanes, WholeAccess{});
+        finish_vector(e, tile.row[i][half], sums + i * ld_sums, c + i * ldc, col + half * lanes, WholeAccess{});
       } else if (n > 0) {
-        finish_vector(e, spilled.row[i][half], sums + i * ld_sums, c + i * ldc, col + half * lanes, PartialAccess{n});
+        finish_vector(e, tile.row[i][half], sums + i * ld_sums, c + i * ldc, col + half * lanes, PartialAccess{n});
       }
     }
   }
@@ -141,10 +139,12 @@ Blocks<Wide<C>> blocks(const MatmulShape& s, bool has_bias) {
   const int64_t rows = s.m < kRows ? round_up(s.m, kTileRows) : kRows;
   const int64_t sums = std::is_same_v<C, W> ? 0 : (s.m < kSumRows ? s.m : kSumRows) * cols;
   const int64_t bias = has_bias ? s.n : 0;
-  const int64_t total = rows * kDepth + kDepth * cols + sums + bias;
+  const int64_t size_a = rows * kDepth<W> + kLanes<W>;
+  const int64_t size_b = kDepth<W> * cols;
+  const int64_t total = size_a + size_b + sums + bias;
   W* a = static_cast<W*>(scratch(Scratch::product, static_cast<std::size_t>(total) * sizeof(W)));
-  W* b = a + rows * kDepth;
-  return {.a = a, .b = b, .sums = b + kDepth * cols, .bias = b + kDepth * cols + sums, .sums_ld = cols};
+  W* b = a + size_a;
+  return {.a = a, .b = b, .sums = b + size_b, .bias = b + size_b + sums, .sums_ld = cols};
 }
 
 template <class C>
@@ -157,8 +157,8 @@ void multiply(const MatmulShape& s, const Operand& a, const Operand& b, const Bl
     const int64_t m1 = s.m - m0 < rows_step ? s.m : m0 + rows_step;
     for (int64_t jc = 0; jc < s.n; jc += kCols) {
       const int64_t nc = s.n - jc < kCols ? s.n - jc : kCols;
-      for (int64_t pc = 0; pc == 0 || pc < s.k; pc += kDepth) {
-        const int64_t kc = s.k - pc < kDepth ? s.k - pc : kDepth;
+      for (int64_t pc = 0; pc == 0 || pc < s.k; pc += kDepth<W>) {
+        const int64_t kc = s.k - pc < kDepth<W> ? s.k - pc : kDepth<W>;
         with_stored<W>(b.tensor.dtype, [&](auto t) {
           pack_b(kc, nc, at<typename decltype(t)::type>(b.tensor, b.index(pc, jc)), b.ld, b.transposed, block.b);
         });
@@ -174,13 +174,15 @@ void multiply(const MatmulShape& s, const Operand& a, const Operand& b, const Bl
           });
           for (int64_t jr = 0; jr < nc; jr += kTileCols<W>) {
             for (int64_t ir = 0; ir < mc; ir += kTileRows) {
-              const W* panel_a = block.a + ir * kDepth;
-              const W* panel_b = block.b + jr * kc;
-              const Tile<W> tile = a.transposed ? tile_product<W>(kc, panel_a, 1, kTileRows, panel_b, kTileCols<W>)
-                                                : tile_product<W>(kc, panel_a, kDepth, 1, panel_b, kTileCols<W>);
               const int64_t mr = mc - ir < kTileRows ? mc - ir : kTileRows;
               const int64_t nr = nc - jr < kTileCols<W> ? nc - jr : kTileCols<W>;
               C* out = c + (ic + ir) * s.ldc + jc;
+              for (int64_t i = 0; i < mr; ++i) {  // on their way while the tile is summed
+                __builtin_prefetch(out + i * s.ldc + jr, 1);
+                __builtin_prefetch(out + i * s.ldc + jr + nr - 1, 1);
+              }
+              Tile<W> tile;
+              tile_product<W>(kc, block.a + ir * kc, 1, kTileRows, block.b + jr * kc, kTileCols<W>, tile);
               if constexpr (sums_in_c) {
                 finish_tile(e, tile, mr, nr, out, s.ldc, out, s.ldc, jr);
               } else {

@@ -26,10 +26,11 @@ struct Tile {
 };
 
 // tile = sum over l < k of A[·,l] B[l,·]: element (i, l) of A at a[i * a_row + l * a_step], row l of B at b + l *
-// b_step.
+// b_step. Never inlined: the loop needs every register, and runs at the peak of the multiply-add units only when it has
+// them.
 template <class W>
-FORETRAIN_INLINE Tile<W> tile_product(int64_t k, const W* a, int64_t a_row, int64_t a_step, const W* b,
-                                      int64_t b_step) {
+[[gnu::noinline]] void tile_product(int64_t k, const W* a, int64_t a_row, int64_t a_step, const W* b, int64_t b_step,
+                                    Tile<W>& tile) {
   Tile<W> c{};
   for (int64_t l = 0; l < k; ++l) {
     const Vec<W> b0 = load(b);
@@ -43,7 +44,7 @@ FORETRAIN_INLINE Tile<W> tile_product(int64_t k, const W* a, int64_t a_row, int6
     a += a_step;
     b += b_step;
   }
-  return c;
+  tile = c;
 }
 
 // Transposes a square of vectors held in registers, by log2(lanes) rounds of interleaving i with i + lanes/2.
@@ -80,43 +81,49 @@ void pack_b(int64_t k, int64_t n, const T* b, int64_t ld, bool transposed, Wide<
   using W = Wide<T>;
   constexpr int64_t cols = kTileCols<W>;
   constexpr int64_t lanes = kLanes<W>;
-  for (int64_t j = 0; j < n; j += cols, packed += k * cols) {
-    const int64_t width = n - j < cols ? n - j : cols;
-    if (!transposed) {
-      for (int64_t l = 0; l < k; ++l) {
+  constexpr int64_t run = 8;  // rows taken together, so that both reads and writes are of some length
+  for (int64_t l0 = 0; !transposed && l0 < k; l0 += run) {
+    const int64_t l1 = k - l0 < run ? k : l0 + run;
+    for (int64_t j = 0; j < n; j += cols) {
+      for (int64_t l = l0; l < l1; ++l) {
         const T* row = b + l * ld + j;
-        if (width == cols) {
-          store(packed + l * cols, load(row));
-          store(packed + l * cols + lanes, load(row + lanes));
+        W* out = packed + j * k + l * cols;
+        if (n - j >= cols) {
+          store(out, load(row));
+          store(out + lanes, load(row + lanes));
         } else {
           for (int64_t c = 0; c < cols; ++c) {
-            packed[l * cols + c] = c < width ? widen(row[c]) : W{0};
+            out[c] = c < n - j ? widen(row[c]) : W{0};
           }
         }
       }
-      continue;
     }
-    for (int64_t half = 0; half < cols; half += lanes) {
-      const T* row = b + (j + half) * ld;
-      const int64_t rows = width - half < 0 ? 0 : width - half < lanes ? width - half : lanes;
-      W* out = packed + half;
-      int64_t l = 0;
-      for (; rows == lanes && l + lanes <= k; l += lanes) {
-        Vec<W> v[lanes];
+  }
+  for (int64_t j = 0; transposed && j < n; j += lanes) {
+    const int64_t rows = n - j < lanes ? n - j : lanes;
+    const T* row = b + j * ld;
+    W* out = packed + j / cols * cols * k + j % cols;
+    int64_t l = 0;
+    for (; rows == lanes && l + lanes <= k; l += lanes) {
+      Vec<W> v[lanes];
 #pragma GCC unroll 16
-        for (int i = 0; i < lanes; ++i) {
-          v[i] = load(row + i * ld + l);
-        }
-        transpose<W>(v);
-#pragma GCC unroll 16
-        for (int i = 0; i < lanes; ++i) {
-          store(out + (l + i) * cols, v[i]);
-        }
+      for (int i = 0; i < lanes; ++i) {
+        v[i] = load(row + i * ld + l);
       }
-      for (; l < k; ++l) {
-        for (int64_t i = 0; i < lanes; ++i) {
-          out[l * cols + i] = i < rows ? widen(row[i * ld + l]) : W{0};
-        }
+      transpose<W>(v);
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i) {
+        store(out + (l + i) * cols, v[i]);
+      }
+    }
+    for (; l < k; ++l) {
+      for (int64_t i = 0; i < lanes; ++i) {
+        out[l * cols + i] = i < rows ? widen(row[i * ld + l]) : W{0};
+      }
+    }
+    if (n - j <= lanes && j % cols == 0) {  // the second half of the last panel holds no column
+      for (l = 0; l < k; ++l) {
+        store(out + l * cols + lanes, Vec<W>{});
       }
     }
   }
