@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
+#include "base/catalogue.h"
 #include "base/error.h"
 #include "cli/recorder.h"
 #include "topologies/profile.h"
@@ -15,20 +18,21 @@ constexpr int kSimulatedSteps = 2;
 }  // namespace
 
 void JobArguments::add_to(Options& options) {
-  options.positional("JOB", &path, "job file (JSON); 'foretrain list jobs' shows ready ones");
+  options.positional("JOB", &path, "job file (JSON), or a name of 'foretrain list jobs'");
   options.rest("KEY=VALUE", &overrides, "overrides a field of the job: strategy.tp=4, or tp=4 where that is clear");
 }
 
 plan::Job JobArguments::load(const std::vector<std::string>& further) const {
   if (path.empty()) {
-    throw InputError("a JOB file is missing; 'foretrain list jobs' shows ready ones");
+    throw InputError("a JOB is missing: a file, or a name of 'foretrain list jobs'");
   }
-  if (path.find('=') != std::string::npos && path.find('/') == std::string::npos) {
-    throw InputError(fmt::format("\"{}\" stands where the JOB file belongs; overrides come behind it", path));
+  const bool is_name = is_catalogue_name(path) && !std::filesystem::exists(path);
+  if (is_name && path.find('=') != std::string::npos) {
+    throw InputError(fmt::format("\"{}\" stands where the JOB belongs; overrides come behind it", path));
   }
   std::vector<std::string> all = overrides;
   all.insert(all.end(), further.begin(), further.end());
-  plan::Job job = plan::load_job(path, all);
+  plan::Job job = plan::load_job(is_name ? catalogue_path(kJobFolder, "job", path) : path, all);
   if (!job.cluster.profile_path.empty()) {
     job.cluster.profile =
         std::make_shared<const topologies::Profile>(topologies::load_profile(job.cluster.profile_path));

@@ -14,13 +14,15 @@
 
 namespace foretrain::cli {
 
-// JOB [KEY=VALUE ...] of the command line.
+inline constexpr const char* kJobFolder = "workloads/jobs";  // of the catalogue
+
+// JOB [KEY=VALUE ...] of the command line. JOB is a file, or a name of the catalogue.
 struct JobArguments {
   std::string path;
   std::vector<std::string> overrides;
 
   void add_to(Options& options);
-  // The job, its cluster's profile loaded, with further overrides. Throws InputError, also for a path that is absent.
+  // The job, its cluster's profile loaded, with further overrides. Throws InputError, also when none was given.
   plan::Job load(const std::vector<std::string>& further = {}) const;
 };
 

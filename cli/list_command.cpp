@@ -1,10 +1,10 @@
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/catalogue.h"
 #include "base/error.h"
+#include "cli/job.h"
 #include "cli/options.h"
 #include "cli/strategy_words.h"
 #include "cli/verbs.h"
@@ -62,12 +62,15 @@ Listing systems() {
 
 Listing jobs() {
   Listing out;
-  out.table.columns = {{"job"}, {"description"}, {"path"}};
-  for (const CatalogueItem& entry : catalogue_items("workloads/jobs")) {
+  out.table.columns = {{"job"}, {"description"}};
+  for (const CatalogueItem& entry : catalogue_items(kJobFolder)) {
     out.items.push_back(item(entry));
-    const std::string near = std::filesystem::proximate(entry.path).string();
-    out.table.rows.push_back({entry.name, entry.description, near.size() < entry.path.size() ? near : entry.path});
+    out.table.rows.push_back({entry.name, entry.description});
   }
+  out.table.rows.push_back({});
+  out.table.rows.push_back({"",
+                            {"a name stands wherever a JOB is asked for; files: " + catalogue_home() + "/" + kJobFolder,
+                             reports::Tone::dim}});
   return out;
 }
 

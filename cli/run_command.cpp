@@ -116,6 +116,7 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
   report.data = text.name;
   report.timeline_path = a.timeline_path;
   report.validation_loss = exec::validation_loss(executor, graph, w.model.vocab, text, run);
+  report.unigram_loss = exec::unigram_loss(text);
   if (a.sample > 0) {
     report.sample = printable(sampled(executor, graph, a, run));
   }

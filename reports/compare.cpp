@@ -106,9 +106,7 @@ std::vector<ComparedTime> joined(const SeriesByName& predicted, const SeriesByNa
   std::vector<ComparedTime> out;
   for (auto& [name, row] : rows) {
     row.name = name;
-    if (row.predicted_seconds > 0 || row.measured_seconds > 0) {  // joins take no time
-      out.push_back(row);
-    }
+    out.push_back(row);
   }
   std::stable_sort(out.begin(), out.end(), [](const ComparedTime& a, const ComparedTime& b) {
     return a.measured_seconds > b.measured_seconds;

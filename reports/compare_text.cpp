@@ -17,6 +17,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 constexpr std::size_t kOpsShown = 12;    // in text
 constexpr std::size_t kOpsListed = 100;  // in the document
+constexpr double kSmallest = 0.001;      // share of the step that earns a row in text
 constexpr double kFarOff = 0.25;         // an error shown in red
 
 Json rows_json(const std::vector<ComparedTime>& rows, std::size_t limit = std::string::npos) {
@@ -45,11 +46,19 @@ Table times_table(const std::string& title, const std::vector<ComparedTime>& row
                {"measured", Align::right},
                {"error", Align::right},
                {"of the step", Align::right}};
+  std::size_t small = 0;
   for (std::size_t i = 0; i < std::min(limit, rows.size()); ++i) {
     const ComparedTime& row = rows[i];
+    if (std::max(row.predicted_seconds, row.measured_seconds) < kSmallest * step) {
+      ++small;
+      continue;
+    }
     t.rows.push_back({row.name, fmt::format("{:.4g}", row.ops), seconds_text(row.predicted_seconds),
                       seconds_text(row.measured_seconds), error_cell(row.error()),
                       signed_percent((row.predicted_seconds - row.measured_seconds) / step)});
+  }
+  if (small > 0) {
+    t.rows.push_back({{fmt::format("and {} below {} of the step", small, percent(kSmallest)), Tone::dim}});
   }
   return t;
 }
@@ -117,7 +126,7 @@ std::string to_text(const Comparison& c, const plan::Job& job, std::optional<dou
       toned(seconds_text(c.measured_step), Tone::strong, colour), c.steps,
       toned(signed_percent(c.error()), breached ? Tone::bad : Tone::strong, colour),
       max_error ? fmt::format(", {} the {} allowed", breached ? "more than" : "within", percent(*max_error)) : "");
-  out += fmt::format("forecast by {}; measured on {}\n", c.predicted_machine, c.measured_machine);
+  out += fmt::format("{}; {}\n", c.predicted_machine, c.measured_machine);
   out += "error = (forecast - measured) / measured; 'of the step' is the same difference over the measured step\n\n";
   out += to_text(breakdown_table(c), colour) + "\n";
   out += to_text(times_table("By op kind, mean over ranks", c.by_kind, c.measured_step, kAll), colour) + "\n";

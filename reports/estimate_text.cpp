@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "plan/memory.h"
 #include "reports/estimate.h"
@@ -16,6 +17,12 @@ constexpr std::size_t kLargestShown = 8;
 constexpr std::size_t kStagesShown = 16;
 constexpr int kBarWidth = 40;
 
+std::string kind_title(plan::BufferKind kind) {
+  std::string title(plan::name(kind));
+  std::replace(title.begin(), title.end(), '_', ' ');
+  return title;
+}
+
 Table main_figures(const Estimate& e) {
   const workloads::Workload& w = e.job->workload;
   const double step = seconds(e.step_time);
@@ -27,24 +34,21 @@ Table main_figures(const Estimate& e) {
 
   Table t;
   t.columns = {{""}, {""}, {""}};
-  t.rows.push_back({"step time",
-                    {to_string(e.step_time), Tone::strong},
-                    {fmt::format("{} to {} ({})", seconds_text(e.error_band.low_seconds),
-                                 seconds_text(e.error_band.high_seconds), e.error_band.basis),
-                     Tone::dim}});
+  t.rows.push_back({"step time", {to_string(e.step_time), Tone::strong}});
+  t.rows.push_back(
+      {"error band",
+       fmt::format("{} to {}", seconds_text(e.error_band.low_seconds), seconds_text(e.error_band.high_seconds)),
+       {e.error_band.basis, Tone::dim}});
   t.rows.push_back({"throughput",
                     compact(tokens_per_second) + " tokens/s",
                     {compact(tokens_per_second / devices) + " tokens/s per device", Tone::dim}});
   t.rows.push_back({"model FLOPs",
                     compact(eff.model_flops) + "FLOP per step",
                     {to_string(FlopRate{eff.model_flops / step / devices}) + " per device", Tone::dim}});
-  t.rows.push_back({"MFU",
-                    {percent(eff.mfu), Tone::strong},
-                    {fmt::format("{} with causal attention halved; HFU {}; model FLOPs / (step time x {} devices x {} "
-                                 "dense {} peak)",
-                                 percent(eff.mfu_causal), percent(eff.hfu), count(eff.devices),
-                                 to_string(FlopRate{eff.peak_flops}), name(w.precision.compute)),
-                     Tone::dim}});
+  t.rows.push_back(
+      {"MFU",
+       {percent(eff.mfu), Tone::strong},
+       {fmt::format("{} with causal attention halved; HFU {}", percent(eff.mfu_causal), percent(eff.hfu)), Tone::dim}});
   const std::string where =
       fit.shared ? "all ranks together"
                  : fmt::format("rank {} ({})", plan::first_rank(e.graph->mesh, hungriest.ranks), hungriest.name);
@@ -54,6 +58,14 @@ Table main_figures(const Estimate& e) {
                      fit.fits() ? Tone::dim : Tone::bad}});
   t.rows.push_back({"models", fmt::format("{}, {}", e.compute_model, e.network_model)});
   return t;
+}
+
+std::string formula(const Estimate& e) {
+  const Efficiency eff = efficiency(*e.job, *e.graph, seconds(e.step_time));
+  return fmt::format(
+      "MFU = model FLOPs / (step time x {} devices x {}, the dense {} peak); HFU: with recomputed matmuls",
+      count(eff.devices), std::isfinite(eff.peak_flops) ? to_string(FlopRate{eff.peak_flops}) : "-",
+      name(e.job->workload.precision.compute));
 }
 
 Table breakdown_table(const Estimate& e) {
@@ -78,9 +90,7 @@ Table memory_table(const Estimate& e) {
   t.title = "Memory of one rank, by stage";
   t.columns = {{"stage"}, {"ranks", Align::right}, {"layers", Align::right}, {"peak", Align::right}};
   for (int k = 0; k < plan::kBufferKinds; ++k) {
-    std::string title(plan::name(static_cast<plan::BufferKind>(k)));
-    std::replace(title.begin(), title.end(), '_', ' ');
-    t.columns.push_back({title, Align::right});
+    t.columns.push_back({kind_title(static_cast<plan::BufferKind>(k)), Align::right});
   }
   const std::size_t fullest = hungriest_role(*e.graph);
   for (std::size_t i = 0; i < e.graph->roles.size(); ++i) {
@@ -109,7 +119,7 @@ Table largest_table(const Estimate& e) {
   t.title = fmt::format("Largest tensors of {}, all copies", role.name);
   t.columns = {{""}, {"", Align::right}, {""}};
   for (const plan::LargeBuffer& b : plan::largest_buffers(role, kLargestShown)) {
-    t.rows.push_back({b.name, to_string(b.bytes), {std::string(plan::name(b.kind)), Tone::dim}});
+    t.rows.push_back({b.name, to_string(b.bytes), {kind_title(b.kind), Tone::dim}});
   }
   return t;
 }
@@ -141,9 +151,10 @@ std::string headline(const plan::Job& job) {
   axes += s.zero > 0 ? fmt::format("{}zero {}", axes.empty() ? "" : ", ", s.zero) : "";
   axes += s.sequence_parallel ? ", sequence parallel" : "";
   axes += s.recompute != plan::Recompute::none ? fmt::format(", {} recompute", name(s.recompute)) : "";
-  return fmt::format("{}, seq {}, batch {} in {} microbatches, {}, on {}: {}",
+  return fmt::format("{}, seq {}, batch {} in {} microbatch{}, {}, on {}: {}",
                      w.model.name.empty() ? "model" : w.model.name, w.seq_len, w.global_batch, job.microbatches(),
-                     w.precision.word, job.cluster.name, axes.empty() ? "one rank" : axes);
+                     job.microbatches() == 1 ? "" : "es", w.precision.word, job.cluster.name,
+                     axes.empty() ? "one rank" : axes);
 }
 
 std::string to_text(const Estimate& e, bool colour) {
@@ -152,8 +163,9 @@ std::string to_text(const Estimate& e, bool colour) {
   out += to_text(breakdown_table(e), colour) + "\n";
   out += to_text(memory_table(e), colour) + "\n";
   out += to_text(largest_table(e), colour);
+  out += "\n" + toned(formula(e), Tone::dim, colour) + "\n";
   for (const std::string& note : e.notes) {
-    out += "\n" + note + "\n";
+    out += note + "\n";
   }
   return out;
 }

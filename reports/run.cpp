@@ -72,6 +72,7 @@ nlohmann::ordered_json to_json(const RunReport& r) {
            {"loss", numbers(r.loss)},
            {"grad_norm", numbers(r.grad_norm)},
            {"validation_loss", r.validation_loss ? number(*r.validation_loss) : Json(nullptr)},
+           {"unigram_loss", r.unigram_loss ? number(*r.unigram_loss) : Json(nullptr)},
            {"peak_bytes", r.arena.value},
            {"library_workspace_bytes", r.workspace.value},
            {"data", r.data},
@@ -106,28 +107,32 @@ std::string to_text(const RunReport& r, bool colour) {
         Tone::dim}});
   t.rows.push_back({"throughput", compact(tokens_per_second(r)) + " tokens/s"});
   if (r.validation_loss) {
-    t.rows.push_back({"validation loss", fmt::format("{:.4f}", *r.validation_loss)});
+    t.rows.push_back(
+        {"validation loss",
+         {fmt::format("{:.4f}", *r.validation_loss), Tone::strong},
+         {r.unigram_loss ? fmt::format("{:.4f} for a model that knows letter frequencies only", *r.unigram_loss) : "",
+          Tone::dim}});
   }
-  t.rows.push_back(
-      {"memory",
-       to_string(r.arena),
-       {fmt::format("of the largest rank, as planned; and {} of library workspace in all", to_string(r.workspace)),
-        Tone::dim}});
-  t.rows.push_back({"data", r.data});
-  if (!r.timeline_path.empty()) {
-    t.rows.push_back({"timeline", r.timeline_path});
-  }
+  t.rows.push_back({"memory",
+                    to_string(r.arena),
+                    {fmt::format("planned and allocated by the largest rank; {} of library workspace in all",
+                                 to_string(r.workspace)),
+                     Tone::dim}});
   if (r.verification) {
     const Verification& v = *r.verification;
     t.rows.push_back(
         {"one rank",
          {v.passed ? "agrees" : "differs", v.passed ? Tone::good : Tone::bad},
          {fmt::format("over {} steps: loss within {:.1e} (allowed {:.0e}), gradients within {:.1e} (allowed "
-                      "{:.0e}), worst {}",
-                      v.steps, v.max_rel_loss, v.tolerance, v.max_rel_grad, v.grad_tolerance, v.worst_tensor),
+                      "{:.0e}){}",
+                      v.steps, v.max_rel_loss, v.tolerance, v.max_rel_grad, v.grad_tolerance,
+                      v.worst_tensor.empty() ? "" : ", worst in " + v.worst_tensor),
           v.passed ? Tone::dim : Tone::bad}});
   }
-  out += to_text(t, colour);
+  out += to_text(t, colour) + "\ntrained on " + r.data + "\n";
+  if (!r.timeline_path.empty()) {
+    out += "timeline in " + r.timeline_path + "\n";
+  }
   if (r.sample) {
     out += "\n" + toned("Sample", Tone::strong, colour) + "\n" + *r.sample + "\n";
   }

@@ -28,10 +28,11 @@ struct RunReport {
   std::int64_t first_step = 0;
   std::vector<double> step_seconds, loss, grad_norm;  // per step
   std::optional<double> validation_loss;
-  Bytes arena;                // planned and allocated, of the largest rank
-  Bytes workspace;            // of libraries and communicators, all ranks
-  std::string data;           // what it trained on
-  std::string timeline_path;  // "" for none
+  std::optional<double> unigram_loss;  // of the same text: what a model without context reaches
+  Bytes arena;                         // planned and allocated, of the largest rank
+  Bytes workspace;                     // of libraries and communicators, all ranks
+  std::string data;                    // what it trained on
+  std::string timeline_path;           // "" for none
   std::optional<Verification> verification;
   std::optional<std::string> sample;
 };
