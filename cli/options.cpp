@@ -163,14 +163,18 @@ std::optional<std::string> Options::parse(const std::vector<std::string>& argume
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // CLI11 takes them from the back
   try {
     o.app.parse(std::move(reversed));
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string what = error.what();
+    throw InputError(
+        fmt::format("{}: expected exactly one value; see foretrain {} --help", what.substr(0, what.find(':')), o.verb));
   } catch (const CLI::ParseError& error) {
     throw InputError(fmt::format("{}; see foretrain {} --help", error.what(), o.verb));
   }
   for (const std::string& extra : o.app.remaining()) {
     if (extra.rfind('-', 0) == 0) {
       const std::string near = nearest_word(extra.substr(0, extra.find('=')), o.names);
-      throw InputError(fmt::format("unknown option \"{}\"{}; see foretrain {} --help", extra,
-                                   near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near), o.verb));
+      throw InputError(fmt::format("unknown option \"{}\"; {}see foretrain {} --help", extra,
+                                   near.empty() ? "" : fmt::format("did you mean \"{}\"? ", near), o.verb));
     }
     throw InputError(fmt::format("unexpected argument \"{}\"; usage: foretrain {}{}", extra, o.verb, o.usage_tail));
   }

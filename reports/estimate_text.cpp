@@ -35,9 +35,11 @@ Table main_figures(const Estimate& e) {
   Table t;
   t.columns = {{""}, {""}, {""}};
   t.rows.push_back({"step time", {to_string(e.step_time), Tone::strong}});
+  const bool known = std::isfinite(e.error_band.low_seconds) && std::isfinite(e.error_band.high_seconds);
   t.rows.push_back(
       {"error band",
-       fmt::format("{} to {}", seconds_text(e.error_band.low_seconds), seconds_text(e.error_band.high_seconds)),
+       known ? fmt::format("{} to {}", seconds_text(e.error_band.low_seconds), seconds_text(e.error_band.high_seconds))
+             : "unknown",
        {e.error_band.basis, Tone::dim}});
   t.rows.push_back({"throughput",
                     compact(tokens_per_second) + " tokens/s",
@@ -173,13 +175,13 @@ std::string to_text(const Estimate& e, bool colour) {
 std::string infeasible_message(const Estimate& e) {
   const MemoryFit fit = memory_fit(*e.job, *e.graph);
   const plan::Role& role = e.graph->roles[hungriest_role(*e.graph)];
-  return fmt::format(
-      "the job does not fit: {} {} {} of {}, {} ({} bytes) too much; {}",
+  const Bytes missing = fit.demand - fit.capacity;
+  const std::string who =
       fit.shared ? "its ranks together need"
-                 : fmt::format("rank {} ({}) needs", plan::first_rank(e.graph->mesh, role.ranks), role.name),
-      to_string(fit.demand), fit.shared ? "of memory, the machine has a total" : "of memory, the device has a total",
-      to_string(fit.capacity), to_string(fit.demand - fit.capacity), fit.demand.value - fit.capacity.value,
-      fixes_text(e));
+                 : fmt::format("rank {} ({}) needs", plan::first_rank(e.graph->mesh, role.ranks), role.name);
+  return fmt::format("the job does not fit: {} {}, {} has {}; {} ({} bytes) are missing; {}", who,
+                     to_string(fit.demand), fit.shared ? "the machine" : "a device", to_string(fit.capacity),
+                     to_string(missing), missing.value, fixes_text(e));
 }
 
 }  // namespace foretrain::reports

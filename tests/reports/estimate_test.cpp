@@ -153,7 +153,7 @@ TEST(Estimate, InfeasibleMessageNamesBytesAndFixes) {
   c.job.cluster.device.memory = largest - Bytes{1000};
   c.estimate.fixes = {{"strategy.zero=1", {5000}}};
   const std::string message = infeasible_message(c.estimate);
-  EXPECT_NE(message.find("1.00 kB (1000 bytes)"), std::string::npos) << message;
+  EXPECT_NE(message.find("1.00 kB (1000 bytes) are missing"), std::string::npos) << message;
   EXPECT_NE(message.find("strategy.zero=1 (5.00 kB)"), std::string::npos) << message;
   EXPECT_EQ(to_json(c.estimate)["fits"], false);
   EXPECT_EQ(to_json(c.estimate)["memory"]["missing_bytes"], 1000);
