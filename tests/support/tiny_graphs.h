@@ -177,7 +177,7 @@ inline plan::PlanGraph random_graph(std::uint64_t seed, int ops) {
     }
     block.ops.push_back(o);
   }
-  if (!recorded) {
+  if (!recorded && ops > 0) {
     block.ops.back().records = {0};
   }
   role.blocks = {block};
