@@ -5,10 +5,10 @@
 // until nothing more follows, then free devices choose, then the speeds of what runs are set. No result depends on the
 // order inside an instant.
 //
-// Devices with exclusive streams (a CPU core) run one op of a rank at a time: at an op's end a collective or message
-// that all members have reached comes first (the one that became startable first), then the lowest ready stream. It
-// takes the cores of all members and starts when it has them; the order of choice is the same on all ranks, so none
-// waits in a circle.
+// Devices with exclusive streams (a CPU core) run one op of a rank at a time. At an op's end communication that all
+// members have reached comes first, the one that became startable first; then the ready op that is first in the
+// program. Each member of a collective does its own share when its core is free, and the receiver of a message copies
+// it; the op is complete on all members with the last share. Nobody waits on its core for others.
 //
 // Ranks that share a machine slow each other down: an op's speed is a function of how many ranks are at work, set anew
 // whenever that number changes; remaining work is an integer, so that no rounding accumulates.

@@ -20,8 +20,8 @@ class EventQueue {
  public:
   void push(Event e);
   bool empty() const { return heap_.empty(); }
-  Time next() const { return heap_.front().at; }  // Requires: not empty
-  Event pop();                                    // Requires: not empty
+  const Event& top() const { return heap_.front(); }  // the next one; requires: not empty
+  Event pop();                                        // requires: not empty
 
  private:
   std::vector<Event> heap_;

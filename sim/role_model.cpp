@@ -38,15 +38,15 @@ struct Modeller {
 
   bool shares_machine() const { return cluster.this_machine && all_ranks > 1; }
 
+  // By number of ranks at work, of which `own` are this op's.
   std::vector<std::int64_t> speeds(std::int64_t own, const std::function<double(std::int64_t)>& slowdown) const {
     if (!shares_machine()) {
       return {};
     }
     std::vector<std::int64_t> result(static_cast<std::size_t>(all_ranks) + 1, kFullSpeed);
     for (std::int64_t active = own; active <= all_ranks; ++active) {
-      const double factor = std::max(slowdown(active), 1.0);
-      const auto speed = static_cast<std::int64_t>(std::floor(static_cast<double>(kFullSpeed) / factor));
-      result[static_cast<std::size_t>(active)] = std::max<std::int64_t>(speed, 1);
+      const auto speed = static_cast<std::int64_t>(std::floor(static_cast<double>(kFullSpeed) / slowdown(active)));
+      result[static_cast<std::size_t>(active)] = std::clamp<std::int64_t>(speed, 1, 100 * kFullSpeed);
     }
     return result;
   }
@@ -87,19 +87,16 @@ struct Modeller {
     const auto& [placement, roles] = view(role, c.group);
     const Bytes bytes{size_bytes(c.dtype, c.elements)};
     const Time duration = time_from_seconds(network.collective(c.kind, bytes, placement));
-    std::int64_t at_once = 0;
-    for (const std::int32_t r : roles) {
-      at_once += multiplicity[static_cast<std::size_t>(r)];
-    }
-    std::vector<std::int64_t> speed = speeds(
-        at_once, [&, ranks = placement.ranks](std::int64_t active) { return network.slowdown(bytes, ranks, active); });
+    std::vector<std::int64_t> speed =
+        speeds(multiplicity[static_cast<std::size_t>(role)],
+               [&, ranks = placement.ranks](std::int64_t active) { return network.slowdown(bytes, ranks, active); });
     if (roles.size() == 1) {
       m.kind = OpKind::together;
       m.duration = duration;
       m.speed = std::move(speed);
     } else {
       m.kind = OpKind::meeting;
-      m.meetings = {{roles, c.tag, duration, std::move(speed)}};
+      m.meetings = {{roles, c.tag, false, duration, std::move(speed)}};
     }
   }
 
@@ -141,9 +138,9 @@ struct Modeller {
       meeting.roles = message.send ? std::vector{role_index, peer} : std::vector{peer, role_index};
       meeting.tag = message.tag;
       meeting.duration = time_from_seconds(network.message(bytes, !leaves_node(role, message)));
-      const std::int64_t at_once = multiplicity[static_cast<std::size_t>(role_index)] +
-                                   (peer == role_index ? 0 : multiplicity[static_cast<std::size_t>(peer)]);
-      meeting.speed = speeds(at_once, [&](std::int64_t active) { return network.slowdown(bytes, 2, active); });
+      meeting.is_message = true;
+      meeting.speed = speeds(multiplicity[static_cast<std::size_t>(meeting.roles.back())],
+                             [&](std::int64_t active) { return network.slowdown(bytes, 1, active); });
       m.meetings.push_back(std::move(meeting));
     }
   }

@@ -39,6 +39,7 @@ using MeetingKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t, std::i
 struct Meeting {
   std::vector<std::int32_t> roles;  // that take part, ascending; a message's sender first
   std::int32_t tag = -1;
+  bool is_message = false;
   Time duration;
   std::vector<std::int64_t> speed;  // as OpModel::speed
 

@@ -32,7 +32,7 @@ TEST(EventQueue, ByTimeThenIdWhateverTheOrderOfInsertion) {
     }
     std::vector<Event> out;
     while (!queue.empty()) {
-      EXPECT_LE(out.empty() ? Time{} : out.back().at, queue.next());
+      EXPECT_LE(out.empty() ? Time{} : out.back().at, queue.top().at);
       out.push_back(queue.pop());
     }
     ASSERT_EQ(out.size(), events.size());

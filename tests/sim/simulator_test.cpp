@@ -139,27 +139,47 @@ TEST(Simulator, TimelinesOfPipelinesAreValid) {
   }
 }
 
-// One core: stream 1's op is ready at once, but the lowest stream goes first, and ops take turns.
+// One core: both streams' ops are ready at 10, and the first in the program goes first.
 TEST(Simulator, AnExclusiveDeviceRunsOneOpAtATime) {
   plan::PlanGraph g = stages(1);
-  append(g.roles[0], {work(10), work(20), work(5, 1, {0})});
+  append(g.roles[0], {work(10), work(5, 1, {0}), work(20)});
   const plan::Timeline t = timeline(g, clockwork(1, true), one_step());
-  EXPECT_EQ(starts(t, 0, 0), (std::vector<std::int64_t>{0, 10}));
-  EXPECT_EQ(starts(t, 0, 1), (std::vector<std::int64_t>{30}));
+  EXPECT_EQ(starts(t, 0, 0), (std::vector<std::int64_t>{0, 15}));
+  EXPECT_EQ(starts(t, 0, 1), (std::vector<std::int64_t>{10}));
 }
 
-// Stage 0 can send at 10; the receive was there at 0. Communication that can start comes first: stage 0 gives its core
-// to the message at 10 and waits there until stage 1's op ends at 15. The message takes [15,22) of both cores.
-TEST(Simulator, CommunicationTakesTheCoresOfBothSides) {
+// The receive is there at 0, the send at 10. The receiver copies once its op ends at 15, before its next op: [15,22).
+// The sender goes on with its own work meanwhile, and its send is complete at 22.
+TEST(Simulator, TheReceiverCopiesOnItsCore) {
   plan::PlanGraph g = stages(2);
   g.tags = {"x"};
-  append(g.roles[0], {work(10), message(true, 1, 0, 7, 2, {0}), work(10)});
+  append(g.roles[0], {work(10), message(true, 1, 0, 7, 2, {0}), work(10), work(1, plan::kCompute, {1})});
   append(g.roles[1], {work(15), message(false, 0, 0, 7, 1), work(8)});
   const plan::Timeline t = timeline(g, clockwork(2, true), one_step());
-  EXPECT_EQ(starts(t, 0, 0), (std::vector<std::int64_t>{0, 22}));
-  EXPECT_EQ(starts(t, 0, 2), (std::vector<std::int64_t>{15}));
+  EXPECT_EQ(starts(t, 0, 0), (std::vector<std::int64_t>{0, 10, 22}));
+  EXPECT_EQ(starts(t, 0, 2), (std::vector<std::int64_t>{10}));
   EXPECT_EQ(starts(t, 1, 0), (std::vector<std::int64_t>{0, 22}));
-  EXPECT_EQ(starts(t, 1, 1), (std::vector<std::int64_t>{15}));
+  EXPECT_EQ(starts(t, 1, 1), (std::vector<std::int64_t>{10}));
+  EXPECT_EQ(plan::validate(g, t), kNone);
+}
+
+// Both members are there at 30, when stage 0 is in the middle of an op that ends at 50: stage 1 does its share of 100
+// ps in [30,130), stage 0 in [50,150), and the sum is complete at 150 on both.
+TEST(Simulator, EachMemberDoesItsShareOnItsCore) {
+  plan::PlanGraph g = stages(2);
+  g.tags = {"sum"};
+  g.groups = {{"all", {{plan::Axis::pp, 0, {}}}, {}}};
+  plan::Op sum;
+  sum.work = plan::Collective{plan::CollectiveKind::all_reduce, 0, 100, Dtype::u8, plan::Reduction::sum, 0};
+  sum.stream = 1;
+  sum.after = {0};
+  append(g.roles[0], {work(10), sum, work(40), work(1, plan::kCompute, {1})});
+  append(g.roles[1], {work(30), sum, work(5), work(1, plan::kCompute, {1})});
+  const plan::Timeline t = timeline(g, clockwork(2, true), one_step());
+  EXPECT_EQ(starts(t, 0, 0), (std::vector<std::int64_t>{0, 10, 150}));
+  EXPECT_EQ(starts(t, 1, 0), (std::vector<std::int64_t>{0, 130, 150}));
+  EXPECT_EQ(starts(t, 0, 1), (std::vector<std::int64_t>{30}));
+  EXPECT_EQ(starts(t, 1, 1), (std::vector<std::int64_t>{30}));
   EXPECT_EQ(plan::validate(g, t), kNone);
 }
 

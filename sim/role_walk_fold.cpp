@@ -1,0 +1,232 @@
+// Folding of block calls: what a call builds on, remembering what it did, and replaying it.
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "sim/role_walk.h"
+
+namespace foretrain::sim {
+namespace {
+
+// Time of an input that comes too early to matter.
+constexpr std::int64_t kIrrelevant = INT64_MIN;
+constexpr Time kNever{INT64_MAX};
+// Fewer ops are walked as fast as they are looked up.
+constexpr std::size_t kWorthFolding = 4;
+// Different beginnings of one call that are remembered; in the steady state there is one.
+constexpr std::size_t kRemembered = 64;
+
+std::size_t index(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+}  // namespace
+
+CallShape& RoleWalk::shape() {
+  CallShape& s = shapes_[index(instances()[instance_].segment)][call_];
+  if (!s.is_known) {
+    s = look_at_call();
+    s.is_known = true;
+  }
+  return s;
+}
+
+// Walks the call with everything but the compute stream unknown: what it builds on, and when that is used at the
+// earliest.
+CallShape RoleWalk::look_at_call() const {
+  struct Bound {
+    Time time;
+    bool is_known = false;
+    void raise(const Bound& b) {
+      if (b.is_known) {
+        time = is_known ? std::max(time, b.time) : b.time;
+        is_known = true;
+      }
+    }
+  };
+  using EventKey = std::pair<std::int32_t, std::int32_t>;  // first copy, layer
+  CallShape shape;
+  const std::vector<OpModel>& block = model_.blocks[index(call().block)];
+  const bool meets =
+      std::any_of(block.begin(), block.end(), [](const OpModel& op) { return op.kind == OpKind::meeting; });
+  if (meets || block.size() * index(call().count) < kWorthFolding) {
+    return shape;
+  }
+  shape.folds = true;
+  std::vector<Bound> streams(streams_.size()), ops(block.size());
+  std::vector<bool> is_used(streams_.size());
+  std::map<EventKey, Bound> recorded;
+  std::map<std::int32_t, std::size_t> stream_input;
+  std::map<EventKey, std::size_t> event_input;
+  streams[plan::kCompute] = {{}, true};
+  std::vector<std::size_t> used;
+  for (std::int32_t i = 0; i < call().count; ++i) {
+    const std::int32_t layer = call().first < 0 ? -1 : call().first + i * call().step;
+    const auto key = [&](const EventRef& e) {
+      return EventKey{e.first, e.replicas == plan::Replicas::per_layer ? layer : -1};
+    };
+    for (std::size_t o = 0; o < block.size(); ++o) {
+      const OpModel& op = block[o];
+      const auto s = index(op.stream);
+      Bound start = streams[s];
+      used.clear();
+      if (!is_used[s] && op.stream != plan::kCompute) {
+        used.push_back(shape.inputs.size());
+        shape.inputs.push_back({op.stream, {}, -1, kNever, true});
+      }
+      is_used[s] = true;
+      for (const std::uint16_t position : op.after) {
+        start.raise(ops[position]);
+      }
+      for (const EventRef& e : op.waits) {
+        const auto inside = recorded.find(key(e));
+        if (inside != recorded.end()) {
+          start.raise(inside->second);
+          continue;
+        }
+        const auto [input, is_new] = event_input.try_emplace(key(e), shape.inputs.size());
+        if (is_new) {
+          shape.inputs.push_back({-1, e, key(e).second, kNever, true});
+        }
+        used.push_back(input->second);
+      }
+      for (const std::size_t u : used) {
+        CallShape::Slot& input = shape.inputs[u];
+        input.bounded = input.bounded && start.is_known;
+        input.earliest = std::min(input.earliest, start.time);
+      }
+      Bound end = start;
+      end.time += op.duration;
+      streams[s] = ops[o] = end;
+      for (const EventRef& e : op.records) {
+        if (recorded.insert_or_assign(key(e), end).second) {
+          shape.outputs.push_back({-1, e, key(e).second, {}, false});
+        }
+      }
+    }
+  }
+  for (std::size_t s = 0; s < streams.size(); ++s) {
+    if (is_used[s]) {
+      shape.outputs.push_back({static_cast<std::int32_t>(s), {}, -1, {}, false});
+    }
+  }
+  return shape;
+}
+
+Value& RoleWalk::slot_value(const CallShape::Slot& s) {
+  if (s.stream >= 0) {
+    return streams_[index(s.stream)];
+  }
+  plan::Binding b = binding_;
+  b.layer = s.layer;
+  return events_[index(s.event.copy(b))];
+}
+
+bool RoleWalk::run_folded() {
+  CallShape& shape = this->shape();
+  const Time base = streams_[plan::kCompute].time;
+  FoldedCall fresh;
+  for (const CallShape::Slot& input : shape.inputs) {
+    Value& v = slot_value(input);
+    if (!is_known(v)) {
+      blocked_on_ = v.meeting;
+      return false;
+    }
+    v = resolve(v);
+    const Time since = v.time - base;
+    fresh.key.push_back(input.bounded && since < input.earliest ? kIrrelevant : since.value);
+  }
+  for (const FoldedCall& known : shape.known) {
+    if (known.key == fresh.key) {
+      replay(shape, known);
+      return true;
+    }
+  }
+  outside_ = records_.size();
+  touched_outside_ = false;
+  last_ = base;
+  std::vector<Piece> pieces;
+  capture_ = &pieces;
+  std::vector<std::int32_t> none;
+  const std::size_t ops = model_.blocks[index(call().block)].size();
+  for (iteration_ = 0; iteration_ < call().count; ++iteration_) {
+    bind();
+    for (op_ = 0; op_ < ops; ++op_) {
+      const bool ran = run_op(none);
+      CHECK(ran, "{}: a folded call waits for op {} of another role", role_.name, blocked_on_);
+    }
+  }
+  iteration_ = 0;
+  op_ = 0;
+  capture_ = nullptr;
+  fresh.last = last_ - base;
+  fresh.pieces = std::move(pieces);
+  if (!touched_outside_ && shape.known.size() < kRemembered && remember(shape, base, fresh)) {
+    shape.known.push_back(std::move(fresh));
+    log(&shape.known.back(), base, {});
+  } else {
+    for (const Piece& p : fresh.pieces) {
+      log(nullptr, {}, p);
+    }
+  }
+  outside_ = 0;
+  return true;
+}
+
+// Makes relative what the call left behind. Only records that end after the compute stream can be waited for later.
+// False when such a record waited for one before the call.
+bool RoleWalk::remember(const CallShape& shape, Time base, FoldedCall& folded) {
+  const Time busy = streams_[plan::kCompute].time;
+  std::map<std::int32_t, std::int32_t> renamed;
+  const auto keep = [&](std::int32_t record) {
+    std::int32_t first = -1;
+    std::int32_t* link = &first;
+    for (; record >= 0 && records_[index(record)].end > busy; record = records_[index(record)].before) {
+      if (index(record) < outside_) {
+        return std::pair{-1, false};
+      }
+      const auto [it, is_new] = renamed.try_emplace(record, static_cast<std::int32_t>(folded.records.size()));
+      *link = it->second;
+      if (!is_new) {
+        break;
+      }
+      const Record& r = records_[index(record)];
+      folded.records.push_back({r.start - base, r.end - base, -1, r.share});
+      link = &folded.records.back().before;
+    }
+    return std::pair{first, true};
+  };
+  folded.records.reserve(records_.size() - outside_);  // `link` points into it
+  for (const CallShape::Slot& s : shape.outputs) {
+    const Value& v = slot_value(s);
+    const auto [record, reusable] = keep(v.record);
+    if (!reusable) {
+      return false;
+    }
+    folded.outputs.push_back({v.time - base, record});
+  }
+  folded.records.shrink_to_fit();
+  folded.busy = busy - base;
+  for (Piece& p : folded.pieces) {
+    p.start -= base;
+    p.end -= base;
+    folded.sum.*p.share += p.end - p.start;
+  }
+  return true;
+}
+
+void RoleWalk::replay(const CallShape& shape, const FoldedCall& known) {
+  const Time base = streams_[plan::kCompute].time;
+  const auto offset = static_cast<std::int32_t>(records_.size());
+  for (const Record& r : known.records) {
+    records_.push_back({r.start + base, r.end + base, r.before < 0 ? -1 : r.before + offset, r.share});
+  }
+  for (std::size_t i = 0; i < shape.outputs.size(); ++i) {
+    const Value& v = known.outputs[i];
+    slot_value(shape.outputs[i]) = {v.time + base, v.record < 0 ? -1 : v.record + offset};
+  }
+  log(&known, base, {});
+  reached(part_ == 2 ? -1 : step_, base + known.last);
+}
+
+}  // namespace foretrain::sim
