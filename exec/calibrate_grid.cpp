@@ -1,0 +1,338 @@
+#include "exec/calibrate_grid.h"
+
+#include <algorithm>
+#include <array>
+#include <functional>
+
+#include "plan/work.h"
+
+namespace foretrain::exec {
+
+namespace {
+
+using plan::AttentionStep;
+using plan::Direction;
+
+// Larger products run at the rate of the largest.
+constexpr std::int64_t kMostProducts = std::int64_t{1} << 27;
+constexpr std::int64_t kMostScores = std::int64_t{1} << 22;
+constexpr std::int64_t kWidth = 256;  // columns of the matrices of memory-bound ops: a small model's
+
+constexpr std::array kDtypes{Dtype::fp32, Dtype::bf16, Dtype::fp64};
+
+Dtype wide(Dtype d) {
+  return d == Dtype::fp64 ? Dtype::fp64 : Dtype::fp32;
+}
+
+void add_matmuls(std::int64_t m, std::int64_t n, std::int64_t k, Dtype dtype, std::vector<Probe>& probes) {
+  plan::Matmul forward;
+  forward.m = m;
+  forward.n = n;
+  forward.k = k;
+  forward.in = forward.out = dtype;
+  forward.trans_b = true;
+  probes.push_back({forward, {{dtype, m * k}, {dtype, k * n}, {dtype, m * n}}, {0, 1}, {2}});
+  plan::Matmul input_gradient = forward;
+  input_gradient.trans_b = false;
+  probes.push_back({input_gradient, {{dtype, m * k}, {dtype, k * n}, {dtype, m * n}}, {0, 1}, {2}});
+  plan::Matmul weight_gradient = input_gradient;
+  weight_gradient.trans_a = weight_gradient.accumulate = true;
+  weight_gradient.out = wide(dtype);
+  probes.push_back({weight_gradient, {{dtype, m * k}, {dtype, k * n}, {wide(dtype), m * n}}, {0, 1, 2}, {2}});
+}
+
+// Tensors in the order of plan/ops.h.
+Probe attention_probe(const plan::Attention& a) {
+  const std::int64_t tokens = a.batch * a.seq;
+  const ProbeTensor qkv{a.dtype, tokens * (a.heads + 2 * a.kv_heads) * a.head_dim};
+  const ProbeTensor o{a.dtype, tokens * a.heads * a.head_dim};
+  const ProbeTensor lse{wide(a.dtype), tokens * a.heads};
+  const ProbeTensor scores{a.dtype, tokens * a.heads * a.seq};
+  switch (a.step) {
+    case AttentionStep::flash_forward: return {a, {qkv, o, lse}, {0}, {1, 2}};
+    case AttentionStep::flash_backward: return {a, {o, qkv, o, lse, qkv}, {0, 1, 2, 3}, {4}};
+    case AttentionStep::scores: return {a, {qkv, scores}, {0}, {1}};
+    case AttentionStep::scale_mask:
+    case AttentionStep::softmax:
+    case AttentionStep::scale_mask_softmax:
+    case AttentionStep::scale_backward: return {a, {scores}, {0}, {0}};
+    case AttentionStep::context: return {a, {scores, qkv, o}, {0, 1}, {2}};
+    case AttentionStep::context_backward: return {a, {o, scores, qkv, scores, qkv}, {0, 1, 2}, {3, 4}};
+    case AttentionStep::softmax_backward:
+    case AttentionStep::softmax_scale_backward: return {a, {scores, scores}, {0, 1}, {1}};
+    case AttentionStep::scores_backward: return {a, {scores, qkv, qkv}, {0, 1}, {2}};
+  }
+  return {};
+}
+
+// A family of probes: `rows` of something.
+using Maker = std::function<Probe(std::int64_t rows)>;
+
+Bytes touched(const Probe& probe) {
+  plan::Op op;
+  op.work = probe.work;
+  const plan::OpWork work = plan::work(op);
+  return work.read + work.written;
+}
+
+Probe of_about(Bytes bytes, const Maker& make) {
+  const std::int64_t one = touched(make(1024)).value / 1024;
+  return make(std::max<std::int64_t>(1, bytes.value / std::max<std::int64_t>(one, 1)));
+}
+
+Maker norm(workloads::Norm kind, Direction direction, Dtype t) {
+  return [=](std::int64_t rows) -> Probe {
+    plan::Norm op;
+    op.kind = kind;
+    op.direction = direction;
+    op.rows = rows;
+    op.cols = kWidth;
+    op.dtype = t;
+    const ProbeTensor x{t, rows * kWidth}, gain{t, kWidth}, stats{wide(t), 2 * rows}, sums{wide(t), kWidth};
+    const bool has_bias = kind == workloads::Norm::layernorm;
+    switch (direction) {
+      case Direction::forward:
+        return has_bias ? Probe{op, {x, gain, gain, x, stats}, {0, 1, 2}, {3, 4}}
+                        : Probe{op, {x, gain, x, stats}, {0, 1}, {2, 3}};
+      case Direction::backward_input: return {op, {x, x, gain, stats, x}, {0, 1, 2, 3, 4}, {4}};
+      case Direction::backward_weight:
+        return has_bias ? Probe{op, {x, x, stats, sums, sums}, {0, 1, 2, 3, 4}, {3, 4}}
+                        : Probe{op, {x, x, stats, sums}, {0, 1, 2, 3}, {3}};
+    }
+    return {};
+  };
+}
+
+Maker activation(workloads::Activation kind, Direction direction, Dtype t) {
+  return [=](std::int64_t rows) -> Probe {
+    plan::Activation op;
+    op.kind = kind;
+    op.direction = direction;
+    op.rows = rows;
+    op.cols = 4 * kWidth;
+    op.dtype = t;
+    const ProbeTensor y{t, rows * op.cols}, x{t, rows * op.cols * (workloads::is_gated(kind) ? 2 : 1)};
+    return direction == Direction::forward ? Probe{op, {x, y}, {0}, {1}} : Probe{op, {y, x, x}, {0, 1}, {2}};
+  };
+}
+
+Maker cross_entropy(plan::CrossEntropyStep step, Dtype t) {
+  return [=](std::int64_t rows) -> Probe {
+    plan::CrossEntropy op;
+    op.step = step;
+    op.rows = rows;
+    op.cols = op.vocab = kProbeVocabulary;
+    op.dtype = t;
+    const ProbeTensor logits{t, rows * op.cols}, targets{Dtype::i32, rows}, triples{wide(t), 3 * rows},
+        row_stats{wide(t), 2 * rows}, loss{Dtype::fp64, 1};
+    switch (step) {
+      case plan::CrossEntropyStep::stats: return {op, {logits, targets, triples}, {0, 1}, {2}};
+      case plan::CrossEntropyStep::combine: return {op, {triples, row_stats, loss}, {0, 2}, {1, 2}};
+      case plan::CrossEntropyStep::backward: return {op, {row_stats, targets, logits}, {0, 1, 2}, {2}};
+    }
+    return {};
+  };
+}
+
+Maker embedding(Direction direction, Dtype t) {
+  return [=](std::int64_t rows) -> Probe {
+    plan::Embedding op;
+    op.direction = direction;
+    op.tokens = rows;
+    op.hidden = kWidth;
+    op.rows = kProbeVocabulary;
+    op.dtype = t;
+    const ProbeTensor token_ids{Dtype::i32, rows}, x{t, rows * kWidth};
+    return direction == Direction::forward ? Probe{op, {token_ids, {t, op.rows * kWidth}, x}, {0, 1}, {2}}
+                                           : Probe{op, {token_ids, x, {wide(t), op.rows * kWidth}}, {0, 1, 2}, {2}};
+  };
+}
+
+Maker position_add(Direction direction, Dtype t) {
+  return [=](std::int64_t rows) -> Probe {
+    plan::PositionAdd op;
+    op.direction = direction;
+    op.rows = rows;
+    op.hidden = kWidth;
+    op.seq = 128;
+    op.dtype = t;
+    const ProbeTensor x{t, rows * kWidth};
+    return direction == Direction::forward ? Probe{op, {x, {t, op.seq * kWidth}}, {0, 1}, {0}}
+                                           : Probe{op, {x, {wide(t), op.seq * kWidth}}, {0, 1}, {1}};
+  };
+}
+
+Maker rotary(Dtype t) {
+  return [=](std::int64_t rows) -> Probe {
+    plan::Rotary op;
+    op.direction = Direction::forward;
+    op.batch = 1;
+    op.seq = rows;
+    op.heads = op.kv_heads = 4;
+    op.head_dim = kWidth / 4;
+    op.dtype = t;
+    return {op, {{t, rows * 3 * kWidth}}, {0}, {0}};
+  };
+}
+
+Maker residual_add(bool bias, Dtype t) {
+  return [=](std::int64_t rows) -> Probe {
+    const ProbeTensor x{t, rows * kWidth};
+    const plan::ResidualAdd op{rows, kWidth, bias, t};
+    return bias ? Probe{op, {x, x, {t, kWidth}, x}, {0, 1, 2}, {3}} : Probe{op, {x, x, x}, {0, 1}, {2}};
+  };
+}
+
+Maker bias_gradient(Dtype t) {
+  return [=](std::int64_t rows) -> Probe {
+    return {plan::BiasGradient{rows, kWidth, t}, {{t, rows * kWidth}, {wide(t), kWidth}}, {0, 1}, {1}};
+  };
+}
+
+// Elements, not rows: kWidth of them each.
+Maker fill(Dtype t) {
+  return [=](std::int64_t rows) -> Probe { return {plan::Fill{rows * kWidth, t}, {{t, rows * kWidth}}, {}, {0}}; };
+}
+
+Maker accumulate(Dtype t) {
+  return [=](std::int64_t rows) -> Probe {
+    return {plan::Accumulate{rows * kWidth, t}, {{t, rows * kWidth}, {t, rows * kWidth}}, {0, 1}, {1}};
+  };
+}
+
+Maker copy() {
+  return [](std::int64_t rows) -> Probe {
+    const ProbeTensor x{Dtype::fp32, rows * kWidth};
+    return {plan::Copy{plan::CopyKind::device_to_device, rows * kWidth * 4}, {x, x}, {0}, {1}};
+  };
+}
+
+Maker squared_norm(ProbeProgram& program, Dtype t) {
+  return [&program, t](std::int64_t rows) -> Probe {
+    plan::SquaredNorm op;
+    op.bucket.elements = rows * kWidth;
+    op.bucket.family = program.family(op.bucket.elements);
+    op.dtype = t;
+    return {op, {{t, op.bucket.elements}, {Dtype::fp64, 1}}, {0}, {1}};
+  };
+}
+
+Maker optimizer(ProbeProgram& program, workloads::OptimizerKind kind, const workloads::Precision& precision) {
+  return [&program, kind, precision](std::int64_t rows) -> Probe {
+    plan::OptimizerStep op;
+    op.bucket.elements = rows * kWidth;
+    op.bucket.family = program.family(op.bucket.elements);
+    op.optimizer.kind = kind;
+    op.optimizer.weight_decay = 0.1;
+    op.precision = precision;
+    const std::int64_t n = op.bucket.elements;
+    const int moments = kind == workloads::OptimizerKind::sgd ? 0 : kind == workloads::OptimizerKind::momentum ? 1 : 2;
+    Probe probe{op, {{precision.gradient, n}, {Dtype::fp64, 2}, {precision.parameter, n}}, {0, 1}, {2}};
+    for (int i = 0; i < moments + (precision.has_master() ? 1 : 0); ++i) {
+      probe.tensors.push_back({precision.state, n});
+      probe.reads.push_back(3 + i);
+      probe.writes.push_back(3 + i);
+    }
+    probe.reads.push_back(2);
+    return probe;
+  };
+}
+
+std::vector<Maker> makers(ProbeProgram& program, Dtype t) {
+  using workloads::Activation;
+  using workloads::OptimizerKind;
+  std::vector<Maker> all;
+  for (const auto kind : {workloads::Norm::layernorm, workloads::Norm::rmsnorm}) {
+    for (const Direction d : {Direction::forward, Direction::backward_input, Direction::backward_weight}) {
+      all.push_back(norm(kind, d, t));
+    }
+  }
+  for (const Activation kind : {Activation::gelu, Activation::relu, Activation::swiglu, Activation::geglu}) {
+    all.push_back(activation(kind, Direction::forward, t));
+    all.push_back(activation(kind, Direction::backward_input, t));
+  }
+  for (const auto step :
+       {plan::CrossEntropyStep::stats, plan::CrossEntropyStep::combine, plan::CrossEntropyStep::backward}) {
+    all.push_back(cross_entropy(step, t));
+  }
+  for (const Direction d : {Direction::forward, Direction::backward_weight}) {
+    all.push_back(embedding(d, t));
+    all.push_back(position_add(d, t));
+  }
+  all.push_back(rotary(t));
+  all.push_back(residual_add(false, t));
+  all.push_back(residual_add(true, t));
+  all.push_back(bias_gradient(t));
+  all.push_back(fill(t));
+  all.push_back(accumulate(t));
+  for (const OptimizerKind kind :
+       {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam, OptimizerKind::adamw}) {
+    all.push_back(optimizer(program, kind, workloads::precision_of(std::string(name(t)))));
+  }
+  if (t != Dtype::bf16) {
+    all.push_back(squared_norm(program, t));
+  }
+  return all;
+}
+
+}  // namespace
+
+std::vector<Probe> matmul_grid() {
+  std::vector<Probe> probes;
+  for (const Dtype dtype : kDtypes) {
+    const std::int64_t step = dtype == Dtype::fp32 ? 2 : 4;
+    for (std::int64_t m = 32; m <= 2048; m *= step) {
+      for (std::int64_t n = 32; n <= 2048; n *= step) {
+        for (std::int64_t k = 32; k <= 2048; k *= step) {
+          if (m * n * k <= kMostProducts) {
+            add_matmuls(m, n, k, dtype, probes);
+          }
+        }
+      }
+    }
+  }
+  return probes;
+}
+
+std::vector<Probe> attention_grid() {
+  std::vector<Probe> probes;
+  for (const Dtype dtype : kDtypes) {
+    const std::int64_t step = dtype == Dtype::fp32 ? 2 : 4;
+    for (std::int64_t seq = 32; seq <= 1024; seq *= step) {
+      for (std::int64_t head_dim = 32; head_dim <= 128; head_dim *= 2) {
+        for (int s = 0; s <= static_cast<int>(AttentionStep::scores_backward); ++s) {
+          plan::Attention a;
+          a.step = static_cast<AttentionStep>(s);
+          a.kind = s < 2 ? workloads::AttentionKind::flash : workloads::AttentionKind::unfused;
+          a.batch = 1;
+          a.seq = seq;
+          a.heads = a.kv_heads = std::min<std::int64_t>(4, kMostScores / (seq * seq));
+          a.head_dim = head_dim;
+          a.dtype = dtype;
+          probes.push_back(attention_probe(a));
+        }
+      }
+    }
+  }
+  return probes;
+}
+
+std::vector<Probe> memory_grid(ProbeProgram& program) {
+  std::vector<Probe> probes;
+  std::vector<Maker> all{copy()};
+  for (const Dtype dtype : kDtypes) {
+    const std::vector<Maker> of_type = makers(program, dtype);
+    all.insert(all.end(), of_type.begin(), of_type.end());
+  }
+  for (const Maker& make : all) {
+    for (std::int64_t bytes = 16 << 10; bytes <= 32 << 20; bytes *= 8) {
+      probes.push_back(of_about(Bytes{bytes}, make));
+    }
+  }
+  plan::ClipCoefficient clip;
+  clip.tensors = 64;
+  probes.push_back({clip, {{Dtype::fp64, clip.tensors}, {Dtype::fp64, 2}}, {0}, {1}});
+  return probes;
+}
+
+}  // namespace foretrain::exec

@@ -1,0 +1,183 @@
+#include "exec/calibrate_program.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+
+namespace foretrain::exec {
+
+namespace {
+
+// Views of the same bytes as elements of each type, by BufferId.
+enum View : plan::BufferId { fp64, fp32, bf16, fp64_written, fp32_written, bf16_written, ids };
+constexpr std::int64_t kAlignment = 256;
+
+// Lengths of sequences that ask ProbeData for numbers and for ids.
+constexpr std::int64_t kNumbers = 16384, kIds = kProbeIds;
+
+plan::BufferId view(Dtype dtype, bool is_written) {
+  switch (dtype) {
+    case Dtype::fp64: return is_written ? fp64_written : fp64;
+    case Dtype::fp32: return is_written ? fp32_written : fp32;
+    case Dtype::bf16: return is_written ? bf16_written : bf16;
+    case Dtype::i32: return ids;
+    default: CHECK(false, "no probes of {}", name(dtype)); return ids;
+  }
+}
+
+std::int64_t aligned(std::int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+plan::Buffer buffer(std::string name, Dtype dtype, std::int64_t bytes) {
+  plan::Buffer b;
+  b.name = std::move(name);
+  b.dtype = dtype;
+  b.elements = bytes / size_bytes(dtype, 1);
+  b.kind = plan::BufferKind::workspace;
+  b.lifetime = plan::Lifetime::persistent;
+  return b;
+}
+
+// Fills `elements` words of a buffer.
+plan::Op load(plan::BufferId into, std::int64_t elements, std::int64_t length) {
+  plan::Op op;
+  op.phase = plan::Phase::load;
+  op.work = plan::Host{plan::HostTask::load_inputs, elements / length, length};
+  op.writes = {plan::Operand{into, 0, plan::kNoGroup, 0, elements, 0}};
+  return op;
+}
+
+}  // namespace
+
+ProbeProgram::ProbeProgram(int ranks, plan::Axis axis, Bytes pool)
+    : pool_(pool.value / (kNumbers * 4) * (kNumbers * 4)) {
+  graph_.name = "calibration";
+  graph_.mesh.extent[static_cast<std::size_t>(axis)] = ranks;
+  graph_.groups.push_back({"all", {{axis, 0, {}}}, {}});
+  graph_.tensors = 1;
+  graph_.sequences_per_step = graph_.seq_len = graph_.microbatches = 1;
+  const int roles = axis == plan::Axis::pp ? ranks : 1;
+  for (int r = 0; r < roles; ++r) {
+    plan::Role role;
+    role.name = "calibration";
+    if (roles > 1) {
+      role.ranks.fixed = {{axis, r}};
+    }
+    role.streams = {{"compute", plan::StreamKind::compute, plan::Axis::tp}};
+    for (const char* pool_name : {"read", "written"}) {
+      for (const Dtype dtype : {Dtype::fp64, Dtype::fp32, Dtype::bf16}) {
+        role.buffers.push_back(buffer(pool_name, dtype, pool_));
+        role.memory.placements.push_back({role.buffers.size() > 3 ? pool_ : 0, 0, 0});
+      }
+    }
+    role.buffers.push_back(buffer("ids", Dtype::i32, kProbeIds * 4));
+    role.memory.placements.push_back({2 * pool_, 0, 0});
+    role.memory.arena = role.memory.persistent = Bytes{2 * pool_ + kProbeIds * 4};
+    role.blocks = {
+        {"load",
+         {load(fp32, pool_ / 4, kNumbers), load(fp32_written, pool_ / 4, kNumbers), load(ids, kProbeIds, kIds)}},
+        {"probes", {}}};
+    role.segments = {{"load", -1, 0, {{0, 1, -1, 1}}}, {"probes", -1, 0, {{1, 1, -1, 1}}}};
+    role.program.body = {{0, 0, -1, -1}, {1, 0, -1, -1}};
+    graph_.roles.push_back(std::move(role));
+  }
+  walks_.resize(static_cast<std::size_t>(roles));
+}
+
+plan::Operand ProbeProgram::place(Walk& walk, const ProbeTensor& tensor, bool is_written) const {
+  plan::Operand operand;
+  operand.buffer = view(tensor.dtype, is_written);
+  operand.elements = tensor.elements;
+  if (tensor.dtype == Dtype::i32) {
+    CHECK(tensor.elements <= kProbeIds, "{} token ids", tensor.elements);
+    return operand;
+  }
+  const std::int64_t bytes = size_bytes(tensor.dtype, tensor.elements);
+  CHECK(bytes <= pool_, "a tensor of {} bytes", bytes);
+  std::int64_t& at = is_written ? walk.written : walk.read;
+  at = at + bytes > pool_ ? 0 : at;
+  operand.offset = at / size_bytes(tensor.dtype, 1);
+  at += aligned(bytes);
+  return operand;
+}
+
+int ProbeProgram::add(const Probe& probe, int role) {
+  plan::Op op;
+  op.work = probe.work;
+  std::vector<plan::Operand> operands;
+  for (std::size_t i = 0; i < probe.tensors.size(); ++i) {
+    const ProbeTensor& tensor = probe.tensors[i];
+    if (tensor.part_of >= 0) {
+      plan::Operand part = operands[static_cast<std::size_t>(tensor.part_of)];
+      part.elements = part.rank_stride = tensor.elements;
+      part.rank_group = 0;
+      operands.push_back(part);
+      continue;
+    }
+    const bool is_written = std::any_of(probe.writes.begin(), probe.writes.end(), [&](int w) {
+      return w == static_cast<int>(i) || probe.tensors[static_cast<std::size_t>(w)].part_of == static_cast<int>(i);
+    });
+    operands.push_back(place(walks_[static_cast<std::size_t>(role)], tensor, is_written));
+  }
+  for (const int r : probe.reads) {
+    op.reads.push_back(operands[static_cast<std::size_t>(r)]);
+  }
+  for (const int w : probe.writes) {
+    op.writes.push_back(operands[static_cast<std::size_t>(w)]);
+  }
+  std::vector<plan::Op>& ops = graph_.roles[static_cast<std::size_t>(role)].blocks[kInstance].ops;
+  ops.push_back(std::move(op));
+  return static_cast<int>(ops.size()) - 1;
+}
+
+int ProbeProgram::repeat(int role) {
+  std::vector<plan::Op>& ops = graph_.roles[static_cast<std::size_t>(role)].blocks[kInstance].ops;
+  plan::Op last = ops.back();
+  ops.push_back(std::move(last));
+  return static_cast<int>(ops.size()) - 1;
+}
+
+std::int16_t ProbeProgram::family(std::int64_t elements) {
+  const auto [it, is_new] = families_.try_emplace(elements, static_cast<std::int16_t>(families_.size()));
+  if (is_new) {
+    plan::ParameterFamily family;
+    family.name = "probe";
+    family.elements = elements;
+    plan::Parameter p;
+    p.name = "probe";
+    p.rows = p.global_rows = elements;
+    p.cols = p.global_cols = 1;
+    p.init = plan::Init::zeros;
+    p.slices = {{plan::Slice{0, 0, elements, 0, 0}}};
+    family.parameters = {p};
+    for (plan::Role& role : graph_.roles) {
+      role.parameter_families.push_back(family);
+    }
+  }
+  return it->second;
+}
+
+std::int32_t ProbeProgram::new_tag() {
+  graph_.tags.emplace_back("probe");
+  return static_cast<std::int32_t>(graph_.tags.size()) - 1;
+}
+
+// Each half of a word is a bf16 of magnitude 2^-7 to 2^-2, so that the word is a small number as fp32, and two are one
+// as fp64 (about 1e-14): never zero, denormal or infinite.
+void ProbeData::sequence(std::int64_t, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* out) const {
+  std::uint32_t state = static_cast<std::uint32_t>(index_in_batch) * 2654435761U + 12345U;
+  for (std::int64_t i = 0; i <= seq_len; ++i) {
+    state = state * 1664525U + 1013904223U;
+    if (seq_len == kIds) {
+      out[i] = static_cast<std::int32_t>((state >> 16) % kProbeVocabulary);
+      continue;
+    }
+    const std::uint32_t bits = ((state >> 3) & 0x027F027FU) + 0x3C003C00U;
+    const std::uint32_t signs = state & 0x80008000U;
+    out[i] = static_cast<std::int32_t>(bits | signs);
+  }
+}
+
+}  // namespace foretrain::exec

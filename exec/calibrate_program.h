@@ -1,0 +1,71 @@
+// Programs for measuring: a plan graph made of given ops over pools of memory, for the executor to run like any other.
+// What is timed is what trains: the same kernels, device loop and communicator.
+//
+// Memory is two pools that the ops walk through from front to back: tensors that are only read lie in the one, which
+// ops never write, all others in the second. Every step loads both anew with small numbers in every element type.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "exec/executor.h"
+#include "plan/graph.h"
+
+namespace foretrain::exec {
+
+struct ProbeTensor {
+  Dtype dtype = Dtype::fp32;
+  std::int64_t elements = 0;
+  int part_of = -1;  // index of another tensor of the op: rank r has part r of it
+};
+
+// An op to measure. `reads` and `writes` are indices of `tensors`, in the order of plan/ops.h.
+struct Probe {
+  plan::Work work;
+  std::vector<ProbeTensor> tensors;
+  std::vector<int> reads, writes;
+};
+
+// All token ids in the pools are below it.
+inline constexpr std::int64_t kProbeVocabulary = 256;
+// Token ids that an op can read at most.
+inline constexpr std::int64_t kProbeIds = 65536;
+
+class ProbeProgram {
+ public:
+  // Ranks along dp have one role, ranks along pp one each. `pool`: bytes of each of the two.
+  ProbeProgram(int ranks, plan::Axis axis, Bytes pool);
+
+  // Appends an op to a role's program on the next addresses; returns its position.
+  int add(const Probe& probe, int role = 0);
+  // Appends the role's last op once more, on the same addresses.
+  int repeat(int role = 0);
+  // Index of a parameter family of that many elements, for ops over buckets.
+  std::int16_t family(std::int64_t elements);
+  // A match key of its own for a communication op.
+  std::int32_t new_tag();
+
+  const plan::PlanGraph& graph() const { return graph_; }
+  // Id of the instance whose ops these are.
+  static constexpr std::int32_t kInstance = 1;
+
+ private:
+  struct Walk {
+    std::int64_t read = 0, written = 0;  // bytes into the pools
+  };
+  plan::Operand place(Walk& walk, const ProbeTensor& tensor, bool is_written) const;
+
+  plan::PlanGraph graph_;
+  std::int64_t pool_;
+  std::vector<Walk> walks_;  // by role
+  std::map<std::int64_t, std::int16_t> families_;
+};
+
+// What a program's pools are loaded with.
+class ProbeData : public DataSource {
+ public:
+  void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const override;
+};
+
+}  // namespace foretrain::exec
