@@ -14,6 +14,12 @@ namespace fs = std::filesystem;
 
 namespace {
 
+// Without "." and "..", and without a slash at the end.
+std::string tidy(const fs::path& folder) {
+  const fs::path path = folder.lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).string();
+}
+
 bool is_home(const fs::path& folder) {
   std::error_code error;
   return fs::is_directory(folder / "workloads" / "models", error);
@@ -26,7 +32,7 @@ std::string catalogue_home() {
     if (!is_home(home)) {
       throw EnvironmentError(fmt::format("FORETRAIN_HOME={} holds no catalogue (workloads/models)", home));
     }
-    return fs::path(home).lexically_normal().string();
+    return tidy(home);
   }
   std::error_code error;
   const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
@@ -34,9 +40,9 @@ std::string catalogue_home() {
   std::string tried;
   for (const fs::path& place : places) {
     if (is_home(place)) {
-      return fs::absolute(place).lexically_normal().string();
+      return tidy(fs::absolute(place));
     }
-    tried += (tried.empty() ? "" : ", ") + place.lexically_normal().string();
+    tried += (tried.empty() ? "" : ", ") + tidy(place);
   }
   throw EnvironmentError(fmt::format(
       "the catalogue (workloads/models) was not found in {}; set FORETRAIN_HOME to the folder it is in", tried));

@@ -118,6 +118,10 @@ constexpr double kWholeBelow = 1000;  // counts of bytes and picoseconds below a
 
 }  // namespace
 
+void fail_overflow() {
+  throw InfeasibleError("a sum of times or sizes outgrows 64 bits (106 days in picoseconds, 9.2 EB)");
+}
+
 Time time_from_seconds(double s) {
   CHECK(s >= 0, "a duration of {} s", s);
   if (s >= 9.2e6) {

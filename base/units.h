@@ -6,21 +6,32 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 namespace foretrain {
 
-// A number that only mixes with its own kind. Tag makes the kinds distinct.
+// Throws InfeasibleError: a giant job on a small machine outgrows the counters, and must not wrap around.
+[[noreturn]] void fail_overflow();
+
+// A number that only mixes with its own kind. Tag makes the kinds distinct. Sums of whole numbers are checked.
 template <class Tag, class Rep>
 struct Quantity {
   Rep value{};
 
   friend constexpr auto operator<=>(Quantity, Quantity) = default;
-  friend constexpr Quantity operator+(Quantity a, Quantity b) { return {a.value + b.value}; }
-  friend constexpr Quantity operator-(Quantity a, Quantity b) { return {a.value - b.value}; }
-  constexpr Quantity& operator+=(Quantity b) {
-    value += b.value;
-    return *this;
+  friend constexpr Quantity operator+(Quantity a, Quantity b) {
+    if constexpr (std::is_integral_v<Rep>) {
+      Rep sum{};
+      if (__builtin_add_overflow(a.value, b.value, &sum)) {
+        fail_overflow();
+      }
+      return {sum};
+    } else {
+      return {a.value + b.value};
+    }
   }
+  friend constexpr Quantity operator-(Quantity a, Quantity b) { return {a.value - b.value}; }
+  constexpr Quantity& operator+=(Quantity b) { return *this = *this + b; }
   constexpr Quantity& operator-=(Quantity b) {
     value -= b.value;
     return *this;

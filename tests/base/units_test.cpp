@@ -89,6 +89,18 @@ TEST(Units, DurationsBeyondTheCounterAreInfeasible) {
   EXPECT_GT(time_from_seconds(9.1e6).value, 0);
 }
 
+TEST(Units, SumsDoNotWrapAround) {
+  const Time most{std::numeric_limits<std::int64_t>::max()};
+  EXPECT_THROW(most + Time{1}, InfeasibleError);
+  Time sum = most;
+  EXPECT_THROW(sum += Time{1}, InfeasibleError);
+  EXPECT_EQ(sum, most);
+  EXPECT_EQ((Time{2} + Time{3}).value, 5);
+  EXPECT_EQ((Time{2} - Time{3}).value, -1);
+  EXPECT_THROW(Bytes{INT64_MAX} + Bytes{1}, InfeasibleError);
+  EXPECT_EQ((Bandwidth{1.5} + Bandwidth{2}).value, 3.5);
+}
+
 TEST(Units, ImpossibleDurationsAreOurOwnMistakes) {
   EXPECT_THROW(time_from_seconds(-1), InternalError);
   EXPECT_THROW(time_from_seconds(std::numeric_limits<double>::quiet_NaN()), InternalError);
