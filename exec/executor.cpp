@@ -132,6 +132,15 @@ bool Executor::Impl::watch(RunControl& control, Time start, const RankRunner::As
   Time interrupted_at;
   bool is_cut_off = false;
   for (int done = 0; done < options.steps;) {
+    if (options.interrupted != nullptr && options.interrupted->load() && !is_cut_off) {
+      if (interrupted_at == Time{}) {
+        interrupted_at = now();
+        control.stop_soon();
+      } else if (now() - interrupted_at > Time{std::chrono::nanoseconds(kGrace).count() * 1000}) {
+        is_cut_off = true;
+        world.cancel();
+      }
+    }
     if (control.wait_for_step(done, kTick)) {
       const StepOutcome outcome = control.outcome(done);
       result.loss.push_back(outcome.loss);
@@ -142,19 +151,8 @@ bool Executor::Impl::watch(RunControl& control, Time start, const RankRunner::As
         options.on_step(assignment.first_step + done, outcome.loss, result.step_seconds.back());
       }
       ++done;
-      continue;
-    }
-    if (control.all_ended()) {
+    } else if (control.all_ended()) {
       break;
-    }
-    if (options.interrupted != nullptr && options.interrupted->load() && !is_cut_off) {
-      if (interrupted_at == Time{}) {
-        interrupted_at = now();
-        control.stop_soon();
-      } else if (now() - interrupted_at > Time{std::chrono::nanoseconds(kGrace).count() * 1000}) {
-        is_cut_off = true;
-        world.cancel();
-      }
     }
   }
   return is_cut_off;
@@ -280,6 +278,10 @@ std::vector<FullTensor> Executor::gradients() const {
 
 std::vector<FullTensor> Executor::parameters() const {
   return gather(impl_->graph, impl_->memory(), Quantity::parameter);
+}
+
+void Executor::set_parameters(const std::vector<FullTensor>& tensors) {
+  scatter(impl_->graph, impl_->memory(), tensors);
 }
 
 double Executor::evaluate(const DataSource& data, int batches, const RunOptions& options) {

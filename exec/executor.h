@@ -72,6 +72,9 @@ class Executor {
   std::vector<FullTensor> gradients() const;
   std::vector<FullTensor> parameters() const;
 
+  // Replaces the parameters (and master weights), by name; optimizer state stays. REQUIRES: every tensor of the model.
+  void set_parameters(const std::vector<FullTensor>& tensors);
+
   // Mean loss over `batches` batches of `data` with the parameters as they are (plan::Program::evaluation). Not a
   // number when interrupted.
   double evaluate(const DataSource& data, int batches, const RunOptions& options);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <string>
 
 #include "base/error.h"
 #include "exec/bucket.h"
@@ -18,14 +20,22 @@ kernels::Tensor at(const kernels::Tensor& t, std::int64_t elements) {
   return {static_cast<std::byte*>(t.data) + size_bytes(t.dtype, elements), t.dtype};
 }
 
+// Local elements [begin, begin + elements) of a tensor; they lie in one slice.
+struct Range {
+  const plan::Parameter& parameter;
+  const plan::Slice& slice;
+  std::int32_t tensor = 0;
+  std::int64_t begin = 0, elements = 0;
+};
+
 // Initial values of a tensor as any range of any rank asks for them.
 class Initialiser {
  public:
   explicit Initialiser(std::uint64_t seed) : seed_(seed) {}
 
-  // Local elements [begin, begin + n), which lie in one slice.
-  void write(const plan::Parameter& p, const plan::Slice& slice, std::int32_t tensor, std::int64_t begin,
-             std::int64_t n, kernels::Tensor out) {
+  void write(const Range& range, kernels::Tensor out) {
+    const plan::Parameter& p = range.parameter;
+    const std::int64_t begin = range.begin, n = range.elements;
     if (p.init != plan::Init::normal) {
       kernels::fill(out, n, p.init == plan::Init::ones ? 1.0 : 0.0);
       return;
@@ -37,11 +47,11 @@ class Initialiser {
       shape.rows = column == 0 ? std::max<std::int64_t>(1, (n - done) / p.cols) : 1;
       shape.cols = std::min(p.cols - column, n - done);
       shape.rows = std::min(shape.rows, std::max<std::int64_t>(1, kPieceElements / shape.cols));
-      shape.row_offset = (begin + done) / p.cols - slice.local_row + slice.global_row;
-      shape.col_offset = slice.global_col + column;
+      shape.row_offset = (begin + done) / p.cols - range.slice.local_row + range.slice.global_row;
+      shape.col_offset = range.slice.global_col + column;
       shape.global_cols = p.global_cols;
       shape.seed = seed_;
-      shape.tensor = static_cast<std::uint64_t>(tensor);
+      shape.tensor = static_cast<std::uint64_t>(range.tensor);
       normal(shape, p.init_std, at(out, done));
       done += shape.rows * shape.cols;
     }
@@ -116,12 +126,11 @@ void for_each_unique_piece(const std::vector<RankMemory>& ranks,
   }
 }
 
-}  // namespace
-
-void initialise_parameters(const RankContext& rank, std::byte* arena, std::uint64_t seed) {
+// Calls write for every range of the rank's parameters and of its master weights.
+void write_parameters(const RankContext& rank, std::byte* arena,
+                      const std::function<void(const Range&, kernels::Tensor)>& write) {
   const plan::Role& role = *rank.role;
   const auto tp = static_cast<std::size_t>(rank.coordinates[static_cast<std::size_t>(plan::Axis::tp)]);
-  Initialiser initialiser(seed);
   for (const plan::ParameterFamily& family : role.parameter_families) {
     if (family.parameter < 0) {
       continue;
@@ -131,8 +140,8 @@ void initialise_parameters(const RankContext& rank, std::byte* arena, std::uint6
       for (const plan::Parameter& p : family.parameters) {
         for (const plan::Slice& slice : p.slices[tp]) {
           const std::int64_t begin = slice.local_row * p.cols;
-          initialiser.write(p, slice, plan::global_tensor(role, p, layer), begin, slice.rows * p.cols,
-                            at(base, p.offset + begin));
+          write({p, slice, plan::global_tensor(role, p, layer), begin, slice.rows * p.cols},
+                at(base, p.offset + begin));
         }
       }
     }
@@ -143,10 +152,51 @@ void initialise_parameters(const RankContext& rank, std::byte* arena, std::uint6
     }
     const kernels::Tensor master = call.writes.at(1);
     for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
-      initialiser.write(*piece.parameter, *piece.slice, plan::global_tensor(role, *piece.parameter, piece.layer),
-                        piece.local_begin, piece.elements, at(master, i));
+      write({*piece.parameter, *piece.slice, plan::global_tensor(role, *piece.parameter, piece.layer),
+             piece.local_begin, piece.elements},
+            at(master, i));
     });
   });
+}
+
+}  // namespace
+
+void initialise_parameters(const RankContext& rank, std::byte* arena, std::uint64_t seed) {
+  Initialiser initialiser(seed);
+  write_parameters(rank, arena, [&](const Range& range, kernels::Tensor out) { initialiser.write(range, out); });
+}
+
+void scatter(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks,
+             const std::vector<FullTensor>& tensors) {
+  // By tensor number: their names are unique.
+  std::map<std::string, const FullTensor*> by_name;
+  for (const FullTensor& tensor : tensors) {
+    by_name[tensor.name] = &tensor;
+  }
+  std::vector<const FullTensor*> by_number(static_cast<std::size_t>(graph.tensors), nullptr);
+  for (const plan::Role& role : graph.roles) {
+    for (const plan::ParameterFamily& family : role.parameter_families) {
+      for (std::int32_t layer = 0; layer < std::max(1, family.layers); ++layer) {
+        for (const plan::Parameter& p : family.parameters) {
+          const auto found = by_name.find(plan::global_name(role, p, layer));
+          CHECK(found != by_name.end(), "no values for {}", plan::global_name(role, p, layer));
+          by_number[static_cast<std::size_t>(plan::global_tensor(role, p, layer))] = found->second;
+        }
+      }
+    }
+  }
+  std::vector<double> wide;
+  for (const RankMemory& memory : ranks) {
+    write_parameters(*memory.rank, memory.arena, [&](const Range& range, kernels::Tensor out) {
+      const std::vector<double>& values = by_number[static_cast<std::size_t>(range.tensor)]->values;
+      wide.resize(static_cast<std::size_t>(range.elements));
+      for (std::int64_t i = 0; i < range.elements; ++i) {
+        wide[static_cast<std::size_t>(i)] =
+            values.at(static_cast<std::size_t>(plan::global_index(range.parameter, range.slice, range.begin + i)));
+      }
+      kernels::cast({wide.data(), Dtype::fp64}, out, range.elements);
+    });
+  }
 }
 
 double element(const kernels::ConstTensor& t, std::int64_t i) {

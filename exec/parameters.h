@@ -26,6 +26,11 @@ enum class Quantity : std::uint8_t { gradient, parameter };
 // Gradients are what the optimizer reads; parameters what the forward pass reads.
 std::vector<FullTensor> gather(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks, Quantity quantity);
 
+// The other way: sets parameters and master weights of all ranks from whole tensors. REQUIRES: every tensor the graph
+// has.
+void scatter(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks,
+             const std::vector<FullTensor>& tensors);
+
 // Element i of a tensor of a floating-point type.
 double element(const kernels::ConstTensor& t, std::int64_t i);
 

@@ -1,0 +1,296 @@
+// Any plan trains like one rank: every strategy, every pair of strategies and random products, in fp64 to 1e-12 over
+// five steps; fp32 and bf16 to their own tolerances. All with poisoned memory: what is dead must not be read.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "exec/verify.h"
+#include "plan/build.h"
+#include "plan/validate.h"
+#include "tests/exec/support.h"
+#include "tests/support/tiny_jobs.h"
+
+namespace foretrain::exec {
+namespace {
+
+// Overrides by key, so that two strategies can be joined where they do not contradict each other.
+using Overrides = std::map<std::string, std::string>;
+
+std::vector<std::string> words(const Overrides& overrides) {
+  std::vector<std::string> list;
+  for (const auto& [key, value] : overrides) {
+    list.push_back(key + "=" + value);
+  }
+  return list;
+}
+
+std::string text(const Overrides& overrides) {
+  std::string s;
+  for (const std::string& word : words(overrides)) {
+    s += " " + word;
+  }
+  return s;
+}
+
+void expect_parity(const char* model, const Overrides& overrides) {
+  const plan::Job job = testing::tiny_job(model, words(overrides));
+  const testing::GrammarData data(job.workload.model.vocab);
+  const plan::PlanGraph graph = plan::build(job);
+  EXPECT_EQ(plan::validate(graph), std::vector<std::string>{}) << text(overrides);
+  VerifyOptions options;
+  options.poison = true;
+  options.timeout = std::chrono::seconds(20);
+  const Verification v = verify(graph, plan::build(plan::one_rank_job(job)), job.workload.precision, data, options);
+  EXPECT_TRUE(v.passed) << text(overrides) << ": loss " << v.max_rel_loss << " of " << v.tolerance.loss
+                        << ", gradients " << v.max_rel_grad << " of " << v.tolerance.gradient << " in "
+                        << v.worst_tensor;
+}
+
+struct Strategy {
+  const char* name;
+  Overrides overrides;
+};
+
+// Small, with sizes that are no powers of two; 12 sequences in 12 microbatches. The head is kept as small as it may be.
+const Overrides kBase = {{"global_batch", "12"},
+                         {"seq_len", "12"},
+                         {"workload.model.hidden", "40"},
+                         {"workload.model.heads", "8"},
+                         {"workload.model.head_dim", "6"},
+                         {"workload.model.ffn_hidden", "56"},
+                         {"padded_vocab", "72"}};
+
+// `b` over `a`.
+Overrides joined(const Overrides& a, const Overrides& b) {
+  Overrides both = b;
+  both.insert(a.begin(), a.end());
+  return both;
+}
+
+bool contradict(const Overrides& a, const Overrides& b) {
+  for (const auto& [key, value] : a) {
+    const auto other = b.find(key);
+    if (other != b.end() && other->second != value) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// What is crossed with what. Small buckets, so that every layer has its own.
+const std::vector<Strategy>& strategies() {
+  static const std::vector<Strategy> all = {
+      {"dp", {{"dp", "2"}}},
+      {"dp_overlap", {{"dp", "2"}, {"overlap_grad_reduce", "true"}, {"bucket_bytes", "1 kB"}}},
+      {"zero1", {{"dp", "2"}, {"zero", "1"}}},
+      {"zero1_overlap",
+       {{"dp", "2"},
+        {"zero", "1"},
+        {"overlap_grad_reduce", "true"},
+        {"overlap_param_gather", "true"},
+        {"bucket_bytes", "1 kB"}}},
+      {"tp", {{"tp", "2"}}},
+      {"tp_sp", {{"tp", "2"}, {"sequence_parallel", "true"}}},
+      {"gpipe", {{"pp", "2"}, {"schedule", "gpipe"}}},
+      {"one_f_one_b", {{"pp", "2"}, {"schedule", "1f1b"}}},
+      {"interleaved", {{"pp", "2"}, {"schedule", "interleaved"}, {"virtual_stages", "2"}}},
+      {"uneven", {{"pp", "2"}, {"schedule", "1f1b"}, {"layers_per_stage", "[3,1]"}}},
+      {"uneven_interleaved",
+       {{"pp", "2"},
+        {"schedule", "interleaved"},
+        {"virtual_stages", "2"},
+        {"workload.model.layers", "5"},
+        {"layers_per_stage", "[1,2,1,1]"}}},
+      {"recompute_selective", {{"recompute", "selective"}}},
+      {"recompute_full", {{"recompute", "full"}}},
+      {"micro_batch", {{"micro_batch", "3"}}},
+      {"unfused", {{"attention", "unfused"}}},
+      {"fused_softmax", {{"attention", "fused_softmax"}}},
+      {"rank_order", {{"rank_order", "tp,cp,dp,pp"}}},
+      {"momentum", {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}}},
+  };
+  return all;
+}
+
+const char* const kModels[] = {testing::kTinyGpt, testing::kTinyLlama};
+
+TEST(Parity, EveryStrategy) {
+  for (const char* const model : kModels) {
+    for (const Strategy& s : strategies()) {
+      expect_parity(model, joined(kBase, s.overrides));
+    }
+  }
+}
+
+TEST(Parity, EveryPairOfStrategies) {
+  for (const char* const model : kModels) {
+    for (std::size_t i = 0; i < strategies().size(); ++i) {
+      for (std::size_t j = i + 1; j < strategies().size(); ++j) {
+        if (!contradict(strategies()[i].overrides, strategies()[j].overrides)) {
+          expect_parity(model, joined(kBase, joined(strategies()[i].overrides, strategies()[j].overrides)));
+        }
+      }
+    }
+  }
+}
+
+TEST(Parity, OneTwoThreeFourAndEightRanks) {
+  const Overrides tp3 = joined(kBase, {{"tp", "3"},
+                                       {"workload.model.heads", "6"},
+                                       {"workload.model.kv_heads", "3"},
+                                       {"workload.model.ffn_hidden", "57"}});
+  const Overrides eight_layers = joined(kBase, {{"workload.model.layers", "8"}});
+  const std::vector<Overrides> cases = {
+      kBase,
+      joined(kBase, {{"dp", "3"}}),
+      joined(kBase, {{"dp", "3"}, {"zero", "1"}}),
+      tp3,
+      joined(tp3, {{"sequence_parallel", "true"}}),
+      joined(kBase, {{"pp", "3"}}),
+      joined(kBase, {{"dp", "4"}}),
+      joined(kBase, {{"tp", "4"}, {"sequence_parallel", "true"}}),
+      joined(kBase, {{"pp", "4"}, {"schedule", "gpipe"}}),
+      joined(kBase, {{"dp", "8"}, {"zero", "1"}, {"global_batch", "16"}}),
+      joined(kBase, {{"tp", "8"}, {"sequence_parallel", "true"}, {"seq_len", "16"}}),
+      joined(eight_layers, {{"pp", "8"}}),
+      joined(eight_layers, {{"pp", "4"}, {"virtual_stages", "2"}, {"dp", "2"}, {"global_batch", "16"}}),
+      joined(kBase, {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"zero", "1"}, {"sequence_parallel", "true"}}),
+      joined(kBase, {{"tp", "4"}, {"pp", "2"}}),
+      joined(kBase, {{"dp", "4"}, {"tp", "2"}, {"overlap_grad_reduce", "true"}}),
+  };
+  for (const char* const model : kModels) {
+    for (const Overrides& overrides : cases) {
+      expect_parity(model, overrides);
+    }
+  }
+}
+
+// kv heads held by several tp ranks.
+TEST(Parity, ReplicatedKeyValueHeads) {
+  for (const char* const kv_heads : {"1", "2"}) {
+    for (const char* const sequence_parallel : {"false", "true"}) {
+      expect_parity(testing::kTinyLlama, joined(kBase, {{"tp", "4"},
+                                                        {"workload.model.kv_heads", kv_heads},
+                                                        {"sequence_parallel", sequence_parallel},
+                                                        {"dp", "2"},
+                                                        {"zero", "1"}}));
+    }
+  }
+}
+
+TEST(Parity, FortyRandomProducts) {
+  std::mt19937 random(20240501);
+  const auto any = [&](std::vector<std::string> words) { return words[random() % words.size()]; };
+  for (int product = 0; product < 40;) {
+    Overrides o = kBase;
+    const int dp = std::stoi(any({"1", "2", "3", "4"})), tp = std::stoi(any({"1", "2", "4"})),
+              pp = std::stoi(any({"1", "2", "3", "4"}));
+    if (dp * tp * pp > 8) {
+      continue;
+    }
+    o["dp"] = std::to_string(dp);
+    o["tp"] = std::to_string(tp);
+    o["pp"] = std::to_string(pp);
+    o["workload.model.layers"] = any({"4", "5", "7"});
+    o["workload.model.hidden"] = any({"32", "40", "56"});
+    o["workload.model.ffn_hidden"] = any({"64", "88"});
+    o["workload.model.activation"] = any({"gelu", "relu", "swiglu", "geglu"});
+    o["workload.model.tied_embeddings"] = any({"true", "false"});
+    o["workload.model.kv_heads"] = any({"2", "4", "8"});
+    o["workload.model.vocab"] = any({"61", "129"});
+    o.erase("padded_vocab");
+    o["seq_len"] = any({"8", "12", "16"});
+    o["micro_batch"] = any({"1", "2"});
+    o["attention"] = any({"flash", "unfused", "fused_softmax"});
+    o["recompute"] = any({"none", "selective", "full"});
+    o["sequence_parallel"] = tp > 1 ? any({"true", "false"}) : "false";
+    o["zero"] = any({"0", "1"});
+    o["overlap_grad_reduce"] = any({"true", "false"});
+    o["overlap_param_gather"] = o["zero"] == "1" ? any({"true", "false"}) : "false";
+    o["bucket_bytes"] = any({"1 kB", "200 kB", "100 MB"});
+    o["schedule"] = any({"gpipe", "1f1b"});
+    o["workload.optimizer"] = any({R"("adamw")", R"("adam")", R"({"name":"sgd","learning_rate":0.1,"clip":0})",
+                                   R"({"name":"momentum","learning_rate":0.05})"});
+    if (12 % (dp * std::stoi(o["micro_batch"])) != 0) {
+      continue;
+    }
+    expect_parity(kModels[product % 2], o);
+    ++product;
+  }
+}
+
+TEST(Parity, InFp32AndBf16) {
+  for (const char* const precision : {"fp32", "bf16"}) {
+    for (const char* const model : kModels) {
+      for (const Strategy& s : strategies()) {
+        expect_parity(model, joined(kBase, joined(s.overrides, {{"precision", precision}})));
+      }
+    }
+  }
+}
+
+// ---- bit for bit, in fp32
+// ---------------------------------------------------------------------------------------------
+
+struct Outcome {
+  std::vector<double> loss, grad_norm;
+  std::vector<FullTensor> parameters;
+};
+
+Outcome run(const char* model, const Overrides& overrides) {
+  const plan::Job job = testing::tiny_job(model, words(joined(joined(kBase, overrides), {{"precision", "fp32"}})));
+  const testing::GrammarData data(job.workload.model.vocab);
+  Executor executor(plan::build(job), data, 7);
+  RunOptions options;
+  options.steps = 5;
+  options.timeout = std::chrono::seconds(20);
+  const RunResult result = executor.run(options);
+  return {result.loss, result.grad_norm, executor.parameters()};
+}
+
+void expect_same_bits(const Outcome& a, const Outcome& b, const std::string& what) {
+  EXPECT_EQ(a.loss, b.loss) << what;
+  EXPECT_EQ(a.grad_norm, b.grad_norm) << what;
+  ASSERT_EQ(a.parameters.size(), b.parameters.size());
+  for (std::size_t i = 0; i < a.parameters.size(); ++i) {
+    EXPECT_EQ(a.parameters[i].name, b.parameters[i].name);
+    EXPECT_TRUE(a.parameters[i].values == b.parameters[i].values) << what << ": " << a.parameters[i].name;
+  }
+}
+
+TEST(BitForBit, PipelineAgainstOneRank) {
+  for (const char* const model : kModels) {
+    const Outcome one = run(model, {});
+    for (const Overrides& o :
+         {Overrides{{"pp", "2"}}, Overrides{{"pp", "4"}}, Overrides{{"pp", "2"}, {"virtual_stages", "2"}},
+          Overrides{{"pp", "2"}, {"schedule", "gpipe"}}, Overrides{{"pp", "3"}, {"layers_per_stage", "[1,2,1]"}}}) {
+      expect_same_bits(run(model, o), one, text(o));
+    }
+    expect_same_bits(run(model, {{"pp", "2"}, {"micro_batch", "3"}}), run(model, {{"micro_batch", "3"}}),
+                     "accumulation of larger microbatches");
+    expect_same_bits(run(model, {{"recompute", "full"}, {"pp", "2"}}), one, "full recompute");
+  }
+}
+
+TEST(BitForBit, ZeroOneAgainstZeroNought) {
+  for (const char* const model : kModels) {
+    for (const char* const dp : {"2", "3", "4", "8"}) {
+      for (const char* const overlap : {"false", "true"}) {
+        const Overrides common = {
+            {"dp", dp}, {"global_batch", "24"}, {"overlap_grad_reduce", overlap}, {"bucket_bytes", "60 kB"}};
+        expect_same_bits(run(model, joined(common, {{"zero", "1"}})), run(model, common), "dp " + std::string(dp));
+      }
+    }
+  }
+}
+
+TEST(BitForBit, Rerun) {
+  const Overrides o = {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"sequence_parallel", "true"}};
+  for (const char* const model : kModels) {
+    expect_same_bits(run(model, o), run(model, o), "rerun");
+  }
+}
+
+}  // namespace
+}  // namespace foretrain::exec
