@@ -26,14 +26,14 @@ constexpr std::array<std::uint32_t, 4> philox4x32(std::uint64_t key, std::uint64
 }
 
 struct UniformPair {
-  double first, second;  // in [0, 1), multiples of 2^-53
+  double first, second;  // in [0, 1), multiples of 2^-52
 };
 
 constexpr UniformPair philox_uniform(std::uint64_t key, std::uint64_t counter_low, std::uint64_t counter_high) {
   const std::array<std::uint32_t, 4> x = philox4x32(key, counter_low, counter_high);
-  const std::uint64_t first = (std::uint64_t{x[1]} << 32 | x[0]) >> 11;
-  const std::uint64_t second = (std::uint64_t{x[3]} << 32 | x[2]) >> 11;
-  return {static_cast<double>(first) * 0x1p-53, static_cast<double>(second) * 0x1p-53};
+  const std::uint64_t first = (std::uint64_t{x[1]} << 32 | x[0]) >> 12;
+  const std::uint64_t second = (std::uint64_t{x[3]} << 32 | x[2]) >> 12;
+  return {static_cast<double>(first) * 0x1p-52, static_cast<double>(second) * 0x1p-52};
 }
 
 }  // namespace foretrain::kernels

@@ -173,31 +173,34 @@ FORETRAIN_INLINE void for_vectors(int64_t n, F f) {
 
 // ---- reductions, in a fixed order ----
 
-template <class V>
-FORETRAIN_INLINE auto horizontal_sum(V v) {
-  constexpr int lanes = sizeof(V) / sizeof(v[0]);
-  decltype(v[0] + v[0]) lane[lanes];
-  __builtin_memcpy(lane, &v, sizeof(v));
-  for (int width = lanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) {
-      lane[i] += lane[i + width];
-    }
+// Folds a vector in halves: lane i with lane i + half, until one is left.
+template <class V, class F, int... I>
+FORETRAIN_INLINE auto fold(V v, F f, std::integer_sequence<int, I...>) {
+  constexpr int half = sizeof...(I);
+  const auto folded = f(__builtin_shufflevector(v, v, I...), __builtin_shufflevector(v, v, (I + half)...));
+  if constexpr (half == 1) {
+    return folded[0];
+  } else {
+    return fold(folded, f, std::make_integer_sequence<int, half / 2>{});
   }
-  return lane[0];
 }
-
-template <class V>
-FORETRAIN_INLINE auto horizontal_max(V v) {
-  auto maximum = v[0];
-  for (unsigned i = 1; i < sizeof(V) / sizeof(v[0]); ++i) {
-    maximum = v[i] > maximum ? v[i] : maximum;
-  }
-  return maximum;
+template <class V, class F>
+FORETRAIN_INLINE auto fold(V v, F f) {
+  return fold(v, f, std::make_integer_sequence<int, static_cast<int>(sizeof(V) / sizeof(v[0])) / 2>{});
 }
 
 template <class V>
 FORETRAIN_INLINE V max(V a, V b) {
   return a > b ? a : b;
+}
+
+template <class V>
+FORETRAIN_INLINE auto horizontal_sum(V v) {
+  return fold(v, [](auto a, auto b) { return a + b; });
+}
+template <class V>
+FORETRAIN_INLINE auto horizontal_max(V v) {
+  return fold(v, [](auto a, auto b) { return max(a, b); });
 }
 
 // Sums f(offset, access) over n elements; four partial sums, so that additions overlap. f gives 0 in lanes past the
@@ -224,26 +227,24 @@ FORETRAIN_INLINE W sum_vectors(int64_t n, F f) {
 
 // ---- functions ----
 
-// Cephes expf: x = n ln2 + r, |r| <= ln2/2; 2^n by exponent, in two factors so that results down to the smallest
-// denormal and up to the largest number come out right. Error below 1.5 ulp. Infinities and NaN as std::exp.
+// x = n ln2 + r with |r| <= ln2/2; exp(r) = 1 + r + r^2 q(r), q of degree 4 by the Remez algorithm (relative error 3e-9),
+// evaluated in pairs, since the processor waits for the chain, not for the count; 2^n by exponent. Error about 1 ulp.
+// Below the smallest normal number (x < -87.34) the result is 0; from 2^127.5 on (x > 88.37) it is infinity.
 FORETRAIN_INLINE Vec<float> exp(Vec<float> x) {
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const Vec<float> clamped_low = x < -150.0f ? broadcast(-150.0f) : x;
-  const Vec<float> clamped = clamped_low > 130.0f ? broadcast(130.0f) : clamped_low;
+  constexpr float kRound = 12582912.0f;   // 1.5 * 2^23: adding it rounds to an integer, left in the low bits
+  constexpr float kLowest = -87.336544f;  // ln of the smallest normal number
+  constexpr float kHighest = 89.0f;       // n = 128, whose exponent bits are those of infinity
+  const Vec<float> clamped = kHighest < x ? broadcast(kHighest) : x;
   const Vec<float> shifted = clamped * 1.44269504f + kRound;
   const Vec<float> n = shifted - kRound;
   const Vec<float> r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
-  Vec<float> p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  const auto whole = bits_as<IntVec<float>>(shifted) - std::bit_cast<std::int32_t>(kRound);
-  const auto half = whole >> 1;
-  const auto scale1 = bits_as<Vec<float>>((half + 127) << 23);
-  const auto scale2 = bits_as<Vec<float>>((whole - half + 127) << 23);
-  return p * scale1 * scale2;
+  const Vec<float> square = r * r;
+  const Vec<float> low = r * 0.16666520399f + 0.49999993432f;
+  const Vec<float> high = square * 0.00138145402f + (r * 0.00836874511f + 0.04166839078f);
+  const Vec<float> p = square * (square * high + low) + (r + 1.0f);
+  const auto power = bits_as<Vec<float>>((bits_as<IntVec<float>>(shifted) << 23) + std::bit_cast<std::int32_t>(1.0f));
+  const auto below = bits_as<IntVec<float>>(x < kLowest);
+  return bits_as<Vec<float>>(bits_as<IntVec<float>>(p * power) & ~below);
 }
 
 template <class V>
