@@ -71,8 +71,8 @@ void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias
     CHECK(wide(d) == wide(c.dtype), "matmul: {} beside {}; all are fp64, or none", name(d), name(c.dtype));
   }
   if (a.dtype == Dtype::bf16 && b.dtype == Dtype::bf16 && s.m > 0 && s.n > 0 && s.k > 0) {
-    if (const Bf16Library& library = bf16_library(); library.matmul != nullptr) {
-      library.matmul(s, a, b, bias, c, accumulate);
+    if (const Bf16Library& library = bf16_library();
+        library.matmul != nullptr && library.matmul(s, a, b, bias, c, accumulate)) {
       return;
     }
   }

@@ -8,4 +8,9 @@ const Bf16Library& bf16_library() {
   return library;
 }
 
+LibraryMatmul load_onednn_matmul(std::string* why) {
+  *why = "built without oneDNN";
+  return nullptr;
+}
+
 }  // namespace foretrain::kernels

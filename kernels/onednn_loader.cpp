@@ -18,19 +18,6 @@ bool request_amx() {
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
-// The module stands beside the executable, or where it was built.
-void* open_module() {
-  std::error_code error;
-  const std::filesystem::path executable = std::filesystem::read_symlink("/proc/self/exe", error);
-  for (const std::filesystem::path& folder : {executable.parent_path(), std::filesystem::path(FORETRAIN_MODULE_DIR)}) {
-    const std::filesystem::path path = folder / kOneDnnModule;
-    if (void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL); module != nullptr) {
-      return module;
-    }
-  }
-  return nullptr;
-}
-
 Bf16Library open_library() {
   // Feature bits, never the model: virtual machines hide it. Where AMX exists, AVX512_BF16 runs at half the speed of
   // fp32 (measured on Sapphire Rapids), so without permission for AMX the fp32 kernels are the better choice.
@@ -42,18 +29,30 @@ Bf16Library open_library() {
   if (amx && !request_amx()) {
     return {.description = "fp32 (the operating system does not permit AMX)"};
   }
-  void* module = open_module();
-  if (module == nullptr) {
-    return {.description = std::string("fp32 (") + dlerror() + ")"};
-  }
-  const auto matmul = reinterpret_cast<decltype(&kernels::matmul)>(dlsym(module, kOneDnnMatmul));
+  std::string why;
+  const auto matmul = load_onednn_matmul(&why);
   if (matmul == nullptr) {
-    return {.description = std::string("fp32 (") + dlerror() + ")"};
+    return {.description = "fp32 (" + why + ")"};
   }
   return {.matmul = matmul, .description = amx ? "oneDNN (amx)" : "oneDNN (avx512_bf16)"};
 }
 
 }  // namespace
+
+// The module stands beside the executable, or where it was built.
+LibraryMatmul load_onednn_matmul(std::string* why) {
+  std::error_code error;
+  const std::filesystem::path executable = std::filesystem::read_symlink("/proc/self/exe", error);
+  void* module = nullptr;
+  for (const std::filesystem::path& folder : {executable.parent_path(), std::filesystem::path(FORETRAIN_MODULE_DIR)}) {
+    module = module != nullptr ? module : dlopen((folder / kOneDnnModule).c_str(), RTLD_NOW | RTLD_LOCAL);
+  }
+  void* symbol = module != nullptr ? dlsym(module, kOneDnnMatmul) : nullptr;
+  if (symbol == nullptr) {
+    *why = dlerror();
+  }
+  return reinterpret_cast<LibraryMatmul>(symbol);
+}
 
 const Bf16Library& bf16_library() {
   static const Bf16Library library = open_library();

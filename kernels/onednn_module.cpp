@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <optional>
 #include <tuple>
 #include <unordered_map>
 
@@ -39,7 +40,7 @@ struct Primitive {
 struct Session {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
-  std::map<Key, Primitive> primitives;
+  std::map<Key, std::optional<Primitive>> primitives;
   std::size_t workspace_bytes = 0;
   std::unique_ptr<char[]> workspace;
 
@@ -63,8 +64,9 @@ memory::desc matrix(std::int64_t rows, std::int64_t cols, std::int64_t ld, bool 
   return {{rows, cols}, type(d), transposed ? memory::dims{1, ld} : memory::dims{ld, 1}};
 }
 
-Primitive& primitive(Session& s, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
-                     bool accumulate) {
+// nullptr when the library has no such product.
+const Primitive* primitive(Session& s, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias,
+                           Tensor c, bool accumulate) {
   const std::int64_t lda = shape.lda != 0 ? shape.lda : (shape.transpose_a ? shape.m : shape.k);
   const std::int64_t ldb = shape.ldb != 0 ? shape.ldb : (shape.transpose_b ? shape.k : shape.n);
   const std::int64_t ldc = shape.ldc != 0 ? shape.ldc : shape.n;
@@ -72,8 +74,9 @@ Primitive& primitive(Session& s, const MatmulShape& shape, ConstTensor a, ConstT
                    ldc,     a.dtype, b.dtype, c.dtype,           bias ? bias.dtype : c.dtype, bool(bias), accumulate};
   const auto found = s.primitives.find(key);
   if (found != s.primitives.end()) {
-    return found->second;
+    return found->second ? &*found->second : nullptr;
   }
+  std::optional<Primitive>& created = s.primitives[key];
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   if (accumulate) {
@@ -87,8 +90,12 @@ Primitive& primitive(Session& s, const MatmulShape& shape, ConstTensor a, ConstT
   const auto description =
       bias ? dnnl::matmul::desc(desc_a, desc_b, matrix(1, shape.n, shape.n, false, bias.dtype), desc_c)
            : dnnl::matmul::desc(desc_a, desc_b, desc_c);
-  const dnnl::matmul::primitive_desc chosen(description, attributes, s.engine);
-  return s.primitives.emplace(key, Primitive{chosen, dnnl::matmul(chosen)}).first->second;
+  constexpr bool kAllowEmpty = true;
+  const dnnl::matmul::primitive_desc chosen(description, attributes, s.engine, kAllowEmpty);
+  if (chosen) {
+    created.emplace(Primitive{chosen, dnnl::matmul(chosen)});
+  }
+  return created ? &*created : nullptr;
 }
 
 void* offset(const void* data, Dtype d, std::int64_t elements) {
@@ -97,10 +104,14 @@ void* offset(const void* data, Dtype d, std::int64_t elements) {
 
 }  // namespace
 
-extern "C" void foretrain_onednn_matmul(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias,
+extern "C" bool foretrain_onednn_matmul(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias,
                                         Tensor c, bool accumulate) {
   Session& s = session();
-  Primitive& p = primitive(s, shape, a, b, bias, c, accumulate);
+  const Primitive* found = primitive(s, shape, a, b, bias, c, accumulate);
+  if (found == nullptr) {
+    return false;
+  }
+  const Primitive& p = *found;
   const memory::desc workspace = p.description.scratchpad_desc();
   for (std::int64_t i = 0; i < shape.batch; ++i) {
     std::unordered_map<int, memory> arguments = {
@@ -114,6 +125,7 @@ extern "C" void foretrain_onednn_matmul(const MatmulShape& shape, ConstTensor a,
     p.run.execute(s.stream, arguments);
   }
   s.stream.wait();
+  return true;
 }
 
 }  // namespace foretrain::kernels

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "kernels/bf16_library.h"
 #include "kernels/reference.h"
 #include "tests/kernels/values.h"
 
@@ -22,7 +23,8 @@ std::int64_t elements(std::int64_t rows, std::int64_t cols, std::int64_t ld) {
   return rows == 0 ? 0 : (rows - 1) * (ld != 0 ? ld : cols) + cols;
 }
 
-void check(const MatmulShape& s, const Types& types, bool with_bias, bool accumulate, const std::string& what) {
+void check(const MatmulShape& s, const Types& types, bool with_bias, bool accumulate, const std::string& what,
+           const std::function<decltype(kernels::matmul)>& multiply = kernels::matmul) {
   const auto size_a = s.transpose_a ? elements(s.k, s.m, s.lda) : elements(s.m, s.k, s.lda);
   const auto size_b = s.transpose_b ? elements(s.n, s.k, s.ldb) : elements(s.k, s.n, s.ldb);
   const auto size_c = elements(s.m, s.n, s.ldc);
@@ -34,7 +36,7 @@ void check(const MatmulShape& s, const Types& types, bool with_bias, bool accumu
   const std::vector<double> wide_bias = bias.doubles();
   reference::matmul(s, a.doubles().data(), b.doubles().data(), with_bias ? wide_bias.data() : nullptr, expected.data(),
                     accumulate);
-  matmul(s, a.tensor(), b.tensor(), with_bias ? bias.tensor() : ConstTensor{}, c.tensor(), accumulate);
+  multiply(s, a.tensor(), b.tensor(), with_bias ? bias.tensor() : ConstTensor{}, c.tensor(), accumulate);
   // k products of values below 1; the largest result is about sqrt(k), so errors stay below sqrt(k) roundings of it.
   expect_close(c, expected, types.c, 4.0 + 2.0 * std::sqrt(static_cast<double>(s.k)),
                what + " " + std::to_string(s.m) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k));
@@ -158,6 +160,48 @@ TEST(Matmul, LinearLayerShapes) {
   matmul(MatmulShape::linear_backward_weight(3, 2, 4), y.tensor(), x.tensor(), {}, dw.tensor(), false);
   EXPECT_EQ(dw.get(0), 35.0);
   EXPECT_EQ(dw.get(1), 44.0);
+}
+
+// The module that multiplies bf16 where the processor can multiplies fp32 everywhere: layouts, bias and sums are the
+// same code.
+TEST(Matmul, OneDnnModule) {
+  std::string why;
+  const auto library = load_onednn_matmul(&why);
+  if (library == nullptr) {
+    GTEST_SKIP() << why;
+  }
+  const auto multiply = [library](const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
+                                  bool accumulate) { EXPECT_TRUE(library(s, a, b, bias, c, accumulate)); };
+  const Types types = {Dtype::fp32, Dtype::fp32, Dtype::fp32, Dtype::fp32};
+  for (int variant = 0; variant < 16; ++variant) {
+    const bool transpose_a = (variant & 1) != 0;
+    const bool transpose_b = (variant & 2) != 0;
+    const bool bias = (variant & 4) != 0;
+    const bool accumulate = (variant & 8) != 0;
+    for (int repeat = 0; repeat < 2; ++repeat) {  // the second call takes the primitive that the first one made
+      check({.m = 37, .n = 70, .k = 129, .transpose_a = transpose_a, .transpose_b = transpose_b}, types, bias,
+            accumulate, "oneDNN", multiply);
+      check({.m = 1, .n = 1, .k = 1, .transpose_a = transpose_a, .transpose_b = transpose_b}, types, bias, accumulate,
+            "oneDNN", multiply);
+      check({.m = 7,
+             .n = 18,
+             .k = 11,
+             .transpose_a = transpose_a,
+             .transpose_b = transpose_b,
+             .lda = 23,
+             .ldb = 29,
+             .ldc = 31,
+             .batch = 3,
+             .stride_a = 13,
+             .stride_b = 5,
+             .stride_c = 31 * 7},
+            types, bias, accumulate, "oneDNN", multiply);
+    }
+  }
+}
+
+TEST(Matmul, Bf16BackendHasAName) {
+  EXPECT_FALSE(bf16_matmul_backend().empty());
 }
 
 TEST(Matmul, RefusesMixedFamiliesAndNegativeSizes) {
