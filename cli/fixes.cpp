@@ -58,6 +58,26 @@ std::optional<reports::MemoryFit> fit_with(const JobArguments& arguments, const 
   }
 }
 
+// On more nodes: everything that saves memory, and more and more pipeline stages.
+std::vector<reports::Fix> fix_with_more_nodes(const JobArguments& arguments, const plan::Job& job) {
+  constexpr std::int64_t kMostTimes = 64;
+  if (job.cluster.this_machine) {
+    return {};
+  }
+  for (std::int64_t times = 2; times <= kMostTimes; times *= 2) {
+    Change change{fmt::format("cluster.nodes={}", times * job.cluster.nodes),
+                  fmt::format("strategy.pp={}", times * job.strategy.pp),
+                  fmt::format("strategy.dp={}", job.strategy.dp), "strategy.recompute=full"};
+    if (job.strategy.tp > 1) {
+      change.emplace_back("strategy.sequence_parallel=true");
+    }
+    if (const auto fit = fit_with(arguments, change); fit && fit->fits()) {
+      return {{fmt::format("{}", fmt::join(change, " ")), fit->demand}};
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& job) {
@@ -92,7 +112,7 @@ std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& 
     }
     candidates = std::move(next);
   }
-  return {};
+  return fix_with_more_nodes(arguments, job);
 }
 
 }  // namespace foretrain::cli

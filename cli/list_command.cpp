@@ -23,6 +23,7 @@ using Json = nlohmann::ordered_json;
 struct Listing {
   Json items = Json::array();
   reports::Table table;
+  std::string note;  // below the table
 };
 
 Json item(const CatalogueItem& entry) {
@@ -67,10 +68,8 @@ Listing jobs() {
     out.items.push_back(item(entry));
     out.table.rows.push_back({entry.name, entry.description});
   }
-  out.table.rows.push_back({});
-  out.table.rows.push_back({"",
-                            {"a name stands wherever a JOB is asked for; files: " + catalogue_home() + "/" + kJobFolder,
-                             reports::Tone::dim}});
+  out.note =
+      fmt::format("A name stands wherever a JOB is asked for. The files are in {}/{}.", catalogue_home(), kJobFolder);
   return out;
 }
 
@@ -96,14 +95,16 @@ Listing strategies() {
   };
   const auto value = [](const std::optional<bool>& passed) { return passed ? Json(*passed) : Json(nullptr); };
   Listing out;
-  out.table.columns = {{"strategy"}, {"simulated"}, {"executed"}, {"description"}};
+  out.table.columns = {{"strategy"}, {"simulated"}, {"executed"}, {"compared"}, {"description"}};
   for (const StrategyWord& word : strategy_words()) {
     out.items.push_back({{"name", word.name},
                          {"description", word.description},
                          {"path", nullptr},
                          {"simulated", value(word.simulated)},
-                         {"executed", value(word.executed)}});
-    out.table.rows.push_back({word.name, cell(word.simulated), cell(word.executed), word.description});
+                         {"executed", value(word.executed)},
+                         {"compared", value(word.compared)}});
+    out.table.rows.push_back(
+        {word.name, cell(word.simulated), cell(word.executed), cell(word.compared), word.description});
   }
   return out;
 }
@@ -142,6 +143,7 @@ int list_command(const std::vector<std::string>& arguments, Console& console) {
                      "\n");
     } else {
       console.result(reports::to_text(found.table, console.colour()));
+      console.result(found.note.empty() ? "" : "\n" + found.note + "\n");
     }
     return kOk;
   }

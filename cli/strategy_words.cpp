@@ -16,21 +16,25 @@ std::vector<StrategyWord> words() {
        "data parallel: every rank has the whole model and a share of the batch; gradients are all-reduced",
        {},
        {}},
-      {"gradient accumulation", "several microbatches per step: global_batch > dp x micro_batch", {}, {}},
-      {"overlap_grad_reduce", "gradient buckets are reduced behind the last backward", {}, {}},
-      {"zero=1", "optimizer state sharded over dp: reduce-scatter, update of the own shard, all-gather", {}, {}},
-      {"overlap_param_gather", "with zero=1: parameters are gathered behind the optimizer of later buckets", {}, {}},
-      {"tp", "tensor parallel: heads, MLP columns and vocabulary split over ranks", {}, {}},
-      {"sequence_parallel", "with tp: norms and residuals split along the sequence", {}, {}},
-      {"pp", "pipeline parallel: consecutive layers on different ranks", {}, {}},
-      {"schedule=gpipe", "all forwards, then all backwards", {}, {}},
-      {"schedule=1f1b", "one forward, one backward: few microbatches in flight", {}, {}},
-      {"schedule=interleaved", "1F1B over several chunks of layers per rank (virtual_stages)", {}, {}},
-      {"schedule=text", "a schedule written down: one row of F and B per rank", {}, {}},
-      {"layers_per_stage", "uneven stages", {}, {}},
-      {"tied embeddings", "first and last stage share the embedding's gradient", {}, {}},
-      {"recompute=selective", "attention's inner products are computed again in the backward", {}, {}},
-      {"recompute=full", "whole layers are computed again in the backward", {}, {}},
+      {"gradient accumulation", "several microbatches per step: global_batch > dp x micro_batch", {}, {}, {}},
+      {"overlap_grad_reduce", "gradient buckets are reduced behind the last backward", {}, {}, {}},
+      {"zero=1", "optimizer state sharded over dp: reduce-scatter, update of the own shard, all-gather", {}, {}, {}},
+      {"overlap_param_gather",
+       "with zero=1: parameters are gathered behind the optimizer of later buckets",
+       {},
+       {},
+       {}},
+      {"tp", "tensor parallel: heads, MLP columns and vocabulary split over ranks", {}, {}, {}},
+      {"sequence_parallel", "with tp: norms and residuals split along the sequence", {}, {}, {}},
+      {"pp", "pipeline parallel: consecutive layers on different ranks", {}, {}, {}},
+      {"schedule=gpipe", "all forwards, then all backwards", {}, {}, {}},
+      {"schedule=1f1b", "one forward, one backward: few microbatches in flight", {}, {}, {}},
+      {"schedule=interleaved", "1F1B over several chunks of layers per rank (virtual_stages)", {}, {}, {}},
+      {"schedule=text", "a schedule written down: one row of F and B per rank", {}, {}, {}},
+      {"layers_per_stage", "uneven stages", {}, {}, {}},
+      {"tied embeddings", "first and last stage share the embedding's gradient", {}, {}, {}},
+      {"recompute=selective", "attention's inner products are computed again in the backward", {}, {}, {}},
+      {"recompute=full", "whole layers are computed again in the backward", {}, {}, {}},
   };
 }
 
@@ -50,13 +54,13 @@ std::vector<StrategyWord> strategy_words() {
   Mistakes mistakes;
   ObjectReader root(document, mistakes);
   root.word("schema", std::nullopt, {"foretrain.strategies/1"});
-  root.text("commit", "");
   ObjectReader results = root.object("words");
   for (StrategyWord& word : all) {
     ObjectReader entry = results.object(word.name, false);
     if (entry.present()) {
       word.simulated = claim(entry, "simulated");
       word.executed = claim(entry, "executed");
+      word.compared = claim(entry, "compared");
       entry.finish();
     }
   }

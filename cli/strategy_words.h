@@ -7,11 +7,13 @@
 
 namespace foretrain::cli {
 
-// simulated: a simulated timeline of it passed the validator; executed: it trained to the losses and gradients of one
-// rank. From reports/strategies.json, which scripts/strategies takes from a run of the tests; none: no test said.
+// What tests/cli/strategies_test.cpp found, from reports/strategies.json (scripts/strategies puts it there); none: no
+// test said.
 struct StrategyWord {
   std::string name, description;
-  std::optional<bool> simulated, executed;
+  std::optional<bool> simulated;  // the simulated timeline passes the validator
+  std::optional<bool> executed;   // it trains to the losses and gradients of one rank
+  std::optional<bool> compared;   // the measured timeline passes it too, and can be laid beside the simulated one
 };
 
 // Throws InputError for a broken results file.

@@ -128,7 +128,7 @@ Table largest_table(const Estimate& e) {
 
 std::string fixes_text(const Estimate& e) {
   if (e.fixes.empty()) {
-    return "no single change of recompute, sequence_parallel, zero, micro_batch, tp or pp makes it fit";
+    return "no change of recompute, sequence_parallel, zero, micro_batch, tp and pp, alone or together, makes it fit";
   }
   std::vector<std::string> parts;
   for (const Fix& fix : e.fixes) {

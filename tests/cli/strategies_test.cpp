@@ -1,0 +1,118 @@
+// Every word of a strategy: simulated, executed, compared. The findings are written to strategies.json in the build
+// folder, and must be what `foretrain list strategies` says.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "base/output_file.h"
+#include "cli/recorder.h"
+#include "cli/strategy_words.h"
+#include "exec/data.h"
+#include "exec/verify.h"
+#include "plan/build.h"
+#include "plan/validate.h"
+#include "reports/compare.h"
+#include "sim/simulator.h"
+#include "tests/support/tiny_jobs.h"
+
+namespace foretrain::cli {
+namespace {
+
+using Overrides = std::vector<std::string>;
+
+// A job of the word; what stands beside it is there to make it meaningful.
+std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
+  return {{"dp", {"dp=2"}},
+          {"gradient accumulation", {"dp=2", "micro_batch=2"}},
+          {"overlap_grad_reduce", {"dp=2", "overlap_grad_reduce=true", "bucket_bytes=1 kB"}},
+          {"zero=1", {"dp=2", "zero=1"}},
+          {"overlap_param_gather", {"dp=2", "zero=1", "overlap_param_gather=true", "bucket_bytes=1 kB"}},
+          {"tp", {"tp=2"}},
+          {"sequence_parallel", {"tp=2", "sequence_parallel=true"}},
+          {"pp", {"pp=4"}},
+          {"schedule=gpipe", {"pp=2", "schedule=gpipe"}},
+          {"schedule=1f1b", {"pp=2", "schedule=1f1b"}},
+          {"schedule=interleaved", {"pp=2", "virtual_stages=2", "schedule=interleaved"}},
+          {"schedule=text", {"pp=2", "global_batch=2", "schedule=" + schedule_path}},
+          {"layers_per_stage", {"pp=2", "layers_per_stage=[3,1]"}},
+          {"tied embeddings", {"pp=2", "workload.model.tied_embeddings=true"}},
+          {"recompute=selective", {"recompute=selective", "attention=unfused"}},
+          {"recompute=full", {"recompute=full"}}};
+}
+
+struct Findings {
+  bool simulated = false, executed = false, compared = false;
+};
+
+Findings findings(const Overrides& overrides, const exec::Text& text) {
+  constexpr std::uint64_t kSeed = 1;
+  Overrides all{"precision=fp64", "workload.model.vocab=256", "workload.model.max_positions=16"};
+  all.insert(all.end(), overrides.begin(), overrides.end());
+  const plan::Job job = testing::tiny_job(testing::kTinyGpt, all);
+  const workloads::Workload& w = job.workload;
+  const plan::PlanGraph graph = plan::build(job);
+  EXPECT_EQ(plan::validate(graph), std::vector<std::string>{});
+  Findings found;
+
+  Recorder forecast(graph);
+  const sim::Simulation simulation = sim::simulate(graph, job.cluster, {}, &forecast);
+  const plan::Timeline predicted = forecast.timeline("simulated", simulation.step_ends);
+  found.simulated = plan::validate(graph, predicted).empty();
+
+  const exec::TextWindows data = exec::training_windows(text, w.seq_len, w.global_batch, w.model.vocab, kSeed);
+  exec::VerifyOptions options;
+  options.seed = kSeed;
+  options.poison = true;
+  const plan::PlanGraph one_rank = plan::build(plan::one_rank_job(job));
+  found.executed = exec::verify(graph, one_rank, w.precision, data, options).passed;
+
+  Recorder real(graph);
+  exec::RunOptions run;
+  run.steps = 2;
+  run.sink = &real;
+  exec::Executor executor(graph, data, kSeed);
+  const exec::RunResult result = executor.run(run);
+  plan::Timeline measured = real.timeline("measured", {Time{}, Time{}});
+  for (const plan::Span& span : measured.spans) {
+    Time& end = measured.step_ends[static_cast<std::size_t>(span.step)];
+    end = std::max(end, span.end);
+  }
+  const reports::Comparison comparison = reports::compare(graph, predicted, measured);
+  const bool each_kind_measured =
+      std::all_of(comparison.by_kind.begin(), comparison.by_kind.end(),
+                  [](const reports::ComparedTime& row) { return row.measured_seconds > 0; });
+  const std::vector<std::string> violations = plan::validate(graph, measured, parse_time("10 us"));
+  EXPECT_EQ(violations, std::vector<std::string>{});
+  found.compared = violations.empty() && each_kind_measured && comparison.predicted_step > 0;
+  return found;
+}
+
+TEST(Strategies, TheListSaysWhatTheTestsFind) {
+  namespace fs = std::filesystem;
+  const fs::path schedule = fs::temp_directory_path() / ("schedule." + std::to_string(::getpid()) + ".txt");
+  write_file(schedule.string(), "0F0 0F1 0B0 0B1\n1F0 1B0 1F1 1B1\n");
+  const std::map<std::string, Overrides> all = jobs(schedule.string());
+  const exec::Text text = exec::load_text("");
+  nlohmann::ordered_json words = nlohmann::ordered_json::object();
+  for (const StrategyWord& word : strategy_words()) {
+    SCOPED_TRACE(word.name);
+    ASSERT_TRUE(all.count(word.name)) << "the test has no job for this word";
+    const Findings found = findings(all.at(word.name), text);
+    EXPECT_TRUE(found.simulated);
+    EXPECT_TRUE(found.executed);
+    EXPECT_TRUE(found.compared);
+    EXPECT_EQ(word.simulated, std::optional(found.simulated)) << "run scripts/strategies";
+    EXPECT_EQ(word.executed, std::optional(found.executed)) << "run scripts/strategies";
+    EXPECT_EQ(word.compared, std::optional(found.compared)) << "run scripts/strategies";
+    words[word.name] = {{"simulated", found.simulated}, {"executed", found.executed}, {"compared", found.compared}};
+  }
+  fs::remove(schedule);
+  write_file(FORETRAIN_RESULTS,
+             nlohmann::ordered_json{{"schema", "foretrain.strategies/1"}, {"words", words}}.dump(2) + "\n");
+}
+
+}  // namespace
+}  // namespace foretrain::cli
