@@ -1,3 +1,4 @@
+#include <cpuid.h>
 #include <dlfcn.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,6 +12,17 @@ namespace foretrain::kernels {
 
 namespace {
 
+// Leaf 7 of cpuid: subleaf 0, EDX bits 22 (AMX_BF16) and 24 (AMX_TILE); subleaf 1, EAX bit 5 (AVX512_BF16).
+bool has_amx_bf16() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx >> 22 & 1) != 0 && (edx >> 24 & 1) != 0;
+}
+bool has_avx512_bf16() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __builtin_cpu_supports("avx512f") != 0 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 &&
+         (eax >> 5 & 1) != 0;
+}
+
 // The kernel hands out the AMX tile registers on request only.
 bool request_amx() {
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
@@ -21,8 +33,8 @@ bool request_amx() {
 Bf16Library open_library() {
   // Feature bits, never the model: virtual machines hide it. Where AMX exists, AVX512_BF16 runs at half the speed of
   // fp32 (measured on Sapphire Rapids), so without permission for AMX the fp32 kernels are the better choice.
-  const bool amx = __builtin_cpu_supports("amx-bf16") != 0 && __builtin_cpu_supports("amx-tile") != 0;
-  const bool avx512_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
+  const bool amx = has_amx_bf16();
+  const bool avx512_bf16 = has_avx512_bf16();
   if (!amx && !avx512_bf16) {
     return {.description = "fp32 (the processor has neither AMX nor AVX512_BF16)"};
   }

@@ -113,7 +113,7 @@ FORETRAIN_INLINE CosSin turn(VecD u) {
   const auto odd = (quarter & 1) != 0;
   const VecD cos = odd ? s : c;
   const VecD sin = odd ? c : s;
-  return {(quarter == 1) | (quarter == 2) ? -cos : cos, quarter >= 2 ? -sin : sin};
+  return {((quarter == 1) | (quarter == 2)) != 0 ? -cos : cos, quarter >= 2 ? -sin : sin};
 }
 
 template <class T>
