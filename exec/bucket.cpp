@@ -19,10 +19,6 @@ kernels::OptimizerKind kernel_kind(workloads::OptimizerKind kind) {
   return {};
 }
 
-kernels::Tensor at(const kernels::Tensor& t, std::int64_t elements) {
-  return t ? kernels::Tensor{static_cast<std::byte*>(t.data) + size_bytes(t.dtype, elements), t.dtype} : t;
-}
-
 int tp_index(const OpCall& call) {
   return call.rank->coordinates[static_cast<std::size_t>(plan::Axis::tp)];
 }
@@ -63,8 +59,8 @@ void squared_norms(const OpCall& call, const plan::SquaredNorm& op) {
                              close();
                              tensor = t;
                            }
-                           kernels::squared_norm(at(call.reads[0], piece.bucket_begin - own_begin), piece.elements,
-                                                 &sum, true);
+                           kernels::squared_norm(advanced(call.reads[0], piece.bucket_begin - own_begin),
+                                                 piece.elements, &sum, true);
                          });
     close();
   }
@@ -95,10 +91,11 @@ void optimizer_step(const OpCall& call, const plan::OptimizerStep& op) {
                        tp_index(call), [&](const plan::Piece& piece) {
                          const std::int64_t i = piece.bucket_begin - own_begin;
                          step.weight_decay = piece.parameter->decay ? op.optimizer.weight_decay : 0.0;
-                         kernels::optimizer_step(step, piece.elements, at(call.reads[0], i),
+                         kernels::optimizer_step(step, piece.elements, advanced(call.reads[0], i),
                                                  static_cast<const double*>(call.reads[1].data),
-                                                 at(has_master ? master : parameter, i), at(m, i), at(v, i),
-                                                 has_master ? at(parameter, i) : kernels::Tensor{});
+                                                 advanced(has_master ? master : parameter, i), advanced(m, i),
+                                                 advanced(v, i),
+                                                 has_master ? advanced(parameter, i) : kernels::Tensor{});
                        });
 }
 

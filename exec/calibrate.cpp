@@ -87,6 +87,19 @@ class ComputePhase : public Phase {
     for (std::size_t i = 0; i < probes_.size(); ++i) {
       const double cold = session_->of_op(positions_[i]), warm = session_->of_op(positions_[i] + 1);
       enter(probes_[i].work, std::sqrt(cold * warm), measured);
+      if (const char* f = std::getenv("CAL_DUMP")) {
+        static std::FILE* file = std::fopen(f, "w");
+        plan::Op op;
+        op.work = probes_[i].work;
+        std::fprintf(file, "%s %d", plan::cost_kind(op.work).c_str(), (int)plan::cost_dtype(op.work));
+        if (const auto* m = std::get_if<plan::Matmul>(&op.work))
+          std::fprintf(file, " %d%d %ldx%ldx%ld", m->trans_a, m->trans_b, m->m, m->n, m->k);
+        if (const auto* m = std::get_if<plan::Attention>(&op.work))
+          std::fprintf(file, " seq%ld d%ld h%ld", m->seq, m->head_dim, m->heads);
+        std::fprintf(file, " bytes %ld flops %g cold %.3f warm %.3f us\n", bytes_of(op.work).value,
+                     plan::work(op).flops, cold * 1e6, warm * 1e6);
+        std::fflush(file);
+      }
     }
     std::vector<double> gaps = session_->gaps(0, last_);
     const auto middle = gaps.begin() + static_cast<std::ptrdiff_t>(gaps.size() / 2);

@@ -30,11 +30,6 @@ kernels::Activation kernel_kind(workloads::Activation kind) {
   return {};
 }
 
-// `elements` further on.
-Tensor at(Tensor t, std::int64_t elements) {
-  return {static_cast<std::byte*>(t.data) + size_bytes(t.dtype, elements), t.dtype};
-}
-
 const std::int32_t* ids(const Tensor& t) {
   return static_cast<const std::int32_t*>(t.data);
 }
@@ -110,13 +105,15 @@ struct KernelRunner {
     const kernels::NormShape shape{kernel_kind(op.kind), op.rows, op.cols, op.eps};
     switch (op.direction) {
       case plan::Direction::forward:
-        kernels::norm_forward(shape, read(0), read(1), read_or_none(2), write(0), write(1), at(write(1), op.rows));
+        kernels::norm_forward(shape, read(0), read(1), read_or_none(2), write(0), write(1),
+                              advanced(write(1), op.rows));
         break;
       case plan::Direction::backward_input:
-        kernels::norm_backward_input(shape, read(1), read(2), read(0), read(3), at(read(3), op.rows), write(0), true);
+        kernels::norm_backward_input(shape, read(1), read(2), read(0), read(3), advanced(read(3), op.rows), write(0),
+                                     true);
         break;
       case plan::Direction::backward_weight:
-        kernels::norm_backward_weight(shape, read(1), read(0), read(2), at(read(2), op.rows), write(0),
+        kernels::norm_backward_weight(shape, read(1), read(0), read(2), advanced(read(2), op.rows), write(0),
                                       call.writes.size() > 1 ? write(1) : Tensor{}, true);
         break;
     }
@@ -172,10 +169,10 @@ struct KernelRunner {
       const std::int64_t position = (first + row) % op.seq;
       const std::int64_t n = std::min(op.seq - position, op.rows - row);
       if (op.direction == plan::Direction::forward) {
-        const Tensor x = at(write(0), row * op.hidden);
-        kernels::residual_add(n, op.hidden, x, at(read(1), position * op.hidden), {}, x);
+        const Tensor x = advanced(write(0), row * op.hidden);
+        kernels::residual_add(n, op.hidden, x, advanced(read(1), position * op.hidden), {}, x);
       } else {
-        kernels::add(at(read(0), row * op.hidden), at(write(0), position * op.hidden), n * op.hidden);
+        kernels::add(advanced(read(0), row * op.hidden), advanced(write(0), position * op.hidden), n * op.hidden);
       }
       row += n;
     }
@@ -292,7 +289,7 @@ CollectiveCall collective_call(const OpCall& call) {
   c.key = {plan::match_key(*call.rank->role, op.tag, call.binding), call.binding.step, group.members.front(), -1};
   c.kind = op.kind;
   c.reduction = op.reduction;
-  c.dtype = op.dtype == Dtype::tf32 ? Dtype::fp32 : op.dtype;
+  c.dtype = stored_type(op.dtype);
   c.elements = op.elements;
   c.in = call.reads.at(0).data;
   c.out = call.writes.at(0).data;
@@ -313,7 +310,7 @@ void message_calls(const OpCall& call, std::vector<MessageCall>& messages) {
     out.key.from = m.send ? call.rank->rank : other;
     out.key.to = m.send ? other : call.rank->rank;
     out.send = m.send;
-    out.dtype = m.dtype;
+    out.dtype = stored_type(m.dtype);
     out.elements = m.elements;
     out.data = m.send ? call.reads.at(reads++).data : call.writes.at(writes++).data;
     messages.push_back(out);

@@ -250,7 +250,7 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) const {
     const plan::Buffer& buffer = role.buffers[static_cast<std::size_t>(role.logits)];
     const plan::Placement& place = role.memory.placements[static_cast<std::size_t>(role.logits)];
     const kernels::ConstTensor tensor{rank->arena() + place.offset + slot * place.copy_stride,
-                                      buffer.dtype == Dtype::tf32 ? Dtype::fp32 : buffer.dtype};
+                                      stored_type(buffer.dtype)};
     const std::int64_t cols = buffer.elements / rows;
     for (std::int64_t c = 0; c < cols; ++c) {
       logits.push_back(element(tensor, row * cols + c));

@@ -6,9 +6,8 @@ namespace {
 
 kernels::Tensor tensor(const RankContext& rank, std::byte* arena, const plan::Operand& operand,
                        const plan::Binding& binding) {
-  const Dtype stored = rank.role->buffers[static_cast<std::size_t>(operand.buffer)].dtype;
   return {arena + plan::operand_offset(*rank.graph, *rank.role, operand, binding, rank.rank),
-          stored == Dtype::tf32 ? Dtype::fp32 : stored};
+          stored_type(rank.role->buffers[static_cast<std::size_t>(operand.buffer)].dtype)};
 }
 
 }  // namespace

@@ -42,6 +42,16 @@ struct OpCall {
   kernels::Tensor guard;  // absent: runs always
 };
 
+// What a CPU stores and computes for an element type: tf32 is fp32.
+constexpr Dtype stored_type(Dtype d) {
+  return d == Dtype::tf32 ? Dtype::fp32 : d;
+}
+
+// The same tensor from `elements` on.
+inline kernels::Tensor advanced(const kernels::Tensor& t, std::int64_t elements) {
+  return t ? kernels::Tensor{static_cast<std::byte*>(t.data) + size_bytes(t.dtype, elements), t.dtype} : t;
+}
+
 // Binds the op a cursor stands on. `call` is reused from op to op, so that its lists need no new memory.
 void bind_call(const RankContext& rank, std::byte* arena, const plan::ProgramCursor& cursor, int step, OpCall& call);
 

@@ -16,10 +16,6 @@ namespace foretrain::exec {
 
 namespace {
 
-kernels::Tensor at(const kernels::Tensor& t, std::int64_t elements) {
-  return {static_cast<std::byte*>(t.data) + size_bytes(t.dtype, elements), t.dtype};
-}
-
 // Local elements [begin, begin + elements) of a tensor; they lie in one slice.
 struct Range {
   const plan::Parameter& parameter;
@@ -52,7 +48,7 @@ class Initialiser {
       shape.global_cols = p.global_cols;
       shape.seed = seed_;
       shape.tensor = static_cast<std::uint64_t>(range.tensor);
-      normal(shape, p.init_std, at(out, done));
+      normal(shape, p.init_std, advanced(out, done));
       done += shape.rows * shape.cols;
     }
   }
@@ -104,8 +100,8 @@ void for_each_owned_piece(const OpCall& call, const plan::OptimizerStep& op,
 // Of a family buffer's layer.
 kernels::Tensor layer_tensor(const plan::Role& role, std::byte* arena, plan::BufferId buffer, std::int32_t layer) {
   const plan::Placement& place = role.memory.placements[static_cast<std::size_t>(buffer)];
-  const Dtype stored = role.buffers[static_cast<std::size_t>(buffer)].dtype;
-  return {arena + place.offset + layer * place.layer_stride, stored == Dtype::tf32 ? Dtype::fp32 : stored};
+  return {arena + place.offset + layer * place.layer_stride,
+          stored_type(role.buffers[static_cast<std::size_t>(buffer)].dtype)};
 }
 
 // Pieces of every rank that owns parts which no earlier one owns: one rank of each replicated set.
@@ -141,7 +137,7 @@ void write_parameters(const RankContext& rank, std::byte* arena,
         for (const plan::Slice& slice : p.slices[tp]) {
           const std::int64_t begin = slice.local_row * p.cols;
           write({p, slice, plan::global_tensor(role, p, layer), begin, slice.rows * p.cols},
-                at(base, p.offset + begin));
+                advanced(base, p.offset + begin));
         }
       }
     }
@@ -154,7 +150,7 @@ void write_parameters(const RankContext& rank, std::byte* arena,
     for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
       write({*piece.parameter, *piece.slice, plan::global_tensor(role, *piece.parameter, piece.layer),
              piece.local_begin, piece.elements},
-            at(master, i));
+            advanced(master, i));
     });
   });
 }
