@@ -7,9 +7,6 @@ namespace foretrain::plan {
 
 namespace {
 
-// Megatron's default: 40 million elements.
-constexpr std::int64_t kBucketElements = 40'000'000;
-
 bool zero1(const RoleContext& c) {
   return c.groups.dp != kNoGroup && c.job.strategy.zero >= 1;
 }
@@ -177,8 +174,7 @@ void emit_loss_fill(RoleContext& c, BlockBuilder& b) {
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
   const auto i = static_cast<std::size_t>(chunk);
   const ParameterFamily& f = c.role().parameter_families[kLayer];
-  const std::int64_t target =
-      c.job.strategy.bucket_bytes > 0 ? c.job.strategy.bucket_bytes * 8 / bits(c.type.gradient) : kBucketElements;
+  const std::int64_t target = bucket_bytes(c.job).value * 8 / bits(c.type.gradient);
   const auto per_bucket =
       static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
   std::vector<BucketRange> ranges;
