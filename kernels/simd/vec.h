@@ -4,6 +4,8 @@
 // program, or the linker could hand AVX-512 code to a processor without it.
 #pragma once
 
+#include <immintrin.h>
+
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -87,10 +89,19 @@ FORETRAIN_INLINE Vec<W> load(const W* p) {
   __builtin_memcpy(&v, p, sizeof(v));
   return v;
 }
+// GCC 12 takes five instructions for __builtin_convertvector where the processor has one: hence the intrinsics.
 FORETRAIN_INLINE Vec<float> load(const Bf16* p) {
-  HalfUintVec half;
-  __builtin_memcpy(&half, p, sizeof(half));
-  return bits_as<Vec<float>>(__builtin_convertvector(half, UintVec) << 16);
+  if constexpr (FORETRAIN_VECTOR_BYTES == 64) {
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return bits_as<Vec<float>>(bits_as<UintVec>(_mm512_maskz_cvtepu16_epi32(0xffff, half)) << 16);
+  } else if constexpr (FORETRAIN_VECTOR_BYTES == 32) {
+    const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return bits_as<Vec<float>>(bits_as<UintVec>(_mm256_cvtepu16_epi32(half)) << 16);
+  } else {
+    HalfUintVec half;
+    __builtin_memcpy(&half, p, sizeof(half));
+    return bits_as<Vec<float>>(__builtin_convertvector(half, UintVec) << 16);
+  }
 }
 
 template <class W>
@@ -102,8 +113,15 @@ FORETRAIN_INLINE void store(Bf16* p, Vec<float> v) {
   const auto u = bits_as<UintVec>(v);
   const UintVec rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const UintVec quiet = (u >> 16) | 0x40u;
-  const auto half = __builtin_convertvector(v == v ? rounded : quiet, HalfUintVec);
-  __builtin_memcpy(static_cast<void*>(p), &half, sizeof(half));
+  const UintVec bits = v == v ? rounded : quiet;
+  if constexpr (FORETRAIN_VECTOR_BYTES == 32) {
+    const auto whole = bits_as<__m256i>(bits);
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(whole, whole), 0x08);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+  } else {
+    const auto half = __builtin_convertvector(bits, HalfUintVec);
+    __builtin_memcpy(static_cast<void*>(p), &half, sizeof(half));
+  }
 }
 
 // The first n < kLanes elements; the other lanes read as `rest` and are not written.
@@ -227,9 +245,9 @@ FORETRAIN_INLINE W sum_vectors(int64_t n, F f) {
 
 // ---- functions ----
 
-// x = n ln2 + r with |r| <= ln2/2; exp(r) = 1 + r + r^2 q(r), q of degree 4 by the Remez algorithm (relative error 3e-9),
-// evaluated in pairs, since the processor waits for the chain, not for the count; 2^n by exponent. Error about 1 ulp.
-// Below the smallest normal number (x < -87.34) the result is 0; from 2^127.5 on (x > 88.37) it is infinity.
+// x = n ln2 + r with |r| <= ln2/2; exp(r) = 1 + r + r^2 q(r), q of degree 4 by the Remez algorithm (relative error
+// 3e-9), evaluated in pairs, since the processor waits for the chain, not for the count; 2^n by exponent. Error about 1
+// ulp. Below the smallest normal number (x < -87.34) the result is 0; from 2^127.5 on (x > 88.37) it is infinity.
 FORETRAIN_INLINE Vec<float> exp(Vec<float> x) {
   constexpr float kRound = 12582912.0f;   // 1.5 * 2^23: adding it rounds to an integer, left in the low bits
   constexpr float kLowest = -87.336544f;  // ln of the smallest normal number
