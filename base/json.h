@@ -46,6 +46,9 @@ class JsonDocument {
   JsonDocument();
 };
 
+// What stood there, on one line and not too long, for messages.
+std::string shown(const nlohmann::json& value);
+
 // Collects the mistakes of one or several documents; `throw_if_any` throws one InputError with a line for each. Only
 // the first kShown are kept, the others counted: hostile input must not cost more than an honest one.
 class Mistakes {

@@ -9,11 +9,8 @@
 
 namespace foretrain {
 
-namespace {
-
 using nlohmann::json;
 
-// What stood there, on one line and not too long.
 std::string shown(const json& value) {
   constexpr std::size_t kShown = 60;
   if (value.is_structured() && value.size() > kShown) {
@@ -26,6 +23,8 @@ std::string shown(const json& value) {
   }
   return text;
 }
+
+namespace {
 
 std::string list(const std::vector<std::string>& words) {
   std::string text;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "plan/dump.h"
 #include "plan/graph_fields.h"
 
@@ -28,10 +29,17 @@ struct Source {
     throw InputError(fmt::format("{}: {}: {}", origin, path.empty() ? "/" : path, what));
   }
   [[noreturn]] void expected(const std::string& what) const {
-    fail(fmt::format("{:.60} is not allowed; expected {}", value.dump(), what));
+    fail(fmt::format("{} is not allowed; expected {}", shown(value), what));
   }
   Source at(const Json& inner, const std::string& key) const { return {inner, origin, path + "/" + key}; }
 };
+
+// null where there is none.
+const Json& member(const Json& object, const char* key) {
+  static const Json none;
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  return found == object.end() ? none : *found;
+}
 
 template <class T>
 void read(const Source& s, T& x);
@@ -136,11 +144,11 @@ void read_work(const Source& s, std::size_t wanted, Work& work) {
   }
 }
 void read_as(const Source& s, Work& work) {
-  const Json kind = s.value.is_object() ? s.value.value("op", Json()) : Json();
+  const Json& kind = member(s.value, "op");
   const auto found = std::find_if(std::begin(kWorkWords), std::end(kWorkWords),
                                   [&](std::string_view word) { return kind.is_string() && kind == word; });
   if (found == std::end(kWorkWords)) {
-    s.fail(fmt::format("\"op\" is {}; expected one of {}", kind.dump(), fmt::join(kWorkWords, ", ")));
+    s.fail(fmt::format("\"op\" is {}; expected one of {}", shown(kind), fmt::join(kWorkWords, ", ")));
   }
   read_work(s, static_cast<std::size_t>(found - std::begin(kWorkWords)), work);
 }
@@ -206,25 +214,24 @@ void check_mesh(const Source& s, const Mesh& mesh) {
   if (std::adjacent_find(order.begin(), order.end()) != order.end()) {
     s.fail("/mesh/order names an axis twice; expected each of pp, dp, cp, tp once");
   }
-  constexpr int kMost = 1 << 20;  // keeps the product of four below the largest rank
-  if (std::any_of(mesh.extent.begin(), mesh.extent.end(), [](int e) { return e < 1 || e > kMost; })) {
-    s.fail(fmt::format("/mesh/extent: expected integers from 1 to {}", kMost));
+  constexpr std::int64_t kMost = 1 << 24;
+  std::int64_t ranks = 1;
+  for (const int extent : mesh.extent) {
+    if (extent < 1 || extent > kMost / ranks) {
+      s.fail(fmt::format("/mesh/extent: expected integers from 1 on with a product of at most {}", kMost));
+    }
+    ranks *= extent;
   }
 }
 
 }  // namespace
 
 PlanGraph graph_from_json(const std::string& text, const std::string& origin) {
-  Json document;
-  try {
-    document = Json::parse(text);
-  } catch (const Json::parse_error& e) {
-    throw InputError(fmt::format("{}: not JSON: {}", origin, e.what()));
-  }
-  const Source root{document, origin, ""};
-  const Json schema = document.is_object() ? document.value("schema", Json()) : Json();
+  const JsonDocument document = JsonDocument::from_text(text, origin);
+  const Source root{document.root(), origin, ""};
+  const Json& schema = member(document.root(), "schema");
   if (schema != "foretrain.graph/1") {
-    root.fail(fmt::format("\"schema\" is {}; expected \"foretrain.graph/1\"", schema.dump()));
+    root.fail(fmt::format("\"schema\" is {}; expected \"foretrain.graph/1\"", shown(schema)));
   }
   PlanGraph g;
   read_object(root, g, 1);

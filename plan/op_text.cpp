@@ -7,14 +7,6 @@
 namespace foretrain::plan {
 namespace {
 
-std::string bucket_text(const PlanGraph& g, const Bucket& b) {
-  if (b.shard_group == kNoGroup) {
-    return fmt::format("{} of family {}", b.elements, b.family);
-  }
-  return fmt::format("{} of family {} in {} shards over {}", b.elements, b.family, b.shards,
-                     g.groups[static_cast<std::size_t>(b.shard_group)].name);
-}
-
 std::string tag_name(const PlanGraph& g, std::int32_t tag) {
   return tag >= 0 && static_cast<std::size_t>(tag) < g.tags.size() ? g.tags[static_cast<std::size_t>(tag)] : "?";
 }
@@ -23,6 +15,14 @@ std::string group_name(const PlanGraph& g, GroupId group) {
   return group >= 0 && static_cast<std::size_t>(group) < g.groups.size()
              ? g.groups[static_cast<std::size_t>(group)].name
              : "no group";
+}
+
+std::string bucket_text(const PlanGraph& g, const Bucket& b) {
+  if (b.shard_group == kNoGroup) {
+    return fmt::format("{} of family {}", b.elements, b.family);
+  }
+  return fmt::format("{} of family {} in {} shards over {}", b.elements, b.family, b.shards,
+                     group_name(g, b.shard_group));
 }
 
 // What follows the kind's name.

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "plan/timeline.h"
 
 namespace foretrain::plan {
@@ -32,10 +33,11 @@ struct Reader {
 
   template <class Int>
   Int integer(const nlohmann::json& value, std::int64_t low, const std::string& place) const {
-    const std::int64_t high = std::numeric_limits<Int>::max();
+    // Half of the range: sums of two never wrap.
+    const std::int64_t high = std::numeric_limits<Int>::max() / 2;
     if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<std::uint64_t>() > INT64_MAX) ||
         value.get<std::int64_t>() < low || value.get<std::int64_t>() > high) {
-      fail(place, fmt::format("{} is not allowed; expected an integer from {} to {}", value.dump(), low, high));
+      fail(place, fmt::format("{} is not allowed; expected an integer from {} to {}", shown(value), low, high));
     }
     return static_cast<Int>(value.get<std::int64_t>());
   }
@@ -85,18 +87,14 @@ std::string to_json(const Timeline& t) {
 
 Timeline timeline_from_json(const std::string& text, const std::string& origin) {
   const Reader reader{origin};
-  nlohmann::json document;
-  try {
-    document = nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& e) {
-    throw InputError(fmt::format("{}: not JSON: {}", origin, e.what()));
-  }
+  const JsonDocument parsed = JsonDocument::from_text(text, origin);
+  const nlohmann::json& document = parsed.root();
   if (!document.is_object()) {
     reader.fail("/", "expected an object");
   }
   const nlohmann::json& schema = reader.member(document, "schema");
   if (schema != kSchema) {
-    reader.fail("/schema", fmt::format("{} is not allowed; expected \"{}\"", schema.dump(), kSchema));
+    reader.fail("/schema", fmt::format("{} is not allowed; expected \"{}\"", shown(schema), kSchema));
   }
   const nlohmann::json& machine = reader.member(document, "machine");
   const nlohmann::json& step_ends = reader.member(document, "step_ends_ps");

@@ -31,6 +31,8 @@ class Findings {
 
 // Everything that can be seen without walking a program: ids, layers, copies, bounds, groups, keys in range.
 void check_structure(const PlanGraph& graph, Findings& findings);
+// Its part for one role.
+void check_role(const PlanGraph& graph, const Role& role, Findings& findings);
 
 // Step by step, every op of every role once: deadlocks, partners, and through MemoryAccesses races and uninitialised
 // reads. REQUIRES: check_structure found nothing.

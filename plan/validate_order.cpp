@@ -123,7 +123,6 @@ class Walk {
       }
     }
     report_deadlock();
-    check_channels();
   }
 
  private:
@@ -223,10 +222,6 @@ class Walk {
       for (const Message& m : exchange->messages) {
         add_message(actor, *node, m);
       }
-    } else if (const auto* put = std::get_if<Put>(&op.work)) {
-      count_channel(actor, put->channel, put->elements, 1);
-    } else if (const auto* take = std::get_if<Take>(&op.work)) {
-      count_channel(actor, take->channel, take->elements, -1);
     }
     stream.ops.push_back(node);
   }
@@ -432,35 +427,11 @@ class Walk {
     }
   }
 
-  struct Channel {
-    std::int64_t balance = 0, elements = -1;
-  };
-
-  void count_channel(const Actor& actor, std::int32_t channel, std::int64_t elements, std::int64_t sign) {
-    Channel& c = channels_[channel];
-    c.balance += sign * count(graph_.mesh, actor.role->ranks);
-    if (c.elements >= 0 && c.elements != elements) {
-      findings_.add_once(fmt::format("channel {}", channel),
-                         fmt::format("channel {}: messages of {} and of {} elements", channel, c.elements, elements));
-    }
-    c.elements = elements;
-  }
-
-  void check_channels() {
-    for (const auto& [channel, c] : channels_) {
-      if (c.balance != 0) {
-        findings_.add(fmt::format("channel {}: {} {} than {}", channel, std::abs(c.balance),
-                                  c.balance > 0 ? "more puts" : "more takes", c.balance > 0 ? "takes" : "puts"));
-      }
-    }
-  }
-
   const PlanGraph& graph_;
   Findings& findings_;
   std::size_t threads_ = 0;
   std::vector<Actor> actors_;
   std::map<Rendezvous, std::vector<Arrival>> waiting_;
-  std::map<std::int32_t, Channel> channels_;
 };
 
 }  // namespace

@@ -122,12 +122,11 @@ void MemoryAccesses::report_race(const DoneOp& done, const Operand& operand, std
   const OpId other = ops_[stream][static_cast<std::size_t>(number - 1)];
   const Place place = locate(graph_, done.id);
   const Place other_place = locate(graph_, other);
-  findings_.add_once(
-      fmt::format("race {} {}.{} {}.{} {}", role_.name, place.block, place.op_in_block, other_place.block,
-                  other_place.op_in_block, operand.buffer),
-      fmt::format("{}: {} {} while {} may be {} it: nothing orders them", describe(graph_, done.id),
-                  writes ? "writes" : "reads", operand_text(graph_, role_, operand), describe(graph_, other),
-                  earlier_wrote ? "writing" : "reading"));
+  findings_.add_once(fmt::format("race {} {}.{} {}.{} {}", role_.name, place.block, place.op_in_block,
+                                 other_place.block, other_place.op_in_block, operand.buffer),
+                     fmt::format("{}: {} {} while {} may be {} it: nothing orders them", describe(graph_, done.id),
+                                 writes ? "writes" : "reads", operand_text(graph_, role_, operand),
+                                 describe(graph_, other), earlier_wrote ? "writing" : "reading"));
 }
 
 }  // namespace foretrain::plan

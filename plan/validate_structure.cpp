@@ -1,33 +1,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <functional>
+#include <map>
+#include <set>
 #include <variant>
 
-#include "plan/arity.h"
-#include "plan/op_text.h"
 #include "plan/validate_internal.h"
 
 namespace foretrain::plan {
 namespace {
-
-template <class List>
-bool has(const List& list, std::int64_t id) {
-  return id >= 0 && id < static_cast<std::int64_t>(list.size());
-}
-
-std::size_t at(std::int64_t id) {
-  return static_cast<std::size_t>(id);
-}
-
-// The one coordinate of a role's ranks along an axis; -1 when they lie along it.
-int coordinate(const Mesh& mesh, const Role& role, Axis axis) {
-  for (const auto& [fixed, value] : role.ranks.fixed) {
-    if (fixed == axis) {
-      return value;
-    }
-  }
-  return mesh.size(axis) == 1 ? 0 : -1;
-}
 
 bool intersect(const RankSet& a, const RankSet& b) {
   return std::none_of(a.fixed.begin(), a.fixed.end(), [&](const auto& x) {
@@ -36,318 +19,92 @@ bool intersect(const RankSet& a, const RankSet& b) {
   });
 }
 
-class RoleChecker {
- public:
-  RoleChecker(const PlanGraph& graph, const Role& role, Findings& findings)
-      : graph_(graph), role_(role), findings_(findings) {}
-
-  void check() {
-    if (role_.streams.empty() || role_.streams[0].kind != StreamKind::compute) {
-      fail("stream 0 is not the compute stream");
-      return;
+void check_group_spans(const Mesh& mesh, const Group& group, Findings& findings) {
+  std::array<bool, kAxes> seen{};
+  for (const AxisSpan& span : group.spans) {
+    const int size = mesh.size(span.axis);
+    bool& known = seen[static_cast<std::size_t>(span.axis)];
+    const bool ascends = std::is_sorted(span.only.begin(), span.only.end(), std::less_equal<>()) &&
+                         (span.only.empty() || (span.only.front() >= 0 && span.only.back() < size));
+    if (known || span.block < 0 || (span.block > 0 && size % span.block != 0) || !ascends) {
+      findings.add(
+          fmt::format("group {}: its span of {} names the axis again, or blocks or coordinates that {} ranks do "
+                      "not have",
+                      group.name, name(span.axis), size));
     }
-    check_memory();
-    for (const Block& block : role_.blocks) {
-      for (std::size_t i = 0; i < block.ops.size(); ++i) {
-        where_ = fmt::format("{}, block {}, op {}", role_.name, block.name, i);
-        check_op(block, i);
-      }
-    }
-    where_ = role_.name;
-    if (!findings_.empty()) {
-      return;  // what follows looks things up by the ids above
-    }
-    check_events();
-    for (const Segment& segment : role_.segments) {
-      check_segment(segment);
-    }
-    where_ = role_.name;
-    const Program& p = role_.program;
-    for (const auto* list : {&p.prologue, &p.body, &p.epilogue, &p.evaluation}) {
-      for (std::size_t i = 0; i < list->size(); ++i) {
-        check_instance((*list)[i], i);
-      }
-    }
+    known = true;
   }
-
- private:
-  void fail(const std::string& what) { findings_.add_once(where_ + what, where_ + ": " + what); }
-
-  void check_memory() {
-    where_ = role_.name;
-    if (role_.memory.placements.size() != role_.buffers.size()) {
-      fail(fmt::format("{} of {} buffers have a place", role_.memory.placements.size(), role_.buffers.size()));
-      return;
-    }
-    for (std::size_t i = 0; i < role_.buffers.size(); ++i) {
-      const Buffer& b = role_.buffers[i];
-      const Placement& p = role_.memory.placements[i];
-      const std::int64_t copies = b.lifetime == Lifetime::slot   ? role_.slots
-                                  : b.lifetime == Lifetime::ring ? role_.rings
-                                                                 : 1;
-      const std::int64_t end = p.offset + std::max(b.layers - 1, 0) * p.layer_stride +
-                               std::max<std::int64_t>(copies - 1, 0) * p.copy_stride + size_bytes(b.dtype, b.elements);
-      if (b.elements < 0 || b.layers < 0 || p.offset < 0 || end > role_.memory.arena.value) {
-        fail(fmt::format("buffer {} ends at byte {} of an arena of {}", b.name, end, role_.memory.arena.value));
-      }
-    }
+  if (findings.empty() && !group.weights.empty() && static_cast<int>(group.weights.size()) != group_size(mesh, group)) {
+    findings.add(
+        fmt::format("group {} has {} weights and {} ranks", group.name, group.weights.size(), group_size(mesh, group)));
   }
+}
 
-  void check_op(const Block& block, std::size_t position) {
-    const Op& op = block.ops[position];
-    if (!has(role_.streams, op.stream)) {
-      fail(fmt::format("no stream {}", op.stream));
-    }
-    for (const std::uint16_t earlier : op.after) {
-      if (earlier >= position) {
-        fail(fmt::format("comes after op {}, which is not earlier", earlier));
-      }
-    }
-    for (const auto* list : {&op.waits, &op.records}) {
-      for (const EventId event : *list) {
-        if (!has(role_.events, event)) {
-          fail(fmt::format("no event {}", event));
-        }
-      }
-    }
-    if (op.runtime_extent != -1 && !has(graph_.runtime_extents, op.runtime_extent)) {
-      fail(fmt::format("no runtime extent {}", op.runtime_extent));
-    }
-    check_operands(op);
-    if (const auto* collective = std::get_if<Collective>(&op.work)) {
-      check_collective(op, *collective);
-    } else if (const auto* exchange = std::get_if<Exchange>(&op.work)) {
-      check_exchange(op, *exchange);
-    }
-  }
-
-  void check_operands(const Op& op) {
-    const auto check = [&](const Operand& o) {
-      if (!has(role_.buffers, o.buffer)) {
-        fail(fmt::format("no buffer {}", o.buffer));
-      } else if (o.rank_group != kNoGroup && !has(graph_.groups, o.rank_group)) {
-        fail(fmt::format("no group {}", o.rank_group));
-      } else if (o.rank_group != kNoGroup) {
-        check_group(o.rank_group);
-      }
-    };
-    std::for_each(op.reads.begin(), op.reads.end(), check);
-    std::for_each(op.writes.begin(), op.writes.end(), check);
-    if (op.guard) {
-      check(op.guard->scalar);
-    }
-    const Arity expected = arity(op.work, {op.reads.size(), op.writes.size()});
-    if (op.reads.size() != expected.reads || op.writes.size() != expected.writes) {
-      fail(fmt::format("{} reads {} operands and writes {}, has {} and {}", kind_name(op.work), expected.reads,
-                       expected.writes, op.reads.size(), op.writes.size()));
-    }
-  }
-
-  // Every rank of the role must be in it.
-  bool check_group(GroupId id) {
-    const Group& group = graph_.groups[at(id)];
-    for (const AxisSpan& span : group.spans) {
-      const int own = coordinate(graph_.mesh, role_, span.axis);
-      const auto inside = [&](int c) { return std::find(span.only.begin(), span.only.end(), c) != span.only.end(); };
-      bool contained = span.only.empty() || (own >= 0 && inside(own));
-      if (!contained && own < 0) {
-        contained = true;
-        for (int c = 0; c < graph_.mesh.size(span.axis); ++c) {
-          contained = contained && inside(c);
-        }
-      }
-      if (!contained) {
-        fail(fmt::format("group {} does not contain the role's ranks", group.name));
-        return false;
-      }
-    }
-    if (!group.weights.empty() && static_cast<int>(group.weights.size()) != group_size(graph_.mesh, group)) {
-      fail(fmt::format("group {} has {} weights and {} ranks", group.name, group.weights.size(),
-                       group_size(graph_.mesh, group)));
-    }
-    return true;
-  }
-
-  void check_tag(std::int32_t tag) {
-    if (!has(graph_.tags, tag)) {
-      fail(fmt::format("no tag {}", tag));
-    }
-  }
-
-  void check_collective(const Op& op, const Collective& c) {
-    check_tag(c.tag);
-    if (!has(graph_.groups, c.group)) {
-      fail(fmt::format("no group {}", c.group));
-      return;
-    }
-    if (!check_group(c.group) || op.reads.size() != 1 || op.writes.size() != 1) {
-      return;
-    }
-    const std::int64_t shard = c.elements / group_size(graph_.mesh, graph_.groups[at(c.group)]);
-    const std::int64_t read = c.kind == CollectiveKind::all_gather ? shard : c.elements;
-    const std::int64_t written = c.kind == CollectiveKind::reduce_scatter ? shard : c.elements;
-    if (op.reads[0].elements != read || op.writes[0].elements != written) {
-      fail(fmt::format("{} reads {} and writes {} elements; expected {} and {}", op_text(graph_, op),
-                       op.reads[0].elements, op.writes[0].elements, read, written));
-    }
-  }
-
-  void check_exchange(const Op& op, const Exchange& e) {
-    std::size_t read = 0, written = 0;
-    for (const Message& m : e.messages) {
-      check_tag(m.tag);
-      const int own = coordinate(graph_.mesh, role_, m.axis);
-      if (own < 0 || m.peer == own || m.peer < 0 || m.peer >= graph_.mesh.size(m.axis)) {
-        fail(fmt::format("message {} {} {}; the role is at {} of {}", m.send ? "to" : "from", name(m.axis), m.peer,
-                         own < 0 ? "several" : std::to_string(own), graph_.mesh.size(m.axis)));
-      }
-      const auto& operands = m.send ? op.reads : op.writes;
-      std::size_t& next = m.send ? read : written;
-      if (next < operands.size() && operands[next].elements != m.elements) {
-        fail(fmt::format("{} has an operand of {} elements for a message of {}", op_text(graph_, op),
-                         operands[next].elements, m.elements));
-      }
-      ++next;
-    }
-  }
-
-  void check_events() {
-    std::vector<bool> waited(role_.events.size()), recorded(role_.events.size());
-    for (const Segment& segment : role_.segments) {
-      for (const BlockCall& call : segment.calls) {
-        if (!has(role_.blocks, call.block)) {
-          continue;
-        }
-        for (const Op& op : role_.blocks[at(call.block)].ops) {
-          std::for_each(op.waits.begin(), op.waits.end(), [&](EventId e) { waited[at(e)] = true; });
-          std::for_each(op.records.begin(), op.records.end(), [&](EventId e) { recorded[at(e)] = true; });
-        }
-      }
-    }
-    for (std::size_t e = 0; e < waited.size(); ++e) {
-      if (waited[e] && !recorded[e]) {
-        fail(fmt::format("event {} is waited for and recorded by no op", role_.events[e].name));
-      }
-    }
-  }
-
-  void check_segment(const Segment& segment) {
-    SlotsUsed& used = used_.emplace_back();
-    where_ = fmt::format("{}, segment {}", role_.name, segment.name);
-    const std::int32_t layers = static_cast<std::int32_t>(role_.global_layer.size());
-    for (const BlockCall& call : segment.calls) {
-      if (!has(role_.blocks, call.block)) {
-        fail(fmt::format("no block {}", call.block));
-        continue;
-      }
-      const std::int32_t last = call.first + (call.count - 1) * call.step;
-      if (call.count < 0 || (call.count > 1 && call.first < 0) ||
-          (call.count > 0 && call.first >= 0 && (call.first >= layers || last < 0 || last >= layers))) {
-        fail(fmt::format("block {} called for layers {} to {} of {}", role_.blocks[at(call.block)].name, call.first,
-                         last, layers));
-        continue;
-      }
-      const Block& block = role_.blocks[at(call.block)];
-      for (std::size_t i = 0; i < block.ops.size() && call.count > 0; ++i) {
-        where_ = fmt::format("{}, segment {}, block {}, op {}", role_.name, segment.name, block.name, i);
-        const Op& op = block.ops[i];
-        for (const std::int32_t layer : {call.first, last}) {
-          const auto bounds = [&](const Operand& o) { check_bounds(o, layer, segment.first_layer, used); };
-          std::for_each(op.reads.begin(), op.reads.end(), bounds);
-          std::for_each(op.writes.begin(), op.writes.end(), bounds);
-          if (op.guard) {
-            bounds(op.guard->scalar);
-          }
-        }
-        for (const auto* list : {&op.waits, &op.records}) {
-          for (const EventId e : *list) {
-            const Event& event = role_.events[at(e)];
-            used.slot = used.slot || event.replicas == Replicas::per_slot;
-            used.ring = used.ring || event.replicas == Replicas::per_ring;
-            if (event.replicas == Replicas::per_layer && call.first < 0) {
-              fail(fmt::format("event {} has a copy per layer, and here is none", event.name));
-            }
-          }
-        }
-      }
-    }
-  }
-
-  struct SlotsUsed {
-    bool slot = false, ring = false;
-  };
-
-  void check_bounds(const Operand& o, std::int32_t layer, std::int32_t first_layer, SlotsUsed& used) {
-    const Buffer& b = role_.buffers[at(o.buffer)];
-    used.slot = used.slot || b.lifetime == Lifetime::slot;
-    used.ring = used.ring || b.lifetime == Lifetime::ring;
-    std::int64_t available = b.elements;
-    if (b.layers > 0) {
-      const std::int32_t index =
-          (layer < 0 ? first_layer : layer) - (b.lifetime == Lifetime::persistent ? 0 : first_layer) + o.layer_delta;
-      if (index < 0 || index >= b.layers) {
-        fail(fmt::format("{} is layer {} of {}", operand_text(graph_, role_, o), index, b.layers));
-        return;
-      }
-      if (role_.memory.placements[at(o.buffer)].layer_stride == size_bytes(b.dtype, b.elements)) {
-        available *= b.layers - index;
-      }
-    }
-    std::int64_t end = o.offset + o.elements;
-    if (o.rank_group != kNoGroup) {
-      end += (group_size(graph_.mesh, graph_.groups[at(o.rank_group)]) - 1) * o.rank_stride;
-    }
-    if (o.offset < 0 || o.elements < 0 || o.rank_stride < 0 || end > available) {
-      fail(fmt::format("{} ends at element {} of {}", operand_text(graph_, role_, o), end, available));
-    }
-  }
-
-  void check_instance(const Instance& instance, std::size_t i) {
-    if (!has(role_.segments, instance.segment)) {
-      fail(fmt::format("instance {}: no segment {}", i, instance.segment));
-      return;
-    }
-    const Segment& segment = role_.segments[at(instance.segment)];
-    const SlotsUsed used = used_[at(instance.segment)];
-    if (used.slot && (instance.slot < 0 || instance.slot >= role_.slots)) {
-      fail(fmt::format("instance {} of {}: slot {} of {}", i, segment.name, instance.slot, role_.slots));
-    }
-    if (used.ring && (instance.ring < 0 || instance.ring >= role_.rings)) {
-      fail(fmt::format("instance {} of {}: ring copy {} of {}", i, segment.name, instance.ring, role_.rings));
-    }
-  }
-
-  const PlanGraph& graph_;
-  const Role& role_;
-  Findings& findings_;
-  std::string where_;
-  std::vector<SlotsUsed> used_;  // by segment
+struct Channel {
+  std::int64_t puts = 0, takes = 0;  // of all ranks
+  std::set<std::int64_t> elements;   // of a message
 };
+
+// Within a step as many messages are taken from a channel as are put, all of one size.
+void check_channels(const PlanGraph& graph, Findings& findings) {
+  std::map<std::int32_t, Channel> channels;
+  for (std::size_t r = 0; r < graph.roles.size(); ++r) {
+    const Role& role = graph.roles[r];
+    const std::int64_t ranks = count(graph.mesh, role.ranks);
+    for (ProgramCursor c(role, static_cast<int>(r), role.program.body, first_body_instance(role.program)); c;
+         c.next()) {
+      if (const auto* put = std::get_if<Put>(&c.op().work)) {
+        channels[put->channel].puts += ranks;
+        channels[put->channel].elements.insert(put->elements);
+      } else if (const auto* take = std::get_if<Take>(&c.op().work)) {
+        channels[take->channel].takes += ranks;
+        channels[take->channel].elements.insert(take->elements);
+      }
+    }
+  }
+  for (const auto& [channel, c] : channels) {
+    if (c.puts != c.takes) {
+      findings.add(fmt::format("channel {}: {} puts and {} takes in a step", channel, c.puts, c.takes));
+    }
+    if (c.elements.size() > 1) {
+      findings.add(fmt::format("channel {}: messages of {} elements", channel, fmt::join(c.elements, " and of ")));
+    }
+  }
+}
 
 }  // namespace
 
 void check_structure(const PlanGraph& graph, Findings& findings) {
   std::int64_t ranks = 0;
+  for (const Group& group : graph.groups) {
+    check_group_spans(graph.mesh, group, findings);
+  }
   for (std::size_t i = 0; i < graph.roles.size(); ++i) {
-    for (const auto& [axis, value] : graph.roles[i].ranks.fixed) {
-      if (value < 0 || value >= graph.mesh.size(axis)) {
-        findings.add(fmt::format("{}: at {} {} of {}", graph.roles[i].name, name(axis), value, graph.mesh.size(axis)));
+    const Role& role = graph.roles[i];
+    std::array<bool, kAxes> is_fixed{};
+    for (const auto& [axis, value] : role.ranks.fixed) {
+      if (value < 0 || value >= graph.mesh.size(axis) || is_fixed[static_cast<std::size_t>(axis)]) {
+        findings.add(fmt::format("{}: at {} {} of {}", role.name, name(axis), value, graph.mesh.size(axis)));
       }
+      is_fixed[static_cast<std::size_t>(axis)] = true;
     }
     for (std::size_t j = 0; j < i; ++j) {
-      if (intersect(graph.roles[i].ranks, graph.roles[j].ranks)) {
-        findings.add(fmt::format("{} and {} share ranks", graph.roles[j].name, graph.roles[i].name));
+      if (intersect(role.ranks, graph.roles[j].ranks)) {
+        findings.add(fmt::format("{} and {} share ranks", graph.roles[j].name, role.name));
       }
     }
-    ranks += count(graph.mesh, graph.roles[i].ranks);
+    ranks += count(graph.mesh, role.ranks);
   }
   if (ranks != graph.mesh.ranks()) {
     findings.add(fmt::format("the roles have {} ranks, the mesh {}", ranks, graph.mesh.ranks()));
   }
   if (findings.empty()) {
     for (const Role& role : graph.roles) {
-      RoleChecker(graph, role, findings).check();
+      check_role(graph, role, findings);
     }
+  }
+  if (findings.empty()) {
+    check_channels(graph, findings);
   }
 }
 

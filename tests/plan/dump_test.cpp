@@ -148,7 +148,9 @@ TEST(GraphJson, SaysWhatIsWrong) {
   };
   EXPECT_EQ(message_of([&] { graph_from_json("[]", "g.json"); }),
             "g.json: /: \"schema\" is null; expected \"foretrain.graph/1\"");
-  EXPECT_EQ(message_of([&] { graph_from_json("{", "g.json"); }).substr(0, 16), "g.json: not JSON");
+  EXPECT_EQ(message_of([&] { graph_from_json("{", "g.json"); }).substr(0, 24), "g.json:1: not valid JSON");
+  EXPECT_EQ(changed("\"extent\": [\n   1,", "\"extent\": [\n   0,"),
+            "g.json: /: /mesh/extent: expected integers from 1 on with a product of at most 16777216");
   EXPECT_EQ(changed("\"tags\"", "\"tagz\""), "g.json: /: \"tags\" is missing");
   EXPECT_EQ(
       changed("\"m\": 4", "\"m\": \"4\""),

@@ -167,14 +167,14 @@ TEST(TimelineJson, SaysWhatIsWrong) {
       message(head + "[[1]]}"),
       "t.json: /spans/0: expected [role, instance, position, step, stream, multiplicity, rank, start_ps, end_ps]");
   EXPECT_EQ(message(head + "[[0,0,0,0,0,0,0,0,0]]}"),
-            "t.json: /spans/0/5: 0 is not allowed; expected an integer from 1 to 2147483647");
+            "t.json: /spans/0/5: 0 is not allowed; expected an integer from 1 to 1073741823");
   EXPECT_EQ(message(head + "[[0,0,0,0,200,1,0,0,0]]}"),
-            "t.json: /spans/0/4: 200 is not allowed; expected an integer from 0 to 127");
+            "t.json: /spans/0/4: 200 is not allowed; expected an integer from 0 to 63");
   EXPECT_EQ(message(head + "[[0,0,0,0,0,1,0,5,4]]}"),
-            "t.json: /spans/0/8: 4 is not allowed; expected an integer from 5 to 9223372036854775807");
+            "t.json: /spans/0/8: 4 is not allowed; expected an integer from 5 to 4611686018427387903");
   EXPECT_EQ(message(head + "[[0,0,0,0,0,1,0,5,18446744073709551615]]}").substr(0, 41),
             "t.json: /spans/0/8: 18446744073709551615 ");
-  EXPECT_EQ(message("{").substr(0, 16), "t.json: not JSON");
+  EXPECT_EQ(message("{").substr(0, 24), "t.json:1: not valid JSON");
 }
 
 }  // namespace

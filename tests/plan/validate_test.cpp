@@ -103,6 +103,40 @@ TEST(Validate, RolesShareOutTheMesh) {
             "stage 1: at pp 2 of 2");
 }
 
+TEST(Validate, GroupsFitTheMesh) {
+  const auto with = [](AxisSpan one, AxisSpan other) {
+    return after(tensor_parallel_graph(), [&](PlanGraph& g) { g.groups.push_back({"odd", {one, other}, {}}); });
+  };
+  EXPECT_EQ(with({Axis::tp, 0, {}}, {Axis::dp, 0, {}}), Lines{});
+  for (const AxisSpan& bad : {AxisSpan{Axis::tp, 3, {}}, AxisSpan{Axis::tp, -1, {}}, AxisSpan{Axis::tp, 0, {0, 2}},
+                              AxisSpan{Axis::tp, 0, {1, 0}}, AxisSpan{Axis::dp, 0, {}}}) {
+    EXPECT_EQ(with({Axis::dp, 0, {}}, bad).size(), 1u);
+  }
+  EXPECT_EQ(after(tensor_parallel_graph(),
+                  [](PlanGraph& g) {
+                    g.groups[0].weights = {1, 2, 3};
+                  }),
+            Lines{"group tp has 3 weights and 2 ranks"});
+}
+
+// Sizes that would wrap, and loops without an end.
+TEST(Validate, RefusesWhatNoGraphHas) {
+  const std::int64_t huge = INT64_MAX;
+  EXPECT_FALSE(after(tensor_parallel_graph(), [&](PlanGraph& g) { g.roles[0].buffers[0].elements = huge; }).empty());
+  EXPECT_FALSE(after(tensor_parallel_graph(), [&](PlanGraph& g) { g.roles[0].memory.arena = Bytes{huge}; }).empty());
+  EXPECT_FALSE(after(tensor_parallel_graph(), [&](PlanGraph& g) {
+                 g.roles[0].memory.placements[0].layer_stride = huge;
+               }).empty());
+  EXPECT_FALSE(after(tensor_parallel_graph(), [&](PlanGraph& g) { op_of(g, 0, 2).writes[0].offset = huge; }).empty());
+  EXPECT_FALSE(after(tensor_parallel_graph(), [&](PlanGraph& g) { g.roles[0].slots = -1; }).empty());
+  EXPECT_FALSE(after(tensor_parallel_graph(), [&](PlanGraph& g) { g.roles[0].rings = INT32_MAX; }).empty());
+  EXPECT_FALSE(after(tensor_parallel_graph(), [&](PlanGraph& g) { g.roles[0].segments[0].first_layer = 1; }).empty());
+  EXPECT_FALSE(after(tensor_parallel_graph(), [&](PlanGraph& g) {
+                 g.roles[0].global_layer = {0};
+                 g.roles[0].segments[0].calls[0] = {0, INT32_MAX, 0, 0};
+               }).empty());
+}
+
 TEST(Validate, FindsWhatIsReadBeforeItIsWritten) {
   EXPECT_EQ(
       after(tensor_parallel_graph(), [](PlanGraph& g) { op_of(g, 0, 0).writes[0] = whole(3, 16); })[0],
@@ -202,14 +236,14 @@ TEST(Validate, PutsAndTakesBalance) {
     });
   };
   EXPECT_EQ(channel(8), Lines{});
-  EXPECT_EQ(channel(4), Lines{"channel 3: messages of 8 and of 4 elements"});
+  EXPECT_EQ(channel(4), Lines{"channel 3: messages of 4 and of 8 elements"});
   EXPECT_EQ(after(pipeline_graph(),
                   [](PlanGraph& g) {
                     op_of(g, 0, 1).work = Put{3, 8, Dtype::fp32};
                     op_of(g, 1, 0) = foretrain::testing::op(Fill{8, Dtype::fp32}, 1, {}, {whole(0, 8)});
                     op_of(g, 1, 0).waits = {0};
                   }),
-            Lines{"channel 3: 4 more puts than takes"});
+            Lines{"channel 3: 2 puts and 0 takes in a step"});
 }
 
 TEST(Validate, StopsAtTwentyLines) {
