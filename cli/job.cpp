@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
-
 #include "base/catalogue.h"
 #include "base/error.h"
 #include "cli/recorder.h"
@@ -26,7 +24,7 @@ plan::Job JobArguments::load(const std::vector<std::string>& further) const {
   if (path.empty()) {
     throw InputError("a JOB is missing: a file, or a name of 'foretrain list jobs'");
   }
-  const bool is_name = is_catalogue_name(path) && !std::filesystem::exists(path);
+  const bool is_name = is_catalogue_name(path);
   if (is_name && path.find('=') != std::string::npos) {
     throw InputError(fmt::format("\"{}\" stands where the JOB belongs; overrides come behind it", path));
   }
