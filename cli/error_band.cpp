@@ -10,12 +10,16 @@ namespace foretrain::cli {
 
 namespace {
 
-// Catalogue profiles: the bound that the nine published runs of Korthikanti et al. 2022, table 5 (22B to 1T on A100)
-// are held to by the tests (mean error).
-constexpr double kPublishedRuns = 0.15;
-constexpr const char* kPublishedRunsBasis =
-    "+-15 %: the bound on the mean error over a sanity set of 9 published runs (Korthikanti et al. 2022, table 5)";
-// A calibrated machine: the bound that the median over the two small models is held to for dp2, tp2, pp2 and one rank.
+// The one catalogue profile that whole published steps were held against: largest and mean error of the nine runs of
+// Korthikanti et al. 2022, table 5 (22B to 1T), nothing fitted to them (docs/models.md, "Whole steps").
+constexpr const char* kValidatedDevice = "A100";
+constexpr double kLargestPublished = 0.102;
+constexpr const char* kPublishedBasis = "+-10.2 %, the largest error over 9 published steps on A100 (mean 5.2 %)";
+// The others: what the tests allow as mean error of those runs, for want of published steps on these systems.
+constexpr double kUnvalidated = 0.15;
+constexpr const char* kUnvalidatedBasis =
+    "+-15 %, the mean error that the tests allow on 9 published steps on A100; none on this system was held against it";
+// A calibrated machine: what the median error of own runs is to stay within.
 constexpr double kCalibrated = 0.08;
 
 }  // namespace
@@ -31,13 +35,14 @@ reports::ErrorBand error_band(const plan::Job& job, const sim::Simulation& simul
                 : "datasheet figures without a profile; no validation covers them"};
   }
   if (simulation.compute_model == "measured") {
-    return {
-        step * (1 - kCalibrated), step * (1 + kCalibrated),
-        fmt::format("+-8 %: the bound on the median step error of own runs right after calibrate; profile of {}, {}",
-                    profile->measured.machine, profile->measured.date)};
+    return {step * (1 - kCalibrated), step * (1 + kCalibrated),
+            fmt::format("+-8 %, what the median error right after calibrate is to stay within; profile of {}, {}",
+                        profile->measured.machine, profile->measured.date)};
   }
-  return {step * (1 - kPublishedRuns), step * (1 + kPublishedRuns),
-          fmt::format("{}; profile {}", kPublishedRunsBasis, profile->name)};
+  const bool validated = job.cluster.device.name.find(kValidatedDevice) != std::string::npos;
+  const double width = validated ? kLargestPublished : kUnvalidated;
+  return {step * (1 - width), step * (1 + width),
+          fmt::format("{}; profile {}", validated ? kPublishedBasis : kUnvalidatedBasis, profile->name)};
 }
 
 }  // namespace foretrain::cli

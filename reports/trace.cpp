@@ -170,14 +170,16 @@ TracedTimeline traced(const plan::Timeline& timeline, const std::string& label) 
 }
 
 TracedTimeline traced_step(const plan::Timeline& timeline, const std::string& label, std::int32_t step) {
-  std::int32_t first = step;
+  TracedTimeline t{&timeline, label, step, step, {}};
+  bool found = false;
   for (const plan::Span& span : timeline.spans) {
-    first = std::min(first, span.step);
+    if (span.step == step) {
+      t.origin = found ? std::min(t.origin, span.start) : span.start;
+      found = true;
+    }
   }
-  const auto index = static_cast<std::size_t>(step - first);
-  CHECK(index < timeline.step_ends.size(), "step {} of a timeline of {} steps from {}", step, timeline.step_ends.size(),
-        first);
-  return {&timeline, label, step, step, index == 0 ? Time{} : timeline.step_ends[index - 1]};
+  CHECK(found, "step {} of a timeline that has no such step", step);
+  return t;
 }
 
 void write_trace(const plan::PlanGraph& graph, const std::vector<TracedTimeline>& timelines,

@@ -25,7 +25,8 @@ struct TracedTimeline {
 
 // The whole timeline from its start.
 TracedTimeline traced(const plan::Timeline& timeline, const std::string& label);
-// One step (as spans count), from the end of the step before it or the timeline's start.
+// One step (as spans count), from the start of its first op on any rank: some ranks begin it before others have ended
+// the step before.
 TracedTimeline traced_step(const plan::Timeline& timeline, const std::string& label, std::int32_t step);
 
 // Hands the document to `write` piece by piece, each piece a whole line. Times are microseconds, exact to the
