@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/output_file.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
@@ -91,6 +92,8 @@ int calibrate_command(const std::vector<std::string>& arguments, Console& consol
     path = topologies::this_machine_profile_path();
     make_folder_of(path);
   }
+  static_cast<void>(
+      OutputFile(path));  // so that a path that cannot be written is known now and not in a minute; leaves nothing
   Progress progress(console, "calibrating");
   exec::CalibrateOptions calibration;
   calibration.commit = kCommit;

@@ -58,6 +58,7 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
 
   const plan::Job job = job_arguments.load();
   const plan::PlanGraph graph = plan::build(job);
+  OutputFiles files("", trace_path);
   plan::Timeline predicted;
   const sim::Simulation simulation = simulate(job, graph, models, &predicted);
   if (job.cluster.profile == nullptr) {
@@ -66,11 +67,10 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
   const plan::Timeline measured =
       timeline_path.empty() ? measured_now(job_arguments, job, graph, steps, console) : read_timeline(timeline_path);
   const reports::Comparison comparison = reports::compare(graph, predicted, measured);
-  if (!trace_path.empty()) {
+  if (files.wants_trace()) {
     const auto last = static_cast<std::int32_t>(simulation.step_ends.size()) - 1;
-    write_trace_file(trace_path, graph,
-                     {reports::traced_step(predicted, "forecast", last),
-                      reports::traced_step(measured, "measured", comparison.median_step)});
+    files.write_trace(graph, {reports::traced_step(predicted, "forecast", last),
+                              reports::traced_step(measured, "measured", comparison.median_step)});
   }
   console.result(json ? reports::to_json(comparison, job, max_error).dump(2) + "\n"
                       : reports::to_text(comparison, job, max_error, console.colour()));

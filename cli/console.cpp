@@ -72,6 +72,14 @@ Progress::~Progress() {
   }
 }
 
+void Progress::phase(const std::string& name) {
+  if (shown_) {
+    std::fputs(fmt::format("\r{} ...\x1b[K", name).c_str(), stderr);
+    std::fflush(stderr);
+    drawn_ = true;
+  }
+}
+
 void Progress::update(double fraction, const std::string& detail) {
   const auto now = std::chrono::steady_clock::now();
   if (!shown_ || now - begin_ < kQuiet || (drawn_ && now - last_ < kBetween)) {

@@ -37,6 +37,8 @@ class Progress {
 
   // `fraction` done, 0 to 1; `detail` stands behind the bar. Called from one thread.
   void update(double fraction, const std::string& detail);
+  // A phase that reports nothing while it lasts: its name, at once.
+  void phase(const std::string& name);
 
  private:
   std::string what_;

@@ -58,13 +58,13 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
     console.result(dump(graph, dump_form));
     return kOk;
   }
+  OutputFiles files(timeline_path, trace_path);
   plan::Timeline timeline;
-  const bool wants_spans = !timeline_path.empty() || !trace_path.empty();
-  const sim::Simulation simulation = simulate(job, graph, models, wants_spans ? &timeline : nullptr);
-  write_timeline(timeline_path, timeline);
-  if (!trace_path.empty()) {
+  const sim::Simulation simulation = simulate(job, graph, models, files.wanted() ? &timeline : nullptr);
+  files.write_timeline(timeline);
+  if (files.wants_trace()) {
     const auto last = static_cast<std::int32_t>(timeline.step_ends.size()) - 1;
-    write_trace_file(trace_path, graph, {reports::traced_step(timeline, "forecast", last)});
+    files.write_trace(graph, {reports::traced_step(timeline, "forecast", last)});
   }
 
   reports::Estimate estimate;

@@ -6,24 +6,30 @@
 #include <sstream>
 
 #include "base/error.h"
-#include "base/output_file.h"
 
 namespace foretrain::cli {
 
-void write_timeline(const std::string& path, const plan::Timeline& timeline) {
-  if (!path.empty()) {
-    write_file(path, plan::to_json(timeline));
+OutputFiles::OutputFiles(const std::string& timeline_path, const std::string& trace_path) {
+  if (!timeline_path.empty()) {
+    timeline_.emplace(timeline_path);
+  }
+  if (!trace_path.empty()) {
+    trace_.emplace(trace_path);
   }
 }
 
-void write_trace_file(const std::string& path, const plan::PlanGraph& graph,
-                      const std::vector<reports::TracedTimeline>& timelines) {
-  if (path.empty()) {
-    return;
+void OutputFiles::write_timeline(const plan::Timeline& timeline) {
+  if (timeline_) {
+    timeline_->write(plan::to_json(timeline));
+    timeline_->commit();
   }
-  OutputFile file(path);
-  reports::write_trace(graph, timelines, [&](std::string_view text) { file.write(text); });
-  file.commit();
+}
+
+void OutputFiles::write_trace(const plan::PlanGraph& graph, const std::vector<reports::TracedTimeline>& timelines) {
+  if (trace_) {
+    reports::write_trace(graph, timelines, [&](std::string_view text) { trace_->write(text); });
+    trace_->commit();
+  }
 }
 
 plan::Timeline read_timeline(const std::string& path) {

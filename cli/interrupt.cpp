@@ -32,6 +32,10 @@ void install_interrupt_handler() {
   ::sigaction(SIGTERM, &action, nullptr);
 }
 
+bool was_interrupted() {
+  return interrupted;
+}
+
 InterruptWatch::InterruptWatch() {
   ++watches;
 }

@@ -17,6 +17,9 @@ struct Interrupted : std::exception {
 // SIGINT and SIGTERM, once per process.
 void install_interrupt_handler();
 
+// Whether a signal came while somebody watched: what then failed, failed because of it.
+bool was_interrupted();
+
 // While one exists, the first signal only sets the flag.
 class InterruptWatch {
  public:

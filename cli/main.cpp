@@ -10,32 +10,51 @@
 #include "cli/interrupt.h"
 #include "cli/verbs.h"
 
-int main(int argc, char** argv) {
-  using namespace foretrain;  // NOLINT(google-build-using-namespace): main stands outside every namespace
-  cli::Console console;
-  cli::install_interrupt_handler();
+namespace foretrain::cli {
+namespace {
+
+int report_interrupt(Console& console) {
+  console.note("interrupted");
+  return kInterruptedStatus;
+}
+
+int report(Console& console, const char* message, int status) {
+  if (was_interrupted()) {
+    return report_interrupt(console);
+  }
+  console.error(message);
+  return status;
+}
+
+int run(const std::vector<std::string>& arguments) {
+  Console console;
   try {
-    const int status = cli::dispatch(std::vector<std::string>(argv + 1, argv + argc), console);
+    const int status = dispatch(arguments, console);
     console.flush();
     return status;
-  } catch (const cli::Interrupted&) {
-    console.note("interrupted");
-    return cli::kInterruptedStatus;
+  } catch (const Interrupted&) {
+    return report_interrupt(console);
   } catch (const InputError& error) {
-    console.error(error.what());
-    return cli::kBadInput;
+    return report(console, error.what(), kBadInput);
   } catch (const InfeasibleError& error) {
-    console.error(error.what());
-    return cli::kInfeasible;
+    return report(console, error.what(), kInfeasible);
   } catch (const EnvironmentError& error) {
-    console.error(error.what());
-    return cli::kEnvironment;
+    return report(console, error.what(), kEnvironment);
   } catch (const std::bad_alloc&) {
-    console.error("out of memory");
-    return cli::kEnvironment;
+    return report(console, "out of memory", kEnvironment);
   } catch (const std::exception& error) {
-    console.error(fmt::format("internal: {}", error.what()));
-    console.note("This is a mistake of foretrain; please report it with the command and the job file.");
-    return cli::kInternal;
+    const int status = report(console, fmt::format("internal: {}", error.what()).c_str(), kInternal);
+    if (status == kInternal) {
+      console.note("This is a mistake of foretrain; please report it with the command and the job file.");
+    }
+    return status;
   }
+}
+
+}  // namespace
+}  // namespace foretrain::cli
+
+int main(int argc, char** argv) {
+  foretrain::cli::install_interrupt_handler();
+  return foretrain::cli::run(std::vector<std::string>(argv + 1, argv + argc));
 }

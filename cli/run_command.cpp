@@ -57,6 +57,34 @@ std::string printable(const std::string& bytes) {
   return out;
 }
 
+struct Trained {
+  const plan::Job& job;
+  const plan::PlanGraph& graph;
+  const exec::Text& text;
+  const exec::TextWindows& windows;
+  exec::Executor& executor;
+};
+
+// What the run was worth: its loss on unseen text, what it writes, whether one rank learns the same.
+void judge(reports::RunReport& report, const Trained& t, const RunArguments& a, const exec::RunOptions& run,
+           const InterruptWatch& watch, const Console& console) {
+  Progress progress(console, "");
+  progress.phase("validating");
+  report.validation_loss = exec::validation_loss(t.executor, t.graph, t.job.workload.model.vocab, t.text, run);
+  report.unigram_loss = exec::unigram_loss(t.text);
+  watch.throw_if_interrupted();
+  if (a.sample > 0) {
+    progress.phase("sampling");
+    report.sample = printable(sampled(t.executor, t.graph, a, run));
+    watch.throw_if_interrupted();
+  }
+  if (a.verify) {
+    progress.phase("verifying against one rank");
+    report.verification = verified(t.job, t.graph, t.windows, a, run);
+    watch.throw_if_interrupted();
+  }
+}
+
 void add_options(Options& options, RunArguments& a) {
   a.job.add_to(options);
   options.integer("steps", &a.steps, 1, kMost, "training steps [20]");
@@ -94,15 +122,14 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
   const exec::TextWindows windows =
       exec::training_windows(text, w.seq_len, w.global_batch, w.model.vocab, static_cast<std::uint64_t>(a.seed));
 
+  OutputFiles files(a.timeline_path, a.trace_path);
   const InterruptWatch watch;
-  const auto timeout = std::chrono::milliseconds(a.timeout_seconds * 1000);
-  const exec::RunOptions run = run_options(timeout, watch);
+  const exec::RunOptions run = run_options(std::chrono::seconds(a.timeout_seconds), watch);
   exec::Executor executor(graph, windows, static_cast<std::uint64_t>(a.seed));
   MeasureOptions measure_options;
   measure_options.steps = static_cast<int>(a.steps);
-  measure_options.traced_steps =
-      a.timeline_path.empty() && a.trace_path.empty() ? 0 : static_cast<int>(std::min(a.steps, kTracedSteps));
-  measure_options.timeout = timeout;
+  measure_options.traced_steps = files.wanted() ? static_cast<int>(std::min(a.steps, kTracedSteps)) : 0;
+  measure_options.timeout = run.timeout;
   const Measurement m = measure(executor, graph, measure_options, watch, console);
 
   reports::RunReport report;
@@ -115,17 +142,9 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
   report.workspace = m.result.library_workspace;
   report.data = text.name;
   report.timeline_path = a.timeline_path;
-  report.validation_loss = exec::validation_loss(executor, graph, w.model.vocab, text, run);
-  report.unigram_loss = exec::unigram_loss(text);
-  if (a.sample > 0) {
-    report.sample = printable(sampled(executor, graph, a, run));
-  }
-  if (a.verify) {
-    report.verification = verified(job, graph, windows, a, run);
-  }
-  watch.throw_if_interrupted();
-  write_timeline(a.timeline_path, m.timeline);
-  write_trace_file(a.trace_path, graph, {reports::traced(m.timeline, "measured")});
+  judge(report, Trained{job, graph, text, windows, executor}, a, run, watch, console);
+  files.write_timeline(m.timeline);
+  files.write_trace(graph, {reports::traced(m.timeline, "measured")});
   console.result(a.json ? reports::to_json(report).dump(2) + "\n" : reports::to_text(report, console.colour()));
   return report.verification && !report.verification->passed ? kThresholdBreached : kOk;
 }
