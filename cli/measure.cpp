@@ -16,8 +16,12 @@ namespace {
 
 constexpr bool kPoison = FORETRAIN_DEBUG_BUILD != 0;  // dead memory is filled with NaN in builds for development
 
-// Spans count from the run's start; the timeline from the first traced step's. Its steps end with their last ops.
+// Spans count from the run's start; the timeline from the first traced step's, or from its first op where that one ran
+// ahead of the step before. Its steps end with their last ops.
 void start_at(plan::Timeline& timeline, Time origin, int first_step) {
+  for (const plan::Span& span : timeline.spans) {
+    origin = std::min(origin, span.start);
+  }
   for (plan::Span& span : timeline.spans) {
     span.start -= origin;
     span.end -= origin;
