@@ -14,7 +14,9 @@ using plan::AttentionStep;
 using plan::Direction;
 
 // Larger products run at the rate of the largest.
-constexpr std::int64_t kMostProducts = std::int64_t{1} << 27;
+std::int64_t most_products(Dtype t) {
+  return std::int64_t{1} << (t == Dtype::fp32 ? 27 : 25);
+}
 constexpr std::int64_t kMostScores = std::int64_t{1} << 22;
 constexpr std::int64_t kWidth = 256;  // columns of the matrices of memory-bound ops: a small model's
 
@@ -284,7 +286,7 @@ std::vector<Probe> matmul_grid() {
     for (std::int64_t m = 32; m <= 2048; m *= step) {
       for (std::int64_t n = 32; n <= 2048; n *= step) {
         for (std::int64_t k = 32; k <= 2048; k *= step) {
-          if (m * n * k <= kMostProducts) {
+          if (m * n * k <= most_products(dtype)) {
             add_matmuls(m, n, k, dtype, probes);
           }
         }
@@ -298,8 +300,8 @@ std::vector<Probe> attention_grid() {
   std::vector<Probe> probes;
   for (const Dtype dtype : kDtypes) {
     const std::int64_t step = dtype == Dtype::fp32 ? 2 : 4;
-    for (std::int64_t seq = 32; seq <= 1024; seq *= step) {
-      for (std::int64_t head_dim = 32; head_dim <= 128; head_dim *= 2) {
+    for (std::int64_t seq = 32; seq <= (dtype == Dtype::fp32 ? 1024 : 512); seq *= step) {
+      for (std::int64_t head_dim = 32; head_dim <= 128; head_dim *= step) {
         for (int s = 0; s <= static_cast<int>(AttentionStep::scores_backward); ++s) {
           plan::Attention a;
           a.step = static_cast<AttentionStep>(s);

@@ -84,9 +84,10 @@ ProbeProgram::ProbeProgram(int ranks, plan::Axis axis, Bytes pool)
     graph_.roles.push_back(std::move(role));
   }
   walks_.resize(static_cast<std::size_t>(roles));
+  last_.resize(static_cast<std::size_t>(roles));
 }
 
-plan::Operand ProbeProgram::place(Walk& walk, const ProbeTensor& tensor, bool is_written) const {
+plan::Operand ProbeProgram::take(Walk& walk, const ProbeTensor& tensor, bool is_written) const {
   plan::Operand operand;
   operand.buffer = view(tensor.dtype, is_written);
   operand.elements = tensor.elements;
@@ -103,7 +104,13 @@ plan::Operand ProbeProgram::place(Walk& walk, const ProbeTensor& tensor, bool is
   return operand;
 }
 
-int ProbeProgram::add(const Probe& probe, int role) {
+int ProbeProgram::add(const Probe& probe, int role, Place place) {
+  const auto r = static_cast<std::size_t>(role);
+  if (place == Place::same) {
+    walks_[r] = last_[r];
+  } else {
+    last_[r] = walks_[r];
+  }
   plan::Op op;
   op.work = probe.work;
   std::vector<plan::Operand> operands;
@@ -119,23 +126,16 @@ int ProbeProgram::add(const Probe& probe, int role) {
     const bool is_written = std::any_of(probe.writes.begin(), probe.writes.end(), [&](int w) {
       return w == static_cast<int>(i) || probe.tensors[static_cast<std::size_t>(w)].part_of == static_cast<int>(i);
     });
-    operands.push_back(place(walks_[static_cast<std::size_t>(role)], tensor, is_written));
+    operands.push_back(take(walks_[r], tensor, is_written));
   }
-  for (const int r : probe.reads) {
-    op.reads.push_back(operands[static_cast<std::size_t>(r)]);
+  for (const int t : probe.reads) {
+    op.reads.push_back(operands[static_cast<std::size_t>(t)]);
   }
-  for (const int w : probe.writes) {
-    op.writes.push_back(operands[static_cast<std::size_t>(w)]);
+  for (const int t : probe.writes) {
+    op.writes.push_back(operands[static_cast<std::size_t>(t)]);
   }
-  std::vector<plan::Op>& ops = graph_.roles[static_cast<std::size_t>(role)].blocks[kInstance].ops;
+  std::vector<plan::Op>& ops = graph_.roles[r].blocks[kInstance].ops;
   ops.push_back(std::move(op));
-  return static_cast<int>(ops.size()) - 1;
-}
-
-int ProbeProgram::repeat(int role) {
-  std::vector<plan::Op>& ops = graph_.roles[static_cast<std::size_t>(role)].blocks[kInstance].ops;
-  plan::Op last = ops.back();
-  ops.push_back(std::move(last));
   return static_cast<int>(ops.size()) - 1;
 }
 

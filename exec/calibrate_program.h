@@ -37,10 +37,10 @@ class ProbeProgram {
   // Ranks along dp have one role, ranks along pp one each. `pool`: bytes of each of the two.
   ProbeProgram(int ranks, plan::Axis axis, Bytes pool);
 
-  // Appends an op to a role's program on the next addresses; returns its position.
-  int add(const Probe& probe, int role = 0);
-  // Appends the role's last op once more, on the same addresses.
-  int repeat(int role = 0);
+  // Appends an op to a role's program; returns its position. Its tensors lie on the next addresses of the pools, or
+  // begin where those of the role's last op do.
+  enum class Place : std::uint8_t { next, same };
+  int add(const Probe& probe, int role = 0, Place place = Place::next);
   // Index of a parameter family of that many elements, for ops over buckets.
   std::int16_t family(std::int64_t elements);
   // A match key of its own for a communication op.
@@ -54,11 +54,11 @@ class ProbeProgram {
   struct Walk {
     std::int64_t read = 0, written = 0;  // bytes into the pools
   };
-  plan::Operand place(Walk& walk, const ProbeTensor& tensor, bool is_written) const;
+  plan::Operand take(Walk& walk, const ProbeTensor& tensor, bool is_written) const;
 
   plan::PlanGraph graph_;
   std::int64_t pool_;
-  std::vector<Walk> walks_;  // by role
+  std::vector<Walk> walks_, last_;  // by role: where the next op's tensors begin, where the last one's did
   std::map<std::int64_t, std::int16_t> families_;
 };
 

@@ -17,81 +17,95 @@ class Collector : public plan::SpanSink {
       spans[static_cast<std::size_t>(s.rank)].push_back(s);
     }
   }
-  std::vector<std::vector<plan::Span>> spans;  // each rank's are written by its own thread
+  std::vector<std::vector<plan::Span>> spans;  // a rank's are written by its own thread
 };
+
+double median(std::vector<double> values) {
+  CHECK(!values.empty(), "no measured values");
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
 
 }  // namespace
 
-ProbeSession::ProbeSession(const ProbeProgram& program, int warm_up, const std::atomic<bool>* interrupted)
-    : program_(program), warm_up_(warm_up), interrupted_(interrupted) {}
-
-void ProbeSession::run_round() {
+void ProbeSession::run(int times, const std::atomic<bool>* interrupted) {
   const ProbeData data;
   Executor executor(program_.graph(), data, 1);
   Collector collector(static_cast<std::size_t>(program_.graph().mesh.ranks()));
   RunOptions options;
-  options.steps = warm_up_ + 1;
-  options.first_traced_step = warm_up_;
-  options.interrupted = interrupted_;
+  options.steps = 1 + times;
+  options.first_traced_step = 1;
+  options.interrupted = interrupted;
   options.sink = &collector;
   executor.run(options);
-  if (interrupted_ != nullptr && interrupted_->load()) {
+  if (interrupted != nullptr && interrupted->load()) {
     throw InterruptedCalibration{};
   }
-  Round round;
+  const std::size_t first = runs_.size();
   for (const std::vector<plan::Span>& spans : collector.spans) {
-    std::vector<Interval> intervals(spans.size());
     for (const plan::Span& s : spans) {
-      intervals.at(static_cast<std::size_t>(s.op.position)) = {seconds(s.start), seconds(s.end)};
+      const auto run = first + static_cast<std::size_t>(s.step) - 1;
+      runs_.resize(std::max(runs_.size(), run + 1), Run(collector.spans.size()));
+      std::vector<Interval>& of_rank = runs_[run][static_cast<std::size_t>(s.rank)];
+      const auto position = static_cast<std::size_t>(s.op.position);
+      of_rank.resize(std::max(of_rank.size(), position + 1));
+      of_rank[position] = {seconds(s.start), seconds(s.end)};
     }
-    round.push_back(std::move(intervals));
   }
-  rounds_.push_back(std::move(round));
 }
 
-double ProbeSession::of_op(int position) const {
-  const auto i = static_cast<std::size_t>(position);
-  std::vector<double> values;
-  for (const Round& round : rounds_) {
-    double start = 0, end = 0;
-    for (const std::vector<Interval>& rank : round) {
-      start = std::max(start, rank.at(i).start);
-      end = std::max(end, rank.at(i).end);
-    }
-    values.push_back(end - start);
-  }
-  return lower_quartile(std::move(values));
+double ProbeSession::op_seconds(int position) const {
+  return op_seconds(std::vector{position});
 }
 
-double ProbeSession::of_run(int first, int last) const {
+double ProbeSession::op_seconds(const std::vector<int>& positions) const {
   std::vector<double> values;
-  for (const Round& round : rounds_) {
-    double sum = 0;
-    for (const std::vector<Interval>& rank : round) {
-      sum += rank.at(static_cast<std::size_t>(last)).end - rank.at(static_cast<std::size_t>(first)).start;
+  for (const Run& run : runs_) {
+    for (const int position : positions) {
+      double start = 0, end = 0;
+      for (const std::vector<Interval>& rank : run) {
+        const Interval& op = rank.at(static_cast<std::size_t>(position));
+        start = std::max(start, op.start);
+        end = std::max(end, op.end);
+      }
+      values.push_back(end - start);
     }
-    values.push_back(sum / static_cast<double>(round.size()));
   }
-  return lower_quartile(std::move(values));
+  return median(std::move(values));
 }
 
-std::vector<double> ProbeSession::gaps(int first, int last) const {
+double ProbeSession::slowdown(const Stretch& together, const Stretch& alone, bool ranks_wait) const {
+  const auto start = [](const std::vector<Interval>& rank, const Stretch& s) {
+    return rank.at(static_cast<std::size_t>(s.first)).start;
+  };
+  const auto end = [](const std::vector<Interval>& rank, const Stretch& s) {
+    return rank.at(static_cast<std::size_t>(s.last)).end;
+  };
   std::vector<double> values;
-  for (const Round& round : rounds_) {
-    for (const std::vector<Interval>& rank : round) {
-      for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i) {
-        values.push_back(rank.at(i + 1).start - rank.at(i).end);
+  for (const Run& run : runs_) {
+    double earliest = start(run.front(), together), latest = 0, sum = 0;
+    for (const std::vector<Interval>& rank : run) {
+      earliest = std::min(earliest, start(rank, together));
+      latest = std::max(latest, end(rank, together));
+      sum += end(rank, together) - start(rank, together);
+    }
+    const double taken = ranks_wait ? latest - earliest : sum / static_cast<double>(run.size());
+    values.push_back(taken / (end(run.front(), alone) - start(run.front(), alone)));
+  }
+  return median(std::move(values));
+}
+
+double ProbeSession::gap_seconds() const {
+  std::vector<double> values;
+  for (const Run& run : runs_) {
+    for (const std::vector<Interval>& rank : run) {
+      for (std::size_t i = 1; i < rank.size(); ++i) {
+        values.push_back(rank[i].start - rank[i - 1].end);
       }
     }
   }
-  return values;
-}
-
-double lower_quartile(std::vector<double> values) {
-  CHECK(!values.empty(), "no values");
-  const auto at = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 4);
-  std::nth_element(values.begin(), at, values.end());
-  return *at;
+  return median(std::move(values));
 }
 
 }  // namespace foretrain::exec

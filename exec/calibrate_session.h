@@ -1,4 +1,4 @@
-// Runs a probe program round after round and keeps the time of every op.
+// Runs a probe program round after round and keeps when each op ran.
 #pragma once
 
 #include <atomic>
@@ -8,34 +8,38 @@
 
 namespace foretrain::exec {
 
-// Throws InterruptedCalibration (calibrate.h) when interrupted.
 class ProbeSession {
  public:
-  // `program` must outlive the session. Steps of each round before the one that counts: `warm_up`.
-  ProbeSession(const ProbeProgram& program, int warm_up, const std::atomic<bool>* interrupted);
+  // `program` must outlive the session.
+  explicit ProbeSession(const ProbeProgram& program) : program_(program) {}
 
-  // Allocates the pools, runs one round, frees them.
-  void run_round();
+  // Allocates the pools, runs the program once to warm up and `times` times that count, frees the pools. Throws
+  // InterruptedCalibration (calibrate.h).
+  void run(int times, const std::atomic<bool>* interrupted);
 
-  // The lower quartile over rounds of what `seconds` makes of one round: bursts of others' work on the machine only
-  // ever add time.
-  double of_op(int position) const;          // latest end - latest start over ranks
-  double of_run(int first, int last) const;  // from the first op's start to the last one's end, mean over ranks
-  std::vector<double> gaps(int first, int last) const;  // from each op's end to the next one's start, all ranks, rounds
+  // Medians over all runs. REQUIRES: there was one.
+  // An op's time from its latest start to its latest end on any rank.
+  double op_seconds(int position) const;
+  // Of several ops that are the same but for their addresses.
+  double op_seconds(const std::vector<int>& positions) const;
+  // Time of a stretch of ops that all ranks run at once over that of a stretch that rank 0 runs while the others wait.
+  // Of each rank its own time counts; or, where ranks wait for cores, the time from the first's start to the last's
+  // end.
+  struct Stretch {
+    int first = 0, last = 0;
+  };
+  double slowdown(const Stretch& together, const Stretch& alone, bool ranks_wait) const;
+  // From an op's end to the next one's start, over all ops.
+  double gap_seconds() const;
 
  private:
   struct Interval {
     double start = 0, end = 0;
   };
-  using Round = std::vector<std::vector<Interval>>;  // by rank, position
+  using Run = std::vector<std::vector<Interval>>;  // by rank, position
 
   const ProbeProgram& program_;
-  int warm_up_;
-  const std::atomic<bool>* interrupted_;
-  std::vector<Round> rounds_;
+  std::vector<Run> runs_;
 };
-
-// Value below which a quarter of the values lie. REQUIRES: not empty.
-double lower_quartile(std::vector<double> values);
 
 }  // namespace foretrain::exec

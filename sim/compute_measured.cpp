@@ -2,9 +2,9 @@
 // same dtypes and layout; a missing corner of a cell takes the nearest sample; outside the grid its border counts.
 //   Attention: seconds per (batch · head · seq² · head_dim), bilinear in (log seq, log head_dim).
 //   Memory-bound ops: a curve of seconds over bytes per kind and dtype. Each op pays the dispatch between two ops as
-//   well.
+//   well. All of it twice: with operands in memory, and with operands in a core's caches.
 // Source: the profile (exec/calibrate).   Holds for: the machine the profile was taken on.
-// Known wrong: data that the op before left in the cache; kinds without samples, which take the curve of "accumulate"
+// Known wrong: kinds without samples, which take the curve of "accumulate"
 // at their bytes; dtypes without samples of a kind, which take another dtype's at the same bytes.
 #include <algorithm>
 #include <array>
@@ -98,45 +98,40 @@ double log_of(std::int64_t n) {
 using Layout = std::tuple<Dtype, Dtype, bool, bool>;  // in, out, trans_a, trans_b
 using Core = std::tuple<std::string, Dtype, bool>;    // attention step, dtype, causal
 
-class MeasuredModel final : public ComputeModel {
+double bytes_of(const plan::OpWork& work) {
+  return static_cast<double>(work.read.value) + static_cast<double>(work.written.value);
+}
+
+// Times with operands in one place: all in memory, or all in the cache.
+class Tables {
  public:
-  explicit MeasuredModel(const topologies::Cluster& cluster) : measured_(cluster.profile->measured) {
-    for (const MatmulSample& s : measured_.matmul) {
+  // `time`: which of a sample's times.
+  template <class Time>
+  Tables(const Measured& measured, const Time& time) {
+    for (const MatmulSample& s : measured.matmul) {
       const double flops = 2 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
-      matmul_[{s.in, s.out, s.trans_a, s.trans_b}].add({log_of(s.m), log_of(s.n), log_of(s.k)}, s.seconds / flops);
+      matmul_[{s.in, s.out, s.trans_a, s.trans_b}].add({log_of(s.m), log_of(s.n), log_of(s.k)}, time(s) / flops);
     }
-    for (const AttentionSample& s : measured_.attention) {
+    for (const AttentionSample& s : measured.attention) {
       attention_[{s.step, s.dtype, s.causal}].add({log_of(s.seq), log_of(s.head_dim)},
-                                                  s.seconds / products(s.batch * s.heads, s.seq, s.head_dim));
+                                                  time(s) / products(s.batch * s.heads, s.seq, s.head_dim));
     }
-    for (const topologies::MemorySample& s : measured_.memory) {
-      memory_[{s.kind, s.dtype}].add(static_cast<double>(s.bytes), s.seconds);
+    for (const topologies::MemorySample& s : measured.memory) {
+      memory_[{s.kind, s.dtype}].add(static_cast<double>(s.bytes), time(s));
     }
   }
 
-  std::string_view name() const override { return "measured"; }
-
-  double seconds(const plan::Op& op) const override {
-    if (std::holds_alternative<plan::Join>(op.work) || std::holds_alternative<plan::Host>(op.work)) {
-      return 0;
-    }
+  double seconds(const plan::Op& op) const {
     const plan::OpWork work = plan::work(op);
     if (const auto* matmul = std::get_if<plan::Matmul>(&op.work)) {
-      return measured_.dispatch_seconds + matmul_seconds(*matmul, work.flops);
+      return matmul_seconds(*matmul, work.flops);
     }
     if (const auto* attention = std::get_if<Attention>(&op.work)) {
       if (const auto t = attention_seconds(*attention)) {
-        return measured_.dispatch_seconds + *t;
+        return *t;
       }
     }
-    return measured_.dispatch_seconds +
-           memory_seconds(op.work, static_cast<double>(work.read.value) + static_cast<double>(work.written.value));
-  }
-
-  double slowdown(const plan::Op& op, std::int64_t active) const override {
-    const plan::OpWork work = plan::work(op);
-    const double bytes = static_cast<double>(work.read.value) + static_cast<double>(work.written.value);
-    return sharing_slowdown(measured_, work.is_matmul ? "matmul" : "memory", bytes, active);
+    return memory_seconds(op.work, bytes_of(work));
   }
 
  private:
@@ -199,10 +194,45 @@ class MeasuredModel final : public ComputeModel {
         fmt::format("the profile has no samples of {} and none of accumulate; calibrate again", plan::cost_kind(work)));
   }
 
-  const Measured& measured_;
   std::map<Layout, Grid<3>> matmul_;
   std::map<Core, Grid<2>> attention_;
   std::map<std::pair<std::string, Dtype>, Curve> memory_;
+};
+
+class MeasuredModel final : public ComputeModel {
+ public:
+  explicit MeasuredModel(const topologies::Cluster& cluster)
+      : measured_(cluster.profile->measured),
+        in_memory_(measured_, [](const auto& sample) { return sample.seconds; }),
+        in_cache_(measured_, [](const auto& sample) {
+          return sample.cached_seconds > 0 ? sample.cached_seconds : sample.seconds;
+        }) {}
+
+  std::string_view name() const override { return "measured"; }
+
+  double seconds(const plan::Op& op) const override { return seconds(op, in_memory_); }
+  double cached_seconds(const plan::Op& op) const override { return seconds(op, in_cache_); }
+
+  Bytes cache(std::int64_t ranks) const override {
+    const std::int64_t sharers = std::clamp<std::int64_t>(ranks, 1, std::max(1, measured_.cores));
+    return measured_.core_cache + Bytes{measured_.shared_cache.value / sharers};
+  }
+
+  double slowdown(const plan::Op& op, std::int64_t active) const override {
+    const plan::OpWork work = plan::work(op);
+    return sharing_slowdown(measured_, work.is_matmul ? "matmul" : "memory", bytes_of(work), active);
+  }
+
+ private:
+  double seconds(const plan::Op& op, const Tables& tables) const {
+    if (std::holds_alternative<plan::Join>(op.work) || std::holds_alternative<plan::Host>(op.work)) {
+      return 0;
+    }
+    return measured_.dispatch_seconds + tables.seconds(op);
+  }
+
+  const Measured& measured_;
+  Tables in_memory_, in_cache_;
 };
 
 }  // namespace

@@ -18,6 +18,13 @@ class ComputeModel {
   // Seconds from the moment the op could start to its end: launch or dispatch included. Zero for a Join and for Host
   // work. Not for communication. Throws InputError for a dtype that the device does not have.
   virtual double seconds(const plan::Op& op) const = 0;
+  // The same where all operands are in the core's caches; and what these hold while `ranks` share the machine: 0 where
+  // the model knows no caches.
+  virtual double cached_seconds(const plan::Op& op) const { return seconds(op); }
+  virtual Bytes cache(std::int64_t ranks) const {
+    (void)ranks;
+    return {};
+  }
   // By which factor the op slows down while `active` ranks of the machine compute. 1 unless ranks share a machine.
   virtual double slowdown(const plan::Op& op, std::int64_t active) const = 0;
 };

@@ -9,6 +9,7 @@
 #include <variant>
 
 #include "base/error.h"
+#include "sim/cache.h"
 
 namespace foretrain::sim {
 namespace {
@@ -145,8 +146,11 @@ struct Modeller {
     }
   }
 
-  void local(int role, const Op& op, OpModel& m) const {
+  void local(int role, const Op& op, double cached, OpModel& m) const {
     double seconds = compute.seconds(op);
+    if (cached > 0) {
+      seconds += cached * (compute.cached_seconds(op) - seconds);
+    }
     if (op.runtime_extent >= 0) {  // the shape is the maximum; the mean counts
       const plan::RuntimeExtent& extent = graph.runtime_extents[static_cast<std::size_t>(op.runtime_extent)];
       seconds *= extent.maximum > 0 ? extent.mean / static_cast<double>(extent.maximum) : 1.0;
@@ -159,7 +163,8 @@ struct Modeller {
     }
   }
 
-  OpModel model(int role_index, const Op& op, const std::vector<std::int32_t>& first_copy) {
+  // `cached`: part of the op's bytes that the core's caches hold.
+  OpModel model(int role_index, const Op& op, double cached, const std::vector<std::int32_t>& first_copy) {
     const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
     OpModel m;
     m.stream = op.stream;
@@ -182,7 +187,7 @@ struct Modeller {
     } else if (std::holds_alternative<plan::Put>(op.work) || std::holds_alternative<plan::Take>(op.work)) {
       throw InputError(fmt::format("{}: asynchronous channels are not simulated", role.name));
     } else {
-      local(role_index, op, m);
+      local(role_index, op, cached, m);
     }
     return m;
   }
@@ -215,6 +220,7 @@ std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Clu
     modeller.multiplicity.push_back(plan::count(graph.mesh, role.ranks));
     modeller.all_ranks += modeller.multiplicity.back();
   }
+  const Bytes cache = compute.cache(modeller.all_ranks);
   std::vector<RoleModel> models;
   for (std::size_t r = 0; r < graph.roles.size(); ++r) {
     const Role& role = graph.roles[r];
@@ -232,11 +238,16 @@ std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Clu
       }
     }
     CHECK(m.event_copies == plan::event_copies(role), "{}: event copies", role.name);
-    for (const plan::Block& block : role.blocks) {
+    std::vector<std::vector<double>> cached;
+    if (cache.value > 0) {
+      cached = cached_parts(graph, static_cast<int>(r), cache);
+    }
+    for (std::size_t b = 0; b < role.blocks.size(); ++b) {
       std::vector<OpModel>& ops = m.blocks.emplace_back();
-      ops.reserve(block.ops.size());
-      for (const Op& op : block.ops) {
-        ops.push_back(modeller.model(static_cast<int>(r), op, first_copy));
+      ops.reserve(role.blocks[b].ops.size());
+      for (const Op& op : role.blocks[b].ops) {
+        const double part = cached.empty() ? 0 : cached[b][ops.size()];
+        ops.push_back(modeller.model(static_cast<int>(r), op, part, first_copy));
       }
     }
     models.push_back(std::move(m));

@@ -122,6 +122,7 @@ MatmulSample read_matmul(ObjectReader& r) {
   s.n = r.integer("n", std::nullopt, 1, kLargest);
   s.k = r.integer("k", std::nullopt, 1, kLargest);
   s.seconds = seconds(r);
+  s.cached_seconds = r.number("cached_seconds", 0.0, 0, 1e6);
   return s;
 }
 
@@ -136,6 +137,7 @@ AttentionSample read_attention(ObjectReader& r) {
   s.head_dim = r.integer("head_dim", std::nullopt, 1, kLargest);
   s.causal = r.boolean("causal", std::nullopt);
   s.seconds = seconds(r);
+  s.cached_seconds = r.number("cached_seconds", 0.0, 0, 1e6);
   return s;
 }
 
@@ -145,6 +147,7 @@ MemorySample read_memory(ObjectReader& r) {
   s.dtype = dtype(r, "dtype");
   s.bytes = r.integer("bytes", std::nullopt, 1);
   s.seconds = seconds(r);
+  s.cached_seconds = r.number("cached_seconds", 0.0, 0, 1e6);
   return s;
 }
 
@@ -190,6 +193,8 @@ Measured read_measured(ObjectReader reader) {
   m.date = reader.text("date", std::nullopt);
   m.commit = reader.text("commit", std::nullopt);
   m.command = reader.text("command", std::nullopt);
+  m.core_cache = {reader.integer("core_cache_bytes", 0, 0)};
+  m.shared_cache = {reader.integer("shared_cache_bytes", 0, 0)};
   m.dispatch_seconds = reader.number("dispatch_seconds", std::nullopt, 0, 1);
   m.matmul = samples(reader, "matmul", read_matmul);
   m.attention = samples(reader, "attention", read_attention);

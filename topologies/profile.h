@@ -49,12 +49,13 @@ struct NetworkFigures {
 };
 
 // Tables of one machine. Every sample is the median of repeated runs on one core (one rank) with nothing else running,
-// except where it says how many ranks ran at once.
+// except where it says how many ranks ran at once. Of ops: `seconds` with operands that were not touched lately, and
+// `cached_seconds` with those that the op before has just touched (0: not measured, as `seconds`).
 struct MatmulSample {
   Dtype in = Dtype::fp32, out = Dtype::fp32;
   bool trans_a = false, trans_b = false;
   std::int64_t m = 0, n = 0, k = 0;
-  double seconds = 0;
+  double seconds = 0, cached_seconds = 0;
 };
 
 // `step`: name of a plan::AttentionStep. Shapes as plan::Attention.
@@ -63,7 +64,7 @@ struct AttentionSample {
   Dtype dtype = Dtype::fp32;
   std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
   bool causal = true;
-  double seconds = 0;
+  double seconds = 0, cached_seconds = 0;
 };
 
 // Memory-bound ops. `kind`: plan::cost_kind(work) (plan/cost_kind.h); `bytes`: plan::work(op).read + written.
@@ -71,7 +72,7 @@ struct MemorySample {
   std::string kind;
   Dtype dtype = Dtype::fp32;
   std::int64_t bytes = 0;
-  double seconds = 0;
+  double seconds = 0, cached_seconds = 0;
 };
 
 // `kind`: name of a plan::CollectiveKind; `bytes`: Collective::elements x size (the total buffer); all `ranks` ranks of
@@ -105,6 +106,7 @@ struct Measured {
   std::string date;     // ISO 8601
   std::string commit;   // of foretrain
   std::string command;
+  Bytes core_cache, shared_cache;  // what a core has for itself, and what all share
   double dispatch_seconds = 0;  // per op: from the end of one op to the start of the next on the same rank
   std::vector<MatmulSample> matmul;
   std::vector<AttentionSample> attention;

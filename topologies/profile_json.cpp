@@ -53,18 +53,31 @@ ordered_json json_of(const NetworkFigures& n) {
 }
 
 ordered_json json_of(const MatmulSample& s) {
-  return {{"in", name(s.in)}, {"out", name(s.out)}, {"trans_a", s.trans_a}, {"trans_b", s.trans_b}, {"m", s.m},
-          {"n", s.n},         {"k", s.k},           {"seconds", s.seconds}};
+  return {{"in", name(s.in)},
+          {"out", name(s.out)},
+          {"trans_a", s.trans_a},
+          {"trans_b", s.trans_b},
+          {"m", s.m},
+          {"n", s.n},
+          {"k", s.k},
+          {"seconds", s.seconds},
+          {"cached_seconds", s.cached_seconds}};
 }
 
 ordered_json json_of(const AttentionSample& s) {
-  return {{"step", s.step},         {"dtype", name(s.dtype)}, {"batch", s.batch},
-          {"seq", s.seq},           {"heads", s.heads},       {"kv_heads", s.kv_heads},
-          {"head_dim", s.head_dim}, {"causal", s.causal},     {"seconds", s.seconds}};
+  return {{"step", s.step},         {"dtype", name(s.dtype)},
+          {"batch", s.batch},       {"seq", s.seq},
+          {"heads", s.heads},       {"kv_heads", s.kv_heads},
+          {"head_dim", s.head_dim}, {"causal", s.causal},
+          {"seconds", s.seconds},   {"cached_seconds", s.cached_seconds}};
 }
 
 ordered_json json_of(const MemorySample& s) {
-  return {{"kind", s.kind}, {"dtype", name(s.dtype)}, {"bytes", s.bytes}, {"seconds", s.seconds}};
+  return {{"kind", s.kind},
+          {"dtype", name(s.dtype)},
+          {"bytes", s.bytes},
+          {"seconds", s.seconds},
+          {"cached_seconds", s.cached_seconds}};
 }
 
 ordered_json json_of(const CollectiveSample& s) {
@@ -97,10 +110,11 @@ std::string text_of(const Measured& m) {
     return std::string("    \"") + key + "\": " + value;
   };
   return "{\n" + line("machine", m.machine) + line("cores", m.cores) + line("date", m.date) + line("commit", m.commit) +
-         line("command", m.command) + line("dispatch_seconds", m.dispatch_seconds) + table("matmul", lines(m.matmul)) +
-         ",\n" + table("attention", lines(m.attention)) + ",\n" + table("memory", lines(m.memory)) + ",\n" +
-         table("collectives", lines(m.collectives)) + ",\n" + table("exchanges", lines(m.exchanges)) + ",\n" +
-         table("sharing", lines(m.sharing)) + "\n  }";
+         line("command", m.command) + line("core_cache_bytes", m.core_cache.value) +
+         line("shared_cache_bytes", m.shared_cache.value) + line("dispatch_seconds", m.dispatch_seconds) +
+         table("matmul", lines(m.matmul)) + ",\n" + table("attention", lines(m.attention)) + ",\n" +
+         table("memory", lines(m.memory)) + ",\n" + table("collectives", lines(m.collectives)) + ",\n" +
+         table("exchanges", lines(m.exchanges)) + ",\n" + table("sharing", lines(m.sharing)) + "\n  }";
 }
 
 // A part of the document, indented as one.

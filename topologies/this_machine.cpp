@@ -42,6 +42,24 @@ Bytes available_memory() {
       {ram, number_in("/sys/fs/cgroup/memory.max"), number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes")})};
 }
 
+CacheSizes cache_sizes() {
+  CacheSizes sizes;
+  for (int index = 0;; ++index) {
+    const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/";
+    std::ifstream level_file(folder + "level"), size_file(folder + "size"), sharers_file(folder + "shared_cpu_list");
+    int level = 0;
+    std::int64_t kibibytes = 0;
+    std::string sharers;
+    if (!(level_file >> level)) {
+      return sizes;
+    }
+    if (level >= 2 && size_file >> kibibytes && sharers_file >> sharers) {
+      const bool is_own = level == 2 || sharers.find_first_of(",-") == std::string::npos;
+      (is_own ? sizes.own : sizes.shared) += Bytes{kibibytes * 1024};
+    }
+  }
+}
+
 std::string processor_name() {
   std::ifstream file("/proc/cpuinfo");
   std::string line;

@@ -13,6 +13,13 @@ int available_cores();
 // RAM of the machine, or of the control group that the process lives in where that has less.
 Bytes available_memory();
 
+// Size of the caches that the first core has for itself beyond the first level, and of those that it shares; 0 where
+// the system does not say.
+struct CacheSizes {
+  Bytes own, shared;
+};
+CacheSizes cache_sizes();
+
 // "Intel(R) Xeon(R) Platinum 8481C", from /proc/cpuinfo; "CPU" where it says nothing.
 std::string processor_name();
 

@@ -145,6 +145,22 @@ TEST(MeasuredCompute, AttentionAndMemory) {
   EXPECT_NEAR(model->seconds(work(2000)), 1e-6 + 2e-6, 1e-12);  // no samples of fill: as accumulate
 }
 
+TEST(MeasuredCompute, CachedOperandsHaveTablesOfTheirOwn) {
+  topologies::Cluster c = calibrated();
+  topologies::Profile p = *c.profile;
+  p.measured.memory[0].cached_seconds = 0.25e-6;
+  p.measured.core_cache = {1000};
+  p.measured.shared_cache = {6000};
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  const auto model = make_compute_model("measured", c);
+  EXPECT_NEAR(model->seconds(work(1000)), 1e-6 + 1e-6, 1e-12);
+  EXPECT_NEAR(model->cached_seconds(work(1000)), 1e-6 + 0.25e-6, 1e-12);
+  EXPECT_DOUBLE_EQ(model->cached_seconds(matmul(16, 64, 16)), model->seconds(matmul(16, 64, 16)));  // not measured
+  EXPECT_EQ(model->cache(1).value, 7000);
+  EXPECT_EQ(model->cache(2).value, 4000);
+  EXPECT_EQ(model->cache(5).value, 4000);  // two cores: no more share at one time
+}
+
 TEST(MeasuredCompute, ADtypeWithoutSamplesIsNamed) {
   const topologies::Cluster c = calibrated();
   const auto model = make_compute_model("measured", c);

@@ -28,11 +28,13 @@ TEST(Profile, MeasuredTablesReadAndWriteBack) {
   m.date = "2026-01-02T03:04:05Z";
   m.commit = "abc";
   m.command = "foretrain calibrate";
+  m.core_cache = {1 << 20};
+  m.shared_cache = {1 << 25};
   m.dispatch_seconds = 2.5e-7;
-  m.matmul = {{Dtype::bf16, Dtype::fp32, true, false, 1, 2, 3, 0.1},
+  m.matmul = {{Dtype::bf16, Dtype::fp32, true, false, 1, 2, 3, 0.1, 0.05},
               {Dtype::fp64, Dtype::fp64, false, true, 4, 5, 6, 1e-9}};
-  m.attention = {{"softmax", Dtype::fp32, 1, 2, 3, 4, 5, false, 0.25}};
-  m.memory = {{"fill", Dtype::u8, 7, 0.125}};
+  m.attention = {{"softmax", Dtype::fp32, 1, 2, 3, 4, 5, false, 0.25, 0.125}};
+  m.memory = {{"fill", Dtype::u8, 7, 0.125, 0.0625}};
   m.collectives = {{"all_reduce", 2, 8, 0.5}};
   m.exchanges = {{9, 0.75}};
   m.sharing = {{2, "memory", 10, 1.5}};
@@ -41,6 +43,8 @@ TEST(Profile, MeasuredTablesReadAndWriteBack) {
   EXPECT_EQ(to_json(back), text);
   EXPECT_EQ(back.measured.matmul[1].in, Dtype::fp64);
   EXPECT_TRUE(back.measured.matmul[0].trans_a);
+  EXPECT_EQ(back.measured.matmul[0].cached_seconds, 0.05);
+  EXPECT_EQ(back.measured.shared_cache.value, 1 << 25);
   EXPECT_EQ(back.measured.machine, m.machine);
   EXPECT_FALSE(back.has_roofline);
 }
@@ -59,7 +63,8 @@ TEST(Profile, MistakesAreNamedAllAtOnce) {
       "p.json:3: /measured/matmul/0/m: 0 is not allowed; expected an integer from 1 to 1099511627776\n"
       "p.json:4: /measured/memory/0/seconds: missing, and has no default\n"
       "p.json:5: /measured/extra: unknown key \"extra\"; known: machine, cores, date, commit, command, "
-      "dispatch_seconds, matmul, attention, memory, collectives, exchanges, sharing");
+      "core_cache_bytes, shared_cache_bytes, dispatch_seconds, matmul, attention, memory, collectives, exchanges, "
+      "sharing");
 }
 
 }  // namespace
