@@ -137,5 +137,21 @@ TEST(Determinism, WhileOtherThreadsCompute) {
   }
 }
 
+// A thread's memory grows on the first call of a shape and then stays: a second call faults no page in.
+TEST(Scratch, StopsGrowing) {
+  std::thread([] {
+    EXPECT_EQ(scratch_bytes(), 0u);
+    for (const auto& [what, run] : runs()) {
+      run(Dtype::fp32, 0);
+    }
+    const std::size_t after_first = scratch_bytes();
+    EXPECT_GT(after_first, 0u);
+    for (const auto& [what, run] : runs()) {
+      run(Dtype::fp32, 0);
+    }
+    EXPECT_EQ(scratch_bytes(), after_first);
+  }).join();
+}
+
 }  // namespace
 }  // namespace foretrain::kernels
