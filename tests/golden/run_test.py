@@ -64,6 +64,13 @@ class RunnerTest(unittest.TestCase):
             with self.assertRaises(run.Malformed, msg=text):
                 self.check(text)
 
+    def test_the_readme_shows_what_is_printed(self):
+        block = (run.REPO / "README.md").read_text().split("```")[1].strip("\n").split("\n")
+        self.assertTrue(block[0].startswith("$ build/release/foretrain estimate "))
+        commands = [v for kind, v in run.parse(run.REPO / "tests/golden/estimate.test") if kind == "command"]
+        expected = next(c.expected for c in commands if c.text == block[0].removeprefix("$ build/release/"))
+        self.assertEqual(block[1:], expected[: len(block) - 1])
+
 
 if __name__ == "__main__":
     unittest.main()
