@@ -26,16 +26,10 @@ void make_folder_of(const std::string& path) {
   }
 }
 
-// The fastest sample of each element type, in FLOP/s of one core.
 std::vector<std::pair<std::string, double>> matmul_rates(const topologies::Measured& measured) {
-  std::map<Dtype, double> best;
-  for (const topologies::MatmulSample& s : measured.matmul) {
-    const double flops = 2.0 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
-    best[s.in] = std::max(best[s.in], flops / s.seconds);
-  }
   std::vector<std::pair<std::string, double>> out;
-  for (const auto& [dtype, rate] : best) {
-    out.emplace_back(name(dtype), rate);
+  for (const auto& [dtype, rate] : topologies::best_matmul_rates(measured)) {
+    out.emplace_back(name(dtype), rate.value);
   }
   return out;
 }

@@ -31,10 +31,7 @@ plan::Job JobArguments::load(const std::vector<std::string>& further) const {
   std::vector<std::string> all = overrides;
   all.insert(all.end(), further.begin(), further.end());
   plan::Job job = plan::load_job(is_name ? catalogue_path(kJobFolder, "job", path) : path, all);
-  if (!job.cluster.profile_path.empty()) {
-    job.cluster.profile =
-        std::make_shared<const topologies::Profile>(topologies::load_profile(job.cluster.profile_path));
-  }
+  topologies::load_profile_of(job.cluster);
   return job;
 }
 

@@ -39,12 +39,20 @@ inline constexpr StreamId kCompute = 0;  // every role's stream 0
 enum class StreamKind : std::uint8_t { compute, collective, point_to_point, copy, host };
 std::string_view name(StreamKind k);
 struct Stream {
-  std::string name;   // "compute", "tp", "dp", "act_in", …
+  std::string name;  // "compute", "tp", "dp", "act_in", …
   StreamKind kind{};
   Axis axis = Axis::tp;  // whose communication it carries (collective, point_to_point)
 };
 
-enum class BufferKind : std::uint8_t { parameter, gradient, optimizer_state, activation, communication, workspace, input };
+enum class BufferKind : std::uint8_t {
+  parameter,
+  gradient,
+  optimizer_state,
+  activation,
+  communication,
+  workspace,
+  input
+};
 inline constexpr int kBufferKinds = 7;
 std::string_view name(BufferKind k);
 
@@ -61,7 +69,7 @@ std::string_view name(Lifetime l);
 struct Buffer {
   std::string name;
   Dtype dtype = Dtype::fp32;
-  std::int64_t elements = 0;       // of one copy (of one layer, if per_layer)
+  std::int64_t elements = 0;  // of one copy (of one layer, if per_layer)
   BufferKind kind{};
   Lifetime lifetime{};
   // 0: not per layer. Else how many layer copies: role-local layers for persistent buffers; for slot, ring and segment
@@ -91,7 +99,7 @@ struct Event {
 struct RuntimeExtent {
   std::string name;
   std::int64_t maximum = 0;
-  std::string source;      // name of the buffer that holds the value
+  std::string source;           // name of the buffer that holds the value
   double mean = 0, stddev = 0;  // for the simulator
 };
 
@@ -126,8 +134,8 @@ struct BlockCall {
 };
 
 struct Segment {
-  std::string name;            // "F0", "B0", "B0.last", "update", …
-  std::int32_t chunk = -1;     // -1: no chunk (update)
+  std::string name;              // "F0", "B0", "B0.last", "update", …
+  std::int32_t chunk = -1;       // -1: no chunk (update)
   std::int32_t first_layer = 0;  // role-local layer of the chunk's first
   std::vector<BlockCall> calls;
 };
@@ -157,23 +165,23 @@ std::string_view name(Init i);
 
 // A parameter tensor in its family's flat layout. Slices depend on the tp coordinate: slices[tp].
 struct Parameter {
-  std::string name;             // "layers.{}.attention.qkv.weight"; {} is the global layer
-  std::int64_t offset = 0;      // elements from the start of the layer's flat range
+  std::string name;                 // "layers.{}.attention.qkv.weight"; {} is the global layer
+  std::int64_t offset = 0;          // elements from the start of the layer's flat range
   std::int64_t rows = 0, cols = 0;  // local shape; a vector is rows x 1
   std::int64_t global_rows = 0, global_cols = 0;
   Init init = Init::normal;
   double init_std = 0.02;
   bool decay = true;
-  bool counted = true;          // false: a copy whose original counts in the norm (tied head on the last stage)
+  bool counted = true;  // false: a copy whose original counts in the norm (tied head on the last stage)
   std::int32_t first_tensor = 0, tensor_stride = 0;  // global tensor = first_tensor + global layer * tensor_stride
   std::vector<std::vector<Slice>> slices;
 };
 
 // Flat storage of all tensors of a layer (or of the embedding, or of the head): same layout in every buffer.
 struct ParameterFamily {
-  std::string name;             // "embedding", "layer", "head"
-  std::int64_t elements = 0;    // of one layer, padded so that shards divide it
-  std::int32_t layers = 0;      // 0: not per layer
+  std::string name;           // "embedding", "layer", "head"
+  std::int64_t elements = 0;  // of one layer, padded so that shards divide it
+  std::int32_t layers = 0;    // 0: not per layer
   BufferId parameter = -1, gradient = -1, master = -1, m = -1, v = -1;
   std::vector<Parameter> parameters;
 };
@@ -186,7 +194,7 @@ struct MemoryPlan {
   std::vector<Placement> placements;  // by BufferId
   Bytes arena;                        // what the executor allocates: the peak
   Bytes persistent, slots, rings, workspace;
-  Bytes by_kind[kBufferKinds];        // sums to arena (alignment counts as workspace)
+  Bytes by_kind[kBufferKinds];  // sums to arena (alignment counts as workspace)
 };
 
 // The set of ranks {r : coordinates(r)[axis] == value for all fixed}.
@@ -198,7 +206,7 @@ Rank first_rank(const Mesh& mesh, const RankSet& set);
 std::int64_t count(const Mesh& mesh, const RankSet& set);
 
 struct Role {
-  std::string name;                    // "stage 0"
+  std::string name;  // "stage 0"
   RankSet ranks;
   std::vector<Stream> streams;
   std::vector<Buffer> buffers;
@@ -209,9 +217,9 @@ struct Role {
   Program program;
   std::vector<std::int32_t> global_layer;  // by role-local layer
   std::int32_t slots = 0, rings = 0;
-  BufferId loss = -1;                  // fp64 scalar, valid after a step (or evaluation) where this role computes a loss
-  BufferId logits = -1;                // [rows, padded local vocabulary] where this role has the head
-  BufferId grad_norm = -1;             // fp64[2]: clip coefficient, gradient norm
+  BufferId loss = -1;       // fp64 scalar, valid after a step (or evaluation) where this role computes a loss
+  BufferId logits = -1;     // [rows, padded local vocabulary] where this role has the head
+  BufferId grad_norm = -1;  // fp64[2]: clip coefficient, gradient norm
   MemoryPlan memory;
 };
 
@@ -219,10 +227,10 @@ struct PlanGraph {
   std::string name;
   Mesh mesh;
   std::vector<Group> groups;
-  std::vector<std::string> tags;       // match keys' first part
+  std::vector<std::string> tags;  // match keys' first part
   std::vector<RuntimeExtent> runtime_extents;
   std::vector<Role> roles;
-  std::int32_t tensors = 0;            // global parameter tensors
+  std::int32_t tensors = 0;  // global parameter tensors
   std::int64_t sequences_per_step = 0, seq_len = 0;
   std::int32_t microbatches = 0;
 };
@@ -230,7 +238,8 @@ struct PlanGraph {
 // Role index of a rank.
 int role_of(const PlanGraph& graph, Rank r);
 
-// (role, instance, position): instance counts prologue, body, epilogue, evaluation in a row; position counts ops in the instance.
+// (role, instance, position): instance counts prologue, body, epilogue, evaluation in a row; position counts ops in the
+// instance.
 struct OpId {
   std::int32_t role = -1, instance = -1, position = -1;
   friend auto operator<=>(const OpId&, const OpId&) = default;

@@ -1,7 +1,7 @@
 // What an op does: kind, full shapes, dtypes. No duration anywhere: time belongs to the machines.
 //
-// Operands are listed in Op::reads and Op::writes in the order given beside each kind; [x] is optional. A tensor that is
-// updated in place stands in both lists, in `reads` after the pure inputs. Row-major throughout.
+// Operands are listed in Op::reads and Op::writes in the order given beside each kind; [x] is optional. A tensor that
+// is updated in place stands in both lists, in `reads` after the pure inputs. Row-major throughout.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,15 @@ using GroupId = std::int16_t;
 inline constexpr GroupId kNoGroup = -1;
 
 enum class Phase : std::uint8_t {
-  load, forward, recompute, backward_input, backward_weight, grad_reduce, optimizer, param_gather, checkpoint
+  load,
+  forward,
+  recompute,
+  backward_input,
+  backward_weight,
+  grad_reduce,
+  optimizer,
+  param_gather,
+  checkpoint
 };
 std::string_view name(Phase p);
 
@@ -113,8 +121,9 @@ struct Embedding {
   Dtype dtype = Dtype::fp32;
 };
 
-// Learned positions. forward: reads {x, table}, writes {x}; x[t] += table[position]. backward_weight: reads {dx, dtable},
-// writes {dtable}. Row t of this rank is token `index in row_group * rows + t`; its position is that modulo seq.
+// Learned positions. forward: reads {x, table}, writes {x}; x[t] += table[position]. backward_weight: reads {dx,
+// dtable}, writes {dtable}. Row t of this rank is token `index in row_group * rows + t`; its position is that modulo
+// seq.
 struct PositionAdd {
   Direction direction{};
   std::int64_t rows = 0, hidden = 0, seq = 0;
@@ -244,9 +253,9 @@ struct Take {
   Dtype dtype = Dtype::fp32;
 };
 
-using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
-                          CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
-                          Copy, Host, Put, Take>;
+using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
+                          PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
+                          Collective, Exchange, Copy, Host, Put, Take>;
 
 // "matmul", "attention.flash_forward", "all_reduce", "send", "recv", … : the op kind that reports group by.
 std::string kind_name(const Work& w);

@@ -23,13 +23,13 @@ struct Span {
 };
 
 struct Timeline {
-  std::string machine;                 // "simulated: roofline, alpha_beta" or "measured: cpu, threads"
-  std::vector<Span> spans;             // by rank, then program order
-  std::vector<Time> step_ends;         // when the last op of step i ended, over all ranks
+  std::string machine;          // "simulated: roofline, alpha_beta" or "measured: cpu, threads"
+  std::vector<Span> spans;      // by rank, then program order
+  std::vector<Time> step_ends;  // when the last op of step i ended, over all ranks
 };
 
-// Where a machine writes its spans. Ranks of an executor call it from their own threads: calls for one rank come from one
-// thread, in order of completion.
+// Where a machine writes its spans. Ranks of an executor call it from their own threads: calls for one rank come from
+// one thread, in order of completion.
 class SpanSink {
  public:
   virtual ~SpanSink() = default;
@@ -37,8 +37,8 @@ class SpanSink {
 };
 
 // Every op of every rank (class) once per step; dependencies kept; no overlap on a stream; collectives start together
-// after the last member is ready, receives end no earlier than their sends start. Returns one line per violation, at most 20.
-// `slack`: tolerance for clocks of measured timelines (0 for simulated ones).
+// after the last member is ready, receives end no earlier than their sends start. Returns one line per violation, at
+// most 20. `slack`: tolerance for clocks of measured timelines (0 for simulated ones).
 std::vector<std::string> validate(const PlanGraph& graph, const Timeline& timeline, Time slack = {});
 
 // JSON in and out ("foretrain.timeline/1"): spans as compact arrays.

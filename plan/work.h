@@ -7,10 +7,10 @@
 namespace foretrain::plan {
 
 struct OpWork {
-  double flops = 0;          // multiply and add count as two; attention: full square also when causal
-  Bytes read, written;       // of the memory next to the device, each operand once
-  Bytes sent;                // communication: payload of one rank (elements x size)
-  bool is_matmul = false;    // flops run on the matrix units
+  double flops = 0;        // multiply and add count as two; attention: full square also when causal
+  Bytes read, written;     // of the memory next to the device, each operand once
+  Bytes sent;              // communication: payload of one rank (elements x size)
+  bool is_matmul = false;  // flops run on the matrix units
 };
 OpWork work(const Op& op);
 

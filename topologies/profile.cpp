@@ -1,5 +1,6 @@
 #include "topologies/profile.h"
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 
@@ -239,9 +240,25 @@ Profile profile_from_text(const std::string& text, const std::string& origin) {
   return read(JsonDocument::from_text(text, origin));
 }
 
+std::map<Dtype, FlopRate> best_matmul_rates(const Measured& measured) {
+  std::map<Dtype, FlopRate> best;
+  for (const MatmulSample& s : measured.matmul) {
+    const double flops = 2.0 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
+    const double seconds = s.cached_seconds > 0 ? std::min(s.seconds, s.cached_seconds) : s.seconds;
+    best[s.in] = std::max(best[s.in], FlopRate{flops / seconds});
+  }
+  return best;
+}
+
 void load_profile_of(Cluster& cluster) {
-  if (cluster.profile == nullptr && !cluster.profile_path.empty()) {
-    cluster.profile = std::make_shared<const Profile>(load_profile(cluster.profile_path));
+  if (cluster.profile != nullptr || cluster.profile_path.empty()) {
+    return;
+  }
+  cluster.profile = std::make_shared<const Profile>(load_profile(cluster.profile_path));
+  if (cluster.this_machine) {
+    for (const auto& [dtype, rate] : best_matmul_rates(cluster.profile->measured)) {
+      cluster.device.peak[dtype] = rate;
+    }
   }
 }
 

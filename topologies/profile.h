@@ -107,7 +107,7 @@ struct Measured {
   std::string commit;   // of foretrain
   std::string command;
   Bytes core_cache, shared_cache;  // what a core has for itself, and what all share
-  double dispatch_seconds = 0;  // per op: from the end of one op to the start of the next on the same rank
+  double dispatch_seconds = 0;     // per op: from the end of one op to the start of the next on the same rank
   std::vector<MatmulSample> matmul;
   std::vector<AttentionSample> attention;
   std::vector<MemorySample> memory;
@@ -129,7 +129,10 @@ struct Profile {
 
 // Reads strictly; throws InputError with every mistake, EnvironmentError for a file that cannot be read.
 Profile load_profile(const std::string& path);
-// Loads the profile that the cluster names, where it names one and has not loaded it yet.
+// The fastest matmul sample of each element type: what one core really reaches.
+std::map<Dtype, FlopRate> best_matmul_rates(const Measured& measured);
+// Loads the profile that the cluster names, where it names one and has not loaded it yet. A CPU core has no datasheet:
+// this machine's peak becomes the best measured matmul.
 void load_profile_of(Cluster& cluster);
 Profile profile_from_text(const std::string& text, const std::string& origin);
 
