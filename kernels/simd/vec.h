@@ -260,7 +260,7 @@ FORETRAIN_INLINE Vec<float> exp(Vec<float> x) {
   const Vec<float> low = r * 0.16666520399f + 0.49999993432f;
   const Vec<float> high = square * 0.00138145402f + (r * 0.00836874511f + 0.04166839078f);
   const Vec<float> p = square * (square * high + low) + (r + 1.0f);
-  const auto power = bits_as<Vec<float>>((bits_as<IntVec<float>>(shifted) << 23) + std::bit_cast<std::int32_t>(1.0f));
+  const auto power = bits_as<Vec<float>>((bits_as<UintVec>(shifted) << 23) + std::bit_cast<std::uint32_t>(1.0f));
   const auto below = bits_as<IntVec<float>>(x < kLowest);
   return bits_as<Vec<float>>(bits_as<IntVec<float>>(p * power) & ~below);
 }
