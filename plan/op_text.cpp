@@ -110,7 +110,10 @@ std::string operand_text(const PlanGraph& graph, const Role& role, const Operand
   if (operand.layer_delta != 0) {
     text += fmt::format("(layer{:+})", operand.layer_delta);
   }
-  text += fmt::format("[{},{})", operand.offset, operand.offset + operand.elements);
+  std::int64_t end = 0;  // a graph that is refused is named too, whatever stands in it
+  text += __builtin_add_overflow(operand.offset, operand.elements, &end)
+              ? fmt::format("[{},{}+{})", operand.offset, operand.offset, operand.elements)
+              : fmt::format("[{},{})", operand.offset, end);
   if (operand.rank_group != kNoGroup) {
     text += fmt::format("+{}*{}", operand.rank_stride, group_name(graph, operand.rank_group));
   }
