@@ -31,7 +31,7 @@ void simulate_job(benchmark::State& state, const Case& c, bool fold) {
   topologies::load_profile_of(job.cluster);
   const plan::PlanGraph graph = plan::build(job);
   Options options;
-  options.fold = fold;
+  options.fold_time = fold;
   for (auto _ : state) {
     benchmark::DoNotOptimize(simulate(graph, job.cluster, options).step_time);
   }

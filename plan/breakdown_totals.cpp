@@ -63,15 +63,17 @@ Breakdown mean_breakdown(const std::vector<RankBreakdown>& ranks, std::size_t st
     n += rank.multiplicity;
   }
   Breakdown mean;
-  Time period;
-  for (const RankBreakdown& rank : ranks) {
-    for (const Share share : kShares) {
-      // value * multiplicity / n, without a product that could overflow
+  for (const Share share : kShares) {
+    // The sum over n, rounded down once, without a sum that could overflow.
+    std::int64_t quotient = 0, rest = 0;
+    for (const RankBreakdown& rank : ranks) {
       const std::int64_t value = (rank.steps[step].*share).value;
-      mean.*share += Time{value / n * rank.multiplicity + value % n * rank.multiplicity / n};
+      quotient += value / n * rank.multiplicity;
+      rest += value % n * rank.multiplicity;
     }
-    period = rank.steps[step].total();
+    mean.*share = Time{quotient + rest / n};
   }
+  const Time period = ranks.empty() ? Time{} : ranks.back().steps[step].total();
   mean.bubble += period - mean.total();  // what rounding down left over
   return mean;
 }

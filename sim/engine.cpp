@@ -1,69 +1,96 @@
 #include "sim/engine.h"
 
 #include <algorithm>
-#include <map>
 #include <tuple>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "sim/activities.h"
-#include "sim/stream_cursor.h"
+#include "sim/lowered_role.h"
 
 namespace foretrain::sim {
 namespace {
 
-enum class State : std::uint8_t { waiting, wants_core, under_way };
+enum class State : std::uint8_t { waiting, wants_core, under_way, finished };
 
 struct StreamState {
-  explicit StreamState(StreamCursor c) : cursor(std::move(c)) {}
-  StreamCursor cursor;
+  StreamPlace place;
+  const LoweredOp* op = nullptr;
+  std::uint32_t met = 0;  // dependencies that have ended: the first ones
   State state = State::waiting;
+  std::uint32_t open_meetings = 0;
   Time start;
-  std::size_t open_meetings = 0;
 };
 
 struct Member {
-  int role = -1, stream = -1;
+  std::int32_t actor = -1, stream = -1;
+};
+
+// What tells meetings apart.
+struct MeetingKey {
+  std::int32_t step = 0, tag = -1, layer = -1, microbatch = -1, instance = -1;
+  friend auto operator<=>(const MeetingKey&, const MeetingKey&) = default;
+};
+
+struct MeetingHash {
+  std::size_t operator()(const MeetingKey& k) const {
+    std::uint64_t h = 0;
+    for (const std::int32_t x : {k.step, k.tag, k.layer, k.microbatch, k.instance}) {
+      h = (h ^ static_cast<std::uint32_t>(x)) * 0x9e3779b97f4a7c15u;
+      h ^= h >> 29;
+    }
+    return h;
+  }
 };
 
 // What its members reach before it starts: a message, or a collective.
 struct OpenMeeting {
   MeetingKey key;
   std::vector<Member> members;
-  std::size_t expected = 1;
   bool is_message = false;
-  std::size_t shares = 0;  // not done yet, on exclusive devices
+  std::int32_t receiver = -1;  // of a message
+  std::size_t shares = 0;      // not done yet, on exclusive devices
   Time duration, startable;
   const std::vector<std::int64_t>* speed = nullptr;
 };
 
 class Engine {
  public:
-  Engine(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, bool exclusive, int steps,
-         plan::SpanSink* sink)
-      : models_(models), exclusive_(exclusive), sink_(sink) {
-    for (std::size_t r = 0; r < models.size(); ++r) {
-      const plan::Role& role = *models[r].role;
-      std::vector<StreamState>& streams = roles_.emplace_back().streams;
-      for (std::size_t s = 0; s < role.streams.size(); ++s) {
-        streams.emplace_back(StreamCursor(models[r], static_cast<int>(r), static_cast<int>(s), steps));
-        per_role_ = std::max(per_role_, role.streams.size());
+  Engine(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
+         bool exclusive, int steps, plan::SpanSink* sink)
+      : models_(models), classes_(classes), exclusive_(exclusive), sink_(sink) {
+    std::vector<std::int32_t> lowered(models.size(), -1);
+    lowered_.reserve(models.size());
+    std::int64_t ops = 0;
+    for (const RankClass& c : classes) {
+      const auto m = static_cast<std::size_t>(c.model);
+      if (lowered[m] < 0) {
+        lowered[m] = static_cast<std::int32_t>(lowered_.size());
+        lowered_.emplace_back(models[m], c.role, steps);
       }
-      all_streams_ += role.streams.size();
-      accumulators_.emplace_back(graph, static_cast<int>(r));
-      first_ranks_.push_back(plan::first_rank(graph.mesh, role.ranks));
+      Actor& actor = actors_.emplace_back();
+      actor.program = &lowered_[static_cast<std::size_t>(lowered[m])];
+      actor.first_stream = static_cast<std::int32_t>(streams_.size());
+      actor.streams = static_cast<std::int32_t>(models[m].role->streams.size());
+      streams_.resize(streams_.size() + models[m].role->streams.size());
+      owner_.resize(streams_.size(), static_cast<std::int32_t>(actors_.size() - 1));
+      accumulators_.emplace_back(graph, c.role);
+      ops += actor.program->ops_per_step();
     }
-    passed_.resize(static_cast<std::size_t>(steps), 0);
+    open_ops_.assign(static_cast<std::size_t>(steps), ops);
     step_ends_.resize(static_cast<std::size_t>(steps));
   }
 
   StepTimes run() {
-    for (std::size_t r = 0; r < roles_.size(); ++r) {
-      for (StreamState& s : roles_[r].streams) {
-        s.cursor.seek(left_);
+    for (std::int32_t a = 0; a < static_cast<std::int32_t>(actors_.size()); ++a) {
+      for (std::int32_t s = 0; s < actor(a).streams; ++s) {
+        advance({a, s});
       }
-      touch(static_cast<int>(r));
+      touch(a);
     }
-    pass_steps();
+    for (std::size_t step = 0; step < open_ops_.size() && open_ops_[step] == 0; ++step) {
+      end_step(step);
+    }
     settle();
     while (!activities_.empty()) {
       now_ = activities_.next();
@@ -81,54 +108,61 @@ class Engine {
   }
 
  private:
-  struct RoleState {
-    std::vector<StreamState> streams;
+  struct Actor {
+    const LoweredRole* program = nullptr;
+    std::int32_t first_stream = 0, streams = 0;
     bool is_touched = false;
     bool core_taken = false;
     std::ptrdiff_t share = -1;           // the meeting that the core is at work for
-    std::vector<std::size_t> startable;  // meetings that all have reached and that need a share of this role
+    std::vector<std::size_t> startable;  // meetings that all have reached and that need a share of this actor
     std::vector<std::pair<Sequence, plan::Span>> spans;  // of this instant
   };
 
-  RoleState& role(int r) { return roles_[static_cast<std::size_t>(r)]; }
-  StreamState& stream(Member m) { return role(m.role).streams[static_cast<std::size_t>(m.stream)]; }
-  const RoleModel& model(int r) const { return models_[static_cast<std::size_t>(r)]; }
+  Actor& actor(std::int32_t a) { return actors_[static_cast<std::size_t>(a)]; }
+  const RankClass& rank_class(std::int32_t a) const { return classes_[static_cast<std::size_t>(a)]; }
+  std::int32_t id_of(Member m) { return actor(m.actor).first_stream + m.stream; }
+  StreamState& stream(Member m) { return streams_[static_cast<std::size_t>(id_of(m))]; }
 
-  void touch(int r) {
-    if (!role(r).is_touched) {
-      role(r).is_touched = true;
-      touched_.push_back(r);
+  void touch(std::int32_t a) {
+    if (!actor(a).is_touched) {
+      actor(a).is_touched = true;
+      touched_.push_back(a);
     }
   }
 
-  // The last stream to leave a step fixes the step's end.
-  void pass_steps() {
-    for (const int step : left_) {
-      const auto s = static_cast<std::size_t>(step);
-      if (++passed_[s] == all_streams_) {
-        step_ends_[s] = std::max(step_ends_[s], step > 0 ? step_ends_[s - 1] : Time{});
-        for (plan::BreakdownAccumulator& a : accumulators_) {
-          a.end_step(step_ends_[s]);
-        }
-      }
+  void advance(Member m) {
+    StreamState& s = stream(m);
+    const LoweredRole& program = *actor(m.actor).program;
+    s.met = 0;
+    if (program.advance(m.stream, s.place)) {
+      s.state = State::waiting;
+      s.op = &program.op(s.place);
+    } else {
+      s.state = State::finished;
     }
-    left_.clear();
+  }
+
+  void end_step(std::size_t step) {
+    step_ends_[step] = std::max(step_ends_[step], step > 0 ? step_ends_[step - 1] : Time{});
+    for (plan::BreakdownAccumulator& a : accumulators_) {
+      a.end_step(step_ends_[step]);
+    }
   }
 
   // ---- beginnings
 
   void settle() {
     while (!touched_.empty()) {
-      const int r = touched_.back();
+      const std::int32_t a = touched_.back();
       touched_.pop_back();
-      role(r).is_touched = false;
-      for (std::size_t s = 0; s < role(r).streams.size(); ++s) {
-        begin_ready({r, static_cast<int>(s)});
+      actor(a).is_touched = false;
+      for (std::int32_t s = 0; s < actor(a).streams; ++s) {
+        begin_ready({a, s});
       }
     }
     if (exclusive_) {
-      for (std::size_t r = 0; r < roles_.size(); ++r) {
-        choose(static_cast<int>(r));
+      for (std::int32_t a = 0; a < static_cast<std::int32_t>(actors_.size()); ++a) {
+        choose(a);
       }
     }
     activities_.set_speeds(now_);
@@ -137,22 +171,21 @@ class Engine {
     }
   }
 
-  bool is_ready(const RoleState& state, StreamState& s) {
-    std::vector<Dependency>& dependencies = s.cursor.dependencies();
-    while (!dependencies.empty()) {
-      const Dependency& d = dependencies.back();
-      if (state.streams[static_cast<std::size_t>(d.stream)].cursor.head() <= d.op) {
+  bool is_ready(const Actor& of, StreamState& s) {
+    const LoweredRole::Range waits = of.program->dependencies(s.place);
+    for (const Dependency* d = waits.begin + s.met; d != waits.end; ++d, ++s.met) {
+      const StreamState& other = streams_[static_cast<std::size_t>(of.first_stream + d->stream)];
+      if (other.place.sequence <= of.program->resolve(s.place, *d)) {
         return false;
       }
-      dependencies.pop_back();
     }
     return true;
   }
 
   void begin_ready(Member m) {
     StreamState& s = stream(m);
-    while (s.state == State::waiting && !s.cursor.at_end() && is_ready(role(m.role), s)) {
-      switch (s.cursor.op().kind) {
+    while (s.state == State::waiting && is_ready(actor(m.actor), s)) {
+      switch (s.op->model->kind) {
         case OpKind::instant:
           s.start = now_;
           complete(m);
@@ -164,84 +197,86 @@ class Engine {
             start_local(m);
           }
           break;
-        case OpKind::together: arrive_together(m); break;
         case OpKind::meeting: arrive(m); break;
       }
     }
   }
 
-  std::int32_t local_id(Member m) const { return m.role * static_cast<std::int32_t>(per_role_) + m.stream; }
-
   void start_local(Member m) {
     StreamState& s = stream(m);
     s.state = State::under_way;
     s.start = now_;
-    const OpModel& op = s.cursor.op();
-    activities_.start(local_id(m), now_, op.duration, op.speed, model(m.role).multiplicity);
+    const OpModel& op = *s.op->model;
+    activities_.start(id_of(m), now_, op.duration, op.speed, rank_class(m.actor).multiplicity);
   }
 
   // ---- meetings
 
-  void arrive_together(Member m) {
-    StreamState& s = stream(m);
-    s.state = State::under_way;
-    s.start = Time{-1};
-    s.open_meetings = 1;
-    const std::size_t index = new_meeting();
-    OpenMeeting& meeting = meetings_[index];
-    meeting.key = {s.cursor.step(), {}, m.role, m.role};
-    meeting.members = {m};
-    meeting.duration = s.cursor.op().duration;
-    meeting.speed = &s.cursor.op().speed;
-    all_here(index);
-  }
-
   void arrive(Member m) {
     StreamState& s = stream(m);
+    const LoweredOp& op = *s.op;
     s.state = State::under_way;
     s.start = Time{-1};
-    s.open_meetings = s.cursor.op().meetings.size();
-    for (const Meeting& about : s.cursor.op().meetings) {
-      const MeetingKey key = about.key(s.cursor.step(), *model(m.role).role, s.cursor.binding());
+    s.open_meetings = static_cast<std::uint32_t>(op.model->meetings.size());
+    for (const Meeting& about : op.model->meetings) {
+      const MeetingPlace place = rank_class(m.actor).place(about);
+      const std::int32_t step = s.place.part == LoweredRole::kEpilogue ? -1 : s.place.step;
+      const MeetingKey key{step, about.tag, op.layer, op.microbatch, place.instance};
+      if (place.arrivals == 1) {
+        const std::size_t index = new_meeting(key, about);
+        join(index, about, m);
+        all_here(index);
+        continue;
+      }
       const auto [it, is_new] = open_.try_emplace(key, 0);
       if (is_new) {
-        it->second = new_meeting();
-        OpenMeeting& fresh = meetings_[it->second];
-        fresh.key = key;
-        fresh.expected = about.arrivals();
-        fresh.is_message = about.is_message;
-        fresh.speed = &about.speed;
+        it->second = new_meeting(key, about);
       }
       const std::size_t index = it->second;
-      OpenMeeting& meeting = meetings_[index];
-      meeting.members.push_back(m);
-      meeting.duration = std::max(meeting.duration, about.duration);
-      if (meeting.members.size() == meeting.expected) {
+      join(index, about, m);
+      if (meetings_[index].members.size() == static_cast<std::size_t>(place.arrivals)) {
         open_.erase(it);
         all_here(index);
       }
     }
   }
 
-  std::size_t new_meeting() {
+  void join(std::size_t index, const Meeting& about, Member m) {
+    OpenMeeting& meeting = meetings_[index];
+    meeting.members.push_back(m);
+    meeting.duration = std::max(meeting.duration, about.duration);
+    if (about.is_message && !about.sends) {
+      meeting.receiver = m.actor;
+    }
+  }
+
+  std::size_t new_meeting(const MeetingKey& key, const Meeting& about) {
+    std::size_t index = meetings_.size();
     if (free_meetings_.empty()) {
       meetings_.emplace_back();
-      return meetings_.size() - 1;
+    } else {
+      index = free_meetings_.back();
+      free_meetings_.pop_back();
     }
-    const std::size_t index = free_meetings_.back();
-    free_meetings_.pop_back();
-    meetings_[index] = {};
+    OpenMeeting& m = meetings_[index];
+    m.key = key;
+    m.members.clear();
+    m.is_message = about.is_message;
+    m.receiver = -1;
+    m.duration = {};
+    m.speed = &about.speed;
     return index;
   }
 
-  static std::vector<int> roles_of(const OpenMeeting& meeting) {
-    std::vector<int> roles;
+  // Actors of a meeting, each once (both ends of a message may be one).
+  const std::vector<std::int32_t>& actors_of(const OpenMeeting& meeting) {
+    scratch_.clear();
     for (const Member& m : meeting.members) {
-      if (std::find(roles.begin(), roles.end(), m.role) == roles.end()) {
-        roles.push_back(m.role);
+      if (!meeting.is_message || scratch_.empty() || scratch_.front() != m.actor) {
+        scratch_.push_back(m.actor);
       }
     }
-    return roles;
+    return scratch_;
   }
 
   void all_here(std::size_t index) {
@@ -253,81 +288,85 @@ class Engine {
         s.start = now_;  // an exchange starts with its first message
       }
     }
-    const std::vector<int> roles = roles_of(meeting);
     if (!exclusive_) {
       std::int64_t ranks = 0;
-      for (const int r : roles) {
-        ranks += model(r).multiplicity;
+      if (!meeting.speed->empty()) {
+        for (const std::int32_t a : actors_of(meeting)) {
+          ranks += rank_class(a).multiplicity;
+        }
       }
-      activities_.start(static_cast<std::int32_t>(roles_.size() * per_role_ + index), now_, meeting.duration,
-                        *meeting.speed, ranks);
+      activities_.start(static_cast<std::int32_t>(streams_.size() + index), now_, meeting.duration, *meeting.speed,
+                        ranks);
       return;
     }
-    meeting.shares = meeting.is_message ? 1 : roles.size();
-    for (const int r : roles) {
-      if (!meeting.is_message || r == std::get<3>(meeting.key)) {
-        role(r).startable.push_back(index);
+    meeting.shares = 0;
+    for (const std::int32_t a : actors_of(meeting)) {
+      if (!meeting.is_message || a == meeting.receiver) {
+        ++meeting.shares;
+        actor(a).startable.push_back(index);
       }
     }
   }
 
   // What a free core does next.
-  void choose(int r) {
-    RoleState& state = role(r);
-    if (state.core_taken) {
+  void choose(std::int32_t a) {
+    Actor& self = actor(a);
+    if (self.core_taken) {
       return;
     }
-    if (!state.startable.empty()) {
-      const auto first = std::min_element(state.startable.begin(), state.startable.end(), [&](auto a, auto b) {
-        return std::tie(meetings_[a].startable, meetings_[a].key) < std::tie(meetings_[b].startable, meetings_[b].key);
+    if (!self.startable.empty()) {
+      const auto first = std::min_element(self.startable.begin(), self.startable.end(), [&](auto x, auto y) {
+        return std::tie(meetings_[x].startable, meetings_[x].key) < std::tie(meetings_[y].startable, meetings_[y].key);
       });
       const OpenMeeting& meeting = meetings_[*first];
-      state.share = static_cast<std::ptrdiff_t>(*first);
-      state.startable.erase(first);
-      state.core_taken = true;
-      activities_.start(local_id({r, 0}), now_, meeting.duration, *meeting.speed, model(r).multiplicity);
+      self.share = static_cast<std::ptrdiff_t>(*first);
+      self.startable.erase(first);
+      self.core_taken = true;
+      activities_.start(id_of({a, 0}), now_, meeting.duration, *meeting.speed, rank_class(a).multiplicity);
       return;
     }
-    const StreamState* next = nullptr;
-    for (const StreamState& s : state.streams) {
-      if (s.state == State::wants_core && (next == nullptr || s.cursor.head() < next->cursor.head())) {
-        next = &s;
+    std::int32_t next = -1;
+    Sequence first = kProgramEnd;
+    for (std::int32_t i = 0; i < self.streams; ++i) {
+      const StreamState& s = stream({a, i});
+      if (s.state == State::wants_core && s.place.sequence < first) {
+        first = s.place.sequence;
+        next = i;
       }
     }
-    if (next != nullptr) {
-      state.core_taken = true;
-      start_local({r, next->cursor.op().stream});
+    if (next >= 0) {
+      self.core_taken = true;
+      start_local({a, next});
     }
   }
 
   // ---- ends
 
-  // Below roles x streams: a local op, or on an exclusive device a share; then the meetings.
+  // Below the number of streams: a local op, or on an exclusive device (as the actor's stream 0) a share; then the
+  // meetings.
   void end(std::int32_t id) {
-    const auto locals = static_cast<std::int32_t>(roles_.size() * per_role_);
-    if (id >= locals) {
-      end_meeting(static_cast<std::size_t>(id - locals));
+    const auto streams = static_cast<std::int32_t>(streams_.size());
+    if (id >= streams) {
+      end_meeting(static_cast<std::size_t>(id - streams));
       return;
     }
-    const auto streams = static_cast<std::int32_t>(per_role_);
-    const Member m{id / streams, id % streams};
-    RoleState& state = role(m.role);
-    state.core_taken = false;
-    if (state.share < 0) {
-      complete(m);
+    const std::int32_t a = owner_[static_cast<std::size_t>(id)];
+    Actor& self = actor(a);
+    self.core_taken = false;
+    if (self.share < 0) {
+      complete({a, id - self.first_stream});
       return;
     }
-    const auto index = static_cast<std::size_t>(state.share);
-    state.share = -1;
+    const auto index = static_cast<std::size_t>(self.share);
+    self.share = -1;
     if (--meetings_[index].shares == 0) {
       end_meeting(index);
     }
   }
 
   void end_meeting(std::size_t index) {
-    const OpenMeeting meeting = std::move(meetings_[index]);
     free_meetings_.push_back(index);
-    for (const Member& m : meeting.members) {
+    for (const Member& m : meetings_[index].members) {  // completing starts no meeting: the place is not used again yet
       if (--stream(m).open_meetings == 0) {
         complete(m);
       }
@@ -336,47 +375,63 @@ class Engine {
 
   void complete(Member m) {
     StreamState& s = stream(m);
-    plan::Span span;
-    span.op = s.cursor.id();
-    span.step = s.cursor.step();
-    span.stream = s.cursor.op().stream;
-    span.multiplicity = static_cast<std::int32_t>(model(m.role).multiplicity);
-    span.rank = first_ranks_[static_cast<std::size_t>(m.role)];
+    Actor& self = actor(m.actor);
+    const RankClass& ranks = rank_class(m.actor);
+    if (self.spans.empty()) {
+      spanned_.push_back(m.actor);
+    }
+    plan::Span& span = self.spans.emplace_back(s.place.sequence, plan::Span{}).second;
+    span.op = {ranks.role, s.op->instance, s.op->position};
+    span.step = s.place.step;
+    span.stream = s.op->model->stream;
+    span.multiplicity = static_cast<std::int32_t>(ranks.multiplicity);
+    span.rank = ranks.first;
     span.start = s.start;
     span.end = now_;
-    role(m.role).spans.emplace_back(s.cursor.head(), span);
-    if (!s.cursor.in_epilogue()) {
-      Time& end = step_ends_[static_cast<std::size_t>(s.cursor.step())];
-      end = std::max(end, now_);
+    if (s.place.part != LoweredRole::kEpilogue) {
+      const auto step = static_cast<std::size_t>(s.place.step);
+      step_ends_[step] = std::max(step_ends_[step], now_);
+      if (s.place.part == LoweredRole::kBody && --open_ops_[step] == 0) {
+        end_step(step);
+      }
     }
-    s.state = State::waiting;
-    s.cursor.leave(left_);
-    pass_steps();
-    touch(m.role);
+    advance(m);
+    touch(m.actor);
   }
 
   void flush_spans() {
-    for (std::size_t r = 0; r < roles_.size(); ++r) {
-      auto& spans = roles_[r].spans;
-      std::sort(spans.begin(), spans.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (const std::int32_t a : spanned_) {
+      auto& spans = actor(a).spans;
+      if (spans.size() > 1) {
+        std::sort(spans.begin(), spans.end(), [](const auto& x, const auto& y) { return x.first < y.first; });
+      }
       for (const auto& [at, span] : spans) {
-        accumulators_[r].add(span);
-        if (sink_ != nullptr) {
+        accumulators_[static_cast<std::size_t>(a)].add(span);
+      }
+    }
+    if (sink_ != nullptr) {
+      std::sort(spanned_.begin(), spanned_.end());
+      for (const std::int32_t a : spanned_) {
+        for (const auto& [at, span] : actor(a).spans) {
           sink_->span(span);
         }
       }
-      spans.clear();
     }
+    for (const std::int32_t a : spanned_) {
+      actor(a).spans.clear();
+    }
+    spanned_.clear();
   }
 
   void check_all_done() {
     std::string waiting;
-    for (std::size_t r = 0; r < roles_.size(); ++r) {
-      for (const StreamState& s : roles_[r].streams) {
-        if (!s.cursor.at_end()) {
-          const plan::OpId id = s.cursor.id();
-          waiting += fmt::format("{}{} {}.{}", waiting.empty() ? "" : ", ", model(static_cast<int>(r)).role->name,
-                                 id.instance, id.position);
+    for (std::int32_t a = 0; a < static_cast<std::int32_t>(actors_.size()); ++a) {
+      for (std::int32_t i = 0; i < actor(a).streams; ++i) {
+        const StreamState& s = stream({a, i});
+        if (s.state != State::finished) {
+          waiting += fmt::format("{}{} {}.{}", waiting.empty() ? "" : ", ",
+                                 models_[static_cast<std::size_t>(rank_class(a).model)].role->name, s.op->instance,
+                                 s.op->position);
         }
       }
     }
@@ -384,29 +439,29 @@ class Engine {
   }
 
   const std::vector<RoleModel>& models_;
+  const std::vector<RankClass>& classes_;
   const bool exclusive_;
   plan::SpanSink* sink_;
   Time now_;
   Activities activities_;
-  std::vector<RoleState> roles_;
-  std::vector<int> touched_;
-  std::size_t per_role_ = 1;  // most streams of a role
-  std::size_t all_streams_ = 0;
+  std::vector<LoweredRole> lowered_;  // of the models in use
+  std::vector<Actor> actors_;         // by class
+  std::vector<StreamState> streams_;  // of all actors in a row
+  std::vector<std::int32_t> owner_;   // by stream: its actor
+  std::vector<std::int32_t> touched_, spanned_, scratch_;
   std::vector<OpenMeeting> meetings_;
   std::vector<std::size_t> free_meetings_;
-  std::map<MeetingKey, std::size_t> open_;
-  std::vector<int> left_;            // scratch: steps that a stream has just left
-  std::vector<std::size_t> passed_;  // by step: streams that have left it
+  std::unordered_map<MeetingKey, std::size_t, MeetingHash> open_;
+  std::vector<std::int64_t> open_ops_;  // by step: of its body, not ended yet
   std::vector<Time> step_ends_;
   std::vector<plan::BreakdownAccumulator> accumulators_;
-  std::vector<plan::Rank> first_ranks_;
 };
 
 }  // namespace
 
-StepTimes run_events(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, bool exclusive_streams,
-                     int steps, plan::SpanSink* sink) {
-  return Engine(graph, models, exclusive_streams, steps, sink).run();
+StepTimes run_events(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
+                     const std::vector<RankClass>& classes, bool exclusive_streams, int steps, plan::SpanSink* sink) {
+  return Engine(graph, models, classes, exclusive_streams, steps, sink).run();
 }
 
 }  // namespace foretrain::sim

@@ -1,6 +1,6 @@
 // The event-driven simulator: every op is an event. The reference for sim/fold.h.
 //
-// Each role is one actor with in-order streams; each stream has a cursor of its own and waits at its head. Time
+// Each class of ranks is one actor with in-order streams; each stream waits at its head. Time
 // advances instant by instant: all completions of an instant are applied, then everything that takes no time is done
 // until nothing more follows, then free devices choose, then the speeds of what runs are set. No result depends on the
 // order inside an instant.
@@ -18,17 +18,18 @@
 
 #include "plan/breakdown.h"
 #include "plan/timeline.h"
+#include "sim/rank_classes.h"
 #include "sim/role_model.h"
 
 namespace foretrain::sim {
 
 struct StepTimes {
   std::vector<Time> step_ends;
-  std::vector<plan::Breakdown> breakdown;  // by role, of the last step
+  std::vector<plan::Breakdown> breakdown;  // by class, of the last step
 };
 
 // `sink` may be null. Throws InternalError naming the waiting ops when the graph deadlocks.
-StepTimes run_events(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, bool exclusive_streams,
-                     int steps, plan::SpanSink* sink);
+StepTimes run_events(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
+                     const std::vector<RankClass>& classes, bool exclusive_streams, int steps, plan::SpanSink* sink);
 
 }  // namespace foretrain::sim

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 #include "base/error.h"
 #include "sim/role_walk.h"
@@ -9,20 +10,25 @@
 namespace foretrain::sim {
 namespace {
 
+// Step, match key, instance of what meets.
+using MeetingKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t>;
+
 struct Arrival {
-  std::size_t role = 0;
+  std::size_t walk = 0;
   std::int32_t posted = -1;
 };
 
 class FoldedRun {
  public:
-  FoldedRun(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, int steps) : models_(models) {
-    walks_.reserve(models.size());
-    for (std::size_t r = 0; r < models.size(); ++r) {
-      walks_.emplace_back(graph, static_cast<int>(r), models[r], steps);
-      waiting_.push_back(r);
+  FoldedRun(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
+            int steps)
+      : models_(models), classes_(classes) {
+    walks_.reserve(classes.size());
+    for (const RankClass& c : classes) {
+      waiting_.push_back(walks_.size());
+      walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps);
     }
-    is_finished_.resize(models.size());
+    is_finished_.resize(classes.size());
   }
 
   bool run() {
@@ -33,11 +39,11 @@ class FoldedRun {
         arrive(a);
         continue;
       }
-      const std::size_t r = waiting_.back();
+      const std::size_t w = waiting_.back();
       waiting_.pop_back();
       scratch_.clear();
-      is_finished_[r] = walks_[r].advance(scratch_) == RoleWalk::State::finished;
-      take_ready(r);
+      is_finished_[w] = walks_[w].advance(scratch_) == RoleWalk::State::finished;
+      take_ready(w);
     }
     return open_.empty() && std::find(is_finished_.begin(), is_finished_.end(), false) == is_finished_.end();
   }
@@ -64,24 +70,27 @@ class FoldedRun {
     Time latest, duration;
   };
 
-  void take_ready(std::size_t role) {
+  void take_ready(std::size_t walk) {
     for (const std::int32_t p : scratch_) {
-      ready_.push_back({role, p});
+      ready_.push_back({walk, p});
     }
   }
 
   void arrive(const Arrival& a) {
-    const Posted& p = walks_[a.role].posted[static_cast<std::size_t>(a.posted)];
+    const RankClass& ranks = classes_[a.walk];
+    const plan::Role& role = *models_[static_cast<std::size_t>(ranks.model)].role;
+    const Posted& p = walks_[a.walk].posted[static_cast<std::size_t>(a.posted)];
     const Time arrival = p.arrival;
     const plan::Binding binding = p.binding;
     const std::int32_t step = p.step;
     for (const Meeting& about : p.op->meetings) {
-      const MeetingKey key = about.key(step, *models_[a.role].role, binding);
+      const MeetingPlace& place = ranks.place(about);
+      const MeetingKey key{step, plan::match_key(role, about.tag, binding), place.instance};
       OpenMeeting& meeting = open_[key];
       meeting.members.push_back(a);
       meeting.latest = std::max(meeting.latest, arrival);
       meeting.duration = std::max(meeting.duration, about.duration);
-      if (meeting.members.size() == about.arrivals()) {
+      if (meeting.members.size() == static_cast<std::size_t>(place.arrivals)) {
         const OpenMeeting complete = std::move(meeting);
         open_.erase(key);
         end(complete);
@@ -91,34 +100,37 @@ class FoldedRun {
 
   void end(const OpenMeeting& meeting) {
     for (const Arrival& a : meeting.members) {
-      RoleWalk& walk = walks_[a.role];
+      RoleWalk& walk = walks_[a.walk];
       Posted& p = walk.posted[static_cast<std::size_t>(a.posted)];
       p.start = p.start.value < 0 ? meeting.latest : std::min(p.start, meeting.latest);
       p.end = std::max(p.end, meeting.latest + meeting.duration);
       if (--p.open == 0) {
         scratch_.clear();
         walk.know(a.posted, scratch_);
-        take_ready(a.role);
+        take_ready(a.walk);
         if (walk.blocked_on() == a.posted) {
-          waiting_.push_back(a.role);
+          waiting_.push_back(a.walk);
         }
       }
     }
   }
 
   const std::vector<RoleModel>& models_;
-  std::vector<RoleWalk> walks_;
-  std::vector<std::size_t> waiting_;  // roles that can go on
+  const std::vector<RankClass>& classes_;
+  std::vector<RoleWalk> walks_;       // by class
+  std::vector<std::size_t> waiting_;  // walks that can go on
   std::vector<Arrival> ready_;        // at their meetings
   std::vector<bool> is_finished_;
   std::map<MeetingKey, OpenMeeting> open_;
   std::vector<std::int32_t> scratch_;
 };
 
-bool can_fold(const RoleModel& role) {
-  for (const std::vector<OpModel>& block : role.blocks) {
+bool can_fold(const RankClass& ranks, const RoleModel& model) {
+  for (const std::vector<OpModel>& block : model.blocks) {
     for (const OpModel& op : block) {
-      if ((op.kind == OpKind::meeting && op.stream == plan::kCompute) || !op.speed.empty()) {
+      const bool has_speed = !op.speed.empty() || std::any_of(op.meetings.begin(), op.meetings.end(),
+                                                              [](const Meeting& m) { return !m.speed.empty(); });
+      if (has_speed || (op.stream == plan::kCompute && ranks.meets_others(op))) {
         return false;
       }
     }
@@ -128,11 +140,13 @@ bool can_fold(const RoleModel& role) {
 
 }  // namespace
 
-std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, int steps) {
-  if (!std::all_of(models.begin(), models.end(), can_fold)) {
+std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
+                                    const std::vector<RankClass>& classes, int steps) {
+  if (!std::all_of(classes.begin(), classes.end(),
+                   [&](const RankClass& c) { return can_fold(c, models[static_cast<std::size_t>(c.model)]); })) {
     return std::nullopt;
   }
-  FoldedRun run(graph, models, steps);
+  FoldedRun run(graph, models, classes, steps);
   if (!run.run()) {
     return std::nullopt;
   }

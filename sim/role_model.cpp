@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
-#include <set>
 #include <variant>
 
 #include "base/error.h"
@@ -22,83 +21,57 @@ using plan::PlanGraph;
 using plan::Rank;
 using plan::Role;
 
-// A role's view of a group: looked at once, however many ops use it.
-struct GroupView {
-  GroupPlacement placement;
-  std::vector<std::int32_t> roles;
-};
-
 struct Modeller {
   const PlanGraph& graph;
   const topologies::Cluster& cluster;
   const ComputeModel& compute;
   const NetworkModel& network;
-  std::vector<std::int64_t> multiplicity = {};
   std::int64_t all_ranks = 0;
-  std::map<std::pair<int, plan::GroupId>, GroupView> views = {};
+  std::vector<View> views = {};                                             // of the role
+  std::map<std::pair<int, plan::GroupId>, GroupPlacement> placements = {};  // of the role's first rank
 
   bool shares_machine() const { return cluster.this_machine && all_ranks > 1; }
 
-  // By number of ranks at work, of which `own` are this op's.
-  std::vector<std::int64_t> speeds(std::int64_t own, const std::function<double(std::int64_t)>& slowdown) const {
+  // By number of ranks at work.
+  std::vector<std::int64_t> speeds(const std::function<double(std::int64_t)>& slowdown) const {
     if (!shares_machine()) {
       return {};
     }
     std::vector<std::int64_t> result(static_cast<std::size_t>(all_ranks) + 1, kFullSpeed);
-    for (std::int64_t active = own; active <= all_ranks; ++active) {
+    for (std::int64_t active = 1; active <= all_ranks; ++active) {
       const auto speed = static_cast<std::int64_t>(std::floor(static_cast<double>(kFullSpeed) / slowdown(active)));
       result[static_cast<std::size_t>(active)] = std::clamp<std::int64_t>(speed, 1, 100 * kFullSpeed);
     }
     return result;
   }
 
-  // Roles of a group's members, the same for all ranks of a role: only axes along which roles differ can matter.
-  std::vector<std::int32_t> roles_of_group(const plan::Group& group, Rank member) const {
-    std::set<plan::Axis> axes;
-    for (const Role& role : graph.roles) {
-      for (const auto& fixed : role.ranks.fixed) {
-        axes.insert(fixed.first);
-      }
+  std::int32_t view(const View& v) {
+    const auto found = std::find(views.begin(), views.end(), v);
+    if (found == views.end()) {
+      views.push_back(v);
+      return static_cast<std::int32_t>(views.size() - 1);
     }
-    plan::Group slice{group.name, {}, {}};
-    for (const plan::AxisSpan& span : group.spans) {
-      if (axes.count(span.axis) > 0) {
-        slice.spans.push_back(span);
-      }
-    }
-    std::set<std::int32_t> roles;
-    for (const Rank r : plan::members(graph.mesh, slice, member)) {
-      roles.insert(plan::role_of(graph, r));
-    }
-    return {roles.begin(), roles.end()};
+    return static_cast<std::int32_t>(found - views.begin());
   }
 
-  const GroupView& view(int role, plan::GroupId id) {
-    const auto [it, is_new] = views.try_emplace({role, id});
+  const GroupPlacement& placement(int role, plan::GroupId id) {
+    const auto [it, is_new] = placements.try_emplace({role, id});
     if (is_new) {
       CHECK(id >= 0 && static_cast<std::size_t>(id) < graph.groups.size(), "collective over group {}", id);
       const plan::Group& group = graph.groups[static_cast<std::size_t>(id)];
       const Rank member = plan::first_rank(graph.mesh, graph.roles[static_cast<std::size_t>(role)].ranks);
-      it->second = {place_group(graph.mesh, group, member, cluster.devices_per_node), roles_of_group(group, member)};
+      it->second = place_group(graph.mesh, group, member, cluster.devices_per_node);
     }
     return it->second;
   }
 
   void collective(int role, const Collective& c, OpModel& m) {
-    const auto& [placement, roles] = view(role, c.group);
+    const GroupPlacement& group = placement(role, c.group);
     const Bytes bytes{size_bytes(c.dtype, c.elements)};
-    const Time duration = time_from_seconds(network.collective(c.kind, bytes, placement));
-    std::vector<std::int64_t> speed =
-        speeds(multiplicity[static_cast<std::size_t>(role)],
-               [&, ranks = placement.ranks](std::int64_t active) { return network.slowdown(bytes, ranks, active); });
-    if (roles.size() == 1) {
-      m.kind = OpKind::together;
-      m.duration = duration;
-      m.speed = std::move(speed);
-    } else {
-      m.kind = OpKind::meeting;
-      m.meetings = {{roles, c.tag, false, duration, std::move(speed)}};
-    }
+    m.kind = OpKind::meeting;
+    m.duration = time_from_seconds(network.collective(c.kind, bytes, group));
+    m.meetings = {{view({c.group, {}, 0, false}), c.tag, false, false, m.duration,
+                   speeds([&](std::int64_t active) { return network.slowdown(bytes, group.ranks, active); })}};
   }
 
   // Whether a message of any rank of the role to its peer leaves the node.
@@ -129,24 +102,20 @@ struct Modeller {
   void exchange(int role_index, const Exchange& e, OpModel& m) {
     const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
     m.kind = e.messages.empty() ? OpKind::instant : OpKind::meeting;
-    const Rank first = plan::first_rank(graph.mesh, role.ranks);
     for (const Message& message : e.messages) {
-      plan::Coordinates c = graph.mesh.coordinates(first);
-      c[static_cast<std::size_t>(message.axis)] = message.peer;
-      const int peer = plan::role_of(graph, graph.mesh.rank(c));
       const Bytes bytes{size_bytes(message.dtype, message.elements)};
       Meeting meeting;
-      meeting.roles = message.send ? std::vector{role_index, peer} : std::vector{peer, role_index};
+      meeting.view = view({plan::kNoGroup, message.axis, message.peer, message.send});
       meeting.tag = message.tag;
-      meeting.duration = time_from_seconds(network.message(bytes, !leaves_node(role, message)));
       meeting.is_message = true;
-      meeting.speed = speeds(multiplicity[static_cast<std::size_t>(meeting.roles.back())],
-                             [&](std::int64_t active) { return network.slowdown(bytes, 1, active); });
+      meeting.sends = message.send;
+      meeting.duration = time_from_seconds(network.message(bytes, !leaves_node(role, message)));
+      meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, 1, active); });
       m.meetings.push_back(std::move(meeting));
     }
   }
 
-  void local(int role, const Op& op, double cached, OpModel& m) const {
+  void local(const Op& op, double cached, OpModel& m) const {
     double seconds = compute.seconds(op);
     if (cached > 0) {
       seconds += cached * (compute.cached_seconds(op) - seconds);
@@ -158,8 +127,7 @@ struct Modeller {
     m.duration = time_from_seconds(seconds);
     m.kind = m.duration.value == 0 ? OpKind::instant : OpKind::local;
     if (m.kind == OpKind::local) {
-      m.speed = speeds(multiplicity[static_cast<std::size_t>(role)],
-                       [&](std::int64_t active) { return compute.slowdown(op, active); });
+      m.speed = speeds([&](std::int64_t active) { return compute.slowdown(op, active); });
     }
   }
 
@@ -187,7 +155,7 @@ struct Modeller {
     } else if (std::holds_alternative<plan::Put>(op.work) || std::holds_alternative<plan::Take>(op.work)) {
       throw InputError(fmt::format("{}: asynchronous channels are not simulated", role.name));
     } else {
-      local(role_index, op, cached, m);
+      local(op, cached, m);
     }
     return m;
   }
@@ -205,20 +173,11 @@ std::int32_t EventRef::copy(const plan::Binding& b) const {
   return first;
 }
 
-MeetingKey Meeting::key(std::int32_t step, const plan::Role& role, const plan::Binding& b) const {
-  return {step, plan::match_key(role, tag, b), roles.front(), roles.back()};
-}
-
-std::size_t Meeting::arrivals() const {
-  return roles.front() == roles.back() ? 2 : roles.size();  // a message within a role has both ends there
-}
-
 std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Cluster& cluster,
                                    const ComputeModel& compute, const NetworkModel& network) {
   Modeller modeller{graph, cluster, compute, network};
   for (const Role& role : graph.roles) {
-    modeller.multiplicity.push_back(plan::count(graph.mesh, role.ranks));
-    modeller.all_ranks += modeller.multiplicity.back();
+    modeller.all_ranks += plan::count(graph.mesh, role.ranks);
   }
   const Bytes cache = compute.cache(modeller.all_ranks);
   std::vector<RoleModel> models;
@@ -226,7 +185,6 @@ std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Clu
     const Role& role = graph.roles[r];
     RoleModel m;
     m.role = &role;
-    m.multiplicity = modeller.multiplicity[r];
     std::vector<std::int32_t> first_copy;
     for (const plan::Event& event : role.events) {
       first_copy.push_back(m.event_copies);
@@ -250,6 +208,8 @@ std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Clu
         ops.push_back(modeller.model(static_cast<int>(r), op, part, first_copy));
       }
     }
+    m.views = std::move(modeller.views);
+    modeller.views.clear();
     models.push_back(std::move(m));
   }
   return models;

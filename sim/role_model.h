@@ -1,9 +1,9 @@
-// What the simulator knows of a role before it runs: every op's duration (rounded up once), kind and event copies. Used
-// by engine.cpp and fold.cpp only.
+// What the simulator knows of a role before it runs: every op's duration (rounded up once), kind, event copies, and
+// where it meets other ranks. The same for all ranks of the role.
 #pragma once
 
+#include <compare>
 #include <cstdint>
-#include <tuple>
 #include <vector>
 
 #include "plan/breakdown.h"
@@ -23,35 +23,39 @@ struct EventRef {
 };
 
 enum class OpKind : std::uint8_t {
-  instant,   // takes no time and no device: Join, Host
-  local,     // one role and nobody else: compute, copies
-  together,  // a collective all of whose members have this role: they arrive as one
-  meeting,   // a collective over several roles, or messages
+  instant,  // takes no time and no device: Join, Host
+  local,    // compute, copies
+  meeting,  // a collective, or messages
 };
 
 // Speeds are fixed-point fractions of the speed alone.
 inline constexpr std::int64_t kFullSpeed = std::int64_t{1} << 20;
 
-// What tells meetings apart: step, match key, first and last role.
-using MeetingKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t, std::int32_t>;
+// Whom ops of a role meet: the members of a group, or the peer of a message. The same view for every op that meets
+// them.
+struct View {
+  plan::GroupId group = plan::kNoGroup;  // kNoGroup: a message
+  plan::Axis axis{};                     // of a message
+  std::int32_t peer = 0;                 // its coordinate there
+  bool sends = false;
+  friend auto operator<=>(const View&, const View&) = default;
+};
 
-// One message of an Exchange, or the whole of a collective over roles.
+// One message of an Exchange, or the whole of a collective.
 struct Meeting {
-  std::vector<std::int32_t> roles;  // that take part, ascending; a message's sender first
+  std::int32_t view = 0;  // index in RoleModel::views
   std::int32_t tag = -1;
   bool is_message = false;
+  bool sends = false;
   Time duration;
   std::vector<std::int64_t> speed;  // as OpModel::speed
-
-  MeetingKey key(std::int32_t step, const plan::Role& role, const plan::Binding& b) const;
-  std::size_t arrivals() const;  // that it takes to start
 };
 
 struct OpModel {
   OpKind kind = OpKind::local;
   plan::StreamId stream = plan::kCompute;
   plan::Share share = nullptr;
-  Time duration;                  // local, together
+  Time duration;                  // local, and of a collective
   std::vector<Meeting> meetings;  // meeting
   std::vector<std::uint16_t> after;
   std::vector<EventRef> waits, records;
@@ -60,8 +64,8 @@ struct OpModel {
 
 struct RoleModel {
   const plan::Role* role = nullptr;
-  std::int64_t multiplicity = 1;
   std::vector<std::vector<OpModel>> blocks;  // as Role::blocks
+  std::vector<View> views;
   std::int32_t event_copies = 0;
 };
 

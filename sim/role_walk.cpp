@@ -11,8 +11,8 @@ std::size_t index(std::int64_t i) {
 
 }  // namespace
 
-RoleWalk::RoleWalk(const plan::PlanGraph& graph, int role, const RoleModel& model, int steps)
-    : role_(graph.roles[index(role)]), model_(model), steps_(steps) {
+RoleWalk::RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps)
+    : role_(graph.roles[index(ranks.role)]), ranks_(ranks), model_(model), steps_(steps) {
   streams_.resize(role_.streams.size());
   events_.resize(index(model.event_copies));
   for (const plan::Segment& segment : role_.segments) {
@@ -118,7 +118,7 @@ bool RoleWalk::run_op(std::vector<std::int32_t>& ready) {
     waits_.push_back(events_[index(e.copy(binding_))]);
   }
   waits_.push_back(streams_[index(op.stream)]);
-  if (op.kind == OpKind::meeting) {
+  if (ranks_.meets_others(op)) {
     post(op, ready);
     return true;
   }
@@ -159,7 +159,7 @@ void RoleWalk::reached(std::int32_t step, Time t) {
   }
 }
 
-// ---- ops that meet other roles
+// ---- ops that meet other classes
 
 void RoleWalk::post(const OpModel& op, std::vector<std::int32_t>& ready) {
   const auto self = static_cast<std::int32_t>(posted.size());

@@ -1,5 +1,5 @@
-// One role's walk through its program when nothing is shared: ends of streams and events, what they were waiting for,
-// and the memory of folded calls. Used by fold.cpp only.
+// The walk of one class of ranks through its program when nothing is shared: ends of streams and events, what they were
+// waiting for, and the memory of folded calls. Used by fold.cpp only.
 #pragma once
 
 #include <deque>
@@ -7,6 +7,7 @@
 
 #include "plan/breakdown.h"
 #include "plan/cursor.h"
+#include "sim/rank_classes.h"
 #include "sim/role_model.h"
 
 namespace foretrain::sim {
@@ -31,7 +32,7 @@ struct Piece {
   plan::Share share = nullptr;
 };
 
-// Ops that meet other roles, in program order.
+// Ops that meet other classes, in program order.
 struct Posted {
   const OpModel* op = nullptr;
   plan::Binding binding;
@@ -74,7 +75,7 @@ struct CallShape {
 
 class RoleWalk {
  public:
-  RoleWalk(const plan::PlanGraph& graph, int role, const RoleModel& model, int steps);
+  RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps);
 
   // Where the walk stands.
   enum class State : std::uint8_t { blocked, finished };
@@ -121,6 +122,7 @@ class RoleWalk {
   void sum_piece(const Piece& p, Time begin, Time end, plan::Breakdown& sum) const;
 
   const plan::Role& role_;
+  const RankClass& ranks_;
   const RoleModel& model_;
   const int steps_;
   int part_ = 0, step_ = 0;

@@ -48,7 +48,7 @@ CallShape RoleWalk::look_at_call() const {
   CallShape shape;
   const std::vector<OpModel>& block = model_.blocks[index(call().block)];
   const bool meets =
-      std::any_of(block.begin(), block.end(), [](const OpModel& op) { return op.kind == OpKind::meeting; });
+      std::any_of(block.begin(), block.end(), [&](const OpModel& op) { return ranks_.meets_others(op); });
   if (meets || block.size() * index(call().count) < kWorthFolding) {
     return shape;
   }

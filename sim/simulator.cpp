@@ -9,6 +9,25 @@
 
 namespace foretrain::sim {
 
+namespace {
+
+// Of classes to means over the ranks of each role.
+std::vector<plan::Breakdown> by_role(const plan::PlanGraph& graph, const std::vector<RankClass>& classes,
+                                     const std::vector<plan::Breakdown>& by_class) {
+  std::vector<std::vector<plan::RankBreakdown>> of_role(graph.roles.size());
+  for (std::size_t c = 0; c < classes.size(); ++c) {
+    of_role[static_cast<std::size_t>(classes[c].role)].push_back(
+        {classes[c].first, static_cast<std::int32_t>(classes[c].multiplicity), {by_class[c]}});
+  }
+  std::vector<plan::Breakdown> result;
+  for (const std::vector<plan::RankBreakdown>& ranks : of_role) {
+    result.push_back(plan::mean_breakdown(ranks, 0));
+  }
+  return result;
+}
+
+}  // namespace
+
 Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,
                     plan::SpanSink* sink) {
   CHECK(options.steps >= 1, "{} steps", options.steps);
@@ -19,17 +38,18 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   const std::vector<RoleModel> models = model_roles(graph, cluster, *compute, *network);
 
   const bool exclusive = cluster.device.exclusive_streams;
-  std::optional<StepTimes> times;
-  if (options.fold && sink == nullptr && !exclusive && !cluster.this_machine) {
-    times = run_folded(graph, models, options.steps);
-  }
   Simulation result;
-  result.folded = times.has_value();
+  result.classes = options.fold_ranks ? role_classes(graph, models) : single_ranks(graph, models);
+  std::optional<StepTimes> times;
+  if (options.fold_time && sink == nullptr && !exclusive && !cluster.this_machine) {
+    times = run_folded(graph, models, result.classes, options.steps);
+  }
+  result.folded_time = times.has_value();
   if (!times) {
-    times = run_events(graph, models, exclusive, options.steps, sink);
+    times = run_events(graph, models, result.classes, exclusive, options.steps, sink);
   }
   result.step_ends = std::move(times->step_ends);
-  result.breakdown = std::move(times->breakdown);
+  result.breakdown = by_role(graph, result.classes, times->breakdown);
   const std::size_t last = result.step_ends.size() - 1;
   result.step_time = result.step_ends[last] - (last > 0 ? result.step_ends[last - 1] : Time{});
   result.compute_model = compute->name();

@@ -9,6 +9,7 @@
 #include "plan/breakdown.h"
 #include "plan/graph.h"
 #include "plan/timeline.h"
+#include "sim/rank_classes.h"
 #include "topologies/cluster.h"
 
 namespace foretrain::sim {
@@ -17,9 +18,10 @@ struct Options {
   std::string compute_model = "auto";  // "roofline", "measured"; auto: measured where the profile has tables
   std::string network_model = "auto";  // "alpha_beta", "measured"; auto likewise
   int steps = 2;                       // the last two steps' ends give the steady period
-  // Time repeated blocks once and replay them. Never changes a result; off, every op is an event. A sink switches it
-  // off.
-  bool fold = true;
+  // Folding never changes a result. Over ranks: those that do the same at the same time are simulated once. Over time:
+  // repeated blocks are timed once and replayed; else every op is an event (always so with a sink).
+  bool fold_ranks = true;
+  bool fold_time = true;
 };
 
 struct Simulation {
@@ -27,11 +29,12 @@ struct Simulation {
   std::vector<Time> step_ends;
   std::vector<plan::Breakdown> breakdown;    // by role, of the last step
   std::string compute_model, network_model;  // as chosen
-  bool folded = false;
+  bool folded_time = false;
+  std::vector<RankClass> classes;  // of ranks that were simulated once
 };
 
-// Spans go to `sink` (may be null): one rank class per role, the role's first rank standing for all; in order of
-// completion, per role in program order within an instant.
+// Spans go to `sink` (may be null): one per rank class, its first rank standing for all; in order of
+// completion, per class in program order within an instant.
 // Throws InputError for an unknown model name or a device without the op's dtype, InternalError for a graph that
 // deadlocks (validate first).
 Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,

@@ -19,24 +19,32 @@ void expect_same(const plan::PlanGraph& g, const topologies::Cluster& c, int ste
   Options options;
   options.steps = steps;
   const Simulation folded = simulate(g, c, options);
-  options.fold = false;
-  const Simulation events = simulate(g, c, options);
-  EXPECT_TRUE(folded.folded) << ::testing::PrintToString(what);
-  EXPECT_FALSE(events.folded);
-  EXPECT_EQ(folded.step_ends, events.step_ends) << ::testing::PrintToString(what);
-  EXPECT_EQ(folded.step_time, events.step_time);
-  ASSERT_EQ(folded.breakdown.size(), events.breakdown.size());
-  for (std::size_t r = 0; r < folded.breakdown.size(); ++r) {
-    const plan::Breakdown &a = folded.breakdown[r], &b = events.breakdown[r];
-    EXPECT_EQ(a.compute, b.compute) << r << ::testing::PrintToString(what);
-    EXPECT_EQ(a.recompute, b.recompute) << r;
-    EXPECT_EQ(a.exposed_tp, b.exposed_tp) << r << ::testing::PrintToString(what);
-    EXPECT_EQ(a.exposed_dp, b.exposed_dp) << r << ::testing::PrintToString(what);
-    EXPECT_EQ(a.exposed_pp, b.exposed_pp) << r << ::testing::PrintToString(what);
-    EXPECT_EQ(a.bubble, b.bubble) << r << ::testing::PrintToString(what);
-    EXPECT_EQ(a.optimizer, b.optimizer) << r;
-    EXPECT_EQ(a.host, b.host) << r;
-    EXPECT_EQ(a.total(), folded.step_time) << r;
+  EXPECT_TRUE(folded.folded_time) << ::testing::PrintToString(what);
+  EXPECT_EQ(folded.classes.size(), g.roles.size());
+  for (const bool ranks : {true, false}) {
+    for (const bool time : {true, false}) {
+      options.fold_ranks = ranks;
+      options.fold_time = time;
+      const Simulation other = simulate(g, c, options);
+      SCOPED_TRACE(::testing::PrintToString(what) + (ranks ? ", ranks folded" : "") + (time ? ", time folded" : ""));
+      EXPECT_EQ(other.folded_time, time);
+      EXPECT_EQ(other.classes.size(), ranks ? g.roles.size() : static_cast<std::size_t>(g.mesh.ranks()));
+      EXPECT_EQ(folded.step_ends, other.step_ends);
+      EXPECT_EQ(folded.step_time, other.step_time);
+      ASSERT_EQ(folded.breakdown.size(), other.breakdown.size());
+      for (std::size_t r = 0; r < folded.breakdown.size(); ++r) {
+        const plan::Breakdown &x = folded.breakdown[r], &y = other.breakdown[r];
+        EXPECT_EQ(x.compute, y.compute) << r;
+        EXPECT_EQ(x.recompute, y.recompute) << r;
+        EXPECT_EQ(x.exposed_tp, y.exposed_tp) << r;
+        EXPECT_EQ(x.exposed_dp, y.exposed_dp) << r;
+        EXPECT_EQ(x.exposed_pp, y.exposed_pp) << r;
+        EXPECT_EQ(x.bubble, y.bubble) << r;
+        EXPECT_EQ(x.optimizer, y.optimizer) << r;
+        EXPECT_EQ(x.host, y.host) << r;
+        EXPECT_EQ(x.total(), folded.step_time) << r;
+      }
+    }
   }
 }
 

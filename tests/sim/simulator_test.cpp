@@ -15,7 +15,7 @@ const std::vector<std::string> kNone;
 Options one_step(bool fold = true) {
   Options o;
   o.steps = 1;
-  o.fold = fold;
+  o.fold_time = fold;
   return o;
 }
 
@@ -85,7 +85,7 @@ TEST(Simulator, ACollectiveOverRolesStartsWithItsLastMember) {
   append(g.roles[1], {work(30), sum, work(1, plan::kCompute, {1})});
   for (const bool fold : {false, true}) {
     const Simulation s = simulate(g, clockwork(2), one_step(fold));
-    EXPECT_EQ(s.folded, fold);
+    EXPECT_EQ(s.folded_time, fold);
     EXPECT_EQ(s.step_ends, std::vector<Time>{Time{131}});
     // Stage 0 computes 10 + 1; it waits 20 for the other stage, then 100 for the sum itself.
     EXPECT_EQ(s.breakdown[0].compute, Time{11});
