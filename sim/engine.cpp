@@ -100,7 +100,7 @@ class Engine {
       settle();
     }
     check_all_done();
-    StepTimes result{std::move(step_ends_), {}};
+    StepTimes result{std::move(step_ends_), {}, ops_};
     for (plan::BreakdownAccumulator& a : accumulators_) {
       result.breakdown.push_back(a.finish().back());
     }
@@ -395,6 +395,7 @@ class Engine {
         end_step(step);
       }
     }
+    ++ops_;
     advance(m);
     touch(m.actor);
   }
@@ -443,6 +444,7 @@ class Engine {
   const bool exclusive_;
   plan::SpanSink* sink_;
   Time now_;
+  std::int64_t ops_ = 0;
   Activities activities_;
   std::vector<LoweredRole> lowered_;  // of the models in use
   std::vector<Actor> actors_;         // by class

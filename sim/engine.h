@@ -26,6 +26,7 @@ namespace foretrain::sim {
 struct StepTimes {
   std::vector<Time> step_ends;
   std::vector<plan::Breakdown> breakdown;  // by class, of the last step
+  std::int64_t ops = 0;                    // that were events
 };
 
 // `sink` may be null. Throws InternalError naming the waiting ops when the graph deadlocks.

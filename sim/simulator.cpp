@@ -48,6 +48,7 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   if (!times) {
     times = run_events(graph, models, result.classes, exclusive, options.steps, sink);
   }
+  result.ops = times->ops;
   result.step_ends = std::move(times->step_ends);
   result.breakdown = by_role(graph, result.classes, times->breakdown);
   const std::size_t last = result.step_ends.size() - 1;

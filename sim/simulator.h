@@ -30,6 +30,7 @@ struct Simulation {
   std::vector<plan::Breakdown> breakdown;    // by role, of the last step
   std::string compute_model, network_model;  // as chosen
   bool folded_time = false;
+  std::int64_t ops = 0;            // that were events; 0 when time was folded
   std::vector<RankClass> classes;  // of ranks that were simulated once
 };
 
