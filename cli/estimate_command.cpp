@@ -75,6 +75,12 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   estimate.compute_model = simulation.compute_model;
   estimate.network_model = simulation.network_model;
   estimate.error_band = error_band(job, simulation);
+  for (const sim::RankClass& c : simulation.classes) {
+    estimate.classes.push_back({c.role, c.first, c.multiplicity});
+  }
+  if (!job.cluster.disturbance.empty()) {
+    estimate.notes.push_back("The cluster is disturbed; the error band is that of an undisturbed one.");
+  }
   const bool fits = reports::memory_fit(job, graph).fits();
   if (!fits) {
     estimate.fixes = fixes(job_arguments, job);

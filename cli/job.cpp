@@ -40,6 +40,7 @@ void ModelArguments::add_to(Options& options) {
                "how long ops take; auto: measured where the profile has tables");
   options.word("network", &network_model, {"auto", "alpha_beta", "measured"},
                "how long communication takes; auto: measured where the profile has tables");
+  options.flag("no-fold", &no_fold, "simulates every rank and every op by itself: the same result, slowly");
 }
 
 sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,
@@ -48,6 +49,7 @@ sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, con
   options.compute_model = models.compute_model;
   options.network_model = models.network_model;
   options.steps = kSimulatedSteps;
+  options.fold_ranks = options.fold_time = !models.no_fold;
   if (timeline == nullptr) {
     return sim::simulate(graph, job.cluster, options);
   }

@@ -28,6 +28,7 @@ struct JobArguments {
 
 struct ModelArguments {
   std::string compute_model = "auto", network_model = "auto";
+  bool no_fold = false;
 
   void add_to(Options& options);
 };

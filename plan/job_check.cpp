@@ -17,6 +17,19 @@ std::string axes_of(const Strategy& s) {
   return fmt::format("dp {} x tp {} x pp {} x cp {}", s.dp, s.tp, s.pp, s.cp);
 }
 
+void check_disturbance(const topologies::Cluster& c, ObjectReader& cluster) {
+  const auto check = [&](const char* what, const std::vector<topologies::SpeedRange>& ranges, std::int64_t count) {
+    for (const topologies::SpeedRange& r : ranges) {
+      if (r.last >= count) {
+        cluster.mistake("disturbance",
+                        fmt::format("{} {}-{}: there are {}, numbered from 0", what, r.first, r.last, count));
+      }
+    }
+  };
+  check("devices", c.disturbance.devices, c.device_count());
+  check("nodes", c.disturbance.nodes, c.nodes);
+}
+
 // Absent dp: what the devices leave. Absent nodes: what the ranks need.
 void complete_ranks(Job& job, const JobParts& parts) {
   Strategy& s = job.strategy;
@@ -46,6 +59,7 @@ void complete_ranks(Job& job, const JobParts& parts) {
                             ? fmt::format("; cluster.devices_per_node={} uses a part of a node", s.ranks())
                             : ""));
   }
+  check_disturbance(c, parts.cluster);
 }
 
 void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy) {

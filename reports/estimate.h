@@ -49,12 +49,20 @@ struct ErrorBand {
 };
 
 // Job and graph must outlive it.
+// Ranks of a role that did the same at the same time, simulated once.
+struct RankClass {
+  int role = -1;
+  plan::Rank first = 0;
+  std::int64_t ranks = 0;
+};
+
 struct Estimate {
   const plan::Job* job = nullptr;
   const plan::PlanGraph* graph = nullptr;
   Time step_time;
   std::vector<plan::Breakdown> by_role;  // of one steady step
   std::string compute_model, network_model;
+  std::vector<RankClass> classes;
   ErrorBand error_band;
   std::vector<Fix> fixes;          // what would fit, nearest first; filled when it does not
   std::vector<std::string> notes;  // remarks a reader needs beside the figures

@@ -94,6 +94,12 @@ nlohmann::ordered_json to_json(const Estimate& e) {
                        {"high_s", number(e.error_band.high_seconds)},
                        {"basis", e.error_band.basis}};
   out["models"] = {{"compute", e.compute_model}, {"network", e.network_model}};
+  Json classes = Json::array();
+  for (const RankClass& c : e.classes) {
+    classes.push_back(
+        {{"role", e.graph->roles[static_cast<std::size_t>(c.role)].name}, {"first_rank", c.first}, {"ranks", c.ranks}});
+  }
+  out["rank_classes"] = std::move(classes);
   out["notes"] = e.notes;
   out["resolved"] = Json(plan::resolved(*e.job));
   return out;

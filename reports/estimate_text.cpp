@@ -58,7 +58,12 @@ Table main_figures(const Estimate& e) {
                     {to_string(fit.demand), fit.fits() ? Tone::good : Tone::bad},
                     {fmt::format("of {}, {}: {}", to_string(fit.capacity), where, fit.fits() ? "fits" : "does not fit"),
                      fit.fits() ? Tone::dim : Tone::bad}});
-  t.rows.push_back({"models", fmt::format("{}, {}", e.compute_model, e.network_model)});
+  t.rows.push_back(
+      {"models",
+       fmt::format("{}, {}", e.compute_model, e.network_model),
+       {fmt::format("{} class{} of ranks simulated for {}", count(static_cast<std::int64_t>(e.classes.size())),
+                    e.classes.size() == 1 ? "" : "es", count(e.graph->mesh.ranks())),
+        Tone::dim}});
   return t;
 }
 

@@ -57,8 +57,13 @@ struct OpenMeeting {
 class Engine {
  public:
   Engine(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
-         bool exclusive, int steps, plan::SpanSink* sink)
-      : models_(models), classes_(classes), exclusive_(exclusive), sink_(sink) {
+         const EventOptions& options, plan::SpanSink* sink)
+      : models_(models),
+        classes_(classes),
+        exclusive_(options.exclusive_streams),
+        jitter_(options.jitter),
+        sink_(sink) {
+    const int steps = options.steps;
     std::vector<std::int32_t> lowered(models.size(), -1);
     lowered_.reserve(models.size());
     std::int64_t ops = 0;
@@ -207,7 +212,9 @@ class Engine {
     s.state = State::under_way;
     s.start = now_;
     const OpModel& op = *s.op->model;
-    activities_.start(id_of(m), now_, op.duration, op.speed, rank_class(m.actor).multiplicity);
+    const RankClass& ranks = rank_class(m.actor);
+    const Time duration = jitter_(op.duration, ranks.first, s.place.sequence);
+    activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity);
   }
 
   // ---- meetings
@@ -442,6 +449,7 @@ class Engine {
   const std::vector<RoleModel>& models_;
   const std::vector<RankClass>& classes_;
   const bool exclusive_;
+  const Jitter jitter_;
   plan::SpanSink* sink_;
   Time now_;
   std::int64_t ops_ = 0;
@@ -462,8 +470,8 @@ class Engine {
 }  // namespace
 
 StepTimes run_events(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                     const std::vector<RankClass>& classes, bool exclusive_streams, int steps, plan::SpanSink* sink) {
-  return Engine(graph, models, classes, exclusive_streams, steps, sink).run();
+                     const std::vector<RankClass>& classes, const EventOptions& options, plan::SpanSink* sink) {
+  return Engine(graph, models, classes, options, sink).run();
 }
 
 }  // namespace foretrain::sim

@@ -18,6 +18,7 @@
 
 #include "plan/breakdown.h"
 #include "plan/timeline.h"
+#include "sim/disturbance.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
 
@@ -29,8 +30,14 @@ struct StepTimes {
   std::int64_t ops = 0;                    // that were events
 };
 
+struct EventOptions {
+  int steps = 2;
+  bool exclusive_streams = false;
+  Jitter jitter;
+};
+
 // `sink` may be null. Throws InternalError naming the waiting ops when the graph deadlocks.
 StepTimes run_events(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                     const std::vector<RankClass>& classes, bool exclusive_streams, int steps, plan::SpanSink* sink);
+                     const std::vector<RankClass>& classes, const EventOptions& options, plan::SpanSink* sink);
 
 }  // namespace foretrain::sim

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "sim/compute_model.h"
+#include "sim/disturbance.h"
 #include "sim/engine.h"
 #include "sim/fold.h"
 #include "sim/network.h"
@@ -35,18 +36,19 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
         cluster.profile_path);
   const std::unique_ptr<ComputeModel> compute = make_compute_model(options.compute_model, cluster);
   const std::unique_ptr<NetworkModel> network = make_network_model(options.network_model, cluster);
-  const std::vector<RoleModel> models = model_roles(graph, cluster, *compute, *network);
+  std::vector<RoleModel> models = model_roles(graph, cluster, *compute, *network);
 
   const bool exclusive = cluster.device.exclusive_streams;
   Simulation result;
-  result.classes = options.fold_ranks ? role_classes(graph, models) : single_ranks(graph, models);
+  result.classes = disturbed_classes(graph, cluster, *compute, options.network_model, options.fold_ranks, models);
   std::optional<StepTimes> times;
-  if (options.fold_time && sink == nullptr && !exclusive && !cluster.this_machine) {
+  const Jitter jitter(cluster.disturbance.jitter, cluster.disturbance.seed);
+  if (options.fold_time && sink == nullptr && !exclusive && !cluster.this_machine && jitter.is_none()) {
     times = run_folded(graph, models, result.classes, options.steps);
   }
   result.folded_time = times.has_value();
   if (!times) {
-    times = run_events(graph, models, result.classes, exclusive, options.steps, sink);
+    times = run_events(graph, models, result.classes, {options.steps, exclusive, jitter}, sink);
   }
   result.ops = times->ops;
   result.step_ends = std::move(times->step_ends);

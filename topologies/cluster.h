@@ -10,6 +10,7 @@
 
 #include "base/dtype.h"
 #include "base/units.h"
+#include "topologies/disturbance.h"
 
 namespace foretrain::topologies {
 
@@ -46,6 +47,7 @@ struct Cluster {
   std::string profile_path;   // "" = none: generic figures
   std::shared_ptr<const Profile> profile;
   std::vector<std::string> sources;  // of the figures above, "what: where from"
+  Disturbance disturbance;           // none on this machine
   std::int64_t device_count() const { return nodes * devices_per_node; }
 };
 

@@ -186,6 +186,13 @@ Cluster read_cluster(ObjectReader& reader) {
   Cluster c = read_part<Cluster>(reader, "system", kSystemFolder, "system", read_system);
   c.nodes = reader.integer("nodes", 0, reader.has("nodes") ? 1 : 0, c.this_machine ? 1 : kMaxNodes);
   c.devices_per_node = static_cast<int>(reader.integer("devices_per_node", c.devices_per_node, 1, c.devices_per_node));
+  if (c.this_machine && reader.has("disturbance")) {
+    reader.mistake("disturbance",
+                   "this-machine is forecast as it was measured; expected no disturbance, or another system");
+    reader.raw("disturbance");
+  } else if (ObjectReader disturbance = reader.object("disturbance", false); disturbance.present()) {
+    c.disturbance = read_disturbance(disturbance);
+  }
   return c;
 }
 
@@ -225,7 +232,11 @@ nlohmann::json to_json(const Cluster& c) {
   if (c.this_machine) {
     system["shared_memory"] = exact(c.shared_memory);
   }
-  return {{"system", system}, {"nodes", c.nodes}, {"devices_per_node", c.devices_per_node}};
+  nlohmann::json cluster{{"system", system}, {"nodes", c.nodes}, {"devices_per_node", c.devices_per_node}};
+  if (!c.disturbance.empty()) {
+    cluster["disturbance"] = to_json(c.disturbance);
+  }
+  return cluster;
 }
 
 }  // namespace foretrain::topologies
