@@ -41,8 +41,8 @@ struct Level : TreeLevel {
 
 class Tree : public Interconnect {
  public:
-  Tree(const std::vector<TreeLevel>& levels, const Ports& ports, int rails, bool gateway)
-      : ports_(ports), rails_(rails), levels_(levels.begin(), levels.end()) {
+  Tree(const std::vector<TreeLevel>& levels, const Ports& ports, int rails, int radix, bool gateway)
+      : ports_(ports), rails_(rails), radix_(radix), levels_(levels.begin(), levels.end()) {
     vertices_ = ports.count;
     for (std::size_t l = 1; l < levels_.size(); ++l) {
       Level& level = levels_[l];
@@ -167,12 +167,18 @@ class Tree : public Interconnect {
     return {top().subtrees > 1 ? 0 : static_cast<double>(ports_.count / 2) * share};
   }
 
+  // Switches as one buys them: the top has all of its ports below, and may have several cables to one below.
   std::string shape() const override {
-    std::string text = top().switches * top().subtrees == 1 ? "one switch" : "";
-    for (std::size_t l = 1; l < levels_.size() && text != "one switch"; ++l) {
-      text += fmt::format("{}{} {}", l == 1 ? "" : ", ", levels_[l].switches * levels_[l].subtrees, kStages[l].plural);
+    std::string text;
+    for (std::size_t l = 1; l < levels_.size(); ++l) {
+      const bool is_top = l + 1 == levels_.size() && l > 1;
+      const std::int64_t count =
+          is_top ? divide_up(children(l) * levels_[l].switches, radix_) : levels_[l].switches * levels_[l].subtrees;
+      text += fmt::format("{}{} {}", l == 1 ? "" : ", ", count, count == 1 ? kStages[l].one : kStages[l].plural);
     }
-    return rails_ > 1 ? fmt::format("{} rails: {}", rails_, text) : text;
+    return levels_.size() == 2 && rails_ == 1 ? "one switch"
+           : rails_ > 1                       ? fmt::format("{} rails: {}", rails_, text)
+                                              : text;
   }
 
  private:
@@ -239,7 +245,7 @@ class Tree : public Interconnect {
   }
 
   Ports ports_;
-  int rails_;
+  int rails_, radix_;
   std::vector<Level> levels_;  // [0]: the ports
   std::vector<LinkClass> classes_;
   std::int64_t links_ = 0, vertices_ = 0;
@@ -249,7 +255,7 @@ class Tree : public Interconnect {
 }  // namespace
 
 std::unique_ptr<Interconnect> make_fat_tree(const FatTree& tree, const Ports& ports, bool gateway) {
-  return std::make_unique<Tree>(tree_levels(tree, ports), ports, tree.rails, gateway);
+  return std::make_unique<Tree>(tree_levels(tree, ports), ports, tree.rails, tree.radix, gateway);
 }
 
 std::unique_ptr<Interconnect> make_non_blocking(const Ports& ports, bool gateway) {
@@ -257,7 +263,7 @@ std::unique_ptr<Interconnect> make_non_blocking(const Ports& ports, bool gateway
   level.children = std::max<std::int64_t>(1, ports.count);
   level.parents = ports.cables;
   level.cable = {ports.bandwidth.value / ports.cables};
-  return std::make_unique<Tree>(std::vector<TreeLevel>{TreeLevel{}, level}, ports, 1, gateway);
+  return std::make_unique<Tree>(std::vector<TreeLevel>{TreeLevel{}, level}, ports, 1, 1, gateway);
 }
 
 }  // namespace foretrain::topologies

@@ -249,6 +249,11 @@ class ClusterNetwork : public Network {
 }  // namespace
 
 Fabric default_fabric(const Cluster& cluster) {
+  constexpr int kMaxDevices = 1024;  // a table holds the routes of every pair of a node
+  if (cluster.devices_per_node > kMaxDevices) {
+    throw InputError(fmt::format("{}: a node of {} devices; a network is made of nodes of up to {}", cluster.name,
+                                 cluster.devices_per_node, kMaxDevices));
+  }
   Fabric fabric;
   fabric.node.devices = fabric.node.adapters = cluster.devices_per_node;
   fabric.node.bandwidth = cluster.intra.bandwidth;
