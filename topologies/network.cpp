@@ -123,19 +123,19 @@ class ClusterNetwork : public Network {
     if (v >= first_switch()) {
       return fabric_->vertex_name(v - first_switch() + ports());
     }
-    std::int64_t unit = 0;
     int inside = 0;
     if (v < devices_ + hosts()) {
-      const Place place = place_of(v);
-      unit = place.unit;
-      inside = place.vertex;
+      inside = place_of(v).vertex;
     } else {
-      unit = (v - devices_ - hosts()) / rest();
       inside = static_cast<int>((v - devices_ - hosts()) % rest()) + (idle_devices_ ? 0 : graph_.devices);
       inside += inside < graph_.devices ? 0 : graph_.hosts;
     }
-    return units_ > 1 ? fmt::format("node {} {}", unit, graph_.vertex_name(inside)) : graph_.vertex_name(inside);
+    return units_ > 1 ? fmt::format("node {} {}", unit_of(v), graph_.vertex_name(inside)) : graph_.vertex_name(inside);
   }
+  std::int64_t unit_of(std::int64_t v) const override {
+    return v >= first_switch() ? -1 : v < devices_ + hosts() ? place_of(v).unit : (v - devices_ - hosts()) / rest();
+  }
+  std::string fabric_shape() const override { return fabric_ ? fabric_->shape() : ""; }
 
   // One node alone: what passes between the first and the last half of its devices.
   Bandwidth bisection() const override {

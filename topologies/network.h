@@ -80,6 +80,8 @@ class Network {
   virtual std::int64_t vertex_count() const = 0;
   virtual LinkEnds ends(LinkId id) const = 0;
   virtual std::string vertex_name(std::int64_t vertex) const = 0;
+  virtual std::int64_t unit_of(std::int64_t vertex) const = 0;  // its node, or domain of nodes; -1: of the fabric
+  virtual std::string fabric_shape() const = 0;                 // "8 rails: 32 leaves, 16 spines"; "" with one node
   // One direction, between the halves of the devices that the fabric joins worst, by the fabric's formula.
   virtual Bandwidth bisection() const = 0;
 };

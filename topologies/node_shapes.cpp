@@ -131,4 +131,21 @@ NodeGraph make_node_graph(const NodeShape& shape) {
   return graph;
 }
 
+std::string describe(const NodeShape& shape) {
+  const int devices = shape.kind == NodeKind::graph ? shape.graph->devices : shape.devices;
+  const std::size_t adapters =
+      shape.kind == NodeKind::graph ? shape.graph->adapters.size() : static_cast<std::size_t>(shape.adapters);
+  const char* joined = "";
+  switch (shape.kind) {
+    case NodeKind::nv_switch: joined = "on NVSwitch"; break;
+    case NodeKind::all_to_all: joined = "all to all"; break;
+    case NodeKind::hybrid_cube_mesh: joined = "in a hybrid cube mesh"; break;
+    case NodeKind::pairs: joined = "in pairs"; break;
+    case NodeKind::pcie: joined = "on PCIe"; break;
+    case NodeKind::graph: joined = "as imported"; break;
+  }
+  const std::string cables = shape.ports_per_adapter > 1 ? fmt::format(" x {}", shape.ports_per_adapter) : "";
+  return fmt::format("{} {}, {} adapter{}{}", devices, joined, adapters, adapters == 1 ? "" : "s", cables);
+}
+
 }  // namespace foretrain::topologies
