@@ -5,6 +5,7 @@
 #include "base/catalogue.h"
 #include "base/error.h"
 #include "cli/job.h"
+#include "cli/list_topologies.h"
 #include "cli/options.h"
 #include "cli/strategy_words.h"
 #include "cli/verbs.h"
@@ -73,20 +74,6 @@ Listing jobs() {
   return out;
 }
 
-Listing topologies_known() {
-  Listing out;
-  out.table.columns = {{"topology"}, {"description"}};
-  for (const auto& [name, description] :
-       {std::pair{"shared_memory", "this-machine: ranks are threads that share cores, caches and memory bandwidth"},
-        std::pair{"nodes_on_fabric",
-                  "devices joined all to all inside a node (intra); every node's adapters on a fabric without "
-                  "contention (inter)"}}) {
-    out.items.push_back({{"name", name}, {"description", description}, {"path", nullptr}});
-    out.table.rows.push_back({name, description});
-  }
-  return out;
-}
-
 Listing strategies() {
   using reports::Tone;
   const auto cell = [](const std::optional<bool>& passed) {
@@ -110,12 +97,19 @@ Listing strategies() {
 }
 
 const std::vector<std::pair<std::string, Listing (*)()>>& kinds() {
-  static const std::vector<std::pair<std::string, Listing (*)()>> table{{"models", models},
-                                                                        {"systems", systems},
-                                                                        {"jobs", jobs},
-                                                                        {"strategies", strategies},
-                                                                        {"topologies", topologies_known}};
+  static const std::vector<std::pair<std::string, Listing (*)()>> table{
+      {"models", models}, {"systems", systems}, {"jobs", jobs}, {"strategies", strategies}};
   return table;
+}
+
+void show(const std::string& kind, Listing found, bool json, Console& console) {
+  if (json) {
+    console.result(Json{{"schema", "foretrain.list/1"}, {"kind", kind}, {"items", std::move(found.items)}}.dump(2) +
+                   "\n");
+  } else {
+    console.result(reports::to_text(found.table, console.colour()));
+    console.result(found.note.empty() ? "" : "\n" + found.note + "\n");
+  }
 }
 
 }  // namespace
@@ -123,10 +117,16 @@ const std::vector<std::pair<std::string, Listing (*)()>>& kinds() {
 int list_command(const std::vector<std::string>& arguments, Console& console) {
   std::string kind;
   bool json = false;
+  TopologyOptions topology;
   Options options("list", "shows what the catalogue holds and what a job can say");
   options.positional("KIND", &kind, "models, systems, jobs, strategies or topologies");
+  options.positional("NAME", &topology.name, "of one system, for topologies only");
   options.flag("json", &json, "one document, foretrain.list/1");
-  options.examples({"foretrain list models", "foretrain list strategies --json"});
+  options.integer("nodes", &topology.nodes, 1, 1'000'000, "topologies: of so many nodes (32)");
+  options.text("dot", "FILE", &topology.dot, "topologies: draws the named one for Graphviz (4 nodes)");
+  options.text("svg", "FILE", &topology.svg, "topologies: draws the named one as a picture (4 nodes)");
+  options.examples({"foretrain list models", "foretrain list strategies --json",
+                    "foretrain list topologies dgx-h100 --svg dgx-h100.svg"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
@@ -134,17 +134,20 @@ int list_command(const std::vector<std::string>& arguments, Console& console) {
   std::vector<std::string> names;
   for (const auto& [name, listing] : kinds()) {
     names.push_back(name);
-    if (name != kind) {
-      continue;
+    if (name == kind) {
+      if (!topology.name.empty() || topology.nodes > 0 || !topology.dot.empty() || !topology.svg.empty()) {
+        throw InputError(
+            fmt::format("NAME, --nodes, --dot and --svg belong to 'list topologies', not to 'list {}'", kind));
+      }
+      show(kind, listing(), json, console);
+      return kOk;
     }
-    Listing found = listing();
-    if (json) {
-      console.result(Json{{"schema", "foretrain.list/1"}, {"kind", kind}, {"items", std::move(found.items)}}.dump(2) +
-                     "\n");
-    } else {
-      console.result(reports::to_text(found.table, console.colour()));
-      console.result(found.note.empty() ? "" : "\n" + found.note + "\n");
-    }
+  }
+  names.emplace_back("topologies");
+  if (kind == names.back()) {
+    Listing found;
+    list_topologies(topology, found.items, found.table, found.note);
+    show(kind, std::move(found), json, console);
     return kOk;
   }
   const std::string near = nearest_word(kind, names);

@@ -34,6 +34,9 @@ struct Link {
 // `measured` tables of calibrate and fitted efficiencies; read from topologies/profiles/*.json.
 struct Profile;
 
+// How nodes and the network between them are built (topologies/fabric.h).
+struct Fabric;
+
 struct Cluster {
   std::string name;
   std::string description;
@@ -46,8 +49,9 @@ struct Cluster {
   Bytes shared_memory;        // this_machine: all ranks together must fit in it; 0 elsewhere
   std::string profile_path;   // "" = none: generic figures
   std::shared_ptr<const Profile> profile;
-  std::vector<std::string> sources;  // of the figures above, "what: where from"
-  Disturbance disturbance;           // none on this machine
+  std::shared_ptr<const Fabric> fabric;  // null: devices of a node on one switch, nodes on another (intra, inter)
+  std::vector<std::string> sources;      // of the figures above, "what: where from"
+  Disturbance disturbance;               // none on this machine
   std::int64_t device_count() const { return nodes * devices_per_node; }
 };
 

@@ -5,6 +5,8 @@
 
 #include "base/catalogue.h"
 #include "base/error.h"
+#include "topologies/exact_text.h"
+#include "topologies/fabric_file.h"
 #include "topologies/this_machine.h"
 
 namespace foretrain::topologies {
@@ -15,20 +17,6 @@ constexpr std::int64_t kMaxNodes = 1'000'000;
 constexpr std::int64_t kMaxDevices = 100'000;
 constexpr Dtype kComputeTypes[] = {Dtype::fp64, Dtype::fp32, Dtype::tf32,  Dtype::fp16,
                                    Dtype::bf16, Dtype::fp8,  Dtype::mxfp8, Dtype::nvfp4};
-
-// Exact text of a quantity: what parses back to the same number.
-std::string exact(Bytes b) {
-  return fmt::format("{} B", b.value);
-}
-std::string exact(Time t) {
-  return fmt::format("{} ps", t.value);
-}
-std::string exact(Bandwidth b) {
-  return fmt::format("{} B/s", b.value);
-}
-std::string exact(FlopRate f) {
-  return fmt::format("{} FLOP/s", f.value);
-}
 
 // What `read` reads at `key`, which must be more than zero.
 template <class Read>
@@ -116,7 +104,7 @@ DevicePart read_device(ObjectReader& reader, bool this_machine) {
 
 Link read_link(ObjectReader reader, const std::string& what, std::vector<std::string>& sources) {
   Link link;
-  link.bandwidth = bandwidth(reader, "bandwidth");
+  link.bandwidth = link_bandwidth(reader, "bandwidth", std::nullopt);
   link.latency = reader.time("latency", std::nullopt);
   take_source(reader, what, sources);
   reader.finish();
@@ -167,6 +155,9 @@ Cluster read_system(ObjectReader& reader) {
   // One machine has no other side; its inter link is never crossed.
   c.inter = c.this_machine && !reader.has("inter") ? c.intra
                                                    : read_link(reader.object("inter"), c.name + " inter", c.sources);
+  ObjectReader fabric = reader.object("fabric", false);
+  take_source(fabric, c.name + " fabric", c.sources);
+  c.fabric = read_fabric(fabric, c);
   c.profile_path = profile_path(reader, c.this_machine);
   take_source(reader, c.name, c.sources);
   for (std::string& source : reader.texts("sources")) {
@@ -212,6 +203,9 @@ nlohmann::json to_json(const Cluster& c) {
   for (const auto& [dtype, rate] : c.device.peak) {
     peak[std::string(name(dtype))] = exact(rate);
   }
+  // A fabric describes whole nodes, also where a run leaves devices of them idle.
+  const int whole_node =
+      c.fabric != nullptr ? c.fabric->node.devices / c.fabric->node.nodes_per_domain : c.devices_per_node;
   nlohmann::json system{{"name", c.name},
                         {"description", c.description},
                         {"device",
@@ -223,12 +217,15 @@ nlohmann::json to_json(const Cluster& c) {
                           {"l2", exact(c.device.l2)},
                           {"tdp_watts", c.device.tdp_watts},
                           {"exclusive_streams", c.device.exclusive_streams}}},
-                        {"devices_per_node", c.devices_per_node},
+                        {"devices_per_node", whole_node},
                         {"intra", link_to_json(c.intra)},
                         {"inter", link_to_json(c.inter)},
                         {"this_machine", c.this_machine},
                         {"profile", c.profile_path},
                         {"sources", c.sources}};
+  if (c.fabric != nullptr) {
+    system["fabric"] = to_json(*c.fabric);
+  }
   if (c.this_machine) {
     system["shared_memory"] = exact(c.shared_memory);
   }

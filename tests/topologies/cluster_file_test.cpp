@@ -116,14 +116,18 @@ job.json:5: /system/intra/bandwidth: must be more than zero
 job.json:5: /system/intra/latency: "-1 us" is negative; expected a quantity >= 0
 job.json:1: /system/inter: missing, and has no default
 job.json:6: /system/profile: /no/such.json: no such file
-job.json:7: /system/nodes: unknown key "nodes"; known: version, name, description, this_machine, device, devices_per_node, intra, inter, profile, source, sources
+job.json:7: /system/nodes: unknown key "nodes"; known: version, name, description, this_machine, device, devices_per_node, intra, inter, fabric, profile, source, sources
 job.json:8: /nodes: 0 is not allowed; expected an integer from 1 to 1000000)");
 }
 
 TEST(ClusterFile, NamesThatLeadNowhere) {
-  EXPECT_EQ(message_of([] { read(R"({"system": "dgx-a100"})"); }),
-            "job.json:1: /system: unknown system \"dgx-a100\"; did you mean \"dgx-h100\"? known: dgx-a100-40gb, "
-            "dgx-a100-80gb, dgx-h100, dgx-h200, this-machine");
+  EXPECT_EQ(
+      message_of([] { read(R"({"system": "dgx-a100"})"); }),
+      "job.json:1: /system: unknown system \"dgx-a100\"; did you mean \"dgx-h100\"? known: alibaba-hpn, alps, aws-p4d, "
+      "aws-p5, aws-p5en, aws-p6-b200, azure-nd-a100-v4, azure-nd-h100-v5, coreweave-h100, dgx-a100-40gb, "
+      "dgx-a100-80gb, "
+      "dgx-b200, dgx-h100, dgx-h200, dgx-v100, gb200-nvl72, gcp-a3-high, gcp-a3-mega, gcp-a3-ultra, meta-24k-roce, "
+      "oci-a100, oci-h100, polaris, this-machine");
   EXPECT_EQ(message_of([] { read("{}"); }), "job.json:1: /system: missing, and has no default");
 }
 

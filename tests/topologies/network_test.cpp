@@ -1,0 +1,434 @@
+#include "topologies/network.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/support/message_of.h"
+#include "tests/topologies/network_checks.h"
+#include "topologies/fabric.h"
+
+namespace foretrain::topologies {
+namespace {
+
+using foretrain::test::message_of;
+using test::expect_shortest_routes;
+using test::halves_flow;
+
+// Nodes of `devices` on NVSwitch (100 GB/s) with an adapter each (10 GB/s): 1 us in the node, 5 us between nodes, 100
+// ns for each switch beyond the first.
+Fabric fabric_of(int devices) {
+  Fabric f;
+  f.node.devices = f.node.adapters = devices;
+  f.node.bandwidth = {100e9};
+  f.node.latency = {1'000'000};
+  f.node.adapter_bandwidth = {10e9};
+  f.latency = {5'000'000};
+  f.switch_latency = {100'000};
+  return f;
+}
+
+std::unique_ptr<Network> build(const Fabric& fabric, std::int64_t nodes, int devices_per_node = 0) {
+  Cluster c;
+  c.nodes = nodes;
+  c.devices_per_node = devices_per_node > 0 ? devices_per_node : fabric.node.devices / fabric.node.nodes_per_domain;
+  c.fabric = std::make_shared<Fabric>(fabric);
+  return make_network(c);
+}
+
+Route route(const Network& network, std::int64_t from, std::int64_t to, std::uint64_t salt = 0) {
+  Route r;
+  network.route(from, to, salt, r);
+  return r;
+}
+
+TEST(Network, WithoutADescriptionLatencyAndBandwidthAreTheClustersOwn) {
+  Cluster c;
+  c.nodes = 4;
+  c.devices_per_node = 4;
+  c.intra = {{300e9}, {3'400'001}};
+  c.inter = {{25e9}, {14'000'001}};
+  const auto network = make_network(c);
+  EXPECT_EQ(network->devices(), 16);
+  EXPECT_EQ(network->hosts(), 0);
+  EXPECT_EQ(network->host_of(0), -1);
+  // Up and down of each device to its node's switch, and of each adapter to the fabric's.
+  EXPECT_EQ(network->link_count(), 16 * 2 + 16 * 2);
+  const Route inside = route(*network, 0, 3), outside = route(*network, 0, 15);
+  EXPECT_EQ(inside.latency, c.intra.latency);
+  EXPECT_EQ(outside.latency, c.inter.latency);
+  EXPECT_EQ(inside.hops.size(), 2U);
+  EXPECT_EQ(outside.hops.size(), 2U);  // a device is the end of its own adapter
+  EXPECT_EQ(network->link(inside.hops[0].link).capacity.value, 300e9);
+  EXPECT_EQ(network->link(outside.hops[0].link).capacity.value, 25e9);
+  EXPECT_EQ(network->bisection().value, 8 * 25e9);
+  EXPECT_EQ(halves_flow(*network), 8 * 25e9);
+  expect_shortest_routes(*network);
+}
+
+TEST(Network, OneDeviceAndOneNode) {
+  const auto alone = build(fabric_of(1), 1);
+  EXPECT_TRUE(route(*alone, 0, 0).hops.empty());
+  EXPECT_EQ(alone->bisection().value, 0);
+  const auto node = build(fabric_of(8), 1);
+  EXPECT_EQ(node->link_count(), 16);
+  EXPECT_EQ(node->bisection().value, 4 * 100e9);
+  expect_shortest_routes(*node);
+}
+
+// Radix 4, leaf 2 + 2: 2 tiers join 8 ports with 2 spines; 3 tiers 16 with 4 cores.
+TEST(FatTree, SizesFollowFromTheRadix) {
+  Fabric f = fabric_of(1);
+  f.network = FatTree{.radix = 4};
+  EXPECT_EQ(build(f, 4)->vertex_count(), 4 + 4 + 1);      // devices, their NVSwitch, one switch
+  EXPECT_EQ(build(f, 8)->vertex_count(), 8 + 8 + 4 + 1);  // four leaves, one stage of spines
+  EXPECT_EQ(build(f, 16)->vertex_count(), 16 + 16 + 8 + 4 + 1);
+  f.routing = Routing::hashed;
+  EXPECT_EQ(build(f, 8)->vertex_count(), 8 + 8 + 4 + 2);
+  EXPECT_EQ(build(f, 16)->vertex_count(), 16 + 16 + 8 + 8 + 4);
+  EXPECT_EQ(build(f, 16)->link_count(), 16 * 2 + 3 * 32);  // as many cables on every tier as ports
+  EXPECT_EQ(message_of([&] {
+              Fabric two = f;
+              std::get<FatTree>(two.network).tiers = 2;
+              build(two, 9);
+            }),
+            "switches of 4 ports in 2 tiers join at most 8 adapters; 9 are asked for");
+  EXPECT_EQ(message_of([&] {
+              Fabric full = f;
+              std::get<FatTree>(full.network).leaf_ports = 3;
+              build(full, 9);
+            }),
+            "a switch of tier 1 has 3 ports below and needs 3 above; its radix is 4");
+}
+
+TEST(FatTree, RoutesAreShortestAndLatencyCountsSwitches) {
+  for (const Routing routing : {Routing::sprayed, Routing::hashed}) {
+    for (const int rails : {1, 2, 4}) {
+      for (const double over : {1.0, 3.0}) {
+        for (const std::int64_t nodes : {2, 3, 5, 8}) {
+          SCOPED_TRACE(
+              fmt::format("hashed {} rails {} over {} nodes {}", routing == Routing::hashed, rails, over, nodes));
+          Fabric f = fabric_of(4);
+          f.network = FatTree{.rails = rails, .radix = 8, .oversubscription = {over}};
+          f.routing = routing;
+          const auto network = build(f, nodes);
+          expect_shortest_routes(*network);
+        }
+      }
+    }
+  }
+  Fabric f = fabric_of(1);
+  f.network = FatTree{.radix = 4};
+  const auto network = build(f, 16);
+  EXPECT_EQ(route(*network, 0, 1).latency.value, 5'000'000);   // one leaf
+  EXPECT_EQ(route(*network, 0, 2).latency.value, 5'200'000);   // leaf, spine, leaf
+  EXPECT_EQ(route(*network, 0, 15).latency.value, 5'400'000);  // leaf, spine, core, spine, leaf
+}
+
+// Each of a leaf's two ports at 10 GB/s: 20 GB/s up without oversubscription.
+TEST(FatTree, ABundleCarriesAllItsCables) {
+  Fabric f = fabric_of(1);
+  f.network = FatTree{.radix = 4};
+  const auto network = build(f, 16);
+  const Route r = route(*network, 0, 15);
+  ASSERT_EQ(r.hops.size(), 6U);
+  const std::vector<double> capacity{10e9, 20e9, 40e9, 40e9, 20e9, 10e9};
+  const std::vector<int> width{1, 2, 4, 4, 2, 1};
+  for (std::size_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(network->link(r.hops[i].link).capacity.value, capacity[i]);
+    EXPECT_EQ(network->link(r.hops[i].link).width, width[i]);
+  }
+}
+
+// The hashed network is the sprayed one cable by cable: over all hashes, a pair uses each cable of each bundle, and
+// what leaves a leaf is the same.
+TEST(FatTree, HashedPathsTogetherAreTheBundles) {
+  Fabric f = fabric_of(1);
+  f.network = FatTree{.radix = 4};
+  const auto bundles = build(f, 16);
+  f.routing = Routing::hashed;
+  const auto cables = build(f, 16);
+  std::map<int, double> bundle_capacity, cable_capacity;  // by link class, over all links
+  for (LinkId id = 0; id < bundles->link_count(); ++id) {
+    bundle_capacity[bundles->link(id).link_class] += bundles->link(id).capacity.value;
+  }
+  for (LinkId id = 0; id < cables->link_count(); ++id) {
+    cable_capacity[cables->link(id).link_class] += cables->link(id).capacity.value;
+  }
+  EXPECT_EQ(bundle_capacity, cable_capacity);
+  std::set<LinkId> used;
+  for (std::uint64_t salt = 0; salt < 200; ++salt) {
+    const Route r = route(*cables, 0, 15, salt);
+    EXPECT_EQ(r.hops.size(), 6U);
+    for (const Route::Hop& hop : r.hops) {
+      used.insert(hop.link);
+    }
+  }
+  EXPECT_EQ(used.size(), 1U + 2 + 4 + 4 + 2 + 1);
+  EXPECT_EQ(route(*cables, 0, 15, 3).hops[2].link, route(*cables, 0, 15, 3).hops[2].link);
+}
+
+TEST(FatTree, BisectionIsTheMaximumFlow) {
+  for (const Routing routing : {Routing::sprayed, Routing::hashed}) {
+    for (const double over : {1.0, 3.0}) {
+      for (const std::int64_t nodes : {6, 12}) {  // whole leaves: of four adapters, or of six
+        Fabric f = fabric_of(2);
+        f.network = FatTree{.rails = 1, .radix = 8, .tiers = 2, .oversubscription = {over}};
+        f.routing = routing;
+        const auto network = build(f, nodes);
+        // Full bisection: each of the devices in one half sends 10 GB/s. A third of it when three ports share one
+        // cable.
+        EXPECT_NEAR(network->bisection().value, static_cast<double>(nodes) * 10e9 / over, 1);
+        EXPECT_NEAR(halves_flow(*network), network->bisection().value, 1000);
+      }
+    }
+  }
+}
+
+TEST(FatTree, RailsMeetInTheSpine) {
+  Fabric f = fabric_of(4);
+  f.network = FatTree{.rails = 4, .radix = 16};
+  const auto network = build(f, 4);
+  EXPECT_EQ(route(*network, 1, 5).hops.size(), 2U);  // the same rail: one leaf
+  EXPECT_EQ(route(*network, 1, 6).hops.size(), 4U);  // another: over a spine
+  std::get<FatTree>(f.network).pxn = true;
+  const auto pxn = build(f, 4);
+  const Route r = route(*pxn, 1, 6);  // to GPU 2 of the own node first
+  ASSERT_EQ(r.hops.size(), 4U);
+  EXPECT_EQ(pxn->ends(r.hops[1].link).to, 2);
+  test::expect_flow(*pxn, 1, 6, r);
+  EXPECT_EQ(r.latency.value, 6'000'000);
+  // Rail-only: no route without it.
+  std::get<FatTree>(f.network).tiers = 1;
+  EXPECT_EQ(route(*build(f, 4), 1, 6).hops.size(), 4U);
+  std::get<FatTree>(f.network).pxn = false;
+  const auto apart = build(f, 4);
+  EXPECT_EQ(route(*apart, 1, 5).hops.size(), 2U);
+  EXPECT_EQ(
+      message_of([&] { route(*apart, 1, 6); }),
+      "no route from adapter 1 to adapter 6: nothing joins rail 1 and rail 2; expected a second tier, or \"pxn\": "
+      "true");
+}
+
+// Each adapter has two cables of 5 GB/s into two planes.
+TEST(FatTree, DualPlane) {
+  Fabric f = fabric_of(2);
+  f.node.ports_per_adapter = 2;
+  f.network = FatTree{.rails = 2, .radix = 8};
+  const auto sprayed = build(f, 8);
+  EXPECT_EQ(sprayed->link(route(*sprayed, 0, 15).hops[0].link).capacity.value, 10e9);
+  expect_shortest_routes(*sprayed);
+  EXPECT_EQ(halves_flow(*sprayed), 8 * 10e9);
+  f.routing = Routing::hashed;
+  const auto hashed = build(f, 8);
+  EXPECT_EQ(hashed->link(route(*hashed, 0, 15).hops[0].link).capacity.value, 5e9);
+  expect_shortest_routes(*hashed);
+  EXPECT_EQ(halves_flow(*hashed), 8 * 10e9);
+}
+
+// Global links cost more than any detour inside two groups, so that the shortest route is the minimal one.
+Fabric dragonfly(int routers, int ports, int global_links, Routing routing) {
+  Fabric f = fabric_of(2);
+  f.network = Dragonfly{routers, ports, global_links, {40e9}, {1e9}};
+  f.routing = routing;
+  return f;
+}
+
+TEST(Dragonfly, RoutesAreMinimal) {
+  for (const Routing routing : {Routing::sprayed, Routing::hashed}) {
+    // Four routers with one global link each: five groups, one link between each two (balanced: ports 2 = h x 2).
+    const auto balanced = build(dragonfly(4, 2, 1, routing), 20);
+    EXPECT_EQ(balanced->devices(), 40);
+    expect_shortest_routes(*balanced);
+    // Two groups, four links between them: to the router that has one it is a local hop or none.
+    const auto wide = build(dragonfly(4, 2, 1, routing), 8);
+    const std::int64_t local = route_cost({"", {40e9}, {100'000}, 1});
+    expect_shortest_routes(*wide, 2 * local);
+    EXPECT_EQ(route(*wide, 0, 15).whole, routing == Routing::sprayed ? 4 : 1);
+    expect_shortest_routes(*build(dragonfly(1, 2, 3, routing), 4));  // routers without neighbours
+    expect_shortest_routes(*build(dragonfly(4, 2, 1, routing), 3));  // one group
+  }
+  EXPECT_EQ(message_of([&] { build(dragonfly(2, 1, 1, Routing::sprayed), 4); }),
+            "4 groups of 2 routers with 1 global links each are disconnected: 2 links leave a group, 3 are needed");
+}
+
+// Devices 0 .. 7 in group 0, 8 .. 15 in group 1; copy t of the four links joins router t with router t. From router 0
+// to router 3 of the other group: a quarter over each link; three quarters leave router 0 over local links.
+TEST(Dragonfly, SharesByHand) {
+  const auto network = build(dragonfly(4, 2, 1, Routing::sprayed), 8);
+  const Route r = route(*network, 0, 15);
+  std::map<int, int> shares;  // by class
+  for (const Route::Hop& hop : r.hops) {
+    shares[network->link(hop.link).link_class] += hop.share;
+  }
+  // Classes: two of the node, then adapter up, adapter down, local, global.
+  EXPECT_EQ(shares, (std::map<int, int>{{2, 4}, {3, 4}, {4, 6}, {5, 4}}));
+  EXPECT_EQ(r.latency.value, 5'000'000 + 3 * 100'000);  // local, global, local
+  EXPECT_EQ(network->bisection().value, 4e9);
+  EXPECT_EQ(halves_flow(*network), 4e9);
+}
+
+TEST(Torus, RoutesAreShortest) {
+  for (const Routing routing : {Routing::sprayed, Routing::hashed}) {
+    for (const std::vector<int>& dims : std::vector<std::vector<int>>{{1}, {2}, {5}, {4, 3}, {2, 2, 2}, {4, 1, 2}}) {
+      Fabric f = fabric_of(1);
+      f.network = Torus{dims, 1, {20e9}};
+      f.routing = routing;
+      std::int64_t routers = 1;
+      for (const int d : dims) {
+        routers *= d;
+      }
+      if (routers > 1) {
+        expect_shortest_routes(*build(f, routers));
+      }
+    }
+  }
+  Fabric f = fabric_of(1);
+  f.network = Torus{{2, 2}, 1, {}};
+  EXPECT_EQ(message_of([&] { build(f, 5); }), "a torus of 4 routers with 1 adapters each joins 4; 5 are asked for");
+}
+
+// A ring of four: to the opposite router half goes each way, over two links.
+TEST(Torus, TiesGoBothWays) {
+  Fabric f = fabric_of(1);
+  f.network = Torus{{4}, 1, {20e9}};
+  const auto network = build(f, 4);
+  const Route r = route(*network, 0, 2);
+  EXPECT_EQ(r.whole, 2);
+  ASSERT_EQ(r.hops.size(), 6U);
+  EXPECT_EQ(r.hops.front().share, 2);
+  EXPECT_EQ(r.hops[1].share, 1);
+  EXPECT_EQ(r.latency.value, 5'200'000);
+  // 4 x 4 at 2 GB/s: each half of the routers meets the other over 2 x 4 links.
+  f.network = Torus{{4, 4}, 1, {2e9}};
+  EXPECT_EQ(build(f, 16)->bisection().value, 16e9);
+  EXPECT_EQ(halves_flow(*build(f, 16)), 16e9);
+}
+
+TEST(Sites, ALongLinkBetweenDataCentres) {
+  for (const Routing routing : {Routing::sprayed, Routing::hashed}) {
+    Fabric f = fabric_of(2);
+    f.network = FatTree{.radix = 4};
+    f.routing = routing;
+    f.sites = {3, {8e9}, {20'000'000'000}};
+    const auto network = build(f, 12);
+    const Route r = route(*network, 0, 23);
+    EXPECT_EQ(r.latency.value, 5'000'000 + 20'000'000'000 + 2 * 100'000);  // up to the spine, down from the other
+    double least = 1e18;
+    for (const Route::Hop& hop : r.hops) {
+      least = std::min(least, network->link(hop.link).capacity.value);
+    }
+    EXPECT_EQ(least, 8e9);
+    expect_shortest_routes(*network);
+    EXPECT_EQ(network->bisection().value, 2 * 8e9);  // one site against two
+    EXPECT_EQ(message_of([&] { build(f, 13); }), "3 sites share 13 nodes; expected a multiple of 3");
+  }
+}
+
+// 18 trays of 4 in one NVLink domain; two domains, of which the second is half full.
+TEST(Domain, LargerThanANode) {
+  Fabric f = fabric_of(72);
+  f.node.nodes_per_domain = 18;
+  f.network = FatTree{.rails = 4, .radix = 64};
+  const auto network = build(f, 27);
+  EXPECT_EQ(network->devices(), 108);
+  EXPECT_EQ(route(*network, 0, 71).hops.size(), 2U);
+  EXPECT_EQ(route(*network, 0, 71).latency.value, 1'000'000);
+  EXPECT_EQ(route(*network, 0, 72).latency.value, 5'000'000);
+  EXPECT_EQ(network->ends(route(*network, 3, 107).hops.back().link).to, 107);
+  EXPECT_EQ(network->vertex_name(107), "node 1 GPU 35");
+}
+
+// A DGX-1: hybrid cube mesh of 25 GB/s links; two GPUs and one adapter on each of four PCIe switches, two sockets.
+Fabric dgx1() {
+  Fabric f = fabric_of(8);
+  f.node.kind = NodeKind::hybrid_cube_mesh;
+  f.node.bandwidth = {25e9};
+  f.node.adapters = 4;
+  f.node.pcie = std::make_shared<PcieTree>(PcieTree{4, 2, {15e9}, {19e9}, {60e9}, {500'000}});
+  return f;
+}
+
+TEST(Node, HybridCubeMesh) {
+  const auto network = build(dgx1(), 2);
+  EXPECT_EQ(network->hosts(), 4);
+  EXPECT_EQ(network->host_of(3), 16);
+  EXPECT_EQ(network->host_of(4), 17);
+  EXPECT_EQ(network->host_of(12), 19);
+  expect_shortest_routes(*network);
+  // Six links per GPU: 150 GB/s into the mesh.
+  std::map<std::int64_t, double> out;
+  for (LinkId id = 0; id < network->link_count(); ++id) {
+    const LinkEnds ends = network->ends(id);
+    if (ends.from < 8 && ends.to < 8) {
+      out[ends.from] += network->link(id).capacity.value;
+    }
+  }
+  for (std::int64_t d = 0; d < 8; ++d) {
+    EXPECT_EQ(out[d], 150e9) << d;
+  }
+  EXPECT_EQ(route(*network, 0, 3).hops.size(), 1U);  // two links
+  EXPECT_EQ(network->link(route(*network, 0, 3).hops[0].link).capacity.value, 50e9);
+  // 0 and 5 share none: GPU, PCIe switch, socket, socket, PCIe switch, GPU.
+  const Route across = route(*network, 0, 5);
+  EXPECT_EQ(across.hops.size(), 5U);
+  EXPECT_EQ(across.latency.value, 500'000);
+  // Between nodes, through the adapter of the own PCIe switch: GPUs 0 and 1 share it, 2 has another.
+  const Route outside = route(*network, 0, 8);
+  EXPECT_EQ(outside.hops.size(), 2U + 2U + 2U);
+  EXPECT_EQ(outside.latency.value, 5'000'000);  // what the way to the adapter takes is part of it
+  EXPECT_EQ(route(*network, 1, 9).hops[2].link, outside.hops[2].link);
+  EXPECT_NE(route(*network, 2, 10).hops[2].link, outside.hops[2].link);
+  // Host memory to its GPU: socket, switch, GPU; 15 GB/s of PCIe is the least.
+  EXPECT_EQ(route(*network, network->host_of(0), 0).hops.size(), 3U);
+}
+
+TEST(Node, MeshPairsAndPcieAlone) {
+  Fabric mesh = fabric_of(4);
+  mesh.node.kind = NodeKind::all_to_all;
+  mesh.node.bandwidth = {25e9};
+  mesh.node.links_per_pair = 4;
+  expect_shortest_routes(*build(mesh, 2));
+  EXPECT_EQ(build(mesh, 1)->bisection().value, 4 * 100e9);  // 2 x 2 pairs of four links
+  Fabric pairs = fabric_of(4);
+  pairs.node.kind = NodeKind::pairs;
+  pairs.node.pcie = std::make_shared<PcieTree>(PcieTree{2, 1, {30e9}, {}, {}, {700'000}});
+  const auto network = build(pairs, 2);
+  expect_shortest_routes(*network);
+  EXPECT_EQ(route(*network, 0, 1).hops.size(), 1U);
+  EXPECT_EQ(route(*network, 0, 2).hops.size(), 4U);
+  pairs.node.kind = NodeKind::pcie;
+  EXPECT_EQ(route(*build(pairs, 1), 0, 1).hops.size(), 2U);
+  expect_shortest_routes(*build(pairs, 1));
+  // Without PCIe, two pairs have no way to each other.
+  pairs.node.kind = NodeKind::pairs;
+  pairs.node.pcie = nullptr;
+  EXPECT_EQ(message_of([&] { build(pairs, 1); }), "the node is disconnected: no link leads from GPU 0 to GPU 2");
+}
+
+// Two GPUs and two adapters on one PCIe switch: each GPU has an adapter of its own.
+TEST(Node, DevicesTakeTurnsAmongEqualAdapters) {
+  Fabric f = fabric_of(4);
+  f.node.pcie = std::make_shared<PcieTree>(PcieTree{2, 1, {30e9}, {}, {}, {}});
+  const auto network = build(f, 2);
+  std::set<LinkId> used;
+  for (std::int64_t d = 0; d < 4; ++d) {
+    used.insert(route(*network, d, d + 4).hops[2].link);
+  }
+  EXPECT_EQ(used.size(), 4U);
+  // One adapter for four GPUs, without PCIe numbers: they meet at it.
+  Fabric shared = fabric_of(4);
+  shared.node.adapters = 1;
+  const auto one = build(shared, 2);
+  EXPECT_EQ(route(*one, 0, 4).hops[1].link, route(*one, 3, 7).hops[1].link);
+  expect_shortest_routes(*one);
+}
+
+TEST(Node, FewerDevicesThanTheNodeHas) {
+  const auto network = build(fabric_of(8), 3, 2);
+  EXPECT_EQ(network->devices(), 6);
+  EXPECT_EQ(network->link_count(), 3 * 16 + 3 * 16);
+  expect_shortest_routes(*network);
+}
+
+}  // namespace
+}  // namespace foretrain::topologies
