@@ -31,3 +31,17 @@ if(FORETRAIN_TESTS)
 endif()
 
 find_package(benchmark QUIET)            # benchmark::benchmark, for bench/
+
+# foretrain::simgrid, when present (FORETRAIN_HAVE_SIMGRID): the other flow simulator, for tests and bench/ to compare with.
+find_path(FORETRAIN_SIMGRID_INCLUDE simgrid/s4u.hpp)
+find_library(FORETRAIN_SIMGRID_LIBRARY simgrid)
+if(FORETRAIN_SIMGRID_INCLUDE AND FORETRAIN_SIMGRID_LIBRARY)
+  set(FORETRAIN_HAVE_SIMGRID ON)
+  add_library(foretrain_simgrid INTERFACE)
+  target_include_directories(foretrain_simgrid SYSTEM INTERFACE ${FORETRAIN_SIMGRID_INCLUDE})
+  target_link_libraries(foretrain_simgrid INTERFACE ${FORETRAIN_SIMGRID_LIBRARY})
+  add_library(foretrain::simgrid ALIAS foretrain_simgrid)
+else()
+  set(FORETRAIN_HAVE_SIMGRID OFF)
+  message(STATUS "SimGrid: not found; flows are not compared with it (apt-get install libsimgrid-dev)")
+endif()

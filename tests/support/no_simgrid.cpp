@@ -1,0 +1,9 @@
+#include "tests/support/simgrid.h"
+
+namespace foretrain::sim {
+
+std::optional<FlowRun> run_simgrid(const Platform&, Traffic&, SimgridUpdate) {
+  return std::nullopt;
+}
+
+}  // namespace foretrain::sim
