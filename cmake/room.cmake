@@ -4,4 +4,6 @@ function(foretrain_room name)
   add_library(foretrain_${name} STATIC ${ROOM_SOURCES})
   target_include_directories(foretrain_${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_link_libraries(foretrain_${name} PUBLIC ${ROOM_LINK} PRIVATE foretrain_warnings)
+  # Tests spend their time in here: under sanitizers half of it, for a little more compile time.
+  target_compile_options(foretrain_${name} PRIVATE $<$<CONFIG:Debug>:-O1>)
 endfunction()

@@ -141,7 +141,8 @@ bool Executor::Impl::watch(RunControl& control, Time start, const RankRunner::As
         world.cancel();
       }
     }
-    if (control.wait_for_step(done, kTick)) {
+    const RunControl::Wait step = control.wait_for_step(done, kTick);
+    if (step == RunControl::Wait::ended) {
       const StepOutcome outcome = control.outcome(done);
       result.loss.push_back(outcome.loss);
       result.grad_norm.push_back(outcome.grad_norm);
@@ -151,7 +152,7 @@ bool Executor::Impl::watch(RunControl& control, Time start, const RankRunner::As
         options.on_step(assignment.first_step + done, outcome.loss, result.step_seconds.back());
       }
       ++done;
-    } else if (control.all_ended()) {
+    } else if (step == RunControl::Wait::absent) {
       break;
     }
   }

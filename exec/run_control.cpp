@@ -54,18 +54,16 @@ void RunControl::stop_soon() {
   stopping_ = true;
 }
 
-bool RunControl::wait_for_step(int done, std::chrono::milliseconds limit) {
+RunControl::Wait RunControl::wait_for_step(int done, std::chrono::milliseconds limit) {
   std::unique_lock lock(mutex_);
   const auto has_ended = [&] {
     return done < static_cast<int>(steps_.size()) && steps_[static_cast<std::size_t>(done)].finished == ranks_;
   };
   changed_.wait_for(lock, limit, [&] { return has_ended() || ended_ == ranks_; });
-  return has_ended();
-}
-
-bool RunControl::all_ended() const {
-  const std::lock_guard lock(mutex_);
-  return ended_ == ranks_;
+  if (has_ended()) {
+    return Wait::ended;
+  }
+  return ended_ == ranks_ ? Wait::absent : Wait::under_way;
 }
 
 StepOutcome RunControl::outcome(int done) const {

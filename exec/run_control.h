@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <mutex>
 #include <vector>
@@ -34,9 +35,10 @@ class RunControl {
 
   // --- the waiting thread ---
   void stop_soon();
-  // Waits at most `limit` for step first_step + done to end; true if it has. After the last rank's end returns at once.
-  bool wait_for_step(int done, std::chrono::milliseconds limit);
-  bool all_ended() const;
+  // Waits at most `limit` for step first_step + done to end, or for the last rank's end. A step that has ended is never
+  // said to be absent.
+  enum class Wait : std::uint8_t { ended, under_way, absent };
+  Wait wait_for_step(int done, std::chrono::milliseconds limit);
   StepOutcome outcome(int done) const;
   std::exception_ptr failure() const;
 
