@@ -24,14 +24,15 @@ inline constexpr Time kNvlinkHop{3'400'000}, kPcieHop{5'700'000};
 //
 // The matrix says how close two things are, not how they are joined. PIX and PXB: under one PCIe switch (one vertex for
 // however many bridges); PHB and NODE: under one socket; SYS: under two. NV#: so many NVLinks, on an NVSwitch where all
-// pairs have equally many and a GPU could not have that many to each other one (18 in all), else straight. GPUs whose
-// PCIe relation an NV# hides are placed by the adapters near them and by their CPU affinity. No rate is in it: NVLink
-// at 25 GB/s (NVLink 2 to 4), PCIe 4.0 x16 at 31.5 GB/s and sockets at 16 GB/s are assumed, and said in the notes.
+// pairs of an island have equally many and a GPU could not have that many to each other one (18 in all), else straight.
+// GPUs whose PCIe relation an NV# hides are placed by the adapters near them and by their CPU affinity. No rate is in
+// it: NVLink at 25 GB/s (NVLink 2 to 4), PCIe 4.0 x16 at 31.5 GB/s and sockets at 16 GB/s are assumed, and said in the
+// notes.
 ImportedNode import_smi_matrix(std::string_view text, const std::string& origin);
 
 // <cpu>, <pci>, <gpu>, <nvlink>, <nic>, <net>. PCIe from link_speed and link_width; NVLink by the GPU's sm: 20 GB/s
-// (60), 25 (70 to 90), 50 (100); sockets as NCCL 2.30.7 src/graph/topo.h has them by vendor and model; all NVSwitches
-// are one. Adapters are the fastest <net>s; slower ones (storage, management) are left out.
+// (60), 14.0625 (86), 25 (70 to 90 else), 50 (100); sockets as NCCL 2.30.7 src/graph/topo.h has them by vendor and
+// model; all NVSwitches are one. Adapters are the fastest <net>s; slower ones (storage, management) are left out.
 ImportedNode import_nccl_xml(std::string_view text, const std::string& origin);
 
 // One or the other, by how the file begins.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "base/error.h"
 #include "topologies/import_topology.h"
@@ -103,9 +104,30 @@ struct Reader {
         if (bus.empty() || !device_at.emplace(bus, static_cast<int>(gpus.size())).second) {
           fail(origin, pci->GetLineNum(), fmt::format("busid \"{}\" of a GPU is missing or stands twice", bus));
         }
+        if (const XMLElement* second = gpu->NextSiblingElement("gpu")) {
+          fail(origin, second->GetLineNum(), "a second <gpu> in one <pci>; parts of one GPU are not understood");
+        }
         gpus.push_back({gpu, 0, bus});
       }
       find_gpus(*pci);
+    }
+  }
+
+  // Devices are numbered by rank where the file has ranks, as NCCL numbers them, else as they stand in it.
+  void number_gpus() {
+    std::set<double> ranks;
+    for (const Gpu& gpu : gpus) {
+      if (const auto rank = number(*gpu.element, "rank")) {
+        ranks.insert(*rank);
+      }
+    }
+    if (ranks.size() == gpus.size()) {
+      std::stable_sort(gpus.begin(), gpus.end(), [](const Gpu& a, const Gpu& b) {
+        return *number(*a.element, "rank") < *number(*b.element, "rank");
+      });
+    }
+    for (Gpu& gpu : gpus) {
+      gpu.vertex = device_at[gpu.bus] = graph.add(VertexKind::device);
     }
   }
 
@@ -149,7 +171,7 @@ struct Reader {
     }
   }
 
-  static double nvlink_rate(double sm) { return sm < 70 ? 20e9 : sm < 100 ? 25e9 : 50e9; }
+  static double nvlink_rate(double sm) { return sm < 70 ? 20e9 : sm == 86 ? 14.0625e9 : sm < 100 ? 25e9 : 50e9; }
 
   void add_nvlinks() {
     std::map<std::pair<int, int>, int> between;
@@ -240,11 +262,11 @@ ImportedNode import_nccl_xml(std::string_view text, const std::string& origin) {
     reader.find_gpus(*cpu);
   }
   if (reader.gpus.empty()) {
-    fail(origin, system->GetLineNum(), "no <gpu> is in it");
+    fail(origin, system->GetLineNum(),
+         "no <gpu> is in it, as in files written for $NCCL_TOPO_FILE; expected what NCCL writes to "
+         "$NCCL_TOPO_DUMP_FILE");
   }
-  for (Reader::Gpu& gpu : reader.gpus) {
-    gpu.vertex = reader.graph.add(VertexKind::device);
-  }
+  reader.number_gpus();
   for (const XMLElement* cpu = system->FirstChildElement("cpu"); cpu != nullptr; cpu = cpu->NextSiblingElement("cpu")) {
     const int socket = reader.graph.add(VertexKind::socket);
     for (const int other : reader.sockets) {

@@ -151,40 +151,52 @@ class Groups {
   std::vector<std::size_t> parent_;  // the lowest member is the root
 };
 
-// The links of each GPU into an NVSwitch; nothing where NVLinks go straight.
-std::optional<int> switch_links(const Matrix& m) {
+// The links of each GPU of an island into its NVSwitch; nothing where NVLinks go straight.
+std::optional<int> switch_links(const Matrix& m, const std::vector<std::size_t>& island) {
   std::set<int> counts;
-  std::size_t gpus = 0;
-  for (std::size_t i = 0; i < m.names.size(); ++i) {
-    gpus += m.gpu(i) ? 1 : 0;
-    for (std::size_t j = 0; m.gpu(i) && j < i; ++j) {
-      if (m.gpu(j)) {
+  for (const std::size_t i : island) {
+    for (const std::size_t j : island) {
+      if (i != j) {
         counts.insert(m.rows[i][j].links);
       }
     }
   }
-  const bool uniform = gpus > 2 && counts.size() == 1 && *counts.begin() > 0;
-  return uniform && *counts.begin() * (static_cast<int>(gpus) - 1) > kMaxLinks ? std::optional(*counts.begin())
-                                                                               : std::nullopt;
+  const bool uniform = island.size() > 2 && counts.size() == 1;
+  return uniform && *counts.begin() * (static_cast<int>(island.size()) - 1) > kMaxLinks ? std::optional(*counts.begin())
+                                                                                        : std::nullopt;
 }
 
 void add_nvlinks(NodeGraph& graph, const Matrix& m, const std::vector<int>& vertex) {
   const auto link_class = [&](const char* way, int links, Time latency) {
     return graph.add_class({fmt::format("nvlink x{}{}", links, way), Bandwidth{kNvlink.value * links}, latency, links});
   };
-  if (const auto links = switch_links(m)) {
-    const int up = link_class(" up", *links, kNvlinkHop), down = link_class(" down", *links, Time{});
-    const int nv_switch = graph.add(VertexKind::nv_switch);
-    for (int d = 0; d < graph.devices; ++d) {
-      graph.join(d, nv_switch, up, down);
-    }
-    return;
-  }
+  Groups joined(m.names.size());
   for (std::size_t i = 0; i < m.names.size(); ++i) {
-    for (std::size_t j = i + 1; j < m.names.size(); ++j) {
-      if (const int links = m.rows[i][j].links; links > 0) {
-        const int c = link_class("", links, kNvlinkHop);
-        graph.join(vertex[i], vertex[j], c, c);
+    for (std::size_t j = 0; j < i; ++j) {
+      if (m.rows[i][j].links > 0) {
+        joined.join(i, j);
+      }
+    }
+  }
+  std::map<std::size_t, std::vector<std::size_t>> islands;
+  for (std::size_t i = 0; i < m.names.size(); ++i) {
+    islands[joined.find(i)].push_back(i);
+  }
+  for (const auto& [first, island] : islands) {
+    if (const auto links = switch_links(m, island)) {
+      const int up = link_class(" up", *links, kNvlinkHop), down = link_class(" down", *links, Time{});
+      const int nv_switch = graph.add(VertexKind::nv_switch);
+      for (const std::size_t i : island) {
+        graph.join(vertex[i], nv_switch, up, down);
+      }
+      continue;
+    }
+    for (const std::size_t i : island) {
+      for (const std::size_t j : island) {
+        if (const int links = m.rows[i][j].links; i < j && links > 0) {
+          const int c = link_class("", links, kNvlinkHop);
+          graph.join(vertex[i], vertex[j], c, c);
+        }
       }
     }
   }

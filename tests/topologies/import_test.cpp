@@ -85,6 +85,22 @@ TEST(SmiMatrix, SwitchOrMesh) {
   EXPECT_EQ(NodeRoutes(mesh).adapter_of(0), -1);
 }
 
+// Two boards of four: NV18 between each two of a board, which is a switch, and nothing but PCIe between the boards.
+TEST(SmiMatrix, EveryIslandHasASwitchOfItsOwn) {
+  std::string text = "GPU0\tGPU1\tGPU2\tGPU3\tGPU4\tGPU5\tGPU6\tGPU7\tCPU Affinity\tNUMA Affinity\n";
+  for (int i = 0; i < 8; ++i) {
+    text += fmt::format("GPU{}", i);
+    for (int j = 0; j < 8; ++j) {
+      text += i == j ? "\t X " : i / 4 == j / 4 ? "\tNV18" : "\tSYS";
+    }
+    text += i < 4 ? "\t0-23\t0\n" : "\t24-47\t1\n";
+  }
+  const NodeGraph graph = import_smi_matrix(text, "topo.txt").graph;
+  const NodeRoutes routes(graph);
+  EXPECT_EQ(capacities(graph, routes, 0, 3), (std::vector<double>{450, 450}));
+  EXPECT_EQ(capacities(graph, routes, 0, 4), (std::vector<double>{31.5, 16, 31.5}));
+}
+
 TEST(SmiMatrix, Mistakes) {
   const auto message = [](const char* text) { return message_of([&] { import_topology_text(text, "topo.txt"); }); };
   EXPECT_EQ(message(""),
@@ -148,6 +164,19 @@ TEST(NcclXml, RatesFollowFromTheFile) {
                                       "1 PCIe links do not say how fast they are; taken as PCIe 3.0 x16, 15.8 GB/s"}));
 }
 
+// Ranks number the devices, wherever they stand.
+TEST(NcclXml, DevicesAreNumberedByRank) {
+  std::string text = kXml;
+  const auto put = [&](const char* from, const char* to) {
+    text.replace(text.find(from), std::string(from).size(), to);
+  };
+  put("rank=\"0\"", "rank=\"5\"");
+  const NodeGraph graph = import_nccl_xml(text, "nccl.xml").graph;
+  const NodeRoutes routes(graph);
+  EXPECT_EQ(capacities(graph, routes, 0, graph.adapters[0]).size(), 4U);  // from the other socket
+  EXPECT_EQ(capacities(graph, routes, 1, graph.adapters[0]).size(), 2U);
+}
+
 TEST(NcclXml, Mistakes) {
   const auto message = [](const std::string& text) { return message_of([&] { import_topology_text(text, "x.xml"); }); };
   const auto with = [&](const std::string& from, const std::string& to) {
@@ -157,7 +186,9 @@ TEST(NcclXml, Mistakes) {
   };
   EXPECT_EQ(message("<system>"), "x.xml:1: not readable as XML (XML_ERROR_MISMATCHED_ELEMENT)");
   EXPECT_EQ(message("<topology/>"), "x.xml:1: expected <system>, as NCCL writes to $NCCL_TOPO_DUMP_FILE");
-  EXPECT_EQ(message("<system>\n<cpu/>\n</system>"), "x.xml:1: no <gpu> is in it");
+  EXPECT_EQ(message("<system>\n<cpu/>\n</system>"),
+            "x.xml:1: no <gpu> is in it, as in files written for $NCCL_TOPO_FILE; expected what NCCL writes to "
+            "$NCCL_TOPO_DUMP_FILE");
   EXPECT_EQ(message("<system>\n<gpu/>\n</system>"), "x.xml:2: <gpu> is not expected in <system>; expected <cpu>");
   EXPECT_EQ(with("count=\"4\" tclass", "count=\"3\" tclass"),
             "x.xml:5: GPU 0 has 3 NVLinks to GPU 1, which has 4 back");
@@ -168,6 +199,8 @@ TEST(NcclXml, Mistakes) {
   EXPECT_EQ(with("speed=\"200000\"", "speed=\"-1\""), "x.xml:11: speed \"-1\" of a <net> is no rate in Mb/s");
   EXPECT_EQ(with("0000:04:00.0\" class", "0000:03:00.0\" class"),
             "x.xml:16: busid \"0000:03:00.0\" of a GPU is missing or stands twice");
+  EXPECT_EQ(with("</gpu>", "</gpu><gpu/>"),
+            "x.xml:8: a second <gpu> in one <pci>; parts of one GPU are not understood");
   EXPECT_EQ(with("16.0 GT/s PCIe", "1e9 GT/s"),
             "x.xml:3: link_speed \"1e9 GT/s\" and link_width \"16\" are no PCIe link");
 }
