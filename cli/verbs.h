@@ -16,6 +16,7 @@ int run_command(const std::vector<std::string>& arguments, Console& console);
 int compare_command(const std::vector<std::string>& arguments, Console& console);
 int calibrate_command(const std::vector<std::string>& arguments, Console& console);
 int list_command(const std::vector<std::string>& arguments, Console& console);
+int import_command(const std::vector<std::string>& arguments, Console& console);
 int doctor_command(const std::vector<std::string>& arguments, Console& console);
 
 // The whole program behind main's catch: help, version, dispatch.

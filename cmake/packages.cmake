@@ -5,6 +5,7 @@ find_package(fmt 9 REQUIRED)             # fmt::fmt
 find_package(nlohmann_json 3.11 REQUIRED)  # nlohmann_json::nlohmann_json
 find_package(CLI11 2.1 REQUIRED)         # CLI11::CLI11
 find_package(Boost 1.74 REQUIRED)        # Boost::headers: Boost.Graph
+find_package(tinyxml2 9 REQUIRED)        # tinyxml2::tinyxml2: NCCL's topology files
 
 # foretrain::dnnl, when present (FORETRAIN_HAVE_DNNL): oneDNN, for bf16 matmuls on the CPU's matrix units. Found by its
 # files: the CMake package of Debian 12 asks for OpenCL headers that nothing here needs.

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "topologies/exact_text.h"
+#include "topologies/node_graph_file.h"
 
 namespace foretrain::topologies {
 
@@ -19,16 +20,8 @@ const std::vector<std::pair<std::string, NodeKind>> kNodeKinds{{"nvswitch", Node
                                                                {"all_to_all", NodeKind::all_to_all},
                                                                {"hybrid_cube_mesh", NodeKind::hybrid_cube_mesh},
                                                                {"pairs", NodeKind::pairs},
-                                                               {"pcie", NodeKind::pcie}};
-
-Time latency(ObjectReader& reader, const std::string& key, Time fallback) {
-  const Time t = reader.time(key, fallback);
-  if (t > kLongest) {
-    reader.mistake(key, fmt::format("{} is no latency of a link; expected at most 10 s", to_string(t)));
-    return fallback;
-  }
-  return t;
-}
+                                                               {"pcie", NodeKind::pcie},
+                                                               {"graph", NodeKind::graph}};
 
 int count(ObjectReader& reader, const std::string& key, std::optional<int> fallback, int low = 1,
           int high = kMaxCount) {
@@ -50,7 +43,7 @@ std::shared_ptr<const PcieTree> read_pcie(ObjectReader reader) {
   if (reader.has("memory_bandwidth")) {
     p.memory_bandwidth = link_bandwidth(reader, "memory_bandwidth", std::nullopt);
   }
-  p.latency = latency(reader, "latency", Time{});
+  p.latency = link_latency(reader, "latency", Time{});
   reader.finish();
   return std::make_shared<PcieTree>(p);
 }
@@ -61,6 +54,31 @@ void merge_adapters(NodeShape& n) {
   n.ports_per_adapter *= each;
   n.adapter_bandwidth.value *= each;
   n.adapters = n.devices;
+}
+
+// An imported node: its graph says all but what an adapter carries.
+NodeShape read_imported(ObjectReader& reader, NodeShape n, const Cluster& cluster) {
+  const auto graph = read_node_graph(reader.object("graph"));
+  const double adapters = graph == nullptr ? 1 : static_cast<double>(std::max<std::size_t>(1, graph->adapters.size()));
+  n.adapter_bandwidth =
+      link_bandwidth(reader, "adapter_bandwidth",
+                     Bandwidth{std::clamp(cluster.inter.bandwidth.value * cluster.devices_per_node / adapters,
+                                          kLeast.value, kMost.value)});
+  n.ports_per_adapter = count(reader, "adapter_cables", 1, 1, 64);
+  reader.finish();
+  if (n.nodes_per_domain > 1) {
+    reader.mistake("nodes_per_domain", "a domain of several nodes has an nvswitch; this kind is graph");
+  }
+  if (graph != nullptr) {
+    if (graph->devices != cluster.devices_per_node) {
+      reader.mistake("graph", fmt::format("has {} GPUs; the system has {} devices per node", graph->devices,
+                                          cluster.devices_per_node));
+    }
+    n.adapters = static_cast<int>(graph->adapters.size());
+    graph->adapter_bandwidth = n.adapter_bandwidth;
+    n.graph = graph;
+  }
+  return n;
 }
 
 NodeShape read_node(ObjectReader reader, const Cluster& cluster) {
@@ -88,7 +106,10 @@ NodeShape read_node(ObjectReader reader, const Cluster& cluster) {
   if (n.kind == NodeKind::all_to_all || n.kind == NodeKind::pairs) {
     n.links_per_pair = count(reader, "links_per_pair", 1, 1, 1000);
   }
-  n.latency = latency(reader, "latency", cluster.intra.latency);
+  n.latency = link_latency(reader, "latency", cluster.intra.latency);
+  if (n.kind == NodeKind::graph) {
+    return read_imported(reader, std::move(n), cluster);
+  }
   const int adapters = count(reader, "adapters", devices, 1, 1024);
   n.adapters = adapters * n.nodes_per_domain;
   n.adapter_bandwidth = link_bandwidth(
@@ -200,6 +221,13 @@ Sites read_sites(ObjectReader reader) {
 }
 
 nlohmann::json node_to_json(const NodeShape& n) {
+  if (n.kind == NodeKind::graph) {
+    return {{"kind", "graph"},
+            {"latency", exact(n.latency)},
+            {"adapter_bandwidth", exact(n.adapter_bandwidth)},
+            {"adapter_cables", n.ports_per_adapter},
+            {"graph", to_json(*n.graph)}};
+  }
   const int nodes = n.nodes_per_domain;
   const auto kind =
       std::find_if(kNodeKinds.begin(), kNodeKinds.end(), [&](const auto& k) { return k.second == n.kind; });
@@ -235,6 +263,15 @@ nlohmann::json node_to_json(const NodeShape& n) {
 
 }  // namespace
 
+Time link_latency(ObjectReader& reader, const std::string& key, Time fallback) {
+  const Time t = reader.time(key, fallback);
+  if (t > kLongest) {
+    reader.mistake(key, fmt::format("{} is no latency of a link; expected at most 10 s", to_string(t)));
+    return fallback;
+  }
+  return t;
+}
+
 Bandwidth link_bandwidth(ObjectReader& reader, const std::string& key, std::optional<Bandwidth> fallback) {
   const std::size_t before = reader.mistakes().count();
   const Bandwidth b = reader.bandwidth(key, fallback);
@@ -268,8 +305,8 @@ std::shared_ptr<const Fabric> read_fabric(ObjectReader reader, const Cluster& cl
     f.network = read_torus(reader, adapter);
   }
   f.routing = reader.word("routing", "sprayed", {"sprayed", "hashed"}) == "hashed" ? Routing::hashed : Routing::sprayed;
-  f.latency = latency(reader, "latency", cluster.inter.latency);
-  f.switch_latency = latency(reader, "switch_latency", Time{});
+  f.latency = link_latency(reader, "latency", cluster.inter.latency);
+  f.switch_latency = link_latency(reader, "switch_latency", Time{});
   f.sites = read_sites(reader.object("sites", false));
   if (f.sites.count > 1 && (kind == "dragonfly" || kind == "torus")) {
     reader.mistake("sites",

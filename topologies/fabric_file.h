@@ -14,6 +14,9 @@ namespace foretrain::topologies {
 // A bandwidth that a link can have: from 1 kB/s to 1 PB/s. Records a mistake otherwise and returns one that can be.
 Bandwidth link_bandwidth(ObjectReader& reader, const std::string& key, std::optional<Bandwidth> fallback);
 
+// A latency that a link can have: at most 10 s.
+Time link_latency(ObjectReader& reader, const std::string& key, Time fallback);
+
 // `cluster`: devices of a whole node, intra and inter, which absent figures follow from. Records mistakes, and then
 // returns null.
 std::shared_ptr<const Fabric> read_fabric(ObjectReader reader, const Cluster& cluster);

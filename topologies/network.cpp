@@ -216,6 +216,9 @@ class ClusterNetwork : public Network {
   }
 
   void make_fabric(const Fabric& fabric) {
+    if (graph_.adapters.empty()) {
+      throw InputError(fmt::format("{} nodes without an adapter are disconnected", units_));
+    }
     if (units_ % fabric.sites.count != 0) {
       throw InputError(fmt::format("{} sites share {} {}; expected a multiple of {}", fabric.sites.count, units_,
                                    nodes_per_unit_ == 1 ? "nodes" : "domains", fabric.sites.count));

@@ -167,11 +167,11 @@ NodeRoutes::NodeRoutes(const NodeGraph& graph) : graph_(&graph), row_(graph.vert
         nearest.push_back(static_cast<int>(n));
       }
     }
-    if (nearest.empty()) {
+    if (nearest.empty() && !graph.adapters.empty()) {
       throw InputError(fmt::format("the node is disconnected: {} reaches no adapter", graph.vertex_name(from)));
     }
     const int turn = turns[nearest]++;
-    adapter_of_.push_back(nearest[static_cast<std::size_t>(turn) % nearest.size()]);
+    adapter_of_.push_back(nearest.empty() ? -1 : nearest[static_cast<std::size_t>(turn) % nearest.size()]);
     int host = -1;
     for (int h = graph.devices; h < graph.devices + graph.hosts; ++h) {
       host = reach(h) != kFar && (host < 0 || reach(h) < reach(host)) ? h : host;

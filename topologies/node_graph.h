@@ -48,13 +48,15 @@ struct NodeGraph {
 // switches and sockets pass traffic on: a device, a host memory or an adapter is never in the middle of a route.
 class NodeRoutes {
  public:
-  // Throws InputError where a device cannot reach another one, or no adapter.
+  // Throws InputError where a device cannot reach another one, or none of the adapters that there are.
   explicit NodeRoutes(const NodeGraph& graph);
 
   const std::vector<int>& between(int from_vertex,
                                   int to_vertex) const;  // of devices, hosts and adapters; links in order
-  int adapter_of(int device) const { return adapter_of_[static_cast<std::size_t>(device)]; }  // nearest; shared evenly
-  int host_of(int device) const { return host_of_[static_cast<std::size_t>(device)]; }        // nearest; -1: none
+  int adapter_of(int device) const {
+    return adapter_of_[static_cast<std::size_t>(device)];
+  }  // nearest; shared evenly; -1: none
+  int host_of(int device) const { return host_of_[static_cast<std::size_t>(device)]; }  // nearest; -1: none
   Time latency(const std::vector<int>& links) const;
 
  private:

@@ -97,7 +97,7 @@ TEST(FabricFile, MistakesAllAtOnce) {
   "kind": "fat_tree", "rails": 3, "radix": 1, "tiers": 5, "oversubscription": 0.5, "cable": "1 B/s", "hashed": true
 })");
       }),
-      R"(job.json:6: /system/fabric/node/kind: "nvswich" is not allowed; did you mean "nvswitch"? expected one of: nvswitch, all_to_all, hybrid_cube_mesh, pairs, pcie
+      R"(job.json:6: /system/fabric/node/kind: "nvswich" is not allowed; did you mean "nvswitch"? expected one of: nvswitch, all_to_all, hybrid_cube_mesh, pairs, pcie, graph
 job.json:6: /system/fabric/node/bandwidth: must be more than zero
 job.json:6: /system/fabric/node/latency: 11.0 s is no latency of a link; expected at most 10 s
 job.json:7: /system/fabric/node/pcie/bandwidth: 1e+09 PB/s is no bandwidth of a link; expected 1 kB/s to 1 PB/s
