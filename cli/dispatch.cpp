@@ -25,7 +25,7 @@ constexpr std::array<Verb, 12> kVerbs{{
     {"list", "models, systems, jobs, strategies, topologies", list_command},
     {"doctor", "what this machine and this build have, what is missing, what to install", doctor_command},
     {"search", "chooses the strategy", nullptr},
-    {"validate", "sets forecasts against published measurements", nullptr},
+    {"validate", "sets forecasts against published measurements", validate_command},
     {"report", "a page of everything about one job", nullptr},
     {"explain", "says where one figure comes from", nullptr},
     {"import", "reads other tools' job files", nullptr},
