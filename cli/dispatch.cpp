@@ -26,7 +26,7 @@ constexpr std::array<Verb, 12> kVerbs{{
     {"doctor", "what this machine and this build have, what is missing, what to install", doctor_command},
     {"import", "reads what other tools say of a node: nvidia-smi topo -m, NCCL topology XML", import_command},
     {"search", "chooses the strategy", nullptr},
-    {"validate", "sets forecasts against published measurements", nullptr},
+    {"validate", "sets forecasts against published measurements", validate_command},
     {"report", "a page of everything about one job", nullptr},
     {"explain", "says where one figure comes from", nullptr},
     {"export", "writes other tools' job files", nullptr},

@@ -1,0 +1,15 @@
+// Sets forecasts against published measurements. The kind of a row is told by its keys: `collective` and `bytes` make
+// one of nccl-tests (time_us out of place; bytes is the total buffer); rows of training runs are not forecast yet.
+#pragma once
+
+#include <string>
+
+#include "reports/validation.h"
+
+namespace foretrain::search {
+
+// Reads a file of one JSON object per line; empty lines are passed over. `constants`: a file of network environments,
+// "" for the catalogue's. Throws InputError with "file:line: what" of every line that cannot be read.
+reports::Validation validate(const std::string& path, const std::string& constants);
+
+}  // namespace foretrain::search

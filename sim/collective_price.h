@@ -1,0 +1,59 @@
+// What a collective takes on a measured network: NCCL's latencies and bandwidths, set right by up to six numbers.
+//   t(S) = min( small, large )
+//   small = ll_latency L_ll + S h / (ll_rate R)
+//   large = ( (latency L)^q + (S / (efficiency B))^q )^(1/q),  q = ramp
+// L_ll, L: NCCL's latency of LL and of Simple; B: what the algorithm that NCCL takes makes of the links; R: what a ring
+// makes of them; h: floor(log2 N) for all_reduce over nodes (LL trees hand whole messages from node to node), else 1.
+//   all_reduce  one node: in the switch where it reduces for more than 4 ranks, B = C 2 v eff (C-1)/C 8/14; else ring
+//               two nodes: from Hopper on both halves of the trees are one exchange, B = min(p w, one node's); before:
+//               ring or tree; more: ring or tree, as NCCL's table says for Simple. A ring's start-up hides behind its
+//               transfers: q = 4, for every system
+//   all_gather, reduce_scatter, broadcast, reduce  rings in lock step: n-1 times the slower hop
+//   all_to_all  p-1 messages inside the node, n-p through the rank's adapter
+//   sendrecv    one message
+// A ring over the fabric takes the ranks' adapters, p w, but no more than 0.9 of the ring inside a node: of NCCL's
+// speeds per channel the next one below (16 x 20 or 8 x 40 of 360 GB/s; measured 320 to 330). Source: NVIDIA/nccl
+// src/graph/tuning.cc; numbers: scripts/fit-collectives. Errors: docs/models.md.
+#pragma once
+
+#include "sim/nccl.h"
+#include "topologies/network_environment.h"
+
+namespace foretrain::sim {
+
+struct CollectivePrice {
+  double seconds = 0;
+  bool small = false;  // which branch
+  bool tree = false;   // of the large branch
+};
+
+// `version`: of the NCCL that chooses. A message is `sendrecv`: kind is then ignored.
+struct PriceRequest {
+  collective::Kind kind = collective::Kind::all_reduce;
+  bool sendrecv = false;
+  nccl::Group group;
+};
+
+class CollectivePricer {
+ public:
+  // `environment` and both sets of constants must outlive it.
+  CollectivePricer(const topologies::NetworkEnvironment& environment, const topologies::NcclConstants& newest,
+                   const topologies::NcclConstants& chooser)
+      : e_(environment), newest_(newest), chooser_(chooser) {}
+
+  CollectivePrice price(const PriceRequest& request, double bytes,
+                        const topologies::CollectiveConstants& constants) const;
+
+ private:
+  struct Shape;  // L_ll, L, B, R, h of one request
+  Shape shape(const PriceRequest& request, double bytes) const;
+  void all_reduce(const nccl::Group& g, double bytes, Shape& s) const;
+  double node_rate(int ranks) const;
+  double bus(const nccl::Group& g) const;
+
+  const topologies::NetworkEnvironment& e_;
+  const topologies::NcclConstants& newest_;
+  const topologies::NcclConstants& chooser_;
+};
+
+}  // namespace foretrain::sim
