@@ -100,13 +100,13 @@ TEST(FabricFile, MistakesAllAtOnce) {
       R"(job.json:6: /system/fabric/node/kind: "nvswich" is not allowed; did you mean "nvswitch"? expected one of: nvswitch, all_to_all, hybrid_cube_mesh, pairs, pcie, graph
 job.json:6: /system/fabric/node/bandwidth: must be more than zero
 job.json:6: /system/fabric/node/latency: 11.0 s is no latency of a link; expected at most 10 s
-job.json:7: /system/fabric/node/pcie/bandwidth: 1e+09 PB/s is no bandwidth of a link; expected 1 kB/s to 1 PB/s
+job.json:7: /system/fabric/node/pcie/bandwidth: 1e+09 PB/s is no bandwidth of a link; expected 1 kB/s to 100 TB/s
 job.json:7: /system/fabric/node/pcie/socket_bandwidth: missing, and has no default
 job.json:6: /system/fabric/node/adapters: 6 adapters for 4 devices; expected at most 4, or a multiple of it
 job.json:8: /system/fabric/radix: 1 is not allowed; expected an integer from 2 to 65536
 job.json:8: /system/fabric/tiers: 5 is not allowed; expected an integer from 1 to 4
 job.json:8: /system/fabric/oversubscription: 0.5 is not allowed; expected a number from 1 to 1000, or one for each of up to 3 tiers
-job.json:8: /system/fabric/cable: 1.00 B/s is no bandwidth of a link; expected 1 kB/s to 1 PB/s
+job.json:8: /system/fabric/cable: 1.00 B/s is no bandwidth of a link; expected 1 kB/s to 100 TB/s
 job.json:8: /system/fabric/hashed: unknown key "hashed"; known: source, node, kind, rails, radix, tiers, oversubscription, leaf_ports, pod_leaves, cable, pxn, routing, latency, switch_latency, sites)");
   const auto mistakes = [](const char* fabric) { return message_of([&] { read(fabric); }); };
   EXPECT_EQ(
