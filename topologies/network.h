@@ -4,7 +4,7 @@
 // The mathematics. A flow f with rate r_f puts w_{f,l} r_f on link l, where w_{f,l} = share / whole (a Route has both).
 // Rates are feasible when, for every link l,    sum over f of w_{f,l} r_f  <=  capacity(l).
 //   one path (hashed ECMP, dimension order):  w = 1 on each link of it;
-//   sprayed over several paths:               w_l = the part of the flow that crosses l; what enters a switch leaves it.
+//   sprayed over several paths:               w_l = the part of the flow that crosses l; no switch keeps any.
 // Bundles. Where spraying is even over W parallel cables (every flow out of a subtree of a fat tree uses each of its W
 // uplinks for 1/W), all W loads are equal at all times, and the W constraints are one: the bundle is ONE link of
 // capacity W c with w = 1 (`width` = W). This is exact for every flow system, not only for max-min fairness, because
