@@ -153,6 +153,19 @@ TEST(FatTree, AsManySwitchesAsTheReferenceArchitecture) {
   EXPECT_EQ(shape(2048), "8 rails: 512 leaves, 512 spines, 256 cores");
 }
 
+// Meta: 24,576 GPUs, 16 on a rack switch: 1,536 of them, 192 in a pod with 16 switches above; 192 / 7 = 27 cables up
+// each: 128 x 27 = 3,456 in all, 14 x 256. Alibaba: 15,360 GPUs have 240 leaves, 1,024 GPUs 16.
+TEST(Systems, AsManySwitchesAsPublished) {
+  const auto shape = [](const char* name, std::int64_t nodes) {
+    Cluster c = load_system(name);
+    c.nodes = nodes;
+    return make_network(c)->fabric_shape();
+  };
+  EXPECT_EQ(shape("meta-24k-roce", 3072), "1536 leaves, 128 spines, 14 cores");
+  EXPECT_EQ(shape("alibaba-hpn", 128).substr(0, 18), "8 rails: 16 leaves");
+  EXPECT_EQ(shape("alibaba-hpn", 1920).substr(0, 19), "8 rails: 240 leaves");
+}
+
 // Every system, alone and with others, routes between all of its devices; also at a size that nobody could list.
 TEST(Systems, AllHaveANetwork) {
   for (const CatalogueItem& item : catalogue_items(kSystemFolder)) {
