@@ -82,7 +82,8 @@ class Network {
   virtual std::string vertex_name(std::int64_t vertex) const = 0;
   virtual std::int64_t unit_of(std::int64_t vertex) const = 0;  // its node, or domain of nodes; -1: of the fabric
   virtual std::string fabric_shape() const = 0;                 // "8 rails: 32 leaves, 16 spines"; "" with one node
-  // One direction, between the halves of the devices that the fabric joins worst, by the fabric's formula.
+  // One direction, between the halves of the adapters (those of idle devices too) that the fabric joins worst, by its
+  // formula; with one node, between the first and the last half of its devices.
   virtual Bandwidth bisection() const = 0;
 };
 

@@ -445,7 +445,7 @@ TEST(Network, RandomDescriptions) {
   std::mt19937 random(20240607);
   const auto upto = [&](unsigned most) { return 1 + static_cast<int>(random() % most); };
   int built = 0, refused = 0;
-  for (int i = 0; i < 400; ++i) {
+  for (int i = 0; i < 200; ++i) {
     Fabric f = fabric_of(upto(4));
     const int shared = upto(2);
     f.node.adapters = f.node.devices % shared == 0 ? f.node.devices / shared : f.node.devices;
@@ -489,8 +489,8 @@ TEST(Network, RandomDescriptions) {
     ++built;
     expect_shortest_routes(*network, excess);
   }
-  EXPECT_GT(built, 200);
-  EXPECT_GT(refused, 20);
+  EXPECT_GT(built, 100);
+  EXPECT_GT(refused, 10);
 }
 
 TEST(Node, FewerDevicesThanTheNodeHas) {
