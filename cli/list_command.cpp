@@ -147,6 +147,7 @@ int list_command(const std::vector<std::string>& arguments, Console& console) {
   if (kind == names.back()) {
     Listing found;
     list_topologies(topology, found.items, found.table, found.note);
+    found.note.pop_back();  // show() ends it
     show(kind, std::move(found), json, console);
     return kOk;
   }

@@ -40,6 +40,23 @@ std::vector<Entry> entries(const std::string& name) {
   return found;
 }
 
+struct ClassCount {
+  topologies::LinkInfo link;
+  std::int64_t links = 0;
+};
+
+// By LinkInfo::link_class.
+std::vector<ClassCount> count_classes(const topologies::Network& network) {
+  std::vector<ClassCount> classes(network.link_classes().size());
+  for (topologies::LinkId id = 0; id < network.link_count(); ++id) {
+    const topologies::LinkInfo link = network.link(id);
+    ClassCount& entry = classes[static_cast<std::size_t>(link.link_class)];
+    entry.link = link;
+    ++entry.links;
+  }
+  return classes;
+}
+
 void draw(const TopologyOptions& options, topologies::Cluster cluster, int nodes_per_domain) {
   cluster.nodes = options.nodes > 0 ? options.nodes : cluster.this_machine ? 1 : kDrawnNodes * nodes_per_domain;
   const auto network = topologies::make_network(cluster);
@@ -87,7 +104,28 @@ void list_topologies(const TopologyOptions& options, nlohmann::ordered_json& ite
                      {"nodes", cluster.nodes},
                      {"devices", network->devices()},
                      {"links", network->link_count()},
-                     {"bisection_bytes_per_s", network->bisection().value}});
+                     {"bisection_bytes_per_s", network->bisection().value},
+                     {"link_classes", nlohmann::ordered_json::array()}});
+    reports::Table classes;
+    classes.columns = {{"link class"},
+                       {"links", Align::right},
+                       {"bandwidth", Align::right},
+                       {"cables", Align::right},
+                       {"latency", Align::right}};
+    const std::vector<ClassCount> counts = count_classes(*network);
+    for (std::size_t c = 0; c < counts.size(); ++c) {
+      if (const auto& [link, links] = counts[c]; links > 0) {
+        const std::string& name = network->link_classes()[c];
+        items.back()["link_classes"].push_back({{"name", name},
+                                                {"links", links},
+                                                {"bytes_per_s", link.capacity.value},
+                                                {"cables", link.width},
+                                                {"latency_s", seconds(link.latency)}});
+        classes.rows.push_back({name, reports::count(links), to_string(link.capacity), reports::count(link.width),
+                                to_string(link.latency)});
+      }
+    }
+    note = reports::to_text(classes, false);
     table.rows.push_back({entry.item.name, node, shape, reports::count(cluster.nodes),
                           reports::count(network->devices()), reports::count(network->link_count()),
                           to_string(network->bisection())});
@@ -95,9 +133,11 @@ void list_topologies(const TopologyOptions& options, nlohmann::ordered_json& ite
       draw(options, cluster, fabric.node.nodes_per_domain);
     }
   }
-  note = options.name.empty() ? "Links are directed; cables over which every flow is spread evenly are one link. "
-                                "--nodes N: at another size; NAME --svg FILE: a picture."
-                              : "";
+  if (options.name.empty()) {
+    note =
+        "Links are directed; cables over which every flow is spread evenly are one link. --nodes N: at another size; "
+        "NAME: its links; NAME --svg FILE: a picture.\n";
+  }
 }
 
 }  // namespace foretrain::cli

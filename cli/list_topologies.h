@@ -15,8 +15,8 @@ struct TopologyOptions {
   std::string dot, svg;    // files to draw the named one to
 };
 
-// Fills `items` and `table`; writes the pictures. Throws InputError for a system that is not known, or for a picture of
-// none.
+// Fills `items` and `table`, and `note` with the lines below it: the links of one system by class. Writes the pictures.
+// Throws InputError for a system that is not known, or for a picture of none.
 void list_topologies(const TopologyOptions& options, nlohmann::ordered_json& items, reports::Table& table,
                      std::string& note);
 

@@ -11,7 +11,7 @@ namespace foretrain::topologies {
 
 namespace {
 
-constexpr Bandwidth kLeast{1e3}, kMost{1e15};
+constexpr Bandwidth kLeast{1e3}, kMost{1e14};
 constexpr Time kLongest{10'000'000'000'000};  // 10 s
 constexpr int kMaxCount = 65'536;
 constexpr int kMaxDomain = 1024;  // devices, of which a table holds every pair
@@ -281,7 +281,7 @@ Bandwidth link_bandwidth(ObjectReader& reader, const std::string& key, std::opti
   if (b.value <= 0) {
     reader.mistake(key, "must be more than zero");
   } else if (b < kLeast || b > kMost) {
-    reader.mistake(key, fmt::format("{} is no bandwidth of a link; expected 1 kB/s to 1 PB/s", to_string(b)));
+    reader.mistake(key, fmt::format("{} is no bandwidth of a link; expected 1 kB/s to 100 TB/s", to_string(b)));
   } else {
     return b;
   }

@@ -11,7 +11,7 @@
 
 namespace foretrain::topologies {
 
-// A bandwidth that a link can have: from 1 kB/s to 1 PB/s. Records a mistake otherwise and returns one that can be.
+// A bandwidth that a link can have: from 1 kB/s to 100 TB/s. Records a mistake otherwise and returns one that can be.
 Bandwidth link_bandwidth(ObjectReader& reader, const std::string& key, std::optional<Bandwidth> fallback);
 
 // A latency that a link can have: at most 10 s.

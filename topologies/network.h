@@ -4,13 +4,13 @@
 // The mathematics. A flow f with rate r_f puts w_{f,l} r_f on link l, where w_{f,l} = share / whole (a Route has both).
 // Rates are feasible when, for every link l,    sum over f of w_{f,l} r_f  <=  capacity(l).
 //   one path (hashed ECMP, dimension order):  w = 1 on each link of it;
-//   sprayed over several paths:               w_l = the part of the flow that crosses l. What enters a switch leaves
-//   it.
+//   sprayed over several paths:               w_l = the part of the flow that crosses l; no switch keeps any.
 // Bundles. Where spraying is even over W parallel cables (every flow out of a subtree of a fat tree uses each of its W
 // uplinks for 1/W), all W loads are equal at all times, and the W constraints are one: the bundle is ONE link of
 // capacity W c with w = 1 (`width` = W). This is exact for every flow system, not only for max-min fairness, because
 // the W inequalities are the same inequality. A cable that is slowed to c' holds back each flow's share on it, and so
-// the bundle to W c' (even spraying does not adapt).
+// the bundle to W c' (even spraying does not adapt). The bundle of a pod may carry petabytes a second; a solver that
+// counts in smaller numbers takes the inequality divided by W: capacity / width, and share / (whole x width).
 //
 // Nothing is listed: links, routes and classes come arithmetically from the few numbers of a Fabric; routes inside a
 // node from one table of one node. Values are immutable after construction and may be read from many threads.
@@ -82,7 +82,8 @@ class Network {
   virtual std::string vertex_name(std::int64_t vertex) const = 0;
   virtual std::int64_t unit_of(std::int64_t vertex) const = 0;  // its node, or domain of nodes; -1: of the fabric
   virtual std::string fabric_shape() const = 0;                 // "8 rails: 32 leaves, 16 spines"; "" with one node
-  // One direction, between the halves of the devices that the fabric joins worst, by the fabric's formula.
+  // One direction, between the halves of the adapters (those of idle devices too) that the fabric joins worst, by its
+  // formula; with one node, between the first and the last half of its devices.
   virtual Bandwidth bisection() const = 0;
 };
 

@@ -100,13 +100,13 @@ TEST(FabricFile, MistakesAllAtOnce) {
       R"(job.json:6: /system/fabric/node/kind: "nvswich" is not allowed; did you mean "nvswitch"? expected one of: nvswitch, all_to_all, hybrid_cube_mesh, pairs, pcie, graph
 job.json:6: /system/fabric/node/bandwidth: must be more than zero
 job.json:6: /system/fabric/node/latency: 11.0 s is no latency of a link; expected at most 10 s
-job.json:7: /system/fabric/node/pcie/bandwidth: 1e+09 PB/s is no bandwidth of a link; expected 1 kB/s to 1 PB/s
+job.json:7: /system/fabric/node/pcie/bandwidth: 1e+09 PB/s is no bandwidth of a link; expected 1 kB/s to 100 TB/s
 job.json:7: /system/fabric/node/pcie/socket_bandwidth: missing, and has no default
 job.json:6: /system/fabric/node/adapters: 6 adapters for 4 devices; expected at most 4, or a multiple of it
 job.json:8: /system/fabric/radix: 1 is not allowed; expected an integer from 2 to 65536
 job.json:8: /system/fabric/tiers: 5 is not allowed; expected an integer from 1 to 4
 job.json:8: /system/fabric/oversubscription: 0.5 is not allowed; expected a number from 1 to 1000, or one for each of up to 3 tiers
-job.json:8: /system/fabric/cable: 1.00 B/s is no bandwidth of a link; expected 1 kB/s to 1 PB/s
+job.json:8: /system/fabric/cable: 1.00 B/s is no bandwidth of a link; expected 1 kB/s to 100 TB/s
 job.json:8: /system/fabric/hashed: unknown key "hashed"; known: source, node, kind, rails, radix, tiers, oversubscription, leaf_ports, pod_leaves, cable, pxn, routing, latency, switch_latency, sites)");
   const auto mistakes = [](const char* fabric) { return message_of([&] { read(fabric); }); };
   EXPECT_EQ(
@@ -151,6 +151,19 @@ TEST(FatTree, AsManySwitchesAsTheReferenceArchitecture) {
   EXPECT_EQ(shape(512), "8 rails: 128 leaves, 128 spines, 64 cores");
   EXPECT_EQ(shape(1024), "8 rails: 256 leaves, 256 spines, 128 cores");
   EXPECT_EQ(shape(2048), "8 rails: 512 leaves, 512 spines, 256 cores");
+}
+
+// Meta: 24,576 GPUs, 16 on a rack switch: 1,536 of them, 192 in a pod with 16 switches above; 192 / 7 = 27 cables up
+// each: 128 x 27 = 3,456 in all, 14 x 256. Alibaba: 15,360 GPUs have 240 leaves, 1,024 GPUs 16.
+TEST(Systems, AsManySwitchesAsPublished) {
+  const auto shape = [](const char* name, std::int64_t nodes) {
+    Cluster c = load_system(name);
+    c.nodes = nodes;
+    return make_network(c)->fabric_shape();
+  };
+  EXPECT_EQ(shape("meta-24k-roce", 3072), "1536 leaves, 128 spines, 14 cores");
+  EXPECT_EQ(shape("alibaba-hpn", 128).substr(0, 18), "8 rails: 16 leaves");
+  EXPECT_EQ(shape("alibaba-hpn", 1920).substr(0, 19), "8 rails: 240 leaves");
 }
 
 // Every system, alone and with others, routes between all of its devices; also at a size that nobody could list.

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <random>
+
 #include "base/error.h"
 #include "tests/support/message_of.h"
 #include "tests/topologies/network_checks.h"
@@ -122,6 +125,20 @@ TEST(FatTree, RoutesAreShortestAndLatencyCountsSwitches) {
   EXPECT_EQ(route(*network, 0, 1).latency.value, 5'000'000);   // one leaf
   EXPECT_EQ(route(*network, 0, 2).latency.value, 5'200'000);   // leaf, spine, leaf
   EXPECT_EQ(route(*network, 0, 15).latency.value, 5'400'000);  // leaf, spine, core, spine, leaf
+}
+
+TEST(FatTree, ThreeAndFourTiers) {
+  for (const Routing routing : {Routing::sprayed, Routing::hashed}) {
+    for (const std::int64_t nodes : {16, 19, 32}) {  // four ports a switch: 16 adapters fill three tiers, 32 four
+      Fabric f = fabric_of(1);
+      f.network = FatTree{.radix = 4};
+      f.routing = routing;
+      const auto network = build(f, nodes);
+      expect_shortest_routes(*network);
+      EXPECT_EQ(network->bisection().value, static_cast<double>(nodes / 2) * 10e9);
+      EXPECT_EQ(halves_flow(*network), network->bisection().value);
+    }
+  }
 }
 
 // Each of a leaf's two ports at 10 GB/s: 20 GB/s up without oversubscription.
@@ -421,6 +438,59 @@ TEST(Node, DevicesTakeTurnsAmongEqualAdapters) {
   const auto one = build(shared, 2);
   EXPECT_EQ(route(*one, 0, 4).hops[1].link, route(*one, 3, 7).hops[1].link);
   expect_shortest_routes(*one);
+}
+
+// Whatever the numbers, the network is refused with a reason, or every route of it flows and is a shortest one.
+TEST(Network, RandomDescriptions) {
+  std::mt19937 random(20240607);
+  const auto upto = [&](unsigned most) { return 1 + static_cast<int>(random() % most); };
+  int built = 0, refused = 0;
+  for (int i = 0; i < 200; ++i) {
+    Fabric f = fabric_of(upto(4));
+    const int shared = upto(2);
+    f.node.adapters = f.node.devices % shared == 0 ? f.node.devices / shared : f.node.devices;
+    f.node.kind = std::array{NodeKind::nv_switch, NodeKind::all_to_all, NodeKind::pcie}[random() % 3];
+    if (f.node.kind == NodeKind::pcie || random() % 2 == 0) {
+      f.node.pcie = std::make_shared<PcieTree>(PcieTree{upto(3) - 1, upto(2), {15e9}, {9e9}, {50e9}, {500'000}});
+      f.node.adapters = 1;  // of several equally near ones a device keeps its own, also where another were nearer
+    }
+    f.node.ports_per_adapter = upto(2);
+    f.routing = random() % 2 == 0 ? Routing::sprayed : Routing::hashed;
+    std::int64_t excess = 0;
+    switch (random() % 4) {
+      case 0: f.network = NonBlocking{}; break;
+      case 1:
+        f.network = FatTree{.rails = upto(static_cast<unsigned>(f.node.adapters)),
+                            .radix = 2 + upto(8),
+                            .tiers = upto(5) - 1,
+                            .oversubscription = {static_cast<double>(upto(3))}};
+        break;
+      case 2:
+        f.network = Dragonfly{upto(4), upto(3), upto(2), {40e9}, {1e9}};
+        excess = 2 * route_cost({"", {40e9}, {100'000}, 1});
+        break;
+      default: f.network = Torus{{upto(4), upto(3)}, upto(3), {20e9}};
+    }
+    f.sites.count = f.network.index() < 2 ? upto(2) : 1;
+    f.sites.bandwidth = {5e9};
+    SCOPED_TRACE(i);
+    std::unique_ptr<Network> network;
+    try {
+      network = build(f, upto(8));
+      route(*network, 0, network->devices() - 1);  // rails of one tier may not meet
+    } catch (const InputError&) {
+      ++refused;
+      continue;
+    }
+    const auto* tree = std::get_if<FatTree>(&f.network);
+    if (tree != nullptr && tree->tiers == 1 && tree->rails > 1) {
+      continue;
+    }
+    ++built;
+    expect_shortest_routes(*network, excess);
+  }
+  EXPECT_GT(built, 100);
+  EXPECT_GT(refused, 10);
 }
 
 TEST(Node, FewerDevicesThanTheNodeHas) {
