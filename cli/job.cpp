@@ -40,6 +40,8 @@ void ModelArguments::add_to(Options& options) {
                "how long ops take; auto: measured where the profile has tables");
   options.word("network", &network_model, {"auto", "alpha_beta", "measured"},
                "how long communication takes; auto: measured where the profile has tables");
+  options.text("collective", "KIND=ALGORITHM", &collectives,
+               "not the library's choice of algorithm: all_reduce=ring,all_gather=ring:simple");
 }
 
 sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,
@@ -47,6 +49,7 @@ sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, con
   sim::Options options;
   options.compute_model = models.compute_model;
   options.network_model = models.network_model;
+  options.collectives = sim::parse_collective_overrides(models.collectives);
   options.steps = kSimulatedSteps;
   if (timeline == nullptr) {
     return sim::simulate(graph, job.cluster, options);

@@ -15,7 +15,7 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   CHECK(cluster.profile != nullptr || cluster.profile_path.empty(), "the profile {} was not loaded",
         cluster.profile_path);
   const std::unique_ptr<ComputeModel> compute = make_compute_model(options.compute_model, cluster);
-  const std::unique_ptr<NetworkModel> network = make_network_model(options.network_model, cluster);
+  const std::unique_ptr<NetworkModel> network = make_network_model(options.network_model, cluster, options.collectives);
   const std::vector<RoleModel> models = model_roles(graph, cluster, *compute, *network);
 
   const bool exclusive = cluster.device.exclusive_streams;

@@ -9,14 +9,16 @@
 #include "plan/breakdown.h"
 #include "plan/graph.h"
 #include "plan/timeline.h"
+#include "sim/network.h"
 #include "topologies/cluster.h"
 
 namespace foretrain::sim {
 
 struct Options {
-  std::string compute_model = "auto";  // "roofline", "measured"; auto: measured where the profile has tables
-  std::string network_model = "auto";  // "alpha_beta", "measured"; auto likewise
-  int steps = 2;                       // the last two steps' ends give the steady period
+  std::string compute_model = "auto";           // "roofline", "measured"; auto: measured where the profile has tables
+  std::string network_model = "auto";           // "alpha_beta", "measured"; auto likewise
+  std::vector<CollectiveOverride> collectives;  // algorithms that are not the library's choice (sim/network.h)
+  int steps = 2;                                // the last two steps' ends give the steady period
   // Time repeated blocks once and replay them. Never changes a result; off, every op is an event. A sink switches it
   // off.
   bool fold = true;
