@@ -4,6 +4,8 @@
 //           other ranks of the node need theirs for the groups beside this one
 //   ring  a = base + (s - s_N) hop_node + s_N hop_fabric + o;  all_reduce s = 2(n-1), s_N = 2(N-1), b = B n / 2(n-1);
 //         all_gather, reduce_scatter s = n-1, s_N = N-1, b = B n / (n-1);  broadcast s = n-1, s_N = N-1, b = B
+//   PAT   (one rank per node; all_gather, reduce_scatter)  a = base + floor(log2 N) hop_fabric / 3.5 + 2.8 us n + o,
+//         b = 0.75 B
 //   tree  (double binary, all_reduce)  a = base + 2 ((p-1) hop_node + floor(log2 N) hop_fabric) + o,  b = B/2; of two
 //         nodes, where a tree is one exchange: b = min(B_fabric, node_busbw n / 2(n-1))
 //   in-switch (all_reduce, more than 4 ranks on a node)  one node: a = hop + o, b = B n / 2(n-1) with the switch's
@@ -21,6 +23,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "sim/nccl.h"
 #include "sim/network.h"
 #include "topologies/nccl_constants.h"
 #include "topologies/profile.h"
@@ -167,6 +170,8 @@ class AlphaBeta final : public NetworkModel {
       if (group.per_node > 4 && in_switch() > 0) {
         all.push_back(through_switch(group));
       }
+    } else if (has_figures_ && kind != CollectiveKind::broadcast && group.per_node == 1 && group.nodes > 1) {
+      all.push_back(aggregated_trees(kind, group));
     }
     return all;
   }
@@ -279,6 +284,21 @@ class AlphaBeta final : public NetworkModel {
     return result;
   }
 
+  // NCCL's PAT, by default only with one rank per node.
+  Algorithm aggregated_trees(CollectiveKind kind, const GroupPlacement& g) const {
+    const Hops& h = newest_nccl().hops.at("pat");
+    constexpr double kPerRank = 2.8, kHopShare = 3.5;  // tuning.cc
+    Algorithm result;
+    result.name = "bruck";
+    result.only_simple = true;
+    result.latency.fill(
+        (h.base[kSimple] + std::floor(std::log2(g.nodes)) * h.net[kSimple] / kHopShare + kPerRank * g.ranks) * 1e-6 +
+        figures_.fabric_extra.value);
+    result.algbw = newest_nccl().pat * fabric_bandwidth(kind, g);
+    result.table_algbw.fill(result.algbw);
+    return result;
+  }
+
   double all_to_all(double bytes, const GroupPlacement& g) const {
     const CollectiveKind kind = CollectiveKind::all_to_all;
     const double n = g.ranks, p = g.per_node;
@@ -323,6 +343,22 @@ void AlphaBeta::library_candidates(Kind kind, double size, const GroupPlacement&
       c.table_seconds = a.by_table(p, size);
       c.chosen = &a == &chosen && p == best;
       c.seconds = c.chosen ? a.seconds(size, kappa(group)) : a.seconds(p, size, kappa(group));
+      out.push_back(std::move(c));
+    }
+  }
+  // Those that NCCL has and does not consider here.
+  nccl::System system;
+  system.in_switch = in_switch() > 0;
+  for (const nccl::Candidate& n :
+       nccl::candidates(kind, {group.ranks, group.nodes, group.per_node}, system, newest_nccl())) {
+    const std::string name = n.algorithm == "pat" ? "bruck" : n.algorithm;
+    const bool shown = n.algorithm.rfind("nvls", 0) == 0 ||
+                       std::any_of(out.begin(), out.end(), [&](const auto& c) { return c.algorithm == name; });
+    if (!n.disabled.empty() && !shown) {
+      CollectiveCandidate c;
+      c.algorithm = n.algorithm;
+      c.protocol = topologies::kProtocolNames[n.protocol];
+      c.disabled = n.disabled;
       out.push_back(std::move(c));
     }
   }
