@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "topologies/nccl_constants.h"
 #include "topologies/profile.h"
 
 namespace foretrain::sim {
@@ -34,46 +33,6 @@ const std::vector<ModelCard>& network_models() {
       {"measured", "tables of a calibrated profile, interpolated; knows only ranks of the machine they were taken on"},
   };
   return cards;
-}
-
-std::vector<CollectiveOverride> parse_collective_overrides(const std::string& text) {
-  std::vector<CollectiveOverride> result;
-  std::size_t begin = 0;
-  while (begin < text.size()) {
-    const std::size_t end = std::min(text.find(',', begin), text.size());
-    const std::string item = text.substr(begin, end - begin);
-    begin = end + 1;
-    const std::size_t equals = item.find('=');
-    if (equals == std::string::npos) {
-      throw InputError(fmt::format("\"{}\" is not allowed; expected KIND=ALGORITHM, as all_reduce=ring", item));
-    }
-    CollectiveOverride o;
-    o.kind = collective::kind_from_name(item.substr(0, equals));
-    const std::string word = item.substr(equals + 1);
-    const std::size_t colon = word.find(':');
-    o.algorithm = word.substr(0, colon);
-    o.protocol = colon == std::string::npos ? "" : word.substr(colon + 1);
-    std::vector<std::string> known;
-    for (const auto& a : collective::algorithms()) {
-      const std::vector<collective::Kind> kinds = a->kinds();
-      if (std::find(kinds.begin(), kinds.end(), o.kind) != kinds.end()) {
-        known.emplace_back(a->name());
-      }
-    }
-    if (std::find(known.begin(), known.end(), o.algorithm) == known.end()) {
-      const std::string near = nearest_word(o.algorithm, known);
-      throw InputError(
-          fmt::format("unknown algorithm \"{}\" of {}; {}expected one of: {}", o.algorithm, collective::name(o.kind),
-                      near.empty() ? "" : fmt::format("did you mean \"{}\"? ", near), fmt::join(known, ", ")));
-    }
-    const auto& protocols = topologies::kProtocolNames;
-    if (colon != std::string::npos && std::find(protocols.begin(), protocols.end(), o.protocol) == protocols.end()) {
-      throw InputError(fmt::format("unknown protocol \"{}\" in \"{}\"; expected one of: {}", o.protocol, item,
-                                   fmt::join(protocols, ", ")));
-    }
-    result.push_back(std::move(o));
-  }
-  return result;
 }
 
 std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const topologies::Cluster& cluster,

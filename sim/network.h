@@ -39,6 +39,15 @@ struct CollectiveOverride {
 // A list with commas between. Throws InputError that names the word, the nearest and those allowed.
 std::vector<CollectiveOverride> parse_collective_overrides(const std::string& text);
 
+// For models that list candidates. Appends the closed forms of sim/collective that `out` does not name yet, on
+// `fabric`.
+void closed_form_candidates(collective::Kind kind, double bytes, const GroupPlacement& group,
+                            const collective::Fabric& fabric, bool switch_reduces,
+                            std::vector<CollectiveCandidate>& out);
+// Makes the override the chosen one. Throws InputError, with those that apply, when it does not apply.
+void take_override(const CollectiveOverride& wanted, const GroupPlacement& group,
+                   std::vector<CollectiveCandidate>& all);
+
 class NetworkModel {
  public:
   virtual ~NetworkModel() = default;

@@ -140,7 +140,7 @@ class AlphaBeta final : public NetworkModel {
     library_candidates(kind, size, group, result);
     own_candidates(kind, size, group, result);
     if (const CollectiveOverride* wanted = override_of(kind)) {
-      take(*wanted, group, result);
+      take_override(*wanted, group, result);
     }
     return result;
   }
@@ -186,8 +186,6 @@ class AlphaBeta final : public NetworkModel {
         std::find_if(overrides_.begin(), overrides_.end(), [kind](const auto& o) { return o.kind == kind; });
     return found == overrides_.end() ? nullptr : &*found;
   }
-  static void take(const CollectiveOverride& wanted, const GroupPlacement& group,
-                   std::vector<CollectiveCandidate>& all);
   void library_candidates(Kind kind, double size, const GroupPlacement& group,
                           std::vector<CollectiveCandidate>& out) const;
   void own_candidates(Kind kind, double size, const GroupPlacement& group, std::vector<CollectiveCandidate>& out) const;
@@ -364,71 +362,21 @@ void AlphaBeta::library_candidates(Kind kind, double size, const GroupPlacement&
   }
 }
 
-// The closed forms of sim/collective on this system's links, in as many pieces as are best; and why some cannot be.
 void AlphaBeta::own_candidates(Kind kind, double size, const GroupPlacement& group,
                                std::vector<CollectiveCandidate>& out) const {
   const CollectiveKind as = kind == Kind::all_to_all ? CollectiveKind::all_to_all : CollectiveKind::all_gather;
-  const collective::Layout layout = collective::Layout::packed(group.ranks, group.per_node);
   GroupPlacement one = group;
   one.per_node = 1;
   const Hops& hops = newest_nccl().hops.at("ring");
   const collective::Fabric fabric{node_bandwidth(as), fabric_bandwidth(as, one), node_hop(hops, kSimple),
                                   fabric_hop(hops, kSimple), 1};
-  const bool sent_directly = kind == Kind::all_to_all || kind == Kind::gather || kind == Kind::scatter;
-  for (const auto& a : collective::algorithms()) {
-    const std::vector<Kind> kinds = a->kinds();
-    const auto listed = [&](const CollectiveCandidate& c) { return c.algorithm == a->name(); };
-    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end() || std::any_of(out.begin(), out.end(), listed)) {
-      continue;
-    }
-    CollectiveCandidate c;
-    c.algorithm = a->name();
-    c.disabled = collective::refusal(*a, kind, layout);
-    if (c.disabled.empty() && c.algorithm.rfind("in_switch", 0) == 0) {
-      c.disabled = in_switch() > 0 ? "with four ranks or fewer on a node, or for this kind, a ring is as fast"
-                                   : "the system's switches do not reduce";
-    }
-    if (c.disabled.empty()) {
-      c.seconds = INFINITY;
-      constexpr int kMostPieces = 256;
-      for (int pieces = 1; pieces <= kMostPieces; pieces *= 2) {
-        c.seconds = std::min(c.seconds, a->seconds({kind, &layout, pieces}, size, fabric));
-      }
-      if (kind == Kind::all_to_all && c.algorithm == "direct") {
-        c.seconds = all_to_all(size, group);
-      }
+  closed_form_candidates(kind, size, group, fabric, in_switch() > 0, out);
+  for (CollectiveCandidate& c : out) {
+    if (c.algorithm == "direct") {  // what collective() takes
+      c.seconds = all_to_all(size, group);
       c.algbw = c.seconds > 0 ? size / c.seconds : 0;
-      c.chosen = sent_directly && (c.algorithm == "direct" || c.algorithm == "server");
-    }
-    out.push_back(std::move(c));
-  }
-}
-
-void AlphaBeta::take(const CollectiveOverride& wanted, const GroupPlacement& group,
-                     std::vector<CollectiveCandidate>& all) {
-  CollectiveCandidate* best = nullptr;
-  std::vector<std::string> allowed;
-  std::string why = wanted.protocol.empty() ? "" : "it has no such protocol here";
-  for (CollectiveCandidate& c : all) {
-    c.chosen = false;
-    const bool named = c.algorithm == wanted.algorithm;
-    if (!c.disabled.empty()) {
-      why = named ? c.disabled : why;
-      continue;
-    }
-    const std::string word = c.protocol.empty() ? c.algorithm : c.algorithm + ":" + c.protocol;
-    allowed.push_back(word);
-    if (named && (wanted.protocol.empty() || wanted.protocol == c.protocol) &&
-        (best == nullptr || c.seconds < best->seconds)) {
-      best = &c;
     }
   }
-  if (best == nullptr) {
-    throw InputError(fmt::format("{}={}{}{} does not apply to {} ranks on {} nodes: {}; those that do: {}",
-                                 collective::name(wanted.kind), wanted.algorithm, wanted.protocol.empty() ? "" : ":",
-                                 wanted.protocol, group.ranks, group.nodes, why, fmt::join(allowed, ", ")));
-  }
-  best->chosen = true;
 }
 
 }  // namespace
