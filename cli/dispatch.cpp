@@ -28,7 +28,7 @@ constexpr std::array<Verb, 12> kVerbs{{
     {"search", "chooses the strategy", nullptr},
     {"validate", "sets forecasts against published measurements", validate_command},
     {"report", "a page of everything about one job", nullptr},
-    {"explain", "says where one figure comes from", nullptr},
+    {"explain", "says where one figure comes from: every way to do a collective, with its time", explain_command},
     {"export", "writes other tools' job files", nullptr},
 }};
 

@@ -41,6 +41,8 @@ void ModelArguments::add_to(Options& options) {
   options.word("network", &network_model, {"auto", "alpha_beta", "measured"},
                "how long communication takes; auto: measured where the profile has tables");
   options.flag("no-fold", &no_fold, "simulates every rank and every op by itself: the same result, slowly");
+  options.text("collective", "KIND=ALGORITHM", &collectives,
+               "not the library's choice of algorithm: all_reduce=ring,all_gather=ring:simple");
 }
 
 sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,
@@ -48,6 +50,7 @@ sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, con
   sim::Options options;
   options.compute_model = models.compute_model;
   options.network_model = models.network_model;
+  options.collectives = sim::parse_collective_overrides(models.collectives);
   options.steps = kSimulatedSteps;
   options.fold_ranks = options.fold_time = !models.no_fold;
   if (timeline == nullptr) {

@@ -77,25 +77,24 @@ void CollectivePricer::all_reduce(const nccl::Group& g, double bytes, Shape& s) 
     return;
   }
   const double tree_latency_now = tree_latency(newest_, g, kSimple);
-  if (g.nodes == 2 && e_.generation >= GpuGeneration::hopper) {
+  if (g.nodes == 2) {
     const NcclConstants::Hops& h = newest_.hops.at("nvls_tree");
-    s.rate = std::min(adapters, in_switch > 0 ? in_switch : node_rate(g.ranks) * n / (2 * (n - 1)));
+    if (e_.generation >= GpuGeneration::hopper) {
+      s.rate = std::min(adapters, in_switch > 0 ? in_switch : node_rate(g.ranks) * n / (2 * (n - 1)));
+    }
     s.latency = in_switch > 0 ? (h.nvlink[kSimple] + 2 * h.net[kSimple]) * kMicro : tree_latency_now;
     return;
   }
   // NCCL's own comparison of ring and tree, both Simple, at this size.
   const double limit = 2 * g.per_node * newest_.tree_limit[generation][2] * kGiga;
-  const double tree = (g.nodes == 2 ? bus : std::min(bus, limit)) / 2 * newest_.tree;
-  double correction = 1, plateau = newest_.ring_plateau;
-  if (g.nodes > 2) {
-    const auto& table = chooser_.tree_correction[kSimple];
-    const auto index = static_cast<std::size_t>(std::floor(std::log2(std::max(1.0, bytes / 64))));
-    correction = index < table.size() ? table[index] : 1;
-    plateau = bytes / (16 * n) >= 64 ? plateau : 1;
-  }
+  const double tree = std::min(bus, limit) / 2 * newest_.tree;
+  const auto& table = chooser_.tree_correction[kSimple];
+  const auto index = static_cast<std::size_t>(std::floor(std::log2(std::max(1.0, bytes / 64))));
+  const double correction = index < table.size() ? table[index] : 1;
+  const double plateau = bytes / (16 * n) >= 64 ? newest_.ring_plateau : 1;
   s.tree = tree_latency(chooser_, g, kSimple) + bytes / (tree * correction) <
            ring_latency(newest_, g, kSimple) * plateau + bytes / ring;
-  s.ring_over_nodes = !s.tree && g.nodes > 2;
+  s.ring_over_nodes = !s.tree;
   if (s.tree) {
     s.rate = tree;
     s.latency = tree_latency_now;

@@ -5,8 +5,8 @@
 // L_ll, L: NCCL's latency of LL and of Simple; B: what the algorithm that NCCL takes makes of the links; R: what a ring
 // makes of them; h: floor(log2 N) for all_reduce over nodes (LL trees hand whole messages from node to node), else 1.
 //   all_reduce  one node: in the switch where it reduces for more than 4 ranks, B = C 2 v eff (C-1)/C 8/14; else ring
-//               two nodes: from Hopper on both halves of the trees are one exchange, B = min(p w, one node's); before:
-//               ring or tree; more: ring or tree, as NCCL's table says for Simple. A ring's start-up hides behind its
+//               two nodes: latency of the tree, one exchange; from Hopper on B = min(p w, one node's), before the
+//               ring's more: ring or tree, as NCCL's table says for Simple. A ring's start-up hides behind its
 //               transfers: q = 4, for every system
 //   all_gather, reduce_scatter, broadcast, reduce  rings in lock step: n-1 times the slower hop
 //   all_to_all  p-1 messages inside the node, n-p through the rank's adapter

@@ -3,10 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <string>
 #include <utility>
-
-#include "sim/network.h"
 
 namespace foretrain::sim {
 namespace {
@@ -32,7 +29,7 @@ std::uint64_t mixed(std::uint64_t x) {  // splitmix64's finisher, Steele et al. 
 }  // namespace
 
 std::vector<RankClass> disturbed_classes(const plan::PlanGraph& graph, const topologies::Cluster& cluster,
-                                         const ComputeModel& compute, const std::string& network_model, bool fold,
+                                         const ComputeModel& compute, const MakeNetwork& make_network, bool fold,
                                          std::vector<RoleModel>& models) {
   const topologies::Disturbance& d = cluster.disturbance;
   if (d.devices.empty() && d.nodes.empty()) {
@@ -53,7 +50,7 @@ std::vector<RankClass> disturbed_classes(const plan::PlanGraph& graph, const top
     topologies::Cluster slow = cluster;
     slow.inter.bandwidth.value *= speeds.second;
     first_model[static_cast<std::size_t>(c)] = static_cast<std::int32_t>(models.size());
-    for (RoleModel& model : model_roles(graph, slow, compute, *make_network_model(network_model, slow))) {
+    for (RoleModel& model : model_roles(graph, slow, compute, *make_network(slow))) {
       slow_down(model, speeds.first);
       models.push_back(std::move(model));
     }

@@ -2,22 +2,27 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "plan/graph.h"
 #include "sim/compute_model.h"
+#include "sim/network.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
 #include "topologies/cluster.h"
 
 namespace foretrain::sim {
 
+using MakeNetwork = std::function<std::unique_ptr<NetworkModel>(const topologies::Cluster&)>;
+
 // Adds to `models` what slow ranks do instead: compute takes 1/speed of its time (rounded up once more), and what they
 // meet is modelled with their node's share of the network; a meeting takes as long as its slowest member says. Returns
 // the classes: only ranks that a disturbance reaches come apart from their role, all when there is jitter. Rank r runs
 // on device r.
 std::vector<RankClass> disturbed_classes(const plan::PlanGraph& graph, const topologies::Cluster& cluster,
-                                         const ComputeModel& compute, const std::string& network_model, bool fold,
+                                         const ComputeModel& compute, const MakeNetwork& make_network, bool fold,
                                          std::vector<RoleModel>& models);
 
 // Jitter of compute ops: a factor 1 + sigma z, z nearly normal (the sum of four uniform numbers, |z| < 3.5), from

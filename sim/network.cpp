@@ -35,13 +35,17 @@ const std::vector<ModelCard>& network_models() {
   return cards;
 }
 
-std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const topologies::Cluster& cluster) {
+std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const topologies::Cluster& cluster,
+                                                 std::vector<CollectiveOverride> overrides) {
   const bool has_tables = cluster.profile != nullptr && !cluster.profile->measured.collectives.empty();
   const std::string chosen = name == "auto" ? (has_tables ? "measured" : "alpha_beta") : name;
   if (chosen == "alpha_beta") {
-    return make_alpha_beta(cluster);
+    return make_alpha_beta(cluster, std::move(overrides));
   }
   if (chosen == "measured") {
+    if (!overrides.empty()) {
+      throw InputError("network model \"measured\" has tables and no algorithms to choose from; take alpha_beta");
+    }
     if (!has_tables) {
       throw InputError(fmt::format(
           "network model \"measured\": {} has no measured collectives; expected a profile made by calibrate",

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "plan/graph.h"
+#include "sim/collective/algorithm.h"
 #include "sim/compute_model.h"
 #include "topologies/cluster.h"
 
@@ -20,21 +21,55 @@ struct GroupPlacement {
 };
 GroupPlacement place_group(const plan::Mesh& mesh, const plan::Group& group, plan::Rank member, int devices_per_node);
 
+// One way to do a collective: what the library's table says of it, what the model makes of it.
+struct CollectiveCandidate {
+  std::string algorithm, protocol;  // protocol "": a closed form of sim/collective, which no library here chooses
+  double latency = 0, algbw = 0;    // s, bytes/s of the total buffer; of a closed form: of nothing, of this size
+  double table_seconds = 0;         // by NCCL's table, which chooses; 0 for a closed form
+  double seconds = 0;               // as forecast
+  std::string disabled;             // why it is not considered; its figures are then 0
+  bool chosen = false;
+};
+
+// "all_reduce=ring" or "all_reduce=ring:simple": do it so, whatever the library would do.
+struct CollectiveOverride {
+  collective::Kind kind{};
+  std::string algorithm, protocol;  // protocol "": the one with the least time
+};
+// A list with commas between. Throws InputError that names the word, the nearest and those allowed.
+std::vector<CollectiveOverride> parse_collective_overrides(const std::string& text);
+
+// For models that list candidates. Appends the closed forms of sim/collective that `out` does not name yet, on
+// `fabric`.
+void closed_form_candidates(collective::Kind kind, double bytes, const GroupPlacement& group,
+                            const collective::Fabric& fabric, bool switch_reduces,
+                            std::vector<CollectiveCandidate>& out);
+// Makes the override the chosen one. Throws InputError, with those that apply, when it does not apply.
+void take_override(const CollectiveOverride& wanted, const GroupPlacement& group,
+                   std::vector<CollectiveCandidate>& all);
+
 class NetworkModel {
  public:
   virtual ~NetworkModel() = default;
   virtual std::string_view name() const = 0;
   // Seconds from the last member's arrival to the end. `bytes`: the total buffer (Collective::elements).
   virtual double collective(plan::CollectiveKind kind, Bytes bytes, const GroupPlacement& group) const = 0;
+  // Every way to do it; the chosen one is what collective() takes. Empty where the model knows of no algorithms.
+  // Requires: at least two ranks. Throws InputError for an override that does not apply to the group.
+  virtual std::vector<CollectiveCandidate> candidates(collective::Kind, Bytes, const GroupPlacement&) const {
+    return {};
+  }
   virtual double message(Bytes bytes, bool same_node) const = 0;
   // By which factor communication among `members` ranks slows while `active` >= members ranks of the machine are busy.
   virtual double slowdown(Bytes bytes, std::int64_t members, std::int64_t active) const = 0;
 };
 
 const std::vector<ModelCard>& network_models();
-std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const topologies::Cluster& cluster);
+std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const topologies::Cluster& cluster,
+                                                 std::vector<CollectiveOverride> overrides = {});
 
-std::unique_ptr<NetworkModel> make_alpha_beta(const topologies::Cluster& cluster);
+std::unique_ptr<NetworkModel> make_alpha_beta(const topologies::Cluster& cluster,
+                                              std::vector<CollectiveOverride> overrides = {});
 std::unique_ptr<NetworkModel> make_measured_network(const topologies::Cluster& cluster);
 
 }  // namespace foretrain::sim

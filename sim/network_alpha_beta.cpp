@@ -4,13 +4,15 @@
 //           other ranks of the node need theirs for the groups beside this one
 //   ring  a = base + (s - s_N) hop_node + s_N hop_fabric + o;  all_reduce s = 2(n-1), s_N = 2(N-1), b = B n / 2(n-1);
 //         all_gather, reduce_scatter s = n-1, s_N = N-1, b = B n / (n-1);  broadcast s = n-1, s_N = N-1, b = B
+//   PAT   (one rank per node; all_gather, reduce_scatter)  a = base + floor(log2 N) hop_fabric / 3.5 + 2.8 us n + o,
+//         b = 0.75 B
 //   tree  (double binary, all_reduce)  a = base + 2 ((p-1) hop_node + floor(log2 N) hop_fabric) + o,  b = B/2; of two
 //         nodes, where a tree is one exchange: b = min(B_fabric, node_busbw n / 2(n-1))
 //   in-switch (all_reduce, more than 4 ranks on a node)  one node: a = hop + o, b = B n / 2(n-1) with the switch's
 //   plateau; hierarchical: reduced in the switch, tree over the nodes:  a = hop + 2 floor(log2 N) hop_fabric + o, b as
 //   the tree's all_to_all  each rank's NIC carries what leaves the node: S (n-p)/n, or on one node S (n-1)/n over
 //   NVLink
-// The algorithm is the one with the least a + S/b over NCCL's protocols, as NCCL chooses (sim/nccl_tuning.h); it is
+// The algorithm is the one with the least a + S/b over NCCL's protocols, as NCCL chooses (topologies/nccl); it is
 // priced by a curve through two anchors, the latency of its fastest protocol and its measured plateau, with a
 // pipelining term between them. A cluster without figures has one plain protocol: hops and bandwidths of its links,
 // kappa = 0. Source: NVIDIA/nccl src/graph/tuning.cc; Thakur et al. 2005; Sanders et al. 2009 (two trees); errors in
@@ -21,28 +23,52 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "sim/nccl_tuning.h"
+#include "sim/nccl.h"
 #include "sim/network.h"
+#include "topologies/nccl_constants.h"
 #include "topologies/profile.h"
 
 namespace foretrain::sim {
 namespace {
 
+using collective::Kind;
 using plan::CollectiveKind;
+using topologies::kLl;
+using topologies::kProtocols;
+using topologies::kSimple;
+using topologies::NcclConstants;
+using Hops = NcclConstants::Hops;
+using PerProtocol = NcclConstants::PerProtocol;
 using topologies::Figure;
 using topologies::NetworkFigures;
+
+// Read once: they do not change while the program runs.
+const NcclConstants& newest_nccl() {
+  static const NcclConstants constants = topologies::load_nccl_constants(topologies::kNewestNccl);
+  return constants;
+}
 
 // One way to do a collective. By protocol, what NCCL's table says: latency, and the bandwidth that the total buffer
 // moves at. And the bandwidth of its largest messages as measured.
 struct Algorithm {
-  std::array<double, nccl::kProtocols> latency{}, table_algbw{};
+  std::string_view name;
+  PerProtocol latency{}, table_algbw{};
   double algbw = 0;
+  bool only_simple = false;
+  double by_table(std::size_t protocol, double bytes) const {
+    return latency[protocol] + bytes / table_algbw[protocol];
+  }
   double by_table(double bytes) const {
     double best = INFINITY;
-    for (std::size_t p = 0; p < nccl::kProtocols; ++p) {
-      best = std::min(best, latency[p] + bytes / table_algbw[p]);
+    for (std::size_t p = 0; p < kProtocols; ++p) {
+      best = std::min(best, by_table(p, bytes));
     }
     return best;
+  }
+  // Held to one protocol: its own latency, and the plateau only where the protocol can reach it.
+  double seconds(std::size_t protocol, double bytes, double kappa) const {
+    const double rate = protocol == kSimple ? algbw : std::min(algbw, table_algbw[protocol]);
+    return latency[protocol] + bytes / rate + 2 * kappa * std::sqrt(latency[protocol] * bytes / rate);
   }
   double seconds(double bytes, double kappa) const {
     const double least = *std::min_element(latency.begin(), latency.end());
@@ -77,8 +103,10 @@ std::string_view or_all_gather(const std::map<std::string, Figure>& table, std::
 
 class AlphaBeta final : public NetworkModel {
  public:
-  explicit AlphaBeta(const topologies::Cluster& cluster)
-      : cluster_(cluster), has_figures_(cluster.profile != nullptr && cluster.profile->has_network) {
+  AlphaBeta(const topologies::Cluster& cluster, std::vector<CollectiveOverride> overrides)
+      : cluster_(cluster),
+        overrides_(std::move(overrides)),
+        has_figures_(cluster.profile != nullptr && cluster.profile->has_network) {
     if (has_figures_) {
       figures_ = cluster.profile->network;
     }
@@ -90,22 +118,31 @@ class AlphaBeta final : public NetworkModel {
     if (group.ranks <= 1) {
       return 0;
     }
+    if (override_of(collective::from_plan(kind)) != nullptr) {
+      for (const CollectiveCandidate& c : candidates(collective::from_plan(kind), bytes, group)) {
+        if (c.chosen) {
+          return c.seconds;
+        }
+      }
+    }
     const auto size = static_cast<double>(bytes.value);
     if (kind == CollectiveKind::all_to_all) {
       return all_to_all(size, group);
     }
-    std::vector<Algorithm> algorithms{ring(kind, group)};
-    if (kind == CollectiveKind::all_reduce) {
-      algorithms.push_back(tree(group));
-      if (group.per_node > 4 && in_switch() > 0) {
-        algorithms.push_back(through_switch(group));
-      }
+    const std::vector<Algorithm> all = algorithms(kind, group);
+    return chosen_of(all, size).seconds(size, kappa(group));
+  }
+
+  std::vector<CollectiveCandidate> candidates(Kind kind, Bytes bytes, const GroupPlacement& group) const override {
+    CHECK(group.ranks >= 2, "{} ranks", group.ranks);
+    const auto size = static_cast<double>(bytes.value);
+    std::vector<CollectiveCandidate> result;
+    library_candidates(kind, size, group, result);
+    own_candidates(kind, size, group, result);
+    if (const CollectiveOverride* wanted = override_of(kind)) {
+      take_override(*wanted, group, result);
     }
-    const auto chosen =
-        std::min_element(algorithms.begin(), algorithms.end(),
-                         [&](const Algorithm& a, const Algorithm& b) { return a.by_table(size) < b.by_table(size); });
-    const double kappa = has_figures_ ? (group.nodes > 1 ? figures_.kappa_fabric : figures_.kappa_node).value : 0;
-    return chosen->seconds(size, kappa);
+    return result;
   }
 
   double message(Bytes bytes, bool same_node) const override {
@@ -123,6 +160,36 @@ class AlphaBeta final : public NetworkModel {
   }
 
  private:
+  double kappa(const GroupPlacement& g) const {
+    return has_figures_ ? (g.nodes > 1 ? figures_.kappa_fabric : figures_.kappa_node).value : 0;
+  }
+  std::vector<Algorithm> algorithms(CollectiveKind kind, const GroupPlacement& group) const {
+    std::vector<Algorithm> all{ring(kind, group)};
+    if (kind == CollectiveKind::all_reduce) {
+      all.push_back(tree(group));
+      if (group.per_node > 4 && in_switch() > 0) {
+        all.push_back(through_switch(group));
+      }
+    } else if (has_figures_ && kind != CollectiveKind::broadcast && group.per_node == 1 && group.nodes > 1) {
+      all.push_back(aggregated_trees(kind, group));
+    }
+    return all;
+  }
+  static const Algorithm& chosen_of(const std::vector<Algorithm>& all, double size) {
+    return *std::min_element(all.begin(), all.end(), [size](const Algorithm& a, const Algorithm& b) {
+      return a.by_table(size) < b.by_table(size);
+    });
+  }
+
+  const CollectiveOverride* override_of(Kind kind) const {
+    const auto found =
+        std::find_if(overrides_.begin(), overrides_.end(), [kind](const auto& o) { return o.kind == kind; });
+    return found == overrides_.end() ? nullptr : &*found;
+  }
+  void library_candidates(Kind kind, double size, const GroupPlacement& group,
+                          std::vector<CollectiveCandidate>& out) const;
+  void own_candidates(Kind kind, double size, const GroupPlacement& group, std::vector<CollectiveCandidate>& out) const;
+
   double node_bandwidth(CollectiveKind kind) const {
     return has_figures_
                ? figure(figures_.node_busbw, or_all_gather(figures_.node_busbw, plan::name(kind)), link_bandwidth())
@@ -137,21 +204,19 @@ class AlphaBeta final : public NetworkModel {
   double link_bandwidth() const { return cluster_.intra.bandwidth.value; }
   double in_switch() const { return figure(figures_.node_busbw, "all_reduce_in_switch", 0); }
 
-  double node_hop(const nccl::Latencies& l, std::size_t protocol) const {
-    return has_figures_ ? l.node_hop[protocol] * 1e-6 : foretrain::seconds(cluster_.intra.latency);
+  double node_hop(const Hops& l, std::size_t protocol) const {
+    return has_figures_ ? l.nvlink[protocol] * 1e-6 : foretrain::seconds(cluster_.intra.latency);
   }
-  double fabric_hop(const nccl::Latencies& l, std::size_t protocol) const {
-    return has_figures_ ? l.fabric_hop[protocol] * 1e-6 : foretrain::seconds(cluster_.inter.latency);
+  double fabric_hop(const Hops& l, std::size_t protocol) const {
+    return has_figures_ ? l.net[protocol] * 1e-6 : foretrain::seconds(cluster_.inter.latency);
   }
-  double base(const nccl::Latencies& l, std::size_t protocol, const GroupPlacement& g) const {
+  double base(const Hops& l, std::size_t protocol, const GroupPlacement& g) const {
     return has_figures_ ? l.base[protocol] * 1e-6 + (g.nodes > 1 ? figures_.fabric_extra : figures_.node_extra).value
                         : 0;
   }
-  double share(const std::array<double, nccl::kProtocols>& shares, std::size_t protocol) const {
-    return has_figures_ ? shares[protocol] : 1;
-  }
+  double share(const PerProtocol& shares, std::size_t protocol) const { return has_figures_ ? shares[protocol] : 1; }
   double limit(std::size_t protocol, const GroupPlacement& g, double bandwidth) const {
-    if (protocol != nccl::kLl) {
+    if (protocol != kLl) {
       return bandwidth;
     }
     const char* key = g.nodes == 1 ? "one_node" : (g.nodes == 2 ? "two_nodes" : "more_nodes");
@@ -166,13 +231,15 @@ class AlphaBeta final : public NetworkModel {
       bus = g.per_node > 1 ? std::min(bus, fabric) : fabric;
     }
     // With one rank per node NCCL takes the tree's fabric latency for its rings.
-    const nccl::Latencies& hop = g.per_node == 1 ? nccl::kTree : nccl::kRing;
+    const Hops &rings = newest_nccl().hops.at("ring"), &hop = g.per_node == 1 ? newest_nccl().hops.at("tree") : rings;
+    const PerProtocol ring_shares{newest_nccl().ring_ll, newest_nccl().ring_ll128, 1};
     Algorithm result;
+    result.name = "ring";
     result.algbw = bus * r.share;
-    for (std::size_t p = 0; p < nccl::kProtocols; ++p) {
-      result.latency[p] = base(nccl::kRing, p, g) + (r.steps - r.fabric_steps) * node_hop(nccl::kRing, p) +
-                          r.fabric_steps * fabric_hop(hop, p);
-      result.table_algbw[p] = limit(p, g, bus * share(nccl::kRingShare, p)) * r.share;
+    for (std::size_t p = 0; p < kProtocols; ++p) {
+      result.latency[p] =
+          base(rings, p, g) + (r.steps - r.fabric_steps) * node_hop(rings, p) + r.fabric_steps * fabric_hop(hop, p);
+      result.table_algbw[p] = limit(p, g, bus * share(ring_shares, p)) * r.share;
     }
     return result;
   }
@@ -188,22 +255,44 @@ class AlphaBeta final : public NetworkModel {
   }
 
   Algorithm tree(const GroupPlacement& g) const {
-    const auto& shares = g.nodes == 1 ? nccl::kTreeShareNode : nccl::kTreeShareFabric;
+    const NcclConstants& c = newest_nccl();
+    const Hops& trees = c.hops.at("tree");
+    const double ll128 = g.nodes == 1 ? c.tree_ll128_node : c.tree_ll128_fabric;
+    const PerProtocol shares{c.tree / c.tree_ll, c.tree * ll128, c.tree};
     Algorithm result;
+    result.name = "tree";
     result.algbw = tree_algbw(g, node_bandwidth(CollectiveKind::all_reduce));
-    for (std::size_t p = 0; p < nccl::kProtocols; ++p) {
-      result.latency[p] = base(nccl::kTree, p, g) + 2 * ((g.per_node - 1) * node_hop(nccl::kTree, p) +
-                                                         std::floor(std::log2(g.nodes)) * fabric_hop(nccl::kTree, p));
+    for (std::size_t p = 0; p < kProtocols; ++p) {
+      result.latency[p] = base(trees, p, g) + 2 * ((g.per_node - 1) * node_hop(trees, p) +
+                                                   std::floor(std::log2(g.nodes)) * fabric_hop(trees, p));
       result.table_algbw[p] = limit(p, g, result.algbw * share(shares, p));
     }
     return result;
   }
 
   Algorithm through_switch(const GroupPlacement& g) const {
+    const Hops& h = newest_nccl().hops.at("nvls_tree");
     Algorithm result;
-    result.latency.fill((nccl::kInSwitchHop + 2 * std::floor(std::log2(g.nodes)) * nccl::kInSwitchFabricHop) * 1e-6 +
+    result.name = g.nodes == 1 ? "in_switch" : "in_switch_tree";
+    result.only_simple = true;
+    result.latency.fill((h.nvlink[kSimple] + 2 * std::floor(std::log2(g.nodes)) * h.net[kSimple]) * 1e-6 +
                         (g.nodes > 1 ? figures_.fabric_extra : figures_.node_extra).value);
     result.algbw = g.nodes == 1 ? in_switch() * g.ranks / (2.0 * (g.ranks - 1)) : tree_algbw(g, in_switch());
+    result.table_algbw.fill(result.algbw);
+    return result;
+  }
+
+  // NCCL's PAT, by default only with one rank per node.
+  Algorithm aggregated_trees(CollectiveKind kind, const GroupPlacement& g) const {
+    const Hops& h = newest_nccl().hops.at("pat");
+    constexpr double kPerRank = 2.8, kHopShare = 3.5;  // tuning.cc
+    Algorithm result;
+    result.name = "bruck";
+    result.only_simple = true;
+    result.latency.fill(
+        (h.base[kSimple] + std::floor(std::log2(g.nodes)) * h.net[kSimple] / kHopShare + kPerRank * g.ranks) * 1e-6 +
+        figures_.fabric_extra.value);
+    result.algbw = newest_nccl().pat * fabric_bandwidth(kind, g);
     result.table_algbw.fill(result.algbw);
     return result;
   }
@@ -220,14 +309,81 @@ class AlphaBeta final : public NetworkModel {
   }
 
   const topologies::Cluster& cluster_;
+  const std::vector<CollectiveOverride> overrides_;
   const bool has_figures_;
   NetworkFigures figures_;
 };
 
+// What NCCL chooses from, priced protocol by protocol; and, as it stands in collective(), the chosen one as a whole.
+void AlphaBeta::library_candidates(Kind kind, double size, const GroupPlacement& group,
+                                   std::vector<CollectiveCandidate>& out) const {
+  if (kind == Kind::all_to_all || kind == Kind::gather || kind == Kind::scatter) {
+    return;
+  }
+  const CollectiveKind as = kind == Kind::all_reduce       ? CollectiveKind::all_reduce
+                            : kind == Kind::reduce_scatter ? CollectiveKind::reduce_scatter
+                            : kind == Kind::all_gather     ? CollectiveKind::all_gather
+                                                           : CollectiveKind::broadcast;
+  const std::vector<Algorithm> all = algorithms(as, group);
+  const Algorithm& chosen = chosen_of(all, size);
+  std::size_t best = 0;
+  for (std::size_t p = 0; p < kProtocols; ++p) {
+    best = chosen.by_table(p, size) < chosen.by_table(best, size) ? p : best;
+  }
+  best = chosen.only_simple ? kSimple : best;
+  for (const Algorithm& a : all) {
+    for (std::size_t p = a.only_simple ? kSimple : 0; p < kProtocols; ++p) {
+      CollectiveCandidate c;
+      c.algorithm = std::string(kind == Kind::broadcast || kind == Kind::reduce ? "chain" : a.name);
+      c.protocol = topologies::kProtocolNames[p];
+      c.latency = a.latency[p];
+      c.algbw = p == kSimple ? a.algbw : std::min(a.algbw, a.table_algbw[p]);
+      c.table_seconds = a.by_table(p, size);
+      c.chosen = &a == &chosen && p == best;
+      c.seconds = c.chosen ? a.seconds(size, kappa(group)) : a.seconds(p, size, kappa(group));
+      out.push_back(std::move(c));
+    }
+  }
+  // Those that NCCL has and does not consider here.
+  nccl::System system;
+  system.in_switch = in_switch() > 0;
+  for (const nccl::Candidate& n :
+       nccl::candidates(kind, {group.ranks, group.nodes, group.per_node}, system, newest_nccl())) {
+    const std::string name = n.algorithm == "pat" ? "bruck" : n.algorithm;
+    const bool shown = n.algorithm.rfind("nvls", 0) == 0 ||
+                       std::any_of(out.begin(), out.end(), [&](const auto& c) { return c.algorithm == name; });
+    if (!n.disabled.empty() && !shown) {
+      CollectiveCandidate c;
+      c.algorithm = n.algorithm;
+      c.protocol = topologies::kProtocolNames[n.protocol];
+      c.disabled = n.disabled;
+      out.push_back(std::move(c));
+    }
+  }
+}
+
+void AlphaBeta::own_candidates(Kind kind, double size, const GroupPlacement& group,
+                               std::vector<CollectiveCandidate>& out) const {
+  const CollectiveKind as = kind == Kind::all_to_all ? CollectiveKind::all_to_all : CollectiveKind::all_gather;
+  GroupPlacement one = group;
+  one.per_node = 1;
+  const Hops& hops = newest_nccl().hops.at("ring");
+  const collective::Fabric fabric{node_bandwidth(as), fabric_bandwidth(as, one), node_hop(hops, kSimple),
+                                  fabric_hop(hops, kSimple), 1};
+  closed_form_candidates(kind, size, group, fabric, in_switch() > 0, out);
+  for (CollectiveCandidate& c : out) {
+    if (c.algorithm == "direct") {  // what collective() takes
+      c.seconds = all_to_all(size, group);
+      c.algbw = c.seconds > 0 ? size / c.seconds : 0;
+    }
+  }
+}
+
 }  // namespace
 
-std::unique_ptr<NetworkModel> make_alpha_beta(const topologies::Cluster& cluster) {
-  return std::make_unique<AlphaBeta>(cluster);
+std::unique_ptr<NetworkModel> make_alpha_beta(const topologies::Cluster& cluster,
+                                              std::vector<CollectiveOverride> overrides) {
+  return std::make_unique<AlphaBeta>(cluster, std::move(overrides));
 }
 
 }  // namespace foretrain::sim

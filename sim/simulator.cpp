@@ -35,12 +35,15 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   CHECK(cluster.profile != nullptr || cluster.profile_path.empty(), "the profile {} was not loaded",
         cluster.profile_path);
   const std::unique_ptr<ComputeModel> compute = make_compute_model(options.compute_model, cluster);
-  const std::unique_ptr<NetworkModel> network = make_network_model(options.network_model, cluster);
+  const auto make_network = [&](const topologies::Cluster& c) {
+    return make_network_model(options.network_model, c, options.collectives);
+  };
+  const std::unique_ptr<NetworkModel> network = make_network(cluster);
   std::vector<RoleModel> models = model_roles(graph, cluster, *compute, *network);
 
   const bool exclusive = cluster.device.exclusive_streams;
   Simulation result;
-  result.classes = disturbed_classes(graph, cluster, *compute, options.network_model, options.fold_ranks, models);
+  result.classes = disturbed_classes(graph, cluster, *compute, make_network, options.fold_ranks, models);
   std::optional<StepTimes> times;
   const Jitter jitter(cluster.disturbance.jitter, cluster.disturbance.seed);
   if (options.fold_time && sink == nullptr && !exclusive && !cluster.this_machine && jitter.is_none()) {

@@ -89,6 +89,48 @@ TEST(AlphaBeta, AllToAllIsBoundByTheNicOfARank) {
               10e-6 + 0.5 * 1e9 / 25e9, 1e-12);
 }
 
+// An override is taken instead of the least time; closed forms stand beside the library's ways.
+TEST(AlphaBeta, Overrides) {
+  const topologies::Cluster c = plain();
+  const auto free = make_alpha_beta(c);
+  const GroupPlacement g{64, 64, 1};
+  const auto ring =
+      make_alpha_beta(c, parse_collective_overrides("all_reduce=ring:simple,all_gather=halving_doubling"));
+  // 126 hops of 10 us against the tree's 12.
+  EXPECT_NEAR(ring->collective(CollectiveKind::all_reduce, Bytes{8}, g), 126 * 10e-6 + 8 / (25e9 * 64 / 126), 1e-12);
+  EXPECT_LT(free->collective(CollectiveKind::all_reduce, Bytes{8}, g), 130e-6);
+  // 6 rounds of 10 us, 63/64 of the buffer.
+  EXPECT_NEAR(ring->collective(CollectiveKind::all_gather, Bytes{64000000}, g), 6 * 10e-6 + 63e6 / 25e9, 1e-11);
+  EXPECT_EQ(ring->collective(CollectiveKind::reduce_scatter, Bytes{8}, g),
+            free->collective(CollectiveKind::reduce_scatter, Bytes{8}, g));
+  EXPECT_THROW(make_alpha_beta(c, parse_collective_overrides("all_reduce=hierarchical"))
+                   ->collective(CollectiveKind::all_reduce, Bytes{8}, g),
+               InputError);
+}
+
+// The chosen candidate is what collective() says, for every kind, size and shape.
+TEST(AlphaBeta, TheChosenCandidateIsTheForecast) {
+  topologies::Cluster c = plain();
+  c.profile =
+      std::make_shared<const topologies::Profile>(topologies::load_profile("topologies/profiles/dgx-h100.json"));
+  const auto model = make_alpha_beta(c);
+  for (const auto kind : {CollectiveKind::all_reduce, CollectiveKind::reduce_scatter, CollectiveKind::all_gather,
+                          CollectiveKind::broadcast, CollectiveKind::all_to_all}) {
+    for (const GroupPlacement& g : {GroupPlacement{2, 1, 2}, {8, 1, 8}, {4, 4, 1}, {16, 2, 8}, {12, 2, 8}}) {
+      for (const std::int64_t bytes : {std::int64_t{0}, std::int64_t{4096}, std::int64_t{1} << 30}) {
+        int chosen = 0;
+        for (const CollectiveCandidate& w : model->candidates(collective::from_plan(kind), Bytes{bytes}, g)) {
+          if (w.chosen) {
+            ++chosen;
+            EXPECT_EQ(w.seconds, model->collective(kind, Bytes{bytes}, g)) << w.algorithm << " " << bytes;
+          }
+        }
+        EXPECT_EQ(chosen, 1) << plan::name(kind) << " " << g.ranks << " " << bytes;
+      }
+    }
+  }
+}
+
 TEST(AlphaBeta, Messages) {
   const topologies::Cluster c = plain();
   const auto model = make_alpha_beta(c);

@@ -1,0 +1,115 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "cli/options.h"
+#include "cli/verbs.h"
+#include "reports/collective.h"
+#include "sim/network.h"
+#include "topologies/cluster_file.h"
+#include "topologies/profile.h"
+
+namespace foretrain::cli {
+
+namespace {
+
+constexpr std::int64_t kMostBytes = std::int64_t{1} << 50;
+
+// "64MiB" or a plain number of bytes.
+std::int64_t size_of(const std::string& option, const std::string& text) {
+  const bool plain = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+  const std::int64_t bytes = parse_bytes(plain ? text + " B" : text).value;
+  if (bytes > kMostBytes) {
+    throw InputError(fmt::format("{}: \"{}\" is not allowed; expected at most 1 PiB", option, text));
+  }
+  return bytes;
+}
+
+std::vector<std::int64_t> sweep_of(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  if (colon == std::string::npos) {
+    throw InputError(fmt::format("--sweep: \"{}\" is not allowed; expected FROM:TO, as 8:8GiB", text));
+  }
+  const std::int64_t from = size_of("--sweep", text.substr(0, colon)), to = size_of("--sweep", text.substr(colon + 1));
+  if (from < 1 || from > to) {
+    throw InputError(fmt::format("--sweep: \"{}\" is not allowed; expected 1 <= FROM <= TO", text));
+  }
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t bytes = from; bytes <= to; bytes *= 2) {
+    sizes.push_back(bytes);
+  }
+  return sizes;
+}
+
+}  // namespace
+
+int explain_command(const std::vector<std::string>& arguments, Console& console) {
+  std::string what, kind = "all_reduce", bytes, sweep, system, network = "alpha_beta", collectives;
+  std::int64_t ranks = 0, per_node = 0;
+  bool json = false;
+  Options options("explain", "says where one figure comes from: every way to do a collective, with its time");
+  options.positional("WHAT", &what, "collective");
+  options.text("kind", "KIND", &kind,
+               "all_reduce, reduce_scatter, all_gather, broadcast, all_to_all, ... [all_reduce]");
+  options.text("system", "SYSTEM", &system, "a name of 'foretrain list systems', or a file");
+  options.integer("group", &ranks, 2, 1 << 20, "ranks that take part");
+  options.integer("per-node", &per_node, 1, 1 << 20, "ranks on a node [devices of a node]");
+  options.text("bytes", "SIZE", &bytes, "the total buffer: 64MiB, 1 GB, 4096");
+  options.text("sweep", "FROM:TO", &sweep, "a table as of nccl-tests, sizes doubling: 8:8GiB");
+  options.text("collective", "KIND=ALGORITHM", &collectives, "not the library's choice: all_reduce=ring:simple");
+  options.word("network", &network, {"alpha_beta"}, "the model that knows of algorithms");
+  options.flag("json", &json, "one document, foretrain.explain_collective/1");
+  options.examples({"foretrain explain collective --kind all_reduce --bytes 64MiB --group 16 --system dgx-h100",
+                    "foretrain explain collective --kind all_gather --sweep 8:8GiB --group 8 --system dgx-a100-80gb"});
+  if (const auto help = options.parse(arguments)) {
+    console.result(*help);
+    return kOk;
+  }
+  if (what != "collective") {
+    throw InputError(what.empty() ? "WHAT is missing; expected: collective"
+                                  : fmt::format("\"{}\" is not allowed; expected: collective", what));
+  }
+  for (const auto& [missing, name] : {std::pair{system.empty(), "--system SYSTEM"}, {ranks == 0, "--group N"}}) {
+    if (missing) {
+      throw InputError(fmt::format("{} is missing; see foretrain explain --help", name));
+    }
+  }
+  if (bytes.empty() == sweep.empty()) {
+    throw InputError("expected one of --bytes SIZE and --sweep FROM:TO");
+  }
+  topologies::Cluster cluster = topologies::load_system(system);
+  topologies::load_profile_of(cluster);
+  const std::int64_t on_node = per_node > 0 ? per_node : std::min<std::int64_t>(ranks, cluster.devices_per_node);
+  if (on_node > cluster.devices_per_node) {
+    throw InputError(fmt::format("--per-node: {} is not allowed; a node of {} has {} devices", on_node, cluster.name,
+                                 cluster.devices_per_node));
+  }
+  reports::CollectiveReport report;
+  const sim::collective::Kind k = sim::collective::kind_from_name(kind);
+  report.kind = kind;
+  report.system = cluster.name;
+  report.network_model = network;
+  report.ranks = static_cast<int>(ranks);
+  report.per_node = static_cast<int>(std::min(on_node, ranks));
+  report.nodes = static_cast<int>((ranks + on_node - 1) / on_node);
+  const auto model = sim::make_network_model(network, cluster, sim::parse_collective_overrides(collectives));
+  const sim::GroupPlacement group{report.ranks, report.nodes, report.per_node};
+  for (const std::int64_t size :
+       sweep.empty() ? std::vector<std::int64_t>{size_of("--bytes", bytes)} : sweep_of(sweep)) {
+    reports::CollectiveAt at;
+    at.bytes = size;
+    for (const sim::CollectiveCandidate& c : model->candidates(k, Bytes{size}, group)) {
+      at.ways.push_back(
+          {c.algorithm, c.protocol, c.latency, c.algbw, c.table_seconds, c.seconds, c.disabled, c.chosen});
+    }
+    report.sizes.push_back(std::move(at));
+  }
+  console.result(json            ? reports::to_json(report).dump(1) + "\n"
+                 : sweep.empty() ? reports::to_text(report, console.colour())
+                                 : reports::to_sweep_text(report, console.colour()));
+  return kOk;
+}
+
+}  // namespace foretrain::cli

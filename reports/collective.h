@@ -1,0 +1,37 @@
+// How `foretrain explain collective` shows the ways to do one collective, and a sweep over sizes.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace foretrain::reports {
+
+struct CollectiveWay {
+  std::string algorithm, protocol;  // protocol "": none
+  double latency = 0, algbw = 0, table_seconds = 0, seconds = 0;
+  std::string disabled;
+  bool chosen = false;
+};
+
+struct CollectiveAt {
+  std::int64_t bytes = 0;
+  std::vector<CollectiveWay> ways;  // one is chosen
+  const CollectiveWay& chosen() const;
+};
+
+struct CollectiveReport {
+  std::string kind, system, network_model;
+  int ranks = 0, nodes = 0, per_node = 0;
+  std::vector<CollectiveAt> sizes;  // one, or those of a sweep
+};
+
+// Of nccl-tests: which part of algbw the wires see. Source: github:NVIDIA/nccl-tests doc/PERFORMANCE.md.
+double bus_factor(const std::string& kind, int ranks);
+
+nlohmann::ordered_json to_json(const CollectiveReport& report);
+std::string to_text(const CollectiveReport& report, bool colour);        // the ways of the first size
+std::string to_sweep_text(const CollectiveReport& report, bool colour);  // size, time, algbw, busbw as nccl-tests
+
+}  // namespace foretrain::reports

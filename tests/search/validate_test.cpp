@@ -1,0 +1,139 @@
+#include "search/validate.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "sim/collective_price.h"
+
+namespace foretrain::search {
+namespace {
+
+using reports::ValidationRow;
+
+ValidationRow row(double predicted, double measured) {
+  ValidationRow r;
+  r.predicted = predicted;
+  r.measured = measured;
+  return r;
+}
+
+// Errors -0.5, -0.1, +0.1, +0.2, +1.0: absolute 0.1 0.1 0.2 0.5 1.0.
+TEST(Validation, Summary) {
+  const std::vector<ValidationRow> rows{row(1, 2), row(0.9, 1), row(1.1, 1), row(1.2, 1), row(2, 1)};
+  ValidationRow skipped;
+  skipped.skipped = "no time";
+  std::vector<const ValidationRow*> all{&skipped};
+  EXPECT_FALSE(reports::summarise(all).median_abs_error.has_value());
+  for (const ValidationRow& r : rows) {
+    all.push_back(&r);
+  }
+  const reports::ValidationSummary s = reports::summarise(all);
+  EXPECT_EQ(s.rows, 6);
+  EXPECT_EQ(s.used, 5);
+  EXPECT_EQ(s.skipped, 1);
+  EXPECT_NEAR(*s.median_abs_error, 0.2, 1e-12);
+  EXPECT_NEAR(*s.p90_abs_error, 1.0, 1e-12);  // the 5th of 5: 4.5 rounded up
+  EXPECT_NEAR(*s.bias, 0.1, 1e-12);
+  EXPECT_EQ(reports::median({3, 1}), 2);
+}
+
+topologies::NetworkEnvironment plain() {
+  topologies::NetworkEnvironment e;
+  e.generation = topologies::GpuGeneration::ampere;
+  e.node_rate = Bandwidth{240e9};
+  e.fabric_rate = Bandwidth{25e9};
+  return e;
+}
+
+// 8 A100 on one node, NCCL's constants alone: ring LL 6.6 + 14 x 0.6 = 15 us, tree LL 6.8 + 2 x 7 x 0.6 = 15.2 us.
+// Large: 8.4 + 14 x 3.4 = 56 us and 240 x 8/14 GB/s.
+TEST(CollectivePricer, OneNode) {
+  const auto nccl = topologies::load_nccl_constants(topologies::kNewestNccl);
+  const topologies::NetworkEnvironment e = plain();
+  const sim::CollectivePricer pricer(e, nccl, nccl);
+  const sim::PriceRequest r{sim::collective::Kind::all_reduce, false, {8, 1, 8}};
+  EXPECT_NEAR(pricer.price(r, 0, {}).seconds, 15e-6, 1e-12);
+  EXPECT_TRUE(pricer.price(r, 0, {}).small);
+  EXPECT_NEAR(pricer.price(r, 8e9, {}).seconds, 56e-6 + 8e9 / (240e9 * 8 / 14), 1e-9);
+  topologies::CollectiveConstants c;
+  c.efficiency = 0.5;
+  c.latency = 2;
+  c.ramp = 2;
+  EXPECT_NEAR(pricer.price(r, 8e9, c).seconds, std::hypot(112e-6, 8e9 / (120e9 * 8 / 14)), 1e-9);
+}
+
+// 2 nodes of 8: all_to_all leaves through each rank's adapter, 8 of 16 parts; a message takes one adapter.
+TEST(CollectivePricer, OverTheFabric) {
+  const auto nccl = topologies::load_nccl_constants(topologies::kNewestNccl);
+  const topologies::NetworkEnvironment e = plain();
+  const sim::CollectivePricer pricer(e, nccl, nccl);
+  EXPECT_NEAR(pricer.price({sim::collective::Kind::all_to_all, false, {16, 2, 8}}, 16e9, {}).seconds,
+              8e9 / 25e9 + (7 * 3.4 + 8 * 14) * 1e-6, 1e-9);
+  EXPECT_NEAR(pricer.price({{}, true, {2, 2, 1}}, 1e9, {}).seconds, 1e9 / 25e9 + 22.4e-6, 1e-9);
+  // all_gather: rings over 8 adapters, 200 GB/s, no more than 0.9 of 240; 15 hops of the fabric in lock step.
+  EXPECT_NEAR(pricer.price({sim::collective::Kind::all_gather, false, {16, 2, 8}}, 15e9, {}).seconds,
+              15e9 / (200e9 * 16 / 15) + (8.4 + 15 * 14) * 1e-6, 1e-9);
+}
+
+// More bytes never take less time, but where NCCL goes from trees to rings.
+TEST(CollectivePricer, GrowsWithBytes) {
+  const auto nccl = topologies::load_nccl_constants(topologies::kNewestNccl);
+  for (const auto& e : topologies::load_network_environments("")) {
+    const sim::CollectivePricer pricer(e, nccl, nccl);
+    for (const auto* table : {&e.node, &e.fabric}) {
+      for (const auto& [word, constants] : *table) {
+        sim::PriceRequest r;
+        r.sendrecv = word == "sendrecv";
+        r.kind = r.sendrecv ? sim::collective::Kind::all_reduce : sim::collective::kind_from_name(word);
+        r.group = table == &e.node ? sim::nccl::Group{8, 1, 8} : sim::nccl::Group{64, 8, 8};
+        double before = 0;
+        bool tree = true;
+        for (double bytes = 0; bytes < 1e12; bytes = bytes * 2 + 1) {
+          const sim::CollectivePrice p = pricer.price(r, bytes, constants);
+          ASSERT_TRUE(std::isfinite(p.seconds) && p.seconds > 0) << e.name << " " << word << " " << bytes;
+          if (p.tree == tree) {
+            EXPECT_GE(p.seconds, before) << e.name << " " << word << " " << bytes;
+          }
+          before = p.seconds;
+          tree = p.tree;
+        }
+      }
+    }
+  }
+}
+
+TEST(NetworkEnvironment, FirstPatternThatMatchesWins) {
+  const auto all = topologies::load_network_environments("");
+  const auto name = [&all](const std::string& table) {
+    const auto* e = topologies::environment_of(all, table);
+    return e == nullptr ? "" : e->name;
+  };
+  EXPECT_EQ(name("polaris-nccl_2_18-n8-all_reduce-env1"), "polaris-env1");
+  EXPECT_EQ(name("vultr-b200-a2a16-v2"), "vultr-b200-tuned");
+  EXPECT_EQ(name("vultr-b200-a2a16"), "vultr-b200");
+  EXPECT_EQ(name("stas-h200-g4-ring"), "stas-h200-ring");
+  EXPECT_EQ(name("stas-h200-g4-nvls"), "stas-h200");
+  EXPECT_EQ(name("nowhere"), "");
+}
+
+// Guards what was reached when the constants were fitted (docs/models.md).
+TEST(Published, NcclTests) {
+  const reports::Validation v = validate("reports/validation/nccl_tests.jsonl", "");
+  EXPECT_EQ(v.rows.size(), 2540U);
+  for (const reports::SizeBand& band : reports::size_bands()) {
+    std::vector<double> errors;
+    for (const ValidationRow& r : v.rows) {
+      if (!r.skipped && r.fitted && r.bytes >= band.from && r.bytes < band.below) {
+        errors.push_back(std::abs(r.error()));
+      }
+    }
+    ASSERT_FALSE(errors.empty()) << band.name;
+    EXPECT_LT(reports::median(errors), band.good) << band.name;
+  }
+  EXPECT_THROW(validate("reports/validation/nowhere.jsonl", ""), InputError);
+}
+
+}  // namespace
+}  // namespace foretrain::search
