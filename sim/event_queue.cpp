@@ -22,16 +22,19 @@ inline Event EventQueue::event_of(const Key& key) {
           static_cast<std::uint32_t>(tie)};
 }
 
+[[gnu::noinline]] void EventQueue::add_node() {
+  free_node_ = static_cast<std::int32_t>(nodes_.size());
+  nodes_.emplace_back();
+}
+
 // Requires: its page is one of the calendar's.
 inline void EventQueue::enter(const Key& key) {
   const std::size_t bucket = (key.at >> shift_) & (buckets_ - 1);
-  std::int32_t node = free_node_;
-  if (node == kNone) {
-    node = static_cast<std::int32_t>(nodes_.size());
-    nodes_.emplace_back();
-  } else {
-    free_node_ = nodes_[static_cast<std::size_t>(node)].next;
+  if (free_node_ == kNone) {
+    add_node();
   }
+  const std::int32_t node = free_node_;
+  free_node_ = nodes_[static_cast<std::size_t>(node)].next;
   nodes_[static_cast<std::size_t>(node)] = {key, heads_[bucket]};
   heads_[bucket] = node;
   filled_[bucket / 64] |= std::uint64_t{1} << bucket % 64;
@@ -41,10 +44,17 @@ inline void EventQueue::enter(const Key& key) {
 void EventQueue::push(Event e) {
   const Key key = key_of(e);
   ++size_;
-  const std::uint64_t page = key.at >> shift_;
-  if (page - next_page_ < buckets_) {
+  if ((key.at >> shift_) - next_page_ < buckets_) {
     enter(key);
-  } else if (page >= next_page_) {
+  } else {
+    push_elsewhere(key);
+  }
+}
+
+// Apart from push(), as are the other rare ways from the common ones: those then need few registers.
+[[gnu::noinline]] void EventQueue::push_elsewhere(const Key& key) {
+  const std::uint64_t page = key.at >> shift_;
+  if (page >= next_page_) {
     aside_.push_back(key);
     first_aside_ = std::min(first_aside_, page);
   } else {
@@ -86,7 +96,7 @@ inline std::size_t EventQueue::open_page() {
 }
 
 // The bucket's events become today_.
-void EventQueue::sort_page(std::size_t bucket) {
+[[gnu::noinline]] void EventQueue::sort_page(std::size_t bucket) {
   std::int32_t node = heads_[bucket];
   heads_[bucket] = kNone;
   while (node != kNone) {
@@ -119,9 +129,9 @@ void EventQueue::sort_today() {
   }
 }
 
-// A calendar for the pending events: half of one to a page on average, or less, and a round that reaches past all of
-// them, or, where a few are far off, twice as far as three quarters of them.
-void EventQueue::lay_out() {
+// A calendar for the pending events: four to eight pages to an event, and a round that reaches past all
+// of them, or, where a few are far off, twice as far as three quarters of them.
+[[gnu::noinline]] void EventQueue::lay_out() {
   if (entered_ > 0) {
     for (std::int32_t& head : heads_) {
       for (; head != kNone; head = nodes_[static_cast<std::size_t>(head)].next) {
@@ -147,7 +157,7 @@ void EventQueue::lay_out() {
     std::sort(samples.begin(), samples.end());
     length = std::min(length / 2, samples[kSamples * 3 / 4]) * 2;
   }
-  constexpr std::uint64_t kPagesPerEvent = 2;
+  constexpr std::uint64_t kPagesPerEvent = 8;
   shift_ = static_cast<int>(std::bit_width(length / (kPagesPerEvent * n)));
   const std::uint64_t pages = (length >> shift_) + 1;
   buckets_ = std::bit_ceil(std::max<std::uint64_t>(64, pages + pages / 4));
@@ -196,15 +206,18 @@ Event EventQueue::pop() {
     sort_page(bucket);
   }
   --size_;
-  Key key;
-  if (is_sorted_first()) {
-    key = today_.back();
-    today_.pop_back();
-  } else {
-    key = late_.front();
-    std::pop_heap(late_.begin(), late_.end(), is_greater);
-    late_.pop_back();
+  if (!is_sorted_first()) {
+    return pop_late();
   }
+  const Key key = today_.back();
+  today_.pop_back();
+  return event_of(key);
+}
+
+[[gnu::noinline]] Event EventQueue::pop_late() {
+  const Key key = late_.front();
+  std::pop_heap(late_.begin(), late_.end(), is_greater);
+  late_.pop_back();
   return event_of(key);
 }
 
