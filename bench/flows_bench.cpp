@@ -1,6 +1,6 @@
 // Flows beside SimGrid's: the same platform and traffic, one after the other in one run, and the ratio of their speeds.
 //
-//   build/release/flows_bench [--benchmark_filter=ring…] [--benchmark_repetitions=3]
+//   build/release/flows_bench [--benchmark_filter=ring|256]      SimGrid needs a minute for these two, the others many
 //
 // The platform is a fat tree: 32 hosts at a leaf with 50 GB/s each, 16 spines, every message between leaves sprayed
 // over all of them; full bisection. There is no latency: with one, SimGrid's lazy update (its fastest, used here) goes
