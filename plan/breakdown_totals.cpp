@@ -63,6 +63,9 @@ Breakdown mean_breakdown(const std::vector<RankBreakdown>& ranks, std::size_t st
     n += rank.multiplicity;
   }
   Breakdown mean;
+  if (ranks.empty()) {
+    return mean;
+  }
   for (const Share share : kShares) {
     // The sum over n, rounded down once, without a sum that could overflow.
     std::int64_t quotient = 0, rest = 0;
@@ -73,7 +76,7 @@ Breakdown mean_breakdown(const std::vector<RankBreakdown>& ranks, std::size_t st
     }
     mean.*share = Time{quotient + rest / n};
   }
-  const Time period = ranks.empty() ? Time{} : ranks.back().steps[step].total();
+  const Time period = ranks.back().steps[step].total();
   mean.bubble += period - mean.total();  // what rounding down left over
   return mean;
 }
