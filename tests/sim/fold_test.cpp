@@ -96,6 +96,24 @@ TEST(Fold, EveryStrategyAsOpByOp) {
   }
 }
 
+// As many ranks as the field's papers have, every one of them simulated.
+TEST(Fold, HundredsOfRanksAsEveryRankByItself) {
+  const Overrides model = {"workload.model.layers=8", "workload.model.heads=8", "workload.model.hidden=64",
+                           "workload.model.head_dim=8", "global_batch=32"};
+  const std::vector<Overrides> strategies = {
+      {"dp=16", "tp=4"},
+      {"dp=4", "tp=8", "pp=8", "sequence_parallel=true", "overlap_grad_reduce=true"},
+      {"dp=16", "tp=8", "pp=8", "zero=1", "sequence_parallel=true", "overlap_grad_reduce=true", "recompute=full"},
+      {"dp=32", "pp=4", "schedule=interleaved", "virtual_stages=2", "global_batch=128"},
+  };
+  for (Overrides s : strategies) {
+    s.insert(s.begin(), model.begin(), model.end());
+    topologies::Cluster c;
+    const plan::PlanGraph g = graph_of(testing::kTinyGpt, s, c);
+    expect_same(g, c, 2, s);
+  }
+}
+
 // Random speeds move every wait somewhere else.
 TEST(Fold, AnySpeedsAsOpByOp) {
   std::mt19937 random(7);
