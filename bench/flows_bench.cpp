@@ -17,6 +17,7 @@
 #include <random>
 #include <set>
 
+#include "tests/support/ring_all_reduce.h"
 #include "tests/support/simgrid.h"
 
 namespace foretrain::sim {
@@ -50,42 +51,6 @@ Platform fat_tree(int hosts) {
 std::size_t index(std::int32_t i) {
   return static_cast<std::size_t>(i);
 }
-
-// Ring all-reduce of 1 GiB: 2 (n-1) steps; a host sends its next chunk when it has sent the last one and received
-// another.
-class Ring : public Traffic {
- public:
-  explicit Ring(int hosts) : hosts_(hosts), steps_(2 * (hosts - 1)), met_(index(size())) {}
-  std::int32_t size() const override { return hosts_ * steps_; }
-  std::vector<std::pair<int, int>> pairs() const override {
-    std::vector<std::pair<int, int>> pairs;
-    for (int h = 0; h < hosts_; ++h) {
-      pairs.emplace_back(h, (h + 1) % hosts_);
-    }
-    return pairs;
-  }
-  void begin(const Send& send) override {
-    for (int h = 0; h < hosts_; ++h) {
-      send(h, message(h));
-    }
-  }
-  void ended(std::int32_t tag, const Send& send) override {
-    const int host = tag % hosts_, step = tag / hosts_ + 1;
-    if (step < steps_) {
-      for (const int h : {host, (host + 1) % hosts_}) {
-        const std::int32_t next = step * hosts_ + h;
-        if (++met_[index(next)] == 2) {
-          send(next, message(h));
-        }
-      }
-    }
-  }
-
- private:
-  Message message(int h) const { return {h, (h + 1) % hosts_, Bytes{(1 << 30) / hosts_}}; }
-  int hosts_, steps_;
-  std::vector<std::uint8_t> met_;
-};
 
 // Everyone to everyone, 1 MB, all at once.
 class AllToAll : public Traffic {
@@ -156,7 +121,7 @@ struct Case {
 
 const std::vector<Case>& cases() {
   static const std::vector<Case> all{
-      {"ring_1024", 1024, [] { return std::make_unique<Ring>(1024); }},
+      {"ring_1024", 1024, [] { return std::make_unique<RingAllReduce>(1024, Bytes{1 << 30}); }},
       {"all_to_all_256", 256, [] { return std::make_unique<AllToAll>(256); }},
       {"all_to_all_512", 512, [] { return std::make_unique<AllToAll>(512); }},
       {"random_10000_on_1024", 1024, [] { return std::make_unique<Chains>(1024, 10'000, 12'000); }},
