@@ -31,7 +31,7 @@ class Router {
     }
   }
 
-  RoutedTransfers routed(std::vector<Transfer>& transfers);
+  RoutedTransfers routed(const std::vector<Transfer>& transfers);
 
  private:
   struct Link {
@@ -43,10 +43,15 @@ class Router {
     const int node = layout_.node(rank);
     return std::int64_t{node} * devices_per_node_ + rank - layout_.first(node);
   }
-  void route(const Transfer& t);
-  void to_or_from_switch(const Transfer& t);
+  struct Ends {
+    int from, to;
+    std::int64_t count;
+    friend bool operator==(const Ends&, const Ends&) = default;
+  };
+  void route(const Ends& t);
+  void to_or_from_switch(const Ends& t);
   Link link_of(topologies::LinkId id) const;
-  void sort(std::vector<Transfer>& transfers);
+  void list(const std::vector<Transfer>& transfers);
 
   const Layout& layout_;
   const topologies::Network& network_;
@@ -61,28 +66,30 @@ class Router {
   std::vector<topologies::LinkId> used_;
   std::vector<int> widths_;  // by index
   topologies::Route found_;
-  std::vector<std::int32_t> first_;  // scratch of sort
-  std::vector<Transfer> sorted_;
+  std::vector<std::int32_t> first_;  // scratch of list
+  std::vector<Ends> ends_;           // of the round's transfers
 };
 
-// By sender, receiver and size. Senders by counting: rounds list hundreds of thousands of transfers.
-void Router::sort(std::vector<Transfer>& transfers) {
-  const auto senders = at(layout_.ranks()) + at(layout_.nodes());
-  first_.assign(senders + 1, 0);
+// To be folded, by sender, receiver and size; senders by counting, as rounds list hundreds of thousands of transfers.
+void Router::list(const std::vector<Transfer>& transfers) {
+  ends_.resize(transfers.size());
+  if (!options_.fold_ranks) {
+    std::transform(transfers.begin(), transfers.end(), ends_.begin(), [](const Transfer& t) {
+      return Ends{t.from, t.to, t.count};
+    });
+    return;
+  }
+  first_.assign(at(layout_.ranks()) + at(layout_.nodes()) + 1, 0);
   for (const Transfer& t : transfers) {
     ++first_[at(t.from) + 1];
   }
   std::partial_sum(first_.begin(), first_.end(), first_.begin());
-  sorted_.resize(transfers.size());
   for (const Transfer& t : transfers) {
-    sorted_[at(first_[at(t.from)]++)] = t;
+    ends_[at(first_[at(t.from)]++)] = {t.from, t.to, t.count};
   }
-  transfers.swap(sorted_);
-  const auto less = [](const Transfer& a, const Transfer& b) {
-    return std::pair{a.to, a.count} < std::pair{b.to, b.count};
-  };
-  for (auto begin = transfers.begin(); begin != transfers.end();) {
-    const auto end = std::find_if(begin, transfers.end(), [&](const Transfer& t) { return t.from != begin->from; });
+  const auto less = [](const Ends& a, const Ends& b) { return std::pair{a.to, a.count} < std::pair{b.to, b.count}; };
+  for (auto begin = ends_.begin(); begin != ends_.end();) {
+    const auto end = ends_.begin() + first_[at(begin->from)];  // counted up to the next sender's first
     if (!std::is_sorted(begin, end, less)) {
       std::sort(begin, end, less);
     }
@@ -100,7 +107,7 @@ Router::Link Router::link_of(topologies::LinkId id) const {
 }
 
 // found_: from its first switch on for one that starts there, up to it for one that ends there.
-void Router::to_or_from_switch(const Transfer& t) {
+void Router::to_or_from_switch(const Ends& t) {
   const bool up = t.to >= layout_.ranks();
   const int rank = up ? t.from : t.to, node = layout_.node(rank);
   const int neighbour = rank == layout_.first(node) ? rank + 1 : layout_.first(node);
@@ -114,7 +121,7 @@ void Router::to_or_from_switch(const Transfer& t) {
   found_.hops.erase(found_.hops.begin() + (up ? 1 : 0));
 }
 
-void Router::route(const Transfer& t) {
+void Router::route(const Ends& t) {
   if (std::max(t.from, t.to) >= layout_.ranks()) {
     to_or_from_switch(t);
   } else {
@@ -122,21 +129,18 @@ void Router::route(const Transfer& t) {
   }
 }
 
-RoutedTransfers Router::routed(std::vector<Transfer>& transfers) {
+RoutedTransfers Router::routed(const std::vector<Transfer>& transfers) {
   RoutedTransfers out;
   for (const topologies::LinkId link : used_) {
     index_of_[at(link)] = -1;
   }
   used_.clear();
   widths_.clear();
-  if (options_.fold_ranks) {
-    sort(transfers);
-  }
-  for (std::size_t i = 0; i < transfers.size();) {
-    const Transfer& t = transfers[i];
+  list(transfers);
+  for (std::size_t i = 0; i < ends_.size();) {
+    const Ends& t = ends_[i];
     std::size_t end = i + 1;
-    while (options_.fold_ranks && end < transfers.size() && transfers[end].from == t.from &&
-           transfers[end].to == t.to && transfers[end].count == t.count) {
+    while (options_.fold_ranks && end < ends_.size() && ends_[end] == t) {
       ++end;
     }
     route(t);
