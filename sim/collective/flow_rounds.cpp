@@ -17,6 +17,10 @@ std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
 
+bool is_through_one_switch(const topologies::Network& network, const topologies::Route& route) {
+  return route.hops.size() == 2 && route.whole == 1 && network.unit_of(network.ends(route.hops[0].link).to) >= 0;
+}
+
 // Transfers of a round by their ends and sizes, with the routes they take.
 class Router {
  public:
@@ -113,11 +117,7 @@ void Router::to_or_from_switch(const Ends& t) {
   const int neighbour = rank == layout_.first(node) ? rank + 1 : layout_.first(node);
   up ? network_.route(device(rank), device(neighbour), 0, found_)
      : network_.route(device(neighbour), device(rank), 0, found_);
-  const bool through_one =
-      found_.hops.size() == 2 && found_.whole == 1 && network_.unit_of(network_.ends(found_.hops[0].link).to) >= 0;
-  if (!through_one) {
-    throw InputError("an algorithm in the switch needs nodes whose devices all hang on one switch");
-  }
+  CHECK(is_through_one_switch(network_, found_), "ranks {} and {} are not on one switch", rank, neighbour);
   found_.hops.erase(found_.hops.begin() + (up ? 1 : 0));
 }
 
@@ -189,6 +189,24 @@ Time round_time(const TransferClasses& classes, Bytes bytes, const Shape& shape)
 }
 
 }  // namespace
+
+std::string flow_refusal(const Algorithm& algorithm, const Layout& layout, const topologies::Network& network,
+                         int devices_per_node) {
+  if (algorithm.name().rfind("in_switch", 0) != 0) {
+    return "";
+  }
+  topologies::Route route;
+  for (int node = 0; node < layout.nodes(); ++node) {
+    const std::int64_t first = std::int64_t{node} * devices_per_node;
+    for (int place = 1; place < layout.on_node(node); ++place) {
+      network.route(first, first + place, 0, route);
+      if (!is_through_one_switch(network, route)) {
+        return "the devices of a node do not all hang on one switch";
+      }
+    }
+  }
+  return "";
+}
 
 FlowRounds flow_rounds(const Algorithm& algorithm, const Request& request, Bytes bytes,
                        const topologies::Network& network, int devices_per_node, const FlowOptions& options) {

@@ -15,6 +15,7 @@
 // Known wrong: libraries do not wait for each other between rounds, and hand on pieces before the whole has come.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "base/units.h"
@@ -43,10 +44,13 @@ struct FlowRounds {
   std::int64_t most_flows = 0;  // in one round
 };
 
+// Why the network cannot do it, "" where it can: a switch that takes part, where a node's ranks do not all hang on one.
+std::string flow_refusal(const Algorithm& algorithm, const Layout& layout, const topologies::Network& network,
+                         int devices_per_node);
+
 // Rank r of the layout is device `node devices_per_node + place on the node` of the network.
-// Throws InputError where the network has no route, and for a switch that takes part where a node has none that all of
-// its ranks hang on; InfeasibleError beyond 106 days.
-// Requires: refusal() was "", and a device for every rank.
+// Throws InputError where the network has no route, InfeasibleError beyond 106 days.
+// Requires: refusal() and flow_refusal() were "", and a device for every rank.
 FlowRounds flow_rounds(const Algorithm& algorithm, const Request& request, Bytes bytes,
                        const topologies::Network& network, int devices_per_node, const FlowOptions& options = {});
 

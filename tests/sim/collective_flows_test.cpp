@@ -178,10 +178,6 @@ std::vector<std::pair<std::string, topologies::Fabric>> shared_fabrics() {
   return all;
 }
 
-bool in_switch(const Algorithm& a) {
-  return a.name().substr(0, 9) == "in_switch";
-}
-
 TEST(CollectiveFlows, FoldedIsTransferByTransfer) {
   for (const auto& [title, fabric] : shared_fabrics()) {
     const auto network = network_of(fabric, 6);
@@ -189,7 +185,7 @@ TEST(CollectiveFlows, FoldedIsTransferByTransfer) {
       const Layout layout(on_nodes);
       SCOPED_TRACE(title);
       for_each_algorithm(layout, [&](const Algorithm& a, const Request& r) {
-        if (in_switch(a) && title == "PCIe") {
+        if (!flow_refusal(a, layout, *network, 4).empty()) {
           return;
         }
         for (const std::int64_t slow : {0, 1}) {
@@ -255,12 +251,10 @@ TEST(CollectiveFlows, ASwitchMustBeThere) {
   topologies::Fabric f = nodes_of_four();
   f.node.kind = topologies::NodeKind::all_to_all;
   const auto network = network_of(f, 1);
-  try {
-    flow_rounds(*find_algorithm("in_switch"), {Kind::all_reduce, &layout, 1}, Bytes{8}, *network, 4);
-    FAIL();
-  } catch (const InputError& error) {
-    EXPECT_STREQ(error.what(), "an algorithm in the switch needs nodes whose devices all hang on one switch");
-  }
+  EXPECT_EQ(flow_refusal(*find_algorithm("in_switch"), layout, *network, 4),
+            "the devices of a node do not all hang on one switch");
+  EXPECT_EQ(flow_refusal(*find_algorithm("ring"), layout, *network, 4), "");
+  EXPECT_EQ(flow_refusal(*find_algorithm("in_switch"), layout, *network_of(nodes_of_four(), 1), 4), "");
 }
 
 // 4,096 ranks of 512 nodes, folded and every transfer by itself.
