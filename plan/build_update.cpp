@@ -232,6 +232,14 @@ SegmentId update_segment(RoleContext& c) {
   if (tied_across) {
     s.calls.push_back({tied_block(c), 1, -1, 1});
   }
+  if (c.splits && c.first) {
+    BlockBuilder b(c.role(), "embedding.finish");
+    finish_embedding(c, b);
+    b.join_open(Phase::grad_reduce);
+    if (Block block = b.take(); !block.ops.empty()) {
+      s.calls.push_back({c.builder.add(std::move(block)), 1, -1, 1});
+    }
+  }
   const std::vector<BucketRange> buckets = all_buckets(c);
   std::vector<EventId> reduced = local_gradients_done(c);
   if (c.groups.dp != kNoGroup) {

@@ -60,7 +60,7 @@ std::string_view name(BufferKind k);
 enum class Lifetime : std::uint8_t {
   persistent,  // across steps; one copy (per layer)
   slot,        // from a microbatch's forward to its backward; Role::slots copies
-  ring,        // from one instance to the next but one; Role::rings copies
+  ring,        // from a microbatch's backward to its weight gradients' end, or to its own; Role::rings copies
   segment,     // inside one segment instance
   block,       // inside one block call iteration
 };

@@ -2,8 +2,9 @@
 //
 // A schedule has one row per pipeline rank: actions in order, separated by commas or blanks. An action is
 // <virtual stage><kind><microbatch>: "2F0" forward of microbatch 0 on virtual stage 2; B full backward; W weight
-// gradient and I input gradient of a split backward. Virtual stage s is chunk s / pp of rank s % pp. '#' starts a
-// comment; lines without actions are skipped.
+// gradient and I input gradient of a split backward. A virtual stage is on the rank in whose row its actions stand: s
+// on rank s % pp, or any other placement with the same number of stages on each rank. '#' starts a comment; lines
+// without actions are skipped.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,12 @@ Schedule gpipe(int pp, int microbatches);
 Schedule one_f_one_b(int pp, int microbatches);
 // Interleaved 1F1B (Narayanan et al. 2021): v chunks per rank, microbatches in groups of pp. Requires m % pp == 0.
 Schedule interleaved(int pp, int virtual_stages, int microbatches);
+// Qi et al. 2023, "Zero Bubble Pipeline Parallelism", the schedules by hand: backwards in two halves, I and W, of which
+// the next rank waits for I only. With F, I and W equally long and m >= pp (H2: 2 pp - 1) microbatches:
+// H1 holds pp microbatches, as 1F1B, and leaves a bubble of (pp - 1) (F + I - W) instead of (pp - 1) (F + I + W);
+// H2 warms up with pp - 1 more on the first rank, holds 2 pp - 1, and is never idle from its first action to its last.
+Schedule zb_h1(int pp, int microbatches);
+Schedule zb_h2(int pp, int microbatches);
 
 std::string to_text(const Action& a);
 std::string to_text(const Schedule& s);
@@ -36,19 +43,25 @@ std::string to_text(const Schedule& s);
 Schedule schedule_from_text(const std::string& text, const std::string& origin);
 Schedule schedule_from_file(const std::string& path);
 
-// Every (stage, microbatch) forward once and backward once after it (B, or I and later W), on the right rank; the rows
-// do not deadlock, also when messages between two ranks keep their order. Throws InputError that names the action.
+// Every (stage, microbatch) forward once and backward once after it (B, or I and later W), each stage on one rank and
+// each rank with virtual_stages of them; the rows do not deadlock, also when messages between two ranks keep their
+// order and one at a time is handed over between two stages of a rank. Throws InputError that names the action.
 void check(const Schedule& s, int pp, int virtual_stages, int microbatches, const std::string& origin);
 
 // The schedule of a strategy (file read for ScheduleKind::text), checked.
 Schedule make_schedule(const Strategy& strategy, int microbatches);
 
-// A slot of activations for each forward, freed by its backward; the lowest free one first. slots[rank][i] belongs to
-// action i of the row; `count[rank]` is the most in flight at once.
-struct SlotAssignment {
-  std::vector<std::vector<std::int32_t>> slots;
-  std::vector<std::int32_t> count;
+// The rank of each virtual stage: where its actions stand. REQUIRES: a checked schedule; without any action stage s is
+// on rank s % pp.
+std::vector<std::int32_t> placement(const Schedule& s, int stages);
+
+// Which copy of its buffers each action of a row uses. A slot holds a microbatch's activations on a stage, from its
+// forward to the end of its backward (B or W); a ring what a backward hands from its first half to its second, from I
+// to W, or inside B. The lowest free copy first: `slots` and `rings` are the most in use at once.
+struct CopyAssignment {
+  std::vector<std::int32_t> slot, ring;  // by action; ring -1 for forwards
+  std::int32_t slots = 0, rings = 0;
 };
-SlotAssignment assign_slots(const Schedule& s);
+CopyAssignment assign_copies(const std::vector<Action>& row);
 
 }  // namespace foretrain::plan

@@ -10,7 +10,7 @@
 namespace foretrain::plan {
 
 std::string_view name(ScheduleKind k) {
-  constexpr std::array<std::string_view, 4> kNames{"gpipe", "1f1b", "interleaved", "text"};
+  constexpr std::array<std::string_view, 6> kNames{"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "text"};
   return kNames[static_cast<std::size_t>(k)];
 }
 
@@ -55,12 +55,16 @@ void read_schedule(ObjectReader& reader, Strategy& s) {
     return;
   }
   const std::string word =
-      reader.word("schedule", "1f1b", {"gpipe", "1f1b", "interleaved"}, {"zb-h1", "zb-h2", "zb-v", "dualpipe"});
+      reader.word("schedule", "1f1b", {"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2"}, {"zb_v", "dualpipe"});
   s.schedule = word == "gpipe"                                 ? ScheduleKind::gpipe
+               : word == "zb_h1"                               ? ScheduleKind::zb_h1
+               : word == "zb_h2"                               ? ScheduleKind::zb_h2
                : word == "interleaved" || s.virtual_stages > 1 ? ScheduleKind::interleaved
                                                                : ScheduleKind::one_f_one_b;
-  if (word == "gpipe" && s.virtual_stages > 1) {
-    reader.mistake("schedule", "gpipe has no virtual stages; expected 1f1b or interleaved with virtual_stages > 1");
+  if (s.virtual_stages > 1 && s.schedule != ScheduleKind::interleaved) {
+    reader.mistake("schedule", fmt::format("{} has no virtual stages; expected 1f1b or interleaved with "
+                                           "virtual_stages > 1",
+                                           word));
   }
   if (word == "interleaved" && s.virtual_stages == 1) {
     reader.mistake("schedule", "interleaved needs virtual_stages > 1");

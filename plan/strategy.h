@@ -11,8 +11,8 @@
 
 namespace foretrain::plan {
 
-enum class ScheduleKind : std::uint8_t { gpipe, one_f_one_b, interleaved, text };
-std::string_view name(ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "text"
+enum class ScheduleKind : std::uint8_t { gpipe, one_f_one_b, interleaved, zb_h1, zb_h2, text };
+std::string_view name(ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "text"
 enum class Recompute : std::uint8_t { none, selective, full };
 std::string_view name(Recompute r);
 

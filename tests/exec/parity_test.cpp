@@ -95,6 +95,8 @@ const std::vector<Strategy>& strategies() {
       {"gpipe", {{"pp", "2"}, {"schedule", "gpipe"}}},
       {"one_f_one_b", {{"pp", "2"}, {"schedule", "1f1b"}}},
       {"interleaved", {{"pp", "2"}, {"schedule", "interleaved"}, {"virtual_stages", "2"}}},
+      {"zb_h1", {{"pp", "2"}, {"schedule", "zb_h1"}}},
+      {"zb_h2", {{"pp", "3"}, {"schedule", "zb_h2"}}},
       {"uneven", {{"pp", "2"}, {"schedule", "1f1b"}, {"layers_per_stage", "[3,1]"}}},
       {"uneven_interleaved",
        {{"pp", "2"},
@@ -215,7 +217,7 @@ TEST(Parity, FortyRandomProducts) {
     o["overlap_grad_reduce"] = any({"true", "false"});
     o["overlap_param_gather"] = o["zero"] == "1" ? any({"true", "false"}) : "false";
     o["bucket_bytes"] = any({"1 kB", "200 kB", "100 MB"});
-    o["schedule"] = any({"gpipe", "1f1b"});
+    o["schedule"] = any({"gpipe", "1f1b", "zb_h1", "zb_h2"});
     o["workload.optimizer"] = any({R"("adamw")", R"("adam")", R"({"name":"sgd","learning_rate":0.1,"clip":0})",
                                    R"({"name":"momentum","learning_rate":0.05})"});
     if (12 % (dp * std::stoi(o["micro_batch"])) != 0) {
@@ -270,7 +272,9 @@ TEST(BitForBit, PipelineAgainstOneRank) {
     const Outcome one = run(model, {});
     for (const Overrides& o :
          {Overrides{{"pp", "2"}}, Overrides{{"pp", "4"}}, Overrides{{"pp", "2"}, {"virtual_stages", "2"}},
-          Overrides{{"pp", "2"}, {"schedule", "gpipe"}}, Overrides{{"pp", "3"}, {"layers_per_stage", "[1,2,1]"}}}) {
+          Overrides{{"pp", "2"}, {"schedule", "gpipe"}}, Overrides{{"pp", "3"}, {"layers_per_stage", "[1,2,1]"}},
+          Overrides{{"schedule", "zb_h1"}}, Overrides{{"pp", "2"}, {"schedule", "zb_h1"}},
+          Overrides{{"pp", "4"}, {"schedule", "zb_h2"}, {"recompute", "full"}}}) {
       expect_same_bits(run(model, o), one, text(o));
     }
     expect_same_bits(run(model, {{"pp", "2"}, {"micro_batch", "3"}}), run(model, {{"micro_batch", "3"}}),
