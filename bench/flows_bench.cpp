@@ -2,7 +2,7 @@
 //
 //   build/release/flows_bench [--benchmark_filter=ring|256]
 //
-// SimGrid is given up after kPatience seconds, about a hundred times what we need: its ratio is then a lower bound.
+// SimGrid is given up after kPatience seconds, many times what we need: its ratio is then a lower bound.
 // The platform is a fat tree: 32 hosts at a leaf with 50 GB/s each, 16 spines, every message between leaves sprayed
 // over all of them; full bisection. There is no latency: with one, SimGrid's lazy update (its fastest, used here) goes
 // wrong. Where both ran, the simulated ends of all messages are compared. Timed are the starts and the simulation, not
@@ -15,10 +15,9 @@
 #include <map>
 #include <memory>
 #include <random>
-#include <set>
 
-#include "tests/support/ring_all_reduce.h"
 #include "tests/support/simgrid.h"
+#include "tests/support/traffic_patterns.h"
 
 namespace foretrain::sim {
 namespace {
@@ -48,10 +47,6 @@ Platform fat_tree(int hosts) {
   return platform;
 }
 
-std::size_t index(std::int32_t i) {
-  return static_cast<std::size_t>(i);
-}
-
 // Everyone to everyone, 1 MB, all at once.
 class AllToAll : public Traffic {
  public:
@@ -78,40 +73,11 @@ class AllToAll : public Traffic {
   int hosts_;
 };
 
-// Chains of messages with random ends and sizes: one that arrives is followed by the next of its chain.
-class Chains : public Traffic {
- public:
-  Chains(int hosts, std::int32_t chains, std::int32_t messages) : chains_(chains) {
-    std::mt19937 random(1);
-    const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
-    for (std::int32_t i = 0; i < messages; ++i) {
-      const int from = below(hosts);
-      messages_.push_back({from, (from + 1 + below(hosts - 1)) % hosts, Bytes{1 + below(100'000'000)}});
-    }
-  }
-  std::int32_t size() const override { return static_cast<std::int32_t>(messages_.size()); }
-  std::vector<std::pair<int, int>> pairs() const override {
-    std::set<std::pair<int, int>> pairs;
-    for (const Message& m : messages_) {
-      pairs.emplace(m.from, m.to);
-    }
-    return {pairs.begin(), pairs.end()};
-  }
-  void begin(const Send& send) override {
-    for (std::int32_t tag = 0; tag < chains_; ++tag) {
-      send(tag, messages_[index(tag)]);
-    }
-  }
-  void ended(std::int32_t tag, const Send& send) override {
-    if (tag + chains_ < size()) {
-      send(tag + chains_, messages_[index(tag + chains_)]);
-    }
-  }
-
- private:
-  std::int32_t chains_;
-  std::vector<Message> messages_;
-};
+// Random ends and sizes, the same in every run.
+std::unique_ptr<Traffic> random_chains() {
+  std::mt19937 random(1);
+  return std::make_unique<RandomChains>(random, 1024, 10'000, 12'000);
+}
 
 struct Case {
   const char* name;
@@ -124,7 +90,7 @@ const std::vector<Case>& cases() {
       {"ring_1024", 1024, [] { return std::make_unique<RingAllReduce>(1024, Bytes{1 << 30}); }},
       {"all_to_all_256", 256, [] { return std::make_unique<AllToAll>(256); }},
       {"all_to_all_512", 512, [] { return std::make_unique<AllToAll>(512); }},
-      {"random_10000_on_1024", 1024, [] { return std::make_unique<Chains>(1024, 10'000, 12'000); }},
+      {"random_10000_on_1024", 1024, random_chains},
   };
   return all;
 }

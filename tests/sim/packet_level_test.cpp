@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/ring_all_reduce.h"
+#include "tests/support/traffic_patterns.h"
 
 namespace foretrain::sim {
 namespace {
