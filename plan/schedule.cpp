@@ -104,6 +104,12 @@ Schedule make_schedule(const Strategy& strategy, int microbatches) {
       }
       s = virtual_stages > 1 ? interleaved(pp, virtual_stages, microbatches) : one_f_one_b(pp, microbatches);
       break;
+    case ScheduleKind::zb_v:
+      if (virtual_stages != 2) {
+        throw InputError(fmt::format("{}: virtual_stages is {}; expected 2", word, virtual_stages));
+      }
+      s = zb_v(pp, microbatches);
+      break;
     case ScheduleKind::text: s = schedule_from_file(strategy.schedule_path); break;
   }
   check(s, pp, virtual_stages, microbatches, strategy.schedule == ScheduleKind::text ? strategy.schedule_path : word);

@@ -36,6 +36,10 @@ Schedule interleaved(int pp, int virtual_stages, int microbatches);
 // H2 warms up with pp - 1 more on the first rank, holds 2 pp - 1, and is never idle from its first action to its last.
 Schedule zb_h1(int pp, int microbatches);
 Schedule zb_h2(int pp, int microbatches);
+// The same paper's V: two virtual stages per rank, r and 2 pp - 1 - r on rank r, so that the model turns round on the
+// last rank and ends on the first. Every rank holds at most 2 pp of the half-size activations, as much as 1F1B's first
+// rank, and with F, I and W equally long and m >= 2 pp - 1 is never idle from its first action to its last.
+Schedule zb_v(int pp, int microbatches);
 
 std::string to_text(const Action& a);
 std::string to_text(const Schedule& s);

@@ -97,6 +97,7 @@ const std::vector<Strategy>& strategies() {
       {"interleaved", {{"pp", "2"}, {"schedule", "interleaved"}, {"virtual_stages", "2"}}},
       {"zb_h1", {{"pp", "2"}, {"schedule", "zb_h1"}}},
       {"zb_h2", {{"pp", "3"}, {"schedule", "zb_h2"}}},
+      {"zb_v", {{"pp", "2"}, {"schedule", "zb_v"}}},
       {"uneven", {{"pp", "2"}, {"schedule", "1f1b"}, {"layers_per_stage", "[3,1]"}}},
       {"uneven_interleaved",
        {{"pp", "2"},
@@ -274,7 +275,8 @@ TEST(BitForBit, PipelineAgainstOneRank) {
          {Overrides{{"pp", "2"}}, Overrides{{"pp", "4"}}, Overrides{{"pp", "2"}, {"virtual_stages", "2"}},
           Overrides{{"pp", "2"}, {"schedule", "gpipe"}}, Overrides{{"pp", "3"}, {"layers_per_stage", "[1,2,1]"}},
           Overrides{{"schedule", "zb_h1"}}, Overrides{{"pp", "2"}, {"schedule", "zb_h1"}},
-          Overrides{{"pp", "4"}, {"schedule", "zb_h2"}, {"recompute", "full"}}}) {
+          Overrides{{"pp", "4"}, {"schedule", "zb_h2"}, {"recompute", "full"}},
+          Overrides{{"pp", "2"}, {"schedule", "zb_v"}}}) {
       expect_same_bits(run(model, o), one, text(o));
     }
     expect_same_bits(run(model, {{"pp", "2"}, {"micro_batch", "3"}}), run(model, {{"micro_batch", "3"}}),
