@@ -28,6 +28,11 @@ struct PipelineEnds {
     });
   }
 
+  // Does any chunk send what it received, in the buffer that it received it in?
+  bool passes_on() const {
+    return sends_forward() && std::find(c.chunk_layers.begin(), c.chunk_layers.end(), 0) != c.chunk_layers.end();
+  }
+
   EventId slot_free() { return c.builder.event("slot_free", Replicas::per_slot); }
   EventId sent() { return c.builder.event("sent", Replicas::per_slot); }
   // The ring's gradient may be written again: nobody reads it any more, or (split) it is no longer on its way out.
@@ -82,8 +87,11 @@ struct PipelineEnds {
     }
     const int below = virtual_stage() - 1;
     if (!is_first() && !is_here(below)) {
-      b.emit_ahead(message(false, below, "activation", below), peer_stream("activations_in", below), Phase::forward,
-                   c.builder.whole(c.residual()), slot_free());
+      const int at = b.emit_ahead(message(false, below, "activation", below), peer_stream("activations_in", below),
+                                  Phase::forward, c.builder.whole(c.residual()), slot_free());
+      if (passes_on()) {
+        b.op(at).waits.push_back(sent());
+      }
     }
     // The slot's last output may still be on its way out.
     std::vector<EventId> waits;
@@ -127,13 +135,17 @@ struct PipelineEnds {
     return c.builder.add(b.take());
   }
 
+  // Where no layer turns the one into the other.
+  BlockId pass_gradient() {
+    BlockBuilder b(c.role(), "pass_gradient");
+    copy(b, Phase::backward_input, c.gradient_in(), c.gradient_out());
+    return c.builder.add(b.take());
+  }
+
   BlockId end_backward(BackwardPart part) {
     BlockBuilder b(c.role(), "end_backward" + std::string(suffix(part)));
     const int below = virtual_stage() - 1;
     if (part != BackwardPart::weight) {
-      if (c.splits && layers() == 0) {
-        copy(b, Phase::backward_input, c.gradient_in(), c.gradient_out());
-      }
       if (!is_first() && is_here(below)) {
         copy(b, Phase::backward_input, c.gradient_out(), hand_over("gradient", below));
       }
@@ -226,6 +238,9 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
     }
   } else {
     down(top_layer, c.chunk_layers[i]);
+  }
+  if (c.splits && c.chunk_layers[i] == 0 && part != BackwardPart::weight) {
+    s.calls.push_back({ends.pass_gradient(), 1, -1, 1});
   }
   if (ends.is_first() && part != BackwardPart::weight) {
     s.calls.push_back({embedding_backward(c, last && !c.splits), 1, -1, 1});

@@ -144,7 +144,7 @@ Strategy read_strategy(ObjectReader& reader) {
     reader.mistake("overlap_param_gather", "needs zero 1: without it no parameters are gathered");
   }
   s.bucket_bytes = reader.bytes("bucket_bytes", Bytes{}).value;
-  s.layers_per_stage = reader.integers("layers_per_stage", 1);
+  s.layers_per_stage = reader.integers("layers_per_stage", 0);
   s.rank_order = reader.text("rank_order", s.rank_order);
   try {
     parse_rank_order(s.rank_order);

@@ -99,6 +99,7 @@ const std::vector<Strategy>& strategies() {
       {"zb_h2", {{"pp", "3"}, {"schedule", "zb_h2"}}},
       {"zb_v", {{"pp", "2"}, {"schedule", "zb_v"}}},
       {"uneven", {{"pp", "2"}, {"schedule", "1f1b"}, {"layers_per_stage", "[3,1]"}}},
+      {"ends_alone", {{"pp", "3"}, {"layers_per_stage", "[0,4,0]"}}},
       {"uneven_interleaved",
        {{"pp", "2"},
         {"schedule", "interleaved"},

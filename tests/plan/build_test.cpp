@@ -40,6 +40,10 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"pp=3"},  // uneven: 1, 2, 1 layers
       {"pp=2", "schedule=gpipe"},
       {"pp=2", "schedule=interleaved", "virtual_stages=2"},
+      {"pp=4", "layers_per_stage=[0,4,0,0]"},  // the embedding alone, the head alone, and nothing
+      {"pp=3", "layers_per_stage=[0,4,0]", "schedule=zb_h1"},
+      {"pp=2", "virtual_stages=2", "layers_per_stage=[2,0,0,2]"},  // one slot passes on, and then runs layers
+      {"pp=2", "schedule=zb_v", "layers_per_stage=[0,3,0,1]"},
       {"pp=2", "schedule=zb_h1"},
       {"pp=4", "schedule=zb_h2", "tp=2", "sequence_parallel=true"},
       {"pp=2", "schedule=zb_v", "dp=2", "zero=1", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
