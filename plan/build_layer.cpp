@@ -192,6 +192,7 @@ struct Emitter {
     }
     const Operand dy = full_gradient(part, d.out, "mlp.output_gradient");
     const Operand d_act = all(c.temporary("mlp.d_act", a, c.n.rows * c.n.ffn));
+    const Operand x = inputs ? Operand{} : input_again("mlp", t.norm2);
     if (inputs) {
       linear_input(dy, "mlp.down", d_act, c.n.hidden, c.n.ffn);
     }
@@ -203,7 +204,7 @@ struct Emitter {
       b.emit(Activation{Direction::backward_input, c.model.activation, c.n.rows, c.n.ffn, a}, kCompute,
              Phase::backward_input, {d_act, all(t.up)}, {d_up});
     }
-    const Operand d_sum = through_input(part, "mlp", "mlp.up", d_up, c.n.ffn_in, t.norm2, c.model.mlp_bias);
+    const Operand d_sum = through_input(part, "mlp", "mlp.up", d_up, c.n.ffn_in, t.norm2, x, c.model.mlp_bias);
     if (inputs) {
       norm_backward(d_sum, all(t.x_mid), t.stats2, "norm2", d.out, d.mid);
     }
@@ -217,6 +218,7 @@ struct Emitter {
     }
     const Operand dy = full_gradient(part, d.mid, "attention.output_gradient");
     const Operand d_context = all(c.temporary("attention.d_context", a, c.n.rows * c.n.q));
+    const Operand x = inputs ? Operand{} : input_again("attention", t.norm1);
     if (inputs) {
       linear_input(dy, "attention.out", d_context, c.n.hidden, c.n.q);
     }
@@ -229,19 +231,26 @@ struct Emitter {
       rotary(Direction::backward_input, Phase::backward_input, d_qkv);
     }
     const Operand d_sum =
-        through_input(part, "attention", "attention.qkv", all(d_qkv), c.n.qkv, t.norm1, c.model.attention_bias);
+        through_input(part, "attention", "attention.qkv", all(d_qkv), c.n.qkv, t.norm1, x, c.model.attention_bias);
     if (inputs) {
       norm_backward(d_sum, all(c.residual()), t.stats1, "norm1", d.mid, d.in);
     }
   }
 
-  // The column-parallel matmul behind a norm: from the gradient of its output to that of the norm's output.
+  // A norm's output, all rows: gathered while the matmul emitted next runs.
+  Operand input_again(const std::string& block, BufferId norm) {
+    return gather_rows(c, b, Phase::backward_weight, all(norm), block + ".input_again");
+  }
+
+  // The column-parallel matmul behind a norm: from the gradient of its output to that of the norm's output. `x` is the
+  // norm's output, all rows, where there is no input gradient to gather it behind.
   Operand through_input(BackwardPart part, const std::string& block, const std::string& w, Operand dy, std::int64_t out,
-                        BufferId norm, bool bias) {
+                        BufferId norm, Operand x, bool bias) {
     const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
     Operand dx = all(c.temporary(block + ".d_input", c.type.activation, c.n.rows * c.n.hidden));
-    const Operand x =
-        weights ? gather_rows(c, b, Phase::backward_weight, all(norm), block + ".input_again") : Operand{};
+    if (part == BackwardPart::whole) {
+      x = input_again(block, norm);
+    }
     if (inputs) {
       linear_input(dy, w, dx, out, c.n.hidden);
       dx = reduce_rows(c, b, Phase::backward_input, dx, block + ".input_gradient");
