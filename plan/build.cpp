@@ -73,7 +73,7 @@ void add_evaluation(RoleContext& c, const std::vector<SegmentId>& forward, const
   std::int32_t slot = 0;
   for (const Action& a : row) {
     if (a.kind == ActionKind::forward) {
-      program.push_back({evaluation[c.chunk_of(a.stage)], a.microbatch, slot, -1});
+      program.push_back({evaluation[c.chunk_of(a.stage)], a.microbatch, slot, -1, c.splits ? slot : -1});
       slot = (slot + 1) % c.role().slots;
     }
   }
@@ -136,6 +136,7 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   role.slots = copies.slots;
   RoleContext c(job, g, role, groups, stage, row);
   // A whole backward takes a ring for itself: two of them, so that the next gradient may arrive meanwhile.
+  role.holds = c.splits ? copies.holds : 0;
   role.rings = c.splits ? copies.rings : job.strategy.pp > 1 ? 2 : 1;
   c.head_in_slots = head_needs_slots(actions, static_cast<int>(job.strategy.stages()) - 1);
   add_parameters(c);
@@ -151,13 +152,14 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   for (std::size_t i = 0; i < actions.size(); ++i) {
     const Action& a = actions[i];
     const std::size_t chunk = c.chunk_of(a.stage);
+    const std::int32_t hold = c.splits ? copies.hold[i] : -1;
     if (a.kind == ActionKind::forward) {
-      role.program.body.push_back({chunks[chunk].forward, a.microbatch, copies.slot[i], -1});
+      role.program.body.push_back({chunks[chunk].forward, a.microbatch, copies.slot[i], -1, hold});
       continue;
     }
     const SegmentId segment = chunks[chunk].backward.at({part_of(a.kind), last[chunk] == i});
     const std::int32_t ring = c.splits ? copies.ring[i] : next_ring;
-    role.program.body.push_back({segment, a.microbatch, copies.slot[i], ring});
+    role.program.body.push_back({segment, a.microbatch, copies.slot[i], ring, hold});
     next_ring = (next_ring + 1) % role.rings;
   }
   role.program.body.push_back({update_segment(c), -1, -1, -1});

@@ -118,11 +118,24 @@ bool RoleContext::has_parameter(Family f, const std::string& name) const {
   return find(role().parameter_families[static_cast<std::size_t>(f)], full_name(f, name)) != nullptr;
 }
 
+bool RoleContext::reduces_replicated() const {
+  const bool layers = max_chunk_layers() > 0;
+  return (layers && groups.kv != kNoGroup) ||
+         (sequence_parallel && (layers || last || (first && has_parameter(kEmbedding, "embedding.positions"))));
+}
+
 BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed) {
   if (recomputed) {
     return builder.buffer(name, dtype, elements, BufferKind::workspace, Lifetime::block);
   }
   return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::slot, max_chunk_layers());
+}
+
+BufferId RoleContext::saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed) {
+  if (recomputed || !splits) {
+    return saved(name, dtype, elements, recomputed);
+  }
+  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::hold, max_chunk_layers());
 }
 
 BufferId RoleContext::temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
@@ -148,15 +161,7 @@ BufferId RoleContext::kept(const std::string& name, Dtype dtype, std::int64_t el
 
 BufferId RoleContext::residual_gradient() {
   return builder.buffer("dy", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::ring,
-                        keeps_residual_gradients() ? std::max(1, max_chunk_layers()) : 0);
-}
-
-Operand RoleContext::gradient_in() {
-  if (!splits) {
-    return gradient_out();
-  }
-  return builder.whole(
-      builder.buffer("dy.in", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::slot));
+                        keeps_residual_gradients() ? max_chunk_layers() + 1 : 0);
 }
 
 }  // namespace foretrain::plan

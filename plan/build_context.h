@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "plan/job.h"
@@ -92,12 +92,15 @@ struct RoleContext {
   StreamId dp_stream() { return builder.stream("dp", StreamKind::collective, Axis::dp); }
   StreamId world_stream() { return builder.stream("world", StreamKind::collective, Axis::pp); }
 
-  // Gradients of tensors that several tp ranks hold are summed (reduce_replicated); nobody records it where none is.
+  // Gradients of tensors that several tp ranks hold are summed (reduce_replicated); nobody records it where none is:
+  // without layers and a head, in a stage of the embedding alone, positions are all that could be.
   EventId replicated_reduced() { return builder.event("replicated_reduced", Replicas::once); }
-  bool reduces_replicated() const { return sequence_parallel || groups.kv != kNoGroup; }
+  bool reduces_replicated() const;
 
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
   BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed);
+  // One that weight gradients read.
+  BufferId saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed);
   BufferId temporary(const std::string& name, Dtype dtype, std::int64_t elements);
   // The head's activations: one copy when its backward follows its forward at once, else per slot.
   BufferId head_buffer(const std::string& name, Dtype dtype, std::int64_t elements);
@@ -105,13 +108,14 @@ struct RoleContext {
   // From a layer's input gradient to its weight gradient, per layer in ring copies; inside a block where nothing is
   // split.
   BufferId kept(const std::string& name, Dtype dtype, std::int64_t elements);
-  // The gradient of x, in ring copies. One that runs down the layers in place; of every layer's input where weight
+  // The gradient of x, in ring copies. One that runs down the layers in place; of all layers, as x itself, where weight
   // gradients read it later and have no gathered copy.
   BufferId residual_gradient();
   bool keeps_residual_gradients() const { return splits && !sequence_parallel; }
-  // What a chunk's backward begins with, and what it ends with. Split, the former lives in the slot: it may arrive
-  // early, and the top layer's weight gradients read it.
-  Operand gradient_in();
+  // What the backward of a chunk of so many layers begins with, and what it ends with.
+  Operand gradient_in(int layers) {
+    return builder.whole(residual_gradient(), keeps_residual_gradients() ? layers : 0);
+  }
   Operand gradient_out() { return builder.whole(residual_gradient()); }
 };
 
@@ -126,8 +130,8 @@ Operand reduce_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand partia
 
 // build_layer.cpp
 BlockId layer_forward(RoleContext& c);
-// `top`: of its chunk. The last microbatch's weight gradients are complete.
-BlockId layer_backward(RoleContext& c, BackwardPart part, bool top, bool last_microbatch);
+// The last microbatch's weight gradients are complete.
+BlockId layer_backward(RoleContext& c, BackwardPart part, bool last_microbatch);
 
 // build_ends.cpp
 BlockId embedding_forward(RoleContext& c);
@@ -145,11 +149,11 @@ class LayerBlocks {
  public:
   LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts);
   BlockId forward() const { return forward_; }
-  BlockId backward(BackwardPart part, bool top, bool last) const { return backward_.at({part, top, last}); }
+  BlockId backward(BackwardPart part, bool last) const { return backward_.at({part, last}); }
 
  private:
   BlockId forward_ = -1;
-  std::map<std::tuple<BackwardPart, bool, bool>, BlockId> backward_;
+  std::map<std::pair<BackwardPart, bool>, BlockId> backward_;
 };
 SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers);
 // `last`: of the step's microbatches on this chunk, after which the chunk's gradients are complete.

@@ -14,7 +14,7 @@ HeadBuffers head_buffers(RoleContext& c) {
   const Dtype a = c.type.activation;
   const std::int64_t norm = c.n.shard_rows * c.n.hidden, logits = c.n.rows * c.n.vocab;
   HeadBuffers t{};
-  t.norm = c.splits ? c.builder.buffer("head.norm", a, norm, BufferKind::activation, Lifetime::slot)
+  t.norm = c.splits ? c.builder.buffer("head.norm", a, norm, BufferKind::activation, Lifetime::hold)
                     : c.head_buffer("head.norm", a, norm);
   t.stats = c.head_buffer("head.norm.stats", c.type.statistic, c.n.shard_rows * 2);
   t.logits = c.head_buffer("logits", a, logits);
@@ -151,7 +151,7 @@ BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
   const HeadBuffers t = head_buffers(c);
   const auto all = [&c](BufferId id) { return c.builder.whole(id); };
   const int layers = c.chunk_layers.back();
-  const Operand dy = c.gradient_in();
+  const Operand dy = c.gradient_in(layers);
   const Operand d_logits = all(t.d_logits);
   if (inputs) {
     b.emit(Fill{dy.elements, c.type.activation}, kCompute, Phase::backward_input, {}, {dy});

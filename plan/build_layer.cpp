@@ -166,20 +166,17 @@ struct Emitter {
   struct ResidualGradients {
     Operand out, mid, in;
   };
-  ResidualGradients residual_gradients(bool top) {
+  ResidualGradients residual_gradients() {
     const Operand dy = all(c.residual_gradient());
-    if (!c.splits) {
+    if (!c.keeps_residual_gradients()) {
       return {dy, dy, dy};
     }
-    const Operand above = c.keeps_residual_gradients() ? c.builder.whole(c.residual_gradient(), 1) : dy;
-    const std::int64_t elements = c.n.shard_rows * c.n.hidden;
-    const BufferId mid = c.keeps_residual_gradients() ? c.kept("d_x_mid", c.type.activation, elements)
-                                                      : c.temporary("d_x_mid", c.type.activation, elements);
-    return {top ? c.gradient_in() : above, all(mid), dy};
+    const BufferId mid = c.kept("d_x_mid", c.type.activation, c.n.shard_rows * c.n.hidden);
+    return {c.builder.whole(c.residual_gradient(), 1), all(mid), dy};
   }
 
-  void backward(BackwardPart part, bool top) {
-    const ResidualGradients d = residual_gradients(top);
+  void backward(BackwardPart part) {
+    const ResidualGradients d = residual_gradients();
     mlp_backward(part, d);
     attention_backward(part, d);
   }
@@ -296,7 +293,8 @@ LayerBuffers layer_buffers(RoleContext& c, bool in_backward) {
   LayerBuffers t{};
   // Recomputed by the input gradient, weight gradients read it again.
   const auto read_by_weights = [&](const std::string& name, std::int64_t elements) {
-    return full && c.splits && in_backward ? c.kept(name + ".again", a, elements) : c.saved(name, a, elements, full);
+    return full && c.splits && in_backward ? c.kept(name + ".again", a, elements)
+                                           : c.saved_for_weights(name, a, elements, full);
   };
   t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden);
   t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, full);
@@ -321,14 +319,13 @@ BlockId layer_forward(RoleContext& c) {
   return c.builder.add(b.take());
 }
 
-BlockId layer_backward(RoleContext& c, BackwardPart part, bool top, bool last_microbatch) {
-  BlockBuilder b(c.role(),
-                 "layer.backward" + std::string(suffix(part)) + (top ? ".top" : "") + (last_microbatch ? ".last" : ""));
+BlockId layer_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
+  BlockBuilder b(c.role(), "layer.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   Emitter e{c, b, layer_buffers(c, true)};
   if (c.job.strategy.recompute == Recompute::full && part != BackwardPart::weight) {
     e.forward(Phase::recompute);
   }
-  e.backward(part, top);
+  e.backward(part);
   if (last_microbatch) {
     reduce_replicated(c, b, kLayer, "norm1.gain");
   }

@@ -119,46 +119,41 @@ struct PipelineEnds {
     return c.builder.add(b.take());
   }
 
-  // Not of a weight gradient: it begins with what its input gradient has left.
+  // Not of a weight gradient: it begins with what its input gradient has left. The gradient may arrive before the
+  // backward begins: in a ring copy of its own, or (split, where rings are not free as soon) in the slot.
   BlockId begin_backward() {
     BlockBuilder b(c.role(), "begin_backward");
     const int stage = virtual_stage();
-    const bool receives = !is_last() && !is_here(stage + 1);
-    if (receives) {
+    if (is_last()) {
+      b.join(Phase::backward_input, {ring_free()});
+    } else if (is_here(stage + 1)) {
+      b.join(Phase::backward_input, {ring_free()});
+      copy(b, Phase::backward_input, hand_over("gradient", stage), c.gradient_in(layers()));
+    } else {
+      const Operand in = c.splits
+                             ? c.builder.whole(c.builder.buffer("dy.in", c.type.activation, c.n.shard_rows * c.n.hidden,
+                                                                BufferKind::communication, Lifetime::slot))
+                             : c.gradient_in(layers());
       b.emit_ahead(message(false, stage + 1, "gradient", stage), peer_stream("gradients_in", stage + 1),
-                   Phase::backward_input, c.gradient_in(), c.splits ? slot_free() : ring_free());
-    }
-    b.join(Phase::backward_input, receives && !c.splits ? std::vector<EventId>{} : std::vector<EventId>{ring_free()});
-    if (!is_last() && !receives) {
-      copy(b, Phase::backward_input, hand_over("gradient", stage), c.gradient_in());
-    }
-    return c.builder.add(b.take());
-  }
-
-  // Where no layer turns the one into the other.
-  BlockId pass_gradient() {
-    BlockBuilder b(c.role(), "pass_gradient");
-    copy(b, Phase::backward_input, c.gradient_in(), c.gradient_out());
-    return c.builder.add(b.take());
-  }
-
-  BlockId end_backward(BackwardPart part) {
-    BlockBuilder b(c.role(), "end_backward" + std::string(suffix(part)));
-    const int below = virtual_stage() - 1;
-    if (part != BackwardPart::weight) {
-      if (!is_first() && is_here(below)) {
-        copy(b, Phase::backward_input, c.gradient_out(), hand_over("gradient", below));
+                   Phase::backward_input, in, c.splits ? slot_free() : ring_free());
+      b.join(Phase::backward_input, c.splits ? std::vector<EventId>{ring_free()} : std::vector<EventId>{});
+      if (c.splits) {
+        copy(b, Phase::backward_input, in, c.gradient_in(layers()));
       }
     }
-    std::vector<EventId> free;
-    if (part != BackwardPart::input) {
-      free.push_back(slot_free());
+    return c.builder.add(b.take());
+  }
+
+  // Nor of a weight gradient: it leaves nothing that anybody waits for.
+  BlockId end_backward() {
+    BlockBuilder b(c.role(), "end_backward");
+    const int below = virtual_stage() - 1;
+    if (!is_first() && is_here(below)) {
+      copy(b, Phase::backward_input, c.gradient_out(), hand_over("gradient", below));
     }
-    const bool sends = part != BackwardPart::weight && !is_first() && !is_here(below);
-    if (part != BackwardPart::weight && !sends) {
-      free.push_back(ring_free());
-    }
-    b.join(part == BackwardPart::weight ? Phase::backward_weight : Phase::backward_input, {}, free);
+    const bool sends = !is_first() && !is_here(below);
+    b.join(Phase::backward_input, {},
+           sends ? std::vector<EventId>{slot_free()} : std::vector<EventId>{slot_free(), ring_free()});
     if (sends) {
       const int at = b.emit(message(true, below, "gradient", below), peer_stream("gradients_out", below),
                             Phase::backward_input, {c.gradient_out()}, {});
@@ -175,13 +170,10 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
     return;
   }
   forward_ = layer_forward(c);
-  const std::vector<bool> tops = c.splits ? std::vector<bool>{false, true} : std::vector<bool>{false};
   for (const BackwardPart part : parts) {
-    for (const bool top : tops) {
-      backward_[{part, top, false}] = layer_backward(c, part, top, false);
-      if (part != BackwardPart::input) {
-        backward_[{part, top, true}] = layer_backward(c, part, top, true);
-      }
+    backward_[{part, false}] = layer_backward(c, part, false);
+    if (part != BackwardPart::input) {
+      backward_[{part, true}] = layer_backward(c, part, true);
     }
   }
 }
@@ -220,32 +212,26 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
       s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
     }
   }
-  // Layers from the top down. The top one's output gradient lies elsewhere where gradients are kept.
-  const std::int32_t top_layer = c.chunk_first[i] + c.chunk_layers[i] - 1;
-  const auto down = [&](std::int32_t from, std::int32_t count) {
-    if (c.splits && from == top_layer && count > 0) {
-      s.calls.push_back({layers.backward(part, true, last), 1, from--, -1});
-      --count;
-    }
+  // Layers from the top down.
+  const auto down = [&](std::int32_t first, std::int32_t count) {
     if (count > 0) {
-      s.calls.push_back({layers.backward(part, false, last), count, from, -1});
+      s.calls.push_back({layers.backward(part, last), count, first + count - 1, -1});
     }
   };
   if (reduce) {
     for (const BucketRange& r : chunk_buckets(c, chunk)) {
-      down(r.first_layer + r.layers - 1, r.layers);
+      down(r.first_layer, r.layers);
       s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
     }
   } else {
-    down(top_layer, c.chunk_layers[i]);
+    down(c.chunk_first[i], c.chunk_layers[i]);
   }
-  if (c.splits && c.chunk_layers[i] == 0 && part != BackwardPart::weight) {
-    s.calls.push_back({ends.pass_gradient(), 1, -1, 1});
+  if (part != BackwardPart::weight) {
+    if (ends.is_first()) {
+      s.calls.push_back({embedding_backward(c, last && !c.splits), 1, -1, 1});
+    }
+    s.calls.push_back({ends.end_backward(), 1, -1, 1});
   }
-  if (ends.is_first() && part != BackwardPart::weight) {
-    s.calls.push_back({embedding_backward(c, last && !c.splits), 1, -1, 1});
-  }
-  s.calls.push_back({ends.end_backward(part), 1, -1, 1});
   return c.builder.add(std::move(s));
 }
 

@@ -59,12 +59,13 @@ Schedule make_schedule(const Strategy& strategy, int microbatches);
 // on rank s % pp.
 std::vector<std::int32_t> placement(const Schedule& s, int stages);
 
-// Which copy of its buffers each action of a row uses. A slot holds a microbatch's activations on a stage, from its
-// forward to the end of its backward (B or W); a ring what a backward hands from its first half to its second, from I
-// to W, or inside B. The lowest free copy first: `slots` and `rings` are the most in use at once.
+// Which copy of its buffers each action of a row uses: of a microbatch's activations on a stage that its input gradient
+// is the last to read (slot, from F to I or B), of those that its weight gradient reads (hold, from F to W or B), and
+// of gradients that its input gradient leaves for that (ring, from I to W, or inside B). The lowest free copy first:
+// `slots`, `holds` and `rings` are the most in use at once.
 struct CopyAssignment {
-  std::vector<std::int32_t> slot, ring;  // by action; ring -1 for forwards
-  std::int32_t slots = 0, rings = 0;
+  std::vector<std::int32_t> slot, hold, ring;  // by action; -1 where the action has none
+  std::int32_t slots = 0, holds = 0, rings = 0;
 };
 CopyAssignment assign_copies(const std::vector<Action>& row);
 

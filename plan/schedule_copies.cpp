@@ -14,24 +14,23 @@ using Unit = std::pair<std::int32_t, std::int32_t>;  // (virtual stage, microbat
 // Numbered copies, the lowest free one first.
 class Copies {
  public:
-  std::int32_t take(const Unit& unit) {
-    if (free_.empty()) {
-      free_.insert(count_++);
+  // The unit's copy, taken where it `begins` and given back where it `ends`.
+  std::int32_t next(const Unit& unit, const Action& a, bool begins, bool ends) {
+    if (begins) {
+      if (free_.empty()) {
+        free_.insert(count_++);
+      }
+      held_[unit] = *free_.begin();
+      free_.erase(free_.begin());
     }
-    const std::int32_t copy = *free_.begin();
-    free_.erase(free_.begin());
-    held_[unit] = copy;
-    return copy;
-  }
-  std::int32_t held(const Unit& unit, const Action& a) const {
     const auto at = held_.find(unit);
     CHECK(at != held_.end(), "{} without what comes before it", to_text(a));
-    return at->second;
-  }
-  void release(const Unit& unit) {
-    const auto at = held_.find(unit);
-    free_.insert(at->second);
-    held_.erase(at);
+    const std::int32_t copy = at->second;
+    if (ends) {
+      free_.insert(copy);
+      held_.erase(at);
+    }
+    return copy;
   }
   std::int32_t count() const { return count_; }
 
@@ -58,19 +57,18 @@ std::vector<std::int32_t> placement(const Schedule& s, int stages) {
 
 CopyAssignment assign_copies(const std::vector<Action>& row) {
   CopyAssignment result;
-  Copies slots, rings;
+  Copies slots, holds, rings;
   for (const Action& a : row) {
     const Unit unit{a.stage, a.microbatch};
-    const bool begins = a.kind == ActionKind::backward || a.kind == ActionKind::backward_input;
-    const bool ends = a.kind == ActionKind::backward || a.kind == ActionKind::backward_weight;
-    result.slot.push_back(a.kind == ActionKind::forward ? slots.take(unit) : slots.held(unit, a));
-    result.ring.push_back(a.kind == ActionKind::forward ? -1 : begins ? rings.take(unit) : rings.held(unit, a));
-    if (ends) {
-      slots.release(unit);
-      rings.release(unit);
-    }
+    const bool forward = a.kind == ActionKind::forward, weight = a.kind == ActionKind::backward_weight;
+    const bool input = a.kind == ActionKind::backward || a.kind == ActionKind::backward_input;
+    const bool last = a.kind == ActionKind::backward || weight;
+    result.slot.push_back(weight ? -1 : slots.next(unit, a, forward, input));
+    result.hold.push_back(holds.next(unit, a, forward, last));
+    result.ring.push_back(forward ? -1 : rings.next(unit, a, input, last));
   }
   result.slots = slots.count();
+  result.holds = holds.count();
   result.rings = rings.count();
   return result;
 }

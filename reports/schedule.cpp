@@ -92,7 +92,7 @@ std::string summary(const Schedule& schedule, const Picture& picture) {
     text += fmt::format(
         "# rank {}  idle {} of {} units ({}), {} of them between its first and last action; holds {} forwards\n", rank,
         idle, picture.times.makespan, percent(static_cast<double>(idle) / static_cast<double>(picture.times.makespan)),
-        picture.times.waits[rank], copies.slots);
+        picture.times.waits[rank], copies.holds);
   }
   return text;
 }

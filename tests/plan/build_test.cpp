@@ -42,6 +42,7 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"pp=2", "schedule=interleaved", "virtual_stages=2"},
       {"pp=4", "layers_per_stage=[0,4,0,0]"},  // the embedding alone, the head alone, and nothing
       {"pp=3", "layers_per_stage=[0,4,0]", "schedule=zb_h1"},
+      {"pp=3", "layers_per_stage=[0,4,0]", "tp=4", "sequence_parallel=true"},
       {"pp=2", "virtual_stages=2", "layers_per_stage=[2,0,0,2]"},  // one slot passes on, and then runs layers
       {"pp=2", "schedule=zb_v", "layers_per_stage=[0,3,0,1]"},
       {"pp=2", "schedule=zb_h1"},
@@ -178,34 +179,42 @@ TEST(Build, SlotsFollowTheSchedule) {
   EXPECT_EQ(build(tiny_job(kTinyGpt, {"pp=2", "schedule=gpipe"})).roles[1].slots, 8);
 }
 
-// Elements that a microbatch keeps from I to W on a rank.
-std::int64_t ring_elements(const Role& role) {
+// Elements of one copy.
+std::int64_t copy_elements(const Role& role, Lifetime lifetime) {
   std::int64_t sum = 0;
   for (const Buffer& b : role.buffers) {
-    sum += b.lifetime == Lifetime::ring ? b.elements * std::max(1, b.layers) : 0;
+    sum += b.lifetime == lifetime ? b.elements * std::max(1, b.layers) : 0;
   }
   return sum;
 }
 
-// 16 rows of hidden 48, qkv 144, ffn 80; two layers per rank. A layer keeps the gradients of its four matmuls' outputs:
-// x' and x_mid 48, qkv 144, the MLP's first product 80: 16 · 320. The last rank also keeps the logits': 16 · 128.
-// Rank r of H1 has r + 1 copies. With tp = 2 and sequence parallelism x' and x_mid are kept as they were gathered, qkv
-// and the MLP are halves, and the residual's own gradient is one shard, 8 · 48; logits are halves. Full recompute: two
-// norms and the context of 48, the activation of 80 more.
+// 16 rows of hidden 48, qkv 144, ffn 80; two layers per rank. From F to W a layer holds its matmuls' inputs, two norms
+// and the context of 48 and the activation of 80: 16 · 224; the head another norm. From I to W it keeps the gradients
+// of their outputs, x' and x_mid 48, qkv 144, the MLP's first product 80: 16 · 320; a chunk's input has one more of 48,
+// the logits 128. Rank r of H1 has 2 - r slots, 2 holds, r + 1 rings. With tp = 2 and sequence parallelism the norms
+// are shards, context and activation halves; the gradients of x' and x_mid are kept as they were gathered, those of qkv
+// and the MLP are halves, the residual's own is one shard, 8 · 48. Under full recompute inputs are there from I to W
+// only.
 TEST(Build, WhatWeightGradientsReadIsKept) {
-  const std::int64_t layer = 16 * (2 * 48 + 144 + 80), logits = 16 * 128;
+  const std::int64_t inputs = 16 * (3 * 48 + 80), gradients = 16 * (2 * 48 + 144 + 80), row = 16 * 48,
+                     logits = 16 * 128;
   const PlanGraph g = build(tiny_job(kTinyGpt, {"pp=2", "schedule=zb_h1"}));
-  for (const std::size_t rank : {0u, 1u}) {
-    EXPECT_EQ(g.roles[rank].rings, static_cast<int>(rank) + 1);
-    EXPECT_EQ(g.roles[rank].slots, 2);
+  for (const int rank : {0, 1}) {
+    const Role& role = g.roles[static_cast<std::size_t>(rank)];
+    EXPECT_EQ(role.slots, 2 - rank);
+    EXPECT_EQ(role.holds, 2);
+    EXPECT_EQ(role.rings, rank + 1);
+    EXPECT_EQ(copy_elements(role, Lifetime::hold), 2 * inputs + rank * row);
+    EXPECT_EQ(copy_elements(role, Lifetime::ring), 2 * gradients + row + rank * logits);
   }
-  EXPECT_EQ(ring_elements(g.roles[0]), 2 * layer);
-  EXPECT_EQ(ring_elements(g.roles[1]), 2 * layer + logits);
-  const PlanGraph full = build(tiny_job(kTinyGpt, {"pp=2", "schedule=zb_h1", "recompute=full"}));
-  EXPECT_EQ(ring_elements(full.roles[0]), 2 * (layer + 16 * (3 * 48 + 80)));
-  const PlanGraph sharded =
-      build(tiny_job(kTinyGpt, {"pp=2", "tp=2", "sequence_parallel=true", "schedule=zb_h1", "padded_vocab=128"}));
-  EXPECT_EQ(ring_elements(sharded.roles[1]), 2 * 16 * (2 * 48 + 72 + 40) + 8 * 48 + logits / 2);
+  const Role full = build(tiny_job(kTinyGpt, {"pp=2", "schedule=zb_h1", "recompute=full"})).roles[0];
+  EXPECT_EQ(copy_elements(full, Lifetime::hold), 0);
+  EXPECT_EQ(copy_elements(full, Lifetime::ring), 2 * (gradients + inputs) + row);
+  const Role sharded =
+      build(tiny_job(kTinyGpt, {"pp=2", "tp=2", "sequence_parallel=true", "schedule=zb_h1", "padded_vocab=128"}))
+          .roles[1];
+  EXPECT_EQ(copy_elements(sharded, Lifetime::hold), 2 * (2 * 8 * 48 + 16 * (24 + 40)) + 8 * 48);
+  EXPECT_EQ(copy_elements(sharded, Lifetime::ring), 2 * 16 * (2 * 48 + 72 + 40) + 8 * 48 + logits / 2);
 }
 
 // Behind the last weight gradients of its layer and no earlier: in the segment of the last W, after the layer's call.

@@ -118,15 +118,19 @@ TEST(Slots, GiveTheLowestFreeOne) {
   const CopyAssignment a = assign_copies(s[0]);
   EXPECT_EQ(a.slot, (std::vector<std::int32_t>{0, 1, 0, 0, 2, 1, 0, 2}));
   EXPECT_EQ(a.slots, 3);
+  EXPECT_EQ(a.hold, a.slot);
+  EXPECT_EQ(a.holds, a.slots);
   EXPECT_EQ(a.ring, (std::vector<std::int32_t>{-1, -1, 0, -1, -1, 0, 0, 0}));
   EXPECT_EQ(a.rings, 1);
 }
 
-// The input gradient keeps the activations; the weight gradient frees them.
-TEST(Slots, AreFreedByTheWeightGradient) {
+// The input gradient frees what it is the last to read; the weight gradient the rest.
+TEST(Slots, AreFreedByTheInputGradientAndHoldsByTheWeightGradient) {
   const CopyAssignment a = assign_copies(schedule_from_text("0F0 0I0 0F1 0W0 0F2 0I1 0W1 0I2 0W2", "s")[0]);
-  EXPECT_EQ(a.slot, (std::vector<std::int32_t>{0, 0, 1, 0, 0, 1, 1, 0, 0}));
+  EXPECT_EQ(a.slot, (std::vector<std::int32_t>{0, 0, 0, -1, 1, 0, -1, 1, -1}));
   EXPECT_EQ(a.slots, 2);
+  EXPECT_EQ(a.hold, (std::vector<std::int32_t>{0, 0, 1, 0, 0, 1, 1, 0, 0}));
+  EXPECT_EQ(a.holds, 2);
   EXPECT_EQ(a.rings, 1);
 }
 

@@ -14,15 +14,6 @@ std::string row(const Schedule& s, std::size_t rank) {
   return to_text(Schedule{s[rank]});
 }
 
-// The most microbatches each rank holds.
-std::vector<std::int64_t> slots(const Schedule& s) {
-  std::vector<std::int64_t> counts;
-  for (const std::vector<Action>& r : s) {
-    counts.push_back(assign_copies(r).slots);
-  }
-  return counts;
-}
-
 std::vector<std::int64_t> every(int pp, int value) {
   return std::vector<std::int64_t>(static_cast<std::size_t>(pp), value);
 }
@@ -99,18 +90,21 @@ TEST(ZeroBubble, PassesItsOwnCheckOverAGrid) {
   }
 }
 
-// H1: a rank warms up with pp - 1 - rank forwards and holds `rank` more until their weight gradients: pp everywhere, as
-// 1F1B's first. H2: 2 (pp - 1 - rank) and 2 rank, and the one at hand: 2 pp - 1. Rings: the input gradients put off and
-// the one at hand, rank + 1 and 2 rank + 1.
-TEST(ZeroBubble, SlotsOfZeroBubbleSchedules) {
+// H1: a rank warms up with pp - 1 - rank forwards, and one at hand: slots as 1F1B. It puts off `rank` weight gradients,
+// and has one at hand: rings. Until then it holds pp microbatches, on every rank as many as 1F1B on the first. H2:
+// twice as many ahead and put off, so it holds 2 pp - 1.
+TEST(ZeroBubble, CopiesOfH1AndH2) {
   for (int pp = 1; pp <= 5; ++pp) {
     for (const int m : {1, 2, 9, 20}) {
-      EXPECT_EQ(slots(zb_h1(pp, m)), every(pp, std::min(pp, m)));
-      EXPECT_EQ(slots(zb_h2(pp, m)), every(pp, std::min(2 * pp - 1, m)));
       for (int rank = 0; rank < pp; ++rank) {
         const auto r = static_cast<std::size_t>(rank);
-        EXPECT_EQ(assign_copies(zb_h1(pp, m)[r]).rings, std::min(rank + 1, m));
-        EXPECT_EQ(assign_copies(zb_h2(pp, m)[r]).rings, std::min(2 * rank + 1, m));
+        const CopyAssignment h1 = assign_copies(zb_h1(pp, m)[r]), h2 = assign_copies(zb_h2(pp, m)[r]);
+        EXPECT_EQ(h1.slots, std::min(pp - rank, m));
+        EXPECT_EQ(h1.holds, std::min(pp, m));
+        EXPECT_EQ(h1.rings, std::min(rank + 1, m));
+        EXPECT_EQ(h2.slots, std::min(2 * (pp - rank) - 1, m));
+        EXPECT_EQ(h2.holds, std::min(2 * pp - 1, m));
+        EXPECT_EQ(h2.rings, std::min(2 * rank + 1, m));
       }
     }
   }
@@ -119,17 +113,19 @@ TEST(ZeroBubble, SlotsOfZeroBubbleSchedules) {
 // V: a rank warms up with 2 (pp - rank) - 1 + 2 rank = 2 pp - 1 forwards, and runs one more before its first input
 // gradient; from there on each forward follows a weight gradient. Put off at the end: `rank` of each stage, and the one
 // at hand.
-TEST(ZeroBubble, SlotsOfTheV) {
+TEST(ZeroBubble, CopiesOfTheV) {
   for (int pp = 1; pp <= 5; ++pp) {
     for (const int m : {2 * pp - 1, 2 * pp, 20}) {
-      EXPECT_EQ(slots(zb_v(pp, m)), every(pp, 2 * pp)) << pp << " " << m;
       for (int rank = 0; rank < pp; ++rank) {
-        EXPECT_EQ(assign_copies(zb_v(pp, m)[static_cast<std::size_t>(rank)]).rings, 2 * rank + 1);
+        const CopyAssignment v = assign_copies(zb_v(pp, m)[static_cast<std::size_t>(rank)]);
+        EXPECT_EQ(v.slots, 2 * pp) << pp << " " << m;
+        EXPECT_EQ(v.holds, 2 * pp);
+        EXPECT_EQ(v.rings, 2 * rank + 1);
       }
     }
     for (int m = 0; m < 2 * pp - 1; ++m) {
-      for (const std::int64_t held : slots(zb_v(pp, m))) {
-        EXPECT_LE(held, std::min(2 * pp, 2 * m));
+      for (const std::vector<Action>& actions : zb_v(pp, m)) {
+        EXPECT_LE(assign_copies(actions).holds, 2 * m);
       }
     }
   }
