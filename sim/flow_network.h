@@ -30,6 +30,7 @@ struct FlowSpec {
   Time latency;             // before the first byte; meanwhile it uses no link
   std::int64_t copies = 1;  // equal flows that this one stands for
   Rate cap = kUnlimited;    // of each copy
+  bool is_endless = false;  // of no bytes and no latency: it takes its share and is never under way to an end
 };
 
 // One thread. Time does not go back.
