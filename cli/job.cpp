@@ -38,8 +38,8 @@ plan::Job JobArguments::load(const std::vector<std::string>& further) const {
 void ModelArguments::add_to(Options& options) {
   options.word("compute-model", &compute_model, {"auto", "roofline", "measured"},
                "how long ops take; auto: measured where the profile has tables");
-  options.word("network", &network_model, {"auto", "alpha_beta", "measured"},
-               "how long communication takes; auto: measured where the profile has tables");
+  options.word("network", &network_model, {"auto", "alpha_beta", "fair_share", "measured"},
+               "how long communication takes; auto: measured where the profile has tables, else fair_share");
   options.flag("no-fold", &no_fold, "simulates every rank and every op by itself: the same result, slowly");
   options.text("collective", "KIND=ALGORITHM", &collectives,
                "not the library's choice of algorithm: all_reduce=ring,all_gather=ring:simple");

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <tuple>
-#include <unordered_map>
 
 #include "base/error.h"
 #include "sim/activities.h"
 #include "sim/lowered_role.h"
+#include "sim/meeting_flows.h"
+#include "sim/open_meetings.h"
 
 namespace foretrain::sim {
 namespace {
@@ -22,38 +23,6 @@ struct StreamState {
   Time start;
 };
 
-struct Member {
-  std::int32_t actor = -1, stream = -1;
-};
-
-// What tells meetings apart.
-struct MeetingKey {
-  std::int32_t step = 0, tag = -1, layer = -1, microbatch = -1, instance = -1;
-  friend auto operator<=>(const MeetingKey&, const MeetingKey&) = default;
-};
-
-struct MeetingHash {
-  std::size_t operator()(const MeetingKey& k) const {
-    std::uint64_t h = 0;
-    for (const std::int32_t x : {k.step, k.tag, k.layer, k.microbatch, k.instance}) {
-      h = (h ^ static_cast<std::uint32_t>(x)) * 0x9e3779b97f4a7c15u;
-      h ^= h >> 29;
-    }
-    return h;
-  }
-};
-
-// What its members reach before it starts: a message, or a collective.
-struct OpenMeeting {
-  MeetingKey key;
-  std::vector<Member> members;
-  bool is_message = false;
-  std::int32_t receiver = -1;  // of a message
-  std::size_t shares = 0;      // not done yet, on exclusive devices
-  Time duration, startable;
-  const std::vector<std::int64_t>* speed = nullptr;
-};
-
 class Engine {
  public:
   Engine(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
@@ -62,7 +31,8 @@ class Engine {
         classes_(classes),
         exclusive_(options.exclusive_streams),
         jitter_(options.jitter),
-        sink_(sink) {
+        sink_(sink),
+        flows_(options.flows) {
     const int steps = options.steps;
     std::vector<std::int32_t> lowered(models.size(), -1);
     lowered_.reserve(models.size());
@@ -97,11 +67,9 @@ class Engine {
       end_step(step);
     }
     settle();
-    while (!activities_.empty()) {
-      now_ = activities_.next();
-      while (!activities_.empty() && activities_.next() == now_) {
-        end(activities_.pop());
-      }
+    while (!activities_.empty() || !flows_.empty()) {
+      now_ = next();
+      end_those_due();
       settle();
     }
     check_all_done();
@@ -154,6 +122,26 @@ class Engine {
     }
   }
 
+  // The next instant at which anything happens.
+  Time next() {
+    if (flows_.empty()) {
+      return activities_.next();
+    }
+    const Time flow = flows_.next();
+    return activities_.empty() ? flow : std::min(flow, activities_.next());
+  }
+
+  void end_those_due() {
+    while (!activities_.empty() && activities_.next() == now_) {
+      end(activities_.pop());
+    }
+    if (!flows_.empty() && flows_.next() == now_) {
+      for (const std::int32_t meeting : flows_.advance(now_)) {
+        end_meeting(static_cast<std::size_t>(meeting));
+      }
+    }
+  }
+
   // ---- beginnings
 
   void settle() {
@@ -171,7 +159,7 @@ class Engine {
       }
     }
     activities_.set_speeds(now_);
-    if (activities_.empty() || activities_.next() > now_) {
+    if ((activities_.empty() && flows_.empty()) || next() > now_) {
       flush_spans();
     }
   }
@@ -229,50 +217,11 @@ class Engine {
       const MeetingPlace place = rank_class(m.actor).place(about);
       const std::int32_t step = s.place.part == LoweredRole::kEpilogue ? -1 : s.place.step;
       const MeetingKey key{step, about.tag, op.layer, op.microbatch, place.instance};
-      if (place.arrivals == 1) {
-        const std::size_t index = new_meeting(key, about);
-        join(index, about, m);
-        all_here(index);
-        continue;
-      }
-      const auto [it, is_new] = open_.try_emplace(key, 0);
-      if (is_new) {
-        it->second = new_meeting(key, about);
-      }
-      const std::size_t index = it->second;
-      join(index, about, m);
-      if (meetings_[index].members.size() == static_cast<std::size_t>(place.arrivals)) {
-        open_.erase(it);
+      const std::size_t index = meetings_.find(key, place.arrivals, about);
+      if (meetings_.join(index, place.arrivals, about, rank_class(m.actor).route(about), m)) {
         all_here(index);
       }
     }
-  }
-
-  void join(std::size_t index, const Meeting& about, Member m) {
-    OpenMeeting& meeting = meetings_[index];
-    meeting.members.push_back(m);
-    meeting.duration = std::max(meeting.duration, about.duration);
-    if (about.is_message && !about.sends) {
-      meeting.receiver = m.actor;
-    }
-  }
-
-  std::size_t new_meeting(const MeetingKey& key, const Meeting& about) {
-    std::size_t index = meetings_.size();
-    if (free_meetings_.empty()) {
-      meetings_.emplace_back();
-    } else {
-      index = free_meetings_.back();
-      free_meetings_.pop_back();
-    }
-    OpenMeeting& m = meetings_[index];
-    m.key = key;
-    m.members.clear();
-    m.is_message = about.is_message;
-    m.receiver = -1;
-    m.duration = {};
-    m.speed = &about.speed;
-    return index;
   }
 
   // Actors of a meeting, each once (both ends of a message may be one).
@@ -294,6 +243,10 @@ class Engine {
       if (s.start.value < 0) {
         s.start = now_;  // an exchange starts with its first message
       }
+    }
+    if (meeting.route >= 0) {
+      flows_.start(static_cast<std::int32_t>(index), meeting.flow, meeting.route, now_);
+      return;
     }
     if (!exclusive_) {
       std::int64_t ranks = 0;
@@ -372,7 +325,7 @@ class Engine {
   }
 
   void end_meeting(std::size_t index) {
-    free_meetings_.push_back(index);
+    meetings_.end(index);
     for (const Member& m : meetings_[index].members) {  // completing starts no meeting: the place is not used again yet
       if (--stream(m).open_meetings == 0) {
         complete(m);
@@ -459,9 +412,8 @@ class Engine {
   std::vector<StreamState> streams_;  // of all actors in a row
   std::vector<std::int32_t> owner_;   // by stream: its actor
   std::vector<std::int32_t> touched_, spanned_, scratch_;
-  std::vector<OpenMeeting> meetings_;
-  std::vector<std::size_t> free_meetings_;
-  std::unordered_map<MeetingKey, std::size_t, MeetingHash> open_;
+  OpenMeetings meetings_;
+  MeetingFlows flows_;
   std::vector<std::int64_t> open_ops_;  // by step: of its body, not ended yet
   std::vector<Time> step_ends_;
   std::vector<plan::BreakdownAccumulator> accumulators_;

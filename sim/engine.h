@@ -10,6 +10,9 @@
 // program. Each member of a collective does its own share when its core is free, and the receiver of a message copies
 // it; the op is complete on all members with the last share. Nobody waits on its core for others.
 //
+// Meetings that share links are flows: each ends when the network (sim/flow_network.h) has carried it, and what of its
+// time is left changes with every other one that comes or goes. Their instants are merged with the others.
+//
 // Ranks that share a machine slow each other down: an op's speed is a function of how many ranks are at work, set anew
 // whenever that number changes; remaining work is an integer, so that no rounding accumulates.
 #pragma once
@@ -19,6 +22,7 @@
 #include "plan/breakdown.h"
 #include "plan/timeline.h"
 #include "sim/disturbance.h"
+#include "sim/flow_plan.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
 
@@ -34,6 +38,7 @@ struct EventOptions {
   int steps = 2;
   bool exclusive_streams = false;
   Jitter jitter;
+  const FlowPlan& flows;  // which meetings share links
 };
 
 // `sink` may be null. Throws InternalError naming the waiting ops when the graph deadlocks.

@@ -31,6 +31,7 @@ struct FlowSpec {
   std::int64_t copies = 1;  // equal flows that this one stands for
   Rate cap = kUnlimited;    // of each copy
   std::int64_t parts = 1;   // bytes / parts: a chunk of a small buffer is less than a byte
+  bool is_endless = false;  // of no bytes and no latency: it takes its share and is never under way to an end
 };
 
 // One thread. Time does not go back.

@@ -5,10 +5,14 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "sim/flow_times.h"
 #include "sim/role_walk.h"
 
 namespace foretrain::sim {
 namespace {
+
+// After that many, events are as fast.
+constexpr int kMostRounds = 100;
 
 // Step, match key, instance of what meets.
 using MeetingKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t>;
@@ -21,8 +25,8 @@ struct Arrival {
 class FoldedRun {
  public:
   FoldedRun(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
-            int steps)
-      : models_(models), classes_(classes) {
+            int steps, FlowTimes& flows)
+      : models_(models), classes_(classes), flows_(flows) {
     walks_.reserve(classes.size());
     for (const RankClass& c : classes) {
       waiting_.push_back(walks_.size());
@@ -68,6 +72,9 @@ class FoldedRun {
   struct OpenMeeting {
     std::vector<Arrival> members;
     Time latest, duration;
+    AloneFlow flow;           // of the member that says the longest duration
+    std::int32_t route = -1;  // of its flow; -1: it takes `duration`
+    FlowTimes::Id id;         // the lowest of its members'
   };
 
   void take_ready(std::size_t walk) {
@@ -83,13 +90,21 @@ class FoldedRun {
     const Time arrival = p.arrival;
     const plan::Binding binding = p.binding;
     const std::int32_t step = p.step;
+    FlowTimes::Id id{a.walk, p.meetings_before};
     for (const Meeting& about : p.op->meetings) {
       const MeetingPlace& place = ranks.place(about);
       const MeetingKey key{step, plan::match_key(role, about.tag, binding), place.instance};
       OpenMeeting& meeting = open_[key];
+      meeting.id = meeting.members.empty() ? id : std::min(meeting.id, id);
+      ++id.ordinal;
+      if (meeting.members.empty() || about.duration > meeting.duration ||
+          (about.duration == meeting.duration && about.flow > meeting.flow)) {
+        meeting.duration = about.duration;
+        meeting.flow = about.flow;
+        meeting.route = ranks.route(about);
+      }
       meeting.members.push_back(a);
       meeting.latest = std::max(meeting.latest, arrival);
-      meeting.duration = std::max(meeting.duration, about.duration);
       if (meeting.members.size() == static_cast<std::size_t>(place.arrivals)) {
         const OpenMeeting complete = std::move(meeting);
         open_.erase(key);
@@ -99,11 +114,14 @@ class FoldedRun {
   }
 
   void end(const OpenMeeting& meeting) {
+    const Time end = meeting.latest + (meeting.route < 0 ? meeting.duration
+                                                         : flows_.begin(meeting.id, meeting.latest, meeting.flow,
+                                                                        meeting.route, meeting.duration));
     for (const Arrival& a : meeting.members) {
       RoleWalk& walk = walks_[a.walk];
       Posted& p = walk.posted[static_cast<std::size_t>(a.posted)];
       p.start = p.start.value < 0 ? meeting.latest : std::min(p.start, meeting.latest);
-      p.end = std::max(p.end, meeting.latest + meeting.duration);
+      p.end = std::max(p.end, end);
       if (--p.open == 0) {
         scratch_.clear();
         walk.know(a.posted, scratch_);
@@ -117,6 +135,7 @@ class FoldedRun {
 
   const std::vector<RoleModel>& models_;
   const std::vector<RankClass>& classes_;
+  FlowTimes& flows_;
   std::vector<RoleWalk> walks_;       // by class
   std::vector<std::size_t> waiting_;  // walks that can go on
   std::vector<Arrival> ready_;        // at their meetings
@@ -141,16 +160,22 @@ bool can_fold(const RankClass& ranks, const RoleModel& model) {
 }  // namespace
 
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                                    const std::vector<RankClass>& classes, int steps) {
+                                    const std::vector<RankClass>& classes, const FlowPlan& plan, int steps) {
   if (!std::all_of(classes.begin(), classes.end(),
                    [&](const RankClass& c) { return can_fold(c, models[static_cast<std::size_t>(c.model)]); })) {
     return std::nullopt;
   }
-  FoldedRun run(graph, models, classes, steps);
-  if (!run.run()) {
-    return std::nullopt;
+  FlowTimes flows(plan);
+  for (int round = 0; round < kMostRounds; ++round) {
+    FoldedRun run(graph, models, classes, steps, flows);
+    if (!run.run()) {
+      break;
+    }
+    if (flows.settle()) {
+      return run.times(steps);
+    }
   }
-  return run.times(steps);
+  return std::nullopt;
 }
 
 }  // namespace foretrain::sim

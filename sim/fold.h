@@ -1,6 +1,6 @@
-// The same simulation as sim/engine.h without events, for clusters where nothing is shared: then an op's start is the
-// latest end of what it waits for, and each class of ranks can be walked in program order, ahead of the others until it
-// needs a meeting that they have not reached.
+// The same simulation as sim/engine.h without events, for clusters where devices share nothing: then an op's start is
+// the latest end of what it waits for, and each class of ranks can be walked in program order, ahead of the others
+// until it needs a meeting that they have not reached.
 //
 // Block calls that meet no other class are folded: what a call does depends on the ends of the streams and events it
 // builds on, relative to the compute stream, and only as far as they come later than the call itself could use them.
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sim/engine.h"
+#include "sim/flow_plan.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
 
@@ -18,8 +19,9 @@ namespace foretrain::sim {
 
 // The result of run_events to the picosecond. Requires: no exclusive streams, no speeds. Nothing when the walk cannot
 // go on although the graph may not deadlock (a class's next op needs a meeting that waits for a later op of that
-// class), or when the compute stream itself meets other classes: then events must decide.
+// class), when the compute stream itself meets other classes or shares links, or when flows take too many rounds
+// (sim/flow_times.h): then events must decide.
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                                    const std::vector<RankClass>& classes, int steps);
+                                    const std::vector<RankClass>& classes, const FlowPlan& plan, int steps);
 
 }  // namespace foretrain::sim

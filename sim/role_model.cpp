@@ -28,6 +28,7 @@ struct Modeller {
   const NetworkModel& network;
   std::int64_t all_ranks = 0;
   std::vector<View> views = {};                                             // of the role
+  std::vector<Lane> lanes = {};                                             // of the role
   std::map<std::pair<int, plan::GroupId>, GroupPlacement> placements = {};  // of the role's first rank
 
   bool shares_machine() const { return cluster.this_machine && all_ranks > 1; }
@@ -54,6 +55,26 @@ struct Modeller {
     return static_cast<std::int32_t>(found - views.begin());
   }
 
+  void traffic(Pattern pattern, const std::optional<Traffic>& traffic, plan::StreamId stream, Meeting& meeting) {
+    if (!traffic || shares_machine()) {
+      return;
+    }
+    const MeetingTraffic t = make_traffic(pattern, meeting.duration, *traffic, cluster);
+    meeting.flow = t.flow;
+    if (t.flow.bytes.value == 0) {
+      return;
+    }
+    const auto found = std::find_if(lanes.begin(), lanes.end(), [&](const Lane& l) {
+      return l.view == meeting.view && l.stream == stream && l.shape == t.shape;
+    });
+    meeting.lane = static_cast<std::int32_t>(found - lanes.begin());
+    if (found == lanes.end()) {
+      lanes.push_back({meeting.view, stream, t.shape, 0});
+    }
+    Rate& largest = lanes[static_cast<std::size_t>(meeting.lane)].largest_cap;
+    largest = std::max(largest, t.flow.cap);
+  }
+
   const GroupPlacement& placement(int role, plan::GroupId id) {
     const auto [it, is_new] = placements.try_emplace({role, id});
     if (is_new) {
@@ -70,8 +91,16 @@ struct Modeller {
     const Bytes bytes{size_bytes(c.dtype, c.elements)};
     m.kind = OpKind::meeting;
     m.duration = time_from_seconds(network.collective(c.kind, bytes, group));
-    m.meetings = {{view({c.group, {}, 0, false}), c.tag, false, false, m.duration,
-                   speeds([&](std::int64_t active) { return network.slowdown(bytes, group.ranks, active); })}};
+    Meeting meeting;
+    meeting.view = view({c.group, {}, 0, false});
+    meeting.tag = c.tag;
+    meeting.duration = m.duration;
+    meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, group.ranks, active); });
+    if (group.ranks > 1) {
+      traffic(c.kind == plan::CollectiveKind::all_to_all ? Pattern::all_to_all : Pattern::ring,
+              network.traffic(c.kind, bytes, group), m.stream, meeting);
+    }
+    m.meetings.push_back(std::move(meeting));
   }
 
   // Whether a message of any rank of the role to its peer leaves the node.
@@ -109,7 +138,9 @@ struct Modeller {
       meeting.tag = message.tag;
       meeting.is_message = true;
       meeting.sends = message.send;
-      meeting.duration = time_from_seconds(network.message(bytes, !leaves_node(role, message)));
+      const bool same_node = !leaves_node(role, message);
+      meeting.duration = time_from_seconds(network.message(bytes, same_node));
+      traffic(Pattern::message, network.message_traffic(bytes, same_node), m.stream, meeting);
       meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, 1, active); });
       m.meetings.push_back(std::move(meeting));
     }
@@ -209,7 +240,9 @@ std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Clu
       }
     }
     m.views = std::move(modeller.views);
+    m.lanes = std::move(modeller.lanes);
     modeller.views.clear();
+    modeller.lanes.clear();
     models.push_back(std::move(m));
   }
   return models;

@@ -11,6 +11,7 @@
 #include "plan/graph.h"
 #include "sim/compute_model.h"
 #include "sim/network.h"
+#include "sim/traffic.h"
 #include "topologies/cluster.h"
 
 namespace foretrain::sim {
@@ -41,6 +42,14 @@ struct View {
   friend auto operator<=>(const View&, const View&) = default;
 };
 
+// Meetings that cannot overlap: ops of one stream, of one view; with one shape of traffic.
+struct Lane {
+  std::int32_t view = 0;
+  plan::StreamId stream = plan::kCompute;
+  TrafficShape shape;
+  Rate largest_cap = 0;  // of their flows
+};
+
 // One message of an Exchange, or the whole of a collective.
 struct Meeting {
   std::int32_t view = 0;  // index in RoleModel::views
@@ -49,6 +58,8 @@ struct Meeting {
   bool sends = false;
   Time duration;
   std::vector<std::int64_t> speed;  // as OpModel::speed
+  std::int32_t lane = -1;           // index in RoleModel::lanes; -1: the network model knows of no traffic
+  AloneFlow flow;
 };
 
 struct OpModel {
@@ -66,6 +77,7 @@ struct RoleModel {
   const plan::Role* role = nullptr;
   std::vector<std::vector<OpModel>> blocks;  // as Role::blocks
   std::vector<View> views;
+  std::vector<Lane> lanes;
   std::int32_t event_copies = 0;
 };
 

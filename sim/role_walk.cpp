@@ -163,8 +163,11 @@ void RoleWalk::reached(std::int32_t step, Time t) {
 
 void RoleWalk::post(const OpModel& op, std::vector<std::int32_t>& ready) {
   const auto self = static_cast<std::int32_t>(posted.size());
+  const std::size_t meetings_before =
+      posted.empty() ? 0 : posted.back().meetings_before + posted.back().op->meetings.size();
   Posted& p = posted.emplace_back();
   p.op = &op;
+  p.meetings_before = meetings_before;
   p.binding = binding_;
   p.step = part_ == 2 ? -1 : step_;
   p.waits = waits_;

@@ -37,10 +37,11 @@ struct Posted {
   const OpModel* op = nullptr;
   plan::Binding binding;
   std::int32_t step = 0;
-  std::vector<Value> waits;  // in the order of OpModel::after, waits; then the op ahead on its stream
-  std::size_t unknown = 0;   // of them
-  std::size_t open = 0;      // meetings that have not ended
-  Time arrival;              // once none is unknown
+  std::vector<Value> waits;         // in the order of OpModel::after, waits; then the op ahead on its stream
+  std::size_t unknown = 0;          // of them
+  std::size_t open = 0;             // meetings that have not ended
+  std::size_t meetings_before = 0;  // of the posted ops before this one
+  Time arrival;                     // once none is unknown
   Time start{-1}, end;
   std::int32_t before = -1;
   Value value;  // its end, once known

@@ -5,6 +5,7 @@
 #include "sim/disturbance.h"
 #include "sim/engine.h"
 #include "sim/fold.h"
+#include "sim/job_classes.h"
 #include "sim/network.h"
 #include "sim/role_model.h"
 
@@ -27,6 +28,17 @@ std::vector<plan::Breakdown> by_role(const plan::PlanGraph& graph, const std::ve
   return result;
 }
 
+// auto: wherever the closed forms are taken and devices communicate beside their work.
+bool sees_shared_links(const std::string& model, const topologies::Cluster& cluster, const NetworkModel& network) {
+  const bool can = !cluster.device.exclusive_streams && !cluster.this_machine;
+  if (model == kFairShare && !can) {
+    throw InputError(fmt::format(
+        "network model \"fair_share\": the ranks of {} share a machine, not links; expected alpha_beta or measured",
+        cluster.name));
+  }
+  return can && (model == kFairShare || (model == "auto" && network.name() == "alpha_beta"));
+}
+
 }  // namespace
 
 Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,
@@ -39,27 +51,38 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
     return make_network_model(options.network_model, c, options.collectives);
   };
   const std::unique_ptr<NetworkModel> network = make_network(cluster);
-  std::vector<RoleModel> models = model_roles(graph, cluster, *compute, *network);
+  const bool shares_links = sees_shared_links(options.network_model, cluster, *network);
+  topologies::Cluster priced = cluster;
+  if (shares_links) {
+    priced.disturbance.nodes.clear();  // links are slow then, not meetings
+  }
+  std::vector<RoleModel> models = model_roles(graph, priced, *compute, *network);
+  const std::vector<std::int32_t> first_model = add_disturbed_models(graph, priced, *compute, make_network, models);
 
   const bool exclusive = cluster.device.exclusive_streams;
-  Simulation result;
-  result.classes = disturbed_classes(graph, cluster, *compute, make_network, options.fold_ranks, models);
-  std::optional<StepTimes> times;
   const Jitter jitter(cluster.disturbance.jitter, cluster.disturbance.seed);
+  JobClasses job =
+      find_classes(graph, models, cluster, first_model, shares_links, options.fold_ranks && jitter.is_none());
+  for (RankClass& c : job.classes) {
+    c.model += first_model.empty() ? 0 : first_model[static_cast<std::size_t>(c.first)];
+  }
+  Simulation result;
+  std::optional<StepTimes> times;
   if (options.fold_time && sink == nullptr && !exclusive && !cluster.this_machine && jitter.is_none()) {
-    times = run_folded(graph, models, result.classes, options.steps);
+    times = run_folded(graph, models, job.classes, job.flows, options.steps);
   }
   result.folded_time = times.has_value();
   if (!times) {
-    times = run_events(graph, models, result.classes, {options.steps, exclusive, jitter}, sink);
+    times = run_events(graph, models, job.classes, {options.steps, exclusive, jitter, job.flows}, sink);
   }
+  result.classes = std::move(job.classes);
   result.ops = times->ops;
   result.step_ends = std::move(times->step_ends);
   result.breakdown = by_role(graph, result.classes, times->breakdown);
   const std::size_t last = result.step_ends.size() - 1;
   result.step_time = result.step_ends[last] - (last > 0 ? result.step_ends[last - 1] : Time{});
   result.compute_model = compute->name();
-  result.network_model = network->name();
+  result.network_model = options.network_model == kFairShare || !job.flows.empty() ? kFairShare : network->name();
   return result;
 }
 

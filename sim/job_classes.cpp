@@ -1,0 +1,56 @@
+#include "sim/job_classes.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "topologies/network.h"
+
+namespace foretrain::sim {
+namespace {
+
+bool has_lanes(const std::vector<RoleModel>& models) {
+  return std::any_of(models.begin(), models.end(), [](const RoleModel& m) { return !m.lanes.empty(); });
+}
+
+std::vector<std::int32_t> of_seen(const std::vector<std::int32_t>& colour, const Orbits& orbits) {
+  std::vector<std::int32_t> result(static_cast<std::size_t>(orbits.seen_ranks()));
+  for (std::size_t i = 0; i < result.size() && !colour.empty(); ++i) {
+    result[i] = colour[static_cast<std::size_t>(orbits.rank(i))];
+  }
+  return result;
+}
+
+}  // namespace
+
+JobClasses find_classes(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
+                        const topologies::Cluster& cluster, const std::vector<std::int32_t>& colour, bool shares_links,
+                        bool fold) {
+  JobClasses job;
+  const plan::Mesh& mesh = graph.mesh;
+  if (shares_links && has_lanes(models)) {
+    topologies::Cluster whole = cluster;  // with a device for every rank
+    whole.nodes = std::max(whole.nodes, (mesh.ranks() + cluster.devices_per_node - 1) / cluster.devices_per_node);
+    const std::unique_ptr<topologies::Network> network = topologies::make_network(whole);
+    const Orbits orbits =
+        fold && colour.empty() ? find_orbits(graph, models, whole, *network) : Orbits(mesh, mesh.size(plan::Axis::dp));
+    const Meetings meetings = find_meetings(graph, models, orbits);
+    const LinkLoads loads = find_link_loads(graph, models, meetings, whole, *network);
+    if (!loads.loads.empty()) {
+      const Partition partition = fold ? refine(meetings, loads, of_seen(colour, orbits)) : finest(meetings, loads);
+      job.classes = fold ? classes_of(graph, models, meetings, partition) : single_ranks(graph, models);
+      job.flows = make_flow_plan(models, meetings, loads, partition, job.classes);
+      return job;
+    }
+  }
+  if (!fold) {
+    job.classes = single_ranks(graph, models);
+  } else if (colour.empty()) {
+    job.classes = role_classes(graph, models);
+  } else {
+    const Meetings meetings = find_meetings(graph, models, Orbits(mesh, mesh.size(plan::Axis::dp)));
+    job.classes = classes_of(graph, models, meetings, refine(meetings, {}, colour));
+  }
+  return job;
+}
+
+}  // namespace foretrain::sim
