@@ -12,7 +12,7 @@ namespace foretrain::sim {
 namespace {
 
 // After that many, events are as fast.
-constexpr int kMostRounds = 100;
+constexpr int kMostRounds = 20;
 
 // Step, match key, instance of what meets.
 using MeetingKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t>;

@@ -14,10 +14,17 @@ struct JobClasses {
   FlowPlan flows;  // empty: every meeting takes as long as it would alone
 };
 
-// `colour`: by rank, of those that are not as fast as each other; empty: all are. `shares_links`: network model
-// fair_share. `fold` false: every rank by itself.
+// Whether meetings are flows where links can hold them back.
+enum class SharedLinks {
+  no,
+  where_cheap,  // unless that takes apart more than kMostClasses of what would be one class otherwise
+  yes,
+};
+inline constexpr std::size_t kMostClasses = 256;
+
+// `colour`: by rank, of those that are not as fast as each other; empty: all are. `fold` false: every rank by itself.
 JobClasses find_classes(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                        const topologies::Cluster& cluster, const std::vector<std::int32_t>& colour, bool shares_links,
-                        bool fold);
+                        const topologies::Cluster& cluster, const std::vector<std::int32_t>& colour,
+                        SharedLinks shared_links, bool fold);
 
 }  // namespace foretrain::sim

@@ -171,7 +171,8 @@ std::vector<RankClass> single_ranks(const PlanGraph& graph, const std::vector<Ro
   return classes;
 }
 
-Partition refine(const Meetings& meetings, const LinkLoads& loads, std::vector<std::int32_t> rank_colour) {
+std::optional<Partition> refine(const Meetings& meetings, const LinkLoads& loads, std::vector<std::int32_t> rank_colour,
+                                std::size_t most) {
   CHECK(rank_colour.size() == meetings.role.size(), "{} colours of {} ranks", rank_colour.size(), meetings.role.size());
   using Load = LinkLoads::Load;
   const LoadIndex of_instance(loads, meetings.all.size(), &Load::instance);
@@ -225,6 +226,9 @@ Partition refine(const Meetings& meetings, const LinkLoads& loads, std::vector<s
       next[r] = ranks(signature);
     }
     p.rank = std::move(next);
+    if (ranks.size() > most) {
+      return std::nullopt;
+    }
     if (instances.size() + links.size() + ranks.size() == count) {
       return p;
     }

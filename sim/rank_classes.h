@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "plan/graph.h"
@@ -60,8 +61,10 @@ struct Partition {
 // instances of the same colours; instances of a colour are met by ranks of the same colours and put the same loads on
 // links of the same colours; links of a colour have the same capacity, and the same loads from instances of the same
 // colours. `rank_colour` is by seen rank; what it means (a speed, a place) is the caller's. Near-linear in ranks and
-// loads per round; a handful of rounds where symmetry is high, at most as many as there are colours.
-Partition refine(const Meetings& meetings, const LinkLoads& loads, std::vector<std::int32_t> rank_colour);
+// loads per round; a handful of rounds where symmetry is high, at most as many as there are colours. Gives up as soon
+// as there would be more than `most` colours of ranks.
+std::optional<Partition> refine(const Meetings& meetings, const LinkLoads& loads, std::vector<std::int32_t> rank_colour,
+                                std::size_t most = SIZE_MAX);
 // Everything by itself.
 Partition finest(const Meetings& meetings, const LinkLoads& loads);
 

@@ -29,14 +29,17 @@ std::vector<plan::Breakdown> by_role(const plan::PlanGraph& graph, const std::ve
 }
 
 // auto: wherever the closed forms are taken and devices communicate beside their work.
-bool sees_shared_links(const std::string& model, const topologies::Cluster& cluster, const NetworkModel& network) {
+SharedLinks shared_links(const std::string& model, const topologies::Cluster& cluster, const NetworkModel& network) {
   const bool can = !cluster.device.exclusive_streams && !cluster.this_machine;
-  if (model == kFairShare && !can) {
-    throw InputError(fmt::format(
-        "network model \"fair_share\": the ranks of {} share a machine, not links; expected alpha_beta or measured",
-        cluster.name));
+  if (model == kFairShare) {
+    if (!can) {
+      throw InputError(fmt::format(
+          "network model \"fair_share\": the ranks of {} share a machine, not links; expected alpha_beta or measured",
+          cluster.name));
+    }
+    return SharedLinks::yes;
   }
-  return can && (model == kFairShare || (model == "auto" && network.name() == "alpha_beta"));
+  return can && model == "auto" && network.name() == "alpha_beta" ? SharedLinks::where_cheap : SharedLinks::no;
 }
 
 }  // namespace
@@ -51,18 +54,27 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
     return make_network_model(options.network_model, c, options.collectives);
   };
   const std::unique_ptr<NetworkModel> network = make_network(cluster);
-  const bool shares_links = sees_shared_links(options.network_model, cluster, *network);
-  topologies::Cluster priced = cluster;
-  if (shares_links) {
-    priced.disturbance.nodes.clear();  // links are slow then, not meetings
-  }
-  std::vector<RoleModel> models = model_roles(graph, priced, *compute, *network);
-  const std::vector<std::int32_t> first_model = add_disturbed_models(graph, priced, *compute, make_network, models);
-
   const bool exclusive = cluster.device.exclusive_streams;
   const Jitter jitter(cluster.disturbance.jitter, cluster.disturbance.seed);
-  JobClasses job =
-      find_classes(graph, models, cluster, first_model, shares_links, options.fold_ranks && jitter.is_none());
+  const bool fold_ranks = options.fold_ranks && jitter.is_none();
+  // Slow nodes are slow links where links are seen, else slow meetings.
+  std::vector<RoleModel> models;
+  std::vector<std::int32_t> first_model;
+  JobClasses job;
+  const auto find = [&](SharedLinks shared) {
+    topologies::Cluster priced = cluster;
+    if (shared != SharedLinks::no) {
+      priced.disturbance.nodes.clear();
+    }
+    models = model_roles(graph, priced, *compute, *network);
+    first_model = add_disturbed_models(graph, priced, *compute, make_network, models);
+    job = find_classes(graph, models, cluster, first_model, shared, fold_ranks);
+  };
+  const SharedLinks shared = shared_links(options.network_model, cluster, *network);
+  find(shared);
+  if (shared == SharedLinks::where_cheap && job.flows.empty() && !cluster.disturbance.nodes.empty()) {
+    find(SharedLinks::no);
+  }
   for (RankClass& c : job.classes) {
     c.model += first_model.empty() ? 0 : first_model[static_cast<std::size_t>(c.first)];
   }

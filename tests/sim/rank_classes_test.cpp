@@ -34,7 +34,7 @@ std::vector<std::pair<plan::Rank, std::int64_t>> refined(const plan::PlanGraph& 
   std::vector<std::pair<plan::Rank, std::int64_t>> result;
   const auto models = models_of(g, c);
   const Meetings meetings = find_meetings(g, models, Orbits(g.mesh, g.mesh.size(plan::Axis::dp)));
-  for (const RankClass& k : classes_of(g, models, meetings, refine(meetings, {}, colour))) {
+  for (const RankClass& k : classes_of(g, models, meetings, *refine(meetings, {}, colour))) {
     result.emplace_back(k.first, k.multiplicity);
   }
   return result;
@@ -49,7 +49,7 @@ TEST(RankClasses, RolesAreTheCoarsestPartition) {
     const std::vector<RankClass> roles = role_classes(g, models);
     const Meetings meetings = find_meetings(g, models, Orbits(g.mesh, g.mesh.size(plan::Axis::dp)));
     const std::vector<std::int32_t> alike(static_cast<std::size_t>(g.mesh.ranks()));
-    const std::vector<RankClass> coarsest = classes_of(g, models, meetings, refine(meetings, {}, alike));
+    const std::vector<RankClass> coarsest = classes_of(g, models, meetings, *refine(meetings, {}, alike));
     ASSERT_EQ(roles.size(), coarsest.size());
     for (std::size_t i = 0; i < roles.size(); ++i) {
       EXPECT_EQ(roles[i].role, coarsest[i].role);
