@@ -24,6 +24,7 @@
 #include "plan/cost_kind.h"
 #include "plan/work.h"
 #include "sim/compute_model.h"
+#include "sim/device_share.h"
 #include "topologies/profile.h"
 
 namespace foretrain::sim {
@@ -67,7 +68,7 @@ class RooflineModel final : public ComputeModel {
   explicit RooflineModel(const topologies::Cluster& cluster)
       : cluster_(cluster),
         figures_(cluster.profile != nullptr && cluster.profile->has_roofline ? cluster.profile->roofline : generic()),
-        clock_(cluster.profile != nullptr ? cluster.profile->sharing.compute_clock.value : 1) {}
+        clock_(sharing_figures(cluster).compute_clock.value) {}
 
   std::string_view name() const override { return "roofline"; }
 

@@ -10,6 +10,7 @@
 #include "plan/cursor.h"
 #include "plan/graph.h"
 #include "sim/compute_model.h"
+#include "sim/device_load.h"
 #include "sim/network.h"
 #include "topologies/cluster.h"
 
@@ -49,9 +50,11 @@ struct Meeting {
   bool sends = false;
   Time duration;
   std::vector<std::int64_t> speed;  // as OpModel::speed
+  DeviceLoad load;                  // on every device that takes part
 };
 
 struct OpModel {
+  const plan::Op* op = nullptr;
   OpKind kind = OpKind::local;
   plan::StreamId stream = plan::kCompute;
   plan::Share share = nullptr;

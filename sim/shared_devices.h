@@ -1,0 +1,59 @@
+// Which compute ops and which communication are under way on each device, and the speeds that follow. Used by
+// engine.cpp only. Speeds follow from who is there, and are set once per instant: no result depends on the order inside
+// an instant.
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "sim/activities.h"
+#include "sim/device_share.h"
+
+namespace foretrain::sim {
+
+class SharedDevices {
+ public:
+  // One device per actor. `speeds` and `activities` must outlive it.
+  SharedDevices(std::size_t devices, ShareSpeeds& speeds, Activities& activities);
+
+  // Starts the op as activity `id` on the device.
+  void start_compute(std::int32_t device, std::int32_t id, Time now, Time duration, const plan::Op& op);
+  // Starts the communication as activity `id` on the devices, each of them once.
+  void start_communication(const std::vector<std::int32_t>& devices, std::int32_t id, Time now, Time duration,
+                           const DeviceLoad& load);
+  // Of either; others are not known here.
+  void end(std::int32_t id);
+  // After all starts and ends of an instant.
+  void set_speeds(Time now);
+
+ private:
+  struct Compute {
+    std::int32_t id;
+    const plan::Op* op;
+  };
+  struct Device {
+    DeviceLoad load;
+    std::vector<Compute> computes;
+    std::vector<std::int32_t> communication;  // ids
+    bool was_computing = false;               // when speeds were set last
+    bool has_changed = false;
+  };
+  struct Communication {
+    DeviceLoad load;
+    std::vector<std::int32_t> devices;
+    std::int64_t computing = 0;  // devices that compute
+    bool has_changed = false;
+  };
+  void change(std::int32_t device);
+  void change_communication(std::int32_t id, Communication& c);
+
+  ShareSpeeds& speeds_;
+  Activities& activities_;
+  std::vector<Device> devices_;
+  std::vector<std::int32_t> compute_device_;                        // by id; -1: none
+  std::unordered_map<std::int32_t, Communication> communications_;  // by id
+  std::vector<std::int32_t> changed_, changed_communication_;
+};
+
+}  // namespace foretrain::sim
