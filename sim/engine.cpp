@@ -1,12 +1,14 @@
 #include "sim/engine.h"
 
 #include <algorithm>
+#include <optional>
 #include <tuple>
 #include <unordered_map>
 
 #include "base/error.h"
 #include "sim/activities.h"
 #include "sim/lowered_role.h"
+#include "sim/shared_devices.h"
 
 namespace foretrain::sim {
 namespace {
@@ -52,6 +54,7 @@ struct OpenMeeting {
   std::size_t shares = 0;      // not done yet, on exclusive devices
   Time duration, startable;
   const std::vector<std::int64_t>* speed = nullptr;
+  DeviceLoad load;
 };
 
 class Engine {
@@ -84,6 +87,9 @@ class Engine {
     }
     open_ops_.assign(static_cast<std::size_t>(steps), ops);
     step_ends_.resize(static_cast<std::size_t>(steps));
+    if (options.sharing != nullptr) {
+      shared_.emplace(actors_.size(), *options.sharing, activities_);
+    }
   }
 
   StepTimes run() {
@@ -100,7 +106,11 @@ class Engine {
     while (!activities_.empty()) {
       now_ = activities_.next();
       while (!activities_.empty() && activities_.next() == now_) {
-        end(activities_.pop());
+        const std::int32_t id = activities_.pop();
+        if (shared_) {
+          shared_->end(id);
+        }
+        end(id);
       }
       settle();
     }
@@ -170,6 +180,9 @@ class Engine {
         choose(a);
       }
     }
+    if (shared_) {
+      shared_->set_speeds(now_);
+    }
     activities_.set_speeds(now_);
     if (activities_.empty() || activities_.next() > now_) {
       flush_spans();
@@ -214,7 +227,11 @@ class Engine {
     const OpModel& op = *s.op->model;
     const RankClass& ranks = rank_class(m.actor);
     const Time duration = jitter_(op.duration, ranks.first, s.place.sequence);
-    activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity);
+    if (shared_) {
+      shared_->start_compute(m.actor, id_of(m), now_, duration, *op.op);
+    } else {
+      activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity);
+    }
   }
 
   // ---- meetings
@@ -252,6 +269,8 @@ class Engine {
     OpenMeeting& meeting = meetings_[index];
     meeting.members.push_back(m);
     meeting.duration = std::max(meeting.duration, about.duration);
+    meeting.load.blocks = std::max(meeting.load.blocks, about.load.blocks);
+    meeting.load.traffic = std::max(meeting.load.traffic, about.load.traffic);
     if (about.is_message && !about.sends) {
       meeting.receiver = m.actor;
     }
@@ -272,6 +291,7 @@ class Engine {
     m.receiver = -1;
     m.duration = {};
     m.speed = &about.speed;
+    m.load = {};
     return index;
   }
 
@@ -295,6 +315,11 @@ class Engine {
         s.start = now_;  // an exchange starts with its first message
       }
     }
+    const auto id = static_cast<std::int32_t>(streams_.size() + index);
+    if (shared_ && !meeting.load.is_none()) {
+      shared_->start_communication(actors_of(meeting), id, now_, meeting.duration, meeting.load);
+      return;
+    }
     if (!exclusive_) {
       std::int64_t ranks = 0;
       if (!meeting.speed->empty()) {
@@ -302,8 +327,7 @@ class Engine {
           ranks += rank_class(a).multiplicity;
         }
       }
-      activities_.start(static_cast<std::int32_t>(streams_.size() + index), now_, meeting.duration, *meeting.speed,
-                        ranks);
+      activities_.start(id, now_, meeting.duration, *meeting.speed, ranks);
       return;
     }
     meeting.shares = 0;
@@ -454,6 +478,7 @@ class Engine {
   Time now_;
   std::int64_t ops_ = 0;
   Activities activities_;
+  std::optional<SharedDevices> shared_;
   std::vector<LoweredRole> lowered_;  // of the models in use
   std::vector<Actor> actors_;         // by class
   std::vector<StreamState> streams_;  // of all actors in a row

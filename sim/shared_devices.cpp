@@ -5,80 +5,91 @@
 #include "sim/role_model.h"
 
 namespace foretrain::sim {
+namespace {
+
+void remove(std::vector<std::int32_t>& from, std::int32_t id) {
+  const auto at = std::find(from.begin(), from.end(), id);
+  *at = from.back();
+  from.pop_back();
+}
+
+}  // namespace
 
 SharedDevices::SharedDevices(std::size_t devices, ShareSpeeds& speeds, Activities& activities)
     : speeds_(speeds), activities_(activities), devices_(devices) {}
 
-void SharedDevices::change(std::int32_t device) {
-  Device& d = devices_[static_cast<std::size_t>(device)];
-  if (!d.has_changed) {
-    d.has_changed = true;
-    changed_.push_back(device);
+void SharedDevices::change(std::int32_t d) {
+  if (!device(d).has_changed) {
+    device(d).has_changed = true;
+    changed_.push_back(d);
   }
 }
 
-void SharedDevices::change_communication(std::int32_t id, Communication& c) {
+void SharedDevices::change_communication(std::int32_t id) {
+  UnderWay& c = under_way(id);
   if (!c.has_changed) {
     c.has_changed = true;
     changed_communication_.push_back(id);
   }
 }
 
-void SharedDevices::start_compute(std::int32_t device, std::int32_t id, Time now, Time duration, const plan::Op& op) {
+SharedDevices::UnderWay& SharedDevices::begin(std::int32_t id) {
   const auto index = static_cast<std::size_t>(id);
-  if (index >= compute_device_.size()) {
-    compute_device_.resize(index + 1, -1);
+  if (index >= under_way_.size()) {
+    under_way_.resize(index + 1);
   }
-  compute_device_[index] = device;
-  devices_[static_cast<std::size_t>(device)].computes.push_back({id, &op});
+  return under_way_[index];
+}
+
+void SharedDevices::start_compute(std::int32_t d, std::int32_t id, Time now, Time duration, const plan::Op& op) {
+  UnderWay& compute = begin(id);
+  compute.op = &op;
+  compute.devices.assign(1, d);
+  device(d).computes.push_back(id);
   activities_.start_shared(id, now, duration);
-  change(device);
+  change(d);
 }
 
 void SharedDevices::start_communication(const std::vector<std::int32_t>& devices, std::int32_t id, Time now,
                                         Time duration, const DeviceLoad& load) {
-  Communication& c = communications_[id];
-  c = {load, devices, 0, false};
-  for (const std::int32_t device : devices) {
-    Device& d = devices_[static_cast<std::size_t>(device)];
-    d.load += load;
-    d.communication.push_back(id);
-    c.computing += d.was_computing ? 1 : 0;
-    change(device);
+  UnderWay& c = begin(id);
+  c.op = nullptr;
+  c.devices.assign(devices.begin(), devices.end());
+  c.load = load;
+  c.computing = 0;
+  for (const std::int32_t d : devices) {
+    device(d).load += load;
+    device(d).communication.push_back(id);
+    c.computing += device(d).was_computing ? 1 : 0;
+    change(d);
   }
   activities_.start_shared(id, now, duration);
-  change_communication(id, c);
+  change_communication(id);
 }
 
 void SharedDevices::end(std::int32_t id) {
-  const auto index = static_cast<std::size_t>(id);
-  if (index < compute_device_.size() && compute_device_[index] >= 0) {
-    const std::int32_t device = compute_device_[index];
-    auto& computes = devices_[static_cast<std::size_t>(device)].computes;
-    computes.erase(std::find_if(computes.begin(), computes.end(), [id](const Compute& c) { return c.id == id; }));
-    compute_device_[index] = -1;
-    change(device);
+  if (static_cast<std::size_t>(id) >= under_way_.size()) {
     return;
   }
-  const auto found = communications_.find(id);
-  if (found == communications_.end()) {
-    return;
+  UnderWay& ended = under_way(id);
+  for (const std::int32_t d : ended.devices) {
+    if (ended.op != nullptr) {
+      remove(device(d).computes, id);
+    } else {
+      device(d).load -= ended.load;
+      remove(device(d).communication, id);
+    }
+    change(d);
   }
-  for (const std::int32_t device : found->second.devices) {
-    Device& d = devices_[static_cast<std::size_t>(device)];
-    d.load -= found->second.load;
-    d.communication.erase(std::find(d.communication.begin(), d.communication.end(), id));
-    change(device);
-  }
-  communications_.erase(found);
+  ended.devices.clear();
 }
 
 void SharedDevices::set_speeds(Time now) {
-  for (const std::int32_t device : changed_) {
-    Device& d = devices_[static_cast<std::size_t>(device)];
+  for (const std::int32_t at : changed_) {
+    Device& d = device(at);
     d.has_changed = false;
-    for (const Compute& c : d.computes) {
-      activities_.set_speed(c.id, now, speeds_.compute(*c.op, d.load));
+    for (const std::int32_t id : d.computes) {
+      activities_.set_speed(id, now, speeds_.compute(*under_way(id).op, d.load));
     }
     const bool computes = !d.computes.empty();
     if (computes == d.was_computing) {
@@ -86,17 +97,16 @@ void SharedDevices::set_speeds(Time now) {
     }
     d.was_computing = computes;
     for (const std::int32_t id : d.communication) {
-      Communication& c = communications_.find(id)->second;
-      c.computing += computes ? 1 : -1;
-      change_communication(id, c);
+      under_way(id).computing += computes ? 1 : -1;
+      change_communication(id);
     }
   }
   changed_.clear();
   for (const std::int32_t id : changed_communication_) {
-    const auto found = communications_.find(id);
-    if (found != communications_.end()) {
-      found->second.has_changed = false;
-      activities_.set_speed(id, now, found->second.computing > 0 ? speeds_.communication_beside_compute() : kFullSpeed);
+    UnderWay& c = under_way(id);
+    c.has_changed = false;
+    if (!c.devices.empty()) {
+      activities_.set_speed(id, now, c.computing > 0 ? speeds_.communication_beside_compute() : kFullSpeed);
     }
   }
   changed_communication_.clear();

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <unordered_map>
 #include <vector>
 
 #include "sim/activities.h"
@@ -28,31 +27,30 @@ class SharedDevices {
   void set_speeds(Time now);
 
  private:
-  struct Compute {
-    std::int32_t id;
-    const plan::Op* op;
-  };
   struct Device {
     DeviceLoad load;
-    std::vector<Compute> computes;
-    std::vector<std::int32_t> communication;  // ids
-    bool was_computing = false;               // when speeds were set last
+    std::vector<std::int32_t> computes, communication;  // ids
+    bool was_computing = false;                         // when speeds were set last
     bool has_changed = false;
   };
-  struct Communication {
-    DeviceLoad load;
+  // What an id stands for: a compute op on one device, or communication over several; none of either: neither.
+  struct UnderWay {
+    const plan::Op* op = nullptr;
     std::vector<std::int32_t> devices;
-    std::int64_t computing = 0;  // devices that compute
+    DeviceLoad load;
+    std::int64_t computing = 0;  // devices of communication that compute
     bool has_changed = false;
   };
-  void change(std::int32_t device);
-  void change_communication(std::int32_t id, Communication& c);
+  Device& device(std::int32_t d) { return devices_[static_cast<std::size_t>(d)]; }
+  UnderWay& under_way(std::int32_t id) { return under_way_[static_cast<std::size_t>(id)]; }
+  UnderWay& begin(std::int32_t id);
+  void change(std::int32_t d);
+  void change_communication(std::int32_t id);
 
   ShareSpeeds& speeds_;
   Activities& activities_;
   std::vector<Device> devices_;
-  std::vector<std::int32_t> compute_device_;                        // by id; -1: none
-  std::unordered_map<std::int32_t, Communication> communications_;  // by id
+  std::vector<UnderWay> under_way_;  // by id
   std::vector<std::int32_t> changed_, changed_communication_;
 };
 

@@ -1,7 +1,10 @@
 #include "sim/simulator.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "sim/compute_model.h"
+#include "sim/device_share.h"
 #include "sim/disturbance.h"
 #include "sim/engine.h"
 #include "sim/fold.h"
@@ -27,6 +30,19 @@ std::vector<plan::Breakdown> by_role(const plan::PlanGraph& graph, const std::ve
   return result;
 }
 
+bool communication_takes(const std::vector<RoleModel>& models) {
+  for (const RoleModel& model : models) {
+    for (const std::vector<OpModel>& block : model.blocks) {
+      for (const OpModel& op : block) {
+        if (std::any_of(op.meetings.begin(), op.meetings.end(), [](const Meeting& m) { return !m.load.is_none(); })) {
+          return true;
+        }
+      }
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,
@@ -45,13 +61,16 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   Simulation result;
   result.classes = disturbed_classes(graph, cluster, *compute, make_network, options.fold_ranks, models);
   std::optional<StepTimes> times;
+  ShareSpeeds speeds(*compute, sharing_figures(cluster));
+  ShareSpeeds* sharing = options.share_devices && communication_takes(models) ? &speeds : nullptr;
   const Jitter jitter(cluster.disturbance.jitter, cluster.disturbance.seed);
-  if (options.fold_time && sink == nullptr && !exclusive && !cluster.this_machine && jitter.is_none()) {
+  if (options.fold_time && sharing == nullptr && sink == nullptr && !exclusive && !cluster.this_machine &&
+      jitter.is_none()) {
     times = run_folded(graph, models, result.classes, options.steps);
   }
   result.folded_time = times.has_value();
   if (!times) {
-    times = run_events(graph, models, result.classes, {options.steps, exclusive, jitter}, sink);
+    times = run_events(graph, models, result.classes, {options.steps, exclusive, jitter, sharing}, sink);
   }
   result.ops = times->ops;
   result.step_ends = std::move(times->step_ends);
