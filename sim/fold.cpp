@@ -21,18 +21,21 @@ struct Arrival {
 class FoldedRun {
  public:
   FoldedRun(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
-            int steps)
+            int steps, ShareSpeeds* sharing)
       : models_(models), classes_(classes) {
     walks_.reserve(classes.size());
     for (const RankClass& c : classes) {
       waiting_.push_back(walks_.size());
-      walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps);
+      walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps, sharing);
     }
     is_finished_.resize(classes.size());
   }
 
   bool run() {
     while (!waiting_.empty() || !ready_.empty()) {
+      if (has_failed_) {
+        return false;
+      }
       if (!ready_.empty()) {
         const Arrival a = ready_.back();
         ready_.pop_back();
@@ -45,7 +48,8 @@ class FoldedRun {
       is_finished_[w] = walks_[w].advance(scratch_) == RoleWalk::State::finished;
       take_ready(w);
     }
-    return open_.empty() && std::find(is_finished_.begin(), is_finished_.end(), false) == is_finished_.end();
+    return !has_failed_ && open_.empty() &&
+           std::find(is_finished_.begin(), is_finished_.end(), false) == is_finished_.end();
   }
 
   StepTimes times(int steps) {
@@ -71,6 +75,7 @@ class FoldedRun {
   };
 
   void take_ready(std::size_t walk) {
+    has_failed_ = has_failed_ || walks_[walk].has_failed();
     for (const std::int32_t p : scratch_) {
       ready_.push_back({walk, p});
     }
@@ -123,14 +128,19 @@ class FoldedRun {
   std::vector<bool> is_finished_;
   std::map<MeetingKey, OpenMeeting> open_;
   std::vector<std::int32_t> scratch_;
+  bool has_failed_ = false;
 };
 
-bool can_fold(const RankClass& ranks, const RoleModel& model) {
+bool can_fold(const RankClass& ranks, const RoleModel& model, bool shares) {
   for (const std::vector<OpModel>& block : model.blocks) {
     for (const OpModel& op : block) {
       const bool has_speed = !op.speed.empty() || std::any_of(op.meetings.begin(), op.meetings.end(),
                                                               [](const Meeting& m) { return !m.speed.empty(); });
-      if (has_speed || (op.stream == plan::kCompute && ranks.meets_others(op))) {
+      const bool slows_compute = shares && ((op.kind == OpKind::local && op.stream != plan::kCompute) ||
+                                            std::any_of(op.meetings.begin(), op.meetings.end(), [](const Meeting& m) {
+                                              return m.is_message && !m.load.is_none();
+                                            }));
+      if (has_speed || slows_compute || (op.stream == plan::kCompute && ranks.meets_others(op))) {
         return false;
       }
     }
@@ -141,12 +151,13 @@ bool can_fold(const RankClass& ranks, const RoleModel& model) {
 }  // namespace
 
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                                    const std::vector<RankClass>& classes, int steps) {
-  if (!std::all_of(classes.begin(), classes.end(),
-                   [&](const RankClass& c) { return can_fold(c, models[static_cast<std::size_t>(c.model)]); })) {
+                                    const std::vector<RankClass>& classes, int steps, ShareSpeeds* sharing) {
+  if (!std::all_of(classes.begin(), classes.end(), [&](const RankClass& c) {
+        return can_fold(c, models[static_cast<std::size_t>(c.model)], sharing != nullptr);
+      })) {
     return std::nullopt;
   }
-  FoldedRun run(graph, models, classes, steps);
+  FoldedRun run(graph, models, classes, steps, sharing);
   if (!run.run()) {
     return std::nullopt;
   }

@@ -79,8 +79,9 @@ struct Modeller {
   }
 
   bool is_through_switch(plan::CollectiveKind kind, Bytes bytes, const GroupPlacement& group) const {
-    if (sharing.node_blocks.empty() || kind != plan::CollectiveKind::all_reduce || group.ranks < 2) {
-      return false;
+    const auto& blocks = group.nodes == 1 ? sharing.node_blocks : sharing.fabric_blocks;
+    if (group.ranks < 2 || blocks.count(std::string(plan::name(kind)) + "_in_switch") == 0) {
+      return false;  // it makes no difference
     }
     const auto all = network.candidates(collective::from_plan(kind), bytes, group);
     const auto chosen = std::find_if(all.begin(), all.end(), [](const CollectiveCandidate& c) { return c.chosen; });

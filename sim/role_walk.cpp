@@ -9,10 +9,15 @@ std::size_t index(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
 
+bool takes(const OpModel& op) {
+  return std::any_of(op.meetings.begin(), op.meetings.end(), [](const Meeting& m) { return !m.load.is_none(); });
+}
+
 }  // namespace
 
-RoleWalk::RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps)
-    : role_(graph.roles[index(ranks.role)]), ranks_(ranks), model_(model), steps_(steps) {
+RoleWalk::RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps,
+                   ShareSpeeds* sharing)
+    : role_(graph.roles[index(ranks.role)]), ranks_(ranks), model_(model), steps_(steps), sharing_(sharing) {
   streams_.resize(role_.streams.size());
   events_.resize(index(model.event_copies));
   for (const plan::Segment& segment : role_.segments) {
@@ -72,7 +77,8 @@ RoleWalk::State RoleWalk::advance(std::vector<std::int32_t>& ready) {
     if (op_ == 0) {
       bind();
     }
-    if (op_ == 0 && iteration_ == 0 && shape().folds) {
+    const bool nothing_else_runs = locals_ == 0 && foreign_until_ <= streams_[plan::kCompute].time;
+    if (op_ == 0 && iteration_ == 0 && nothing_else_runs && shape().folds) {
       if (!run_folded()) {
         return State::blocked;
       }
@@ -86,6 +92,10 @@ RoleWalk::State RoleWalk::advance(std::vector<std::int32_t>& ready) {
       op_ = 0;
       ++iteration_;
     }
+  }
+  is_finished_ = true;
+  while (!open_.empty()) {
+    end_first_open(ready);
   }
   return State::finished;
 }
@@ -119,7 +129,14 @@ bool RoleWalk::run_op(std::vector<std::int32_t>& ready) {
   }
   waits_.push_back(streams_[index(op.stream)]);
   if (ranks_.meets_others(op)) {
-    post(op, ready);
+    post(op, false, ready);
+    return true;
+  }
+  if (op.stream == plan::kCompute) {
+    return run_on_compute_stream(op, ready);
+  }
+  if (stays_open(op)) {
+    post(op, true, ready);
     return true;
   }
   Time start;
@@ -131,14 +148,8 @@ bool RoleWalk::run_op(std::vector<std::int32_t>& ready) {
     v = resolve(v);
     start = std::max(start, v.time);
   }
-  Value value{start + op.duration};
-  if (op.stream == plan::kCompute) {
-    attribute_gap(start, last_record(waits_));
-    piece(start, value.time, op.share);
-  } else {
-    value.record = static_cast<std::int32_t>(records_.size());
-    records_.push_back({start, value.time, last_record(waits_), op.share});
-  }
+  const Value value{start + op.duration, static_cast<std::int32_t>(records_.size())};
+  records_.push_back({start, value.time, last_record(waits_), op.share});
   leave(op, value);
   reached(part_ == 2 ? -1 : step_, value.time);
   return true;
@@ -159,12 +170,14 @@ void RoleWalk::reached(std::int32_t step, Time t) {
   }
 }
 
-// ---- ops that meet other classes
+// ---- ops whose end is not known when they are passed
 
-void RoleWalk::post(const OpModel& op, std::vector<std::int32_t>& ready) {
+void RoleWalk::post(const OpModel& op, bool is_local, std::vector<std::int32_t>& ready) {
   const auto self = static_cast<std::int32_t>(posted.size());
   Posted& p = posted.emplace_back();
   p.op = &op;
+  p.is_local = is_local;
+  locals_ += is_local ? 1 : 0;
   p.binding = binding_;
   p.step = part_ == 2 ? -1 : step_;
   p.waits = waits_;
@@ -191,7 +204,11 @@ void RoleWalk::make_ready(std::int32_t self, std::vector<std::int32_t>& ready) {
   }
   p.before = last_record(p.waits);
   p.waits = {};
-  ready.push_back(self);
+  if (p.is_local) {
+    open(self, ready);
+  } else {
+    ready.push_back(self);
+  }
 }
 
 void RoleWalk::know(std::int32_t self, std::vector<std::int32_t>& ready) {
@@ -200,10 +217,20 @@ void RoleWalk::know(std::int32_t self, std::vector<std::int32_t>& ready) {
   p.is_known = true;
   records_.push_back({p.start, p.end, p.before, p.op->share});
   reached(p.step, p.end);
-  for (const std::int32_t follower : p.followers) {
+  if (p.is_local) {
+    --locals_;
+  } else if (sharing_ != nullptr && takes(*p.op)) {
+    has_failed_ = has_failed_ || p.start < computed_;
+    foreign_until_ = std::max(foreign_until_, p.end);
+  }
+  const std::vector<std::int32_t> followers = std::move(p.followers);  // `posted` may grow
+  for (const std::int32_t follower : followers) {
     if (--posted[index(follower)].unknown == 0) {
       make_ready(follower, ready);
     }
+  }
+  while (is_finished_ && !open_.empty()) {
+    end_first_open(ready);
   }
 }
 

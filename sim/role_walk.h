@@ -1,5 +1,11 @@
-// The walk of one class of ranks through its program when nothing is shared: ends of streams and events, what they were
-// waiting for, and the memory of folded calls. Used by fold.cpp only.
+// The walk of one class of ranks through its program: ends of streams and events, what they were waiting for, and the
+// memory of folded calls. Used by fold.cpp only.
+//
+// Where communication slows compute and the reverse, both ends are known only once it is known what else runs. The walk
+// goes in program order: when it comes to a compute op, every collective of this class alone that could run beside it
+// has been passed, as it starts no earlier than the compute op ahead of it in the program ends. Such a collective stays
+// open, with the work that remains, until compute ops have gone past its end or one waits for it. Where that order does
+// not hold (an op that was passed before runs beside it after all) the walk fails.
 #pragma once
 
 #include <deque>
@@ -7,6 +13,7 @@
 
 #include "plan/breakdown.h"
 #include "plan/cursor.h"
+#include "sim/device_share.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
 
@@ -32,9 +39,10 @@ struct Piece {
   plan::Share share = nullptr;
 };
 
-// Ops that meet other classes, in program order.
+// Ops that meet other classes, and those of this class whose end is not known when they are passed; in program order.
 struct Posted {
   const OpModel* op = nullptr;
+  bool is_local = false;  // meets no other class
   plan::Binding binding;
   std::int32_t step = 0;
   std::vector<Value> waits;  // in the order of OpModel::after, waits; then the op ahead on its stream
@@ -56,6 +64,7 @@ struct FoldedCall {
   std::vector<Piece> pieces;      // times relative
   plan::Breakdown sum;
   Time busy, last;  // end of the compute stream, of anything
+  Time computed;    // end of the last op that computed
 };
 
 // Static side of a block call: which streams and events it builds on and leaves behind.
@@ -75,7 +84,9 @@ struct CallShape {
 
 class RoleWalk {
  public:
-  RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps);
+  // `sharing` may be null: compute and communication do not slow each other. It must outlive the walk.
+  RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps,
+           ShareSpeeds* sharing);
 
   // Where the walk stands.
   enum class State : std::uint8_t { blocked, finished };
@@ -83,6 +94,8 @@ class RoleWalk {
   // are appended to `ready` (indices in posted).
   State advance(std::vector<std::int32_t>& ready);
   std::int32_t blocked_on() const { return blocked_on_; }
+  // Something passed already would have run beside something later: events must decide.
+  bool has_failed() const { return has_failed_; }
   // The end of a posted op. Returns posted ops that became ready by it.
   void know(std::int32_t posted, std::vector<std::int32_t>& ready);
 
@@ -98,13 +111,30 @@ class RoleWalk {
     Piece piece;
   };
 
+  // Communication of this class that has a start but no end yet.
+  __extension__ using Work = __int128;
+  struct Open {
+    std::int32_t posted = -1;
+    DeviceLoad load;
+    Time since;          // its start, or until when `remaining` is
+    Work remaining = 0;  // picoseconds x kFullSpeed
+  };
+
   const std::vector<plan::Instance>& instances() const;
   const plan::BlockCall& call() const;
   bool find_place();
   void bind();
   bool run_op(std::vector<std::int32_t>& ready);
   bool run_folded();
-  void post(const OpModel& op, std::vector<std::int32_t>& ready);
+  void post(const OpModel& op, bool is_local, std::vector<std::int32_t>& ready);
+  bool run_on_compute_stream(const OpModel& op, std::vector<std::int32_t>& ready);
+  bool stays_open(const OpModel& op) const;
+  std::int32_t first_unknown(std::int32_t posted) const;
+  void open(std::int32_t posted, std::vector<std::int32_t>& ready);
+  void idle_until(Time t, std::vector<std::int32_t>& ready);
+  void end_first_open(std::vector<std::int32_t>& ready);
+  void end_open(std::size_t index, Time end, std::vector<std::int32_t>& ready);
+  Time compute_beside(const OpModel& op, Time start, std::vector<std::int32_t>& ready);
   void make_ready(std::int32_t index, std::vector<std::int32_t>& ready);
   void leave(const OpModel& op, Value value);
   Value resolve(const Value& v) const;
@@ -125,6 +155,7 @@ class RoleWalk {
   const RankClass& ranks_;
   const RoleModel& model_;
   const int steps_;
+  ShareSpeeds* const sharing_;
   int part_ = 0, step_ = 0;
   std::size_t instance_ = 0, call_ = 0, op_ = 0;
   std::int32_t iteration_ = 0;
@@ -142,6 +173,11 @@ class RoleWalk {
   bool touched_outside_ = false;                // a gap in it led to a record before it
   Time last_;                                   // end of anything in it
   std::vector<Time> step_ends_;
+  std::vector<Open> open_;
+  std::int64_t locals_ = 0;  // posted ops of this class whose end is not known
+  Time computed_;            // end of the last op that computed
+  Time foreign_until_;       // communication with other classes takes from the device until then
+  bool has_failed_ = false, is_finished_ = false;
 };
 
 }  // namespace foretrain::sim

@@ -160,8 +160,9 @@ bool RoleWalk::run_folded() {
   op_ = 0;
   capture_ = nullptr;
   fresh.last = last_ - base;
+  fresh.computed = computed_ - base;
   fresh.pieces = std::move(pieces);
-  if (!touched_outside_ && shape.known.size() < kRemembered && remember(shape, base, fresh)) {
+  if (!touched_outside_ && locals_ == 0 && shape.known.size() < kRemembered && remember(shape, base, fresh)) {
     shape.known.push_back(std::move(fresh));
     log(&shape.known.back(), base, {});
   } else {
@@ -198,7 +199,7 @@ bool RoleWalk::remember(const CallShape& shape, Time base, FoldedCall& folded) {
   };
   folded.records.reserve(records_.size() - outside_);  // `link` points into it
   for (const CallShape::Slot& s : shape.outputs) {
-    const Value& v = slot_value(s);
+    const Value v = resolve(slot_value(s));
     const auto [record, reusable] = keep(v.record);
     if (!reusable) {
       return false;
@@ -225,6 +226,7 @@ void RoleWalk::replay(const CallShape& shape, const FoldedCall& known) {
     const Value& v = known.outputs[i];
     slot_value(shape.outputs[i]) = {v.time + base, v.record < 0 ? -1 : v.record + offset};
   }
+  computed_ = std::max(computed_, base + known.computed);
   log(&known, base, {});
   reached(part_ == 2 ? -1 : step_, base + known.last);
 }

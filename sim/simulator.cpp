@@ -64,9 +64,8 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   ShareSpeeds speeds(*compute, sharing_figures(cluster));
   ShareSpeeds* sharing = options.share_devices && communication_takes(models) ? &speeds : nullptr;
   const Jitter jitter(cluster.disturbance.jitter, cluster.disturbance.seed);
-  if (options.fold_time && sharing == nullptr && sink == nullptr && !exclusive && !cluster.this_machine &&
-      jitter.is_none()) {
-    times = run_folded(graph, models, result.classes, options.steps);
+  if (options.fold_time && sink == nullptr && !exclusive && !cluster.this_machine && jitter.is_none()) {
+    times = run_folded(graph, models, result.classes, options.steps, sharing);
   }
   result.folded_time = times.has_value();
   if (!times) {
