@@ -13,13 +13,14 @@
 namespace foretrain::sim {
 namespace {
 
-enum class State : std::uint8_t { waiting, wants_core, under_way, finished };
+enum class State : std::uint8_t { waiting, with_host, wants_core, under_way, finished };
 
 struct StreamState {
   StreamPlace place;
   const LoweredOp* op = nullptr;
   std::uint32_t met = 0;  // dependencies that have ended: the first ones
   State state = State::waiting;
+  bool held_by_host = false;
   std::uint32_t open_meetings = 0;
   Time start;
 };
@@ -149,6 +150,7 @@ class Engine {
     StreamState& s = stream(m);
     const LoweredRole& program = *actor(m.actor).program;
     s.met = 0;
+    s.held_by_host = false;
     if (program.advance(m.stream, s.place)) {
       s.state = State::waiting;
       s.op = &program.op(s.place);
@@ -203,6 +205,9 @@ class Engine {
   void begin_ready(Member m) {
     StreamState& s = stream(m);
     while (s.state == State::waiting && is_ready(actor(m.actor), s)) {
+      if (s.op->model->submit.value > 0 && wait_for_host(m)) {
+        return;
+      }
       switch (s.op->model->kind) {
         case OpKind::instant:
           s.start = now_;
@@ -218,6 +223,18 @@ class Engine {
         case OpKind::meeting: arrive(m); break;
       }
     }
+  }
+
+  bool wait_for_host(Member m) {
+    StreamState& s = stream(m);
+    const Time submitted = actor(m.actor).program->submitted(s.place);
+    if (submitted <= now_) {
+      return false;
+    }
+    s.state = State::with_host;
+    s.held_by_host = true;
+    activities_.start(id_of(m), now_, submitted - now_, {}, 0);
+    return true;
   }
 
   void start_local(Member m) {
@@ -383,6 +400,11 @@ class Engine {
     }
     const std::int32_t a = owner_[static_cast<std::size_t>(id)];
     Actor& self = actor(a);
+    if (StreamState& s = stream({a, id - self.first_stream}); s.state == State::with_host) {
+      s.state = State::waiting;
+      touch(a);
+      return;
+    }
     self.core_taken = false;
     if (self.share < 0) {
       complete({a, id - self.first_stream});
@@ -419,6 +441,7 @@ class Engine {
     span.rank = ranks.first;
     span.start = s.start;
     span.end = now_;
+    span.held_by_host = s.held_by_host;
     if (s.place.part != LoweredRole::kEpilogue) {
       const auto step = static_cast<std::size_t>(s.place.step);
       step_ends_[step] = std::max(step_ends_[step], now_);

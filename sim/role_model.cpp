@@ -175,6 +175,9 @@ struct Modeller {
     } else {
       local(op, cached, m);
     }
+    if (m.kind != OpKind::instant) {
+      m.submit = time_from_seconds(sharing.submit.value);
+    }
     return m;
   }
 };

@@ -59,6 +59,7 @@ struct OpModel {
   plan::StreamId stream = plan::kCompute;
   plan::Share share = nullptr;
   Time duration;                  // local, and of a collective
+  Time submit;                    // of the host, before it can start; none of an instant
   std::vector<Meeting> meetings;  // meeting
   std::vector<std::uint16_t> after;
   std::vector<EventRef> waits, records;

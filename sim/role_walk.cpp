@@ -148,6 +148,10 @@ bool RoleWalk::run_op(std::vector<std::int32_t>& ready) {
     v = resolve(v);
     start = std::max(start, v.time);
   }
+  if (op.submit.value > 0) {
+    submitted_ += op.submit;
+    start = std::max(start, submitted_);
+  }
   const Value value{start + op.duration, static_cast<std::int32_t>(records_.size())};
   records_.push_back({start, value.time, last_record(waits_), op.share});
   leave(op, value);
@@ -181,6 +185,8 @@ void RoleWalk::post(const OpModel& op, bool is_local, std::vector<std::int32_t>&
   p.binding = binding_;
   p.step = part_ == 2 ? -1 : step_;
   p.waits = waits_;
+  submitted_ += op.submit;
+  p.submitted = op.submit.value > 0 ? submitted_ : Time{};
   p.open = op.meetings.size();
   for (const Value& v : p.waits) {
     if (!is_known(v)) {
@@ -198,6 +204,7 @@ void RoleWalk::post(const OpModel& op, bool is_local, std::vector<std::int32_t>&
 
 void RoleWalk::make_ready(std::int32_t self, std::vector<std::int32_t>& ready) {
   Posted& p = posted[index(self)];
+  p.arrival = p.submitted;
   for (Value& v : p.waits) {
     v = resolve(v);
     p.arrival = std::max(p.arrival, v.time);
@@ -254,14 +261,15 @@ void RoleWalk::log(const FoldedCall* folded, Time base, const Piece& p) {
 }
 
 // From the end of the last compute op to `to`: back along what was waited for.
-void RoleWalk::attribute_gap(Time to, std::int32_t waited_for) {
+void RoleWalk::attribute_gap(Time to, std::int32_t waited_for, bool held_by_host) {
   const Time from = streams_[plan::kCompute].time;
   gap_.clear();
   std::int32_t next = waited_for;
   while (to > from) {
     const bool covers = next >= 0 && records_[index(next)].end > from;
     const Time end = covers ? std::min(records_[index(next)].end, to) : from;
-    gap_.push_back({end, to, &plan::Breakdown::bubble});
+    gap_.push_back({end, to, held_by_host ? &plan::Breakdown::host : &plan::Breakdown::bubble});
+    held_by_host = false;
     if (!covers) {
       break;
     }
@@ -290,7 +298,7 @@ plan::Breakdown RoleWalk::breakdown(Time begin, Time end) {
     for (const Value& v : streams_) {
       all.push_back(resolve(v));
     }
-    attribute_gap(end, last_record(all));
+    attribute_gap(end, last_record(all), false);
   }
   plan::Breakdown sum;
   for (const Unit& u : units_) {

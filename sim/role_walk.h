@@ -47,6 +47,7 @@ struct Posted {
   std::int32_t step = 0;
   std::vector<Value> waits;  // in the order of OpModel::after, waits; then the op ahead on its stream
   std::size_t unknown = 0;   // of them
+  Time submitted;            // by the host
   std::size_t open = 0;      // meetings that have not ended
   Time arrival;              // once none is unknown
   Time start{-1}, end;
@@ -79,6 +80,9 @@ struct CallShape {
   bool is_known = false;  // looked at already
   bool folds = false;
   std::vector<Slot> inputs, outputs;
+  // The host does not matter where it is ahead of the compute stream by as much as `host_slack`, at the call's start.
+  Time host_slack;
+  Time submit;                   // of all its ops
   std::deque<FoldedCall> known;  // pointers into it stay
 };
 
@@ -140,7 +144,7 @@ class RoleWalk {
   Value resolve(const Value& v) const;
   bool is_known(const Value& v) const { return v.meeting < 0 || posted[static_cast<std::size_t>(v.meeting)].is_known; }
   std::int32_t last_record(const std::vector<Value>& waits) const;
-  void attribute_gap(Time to, std::int32_t waited_for);
+  void attribute_gap(Time to, std::int32_t waited_for, bool held_by_host);
   void piece(Time start, Time end, plan::Share share);
   CallShape& shape();
   CallShape look_at_call() const;
@@ -175,6 +179,7 @@ class RoleWalk {
   std::vector<Time> step_ends_;
   std::vector<Open> open_;
   std::int64_t locals_ = 0;  // posted ops of this class whose end is not known
+  Time submitted_;           // what the host has done so far
   Time computed_;            // end of the last op that computed
   Time foreign_until_;       // communication with other classes takes from the device until then
   bool has_failed_ = false, is_finished_ = false;

@@ -150,6 +150,12 @@ bool RoleWalk::run_on_compute_stream(const OpModel& op, std::vector<std::int32_t
     v = resolve(v);
     start = std::max(start, v.time);
   }
+  bool held_by_host = false;
+  if (op.submit.value > 0) {
+    submitted_ += op.submit;
+    held_by_host = submitted_ > start;
+    start = std::max(start, submitted_);
+  }
   Value value{start};
   if (op.duration.value > 0) {
     has_failed_ = has_failed_ || start < foreign_until_;
@@ -157,7 +163,7 @@ bool RoleWalk::run_on_compute_stream(const OpModel& op, std::vector<std::int32_t
     value.time = open_.empty() ? start + op.duration : compute_beside(op, start, ready);
     computed_ = value.time;
   }
-  attribute_gap(start, last_record(waits_));
+  attribute_gap(start, last_record(waits_), held_by_host);
   piece(start, value.time, op.share);
   leave(op, value);
   reached(part_ == 2 ? -1 : step_, value.time);

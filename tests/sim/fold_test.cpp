@@ -68,8 +68,9 @@ plan::PlanGraph graph_of(const char* text, Overrides overrides, topologies::Clus
   return plan::build(job);
 }
 
-// Collectives take half of the multiprocessors and some of the memory bandwidth, and are slowed in turn.
-void share_devices(topologies::Cluster& c) {
+// Collectives take half of the multiprocessors and some of the memory bandwidth, and are slowed in turn; a host submits
+// an op in `submit` seconds.
+void share_devices(topologies::Cluster& c, double submit) {
   topologies::Profile p = *c.profile;
   p.has_sharing = true;
   for (const char* kind : {"all_reduce", "all_gather", "reduce_scatter", "broadcast"}) {
@@ -78,6 +79,7 @@ void share_devices(topologies::Cluster& c) {
   }
   p.sharing.compute_clock = {0.93, "test"};
   p.sharing.communication_speed = {0.77, "test"};
+  p.sharing.submit = {submit, "test"};
   c.profile = std::make_shared<const topologies::Profile>(std::move(p));
   c.device.multiprocessors = 20;
 }
@@ -126,9 +128,11 @@ TEST(Fold, EveryStrategyOnSharedDevicesAsOpByOp) {
     for (const char* model : {testing::kTinyGpt, testing::kTinyLlama}) {
       topologies::Cluster c;
       const plan::PlanGraph g = graph_of(model, s, c);
-      share_devices(c);
-      for (const int steps : {1, 2, 3}) {
-        expect_same(g, c, steps, s);
+      for (const double submit : {0.0, 4e-8, 1e-5}) {  // never, now and then, always too late
+        share_devices(c, submit);
+        for (const int steps : {1, 2, 3}) {
+          expect_same(g, c, steps, s);
+        }
       }
       EXPECT_EQ(plan::validate(g, timeline(g, c)), Overrides{}) << ::testing::PrintToString(s);
     }
@@ -150,7 +154,7 @@ TEST(Fold, HundredsOfRanksAsEveryRankByItself) {
     topologies::Cluster c;
     const plan::PlanGraph g = graph_of(testing::kTinyGpt, s, c);
     expect_same(g, c, 2, s);
-    share_devices(c);
+    share_devices(c, 4e-8);
     expect_same(g, c, 2, s);
   }
 }
@@ -178,7 +182,7 @@ TEST(Fold, AnySpeedsAsOpByOp) {
     c.inter.bandwidth = Bandwidth{between(1e8, 1e12)};
     c.inter.latency = Time{static_cast<std::int64_t>(between(1, 1e7))};
     expect_same(g, c, 3, s);
-    share_devices(c);
+    share_devices(c, between(1e-10, 1e-5));
     expect_same(g, c, 3, s, false);
   }
 }

@@ -119,6 +119,46 @@ TEST(SharedDevices, MessagesShareWhereAFigureSaysSo) {
   EXPECT_EQ(end_of(g, sharing_clockwork(2), false), Time{160});
 }
 
+// The host submits an op every 50 ps: at 50, 100, 150, 200. The first op waits for it [50,60), the second [100,300),
+// the third is there when that is over [300,310), and so is the fourth [310,320).
+TEST(SharedDevices, TheDeviceWaitsForItsHost) {
+  plan::PlanGraph g = stages(1);
+  append(g.roles[0], {work(10), work(200), work(10), work(10)});
+  topologies::Cluster c = clockwork(1);
+  topologies::Profile p = *c.profile;
+  p.sharing.submit = {50e-12, "test"};
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  EXPECT_EQ(end_of(g, c), Time{320});
+  Options options;
+  options.steps = 1;
+  for (const bool fold : {false, true}) {
+    options.fold_time = fold;
+    const Simulation s = simulate(g, c, options);
+    EXPECT_EQ(s.breakdown[0].compute, Time{230});
+    EXPECT_EQ(s.breakdown[0].host, Time{90});  // [0,50) and [60,100)
+    EXPECT_EQ(s.breakdown[0].bubble, Time{0});
+  }
+  // Always too late from the second step on: its ops come at 250, 300, 350 and 400.
+  options.steps = 5;
+  g.roles[0].blocks[0].ops[1].work = plan::Fill{20, Dtype::u8};
+  const Simulation s = simulate(g, c, options);
+  EXPECT_EQ(s.step_ends, (std::vector<Time>{Time{210}, Time{410}, Time{610}, Time{810}, Time{1010}}));
+  EXPECT_EQ(s.breakdown[0].host, Time{150});
+}
+
+// Sends are submitted like any op: at 100 on the one side, the receive at 50 on the other; a Join is no kernel.
+TEST(SharedDevices, CommunicationIsSubmittedToo) {
+  plan::PlanGraph g = stages(2);
+  g.tags = {"x"};
+  append(g.roles[0], {work(10), message(true, 1, 0, 7, 2, {0})});
+  append(g.roles[1], {message(false, 0, 0, 7, 1), after_ops({0})});
+  topologies::Cluster c = clockwork(2);
+  topologies::Profile p = *c.profile;
+  p.sharing.submit = {50e-12, "test"};
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  EXPECT_EQ(end_of(g, c), Time{107});
+}
+
 TEST(SharedDevices, CanBeSwitchedOff) {
   plan::PlanGraph g = data_parallel();
   append(g.roles[0], {work(10), sum(1, {0}), work(200)});
