@@ -13,6 +13,15 @@ void remove(std::vector<std::int32_t>& from, std::int32_t id) {
   from.pop_back();
 }
 
+template <class T>
+T& at_id(std::vector<T>& all, std::int32_t id) {
+  const auto index = static_cast<std::size_t>(id);
+  if (index >= all.size()) {
+    all.resize(index + 1);
+  }
+  return all[index];
+}
+
 }  // namespace
 
 SharedDevices::SharedDevices(std::size_t devices, ShareSpeeds& speeds, Activities& activities)
@@ -26,84 +35,94 @@ void SharedDevices::change(std::int32_t d) {
 }
 
 void SharedDevices::change_communication(std::int32_t id) {
-  UnderWay& c = under_way(id);
+  Communication& c = communication(id);
   if (!c.has_changed) {
     c.has_changed = true;
     changed_communication_.push_back(id);
   }
 }
 
-SharedDevices::UnderWay& SharedDevices::begin(std::int32_t id) {
-  const auto index = static_cast<std::size_t>(id);
-  if (index >= under_way_.size()) {
-    under_way_.resize(index + 1);
+void SharedDevices::start_compute(std::int32_t at, std::int32_t id, Time now, Time duration, const plan::Op& op) {
+  at_id(computes_, id) = {&op, at};
+  Device& d = device(at);
+  if (d.computing++ == 0) {
+    d.first = id;
+  } else {
+    d.more.push_back(id);
   }
-  return under_way_[index];
-}
-
-void SharedDevices::start_compute(std::int32_t d, std::int32_t id, Time now, Time duration, const plan::Op& op) {
-  UnderWay& compute = begin(id);
-  compute.op = &op;
-  compute.devices.assign(1, d);
-  device(d).computes.push_back(id);
   activities_.start_shared(id, now, duration);
-  change(d);
+  change(at);
 }
 
 void SharedDevices::start_communication(const std::vector<std::int32_t>& devices, std::int32_t id, Time now,
                                         Time duration, const DeviceLoad& load) {
-  UnderWay& c = begin(id);
-  c.op = nullptr;
+  Communication& c = at_id(communications_, id);
   c.devices.assign(devices.begin(), devices.end());
   c.load = load;
   c.computing = 0;
-  for (const std::int32_t d : devices) {
-    device(d).load += load;
-    device(d).communication.push_back(id);
-    c.computing += device(d).was_computing ? 1 : 0;
-    change(d);
+  for (const std::int32_t at : devices) {
+    device(at).load += load;
+    device(at).communication.push_back(id);
+    c.computing += device(at).was_computing ? 1 : 0;
+    change(at);
   }
   activities_.start_shared(id, now, duration);
   change_communication(id);
 }
 
 void SharedDevices::end(std::int32_t id) {
-  if (static_cast<std::size_t>(id) >= under_way_.size()) {
+  const auto index = static_cast<std::size_t>(id);
+  if (index < computes_.size() && computes_[index].device >= 0) {
+    Device& d = device(computes_[index].device);
+    change(computes_[index].device);
+    computes_[index].device = -1;
+    --d.computing;
+    if (d.first != id) {
+      remove(d.more, id);
+    } else if (d.computing > 0) {
+      d.first = d.more.back();
+      d.more.pop_back();
+    }
     return;
   }
-  UnderWay& ended = under_way(id);
-  for (const std::int32_t d : ended.devices) {
-    if (ended.op != nullptr) {
-      remove(device(d).computes, id);
-    } else {
-      device(d).load -= ended.load;
-      remove(device(d).communication, id);
+  if (index < communications_.size()) {
+    Communication& c = communications_[index];
+    for (const std::int32_t at : c.devices) {
+      device(at).load -= c.load;
+      remove(device(at).communication, id);
+      change(at);
     }
-    change(d);
+    c.devices.clear();
   }
-  ended.devices.clear();
+}
+
+void SharedDevices::set_speed_of(std::int32_t compute, const DeviceLoad& load, Time now) {
+  activities_.set_speed(compute, now, speeds_.compute(*computes_[static_cast<std::size_t>(compute)].op, load));
 }
 
 void SharedDevices::set_speeds(Time now) {
   for (const std::int32_t at : changed_) {
     Device& d = device(at);
     d.has_changed = false;
-    for (const std::int32_t id : d.computes) {
-      activities_.set_speed(id, now, speeds_.compute(*under_way(id).op, d.load));
+    const bool computes = d.computing > 0;
+    if (computes) {
+      set_speed_of(d.first, d.load, now);
+      for (const std::int32_t id : d.more) {
+        set_speed_of(id, d.load, now);
+      }
     }
-    const bool computes = !d.computes.empty();
     if (computes == d.was_computing) {
       continue;
     }
     d.was_computing = computes;
     for (const std::int32_t id : d.communication) {
-      under_way(id).computing += computes ? 1 : -1;
+      communication(id).computing += computes ? 1 : -1;
       change_communication(id);
     }
   }
   changed_.clear();
   for (const std::int32_t id : changed_communication_) {
-    UnderWay& c = under_way(id);
+    Communication& c = communication(id);
     c.has_changed = false;
     if (!c.devices.empty()) {
       activities_.set_speed(id, now, c.computing > 0 ? speeds_.communication_beside_compute() : kFullSpeed);

@@ -29,28 +29,33 @@ class SharedDevices {
  private:
   struct Device {
     DeviceLoad load;
-    std::vector<std::int32_t> computes, communication;  // ids
-    bool was_computing = false;                         // when speeds were set last
+    std::int32_t computing = 0;  // ops
+    bool was_computing = false;  // when speeds were set last
     bool has_changed = false;
+    std::int32_t first = -1;                        // id of one of the ops that compute
+    std::vector<std::int32_t> more, communication;  // ids of the others, which are few; and of communication
   };
-  // What an id stands for: a compute op on one device, or communication over several; none of either: neither.
-  struct UnderWay {
+  struct Compute {  // by id; no device: not under way
     const plan::Op* op = nullptr;
+    std::int32_t device = -1;
+  };
+  struct Communication {  // by id; no devices: not under way
     std::vector<std::int32_t> devices;
     DeviceLoad load;
-    std::int64_t computing = 0;  // devices of communication that compute
+    std::int64_t computing = 0;  // devices that compute
     bool has_changed = false;
   };
   Device& device(std::int32_t d) { return devices_[static_cast<std::size_t>(d)]; }
-  UnderWay& under_way(std::int32_t id) { return under_way_[static_cast<std::size_t>(id)]; }
-  UnderWay& begin(std::int32_t id);
+  Communication& communication(std::int32_t id) { return communications_[static_cast<std::size_t>(id)]; }
+  void set_speed_of(std::int32_t compute, const DeviceLoad& load, Time now);
   void change(std::int32_t d);
   void change_communication(std::int32_t id);
 
   ShareSpeeds& speeds_;
   Activities& activities_;
   std::vector<Device> devices_;
-  std::vector<UnderWay> under_way_;  // by id
+  std::vector<Compute> computes_;
+  std::vector<Communication> communications_;
   std::vector<std::int32_t> changed_, changed_communication_;
 };
 
