@@ -24,7 +24,7 @@ SharingFigures assumed() {
   s.memory_traffic["all_reduce"] = s.memory_traffic["reduce_scatter"] = {3, source};
   s.compute_clock = {0.99, source};
   s.communication_speed = {0.9, source};
-  s.submit = {5e-6, source};
+  s.submit = {25e-6, source};
   return s;
 }
 
