@@ -128,11 +128,10 @@ TEST(Fold, EveryStrategyOnSharedDevicesAsOpByOp) {
     for (const char* model : {testing::kTinyGpt, testing::kTinyLlama}) {
       topologies::Cluster c;
       const plan::PlanGraph g = graph_of(model, s, c);
-      for (const double submit : {0.0, 4e-8, 1e-5}) {  // never, now and then, always too late
+      for (const auto& [submit, steps] :
+           {std::pair{0.0, 3}, {4e-8, 2}, {1e-5, 2}}) {  // never, now and then, always too late
         share_devices(c, submit);
-        for (const int steps : {1, 2, 3}) {
-          expect_same(g, c, steps, s);
-        }
+        expect_same(g, c, steps, s);
       }
       EXPECT_EQ(plan::validate(g, timeline(g, c)), Overrides{}) << ::testing::PrintToString(s);
     }
@@ -165,7 +164,7 @@ TEST(Fold, AnySpeedsAsOpByOp) {
   const auto between = [&](double low, double high) {
     return low * std::pow(high / low, static_cast<double>(random() % 1000) / 1000);
   };
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < 40; ++i) {
     const Overrides s = {"dp=" + std::to_string(1 << random() % 2),
                          "tp=" + std::to_string(1 << random() % 2),
                          "pp=" + std::to_string(1 << random() % 3),
