@@ -7,8 +7,10 @@
 #include "cli/options.h"
 #include "cli/verbs.h"
 #include "reports/collective.h"
+#include "sim/collective/lock_step.h"
 #include "sim/network.h"
 #include "topologies/cluster_file.h"
+#include "topologies/network.h"
 #include "topologies/profile.h"
 
 namespace foretrain::cli {
@@ -43,12 +45,23 @@ std::vector<std::int64_t> sweep_of(const std::string& text) {
   return sizes;
 }
 
+// The shape of the network that they take.
+std::string add_flows(topologies::Cluster cluster, sim::collective::Kind kind, const sim::GroupPlacement& group,
+                      reports::CollectiveAt& at) {
+  const auto layout = sim::collective::Layout::packed(group.ranks, group.per_node);
+  for (const sim::collective::LockStep& w : sim::collective::lock_step(cluster, kind, Bytes{at.bytes}, layout)) {
+    at.flows.push_back({w.algorithm, w.pieces, w.rounds, w.transfers, w.flows, w.full_bisection, w.routed, w.refusal});
+  }
+  cluster.nodes = layout.nodes();
+  return topologies::make_network(cluster)->fabric_shape();
+}
+
 }  // namespace
 
 int explain_command(const std::vector<std::string>& arguments, Console& console) {
   std::string what, kind = "all_reduce", bytes, sweep, system, network = "alpha_beta", collectives;
   std::int64_t ranks = 0, per_node = 0;
-  bool json = false;
+  bool json = false, flows = false;
   Options options("explain", "says where one figure comes from: every way to do a collective, with its time");
   options.positional("WHAT", &what, "collective");
   options.text("kind", "KIND", &kind,
@@ -60,6 +73,7 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
   options.text("sweep", "FROM:TO", &sweep, "a table as of nccl-tests, sizes doubling: 8:8GiB");
   options.text("collective", "KIND=ALGORITHM", &collectives, "not the library's choice: all_reduce=ring:simple");
   options.word("network", &network, {"alpha_beta"}, "the model that knows of algorithms");
+  options.flag("flows", &flows, "also round by round as flows on the system's network");
   options.flag("json", &json, "one document, foretrain.explain_collective/1");
   options.examples({"foretrain explain collective --kind all_reduce --bytes 64MiB --group 16 --system dgx-h100",
                     "foretrain explain collective --kind all_gather --sweep 8:8GiB --group 8 --system dgx-a100-80gb"});
@@ -78,6 +92,9 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
   }
   if (bytes.empty() == sweep.empty()) {
     throw InputError("expected one of --bytes SIZE and --sweep FROM:TO");
+  }
+  if (flows && bytes.empty()) {
+    throw InputError("--flows goes with --bytes SIZE: a sweep has no column for it");
   }
   topologies::Cluster cluster = topologies::load_system(system);
   topologies::load_profile_of(cluster);
@@ -103,6 +120,9 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
     for (const sim::CollectiveCandidate& c : model->candidates(k, Bytes{size}, group)) {
       at.ways.push_back(
           {c.algorithm, c.protocol, c.latency, c.algbw, c.table_seconds, c.seconds, c.disabled, c.chosen});
+    }
+    if (flows) {
+      report.fabric = add_flows(cluster, k, group, at);
     }
     report.sizes.push_back(std::move(at));
   }

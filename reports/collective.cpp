@@ -29,6 +29,52 @@ double algbw(const CollectiveAt& at) {
   return seconds > 0 ? static_cast<double>(at.bytes) / seconds : 0;
 }
 
+Json flows_json(const std::vector<CollectiveFlows>& all) {
+  Json result = Json::array();
+  for (const CollectiveFlows& f : all) {
+    const bool on = f.refusal.empty();
+    result.push_back({{"algorithm", f.algorithm},
+                      {"pieces", on ? Json(f.pieces) : Json(nullptr)},
+                      {"rounds", on ? Json(f.rounds) : Json(nullptr)},
+                      {"full_bisection_s", on ? number(f.full_bisection) : Json(nullptr)},
+                      {"routed_s", on ? number(f.routed) : Json(nullptr)},
+                      {"transfers", on ? Json(f.transfers) : Json(nullptr)},
+                      {"flows", on ? Json(f.flows) : Json(nullptr)},
+                      {"refusal", on ? Json(nullptr) : Json(f.refusal)}});
+  }
+  return result;
+}
+
+std::string flows_text(const CollectiveReport& r, bool colour) {
+  Table t;
+  t.title = fmt::format("in lock step on {}", r.fabric.empty() ? "one node" : r.fabric);
+  t.columns = {{"algorithm"},
+               {"pieces", Align::right},
+               {"rounds", Align::right},
+               {"full bisection", Align::right},
+               {"routed", Align::right},
+               {"transfers", Align::right},
+               {"flows", Align::right},
+               {""}};
+  for (const CollectiveFlows& f : r.sizes.front().flows) {
+    if (!f.refusal.empty()) {
+      t.rows.push_back({{f.algorithm, Tone::dim}, "-", "-", "-", "-", "-", "-", {f.refusal, Tone::dim}});
+      continue;
+    }
+    t.rows.push_back({f.algorithm,
+                      std::to_string(f.pieces),
+                      count(f.rounds),
+                      seconds_text(f.full_bisection),
+                      {seconds_text(f.routed), Tone::strong},
+                      count(f.transfers),
+                      count(f.flows),
+                      ""});
+  }
+  return to_text(t, colour) +
+         "full bisection: closed form, links at their own speed; routed: flows on the network as it is.\n"
+         "transfers: of the rounds that differ; flows: that stand for them.\n";
+}
+
 }  // namespace
 
 const CollectiveWay& CollectiveAt::chosen() const {
@@ -68,6 +114,9 @@ Json to_json(const CollectiveReport& r) {
                      {"algbw_bytes_per_s", number(algbw(at))},
                      {"busbw_bytes_per_s", number(algbw(at) * bus_factor(r.kind, r.ranks))},
                      {"candidates", std::move(ways)}});
+    if (!at.flows.empty()) {
+      sizes.back()["lock_step"] = flows_json(at.flows);
+    }
   }
   return {{"schema", "foretrain.explain_collective/1"},
           {"kind", r.kind},
@@ -106,7 +155,8 @@ std::string to_text(const CollectiveReport& r, bool colour) {
   }
   return to_text(t, colour) +
          "table: the time that NCCL's own table gives, which chooses; time: as forecast.\n"
-         "Without a protocol: closed form in lock step, algbw at this size.\n";
+         "Without a protocol: closed form in lock step, algbw at this size.\n" +
+         (at.flows.empty() ? "" : "\n" + flows_text(r, colour));
 }
 
 std::string to_sweep_text(const CollectiveReport& r, bool colour) {

@@ -15,15 +15,26 @@ struct CollectiveWay {
   bool chosen = false;
 };
 
+// In lock step at the links' own speeds: in closed form with full bisection, and as flows on the network as it is.
+struct CollectiveFlows {
+  std::string algorithm;
+  int pieces = 1;
+  std::int64_t rounds = 0, transfers = 0, flows = 0;  // transfers: of rounds that differ; flows that stand for them
+  double full_bisection = 0, routed = 0;              // seconds
+  std::string refusal;
+};
+
 struct CollectiveAt {
   std::int64_t bytes = 0;
-  std::vector<CollectiveWay> ways;  // one is chosen
+  std::vector<CollectiveWay> ways;     // one is chosen
+  std::vector<CollectiveFlows> flows;  // where asked for
   const CollectiveWay& chosen() const;
 };
 
 struct CollectiveReport {
   std::string kind, system, network_model;
   int ranks = 0, nodes = 0, per_node = 0;
+  std::string fabric;               // shape of the routed network, where flows are asked for
   std::vector<CollectiveAt> sizes;  // one, or those of a sweep
 };
 

@@ -41,8 +41,8 @@ void FlowNetwork::move_to(Time now) {
 }
 
 FlowIndex FlowNetwork::start(const FlowSpec& spec, Time now) {
-  CHECK(spec.bytes.value >= 0 && spec.latency.value >= 0, "a flow of {} bytes and a latency of {} ps", spec.bytes.value,
-        spec.latency.value);
+  CHECK(spec.bytes.value >= 0 && spec.latency.value >= 0 && spec.parts >= 1,
+        "a flow of {} / {} bytes and a latency of {} ps", spec.bytes.value, spec.parts, spec.latency.value);
   move_to(now);
   if (free_.empty()) {
     free_.push_back(static_cast<FlowIndex>(transfers_.size()));
@@ -53,7 +53,7 @@ FlowIndex FlowNetwork::start(const FlowSpec& spec, Time now) {
   ++under_way_;
   Transfer& t = transfers_[index(flow)];
   const bool is_instant = spec.bytes.value == 0 || (spec.route.empty() && spec.cap == kUnlimited);
-  t.due = is_instant ? 0 : spec.bytes.value * kWorkOfByte;
+  t.due = is_instant ? 0 : (spec.bytes.value * kWorkOfByte + spec.parts - 1) / spec.parts;
   t.bottleneck = kNoLink;
   t.share = -1;
   t.copies = spec.copies;

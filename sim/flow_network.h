@@ -26,10 +26,11 @@ namespace foretrain::sim {
 
 struct FlowSpec {
   std::span<const LinkUse> route;
-  Bytes bytes;              // of each copy
+  Bytes bytes;              // of each copy, or
   Time latency;             // before the first byte; meanwhile it uses no link
   std::int64_t copies = 1;  // equal flows that this one stands for
   Rate cap = kUnlimited;    // of each copy
+  std::int64_t parts = 1;   // bytes / parts: a chunk of a small buffer is less than a byte
 };
 
 // One thread. Time does not go back.

@@ -59,6 +59,10 @@ Layout Layout::packed(int ranks, int per_node) {
   return Layout(std::move(on_node));
 }
 
+int Algorithm::same_round(const Request&, int index) const {
+  return index;
+}
+
 const std::vector<std::unique_ptr<Algorithm>>& algorithms() {
   static const std::vector<std::unique_ptr<Algorithm>> all = [] {
     std::vector<std::unique_ptr<Algorithm>> a;

@@ -99,6 +99,9 @@ class Algorithm {
   // Requires of all below: refusal() was "".
   virtual Shape shape(const Request& request) const = 0;
   virtual void step(const Request& request, int index, std::vector<Transfer>& out) const = 0;
+  // The first round with as many transfers of as many chunks between the same two as this one, which then takes as
+  // long; or any such one before it. What is sent may be another chunk.
+  virtual int same_round(const Request& request, int index) const;
   // Closed form: seconds on an idle fabric.
   virtual double seconds(const Request& request, double bytes, const Fabric& fabric) const = 0;
 };

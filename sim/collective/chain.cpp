@@ -26,6 +26,11 @@ class Chain final : public Algorithm {
     }
   }
 
+  int same_round(const Request& r, int index) const override {
+    const int full = r.layout->ranks() - 2;  // from here on every hop has a piece
+    return index > full && index < r.pieces ? full : index;
+  }
+
   double seconds(const Request& r, double bytes, const Fabric& f) const override {
     const int n = r.layout->ranks(), steps = shape(r).steps;
     // Hops inside nodes among the first q hops.

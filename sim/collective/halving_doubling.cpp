@@ -48,6 +48,13 @@ class HalvingDoubling final : public Algorithm {
     }
   }
 
+  // Doubling goes over the same pairs as halving.
+  int same_round(const Request& r, int index) const override {
+    const int n = r.layout->ranks(), m = power(n), rounds = log2(m), first = n > m ? 1 : 0, round = index - first;
+    const bool doubling = r.kind == Kind::all_reduce && round >= rounds && round < 2 * rounds;
+    return doubling ? first + 2 * rounds - 1 - round : index;
+  }
+
   double seconds(const Request& r, double bytes, const Fabric& f) const override {
     const Layout& layout = *r.layout;
     const int n = layout.ranks(), m = power(n), extra = n - m;

@@ -36,6 +36,14 @@ class Hierarchical final : public Algorithm {
     }
   }
 
+  int same_round(const Request& r, int index) const override {
+    const int p = r.layout->most_on_node(), nodes = r.layout->nodes(), half = p - 1 + nodes - 1;
+    if (r.kind == Kind::all_gather) {
+      return index < nodes - 1 ? 0 : nodes - 1;
+    }
+    return index < p - 1 || index >= half + nodes - 1 ? 0 : p - 1;
+  }
+
   double seconds(const Request& r, double bytes, const Fabric& f) const override {
     const int p = r.layout->most_on_node(), nodes = r.layout->nodes();
     const double once = (p - 1) * f.node_seconds(bytes / p) + (nodes - 1) * f.fabric_seconds(bytes / r.layout->ranks());

@@ -41,6 +41,10 @@ class InSwitch final : public Algorithm {
     }
   }
 
+  int same_round(const Request& r, int index) const override {
+    return r.kind == Kind::all_reduce && index > 0 && index < r.pieces ? 1 : index;
+  }
+
   double seconds(const Request& r, double bytes, const Fabric& f) const override {
     return r.kind == Kind::all_reduce ? (r.pieces + 1) * f.node_seconds(bytes / r.pieces)
                                       : f.node_seconds(bytes) + f.node_seconds(bytes / r.layout->ranks());

@@ -44,18 +44,24 @@ class InSwitchTree final : public Algorithm {
       }
       for (int rank = 0; rank < layout.ranks(); ++rank) {
         const int hub = layout.switch_of(layout.node(rank));
-        const std::int64_t own = std::int64_t{rank % p} * 2 * r.pieces + piece;
-        if (level == 0) {
-          out.push_back({rank, hub, piece, 2 * p, r.pieces, true});
-        } else if (level == 1) {
-          out.push_back({hub, rank, own, 2, r.pieces, false});
+        // The parts of all ranks, one transfer each: whatever passes a port in a round has one size.
+        const auto part = [&](int l) { return std::int64_t{l} * 2 * r.pieces + piece; };
+        if (level == 1) {
+          out.push_back({hub, rank, part(rank % p), 2, r.pieces, false});
         } else if (level == all - 2) {
-          out.push_back({rank, hub, own, 2, r.pieces, false});
-        } else {
-          out.push_back({hub, rank, piece, 2 * p, r.pieces, false});
+          out.push_back({rank, hub, part(rank % p), 2, r.pieces, false});
+        }
+        for (int l = 0; l < p && (level == 0 || level == all - 1); ++l) {
+          out.push_back(level == 0 ? Transfer{rank, hub, part(l), 2, r.pieces, true}
+                                   : Transfer{hub, rank, part(l), 2, r.pieces, false});
         }
       }
     }
+  }
+
+  int same_round(const Request& r, int index) const override {
+    const int full = levels(*r.layout) - 1;  // from here on every level has a piece
+    return index > full && index < r.pieces ? full : index;
   }
 
   double seconds(const Request& r, double bytes, const Fabric& f) const override {

@@ -39,6 +39,8 @@ class Ring final : public Algorithm {
     }
   }
 
+  int same_round(const Request&, int) const override { return 0; }
+
   double seconds(const Request& r, double bytes, const Fabric& f) const override {
     const Layout& layout = *r.layout;
     const int rings = this->rings(layout);

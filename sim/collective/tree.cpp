@@ -47,6 +47,11 @@ class Tree final : public Algorithm {
     }
   }
 
+  int same_round(const Request& r, int index) const override {
+    const int full = shape(r).steps - r.pieces;  // from here on every level has a piece
+    return index > full && index < r.pieces ? full : index;
+  }
+
   double seconds(const Request& r, double bytes, const Fabric& f) const override {
     const Layout& layout = *r.layout;
     const DoubleTree trees(layout.nodes());

@@ -1,0 +1,3 @@
+add_executable(collectives_bench ${CMAKE_CURRENT_LIST_DIR}/collectives_bench.cpp)
+target_link_libraries(collectives_bench PRIVATE foretrain_sim benchmark::benchmark_main foretrain_warnings)
+target_include_directories(collectives_bench PRIVATE ${CMAKE_SOURCE_DIR})
