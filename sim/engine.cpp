@@ -1,6 +1,7 @@
 #include "sim/engine.h"
 
 #include <algorithm>
+#include <optional>
 #include <tuple>
 
 #include "base/error.h"
@@ -8,17 +9,19 @@
 #include "sim/lowered_role.h"
 #include "sim/meeting_flows.h"
 #include "sim/open_meetings.h"
+#include "sim/shared_devices.h"
 
 namespace foretrain::sim {
 namespace {
 
-enum class State : std::uint8_t { waiting, wants_core, under_way, finished };
+enum class State : std::uint8_t { waiting, with_host, wants_core, under_way, finished };
 
 struct StreamState {
   StreamPlace place;
   const LoweredOp* op = nullptr;
   std::uint32_t met = 0;  // dependencies that have ended: the first ones
   State state = State::waiting;
+  bool held_by_host = false;
   std::uint32_t open_meetings = 0;
   Time start;
 };
@@ -54,6 +57,9 @@ class Engine {
     }
     open_ops_.assign(static_cast<std::size_t>(steps), ops);
     step_ends_.resize(static_cast<std::size_t>(steps));
+    if (options.sharing != nullptr) {
+      shared_.emplace(actors_.size(), *options.sharing, activities_, flows_);
+    }
   }
 
   StepTimes run() {
@@ -107,6 +113,7 @@ class Engine {
     StreamState& s = stream(m);
     const LoweredRole& program = *actor(m.actor).program;
     s.met = 0;
+    s.held_by_host = false;
     if (program.advance(m.stream, s.place)) {
       s.state = State::waiting;
       s.op = &program.op(s.place);
@@ -133,10 +140,17 @@ class Engine {
 
   void end_those_due() {
     while (!activities_.empty() && activities_.next() == now_) {
-      end(activities_.pop());
+      const std::int32_t id = activities_.pop();
+      if (shared_) {
+        shared_->end(id);
+      }
+      end(id);
     }
     if (!flows_.empty() && flows_.next() == now_) {
       for (const std::int32_t meeting : flows_.advance(now_)) {
+        if (shared_) {
+          shared_->end(meeting_id(static_cast<std::size_t>(meeting)));
+        }
         end_meeting(static_cast<std::size_t>(meeting));
       }
     }
@@ -158,6 +172,9 @@ class Engine {
         choose(a);
       }
     }
+    if (shared_) {
+      shared_->set_speeds(now_);
+    }
     activities_.set_speeds(now_);
     if ((activities_.empty() && flows_.empty()) || next() > now_) {
       flush_spans();
@@ -178,6 +195,9 @@ class Engine {
   void begin_ready(Member m) {
     StreamState& s = stream(m);
     while (s.state == State::waiting && is_ready(actor(m.actor), s)) {
+      if (s.op->model->submit.value > 0 && wait_for_host(m)) {
+        return;
+      }
       switch (s.op->model->kind) {
         case OpKind::instant:
           s.start = now_;
@@ -195,6 +215,18 @@ class Engine {
     }
   }
 
+  bool wait_for_host(Member m) {
+    StreamState& s = stream(m);
+    const Time submitted = actor(m.actor).program->submitted(s.place);
+    if (submitted <= now_) {
+      return false;
+    }
+    s.state = State::with_host;
+    s.held_by_host = true;
+    activities_.start(id_of(m), now_, submitted - now_, {}, 0);
+    return true;
+  }
+
   void start_local(Member m) {
     StreamState& s = stream(m);
     s.state = State::under_way;
@@ -202,7 +234,11 @@ class Engine {
     const OpModel& op = *s.op->model;
     const RankClass& ranks = rank_class(m.actor);
     const Time duration = jitter_(op.duration, ranks.first, s.place.sequence);
-    activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity);
+    if (shared_) {
+      shared_->start_compute(m.actor, id_of(m), now_, duration, *op.op);
+    } else {
+      activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity);
+    }
   }
 
   // ---- meetings
@@ -224,6 +260,8 @@ class Engine {
     }
   }
 
+  std::int32_t meeting_id(std::size_t index) const { return static_cast<std::int32_t>(streams_.size() + index); }
+
   // Actors of a meeting, each once (both ends of a message may be one).
   const std::vector<std::int32_t>& actors_of(const OpenMeeting& meeting) {
     scratch_.clear();
@@ -244,8 +282,18 @@ class Engine {
         s.start = now_;  // an exchange starts with its first message
       }
     }
+    const std::int32_t id = meeting_id(index);
+    const bool takes = shared_ && !meeting.load.is_none();
     if (meeting.route >= 0) {
-      flows_.start(static_cast<std::int32_t>(index), meeting.flow, meeting.route, now_);
+      const auto flow = static_cast<std::int32_t>(index);
+      flows_.start(flow, meeting.flow, meeting.route, now_);
+      if (takes) {
+        shared_->start_flow(actors_of(meeting), id, flow, meeting.load);
+      }
+      return;
+    }
+    if (takes) {
+      shared_->start_communication(actors_of(meeting), id, now_, meeting.duration, meeting.load);
       return;
     }
     if (!exclusive_) {
@@ -255,8 +303,7 @@ class Engine {
           ranks += rank_class(a).multiplicity;
         }
       }
-      activities_.start(static_cast<std::int32_t>(streams_.size() + index), now_, meeting.duration, *meeting.speed,
-                        ranks);
+      activities_.start(id, now_, meeting.duration, *meeting.speed, ranks);
       return;
     }
     meeting.shares = 0;
@@ -312,6 +359,11 @@ class Engine {
     }
     const std::int32_t a = owner_[static_cast<std::size_t>(id)];
     Actor& self = actor(a);
+    if (StreamState& s = stream({a, id - self.first_stream}); s.state == State::with_host) {
+      s.state = State::waiting;
+      touch(a);
+      return;
+    }
     self.core_taken = false;
     if (self.share < 0) {
       complete({a, id - self.first_stream});
@@ -348,6 +400,7 @@ class Engine {
     span.rank = ranks.first;
     span.start = s.start;
     span.end = now_;
+    span.held_by_host = s.held_by_host;
     if (s.place.part != LoweredRole::kEpilogue) {
       const auto step = static_cast<std::size_t>(s.place.step);
       step_ends_[step] = std::max(step_ends_[step], now_);
@@ -414,6 +467,7 @@ class Engine {
   std::vector<std::int32_t> touched_, spanned_, scratch_;
   OpenMeetings meetings_;
   MeetingFlows flows_;
+  std::optional<SharedDevices> shared_;
   std::vector<std::int64_t> open_ops_;  // by step: of its body, not ended yet
   std::vector<Time> step_ends_;
   std::vector<plan::BreakdownAccumulator> accumulators_;

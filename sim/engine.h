@@ -14,13 +14,15 @@
 // time is left changes with every other one that comes or goes. Their instants are merged with the others.
 //
 // Ranks that share a machine slow each other down: an op's speed is a function of how many ranks are at work, set anew
-// whenever that number changes; remaining work is an integer, so that no rounding accumulates.
+// whenever that number changes; remaining work is an integer, so that no rounding accumulates. Likewise compute and
+// communication that share a device (sim/device_share.h): their speeds are set anew when either starts or ends there.
 #pragma once
 
 #include <vector>
 
 #include "plan/breakdown.h"
 #include "plan/timeline.h"
+#include "sim/device_share.h"
 #include "sim/disturbance.h"
 #include "sim/flow_plan.h"
 #include "sim/rank_classes.h"
@@ -38,7 +40,8 @@ struct EventOptions {
   int steps = 2;
   bool exclusive_streams = false;
   Jitter jitter;
-  const FlowPlan& flows;  // which meetings share links
+  const FlowPlan& flows;           // which meetings share links
+  ShareSpeeds* sharing = nullptr;  // null: compute and communication do not slow each other
 };
 
 // `sink` may be null. Throws InternalError naming the waiting ops when the graph deadlocks.

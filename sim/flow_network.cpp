@@ -86,6 +86,19 @@ void FlowNetwork::set_capacity(LinkIndex link, Bandwidth capacity, Time now) {
   has_changed_ = true;
 }
 
+void FlowNetwork::set_cap(FlowIndex flow, Rate cap, Time now) {
+  move_to(now);
+  Transfer& t = transfers_[index(flow)];
+  if (t.cap == cap) {
+    return;
+  }
+  t.cap = cap;
+  if (t.share >= 0) {
+    share_.set_cap(t.share, cap);
+    has_changed_ = true;
+  }
+}
+
 FlowNetwork::Work FlowNetwork::count_now(const Clock& clock) const {
   return clock.level == kUnlimited ? clock.count
                                    : clock.count + static_cast<Work>((now_ - clock.since).value) * clock.level;

@@ -49,6 +49,8 @@ class FlowNetwork {
   // The index is used again once the flow has ended. Requires: not before the last instant, and not after next().
   FlowIndex start(const FlowSpec& flow, Time now);
   void set_capacity(LinkIndex link, Bandwidth capacity, Time now);
+  // Requires: flow under way, with a cap of its own so far.
+  void set_cap(FlowIndex flow, Rate cap, Time now);
 
   bool empty() const { return under_way_ == 0; }
 

@@ -4,7 +4,8 @@
 // and lets the network carry the flows that begin then: new durations. A round that changes none has found a
 // consistent execution, and there is one only: two of them would have a first instant at which they differ, but what
 // happens at an instant follows from what happened before. So it is what sim/engine.h finds, to the picosecond. In
-// every round at least the earliest wrong end is set right, for all that decides it lies before it.
+// every round at least the earliest wrong end is set right, for all that decides it lies before it. Where a flow slows
+// down beside compute, a round also notes when that was.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +23,15 @@ class FlowTimes {
     friend auto operator<=>(const Id&, const Id&) = default;
   };
 
-  explicit FlowTimes(const FlowPlan& plan) : plan_(plan) {}  // which must outlive it
+  // The plan must outlive it. `speed_beside_compute`: of kFullSpeed.
+  FlowTimes(const FlowPlan& plan, std::int64_t speed_beside_compute) : plan_(plan), beside_(speed_beside_compute) {}
 
   // What this round takes for granted, and notes.
   Time begin(Id id, Time start, const AloneFlow& flow, std::int32_t route, Time alone);
+  // The number in this round of the flow that began last.
+  std::size_t last() const { return flows_.size() - 1; }
+  // One of its devices computes meanwhile. Stretches of several devices may overlap.
+  void slow_down(std::size_t number, Time from, Time to);
   // Ends the round; true when its durations were right.
   bool settle();
 
@@ -35,9 +41,19 @@ class FlowTimes {
     Time start, used;
     AloneFlow flow;
     std::int32_t route = -1;
+    std::int32_t computing = 0;  // devices
+    bool is_under_way = false;
   };
+  struct Change {
+    Time at;
+    std::size_t number = 0;
+    int by = 0;  // devices of the flow that compute: one more, or one less
+  };
+
   const FlowPlan& plan_;
-  std::vector<Flow> flows_;                   // of this round
+  const std::int64_t beside_;
+  std::vector<Flow> flows_;  // of this round
+  std::vector<Change> changes_;
   std::vector<std::vector<Time>> durations_;  // by id; negative: none yet
 };
 

@@ -1,5 +1,7 @@
 #include "sim/meeting_flows.h"
 
+#include <algorithm>
+
 namespace foretrain::sim {
 
 MeetingFlows::MeetingFlows(const FlowPlan& plan) : plan_(plan), network_(plan.capacities) {
@@ -23,6 +25,16 @@ void MeetingFlows::start(std::int32_t id, const AloneFlow& flow, std::int32_t ro
     id_of_.resize(index + 1);
   }
   id_of_[index] = id;
+  if (static_cast<std::size_t>(id) >= flow_of_.size()) {
+    flow_of_.resize(static_cast<std::size_t>(id) + 1);
+  }
+  flow_of_[static_cast<std::size_t>(id)] = {static_cast<FlowIndex>(index), flow.cap};
+}
+
+void MeetingFlows::set_speed(std::int32_t id, std::int64_t speed, Time now) {
+  const UnderWay& of = flow_of_[static_cast<std::size_t>(id)];
+  const Wide cap = static_cast<Wide>(of.cap) * speed / kFullSpeed;
+  network_.set_cap(of.flow, std::max<Rate>(1, static_cast<Rate>(cap)), now);
 }
 
 const std::vector<std::int32_t>& MeetingFlows::advance(Time now) {

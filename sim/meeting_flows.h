@@ -16,6 +16,8 @@ class MeetingFlows {
 
   // Requires: everything before `now` has been taken (advance).
   void start(std::int32_t id, const AloneFlow& flow, std::int32_t route, Time now);
+  // Its cap is that fraction of kFullSpeed of its own from now on; its latency is as long as ever. Requires: under way.
+  void set_speed(std::int32_t id, std::int64_t speed, Time now);
   bool empty() const { return network_.empty(); }
   Time next() { return network_.next(); }  // requires: not empty
   // Those that end then. Requires: now <= next().
@@ -24,7 +26,12 @@ class MeetingFlows {
  private:
   const FlowPlan& plan_;
   FlowNetwork network_;
+  struct UnderWay {
+    FlowIndex flow = -1;
+    Rate cap = 0;
+  };
   std::vector<std::int32_t> id_of_;  // by flow
+  std::vector<UnderWay> flow_of_;    // by id
   std::vector<std::int32_t> ended_;
 };
 

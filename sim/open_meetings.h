@@ -31,6 +31,7 @@ struct OpenMeeting {
   AloneFlow flow;           // of the member that says the longest duration
   std::int32_t route = -1;  // of its flow; -1: it takes `duration`
   const std::vector<std::int64_t>* speed = nullptr;
+  DeviceLoad load;
 };
 
 // Indices are used again once a meeting has ended.
@@ -59,6 +60,7 @@ class OpenMeetings {
       meeting.flow = about.flow;
       meeting.route = route;
     }
+    meeting.load = larger(meeting.load, about.load);
     meeting.members.push_back(m);
     if (about.is_message && !about.sends) {
       meeting.receiver = m.actor;
@@ -100,6 +102,7 @@ class OpenMeetings {
     m.is_message = about.is_message;
     m.receiver = -1;
     m.speed = &about.speed;
+    m.load = {};
     return index;
   }
 

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "sim/cache.h"
+#include "sim/device_share.h"
 
 namespace foretrain::sim {
 namespace {
@@ -26,6 +27,7 @@ struct Modeller {
   const topologies::Cluster& cluster;
   const ComputeModel& compute;
   const NetworkModel& network;
+  topologies::SharingFigures sharing = sharing_figures(cluster);
   std::int64_t all_ranks = 0;
   std::vector<View> views = {};                                             // of the role
   std::vector<Lane> lanes = {};                                             // of the role
@@ -90,17 +92,29 @@ struct Modeller {
     const GroupPlacement& group = placement(role, c.group);
     const Bytes bytes{size_bytes(c.dtype, c.elements)};
     m.kind = OpKind::meeting;
-    m.duration = time_from_seconds(network.collective(c.kind, bytes, group));
+    const double seconds = network.collective(c.kind, bytes, group);
+    m.duration = time_from_seconds(seconds);
     Meeting meeting;
     meeting.view = view({c.group, {}, 0, false});
     meeting.tag = c.tag;
     meeting.duration = m.duration;
+    meeting.load = collective_load(sharing, c.kind, bytes, group, seconds, is_through_switch(c.kind, bytes, group));
     meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, group.ranks, active); });
     if (group.ranks > 1) {
       traffic(c.kind == plan::CollectiveKind::all_to_all ? Pattern::all_to_all : Pattern::ring,
               network.traffic(c.kind, bytes, group), m.stream, meeting);
     }
     m.meetings.push_back(std::move(meeting));
+  }
+
+  bool is_through_switch(plan::CollectiveKind kind, Bytes bytes, const GroupPlacement& group) const {
+    const auto& blocks = group.nodes == 1 ? sharing.node_blocks : sharing.fabric_blocks;
+    if (group.ranks < 2 || blocks.count(std::string(plan::name(kind)) + "_in_switch") == 0) {
+      return false;  // it makes no difference
+    }
+    const auto all = network.candidates(collective::from_plan(kind), bytes, group);
+    const auto chosen = std::find_if(all.begin(), all.end(), [](const CollectiveCandidate& c) { return c.chosen; });
+    return chosen != all.end() && chosen->algorithm.rfind("in_switch", 0) == 0;
   }
 
   // Whether a message of any rank of the role to its peer leaves the node.
@@ -139,7 +153,9 @@ struct Modeller {
       meeting.is_message = true;
       meeting.sends = message.send;
       const bool same_node = !leaves_node(role, message);
-      meeting.duration = time_from_seconds(network.message(bytes, same_node));
+      const double seconds = network.message(bytes, same_node);
+      meeting.duration = time_from_seconds(seconds);
+      meeting.load = message_load(sharing, bytes, same_node, seconds);
       traffic(Pattern::message, network.message_traffic(bytes, same_node), m.stream, meeting);
       meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, 1, active); });
       m.meetings.push_back(std::move(meeting));
@@ -166,6 +182,7 @@ struct Modeller {
   OpModel model(int role_index, const Op& op, double cached, const std::vector<std::int32_t>& first_copy) {
     const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
     OpModel m;
+    m.op = &op;
     m.stream = op.stream;
     m.share = plan::share_of(graph, role, op);
     m.after = op.after;
@@ -188,6 +205,9 @@ struct Modeller {
     } else {
       local(op, cached, m);
     }
+    if (m.kind != OpKind::instant) {
+      m.submit = time_from_seconds(sharing.submit.value);
+    }
     return m;
   }
 };
@@ -207,6 +227,9 @@ std::int32_t EventRef::copy(const plan::Binding& b) const {
 std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Cluster& cluster,
                                    const ComputeModel& compute, const NetworkModel& network) {
   Modeller modeller{graph, cluster, compute, network};
+  if (cluster.this_machine || cluster.device.exclusive_streams) {
+    modeller.sharing = {};
+  }
   for (const Role& role : graph.roles) {
     modeller.all_ranks += plan::count(graph.mesh, role.ranks);
   }

@@ -10,6 +10,7 @@
 #include "plan/cursor.h"
 #include "plan/graph.h"
 #include "sim/compute_model.h"
+#include "sim/device_load.h"
 #include "sim/network.h"
 #include "sim/traffic.h"
 #include "topologies/cluster.h"
@@ -60,13 +61,16 @@ struct Meeting {
   std::vector<std::int64_t> speed;  // as OpModel::speed
   std::int32_t lane = -1;           // index in RoleModel::lanes; -1: the network model knows of no traffic
   AloneFlow flow;
+  DeviceLoad load;  // on every device that takes part
 };
 
 struct OpModel {
+  const plan::Op* op = nullptr;
   OpKind kind = OpKind::local;
   plan::StreamId stream = plan::kCompute;
   plan::Share share = nullptr;
   Time duration;                  // local, and of a collective
+  Time submit;                    // of the host, before it can start; none of an instant
   std::vector<Meeting> meetings;  // meeting
   std::vector<std::uint16_t> after;
   std::vector<EventRef> waits, records;

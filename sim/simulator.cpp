@@ -1,7 +1,10 @@
 #include "sim/simulator.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "sim/compute_model.h"
+#include "sim/device_share.h"
 #include "sim/disturbance.h"
 #include "sim/engine.h"
 #include "sim/fold.h"
@@ -42,6 +45,19 @@ SharedLinks shared_links(const std::string& model, const topologies::Cluster& cl
   return can && model == "auto" && network.name() == "alpha_beta" ? SharedLinks::where_cheap : SharedLinks::no;
 }
 
+bool communication_takes(const std::vector<RoleModel>& models) {
+  for (const RoleModel& model : models) {
+    for (const std::vector<OpModel>& block : model.blocks) {
+      for (const OpModel& op : block) {
+        if (std::any_of(op.meetings.begin(), op.meetings.end(), [](const Meeting& m) { return !m.load.is_none(); })) {
+          return true;
+        }
+      }
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,
@@ -79,13 +95,15 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
     c.model += first_model.empty() ? 0 : first_model[static_cast<std::size_t>(c.first)];
   }
   Simulation result;
+  ShareSpeeds speeds(*compute, sharing_figures(cluster));
+  ShareSpeeds* sharing = options.share_devices && communication_takes(models) ? &speeds : nullptr;
   std::optional<StepTimes> times;
   if (options.fold_time && sink == nullptr && !exclusive && !cluster.this_machine && jitter.is_none()) {
-    times = run_folded(graph, models, job.classes, job.flows, options.steps);
+    times = run_folded(graph, models, job.classes, job.flows, options.steps, sharing);
   }
   result.folded_time = times.has_value();
   if (!times) {
-    times = run_events(graph, models, job.classes, {options.steps, exclusive, jitter, job.flows}, sink);
+    times = run_events(graph, models, job.classes, {options.steps, exclusive, jitter, job.flows, sharing}, sink);
   }
   result.classes = std::move(job.classes);
   result.ops = times->ops;

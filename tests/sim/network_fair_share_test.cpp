@@ -192,15 +192,19 @@ void expect_same(const Simulation& x, const Simulation& y) {
 }
 
 TEST(FairShareNetwork, FoldedAsEveryRankByItself) {
-  int contended = 0, folded_away = 0, folded_time = 0;
+  int contended = 0, folded_away = 0, folded_time = 0, slowed = 0;
   for (const Overrides& s : strategies()) {
     const plan::PlanGraph g = graph_of(s);
     const std::vector<topologies::Fabric> all = fabrics();
     for (std::size_t f = 0; f < all.size(); ++f) {
       for (const int devices : {4, 8}) {
+        const bool shares = (f + static_cast<std::size_t>(devices) / 4) % 2 == 0;
         SCOPED_TRACE(::testing::PrintToString(s) + " fabric " + std::to_string(f) + " of nodes of " +
-                     std::to_string(devices));
-        const topologies::Cluster c = cluster_of(g, devices, all[f]);
+                     std::to_string(devices) + (shares ? ", devices shared" : ""));
+        topologies::Cluster c = cluster_of(g, devices, all[f]);
+        if (shares) {
+          share_devices(c, 4e-8);
+        }
         const Simulation alone = run(g, c, false, false);
         EXPECT_EQ(alone.classes.size(), static_cast<std::size_t>(g.mesh.ranks()));
         const Simulation folded = run(g, c, true, false);
@@ -211,12 +215,17 @@ TEST(FairShareNetwork, FoldedAsEveryRankByItself) {
           expect_same(alone, run(g, c, false, true));
         }
         folded_time += both.folded_time ? 1 : 0;
+        slowed += both.folded_time && shares && both.breakdown[0].exposed_dp.value > 0 ? 1 : 0;
         contended += run(g, c, true, true, "alpha_beta").step_time != folded.step_time ? 1 : 0;
         folded_away += folded.classes.size() < alone.classes.size() ? 1 : 0;
       }
     }
   }
-  std::printf("contended %d folded %d time %d\n", contended, folded_away, folded_time);
+  // All of it was seen.
+  EXPECT_GT(contended, 50);
+  EXPECT_GT(folded_away, 100);
+  EXPECT_GT(folded_time, 100);
+  EXPECT_GT(slowed, 30);
 }
 
 }  // namespace
