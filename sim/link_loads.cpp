@@ -24,6 +24,7 @@ class Finder {
       : graph_(graph), models_(models), meetings_(meetings), cluster_(cluster), network_(network) {}
 
   LinkLoads find() {
+    find_slow_links();
     find_lanes();
     for (std::size_t i = 0; i < meetings_.all.size(); ++i) {
       std::set<std::int32_t> shapes;
@@ -49,6 +50,29 @@ class Finder {
     std::int32_t link;
     std::int64_t use;
   };
+
+  void find_slow_links() {
+    const std::vector<std::string>& classes = network_.link_classes();
+    for (const topologies::SlowLink& slow : cluster_.disturbance.links) {
+      const auto named = std::find(classes.begin(), classes.end(), slow.link_class);
+      if (named == classes.end()) {
+        throw InputError(fmt::format("cluster.disturbance.links: {} has no links \"{}\"; expected one of: {}",
+                                     cluster_.name, slow.link_class, fmt::join(classes, ", ")));
+      }
+      network_.route(slow.from, slow.to, 0, route_);
+      bool is_on_the_way = false;
+      for (const topologies::Route::Hop& hop : route_.hops) {
+        if (network_.link(hop.link).link_class == named - classes.begin()) {
+          is_on_the_way = true;
+          slow_links_.try_emplace(hop.link, 1).first->second *= slow.speed;
+        }
+      }
+      if (!is_on_the_way) {
+        throw InputError(fmt::format("cluster.disturbance.links: the way from device {} to device {} has no \"{}\"",
+                                     slow.from, slow.to, slow.link_class));
+      }
+    }
+  }
 
   std::int32_t shape_index(const TrafficShape& shape) {
     const auto next = static_cast<std::int32_t>(out_.shapes.size());
@@ -118,10 +142,13 @@ class Finder {
       const topologies::LinkEnds ends = network_.ends(hop.link);
       const std::int64_t a = network_.unit_of(ends.from), b = network_.unit_of(ends.to);
       const bool between_switches = a < 0 && b < 0;
-      if ((between_switches && network_.non_blocking()) || (only_unit >= 0 && a != only_unit && b != only_unit)) {
+      if ((between_switches && network_.non_blocking() && slow_links_.empty()) ||
+          (only_unit >= 0 && a != only_unit && b != only_unit)) {
         continue;
       }
-      const double speed = a == b || between_switches ? 1 : speed_of(d.nodes, node_of(a >= 0 ? from : to));
+      const auto slow = slow_links_.find(hop.link);
+      const double speed = (a == b || between_switches ? 1 : speed_of(d.nodes, node_of(a >= 0 ? from : to))) *
+                           (slow == slow_links_.end() ? 1 : slow->second);
       const std::int64_t part = (use * hop.share + route_.whole / 2) / route_.whole;
       hops_.push_back({link_index(hop.link, between_switches, speed), std::max<std::int64_t>(1, part)});
     }
@@ -175,7 +202,19 @@ class Finder {
     hops_.resize(hops_.empty() ? 0 : last + 1);
   }
 
-  void add_background() {}
+  void add_background() {
+    for (const topologies::BackgroundFlow& flow : cluster_.disturbance.background) {
+      hops_.clear();
+      add_hops(flow.from, flow.to, 0, -1, kWholeUse);
+      sum_hops();
+      const auto self = static_cast<std::int32_t>(out_.background.size());
+      LinkLoads::Background& b = out_.background.emplace_back();
+      b.cap = rate_of(flow.bandwidth);
+      for (const Hop& hop : hops_) {
+        b.loads.push_back({self, 0, hop.link, hop.use});
+      }
+    }
+  }
 
   void drop_those_never_full() {
     std::vector<std::vector<const LinkLoads::Load*>> of_link(out_.links.size());
@@ -234,7 +273,8 @@ class Finder {
   std::map<TrafficShape, std::int32_t> shapes_;
   std::vector<std::vector<InstanceLane>> lanes_of_;  // by instance
   std::unordered_map<topologies::LinkId, std::int32_t> links_;
-  std::vector<Rate> nominal_;  // by link: not degraded
+  std::unordered_map<topologies::LinkId, double> slow_links_;  // speed
+  std::vector<Rate> nominal_;                                  // by link: not degraded
   topologies::Route route_;
   std::vector<Stream> streams_;
   std::vector<Hop> hops_;
@@ -246,7 +286,7 @@ Orbits find_orbits(const plan::PlanGraph& graph, const std::vector<RoleModel>& m
                    const topologies::Cluster& cluster, const topologies::Network& network) {
   const topologies::Disturbance& d = cluster.disturbance;
   const int all = graph.mesh.size(plan::Axis::dp);
-  if (!network.non_blocking() || !d.devices.empty() || !d.nodes.empty()) {
+  if (!network.non_blocking() || !d.devices.empty() || !d.nodes.empty() || d.needs_links()) {
     return {graph.mesh, all};
   }
   std::int64_t unit = 1;  // ranks of one

@@ -34,13 +34,18 @@ std::vector<plan::Breakdown> by_role(const plan::PlanGraph& graph, const std::ve
 // auto: wherever the closed forms are taken and devices communicate beside their work.
 SharedLinks shared_links(const std::string& model, const topologies::Cluster& cluster, const NetworkModel& network) {
   const bool can = !cluster.device.exclusive_streams && !cluster.this_machine;
-  if (model == kFairShare) {
-    if (!can) {
-      throw InputError(fmt::format(
-          "network model \"fair_share\": the ranks of {} share a machine, not links; expected alpha_beta or measured",
-          cluster.name));
-    }
+  if (model == kFairShare && !can) {
+    throw InputError(fmt::format(
+        "network model \"fair_share\": the ranks of {} share a machine, not links; expected alpha_beta or measured",
+        cluster.name));
+  }
+  const bool needs_links = cluster.disturbance.needs_links();
+  if (model == kFairShare || (model == "auto" && can && needs_links)) {
     return SharedLinks::yes;
+  }
+  if (needs_links) {
+    throw InputError(fmt::format(
+        "cluster.disturbance: links and background are for network model fair_share; {} knows no links", model));
   }
   return can && model == "auto" && network.name() == "alpha_beta" ? SharedLinks::where_cheap : SharedLinks::no;
 }

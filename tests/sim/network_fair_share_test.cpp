@@ -228,5 +228,23 @@ TEST(FairShareNetwork, FoldedAsEveryRankByItself) {
   EXPECT_GT(slowed, 30);
 }
 
+// One degraded cable, one flow of somebody else: only what they touch comes apart.
+TEST(FairShareNetwork, DisturbedFoldedAsEveryRankByItself) {
+  for (const Overrides& s : strategies()) {
+    const plan::PlanGraph g = graph_of(s);
+    const std::vector<topologies::Fabric> all = fabrics();
+    for (const std::size_t f : {0U, 1U, 3U}) {
+      SCOPED_TRACE(::testing::PrintToString(s) + " fabric " + std::to_string(f));
+      topologies::Cluster c = cluster_of(g, 4, all[f]);
+      const std::int64_t last = g.mesh.ranks() - 1;
+      c.disturbance.background = {{0, last, Bandwidth{1e9}}};
+      c.disturbance.links = {{last, 0, "adapter up", 0.7}};
+      const Simulation alone = run(g, c, false, false);
+      expect_same(alone, run(g, c, true, false));
+      expect_same(alone, run(g, c));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace foretrain::sim

@@ -2,6 +2,7 @@
 // is no latency.
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "plan/validate.h"
 #include "sim/simulator.h"
 #include "tests/sim/tiny_graph.h"
@@ -111,6 +112,77 @@ TEST(SharedLinks, AnOversubscribedLeaf) {
   tree.oversubscription = {1};
   fabric.network = tree;
   EXPECT_EQ(end_of(g, networked(8, 1, fabric)), Time{110});
+}
+
+// Somebody else sends a quarter of a byte per picosecond through the same adapter: 3/4 are left, 100 bytes in 134 ps
+// (133.3, rounded up). More than the half of a full adapter it does not get.
+TEST(SharedLinks, BackgroundTraffic) {
+  plan::PlanGraph g = grid(2, 1);
+  append(g.roles[0], {work(10), message(true, 1, 0, 100, 2, {0})});
+  append(g.roles[1], {message(false, 0, 0, 100, 1)});
+  topologies::Cluster c = one_switch(3, 1);
+  c.disturbance.background = {{0, 2, Bandwidth{0.25e12}}};
+  EXPECT_EQ(end_of(g, c), Time{144});
+  c.disturbance.background = {{2, 1, Bandwidth{5e12}}};
+  EXPECT_EQ(end_of(g, c), Time{210});
+  c.disturbance.background = {{1, 0, Bandwidth{5e12}}};  // the other way
+  EXPECT_EQ(end_of(g, c), Time{110});
+}
+
+// In one direction; what goes another way is as fast as ever.
+TEST(SharedLinks, ADegradedLink) {
+  plan::PlanGraph g = grid(2, 1);
+  append(g.roles[0], {work(10), message(true, 1, 0, 100, 2, {0})});
+  append(g.roles[1], {message(false, 0, 0, 100, 1)});
+  topologies::Cluster c = one_switch(2, 1);
+  c.disturbance.links = {{0, 1, "adapter up", 0.5}};
+  EXPECT_EQ(end_of(g, c), Time{210});
+  c.disturbance.links = {{0, 1, "adapter up", 0.5}, {0, 1, "adapter down", 0.25}, {0, 1, "adapter down", 0.5}};
+  EXPECT_EQ(end_of(g, c), Time{810});
+  c.disturbance.links = {{1, 0, "adapter up", 0.5}};
+  EXPECT_EQ(end_of(g, c), Time{110});
+}
+
+// Also between switches of a fabric that never blocks otherwise.
+TEST(SharedLinks, ADegradedLinkBetweenSwitches) {
+  topologies::Fabric fabric;
+  topologies::FatTree tree;
+  tree.radix = 4;
+  tree.tiers = 2;
+  fabric.network = tree;
+  plan::PlanGraph g = grid(2, 4);
+  append(g.roles[0], {work(10), message(true, 1, 0, 100, 2, {0})});
+  append(g.roles[1], {message(false, 0, 0, 100, 1)});
+  topologies::Cluster c = networked(8, 1, fabric);
+  EXPECT_EQ(end_of(g, c), Time{110});
+  c.disturbance.links = {{0, 4, "tier 1 to 2", 0.25}};  // of the four ranks of stage 0 two are below that leaf
+  EXPECT_EQ(end_of(g, c), Time{410});
+}
+
+TEST(SharedLinks, WhatIsNotThere) {
+  plan::PlanGraph g = grid(2, 1);
+  append(g.roles[0], {message(true, 1, 0, 100, 2)});
+  append(g.roles[1], {message(false, 0, 0, 100, 1)});
+  topologies::Cluster c = one_switch(2, 1);
+  c.name = "two";
+  const auto refusal = [&](const char* network) -> std::string {
+    Options options;
+    options.network_model = network;
+    try {
+      simulate(g, c, options);
+    } catch (const InputError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  c.disturbance.links = {{0, 1, "adapter", 0.5}};
+  EXPECT_EQ(refusal("auto"),
+            "cluster.disturbance.links: two has no links \"adapter\"; expected one of: nvlink up, nvlink down, "
+            "adapter up, adapter down");
+  EXPECT_EQ(refusal("alpha_beta"),
+            "cluster.disturbance: links and background are for network model fair_share; alpha_beta knows no links");
+  c.disturbance.links = {{0, 1, "nvlink up", 0.5}};
+  EXPECT_EQ(refusal("auto"), "cluster.disturbance.links: the way from device 0 to device 1 has no \"nvlink up\"");
 }
 
 // The sum takes half of the device's memory from compute beside it, and has 3/10 of its speed there: 0.3 bytes per
