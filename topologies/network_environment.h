@@ -41,6 +41,8 @@ struct NetworkEnvironment {
 
 // In the file's order. "" reads the catalogue's file. Throws InputError with every mistake.
 std::vector<NetworkEnvironment> load_network_environments(const std::string& path);
+// `origin` stands in messages.
+std::vector<NetworkEnvironment> network_environments_from_text(std::string_view text, const std::string& origin);
 // The first whose `tables` match; nullptr when none does.
 const NetworkEnvironment* environment_of(const std::vector<NetworkEnvironment>& all, const std::string& table);
 
