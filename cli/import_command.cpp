@@ -55,7 +55,8 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
   std::string what, path;
   bool json = false;
   Options options("import", "reads what other tools print of a node, and shows what it understood");
-  options.positional("WHAT", &what, "topology: of 'nvidia-smi topo -m', or the XML of NCCL_TOPO_DUMP_FILE");
+  options.positional("WHAT", &what,
+                     "topology: of 'nvidia-smi topo -m', the XML of NCCL_TOPO_DUMP_FILE, or that of lstopo");
   options.positional("FILE", &path, "the file");
   options.flag("json", &json, "one document, foretrain.import/1");
   options.examples({"foretrain import topology topo.txt", "foretrain import topology nccl.xml --json"});

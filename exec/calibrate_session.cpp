@@ -1,6 +1,7 @@
 #include "exec/calibrate_session.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/error.h"
 #include "exec/calibrate.h"
@@ -82,7 +83,7 @@ double ProbeSession::slowdown(const Stretch& together, const Stretch& alone, boo
   const auto end = [](const std::vector<Interval>& rank, const Stretch& s) {
     return rank.at(static_cast<std::size_t>(s.last)).end;
   };
-  std::vector<double> values;
+  double fastest_together = std::numeric_limits<double>::max(), fastest_alone = fastest_together;
   for (const Run& run : runs_) {
     double earliest = start(run.front(), together), latest = 0, sum = 0;
     for (const std::vector<Interval>& rank : run) {
@@ -91,9 +92,10 @@ double ProbeSession::slowdown(const Stretch& together, const Stretch& alone, boo
       sum += end(rank, together) - start(rank, together);
     }
     const double taken = ranks_wait ? latest - earliest : sum / static_cast<double>(run.size());
-    values.push_back(taken / (end(run.front(), alone) - start(run.front(), alone)));
+    fastest_together = std::min(fastest_together, taken);
+    fastest_alone = std::min(fastest_alone, end(run.front(), alone) - start(run.front(), alone));
   }
-  return median(std::move(values));
+  return std::max(1.0, fastest_together / fastest_alone);
 }
 
 double ProbeSession::gap_seconds() const {

@@ -17,19 +17,21 @@ class ProbeSession {
   // InterruptedCalibration (calibrate.h).
   void run(int times, const std::atomic<bool>* interrupted);
 
-  // Medians over all runs. REQUIRES: there was one.
-  // An op's time from its latest start to its latest end on any rank.
+  // Over all runs. REQUIRES: there was one.
+  // An op's time from its latest start to its latest end on any rank: the median.
   double op_seconds(int position) const;
   // Of several ops that are the same but for their addresses.
   double op_seconds(const std::vector<int>& positions) const;
-  // Time of a stretch of ops that all ranks run at once over that of a stretch that rank 0 runs while the others wait.
+  // Time of a stretch of ops that all ranks run at once over that of a stretch that rank 0 runs while the others wait,
+  // at least 1: of each the fastest run, since a hypervisor may run two of our cores on one of its own for a while,
+  // which slows either but is not what our ranks do to each other.
   // Of each rank its own time counts; or, where ranks wait for cores, the time from the first's start to the last's
   // end.
   struct Stretch {
     int first = 0, last = 0;
   };
   double slowdown(const Stretch& together, const Stretch& alone, bool ranks_wait) const;
-  // From an op's end to the next one's start, over all ops.
+  // From an op's end to the next one's start, over all ops: the median.
   double gap_seconds() const;
 
  private:

@@ -16,8 +16,11 @@ constexpr std::size_t kMaxBytes = 16 << 20;
 
 ImportedNode import_topology_text(std::string_view text, const std::string& origin) {
   const std::size_t first = text.find_first_not_of(" \t\r\n\xef\xbb\xbf");
-  return first != std::string_view::npos && text[first] == '<' ? import_nccl_xml(text, origin)
-                                                               : import_smi_matrix(text, origin);
+  if (first == std::string_view::npos || text[first] != '<') {
+    return import_smi_matrix(text, origin);
+  }
+  return text.find("<topology") != std::string_view::npos ? import_hwloc_xml(text, origin)
+                                                          : import_nccl_xml(text, origin);
 }
 
 ImportedNode import_topology(const std::string& path) {

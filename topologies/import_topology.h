@@ -1,5 +1,5 @@
-// Nodes as other tools print them: the matrix of `nvidia-smi topo -m`, and the XML that NCCL writes to
-// $NCCL_TOPO_DUMP_FILE.
+// Nodes as other tools print them: the matrix of `nvidia-smi topo -m`, the XML that NCCL writes to
+// $NCCL_TOPO_DUMP_FILE, and hwloc's (`lstopo node.xml`).
 #pragma once
 
 #include <string>
@@ -11,12 +11,12 @@
 namespace foretrain::topologies {
 
 struct ImportedNode {
-  std::string format;              // "nvidia-smi topo -m", "NCCL topology XML"
+  std::string format;              // "nvidia-smi topo -m", "NCCL topology XML", "hwloc XML"
   NodeGraph graph;                 // adapter_bandwidth 0 where the source does not say it
   std::vector<std::string> notes;  // what was assumed and what was left out, one line each
 };
 
-// Latencies of a hop that neither source has: of the ring, Simple protocol, in NCCL 2.30.7 src/graph/tuning.cc.
+// Latencies of a hop that no source has: of the ring, Simple protocol, in NCCL 2.30.7 src/graph/tuning.cc.
 inline constexpr Time kNvlinkHop{3'400'000}, kPcieHop{5'700'000};
 
 // Each throws InputError "origin:line: what stood there, what is allowed", the first mistake only: the rest of a matrix
@@ -35,7 +35,13 @@ ImportedNode import_smi_matrix(std::string_view text, const std::string& origin)
 // model; all NVSwitches are one. Adapters are the fastest <net>s; slower ones (storage, management) are left out.
 ImportedNode import_nccl_xml(std::string_view text, const std::string& origin);
 
-// One or the other, by how the file begins.
+// hwloc 2 and 3: packages, bridges, PCI devices, the matrix NVLinkBandwidth or XGMIBandwidth. GPUs are devices that
+// CUDA, NVML or RSMI know (numbered as there), where hwloc was built without these the 3D controllers; adapters are
+// OpenFabrics devices, whose rate into the fabric hwloc does not know. Bridges with one way on are a wire as fast as
+// its slowest part. All NVSwitches are one. Rates between sockets are not in it: 16 GB/s is assumed, and said.
+ImportedNode import_hwloc_xml(std::string_view text, const std::string& origin);
+
+// One of them, by how the file begins.
 ImportedNode import_topology(const std::string& path);
 ImportedNode import_topology_text(std::string_view text, const std::string& origin);
 

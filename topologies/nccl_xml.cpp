@@ -1,40 +1,16 @@
-#include <tinyxml2.h>
-
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <map>
-#include <optional>
 #include <set>
 
-#include "base/error.h"
 #include "topologies/import_topology.h"
+#include "topologies/xml_input.h"
 
 namespace foretrain::topologies {
 
 namespace {
 
-using tinyxml2::XMLElement;
-
 constexpr Bandwidth kPcie3{15.75e9};  // 3.0 x16, where a bridge does not say
 constexpr std::size_t kMaxVertices = 4096;
-
-[[noreturn]] void fail(const std::string& origin, int line, const std::string& what) {
-  throw InputError(fmt::format("{}:{}: {}", origin, line, what));
-}
-
-std::string attribute(const XMLElement& e, const char* name) {
-  const char* value = e.Attribute(name);
-  return value != nullptr ? value : "";
-}
-
-// A number at the beginning of the attribute ("16.0 GT/s PCIe"); nothing where there is none.
-std::optional<double> number(const XMLElement& e, const char* name) {
-  const std::string text = attribute(e, name);
-  double value = 0;
-  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc{} && std::isfinite(value) ? std::optional(value) : std::nullopt;
-}
 
 struct Reader {
   explicit Reader(const std::string& file) : origin(file) {}
@@ -247,9 +223,7 @@ struct Reader {
 
 ImportedNode import_nccl_xml(std::string_view text, const std::string& origin) {
   tinyxml2::XMLDocument document;
-  if (document.Parse(text.data(), text.size()) != tinyxml2::XML_SUCCESS) {
-    fail(origin, document.ErrorLineNum(), fmt::format("not readable as XML ({})", document.ErrorName()));
-  }
+  parse_xml(text, origin, document);
   const XMLElement* system = document.RootElement();
   if (system == nullptr || std::string_view(system->Name()) != "system") {
     fail(origin, system == nullptr ? 1 : system->GetLineNum(),

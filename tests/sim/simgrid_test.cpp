@@ -6,46 +6,10 @@
 #include <random>
 #include <set>
 
+#include "tests/support/traffic_patterns.h"
+
 namespace foretrain::sim {
 namespace {
-
-// Each message is followed by the next of its chain, so that flows come and go at instants of no regularity.
-class RandomChains : public Traffic {
- public:
-  RandomChains(std::mt19937& random, int hosts, int chains, int length) : chains_(chains) {
-    const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
-    for (int i = 0; i < chains * length; ++i) {
-      Message m;
-      m.from = below(hosts);
-      m.to = (m.from + 1 + below(hosts - 1)) % hosts;
-      m.bytes = Bytes{1 + below(100'000'000)};
-      messages_.push_back(m);
-    }
-  }
-  std::int32_t size() const override { return static_cast<std::int32_t>(messages_.size()); }
-  std::vector<std::pair<int, int>> pairs() const override {
-    std::set<std::pair<int, int>> pairs;
-    for (const Message& m : messages_) {
-      pairs.emplace(m.from, m.to);
-    }
-    return {pairs.begin(), pairs.end()};
-  }
-  void begin(const Send& send) override {
-    for (std::int32_t tag = 0; tag < chains_; ++tag) {
-      send(tag, messages_[static_cast<std::size_t>(tag)]);
-    }
-  }
-  void ended(std::int32_t tag, const Send& send) override {
-    const std::int32_t next = tag + chains_;
-    if (next < size()) {
-      send(next, messages_[static_cast<std::size_t>(next)]);
-    }
-  }
-
- private:
-  std::int32_t chains_;
-  std::vector<Message> messages_;
-};
 
 // A link out of and one into each host, and between them up to three of a core that every pair crosses in its own way,
 // some of them spread.
@@ -78,8 +42,8 @@ TEST(Simgrid, EndsAgreeOnRandomPlatforms) {
   for (std::uint32_t seed = 0; seed < 40; ++seed) {
     std::mt19937 random(seed);
     const Platform platform = random_platform(random);
-    RandomChains traffic(random, platform.hosts, 1 + static_cast<int>(random() % 20),
-                         1 + static_cast<int>(random() % 10));
+    const int chains = 1 + static_cast<int>(random() % 20), length = 1 + static_cast<int>(random() % 10);
+    RandomChains traffic(random, platform.hosts, chains, chains * length);
     const std::optional<FlowRun> theirs = run_simgrid(platform, traffic, SimgridUpdate::all);
     if (!theirs) {
       GTEST_SKIP() << "SimGrid was not found at build time (apt-get install libsimgrid-dev)";

@@ -2,7 +2,7 @@
 
 namespace foretrain::sim {
 
-std::optional<FlowRun> run_simgrid(const Platform&, Traffic&, SimgridUpdate) {
+std::optional<FlowRun> run_simgrid(const Platform&, Traffic&, SimgridUpdate, int) {
   return std::nullopt;
 }
 

@@ -1,6 +1,8 @@
 #include "tests/support/simgrid.h"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -136,7 +138,7 @@ void read_all(int fd, void* data, std::size_t size) {
 
 }  // namespace
 
-std::optional<FlowRun> run_simgrid(const Platform& platform, Traffic& traffic, SimgridUpdate update) {
+std::optional<FlowRun> run_simgrid(const Platform& platform, Traffic& traffic, SimgridUpdate update, int patience_s) {
   int ends[2];
   CHECK(pipe(ends) == 0, "no pipe");
   const pid_t child = fork();
@@ -144,8 +146,11 @@ std::optional<FlowRun> run_simgrid(const Platform& platform, Traffic& traffic, S
   if (child == 0) {
     bool is_written = false;
     try {
-      const FlowRun run = Replay(platform, traffic, update).run();
-      is_written = write_all(ends[1], &run.wall_s, sizeof run.wall_s) &&
+      Replay replay(platform, traffic, update);
+      const char begins = 0;
+      is_written = write_all(ends[1], &begins, sizeof begins);
+      const FlowRun run = replay.run();
+      is_written = is_written && write_all(ends[1], &run.wall_s, sizeof run.wall_s) &&
                    write_all(ends[1], run.ends_s.data(), run.ends_s.size() * sizeof(double));
     } catch (const std::exception& e) {
       fmt::print(stderr, "{}\n", e.what());
@@ -154,9 +159,17 @@ std::optional<FlowRun> run_simgrid(const Platform& platform, Traffic& traffic, S
   }
   close(ends[1]);
   FlowRun run;
-  run.ends_s.resize(static_cast<std::size_t>(traffic.size()));
-  read_all(ends[0], &run.wall_s, sizeof run.wall_s);
-  read_all(ends[0], run.ends_s.data(), run.ends_s.size() * sizeof(double));
+  char begins = 0;
+  read_all(ends[0], &begins, sizeof begins);
+  pollfd result{ends[0], POLLIN, 0};
+  if (poll(&result, 1, patience_s * 1000) == 0) {
+    kill(child, SIGKILL);
+    run.wall_s = patience_s;
+  } else {
+    run.ends_s.resize(static_cast<std::size_t>(traffic.size()));
+    read_all(ends[0], &run.wall_s, sizeof run.wall_s);
+    read_all(ends[0], run.ends_s.data(), run.ends_s.size() * sizeof(double));
+  }
   close(ends[0]);
   waitpid(child, nullptr, 0);
   return run;

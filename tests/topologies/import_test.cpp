@@ -185,7 +185,7 @@ TEST(NcclXml, Mistakes) {
     return message(text);
   };
   EXPECT_EQ(message("<system>"), "x.xml:1: not readable as XML (XML_ERROR_MISMATCHED_ELEMENT)");
-  EXPECT_EQ(message("<topology/>"), "x.xml:1: expected <system>, as NCCL writes to $NCCL_TOPO_DUMP_FILE");
+  EXPECT_EQ(message("<graph/>"), "x.xml:1: expected <system>, as NCCL writes to $NCCL_TOPO_DUMP_FILE");
   EXPECT_EQ(message("<system>\n<cpu/>\n</system>"),
             "x.xml:1: no <gpu> is in it, as in files written for $NCCL_TOPO_FILE; expected what NCCL writes to "
             "$NCCL_TOPO_DUMP_FILE");
@@ -237,6 +237,86 @@ TEST(NodeGraphFile, Mistakes) {
   EXPECT_EQ(message(R"({"links": [{"between": ["GPU 0", "NVSwitch 0"], "bandwidth": "1 GB/s"},
                                   {"between": ["GPU 1", "CPU 0"], "bandwidth": "1 GB/s"}]})"),
             "node.json:1: /links: the node is disconnected: no link leads from GPU 0 to GPU 1");
+}
+
+// Two sockets; a GPU and an adapter under the first one's PCIe switch, behind a root port that is slower than the
+// switch; a GPU at the second. The GPUs are joined by NVLink at 50 GB/s, and GPU 0 to its CPU at 40. cuda1 stands
+// first.
+constexpr const char* kHwloc = R"(<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE topology SYSTEM "hwloc2.dtd">
+<topology version="2.0">
+  <object type="Machine" gp_index="1">
+    <object type="Package" gp_index="2">
+      <object type="Bridge" gp_index="3" bridge_type="0-1">
+        <object type="Bridge" gp_index="4" bridge_type="1-1" pci_link_speed="7.876923">
+          <object type="Bridge" gp_index="5" bridge_type="1-1" pci_link_speed="15.753846">
+            <object type="Bridge" gp_index="6" bridge_type="1-1" pci_link_speed="15.753846">
+              <object type="PCIDev" gp_index="7" pci_type="0302 [10de:20b0]" pci_link_speed="31.507692">
+                <object type="OSDev" gp_index="8" name="cuda1" osdev_type="5"/>
+                <object type="OSDev" gp_index="9" name="nvml1" osdev_type="5"/>
+              </object>
+            </object>
+            <object type="Bridge" gp_index="10" bridge_type="1-1" pci_link_speed="15.753846">
+              <object type="PCIDev" gp_index="11" pci_type="0207 [15b3:101b]" pci_link_speed="0.000000">
+                <object type="OSDev" gp_index="12" name="ib0" osdev_type="2"/>
+                <object type="OSDev" gp_index="13" name="mlx5_0" osdev_type="3"/>
+              </object>
+            </object>
+          </object>
+        </object>
+        <object type="PCIDev" gp_index="14" pci_type="0106 [8086:a1d2]" pci_link_speed="0.000000"/>
+      </object>
+    </object>
+    <object type="Package" gp_index="20">
+      <object type="Bridge" gp_index="21" bridge_type="0-1">
+        <object type="PCIDev" gp_index="22" pci_type="0302 [10de:20b0]" pci_link_speed="0.000000">
+          <object type="OSDev" gp_index="23" name="cuda0" osdev_type="5"/>
+        </object>
+      </object>
+    </object>
+  </object>
+  <distances2hetero nbobjs="3" kind="25" name="NVLinkBandwidth">
+    <indexes length="20">OSDev:23 OSDev:9 </indexes><indexes length="20">Package:20 </indexes>
+    <u64values length="10">1000000 50000 40000 50000 1000000 </u64values><u64values length="10">0 40000 0 0 </u64values>
+  </distances2hetero>
+</topology>
+)";
+
+TEST(HwlocXml, AWireIsAsFastAsItsSlowestPart) {
+  const ImportedNode node = import_topology_text(kHwloc, "node.xml");
+  EXPECT_EQ(node.format, "hwloc XML");
+  EXPECT_EQ(node.graph.devices, 2);
+  EXPECT_EQ(node.graph.adapters.size(), 1U);
+  EXPECT_EQ(node.graph.adapter_bandwidth.value, 0);
+  const NodeRoutes routes(node.graph);
+  const int adapter = node.graph.adapters.front();
+  EXPECT_EQ(capacities(node.graph, routes, 0, 1), std::vector<double>{50});
+  // GPU 1: its port's 15.753846 to the switch, the same out of it.
+  EXPECT_EQ(capacities(node.graph, routes, 1, adapter), (std::vector<double>{15.753846, 15.753846}));
+  // GPU 0: NVLink to its CPU, across, the root port into the switch, the adapter.
+  EXPECT_EQ(capacities(node.graph, routes, 0, adapter), (std::vector<double>{40, 16, 7.876923, 15.753846}));
+  EXPECT_EQ(node.notes,
+            (std::vector<std::string>{"between sockets 16.0 GB/s is assumed",
+                                      "1 PCIe links do not say how fast they are; taken as PCIe 3.0 x16, 15.8 GB/s",
+                                      "how fast adapters are into the fabric is not in it"}));
+}
+
+TEST(HwlocXml, Mistakes) {
+  const auto message = [](std::string_view from, std::string_view to) {
+    std::string text = kHwloc;
+    text.replace(text.find(from), from.size(), to);
+    return message_of([&] { import_topology_text(text, "node.xml"); });
+  };
+  EXPECT_EQ(message("version=\"2.0\"", "version=\"\""), "node.xml:3: version \"\" of hwloc's format; expected 2 or 3");
+  EXPECT_EQ(message("\"7.876923\"", "\"-1\""), "node.xml:7: pci_link_speed \"-1\" is no rate in GB/s");
+  EXPECT_EQ(message("OSDev:23", "OSDev:24"), "node.xml:35: \"OSDev:24\" is no object of this file");
+  EXPECT_EQ(message("40000 0 0", "40000 0"), "node.xml:34: 8 values for 3 objects; expected their square");
+  EXPECT_EQ(message("1000000 50000", "1000000 60000"), "node.xml:34: 60000 MB/s from object 0 to 1, 50000 MB/s back");
+  EXPECT_EQ(message("50000 1000000", "fast 1000000"), "node.xml:36: \"fast\" is no rate in MB/s");
+  EXPECT_EQ(
+      message_of([] { import_topology_text("<topology version=\"2.0\"/>", "node.xml"); }),
+      "node.xml:1: no GPU is in it: no device of CUDA, NVML or RSMI, and no 3D controller; expected lstopo's XML of "
+      "a node with GPUs");
 }
 
 }  // namespace
