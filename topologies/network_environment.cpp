@@ -52,6 +52,7 @@ NetworkEnvironment read_environment(ObjectReader reader) {
   e.channels = static_cast<int>(reader.integer("channels", 16, 2, 1024));
   e.nvlink = reader.boolean("nvlink", true);
   e.in_switch = reader.boolean("in_switch", true);
+  e.amd_host = reader.boolean("amd_host", false);
   e.nvlink_ranks = static_cast<int>(reader.integer("nvlink_ranks", 0, 0, 1 << 20));
   e.beyond_rate = e.nvlink_ranks > 0 ? link_bandwidth(reader, "beyond_rate", std::nullopt) : e.node_rate;
   e.domain = static_cast<int>(reader.integer("domain", 0, 0, 1 << 20));

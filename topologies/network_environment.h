@@ -31,6 +31,7 @@ struct NetworkEnvironment {
   Bandwidth fabric_rate;  // of one rank's adapter
   int channels = 16;
   bool nvlink = true, in_switch = true;
+  bool amd_host = false;            // NCCL's limits over the fabric depend on the maker of the processor
   int nvlink_ranks = 0;             // > 0: more ranks than these on a node are joined by slower links,
   Bandwidth beyond_rate;            // ... of this rate
   int domain = 0;                   // > 0: that many devices share an NVLink domain, whatever the nodes are
