@@ -169,6 +169,10 @@ reports::Validation validate(const std::string& path, const std::string& constan
   if (!in) {
     throw InputError(fmt::format("{}: cannot be read; expected a file of one JSON object per line", path));
   }
+  return validate(in, path, constants);
+}
+
+reports::Validation validate(std::istream& in, const std::string& path, const std::string& constants) {
   Collectives collectives(constants);
   reports::Validation result;
   Mistakes mistakes;

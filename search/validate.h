@@ -2,6 +2,7 @@
 // one of nccl-tests (time_us out of place; bytes is the total buffer); rows of training runs are not forecast yet.
 #pragma once
 
+#include <iosfwd>
 #include <string>
 
 #include "reports/validation.h"
@@ -11,5 +12,7 @@ namespace foretrain::search {
 // Reads a file of one JSON object per line; empty lines are passed over. `constants`: a file of network environments,
 // "" for the catalogue's. Throws InputError with "file:line: what" of every line that cannot be read.
 reports::Validation validate(const std::string& path, const std::string& constants);
+// `origin` stands in messages.
+reports::Validation validate(std::istream& in, const std::string& origin, const std::string& constants);
 
 }  // namespace foretrain::search
