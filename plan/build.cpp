@@ -1,6 +1,7 @@
 // Assembles the graph: mesh and groups, one role per pipeline stage, its segments and its program.
 #include "plan/build.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
@@ -29,8 +30,9 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   if (job.workload.model.kv_heads < s.tp) {
     groups.kv = add("kv", {{Axis::tp, static_cast<int>(s.tp / job.workload.model.kv_heads), {}}});
   }
-  if (rank_of_stage.front() != rank_of_stage.back() && job.workload.model.tied_embeddings) {
-    groups.embedding = add("embedding", {{Axis::pp, 0, {rank_of_stage.front(), rank_of_stage.back()}}});
+  const auto [low, high] = std::minmax(rank_of_stage.front(), rank_of_stage.back());
+  if (low != high && job.workload.model.tied_embeddings) {
+    groups.embedding = add("embedding", {{Axis::pp, 0, {low, high}}});
   }
   if (s.pp * s.tp > 1) {
     groups.model = add("model", {{Axis::pp, 0, {}}, {Axis::tp, 0, {}}});

@@ -242,7 +242,7 @@ SegmentId update_segment(RoleContext& c) {
   }
   const std::vector<BucketRange> buckets = all_buckets(c);
   std::vector<EventId> reduced = local_gradients_done(c);
-  if (c.groups.dp != kNoGroup) {
+  if (c.groups.dp != kNoGroup && !buckets.empty()) {
     for (const BucketRange& r : buckets) {
       // Layers, and an untied head, were reduced behind the last backward.
       const bool done = overlapped && (r.family == kLayer || (r.family == kHead && !tied_across));
@@ -280,7 +280,7 @@ SegmentId update_segment(RoleContext& c) {
   }
   BlockBuilder end(c.role(), "end_step");
   std::vector<EventId> gathered;
-  if (zero1(c)) {
+  if (zero1(c) && !buckets.empty()) {
     gathered.push_back(c.builder.event("gathered", Replicas::once));
   }
   end.join(Phase::optimizer, gathered);

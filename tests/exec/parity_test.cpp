@@ -9,6 +9,8 @@
 #include "plan/build.h"
 #include "plan/validate.h"
 #include "tests/exec/support.h"
+#include "tests/support/random_schedule.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_jobs.h"
 
 namespace foretrain::exec {
@@ -227,6 +229,22 @@ TEST(Parity, FortyRandomProducts) {
     }
     expect_parity(kModels[product % 2], o);
     ++product;
+  }
+}
+
+// Any placement and any order, backwards whole and in halves.
+TEST(Parity, TenRandomSchedules) {
+  const test::TemporaryFolder folder;
+  std::mt19937 random(20261121);
+  for (int trial = 0; trial < 10; ++trial) {
+    const int pp = 2 + static_cast<int>(random() % 3), v = 1 + static_cast<int>(random() % 2);
+    folder.write("schedule.txt", to_text(testing::random_schedule(random, pp, v, 4)));
+    expect_parity(kModels[trial % 2], joined(kBase, {{"schedule", folder.path("schedule.txt")},
+                                                     {"pp", std::to_string(pp)},
+                                                     {"virtual_stages", std::to_string(v)},
+                                                     {"global_batch", "4"},
+                                                     {"workload.model.layers", "8"},
+                                                     {"recompute", random() % 2 == 0 ? "full" : "none"}}));
   }
 }
 

@@ -6,6 +6,7 @@
 #include "plan/validate.h"
 #include "tests/sim/tiny_graph.h"
 #include "tests/support/message_of.h"
+#include "tests/support/random_schedule.h"
 
 namespace foretrain::sim {
 namespace {
@@ -160,6 +161,22 @@ TEST(Simulator, ZeroBubbleOneWithUnequalHalves) {
       const std::int64_t work = m * (d.forward + d.backward_input + d.backward_weight);
       EXPECT_EQ(s.step_ends,
                 std::vector<Time>{Time{work + (p - 1) * (d.forward + d.backward_input - d.backward_weight)}});
+    }
+  }
+}
+
+// Where messages take no time the simulator says what plan::times says, of any schedule and any durations.
+TEST(Simulator, RandomSchedulesEndWhenTheirOrderSays) {
+  std::mt19937 random(13);
+  const auto any = [&] { return 1 + static_cast<std::int64_t>(random() % 20); };
+  for (int trial = 0; trial < 100; ++trial) {
+    const int p = 1 + static_cast<int>(random() % 4), v = 1 + static_cast<int>(random() % 3);
+    const plan::Schedule schedule = testing::random_schedule(random, p, v, 1 + static_cast<int>(random() % 5));
+    const plan::Durations durations{any(), any(), any(), any()};
+    for (const bool fold : {false, true}) {
+      EXPECT_EQ(simulate(pipeline(schedule, v, durations, 0), clockwork(p), one_step(fold)).step_ends,
+                std::vector<Time>{Time{plan::times(schedule, durations).makespan}})
+          << plan::to_text(schedule);
     }
   }
 }
