@@ -86,6 +86,12 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   for (const sim::RankClass& c : simulation.classes) {
     estimate.classes.push_back({c.role, c.first, c.multiplicity});
   }
+  if (simulation.links_seen != sim::LinksSeen::as_they_are) {
+    estimate.notes.push_back(fmt::format(
+        "The routes between nodes leave too few ranks alike: {}. --network fair_share takes them as they are, slowly.",
+        simulation.links_seen == sim::LinksSeen::sprayed ? "hashed ones are taken as sprayed"
+                                                         : "what they hold back is left out"));
+  }
   if (!job.cluster.disturbance.empty()) {
     estimate.notes.push_back("The cluster is disturbed; the error band is that of an undisturbed one.");
   }
