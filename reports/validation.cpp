@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "reports/table.h"
 #include "reports/text.h"
+#include "reports/validation_training.h"
 
 namespace foretrain::reports {
 namespace {
@@ -36,23 +38,46 @@ std::vector<const ValidationRow*> pointers(const std::vector<ValidationRow>& row
   return result;
 }
 
-// Rows of a table and collective, in the order that they first come.
-struct Part {
-  std::string title;
-  std::vector<const ValidationRow*> rows;
-};
-std::vector<Part> parts(const Validation& validation, bool by_collective) {
+using Part = ValidationPart;
+
+std::vector<Part> parts(const std::vector<const ValidationRow*>& rows, bool by_collective) {
   std::vector<Part> result;
   std::map<std::string, std::size_t> index;
-  for (const ValidationRow& r : validation.rows) {
-    const std::string title = by_collective && !r.what.empty() ? r.group + " " + r.what : r.group;
+  for (const ValidationRow* r : rows) {
+    const std::string title = by_collective && !r->what.empty() ? r->group + " " + r->what : r->group;
     const auto [found, is_new] = index.try_emplace(title, result.size());
     if (is_new) {
       result.push_back({title, {}});
     }
-    result[found->second].rows.push_back(&r);
+    result[found->second].rows.push_back(r);
   }
   return result;
+}
+
+// A verdict is a word, everything else a number.
+Json figure_json(const ValidationRow& r, const std::optional<double>& figure) {
+  return r.kind == RowKind::verdict && figure ? Json(verdict_word(*figure)) : or_null(figure);
+}
+
+Json row_json(const ValidationRow& r) {
+  Json row{{"id", r.id},
+           {"group", r.group},
+           {"predicted", figure_json(r, r.predicted)},
+           {"measured", figure_json(r, r.measured)},
+           {"unit", r.unit},
+           {"error", r.skipped ? Json(nullptr) : number(r.error())},
+           {"low", nullptr},
+           {"high", nullptr},
+           {"fits", r.fits ? Json(*r.fits) : Json(nullptr)},
+           {"skipped", r.skipped ? Json(*r.skipped) : Json(nullptr)},
+           {"system", r.system}};
+  if (r.kind == RowKind::collective) {
+    row["fitted"] = r.fitted;
+  } else {
+    row["memory"] = {{"predicted_bytes", or_null(r.predicted_memory)}, {"measured_bytes", or_null(r.measured_memory)}};
+    row["notes"] = r.notes;
+  }
+  return row;
 }
 
 std::vector<double> errors(const std::vector<const ValidationRow*>& rows, const SizeBand& band) {
@@ -128,23 +153,12 @@ ValidationSummary summarise(const std::vector<const ValidationRow*>& rows) {
 
 Json to_json(const Validation& validation) {
   Json groups = Json::object();
-  for (const Part& part : parts(validation, false)) {
+  for (const Part& part : by_group(validation)) {
     groups[part.title] = to_json(summarise(part.rows));
   }
   Json rows = Json::array();
   for (const ValidationRow& r : validation.rows) {
-    rows.push_back({{"id", r.id},
-                    {"group", r.group},
-                    {"predicted", or_null(r.predicted)},
-                    {"measured", or_null(r.measured)},
-                    {"unit", r.unit},
-                    {"error", r.skipped ? Json(nullptr) : number(r.error())},
-                    {"low", nullptr},
-                    {"high", nullptr},
-                    {"fits", nullptr},
-                    {"skipped", r.skipped ? Json(*r.skipped) : Json(nullptr)},
-                    {"system", r.system},
-                    {"fitted", r.fitted}});
+    rows.push_back(row_json(r));
   }
   return {{"schema", "foretrain.validate/1"},
           {"overall", to_json(summarise(pointers(validation.rows)))},
@@ -152,18 +166,32 @@ Json to_json(const Validation& validation) {
           {"rows", std::move(rows)}};
 }
 
-std::string to_text(const Validation& validation, bool colour) {
-  std::vector<Part> fitted, alone;
+std::vector<ValidationPart> by_group(const Validation& validation) {
+  return parts(pointers(validation.rows), false);
+}
+
+std::map<std::string, int> skip_reasons(const std::vector<const ValidationRow*>& rows) {
   std::map<std::string, int> reasons;
-  for (Part& part : parts(validation, true)) {
+  for (const ValidationRow* r : rows) {
+    if (r->skipped) {
+      ++reasons[*r->skipped];
+    }
+  }
+  return reasons;
+}
+
+const char* verdict_word(double figure) {
+  return figure > 0 ? "OOM" : "FITS";
+}
+
+namespace {
+
+std::string collectives_text(const std::vector<const ValidationRow*>& collectives, bool colour) {
+  std::vector<Part> fitted, alone;
+  for (Part& part : parts(collectives, true)) {
     const auto used = std::find_if(part.rows.begin(), part.rows.end(), [](const auto* r) { return !r->skipped; });
     if (used != part.rows.end()) {
       ((*used)->fitted ? fitted : alone).push_back(std::move(part));
-    }
-  }
-  for (const ValidationRow& r : validation.rows) {
-    if (r.skipped) {
-      ++reasons[*r.skipped];
     }
   }
   std::string out;
@@ -187,28 +215,54 @@ std::string to_text(const Validation& validation, bool colour) {
     out += to_text(table_of("Median |error|, from link speeds and NCCL's constants alone", alone), colour);
     all(alone);
   }
-  const ValidationSummary s = summarise(pointers(validation.rows));
+  return out;
+}
+
+}  // namespace
+
+std::string to_text(const Validation& validation, bool colour) {
+  const std::vector<const ValidationRow*> rows = pointers(validation.rows);
+  std::vector<const ValidationRow*> collectives, trainings;
+  for (const ValidationRow* r : rows) {
+    (r->kind == RowKind::collective ? collectives : trainings).push_back(r);
+  }
+  std::string out = collectives_text(collectives, colour) + training_text(trainings, colour);
+  const ValidationSummary s = summarise(rows);
   out += fmt::format("{} rows, {} used, {} skipped", count(s.rows), count(s.used), count(s.skipped));
-  if (s.used > 0) {
+  // A verdict's 0 or 1 does not mix with errors of time; its table stands above.
+  const bool verdicts =
+      std::any_of(rows.begin(), rows.end(), [](const auto* r) { return r->kind == RowKind::verdict; });
+  if (s.used > 0 && !verdicts) {
     out += fmt::format("; median |error| {}, p90 {}, bias {}", percent(*s.median_abs_error), percent(*s.p90_abs_error),
                        signed_percent(*s.bias));
   }
   out += "\n";
-  for (const auto& [reason, rows] : reasons) {
-    out += fmt::format("  skipped {}: {}\n", count(rows), reason);
+  for (const auto& [reason, skipped] : skip_reasons(rows)) {
+    out += fmt::format("  skipped {}: {}\n", count(skipped), reason);
   }
   return out;
 }
 
 std::string to_csv(const Validation& validation) {
+  const auto is_training = [](const ValidationRow& r) { return r.kind != RowKind::collective; };
+  const bool trainings = std::any_of(validation.rows.begin(), validation.rows.end(), is_training);
   Table t;
   t.columns = {{"id"},        {"group"},    {"what"}, {"system"}, {"bytes"},
                {"predicted"}, {"measured"}, {"unit"}, {"error"},  {"skipped"}};
+  if (trainings) {
+    t.columns.insert(t.columns.end(), {{"devices"}, {"predicted_memory"}, {"measured_memory"}, {"fits"}, {"notes"}});
+  }
   const auto figure = [](const std::optional<double>& v) { return v ? fmt::format("{}", *v) : std::string(); };
   for (const ValidationRow& r : validation.rows) {
     t.rows.push_back({r.id, r.group, r.what, r.system, fmt::format("{}", r.bytes), figure(r.predicted),
                       figure(r.measured), r.unit, r.skipped ? std::string() : fmt::format("{}", r.error()),
                       r.skipped.value_or("")});
+    if (is_training(r)) {
+      const std::vector<Cell> more{fmt::format("{}", r.ranks), figure(r.predicted_memory), figure(r.measured_memory),
+                                   r.fits ? (*r.fits ? "true" : "false") : "",
+                                   fmt::format("{}", fmt::join(r.notes, "; "))};
+      t.rows.back().insert(t.rows.back().end(), more.begin(), more.end());
+    }
   }
   return to_csv(t);
 }
