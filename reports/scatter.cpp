@@ -19,7 +19,8 @@ constexpr double kLine = 17;         // of the legend
 
 // Distinct in print and for most colour-blind readers (Tol's "muted" and "bright", interleaved).
 constexpr std::array kColours{"#332288", "#EE6677", "#117733", "#DDAA33", "#4477AA", "#AA3377", "#66CCEE",
-                              "#882255", "#44AA99", "#999933", "#CC6677", "#228833", "#BBBBBB", "#000000"};
+                              "#882255", "#44AA99", "#999933", "#228833", "#BBBBBB", "#000000", "#EE7733",
+                              "#AACC22", "#7744CC", "#8B4513", "#0099DD", "#FF99BB"};
 
 struct Dot {
   double measured, predicted;
@@ -34,7 +35,8 @@ struct Axis {
 
 std::string escaped(const std::string& text) {
   std::string out;
-  for (const char c : text) {
+  for (const char any : text) {
+    const char c = static_cast<unsigned char>(any) < ' ' ? ' ' : any;  // XML has no control characters
     out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
   }
   return out;

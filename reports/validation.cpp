@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "reports/table.h"
 #include "reports/text.h"
+#include "reports/validation_figures.h"
 #include "reports/validation_training.h"
 
 namespace foretrain::reports {
@@ -30,8 +31,8 @@ Json to_json(const ValidationSummary& s) {
           {"bias", or_null(s.bias)}};
 }
 
-std::vector<const ValidationRow*> pointers(const std::vector<ValidationRow>& rows) {
-  std::vector<const ValidationRow*> result;
+ValidationRows pointers(const std::vector<ValidationRow>& rows) {
+  ValidationRows result;
   for (const ValidationRow& r : rows) {
     result.push_back(&r);
   }
@@ -40,7 +41,18 @@ std::vector<const ValidationRow*> pointers(const std::vector<ValidationRow>& row
 
 using Part = ValidationPart;
 
-std::vector<Part> parts(const std::vector<const ValidationRow*>& rows, bool by_collective) {
+struct Kinds {
+  ValidationRows collectives, trainings;
+};
+Kinds split(const Validation& validation) {
+  Kinds kinds;
+  for (const ValidationRow& r : validation.rows) {
+    (r.kind == RowKind::collective ? kinds.collectives : kinds.trainings).push_back(&r);
+  }
+  return kinds;
+}
+
+std::vector<Part> parts(const ValidationRows& rows, bool by_collective) {
   std::vector<Part> result;
   std::map<std::string, std::size_t> index;
   for (const ValidationRow* r : rows) {
@@ -80,7 +92,7 @@ Json row_json(const ValidationRow& r) {
   return row;
 }
 
-std::vector<double> errors(const std::vector<const ValidationRow*>& rows, const SizeBand& band) {
+std::vector<double> errors(const ValidationRows& rows, const SizeBand& band) {
   std::vector<double> result;
   for (const ValidationRow* r : rows) {
     if (!r->skipped && r->bytes >= band.from && r->bytes < band.below) {
@@ -128,9 +140,9 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-ValidationSummary summarise(const std::vector<const ValidationRow*>& rows) {
+ValidationSummary summarise(const ValidationRows& rows) {
   ValidationSummary s;
-  std::vector<double> absolute, with_sign;
+  std::vector<double> errors, verdicts;
   for (const ValidationRow* r : rows) {
     ++s.rows;
     if (r->skipped) {
@@ -138,15 +150,13 @@ ValidationSummary summarise(const std::vector<const ValidationRow*>& rows) {
       continue;
     }
     ++s.used;
-    with_sign.push_back(r->error());
-    absolute.push_back(std::abs(r->error()));
+    (r->kind == RowKind::verdict ? verdicts : errors).push_back(r->error());
   }
-  if (s.used > 0) {
-    s.median_abs_error = median(absolute);
-    s.bias = median(with_sign);
-    // Nearest rank: the least value that nine in ten do not exceed.
-    std::sort(absolute.begin(), absolute.end());
-    s.p90_abs_error = absolute[static_cast<std::size_t>(std::ceil(0.9 * static_cast<double>(s.used))) - 1];
+  const ErrorFigures f = error_figures(errors.empty() ? verdicts : errors);
+  if (f.rows > 0) {
+    s.median_abs_error = f.median;
+    s.p90_abs_error = f.p90;
+    s.bias = f.bias;
   }
   return s;
 }
@@ -160,17 +170,21 @@ Json to_json(const Validation& validation) {
   for (const ValidationRow& r : validation.rows) {
     rows.push_back(row_json(r));
   }
-  return {{"schema", "foretrain.validate/1"},
-          {"overall", to_json(summarise(pointers(validation.rows)))},
-          {"groups", std::move(groups)},
-          {"rows", std::move(rows)}};
+  Json document{{"schema", "foretrain.validate/1"},
+                {"overall", to_json(summarise(pointers(validation.rows)))},
+                {"groups", std::move(groups)}};
+  if (const auto trainings = split(validation).trainings; !trainings.empty()) {
+    document["training"] = training_json(trainings);
+  }
+  document["rows"] = std::move(rows);
+  return document;
 }
 
 std::vector<ValidationPart> by_group(const Validation& validation) {
   return parts(pointers(validation.rows), false);
 }
 
-std::map<std::string, int> skip_reasons(const std::vector<const ValidationRow*>& rows) {
+std::map<std::string, int> skip_reasons(const ValidationRows& rows) {
   std::map<std::string, int> reasons;
   for (const ValidationRow* r : rows) {
     if (r->skipped) {
@@ -186,7 +200,7 @@ const char* verdict_word(double figure) {
 
 namespace {
 
-std::string collectives_text(const std::vector<const ValidationRow*>& collectives, bool colour) {
+std::string collectives_text(const ValidationRows& collectives, bool colour) {
   std::vector<Part> fitted, alone;
   for (Part& part : parts(collectives, true)) {
     const auto used = std::find_if(part.rows.begin(), part.rows.end(), [](const auto* r) { return !r->skipped; });
@@ -196,7 +210,7 @@ std::string collectives_text(const std::vector<const ValidationRow*>& collective
   }
   std::string out;
   const auto all = [&out](const std::vector<Part>& some) {
-    std::vector<const ValidationRow*> rows;
+    ValidationRows rows;
     for (const Part& part : some) {
       rows.insert(rows.end(), part.rows.begin(), part.rows.end());
     }
@@ -221,18 +235,12 @@ std::string collectives_text(const std::vector<const ValidationRow*>& collective
 }  // namespace
 
 std::string to_text(const Validation& validation, bool colour) {
-  const std::vector<const ValidationRow*> rows = pointers(validation.rows);
-  std::vector<const ValidationRow*> collectives, trainings;
-  for (const ValidationRow* r : rows) {
-    (r->kind == RowKind::collective ? collectives : trainings).push_back(r);
-  }
+  const ValidationRows rows = pointers(validation.rows);
+  const auto [collectives, trainings] = split(validation);
   std::string out = collectives_text(collectives, colour) + training_text(trainings, colour);
   const ValidationSummary s = summarise(rows);
   out += fmt::format("{} rows, {} used, {} skipped", count(s.rows), count(s.used), count(s.skipped));
-  // A verdict's 0 or 1 does not mix with errors of time; its table stands above.
-  const bool verdicts =
-      std::any_of(rows.begin(), rows.end(), [](const auto* r) { return r->kind == RowKind::verdict; });
-  if (s.used > 0 && !verdicts) {
+  if (!collectives.empty() && trainings.empty() && s.used > 0) {
     out += fmt::format("; median |error| {}, p90 {}, bias {}", percent(*s.median_abs_error), percent(*s.p90_abs_error),
                        signed_percent(*s.bias));
   }
@@ -257,9 +265,9 @@ std::string to_csv(const Validation& validation) {
     t.rows.push_back({r.id, r.group, r.what, r.system, fmt::format("{}", r.bytes), figure(r.predicted),
                       figure(r.measured), r.unit, r.skipped ? std::string() : fmt::format("{}", r.error()),
                       r.skipped.value_or("")});
-    if (is_training(r)) {
-      const std::vector<Cell> more{fmt::format("{}", r.ranks), figure(r.predicted_memory), figure(r.measured_memory),
-                                   r.fits ? (*r.fits ? "true" : "false") : "",
+    if (trainings) {
+      const std::vector<Cell> more{is_training(r) ? fmt::format("{}", r.ranks) : "", figure(r.predicted_memory),
+                                   figure(r.measured_memory), r.fits ? (*r.fits ? "true" : "false") : "",
                                    fmt::format("{}", fmt::join(r.notes, "; "))};
       t.rows.back().insert(t.rows.back().end(), more.begin(), more.end());
     }

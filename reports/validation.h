@@ -37,7 +37,8 @@ struct ValidationRow {
 
 struct ValidationSummary {
   int rows = 0, used = 0, skipped = 0;
-  // Over the used rows; nothing when there is none.
+  // Over the used rows; nothing when there is none. Verdicts, whose errors are 0 or 1, only where all rows are
+  // verdicts.
   std::optional<double> median_abs_error, p90_abs_error, bias;
 };
 
@@ -45,6 +46,7 @@ struct Validation {
   std::vector<ValidationRow> rows;  // in the order of the files
 };
 
+// Errors with their 90th percentile by nearest rank.
 ValidationSummary summarise(const std::vector<const ValidationRow*>& rows);
 // The middle value, between the middle two of an even number. Requires: not empty.
 double median(std::vector<double> values);

@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <vector>
 
 namespace foretrain::search {
 
@@ -19,6 +21,35 @@ const json& nothing() {
 }
 
 }  // namespace
+
+json parse_row(std::string_view line, const std::string& place, Mistakes& mistakes) {
+  constexpr int kDepth = 32;  // rows are objects in an object; hostile ones must not cost the stack
+  bool deep = false;
+  std::string twice;
+  std::vector<std::set<std::string>> keys;
+  const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
+    if (event == json::parse_event_t::object_start) {
+      keys.emplace_back();
+    } else if (event == json::parse_event_t::object_end) {
+      keys.pop_back();
+    } else if (event == json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
+      twice = parsed.get<std::string>();
+    }
+    deep = deep || depth > kDepth;
+    return depth <= kDepth;
+  };
+  json object = json::parse(line, watch, false);
+  if (deep) {
+    mistakes.add(fmt::format("{}: nested deeper than {} levels", place, kDepth));
+  } else if (!object.is_object()) {
+    mistakes.add(fmt::format("{}: expected one JSON object on the line", place));
+  } else if (!twice.empty()) {
+    mistakes.add(fmt::format("{}: the key {} stands twice in an object", place, shown(twice)));
+  } else {
+    return object;
+  }
+  return nullptr;
+}
 
 RowReader::RowReader(const json& object, std::string place, Mistakes& mistakes, std::string prefix)
     : object_(object), place_(std::move(place)), mistakes_(mistakes), prefix_(std::move(prefix)) {}

@@ -6,10 +6,14 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/json.h"
 
 namespace foretrain::search {
+
+// One line as an object, or null after a mistake: no JSON, no object, a key twice, or nested too deep.
+nlohmann::json parse_row(std::string_view line, const std::string& place, Mistakes& mistakes);
 
 class RowReader {
  public:

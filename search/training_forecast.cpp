@@ -21,6 +21,13 @@ namespace {
 
 constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 
+// Less is no measurement, and no figure to divide by.
+constexpr double kShortestStep = 1e-9, kLeastMemory = 1.0 / (1024 * 1024);
+
+bool has_time(const TrainingRow& row) {
+  return row.step_time_s && *row.step_time_s > kShortestStep;
+}
+
 const char* verdict(bool fits) {
   return fits ? "FITS" : "OOM";
 }
@@ -72,7 +79,7 @@ reports::ValidationRow blank(const TrainingRow& row) {
   r.measured = row.step_time_s;
   r.ranks = row.cluster.gpus.value_or(0);
   r.exact = row.exact && !row.flagged;
-  if (row.memory_gib) {
+  if (row.memory_gib && *row.memory_gib > kLeastMemory) {
     r.measured_memory = *row.memory_gib * kGiB;
   }
   if (row.out_of_memory) {
@@ -83,7 +90,7 @@ reports::ValidationRow blank(const TrainingRow& row) {
 
 reports::ValidationRow validated(const TrainingRow& row, const TrainingRules& rules) {
   reports::ValidationRow r = blank(row);
-  if (!row.out_of_memory && !(row.step_time_s && *row.step_time_s > 0) && !row.memory_gib) {
+  if (!row.out_of_memory && !has_time(row) && !r.measured_memory) {
     r.skipped = "no measurement";
     return r;
   }
@@ -105,7 +112,7 @@ reports::ValidationRow validated(const TrainingRow& row, const TrainingRules& ru
   } catch (const InputError& e) {
     r.skipped = fmt::format("no such job: {}", e.what());
   }
-  if (!r.skipped && !row.out_of_memory && !(row.step_time_s && *row.step_time_s > 0)) {
+  if (!r.skipped && !row.out_of_memory && !has_time(row)) {
     r.skipped = "no step time; its memory is compared";
   }
   return r;
