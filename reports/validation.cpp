@@ -87,6 +87,11 @@ Json row_json(const ValidationRow& r) {
     row["fitted"] = r.fitted;
   } else {
     row["memory"] = {{"predicted_bytes", or_null(r.predicted_memory)}, {"measured_bytes", or_null(r.measured_memory)}};
+    Json breakdown = Json::object();
+    for (const auto& [bucket, seconds] : r.breakdown) {
+      breakdown[bucket] = number(seconds);
+    }
+    row["breakdown_s"] = r.breakdown.empty() ? Json(nullptr) : std::move(breakdown);
     row["notes"] = r.notes;
   }
   return row;

@@ -6,6 +6,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace foretrain::reports {
@@ -30,7 +31,9 @@ struct ValidationRow {
   std::string workload;  // what is trained on how many devices: plans for the same compete
   std::optional<bool> fits;
   std::optional<double> predicted_memory, measured_memory;  // bytes of the fullest device; also of skipped rows
-  std::vector<std::string> notes;                           // what stands in for what the row did
+  std::vector<std::pair<std::string, double>>
+      breakdown;                   // seconds, mean over ranks (reports/figures.h); sums to predicted
+  std::vector<std::string> notes;  // what stands in for what the row did
   // (predicted - measured) / measured; of a verdict 0 (right) or 1. Requires: both.
   double error() const { return kind == RowKind::verdict ? *measured - *predicted : *predicted / *measured - 1; }
 };

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "plan/build.h"
 #include "reports/estimate.h"
+#include "reports/figures.h"
 #include "reports/table.h"
 #include "reports/text.h"
 #include "sim/network.h"
@@ -88,6 +89,16 @@ reports::ValidationRow blank(const TrainingRow& row) {
   return r;
 }
 
+std::vector<std::pair<std::string, double>> where_time_goes(const TrainingForecast& f) {
+  std::vector<std::pair<std::string, double>> result;
+  const double waits = f.step_seconds - seconds(f.simulation.step_time);
+  for (const auto& [bucket, time] :
+       reports::breakdown_parts(reports::mean_over_ranks(f.graph, f.simulation.breakdown))) {
+    result.emplace_back(bucket, seconds(time) + (bucket == "exposed_dp" ? waits : 0));
+  }
+  return result;
+}
+
 reports::ValidationRow validated(const TrainingRow& row, const TrainingRules& rules) {
   reports::ValidationRow r = blank(row);
   if (!row.out_of_memory && !has_time(row) && !r.measured_memory) {
@@ -109,6 +120,7 @@ reports::ValidationRow validated(const TrainingRow& row, const TrainingRules& ru
     r.fits = f.fits;
     r.predicted_memory = f.memory_bytes;
     r.predicted = row.out_of_memory ? (f.fits ? 0 : 1) : f.step_seconds;
+    r.breakdown = where_time_goes(f);
   } catch (const InputError& e) {
     r.skipped = fmt::format("no such job: {}", e.what());
   }

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "search/framework_costs.h"
 #include "topologies/cluster_file.h"
 
 namespace foretrain::search {
@@ -90,18 +92,33 @@ class Filler {
   }
   // The value that a rule gives, and whether there is one.
   const FieldRule* by_rule(const char* path, const char* field) {
-    for (const FrameworkRules* f : {framework_, &rules_.any}) {
-      if (f == nullptr) {
-        continue;
-      }
-      for (const FieldRule& rule : f->rules) {
-        if (rule.field == field && rule.applies_to(row_)) {
-          set(path, json::parse(rule.value), Origin::rule, f->name + ": " + rule.source);
-          return &rule;
-        }
+    const FieldRule* rule = find(field);
+    if (rule != nullptr) {
+      set(path, json::parse(rule->value), Origin::rule, source_of_);
+    }
+    return rule;
+  }
+  // How many times the graph's cost kinds of kernels take, where rules say.
+  std::map<std::string, double> costs() {
+    std::map<std::string, double> result;
+    for (const std::string& kind : cost_kinds()) {
+      const std::string field = kCost + kind;
+      if (const FieldRule* rule = find(field)) {
+        reading_.fields.push_back({field, rule->value, Origin::rule, source_of_});
+        result[kind] = json::parse(rule->value).get<double>();
       }
     }
-    return nullptr;
+    return result;
+  }
+  // A rule's word for what no job file has.
+  std::optional<std::string> word(const char* field) {
+    const FieldRule* rule = find(field);
+    if (rule == nullptr) {
+      return std::nullopt;
+    }
+    const json value = json::parse(rule->value);
+    reading_.fields.push_back({field, shown_value(value), Origin::rule, source_of_});
+    return shown_value(value);
   }
   void by_rule(const char* path, const json& value, std::string source) {
     set(path, value, Origin::rule, std::move(source));
@@ -109,6 +126,18 @@ class Filler {
   const std::vector<std::string>& missing() const { return missing_; }
 
  private:
+  // The first rule that gives the field and holds for the row; its framework and source are kept for set().
+  const FieldRule* find(std::string_view field) {
+    for (const FrameworkRules* f : {framework_, &rules_.any}) {
+      for (std::size_t i = 0; f != nullptr && i < f->rules.size(); ++i) {
+        if (f->rules[i].field == field && f->rules[i].applies_to(row_)) {
+          source_of_ = f->name + ": " + f->rules[i].source;
+          return &f->rules[i];
+        }
+      }
+    }
+    return nullptr;
+  }
   void set(const char* path, json value, Origin origin, std::string source) {
     reading_.fields.push_back({path, shown_value(value), origin, std::move(source)});
     document_[pointer_of(path)] = std::move(value);
@@ -120,6 +149,7 @@ class Filler {
   Reading& reading_;
   json document_{{"version", 1}};
   std::vector<std::string> missing_;
+  std::string source_of_;
 };
 
 void fill_model(const TrainingRow& row, Filler& f) {
@@ -319,7 +349,14 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   }
   add_defaults(plan::resolved(*reading.job), reading.fields);
   reading.job->name = row.id;
-  reading.job->cluster.profile = used.profile;
+  reading.job->cluster.profile = with_costs(used.profile, filler.costs());
+  if (const auto gradient = filler.word("gradient_dtype")) {
+    for (const Dtype dtype : {Dtype::fp32, Dtype::fp16, Dtype::bf16}) {
+      if (foretrain::name(dtype) == *gradient) {
+        reading.job->workload.precision.gradient = dtype;
+      }
+    }
+  }
   reading.gathers_parameters = is_zero3(row);
   reading.reduced_bytes = row.plan.fsdp_mixed_precision == "PURE" ? 2 : 4;
   return reading;

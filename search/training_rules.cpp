@@ -6,6 +6,7 @@
 #include "base/catalogue.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "search/framework_costs.h"
 #include "topologies/cluster_file.h"
 #include "topologies/fabric_file.h"
 #include "topologies/profile.h"
@@ -50,6 +51,14 @@ FieldRule read_field(ObjectReader reader) {
     reader.mistake("value", "expected a text, a number, true or false, as a job file has it");
   } else {
     rule.value = value->dump();
+    constexpr double kMostCost = 100;
+    if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
+      reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
+    }
+    const bool is_cost = rule.field.starts_with(kCost);
+    if (is_cost && !(value->is_number() && value->get<double>() > 0 && value->get<double>() <= kMostCost)) {
+      reader.mistake("value", "expected how often the plan graph's cost, above 0 and at most 100");
+    }
   }
   rule.source = reader.text("source", std::nullopt);
   ObjectReader when = reader.object("when", false);
@@ -86,17 +95,24 @@ FrameworkRules read_framework(ObjectReader reader, bool any) {
 
 bool FieldRule::applies_to(const TrainingRow& row) const {
   return (!hidden || row.model.hidden == hidden) && (!gated_mlp || row.model.gated_mlp == gated_mlp) &&
-         row.model.name.find(model) != std::string::npos && row.plan.kernel.starts_with(kernel);
+         row.model.name.find(model) != std::string::npos && row.plan.kernel.find(kernel) != std::string::npos;
 }
 
 const std::vector<std::string>& rule_fields() {
   static const std::vector<std::string> fields{
-      "activation",        "norm",        "positions",           "biases",
-      "tied_embeddings",   "vocab",       "attention",           "optimizer",
-      "precision",         "micro_batch", "virtual_stages",      "zero",
-      "sequence_parallel", "recompute",   "overlap_grad_reduce", "overlap_param_gather",
-      "bucket_bytes"};
-  return fields;
+      "activation",        "norm",          "positions",           "biases",
+      "tied_embeddings",   "vocab",         "attention",           "optimizer",
+      "precision",         "micro_batch",   "virtual_stages",      "zero",
+      "sequence_parallel", "recompute",     "overlap_grad_reduce", "overlap_param_gather",
+      "bucket_bytes",      "gradient_dtype"};
+  static const std::vector<std::string> all = [] {
+    std::vector<std::string> both = fields;
+    for (const std::string& kind : cost_kinds()) {
+      both.push_back(kCost + kind);
+    }
+    return both;
+  }();
+  return all;
 }
 
 const DeviceRule* TrainingRules::device(const std::string& family) const {

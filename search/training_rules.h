@@ -26,7 +26,7 @@ struct FieldRule {
   std::string source;
   std::optional<std::int64_t> hidden;  // of the model
   std::optional<bool> gated_mlp;
-  std::string model, kernel;  // the model's name holds it; the row's kernel begins with it
+  std::string model, kernel;  // parts of the model's name, of the row's kernel
   bool applies_to(const TrainingRow& row) const;
 };
 
@@ -46,7 +46,10 @@ struct TrainingRules {
   const FrameworkRules* framework(const std::string& words) const;
 };
 
+// What a rule can give: fields of a job; the dtype that gradients are kept in; and "cost.<kind>" for the cost_kinds of
+// search/framework_costs.h.
 const std::vector<std::string>& rule_fields();
+constexpr const char* kCost = "cost.";
 
 // "" reads the catalogue's file. Throws InputError with every mistake.
 TrainingRules load_training_rules(const std::string& path);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "search/framework_costs.h"
 #include "search/training_forecast.h"
 #include "search/validate.h"
 
@@ -152,6 +153,36 @@ TEST(TrainingJob, LinksOfTheRow) {
   object["cluster"]["inter_node_scope"] = "per GPU";
   reading = job_of(object);
   EXPECT_NEAR(reading.job->cluster.inter.bandwidth.value, 50e9, 1);
+}
+
+// norm at 0.6 of the memory's speed, its forward at 0.8: five times the cost leave 0.12 and 0.16. rotary had no figure
+// and gets 1/5; what a cost names below a figure starts from that.
+TEST(FrameworkCosts, ScaleAKindAndAllBelowIt) {
+  auto plain = std::make_shared<topologies::Profile>();
+  plain->has_roofline = true;
+  plain->roofline.memory_by_kind = {{"norm", {0.6, ""}}, {"norm.rmsnorm.forward", {0.8, ""}}, {"attention", {0.5, ""}}};
+  plain->roofline.attention_forward["flash"].value = plain->roofline.attention_backward["flash"].value = 0.4;
+  EXPECT_EQ(with_costs(plain, {}), plain);
+  EXPECT_EQ(with_costs(nullptr, {{"norm", 2}}), nullptr);
+  const auto costly =
+      with_costs(plain, {{"norm", 5}, {"rotary", 5}, {"attention.flash", 2}, {"attention.scale_mask_softmax", 2}});
+  const auto& kinds = costly->roofline.memory_by_kind;
+  EXPECT_NEAR(kinds.at("norm").value, 0.12, 1e-12);
+  EXPECT_NEAR(kinds.at("norm.rmsnorm.forward").value, 0.16, 1e-12);
+  EXPECT_NEAR(kinds.at("rotary").value, 0.2, 1e-12);
+  EXPECT_NEAR(kinds.at("attention").value, 0.5, 1e-12);
+  EXPECT_NEAR(kinds.at("attention.scale_mask_softmax").value, 0.25, 1e-12);
+  EXPECT_NEAR(costly->roofline.attention_forward.at("flash").value, 0.2, 1e-12);
+  EXPECT_NEAR(costly->roofline.attention_backward.at("flash").value, 0.2, 1e-12);
+  EXPECT_EQ(plain->roofline.memory_by_kind.size(), 3U);
+}
+
+TEST(TrainingRules, EachHasASource) {
+  for (const FrameworkRules& f : rules().frameworks) {
+    for (const FieldRule& rule : f.rules) {
+      EXPECT_GT(rule.source.size(), 10U) << f.name << " " << rule.field;
+    }
+  }
 }
 
 TEST(TrainingForecast, OrderOfRowsAndThreadsDoNotMatter) {
