@@ -1,16 +1,31 @@
 #include "search/training_row.h"
 
+#include <charconv>
+#include <cmath>
+
 namespace foretrain::search {
 
 namespace {
 
 constexpr const char* kExact = "exact config stated";
 
-// A number, or nothing where the source describes it in words.
-std::optional<double> number_or_words(const RowReader& reader, const char* key) {
+// A number, also one with its unit at the beginning of words ("200 Gb/s HDR InfiniBand"); nothing where the source has
+// only words.
+std::optional<double> rate_or_words(const RowReader& reader, const char* key) {
   const std::string word = reader.word(key);
-  const bool is_number = !word.empty() && word.find_first_not_of("0123456789.+-eE") == std::string::npos;
-  return is_number ? reader.number(key) : std::nullopt;
+  const std::size_t end = word.find_first_not_of("0123456789.+-eE");
+  if (word.empty() || end == 0) {
+    return std::nullopt;
+  }
+  if (end == std::string::npos) {
+    return reader.number(key);
+  }
+  double value = 0;
+  const auto [last, error] = std::from_chars(word.data(), word.data() + end, value);
+  const bool has_unit = word.substr(end).starts_with(" Gb/s");
+  return error == std::errc() && last == word.data() + end && std::isfinite(value) && value >= 0 && has_unit
+             ? std::optional(value)
+             : std::nullopt;
 }
 
 void read_plan(const RowReader& reader, TrainingRow& row) {
@@ -85,7 +100,7 @@ TrainingRow read_training_row(const RowReader& reader) {
   row.cluster.family = cluster.text("gpu_family");
   row.cluster.gpus = cluster.integer("gpus", 1);
   row.cluster.gpus_per_node = cluster.integer("gpus_per_node", 1);
-  row.cluster.inter_node_gbps = number_or_words(cluster, "inter_node_gbps");
+  row.cluster.inter_node_gbps = rate_or_words(cluster, "inter_node_gbps");
   row.cluster.inter_per_gpu = cluster.text("inter_node_scope").starts_with("per GPU");
 
   read_plan(reader.object("plan", true), row);

@@ -67,6 +67,15 @@ TEST(TrainingRow, ReadsWhatIsStatedAndNothingElse) {
   EXPECT_TRUE(other.flagged);
   EXPECT_EQ(other.plan.vpp_words, "one layer per chunk");
   EXPECT_FALSE(other.cluster.inter_node_gbps.has_value());
+  const auto rate = [&](json words) {
+    object["cluster"]["inter_node_gbps"] = std::move(words);
+    return read(object).cluster.inter_node_gbps;
+  };
+  EXPECT_EQ(rate("200 Gb/s HDR InfiniBand"), 200);
+  EXPECT_EQ(rate(12.5), 12.5);
+  EXPECT_EQ(rate("8 x 200 Gb/s"), std::nullopt);
+  EXPECT_EQ(rate("1e999 Gb/s"), std::nullopt);
+  EXPECT_EQ(rate("- Gb/s"), std::nullopt);
 }
 
 TEST(RowReader, RefusesWhatIsNoRow) {
