@@ -33,6 +33,10 @@ const std::vector<std::string>& cost_kinds() {
                                               "cross_entropy",
                                               "optimizer",
                                               "embedding",
+                                              "attention.scale_mask",
+                                              "attention.softmax",
+                                              "attention.softmax_backward",
+                                              "attention.scale_backward",
                                               "attention.scale_mask_softmax",
                                               "attention.softmax_scale_backward",
                                               kFlash};

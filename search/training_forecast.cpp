@@ -29,6 +29,10 @@ bool has_time(const TrainingRow& row) {
   return row.step_time_s && *row.step_time_s > kShortestStep;
 }
 
+// A plan is tight, and not refused, while it is over a device's memory by no more than the memory model's own error
+// (median over the groups that measured memory and were planned as they ran).
+constexpr double kMemoryError = 0.03;
+
 const char* verdict(bool fits) {
   return fits ? "FITS" : "OOM";
 }
@@ -58,15 +62,44 @@ double gather_seconds(const plan::Job& job, int reduced_bytes) {
   return once * units * static_cast<double>(job.microbatches());
 }
 
-// Fully sharded: parameters and gradients of all layers but two, which are gathered at a time, are spread over dp.
-double sharded_memory(const plan::Job& job, const plan::Role& role) {
-  double whole = static_cast<double>(role.memory.arena.value), spread = 0;
-  for (const auto kind : {plan::BufferKind::parameter, plan::BufferKind::gradient}) {
-    spread += static_cast<double>(role.memory.by_kind[static_cast<std::size_t>(kind)].value);
+double bytes_of(const plan::Role& role, plan::BufferKind kind) {
+  return static_cast<double>(role.memory.by_kind[static_cast<std::size_t>(kind)].value);
+}
+
+// What the framework's copies of the logits take beside the plan's one, on the rank that has the head. No layer is at
+// work then: its temporaries' place is free.
+double logits_of(const Reading& reading, const plan::Role& role) {
+  if (reading.logits_bytes == 0 || role.logits < 0) {
+    return 0;
+  }
+  const plan::Job& job = *reading.job;
+  const double rows = static_cast<double>(job.strategy.micro_batch * job.workload.seq_len);
+  const double vocab = static_cast<double>(plan::padded_vocab(job)), tp = static_cast<double>(job.strategy.tp);
+  const double planned = static_cast<double>(size_bytes(job.workload.precision.compute, 1)) / tp;
+  const double copies = rows * vocab * (reading.logits_bytes / (reading.logits_gathered ? 1 : tp) - planned);
+  return std::max(0.0, copies - static_cast<double>(role.memory.workspace.value));
+}
+
+// The plan's arena as the row's framework would have it: what it keeps of activations and logits, gradients in its
+// dtype; where parameters and gradients are
+// fully sharded, those of all layers but two, which are gathered at a time, are spread over dp.
+double memory_of(const Reading& reading, const plan::Role& role) {
+  const plan::Job& job = *reading.job;
+  const double parameters = bytes_of(role, plan::BufferKind::parameter);
+  double gradients = bytes_of(role, plan::BufferKind::gradient);
+  const double kept =
+      job.strategy.recompute == plan::Recompute::none ? bytes_of(role, plan::BufferKind::activation) : 0;
+  const double others = static_cast<double>(role.memory.arena.value) - parameters - gradients +
+                        kept * (reading.activation_memory - 1) + logits_of(reading, role);
+  if (reading.gradient_bytes > 0) {
+    gradients *= reading.gradient_bytes / static_cast<double>(size_bytes(job.workload.precision.gradient, 1));
+  }
+  if (!reading.gathers_parameters) {
+    return others + parameters + gradients;
   }
   const double layers = std::max<double>(1, static_cast<double>(role.global_layer.size()));
-  const double dp = static_cast<double>(job.strategy.dp);
-  return whole - spread * (1 - 1 / dp) * std::max(0.0, 1 - 2 / layers);
+  const double spread = (1 - 1 / static_cast<double>(job.strategy.dp)) * std::max(0.0, 1 - 2 / layers);
+  return others + (parameters + gradients) * (1 - spread);
 }
 
 reports::ValidationRow blank(const TrainingRow& row) {
@@ -140,14 +173,12 @@ TrainingForecast forecast(const Reading& reading) {
   f.simulation = sim::simulate(f.graph, job.cluster, {});
   f.step_seconds = seconds(f.simulation.step_time);
   for (const plan::Role& role : f.graph.roles) {
-    const double bytes =
-        reading.gathers_parameters ? sharded_memory(job, role) : static_cast<double>(role.memory.arena.value);
-    f.memory_bytes = std::max(f.memory_bytes, bytes);
+    f.memory_bytes = std::max(f.memory_bytes, memory_of(reading, role));
   }
   if (reading.gathers_parameters) {
     f.step_seconds = std::max(f.step_seconds, gather_seconds(job, reading.reduced_bytes));
   }
-  f.fits = f.memory_bytes <= static_cast<double>(job.cluster.device.memory.value);
+  f.fits = f.memory_bytes <= static_cast<double>(job.cluster.device.memory.value) * (1 + kMemoryError);
   return f;
 }
 

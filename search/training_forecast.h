@@ -16,7 +16,7 @@ struct TrainingForecast {
   sim::Simulation simulation;
   double step_seconds = 0;  // with what the notes of the reading add to the simulation
   double memory_bytes = 0;  // of the fullest device, likewise
-  bool fits = true;
+  bool fits = true;         // tight plans too: over the device's memory by no more than the model's error
 };
 // Requires: reading.job. Throws InputError for a job that cannot be built.
 TrainingForecast forecast(const Reading& reading);

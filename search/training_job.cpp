@@ -351,12 +351,15 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   reading.job->name = row.id;
   reading.job->cluster.profile = with_costs(used.profile, filler.costs());
   if (const auto gradient = filler.word("gradient_dtype")) {
-    for (const Dtype dtype : {Dtype::fp32, Dtype::fp16, Dtype::bf16}) {
-      if (foretrain::name(dtype) == *gradient) {
-        reading.job->workload.precision.gradient = dtype;
-      }
-    }
+    reading.gradient_bytes = *gradient == "fp32" ? 4 : 2;
   }
+  if (const auto bytes = filler.word("logits_bytes")) {
+    reading.logits_bytes = json::parse(*bytes).get<double>();
+  }
+  if (const auto times = filler.word("activation_memory")) {
+    reading.activation_memory = json::parse(*times).get<double>();
+  }
+  reading.logits_gathered = filler.word("logits_gathered") == "true";
   reading.gathers_parameters = is_zero3(row);
   reading.reduced_bytes = row.plan.fsdp_mixed_precision == "PURE" ? 2 : 4;
   return reading;

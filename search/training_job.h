@@ -29,6 +29,14 @@ struct Reading {
   // each too, in elements of so many bytes.
   bool gathers_parameters = false;
   int reduced_bytes = 4;
+  // Gradients are kept in elements of so many bytes until they are reduced, whatever the job's precision says; 0: as it
+  // says.
+  int gradient_bytes = 0;
+  // Bytes of a logit at the peak, all its copies, and whether each tp rank holds those of the whole vocabulary; 0: the
+  // plan's one copy of its own part.
+  double logits_bytes = 0;
+  double activation_memory = 1;  // times the plan's, where nothing is recomputed
+  bool logits_gathered = false;
 };
 
 // Safe to call from several threads. The rules must hold the profiles they need.

@@ -57,6 +57,7 @@ void read_plan(const RowReader& reader, TrainingRow& row) {
   p.fsdp_mixed_precision = reader.text("fsdp_mixed_precision");
   p.sequence_parallel = reader.boolean("sequence_parallel");
   p.distributed_optimizer = reader.boolean("distributed_optimizer");
+  p.compile = reader.boolean("compile");
   p.activation_cpu_offload = reader.boolean("activation_cpu_offload");
 }
 

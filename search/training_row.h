@@ -32,7 +32,7 @@ struct TrainingRow {
     std::string vpp_words;  // where vpp is described and no number
     // Words as the source has them; "" absent. fsdp: "false" too is a word.
     std::string fsdp, recompute, overlap, precision, framework, schedule, kernel, fsdp_mixed_precision;
-    std::optional<bool> sequence_parallel, distributed_optimizer, activation_cpu_offload;
+    std::optional<bool> sequence_parallel, distributed_optimizer, activation_cpu_offload, compile;
   } plan;
   // measured.step_time_s, else derived.step_time_s; derived_by: how the row came to it then.
   std::optional<double> step_time_s;

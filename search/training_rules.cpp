@@ -51,13 +51,20 @@ FieldRule read_field(ObjectReader reader) {
     reader.mistake("value", "expected a text, a number, true or false, as a job file has it");
   } else {
     rule.value = value->dump();
+    if (rule.field == "logits_bytes" &&
+        !(value->is_number() && value->get<double>() > 0 && value->get<double>() < 64)) {
+      reader.mistake("value", "expected the bytes of one logit, above 0 and below 64");
+    }
+    if (rule.field == "logits_gathered" && !value->is_boolean()) {
+      reader.mistake("value", "expected true or false");
+    }
     constexpr double kMostCost = 100;
     if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
       reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
     }
-    const bool is_cost = rule.field.starts_with(kCost);
+    const bool is_cost = rule.field.starts_with(kCost) || rule.field == "activation_memory";
     if (is_cost && !(value->is_number() && value->get<double>() > 0 && value->get<double>() <= kMostCost)) {
-      reader.mistake("value", "expected how often the plan graph's cost, above 0 and at most 100");
+      reader.mistake("value", "expected how many times the plan graph's, above 0 and at most 100");
     }
   }
   rule.source = reader.text("source", std::nullopt);
@@ -68,6 +75,10 @@ FieldRule read_field(ObjectReader reader) {
   if (when.has("gated_mlp")) {
     rule.gated_mlp = when.boolean("gated_mlp", std::nullopt);
   }
+  if (when.has("compile")) {
+    rule.compile = when.boolean("compile", std::nullopt);
+  }
+  rule.precision = when.text("precision", "");
   rule.model = when.text("model", "");
   rule.kernel = when.text("kernel", "");
   when.finish();
@@ -95,16 +106,18 @@ FrameworkRules read_framework(ObjectReader reader, bool any) {
 
 bool FieldRule::applies_to(const TrainingRow& row) const {
   return (!hidden || row.model.hidden == hidden) && (!gated_mlp || row.model.gated_mlp == gated_mlp) &&
+         (!compile || row.plan.compile == compile) && row.plan.precision.find(precision) != std::string::npos &&
          row.model.name.find(model) != std::string::npos && row.plan.kernel.find(kernel) != std::string::npos;
 }
 
 const std::vector<std::string>& rule_fields() {
   static const std::vector<std::string> fields{
-      "activation",        "norm",          "positions",           "biases",
-      "tied_embeddings",   "vocab",         "attention",           "optimizer",
-      "precision",         "micro_batch",   "virtual_stages",      "zero",
-      "sequence_parallel", "recompute",     "overlap_grad_reduce", "overlap_param_gather",
-      "bucket_bytes",      "gradient_dtype"};
+      "activation",        "norm",           "positions",           "biases",
+      "tied_embeddings",   "vocab",          "attention",           "optimizer",
+      "precision",         "micro_batch",    "virtual_stages",      "zero",
+      "sequence_parallel", "recompute",      "overlap_grad_reduce", "overlap_param_gather",
+      "bucket_bytes",      "gradient_dtype", "logits_bytes",        "logits_gathered",
+      "activation_memory"};
   static const std::vector<std::string> all = [] {
     std::vector<std::string> both = fields;
     for (const std::string& kind : cost_kinds()) {

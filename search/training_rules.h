@@ -25,8 +25,8 @@ struct FieldRule {
   std::string value;  // as the job file has it, in JSON
   std::string source;
   std::optional<std::int64_t> hidden;  // of the model
-  std::optional<bool> gated_mlp;
-  std::string model, kernel;  // parts of the model's name, of the row's kernel
+  std::optional<bool> gated_mlp, compile;
+  std::string model, kernel, precision;  // parts of the model's name, of the row's kernel and precision
   bool applies_to(const TrainingRow& row) const;
 };
 
@@ -46,8 +46,8 @@ struct TrainingRules {
   const FrameworkRules* framework(const std::string& words) const;
 };
 
-// What a rule can give: fields of a job; the dtype that gradients are kept in; and "cost.<kind>" for the cost_kinds of
-// search/framework_costs.h.
+// What a rule can give: fields of a job; what the memory of a framework differs in (Reading); and "cost.<kind>" for the
+// cost_kinds of search/framework_costs.h.
 const std::vector<std::string>& rule_fields();
 constexpr const char* kCost = "cost.";
 
