@@ -78,8 +78,8 @@ Json row_json(const ValidationRow& r) {
            {"measured", figure_json(r, r.measured)},
            {"unit", r.unit},
            {"error", r.skipped ? Json(nullptr) : number(r.error())},
-           {"low", nullptr},
-           {"high", nullptr},
+           {"low", or_null(r.low)},
+           {"high", or_null(r.high)},
            {"fits", r.fits ? Json(*r.fits) : Json(nullptr)},
            {"skipped", r.skipped ? Json(*r.skipped) : Json(nullptr)},
            {"system", r.system}};
@@ -263,7 +263,8 @@ std::string to_csv(const Validation& validation) {
   t.columns = {{"id"},        {"group"},    {"what"}, {"system"}, {"bytes"},
                {"predicted"}, {"measured"}, {"unit"}, {"error"},  {"skipped"}};
   if (trainings) {
-    t.columns.insert(t.columns.end(), {{"devices"}, {"predicted_memory"}, {"measured_memory"}, {"fits"}, {"notes"}});
+    t.columns.insert(t.columns.end(),
+                     {{"devices"}, {"predicted_memory"}, {"measured_memory"}, {"fits"}, {"low"}, {"high"}, {"notes"}});
   }
   const auto figure = [](const std::optional<double>& v) { return v ? fmt::format("{}", *v) : std::string(); };
   for (const ValidationRow& r : validation.rows) {
@@ -271,8 +272,12 @@ std::string to_csv(const Validation& validation) {
                       figure(r.measured), r.unit, r.skipped ? std::string() : fmt::format("{}", r.error()),
                       r.skipped.value_or("")});
     if (trainings) {
-      const std::vector<Cell> more{is_training(r) ? fmt::format("{}", r.ranks) : "", figure(r.predicted_memory),
-                                   figure(r.measured_memory), r.fits ? (*r.fits ? "true" : "false") : "",
+      const std::vector<Cell> more{is_training(r) ? fmt::format("{}", r.ranks) : "",
+                                   figure(r.predicted_memory),
+                                   figure(r.measured_memory),
+                                   r.fits ? (*r.fits ? "true" : "false") : "",
+                                   figure(r.low),
+                                   figure(r.high),
                                    fmt::format("{}", fmt::join(r.notes, "; "))};
       t.rows.back().insert(t.rows.back().end(), more.begin(), more.end());
     }

@@ -30,6 +30,7 @@ struct ValidationRow {
   double tokens = 0;     // of a step
   std::string workload;  // what is trained on how many devices: plans for the same compete
   std::optional<bool> fits;
+  std::optional<double> low, high;  // seconds: the error band, from the residuals of other groups
   std::optional<double> predicted_memory, measured_memory;  // bytes of the fullest device; also of skipped rows
   std::vector<std::pair<std::string, double>>
       breakdown;                   // seconds, mean over ranks (reports/figures.h); sums to predicted

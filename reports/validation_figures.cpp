@@ -163,6 +163,21 @@ std::vector<RankingFigures> ranking_figures(const ValidationRows& rows) {
   return result;
 }
 
+std::vector<BandFigures> band_figures(const ValidationRows& rows) {
+  std::vector<BandFigures> result;
+  for (const ValidationPart& group : groups_of(filter(rows, [](const auto* r) { return is_used_time(r) && r->low; }))) {
+    int inside = 0;
+    std::vector<double> widths;
+    for (const ValidationRow* r : group.rows) {
+      inside += *r->low <= *r->measured && *r->measured <= *r->high ? 1 : 0;
+      widths.push_back((*r->high - *r->low) / *r->predicted);
+    }
+    const int runs = static_cast<int>(group.rows.size());
+    result.push_back({group.title, runs, static_cast<double>(inside) / runs, median(widths)});
+  }
+  return result;
+}
+
 VerdictFigures verdict_figures(const ValidationRows& rows) {
   VerdictFigures v;
   for (const ValidationRow* r : rows) {

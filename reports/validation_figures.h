@@ -52,6 +52,14 @@ struct RankingFigures {
 constexpr int kPlansToRank = 10;
 std::vector<RankingFigures> ranking_figures(const ValidationRows& rows);
 
+// Share of a group's runs that lie in their error bands, and the width of the middle one over its forecast.
+struct BandFigures {
+  std::string group;
+  int runs = 0;
+  double covered = NAN, width = NAN;
+};
+std::vector<BandFigures> band_figures(const ValidationRows& rows);
+
 // Plans that ran out of memory and plans that ran, and how many of each are judged not to fit.
 struct VerdictFigures {
   int out_of_memory = 0, refused = 0, ran = 0, ran_refused = 0;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "reports/table.h"
 #include "reports/text.h"
@@ -155,12 +156,29 @@ std::string verdict_table(const ValidationRows& rows, bool colour) {
   return t.rows.empty() ? "" : to_text(t, colour) + "\n";
 }
 
+std::string band_table(const ValidationRows& rows, bool colour) {
+  Table t;
+  t.title = "Error bands, each from the residuals of other groups";
+  t.columns = {{"group"}, {"runs", Align::right}, {"inside", Align::right}, {"width", Align::right}};
+  std::vector<double> covered;
+  for (const BandFigures& b : band_figures(rows)) {
+    t.rows.push_back({b.group, count(b.runs), percent(b.covered), percent(b.width)});
+    covered.push_back(b.covered);
+  }
+  if (covered.empty()) {
+    return "";
+  }
+  const double mean = std::accumulate(covered.begin(), covered.end(), 0.0) / static_cast<double>(covered.size());
+  t.rows.push_back({"mean of the groups", "", percent(mean), ""});
+  return to_text(t, colour) + "\n";
+}
+
 }  // namespace
 
 std::string training_text(const ValidationRows& rows, bool colour) {
   const std::string shown = !rows.empty() && rows.size() <= kRowsShown ? row_table(rows, colour) : "";
   return shown + time_table(rows, colour) + ranking_table(rows, colour) + memory_table(rows, colour) +
-         verdict_table(rows, colour);
+         verdict_table(rows, colour) + band_table(rows, colour);
 }
 
 nlohmann::ordered_json training_json(const ValidationRows& rows) {
@@ -186,6 +204,10 @@ nlohmann::ordered_json training_json(const ValidationRows& rows) {
                         {"spearman", r.spearman ? number(*r.spearman) : Json(nullptr)},
                         {"best_plan_losses", r.losses}};
   }
+  Json bands = Json::object();
+  for (const BandFigures& b : band_figures(rows)) {
+    bands[b.group] = {{"runs", b.runs}, {"covered", number(b.covered)}, {"width", number(b.width)}};
+  }
   const AcrossGroups a = across_groups(times);
   const VerdictFigures v = verdict_figures(rows);
   return {{"step_time", std::move(step)},
@@ -201,7 +223,8 @@ nlohmann::ordered_json training_json(const ValidationRows& rows) {
            {{"out_of_memory", v.out_of_memory},
             {"out_of_memory_refused", v.refused},
             {"ran", v.ran},
-            {"ran_refused", v.ran_refused}}}};
+            {"ran_refused", v.ran_refused}}},
+          {"bands", std::move(bands)}};
 }
 
 }  // namespace foretrain::reports

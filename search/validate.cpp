@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "search/collective_rows.h"
+#include "search/error_band.h"
 #include "search/row_reader.h"
 #include "search/training_forecast.h"
 
@@ -94,6 +95,7 @@ reports::Validation validate(const std::vector<std::string>& paths, const Valida
     for (std::size_t i = 0; i < rows.size(); ++i) {
       result.rows[places[i]] = std::move(rows[i]);
     }
+    add_bands(result, load_residuals(""));
   }
   return result;
 }
