@@ -8,3 +8,6 @@ if(TARGET foretrain_flow_traffic)  # stands in tests/support
   target_link_libraries(flows_bench PRIVATE foretrain_flow_traffic benchmark::benchmark foretrain_warnings)
   target_include_directories(flows_bench PRIVATE ${CMAKE_SOURCE_DIR})
 endif()
+add_executable(contention_table ${CMAKE_CURRENT_LIST_DIR}/contention_table.cpp)  # prints, measures no time
+target_link_libraries(contention_table PRIVATE foretrain_sim foretrain_warnings)
+target_include_directories(contention_table PRIVATE ${CMAKE_SOURCE_DIR})

@@ -38,9 +38,10 @@ plan::Job JobArguments::load(const std::vector<std::string>& further) const {
 void ModelArguments::add_to(Options& options) {
   options.word("compute-model", &compute_model, {"auto", "roofline", "measured"},
                "how long ops take; auto: measured where the profile has tables");
-  options.word("network", &network_model, {"auto", "alpha_beta", "measured"},
-               "how long communication takes; auto: measured where the profile has tables");
+  options.word("network", &network_model, {"auto", "alpha_beta", "fair_share", "measured"},
+               "how long communication takes; auto: measured where the profile has tables, else fair_share");
   options.flag("no-fold", &no_fold, "simulates every rank and every op by itself: the same result, slowly");
+  options.flag("no-sharing", &no_sharing, "compute and communication on one device do not slow each other");
   options.text("collective", "KIND=ALGORITHM", &collectives,
                "not the library's choice of algorithm: all_reduce=ring,all_gather=ring:simple");
 }
@@ -52,6 +53,7 @@ sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, con
   options.network_model = models.network_model;
   options.collectives = sim::parse_collective_overrides(models.collectives);
   options.steps = kSimulatedSteps;
+  options.share_devices = !models.no_sharing;
   options.fold_ranks = options.fold_time = !models.no_fold;
   if (timeline == nullptr) {
     return sim::simulate(graph, job.cluster, options);

@@ -29,6 +29,7 @@ struct JobArguments {
 struct ModelArguments {
   std::string compute_model = "auto", network_model = "auto";
   bool no_fold = false;
+  bool no_sharing = false;
   std::string collectives;  // KIND=ALGORITHM[:PROTOCOL], with commas between
 
   void add_to(Options& options);

@@ -246,7 +246,7 @@ struct BreakdownAccumulator::Impl {
   }
 
   // [busy_until, to) before a compute op that waits for `waits`: back along what was waited for.
-  void attribute_gap(Time to, const std::vector<Handle>& waits) {
+  void attribute_gap(Time to, const std::vector<Handle>& waits, bool held_by_host) {
     gap.clear();
     const Time from = busy_until;
     const std::vector<Handle>* next = &waits;
@@ -264,7 +264,9 @@ struct BreakdownAccumulator::Impl {
       std::for_each(next->begin(), next->end(), look);
       look(before);
       const Time end = last == nullptr ? from : std::min(last->end, to);
-      if (is_first) {
+      if (is_first && held_by_host) {
+        gap.push_back({end, to, &Breakdown::host});
+      } else if (is_first) {
         take_by_others(end, to);
       } else {
         gap.push_back({end, to, &Breakdown::bubble});
@@ -303,7 +305,7 @@ struct BreakdownAccumulator::Impl {
     const bool is_join = std::holds_alternative<Join>(op.work);
     const Time start = is_join ? end : std::clamp(span.start, busy_until, end);
     if (start > busy_until) {
-      attribute_gap(start, waits);
+      attribute_gap(start, waits, span.held_by_host);
     }
     push(start, end, of_compute_op(graph, op));
     cursor->next();
@@ -328,7 +330,7 @@ struct BreakdownAccumulator::Impl {
       for (std::size_t s = 0; s < streams.size(); ++s) {
         all.push_back({static_cast<int>(s), streams[s].spans - 1});
       }
-      attribute_gap(ends.back(), all);
+      attribute_gap(ends.back(), all, false);
       busy_until = ends.back();
     }
     close_steps();

@@ -28,6 +28,17 @@ void check_disturbance(const topologies::Cluster& c, ObjectReader& cluster) {
   };
   check("devices", c.disturbance.devices, c.device_count());
   check("nodes", c.disturbance.nodes, c.nodes);
+  const auto check_ends = [&](const char* what, const auto& all) {
+    for (const auto& x : all) {
+      const std::int64_t last = std::max(x.from, x.to);
+      if (last >= c.device_count()) {
+        cluster.mistake("disturbance",
+                        fmt::format("{}: device {}: there are {}, numbered from 0", what, last, c.device_count()));
+      }
+    }
+  };
+  check_ends("links", c.disturbance.links);
+  check_ends("background", c.disturbance.background);
 }
 
 // Absent dp: what the devices leave. Absent nodes: what the ranks need.

@@ -73,7 +73,7 @@ std::string time_table(const ValidationRows& rows, bool colour) {
         "{}, "
         "of the p90 {}\n"
         "bias beyond {}: {}; on a device of no other group: {}\n"
-        "No constant was fitted to any of these runs: each group is left out of every fit.\n",
+        "No constant was fitted to these groups: none has a part in its own forecast.\n",
         a.groups, percent(a.median), percent(a.p90), percent(kBiasAllowed), listed(a.biased), listed(a.alone));
   }
   return out + "\n";

@@ -25,44 +25,48 @@ std::string unknown_word(const char* kind, const std::string& word, std::vector<
                      nearest.empty() ? "" : fmt::format("; did you mean \"{}\"?", nearest));
 }
 
-// Calls fn(place, object) for each row of all files. Mistakes are recorded.
-void for_each_row(const std::vector<std::string>& paths, Mistakes& mistakes,
-                  const std::function<void(const std::string&, const json&)>& fn) {
+using RowFunction = std::function<void(const std::string&, const json&)>;
+
+// Calls fn(place, object) for each row. Mistakes are recorded.
+void for_each_row(std::istream& in, const std::string& origin, Mistakes& mistakes, const RowFunction& fn) {
+  std::string text;
+  for (int number = 1; std::getline(in, text) && !mistakes.full(); ++number) {
+    if (text.find_first_not_of(" \t\r") == std::string::npos) {
+      continue;
+    }
+    const std::string place = fmt::format("{}:{}", origin, number);
+    const json object = parse_row(text, place, mistakes);
+    if (object.is_null()) {
+      continue;
+    }
+    if (!object.contains("collective") && !object.contains("measured")) {
+      mistakes.add(
+          fmt::format("{}: what kind of row is it? expected \"collective\" or \"measured\" among its keys", place));
+    } else {
+      fn(place, object);
+    }
+  }
+}
+void for_each_row(const std::vector<std::string>& paths, Mistakes& mistakes, const RowFunction& fn) {
   for (const std::string& path : paths) {
     std::ifstream in(path);
     if (!in) {
       throw InputError(fmt::format("{}: cannot be read; expected a file of one JSON object per line", path));
     }
-    std::string text;
-    for (int number = 1; std::getline(in, text) && !mistakes.full(); ++number) {
-      if (text.find_first_not_of(" \t\r") == std::string::npos) {
-        continue;
-      }
-      const std::string place = fmt::format("{}:{}", path, number);
-      const json object = parse_row(text, place, mistakes);
-      if (object.is_null()) {
-        continue;
-      }
-      if (!object.contains("collective") && !object.contains("measured")) {
-        mistakes.add(
-            fmt::format("{}: what kind of row is it? expected \"collective\" or \"measured\" among its keys", place));
-      } else {
-        fn(place, object);
-      }
-    }
+    for_each_row(in, path, mistakes, fn);
   }
 }
 
-}  // namespace
-
-reports::Validation validate(const std::vector<std::string>& paths, const ValidateOptions& options) {
+// `each` gives every row to the function it is called with; `origin` stands in messages.
+reports::Validation validation_of(const std::function<void(Mistakes&, const RowFunction&)>& each,
+                                  const std::string& origin, const ValidateOptions& options) {
   Mistakes mistakes;
   const CollectiveForecasts collectives(options.constants);
   reports::Validation result;
   std::vector<TrainingRow> trainings;
   std::vector<std::size_t> places;  // of the trainings in the result
   std::vector<std::string> groups;
-  for_each_row(paths, mistakes, [&](const std::string& place, const json& object) {
+  each(mistakes, [&](const std::string& place, const json& object) {
     const RowReader line(object, place, mistakes);
     ValidationRow row;
     TrainingRow training;
@@ -85,7 +89,7 @@ reports::Validation validate(const std::vector<std::string>& paths, const Valida
   });
   mistakes.throw_if_any();
   if (groups.empty()) {
-    throw InputError(fmt::format("{}: holds no row; expected one JSON object per line", fmt::join(paths, ", ")));
+    throw InputError(fmt::format("{}: holds no row; expected one JSON object per line", origin));
   }
   if (result.rows.empty()) {
     throw InputError(unknown_word("group", options.group, groups));
@@ -98,6 +102,18 @@ reports::Validation validate(const std::vector<std::string>& paths, const Valida
     add_bands(result, load_residuals(""));
   }
   return result;
+}
+
+}  // namespace
+
+reports::Validation validate(const std::vector<std::string>& paths, const ValidateOptions& options) {
+  return validation_of([&](Mistakes& mistakes, const RowFunction& fn) { for_each_row(paths, mistakes, fn); },
+                       fmt::format("{}", fmt::join(paths, ", ")), options);
+}
+
+reports::Validation validate(std::istream& in, const std::string& origin, const ValidateOptions& options) {
+  return validation_of([&](Mistakes& mistakes, const RowFunction& fn) { for_each_row(in, origin, mistakes, fn); },
+                       origin, options);
 }
 
 std::string explain_row(const std::vector<std::string>& paths, const std::string& id, const ValidateOptions& options,

@@ -3,7 +3,9 @@
 // its memory, or that it ran out of memory.
 #pragma once
 
+#include <iosfwd>
 #include <string>
+#include <vector>
 
 #include "reports/validation.h"
 
@@ -18,6 +20,8 @@ struct ValidateOptions {
 // Reads files of one JSON object per line; empty lines are passed over. Throws InputError with "file:line: what" of
 // every line that cannot be read, and for a group that no row has.
 reports::Validation validate(const std::vector<std::string>& paths, const ValidateOptions& options = {});
+// `origin` stands in messages.
+reports::Validation validate(std::istream& in, const std::string& origin, const ValidateOptions& options = {});
 
 // How the training run with that id was read and where its time goes, for people. Throws InputError likewise.
 std::string explain_row(const std::vector<std::string>& paths, const std::string& id, const ValidateOptions& options,

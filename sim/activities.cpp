@@ -6,26 +6,50 @@
 
 namespace foretrain::sim {
 
-void Activities::start(std::int32_t id, Time now, Time duration, const std::vector<std::int64_t>& speed_by_active,
-                       std::int64_t ranks) {
+Activities::Running& Activities::running(std::int32_t id) {
   const auto index = static_cast<std::size_t>(id);
   if (index >= running_.size()) {
     running_.resize(index + 1);
   }
-  Running& run = running_[index];
+  return running_[index];
+}
+
+void Activities::begin(Running& run, Time now, Time duration) {
   ++run.generation;
-  if (speed_by_active.empty()) {
-    queue_.push({now + duration, id, run.generation});
-    return;
-  }
-  run.ranks = ranks;
   run.remaining = static_cast<Work>(duration.value) * kFullSpeed;
   run.since = now;
   run.speed = 0;
+}
+
+void Activities::start(std::int32_t id, Time now, Time duration, const std::vector<std::int64_t>& speed_by_active,
+                       std::int64_t ranks) {
+  Running& run = running(id);
+  if (speed_by_active.empty()) {
+    queue_.push({now + duration, id, ++run.generation});
+    return;
+  }
+  begin(run, now, duration);
+  run.ranks = ranks;
   run.speed_by_active = &speed_by_active;
   active_ranks_ += ranks;
   sharing_.push_back(id);
   has_changed_ = true;
+}
+
+void Activities::start_shared(std::int32_t id, Time now, Time duration) {
+  begin(running(id), now, duration);
+}
+
+void Activities::set_speed(std::int32_t id, Time now, std::int64_t speed) {
+  Running& run = running_[static_cast<std::size_t>(id)];
+  if (speed == run.speed) {
+    return;
+  }
+  run.remaining -= static_cast<Work>((now - run.since).value) * run.speed;
+  run.since = now;
+  run.speed = speed;
+  const auto left = static_cast<std::int64_t>((run.remaining + speed - 1) / speed);
+  queue_.push({now + Time{std::max<std::int64_t>(left, 0)}, id, ++run.generation});
 }
 
 void Activities::set_speeds(Time now) {
@@ -34,16 +58,8 @@ void Activities::set_speeds(Time now) {
   }
   has_changed_ = false;
   for (const std::int32_t id : sharing_) {
-    Running& run = running_[static_cast<std::size_t>(id)];
-    const std::int64_t speed = (*run.speed_by_active)[static_cast<std::size_t>(active_ranks_)];
-    if (speed == run.speed) {
-      continue;
-    }
-    run.remaining -= static_cast<Work>((now - run.since).value) * run.speed;
-    run.since = now;
-    run.speed = speed;
-    const auto left = static_cast<std::int64_t>((run.remaining + speed - 1) / speed);
-    queue_.push({now + Time{std::max<std::int64_t>(left, 0)}, id, ++run.generation});
+    const Running& run = running_[static_cast<std::size_t>(id)];
+    set_speed(id, now, (*run.speed_by_active)[static_cast<std::size_t>(active_ranks_)]);
   }
 }
 

@@ -1,5 +1,7 @@
-// What runs now and when it will end. Ranks that share a machine slow each other down: the speed of a piece of work is
-// a function of how many ranks are at work. Used by engine.cpp only.
+// What runs now and when it will end. Work has a speed, a fraction of kFullSpeed: always full; or a function of how
+// many ranks are at work, where they share a machine; or what sim/shared_devices.h sets, where compute and
+// communication share a device. What remains of it is an integer, so that no rounding accumulates. Used by engine.cpp
+// only.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +18,10 @@ class Activities {
   // activity. `ranks`: how many are at work on this one. An id may be used again once its activity has ended.
   void start(std::int32_t id, Time now, Time duration, const std::vector<std::int64_t>& speed_by_active,
              std::int64_t ranks);
-  // After all starts and ends of an instant: the speeds until the next one.
+  // It stands still until it is given a speed, in the same instant.
+  void start_shared(std::int32_t id, Time now, Time duration);
+  void set_speed(std::int32_t id, Time now, std::int64_t speed);  // requires: it runs; speed > 0
+  // After all starts and ends of an instant: the speeds of ranks that share a machine until the next one.
   void set_speeds(Time now);
 
   bool empty();        // nothing runs
@@ -34,6 +39,8 @@ class Activities {
     std::uint32_t generation = 0;
     const std::vector<std::int64_t>* speed_by_active = nullptr;
   };
+  Running& running(std::int32_t id);
+  void begin(Running& run, Time now, Time duration);
   void drop_void_events();
 
   EventQueue queue_;

@@ -15,8 +15,9 @@ using topologies::NcclConstants;
 constexpr double kMicro = 1e-6;
 constexpr double kGiga = 1e9;
 constexpr double kRingOverFabric = 0.9;  // of the ring inside a node
-constexpr double kRingRamp = 4;
-constexpr int kSwitchAbove = 4;  // ranks on a node
+constexpr double kRingRamp = 4, kTreeRamp = 1;
+constexpr double kLlHanded = 128 << 10, kTreeHanded = 16 << 20;  // bytes that a tree hands on whole
+constexpr int kSwitchAbove = 4;                                  // ranks on a node
 
 double tree_latency(const NcclConstants& c, const nccl::Group& g, std::size_t protocol) {
   const NcclConstants::Hops& h = c.hops.at("tree");
@@ -40,7 +41,7 @@ double together(double a, double b, double q) {
 }  // namespace
 
 struct CollectivePricer::Shape {
-  double ll_latency = 0, latency = 0, rate = 0, ll_rate = 0, hops = 1;
+  double ll_latency = 0, latency = 0, rate = 0, ll_rate = 0, link = 0, hops = 1;
   bool tree = false, ring_over_nodes = false;
 };
 
@@ -96,6 +97,7 @@ void CollectivePricer::all_reduce(const nccl::Group& g, double bytes, Shape& s) 
            ring_latency(newest_, g, kSimple) * plateau + bytes / ring;
   s.ring_over_nodes = !s.tree;
   if (s.tree) {
+    s.link = bus;
     s.rate = tree;
     s.latency = tree_latency_now;
   }
@@ -132,14 +134,32 @@ CollectivePricer::Shape CollectivePricer::shape(const PriceRequest& r, double by
   return s;
 }
 
+// Of an all_reduce.
+bool CollectivePricer::nccl_takes_ll(const nccl::Group& g, double bytes) const {
+  nccl::System system;
+  system.generation = e_.generation;
+  system.node_rate = node_rate(g.ranks);
+  system.fabric_rate = e_.fabric_rate.value;
+  system.channels = e_.channels;
+  system.nvlink = e_.nvlink;
+  system.in_switch = e_.in_switch;
+  system.amd_host = e_.amd_host;
+  const std::vector<nccl::Candidate> all = nccl::candidates(Kind::all_reduce, g, system, chooser_);
+  return all[nccl::choose(all, Kind::all_reduce, bytes, g, system, chooser_)].protocol == kLl;
+}
+
 CollectivePrice CollectivePricer::price(const PriceRequest& request, double bytes,
                                         const topologies::CollectiveConstants& c) const {
   const Shape s = shape(request, bytes);
-  const double small = c.ll_latency * s.ll_latency + bytes * s.hops / (c.ll_rate * s.ll_rate);
+  const double small =
+      c.ll_latency * s.ll_latency + (bytes + std::min(bytes, kLlHanded) * (s.hops - 1)) / (c.ll_rate * s.ll_rate);
   const double efficiency = s.tree ? c.tree_efficiency : c.efficiency;
-  const double large =
-      together(c.latency * s.latency, bytes / (efficiency * s.rate), s.ring_over_nodes ? kRingRamp : c.ramp);
-  return {std::min(small, large), small <= large, s.tree};
+  const double ramp = s.ring_over_nodes ? kRingRamp : s.tree ? kTreeRamp : c.ramp;
+  const double large = together(c.latency * s.latency, bytes / (efficiency * s.rate), ramp) +
+                       (s.tree ? s.hops * std::min(bytes, kTreeHanded) / s.link : 0);
+  const bool by_table = !request.sendrecv && request.kind == Kind::all_reduce && request.group.nodes > 1;
+  const bool is_small = by_table ? nccl_takes_ll(request.group, bytes) : small <= large;
+  return {is_small ? small : large, is_small, s.tree};
 }
 
 }  // namespace foretrain::sim

@@ -1,9 +1,11 @@
 // What a collective takes on a measured network: NCCL's latencies and bandwidths, set right by up to six numbers.
-//   t(S) = min( small, large )
-//   small = ll_latency L_ll + S h / (ll_rate R)
-//   large = ( (latency L)^q + (S / (efficiency B))^q )^(1/q),  q = ramp
+//   t(S) = small or large: of an all_reduce over nodes small where NCCL's table takes LL, else the lesser
+//   small = ll_latency L_ll + (S + (h - 1) min(S, 128 KiB)) / (ll_rate R)
+//   large = ( (latency L)^q + (S / (efficiency B))^q )^(1/q) + of a tree over more than two nodes h min(S, 16 MiB) / w
 // L_ll, L: NCCL's latency of LL and of Simple; B: what the algorithm that NCCL takes makes of the links; R: what a ring
-// makes of them; h: floor(log2 N) for all_reduce over nodes (LL trees hand whole messages from node to node), else 1.
+// makes of them; h: floor(log2 N) for all_reduce over nodes, else 1; w: what the links carry; q: ramp, below fixed.
+// Trees hand whole pieces from node to node, until those fill the library's buffers: the two sizes are where times on
+// Alps and Polaris stop growing with h.
 //   all_reduce  one node: in the switch where it reduces for more than 4 ranks, B = C 2 v eff (C-1)/C 8/14; else ring
 //               two nodes: latency of the tree, one exchange; from Hopper on B = min(p w, one node's), before the
 //               ring's more: ring or tree, as NCCL's table says for Simple. A ring's start-up hides behind its
@@ -50,6 +52,7 @@ class CollectivePricer {
   void all_reduce(const nccl::Group& g, double bytes, Shape& s) const;
   double node_rate(int ranks) const;
   double bus(const nccl::Group& g) const;
+  bool nccl_takes_ll(const nccl::Group& g, double bytes) const;
 
   const topologies::NetworkEnvironment& e_;
   const topologies::NcclConstants& newest_;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "plan/graph.h"
+#include "sim/device_load.h"
 #include "topologies/cluster.h"
 
 namespace foretrain::sim {
@@ -24,6 +25,12 @@ class ComputeModel {
   virtual Bytes cache(std::int64_t ranks) const {
     (void)ranks;
     return {};
+  }
+  // The same beside communication kernels of this load all the time, never less than seconds(op): only models that know
+  // multiprocessors and memory bandwidth tell the difference.
+  virtual double seconds_beside(const plan::Op& op, const DeviceLoad& load) const {
+    (void)load;
+    return seconds(op);
   }
   // By which factor the op slows down while `active` ranks of the machine compute. 1 unless ranks share a machine.
   virtual double slowdown(const plan::Op& op, std::int64_t active) const = 0;

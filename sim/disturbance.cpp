@@ -28,37 +28,30 @@ std::uint64_t mixed(std::uint64_t x) {  // splitmix64's finisher, Steele et al. 
 
 }  // namespace
 
-std::vector<RankClass> disturbed_classes(const plan::PlanGraph& graph, const topologies::Cluster& cluster,
-                                         const ComputeModel& compute, const MakeNetwork& make_network, bool fold,
-                                         std::vector<RoleModel>& models) {
+std::vector<std::int32_t> add_disturbed_models(const plan::PlanGraph& graph, const topologies::Cluster& cluster,
+                                               const ComputeModel& compute, const MakeNetwork& make_network,
+                                               std::vector<RoleModel>& models) {
   const topologies::Disturbance& d = cluster.disturbance;
+  std::vector<std::int32_t> first_model;
   if (d.devices.empty() && d.nodes.empty()) {
-    return fold && d.jitter == 0 ? role_classes(graph, models) : single_ranks(graph, models);
+    return first_model;
   }
-  std::map<Speeds, std::int32_t> colours;
-  std::vector<std::int32_t> colour;
+  std::map<Speeds, std::int32_t> known{{{1, 1}, 0}};
   for (plan::Rank r = 0; r < graph.mesh.ranks(); ++r) {
     const Speeds speeds{speed_of(d.devices, r), speed_of(d.nodes, r / cluster.devices_per_node)};
-    colour.push_back(colours.try_emplace(speeds, static_cast<std::int32_t>(colours.size())).first->second);
-  }
-  std::vector<RankClass> classes = fold && d.jitter == 0 ? refine(graph, models, colour) : single_ranks(graph, models);
-  std::vector<std::int32_t> first_model(colours.size(), 0);
-  for (const auto& [speeds, c] : colours) {
-    if (speeds == Speeds{1, 1}) {
+    const auto [first, is_new] = known.try_emplace(speeds, static_cast<std::int32_t>(models.size()));
+    first_model.push_back(first->second);
+    if (!is_new) {
       continue;
     }
     topologies::Cluster slow = cluster;
     slow.inter.bandwidth.value *= speeds.second;
-    first_model[static_cast<std::size_t>(c)] = static_cast<std::int32_t>(models.size());
     for (RoleModel& model : model_roles(graph, slow, compute, *make_network(slow))) {
       slow_down(model, speeds.first);
       models.push_back(std::move(model));
     }
   }
-  for (RankClass& c : classes) {
-    c.model += first_model[static_cast<std::size_t>(colour[static_cast<std::size_t>(c.first)])];
-  }
-  return classes;
+  return first_model;
 }
 
 // A sum of four numbers below 2^16 has mean 131,070 and variance 4 (2^32 - 1) / 12.
@@ -73,7 +66,6 @@ Time Jitter::operator()(Time duration, plan::Rank rank, std::int64_t sequence) c
   const std::uint64_t bits = mixed(mixed(key) + static_cast<std::uint64_t>(sequence));
   const auto sum =
       static_cast<std::int64_t>((bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48));
-  __extension__ using Wide = __int128;
   const Wide change = static_cast<Wide>(duration.value) * (sum - 131070) * scale_;
   return Time{std::max<std::int64_t>(1, duration.value + static_cast<std::int64_t>(change / (Wide{1} << 40)))};
 }

@@ -1,4 +1,4 @@
-// A disturbed cluster: which ranks are slower, and what that makes of the models and classes of ranks.
+// A disturbed cluster: which ranks are slower, and what that makes of their models.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,6 @@
 #include "plan/graph.h"
 #include "sim/compute_model.h"
 #include "sim/network.h"
-#include "sim/rank_classes.h"
 #include "sim/role_model.h"
 #include "topologies/cluster.h"
 
@@ -18,12 +17,12 @@ namespace foretrain::sim {
 using MakeNetwork = std::function<std::unique_ptr<NetworkModel>(const topologies::Cluster&)>;
 
 // Adds to `models` what slow ranks do instead: compute takes 1/speed of its time (rounded up once more), and what they
-// meet is modelled with their node's share of the network; a meeting takes as long as its slowest member says. Returns
-// the classes: only ranks that a disturbance reaches come apart from their role, all when there is jitter. Rank r runs
-// on device r.
-std::vector<RankClass> disturbed_classes(const plan::PlanGraph& graph, const topologies::Cluster& cluster,
-                                         const ComputeModel& compute, const MakeNetwork& make_network, bool fold,
-                                         std::vector<RoleModel>& models);
+// meet is modelled with their node's share of the network; a meeting takes as long as its slowest member says. Rank r
+// runs on device r. Returns by rank the number of models before those of its speed, the same for ranks as fast as each
+// other; nothing when all are.
+std::vector<std::int32_t> add_disturbed_models(const plan::PlanGraph& graph, const topologies::Cluster& cluster,
+                                               const ComputeModel& compute, const MakeNetwork& make_network,
+                                               std::vector<RoleModel>& models);
 
 // Jitter of compute ops: a factor 1 + sigma z, z nearly normal (the sum of four uniform numbers, |z| < 3.5), from
 // integers alone: the same on every machine.

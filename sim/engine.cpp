@@ -1,57 +1,29 @@
 #include "sim/engine.h"
 
 #include <algorithm>
+#include <optional>
 #include <tuple>
-#include <unordered_map>
 
 #include "base/error.h"
 #include "sim/activities.h"
 #include "sim/lowered_role.h"
+#include "sim/meeting_flows.h"
+#include "sim/open_meetings.h"
+#include "sim/shared_devices.h"
 
 namespace foretrain::sim {
 namespace {
 
-enum class State : std::uint8_t { waiting, wants_core, under_way, finished };
+enum class State : std::uint8_t { waiting, with_host, wants_core, under_way, finished };
 
 struct StreamState {
   StreamPlace place;
   const LoweredOp* op = nullptr;
   std::uint32_t met = 0;  // dependencies that have ended: the first ones
   State state = State::waiting;
+  bool held_by_host = false;
   std::uint32_t open_meetings = 0;
   Time start;
-};
-
-struct Member {
-  std::int32_t actor = -1, stream = -1;
-};
-
-// What tells meetings apart.
-struct MeetingKey {
-  std::int32_t step = 0, tag = -1, layer = -1, microbatch = -1, instance = -1;
-  friend auto operator<=>(const MeetingKey&, const MeetingKey&) = default;
-};
-
-struct MeetingHash {
-  std::size_t operator()(const MeetingKey& k) const {
-    std::uint64_t h = 0;
-    for (const std::int32_t x : {k.step, k.tag, k.layer, k.microbatch, k.instance}) {
-      h = (h ^ static_cast<std::uint32_t>(x)) * 0x9e3779b97f4a7c15u;
-      h ^= h >> 29;
-    }
-    return h;
-  }
-};
-
-// What its members reach before it starts: a message, or a collective.
-struct OpenMeeting {
-  MeetingKey key;
-  std::vector<Member> members;
-  bool is_message = false;
-  std::int32_t receiver = -1;  // of a message
-  std::size_t shares = 0;      // not done yet, on exclusive devices
-  Time duration, startable;
-  const std::vector<std::int64_t>* speed = nullptr;
 };
 
 class Engine {
@@ -62,7 +34,8 @@ class Engine {
         classes_(classes),
         exclusive_(options.exclusive_streams),
         jitter_(options.jitter),
-        sink_(sink) {
+        sink_(sink),
+        flows_(options.flows) {
     const int steps = options.steps;
     std::vector<std::int32_t> lowered(models.size(), -1);
     lowered_.reserve(models.size());
@@ -84,6 +57,9 @@ class Engine {
     }
     open_ops_.assign(static_cast<std::size_t>(steps), ops);
     step_ends_.resize(static_cast<std::size_t>(steps));
+    if (options.sharing != nullptr) {
+      shared_.emplace(actors_.size(), *options.sharing, activities_, flows_);
+    }
   }
 
   StepTimes run() {
@@ -97,11 +73,9 @@ class Engine {
       end_step(step);
     }
     settle();
-    while (!activities_.empty()) {
-      now_ = activities_.next();
-      while (!activities_.empty() && activities_.next() == now_) {
-        end(activities_.pop());
-      }
+    while (!activities_.empty() || !flows_.empty()) {
+      now_ = next();
+      end_those_due();
       settle();
     }
     check_all_done();
@@ -139,6 +113,7 @@ class Engine {
     StreamState& s = stream(m);
     const LoweredRole& program = *actor(m.actor).program;
     s.met = 0;
+    s.held_by_host = false;
     if (program.advance(m.stream, s.place)) {
       s.state = State::waiting;
       s.op = &program.op(s.place);
@@ -151,6 +126,33 @@ class Engine {
     step_ends_[step] = std::max(step_ends_[step], step > 0 ? step_ends_[step - 1] : Time{});
     for (plan::BreakdownAccumulator& a : accumulators_) {
       a.end_step(step_ends_[step]);
+    }
+  }
+
+  // The next instant at which anything happens.
+  Time next() {
+    if (flows_.empty()) {
+      return activities_.next();
+    }
+    const Time flow = flows_.next();
+    return activities_.empty() ? flow : std::min(flow, activities_.next());
+  }
+
+  void end_those_due() {
+    while (!activities_.empty() && activities_.next() == now_) {
+      const std::int32_t id = activities_.pop();
+      if (shared_) {
+        shared_->end(id);
+      }
+      end(id);
+    }
+    if (!flows_.empty() && flows_.next() == now_) {
+      for (const std::int32_t meeting : flows_.advance(now_)) {
+        if (shared_) {
+          shared_->end(meeting_id(static_cast<std::size_t>(meeting)));
+        }
+        end_meeting(static_cast<std::size_t>(meeting));
+      }
     }
   }
 
@@ -170,8 +172,11 @@ class Engine {
         choose(a);
       }
     }
+    if (shared_) {
+      shared_->set_speeds(now_);
+    }
     activities_.set_speeds(now_);
-    if (activities_.empty() || activities_.next() > now_) {
+    if ((activities_.empty() && flows_.empty()) || next() > now_) {
       flush_spans();
     }
   }
@@ -190,6 +195,9 @@ class Engine {
   void begin_ready(Member m) {
     StreamState& s = stream(m);
     while (s.state == State::waiting && is_ready(actor(m.actor), s)) {
+      if (s.op->model->submit.value > 0 && wait_for_host(m)) {
+        return;
+      }
       switch (s.op->model->kind) {
         case OpKind::instant:
           s.start = now_;
@@ -207,6 +215,18 @@ class Engine {
     }
   }
 
+  bool wait_for_host(Member m) {
+    StreamState& s = stream(m);
+    const Time submitted = actor(m.actor).program->submitted(s.place);
+    if (submitted <= now_) {
+      return false;
+    }
+    s.state = State::with_host;
+    s.held_by_host = true;
+    activities_.start(id_of(m), now_, submitted - now_, {}, 0);
+    return true;
+  }
+
   void start_local(Member m) {
     StreamState& s = stream(m);
     s.state = State::under_way;
@@ -214,7 +234,11 @@ class Engine {
     const OpModel& op = *s.op->model;
     const RankClass& ranks = rank_class(m.actor);
     const Time duration = jitter_(op.duration, ranks.first, s.place.sequence);
-    activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity);
+    if (shared_) {
+      shared_->start_compute(m.actor, id_of(m), now_, duration, *op.op);
+    } else {
+      activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity);
+    }
   }
 
   // ---- meetings
@@ -229,51 +253,14 @@ class Engine {
       const MeetingPlace place = rank_class(m.actor).place(about);
       const std::int32_t step = s.place.part == LoweredRole::kEpilogue ? -1 : s.place.step;
       const MeetingKey key{step, about.tag, op.layer, op.microbatch, place.instance};
-      if (place.arrivals == 1) {
-        const std::size_t index = new_meeting(key, about);
-        join(index, about, m);
-        all_here(index);
-        continue;
-      }
-      const auto [it, is_new] = open_.try_emplace(key, 0);
-      if (is_new) {
-        it->second = new_meeting(key, about);
-      }
-      const std::size_t index = it->second;
-      join(index, about, m);
-      if (meetings_[index].members.size() == static_cast<std::size_t>(place.arrivals)) {
-        open_.erase(it);
+      const std::size_t index = meetings_.find(key, place.arrivals, about);
+      if (meetings_.join(index, place.arrivals, about, rank_class(m.actor).route(about), m)) {
         all_here(index);
       }
     }
   }
 
-  void join(std::size_t index, const Meeting& about, Member m) {
-    OpenMeeting& meeting = meetings_[index];
-    meeting.members.push_back(m);
-    meeting.duration = std::max(meeting.duration, about.duration);
-    if (about.is_message && !about.sends) {
-      meeting.receiver = m.actor;
-    }
-  }
-
-  std::size_t new_meeting(const MeetingKey& key, const Meeting& about) {
-    std::size_t index = meetings_.size();
-    if (free_meetings_.empty()) {
-      meetings_.emplace_back();
-    } else {
-      index = free_meetings_.back();
-      free_meetings_.pop_back();
-    }
-    OpenMeeting& m = meetings_[index];
-    m.key = key;
-    m.members.clear();
-    m.is_message = about.is_message;
-    m.receiver = -1;
-    m.duration = {};
-    m.speed = &about.speed;
-    return index;
-  }
+  std::int32_t meeting_id(std::size_t index) const { return static_cast<std::int32_t>(streams_.size() + index); }
 
   // Actors of a meeting, each once (both ends of a message may be one).
   const std::vector<std::int32_t>& actors_of(const OpenMeeting& meeting) {
@@ -295,6 +282,20 @@ class Engine {
         s.start = now_;  // an exchange starts with its first message
       }
     }
+    const std::int32_t id = meeting_id(index);
+    const bool takes = shared_ && !meeting.load.is_none();
+    if (meeting.route >= 0) {
+      const auto flow = static_cast<std::int32_t>(index);
+      flows_.start(flow, meeting.flow, meeting.route, now_);
+      if (takes) {
+        shared_->start_flow(actors_of(meeting), id, flow, meeting.load);
+      }
+      return;
+    }
+    if (takes) {
+      shared_->start_communication(actors_of(meeting), id, now_, meeting.duration, meeting.load);
+      return;
+    }
     if (!exclusive_) {
       std::int64_t ranks = 0;
       if (!meeting.speed->empty()) {
@@ -302,8 +303,7 @@ class Engine {
           ranks += rank_class(a).multiplicity;
         }
       }
-      activities_.start(static_cast<std::int32_t>(streams_.size() + index), now_, meeting.duration, *meeting.speed,
-                        ranks);
+      activities_.start(id, now_, meeting.duration, *meeting.speed, ranks);
       return;
     }
     meeting.shares = 0;
@@ -359,6 +359,11 @@ class Engine {
     }
     const std::int32_t a = owner_[static_cast<std::size_t>(id)];
     Actor& self = actor(a);
+    if (StreamState& s = stream({a, id - self.first_stream}); s.state == State::with_host) {
+      s.state = State::waiting;
+      touch(a);
+      return;
+    }
     self.core_taken = false;
     if (self.share < 0) {
       complete({a, id - self.first_stream});
@@ -372,7 +377,7 @@ class Engine {
   }
 
   void end_meeting(std::size_t index) {
-    free_meetings_.push_back(index);
+    meetings_.end(index);
     for (const Member& m : meetings_[index].members) {  // completing starts no meeting: the place is not used again yet
       if (--stream(m).open_meetings == 0) {
         complete(m);
@@ -395,6 +400,7 @@ class Engine {
     span.rank = ranks.first;
     span.start = s.start;
     span.end = now_;
+    span.held_by_host = s.held_by_host;
     if (s.place.part != LoweredRole::kEpilogue) {
       const auto step = static_cast<std::size_t>(s.place.step);
       step_ends_[step] = std::max(step_ends_[step], now_);
@@ -459,9 +465,9 @@ class Engine {
   std::vector<StreamState> streams_;  // of all actors in a row
   std::vector<std::int32_t> owner_;   // by stream: its actor
   std::vector<std::int32_t> touched_, spanned_, scratch_;
-  std::vector<OpenMeeting> meetings_;
-  std::vector<std::size_t> free_meetings_;
-  std::unordered_map<MeetingKey, std::size_t, MeetingHash> open_;
+  OpenMeetings meetings_;
+  MeetingFlows flows_;
+  std::optional<SharedDevices> shared_;
   std::vector<std::int64_t> open_ops_;  // by step: of its body, not ended yet
   std::vector<Time> step_ends_;
   std::vector<plan::BreakdownAccumulator> accumulators_;

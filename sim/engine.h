@@ -10,15 +10,21 @@
 // program. Each member of a collective does its own share when its core is free, and the receiver of a message copies
 // it; the op is complete on all members with the last share. Nobody waits on its core for others.
 //
+// Meetings that share links are flows: each ends when the network (sim/flow_network.h) has carried it, and what of its
+// time is left changes with every other one that comes or goes. Their instants are merged with the others.
+//
 // Ranks that share a machine slow each other down: an op's speed is a function of how many ranks are at work, set anew
-// whenever that number changes; remaining work is an integer, so that no rounding accumulates.
+// whenever that number changes; remaining work is an integer, so that no rounding accumulates. Likewise compute and
+// communication that share a device (sim/device_share.h): their speeds are set anew when either starts or ends there.
 #pragma once
 
 #include <vector>
 
 #include "plan/breakdown.h"
 #include "plan/timeline.h"
+#include "sim/device_share.h"
 #include "sim/disturbance.h"
+#include "sim/flow_plan.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
 
@@ -34,6 +40,8 @@ struct EventOptions {
   int steps = 2;
   bool exclusive_streams = false;
   Jitter jitter;
+  const FlowPlan& flows;           // which meetings share links
+  ShareSpeeds* sharing = nullptr;  // null: compute and communication do not slow each other
 };
 
 // `sink` may be null. Throws InternalError naming the waiting ops when the graph deadlocks.

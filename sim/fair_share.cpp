@@ -154,6 +154,13 @@ void FairShare::remove(FlowIndex flow) {
   free_flows_.push_back(flow);
 }
 
+void FairShare::set_cap(FlowIndex flow, Rate cap) {
+  const LinkIndex link = flows_[index(flow)].cap;
+  CHECK(cap >= 1 && link != kNoLink, "a cap of {} for flow {}, which has none", cap, flow);
+  links_[index(link)].capacity = cap;
+  mark_changed(link);
+}
+
 void FairShare::set_capacity(LinkIndex link, Bandwidth capacity) {
   CHECK(link >= 0 && index(link) < real_links_, "capacity of link {} of {}", link, real_links_);
   links_[index(link)].capacity = static_cast<Wide>(rate_of(capacity)) * links_[index(link)].denominator;

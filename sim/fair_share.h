@@ -77,6 +77,7 @@ class FairShare {
   FlowIndex add(std::span<const LinkUse> route, std::int64_t copies = 1, Rate cap = kUnlimited);
   void remove(FlowIndex flow);
   void set_capacity(LinkIndex link, Bandwidth capacity);
+  void set_cap(FlowIndex flow, Rate cap);  // requires: it has one
 
   void solve();
 

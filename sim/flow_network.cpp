@@ -9,6 +9,8 @@ namespace {
 
 constexpr Wide kWorkOfByte = static_cast<Wide>(1'000'000'000'000) * kRateUnits;
 
+constexpr std::int64_t kEndless = std::int64_t{1} << 60;  // bytes: 115 days at the highest rate there is
+
 constexpr auto later = [](const auto& a, const auto& b) { return a.due > b.due; };
 
 // When `work` is done, from `now` on.
@@ -50,10 +52,11 @@ FlowIndex FlowNetwork::start(const FlowSpec& spec, Time now) {
   }
   const FlowIndex flow = free_.back();
   free_.pop_back();
-  ++under_way_;
+  under_way_ += spec.is_endless ? 0 : 1;
   Transfer& t = transfers_[index(flow)];
-  const bool is_instant = spec.bytes.value == 0 || (spec.route.empty() && spec.cap == kUnlimited);
-  t.due = is_instant ? 0 : (spec.bytes.value * kWorkOfByte + spec.parts - 1) / spec.parts;
+  const bool is_instant = !spec.is_endless && (spec.bytes.value == 0 || (spec.route.empty() && spec.cap == kUnlimited));
+  const Work bytes = spec.is_endless ? kEndless : spec.bytes.value;
+  t.due = is_instant ? 0 : (bytes * kWorkOfByte + spec.parts - 1) / spec.parts;
   t.bottleneck = kNoLink;
   t.share = -1;
   t.copies = spec.copies;
@@ -81,6 +84,19 @@ void FlowNetwork::set_capacity(LinkIndex link, Bandwidth capacity, Time now) {
   move_to(now);
   share_.set_capacity(link, capacity);
   has_changed_ = true;
+}
+
+void FlowNetwork::set_cap(FlowIndex flow, Rate cap, Time now) {
+  move_to(now);
+  Transfer& t = transfers_[index(flow)];
+  if (t.cap == cap) {
+    return;
+  }
+  t.cap = cap;
+  if (t.share >= 0) {
+    share_.set_cap(t.share, cap);
+    has_changed_ = true;
+  }
 }
 
 FlowNetwork::Work FlowNetwork::count_now(const Clock& clock) const {

@@ -31,6 +31,7 @@ struct FlowSpec {
   std::int64_t copies = 1;  // equal flows that this one stands for
   Rate cap = kUnlimited;    // of each copy
   std::int64_t parts = 1;   // bytes / parts: a chunk of a small buffer is less than a byte
+  bool is_endless = false;  // of no bytes and no latency: it takes its share and is never under way to an end
 };
 
 // One thread. Time does not go back.
@@ -48,6 +49,8 @@ class FlowNetwork {
   // The index is used again once the flow has ended. Requires: not before the last instant, and not after next().
   FlowIndex start(const FlowSpec& flow, Time now);
   void set_capacity(LinkIndex link, Bandwidth capacity, Time now);
+  // Requires: flow under way, with a cap of its own so far.
+  void set_cap(FlowIndex flow, Rate cap, Time now);
 
   bool empty() const { return under_way_ == 0; }
 

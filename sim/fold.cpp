@@ -5,10 +5,14 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "sim/flow_times.h"
 #include "sim/role_walk.h"
 
 namespace foretrain::sim {
 namespace {
+
+// After that many, events are as fast.
+constexpr int kMostRounds = 20;
 
 // Step, match key, instance of what meets.
 using MeetingKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t>;
@@ -21,31 +25,44 @@ struct Arrival {
 class FoldedRun {
  public:
   FoldedRun(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
-            int steps)
-      : models_(models), classes_(classes) {
+            int steps, FlowTimes& flows, ShareSpeeds* sharing)
+      : models_(models), classes_(classes), flows_(flows), shares_(sharing != nullptr) {
     walks_.reserve(classes.size());
     for (const RankClass& c : classes) {
       waiting_.push_back(walks_.size());
-      walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps);
+      walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps, sharing);
     }
     is_finished_.resize(classes.size());
   }
 
+  // When it holds: the flows know what they were slowed by.
   bool run() {
-    while (!waiting_.empty() || !ready_.empty()) {
+    while (!waiting_.empty() || !ready_.empty() || !paused_.empty()) {
+      if (has_failed_) {
+        return false;
+      }
       if (!ready_.empty()) {
         const Arrival a = ready_.back();
         ready_.pop_back();
         arrive(a);
         continue;
       }
-      const std::size_t w = waiting_.back();
-      waiting_.pop_back();
+      const std::size_t w = next_walk();
       scratch_.clear();
-      is_finished_[w] = walks_[w].advance(scratch_) == RoleWalk::State::finished;
+      const RoleWalk::State state = walks_[w].advance(scratch_);
+      is_finished_[w] = state == RoleWalk::State::finished;
+      if (state == RoleWalk::State::paused) {
+        paused_.push_back(w);
+      }
       take_ready(w);
     }
-    return open_.empty() && std::find(is_finished_.begin(), is_finished_.end(), false) == is_finished_.end();
+    for (const auto& [number, a] : slowed_) {
+      for (const Stretch& s : posted(a).beside) {
+        flows_.slow_down(number, s.from, s.to);
+      }
+    }
+    return !has_failed_ && open_.empty() &&
+           std::find(is_finished_.begin(), is_finished_.end(), false) == is_finished_.end();
   }
 
   StepTimes times(int steps) {
@@ -68,9 +85,24 @@ class FoldedRun {
   struct OpenMeeting {
     std::vector<Arrival> members;
     Time latest, duration;
+    AloneFlow flow;           // of the member that says the longest duration
+    std::int32_t route = -1;  // of its flow; -1: it takes `duration`
+    FlowTimes::Id id;         // the lowest of its members'
+    DeviceLoad load;
   };
 
+  Posted& posted(const Arrival& a) { return walks_[a.walk].posted[static_cast<std::size_t>(a.posted)]; }
+
+  // One that waits for nothing; else one that would rather wait.
+  std::size_t next_walk() {
+    std::vector<std::size_t>& from = waiting_.empty() ? paused_ : waiting_;
+    const std::size_t w = from.back();
+    from.pop_back();
+    return w;
+  }
+
   void take_ready(std::size_t walk) {
+    has_failed_ = has_failed_ || walks_[walk].has_failed();
     for (const std::int32_t p : scratch_) {
       ready_.push_back({walk, p});
     }
@@ -79,17 +111,26 @@ class FoldedRun {
   void arrive(const Arrival& a) {
     const RankClass& ranks = classes_[a.walk];
     const plan::Role& role = *models_[static_cast<std::size_t>(ranks.model)].role;
-    const Posted& p = walks_[a.walk].posted[static_cast<std::size_t>(a.posted)];
+    const Posted& p = posted(a);
     const Time arrival = p.arrival;
     const plan::Binding binding = p.binding;
     const std::int32_t step = p.step;
+    FlowTimes::Id id{a.walk, p.meetings_before};
     for (const Meeting& about : p.op->meetings) {
       const MeetingPlace& place = ranks.place(about);
       const MeetingKey key{step, plan::match_key(role, about.tag, binding), place.instance};
       OpenMeeting& meeting = open_[key];
+      meeting.id = meeting.members.empty() ? id : std::min(meeting.id, id);
+      ++id.ordinal;
+      if (meeting.members.empty() || about.duration > meeting.duration ||
+          (about.duration == meeting.duration && about.flow > meeting.flow)) {
+        meeting.duration = about.duration;
+        meeting.flow = about.flow;
+        meeting.route = ranks.route(about);
+      }
+      meeting.load = larger(meeting.load, about.load);
       meeting.members.push_back(a);
       meeting.latest = std::max(meeting.latest, arrival);
-      meeting.duration = std::max(meeting.duration, about.duration);
       if (meeting.members.size() == static_cast<std::size_t>(place.arrivals)) {
         const OpenMeeting complete = std::move(meeting);
         open_.erase(key);
@@ -99,16 +140,25 @@ class FoldedRun {
   }
 
   void end(const OpenMeeting& meeting) {
+    const Time end = meeting.latest + (meeting.route < 0 ? meeting.duration
+                                                         : flows_.begin(meeting.id, meeting.latest, meeting.flow,
+                                                                        meeting.route, meeting.duration));
+    const bool slows = shares_ && meeting.route >= 0 && !meeting.load.is_none();
     for (const Arrival& a : meeting.members) {
       RoleWalk& walk = walks_[a.walk];
-      Posted& p = walk.posted[static_cast<std::size_t>(a.posted)];
+      Posted& p = posted(a);
+      if (slows) {
+        p.load = meeting.load;
+        slowed_.emplace_back(flows_.last(), a);
+      }
       p.start = p.start.value < 0 ? meeting.latest : std::min(p.start, meeting.latest);
-      p.end = std::max(p.end, meeting.latest + meeting.duration);
+      p.end = std::max(p.end, end);
       if (--p.open == 0) {
         scratch_.clear();
         walk.know(a.posted, scratch_);
         take_ready(a.walk);
         if (walk.blocked_on() == a.posted) {
+          std::erase(paused_, a.walk);
           waiting_.push_back(a.walk);
         }
       }
@@ -117,20 +167,29 @@ class FoldedRun {
 
   const std::vector<RoleModel>& models_;
   const std::vector<RankClass>& classes_;
-  std::vector<RoleWalk> walks_;       // by class
-  std::vector<std::size_t> waiting_;  // walks that can go on
-  std::vector<Arrival> ready_;        // at their meetings
+  FlowTimes& flows_;
+  const bool shares_;
+  std::vector<RoleWalk> walks_;                          // by class
+  std::vector<std::size_t> waiting_;                     // walks that can go on
+  std::vector<std::size_t> paused_;                      // that could go on, but would know more later
+  std::vector<Arrival> ready_;                           // at their meetings
+  std::vector<std::pair<std::size_t, Arrival>> slowed_;  // flows, by number, and who may slow them
   std::vector<bool> is_finished_;
   std::map<MeetingKey, OpenMeeting> open_;
   std::vector<std::int32_t> scratch_;
+  bool has_failed_ = false;
 };
 
-bool can_fold(const RankClass& ranks, const RoleModel& model) {
+bool can_fold(const RankClass& ranks, const RoleModel& model, bool shares) {
   for (const std::vector<OpModel>& block : model.blocks) {
     for (const OpModel& op : block) {
       const bool has_speed = !op.speed.empty() || std::any_of(op.meetings.begin(), op.meetings.end(),
                                                               [](const Meeting& m) { return !m.speed.empty(); });
-      if (has_speed || (op.stream == plan::kCompute && ranks.meets_others(op))) {
+      const bool slows_compute = shares && ((op.kind == OpKind::local && op.stream != plan::kCompute) ||
+                                            std::any_of(op.meetings.begin(), op.meetings.end(), [](const Meeting& m) {
+                                              return m.is_message && !m.load.is_none();
+                                            }));
+      if (has_speed || slows_compute || (op.stream == plan::kCompute && ranks.meets_others(op))) {
         return false;
       }
     }
@@ -141,16 +200,24 @@ bool can_fold(const RankClass& ranks, const RoleModel& model) {
 }  // namespace
 
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                                    const std::vector<RankClass>& classes, int steps) {
-  if (!std::all_of(classes.begin(), classes.end(),
-                   [&](const RankClass& c) { return can_fold(c, models[static_cast<std::size_t>(c.model)]); })) {
+                                    const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
+                                    ShareSpeeds* sharing) {
+  if (!std::all_of(classes.begin(), classes.end(), [&](const RankClass& c) {
+        return can_fold(c, models[static_cast<std::size_t>(c.model)], sharing != nullptr);
+      })) {
     return std::nullopt;
   }
-  FoldedRun run(graph, models, classes, steps);
-  if (!run.run()) {
-    return std::nullopt;
+  FlowTimes flows(plan, sharing != nullptr ? sharing->communication_beside_compute() : kFullSpeed);
+  for (int round = 0; round < kMostRounds; ++round) {
+    FoldedRun run(graph, models, classes, steps, flows, sharing);
+    if (!run.run()) {
+      break;
+    }
+    if (flows.settle()) {
+      return run.times(steps);
+    }
   }
-  return run.times(steps);
+  return std::nullopt;
 }
 
 }  // namespace foretrain::sim

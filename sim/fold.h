@@ -1,16 +1,18 @@
-// The same simulation as sim/engine.h without events, for clusters where nothing is shared: then an op's start is the
-// latest end of what it waits for, and each class of ranks can be walked in program order, ahead of the others until it
-// needs a meeting that they have not reached.
+// The same simulation as sim/engine.h without events, for clusters where classes share nothing but what they meet for:
+// then an op's start is the latest end of what it waits for, and each class of ranks can be walked in program order,
+// ahead of the others until it needs a meeting that they have not reached. Compute and collectives may slow each other
+// (sim/role_walk.h), meetings may share links (sim/flow_times.h).
 //
 // Block calls that meet no other class are folded: what a call does depends on the ends of the streams and events it
 // builds on, relative to the compute stream, and only as far as they come later than the call itself could use them.
-// For each such input the call is walked once and then replayed.
+// For each such input the call is walked once and then replayed, where nothing from before still runs beside it.
 #pragma once
 
 #include <optional>
 #include <vector>
 
 #include "sim/engine.h"
+#include "sim/flow_plan.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
 
@@ -18,8 +20,10 @@ namespace foretrain::sim {
 
 // The result of run_events to the picosecond. Requires: no exclusive streams, no speeds. Nothing when the walk cannot
 // go on although the graph may not deadlock (a class's next op needs a meeting that waits for a later op of that
-// class), or when the compute stream itself meets other classes: then events must decide.
+// class), when the compute stream itself meets other classes or shares links, when what is no flow meets other classes
+// and slows compute, or when flows take too many rounds: then events must decide. `sharing` may be null.
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                                    const std::vector<RankClass>& classes, int steps);
+                                    const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
+                                    ShareSpeeds* sharing);
 
 }  // namespace foretrain::sim

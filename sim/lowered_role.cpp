@@ -46,6 +46,7 @@ LoweredRole::LoweredRole(const RoleModel& model, int role, int steps) : steps_(s
       const plan::OpId id = c.id();
       const plan::MatchKey key = plan::match_key(*model.role, -1, c.binding());
       part.ops.push_back({&m, id.instance, id.position, key.microbatch, key.layer});
+      part.submitted.push_back(m.submit + (part.submitted.empty() ? Time{} : part.submitted.back()));
     }
     const auto body = static_cast<std::int32_t>(parts_[kBody].ops.size());
     for (int repeat = 0; repeat < (p == kBody ? 2 : 1); ++repeat) {

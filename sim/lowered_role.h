@@ -55,6 +55,11 @@ class LoweredRole {
   Sequence resolve(const StreamPlace& place, const Dependency& d) const {
     return d.moves ? first(kBody, place.step) + d.op : d.op;
   }
+  // When the rank's host, which does nothing else and waits for nobody, has submitted the op.
+  Time submitted(const StreamPlace& place) const {
+    const Part& part = parts_[index(place.part)];
+    return submitted_before(place.part, place.step) + part.submitted[index(place.op)];
+  }
   std::int64_t ops_per_step() const { return static_cast<std::int64_t>(parts_[kBody].ops.size()); }
 
  private:
@@ -66,6 +71,7 @@ class LoweredRole {
   struct Part {
     std::vector<LoweredOp> ops;
     std::vector<std::vector<std::int32_t>> by_stream;
+    std::vector<Time> submitted;  // by op, since the part began
   };
   struct Walk;
 
@@ -74,6 +80,13 @@ class LoweredRole {
     return part == kPrologue ? 0
                              : static_cast<Sequence>(parts_[kPrologue].ops.size()) +
                                    (part == kBody ? step : steps_) * static_cast<Sequence>(parts_[kBody].ops.size());
+  }
+
+  Time submitted_before(std::int32_t part, std::int32_t step) const {
+    const auto of = [this](std::int32_t p) {
+      return parts_[p].submitted.empty() ? Time{} : parts_[p].submitted.back();
+    };
+    return part == kPrologue ? Time{} : of(kPrologue) + Time{of(kBody).value * (part == kBody ? step : steps_)};
   }
 
   int steps_;

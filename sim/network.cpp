@@ -30,6 +30,7 @@ GroupPlacement place_group(const plan::Mesh& mesh, const plan::Group& group, pla
 const std::vector<ModelCard>& network_models() {
   static const std::vector<ModelCard> cards{
       {"alpha_beta", "latency + bytes/bandwidth per algorithm and protocol, chosen as NCCL does; no contention"},
+      {kFairShare, "alone as alpha_beta; what shares links is flows over the fabric's routes, max-min fair"},
       {"measured", "tables of a calibrated profile, interpolated; knows only ranks of the machine they were taken on"},
   };
   return cards;
@@ -39,7 +40,7 @@ std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const 
                                                  std::vector<CollectiveOverride> overrides) {
   const bool has_tables = cluster.profile != nullptr && !cluster.profile->measured.collectives.empty();
   const std::string chosen = name == "auto" ? (has_tables ? "measured" : "alpha_beta") : name;
-  if (chosen == "alpha_beta") {
+  if (chosen == "alpha_beta" || chosen == kFairShare) {
     return make_alpha_beta(cluster, std::move(overrides));
   }
   if (chosen == "measured") {

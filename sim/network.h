@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,6 +49,13 @@ void closed_form_candidates(collective::Kind kind, double bytes, const GroupPlac
 void take_override(const CollectiveOverride& wanted, const GroupPlacement& group,
                    std::vector<CollectiveCandidate>& all);
 
+// What a collective or a message puts on the wires while it lasts, at the bandwidth of its largest messages.
+struct Traffic {
+  double latency = 0;      // s, of nothing
+  double node_load = 0;    // s for which it alone fills each member's link in the node (Cluster::intra)
+  double fabric_load = 0;  // s, each member's share of the adapters (Cluster::inter); 0: nothing leaves the node
+};
+
 class NetworkModel {
  public:
   virtual ~NetworkModel() = default;
@@ -60,11 +68,18 @@ class NetworkModel {
     return {};
   }
   virtual double message(Bytes bytes, bool same_node) const = 0;
+  // Nothing where the model does not know.  latency + node_load and latency + fabric_load are at most the seconds
+  // above.
+  virtual std::optional<Traffic> traffic(plan::CollectiveKind, Bytes, const GroupPlacement&) const { return {}; }
+  virtual std::optional<Traffic> message_traffic(Bytes, bool /*same_node*/) const { return {}; }
   // By which factor communication among `members` ranks slows while `active` >= members ranks of the machine are busy.
   virtual double slowdown(Bytes bytes, std::int64_t members, std::int64_t active) const = 0;
 };
 
+inline constexpr std::string_view kFairShare = "fair_share";
+
 const std::vector<ModelCard>& network_models();
+// fair_share: the closed forms of alpha_beta, which say what each meeting takes alone; sim/flow_plan.h does the rest.
 std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const topologies::Cluster& cluster,
                                                  std::vector<CollectiveOverride> overrides = {});
 

@@ -54,6 +54,8 @@ struct Algorithm {
   std::string_view name;
   PerProtocol latency{}, table_algbw{};
   double algbw = 0;
+  // What it would be if only the node's links, only the adapters held it back.
+  double node_algbw = INFINITY, fabric_algbw = INFINITY;
   bool only_simple = false;
   double by_table(std::size_t protocol, double bytes) const {
     return latency[protocol] + bytes / table_algbw[protocol];
@@ -145,6 +147,32 @@ class AlphaBeta final : public NetworkModel {
     return result;
   }
 
+  std::optional<Traffic> traffic(CollectiveKind kind, Bytes bytes, const GroupPlacement& group) const override {
+    CHECK(group.ranks >= 2, "{} ranks", group.ranks);
+    const auto size = static_cast<double>(bytes.value);
+    const bool leaves = group.nodes > 1, inside = group.per_node > 1;
+    if (override_of(collective::from_plan(kind)) != nullptr) {
+      for (const CollectiveCandidate& c : candidates(collective::from_plan(kind), bytes, group)) {
+        if (c.chosen) {  // not known what fills which link when: taken as all the time
+          const double load = std::max(0.0, c.seconds - c.latency);
+          return Traffic{c.latency, inside ? load : 0, leaves ? load : 0};
+        }
+      }
+    }
+    if (kind == CollectiveKind::all_to_all) {
+      const double n = group.ranks, p = group.per_node;
+      return Traffic{all_to_all(0, group), size * (p - 1) / n / node_bandwidth(kind),
+                     leaves ? size * (n - p) / n / (fabric_bandwidth(kind, group) / p) : 0};
+    }
+    const std::vector<Algorithm> all = algorithms(kind, group);
+    const Algorithm& a = chosen_of(all, size);
+    return Traffic{a.seconds(0, 0), inside ? size / a.node_algbw : 0, leaves ? size / a.fabric_algbw : 0};
+  }
+  std::optional<Traffic> message_traffic(Bytes bytes, bool same_node) const override {
+    const double latency = message(Bytes{0}, same_node), load = message(bytes, same_node) - latency;
+    return Traffic{latency, same_node ? load : 0, same_node ? 0 : load};
+  }
+
   double message(Bytes bytes, bool same_node) const override {
     const topologies::Link& link = same_node ? cluster_.intra : cluster_.inter;
     const double fraction = !has_figures_ ? 1 : (same_node ? figures_.node_message : figures_.fabric_message).value;
@@ -225,16 +253,16 @@ class AlphaBeta final : public NetworkModel {
 
   Algorithm ring(CollectiveKind kind, const GroupPlacement& g) const {
     const Ring r = ring_of(kind, g.ranks, g.nodes);
-    double bus = node_bandwidth(kind);
-    if (g.nodes > 1) {
-      const double fabric = fabric_bandwidth(kind, g);
-      bus = g.per_node > 1 ? std::min(bus, fabric) : fabric;
-    }
+    const double node = g.per_node > 1 ? node_bandwidth(kind) : INFINITY;
+    const double fabric = g.nodes > 1 ? fabric_bandwidth(kind, g) : INFINITY;
+    const double bus = std::min(node, fabric);
     // With one rank per node NCCL takes the tree's fabric latency for its rings.
     const Hops &rings = newest_nccl().hops.at("ring"), &hop = g.per_node == 1 ? newest_nccl().hops.at("tree") : rings;
     const PerProtocol ring_shares{newest_nccl().ring_ll, newest_nccl().ring_ll128, 1};
     Algorithm result;
     result.name = "ring";
+    result.node_algbw = node * r.share;
+    result.fabric_algbw = fabric * r.share;
     result.algbw = bus * r.share;
     for (std::size_t p = 0; p < kProtocols; ++p) {
       result.latency[p] =
@@ -244,14 +272,15 @@ class AlphaBeta final : public NetworkModel {
     return result;
   }
 
-  double tree_algbw(const GroupPlacement& g, double node_bus) const {
-    const double node = node_bus * g.ranks / (2.0 * (g.ranks - 1));
-    const double fabric = fabric_bandwidth(CollectiveKind::all_reduce, g);
+  void set_tree_algbw(const GroupPlacement& g, double node_bus, Algorithm& a) const {
     if (g.nodes == 1) {
-      return node_bus / 2;
+      a.node_algbw = node_bus / 2;
+    } else {
+      const double fabric = fabric_bandwidth(CollectiveKind::all_reduce, g);
+      a.node_algbw = g.per_node > 1 ? node_bus * g.ranks / (2.0 * (g.ranks - 1)) : INFINITY;
+      a.fabric_algbw = g.nodes == 2 ? fabric : fabric / 2;
     }
-    const double over_fabric = g.nodes == 2 ? fabric : fabric / 2;
-    return g.per_node > 1 ? std::min(node, over_fabric) : over_fabric;
+    a.algbw = std::min(a.node_algbw, a.fabric_algbw);
   }
 
   Algorithm tree(const GroupPlacement& g) const {
@@ -261,7 +290,7 @@ class AlphaBeta final : public NetworkModel {
     const PerProtocol shares{c.tree / c.tree_ll, c.tree * ll128, c.tree};
     Algorithm result;
     result.name = "tree";
-    result.algbw = tree_algbw(g, node_bandwidth(CollectiveKind::all_reduce));
+    set_tree_algbw(g, node_bandwidth(CollectiveKind::all_reduce), result);
     for (std::size_t p = 0; p < kProtocols; ++p) {
       result.latency[p] = base(trees, p, g) + 2 * ((g.per_node - 1) * node_hop(trees, p) +
                                                    std::floor(std::log2(g.nodes)) * fabric_hop(trees, p));
@@ -277,7 +306,11 @@ class AlphaBeta final : public NetworkModel {
     result.only_simple = true;
     result.latency.fill((h.nvlink[kSimple] + 2 * std::floor(std::log2(g.nodes)) * h.net[kSimple]) * 1e-6 +
                         (g.nodes > 1 ? figures_.fabric_extra : figures_.node_extra).value);
-    result.algbw = g.nodes == 1 ? in_switch() * g.ranks / (2.0 * (g.ranks - 1)) : tree_algbw(g, in_switch());
+    if (g.nodes == 1) {
+      result.node_algbw = result.algbw = in_switch() * g.ranks / (2.0 * (g.ranks - 1));
+    } else {
+      set_tree_algbw(g, in_switch(), result);
+    }
     result.table_algbw.fill(result.algbw);
     return result;
   }
@@ -292,7 +325,7 @@ class AlphaBeta final : public NetworkModel {
     result.latency.fill(
         (h.base[kSimple] + std::floor(std::log2(g.nodes)) * h.net[kSimple] / kHopShare + kPerRank * g.ranks) * 1e-6 +
         figures_.fabric_extra.value);
-    result.algbw = newest_nccl().pat * fabric_bandwidth(kind, g);
+    result.fabric_algbw = result.algbw = newest_nccl().pat * fabric_bandwidth(kind, g);
     result.table_algbw.fill(result.algbw);
     return result;
   }

@@ -1,9 +1,13 @@
 #include "sim/rank_classes.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <map>
+#include <numeric>
 #include <set>
+#include <span>
+#include <unordered_map>
 
 #include "base/error.h"
 
@@ -79,52 +83,60 @@ std::vector<plan::Group> slices_along_roles(const PlanGraph& graph) {
 // Colours renamed 0, 1, … in order of appearance.
 class Names {
  public:
-  std::int32_t operator()(const std::vector<std::int32_t>& signature) {
+  std::int32_t operator()(const std::vector<std::int64_t>& signature) {
     return known_.try_emplace(signature, static_cast<std::int32_t>(known_.size())).first->second;
   }
   std::size_t size() const { return known_.size(); }
 
  private:
-  std::map<std::vector<std::int32_t>, std::int32_t> known_;
-};
-
-// Of one group that ops use: which instance a rank belongs to (-1: its role does not use the group), and who is in it.
-struct GroupInstances {
-  std::vector<std::int32_t> of_rank;
-  std::vector<std::vector<Rank>> members;
-};
-
-GroupInstances instances_of(const PlanGraph& graph, const std::vector<RoleModel>& models,
-                            const std::vector<std::int32_t>& roles, plan::GroupId group) {
-  GroupInstances result;
-  result.of_rank.resize(roles.size(), -1);
-  for (std::size_t r = 0; r < roles.size(); ++r) {
-    const std::vector<View>& views = models[index(roles[r])].views;
-    if (result.of_rank[r] < 0 &&
-        std::any_of(views.begin(), views.end(), [&](const View& v) { return v.group == group; })) {
-      result.members.push_back(plan::members(graph.mesh, graph.groups[index(group)], static_cast<Rank>(r)));
-      for (const Rank member : result.members.back()) {
-        result.of_rank[index(member)] = static_cast<std::int32_t>(result.members.size() - 1);
+  struct Hash {
+    std::size_t operator()(const std::vector<std::int64_t>& signature) const {
+      std::uint64_t h = signature.size();
+      for (const std::int64_t x : signature) {
+        h = (h ^ static_cast<std::uint64_t>(x)) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
       }
+      return h;
     }
-  }
-  return result;
-}
+  };
+  std::unordered_map<std::vector<std::int64_t>, std::int32_t, Hash> known_;
+};
 
-// By instance: a name for the colours of its members, each once.
-std::vector<std::int32_t> colours_of(const GroupInstances& group, const std::vector<std::int32_t>& colour) {
-  Names names;
-  std::vector<std::int32_t> result, colours;
-  for (const std::vector<Rank>& members : group.members) {
-    colours.clear();
-    for (const Rank r : members) {
-      colours.push_back(colour[index(r)]);
+// The loads of each instance, of each link, in a row.
+class LoadIndex {
+ public:
+  LoadIndex(const LinkLoads& loads, std::size_t count, std::int32_t LinkLoads::Load::*by) : from_(count + 1) {
+    for (const LinkLoads::Load& l : loads.loads) {
+      ++from_[index(l.*by) + 1];
     }
-    std::sort(colours.begin(), colours.end());
-    colours.erase(std::unique(colours.begin(), colours.end()), colours.end());
-    result.push_back(names(colours));
+    std::partial_sum(from_.begin(), from_.end(), from_.begin());
+    all_.resize(loads.loads.size());
+    std::vector<std::size_t> next(from_.begin(), from_.end() - 1);
+    for (const LinkLoads::Load& l : loads.loads) {
+      all_[next[index(l.*by)]++] = &l;
+    }
   }
-  return result;
+  std::span<const LinkLoads::Load* const> of(std::size_t i) const {
+    return std::span(all_).subspan(from_[i], from_[i + 1] - from_[i]);
+  }
+
+ private:
+  std::vector<std::size_t> from_;
+  std::vector<const LinkLoads::Load*> all_;
+};
+
+// Appends, in an order of its own, what the loads say with the colours of their other ends.
+void append_loads(std::span<const LinkLoads::Load* const> loads, std::int32_t LinkLoads::Load::*other,
+                  const std::vector<std::int32_t>& colour, std::vector<std::array<std::int64_t, 3>>& scratch,
+                  std::vector<std::int64_t>& signature) {
+  scratch.clear();
+  for (const LinkLoads::Load* l : loads) {
+    scratch.push_back({colour[index(l->*other)], l->shape, l->use});
+  }
+  std::sort(scratch.begin(), scratch.end());
+  for (const auto& s : scratch) {
+    signature.insert(signature.end(), s.begin(), s.end());
+  }
 }
 
 std::vector<std::int32_t> roles_by_rank(const PlanGraph& graph) {
@@ -159,47 +171,95 @@ std::vector<RankClass> single_ranks(const PlanGraph& graph, const std::vector<Ro
   return classes;
 }
 
-std::vector<RankClass> refine(const PlanGraph& graph, const std::vector<RoleModel>& models,
-                              std::vector<std::int32_t> colour) {
-  const std::vector<std::int32_t> roles = roles_by_rank(graph);
-  CHECK(colour.size() == roles.size(), "{} colours of {} ranks", colour.size(), roles.size());
-  std::vector<GroupInstances> groups;
-  for (std::size_t g = 0; g < graph.groups.size(); ++g) {
-    groups.push_back(instances_of(graph, models, roles, static_cast<plan::GroupId>(g)));
+std::optional<Partition> refine(const Meetings& meetings, const LinkLoads& loads, std::vector<std::int32_t> rank_colour,
+                                std::size_t most) {
+  CHECK(rank_colour.size() == meetings.role.size(), "{} colours of {} ranks", rank_colour.size(), meetings.role.size());
+  using Load = LinkLoads::Load;
+  const LoadIndex of_instance(loads, meetings.all.size(), &Load::instance);
+  const LoadIndex of_link(loads, loads.links.size(), &Load::link);
+  Partition p{std::move(rank_colour), {}, {}};
+  p.instance.resize(meetings.all.size());
+  std::vector<std::int64_t> signature;
+  std::vector<std::array<std::int64_t, 3>> scratch;
+  Names capacities;
+  for (const LinkLoads::Link& link : loads.links) {
+    p.link.push_back(capacities({link.capacity, link.link_class, link.scale}));
   }
-  std::size_t count = 0;
-  for (bool is_first = true;; is_first = false) {
-    std::vector<std::vector<std::int32_t>> group_colour;  // by group and instance: of its members, each once
-    for (const GroupInstances& group : groups) {
-      group_colour.push_back(colours_of(group, colour));
+  // Traffic of others is on these links and on no others.
+  for (const LinkLoads::Background& b : loads.background) {
+    for (const Load& l : b.loads) {
+      p.link[index(l.link)] = capacities({-1, p.link[index(l.link)], l.instance, l.use});
     }
-    Names names;
-    std::vector<std::int32_t> next(colour.size()), signature;
-    for (std::size_t r = 0; r < colour.size(); ++r) {
-      signature = {roles[r], colour[r]};
-      for (const View& view : models[index(roles[r])].views) {
-        signature.push_back(view.group == plan::kNoGroup
-                                ? colour[index(peer_of(graph.mesh, view, static_cast<Rank>(r)))]
-                                : group_colour[index(view.group)][index(groups[index(view.group)].of_rank[r])]);
+  }
+  for (std::size_t count = 0;;) {
+    Names instances, links, ranks;
+    std::vector<std::int32_t> next(p.instance.size());
+    for (std::size_t i = 0; i < next.size(); ++i) {
+      const MeetingInstance& meeting = meetings.all[i];
+      signature.clear();
+      for (const Rank r : meeting.seen) {
+        signature.push_back(p.rank[meetings.orbits.index(r)]);
       }
-      next[r] = names(signature);
+      if (meeting.group != plan::kNoGroup) {
+        std::sort(signature.begin(), signature.end());
+        signature.erase(std::unique(signature.begin(), signature.end()), signature.end());
+      }
+      const auto members = static_cast<std::int64_t>(signature.size());
+      signature.insert(signature.end(), {members, meeting.group, p.instance[i]});
+      append_loads(of_instance.of(i), &Load::link, p.link, scratch, signature);
+      next[i] = instances(signature);
     }
-    colour = std::move(next);
-    if (!is_first && names.size() == count) {
-      break;
+    p.instance = std::move(next);
+    next.assign(p.link.size(), 0);
+    for (std::size_t l = 0; l < next.size(); ++l) {
+      signature = {p.link[l]};
+      append_loads(of_link.of(l), &Load::instance, p.instance, scratch, signature);
+      next[l] = links(signature);
     }
-    count = names.size();
+    p.link = std::move(next);
+    next.assign(p.rank.size(), 0);
+    for (std::size_t r = 0; r < next.size(); ++r) {
+      signature = {meetings.role[r], p.rank[r]};
+      for (const std::int32_t instance : meetings.of_rank[r]) {
+        signature.push_back(p.instance[index(instance)]);
+      }
+      next[r] = ranks(signature);
+    }
+    p.rank = std::move(next);
+    if (ranks.size() > most) {
+      return std::nullopt;
+    }
+    if (instances.size() + links.size() + ranks.size() == count) {
+      return p;
+    }
+    count = instances.size() + links.size() + ranks.size();
   }
-  std::vector<RankClass> classes(count);
-  for (std::size_t r = 0; r < colour.size(); ++r) {
-    RankClass& c = classes[index(colour[r])];
-    if (c.multiplicity++ == 0) {
-      c.role = c.model = roles[r];
-      c.first = static_cast<Rank>(r);
+}
+
+Partition finest(const Meetings& meetings, const LinkLoads& loads) {
+  Partition p;
+  p.rank.resize(meetings.role.size());
+  p.instance.resize(meetings.all.size());
+  p.link.resize(loads.links.size());
+  for (std::vector<std::int32_t>* colours : {&p.rank, &p.instance, &p.link}) {
+    std::iota(colours->begin(), colours->end(), 0);
+  }
+  return p;
+}
+
+std::vector<RankClass> classes_of(const PlanGraph& graph, const std::vector<RoleModel>& models,
+                                  const Meetings& meetings, const Partition& partition) {
+  std::vector<RankClass> classes;
+  for (std::size_t r = 0; r < partition.rank.size(); ++r) {
+    const auto c = index(partition.rank[r]);
+    if (c == classes.size()) {
+      const std::int32_t role = meetings.role[r];
+      classes.push_back({role, role, meetings.orbits.rank(r), 0, {}, {}});
     }
+    classes[c].multiplicity += meetings.orbits.copies();
   }
   find_places(
-      graph, models, graph.groups, [&](Rank r) { return colour[index(r)]; }, classes);
+      graph, models, graph.groups, [&](Rank r) { return partition.rank[meetings.orbits.index(r)]; }, classes);
   return classes;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "sim/cache.h"
+#include "sim/device_share.h"
 
 namespace foretrain::sim {
 namespace {
@@ -26,8 +27,10 @@ struct Modeller {
   const topologies::Cluster& cluster;
   const ComputeModel& compute;
   const NetworkModel& network;
+  topologies::SharingFigures sharing = sharing_figures(cluster);
   std::int64_t all_ranks = 0;
   std::vector<View> views = {};                                             // of the role
+  std::vector<Lane> lanes = {};                                             // of the role
   std::map<std::pair<int, plan::GroupId>, GroupPlacement> placements = {};  // of the role's first rank
 
   bool shares_machine() const { return cluster.this_machine && all_ranks > 1; }
@@ -54,6 +57,26 @@ struct Modeller {
     return static_cast<std::int32_t>(found - views.begin());
   }
 
+  void traffic(Pattern pattern, const std::optional<Traffic>& traffic, plan::StreamId stream, Meeting& meeting) {
+    if (!traffic || shares_machine()) {
+      return;
+    }
+    const MeetingTraffic t = make_traffic(pattern, meeting.duration, *traffic, cluster);
+    meeting.flow = t.flow;
+    if (t.flow.bytes.value == 0) {
+      return;
+    }
+    const auto found = std::find_if(lanes.begin(), lanes.end(), [&](const Lane& l) {
+      return l.view == meeting.view && l.stream == stream && l.shape == t.shape;
+    });
+    meeting.lane = static_cast<std::int32_t>(found - lanes.begin());
+    if (found == lanes.end()) {
+      lanes.push_back({meeting.view, stream, t.shape, 0});
+    }
+    Rate& largest = lanes[static_cast<std::size_t>(meeting.lane)].largest_cap;
+    largest = std::max(largest, t.flow.cap);
+  }
+
   const GroupPlacement& placement(int role, plan::GroupId id) {
     const auto [it, is_new] = placements.try_emplace({role, id});
     if (is_new) {
@@ -69,9 +92,29 @@ struct Modeller {
     const GroupPlacement& group = placement(role, c.group);
     const Bytes bytes{size_bytes(c.dtype, c.elements)};
     m.kind = OpKind::meeting;
-    m.duration = time_from_seconds(network.collective(c.kind, bytes, group));
-    m.meetings = {{view({c.group, {}, 0, false}), c.tag, false, false, m.duration,
-                   speeds([&](std::int64_t active) { return network.slowdown(bytes, group.ranks, active); })}};
+    const double seconds = network.collective(c.kind, bytes, group);
+    m.duration = time_from_seconds(seconds);
+    Meeting meeting;
+    meeting.view = view({c.group, {}, 0, false});
+    meeting.tag = c.tag;
+    meeting.duration = m.duration;
+    meeting.load = collective_load(sharing, c.kind, bytes, group, seconds, is_through_switch(c.kind, bytes, group));
+    meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, group.ranks, active); });
+    if (group.ranks > 1) {
+      traffic(c.kind == plan::CollectiveKind::all_to_all ? Pattern::all_to_all : Pattern::ring,
+              network.traffic(c.kind, bytes, group), m.stream, meeting);
+    }
+    m.meetings.push_back(std::move(meeting));
+  }
+
+  bool is_through_switch(plan::CollectiveKind kind, Bytes bytes, const GroupPlacement& group) const {
+    const auto& blocks = group.nodes == 1 ? sharing.node_blocks : sharing.fabric_blocks;
+    if (group.ranks < 2 || blocks.count(std::string(plan::name(kind)) + "_in_switch") == 0) {
+      return false;  // it makes no difference
+    }
+    const auto all = network.candidates(collective::from_plan(kind), bytes, group);
+    const auto chosen = std::find_if(all.begin(), all.end(), [](const CollectiveCandidate& c) { return c.chosen; });
+    return chosen != all.end() && chosen->algorithm.rfind("in_switch", 0) == 0;
   }
 
   // Whether a message of any rank of the role to its peer leaves the node.
@@ -109,7 +152,11 @@ struct Modeller {
       meeting.tag = message.tag;
       meeting.is_message = true;
       meeting.sends = message.send;
-      meeting.duration = time_from_seconds(network.message(bytes, !leaves_node(role, message)));
+      const bool same_node = !leaves_node(role, message);
+      const double seconds = network.message(bytes, same_node);
+      meeting.duration = time_from_seconds(seconds);
+      meeting.load = message_load(sharing, bytes, same_node, seconds);
+      traffic(Pattern::message, network.message_traffic(bytes, same_node), m.stream, meeting);
       meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, 1, active); });
       m.meetings.push_back(std::move(meeting));
     }
@@ -135,6 +182,7 @@ struct Modeller {
   OpModel model(int role_index, const Op& op, double cached, const std::vector<std::int32_t>& first_copy) {
     const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
     OpModel m;
+    m.op = &op;
     m.stream = op.stream;
     m.share = plan::share_of(graph, role, op);
     m.after = op.after;
@@ -157,6 +205,9 @@ struct Modeller {
     } else {
       local(op, cached, m);
     }
+    if (m.kind != OpKind::instant) {
+      m.submit = time_from_seconds(sharing.submit.value);
+    }
     return m;
   }
 };
@@ -176,6 +227,9 @@ std::int32_t EventRef::copy(const plan::Binding& b) const {
 std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Cluster& cluster,
                                    const ComputeModel& compute, const NetworkModel& network) {
   Modeller modeller{graph, cluster, compute, network};
+  if (cluster.this_machine || cluster.device.exclusive_streams) {
+    modeller.sharing = {};
+  }
   for (const Role& role : graph.roles) {
     modeller.all_ranks += plan::count(graph.mesh, role.ranks);
   }
@@ -209,7 +263,9 @@ std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Clu
       }
     }
     m.views = std::move(modeller.views);
+    m.lanes = std::move(modeller.lanes);
     modeller.views.clear();
+    modeller.lanes.clear();
     models.push_back(std::move(m));
   }
   return models;

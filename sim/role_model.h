@@ -10,7 +10,9 @@
 #include "plan/cursor.h"
 #include "plan/graph.h"
 #include "sim/compute_model.h"
+#include "sim/device_load.h"
 #include "sim/network.h"
+#include "sim/traffic.h"
 #include "topologies/cluster.h"
 
 namespace foretrain::sim {
@@ -41,6 +43,14 @@ struct View {
   friend auto operator<=>(const View&, const View&) = default;
 };
 
+// Meetings that cannot overlap: ops of one stream, of one view; with one shape of traffic.
+struct Lane {
+  std::int32_t view = 0;
+  plan::StreamId stream = plan::kCompute;
+  TrafficShape shape;
+  Rate largest_cap = 0;  // of their flows
+};
+
 // One message of an Exchange, or the whole of a collective.
 struct Meeting {
   std::int32_t view = 0;  // index in RoleModel::views
@@ -49,13 +59,18 @@ struct Meeting {
   bool sends = false;
   Time duration;
   std::vector<std::int64_t> speed;  // as OpModel::speed
+  std::int32_t lane = -1;           // index in RoleModel::lanes; -1: the network model knows of no traffic
+  AloneFlow flow;
+  DeviceLoad load;  // on every device that takes part
 };
 
 struct OpModel {
+  const plan::Op* op = nullptr;
   OpKind kind = OpKind::local;
   plan::StreamId stream = plan::kCompute;
   plan::Share share = nullptr;
   Time duration;                  // local, and of a collective
+  Time submit;                    // of the host, before it can start; none of an instant
   std::vector<Meeting> meetings;  // meeting
   std::vector<std::uint16_t> after;
   std::vector<EventRef> waits, records;
@@ -66,6 +81,7 @@ struct RoleModel {
   const plan::Role* role = nullptr;
   std::vector<std::vector<OpModel>> blocks;  // as Role::blocks
   std::vector<View> views;
+  std::vector<Lane> lanes;
   std::int32_t event_copies = 0;
 };
 

@@ -11,8 +11,9 @@ std::size_t index(std::int64_t i) {
 
 }  // namespace
 
-RoleWalk::RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps)
-    : role_(graph.roles[index(ranks.role)]), ranks_(ranks), model_(model), steps_(steps) {
+RoleWalk::RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps,
+                   ShareSpeeds* sharing)
+    : role_(graph.roles[index(ranks.role)]), ranks_(ranks), model_(model), steps_(steps), sharing_(sharing) {
   streams_.resize(role_.streams.size());
   events_.resize(index(model.event_copies));
   for (const plan::Segment& segment : role_.segments) {
@@ -72,13 +73,15 @@ RoleWalk::State RoleWalk::advance(std::vector<std::int32_t>& ready) {
     if (op_ == 0) {
       bind();
     }
-    if (op_ == 0 && iteration_ == 0 && shape().folds) {
+    const bool nothing_else_runs = locals_ == 0 && foreign_until_ <= streams_[plan::kCompute].time;
+    if (op_ == 0 && iteration_ == 0 && nothing_else_runs && shape().folds) {
       if (!run_folded()) {
         return State::blocked;
       }
       ++call_;
       continue;
     }
+    const std::size_t passed = posted.size();
     if (!run_op(ready)) {
       return State::blocked;
     }
@@ -86,6 +89,14 @@ RoleWalk::State RoleWalk::advance(std::vector<std::int32_t>& ready) {
       op_ = 0;
       ++iteration_;
     }
+    if (posted.size() > passed && !posted.back().is_known && !posted.back().is_local && takes(*posted.back().op)) {
+      blocked_on_ = static_cast<std::int32_t>(passed);
+      return State::paused;
+    }
+  }
+  is_finished_ = true;
+  while (!open_.empty()) {
+    end_first_open(ready);
   }
   return State::finished;
 }
@@ -119,7 +130,14 @@ bool RoleWalk::run_op(std::vector<std::int32_t>& ready) {
   }
   waits_.push_back(streams_[index(op.stream)]);
   if (ranks_.meets_others(op)) {
-    post(op, ready);
+    post(op, false, ready);
+    return true;
+  }
+  if (op.stream == plan::kCompute) {
+    return run_on_compute_stream(op, ready);
+  }
+  if (stays_open(op)) {
+    post(op, true, ready);
     return true;
   }
   Time start;
@@ -131,14 +149,12 @@ bool RoleWalk::run_op(std::vector<std::int32_t>& ready) {
     v = resolve(v);
     start = std::max(start, v.time);
   }
-  Value value{start + op.duration};
-  if (op.stream == plan::kCompute) {
-    attribute_gap(start, last_record(waits_));
-    piece(start, value.time, op.share);
-  } else {
-    value.record = static_cast<std::int32_t>(records_.size());
-    records_.push_back({start, value.time, last_record(waits_), op.share});
+  if (op.submit.value > 0) {
+    submitted_ += op.submit;
+    start = std::max(start, submitted_);
   }
+  const Value value{start + op.duration, static_cast<std::int32_t>(records_.size())};
+  records_.push_back({start, value.time, last_record(waits_), op.share});
   leave(op, value);
   reached(part_ == 2 ? -1 : step_, value.time);
   return true;
@@ -159,15 +175,22 @@ void RoleWalk::reached(std::int32_t step, Time t) {
   }
 }
 
-// ---- ops that meet other classes
+// ---- ops whose end is not known when they are passed
 
-void RoleWalk::post(const OpModel& op, std::vector<std::int32_t>& ready) {
+void RoleWalk::post(const OpModel& op, bool is_local, std::vector<std::int32_t>& ready) {
   const auto self = static_cast<std::int32_t>(posted.size());
+  const std::size_t meetings_before =
+      posted.empty() ? 0 : posted.back().meetings_before + posted.back().op->meetings.size();
   Posted& p = posted.emplace_back();
   p.op = &op;
+  p.meetings_before = meetings_before;
+  p.is_local = is_local;
+  locals_ += is_local ? 1 : 0;
   p.binding = binding_;
   p.step = part_ == 2 ? -1 : step_;
   p.waits = waits_;
+  submitted_ += op.submit;
+  p.submitted = op.submit.value > 0 ? submitted_ : Time{};
   p.open = op.meetings.size();
   for (const Value& v : p.waits) {
     if (!is_known(v)) {
@@ -185,13 +208,18 @@ void RoleWalk::post(const OpModel& op, std::vector<std::int32_t>& ready) {
 
 void RoleWalk::make_ready(std::int32_t self, std::vector<std::int32_t>& ready) {
   Posted& p = posted[index(self)];
+  p.arrival = p.submitted;
   for (Value& v : p.waits) {
     v = resolve(v);
     p.arrival = std::max(p.arrival, v.time);
   }
   p.before = last_record(p.waits);
   p.waits = {};
-  ready.push_back(self);
+  if (p.is_local) {
+    open(self, ready);
+  } else {
+    ready.push_back(self);
+  }
 }
 
 void RoleWalk::know(std::int32_t self, std::vector<std::int32_t>& ready) {
@@ -200,10 +228,25 @@ void RoleWalk::know(std::int32_t self, std::vector<std::int32_t>& ready) {
   p.is_known = true;
   records_.push_back({p.start, p.end, p.before, p.op->share});
   reached(p.step, p.end);
-  for (const std::int32_t follower : p.followers) {
+  if (p.is_local) {
+    --locals_;
+  } else if (takes(*p.op)) {
+    has_failed_ = has_failed_ || p.start < computed_;
+    foreign_until_ = std::max(foreign_until_, p.end);
+    if (p.load.is_none()) {
+      fixed_until_ = std::max(fixed_until_, p.end);
+    } else {
+      flows_.push_back(self);
+    }
+  }
+  const std::vector<std::int32_t> followers = std::move(p.followers);  // `posted` may grow
+  for (const std::int32_t follower : followers) {
     if (--posted[index(follower)].unknown == 0) {
       make_ready(follower, ready);
     }
+  }
+  while (is_finished_ && !open_.empty()) {
+    end_first_open(ready);
   }
 }
 
@@ -227,14 +270,15 @@ void RoleWalk::log(const FoldedCall* folded, Time base, const Piece& p) {
 }
 
 // From the end of the last compute op to `to`: back along what was waited for.
-void RoleWalk::attribute_gap(Time to, std::int32_t waited_for) {
+void RoleWalk::attribute_gap(Time to, std::int32_t waited_for, bool held_by_host) {
   const Time from = streams_[plan::kCompute].time;
   gap_.clear();
   std::int32_t next = waited_for;
   while (to > from) {
     const bool covers = next >= 0 && records_[index(next)].end > from;
     const Time end = covers ? std::min(records_[index(next)].end, to) : from;
-    gap_.push_back({end, to, &plan::Breakdown::bubble});
+    gap_.push_back({end, to, held_by_host ? &plan::Breakdown::host : &plan::Breakdown::bubble});
+    held_by_host = false;
     if (!covers) {
       break;
     }
@@ -263,7 +307,7 @@ plan::Breakdown RoleWalk::breakdown(Time begin, Time end) {
     for (const Value& v : streams_) {
       all.push_back(resolve(v));
     }
-    attribute_gap(end, last_record(all));
+    attribute_gap(end, last_record(all), false);
   }
   plan::Breakdown sum;
   for (const Unit& u : units_) {

@@ -1,5 +1,12 @@
-// The walk of one class of ranks through its program when nothing is shared: ends of streams and events, what they were
-// waiting for, and the memory of folded calls. Used by fold.cpp only.
+// The walk of one class of ranks through its program: ends of streams and events, what they were waiting for, and the
+// memory of folded calls. Used by fold.cpp only.
+//
+// Where communication slows compute and the reverse, both ends are known only once it is known what else runs. The walk
+// goes in program order: when it comes to a compute op, every collective of this class alone that could run beside it
+// has been passed, as it starts no earlier than the compute op ahead of it in the program ends. Such a collective stays
+// open, with the work that remains, until compute ops have gone past its end or one waits for it. A flow (sim/fold.h)
+// has an end as soon as it has a start, and the compute ops beside it are noted. Where that order does not hold (an op
+// that was passed before runs beside it after all) the walk fails.
 #pragma once
 
 #include <deque>
@@ -7,6 +14,7 @@
 
 #include "plan/breakdown.h"
 #include "plan/cursor.h"
+#include "sim/device_share.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
 
@@ -32,18 +40,27 @@ struct Piece {
   plan::Share share = nullptr;
 };
 
-// Ops that meet other classes, in program order.
+struct Stretch {
+  Time from, to;
+};
+
+// Ops that meet other classes, and those of this class whose end is not known when they are passed; in program order.
 struct Posted {
   const OpModel* op = nullptr;
+  bool is_local = false;  // meets no other class
   plan::Binding binding;
   std::int32_t step = 0;
-  std::vector<Value> waits;  // in the order of OpModel::after, waits; then the op ahead on its stream
-  std::size_t unknown = 0;   // of them
-  std::size_t open = 0;      // meetings that have not ended
-  Time arrival;              // once none is unknown
+  std::vector<Value> waits;         // in the order of OpModel::after, waits; then the op ahead on its stream
+  std::size_t unknown = 0;          // of them
+  Time submitted;                   // by the host
+  std::size_t open = 0;             // meetings that have not ended
+  std::size_t meetings_before = 0;  // of the posted ops before this one
+  Time arrival;                     // once none is unknown
   Time start{-1}, end;
   std::int32_t before = -1;
-  Value value;  // its end, once known
+  DeviceLoad load;              // of a flow: on the device from start to end
+  std::vector<Stretch> beside;  // of a flow: when this class computes meanwhile, ascending
+  Value value;                  // its end, once known
   bool is_known = false;
   std::vector<std::int32_t> followers;  // posted ops that wait for it
 };
@@ -56,6 +73,7 @@ struct FoldedCall {
   std::vector<Piece> pieces;      // times relative
   plan::Breakdown sum;
   Time busy, last;  // end of the compute stream, of anything
+  Time computed;    // end of the last op that computed
 };
 
 // Static side of a block call: which streams and events it builds on and leaves behind.
@@ -70,19 +88,27 @@ struct CallShape {
   bool is_known = false;  // looked at already
   bool folds = false;
   std::vector<Slot> inputs, outputs;
+  // The host does not matter where it is ahead of the compute stream by as much as `host_slack`, at the call's start.
+  Time host_slack;
+  Time submit;                   // of all its ops
   std::deque<FoldedCall> known;  // pointers into it stay
 };
 
 class RoleWalk {
  public:
-  RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps);
+  // `sharing` may be null: compute and communication do not slow each other. It must outlive the walk.
+  RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps,
+           ShareSpeeds* sharing);
 
   // Where the walk stands.
-  enum class State : std::uint8_t { blocked, finished };
-  // Goes on until an op needs a posted op's end that is not known, or the program ends. Posted ops that became ready
+  enum class State : std::uint8_t { blocked, paused, finished };
+  // Goes on until an op needs a posted op's end that is not known (blocked), or could run beside one that takes from
+  // the device once it has begun (paused: it may go on all the same), or the program ends. Posted ops that became ready
   // are appended to `ready` (indices in posted).
   State advance(std::vector<std::int32_t>& ready);
-  std::int32_t blocked_on() const { return blocked_on_; }
+  std::int32_t blocked_on() const { return blocked_on_; }  // or paused for
+  // Something passed already would have run beside something later: events must decide.
+  bool has_failed() const { return has_failed_; }
   // The end of a posted op. Returns posted ops that became ready by it.
   void know(std::int32_t posted, std::vector<std::int32_t>& ready);
 
@@ -98,19 +124,38 @@ class RoleWalk {
     Piece piece;
   };
 
+  // Communication of this class that has a start but no end yet.
+  __extension__ using Work = __int128;
+  struct Open {
+    std::int32_t posted = -1;
+    DeviceLoad load;
+    Time since;          // its start, or until when `remaining` is
+    Work remaining = 0;  // picoseconds x kFullSpeed
+  };
+
   const std::vector<plan::Instance>& instances() const;
   const plan::BlockCall& call() const;
   bool find_place();
   void bind();
   bool run_op(std::vector<std::int32_t>& ready);
   bool run_folded();
-  void post(const OpModel& op, std::vector<std::int32_t>& ready);
+  void post(const OpModel& op, bool is_local, std::vector<std::int32_t>& ready);
+  bool run_on_compute_stream(const OpModel& op, std::vector<std::int32_t>& ready);
+  bool stays_open(const OpModel& op) const;
+  std::int32_t first_unknown(std::int32_t posted) const;
+  void open(std::int32_t posted, std::vector<std::int32_t>& ready);
+  bool takes(const OpModel& op) const;
+  void note_beside_flows(Time from, Time to);
+  void idle_until(Time t, std::vector<std::int32_t>& ready);
+  void end_first_open(std::vector<std::int32_t>& ready);
+  void end_open(std::size_t index, Time end, std::vector<std::int32_t>& ready);
+  Time compute_beside(const OpModel& op, Time start, std::vector<std::int32_t>& ready);
   void make_ready(std::int32_t index, std::vector<std::int32_t>& ready);
   void leave(const OpModel& op, Value value);
   Value resolve(const Value& v) const;
   bool is_known(const Value& v) const { return v.meeting < 0 || posted[static_cast<std::size_t>(v.meeting)].is_known; }
   std::int32_t last_record(const std::vector<Value>& waits) const;
-  void attribute_gap(Time to, std::int32_t waited_for);
+  void attribute_gap(Time to, std::int32_t waited_for, bool held_by_host);
   void piece(Time start, Time end, plan::Share share);
   CallShape& shape();
   CallShape look_at_call() const;
@@ -125,6 +170,7 @@ class RoleWalk {
   const RankClass& ranks_;
   const RoleModel& model_;
   const int steps_;
+  ShareSpeeds* const sharing_;
   int part_ = 0, step_ = 0;
   std::size_t instance_ = 0, call_ = 0, op_ = 0;
   std::int32_t iteration_ = 0;
@@ -142,6 +188,14 @@ class RoleWalk {
   bool touched_outside_ = false;                // a gap in it led to a record before it
   Time last_;                                   // end of anything in it
   std::vector<Time> step_ends_;
+  std::vector<Open> open_;
+  std::int64_t locals_ = 0;          // posted ops of this class whose end is not known
+  Time submitted_;                   // what the host has done so far
+  Time computed_;                    // end of the last op that computed
+  Time foreign_until_;               // communication with other classes, or a flow, takes from the device until then
+  Time fixed_until_;                 // the same, if compute beside it would change its end
+  std::vector<std::int32_t> flows_;  // posted ops that take from the device and may not have ended
+  bool has_failed_ = false, is_finished_ = false;
 };
 
 }  // namespace foretrain::sim

@@ -11,6 +11,8 @@ namespace {
 // Time of an input that comes too early to matter.
 constexpr std::int64_t kIrrelevant = INT64_MIN;
 constexpr Time kNever{INT64_MAX};
+// Of the host, where an op may start at any time.
+constexpr Time kUnknownSlack{INT64_MIN};
 // Fewer ops are walked as fast as they are looked up.
 constexpr std::size_t kWorthFolding = 4;
 // Different beginnings of one call that are remembered; in the steady state there is one.
@@ -53,6 +55,7 @@ CallShape RoleWalk::look_at_call() const {
     return shape;
   }
   shape.folds = true;
+  shape.host_slack = kNever;
   std::vector<Bound> streams(streams_.size()), ops(block.size());
   std::vector<bool> is_used(streams_.size());
   std::map<EventKey, Bound> recorded;
@@ -89,6 +92,10 @@ CallShape RoleWalk::look_at_call() const {
           shape.inputs.push_back({-1, e, key(e).second, kNever, true});
         }
         used.push_back(input->second);
+      }
+      shape.submit += op.submit;
+      if (op.submit.value > 0) {
+        shape.host_slack = start.is_known ? std::min(shape.host_slack, start.time - shape.submit) : kUnknownSlack;
       }
       for (const std::size_t u : used) {
         CallShape::Slot& input = shape.inputs[u];
@@ -136,6 +143,8 @@ bool RoleWalk::run_folded() {
     const Time since = v.time - base;
     fresh.key.push_back(input.bounded && since < input.earliest ? kIrrelevant : since.value);
   }
+  const Time host = submitted_ - base;
+  fresh.key.push_back(shape.submit.value == 0 || host <= shape.host_slack ? kIrrelevant : host.value);
   for (const FoldedCall& known : shape.known) {
     if (known.key == fresh.key) {
       replay(shape, known);
@@ -160,8 +169,9 @@ bool RoleWalk::run_folded() {
   op_ = 0;
   capture_ = nullptr;
   fresh.last = last_ - base;
+  fresh.computed = computed_ - base;
   fresh.pieces = std::move(pieces);
-  if (!touched_outside_ && shape.known.size() < kRemembered && remember(shape, base, fresh)) {
+  if (!touched_outside_ && locals_ == 0 && shape.known.size() < kRemembered && remember(shape, base, fresh)) {
     shape.known.push_back(std::move(fresh));
     log(&shape.known.back(), base, {});
   } else {
@@ -198,7 +208,7 @@ bool RoleWalk::remember(const CallShape& shape, Time base, FoldedCall& folded) {
   };
   folded.records.reserve(records_.size() - outside_);  // `link` points into it
   for (const CallShape::Slot& s : shape.outputs) {
-    const Value& v = slot_value(s);
+    const Value v = resolve(slot_value(s));
     const auto [record, reusable] = keep(v.record);
     if (!reusable) {
       return false;
@@ -225,6 +235,8 @@ void RoleWalk::replay(const CallShape& shape, const FoldedCall& known) {
     const Value& v = known.outputs[i];
     slot_value(shape.outputs[i]) = {v.time + base, v.record < 0 ? -1 : v.record + offset};
   }
+  submitted_ += shape.submit;
+  computed_ = std::max(computed_, base + known.computed);
   log(&known, base, {});
   reached(part_ == 2 ? -1 : step_, base + known.last);
 }

@@ -1,10 +1,14 @@
 #include "sim/simulator.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "sim/compute_model.h"
+#include "sim/device_share.h"
 #include "sim/disturbance.h"
 #include "sim/engine.h"
 #include "sim/fold.h"
+#include "sim/job_classes.h"
 #include "sim/network.h"
 #include "sim/role_model.h"
 
@@ -27,6 +31,38 @@ std::vector<plan::Breakdown> by_role(const plan::PlanGraph& graph, const std::ve
   return result;
 }
 
+// auto: wherever the closed forms are taken and devices communicate beside their work.
+SharedLinks shared_links(const std::string& model, const topologies::Cluster& cluster, const NetworkModel& network) {
+  const bool can = !cluster.device.exclusive_streams && !cluster.this_machine;
+  if (model == kFairShare && !can) {
+    throw InputError(fmt::format(
+        "network model \"fair_share\": the ranks of {} share a machine, not links; expected alpha_beta or measured",
+        cluster.name));
+  }
+  const bool needs_links = cluster.disturbance.needs_links();
+  if (model == kFairShare || (model == "auto" && can && needs_links)) {
+    return SharedLinks::yes;
+  }
+  if (needs_links) {
+    throw InputError(fmt::format(
+        "cluster.disturbance: links and background are for network model fair_share; {} knows no links", model));
+  }
+  return can && model == "auto" && network.name() == "alpha_beta" ? SharedLinks::where_cheap : SharedLinks::no;
+}
+
+bool communication_takes(const std::vector<RoleModel>& models) {
+  for (const RoleModel& model : models) {
+    for (const std::vector<OpModel>& block : model.blocks) {
+      for (const OpModel& op : block) {
+        if (std::any_of(op.meetings.begin(), op.meetings.end(), [](const Meeting& m) { return !m.load.is_none(); })) {
+          return true;
+        }
+      }
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,
@@ -39,27 +75,49 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
     return make_network_model(options.network_model, c, options.collectives);
   };
   const std::unique_ptr<NetworkModel> network = make_network(cluster);
-  std::vector<RoleModel> models = model_roles(graph, cluster, *compute, *network);
-
   const bool exclusive = cluster.device.exclusive_streams;
-  Simulation result;
-  result.classes = disturbed_classes(graph, cluster, *compute, make_network, options.fold_ranks, models);
-  std::optional<StepTimes> times;
   const Jitter jitter(cluster.disturbance.jitter, cluster.disturbance.seed);
+  const bool fold_ranks = options.fold_ranks && jitter.is_none();
+  // Slow nodes are slow links where links are seen, else slow meetings.
+  std::vector<RoleModel> models;
+  std::vector<std::int32_t> first_model;
+  JobClasses job;
+  const auto find = [&](SharedLinks shared) {
+    topologies::Cluster priced = cluster;
+    if (shared != SharedLinks::no) {
+      priced.disturbance.nodes.clear();
+    }
+    models = model_roles(graph, priced, *compute, *network);
+    first_model = add_disturbed_models(graph, priced, *compute, make_network, models);
+    job = find_classes(graph, models, cluster, first_model, shared, fold_ranks);
+  };
+  const SharedLinks shared = shared_links(options.network_model, cluster, *network);
+  find(shared);
+  if (shared == SharedLinks::where_cheap && job.flows.empty() && !cluster.disturbance.nodes.empty()) {
+    find(SharedLinks::no);
+  }
+  for (RankClass& c : job.classes) {
+    c.model += first_model.empty() ? 0 : first_model[static_cast<std::size_t>(c.first)];
+  }
+  Simulation result;
+  ShareSpeeds speeds(*compute, sharing_figures(cluster));
+  ShareSpeeds* sharing = options.share_devices && communication_takes(models) ? &speeds : nullptr;
+  std::optional<StepTimes> times;
   if (options.fold_time && sink == nullptr && !exclusive && !cluster.this_machine && jitter.is_none()) {
-    times = run_folded(graph, models, result.classes, options.steps);
+    times = run_folded(graph, models, job.classes, job.flows, options.steps, sharing);
   }
   result.folded_time = times.has_value();
   if (!times) {
-    times = run_events(graph, models, result.classes, {options.steps, exclusive, jitter}, sink);
+    times = run_events(graph, models, job.classes, {options.steps, exclusive, jitter, job.flows, sharing}, sink);
   }
+  result.classes = std::move(job.classes);
   result.ops = times->ops;
   result.step_ends = std::move(times->step_ends);
   result.breakdown = by_role(graph, result.classes, times->breakdown);
   const std::size_t last = result.step_ends.size() - 1;
   result.step_time = result.step_ends[last] - (last > 0 ? result.step_ends[last - 1] : Time{});
   result.compute_model = compute->name();
-  result.network_model = network->name();
+  result.network_model = options.network_model == kFairShare || !job.flows.empty() ? kFairShare : network->name();
   return result;
 }
 

@@ -16,9 +16,12 @@
 namespace foretrain::sim {
 
 struct Options {
-  std::string compute_model = "auto";           // "roofline", "measured"; auto: measured where the profile has tables
-  std::string network_model = "auto";           // "alpha_beta", "measured"; auto likewise
+  std::string compute_model = "auto";  // "roofline", "measured"; auto: measured where the profile has tables
+  // "alpha_beta", "fair_share", "measured"; auto: measured where the profile has tables, else fair_share, which is
+  // alpha_beta where no link can hold anything back.
+  std::string network_model = "auto";
   std::vector<CollectiveOverride> collectives;  // algorithms that are not the library's choice (sim/network.h)
+  bool share_devices = true;                    // compute and communication slow each other (sim/device_share.h)
   int steps = 2;                                // the last two steps' ends give the steady period
   // Folding never changes a result. Over ranks: those that do the same at the same time are simulated once. Over time:
   // repeated blocks are timed once and replayed; else every op is an event (always so with a sink).

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "topologies/fabric_file.h"
+
 namespace foretrain::topologies {
 namespace {
 
@@ -37,6 +39,39 @@ std::vector<SpeedRange> read_ranges(ObjectReader& reader, const std::string& key
   return result;
 }
 
+// Two devices of {"from": 0, "to": 9}.
+template <class T>
+void read_ends(ObjectReader& item, T& ends) {
+  ends.from = item.integer("from", std::nullopt, 0);
+  ends.to = item.integer("to", std::nullopt, 0);
+  if (item.has("from") && item.has("to") && ends.from == ends.to) {
+    item.mistake("to", fmt::format("device {}, where it comes from; expected another device", ends.to));
+  }
+}
+
+std::vector<SlowLink> read_links(ObjectReader& reader) {
+  std::vector<SlowLink> result;
+  for (ObjectReader& item : reader.objects("links", false)) {
+    SlowLink& link = result.emplace_back();
+    read_ends(item, link);
+    link.link_class = item.text("class", std::nullopt);
+    link.speed = item.number("speed", std::nullopt, kSlowest, kFastest);
+    item.finish();
+  }
+  return result;
+}
+
+std::vector<BackgroundFlow> read_background(ObjectReader& reader) {
+  std::vector<BackgroundFlow> result;
+  for (ObjectReader& item : reader.objects("background", false)) {
+    BackgroundFlow& flow = result.emplace_back();
+    read_ends(item, flow);
+    flow.bandwidth = link_bandwidth(item, "bandwidth", std::nullopt);
+    item.finish();
+  }
+  return result;
+}
+
 nlohmann::json ranges_json(const std::vector<SpeedRange>& ranges) {
   nlohmann::json result = nlohmann::json::array();
   for (const SpeedRange& r : ranges) {
@@ -60,6 +95,8 @@ Disturbance read_disturbance(ObjectReader& reader) {
   Disturbance d;
   d.devices = read_ranges(reader, "devices");
   d.nodes = read_ranges(reader, "nodes");
+  d.links = read_links(reader);
+  d.background = read_background(reader);
   d.jitter = reader.number("jitter", 0, 0, kMostJitter);
   d.seed = reader.integer("seed", 0, 0);
   reader.finish();
@@ -67,7 +104,19 @@ Disturbance read_disturbance(ObjectReader& reader) {
 }
 
 nlohmann::json to_json(const Disturbance& d) {
-  return {{"devices", ranges_json(d.devices)}, {"nodes", ranges_json(d.nodes)}, {"jitter", d.jitter}, {"seed", d.seed}};
+  nlohmann::json links = nlohmann::json::array(), background = nlohmann::json::array();
+  for (const SlowLink& l : d.links) {
+    links.push_back({{"from", l.from}, {"to", l.to}, {"class", l.link_class}, {"speed", l.speed}});
+  }
+  for (const BackgroundFlow& f : d.background) {
+    background.push_back({{"from", f.from}, {"to", f.to}, {"bandwidth", fmt::format("{} B/s", f.bandwidth.value)}});
+  }
+  return {{"devices", ranges_json(d.devices)},
+          {"nodes", ranges_json(d.nodes)},
+          {"links", links},
+          {"background", background},
+          {"jitter", d.jitter},
+          {"seed", d.seed}};
 }
 
 }  // namespace foretrain::topologies

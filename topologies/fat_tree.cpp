@@ -154,6 +154,27 @@ class Tree : public Interconnect {
 
   bool same_rail(std::int64_t a, std::int64_t b) const override { return a % rails_ == b % rails_; }
 
+  // All that leaves a subtree comes over the adapters below it, spread evenly over uplinks that carry as much. Where
+  // routes are hashed two flows may meet on one cable.
+  bool non_blocking() const override {
+    std::int64_t adapters = 1;  // below one subtree
+    for (std::size_t l = 1; l < levels_.size(); ++l) {
+      if (levels_[l].replicas > 1) {
+        return false;
+      }
+      if (l + 1 == levels_.size() || levels_[l].subtrees == 1) {
+        continue;
+      }
+      adapters = std::min(adapters * levels_[l].children, ports_.count);
+      constexpr double kRounding = 1e-9;
+      const double up = static_cast<double>(levels_[l + 1].switches) * levels_[l + 1].cable.value;
+      if (up < static_cast<double>(adapters) * ports_.bandwidth.value * (1 - kRounding)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
   // Half of the ports send to the other half over the top: every level lets through what its cables carry.
   Bandwidth bisection() const override {
     double share = ports_.bandwidth.value;  // of one port

@@ -19,6 +19,9 @@ std::int64_t Interconnect::gateway() const {
   CHECK(false, "this fabric has no gateway");
   return 0;
 }
+bool Interconnect::non_blocking() const {
+  return false;
+}
 bool Interconnect::same_rail(std::int64_t, std::int64_t) const {
   return true;
 }

@@ -40,6 +40,8 @@ class Interconnect {
   virtual void enter(std::int64_t port, std::uint64_t hash, Route& out) const;
   virtual std::int64_t gateway() const;  // that vertex
 
+  // As Network::non_blocking.
+  virtual bool non_blocking() const;
   // Whether two ports are on one rail; true where there are no rails.
   virtual bool same_rail(std::int64_t a, std::int64_t b) const;
   virtual Bandwidth bisection() const = 0;

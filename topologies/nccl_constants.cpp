@@ -131,6 +131,10 @@ NcclConstants load_nccl_constants(const std::string& version_or_path) {
                                               : catalogue_path(kNcclFolder, "NCCL version", version_or_path)));
 }
 
+NcclConstants nccl_constants_from_text(std::string_view text, const std::string& origin) {
+  return read(JsonDocument::from_text(text, origin));
+}
+
 std::string nccl_constants_for(const std::string& version) {
   const int wanted = version_number(version);
   if (wanted < 0) {

@@ -108,6 +108,8 @@ class ClusterNetwork : public Network {
     }
   }
 
+  bool non_blocking() const override { return fabric_ == nullptr || fabric_->non_blocking(); }
+
   std::int64_t vertex_count() const override {
     return first_switch() + (fabric_ ? fabric_->vertex_count() - ports() : 0);
   }

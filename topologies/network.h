@@ -76,7 +76,11 @@ class Network {
   // connection); elsewhere it has no effect. Throws InputError that names both ends where there is no route.
   virtual void route(std::int64_t from, std::int64_t to, std::uint64_t salt, Route& out) const = 0;
 
-  // For drawings, checks and importers, not for simulation.
+  // Whether flows that do not fill an adapter can never fill a link between switches either, whatever they are: a
+  // simulation may then leave these out. False where nobody has shown it.
+  virtual bool non_blocking() const = 0;
+
+  // Cheap for ends() and unit_of(); the rest is for drawings, checks and importers, not for simulation.
   virtual std::int64_t vertex_count() const = 0;
   virtual LinkEnds ends(LinkId id) const = 0;
   virtual std::string vertex_name(std::int64_t vertex) const = 0;

@@ -5,6 +5,7 @@
 #include "base/catalogue.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "topologies/fabric_file.h"
 
 namespace foretrain::topologies {
 namespace {
@@ -46,20 +47,16 @@ NetworkEnvironment read_environment(ObjectReader reader) {
       e.generation = static_cast<GpuGeneration>(g);
     }
   }
-  e.node_rate = reader.bandwidth("node_rate", std::nullopt);
-  e.fabric_rate = reader.bandwidth("fabric_rate", std::nullopt);
+  e.node_rate = link_bandwidth(reader, "node_rate", std::nullopt);
+  e.fabric_rate = link_bandwidth(reader, "fabric_rate", std::nullopt);
   e.channels = static_cast<int>(reader.integer("channels", 16, 2, 1024));
   e.nvlink = reader.boolean("nvlink", true);
   e.in_switch = reader.boolean("in_switch", true);
+  e.amd_host = reader.boolean("amd_host", false);
   e.nvlink_ranks = static_cast<int>(reader.integer("nvlink_ranks", 0, 0, 1 << 20));
-  e.beyond_rate = e.nvlink_ranks > 0 ? reader.bandwidth("beyond_rate", std::nullopt) : e.node_rate;
+  e.beyond_rate = e.nvlink_ranks > 0 ? link_bandwidth(reader, "beyond_rate", std::nullopt) : e.node_rate;
   e.domain = static_cast<int>(reader.integer("domain", 0, 0, 1 << 20));
   e.tables = reader.texts("tables");
-  for (const auto& [rate, key] : {std::pair{e.node_rate, "node_rate"}, {e.fabric_rate, "fabric_rate"}}) {
-    if (!(rate.value > 0)) {
-      reader.mistake(key, "expected a bandwidth above zero");
-    }
-  }
   ObjectReader constants = reader.object("constants");
   e.node = read_constants(constants.object("node"));
   e.fabric = read_constants(constants.object("fabric"));
@@ -68,21 +65,7 @@ NetworkEnvironment read_environment(ObjectReader reader) {
   return e;
 }
 
-// "*" matches any text. Few and short patterns: plain backtracking.
-bool matches(std::string_view pattern, std::string_view text) {
-  if (pattern.empty()) {
-    return text.empty();
-  }
-  if (pattern[0] == '*') {
-    return matches(pattern.substr(1), text) || (!text.empty() && matches(pattern, text.substr(1)));
-  }
-  return !text.empty() && pattern[0] == text[0] && matches(pattern.substr(1), text.substr(1));
-}
-
-}  // namespace
-
-std::vector<NetworkEnvironment> load_network_environments(const std::string& path) {
-  const JsonDocument document = JsonDocument::from_file(path.empty() ? catalogue_home() + "/" + kFile : path);
+std::vector<NetworkEnvironment> read(const JsonDocument& document) {
   Mistakes mistakes;
   ObjectReader reader(document, mistakes);
   reader.word("schema", std::nullopt, {"foretrain.network_environments/1"});
@@ -93,6 +76,36 @@ std::vector<NetworkEnvironment> load_network_environments(const std::string& pat
   reader.finish();
   mistakes.throw_if_any();
   return result;
+}
+
+// "*" matches any text. What follows the last one is tried at every later place, what stands before it never again.
+bool matches(std::string_view pattern, std::string_view text) {
+  std::size_t p = 0, t = 0, star = std::string_view::npos, after = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      after = t;
+    } else if (p < pattern.size() && pattern[p] == text[t]) {
+      ++p;
+      ++t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++after;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+}
+
+}  // namespace
+
+std::vector<NetworkEnvironment> load_network_environments(const std::string& path) {
+  return read(JsonDocument::from_file(path.empty() ? catalogue_home() + "/" + kFile : path));
+}
+
+std::vector<NetworkEnvironment> network_environments_from_text(std::string_view text, const std::string& origin) {
+  return read(JsonDocument::from_text(text, origin));
 }
 
 const NetworkEnvironment* environment_of(const std::vector<NetworkEnvironment>& all, const std::string& table) {

@@ -31,6 +31,7 @@ struct NetworkEnvironment {
   Bandwidth fabric_rate;  // of one rank's adapter
   int channels = 16;
   bool nvlink = true, in_switch = true;
+  bool amd_host = false;            // NCCL's limits over the fabric depend on the maker of the processor
   int nvlink_ranks = 0;             // > 0: more ranks than these on a node are joined by slower links,
   Bandwidth beyond_rate;            // ... of this rate
   int domain = 0;                   // > 0: that many devices share an NVLink domain, whatever the nodes are
@@ -41,6 +42,8 @@ struct NetworkEnvironment {
 
 // In the file's order. "" reads the catalogue's file. Throws InputError with every mistake.
 std::vector<NetworkEnvironment> load_network_environments(const std::string& path);
+// `origin` stands in messages.
+std::vector<NetworkEnvironment> network_environments_from_text(std::string_view text, const std::string& origin);
 // The first whose `tables` match; nullptr when none does.
 const NetworkEnvironment* environment_of(const std::vector<NetworkEnvironment>& all, const std::string& table);
 

@@ -41,8 +41,8 @@ double seconds(ObjectReader& reader) {
   return reader.number("seconds", std::nullopt, 1e-12, 1e6);
 }
 
-Figure figure(ObjectReader reader) {
-  Figure f{reader.number("value", std::nullopt, 0, kMost), reader.text("source", std::nullopt)};
+Figure figure(ObjectReader reader, double low = 0, double high = kMost) {
+  Figure f{reader.number("value", std::nullopt, low, high), reader.text("source", std::nullopt)};
   reader.finish();
   return f;
 }
@@ -59,12 +59,12 @@ std::vector<std::string> keys(ObjectReader& parent, const std::string& key) {
   return result;
 }
 
-std::map<std::string, Figure> figures(ObjectReader& parent, const std::string& key) {
+std::map<std::string, Figure> figures(ObjectReader& parent, const std::string& key, double high = kMost) {
   std::map<std::string, Figure> result;
   const std::vector<std::string> names = keys(parent, key);
   ObjectReader reader = parent.object(key);
   for (const std::string& k : names) {
-    result[k] = figure(reader.object(k));
+    result[k] = figure(reader.object(k), 0, high);
   }
   reader.finish();
   return result;
@@ -82,6 +82,9 @@ Roofline read_roofline(ObjectReader reader) {
   matmul.finish();
   r.k_half = figure(reader.object("k_half"));
   r.tile_halving = figure(reader.object("tile_halving"));
+  if (reader.has("partial_wave")) {
+    r.partial_wave = figure(reader.object("partial_wave"), 0, 1);
+  }
   r.matmul_tn = figure(reader.object("matmul_tn"));
   r.matmul_nn = figure(reader.object("matmul_nn"));
   r.matmul_nt = figure(reader.object("matmul_nt"));
@@ -109,6 +112,21 @@ NetworkFigures read_network(ObjectReader reader) {
   n.fabric_extra = figure(reader.object("fabric_extra"));
   reader.finish();
   return n;
+}
+
+// Communication that leaves less than this of the device's speed is a mistake in the file.
+constexpr double kLeastSpeed = 0.1;
+
+SharingFigures read_sharing_figures(ObjectReader reader) {
+  SharingFigures s;
+  s.node_blocks = figures(reader, "node_blocks", 1024);
+  s.fabric_blocks = figures(reader, "fabric_blocks", 1024);
+  s.memory_traffic = figures(reader, "memory_traffic", 16);
+  s.compute_clock = figure(reader.object("compute_clock"), kLeastSpeed, 1);
+  s.communication_speed = figure(reader.object("communication_speed"), kLeastSpeed, 1);
+  s.submit = figure(reader.object("submit"), 0, 1e-3);
+  reader.finish();
+  return s;
 }
 
 constexpr std::int64_t kLargest = std::int64_t{1} << 40;
@@ -221,6 +239,10 @@ Profile read(const JsonDocument& document) {
   p.has_network = reader.has("network");
   if (p.has_network) {
     p.network = read_network(reader.object("network"));
+  }
+  p.has_sharing = reader.has("sharing");
+  if (p.has_sharing) {
+    p.sharing = read_sharing_figures(reader.object("sharing"));
   }
   if (reader.has("measured")) {
     p.measured = read_measured(reader.object("measured"));

@@ -1,5 +1,6 @@
-// A profile: how fast a device and its links really are. Two parts, each optional:
-//  - `roofline` and `network`: few physical parameters fitted to published measurements, each with its source;
+// A profile: how fast a device and its links really are. Parts, each optional:
+//  - `roofline`, `network` and `sharing`: few physical parameters fitted to published measurements, each with its
+//  source;
 //  - `measured`: tables that calibrate took on one machine with fixed grids; it sees no job.
 // A file is JSON, "foretrain.profile/1"; times are seconds, sizes bytes, rates bytes per second.
 #pragma once
@@ -24,11 +25,13 @@ struct Figure {
 
 // Efficiencies of the roofline (sim/compute_roofline.cpp has the formulas). Fractions are of the datasheet's figure.
 struct Roofline {
-  std::map<Dtype, Figure> matmul;          // sustained fraction of the peak with the largest tile, by compute dtype
-  Figure k_half;                           // k at which a tile runs at half of its speed
-  Figure tile_halving;                     // relative speed of a tile of half the size
-  Figure matmul_tn, matmul_nn, matmul_nt;  // relative speed by layout: trans_b only; none; trans_a
-  Figure memory;                           // sustained fraction of the memory bandwidth of a streaming kernel
+  std::map<Dtype, Figure> matmul;  // sustained fraction of the peak with the largest tile, by compute dtype
+  Figure k_half;                   // k at which a tile runs at half of its speed
+  Figure partial_wave{1,
+                      "whole waves"};  // time of a wave of very few tiles, of a full wave's; absent: all take as long
+  Figure tile_halving;                 // relative speed of a tile of half the size
+  Figure matmul_tn, matmul_nn, matmul_nt;        // relative speed by layout: trans_b only; none; trans_a
+  Figure memory;                                 // sustained fraction of the memory bandwidth of a streaming kernel
   std::map<std::string, Figure> memory_by_kind;  // relative speed of a plan::cost_kind, or of all below "norm", …
   // Fraction of the matmul peak by workloads::AttentionKind, masked half not counted. Kinds without flash are matmuls.
   std::map<std::string, Figure> attention_forward, attention_backward;
@@ -46,6 +49,18 @@ struct NetworkFigures {
   Figure node_message_latency, fabric_message_latency;  // seconds of a small message
   Figure kappa_node, kappa_fabric;                      // pipelining cost: t = a + S/b + 2 kappa sqrt(a S / b)
   Figure node_extra, fabric_extra;  // seconds to add to NCCL's own latencies inside a node, over the fabric
+};
+
+// What a communication kernel takes from the kernels beside it, and the host's part (sim/device_share.h has the
+// formulas). Keys: names of plan::CollectiveKind, "all_reduce_in_switch" where the switch reduces, "message". Absent:
+// nothing.
+struct SharingFigures {
+  std::map<std::string, Figure> node_blocks,
+      fabric_blocks;                             // multiprocessors it occupies: inside a node, over the fabric
+  std::map<std::string, Figure> memory_traffic;  // bytes of the device's memory per byte of bus bandwidth
+  Figure compute_clock{1, "none"};               // of the multiprocessors beside a communication kernel
+  Figure communication_speed{1, "none"};         // of a communication kernel beside compute
+  Figure submit{0, "none"};                      // seconds that the host takes to submit one op
 };
 
 // Tables of one machine. Every sample is the median of repeated runs on one core (one rank) with nothing else running,
@@ -122,8 +137,10 @@ struct Profile {
   std::string description;    // one line, for `list`
   bool has_roofline = false;  // the `roofline` part stood in the file
   bool has_network = false;
+  bool has_sharing = false;
   Roofline roofline;
   NetworkFigures network;
+  SharingFigures sharing;
   Measured measured;
 };
 

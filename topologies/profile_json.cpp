@@ -28,6 +28,7 @@ ordered_json json_of(const Roofline& r) {
   return {{"matmul", matmul},
           {"k_half", json_of(r.k_half)},
           {"tile_halving", json_of(r.tile_halving)},
+          {"partial_wave", json_of(r.partial_wave)},
           {"matmul_tn", json_of(r.matmul_tn)},
           {"matmul_nn", json_of(r.matmul_nn)},
           {"matmul_nt", json_of(r.matmul_nt)},
@@ -50,6 +51,15 @@ ordered_json json_of(const NetworkFigures& n) {
           {"kappa_fabric", json_of(n.kappa_fabric)},
           {"node_extra", json_of(n.node_extra)},
           {"fabric_extra", json_of(n.fabric_extra)}};
+}
+
+ordered_json json_of(const SharingFigures& s) {
+  return {{"node_blocks", json_of(s.node_blocks)},
+          {"fabric_blocks", json_of(s.fabric_blocks)},
+          {"memory_traffic", json_of(s.memory_traffic)},
+          {"compute_clock", json_of(s.compute_clock)},
+          {"communication_speed", json_of(s.communication_speed)},
+          {"submit", json_of(s.submit)}};
 }
 
 ordered_json json_of(const MatmulSample& s) {
@@ -141,6 +151,9 @@ std::string to_json(const Profile& p) {
   }
   if (p.has_network) {
     text += ",\n  \"network\": " + indented(json_of(p.network));
+  }
+  if (p.has_sharing) {
+    text += ",\n  \"sharing\": " + indented(json_of(p.sharing));
   }
   if (p.measured.cores > 0) {
     text += ",\n  \"measured\": " + text_of(p.measured);

@@ -37,6 +37,79 @@ TEST(Roofline, WavesOfTiles) {
   EXPECT_NEAR(model->seconds(matmul(1, 1, 1000)), 100 * 2.0 * 64 * 64 * 1000 / 1e12, 1e-12);
 }
 
+topologies::Cluster with_figures(topologies::Cluster c, double partial_wave, double clock) {
+  topologies::Profile p = *c.profile;
+  p.roofline.partial_wave = {partial_wave, "test"};
+  p.sharing.compute_clock = {clock, "test"};
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  return c;
+}
+
+// A wave of few tiles: 0.4 of a full wave, and the other 0.6 with its multiprocessors.
+TEST(Roofline, PartialWaves) {
+  const topologies::Cluster c = with_figures(tiled(), 0.4, 1);
+  const auto model = make_roofline(c);
+  const double wave = 2.0 * 1280 * 2560 * 1000 / 1e12;  // 100 tiles of 128 x 256
+  EXPECT_NEAR(model->seconds(matmul(1280, 2560, 1000)), wave, 1e-12);
+  EXPECT_NEAR(model->seconds(matmul(5 * 1280, 2560, 1000)), 5 * wave, 1e-12);
+  // 50 tiles of 128 x 256: 0.4 + 0.6 / 2 = 0.7 of a wave; 100 tiles of 128 x 128: one wave of half the work, 0.5.
+  EXPECT_NEAR(model->seconds(matmul(640, 2560, 1000)), 0.5 * wave, 1e-12);
+  // One tile: 64 x 64 on one of 100 multiprocessors: (0.4 + 0.006) of an eighth of a wave.
+  EXPECT_NEAR(model->seconds(matmul(1, 1, 1000)), 0.406 / 8 * wave, 1e-12);
+}
+
+// 100 tiles of 128 x 256 beside 20 blocks: a wave of 80, then 20 of the 80 multiprocessors are at work: 1 + 0.4 + 0.6 /
+// 4 = 1.55 waves, at 0.95 of the clock.
+TEST(Roofline, AWaveThatJustFitsTakesTwoBesideCommunication) {
+  const topologies::Cluster c = with_figures(tiled(), 0.4, 0.95);
+  const auto model = make_roofline(c);
+  const plan::Op op = matmul(1280, 2560, 1000);
+  EXPECT_NEAR(model->seconds_beside(op, {20, 0}) / model->seconds(op), 1.55 / 0.95, 1e-9);
+  // 8 waves: 800 tiles on 80 are 10: 10 / 8.
+  EXPECT_NEAR(model->seconds_beside(matmul(8 * 1280, 2560, 1000), {20, 0}) / (8 * model->seconds(op)), 1.25 / 0.95,
+              1e-9);
+  // Compute keeps half of the multiprocessors: 100 tiles on 50 are two waves.
+  EXPECT_NEAR(model->seconds_beside(op, {99, 0}) / model->seconds(op), 2 / 0.95, 1e-9);
+  EXPECT_DOUBLE_EQ(model->seconds_beside(op, {}), model->seconds(op));
+}
+
+TEST(Roofline, MemoryBoundKernelsGetTheBandwidthThatCommunicationLeaves) {
+  topologies::Cluster c = clockwork(1);  // 1e12 B/s
+  topologies::Profile p = *c.profile;
+  p.roofline.memory = {0.8, "test"};
+  p.roofline.memory_by_kind["norm"] = {0.5, "test"};
+  p.roofline.launch = {1e-6, "test"};
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  const auto model = make_roofline(c);
+  EXPECT_NEAR(model->seconds_beside(work(800), {0, 0}), 1e-6 + 1000e-12, 1e-15);
+  // 0.8e12 less 0.2e12
+  EXPECT_NEAR(model->seconds_beside(work(600), {0, 200'000'000'000}), 1e-6 + 1000e-12, 1e-15);
+  // half is left of any
+  EXPECT_NEAR(model->seconds_beside(work(400), {0, 700'000'000'000}), 1e-6 + 1000e-12, 1e-15);
+  // a kernel that reaches 0.4e12 alone has that beside 0.4e12 too
+  plan::Op norm;
+  norm.work = plan::Norm{plan::Direction::backward_input, workloads::Norm::layernorm, 100, 10, 1e-5, Dtype::fp32};
+  EXPECT_DOUBLE_EQ(model->seconds_beside(norm, {0, 400'000'000'000}), model->seconds(norm));
+}
+
+// Never faster, and slower with more of either, on the catalogue's devices.
+TEST(Roofline, SlowdownGrowsWithTheLoad) {
+  const topologies::Cluster c = with_figures(tiled(), 0.3, 0.95);
+  const auto model = make_roofline(c);
+  for (const std::int64_t m : {1, 64, 777, 1280, 1281, 4096, 20000}) {
+    for (const std::int64_t n : {1, 64, 2560, 5000}) {
+      const plan::Op op = matmul(m, n, 1000);
+      double before = model->seconds(op);
+      EXPECT_DOUBLE_EQ(model->seconds_beside(op, {}), before);
+      for (std::int64_t blocks = 1; blocks < 60; ++blocks) {
+        const double now = model->seconds_beside(op, {blocks, blocks * 1'000'000'000'000'000});
+        EXPECT_GE(now, before * (1 - 1e-12)) << m << " x " << n << " beside " << blocks;
+        before = now;
+      }
+    }
+  }
+}
+
 TEST(Roofline, MemoryBoundMatmul) {
   topologies::Cluster c = tiled();
   c.device.memory_bandwidth = Bandwidth{1e9};

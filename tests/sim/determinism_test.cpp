@@ -28,12 +28,17 @@ Input input(const char* text, std::vector<std::string> overrides, Options option
 std::vector<Input> inputs() {
   Options every_rank;
   every_rank.fold_ranks = false;
+  Options flows;
+  flows.network_model = "fair_share";
+  flows.fold_ranks = false;
+  const std::string traffic = R"(cluster.disturbance={"background": [{"from": 0, "to": 9, "bandwidth": "30 GB/s"}]})";
   const std::string jitter = R"(cluster.disturbance={"jitter": 0.1, "seed": 7})";
   return {
       input(testing::kTinyGpt, {"dp=2", "tp=2", "pp=2", "nodes=1", "overlap_grad_reduce=true"}),
       input(testing::kTinyGpt, {"dp=2", "tp=2", "pp=2", "nodes=1", "overlap_grad_reduce=true"}, every_rank),
       input(testing::kTinyLlama, {"dp=8", "tp=2", "zero=1", "sequence_parallel=true", "nodes=2"}, every_rank),
       input(testing::kTinyLlama, {"dp=4", "pp=2", "schedule=interleaved", "virtual_stages=2", "nodes=1", jitter}),
+      input(testing::kTinyGpt, {"dp=8", "pp=2", "zero=1", "nodes=2", "overlap_grad_reduce=true", traffic}, flows),
   };
 }
 

@@ -92,6 +92,25 @@ TEST(FlowNetwork, CapacityChanges) {
   EXPECT_EQ(run(network), (Ends{{28 * kSecond, a}}));
 }
 
+// Capped at 20 B/s beside b, which has 80: 100 B in 5 s. Then, after 5 s, half of the link each: b (800 B) has 400 left
+// and ends at 13 s; a (1000 B) has 500 left then and gets its cap of 90: 500/90 s more.
+TEST(FlowNetwork, CapChanges) {
+  FlowNetwork network({Bandwidth{100}});
+  const FlowIndex a = network.start({.route = kFirst, .bytes = Bytes{1000}, .cap = rate_of(Bandwidth{20})}, {});
+  const FlowIndex b = network.start({.route = kFirst, .bytes = Bytes{800}}, {});
+  network.set_cap(a, rate_of(Bandwidth{90}), Time{5 * kSecond});
+  EXPECT_EQ(run(network), (Ends{{13 * kSecond, b}, {13 * kSecond + 5'555'555'555'556, a}}));
+}
+
+// Before its first byte, too.
+TEST(FlowNetwork, CapChangesDuringTheLatency) {
+  FlowNetwork network({Bandwidth{100}});
+  const FlowIndex a = network.start(
+      {.route = kFirst, .bytes = Bytes{100}, .latency = Time{3 * kSecond}, .cap = rate_of(Bandwidth{100})}, {});
+  network.set_cap(a, rate_of(Bandwidth{10}), Time{kSecond});
+  EXPECT_EQ(run(network), (Ends{{13 * kSecond, a}}));
+}
+
 // Links of 10 and 40 B/s. x over both and y over the first: 5 B/s each; z over the second: 35 B/s. y (25 B) ends at 5
 // s; x has 75 of its 100 B left, at 10 B/s until 12.5 s; z has had 175 of its 800 B, has 225 more at 30 B/s by then,
 // and needs 10 s at 40 B/s for the last 400.

@@ -32,7 +32,9 @@ std::vector<std::pair<plan::Rank, std::int64_t>> refined(const plan::PlanGraph& 
   }
   const topologies::Cluster c = clockwork(4);
   std::vector<std::pair<plan::Rank, std::int64_t>> result;
-  for (const RankClass& k : refine(g, models_of(g, c), colour)) {
+  const auto models = models_of(g, c);
+  const Meetings meetings = find_meetings(g, models, Orbits(g.mesh, g.mesh.size(plan::Axis::dp)));
+  for (const RankClass& k : classes_of(g, models, meetings, *refine(meetings, {}, colour))) {
     result.emplace_back(k.first, k.multiplicity);
   }
   return result;
@@ -45,8 +47,9 @@ TEST(RankClasses, RolesAreTheCoarsestPartition) {
     const plan::PlanGraph g = graph_of(s);
     const auto models = models_of(g, clockwork(4));
     const std::vector<RankClass> roles = role_classes(g, models);
-    const std::vector<RankClass> coarsest =
-        refine(g, models, std::vector<std::int32_t>(static_cast<std::size_t>(g.mesh.ranks())));
+    const Meetings meetings = find_meetings(g, models, Orbits(g.mesh, g.mesh.size(plan::Axis::dp)));
+    const std::vector<std::int32_t> alike(static_cast<std::size_t>(g.mesh.ranks()));
+    const std::vector<RankClass> coarsest = classes_of(g, models, meetings, *refine(meetings, {}, alike));
     ASSERT_EQ(roles.size(), coarsest.size());
     for (std::size_t i = 0; i < roles.size(); ++i) {
       EXPECT_EQ(roles[i].role, coarsest[i].role);

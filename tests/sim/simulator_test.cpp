@@ -248,7 +248,7 @@ TEST(Simulator, UnknownModelsAreNamed) {
   o = {};
   o.network_model = "quantum";
   EXPECT_EQ(test::message_of([&] { simulate(g, clockwork(1), o); }),
-            "unknown network model \"quantum\"; known: auto, alpha_beta, measured");
+            "unknown network model \"quantum\"; known: auto, alpha_beta, fair_share, measured");
   o = {};
   o.compute_model = "measured";
   EXPECT_EQ(test::message_of([&] { simulate(g, clockwork(1), o); }),

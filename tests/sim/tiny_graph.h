@@ -140,4 +140,20 @@ inline plan::Timeline timeline(const plan::PlanGraph& g, const topologies::Clust
   return recorder.timeline;
 }
 
+// Collectives take half of the multiprocessors and some of the memory bandwidth, and are slowed in turn; a host submits
+// an op in `submit` seconds.
+inline void share_devices(topologies::Cluster& c, double submit) {
+  topologies::Profile p = *c.profile;
+  p.has_sharing = true;
+  for (const char* kind : {"all_reduce", "all_gather", "reduce_scatter", "broadcast"}) {
+    p.sharing.node_blocks[kind] = p.sharing.fabric_blocks[kind] = {9, "test"};
+    p.sharing.memory_traffic[kind] = {2.5, "test"};
+  }
+  p.sharing.compute_clock = {0.93, "test"};
+  p.sharing.communication_speed = {0.77, "test"};
+  p.sharing.submit = {submit, "test"};
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  c.device.multiprocessors = 20;
+}
+
 }  // namespace foretrain::sim

@@ -1,0 +1,202 @@
+// Compute beside communication of the same class: what stays open, and how long both take. The rules of
+// sim/shared_devices.h without events; nothing else of the class runs.
+#include <algorithm>
+
+#include "sim/role_walk.h"
+
+namespace foretrain::sim {
+namespace {
+
+std::size_t index(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+template <class Work>
+Time time_left(const Work& remaining, std::int64_t speed) {
+  return Time{std::max<std::int64_t>(0, static_cast<std::int64_t>((remaining + speed - 1) / speed))};
+}
+
+}  // namespace
+
+bool RoleWalk::takes(const OpModel& op) const {
+  return sharing_ != nullptr &&
+         std::any_of(op.meetings.begin(), op.meetings.end(), [](const Meeting& m) { return !m.load.is_none(); });
+}
+
+// Off the compute stream: it takes from the device, or it waits for what is open.
+bool RoleWalk::stays_open(const OpModel& op) const {
+  const auto is_unknown_local = [&](const Value& v) { return !is_known(v) && posted[index(v.meeting)].is_local; };
+  return sharing_ != nullptr && (takes(op) || std::any_of(waits_.begin(), waits_.end(), is_unknown_local));
+}
+
+// What the end of a posted op is not known for: an op of another class that has all it waits for, or -1: something
+// open.
+std::int32_t RoleWalk::first_unknown(std::int32_t self) const {
+  const Posted& p = posted[index(self)];
+  std::int32_t first = p.is_local ? -1 : self;
+  for (const Value& v : p.waits) {
+    if (!is_known(v)) {
+      first = first_unknown(v.meeting);
+      if (first < 0) {
+        break;
+      }
+    }
+  }
+  return first;
+}
+
+void RoleWalk::open(std::int32_t self, std::vector<std::int32_t>& ready) {
+  Posted& p = posted[index(self)];
+  DeviceLoad load;
+  for (const Meeting& m : p.op->meetings) {
+    load += m.load;
+  }
+  p.start = p.arrival;
+  if (load.is_none()) {
+    p.end = p.start + p.op->duration;
+    know(self, ready);
+    return;
+  }
+  has_failed_ = has_failed_ || p.start < computed_;
+  open_.push_back({self, load, p.start, static_cast<Work>(p.op->duration.value) * kFullSpeed});
+}
+
+void RoleWalk::end_open(std::size_t i, Time end, std::vector<std::int32_t>& ready) {
+  const std::int32_t self = open_[i].posted;
+  open_.erase(open_.begin() + static_cast<std::ptrdiff_t>(i));
+  posted[index(self)].end = end;
+  know(self, ready);
+}
+
+// Nothing computes until then. Requires: something is open.
+void RoleWalk::end_first_open(std::vector<std::int32_t>& ready) {
+  std::size_t first = 0;
+  Time least{INT64_MAX};
+  for (std::size_t i = 0; i < open_.size(); ++i) {
+    const Time end = open_[i].since + time_left(open_[i].remaining, kFullSpeed);
+    if (end < least) {
+      least = end;
+      first = i;
+    }
+  }
+  end_open(first, least, ready);
+}
+
+// Nothing computes until `t`.
+void RoleWalk::idle_until(Time t, std::vector<std::int32_t>& ready) {
+  for (std::size_t i = 0; i < open_.size();) {
+    const Time end = open_[i].since + time_left(open_[i].remaining, kFullSpeed);
+    if (end <= t) {
+      end_open(i, end, ready);
+      i = 0;  // what followed it may have opened, and ended too
+    } else {
+      ++i;
+    }
+  }
+  for (Open& o : open_) {
+    if (o.since < t) {
+      o.remaining -= static_cast<Work>((t - o.since).value) * kFullSpeed;
+      o.since = t;
+    }
+  }
+}
+
+// Compute from `from` to `to`, an interval in which no flow starts or ends.
+void RoleWalk::note_beside_flows(Time from, Time to) {
+  for (const std::int32_t f : flows_) {
+    Posted& flow = posted[index(f)];
+    if (flow.start > from || flow.end <= from || from == to) {
+      continue;
+    }
+    if (!flow.beside.empty() && flow.beside.back().to == from) {
+      flow.beside.back().to = to;
+    } else {
+      flow.beside.push_back({from, to});
+    }
+  }
+}
+
+// From `start` on to the end of the op. Requires: idle_until(start).
+Time RoleWalk::compute_beside(const OpModel& op, Time start, std::vector<std::int32_t>& ready) {
+  const std::int64_t beside = sharing_->communication_beside_compute();
+  Work remaining = static_cast<Work>(op.duration.value) * kFullSpeed;
+  Time now = start;
+  while (remaining > 0) {
+    DeviceLoad load;
+    Time next{INT64_MAX};
+    for (const Open& o : open_) {
+      if (o.since <= now) {
+        load += o.load;
+        next = std::min(next, now + time_left(o.remaining, beside));
+      } else {
+        next = std::min(next, o.since);
+      }
+    }
+    for (const std::int32_t f : flows_) {
+      const Posted& flow = posted[index(f)];
+      if (flow.start > now) {
+        next = std::min(next, flow.start);
+      } else if (flow.end > now) {
+        load += flow.load;
+        next = std::min(next, flow.end);
+      }
+    }
+    const std::int64_t speed = sharing_->compute(*op.op, load);
+    next = std::min(next, now + time_left(remaining, speed));
+    note_beside_flows(now, next);
+    remaining -= static_cast<Work>((next - now).value) * speed;
+    for (Open& o : open_) {
+      if (o.since <= now) {
+        o.remaining -= static_cast<Work>((next - now).value) * beside;
+        o.since = next;
+      }
+    }
+    now = next;
+    computed_ = now;
+    for (std::size_t i = 0; i < open_.size();) {
+      if (open_[i].since <= now && open_[i].remaining <= 0) {
+        end_open(i, now, ready);
+        i = 0;
+      } else {
+        ++i;
+      }
+    }
+  }
+  return now;
+}
+
+bool RoleWalk::run_on_compute_stream(const OpModel& op, std::vector<std::int32_t>& ready) {
+  Time start;
+  for (Value& v : waits_) {
+    while (!is_known(v)) {
+      blocked_on_ = first_unknown(v.meeting);
+      if (blocked_on_ >= 0) {
+        return false;
+      }
+      end_first_open(ready);
+    }
+    v = resolve(v);
+    start = std::max(start, v.time);
+  }
+  bool held_by_host = false;
+  if (op.submit.value > 0) {
+    submitted_ += op.submit;
+    held_by_host = submitted_ > start;
+    start = std::max(start, submitted_);
+  }
+  Value value{start};
+  if (op.duration.value > 0) {
+    has_failed_ = has_failed_ || start < fixed_until_;
+    idle_until(start, ready);
+    std::erase_if(flows_, [&](std::int32_t f) { return posted[index(f)].end <= start; });
+    value.time = open_.empty() && flows_.empty() ? start + op.duration : compute_beside(op, start, ready);
+    computed_ = value.time;
+  }
+  attribute_gap(start, last_record(waits_), held_by_host);
+  piece(start, value.time, op.share);
+  leave(op, value);
+  reached(part_ == 2 ? -1 : step_, value.time);
+  return true;
+}
+
+}  // namespace foretrain::sim
