@@ -141,7 +141,7 @@ TEST(NetworkEnvironment, FirstPatternThatMatchesWins) {
 
 // Guards what was reached when the constants were fitted (docs/models.md).
 TEST(Published, NcclTests) {
-  const reports::Validation v = validate("reports/validation/nccl_tests.jsonl", "");
+  const reports::Validation v = validate({"reports/validation/nccl_tests.jsonl"});
   EXPECT_EQ(v.rows.size(), 2540U);
   for (const reports::SizeBand& band : reports::size_bands()) {
     std::vector<double> errors;
@@ -153,7 +153,7 @@ TEST(Published, NcclTests) {
     ASSERT_FALSE(errors.empty()) << band.name;
     EXPECT_LT(reports::median(errors), band.good) << band.name;
   }
-  EXPECT_THROW(validate("reports/validation/nowhere.jsonl", ""), InputError);
+  EXPECT_THROW(validate({"reports/validation/nowhere.jsonl"}), InputError);
 }
 
 }  // namespace
