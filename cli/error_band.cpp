@@ -13,8 +13,8 @@ namespace {
 // The one catalogue profile that whole published steps were held against: largest and mean error of the nine runs of
 // Korthikanti et al. 2022, table 5 (22B to 1T), nothing fitted to them (docs/models.md, "Whole steps").
 constexpr const char* kValidatedDevice = "A100";
-constexpr double kLargestPublished = 0.082;
-constexpr const char* kPublishedBasis = "+-8.2 %, the largest error over 9 published steps on A100 (mean 4.9 %)";
+constexpr double kLargestPublished = 0.086;
+constexpr const char* kPublishedBasis = "+-8.6 %, the largest error over 9 published steps on A100 (mean 4.7 %)";
 // The others: what the tests allow as mean error of those runs, for want of published steps on these systems.
 constexpr double kUnvalidated = 0.15;
 constexpr const char* kUnvalidatedBasis =

@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 #include "sim/collective_price.h"
+#include "sim/network.h"
+#include "topologies/cluster_file.h"
 
 namespace foretrain::search {
 namespace {
@@ -137,6 +140,65 @@ TEST(NetworkEnvironment, FirstPatternThatMatchesWins) {
   EXPECT_EQ(name("stas-h200-g4-ring"), "stas-h200-ring");
   EXPECT_EQ(name("stas-h200-g4-nvls"), "stas-h200");
   EXPECT_EQ(name("nowhere"), "");
+}
+
+// `validate`, `estimate` and `explain collective` say the same of a system whose environments were measured. NCCL's
+// version is a table's own and a job's newest: with others the version counts, for all_reduce over nodes.
+TEST(SystemPricer, JobsArePricedAsValidated) {
+  const auto environments = topologies::load_network_environments("");
+  const auto newest = topologies::load_nccl_constants(topologies::kNewestNccl);
+  int checked = 0;
+  for (const auto side :
+       {&topologies::NetworkEnvironment::node_systems, &topologies::NetworkEnvironment::fabric_systems}) {
+    const bool inside = side == &topologies::NetworkEnvironment::node_systems;
+    std::set<std::pair<std::string, std::string>> seen;  // of a system's environments the first counts
+    for (const auto& e : environments) {
+      for (const std::string& system : e.*side) {
+        const topologies::Cluster cluster = topologies::load_system(system);
+        const auto model = sim::make_alpha_beta(cluster);
+        const sim::CollectivePricer pricer(e, newest, newest);
+        for (const auto& [word, constants] : inside ? e.node : e.fabric) {
+          if (!seen.emplace(system, word).second) {
+            continue;
+          }
+          const sim::GroupPlacement g = inside ? sim::GroupPlacement{4, 1, 4} : sim::GroupPlacement{32, 8, 4};
+          for (const std::int64_t bytes :
+               {std::int64_t{0}, std::int64_t{8}, std::int64_t{1} << 20, std::int64_t{1} << 30}) {
+            ++checked;
+            if (word == "sendrecv") {
+              const sim::nccl::Group two{2, inside ? 1 : 2, inside ? 2 : 1};
+              const double seconds = pricer.price({{}, true, two}, static_cast<double>(bytes), constants).seconds;
+              EXPECT_DOUBLE_EQ(model->message(Bytes{bytes}, inside), seconds) << system << " " << bytes;
+              continue;
+            }
+            const auto kind = sim::collective::kind_from_name(word);
+            const double seconds =
+                pricer.price({kind, false, {g.ranks, g.nodes, g.per_node}}, static_cast<double>(bytes), constants)
+                    .seconds;
+            for (const sim::CollectiveCandidate& c : model->candidates(kind, Bytes{bytes}, g)) {
+              if (c.chosen) {
+                EXPECT_DOUBLE_EQ(c.seconds, seconds) << system << " " << word << " " << bytes;
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(checked, 100);
+}
+
+// A link twice as fast as the catalogue's halves what a large all_gather takes of it.
+TEST(SystemPricer, TheClustersLinksCount) {
+  const topologies::Cluster system = topologies::load_system("dgx-h100");
+  topologies::Cluster faster = system;
+  faster.intra.bandwidth.value *= 2;
+  faster.inter.bandwidth.value *= 2;
+  for (const sim::GroupPlacement& g : {sim::GroupPlacement{8, 1, 8}, {10, 10, 1}}) {
+    const double once = sim::make_alpha_beta(system)->collective(plan::CollectiveKind::all_gather, Bytes{1 << 30}, g);
+    const double twice = sim::make_alpha_beta(faster)->collective(plan::CollectiveKind::all_gather, Bytes{1 << 30}, g);
+    EXPECT_NEAR(twice / once, 0.5, 0.03) << g.nodes;
+  }
 }
 
 // Guards what was reached when the constants were fitted (docs/models.md).
