@@ -95,8 +95,7 @@ const std::map<std::string, std::string>& words() {
 class Collectives {
  public:
   explicit Collectives(const std::string& constants)
-      : environments_(topologies::load_network_environments(constants)),
-        newest_(topologies::load_nccl_constants(topologies::kNewestNccl)) {}
+      : environments_(topologies::load_network_environments(constants)) {}
 
   ValidationRow row(const Line& line) {
     ValidationRow r;
@@ -144,7 +143,7 @@ class Collectives {
     request.group = {ranks, nodes, (ranks + nodes - 1) / nodes};
     const auto& table = nodes == 1 ? e.node : e.fabric;
     const auto found = table.find(word);
-    const sim::CollectivePricer pricer(e, newest_, chooser(version));
+    const sim::CollectivePricer pricer(e, topologies::newest_nccl(), chooser(version));
     r.system = e.name;
     r.fitted = found != table.end();
     r.predicted =
@@ -158,7 +157,6 @@ class Collectives {
   }
 
   std::vector<topologies::NetworkEnvironment> environments_;
-  topologies::NcclConstants newest_;
   std::map<std::string, topologies::NcclConstants> chooser_;
 };
 

@@ -39,16 +39,11 @@ using topologies::kLl;
 using topologies::kProtocols;
 using topologies::kSimple;
 using topologies::NcclConstants;
+using topologies::newest_nccl;
 using Hops = NcclConstants::Hops;
 using PerProtocol = NcclConstants::PerProtocol;
 using topologies::Figure;
 using topologies::NetworkFigures;
-
-// Read once: they do not change while the program runs.
-const NcclConstants& newest_nccl() {
-  static const NcclConstants constants = topologies::load_nccl_constants(topologies::kNewestNccl);
-  return constants;
-}
 
 // One way to do a collective. By protocol, what NCCL's table says: latency, and the bandwidth that the total buffer
 // moves at. And the bandwidth of its largest messages as measured.

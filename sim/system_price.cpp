@@ -8,18 +8,15 @@ namespace {
 
 using collective::Kind;
 using topologies::NetworkEnvironment;
+using topologies::newest_nccl;
 
-// Of NVLink's rate NCCL counts on: 12 x 20 of 300 GB/s, 12 x 30 of 450, 24 x 30 of 900 (src/graph/topo.h).
+// What NCCL's ring makes of a device's NVLink: 240 of 300 GB/s, 360 of 450, 720 of 900 (the environments' sources).
 constexpr double kRingOfNvlink = 0.8;
 
 // Read once: they do not change while the program runs.
 const std::vector<NetworkEnvironment>& environments() {
   static const std::vector<NetworkEnvironment> all = topologies::load_network_environments("");
   return all;
-}
-const topologies::NcclConstants& newest_nccl() {
-  static const topologies::NcclConstants constants = topologies::load_nccl_constants(topologies::kNewestNccl);
-  return constants;
 }
 
 std::vector<NetworkEnvironment> of_system(const std::string& system,

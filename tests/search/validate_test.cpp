@@ -53,7 +53,7 @@ topologies::NetworkEnvironment plain() {
 // 8 A100 on one node, NCCL's constants alone: ring LL 6.6 + 14 x 0.6 = 15 us, tree LL 6.8 + 2 x 7 x 0.6 = 15.2 us.
 // Large: 8.4 + 14 x 3.4 = 56 us and 240 x 8/14 GB/s.
 TEST(CollectivePricer, OneNode) {
-  const auto nccl = topologies::load_nccl_constants(topologies::kNewestNccl);
+  const auto& nccl = topologies::newest_nccl();
   const topologies::NetworkEnvironment e = plain();
   const sim::CollectivePricer pricer(e, nccl, nccl);
   const sim::PriceRequest r{sim::collective::Kind::all_reduce, false, {8, 1, 8}};
@@ -69,7 +69,7 @@ TEST(CollectivePricer, OneNode) {
 
 // 2 nodes of 8: all_to_all leaves through each rank's adapter, 8 of 16 parts; a message takes one adapter.
 TEST(CollectivePricer, OverTheFabric) {
-  const auto nccl = topologies::load_nccl_constants(topologies::kNewestNccl);
+  const auto& nccl = topologies::newest_nccl();
   const topologies::NetworkEnvironment e = plain();
   const sim::CollectivePricer pricer(e, nccl, nccl);
   EXPECT_NEAR(pricer.price({sim::collective::Kind::all_to_all, false, {16, 2, 8}}, 16e9, {}).seconds,
@@ -84,7 +84,7 @@ TEST(CollectivePricer, OverTheFabric) {
 // GB/s, halved; and the MiB handed on three times over 4 adapters. 16 MiB more is handed on no longer: 8 MiB beyond 16
 // MiB take what the tree carries alone.
 TEST(CollectivePricer, TreesHandOn) {
-  const auto nccl = topologies::load_nccl_constants(topologies::kNewestNccl);
+  const auto& nccl = topologies::newest_nccl();
   const topologies::NetworkEnvironment e = plain();
   const sim::CollectivePricer pricer(e, nccl, nccl);
   const sim::PriceRequest r{sim::collective::Kind::all_reduce, false, {32, 8, 4}};
@@ -104,7 +104,7 @@ TEST(CollectivePricer, TreesHandOn) {
 
 // More bytes never take less time, but where NCCL takes another protocol or algorithm for them.
 TEST(CollectivePricer, GrowsWithBytes) {
-  const auto nccl = topologies::load_nccl_constants(topologies::kNewestNccl);
+  const auto& nccl = topologies::newest_nccl();
   for (const auto& e : topologies::load_network_environments("")) {
     const sim::CollectivePricer pricer(e, nccl, nccl);
     for (const auto* table : {&e.node, &e.fabric}) {
@@ -146,7 +146,7 @@ TEST(NetworkEnvironment, FirstPatternThatMatchesWins) {
 // version is a table's own and a job's newest: with others the version counts, for all_reduce over nodes.
 TEST(SystemPricer, JobsArePricedAsValidated) {
   const auto environments = topologies::load_network_environments("");
-  const auto newest = topologies::load_nccl_constants(topologies::kNewestNccl);
+  const auto& newest = topologies::newest_nccl();
   int checked = 0;
   for (const auto side :
        {&topologies::NetworkEnvironment::node_systems, &topologies::NetworkEnvironment::fabric_systems}) {
