@@ -94,8 +94,7 @@ const std::map<std::string, std::string>& words() {
 
 class Collectives {
  public:
-  explicit Collectives(const std::string& constants)
-      : environments_(topologies::load_network_environments(constants)) {}
+  explicit Collectives(const std::vector<topologies::NetworkEnvironment>& environments) : environments_(environments) {}
 
   ValidationRow row(const Line& line) {
     ValidationRow r;
@@ -156,7 +155,7 @@ class Collectives {
                                    : chooser_.emplace(known, topologies::load_nccl_constants(known)).first->second;
   }
 
-  std::vector<topologies::NetworkEnvironment> environments_;
+  const std::vector<topologies::NetworkEnvironment>& environments_;
   std::map<std::string, topologies::NcclConstants> chooser_;
 };
 
@@ -167,11 +166,14 @@ reports::Validation validate(const std::string& path, const std::string& constan
   if (!in) {
     throw InputError(fmt::format("{}: cannot be read; expected a file of one JSON object per line", path));
   }
-  return validate(in, path, constants);
+  return validate(
+      in, path,
+      constants.empty() ? topologies::network_environments() : topologies::load_network_environments(constants));
 }
 
-reports::Validation validate(std::istream& in, const std::string& path, const std::string& constants) {
-  Collectives collectives(constants);
+reports::Validation validate(std::istream& in, const std::string& path,
+                             const std::vector<topologies::NetworkEnvironment>& environments) {
+  Collectives collectives(environments);
   reports::Validation result;
   Mistakes mistakes;
   std::string text;

@@ -4,8 +4,10 @@
 
 #include <iosfwd>
 #include <string>
+#include <vector>
 
 #include "reports/validation.h"
+#include "topologies/network_environment.h"
 
 namespace foretrain::search {
 
@@ -13,6 +15,7 @@ namespace foretrain::search {
 // "" for the catalogue's. Throws InputError with "file:line: what" of every line that cannot be read.
 reports::Validation validate(const std::string& path, const std::string& constants);
 // `origin` stands in messages.
-reports::Validation validate(std::istream& in, const std::string& origin, const std::string& constants);
+reports::Validation validate(std::istream& in, const std::string& origin,
+                             const std::vector<topologies::NetworkEnvironment>& environments);
 
 }  // namespace foretrain::search

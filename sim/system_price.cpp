@@ -13,16 +13,11 @@ using topologies::newest_nccl;
 // What NCCL's ring makes of a device's NVLink: 240 of 300 GB/s, 360 of 450, 720 of 900 (the environments' sources).
 constexpr double kRingOfNvlink = 0.8;
 
-// Read once: they do not change while the program runs.
-const std::vector<NetworkEnvironment>& environments() {
-  static const std::vector<NetworkEnvironment> all = topologies::load_network_environments("");
-  return all;
-}
-
 std::vector<NetworkEnvironment> of_system(const std::string& system,
                                           std::vector<std::string> NetworkEnvironment::*systems) {
   std::vector<NetworkEnvironment> result;
-  std::copy_if(environments().begin(), environments().end(), std::back_inserter(result), [&](const auto& e) {
+  const std::vector<NetworkEnvironment>& all = topologies::network_environments();
+  std::copy_if(all.begin(), all.end(), std::back_inserter(result), [&](const auto& e) {
     return std::find((e.*systems).begin(), (e.*systems).end(), system) != (e.*systems).end();
   });
   return result;

@@ -103,7 +103,12 @@ bool matches(std::string_view pattern, std::string_view text) {
 }  // namespace
 
 std::vector<NetworkEnvironment> load_network_environments(const std::string& path) {
-  return read(JsonDocument::from_file(path.empty() ? catalogue_home() + "/" + kFile : path));
+  return read(JsonDocument::from_file(path));
+}
+
+const std::vector<NetworkEnvironment>& network_environments() {
+  static const std::vector<NetworkEnvironment> all = load_network_environments(catalogue_home() + "/" + kFile);
+  return all;
 }
 
 std::vector<NetworkEnvironment> network_environments_from_text(std::string_view text, const std::string& origin) {

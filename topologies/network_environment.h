@@ -43,7 +43,9 @@ struct NetworkEnvironment {
   std::map<std::string, CollectiveConstants> node, fabric;
 };
 
-// In the file's order. "" reads the catalogue's file. Throws InputError with every mistake.
+// The catalogue's; read once, for they do not change while the program runs.
+const std::vector<NetworkEnvironment>& network_environments();
+// In the file's order. Throws InputError with every mistake.
 std::vector<NetworkEnvironment> load_network_environments(const std::string& path);
 // `origin` stands in messages.
 std::vector<NetworkEnvironment> network_environments_from_text(std::string_view text, const std::string& origin);

@@ -12,7 +12,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::istringstream in(std::string(reinterpret_cast<const char*>(data), size));
   try {
-    const auto validation = foretrain::search::validate(in, "input", "");
+    const auto validation = foretrain::search::validate(in, "input", foretrain::topologies::network_environments());
     for (const auto& row : validation.rows) {
       CHECK(row.predicted.has_value() != row.skipped.has_value(), "{} has neither a forecast nor a reason", row.id);
       CHECK(!row.predicted || (std::isfinite(*row.predicted) && *row.predicted >= 0), "{} is forecast {} us", row.id,

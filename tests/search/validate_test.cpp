@@ -105,7 +105,7 @@ TEST(CollectivePricer, TreesHandOn) {
 // More bytes never take less time, but where NCCL takes another protocol or algorithm for them.
 TEST(CollectivePricer, GrowsWithBytes) {
   const auto& nccl = topologies::newest_nccl();
-  for (const auto& e : topologies::load_network_environments("")) {
+  for (const auto& e : topologies::network_environments()) {
     const sim::CollectivePricer pricer(e, nccl, nccl);
     for (const auto* table : {&e.node, &e.fabric}) {
       for (const auto& [word, constants] : *table) {
@@ -129,7 +129,7 @@ TEST(CollectivePricer, GrowsWithBytes) {
 }
 
 TEST(NetworkEnvironment, FirstPatternThatMatchesWins) {
-  const auto all = topologies::load_network_environments("");
+  const auto& all = topologies::network_environments();
   const auto name = [&all](const std::string& table) {
     const auto* e = topologies::environment_of(all, table);
     return e == nullptr ? "" : e->name;
@@ -145,7 +145,7 @@ TEST(NetworkEnvironment, FirstPatternThatMatchesWins) {
 // `validate`, `estimate` and `explain collective` say the same of a system whose environments were measured. NCCL's
 // version is a table's own and a job's newest: with others the version counts, for all_reduce over nodes.
 TEST(SystemPricer, JobsArePricedAsValidated) {
-  const auto environments = topologies::load_network_environments("");
+  const auto& environments = topologies::network_environments();
   const auto& newest = topologies::newest_nccl();
   int checked = 0;
   for (const auto side :
