@@ -142,7 +142,7 @@ void layernorm_backward_input(State& state, NormKind kind, Dtype dtype) {
   Buffer x(dtype, kRows * kHidden), dy(dtype, kRows * kHidden), dx(dtype, kRows * kHidden), gain(dtype, kHidden),
       mean(wide(dtype), kRows), rstd(wide(dtype), kRows);
   for (auto _ : state) {
-    norm_backward_input(s, x.tensor(), gain.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(), dx.tensor(), false);
+    norm_backward_input(s, x.tensor(), gain.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(), {}, dx.tensor());
   }
   report_bytes(state, x.bytes() + dy.bytes() + dx.bytes());
 }
@@ -249,7 +249,7 @@ void cross_entropy(State& state, bool forward, Dtype dtype) {
     if (forward) {
       cross_entropy_stats(s, logits.tensor(), targets.data(), stats.tensor());
     } else {
-      cross_entropy_backward(s, logits.tensor(), targets.data(), row_stats.tensor(), 1.0);
+      cross_entropy_backward(s, logits.tensor(), targets.data(), row_stats.tensor(), 1.0, logits.tensor());
     }
   }
   report_bytes(state, (forward ? 1 : 2) * logits.bytes());

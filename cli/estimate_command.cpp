@@ -8,12 +8,19 @@
 #include "cli/verbs.h"
 #include "plan/build.h"
 #include "plan/dump.h"
+#include "plan/schedule.h"
+#include "reports/schedule.h"
 
 namespace foretrain::cli {
 
 namespace {
 
-std::string dump(const plan::PlanGraph& graph, const std::string& form) {
+std::string dump(const plan::Job& job, const std::string& form) {
+  if (form == "schedule") {
+    return reports::to_text(std::string(plan::name(job.strategy.schedule)),
+                            plan::make_schedule(job.strategy, static_cast<int>(job.microbatches())));
+  }
+  const plan::PlanGraph graph = plan::build(job);
   if (form == "text") {
     return plan::to_text(graph);
   }
@@ -39,7 +46,8 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   options.flag("json", &json, "one document, foretrain.estimate/1");
   options.text("timeline", "FILE", &timeline_path, "writes when each op of two steps would run (JSON)");
   options.text("trace", "FILE", &trace_path, "writes the steady step as a trace for ui.perfetto.dev");
-  options.word("dump", &dump_form, {"text", "json", "dot"}, "prints the plan graph instead of the forecast");
+  options.word("dump", &dump_form, {"text", "json", "dot", "schedule"},
+               "prints the plan graph, or a picture of its pipeline, instead of the forecast");
   models.add_to(options);
   options.examples({"foretrain estimate job.json", "foretrain estimate job.json tp=4 pp=2 recompute=full",
                     "foretrain estimate job.json --json --trace step.trace.json",
@@ -53,11 +61,11 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   }
 
   const plan::Job job = job_arguments.load();
-  const plan::PlanGraph graph = plan::build(job);
   if (!dump_form.empty()) {
-    console.result(dump(graph, dump_form));
+    console.result(dump(job, dump_form));
     return kOk;
   }
+  const plan::PlanGraph graph = plan::build(job);
   OutputFiles files(timeline_path, trace_path);
   plan::Timeline timeline;
   const sim::Simulation simulation = simulate(job, graph, models, files.wanted() ? &timeline : nullptr);
@@ -77,6 +85,12 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   estimate.error_band = error_band(job, simulation);
   for (const sim::RankClass& c : simulation.classes) {
     estimate.classes.push_back({c.role, c.first, c.multiplicity});
+  }
+  if (simulation.links_seen != sim::LinksSeen::as_they_are) {
+    estimate.notes.push_back(fmt::format(
+        "The routes between nodes leave too few ranks alike: {}. --network fair_share takes them as they are, slowly.",
+        simulation.links_seen == sim::LinksSeen::sprayed ? "hashed ones are taken as sprayed"
+                                                         : "what they hold back is left out"));
   }
   if (!job.cluster.disturbance.empty()) {
     estimate.notes.push_back("The cluster is disturbed; the error band is that of an undisturbed one.");

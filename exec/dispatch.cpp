@@ -109,8 +109,8 @@ struct KernelRunner {
                               advanced(write(1), op.rows));
         break;
       case plan::Direction::backward_input:
-        kernels::norm_backward_input(shape, read(1), read(2), read(0), read(3), advanced(read(3), op.rows), write(0),
-                                     true);
+        kernels::norm_backward_input(shape, read(1), read(2), read(0), read(3), advanced(read(3), op.rows), read(4),
+                                     write(0));
         break;
       case plan::Direction::backward_weight:
         kernels::norm_backward_weight(shape, read(1), read(0), read(2), advanced(read(2), op.rows), write(0),
@@ -191,7 +191,7 @@ struct KernelRunner {
                                        static_cast<double*>(write(1).data), true, write(0));
         break;
       case plan::CrossEntropyStep::backward:
-        kernels::cross_entropy_backward(shape, write(0), ids(read(1)), read(0), op.scale);
+        kernels::cross_entropy_backward(shape, read(2), ids(read(1)), read(0), op.scale, write(0));
         break;
     }
   }

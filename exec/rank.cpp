@@ -19,17 +19,18 @@ std::size_t at(int id) {
 // All bits set is a NaN in every floating-point type.
 constexpr int kPoison = 0xFF;
 
-// Instances after which their slot holds nothing that is still read: the next one in it has another microbatch or
-// chunk.
-std::vector<char> find_freed_slots(const plan::Role& role) {
+// Instances after which their copy of this lifetime holds nothing that is still read: the next one in it has another
+// microbatch or chunk.
+std::vector<char> find_freed(const plan::Role& role, plan::Lifetime lifetime) {
   const std::vector<plan::Instance>& body = role.program.body;
   std::vector<char> frees(body.size(), 0);
   for (std::size_t i = 0; i < body.size(); ++i) {
-    if (body[i].slot < 0) {
+    const std::int32_t copy = body[i].copy(lifetime);
+    if (copy < 0) {
       continue;
     }
     const auto next = std::find_if(body.begin() + static_cast<std::ptrdiff_t>(i) + 1, body.end(),
-                                   [&](const plan::Instance& n) { return n.slot == body[i].slot; });
+                                   [&](const plan::Instance& n) { return n.copy(lifetime) == copy; });
     frees[i] = next == body.end() || next->microbatch != body[i].microbatch ||
                role.segments[at(next->segment)].chunk != role.segments[at(body[i].segment)].chunk;
   }
@@ -60,7 +61,8 @@ RankRunner::RankRunner(const plan::PlanGraph& graph, plan::Rank rank, Communicat
       role_index_(plan::role_of(graph, rank)),
       device_(communicator, [&graph](const OpCall& call) { return plan::describe(graph, call.id); }) {
   device_.set_sink(this);
-  frees_slot_ = find_freed_slots(*context_.role);
+  frees_slot_ = find_freed(*context_.role, plan::Lifetime::slot);
+  frees_hold_ = find_freed(*context_.role, plan::Lifetime::hold);
   make_streams_and_events();
 }
 
@@ -227,18 +229,20 @@ void RankRunner::poison(int finished_instance) {
   poison_range(arena_ + memory.arena.value - memory.workspace.value, arena_ + memory.arena.value, kept);
 
   const int body_index = finished_instance - plan::first_body_instance(role.program);
-  if (body_index < 0 || at(body_index) >= frees_slot_.size() || frees_slot_[at(body_index)] == 0) {
+  if (body_index < 0 || at(body_index) >= frees_slot_.size()) {
     return;
   }
-  const std::int32_t slot = role.program.body[at(body_index)].slot;
+  const bool frees_slot = frees_slot_[at(body_index)] != 0, frees_hold = frees_hold_[at(body_index)] != 0;
   for (std::size_t b = 0; b < role.buffers.size(); ++b) {
     const plan::Buffer& buffer = role.buffers[b];
-    if (buffer.lifetime != plan::Lifetime::slot) {
+    if (!(buffer.lifetime == plan::Lifetime::slot && frees_slot) &&
+        !(buffer.lifetime == plan::Lifetime::hold && frees_hold)) {
       continue;
     }
+    const std::int32_t copy = role.program.body[at(body_index)].copy(buffer.lifetime);
     const plan::Placement& place = memory.placements[b];
     for (std::int32_t layer = 0; layer < std::max(1, buffer.layers); ++layer) {
-      std::byte* const begin = arena_ + place.offset + layer * place.layer_stride + slot * place.copy_stride;
+      std::byte* const begin = arena_ + place.offset + layer * place.layer_stride + copy * place.copy_stride;
       poison_range(begin, begin + size_bytes(buffer.dtype, buffer.elements), kept);
     }
   }

@@ -68,9 +68,9 @@ struct NormShape {
 // x, y [rows,cols] T; gain, bias [cols]; mean, rstd [rows] W. mean is written by layernorm only.
 void norm_forward(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
                   Tensor rstd);
-// dx (+)= gradient of x. dx may be dy.
+// dx = [base +] gradient of x; base may be absent, and may be dx. dx may be dy where it is not base.
 void norm_backward_input(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor dy, ConstTensor mean,
-                         ConstTensor rstd, Tensor dx, bool accumulate);
+                         ConstTensor rstd, ConstTensor base, Tensor dx);
 // dgain, dbias [cols] W (+)= column sums; dbias may be absent.
 void norm_backward_weight(const NormShape& shape, ConstTensor x, ConstTensor dy, ConstTensor mean, ConstTensor rstd,
                           Tensor dgain, Tensor dbias, bool accumulate);
@@ -189,9 +189,9 @@ void cross_entropy_stats(const CrossEntropyShape& shape, ConstTensor logits, con
 // [rows,2] W: maximum and log of the sum, over all shards.
 void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor stats, double scale, double* loss,
                            bool accumulate, Tensor row_stats);
-// In place: logits become scale * (softmax - onehot(target)); padding columns become 0.
-void cross_entropy_backward(const CrossEntropyShape& shape, Tensor logits, const std::int32_t* targets,
-                            ConstTensor row_stats, double scale);
+// gradient = scale * (softmax - onehot(target)); padding columns become 0. gradient may be logits.
+void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
+                            ConstTensor row_stats, double scale, Tensor gradient);
 
 // ---- optimizer ------------------------------------------------------------------------------------------------------
 

@@ -91,12 +91,12 @@ void norm_forward(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTens
 }
 
 void norm_backward_input(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTensor dy, ConstTensor mean,
-                         ConstTensor rstd, Tensor dx, bool accumulate) {
-  check_same("norm_backward_input", x.dtype, {dy.dtype, dx.dtype});
+                         ConstTensor rstd, ConstTensor base, Tensor dx) {
+  check_same("norm_backward_input", x.dtype, {dy.dtype, dx.dtype, present(base, x.dtype)});
   check_element_or_wide("norm_backward_input", x.dtype, {gain.dtype});
   check_norm("norm_backward_input", s, mean, rstd, x.dtype);
-  CHECK(!accumulate || dx.data != dy.data, "norm_backward_input: dx is dy, and cannot be added to at the same time");
-  table().norm_backward_input(s, x, gain, dy, mean, rstd, dx, accumulate);
+  CHECK(!base || dx.data != dy.data, "norm_backward_input: dx is dy, and cannot be added to at the same time");
+  table().norm_backward_input(s, x, gain, dy, mean, rstd, base, dx);
 }
 
 void norm_backward_weight(const NormShape& s, ConstTensor x, ConstTensor dy, ConstTensor mean, ConstTensor rstd,
@@ -260,12 +260,13 @@ void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor st
   table().cross_entropy_combine(rows, parts, stats, scale, loss, accumulate, row_stats);
 }
 
-void cross_entropy_backward(const CrossEntropyShape& s, Tensor logits, const std::int32_t* targets,
-                            ConstTensor row_stats, double scale) {
+void cross_entropy_backward(const CrossEntropyShape& s, ConstTensor logits, const std::int32_t* targets,
+                            ConstTensor row_stats, double scale, Tensor gradient) {
   check_element("cross_entropy_backward", logits.dtype);
+  check_same("cross_entropy_backward", logits.dtype, {gradient.dtype});
   check_wide("cross_entropy_backward", logits.dtype, {row_stats.dtype});
   check_sizes("cross_entropy_backward", {s.rows, s.valid, s.cols - s.valid});
-  table().cross_entropy_backward(s, logits, targets, row_stats, scale);
+  table().cross_entropy_backward(s, logits, targets, row_stats, scale, gradient);
 }
 
 void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) {

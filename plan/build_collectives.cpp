@@ -30,9 +30,14 @@ Operand gather_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard,
     return shard;
   }
   const Operand full = c.builder.whole(c.temporary(name + ".full", c.type.activation, c.n.rows * c.n.hidden));
+  gather_rows_into(c, b, phase, shard, full, name);
+  return full;
+}
+
+void gather_rows_into(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard, Operand full,
+                      const std::string& name) {
   b.emit(collective(c, CollectiveKind::all_gather, full.elements, phase, name + ".gather"), c.tp_stream(), phase,
          {shard}, {full});
-  return full;
 }
 
 Operand reduce_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand partial, const std::string& name) {

@@ -54,16 +54,24 @@ std::string full_name(Family f, const std::string& name) {
 
 }  // namespace
 
-RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, int stage_coordinate)
+std::string_view suffix(BackwardPart part) {
+  return part == BackwardPart::input ? ".input" : part == BackwardPart::weight ? ".weight" : "";
+}
+
+RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, int stage_coordinate,
+                         const PipelineRow& row)
     : job(j),
       model(j.workload.model),
       builder(g, r),
       groups(gr),
       stage(stage_coordinate),
+      rank_of_stage(row.rank_of_stage),
       tp(static_cast<int>(j.strategy.tp)),
       sequence_parallel(j.strategy.sequence_parallel && j.strategy.tp > 1),
-      first(stage_coordinate == 0),
-      last(stage_coordinate == static_cast<int>(j.strategy.pp) - 1),
+      first(row.rank_of_stage.front() == stage_coordinate),
+      last(row.rank_of_stage.back() == stage_coordinate),
+      splits(std::any_of(row.actions.begin(), row.actions.end(),
+                         [](const Action& a) { return a.kind == ActionKind::backward_input; })),
       n(extents(j)),
       type(dtypes(j.workload.precision)) {
   tied_here = first && last && model.tied_embeddings;
@@ -71,7 +79,8 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
   const std::vector<std::int64_t> layers = layers_per_stage(job);
   std::int64_t global = 0;
   for (std::size_t virtual_stage = 0; virtual_stage < layers.size(); ++virtual_stage) {
-    if (static_cast<std::int64_t>(virtual_stage) % job.strategy.pp == stage) {
+    if (rank_of_stage[virtual_stage] == stage) {
+      chunk_stage.push_back(static_cast<std::int32_t>(virtual_stage));
       chunk_first.push_back(static_cast<std::int32_t>(r.global_layer.size()));
       chunk_layers.push_back(static_cast<std::int32_t>(layers[virtual_stage]));
       for (std::int64_t l = 0; l < layers[virtual_stage]; ++l) {
@@ -84,6 +93,12 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
 
 std::int32_t RoleContext::max_chunk_layers() const {
   return *std::max_element(chunk_layers.begin(), chunk_layers.end());
+}
+
+std::size_t RoleContext::chunk_of(std::int32_t virtual_stage) const {
+  const auto at = std::find(chunk_stage.begin(), chunk_stage.end(), virtual_stage);
+  CHECK(at != chunk_stage.end(), "virtual stage {} is not on rank {}", virtual_stage, stage);
+  return static_cast<std::size_t>(at - chunk_stage.begin());
 }
 
 Operand RoleContext::parameter(Family f, const std::string& name) {
@@ -103,11 +118,24 @@ bool RoleContext::has_parameter(Family f, const std::string& name) const {
   return find(role().parameter_families[static_cast<std::size_t>(f)], full_name(f, name)) != nullptr;
 }
 
+bool RoleContext::reduces_replicated() const {
+  const bool layers = max_chunk_layers() > 0;
+  return (layers && groups.kv != kNoGroup) ||
+         (sequence_parallel && (layers || last || (first && has_parameter(kEmbedding, "embedding.positions"))));
+}
+
 BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed) {
   if (recomputed) {
     return builder.buffer(name, dtype, elements, BufferKind::workspace, Lifetime::block);
   }
   return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::slot, max_chunk_layers());
+}
+
+BufferId RoleContext::saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed) {
+  if (recomputed || !splits) {
+    return saved(name, dtype, elements, recomputed);
+  }
+  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::hold, max_chunk_layers());
 }
 
 BufferId RoleContext::temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
@@ -124,8 +152,16 @@ BufferId RoleContext::residual() {
                         max_chunk_layers() + 1);
 }
 
+BufferId RoleContext::kept(const std::string& name, Dtype dtype, std::int64_t elements) {
+  if (!splits) {
+    return temporary(name, dtype, elements);
+  }
+  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::ring, max_chunk_layers());
+}
+
 BufferId RoleContext::residual_gradient() {
-  return builder.buffer("dy", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::ring);
+  return builder.buffer("dy", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::ring,
+                        keeps_residual_gradients() ? max_chunk_layers() + 1 : 0);
 }
 
 }  // namespace foretrain::plan

@@ -6,15 +6,23 @@ namespace foretrain::plan {
 namespace {
 
 struct HeadBuffers {
-  BufferId norm, stats, logits, rows, targets;
+  BufferId norm, stats, logits, d_logits, rows, targets;
 };
 
+// The gradient of the logits takes their place, unless weight gradients read it later.
 HeadBuffers head_buffers(RoleContext& c) {
-  return {c.head_buffer("head.norm", c.type.activation, c.n.shard_rows * c.n.hidden),
-          c.head_buffer("head.norm.stats", c.type.statistic, c.n.shard_rows * 2),
-          c.head_buffer("logits", c.type.activation, c.n.rows * c.n.vocab),
-          c.head_buffer("loss.rows", c.type.statistic, c.n.rows * 2),
-          c.builder.buffer("targets", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot)};
+  const Dtype a = c.type.activation;
+  const std::int64_t norm = c.n.shard_rows * c.n.hidden, logits = c.n.rows * c.n.vocab;
+  HeadBuffers t{};
+  t.norm = c.splits ? c.builder.buffer("head.norm", a, norm, BufferKind::activation, Lifetime::hold)
+                    : c.head_buffer("head.norm", a, norm);
+  t.stats = c.head_buffer("head.norm.stats", c.type.statistic, c.n.shard_rows * 2);
+  t.logits = c.head_buffer("logits", a, logits);
+  t.d_logits =
+      c.splits ? c.builder.buffer("head.d_logits", a, logits, BufferKind::activation, Lifetime::ring) : t.logits;
+  t.rows = c.head_buffer("loss.rows", c.type.statistic, c.n.rows * 2);
+  t.targets = c.builder.buffer("targets", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
+  return t;
 }
 
 BufferId tokens(RoleContext& c) {
@@ -77,7 +85,7 @@ BlockId embedding_forward(RoleContext& c) {
 
 BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
   BlockBuilder b(c.role(), last_microbatch ? "embedding.backward.last" : "embedding.backward");
-  const Operand dx = c.builder.whole(c.residual_gradient());
+  const Operand dx = c.gradient_out();
   if (c.model.positions == workloads::Positions::learned) {
     const Operand d_positions = c.gradient(kEmbedding, "embedding.positions");
     b.emit(position_add(c, Direction::backward_weight), kCompute, Phase::backward_weight, {dx, d_positions},
@@ -88,14 +96,19 @@ BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
   const Embedding e{Direction::backward_weight, c.n.rows, c.n.hidden, c.n.vocab, c.groups.tp, c.type.activation};
   b.emit(e, kCompute, Phase::backward_weight, {c.builder.whole(tokens(c)), full, d_table}, {d_table});
   if (last_microbatch) {
-    reduce_replicated(c, b, kEmbedding, "embedding.positions");
-    if (c.tied_here) {
-      b.emit(Accumulate{d_table.elements, c.type.gradient}, kCompute, Phase::grad_reduce,
-             {head_weight_gradient(c), d_table}, {d_table});
-    }
+    finish_embedding(c, b);
   }
   b.join_open(Phase::backward_input);
   return c.builder.add(b.take());
+}
+
+void finish_embedding(RoleContext& c, BlockBuilder& b) {
+  reduce_replicated(c, b, kEmbedding, "embedding.positions");
+  if (c.tied_here) {
+    const Operand d_table = c.gradient(kEmbedding, "embedding.table");
+    b.emit(Accumulate{d_table.elements, c.type.gradient}, kCompute, Phase::grad_reduce,
+           {head_weight_gradient(c), d_table}, {d_table});
+  }
 }
 
 BlockId head_forward(RoleContext& c) {
@@ -132,34 +145,46 @@ BlockId head_forward(RoleContext& c) {
   return c.builder.add(b.take());
 }
 
-BlockId head_backward(RoleContext& c, bool last_microbatch) {
-  BlockBuilder b(c.role(), last_microbatch ? "head.backward.last" : "head.backward");
+BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
+  BlockBuilder b(c.role(), "head.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
+  const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
   const HeadBuffers t = head_buffers(c);
   const auto all = [&c](BufferId id) { return c.builder.whole(id); };
   const int layers = c.chunk_layers.back();
-  const Operand dy = all(c.residual_gradient());
-  const Operand logits = all(t.logits);
-  b.emit(Fill{dy.elements, c.type.activation}, kCompute, Phase::backward_input, {}, {dy});
-  b.emit(cross_entropy(c, CrossEntropyStep::backward), kCompute, Phase::backward_input,
-         {all(t.rows), all(t.targets), logits}, {logits});
-  const Operand d_norm = all(c.temporary("head.d_input", c.type.activation, c.n.rows * c.n.hidden));
-  const Operand h = gather_rows(c, b, Phase::backward_weight, all(t.norm), "head.input_again");
-  const Matmul to_input{c.n.rows, c.n.hidden, c.n.vocab, false, false, false, false, c.type.matmul, c.type.activation};
-  b.emit(to_input, kCompute, Phase::backward_input, {logits, head_weight(c)}, {d_norm});
-  const Operand d_sum = reduce_rows(c, b, Phase::backward_input, d_norm, "head.input_gradient");
-  const Matmul to_weight{c.n.vocab, c.n.hidden, c.n.rows, true, false, false, true, c.type.matmul, c.type.gradient};
-  const Operand dw = head_weight_gradient(c);
-  b.emit(to_weight, kCompute, Phase::backward_weight, {logits, h, dw}, {dw});
-  const Operand x = c.builder.whole(c.residual(), layers);
-  b.emit(head_norm(c, Direction::backward_input), kCompute, Phase::backward_input,
-         {d_sum, x, c.parameter(kHead, "head.norm.gain"), all(t.stats), dy}, {dy});
-  std::vector<Operand> sums{c.gradient(kHead, "head.norm.gain")};
-  if (c.model.norm == workloads::Norm::layernorm) {
-    sums.push_back(c.gradient(kHead, "head.norm.bias"));
+  const Operand dy = c.gradient_in(layers);
+  const Operand d_logits = all(t.d_logits);
+  if (inputs) {
+    b.emit(Fill{dy.elements, c.type.activation}, kCompute, Phase::backward_input, {}, {dy});
+    b.emit(cross_entropy(c, CrossEntropyStep::backward), kCompute, Phase::backward_input,
+           {all(t.rows), all(t.targets), all(t.logits)}, {d_logits});
   }
-  std::vector<Operand> reads{d_sum, x, all(t.stats)};
-  reads.insert(reads.end(), sums.begin(), sums.end());
-  b.emit(head_norm(c, Direction::backward_weight), kCompute, Phase::backward_weight, std::move(reads), std::move(sums));
+  const Operand d_norm = all(c.temporary("head.d_input", c.type.activation, c.n.rows * c.n.hidden));
+  const Operand h = weights ? gather_rows(c, b, Phase::backward_weight, all(t.norm), "head.input_again") : Operand{};
+  Operand d_sum = d_norm;
+  if (inputs) {
+    const Matmul to_input{c.n.rows, c.n.hidden,    c.n.vocab,        false, false, false,
+                          false,    c.type.matmul, c.type.activation};
+    b.emit(to_input, kCompute, Phase::backward_input, {d_logits, head_weight(c)}, {d_norm});
+    d_sum = reduce_rows(c, b, Phase::backward_input, d_norm, "head.input_gradient");
+  }
+  if (weights) {
+    const Matmul to_weight{c.n.vocab, c.n.hidden, c.n.rows, true, false, false, true, c.type.matmul, c.type.gradient};
+    const Operand dw = head_weight_gradient(c);
+    b.emit(to_weight, kCompute, Phase::backward_weight, {d_logits, h, dw}, {dw});
+  }
+  if (inputs) {
+    const Operand x = c.builder.whole(c.residual(), layers);
+    b.emit(head_norm(c, Direction::backward_input), kCompute, Phase::backward_input,
+           {d_sum, x, c.parameter(kHead, "head.norm.gain"), all(t.stats), dy}, {dy});
+    std::vector<Operand> sums{c.gradient(kHead, "head.norm.gain")};
+    if (c.model.norm == workloads::Norm::layernorm) {
+      sums.push_back(c.gradient(kHead, "head.norm.bias"));
+    }
+    std::vector<Operand> reads{d_sum, x, all(t.stats)};
+    reads.insert(reads.end(), sums.begin(), sums.end());
+    b.emit(head_norm(c, Direction::backward_weight), kCompute, Phase::backward_weight, std::move(reads),
+           std::move(sums));
+  }
   if (last_microbatch) {
     reduce_replicated(c, b, kHead, "head.norm.gain");
   }

@@ -69,9 +69,10 @@ struct Emitter {
     b.emit(norm(Direction::forward), kCompute, phase, std::move(reads), {all(y), all(stats)});
   }
 
-  void norm_backward(Operand dy, Operand x, BufferId stats, const std::string& name, Operand dx) {
+  // dx = base + …
+  void norm_backward(Operand dy, Operand x, BufferId stats, const std::string& name, Operand base, Operand dx) {
     b.emit(norm(Direction::backward_input), kCompute, Phase::backward_input,
-           {dy, x, weight(name + ".gain"), all(stats), dx}, {dx});
+           {dy, x, weight(name + ".gain"), all(stats), base}, {dx});
     std::vector<Operand> sums{grad(name + ".gain")};
     if (norm_bias()) {
       sums.push_back(grad(name + ".bias"));
@@ -149,55 +150,118 @@ struct Emitter {
            {out});
   }
 
-  // dy holds d x' and ends as d x.
-  void backward() {
-    const Operand dy = all(c.residual_gradient());
-    const Dtype a = c.type.activation;
-    const std::int64_t full = c.n.rows * c.n.hidden;
-
-    if (c.model.mlp_bias) {
-      bias_gradient(dy, "mlp.down.bias", c.n.shard_rows, c.n.hidden);
+  // The output gradient as the matmul's backward takes it: all rows. Split, a gathered one is kept for the weights.
+  Operand full_gradient(BackwardPart part, Operand shard, const std::string& name) {
+    if (!c.splits || !c.sequence_parallel) {
+      return gather_rows(c, b, Phase::backward_input, shard, name);
     }
-    const Operand dy2 = gather_rows(c, b, Phase::backward_input, dy, "mlp.output_gradient");
-    const Operand d_act = all(c.temporary("mlp.d_act", a, c.n.rows * c.n.ffn));
-    linear_input(dy2, "mlp.down", d_act, c.n.hidden, c.n.ffn);
-    linear_weight(dy2, all(t.act), "mlp.down", c.n.hidden, c.n.ffn);
-    const Operand d_up = all(c.temporary("mlp.d_up", a, c.n.rows * c.n.ffn_in));
-    b.emit(Activation{Direction::backward_input, c.model.activation, c.n.rows, c.n.ffn, a}, kCompute,
-           Phase::backward_input, {d_act, all(t.up)}, {d_up});
-    const Operand d_norm2 = all(c.temporary("mlp.d_input", a, full));
-    const Operand h2 = gather_rows(c, b, Phase::backward_weight, all(t.norm2), "mlp.input_again");
-    linear_input(d_up, "mlp.up", d_norm2, c.n.ffn_in, c.n.hidden);
-    const Operand d_norm2_sum = reduce_rows(c, b, Phase::backward_input, d_norm2, "mlp.input_gradient");
-    // The weight gradient runs while the input gradient is summed over the tp group.
-    linear_weight(d_up, h2, "mlp.up", c.n.ffn_in, c.n.hidden);
-    if (c.model.mlp_bias) {
-      bias_gradient(d_up, "mlp.up.bias", c.n.rows, c.n.ffn_in);
+    const Operand full = all(c.kept(name + ".full", c.type.activation, c.n.rows * c.n.hidden));
+    if (part != BackwardPart::weight) {
+      gather_rows_into(c, b, Phase::backward_input, shard, full, name);
     }
-    norm_backward(d_norm2_sum, all(t.x_mid), t.stats2, "norm2", dy);
-
-    if (c.model.output_bias) {
-      bias_gradient(dy, "attention.out.bias", c.n.shard_rows, c.n.hidden);
-    }
-    const Operand dy1 = gather_rows(c, b, Phase::backward_input, dy, "attention.output_gradient");
-    const Operand d_context = all(c.temporary("attention.d_context", a, c.n.rows * c.n.q));
-    linear_input(dy1, "attention.out", d_context, c.n.hidden, c.n.q);
-    linear_weight(dy1, all(t.context), "attention.out", c.n.hidden, c.n.q);
-    const BufferId d_qkv = c.temporary("attention.d_qkv", a, c.n.rows * c.n.qkv);
-    attention_backward(d_context, all(d_qkv));
-    rotary(Direction::backward_input, Phase::backward_input, d_qkv);
-    const Operand d_norm1 = all(c.temporary("attention.d_input", a, full));
-    const Operand h1 = gather_rows(c, b, Phase::backward_weight, all(t.norm1), "attention.input_again");
-    linear_input(all(d_qkv), "attention.qkv", d_norm1, c.n.qkv, c.n.hidden);
-    const Operand d_norm1_sum = reduce_rows(c, b, Phase::backward_input, d_norm1, "attention.input_gradient");
-    linear_weight(all(d_qkv), h1, "attention.qkv", c.n.qkv, c.n.hidden);
-    if (c.model.attention_bias) {
-      bias_gradient(all(d_qkv), "attention.qkv.bias", c.n.rows, c.n.qkv);
-    }
-    norm_backward(d_norm1_sum, all(c.residual()), t.stats1, "norm1", dy);
+    return full;
   }
 
-  void attention_backward(Operand d_context, Operand d_qkv) {
+  // The gradients of x', x_mid and x: one buffer from top to bottom, or three where weight gradients read them later.
+  struct ResidualGradients {
+    Operand out, mid, in;
+  };
+  ResidualGradients residual_gradients() {
+    const Operand dy = all(c.residual_gradient());
+    if (!c.keeps_residual_gradients()) {
+      return {dy, dy, dy};
+    }
+    const BufferId mid = c.kept("d_x_mid", c.type.activation, c.n.shard_rows * c.n.hidden);
+    return {c.builder.whole(c.residual_gradient(), 1), all(mid), dy};
+  }
+
+  void backward(BackwardPart part) {
+    const ResidualGradients d = residual_gradients();
+    mlp_backward(part, d);
+    attention_backward(part, d);
+  }
+
+  void mlp_backward(BackwardPart part, const ResidualGradients& d) {
+    const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
+    const Dtype a = c.type.activation;
+    if (inputs && c.model.mlp_bias) {
+      bias_gradient(d.out, "mlp.down.bias", c.n.shard_rows, c.n.hidden);
+    }
+    const Operand dy = full_gradient(part, d.out, "mlp.output_gradient");
+    const Operand d_act = all(c.temporary("mlp.d_act", a, c.n.rows * c.n.ffn));
+    const Operand x = inputs ? Operand{} : input_again("mlp", t.norm2);
+    if (inputs) {
+      linear_input(dy, "mlp.down", d_act, c.n.hidden, c.n.ffn);
+    }
+    if (weights) {
+      linear_weight(dy, all(t.act), "mlp.down", c.n.hidden, c.n.ffn);
+    }
+    const Operand d_up = all(c.kept("mlp.d_up", a, c.n.rows * c.n.ffn_in));
+    if (inputs) {
+      b.emit(Activation{Direction::backward_input, c.model.activation, c.n.rows, c.n.ffn, a}, kCompute,
+             Phase::backward_input, {d_act, all(t.up)}, {d_up});
+    }
+    const Operand d_sum = through_input(part, "mlp", "mlp.up", d_up, c.n.ffn_in, t.norm2, x, c.model.mlp_bias);
+    if (inputs) {
+      norm_backward(d_sum, all(t.x_mid), t.stats2, "norm2", d.out, d.mid);
+    }
+  }
+
+  void attention_backward(BackwardPart part, const ResidualGradients& d) {
+    const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
+    const Dtype a = c.type.activation;
+    if (inputs && c.model.output_bias) {
+      bias_gradient(d.mid, "attention.out.bias", c.n.shard_rows, c.n.hidden);
+    }
+    const Operand dy = full_gradient(part, d.mid, "attention.output_gradient");
+    const Operand d_context = all(c.temporary("attention.d_context", a, c.n.rows * c.n.q));
+    const Operand x = inputs ? Operand{} : input_again("attention", t.norm1);
+    if (inputs) {
+      linear_input(dy, "attention.out", d_context, c.n.hidden, c.n.q);
+    }
+    if (weights) {
+      linear_weight(dy, all(t.context), "attention.out", c.n.hidden, c.n.q);
+    }
+    const BufferId d_qkv = c.kept("attention.d_qkv", a, c.n.rows * c.n.qkv);
+    if (inputs) {
+      core_backward(d_context, all(d_qkv));
+      rotary(Direction::backward_input, Phase::backward_input, d_qkv);
+    }
+    const Operand d_sum =
+        through_input(part, "attention", "attention.qkv", all(d_qkv), c.n.qkv, t.norm1, x, c.model.attention_bias);
+    if (inputs) {
+      norm_backward(d_sum, all(c.residual()), t.stats1, "norm1", d.mid, d.in);
+    }
+  }
+
+  // A norm's output, all rows: gathered while the matmul emitted next runs.
+  Operand input_again(const std::string& block, BufferId norm) {
+    return gather_rows(c, b, Phase::backward_weight, all(norm), block + ".input_again");
+  }
+
+  // The column-parallel matmul behind a norm: from the gradient of its output to that of the norm's output. `x` is the
+  // norm's output, all rows, where there is no input gradient to gather it behind.
+  Operand through_input(BackwardPart part, const std::string& block, const std::string& w, Operand dy, std::int64_t out,
+                        BufferId norm, Operand x, bool bias) {
+    const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
+    Operand dx = all(c.temporary(block + ".d_input", c.type.activation, c.n.rows * c.n.hidden));
+    if (part == BackwardPart::whole) {
+      x = input_again(block, norm);
+    }
+    if (inputs) {
+      linear_input(dy, w, dx, out, c.n.hidden);
+      dx = reduce_rows(c, b, Phase::backward_input, dx, block + ".input_gradient");
+    }
+    if (weights) {  // while the input gradient is summed over the tp group
+      linear_weight(dy, x, w, out, c.n.hidden);
+    }
+    if (inputs && bias) {
+      bias_gradient(dy, w + ".bias", c.n.rows, out);
+    }
+    return dx;
+  }
+
+  void core_backward(Operand d_context, Operand d_qkv) {
     const Phase phase = Phase::backward_input;
     if (workloads::is_flash(c.job.workload.attention)) {
       attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), all(t.context), all(t.core)}, {d_qkv});
@@ -219,24 +283,30 @@ struct Emitter {
   }
 };
 
-LayerBuffers layer_buffers(RoleContext& c) {
+// As the forward writes them, or as the backward reads them: those that are recomputed are not the same.
+LayerBuffers layer_buffers(RoleContext& c, bool in_backward) {
   const Extents& n = c.n;
   const Dtype a = c.type.activation, s = c.type.statistic;
   const bool full = c.job.strategy.recompute == Recompute::full;
   const bool flash = workloads::is_flash(c.job.workload.attention);
   const bool core_again = full || (!flash && c.job.strategy.recompute == Recompute::selective);
   LayerBuffers t{};
-  t.norm1 = c.saved("norm1", a, n.shard_rows * n.hidden, full);
+  // Recomputed by the input gradient, weight gradients read it again.
+  const auto read_by_weights = [&](const std::string& name, std::int64_t elements) {
+    return full && c.splits && in_backward ? c.kept(name + ".again", a, elements)
+                                           : c.saved_for_weights(name, a, elements, full);
+  };
+  t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden);
   t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, full);
   t.qkv = c.saved("qkv", a, n.rows * n.qkv, full);
   t.core = flash ? c.saved("log_sum_exp", s, n.rows * n.heads, core_again)
                  : c.saved("probabilities", a, n.rows * n.heads * n.seq, core_again);
-  t.context = c.saved("context", a, n.rows * n.q, full);
+  t.context = read_by_weights("context", n.rows * n.q);
   t.x_mid = c.saved("x_mid", a, n.shard_rows * n.hidden, full);
-  t.norm2 = c.saved("norm2", a, n.shard_rows * n.hidden, full);
+  t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden);
   t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, full);
   t.up = c.saved("up", a, n.rows * n.ffn_in, full);
-  t.act = c.saved("act", a, n.rows * n.ffn, full);
+  t.act = read_by_weights("act", n.rows * n.ffn);
   return t;
 }
 
@@ -244,18 +314,18 @@ LayerBuffers layer_buffers(RoleContext& c) {
 
 BlockId layer_forward(RoleContext& c) {
   BlockBuilder b(c.role(), "layer.forward");
-  Emitter{c, b, layer_buffers(c)}.forward(Phase::forward);
+  Emitter{c, b, layer_buffers(c, false)}.forward(Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
-BlockId layer_backward(RoleContext& c, bool last_microbatch) {
-  BlockBuilder b(c.role(), last_microbatch ? "layer.backward.last" : "layer.backward");
-  Emitter e{c, b, layer_buffers(c)};
-  if (c.job.strategy.recompute == Recompute::full) {
+BlockId layer_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
+  BlockBuilder b(c.role(), "layer.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
+  Emitter e{c, b, layer_buffers(c, true)};
+  if (c.job.strategy.recompute == Recompute::full && part != BackwardPart::weight) {
     e.forward(Phase::recompute);
   }
-  e.backward();
+  e.backward(part);
   if (last_microbatch) {
     reduce_replicated(c, b, kLayer, "norm1.gain");
   }

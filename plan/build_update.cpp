@@ -232,9 +232,17 @@ SegmentId update_segment(RoleContext& c) {
   if (tied_across) {
     s.calls.push_back({tied_block(c), 1, -1, 1});
   }
+  if (c.splits && c.first) {
+    BlockBuilder b(c.role(), "embedding.finish");
+    finish_embedding(c, b);
+    b.join_open(Phase::grad_reduce);
+    if (Block block = b.take(); !block.ops.empty()) {
+      s.calls.push_back({c.builder.add(std::move(block)), 1, -1, 1});
+    }
+  }
   const std::vector<BucketRange> buckets = all_buckets(c);
   std::vector<EventId> reduced = local_gradients_done(c);
-  if (c.groups.dp != kNoGroup) {
+  if (c.groups.dp != kNoGroup && !buckets.empty()) {
     for (const BucketRange& r : buckets) {
       // Layers, and an untied head, were reduced behind the last backward.
       const bool done = overlapped && (r.family == kLayer || (r.family == kHead && !tied_across));
@@ -272,7 +280,7 @@ SegmentId update_segment(RoleContext& c) {
   }
   BlockBuilder end(c.role(), "end_step");
   std::vector<EventId> gathered;
-  if (zero1(c)) {
+  if (zero1(c) && !buckets.empty()) {
     gathered.push_back(c.builder.event("gathered", Replicas::once));
   }
   end.join(Phase::optimizer, gathered);

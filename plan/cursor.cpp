@@ -64,6 +64,7 @@ void ProgramCursor::settle() {
       if (iteration_ < call.count && !block_->ops.empty()) {
         binding_.microbatch = instance.microbatch;
         binding_.slot = instance.slot;
+        binding_.hold = instance.hold;
         binding_.ring = instance.ring;
         binding_.layer = call.first < 0 ? -1 : call.first + iteration_ * call.step;
         binding_.first_layer = segment.first_layer;
@@ -105,11 +106,12 @@ std::int64_t operand_offset(const PlanGraph& graph, const Role& role, const Oper
           layer, buffer.layers);
     offset += layer * placement.layer_stride;
   }
-  if (buffer.lifetime == Lifetime::slot || buffer.lifetime == Lifetime::ring) {
-    const bool in_slot = buffer.lifetime == Lifetime::slot;
-    const std::int32_t copy = in_slot ? b.slot : b.ring;
-    CHECK(copy >= 0 && copy < (in_slot ? role.slots : role.rings), "role {}: buffer {} has no copy {}", role.name,
-          buffer.name, copy);
+  if (has_copies(buffer.lifetime)) {
+    const std::int32_t copy = buffer.lifetime == Lifetime::slot   ? b.slot
+                              : buffer.lifetime == Lifetime::hold ? b.hold
+                                                                  : b.ring;
+    CHECK(copy >= 0 && copy < role.copies(buffer.lifetime), "role {}: buffer {} has no copy {}", role.name, buffer.name,
+          copy);
     offset += copy * placement.copy_stride;
   }
   std::int64_t elements = operand.offset;

@@ -7,7 +7,7 @@ namespace foretrain::plan {
 
 // What an instance binds an op's layer- and slot-relative references to.
 struct Binding {
-  std::int32_t microbatch = -1, slot = -1, ring = -1;
+  std::int32_t microbatch = -1, slot = -1, ring = -1, hold = -1;
   std::int32_t layer = -1;       // role-local; -1: none
   std::int32_t first_layer = 0;  // of the segment
   std::int32_t step = 0;

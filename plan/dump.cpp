@@ -57,10 +57,10 @@ class RoleText {
   void write() {
     const std::string at =
         joined(role_.ranks.fixed, ", ", [](const auto& f) { return fmt::format("{} {}", name(f.first), f.second); });
-    fmt::format_to(out_, "\nrole {}: {} of {} ranks{}{}, layers [{}], {} slots, {} rings, arena {}\n", role_.name,
-                   count(graph_.mesh, role_.ranks), graph_.mesh.ranks(), at.empty() ? "" : " at ", at,
-                   joined(role_.global_layer, " ", [](int l) { return std::to_string(l); }), role_.slots, role_.rings,
-                   foretrain::to_string(role_.memory.arena));
+    fmt::format_to(out_, "\nrole {}: {} of {} ranks{}{}, layers [{}], {} slots, {} holds, {} rings, arena {}\n",
+                   role_.name, count(graph_.mesh, role_.ranks), graph_.mesh.ranks(), at.empty() ? "" : " at ", at,
+                   joined(role_.global_layer, " ", [](int l) { return std::to_string(l); }), role_.slots, role_.holds,
+                   role_.rings, foretrain::to_string(role_.memory.arena));
     fmt::format_to(out_, "  streams: {}\n", joined(role_.streams, ", ", [](const Stream& s) {
                      return communicates(s.kind) ? fmt::format("{} ({} over {})", s.name, name(s.kind), name(s.axis))
                                                  : fmt::format("{} ({})", s.name, name(s.kind));

@@ -34,6 +34,7 @@ std::string_view name(Lifetime l) {
   switch (l) {
     case Lifetime::persistent: return "persistent";
     case Lifetime::slot: return "slot";
+    case Lifetime::hold: return "hold";
     case Lifetime::ring: return "ring";
     case Lifetime::segment: return "segment";
     case Lifetime::block: return "block";

@@ -59,12 +59,16 @@ std::string_view name(BufferKind k);
 // How long a buffer's content lives, and so how many copies there are.
 enum class Lifetime : std::uint8_t {
   persistent,  // across steps; one copy (per layer)
-  slot,        // from a microbatch's forward to its backward; Role::slots copies
-  ring,        // from one instance to the next but one; Role::rings copies
+  slot,        // from a microbatch's forward to the end of its backward, or of its input gradient; Role::slots copies
+  hold,        // from a microbatch's forward to the end of its weight gradient; Role::holds copies
+  ring,        // from the beginning of a microbatch's backward to its end, or its weight gradient's; Role::rings copies
   segment,     // inside one segment instance
   block,       // inside one block call iteration
 };
 std::string_view name(Lifetime l);
+inline constexpr bool has_copies(Lifetime l) {
+  return l == Lifetime::slot || l == Lifetime::hold || l == Lifetime::ring;
+}
 
 struct Buffer {
   std::string name;
@@ -72,13 +76,13 @@ struct Buffer {
   std::int64_t elements = 0;  // of one copy (of one layer, if per_layer)
   BufferKind kind{};
   Lifetime lifetime{};
-  // 0: not per layer. Else how many layer copies: role-local layers for persistent buffers; for slot, ring and segment
-  // buffers layers of a chunk, counted from the segment's first layer.
+  // 0: not per layer. Else how many layer copies: role-local layers for persistent buffers; for slot, hold, ring and
+  // segment buffers layers of a chunk, counted from the segment's first layer.
   std::int32_t layers = 0;
 };
 
-// `elements` of a buffer from `offset` on, in the copy of this instance's slot or ring and layer + layer_delta; with
-// rank_group, further on by index_in_group * rank_stride elements. May run over several layers' copies (buckets).
+// `elements` of a buffer from `offset` on, in the copy of this instance's slot, hold or ring and layer + layer_delta;
+// with rank_group, further on by index_in_group * rank_stride elements. May run over several layers' copies (buckets).
 struct Operand {
   BufferId buffer = -1;
   std::int16_t layer_delta = 0;
@@ -143,8 +147,9 @@ struct Segment {
 struct Instance {
   SegmentId segment = -1;
   std::int32_t microbatch = -1;
-  std::int32_t slot = -1;
-  std::int32_t ring = -1;
+  std::int32_t slot = -1, ring = -1, hold = -1;  // copies of buffers
+  // Of a lifetime that has copies.
+  std::int32_t copy(Lifetime l) const { return l == Lifetime::slot ? slot : l == Lifetime::hold ? hold : ring; }
 };
 
 struct Program {
@@ -193,7 +198,7 @@ struct Placement {
 struct MemoryPlan {
   std::vector<Placement> placements;  // by BufferId
   Bytes arena;                        // what the executor allocates: the peak
-  Bytes persistent, slots, rings, workspace;
+  Bytes persistent, slots, holds, rings, workspace;
   Bytes by_kind[kBufferKinds];  // sums to arena (alignment counts as workspace)
 };
 
@@ -216,7 +221,11 @@ struct Role {
   std::vector<Segment> segments;
   Program program;
   std::vector<std::int32_t> global_layer;  // by role-local layer
-  std::int32_t slots = 0, rings = 0;
+  std::int32_t slots = 0, holds = 0, rings = 0;
+  // Of a buffer of this lifetime, its layers' copies counted as one.
+  std::int32_t copies(Lifetime l) const {
+    return l == Lifetime::slot ? slots : l == Lifetime::hold ? holds : l == Lifetime::ring ? rings : 1;
+  }
   BufferId loss = -1;       // fp64 scalar, valid after a step (or evaluation) where this role computes a loss
   BufferId logits = -1;     // [rows, padded local vocabulary] where this role has the head
   BufferId grad_norm = -1;  // fp64[2]: clip coefficient, gradient norm

@@ -219,7 +219,8 @@ void fields(auto& a, Of<Segment> auto& x) {
 }
 
 void fields(auto& a, Of<Instance> auto& x) {
-  a("segment", x.segment), a("microbatch", x.microbatch), a("slot", x.slot), a("ring", x.ring);
+  a("segment", x.segment), a("microbatch", x.microbatch), a("slot", x.slot), a("hold", x.hold);
+  a("ring", x.ring);
 }
 
 void fields(auto& a, Of<Program> auto& x) {
@@ -249,7 +250,7 @@ void fields(auto& a, Of<Placement> auto& x) {
 
 void fields(auto& a, Of<MemoryPlan> auto& x) {
   a("placements", x.placements), a("arena", x.arena), a("persistent", x.persistent), a("slots", x.slots);
-  a("rings", x.rings), a("workspace", x.workspace), a("by_kind", x.by_kind);
+  a("holds", x.holds), a("rings", x.rings), a("workspace", x.workspace), a("by_kind", x.by_kind);
 }
 
 void fields(auto& a, Of<RankSet> auto& x) {
@@ -259,7 +260,8 @@ void fields(auto& a, Of<RankSet> auto& x) {
 void fields(auto& a, Of<Role> auto& x) {
   a("name", x.name), a("ranks", x.ranks), a("streams", x.streams), a("buffers", x.buffers), a("events", x.events);
   a("parameter_families", x.parameter_families), a("blocks", x.blocks), a("segments", x.segments);
-  a("program", x.program), a("global_layer", x.global_layer), a("slots", x.slots), a("rings", x.rings);
+  a("program", x.program), a("global_layer", x.global_layer), a("slots", x.slots), a("holds", x.holds);
+  a("rings", x.rings);
   a("loss", x.loss), a("logits", x.logits), a("grad_norm", x.grad_norm), a("memory", x.memory);
 }
 

@@ -117,12 +117,12 @@ void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
 void check_stages(const Job& job, ObjectReader& strategy) {
   const std::int64_t layers = job.workload.model.layers;
   const Strategy& s = job.strategy;
-  if (layers < s.stages()) {
-    strategy.mistake("pp", fmt::format("{} layers are fewer than pp {} x virtual_stages {} = {} stages", layers, s.pp,
-                                       s.virtual_stages, s.stages()));
-  }
   const std::vector<std::int64_t>& split = s.layers_per_stage;
   if (split.empty()) {
+    if (layers < s.stages()) {
+      strategy.mistake("pp", fmt::format("{} layers are fewer than pp {} x virtual_stages {} = {} stages", layers, s.pp,
+                                         s.virtual_stages, s.stages()));
+    }
     return;
   }
   if (std::ssize(split) != s.stages()) {

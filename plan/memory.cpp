@@ -14,10 +14,6 @@ std::size_t at(int id) {
   return static_cast<std::size_t>(id);
 }
 
-int copies(const Role& role, const Buffer& b) {
-  return b.lifetime == Lifetime::slot ? role.slots : b.lifetime == Lifetime::ring ? role.rings : 1;
-}
-
 // Buffers of one lifetime one behind the other from `begin` on; returns the bytes they take.
 std::int64_t place_row(Role& role, Lifetime lifetime, std::int64_t begin) {
   std::int64_t end = begin;
@@ -35,24 +31,24 @@ std::int64_t place_row(Role& role, Lifetime lifetime, std::int64_t begin) {
   return end - begin;
 }
 
-// How a segment uses the slot of its instance.
-struct SlotUse {
-  bool touches = false;    // reads or writes a slot buffer
+// How a segment uses the copy of a lifetime that its instance has.
+struct CopyUse {
+  bool touches = false;    // reads or writes a buffer in it
   bool continues = false;  // reads one that it has not written itself: an earlier instance did
 };
 
-SlotUse slot_use(const Role& role, const Segment& segment) {
-  SlotUse use;
+CopyUse copy_use(const Role& role, Lifetime lifetime, const Segment& segment) {
+  CopyUse use;
   std::vector<bool> written(role.buffers.size(), false);
-  const auto in_slot = [&](const Operand& o) { return role.buffers[at(o.buffer)].lifetime == Lifetime::slot; };
+  const auto in_copy = [&](const Operand& o) { return role.buffers[at(o.buffer)].lifetime == lifetime; };
   for (const BlockCall& call : segment.calls) {
     for (const Op& op : role.blocks[at(call.block)].ops) {
       for (const Operand& o : op.reads) {
-        use.touches |= in_slot(o);
-        use.continues |= in_slot(o) && !written[at(o.buffer)];
+        use.touches |= in_copy(o);
+        use.continues |= in_copy(o) && !written[at(o.buffer)];
       }
       for (const Operand& o : op.writes) {
-        use.touches |= in_slot(o);
+        use.touches |= in_copy(o);
         written[at(o.buffer)] = true;
       }
     }
@@ -60,22 +56,23 @@ SlotUse slot_use(const Role& role, const Segment& segment) {
   return use;
 }
 
-// Slots in use during each instance.
-std::vector<std::int64_t> slots_in_use(const Role& role, const std::vector<Instance>& instances) {
-  std::vector<SlotUse> uses;
+// Copies in use during each instance.
+std::vector<std::int64_t> copies_in_use(const Role& role, Lifetime lifetime, const std::vector<Instance>& instances) {
+  std::vector<CopyUse> uses;
   for (const Segment& s : role.segments) {
-    uses.push_back(slot_use(role, s));
+    uses.push_back(copy_use(role, lifetime, s));
   }
   std::vector<std::int64_t> in_use(instances.size(), 0);
-  std::vector<std::ptrdiff_t> last_use(at(role.slots), -1);
+  std::vector<std::ptrdiff_t> last_use(at(role.copies(lifetime)), -1);
   for (std::size_t i = 0; i < instances.size(); ++i) {
-    const SlotUse& use = uses[at(instances[i].segment)];
+    const CopyUse& use = uses[at(instances[i].segment)];
     if (!use.touches) {
       continue;
     }
-    const std::int32_t slot = instances[i].slot;
-    CHECK(slot >= 0 && slot < role.slots, "role {}: instance {} uses slot {} of {}", role.name, i, slot, role.slots);
-    std::ptrdiff_t& last = last_use[at(slot)];
+    const std::int32_t copy = instances[i].copy(lifetime);
+    CHECK(copy >= 0 && copy < role.copies(lifetime), "role {}: instance {} uses {} {} of {}", role.name, i,
+          name(lifetime), copy, role.copies(lifetime));
+    std::ptrdiff_t& last = last_use[at(copy)];
     const std::size_t from = use.continues && last >= 0 ? static_cast<std::size_t>(last) + 1 : i;
     for (std::size_t j = from; j <= i; ++j) {
       ++in_use[j];
@@ -93,8 +90,9 @@ void place(Role& role) {
   memory.placements.resize(role.buffers.size());
   const std::int64_t persistent = place_row(role, Lifetime::persistent, 0);
   const std::int64_t slots = place_row(role, Lifetime::slot, persistent) * role.slots;
-  const std::int64_t rings = place_row(role, Lifetime::ring, persistent + slots) * role.rings;
-  const std::int64_t begin = persistent + slots + rings;
+  const std::int64_t holds = place_row(role, Lifetime::hold, persistent + slots) * role.holds;
+  const std::int64_t rings = place_row(role, Lifetime::ring, persistent + slots + holds) * role.rings;
+  const std::int64_t begin = persistent + slots + holds + rings;
   const Workspace workspace = place_workspace(role);
   for (std::size_t b = 0; b < role.buffers.size(); ++b) {
     const Buffer& buffer = role.buffers[b];
@@ -104,6 +102,7 @@ void place(Role& role) {
   }
   memory.persistent = {persistent};
   memory.slots = {slots};
+  memory.holds = {holds};
   memory.rings = {rings};
   memory.workspace = {workspace.bytes};
   memory.arena = {begin + workspace.bytes};
@@ -112,7 +111,7 @@ void place(Role& role) {
   rest = memory.arena;
   for (const Buffer& b : role.buffers) {
     if (b.lifetime != Lifetime::segment && b.lifetime != Lifetime::block) {
-      const Bytes bytes{size_bytes(b.dtype, b.elements) * std::max(b.layers, 1) * copies(role, b)};
+      const Bytes bytes{size_bytes(b.dtype, b.elements) * std::max(b.layers, 1) * role.copies(b.lifetime)};
       rest -= bytes;
       memory.by_kind[at(static_cast<int>(b.kind))] += bytes;
     }
@@ -135,12 +134,14 @@ MemoryCurve memory_curve(const Role& role) {
     }
     peaks.push_back(peak);
   }
-  const std::vector<std::int64_t> in_use = slots_in_use(role, instances);
+  const std::vector<std::int64_t> slots = copies_in_use(role, Lifetime::slot, instances);
+  const std::vector<std::int64_t> holds = copies_in_use(role, Lifetime::hold, instances);
   const std::int64_t slot_bytes = role.slots == 0 ? 0 : memory.slots.value / role.slots;
+  const std::int64_t hold_bytes = role.holds == 0 ? 0 : memory.holds.value / role.holds;
 
   MemoryCurve curve;
   for (std::size_t i = 0; i < instances.size(); ++i) {
-    curve.live.push_back(memory.persistent + Bytes{in_use[i] * slot_bytes} + memory.rings +
+    curve.live.push_back(memory.persistent + Bytes{slots[i] * slot_bytes + holds[i] * hold_bytes} + memory.rings +
                          peaks[at(instances[i].segment)]);
     curve.peak = std::max(curve.peak, curve.live.back());
   }
@@ -150,7 +151,8 @@ MemoryCurve memory_curve(const Role& role) {
 std::vector<LargeBuffer> largest_buffers(const Role& role, std::size_t n) {
   std::vector<LargeBuffer> all;
   for (const Buffer& b : role.buffers) {
-    all.push_back({b.name, b.kind, Bytes{size_bytes(b.dtype, b.elements) * std::max(b.layers, 1) * copies(role, b)}});
+    all.push_back(
+        {b.name, b.kind, Bytes{size_bytes(b.dtype, b.elements) * std::max(b.layers, 1) * role.copies(b.lifetime)}});
   }
   std::stable_sort(all.begin(), all.end(),
                    [](const LargeBuffer& a, const LargeBuffer& b) { return a.bytes > b.bytes; });

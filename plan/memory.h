@@ -1,13 +1,13 @@
 // Lifetimes -> offsets. The simulator reports this plan's bytes and the executor allocates exactly this arena.
 //
-// Arena: persistent buffers | slots x (slot buffers, layer copies inside) | rings x (ring buffers) | workspace. Segment
-// and block buffers share the workspace: they get offsets by first fit over the op positions where they live, per
-// segment; the workspace is as large as the hungriest segment. A block buffer lives from its first to its last use in
-// one block iteration, a segment buffer from its first to its last use in the segment's walk. A use by an op of another
-// stream lasts from the last compute op ordered before it to the first one ordered after it (through `after` and the
-// stream's order), or to the ends of the block (segment buffers: of the segment) where there is none. All offsets are
-// multiples of 64 bytes. By kind: persistent, slot and ring buffers count as what they are; the workspace and alignment
-// as workspace.
+// Arena: persistent buffers | slots x (slot buffers, layer copies inside) | holds x (hold buffers) | rings x (ring
+// buffers) | workspace. Segment and block buffers share the workspace: they get offsets by first fit over the op
+// positions where they live, per segment; the workspace is as large as the hungriest segment. A block buffer lives from
+// its first to its last use in one block iteration, a segment buffer from its first to its last use in the segment's
+// walk. A use by an op of another stream lasts from the last compute op ordered before it to the first one ordered
+// after it (through `after` and the stream's order), or to the ends of the block (segment buffers: of the segment)
+// where there is none. All offsets are multiples of 64 bytes. By kind: persistent, slot, hold and ring buffers count as
+// what they are; the workspace and alignment as workspace.
 #pragma once
 
 #include <string>
@@ -20,8 +20,9 @@ namespace foretrain::plan {
 // Fills role.memory. REQUIRES: everything else of the role is complete.
 void place(Role& role);
 
-// Bytes live during each instance of prologue, body, epilogue: persistent + slots in use + rings + the segment's own
-// workspace peak. A slot is in use from the instance that first writes it to the last that reads it.
+// Bytes live during each instance of prologue, body, epilogue: persistent + slots and holds in use + rings + the
+// segment's own workspace peak. A slot or hold is in use from the instance that first writes it to the last that reads
+// it.
 struct MemoryCurve {
   std::vector<Bytes> live;  // by instance
   Bytes peak;               // <= role.memory.arena

@@ -70,9 +70,9 @@ struct Attention {
 enum class Direction : std::uint8_t { forward, backward_input, backward_weight };
 std::string_view name(Direction d);
 
-// forward: reads {x, gain, [bias]}, writes {y, stats[rows,2]}.  backward_input: reads {dy, x, gain, stats, dx},
-// writes {dx}, dx += .  backward_weight: reads {dy, x, stats, dgain, [dbias]}, writes {dgain, [dbias]}, +=.
-// bias exists for layernorm only. stats: mean, 1/std (rmsnorm: 0, 1/rms) in fp32 (fp64 for fp64).
+// forward: reads {x, gain, [bias]}, writes {y, stats[rows,2]}.  backward_input: reads {dy, x, gain, stats, base},
+// writes {dx}, dx = base + …; base may be dx.  backward_weight: reads {dy, x, stats, dgain, [dbias]}, writes {dgain,
+// [dbias]}, +=. bias exists for layernorm only. stats: mean, 1/std (rmsnorm: 0, 1/rms) in fp32 (fp64 for fp64).
 struct Norm {
   Direction direction{};
   workloads::Norm kind{};
@@ -135,7 +135,7 @@ struct PositionAdd {
 // columns beyond it are padding and take no part).
 //   stats:    reads {logits[rows,cols], targets[rows]}, writes {triple[rows,3]} = max, sum exp(x - max), target logit
 //   combine:  reads {triples[shards,rows,3], loss}, writes {row_stats[rows,2], loss}: loss += scale * sum of rows
-//   backward: reads {row_stats, targets, logits}, writes {logits}: (softmax - onehot) * scale in place
+//   backward: reads {row_stats, targets, logits}, writes {dlogits}: (softmax - onehot) * scale; dlogits may be logits
 // triples, row_stats fp32 (fp64 for fp64); loss is one fp64.
 enum class CrossEntropyStep : std::uint8_t { stats, combine, backward };
 std::string_view name(CrossEntropyStep s);

@@ -1,8 +1,6 @@
 #include "plan/schedule.h"
 
 #include <algorithm>
-#include <map>
-#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -10,8 +8,6 @@
 namespace foretrain::plan {
 
 namespace {
-
-using Unit = std::pair<std::int32_t, std::int32_t>;  // (virtual stage, microbatch)
 
 Action forward(int stage, int microbatch) {
   return {stage, ActionKind::forward, microbatch};
@@ -91,10 +87,14 @@ Schedule make_schedule(const Strategy& strategy, int microbatches) {
   Schedule s;
   switch (strategy.schedule) {
     case ScheduleKind::gpipe:
+    case ScheduleKind::zb_h1:
+    case ScheduleKind::zb_h2:
       if (virtual_stages > 1) {
         throw InputError(fmt::format("{}: virtual_stages is {}; expected 1, or \"interleaved\"", word, virtual_stages));
       }
-      s = gpipe(pp, microbatches);
+      s = strategy.schedule == ScheduleKind::gpipe   ? gpipe(pp, microbatches)
+          : strategy.schedule == ScheduleKind::zb_h1 ? zb_h1(pp, microbatches)
+                                                     : zb_h2(pp, microbatches);
       break;
     case ScheduleKind::one_f_one_b:
     case ScheduleKind::interleaved:
@@ -104,43 +104,16 @@ Schedule make_schedule(const Strategy& strategy, int microbatches) {
       }
       s = virtual_stages > 1 ? interleaved(pp, virtual_stages, microbatches) : one_f_one_b(pp, microbatches);
       break;
+    case ScheduleKind::zb_v:
+      if (virtual_stages != 2) {
+        throw InputError(fmt::format("{}: virtual_stages is {}; expected 2", word, virtual_stages));
+      }
+      s = zb_v(pp, microbatches);
+      break;
     case ScheduleKind::text: s = schedule_from_file(strategy.schedule_path); break;
   }
   check(s, pp, virtual_stages, microbatches, strategy.schedule == ScheduleKind::text ? strategy.schedule_path : word);
   return s;
-}
-
-SlotAssignment assign_slots(const Schedule& s) {
-  SlotAssignment result;
-  for (const std::vector<Action>& row : s) {
-    std::map<Unit, std::int32_t> held;
-    std::set<std::int32_t> free;
-    std::int32_t count = 0;
-    std::vector<std::int32_t> slots;
-    for (const Action& a : row) {
-      const Unit unit{a.stage, a.microbatch};
-      if (a.kind == ActionKind::forward) {
-        if (free.empty()) {
-          free.insert(count++);
-        }
-        held[unit] = *free.begin();
-        free.erase(free.begin());
-        slots.push_back(held[unit]);
-        continue;
-      }
-      const auto slot = held.find(unit);
-      CHECK(slot != held.end(), "{} without its forward", to_text(a));
-      slots.push_back(slot->second);
-      // A weight gradient still reads the activations: an input gradient alone keeps them.
-      if (a.kind != ActionKind::backward_input) {
-        free.insert(slot->second);
-        held.erase(slot);
-      }
-    }
-    result.slots.push_back(std::move(slots));
-    result.count.push_back(count);
-  }
-  return result;
 }
 
 }  // namespace foretrain::plan

@@ -2,8 +2,9 @@
 //
 // A schedule has one row per pipeline rank: actions in order, separated by commas or blanks. An action is
 // <virtual stage><kind><microbatch>: "2F0" forward of microbatch 0 on virtual stage 2; B full backward; W weight
-// gradient and I input gradient of a split backward. Virtual stage s is chunk s / pp of rank s % pp. '#' starts a
-// comment; lines without actions are skipped.
+// gradient and I input gradient of a split backward. A virtual stage is on the rank in whose row its actions stand: s
+// on rank s % pp, or any other placement with the same number of stages on each rank. '#' starts a comment; lines
+// without actions are skipped.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,16 @@ Schedule gpipe(int pp, int microbatches);
 Schedule one_f_one_b(int pp, int microbatches);
 // Interleaved 1F1B (Narayanan et al. 2021): v chunks per rank, microbatches in groups of pp. Requires m % pp == 0.
 Schedule interleaved(int pp, int virtual_stages, int microbatches);
+// Qi et al. 2023, "Zero Bubble Pipeline Parallelism", the schedules by hand: backwards in two halves, I and W, of which
+// the next rank waits for I only. With F, I and W equally long and m >= pp (H2: 2 pp - 1) microbatches:
+// H1 holds pp microbatches, as 1F1B, and leaves a bubble of (pp - 1) (F + I - W) instead of (pp - 1) (F + I + W);
+// H2 warms up with pp - 1 more on the first rank, holds 2 pp - 1, and is never idle from its first action to its last.
+Schedule zb_h1(int pp, int microbatches);
+Schedule zb_h2(int pp, int microbatches);
+// The same paper's V: two virtual stages per rank, r and 2 pp - 1 - r on rank r, so that the model turns round on the
+// last rank and ends on the first. Every rank holds at most 2 pp of the half-size activations, as much as 1F1B's first
+// rank, and with F, I and W equally long and m >= 2 pp - 1 is never idle from its first action to its last.
+Schedule zb_v(int pp, int microbatches);
 
 std::string to_text(const Action& a);
 std::string to_text(const Schedule& s);
@@ -36,19 +47,26 @@ std::string to_text(const Schedule& s);
 Schedule schedule_from_text(const std::string& text, const std::string& origin);
 Schedule schedule_from_file(const std::string& path);
 
-// Every (stage, microbatch) forward once and backward once after it (B, or I and later W), on the right rank; the rows
-// do not deadlock, also when messages between two ranks keep their order. Throws InputError that names the action.
+// Every (stage, microbatch) forward once and backward once after it (B, or I and later W), each stage on one rank and
+// each rank with virtual_stages of them; the rows do not deadlock, also when messages between two ranks keep their
+// order and one at a time is handed over between two stages of a rank. Throws InputError that names the action.
 void check(const Schedule& s, int pp, int virtual_stages, int microbatches, const std::string& origin);
 
 // The schedule of a strategy (file read for ScheduleKind::text), checked.
 Schedule make_schedule(const Strategy& strategy, int microbatches);
 
-// A slot of activations for each forward, freed by its backward; the lowest free one first. slots[rank][i] belongs to
-// action i of the row; `count[rank]` is the most in flight at once.
-struct SlotAssignment {
-  std::vector<std::vector<std::int32_t>> slots;
-  std::vector<std::int32_t> count;
+// The rank of each virtual stage: where its actions stand. REQUIRES: a checked schedule; without any action stage s is
+// on rank s % pp.
+std::vector<std::int32_t> placement(const Schedule& s, int stages);
+
+// Which copy of its buffers each action of a row uses: of a microbatch's activations on a stage that its input gradient
+// is the last to read (slot, from F to I or B), of those that its weight gradient reads (hold, from F to W or B), and
+// of gradients that its input gradient leaves for that (ring, from I to W, or inside B). The lowest free copy first:
+// `slots`, `holds` and `rings` are the most in use at once.
+struct CopyAssignment {
+  std::vector<std::int32_t> slot, hold, ring;  // by action; -1 where the action has none
+  std::int32_t slots = 0, holds = 0, rings = 0;
 };
-SlotAssignment assign_slots(const Schedule& s);
+CopyAssignment assign_copies(const std::vector<Action>& row);
 
 }  // namespace foretrain::plan

@@ -1,3 +1,4 @@
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -43,22 +44,50 @@ Action backward(int stage, int microbatch) {
   throw InputError(fmt::format("{}: pipeline rank {}, action {} ({}): {}", origin, rank, i + 1, to_text(a), what));
 }
 
-// The rules of one row: its own stages, microbatches in range, each forward once and each backward once after it.
-void check_row(const Schedule& s, std::size_t rank, int pp, int virtual_stages, int microbatches,
+// Stages in range, each on one rank, `virtual_stages` on each. Returns the rank of each; without microbatches s % pp.
+std::vector<std::int32_t> check_placement(const Schedule& s, int virtual_stages, int microbatches,
+                                          const std::string& origin) {
+  const int stages = static_cast<int>(s.size()) * virtual_stages;
+  std::vector<std::int32_t> rank_of_stage(static_cast<std::size_t>(stages), -1);
+  for (std::size_t rank = 0; rank < s.size(); ++rank) {
+    int held = 0;
+    for (std::size_t i = 0; i < s[rank].size(); ++i) {
+      const Action& a = s[rank][i];
+      if (a.stage < 0 || a.stage >= stages) {
+        refuse(origin, rank, i, a, fmt::format("there is no virtual stage {}; expected 0 to {}", a.stage, stages - 1));
+      }
+      std::int32_t& place = rank_of_stage[static_cast<std::size_t>(a.stage)];
+      if (place < 0) {
+        place = static_cast<std::int32_t>(rank);
+        ++held;
+      }
+      if (place != static_cast<std::int32_t>(rank)) {
+        refuse(origin, rank, i, a, fmt::format("virtual stage {} is on rank {}; each is on one rank", a.stage, place));
+      }
+      if (held > virtual_stages) {
+        refuse(
+            origin, rank, i, a,
+            fmt::format("this is the rank's virtual stage number {}; expected {} on each rank", held, virtual_stages));
+      }
+    }
+  }
+  for (int stage = 0; stage < stages && microbatches > 0; ++stage) {
+    if (rank_of_stage[static_cast<std::size_t>(stage)] < 0) {
+      throw InputError(fmt::format("{}: no row has virtual stage {}; expected 0 to {}", origin, stage, stages - 1));
+    }
+  }
+  return placement(s, stages);
+}
+
+// The rules of one row: microbatches in range, each forward once and each backward once after it.
+void check_row(const Schedule& s, std::size_t rank, const std::vector<std::int32_t>& rank_of_stage, int microbatches,
                const std::string& origin) {
-  const int stages = pp * virtual_stages;
+  const int stages = static_cast<int>(rank_of_stage.size());
   UnitSet forwards(stages, microbatches), backwards(stages, microbatches);
   UnitSet inputs(stages, microbatches);  // backwards that still lack their weight gradient
   for (std::size_t i = 0; i < s[rank].size(); ++i) {
     const Action& a = s[rank][i];
     const Unit unit{a.stage, a.microbatch};
-    if (a.stage < 0 || a.stage >= stages) {
-      refuse(origin, rank, i, a, fmt::format("there is no virtual stage {}; expected 0 to {}", a.stage, stages - 1));
-    }
-    if (a.stage % pp != static_cast<int>(rank)) {
-      refuse(origin, rank, i, a,
-             fmt::format("virtual stage {} belongs to rank {} ({} modulo {})", a.stage, a.stage % pp, a.stage, pp));
-    }
     if (a.microbatch < 0 || a.microbatch >= microbatches) {
       refuse(origin, rank, i, a,
              fmt::format("there is no microbatch {}; expected 0 to {}", a.microbatch, microbatches - 1));
@@ -87,8 +116,8 @@ void check_row(const Schedule& s, std::size_t rank, int pp, int virtual_stages, 
       inputs.insert(unit);
     }
   }
-  for (int stage = static_cast<int>(rank); stage < stages; stage += pp) {
-    for (int m = 0; m < microbatches; ++m) {
+  for (int stage = 0; stage < stages; ++stage) {
+    for (int m = 0; m < microbatches && rank_of_stage[static_cast<std::size_t>(stage)] == static_cast<int>(rank); ++m) {
       const bool has_forward = forwards.contains({stage, m});
       const bool has_backward = backwards.contains({stage, m});
       if (!has_forward || !has_backward || inputs.contains({stage, m})) {
@@ -113,7 +142,9 @@ Action predecessor(const Action& a, int stages) {
 }
 
 // Runs the rows: an action runs when its row has come to it and its predecessor is done. What is left cannot run.
-void check_progress(const Schedule& s, int stages, int microbatches, const std::string& origin) {
+void check_progress(const Schedule& s, const std::vector<std::int32_t>& rank_of_stage, int microbatches,
+                    const std::string& origin) {
+  const int stages = static_cast<int>(rank_of_stage.size());
   UnitSet done_forward(stages, microbatches), done_backward(stages, microbatches);
   std::vector<std::size_t> next(s.size(), 0);
   const auto ready = [&](const Action& a) {
@@ -138,42 +169,76 @@ void check_progress(const Schedule& s, int stages, int microbatches, const std::
       const Action p = predecessor(a, stages);
       refuse(origin, rank, next[rank], a,
              fmt::format("deadlock: it waits for {} of rank {}, which never comes to it", to_text(p),
-                         static_cast<std::size_t>(p.stage) % s.size()));
+                         rank_of_stage[static_cast<std::size_t>(p.stage)]));
     }
   }
 }
 
+// Whence an action's input comes.
+struct Delivery {
+  std::int32_t from = 0;  // rank
+  bool is_forward = false;
+  auto operator<=>(const Delivery&) const = default;
+};
+
 // Messages of one direction between two ranks travel in order: what a rank sends as its k-th, its neighbour takes as
-// its k-th. Activations go to the next rank, gradients to the one before.
-void check_order(const Schedule& s, int stages, const std::string& origin) {
-  const std::size_t pp = s.size();
-  for (const bool is_forward : {true, false}) {
-    for (std::size_t rank = 0; rank < pp && pp > 1; ++rank) {
-      const std::size_t from = is_forward ? (rank + pp - 1) % pp : (rank + 1) % pp;
-      std::vector<Unit> sent;
-      for (const Action& a : s[from]) {
-        const int to = is_forward ? a.stage + 1 : a.stage - 1;
-        if (a.kind != ActionKind::backward_weight && (a.kind == ActionKind::forward) == is_forward && to >= 0 &&
-            to < stages) {
-          sent.emplace_back(to, a.microbatch);
-        }
+// its k-th.
+void check_order(const Schedule& s, const std::vector<std::int32_t>& rank_of_stage, const std::string& origin) {
+  const int stages = static_cast<int>(rank_of_stage.size());
+  std::map<std::pair<std::size_t, Delivery>, std::vector<Unit>> sent;  // by receiving rank
+  for (std::size_t from = 0; from < s.size(); ++from) {
+    for (const Action& a : s[from]) {
+      const bool is_forward = a.kind == ActionKind::forward;
+      const int to = is_forward ? a.stage + 1 : a.stage - 1;
+      if (a.kind != ActionKind::backward_weight && to >= 0 && to < stages) {
+        const auto rank = static_cast<std::size_t>(rank_of_stage[static_cast<std::size_t>(to)]);
+        sent[{rank, {static_cast<std::int32_t>(from), is_forward}}].emplace_back(to, a.microbatch);
       }
-      std::size_t taken = 0;
-      for (std::size_t i = 0; i < s[rank].size(); ++i) {
-        const Action& a = s[rank][i];
-        if (a.kind == ActionKind::backward_weight || (a.kind == ActionKind::forward) != is_forward ||
-            predecessor(a, stages).stage < 0) {
-          continue;
-        }
-        if (sent[taken] != Unit{a.stage, a.microbatch}) {
-          const Action first = is_forward ? forward(sent[taken].first, sent[taken].second)
-                                          : backward(sent[taken].first, sent[taken].second);
-          refuse(origin, rank, i, a,
-                 fmt::format(
-                     "deadlock: rank {} sends the input of {} first, and messages between two ranks keep their order",
-                     from, to_text(first)));
-        }
-        ++taken;
+    }
+  }
+  std::map<std::pair<std::size_t, Delivery>, std::size_t> taken;
+  for (std::size_t rank = 0; rank < s.size(); ++rank) {
+    for (std::size_t i = 0; i < s[rank].size(); ++i) {
+      const Action& a = s[rank][i];
+      const Action p = predecessor(a, stages);
+      if (a.kind == ActionKind::backward_weight || p.stage < 0) {
+        continue;
+      }
+      const Delivery delivery{rank_of_stage[static_cast<std::size_t>(p.stage)], a.kind == ActionKind::forward};
+      const Unit first = sent[{rank, delivery}][taken[{rank, delivery}]++];
+      if (first != Unit{a.stage, a.microbatch} && delivery.from != static_cast<std::int32_t>(rank)) {
+        const Action other =
+            delivery.is_forward ? forward(first.first, first.second) : backward(first.first, first.second);
+        refuse(origin, rank, i, a,
+               fmt::format(
+                   "deadlock: rank {} sends the input of {} first, and messages between two ranks keep their order",
+                   delivery.from, to_text(other)));
+      }
+    }
+  }
+}
+
+// Between two stages of one rank there is room for one activation and for one gradient.
+void check_hand_over(const Schedule& s, const std::vector<std::int32_t>& rank_of_stage, const std::string& origin) {
+  const int stages = static_cast<int>(rank_of_stage.size());
+  for (std::size_t rank = 0; rank < s.size(); ++rank) {
+    std::map<std::pair<int, bool>, Action> waiting;  // by the stage that takes it, and direction
+    for (std::size_t i = 0; i < s[rank].size(); ++i) {
+      const Action& a = s[rank][i];
+      if (a.kind == ActionKind::backward_weight) {
+        continue;
+      }
+      const bool is_forward = a.kind == ActionKind::forward;
+      waiting.erase({a.stage, is_forward});
+      const int to = is_forward ? a.stage + 1 : a.stage - 1;
+      if (to < 0 || to >= stages || rank_of_stage[static_cast<std::size_t>(to)] != static_cast<std::int32_t>(rank)) {
+        continue;
+      }
+      const auto [other, free] = waiting.emplace(std::pair{to, is_forward}, a);
+      if (!free) {
+        refuse(origin, rank, i, a,
+               fmt::format("stage {} has not taken what {} left; between two stages of a rank one waits at a time", to,
+                           to_text(other->second)));
       }
     }
   }
@@ -185,11 +250,13 @@ void check(const Schedule& s, int pp, int virtual_stages, int microbatches, cons
   if (s.size() != static_cast<std::size_t>(pp)) {
     throw InputError(fmt::format("{}: {} rows; expected one per pipeline rank: {}", origin, s.size(), pp));
   }
+  const std::vector<std::int32_t> rank_of_stage = check_placement(s, virtual_stages, microbatches, origin);
   for (std::size_t rank = 0; rank < s.size(); ++rank) {
-    check_row(s, rank, pp, virtual_stages, microbatches, origin);
+    check_row(s, rank, rank_of_stage, microbatches, origin);
   }
-  check_order(s, pp * virtual_stages, origin);
-  check_progress(s, pp * virtual_stages, microbatches, origin);
+  check_order(s, rank_of_stage, origin);
+  check_progress(s, rank_of_stage, microbatches, origin);
+  check_hand_over(s, rank_of_stage, origin);
 }
 
 }  // namespace foretrain::plan

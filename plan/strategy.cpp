@@ -10,7 +10,7 @@
 namespace foretrain::plan {
 
 std::string_view name(ScheduleKind k) {
-  constexpr std::array<std::string_view, 4> kNames{"gpipe", "1f1b", "interleaved", "text"};
+  constexpr std::array<std::string_view, 7> kNames{"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "text"};
   return kNames[static_cast<std::size_t>(k)];
 }
 
@@ -55,12 +55,28 @@ void read_schedule(ObjectReader& reader, Strategy& s) {
     return;
   }
   const std::string word =
-      reader.word("schedule", "1f1b", {"gpipe", "1f1b", "interleaved"}, {"zb-h1", "zb-h2", "zb-v", "dualpipe"});
-  s.schedule = word == "gpipe"                                 ? ScheduleKind::gpipe
-               : word == "interleaved" || s.virtual_stages > 1 ? ScheduleKind::interleaved
-                                                               : ScheduleKind::one_f_one_b;
-  if (word == "gpipe" && s.virtual_stages > 1) {
-    reader.mistake("schedule", "gpipe has no virtual stages; expected 1f1b or interleaved with virtual_stages > 1");
+      reader.word("schedule", "1f1b", {"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v"}, {"dualpipe"});
+  for (const ScheduleKind k : {ScheduleKind::gpipe, ScheduleKind::one_f_one_b, ScheduleKind::interleaved,
+                               ScheduleKind::zb_h1, ScheduleKind::zb_h2, ScheduleKind::zb_v}) {
+    s.schedule = word == name(k) ? k : s.schedule;
+  }
+  if (s.schedule == ScheduleKind::zb_v) {
+    if (!reader.has("virtual_stages")) {
+      s.virtual_stages = 2;
+    }
+    if (s.virtual_stages != 2 || s.pp == 1) {
+      reader.mistake("schedule",
+                     fmt::format("zb_v needs virtual_stages 2 and pp > 1, not {} and {}", s.virtual_stages, s.pp));
+    }
+    return;
+  }
+  if (s.schedule == ScheduleKind::one_f_one_b && s.virtual_stages > 1) {
+    s.schedule = ScheduleKind::interleaved;
+  }
+  if (s.virtual_stages > 1 && s.schedule != ScheduleKind::interleaved) {
+    reader.mistake("schedule", fmt::format("{} has no virtual stages; expected 1f1b or interleaved with "
+                                           "virtual_stages > 1",
+                                           word));
   }
   if (word == "interleaved" && s.virtual_stages == 1) {
     reader.mistake("schedule", "interleaved needs virtual_stages > 1");
@@ -128,7 +144,7 @@ Strategy read_strategy(ObjectReader& reader) {
     reader.mistake("overlap_param_gather", "needs zero 1: without it no parameters are gathered");
   }
   s.bucket_bytes = reader.bytes("bucket_bytes", Bytes{}).value;
-  s.layers_per_stage = reader.integers("layers_per_stage", 1);
+  s.layers_per_stage = reader.integers("layers_per_stage", 0);
   s.rank_order = reader.text("rank_order", s.rank_order);
   try {
     parse_rank_order(s.rank_order);

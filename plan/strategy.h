@@ -11,27 +11,26 @@
 
 namespace foretrain::plan {
 
-enum class ScheduleKind : std::uint8_t { gpipe, one_f_one_b, interleaved, text };
-std::string_view name(ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "text"
+enum class ScheduleKind : std::uint8_t { gpipe, one_f_one_b, interleaved, zb_h1, zb_h2, zb_v, text };
+std::string_view name(ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "text"
 enum class Recompute : std::uint8_t { none, selective, full };
 std::string_view name(Recompute r);
 
 struct Strategy {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1;
   std::int64_t micro_batch = 1;     // sequences per rank and microbatch
-  std::int64_t virtual_stages = 1;  // model chunks per pipeline rank
+  std::int64_t virtual_stages = 1;  // model chunks per pipeline rank; zb_v: 2
   ScheduleKind schedule = ScheduleKind::one_f_one_b;
   std::string schedule_path;  // for ScheduleKind::text
   int zero = 0;               // 0 or 1
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
-  bool overlap_grad_reduce = false;   // bucketed all-reduce behind the last backward
-  bool overlap_param_gather = false;  // ZeRO-1: parameter all-gather behind the optimizer of later buckets
-  std::int64_t bucket_bytes = 0;      // gradient bucket target; 0 = 40 million elements, as Megatron
-  std::vector<std::int64_t>
-      layers_per_stage;                    // virtual stage order (stage s = chunk s / pp of rank s % pp); empty = even
-  std::string rank_order = "pp,dp,cp,tp";  // slowest first
-  std::int64_t padded_vocab = 0;           // 0 = next multiple of 128 x tp
+  bool overlap_grad_reduce = false;            // bucketed all-reduce behind the last backward
+  bool overlap_param_gather = false;           // ZeRO-1: parameter all-gather behind the optimizer of later buckets
+  std::int64_t bucket_bytes = 0;               // gradient bucket target; 0 = 40 million elements, as Megatron
+  std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even
+  std::string rank_order = "pp,dp,cp,tp";      // slowest first
+  std::int64_t padded_vocab = 0;               // 0 = next multiple of 128 x tp
 
   std::int64_t ranks() const { return dp * tp * pp * cp; }
   std::int64_t stages() const { return pp * virtual_stages; }

@@ -60,7 +60,8 @@ std::int64_t MemoryAccesses::content(const Buffer& buffer, const DoneOp& done) c
   switch (buffer.lifetime) {
     case Lifetime::block: return done.iteration;
     case Lifetime::segment: return done.instance;
-    case Lifetime::slot: return done.binding.microbatch;
+    case Lifetime::slot:
+    case Lifetime::hold: return done.binding.microbatch;
     case Lifetime::ring:
     case Lifetime::persistent: return 0;
   }
@@ -82,10 +83,12 @@ void MemoryAccesses::read(const Operand& operand, const DoneOp& done, const Cloc
       report_race(done, operand, static_cast<std::size_t>(c.write_stream), c.write, true, false);
     }
     if (must_be_written && (c.owner != operand.buffer || c.content != expected)) {
-      findings_.add_once(fmt::format("unwritten {} {}", role_.name, op_text(graph_, *done.op) + buffer.name),
-                         fmt::format("{}: reads {}, which nobody wrote in this {} before", describe(graph_, done.id),
-                                     operand_text(graph_, role_, operand),
-                                     buffer.lifetime == Lifetime::slot ? "microbatch" : name(buffer.lifetime)));
+      findings_.add_once(
+          fmt::format("unwritten {} {}", role_.name, op_text(graph_, *done.op) + buffer.name),
+          fmt::format("{}: reads {}, which nobody wrote in this {} before", describe(graph_, done.id),
+                      operand_text(graph_, role_, operand),
+                      buffer.lifetime == Lifetime::slot || buffer.lifetime == Lifetime::hold ? "microbatch"
+                                                                                             : name(buffer.lifetime)));
     }
     std::int32_t& last = c.reads[static_cast<std::size_t>(done.op->stream)];
     last = std::max(last, done.number);

@@ -82,9 +82,10 @@ class RoleChecker {
       return;
     }
     const std::int64_t arena = role_.memory.arena.value;
-    if (!is_sane(arena) || role_.slots < 0 || role_.slots > kMostCopies || role_.rings < 0 ||
-        role_.rings > kMostCopies) {
-      fail(fmt::format("an arena of {} bytes, {} slots and {} rings", arena, role_.slots, role_.rings));
+    const auto too_many = [](std::int32_t n) { return n < 0 || n > kMostCopies; };
+    if (!is_sane(arena) || too_many(role_.slots) || too_many(role_.holds) || too_many(role_.rings)) {
+      fail(fmt::format("an arena of {} bytes, {} slots, {} holds and {} rings", arena, role_.slots, role_.holds,
+                       role_.rings));
       return;
     }
     for (std::size_t i = 0; i < role_.buffers.size(); ++i) {
@@ -96,7 +97,7 @@ class RoleChecker {
                          b.layers, p.offset, p.layer_stride, p.copy_stride));
         continue;
       }
-      const int copies = b.lifetime == Lifetime::slot ? role_.slots : b.lifetime == Lifetime::ring ? role_.rings : 1;
+      const std::int32_t copies = role_.copies(b.lifetime);
       // In double: exact wherever it matters, and it does not wrap.
       const double end = static_cast<double>(p.offset + size_bytes(b.dtype, b.elements)) +
                          std::max(b.layers - 1, 0) * static_cast<double>(p.layer_stride) +
@@ -288,12 +289,13 @@ class RoleChecker {
   }
 
   struct SlotsUsed {
-    bool slot = false, ring = false;
+    bool slot = false, hold = false, ring = false;
   };
 
   void check_bounds(const Operand& o, std::int64_t layer, std::int32_t first_layer, SlotsUsed& used) {
     const Buffer& b = role_.buffers[at(o.buffer)];
     used.slot = used.slot || b.lifetime == Lifetime::slot;
+    used.hold = used.hold || b.lifetime == Lifetime::hold;
     used.ring = used.ring || b.lifetime == Lifetime::ring;
     if (!is_sane(o.offset) || !is_sane(o.elements) || !is_sane(o.rank_stride)) {
       fail(fmt::format("{} has a stride of {}", operand_text(graph_, role_, o), o.rank_stride));
@@ -329,6 +331,9 @@ class RoleChecker {
     const SlotsUsed used = used_[at(instance.segment)];
     if (used.slot && (instance.slot < 0 || instance.slot >= role_.slots)) {
       fail(fmt::format("instance {} of {}: slot {} of {}", i, segment.name, instance.slot, role_.slots));
+    }
+    if (used.hold && (instance.hold < 0 || instance.hold >= role_.holds)) {
+      fail(fmt::format("instance {} of {}: hold {} of {}", i, segment.name, instance.hold, role_.holds));
     }
     if (used.ring && (instance.ring < 0 || instance.ring >= role_.rings)) {
       fail(fmt::format("instance {} of {}: ring copy {} of {}", i, segment.name, instance.ring, role_.rings));

@@ -10,6 +10,7 @@
 #include "sim/meeting_flows.h"
 #include "sim/open_meetings.h"
 #include "sim/shared_devices.h"
+#include "sim/span_log.h"
 
 namespace foretrain::sim {
 namespace {
@@ -34,7 +35,7 @@ class Engine {
         classes_(classes),
         exclusive_(options.exclusive_streams),
         jitter_(options.jitter),
-        sink_(sink),
+        log_(sink),
         flows_(options.flows) {
     const int steps = options.steps;
     std::vector<std::int32_t> lowered(models.size(), -1);
@@ -52,7 +53,7 @@ class Engine {
       actor.streams = static_cast<std::int32_t>(models[m].role->streams.size());
       streams_.resize(streams_.size() + models[m].role->streams.size());
       owner_.resize(streams_.size(), static_cast<std::int32_t>(actors_.size() - 1));
-      accumulators_.emplace_back(graph, c.role);
+      log_.add_class(graph, c.role);
       ops += actor.program->ops_per_step();
     }
     open_ops_.assign(static_cast<std::size_t>(steps), ops);
@@ -79,11 +80,7 @@ class Engine {
       settle();
     }
     check_all_done();
-    StepTimes result{std::move(step_ends_), {}, ops_};
-    for (plan::BreakdownAccumulator& a : accumulators_) {
-      result.breakdown.push_back(a.finish().back());
-    }
-    return result;
+    return {std::move(step_ends_), log_.breakdowns(), ops_};
   }
 
  private:
@@ -94,7 +91,6 @@ class Engine {
     bool core_taken = false;
     std::ptrdiff_t share = -1;           // the meeting that the core is at work for
     std::vector<std::size_t> startable;  // meetings that all have reached and that need a share of this actor
-    std::vector<std::pair<Sequence, plan::Span>> spans;  // of this instant
   };
 
   Actor& actor(std::int32_t a) { return actors_[static_cast<std::size_t>(a)]; }
@@ -124,9 +120,7 @@ class Engine {
 
   void end_step(std::size_t step) {
     step_ends_[step] = std::max(step_ends_[step], step > 0 ? step_ends_[step - 1] : Time{});
-    for (plan::BreakdownAccumulator& a : accumulators_) {
-      a.end_step(step_ends_[step]);
-    }
+    log_.end_step(step_ends_[step]);
   }
 
   // The next instant at which anything happens.
@@ -177,7 +171,7 @@ class Engine {
     }
     activities_.set_speeds(now_);
     if ((activities_.empty() && flows_.empty()) || next() > now_) {
-      flush_spans();
+      log_.flush();
     }
   }
 
@@ -387,12 +381,8 @@ class Engine {
 
   void complete(Member m) {
     StreamState& s = stream(m);
-    Actor& self = actor(m.actor);
     const RankClass& ranks = rank_class(m.actor);
-    if (self.spans.empty()) {
-      spanned_.push_back(m.actor);
-    }
-    plan::Span& span = self.spans.emplace_back(s.place.sequence, plan::Span{}).second;
+    plan::Span& span = log_.add(m.actor, s.place.sequence);
     span.op = {ranks.role, s.op->instance, s.op->position};
     span.step = s.place.step;
     span.stream = s.op->model->stream;
@@ -411,30 +401,6 @@ class Engine {
     ++ops_;
     advance(m);
     touch(m.actor);
-  }
-
-  void flush_spans() {
-    for (const std::int32_t a : spanned_) {
-      auto& spans = actor(a).spans;
-      if (spans.size() > 1) {
-        std::sort(spans.begin(), spans.end(), [](const auto& x, const auto& y) { return x.first < y.first; });
-      }
-      for (const auto& [at, span] : spans) {
-        accumulators_[static_cast<std::size_t>(a)].add(span);
-      }
-    }
-    if (sink_ != nullptr) {
-      std::sort(spanned_.begin(), spanned_.end());
-      for (const std::int32_t a : spanned_) {
-        for (const auto& [at, span] : actor(a).spans) {
-          sink_->span(span);
-        }
-      }
-    }
-    for (const std::int32_t a : spanned_) {
-      actor(a).spans.clear();
-    }
-    spanned_.clear();
   }
 
   void check_all_done() {
@@ -456,7 +422,7 @@ class Engine {
   const std::vector<RankClass>& classes_;
   const bool exclusive_;
   const Jitter jitter_;
-  plan::SpanSink* sink_;
+  SpanLog log_;
   Time now_;
   std::int64_t ops_ = 0;
   Activities activities_;
@@ -464,13 +430,12 @@ class Engine {
   std::vector<Actor> actors_;         // by class
   std::vector<StreamState> streams_;  // of all actors in a row
   std::vector<std::int32_t> owner_;   // by stream: its actor
-  std::vector<std::int32_t> touched_, spanned_, scratch_;
+  std::vector<std::int32_t> touched_, scratch_;
   OpenMeetings meetings_;
   MeetingFlows flows_;
   std::optional<SharedDevices> shared_;
   std::vector<std::int64_t> open_ops_;  // by step: of its body, not ended yet
   std::vector<Time> step_ends_;
-  std::vector<plan::BreakdownAccumulator> accumulators_;
 };
 
 }  // namespace

@@ -9,15 +9,23 @@
 
 namespace foretrain::sim {
 
+// Which of the links that could hold meetings back are in the flows.
+enum class LinksSeen {
+  as_they_are,
+  sprayed,  // hashed routes as if they were sprayed: what they are on average, without their collisions
+  none,
+};
+
 struct JobClasses {
   std::vector<RankClass> classes;
   FlowPlan flows;  // empty: every meeting takes as long as it would alone
+  LinksSeen seen = LinksSeen::as_they_are;
 };
 
 // Whether meetings are flows where links can hold them back.
 enum class SharedLinks {
   no,
-  where_cheap,  // unless that takes apart more than kMostClasses of what would be one class otherwise
+  where_cheap,  // as few of them as it takes to have no more classes of ranks than kMostClasses
   yes,
 };
 inline constexpr std::size_t kMostClasses = 256;

@@ -93,13 +93,14 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   };
   const SharedLinks shared = shared_links(options.network_model, cluster, *network);
   find(shared);
+  Simulation result;
+  result.links_seen = job.seen;
   if (shared == SharedLinks::where_cheap && job.flows.empty() && !cluster.disturbance.nodes.empty()) {
     find(SharedLinks::no);
   }
   for (RankClass& c : job.classes) {
     c.model += first_model.empty() ? 0 : first_model[static_cast<std::size_t>(c.first)];
   }
-  Simulation result;
   ShareSpeeds speeds(*compute, sharing_figures(cluster));
   ShareSpeeds* sharing = options.share_devices && communication_takes(models) ? &speeds : nullptr;
   std::optional<StepTimes> times;

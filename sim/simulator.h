@@ -9,6 +9,7 @@
 #include "plan/breakdown.h"
 #include "plan/graph.h"
 #include "plan/timeline.h"
+#include "sim/job_classes.h"
 #include "sim/network.h"
 #include "sim/rank_classes.h"
 #include "topologies/cluster.h"
@@ -34,6 +35,7 @@ struct Simulation {
   std::vector<Time> step_ends;
   std::vector<plan::Breakdown> breakdown;    // by role, of the last step
   std::string compute_model, network_model;  // as chosen
+  LinksSeen links_seen = LinksSeen::as_they_are;
   bool folded_time = false;
   std::int64_t ops = 0;            // that were events; 0 when time was folded
   std::vector<RankClass> classes;  // of ranks that were simulated once

@@ -75,22 +75,24 @@ void combine(int64_t rows, int64_t parts, const W* stats, double scale, double* 
 }
 
 template <class T>
-void backward(const CrossEntropyShape& s, T* logits, const std::int32_t* targets, const Wide<T>* stats, double scale) {
+void backward(const CrossEntropyShape& s, const T* logits, const std::int32_t* targets, const Wide<T>* stats,
+              double scale, T* gradient) {
   using W = Wide<T>;
   const W factor = static_cast<W>(scale);
   for (int64_t r = 0; r < s.rows; ++r) {
-    T* x = logits + r * s.cols;
+    const T* x = logits + r * s.cols;
+    T* dx = gradient + r * s.cols;
     const W maximum = stats[2 * r];
     const W log_sum = stats[2 * r + 1];
     const int64_t target = targets[r] - s.vocab_start;
     const bool here = target >= 0 && target < s.valid;
     const Vec<W> at_target = exp(broadcast(here ? (widen(x[here ? target : 0]) - maximum) - log_sum : W{0}));
     for_vectors<W>(s.valid, [&](int64_t i, auto access) {
-      access.store(x + i, exp((access.load(x + i) - maximum) - log_sum) * factor);
+      access.store(dx + i, exp((access.load(x + i) - maximum) - log_sum) * factor);
     });
-    for_vectors<W>(s.cols - s.valid, [&](int64_t i, auto access) { access.store(x + s.valid + i, Vec<W>{}); });
+    for_vectors<W>(s.cols - s.valid, [&](int64_t i, auto access) { access.store(dx + s.valid + i, Vec<W>{}); });
     if (here) {
-      store_partial(x + target, (at_target - 1) * factor, 1);
+      store_partial(dx + target, (at_target - 1) * factor, 1);
     }
   }
 }
@@ -113,11 +115,11 @@ void cross_entropy_combine(int64_t rows, int64_t parts, ConstTensor stats, doubl
   }
 }
 
-void cross_entropy_backward(const CrossEntropyShape& s, Tensor logits, const std::int32_t* targets,
-                            ConstTensor row_stats, double scale) {
+void cross_entropy_backward(const CrossEntropyShape& s, ConstTensor logits, const std::int32_t* targets,
+                            ConstTensor row_stats, double scale, Tensor gradient) {
   with_type(logits.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    backward<T>(s, as<T>(logits), targets, as<Wide<T>>(row_stats), scale);
+    backward<T>(s, as<T>(logits), targets, as<Wide<T>>(row_stats), scale, as<T>(gradient));
   });
 }
 

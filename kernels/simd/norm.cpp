@@ -39,7 +39,7 @@ void forward(const NormShape& s, const T* x, const P* gain, const P* bias, T* y,
 // dx = rstd (g - mean(g) - n mean(g n)) with n = (x - mean) rstd, g = dy gain; rmsnorm has no mean(g).
 template <class T, class P>
 void backward_input(const NormShape& s, const T* x, const P* gain, const T* dy, const Wide<T>* mean,
-                    const Wide<T>* rstd, T* dx, bool accumulate) {
+                    const Wide<T>* rstd, const T* base, T* dx) {
   using W = Wide<T>;
   const bool centred = s.kind == NormKind::layernorm;
   for (int64_t r = 0; r < s.rows; ++r) {
@@ -63,9 +63,10 @@ void backward_input(const NormShape& s, const T* x, const P* gain, const T* dy, 
       const Vec<W> g = access.load(d + i) * access.load(gain + i);
       return inverse * g - b * (access.load(in + i) - mu) - c;
     };
-    if (accumulate) {
+    if (base != nullptr) {
+      const T* old = base + r * s.cols;
       for_vectors<W>(s.cols,
-                     [&](int64_t i, auto access) { access.store(out + i, access.load(out + i) + value(i, access)); });
+                     [&](int64_t i, auto access) { access.store(out + i, access.load(old + i) + value(i, access)); });
     } else {
       for_vectors<W>(s.cols, [&](int64_t i, auto access) { access.store(out + i, value(i, access)); });
     }
@@ -121,12 +122,12 @@ void norm_forward(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTens
 }
 
 void norm_backward_input(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTensor dy, ConstTensor mean,
-                         ConstTensor rstd, Tensor dx, bool accumulate) {
+                         ConstTensor rstd, ConstTensor base, Tensor dx) {
   with_types(x.dtype, gain.dtype, [&](auto t, auto p) {
     using T = typename decltype(t)::type;
     using P = typename decltype(p)::type;
-    backward_input<T, P>(s, as<T>(x), as<P>(gain), as<T>(dy), as<Wide<T>>(mean), as<Wide<T>>(rstd), as<T>(dx),
-                         accumulate);
+    backward_input<T, P>(s, as<T>(x), as<P>(gain), as<T>(dy), as<Wide<T>>(mean), as<Wide<T>>(rstd), as<T>(base),
+                         as<T>(dx));
   });
 }
 

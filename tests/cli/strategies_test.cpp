@@ -36,6 +36,9 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"schedule=gpipe", {"pp=2", "schedule=gpipe"}},
           {"schedule=1f1b", {"pp=2", "schedule=1f1b"}},
           {"schedule=interleaved", {"pp=2", "virtual_stages=2", "schedule=interleaved"}},
+          {"schedule=zb_h1", {"pp=2", "schedule=zb_h1"}},
+          {"schedule=zb_h2", {"pp=2", "schedule=zb_h2"}},
+          {"schedule=zb_v", {"pp=2", "schedule=zb_v"}},
           {"schedule=text", {"pp=2", "global_batch=2", "schedule=" + schedule_path}},
           {"layers_per_stage", {"pp=2", "layers_per_stage=[3,1]"}},
           {"tied embeddings", {"pp=2", "workload.model.tied_embeddings=true"}},
@@ -93,7 +96,7 @@ Findings findings(const Overrides& overrides, const exec::Text& text) {
 TEST(Strategies, TheListSaysWhatTheTestsFind) {
   namespace fs = std::filesystem;
   const fs::path schedule = fs::temp_directory_path() / ("schedule." + std::to_string(::getpid()) + ".txt");
-  write_file(schedule.string(), "0F0 0F1 0B0 0B1\n1F0 1B0 1F1 1B1\n");
+  write_file(schedule.string(), "0F0 0F1 0B0 0I1 0W1\n1F0 1I0 1F1 1I1 1W0 1W1\n");
   const std::map<std::string, Overrides> all = jobs(schedule.string());
   const exec::Text text = exec::load_text("");
   nlohmann::ordered_json words = nlohmann::ordered_json::object();

@@ -9,6 +9,8 @@
 #include "plan/build.h"
 #include "plan/validate.h"
 #include "tests/exec/support.h"
+#include "tests/support/random_schedule.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_jobs.h"
 
 namespace foretrain::exec {
@@ -95,7 +97,11 @@ const std::vector<Strategy>& strategies() {
       {"gpipe", {{"pp", "2"}, {"schedule", "gpipe"}}},
       {"one_f_one_b", {{"pp", "2"}, {"schedule", "1f1b"}}},
       {"interleaved", {{"pp", "2"}, {"schedule", "interleaved"}, {"virtual_stages", "2"}}},
+      {"zb_h1", {{"pp", "2"}, {"schedule", "zb_h1"}}},
+      {"zb_h2", {{"pp", "3"}, {"schedule", "zb_h2"}}},
+      {"zb_v", {{"pp", "2"}, {"schedule", "zb_v"}}},
       {"uneven", {{"pp", "2"}, {"schedule", "1f1b"}, {"layers_per_stage", "[3,1]"}}},
+      {"ends_alone", {{"pp", "3"}, {"layers_per_stage", "[0,4,0]"}}},
       {"uneven_interleaved",
        {{"pp", "2"},
         {"schedule", "interleaved"},
@@ -215,7 +221,7 @@ TEST(Parity, FortyRandomProducts) {
     o["overlap_grad_reduce"] = any({"true", "false"});
     o["overlap_param_gather"] = o["zero"] == "1" ? any({"true", "false"}) : "false";
     o["bucket_bytes"] = any({"1 kB", "200 kB", "100 MB"});
-    o["schedule"] = any({"gpipe", "1f1b"});
+    o["schedule"] = any({"gpipe", "1f1b", "zb_h1", "zb_h2"});
     o["workload.optimizer"] = any({R"("adamw")", R"("adam")", R"({"name":"sgd","learning_rate":0.1,"clip":0})",
                                    R"({"name":"momentum","learning_rate":0.05})"});
     if (12 % (dp * std::stoi(o["micro_batch"])) != 0) {
@@ -223,6 +229,22 @@ TEST(Parity, FortyRandomProducts) {
     }
     expect_parity(kModels[product % 2], o);
     ++product;
+  }
+}
+
+// Any placement and any order, backwards whole and in halves.
+TEST(Parity, TenRandomSchedules) {
+  const test::TemporaryFolder folder;
+  std::mt19937 random(20261121);
+  for (int trial = 0; trial < 10; ++trial) {
+    const int pp = 2 + static_cast<int>(random() % 3), v = 1 + static_cast<int>(random() % 2);
+    folder.write("schedule.txt", to_text(testing::random_schedule(random, pp, v, 4)));
+    expect_parity(kModels[trial % 2], joined(kBase, {{"schedule", folder.path("schedule.txt")},
+                                                     {"pp", std::to_string(pp)},
+                                                     {"virtual_stages", std::to_string(v)},
+                                                     {"global_batch", "4"},
+                                                     {"workload.model.layers", "8"},
+                                                     {"recompute", random() % 2 == 0 ? "full" : "none"}}));
   }
 }
 
@@ -270,7 +292,10 @@ TEST(BitForBit, PipelineAgainstOneRank) {
     const Outcome one = run(model, {});
     for (const Overrides& o :
          {Overrides{{"pp", "2"}}, Overrides{{"pp", "4"}}, Overrides{{"pp", "2"}, {"virtual_stages", "2"}},
-          Overrides{{"pp", "2"}, {"schedule", "gpipe"}}, Overrides{{"pp", "3"}, {"layers_per_stage", "[1,2,1]"}}}) {
+          Overrides{{"pp", "2"}, {"schedule", "gpipe"}}, Overrides{{"pp", "3"}, {"layers_per_stage", "[1,2,1]"}},
+          Overrides{{"schedule", "zb_h1"}}, Overrides{{"pp", "2"}, {"schedule", "zb_h1"}},
+          Overrides{{"pp", "4"}, {"schedule", "zb_h2"}, {"recompute", "full"}},
+          Overrides{{"pp", "2"}, {"schedule", "zb_v"}}}) {
       expect_same_bits(run(model, o), one, text(o));
     }
     expect_same_bits(run(model, {{"pp", "2"}, {"micro_batch", "3"}}), run(model, {{"micro_batch", "3"}}),

@@ -18,7 +18,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const int virtual_stages : {1, 2}) {
     try {
       check(schedule, static_cast<int>(schedule.size()), virtual_stages, 2, "input");
-      assign_slots(schedule);
+      for (const std::vector<Action>& row : schedule) {
+        assign_copies(row);
+      }
     } catch (const foretrain::InputError&) {
     }
   }

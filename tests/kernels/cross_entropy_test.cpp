@@ -32,7 +32,7 @@ TEST(CrossEntropy, AgainstTheReference) {
           }
           std::vector<double> gradient = x;
           reference::cross_entropy_backward(s, gradient.data(), targets.data(), row_stats.doubles().data(), 0.125);
-          cross_entropy_backward(s, logits.tensor(), targets.data(), row_stats.tensor(), 0.125);
+          cross_entropy_backward(s, logits.tensor(), targets.data(), row_stats.tensor(), 0.125, logits.tensor());
           expect_close(logits, gradient, d, 40, isa);
         }
       }
@@ -83,7 +83,7 @@ TEST(CrossEntropy, ShardsAndPadding) {
   EXPECT_DOUBLE_EQ(loss, std::log(2.0));
   Values gradient(Dtype::fp64, {50.0, 60.0});
   cross_entropy_backward({.rows = 1, .cols = 2, .valid = 0, .vocab_start = 2}, gradient.tensor(), &target,
-                         row_stats.tensor(), 1.0);
+                         row_stats.tensor(), 1.0, gradient.tensor());
   EXPECT_EQ(gradient.doubles(), (std::vector<double>{0.0, 0.0}));
 }
 
@@ -98,8 +98,13 @@ TEST(CrossEntropy, LargeLogits) {
     const double span = logits.get(0) - logits.get(1);
     cross_entropy_combine(1, 1, stats.tensor(), 1.0, &loss, false, row_stats.tensor());
     EXPECT_EQ(loss, span);
-    cross_entropy_backward({.rows = 1, .cols = 3, .valid = 3}, logits.tensor(), &target, row_stats.tensor(), 1.0);
-    EXPECT_EQ(logits.doubles(), (std::vector<double>{1.0, -1.0, 0.0}));
+    // Beside the logits and in their place: the same.
+    Values gradient(d, 3);
+    for (Values* const to : {&gradient, &logits}) {
+      cross_entropy_backward({.rows = 1, .cols = 3, .valid = 3}, logits.tensor(), &target, row_stats.tensor(), 1.0,
+                             to->tensor());
+      EXPECT_EQ(to->doubles(), (std::vector<double>{1.0, -1.0, 0.0}));
+    }
   }
 }
 

@@ -39,8 +39,7 @@ const std::vector<std::pair<std::string, Run>>& runs() {
          Values y(d, x.size(), shift), dx(d, x.size(), shift), mean(wide(d), 9, shift), rstd(wide(d), 9, shift),
              dgain(wide(d), 131, shift), dbias(wide(d), 131, shift);
          norm_forward(s, x.tensor(), gain.tensor(), {}, y.tensor(), mean.tensor(), rstd.tensor());
-         norm_backward_input(s, x.tensor(), gain.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(), dx.tensor(),
-                             false);
+         norm_backward_input(s, x.tensor(), gain.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(), {}, dx.tensor());
          norm_backward_weight(s, x.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(), dgain.tensor(), dbias.tensor(),
                               false);
          return joined({&y, &dx, &dgain, &dbias});
@@ -81,7 +80,7 @@ const std::vector<std::pair<std::string, Run>>& runs() {
          double loss = 0.0;
          cross_entropy_stats(s, logits.tensor(), targets.data(), stats.tensor());
          cross_entropy_combine(3, 1, stats.tensor(), 1.0, &loss, false, row_stats.tensor());
-         cross_entropy_backward(s, logits.tensor(), targets.data(), row_stats.tensor(), 1.0);
+         cross_entropy_backward(s, logits.tensor(), targets.data(), row_stats.tensor(), 1.0, logits.tensor());
          return joined({&logits, &row_stats});
        }},
       {"squared norm",

@@ -82,8 +82,8 @@ TEST(Gradients, Norm) {
       };
       forward(x, gain, bias);
       Vector dx(n), dgain(gain.size()), dbias(gain.size());
-      norm_backward_input(s, as_tensor(x), as_tensor(gain), as_tensor(dy), as_tensor(mean), as_tensor(rstd),
-                          as_tensor(dx), false);
+      norm_backward_input(s, as_tensor(x), as_tensor(gain), as_tensor(dy), as_tensor(mean), as_tensor(rstd), {},
+                          as_tensor(dx));
       norm_backward_weight(s, as_tensor(x), as_tensor(dy), as_tensor(mean), as_tensor(rstd), as_tensor(dgain),
                            layernorm ? as_tensor(dbias) : Tensor{}, false);
       expect_gradient(
@@ -207,7 +207,7 @@ TEST(Gradients, CrossEntropy) {
   };
   forward(x);
   Vector gradient = x;
-  cross_entropy_backward(s, as_tensor(gradient), targets.data(), as_tensor(row_stats), 1.0 / 3.0);
+  cross_entropy_backward(s, as_tensor(gradient), targets.data(), as_tensor(row_stats), 1.0 / 3.0, as_tensor(gradient));
   expect_gradient(x, {1.0}, gradient, forward, "logits");
 }
 

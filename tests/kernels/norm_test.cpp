@@ -35,10 +35,17 @@ void check(const NormShape& s, Dtype d, Dtype parameters, bool accumulate, const
 
   Values dx = random_tensor(d, n, 5);
   std::vector<double> edx = dx.doubles();
-  norm_backward_input(s, x.tensor(), gain.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(), dx.tensor(), accumulate);
+  Values beside(d, n);
+  if (accumulate) {
+    norm_backward_input(s, x.tensor(), gain.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(), dx.tensor(),
+                        beside.tensor());
+  }
+  norm_backward_input(s, x.tensor(), gain.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(),
+                      accumulate ? ConstTensor(dx.tensor()) : ConstTensor{}, dx.tensor());
   reference::norm_backward_input<double>(s, wx.data(), wgain.data(), wdy.data(), mean.doubles().data(),
                                          rstd.doubles().data(), edx.data(), accumulate);
   expect_close(dx, edx, d, 30 * ulps, isa + " dx");
+  EXPECT_TRUE(!accumulate || beside.same_bits(dx)) << isa;
 
   Values dgain = random_tensor(wide(d), s.cols, 6);
   Values dbias = random_tensor(wide(d), s.cols, 7);
@@ -74,8 +81,8 @@ TEST(Norm, BackwardMayOverwriteItsGradient) {
     Values y(d, x.size()), mean(wide(d), 3), rstd(wide(d), 3), dx(d, x.size());
     norm_forward(s, x.tensor(), gain.tensor(), {}, y.tensor(), mean.tensor(), rstd.tensor());
     Values dy = random_tensor(d, 3 * 37, 3);
-    norm_backward_input(s, x.tensor(), gain.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(), dx.tensor(), false);
-    norm_backward_input(s, x.tensor(), gain.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(), dy.tensor(), false);
+    norm_backward_input(s, x.tensor(), gain.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(), {}, dx.tensor());
+    norm_backward_input(s, x.tensor(), gain.tensor(), dy.tensor(), mean.tensor(), rstd.tensor(), {}, dy.tensor());
     EXPECT_TRUE(dy.same_bits(Values(d, dx.doubles())));
   }
 }

@@ -40,6 +40,15 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"pp=3"},  // uneven: 1, 2, 1 layers
       {"pp=2", "schedule=gpipe"},
       {"pp=2", "schedule=interleaved", "virtual_stages=2"},
+      {"pp=4", "layers_per_stage=[0,4,0,0]"},  // the embedding alone, the head alone, and nothing
+      {"pp=3", "layers_per_stage=[0,4,0]", "schedule=zb_h1"},
+      {"pp=3", "layers_per_stage=[0,4,0]", "tp=4", "sequence_parallel=true"},
+      {"pp=2", "virtual_stages=2", "layers_per_stage=[2,0,0,2]"},  // one slot passes on, and then runs layers
+      {"pp=2", "schedule=zb_v", "layers_per_stage=[0,3,0,1]"},
+      {"pp=2", "schedule=zb_h1"},
+      {"pp=4", "schedule=zb_h2", "tp=2", "sequence_parallel=true"},
+      {"pp=2", "schedule=zb_v", "dp=2", "zero=1", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
+      {"pp=2", "schedule=zb_v", "tp=2", "sequence_parallel=true", "recompute=full"},
       {"recompute=full"},
       {"recompute=selective", "attention=fused_softmax"},
       {"attention=unfused", "recompute=selective"},
@@ -73,7 +82,8 @@ std::int64_t stored_parameters(const PlanGraph& g, int tp) {
 }
 
 TEST(Build, ParametersAreStoredOncePerReplica) {
-  for (const Overrides& s : std::vector<Overrides>{{}, {"tp=2"}, {"tp=4"}, {"pp=2"}, {"pp=3"}, {"tp=2", "pp=2"}}) {
+  for (const Overrides& s : std::vector<Overrides>{
+           {}, {"tp=2"}, {"tp=4"}, {"pp=2"}, {"pp=3"}, {"tp=2", "pp=2"}, {"pp=2", "schedule=zb_v"}}) {
     for (const char* text : {kTinyGpt, kTinyLlama}) {
       const Job job = tiny_job(text, s);
       const workloads::Model& m = job.workload.model;
@@ -92,8 +102,13 @@ TEST(Build, ParametersAreStoredOncePerReplica) {
 TEST(Build, MatmulFlopsMatchTheClosedForm) {
   const double tokens = 128;
   const double once = tokens * (4 * (3 * 33792.0 + 3072 + 7680) + 3 * 12288.0);
-  for (const Overrides& s :
-       std::vector<Overrides>{{}, {"dp=2"}, {"tp=2", "padded_vocab=128"}, {"pp=2"}, {"dp=2", "pp=2", "zero=1"}}) {
+  for (const Overrides& s : std::vector<Overrides>{{},
+                                                   {"dp=2"},
+                                                   {"tp=2", "padded_vocab=128"},
+                                                   {"pp=2"},
+                                                   {"dp=2", "pp=2", "zero=1"},
+                                                   {"pp=2", "schedule=zb_h1"},
+                                                   {"pp=2", "schedule=zb_v"}}) {
     EXPECT_DOUBLE_EQ(matmul_flops_per_step(build(tiny_job(kTinyGpt, s))), once) << ::testing::PrintToString(s);
   }
   // Full recompute runs every layer's forward again.
@@ -162,6 +177,68 @@ TEST(Build, SlotsFollowTheSchedule) {
     EXPECT_EQ(g.roles[static_cast<std::size_t>(stage)].slots, 4 - stage);
   }
   EXPECT_EQ(build(tiny_job(kTinyGpt, {"pp=2", "schedule=gpipe"})).roles[1].slots, 8);
+}
+
+// Elements of one copy.
+std::int64_t copy_elements(const Role& role, Lifetime lifetime) {
+  std::int64_t sum = 0;
+  for (const Buffer& b : role.buffers) {
+    sum += b.lifetime == lifetime ? b.elements * std::max(1, b.layers) : 0;
+  }
+  return sum;
+}
+
+// 16 rows of hidden 48, qkv 144, ffn 80; two layers per rank. From F to W a layer holds its matmuls' inputs, two norms
+// and the context of 48 and the activation of 80: 16 · 224; the head another norm. From I to W it keeps the gradients
+// of their outputs, x' and x_mid 48, qkv 144, the MLP's first product 80: 16 · 320; a chunk's input has one more of 48,
+// the logits 128. Rank r of H1 has 2 - r slots, 2 holds, r + 1 rings. With tp = 2 and sequence parallelism the norms
+// are shards, context and activation halves; the gradients of x' and x_mid are kept as they were gathered, those of qkv
+// and the MLP are halves, the residual's own is one shard, 8 · 48. Under full recompute inputs are there from I to W
+// only.
+TEST(Build, WhatWeightGradientsReadIsKept) {
+  const std::int64_t inputs = 16 * (3 * 48 + 80), gradients = 16 * (2 * 48 + 144 + 80), row = 16 * 48,
+                     logits = 16 * 128;
+  const PlanGraph g = build(tiny_job(kTinyGpt, {"pp=2", "schedule=zb_h1"}));
+  for (const int rank : {0, 1}) {
+    const Role& role = g.roles[static_cast<std::size_t>(rank)];
+    EXPECT_EQ(role.slots, 2 - rank);
+    EXPECT_EQ(role.holds, 2);
+    EXPECT_EQ(role.rings, rank + 1);
+    EXPECT_EQ(copy_elements(role, Lifetime::hold), 2 * inputs + rank * row);
+    EXPECT_EQ(copy_elements(role, Lifetime::ring), 2 * gradients + row + rank * logits);
+  }
+  const Role full = build(tiny_job(kTinyGpt, {"pp=2", "schedule=zb_h1", "recompute=full"})).roles[0];
+  EXPECT_EQ(copy_elements(full, Lifetime::hold), 0);
+  EXPECT_EQ(copy_elements(full, Lifetime::ring), 2 * (gradients + inputs) + row);
+  const Role sharded =
+      build(tiny_job(kTinyGpt, {"pp=2", "tp=2", "sequence_parallel=true", "schedule=zb_h1", "padded_vocab=128"}))
+          .roles[1];
+  EXPECT_EQ(copy_elements(sharded, Lifetime::hold), 2 * (2 * 8 * 48 + 16 * (24 + 40)) + 8 * 48);
+  EXPECT_EQ(copy_elements(sharded, Lifetime::ring), 2 * 16 * (2 * 48 + 72 + 40) + 8 * 48 + logits / 2);
+}
+
+// Behind the last weight gradients of its layer and no earlier: in the segment of the last W, after the layer's call.
+TEST(Build, SplitBackwardsReduceBehindTheLastWeightGradient) {
+  const PlanGraph g =
+      build(tiny_job(kTinyGpt, {"dp=2", "pp=2", "schedule=zb_h1", "overlap_grad_reduce=true", "bucket_bytes=1 B"}));
+  const Role& role = g.roles[0];
+  int reduced = 0;
+  for (const Segment& s : role.segments) {
+    std::int32_t lowest = 2;  // layer whose weight gradients have been called
+    for (const BlockCall& call : s.calls) {
+      const std::string& block = role.blocks[static_cast<std::size_t>(call.block)].name;
+      if (block.rfind("layer.backward.weight", 0) == 0) {
+        lowest = call.first + (call.count - 1) * call.step;
+      } else if (block == "gradients.reduce.layer") {
+        EXPECT_EQ(s.name, "W0.last");
+        EXPECT_EQ(call.first, lowest);
+        ++reduced;
+      }
+    }
+  }
+  EXPECT_EQ(reduced, 2);
+  EXPECT_EQ(role.segments[static_cast<std::size_t>(role.program.body[role.program.body.size() - 2].segment)].name,
+            "W0.last");
 }
 
 TEST(Build, OneRankJobKeepsMicrobatchesAndPadding) {

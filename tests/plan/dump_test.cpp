@@ -21,7 +21,7 @@ TEST(DumpText, ShowsEveryOpOnceAndProgramsAsLists) {
       to_text(pipeline_graph()),
       R"(graph pipeline: 2 ranks, pp 2 x dp 1 x cp 1 x tp 1 (slowest first), 2 microbatches, 2 sequences x 4 tokens, 0 tensors
 
-role stage 0: 1 of 2 ranks at pp 0, layers [], 0 slots, 0 rings, arena 64 B
+role stage 0: 1 of 2 ranks at pp 0, layers [], 0 slots, 0 holds, 0 rings, arena 64 B
   streams: compute (compute), act_out (point_to_point over pp)
   events: sent (once)
   buffers
@@ -37,7 +37,7 @@ role stage 0: 1 of 2 ranks at pp 0, layers [], 0 slots, 0 rings, arena 64 B
   segment F0: produce
   body: F0(0) F0(1)
 
-role stage 1: 1 of 2 ranks at pp 1, layers [], 0 slots, 2 rings, arena 192 B
+role stage 1: 1 of 2 ranks at pp 1, layers [], 0 slots, 0 holds, 2 rings, arena 192 B
   streams: compute (compute), act_in (point_to_point over pp)
   events: read (per_ring)
   buffers
@@ -160,10 +160,11 @@ TEST(GraphJson, SaysWhatIsWrong) {
             "g.json: /roles/0/blocks/0/ops/0/stream: 300 is not allowed; expected an integer from -128 to 127");
   EXPECT_EQ(changed("\"op\": \"matmul\"", "\"op\": \"matmull\"").substr(0, 83),
             "g.json: /roles/0/blocks/0/ops/0/work: \"op\" is \"matmull\"; expected one of join, matm");
-  EXPECT_EQ(changed("\"lifetime\": \"block\"", "\"lifetime\": \"forever\""),
-            "g.json: /roles/0/buffers/2/lifetime: \"forever\" is not allowed; expected one of persistent, slot, ring, "
-            "segment, "
-            "block");
+  EXPECT_EQ(
+      changed("\"lifetime\": \"block\"", "\"lifetime\": \"forever\""),
+      "g.json: /roles/0/buffers/2/lifetime: \"forever\" is not allowed; expected one of persistent, slot, hold, ring, "
+      "segment, "
+      "block");
   EXPECT_EQ(changed("\"trans_a\": false", "\"trans_a\": 0"),
             "g.json: /roles/0/blocks/0/ops/0/work/trans_a: 0 is not allowed; expected true or false");
   EXPECT_EQ(changed("\"chunk\": 0", "\"chunk\": 0, \"colour\": 1"),

@@ -369,27 +369,48 @@ TEST(MemoryCurve, CountsSlotsFromTheirFirstWriteToTheirLastRead) {
   EXPECT_EQ(curve.peak, role.memory.arena);
 }
 
+// Slot buffer x of 64 bytes from F to I, hold buffer h of 128 from F to W. F0 F1 I0 W0 I1 W1 in slots 0 1 0 - 1 - and
+// holds 0 1 0 0 1 1: slots in use 1 2 2 1 1 0, holds 1 2 2 2 1 1.
+TEST(MemoryCurve, CountsHoldsUntilTheWeightGradient) {
+  Role role = role_with({buffer("x", Lifetime::slot, 64), buffer("h", Lifetime::hold, 128)},
+                        {{"forward", {op(0, {}, {0, 1})}}, {"input", {op(0, {0}, {})}}, {"weight", {op(0, {1}, {})}}},
+                        {{{0, 1, -1, 1}}, {{1, 1, -1, 1}}, {{2, 1, -1, 1}}});
+  role.slots = role.holds = 2;
+  role.program.body = {{0, 0, 0, -1, 0},  {0, 1, 1, -1, 1}, {1, 0, 0, -1, 0},
+                       {2, 0, -1, -1, 0}, {1, 1, 1, -1, 1}, {2, 1, -1, -1, 1}};
+  place(role);
+  EXPECT_EQ(role.memory.slots.value, 2 * 64);
+  EXPECT_EQ(role.memory.holds.value, 2 * 128);
+  const std::vector<std::int64_t> expected{64 + 128, 128 + 256, 128 + 256, 64 + 256, 64 + 128, 128};
+  const MemoryCurve curve = memory_curve(role);
+  ASSERT_EQ(curve.live.size(), expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(curve.live[i].value, expected[i]) << i;
+  }
+}
+
 TEST(MemoryCurve, NeverExceedsTheArena) {
   std::mt19937 random(5);
   for (int trial = 0; trial < 100; ++trial) {
     std::vector<Buffer> buffers;
     for (std::size_t i = 1 + random() % 10; i > 0; --i) {
-      buffers.push_back(buffer("b", static_cast<Lifetime>(random() % 5), random() % 300, static_cast<int>(random() % 4),
+      buffers.push_back(buffer("b", static_cast<Lifetime>(random() % 6), random() % 300, static_cast<int>(random() % 4),
                                static_cast<BufferKind>(random() % kBufferKinds)));
     }
     Role role = role_with(buffers, {random_block(random, buffers), random_block(random, buffers)},
                           {{{0, 2, 0, 1}}, {{1, 1, 0, 1}, {0, 1, 0, 1}}});
     role.slots = 3;
     role.rings = 2;
+    role.holds = 4;
     for (std::size_t i = random() % 10; i > 0; --i) {
-      role.program.body.push_back(
-          {static_cast<SegmentId>(random() % 2), 0, static_cast<std::int32_t>(random() % 3), 0});
+      role.program.body.push_back({static_cast<SegmentId>(random() % 2), 0, static_cast<std::int32_t>(random() % 3), 0,
+                                   static_cast<std::int32_t>(random() % 4)});
     }
     place(role);
     EXPECT_LE(memory_curve(role).peak, role.memory.arena);
     EXPECT_EQ(sum_of_kinds(role), role.memory.arena.value);
     const MemoryPlan& m = role.memory;
-    EXPECT_EQ((m.persistent + m.slots + m.rings + m.workspace), m.arena);
+    EXPECT_EQ((m.persistent + m.slots + m.holds + m.rings + m.workspace), m.arena);
     for (const Placement& p : m.placements) {
       EXPECT_EQ(p.offset % kAlignment, 0);
     }

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <fstream>
-#include <map>
 #include <random>
 
 #include "base/error.h"
+#include "plan/schedule_times.h"
 
 namespace foretrain::plan {
 namespace {
@@ -31,34 +31,17 @@ std::string check_text(const std::string& text, int pp, int virtual_stages, int 
   return message_of([&] { check(schedule_from_text(text, "s"), pp, virtual_stages, microbatches, "s"); });
 }
 
-// When the last action ends, each running as soon as its row and its input allow.
-int makespan(const Schedule& s, int stages, int forward, int backward) {
-  std::map<std::tuple<int, bool, int>, int> end;  // (stage, is forward, microbatch)
-  std::vector<int> clock(s.size(), 0);
-  std::vector<std::size_t> next(s.size(), 0);
-  for (bool moved = true; moved;) {
-    moved = false;
-    for (std::size_t rank = 0; rank < s.size(); ++rank) {
-      while (next[rank] < s[rank].size()) {
-        const Action& a = s[rank][next[rank]];
-        const bool is_forward = a.kind == ActionKind::forward;
-        const int from = a.stage + (is_forward ? -1 : 1);
-        int ready = 0;
-        if (from >= 0 && from < stages) {
-          const auto input = end.find({from, is_forward, a.microbatch});
-          if (input == end.end()) {
-            break;
-          }
-          ready = input->second;
-        }
-        clock[rank] = std::max(clock[rank], ready) + (is_forward ? forward : backward);
-        end[{a.stage, is_forward, a.microbatch}] = clock[rank];
-        ++next[rank];
-        moved = true;
-      }
-    }
+// The most microbatches each rank holds.
+std::vector<int> slots(const Schedule& s) {
+  std::vector<int> counts;
+  for (const std::vector<Action>& r : s) {
+    counts.push_back(assign_copies(r).slots);
   }
-  return *std::max_element(clock.begin(), clock.end());
+  return counts;
+}
+
+std::int64_t makespan(const Schedule& s, int forward, int backward) {
+  return times(s, {.forward = forward, .backward = backward}).makespan;
 }
 
 TEST(Schedule, GpipeRunsAllForwardsFirst) {
@@ -93,10 +76,10 @@ TEST(Schedule, InterleavedFollowsMegatronsOrder) {
 TEST(Schedule, LastsItsWorkAndTheBubble) {
   for (const int pp : {1, 2, 3, 4, 8}) {
     for (const int m : {pp, 2 * pp, 5 * pp}) {
-      EXPECT_EQ(makespan(gpipe(pp, m), pp, 1, 2), (m + pp - 1) * 3);
-      EXPECT_EQ(makespan(one_f_one_b(pp, m), pp, 1, 2), (m + pp - 1) * 3);
+      EXPECT_EQ(makespan(gpipe(pp, m), 1, 2), (m + pp - 1) * 3);
+      EXPECT_EQ(makespan(one_f_one_b(pp, m), 1, 2), (m + pp - 1) * 3);
       for (const int v : {2, 3}) {
-        EXPECT_EQ(makespan(interleaved(pp, v, m), pp * v, 1, 2), (m * v + pp - 1) * 3);
+        EXPECT_EQ(makespan(interleaved(pp, v, m), 1, 2), (m * v + pp - 1) * 3);
       }
     }
   }
@@ -118,31 +101,44 @@ TEST(Schedule, PassesItsOwnCheckOverAGrid) {
 TEST(Slots, AreAsManyAsAreInFlight) {
   for (int pp = 1; pp <= 5; ++pp) {
     for (const int m : {0, 1, 2, 9}) {
-      const SlotAssignment flat = assign_slots(one_f_one_b(pp, m));
-      const SlotAssignment all = assign_slots(gpipe(pp, m));
+      const std::vector<int> flat = slots(one_f_one_b(pp, m)), all = slots(gpipe(pp, m));
       for (int rank = 0; rank < pp; ++rank) {
-        EXPECT_EQ(flat.count[static_cast<std::size_t>(rank)], std::min(pp - rank, m));
-        EXPECT_EQ(all.count[static_cast<std::size_t>(rank)], m);
+        EXPECT_EQ(flat[static_cast<std::size_t>(rank)], std::min(pp - rank, m));
+        EXPECT_EQ(all[static_cast<std::size_t>(rank)], m);
       }
     }
   }
   // Interleaved: warm-up 2 (pp - rank - 1) + (v - 1) pp, and one more: pp 4, v 2 gives 11, 9, 7, 5.
-  EXPECT_EQ(assign_slots(interleaved(4, 2, 8)).count, (std::vector<std::int32_t>{11, 9, 7, 5}));
+  EXPECT_EQ(slots(interleaved(4, 2, 8)), (std::vector<int>{11, 9, 7, 5}));
 }
 
 TEST(Slots, GiveTheLowestFreeOne) {
   //                                        slots: 0   1   0   0   2   1   0   2
   const Schedule s = schedule_from_text("0F0 0F1 0B0 0F2 0F3 0B1 0B2 0B3", "s");
-  const SlotAssignment a = assign_slots(s);
-  EXPECT_EQ(a.slots[0], (std::vector<std::int32_t>{0, 1, 0, 0, 2, 1, 0, 2}));
-  EXPECT_EQ(a.count[0], 3);
+  const CopyAssignment a = assign_copies(s[0]);
+  EXPECT_EQ(a.slot, (std::vector<std::int32_t>{0, 1, 0, 0, 2, 1, 0, 2}));
+  EXPECT_EQ(a.slots, 3);
+  EXPECT_EQ(a.hold, a.slot);
+  EXPECT_EQ(a.holds, a.slots);
+  EXPECT_EQ(a.ring, (std::vector<std::int32_t>{-1, -1, 0, -1, -1, 0, 0, 0}));
+  EXPECT_EQ(a.rings, 1);
 }
 
-// The input gradient keeps the activations; the weight gradient frees them.
-TEST(Slots, AreFreedByTheWeightGradient) {
-  const SlotAssignment a = assign_slots(schedule_from_text("0F0 0I0 0F1 0W0 0F2 0I1 0W1 0I2 0W2", "s"));
-  EXPECT_EQ(a.slots[0], (std::vector<std::int32_t>{0, 0, 1, 0, 0, 1, 1, 0, 0}));
-  EXPECT_EQ(a.count[0], 2);
+// The input gradient frees what it is the last to read; the weight gradient the rest.
+TEST(Slots, AreFreedByTheInputGradientAndHoldsByTheWeightGradient) {
+  const CopyAssignment a = assign_copies(schedule_from_text("0F0 0I0 0F1 0W0 0F2 0I1 0W1 0I2 0W2", "s")[0]);
+  EXPECT_EQ(a.slot, (std::vector<std::int32_t>{0, 0, 0, -1, 1, 0, -1, 1, -1}));
+  EXPECT_EQ(a.slots, 2);
+  EXPECT_EQ(a.hold, (std::vector<std::int32_t>{0, 0, 1, 0, 0, 1, 1, 0, 0}));
+  EXPECT_EQ(a.holds, 2);
+  EXPECT_EQ(a.rings, 1);
+}
+
+// From each input gradient to its weight gradient: two at once while 0W0 and 0W1 are put off.
+TEST(Rings, AreHeldFromInputToWeightGradient) {
+  const CopyAssignment a = assign_copies(schedule_from_text("0F0 0F1 0F2 0I0 0I1 0W0 0I2 0W1 0W2", "s")[0]);
+  EXPECT_EQ(a.ring, (std::vector<std::int32_t>{-1, -1, -1, 0, 1, 0, 0, 1, 0}));
+  EXPECT_EQ(a.rings, 2);
 }
 
 TEST(ScheduleText, ReadsCommasBlanksAndComments) {
@@ -189,7 +185,9 @@ TEST(ScheduleCheck, NamesTheActionThatBreaksARule) {
   EXPECT_EQ(check_text("0F0 0B0\n2F0 2B0", 2, 1, 1),
             "s: pipeline rank 1, action 1 (2F0): there is no virtual stage 2; expected 0 to 1");
   EXPECT_EQ(check_text("0F0 1F0 0B0\n1F0 1B0", 2, 1, 1),
-            "s: pipeline rank 0, action 2 (1F0): virtual stage 1 belongs to rank 1 (1 modulo 2)");
+            "s: pipeline rank 0, action 2 (1F0): this is the rank's virtual stage number 2; expected 1 on each rank");
+  EXPECT_EQ(check_text("0F0 0B0\n1F0 1B0 0F0", 2, 2, 1),
+            "s: pipeline rank 1, action 3 (0F0): virtual stage 0 is on rank 0; each is on one rank");
   EXPECT_EQ(check_text("0F0 0B0 0F1", 1, 1, 1),
             "s: pipeline rank 0, action 3 (0F1): there is no microbatch 1; expected 0 to 0");
   EXPECT_EQ(check_text("0F0 0F0 0B0", 1, 1, 1), "s: pipeline rank 0, action 2 (0F0): this forward stands twice");
@@ -203,7 +201,7 @@ TEST(ScheduleCheck, NamesTheActionThatBreaksARule) {
   EXPECT_EQ(check_text("0F0 0B0", 1, 1, 2), "s: pipeline rank 0 lacks 0F1");
   EXPECT_EQ(check_text("0F0 0F1 0B0", 1, 1, 2), "s: pipeline rank 0 lacks 0B1");
   EXPECT_EQ(check_text("0F0 0I0", 1, 1, 1), "s: pipeline rank 0 lacks 0W0");
-  EXPECT_EQ(check_text("0F0 0B0", 1, 2, 1), "s: pipeline rank 0 lacks 1F0");
+  EXPECT_EQ(check_text("0F0 0B0", 1, 2, 1), "s: no row has virtual stage 1; expected 0 to 1");
 }
 
 TEST(ScheduleCheck, AcceptsSplitBackwards) {
@@ -247,8 +245,8 @@ TEST(ScheduleCheck, AcceptsExactlyWhatRuns) {
       ++refused;
       continue;
     }
-    EXPECT_GE(makespan(s, pp * v, 1, 1), 4 * v * 2);
-    for (const std::int32_t n : assign_slots(s).count) {
+    EXPECT_GE(makespan(s, 1, 1), 4 * v * 2);
+    for (const int n : slots(s)) {
       EXPECT_LE(n, 4 * v);
     }
   }
@@ -267,6 +265,9 @@ Strategy strategy(ScheduleKind kind, int pp, int virtual_stages) {
 TEST(MakeSchedule, TakesTheStrategysWord) {
   EXPECT_EQ(make_schedule(strategy(ScheduleKind::gpipe, 2, 1), 4), gpipe(2, 4));
   EXPECT_EQ(make_schedule(strategy(ScheduleKind::one_f_one_b, 2, 1), 3), one_f_one_b(2, 3));
+  EXPECT_EQ(make_schedule(strategy(ScheduleKind::zb_h1, 2, 1), 3), zb_h1(2, 3));
+  EXPECT_EQ(make_schedule(strategy(ScheduleKind::zb_h2, 2, 1), 3), zb_h2(2, 3));
+  EXPECT_EQ(make_schedule(strategy(ScheduleKind::zb_v, 2, 2), 3), zb_v(2, 3));
   EXPECT_EQ(make_schedule(strategy(ScheduleKind::one_f_one_b, 2, 2), 4), interleaved(2, 2, 4));
   EXPECT_EQ(make_schedule(strategy(ScheduleKind::interleaved, 2, 2), 4), interleaved(2, 2, 4));
 }

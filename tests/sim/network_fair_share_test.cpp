@@ -246,5 +246,21 @@ TEST(FairShareNetwork, DisturbedFoldedAsEveryRankByItself) {
   }
 }
 
+// Hashed routes of 512 ranks leave next to none of them alike.
+TEST(FairShareNetwork, AutoSpraysWhatItCannotFold) {
+  const plan::PlanGraph g = graph_of({"dp=64", "pp=8", "global_batch=64"});
+  const topologies::Cluster hashed = cluster_of(g, 4, tree(1, 24, 2, topologies::Routing::hashed));
+  const topologies::Cluster sprayed = cluster_of(g, 4, tree(1, 24, 2, topologies::Routing::sprayed));
+  const Simulation s = run(g, hashed, true, true, "auto");
+  EXPECT_EQ(s.links_seen, LinksSeen::sprayed);
+  EXPECT_LE(s.classes.size(), kMostClasses);
+  expect_same(run(g, sprayed), s);
+  EXPECT_EQ(run(g, sprayed, true, true, "auto").links_seen, LinksSeen::as_they_are);
+  const Simulation whole = run(g, hashed);
+  EXPECT_EQ(whole.links_seen, LinksSeen::as_they_are);
+  EXPECT_GT(whole.classes.size(), kMostClasses);
+  EXPECT_GE(whole.step_time, s.step_time);
+}
+
 }  // namespace
 }  // namespace foretrain::sim

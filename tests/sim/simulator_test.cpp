@@ -6,6 +6,7 @@
 #include "plan/validate.h"
 #include "tests/sim/tiny_graph.h"
 #include "tests/support/message_of.h"
+#include "tests/support/random_schedule.h"
 
 namespace foretrain::sim {
 namespace {
@@ -117,6 +118,65 @@ TEST(Simulator, PipelinesTakeWhatTheFormulaSays) {
       const int v = 2;
       const Simulation s = simulate(pipeline(plan::interleaved(p, v, m), v, f, b, 0), clockwork(p), one_step());
       EXPECT_EQ(s.step_ends, std::vector<Time>{Time{(m * v + p - 1) * (f + b)}}) << "p=" << p << " m=" << m;
+    }
+  }
+}
+
+// What 1F1B leaves idle on each rank is (p - 1) (F + I + W); H1 puts weight gradients there: (p - 1) (F + I - W). H2
+// and V are idle only where the schedule begins and ends: p - 1 between the first rank's begin and the last rank's. V's
+// stages are half as long: counted in halves of a stage, m microbatches are 6 m. Both ways of simulating, and each rank
+// on its own: the busy and the idle part of the step add up.
+TEST(Simulator, ZeroBubbleSchedulesLeaveTheBubbleOfThePaper) {
+  const std::int64_t u = 10;
+  const plan::Durations all_equal{u, 2 * u, u, u};
+  const auto simulated = [&](const plan::Schedule& schedule, int v, bool fold) {
+    return simulate(pipeline(schedule, v, all_equal, 0), clockwork(static_cast<int>(schedule.size())), one_step(fold));
+  };
+  for (const int p : {1, 2, 3, 4, 8}) {
+    for (const int m : {2 * p - 1, 4 * p}) {
+      for (const bool fold : {false, true}) {
+        SCOPED_TRACE("p=" + std::to_string(p) + " m=" + std::to_string(m));
+        const auto bubble = [&](const plan::Schedule& schedule, int v) {
+          const Simulation s = simulated(schedule, v, fold);
+          for (const plan::Breakdown& rank : s.breakdown) {
+            EXPECT_EQ(rank.compute, Time{3 * v * m * u});
+          }
+          return (s.step_ends.front() - Time{3 * v * m * u}).value;
+        };
+        EXPECT_EQ(bubble(plan::one_f_one_b(p, m), 1), (p - 1) * 3 * u);
+        EXPECT_EQ(bubble(plan::zb_h1(p, m), 1), (p - 1) * u);
+        EXPECT_EQ(bubble(plan::zb_h2(p, m), 1), (p - 1) * u);
+        EXPECT_EQ(bubble(plan::zb_v(p, m), 2), (p - 1) * u);
+      }
+    }
+  }
+}
+
+// H1 beyond equal halves: F + I - W on p - 1 ranks, as long as W is no longer than F and I.
+TEST(Simulator, ZeroBubbleOneWithUnequalHalves) {
+  for (const int p : {2, 3, 4}) {
+    for (const plan::Durations& d : {plan::Durations{7, 0, 7, 5}, plan::Durations{7, 0, 9, 7}}) {
+      const int m = 3 * p;
+      const Simulation s = simulate(pipeline(plan::zb_h1(p, m), 1, d, 0), clockwork(p), one_step());
+      const std::int64_t work = m * (d.forward + d.backward_input + d.backward_weight);
+      EXPECT_EQ(s.step_ends,
+                std::vector<Time>{Time{work + (p - 1) * (d.forward + d.backward_input - d.backward_weight)}});
+    }
+  }
+}
+
+// Where messages take no time the simulator says what plan::times says, of any schedule and any durations.
+TEST(Simulator, RandomSchedulesEndWhenTheirOrderSays) {
+  std::mt19937 random(13);
+  const auto any = [&] { return 1 + static_cast<std::int64_t>(random() % 20); };
+  for (int trial = 0; trial < 100; ++trial) {
+    const int p = 1 + static_cast<int>(random() % 4), v = 1 + static_cast<int>(random() % 3);
+    const plan::Schedule schedule = testing::random_schedule(random, p, v, 1 + static_cast<int>(random() % 5));
+    const plan::Durations durations{any(), any(), any(), any()};
+    for (const bool fold : {false, true}) {
+      EXPECT_EQ(simulate(pipeline(schedule, v, durations, 0), clockwork(p), one_step(fold)).step_ends,
+                std::vector<Time>{Time{plan::times(schedule, durations).makespan}})
+          << plan::to_text(schedule);
     }
   }
 }

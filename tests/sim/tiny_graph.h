@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -9,6 +10,7 @@
 
 #include "plan/graph.h"
 #include "plan/schedule.h"
+#include "plan/schedule_times.h"
 #include "plan/timeline.h"
 #include "sim/simulator.h"
 #include "topologies/cluster.h"
@@ -87,12 +89,13 @@ inline void append(plan::Role& role, std::vector<plan::Op> ops, int microbatch =
   role.program.body.push_back({n, microbatch, -1, -1});
 }
 
-// A schedule of forwards that take f and backwards that take b; messages of `bytes` between stages.
-inline plan::PlanGraph pipeline(const plan::Schedule& schedule, int virtual_stages, std::int64_t f, std::int64_t b,
+// A schedule, what its actions take, and messages of `bytes` between stages on different ranks.
+inline plan::PlanGraph pipeline(const plan::Schedule& schedule, int virtual_stages, const plan::Durations& durations,
                                 std::int64_t bytes) {
   const int pp = static_cast<int>(schedule.size());
   plan::PlanGraph g = stages(pp);
   const int last = pp * virtual_stages - 1;
+  const std::vector<std::int32_t> rank_of_stage = plan::placement(schedule, last + 1);
   for (int s = 0; s < last; ++s) {
     g.tags.push_back("activation " + std::to_string(s));
   }
@@ -100,27 +103,49 @@ inline plan::PlanGraph pipeline(const plan::Schedule& schedule, int virtual_stag
     g.tags.push_back("gradient " + std::to_string(s));
   }
   for (int rank = 0; rank < pp; ++rank) {
+    // The rank of a stage; -1 where no message goes: here, or no stage.
+    const auto peer = [&](int stage) {
+      const int at = stage < 0 || stage > last ? rank : rank_of_stage[static_cast<std::size_t>(stage)];
+      return at == rank ? -1 : at;
+    };
+    // A stream per direction (1 to 4) and neighbour: messages of different neighbours do not wait for each other.
+    std::vector<plan::Stream>& streams = g.roles[static_cast<std::size_t>(rank)].streams;
+    std::map<int, std::map<int, plan::StreamId>> known;
+    const auto stream = [&](int direction, int neighbour) {
+      const bool first = known[direction].empty();
+      const auto [at, added] = known[direction].emplace(
+          neighbour, static_cast<plan::StreamId>(first ? direction : static_cast<int>(streams.size())));
+      if (added && !first) {
+        streams.push_back(streams[static_cast<std::size_t>(direction)]);
+      }
+      return at->second;
+    };
     for (const plan::Action& a : schedule[static_cast<std::size_t>(rank)]) {
       std::vector<plan::Op> ops;
-      const bool forward = a.kind == plan::ActionKind::forward;
-      const bool receives = forward ? a.stage > 0 : a.stage < last;
-      const bool sends = forward ? a.stage < last : a.stage > 0;
-      const int towards = forward ? 1 : -1;
+      const bool forward = a.kind == plan::ActionKind::forward, weight = a.kind == plan::ActionKind::backward_weight;
+      const int source = weight ? -1 : peer(a.stage + (forward ? -1 : 1));
+      const int target = weight ? -1 : peer(a.stage + (forward ? 1 : -1));
       const int in_boundary = forward ? a.stage - 1 : last + a.stage;
       const int out_boundary = forward ? a.stage : last + a.stage - 1;
-      if (receives) {
-        ops.push_back(message(false, (rank - towards + pp) % pp, in_boundary, bytes, forward ? 1 : 3));
+      if (source >= 0) {
+        ops.push_back(message(false, source, in_boundary, bytes, stream(forward ? 1 : 3, source)));
       }
-      ops.push_back(work(forward ? f : b, plan::kCompute,
-                         receives ? std::vector<std::uint16_t>{0} : std::vector<std::uint16_t>{}));
-      if (sends) {
-        ops.push_back(message(true, (rank + towards + pp) % pp, out_boundary, bytes, forward ? 2 : 4,
+      ops.push_back(work(durations.of(a.kind), plan::kCompute,
+                         source >= 0 ? std::vector<std::uint16_t>{0} : std::vector<std::uint16_t>{}));
+      if (target >= 0) {
+        ops.push_back(message(true, target, out_boundary, bytes, stream(forward ? 2 : 4, target),
                               {static_cast<std::uint16_t>(ops.size() - 1)}));
       }
       append(g.roles[static_cast<std::size_t>(rank)], std::move(ops), a.microbatch);
     }
   }
   return g;
+}
+
+// Forwards that take f and backwards that take b.
+inline plan::PlanGraph pipeline(const plan::Schedule& schedule, int virtual_stages, std::int64_t f, std::int64_t b,
+                                std::int64_t bytes) {
+  return pipeline(schedule, virtual_stages, plan::Durations{.forward = f, .backward = b}, bytes);
 }
 
 struct Recorder : plan::SpanSink {

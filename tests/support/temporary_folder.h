@@ -13,7 +13,7 @@ namespace foretrain::test {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
+    const ::testing::TestInfo* test = ::testing::UnitTest::GetInstance()->current_test_info();
     path_ = std::filesystem::temp_directory_path() /
             ("foretrain_" + std::string(test->test_suite_name()) + "_" + test->name() + "_" + std::to_string(getpid()));
     std::filesystem::create_directories(path_);

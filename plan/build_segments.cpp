@@ -1,0 +1,238 @@
+// A chunk's forward and backward for one microbatch: what comes from the neighbours in the pipeline, the layers, what
+// goes on to them. Virtual stage s sends activations to s + 1 and gradients back; two stages on one rank hand them over
+// in a buffer.
+#include <algorithm>
+
+#include "base/error.h"
+#include "plan/build_context.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+struct PipelineEnds {
+  RoleContext& c;
+  int chunk;
+
+  int virtual_stage() const { return c.chunk_stage[static_cast<std::size_t>(chunk)]; }
+  int layers() const { return c.chunk_layers[static_cast<std::size_t>(chunk)]; }
+  bool is_first() const { return virtual_stage() == 0; }
+  bool is_last() const { return virtual_stage() + 1 == static_cast<int>(c.rank_of_stage.size()); }
+  int rank_of(int stage) const { return c.rank_of_stage[static_cast<std::size_t>(stage)]; }
+  bool is_here(int stage) const { return rank_of(stage) == c.stage; }
+
+  // Does any chunk of this role send activations to another rank?
+  bool sends_forward() const {
+    return std::any_of(c.chunk_stage.begin(), c.chunk_stage.end(), [&](std::int32_t stage) {
+      return stage + 1 < static_cast<int>(c.rank_of_stage.size()) && !is_here(stage + 1);
+    });
+  }
+
+  // Does any chunk send what it received, in the buffer that it received it in?
+  bool passes_on() const {
+    return sends_forward() && std::find(c.chunk_layers.begin(), c.chunk_layers.end(), 0) != c.chunk_layers.end();
+  }
+
+  EventId slot_free() { return c.builder.event("slot_free", Replicas::per_slot); }
+  EventId sent() { return c.builder.event("sent", Replicas::per_slot); }
+  // The ring's gradient may be written again: nobody reads it any more, or (split) it is no longer on its way out.
+  EventId ring_free() { return c.builder.event("ring_free", Replicas::per_ring); }
+
+  std::string boundary(const char* what, int below) const {
+    return what + (" " + std::to_string(below)) + "|" + std::to_string(below + 1);
+  }
+
+  Exchange message(bool send, int stage, const char* what, int below) {
+    Message m;
+    m.send = send;
+    m.axis = Axis::pp;
+    m.peer = rank_of(stage);
+    m.elements = c.n.shard_rows * c.n.hidden;
+    m.dtype = c.type.activation;
+    m.tag = c.builder.tag(boundary(what, below));
+    return {{m}};
+  }
+
+  // One stream per direction and neighbour: messages of different neighbours do not wait for each other.
+  StreamId peer_stream(const std::string& name, int stage) {
+    const int peer = rank_of(stage);
+    const std::string own = name + " " + std::to_string(peer);
+    auto& known = c.peer_streams[name];
+    known.emplace(peer, known.empty() ? name : own);
+    return c.builder.stream(known.at(peer), StreamKind::point_to_point, Axis::pp);
+  }
+
+  Host load(HostTask task) const { return {task, c.n.batch, c.n.seq}; }
+
+  // Between two stages of this rank.
+  Operand hand_over(const char* what, int below) {
+    return c.builder.whole(c.builder.buffer(boundary(what, below), c.type.activation, c.n.shard_rows * c.n.hidden,
+                                            BufferKind::communication, Lifetime::persistent));
+  }
+  void copy(BlockBuilder& b, Phase phase, Operand from, Operand to) const {
+    const Copy op{CopyKind::device_to_device, size_bytes(c.type.activation, from.elements)};
+    b.emit(op, kCompute, phase, {from}, {to});
+  }
+
+  BlockId begin_forward() {
+    BlockBuilder b(c.role(), "begin_forward");
+    const StreamId host = c.builder.stream("host", StreamKind::host, Axis::dp);
+    if (is_first()) {
+      const BufferId ids = c.builder.buffer("tokens", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
+      b.emit_ahead(load(HostTask::load_inputs), host, Phase::load, c.builder.whole(ids), slot_free());
+    }
+    if (is_last()) {
+      const BufferId ids = c.builder.buffer("targets", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
+      b.emit_ahead(load(HostTask::load_targets), host, Phase::load, c.builder.whole(ids), slot_free());
+    }
+    const int below = virtual_stage() - 1;
+    if (!is_first() && !is_here(below)) {
+      const int at = b.emit_ahead(message(false, below, "activation", below), peer_stream("activations_in", below),
+                                  Phase::forward, c.builder.whole(c.residual()), slot_free());
+      if (passes_on()) {
+        b.op(at).waits.push_back(sent());
+      }
+    }
+    // The slot's last output may still be on its way out.
+    std::vector<EventId> waits;
+    if (sends_forward()) {
+      waits.push_back(sent());
+    }
+    b.join(Phase::forward, waits);
+    if (!is_first() && is_here(below)) {
+      copy(b, Phase::forward, hand_over("activation", below), c.builder.whole(c.residual()));
+    }
+    return c.builder.add(b.take());
+  }
+
+  BlockId end_forward() {
+    BlockBuilder b(c.role(), "end_forward");
+    const int stage = virtual_stage();
+    const Operand x = c.builder.whole(c.residual(), layers());
+    if (is_here(stage + 1)) {
+      copy(b, Phase::forward, x, hand_over("activation", stage));
+    } else {
+      const int at = b.emit(message(true, stage + 1, "activation", stage), peer_stream("activations_out", stage + 1),
+                            Phase::forward, {x}, {});
+      b.op(at).records = {sent()};
+    }
+    return c.builder.add(b.take());
+  }
+
+  // Not of a weight gradient: it begins with what its input gradient has left. The gradient may arrive before the
+  // backward begins: in a ring copy of its own, or (split, where rings are not free as soon) in the slot.
+  BlockId begin_backward() {
+    BlockBuilder b(c.role(), "begin_backward");
+    const int stage = virtual_stage();
+    if (is_last()) {
+      b.join(Phase::backward_input, {ring_free()});
+    } else if (is_here(stage + 1)) {
+      b.join(Phase::backward_input, {ring_free()});
+      copy(b, Phase::backward_input, hand_over("gradient", stage), c.gradient_in(layers()));
+    } else {
+      const Operand in = c.splits
+                             ? c.builder.whole(c.builder.buffer("dy.in", c.type.activation, c.n.shard_rows * c.n.hidden,
+                                                                BufferKind::communication, Lifetime::slot))
+                             : c.gradient_in(layers());
+      b.emit_ahead(message(false, stage + 1, "gradient", stage), peer_stream("gradients_in", stage + 1),
+                   Phase::backward_input, in, c.splits ? slot_free() : ring_free());
+      b.join(Phase::backward_input, c.splits ? std::vector<EventId>{ring_free()} : std::vector<EventId>{});
+      if (c.splits) {
+        copy(b, Phase::backward_input, in, c.gradient_in(layers()));
+      }
+    }
+    return c.builder.add(b.take());
+  }
+
+  // Nor of a weight gradient: it leaves nothing that anybody waits for.
+  BlockId end_backward() {
+    BlockBuilder b(c.role(), "end_backward");
+    const int below = virtual_stage() - 1;
+    if (!is_first() && is_here(below)) {
+      copy(b, Phase::backward_input, c.gradient_out(), hand_over("gradient", below));
+    }
+    const bool sends = !is_first() && !is_here(below);
+    b.join(Phase::backward_input, {},
+           sends ? std::vector<EventId>{slot_free()} : std::vector<EventId>{slot_free(), ring_free()});
+    if (sends) {
+      const int at = b.emit(message(true, below, "gradient", below), peer_stream("gradients_out", below),
+                            Phase::backward_input, {c.gradient_out()}, {});
+      b.op(at).records = {ring_free()};
+    }
+    return c.builder.add(b.take());
+  }
+};
+
+}  // namespace
+
+LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts) {
+  if (c.max_chunk_layers() == 0) {
+    return;
+  }
+  forward_ = layer_forward(c);
+  for (const BackwardPart part : parts) {
+    backward_[{part, false}] = layer_backward(c, part, false);
+    if (part != BackwardPart::input) {
+      backward_[{part, true}] = layer_backward(c, part, true);
+    }
+  }
+}
+
+SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers) {
+  PipelineEnds ends{c, chunk};
+  const auto i = static_cast<std::size_t>(chunk);
+  Segment s{"F" + std::to_string(chunk), chunk, c.chunk_first[i], {}};
+  s.calls.push_back({ends.begin_forward(), 1, -1, 1});
+  if (ends.is_first()) {
+    s.calls.push_back({embedding_forward(c), 1, -1, 1});
+  }
+  if (c.chunk_layers[i] > 0) {
+    s.calls.push_back({layers.forward(), c.chunk_layers[i], c.chunk_first[i], 1});
+  }
+  if (ends.is_last()) {
+    s.calls.push_back({head_forward(c), 1, -1, 1});
+  } else {
+    s.calls.push_back({ends.end_forward(), 1, -1, 1});
+  }
+  return c.builder.add(std::move(s));
+}
+
+SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, BackwardPart part, bool last) {
+  PipelineEnds ends{c, chunk};
+  const auto i = static_cast<std::size_t>(chunk);
+  const bool reduce = last && c.job.strategy.overlap_grad_reduce && c.groups.dp != kNoGroup;
+  const char* const letter = part == BackwardPart::whole ? "B" : part == BackwardPart::input ? "I" : "W";
+  Segment s{letter + std::to_string(chunk) + (last ? ".last" : ""), chunk, c.chunk_first[i], {}};
+  if (part != BackwardPart::weight) {
+    s.calls.push_back({ends.begin_backward(), 1, -1, 1});
+  }
+  if (ends.is_last()) {
+    s.calls.push_back({head_backward(c, part, last), 1, -1, 1});
+    if (reduce && (c.groups.embedding == kNoGroup || c.tied_here)) {
+      s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
+    }
+  }
+  // Layers from the top down.
+  const auto down = [&](std::int32_t first, std::int32_t count) {
+    if (count > 0) {
+      s.calls.push_back({layers.backward(part, last), count, first + count - 1, -1});
+    }
+  };
+  if (reduce) {
+    for (const BucketRange& r : chunk_buckets(c, chunk)) {
+      down(r.first_layer, r.layers);
+      s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
+    }
+  } else {
+    down(c.chunk_first[i], c.chunk_layers[i]);
+  }
+  if (part != BackwardPart::weight) {
+    if (ends.is_first()) {
+      s.calls.push_back({embedding_backward(c, last && !c.splits), 1, -1, 1});
+    }
+    s.calls.push_back({ends.end_backward(), 1, -1, 1});
+  }
+  return c.builder.add(std::move(s));
+}
+
+}  // namespace foretrain::plan
