@@ -23,8 +23,8 @@ const std::map<std::string, std::string>& words() {
 }  // namespace
 
 CollectiveForecasts::CollectiveForecasts(const std::string& constants)
-    : environments_(topologies::load_network_environments(constants)),
-      newest_(topologies::load_nccl_constants(topologies::kNewestNccl)) {}
+    : environments_(constants.empty() ? topologies::network_environments()
+                                      : topologies::load_network_environments(constants)) {}
 
 ValidationRow CollectiveForecasts::forecast(const RowReader& line) const {
   ValidationRow r;
@@ -71,7 +71,7 @@ void CollectiveForecasts::predict(const topologies::NetworkEnvironment& e, const
   request.group = {ranks, nodes, (ranks + nodes - 1) / nodes};
   const auto& table = nodes == 1 ? e.node : e.fabric;
   const auto found = table.find(word);
-  const sim::CollectivePricer pricer(e, newest_, chooser(version));
+  const sim::CollectivePricer pricer(e, topologies::newest_nccl(), chooser(version));
   r.system = e.name;
   r.fitted = found != table.end();
   r.predicted =

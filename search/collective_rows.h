@@ -27,7 +27,6 @@ class CollectiveForecasts {
   const topologies::NcclConstants& chooser(const std::string& version) const;
 
   std::vector<topologies::NetworkEnvironment> environments_;
-  topologies::NcclConstants newest_;
   mutable std::map<std::string, topologies::NcclConstants> chooser_;  // read when a row asks for that version
 };
 

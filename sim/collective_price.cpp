@@ -153,13 +153,14 @@ CollectivePrice CollectivePricer::price(const PriceRequest& request, double byte
   const Shape s = shape(request, bytes);
   const double small =
       c.ll_latency * s.ll_latency + (bytes + std::min(bytes, kLlHanded) * (s.hops - 1)) / (c.ll_rate * s.ll_rate);
-  const double efficiency = s.tree ? c.tree_efficiency : c.efficiency;
+  const double transfer = bytes / ((s.tree ? c.tree_efficiency : c.efficiency) * s.rate);
   const double ramp = s.ring_over_nodes ? kRingRamp : s.tree ? kTreeRamp : c.ramp;
-  const double large = together(c.latency * s.latency, bytes / (efficiency * s.rate), ramp) +
-                       (s.tree ? s.hops * std::min(bytes, kTreeHanded) / s.link : 0);
+  const double large =
+      together(c.latency * s.latency, transfer, ramp) + (s.tree ? s.hops * std::min(bytes, kTreeHanded) / s.link : 0);
   const bool by_table = !request.sendrecv && request.kind == Kind::all_reduce && request.group.nodes > 1;
   const bool is_small = by_table ? nccl_takes_ll(request.group, bytes) : small <= large;
-  return {is_small ? small : large, is_small, s.tree};
+  const double latency = is_small ? c.ll_latency * s.ll_latency : c.latency * s.latency;
+  return {is_small ? small : large, latency, transfer, is_small, s.tree};
 }
 
 }  // namespace foretrain::sim

@@ -25,8 +25,9 @@ namespace foretrain::sim {
 
 struct CollectivePrice {
   double seconds = 0;
-  bool small = false;  // which branch
-  bool tree = false;   // of the large branch
+  double latency = 0, transfer = 0;  // of nothing; of the bytes at the bandwidth of the largest messages
+  bool small = false;                // which branch
+  bool tree = false;                 // of the large branch
 };
 
 // `version`: of the NCCL that chooses. A message is `sendrecv`: kind is then ignored.

@@ -1,4 +1,5 @@
-// Collectives in closed form.  t = a + S/b + 2 kappa sqrt(a S / b)
+// Collectives in closed form: where a system's were measured by their constants (sim/system_price.h), else
+//   t = a + S/b + 2 kappa sqrt(a S / b)
 //   S total bytes, n ranks, N nodes, p ranks per node, B bandwidth of the bus, w NIC of one rank, o extra latency
 //   B     = node_busbw on one node, else min(node_busbw, fabric_fraction · p · w): each member brings its own NIC, the
 //           other ranks of the node need theirs for the groups beside this one
@@ -25,6 +26,7 @@
 #include "base/error.h"
 #include "sim/nccl.h"
 #include "sim/network.h"
+#include "sim/system_price.h"
 #include "topologies/nccl_constants.h"
 #include "topologies/profile.h"
 
@@ -37,16 +39,11 @@ using topologies::kLl;
 using topologies::kProtocols;
 using topologies::kSimple;
 using topologies::NcclConstants;
+using topologies::newest_nccl;
 using Hops = NcclConstants::Hops;
 using PerProtocol = NcclConstants::PerProtocol;
 using topologies::Figure;
 using topologies::NetworkFigures;
-
-// Read once: they do not change while the program runs.
-const NcclConstants& newest_nccl() {
-  static const NcclConstants constants = topologies::load_nccl_constants(topologies::kNewestNccl);
-  return constants;
-}
 
 // One way to do a collective. By protocol, what NCCL's table says: latency, and the bandwidth that the total buffer
 // moves at. And the bandwidth of its largest messages as measured.
@@ -108,6 +105,7 @@ class AlphaBeta final : public NetworkModel {
   AlphaBeta(const topologies::Cluster& cluster, std::vector<CollectiveOverride> overrides)
       : cluster_(cluster),
         overrides_(std::move(overrides)),
+        prices_(cluster),
         has_figures_(cluster.profile != nullptr && cluster.profile->has_network) {
     if (has_figures_) {
       figures_ = cluster.profile->network;
@@ -128,6 +126,9 @@ class AlphaBeta final : public NetworkModel {
       }
     }
     const auto size = static_cast<double>(bytes.value);
+    if (const auto measured = prices_.collective(collective::from_plan(kind), size, group)) {
+      return measured->seconds;
+    }
     if (kind == CollectiveKind::all_to_all) {
       return all_to_all(size, group);
     }
@@ -159,14 +160,9 @@ class AlphaBeta final : public NetworkModel {
         }
       }
     }
-    if (kind == CollectiveKind::all_to_all) {
-      const double n = group.ranks, p = group.per_node;
-      return Traffic{all_to_all(0, group), size * (p - 1) / n / node_bandwidth(kind),
-                     leaves ? size * (n - p) / n / (fabric_bandwidth(kind, group) / p) : 0};
-    }
-    const std::vector<Algorithm> all = algorithms(kind, group);
-    const Algorithm& a = chosen_of(all, size);
-    return Traffic{a.seconds(0, 0), inside ? size / a.node_algbw : 0, leaves ? size / a.fabric_algbw : 0};
+    const Traffic own = own_traffic(kind, size, group);
+    const auto measured = prices_.collective(collective::from_plan(kind), size, group);
+    return measured ? as_measured(own, *measured) : own;
   }
   std::optional<Traffic> message_traffic(Bytes bytes, bool same_node) const override {
     const double latency = message(Bytes{0}, same_node), load = message(bytes, same_node) - latency;
@@ -174,6 +170,9 @@ class AlphaBeta final : public NetworkModel {
   }
 
   double message(Bytes bytes, bool same_node) const override {
+    if (const auto measured = prices_.message(static_cast<double>(bytes.value), same_node)) {
+      return measured->seconds;
+    }
     const topologies::Link& link = same_node ? cluster_.intra : cluster_.inter;
     const double fraction = !has_figures_ ? 1 : (same_node ? figures_.node_message : figures_.fabric_message).value;
     const double latency = !has_figures_
@@ -188,6 +187,23 @@ class AlphaBeta final : public NetworkModel {
   }
 
  private:
+  Traffic own_traffic(CollectiveKind kind, double size, const GroupPlacement& group) const {
+    const bool leaves = group.nodes > 1;
+    if (kind == CollectiveKind::all_to_all) {
+      const double n = group.ranks, p = group.per_node;
+      return {all_to_all(0, group), size * (p - 1) / n / node_bandwidth(kind),
+              leaves ? size * (n - p) / n / (fabric_bandwidth(kind, group) / p) : 0};
+    }
+    const std::vector<Algorithm> all = algorithms(kind, group);
+    const Algorithm& a = chosen_of(all, size);
+    return {a.seconds(0, 0), group.per_node > 1 ? size / a.node_algbw : 0, leaves ? size / a.fabric_algbw : 0};
+  }
+  // The links fill in the same proportion, the tighter one at the measured bandwidth of the largest messages.
+  static Traffic as_measured(const Traffic& own, const CollectivePrice& price) {
+    const double load = std::min(price.transfer, price.seconds), most = std::max(own.node_load, own.fabric_load);
+    const double scale = most > 0 ? load / most : 0;
+    return {std::min(price.latency, price.seconds - load), own.node_load * scale, own.fabric_load * scale};
+  }
   double kappa(const GroupPlacement& g) const {
     return has_figures_ ? (g.nodes > 1 ? figures_.kappa_fabric : figures_.kappa_node).value : 0;
   }
@@ -343,6 +359,7 @@ class AlphaBeta final : public NetworkModel {
 
   const topologies::Cluster& cluster_;
   const std::vector<CollectiveOverride> overrides_;
+  const SystemPricer prices_;
   const bool has_figures_;
   NetworkFigures figures_;
 };
@@ -373,7 +390,10 @@ void AlphaBeta::library_candidates(Kind kind, double size, const GroupPlacement&
       c.algbw = p == kSimple ? a.algbw : std::min(a.algbw, a.table_algbw[p]);
       c.table_seconds = a.by_table(p, size);
       c.chosen = &a == &chosen && p == best;
-      c.seconds = c.chosen ? a.seconds(size, kappa(group)) : a.seconds(p, size, kappa(group));
+      const auto measured = c.chosen ? prices_.collective(kind, size, group) : std::nullopt;
+      c.seconds = measured   ? measured->seconds
+                  : c.chosen ? a.seconds(size, kappa(group))
+                             : a.seconds(p, size, kappa(group));
       out.push_back(std::move(c));
     }
   }
@@ -406,7 +426,8 @@ void AlphaBeta::own_candidates(Kind kind, double size, const GroupPlacement& gro
   closed_form_candidates(kind, size, group, fabric, in_switch() > 0, out);
   for (CollectiveCandidate& c : out) {
     if (c.algorithm == "direct") {  // what collective() takes
-      c.seconds = all_to_all(size, group);
+      const auto measured = prices_.collective(kind, size, group);
+      c.seconds = measured ? measured->seconds : all_to_all(size, group);
       c.algbw = c.seconds > 0 ? size / c.seconds : 0;
     }
   }

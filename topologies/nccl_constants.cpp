@@ -131,6 +131,11 @@ NcclConstants load_nccl_constants(const std::string& version_or_path) {
                                               : catalogue_path(kNcclFolder, "NCCL version", version_or_path)));
 }
 
+const NcclConstants& newest_nccl() {
+  static const NcclConstants constants = load_nccl_constants(kNewestNccl);
+  return constants;
+}
+
 NcclConstants nccl_constants_from_text(std::string_view text, const std::string& origin) {
   return read(JsonDocument::from_text(text, origin));
 }

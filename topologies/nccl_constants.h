@@ -41,6 +41,8 @@ struct NcclConstants {
 
 // By version, or the path of a file. Throws InputError with every mistake, and for an unknown version the known ones.
 NcclConstants load_nccl_constants(const std::string& version_or_path);
+// The catalogue's newest; read once, for they do not change while the program runs.
+const NcclConstants& newest_nccl();
 // `origin` stands in messages.
 NcclConstants nccl_constants_from_text(std::string_view text, const std::string& origin);
 // The newest known version that is not newer than `version` ("2.22.3", "22203" or ""); the oldest known for one older

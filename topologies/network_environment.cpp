@@ -57,6 +57,8 @@ NetworkEnvironment read_environment(ObjectReader reader) {
   e.beyond_rate = e.nvlink_ranks > 0 ? link_bandwidth(reader, "beyond_rate", std::nullopt) : e.node_rate;
   e.domain = static_cast<int>(reader.integer("domain", 0, 0, 1 << 20));
   e.tables = reader.texts("tables");
+  e.node_systems = reader.has("node_systems") ? reader.texts("node_systems") : std::vector<std::string>{};
+  e.fabric_systems = reader.has("fabric_systems") ? reader.texts("fabric_systems") : std::vector<std::string>{};
   ObjectReader constants = reader.object("constants");
   e.node = read_constants(constants.object("node"));
   e.fabric = read_constants(constants.object("fabric"));
@@ -101,7 +103,12 @@ bool matches(std::string_view pattern, std::string_view text) {
 }  // namespace
 
 std::vector<NetworkEnvironment> load_network_environments(const std::string& path) {
-  return read(JsonDocument::from_file(path.empty() ? catalogue_home() + "/" + kFile : path));
+  return read(JsonDocument::from_file(path));
+}
+
+const std::vector<NetworkEnvironment>& network_environments() {
+  static const std::vector<NetworkEnvironment> all = load_network_environments(catalogue_home() + "/" + kFile);
+  return all;
 }
 
 std::vector<NetworkEnvironment> network_environments_from_text(std::string_view text, const std::string& origin) {

@@ -36,11 +36,16 @@ struct NetworkEnvironment {
   Bandwidth beyond_rate;            // ... of this rate
   int domain = 0;                   // > 0: that many devices share an NVLink domain, whatever the nodes are
   std::vector<std::string> tables;  // of measurements on it; "*" stands for anything
+  // Names of topologies/systems whose jobs are priced by it, within a node and over the fabric: of several
+  // environments of a system the first that has constants for the collective.
+  std::vector<std::string> node_systems, fabric_systems;
   // By collective's name ("all_reduce", ..., "sendrecv"), within a node and over the fabric.
   std::map<std::string, CollectiveConstants> node, fabric;
 };
 
-// In the file's order. "" reads the catalogue's file. Throws InputError with every mistake.
+// The catalogue's; read once, for they do not change while the program runs.
+const std::vector<NetworkEnvironment>& network_environments();
+// In the file's order. Throws InputError with every mistake.
 std::vector<NetworkEnvironment> load_network_environments(const std::string& path);
 // `origin` stands in messages.
 std::vector<NetworkEnvironment> network_environments_from_text(std::string_view text, const std::string& origin);

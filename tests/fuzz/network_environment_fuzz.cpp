@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   foretrain::topologies::environment_of(all, "a-table-of-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
-  static const auto nccl = foretrain::topologies::load_nccl_constants(foretrain::topologies::kNewestNccl);
+  const auto& nccl = foretrain::topologies::newest_nccl();
   for (const auto& environment : all) {
     const foretrain::sim::CollectivePricer pricer(environment, nccl, nccl);
     for (const auto* side : {&environment.node, &environment.fabric}) {

@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 #include "sim/collective_price.h"
+#include "sim/network.h"
+#include "topologies/cluster_file.h"
 
 namespace foretrain::search {
 namespace {
@@ -50,7 +53,7 @@ topologies::NetworkEnvironment plain() {
 // 8 A100 on one node, NCCL's constants alone: ring LL 6.6 + 14 x 0.6 = 15 us, tree LL 6.8 + 2 x 7 x 0.6 = 15.2 us.
 // Large: 8.4 + 14 x 3.4 = 56 us and 240 x 8/14 GB/s.
 TEST(CollectivePricer, OneNode) {
-  const auto nccl = topologies::load_nccl_constants(topologies::kNewestNccl);
+  const auto& nccl = topologies::newest_nccl();
   const topologies::NetworkEnvironment e = plain();
   const sim::CollectivePricer pricer(e, nccl, nccl);
   const sim::PriceRequest r{sim::collective::Kind::all_reduce, false, {8, 1, 8}};
@@ -66,7 +69,7 @@ TEST(CollectivePricer, OneNode) {
 
 // 2 nodes of 8: all_to_all leaves through each rank's adapter, 8 of 16 parts; a message takes one adapter.
 TEST(CollectivePricer, OverTheFabric) {
-  const auto nccl = topologies::load_nccl_constants(topologies::kNewestNccl);
+  const auto& nccl = topologies::newest_nccl();
   const topologies::NetworkEnvironment e = plain();
   const sim::CollectivePricer pricer(e, nccl, nccl);
   EXPECT_NEAR(pricer.price({sim::collective::Kind::all_to_all, false, {16, 2, 8}}, 16e9, {}).seconds,
@@ -81,7 +84,7 @@ TEST(CollectivePricer, OverTheFabric) {
 // GB/s, halved; and the MiB handed on three times over 4 adapters. 16 MiB more is handed on no longer: 8 MiB beyond 16
 // MiB take what the tree carries alone.
 TEST(CollectivePricer, TreesHandOn) {
-  const auto nccl = topologies::load_nccl_constants(topologies::kNewestNccl);
+  const auto& nccl = topologies::newest_nccl();
   const topologies::NetworkEnvironment e = plain();
   const sim::CollectivePricer pricer(e, nccl, nccl);
   const sim::PriceRequest r{sim::collective::Kind::all_reduce, false, {32, 8, 4}};
@@ -101,8 +104,8 @@ TEST(CollectivePricer, TreesHandOn) {
 
 // More bytes never take less time, but where NCCL takes another protocol or algorithm for them.
 TEST(CollectivePricer, GrowsWithBytes) {
-  const auto nccl = topologies::load_nccl_constants(topologies::kNewestNccl);
-  for (const auto& e : topologies::load_network_environments("")) {
+  const auto& nccl = topologies::newest_nccl();
+  for (const auto& e : topologies::network_environments()) {
     const sim::CollectivePricer pricer(e, nccl, nccl);
     for (const auto* table : {&e.node, &e.fabric}) {
       for (const auto& [word, constants] : *table) {
@@ -126,7 +129,7 @@ TEST(CollectivePricer, GrowsWithBytes) {
 }
 
 TEST(NetworkEnvironment, FirstPatternThatMatchesWins) {
-  const auto all = topologies::load_network_environments("");
+  const auto& all = topologies::network_environments();
   const auto name = [&all](const std::string& table) {
     const auto* e = topologies::environment_of(all, table);
     return e == nullptr ? "" : e->name;
@@ -137,6 +140,65 @@ TEST(NetworkEnvironment, FirstPatternThatMatchesWins) {
   EXPECT_EQ(name("stas-h200-g4-ring"), "stas-h200-ring");
   EXPECT_EQ(name("stas-h200-g4-nvls"), "stas-h200");
   EXPECT_EQ(name("nowhere"), "");
+}
+
+// `validate`, `estimate` and `explain collective` say the same of a system whose environments were measured. NCCL's
+// version is a table's own and a job's newest: with others the version counts, for all_reduce over nodes.
+TEST(SystemPricer, JobsArePricedAsValidated) {
+  const auto& environments = topologies::network_environments();
+  const auto& newest = topologies::newest_nccl();
+  int checked = 0;
+  for (const auto side :
+       {&topologies::NetworkEnvironment::node_systems, &topologies::NetworkEnvironment::fabric_systems}) {
+    const bool inside = side == &topologies::NetworkEnvironment::node_systems;
+    std::set<std::pair<std::string, std::string>> seen;  // of a system's environments the first counts
+    for (const auto& e : environments) {
+      for (const std::string& system : e.*side) {
+        const topologies::Cluster cluster = topologies::load_system(system);
+        const auto model = sim::make_alpha_beta(cluster);
+        const sim::CollectivePricer pricer(e, newest, newest);
+        for (const auto& [word, constants] : inside ? e.node : e.fabric) {
+          if (!seen.emplace(system, word).second) {
+            continue;
+          }
+          const sim::GroupPlacement g = inside ? sim::GroupPlacement{4, 1, 4} : sim::GroupPlacement{32, 8, 4};
+          for (const std::int64_t bytes :
+               {std::int64_t{0}, std::int64_t{8}, std::int64_t{1} << 20, std::int64_t{1} << 30}) {
+            ++checked;
+            if (word == "sendrecv") {
+              const sim::nccl::Group two{2, inside ? 1 : 2, inside ? 2 : 1};
+              const double seconds = pricer.price({{}, true, two}, static_cast<double>(bytes), constants).seconds;
+              EXPECT_DOUBLE_EQ(model->message(Bytes{bytes}, inside), seconds) << system << " " << bytes;
+              continue;
+            }
+            const auto kind = sim::collective::kind_from_name(word);
+            const double seconds =
+                pricer.price({kind, false, {g.ranks, g.nodes, g.per_node}}, static_cast<double>(bytes), constants)
+                    .seconds;
+            for (const sim::CollectiveCandidate& c : model->candidates(kind, Bytes{bytes}, g)) {
+              if (c.chosen) {
+                EXPECT_DOUBLE_EQ(c.seconds, seconds) << system << " " << word << " " << bytes;
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(checked, 100);
+}
+
+// A link twice as fast as the catalogue's halves what a large all_gather takes of it.
+TEST(SystemPricer, TheClustersLinksCount) {
+  const topologies::Cluster system = topologies::load_system("dgx-h100");
+  topologies::Cluster faster = system;
+  faster.intra.bandwidth.value *= 2;
+  faster.inter.bandwidth.value *= 2;
+  for (const sim::GroupPlacement& g : {sim::GroupPlacement{8, 1, 8}, {10, 10, 1}}) {
+    const double once = sim::make_alpha_beta(system)->collective(plan::CollectiveKind::all_gather, Bytes{1 << 30}, g);
+    const double twice = sim::make_alpha_beta(faster)->collective(plan::CollectiveKind::all_gather, Bytes{1 << 30}, g);
+    EXPECT_NEAR(twice / once, 0.5, 0.03) << g.nodes;
+  }
 }
 
 // Guards what was reached when the constants were fitted (docs/models.md).

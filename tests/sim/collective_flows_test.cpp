@@ -4,63 +4,28 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <map>
 #include <tuple>
 
 #include "base/error.h"
 #include "sim/collective/flow_rounds.h"
 #include "sim/collective/transfer_classes.h"
-#include "topologies/cluster.h"
-#include "topologies/fabric.h"
+#include "tests/support/collective_cases.h"
+#include "tests/support/small_fabrics.h"
 
 namespace foretrain::sim::collective {
 namespace {
 
+using test::fabric_of;
+using test::for_each_algorithm;
+using test::layouts;
+using test::network_of;
 using topologies::Cluster;
 using topologies::make_network;
 using topologies::Network;
 
-std::string text(const Layout& layout) {
-  std::string out;
-  for (int v = 0; v < layout.nodes(); ++v) {
-    out += (v > 0 ? "+" : "") + std::to_string(layout.on_node(v));
-  }
-  return out;
-}
-
-// One node, one rank per node, some per node, uneven ones.
-std::vector<Layout> layouts(int n) {
-  std::vector<Layout> all{Layout::packed(n, n)};
-  for (const int per_node : {1, 2, 4}) {
-    if (per_node < n) {
-      all.push_back(Layout::packed(n, per_node));
-    }
-  }
-  if (n > 3) {
-    all.push_back(Layout({1, n - 3, 2}));
-  }
-  return all;
-}
-
-template <class Visit>
-void for_each_algorithm(const Layout& layout, const Visit& visit) {
-  for (const auto& algorithm : algorithms()) {
-    for (const Kind kind : algorithm->kinds()) {
-      if (!applies(*algorithm, kind, layout)) {
-        continue;
-      }
-      for (const int pieces : {1, 3, 40}) {
-        const Request request{kind, &layout, pieces};
-        if (pieces > 1 && algorithm->shape(request).steps == algorithm->shape({kind, &layout, 1}).steps) {
-          continue;  // it does not pipeline
-        }
-        SCOPED_TRACE(std::string(algorithm->name()) + " " + std::string(name(kind)) + " " + text(layout) + " pieces " +
-                     std::to_string(pieces));
-        visit(*algorithm, request);
-      }
-    }
-  }
-}
+constexpr std::initializer_list<int> kPerNode{1, 2, 4}, kPieces{1, 3, 40};
 
 struct Links {
   double node_rate, fabric_rate;
@@ -82,14 +47,14 @@ std::unique_ptr<Network> idle_network(const Layout& layout, const Links& links) 
 TEST(CollectiveFlows, AgreeWithTheClosedFormOnAnIdleFabric) {
   const std::vector<Links> fabrics{{400e9, 50e9, 3'000'000, 14'000'000, 0.87}, {20e9, 90e9, 9'000'001, 1'000'000, 1.0}};
   for (const int n : {2, 3, 4, 5, 7, 8, 16, 17}) {
-    for (const Layout& layout : layouts(n)) {
+    for (const Layout& layout : layouts(n, kPerNode)) {
       for (const Links& links : fabrics) {
         const auto network = idle_network(layout, links);
         const Fabric fabric{links.node_rate, links.fabric_rate, static_cast<double>(links.node_latency) * 1e-12,
                             static_cast<double>(links.fabric_latency) * 1e-12, links.efficiency};
         FlowOptions options;
         options.efficiency = links.efficiency;
-        for_each_algorithm(layout, [&](const Algorithm& a, const Request& r) {
+        for_each_algorithm(layout, kPieces, [&](const Algorithm& a, const Request& r) {
           for (const std::int64_t bytes : {0, 1, 1048573, 100'000'000}) {
             const FlowRounds flows = flow_rounds(a, r, Bytes{bytes}, *network, layout.most_on_node(), options);
             const double closed = a.seconds(r, static_cast<double>(bytes), fabric) * 1e12;
@@ -106,8 +71,8 @@ TEST(CollectiveFlows, AgreeWithTheClosedFormOnAnIdleFabric) {
 // As many transfers of as many chunks between the same two.
 TEST(CollectiveFlows, ARoundThatIsSaidToBeTheSameIs) {
   for (int n = 2; n <= 17; ++n) {
-    for (const Layout& layout : layouts(n)) {
-      for_each_algorithm(layout, [&](const Algorithm& a, const Request& r) {
+    for (const Layout& layout : layouts(n, kPerNode)) {
+      for_each_algorithm(layout, kPieces, [&](const Algorithm& a, const Request& r) {
         const auto round = [&](int index) {
           std::vector<Transfer> transfers;
           a.step(r, index, transfers);
@@ -130,29 +95,10 @@ TEST(CollectiveFlows, ARoundThatIsSaidToBeTheSameIs) {
   }
 }
 
-topologies::Fabric nodes_of_four() {
-  topologies::Fabric f;
-  f.node.devices = f.node.adapters = 4;
-  f.node.bandwidth = {100e9};
-  f.node.latency = {1'000'000};
-  f.node.adapter_bandwidth = {10e9};
-  f.latency = {5'000'000};
-  f.switch_latency = {100'000};
-  return f;
-}
-
-std::unique_ptr<Network> network_of(const topologies::Fabric& fabric, std::int64_t nodes, int devices_per_node = 4) {
-  Cluster c;
-  c.nodes = nodes;
-  c.devices_per_node = devices_per_node;
-  c.fabric = std::make_shared<topologies::Fabric>(fabric);
-  return make_network(c);
-}
-
 // Networks where much is shared, unlike, or hashed.
 std::vector<std::pair<std::string, topologies::Fabric>> shared_fabrics() {
   std::vector<std::pair<std::string, topologies::Fabric>> all;
-  topologies::Fabric f = nodes_of_four();
+  topologies::Fabric f = fabric_of(4);
   topologies::FatTree tree;
   tree.radix = 8;
   tree.oversubscription = {3};
@@ -163,15 +109,15 @@ std::vector<std::pair<std::string, topologies::Fabric>> shared_fabrics() {
   tree.rails = 4;
   f.network = tree;
   all.emplace_back("hashed rails", f);
-  f = nodes_of_four();
+  f = fabric_of(4);
   f.node.adapters = 1;
   all.emplace_back("one adapter for four", f);
-  f = nodes_of_four();
+  f = fabric_of(4);
   f.network = topologies::Dragonfly{2, 4, 1, {}, {}};
   all.emplace_back("dragonfly", f);
   f.network = topologies::Torus{{3, 2, 2}, 4, {}};
   all.emplace_back("torus", f);
-  f = nodes_of_four();
+  f = fabric_of(4);
   f.node.kind = topologies::NodeKind::pcie;
   f.node.pcie = std::make_shared<topologies::PcieTree>(topologies::PcieTree{2, 2, {25e9}, {20e9}, {}, {500'000}});
   all.emplace_back("PCIe", f);
@@ -184,7 +130,7 @@ TEST(CollectiveFlows, FoldedIsTransferByTransfer) {
     for (const std::vector<int>& on_nodes : {std::vector{4}, {4, 4, 4, 4, 4, 4}, {4, 1, 3, 2}, {1, 1, 1, 1, 1}}) {
       const Layout layout(on_nodes);
       SCOPED_TRACE(title);
-      for_each_algorithm(layout, [&](const Algorithm& a, const Request& r) {
+      for_each_algorithm(layout, kPieces, [&](const Algorithm& a, const Request& r) {
         if (!flow_refusal(a, layout, *network, 4).empty()) {
           return;
         }
@@ -211,7 +157,7 @@ TEST(CollectiveFlows, FoldedIsTransferByTransfer) {
 // cables of 10 GB/s above. Every second node boundary lies between leaves, where 4 flows share 20 GB/s: 200 us a round,
 // and the latency of the way over the top.
 TEST(CollectiveFlows, AnOversubscribedRingByHand) {
-  topologies::Fabric f = nodes_of_four();
+  topologies::Fabric f = fabric_of(4);
   topologies::FatTree tree;
   tree.radix = 10;
   tree.oversubscription = {4};
@@ -232,7 +178,7 @@ TEST(CollectiveFlows, AnOversubscribedRingByHand) {
 TEST(CollectiveFlows, OnlyWhatASlowLinkReachesUnfolds) {
   const Layout layout = Layout::packed(256, 4);
   const Request request{Kind::all_reduce, &layout, 1};
-  const auto network = network_of(nodes_of_four(), 64);
+  const auto network = network_of(fabric_of(4), 64);
   const Algorithm& ring = *find_algorithm("ring");
   const FlowRounds whole = flow_rounds(ring, request, Bytes{1 << 30}, *network, 4);
   EXPECT_EQ(whole.flows, 2);  // inside nodes, between them
@@ -248,19 +194,19 @@ TEST(CollectiveFlows, OnlyWhatASlowLinkReachesUnfolds) {
 
 TEST(CollectiveFlows, ASwitchMustBeThere) {
   const Layout layout = Layout::packed(4, 4);
-  topologies::Fabric f = nodes_of_four();
+  topologies::Fabric f = fabric_of(4);
   f.node.kind = topologies::NodeKind::all_to_all;
   const auto network = network_of(f, 1);
   EXPECT_EQ(flow_refusal(*find_algorithm("in_switch"), layout, *network, 4),
             "the devices of a node do not all hang on one switch");
   EXPECT_EQ(flow_refusal(*find_algorithm("ring"), layout, *network, 4), "");
-  EXPECT_EQ(flow_refusal(*find_algorithm("in_switch"), layout, *network_of(nodes_of_four(), 1), 4), "");
+  EXPECT_EQ(flow_refusal(*find_algorithm("in_switch"), layout, *network_of(fabric_of(4), 1), 4), "");
 }
 
 // 4,096 ranks of 512 nodes, folded and every transfer by itself.
 TEST(CollectiveFlows, ThousandsOfRanksFolded) {
   const Layout layout = Layout::packed(4096, 4);
-  topologies::Fabric f = nodes_of_four();
+  topologies::Fabric f = fabric_of(4);
   topologies::FatTree tree;
   tree.radix = 64;
   tree.oversubscription = {2};

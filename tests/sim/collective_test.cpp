@@ -4,37 +4,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <set>
 
 #include "sim/collective/algorithm.h"
 #include "sim/collective/double_tree.h"
+#include "tests/support/collective_cases.h"
 
 namespace foretrain::sim::collective {
 namespace {
 
+using test::layouts;
+using test::text;
 using Contributors = std::uint32_t;  // bit r: rank r's part is in the sum; 0: nothing held
 
-std::string text(const Layout& layout) {
-  std::string out;
-  for (int v = 0; v < layout.nodes(); ++v) {
-    out += (v > 0 ? "+" : "") + std::to_string(layout.on_node(v));
-  }
-  return out;
-}
-
-// Layouts of n ranks: one node, one per node, pairs, fours, an uneven one.
-std::vector<Layout> layouts(int n) {
-  std::vector<Layout> all{Layout::packed(n, n)};
-  for (const int per_node : {1, 2, 3, 4, 8}) {
-    if (per_node < n) {
-      all.push_back(Layout::packed(n, per_node));
-    }
-  }
-  if (n > 3) {
-    all.push_back(Layout({1, n - 3, 2}));
-  }
-  return all;
-}
+constexpr std::initializer_list<int> kPerNode{1, 2, 3, 4, 8};
 
 // held[endpoint][chunk]; switches stand behind the ranks.
 using State = std::vector<std::vector<Contributors>>;
@@ -117,22 +101,9 @@ void execute(const Algorithm& algorithm, const Request& r) {
 
 template <class Visit>
 void for_each_case(const Visit& visit) {
-  for (const auto& algorithm : algorithms()) {
-    for (const Kind kind : algorithm->kinds()) {
-      for (int n = 2; n <= 17; ++n) {
-        for (const Layout& layout : layouts(n)) {
-          if (applies(*algorithm, kind, layout)) {
-            for (const int pieces : {1, 3}) {
-              SCOPED_TRACE(std::string(algorithm->name()) + " " + std::string(name(kind)) + " " + text(layout) +
-                           " pieces " + std::to_string(pieces));
-              visit(*algorithm, Request{kind, &layout, pieces});
-              if (testing::Test::HasFailure()) {
-                return;
-              }
-            }
-          }
-        }
-      }
+  for (int n = 2; n <= 17; ++n) {
+    for (const Layout& layout : layouts(n, kPerNode)) {
+      test::for_each_algorithm(layout, {1, 3}, visit);
     }
   }
 }
@@ -158,7 +129,7 @@ TEST(Collective, EveryKindHasAnAlgorithmForEveryLayout) {
                           Kind::reduce, Kind::gather, Kind::scatter}) {
     EXPECT_EQ(kind_from_name(std::string(name(kind))), kind);
     for (int n = 2; n <= 17; ++n) {
-      for (const Layout& layout : layouts(n)) {
+      for (const Layout& layout : layouts(n, kPerNode)) {
         EXPECT_TRUE(std::any_of(algorithms().begin(), algorithms().end(),
                                 [&](const auto& a) { return applies(*a, kind, layout); }))
             << name(kind) << " " << text(layout);

@@ -7,36 +7,17 @@
 
 #include "base/error.h"
 #include "tests/support/message_of.h"
+#include "tests/support/small_fabrics.h"
 #include "tests/topologies/network_checks.h"
-#include "topologies/fabric.h"
 
 namespace foretrain::topologies {
 namespace {
 
+using foretrain::test::fabric_of;
 using foretrain::test::message_of;
+using foretrain::test::network_of;
 using test::expect_shortest_routes;
 using test::halves_flow;
-
-// Nodes of `devices` on NVSwitch (100 GB/s) with an adapter each (10 GB/s): 1 us in the node, 5 us between nodes, 100
-// ns for each switch beyond the first.
-Fabric fabric_of(int devices) {
-  Fabric f;
-  f.node.devices = f.node.adapters = devices;
-  f.node.bandwidth = {100e9};
-  f.node.latency = {1'000'000};
-  f.node.adapter_bandwidth = {10e9};
-  f.latency = {5'000'000};
-  f.switch_latency = {100'000};
-  return f;
-}
-
-std::unique_ptr<Network> build(const Fabric& fabric, std::int64_t nodes, int devices_per_node = 0) {
-  Cluster c;
-  c.nodes = nodes;
-  c.devices_per_node = devices_per_node > 0 ? devices_per_node : fabric.node.devices / fabric.node.nodes_per_domain;
-  c.fabric = std::make_shared<Fabric>(fabric);
-  return make_network(c);
-}
 
 Route route(const Network& network, std::int64_t from, std::int64_t to, std::uint64_t salt = 0) {
   Route r;
@@ -69,10 +50,10 @@ TEST(Network, WithoutADescriptionLatencyAndBandwidthAreTheClustersOwn) {
 }
 
 TEST(Network, OneDeviceAndOneNode) {
-  const auto alone = build(fabric_of(1), 1);
+  const auto alone = network_of(fabric_of(1), 1);
   EXPECT_TRUE(route(*alone, 0, 0).hops.empty());
   EXPECT_EQ(alone->bisection().value, 0);
-  const auto node = build(fabric_of(8), 1);
+  const auto node = network_of(fabric_of(8), 1);
   EXPECT_EQ(node->link_count(), 16);
   EXPECT_EQ(node->bisection().value, 4 * 100e9);
   expect_shortest_routes(*node);
@@ -82,23 +63,23 @@ TEST(Network, OneDeviceAndOneNode) {
 TEST(FatTree, SizesFollowFromTheRadix) {
   Fabric f = fabric_of(1);
   f.network = FatTree{.radix = 4};
-  EXPECT_EQ(build(f, 4)->vertex_count(), 4 + 4 + 1);      // devices, their NVSwitch, one switch
-  EXPECT_EQ(build(f, 8)->vertex_count(), 8 + 8 + 4 + 1);  // four leaves, one stage of spines
-  EXPECT_EQ(build(f, 16)->vertex_count(), 16 + 16 + 8 + 4 + 1);
+  EXPECT_EQ(network_of(f, 4)->vertex_count(), 4 + 4 + 1);      // devices, their NVSwitch, one switch
+  EXPECT_EQ(network_of(f, 8)->vertex_count(), 8 + 8 + 4 + 1);  // four leaves, one stage of spines
+  EXPECT_EQ(network_of(f, 16)->vertex_count(), 16 + 16 + 8 + 4 + 1);
   f.routing = Routing::hashed;
-  EXPECT_EQ(build(f, 8)->vertex_count(), 8 + 8 + 4 + 2);
-  EXPECT_EQ(build(f, 16)->vertex_count(), 16 + 16 + 8 + 8 + 4);
-  EXPECT_EQ(build(f, 16)->link_count(), 16 * 2 + 3 * 32);  // as many cables on every tier as ports
+  EXPECT_EQ(network_of(f, 8)->vertex_count(), 8 + 8 + 4 + 2);
+  EXPECT_EQ(network_of(f, 16)->vertex_count(), 16 + 16 + 8 + 8 + 4);
+  EXPECT_EQ(network_of(f, 16)->link_count(), 16 * 2 + 3 * 32);  // as many cables on every tier as ports
   EXPECT_EQ(message_of([&] {
               Fabric two = f;
               std::get<FatTree>(two.network).tiers = 2;
-              build(two, 9);
+              network_of(two, 9);
             }),
             "switches of 4 ports in 2 tiers join at most 8 adapters; 9 are asked for");
   EXPECT_EQ(message_of([&] {
               Fabric full = f;
               std::get<FatTree>(full.network).leaf_ports = 3;
-              build(full, 9);
+              network_of(full, 9);
             }),
             "a switch of tier 1 has 3 ports below and needs 3 above; its radix is 4");
 }
@@ -113,7 +94,7 @@ TEST(FatTree, RoutesAreShortestAndLatencyCountsSwitches) {
           Fabric f = fabric_of(4);
           f.network = FatTree{.rails = rails, .radix = 8, .oversubscription = {over}};
           f.routing = routing;
-          const auto network = build(f, nodes);
+          const auto network = network_of(f, nodes);
           expect_shortest_routes(*network);
         }
       }
@@ -121,7 +102,7 @@ TEST(FatTree, RoutesAreShortestAndLatencyCountsSwitches) {
   }
   Fabric f = fabric_of(1);
   f.network = FatTree{.radix = 4};
-  const auto network = build(f, 16);
+  const auto network = network_of(f, 16);
   EXPECT_EQ(route(*network, 0, 1).latency.value, 5'000'000);   // one leaf
   EXPECT_EQ(route(*network, 0, 2).latency.value, 5'200'000);   // leaf, spine, leaf
   EXPECT_EQ(route(*network, 0, 15).latency.value, 5'400'000);  // leaf, spine, core, spine, leaf
@@ -133,7 +114,7 @@ TEST(FatTree, ThreeAndFourTiers) {
       Fabric f = fabric_of(1);
       f.network = FatTree{.radix = 4};
       f.routing = routing;
-      const auto network = build(f, nodes);
+      const auto network = network_of(f, nodes);
       expect_shortest_routes(*network);
       EXPECT_EQ(network->bisection().value, static_cast<double>(nodes / 2) * 10e9);
       EXPECT_EQ(halves_flow(*network), network->bisection().value);
@@ -145,7 +126,7 @@ TEST(FatTree, ThreeAndFourTiers) {
 TEST(FatTree, ABundleCarriesAllItsCables) {
   Fabric f = fabric_of(1);
   f.network = FatTree{.radix = 4};
-  const auto network = build(f, 16);
+  const auto network = network_of(f, 16);
   const Route r = route(*network, 0, 15);
   ASSERT_EQ(r.hops.size(), 6U);
   const std::vector<double> capacity{10e9, 20e9, 40e9, 40e9, 20e9, 10e9};
@@ -161,9 +142,9 @@ TEST(FatTree, ABundleCarriesAllItsCables) {
 TEST(FatTree, HashedPathsTogetherAreTheBundles) {
   Fabric f = fabric_of(1);
   f.network = FatTree{.radix = 4};
-  const auto bundles = build(f, 16);
+  const auto bundles = network_of(f, 16);
   f.routing = Routing::hashed;
-  const auto cables = build(f, 16);
+  const auto cables = network_of(f, 16);
   std::map<int, double> bundle_capacity, cable_capacity;  // by link class, over all links
   for (LinkId id = 0; id < bundles->link_count(); ++id) {
     bundle_capacity[bundles->link(id).link_class] += bundles->link(id).capacity.value;
@@ -191,7 +172,7 @@ TEST(FatTree, BisectionIsTheMaximumFlow) {
         Fabric f = fabric_of(2);
         f.network = FatTree{.rails = 1, .radix = 8, .tiers = 2, .oversubscription = {over}};
         f.routing = routing;
-        const auto network = build(f, nodes);
+        const auto network = network_of(f, nodes);
         // Full bisection: each of the devices in one half sends 10 GB/s. A third of it when three ports share one
         // cable.
         EXPECT_NEAR(network->bisection().value, static_cast<double>(nodes) * 10e9 / over, 1);
@@ -204,11 +185,11 @@ TEST(FatTree, BisectionIsTheMaximumFlow) {
 TEST(FatTree, RailsMeetInTheSpine) {
   Fabric f = fabric_of(4);
   f.network = FatTree{.rails = 4, .radix = 16};
-  const auto network = build(f, 4);
+  const auto network = network_of(f, 4);
   EXPECT_EQ(route(*network, 1, 5).hops.size(), 2U);  // the same rail: one leaf
   EXPECT_EQ(route(*network, 1, 6).hops.size(), 4U);  // another: over a spine
   std::get<FatTree>(f.network).pxn = true;
-  const auto pxn = build(f, 4);
+  const auto pxn = network_of(f, 4);
   const Route r = route(*pxn, 1, 6);  // to GPU 2 of the own node first
   ASSERT_EQ(r.hops.size(), 4U);
   EXPECT_EQ(pxn->ends(r.hops[1].link).to, 2);
@@ -216,9 +197,9 @@ TEST(FatTree, RailsMeetInTheSpine) {
   EXPECT_EQ(r.latency.value, 6'000'000);
   // Rail-only: no route without it.
   std::get<FatTree>(f.network).tiers = 1;
-  EXPECT_EQ(route(*build(f, 4), 1, 6).hops.size(), 4U);
+  EXPECT_EQ(route(*network_of(f, 4), 1, 6).hops.size(), 4U);
   std::get<FatTree>(f.network).pxn = false;
-  const auto apart = build(f, 4);
+  const auto apart = network_of(f, 4);
   EXPECT_EQ(route(*apart, 1, 5).hops.size(), 2U);
   EXPECT_EQ(
       message_of([&] { route(*apart, 1, 6); }),
@@ -231,12 +212,12 @@ TEST(FatTree, DualPlane) {
   Fabric f = fabric_of(2);
   f.node.ports_per_adapter = 2;
   f.network = FatTree{.rails = 2, .radix = 8};
-  const auto sprayed = build(f, 8);
+  const auto sprayed = network_of(f, 8);
   EXPECT_EQ(sprayed->link(route(*sprayed, 0, 15).hops[0].link).capacity.value, 10e9);
   expect_shortest_routes(*sprayed);
   EXPECT_EQ(halves_flow(*sprayed), 8 * 10e9);
   f.routing = Routing::hashed;
-  const auto hashed = build(f, 8);
+  const auto hashed = network_of(f, 8);
   EXPECT_EQ(hashed->link(route(*hashed, 0, 15).hops[0].link).capacity.value, 5e9);
   expect_shortest_routes(*hashed);
   EXPECT_EQ(halves_flow(*hashed), 8 * 10e9);
@@ -253,25 +234,25 @@ Fabric dragonfly(int routers, int ports, int global_links, Routing routing) {
 TEST(Dragonfly, RoutesAreMinimal) {
   for (const Routing routing : {Routing::sprayed, Routing::hashed}) {
     // Four routers with one global link each: five groups, one link between each two (balanced: ports 2 = h x 2).
-    const auto balanced = build(dragonfly(4, 2, 1, routing), 20);
+    const auto balanced = network_of(dragonfly(4, 2, 1, routing), 20);
     EXPECT_EQ(balanced->devices(), 40);
     expect_shortest_routes(*balanced);
     // Two groups, four links between them: to the router that has one it is a local hop or none.
-    const auto wide = build(dragonfly(4, 2, 1, routing), 8);
+    const auto wide = network_of(dragonfly(4, 2, 1, routing), 8);
     const std::int64_t local = route_cost({"", {40e9}, {100'000}, 1});
     expect_shortest_routes(*wide, 2 * local);
     EXPECT_EQ(route(*wide, 0, 15).whole, routing == Routing::sprayed ? 4 : 1);
-    expect_shortest_routes(*build(dragonfly(1, 2, 3, routing), 4));  // routers without neighbours
-    expect_shortest_routes(*build(dragonfly(4, 2, 1, routing), 3));  // one group
+    expect_shortest_routes(*network_of(dragonfly(1, 2, 3, routing), 4));  // routers without neighbours
+    expect_shortest_routes(*network_of(dragonfly(4, 2, 1, routing), 3));  // one group
   }
-  EXPECT_EQ(message_of([&] { build(dragonfly(2, 1, 1, Routing::sprayed), 4); }),
+  EXPECT_EQ(message_of([&] { network_of(dragonfly(2, 1, 1, Routing::sprayed), 4); }),
             "4 groups of 2 routers with 1 global links each are disconnected: 2 links leave a group, 3 are needed");
 }
 
 // Devices 0 .. 7 in group 0, 8 .. 15 in group 1; copy t of the four links joins router t with router t. From router 0
 // to router 3 of the other group: a quarter over each link; three quarters leave router 0 over local links.
 TEST(Dragonfly, SharesByHand) {
-  const auto network = build(dragonfly(4, 2, 1, Routing::sprayed), 8);
+  const auto network = network_of(dragonfly(4, 2, 1, Routing::sprayed), 8);
   const Route r = route(*network, 0, 15);
   std::map<int, int> shares;  // by class
   for (const Route::Hop& hop : r.hops) {
@@ -295,20 +276,21 @@ TEST(Torus, RoutesAreShortest) {
         routers *= d;
       }
       if (routers > 1) {
-        expect_shortest_routes(*build(f, routers));
+        expect_shortest_routes(*network_of(f, routers));
       }
     }
   }
   Fabric f = fabric_of(1);
   f.network = Torus{{2, 2}, 1, {}};
-  EXPECT_EQ(message_of([&] { build(f, 5); }), "a torus of 4 routers with 1 adapters each joins 4; 5 are asked for");
+  EXPECT_EQ(message_of([&] { network_of(f, 5); }),
+            "a torus of 4 routers with 1 adapters each joins 4; 5 are asked for");
 }
 
 // A ring of four: to the opposite router half goes each way, over two links.
 TEST(Torus, TiesGoBothWays) {
   Fabric f = fabric_of(1);
   f.network = Torus{{4}, 1, {20e9}};
-  const auto network = build(f, 4);
+  const auto network = network_of(f, 4);
   const Route r = route(*network, 0, 2);
   EXPECT_EQ(r.whole, 2);
   ASSERT_EQ(r.hops.size(), 6U);
@@ -317,8 +299,8 @@ TEST(Torus, TiesGoBothWays) {
   EXPECT_EQ(r.latency.value, 5'200'000);
   // 4 x 4 at 2 GB/s: each half of the routers meets the other over 2 x 4 links.
   f.network = Torus{{4, 4}, 1, {2e9}};
-  EXPECT_EQ(build(f, 16)->bisection().value, 16e9);
-  EXPECT_EQ(halves_flow(*build(f, 16)), 16e9);
+  EXPECT_EQ(network_of(f, 16)->bisection().value, 16e9);
+  EXPECT_EQ(halves_flow(*network_of(f, 16)), 16e9);
 }
 
 TEST(Sites, ALongLinkBetweenDataCentres) {
@@ -327,7 +309,7 @@ TEST(Sites, ALongLinkBetweenDataCentres) {
     f.network = FatTree{.radix = 4};
     f.routing = routing;
     f.sites = {3, {8e9}, {20'000'000'000}};
-    const auto network = build(f, 12);
+    const auto network = network_of(f, 12);
     const Route r = route(*network, 0, 23);
     EXPECT_EQ(r.latency.value, 5'000'000 + 20'000'000'000 + 2 * 100'000);  // up to the spine, down from the other
     double least = 1e18;
@@ -337,7 +319,7 @@ TEST(Sites, ALongLinkBetweenDataCentres) {
     EXPECT_EQ(least, 8e9);
     expect_shortest_routes(*network);
     EXPECT_EQ(network->bisection().value, 2 * 8e9);  // one site against two
-    EXPECT_EQ(message_of([&] { build(f, 13); }), "3 sites share 13 nodes; expected a multiple of 3");
+    EXPECT_EQ(message_of([&] { network_of(f, 13); }), "3 sites share 13 nodes; expected a multiple of 3");
   }
 }
 
@@ -346,7 +328,7 @@ TEST(Domain, LargerThanANode) {
   Fabric f = fabric_of(72);
   f.node.nodes_per_domain = 18;
   f.network = FatTree{.rails = 4, .radix = 64};
-  const auto network = build(f, 27);
+  const auto network = network_of(f, 27);
   EXPECT_EQ(network->devices(), 108);
   EXPECT_EQ(route(*network, 0, 71).hops.size(), 2U);
   EXPECT_EQ(route(*network, 0, 71).latency.value, 1'000'000);
@@ -366,7 +348,7 @@ Fabric dgx1() {
 }
 
 TEST(Node, HybridCubeMesh) {
-  const auto network = build(dgx1(), 2);
+  const auto network = network_of(dgx1(), 2);
   EXPECT_EQ(network->hosts(), 4);
   EXPECT_EQ(network->host_of(3), 16);
   EXPECT_EQ(network->host_of(4), 17);
@@ -404,29 +386,29 @@ TEST(Node, MeshPairsAndPcieAlone) {
   mesh.node.kind = NodeKind::all_to_all;
   mesh.node.bandwidth = {25e9};
   mesh.node.links_per_pair = 4;
-  expect_shortest_routes(*build(mesh, 2));
-  EXPECT_EQ(build(mesh, 1)->bisection().value, 4 * 100e9);  // 2 x 2 pairs of four links
+  expect_shortest_routes(*network_of(mesh, 2));
+  EXPECT_EQ(network_of(mesh, 1)->bisection().value, 4 * 100e9);  // 2 x 2 pairs of four links
   Fabric pairs = fabric_of(4);
   pairs.node.kind = NodeKind::pairs;
   pairs.node.pcie = std::make_shared<PcieTree>(PcieTree{2, 1, {30e9}, {}, {}, {700'000}});
-  const auto network = build(pairs, 2);
+  const auto network = network_of(pairs, 2);
   expect_shortest_routes(*network);
   EXPECT_EQ(route(*network, 0, 1).hops.size(), 1U);
   EXPECT_EQ(route(*network, 0, 2).hops.size(), 4U);
   pairs.node.kind = NodeKind::pcie;
-  EXPECT_EQ(route(*build(pairs, 1), 0, 1).hops.size(), 2U);
-  expect_shortest_routes(*build(pairs, 1));
+  EXPECT_EQ(route(*network_of(pairs, 1), 0, 1).hops.size(), 2U);
+  expect_shortest_routes(*network_of(pairs, 1));
   // Without PCIe, two pairs have no way to each other.
   pairs.node.kind = NodeKind::pairs;
   pairs.node.pcie = nullptr;
-  EXPECT_EQ(message_of([&] { build(pairs, 1); }), "the node is disconnected: no link leads from GPU 0 to GPU 2");
+  EXPECT_EQ(message_of([&] { network_of(pairs, 1); }), "the node is disconnected: no link leads from GPU 0 to GPU 2");
 }
 
 // Two GPUs and two adapters on one PCIe switch: each GPU has an adapter of its own.
 TEST(Node, DevicesTakeTurnsAmongEqualAdapters) {
   Fabric f = fabric_of(4);
   f.node.pcie = std::make_shared<PcieTree>(PcieTree{2, 1, {30e9}, {}, {}, {}});
-  const auto network = build(f, 2);
+  const auto network = network_of(f, 2);
   std::set<LinkId> used;
   for (std::int64_t d = 0; d < 4; ++d) {
     used.insert(route(*network, d, d + 4).hops[2].link);
@@ -435,7 +417,7 @@ TEST(Node, DevicesTakeTurnsAmongEqualAdapters) {
   // One adapter for four GPUs, without PCIe numbers: they meet at it.
   Fabric shared = fabric_of(4);
   shared.node.adapters = 1;
-  const auto one = build(shared, 2);
+  const auto one = network_of(shared, 2);
   EXPECT_EQ(route(*one, 0, 4).hops[1].link, route(*one, 3, 7).hops[1].link);
   expect_shortest_routes(*one);
 }
@@ -476,7 +458,7 @@ TEST(Network, RandomDescriptions) {
     SCOPED_TRACE(i);
     std::unique_ptr<Network> network;
     try {
-      network = build(f, upto(8));
+      network = network_of(f, upto(8));
       route(*network, 0, network->devices() - 1);  // rails of one tier may not meet
     } catch (const InputError&) {
       ++refused;
@@ -494,7 +476,7 @@ TEST(Network, RandomDescriptions) {
 }
 
 TEST(Node, FewerDevicesThanTheNodeHas) {
-  const auto network = build(fabric_of(8), 3, 2);
+  const auto network = network_of(fabric_of(8), 3, 2);
   EXPECT_EQ(network->devices(), 6);
   EXPECT_EQ(network->link_count(), 3 * 16 + 3 * 16);
   expect_shortest_routes(*network);
