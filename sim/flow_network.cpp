@@ -30,6 +30,10 @@ Time instant_of(Wide work, Rate rate, Time now) {
 
 }  // namespace
 
+Wide FlowNetwork::work_of(Bytes bytes) {
+  return bytes.value * kWorkOfByte;
+}
+
 FlowNetwork::FlowNetwork(const std::vector<Bandwidth>& capacities) : share_(capacities) {}
 
 // Nothing may happen on the way.

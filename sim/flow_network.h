@@ -61,6 +61,9 @@ class FlowNetwork {
   // Moves to `now` and returns the flows that end then, ascending; valid until the next call. Requires: now <= next().
   const std::vector<FlowIndex>& advance(Time now);
 
+  // Picoseconds at a rate that carry so many bytes.
+  static Wide work_of(Bytes bytes);
+
   // Rates are those since the last instant. Requires: flow under way; 0 during its latency.
   Rate rate(FlowIndex flow);
 

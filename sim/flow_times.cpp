@@ -11,17 +11,23 @@ constexpr Time kUnknown{-1};
 
 }  // namespace
 
-Time FlowTimes::begin(Id id, Time start, const AloneFlow& flow, std::int32_t route, Time alone) {
+std::optional<Time> FlowTimes::duration(Id id) const {
+  if (id.walk >= durations_.size() || id.ordinal >= durations_[id.walk].size() ||
+      durations_[id.walk][id.ordinal] == kUnknown) {
+    return std::nullopt;
+  }
+  return durations_[id.walk][id.ordinal];
+}
+
+std::size_t FlowTimes::begin(Id id, Time start, const AloneFlow& flow, std::int32_t route, Time used) {
   if (id.walk >= durations_.size()) {
     durations_.resize(id.walk + 1);
   }
-  std::vector<Time>& known = durations_[id.walk];
-  if (id.ordinal >= known.size()) {
-    known.resize(id.ordinal + 1, kUnknown);
+  if (id.ordinal >= durations_[id.walk].size()) {
+    durations_[id.walk].resize(id.ordinal + 1, kUnknown);
   }
-  const Time used = known[id.ordinal] == kUnknown ? alone : known[id.ordinal];
   flows_.push_back({id, start, used, flow, route, 0, false});
-  return used;
+  return flows_.size() - 1;
 }
 
 void FlowTimes::slow_down(std::size_t number, Time from, Time to) {
@@ -57,8 +63,11 @@ bool FlowTimes::settle() {
       for (const std::int32_t ended : network.advance(now)) {
         Flow& flow = flows_[static_cast<std::size_t>(ended)];
         const Time took = now - flow.start;
-        is_right = is_right && took == flow.used;
-        durations_[flow.id.walk][flow.id.ordinal] = took;
+        Time& known = durations_[flow.id.walk][flow.id.ordinal];
+        if (took != flow.used || known != kUnknown) {
+          is_right = is_right && took == flow.used;
+          known = took;
+        }
         flow.is_under_way = false;
       }
     }

@@ -5,10 +5,12 @@
 // consistent execution, and there is one only: two of them would have a first instant at which they differ, but what
 // happens at an instant follows from what happened before. So it is what sim/engine.h finds, to the picosecond. In
 // every round at least the earliest wrong end is set right, for all that decides it lies before it. Where a flow slows
-// down beside compute, a round also notes when that was.
+// down beside compute, the walk notes when that was; as long as no other flow was seen to hold it back, the walk also
+// finds its end, which compute beside it and it decide together.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "sim/meeting_flows.h"
@@ -26,10 +28,11 @@ class FlowTimes {
   // The plan must outlive it. `speed_beside_compute`: of kFullSpeed.
   FlowTimes(const FlowPlan& plan, std::int64_t speed_beside_compute) : plan_(plan), beside_(speed_beside_compute) {}
 
-  // What this round takes for granted, and notes.
-  Time begin(Id id, Time start, const AloneFlow& flow, std::int32_t route, Time alone);
-  // The number in this round of the flow that began last.
-  std::size_t last() const { return flows_.size() - 1; }
+  // What earlier rounds found; nothing as long as the flow alone was right.
+  std::optional<Time> duration(Id id) const;
+  // A flow of this round, its number. `used`: the duration that the walk takes for granted; or set_used later.
+  std::size_t begin(Id id, Time start, const AloneFlow& flow, std::int32_t route, Time used = {});
+  void set_used(std::size_t number, Time used) { flows_[number].used = used; }
   // One of its devices computes meanwhile. Stretches of several devices may overlap.
   void slow_down(std::size_t number, Time from, Time to);
   // Ends the round; true when its durations were right.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <tuple>
 
 #include "base/error.h"
@@ -57,6 +58,7 @@ class FoldedRun {
       take_ready(w);
     }
     for (const auto& [number, a] : slowed_) {
+      flows_.set_used(number, posted(a).end - posted(a).start);
       for (const Stretch& s : posted(a).beside) {
         flows_.slow_down(number, s.from, s.to);
       }
@@ -140,28 +142,49 @@ class FoldedRun {
   }
 
   void end(const OpenMeeting& meeting) {
-    const Time end = meeting.latest + (meeting.route < 0 ? meeting.duration
-                                                         : flows_.begin(meeting.id, meeting.latest, meeting.flow,
-                                                                        meeting.route, meeting.duration));
-    const bool slows = shares_ && meeting.route >= 0 && !meeting.load.is_none();
-    for (const Arrival& a : meeting.members) {
-      RoleWalk& walk = walks_[a.walk];
-      Posted& p = posted(a);
-      if (slows) {
-        p.load = meeting.load;
-        slowed_.emplace_back(flows_.last(), a);
+    if (meeting.route < 0) {
+      end(meeting, meeting.latest + meeting.duration);
+      return;
+    }
+    const bool slows = shares_ && !meeting.load.is_none();
+    const std::optional<Time> known = flows_.duration(meeting.id);
+    const Time used = known.value_or(meeting.duration);
+    const std::size_t number = flows_.begin(meeting.id, meeting.latest, meeting.flow, meeting.route, used);
+    if (slows) {
+      for (const Arrival& a : meeting.members) {
+        posted(a).load = meeting.load;
+        slowed_.emplace_back(number, a);
       }
+    }
+    if (!slows || known || meeting.members.size() > 1) {
+      end(meeting, meeting.latest + used);
+      return;
+    }
+    const Arrival& only = meeting.members.front();
+    scratch_.clear();
+    walks_[only.walk].open_flow(only.posted, meeting.flow, scratch_);
+    take_ready(only.walk);
+    resume(only);
+  }
+
+  void end(const OpenMeeting& meeting, Time end) {
+    for (const Arrival& a : meeting.members) {
+      Posted& p = posted(a);
       p.start = p.start.value < 0 ? meeting.latest : std::min(p.start, meeting.latest);
       p.end = std::max(p.end, end);
       if (--p.open == 0) {
         scratch_.clear();
-        walk.know(a.posted, scratch_);
+        walks_[a.walk].know(a.posted, scratch_);
         take_ready(a.walk);
-        if (walk.blocked_on() == a.posted) {
-          std::erase(paused_, a.walk);
-          waiting_.push_back(a.walk);
-        }
+        resume(a);
       }
+    }
+  }
+
+  void resume(const Arrival& a) {
+    if (walks_[a.walk].blocked_on() == a.posted) {
+      std::erase(paused_, a.walk);
+      waiting_.push_back(a.walk);
     }
   }
 

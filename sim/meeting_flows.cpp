@@ -1,7 +1,5 @@
 #include "sim/meeting_flows.h"
 
-#include <algorithm>
-
 namespace foretrain::sim {
 
 MeetingFlows::MeetingFlows(const FlowPlan& plan) : plan_(plan), network_(plan.capacities) {
@@ -33,8 +31,7 @@ void MeetingFlows::start(std::int32_t id, const AloneFlow& flow, std::int32_t ro
 
 void MeetingFlows::set_speed(std::int32_t id, std::int64_t speed, Time now) {
   const UnderWay& of = flow_of_[static_cast<std::size_t>(id)];
-  const Wide cap = static_cast<Wide>(of.cap) * speed / kFullSpeed;
-  network_.set_cap(of.flow, std::max<Rate>(1, static_cast<Rate>(cap)), now);
+  network_.set_cap(of.flow, slowed(of.cap, speed), now);
 }
 
 const std::vector<std::int32_t>& MeetingFlows::advance(Time now) {

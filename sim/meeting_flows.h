@@ -2,6 +2,7 @@
 // traffic of others beside them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -16,6 +17,10 @@ class MeetingFlows {
 
   // Requires: everything before `now` has been taken (advance).
   void start(std::int32_t id, const AloneFlow& flow, std::int32_t route, Time now);
+  // A cap at that fraction of kFullSpeed.
+  static Rate slowed(Rate cap, std::int64_t speed) {
+    return std::max<Rate>(1, static_cast<Rate>(static_cast<Wide>(cap) * speed / kFullSpeed));
+  }
   // Its cap is that fraction of kFullSpeed of its own from now on; its latency is as long as ever. Requires: under way.
   void set_speed(std::int32_t id, std::int64_t speed, Time now);
   bool empty() const { return network_.empty(); }

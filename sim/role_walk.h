@@ -4,9 +4,9 @@
 // Where communication slows compute and the reverse, both ends are known only once it is known what else runs. The walk
 // goes in program order: when it comes to a compute op, every collective of this class alone that could run beside it
 // has been passed, as it starts no earlier than the compute op ahead of it in the program ends. Such a collective stays
-// open, with the work that remains, until compute ops have gone past its end or one waits for it. A flow (sim/fold.h)
-// has an end as soon as it has a start, and the compute ops beside it are noted. Where that order does not hold (an op
-// that was passed before runs beside it after all) the walk fails.
+// open, with the work that remains, until compute ops have gone past its end or one waits for it. So does a flow
+// (sim/flow_times.h) of this class alone; else it has an end as soon as it has a start. The compute ops beside flows
+// are noted. Where that order does not hold (an op that was passed before runs beside it after all) the walk fails.
 #pragma once
 
 #include <deque>
@@ -15,6 +15,7 @@
 #include "plan/breakdown.h"
 #include "plan/cursor.h"
 #include "sim/device_share.h"
+#include "sim/meeting_flows.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
 
@@ -109,6 +110,8 @@ class RoleWalk {
   std::int32_t blocked_on() const { return blocked_on_; }  // or paused for
   // Something passed already would have run beside something later: events must decide.
   bool has_failed() const { return has_failed_; }
+  // A posted op that has begun as a flow: what of its time is left depends on the compute ops beside it.
+  void open_flow(std::int32_t posted, const AloneFlow& flow, std::vector<std::int32_t>& ready);
   // The end of a posted op. Returns posted ops that became ready by it.
   void know(std::int32_t posted, std::vector<std::int32_t>& ready);
 
@@ -129,8 +132,12 @@ class RoleWalk {
   struct Open {
     std::int32_t posted = -1;
     DeviceLoad load;
-    Time since;          // its start, or until when `remaining` is
-    Work remaining = 0;  // picoseconds x kFullSpeed
+    Time since;    // its start, or until when the rest is what remains
+    Time latency;  // that nothing slows
+    Work remaining = 0;
+    std::int64_t alone = 0, beside = 0;  // of the work, per picosecond; beside compute
+    Time end(bool is_beside) const;
+    void move_to(Time t, bool is_beside);
   };
 
   const std::vector<plan::Instance>& instances() const;
@@ -144,8 +151,9 @@ class RoleWalk {
   bool stays_open(const OpModel& op) const;
   std::int32_t first_unknown(std::int32_t posted) const;
   void open(std::int32_t posted, std::vector<std::int32_t>& ready);
+  void add_open(const Open& o, std::vector<std::int32_t>& ready);
   bool takes(const OpModel& op) const;
-  void note_beside_flows(Time from, Time to);
+  void note_beside(std::int32_t flow, Time from, Time to);
   void idle_until(Time t, std::vector<std::int32_t>& ready);
   void end_first_open(std::vector<std::int32_t>& ready);
   void end_open(std::size_t index, Time end, std::vector<std::int32_t>& ready);

@@ -10,7 +10,6 @@ namespace {
 
 // Time of an input that comes too early to matter.
 constexpr std::int64_t kIrrelevant = INT64_MIN;
-constexpr Time kNever{INT64_MAX};
 // Of the host, where an op may start at any time.
 constexpr Time kUnknownSlack{INT64_MIN};
 // Fewer ops are walked as fast as they are looked up.

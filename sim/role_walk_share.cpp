@@ -18,6 +18,17 @@ Time time_left(const Work& remaining, std::int64_t speed) {
 
 }  // namespace
 
+Time RoleWalk::Open::end(bool is_beside) const {
+  return since + latency + time_left(remaining, is_beside ? beside : alone);
+}
+
+void RoleWalk::Open::move_to(Time t, bool is_beside) {
+  const Time passed = t - since, waited = std::min(passed, latency);
+  latency -= waited;
+  remaining -= static_cast<Work>((passed - waited).value) * (is_beside ? beside : alone);
+  since = t;
+}
+
 bool RoleWalk::takes(const OpModel& op) const {
   return sharing_ != nullptr &&
          std::any_of(op.meetings.begin(), op.meetings.end(), [](const Meeting& m) { return !m.load.is_none(); });
@@ -57,8 +68,31 @@ void RoleWalk::open(std::int32_t self, std::vector<std::int32_t>& ready) {
     know(self, ready);
     return;
   }
-  has_failed_ = has_failed_ || p.start < computed_;
-  open_.push_back({self, load, p.start, static_cast<Work>(p.op->duration.value) * kFullSpeed});
+  add_open({self,
+            load,
+            p.start,
+            {},
+            static_cast<Work>(p.op->duration.value) * kFullSpeed,
+            kFullSpeed,
+            sharing_->communication_beside_compute()},
+           ready);
+}
+
+void RoleWalk::open_flow(std::int32_t self, const AloneFlow& flow, std::vector<std::int32_t>& ready) {
+  Posted& p = posted[index(self)];
+  p.is_local = true;
+  ++locals_;
+  p.start = p.arrival;
+  const Rate beside = MeetingFlows::slowed(flow.cap, sharing_->communication_beside_compute());
+  add_open({self, p.load, p.start, flow.latency, FlowNetwork::work_of(flow.bytes), flow.cap, beside}, ready);
+}
+
+void RoleWalk::add_open(const Open& o, std::vector<std::int32_t>& ready) {
+  has_failed_ = has_failed_ || o.since < computed_;
+  open_.push_back(o);
+  while (is_finished_ && !open_.empty()) {
+    end_first_open(ready);
+  }
 }
 
 void RoleWalk::end_open(std::size_t i, Time end, std::vector<std::int32_t>& ready) {
@@ -73,7 +107,7 @@ void RoleWalk::end_first_open(std::vector<std::int32_t>& ready) {
   std::size_t first = 0;
   Time least{INT64_MAX};
   for (std::size_t i = 0; i < open_.size(); ++i) {
-    const Time end = open_[i].since + time_left(open_[i].remaining, kFullSpeed);
+    const Time end = open_[i].end(false);
     if (end < least) {
       least = end;
       first = i;
@@ -85,7 +119,7 @@ void RoleWalk::end_first_open(std::vector<std::int32_t>& ready) {
 // Nothing computes until `t`.
 void RoleWalk::idle_until(Time t, std::vector<std::int32_t>& ready) {
   for (std::size_t i = 0; i < open_.size();) {
-    const Time end = open_[i].since + time_left(open_[i].remaining, kFullSpeed);
+    const Time end = open_[i].end(false);
     if (end <= t) {
       end_open(i, end, ready);
       i = 0;  // what followed it may have opened, and ended too
@@ -95,30 +129,26 @@ void RoleWalk::idle_until(Time t, std::vector<std::int32_t>& ready) {
   }
   for (Open& o : open_) {
     if (o.since < t) {
-      o.remaining -= static_cast<Work>((t - o.since).value) * kFullSpeed;
-      o.since = t;
+      o.move_to(t, false);
     }
   }
 }
 
-// Compute from `from` to `to`, an interval in which no flow starts or ends.
-void RoleWalk::note_beside_flows(Time from, Time to) {
-  for (const std::int32_t f : flows_) {
-    Posted& flow = posted[index(f)];
-    if (flow.start > from || flow.end <= from || from == to) {
-      continue;
-    }
-    if (!flow.beside.empty() && flow.beside.back().to == from) {
-      flow.beside.back().to = to;
-    } else {
-      flow.beside.push_back({from, to});
-    }
+// Compute from `from` to `to`, an interval in which the flow neither starts nor ends.
+void RoleWalk::note_beside(std::int32_t flow, Time from, Time to) {
+  Posted& p = posted[index(flow)];
+  if (p.start > from || from == to) {
+    return;
+  }
+  if (!p.beside.empty() && p.beside.back().to == from) {
+    p.beside.back().to = to;
+  } else {
+    p.beside.push_back({from, to});
   }
 }
 
 // From `start` on to the end of the op. Requires: idle_until(start).
 Time RoleWalk::compute_beside(const OpModel& op, Time start, std::vector<std::int32_t>& ready) {
-  const std::int64_t beside = sharing_->communication_beside_compute();
   Work remaining = static_cast<Work>(op.duration.value) * kFullSpeed;
   Time now = start;
   while (remaining > 0) {
@@ -127,7 +157,7 @@ Time RoleWalk::compute_beside(const OpModel& op, Time start, std::vector<std::in
     for (const Open& o : open_) {
       if (o.since <= now) {
         load += o.load;
-        next = std::min(next, now + time_left(o.remaining, beside));
+        next = std::min(next, o.end(true));
       } else {
         next = std::min(next, o.since);
       }
@@ -143,18 +173,22 @@ Time RoleWalk::compute_beside(const OpModel& op, Time start, std::vector<std::in
     }
     const std::int64_t speed = sharing_->compute(*op.op, load);
     next = std::min(next, now + time_left(remaining, speed));
-    note_beside_flows(now, next);
+    for (const std::int32_t f : flows_) {
+      if (posted[index(f)].end > now) {
+        note_beside(f, now, next);
+      }
+    }
     remaining -= static_cast<Work>((next - now).value) * speed;
     for (Open& o : open_) {
       if (o.since <= now) {
-        o.remaining -= static_cast<Work>((next - now).value) * beside;
-        o.since = next;
+        note_beside(o.posted, now, next);
+        o.move_to(next, true);
       }
     }
     now = next;
     computed_ = now;
     for (std::size_t i = 0; i < open_.size();) {
-      if (open_[i].since <= now && open_[i].remaining <= 0) {
+      if (open_[i].since <= now && open_[i].end(true) <= now) {
         end_open(i, now, ready);
         i = 0;
       } else {
