@@ -1,13 +1,16 @@
 #include "search/validate.h"
 
-#include <cmath>
+#include <algorithm>
 #include <fstream>
-#include <map>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/json.h"
-#include "sim/collective_price.h"
+#include "search/collective_rows.h"
+#include "search/error_band.h"
+#include "search/row_reader.h"
+#include "search/training_forecast.h"
 
 namespace foretrain::search {
 namespace {
@@ -15,198 +18,123 @@ namespace {
 using nlohmann::json;
 using reports::ValidationRow;
 
-// One line, read strictly: mistakes name file, line and key.
-class Line {
- public:
-  Line(const json& object, std::string place, Mistakes& mistakes)
-      : object_(object), place_(std::move(place)), mistakes_(mistakes) {}
-
-  std::string text(const char* key, bool required) const {
-    const json* v = find(key, required);
-    if (v == nullptr) {
-      return "";
-    }
-    if (!v->is_string()) {
-      wrong(key, *v, "a text");
-      return "";
-    }
-    return v->get<std::string>();
-  }
-  // Finite and >= 0; nothing where the key is absent or null.
-  std::optional<double> number(const char* key) const {
-    const json* v = find(key, false);
-    if (v == nullptr) {
-      return std::nullopt;
-    }
-    if (!v->is_number() || !std::isfinite(v->get<double>()) || v->get<double>() < 0) {
-      wrong(key, *v, "a number >= 0");
-      return std::nullopt;
-    }
-    return v->get<double>();
-  }
-  std::optional<int> integer(const char* key, int low) const {
-    const json* v = find(key, false);
-    if (v == nullptr) {
-      return std::nullopt;
-    }
-    constexpr int kMost = 1 << 24;
-    if (!v->is_number_integer() || v->get<double>() < low || v->get<double>() > kMost) {
-      wrong(key, *v, fmt::format("an integer from {} to {}", low, kMost));
-      return std::nullopt;
-    }
-    return v->get<int>();
-  }
-  bool boolean(const char* key, bool fallback) const {
-    const json* v = find(key, false);
-    if (v != nullptr && !v->is_boolean()) {
-      wrong(key, *v, "true or false");
-      return fallback;
-    }
-    return v == nullptr ? fallback : v->get<bool>();
-  }
-
- private:
-  const json* find(const char* key, bool required) const {
-    const auto found = object_.find(key);
-    if (found != object_.end() && !found->is_null()) {
-      return &*found;
-    }
-    if (required) {
-      mistakes_.add(fmt::format("{}: /{} is missing", place_, key));
-    }
-    return nullptr;
-  }
-  void wrong(const char* key, const json& value, const std::string& expected) const {
-    mistakes_.add(fmt::format("{}: /{}: {} is not allowed; expected {}", place_, key, shown(value), expected));
-  }
-  const json& object_;
-  std::string place_;
-  Mistakes& mistakes_;
-};
-
-const std::map<std::string, std::string>& words() {
-  static const std::map<std::string, std::string> table{
-      {"all_reduce", "all_reduce"}, {"all_gather", "all_gather"}, {"reduce_scatter", "reduce_scatter"},
-      {"broadcast", "broadcast"},   {"reduce", "reduce"},         {"alltoall", "all_to_all"},
-      {"all_to_all", "all_to_all"}, {"sendrecv", "sendrecv"}};
-  return table;
+std::string unknown_word(const char* kind, const std::string& word, std::vector<std::string> known) {
+  known.erase(std::unique(known.begin(), known.end()), known.end());
+  const std::string nearest = nearest_word(word, known);
+  return fmt::format("no {} \"{}\" among the rows{}", kind, word,
+                     nearest.empty() ? "" : fmt::format("; did you mean \"{}\"?", nearest));
 }
 
-class Collectives {
- public:
-  explicit Collectives(const std::vector<topologies::NetworkEnvironment>& environments) : environments_(environments) {}
+using RowFunction = std::function<void(const std::string&, const json&)>;
 
-  ValidationRow row(const Line& line) {
-    ValidationRow r;
-    r.id = line.text("id", true);
-    r.group = line.text("table", true);
-    r.unit = "us";
-    const std::string kind = line.text("collective", true), version = line.text("nccl_version", false);
-    const std::optional<double> bytes = line.number("bytes"), time = line.number("time_us");
-    const std::optional<int> ranks = line.integer("ranks", 1), nodes = line.integer("nodes", 1);
-    const bool healthy = line.boolean("healthy", true);
-    r.what = kind;
-    r.bytes = bytes.value_or(0);
-    r.measured = time;
-    const topologies::NetworkEnvironment* environment = topologies::environment_of(environments_, r.group);
-    const auto word = words().find(kind);
-    if (!healthy) {
-      r.skipped = "the source calls the system unhealthy";
-    } else if (!time || *time == 0) {
-      r.skipped = "no time";
-    } else if (!bytes) {
-      r.skipped = "no size";
-    } else if (!ranks || !nodes) {
-      r.skipped = "the number of ranks or nodes is not stated";
-    } else if (*ranks < 2 || *nodes > *ranks) {
-      r.skipped = fmt::format("{} ranks on {} nodes", *ranks, *nodes);
-    } else if (word == words().end()) {
-      r.skipped = fmt::format("{} is no collective that the model knows", kind);
-    } else if (environment == nullptr) {
-      r.skipped = "topologies/network_environments.json has no system for this table";
-    } else {
-      predict(*environment, word->second, version, *ranks, *nodes, r);
-    }
-    return r;
-  }
-
- private:
-  void predict(const topologies::NetworkEnvironment& e, const std::string& word, const std::string& version, int ranks,
-               int nodes, ValidationRow& r) {
-    sim::PriceRequest request;
-    request.sendrecv = word == "sendrecv";
-    if (!request.sendrecv) {
-      request.kind = sim::collective::kind_from_name(word);
-    }
-    nodes = e.domain > 0 ? (ranks + e.domain - 1) / e.domain : nodes;
-    request.group = {ranks, nodes, (ranks + nodes - 1) / nodes};
-    const auto& table = nodes == 1 ? e.node : e.fabric;
-    const auto found = table.find(word);
-    const sim::CollectivePricer pricer(e, topologies::newest_nccl(), chooser(version));
-    r.system = e.name;
-    r.fitted = found != table.end();
-    r.predicted =
-        1e6 * pricer.price(request, r.bytes, r.fitted ? found->second : topologies::CollectiveConstants{}).seconds;
-  }
-  const topologies::NcclConstants& chooser(const std::string& version) {
-    const std::string known = topologies::nccl_constants_for(version);
-    const auto found = chooser_.find(known);
-    return found != chooser_.end() ? found->second
-                                   : chooser_.emplace(known, topologies::load_nccl_constants(known)).first->second;
-  }
-
-  const std::vector<topologies::NetworkEnvironment>& environments_;
-  std::map<std::string, topologies::NcclConstants> chooser_;
-};
-
-}  // namespace
-
-reports::Validation validate(const std::string& path, const std::string& constants) {
-  std::ifstream in(path);
-  if (!in) {
-    throw InputError(fmt::format("{}: cannot be read; expected a file of one JSON object per line", path));
-  }
-  return validate(
-      in, path,
-      constants.empty() ? topologies::network_environments() : topologies::load_network_environments(constants));
-}
-
-reports::Validation validate(std::istream& in, const std::string& path,
-                             const std::vector<topologies::NetworkEnvironment>& environments) {
-  Collectives collectives(environments);
-  reports::Validation result;
-  Mistakes mistakes;
+// Calls fn(place, object) for each row. Mistakes are recorded.
+void for_each_row(std::istream& in, const std::string& origin, Mistakes& mistakes, const RowFunction& fn) {
   std::string text;
   for (int number = 1; std::getline(in, text) && !mistakes.full(); ++number) {
     if (text.find_first_not_of(" \t\r") == std::string::npos) {
       continue;
     }
-    const std::string place = fmt::format("{}:{}", path, number);
-    const json object = json::parse(text, nullptr, false);
-    if (!object.is_object()) {
-      mistakes.add(fmt::format("{}: expected one JSON object on the line", place));
+    const std::string place = fmt::format("{}:{}", origin, number);
+    const json object = parse_row(text, place, mistakes);
+    if (object.is_null()) {
       continue;
     }
-    const Line line(object, place, mistakes);
-    if (object.contains("collective")) {
-      result.rows.push_back(collectives.row(line));
-    } else if (object.contains("measured")) {
-      ValidationRow r;
-      r.id = line.text("id", true);
-      r.group = line.text("group", true);
-      r.unit = "s";
-      r.skipped = "training rows are not supported yet";
-      result.rows.push_back(std::move(r));
-    } else {
+    if (!object.contains("collective") && !object.contains("measured")) {
       mistakes.add(
           fmt::format("{}: what kind of row is it? expected \"collective\" or \"measured\" among its keys", place));
+    } else {
+      fn(place, object);
     }
   }
+}
+void for_each_row(const std::vector<std::string>& paths, Mistakes& mistakes, const RowFunction& fn) {
+  for (const std::string& path : paths) {
+    std::ifstream in(path);
+    if (!in) {
+      throw InputError(fmt::format("{}: cannot be read; expected a file of one JSON object per line", path));
+    }
+    for_each_row(in, path, mistakes, fn);
+  }
+}
+
+// `each` gives every row to the function it is called with; `origin` stands in messages.
+reports::Validation validation_of(const std::function<void(Mistakes&, const RowFunction&)>& each,
+                                  const std::string& origin, const ValidateOptions& options) {
+  Mistakes mistakes;
+  const CollectiveForecasts collectives(options.constants);
+  reports::Validation result;
+  std::vector<TrainingRow> trainings;
+  std::vector<std::size_t> places;  // of the trainings in the result
+  std::vector<std::string> groups;
+  each(mistakes, [&](const std::string& place, const json& object) {
+    const RowReader line(object, place, mistakes);
+    ValidationRow row;
+    TrainingRow training;
+    const bool is_collective = object.contains("collective");
+    if (is_collective) {
+      row = collectives.forecast(line);
+    } else {
+      training = read_training_row(line);
+      row.group = training.group;
+    }
+    groups.push_back(row.group);
+    if (!options.group.empty() && row.group != options.group) {
+      return;
+    }
+    if (!is_collective) {
+      places.push_back(result.rows.size());
+      trainings.push_back(std::move(training));
+    }
+    result.rows.push_back(std::move(row));
+  });
   mistakes.throw_if_any();
+  if (groups.empty()) {
+    throw InputError(fmt::format("{}: holds no row; expected one JSON object per line", origin));
+  }
   if (result.rows.empty()) {
-    throw InputError(fmt::format("{}: holds no row; expected one JSON object per line", path));
+    throw InputError(unknown_word("group", options.group, groups));
+  }
+  if (!trainings.empty()) {
+    std::vector<ValidationRow> rows = forecast_all(trainings, load_training_rules(options.rules));
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      result.rows[places[i]] = std::move(rows[i]);
+    }
+    add_bands(result, load_residuals(""));
   }
   return result;
+}
+
+}  // namespace
+
+reports::Validation validate(const std::vector<std::string>& paths, const ValidateOptions& options) {
+  return validation_of([&](Mistakes& mistakes, const RowFunction& fn) { for_each_row(paths, mistakes, fn); },
+                       fmt::format("{}", fmt::join(paths, ", ")), options);
+}
+
+reports::Validation validate(std::istream& in, const std::string& origin, const ValidateOptions& options) {
+  return validation_of([&](Mistakes& mistakes, const RowFunction& fn) { for_each_row(in, origin, mistakes, fn); },
+                       origin, options);
+}
+
+std::string explain_row(const std::vector<std::string>& paths, const std::string& id, const ValidateOptions& options,
+                        bool colour) {
+  Mistakes mistakes;
+  std::vector<std::string> ids;
+  std::optional<TrainingRow> wanted;
+  for_each_row(paths, mistakes, [&](const std::string& place, const json& object) {
+    if (!object.contains("collective")) {
+      TrainingRow row = read_training_row(RowReader(object, place, mistakes));
+      ids.push_back(row.id);
+      if (row.id == id && !wanted) {
+        wanted = std::move(row);
+      }
+    }
+  });
+  mistakes.throw_if_any();
+  if (wanted) {
+    return explain(*wanted, load_training_rules(options.rules), colour);
+  }
+  throw InputError(unknown_word("training run", id, ids));
 }
 
 }  // namespace foretrain::search

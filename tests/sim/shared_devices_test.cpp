@@ -5,7 +5,6 @@
 
 #include <gtest/gtest.h>
 
-#include "plan/validate.h"
 #include "tests/sim/tiny_graph.h"
 
 namespace foretrain::sim {
@@ -38,18 +37,8 @@ plan::Op sum(plan::StreamId stream, std::vector<std::uint16_t> after, std::int32
   return op;
 }
 
-// The step's end: folded, with time as events, with every rank by itself.
-Time end_of(const plan::PlanGraph& g, const topologies::Cluster& c, bool folds = true) {
-  Options options;
-  options.steps = 1;
-  const Simulation folded = simulate(g, c, options);
-  EXPECT_EQ(folded.folded_time, folds);
-  options.fold_time = false;
-  EXPECT_EQ(simulate(g, c, options).step_ends, folded.step_ends);
-  options.fold_ranks = false;
-  EXPECT_EQ(simulate(g, c, options).step_ends, folded.step_ends);
-  EXPECT_EQ(plan::validate(g, timeline(g, c, options)), std::vector<std::string>{});
-  return folded.step_ends[0];
+Time end_with_time_folded(const plan::PlanGraph& g, const topologies::Cluster& c) {
+  return end_of(g, c, {}, true);
 }
 
 // [0,10) compute. From 10 on both at half speed: the sum ends at 10 + 100/0.5 = 210, when 100 of the second op's 200
@@ -57,21 +46,21 @@ Time end_of(const plan::PlanGraph& g, const topologies::Cluster& c, bool folds =
 TEST(SharedDevices, ComputeOutlastsTheCollective) {
   plan::PlanGraph g = data_parallel();
   append(g.roles[0], {work(10), sum(1, {0}), work(200)});
-  EXPECT_EQ(end_of(g, sharing_clockwork(2)), Time{310});
+  EXPECT_EQ(end_with_time_folded(g, sharing_clockwork(2)), Time{310});
 }
 
 // The second op of 40 ends at 10 + 80 = 90; 40 of the sum are done, the other 60 take 60: 150.
 TEST(SharedDevices, TheCollectiveOutlastsCompute) {
   plan::PlanGraph g = data_parallel();
   append(g.roles[0], {work(10), sum(1, {0}), work(40)});
-  EXPECT_EQ(end_of(g, sharing_clockwork(2)), Time{150});
+  EXPECT_EQ(end_with_time_folded(g, sharing_clockwork(2)), Time{150});
 }
 
 // What waits for the sum does not run beside it: 10 + 100 + 40.
 TEST(SharedDevices, NothingIsSlowerOneAfterTheOther) {
   plan::PlanGraph g = data_parallel();
   append(g.roles[0], {work(10), sum(1, {0}), work(40, plan::kCompute, {1})});
-  EXPECT_EQ(end_of(g, sharing_clockwork(2)), Time{150});
+  EXPECT_EQ(end_with_time_folded(g, sharing_clockwork(2)), Time{150});
 }
 
 // Two ops of 40 beside the sum, then one that waits for it: [10,90) [90,170), 80 of the sum are done; it ends at 190,
@@ -79,7 +68,7 @@ TEST(SharedDevices, NothingIsSlowerOneAfterTheOther) {
 TEST(SharedDevices, SeveralOpsBesideOneCollective) {
   plan::PlanGraph g = data_parallel();
   append(g.roles[0], {work(10), sum(1, {0}), work(40), work(40), work(1, plan::kCompute, {1})});
-  EXPECT_EQ(end_of(g, sharing_clockwork(2)), Time{191});
+  EXPECT_EQ(end_with_time_folded(g, sharing_clockwork(2)), Time{191});
 }
 
 // Two sums in a row on one stream beside an op of 300: each takes 200 beside it: [10,210) [210,410), the op has then
@@ -87,7 +76,7 @@ TEST(SharedDevices, SeveralOpsBesideOneCollective) {
 TEST(SharedDevices, OneCollectiveAfterTheOther) {
   plan::PlanGraph g = data_parallel();
   append(g.roles[0], {work(10), sum(1, {0}), sum(1, {0}, 1), work(300)});
-  EXPECT_EQ(end_of(g, sharing_clockwork(2)), Time{510});
+  EXPECT_EQ(end_with_time_folded(g, sharing_clockwork(2)), Time{510});
 }
 
 // On two streams at once they move as much memory as there is bandwidth; compute keeps half. Both end at 210, the op of
@@ -95,7 +84,7 @@ TEST(SharedDevices, OneCollectiveAfterTheOther) {
 TEST(SharedDevices, TwoCollectivesAtOnce) {
   plan::PlanGraph g = data_parallel();
   append(g.roles[0], {work(10), sum(1, {0}), sum(2, {0}, 1), work(300)});
-  EXPECT_EQ(end_of(g, sharing_clockwork(2)), Time{410});
+  EXPECT_EQ(end_with_time_folded(g, sharing_clockwork(2)), Time{410});
 }
 
 // Stages meet for a sum that one of them computes beside: stage 1 comes at 30; from then on both are slow on stage 0,
@@ -107,7 +96,7 @@ TEST(SharedDevices, ACollectiveIsAsSlowAsOnItsBusiestDevice) {
   g.groups = {{"all", {{plan::Axis::pp, 0, {}}}, {}}};
   append(g.roles[0], {work(10), sum(1, {0}), work(200)});
   append(g.roles[1], {work(30), sum(1, {0})});
-  EXPECT_EQ(end_of(g, sharing_clockwork(2), false), Time{310});
+  EXPECT_EQ(end_of(g, sharing_clockwork(2), {}, false), Time{310});
 }
 
 // A message of 50 bytes from 10 on: at half speed on either side [10,110), when both ops of 100 have done 50: 160.
@@ -116,7 +105,7 @@ TEST(SharedDevices, MessagesShareWhereAFigureSaysSo) {
   g.tags = {"x"};
   append(g.roles[0], {work(10), message(true, 1, 0, 50, 2, {0}), work(100)});
   append(g.roles[1], {work(10), message(false, 0, 0, 50, 1, {0}), work(100)});
-  EXPECT_EQ(end_of(g, sharing_clockwork(2), false), Time{160});
+  EXPECT_EQ(end_of(g, sharing_clockwork(2), {}, false), Time{160});
 }
 
 // The host submits an op every 50 ps: at 50, 100, 150, 200. The first op waits for it [50,60), the second [100,300),
@@ -128,7 +117,7 @@ TEST(SharedDevices, TheDeviceWaitsForItsHost) {
   topologies::Profile p = *c.profile;
   p.sharing.submit = {50e-12, "test"};
   c.profile = std::make_shared<const topologies::Profile>(std::move(p));
-  EXPECT_EQ(end_of(g, c), Time{320});
+  EXPECT_EQ(end_with_time_folded(g, c), Time{320});
   Options options;
   options.steps = 1;
   for (const bool fold : {false, true}) {
@@ -156,7 +145,7 @@ TEST(SharedDevices, CommunicationIsSubmittedToo) {
   topologies::Profile p = *c.profile;
   p.sharing.submit = {50e-12, "test"};
   c.profile = std::make_shared<const topologies::Profile>(std::move(p));
-  EXPECT_EQ(end_of(g, c), Time{107});
+  EXPECT_EQ(end_with_time_folded(g, c), Time{107});
 }
 
 TEST(SharedDevices, CanBeSwitchedOff) {

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "plan/validate.h"
 #include "sim/simulator.h"
 #include "tests/sim/tiny_graph.h"
 #include "topologies/fabric.h"
@@ -45,18 +44,10 @@ plan::Op sum(std::int64_t bytes, plan::StreamId stream, std::vector<std::uint16_
   return op;
 }
 
-// The step's end: folded, with time as events, with every rank by itself.
-Time end_of(const plan::PlanGraph& g, const topologies::Cluster& c, const char* network = "fair_share") {
+Time end_on(const plan::PlanGraph& g, const topologies::Cluster& c, const char* network = "fair_share") {
   Options options;
-  options.steps = 1;
   options.network_model = network;
-  const Simulation folded = simulate(g, c, options);
-  options.fold_time = false;
-  EXPECT_EQ(simulate(g, c, options).step_ends, folded.step_ends);
-  options.fold_ranks = false;
-  EXPECT_EQ(simulate(g, c, options).step_ends, folded.step_ends);
-  EXPECT_EQ(plan::validate(g, timeline(g, c, options)), std::vector<std::string>{});
-  return folded.step_ends[0];
+  return end_of(g, c, options);
 }
 
 // Both ranks of a node send to the other node through its one adapter: 2 x 100 bytes.
@@ -64,8 +55,8 @@ TEST(SharedLinks, TwoMessagesThroughOneAdapter) {
   plan::PlanGraph g = grid(2, 2);
   append(g.roles[0], {work(10), message(true, 1, 0, 100, 2, {0})});
   append(g.roles[1], {message(false, 0, 0, 100, 1)});
-  EXPECT_EQ(end_of(g, one_switch(2, 2)), Time{210});
-  EXPECT_EQ(end_of(g, one_switch(2, 2), "alpha_beta"), Time{110});
+  EXPECT_EQ(end_on(g, one_switch(2, 2)), Time{210});
+  EXPECT_EQ(end_on(g, one_switch(2, 2), "alpha_beta"), Time{110});
 }
 
 // In one node there is a link for each.
@@ -73,7 +64,7 @@ TEST(SharedLinks, NoneInsideANode) {
   plan::PlanGraph g = grid(2, 2);
   append(g.roles[0], {work(10), message(true, 1, 0, 100, 2, {0})});
   append(g.roles[1], {message(false, 0, 0, 100, 1)});
-  EXPECT_EQ(end_of(g, one_switch(1, 4)), Time{110});
+  EXPECT_EQ(end_on(g, one_switch(1, 4)), Time{110});
 }
 
 // Stages 0 and 2 send 100 bytes each to stage 1: from 10 on both; from 30 on the second one too, which then has the
@@ -83,8 +74,8 @@ TEST(SharedLinks, Incast) {
   append(g.roles[0], {work(10), message(true, 1, 0, 100, 2, {0})});
   append(g.roles[1], {message(false, 0, 0, 100, 1), message(false, 2, 1, 100, 3)});
   append(g.roles[2], {work(30), message(true, 1, 1, 100, 4, {0})});
-  EXPECT_EQ(end_of(g, one_switch(3, 1)), Time{210});
-  EXPECT_EQ(end_of(g, one_switch(3, 1), "alpha_beta"), Time{130});
+  EXPECT_EQ(end_on(g, one_switch(3, 1)), Time{210});
+  EXPECT_EQ(end_on(g, one_switch(3, 1), "alpha_beta"), Time{130});
 }
 
 // A sum over two nodes sends 2 (2-1)/2 x 100 = 100 bytes either way, beside 300 of a message: half each until 210,
@@ -93,8 +84,8 @@ TEST(SharedLinks, ACollectiveBesideAMessage) {
   plan::PlanGraph g = grid(2, 2);
   append(g.roles[0], {work(10), sum(100, 4, {0}), message(true, 1, 0, 300, 2, {0})});
   append(g.roles[1], {message(false, 0, 0, 300, 1)});
-  EXPECT_EQ(end_of(g, one_switch(4, 1)), Time{410});
-  EXPECT_EQ(end_of(g, one_switch(4, 1), "alpha_beta"), Time{310});
+  EXPECT_EQ(end_on(g, one_switch(4, 1)), Time{410});
+  EXPECT_EQ(end_on(g, one_switch(4, 1), "alpha_beta"), Time{310});
 }
 
 // Four nodes below a leaf, two cables to the spine: four messages of 100 bytes need twice the time.
@@ -108,10 +99,10 @@ TEST(SharedLinks, AnOversubscribedLeaf) {
   plan::PlanGraph g = grid(2, 4);
   append(g.roles[0], {work(10), message(true, 1, 0, 100, 2, {0})});
   append(g.roles[1], {message(false, 0, 0, 100, 1)});
-  EXPECT_EQ(end_of(g, networked(8, 1, fabric)), Time{210});
+  EXPECT_EQ(end_on(g, networked(8, 1, fabric)), Time{210});
   tree.oversubscription = {1};
   fabric.network = tree;
-  EXPECT_EQ(end_of(g, networked(8, 1, fabric)), Time{110});
+  EXPECT_EQ(end_on(g, networked(8, 1, fabric)), Time{110});
 }
 
 // Somebody else sends a quarter of a byte per picosecond through the same adapter: 3/4 are left, 100 bytes in 134 ps
@@ -122,11 +113,11 @@ TEST(SharedLinks, BackgroundTraffic) {
   append(g.roles[1], {message(false, 0, 0, 100, 1)});
   topologies::Cluster c = one_switch(3, 1);
   c.disturbance.background = {{0, 2, Bandwidth{0.25e12}}};
-  EXPECT_EQ(end_of(g, c), Time{144});
+  EXPECT_EQ(end_on(g, c), Time{144});
   c.disturbance.background = {{2, 1, Bandwidth{5e12}}};
-  EXPECT_EQ(end_of(g, c), Time{210});
+  EXPECT_EQ(end_on(g, c), Time{210});
   c.disturbance.background = {{1, 0, Bandwidth{5e12}}};  // the other way
-  EXPECT_EQ(end_of(g, c), Time{110});
+  EXPECT_EQ(end_on(g, c), Time{110});
 }
 
 // In one direction; what goes another way is as fast as ever.
@@ -136,11 +127,11 @@ TEST(SharedLinks, ADegradedLink) {
   append(g.roles[1], {message(false, 0, 0, 100, 1)});
   topologies::Cluster c = one_switch(2, 1);
   c.disturbance.links = {{0, 1, "adapter up", 0.5}};
-  EXPECT_EQ(end_of(g, c), Time{210});
+  EXPECT_EQ(end_on(g, c), Time{210});
   c.disturbance.links = {{0, 1, "adapter up", 0.5}, {0, 1, "adapter down", 0.25}, {0, 1, "adapter down", 0.5}};
-  EXPECT_EQ(end_of(g, c), Time{810});
+  EXPECT_EQ(end_on(g, c), Time{810});
   c.disturbance.links = {{1, 0, "adapter up", 0.5}};
-  EXPECT_EQ(end_of(g, c), Time{110});
+  EXPECT_EQ(end_on(g, c), Time{110});
 }
 
 // Also between switches of a fabric that never blocks otherwise.
@@ -154,9 +145,9 @@ TEST(SharedLinks, ADegradedLinkBetweenSwitches) {
   append(g.roles[0], {work(10), message(true, 1, 0, 100, 2, {0})});
   append(g.roles[1], {message(false, 0, 0, 100, 1)});
   topologies::Cluster c = networked(8, 1, fabric);
-  EXPECT_EQ(end_of(g, c), Time{110});
+  EXPECT_EQ(end_on(g, c), Time{110});
   c.disturbance.links = {{0, 4, "tier 1 to 2", 0.25}};  // of the four ranks of stage 0 two are below that leaf
-  EXPECT_EQ(end_of(g, c), Time{410});
+  EXPECT_EQ(end_on(g, c), Time{410});
 }
 
 TEST(SharedLinks, WhatIsNotThere) {
@@ -200,8 +191,8 @@ TEST(SharedLinks, AFlowBesideCompute) {
   plan::PlanGraph longer = g;
   append(g.roles[1], {message(false, 0, 0, 100, 1)});
   append(longer.roles[1], {message(false, 0, 0, 100, 1), work(3000, plan::kCompute, {0})});
-  EXPECT_EQ(end_of(g, c), Time{777});
-  EXPECT_EQ(end_of(longer, c), Time{3153});
+  EXPECT_EQ(end_on(g, c), Time{777});
+  EXPECT_EQ(end_on(longer, c), Time{3153});
 }
 
 }  // namespace

@@ -1,9 +1,12 @@
 // Graphs by hand on a machine where a byte takes a picosecond, so that expected times can be derived in a comment.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +15,7 @@
 #include "plan/schedule.h"
 #include "plan/schedule_times.h"
 #include "plan/timeline.h"
+#include "plan/validate.h"
 #include "sim/simulator.h"
 #include "topologies/cluster.h"
 #include "topologies/profile.h"
@@ -163,6 +167,21 @@ inline plan::Timeline timeline(const plan::PlanGraph& g, const topologies::Clust
                      return std::tuple(a.rank, a.step, a.op) < std::tuple(b.rank, b.step, b.op);
                    });
   return recorder.timeline;
+}
+
+// The end of one step: folded, with time as events, with every rank by itself; all the same, and valid. `folds`:
+// whether time does.
+inline Time end_of(const plan::PlanGraph& g, const topologies::Cluster& c, Options options = {},
+                   std::optional<bool> folds = {}) {
+  options.steps = 1;
+  const Simulation folded = simulate(g, c, options);
+  EXPECT_TRUE(!folds || folded.folded_time == *folds);
+  options.fold_time = false;
+  EXPECT_EQ(simulate(g, c, options).step_ends, folded.step_ends);
+  options.fold_ranks = false;
+  EXPECT_EQ(simulate(g, c, options).step_ends, folded.step_ends);
+  EXPECT_EQ(plan::validate(g, timeline(g, c, options)), std::vector<std::string>{});
+  return folded.step_ends[0];
 }
 
 // Collectives take half of the multiprocessors and some of the memory bandwidth, and are slowed in turn; a host submits

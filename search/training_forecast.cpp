@@ -1,0 +1,270 @@
+#include "search/training_forecast.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <limits>
+#include <thread>
+
+#include "base/error.h"
+#include "plan/build.h"
+#include "reports/estimate.h"
+#include "reports/figures.h"
+#include "reports/table.h"
+#include "reports/text.h"
+#include "sim/network.h"
+
+namespace foretrain::search {
+
+namespace {
+
+constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+
+// Less is no measurement, and no figure to divide by.
+constexpr double kShortestStep = 1e-9, kLeastMemory = 1.0 / (1024 * 1024);
+
+bool has_time(const TrainingRow& row) {
+  return row.step_time_s && *row.step_time_s > kShortestStep;
+}
+
+// A plan is tight, and not refused, while it is over a device's memory by no more than the memory model's own error
+// (median over the groups that measured memory and were planned as they ran).
+constexpr double kMemoryError = 0.03;
+
+const char* verdict(bool fits) {
+  return fits ? "FITS" : "OOM";
+}
+
+double elements_of_rank(const plan::Job& job) {
+  const plan::Strategy& s = job.strategy;
+  return static_cast<double>(workloads::total_parameters(job.workload.model)) / static_cast<double>(s.tp * s.pp);
+}
+
+// Seconds that the collectives of fully sharded parameters take by themselves in a step, layer by layer.
+double gather_seconds(const plan::Job& job, int reduced_bytes) {
+  const auto network = sim::make_network_model("auto", job.cluster);
+  const plan::Strategy& s = job.strategy;
+  if (s.dp == 1) {
+    return 0;
+  }
+  const int stride = static_cast<int>(s.tp);
+  const int per_node = std::max(1, job.cluster.devices_per_node / stride);
+  const int ranks = static_cast<int>(s.dp);
+  const sim::GroupPlacement group{ranks, (ranks + per_node - 1) / per_node, std::min(ranks, per_node)};
+  const double units = static_cast<double>(job.workload.model.layers) / static_cast<double>(s.pp);
+  const double elements = elements_of_rank(job) / units;
+  const auto bytes = [&](double each) { return Bytes{static_cast<std::int64_t>(elements * each)}; };
+  const double parameter = static_cast<double>(size_bytes(job.workload.precision.parameter, 1));
+  const double once = 2 * network->collective(plan::CollectiveKind::all_gather, bytes(parameter), group) +
+                      network->collective(plan::CollectiveKind::reduce_scatter, bytes(reduced_bytes), group);
+  return once * units * static_cast<double>(job.microbatches());
+}
+
+double bytes_of(const plan::Role& role, plan::BufferKind kind) {
+  return static_cast<double>(role.memory.by_kind[static_cast<std::size_t>(kind)].value);
+}
+
+// What the framework's copies of the logits take beside the plan's one, on the rank that has the head. No layer is at
+// work then: its temporaries' place is free.
+double logits_of(const Reading& reading, const plan::Role& role) {
+  if (reading.logits_bytes == 0 || role.logits < 0) {
+    return 0;
+  }
+  const plan::Job& job = *reading.job;
+  const double rows = static_cast<double>(job.strategy.micro_batch * job.workload.seq_len);
+  const double vocab = static_cast<double>(plan::padded_vocab(job)), tp = static_cast<double>(job.strategy.tp);
+  const double planned = static_cast<double>(size_bytes(job.workload.precision.compute, 1)) / tp;
+  const double copies = rows * vocab * (reading.logits_bytes / (reading.logits_gathered ? 1 : tp) - planned);
+  return std::max(0.0, copies - static_cast<double>(role.memory.workspace.value));
+}
+
+// The plan's arena as the row's framework would have it: what it keeps of activations and logits, gradients in its
+// dtype; where parameters and gradients are
+// fully sharded, those of all layers but two, which are gathered at a time, are spread over dp.
+double memory_of(const Reading& reading, const plan::Role& role) {
+  const plan::Job& job = *reading.job;
+  const double parameters = bytes_of(role, plan::BufferKind::parameter);
+  double gradients = bytes_of(role, plan::BufferKind::gradient);
+  const double kept =
+      job.strategy.recompute == plan::Recompute::none ? bytes_of(role, plan::BufferKind::activation) : 0;
+  const double others = static_cast<double>(role.memory.arena.value) - parameters - gradients +
+                        kept * (reading.activation_memory - 1) + logits_of(reading, role);
+  if (reading.gradient_bytes > 0) {
+    gradients *= reading.gradient_bytes / static_cast<double>(size_bytes(job.workload.precision.gradient, 1));
+  }
+  if (!reading.gathers_parameters) {
+    return others + parameters + gradients;
+  }
+  const double layers = std::max<double>(1, static_cast<double>(role.global_layer.size()));
+  const double spread = (1 - 1 / static_cast<double>(job.strategy.dp)) * std::max(0.0, 1 - 2 / layers);
+  return others + (parameters + gradients) * (1 - spread);
+}
+
+reports::ValidationRow blank(const TrainingRow& row) {
+  reports::ValidationRow r;
+  r.kind = row.out_of_memory ? reports::RowKind::verdict : reports::RowKind::step_time;
+  r.id = row.id;
+  r.group = row.group;
+  r.what = row.model.name;
+  r.system = row.cluster.family;
+  r.unit = row.out_of_memory ? "verdict" : "s";
+  r.measured = row.step_time_s;
+  r.ranks = row.cluster.gpus.value_or(0);
+  r.exact = row.exact && !row.flagged;
+  if (row.memory_gib && *row.memory_gib > kLeastMemory) {
+    r.measured_memory = *row.memory_gib * kGiB;
+  }
+  if (row.out_of_memory) {
+    r.measured = 1;
+  }
+  return r;
+}
+
+std::vector<std::pair<std::string, double>> where_time_goes(const TrainingForecast& f) {
+  std::vector<std::pair<std::string, double>> result;
+  const double waits = f.step_seconds - seconds(f.simulation.step_time);
+  for (const auto& [bucket, time] :
+       reports::breakdown_parts(reports::mean_over_ranks(f.graph, f.simulation.breakdown))) {
+    result.emplace_back(bucket, seconds(time) + (bucket == "exposed_dp" ? waits : 0));
+  }
+  return result;
+}
+
+reports::ValidationRow validated(const TrainingRow& row, const TrainingRules& rules) {
+  reports::ValidationRow r = blank(row);
+  if (!row.out_of_memory && !has_time(row) && !r.measured_memory) {
+    r.skipped = "no measurement";
+    return r;
+  }
+  Reading reading = read_job(row, rules);
+  r.notes = reading.notes;
+  r.skipped = reading.skipped;
+  if (!reading.job) {
+    return r;
+  }
+  const plan::Job& job = *reading.job;
+  r.tokens = static_cast<double>(job.workload.global_batch * job.workload.seq_len);
+  r.workload = fmt::format("{}, seq {}, batch {}, {} devices", row.model.name, job.workload.seq_len,
+                           job.workload.global_batch, r.ranks);
+  try {
+    const TrainingForecast f = forecast(reading);
+    r.fits = f.fits;
+    r.predicted_memory = f.memory_bytes;
+    r.predicted = row.out_of_memory ? (f.fits ? 0 : 1) : f.step_seconds;
+    r.breakdown = where_time_goes(f);
+  } catch (const InputError& e) {
+    r.skipped = fmt::format("no such job: {}", e.what());
+  }
+  if (!r.skipped && !row.out_of_memory && !has_time(row)) {
+    r.skipped = "no step time; its memory is compared";
+  }
+  return r;
+}
+
+}  // namespace
+
+TrainingForecast forecast(const Reading& reading) {
+  CHECK(reading.job.has_value(), "a forecast without a job");
+  const plan::Job& job = *reading.job;
+  TrainingForecast f;
+  f.graph = plan::build(job);
+  // Flows on the fabric's routes move no group's error by more than 0.7 points, and all rows take minutes with them.
+  sim::Options closed_forms;
+  closed_forms.network_model = "alpha_beta";
+  f.simulation = sim::simulate(f.graph, job.cluster, closed_forms);
+  f.step_seconds = seconds(f.simulation.step_time);
+  for (const plan::Role& role : f.graph.roles) {
+    f.memory_bytes = std::max(f.memory_bytes, memory_of(reading, role));
+  }
+  if (reading.gathers_parameters) {
+    f.step_seconds = std::max(f.step_seconds, gather_seconds(job, reading.reduced_bytes));
+  }
+  f.fits = f.memory_bytes <= static_cast<double>(job.cluster.device.memory.value) * (1 + kMemoryError);
+  return f;
+}
+
+std::vector<reports::ValidationRow> forecast_all(const std::vector<TrainingRow>& rows, const TrainingRules& rules) {
+  std::vector<reports::ValidationRow> result(rows.size());
+  std::vector<std::exception_ptr> failures(rows.size());
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t i = next++; i < rows.size(); i = next++) {
+      try {
+        result[i] = validated(rows[i], rules);
+      } catch (...) {
+        failures[i] = std::current_exception();
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::size_t t = 1; t < std::min<std::size_t>(rows.size(), std::thread::hardware_concurrency()); ++t) {
+    threads.emplace_back(work);
+  }
+  work();
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) {
+      std::rethrow_exception(failure);
+    }
+  }
+  return result;
+}
+
+std::string explain(const TrainingRow& row, const TrainingRules& rules, bool colour) {
+  const Reading reading = read_job(row, rules);
+  reports::Table fields;
+  fields.title = fmt::format("{} of {}: how the row was read", row.id, row.group);
+  fields.columns = {{"field"}, {"value"}, {"from"}, {"source"}};
+  for (const ReadField& f : reading.fields) {
+    fields.rows.push_back({f.path, f.value, {std::string(name(f.origin)), reports::Tone::dim}, f.source});
+  }
+  std::string out = reports::to_text(fields, colour) + "\n";
+  for (const std::string& note : reading.notes) {
+    out += "note: " + note + "\n";
+  }
+  if (!reading.job) {
+    return out + "not forecast: " + *reading.skipped + "\n";
+  }
+  const TrainingForecast f = forecast(reading);
+  reports::Estimate estimate;
+  estimate.job = &*reading.job;
+  estimate.graph = &f.graph;
+  estimate.step_time = f.simulation.step_time;
+  estimate.by_role = f.simulation.breakdown;
+  estimate.compute_model = f.simulation.compute_model;
+  estimate.network_model = f.simulation.network_model;
+  for (const sim::RankClass& c : f.simulation.classes) {
+    estimate.classes.push_back({c.role, c.first, c.multiplicity});
+  }
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  estimate.error_band = {kUnknown, kUnknown, "that of the measurement below"};
+  out += "\n" + reports::to_text(estimate, colour) + "\n";
+  const reports::ValidationRow r = validated(row, rules);
+  reports::Table compared;
+  compared.columns = {{""},
+                      {"predicted", reports::Align::right},
+                      {"measured", reports::Align::right},
+                      {"error", reports::Align::right}};
+  if (row.out_of_memory) {
+    compared.rows.push_back({"memory", verdict(f.fits), "OOM", ""});
+  } else if (!r.skipped) {
+    compared.rows.push_back({"step time", reports::seconds_text(*r.predicted), reports::seconds_text(*r.measured),
+                             reports::signed_percent(r.error())});
+  }
+  if (r.measured_memory) {
+    compared.rows.push_back({"memory", fmt::format("{:.1f} GiB", f.memory_bytes / kGiB),
+                             fmt::format("{:.1f} GiB", *r.measured_memory / kGiB),
+                             reports::signed_percent(f.memory_bytes / *r.measured_memory - 1)});
+  }
+  out += reports::to_text(compared, colour);
+  if (!row.derived_by.empty()) {
+    out += "measured step time: " + row.derived_by + "\n";
+  }
+  return out;
+}
+
+}  // namespace foretrain::search

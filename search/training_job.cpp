@@ -1,0 +1,368 @@
+#include "search/training_job.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "search/framework_costs.h"
+#include "topologies/cluster_file.h"
+
+namespace foretrain::search {
+
+namespace {
+
+using nlohmann::json;
+
+// A feature that a row's plan has and the plan graph cannot say. `skips`: such a row is not forecast; else it is, as
+// `what` says. The one place to change when the plan graph learns it.
+struct Feature {
+  bool skips;
+  const char* what;
+  bool (*has)(const TrainingRow& row);
+};
+
+bool is_zero2(const TrainingRow& r) {
+  return r.plan.zero_stage == 2 || r.plan.fsdp.find("ZeRO-2") != std::string::npos;
+}
+bool is_zero3(const TrainingRow& r) {
+  return r.plan.zero_stage == 3 || (r.is_fsdp() && !is_zero2(r));
+}
+bool known_schedule(const std::string& word) {
+  return word.empty() || word == "1F1B" || word == "1F1B-I" || word == "Interleaved1F1B" || word == "GPipe";
+}
+
+constexpr Feature kFeatures[] = {
+    {true, "mixture of experts", [](const TrainingRow& r) { return r.model.moe || r.plan.ep.value_or(1) > 1; }},
+    {true, "context parallelism", [](const TrainingRow& r) { return r.plan.cp.value_or(1) > 1; }},
+    {true, "zero-bubble schedules", [](const TrainingRow& r) { return !known_schedule(r.plan.schedule); }},
+    {true, "activations offloaded to the host",
+     [](const TrainingRow& r) { return r.plan.activation_cpu_offload.value_or(false); }},
+    {false,
+     "FSDP is forecast as ZeRO-1 that gathers and reduces behind the compute, and takes at least as long as a gather "
+     "of all parameters for each forward and each backward and a reduction for each backward",
+     is_zero3},
+    {false, "ZeRO-2 is forecast as ZeRO-1: the same traffic, gradients whole", is_zero2},
+    {false, "ZeRO-1 within groups is forecast as ZeRO-1 over all data-parallel ranks",
+     [](const TrainingRow& r) { return r.plan.zero1_group && r.plan.dp && *r.plan.zero1_group < *r.plan.dp; }},
+    {false, "tensor-parallel communication that overlaps compute is forecast as exposed",
+     [](const TrainingRow& r) { return r.plan.overlap.find("async TP") != std::string::npos; }},
+    {false, "recompute of single ops is forecast as recompute of attention",
+     [](const TrainingRow& r) { return r.plan.recompute.find("per-op") != std::string::npos; }},
+};
+
+std::string shown_value(const json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+json::json_pointer pointer_of(const std::string& path) {
+  std::string pointer = "/" + path;
+  std::replace(pointer.begin(), pointer.end(), '.', '/');
+  return json::json_pointer(pointer);
+}
+
+// Builds the job's document field by field.
+class Filler {
+ public:
+  Filler(const TrainingRow& row, const TrainingRules& rules, Reading& reading)
+      : row_(row), rules_(rules), framework_(rules.framework(row.plan.framework)), reading_(reading) {}
+
+  json& document() { return document_; }
+
+  void state(const char* path, json value) { set(path, std::move(value), Origin::stated, ""); }
+  template <class T>
+  void require(const char* path, const std::optional<T>& value) {
+    if (value) {
+      state(path, *value);
+    } else {
+      missing_.emplace_back(path);
+    }
+  }
+  // The row's value, else that of the first rule for the field, else the job file's default; `required`: it has none.
+  template <class T>
+  void fill(const char* path, const char* field, const std::optional<T>& value, bool required = false) {
+    if (value) {
+      state(path, *value);
+    } else if (by_rule(path, field) == nullptr && required) {
+      missing_.emplace_back(path);
+    }
+  }
+  // The value that a rule gives, and whether there is one.
+  const FieldRule* by_rule(const char* path, const char* field) {
+    const FieldRule* rule = find(field);
+    if (rule != nullptr) {
+      set(path, json::parse(rule->value), Origin::rule, source_of_);
+    }
+    return rule;
+  }
+  // How many times the graph's cost kinds of kernels take, where rules say.
+  std::map<std::string, double> costs() {
+    std::map<std::string, double> result;
+    for (const std::string& kind : cost_kinds()) {
+      const std::string field = kCost + kind;
+      if (const FieldRule* rule = find(field)) {
+        reading_.fields.push_back({field, rule->value, Origin::rule, source_of_});
+        result[kind] = json::parse(rule->value).get<double>();
+      }
+    }
+    return result;
+  }
+  // A rule's word for what no job file has.
+  std::optional<std::string> word(const char* field) {
+    const FieldRule* rule = find(field);
+    if (rule == nullptr) {
+      return std::nullopt;
+    }
+    const json value = json::parse(rule->value);
+    reading_.fields.push_back({field, shown_value(value), Origin::rule, source_of_});
+    return shown_value(value);
+  }
+  void by_rule(const char* path, const json& value, std::string source) {
+    set(path, value, Origin::rule, std::move(source));
+  }
+  const std::vector<std::string>& missing() const { return missing_; }
+
+ private:
+  // The first rule that gives the field and holds for the row; its framework and source are kept for set().
+  const FieldRule* find(std::string_view field) {
+    for (const FrameworkRules* f : {framework_, &rules_.any}) {
+      for (std::size_t i = 0; f != nullptr && i < f->rules.size(); ++i) {
+        if (f->rules[i].field == field && f->rules[i].applies_to(row_)) {
+          source_of_ = f->name + ": " + f->rules[i].source;
+          return &f->rules[i];
+        }
+      }
+    }
+    return nullptr;
+  }
+  void set(const char* path, json value, Origin origin, std::string source) {
+    reading_.fields.push_back({path, shown_value(value), origin, std::move(source)});
+    document_[pointer_of(path)] = std::move(value);
+  }
+
+  const TrainingRow& row_;
+  const TrainingRules& rules_;
+  const FrameworkRules* framework_;
+  Reading& reading_;
+  json document_{{"version", 1}};
+  std::vector<std::string> missing_;
+  std::string source_of_;
+};
+
+void fill_model(const TrainingRow& row, Filler& f) {
+  const auto& m = row.model;
+  f.require("workload.model.layers", m.layers);
+  f.require("workload.model.hidden", m.hidden);
+  f.require("workload.model.heads", m.heads);
+  f.require("workload.model.ffn_hidden", m.ffn_hidden);
+  f.require("workload.seq_len", m.seq_len);
+  if (m.kv_heads) {
+    f.state("workload.model.kv_heads", *m.kv_heads);
+  }
+  if (m.head_dim) {
+    f.state("workload.model.head_dim", *m.head_dim);
+  }
+  f.fill("workload.model.vocab", "vocab", m.vocab, true);
+  f.fill("workload.model.tied_embeddings", "tied_embeddings", m.tied_embeddings);
+  f.by_rule("workload.model.activation", "activation");
+  f.by_rule("workload.model.norm", "norm");
+  f.by_rule("workload.model.positions", "positions");
+  if (const FieldRule* biases = f.by_rule("workload.model.mlp_bias", "biases")) {
+    f.by_rule("workload.model.attention_bias", json::parse(biases->value), "as mlp_bias");
+  }
+  if (!m.name.empty()) {
+    f.document()["workload"]["model"]["name"] = m.name;
+  }
+}
+
+// The word that mixed-precision recipes go by here; nothing where the row is silent or says what nobody knows.
+std::optional<std::string> precision_word(const std::string& words) {
+  for (const char* word : {"bf16", "fp8", "fp32", "tf32"}) {
+    if (words.starts_with(word)) {
+      return word;
+    }
+  }
+  // "fp16/bf16 mixed": one or the other, of the same speed.
+  return words.starts_with("fp16/bf16") ? std::optional<std::string>("bf16")
+         : words.starts_with("fp16")    ? std::optional<std::string>("fp16")
+                                        : std::nullopt;
+}
+
+std::optional<std::string> recompute_word(const std::string& words) {
+  for (const char* word : {"none", "selective", "full"}) {
+    if (words.starts_with(word)) {
+      return word;
+    }
+  }
+  return std::nullopt;
+}
+
+// Only a plain denial is a statement on data-parallel overlap; other remarks speak of other traffic.
+std::optional<bool> overlap_stated(const std::string& words) {
+  return words.find("NOT overlapped") != std::string::npos || words.find("overlap disabled") != std::string::npos
+             ? std::optional<bool>(false)
+             : std::nullopt;
+}
+
+std::optional<std::int64_t> zero_stated(const TrainingRow& row) {
+  if (is_zero2(row) || is_zero3(row) || row.plan.distributed_optimizer.value_or(false)) {
+    return 1;
+  }
+  if (row.plan.zero_stage) {
+    return row.plan.zero_stage;
+  }
+  return row.plan.distributed_optimizer ? std::optional<std::int64_t>(0) : std::nullopt;
+}
+
+void fill_strategy(const TrainingRow& row, Filler& f) {
+  const auto& p = row.plan;
+  f.require("workload.global_batch", p.global_batch);
+  f.fill("workload.precision", "precision", precision_word(p.precision));
+  f.by_rule("workload.attention", "attention");
+  f.by_rule("workload.optimizer", "optimizer");
+  if (p.dp) {
+    f.state("strategy.dp", *p.dp);
+  }
+  f.require("strategy.tp", p.tp);
+  f.require("strategy.pp", p.pp);
+  f.fill("strategy.micro_batch", "micro_batch", p.micro_batch);
+  const bool chunks = p.schedule == "1F1B-I" || p.schedule == "Interleaved1F1B" || p.schedule.empty();
+  if (p.pp.value_or(1) > 1 && chunks) {
+    if (!p.vpp_words.empty() && p.schedule == "1F1B-I") {
+      const std::int64_t most = std::max<std::int64_t>(1, row.model.layers.value_or(1) / *p.pp);
+      f.by_rule("strategy.virtual_stages", most, fmt::format("\"{}\": layers / pp", p.vpp_words));
+    } else {
+      f.fill("strategy.virtual_stages", "virtual_stages", p.vpp);
+    }
+  }
+  if (p.schedule == "GPipe") {
+    f.state("strategy.schedule", "gpipe");
+  }
+  f.fill("strategy.zero", "zero", zero_stated(row));
+  f.fill("strategy.sequence_parallel", "sequence_parallel", p.sequence_parallel);
+  f.fill("strategy.recompute", "recompute", recompute_word(p.recompute));
+  f.fill("strategy.overlap_grad_reduce", "overlap_grad_reduce", overlap_stated(p.overlap));
+  const bool gathers = f.document()["strategy"].value("zero", json(0)) == json(1);
+  if (gathers) {
+    f.fill("strategy.overlap_param_gather", "overlap_param_gather", overlap_stated(p.overlap));
+  }
+  f.by_rule("strategy.bucket_bytes", "bucket_bytes");
+}
+
+// The family's system, with the row's nodes and links. Nothing, and why, where they do not fit.
+std::optional<topologies::Cluster> cluster_of(const TrainingRow& row, const TrainingRules& rules, Reading& reading) {
+  const auto& c = row.cluster;
+  const DeviceRule* device = rules.device(c.family);
+  if (device == nullptr || !c.gpus) {
+    reading.skipped = device == nullptr ? fmt::format("no system is known for \"{}\"", c.family)
+                                        : "the number of devices is not stated";
+    return std::nullopt;
+  }
+  topologies::Cluster cluster = device->cluster;
+  reading.fields.push_back({"cluster.system", cluster.name, Origin::rule, device->source});
+  const std::int64_t per_node = c.gpus_per_node.value_or(cluster.devices_per_node);
+  if (per_node != cluster.devices_per_node) {
+    cluster.devices_per_node = static_cast<int>(per_node);
+    cluster.fabric = nullptr;
+    reading.fields.push_back({"cluster.system.devices_per_node", std::to_string(per_node), Origin::stated, ""});
+  }
+  if (*c.gpus > per_node && *c.gpus % per_node != 0) {
+    reading.skipped = "the devices are no whole number of nodes";
+    return std::nullopt;
+  }
+  cluster.nodes = std::max<std::int64_t>(1, *c.gpus / per_node);
+  reading.fields.push_back({"cluster.nodes", std::to_string(cluster.nodes), Origin::stated, ""});
+  if (c.inter_node_gbps && *c.inter_node_gbps > 0) {
+    // Half a per cent: 1600 Gb/s of a node is eight times 200.
+    const double rate = *c.inter_node_gbps * 1e9 / 8 / (c.inter_per_gpu ? 1 : static_cast<double>(per_node));
+    if (std::abs(rate / cluster.inter.bandwidth.value - 1) > 0.005) {
+      cluster.inter.bandwidth.value = rate;
+      cluster.fabric = nullptr;
+      reading.fields.push_back(
+          {"cluster.system.inter.bandwidth", to_string(cluster.inter.bandwidth), Origin::stated, ""});
+    }
+  }
+  return cluster;
+}
+
+// "id:1: /strategy: what; ..." without its place: the same reason for all rows that have it.
+std::string reason_of(const std::string& message, const std::string& origin) {
+  const std::string first = message.substr(0, message.find('\n'));
+  const std::string place = origin + ":1: ";
+  return "no such job: " + (first.starts_with(place) ? first.substr(place.size()) : first);
+}
+
+// What neither row nor rule gave, as the job has it.
+void add_defaults(const json& resolved, std::vector<ReadField>& fields) {
+  for (const char* path :
+       {"workload.model.kv_heads", "workload.model.head_dim", "workload.precision", "strategy.micro_batch",
+        "strategy.virtual_stages", "strategy.zero", "strategy.sequence_parallel", "strategy.recompute",
+        "strategy.overlap_grad_reduce", "strategy.overlap_param_gather", "strategy.bucket_bytes"}) {
+    if (std::none_of(fields.begin(), fields.end(), [&](const ReadField& f) { return f.path == path; })) {
+      fields.push_back({path, shown_value(resolved.at(pointer_of(path))), Origin::default_value, ""});
+    }
+  }
+}
+
+}  // namespace
+
+std::string_view name(Origin o) {
+  return o == Origin::stated ? "stated" : o == Origin::rule ? "rule" : "default";
+}
+
+Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
+  Reading reading;
+  for (const Feature& feature : kFeatures) {
+    if (feature.has(row) && feature.skips) {
+      reading.skipped = fmt::format("not in the plan graph: {}", feature.what);
+      return reading;
+    }
+    if (feature.has(row)) {
+      reading.notes.emplace_back(feature.what);
+    }
+  }
+  const std::optional<topologies::Cluster> cluster = cluster_of(row, rules, reading);
+  if (!cluster) {
+    return reading;
+  }
+  Filler filler(row, rules, reading);
+  fill_model(row, filler);
+  fill_strategy(row, filler);
+  if (!filler.missing().empty()) {
+    reading.skipped = fmt::format("not stated: {}", fmt::join(filler.missing(), ", "));
+    return reading;
+  }
+  topologies::Cluster used = *cluster;
+  if (*row.cluster.gpus < used.devices_per_node) {
+    used.devices_per_node = static_cast<int>(*row.cluster.gpus);
+    reading.fields.push_back({"cluster.devices_per_node", std::to_string(used.devices_per_node), Origin::stated, ""});
+  }
+  filler.document()["cluster"] = topologies::to_json(used);
+  try {
+    reading.job = plan::job_from_text(filler.document().dump(), row.id, {});
+  } catch (const InputError& e) {
+    reading.skipped = reason_of(e.what(), row.id);
+    return reading;
+  }
+  add_defaults(plan::resolved(*reading.job), reading.fields);
+  reading.job->name = row.id;
+  reading.job->cluster.profile = with_costs(used.profile, filler.costs());
+  if (const auto gradient = filler.word("gradient_dtype")) {
+    reading.gradient_bytes = *gradient == "fp32" ? 4 : 2;
+  }
+  if (const auto bytes = filler.word("logits_bytes")) {
+    reading.logits_bytes = json::parse(*bytes).get<double>();
+  }
+  if (const auto times = filler.word("activation_memory")) {
+    reading.activation_memory = json::parse(*times).get<double>();
+  }
+  reading.logits_gathered = filler.word("logits_gathered") == "true";
+  reading.gathers_parameters = is_zero3(row);
+  reading.reduced_bytes = row.plan.fsdp_mixed_precision == "PURE" ? 2 : 4;
+  return reading;
+}
+
+}  // namespace foretrain::search

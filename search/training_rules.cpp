@@ -1,0 +1,164 @@
+#include "search/training_rules.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/catalogue.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "search/framework_costs.h"
+#include "topologies/cluster_file.h"
+#include "topologies/fabric_file.h"
+#include "topologies/profile.h"
+
+namespace foretrain::search {
+
+namespace {
+
+constexpr const char* kFile = "search/training_rules.json";
+constexpr std::int64_t kMost = 1 << 24;
+
+// A catalogue system, changed where the family differs from it. What changes a link takes the fabric's figures away.
+DeviceRule read_device(ObjectReader reader) {
+  DeviceRule rule;
+  rule.family = reader.text("family", std::nullopt);
+  rule.source = reader.text("source", std::nullopt);
+  const std::string system = reader.text("system", std::nullopt);
+  topologies::Cluster& c = rule.cluster;
+  try {
+    c = topologies::load_system(system);
+    topologies::load_profile_of(c);
+  } catch (const InputError& e) {
+    reader.mistake("system", e.what());
+  }
+  c.name = reader.text("name", c.name);
+  c.device.name = reader.text("device", c.device.name);
+  c.device.memory = reader.bytes("memory", c.device.memory);
+  c.device.memory_bandwidth = reader.bandwidth("memory_bandwidth", c.device.memory_bandwidth);
+  if (reader.has("intra_bandwidth")) {
+    c.intra.bandwidth = topologies::link_bandwidth(reader, "intra_bandwidth", std::nullopt);
+    c.fabric = nullptr;
+  }
+  reader.finish();
+  return rule;
+}
+
+FieldRule read_field(ObjectReader reader) {
+  FieldRule rule;
+  rule.field = reader.word("field", std::nullopt, rule_fields());
+  const nlohmann::json* value = reader.raw("value");
+  if (value == nullptr || value->is_structured() || value->is_null()) {
+    reader.mistake("value", "expected a text, a number, true or false, as a job file has it");
+  } else {
+    rule.value = value->dump();
+    if (rule.field == "logits_bytes" &&
+        !(value->is_number() && value->get<double>() > 0 && value->get<double>() < 64)) {
+      reader.mistake("value", "expected the bytes of one logit, above 0 and below 64");
+    }
+    if (rule.field == "logits_gathered" && !value->is_boolean()) {
+      reader.mistake("value", "expected true or false");
+    }
+    constexpr double kMostCost = 100;
+    if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
+      reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
+    }
+    const bool is_cost = rule.field.starts_with(kCost) || rule.field == "activation_memory";
+    if (is_cost && !(value->is_number() && value->get<double>() > 0 && value->get<double>() <= kMostCost)) {
+      reader.mistake("value", "expected how many times the plan graph's, above 0 and at most 100");
+    }
+  }
+  rule.source = reader.text("source", std::nullopt);
+  ObjectReader when = reader.object("when", false);
+  if (when.has("hidden")) {
+    rule.hidden = when.integer("hidden", std::nullopt, 1, kMost);
+  }
+  if (when.has("gated_mlp")) {
+    rule.gated_mlp = when.boolean("gated_mlp", std::nullopt);
+  }
+  if (when.has("compile")) {
+    rule.compile = when.boolean("compile", std::nullopt);
+  }
+  rule.precision = when.text("precision", "");
+  rule.model = when.text("model", "");
+  rule.kernel = when.text("kernel", "");
+  when.finish();
+  reader.finish();
+  return rule;
+}
+
+FrameworkRules read_framework(ObjectReader reader, bool any) {
+  FrameworkRules f;
+  f.name = reader.text("name", any ? std::optional<std::string>("any framework") : std::nullopt);
+  if (!any) {
+    f.match = reader.texts("match");
+    if (f.match.empty()) {
+      reader.mistake("match", "expected parts of the framework's name in the rows");
+    }
+  }
+  for (ObjectReader& rule : reader.objects("rules")) {
+    f.rules.push_back(read_field(std::move(rule)));
+  }
+  reader.finish();
+  return f;
+}
+
+}  // namespace
+
+bool FieldRule::applies_to(const TrainingRow& row) const {
+  return (!hidden || row.model.hidden == hidden) && (!gated_mlp || row.model.gated_mlp == gated_mlp) &&
+         (!compile || row.plan.compile == compile) && row.plan.precision.find(precision) != std::string::npos &&
+         row.model.name.find(model) != std::string::npos && row.plan.kernel.find(kernel) != std::string::npos;
+}
+
+const std::vector<std::string>& rule_fields() {
+  static const std::vector<std::string> fields{
+      "activation",        "norm",           "positions",           "biases",
+      "tied_embeddings",   "vocab",          "attention",           "optimizer",
+      "precision",         "micro_batch",    "virtual_stages",      "zero",
+      "sequence_parallel", "recompute",      "overlap_grad_reduce", "overlap_param_gather",
+      "bucket_bytes",      "gradient_dtype", "logits_bytes",        "logits_gathered",
+      "activation_memory"};
+  static const std::vector<std::string> all = [] {
+    std::vector<std::string> both = fields;
+    for (const std::string& kind : cost_kinds()) {
+      both.push_back(kCost + kind);
+    }
+    return both;
+  }();
+  return all;
+}
+
+const DeviceRule* TrainingRules::device(const std::string& family) const {
+  const auto found =
+      std::find_if(devices.begin(), devices.end(), [&](const DeviceRule& d) { return d.family == family; });
+  return found == devices.end() ? nullptr : &*found;
+}
+
+const FrameworkRules* TrainingRules::framework(const std::string& words) const {
+  const auto matches = [&](const FrameworkRules& f) {
+    return std::any_of(f.match.begin(), f.match.end(),
+                       [&](const std::string& part) { return words.find(part) != std::string::npos; });
+  };
+  const auto found = std::find_if(frameworks.begin(), frameworks.end(), matches);
+  return found == frameworks.end() ? nullptr : &*found;
+}
+
+TrainingRules load_training_rules(const std::string& path) {
+  const JsonDocument document = JsonDocument::from_file(path.empty() ? catalogue_home() + "/" + kFile : path);
+  Mistakes mistakes;
+  ObjectReader reader(document, mistakes);
+  TrainingRules rules;
+  reader.word("schema", std::nullopt, {"foretrain.training_rules/1"});
+  for (ObjectReader& device : reader.objects("devices")) {
+    rules.devices.push_back(read_device(std::move(device)));
+  }
+  for (ObjectReader& framework : reader.objects("frameworks")) {
+    rules.frameworks.push_back(read_framework(std::move(framework), false));
+  }
+  rules.any = read_framework(reader.object("any"), true);
+  reader.finish();
+  mistakes.throw_if_any();
+  return rules;
+}
+
+}  // namespace foretrain::search

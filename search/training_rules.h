@@ -1,0 +1,57 @@
+// What a published measurement leaves unsaid: on which system its kind of GPU is forecast, and what its framework does
+// by default. The rules stand in search/training_rules.json, each with its source. They know the row's model, plan and
+// framework, never what was measured.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/units.h"
+#include "search/training_row.h"
+#include "topologies/cluster.h"
+
+namespace foretrain::search {
+
+// The system that a family of GPUs is forecast on, with one node; `cluster` has its profile loaded.
+struct DeviceRule {
+  std::string family, source;
+  topologies::Cluster cluster;
+};
+
+// A value for a field that the row does not state. Conditions that are absent always hold.
+struct FieldRule {
+  std::string field;  // one of rule_fields()
+  std::string value;  // as the job file has it, in JSON
+  std::string source;
+  std::optional<std::int64_t> hidden;  // of the model
+  std::optional<bool> gated_mlp, compile;
+  std::string model, kernel, precision;  // parts of the model's name, of the row's kernel and precision
+  bool applies_to(const TrainingRow& row) const;
+};
+
+struct FrameworkRules {
+  std::string name;
+  std::vector<std::string> match;  // parts of the row's framework, one of which must occur
+  std::vector<FieldRule> rules;
+};
+
+struct TrainingRules {
+  std::vector<DeviceRule> devices;
+  std::vector<FrameworkRules> frameworks;  // the first that matches counts
+  FrameworkRules any;                      // ... then these
+
+  const DeviceRule* device(const std::string& family) const;
+  // nullptr where no framework matches; `any` holds nevertheless.
+  const FrameworkRules* framework(const std::string& words) const;
+};
+
+// What a rule can give: fields of a job; what the memory of a framework differs in (Reading); and "cost.<kind>" for the
+// cost_kinds of search/framework_costs.h.
+const std::vector<std::string>& rule_fields();
+constexpr const char* kCost = "cost.";
+
+// "" reads the catalogue's file. Throws InputError with every mistake.
+TrainingRules load_training_rules(const std::string& path);
+
+}  // namespace foretrain::search
