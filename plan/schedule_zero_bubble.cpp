@@ -1,5 +1,6 @@
 // Schedules of Qi et al. 2023, "Zero Bubble Pipeline Parallelism" (H1, H2: section 2; V: section 6): backwards in two
-// halves. Only the input gradient (I) is on the way between ranks; weight gradients (W) fill what would be bubble.
+// halves. Only the input gradient (I) is on the way between ranks; weight gradients (W) fill what would be bubble. V is
+// in the order of the authors' code (get_zb_v_schedule), which PyTorch's ScheduleZBVZeroBubble has too.
 #include <algorithm>
 #include <map>
 #include <utility>

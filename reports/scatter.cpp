@@ -101,7 +101,7 @@ std::string lower_panel(const std::vector<Dot>& dots, const Axis& axis, const st
   for (const double e : {-kErrorShown, -0.3, -kBand, 0.0, kBand, 0.3, kErrorShown}) {
     const double y = middle - e / kErrorShown * kLow / 2;
     out += line(kLeft, y, kLeft + kWide, y, e == 0 ? kFrame : std::abs(e) == kBand ? kDashed : kGrid);
-    out += words(kLeft - 6, y + 4, kEnd, fmt::format("{:+.0f} %", 100 * e));
+    out += words(kLeft - 6, y + 4, kEnd, e == 0 ? "0" : fmt::format("{:+.0f} %", 100 * e));
   }
   for (const Dot& d : dots) {
     const double e = std::clamp(d.predicted / d.measured - 1, -kErrorShown, kErrorShown);

@@ -23,9 +23,8 @@ const std::map<std::string, std::string>& words() {
 }  // namespace
 
 CollectiveForecasts::CollectiveForecasts(const std::string& constants)
-    : own_(constants.empty() ? std::vector<topologies::NetworkEnvironment>{}
-                             : topologies::load_network_environments(constants)),
-      environments_(constants.empty() ? topologies::network_environments() : own_) {}
+    : environments_(constants.empty() ? topologies::network_environments()
+                                      : topologies::load_network_environments(constants)) {}
 
 ValidationRow CollectiveForecasts::forecast(const RowReader& line) const {
   ValidationRow r;

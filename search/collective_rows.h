@@ -17,8 +17,6 @@ class CollectiveForecasts {
  public:
   // A file of network environments; "": the catalogue's. Throws InputError for what is wrong with it.
   explicit CollectiveForecasts(const std::string& constants);
-  CollectiveForecasts(const CollectiveForecasts&) = delete;
-  CollectiveForecasts& operator=(const CollectiveForecasts&) = delete;
 
   // The row beside its forecast, or why there is none. Mistakes go to the reader; the row is then not to be used.
   reports::ValidationRow forecast(const RowReader& reader) const;
@@ -28,8 +26,7 @@ class CollectiveForecasts {
                int nodes, reports::ValidationRow& row) const;
   const topologies::NcclConstants& chooser(const std::string& version) const;
 
-  const std::vector<topologies::NetworkEnvironment> own_;
-  const std::vector<topologies::NetworkEnvironment>& environments_;   // own_, or the catalogue's
+  std::vector<topologies::NetworkEnvironment> environments_;
   mutable std::map<std::string, topologies::NcclConstants> chooser_;  // read when a row asks for that version
 };
 

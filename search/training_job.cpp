@@ -31,14 +31,25 @@ bool is_zero2(const TrainingRow& r) {
 bool is_zero3(const TrainingRow& r) {
   return r.plan.zero_stage == 3 || (r.is_fsdp() && !is_zero2(r));
 }
-bool known_schedule(const std::string& word) {
-  return word.empty() || word == "1F1B" || word == "1F1B-I" || word == "Interleaved1F1B" || word == "GPipe";
+// Schedules as rows call them and as the job file does. 1F1B with chunks is interleaved there by itself.
+struct ScheduleWord {
+  const char *row, *job;
+};
+constexpr ScheduleWord kSchedules[] = {
+    {"", ""},           {"1F1B", ""},       {"1F1B-I", ""},    {"Interleaved1F1B", ""},
+    {"GPipe", "gpipe"}, {"ZB-1p", "zb_h1"}, {"ZB-2p", "zb_h2"}};
+const ScheduleWord* schedule_of(const std::string& word) {
+  const auto* found =
+      std::find_if(std::begin(kSchedules), std::end(kSchedules), [&](const ScheduleWord& s) { return s.row == word; });
+  return found == std::end(kSchedules) ? nullptr : found;
 }
 
 constexpr Feature kFeatures[] = {
     {true, "mixture of experts", [](const TrainingRow& r) { return r.model.moe || r.plan.ep.value_or(1) > 1; }},
     {true, "context parallelism", [](const TrainingRow& r) { return r.plan.cp.value_or(1) > 1; }},
-    {true, "zero-bubble schedules", [](const TrainingRow& r) { return !known_schedule(r.plan.schedule); }},
+    {true, "the pipeline's schedule", [](const TrainingRow& r) { return schedule_of(r.plan.schedule) == nullptr; }},
+    {false, "the zero-bubble schedule that a search found is forecast as ZB-H1 or ZB-H2 of the same memory",
+     [](const TrainingRow& r) { return r.plan.schedule.starts_with("ZB-"); }},
     {true, "activations offloaded to the host",
      [](const TrainingRow& r) { return r.plan.activation_cpu_offload.value_or(false); }},
     {false,
@@ -217,6 +228,21 @@ std::optional<std::int64_t> zero_stated(const TrainingRow& row) {
   return row.plan.distributed_optimizer ? std::optional<std::int64_t>(0) : std::nullopt;
 }
 
+// "one layer per chunk": where two chunks are left over, they hold the embedding and the head and no layer.
+void fill_chunks(const TrainingRow& row, Filler& f) {
+  const std::int64_t layers = row.model.layers.value_or(1), pp = *row.plan.pp;
+  const bool has_ends = (layers + 2) % pp == 0 && (layers + 2) / pp > 1;
+  const std::int64_t chunks = std::max<std::int64_t>(1, (layers + (has_ends ? 2 : 0)) / pp);
+  f.by_rule("strategy.virtual_stages", chunks, fmt::format("\"{}\"", row.plan.vpp_words));
+  constexpr std::int64_t kMostStages = 4096;
+  if (has_ends && layers < kMostStages) {
+    std::vector<std::int64_t> split(static_cast<std::size_t>(layers + 2), 1);
+    split.front() = split.back() = 0;
+    f.by_rule("strategy.layers_per_stage", split,
+              "the embedding and the head are chunks of their own: layers + 2 = pp x chunks");
+  }
+}
+
 void fill_strategy(const TrainingRow& row, Filler& f) {
   const auto& p = row.plan;
   f.require("workload.global_batch", p.global_batch);
@@ -232,14 +258,13 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   const bool chunks = p.schedule == "1F1B-I" || p.schedule == "Interleaved1F1B" || p.schedule.empty();
   if (p.pp.value_or(1) > 1 && chunks) {
     if (!p.vpp_words.empty() && p.schedule == "1F1B-I") {
-      const std::int64_t most = std::max<std::int64_t>(1, row.model.layers.value_or(1) / *p.pp);
-      f.by_rule("strategy.virtual_stages", most, fmt::format("\"{}\": layers / pp", p.vpp_words));
+      fill_chunks(row, f);
     } else {
       f.fill("strategy.virtual_stages", "virtual_stages", p.vpp);
     }
   }
-  if (p.schedule == "GPipe") {
-    f.state("strategy.schedule", "gpipe");
+  if (const ScheduleWord* schedule = schedule_of(p.schedule); schedule != nullptr && *schedule->job != '\0') {
+    f.state("strategy.schedule", schedule->job);
   }
   f.fill("strategy.zero", "zero", zero_stated(row));
   f.fill("strategy.sequence_parallel", "sequence_parallel", p.sequence_parallel);

@@ -1,10 +1,11 @@
-// Schedule text. What parses is written and read back equal, and checking it ends.
+// Schedule text. What parses is written and read back equal, checking it ends, and what passes runs to its end.
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
 #include "base/error.h"
 #include "plan/schedule.h"
+#include "plan/schedule_times.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace foretrain::plan;  // NOLINT(google-build-using-namespace): extern "C" stands outside every namespace
@@ -21,6 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       for (const std::vector<Action>& row : schedule) {
         assign_copies(row);
       }
+      times(schedule);
     } catch (const foretrain::InputError&) {
     }
   }

@@ -228,6 +228,17 @@ TEST(ScheduleCheck, FindsMessagesThatCross) {
   EXPECT_EQ(check_text("0F0 0F1 0B1 0B0\n1F0 1F1 1B1 1B0", 2, 1, 2), "no error");
 }
 
+// Stages 0 and 1 on one rank: the second forward of stage 0 would overwrite what the first left for stage 1.
+TEST(ScheduleCheck, FindsFullHandOvers) {
+  EXPECT_EQ(check_text("0F0 0F1 1F0 1F1 1B0 0B0 1B1 0B1", 1, 2, 2),
+            "s: pipeline rank 0, action 2 (0F1): stage 1 has not taken what 0F0 left; between two stages of a rank one "
+            "waits at a time");
+  EXPECT_EQ(check_text("0F0 1F0 0F1 1F1 1B0 1B1 0B0 0B1", 1, 2, 2),
+            "s: pipeline rank 0, action 6 (1B1): stage 0 has not taken what 1B0 left; between two stages of a rank one "
+            "waits at a time");
+  EXPECT_EQ(check_text("0F0 1F0 0F1 1F1 1I0 0I0 1I1 1W0 1W1 0W0 0I1 0W1", 1, 2, 2), "no error");
+}
+
 // Swapping two neighbours of a legal row is refused or stays legal, and what is accepted runs to its end.
 TEST(ScheduleCheck, AcceptsExactlyWhatRuns) {
   std::mt19937 random(3);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "reports/validation_figures.h"
 #include "search/framework_costs.h"
 #include "search/training_forecast.h"
 #include "search/validate.h"
@@ -140,12 +141,37 @@ TEST(TrainingJob, WhatThePlanGraphCannotSayIsSkippedOrNamed) {
   EXPECT_EQ(skipped("cluster", "gpus", 12), "the devices are no whole number of nodes");
   EXPECT_EQ(skipped("plan", "tp", nullptr), "not stated: strategy.tp");
   EXPECT_EQ(skipped("plan", "tp", 4).substr(0, 13), "no such job: ");
+  EXPECT_EQ(skipped("plan", "schedule", "DualPipe"), "not in the plan graph: the pipeline's schedule");
   json object = row_22b();
   object["plan"]["fsdp"] = true;
   const Reading reading = job_of(object);
   ASSERT_TRUE(reading.job.has_value());
   EXPECT_TRUE(reading.gathers_parameters);
   EXPECT_EQ(reading.notes.size(), 1U);
+}
+
+// 46 layers on 8 stages with a layer per chunk: 48 chunks, 6 each, the first and the last without a layer. 48 layers
+// leave no such place.
+TEST(TrainingJob, Schedules) {
+  json object = row_22b();
+  object["model"]["layers"] = 46;
+  object["plan"].update(
+      {{"tp", 1}, {"pp", 8}, {"global_batch", 64}, {"vpp", "1 layer per chunk"}, {"schedule", "1F1B-I"}});
+  const Reading ends = job_of(object);
+  ASSERT_TRUE(ends.job.has_value()) << *ends.skipped;
+  EXPECT_EQ(ends.job->strategy.virtual_stages, 6);
+  ASSERT_EQ(ends.job->strategy.layers_per_stage.size(), 48U);
+  EXPECT_EQ(ends.job->strategy.layers_per_stage[0], 0);
+  EXPECT_EQ(ends.job->strategy.layers_per_stage[47], 0);
+  object["model"]["layers"] = 48;
+  EXPECT_EQ(job_of(object).job->strategy.virtual_stages, 6);
+  EXPECT_TRUE(job_of(object).job->strategy.layers_per_stage.empty());
+  object["plan"]["vpp"] = nullptr;
+  object["plan"]["schedule"] = "ZB-2p";
+  const Reading zero_bubble = job_of(object);
+  ASSERT_TRUE(zero_bubble.job.has_value()) << *zero_bubble.skipped;
+  EXPECT_EQ(field(zero_bubble, "strategy.schedule").value, "zb_h2");
+  EXPECT_EQ(zero_bubble.notes.size(), 1U);
 }
 
 // 400 Gb/s of a node with 8 devices are 50 GB/s over 8: 6.25 GB/s a device; per GPU they are 50 GB/s.
@@ -247,14 +273,31 @@ TEST(TrainingForecast, MemoryOfTheFramework) {
   EXPECT_NEAR(without.memory_bytes - forecast(reading).memory_bytes, gradients / 2, 1);
 }
 
-// Guards what the shared rows are forecast to, group by group (docs/validation.md has the figures).
+// Guards what was reached (reports/validation/training.txt has all groups; scripts/validation writes it).
 TEST(Published, TrainingRuns) {
-  const reports::Validation v = validate({"reports/validation/training.jsonl"});
-  EXPECT_EQ(v.rows.size(), 1087U);
-  EXPECT_GT(std::count_if(v.rows.begin(), v.rows.end(), [](const auto& r) { return !r.skipped; }), 940);
-  for (const reports::ValidationRow& r : v.rows) {
-    EXPECT_TRUE(r.skipped || (std::isfinite(r.error()) && *r.predicted > 0)) << r.id;
-  }
+  const auto figures = [](const char* group) {
+    ValidateOptions options;
+    options.group = group;
+    return validate({"reports/validation/training.jsonl"}, options);
+  };
+  const auto rows_of = [](const reports::Validation& v) {
+    reports::ValidationRows rows;
+    for (const reports::ValidationRow& r : v.rows) {
+      EXPECT_TRUE(r.skipped || (std::isfinite(r.error()) && *r.predicted > 0)) << r.id;
+      EXPECT_TRUE(r.skipped || (r.low && *r.low < *r.high)) << r.id;
+      rows.push_back(&r);
+    }
+    return rows;
+  };
+  const reports::Validation korthikanti = figures("korthikanti_table5"), mpt = figures("llm_foundry_mpt_a100_40");
+  const reports::ErrorFigures k = reports::time_figures(rows_of(korthikanti)).front().used;
+  EXPECT_EQ(k.rows, 9);
+  EXPECT_LT(k.mean, 0.04);
+  EXPECT_LT(k.worst, 0.08);
+  const reports::GroupFigures m = reports::time_figures(rows_of(mpt)).front();
+  EXPECT_EQ(m.exact.rows, 78);
+  EXPECT_LT(m.exact.mean, 0.08);
+  EXPECT_GT(*reports::ranking_figures(rows_of(mpt)).front().spearman, 0.95);
 }
 
 }  // namespace
