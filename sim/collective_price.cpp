@@ -153,7 +153,7 @@ CollectivePrice CollectivePricer::price(const PriceRequest& request, double byte
   const Shape s = shape(request, bytes);
   const double small =
       c.ll_latency * s.ll_latency + (bytes + std::min(bytes, kLlHanded) * (s.hops - 1)) / (c.ll_rate * s.ll_rate);
-  const double transfer = bytes / ((s.tree ? c.tree_efficiency : c.efficiency) * s.rate);
+  const double transfer = bytes / ((s.tree ? c.tree_efficiency.value_or(1) : c.efficiency) * s.rate);
   const double ramp = s.ring_over_nodes ? kRingRamp : s.tree ? kTreeRamp : c.ramp;
   const double large =
       together(c.latency * s.latency, transfer, ramp) + (s.tree ? s.hops * std::min(bytes, kTreeHanded) / s.link : 0);

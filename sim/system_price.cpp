@@ -46,7 +46,9 @@ std::optional<CollectivePrice> SystemPricer::price(const std::string& word, doub
     for (const NetworkEnvironment& e : group.nodes == 1 ? node_ : fabric_) {
       const auto& table = group.nodes == 1 ? e.node : e.fabric;
       const auto found = table.find(measured);
-      if (found != table.end()) {
+      // Two nodes exchange; what trees and rings over more of them reach, they do not tell.
+      const bool told = word != "all_reduce" || group.nodes <= 2;
+      if (found != table.end() && (told || found->second.tree_efficiency)) {
         PriceRequest request;
         request.sendrecv = word == "sendrecv";
         request.kind = request.sendrecv ? Kind::all_reduce : collective::kind_from_name(word);

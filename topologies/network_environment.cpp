@@ -25,7 +25,9 @@ std::map<std::string, CollectiveConstants> read_constants(ObjectReader reader) {
     c.ll_latency = r.number("ll_latency", std::nullopt, 1e-6, 1e6);
     c.ll_rate = r.number("ll_rate", std::nullopt, 1e-9, 1);
     c.latency = r.number("latency", std::nullopt, 1e-6, 1e6);
-    c.tree_efficiency = r.number("tree_efficiency", 1, 1e-6, 2);
+    if (r.has("tree_efficiency")) {
+      c.tree_efficiency = r.number("tree_efficiency", std::nullopt, 1e-6, 2);
+    }
     c.efficiency = r.number("efficiency", std::nullopt, 1e-6, 2);
     c.ramp = r.number("ramp", std::nullopt, 0.1, 10);
     c.source = r.text("source", std::nullopt);

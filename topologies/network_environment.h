@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,8 @@ struct CollectiveConstants {
   double ll_latency = 1;  // small messages: factor on NCCL's LL latency
   double ll_rate = 0.5;   // ... and their rate, as a fraction of the links'
   double latency = 1;     // large messages: factor on NCCL's Simple latency
-  double tree_efficiency =
-      1;                  // ... fraction of NCCL's bandwidth that trees reach (all_reduce over three nodes or more)
+  // ... fraction of NCCL's bandwidth that trees reach (all_reduce over three nodes or more); nothing: not measured
+  std::optional<double> tree_efficiency;
   double efficiency = 1;  // ... that everything else reaches
   double ramp = 1;        // ... exponent q of (latency^q + transfer^q)^(1/q): 1 is a sum, less climbs more slowly
   std::string source;

@@ -161,13 +161,16 @@ TEST(SystemPricer, JobsArePricedAsValidated) {
           if (!seen.emplace(system, word).second) {
             continue;
           }
-          const sim::GroupPlacement g = inside ? sim::GroupPlacement{4, 1, 4} : sim::GroupPlacement{32, 8, 4};
+          const bool two = word == "all_reduce" && !constants.tree_efficiency;
+          const sim::GroupPlacement g = inside ? sim::GroupPlacement{4, 1, 4}
+                                        : two  ? sim::GroupPlacement{16, 2, 8}
+                                               : sim::GroupPlacement{32, 8, 4};
           for (const std::int64_t bytes :
                {std::int64_t{0}, std::int64_t{8}, std::int64_t{1} << 20, std::int64_t{1} << 30}) {
             ++checked;
             if (word == "sendrecv") {
-              const sim::nccl::Group two{2, inside ? 1 : 2, inside ? 2 : 1};
-              const double seconds = pricer.price({{}, true, two}, static_cast<double>(bytes), constants).seconds;
+              const sim::nccl::Group pair{2, inside ? 1 : 2, inside ? 2 : 1};
+              const double seconds = pricer.price({{}, true, pair}, static_cast<double>(bytes), constants).seconds;
               EXPECT_DOUBLE_EQ(model->message(Bytes{bytes}, inside), seconds) << system << " " << bytes;
               continue;
             }
