@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/error.h"
 #include "base/units.h"
@@ -22,7 +24,12 @@ constexpr std::int64_t kMostBytes = std::int64_t{1} << 50;
 // "64MiB" or a plain number of bytes.
 std::int64_t size_of(const std::string& option, const std::string& text) {
   const bool plain = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
-  const std::int64_t bytes = parse_bytes(plain ? text + " B" : text).value;
+  std::int64_t bytes = 0;
+  try {
+    bytes = parse_bytes(plain ? text + " B" : text).value;
+  } catch (const InputError& e) {
+    throw InputError(fmt::format("{}: {}", option, e.what()));
+  }
   if (bytes > kMostBytes) {
     throw InputError(fmt::format("{}: \"{}\" is not allowed; expected at most 1 PiB", option, text));
   }
@@ -111,7 +118,12 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
   report.ranks = static_cast<int>(ranks);
   report.per_node = static_cast<int>(std::min(on_node, ranks));
   report.nodes = static_cast<int>((ranks + on_node - 1) / on_node);
-  const auto model = sim::make_network_model(network, cluster, sim::parse_collective_overrides(collectives));
+  std::vector<sim::CollectiveOverride> overrides = sim::parse_collective_overrides(collectives);
+  if (std::any_of(overrides.begin(), overrides.end(), [&](const auto& o) { return o.kind != k; })) {
+    throw InputError(fmt::format("--collective: \"{}\" is not allowed; expected {}=ALGORITHM, as --kind says",
+                                 collectives, sim::collective::name(k)));
+  }
+  const auto model = sim::make_network_model(network, cluster, std::move(overrides));
   const sim::GroupPlacement group{report.ranks, report.nodes, report.per_node};
   for (const std::int64_t size :
        sweep.empty() ? std::vector<std::int64_t>{size_of("--bytes", bytes)} : sweep_of(sweep)) {

@@ -154,7 +154,8 @@ std::string to_text(const CollectiveReport& r, bool colour) {
                        tone}});
   }
   return to_text(t, colour) +
-         "table: the time that NCCL's own table gives, which chooses; time: as forecast.\n"
+         "table: the time that NCCL's own table gives, which chooses; time: as forecast, of the\n"
+         "chosen one as a whole, from its least latency to its highest algbw, of the others held to their protocol.\n"
          "Without a protocol: closed form in lock step, algbw at this size.\n" +
          (at.flows.empty() ? "" : "\n" + flows_text(r, colour));
 }

@@ -8,16 +8,16 @@
 //         b = 0.75 B
 //   tree  (double binary, all_reduce)  a = base + 2 ((p-1) hop_node + floor(log2 N) hop_fabric) + o,  b = B/2; of two
 //         nodes, where a tree is one exchange: b = min(B_fabric, node_busbw n / 2(n-1))
-//   in-switch (all_reduce, more than 4 ranks on a node)  one node: a = hop + o, b = B n / 2(n-1) with the switch's
-//   plateau; hierarchical: reduced in the switch, tree over the nodes:  a = hop + 2 floor(log2 N) hop_fabric + o, b as
-//   the tree's all_to_all  each rank's NIC carries what leaves the node: S (n-p)/n, or on one node S (n-1)/n over
-//   NVLink
+//   in-switch  (all_reduce, more than 4 ranks on a node)  one node: a = hop + o, b = B n / 2(n-1) with the switch's
+//         plateau; more: reduced in the switch, tree over the nodes: a = hop + 2 floor(log2 N) hop_fabric + o, b as the
+//         tree's
+//   all_to_all  each rank's NIC carries what leaves the node: S (n-p)/n, or on one node S (n-1)/n over NVLink
 // The algorithm is the one with the least a + S/b over NCCL's protocols, as NCCL chooses (topologies/nccl); it is
 // priced by a curve through two anchors, the latency of its fastest protocol and its measured plateau, with a
 // pipelining term between them. A cluster without figures has one plain protocol: hops and bandwidths of its links,
 // kappa = 0. Source: NVIDIA/nccl src/graph/tuning.cc; Thakur et al. 2005; Sanders et al. 2009 (two trees); errors in
-// docs/models.md. Holds for: an idle fabric without oversubscription.   Known wrong: 64 KB to 64 MB over many nodes (30
-// % and more).
+// docs/models.md. Holds for: an idle fabric without oversubscription.   Known wrong: 64 KB to 64 MB over many nodes
+// (30 % and more).
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -347,7 +347,8 @@ class AlphaBeta final : public NetworkModel {
   NetworkFigures figures_;
 };
 
-// What NCCL chooses from, priced protocol by protocol; and, as it stands in collective(), the chosen one as a whole.
+// What NCCL chooses from, priced protocol by protocol; and, as it stands in collective(), the chosen one as a whole, or
+// the algorithm that is taken instead.
 void AlphaBeta::library_candidates(Kind kind, double size, const GroupPlacement& group,
                                    std::vector<CollectiveCandidate>& out) const {
   if (kind == Kind::all_to_all || kind == Kind::gather || kind == Kind::scatter) {
@@ -358,21 +359,29 @@ void AlphaBeta::library_candidates(Kind kind, double size, const GroupPlacement&
                             : kind == Kind::all_gather     ? CollectiveKind::all_gather
                                                            : CollectiveKind::broadcast;
   const std::vector<Algorithm> all = algorithms(as, group);
-  const Algorithm& chosen = chosen_of(all, size);
-  std::size_t best = 0;
-  for (std::size_t p = 0; p < kProtocols; ++p) {
-    best = chosen.by_table(p, size) < chosen.by_table(best, size) ? p : best;
+  const auto name_of = [kind](const Algorithm& a) {
+    return std::string(kind == Kind::broadcast || kind == Kind::reduce ? "chain" : a.name);
+  };
+  // The one that is priced as a whole: none where one protocol is asked for.
+  const Algorithm* whole = &chosen_of(all, size);
+  if (const CollectiveOverride* wanted = override_of(kind)) {
+    const auto named =
+        std::find_if(all.begin(), all.end(), [&](const Algorithm& a) { return name_of(a) == wanted->algorithm; });
+    whole = wanted->protocol.empty() && named != all.end() ? &*named : nullptr;
   }
-  best = chosen.only_simple ? kSimple : best;
+  std::size_t best = whole != nullptr && whole->only_simple ? kSimple : 0;
+  for (std::size_t p = 0; whole != nullptr && !whole->only_simple && p < kProtocols; ++p) {
+    best = whole->by_table(p, size) < whole->by_table(best, size) ? p : best;
+  }
   for (const Algorithm& a : all) {
     for (std::size_t p = a.only_simple ? kSimple : 0; p < kProtocols; ++p) {
       CollectiveCandidate c;
-      c.algorithm = std::string(kind == Kind::broadcast || kind == Kind::reduce ? "chain" : a.name);
+      c.algorithm = name_of(a);
       c.protocol = topologies::kProtocolNames[p];
       c.latency = a.latency[p];
       c.algbw = p == kSimple ? a.algbw : std::min(a.algbw, a.table_algbw[p]);
       c.table_seconds = a.by_table(p, size);
-      c.chosen = &a == &chosen && p == best;
+      c.chosen = &a == whole && p == best;
       c.seconds = c.chosen ? a.seconds(size, kappa(group)) : a.seconds(p, size, kappa(group));
       out.push_back(std::move(c));
     }

@@ -43,6 +43,11 @@ std::vector<CollectiveOverride> parse_collective_overrides(const std::string& te
       throw InputError(fmt::format("unknown protocol \"{}\" in \"{}\"; expected one of: {}", o.protocol, item,
                                    fmt::join(protocols, ", ")));
     }
+    if (std::any_of(result.begin(), result.end(),
+                    [&](const CollectiveOverride& other) { return other.kind == o.kind; })) {
+      throw InputError(fmt::format("{} is said twice in \"{}\"; expected one algorithm for each kind",
+                                   collective::name(o.kind), text));
+    }
     result.push_back(std::move(o));
   }
   return result;

@@ -108,6 +108,35 @@ TEST(AlphaBeta, Overrides) {
                InputError);
 }
 
+// What is asked for by name costs the same whether or not the library would have taken it: a held protocol its own time
+// at every size, an algorithm alone its curve as a whole. On H100 the library changes both within these sizes.
+TEST(AlphaBeta, OverridesGrowWithBytes) {
+  topologies::Cluster c = plain();
+  c.profile =
+      std::make_shared<const topologies::Profile>(topologies::load_profile("topologies/profiles/dgx-h100.json"));
+  const auto free = make_alpha_beta(c);
+  for (const char* text : {"all_reduce=tree:ll128", "all_reduce=tree:simple", "all_reduce=ring:ll", "all_reduce=tree",
+                           "all_gather=ring:ll128", "all_gather=ring"}) {
+    const std::vector<CollectiveOverride> overrides = parse_collective_overrides(text);
+    const auto model = make_alpha_beta(c, overrides);
+    const auto kind =
+        overrides[0].kind == collective::Kind::all_reduce ? CollectiveKind::all_reduce : CollectiveKind::all_gather;
+    for (const GroupPlacement& g : {GroupPlacement{8, 1, 8}, {16, 2, 8}, {128, 16, 8}}) {
+      double before = 0;
+      for (std::int64_t bytes = 1; bytes <= std::int64_t{1} << 34; bytes *= 2) {
+        const double seconds = model->collective(kind, Bytes{bytes}, g);
+        EXPECT_GE(seconds, before) << text << " " << g.ranks << " ranks, " << bytes;
+        before = seconds;
+        for (const CollectiveCandidate& w : free->candidates(overrides[0].kind, Bytes{bytes}, g)) {
+          if (w.chosen && overrides[0].protocol.empty() && w.algorithm == overrides[0].algorithm) {
+            EXPECT_EQ(seconds, w.seconds) << text << " " << g.ranks << " ranks, " << bytes;
+          }
+        }
+      }
+    }
+  }
+}
+
 // The chosen candidate is what collective() says, for every kind, size and shape.
 TEST(AlphaBeta, TheChosenCandidateIsTheForecast) {
   topologies::Cluster c = plain();
