@@ -21,6 +21,10 @@ struct GroupPlacement {
   int per_node = 1;
 };
 GroupPlacement place_group(const plan::Mesh& mesh, const plan::Group& group, plan::Rank member, int devices_per_node);
+// Of all groups that the ranks are in, each rank in one, the one over most nodes, then with fewest on a node: groups of
+// 5 neighbours on nodes of 8 lie in a node or over two. Requires: `first_rank(ranks)` is in such a group.
+GroupPlacement widest_group(const plan::Mesh& mesh, const plan::Group& group, const plan::RankSet& ranks,
+                            int devices_per_node);
 
 // One way to do a collective: what the library's table says of it, what the model makes of it.
 struct CollectiveCandidate {

@@ -31,7 +31,7 @@ struct Modeller {
   std::int64_t all_ranks = 0;
   std::vector<View> views = {};                                             // of the role
   std::vector<Lane> lanes = {};                                             // of the role
-  std::map<std::pair<int, plan::GroupId>, GroupPlacement> placements = {};  // of the role's first rank
+  std::map<std::pair<int, plan::GroupId>, GroupPlacement> placements = {};  // the widest of the role's
 
   bool shares_machine() const { return cluster.this_machine && all_ranks > 1; }
 
@@ -82,8 +82,8 @@ struct Modeller {
     if (is_new) {
       CHECK(id >= 0 && static_cast<std::size_t>(id) < graph.groups.size(), "collective over group {}", id);
       const plan::Group& group = graph.groups[static_cast<std::size_t>(id)];
-      const Rank member = plan::first_rank(graph.mesh, graph.roles[static_cast<std::size_t>(role)].ranks);
-      it->second = place_group(graph.mesh, group, member, cluster.devices_per_node);
+      const plan::RankSet& ranks = graph.roles[static_cast<std::size_t>(role)].ranks;
+      it->second = widest_group(graph.mesh, group, ranks, cluster.devices_per_node);
     }
     return it->second;
   }

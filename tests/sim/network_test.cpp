@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
 #include "base/error.h"
@@ -41,6 +42,45 @@ TEST(PlaceGroup, FollowsTheMesh) {
   EXPECT_EQ(a.ranks, 32);
   EXPECT_EQ(a.nodes, 4);
   EXPECT_EQ(a.per_node, 8);
+}
+
+// Groups of 5 neighbours on nodes of 8: ranks 0-4 lie in a node, 5-9 as 3 + 2, 20-24 as 4 + 1. Across them every fifth
+// of 40 ranks: 5 nodes, two members on some.
+TEST(PlaceGroup, TheWidestOfARole) {
+  plan::Mesh mesh;
+  mesh.extent = {1, 8, 1, 5};
+  const plan::Group tp{"tp", {{Axis::tp, 0, {}}}, {}}, dp{"dp", {{Axis::dp, 0, {}}}, {}};
+  const plan::Group pairs{"pairs", {{Axis::dp, 2, {}}}, {}};  // ranks 0 and 5, 10 and 15, ...
+  EXPECT_EQ(place_group(mesh, tp, 0, 8).nodes, 1);
+  const GroupPlacement t = widest_group(mesh, tp, {}, 8);
+  EXPECT_EQ(t.ranks, 5);
+  EXPECT_EQ(t.nodes, 2);
+  EXPECT_EQ(t.per_node, 3);
+  const GroupPlacement d = widest_group(mesh, dp, {}, 8);
+  EXPECT_EQ(d.nodes, 5);
+  EXPECT_EQ(d.per_node, 2);
+  EXPECT_EQ(place_group(mesh, pairs, 0, 8).nodes, 1);
+  EXPECT_EQ(widest_group(mesh, pairs, {}, 8).nodes, 2);
+  // Of the ranks at one place on that axis: 0-4 only.
+  EXPECT_EQ(widest_group(mesh, tp, {{{Axis::dp, 0}}}, 8).nodes, 1);
+  // Against every rank's group, for any shape.
+  for (const std::array<int, 4>& extent : {std::array{2, 3, 1, 3}, {3, 4, 1, 2}, {1, 6, 2, 3}, {4, 2, 1, 8}}) {
+    mesh.extent = extent;
+    for (const int devices : {1, 2, 3, 4, 8}) {
+      for (const plan::Group& group : {tp, dp, plan::Group{"both", {{Axis::dp, 0, {}}, {Axis::tp, 0, {}}}, {}}}) {
+        GroupPlacement widest = place_group(mesh, group, 0, devices);
+        for (plan::Rank r = 1; r < mesh.ranks(); ++r) {
+          const GroupPlacement p = place_group(mesh, group, r, devices);
+          if (p.nodes > widest.nodes || (p.nodes == widest.nodes && p.per_node < widest.per_node)) {
+            widest = p;
+          }
+        }
+        const GroupPlacement found = widest_group(mesh, group, {}, devices);
+        EXPECT_EQ(found.nodes, widest.nodes) << group.name << " on nodes of " << devices;
+        EXPECT_EQ(found.per_node, widest.per_node) << group.name << " on nodes of " << devices;
+      }
+    }
+  }
 }
 
 TEST(AlphaBeta, OneRankIsFree) {
