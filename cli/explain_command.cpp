@@ -59,7 +59,7 @@ std::string add_flows(topologies::Cluster cluster, sim::collective::Kind kind, c
   for (const sim::collective::LockStep& w : sim::collective::lock_step(cluster, kind, Bytes{at.bytes}, layout)) {
     at.flows.push_back({w.algorithm, w.pieces, w.rounds, w.transfers, w.flows, w.full_bisection, w.routed, w.refusal});
   }
-  cluster.nodes = layout.nodes();
+  cluster.nodes = std::int64_t{layout.nodes()} * (topologies::devices_per_unit(cluster) / cluster.devices_per_node);
   return topologies::make_network(cluster)->fabric_shape();
 }
 
@@ -75,7 +75,8 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
                "all_reduce, reduce_scatter, all_gather, broadcast, all_to_all, ... [all_reduce]");
   options.text("system", "SYSTEM", &system, "a name of 'foretrain list systems', or a file");
   options.integer("group", &ranks, 2, 1 << 20, "ranks that take part");
-  options.integer("per-node", &per_node, 1, 1 << 20, "ranks on a node [devices of a node]");
+  options.integer("per-node", &per_node, 1, 1 << 20,
+                  "ranks on a node, or on a domain of nodes on one NVSwitch [all its devices]");
   options.text("bytes", "SIZE", &bytes, "the total buffer: 64MiB, 1 GB, 4096");
   options.text("sweep", "FROM:TO", &sweep, "a table as of nccl-tests, sizes doubling: 8:8GiB");
   options.text("collective", "KIND=ALGORITHM", &collectives, "not the library's choice: all_reduce=ring:simple");
@@ -105,15 +106,18 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
   }
   topologies::Cluster cluster = topologies::load_system(system);
   topologies::load_profile_of(cluster);
-  const std::int64_t on_node = per_node > 0 ? per_node : std::min<std::int64_t>(ranks, cluster.devices_per_node);
-  if (on_node > cluster.devices_per_node) {
-    throw InputError(fmt::format("--per-node: {} is not allowed; a node of {} has {} devices", on_node, cluster.name,
-                                 cluster.devices_per_node));
+  const int per_unit = topologies::devices_per_unit(cluster);
+  const std::string unit = per_unit > cluster.devices_per_node ? "domain" : "node";
+  const std::int64_t on_node = per_node > 0 ? per_node : std::min<std::int64_t>(ranks, per_unit);
+  if (on_node > per_unit) {
+    throw InputError(
+        fmt::format("--per-node: {} is not allowed; a {} of {} has {} devices", on_node, unit, cluster.name, per_unit));
   }
   reports::CollectiveReport report;
   const sim::collective::Kind k = sim::collective::kind_from_name(kind);
   report.kind = kind;
   report.system = cluster.name;
+  report.unit = unit;
   report.network_model = network;
   report.ranks = static_cast<int>(ranks);
   report.per_node = static_cast<int>(std::min(on_node, ranks));

@@ -20,8 +20,8 @@ std::string bandwidth_text(double rate) {
 }
 
 std::string heading(const CollectiveReport& r) {
-  return fmt::format("{} of {} ranks on {} {} of {}, {} to a node; network {}", r.kind, r.ranks, r.nodes,
-                     r.nodes == 1 ? "node" : "nodes", r.system, r.per_node, r.network_model);
+  return fmt::format("{} of {} ranks on {} {}{} of {}, {} to a {}; network {}", r.kind, r.ranks, r.nodes, r.unit,
+                     r.nodes == 1 ? "" : "s", r.system, r.per_node, r.unit, r.network_model);
 }
 
 double algbw(const CollectiveAt& at) {
@@ -123,6 +123,7 @@ Json to_json(const CollectiveReport& r) {
           {"system", r.system},
           {"network_model", r.network_model},
           {"ranks", r.ranks},
+          {"unit", r.unit},
           {"nodes", r.nodes},
           {"per_node", r.per_node},
           {"sizes", std::move(sizes)}};

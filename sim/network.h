@@ -14,7 +14,8 @@
 
 namespace foretrain::sim {
 
-// Where a group's members sit: rank r on node r / devices_per_node. `per_node` is the most on one node.
+// Where a group's members sit: rank r on node r / devices_per_node. `per_node` is the most on one node. Nodes that
+// share their switches count as one (topologies::devices_per_unit).
 struct GroupPlacement {
   int ranks = 1;
   int nodes = 1;

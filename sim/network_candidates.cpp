@@ -71,7 +71,7 @@ void closed_form_candidates(collective::Kind kind, double size, const GroupPlace
     c.disabled = collective::refusal(*a, kind, layout);
     if (c.disabled.empty() && c.algorithm.rfind("in_switch", 0) == 0) {
       c.disabled = switch_reduces ? "with four ranks or fewer on a node, or for this kind, a ring is as fast"
-                                  : "the system's switches do not reduce";
+                                  : "no figure of the system says that its switches reduce";
     }
     if (c.disabled.empty()) {
       c.seconds = INFINITY;

@@ -274,4 +274,8 @@ std::unique_ptr<Network> make_network(const Cluster& cluster) {
   return std::make_unique<ClusterNetwork>(fabric, cluster.nodes, cluster.devices_per_node);
 }
 
+int devices_per_unit(const Cluster& cluster) {
+  return cluster.devices_per_node * (cluster.fabric != nullptr ? cluster.fabric->node.nodes_per_domain : 1);
+}
+
 }  // namespace foretrain::topologies

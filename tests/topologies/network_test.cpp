@@ -353,6 +353,13 @@ TEST(Domain, LargerThanANode) {
   EXPECT_EQ(route(*network, 0, 72).latency.value, 5'000'000);
   EXPECT_EQ(network->ends(route(*network, 3, 107).hops.back().link).to, 107);
   EXPECT_EQ(network->vertex_name(107), "node 1 GPU 35");
+  Cluster c;
+  c.devices_per_node = 4;
+  EXPECT_EQ(devices_per_unit(c), 4);
+  c.fabric = std::make_shared<Fabric>(f);
+  EXPECT_EQ(devices_per_unit(c), 72);
+  c.devices_per_node = 2;  // half of each tray
+  EXPECT_EQ(devices_per_unit(c), 36);
 }
 
 // A DGX-1: hybrid cube mesh of 25 GB/s links; two GPUs and one adapter on each of four PCIe switches, two sockets.
