@@ -81,6 +81,11 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   if (!job.cluster.disturbance.empty()) {
     estimate.notes.push_back("The cluster is disturbed; the error band is that of an undisturbed one.");
   }
+  if (simulation.links_left_out) {
+    estimate.notes.push_back(
+        "Links that hold meetings back are left out: they take apart too many classes of ranks for auto. --network "
+        "fair_share has them, slowly.");
+  }
   const bool fits = reports::memory_fit(job, graph).fits();
   if (!fits) {
     estimate.fixes = fixes(job_arguments, job);

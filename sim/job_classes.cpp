@@ -45,6 +45,7 @@ JobClasses find_classes(const plan::PlanGraph& graph, const std::vector<RoleMode
         job.flows = make_flow_plan(models, meetings, loads, partition, job.classes);
         return job;
       }
+      job.has_too_many = true;
     }
   }
   if (!fold) {

@@ -11,7 +11,8 @@ namespace foretrain::sim {
 
 struct JobClasses {
   std::vector<RankClass> classes;
-  FlowPlan flows;  // empty: every meeting takes as long as it would alone
+  FlowPlan flows;             // empty: every meeting takes as long as it would alone
+  bool has_too_many = false;  // where_cheap: links could hold meetings back, but would take apart too many classes
 };
 
 // Whether meetings are flows where links can hold them back.

@@ -93,6 +93,7 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   };
   const SharedLinks shared = shared_links(options.network_model, cluster, *network);
   find(shared);
+  const bool has_too_many = job.has_too_many;
   if (shared == SharedLinks::where_cheap && job.flows.empty() && !cluster.disturbance.nodes.empty()) {
     find(SharedLinks::no);
   }
@@ -110,6 +111,7 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   if (!times) {
     times = run_events(graph, models, job.classes, {options.steps, exclusive, jitter, job.flows, sharing}, sink);
   }
+  result.links_left_out = has_too_many;
   result.classes = std::move(job.classes);
   result.ops = times->ops;
   result.step_ends = std::move(times->step_ends);

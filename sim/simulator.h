@@ -34,6 +34,8 @@ struct Simulation {
   std::vector<Time> step_ends;
   std::vector<plan::Breakdown> breakdown;    // by role, of the last step
   std::string compute_model, network_model;  // as chosen
+  // auto took alpha_beta although links could hold meetings back: fair_share would simulate too many classes.
+  bool links_left_out = false;
   bool folded_time = false;
   std::int64_t ops = 0;            // that were events; 0 when time was folded
   std::vector<RankClass> classes;  // of ranks that were simulated once
