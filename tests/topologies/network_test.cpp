@@ -341,6 +341,19 @@ TEST(Sites, ALongLinkBetweenDataCentres) {
   }
 }
 
+// What cannot be built names its system, if that has a name.
+TEST(Network, MistakesNameTheSystem) {
+  Fabric f = fabric_of(8);
+  f.sites = {3, {8e9}, {1'000'000}};
+  Cluster c;
+  c.nodes = 13;
+  c.devices_per_node = 8;
+  c.fabric = std::make_shared<Fabric>(f);
+  EXPECT_EQ(message_of([&] { make_network(c); }), "3 sites share 13 nodes; expected a multiple of 3");
+  c.name = "far";
+  EXPECT_EQ(message_of([&] { make_network(c); }), "far: 3 sites share 13 nodes; expected a multiple of 3");
+}
+
 // 18 trays of 4 in one NVLink domain; two domains, of which the second is half full.
 TEST(Domain, LargerThanANode) {
   Fabric f = fabric_of(72);
