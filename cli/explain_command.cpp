@@ -128,7 +128,8 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
                                  collectives, sim::collective::name(k)));
   }
   const auto model = sim::make_network_model(network, cluster, std::move(overrides));
-  const sim::GroupPlacement group{report.ranks, report.nodes, report.per_node};
+  const int on_last = report.ranks - (report.nodes - 1) * report.per_node;
+  const sim::GroupPlacement group{report.ranks, report.nodes, report.per_node, on_last};
   for (const std::int64_t size :
        sweep.empty() ? std::vector<std::int64_t>{size_of("--bytes", bytes)} : sweep_of(sweep)) {
     reports::CollectiveAt at;

@@ -1,6 +1,7 @@
 #include "sim/network.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "base/error.h"
 #include "topologies/profile.h"
@@ -19,12 +20,14 @@ GroupPlacement place(const std::vector<plan::Rank>& ranks, plan::Rank by, int de
   int here = 0;
   for (const plan::Rank r : ranks) {
     if ((r + by) / devices_per_node != node) {
+      p.fewest = p.nodes > 0 ? std::min(p.fewest, here) : p.ranks;
       node = (r + by) / devices_per_node;
       here = 0;
       ++p.nodes;
     }
     p.per_node = std::max(p.per_node, ++here);
   }
+  p.fewest = std::min(p.fewest, here);
   return p;
 }
 
@@ -73,12 +76,12 @@ GroupPlacement widest_group(const plan::Mesh& mesh, const plan::Group& group, co
     }
   }
   GroupPlacement widest = place(members, 0, devices_per_node);
-  if (widest.nodes == widest.ranks) {
+  if (widest.nodes == widest.ranks || widest.ranks == 1) {
     return widest;
   }
   for (const int at : places) {
     const GroupPlacement p = place(members, at - first + devices_per_node, devices_per_node);
-    if (p.nodes > widest.nodes || (p.nodes == widest.nodes && p.per_node < widest.per_node)) {
+    if (std::tuple(-p.nodes, p.fewest, p.per_node) < std::tuple(-widest.nodes, widest.fewest, widest.per_node)) {
       widest = p;
     }
   }

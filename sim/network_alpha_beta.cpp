@@ -1,6 +1,7 @@
 // Collectives in closed form.  t = a + S/b + 2 kappa sqrt(a S / b)
-//   S total bytes, n ranks, N nodes, p ranks per node, B bandwidth of the bus, w NIC of one rank, o extra latency
-//   B     = node_busbw on one node, else min(node_busbw, fabric_fraction · p · w): each member brings its own NIC, the
+//   S total bytes, n ranks, N nodes, p ranks per node, q on the node with fewest, B bandwidth of the bus, w NIC of one
+//   rank, o extra latency B     = node_busbw on one node, else min(node_busbw, fabric_fraction · q · w): each member
+//   brings its own NIC, the
 //           other ranks of the node need theirs for the groups beside this one
 //   ring  a = base + (s - s_N) hop_node + s_N hop_fabric + o;  all_reduce s = 2(n-1), s_N = 2(N-1), b = B n / 2(n-1);
 //         all_gather, reduce_scatter s = n-1, s_N = N-1, b = B n / (n-1);  broadcast s = n-1, s_N = N-1, b = B
@@ -11,7 +12,7 @@
 //   in-switch  (all_reduce, more than 4 ranks on a node)  one node: a = hop + o, b = B n / 2(n-1) with the switch's
 //         plateau; more: reduced in the switch, tree over the nodes: a = hop + 2 floor(log2 N) hop_fabric + o, b as the
 //         tree's
-//   all_to_all  each rank's NIC carries what leaves the node: S (n-p)/n, or on one node S (n-1)/n over NVLink
+//   all_to_all  each rank's NIC carries what leaves the node: S (n-q)/n, or on one node S (n-1)/n over NVLink
 // The algorithm is the one with the least a + S/b over NCCL's protocols, as NCCL chooses (topologies/nccl); it is
 // priced by a curve through two anchors, the latency of its fastest protocol and its measured plateau, with a
 // pipelining term between them. A cluster without figures has one plain protocol: hops and bandwidths of its links,
@@ -160,9 +161,9 @@ class AlphaBeta final : public NetworkModel {
       }
     }
     if (kind == CollectiveKind::all_to_all) {
-      const double n = group.ranks, p = group.per_node;
+      const double n = group.ranks, p = group.per_node, q = group.fewest;
       return Traffic{all_to_all(0, group), size * (p - 1) / n / node_bandwidth(kind),
-                     leaves ? size * (n - p) / n / (fabric_bandwidth(kind, group) / p) : 0};
+                     leaves ? size * (n - q) / n / (fabric_bandwidth(kind, group) / q) : 0};
     }
     const std::vector<Algorithm> all = algorithms(kind, group);
     const Algorithm& a = chosen_of(all, size);
@@ -227,7 +228,7 @@ class AlphaBeta final : public NetworkModel {
     const double fraction =
         has_figures_ ? figure(figures_.fabric_fraction, or_all_gather(figures_.fabric_fraction, plan::name(kind)), 1)
                      : 1;
-    return fraction * g.per_node * cluster_.inter.bandwidth.value;
+    return fraction * g.fewest * cluster_.inter.bandwidth.value;
   }
   double link_bandwidth() const { return cluster_.intra.bandwidth.value; }
   double in_switch() const { return figure(figures_.node_busbw, "all_reduce_in_switch", 0); }
@@ -332,12 +333,12 @@ class AlphaBeta final : public NetworkModel {
 
   double all_to_all(double bytes, const GroupPlacement& g) const {
     const CollectiveKind kind = CollectiveKind::all_to_all;
-    const double n = g.ranks, p = g.per_node;
+    const double n = g.ranks, p = g.per_node, q = g.fewest;
     const double inside = bytes * (p - 1) / n / node_bandwidth(kind);
     if (g.nodes == 1) {
       return message(Bytes{0}, true) + inside;
     }
-    const double outside = bytes * (n - p) / n / (fabric_bandwidth(kind, g) / p);
+    const double outside = bytes * (n - q) / n / (fabric_bandwidth(kind, g) / q);
     return message(Bytes{0}, false) + std::max(inside, outside);
   }
 
@@ -408,7 +409,7 @@ void AlphaBeta::own_candidates(Kind kind, double size, const GroupPlacement& gro
                                std::vector<CollectiveCandidate>& out) const {
   const CollectiveKind as = kind == Kind::all_to_all ? CollectiveKind::all_to_all : CollectiveKind::all_gather;
   GroupPlacement one = group;
-  one.per_node = 1;
+  one.per_node = one.fewest = 1;
   const Hops& hops = newest_nccl().hops.at("ring");
   const collective::Fabric fabric{node_bandwidth(as), fabric_bandwidth(as, one), node_hop(hops, kSimple),
                                   fabric_hop(hops, kSimple), 1};

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cmath>
+#include <tuple>
 
 #include "base/error.h"
 #include "topologies/profile.h"
@@ -55,7 +56,8 @@ TEST(PlaceGroup, TheWidestOfARole) {
   const GroupPlacement t = widest_group(mesh, tp, {}, 8);
   EXPECT_EQ(t.ranks, 5);
   EXPECT_EQ(t.nodes, 2);
-  EXPECT_EQ(t.per_node, 3);
+  EXPECT_EQ(t.per_node, 4);
+  EXPECT_EQ(t.fewest, 1);
   const GroupPlacement d = widest_group(mesh, dp, {}, 8);
   EXPECT_EQ(d.nodes, 5);
   EXPECT_EQ(d.per_node, 2);
@@ -71,12 +73,13 @@ TEST(PlaceGroup, TheWidestOfARole) {
         GroupPlacement widest = place_group(mesh, group, 0, devices);
         for (plan::Rank r = 1; r < mesh.ranks(); ++r) {
           const GroupPlacement p = place_group(mesh, group, r, devices);
-          if (p.nodes > widest.nodes || (p.nodes == widest.nodes && p.per_node < widest.per_node)) {
+          if (std::tuple(-p.nodes, p.fewest, p.per_node) < std::tuple(-widest.nodes, widest.fewest, widest.per_node)) {
             widest = p;
           }
         }
         const GroupPlacement found = widest_group(mesh, group, {}, devices);
         EXPECT_EQ(found.nodes, widest.nodes) << group.name << " on nodes of " << devices;
+        EXPECT_EQ(found.fewest, widest.fewest) << group.name << " on nodes of " << devices;
         EXPECT_EQ(found.per_node, widest.per_node) << group.name << " on nodes of " << devices;
       }
     }
@@ -113,6 +116,17 @@ TEST(AlphaBeta, RingsOverNodes) {
   // 31 steps, 3 of them over the fabric; min(100, 8 x 25) = 100 GB/s.
   EXPECT_NEAR(model->collective(CollectiveKind::all_gather, Bytes{1000000000}, {32, 4, 8}),
               28 * 1e-6 + 3 * 10e-6 + 31.0 / 32 * 1e9 / 100e9, 1e-12);
+}
+
+// 9 ranks as 8 + 1: everything passes through the one adapter of the second node, 25 GB/s; and its rank sends 8 of its
+// 9 parts out.
+TEST(AlphaBeta, UnevenNodesAreBoundByTheFewestAdapters) {
+  const topologies::Cluster c = plain();
+  const auto model = make_alpha_beta(c);
+  const GroupPlacement g{9, 2, 8, 1};
+  EXPECT_NEAR(model->collective(CollectiveKind::all_gather, Bytes{1000000000}, g),
+              7 * 1e-6 + 10e-6 + 8.0 / 9 * 1e9 / 25e9, 1e-12);
+  EXPECT_NEAR(model->collective(CollectiveKind::all_to_all, Bytes{1000000000}, g), 10e-6 + 8.0 / 9 * 1e9 / 25e9, 1e-12);
 }
 
 // A small all_reduce over many nodes goes through a tree: 2 floor(log2 N) fabric hops against the ring's 2 (N-1).
