@@ -113,6 +113,10 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
     throw InputError(
         fmt::format("--per-node: {} is not allowed; a {} of {} has {} devices", on_node, unit, cluster.name, per_unit));
   }
+  if (cluster.this_machine && ranks > on_node) {
+    throw InputError(
+        fmt::format("--group: {} is not allowed; {} is one node, of {} devices", ranks, cluster.name, on_node));
+  }
   reports::CollectiveReport report;
   const sim::collective::Kind k = sim::collective::kind_from_name(kind);
   report.kind = kind;
