@@ -24,7 +24,7 @@ constexpr std::array<Verb, 12> kVerbs{{
     {"calibrate", "measures this machine; forecasts for it are made from the result", calibrate_command},
     {"list", "models, systems, jobs, strategies, topologies", list_command},
     {"doctor", "what this machine and this build have, what is missing, what to install", doctor_command},
-    {"import", "reads what other tools say of a node: nvidia-smi topo -m, NCCL topology XML", import_command},
+    {"import", "reads what other tools say of a node: nvidia-smi topo -m, NCCL's or hwloc's XML", import_command},
     {"search", "chooses the strategy", nullptr},
     {"validate", "sets forecasts against published measurements", validate_command},
     {"report", "a page of everything about one job", nullptr},

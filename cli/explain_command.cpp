@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/error.h"
 #include "base/units.h"
@@ -22,7 +24,12 @@ constexpr std::int64_t kMostBytes = std::int64_t{1} << 50;
 // "64MiB" or a plain number of bytes.
 std::int64_t size_of(const std::string& option, const std::string& text) {
   const bool plain = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
-  const std::int64_t bytes = parse_bytes(plain ? text + " B" : text).value;
+  std::int64_t bytes = 0;
+  try {
+    bytes = parse_bytes(plain ? text + " B" : text).value;
+  } catch (const InputError& e) {
+    throw InputError(fmt::format("{}: {}", option, e.what()));
+  }
   if (bytes > kMostBytes) {
     throw InputError(fmt::format("{}: \"{}\" is not allowed; expected at most 1 PiB", option, text));
   }
@@ -52,7 +59,7 @@ std::string add_flows(topologies::Cluster cluster, sim::collective::Kind kind, c
   for (const sim::collective::LockStep& w : sim::collective::lock_step(cluster, kind, Bytes{at.bytes}, layout)) {
     at.flows.push_back({w.algorithm, w.pieces, w.rounds, w.transfers, w.flows, w.full_bisection, w.routed, w.refusal});
   }
-  cluster.nodes = layout.nodes();
+  cluster.nodes = std::int64_t{layout.nodes()} * (topologies::devices_per_unit(cluster) / cluster.devices_per_node);
   return topologies::make_network(cluster)->fabric_shape();
 }
 
@@ -68,7 +75,8 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
                "all_reduce, reduce_scatter, all_gather, broadcast, all_to_all, ... [all_reduce]");
   options.text("system", "SYSTEM", &system, "a name of 'foretrain list systems', or a file");
   options.integer("group", &ranks, 2, 1 << 20, "ranks that take part");
-  options.integer("per-node", &per_node, 1, 1 << 20, "ranks on a node [devices of a node]");
+  options.integer("per-node", &per_node, 1, 1 << 20,
+                  "ranks on a node, or on a domain of nodes on one NVSwitch [all its devices]");
   options.text("bytes", "SIZE", &bytes, "the total buffer: 64MiB, 1 GB, 4096");
   options.text("sweep", "FROM:TO", &sweep, "a table as of nccl-tests, sizes doubling: 8:8GiB");
   options.text("collective", "KIND=ALGORITHM", &collectives, "not the library's choice: all_reduce=ring:simple");
@@ -98,21 +106,34 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
   }
   topologies::Cluster cluster = topologies::load_system(system);
   topologies::load_profile_of(cluster);
-  const std::int64_t on_node = per_node > 0 ? per_node : std::min<std::int64_t>(ranks, cluster.devices_per_node);
-  if (on_node > cluster.devices_per_node) {
-    throw InputError(fmt::format("--per-node: {} is not allowed; a node of {} has {} devices", on_node, cluster.name,
-                                 cluster.devices_per_node));
+  const int per_unit = topologies::devices_per_unit(cluster);
+  const std::string unit = per_unit > cluster.devices_per_node ? "domain" : "node";
+  const std::int64_t on_node = per_node > 0 ? per_node : std::min<std::int64_t>(ranks, per_unit);
+  if (on_node > per_unit) {
+    throw InputError(
+        fmt::format("--per-node: {} is not allowed; a {} of {} has {} devices", on_node, unit, cluster.name, per_unit));
+  }
+  if (cluster.this_machine && ranks > on_node) {
+    throw InputError(
+        fmt::format("--group: {} is not allowed; {} is one node, of {} devices", ranks, cluster.name, on_node));
   }
   reports::CollectiveReport report;
   const sim::collective::Kind k = sim::collective::kind_from_name(kind);
   report.kind = kind;
   report.system = cluster.name;
+  report.unit = unit;
   report.network_model = network;
   report.ranks = static_cast<int>(ranks);
   report.per_node = static_cast<int>(std::min(on_node, ranks));
   report.nodes = static_cast<int>((ranks + on_node - 1) / on_node);
-  const auto model = sim::make_network_model(network, cluster, sim::parse_collective_overrides(collectives));
-  const sim::GroupPlacement group{report.ranks, report.nodes, report.per_node};
+  std::vector<sim::CollectiveOverride> overrides = sim::parse_collective_overrides(collectives);
+  if (std::any_of(overrides.begin(), overrides.end(), [&](const auto& o) { return o.kind != k; })) {
+    throw InputError(fmt::format("--collective: \"{}\" is not allowed; expected {}=ALGORITHM, as --kind says",
+                                 collectives, sim::collective::name(k)));
+  }
+  const auto model = sim::make_network_model(network, cluster, std::move(overrides));
+  const int on_last = report.ranks - (report.nodes - 1) * report.per_node;
+  const sim::GroupPlacement group{report.ranks, report.nodes, report.per_node, on_last};
   for (const std::int64_t size :
        sweep.empty() ? std::vector<std::int64_t>{size_of("--bytes", bytes)} : sweep_of(sweep)) {
     reports::CollectiveAt at;

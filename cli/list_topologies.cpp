@@ -88,6 +88,9 @@ void list_topologies(const TopologyOptions& options, nlohmann::ordered_json& ite
                    {"bisection", Align::right}};
   for (Entry& entry : entries(options.name)) {
     topologies::Cluster& cluster = entry.cluster;
+    if (cluster.this_machine && options.nodes > 1 && !options.name.empty()) {
+      throw InputError(fmt::format("--nodes: {} is not allowed; {} is one node", options.nodes, cluster.name));
+    }
     const topologies::Fabric fabric = cluster.fabric != nullptr ? *cluster.fabric : topologies::default_fabric(cluster);
     cluster.nodes = options.nodes > 0 && !cluster.this_machine ? options.nodes
                     : cluster.this_machine                     ? 1

@@ -20,8 +20,8 @@ std::string bandwidth_text(double rate) {
 }
 
 std::string heading(const CollectiveReport& r) {
-  return fmt::format("{} of {} ranks on {} {} of {}, {} to a node; network {}", r.kind, r.ranks, r.nodes,
-                     r.nodes == 1 ? "node" : "nodes", r.system, r.per_node, r.network_model);
+  return fmt::format("{} of {} ranks on {} {}{} of {}, {} to a {}; network {}", r.kind, r.ranks, r.nodes, r.unit,
+                     r.nodes == 1 ? "" : "s", r.system, r.per_node, r.unit, r.network_model);
 }
 
 double algbw(const CollectiveAt& at) {
@@ -123,6 +123,7 @@ Json to_json(const CollectiveReport& r) {
           {"system", r.system},
           {"network_model", r.network_model},
           {"ranks", r.ranks},
+          {"unit", r.unit},
           {"nodes", r.nodes},
           {"per_node", r.per_node},
           {"sizes", std::move(sizes)}};
@@ -154,7 +155,8 @@ std::string to_text(const CollectiveReport& r, bool colour) {
                        tone}});
   }
   return to_text(t, colour) +
-         "table: the time that NCCL's own table gives, which chooses; time: as forecast.\n"
+         "table: the time that NCCL's own table gives, which chooses; time: as forecast, of the\n"
+         "chosen one as a whole, from its least latency to its highest algbw, of the others held to their protocol.\n"
          "Without a protocol: closed form in lock step, algbw at this size.\n" +
          (at.flows.empty() ? "" : "\n" + flows_text(r, colour));
 }

@@ -33,6 +33,7 @@ struct CollectiveAt {
 
 struct CollectiveReport {
   std::string kind, system, network_model;
+  std::string unit = "node";  // or "domain": nodes that share their switches; what `nodes` and `per_node` speak of
   int ranks = 0, nodes = 0, per_node = 0;
   std::string fabric;               // shape of the routed network, where flows are asked for
   std::vector<CollectiveAt> sizes;  // one, or those of a sweep

@@ -50,8 +50,14 @@ ValidationRow CollectiveForecasts::forecast(const RowReader& line) const {
     r.skipped = "the number of ranks or nodes is not stated";
   } else if (*ranks < 2 || *nodes > *ranks) {
     r.skipped = fmt::format("{} ranks on {} nodes", *ranks, *nodes);
+  } else if (*ranks % *nodes != 0) {
+    r.skipped = fmt::format("{} ranks on {} nodes; the model knows nodes with as many ranks each", *ranks, *nodes);
   } else if (word == words().end()) {
-    r.skipped = fmt::format("{} is no collective that the model knows", kind);
+    std::vector<std::string> known;
+    for (const auto& w : words()) {
+      known.push_back(w.first);
+    }
+    r.skipped = fmt::format("\"{}\" is no collective; known: {}", kind, fmt::join(known, ", "));
   } else if (environment == nullptr) {
     r.skipped = "topologies/network_environments.json has no system for this table";
   } else {

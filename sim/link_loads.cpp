@@ -164,7 +164,8 @@ class Finder {
     }
     streams_.clear();
     add_streams(
-        out_.shapes[at(shape)], members, cluster_.devices_per_node, [&](Rank r) { return is_seen(r); }, streams_);
+        out_.shapes[at(shape)], members, topologies::devices_per_unit(cluster_), [&](Rank r) { return is_seen(r); },
+        streams_);
     hops_.clear();
     const auto salt = static_cast<std::uint64_t>(meeting.group + 1);
     for (const Stream& s : streams_) {

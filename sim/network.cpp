@@ -1,30 +1,91 @@
 #include "sim/network.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "base/error.h"
 #include "topologies/profile.h"
 
 namespace foretrain::sim {
 
-GroupPlacement place_group(const plan::Mesh& mesh, const plan::Group& group, plan::Rank member, int devices_per_node) {
+namespace {
+
+// Of ascending ranks, all of them moved by `by`.
+GroupPlacement place(const std::vector<plan::Rank>& ranks, plan::Rank by, int devices_per_node) {
   GroupPlacement p;
-  std::vector<plan::Rank> ranks = plan::members(mesh, group, member);
-  std::sort(ranks.begin(), ranks.end());
   p.ranks = static_cast<int>(ranks.size());
   p.nodes = 0;
   p.per_node = 0;
   plan::Rank node = -1;
   int here = 0;
   for (const plan::Rank r : ranks) {
-    if (r / devices_per_node != node) {
-      node = r / devices_per_node;
+    if ((r + by) / devices_per_node != node) {
+      p.fewest = p.nodes > 0 ? std::min(p.fewest, here) : p.ranks;
+      node = (r + by) / devices_per_node;
       here = 0;
       ++p.nodes;
     }
     p.per_node = std::max(p.per_node, ++here);
   }
+  p.fewest = std::min(p.fewest, here);
   return p;
+}
+
+std::vector<plan::Rank> ascending_members(const plan::Mesh& mesh, const plan::Group& group, plan::Rank member) {
+  std::vector<plan::Rank> ranks = plan::members(mesh, group, member);
+  std::sort(ranks.begin(), ranks.end());
+  return ranks;
+}
+
+}  // namespace
+
+GroupPlacement place_group(const plan::Mesh& mesh, const plan::Group& group, plan::Rank member, int devices_per_node) {
+  return place(ascending_members(mesh, group, member), 0, devices_per_node);
+}
+
+// Groups of one kind are the same ranks moved along the other axes, or by blocks; where they sit follows from the
+// place of their first rank on its node.
+GroupPlacement widest_group(const plan::Mesh& mesh, const plan::Group& group, const plan::RankSet& ranks,
+                            int devices_per_node) {
+  const plan::Rank member = plan::first_rank(mesh, ranks);
+  const std::vector<plan::Rank> members = ascending_members(mesh, group, member);
+  const int first = static_cast<int>(members.front() % devices_per_node);
+  std::vector<bool> is_taken(static_cast<std::size_t>(devices_per_node));
+  is_taken[static_cast<std::size_t>(first)] = true;
+  std::vector<int> places{first};
+  for (const plan::Axis axis : mesh.order) {
+    if (std::any_of(ranks.fixed.begin(), ranks.fixed.end(), [axis](const auto& f) { return f.first == axis; })) {
+      continue;
+    }
+    const auto span =
+        std::find_if(group.spans.begin(), group.spans.end(), [axis](const auto& s) { return s.axis == axis; });
+    const int block = span == group.spans.end() ? 1 : span->block;
+    if (block == 0) {
+      continue;  // all groups have the same coordinates there
+    }
+    const plan::Rank step = mesh.stride(axis) * block;
+    const int steps = std::min(mesh.size(axis) / block, devices_per_node);
+    for (std::size_t i = 0, known = places.size(); i < known; ++i) {
+      for (int s = 1; s < steps; ++s) {
+        const auto other = static_cast<int>((places[i] + s * step) % devices_per_node);
+        if (!is_taken[static_cast<std::size_t>(other)]) {
+          is_taken[static_cast<std::size_t>(other)] = true;
+          places.push_back(other);
+        }
+      }
+    }
+  }
+  GroupPlacement widest = place(members, 0, devices_per_node);
+  if (widest.nodes == widest.ranks || widest.ranks == 1) {
+    return widest;
+  }
+  for (const int at : places) {
+    const GroupPlacement p = place(members, at - first + devices_per_node, devices_per_node);
+    if (std::tuple(-p.nodes, p.fewest, p.per_node) < std::tuple(-widest.nodes, widest.fewest, widest.per_node)) {
+      widest = p;
+    }
+  }
+  return widest;
 }
 
 const std::vector<ModelCard>& network_models() {

@@ -14,13 +14,19 @@
 
 namespace foretrain::sim {
 
-// Where a group's members sit: rank r on node r / devices_per_node. `per_node` is the most on one node.
+// Where a group's members sit: rank r on node r / devices_per_node. Nodes that share their switches count as one
+// (topologies::devices_per_unit).
 struct GroupPlacement {
   int ranks = 1;
   int nodes = 1;
-  int per_node = 1;
+  int per_node = 1;       // the most on one node
+  int fewest = per_node;  // on one node: that many adapters carry what passes through it
 };
 GroupPlacement place_group(const plan::Mesh& mesh, const plan::Group& group, plan::Rank member, int devices_per_node);
+// Of all groups that the ranks are in, each rank in one, the one over most nodes, then with fewest on one of them:
+// groups of 5 neighbours on nodes of 8 lie in a node or over two. Requires: `first_rank(ranks)` is in such a group.
+GroupPlacement widest_group(const plan::Mesh& mesh, const plan::Group& group, const plan::RankSet& ranks,
+                            int devices_per_node);
 
 // One way to do a collective: what the library's table says of it, what the model makes of it.
 struct CollectiveCandidate {

@@ -1,7 +1,8 @@
 // Collectives in closed form: where a system's were measured by their constants (sim/system_price.h), else
 //   t = a + S/b + 2 kappa sqrt(a S / b)
-//   S total bytes, n ranks, N nodes, p ranks per node, B bandwidth of the bus, w NIC of one rank, o extra latency
-//   B     = node_busbw on one node, else min(node_busbw, fabric_fraction · p · w): each member brings its own NIC, the
+//   S total bytes, n ranks, N nodes, p ranks per node, q on the node with fewest, B bandwidth of the bus, w NIC of one
+//   rank, o extra latency
+//   B     = node_busbw on one node, else min(node_busbw, fabric_fraction · q · w): each member brings its own NIC, the
 //           other ranks of the node need theirs for the groups beside this one
 //   ring  a = base + (s - s_N) hop_node + s_N hop_fabric + o;  all_reduce s = 2(n-1), s_N = 2(N-1), b = B n / 2(n-1);
 //         all_gather, reduce_scatter s = n-1, s_N = N-1, b = B n / (n-1);  broadcast s = n-1, s_N = N-1, b = B
@@ -9,16 +10,16 @@
 //         b = 0.75 B
 //   tree  (double binary, all_reduce)  a = base + 2 ((p-1) hop_node + floor(log2 N) hop_fabric) + o,  b = B/2; of two
 //         nodes, where a tree is one exchange: b = min(B_fabric, node_busbw n / 2(n-1))
-//   in-switch (all_reduce, more than 4 ranks on a node)  one node: a = hop + o, b = B n / 2(n-1) with the switch's
-//   plateau; hierarchical: reduced in the switch, tree over the nodes:  a = hop + 2 floor(log2 N) hop_fabric + o, b as
-//   the tree's all_to_all  each rank's NIC carries what leaves the node: S (n-p)/n, or on one node S (n-1)/n over
-//   NVLink
+//   in-switch  (all_reduce, more than 4 ranks on a node)  one node: a = hop + o, b = B n / 2(n-1) with the switch's
+//         plateau; more: reduced in the switch, tree over the nodes: a = hop + 2 floor(log2 N) hop_fabric + o, b as the
+//         tree's
+//   all_to_all  each rank's NIC carries what leaves the node: S (n-q)/n, or on one node S (n-1)/n over NVLink
 // The algorithm is the one with the least a + S/b over NCCL's protocols, as NCCL chooses (topologies/nccl); it is
 // priced by a curve through two anchors, the latency of its fastest protocol and its measured plateau, with a
 // pipelining term between them. A cluster without figures has one plain protocol: hops and bandwidths of its links,
 // kappa = 0. Source: NVIDIA/nccl src/graph/tuning.cc; Thakur et al. 2005; Sanders et al. 2009 (two trees); errors in
-// docs/models.md. Holds for: an idle fabric without oversubscription.   Known wrong: 64 KB to 64 MB over many nodes (30
-// % and more).
+// docs/models.md. Holds for: an idle fabric without oversubscription.   Known wrong: 64 KB to 64 MB over many nodes
+// (30 % and more).
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -190,9 +191,9 @@ class AlphaBeta final : public NetworkModel {
   Traffic own_traffic(CollectiveKind kind, double size, const GroupPlacement& group) const {
     const bool leaves = group.nodes > 1;
     if (kind == CollectiveKind::all_to_all) {
-      const double n = group.ranks, p = group.per_node;
+      const double n = group.ranks, p = group.per_node, q = group.fewest;
       return {all_to_all(0, group), size * (p - 1) / n / node_bandwidth(kind),
-              leaves ? size * (n - p) / n / (fabric_bandwidth(kind, group) / p) : 0};
+              leaves ? size * (n - q) / n / (fabric_bandwidth(kind, group) / q) : 0};
     }
     const std::vector<Algorithm> all = algorithms(kind, group);
     const Algorithm& a = chosen_of(all, size);
@@ -243,7 +244,7 @@ class AlphaBeta final : public NetworkModel {
     const double fraction =
         has_figures_ ? figure(figures_.fabric_fraction, or_all_gather(figures_.fabric_fraction, plan::name(kind)), 1)
                      : 1;
-    return fraction * g.per_node * cluster_.inter.bandwidth.value;
+    return fraction * g.fewest * cluster_.inter.bandwidth.value;
   }
   double link_bandwidth() const { return cluster_.intra.bandwidth.value; }
   double in_switch() const { return figure(figures_.node_busbw, "all_reduce_in_switch", 0); }
@@ -348,12 +349,12 @@ class AlphaBeta final : public NetworkModel {
 
   double all_to_all(double bytes, const GroupPlacement& g) const {
     const CollectiveKind kind = CollectiveKind::all_to_all;
-    const double n = g.ranks, p = g.per_node;
+    const double n = g.ranks, p = g.per_node, q = g.fewest;
     const double inside = bytes * (p - 1) / n / node_bandwidth(kind);
     if (g.nodes == 1) {
       return message(Bytes{0}, true) + inside;
     }
-    const double outside = bytes * (n - p) / n / (fabric_bandwidth(kind, g) / p);
+    const double outside = bytes * (n - q) / n / (fabric_bandwidth(kind, g) / q);
     return message(Bytes{0}, false) + std::max(inside, outside);
   }
 
@@ -364,7 +365,8 @@ class AlphaBeta final : public NetworkModel {
   NetworkFigures figures_;
 };
 
-// What NCCL chooses from, priced protocol by protocol; and, as it stands in collective(), the chosen one as a whole.
+// What NCCL chooses from, priced protocol by protocol; and, as it stands in collective(), the chosen one as a whole, or
+// the algorithm that is taken instead.
 void AlphaBeta::library_candidates(Kind kind, double size, const GroupPlacement& group,
                                    std::vector<CollectiveCandidate>& out) const {
   if (kind == Kind::all_to_all || kind == Kind::gather || kind == Kind::scatter) {
@@ -375,22 +377,31 @@ void AlphaBeta::library_candidates(Kind kind, double size, const GroupPlacement&
                             : kind == Kind::all_gather     ? CollectiveKind::all_gather
                                                            : CollectiveKind::broadcast;
   const std::vector<Algorithm> all = algorithms(as, group);
-  const Algorithm& chosen = chosen_of(all, size);
-  std::size_t best = 0;
-  for (std::size_t p = 0; p < kProtocols; ++p) {
-    best = chosen.by_table(p, size) < chosen.by_table(best, size) ? p : best;
+  const auto name_of = [kind](const Algorithm& a) {
+    return std::string(kind == Kind::broadcast || kind == Kind::reduce ? "chain" : a.name);
+  };
+  // The one that is priced as a whole: none where one protocol is asked for.
+  const Algorithm* whole = &chosen_of(all, size);
+  if (const CollectiveOverride* wanted = override_of(kind)) {
+    const auto named =
+        std::find_if(all.begin(), all.end(), [&](const Algorithm& a) { return name_of(a) == wanted->algorithm; });
+    whole = wanted->protocol.empty() && named != all.end() ? &*named : nullptr;
   }
-  best = chosen.only_simple ? kSimple : best;
+  std::size_t best = whole != nullptr && whole->only_simple ? kSimple : 0;
+  for (std::size_t p = 0; whole != nullptr && !whole->only_simple && p < kProtocols; ++p) {
+    best = whole->by_table(p, size) < whole->by_table(best, size) ? p : best;
+  }
   for (const Algorithm& a : all) {
     for (std::size_t p = a.only_simple ? kSimple : 0; p < kProtocols; ++p) {
       CollectiveCandidate c;
-      c.algorithm = std::string(kind == Kind::broadcast || kind == Kind::reduce ? "chain" : a.name);
+      c.algorithm = name_of(a);
       c.protocol = topologies::kProtocolNames[p];
       c.latency = a.latency[p];
       c.algbw = p == kSimple ? a.algbw : std::min(a.algbw, a.table_algbw[p]);
       c.table_seconds = a.by_table(p, size);
-      c.chosen = &a == &chosen && p == best;
-      const auto measured = c.chosen ? prices_.collective(kind, size, group) : std::nullopt;
+      c.chosen = &a == whole && p == best;
+      const auto measured =
+          c.chosen && override_of(kind) == nullptr ? prices_.collective(kind, size, group) : std::nullopt;
       c.seconds = measured   ? measured->seconds
                   : c.chosen ? a.seconds(size, kappa(group))
                              : a.seconds(p, size, kappa(group));
@@ -419,7 +430,7 @@ void AlphaBeta::own_candidates(Kind kind, double size, const GroupPlacement& gro
                                std::vector<CollectiveCandidate>& out) const {
   const CollectiveKind as = kind == Kind::all_to_all ? CollectiveKind::all_to_all : CollectiveKind::all_gather;
   GroupPlacement one = group;
-  one.per_node = 1;
+  one.per_node = one.fewest = 1;
   const Hops& hops = newest_nccl().hops.at("ring");
   const collective::Fabric fabric{node_bandwidth(as), fabric_bandwidth(as, one), node_hop(hops, kSimple),
                                   fabric_hop(hops, kSimple), 1};

@@ -43,6 +43,11 @@ std::vector<CollectiveOverride> parse_collective_overrides(const std::string& te
       throw InputError(fmt::format("unknown protocol \"{}\" in \"{}\"; expected one of: {}", o.protocol, item,
                                    fmt::join(protocols, ", ")));
     }
+    if (std::any_of(result.begin(), result.end(),
+                    [&](const CollectiveOverride& other) { return other.kind == o.kind; })) {
+      throw InputError(fmt::format("{} is said twice in \"{}\"; expected one algorithm for each kind",
+                                   collective::name(o.kind), text));
+    }
     result.push_back(std::move(o));
   }
   return result;
@@ -66,7 +71,7 @@ void closed_form_candidates(collective::Kind kind, double size, const GroupPlace
     c.disabled = collective::refusal(*a, kind, layout);
     if (c.disabled.empty() && c.algorithm.rfind("in_switch", 0) == 0) {
       c.disabled = switch_reduces ? "with four ranks or fewer on a node, or for this kind, a ring is as fast"
-                                  : "the system's switches do not reduce";
+                                  : "no figure of the system says that its switches reduce";
     }
     if (c.disabled.empty()) {
       c.seconds = INFINITY;

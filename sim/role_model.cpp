@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "sim/cache.h"
 #include "sim/device_share.h"
+#include "topologies/network.h"
 
 namespace foretrain::sim {
 namespace {
@@ -28,10 +29,11 @@ struct Modeller {
   const ComputeModel& compute;
   const NetworkModel& network;
   topologies::SharingFigures sharing = sharing_figures(cluster);
+  int per_unit = topologies::devices_per_unit(cluster);
   std::int64_t all_ranks = 0;
   std::vector<View> views = {};                                             // of the role
   std::vector<Lane> lanes = {};                                             // of the role
-  std::map<std::pair<int, plan::GroupId>, GroupPlacement> placements = {};  // of the role's first rank
+  std::map<std::pair<int, plan::GroupId>, GroupPlacement> placements = {};  // the widest of the role's
 
   bool shares_machine() const { return cluster.this_machine && all_ranks > 1; }
 
@@ -82,8 +84,8 @@ struct Modeller {
     if (is_new) {
       CHECK(id >= 0 && static_cast<std::size_t>(id) < graph.groups.size(), "collective over group {}", id);
       const plan::Group& group = graph.groups[static_cast<std::size_t>(id)];
-      const Rank member = plan::first_rank(graph.mesh, graph.roles[static_cast<std::size_t>(role)].ranks);
-      it->second = place_group(graph.mesh, group, member, cluster.devices_per_node);
+      const plan::RankSet& ranks = graph.roles[static_cast<std::size_t>(role)].ranks;
+      it->second = widest_group(graph.mesh, group, ranks, per_unit);
     }
     return it->second;
   }
@@ -117,24 +119,24 @@ struct Modeller {
     return chosen != all.end() && chosen->algorithm.rfind("in_switch", 0) == 0;
   }
 
-  // Whether a message of any rank of the role to its peer leaves the node.
+  // Whether a message of any rank of the role to its peer leaves the node, or the domain.
   bool leaves_node(const Role& role, const Message& message) const {
     const plan::Mesh& mesh = graph.mesh;
     const auto axis = static_cast<std::size_t>(message.axis);
     const Rank ranks = mesh.ranks();
     const Rank stride = mesh.stride(message.axis);
-    if (cluster.devices_per_node % (stride * mesh.size(message.axis)) == 0) {
+    if (per_unit % (stride * mesh.size(message.axis)) == 0) {
       return false;  // whole slices along the axis lie in a node
     }
     const plan::Coordinates own = mesh.coordinates(plan::first_rank(mesh, role.ranks));
-    if (std::abs(message.peer - own[axis]) * stride >= cluster.devices_per_node) {
+    if (std::abs(message.peer - own[axis]) * stride >= per_unit) {
       return true;
     }
     for (Rank r = 0; r < ranks; ++r) {
       if (plan::contains(mesh, role.ranks, r)) {
         plan::Coordinates c = mesh.coordinates(r);
         c[axis] = message.peer;
-        if (mesh.rank(c) / cluster.devices_per_node != r / cluster.devices_per_node) {
+        if (mesh.rank(c) / per_unit != r / per_unit) {
           return true;
         }
       }

@@ -38,6 +38,9 @@ SystemPricer::SystemPricer(const topologies::Cluster& cluster)
 
 std::optional<CollectivePrice> SystemPricer::price(const std::string& word, double bytes,
                                                    const GroupPlacement& group) const {
+  if (group.fewest != group.per_node) {
+    return std::nullopt;  // nobody measured uneven nodes
+  }
   std::vector<std::string> words{word};
   if (word == "all_gather" || word == "reduce_scatter") {
     words.emplace_back(word == "all_gather" ? "reduce_scatter" : "all_gather");

@@ -75,7 +75,8 @@ void add_streams(const TrafficShape& shape, std::span<const plan::Rank> members,
     return;
   }
   const auto nodes = by_node(members, devices_per_node);
-  // A shape is of the role's first rank; other ranks' groups may leave a node where its group does not.
+  // A shape is of one role's groups; where another role's members put some of them on more nodes it has no part
+  // outside.
   const std::int64_t outside = shape.fabric_use > 0 ? shape.fabric_use : shape.node_use;
   for (std::size_t n = 0; n < nodes.size(); ++n) {
     const std::span<const plan::Rank> here = nodes[n], next = nodes[(n + 1) % nodes.size()];

@@ -271,7 +271,15 @@ Fabric default_fabric(const Cluster& cluster) {
 std::unique_ptr<Network> make_network(const Cluster& cluster) {
   CHECK(cluster.nodes >= 1 && cluster.devices_per_node >= 1, "a cluster without devices");
   const Fabric fabric = cluster.fabric != nullptr ? *cluster.fabric : default_fabric(cluster);
-  return std::make_unique<ClusterNetwork>(fabric, cluster.nodes, cluster.devices_per_node);
+  try {
+    return std::make_unique<ClusterNetwork>(fabric, cluster.nodes, cluster.devices_per_node);
+  } catch (const InputError& e) {
+    throw cluster.name.empty() ? e : InputError(fmt::format("{}: {}", cluster.name, e.what()));
+  }
+}
+
+int devices_per_unit(const Cluster& cluster) {
+  return cluster.devices_per_node * (cluster.fabric != nullptr ? cluster.fabric->node.nodes_per_domain : 1);
 }
 
 }  // namespace foretrain::topologies

@@ -95,4 +95,7 @@ class Network {
 // description that the cluster outgrows ("radix 64 in 2 tiers joins 2,048 adapters; 16,384 are asked for").
 std::unique_ptr<Network> make_network(const Cluster& cluster);
 
+// Of a node, or of a domain of nodes that share their switches (NVL72): devices that reach each other without adapters.
+int devices_per_unit(const Cluster& cluster);
+
 }  // namespace foretrain::topologies

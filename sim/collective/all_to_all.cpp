@@ -59,11 +59,12 @@ class Pairwise final : public Algorithm {
     send_to(r.layout->ranks(), index + 1, out);
   }
   double seconds(const Request& r, double bytes, const Fabric& f) const override {
-    const int n = r.layout->ranks();
+    const int n = r.layout->ranks(), most = r.layout->most_on_node();
     double sum = 0;
     for (int distance = 1; distance < n; ++distance) {
+      const bool all_leave = std::min(distance, n - distance) >= most;  // a node's ranks are neighbours
       Reach reach;
-      for (int rank = 0; rank < n && !(reach.node && reach.fabric); ++rank) {
+      for (int rank = 0; rank < n && !((reach.node || all_leave) && reach.fabric); ++rank) {
         reach.add(*r.layout, rank, (rank + distance) % n);
       }
       sum += reach.seconds(bytes / n, f);

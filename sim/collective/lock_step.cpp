@@ -42,7 +42,8 @@ std::int64_t most_transfers(const Algorithm& algorithm, const Request& request) 
 
 std::vector<LockStep> lock_step(const topologies::Cluster& cluster, Kind kind, Bytes bytes, const Layout& layout) {
   topologies::Cluster part = cluster;
-  part.nodes = layout.nodes();
+  const int per_unit = topologies::devices_per_unit(cluster);
+  part.nodes = std::int64_t{layout.nodes()} * (per_unit / cluster.devices_per_node);
   const auto network = topologies::make_network(part);
   const Fabric fabric{cluster.intra.bandwidth.value, cluster.inter.bandwidth.value, seconds(cluster.intra.latency),
                       seconds(cluster.inter.latency), 1};
@@ -59,7 +60,7 @@ std::vector<LockStep> lock_step(const topologies::Cluster& cluster, Kind kind, B
     if (!way.refusal.empty()) {
       continue;
     }
-    way.refusal = flow_refusal(*algorithm, layout, *network, cluster.devices_per_node);
+    way.refusal = flow_refusal(*algorithm, layout, *network, per_unit);
     if (!way.refusal.empty()) {
       continue;
     }
@@ -69,7 +70,7 @@ std::vector<LockStep> lock_step(const topologies::Cluster& cluster, Kind kind, B
       way.refusal = "its rounds have too many transfers to list";
       continue;
     }
-    const FlowRounds flows = flow_rounds(*algorithm, request, bytes, *network, cluster.devices_per_node);
+    const FlowRounds flows = flow_rounds(*algorithm, request, bytes, *network, per_unit);
     way.full_bisection = algorithm->seconds(request, size, fabric);
     way.routed = seconds(flows.time);
     way.rounds = flows.rounds;

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
+#include <tuple>
 
 #include "base/error.h"
 #include "topologies/profile.h"
@@ -43,6 +45,47 @@ TEST(PlaceGroup, FollowsTheMesh) {
   EXPECT_EQ(a.per_node, 8);
 }
 
+// Groups of 5 neighbours on nodes of 8: ranks 0-4 lie in a node, 5-9 as 3 + 2, 20-24 as 4 + 1. Across them every fifth
+// of 40 ranks: 5 nodes, two members on some.
+TEST(PlaceGroup, TheWidestOfARole) {
+  plan::Mesh mesh;
+  mesh.extent = {1, 8, 1, 5};
+  const plan::Group tp{"tp", {{Axis::tp, 0, {}}}, {}}, dp{"dp", {{Axis::dp, 0, {}}}, {}};
+  const plan::Group pairs{"pairs", {{Axis::dp, 2, {}}}, {}};  // ranks 0 and 5, 10 and 15, ...
+  EXPECT_EQ(place_group(mesh, tp, 0, 8).nodes, 1);
+  const GroupPlacement t = widest_group(mesh, tp, {}, 8);
+  EXPECT_EQ(t.ranks, 5);
+  EXPECT_EQ(t.nodes, 2);
+  EXPECT_EQ(t.per_node, 4);
+  EXPECT_EQ(t.fewest, 1);
+  const GroupPlacement d = widest_group(mesh, dp, {}, 8);
+  EXPECT_EQ(d.nodes, 5);
+  EXPECT_EQ(d.per_node, 2);
+  EXPECT_EQ(place_group(mesh, pairs, 0, 8).nodes, 1);
+  EXPECT_EQ(widest_group(mesh, pairs, {}, 8).nodes, 2);
+  // Of the ranks at one place on that axis: 0-4 only.
+  EXPECT_EQ(widest_group(mesh, tp, {{{Axis::dp, 0}}}, 8).nodes, 1);
+  // Against every rank's group, for any shape.
+  for (const std::array<int, 4>& extent : {std::array{2, 3, 1, 3}, {3, 4, 1, 2}, {1, 6, 2, 3}, {4, 2, 1, 8}}) {
+    mesh.extent = extent;
+    for (const int devices : {1, 2, 3, 4, 8}) {
+      for (const plan::Group& group : {tp, dp, plan::Group{"both", {{Axis::dp, 0, {}}, {Axis::tp, 0, {}}}, {}}}) {
+        GroupPlacement widest = place_group(mesh, group, 0, devices);
+        for (plan::Rank r = 1; r < mesh.ranks(); ++r) {
+          const GroupPlacement p = place_group(mesh, group, r, devices);
+          if (std::tuple(-p.nodes, p.fewest, p.per_node) < std::tuple(-widest.nodes, widest.fewest, widest.per_node)) {
+            widest = p;
+          }
+        }
+        const GroupPlacement found = widest_group(mesh, group, {}, devices);
+        EXPECT_EQ(found.nodes, widest.nodes) << group.name << " on nodes of " << devices;
+        EXPECT_EQ(found.fewest, widest.fewest) << group.name << " on nodes of " << devices;
+        EXPECT_EQ(found.per_node, widest.per_node) << group.name << " on nodes of " << devices;
+      }
+    }
+  }
+}
+
 TEST(AlphaBeta, OneRankIsFree) {
   const topologies::Cluster c = plain();
   EXPECT_EQ(make_alpha_beta(c)->collective(CollectiveKind::all_reduce, Bytes{1000}, {1, 1, 1}), 0);
@@ -73,6 +116,17 @@ TEST(AlphaBeta, RingsOverNodes) {
   // 31 steps, 3 of them over the fabric; min(100, 8 x 25) = 100 GB/s.
   EXPECT_NEAR(model->collective(CollectiveKind::all_gather, Bytes{1000000000}, {32, 4, 8}),
               28 * 1e-6 + 3 * 10e-6 + 31.0 / 32 * 1e9 / 100e9, 1e-12);
+}
+
+// 9 ranks as 8 + 1: everything passes through the one adapter of the second node, 25 GB/s; and its rank sends 8 of its
+// 9 parts out.
+TEST(AlphaBeta, UnevenNodesAreBoundByTheFewestAdapters) {
+  const topologies::Cluster c = plain();
+  const auto model = make_alpha_beta(c);
+  const GroupPlacement g{9, 2, 8, 1};
+  EXPECT_NEAR(model->collective(CollectiveKind::all_gather, Bytes{1000000000}, g),
+              7 * 1e-6 + 10e-6 + 8.0 / 9 * 1e9 / 25e9, 1e-12);
+  EXPECT_NEAR(model->collective(CollectiveKind::all_to_all, Bytes{1000000000}, g), 10e-6 + 8.0 / 9 * 1e9 / 25e9, 1e-12);
 }
 
 // A small all_reduce over many nodes goes through a tree: 2 floor(log2 N) fabric hops against the ring's 2 (N-1).
@@ -106,6 +160,35 @@ TEST(AlphaBeta, Overrides) {
   EXPECT_THROW(make_alpha_beta(c, parse_collective_overrides("all_reduce=hierarchical"))
                    ->collective(CollectiveKind::all_reduce, Bytes{8}, g),
                InputError);
+}
+
+// What is asked for by name costs the same whether or not the library would have taken it: a held protocol its own time
+// at every size, an algorithm alone its curve as a whole. On H100 the library changes both within these sizes.
+TEST(AlphaBeta, OverridesGrowWithBytes) {
+  topologies::Cluster c = plain();
+  c.profile =
+      std::make_shared<const topologies::Profile>(topologies::load_profile("topologies/profiles/dgx-h100.json"));
+  const auto free = make_alpha_beta(c);
+  for (const char* text : {"all_reduce=tree:ll128", "all_reduce=tree:simple", "all_reduce=ring:ll", "all_reduce=tree",
+                           "all_gather=ring:ll128", "all_gather=ring"}) {
+    const std::vector<CollectiveOverride> overrides = parse_collective_overrides(text);
+    const auto model = make_alpha_beta(c, overrides);
+    const auto kind =
+        overrides[0].kind == collective::Kind::all_reduce ? CollectiveKind::all_reduce : CollectiveKind::all_gather;
+    for (const GroupPlacement& g : {GroupPlacement{8, 1, 8}, {16, 2, 8}, {128, 16, 8}}) {
+      double before = 0;
+      for (std::int64_t bytes = 1; bytes <= std::int64_t{1} << 34; bytes *= 2) {
+        const double seconds = model->collective(kind, Bytes{bytes}, g);
+        EXPECT_GE(seconds, before) << text << " " << g.ranks << " ranks, " << bytes;
+        before = seconds;
+        for (const CollectiveCandidate& w : free->candidates(overrides[0].kind, Bytes{bytes}, g)) {
+          if (w.chosen && overrides[0].protocol.empty() && w.algorithm == overrides[0].algorithm) {
+            EXPECT_EQ(seconds, w.seconds) << text << " " << g.ranks << " ranks, " << bytes;
+          }
+        }
+      }
+    }
+  }
 }
 
 // The chosen candidate is what collective() says, for every kind, size and shape, also of a measured system; and it

@@ -323,6 +323,19 @@ TEST(Sites, ALongLinkBetweenDataCentres) {
   }
 }
 
+// What cannot be built names its system, if that has a name.
+TEST(Network, MistakesNameTheSystem) {
+  Fabric f = fabric_of(8);
+  f.sites = {3, {8e9}, {1'000'000}};
+  Cluster c;
+  c.nodes = 13;
+  c.devices_per_node = 8;
+  c.fabric = std::make_shared<Fabric>(f);
+  EXPECT_EQ(message_of([&] { make_network(c); }), "3 sites share 13 nodes; expected a multiple of 3");
+  c.name = "far";
+  EXPECT_EQ(message_of([&] { make_network(c); }), "far: 3 sites share 13 nodes; expected a multiple of 3");
+}
+
 // 18 trays of 4 in one NVLink domain; two domains, of which the second is half full.
 TEST(Domain, LargerThanANode) {
   Fabric f = fabric_of(72);
@@ -335,6 +348,13 @@ TEST(Domain, LargerThanANode) {
   EXPECT_EQ(route(*network, 0, 72).latency.value, 5'000'000);
   EXPECT_EQ(network->ends(route(*network, 3, 107).hops.back().link).to, 107);
   EXPECT_EQ(network->vertex_name(107), "node 1 GPU 35");
+  Cluster c;
+  c.devices_per_node = 4;
+  EXPECT_EQ(devices_per_unit(c), 4);
+  c.fabric = std::make_shared<Fabric>(f);
+  EXPECT_EQ(devices_per_unit(c), 72);
+  c.devices_per_node = 2;  // half of each tray
+  EXPECT_EQ(devices_per_unit(c), 36);
 }
 
 // A DGX-1: hybrid cube mesh of 25 GB/s links; two GPUs and one adapter on each of four PCIe switches, two sockets.
