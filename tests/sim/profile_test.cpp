@@ -9,10 +9,12 @@ namespace foretrain::topologies {
 namespace {
 
 TEST(Profile, CatalogueProfilesReadAndWriteBack) {
-  for (const char* name : {"dgx-a100-40gb", "dgx-a100-80gb", "dgx-h100", "dgx-h200"}) {
+  for (const char* name : {"dgx-v100", "dgx-a100-40gb", "dgx-a100-80gb", "hgx-a800", "dgx-h100", "dgx-h200", "hgx-h800",
+                           "grand-teton-h100-96gb", "dgx-b200", "dgx-b300", "gb200-nvl72", "gb300-nvl72", "mi300x"}) {
     const Profile p = load_profile(std::string("topologies/profiles/") + name + ".json");
     EXPECT_EQ(p.name, name);
-    EXPECT_TRUE(p.has_roofline && p.has_network);
+    EXPECT_TRUE(p.has_roofline && p.has_sharing);
+    EXPECT_EQ(p.has_network, p.name != "mi300x");
     EXPECT_TRUE(p.measured.empty());
     const std::string text = to_json(p);
     EXPECT_EQ(to_json(profile_from_text(text, "again")), text);
