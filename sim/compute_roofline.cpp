@@ -1,4 +1,5 @@
-// Roofline.  t = launch + max( flops / (peak · e),  bytes / (bandwidth · e_mem · e_kind) )
+// Roofline.  t = fixed + max( flops / (peak · e),  bytes / (bandwidth · e_mem · e_kind) )
+//   fixed = launch, and matmul_fixed for each product of a matmul kernel
 //   matmul  flops/(peak·e) = max( tiles, flops / (peak · limit) ) / (layout · aligned)
 //           tiles = min over tiles T of  W(tiles, S) · S · 2 Tm Tn (k + k_half) / (peak · sustained · h^log2(T0/T))
 //           tiles = ceil(m/Tm) ceil(n/Tn) on S multiprocessors; T0 = 128 x 256, halved down to 64 x 64; waves
@@ -76,6 +77,10 @@ constexpr std::int64_t kQueryBlock = 128;
 // Of the multiprocessors and the memory bandwidth that compute keeps however much communication there is.
 constexpr double kFairShare = 0.5;
 
+bool is_flash(AttentionStep step) {
+  return step == AttentionStep::flash_forward || step == AttentionStep::flash_backward;
+}
+
 class RooflineModel final : public ComputeModel {
  public:
   explicit RooflineModel(const topologies::Cluster& cluster)
@@ -93,11 +98,13 @@ class RooflineModel final : public ComputeModel {
     }
     const plan::OpWork work = plan::work(op);
     const double bytes = static_cast<double>(work.read.value) + static_cast<double>(work.written.value);
-    double kernels = 1, flop_seconds = 0;
+    double kernels = 1, flop_seconds = 0, fixed = figures_.launch.value;
     if (const auto* matmul = std::get_if<plan::Matmul>(&op.work)) {
       flop_seconds = product_seconds(as_product(*matmul), matmul->in, load);
+      fixed += figures_.matmul_fixed.value;
     } else if (const auto* attention = std::get_if<Attention>(&op.work); attention != nullptr && work.is_matmul) {
       flop_seconds = attention_seconds(*attention, work.flops, load, kernels);
+      fixed += is_flash(attention->step) ? 0 : figures_.matmul_fixed.value;
     }
     if (load.blocks > 0) {
       flop_seconds /= clock_;
@@ -105,7 +112,7 @@ class RooflineModel final : public ComputeModel {
     const double sustained = cluster_.device.memory_bandwidth.value * figures_.memory.value;
     const double left = std::max(sustained - static_cast<double>(load.traffic), sustained * kFairShare);
     const double memory = std::min(sustained * kind_factor(op.work), left);
-    return kernels * figures_.launch.value + std::max(flop_seconds, bytes / memory);
+    return kernels * fixed + std::max(flop_seconds, bytes / memory);
   }
 
   // Ranks beyond the cores time-share them.
@@ -216,7 +223,7 @@ class RooflineModel final : public ComputeModel {
   }
 
   double attention_seconds(const Attention& a, double flops, const DeviceLoad& load, double& kernels) const {
-    if (a.step == AttentionStep::flash_forward || a.step == AttentionStep::flash_backward) {
+    if (is_flash(a.step)) {
       return flash_seconds(a, flops, load);
     }
     const double heads = static_cast<double>(a.batch * a.heads);

@@ -187,6 +187,27 @@ TEST(Roofline, ThePowerLimitCapsTheRate) {
   EXPECT_NEAR(model->seconds_beside(matmul(1280, 2560, 1000), {20, 0}), 2 * 2 * wave, 1e-12);
 }
 
+// Every product of a matmul kernel has it, element-wise and flash kernels have not.
+TEST(Roofline, MatmulsHaveAFixedTime) {
+  const topologies::Cluster plain = tiled();
+  const topologies::Cluster c = with_roofline(plain, [](topologies::Roofline& r) { r.matmul_fixed = {1e-6, "test"}; });
+  const auto model = make_roofline(c), without = make_roofline(plain);
+  const auto extra = [&](const plan::Op& op) { return model->seconds(op) - without->seconds(op); };
+  EXPECT_NEAR(extra(matmul(1, 1, 1)), 1e-6, 1e-12);
+  EXPECT_NEAR(extra(matmul(1280, 2560, 1000)), 1e-6, 1e-12);
+  EXPECT_DOUBLE_EQ(extra(work(1000)), 0);
+  plan::Op op;
+  op.work = plan::Attention{
+      plan::AttentionStep::flash_forward, workloads::AttentionKind::flash, 2, 1024, 4, 4, 64, false, Dtype::fp32};
+  EXPECT_DOUBLE_EQ(extra(op), 0);
+  std::get<plan::Attention>(op.work).step = plan::AttentionStep::scores;
+  EXPECT_NEAR(extra(op), 1e-6, 1e-12);
+  std::get<plan::Attention>(op.work).step = plan::AttentionStep::context_backward;  // two products
+  EXPECT_NEAR(extra(op), 2e-6, 1e-12);
+  std::get<plan::Attention>(op.work).step = plan::AttentionStep::softmax;
+  EXPECT_DOUBLE_EQ(extra(op), 0);
+}
+
 // fp32: rows of 4 elements are 16 bytes. A is m x k, B n x k, C m x n: rows of k and n elements; of m where A is given
 // transposed.
 TEST(Roofline, RowsThatAreNotAligned) {
