@@ -52,6 +52,7 @@ void print_published() {
   topologies::load_profile_of(cluster);
   topologies::Profile cool = *cluster.profile;
   cool.roofline.matmul_limit.clear();
+  cool.roofline.matmul_spread = {0, "one device"};
   cluster.profile = std::make_shared<const topologies::Profile>(cool);
   const auto model = sim::make_roofline(cluster);
   const plan::Op op = testing::product(12 * 128, 11 * 256, 5120);

@@ -13,6 +13,9 @@
 //   S/blocks)
 //           keys = s, and s/2 under a causal mask, which also halves flops; blocks = batch · heads · ceil(s/128):
 //           filling and draining of each block, the exponentials beside the products, the wait for the last block
+//   matmul and flash x (1 + spread · z(n)), z the expected largest of n standard normals: dies of one kind differ in
+//   the
+//           clock that their power allows, and all n devices of a job wait for the slowest
 //   other   bytes only: these kernels wait for memory on every device we know
 // Beside communication that occupies b multiprocessors and moves v bytes/s of memory:
 //   matmul  the tile stays, its waves are counted on S - b: x W(tiles, S - b) / W(tiles, S);  flash  x S / (S - b);
@@ -77,6 +80,20 @@ constexpr std::int64_t kQueryBlock = 128;
 // Of the multiprocessors and the memory bandwidth that compute keeps however much communication there is.
 constexpr double kFairShare = 0.5;
 
+// The expected largest of 2^k standard normals, by quadrature; between powers of two a straight line.
+constexpr std::array kLargestNormal{0.0,   0.564, 1.029, 1.424, 1.766, 2.070, 2.344, 2.595, 2.827,
+                                    3.044, 3.248, 3.442, 3.626, 3.802, 3.971, 4.134, 4.291, 4.443};
+
+double largest_normal(std::int64_t n) {
+  std::size_t k = 0;
+  while (k + 2 < kLargestNormal.size() && std::int64_t{2} << k <= n) {
+    ++k;
+  }
+  const auto below = static_cast<double>(std::int64_t{1} << k);
+  const double way = std::min(1.0, (static_cast<double>(std::max<std::int64_t>(n, 1)) - below) / below);
+  return kLargestNormal[k] + way * (kLargestNormal[k + 1] - kLargestNormal[k]);
+}
+
 bool is_flash(AttentionStep step) {
   return step == AttentionStep::flash_forward || step == AttentionStep::flash_backward;
 }
@@ -86,7 +103,8 @@ class RooflineModel final : public ComputeModel {
   explicit RooflineModel(const topologies::Cluster& cluster)
       : cluster_(cluster),
         figures_(cluster.profile != nullptr && cluster.profile->has_roofline ? cluster.profile->roofline : generic()),
-        clock_(sharing_figures(cluster).compute_clock.value) {}
+        clock_(sharing_figures(cluster).compute_clock.value),
+        slowest_(1 + figures_.matmul_spread.value * largest_normal(cluster.device_count())) {}
 
   std::string_view name() const override { return "roofline"; }
 
@@ -106,6 +124,7 @@ class RooflineModel final : public ComputeModel {
       flop_seconds = attention_seconds(*attention, work.flops, load, kernels);
       fixed += is_flash(attention->step) ? 0 : figures_.matmul_fixed.value;
     }
+    flop_seconds *= slowest_;
     if (load.blocks > 0) {
       flop_seconds /= clock_;
     }
@@ -259,7 +278,8 @@ class RooflineModel final : public ComputeModel {
 
   const topologies::Cluster& cluster_;
   const Roofline figures_;
-  const double clock_;  // beside communication
+  const double clock_;    // beside communication
+  const double slowest_;  // time on the slowest device of the job, of the mean
 };
 
 }  // namespace

@@ -104,6 +104,9 @@ Roofline read_roofline(ObjectReader reader) {
   r.matmul_tn = figure(reader.object("matmul_tn"));
   r.matmul_nn = figure(reader.object("matmul_nn"));
   r.matmul_nt = figure(reader.object("matmul_nt"));
+  if (reader.has("matmul_spread")) {
+    r.matmul_spread = figure(reader.object("matmul_spread"), 0, 0.1);
+  }
   if (reader.has("matmul_fixed")) {
     r.matmul_fixed = figure(reader.object("matmul_fixed"), 0, 1e-3);
   }

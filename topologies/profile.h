@@ -32,7 +32,9 @@ struct Roofline {
                       "whole waves"};  // time of a wave of very few tiles, of a full wave's; absent: all take as long
   Figure tile_halving;                 // relative speed of a tile of half the size
   Figure matmul_tn, matmul_nn, matmul_nt;  // relative speed by layout: trans_b only; none; trans_a
-  Figure matmul_fixed{0, "none"};          // seconds that a matmul takes beside its launch and its tiles
+  // Standard deviation of the speed of matmuls over devices of one kind, of its mean: a job waits for the slowest.
+  Figure matmul_spread{0, "none"};
+  Figure matmul_fixed{0, "none"};  // seconds that a matmul takes beside its launch and its tiles
   Figure unaligned{1,
                    "none"};  // relative speed where rows of a matmul's operands do not begin at multiples of 16 bytes
   Figure memory;             // sustained fraction of the memory bandwidth of a streaming kernel

@@ -37,6 +37,7 @@ ordered_json json_of(const Roofline& r) {
           {"matmul_tn", json_of(r.matmul_tn)},
           {"matmul_nn", json_of(r.matmul_nn)},
           {"matmul_nt", json_of(r.matmul_nt)},
+          {"matmul_spread", json_of(r.matmul_spread)},
           {"matmul_fixed", json_of(r.matmul_fixed)},
           {"unaligned", json_of(r.unaligned)},
           {"memory", json_of(r.memory)},

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 
 #include "base/error.h"
 #include "sim/compute_model.h"
@@ -206,6 +207,20 @@ TEST(Roofline, MatmulsHaveAFixedTime) {
   EXPECT_NEAR(extra(op), 2e-6, 1e-12);
   std::get<plan::Attention>(op.work).step = plan::AttentionStep::softmax;
   EXPECT_DOUBLE_EQ(extra(op), 0);
+}
+
+// Of 1, 2, 8, 12 and 16 normal devices the slowest is 0, 0.564, 1.424, (1.424 + 1.766) / 2 and 1.766 deviations away.
+TEST(Roofline, AJobWaitsForItsSlowestDevice) {
+  for (const auto& [devices, deviations] : std::map<int, double>{
+           {1, 0}, {2, 0.564}, {8, 1.424}, {12, 1.595}, {16, 1.766}, {1 << 17, 4.443}, {1 << 20, 4.443}}) {
+    topologies::Cluster c = with_roofline(tiled(), [](topologies::Roofline& r) { r.matmul_spread = {0.02, "test"}; });
+    c.nodes = 1;
+    c.devices_per_node = devices;
+    const auto model = make_roofline(c);
+    const double alone = 2.0 * 1280 * 2560 * 1000 / 1e12;
+    EXPECT_NEAR(model->seconds(matmul(1280, 2560, 1000)), alone * (1 + 0.02 * deviations), 1e-12) << devices;
+    EXPECT_DOUBLE_EQ(model->seconds(work(1000)), make_roofline(tiled())->seconds(work(1000)));
+  }
 }
 
 // fp32: rows of 4 elements are 16 bytes. A is m x k, B n x k, C m x n: rows of k and n elements; of m where A is given

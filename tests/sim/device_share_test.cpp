@@ -26,6 +26,7 @@ TEST(DeviceShare, A132BlockMatmulBesideA24BlockAllGather) {
   topologies::Cluster c = system("dgx-h100");
   topologies::Profile cool = *c.profile;
   cool.roofline.matmul_limit.clear();
+  cool.roofline.matmul_spread = {0, "one device"};
   c.profile = std::make_shared<const topologies::Profile>(cool);
   const auto model = make_roofline(c);
   const plan::Op op = testing::product(12 * 128, 11 * 256, 5120);
