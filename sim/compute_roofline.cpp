@@ -1,20 +1,32 @@
-// Roofline.  t = launch + max( flops / (peak · e),  bytes / (bandwidth · e_mem · e_kind) )
-//   matmul  flops/(peak·e) = min over tiles T of  W(tiles, S) · S · 2 Tm Tn (k + k_half) / (peak · sustained · layout ·
-//   h^log2(T0/T))
+// Roofline.  t = fixed + max( flops / (peak · e),  bytes / (bandwidth · e_mem · e_kind) )
+//   fixed = launch, and matmul_fixed for each product of a matmul kernel
+//   matmul  flops/(peak·e) = max( tiles, flops / (peak · limit) ) / (layout · aligned)
+//           tiles = min over tiles T of  W(tiles, S) · S · 2 Tm Tn (k + k_half) / (peak · sustained · h^log2(T0/T))
 //           tiles = ceil(m/Tm) ceil(n/Tn) on S multiprocessors; T0 = 128 x 256, halved down to 64 x 64; waves
 //           W(tiles, S) = floor(tiles/S) + (r > 0) (p + (1 - p) r/S), r = tiles mod S: a wave of few tiles has the
 //           memory and the power of the idle multiprocessors, and takes as little as p of a full one
-//   flash   flops / (peak · e_attention), half of the flops under a causal mask
+//           k_half x peak/peak(bf16) for faster types
+//           limit: a device busy for seconds lowers its clock until its power is that of the datasheet; a training step
+//           is such a run whatever the size of its matmuls
+//           aligned = `unaligned` where a row of an operand is no multiple of 16 bytes, else 1
+//   flash   flops/(peak·e) = flops / (peak · e_kind) · (1 + keys_half/keys) (1 + head_half/head_dim) (1 + tail ·
+//   S/blocks)
+//           keys = s, and s/2 under a causal mask, which also halves flops; blocks = batch · heads · ceil(s/128):
+//           filling and draining of each block, the exponentials beside the products, the wait for the last block
+//   matmul and flash x (1 + spread · z(n)), z the expected largest of n standard normals: dies of one kind differ in
+//   the
+//           clock that their power allows, and all n devices of a job wait for the slowest
 //   other   bytes only: these kernels wait for memory on every device we know
 // Beside communication that occupies b multiprocessors and moves v bytes/s of memory:
 //   matmul  the tile stays, its waves are counted on S - b: x W(tiles, S - b) / W(tiles, S);  flash  x S / (S - b);
 //           both at the clock c of a busy device: / c
 //   memory  what kernels share is bandwidth · e_mem: a kernel gets what v leaves
 //   compute keeps at least half of either
-// Source: waves and tiles as in NVIDIA, "Matrix Multiplication Background User's Guide"; fits and their errors, and
-// what the part about communication is held against, in docs/models.md.   Holds for: large or medium shapes. Known
-// wrong: shapes that do not divide by 8, kernels whose data stays in a cache, power limits of long runs; persistent
-// kernels, which give every multiprocessor its share of the tiles before they know which are occupied.
+// Source: waves and tiles as in NVIDIA, "Matrix Multiplication Background User's Guide"; fits and their errors
+// (scripts/fit-kernels), and what the part about communication is held against, in docs/models.md.
+// Holds for: large or medium shapes in steps that take seconds. Known wrong: single kernels on a cool device, which the
+// power limit does not slow; kernels whose data stays in a cache; persistent kernels, which give every multiprocessor
+// its share of the tiles before they know which are occupied.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -57,18 +69,42 @@ constexpr std::array kTiles{Tile{128, 256, 0}, Tile{256, 128, 0}, Tile{128, 128,
 struct Product {
   double count = 1;  // products of this shape in one kernel
   double m = 0, n = 0, k = 0;
-  double layout = 1;
+  double factor = 1;  // of layout and alignment
 };
+
+// Rows that a kernel can load 16 bytes at a time.
+constexpr std::int64_t kAlignment = 16;
+// Of queries that a flash kernel gives to one multiprocessor at a time.
+constexpr std::int64_t kQueryBlock = 128;
 
 // Of the multiprocessors and the memory bandwidth that compute keeps however much communication there is.
 constexpr double kFairShare = 0.5;
+
+// The expected largest of 2^k standard normals, by quadrature; between powers of two a straight line.
+constexpr std::array kLargestNormal{0.0,   0.564, 1.029, 1.424, 1.766, 2.070, 2.344, 2.595, 2.827,
+                                    3.044, 3.248, 3.442, 3.626, 3.802, 3.971, 4.134, 4.291, 4.443};
+
+double largest_normal(std::int64_t n) {
+  std::size_t k = 0;
+  while (k + 2 < kLargestNormal.size() && std::int64_t{2} << k <= n) {
+    ++k;
+  }
+  const auto below = static_cast<double>(std::int64_t{1} << k);
+  const double way = std::min(1.0, (static_cast<double>(std::max<std::int64_t>(n, 1)) - below) / below);
+  return kLargestNormal[k] + way * (kLargestNormal[k + 1] - kLargestNormal[k]);
+}
+
+bool is_flash(AttentionStep step) {
+  return step == AttentionStep::flash_forward || step == AttentionStep::flash_backward;
+}
 
 class RooflineModel final : public ComputeModel {
  public:
   explicit RooflineModel(const topologies::Cluster& cluster)
       : cluster_(cluster),
         figures_(cluster.profile != nullptr && cluster.profile->has_roofline ? cluster.profile->roofline : generic()),
-        clock_(sharing_figures(cluster).compute_clock.value) {}
+        clock_(sharing_figures(cluster).compute_clock.value),
+        slowest_(1 + figures_.matmul_spread.value * largest_normal(cluster.device_count())) {}
 
   std::string_view name() const override { return "roofline"; }
 
@@ -80,19 +116,22 @@ class RooflineModel final : public ComputeModel {
     }
     const plan::OpWork work = plan::work(op);
     const double bytes = static_cast<double>(work.read.value) + static_cast<double>(work.written.value);
-    double kernels = 1, flop_seconds = 0;
+    double kernels = 1, flop_seconds = 0, fixed = figures_.launch.value;
     if (const auto* matmul = std::get_if<plan::Matmul>(&op.work)) {
       flop_seconds = product_seconds(as_product(*matmul), matmul->in, load);
+      fixed += figures_.matmul_fixed.value;
     } else if (const auto* attention = std::get_if<Attention>(&op.work); attention != nullptr && work.is_matmul) {
       flop_seconds = attention_seconds(*attention, work.flops, load, kernels);
+      fixed += is_flash(attention->step) ? 0 : figures_.matmul_fixed.value;
     }
+    flop_seconds *= slowest_;
     if (load.blocks > 0) {
       flop_seconds /= clock_;
     }
     const double sustained = cluster_.device.memory_bandwidth.value * figures_.memory.value;
     const double left = std::max(sustained - static_cast<double>(load.traffic), sustained * kFairShare);
     const double memory = std::min(sustained * kind_factor(op.work), left);
-    return kernels * figures_.launch.value + std::max(flop_seconds, bytes / memory);
+    return kernels * fixed + std::max(flop_seconds, bytes / memory);
   }
 
   // Ranks beyond the cores time-share them.
@@ -114,15 +153,26 @@ class RooflineModel final : public ComputeModel {
     return found->second.value;
   }
 
-  // The dtype's own figure, else that of the widest one given.
-  double sustained(Dtype dtype) const {
-    const auto found = figures_.matmul.find(dtype);
-    return found != figures_.matmul.end() ? found->second.value : figures_.matmul.begin()->second.value;
+  // The dtype's own figure, else that of the widest one given; 1 where there is none.
+  static double of_dtype(const std::map<Dtype, Figure>& figures, Dtype dtype) {
+    const auto found = figures.find(dtype);
+    return found != figures.end() ? found->second.value : (figures.empty() ? 1 : figures.begin()->second.value);
   }
 
   Product as_product(const plan::Matmul& x) const {
     const Figure& layout = x.trans_a ? figures_.matmul_nt : (x.trans_b ? figures_.matmul_tn : figures_.matmul_nn);
-    return {1, static_cast<double>(x.m), static_cast<double>(x.n), static_cast<double>(x.k), layout.value};
+    const auto aligned = [](Dtype d, std::int64_t row) { return size_bytes(d, row) % kAlignment == 0; };
+    const bool all =
+        aligned(x.in, x.trans_a ? x.m : x.k) && aligned(x.in, x.trans_b ? x.k : x.n) && aligned(x.out, x.n);
+    return {1, static_cast<double>(x.m), static_cast<double>(x.n), static_cast<double>(x.k),
+            layout.value * (all ? 1 : figures_.unaligned.value)};
+  }
+
+  // What passes before and after the products of a tile takes as long whatever the type: so many times as long in k for
+  // types that are faster than 16 bits.
+  double narrowness(Dtype dtype) const {
+    const auto found = cluster_.device.peak.find(Dtype::bf16);
+    return found == cluster_.device.peak.end() ? 1 : std::max(1.0, peak(dtype) / found->second.value);
   }
 
   double processors_beside(const DeviceLoad& load) const {
@@ -138,15 +188,18 @@ class RooflineModel final : public ComputeModel {
   }
 
   double product_seconds(const Product& p, Dtype dtype, const DeviceLoad& load) const {
-    const double rate = peak(dtype) * sustained(dtype) * p.layout;
+    const double rate = peak(dtype) * of_dtype(figures_.matmul, dtype) * p.factor;
+    const double k_half = figures_.k_half.value * narrowness(dtype);
+    const double hot =
+        2 * p.count * p.m * p.n * p.k / (peak(dtype) * of_dtype(figures_.matmul_limit, dtype) * p.factor);
     if (cluster_.device.multiprocessors == 0) {
-      return 2 * p.count * p.m * p.n * (p.k + figures_.k_half.value) / rate;
+      return std::max(2 * p.count * p.m * p.n * (p.k + k_half) / rate, hot);
     }
     const double processors = cluster_.device.multiprocessors;
     double best = INFINITY, best_tiles = 0;
     for (const Tile& t : kTiles) {
       const double tiles = p.count * std::ceil(p.m / t.m) * std::ceil(p.n / t.n);
-      const double flops = waves(tiles, processors) * processors * 2 * t.m * t.n * (p.k + figures_.k_half.value);
+      const double flops = waves(tiles, processors) * processors * 2 * t.m * t.n * (p.k + k_half);
       double slower = 1;
       for (double h = 0; h < t.halvings; ++h) {
         slower *= figures_.tile_halving.value;
@@ -157,6 +210,7 @@ class RooflineModel final : public ComputeModel {
         best_tiles = tiles;
       }
     }
+    best = std::max(best, hot);
     if (load.blocks == 0) {
       return best;
     }
@@ -164,14 +218,32 @@ class RooflineModel final : public ComputeModel {
     return best * waves(best_tiles, processors_beside(load)) / waves(best_tiles, processors);
   }
 
+  double flash_seconds(const Attention& a, double flops, const DeviceLoad& load) const {
+    const bool forward = a.step == AttentionStep::flash_forward;
+    const auto& table = forward ? figures_.attention_forward : figures_.attention_backward;
+    const auto found = table.find(std::string(workloads::name(a.kind)));
+    const double e = found != table.end() ? found->second.value : 0.7 * of_dtype(figures_.matmul, a.dtype);
+    const auto of_direction = [&](const std::map<std::string, Figure>& figures) {
+      const auto figure = figures.find(forward ? "forward" : "backward");
+      return figure != figures.end() ? figure->second.value : 0;
+    };
+    const double masked = a.causal ? 0.5 : 1;
+    const double keys = masked * static_cast<double>(a.seq);
+    const double blocks = static_cast<double>(a.batch) * static_cast<double>(a.heads) *
+                          std::ceil(static_cast<double>(a.seq) / kQueryBlock);
+    const double processors = cluster_.device.multiprocessors;
+    double slower = load.blocks > 0 ? processors / processors_beside(load) : 1;
+    if (flops > 0) {
+      slower *= (1 + of_direction(figures_.attention_keys_half) / keys) *
+                (1 + of_direction(figures_.attention_head_half) / static_cast<double>(a.head_dim)) *
+                (1 + of_direction(figures_.attention_tail) * processors / blocks);
+    }
+    return flops * masked * slower / (peak(a.dtype) * e);
+  }
+
   double attention_seconds(const Attention& a, double flops, const DeviceLoad& load, double& kernels) const {
-    if (a.step == AttentionStep::flash_forward || a.step == AttentionStep::flash_backward) {
-      const auto& table =
-          a.step == AttentionStep::flash_forward ? figures_.attention_forward : figures_.attention_backward;
-      const auto found = table.find(std::string(workloads::name(a.kind)));
-      const double e = found != table.end() ? found->second.value : 0.7 * sustained(a.dtype);
-      const double slower = load.blocks > 0 ? cluster_.device.multiprocessors / processors_beside(load) : 1;
-      return flops * (a.causal ? 0.5 : 1.0) * slower / (peak(a.dtype) * e);
+    if (is_flash(a.step)) {
+      return flash_seconds(a, flops, load);
     }
     const double heads = static_cast<double>(a.batch * a.heads);
     const double s = static_cast<double>(a.seq), d = static_cast<double>(a.head_dim);
@@ -206,7 +278,8 @@ class RooflineModel final : public ComputeModel {
 
   const topologies::Cluster& cluster_;
   const Roofline figures_;
-  const double clock_;  // beside communication
+  const double clock_;    // beside communication
+  const double slowest_;  // time on the slowest device of the job, of the mean
 };
 
 }  // namespace

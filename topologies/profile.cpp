@@ -70,16 +70,32 @@ std::map<std::string, Figure> figures(ObjectReader& parent, const std::string& k
   return result;
 }
 
-Roofline read_roofline(ObjectReader reader) {
-  Roofline r;
-  ObjectReader matmul = reader.object("matmul");
+// What leaves less than this of a device's speed is a mistake in the file.
+constexpr double kLeastSpeed = 0.1;
+
+std::map<Dtype, Figure> figures_by_dtype(ObjectReader& parent, const std::string& key, double low = 0) {
+  std::map<Dtype, Figure> result;
+  ObjectReader reader = parent.object(key);
   for (const Dtype d : kDtypes) {
-    const std::string key(name(d));
-    if (matmul.has(key)) {
-      r.matmul[d] = figure(matmul.object(key));
+    const std::string word(name(d));
+    if (reader.has(word)) {
+      result[d] = figure(reader.object(word), low);
     }
   }
-  matmul.finish();
+  reader.finish();
+  return result;
+}
+
+std::map<std::string, Figure> optional_figures(ObjectReader& parent, const std::string& key) {
+  return parent.has(key) ? figures(parent, key) : std::map<std::string, Figure>{};
+}
+
+Roofline read_roofline(ObjectReader reader) {
+  Roofline r;
+  r.matmul = figures_by_dtype(reader, "matmul");
+  if (reader.has("matmul_limit")) {
+    r.matmul_limit = figures_by_dtype(reader, "matmul_limit", kLeastSpeed);
+  }
   r.k_half = figure(reader.object("k_half"));
   r.tile_halving = figure(reader.object("tile_halving"));
   if (reader.has("partial_wave")) {
@@ -88,10 +104,22 @@ Roofline read_roofline(ObjectReader reader) {
   r.matmul_tn = figure(reader.object("matmul_tn"));
   r.matmul_nn = figure(reader.object("matmul_nn"));
   r.matmul_nt = figure(reader.object("matmul_nt"));
+  if (reader.has("matmul_spread")) {
+    r.matmul_spread = figure(reader.object("matmul_spread"), 0, 0.1);
+  }
+  if (reader.has("matmul_fixed")) {
+    r.matmul_fixed = figure(reader.object("matmul_fixed"), 0, 1e-3);
+  }
+  if (reader.has("unaligned")) {
+    r.unaligned = figure(reader.object("unaligned"), kLeastSpeed, 1);
+  }
   r.memory = figure(reader.object("memory"));
   r.memory_by_kind = figures(reader, "memory_by_kind");
   r.attention_forward = figures(reader, "attention_forward");
   r.attention_backward = figures(reader, "attention_backward");
+  r.attention_keys_half = optional_figures(reader, "attention_keys_half");
+  r.attention_head_half = optional_figures(reader, "attention_head_half");
+  r.attention_tail = optional_figures(reader, "attention_tail");
   r.launch = figure(reader.object("launch"));
   reader.finish();
   return r;
@@ -113,9 +141,6 @@ NetworkFigures read_network(ObjectReader reader) {
   reader.finish();
   return n;
 }
-
-// Communication that leaves less than this of the device's speed is a mistake in the file.
-constexpr double kLeastSpeed = 0.1;
 
 SharingFigures read_sharing_figures(ObjectReader reader) {
   SharingFigures s;

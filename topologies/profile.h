@@ -25,16 +25,26 @@ struct Figure {
 
 // Efficiencies of the roofline (sim/compute_roofline.cpp has the formulas). Fractions are of the datasheet's figure.
 struct Roofline {
-  std::map<Dtype, Figure> matmul;  // sustained fraction of the peak with the largest tile, by compute dtype
-  Figure k_half;                   // k at which a tile runs at half of its speed
+  std::map<Dtype, Figure> matmul;        // fraction of the peak with the largest tile in short runs, by compute dtype
+  std::map<Dtype, Figure> matmul_limit;  // the most of the peak that the power limit leaves in runs of seconds
+  Figure k_half;                         // k at which a tile runs at half of its speed
   Figure partial_wave{1,
                       "whole waves"};  // time of a wave of very few tiles, of a full wave's; absent: all take as long
   Figure tile_halving;                 // relative speed of a tile of half the size
-  Figure matmul_tn, matmul_nn, matmul_nt;        // relative speed by layout: trans_b only; none; trans_a
-  Figure memory;                                 // sustained fraction of the memory bandwidth of a streaming kernel
+  Figure matmul_tn, matmul_nn, matmul_nt;  // relative speed by layout: trans_b only; none; trans_a
+  // Standard deviation of the speed of matmuls over devices of one kind, of its mean: a job waits for the slowest.
+  Figure matmul_spread{0, "none"};
+  Figure matmul_fixed{0, "none"};  // seconds that a matmul takes beside its launch and its tiles
+  Figure unaligned{1,
+                   "none"};  // relative speed where rows of a matmul's operands do not begin at multiples of 16 bytes
+  Figure memory;             // sustained fraction of the memory bandwidth of a streaming kernel
   std::map<std::string, Figure> memory_by_kind;  // relative speed of a plan::cost_kind, or of all below "norm", …
-  // Fraction of the matmul peak by workloads::AttentionKind, masked half not counted. Kinds without flash are matmuls.
+  // Fraction of the matmul peak by workloads::AttentionKind, masked half not counted, that long sequences with large
+  // heads on many blocks come near. Kinds without flash are matmuls.
   std::map<std::string, Figure> attention_forward, attention_backward;
+  // What holds flash kernels below that, by "forward" and "backward" (absent: nothing): the keys of a query, and the
+  // head's size, at which half is reached; and how many blocks' time passes with multiprocessors waiting for the last.
+  std::map<std::string, Figure> attention_keys_half, attention_head_half, attention_tail;
   Figure launch;  // seconds that a kernel costs beside its work
 };
 

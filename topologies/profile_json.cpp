@@ -20,22 +20,33 @@ ordered_json json_of(const std::map<std::string, Figure>& figures) {
   return object;
 }
 
-ordered_json json_of(const Roofline& r) {
-  ordered_json matmul = ordered_json::object();
-  for (const auto& [dtype, figure] : r.matmul) {
-    matmul[std::string(name(dtype))] = json_of(figure);
+ordered_json json_of(const std::map<Dtype, Figure>& figures) {
+  ordered_json object = ordered_json::object();
+  for (const auto& [dtype, figure] : figures) {
+    object[std::string(name(dtype))] = json_of(figure);
   }
-  return {{"matmul", matmul},
+  return object;
+}
+
+ordered_json json_of(const Roofline& r) {
+  return {{"matmul", json_of(r.matmul)},
+          {"matmul_limit", json_of(r.matmul_limit)},
           {"k_half", json_of(r.k_half)},
           {"tile_halving", json_of(r.tile_halving)},
           {"partial_wave", json_of(r.partial_wave)},
           {"matmul_tn", json_of(r.matmul_tn)},
           {"matmul_nn", json_of(r.matmul_nn)},
           {"matmul_nt", json_of(r.matmul_nt)},
+          {"matmul_spread", json_of(r.matmul_spread)},
+          {"matmul_fixed", json_of(r.matmul_fixed)},
+          {"unaligned", json_of(r.unaligned)},
           {"memory", json_of(r.memory)},
           {"memory_by_kind", json_of(r.memory_by_kind)},
           {"attention_forward", json_of(r.attention_forward)},
           {"attention_backward", json_of(r.attention_backward)},
+          {"attention_keys_half", json_of(r.attention_keys_half)},
+          {"attention_head_half", json_of(r.attention_head_half)},
+          {"attention_tail", json_of(r.attention_tail)},
           {"launch", json_of(r.launch)}};
 }
 

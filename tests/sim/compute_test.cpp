@@ -1,9 +1,15 @@
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <functional>
+#include <map>
+
 #include "base/error.h"
 #include "sim/compute_model.h"
 #include "tests/sim/tiny_graph.h"
 #include "tests/support/message_of.h"
+#include "topologies/cluster_file.h"
+#include "topologies/profile.h"
 
 namespace foretrain::sim {
 namespace {
@@ -159,6 +165,150 @@ TEST(Roofline, CausalFlashAttentionCountsHalf) {
   EXPECT_NEAR(model->seconds(op), full, 1e-9);
   std::get<plan::Attention>(op.work).causal = true;
   EXPECT_NEAR(model->seconds(op), full / 2, 1e-9);
+}
+
+topologies::Cluster with_roofline(topologies::Cluster c, const std::function<void(topologies::Roofline&)>& change) {
+  topologies::Profile p = *c.profile;
+  change(p.roofline);
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  return c;
+}
+
+// Whole waves are at the limit; what the tiles slow further is not.
+TEST(Roofline, ThePowerLimitCapsTheRate) {
+  const topologies::Cluster c = with_roofline(tiled(), [](topologies::Roofline& r) {
+    r.matmul_limit[Dtype::fp32] = {0.5, "test"};
+  });
+  const auto model = make_roofline(c);
+  const double wave = 2.0 * 1280 * 2560 * 1000 / 1e12;
+  EXPECT_NEAR(model->seconds(matmul(1280, 2560, 1000)), 2 * wave, 1e-12);
+  // One tile of 64 x 64 on one of 100 multiprocessors: an eighth of a wave, a hundredth of the device's rate.
+  EXPECT_NEAR(model->seconds(matmul(64, 64, 1000)), wave / 8, 1e-12);
+  // Beside communication as before: on 80 of 100 multiprocessors two waves instead of one.
+  EXPECT_NEAR(model->seconds_beside(matmul(1280, 2560, 1000), {20, 0}), 2 * 2 * wave, 1e-12);
+}
+
+// Every product of a matmul kernel has it, element-wise and flash kernels have not.
+TEST(Roofline, MatmulsHaveAFixedTime) {
+  const topologies::Cluster plain = tiled();
+  const topologies::Cluster c = with_roofline(plain, [](topologies::Roofline& r) { r.matmul_fixed = {1e-6, "test"}; });
+  const auto model = make_roofline(c), without = make_roofline(plain);
+  const auto extra = [&](const plan::Op& op) { return model->seconds(op) - without->seconds(op); };
+  EXPECT_NEAR(extra(matmul(1, 1, 1)), 1e-6, 1e-12);
+  EXPECT_NEAR(extra(matmul(1280, 2560, 1000)), 1e-6, 1e-12);
+  EXPECT_DOUBLE_EQ(extra(work(1000)), 0);
+  plan::Op op;
+  op.work = plan::Attention{
+      plan::AttentionStep::flash_forward, workloads::AttentionKind::flash, 2, 1024, 4, 4, 64, false, Dtype::fp32};
+  EXPECT_DOUBLE_EQ(extra(op), 0);
+  std::get<plan::Attention>(op.work).step = plan::AttentionStep::scores;
+  EXPECT_NEAR(extra(op), 1e-6, 1e-12);
+  std::get<plan::Attention>(op.work).step = plan::AttentionStep::context_backward;  // two products
+  EXPECT_NEAR(extra(op), 2e-6, 1e-12);
+  std::get<plan::Attention>(op.work).step = plan::AttentionStep::softmax;
+  EXPECT_DOUBLE_EQ(extra(op), 0);
+}
+
+// Of 1, 2, 8, 12 and 16 normal devices the slowest is 0, 0.564, 1.424, (1.424 + 1.766) / 2 and 1.766 deviations away.
+TEST(Roofline, AJobWaitsForItsSlowestDevice) {
+  for (const auto& [devices, deviations] : std::map<int, double>{
+           {1, 0}, {2, 0.564}, {8, 1.424}, {12, 1.595}, {16, 1.766}, {1 << 17, 4.443}, {1 << 20, 4.443}}) {
+    topologies::Cluster c = with_roofline(tiled(), [](topologies::Roofline& r) { r.matmul_spread = {0.02, "test"}; });
+    c.nodes = 1;
+    c.devices_per_node = devices;
+    const auto model = make_roofline(c);
+    const double alone = 2.0 * 1280 * 2560 * 1000 / 1e12;
+    EXPECT_NEAR(model->seconds(matmul(1280, 2560, 1000)), alone * (1 + 0.02 * deviations), 1e-12) << devices;
+    EXPECT_DOUBLE_EQ(model->seconds(work(1000)), make_roofline(tiled())->seconds(work(1000)));
+  }
+}
+
+// fp32: rows of 4 elements are 16 bytes. A is m x k, B n x k, C m x n: rows of k and n elements; of m where A is given
+// transposed.
+TEST(Roofline, RowsThatAreNotAligned) {
+  const topologies::Cluster c = with_roofline(tiled(), [](topologies::Roofline& r) { r.unaligned = {0.5, "test"}; });
+  const auto model = make_roofline(c);
+  const auto time = [&](std::int64_t m, std::int64_t n, std::int64_t k, bool ta, bool tb) {
+    return model->seconds(matmul(m, n, k, Dtype::fp32, ta, tb));
+  };
+  const double aligned = time(1280, 2560, 1000, false, true);
+  EXPECT_NEAR(time(1279, 2560, 1000, false, true), aligned, 1e-12);
+  EXPECT_NEAR(time(1279, 2560, 1000, true, false), 2 * aligned, 1e-12);
+  EXPECT_NEAR(time(1280, 2559, 1000, false, true), 2 * aligned, 1e-12);
+  EXPECT_NEAR(time(1280, 2560, 998, false, true), 2 * 0.998 * aligned, 1e-12);
+  EXPECT_NEAR(time(1280, 2560, 998, true, false), 0.998 * aligned, 1e-12);  // k is no row's length
+}
+
+// 4 b h s s d flops at 1 TFLOP/s, a half under the mask, times what short sequences, small heads and few blocks cost.
+TEST(Roofline, FlashAttentionOfShortSequencesAndFewHeadsIsSlower) {
+  topologies::Cluster c = with_roofline(tiled(), [](topologies::Roofline& r) {
+    r.attention_forward["flash"] = {1, "test"};
+    r.attention_keys_half["forward"] = {256, "test"};
+    r.attention_head_half["forward"] = {32, "test"};
+    r.attention_tail["forward"] = {0.5, "test"};
+  });
+  const auto model = make_roofline(c);
+  plan::Op op;
+  op.work = plan::Attention{
+      plan::AttentionStep::flash_forward, workloads::AttentionKind::flash, 2, 1024, 4, 4, 64, false, Dtype::fp32};
+  const double flops = 4.0 * 2 * 4 * 1024 * 1024 * 64;
+  // 1 + 256/1024, 1 + 32/64; 2 x 4 x 8 = 64 blocks on 100 multiprocessors: 1 + 0.5 x 100/64.
+  EXPECT_NEAR(model->seconds(op), flops / 1e12 * 1.25 * 1.5 * 1.78125, 1e-9);
+  auto& attention = std::get<plan::Attention>(op.work);
+  attention.causal = true;  // half the flops, 512 keys on the mean
+  EXPECT_NEAR(model->seconds(op), flops / 2 / 1e12 * 1.5 * 1.5 * 1.78125, 1e-9);
+  attention.seq = 100;  // one block of 128 per head, not filled: 8 blocks
+  EXPECT_NEAR(model->seconds(op),
+              4.0 * 2 * 4 * 100 * 100 * 64 / 2 / 1e12 * (1 + 256 / 50.0) * 1.5 * (1 + 0.5 * 100 / 8), 1e-9);
+  attention.step = plan::AttentionStep::flash_backward;  // none of the three is given: 0.7 of the sustained rate
+  EXPECT_NEAR(model->seconds(op), 10.0 * 2 * 4 * 100 * 100 * 64 / 2 / 0.7e12, 1e-9);
+  attention.batch = 0;
+  EXPECT_DOUBLE_EQ(model->seconds(op), 0);
+  attention.step = plan::AttentionStep::flash_forward;
+  EXPECT_DOUBLE_EQ(model->seconds(op), 0);
+}
+
+// On every system of the catalogue: never above the peak, more work is never faster by more than a wave, and longer
+// sequences run at a higher rate.
+TEST(Roofline, CatalogueProfilesAreSane) {
+  int systems = 0;
+  for (const auto& file : std::filesystem::directory_iterator("topologies/systems")) {
+    const std::string name = file.path().stem();
+    if (name == "this-machine") {
+      continue;
+    }
+    ++systems;
+    topologies::Cluster c = topologies::load_system(name);
+    topologies::load_profile_of(c);
+    ASSERT_TRUE(c.profile != nullptr && c.profile->has_roofline && c.profile->has_sharing) << name;
+    const auto model = make_roofline(c);
+    const double peak = c.device.peak.at(Dtype::fp16).value;
+    double before = 0;
+    for (std::int64_t size = 256; size <= 16384; size *= 2) {
+      for (const auto& [ta, tb] : {std::pair{false, true}, {false, false}, {true, false}}) {
+        const double cube = static_cast<double>(size) * static_cast<double>(size) * static_cast<double>(size);
+        EXPECT_GE(model->seconds(matmul(size, size, size, Dtype::fp16, ta, tb)), 2 * cube / peak)
+            << name << " " << size;
+      }
+      const double now = model->seconds(matmul(size, size, size, Dtype::fp16));
+      EXPECT_GT(now, before) << name << " " << size;
+      before = now;
+    }
+    for (const plan::AttentionStep step : {plan::AttentionStep::flash_forward, plan::AttentionStep::flash_backward}) {
+      double rate = 0;
+      for (std::int64_t seq = 128; seq <= 131072; seq *= 2) {
+        plan::Op op;
+        op.work = plan::Attention{step, workloads::AttentionKind::cudnn, 1, seq, 32, 32, 128, true, Dtype::fp16};
+        const double flops = (step == plan::AttentionStep::flash_forward ? 2.0 : 5.0) * 32 * 128 *
+                             static_cast<double>(seq) * static_cast<double>(seq);
+        const double now = flops / model->seconds(op);
+        EXPECT_GE(now, rate * (1 - 1e-9)) << name << " " << seq;
+        EXPECT_LE(now, peak) << name << " " << seq;
+        rate = now;
+      }
+    }
+  }
+  EXPECT_GT(systems, 25);
 }
 
 TEST(Roofline, ADtypeThatTheDeviceLacksIsNamed) {

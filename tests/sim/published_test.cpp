@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "plan/build.h"
+#include "plan/work.h"
 #include "sim/compute_model.h"
 #include "sim/network.h"
 #include "sim/simulator.h"
@@ -30,6 +32,14 @@ std::vector<nlohmann::json> rows(const std::string& file, const std::string& gro
   }
   EXPECT_FALSE(result.empty()) << file;
   return result;
+}
+
+// One device of it: kernels are timed on one.
+topologies::Cluster device_of(const std::string& name) {
+  topologies::Cluster c = topologies::load_system(name);
+  topologies::load_profile_of(c);
+  c.nodes = c.devices_per_node = 1;
+  return c;
 }
 
 topologies::Cluster system(const std::string& name) {
@@ -54,23 +64,126 @@ void print(const std::string& what, const Errors& e) {
               100 * e.signed_sum / std::max(1, e.rows));
 }
 
+// Tables of kernels by device, each row an array in the order of "columns".
+void each_kernel(const std::string& kind,
+                 const std::function<void(const nlohmann::json&, const nlohmann::json&)>& visit) {
+  for (const nlohmann::json& table : rows("kernels_gpu.jsonl")) {
+    for (const nlohmann::json& row : table["kind"] == kind ? table["rows"] : nlohmann::json::array()) {
+      nlohmann::json named;
+      for (std::size_t i = 0; i < row.size(); ++i) {
+        named[table["columns"][i].get<std::string>()] = row[i];
+      }
+      visit(table, named);
+    }
+  }
+}
+
+// Devices with tables of their own and the systems that they stand in.
+const std::map<std::string, std::string> kSystemOf{
+    {"v100-sxm2-16gb", "dgx-v100"},     {"a100-sxm-80gb", "dgx-a100-80gb"}, {"h100-sxm-80gb", "dgx-h100"},
+    {"h200-sxm-141gb", "dgx-h200"},     {"b200-sxm-180gb", "dgx-b200"},     {"h800-sxm-80gb", "hgx-h800"},
+    {"a100-pcie-80gb", "dgx-a100-80gb"}};
+
 TEST(Published, Matmuls) {
   std::map<std::string, topologies::Cluster> systems;
   std::map<std::string, Errors> errors;
-  for (const nlohmann::json& row : rows("matmul_gpu.jsonl")) {
-    const auto name = row["system"].get<std::string>();
-    if (systems.count(name) == 0) {
-      systems[name] = system(name);
+  each_kernel("matmul", [&](const nlohmann::json& table, const nlohmann::json& row) {
+    const auto found = kSystemOf.find(table["gpu"]);
+    // DeepBench (V100) pads what it multiplies to multiples of 8.
+    const auto size = [&](const char* key) { return (row[key].get<std::int64_t>() + 7) / 8 * 8; };
+    const std::int64_t m = size("m"), n = size("n"), k = size("k");
+    const auto layout = row["layout"].get<std::string>();
+    if (found == kSystemOf.end() || std::min(m, n) < 256 || layout == "TT") {
+      return;
     }
+    if (systems.count(found->second) == 0) {
+      systems[found->second] = device_of(found->second);
+    }
+    const auto type = table["dtype"].get<std::string>();
+    const Dtype in = type == "fp8" ? Dtype::fp8 : Dtype::bf16, out = Dtype::bf16;
     plan::Op op;
-    op.work = plan::Matmul{row["m"], row["n"], row["k"], false, true, false, false, Dtype::fp16, Dtype::fp16};
+    op.work = plan::Matmul{m,
+                           n,
+                           k,
+                           layout == "NT",
+                           layout == "TN",
+                           false,
+                           false,
+                           found->second == "dgx-v100" ? Dtype::fp16 : in,
+                           found->second == "dgx-v100" ? Dtype::fp16 : out};
     const double measured = row["time_us"].get<double>() * 1e-6;
-    errors[name].add(make_roofline(systems[name])->seconds(op) / measured - 1);
-  }
+    errors[table["gpu"].get<std::string>() + " " + type].add(
+        make_roofline(systems[found->second])->seconds(op) / measured - 1);
+  });
+  EXPECT_EQ(errors.size(), 8u);
   for (const auto& [name, e] : errors) {
     print("matmul " + name, e);
-    EXPECT_LT(e.mean(), 0.12) << name;
+    EXPECT_LT(e.mean(), 0.09) << name;
   }
+}
+
+TEST(Published, FlashAttention) {
+  std::map<std::string, topologies::Cluster> systems;
+  std::map<std::string, Errors> errors;
+  const auto visit = [&](const nlohmann::json& table, const nlohmann::json& row) {
+    const auto found = kSystemOf.find(table["gpu"]);
+    const std::map<std::string, workloads::AttentionKind> kinds{{"flash", workloads::AttentionKind::flash},
+                                                                {"flash3", workloads::AttentionKind::flash3},
+                                                                {"cudnn", workloads::AttentionKind::cudnn}};
+    const auto kind = kinds.find(table["kernel"]);
+    if (found == kSystemOf.end() || kind == kinds.end() || row["causal"].is_null()) {
+      return;
+    }
+    if (systems.count(found->second) == 0) {
+      systems[found->second] = device_of(found->second);
+    }
+    const bool forward = table["direction"] == "forward", causal = row["causal"];
+    const std::int64_t seq = row["seq"], heads = row["heads"], dim = row["head_dim"];
+    const std::int64_t batch =
+        row.contains("batch") ? row["batch"].get<std::int64_t>() : row["tokens"].get<std::int64_t>() / seq;
+    plan::Op op;
+    op.work = plan::Attention{forward ? plan::AttentionStep::flash_forward : plan::AttentionStep::flash_backward,
+                              kind->second,
+                              batch,
+                              seq,
+                              heads,
+                              heads,
+                              dim,
+                              causal,
+                              Dtype::bf16};
+    const double flops = plan::work(op).flops * (causal ? 0.5 : 1);
+    const double measured =
+        row.contains("time_us") ? row["time_us"].get<double>() * 1e-6 : flops / (row["tflops"].get<double>() * 1e12);
+    errors[table["gpu"].get<std::string>() + " " + table["direction"].get<std::string>()].add(
+        make_roofline(systems[found->second])->seconds(op) / measured - 1);
+  };
+  each_kernel("attention", visit);
+  each_kernel("attention_rate", visit);
+  EXPECT_EQ(errors.size(), 6u);
+  for (const auto& [name, e] : errors) {
+    print("flash attention " + name, e);
+    EXPECT_LT(e.mean(), 0.10) << name;
+  }
+}
+
+// No device is forecast to do what nobody found a shape for.
+TEST(Published, MatmulsStayBelowTheBestShape) {
+  each_kernel("matmul_best", [&](const nlohmann::json& table, const nlohmann::json& row) {
+    const auto found = kSystemOf.find(table["gpu"]);
+    if (found == kSystemOf.end()) {
+      return;
+    }
+    const topologies::Cluster c = device_of(found->second);
+    const Dtype in = table["dtype"] == "fp8" ? Dtype::fp8 : Dtype::bf16;
+    for (const std::int64_t size : {1024, 2048, 4096, 8192, 16384}) {
+      plan::Op op;
+      op.work = plan::Matmul{size, size, size, false, true, false, false, in, Dtype::bf16};
+      const double cube = static_cast<double>(size) * static_cast<double>(size) * static_cast<double>(size);
+      const double best = 2 * row["m"].get<double>() * row["n"].get<double>() * row["k"].get<double>() /
+                          (row["time_us"].get<double>() * 1e-6);
+      EXPECT_LT(2 * cube / make_roofline(c)->seconds(op), best * 1.03) << found->first << " " << size;
+    }
+  });
 }
 
 TEST(Published, Collectives) {

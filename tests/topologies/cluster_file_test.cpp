@@ -126,8 +126,9 @@ TEST(ClusterFile, NamesThatLeadNowhere) {
       "job.json:1: /system: unknown system \"dgx-a100\"; did you mean \"dgx-h100\"? known: alibaba-hpn, alps, aws-p4d, "
       "aws-p5, aws-p5en, aws-p6-b200, azure-nd-a100-v4, azure-nd-h100-v5, coreweave-h100, dgx-a100-40gb, "
       "dgx-a100-80gb, "
-      "dgx-b200, dgx-h100, dgx-h200, dgx-v100, gb200-nvl72, gcp-a3-high, gcp-a3-mega, gcp-a3-ultra, meta-24k-roce, "
-      "oci-a100, oci-h100, polaris, this-machine");
+      "dgx-b200, dgx-b300, dgx-h100, dgx-h200, dgx-v100, gb200-nvl72, gb300-nvl72, gcp-a3-high, gcp-a3-mega, "
+      "gcp-a3-ultra, grand-teton-h100-96gb, hgx-a800, hgx-h800, meta-24k-roce, mi300x, oci-a100, oci-h100, polaris, "
+      "this-machine");
   EXPECT_EQ(message_of([] { read("{}"); }), "job.json:1: /system: missing, and has no default");
 }
 
