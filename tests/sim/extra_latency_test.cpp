@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
+#include <random>
 
 #include "sim/network.h"
 #include "tests/sim/tiny_graph.h"
@@ -100,6 +102,51 @@ TEST(LongRoutes, NoneWhereBothFiguresAreNought) {
   EXPECT_FALSE(LongRoutes(leaves_of_two(4, Time{})).any());
   topologies::Cluster one_node = two_sites(1, 8);
   EXPECT_FALSE(LongRoutes(one_node).any());
+}
+
+// Step by step: in step s + 1 a rank hands on what it got in step s, in order. When the last rank has its last.
+double ring_by_steps(const LongRoutes& routes, const std::vector<Rank>& members, std::size_t steps) {
+  const std::size_t n = members.size();
+  std::vector<double> got(n, 0);
+  for (std::size_t s = 0; s < steps; ++s) {
+    std::vector<double> next = got;
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::size_t to = (i + 1) % n;
+      next[to] = std::max(got[to], got[i] + routes.between(members[i], members[to]));
+    }
+    got = next;
+  }
+  return *std::max_element(got.begin(), got.end());
+}
+
+// Groups of any ranks, on up to four sites and on leaves.
+TEST(LongRoutes, RingsAsStepByStep) {
+  std::mt19937_64 random(7);
+  for (int trial = 0; trial < 400; ++trial) {
+    const int devices = 1 + static_cast<int>(random() % 4), sites = 1 + static_cast<int>(random() % 4);
+    const int nodes = sites * (1 + static_cast<int>(random() % 5));
+    topologies::Fabric fabric = *leaves_of_two(4, Time{50}).fabric;
+    if (sites > 1) {
+      fabric.sites = {sites, {1e12}, Time{static_cast<std::int64_t>(random() % 1000)}};
+    }
+    topologies::FatTree tree;
+    tree.radix = 32;
+    tree.leaf_ports = devices * (1 + static_cast<int>(random() % 2));
+    fabric.network = tree;
+    const LongRoutes routes(cluster_on(fabric, nodes, devices));
+    std::vector<Rank> members;
+    for (Rank r = 0; r < nodes * devices; ++r) {
+      if (random() % 3 > 0) {
+        members.push_back(r);
+      }
+    }
+    if (!routes.any() || members.size() < 2) {
+      continue;
+    }
+    const std::size_t once = members.size() - 1;
+    EXPECT_NEAR(routes.of(members).once, ring_by_steps(routes, members, once), 1e-18) << trial;
+    EXPECT_NEAR(routes.of(members).twice, ring_by_steps(routes, members, 2 * once), 1e-18) << trial;
+  }
 }
 
 // Of a role's groups the one that crosses counts: ranks 0 1 | 2 3, along dp (0, 1) and (2, 3), along pp (0, 2), (1, 3).
