@@ -13,9 +13,9 @@
 //   in-switch  (all_reduce, more than 4 ranks on a node)  one node: a = hop + o, b = B n / 2(n-1) with the switch's
 //         plateau; more: reduced in the switch, tree over the nodes: a = hop + 2 floor(log2 N) hop_fabric + o, b as the
 //         tree's
-//   Where hops between nodes take more than one switch, x seconds (sim/extra_latency.h) come on top of each; the choice
-//   knows nothing of it, as NCCL's table does not.
 //   all_to_all  each rank's NIC carries what leaves the node: S (n-q)/n, or on one node S (n-1)/n over NVLink
+// Where hops between nodes take more than the way through one switch (sim/extra_latency.h), that comes on top of t; the
+// choice knows nothing of it, as NCCL's table does not.
 // The algorithm is the one with the least a + S/b over NCCL's protocols, as NCCL chooses (topologies/nccl); it is
 // priced by a curve through two anchors, the latency of its fastest protocol and its measured plateau, with a
 // pipelining term between them. A cluster without figures has one plain protocol: hops and bandwidths of its links,
