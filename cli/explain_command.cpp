@@ -12,6 +12,7 @@
 #include "sim/collective/lock_step.h"
 #include "sim/network.h"
 #include "topologies/cluster_file.h"
+#include "topologies/fabric.h"
 #include "topologies/network.h"
 #include "topologies/profile.h"
 
@@ -50,6 +51,22 @@ std::vector<std::int64_t> sweep_of(const std::string& text) {
     sizes.push_back(bytes);
   }
   return sizes;
+}
+
+// Extra latency of ranks that fill the first nodes, of as many sites as the system has.
+sim::ExtraLatency extra_latency(topologies::Cluster cluster, const sim::GroupPlacement& group) {
+  const int per_unit = topologies::devices_per_unit(cluster);
+  const int sites = cluster.fabric == nullptr ? 1 : cluster.fabric->sites.count;
+  cluster.nodes = std::int64_t{(group.nodes + sites - 1) / sites} * sites * (per_unit / cluster.devices_per_node);
+  const sim::LongRoutes routes(cluster);
+  if (group.nodes == 1 || !routes.any()) {
+    return {};
+  }
+  std::vector<plan::Rank> members;
+  for (int r = 0; r < group.ranks; ++r) {
+    members.push_back(plan::Rank{r / group.per_node} * per_unit + r % group.per_node);
+  }
+  return routes.of(members);
 }
 
 // The shape of the network that they take.
@@ -133,7 +150,8 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
   }
   const auto model = sim::make_network_model(network, cluster, std::move(overrides));
   const int on_last = report.ranks - (report.nodes - 1) * report.per_node;
-  const sim::GroupPlacement group{report.ranks, report.nodes, report.per_node, on_last};
+  sim::GroupPlacement group{report.ranks, report.nodes, report.per_node, on_last};
+  group.extra = extra_latency(cluster, group);
   for (const std::int64_t size :
        sweep.empty() ? std::vector<std::int64_t>{size_of("--bytes", bytes)} : sweep_of(sweep)) {
     reports::CollectiveAt at;

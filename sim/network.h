@@ -10,6 +10,7 @@
 #include "plan/graph.h"
 #include "sim/collective/algorithm.h"
 #include "sim/compute_model.h"
+#include "sim/extra_latency.h"
 #include "topologies/cluster.h"
 
 namespace foretrain::sim {
@@ -19,8 +20,9 @@ namespace foretrain::sim {
 struct GroupPlacement {
   int ranks = 1;
   int nodes = 1;
-  int per_node = 1;       // the most on one node
-  int fewest = per_node;  // on one node: that many adapters carry what passes through it
+  int per_node = 1;         // the most on one node
+  int fewest = per_node;    // on one node: that many adapters carry what passes through it
+  ExtraLatency extra = {};  // beyond one switch between nodes; who places the group on a routed network sets it
 };
 GroupPlacement place_group(const plan::Mesh& mesh, const plan::Group& group, plan::Rank member, int devices_per_node);
 // Of all groups that the ranks are in, each rank in one, the one over most nodes, then with fewest on one of them:

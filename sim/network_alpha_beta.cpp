@@ -14,6 +14,8 @@
 //         plateau; more: reduced in the switch, tree over the nodes: a = hop + 2 floor(log2 N) hop_fabric + o, b as the
 //         tree's
 //   all_to_all  each rank's NIC carries what leaves the node: S (n-q)/n, or on one node S (n-1)/n over NVLink
+// Where hops between nodes take more than the way through one switch (sim/extra_latency.h), that comes on top of t; the
+// choice knows nothing of it, as NCCL's table does not.
 // The algorithm is the one with the least a + S/b over NCCL's protocols, as NCCL chooses (topologies/nccl); it is
 // priced by a curve through two anchors, the latency of its fastest protocol and its measured plateau, with a
 // pipelining term between them. A cluster without figures has one plain protocol: hops and bandwidths of its links,
@@ -55,6 +57,7 @@ struct Algorithm {
   // What it would be if only the node's links, only the adapters held it back.
   double node_algbw = INFINITY, fabric_algbw = INFINITY;
   bool only_simple = false;
+  double extra = 0;  // of long routes, which no table knows
   double by_table(std::size_t protocol, double bytes) const {
     return latency[protocol] + bytes / table_algbw[protocol];
   }
@@ -68,11 +71,11 @@ struct Algorithm {
   // Held to one protocol: its own latency, and the plateau only where the protocol can reach it.
   double seconds(std::size_t protocol, double bytes, double kappa) const {
     const double rate = protocol == kSimple ? algbw : std::min(algbw, table_algbw[protocol]);
-    return latency[protocol] + bytes / rate + 2 * kappa * std::sqrt(latency[protocol] * bytes / rate);
+    return extra + latency[protocol] + bytes / rate + 2 * kappa * std::sqrt(latency[protocol] * bytes / rate);
   }
   double seconds(double bytes, double kappa) const {
     const double least = *std::min_element(latency.begin(), latency.end());
-    return least + bytes / algbw + 2 * kappa * std::sqrt(least * bytes / algbw);
+    return extra + least + bytes / algbw + 2 * kappa * std::sqrt(least * bytes / algbw);
   }
 };
 
@@ -218,6 +221,9 @@ class AlphaBeta final : public NetworkModel {
     } else if (has_figures_ && kind != CollectiveKind::broadcast && group.per_node == 1 && group.nodes > 1) {
       all.push_back(aggregated_trees(kind, group));
     }
+    for (Algorithm& a : all) {
+      a.extra = extra_seconds(collective::from_plan(kind), a.name, group.extra, group.nodes);
+    }
     return all;
   }
   static const Algorithm& chosen_of(const std::vector<Algorithm>& all, double size) {
@@ -355,7 +361,7 @@ class AlphaBeta final : public NetworkModel {
       return message(Bytes{0}, true) + inside;
     }
     const double outside = bytes * (n - q) / n / (fabric_bandwidth(kind, g) / q);
-    return message(Bytes{0}, false) + std::max(inside, outside);
+    return message(Bytes{0}, false) + g.extra.farthest + std::max(inside, outside);
   }
 
   const topologies::Cluster& cluster_;
@@ -396,7 +402,7 @@ void AlphaBeta::library_candidates(Kind kind, double size, const GroupPlacement&
       CollectiveCandidate c;
       c.algorithm = name_of(a);
       c.protocol = topologies::kProtocolNames[p];
-      c.latency = a.latency[p];
+      c.latency = a.extra + a.latency[p];
       c.algbw = p == kSimple ? a.algbw : std::min(a.algbw, a.table_algbw[p]);
       c.table_seconds = a.by_table(p, size);
       c.chosen = &a == whole && p == best;

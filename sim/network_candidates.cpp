@@ -79,6 +79,7 @@ void closed_form_candidates(collective::Kind kind, double size, const GroupPlace
       for (int pieces = 1; pieces <= kMostPieces; pieces *= 2) {
         c.seconds = std::min(c.seconds, a->seconds({kind, &layout, pieces}, size, fabric));
       }
+      c.seconds += extra_seconds(kind, a->name(), group.extra, group.nodes);
       c.algbw = c.seconds > 0 ? size / c.seconds : 0;
       c.chosen = sent_directly && (c.algorithm == "direct" || c.algorithm == "server");
     }

@@ -30,10 +30,12 @@ struct Modeller {
   const NetworkModel& network;
   topologies::SharingFigures sharing = sharing_figures(cluster);
   int per_unit = topologies::devices_per_unit(cluster);
+  LongRoutes long_routes = LongRoutes(cluster);
   std::int64_t all_ranks = 0;
   std::vector<View> views = {};                                             // of the role
   std::vector<Lane> lanes = {};                                             // of the role
   std::map<std::pair<int, plan::GroupId>, GroupPlacement> placements = {};  // the widest of the role's
+  std::map<std::pair<int, View>, double> message_extras = {};               // seconds
 
   bool shares_machine() const { return cluster.this_machine && all_ranks > 1; }
 
@@ -86,6 +88,7 @@ struct Modeller {
       const plan::Group& group = graph.groups[static_cast<std::size_t>(id)];
       const plan::RankSet& ranks = graph.roles[static_cast<std::size_t>(role)].ranks;
       it->second = widest_group(graph.mesh, group, ranks, per_unit);
+      it->second.extra = long_routes.of(graph.mesh, group, ranks);
     }
     return it->second;
   }
@@ -144,6 +147,16 @@ struct Modeller {
     return false;
   }
 
+  double message_extra(int role_index, const Message& message) {
+    const View view{plan::kNoGroup, message.axis, message.peer, message.send};
+    const auto [it, is_new] = message_extras.try_emplace({role_index, view}, 0);
+    if (is_new) {
+      it->second = long_routes.of_messages(graph.mesh, graph.roles[static_cast<std::size_t>(role_index)].ranks,
+                                           message.axis, message.peer, message.send);
+    }
+    return it->second;
+  }
+
   void exchange(int role_index, const Exchange& e, OpModel& m) {
     const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
     m.kind = e.messages.empty() ? OpKind::instant : OpKind::meeting;
@@ -155,10 +168,15 @@ struct Modeller {
       meeting.is_message = true;
       meeting.sends = message.send;
       const bool same_node = !leaves_node(role, message);
-      const double seconds = network.message(bytes, same_node);
+      const double extra = message_extra(role_index, message);
+      const double seconds = network.message(bytes, same_node) + extra;
       meeting.duration = time_from_seconds(seconds);
       meeting.load = message_load(sharing, bytes, same_node, seconds);
-      traffic(Pattern::message, network.message_traffic(bytes, same_node), m.stream, meeting);
+      std::optional<Traffic> on_the_wires = network.message_traffic(bytes, same_node);
+      if (on_the_wires) {
+        on_the_wires->latency += extra;
+      }
+      traffic(Pattern::message, on_the_wires, m.stream, meeting);
       meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, 1, active); });
       m.meetings.push_back(std::move(meeting));
     }

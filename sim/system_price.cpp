@@ -64,7 +64,15 @@ std::optional<CollectivePrice> SystemPricer::price(const std::string& word, doub
 }
 
 std::optional<CollectivePrice> SystemPricer::collective(Kind kind, double bytes, const GroupPlacement& group) const {
-  return price(std::string(collective::name(kind)), bytes, group);
+  std::optional<CollectivePrice> result = price(std::string(collective::name(kind)), bytes, group);
+  if (result) {
+    const bool tree = kind == Kind::all_reduce && (result->tree || result->small || group.nodes == 2);
+    const char* way = tree ? "tree" : kind == Kind::all_to_all ? "direct" : "ring";
+    const double extra = extra_seconds(kind, way, group.extra, group.nodes);
+    result->seconds += extra;
+    result->latency += extra;
+  }
+  return result;
 }
 
 std::optional<CollectivePrice> SystemPricer::message(double bytes, bool same_node) const {

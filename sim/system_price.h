@@ -22,7 +22,7 @@ class SystemPricer {
 
   // Nothing where nobody measured the kind on the side that the group is on. all_gather and reduce_scatter,
   // which send the same one way and the other, stand in for each other. What was
-  // measured of all_reduce over two nodes is not taken for more.
+  // measured of all_reduce over two nodes is not taken for more. The extra latency of long routes is in it.
   std::optional<CollectivePrice> collective(collective::Kind kind, double bytes, const GroupPlacement& group) const;
   std::optional<CollectivePrice> message(double bytes, bool same_node) const;
 

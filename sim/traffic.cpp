@@ -15,7 +15,13 @@ std::int32_t use_of(double part) {
   return static_cast<std::int32_t>(std::llround(std::min(part, 1024.0) * kWholeUse));
 }
 
-// The members of one node after the other.
+std::int64_t divided(std::int64_t a, std::size_t b) {
+  const auto divisor = static_cast<std::int64_t>(b);
+  return (a + divisor / 2) / divisor;
+}
+
+}  // namespace
+
 std::vector<std::span<const plan::Rank>> by_node(std::span<const plan::Rank> members, int devices_per_node) {
   std::vector<std::span<const plan::Rank>> nodes;
   for (std::size_t i = 0, begin = 0; i < members.size(); ++i) {
@@ -26,13 +32,6 @@ std::vector<std::span<const plan::Rank>> by_node(std::span<const plan::Rank> mem
   }
   return nodes;
 }
-
-std::int64_t divided(std::int64_t a, std::size_t b) {
-  const auto divisor = static_cast<std::int64_t>(b);
-  return (a + divisor / 2) / divisor;
-}
-
-}  // namespace
 
 MeetingTraffic make_traffic(Pattern pattern, Time duration, const Traffic& traffic,
                             const topologies::Cluster& cluster) {

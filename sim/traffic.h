@@ -55,6 +55,9 @@ struct MeetingTraffic {
 // Requires: duration as the network model says of the same meeting. `cluster` for the bandwidths that loads refer to.
 MeetingTraffic make_traffic(Pattern pattern, Time duration, const Traffic& traffic, const topologies::Cluster& cluster);
 
+// Ascending members, those of one node after the other.
+std::vector<std::span<const plan::Rank>> by_node(std::span<const plan::Rank> members, int devices_per_node);
+
 struct Stream {
   plan::Rank from = 0, to = 0;
   std::int64_t use = 0;

@@ -41,6 +41,10 @@ DoubleTree::DoubleTree(int vertices) {
   }
 }
 
+int DoubleTree::parent(int tree, int vertex) const {
+  return trees_[static_cast<std::size_t>(tree)][static_cast<std::size_t>(vertex)].parent;
+}
+
 std::vector<DoubleTree::Edge> DoubleTree::level(int index) const {
   const bool up = index < depth_;
   const int depth = up ? depth_ - index : index - depth_ + 1;  // of the child

@@ -14,6 +14,7 @@ namespace foretrain::sim::collective {
 class DoubleTree {
  public:
   explicit DoubleTree(int vertices);
+  int parent(int tree, int vertex) const;  // -1: the root
   int depth() const { return depth_; }  // of the deeper one; levels up: 0 .. depth-1, levels down: depth .. 2 depth-1
   struct Edge {
     int from = 0, to = 0, tree = 0;

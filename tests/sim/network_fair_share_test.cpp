@@ -228,6 +228,28 @@ TEST(FairShareNetwork, FoldedAsEveryRankByItself) {
   EXPECT_GT(slowed, 30);
 }
 
+// Two sites with a thin link between them, and switches that take time: the latency is in every flow.
+TEST(FairShareNetwork, LongLinksFoldedAsEveryRankByItself) {
+  int longer = 0;
+  for (const Overrides& s : strategies()) {
+    const plan::PlanGraph g = graph_of(s);
+    Time last{};
+    for (const Time latency : {Time{}, Time{3'000'000}, Time{1'000'000'000}}) {
+      SCOPED_TRACE(::testing::PrintToString(s) + " latency " + to_string(latency));
+      topologies::Fabric f = tree(1, 8, 1, topologies::Routing::sprayed);
+      f.sites = {2, {4e9}, latency};
+      f.switch_latency = {latency.value / 4};
+      const topologies::Cluster c = cluster_of(g, 4, f);
+      const Simulation alone = run(g, c, false, false);
+      expect_same(alone, run(g, c, true, false));
+      expect_same(alone, run(g, c));
+      longer += alone.step_time > last ? 1 : 0;
+      last = alone.step_time;
+    }
+  }
+  EXPECT_EQ(longer, 3 * static_cast<int>(strategies().size()));
+}
+
 // One degraded cable, one flow of somebody else: only what they touch comes apart.
 TEST(FairShareNetwork, DisturbedFoldedAsEveryRankByItself) {
   for (const Overrides& s : strategies()) {
