@@ -59,7 +59,7 @@ Jitter::Jitter(double sigma, std::int64_t seed)
     : scale_(std::llround(sigma / std::sqrt(4294967295.0 / 3) * 0x1p40)), seed_(static_cast<std::uint64_t>(seed)) {}
 
 Time Jitter::operator()(Time duration, plan::Rank rank, std::int64_t sequence) const {
-  if (is_none()) {
+  if (is_none() || duration.value == 0) {
     return duration;
   }
   const std::uint64_t key = mixed(seed_ + 0x9e3779b97f4a7c15u) ^ static_cast<std::uint64_t>(rank);

@@ -146,6 +146,7 @@ TEST(Jitter, FollowsItsSeedRankAndOp) {
   EXPECT_NE(jitter(t, 3, 5), jitter(t, 4, 5));
   EXPECT_NE(jitter(t, 3, 5), jitter(t, 3, 6));
   EXPECT_EQ(Jitter(0, 1)(t, 3, 5), t);
+  EXPECT_EQ(jitter(Time{0}, 3, 5), Time{0});
   EXPECT_TRUE(Jitter().is_none());
   EXPECT_EQ(jitter(Time{1}, 0, 0), Time{1});  // never nothing
 }
