@@ -88,7 +88,8 @@ std::int64_t ShareSpeeds::compute(const plan::Op& op, const DeviceLoad& load) {
   if (found != speeds.end()) {
     return found->second;
   }
-  const double share = compute_.seconds(op) / compute_.seconds_beside(op, load);
+  const double alone = compute_.seconds(op);
+  const double share = alone > 0 ? alone / compute_.seconds_beside(op, load) : 1;
   const auto speed = static_cast<std::int64_t>(std::floor(static_cast<double>(kFullSpeed) * share));
   speeds.emplace_back(load, std::clamp<std::int64_t>(speed, 1, kFullSpeed));
   return speeds.back().second;

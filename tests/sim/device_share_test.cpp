@@ -102,6 +102,15 @@ TEST(DeviceShare, SpeedsAreFractionsAndFullWithoutLoad) {
   EXPECT_EQ(speeds.communication_beside_compute(), std::llround(0.9 * static_cast<double>(kFullSpeed)));
 }
 
+// There is nothing of it to slow.
+TEST(DeviceShare, AnOpThatTakesNoTimeHasFullSpeed) {
+  const topologies::Cluster c = clockwork(1);
+  const auto model = make_roofline(c);
+  const plan::Op nothing = work(0);
+  EXPECT_EQ(model->seconds(nothing), 0);
+  EXPECT_EQ(ShareSpeeds(*model, sharing_figures(c)).compute(nothing, {8, 1'000'000}), kFullSpeed);
+}
+
 TEST(DeviceShare, WithoutAProfileFiguresAreAssumed) {
   topologies::Cluster c;
   EXPECT_TRUE(sharing_figures(c).node_blocks.empty());
