@@ -14,7 +14,7 @@ std::size_t at(std::int64_t i) {
 
 void append_use(std::vector<LinkUse>& route, LinkIndex link, std::int64_t use, std::int32_t scale) {
   constexpr std::int64_t kMost = std::int64_t{1} << 30;  // uses of one link add
-  CHECK(scale <= 10, "a link of 2^{} times 50 TB/s", scale);
+  CHECK(scale <= kMostScale, "a link of 2^{} times 50 TB/s", scale);
   for (; use > 0; use -= std::min(use, kMost)) {
     route.push_back({link, static_cast<std::int32_t>(std::min(use, kMost)), kWholeUse << scale});
   }

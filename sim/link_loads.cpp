@@ -122,7 +122,7 @@ class Finder {
       const topologies::LinkInfo info = network_.link(id);
       LinkLoads::Link link;
       double capacity = info.capacity.value;
-      for (; capacity > 5e13 && link.scale < 20; ++link.scale) {
+      for (; capacity > 5e13 && link.scale < kMostScale; ++link.scale) {
         capacity /= 2;
       }
       nominal_.push_back(rate_of(Bandwidth{std::min(capacity, 5e13)}));

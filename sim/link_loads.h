@@ -22,6 +22,9 @@
 
 namespace foretrain::sim {
 
+// Bundles of more than 2^kMostScale x 50 TB/s (51 PB/s) count as such; a use in 2^-scale parts has 31 bits.
+inline constexpr std::int32_t kMostScale = 10;
+
 struct LinkLoads {
   struct Link {
     Rate capacity = 0;  // of everything, degraded where its node is
