@@ -31,7 +31,7 @@ class FlowTimes {
   // What earlier rounds found; nothing as long as the flow alone was right.
   std::optional<Time> duration(Id id) const;
   // A flow of this round, its number. `used`: the duration that the walk takes for granted; or set_used later.
-  std::size_t begin(Id id, Time start, const AloneFlow& flow, std::int32_t route, Time used = {});
+  std::size_t begin(Id id, Time start, const AloneFlow& flow, std::int32_t route, Time used);
   void set_used(std::size_t number, Time used) { flows_[number].used = used; }
   // One of its devices computes meanwhile. Stretches of several devices may overlap.
   void slow_down(std::size_t number, Time from, Time to);

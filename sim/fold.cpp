@@ -16,7 +16,7 @@ namespace {
 constexpr int kMostRounds = 20;
 
 // Step, match key, instance of what meets.
-using MeetingKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t>;
+using FoldedKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t>;
 
 struct Arrival {
   std::size_t walk = 0;
@@ -84,7 +84,7 @@ class FoldedRun {
   }
 
  private:
-  struct OpenMeeting {
+  struct FoldedMeeting {
     std::vector<Arrival> members;
     Time latest, duration;
     AloneFlow flow;           // of the member that says the longest duration
@@ -120,8 +120,8 @@ class FoldedRun {
     FlowTimes::Id id{a.walk, p.meetings_before};
     for (const Meeting& about : p.op->meetings) {
       const MeetingPlace& place = ranks.place(about);
-      const MeetingKey key{step, plan::match_key(role, about.tag, binding), place.instance};
-      OpenMeeting& meeting = open_[key];
+      const FoldedKey key{step, plan::match_key(role, about.tag, binding), place.instance};
+      FoldedMeeting& meeting = open_[key];
       meeting.id = meeting.members.empty() ? id : std::min(meeting.id, id);
       ++id.ordinal;
       if (meeting.members.empty() || about.duration > meeting.duration ||
@@ -134,14 +134,14 @@ class FoldedRun {
       meeting.members.push_back(a);
       meeting.latest = std::max(meeting.latest, arrival);
       if (meeting.members.size() == static_cast<std::size_t>(place.arrivals)) {
-        const OpenMeeting complete = std::move(meeting);
+        const FoldedMeeting complete = std::move(meeting);
         open_.erase(key);
         end(complete);
       }
     }
   }
 
-  void end(const OpenMeeting& meeting) {
+  void end(const FoldedMeeting& meeting) {
     if (meeting.route < 0) {
       end(meeting, meeting.latest + meeting.duration);
       return;
@@ -167,7 +167,7 @@ class FoldedRun {
     resume(only);
   }
 
-  void end(const OpenMeeting& meeting, Time end) {
+  void end(const FoldedMeeting& meeting, Time end) {
     for (const Arrival& a : meeting.members) {
       Posted& p = posted(a);
       p.start = p.start.value < 0 ? meeting.latest : std::min(p.start, meeting.latest);
@@ -198,7 +198,7 @@ class FoldedRun {
   std::vector<Arrival> ready_;                           // at their meetings
   std::vector<std::pair<std::size_t, Arrival>> slowed_;  // flows, by number, and who may slow them
   std::vector<bool> is_finished_;
-  std::map<MeetingKey, OpenMeeting> open_;
+  std::map<FoldedKey, FoldedMeeting> open_;
   std::vector<std::int32_t> scratch_;
   bool has_failed_ = false;
 };
