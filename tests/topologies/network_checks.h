@@ -16,6 +16,12 @@
 
 namespace foretrain::topologies::test {
 
+inline Route route(const Network& network, std::int64_t from, std::int64_t to, std::uint64_t salt = 0) {
+  Route r;
+  network.route(from, to, salt, r);
+  return r;
+}
+
 // The network as a plain graph; a link costs what NodeRoutes says it costs. Built from ends() alone, not from routes.
 class PlainGraph {
  public:
