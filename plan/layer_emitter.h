@@ -1,0 +1,74 @@
+// Tools that the parts of a transformer layer are written with: projections, norms and residuals, each with its
+// backward. The backward of every op is written by hand; the executor knows no autograd. Used by build_*.cpp only.
+#pragma once
+
+#include <string>
+
+#include "plan/build_context.h"
+
+namespace foretrain::plan {
+
+// Buffers of one layer's activations.
+struct LayerBuffers {
+  BufferId norm1, stats1, qkv, core, context, x_mid, norm2, stats2, up, act;
+};
+
+// The gradients of x', x_mid and x: one buffer from top to bottom, or three where weight gradients read them later.
+struct ResidualGradients {
+  Operand out, mid, in;
+};
+
+struct LayerEmitter {
+  RoleContext& c;
+  BlockBuilder& b;
+  LayerBuffers t;
+
+  Operand all(BufferId buffer) const { return c.builder.whole(buffer); }
+  Operand weight(const std::string& name) { return c.parameter(kLayer, name); }
+  Operand grad(const std::string& name) { return c.gradient(kLayer, name); }
+
+  // y[rows, out] = x[rows, in] W[out, in]^T (+ bias)
+  void linear(Phase phase, Operand x, const std::string& w, bool bias, Operand y, std::int64_t out, std::int64_t in);
+
+  // dx[rows, in] = dy[rows, out] W[out, in]
+  void linear_input(Operand dy, const std::string& w, Operand dx, std::int64_t out, std::int64_t in);
+
+  // dW[out, in] += dy[rows, out]^T x[rows, in]
+  void linear_weight(Operand dy, Operand x, const std::string& w, std::int64_t out, std::int64_t in);
+
+  void bias_gradient(Operand dy, const std::string& name, std::int64_t rows, std::int64_t cols);
+
+  Norm norm(Direction d) const;
+
+  bool norm_bias() const { return c.model.norm == workloads::Norm::layernorm; }
+
+  void norm_forward(Phase phase, Operand x, const std::string& name, BufferId y, BufferId stats);
+
+  // dx = base + …
+  void norm_backward(Operand dy, Operand x, BufferId stats, const std::string& name, Operand base, Operand dx);
+
+  void residual_add(Phase phase, Operand x, Operand y, const std::string& bias, bool has_bias, Operand out);
+
+  // The output gradient as the matmul's backward takes it: all rows. Split, a gathered one is kept for the weights.
+  Operand full_gradient(BackwardPart part, Operand shard, const std::string& name);
+
+  ResidualGradients residual_gradients();
+
+  // A norm's output, all rows: gathered while the matmul emitted next runs.
+  Operand input_again(const std::string& block, BufferId norm);
+
+  // The column-parallel matmul behind a norm: from the gradient of its output to that of the norm's output. `x` is the
+  // norm's output, all rows, where there is no input gradient to gather it behind.
+  Operand through_input(BackwardPart part, const std::string& block, const std::string& w, Operand dy, std::int64_t out,
+                        BufferId norm, Operand x, bool bias);
+};
+
+// build_attention.cpp: x_mid = x + out(attention(rotary(qkv(norm1(x))))).
+void attention_forward(const LayerEmitter& e, Phase phase);
+void attention_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d);
+
+// build_mlp.cpp: x' = x_mid + down(act(up(norm2(x_mid)))).
+void mlp_forward(const LayerEmitter& e, Phase phase);
+void mlp_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d);
+
+}  // namespace foretrain::plan
