@@ -266,7 +266,7 @@ void fields(auto& a, Of<Role> auto& x) {
 }
 
 void fields(auto& a, Of<AxisSpan> auto& x) {
-  a("axis", x.axis), a("block", x.block), a("only", x.only);
+  a("axis", x.axis), a("block", x.block), a("only", x.only), a("stride", x.stride);
 }
 void fields(auto& a, Of<Group> auto& x) {
   a("name", x.name), a("spans", x.spans), a("weights", x.weights);
