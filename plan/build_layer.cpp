@@ -48,6 +48,7 @@ void emit_forward(const LayerEmitter& e, Phase phase) {
 
 BlockId layer_forward(RoleContext& c) {
   BlockBuilder b(c.role(), "layer.forward");
+  await_unit(c, b, kLayer, Phase::forward);
   emit_forward(LayerEmitter{c, b, layer_buffers(c, false)}, Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
@@ -56,13 +57,15 @@ BlockId layer_forward(RoleContext& c) {
 BlockId layer_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
   BlockBuilder b(c.role(), "layer.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   LayerEmitter e{c, b, layer_buffers(c, true)};
+  await_unit(c, b, kLayer, Phase::backward_input);
+  clear_unit(c, b, kLayer);
   if (c.job.strategy.recompute == Recompute::full && part != BackwardPart::weight) {
     emit_forward(e, Phase::recompute);
   }
   const ResidualGradients d = e.residual_gradients();
   mlp_backward(e, part, d);
   attention_backward(e, part, d);
-  if (last_microbatch) {
+  if (last_microbatch || c.uses[kLayer].reduces) {
     reduce_replicated(c, b, kLayer, "norm1.gain");
   }
   b.join_open(Phase::backward_input);

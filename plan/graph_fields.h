@@ -200,7 +200,7 @@ void fields(auto& a, Of<Stream> auto& x) {
 
 void fields(auto& a, Of<Buffer> auto& x) {
   a("name", x.name), a("dtype", x.dtype), a("elements", x.elements), a("kind", x.kind), a("lifetime", x.lifetime);
-  a("layers", x.layers);
+  a("layers", x.layers), a("wraps", x.wraps);
 }
 
 void fields(auto& a, Of<Event> auto& x) {

@@ -61,6 +61,8 @@ const std::vector<Words>& mutated_strategies() {
   static const std::vector<Words> all = {
       {"dp=2"},
       {"dp=2", "zero=1"},
+      {"dp=2", "zero=3"},
+      {"dp=4", "zero=3", "shard=2"},
       {"dp=2", "overlap_grad_reduce=true"},
       {"tp=2"},
       {"tp=2", "sequence_parallel=true"},
