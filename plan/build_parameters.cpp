@@ -121,9 +121,11 @@ Layout layer_layout(const RoleContext& c) {
   if (m.output_bias) {
     l.add_vector("attention.out.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
   }
-  l.add_vector("norm2.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
-  if (norm_bias) {
-    l.add_vector("norm2.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
+  if (!m.shared_norm) {
+    l.add_vector("norm2.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
+    if (norm_bias) {
+      l.add_vector("norm2.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
+    }
   }
   if (m.mlp_bias) {
     l.add_vector("mlp.down.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
