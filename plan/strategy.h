@@ -27,6 +27,9 @@ struct Strategy {
   Recompute recompute = Recompute::none;
   bool overlap_grad_reduce = false;            // bucketed all-reduce behind the last backward
   bool overlap_param_gather = false;           // ZeRO-1: parameter all-gather behind the optimizer of later buckets
+  bool overlap_tp = true;                      // the backward's tp communication beside matmuls that do not need it
+  bool scatter_gather = false;                 // pipeline messages in tp parts, gathered by the receivers
+  bool fused_grad_accumulation = true;         // weight gradients are added up inside their matmul
   std::int64_t bucket_bytes = 0;               // gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even
   std::string rank_order = "pp,dp,cp,tp";      // slowest first
