@@ -267,4 +267,18 @@ void add_parameters(RoleContext& c) {
   add_family(c, std::move(head), kHead, c.last, 0, ends);
 }
 
+void emit_weight_gradient(RoleContext& c, BlockBuilder& b, Matmul matmul, Operand dy, Operand x, Operand dw) {
+  matmul.accumulate = c.job.strategy.fused_grad_accumulation;
+  if (matmul.accumulate) {
+    matmul.out = c.type.gradient;
+    b.emit(matmul, kCompute, Phase::backward_weight, {dy, x, dw}, {dw});
+    return;
+  }
+  matmul.out = c.type.activation;
+  const std::string name = fmt::format("weight_gradient.{}x{}", matmul.m, matmul.n);
+  const Operand fresh = c.builder.whole(c.temporary(name, matmul.out, matmul.m * matmul.n));
+  b.emit(matmul, kCompute, Phase::backward_weight, {dy, x}, {fresh});
+  b.emit(Accumulate{dw.elements, matmul.out, c.type.gradient}, kCompute, Phase::backward_weight, {fresh, dw}, {dw});
+}
+
 }  // namespace foretrain::plan

@@ -148,7 +148,7 @@ void fields(auto& a, Of<Fill> auto& x) {
   a("elements", x.elements), a("dtype", x.dtype);
 }
 void fields(auto& a, Of<Accumulate> auto& x) {
-  a("elements", x.elements), a("dtype", x.dtype);
+  a("elements", x.elements), a("from", x.from), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Collective> auto& x) {

@@ -111,13 +111,30 @@ bool FieldRule::applies_to(const TrainingRow& row) const {
 }
 
 const std::vector<std::string>& rule_fields() {
-  static const std::vector<std::string> fields{
-      "activation",        "norm",           "positions",           "biases",
-      "tied_embeddings",   "vocab",          "attention",           "optimizer",
-      "precision",         "micro_batch",    "virtual_stages",      "zero",
-      "sequence_parallel", "recompute",      "overlap_grad_reduce", "overlap_param_gather",
-      "bucket_bytes",      "gradient_dtype", "logits_bytes",        "logits_gathered",
-      "activation_memory"};
+  static const std::vector<std::string> fields{"activation",
+                                               "norm",
+                                               "positions",
+                                               "biases",
+                                               "tied_embeddings",
+                                               "vocab",
+                                               "attention",
+                                               "optimizer",
+                                               "precision",
+                                               "micro_batch",
+                                               "virtual_stages",
+                                               "zero",
+                                               "sequence_parallel",
+                                               "recompute",
+                                               "overlap_grad_reduce",
+                                               "overlap_param_gather",
+                                               "overlap_tp",
+                                               "scatter_gather",
+                                               "fused_grad_accumulation",
+                                               "bucket_bytes",
+                                               "gradient_dtype",
+                                               "logits_bytes",
+                                               "logits_gathered",
+                                               "activation_memory"};
   static const std::vector<std::string> all = [] {
     std::vector<std::string> both = fields;
     for (const std::string& kind : cost_kinds()) {
