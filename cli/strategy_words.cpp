@@ -60,6 +60,7 @@ std::vector<StrategyWord> words() {
        {}},
       {"schedule=zb_h2", "zero bubble H2: twice the activations, idle only where a step begins and ends", {}, {}, {}},
       {"schedule=zb_v", "zero bubble V: two chunks per rank, the model turns round on the last one", {}, {}, {}},
+      {"schedule=dualpipe_v", "DualPipe in the same V: a backward beside every forward, most of them whole", {}, {}, {}},
       {"schedule=text", "a schedule written down: one row of F and B, or I and W, per rank", {}, {}, {}},
       {"layers_per_stage", "uneven stages", {}, {}, {}},
       {"tied embeddings", "first and last stage share the embedding's gradient", {}, {}, {}},

@@ -10,7 +10,8 @@
 namespace foretrain::plan {
 
 std::string_view name(ScheduleKind k) {
-  constexpr std::array<std::string_view, 7> kNames{"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "text"};
+  constexpr std::array<std::string_view, 8> kNames{"gpipe", "1f1b", "interleaved", "zb_h1",
+                                                   "zb_h2", "zb_v", "dualpipe_v",  "text"};
   return kNames[static_cast<std::size_t>(k)];
 }
 
@@ -54,19 +55,20 @@ void read_schedule(ObjectReader& reader, Strategy& s) {
     }
     return;
   }
-  const std::string word =
-      reader.word("schedule", "1f1b", {"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v"}, {"dualpipe"});
-  for (const ScheduleKind k : {ScheduleKind::gpipe, ScheduleKind::one_f_one_b, ScheduleKind::interleaved,
-                               ScheduleKind::zb_h1, ScheduleKind::zb_h2, ScheduleKind::zb_v}) {
+  const std::string word = reader.word(
+      "schedule", "1f1b", {"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "dualpipe_v"}, {"dualpipe"});
+  for (const ScheduleKind k :
+       {ScheduleKind::gpipe, ScheduleKind::one_f_one_b, ScheduleKind::interleaved, ScheduleKind::zb_h1,
+        ScheduleKind::zb_h2, ScheduleKind::zb_v, ScheduleKind::dualpipe_v}) {
     s.schedule = word == name(k) ? k : s.schedule;
   }
-  if (s.schedule == ScheduleKind::zb_v) {
+  if (s.schedule == ScheduleKind::zb_v || s.schedule == ScheduleKind::dualpipe_v) {
     if (!reader.has("virtual_stages")) {
       s.virtual_stages = 2;
     }
     if (s.virtual_stages != 2 || s.pp == 1) {
       reader.mistake("schedule",
-                     fmt::format("zb_v needs virtual_stages 2 and pp > 1, not {} and {}", s.virtual_stages, s.pp));
+                     fmt::format("{} needs virtual_stages 2 and pp > 1, not {} and {}", word, s.virtual_stages, s.pp));
     }
     return;
   }
@@ -97,8 +99,8 @@ Recompute read_recompute(ObjectReader& reader) {
 }
 
 void read_sharding(ObjectReader& reader, Strategy& s) {
-  const bool splits =
-      s.schedule == ScheduleKind::zb_h1 || s.schedule == ScheduleKind::zb_h2 || s.schedule == ScheduleKind::zb_v;
+  const bool splits = s.schedule == ScheduleKind::zb_h1 || s.schedule == ScheduleKind::zb_h2 ||
+                      s.schedule == ScheduleKind::zb_v || s.schedule == ScheduleKind::dualpipe_v;
   if (s.zero >= 2 && splits) {
     reader.mistake("zero",
                    fmt::format("{} cannot go with {}: its weight gradients come long after the input gradients, "

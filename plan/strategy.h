@@ -11,15 +11,16 @@
 
 namespace foretrain::plan {
 
-enum class ScheduleKind : std::uint8_t { gpipe, one_f_one_b, interleaved, zb_h1, zb_h2, zb_v, text };
-std::string_view name(ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "text"
+enum class ScheduleKind : std::uint8_t { gpipe, one_f_one_b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v, text };
+std::string_view name(
+    ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "dualpipe_v", "text"
 enum class Recompute : std::uint8_t { none, selective, full };
 std::string_view name(Recompute r);
 
 struct Strategy {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1;
   std::int64_t micro_batch = 1;     // sequences per rank and microbatch
-  std::int64_t virtual_stages = 1;  // model chunks per pipeline rank; zb_v: 2
+  std::int64_t virtual_stages = 1;  // model chunks per pipeline rank; zb_v, dualpipe_v: 2
   ScheduleKind schedule = ScheduleKind::one_f_one_b;
   std::string schedule_path;  // for ScheduleKind::text
   // What data-parallel ranks share out among them: 1 optimizer state; 2 gradients too, reduced after every microbatch;

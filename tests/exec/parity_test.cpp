@@ -73,7 +73,7 @@ Overrides joined(const Overrides& a, const Overrides& b) {
 // Weight gradients that come later than input gradients would be whole until then.
 bool is_refused(const Overrides& o) {
   const auto word = [&](const char* key) { return o.contains(key) ? o.at(key) : ""; };
-  return word("zero") >= "2" && word("schedule").starts_with("zb_");
+  return word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v");
 }
 
 bool contradict(const Overrides& a, const Overrides& b) {
@@ -116,6 +116,7 @@ const std::vector<Strategy>& strategies() {
       {"zb_h1", {{"pp", "2"}, {"schedule", "zb_h1"}}},
       {"zb_h2", {{"pp", "3"}, {"schedule", "zb_h2"}}},
       {"zb_v", {{"pp", "2"}, {"schedule", "zb_v"}}},
+      {"dualpipe_v", {{"pp", "2"}, {"schedule", "dualpipe_v"}}},
       {"uneven", {{"pp", "2"}, {"schedule", "1f1b"}, {"layers_per_stage", "[3,1]"}}},
       {"ends_alone", {{"pp", "3"}, {"layers_per_stage", "[0,4,0]"}}},
       {"uneven_interleaved",
@@ -328,7 +329,7 @@ TEST(BitForBit, PipelineAgainstOneRank) {
           Overrides{{"pp", "2"}, {"schedule", "gpipe"}}, Overrides{{"pp", "3"}, {"layers_per_stage", "[1,2,1]"}},
           Overrides{{"schedule", "zb_h1"}}, Overrides{{"pp", "2"}, {"schedule", "zb_h1"}},
           Overrides{{"pp", "4"}, {"schedule", "zb_h2"}, {"recompute", "full"}},
-          Overrides{{"pp", "2"}, {"schedule", "zb_v"}}}) {
+          Overrides{{"pp", "2"}, {"schedule", "zb_v"}}, Overrides{{"pp", "2"}, {"schedule", "dualpipe_v"}}}) {
       expect_same_bits(run(model, o), one, text(o));
     }
     expect_same_bits(run(model, {{"pp", "2"}, {"micro_batch", "3"}}), run(model, {{"micro_batch", "3"}}),

@@ -57,6 +57,7 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"pp=4", "schedule=zb_h2", "tp=2", "sequence_parallel=true"},
       {"pp=2", "schedule=zb_v", "dp=2", "zero=1", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
       {"pp=2", "schedule=zb_v", "tp=2", "sequence_parallel=true", "recompute=full"},
+      {"pp=2", "schedule=dualpipe_v", "tp=2", "sequence_parallel=true", "recompute=full"},
       {"recompute=full"},
       {"recompute=selective", "attention=fused_softmax"},
       {"attention=unfused", "recompute=selective"},

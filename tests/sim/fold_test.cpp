@@ -85,6 +85,7 @@ const std::vector<Overrides>& all_strategies() {
       {"pp=4", "schedule=zb_h1"},
       {"dp=2", "pp=2", "schedule=zb_h2", "overlap_grad_reduce=true"},
       {"dp=2", "pp=2", "schedule=zb_v", "zero=1"},
+      {"dp=2", "pp=2", "schedule=dualpipe_v"},
       {"pp=4", "layers_per_stage=[0,3,1,0]"},
       {"recompute=full"},
       {"recompute=selective", "attention=fused_softmax"},
