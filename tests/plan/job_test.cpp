@@ -160,9 +160,11 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   EXPECT_EQ(refusal({"cp=2"}), at("cp") + "context parallelism is not built yet: cp must be 1, not 2");
   EXPECT_EQ(refusal({"ep=2"}), at("ep") + "expert parallelism is not built yet: ep must be 1, not 2");
   EXPECT_EQ(refusal({"schedule=dualpipe"}),
-            at("schedule") + "\"dualpipe\" is not built yet; built: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v");
+            at("schedule") +
+                "\"dualpipe\" is not built yet; built: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v");
   EXPECT_EQ(refusal({"schedule=zero"}),
-            at("schedule") + "\"zero\" is not allowed; expected one of: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v");
+            at("schedule") +
+                "\"zero\" is not allowed; expected one of: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v");
   EXPECT_EQ(refusal({"data_parallel=parameter_server", "servers=2"}),
             at("data_parallel") + "\"parameter_server\" is not built yet; built: all_reduce\n" + at("servers") +
                 "the parameter server is not built yet; leave the key out");

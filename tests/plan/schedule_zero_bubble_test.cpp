@@ -90,8 +90,8 @@ TEST(DualPipe, V) {
   EXPECT_EQ(placement(s, 4), (std::vector<std::int32_t>{0, 1, 1, 0}));
 }
 
-// With F, I and W equally long and m >= 2 pp: the last rank begins when the first microbatch reaches it, pp - 1 units in,
-// and has no gap from then on. (The authors count (pp - 1) (F&B + B - 3 W), twice as much: there a forward and the
+// With F, I and W equally long and m >= 2 pp: the last rank begins when the first microbatch reaches it, pp - 1 units
+// in, and has no gap from then on. (The authors count (pp - 1) (F&B + B - 3 W), twice as much: there a forward and the
 // backward beside it are one piece F&B that neither side sends from before its end.) At most 2 pp + 1 half-size
 // activations are held, theirs too.
 TEST(DualPipe, BubbleAndActivations) {
