@@ -16,9 +16,10 @@ struct MlpEmitter : LayerEmitter {
     const Operand partial2 = all(c.temporary("mlp.partial", a, c.n.rows * c.n.hidden));
     linear(phase, all(t.act), "mlp.down", false, partial2, c.n.hidden, c.n.ffn);
     const Operand out2 = reduce_rows(c, b, phase, partial2, "mlp.output");
-    if (phase == Phase::forward) {  // recomputation needs what leads to the output, not the output
-      residual_add(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, c.builder.whole(c.residual(), 1));
-    }
+    // Nobody reads the output of a recomputation; frameworks run the whole layer nevertheless.
+    const Operand x = phase == Phase::forward ? c.builder.whole(c.residual(), 1)
+                                              : all(c.temporary("mlp.output_again", a, c.n.shard_rows * c.n.hidden));
+    residual_add(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, x);
   }
 
   void backward(BackwardPart part, const ResidualGradients& d) {

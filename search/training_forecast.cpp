@@ -62,6 +62,37 @@ double gather_seconds(const plan::Job& job, int reduced_bytes) {
   return once * units * static_cast<double>(job.microbatches());
 }
 
+// Seconds of tensor-parallel communication that the row's framework has and the plan graph has not, all exposed:
+// input gradients of gate and up that are summed apart, in every layer of a stage; logits that every rank gathers, on
+// the last one.
+double more_tp_seconds(const Reading& reading) {
+  const plan::Job& job = *reading.job;
+  const plan::Strategy& s = job.strategy;
+  if (s.tp == 1) {
+    return 0;
+  }
+  const auto network = sim::make_network_model("auto", job.cluster);
+  const int tp = static_cast<int>(s.tp), per_node = std::min(tp, job.cluster.devices_per_node);
+  const sim::GroupPlacement group{tp, (tp + per_node - 1) / per_node, per_node};
+  const double rows = static_cast<double>(s.micro_batch * job.workload.seq_len);
+  const double microbatches = static_cast<double>(job.microbatches());
+  const Dtype activation = job.workload.precision.parameter;  // in 16 bits with fp8 too
+  const auto seconds_of = [&](plan::CollectiveKind kind, std::int64_t width) {
+    const double bytes = rows * static_cast<double>(size_bytes(activation, width));
+    return network->collective(kind, Bytes{static_cast<std::int64_t>(bytes)}, group);
+  };
+  double more = 0;
+  if (reading.reduces_gate_apart && !s.sequence_parallel && workloads::is_gated(job.workload.model.activation)) {
+    const double layers = static_cast<double>(job.workload.model.layers) / static_cast<double>(s.pp);
+    const double passes = microbatches + static_cast<double>(s.pp - 1);  // with those that fill and drain the pipeline
+    more += layers * passes * seconds_of(plan::CollectiveKind::all_reduce, job.workload.model.hidden);
+  }
+  if (reading.logits_gathered) {
+    more += microbatches * seconds_of(plan::CollectiveKind::all_gather, plan::padded_vocab(job));
+  }
+  return more;
+}
+
 double bytes_of(const plan::Role& role, plan::BufferKind kind) {
   return static_cast<double>(role.memory.by_kind[static_cast<std::size_t>(kind)].value);
 }
@@ -124,10 +155,12 @@ reports::ValidationRow blank(const TrainingRow& row) {
 
 std::vector<std::pair<std::string, double>> where_time_goes(const TrainingForecast& f) {
   std::vector<std::pair<std::string, double>> result;
-  const double waits = f.step_seconds - seconds(f.simulation.step_time);
+  const double waits = f.step_seconds - f.more_tp_seconds - seconds(f.simulation.step_time);
   for (const auto& [bucket, time] :
        reports::breakdown_parts(reports::mean_over_ranks(f.graph, f.simulation.breakdown))) {
-    result.emplace_back(bucket, seconds(time) + (bucket == "exposed_dp" ? waits : 0));
+    result.emplace_back(bucket, seconds(time) + (bucket == "exposed_dp"   ? waits
+                                                 : bucket == "exposed_tp" ? f.more_tp_seconds
+                                                                          : 0));
   }
   return result;
 }
@@ -178,6 +211,8 @@ TrainingForecast forecast(const Reading& reading) {
   for (const plan::Role& role : f.graph.roles) {
     f.memory_bytes = std::max(f.memory_bytes, memory_of(reading, role));
   }
+  f.more_tp_seconds = more_tp_seconds(reading);
+  f.step_seconds += f.more_tp_seconds;
   if (reading.gathers_parameters) {
     f.step_seconds = std::max(f.step_seconds, gather_seconds(job, reading.reduced_bytes));
   }

@@ -382,7 +382,12 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   }
   add_defaults(plan::resolved(*reading.job), reading.fields);
   reading.job->name = row.id;
-  reading.job->cluster.profile = with_costs(used.profile, filler.costs());
+  reading.logits_gathered = filler.word("logits_gathered") == "true";
+  std::map<std::string, double> costs = filler.costs();
+  if (reading.logits_gathered) {  // every tp rank goes over the whole vocabulary
+    costs.emplace("cross_entropy", 1).first->second *= static_cast<double>(reading.job->strategy.tp);
+  }
+  reading.job->cluster.profile = with_costs(used.profile, costs);
   if (const auto gradient = filler.word("gradient_dtype")) {
     reading.gradient_bytes = *gradient == "fp32" ? 4 : 2;
   }
@@ -392,7 +397,7 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   if (const auto times = filler.word("activation_memory")) {
     reading.activation_memory = json::parse(*times).get<double>();
   }
-  reading.logits_gathered = filler.word("logits_gathered") == "true";
+  reading.reduces_gate_apart = filler.word("gate_reduced_apart") == "true";
   reading.gathers_parameters = is_zero3(row);
   reading.reduced_bytes = row.plan.fsdp_mixed_precision == "PURE" ? 2 : 4;
   return reading;

@@ -37,6 +37,8 @@ struct Reading {
   double logits_bytes = 0;
   double activation_memory = 1;  // times the plan's, where nothing is recomputed
   bool logits_gathered = false;
+  // The input gradients of gate and up, matmuls of their own, are summed over tp one by one.
+  bool reduces_gate_apart = false;
 };
 
 // Safe to call from several threads. The rules must hold the profiles they need.

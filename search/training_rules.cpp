@@ -55,7 +55,7 @@ FieldRule read_field(ObjectReader reader) {
         !(value->is_number() && value->get<double>() > 0 && value->get<double>() < 64)) {
       reader.mistake("value", "expected the bytes of one logit, above 0 and below 64");
     }
-    if (rule.field == "logits_gathered" && !value->is_boolean()) {
+    if ((rule.field == "logits_gathered" || rule.field == "gate_reduced_apart") && !value->is_boolean()) {
       reader.mistake("value", "expected true or false");
     }
     constexpr double kMostCost = 100;
@@ -81,6 +81,7 @@ FieldRule read_field(ObjectReader reader) {
   rule.precision = when.text("precision", "");
   rule.model = when.text("model", "");
   rule.kernel = when.text("kernel", "");
+  rule.recompute = when.text("recompute", "");
   when.finish();
   reader.finish();
   return rule;
@@ -107,7 +108,8 @@ FrameworkRules read_framework(ObjectReader reader, bool any) {
 bool FieldRule::applies_to(const TrainingRow& row) const {
   return (!hidden || row.model.hidden == hidden) && (!gated_mlp || row.model.gated_mlp == gated_mlp) &&
          (!compile || row.plan.compile == compile) && row.plan.precision.find(precision) != std::string::npos &&
-         row.model.name.find(model) != std::string::npos && row.plan.kernel.find(kernel) != std::string::npos;
+         row.model.name.find(model) != std::string::npos && row.plan.kernel.find(kernel) != std::string::npos &&
+         row.plan.recompute.find(recompute) != std::string::npos;
 }
 
 const std::vector<std::string>& rule_fields() {
@@ -134,6 +136,7 @@ const std::vector<std::string>& rule_fields() {
                                                "gradient_dtype",
                                                "logits_bytes",
                                                "logits_gathered",
+                                               "gate_reduced_apart",
                                                "activation_memory"};
   static const std::vector<std::string> all = [] {
     std::vector<std::string> both = fields;
