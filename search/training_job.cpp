@@ -61,6 +61,8 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.zero1_group && r.plan.dp && *r.plan.zero1_group < *r.plan.dp; }},
     {false, "tensor-parallel communication that overlaps compute is forecast as exposed",
      [](const TrainingRow& r) { return r.plan.overlap.find("async TP") != std::string::npos; }},
+    {false, "recompute on every stage but the last is forecast as on every stage",
+     [](const TrainingRow& r) { return r.plan.recompute.starts_with("full (on every stage but the last"); }},
     {false, "recompute of single ops is forecast as recompute of attention",
      [](const TrainingRow& r) { return r.plan.recompute.find("per-op") != std::string::npos; }},
 };
