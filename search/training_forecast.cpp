@@ -93,6 +93,23 @@ double more_tp_seconds(const Reading& reading) {
   return more;
 }
 
+// What an all-reduce of the gradients takes beyond the reduce-scatter of the plan graph's ZeRO-1, nothing beside it.
+double more_dp_seconds(const Reading& reading) {
+  const plan::Job& job = *reading.job;
+  const plan::Strategy& s = job.strategy;
+  if (!reading.all_reduces_gradients || s.dp == 1 || s.zero == 0) {
+    return 0;
+  }
+  const auto network = sim::make_network_model("auto", job.cluster);
+  const int ranks = static_cast<int>(s.dp);
+  const int per_node = std::max(1, std::min(ranks, job.cluster.devices_per_node / static_cast<int>(s.tp)));
+  const sim::GroupPlacement group{ranks, (ranks + per_node - 1) / per_node, per_node};
+  const double each = static_cast<double>(size_bytes(job.workload.precision.gradient, 1));
+  const Bytes bytes{static_cast<std::int64_t>(elements_of_rank(job) * each)};
+  return network->collective(plan::CollectiveKind::all_reduce, bytes, group) -
+         network->collective(plan::CollectiveKind::reduce_scatter, bytes, group);
+}
+
 double bytes_of(const plan::Role& role, plan::BufferKind kind) {
   return static_cast<double>(role.memory.by_kind[static_cast<std::size_t>(kind)].value);
 }
@@ -212,7 +229,7 @@ TrainingForecast forecast(const Reading& reading) {
     f.memory_bytes = std::max(f.memory_bytes, memory_of(reading, role));
   }
   f.more_tp_seconds = more_tp_seconds(reading);
-  f.step_seconds += f.more_tp_seconds;
+  f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading);
   if (reading.gathers_parameters) {
     f.step_seconds = std::max(f.step_seconds, gather_seconds(job, reading.reduced_bytes));
   }

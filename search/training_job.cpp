@@ -399,6 +399,7 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   if (const auto times = filler.word("activation_memory")) {
     reading.activation_memory = json::parse(*times).get<double>();
   }
+  reading.all_reduces_gradients = filler.word("gradients_all_reduced") == "true";
   reading.reduces_gate_apart = filler.word("gate_reduced_apart") == "true";
   reading.gathers_parameters = is_zero3(row);
   reading.reduced_bytes = row.plan.fsdp_mixed_precision == "PURE" ? 2 : 4;

@@ -37,6 +37,8 @@ struct Reading {
   double logits_bytes = 0;
   double activation_memory = 1;  // times the plan's, where nothing is recomputed
   bool logits_gathered = false;
+  // Gradients are all-reduced, and not reduced to the ranks that own them (ZeRO-1).
+  bool all_reduces_gradients = false;
   // The input gradients of gate and up, matmuls of their own, are summed over tp one by one.
   bool reduces_gate_apart = false;
 };

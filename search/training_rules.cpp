@@ -55,7 +55,9 @@ FieldRule read_field(ObjectReader reader) {
         !(value->is_number() && value->get<double>() > 0 && value->get<double>() < 64)) {
       reader.mistake("value", "expected the bytes of one logit, above 0 and below 64");
     }
-    if ((rule.field == "logits_gathered" || rule.field == "gate_reduced_apart") && !value->is_boolean()) {
+    const bool is_flag =
+        rule.field == "logits_gathered" || rule.field == "gate_reduced_apart" || rule.field == "gradients_all_reduced";
+    if (is_flag && !value->is_boolean()) {
       reader.mistake("value", "expected true or false");
     }
     constexpr double kMostCost = 100;
@@ -137,6 +139,7 @@ const std::vector<std::string>& rule_fields() {
                                                "logits_bytes",
                                                "logits_gathered",
                                                "gate_reduced_apart",
+                                               "gradients_all_reduced",
                                                "activation_memory"};
   static const std::vector<std::string> all = [] {
     std::vector<std::string> both = fields;
