@@ -93,21 +93,43 @@ double more_tp_seconds(const Reading& reading) {
   return more;
 }
 
-// What an all-reduce of the gradients takes beyond the reduce-scatter of the plan graph's ZeRO-1, nothing beside it.
-double more_dp_seconds(const Reading& reading) {
+// Tensors of the parameters that the first rank holds.
+std::size_t tensors_of(const plan::PlanGraph& graph) {
+  std::size_t tensors = 0;
+  for (const plan::ParameterFamily& f : graph.roles.front().parameter_families) {
+    tensors += f.parameters.size() * static_cast<std::size_t>(std::max(1, f.layers));
+  }
+  return tensors;
+}
+
+// What an all-reduce of the gradients takes beyond the reduce-scatter of the plan graph's ZeRO-1, and broadcasts of
+// parameters by the ranks that own them, whole tensors each, beyond its all-gather; nothing beside either.
+double more_dp_seconds(const Reading& reading, const plan::PlanGraph& graph) {
   const plan::Job& job = *reading.job;
   const plan::Strategy& s = job.strategy;
-  if (!reading.all_reduces_gradients || s.dp == 1 || s.zero == 0) {
+  if (s.dp == 1 || s.zero == 0) {
     return 0;
   }
   const auto network = sim::make_network_model("auto", job.cluster);
   const int ranks = static_cast<int>(s.dp);
   const int per_node = std::max(1, std::min(ranks, job.cluster.devices_per_node / static_cast<int>(s.tp)));
   const sim::GroupPlacement group{ranks, (ranks + per_node - 1) / per_node, per_node};
-  const double each = static_cast<double>(size_bytes(job.workload.precision.gradient, 1));
-  const Bytes bytes{static_cast<std::int64_t>(elements_of_rank(job) * each)};
-  return network->collective(plan::CollectiveKind::all_reduce, bytes, group) -
-         network->collective(plan::CollectiveKind::reduce_scatter, bytes, group);
+  const auto seconds_of = [&](plan::CollectiveKind kind, Dtype type, double share) {
+    const double bytes = elements_of_rank(job) * static_cast<double>(size_bytes(type, 1)) * share;
+    return network->collective(kind, Bytes{static_cast<std::int64_t>(bytes)}, group);
+  };
+  const workloads::Precision& precision = job.workload.precision;
+  double more = 0;
+  if (reading.all_reduces_gradients) {
+    more += seconds_of(plan::CollectiveKind::all_reduce, precision.gradient, 1) -
+            seconds_of(plan::CollectiveKind::reduce_scatter, precision.gradient, 1);
+  }
+  if (reading.broadcasts_parameters) {
+    const auto owners = static_cast<double>(std::min<std::size_t>(tensors_of(graph), static_cast<std::size_t>(s.dp)));
+    more += owners * seconds_of(plan::CollectiveKind::broadcast, precision.parameter, 1 / owners) -
+            seconds_of(plan::CollectiveKind::all_gather, precision.parameter, 1);
+  }
+  return std::max(0.0, more);
 }
 
 double bytes_of(const plan::Role& role, plan::BufferKind kind) {
@@ -229,7 +251,7 @@ TrainingForecast forecast(const Reading& reading) {
     f.memory_bytes = std::max(f.memory_bytes, memory_of(reading, role));
   }
   f.more_tp_seconds = more_tp_seconds(reading);
-  f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading);
+  f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading, f.graph);
   if (reading.gathers_parameters) {
     f.step_seconds = std::max(f.step_seconds, gather_seconds(job, reading.reduced_bytes));
   }

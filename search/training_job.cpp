@@ -399,6 +399,8 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   if (const auto times = filler.word("activation_memory")) {
     reading.activation_memory = json::parse(*times).get<double>();
   }
+  reading.broadcasts_parameters = filler.word("parameters_broadcast") == "true" &&
+                                  !(row.plan.zero1_group && row.plan.dp && *row.plan.zero1_group < *row.plan.dp);
   reading.all_reduces_gradients = filler.word("gradients_all_reduced") == "true";
   reading.reduces_gate_apart = filler.word("gate_reduced_apart") == "true";
   reading.gathers_parameters = is_zero3(row);

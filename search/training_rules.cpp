@@ -55,8 +55,8 @@ FieldRule read_field(ObjectReader reader) {
         !(value->is_number() && value->get<double>() > 0 && value->get<double>() < 64)) {
       reader.mistake("value", "expected the bytes of one logit, above 0 and below 64");
     }
-    const bool is_flag =
-        rule.field == "logits_gathered" || rule.field == "gate_reduced_apart" || rule.field == "gradients_all_reduced";
+    const bool is_flag = rule.field == "logits_gathered" || rule.field == "gate_reduced_apart" ||
+                         rule.field == "gradients_all_reduced" || rule.field == "parameters_broadcast";
     if (is_flag && !value->is_boolean()) {
       reader.mistake("value", "expected true or false");
     }
@@ -140,6 +140,7 @@ const std::vector<std::string>& rule_fields() {
                                                "logits_gathered",
                                                "gate_reduced_apart",
                                                "gradients_all_reduced",
+                                               "parameters_broadcast",
                                                "activation_memory"};
   static const std::vector<std::string> all = [] {
     std::vector<std::string> both = fields;
