@@ -37,9 +37,7 @@ struct MlpEmitter : LayerEmitter {
     const Operand partial2 = all(c.temporary("mlp.partial", c.type.activation, c.n.rows * c.n.hidden));
     branch(phase, h2, partial2, false);
     const Operand out2 = reduce_rows(c, b, phase, partial2, "mlp.output");
-    if (phase == Phase::forward) {  // recomputation needs what leads to the output, not the output
-      residual_add(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, c.builder.whole(c.residual(), 1));
-    }
+    residual_add(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, output(phase));
   }
 
   void backward(BackwardPart part, const ResidualGradients& d) {

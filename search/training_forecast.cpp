@@ -36,6 +36,56 @@ const char* verdict(bool fits) {
   return fits ? "FITS" : "OOM";
 }
 
+// Seconds of tensor-parallel communication that the row's framework has and the plan graph has not, all exposed:
+// input gradients of gate and up that are summed apart, in every layer of a stage; logits that every rank gathers, on
+// the last one.
+double more_tp_seconds(const Reading& reading) {
+  const plan::Job& job = *reading.job;
+  const plan::Strategy& s = job.strategy;
+  if (s.tp == 1) {
+    return 0;
+  }
+  const auto network = sim::make_network_model("auto", job.cluster);
+  const int tp = static_cast<int>(s.tp), per_node = std::min(tp, job.cluster.devices_per_node);
+  const sim::GroupPlacement group{tp, (tp + per_node - 1) / per_node, per_node};
+  const double rows = static_cast<double>(s.micro_batch * job.workload.seq_len);
+  const double microbatches = static_cast<double>(job.microbatches());
+  const Dtype activation = job.workload.precision.parameter;  // in 16 bits with fp8 too
+  const auto seconds_of = [&](plan::CollectiveKind kind, std::int64_t width) {
+    const double bytes = rows * static_cast<double>(size_bytes(activation, width));
+    return network->collective(kind, Bytes{static_cast<std::int64_t>(bytes)}, group);
+  };
+  double more = 0;
+  if (reading.reduces_gate_apart && !s.sequence_parallel && workloads::is_gated(job.workload.model.activation)) {
+    const double layers = static_cast<double>(job.workload.model.layers) / static_cast<double>(s.pp);
+    const double passes = microbatches + static_cast<double>(s.pp - 1);  // with those that fill and drain the pipeline
+    more += layers * passes * seconds_of(plan::CollectiveKind::all_reduce, job.workload.model.hidden);
+  }
+  if (reading.logits_gathered) {
+    more += microbatches * seconds_of(plan::CollectiveKind::all_gather, plan::padded_vocab(job));
+  }
+  return more;
+}
+
+// What an all-reduce of the gradients takes beyond the reduce-scatter of the plan graph's ZeRO-1; nothing beside it.
+double more_dp_seconds(const Reading& reading) {
+  const plan::Job& job = *reading.job;
+  const plan::Strategy& s = job.strategy;
+  if (s.dp == 1 || s.zero == 0 || !reading.all_reduces_gradients) {
+    return 0;
+  }
+  const auto network = sim::make_network_model("auto", job.cluster);
+  const int ranks = static_cast<int>(s.dp);
+  const int per_node = std::max(1, std::min(ranks, job.cluster.devices_per_node / static_cast<int>(s.tp)));
+  const sim::GroupPlacement group{ranks, (ranks + per_node - 1) / per_node, per_node};
+  const double elements =
+      static_cast<double>(workloads::total_parameters(job.workload.model)) / static_cast<double>(s.tp * s.pp);
+  const Bytes bytes{
+      static_cast<std::int64_t>(elements * static_cast<double>(size_bytes(job.workload.precision.gradient, 1)))};
+  return std::max(0.0, network->collective(plan::CollectiveKind::all_reduce, bytes, group) -
+                           network->collective(plan::CollectiveKind::reduce_scatter, bytes, group));
+}
+
 double bytes_of(const plan::Role& role, plan::BufferKind kind) {
   return static_cast<double>(role.memory.by_kind[static_cast<std::size_t>(kind)].value);
 }
@@ -91,10 +141,12 @@ reports::ValidationRow blank(const TrainingRow& row) {
 
 std::vector<std::pair<std::string, double>> where_time_goes(const TrainingForecast& f) {
   std::vector<std::pair<std::string, double>> result;
-  const double waits = f.step_seconds - seconds(f.simulation.step_time);
+  const double waits = f.step_seconds - f.more_tp_seconds - seconds(f.simulation.step_time);
   for (const auto& [bucket, time] :
        reports::breakdown_parts(reports::mean_over_ranks(f.graph, f.simulation.breakdown))) {
-    result.emplace_back(bucket, seconds(time) + (bucket == "exposed_dp" ? waits : 0));
+    result.emplace_back(bucket, seconds(time) + (bucket == "exposed_dp"   ? waits
+                                                 : bucket == "exposed_tp" ? f.more_tp_seconds
+                                                                          : 0));
   }
   return result;
 }
@@ -145,6 +197,8 @@ TrainingForecast forecast(const Reading& reading) {
   for (const plan::Role& role : f.graph.roles) {
     f.memory_bytes = std::max(f.memory_bytes, memory_of(reading, role));
   }
+  f.more_tp_seconds = more_tp_seconds(reading);
+  f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading);
   f.fits = f.memory_bytes <= static_cast<double>(job.cluster.device.memory.value) * (1 + kMemoryError);
   return f;
 }

@@ -14,9 +14,10 @@ namespace foretrain::search {
 struct TrainingForecast {
   plan::PlanGraph graph;
   sim::Simulation simulation;
-  double step_seconds = 0;  // with what the notes of the reading add to the simulation
-  double memory_bytes = 0;  // of the fullest device, likewise
-  bool fits = true;         // tight plans too: over the device's memory by no more than the model's error
+  double more_tp_seconds = 0;  // communication that the graph has not
+  double step_seconds = 0;     // with what the notes of the reading add to the simulation
+  double memory_bytes = 0;     // of the fullest device, likewise
+  bool fits = true;            // tight plans too: over the device's memory by no more than the model's error
 };
 // Requires: reading.job. Throws InputError for a job that cannot be built.
 TrainingForecast forecast(const Reading& reading);

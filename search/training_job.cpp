@@ -48,6 +48,8 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.activation_cpu_offload.value_or(false); }},
     {false, "tensor-parallel communication that overlaps compute is forecast as exposed",
      [](const TrainingRow& r) { return r.plan.overlap.find("async TP") != std::string::npos; }},
+    {false, "recompute on every stage but the last is forecast as on every stage",
+     [](const TrainingRow& r) { return r.plan.recompute.starts_with("full (on every stage but the last"); }},
     {false, "recompute of single ops is forecast as recompute of attention",
      [](const TrainingRow& r) { return r.plan.recompute.find("per-op") != std::string::npos; }},
 };
@@ -396,7 +398,12 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   }
   add_defaults(plan::resolved(*reading.job), reading.fields);
   reading.job->name = row.id;
-  reading.job->cluster.profile = with_costs(used.profile, filler.costs());
+  reading.logits_gathered = filler.word("logits_gathered") == "true";
+  std::map<std::string, double> costs = filler.costs();
+  if (reading.logits_gathered) {  // every tp rank goes over the whole vocabulary
+    costs.emplace("cross_entropy", 1).first->second *= static_cast<double>(reading.job->strategy.tp);
+  }
+  reading.job->cluster.profile = with_costs(used.profile, costs);
   if (const auto gradient = filler.word("gradient_dtype")) {
     reading.gradient_bytes = *gradient == "fp32" ? 4 : 2;
   }
@@ -410,6 +417,8 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   if (row.plan.fsdp_mixed_precision == "PURE") {
     reading.job->workload.precision.gradient = Dtype::bf16;  // reduced as it was computed
   }
+  reading.all_reduces_gradients = filler.word("gradients_all_reduced") == "true";
+  reading.reduces_gate_apart = filler.word("gate_reduced_apart") == "true";
   return reading;
 }
 

@@ -55,7 +55,9 @@ FieldRule read_field(ObjectReader reader) {
         !(value->is_number() && value->get<double>() > 0 && value->get<double>() < 64)) {
       reader.mistake("value", "expected the bytes of one logit, above 0 and below 64");
     }
-    if (rule.field == "logits_gathered" && !value->is_boolean()) {
+    const bool is_flag =
+        rule.field == "logits_gathered" || rule.field == "gate_reduced_apart" || rule.field == "gradients_all_reduced";
+    if (is_flag && !value->is_boolean()) {
       reader.mistake("value", "expected true or false");
     }
     if (rule.field == "pipeline_microbatches" && *value != "stages") {
@@ -87,6 +89,7 @@ FieldRule read_field(ObjectReader reader) {
   rule.precision = when.text("precision", "");
   rule.model = when.text("model", "");
   rule.kernel = when.text("kernel", "");
+  rule.recompute = when.text("recompute", "");
   when.finish();
   reader.finish();
   return rule;
@@ -114,7 +117,7 @@ bool FieldRule::applies_to(const TrainingRow& row) const {
   return (!hidden || row.model.hidden == hidden) && (!gated_mlp || row.model.gated_mlp == gated_mlp) &&
          (!compile || row.plan.compile == compile) && (!pipeline || (row.plan.pp.value_or(1) > 1) == pipeline) &&
          row.plan.precision.find(precision) != std::string::npos && row.model.name.find(model) != std::string::npos &&
-         row.plan.kernel.find(kernel) != std::string::npos;
+         row.plan.kernel.find(kernel) != std::string::npos && row.plan.recompute.find(recompute) != std::string::npos;
 }
 
 const std::vector<std::string>& rule_fields() {
@@ -141,6 +144,8 @@ const std::vector<std::string>& rule_fields() {
                                                "gradient_dtype",
                                                "logits_bytes",
                                                "logits_gathered",
+                                               "gate_reduced_apart",
+                                               "gradients_all_reduced",
                                                "activation_memory",
                                                "fsdp_stage",
                                                "pipeline_microbatches"};

@@ -26,7 +26,8 @@ struct FieldRule {
   std::string source;
   std::optional<std::int64_t> hidden;  // of the model
   std::optional<bool> gated_mlp, compile, pipeline;
-  std::string model, kernel, precision;  // parts of the model's name, of the row's kernel and precision
+  // Parts of the model's name, of the row's kernel, precision and recompute.
+  std::string model, kernel, precision, recompute;
   bool applies_to(const TrainingRow& row) const;
 };
 
