@@ -36,6 +36,7 @@ const std::vector<std::string>& job_fields() {
           "virtual_stages",
           "schedule",
           "zero",
+          "zero_kind",
           "shard",
           "reshard",
           "prefetch",

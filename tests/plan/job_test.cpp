@@ -149,6 +149,10 @@ TEST(Job, ShardingIsReadAndChecked) {
   EXPECT_EQ(refusal({"zero=2", "reshard=true", "strategy.prefetch=1"}),
             at("reshard") + "needs zero 3: without it no parameters are gathered layer by layer\n" + at("prefetch") +
                 "needs zero 3: without it no parameters are gathered layer by layer");
+  EXPECT_EQ(refusal({"dp=2", "zero=2", "zero_kind=owners"}),
+            at("zero_kind") + "owners broadcast what they updated: expected zero 1, not 2");
+  EXPECT_EQ(refusal({"zero=1", "zero_kind=owners", "overlap_param_gather=true"}),
+            at("overlap_param_gather") + "needs zero_kind shards: owners broadcast after the whole update");
   EXPECT_EQ(refusal({"zero=2", "pp=2", "schedule=zb_h1"}),
             at("zero") +
                 "2 cannot go with zb_h1: its weight gradients come long after the input gradients, and would be "
@@ -203,7 +207,7 @@ job.json:5: /workload/seq_len: 0 is not allowed; expected an integer from 1 to 1
 job.json:13: /strategy/tp: "two" is not allowed; expected an integer from 1 to 1000000
 job.json:16: /strategies: unknown key "strategies"; did you mean "strategy"? known: workload, cluster, strategy, version, name, description
 job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, disturbance
-job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, ep, micro_batch, virtual_stages, schedule, zero, shard, reshard, prefetch, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, overlap_tp, split_by_speed, offload, cp_kind, servers, staleness, average_every, outer_optimizer)");
+job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, ep, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, overlap_tp, split_by_speed, offload, cp_kind, servers, staleness, average_every, outer_optimizer)");
   EXPECT_EQ(message_of([] { read("{}"); }),
             "job.json:1: /version: missing, and has no default\n"
             "job.json:1: /workload: missing, and has no default\n"
