@@ -19,6 +19,7 @@ std::vector<StrategyWord> words() {
       {"gradient accumulation", "several microbatches per step: global_batch > dp x micro_batch", {}, {}, {}},
       {"overlap_grad_reduce", "gradient buckets are reduced behind the last backward", {}, {}, {}},
       {"zero=1", "optimizer state sharded over dp: reduce-scatter, update of the own shard, all-gather", {}, {}, {}},
+      {"zero_kind=owners", "with zero=1: gradients all-reduced, every owner broadcasts what it updated", {}, {}, {}},
       {"zero=2", "gradients sharded too: reduce-scattered layer by layer after every microbatch", {}, {}, {}},
       {"zero=3", "parameters sharded too (FSDP): gathered layer by layer ahead of forward and backward", {}, {}, {}},
       {"reshard=false",

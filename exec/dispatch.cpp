@@ -291,6 +291,7 @@ CollectiveCall collective_call(const OpCall& call) {
   c.reduction = op.reduction;
   c.dtype = stored_type(op.dtype);
   c.elements = op.elements;
+  c.root = op.root;
   c.in = call.reads.at(0).data;
   c.out = call.writes.at(0).data;
   c.group = &group;

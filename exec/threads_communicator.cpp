@@ -197,9 +197,10 @@ Communicator::Ticket ThreadsWorld::Endpoint::post(const CollectiveCall& call) {
     data.reduction = call.reduction;
     data.dtype = call.dtype;
     data.elements = call.elements;
+    data.root = call.root;
   }
-  CHECK(!data.is_message && data.kind == call.kind && data.reduction == call.reduction && data.dtype == call.dtype &&
-            data.elements == call.elements && operation.members == call.group->members,
+  CHECK(!data.is_message && data.kind == call.kind && data.root == call.root && data.reduction == call.reduction &&
+            data.dtype == call.dtype && data.elements == call.elements && operation.members == call.group->members,
         "rank {} posts {} of {} {} where others posted {} of {} {} (tag {})", rank_, plan::name(call.kind),
         call.elements, name(call.dtype), plan::name(data.kind), data.elements, name(data.dtype), call.key.match.tag);
   const auto index = static_cast<std::size_t>(call.group->index);

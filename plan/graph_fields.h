@@ -153,7 +153,7 @@ void fields(auto& a, Of<Accumulate> auto& x) {
 
 void fields(auto& a, Of<Collective> auto& x) {
   a("kind", x.kind), a("group", x.group), a("elements", x.elements), a("dtype", x.dtype);
-  a("reduction", x.reduction), a("tag", x.tag);
+  a("reduction", x.reduction), a("tag", x.tag), a("root", x.root);
 }
 
 void fields(auto& a, Of<Message> auto& x) {

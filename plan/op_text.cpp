@@ -79,8 +79,9 @@ struct Shapes {
     return fmt::format(" {} {}{}", w.elements, from, name(w.dtype));
   }
   std::string operator()(const Collective& w) const {
-    return fmt::format(" {} {}{} over {} as {}", w.elements, name(w.dtype),
-                       w.reduction == Reduction::max ? " (max)" : "", group_name(g, w.group), tag_name(g, w.tag));
+    return fmt::format(
+        " {} {}{} over {} as {}", w.elements, name(w.dtype), w.reduction == Reduction::max ? " (max)" : "",
+        group_name(g, w.group) + (w.root < 0 ? "" : fmt::format(" from {}", w.root)), tag_name(g, w.tag));
   }
   std::string operator()(const Exchange& w) const {
     std::string text;

@@ -198,15 +198,17 @@ enum class Reduction : std::uint8_t { sum, max };
 std::string_view name(Reduction r);
 
 // `elements` is the total buffer (what every rank holds in the end for all_gather, at the start for reduce_scatter).
-// all_reduce: reads {x}, writes {x}. all_gather: reads {shard}, writes {full}; reduce_scatter: reads {full}, writes
-// {shard}; the shard may lie inside the full buffer at its own place. Sums are taken in rank order.
+// all_reduce: reads {x}, writes {x}. broadcast: reads {x}, writes {x}, which on `root` stays as it is. all_gather:
+// reads {shard}, writes {full}; reduce_scatter: reads {full}, writes {shard}; the shard may lie inside the full buffer
+// at its own place. Sums are taken in rank order.
 struct Collective {
   CollectiveKind kind{};
   GroupId group = kNoGroup;
   std::int64_t elements = 0;
   Dtype dtype = Dtype::fp32;
   Reduction reduction = Reduction::sum;
-  std::int32_t tag = -1;  // match key, index in PlanGraph::tags
+  std::int32_t tag = -1;   // match key, index in PlanGraph::tags
+  std::int32_t root = -1;  // broadcast: whose x all get, as index in the group
 };
 
 // One message to or from the rank that differs only in its coordinate along `axis`.

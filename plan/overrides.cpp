@@ -55,6 +55,7 @@ const std::vector<std::string>& job_fields() {
           "virtual_stages",
           "schedule",
           "zero",
+          "zero_kind",
           "shard",
           "reshard",
           "prefetch",

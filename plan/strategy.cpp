@@ -20,6 +20,10 @@ std::string_view name(Recompute r) {
   return kNames[static_cast<std::size_t>(r)];
 }
 
+std::string_view name(ZeroKind k) {
+  return k == ZeroKind::owners ? "owners" : "shards";
+}
+
 namespace {
 
 constexpr std::int64_t kMaxAxis = 1'000'000;
@@ -107,6 +111,11 @@ void read_sharding(ObjectReader& reader, Strategy& s) {
                                "and would be whole until then; expected 0 or 1, or another schedule",
                                s.zero, name(s.schedule)));
   }
+  s.zero_kind =
+      reader.word("zero_kind", "shards", {"shards", "owners"}) == "owners" ? ZeroKind::owners : ZeroKind::shards;
+  if (s.zero_kind == ZeroKind::owners && s.zero != 1) {
+    reader.mistake("zero_kind", fmt::format("owners broadcast what they updated: expected zero 1, not {}", s.zero));
+  }
   s.shard = reader.integer("shard", 0, reader.has("shard") ? 2 : 0, kMaxAxis);
   if (s.shard != 0 && s.zero == 0) {
     reader.mistake("shard", "needs zero 1, 2 or 3: without it nothing is sharded");
@@ -159,6 +168,9 @@ Strategy read_strategy(ObjectReader& reader) {
   s.recompute = read_recompute(reader);
   s.overlap_grad_reduce = reader.boolean("overlap_grad_reduce", s.zero >= 2);
   s.overlap_param_gather = reader.boolean("overlap_param_gather", false);
+  if (s.overlap_param_gather && s.zero_kind == ZeroKind::owners) {
+    reader.mistake("overlap_param_gather", "needs zero_kind shards: owners broadcast after the whole update");
+  }
   if (s.overlap_param_gather && s.zero != 1 && s.zero != 2) {
     reader.mistake("overlap_param_gather", "needs zero 1 or 2: only there parameters are gathered after the optimizer");
   }
@@ -202,6 +214,9 @@ nlohmann::json to_json(const Strategy& s) {
                      {"padded_vocab", s.padded_vocab},
                      {"data_parallel", "all_reduce"},
                      {"compression", "none"}};
+  if (s.zero == 1) {
+    all["zero_kind"] = name(s.zero_kind);
+  }
   if (s.shard != 0) {
     all["shard"] = s.shard;
   }

@@ -17,6 +17,12 @@ std::string_view name(
 enum class Recompute : std::uint8_t { none, selective, full };
 std::string_view name(Recompute r);
 
+// How optimizer state is shared out. shards: equal parts of every bucket, reduce-scattered and gathered (Megatron,
+// DeepSpeed, PyTorch). owners: every rank updates its part of all parameters and broadcasts it, after an all-reduce of
+// all gradients (InternEvo).
+enum class ZeroKind : std::uint8_t { shards, owners };
+std::string_view name(ZeroKind k);
+
 struct Strategy {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1;
   std::int64_t micro_batch = 1;     // sequences per rank and microbatch
@@ -26,6 +32,7 @@ struct Strategy {
   // What data-parallel ranks share out among them: 1 optimizer state; 2 gradients too, reduced after every microbatch;
   // 3 parameters too, gathered unit by unit (a layer, the embedding, the head), as PyTorch's FSDP2 does.
   int zero = 0;
+  ZeroKind zero_kind = ZeroKind::shards;
   std::int64_t shard = 0;     // over how many neighbours along dp, each group of them being a replica; 0: over all
   bool reshard = true;        // zero 3: parameters are dropped after the forward and gathered again for the backward
   std::int64_t prefetch = 1;  // zero 3: how many units ahead parameters are gathered

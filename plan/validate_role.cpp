@@ -194,7 +194,12 @@ class RoleChecker {
     if (!check_group(c.group) || op.reads.size() != 1 || op.writes.size() != 1) {
       return;
     }
-    const std::int64_t shard = c.elements / group_size(graph_.mesh, graph_.groups[at(c.group)]);
+    const int members = group_size(graph_.mesh, graph_.groups[at(c.group)]);
+    const bool has_root = c.kind == CollectiveKind::broadcast;
+    if (has_root ? c.root < 0 || c.root >= members : c.root != -1) {
+      fail(fmt::format("{} from member {} of {}", op_text(graph_, op), c.root, members));
+    }
+    const std::int64_t shard = c.elements / members;
     const std::int64_t read = c.kind == CollectiveKind::all_gather ? shard : c.elements;
     const std::int64_t written = c.kind == CollectiveKind::reduce_scatter ? shard : c.elements;
     if (op.reads[0].elements != read || op.writes[0].elements != written) {

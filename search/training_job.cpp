@@ -258,6 +258,9 @@ void fill_sharding(const TrainingRow& row, Filler& f) {
   } else if (f.by_rule("strategy.zero", "fsdp_stage") == nullptr) {
     f.state("strategy.zero", 3);
   }
+  if (f.document()["strategy"].value("zero", std::int64_t{0}) == 1) {
+    f.by_rule("strategy.zero_kind", "zero_kind");
+  }
   if (p.zero1_group && p.dp && *p.zero1_group < *p.dp) {
     f.state("strategy.shard", *p.zero1_group);
   }
@@ -414,7 +417,7 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
     reading.activation_memory = json::parse(*times).get<double>();
   }
   reading.logits_gathered = filler.word("logits_gathered") == "true";
-  if (row.plan.fsdp_mixed_precision == "PURE") {
+  if (row.plan.fsdp_mixed_precision == "PURE" || filler.word("reduce_dtype")) {
     reading.job->workload.precision.gradient = Dtype::bf16;  // reduced as it was computed
   }
   reading.all_reduces_gradients = filler.word("gradients_all_reduced") == "true";

@@ -35,7 +35,6 @@ struct Reading {
   bool logits_gathered = false;
   // Gradients are all-reduced, and not reduced to the ranks that own them (ZeRO-1).
   bool all_reduces_gradients = false;
-  // Parameters are broadcast by their owners one after the other, and not gathered (ZeRO-1).
   // The input gradients of gate and up, matmuls of their own, are summed over tp one by one.
   bool reduces_gate_apart = false;
 };

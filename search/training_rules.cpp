@@ -60,6 +60,9 @@ FieldRule read_field(ObjectReader reader) {
     if (is_flag && !value->is_boolean()) {
       reader.mistake("value", "expected true or false");
     }
+    if (rule.field == "reduce_dtype" && *value != "bf16") {
+      reader.mistake("value", "expected \"bf16\"");
+    }
     if (rule.field == "pipeline_microbatches" && *value != "stages") {
       reader.mistake("value", "expected \"stages\"");
     }
@@ -148,7 +151,9 @@ const std::vector<std::string>& rule_fields() {
                                                "gradients_all_reduced",
                                                "activation_memory",
                                                "fsdp_stage",
-                                               "pipeline_microbatches"};
+                                               "pipeline_microbatches",
+                                               "zero_kind",
+                                               "reduce_dtype"};
   static const std::vector<std::string> all = [] {
     std::vector<std::string> both = fields;
     for (const std::string& kind : cost_kinds()) {

@@ -29,6 +29,7 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"gradient accumulation", {"dp=2", "micro_batch=2"}},
           {"overlap_grad_reduce", {"dp=2", "overlap_grad_reduce=true", "bucket_bytes=1 kB"}},
           {"zero=1", {"dp=2", "zero=1"}},
+          {"zero_kind=owners", {"dp=2", "zero=1", "zero_kind=owners"}},
           {"zero=2", {"dp=2", "zero=2"}},
           {"zero=3", {"dp=2", "zero=3"}},
           {"reshard=false", {"dp=2", "zero=3", "reshard=false"}},

@@ -98,6 +98,7 @@ const std::vector<Strategy>& strategies() {
         {"overlap_grad_reduce", "true"},
         {"overlap_param_gather", "true"},
         {"bucket_bytes", "1 kB"}}},
+      {"zero1_owners", {{"dp", "2"}, {"zero", "1"}, {"zero_kind", "owners"}, {"bucket_bytes", "1 kB"}}},
       {"zero2", {{"dp", "2"}, {"zero", "2"}}},
       {"zero3", {{"dp", "2"}, {"zero", "3"}}},
       {"zero3_stays_gathered", {{"dp", "2"}, {"zero", "3"}, {"reshard", "false"}}},
@@ -193,6 +194,8 @@ TEST(Parity, OneTwoThreeFourAndEightRanks) {
       joined(kBase, {{"dp", "3"}, {"zero", "3"}, {"strategy.prefetch", "0"}, {"overlap_grad_reduce", "false"}}),
       joined(kBase, {{"dp", "12"}, {"zero", "3"}, {"strategy.prefetch", "9"}}),
       joined(kBase, {{"dp", "6"}, {"zero", "2"}, {"shard", "3"}}),
+      joined(kBase,
+             {{"dp", "6"}, {"zero", "1"}, {"zero_kind", "owners"}, {"shard", "3"}, {"overlap_grad_reduce", "true"}}),
       joined(kBase, {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"zero", "3"}, {"sequence_parallel", "true"}}),
   };
   for (const char* const model : kModels) {

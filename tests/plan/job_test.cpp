@@ -149,6 +149,10 @@ TEST(Job, ShardingIsReadAndChecked) {
   EXPECT_EQ(refusal({"zero=2", "reshard=true", "strategy.prefetch=1"}),
             at("reshard") + "needs zero 3: without it no parameters are gathered layer by layer\n" + at("prefetch") +
                 "needs zero 3: without it no parameters are gathered layer by layer");
+  EXPECT_EQ(refusal({"dp=2", "zero=2", "zero_kind=owners"}),
+            at("zero_kind") + "owners broadcast what they updated: expected zero 1, not 2");
+  EXPECT_EQ(refusal({"zero=1", "zero_kind=owners", "overlap_param_gather=true"}),
+            at("overlap_param_gather") + "needs zero_kind shards: owners broadcast after the whole update");
   EXPECT_EQ(refusal({"zero=2", "pp=2", "schedule=zb_h1"}),
             at("zero") +
                 "2 cannot go with zb_h1: its weight gradients come long after the input gradients, and would be "

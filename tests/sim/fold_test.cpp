@@ -74,6 +74,10 @@ const std::vector<Overrides>& all_strategies() {
       {"dp=2"},
       {"dp=2", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
       {"dp=4", "zero=1", "overlap_grad_reduce=true", "overlap_param_gather=true", "bucket_bytes=20 kB"},
+      {"dp=2", "zero=1", "zero_kind=owners"},
+      {"dp=2", "zero=2", "overlap_grad_reduce=false"},
+      {"dp=4", "zero=3", "shard=2"},
+      {"dp=2", "pp=2", "zero=3", "reshard=false"},
       {"tp=4", "sequence_parallel=true"},
       {"tp=4", "sequence_parallel=true", "overlap_tp=false"},
       {"tp=2", "pp=3", "scatter_gather=true", "overlap_tp=false"},
@@ -139,6 +143,7 @@ TEST(Fold, HundredsOfRanksAsEveryRankByItself) {
       {"dp=4", "tp=8", "pp=8", "sequence_parallel=true", "overlap_grad_reduce=true"},
       {"dp=16", "tp=8", "pp=8", "zero=1", "sequence_parallel=true", "overlap_grad_reduce=true", "recompute=full"},
       {"dp=32", "pp=4", "schedule=interleaved", "virtual_stages=2", "global_batch=128"},
+      {"dp=64", "tp=2", "zero=3", "shard=16", "global_batch=128"},
   };
   for (Overrides s : strategies) {
     s.insert(s.begin(), model.begin(), model.end());
@@ -160,7 +165,7 @@ TEST(Fold, AnySpeedsAsOpByOp) {
     const Overrides s = {"dp=" + std::to_string(1 << random() % 2),
                          "tp=" + std::to_string(1 << random() % 2),
                          "pp=" + std::to_string(1 << random() % 3),
-                         random() % 2 == 0 ? "zero=1" : "zero=0",
+                         "zero=" + std::to_string(random() % 4),
                          random() % 2 == 0 ? "sequence_parallel=true" : "sequence_parallel=false",
                          random() % 2 == 0 ? "overlap_grad_reduce=true" : "overlap_grad_reduce=false",
                          random() % 2 == 0 ? "recompute=full" : "recompute=none",
