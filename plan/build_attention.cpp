@@ -36,8 +36,26 @@ struct AttentionEmitter : LayerEmitter {
     }
   }
 
+  HeadNorm head_norm(Direction direction) const {
+    return {direction, c.n.rows, c.n.heads, c.n.kv_heads, c.n.head_dim, c.model.norm_eps, c.type.activation};
+  }
+
+  // The gains' gradients first: the input's takes the place of what they read.
+  void head_norm_backward(Operand d_qkv) {
+    const Operand raw = all(t.qk_raw);
+    const Operand dq = grad("attention.q_norm.gain"), dk = grad("attention.k_norm.gain");
+    b.emit(head_norm(Direction::backward_weight), kCompute, Phase::backward_weight, {d_qkv, raw, dq, dk}, {dq, dk});
+    b.emit(head_norm(Direction::backward_input), kCompute, Phase::backward_input,
+           {raw, weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), d_qkv}, {d_qkv});
+  }
+
   void branch(Phase phase, Operand h, Operand out, bool accumulate) {
     linear(phase, h, "attention.qkv", c.model.attention_bias, all(t.qkv), c.n.qkv, c.n.hidden);
+    if (c.model.qk_norm) {
+      b.emit(head_norm(Direction::forward), kCompute, phase,
+             {weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), all(t.qkv)},
+             {all(t.qkv), all(t.qk_raw)});
+    }
     rotary(Direction::forward, phase, t.qkv);
     if (workloads::is_flash(c.job.workload.attention)) {
       attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {all(t.context), all(t.core)});
@@ -62,6 +80,9 @@ struct AttentionEmitter : LayerEmitter {
     if (inputs) {
       core_backward(d_context, all(d_qkv));
       rotary(Direction::backward_input, Phase::backward_input, d_qkv);
+      if (c.model.qk_norm) {
+        head_norm_backward(all(d_qkv));
+      }
     }
     return all(d_qkv);
   }

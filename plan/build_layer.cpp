@@ -30,6 +30,9 @@ LayerBuffers layer_buffers(RoleContext& c, bool in_backward) {
   t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden);
   t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, full);
   t.qkv = c.saved("qkv", a, n.rows * n.qkv, full);
+  if (c.model.qk_norm) {
+    t.qk_raw = c.saved("qk_raw", a, n.rows * (n.q + n.kv), full);
+  }
   t.core = flash ? c.saved("log_sum_exp", s, n.rows * n.heads, core_again)
                  : c.saved("probabilities", a, n.rows * n.heads * n.seq, core_again);
   t.context = read_by_weights("context", n.rows * n.q);

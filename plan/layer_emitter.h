@@ -10,7 +10,7 @@ namespace foretrain::plan {
 
 // Buffers of one layer's activations.
 struct LayerBuffers {
-  BufferId norm1, stats1, qkv, core, context, x_mid, norm2, stats2, up, act;
+  BufferId norm1, stats1, qkv, qk_raw, core, context, x_mid, norm2, stats2, up, act;
 };
 
 // The gradients of x', x_mid and x: one buffer from top to bottom, or three where weight gradients read them later.

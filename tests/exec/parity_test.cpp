@@ -116,6 +116,7 @@ const std::vector<Strategy>& strategies() {
       {"rank_order", {{"rank_order", "tp,cp,dp,pp"}}},
       {"momentum", {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}}},
       {"parallel_residual", {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}}},
+      {"qk_norm", {{"workload.model.qk_norm", "true"}, {"workload.model.activation", "gelu_erf"}}},
       {"one_norm", {{"workload.model.parallel_residual", "true"}, {"workload.model.shared_norm", "true"}}},
   };
   return all;
