@@ -99,6 +99,9 @@ struct AttentionEmitter : LayerEmitter {
 
   void backward(BackwardPart part, const ResidualGradients& d) {
     const bool inputs = part != BackwardPart::weight;
+    if (inputs) {
+      attention_again(*this);
+    }
     if (inputs && c.model.output_bias) {
       bias_gradient(d.mid, "attention.out.bias", c.n.shard_rows, c.n.hidden);
     }
@@ -114,11 +117,16 @@ struct AttentionEmitter : LayerEmitter {
 
   void core_backward(Operand d_context, Operand d_qkv) {
     const Phase phase = Phase::backward_input;
+    const bool core_again = again.core && !again.all;
     if (workloads::is_flash(c.job.workload.attention)) {
+      if (core_again) {  // frameworks run the whole of it, though the output is kept
+        const Operand context = all(c.temporary("context.again", c.type.activation, c.n.rows * c.n.q));
+        attend(AttentionStep::flash_forward, Phase::recompute, {all(t.qkv)}, {context, all(t.core)});
+      }
       attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), all(t.context), all(t.core)}, {d_qkv});
       return;
     }
-    if (c.job.strategy.recompute == Recompute::selective) {
+    if (core_again) {
       probabilities(Phase::recompute);
     }
     const Operand p = all(t.core);
@@ -142,6 +150,13 @@ void attention_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out
 
 Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy) {
   return AttentionEmitter{e}.branch_backward(part, dy);
+}
+
+void attention_again(const LayerEmitter& e) {
+  if (e.again.norms && !e.again.all) {
+    LayerEmitter emitter = e;
+    emitter.norm_forward(Phase::recompute, e.all(e.c.residual()), "norm1", e.t.norm1, e.t.stats1);
+  }
 }
 
 void attention_forward(const LayerEmitter& e, Phase phase) {
