@@ -70,6 +70,11 @@ std::vector<StrategyWord> words() {
       {"layers_per_stage", "uneven stages", {}, {}, {}},
       {"tied embeddings", "first and last stage share the embedding's gradient", {}, {}, {}},
       {"recompute=selective", "attention's inner products are computed again in the backward", {}, {}, {}},
+      {"recompute=[\"norm\", \"activation\", ...]",
+       "modules of a layer are computed again in the backward: attention_core, norm, activation, mlp",
+       {},
+       {},
+       {}},
       {"recompute=full", "whole layers are computed again in the backward", {}, {}, {}},
   };
 }

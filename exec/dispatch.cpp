@@ -23,6 +23,7 @@ kernels::NormKind kernel_kind(workloads::Norm kind) {
 kernels::Activation kernel_kind(workloads::Activation kind) {
   switch (kind) {
     case workloads::Activation::gelu: return kernels::Activation::gelu;
+    case workloads::Activation::gelu_erf: return kernels::Activation::gelu_erf;
     case workloads::Activation::relu: return kernels::Activation::relu;
     case workloads::Activation::swiglu: return kernels::Activation::swiglu;
     case workloads::Activation::geglu: return kernels::Activation::geglu;
@@ -115,6 +116,19 @@ struct KernelRunner {
       case plan::Direction::backward_weight:
         kernels::norm_backward_weight(shape, read(1), read(0), read(2), advanced(read(2), op.rows), write(0),
                                       call.writes.size() > 1 ? write(1) : Tensor{}, true);
+        break;
+    }
+  }
+
+  void operator()(const plan::HeadNorm& op) const {
+    const kernels::HeadNormShape shape{op.rows, op.heads, op.kv_heads, op.head_dim, op.eps};
+    switch (op.direction) {
+      case plan::Direction::forward: kernels::head_norm_forward(shape, read(0), read(1), write(0), write(1)); break;
+      case plan::Direction::backward_input:
+        kernels::head_norm_backward_input(shape, read(0), read(1), read(2), write(0));
+        break;
+      case plan::Direction::backward_weight:
+        kernels::head_norm_backward_weight(shape, read(1), read(0), write(0), write(1));
         break;
     }
   }

@@ -75,11 +75,30 @@ void norm_backward_input(const NormShape& shape, ConstTensor x, ConstTensor gain
 void norm_backward_weight(const NormShape& shape, ConstTensor x, ConstTensor dy, ConstTensor mean, ConstTensor rstd,
                           Tensor dgain, Tensor dbias, bool accumulate);
 
+// Of each head of q and k within packed qkv: x * gain / rms(x), in place, with one gain [head_dim] for all query heads
+// and one for all key heads. `raw` [rows, (heads + kv_heads) * head_dim] receives q and k as they were, for the
+// backward.
+struct HeadNormShape {
+  std::int64_t rows = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  double epsilon = 1e-6;
+
+  std::int64_t qkv_cols() const { return (heads + 2 * kv_heads) * head_dim; }
+  std::int64_t raw_cols() const { return (heads + kv_heads) * head_dim; }
+};
+
+void head_norm_forward(const HeadNormShape& shape, ConstTensor q_gain, ConstTensor k_gain, Tensor qkv, Tensor raw);
+// In place, on dq and dk.
+void head_norm_backward_input(const HeadNormShape& shape, ConstTensor raw, ConstTensor q_gain, ConstTensor k_gain,
+                              Tensor dqkv);
+// dq_gain, dk_gain [head_dim] W += sums over tokens and heads; dqkv as it was before backward_input.
+void head_norm_backward_weight(const HeadNormShape& shape, ConstTensor raw, ConstTensor dqkv, Tensor dq_gain,
+                               Tensor dk_gain);
+
 // ---- element by element ---------------------------------------------------------------------------------------------
 
-// gelu is the tanh form. The gated ones read x = [rows, 2*cols], per row gate|up: y = act(gate) * up, with
-// act = silu for swiglu and gelu for geglu. The others read x = [rows, cols]. y is [rows, cols].
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu };
+// gelu is the tanh form, gelu_erf the exact one. The gated ones read x = [rows, 2*cols], per row gate|up: y = act(gate)
+// * up, with act = silu for swiglu and gelu for geglu. The others read x = [rows, cols]. y is [rows, cols].
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf };
 constexpr bool is_gated(Activation a) {
   return a == Activation::swiglu || a == Activation::geglu;
 }

@@ -113,6 +113,29 @@ void norm_backward_weight(const NormShape& s, ConstTensor x, ConstTensor dy, Con
   table().norm_backward_weight(s, x, dy, mean, rstd, dgain, dbias, accumulate);
 }
 
+void head_norm_forward(const HeadNormShape& s, ConstTensor q_gain, ConstTensor k_gain, Tensor qkv, Tensor raw) {
+  check_same("head_norm_forward", qkv.dtype, {raw.dtype});
+  check_element_or_wide("head_norm_forward", qkv.dtype, {q_gain.dtype, k_gain.dtype});
+  check_sizes("head_norm_forward", {s.rows, s.heads, s.kv_heads, s.head_dim});
+  table().head_norm_forward(s, q_gain, k_gain, qkv, raw);
+}
+
+void head_norm_backward_input(const HeadNormShape& s, ConstTensor raw, ConstTensor q_gain, ConstTensor k_gain,
+                              Tensor dqkv) {
+  check_same("head_norm_backward_input", raw.dtype, {dqkv.dtype});
+  check_element_or_wide("head_norm_backward_input", raw.dtype, {q_gain.dtype, k_gain.dtype});
+  check_sizes("head_norm_backward_input", {s.rows, s.heads, s.kv_heads, s.head_dim});
+  table().head_norm_backward_input(s, raw, q_gain, k_gain, dqkv);
+}
+
+void head_norm_backward_weight(const HeadNormShape& s, ConstTensor raw, ConstTensor dqkv, Tensor dq_gain,
+                               Tensor dk_gain) {
+  check_same("head_norm_backward_weight", raw.dtype, {dqkv.dtype});
+  check_wide("head_norm_backward_weight", raw.dtype, {dq_gain.dtype, dk_gain.dtype});
+  check_sizes("head_norm_backward_weight", {s.rows, s.heads, s.kv_heads, s.head_dim});
+  table().head_norm_backward_weight(s, raw, dqkv, dq_gain, dk_gain);
+}
+
 void activation_forward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x, Tensor y) {
   check_same("activation_forward", x.dtype, {y.dtype});
   check_sizes("activation_forward", {rows, cols});

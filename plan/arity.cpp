@@ -37,6 +37,14 @@ struct ArityOf {
     }
     return {0, 0};
   }
+  Arity operator()(const HeadNorm& w) const {
+    switch (w.direction) {
+      case Direction::forward: return {3, 2};
+      case Direction::backward_input: return {4, 1};
+      case Direction::backward_weight: return {4, 2};
+    }
+    return {0, 0};
+  }
   Arity operator()(const Activation& w) const {
     return {w.direction == Direction::forward ? std::size_t{1} : std::size_t{2}, 1};
   }

@@ -36,8 +36,26 @@ struct AttentionEmitter : LayerEmitter {
     }
   }
 
+  HeadNorm head_norm(Direction direction) const {
+    return {direction, c.n.rows, c.n.heads, c.n.kv_heads, c.n.head_dim, c.model.norm_eps, c.type.activation};
+  }
+
+  // The gains' gradients first: the input's takes the place of what they read.
+  void head_norm_backward(Operand d_qkv) {
+    const Operand raw = all(t.qk_raw);
+    const Operand dq = grad("attention.q_norm.gain"), dk = grad("attention.k_norm.gain");
+    b.emit(head_norm(Direction::backward_weight), kCompute, Phase::backward_weight, {d_qkv, raw, dq, dk}, {dq, dk});
+    b.emit(head_norm(Direction::backward_input), kCompute, Phase::backward_input,
+           {raw, weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), d_qkv}, {d_qkv});
+  }
+
   void branch(Phase phase, Operand h, Operand out, bool accumulate) {
     linear(phase, h, "attention.qkv", c.model.attention_bias, all(t.qkv), c.n.qkv, c.n.hidden);
+    if (c.model.qk_norm) {
+      b.emit(head_norm(Direction::forward), kCompute, phase,
+             {weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), all(t.qkv)},
+             {all(t.qkv), all(t.qk_raw)});
+    }
     rotary(Direction::forward, phase, t.qkv);
     if (workloads::is_flash(c.job.workload.attention)) {
       attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {all(t.context), all(t.core)});
@@ -62,6 +80,9 @@ struct AttentionEmitter : LayerEmitter {
     if (inputs) {
       core_backward(d_context, all(d_qkv));
       rotary(Direction::backward_input, Phase::backward_input, d_qkv);
+      if (c.model.qk_norm) {
+        head_norm_backward(all(d_qkv));
+      }
     }
     return all(d_qkv);
   }
@@ -78,6 +99,9 @@ struct AttentionEmitter : LayerEmitter {
 
   void backward(BackwardPart part, const ResidualGradients& d) {
     const bool inputs = part != BackwardPart::weight;
+    if (inputs) {
+      attention_again(*this);
+    }
     if (inputs && c.model.output_bias) {
       bias_gradient(d.mid, "attention.out.bias", c.n.shard_rows, c.n.hidden);
     }
@@ -93,11 +117,16 @@ struct AttentionEmitter : LayerEmitter {
 
   void core_backward(Operand d_context, Operand d_qkv) {
     const Phase phase = Phase::backward_input;
+    const bool core_again = again.core && !again.all;
     if (workloads::is_flash(c.job.workload.attention)) {
+      if (core_again) {  // frameworks run the whole of it, though the output is kept
+        const Operand context = all(c.temporary("context.again", c.type.activation, c.n.rows * c.n.q));
+        attend(AttentionStep::flash_forward, Phase::recompute, {all(t.qkv)}, {context, all(t.core)});
+      }
       attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), all(t.context), all(t.core)}, {d_qkv});
       return;
     }
-    if (c.job.strategy.recompute == Recompute::selective) {
+    if (core_again) {
       probabilities(Phase::recompute);
     }
     const Operand p = all(t.core);
@@ -121,6 +150,13 @@ void attention_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out
 
 Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy) {
   return AttentionEmitter{e}.branch_backward(part, dy);
+}
+
+void attention_again(const LayerEmitter& e) {
+  if (e.again.norms && !e.again.all) {
+    LayerEmitter emitter = e;
+    emitter.norm_forward(Phase::recompute, e.all(e.c.residual()), "norm1", e.t.norm1, e.t.stats1);
+  }
 }
 
 void attention_forward(const LayerEmitter& e, Phase phase) {

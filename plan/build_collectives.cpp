@@ -74,8 +74,13 @@ void reduce_replicated(RoleContext& c, BlockBuilder& b, Family f, const std::str
     b.op(b.emit(op, c.tp_stream(), Phase::grad_reduce, {range}, {range})).records = {c.replicated_reduced()};
   };
   if (c.sequence_parallel && c.has_parameter(f, first_replicated)) {
-    const Operand first = c.gradient(f, first_replicated);
+    const bool heads = f == kLayer && c.model.qk_norm;
+    const Operand first = c.gradient(f, heads ? "attention.q_norm.gain" : first_replicated);
     reduce(c.groups.tp, first.offset, family.elements - first.offset, "replicated.reduce");
+  }
+  if (f == kLayer && !c.sequence_parallel && c.groups.tp != kNoGroup && c.model.qk_norm) {
+    const Operand first = c.gradient(f, "attention.q_norm.gain");
+    reduce(c.groups.tp, first.offset, c.gradient(f, first_replicated).offset - first.offset, "head_norm.reduce");
   }
   if (f == kLayer && c.groups.kv != kNoGroup) {
     const Operand weight = c.gradient(f, "attention.qkv.weight");

@@ -120,7 +120,7 @@ bool RoleContext::has_parameter(Family f, const std::string& name) const {
 
 bool RoleContext::reduces_replicated() const {
   const bool layers = max_chunk_layers() > 0;
-  return (layers && groups.kv != kNoGroup) ||
+  return (layers && (groups.kv != kNoGroup || (groups.tp != kNoGroup && model.qk_norm))) ||
          (sequence_parallel && (layers || last || (first && has_parameter(kEmbedding, "embedding.positions"))));
 }
 

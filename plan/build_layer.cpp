@@ -7,41 +7,53 @@
 //
 // Recompute: `full` keeps only x and runs the layer's forward again before its backward (all of it, as the field's
 // frameworks do); `selective` keeps all but the seq x seq probabilities and runs the attention core again (with flash
-// attention there are none, and the two words mean the same as none).
+// attention there are none, and the two words mean the same as none). A list of modules runs those again, each before
+// the backward of its half: what they write lives in the block only, or until the weight gradients.
 #include "plan/layer_emitter.h"
 
 namespace foretrain::plan {
 
 namespace {
 
+Recomputed recomputed(const RoleContext& c) {
+  const Strategy& s = c.job.strategy;
+  const bool all = s.recompute == Recompute::full;
+  const bool probabilities = s.recompute == Recompute::selective && !workloads::is_flash(c.job.workload.attention);
+  const bool mlp = all || s.recomputes(RecomputeModule::mlp);
+  return {all, all || probabilities || s.recomputes(RecomputeModule::attention_core),
+          all || s.recomputes(RecomputeModule::norm), mlp || s.recomputes(RecomputeModule::activation), mlp};
+}
+
 // As the forward writes them, or as the backward reads them: those that are recomputed are not the same.
-LayerBuffers layer_buffers(RoleContext& c, bool in_backward) {
+LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool in_backward) {
   const Extents& n = c.n;
   const Dtype a = c.type.activation, s = c.type.statistic;
-  const bool full = c.job.strategy.recompute == Recompute::full;
+  const bool full = again.all;
   const bool flash = workloads::is_flash(c.job.workload.attention);
-  const bool core_again = full || (!flash && c.job.strategy.recompute == Recompute::selective);
   LayerBuffers t{};
   // Recomputed by the input gradient, weight gradients read it again.
-  const auto read_by_weights = [&](const std::string& name, std::int64_t elements) {
-    return full && c.splits && in_backward ? c.kept(name + ".again", a, elements)
-                                           : c.saved_for_weights(name, a, elements, full);
+  const auto read_by_weights = [&](const std::string& name, std::int64_t elements, bool recomputed) {
+    return recomputed && c.splits && in_backward ? c.kept(name + ".again", a, elements)
+                                                 : c.saved_for_weights(name, a, elements, recomputed);
   };
-  t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden);
-  t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, full);
+  t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden, again.norms);
+  t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, again.norms);
   t.qkv = c.saved("qkv", a, n.rows * n.qkv, full);
-  t.core = flash ? c.saved("log_sum_exp", s, n.rows * n.heads, core_again)
-                 : c.saved("probabilities", a, n.rows * n.heads * n.seq, core_again);
-  t.context = read_by_weights("context", n.rows * n.q);
+  if (c.model.qk_norm) {
+    t.qk_raw = c.saved("qk_raw", a, n.rows * (n.q + n.kv), full);
+  }
+  t.core = flash ? c.saved("log_sum_exp", s, n.rows * n.heads, again.core)
+                 : c.saved("probabilities", a, n.rows * n.heads * n.seq, again.core);
+  t.context = read_by_weights("context", n.rows * n.q, full);
   if (!c.model.parallel_residual) {
     t.x_mid = c.saved("x_mid", a, n.shard_rows * n.hidden, full);
   }
   if (!c.model.shared_norm) {
-    t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden);
-    t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, full);
+    t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden, again.norms);
+    t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, again.norms);
   }
-  t.up = c.saved("up", a, n.rows * n.ffn_in, full);
-  t.act = read_by_weights("act", n.rows * n.ffn);
+  t.up = c.saved("up", a, n.rows * n.ffn_in, again.mlp);
+  t.act = read_by_weights("act", n.rows * n.ffn, again.activation);
   return t;
 }
 
@@ -69,17 +81,19 @@ void emit_backward(LayerEmitter& e, BackwardPart part) {
 BlockId layer_forward(RoleContext& c) {
   BlockBuilder b(c.role(), "layer.forward");
   await_unit(c, b, kLayer, Phase::forward);
-  emit_forward(LayerEmitter{c, b, layer_buffers(c, false)}, Phase::forward);
+  const Recomputed again = recomputed(c);
+  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, false), again}, Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
 BlockId layer_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
   BlockBuilder b(c.role(), "layer.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
-  LayerEmitter e{c, b, layer_buffers(c, true)};
+  const Recomputed again = recomputed(c);
+  LayerEmitter e{c, b, layer_buffers(c, again, true), again};
   await_unit(c, b, kLayer, Phase::backward_input);
   clear_unit(c, b, kLayer);
-  if (c.job.strategy.recompute == Recompute::full && part != BackwardPart::weight) {
+  if (again.all && part != BackwardPart::weight) {
     emit_forward(e, Phase::recompute);
   }
   emit_backward(e, part);

@@ -41,6 +41,10 @@ struct ParallelEmitter : LayerEmitter {
     const bool inputs = part != BackwardPart::weight;
     const Operand d_out =
         c.keeps_residual_gradients() ? c.builder.whole(c.residual_gradient(), 1) : all(c.residual_gradient());
+    if (inputs) {
+      attention_again(*this);
+      mlp_again(*this);
+    }
     if (inputs && c.model.output_bias) {
       bias_gradient(d_out, "attention.out.bias", c.n.shard_rows, c.n.hidden);
     }

@@ -1,7 +1,8 @@
 // Flat layout of the parameters of one role. A layer: sharded tensors first, replicated ones last, so that the
-// gradients that sequence parallelism has to sum over the tp group are one range. Offsets are multiples of 16 elements;
-// a layer is padded to a multiple of 16 x dp, so that any run of whole layers cuts into equal shards. What is stored in
-// parts has transient whole copies: see build_units.cpp.
+// gradients that sequence parallelism has to sum over the tp group are one range. It begins with those that are summed
+// with and without it: gains of heads, of which each rank has only its own. Offsets are multiples of 16 elements;
+// a layer is padded to a multiple of 16 x dp, so that any run of whole layers cuts into equal shards. What is
+// stored in parts has transient whole copies: see build_units.cpp.
 #include <algorithm>
 #include <cmath>
 
@@ -113,6 +114,10 @@ Layout layer_layout(const RoleContext& c) {
   }
   l.add("mlp.down.weight", n.hidden, n.ffn, n.hidden, m.ffn_hidden, column_sharded(c.tp, n.hidden, n.ffn)).init_std =
       residual_std;
+  if (m.qk_norm) {
+    l.add_vector("attention.q_norm.gain", n.head_dim, n.head_dim, replicated(c.tp, n.head_dim), Init::ones);
+    l.add_vector("attention.k_norm.gain", n.head_dim, n.head_dim, replicated(c.tp, n.head_dim), Init::ones);
+  }
   const bool norm_bias = m.norm == workloads::Norm::layernorm;
   l.add_vector("norm1.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
   if (norm_bias) {
@@ -161,7 +166,11 @@ Layout head_layout(const RoleContext& c) {
 
 // Names for people and global tensor numbers: embedding 0.., then layers with a fixed stride, then the head.
 constexpr int kEmbeddingTensors = 2;
-constexpr int kLayerTensors = 12;
+constexpr int kLayerTensors = 12;  // of a layer with few; the stride of those with more is theirs
+
+int layer_stride(const Layout& layer) {
+  return std::max(kLayerTensors, static_cast<int>(layer.family.parameters.size()));
+}
 
 void number(const RoleContext& c, Layout& embedding, Layout& layer, Layout& head) {
   int next = 0;
@@ -172,10 +181,10 @@ void number(const RoleContext& c, Layout& embedding, Layout& layer, Layout& head
   next = kEmbeddingTensors;
   for (Parameter& p : layer.family.parameters) {
     p.first_tensor = next++;
-    p.tensor_stride = kLayerTensors;
+    p.tensor_stride = layer_stride(layer);
     p.name = "layers.{}." + p.name;
   }
-  next = kEmbeddingTensors + kLayerTensors * static_cast<int>(c.model.layers);
+  next = kEmbeddingTensors + layer_stride(layer) * static_cast<int>(c.model.layers);
   for (Parameter& p : head.family.parameters) {
     // A tied head is the embedding's table.
     p.first_tensor = p.name == "weight" && c.model.tied_embeddings ? 0 : next;
@@ -260,7 +269,7 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
 void add_parameters(RoleContext& c) {
   Layout embedding = embedding_layout(c), layer = layer_layout(c), head = head_layout(c);
   number(c, embedding, layer, head);
-  c.tensors = kEmbeddingTensors + kLayerTensors * static_cast<std::int32_t>(c.model.layers) + 3;
+  c.tensors = kEmbeddingTensors + layer_stride(layer) * static_cast<std::int32_t>(c.model.layers) + 3;
   const std::int64_t ends = std::max(padded(c, embedding, c.first), padded(c, head, c.last));
   add_family(c, std::move(embedding), kEmbedding, c.first, 0, ends);
   add_family(c, std::move(layer), kLayer, true, static_cast<int>(c.role().global_layer.size()), ends);

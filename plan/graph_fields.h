@@ -33,7 +33,7 @@ inline constexpr Direction kLast<Direction> = Direction::backward_weight;
 template <>
 inline constexpr workloads::Norm kLast<workloads::Norm> = workloads::Norm::rmsnorm;
 template <>
-inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::geglu;
+inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::gelu_erf;
 template <>
 inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::backward;
 template <>
@@ -63,7 +63,7 @@ inline constexpr std::string_view kWorkWords[] = {
     "residual_add",  "bias_gradient", "rotary",           "embedding",      "position_add",
     "cross_entropy", "squared_norm",  "clip_coefficient", "optimizer_step", "fill",
     "accumulate",    "collective",    "exchange",         "copy",           "host",
-    "put",           "take"};
+    "put",           "take",          "head_norm"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -82,6 +82,11 @@ void fields(auto& a, Of<Attention> auto& x) {
 void fields(auto& a, Of<Norm> auto& x) {
   a("direction", x.direction), a("kind", x.kind), a("rows", x.rows), a("cols", x.cols), a("eps", x.eps);
   a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<HeadNorm> auto& x) {
+  a("direction", x.direction), a("rows", x.rows), a("heads", x.heads), a("kv_heads", x.kv_heads);
+  a("head_dim", x.head_dim), a("eps", x.eps), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Activation> auto& x) {

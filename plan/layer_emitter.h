@@ -10,7 +10,7 @@ namespace foretrain::plan {
 
 // Buffers of one layer's activations.
 struct LayerBuffers {
-  BufferId norm1, stats1, qkv, core, context, x_mid, norm2, stats2, up, act;
+  BufferId norm1, stats1, qkv, qk_raw, core, context, x_mid, norm2, stats2, up, act;
 };
 
 // The gradients of x', x_mid and x: one buffer from top to bottom, or three where weight gradients read them later.
@@ -18,10 +18,16 @@ struct ResidualGradients {
   Operand out, mid, in;
 };
 
+// What of a layer its backward computes again.
+struct Recomputed {
+  bool all = false, core = false, norms = false, activation = false, mlp = false;
+};
+
 struct LayerEmitter {
   RoleContext& c;
   BlockBuilder& b;
   LayerBuffers t;
+  Recomputed again;
 
   Operand all(BufferId buffer) const { return c.builder.whole(buffer); }
   Operand weight(const std::string& name) { return c.parameter(kLayer, name); }
@@ -78,6 +84,10 @@ void attention_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out
 Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy);
 void mlp_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out, bool accumulate);
 Operand mlp_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy);
+
+// What a list of modules has the backward compute again of either half, before anything of it is used.
+void attention_again(const LayerEmitter& e);
+void mlp_again(const LayerEmitter& e);
 
 // build_attention.cpp: x_mid = x + out(attention(rotary(qkv(norm1(x))))).
 void attention_forward(const LayerEmitter& e, Phase phase);

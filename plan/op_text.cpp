@@ -42,6 +42,9 @@ struct Shapes {
   std::string operator()(const Norm& w) const {
     return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
   }
+  std::string operator()(const HeadNorm& w) const {
+    return fmt::format(" {} rows heads {}/{} x {} {}", w.rows, w.heads, w.kv_heads, w.head_dim, name(w.dtype));
+  }
   std::string operator()(const Activation& w) const {
     return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
   }

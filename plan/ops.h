@@ -81,6 +81,16 @@ struct Norm {
   Dtype dtype = Dtype::fp32;
 };
 
+// Rmsnorm of each head of q and k of packed qkv, in place; raw [rows, (heads + kv_heads) * head_dim] keeps what they
+// were. forward: reads {q_gain, k_gain, qkv}, writes {qkv, raw}.  backward_weight: reads {dqkv, raw, dq_gain, dk_gain},
+// writes {dq_gain, dk_gain}, +=.  backward_input, after it: reads {raw, q_gain, k_gain, dqkv}, writes {dqkv}.
+struct HeadNorm {
+  Direction direction{};
+  std::int64_t rows = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  double eps = 1e-6;
+  Dtype dtype = Dtype::fp32;
+};
+
 // forward: reads {x}, writes {y}.  backward_input: reads {dy, x}, writes {dx}. y is [rows, cols]; x is [rows, cols],
 // or [rows, 2 cols] = gate | up per row when gated.
 struct Activation {
@@ -258,7 +268,7 @@ struct Take {
 
 using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
                           PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
-                          Collective, Exchange, Copy, Host, Put, Take>;
+                          Collective, Exchange, Copy, Host, Put, Take, HeadNorm>;
 
 // "matmul", "attention.flash_forward", "all_reduce", "send", "recv", … : the op kind that reports group by.
 std::string kind_name(const Work& w);

@@ -1,5 +1,6 @@
 #include "plan/strategy.h"
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -16,12 +17,26 @@ std::string_view name(ScheduleKind k) {
 }
 
 std::string_view name(Recompute r) {
-  constexpr std::array<std::string_view, 3> kNames{"none", "selective", "full"};
+  constexpr std::array<std::string_view, 4> kNames{"none", "selective", "full", "listed"};
   return kNames[static_cast<std::size_t>(r)];
 }
 
 std::string_view name(ZeroKind k) {
   return k == ZeroKind::owners ? "owners" : "shards";
+}
+
+namespace {
+
+constexpr std::array<std::string_view, 4> kModules{"attention_core", "norm", "activation", "mlp"};
+
+}  // namespace
+
+std::string_view name(RecomputeModule m) {
+  return kModules[static_cast<std::size_t>(m)];
+}
+
+bool Strategy::recomputes(RecomputeModule m) const {
+  return std::find(recompute_modules.begin(), recompute_modules.end(), m) != recompute_modules.end();
 }
 
 namespace {
@@ -92,14 +107,38 @@ void read_schedule(ObjectReader& reader, Strategy& s) {
   }
 }
 
-Recompute read_recompute(ObjectReader& reader) {
+// A word, or a list of modules; an empty list is `none`.
+void read_recompute(ObjectReader& reader, Strategy& s) {
   const nlohmann::json* value = reader.raw("recompute");
-  if (value != nullptr && value->is_array()) {
-    reader.mistake("recompute", "a list of modules is not built yet; built: none, selective, full");
-    return Recompute::none;
+  if (value == nullptr || !value->is_array()) {
+    const std::string word = reader.word("recompute", "none", {"none", "selective", "full"});
+    s.recompute = word == "full" ? Recompute::full : word == "selective" ? Recompute::selective : Recompute::none;
+    return;
   }
-  const std::string word = reader.word("recompute", "none", {"none", "selective", "full"});
-  return word == "full" ? Recompute::full : word == "selective" ? Recompute::selective : Recompute::none;
+  for (const std::string& word : reader.words("recompute", {kModules.begin(), kModules.end()})) {
+    const auto module =
+        static_cast<RecomputeModule>(std::find(kModules.begin(), kModules.end(), word) - kModules.begin());
+    if (s.recomputes(module)) {
+      reader.mistake("recompute", fmt::format("\"{}\" stands twice", word));
+    }
+    s.recompute_modules.push_back(module);
+  }
+  std::sort(s.recompute_modules.begin(), s.recompute_modules.end());
+  s.recompute = s.recompute_modules.empty() ? Recompute::none : Recompute::listed;
+  if (s.recomputes(RecomputeModule::mlp) && s.recomputes(RecomputeModule::activation)) {
+    reader.mistake("recompute", "\"activation\" is a part of \"mlp\"; expected one of them");
+  }
+}
+
+nlohmann::json recompute_json(const Strategy& s) {
+  if (s.recompute != Recompute::listed) {
+    return name(s.recompute);
+  }
+  nlohmann::json list = nlohmann::json::array();
+  for (const RecomputeModule m : s.recompute_modules) {
+    list.push_back(name(m));
+  }
+  return list;
 }
 
 void read_sharding(ObjectReader& reader, Strategy& s) {
@@ -165,7 +204,7 @@ Strategy read_strategy(ObjectReader& reader) {
   read_sharding(reader, s);
   // Without tensor parallelism there is nothing to shard the sequence over: the same plan.
   s.sequence_parallel = reader.boolean("sequence_parallel", false) && s.tp > 1;
-  s.recompute = read_recompute(reader);
+  read_recompute(reader, s);
   s.overlap_grad_reduce = reader.boolean("overlap_grad_reduce", s.zero >= 2);
   s.overlap_param_gather = reader.boolean("overlap_param_gather", false);
   if (s.overlap_param_gather && s.zero_kind == ZeroKind::owners) {
@@ -202,7 +241,7 @@ nlohmann::json to_json(const Strategy& s) {
                      {"schedule", s.schedule == ScheduleKind::text ? s.schedule_path : std::string(name(s.schedule))},
                      {"zero", s.zero},
                      {"sequence_parallel", s.sequence_parallel},
-                     {"recompute", name(s.recompute)},
+                     {"recompute", recompute_json(s)},
                      {"overlap_grad_reduce", s.overlap_grad_reduce},
                      {"overlap_param_gather", s.overlap_param_gather},
                      {"overlap_tp", s.overlap_tp},

@@ -14,8 +14,14 @@ namespace foretrain::plan {
 enum class ScheduleKind : std::uint8_t { gpipe, one_f_one_b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v, text };
 std::string_view name(
     ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "dualpipe_v", "text"
-enum class Recompute : std::uint8_t { none, selective, full };
+// What the backward computes again instead of keeping it. selective: attention's probabilities, where a kernel keeps
+// them; listed: the modules of Strategy::recompute_modules; full: whole layers.
+enum class Recompute : std::uint8_t { none, selective, full, listed };
 std::string_view name(Recompute r);
+// Parts of a layer, as Megatron-core's --recompute-modules has them: attention_core (core_attn) runs again with every
+// kernel; norm (layernorm) both norms; activation (moe_act) the MLP's activation; mlp all of the MLP behind its norm.
+enum class RecomputeModule : std::uint8_t { attention_core, norm, activation, mlp };
+std::string_view name(RecomputeModule m);
 
 // How optimizer state is shared out. shards: equal parts of every bucket, reduce-scattered and gathered (Megatron,
 // DeepSpeed, PyTorch). owners: every rank updates its part of all parameters and broadcasts it, after an all-reduce of
@@ -38,16 +44,19 @@ struct Strategy {
   std::int64_t prefetch = 1;  // zero 3: how many units ahead parameters are gathered
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
-  bool overlap_grad_reduce = false;     // reduction behind the backward (zero 0 and 1: the step's last)
-  bool overlap_param_gather = false;    // ZeRO-1: parameter all-gather behind the optimizer of later buckets
-  bool overlap_tp = true;               // the backward's tp communication beside matmuls that do not need it
-  bool scatter_gather = false;          // pipeline messages in tp parts, gathered by the receivers
-  bool fused_grad_accumulation = true;  // weight gradients are added up inside their matmul
-  std::int64_t bucket_bytes = 0;        // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
+  std::vector<RecomputeModule> recompute_modules;  // Recompute::listed: each once, in the order of the enum
+  bool overlap_grad_reduce = false;                // reduction behind the backward (zero 0 and 1: the step's last)
+  bool overlap_param_gather = false;               // ZeRO-1: parameter all-gather behind the optimizer of later buckets
+  bool overlap_tp = true;                          // the backward's tp communication beside matmuls that do not need it
+  bool scatter_gather = false;                     // pipeline messages in tp parts, gathered by the receivers
+  bool fused_grad_accumulation = true;             // weight gradients are added up inside their matmul
+  std::int64_t bucket_bytes = 0;  // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even
   std::string rank_order = "pp,dp,cp,tp";      // slowest first
   std::int64_t padded_vocab = 0;               // 0 = next multiple of 128 x tp
 
+  // Whether a list names the module; `full` names none.
+  bool recomputes(RecomputeModule m) const;
   std::int64_t ranks() const { return dp * tp * pp * cp; }
   std::int64_t stages() const { return pp * virtual_stages; }
   // Into how many parts optimizer state is cut; 1: it is whole.

@@ -150,6 +150,30 @@ struct Worker {
     }
   }
 
+  // q and k are read and written with a copy; the backward's weight half reads them again.
+  void operator()(const HeadNorm& x) {
+    const double values = product(x.rows, x.heads + x.kv_heads, x.head_dim);
+    const Bytes heads = size(x.dtype, x.rows * (x.heads + x.kv_heads) * x.head_dim);
+    const Bytes gains = size(x.dtype, 2 * x.head_dim);
+    switch (x.direction) {
+      case Direction::forward:
+        w.flops = kNormForward * values;
+        w.read = heads + gains;
+        w.written = heads + heads;
+        break;
+      case Direction::backward_input:
+        w.flops = kNormBackward * values;
+        w.read = heads + heads + gains;
+        w.written = heads;
+        break;
+      case Direction::backward_weight:
+        w.flops = kNormWeight * values;
+        w.written = size(wide(x.dtype), 2 * x.head_dim);
+        w.read = heads + heads + w.written;
+        break;
+    }
+  }
+
   void operator()(const Activation& x) {
     const Bytes y = size(x.dtype, x.rows * x.cols);
     const Bytes input = workloads::is_gated(x.kind) ? y + y : y;

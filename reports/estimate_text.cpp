@@ -157,7 +157,11 @@ std::string headline(const plan::Job& job) {
   }
   axes += s.zero > 0 ? fmt::format("{}zero {}", axes.empty() ? "" : ", ", s.zero) : "";
   axes += s.sequence_parallel ? ", sequence parallel" : "";
-  axes += s.recompute != plan::Recompute::none ? fmt::format(", {} recompute", name(s.recompute)) : "";
+  std::string recomputed(s.recompute == plan::Recompute::listed ? "" : name(s.recompute));
+  for (const plan::RecomputeModule m : s.recompute_modules) {
+    recomputed += (recomputed.empty() ? "" : " and ") + std::string(name(m));
+  }
+  axes += s.recompute != plan::Recompute::none ? fmt::format(", {} recompute", recomputed) : "";
   return fmt::format("{}, seq {}, batch {} in {} microbatch{}, {}, on {}: {}",
                      w.model.name.empty() ? "model" : w.model.name, w.seq_len, w.global_batch, job.microbatches(),
                      job.microbatches() == 1 ? "" : "es", w.precision.word, job.cluster.name,

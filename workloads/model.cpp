@@ -5,7 +5,7 @@
 namespace foretrain::workloads {
 
 std::string_view name(Activation a) {
-  constexpr std::array<std::string_view, 4> kNames{"gelu", "relu", "swiglu", "geglu"};
+  constexpr std::array<std::string_view, 5> kNames{"gelu", "relu", "swiglu", "geglu", "gelu_erf"};
   return kNames[static_cast<std::size_t>(a)];
 }
 
@@ -30,8 +30,8 @@ std::int64_t norm_parameters(const Model& m) {
 std::int64_t layer_parameters(const Model& m) {
   const std::int64_t qkv_size = m.q_size() + 2 * m.kv_size();
   const std::int64_t up_size = (is_gated(m.activation) ? 2 : 1) * m.ffn_hidden;
-  const std::int64_t attention =
-      m.hidden * qkv_size + (m.attention_bias ? qkv_size : 0) + m.q_size() * m.hidden + (m.output_bias ? m.hidden : 0);
+  const std::int64_t attention = m.hidden * qkv_size + (m.attention_bias ? qkv_size : 0) + m.q_size() * m.hidden +
+                                 (m.output_bias ? m.hidden : 0) + (m.qk_norm ? 2 * m.head_dim : 0);
   const std::int64_t mlp = m.hidden * up_size + m.ffn_hidden * m.hidden + (m.mlp_bias ? up_size + m.hidden : 0);
   return (m.shared_norm ? 1 : 2) * norm_parameters(m) + attention + mlp;
 }

@@ -8,7 +8,8 @@
 
 namespace foretrain::workloads {
 
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu };  // gelu: the tanh form (GPT-2)
+// gelu: the tanh form (GPT-2); gelu_erf: the exact one (Pythia).
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf };
 enum class Norm : std::uint8_t { layernorm, rmsnorm };
 enum class Positions : std::uint8_t { learned, rotary, none };
 
@@ -40,6 +41,7 @@ struct Model {
   std::int64_t rotary_dim = 0;     // the first columns of a head that are rotated; default head_dim
   bool parallel_residual = false;  // both halves read x
   bool shared_norm = false;        // one norm for both (needs parallel_residual)
+  bool qk_norm = false;            // rmsnorm of each head of q and k before the rotation (Qwen3)
   bool tied_embeddings = true;
   bool attention_bias = true;  // on qkv (and on the output projection when output_bias)
   bool output_bias = true;     // on the attention's output projection (qwen2: qkv has one, the output none)

@@ -40,10 +40,11 @@ Model placeholder() {
 }
 
 Activation activation_of(const std::string& word) {
-  return word == "relu"     ? Activation::relu
-         : word == "swiglu" ? Activation::swiglu
-         : word == "geglu"  ? Activation::geglu
-                            : Activation::gelu;
+  return word == "relu"       ? Activation::relu
+         : word == "swiglu"   ? Activation::swiglu
+         : word == "geglu"    ? Activation::geglu
+         : word == "gelu_erf" ? Activation::gelu_erf
+                              : Activation::gelu;
 }
 
 Model read_object(ObjectReader& reader, const std::string& fallback_name, std::int64_t seq_len) {
@@ -64,7 +65,7 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
     reader.mistake("heads", fmt::format("{} heads do not divide hidden {}; set head_dim", m.heads, m.hidden));
   }
   m.head_dim = reader.integer("head_dim", std::max<std::int64_t>(1, m.hidden / m.heads), 1, kMaxWidth);
-  m.activation = activation_of(reader.word("activation", "gelu", {"gelu", "relu", "swiglu", "geglu"}));
+  m.activation = activation_of(reader.word("activation", "gelu", {"gelu", "relu", "swiglu", "geglu", "gelu_erf"}));
   // Four times hidden is the convention of plain MLPs; gated ones have none.
   const auto ffn_default = is_gated(m.activation) ? std::nullopt : std::optional(4 * m.hidden);
   m.ffn_hidden = reader.integer("ffn_hidden", ffn_default, 1, 4 * kMaxWidth);
@@ -82,6 +83,7 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.rotary_dim = reader.integer("rotary_dim", m.head_dim, 1, kMaxWidth);
   m.parallel_residual = reader.boolean("parallel_residual", false);
   m.shared_norm = reader.boolean("shared_norm", false);
+  m.qk_norm = reader.boolean("qk_norm", false);
   m.tied_embeddings = reader.boolean("tied_embeddings", layernorm);
   m.attention_bias = reader.boolean("attention_bias", layernorm);
   m.output_bias = reader.boolean("output_bias", m.attention_bias);
@@ -182,6 +184,7 @@ nlohmann::json to_json(const Model& m) {
                       {"rotary_dim", m.rotary_dim},
                       {"parallel_residual", m.parallel_residual},
                       {"shared_norm", m.shared_norm},
+                      {"qk_norm", m.qk_norm},
                       {"tied_embeddings", m.tied_embeddings},
                       {"attention_bias", m.attention_bias},
                       {"output_bias", m.output_bias},

@@ -52,6 +52,7 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"layers_per_stage", {"pp=2", "layers_per_stage=[3,1]"}},
           {"tied embeddings", {"pp=2", "workload.model.tied_embeddings=true"}},
           {"recompute=selective", {"recompute=selective", "attention=unfused"}},
+          {"recompute=[\"norm\", \"activation\", ...]", {"recompute=[\"attention_core\",\"norm\",\"activation\"]"}},
           {"recompute=full", {"recompute=full"}}};
 }
 

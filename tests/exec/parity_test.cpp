@@ -128,12 +128,15 @@ const std::vector<Strategy>& strategies() {
         {"layers_per_stage", "[1,2,1,1]"}}},
       {"recompute_selective", {{"recompute", "selective"}}},
       {"recompute_full", {{"recompute", "full"}}},
+      {"recompute_parts", {{"recompute", R"(["attention_core","norm","activation"])"}}},
+      {"recompute_mlp", {{"recompute", R"(["norm","mlp"])"}}},
       {"micro_batch", {{"micro_batch", "3"}}},
       {"unfused", {{"attention", "unfused"}}},
       {"fused_softmax", {{"attention", "fused_softmax"}}},
       {"rank_order", {{"rank_order", "tp,cp,dp,pp"}}},
       {"momentum", {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}}},
       {"parallel_residual", {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}}},
+      {"qk_norm", {{"workload.model.qk_norm", "true"}, {"workload.model.activation", "gelu_erf"}}},
       {"one_norm", {{"workload.model.parallel_residual", "true"}, {"workload.model.shared_norm", "true"}}},
   };
   return all;
@@ -242,7 +245,8 @@ TEST(Parity, FortyRandomProducts) {
     o["seq_len"] = any({"8", "12", "16"});
     o["micro_batch"] = any({"1", "2"});
     o["attention"] = any({"flash", "unfused", "fused_softmax"});
-    o["recompute"] = any({"none", "selective", "full"});
+    o["recompute"] =
+        any({"none", "selective", "full", R"(["norm"])", R"(["mlp"])", R"(["attention_core","activation"])"});
     o["sequence_parallel"] = tp > 1 ? any({"true", "false"}) : "false";
     o["zero"] = any({"0", "1", "2", "3"});
     o["overlap_grad_reduce"] = any({"true", "false"});

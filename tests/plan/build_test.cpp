@@ -341,5 +341,22 @@ TEST(Build, OneRankJobKeepsMicrobatchesAndPadding) {
   EXPECT_EQ(padded_vocab(one), 256);  // 128 x tp 2
 }
 
+// Rows of 16 tokens, 48 wide, in fp64: a norm's output is 16 * 48 * 8 = 6144 bytes and its statistics 16 * 2 * 8 = 256,
+// two norms a layer; the activation 16 * 80 * 8 = 10240 and its input the same. Four layers.
+TEST(Build, ListedModulesAreNotKept) {
+  const auto activations = [](const char* recompute) {
+    const PlanGraph g = build(testing::tiny_job(testing::kTinyGpt, {std::string("recompute=") + recompute}));
+    EXPECT_EQ(validate(g), std::vector<std::string>{}) << recompute;
+    return g.roles[0].memory.by_kind[static_cast<int>(BufferKind::activation)].value;
+  };
+  const std::int64_t all = activations("none");
+  EXPECT_EQ(activations("[]"), all);
+  EXPECT_EQ(activations(R"(["norm"])"), all - 4 * 2 * (6144 + 256));
+  EXPECT_EQ(activations(R"(["activation"])"), all - 4 * 10240);
+  EXPECT_EQ(activations(R"(["mlp"])"), all - 4 * 2 * 10240);
+  EXPECT_EQ(activations(R"(["mlp", "norm"])"), all - 4 * 2 * (6144 + 256 + 10240));
+  EXPECT_EQ(activations(R"(["attention_core"])"), all - 4 * 4 * 16 * 8);  // log-sum-exp of 4 heads
+}
+
 }  // namespace
 }  // namespace foretrain::plan

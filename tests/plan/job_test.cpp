@@ -174,8 +174,9 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
                 "the parameter server is not built yet; leave the key out");
   EXPECT_EQ(refusal({"compression=int8"}), at("compression") + "\"int8\" is not built yet; built: none");
   EXPECT_EQ(refusal({"compression=topk:0.01"}), at("compression") + "\"topk:0.01\" is not built yet; built: none");
-  EXPECT_EQ(refusal({"recompute=[\"mlp\"]"}),
-            at("recompute") + "a list of modules is not built yet; built: none, selective, full");
+  EXPECT_EQ(refusal({"recompute=[\"mlp\",\"activation\"]"}),
+            at("recompute") + "\"activation\" is a part of \"mlp\"; expected one of them");
+  EXPECT_EQ(refusal({"recompute=[\"norm\",\"norm\"]"}), at("recompute") + "\"norm\" stands twice");
   EXPECT_EQ(refusal({"offload=[\"optimizer\"]"}), at("offload") + "is not built yet; expected an empty list");
   EXPECT_EQ(refusal({"split_by_speed=true"}), at("split_by_speed") + "true is not built yet; expected false");
   EXPECT_EQ(refusal({"overlap_param_gather=true"}),
