@@ -158,6 +158,13 @@ Operand gather_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard,
 void gather_rows_into(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard, Operand full,
                       const std::string& name);
 Operand reduce_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand partial, const std::string& name);
+// In a backward, before ops that do not need what the tp group was last asked for: they wait for it nevertheless,
+// unless communication overlaps compute (overlap_tp).
+void wait_unless_overlapped(RoleContext& c, BlockBuilder& b, Phase phase);
+
+// build_parameters.cpp: dW += dy^T x, by the matmul (whose `accumulate` and `out` are set here), or
+// (fused_grad_accumulation off) by a pass of its own over a gradient in the activations' dtype.
+void emit_weight_gradient(RoleContext& c, BlockBuilder& b, Matmul matmul, Operand dy, Operand x, Operand dw);
 
 // build_layer.cpp
 BlockId layer_forward(RoleContext& c);

@@ -115,7 +115,7 @@ void finish_embedding(RoleContext& c, BlockBuilder& b) {
   reduce_replicated(c, b, kEmbedding, "embedding.positions");
   if (c.tied_here && !c.uses[kEmbedding].reduces) {
     const Operand d_table = c.gradient(kEmbedding, "embedding.table");
-    b.emit(Accumulate{d_table.elements, c.type.gradient}, kCompute, Phase::grad_reduce,
+    b.emit(Accumulate{d_table.elements, c.type.gradient, c.type.gradient}, kCompute, Phase::grad_reduce,
            {head_weight_gradient(c), d_table}, {d_table});
   }
 }
@@ -175,17 +175,18 @@ BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
   }
   const Operand d_norm = all(c.temporary("head.d_input", c.type.activation, c.n.rows * c.n.hidden));
   const Operand h = weights ? gather_rows(c, b, Phase::backward_weight, all(t.norm), "head.input_again") : Operand{};
+  wait_unless_overlapped(c, b, Phase::backward_weight);
   Operand d_sum = d_norm;
   if (inputs) {
     const Matmul to_input{c.n.rows, c.n.hidden,    c.n.vocab,        false, false, false,
                           false,    c.type.matmul, c.type.activation};
     b.emit(to_input, kCompute, Phase::backward_input, {d_logits, head_weight(c)}, {d_norm});
     d_sum = reduce_rows(c, b, Phase::backward_input, d_norm, "head.input_gradient");
+    wait_unless_overlapped(c, b, Phase::backward_input);
   }
   if (weights) {
-    const Matmul to_weight{c.n.vocab, c.n.hidden, c.n.rows, true, false, false, true, c.type.matmul, c.type.gradient};
-    const Operand dw = head_weight_gradient(c);
-    b.emit(to_weight, kCompute, Phase::backward_weight, {d_logits, h, dw}, {dw});
+    const Matmul to_weight{c.n.vocab, c.n.hidden, c.n.rows, true, false, false, false, c.type.matmul, {}};
+    emit_weight_gradient(c, b, to_weight, d_logits, h, head_weight_gradient(c));
   }
   if (inputs) {
     const Operand x = c.builder.whole(c.residual(), layers);

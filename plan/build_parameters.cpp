@@ -121,9 +121,11 @@ Layout layer_layout(const RoleContext& c) {
   if (m.output_bias) {
     l.add_vector("attention.out.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
   }
-  l.add_vector("norm2.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
-  if (norm_bias) {
-    l.add_vector("norm2.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
+  if (!m.shared_norm) {
+    l.add_vector("norm2.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
+    if (norm_bias) {
+      l.add_vector("norm2.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
+    }
   }
   if (m.mlp_bias) {
     l.add_vector("mlp.down.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
@@ -263,6 +265,20 @@ void add_parameters(RoleContext& c) {
   add_family(c, std::move(embedding), kEmbedding, c.first, 0, ends);
   add_family(c, std::move(layer), kLayer, true, static_cast<int>(c.role().global_layer.size()), ends);
   add_family(c, std::move(head), kHead, c.last, 0, ends);
+}
+
+void emit_weight_gradient(RoleContext& c, BlockBuilder& b, Matmul matmul, Operand dy, Operand x, Operand dw) {
+  matmul.accumulate = c.job.strategy.fused_grad_accumulation;
+  if (matmul.accumulate) {
+    matmul.out = c.type.gradient;
+    b.emit(matmul, kCompute, Phase::backward_weight, {dy, x, dw}, {dw});
+    return;
+  }
+  matmul.out = c.type.activation;
+  const std::string name = fmt::format("weight_gradient.{}x{}", matmul.m, matmul.n);
+  const Operand fresh = c.builder.whole(c.temporary(name, matmul.out, matmul.m * matmul.n));
+  b.emit(matmul, kCompute, Phase::backward_weight, {dy, x}, {fresh});
+  b.emit(Accumulate{dw.elements, matmul.out, c.type.gradient}, kCompute, Phase::backward_weight, {fresh, dw}, {dw});
 }
 
 }  // namespace foretrain::plan

@@ -1,6 +1,7 @@
 // A chunk's forward and backward for one microbatch: what comes from the neighbours in the pipeline, the layers, what
 // goes on to them. Virtual stage s sends activations to s + 1 and gradients back; two stages on one rank hand them over
-// in a buffer.
+// in a buffer. With scatter_gather each rank of a tp group sends its part of what all of them hold, and the receivers
+// gather the whole (Narayanan et al. 2021, section 4.1).
 #include <algorithm>
 
 #include "base/error.h"
@@ -47,10 +48,34 @@ struct PipelineEnds {
     m.send = send;
     m.axis = Axis::pp;
     m.peer = rank_of(stage);
-    m.elements = c.n.shard_rows * c.n.hidden;
+    m.elements = c.n.shard_rows * c.n.hidden / (scatters() ? c.tp : 1);
     m.dtype = c.type.activation;
     m.tag = c.builder.tag(boundary(what, below));
     return {{m}};
+  }
+
+  bool scatters() const { return c.job.strategy.scatter_gather; }
+  // What a message takes of a tensor that every rank of the tp group holds.
+  Operand sent_of(Operand whole) const {
+    if (scatters()) {
+      whole.rank_group = c.groups.tp;
+      whole.elements = whole.rank_stride = whole.elements / c.tp;
+    }
+    return whole;
+  }
+  // The whole of a tensor that a message brought this rank's part of.
+  void gather(BlockBuilder& b, Phase phase, Operand whole, const std::string& tag) {
+    if (!scatters()) {
+      return;
+    }
+    Collective op;
+    op.kind = CollectiveKind::all_gather;
+    op.group = c.groups.tp;
+    op.elements = whole.elements;
+    op.dtype = c.type.activation;
+    op.tag = c.builder.tag(tag + ".gather");
+    b.emit(op, c.tp_stream(), phase, {sent_of(whole)}, {whole});
+    b.join_open(phase);
   }
 
   // One stream per direction and neighbour: messages of different neighbours do not wait for each other.
@@ -88,7 +113,7 @@ struct PipelineEnds {
     const int below = virtual_stage() - 1;
     if (!is_first() && !is_here(below)) {
       const int at = b.emit_ahead(message(false, below, "activation", below), peer_stream("activations_in", below),
-                                  Phase::forward, c.builder.whole(c.residual()), slot_free());
+                                  Phase::forward, sent_of(c.builder.whole(c.residual())), slot_free());
       if (passes_on()) {
         b.op(at).waits.push_back(sent());
       }
@@ -101,6 +126,8 @@ struct PipelineEnds {
     b.join(Phase::forward, waits);
     if (!is_first() && is_here(below)) {
       copy(b, Phase::forward, hand_over("activation", below), c.builder.whole(c.residual()));
+    } else if (!is_first()) {
+      gather(b, Phase::forward, c.builder.whole(c.residual()), boundary("activation", below));
     }
     return c.builder.add(b.take());
   }
@@ -113,7 +140,7 @@ struct PipelineEnds {
       copy(b, Phase::forward, x, hand_over("activation", stage));
     } else {
       const int at = b.emit(message(true, stage + 1, "activation", stage), peer_stream("activations_out", stage + 1),
-                            Phase::forward, {x}, {});
+                            Phase::forward, {sent_of(x)}, {});
       b.op(at).records = {sent()};
     }
     return c.builder.add(b.take());
@@ -135,8 +162,9 @@ struct PipelineEnds {
                                                                 BufferKind::communication, Lifetime::slot))
                              : c.gradient_in(layers());
       b.emit_ahead(message(false, stage + 1, "gradient", stage), peer_stream("gradients_in", stage + 1),
-                   Phase::backward_input, in, c.splits ? slot_free() : ring_free());
+                   Phase::backward_input, sent_of(in), c.splits ? slot_free() : ring_free());
       b.join(Phase::backward_input, c.splits ? std::vector<EventId>{ring_free()} : std::vector<EventId>{});
+      gather(b, Phase::backward_input, in, boundary("gradient", stage));
       if (c.splits) {
         copy(b, Phase::backward_input, in, c.gradient_in(layers()));
       }
@@ -156,7 +184,7 @@ struct PipelineEnds {
            sends ? std::vector<EventId>{slot_free()} : std::vector<EventId>{slot_free(), ring_free()});
     if (sends) {
       const int at = b.emit(message(true, below, "gradient", below), peer_stream("gradients_out", below),
-                            Phase::backward_input, {c.gradient_out()}, {});
+                            Phase::backward_input, {sent_of(c.gradient_out())}, {});
       b.op(at).records = {ring_free()};
     }
     return c.builder.add(b.take());

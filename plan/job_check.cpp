@@ -114,6 +114,9 @@ void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
   if (s.sequence_parallel) {
     divides("seq_len", job.workload.seq_len);
   }
+  if (s.scatter_gather) {
+    divides("hidden", m.hidden);
+  }
   if (s.padded_vocab != 0 && (s.padded_vocab < m.vocab || s.padded_vocab % s.tp != 0)) {
     strategy.mistake("padded_vocab", fmt::format("{} is not allowed; expected a multiple of tp {} that is at least the "
                                                  "vocabulary of {}",

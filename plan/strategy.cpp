@@ -134,10 +134,8 @@ void refuse_unbuilt(ObjectReader& reader) {
   } else {
     reader.word("compression", "none", {"none"}, {"fp16", "bf16", "int8"});
   }
-  for (const char* key : {"overlap_tp", "split_by_speed"}) {
-    if (reader.boolean(key, false)) {
-      reader.mistake(key, "true is not built yet; expected false");
-    }
+  if (reader.boolean("split_by_speed", false)) {
+    reader.mistake("split_by_speed", "true is not built yet; expected false");
   }
   if (!reader.words("offload", {"parameters", "gradients", "optimizer", "activations"}).empty()) {
     reader.mistake("offload", "is not built yet; expected an empty list");
@@ -174,6 +172,10 @@ Strategy read_strategy(ObjectReader& reader) {
   if (s.overlap_param_gather && s.zero != 1 && s.zero != 2) {
     reader.mistake("overlap_param_gather", "needs zero 1 or 2: only there parameters are gathered after the optimizer");
   }
+  s.overlap_tp = reader.boolean("overlap_tp", true);
+  // Rows that sequence parallelism has shared out are parts already.
+  s.scatter_gather = reader.boolean("scatter_gather", false) && s.tp > 1 && s.pp > 1 && !s.sequence_parallel;
+  s.fused_grad_accumulation = reader.boolean("fused_grad_accumulation", true);
   s.bucket_bytes = reader.bytes("bucket_bytes", Bytes{}).value;
   s.layers_per_stage = reader.integers("layers_per_stage", 0);
   s.rank_order = reader.text("rank_order", s.rank_order);
@@ -201,6 +203,9 @@ nlohmann::json to_json(const Strategy& s) {
                      {"recompute", name(s.recompute)},
                      {"overlap_grad_reduce", s.overlap_grad_reduce},
                      {"overlap_param_gather", s.overlap_param_gather},
+                     {"overlap_tp", s.overlap_tp},
+                     {"scatter_gather", s.scatter_gather},
+                     {"fused_grad_accumulation", s.fused_grad_accumulation},
                      {"bucket_bytes", fmt::format("{} B", s.bucket_bytes)},
                      {"layers_per_stage", s.layers_per_stage},
                      {"rank_order", s.rank_order},

@@ -37,9 +37,12 @@ struct Strategy {
   std::int64_t prefetch = 1;  // zero 3: how many units ahead parameters are gathered
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
-  bool overlap_grad_reduce = false;   // reduction behind the backward (zero 0 and 1: the step's last)
-  bool overlap_param_gather = false;  // ZeRO-1: parameter all-gather behind the optimizer of later buckets
-  std::int64_t bucket_bytes = 0;      // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
+  bool overlap_grad_reduce = false;     // reduction behind the backward (zero 0 and 1: the step's last)
+  bool overlap_param_gather = false;    // ZeRO-1: parameter all-gather behind the optimizer of later buckets
+  bool overlap_tp = true;               // the backward's tp communication beside matmuls that do not need it
+  bool scatter_gather = false;          // pipeline messages in tp parts, gathered by the receivers
+  bool fused_grad_accumulation = true;  // weight gradients are added up inside their matmul
+  std::int64_t bucket_bytes = 0;        // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even
   std::string rank_order = "pp,dp,cp,tp";      // slowest first
   std::int64_t padded_vocab = 0;               // 0 = next multiple of 128 x tp

@@ -205,6 +205,10 @@ std::optional<bool> overlap_stated(const std::string& words) {
              : std::nullopt;
 }
 
+std::optional<bool> tp_overlap_stated(const std::string& words) {
+  return words.find("all TP/DP/PP overlap disabled") != std::string::npos ? std::optional<bool>(false) : std::nullopt;
+}
+
 std::optional<std::int64_t> zero_stated(const TrainingRow& row) {
   if (row.plan.zero_stage) {
     return row.plan.zero_stage;
@@ -291,6 +295,9 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   if (zero == 1 || zero == 2) {
     f.fill("strategy.overlap_param_gather", "overlap_param_gather", overlap_stated(p.overlap));
   }
+  f.fill("strategy.overlap_tp", "overlap_tp", tp_overlap_stated(p.overlap));
+  f.by_rule("strategy.scatter_gather", "scatter_gather");
+  f.by_rule("strategy.fused_grad_accumulation", "fused_grad_accumulation");
   f.by_rule("strategy.bucket_bytes", "bucket_bytes");
 }
 
@@ -342,7 +349,8 @@ void add_defaults(const json& resolved, std::vector<ReadField>& fields) {
   for (const char* path :
        {"workload.model.kv_heads", "workload.model.head_dim", "workload.precision", "strategy.micro_batch",
         "strategy.virtual_stages", "strategy.zero", "strategy.sequence_parallel", "strategy.recompute",
-        "strategy.overlap_grad_reduce", "strategy.overlap_param_gather", "strategy.bucket_bytes"}) {
+        "strategy.overlap_grad_reduce", "strategy.overlap_param_gather", "strategy.overlap_tp",
+        "strategy.scatter_gather", "strategy.fused_grad_accumulation", "strategy.bucket_bytes"}) {
     if (std::none_of(fields.begin(), fields.end(), [&](const ReadField& f) { return f.path == path; })) {
       fields.push_back({path, shown_value(resolved.at(pointer_of(path))), Origin::default_value, ""});
     }

@@ -108,6 +108,9 @@ const std::vector<Strategy>& strategies() {
        {{"dp", "4"}, {"global_batch", "24"}, {"zero", "3"}, {"shard", "2"}, {"strategy.prefetch", "2"}}},
       {"tp", {{"tp", "2"}}},
       {"tp_sp", {{"tp", "2"}, {"sequence_parallel", "true"}}},
+      {"tp_waits", {{"tp", "2"}, {"overlap_tp", "false"}}},
+      {"scatter_gather", {{"tp", "2"}, {"pp", "2"}, {"scatter_gather", "true"}}},
+      {"unfused_accumulation", {{"fused_grad_accumulation", "false"}}},
       {"gpipe", {{"pp", "2"}, {"schedule", "gpipe"}}},
       {"one_f_one_b", {{"pp", "2"}, {"schedule", "1f1b"}}},
       {"interleaved", {{"pp", "2"}, {"schedule", "interleaved"}, {"virtual_stages", "2"}}},
@@ -129,6 +132,8 @@ const std::vector<Strategy>& strategies() {
       {"fused_softmax", {{"attention", "fused_softmax"}}},
       {"rank_order", {{"rank_order", "tp,cp,dp,pp"}}},
       {"momentum", {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}}},
+      {"parallel_residual", {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}}},
+      {"one_norm", {{"workload.model.parallel_residual", "true"}, {"workload.model.shared_norm", "true"}}},
   };
   return all;
 }
@@ -249,6 +254,9 @@ TEST(Parity, FortyRandomProducts) {
       o["shard"] = any({"2", "4"});
     }
     o["bucket_bytes"] = any({"1 kB", "200 kB", "100 MB"});
+    o["overlap_tp"] = any({"true", "false"});
+    o["scatter_gather"] = any({"true", "false"});
+    o["fused_grad_accumulation"] = any({"true", "false"});
     o["schedule"] = any({"gpipe", "1f1b", "zb_h1", "zb_h2"});
     o["workload.optimizer"] = any({R"("adamw")", R"("adam")", R"({"name":"sgd","learning_rate":0.1,"clip":0})",
                                    R"({"name":"momentum","learning_rate":0.05})"});

@@ -175,11 +175,17 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   EXPECT_EQ(refusal({"recompute=[\"mlp\"]"}),
             at("recompute") + "a list of modules is not built yet; built: none, selective, full");
   EXPECT_EQ(refusal({"offload=[\"optimizer\"]"}), at("offload") + "is not built yet; expected an empty list");
-  EXPECT_EQ(refusal({"overlap_tp=true"}), at("overlap_tp") + "true is not built yet; expected false");
+  EXPECT_EQ(refusal({"split_by_speed=true"}), at("split_by_speed") + "true is not built yet; expected false");
   EXPECT_EQ(refusal({"overlap_param_gather=true"}),
             at("overlap_param_gather") + "needs zero 1 or 2: only there parameters are gathered after the optimizer");
   EXPECT_EQ(refusal({"cp_kind=ring"}), at("cp_kind") + "context parallelism is not built yet; leave the key out");
   EXPECT_EQ(refusal({"rank_order=tp,dp"}).substr(0, at("rank_order").size()), at("rank_order"));
+}
+
+TEST(Job, ScatterGatherNeedsAHiddenSizeInParts) {
+  EXPECT_EQ(refusal({"tp=3", "pp=2", "scatter_gather=true", "workload.model.heads=6", "workload.model.kv_heads=6",
+                     "workload.model.hidden=50", "workload.model.head_dim=8", "workload.model.ffn_hidden=6"}),
+            "command line: /strategy/tp: 3 does not divide hidden 50");
 }
 
 TEST(Job, AllMistakesOfAFileAtOnce) {
@@ -207,7 +213,7 @@ job.json:5: /workload/seq_len: 0 is not allowed; expected an integer from 1 to 1
 job.json:13: /strategy/tp: "two" is not allowed; expected an integer from 1 to 1000000
 job.json:16: /strategies: unknown key "strategies"; did you mean "strategy"? known: workload, cluster, strategy, version, name, description
 job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, disturbance
-job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, ep, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, overlap_tp, split_by_speed, offload, cp_kind, servers, staleness, average_every, outer_optimizer)");
+job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, ep, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, overlap_tp, scatter_gather, fused_grad_accumulation, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, split_by_speed, offload, cp_kind, servers, staleness, average_every, outer_optimizer)");
   EXPECT_EQ(message_of([] { read("{}"); }),
             "job.json:1: /version: missing, and has no default\n"
             "job.json:1: /workload: missing, and has no default\n"
