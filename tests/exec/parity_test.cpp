@@ -70,10 +70,11 @@ Overrides joined(const Overrides& a, const Overrides& b) {
   return both;
 }
 
-// Weight gradients that come later than input gradients would be whole until then.
+// Weight gradients that come later than input gradients would be whole until then; owners broadcast after the update.
 bool is_refused(const Overrides& o) {
   const auto word = [&](const char* key) { return o.contains(key) ? o.at(key) : ""; };
-  return word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v");
+  return (word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v")) ||
+         (word("zero_kind") == "owners" && (word("zero") != "1" || word("overlap_param_gather") == "true"));
 }
 
 bool contradict(const Overrides& a, const Overrides& b) {

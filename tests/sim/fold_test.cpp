@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "plan/build.h"
@@ -119,6 +120,11 @@ TEST(Fold, EveryStrategyAsOpByOp) {
   }
 }
 
+// Parts of gradients are added up on the stream that reduces them, and slow the compute stream: events decide.
+bool folds_on_shared_devices(const Overrides& s) {
+  return std::none_of(s.begin(), s.end(), [](const std::string& o) { return o == "zero=2" || o == "zero=3"; });
+}
+
 TEST(Fold, EveryStrategyOnSharedDevicesAsOpByOp) {
   for (const Overrides& s : all_strategies()) {
     for (const char* model : {testing::kTinyGpt, testing::kTinyLlama}) {
@@ -127,7 +133,7 @@ TEST(Fold, EveryStrategyOnSharedDevicesAsOpByOp) {
       for (const auto& [submit, steps] :
            {std::pair{0.0, 3}, {4e-8, 2}, {1e-5, 2}}) {  // never, now and then, always too late
         share_devices(c, submit);
-        expect_same(g, c, steps, s);
+        expect_same(g, c, steps, s, folds_on_shared_devices(s));
       }
       EXPECT_EQ(plan::validate(g, timeline(g, c)), Overrides{}) << ::testing::PrintToString(s);
     }
@@ -151,7 +157,7 @@ TEST(Fold, HundredsOfRanksAsEveryRankByItself) {
     const plan::PlanGraph g = graph_of(testing::kTinyGpt, s, c);
     expect_same(g, c, 2, s);
     share_devices(c, 4e-8);
-    expect_same(g, c, 2, s);
+    expect_same(g, c, 2, s, folds_on_shared_devices(s));
   }
 }
 
