@@ -171,7 +171,7 @@ Maker rotary(Dtype t) {
     op.batch = 1;
     op.seq = rows;
     op.heads = op.kv_heads = 4;
-    op.head_dim = kWidth / 4;
+    op.head_dim = op.rotary_dim = kWidth / 4;
     op.dtype = t;
     return {op, {{t, rows * 3 * kWidth}}, {0}, {0}};
   };

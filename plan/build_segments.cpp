@@ -191,6 +191,20 @@ struct PipelineEnds {
   }
 };
 
+// What a chunk's backward needs gathered again, in its order.
+std::vector<std::int32_t> gathered_again(const RoleContext& c, std::size_t chunk, bool is_last) {
+  std::vector<std::int32_t> units;
+  if (is_last && c.uses[kHead].gathers && !c.keeps_head_gathered()) {
+    units.push_back(GathersAhead::kHeadUnit);
+  }
+  if (c.uses[kLayer].gathers && c.job.strategy.reshard) {
+    for (std::int32_t l = c.chunk_layers[chunk]; l-- > 0;) {
+      units.push_back(c.chunk_first[chunk] + l);
+    }
+  }
+  return units;
+}
+
 }  // namespace
 
 LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts) {
@@ -206,17 +220,33 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
   }
 }
 
-SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers) {
+SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers) {
   PipelineEnds ends{c, chunk};
   const auto i = static_cast<std::size_t>(chunk);
-  Segment s{"F" + std::to_string(chunk), chunk, c.chunk_first[i], {}};
+  Segment s{"F" + std::to_string(chunk) + (gathers ? "" : ".again"), chunk, c.chunk_first[i], {}};
+  const std::int32_t first = c.chunk_first[i], count = c.chunk_layers[i];
+  const bool by_layer = gathers && c.uses[kLayer].gathers;
+  std::vector<std::int32_t> units;
+  for (std::int32_t l = 0; by_layer && l < count; ++l) {
+    units.push_back(first + l);
+  }
+  if (gathers && ends.is_last() && c.uses[kHead].gathers) {
+    units.push_back(GathersAhead::kHeadUnit);
+  }
+  GathersAhead gather(c, s, std::move(units), false);
+  gather.begin();
   s.calls.push_back({ends.begin_forward(), 1, -1, 1});
   if (ends.is_first()) {
-    s.calls.push_back({embedding_forward(c), 1, -1, 1});
+    s.calls.push_back({embedding_forward(c, gathers), 1, -1, 1});
   }
-  if (c.chunk_layers[i] > 0) {
-    s.calls.push_back({layers.forward(), c.chunk_layers[i], c.chunk_first[i], 1});
+  for (std::int32_t l = 0; by_layer && l < count; ++l) {
+    gather.before_use();
+    s.calls.push_back({layers.forward(), 1, first + l, 1});
   }
+  if (!by_layer && count > 0) {
+    s.calls.push_back({layers.forward(), count, first, 1});
+  }
+  gather.before_use();
   if (ends.is_last()) {
     s.calls.push_back({head_forward(c), 1, -1, 1});
   } else {
@@ -229,14 +259,25 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
   PipelineEnds ends{c, chunk};
   const auto i = static_cast<std::size_t>(chunk);
   const bool reduce = last && c.job.strategy.overlap_grad_reduce && c.groups.dp != kNoGroup;
+  const bool by_unit = c.uses[kLayer].reduces;
   const char* const letter = part == BackwardPart::whole ? "B" : part == BackwardPart::input ? "I" : "W";
   Segment s{letter + std::to_string(chunk) + (last ? ".last" : ""), chunk, c.chunk_first[i], {}};
+  GathersAhead gather(c, s, gathered_again(c, i, ends.is_last()), true);
+  gather.begin();
   if (part != BackwardPart::weight) {
     s.calls.push_back({ends.begin_backward(), 1, -1, 1});
   }
+  if (c.reduces_any()) {
+    s.calls.push_back({await_scattered(c), 1, -1, 1});
+  }
   if (ends.is_last()) {
+    if (c.uses[kHead].gathers && !c.keeps_head_gathered()) {
+      gather.before_use();
+    }
     s.calls.push_back({head_backward(c, part, last), 1, -1, 1});
-    if (reduce && (c.groups.embedding == kNoGroup || c.tied_here)) {
+    if (c.uses[kHead].reduces) {
+      s.calls.push_back({reduce_unit(c, kHead, last), 1, -1, 1});
+    } else if (reduce && (c.groups.embedding == kNoGroup || c.tied_here)) {
       s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
     }
   }
@@ -246,7 +287,14 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
       s.calls.push_back({layers.backward(part, last), count, first + count - 1, -1});
     }
   };
-  if (reduce) {
+  if (by_unit && c.chunk_layers[i] > 0) {
+    const BlockId reduce_layer = reduce_unit(c, kLayer, last);
+    for (std::int32_t l = c.chunk_first[i] + c.chunk_layers[i]; l-- > c.chunk_first[i];) {
+      gather.before_use();
+      down(l, 1);
+      s.calls.push_back({reduce_layer, 1, l, 1});
+    }
+  } else if (reduce) {
     for (const BucketRange& r : chunk_buckets(c, chunk)) {
       down(r.first_layer, r.layers);
       s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
@@ -257,6 +305,9 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
   if (part != BackwardPart::weight) {
     if (ends.is_first()) {
       s.calls.push_back({embedding_backward(c, last && !c.splits), 1, -1, 1});
+      if (c.uses[kEmbedding].reduces) {
+        s.calls.push_back({reduce_unit(c, kEmbedding, last), 1, -1, 1});
+      }
     }
     s.calls.push_back({ends.end_backward(), 1, -1, 1});
   }

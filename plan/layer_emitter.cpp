@@ -12,9 +12,24 @@ void LayerEmitter::linear(Phase phase, Operand x, const std::string& w, bool bia
   b.emit(mm, kCompute, phase, std::move(reads), {y});
 }
 
-void LayerEmitter::linear_input(Operand dy, const std::string& w, Operand dx, std::int64_t out, std::int64_t in) {
-  Matmul mm{c.n.rows, in, out, false, false, false, false, c.type.matmul, c.type.activation};
-  b.emit(mm, kCompute, Phase::backward_input, {dy, weight(w + ".weight")}, {dx});
+void LayerEmitter::linear_partial(Phase phase, Operand x, const std::string& w, Operand y, bool accumulate,
+                                  std::int64_t out, std::int64_t in) {
+  Matmul mm{c.n.rows, out, in, false, true, false, accumulate, c.type.matmul, c.type.activation};
+  std::vector<Operand> reads{x, weight(w + ".weight")};
+  if (accumulate) {
+    reads.push_back(y);
+  }
+  b.emit(mm, kCompute, phase, std::move(reads), {y});
+}
+
+void LayerEmitter::linear_input(Operand dy, const std::string& w, Operand dx, std::int64_t out, std::int64_t in,
+                                bool accumulate) {
+  Matmul mm{c.n.rows, in, out, false, false, false, accumulate, c.type.matmul, c.type.activation};
+  std::vector<Operand> reads{dy, weight(w + ".weight")};
+  if (accumulate) {
+    reads.push_back(dx);
+  }
+  b.emit(mm, kCompute, Phase::backward_input, std::move(reads), {dx});
 }
 
 void LayerEmitter::linear_weight(Operand dy, Operand x, const std::string& w, std::int64_t out, std::int64_t in) {

@@ -52,8 +52,8 @@ struct Shapes {
     return fmt::format(" {}x{} {}", w.rows, w.cols, name(w.dtype));
   }
   std::string operator()(const Rotary& w) const {
-    return fmt::format(" batch {} seq {} heads {}/{} x {} {}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
-                       name(w.dtype));
+    return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
+                       w.rotary_dim == w.head_dim ? "" : fmt::format(" ({} rotated)", w.rotary_dim), name(w.dtype));
   }
   std::string operator()(const Embedding& w) const {
     return fmt::format(" {} tokens x {} from {} rows {}", w.tokens, w.hidden, w.rows, name(w.dtype));

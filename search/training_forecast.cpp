@@ -14,7 +14,7 @@
 #include "reports/figures.h"
 #include "reports/table.h"
 #include "reports/text.h"
-#include "sim/network.h"
+#include "search/framework_traffic.h"
 
 namespace foretrain::search {
 
@@ -37,101 +37,6 @@ const char* verdict(bool fits) {
   return fits ? "FITS" : "OOM";
 }
 
-double elements_of_rank(const plan::Job& job) {
-  const plan::Strategy& s = job.strategy;
-  return static_cast<double>(workloads::total_parameters(job.workload.model)) / static_cast<double>(s.tp * s.pp);
-}
-
-// Seconds that the collectives of fully sharded parameters take by themselves in a step, layer by layer.
-double gather_seconds(const plan::Job& job, int reduced_bytes) {
-  const auto network = sim::make_network_model("auto", job.cluster);
-  const plan::Strategy& s = job.strategy;
-  if (s.dp == 1) {
-    return 0;
-  }
-  const int stride = static_cast<int>(s.tp);
-  const int per_node = std::max(1, job.cluster.devices_per_node / stride);
-  const int ranks = static_cast<int>(s.dp);
-  const sim::GroupPlacement group{ranks, (ranks + per_node - 1) / per_node, std::min(ranks, per_node)};
-  const double units = static_cast<double>(job.workload.model.layers) / static_cast<double>(s.pp);
-  const double elements = elements_of_rank(job) / units;
-  const auto bytes = [&](double each) { return Bytes{static_cast<std::int64_t>(elements * each)}; };
-  const double parameter = static_cast<double>(size_bytes(job.workload.precision.parameter, 1));
-  const double once = 2 * network->collective(plan::CollectiveKind::all_gather, bytes(parameter), group) +
-                      network->collective(plan::CollectiveKind::reduce_scatter, bytes(reduced_bytes), group);
-  return once * units * static_cast<double>(job.microbatches());
-}
-
-// Seconds of tensor-parallel communication that the row's framework has and the plan graph has not, all exposed:
-// input gradients of gate and up that are summed apart, in every layer of a stage; logits that every rank gathers, on
-// the last one.
-double more_tp_seconds(const Reading& reading) {
-  const plan::Job& job = *reading.job;
-  const plan::Strategy& s = job.strategy;
-  if (s.tp == 1) {
-    return 0;
-  }
-  const auto network = sim::make_network_model("auto", job.cluster);
-  const int tp = static_cast<int>(s.tp), per_node = std::min(tp, job.cluster.devices_per_node);
-  const sim::GroupPlacement group{tp, (tp + per_node - 1) / per_node, per_node};
-  const double rows = static_cast<double>(s.micro_batch * job.workload.seq_len);
-  const double microbatches = static_cast<double>(job.microbatches());
-  const Dtype activation = job.workload.precision.parameter;  // in 16 bits with fp8 too
-  const auto seconds_of = [&](plan::CollectiveKind kind, std::int64_t width) {
-    const double bytes = rows * static_cast<double>(size_bytes(activation, width));
-    return network->collective(kind, Bytes{static_cast<std::int64_t>(bytes)}, group);
-  };
-  double more = 0;
-  if (reading.reduces_gate_apart && !s.sequence_parallel && workloads::is_gated(job.workload.model.activation)) {
-    const double layers = static_cast<double>(job.workload.model.layers) / static_cast<double>(s.pp);
-    const double passes = microbatches + static_cast<double>(s.pp - 1);  // with those that fill and drain the pipeline
-    more += layers * passes * seconds_of(plan::CollectiveKind::all_reduce, job.workload.model.hidden);
-  }
-  if (reading.logits_gathered) {
-    more += microbatches * seconds_of(plan::CollectiveKind::all_gather, plan::padded_vocab(job));
-  }
-  return more;
-}
-
-// Tensors of the parameters that the first rank holds.
-std::size_t tensors_of(const plan::PlanGraph& graph) {
-  std::size_t tensors = 0;
-  for (const plan::ParameterFamily& f : graph.roles.front().parameter_families) {
-    tensors += f.parameters.size() * static_cast<std::size_t>(std::max(1, f.layers));
-  }
-  return tensors;
-}
-
-// What an all-reduce of the gradients takes beyond the reduce-scatter of the plan graph's ZeRO-1, and broadcasts of
-// parameters by the ranks that own them, whole tensors each, beyond its all-gather; nothing beside either.
-double more_dp_seconds(const Reading& reading, const plan::PlanGraph& graph) {
-  const plan::Job& job = *reading.job;
-  const plan::Strategy& s = job.strategy;
-  if (s.dp == 1 || s.zero == 0) {
-    return 0;
-  }
-  const auto network = sim::make_network_model("auto", job.cluster);
-  const int ranks = static_cast<int>(s.dp);
-  const int per_node = std::max(1, std::min(ranks, job.cluster.devices_per_node / static_cast<int>(s.tp)));
-  const sim::GroupPlacement group{ranks, (ranks + per_node - 1) / per_node, per_node};
-  const auto seconds_of = [&](plan::CollectiveKind kind, Dtype type, double share) {
-    const double bytes = elements_of_rank(job) * static_cast<double>(size_bytes(type, 1)) * share;
-    return network->collective(kind, Bytes{static_cast<std::int64_t>(bytes)}, group);
-  };
-  const workloads::Precision& precision = job.workload.precision;
-  double more = 0;
-  if (reading.all_reduces_gradients) {
-    more += seconds_of(plan::CollectiveKind::all_reduce, precision.gradient, 1) -
-            seconds_of(plan::CollectiveKind::reduce_scatter, precision.gradient, 1);
-  }
-  if (reading.broadcasts_parameters) {
-    const auto owners = static_cast<double>(std::min<std::size_t>(tensors_of(graph), static_cast<std::size_t>(s.dp)));
-    more += owners * seconds_of(plan::CollectiveKind::broadcast, precision.parameter, 1 / owners) -
-            seconds_of(plan::CollectiveKind::all_gather, precision.parameter, 1);
-  }
-  return std::max(0.0, more);
-}
-
 double bytes_of(const plan::Role& role, plan::BufferKind kind) {
   return static_cast<double>(role.memory.by_kind[static_cast<std::size_t>(kind)].value);
 }
@@ -151,25 +56,18 @@ double logits_of(const Reading& reading, const plan::Role& role) {
 }
 
 // The plan's arena as the row's framework would have it: what it keeps of activations and logits, gradients in its
-// dtype; where parameters and gradients are
-// fully sharded, those of all layers but two, which are gathered at a time, are spread over dp.
+// dtype.
 double memory_of(const Reading& reading, const plan::Role& role) {
   const plan::Job& job = *reading.job;
-  const double parameters = bytes_of(role, plan::BufferKind::parameter);
   double gradients = bytes_of(role, plan::BufferKind::gradient);
   const double kept =
       job.strategy.recompute == plan::Recompute::none ? bytes_of(role, plan::BufferKind::activation) : 0;
-  const double others = static_cast<double>(role.memory.arena.value) - parameters - gradients +
+  const double others = static_cast<double>(role.memory.arena.value) - gradients +
                         kept * (reading.activation_memory - 1) + logits_of(reading, role);
   if (reading.gradient_bytes > 0) {
     gradients *= reading.gradient_bytes / static_cast<double>(size_bytes(job.workload.precision.gradient, 1));
   }
-  if (!reading.gathers_parameters) {
-    return others + parameters + gradients;
-  }
-  const double layers = std::max<double>(1, static_cast<double>(role.global_layer.size()));
-  const double spread = (1 - 1 / static_cast<double>(job.strategy.dp)) * std::max(0.0, 1 - 2 / layers);
-  return others + (parameters + gradients) * (1 - spread);
+  return others + gradients;
 }
 
 reports::ValidationRow blank(const TrainingRow& row) {
@@ -252,9 +150,6 @@ TrainingForecast forecast(const Reading& reading) {
   }
   f.more_tp_seconds = more_tp_seconds(reading);
   f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading, f.graph);
-  if (reading.gathers_parameters) {
-    f.step_seconds = std::max(f.step_seconds, gather_seconds(job, reading.reduced_bytes));
-  }
   f.fits = f.memory_bytes <= static_cast<double>(job.cluster.device.memory.value) * (1 + kMemoryError);
   return f;
 }
