@@ -33,6 +33,12 @@ struct LayerEmitter {
   Operand weight(const std::string& name) { return c.parameter(kLayer, name); }
   Operand grad(const std::string& name) { return c.gradient(kLayer, name); }
 
+  // x': the next layer's input. Nobody reads that of a recomputation; frameworks run the whole layer nevertheless.
+  Operand output(Phase phase) {
+    return phase == Phase::forward ? c.builder.whole(c.residual(), 1)
+                                   : all(c.temporary("x.again", c.type.activation, c.n.shard_rows * c.n.hidden));
+  }
+
   // y[rows, out] = x[rows, in] W[out, in]^T (+ bias)
   void linear(Phase phase, Operand x, const std::string& w, bool bias, Operand y, std::int64_t out, std::int64_t in);
 
