@@ -18,8 +18,9 @@ std::string_view name(ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "zb_h
 enum class Recompute : std::uint8_t { none, selective, full, listed };
 std::string_view name(Recompute r);
 // Parts of a layer, as Megatron-core's --recompute-modules has them: attention_core (core_attn) runs again with every
-// kernel; norm (layernorm) both norms; activation (moe_act) the MLP's activation; mlp all of the MLP behind its norm.
-enum class RecomputeModule : std::uint8_t { attention_core, norm, activation, mlp };
+// kernel; norm (layernorm) both norms; activation (moe_act) the MLP's activation; mlp all of the MLP behind its norm;
+// mla_up (mla_up_proj) what leads from latent attention's latents to q, k and v.
+enum class RecomputeModule : std::uint8_t { attention_core, norm, activation, mlp, mla_up };
 std::string_view name(RecomputeModule m);
 
 struct Strategy {
