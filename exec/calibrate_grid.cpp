@@ -198,7 +198,7 @@ Maker fill(Dtype t) {
 
 Maker accumulate(Dtype t) {
   return [=](std::int64_t rows) -> Probe {
-    return {plan::Accumulate{rows * kWidth, t}, {{t, rows * kWidth}, {t, rows * kWidth}}, {0, 1}, {1}};
+    return {plan::Accumulate{rows * kWidth, t, t}, {{t, rows * kWidth}, {t, rows * kWidth}}, {0, 1}, {1}};
   };
 }
 

@@ -41,8 +41,7 @@ struct LatentEmitter : LayerEmitter {
   void product_weight(std::int64_t rows, Operand dy, Operand x, const std::string& w, std::int64_t out,
                       std::int64_t in) {
     const Matmul mm{out, in, rows, true, false, false, true, c.type.matmul, c.type.gradient};
-    const Operand dw = grad(w + ".weight");
-    b.emit(mm, kCompute, Phase::backward_weight, {dy, x, dw}, {dw});
+    emit_weight_gradient(c, b, mm, dy, x, grad(w + ".weight"));
   }
 
   Norm latent_norm(Direction d, std::int64_t cols) const {
@@ -148,9 +147,11 @@ struct LatentEmitter : LayerEmitter {
   Operand through_latent(const std::string& name, const std::string& w, Operand dy, BufferId latent, std::int64_t out,
                          std::int64_t in) {
     const Operand x = gather_rows(c, b, Phase::backward_weight, all(latent), "attention." + name + ".again");
+    wait_unless_overlapped(c, b, Phase::backward_weight);
     const Operand partial = scratch("d_" + name, c.n.rows * in);
     product_input(c.n.rows, dy, w, partial, out, in, false);
     const Operand sum = reduce_rows(c, b, Phase::backward_input, partial, "attention." + name + ".gradient");
+    wait_unless_overlapped(c, b, Phase::backward_input);
     product_weight(c.n.rows, dy, x, w, out, in);  // while the gradient is summed over the tp group
     return sum;
   }

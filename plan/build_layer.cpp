@@ -103,6 +103,7 @@ void emit_backward(LayerEmitter& e, BackwardPart part) {
 
 BlockId layer_forward(RoleContext& c) {
   BlockBuilder b(c.role(), "layer.forward");
+  await_unit(c, b, kLayer, Phase::forward);
   const Recomputed again = recomputed(c);
   emit_forward(LayerEmitter{c, b, layer_buffers(c, again, false), again}, Phase::forward);
   b.join_open(Phase::forward);
@@ -113,11 +114,13 @@ BlockId layer_backward(RoleContext& c, BackwardPart part, bool last_microbatch) 
   BlockBuilder b(c.role(), "layer.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   const Recomputed again = recomputed(c);
   LayerEmitter e{c, b, layer_buffers(c, again, true), again};
+  await_unit(c, b, kLayer, Phase::backward_input);
+  clear_unit(c, b, kLayer);
   if (again.all && part != BackwardPart::weight) {
     emit_forward(e, Phase::recompute);
   }
   emit_backward(e, part);
-  if (last_microbatch) {
+  if (last_microbatch || c.uses[kLayer].reduces) {
     reduce_replicated(c, b, kLayer, "norm1.gain");
   }
   b.join_open(Phase::backward_input);

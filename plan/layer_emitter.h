@@ -66,7 +66,7 @@ struct LayerEmitter {
 
   ResidualGradients residual_gradients();
 
-  // A norm's output, all rows: gathered while the matmul emitted next runs.
+  // A norm's output, all rows: gathered while the matmul emitted next runs (overlap_tp).
   Operand input_again(const std::string& block, BufferId norm);
 
   // The column-parallel matmul behind a norm: from the gradient of its output to that of the norm's output. `x` is the

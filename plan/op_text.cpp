@@ -85,7 +85,10 @@ struct Shapes {
     return fmt::format(" {} {}, {}", workloads::name(w.optimizer.kind), bucket_text(g, w.bucket), w.precision.word);
   }
   std::string operator()(const Fill& w) const { return fmt::format(" {} {}", w.elements, name(w.dtype)); }
-  std::string operator()(const Accumulate& w) const { return fmt::format(" {} {}", w.elements, name(w.dtype)); }
+  std::string operator()(const Accumulate& w) const {
+    const std::string from = w.from == w.dtype ? "" : fmt::format("{} to ", name(w.from));
+    return fmt::format(" {} {}{}", w.elements, from, name(w.dtype));
+  }
   std::string operator()(const Collective& w) const {
     return fmt::format(" {} {}{} over {} as {}", w.elements, name(w.dtype),
                        w.reduction == Reduction::max ? " (max)" : "", group_name(g, w.group), tag_name(g, w.tag));

@@ -217,9 +217,9 @@ struct Fill {  // zero. writes {x}
   Dtype dtype = Dtype::fp32;
 };
 
-struct Accumulate {  // dst += src. reads {src, dst}, writes {dst}
+struct Accumulate {  // dst += src. reads {src, dst}, writes {dst}; src is as wide as dst or narrower
   std::int64_t elements = 0;
-  Dtype dtype = Dtype::fp32;
+  Dtype from = Dtype::fp32, dtype = Dtype::fp32;  // of src, of dst
 };
 
 enum class CollectiveKind : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, all_to_all };

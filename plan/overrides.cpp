@@ -65,6 +65,8 @@ const std::vector<std::string>& job_fields() {
           "overlap_grad_reduce",
           "overlap_param_gather",
           "overlap_tp",
+          "scatter_gather",
+          "fused_grad_accumulation",
           "bucket_bytes",
           "cp_kind",
           "offload",

@@ -310,7 +310,7 @@ struct Worker {
 
   void operator()(const Accumulate& x) {
     w.flops = static_cast<double>(x.elements);
-    w.read = size(x.dtype, 2 * x.elements);
+    w.read = size(x.from, x.elements) + size(x.dtype, x.elements);
     w.written = size(x.dtype, x.elements);
   }
 
