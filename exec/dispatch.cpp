@@ -73,6 +73,7 @@ struct KernelRunner {
     shape.kv_heads = op.kv_heads;
     shape.head_dim = op.head_dim;
     shape.causal = op.causal;
+    shape.value_dim = op.value_dim;
     switch (op.step) {
       case plan::AttentionStep::flash_forward: kernels::attention_forward(shape, read(0), write(0), write(1)); break;
       case plan::AttentionStep::flash_backward:
@@ -117,6 +118,26 @@ struct KernelRunner {
         kernels::norm_backward_weight(shape, read(1), read(0), read(2), advanced(read(2), op.rows), write(0),
                                       call.writes.size() > 1 ? write(1) : Tensor{}, true);
         break;
+    }
+  }
+
+  void operator()(const plan::LatentHeads& op) const {
+    const kernels::LatentHeadsShape shape{op.batch, op.seq, op.heads, op.nope_dim, op.rope_dim, op.v_dim};
+    if (op.direction == plan::Direction::forward) {
+      kernels::latent_heads_forward(shape, op.base, read(0), read(1), read(2), write(0));
+    } else {
+      kernels::latent_heads_backward(shape, op.base, read(0), write(0), write(1), write(2));
+    }
+  }
+
+  void operator()(const plan::SplitColumns& op) const {
+    const std::int64_t both = op.left + op.right;
+    if (op.direction == plan::Direction::forward) {
+      kernels::copy_matrix(op.rows, op.left, read(0), both, write(0), op.left);
+      kernels::copy_matrix(op.rows, op.right, advanced(read(0), op.left), both, write(1), op.right);
+    } else {
+      kernels::copy_matrix(op.rows, op.left, read(0), op.left, write(0), both);
+      kernels::copy_matrix(op.rows, op.right, read(1), op.right, advanced(write(0), op.left), both);
     }
   }
 

@@ -126,17 +126,20 @@ void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::int64_t
 
 // ---- packed qkv: rotary positions and attention ---------------------------------------------------------------------
 
-// qkv is [batch*seq, (heads + 2*kv_heads) * head_dim]: per token all query heads, then the key heads, then the value
-// heads. Query head h uses key/value head h / (heads / kv_heads). heads is a multiple of kv_heads.
+// qkv is [batch*seq, (heads + kv_heads) * head_dim + kv_heads * v_dim]: per token all query heads, then the key heads,
+// then the value heads, which may be of another width (and with them the output's). Query head h uses key/value head
+// h / (heads / kv_heads). heads is a multiple of kv_heads.
 struct AttentionShape {
   std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
   bool causal = true;
-  double scale = 0.0;  // of q·k; 0 means 1/sqrt(head_dim)
+  double scale = 0.0;          // of q·k; 0 means 1/sqrt(head_dim)
+  std::int64_t value_dim = 0;  // of a value head; 0 means head_dim
 
+  std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
   std::int64_t tokens() const { return batch * seq; }
-  std::int64_t qkv_cols() const { return (heads + 2 * kv_heads) * head_dim; }
-  std::int64_t kv_cols() const { return 2 * kv_heads * head_dim; }
-  std::int64_t out_cols() const { return heads * head_dim; }
+  std::int64_t kv_cols() const { return kv_heads * (head_dim + v_dim()); }
+  std::int64_t qkv_cols() const { return heads * head_dim + kv_cols(); }
+  std::int64_t out_cols() const { return heads * v_dim(); }
   std::int64_t score_elements() const { return batch * heads * seq * seq; }
 };
 
@@ -149,7 +152,7 @@ void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, double
 void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
                      Tensor dqkv);
 
-// Flash-like: o[tokens, heads*head_dim] = softmax(scale * q k^T, causal) v, by tiles; never holds seq x seq.
+// Flash-like: o[tokens, heads*v_dim] = softmax(scale * q k^T, causal) v, by tiles; never holds seq x seq.
 // lse [batch, heads, seq] W: log of the row's sum of exponentials.
 void attention_forward(const AttentionShape& shape, ConstTensor qkv, Tensor o, Tensor lse);
 // dqkv (all of it is written) from d_o, recomputing the probabilities.
@@ -204,6 +207,24 @@ void attention_scale_mask_backward(const AttentionShape& shape, Tensor ds);
 void attention_scale_mask_softmax_backward(const AttentionShape& shape, ConstTensor p, ConstTensor dp, Tensor ds);
 // dq = ds k, dk = ds^T q into the query and key columns of dqkv.
 void attention_scores_backward(const AttentionShape& shape, ConstTensor ds, ConstTensor qkv, Tensor dqkv);
+
+// Latent attention: puts q [tokens, heads*(nope+rope)], kv [tokens, heads*(nope+v)] (per head key columns, then value
+// columns) and k_rope [tokens, rope], which all heads share, together as packed qkv of heads = kv_heads, head_dim =
+// nope + rope and value_dim = v; the rope columns of q and k are rotated as rotary_forward's are, positions from 0 on.
+struct LatentHeadsShape {
+  std::int64_t batch = 0, seq = 0, heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
+
+  std::int64_t tokens() const { return batch * seq; }
+  std::int64_t head_dim() const { return nope_dim + rope_dim; }
+  std::int64_t q_cols() const { return heads * head_dim(); }
+  std::int64_t kv_cols() const { return heads * (nope_dim + v_dim); }
+  std::int64_t qkv_cols() const { return 2 * q_cols() + heads * v_dim; }
+};
+void latent_heads_forward(const LatentHeadsShape& shape, double base, ConstTensor q, ConstTensor kv, ConstTensor k_rope,
+                          Tensor qkv);
+// The way back; dk_rope is the sum over the heads, in order.
+void latent_heads_backward(const LatentHeadsShape& shape, double base, ConstTensor dqkv, Tensor dq, Tensor dkv,
+                           Tensor dk_rope);
 
 // ---- embedding ------------------------------------------------------------------------------------------------------
 

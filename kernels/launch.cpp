@@ -30,7 +30,7 @@ void check_sizes(const char* op, std::initializer_list<std::int64_t> sizes) {
 void check_attention(const char* op, const AttentionShape& s, Dtype qkv, std::initializer_list<Dtype> others) {
   check_element(op, qkv);
   check_element_or_wide(op, qkv, others);
-  check_sizes(op, {s.batch, s.seq, s.heads, s.kv_heads, s.head_dim});
+  check_sizes(op, {s.batch, s.seq, s.heads, s.kv_heads, s.head_dim, s.value_dim});
   CHECK(s.heads == 0 || (s.kv_heads > 0 && s.heads % s.kv_heads == 0), "{}: {} heads over {} key/value heads", op,
         s.heads, s.kv_heads);
   CHECK(s.scale >= 0.0, "{}: scale {}; it is positive, or 0 for the default", op, s.scale);

@@ -37,6 +37,10 @@ struct ArityOf {
     }
     return {0, 0};
   }
+  Arity operator()(const LatentHeads& w) const { return w.direction == Direction::forward ? Arity{3, 1} : Arity{1, 3}; }
+  Arity operator()(const SplitColumns& w) const {
+    return w.direction == Direction::forward ? Arity{1, 2} : Arity{2, 1};
+  }
   Arity operator()(const HeadNorm& w) const {
     switch (w.direction) {
       case Direction::forward: return {3, 2};

@@ -10,7 +10,7 @@ using workloads::AttentionKind;
 struct AttentionEmitter : LayerEmitter {
   Attention attention(AttentionStep step) const {
     return {step, c.job.workload.attention, c.n.batch, c.n.seq, c.n.heads, c.n.kv_heads, c.n.head_dim,
-            true, c.type.activation};
+            true, c.type.activation,        c.n.v_dim};
   }
   void attend(AttentionStep step, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes) {
     b.emit(attention(step), kCompute, phase, std::move(reads), std::move(writes));
@@ -49,6 +49,15 @@ struct AttentionEmitter : LayerEmitter {
            {raw, weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), d_qkv}, {d_qkv});
   }
 
+  void core(Phase phase) {
+    if (workloads::is_flash(c.job.workload.attention)) {
+      attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {all(t.context), all(t.core)});
+    } else {
+      probabilities(phase);
+      attend(AttentionStep::context, phase, {all(t.core), all(t.qkv)}, {all(t.context)});
+    }
+  }
+
   void branch(Phase phase, Operand h, Operand out, bool accumulate) {
     linear(phase, h, "attention.qkv", c.model.attention_bias, all(t.qkv), c.n.qkv, c.n.hidden);
     if (c.model.qk_norm) {
@@ -57,24 +66,19 @@ struct AttentionEmitter : LayerEmitter {
              {all(t.qkv), all(t.qk_raw)});
     }
     rotary(Direction::forward, phase, t.qkv);
-    if (workloads::is_flash(c.job.workload.attention)) {
-      attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {all(t.context), all(t.core)});
-    } else {
-      probabilities(phase);
-      attend(AttentionStep::context, phase, {all(t.core), all(t.qkv)}, {all(t.context)});
-    }
-    linear_partial(phase, all(t.context), "attention.out", out, accumulate, c.n.hidden, c.n.q);
+    core(phase);
+    linear_partial(phase, all(t.context), "attention.out", out, accumulate, c.n.hidden, c.n.context);
   }
 
   Operand branch_backward(BackwardPart part, Operand dy) {
     const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
     const Dtype a = c.type.activation;
-    const Operand d_context = all(c.temporary("attention.d_context", a, c.n.rows * c.n.q));
+    const Operand d_context = all(c.temporary("attention.d_context", a, c.n.rows * c.n.context));
     if (inputs) {
-      linear_input(dy, "attention.out", d_context, c.n.hidden, c.n.q);
+      linear_input(dy, "attention.out", d_context, c.n.hidden, c.n.context);
     }
     if (weights) {
-      linear_weight(dy, all(t.context), "attention.out", c.n.hidden, c.n.q);
+      linear_weight(dy, all(t.context), "attention.out", c.n.hidden, c.n.context);
     }
     const BufferId d_qkv = c.kept("attention.d_qkv", a, c.n.rows * c.n.qkv);
     if (inputs) {
@@ -120,7 +124,7 @@ struct AttentionEmitter : LayerEmitter {
     const bool core_again = again.core && !again.all;
     if (workloads::is_flash(c.job.workload.attention)) {
       if (core_again) {  // frameworks run the whole of it, though the output is kept
-        const Operand context = all(c.temporary("context.again", c.type.activation, c.n.rows * c.n.q));
+        const Operand context = all(c.temporary("context.again", c.type.activation, c.n.rows * c.n.context));
         attend(AttentionStep::flash_forward, Phase::recompute, {all(t.qkv)}, {context, all(t.core)});
       }
       attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), all(t.context), all(t.core)}, {d_qkv});
@@ -152,6 +156,14 @@ Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Oper
   return AttentionEmitter{e}.branch_backward(part, dy);
 }
 
+void attention_core(const LayerEmitter& e, Phase phase) {
+  AttentionEmitter{e}.core(phase);
+}
+
+void attention_core_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv) {
+  AttentionEmitter{e}.core_backward(d_context, d_qkv);
+}
+
 void attention_again(const LayerEmitter& e) {
   if (e.again.norms && !e.again.all) {
     LayerEmitter emitter = e;
@@ -160,10 +172,18 @@ void attention_again(const LayerEmitter& e) {
 }
 
 void attention_forward(const LayerEmitter& e, Phase phase) {
+  if (e.c.model.has_mla()) {
+    latent_attention_forward(e, phase);
+    return;
+  }
   AttentionEmitter{e}.forward(phase);
 }
 
 void attention_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d) {
+  if (e.c.model.has_mla()) {
+    latent_attention_backward(e, part, d);
+    return;
+  }
   AttentionEmitter{e}.backward(part, d);
 }
 

@@ -29,7 +29,7 @@ Operand gather_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard,
   if (!c.sequence_parallel) {
     return shard;
   }
-  const Operand full = c.builder.whole(c.temporary(name + ".full", c.type.activation, c.n.rows * c.n.hidden));
+  const Operand full = c.builder.whole(c.temporary(name + ".full", c.type.activation, shard.elements * c.tp));
   gather_rows_into(c, b, phase, shard, full, name);
   return full;
 }
@@ -49,7 +49,7 @@ Operand reduce_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand partia
            {partial}, {partial});
     return partial;
   }
-  const Operand shard = c.builder.whole(c.temporary(name + ".shard", c.type.activation, c.n.shard_rows * c.n.hidden));
+  const Operand shard = c.builder.whole(c.temporary(name + ".shard", c.type.activation, partial.elements / c.tp));
   b.emit(collective(c, CollectiveKind::reduce_scatter, partial.elements, phase, name + ".reduce"), c.tp_stream(), phase,
          {partial}, {shard});
   return shard;

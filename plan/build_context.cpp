@@ -22,7 +22,9 @@ Extents extents(const Job& job) {
   n.head_dim = m.head_dim;
   n.q = n.heads * n.head_dim;
   n.kv = n.kv_heads * n.head_dim;
-  n.qkv = n.q + 2 * n.kv;
+  n.v_dim = m.v_dim();
+  n.context = n.heads * n.v_dim;
+  n.qkv = n.q + n.kv + n.kv_heads * n.v_dim;
   n.ffn = m.ffn_hidden / s.tp;
   n.ffn_in = workloads::is_gated(m.activation) ? 2 * n.ffn : n.ffn;
   n.vocab = padded_vocab(job) / s.tp;

@@ -31,9 +31,10 @@ struct Extents {
   std::int64_t rows = 0;        // tokens of a microbatch
   std::int64_t shard_rows = 0;  // rows / tp under sequence parallelism, else rows
   std::int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, q = 0, kv = 0, qkv = 0;
-  std::int64_t ffn = 0;     // columns of the activation's output
-  std::int64_t ffn_in = 0;  // of its input (twice ffn when gated)
-  std::int64_t vocab = 0;   // padded, local
+  std::int64_t v_dim = 0, context = 0;  // of a value head, of all heads' outputs
+  std::int64_t ffn = 0;                 // columns of the activation's output
+  std::int64_t ffn_in = 0;              // of its input (twice ffn when gated)
+  std::int64_t vocab = 0;               // padded, local
 };
 
 struct Dtypes {

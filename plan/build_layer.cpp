@@ -20,8 +20,28 @@ Recomputed recomputed(const RoleContext& c) {
   const bool all = s.recompute == Recompute::full;
   const bool probabilities = s.recompute == Recompute::selective && !workloads::is_flash(c.job.workload.attention);
   const bool mlp = all || s.recomputes(RecomputeModule::mlp);
-  return {all, all || probabilities || s.recomputes(RecomputeModule::attention_core),
-          all || s.recomputes(RecomputeModule::norm), mlp || s.recomputes(RecomputeModule::activation), mlp};
+  return {all,
+          all || probabilities || s.recomputes(RecomputeModule::attention_core),
+          all || s.recomputes(RecomputeModule::norm),
+          mlp || s.recomputes(RecomputeModule::activation),
+          mlp,
+          all || s.recomputes(RecomputeModule::mla_up)};
+}
+
+// Of latent attention; what the shared key columns are recomputed from is kept only for that.
+void add_latents(RoleContext& c, const Recomputed& again, LayerBuffers& t) {
+  const workloads::Mla& mla = c.model.mla;
+  const std::int64_t rows = c.n.shard_rows;
+  const auto latent = [&](const std::string& name, std::int64_t rank, BufferId& x, BufferId& stats, BufferId& norm) {
+    x = c.saved(name, c.type.activation, rows * rank, again.all);
+    stats = c.saved(name + ".stats", c.type.statistic, rows * 2, again.all);
+    norm = c.saved(name + ".norm", c.type.activation, rows * rank, again.all);
+  };
+  if (mla.q_rank > 0) {
+    latent("q_latent", mla.q_rank, t.q_latent, t.q_stats, t.q_latent_norm);
+  }
+  latent("kv_latent", mla.kv_rank, t.kv_latent, t.kv_stats, t.kv_latent_norm);
+  t.k_rope = c.saved("k_rope", c.type.activation, rows * mla.rope_dim, again.all || !again.mla_up);
 }
 
 // As the forward writes them, or as the backward reads them: those that are recomputed are not the same.
@@ -38,13 +58,16 @@ LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool in_back
   };
   t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden, again.norms);
   t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, again.norms);
-  t.qkv = c.saved("qkv", a, n.rows * n.qkv, full);
+  t.qkv = c.saved("qkv", a, n.rows * n.qkv, again.mla_up);
   if (c.model.qk_norm) {
     t.qk_raw = c.saved("qk_raw", a, n.rows * (n.q + n.kv), full);
   }
   t.core = flash ? c.saved("log_sum_exp", s, n.rows * n.heads, again.core)
                  : c.saved("probabilities", a, n.rows * n.heads * n.seq, again.core);
-  t.context = read_by_weights("context", n.rows * n.q, full);
+  t.context = read_by_weights("context", n.rows * n.context, full);
+  if (c.model.has_mla()) {
+    add_latents(c, again, t);
+  }
   if (!c.model.parallel_residual) {
     t.x_mid = c.saved("x_mid", a, n.shard_rows * n.hidden, full);
   }

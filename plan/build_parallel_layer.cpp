@@ -88,6 +88,7 @@ struct ParallelEmitter : LayerEmitter {
       linear_input(d_up, "mlp.up", dx, c.n.ffn_in, c.n.hidden);
       linear_input(d_qkv, "attention.qkv", dx, c.n.qkv, c.n.hidden, true);
       dx = reduce_rows(c, b, Phase::backward_input, dx, "layer.input_gradient");
+      wait_unless_overlapped(c, b, Phase::backward_input);
     }
     if (weights) {
       linear_weight(d_up, x, "mlp.up", c.n.ffn_in, c.n.hidden);

@@ -1,8 +1,8 @@
 // Flat layout of the parameters of one role. A layer: sharded tensors first, replicated ones last, so that the
 // gradients that sequence parallelism has to sum over the tp group are one range. It begins with those that are summed
 // with and without it: gains of heads, of which each rank has only its own. Offsets are multiples of 16 elements;
-// a layer is padded to a multiple of 16 x dp, so that any run of whole layers cuts into equal shards. What is
-// stored in parts has transient whole copies: see build_units.cpp.
+// a layer is padded to a multiple of 16 x dp, so that any run of whole layers cuts into equal shards. What is stored in
+// parts has transient whole copies: see build_units.cpp.
 #include <algorithm>
 #include <cmath>
 
@@ -94,6 +94,29 @@ std::vector<std::vector<Slice>> qkv_sharded(const RoleContext& c) {
   return s;
 }
 
+// Up from the latents: by heads, which stand one after the other in every tensor's rows.
+void add_latent_projections(const RoleContext& c, Layout& l) {
+  const workloads::Mla& mla = c.model.mla;
+  const std::int64_t q = c.n.q, kv = c.n.heads * (mla.nope_dim + mla.v_dim);
+  const std::int64_t from = mla.q_rank > 0 ? mla.q_rank : c.n.hidden;
+  l.add(mla.q_rank > 0 ? "attention.q_up.weight" : "attention.q.weight", q, from, q * c.tp, from,
+        row_sharded(c.tp, q, 1));
+  l.add("attention.kv_up.weight", kv, mla.kv_rank, kv * c.tp, mla.kv_rank, row_sharded(c.tp, kv, 1));
+}
+
+// Down to the latents: whole on every tp rank, as their norms are.
+void add_latents(const RoleContext& c, Layout& l) {
+  const workloads::Mla& mla = c.model.mla;
+  const auto add = [&](const std::string& w, std::int64_t out, const std::string& norm, std::int64_t rank) {
+    l.add("attention." + w + ".weight", out, c.n.hidden, out, c.n.hidden, replicated(c.tp, out));
+    l.add_vector("attention." + norm + ".gain", rank, rank, replicated(c.tp, rank), Init::ones);
+  };
+  if (mla.q_rank > 0) {
+    add("q_down", mla.q_rank, "q_norm", mla.q_rank);
+  }
+  add("kv_down", mla.kv_rank + mla.rope_dim, "kv_norm", mla.kv_rank);
+}
+
 Layout layer_layout(const RoleContext& c) {
   const workloads::Model& m = c.model;
   const Extents& n = c.n;
@@ -102,12 +125,17 @@ Layout layer_layout(const RoleContext& c) {
   const int gates = workloads::is_gated(m.activation) ? 2 : 1;
   Layout l;
   l.family.name = "layer";
-  l.add("attention.qkv.weight", n.qkv, n.hidden, m.q_size() + 2 * m.kv_size(), n.hidden, qkv_sharded(c));
-  if (m.attention_bias) {
-    l.add_vector("attention.qkv.bias", n.qkv, m.q_size() + 2 * m.kv_size(), qkv_sharded(c), Init::zeros);
+  if (m.has_mla()) {
+    add_latent_projections(c, l);
+  } else {
+    l.add("attention.qkv.weight", n.qkv, n.hidden, m.q_size() + 2 * m.kv_size(), n.hidden, qkv_sharded(c));
+    if (m.attention_bias) {
+      l.add_vector("attention.qkv.bias", n.qkv, m.q_size() + 2 * m.kv_size(), qkv_sharded(c), Init::zeros);
+    }
   }
-  l.add("attention.out.weight", n.hidden, n.q, n.hidden, m.q_size(), column_sharded(c.tp, n.hidden, n.q)).init_std =
-      residual_std;
+  l.add("attention.out.weight", n.hidden, n.context, n.hidden, n.context * c.tp,
+        column_sharded(c.tp, n.hidden, n.context))
+      .init_std = residual_std;
   l.add("mlp.up.weight", n.ffn_in, n.hidden, gates * m.ffn_hidden, n.hidden, row_sharded(c.tp, n.ffn, gates));
   if (m.mlp_bias) {
     l.add_vector("mlp.up.bias", n.ffn_in, gates * m.ffn_hidden, row_sharded(c.tp, n.ffn, gates), Init::zeros);
@@ -125,6 +153,9 @@ Layout layer_layout(const RoleContext& c) {
   }
   if (m.output_bias) {
     l.add_vector("attention.out.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
+  }
+  if (m.has_mla()) {
+    add_latents(c, l);
   }
   if (!m.shared_norm) {
     l.add_vector("norm2.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);

@@ -63,7 +63,7 @@ inline constexpr std::string_view kWorkWords[] = {
     "residual_add",  "bias_gradient", "rotary",           "embedding",      "position_add",
     "cross_entropy", "squared_norm",  "clip_coefficient", "optimizer_step", "fill",
     "accumulate",    "collective",    "exchange",         "copy",           "host",
-    "put",           "take",          "head_norm"};
+    "put",           "take",          "head_norm",        "latent_heads",   "split_columns"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -77,11 +77,21 @@ void fields(auto& a, Of<Matmul> auto& x) {
 void fields(auto& a, Of<Attention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("causal", x.causal), a("dtype", x.dtype);
+  a("value_dim", x.value_dim);
 }
 
 void fields(auto& a, Of<Norm> auto& x) {
   a("direction", x.direction), a("kind", x.kind), a("rows", x.rows), a("cols", x.cols), a("eps", x.eps);
   a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<LatentHeads> auto& x) {
+  a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("nope_dim", x.nope_dim);
+  a("rope_dim", x.rope_dim), a("v_dim", x.v_dim), a("base", x.base), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<SplitColumns> auto& x) {
+  a("direction", x.direction), a("rows", x.rows), a("left", x.left), a("right", x.right), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<HeadNorm> auto& x) {

@@ -124,6 +124,12 @@ void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
   }
 }
 
+void check_recompute(const Job& job, ObjectReader& strategy) {
+  if (job.strategy.recomputes(RecomputeModule::mla_up) && !job.workload.model.has_mla()) {
+    strategy.mistake("recompute", "\"mla_up\" needs a model with latent attention (mla)");
+  }
+}
+
 void check_stages(const Job& job, ObjectReader& strategy) {
   const std::int64_t layers = job.workload.model.layers;
   const Strategy& s = job.strategy;
@@ -152,8 +158,9 @@ void check_sizes(const Job& job, ObjectReader& strategy) {
   const double scores = is_flash(job.workload.attention)
                             ? 1.0
                             : static_cast<double>(m.heads) / tp * static_cast<double>(job.workload.seq_len);
-  const double width = std::max({static_cast<double>(m.vocab) / tp, 2 * static_cast<double>(m.ffn_hidden) / tp,
-                                 static_cast<double>(m.hidden), 3 * static_cast<double>(m.q_size()) / tp, scores});
+  const double width = std::max(
+      {static_cast<double>(m.vocab) / tp, 2 * static_cast<double>(m.ffn_hidden) / tp, static_cast<double>(m.hidden),
+       (2 * static_cast<double>(m.q_size()) + static_cast<double>(m.context_size())) / tp, scores});
   if (rows * width > kMaxElements) {
     strategy.mistake("micro_batch",
                      fmt::format("one microbatch needs a tensor of {:.1g} elements; expected at most {:.0g}",
@@ -185,6 +192,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_batch(job, parts.workload, parts.strategy);
     check_sharding(job, parts.strategy);
     check_tensor_parallel(job, parts.strategy);
+    check_recompute(job, parts.strategy);
     check_stages(job, parts.strategy);
     check_sizes(job, parts.strategy);
   }

@@ -36,11 +36,19 @@ struct Shapes {
                        w.accumulate ? ", accumulated" : "");
   }
   std::string operator()(const Attention& w) const {
-    return fmt::format(" batch {} seq {} heads {}/{} x {} {}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
-                       name(w.dtype), w.causal ? ", causal" : "");
+    return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
+                       w.v_dim() == w.head_dim ? "" : fmt::format(" and {}", w.v_dim()), name(w.dtype),
+                       w.causal ? ", causal" : "");
   }
   std::string operator()(const Norm& w) const {
     return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
+  }
+  std::string operator()(const LatentHeads& w) const {
+    return fmt::format(" batch {} seq {} heads {} x ({} + {}) and {} {}", w.batch, w.seq, w.heads, w.nope_dim,
+                       w.rope_dim, w.v_dim, name(w.dtype));
+  }
+  std::string operator()(const SplitColumns& w) const {
+    return fmt::format(" {}x({} + {}) {}", w.rows, w.left, w.right, name(w.dtype));
   }
   std::string operator()(const HeadNorm& w) const {
     return fmt::format(" {} rows heads {}/{} x {} {}", w.rows, w.heads, w.kv_heads, w.head_dim, name(w.dtype));

@@ -16,6 +16,8 @@ struct KindName {
   std::string operator()(const Matmul&) const { return "matmul"; }
   std::string operator()(const Attention& w) const { return dotted("attention", name(w.step)); }
   std::string operator()(const Norm& w) const { return dotted("norm", name(w.direction)); }
+  std::string operator()(const LatentHeads& w) const { return dotted("latent_heads", name(w.direction)); }
+  std::string operator()(const SplitColumns& w) const { return dotted("split_columns", name(w.direction)); }
   std::string operator()(const HeadNorm& w) const { return dotted("head_norm", name(w.direction)); }
   std::string operator()(const Activation& w) const { return dotted("activation", name(w.direction)); }
   std::string operator()(const ResidualAdd&) const { return "residual_add"; }

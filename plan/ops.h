@@ -42,8 +42,11 @@ struct Matmul {
   Dtype in = Dtype::fp32, out = Dtype::fp32;
 };
 
-// Packed qkv [batch*seq, (heads + 2 kv_heads) * head_dim]; o [batch*seq, heads*head_dim]; scores and probabilities
-// [batch, heads, seq, seq] in dtype; lse [batch, heads, seq] in fp32 (fp64 for fp64).
+enum class Direction : std::uint8_t { forward, backward_input, backward_weight };
+std::string_view name(Direction d);
+
+// Packed qkv [batch*seq, (heads + kv_heads) * head_dim + kv_heads * value_dim]; o [batch*seq, heads*value_dim]; scores
+// and probabilities [batch, heads, seq, seq] in dtype; lse [batch, heads, seq] in fp32 (fp64 for fp64).
 enum class AttentionStep : std::uint8_t {
   flash_forward,           // reads {qkv}, writes {o, lse}
   flash_backward,          // reads {do, qkv, o, lse}, writes {dqkv}
@@ -65,10 +68,27 @@ struct Attention {
   std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
   bool causal = true;
   Dtype dtype = Dtype::fp32;
+  std::int64_t value_dim = 0;  // columns of a value head; 0: head_dim
+
+  std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
 };
 
-enum class Direction : std::uint8_t { forward, backward_input, backward_weight };
-std::string_view name(Direction d);
+// Latent attention: packs q [tokens, heads*(nope+rope)], kv [tokens, heads*(nope+v)] and k_rope [tokens, rope], which
+// all heads share, as qkv of kv_heads = heads, rope columns rotated. forward: reads {q, kv, k_rope}, writes {qkv}.
+// backward_input: reads {dqkv}, writes {dq, dkv, dk_rope}.
+struct LatentHeads {
+  Direction direction{};
+  std::int64_t batch = 0, seq = 0, heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
+  double base = 10000.0;
+  Dtype dtype = Dtype::fp32;
+};
+
+// forward: reads {x [rows, left + right]}, writes {[rows, left], [rows, right]}; backward_input the other way.
+struct SplitColumns {
+  Direction direction{};
+  std::int64_t rows = 0, left = 0, right = 0;
+  Dtype dtype = Dtype::fp32;
+};
 
 // forward: reads {x, gain, [bias]}, writes {y, stats[rows,2]}.  backward_input: reads {dy, x, gain, stats, base},
 // writes {dx}, dx = base + …; base may be dx.  backward_weight: reads {dy, x, stats, dgain, [dbias]}, writes {dgain,
@@ -268,7 +288,7 @@ struct Take {
 
 using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
                           PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
-                          Collective, Exchange, Copy, Host, Put, Take, HeadNorm>;
+                          Collective, Exchange, Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns>;
 
 // "matmul", "attention.flash_forward", "all_reduce", "send", "recv", … : the op kind that reports group by.
 std::string kind_name(const Work& w);

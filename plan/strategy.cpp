@@ -27,7 +27,7 @@ std::string_view name(ZeroKind k) {
 
 namespace {
 
-constexpr std::array<std::string_view, 4> kModules{"attention_core", "norm", "activation", "mlp"};
+constexpr std::array<std::string_view, 5> kModules{"attention_core", "norm", "activation", "mlp", "mla_up"};
 
 }  // namespace
 

@@ -19,8 +19,9 @@ std::string_view name(
 enum class Recompute : std::uint8_t { none, selective, full, listed };
 std::string_view name(Recompute r);
 // Parts of a layer, as Megatron-core's --recompute-modules has them: attention_core (core_attn) runs again with every
-// kernel; norm (layernorm) both norms; activation (moe_act) the MLP's activation; mlp all of the MLP behind its norm.
-enum class RecomputeModule : std::uint8_t { attention_core, norm, activation, mlp };
+// kernel; norm (layernorm) both norms; activation (moe_act) the MLP's activation; mlp all of the MLP behind its norm;
+// mla_up (mla_up_proj) what leads from latent attention's latents to q, k and v.
+enum class RecomputeModule : std::uint8_t { attention_core, norm, activation, mlp, mla_up };
 std::string_view name(RecomputeModule m);
 
 // How optimizer state is shared out. shards: equal parts of every bucket, reduce-scattered and gathered (Megatron,
@@ -44,7 +45,7 @@ struct Strategy {
   std::int64_t prefetch = 1;  // zero 3: how many units ahead parameters are gathered
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
-  std::vector<RecomputeModule> recompute_modules;  // Recompute::listed: each once, in the order of the enum
+  std::vector<RecomputeModule> recompute_modules;  // of Recompute::listed; else empty
   bool overlap_grad_reduce = false;                // reduction behind the backward (zero 0 and 1: the step's last)
   bool overlap_param_gather = false;               // ZeRO-1: parameter all-gather behind the optimizer of later buckets
   bool overlap_tp = true;                          // the backward's tp communication beside matmuls that do not need it

@@ -25,13 +25,22 @@ std::int64_t norm_parameters(const Model& m) {
   return (m.norm == Norm::layernorm ? 2 : 1) * m.hidden;
 }
 
+// From the layer's input to q, k and v; norms of the latents not counted.
+std::int64_t latent_projections(const Model& m) {
+  const Mla& a = m.mla;
+  const std::int64_t q = a.q_rank > 0 ? (m.hidden + m.q_size()) * a.q_rank : m.hidden * m.q_size();
+  return q + m.hidden * (a.kv_rank + a.rope_dim) + a.kv_rank * m.heads * (a.nope_dim + a.v_dim);
+}
+
 }  // namespace
 
 std::int64_t layer_parameters(const Model& m) {
   const std::int64_t qkv_size = m.q_size() + 2 * m.kv_size();
   const std::int64_t up_size = (is_gated(m.activation) ? 2 : 1) * m.ffn_hidden;
-  const std::int64_t attention = m.hidden * qkv_size + (m.attention_bias ? qkv_size : 0) + m.q_size() * m.hidden +
-                                 (m.output_bias ? m.hidden : 0) + (m.qk_norm ? 2 * m.head_dim : 0);
+  const std::int64_t attention = (m.has_mla() ? latent_projections(m) : m.hidden * qkv_size) +
+                                 (m.attention_bias ? qkv_size : 0) + m.context_size() * m.hidden +
+                                 (m.output_bias ? m.hidden : 0) + (m.qk_norm ? 2 * m.head_dim : 0) +
+                                 (m.has_mla() ? m.mla.q_rank + m.mla.kv_rank : 0);
   const std::int64_t mlp = m.hidden * up_size + m.ffn_hidden * m.hidden + (m.mlp_bias ? up_size + m.hidden : 0);
   return (m.shared_norm ? 1 : 2) * norm_parameters(m) + attention + mlp;
 }
@@ -45,7 +54,7 @@ std::int64_t total_parameters(const Model& m) {
 
 // Per sequence of s tokens, forward, two FLOPs per multiply-add:
 //   qkv 2·s·h·(q + 2·kv)   scores and context 2 · 2·s·s·q   projection 2·s·q·h   MLP 2·s·h·f·(2, gated 3)   logits
-//   2·s·h·V
+//   2·s·h·V; with latent attention the matrices of its projections instead of h·(q + 2·kv), and values of their width
 // Backward is twice that. With q = kv = h and f = 4h the sum is 72·B·s·l·h²·(1 + s/6h + V/12lh), eq. 9 of Korthikanti
 // et al. (arXiv:2205.05198).
 double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved) {
@@ -54,8 +63,10 @@ double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len,
   const double q = static_cast<double>(m.q_size());
   const double kv = static_cast<double>(m.kv_size());
   const double f = static_cast<double>(m.ffn_hidden);
-  const double matmuls = 2 * s * h * (q + 2 * kv) + 2 * s * q * h + 2 * s * h * f * (is_gated(m.activation) ? 3 : 2);
-  const double attention = 4 * s * s * q * (causal_halved ? 0.5 : 1.0);
+  const double o = static_cast<double>(m.context_size());
+  const double qkv = m.has_mla() ? static_cast<double>(latent_projections(m)) : h * (q + 2 * kv);
+  const double matmuls = 2 * s * qkv + 2 * s * o * h + 2 * s * h * f * (is_gated(m.activation) ? 3 : 2);
+  const double attention = 2 * s * s * (q + o) * (causal_halved ? 0.5 : 1.0);
   const double logits = 2 * s * h * static_cast<double>(m.vocab);
   const double forward = static_cast<double>(m.layers) * (matmuls + attention) + logits;
   return 3 * forward * static_cast<double>(sequences);

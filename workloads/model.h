@@ -20,6 +20,14 @@ constexpr bool is_gated(Activation a) {
   return a == Activation::swiglu || a == Activation::geglu;
 }
 
+// Multi-head latent attention (DeepSeek-V2): q, k and v come from latents of so many columns; a head has nope_dim
+// columns that are not rotated beside rope_dim that are, the latter of k shared by all heads, and values of v_dim.
+struct Mla {
+  std::int64_t q_rank = 0;   // 0: q comes straight from the layer's input
+  std::int64_t kv_rank = 0;  // 0: the model has none of all this
+  std::int64_t nope_dim = 0, rope_dim = 0, v_dim = 0;
+};
+
 // A decoder-only transformer with pre-normalisation. Layer:
 //   x += proj(attention(qkv(norm1(x))));  x += down(act(up(norm2(x))));  after the last layer: norm, head.
 // With parallel_residual (GPT-NeoX, GPT-J): x += proj(attention(qkv(norm1(x)))) + down(act(up(norm2(x)))).
@@ -49,6 +57,11 @@ struct Model {
   std::int64_t attention_window =
       0;  // keys a query sees (sliding window); 0: all before it. A job's seq_len must fit in it
 
+  Mla mla;  // with it kv_heads is heads, head_dim nope_dim + rope_dim
+
+  bool has_mla() const { return mla.kv_rank > 0; }
+  std::int64_t v_dim() const { return has_mla() ? mla.v_dim : head_dim; }
+  std::int64_t context_size() const { return heads * v_dim(); }  // of all heads' outputs
   std::int64_t q_size() const { return heads * head_dim; }
   std::int64_t kv_size() const { return kv_heads * head_dim; }
 };

@@ -143,6 +143,11 @@ const std::vector<Strategy>& strategies() {
   return all;
 }
 
+// Latent attention: 8 heads of 4 + 2 columns and values of 6.
+const Overrides kLatent = {
+    {"workload.model.mla", R"({"q_rank": 12, "kv_rank": 10, "nope_dim": 4, "rope_dim": 2, "v_dim": 8})"},
+    {"workload.model.kv_heads", "8"}};
+
 const char* const kModels[] = {testing::kTinyGpt, testing::kTinyLlama};
 
 TEST(Parity, EveryStrategy) {
@@ -205,6 +210,34 @@ TEST(Parity, OneTwoThreeFourAndEightRanks) {
   for (const char* const model : kModels) {
     for (const Overrides& overrides : cases) {
       expect_parity(model, overrides);
+    }
+  }
+}
+
+// With every strategy; and q straight from the input.
+TEST(Parity, LatentAttention) {
+  for (const Strategy& s : strategies()) {
+    if (s.overrides.count("workload.model.parallel_residual") == 0 &&
+        s.overrides.count("workload.model.qk_norm") == 0) {
+      expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, s.overrides)));
+    }
+  }
+  const Overrides direct =
+      joined(kLatent, {{"workload.model.mla", R"({"kv_rank": 10, "nope_dim": 4, "rope_dim": 2, "v_dim": 4})"}});
+  const Overrides sp = {{"tp", "2"}, {"sequence_parallel", "true"}};
+  for (const Overrides& latent : {kLatent, direct}) {
+    expect_parity(testing::kTinyLlama, joined(kBase, latent));
+    expect_parity(testing::kTinyLlama, joined(kBase, joined(latent, {{"tp", "4"}})));
+    expect_parity(testing::kTinyLlama, joined(kBase, joined(latent, sp)));
+    for (const char* const recompute : {"full", R"(["mla_up"])", R"(["mla_up", "norm", "attention_core", "mlp"])"}) {
+      expect_parity(testing::kTinyLlama, joined(kBase, joined(latent, joined(sp, {{"recompute", recompute}}))));
+    }
+    expect_parity(
+        testing::kTinyLlama,
+        joined(kBase, joined(latent, joined(sp, {{"pp", "2"}, {"schedule", "zb_h1"}, {"dp", "2"}, {"zero", "1"}}))));
+    expect_parity(testing::kTinyLlama, joined(kBase, joined(latent, joined(sp, {{"attention", "unfused"}}))));
+    for (const char* const precision : {"fp32", "bf16"}) {
+      expect_parity(testing::kTinyLlama, joined(kBase, joined(latent, joined(sp, {{"precision", precision}}))));
     }
   }
 }

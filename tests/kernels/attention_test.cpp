@@ -16,6 +16,8 @@ const std::vector<AttentionShape> kShapes = {
     {.batch = 2, .seq = 97, .heads = 3, .kv_heads = 1, .head_dim = 20},
     {.batch = 1, .seq = 200, .heads = 2, .kv_heads = 2, .head_dim = 64},
     {.batch = 1, .seq = 40, .heads = 1, .kv_heads = 1, .head_dim = 8, .scale = 0.7},
+    {.batch = 2, .seq = 97, .heads = 2, .kv_heads = 2, .head_dim = 24, .value_dim = 16},
+    {.batch = 1, .seq = 40, .heads = 4, .kv_heads = 2, .head_dim = 6, .value_dim = 10},
 };
 
 // Every shape causal and not, in every type.
@@ -335,6 +337,22 @@ TEST(Rotary, ByHand) {
   EXPECT_DOUBLE_EQ(half.get(16), -std::sin(1.0));
   EXPECT_DOUBLE_EQ(half.get(17), std::cos(1.0));
   EXPECT_EQ(half.get(18), 8.0);
+}
+
+// Two heads of 1 + 2 columns, values of 1; at position 1 the pair turns by one radian, in q per head, in k once for
+// both.
+TEST(LatentHeads, ByHand) {
+  const LatentHeadsShape s = {.batch = 1, .seq = 2, .heads = 2, .nope_dim = 1, .rope_dim = 2, .v_dim = 1};
+  const Values q(Dtype::fp64, {1, 2, 3, 4, 5, 6, 1, 1, 0, 2, 0, 1}), kv(Dtype::fp64, {10, 11, 12, 13, 20, 21, 22, 23});
+  const Values k_rope(Dtype::fp64, {7, 8, 0, 1});
+  Values qkv(Dtype::fp64, 2 * 14);
+  latent_heads_forward(s, 1e4, q.tensor(), kv.tensor(), k_rope.tensor(), qkv.tensor());
+  const double c = std::cos(1.0), n = std::sin(1.0);
+  const std::vector<double> expected = {1, 2, 3, 4, 5,  6, 10, 7,  8, 12, 7,  8, 11, 13,   // position 0: q, k, v
+                                        1, c, n, 2, -n, c, 20, -n, c, 22, -n, c, 21, 23};  // position 1
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_DOUBLE_EQ(qkv.get(i), expected[i]) << i;
+  }
 }
 
 TEST(Attention, RefusesHeadsThatDoNotDivide) {

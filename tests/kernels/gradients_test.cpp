@@ -139,6 +139,26 @@ TEST(Gradients, HeadNorm) {
       k_gain, dy, dk, [&](const Vector& v) { return forward(x, q_gain, v); }, "k_gain");
 }
 
+TEST(Gradients, LatentHeads) {
+  const LatentHeadsShape s = {.batch = 2, .seq = 3, .heads = 2, .nope_dim = 3, .rope_dim = 4, .v_dim = 5};
+  const auto of = [&](std::int64_t cols) { return static_cast<std::size_t>(s.tokens() * cols); };
+  const Vector q = random_values(of(s.q_cols()), 1), kv = random_values(of(s.kv_cols()), 2);
+  const Vector k_rope = random_values(of(s.rope_dim), 3), dy = random_values(of(s.qkv_cols()), 4);
+  const auto forward = [&](const Vector& a, const Vector& b, const Vector& c) {
+    Vector y(of(s.qkv_cols()));
+    latent_heads_forward(s, 100.0, as_tensor(a), as_tensor(b), as_tensor(c), as_tensor(y));
+    return y;
+  };
+  Vector dq(q.size()), dkv(kv.size()), dk_rope(k_rope.size());
+  latent_heads_backward(s, 100.0, as_tensor(dy), as_tensor(dq), as_tensor(dkv), as_tensor(dk_rope));
+  expect_gradient(
+      q, dy, dq, [&](const Vector& v) { return forward(v, kv, k_rope); }, "q");
+  expect_gradient(
+      kv, dy, dkv, [&](const Vector& v) { return forward(q, v, k_rope); }, "kv");
+  expect_gradient(
+      k_rope, dy, dk_rope, [&](const Vector& v) { return forward(q, kv, v); }, "k_rope");
+}
+
 TEST(Gradients, Rotary) {
   const AttentionShape s = {.batch = 1, .seq = 5, .heads = 2, .kv_heads = 1, .head_dim = 6};
   const auto n = static_cast<std::size_t>(s.tokens() * s.qkv_cols());

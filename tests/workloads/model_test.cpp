@@ -111,6 +111,30 @@ TEST(Model, FlopsAreMegatronsFormula) {
   }
 }
 
+// DeepSeek-V3's attention (arXiv:2412.19437, section 4.2): 128 heads of 128 + 64 columns, values of 128, latents of
+// 1536 and 512. Of a layer with an MLP of 18432:
+//   q 7168*1536 + 1536*128*192 = 48758784, kv 7168*576 + 512*128*256 = 20905984, out 128*128*7168 = 117440512, norms of
+//   the latents 2048, of the layer 2*7168 = 14336; MLP 3*7168*18432 = 396361728: 583483392
+TEST(Model, CountsLatentAttentionByHand) {
+  Model m;
+  m.layers = 1;
+  m.hidden = 7168;
+  m.heads = m.kv_heads = 128;
+  m.head_dim = 192;
+  m.mla = {1536, 512, 128, 64, 128};
+  m.ffn_hidden = 18432;
+  m.vocab = 1;
+  m.activation = Activation::swiglu;
+  m.norm = Norm::rmsnorm;
+  m.positions = Positions::rotary;
+  m.attention_bias = m.output_bias = m.mlp_bias = false;
+  EXPECT_EQ(layer_parameters(m), 583'483'392);
+  // Forward of one token after itself alone: twice the matrices, and 2 (192 + 128) per head; three times that with the
+  // backward, and with the one word's logit.
+  EXPECT_EQ(model_flops(m, 1, 1),
+            3.0 * (2.0 * (48758784 + 20905984 + 117440512 + 396361728) + 2.0 * 128 * (192 + 128) + 2.0 * 7168));
+}
+
 TEST(Model, EveryCatalogueModelIsCompleteAndNamesItsSource) {
   for (const CatalogueItem& item : catalogue_items(kModelFolder)) {
     const JsonDocument document = JsonDocument::from_file(item.path);
