@@ -105,7 +105,7 @@ std::int32_t microbatches_in_flight(const std::vector<Instance>& body, std::int3
 // The lives of one step's tensors, in the order in which they begin.
 class StepWalk {
  public:
-  StepWalk(const Role& role, const HeldRules& rules) : role_(role), weight_gradients_(rules.weight_gradients) {
+  StepWalk(const Role& role, const HeldRules& rules) : role_(role), per_shape_(rules.weight_gradient_per_shape) {
     std::size_t entities = 0;
     for (std::size_t b = 0; b < role.buffers.size(); ++b) {
       const Buffer& buffer = role.buffers[b];
@@ -220,11 +220,12 @@ class StepWalk {
 
   void hand_over(const Op& op, bool in_layer) {
     const auto* matmul = std::get_if<Matmul>(&op.work);
-    if (weight_gradients_ == WeightGradients::in_place || matmul == nullptr || op.phase != Phase::backward_weight) {
+    if (!per_shape_ || matmul == nullptr || op.phase != Phase::backward_weight ||
+        role_.buffers[at(op.writes.front().buffer)].kind != BufferKind::gradient) {
       return;
     }
     const std::int64_t bytes = size_bytes(parameter_dtype_, matmul->m * matmul->n);
-    if (weight_gradients_ == WeightGradients::copied || !in_layer) {
+    if (!in_layer) {
       lives_.push_back({bytes, events_, events_, HeldKind::gradients});
     } else if (shapes_.insert({matmul->m, matmul->n}).second) {
       late_.push_back({bytes, events_, events_, HeldKind::gradients});
@@ -283,7 +284,7 @@ class StepWalk {
   };
   std::vector<Range> life_;          // in lives_, by entity: one copy of one layer of a buffer
   std::vector<std::int64_t> owner_;  // whose life it is
-  WeightGradients weight_gradients_;
+  bool per_shape_;
   Dtype parameter_dtype_ = Dtype::fp32;
   std::set<std::pair<std::int64_t, std::int64_t>> shapes_;
   std::vector<Life> persistent_, late_, lives_;

@@ -21,20 +21,14 @@
 
 namespace foretrain::plan {
 
-// A weight's gradient beside the sum that it is added to, in the parameters' dtype.
-enum class WeightGradients : std::uint8_t {
-  in_place,  // none: the matmul adds to the sum, as the plan's do
-  copied,    // one at a time, as autograd hands it to the accumulation
-  // In place, but one for each shape of a layer's weights is kept to hand to autograd; the head's is not kept
-  // (github:NVIDIA/TransformerEngine get_dummy_wgrad; github:NVIDIA/Megatron-LM tensor_parallel/layers.py).
-  one_per_shape,
-};
-
 // How a framework's tensors differ from the plan's.
 struct HeldRules {
   // Bytes held for each byte of the plan's, by buffer ("norm1": 3 where its float32 copy is kept as well).
   std::map<std::string, double, std::less<>> times;
-  WeightGradients weight_gradients = WeightGradients::in_place;
+  // Where matmuls add weight gradients to their sum, one tensor in the parameters' dtype is kept for each shape of a
+  // layer's weights, to hand to autograd; the head's is not kept (github:NVIDIA/TransformerEngine get_dummy_wgrad;
+  // github:NVIDIA/Megatron-LM megatron/core/tensor_parallel/layers.py).
+  bool weight_gradient_per_shape = false;
   // The sums of gradients come with the first backward that adds to them and go after the update, tensor by tensor
   // (zero_grad of PyTorch 2, set_to_none); else they stay.
   bool gradients_per_step = false;

@@ -14,7 +14,6 @@
 #include "reports/figures.h"
 #include "reports/table.h"
 #include "reports/text.h"
-#include "sim/network.h"
 
 namespace foretrain::search {
 
@@ -25,46 +24,6 @@ constexpr double kShortestStep = 1e-9, kLeastMemory = 1.0 / (1024 * 1024);
 
 bool has_time(const TrainingRow& row) {
   return row.step_time_s && *row.step_time_s > kShortestStep;
-}
-
-double elements_of_rank(const plan::Job& job) {
-  const plan::Strategy& s = job.strategy;
-  return static_cast<double>(workloads::total_parameters(job.workload.model)) / static_cast<double>(s.tp * s.pp);
-}
-
-// Seconds that the collectives of fully sharded parameters take by themselves in a step, layer by layer.
-double gather_seconds(const plan::Job& job, int reduced_bytes) {
-  const auto network = sim::make_network_model("auto", job.cluster);
-  const plan::Strategy& s = job.strategy;
-  if (s.dp == 1) {
-    return 0;
-  }
-  const int stride = static_cast<int>(s.tp);
-  const int per_node = std::max(1, job.cluster.devices_per_node / stride);
-  const int ranks = static_cast<int>(s.dp);
-  const sim::GroupPlacement group{ranks, (ranks + per_node - 1) / per_node, std::min(ranks, per_node)};
-  const double units = static_cast<double>(job.workload.model.layers) / static_cast<double>(s.pp);
-  const double elements = elements_of_rank(job) / units;
-  const auto bytes = [&](double each) { return Bytes{static_cast<std::int64_t>(elements * each)}; };
-  const double parameter = static_cast<double>(size_bytes(job.workload.precision.parameter, 1));
-  const double once = 2 * network->collective(plan::CollectiveKind::all_gather, bytes(parameter), group) +
-                      network->collective(plan::CollectiveKind::reduce_scatter, bytes(reduced_bytes), group);
-  return once * units * static_cast<double>(job.microbatches());
-}
-
-// Where parameters and gradients are fully sharded, those of all layers but two, which are gathered at a time, are
-// spread over dp.
-void spread(const Reading& reading, const plan::Role& role, plan::HeldMemory& held) {
-  const double layers = std::max<double>(1, static_cast<double>(role.global_layer.size()));
-  const double share = (1 - 1 / static_cast<double>(reading.job->strategy.dp)) * std::max(0.0, 1 - 2 / layers);
-  for (const plan::HeldKind kind : {plan::HeldKind::parameters, plan::HeldKind::gradients}) {
-    Bytes& bytes = held.by_kind[static_cast<std::size_t>(kind)];
-    const Bytes elsewhere{static_cast<std::int64_t>(static_cast<double>(bytes.value) * share)};
-    bytes -= elsewhere;
-    held.allocated -= elsewhere;
-    held.reserved -= elsewhere;
-    held.needed -= elsewhere;
-  }
 }
 
 Bytes measured_total(MeasuredMemory which, const plan::DeviceMemory& memory) {
@@ -150,15 +109,8 @@ TrainingForecast forecast(const Reading& reading) {
   f.simulation = sim::simulate(f.graph, job.cluster, closed_forms);
   f.step_seconds = seconds(f.simulation.step_time);
   f.fit = plan::memory_fit(job, f.graph, reading.held);
-  for (std::size_t i = 0; reading.gathers_parameters && i < f.fit.roles.size(); ++i) {
-    spread(reading, f.graph.roles[i], f.fit.roles[i].held);
-  }
-  f.fit.judge();
   for (const plan::DeviceMemory& memory : f.fit.roles) {
     f.memory_bytes = std::max(f.memory_bytes, static_cast<double>(measured_total(reading.memory, memory).value));
-  }
-  if (reading.gathers_parameters) {
-    f.step_seconds = std::max(f.step_seconds, gather_seconds(job, reading.reduced_bytes));
   }
   return f;
 }

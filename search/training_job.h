@@ -30,11 +30,7 @@ struct Reading {
   std::vector<std::string> notes;      // what the forecast does in place of what the row did
   std::optional<std::string> skipped;  // why there is no job
   std::optional<plan::Job> job;        // profile loaded
-  // Parameters are gathered for each microbatch and not once a step (ZeRO-3, FSDP); gradients are then reduced for
-  // each too, in elements of so many bytes.
-  bool gathers_parameters = false;
-  int reduced_bytes = 4;
-  plan::HeldRules held;  // what the framework holds in place of the plan's tensors
+  plan::HeldRules held;                // what the framework holds in place of the plan's tensors
   MeasuredMemory memory = MeasuredMemory::device_visible;
   double memory_unit = kGiB;  // bytes of one "memory_gib"
 };

@@ -55,10 +55,13 @@ FieldRule read_field(ObjectReader reader) {
         !(value->is_number() && value->get<double>() > 0 && value->get<double>() < 64)) {
       reader.mistake("value", "expected the bytes of one logit, above 0 and below 64");
     }
-    if ((rule.field == "logits_gathered" || rule.field == "expandable_segments" ||
-         rule.field == "gradients_per_step") &&
+    if ((rule.field == "logits_gathered" || rule.field == "expandable_segments" || rule.field == "gradients_per_step" ||
+         rule.field == "weight_gradient_per_shape") &&
         !value->is_boolean()) {
       reader.mistake("value", "expected true or false");
+    }
+    if (rule.field == "pipeline_microbatches" && *value != "stages") {
+      reader.mistake("value", "expected \"stages\"");
     }
     constexpr double kMostCost = 100;
     const auto one_of = [&](const char* field, std::initializer_list<const char*> words) {
@@ -67,7 +70,6 @@ FieldRule read_field(ObjectReader reader) {
       }
     };
     one_of("measured_memory", {"allocated", "reserved", "device_visible"});
-    one_of("weight_gradients", {"copied", "one_per_shape"});
     one_of("memory_unit", {"GB", "GiB"});
     if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
       reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
@@ -90,6 +92,9 @@ FieldRule read_field(ObjectReader reader) {
   }
   if (when.has("compile")) {
     rule.compile = when.boolean("compile", std::nullopt);
+  }
+  if (when.has("pipeline")) {
+    rule.pipeline = when.boolean("pipeline", std::nullopt);
   }
   rule.precision = when.text("precision", "");
   rule.model = when.text("model", "");
@@ -120,24 +125,42 @@ FrameworkRules read_framework(ObjectReader reader, bool any) {
 bool FieldRule::applies_to(const TrainingRow& row) const {
   return (!hidden || row.model.hidden == hidden) && (!micro_batch_from || row.plan.micro_batch >= micro_batch_from) &&
          (!gated_mlp || row.model.gated_mlp == gated_mlp) && (!compile || row.plan.compile == compile) &&
+         (!pipeline || (row.plan.pp.value_or(1) > 1) == pipeline) &&
          row.plan.precision.find(precision) != std::string::npos && row.model.name.find(model) != std::string::npos &&
          row.plan.kernel.find(kernel) != std::string::npos;
 }
 
 const std::vector<std::string>& rule_fields() {
-  static const std::vector<std::string> fields{"activation",          "norm",
-                                               "positions",           "biases",
-                                               "tied_embeddings",     "vocab",
-                                               "attention",           "optimizer",
-                                               "precision",           "micro_batch",
-                                               "virtual_stages",      "zero",
-                                               "sequence_parallel",   "recompute",
-                                               "overlap_grad_reduce", "overlap_param_gather",
-                                               "bucket_bytes",        "gradient_dtype",
-                                               "logits_bytes",        "logits_gathered",
-                                               "expandable_segments", "measured_memory",
-                                               "memory_unit",         "gradients_per_step",
-                                               "weight_gradients"};
+  static const std::vector<std::string> fields{"activation",
+                                               "norm",
+                                               "positions",
+                                               "biases",
+                                               "tied_embeddings",
+                                               "vocab",
+                                               "attention",
+                                               "optimizer",
+                                               "precision",
+                                               "micro_batch",
+                                               "virtual_stages",
+                                               "zero",
+                                               "sequence_parallel",
+                                               "recompute",
+                                               "overlap_grad_reduce",
+                                               "overlap_param_gather",
+                                               "overlap_tp",
+                                               "scatter_gather",
+                                               "fused_grad_accumulation",
+                                               "bucket_bytes",
+                                               "gradient_dtype",
+                                               "logits_bytes",
+                                               "logits_gathered",
+                                               "expandable_segments",
+                                               "measured_memory",
+                                               "memory_unit",
+                                               "gradients_per_step",
+                                               "weight_gradient_per_shape",
+                                               "fsdp_stage",
+                                               "pipeline_microbatches"};
   static const std::vector<std::string> all = [] {
     std::vector<std::string> result = fields;
     for (const std::string& kind : cost_kinds()) {

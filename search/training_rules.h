@@ -26,7 +26,7 @@ struct FieldRule {
   std::string source;
   std::optional<std::int64_t> hidden;            // of the model
   std::optional<std::int64_t> micro_batch_from;  // this or more
-  std::optional<bool> gated_mlp, compile;
+  std::optional<bool> gated_mlp, compile, pipeline;
   std::string model, kernel, precision;  // parts of the model's name, of the row's kernel and precision
   bool applies_to(const TrainingRow& row) const;
 };
