@@ -264,6 +264,7 @@ class StepWalk {
         }
       }
     }
+    std::stable_sort(late_.begin(), late_.end(), [](const Life& a, const Life& b) { return a.first < b.first; });
     // Ops on several layers' gradients name the first: all stay as long as any.
     for (std::size_t b = 0; b < buffers_.size(); ++b) {
       const std::int32_t layers = std::max(role_.buffers[b].layers, 1);
@@ -344,17 +345,15 @@ Account replay(const StepWalk& step, const std::vector<std::vector<std::int32_t>
   }
   std::vector<CachingAllocator::Handle> handles(step.lives().size(), -1);
   constexpr int kSteps = 2;
-  const std::vector<Life> kNone;
+  auto late = step.late().begin();
   for (int s = 0; s < kSteps; ++s) {
     std::size_t next = 0;
     for (std::int32_t event = 0; event < step.events(); ++event) {
       for (; next < step.lives().size() && step.lives()[next].first == event; ++next) {
         handles[next] = account.take(step.lives()[next]);
       }
-      for (const Life& life : s == 0 ? step.late() : kNone) {
-        if (life.first == event) {
-          account.take(life);
-        }
+      for (; late != step.late().end() && late->first <= event; ++late) {
+        account.take(*late);
       }
       for (const std::int32_t life : ending[at(event)]) {
         account.give(step.lives()[at(life)], handles[at(life)]);
