@@ -110,6 +110,16 @@ class Filler {
     }
     return result;
   }
+  // By buffer, what a framework holds for each byte of the plan's.
+  std::map<std::string, double, std::less<>> held() {
+    std::map<std::string, double, std::less<>> result;
+    for (const std::string& buffer : held_buffers()) {
+      if (const auto times = word((kHeld + buffer).c_str())) {
+        result[buffer] = json::parse(*times).get<double>();
+      }
+    }
+    return result;
+  }
   // A rule's word for what no job file has.
   std::optional<std::string> word(const char* field) {
     const FieldRule* rule = find(field);
@@ -339,6 +349,32 @@ std::optional<topologies::Cluster> cluster_of(const TrainingRow& row, const Trai
   return cluster;
 }
 
+void fill_memory(Filler& f, Reading& reading) {
+  const plan::Job& job = *reading.job;
+  std::map<std::string, double, std::less<>>& times = reading.held.times;
+  times = f.held();
+  if (const auto gradient = f.word("gradient_dtype")) {
+    const double bytes = *gradient == "fp32" ? 4 : 2;
+    for (const char* buffer : {"embedding.gradients", "layer.gradients", "head.gradients", "head.weight.gradient"}) {
+      times[buffer] = bytes / static_cast<double>(size_bytes(job.workload.precision.gradient, 1));
+    }
+  }
+  if (const auto bytes = f.word("logits_bytes")) {
+    const double each = json::parse(*bytes).get<double>();
+    times["logits"] = each * static_cast<double>(reading.logits_gathered ? job.strategy.tp : 1) /
+                      std::max(2.0, static_cast<double>(size_bytes(job.workload.precision.compute, 1)));
+  }
+  reading.held.weight_gradient_per_shape = f.word("weight_gradient_per_shape") == "true";
+  reading.held.gradients_per_step = f.word("gradients_per_step") == "true";
+  reading.held.expandable_segments = f.word("expandable_segments") == "true";
+  if (const auto total = f.word("measured_memory")) {
+    reading.memory = *total == "allocated"  ? MeasuredMemory::allocated
+                     : *total == "reserved" ? MeasuredMemory::reserved
+                                            : MeasuredMemory::device_visible;
+  }
+  reading.memory_unit = f.word("memory_unit") == "GB" ? 1e9 : kGiB;
+}
+
 // "id:1: /strategy: what; ..." without its place: the same reason for all rows that have it.
 std::string reason_of(const std::string& message, const std::string& origin) {
   const std::string first = message.substr(0, message.find('\n'));
@@ -407,16 +443,7 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
     costs.emplace("cross_entropy", 1).first->second *= static_cast<double>(reading.job->strategy.tp);
   }
   reading.job->cluster.profile = with_costs(used.profile, costs);
-  if (const auto gradient = filler.word("gradient_dtype")) {
-    reading.gradient_bytes = *gradient == "fp32" ? 4 : 2;
-  }
-  if (const auto bytes = filler.word("logits_bytes")) {
-    reading.logits_bytes = json::parse(*bytes).get<double>();
-  }
-  if (const auto times = filler.word("activation_memory")) {
-    reading.activation_memory = json::parse(*times).get<double>();
-  }
-  reading.logits_gathered = filler.word("logits_gathered") == "true";
+  fill_memory(filler, reading);
   if (row.plan.fsdp_mixed_precision == "PURE" || filler.word("reduce_dtype")) {
     reading.job->workload.precision.gradient = Dtype::bf16;  // reduced as it was computed
   }
