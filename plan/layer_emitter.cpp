@@ -54,12 +54,6 @@ void LayerEmitter::norm_forward(Phase phase, Operand x, const std::string& name,
   b.emit(norm(Direction::forward), kCompute, phase, std::move(reads), {all(y), all(stats)});
 }
 
-Operand LayerEmitter::output(Phase phase) {
-  return phase == Phase::forward
-             ? c.builder.whole(c.residual(), 1)
-             : all(c.temporary("layer.output_again", c.type.activation, c.n.shard_rows * c.n.hidden));
-}
-
 void LayerEmitter::norm_backward(Operand dy, Operand x, BufferId stats, const std::string& name, Operand base,
                                  Operand dx) {
   b.emit(norm(Direction::backward_input), kCompute, Phase::backward_input,

@@ -62,9 +62,6 @@ struct LayerEmitter {
 
   void norm_forward(Phase phase, Operand x, const std::string& name, BufferId y, BufferId stats);
 
-  // The layer's output. Nobody reads that of a recomputation; frameworks run the whole layer nevertheless.
-  Operand output(Phase phase);
-
   // dx = base + …
   void norm_backward(Operand dy, Operand x, BufferId stats, const std::string& name, Operand base, Operand dx);
 
