@@ -108,7 +108,9 @@ kernels::Tensor layer_tensor(const plan::Role& role, std::byte* arena, plan::Buf
 void for_each_unique_piece(const std::vector<RankMemory>& ranks,
                            const std::function<void(const OpCall&, const plan::Piece&, std::int64_t)>& fn) {
   for (const RankMemory& memory : ranks) {
-    const bool is_first_replica = memory.rank->coordinates[static_cast<std::size_t>(plan::Axis::dp)] == 0;
+    const plan::Coordinates& at = memory.rank->coordinates;
+    const bool is_first_replica =
+        at[static_cast<std::size_t>(plan::Axis::dp)] == 0 && at[static_cast<std::size_t>(plan::Axis::cp)] == 0;
     for_each_optimizer_step(*memory.rank, memory.arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
       if (op.bucket.shards == 1 && !is_first_replica) {
         return;

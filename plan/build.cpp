@@ -24,8 +24,17 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   if (s.tp > 1) {
     groups.tp = add("tp", {{Axis::tp, 0, {}}});
   }
-  if (s.dp > 1) {
-    groups.dp = add("dp", {{Axis::dp, 0, {}}});
+  if (s.replicas() > 1) {
+    std::vector<AxisSpan> spans;
+    for (const auto& [axis, extent] : {std::pair{Axis::dp, s.dp}, std::pair{Axis::cp, s.cp}}) {
+      if (extent > 1) {
+        spans.push_back({axis, 0, {}});
+      }
+    }
+    groups.dp = add("dp", std::move(spans));
+  }
+  if (s.cp > 1) {
+    groups.cp = add("cp", {{Axis::cp, 0, {}}});
   }
   if (job.workload.model.kv_heads < s.tp) {
     groups.kv = add("kv", {{Axis::tp, static_cast<int>(s.tp / job.workload.model.kv_heads), {}}});

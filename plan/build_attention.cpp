@@ -1,5 +1,5 @@
 // The attention half of a layer: x_mid = x + out(attention(rotary(qkv(norm1(x))))), and its backward.
-#include "plan/layer_emitter.h"
+#include "plan/build_context_parallel.h"
 
 namespace foretrain::plan {
 
@@ -9,7 +9,8 @@ using workloads::AttentionKind;
 
 struct AttentionEmitter : LayerEmitter {
   Attention attention(AttentionStep step) const {
-    return {step, c.job.workload.attention, c.n.batch, c.n.seq, c.n.heads, c.n.kv_heads, c.n.head_dim,
+    const std::int64_t n = c.all_to_all ? c.job.strategy.cp : 1;
+    return {step, c.job.workload.attention, c.n.batch, c.n.seq * n, c.n.heads / n, c.n.kv_heads / n, c.n.head_dim,
             true, c.type.activation};
   }
   void attend(AttentionStep step, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes) {
@@ -30,8 +31,8 @@ struct AttentionEmitter : LayerEmitter {
 
   void rotary(Direction direction, Phase phase, BufferId qkv) {
     if (c.model.positions == workloads::Positions::rotary) {
-      const Rotary r{direction,    c.n.batch,           c.n.seq,          c.n.heads, c.n.kv_heads,
-                     c.n.head_dim, c.model.rotary_base, c.type.activation};
+      const Rotary r{direction,    c.n.batch,           c.n.seq,           c.n.heads,  c.n.kv_heads,
+                     c.n.head_dim, c.model.rotary_base, c.type.activation, c.groups.cp};
       b.emit(r, kCompute, phase, {all(qkv)}, {all(qkv)});
     }
   }
@@ -41,13 +42,17 @@ struct AttentionEmitter : LayerEmitter {
     const Dtype a = c.type.activation;
     norm_forward(phase, x, "norm1", t.norm1, t.stats1);
     const Operand h1 = gather_rows(c, b, phase, all(t.norm1), "attention.input");
-    linear(phase, h1, "attention.qkv", c.model.attention_bias, all(t.qkv), c.n.qkv, c.n.hidden);
-    rotary(Direction::forward, phase, t.qkv);
-    if (workloads::is_flash(c.job.workload.attention)) {
-      attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {all(t.context), all(t.core)});
+    const BufferId qkv = c.all_to_all ? c.temporary("attention.qkv_share", a, c.n.rows * c.n.qkv) : t.qkv;
+    linear(phase, h1, "attention.qkv", c.model.attention_bias, all(qkv), c.n.qkv, c.n.hidden);
+    rotary(Direction::forward, phase, qkv);
+    if (c.all_to_all) {
+      to_whole_sequences(*this, phase, all(qkv), all(t.qkv), c.n.q, c.n.kv, "attention.qkv_to_heads");
+      core_forward(phase, whole_context());
+      to_shares(*this, phase, whole_context(), all(t.context), c.n.q, 0, "attention.context_to_shares");
+    } else if (c.groups.cp != kNoGroup) {
+      ring_forward(*this, phase);
     } else {
-      probabilities(phase);
-      attend(AttentionStep::context, phase, {all(t.core), all(t.qkv)}, {all(t.context)});
+      core_forward(phase, all(t.context));
     }
     const Operand partial1 = all(c.temporary("attention.partial", a, c.n.rows * c.n.hidden));
     linear(phase, all(t.context), "attention.out", false, partial1, c.n.hidden, c.n.q);
@@ -72,7 +77,17 @@ struct AttentionEmitter : LayerEmitter {
     }
     const BufferId d_qkv = c.kept("attention.d_qkv", a, c.n.rows * c.n.qkv);
     if (inputs) {
-      core_backward(d_context, all(d_qkv));
+      if (c.all_to_all) {
+        const Operand d_whole = all(c.temporary("attention.d_context_whole", a, d_context.elements));
+        const Operand d_qkv_whole = all(c.temporary("attention.d_qkv_whole", a, c.n.rows * c.n.qkv));
+        to_whole_sequences(*this, Phase::backward_input, d_context, d_whole, c.n.q, 0, "attention.d_context_to_heads");
+        core_backward(d_whole, whole_context(), d_qkv_whole);
+        to_shares(*this, Phase::backward_input, d_qkv_whole, all(d_qkv), c.n.q, c.n.kv, "attention.d_qkv_to_shares");
+      } else if (c.groups.cp != kNoGroup) {
+        ring_backward(*this, d_context, all(d_qkv));
+      } else {
+        core_backward(d_context, all(t.context), all(d_qkv));
+      }
       rotary(Direction::backward_input, Phase::backward_input, d_qkv);
     }
     const Operand d_sum =
@@ -82,10 +97,25 @@ struct AttentionEmitter : LayerEmitter {
     }
   }
 
-  void core_backward(Operand d_context, Operand d_qkv) {
+  // Where heads are dealt out, what attention itself writes, and its backward reads.
+  Operand whole_context() {
+    const bool full = c.job.strategy.recompute == Recompute::full;
+    return all(c.saved("context.whole", c.type.activation, c.n.rows * c.n.q, full));
+  }
+
+  void core_forward(Phase phase, Operand context) {
+    if (workloads::is_flash(c.job.workload.attention)) {
+      attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {context, all(t.core)});
+    } else {
+      probabilities(phase);
+      attend(AttentionStep::context, phase, {all(t.core), all(t.qkv)}, {context});
+    }
+  }
+
+  void core_backward(Operand d_context, Operand context, Operand d_qkv) {
     const Phase phase = Phase::backward_input;
     if (workloads::is_flash(c.job.workload.attention)) {
-      attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), all(t.context), all(t.core)}, {d_qkv});
+      attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), context, all(t.core)}, {d_qkv});
       return;
     }
     if (c.job.strategy.recompute == Recompute::selective) {

@@ -29,7 +29,7 @@ LayerBuffers layer_buffers(RoleContext& c, bool in_backward) {
   t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, full);
   t.qkv = c.saved("qkv", a, n.rows * n.qkv, full);
   t.core = flash ? c.saved("log_sum_exp", s, n.rows * n.heads, core_again)
-                 : c.saved("probabilities", a, n.rows * n.heads * n.seq, core_again);
+                 : c.saved("probabilities", a, n.rows * n.heads * c.job.workload.seq_len, core_again);
   t.context = read_by_weights("context", n.rows * n.q);
   t.x_mid = c.saved("x_mid", a, n.shard_rows * n.hidden, full);
   t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden);

@@ -1,6 +1,6 @@
 // Flat layout of the parameters of one role. A layer: sharded tensors first, replicated ones last, so that the
 // gradients that sequence parallelism has to sum over the tp group are one range. Offsets are multiples of 16 elements;
-// a layer is padded to a multiple of 16 x dp, so that any run of whole layers cuts into equal shards.
+// a layer is padded to a multiple of 16 x dp x cp, so that any run of whole layers cuts into equal shards.
 #include <cmath>
 
 #include "base/error.h"
@@ -182,11 +182,11 @@ void number(const RoleContext& c, Layout& embedding, Layout& layer, Layout& head
 
 void add_family(RoleContext& c, Layout layout, bool present, int layers) {
   ParameterFamily& f = layout.family;
-  f.elements = present ? round_up(f.elements, kAlign * c.job.strategy.dp) : 0;
+  f.elements = present ? round_up(f.elements, kAlign * c.job.strategy.replicas()) : 0;
   f.layers = layers;
   if (present && (layers > 0 || f.name != "layer")) {
-    const bool sharded = c.job.strategy.zero >= 1 && c.job.strategy.dp > 1;
-    const std::int64_t state = sharded ? f.elements / c.job.strategy.dp : f.elements;
+    const bool sharded = c.job.strategy.zero >= 1 && c.job.strategy.replicas() > 1;
+    const std::int64_t state = sharded ? f.elements / c.job.strategy.replicas() : f.elements;
     const auto add = [&](const char* what, Dtype dtype, std::int64_t elements, BufferKind kind) {
       return c.builder.buffer(f.name + "." + what, dtype, elements, kind, Lifetime::persistent, layers);
     };

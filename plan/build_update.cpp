@@ -22,7 +22,7 @@ Bucket bucket(RoleContext& c, const BucketRange& r) {
   b.layers = r.layers;
   if (zero1(c)) {
     b.shard_group = c.groups.dp;
-    b.shards = static_cast<std::int32_t>(c.job.strategy.dp);
+    b.shards = static_cast<std::int32_t>(c.job.strategy.replicas());
   }
   return b;
 }
@@ -86,7 +86,7 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
   BlockBuilder b(c.role(), "norm." + family(c, r.family).name);
   SquaredNorm op;
   op.bucket = bucket(c, r);
-  op.piece_shards = static_cast<std::int32_t>(c.job.strategy.dp);
+  op.piece_shards = static_cast<std::int32_t>(c.job.strategy.replicas());
   op.dtype = c.type.gradient;
   const Operand sums = c.builder.whole(norms(c));
   b.emit(op, kCompute, Phase::optimizer, {bucket_operand(op.bucket, family(c, r.family).gradient, true)}, {sums});

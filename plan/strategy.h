@@ -16,6 +16,9 @@ std::string_view name(ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "zb_h
 enum class Recompute : std::uint8_t { none, selective, full };
 std::string_view name(Recompute r);
 
+enum class CpKind : std::uint8_t { ring, all_to_all };  // how attention sees the keys of other shares
+std::string_view name(CpKind k);
+
 struct Strategy {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1;
   std::int64_t micro_batch = 1;     // sequences per rank and microbatch
@@ -25,6 +28,7 @@ struct Strategy {
   int zero = 0;               // 0 or 1
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
+  CpKind cp_kind = CpKind::ring;
   bool overlap_grad_reduce = false;            // bucketed all-reduce behind the last backward
   bool overlap_param_gather = false;           // ZeRO-1: parameter all-gather behind the optimizer of later buckets
   std::int64_t bucket_bytes = 0;               // gradient bucket target; 0 = 40 million elements, as Megatron
@@ -33,6 +37,7 @@ struct Strategy {
   std::int64_t padded_vocab = 0;               // 0 = next multiple of 128 x tp
 
   std::int64_t ranks() const { return dp * tp * pp * cp; }
+  std::int64_t replicas() const { return dp * cp; }  // ranks with the same parameters and other tokens
   std::int64_t stages() const { return pp * virtual_stages; }
 };
 

@@ -46,12 +46,12 @@ double elements_of_rank(const plan::Job& job) {
 double gather_seconds(const plan::Job& job, int reduced_bytes) {
   const auto network = sim::make_network_model("auto", job.cluster);
   const plan::Strategy& s = job.strategy;
-  if (s.dp == 1) {
+  if (s.replicas() == 1) {
     return 0;
   }
   const int stride = static_cast<int>(s.tp);
   const int per_node = std::max(1, job.cluster.devices_per_node / stride);
-  const int ranks = static_cast<int>(s.dp);
+  const int ranks = static_cast<int>(s.replicas());
   const sim::GroupPlacement group{ranks, (ranks + per_node - 1) / per_node, std::min(ranks, per_node)};
   const double units = static_cast<double>(job.workload.model.layers) / static_cast<double>(s.pp);
   const double elements = elements_of_rank(job) / units;
@@ -73,7 +73,7 @@ double logits_of(const Reading& reading, const plan::Role& role) {
     return 0;
   }
   const plan::Job& job = *reading.job;
-  const double rows = static_cast<double>(job.strategy.micro_batch * job.workload.seq_len);
+  const double rows = static_cast<double>(job.strategy.micro_batch * job.workload.seq_len / job.strategy.cp);
   const double vocab = static_cast<double>(plan::padded_vocab(job)), tp = static_cast<double>(job.strategy.tp);
   const double planned = static_cast<double>(size_bytes(job.workload.precision.compute, 1)) / tp;
   const double copies = rows * vocab * (reading.logits_bytes / (reading.logits_gathered ? 1 : tp) - planned);
@@ -98,7 +98,7 @@ double memory_of(const Reading& reading, const plan::Role& role) {
     return others + parameters + gradients;
   }
   const double layers = std::max<double>(1, static_cast<double>(role.global_layer.size()));
-  const double spread = (1 - 1 / static_cast<double>(job.strategy.dp)) * std::max(0.0, 1 - 2 / layers);
+  const double spread = (1 - 1 / static_cast<double>(job.strategy.replicas())) * std::max(0.0, 1 - 2 / layers);
   return others + (parameters + gradients) * (1 - spread);
 }
 

@@ -49,9 +49,7 @@ class GroupInstances {
 };
 
 Rank peer_of(const plan::Mesh& mesh, const View& view, Rank rank) {
-  plan::Coordinates c = mesh.coordinates(rank);
-  c[static_cast<std::size_t>(view.axis)] = view.peer;
-  return mesh.rank(c);
+  return mesh.peer(rank, view.axis, view.peer, view.relative);
 }
 
 // Whether every shift by a multiple of `period` leaves the groups of this kind as they are.

@@ -22,9 +22,7 @@ std::size_t index(std::int64_t i) {
 }
 
 Rank peer_of(const plan::Mesh& mesh, const View& view, Rank rank) {
-  plan::Coordinates c = mesh.coordinates(rank);
-  c[static_cast<std::size_t>(view.axis)] = view.peer;
-  return mesh.rank(c);
+  return mesh.peer(rank, view.axis, view.peer, view.relative);
 }
 
 using ClassOf = std::function<std::int32_t(Rank)>;
@@ -41,9 +39,11 @@ void find_places(const PlanGraph& graph, const std::vector<RoleModel>& models, c
     for (const View& view : models[index(self.role)].views) {
       who.clear();
       std::int32_t arrivals = 2;
+      bool is_within = false;
       if (view.group == plan::kNoGroup) {
         const auto own = static_cast<std::int32_t>(c);
         const std::int32_t peer = class_of(peer_of(graph.mesh, view, self.first));
+        is_within = view.relative && peer == own;
         who = {plan::kNoGroup, view.sends ? own : peer, view.sends ? peer : own};
       } else {
         for (const Rank r : plan::members(graph.mesh, groups[index(view.group)], self.first)) {
@@ -55,7 +55,7 @@ void find_places(const PlanGraph& graph, const std::vector<RoleModel>& models, c
         who.insert(who.begin(), view.group);
       }
       const auto instance = instances.try_emplace(who, static_cast<std::int32_t>(instances.size())).first->second;
-      self.places.push_back({instance, arrivals});
+      self.places.push_back({instance, arrivals, is_within});
     }
   }
 }

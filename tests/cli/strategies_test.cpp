@@ -32,6 +32,8 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"overlap_param_gather", {"dp=2", "zero=1", "overlap_param_gather=true", "bucket_bytes=1 kB"}},
           {"tp", {"tp=2"}},
           {"sequence_parallel", {"tp=2", "sequence_parallel=true"}},
+          {"cp_kind=ring", {"cp=2", "cp_kind=ring"}},
+          {"cp_kind=all_to_all", {"cp=2", "cp_kind=all_to_all"}},
           {"pp", {"pp=4"}},
           {"schedule=gpipe", {"pp=2", "schedule=gpipe"}},
           {"schedule=1f1b", {"pp=2", "schedule=1f1b"}},

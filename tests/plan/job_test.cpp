@@ -136,7 +136,6 @@ TEST(Job, WhatDoesNotDivideIsRefused) {
 
 TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   const auto at = [](const char* key) { return std::string("command line: /strategy/") + key + ": "; };
-  EXPECT_EQ(refusal({"cp=2"}), at("cp") + "context parallelism is not built yet: cp must be 1, not 2");
   EXPECT_EQ(refusal({"ep=2"}), at("ep") + "expert parallelism is not built yet: ep must be 1, not 2");
   EXPECT_EQ(refusal({"zero=3"}), at("zero") + "ZeRO stage 3 is not built yet; built: 0, 1");
   EXPECT_EQ(refusal({"schedule=dualpipe"}),
@@ -154,7 +153,6 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   EXPECT_EQ(refusal({"overlap_tp=true"}), at("overlap_tp") + "true is not built yet; expected false");
   EXPECT_EQ(refusal({"overlap_param_gather=true"}),
             at("overlap_param_gather") + "needs zero 1: without it no parameters are gathered");
-  EXPECT_EQ(refusal({"cp_kind=ring"}), at("cp_kind") + "context parallelism is not built yet; leave the key out");
   EXPECT_EQ(refusal({"rank_order=tp,dp"}).substr(0, at("rank_order").size()), at("rank_order"));
 }
 
@@ -183,7 +181,7 @@ job.json:5: /workload/seq_len: 0 is not allowed; expected an integer from 1 to 1
 job.json:13: /strategy/tp: "two" is not allowed; expected an integer from 1 to 1000000
 job.json:16: /strategies: unknown key "strategies"; did you mean "strategy"? known: workload, cluster, strategy, version, name, description
 job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, disturbance
-job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, ep, micro_batch, virtual_stages, schedule, zero, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, overlap_tp, split_by_speed, prefetch, reshard, offload, shard, cp_kind, servers, staleness, average_every, outer_optimizer)");
+job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, cp_kind, ep, micro_batch, virtual_stages, schedule, zero, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, overlap_tp, split_by_speed, prefetch, reshard, offload, shard, servers, staleness, average_every, outer_optimizer)");
   EXPECT_EQ(message_of([] { read("{}"); }),
             "job.json:1: /version: missing, and has no default\n"
             "job.json:1: /workload: missing, and has no default\n"

@@ -46,6 +46,7 @@ void expect_same(const plan::PlanGraph& g, const topologies::Cluster& c, int ste
         EXPECT_EQ(x.exposed_tp, y.exposed_tp) << r;
         EXPECT_EQ(x.exposed_dp, y.exposed_dp) << r;
         EXPECT_EQ(x.exposed_pp, y.exposed_pp) << r;
+        EXPECT_EQ(x.exposed_cp, y.exposed_cp) << r;
         EXPECT_EQ(x.bubble, y.bubble) << r;
         EXPECT_EQ(x.optimizer, y.optimizer) << r;
         EXPECT_EQ(x.host, y.host) << r;
@@ -86,6 +87,10 @@ const std::vector<Overrides>& all_strategies() {
       {"recompute=full"},
       {"recompute=selective", "attention=fused_softmax"},
       {"attention=unfused"},
+      {"cp=2"},
+      {"cp=4", "dp=2", "zero=1", "overlap_grad_reduce=true", "recompute=full"},
+      {"cp=2", "cp_kind=all_to_all", "tp=2", "workload.model.kv_heads=4", "sequence_parallel=true"},
+      {"cp=2", "tp=2", "pp=2", "schedule=zb_v", "sequence_parallel=true"},
       {"dp=2", "tp=2", "pp=2", "zero=1", "sequence_parallel=true", "recompute=full", "overlap_grad_reduce=true"},
       {"dp=2", "tp=2", "pp=2", "schedule=interleaved", "virtual_stages=2", "overlap_grad_reduce=true",
        "rank_order=\"tp,pp,dp,cp\""},
