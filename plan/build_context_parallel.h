@@ -3,8 +3,8 @@
 // ring: keys and values of every rank go round by send and receive while the block at hand is attended to; the partial
 //   outputs are merged at the end. Backward they go round the other way, beginning with the block that came last, which
 //   is kept, and the gradients of keys and values follow one step behind, so that each ends where it belongs. As
-//   TransformerEngine's "p2p" does it (attention.py, AttnFuncWithCPAndKVP2P), with these differences: outputs are
-//   merged by one kernel, and this rank's own keys and values stay beside the last ones, since they lie packed with q.
+//   TransformerEngine's "p2p" does it (AttnFuncWithCPAndKVP2P), with these differences: outputs are merged by one
+//   kernel, and this rank's own keys and values stay beside the last ones, since they lie packed with q.
 // all_to_all: shares of sequences with all heads become whole sequences with a share of the heads, and back (Jacobs et
 //   al. 2023, "DeepSpeed Ulysses"). What attention itself is, the caller emits.
 #pragma once

@@ -98,7 +98,7 @@ Meetings find_meetings(const plan::PlanGraph& graph, const std::vector<RoleModel
       const auto next = static_cast<std::int32_t>(m.all.size());
       const auto [pair, is_new] = pairs.try_emplace(from * graph.mesh.ranks() + to, next);
       if (is_new) {
-        m.all.push_back({plan::kNoGroup, {from, to}, from});
+        m.all.push_back({plan::kNoGroup, {from, to}, from, hops(graph.mesh, view)});
       }
       own.push_back(pair->second);
     }

@@ -241,6 +241,11 @@ struct Modeller {
 
 }  // namespace
 
+std::int32_t hops(const plan::Mesh& mesh, const View& view) {
+  const std::int32_t size = mesh.size(view.axis), further = view.sends ? view.peer : -view.peer;
+  return view.relative ? (further % size + size) % size : 0;
+}
+
 std::int32_t EventRef::copy(const plan::Binding& b) const {
   switch (replicas) {
     case plan::Replicas::once: return first;

@@ -44,6 +44,9 @@ struct View {
   friend auto operator<=>(const View&, const View&) = default;
 };
 
+// Of a ring's message, from sender to receiver, one way round; 0 for others.
+std::int32_t hops(const plan::Mesh& mesh, const View& view);
+
 // Meetings that cannot overlap: ops of one stream, of one view; with one shape of traffic.
 struct Lane {
   std::int32_t view = 0;
