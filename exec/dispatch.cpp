@@ -153,9 +153,9 @@ struct KernelRunner {
       const Tensor qkv = advanced(write(0), token * shape.qkv_cols());
       const std::int64_t position = share.position(token % op.seq);
       if (op.direction == plan::Direction::forward) {
-        kernels::rotary_forward(shape, op.base, position, qkv);
+        kernels::rotary_forward(shape, op.rotary_dim, op.base, position, qkv);
       } else {
-        kernels::rotary_backward(shape, op.base, position, qkv);
+        kernels::rotary_backward(shape, op.rotary_dim, op.base, position, qkv);
       }
     }
   }

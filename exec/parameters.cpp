@@ -108,11 +108,12 @@ kernels::Tensor layer_tensor(const plan::Role& role, std::byte* arena, plan::Buf
 void for_each_unique_piece(const std::vector<RankMemory>& ranks,
                            const std::function<void(const OpCall&, const plan::Piece&, std::int64_t)>& fn) {
   for (const RankMemory& memory : ranks) {
-    const plan::Coordinates& at = memory.rank->coordinates;
-    const bool is_first_replica =
-        at[static_cast<std::size_t>(plan::Axis::dp)] == 0 && at[static_cast<std::size_t>(plan::Axis::cp)] == 0;
+    const auto along = [&](plan::Axis a) { return memory.rank->coordinates[static_cast<std::size_t>(a)]; };
+    const int cp = memory.rank->graph->mesh.size(plan::Axis::cp);
     for_each_optimizer_step(*memory.rank, memory.arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
-      if (op.bucket.shards == 1 && !is_first_replica) {
+      // Parts belong to neighbours along dp and all along cp: those of the first replica count.
+      const int parts = std::max(1, op.bucket.shards / cp);
+      if (along(plan::Axis::dp) >= parts || (op.bucket.shards == 1 && along(plan::Axis::cp) > 0)) {
         return;
       }
       for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
@@ -124,13 +125,18 @@ void for_each_unique_piece(const std::vector<RankMemory>& ranks,
   }
 }
 
+// Whether a rank stores all of a family's parameters, and not only those whose updates it makes.
+bool is_whole(const plan::Role& role, const plan::ParameterFamily& family) {
+  return role.buffers[static_cast<std::size_t>(family.parameter)].elements == family.elements;
+}
+
 // Calls write for every range of the rank's parameters and of its master weights.
 void write_parameters(const RankContext& rank, std::byte* arena,
                       const std::function<void(const Range&, kernels::Tensor)>& write) {
   const plan::Role& role = *rank.role;
   const auto tp = static_cast<std::size_t>(rank.coordinates[static_cast<std::size_t>(plan::Axis::tp)]);
   for (const plan::ParameterFamily& family : role.parameter_families) {
-    if (family.parameter < 0) {
+    if (family.parameter < 0 || !is_whole(role, family)) {
       continue;
     }
     for (std::int32_t layer = 0; layer < std::max(1, family.layers); ++layer) {
@@ -145,15 +151,20 @@ void write_parameters(const RankContext& rank, std::byte* arena,
     }
   }
   for_each_optimizer_step(rank, arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
-    if (!op.precision.has_master()) {
-      return;
+    std::vector<kernels::Tensor> owned;
+    if (!is_whole(role, role.parameter_families[static_cast<std::size_t>(op.bucket.family)])) {
+      owned.push_back(call.writes.at(0));
     }
-    const kernels::Tensor master = call.writes.at(1);
-    for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
-      write({*piece.parameter, *piece.slice, plan::global_tensor(role, *piece.parameter, piece.layer),
-             piece.local_begin, piece.elements},
-            advanced(master, i));
-    });
+    if (op.precision.has_master()) {
+      owned.push_back(call.writes.at(1));
+    }
+    for (const kernels::Tensor& tensor : owned) {
+      for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
+        write({*piece.parameter, *piece.slice, plan::global_tensor(role, *piece.parameter, piece.layer),
+               piece.local_begin, piece.elements},
+              advanced(tensor, i));
+      });
+    }
   });
 }
 

@@ -121,11 +121,14 @@ struct AttentionShape {
   std::int64_t score_elements() const { return batch * heads * seq * seq; }
 };
 
-// Rotates q and k in place, halves paired (i, i + head_dim/2) as in Hugging Face Llama; the angle of pair i at position
-// p is p * base^(-2i/head_dim). The position of a token is position_offset + its index in the sequence. head_dim even.
-void rotary_forward(const AttentionShape& shape, double base, std::int64_t position_offset, Tensor qkv);
+// Rotates the first d = rotary_dim columns of each head of q and k in place, halves paired (i, i + d/2) as in Hugging
+// Face Llama and GPT-NeoX; the angle of pair i at position p is p * base^(-2i/d). The position of a token is
+// position_offset + its index in the sequence. d even, at most head_dim.
+void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
+                    Tensor qkv);
 // The same rotation backwards, on dq and dk.
-void rotary_backward(const AttentionShape& shape, double base, std::int64_t position_offset, Tensor dqkv);
+void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
+                     Tensor dqkv);
 
 // Flash-like: o[tokens, heads*head_dim] = softmax(scale * q k^T, causal) v, by tiles; never holds seq x seq.
 // lse [batch, heads, seq] W: log of the row's sum of exponentials.

@@ -106,12 +106,12 @@ Operand RoleContext::parameter(Family f, const std::string& name) {
   const ParameterFamily& family = role().parameter_families[static_cast<std::size_t>(f)];
   const Parameter* p = find(family, full_name(f, name));
   CHECK(p != nullptr, "no parameter {} in family {}", name, family.name);
-  return {family.parameter, 0, kNoGroup, p->offset, p->rows * p->cols, 0};
+  return {uses[static_cast<std::size_t>(f)].parameter, 0, kNoGroup, p->offset, p->rows * p->cols, 0};
 }
 
 Operand RoleContext::gradient(Family f, const std::string& name) {
   Operand o = parameter(f, name);
-  o.buffer = role().parameter_families[static_cast<std::size_t>(f)].gradient;
+  o.buffer = uses[static_cast<std::size_t>(f)].gradient;
   return o;
 }
 

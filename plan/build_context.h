@@ -1,6 +1,7 @@
 // Sizes, buffers and parameters of one role while it is built. Used by build*.cpp only.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <string_view>
@@ -18,6 +19,8 @@ struct Groups {
   GroupId tp = kNoGroup;
   GroupId dp = kNoGroup;  // all ranks with the same parameters: dp, and cp where it cuts sequences
   GroupId cp = kNoGroup;
+  GroupId shard = kNoGroup;      // dp ranks that share out state (and gradients and parameters) of one replica
+  GroupId replicas = kNoGroup;   // dp ranks that own the same part, one of each such group
   GroupId kv = kNoGroup;         // tp ranks that hold the same kv heads (kv_heads < tp)
   GroupId embedding = kNoGroup;  // first and last stage, when they share a tied embedding
   GroupId model = kNoGroup;      // pp and tp: all parts of one model replica
@@ -42,6 +45,14 @@ struct Dtypes {
 };
 
 enum Family : std::int16_t { kEmbedding = 0, kLayer = 1, kHead = 2 };
+
+// What compute reads and writes of a family: what is stored, where that is whole; else transient copies that are
+// gathered before, or cleared before and reduced after (build_units.cpp).
+struct FamilyUse {
+  bool gathers = false;                    // of the parameters each rank stores its part only
+  bool reduces = false;                    // of the gradients, too
+  BufferId parameter = -1, gradient = -1;  // whole
+};
 
 // What a layer's, or the head's, backward is emitted as: whole, or one half of it. Whose weight gradients are put off
 // (as in the zero-bubble papers' code): the matmuls'. Norms, biases, positions and the embedding table get theirs with
@@ -79,11 +90,26 @@ struct RoleContext {
   std::map<std::string, std::map<int, std::string>> peer_streams;  // by direction and neighbour
   bool head_in_slots = false;  // more than one microbatch between the head's forward and backward
   std::int32_t tensors = 0;
+  std::vector<FamilyUse> uses;  // by Family; build_parameters.cpp
 
   Role& role() { return builder.role(); }
   const Role& role() const { return builder.role(); }
   std::int32_t max_chunk_layers() const;
   std::size_t chunk_of(std::int32_t virtual_stage) const;
+
+  // Data-parallel ranks own parts of the optimizer's state, and so many of them share a replica's.
+  bool shards_state() const { return groups.shard != kNoGroup; }
+  std::int64_t shards() const { return shards_state() ? job.strategy.shards() : 1; }
+  bool gathers_any() const {
+    return std::any_of(uses.begin(), uses.end(), [](const FamilyUse& u) { return u.gathers; });
+  }
+  bool reduces_any() const {
+    return std::any_of(uses.begin(), uses.end(), [](const FamilyUse& u) { return u.reduces; });
+  }
+  // Gradients of later microbatches are added to the reduced ones of earlier ones.
+  bool accumulates_reduced() const { return job.microbatches() > 1; }
+  // The head's unit stays gathered from its forward to its backward, which follows at once.
+  bool keeps_head_gathered() const { return !head_in_slots || !job.strategy.reshard; }
 
   // Views of a parameter or of its gradient by name in a family ("attention.qkv.weight").
   Operand parameter(Family f, const std::string& name);
@@ -92,12 +118,17 @@ struct RoleContext {
 
   StreamId tp_stream() { return builder.stream("tp", StreamKind::collective, Axis::tp); }
   StreamId dp_stream() { return builder.stream("dp", StreamKind::collective, Axis::dp); }
+  StreamId replicas_stream() { return builder.stream("replicas", StreamKind::collective, Axis::dp); }
   StreamId world_stream() { return builder.stream("world", StreamKind::collective, Axis::pp); }
 
   // Gradients of tensors that several tp ranks hold are summed (reduce_replicated); nobody records it where none is:
   // without layers and a head, in a stage of the embedding alone, positions are all that could be.
   EventId replicated_reduced() { return builder.event("replicated_reduced", Replicas::once); }
   bool reduces_replicated() const;
+
+  // A gradient's parts are with their owners (the whole of it may be written again); and are complete.
+  EventId scattered() { return builder.event("gradients_scattered", Replicas::once); }
+  EventId reduced() { return builder.event("gradients_reduced", Replicas::once); }
 
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
   BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed);
@@ -129,6 +160,13 @@ Operand gather_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard,
 void gather_rows_into(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard, Operand full,
                       const std::string& name);
 Operand reduce_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand partial, const std::string& name);
+// In a backward, before ops that do not need what the tp group was last asked for: they wait for it nevertheless,
+// unless communication overlaps compute (overlap_tp).
+void wait_unless_overlapped(RoleContext& c, BlockBuilder& b, Phase phase);
+
+// build_parameters.cpp: dW += dy^T x, by the matmul (whose `accumulate` and `out` are set here), or
+// (fused_grad_accumulation off) by a pass of its own over a gradient in the activations' dtype.
+void emit_weight_gradient(RoleContext& c, BlockBuilder& b, Matmul matmul, Operand dy, Operand x, Operand dw);
 
 // build_layer.cpp
 BlockId layer_forward(RoleContext& c);
@@ -136,7 +174,8 @@ BlockId layer_forward(RoleContext& c);
 BlockId layer_backward(RoleContext& c, BackwardPart part, bool last_microbatch);
 
 // build_ends.cpp
-BlockId embedding_forward(RoleContext& c);
+// `gathers`: the embedding's parameters, where they are sharded, first.
+BlockId embedding_forward(RoleContext& c, bool gathers);
 BlockId embedding_backward(RoleContext& c, bool last_microbatch);
 // What is left once all gradients of the embedding, and of a head tied to it, are there.
 void finish_embedding(RoleContext& c, BlockBuilder& b);
@@ -157,11 +196,52 @@ class LayerBlocks {
   BlockId forward_ = -1;
   std::map<std::pair<BackwardPart, bool>, BlockId> backward_;
 };
-SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers);
+// `gathers`: sharded parameters are gathered (they are not, where they still are there).
+SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers);
 // `last`: of the step's microbatches on this chunk, after which the chunk's gradients are complete.
 SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, BackwardPart part, bool last);
 
+// build_units.cpp: parameters and gradients that are whole only while they are used, unit by unit: a layer, the
+// embedding, the head.
+// A unit's parameters from their parts, once compute is past all ops before; returns the op's position. `again`: for
+// the backward.
+int emit_unit_gather(RoleContext& c, BlockBuilder& b, Family f, bool again);
+// At the begin of a block that uses a unit: its parameters are there.
+void await_unit(RoleContext& c, BlockBuilder& b, Family f, Phase phase);
+// The unit's gradients are cleared: its backward follows.
+void clear_unit(RoleContext& c, BlockBuilder& b, Family f);
+// The unit's gradients to their owners. `last`: of the step's microbatches; then across replicas, too.
+BlockId reduce_unit(RoleContext& c, Family f, bool last);
+// At the begin of a backward: what the backward before it left to reduce is on its way no more.
+BlockId await_scattered(RoleContext& c);
+// Gathers that run ahead of their uses in one segment.
+class GathersAhead {
+ public:
+  // `units`: in the order of their use, those that are gathered; layers as role-local numbers, the head as kHeadUnit.
+  static constexpr std::int32_t kHeadUnit = -1;
+  GathersAhead(RoleContext& c, Segment& segment, std::vector<std::int32_t> units, bool again);
+  // At the segment's begin, and before each use.
+  void begin() { up_to(ahead_); }
+  void before_use() { up_to(++used_ + ahead_); }
+
+ private:
+  void up_to(std::size_t count);
+  RoleContext& c_;
+  Segment& segment_;
+  std::vector<std::int32_t> units_;
+  std::map<Family, BlockId> blocks_;
+  bool again_;
+  std::size_t ahead_, used_ = 0, gathered_ = 0;
+};
+
 // build_update.cpp: buckets, gradient reduction, norm, optimizer.
+// Of a bucket in a buffer that holds it whole, or only this rank's part: the part that this rank owns.
+Operand own_part(const RoleContext& c, const Bucket& bucket, BufferId buffer);
+Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers);
+// What, beside the compute stream, must be over before a gradient may leave this rank.
+std::vector<EventId> local_gradients_done(RoleContext& c);
+// Sums a part over the replicas; returns the op's position.
+int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std::string& name);
 struct BucketRange {
   Family family{};
   std::int32_t first_layer = 0, layers = 1;  // role-local; 0, 1 for families without layers

@@ -3,6 +3,8 @@
 //
 //   x_mid = x + out(attention(rotary(qkv(norm1(x)))))        x' = x_mid + down(act(up(norm2(x_mid))))
 //
+// or both halves side by side (build_parallel_layer.cpp).
+//
 // Recompute: `full` keeps only x and runs the layer's forward again before its backward (all of it, as the field's
 // frameworks do); `selective` keeps all but the seq x seq probabilities and runs the attention core again (with flash
 // attention there are none, and the two words mean the same as none).
@@ -31,23 +33,42 @@ LayerBuffers layer_buffers(RoleContext& c, bool in_backward) {
   t.core = flash ? c.saved("log_sum_exp", s, n.rows * n.heads, core_again)
                  : c.saved("probabilities", a, n.rows * n.heads * c.job.workload.seq_len, core_again);
   t.context = read_by_weights("context", n.rows * n.q);
-  t.x_mid = c.saved("x_mid", a, n.shard_rows * n.hidden, full);
-  t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden);
-  t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, full);
+  if (!c.model.parallel_residual) {
+    t.x_mid = c.saved("x_mid", a, n.shard_rows * n.hidden, full);
+  }
+  if (!c.model.shared_norm) {
+    t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden);
+    t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, full);
+  }
   t.up = c.saved("up", a, n.rows * n.ffn_in, full);
   t.act = read_by_weights("act", n.rows * n.ffn);
   return t;
 }
 
 void emit_forward(const LayerEmitter& e, Phase phase) {
+  if (e.c.model.parallel_residual) {
+    parallel_forward(e, phase);
+    return;
+  }
   attention_forward(e, phase);
   mlp_forward(e, phase);
+}
+
+void emit_backward(LayerEmitter& e, BackwardPart part) {
+  if (e.c.model.parallel_residual) {
+    parallel_backward(e, part);
+    return;
+  }
+  const ResidualGradients d = e.residual_gradients();
+  mlp_backward(e, part, d);
+  attention_backward(e, part, d);
 }
 
 }  // namespace
 
 BlockId layer_forward(RoleContext& c) {
   BlockBuilder b(c.role(), "layer.forward");
+  await_unit(c, b, kLayer, Phase::forward);
   emit_forward(LayerEmitter{c, b, layer_buffers(c, false)}, Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
@@ -56,13 +77,13 @@ BlockId layer_forward(RoleContext& c) {
 BlockId layer_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
   BlockBuilder b(c.role(), "layer.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   LayerEmitter e{c, b, layer_buffers(c, true)};
+  await_unit(c, b, kLayer, Phase::backward_input);
+  clear_unit(c, b, kLayer);
   if (c.job.strategy.recompute == Recompute::full && part != BackwardPart::weight) {
     emit_forward(e, Phase::recompute);
   }
-  const ResidualGradients d = e.residual_gradients();
-  mlp_backward(e, part, d);
-  attention_backward(e, part, d);
-  if (last_microbatch) {
+  emit_backward(e, part);
+  if (last_microbatch || c.uses[kLayer].reduces) {
     reduce_replicated(c, b, kLayer, "norm1.gain");
   }
   b.join_open(Phase::backward_input);

@@ -7,42 +7,20 @@ namespace foretrain::plan {
 
 namespace {
 
-bool zero1(const RoleContext& c) {
-  return c.groups.dp != kNoGroup && c.job.strategy.zero >= 1;
-}
-
-const ParameterFamily& family(RoleContext& c, Family f) {
+const ParameterFamily& family(const RoleContext& c, Family f) {
   return c.role().parameter_families[static_cast<std::size_t>(f)];
 }
 
-Bucket bucket(RoleContext& c, const BucketRange& r) {
-  Bucket b;
-  b.elements = family(c, r.family).elements * r.layers;
-  b.family = r.family;
-  b.layers = r.layers;
-  if (zero1(c)) {
-    b.shard_group = c.groups.dp;
-    b.shards = static_cast<std::int32_t>(c.job.strategy.replicas());
-  }
-  return b;
+const FamilyUse& use(const RoleContext& c, Family f) {
+  return c.uses[static_cast<std::size_t>(f)];
 }
 
-// The whole bucket in a full-size buffer, or this rank's shard of it there.
-Operand bucket_operand(const Bucket& b, BufferId buffer, bool own_shard) {
-  if (!own_shard || b.shards == 1) {
-    return {buffer, 0, kNoGroup, 0, b.elements, 0};
-  }
-  return {buffer, 0, b.shard_group, 0, b.elements / b.shards, b.elements / b.shards};
+Bucket bucket(const RoleContext& c, const BucketRange& r) {
+  return bucket_of(c, r.family, r.layers);
 }
 
-// The shard in a buffer that holds shards only (optimizer state): layer copies are 1/shards of a layer there.
-Operand state_operand(const Bucket& b, BufferId buffer) {
-  return {buffer, 0, kNoGroup, 0, b.elements / b.shards, 0};
-}
-
-// What, beside the compute stream, must be over before a gradient may leave this rank.
-std::vector<EventId> local_gradients_done(RoleContext& c) {
-  return c.reduces_replicated() ? std::vector<EventId>{c.replicated_reduced()} : std::vector<EventId>{};
+Operand whole_bucket(const Bucket& b, BufferId buffer) {
+  return {buffer, 0, kNoGroup, 0, b.elements, 0};
 }
 
 std::vector<BucketRange> all_buckets(RoleContext& c) {
@@ -89,7 +67,7 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
   op.piece_shards = static_cast<std::int32_t>(c.job.strategy.replicas());
   op.dtype = c.type.gradient;
   const Operand sums = c.builder.whole(norms(c));
-  b.emit(op, kCompute, Phase::optimizer, {bucket_operand(op.bucket, family(c, r.family).gradient, true)}, {sums});
+  b.emit(op, kCompute, Phase::optimizer, {own_part(c, op.bucket, family(c, r.family).gradient)}, {sums});
   return c.builder.add(b.take());
 }
 
@@ -106,8 +84,8 @@ BlockId clip_block(RoleContext& c) {
     op.tag = c.builder.tag(name);
     b.emit(op, stream, Phase::optimizer, {sums}, {sums});
   };
-  if (zero1(c)) {
-    reduce(c.groups.dp, c.dp_stream(), "norm.reduce.dp");
+  if (c.shards_state()) {
+    reduce(c.groups.shard, c.dp_stream(), "norm.reduce.dp");
   }
   if (c.groups.model != kNoGroup) {
     reduce(c.groups.model, c.world_stream(), "norm.reduce.model");
@@ -120,17 +98,22 @@ BlockId clip_block(RoleContext& c) {
 void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   OptimizerStep op{bucket(c, r), c.job.workload.optimizer, c.job.workload.precision};
   const ParameterFamily& f = family(c, r.family);
-  const Operand parameter = bucket_operand(op.bucket, f.parameter, true);
-  std::vector<Operand> reads{bucket_operand(op.bucket, f.gradient, true), c.builder.whole(c.role().grad_norm)};
+  const Operand parameter = own_part(c, op.bucket, f.parameter);
+  std::vector<Operand> reads{own_part(c, op.bucket, f.gradient), c.builder.whole(c.role().grad_norm)};
   std::vector<Operand> writes{parameter};
   for (const BufferId state : {f.master, f.m, f.v}) {
     if (state >= 0) {
-      reads.push_back(state_operand(op.bucket, state));
-      writes.push_back(state_operand(op.bucket, state));
+      reads.push_back(own_part(c, op.bucket, state));
+      writes.push_back(own_part(c, op.bucket, state));
     }
   }
   reads.push_back(parameter);
   b.emit(std::move(op), kCompute, Phase::optimizer, std::move(reads), std::move(writes));
+}
+
+// Updated parameters are gathered at once where they are stored whole.
+bool gathers_updated(const RoleContext& c, const BucketRange& r) {
+  return c.shards_state() && !use(c, r.family).gathers;
 }
 
 void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
@@ -138,12 +121,12 @@ void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   const ParameterFamily& f = family(c, r.family);
   Collective op;
   op.kind = CollectiveKind::all_gather;
-  op.group = c.groups.dp;
+  op.group = c.groups.shard;
   op.elements = k.elements;
   op.dtype = c.type.parameter;
   op.tag = c.builder.tag("parameters.gather." + f.name);
-  const int at = b.emit(op, c.dp_stream(), Phase::param_gather, {bucket_operand(k, f.parameter, true)},
-                        {bucket_operand(k, f.parameter, false)});
+  const int at =
+      b.emit(op, c.dp_stream(), Phase::param_gather, {own_part(c, k, f.parameter)}, {whole_bucket(k, f.parameter)});
   b.op(at).records.push_back(c.builder.event("gathered", Replicas::once));
 }
 
@@ -171,12 +154,49 @@ void emit_loss_fill(RoleContext& c, BlockBuilder& b) {
 
 }  // namespace
 
+Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers) {
+  Bucket b;
+  b.elements = family(c, f).elements * layers;
+  b.family = f;
+  b.layers = layers;
+  b.shard_group = c.groups.shard;
+  b.shards = static_cast<std::int32_t>(c.shards());
+  return b;
+}
+
+Operand own_part(const RoleContext& c, const Bucket& bucket, BufferId buffer) {
+  const std::int64_t unit = family(c, static_cast<Family>(bucket.family)).elements;
+  const bool is_whole = c.role().buffers[static_cast<std::size_t>(buffer)].elements == unit;
+  const std::int64_t part = bucket.elements / bucket.shards;
+  if (bucket.shards == 1 || !is_whole) {
+    return {buffer, 0, kNoGroup, 0, part, 0};
+  }
+  return {buffer, 0, bucket.shard_group, 0, part, part};
+}
+
+std::vector<EventId> local_gradients_done(RoleContext& c) {
+  return c.reduces_replicated() ? std::vector<EventId>{c.replicated_reduced()} : std::vector<EventId>{};
+}
+
+int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std::string& name) {
+  Collective op;
+  op.kind = CollectiveKind::all_reduce;
+  op.group = c.groups.replicas;
+  op.elements = part.elements;
+  op.dtype = c.type.gradient;
+  op.tag = c.builder.tag("gradients.reduce_across." + name);
+  return b.emit(op, c.replicas_stream(), Phase::grad_reduce, {part}, {part});
+}
+
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
   const auto i = static_cast<std::size_t>(chunk);
   const ParameterFamily& f = c.role().parameter_families[kLayer];
   const std::int64_t target = bucket_bytes(c.job).value * 8 / bits(c.type.gradient);
+  // Units that are reduced on their own are cut on their own.
   const auto per_bucket =
-      static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
+      use(c, kLayer).reduces
+          ? 1
+          : static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
   std::vector<BucketRange> ranges;
   for (std::int32_t end = c.chunk_layers[i]; end > 0;) {
     const std::int32_t layers = std::min(per_bucket, end);
@@ -192,14 +212,17 @@ BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
   BlockBuilder b(c.role(), "gradients.reduce." + f.name);
   b.join(Phase::grad_reduce, local_gradients_done(c));
   Collective op;
-  op.kind = zero1(c) ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
-  op.group = c.groups.dp;
+  op.kind = c.shards_state() ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
+  op.group = c.shards_state() ? c.groups.shard : c.groups.dp;
   op.elements = k.elements;
   op.dtype = c.type.gradient;
   op.tag = c.builder.tag("gradients.reduce." + f.name);
-  const int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {bucket_operand(k, f.gradient, false)},
-                        {bucket_operand(k, f.gradient, true)});
-  b.op(at).records.push_back(c.builder.event("gradients_reduced", Replicas::once));
+  const Operand part = own_part(c, k, f.gradient);
+  int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_bucket(k, f.gradient)}, {part});
+  if (c.groups.replicas != kNoGroup) {
+    at = emit_reduce_across(c, b, part, f.name);
+  }
+  b.op(at).records.push_back(c.reduced());
   return c.builder.add(b.take());
 }
 
@@ -207,14 +230,17 @@ SegmentId begin_segment(RoleContext& c) {
   BlockBuilder b(c.role(), "begin_step");
   Segment s;
   s.name = "begin";
-  for (const ParameterFamily& f : c.role().parameter_families) {
-    if (f.gradient >= 0) {
-      const std::int64_t elements = f.elements * std::max(1, f.layers);
+  for (const Family which : {kEmbedding, kLayer, kHead}) {
+    const ParameterFamily& f = family(c, which);
+    const bool is_overwritten = use(c, which).reduces && !c.accumulates_reduced();
+    if (f.gradient >= 0 && !is_overwritten) {
+      const std::int64_t elements =
+          c.role().buffers[static_cast<std::size_t>(f.gradient)].elements * std::max(1, f.layers);
       b.emit(Fill{elements, c.type.gradient}, kCompute, Phase::optimizer, {},
              {{f.gradient, 0, kNoGroup, 0, elements, 0}});
     }
   }
-  if (c.tied_here) {
+  if (c.tied_here && !use(c, kEmbedding).reduces) {
     const BufferId head = c.builder.buffer("head.weight.gradient", c.type.gradient, c.n.vocab * c.n.hidden,
                                            BufferKind::gradient, Lifetime::persistent);
     b.emit(Fill{c.n.vocab * c.n.hidden, c.type.gradient}, kCompute, Phase::optimizer, {}, {c.builder.whole(head)});
@@ -244,13 +270,13 @@ SegmentId update_segment(RoleContext& c) {
   std::vector<EventId> reduced = local_gradients_done(c);
   if (c.groups.dp != kNoGroup && !buckets.empty()) {
     for (const BucketRange& r : buckets) {
-      // Layers, and an untied head, were reduced behind the last backward.
+      // Units were reduced behind every backward; layers, and an untied head, behind the last one.
       const bool done = overlapped && (r.family == kLayer || (r.family == kHead && !tied_across));
-      if (!done) {
+      if (!done && !use(c, r.family).reduces) {
         s.calls.push_back(call_at(r, reduce_bucket(c, r)));
       }
     }
-    reduced.push_back(c.builder.event("gradients_reduced", Replicas::once));
+    reduced.push_back(c.reduced());
   }
   BlockBuilder start(c.role(), "norm.begin");
   start.join(Phase::optimizer, reduced);
@@ -266,13 +292,13 @@ SegmentId update_segment(RoleContext& c) {
   for (const BucketRange& r : buckets) {
     BlockBuilder b(c.role(), "optimizer." + family(c, r.family).name);
     emit_step(c, b, r);
-    if (zero1(c) && behind) {
+    if (gathers_updated(c, r) && behind) {
       emit_gather(c, b, r);
     }
     s.calls.push_back(call_at(r, c.builder.add(b.take())));
   }
-  if (zero1(c) && !behind) {
-    for (const BucketRange& r : buckets) {
+  for (const BucketRange& r : buckets) {
+    if (gathers_updated(c, r) && !behind) {
       BlockBuilder b(c.role(), "gather." + family(c, r.family).name);
       emit_gather(c, b, r);
       s.calls.push_back(call_at(r, c.builder.add(b.take())));
@@ -280,7 +306,7 @@ SegmentId update_segment(RoleContext& c) {
   }
   BlockBuilder end(c.role(), "end_step");
   std::vector<EventId> gathered;
-  if (zero1(c) && !buckets.empty()) {
+  if (std::any_of(buckets.begin(), buckets.end(), [&](const BucketRange& r) { return gathers_updated(c, r); })) {
     gathered.push_back(c.builder.event("gathered", Replicas::once));
   }
   end.join(Phase::optimizer, gathered);

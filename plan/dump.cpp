@@ -28,7 +28,8 @@ std::string span_text(const AxisSpan& span) {
   if (!span.only.empty()) {
     return text + " {" + joined(span.only, ",", [](int c) { return std::to_string(c); }) + "}";
   }
-  return span.block == 0 ? text : text + fmt::format(" in blocks of {}", span.block);
+  text += span.block == 0 ? "" : fmt::format(" in blocks of {}", span.block);
+  return span.stride == 1 ? text : text + fmt::format(" in strides of {}", span.stride);
 }
 
 // "F0(3)": segment and microbatch; only the segment where there is no microbatch.
@@ -100,7 +101,8 @@ class RoleText {
                                     ? fmt::format(" at byte {}", role_.memory.placements[i].offset)
                                     : std::string();
       fmt::format_to(out_, "    {}: {} {}{}, {}, {}{}\n", b.name, b.elements, foretrain::name(b.dtype),
-                     b.layers == 0 ? "" : fmt::format(" x {} layers", b.layers), name(b.kind), name(b.lifetime), place);
+                     b.layers == 0 ? "" : fmt::format(" x {} layers{}", b.layers, b.wraps ? " in turn" : ""),
+                     name(b.kind), name(b.lifetime), place);
     }
   }
 

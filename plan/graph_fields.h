@@ -102,7 +102,8 @@ void fields(auto& a, Of<BiasGradient> auto& x) {
 
 void fields(auto& a, Of<Rotary> auto& x) {
   a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("kv_heads", x.kv_heads);
-  a("head_dim", x.head_dim), a("base", x.base), a("dtype", x.dtype), a("seq_group", x.seq_group);
+  a("head_dim", x.head_dim), a("rotary_dim", x.rotary_dim), a("base", x.base), a("dtype", x.dtype);
+  a("seq_group", x.seq_group);
 }
 
 void fields(auto& a, Of<Embedding> auto& x) {
@@ -152,7 +153,7 @@ void fields(auto& a, Of<Fill> auto& x) {
   a("elements", x.elements), a("dtype", x.dtype);
 }
 void fields(auto& a, Of<Accumulate> auto& x) {
-  a("elements", x.elements), a("dtype", x.dtype);
+  a("elements", x.elements), a("from", x.from), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Collective> auto& x) {
@@ -215,7 +216,7 @@ void fields(auto& a, Of<Stream> auto& x) {
 
 void fields(auto& a, Of<Buffer> auto& x) {
   a("name", x.name), a("dtype", x.dtype), a("elements", x.elements), a("kind", x.kind), a("lifetime", x.lifetime);
-  a("layers", x.layers);
+  a("layers", x.layers), a("wraps", x.wraps);
 }
 
 void fields(auto& a, Of<Event> auto& x) {
@@ -281,7 +282,7 @@ void fields(auto& a, Of<Role> auto& x) {
 }
 
 void fields(auto& a, Of<AxisSpan> auto& x) {
-  a("axis", x.axis), a("block", x.block), a("only", x.only);
+  a("axis", x.axis), a("block", x.block), a("only", x.only), a("stride", x.stride);
 }
 void fields(auto& a, Of<Group> auto& x) {
   a("name", x.name), a("spans", x.spans), a("weights", x.weights);

@@ -23,28 +23,31 @@ const AxisSpan* span_along(const Group& group, Axis a) {
   return nullptr;
 }
 
-// How many coordinates of a group lie along a span, which of them a coordinate is (-1: none), and the coordinate of the
-// i-th member in the group of `own`.
-int span_size(const Mesh& mesh, const AxisSpan& span) {
-  if (!span.only.empty()) {
-    return static_cast<int>(span.only.size());
-  }
+// How many neighbours a span parts in its strides.
+int span_block(const Mesh& mesh, const AxisSpan& span) {
   return span.block == 0 ? mesh.size(span.axis) : span.block;
 }
 
-int span_index(const AxisSpan& span, int coordinate) {
+// How many coordinates of a group lie along a span, which of them a coordinate is (-1: none), and the coordinate of the
+// i-th member in the group of `own`.
+int span_size(const Mesh& mesh, const AxisSpan& span) {
+  return span.only.empty() ? span_block(mesh, span) / span.stride : static_cast<int>(span.only.size());
+}
+
+int span_index(const Mesh& mesh, const AxisSpan& span, int coordinate) {
   if (!span.only.empty()) {
     const auto at = std::find(span.only.begin(), span.only.end(), coordinate);
     return at == span.only.end() ? -1 : static_cast<int>(at - span.only.begin());
   }
-  return span.block == 0 ? coordinate : coordinate % span.block;
+  return coordinate % span_block(mesh, span) / span.stride;
 }
 
-int span_coordinate(const AxisSpan& span, int own, int i) {
+int span_coordinate(const Mesh& mesh, const AxisSpan& span, int own, int i) {
   if (!span.only.empty()) {
     return span.only[static_cast<std::size_t>(i)];
   }
-  return span.block == 0 ? i : own / span.block * span.block + i;
+  const int block = span_block(mesh, span);
+  return own / block * block + own % span.stride + i * span.stride;
 }
 
 void check_group(const Mesh& mesh, const Group& group) {
@@ -52,6 +55,10 @@ void check_group(const Mesh& mesh, const Group& group) {
     const int size = mesh.size(span.axis);
     CHECK(span.block >= 0 && (span.block == 0 || size % span.block == 0), "group {}: blocks of {} along {} of {} ranks",
           group.name, span.block, name(span.axis), size);
+    CHECK(span.stride >= 1 && span_block(mesh, span) % span.stride == 0, "group {}: every {}th of {} along {}",
+          group.name, span.stride, span_block(mesh, span), name(span.axis));
+    CHECK(span.only.empty() || (span.block == 0 && span.stride == 1), "group {}: blocks or strides of a list",
+          group.name);
     for (std::size_t i = 0; i < span.only.size(); ++i) {
       CHECK(span.only[i] >= 0 && span.only[i] < size && (i == 0 || span.only[i - 1] < span.only[i]),
             "group {}: coordinates along {} must ascend and lie below {}", group.name, name(span.axis), size);
@@ -157,7 +164,7 @@ int group_size(const Mesh& mesh, const Group& group) {
 bool contains(const Mesh& mesh, const Group& group, Rank r) {
   const Coordinates c = mesh.coordinates(r);
   return std::all_of(group.spans.begin(), group.spans.end(),
-                     [&](const AxisSpan& span) { return span_index(span, c[index(span.axis)]) >= 0; });
+                     [&](const AxisSpan& span) { return span_index(mesh, span, c[index(span.axis)]) >= 0; });
 }
 
 int index_in_group(const Mesh& mesh, const Group& group, Rank r) {
@@ -165,7 +172,7 @@ int index_in_group(const Mesh& mesh, const Group& group, Rank r) {
   int result = 0;
   for (const Axis a : mesh.order) {
     if (const AxisSpan* span = span_along(group, a)) {
-      const int i = span_index(*span, c[index(a)]);
+      const int i = span_index(mesh, *span, c[index(a)]);
       CHECK(i >= 0, "rank {} is not in group {}", r, group.name);
       result = result * span_size(mesh, *span) + i;
     }
@@ -186,7 +193,7 @@ std::vector<Rank> members(const Mesh& mesh, const Group& group, Rank r) {
       const Axis a = mesh.order[k];
       if (const AxisSpan* span = span_along(group, a)) {
         const int size = span_size(mesh, *span);
-        c[index(a)] = span_coordinate(*span, own[index(a)], rest % size);
+        c[index(a)] = span_coordinate(mesh, *span, own[index(a)], rest % size);
         rest /= size;
       }
     }

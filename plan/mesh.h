@@ -37,12 +37,13 @@ struct Mesh {
 // "pp,dp,cp,tp" -> order, slowest first. Throws InputError naming the allowed axes.
 std::array<Axis, kAxes> parse_rank_order(const std::string& text);
 
-// Which coordinates along one axis belong together: all of them; or blocks of `block` neighbours; or just those of
-// `only`.
+// Which coordinates along one axis belong together: all of them, or blocks of `block` neighbours; of these every
+// `stride`-th; or just those of `only`. Blocks of n, and all in strides of n, cross each other in one rank.
 struct AxisSpan {
   Axis axis{};
   int block = 0;
   std::vector<int> only;
+  int stride = 1;
 };
 
 // All ranks that differ only along the spans' axes (within a block, or among `only`). A rank's index in its group

@@ -33,7 +33,7 @@ std::int64_t layer_parameters(const Model& m) {
   const std::int64_t attention =
       m.hidden * qkv_size + (m.attention_bias ? qkv_size : 0) + m.q_size() * m.hidden + (m.output_bias ? m.hidden : 0);
   const std::int64_t mlp = m.hidden * up_size + m.ffn_hidden * m.hidden + (m.mlp_bias ? up_size + m.hidden : 0);
-  return 2 * norm_parameters(m) + attention + mlp;
+  return (m.shared_norm ? 1 : 2) * norm_parameters(m) + attention + mlp;
 }
 
 std::int64_t total_parameters(const Model& m) {

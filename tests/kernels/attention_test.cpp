@@ -292,16 +292,17 @@ TEST(Rotary, AgainstTheReferenceAndBack) {
   for_cases([](const AttentionShape& shape, Dtype d, const std::string& what) {
     AttentionShape s = shape;
     s.head_dim += s.head_dim % 2;
-    for (const std::int64_t offset : {0, 17}) {
+    for (const auto& [dim, offset] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+             {s.head_dim, 0}, {s.head_dim, 17}, {s.head_dim / 4 * 2, 3}, {0, 0}}) {
       const Values qkv = random_tensor(d, s.tokens() * s.qkv_cols(), 1);
       Values turned = qkv;
       std::vector<double> expected = qkv.doubles();
-      rotary_forward(s, 10000.0, offset, turned.tensor());
-      reference::rotary_forward(s, 10000.0, offset, expected.data());
+      rotary_forward(s, dim, 10000.0, offset, turned.tensor());
+      reference::rotary_forward(s, dim, 10000.0, offset, expected.data());
       expect_close(turned, expected, d, 4, what);
       expected = turned.doubles();
-      rotary_backward(s, 10000.0, offset, turned.tensor());
-      reference::rotary_backward(s, 10000.0, offset, expected.data());
+      rotary_backward(s, dim, 10000.0, offset, turned.tensor());
+      reference::rotary_backward(s, dim, 10000.0, offset, expected.data());
       expect_close(turned, expected, d, 4, what);
       expect_close(turned, qkv.doubles(), d, d == Dtype::bf16 ? 0.02 / rounding(Dtype::fp32) : 8, what + " and back");
     }
@@ -312,7 +313,7 @@ TEST(Rotary, AgainstTheReferenceAndBack) {
 TEST(Rotary, ByHand) {
   const AttentionShape s = {.batch = 1, .seq = 2, .heads = 1, .kv_heads = 1, .head_dim = 4};
   Values qkv(Dtype::fp64, {1, 2, 3, 4, 1, 0, 0, 0, 7, 7, 7, 7, 1, 0, 0, 1, 0, 0, 1, 0, 7, 7, 7, 7});
-  rotary_forward(s, 10000.0, 0, qkv.tensor());
+  rotary_forward(s, 4, 10000.0, 0, qkv.tensor());
   EXPECT_EQ(qkv.get(0), 1.0);
   EXPECT_EQ(qkv.get(3), 4.0);
   EXPECT_DOUBLE_EQ(qkv.get(12), std::cos(1.0));
@@ -321,13 +322,23 @@ TEST(Rotary, ByHand) {
   EXPECT_DOUBLE_EQ(qkv.get(15), std::cos(0.01));
   EXPECT_DOUBLE_EQ(qkv.get(16), -std::sin(1.0));
   EXPECT_EQ(qkv.get(20), 7.0);  // values do not turn
+  // Two columns of four: pair (0,1) with angle p, the others stay.
+  Values half(Dtype::fp64, {1, 2, 3, 4, 1, 0, 0, 0, 7, 7, 7, 7, 1, 0, 5, 6, 0, 1, 8, 9, 7, 7, 7, 7});
+  rotary_forward(s, 2, 10000.0, 0, half.tensor());
+  EXPECT_DOUBLE_EQ(half.get(12), std::cos(1.0));
+  EXPECT_DOUBLE_EQ(half.get(13), std::sin(1.0));
+  EXPECT_EQ(half.get(14), 5.0);
+  EXPECT_EQ(half.get(15), 6.0);
+  EXPECT_DOUBLE_EQ(half.get(16), -std::sin(1.0));
+  EXPECT_DOUBLE_EQ(half.get(17), std::cos(1.0));
+  EXPECT_EQ(half.get(18), 8.0);
 }
 
 TEST(Attention, RefusesHeadsThatDoNotDivide) {
   Values x(Dtype::fp32, 64);
-  EXPECT_THROW(rotary_forward({.batch = 1, .seq = 1, .heads = 3, .kv_heads = 2, .head_dim = 4}, 1e4, 0, x.tensor()),
+  EXPECT_THROW(rotary_forward({.batch = 1, .seq = 1, .heads = 3, .kv_heads = 2, .head_dim = 4}, 4, 1e4, 0, x.tensor()),
                InternalError);
-  EXPECT_THROW(rotary_forward({.batch = 1, .seq = 1, .heads = 1, .kv_heads = 1, .head_dim = 3}, 1e4, 0, x.tensor()),
+  EXPECT_THROW(rotary_forward({.batch = 1, .seq = 1, .heads = 1, .kv_heads = 1, .head_dim = 3}, 3, 1e4, 0, x.tensor()),
                InternalError);
 }
 

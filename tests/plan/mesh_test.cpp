@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 
 #include "base/error.h"
@@ -115,7 +116,39 @@ TEST(Group, CutsAnAxisInBlocksOrPicksCoordinates) {
   EXPECT_THROW(members(stages, ends, 2), InternalError);
 }
 
+// Along tp 0..7: every fourth of all is {1, 5}; every second of blocks of four is {5, 7} beside {4, 6}.
+TEST(Group, TakesEveryNthOfAnAxisOrOfItsBlocks) {
+  const Mesh eight = mesh(1, 1, 1, 8);
+  const Group fourths{"across", {{Axis::tp, 0, {}, 4}}, {}};
+  EXPECT_EQ(group_size(eight, fourths), 2);
+  EXPECT_EQ(members(eight, fourths, 5), (std::vector<Rank>{1, 5}));
+  EXPECT_EQ(index_in_group(eight, fourths, 5), 1);
+  const Group seconds{"across", {{Axis::tp, 4, {}, 2}}, {}};
+  EXPECT_EQ(members(eight, seconds, 5), (std::vector<Rank>{5, 7}));
+  EXPECT_EQ(members(eight, seconds, 6), (std::vector<Rank>{4, 6}));
+  EXPECT_EQ(index_in_group(eight, seconds, 6), 1);
+}
+
+// 8 = 2 blocks of 4 = 4 strides of 2: for every pair of divisors, the two groups of a rank share the rank alone, and
+// with it they span the axis.
+TEST(Group, BlocksAndStridesCross) {
+  const Mesh m = mesh(1, 12, 1, 2);
+  for (const int n : {1, 2, 3, 4, 6, 12}) {
+    const Group inside{"inside", {{Axis::dp, n, {}}}, {}}, across{"across", {{Axis::dp, 0, {}, n}}, {}};
+    EXPECT_EQ(group_size(m, inside) * group_size(m, across), 12);
+    for (Rank r = 0; r < m.ranks(); ++r) {
+      const std::vector<Rank> a = members(m, inside, r), b = members(m, across, r);
+      std::vector<Rank> both;
+      std::set_intersection(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(both));
+      EXPECT_EQ(both, std::vector<Rank>{r});
+    }
+  }
+}
+
 TEST(Group, RefusesBlocksThatDoNotDivideAndCoordinatesOutside) {
+  EXPECT_THROW(group_size(mesh(1, 1, 1, 8), {"x", {{Axis::tp, 0, {}, 3}}, {}}), InternalError);
+  EXPECT_THROW(group_size(mesh(1, 1, 1, 8), {"x", {{Axis::tp, 4, {}, 8}}, {}}), InternalError);
+  EXPECT_THROW(group_size(mesh(2, 1, 1, 1), {"x", {{Axis::pp, 0, {0, 1}, 2}}, {}}), InternalError);
   EXPECT_THROW(group_size(mesh(1, 1, 1, 8), {"x", {{Axis::tp, 3, {}}}, {}}), InternalError);
   EXPECT_THROW(group_size(mesh(2, 1, 1, 1), {"x", {{Axis::pp, 0, {0, 2}}}, {}}), InternalError);
   EXPECT_THROW(group_size(mesh(2, 1, 1, 1), {"x", {{Axis::pp, 0, {1, 0}}}, {}}), InternalError);
@@ -127,6 +160,7 @@ TEST(Group, GroupsPartTheMesh) {
     const Mesh m = mesh(2, 4, 1, 6, order);
     const std::vector<Group> groups{{"tp", {{Axis::tp, 0, {}}}, {}},
                                     {"dp", {{Axis::dp, 2, {}}}, {}},
+                                    {"across", {{Axis::dp, 0, {}, 2}, {Axis::tp, 6, {}, 3}}, {}},
                                     {"kv", {{Axis::tp, 3, {}}, {Axis::dp, 0, {}}}, {}},
                                     {"model", {{Axis::pp, 0, {}}, {Axis::tp, 0, {}}}, {}},
                                     {"all", {{Axis::tp}, {Axis::cp}, {Axis::dp}, {Axis::pp}}, {}}};
