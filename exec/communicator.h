@@ -72,7 +72,7 @@ class Communicator {
   virtual Ticket post(std::span<const MessageCall> messages) = 0;
 
   // Does what this rank can do now. True when the operation is complete; the ticket is dead then and `start`, if given,
-  // is when the last partner had posted. Throws Cancelled.
+  // is when the last partner had posted, of a batch of messages the first one's. Throws Cancelled.
   virtual bool poll(Ticket ticket, Time* start) = 0;
 
   // Ranks that an unfinished operation still waits for, ascending; and those among all ranks that wait for nobody.

@@ -7,7 +7,9 @@
 
 #include "base/error.h"
 #include "exec/bucket.h"
+#include "exec/context_parallel.h"
 #include "kernels/kernels.h"
+#include "plan/sequence_share.h"
 
 namespace foretrain::exec {
 
@@ -177,10 +179,19 @@ struct KernelRunner {
     shape.heads = op.heads;
     shape.kv_heads = op.kv_heads;
     shape.head_dim = op.head_dim;
-    if (op.direction == plan::Direction::forward) {
-      kernels::rotary_forward(shape, op.rotary_dim, op.base, 0, write(0));
-    } else {
-      kernels::rotary_backward(shape, op.rotary_dim, op.base, 0, write(0));
+    const plan::SequenceShare share = share_in(op.seq_group, op.seq);
+    if (share.size > 1) {  // run by run of neighbouring positions
+      shape.batch = 1;
+      shape.seq = share.run();
+    }
+    for (std::int64_t token = 0; token < op.batch * op.seq; token += shape.tokens()) {
+      const Tensor qkv = advanced(write(0), token * shape.qkv_cols());
+      const std::int64_t position = share.position(token % op.seq);
+      if (op.direction == plan::Direction::forward) {
+        kernels::rotary_forward(shape, op.rotary_dim, op.base, position, qkv);
+      } else {
+        kernels::rotary_backward(shape, op.rotary_dim, op.base, position, qkv);
+      }
     }
   }
 
@@ -197,12 +208,14 @@ struct KernelRunner {
     }
   }
 
-  // Neighbouring rows have neighbouring positions up to the end of their sequence: whole runs at a time.
+  // Neighbouring rows have neighbouring positions up to the end of a run: whole runs at a time.
   void operator()(const plan::PositionAdd& op) const {
     const std::int64_t first = call.rank->index_in(op.row_group) * op.rows;
+    const plan::SequenceShare share = share_in(op.seq_group, op.seq);
     for (std::int64_t row = 0; row < op.rows;) {
-      const std::int64_t position = (first + row) % op.seq;
-      const std::int64_t n = std::min(op.seq - position, op.rows - row);
+      const std::int64_t token = (first + row) % op.seq;
+      const std::int64_t position = share.position(token);
+      const std::int64_t n = std::min(share.run() - token % share.run(), op.rows - row);
       if (op.direction == plan::Direction::forward) {
         const Tensor x = advanced(write(0), row * op.hidden);
         kernels::residual_add(n, op.hidden, x, advanced(read(1), position * op.hidden), {}, x);
@@ -258,12 +271,22 @@ struct KernelRunner {
     const std::int64_t d = call.rank->coordinates[static_cast<std::size_t>(plan::Axis::dp)];
     const std::int64_t first = (call.binding.microbatch * dp + d) * op.sequences;
     const std::int64_t shift = op.task == plan::HostTask::load_targets ? 1 : 0;
-    std::vector<std::int32_t> sequence(static_cast<std::size_t>(op.seq) + 1);
+    const plan::SequenceShare share = share_in(op.seq_group, op.seq);
+    std::vector<std::int32_t> sequence(static_cast<std::size_t>(share.whole()) + 1);
     auto* out = static_cast<std::int32_t*>(write(0).data);
     for (std::int64_t s = 0; s < op.sequences; ++s) {
-      call.rank->data->sequence(call.binding.step, first + s, op.seq, sequence.data());
-      out = std::copy_n(sequence.begin() + shift, op.seq, out);
+      call.rank->data->sequence(call.binding.step, first + s, share.whole(), sequence.data());
+      for (std::int64_t token = 0; token < op.seq; token += share.run()) {
+        out = std::copy_n(sequence.begin() + share.position(token) + shift, share.run(), out);
+      }
     }
+  }
+
+  void operator()(const plan::RingAttention& op) const { ring_attention(call, op); }
+  void operator()(const plan::Reshard& op) const { reshard(call, op); }
+
+  plan::SequenceShare share_in(plan::GroupId group, std::int64_t tokens) const {
+    return {tokens, call.rank->index_in(group), call.rank->size_of(group)};
   }
 
   template <class Other>
@@ -337,9 +360,7 @@ void message_calls(const OpCall& call, std::vector<MessageCall>& messages) {
   messages.clear();
   std::size_t reads = 0, writes = 0;
   for (const plan::Message& m : std::get<plan::Exchange>(call.op->work).messages) {
-    plan::Coordinates peer = call.rank->coordinates;
-    peer[static_cast<std::size_t>(m.axis)] = m.peer;
-    const plan::Rank other = call.rank->graph->mesh.rank(peer);
+    const plan::Rank other = call.rank->graph->mesh.peer(call.rank->rank, m.axis, m.peer, m.relative);
     MessageCall out;
     out.key.match = plan::match_key(*call.rank->role, m.tag, call.binding);
     out.key.step = call.binding.step;

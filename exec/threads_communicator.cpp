@@ -41,7 +41,7 @@ struct ThreadsWorld::Slot {
     int index = 0;
   };
   std::vector<Item> items;
-  Time start;
+  Time posted, first_ready;  // the latter negative: none is
 };
 
 class ThreadsWorld::Endpoint : public Communicator {
@@ -154,7 +154,8 @@ ThreadsWorld::Slot& ThreadsWorld::Endpoint::new_slot() {
   Slot& slot = *free_slots_.back();
   free_slots_.pop_back();
   slot.items.clear();
-  slot.start = now();
+  slot.posted = now();
+  slot.first_ready = Time{-1};
   waiting_.store(false, std::memory_order_relaxed);
   return slot;
 }
@@ -259,7 +260,8 @@ bool ThreadsWorld::Endpoint::advance(Slot::Item& item, Slot& slot) {
     }
     world_.wake(operation.members, rank_);
   }
-  slot.start = std::max(slot.start, operation.ready_time);
+  slot.first_ready =
+      slot.first_ready.value < 0 ? operation.ready_time : std::min(slot.first_ready, operation.ready_time);
   world_.retire(operation);
   item.operation = nullptr;
   return true;
@@ -277,7 +279,7 @@ bool ThreadsWorld::Endpoint::poll(Ticket ticket, Time* start) {
   }
   waiting_.store(false, std::memory_order_relaxed);
   if (start != nullptr) {
-    *start = slot.start;
+    *start = std::max(slot.posted, slot.first_ready);
   }
   free_slots_.push_back(&slot);
   return true;

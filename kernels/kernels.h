@@ -170,9 +170,9 @@ struct AttentionPart {
 // o and lse as of attention_forward, over the part's keys alone. Rows of other queries: -inf in lse, nothing in o.
 void attention_part_forward(const AttentionShape& shape, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
                             Tensor o, Tensor lse);
-// What the part adds to dq (query columns of dqkv; without add_to_dq they are written, and the part must have all
-// queries), and its dkv (all of it is written, 0 for other keys), from o, lse and d_o of the whole attention. Keys'
-// columns of qkv are not read, and of dqkv not written.
+// What the part adds to dq (query columns of dqkv, all of them written unless add_to_dq), and its dkv (all of it
+// written, 0 for other keys), from o, lse and d_o of the whole attention. Key and value columns of qkv are not read,
+// and of dqkv not written.
 void attention_part_backward(const AttentionShape& shape, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
                              ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dqkv, Tensor dkv, bool add_to_dq);
 // o and lse of attention over the keys of all parts, from theirs: o_parts [parts, tokens, heads*head_dim], lse_parts

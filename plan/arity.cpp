@@ -89,6 +89,17 @@ struct ArityOf {
   }
   Arity operator()(const Put&) const { return {1, 0}; }
   Arity operator()(const Take&) const { return {0, 1}; }
+  Arity operator()(const RingAttention& w) const {
+    switch (w.step) {
+      case RingStep::pack:
+      case RingStep::unpack: return {1, 1};
+      case RingStep::attend:
+      case RingStep::merge: return {2, 2};
+      case RingStep::attend_backward: return {5u + (w.accumulate ? 1u : 0u), 2};
+    }
+    return {0, 0};
+  }
+  Arity operator()(const Reshard&) const { return {1, 1}; }
 };
 
 }  // namespace

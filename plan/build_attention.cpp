@@ -1,5 +1,5 @@
 // The attention half of a layer: x_mid = x + out(attention(rotary(qkv(norm1(x))))), and its backward.
-#include "plan/layer_emitter.h"
+#include "plan/build_context_parallel.h"
 
 namespace foretrain::plan {
 
@@ -9,7 +9,8 @@ using workloads::AttentionKind;
 
 struct AttentionEmitter : LayerEmitter {
   Attention attention(AttentionStep step) const {
-    return {step, c.job.workload.attention, c.n.batch, c.n.seq, c.n.heads, c.n.kv_heads, c.n.head_dim,
+    const std::int64_t n = c.all_to_all ? c.job.strategy.cp : 1;
+    return {step, c.job.workload.attention, c.n.batch, c.n.seq * n, c.n.heads / n, c.n.kv_heads / n, c.n.head_dim,
             true, c.type.activation,        c.n.v_dim};
   }
   void attend(AttentionStep step, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes) {
@@ -30,8 +31,8 @@ struct AttentionEmitter : LayerEmitter {
 
   void rotary(Direction direction, Phase phase, BufferId qkv) {
     if (c.model.positions == workloads::Positions::rotary) {
-      const Rotary r{direction,          c.n.batch,           c.n.seq,          c.n.heads, c.n.kv_heads, c.n.head_dim,
-                     c.model.rotary_dim, c.model.rotary_base, c.type.activation};
+      const Rotary r{direction,          c.n.batch,           c.n.seq,           c.n.heads,  c.n.kv_heads, c.n.head_dim,
+                     c.model.rotary_dim, c.model.rotary_base, c.type.activation, c.groups.cp};
       b.emit(r, kCompute, phase, {all(qkv)}, {all(qkv)});
     }
   }
@@ -49,24 +50,24 @@ struct AttentionEmitter : LayerEmitter {
            {raw, weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), d_qkv}, {d_qkv});
   }
 
-  void core(Phase phase) {
-    if (workloads::is_flash(c.job.workload.attention)) {
-      attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {all(t.context), all(t.core)});
-    } else {
-      probabilities(phase);
-      attend(AttentionStep::context, phase, {all(t.core), all(t.qkv)}, {all(t.context)});
-    }
-  }
-
   void branch(Phase phase, Operand h, Operand out, bool accumulate) {
-    linear(phase, h, "attention.qkv", c.model.attention_bias, all(t.qkv), c.n.qkv, c.n.hidden);
+    const BufferId qkv =
+        c.all_to_all ? c.temporary("attention.qkv_share", c.type.activation, c.n.rows * c.n.qkv) : t.qkv;
+    linear(phase, h, "attention.qkv", c.model.attention_bias, all(qkv), c.n.qkv, c.n.hidden);
     if (c.model.qk_norm) {
       b.emit(head_norm(Direction::forward), kCompute, phase,
-             {weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), all(t.qkv)},
-             {all(t.qkv), all(t.qk_raw)});
+             {weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), all(qkv)}, {all(qkv), all(t.qk_raw)});
     }
-    rotary(Direction::forward, phase, t.qkv);
-    core(phase);
+    rotary(Direction::forward, phase, qkv);
+    if (c.all_to_all) {
+      to_whole_sequences(*this, phase, all(qkv), all(t.qkv), c.n.q, c.n.kv, "attention.qkv_to_heads");
+      core_forward(phase, whole_context());
+      to_shares(*this, phase, whole_context(), all(t.context), c.n.q, 0, "attention.context_to_shares");
+    } else if (c.groups.cp != kNoGroup) {
+      ring_forward(*this, phase);
+    } else {
+      core_forward(phase, all(t.context));
+    }
     linear_partial(phase, all(t.context), "attention.out", out, accumulate, c.n.hidden, c.n.context);
   }
 
@@ -82,7 +83,17 @@ struct AttentionEmitter : LayerEmitter {
     }
     const BufferId d_qkv = c.kept("attention.d_qkv", a, c.n.rows * c.n.qkv);
     if (inputs) {
-      core_backward(d_context, all(d_qkv));
+      if (c.all_to_all) {
+        const Operand d_whole = all(c.temporary("attention.d_context_whole", a, d_context.elements));
+        const Operand d_qkv_whole = all(c.temporary("attention.d_qkv_whole", a, c.n.rows * c.n.qkv));
+        to_whole_sequences(*this, Phase::backward_input, d_context, d_whole, c.n.q, 0, "attention.d_context_to_heads");
+        core_backward(d_whole, whole_context(), d_qkv_whole);
+        to_shares(*this, Phase::backward_input, d_qkv_whole, all(d_qkv), c.n.q, c.n.kv, "attention.d_qkv_to_shares");
+      } else if (c.groups.cp != kNoGroup) {
+        ring_backward(*this, d_context, all(d_qkv));
+      } else {
+        core_backward(d_context, all(t.context), all(d_qkv));
+      }
       rotary(Direction::backward_input, Phase::backward_input, d_qkv);
       if (c.model.qk_norm) {
         head_norm_backward(all(d_qkv));
@@ -119,15 +130,30 @@ struct AttentionEmitter : LayerEmitter {
     }
   }
 
-  void core_backward(Operand d_context, Operand d_qkv) {
+  // Where heads are dealt out, what attention itself writes, and its backward reads.
+  Operand whole_context() {
+    const bool full = c.job.strategy.recompute == Recompute::full;
+    return all(c.saved("context.whole", c.type.activation, c.n.rows * c.n.context, full));
+  }
+
+  void core_forward(Phase phase, Operand context) {
+    if (workloads::is_flash(c.job.workload.attention)) {
+      attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {context, all(t.core)});
+    } else {
+      probabilities(phase);
+      attend(AttentionStep::context, phase, {all(t.core), all(t.qkv)}, {context});
+    }
+  }
+
+  void core_backward(Operand d_context, Operand context, Operand d_qkv) {
     const Phase phase = Phase::backward_input;
     const bool core_again = again.core && !again.all;
     if (workloads::is_flash(c.job.workload.attention)) {
       if (core_again) {  // frameworks run the whole of it, though the output is kept
-        const Operand context = all(c.temporary("context.again", c.type.activation, c.n.rows * c.n.context));
-        attend(AttentionStep::flash_forward, Phase::recompute, {all(t.qkv)}, {context, all(t.core)});
+        const Operand output = all(c.temporary("context.again", c.type.activation, c.n.rows * c.n.context));
+        attend(AttentionStep::flash_forward, Phase::recompute, {all(t.qkv)}, {output, all(t.core)});
       }
-      attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), all(t.context), all(t.core)}, {d_qkv});
+      attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), context, all(t.core)}, {d_qkv});
       return;
     }
     if (core_again) {
@@ -157,11 +183,11 @@ Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Oper
 }
 
 void attention_core(const LayerEmitter& e, Phase phase) {
-  AttentionEmitter{e}.core(phase);
+  AttentionEmitter{e}.core_forward(phase, e.all(e.t.context));
 }
 
 void attention_core_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv) {
-  AttentionEmitter{e}.core_backward(d_context, d_qkv);
+  AttentionEmitter{e}.core_backward(d_context, e.all(e.t.context), d_qkv);
 }
 
 void attention_again(const LayerEmitter& e) {

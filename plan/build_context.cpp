@@ -13,7 +13,7 @@ Extents extents(const Job& job) {
   const Strategy& s = job.strategy;
   Extents n;
   n.batch = s.micro_batch;
-  n.seq = job.workload.seq_len;
+  n.seq = job.workload.seq_len / s.cp;
   n.rows = n.batch * n.seq;
   n.shard_rows = s.sequence_parallel ? n.rows / s.tp : n.rows;
   n.hidden = m.hidden;
@@ -70,6 +70,7 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
       rank_of_stage(row.rank_of_stage),
       tp(static_cast<int>(j.strategy.tp)),
       sequence_parallel(j.strategy.sequence_parallel && j.strategy.tp > 1),
+      all_to_all(j.strategy.cp > 1 && j.strategy.cp_kind == CpKind::all_to_all),
       first(row.rank_of_stage.front() == stage_coordinate),
       last(row.rank_of_stage.back() == stage_coordinate),
       splits(std::any_of(row.actions.begin(), row.actions.end(),

@@ -63,7 +63,7 @@ LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool in_back
     t.qk_raw = c.saved("qk_raw", a, n.rows * (n.q + n.kv), full);
   }
   t.core = flash ? c.saved("log_sum_exp", s, n.rows * n.heads, again.core)
-                 : c.saved("probabilities", a, n.rows * n.heads * n.seq, again.core);
+                 : c.saved("probabilities", a, n.rows * n.heads * c.job.workload.seq_len, again.core);
   t.context = read_by_weights("context", n.rows * n.context, full);
   if (c.model.has_mla()) {
     add_latents(c, again, t);

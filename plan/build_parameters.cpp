@@ -1,8 +1,8 @@
 // Flat layout of the parameters of one role. A layer: sharded tensors first, replicated ones last, so that the
 // gradients that sequence parallelism has to sum over the tp group are one range. It begins with those that are summed
 // with and without it: gains of heads, of which each rank has only its own. Offsets are multiples of 16 elements;
-// a layer is padded to a multiple of 16 x dp, so that any run of whole layers cuts into equal shards. What is stored in
-// parts has transient whole copies: see build_units.cpp.
+// a layer is padded to a multiple of 16 x dp x cp, so that any run of whole layers cuts into equal shards. What is
+// stored in parts has transient whole copies: see build_units.cpp.
 #include <algorithm>
 #include <cmath>
 
@@ -258,7 +258,7 @@ BufferId whole_gradient(RoleContext& c, Family f, const ParameterFamily& unit, s
 
 // Elements of a family, padded.
 std::int64_t padded(const RoleContext& c, const Layout& layout, bool present) {
-  return present ? round_up(layout.family.elements, kAlign * c.job.strategy.dp) : 0;
+  return present ? round_up(layout.family.elements, kAlign * c.job.strategy.replicas()) : 0;
 }
 
 // `ends`: elements of the larger one of embedding and head.

@@ -74,7 +74,7 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
   BlockBuilder b(c.role(), "norm." + family(c, r.family).name);
   SquaredNorm op;
   op.bucket = bucket(c, r);
-  op.piece_shards = static_cast<std::int32_t>(c.job.strategy.dp);
+  op.piece_shards = static_cast<std::int32_t>(c.job.strategy.replicas());
   op.dtype = c.type.gradient;
   const Operand sums = c.builder.whole(norms(c));
   b.emit(op, kCompute, Phase::optimizer, {own_part(c, op.bucket, family(c, r.family).gradient)}, {sums});

@@ -39,6 +39,10 @@ inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::ba
 template <>
 inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::adamw;
 template <>
+inline constexpr RingStep kLast<RingStep> = RingStep::unpack;
+template <>
+inline constexpr ReshardStep kLast<ReshardStep> = ReshardStep::join_heads;
+template <>
 inline constexpr CollectiveKind kLast<CollectiveKind> = CollectiveKind::all_to_all;
 template <>
 inline constexpr Reduction kLast<Reduction> = Reduction::max;
@@ -58,12 +62,33 @@ template <>
 inline constexpr Init kLast<Init> = Init::ones;
 
 // The alternatives of Work, by index.
-inline constexpr std::string_view kWorkWords[] = {
-    "join",          "matmul",        "attention",        "norm",           "activation",
-    "residual_add",  "bias_gradient", "rotary",           "embedding",      "position_add",
-    "cross_entropy", "squared_norm",  "clip_coefficient", "optimizer_step", "fill",
-    "accumulate",    "collective",    "exchange",         "copy",           "host",
-    "put",           "take",          "head_norm",        "latent_heads",   "split_columns"};
+inline constexpr std::string_view kWorkWords[] = {"join",
+                                                  "matmul",
+                                                  "attention",
+                                                  "norm",
+                                                  "activation",
+                                                  "residual_add",
+                                                  "bias_gradient",
+                                                  "rotary",
+                                                  "embedding",
+                                                  "position_add",
+                                                  "cross_entropy",
+                                                  "squared_norm",
+                                                  "clip_coefficient",
+                                                  "optimizer_step",
+                                                  "fill",
+                                                  "accumulate",
+                                                  "collective",
+                                                  "exchange",
+                                                  "copy",
+                                                  "host",
+                                                  "put",
+                                                  "take",
+                                                  "head_norm",
+                                                  "latent_heads",
+                                                  "split_columns",
+                                                  "ring_attention",
+                                                  "reshard"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -114,6 +139,7 @@ void fields(auto& a, Of<BiasGradient> auto& x) {
 void fields(auto& a, Of<Rotary> auto& x) {
   a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("kv_heads", x.kv_heads);
   a("head_dim", x.head_dim), a("rotary_dim", x.rotary_dim), a("base", x.base), a("dtype", x.dtype);
+  a("seq_group", x.seq_group);
 }
 
 void fields(auto& a, Of<Embedding> auto& x) {
@@ -123,7 +149,7 @@ void fields(auto& a, Of<Embedding> auto& x) {
 
 void fields(auto& a, Of<PositionAdd> auto& x) {
   a("direction", x.direction), a("rows", x.rows), a("hidden", x.hidden), a("seq", x.seq);
-  a("row_group", x.row_group), a("dtype", x.dtype);
+  a("row_group", x.row_group), a("dtype", x.dtype), a("seq_group", x.seq_group);
 }
 
 void fields(auto& a, Of<CrossEntropy> auto& x) {
@@ -173,7 +199,7 @@ void fields(auto& a, Of<Collective> auto& x) {
 
 void fields(auto& a, Of<Message> auto& x) {
   a("send", x.send), a("axis", x.axis), a("peer", x.peer), a("elements", x.elements), a("dtype", x.dtype);
-  a("tag", x.tag);
+  a("tag", x.tag), a("relative", x.relative);
 }
 
 void fields(auto& a, Of<Exchange> auto& x) {
@@ -183,7 +209,7 @@ void fields(auto& a, Of<Copy> auto& x) {
   a("kind", x.kind), a("bytes", x.bytes);
 }
 void fields(auto& a, Of<Host> auto& x) {
-  a("task", x.task), a("sequences", x.sequences), a("seq", x.seq);
+  a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
 }
 void fields(auto& a, Of<Put> auto& x) {
   a("channel", x.channel), a("elements", x.elements), a("dtype", x.dtype);
@@ -191,6 +217,17 @@ void fields(auto& a, Of<Put> auto& x) {
 
 void fields(auto& a, Of<Take> auto& x) {
   a("channel", x.channel), a("from_role", x.from_role), a("staleness", x.staleness), a("elements", x.elements);
+  a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<RingAttention> auto& x) {
+  a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
+  a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("group", x.group), a("parts", x.parts);
+  a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Reshard> auto& x) {
+  a("step", x.step), a("batch", x.batch), a("seq", x.seq), a("q", x.q), a("kv", x.kv), a("parts", x.parts);
   a("dtype", x.dtype);
 }
 

@@ -130,6 +130,45 @@ void check_recompute(const Job& job, ObjectReader& strategy) {
   }
 }
 
+void check_context_parallel(const Job& job, ObjectReader& strategy) {
+  const workloads::Model& m = job.workload.model;
+  const Strategy& s = job.strategy;
+  if (s.cp == 1) {
+    return;
+  }
+  if (job.workload.seq_len % (2 * s.cp) != 0) {
+    strategy.mistake("cp", fmt::format("seq_len {} is not a multiple of 2 x cp {}: every rank holds two pieces of each "
+                                       "sequence, an early and a late one",
+                                       job.workload.seq_len, s.cp));
+  } else if (s.sequence_parallel && job.workload.seq_len / s.cp % s.tp != 0) {
+    strategy.mistake("cp", fmt::format("tp {} does not divide seq_len {} / cp {}", s.tp, job.workload.seq_len, s.cp));
+  }
+  if (m.has_mla()) {
+    strategy.mistake("cp",
+                     fmt::format("latent attention (mla) has whole sequences on every rank; expected 1, not {}", s.cp));
+  }
+  if (s.cp_kind == CpKind::ring && s.recomputes(RecomputeModule::attention_core)) {
+    strategy.mistake("recompute",
+                     "\"attention_core\" of a ring is not computed again by itself; expected full, or other modules");
+  }
+  if (s.cp_kind == CpKind::ring && !is_flash(job.workload.attention)) {
+    strategy.mistake("cp_kind",
+                     fmt::format("a ring needs attention that puts parts of the keys together: flash, flash3 or cudnn, "
+                                 "not {}; cp_kind all_to_all has whole sequences",
+                                 workloads::name(job.workload.attention)));
+  }
+  if (s.cp_kind == CpKind::all_to_all) {
+    for (const auto& [what, heads] : {std::pair{"heads", m.heads}, std::pair{"kv_heads", m.kv_heads}}) {
+      if (heads % (s.tp * s.cp) != 0) {
+        strategy.mistake("cp_kind",
+                         fmt::format("all_to_all deals out heads: {} {} are not a multiple of tp {} x cp {}; "
+                                     "expected ring, or a smaller cp",
+                                     what, heads, s.tp, s.cp));
+      }
+    }
+  }
+}
+
 void check_stages(const Job& job, ObjectReader& strategy) {
   const std::int64_t layers = job.workload.model.layers;
   const Strategy& s = job.strategy;
@@ -193,6 +232,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_sharding(job, parts.strategy);
     check_tensor_parallel(job, parts.strategy);
     check_recompute(job, parts.strategy);
+    check_context_parallel(job, parts.strategy);
     check_stages(job, parts.strategy);
     check_sizes(job, parts.strategy);
   }

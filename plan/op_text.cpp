@@ -98,7 +98,8 @@ struct Shapes {
     std::string text;
     for (const Message& m : w.messages) {
       text += fmt::format("{}{} {} {} {} {} as {}", text.empty() ? " " : "; ", m.elements, name(m.dtype),
-                          m.send ? "to" : "from", name(m.axis), m.peer, tag_name(g, m.tag));
+                          m.send ? "to" : "from", name(m.axis),
+                          m.relative ? fmt::format("{:+}", m.peer) : std::to_string(m.peer), tag_name(g, m.tag));
     }
     return text;
   }
@@ -111,6 +112,16 @@ struct Shapes {
     return fmt::format(" {} {} channel {}{}{}", w.elements, name(w.dtype), w.channel,
                        w.from_role < 0 ? "" : fmt::format(" from role {}", w.from_role),
                        w.staleness < 0 ? "" : fmt::format(" staleness {}", w.staleness));
+  }
+  std::string operator()(const RingAttention& w) const {
+    const bool attends = w.step == RingStep::attend || w.step == RingStep::attend_backward;
+    return fmt::format(" batch {} seq {} of {} parts heads {}/{} x {} {}{}", w.batch, w.seq, w.parts, w.heads,
+                       w.kv_heads, w.head_dim, name(w.dtype),
+                       attends ? fmt::format(", keys from cp -{}", w.distance) : "");
+  }
+  std::string operator()(const Reshard& w) const {
+    return fmt::format(" batch {} seq {} x ({} + 2 x {}) {} over {}", w.batch, w.seq, w.q, w.kv, name(w.dtype),
+                       w.parts);
   }
 };
 

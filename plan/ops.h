@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <variant>
 #include <vector>
@@ -90,6 +91,44 @@ struct SplitColumns {
   Dtype dtype = Dtype::fp32;
 };
 
+// Causal flash attention of this rank's share of every sequence (seq tokens, plan/sequence_share.h) over the keys and
+// values of another's in `group`: of the rank `distance` before it, round the group. kv is [batch*seq,
+// 2*kv_heads*head_dim].
+//   pack:            reads {qkv}, writes {kv}: keys and values of qkv, which go round
+//   attend:          reads {qkv, kv}, writes {o, lse}: over these keys alone
+//   merge:           reads {o[n,…], lse[n,…]}, writes {o, lse}: of all n ranks' keys
+//   attend_backward: reads {do, qkv, kv, o, lse, [dqkv]}, writes {dqkv (q part), dkv}; += into dqkv where it is read
+//   unpack:          reads {dkv}, writes {dqkv (k and v parts)}
+// Every step attends to as many pairs of tokens: of its own share the half below the diagonal, of an earlier rank's all
+// queries to the first half of the keys, of a later one's the second half of the queries to all keys.
+enum class RingStep : std::uint8_t { pack, attend, merge, attend_backward, unpack };
+std::string_view name(RingStep s);
+struct RingAttention {
+  RingStep step{};
+  workloads::AttentionKind kind{};
+  std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  GroupId group = kNoGroup;
+  std::int32_t parts = 1;     // ranks of the group
+  std::int32_t distance = 0;  // attend, attend_backward
+  bool accumulate = false;    // attend_backward
+  Dtype dtype = Dtype::fp32;
+};
+
+// Rows around the all_to_all between shares of sequences with all heads and whole sequences with a share of the heads
+// (Jacobs et al. 2023, "DeepSpeed Ulysses"). Columns are q + 2 kv wide on a share, and all three divide by `parts`.
+//   split_heads:    reads {x[batch*seq, q+2kv]}, writes {blocks[parts, batch*seq, (q+2kv)/parts]}
+//   join_sequence:  reads {blocks}, writes {y[batch*parts*seq, (q+2kv)/parts]}: in the order of positions
+//   split_sequence, join_heads: the same ways back
+enum class ReshardStep : std::uint8_t { split_heads, join_sequence, split_sequence, join_heads };
+std::string_view name(ReshardStep s);
+struct Reshard {
+  ReshardStep step{};
+  std::int64_t batch = 0, seq = 0;  // seq: of a share
+  std::int64_t q = 0, kv = 0;
+  std::int32_t parts = 1;
+  Dtype dtype = Dtype::fp32;
+};
+
 // forward: reads {x, gain, [bias]}, writes {y, stats[rows,2]}.  backward_input: reads {dy, x, gain, stats, base},
 // writes {dx}, dx = base + …; base may be dx.  backward_weight: reads {dy, x, stats, dgain, [dbias]}, writes {dgain,
 // [dbias]}, +=. bias exists for layernorm only. stats: mean, 1/std (rmsnorm: 0, 1/rms) in fp32 (fp64 for fp64).
@@ -134,12 +173,14 @@ struct BiasGradient {
 };
 
 // Rotates the first rotary_dim columns of each head of q and k of packed qkv in place (half-split); backward rotates
-// back. reads {qkv}, writes {qkv}.
+// back. reads {qkv}, writes {qkv}. A sequence's seq tokens here are this rank's share of it in `seq_group`
+// (plan/sequence_share.h), all of it for kNoGroup.
 struct Rotary {
   Direction direction{};
   std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0, rotary_dim = 0;
   double base = 10000.0;
   Dtype dtype = Dtype::fp32;
+  GroupId seq_group = kNoGroup;
 };
 
 // forward: reads {ids, table}, writes {x}: rows of this shard, zero for ids of other shards.
@@ -153,13 +194,15 @@ struct Embedding {
 };
 
 // Learned positions. forward: reads {x, table}, writes {x}; x[t] += table[position]. backward_weight: reads {dx,
-// dtable}, writes {dtable}. Row t of this rank is token `index in row_group * rows + t`; its position is that modulo
-// seq. With seq 1 the table is one vector that all rows get: a bias.
+// dtable}, writes {dtable}. Row t of this rank is token `index in row_group * rows + t`; that modulo seq is its place
+// in the share of its sequence that the rank has in `seq_group`. With seq 1 the table is one vector that all rows get:
+// a bias.
 struct PositionAdd {
   Direction direction{};
   std::int64_t rows = 0, hidden = 0, seq = 0;
   GroupId row_group = kNoGroup;
   Dtype dtype = Dtype::fp32;
+  GroupId seq_group = kNoGroup;
 };
 
 // Cross entropy over a vocabulary sharded along `vocab_group` (cols columns each; the published vocabulary is `vocab`,
@@ -241,14 +284,17 @@ struct Collective {
   std::int32_t root = -1;  // broadcast: whose x all get, as index in the group
 };
 
-// One message to or from the rank that differs only in its coordinate along `axis`.
+// One message to or from the rank that differs only in its coordinate along `axis` (Mesh::peer).
 struct Message {
   bool send = true;
   Axis axis = Axis::pp;
-  std::int32_t peer = 0;  // the other rank's coordinate
+  std::int32_t peer = 0;  // the other rank's coordinate, or how many further on round the axis
   std::int64_t elements = 0;
   Dtype dtype = Dtype::fp32;
   std::int32_t tag = -1;
+  // What peer is; so that ranks all along a ring are one role. The op also has the message's like at the other end: to
+  // +1 is sent what comes from -1.
+  bool relative = false;
 };
 
 // A batch of sends and receives, done when all are. reads {sent buffers in order}, writes {received buffers in order}.
@@ -263,12 +309,14 @@ struct Copy {  // reads {src}, writes {dst}
   std::int64_t bytes = 0;
 };
 
-// load_inputs / load_targets: writes {ids[sequences*seq]} of this instance's microbatch. write_checkpoint: reads {...}.
+// load_inputs / load_targets: writes {ids[sequences*seq]} of this instance's microbatch, seq being this rank's share in
+// `seq_group` of each sequence. write_checkpoint: reads {...}.
 enum class HostTask : std::uint8_t { load_inputs, load_targets, write_checkpoint };
 std::string_view name(HostTask t);
 struct Host {
   HostTask task{};
   std::int64_t sequences = 0, seq = 0;
+  GroupId seq_group = kNoGroup;
 };
 
 // Asynchronous channels. put: reads {x}; never waits. take: writes {x}; waits for a message from `from_role` (-1: any
@@ -286,9 +334,13 @@ struct Take {
   Dtype dtype = Dtype::fp32;
 };
 
-using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
-                          PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
-                          Collective, Exchange, Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns>;
+using Work =
+    std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
+                 CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
+                 Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns, RingAttention, Reshard>;
+
+// The attention that costs as much, where the op is one: of a ring's step the causal one of a share over itself.
+std::optional<Attention> attention_of(const Work& w);
 
 // "matmul", "attention.flash_forward", "all_reduce", "send", "recv", … : the op kind that reports group by.
 std::string kind_name(const Work& w);

@@ -25,6 +25,10 @@ std::string_view name(ZeroKind k) {
   return k == ZeroKind::owners ? "owners" : "shards";
 }
 
+std::string_view name(CpKind k) {
+  return k == CpKind::ring ? "ring" : "all_to_all";
+}
+
 namespace {
 
 constexpr std::array<std::string_view, 5> kModules{"attention_core", "norm", "activation", "mlp", "mla_up"};
@@ -181,7 +185,6 @@ void refuse_unbuilt(ObjectReader& reader) {
   if (!reader.words("offload", {"parameters", "gradients", "optimizer", "activations"}).empty()) {
     reader.mistake("offload", "is not built yet; expected an empty list");
   }
-  refuse(reader, "cp_kind", "context parallelism");
   refuse(reader, "servers", "the parameter server");
   refuse(reader, "staleness", "the parameter server");
   refuse(reader, "average_every", "local SGD");
@@ -195,7 +198,8 @@ Strategy read_strategy(ObjectReader& reader) {
   s.dp = reader.integer("dp", 0, reader.has("dp") ? 1 : 0, kMaxAxis);
   s.tp = reader.integer("tp", 1, 1, kMaxAxis);
   s.pp = reader.integer("pp", 1, 1, kMaxAxis);
-  read_unbuilt_axis(reader, "cp", "context parallelism");
+  s.cp = reader.integer("cp", 1, 1, kMaxAxis);
+  s.cp_kind = reader.word("cp_kind", "ring", {"ring", "all_to_all"}) == "ring" ? CpKind::ring : CpKind::all_to_all;
   read_unbuilt_axis(reader, "ep", "expert parallelism");
   s.micro_batch = reader.integer("micro_batch", 1, 1, kMaxAxis);
   s.virtual_stages = reader.integer("virtual_stages", 1, 1, kMaxAxis);
@@ -235,6 +239,7 @@ nlohmann::json to_json(const Strategy& s) {
                      {"tp", s.tp},
                      {"pp", s.pp},
                      {"cp", s.cp},
+                     {"cp_kind", name(s.cp_kind)},
                      {"ep", s.ep},
                      {"micro_batch", s.micro_batch},
                      {"virtual_stages", s.virtual_stages},

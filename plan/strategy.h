@@ -30,6 +30,9 @@ std::string_view name(RecomputeModule m);
 enum class ZeroKind : std::uint8_t { shards, owners };
 std::string_view name(ZeroKind k);
 
+enum class CpKind : std::uint8_t { ring, all_to_all };  // how attention sees the keys of other shares
+std::string_view name(CpKind k);
+
 struct Strategy {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1;
   std::int64_t micro_batch = 1;     // sequences per rank and microbatch
@@ -45,6 +48,7 @@ struct Strategy {
   std::int64_t prefetch = 1;  // zero 3: how many units ahead parameters are gathered
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
+  CpKind cp_kind = CpKind::ring;
   std::vector<RecomputeModule> recompute_modules;  // of Recompute::listed; else empty
   bool overlap_grad_reduce = false;                // reduction behind the backward (zero 0 and 1: the step's last)
   bool overlap_param_gather = false;               // ZeRO-1: parameter all-gather behind the optimizer of later buckets
@@ -59,9 +63,10 @@ struct Strategy {
   // Whether a list names the module; `full` names none.
   bool recomputes(RecomputeModule m) const;
   std::int64_t ranks() const { return dp * tp * pp * cp; }
+  std::int64_t replicas() const { return dp * cp; }  // ranks with the same parameters and other tokens
   std::int64_t stages() const { return pp * virtual_stages; }
   // Into how many parts optimizer state is cut; 1: it is whole.
-  std::int64_t shards() const { return zero == 0 ? 1 : shard == 0 ? dp : shard; }
+  std::int64_t shards() const { return zero == 0 ? 1 : (shard == 0 ? dp : shard) * cp; }
 };
 
 // Reads the "strategy" part, all but finish(). Records mistakes. A dp that is not given is 0: it follows from the

@@ -352,6 +352,45 @@ struct Worker {
   void operator()(const Put& x) { w.sent = w.read = size(x.dtype, x.elements); }
   void operator()(const Take& x) { w.written = size(x.dtype, x.elements); }
 
+  // Of every step half of the share's square is visible. Against another's keys either half of the queries or half of
+  // the keys take part, on ranks that go on together: in the mean three quarters.
+  void operator()(const RingAttention& x) {
+    const std::int64_t tokens = x.batch * x.seq;
+    const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim),
+                kv = size(x.dtype, 2 * tokens * x.kv_heads * x.head_dim);
+    const Bytes lse = size(wide(x.dtype), tokens * x.heads);
+    const auto seen = [&x](Bytes all) { return Bytes{x.distance == 0 ? all.value : all.value * 3 / 4}; };
+    const double matmul = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
+    switch (x.step) {
+      case RingStep::pack:
+      case RingStep::unpack: w.read = w.written = kv; break;
+      case RingStep::attend:
+        w.flops = 2 * matmul;
+        w.is_matmul = true;
+        w.read = seen(q + kv);
+        w.written = seen(q + lse);
+        break;
+      case RingStep::merge:
+        w.flops = 3 * product(tokens, x.heads, x.head_dim, x.parts);
+        for (std::int32_t p = 0; p < x.parts; ++p) {
+          w.read += q + lse;
+        }
+        w.written = q + lse;
+        break;
+      case RingStep::attend_backward:
+        w.flops = 5 * matmul;
+        w.is_matmul = true;
+        w.read = seen(q + q + q + kv + lse);
+        w.written = seen(q) + kv;
+        if (x.accumulate) {
+          w.read += seen(q);
+        }
+        break;
+    }
+  }
+
+  void operator()(const Reshard& x) { w.read = w.written = size(x.dtype, x.batch * x.seq * (x.q + 2 * x.kv)); }
+
   static std::int64_t own_elements(const Bucket& b) { return b.elements / std::max(b.shards, 1); }
 };
 

@@ -40,7 +40,6 @@ const ScheduleWord* schedule_of(const std::string& word) {
 
 constexpr Feature kFeatures[] = {
     {true, "mixture of experts", [](const TrainingRow& r) { return r.model.moe || r.plan.ep.value_or(1) > 1; }},
-    {true, "context parallelism", [](const TrainingRow& r) { return r.plan.cp.value_or(1) > 1; }},
     {true, "the pipeline's schedule", [](const TrainingRow& r) { return schedule_of(r.plan.schedule) == nullptr; }},
     {false, "the zero-bubble schedule that a search found is forecast as ZB-H1 or ZB-H2 of the same memory",
      [](const TrainingRow& r) { return r.plan.schedule.starts_with("ZB-"); }},
@@ -50,6 +49,8 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.overlap.find("async TP") != std::string::npos; }},
     {false, "recompute on every stage but the last is forecast as on every stage",
      [](const TrainingRow& r) { return r.plan.recompute.starts_with("full (on every stage but the last"); }},
+    {false, "keys and values that are gathered are forecast as a ring",
+     [](const TrainingRow& r) { return r.plan.cp.value_or(1) > 1 && r.plan.framework.starts_with("Meta internal"); }},
     {false, "recompute of single ops is forecast as recompute of attention",
      [](const TrainingRow& r) { return r.plan.recompute.find("per-op") != std::string::npos; }},
 };
@@ -287,6 +288,12 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   }
   f.require("strategy.tp", p.tp);
   f.require("strategy.pp", p.pp);
+  if (p.cp.value_or(1) > 1) {
+    f.state("strategy.cp", *p.cp);
+    if (p.cp_comm == "a2a") {
+      f.state("strategy.cp_kind", "all_to_all");
+    }
+  }
   const bool chunks = p.schedule == "1F1B-I" || p.schedule == "Interleaved1F1B" || p.schedule.empty();
   if (p.pp.value_or(1) > 1 && chunks) {
     if (!p.vpp_words.empty() && p.schedule == "1F1B-I") {

@@ -126,7 +126,7 @@ class Tables {
     if (const auto* matmul = std::get_if<plan::Matmul>(&op.work)) {
       return matmul_seconds(*matmul, work.flops);
     }
-    if (const auto* attention = std::get_if<Attention>(&op.work)) {
+    if (const auto attention = plan::attention_of(op.work)) {
       if (const auto t = attention_seconds(*attention)) {
         return *t;
       }

@@ -120,7 +120,7 @@ class RooflineModel final : public ComputeModel {
     if (const auto* matmul = std::get_if<plan::Matmul>(&op.work)) {
       flop_seconds = product_seconds(as_product(*matmul), matmul->in, load);
       fixed += figures_.matmul_fixed.value;
-    } else if (const auto* attention = std::get_if<Attention>(&op.work); attention != nullptr && work.is_matmul) {
+    } else if (const auto attention = plan::attention_of(op.work); attention && work.is_matmul) {
       flop_seconds = attention_seconds(*attention, work.flops, load, kernels);
       fixed += is_flash(attention->step) ? 0 : figures_.matmul_fixed.value;
     }

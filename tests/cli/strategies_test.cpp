@@ -37,6 +37,8 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"overlap_param_gather", {"dp=2", "zero=1", "overlap_param_gather=true", "bucket_bytes=1 kB"}},
           {"tp", {"tp=2"}},
           {"sequence_parallel", {"tp=2", "sequence_parallel=true"}},
+          {"cp_kind=ring", {"cp=2", "cp_kind=ring"}},
+          {"cp_kind=all_to_all", {"cp=2", "cp_kind=all_to_all"}},
           {"overlap_tp=false", {"tp=2", "overlap_tp=false"}},
           {"fused_grad_accumulation=false", {"fused_grad_accumulation=false"}},
           {"pp", {"pp=4"}},

@@ -134,6 +134,8 @@ const std::vector<Strategy>& strategies() {
       {"micro_batch", {{"micro_batch", "3"}}},
       {"unfused", {{"attention", "unfused"}}},
       {"fused_softmax", {{"attention", "fused_softmax"}}},
+      {"cp_ring", {{"cp", "2"}, {"attention", "flash"}}},
+      {"cp_all_to_all", {{"cp", "2"}, {"cp_kind", "all_to_all"}, {"workload.model.kv_heads", "4"}}},
       {"rank_order", {{"rank_order", "tp,cp,dp,pp"}}},
       {"momentum", {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}}},
       {"parallel_residual", {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}}},
@@ -199,6 +201,16 @@ TEST(Parity, OneTwoThreeFourAndEightRanks) {
       joined(kBase, {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"zero", "1"}, {"sequence_parallel", "true"}}),
       joined(kBase, {{"tp", "4"}, {"pp", "2"}}),
       joined(kBase, {{"dp", "4"}, {"tp", "2"}, {"overlap_grad_reduce", "true"}}),
+      joined(kBase, {{"cp", "3"}}),
+      joined(kBase, {{"cp", "4"}, {"seq_len", "16"}, {"recompute", "full"}, {"micro_batch", "2"}}),
+      joined(kBase, {{"cp", "4"}, {"seq_len", "16"}, {"pp", "2"}, {"schedule", "zb_h1"}, {"zero", "1"}}),
+      joined(kBase, {{"cp", "8"}, {"seq_len", "16"}}),
+      joined(kBase, {{"cp", "8"},
+                     {"seq_len", "16"},
+                     {"cp_kind", "all_to_all"},
+                     {"workload.model.kv_heads", "8"},
+                     {"recompute", "full"}}),
+      joined(kBase, {{"cp", "2"}, {"dp", "2"}, {"tp", "2"}, {"zero", "1"}, {"sequence_parallel", "true"}}),
       joined(kBase, {{"dp", "3"}, {"zero", "2"}, {"overlap_param_gather", "true"}}),
       joined(kBase, {{"dp", "3"}, {"zero", "3"}, {"strategy.prefetch", "0"}, {"overlap_grad_reduce", "false"}}),
       joined(kBase, {{"dp", "12"}, {"zero", "3"}, {"strategy.prefetch", "9"}}),
@@ -206,6 +218,7 @@ TEST(Parity, OneTwoThreeFourAndEightRanks) {
       joined(kBase,
              {{"dp", "6"}, {"zero", "1"}, {"zero_kind", "owners"}, {"shard", "3"}, {"overlap_grad_reduce", "true"}}),
       joined(kBase, {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"zero", "3"}, {"sequence_parallel", "true"}}),
+      joined(kBase, {{"cp", "2"}, {"dp", "4"}, {"zero", "3"}, {"shard", "2"}}),
   };
   for (const char* const model : kModels) {
     for (const Overrides& overrides : cases) {
@@ -262,9 +275,12 @@ TEST(Parity, FortyRandomProducts) {
     Overrides o = kBase;
     const int dp = std::stoi(any({"1", "2", "3", "4"})), tp = std::stoi(any({"1", "2", "4"})),
               pp = std::stoi(any({"1", "2", "3", "4"}));
-    if (dp * tp * pp > 8) {
+    const int cp = std::stoi(any({"1", "1", "2", "4"}));
+    if (dp * tp * pp * cp > 8) {
       continue;
     }
+    o["cp"] = std::to_string(cp);
+    o["cp_kind"] = any({"ring", "all_to_all"});
     o["dp"] = std::to_string(dp);
     o["tp"] = std::to_string(tp);
     o["pp"] = std::to_string(pp);
@@ -281,6 +297,9 @@ TEST(Parity, FortyRandomProducts) {
     o["attention"] = any({"flash", "unfused", "fused_softmax"});
     o["recompute"] =
         any({"none", "selective", "full", R"(["norm"])", R"(["mlp"])", R"(["attention_core","activation"])"});
+    if (cp > 1 && o["cp_kind"] == "ring") {
+      o["attention"] = "flash";
+    }
     o["sequence_parallel"] = tp > 1 ? any({"true", "false"}) : "false";
     o["zero"] = any({"0", "1", "2", "3"});
     o["overlap_grad_reduce"] = any({"true", "false"});
@@ -299,7 +318,10 @@ TEST(Parity, FortyRandomProducts) {
     o["schedule"] = any({"gpipe", "1f1b", "zb_h1", "zb_h2"});
     o["workload.optimizer"] = any({R"("adamw")", R"("adam")", R"({"name":"sgd","learning_rate":0.1,"clip":0})",
                                    R"({"name":"momentum","learning_rate":0.05})"});
-    if (12 % (dp * std::stoi(o["micro_batch"])) != 0 || is_refused(o)) {
+    const int seq = std::stoi(o["seq_len"]), kv_heads = std::stoi(o["workload.model.kv_heads"]);
+    const bool cuts = cp == 1 || (seq % (2 * cp) == 0 && (o["sequence_parallel"] == "false" || seq / cp % tp == 0));
+    const bool deals_out = cp == 1 || o["cp_kind"] == "ring" || kv_heads % (tp * cp) == 0;
+    if (12 % (dp * std::stoi(o["micro_batch"])) != 0 || !cuts || !deals_out || is_refused(o)) {
       continue;
     }
     expect_parity(kModels[product % 2], o);

@@ -161,7 +161,6 @@ TEST(Job, ShardingIsReadAndChecked) {
 
 TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   const auto at = [](const char* key) { return std::string("command line: /strategy/") + key + ": "; };
-  EXPECT_EQ(refusal({"cp=2"}), at("cp") + "context parallelism is not built yet: cp must be 1, not 2");
   EXPECT_EQ(refusal({"ep=2"}), at("ep") + "expert parallelism is not built yet: ep must be 1, not 2");
   EXPECT_EQ(refusal({"schedule=dualpipe"}),
             at("schedule") +
@@ -181,7 +180,6 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   EXPECT_EQ(refusal({"split_by_speed=true"}), at("split_by_speed") + "true is not built yet; expected false");
   EXPECT_EQ(refusal({"overlap_param_gather=true"}),
             at("overlap_param_gather") + "needs zero 1 or 2: only there parameters are gathered after the optimizer");
-  EXPECT_EQ(refusal({"cp_kind=ring"}), at("cp_kind") + "context parallelism is not built yet; leave the key out");
   EXPECT_EQ(refusal({"rank_order=tp,dp"}).substr(0, at("rank_order").size()), at("rank_order"));
 }
 

@@ -127,6 +127,19 @@ TEST(TrainingJob, DoesNotKnowTheAnswer) {
   EXPECT_EQ(text(job_of(object)), before);
 }
 
+TEST(TrainingJob, ContextParallelism) {
+  json object = row_22b();
+  object["plan"]["tp"] = 4;
+  object["plan"]["cp"] = 2;
+  object["plan"]["cp_comm"] = "a2a";
+  const Reading all_to_all = job_of(object);
+  ASSERT_TRUE(all_to_all.job) << all_to_all.skipped.value_or("");
+  EXPECT_EQ(all_to_all.job->strategy.cp, 2);
+  EXPECT_EQ(all_to_all.job->strategy.cp_kind, plan::CpKind::all_to_all);
+  object["plan"].erase("cp_comm");  // a ring, which the row's unfused attention has not
+  EXPECT_EQ(job_of(object).skipped.value_or("").substr(0, 49), "no such job: /strategy/cp_kind: a ring needs atte");
+}
+
 TEST(TrainingJob, WhatThePlanGraphCannotSayIsSkippedOrNamed) {
   const auto skipped = [](const char* part, const char* key, json value) {
     json object = row_22b();
@@ -134,7 +147,6 @@ TEST(TrainingJob, WhatThePlanGraphCannotSayIsSkippedOrNamed) {
     return job_of(object).skipped.value_or("");
   };
   EXPECT_EQ(skipped("model", "moe", {{"experts", 8}}), "not in the plan graph: mixture of experts");
-  EXPECT_EQ(skipped("plan", "cp", 2), "not in the plan graph: context parallelism");
   EXPECT_EQ(skipped("plan", "activation_cpu_offload", true),
             "not in the plan graph: activations offloaded to the host");
   EXPECT_EQ(skipped("cluster", "gpu_family", "Z100"), "no system is known for \"Z100\"");
