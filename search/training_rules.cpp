@@ -74,7 +74,11 @@ FieldRule read_field(ObjectReader reader) {
     if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
       reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
     }
-    const bool is_cost = rule.field.starts_with(kCost) || rule.field.starts_with(kHeld);
+    if (rule.field.starts_with(kHeld) &&
+        !(value->is_number() && value->get<double>() >= 0 && value->get<double>() <= kMostCost)) {
+      reader.mistake("value", "expected how many times the plan's bytes, from 0 to 100");
+    }
+    const bool is_cost = rule.field.starts_with(kCost);
     if (is_cost && !(value->is_number() && value->get<double>() > 0 && value->get<double>() <= kMostCost)) {
       reader.mistake("value", "expected how many times the plan graph's, above 0 and at most 100");
     }
@@ -99,6 +103,7 @@ FieldRule read_field(ObjectReader reader) {
   rule.precision = when.text("precision", "");
   rule.model = when.text("model", "");
   rule.kernel = when.text("kernel", "");
+  rule.recompute = when.text("recompute", "");
   when.finish();
   reader.finish();
   return rule;
@@ -127,7 +132,7 @@ bool FieldRule::applies_to(const TrainingRow& row) const {
          (!gated_mlp || row.model.gated_mlp == gated_mlp) && (!compile || row.plan.compile == compile) &&
          (!pipeline || (row.plan.pp.value_or(1) > 1) == pipeline) &&
          row.plan.precision.find(precision) != std::string::npos && row.model.name.find(model) != std::string::npos &&
-         row.plan.kernel.find(kernel) != std::string::npos;
+         row.plan.kernel.find(kernel) != std::string::npos && row.plan.recompute.find(recompute) != std::string::npos;
 }
 
 const std::vector<std::string>& rule_fields() {

@@ -27,7 +27,7 @@ struct FieldRule {
   std::optional<std::int64_t> hidden;            // of the model
   std::optional<std::int64_t> micro_batch_from;  // this or more
   std::optional<bool> gated_mlp, compile, pipeline;
-  std::string model, kernel, precision;  // parts of the model's name, of the row's kernel and precision
+  std::string model, kernel, precision, recompute;  // parts of the model's name, and of the row's words for the others
   bool applies_to(const TrainingRow& row) const;
 };
 
