@@ -35,7 +35,7 @@ enum class Stay : std::uint8_t {
 struct BufferModel {
   Stay stay{};
   HeldKind kind{};
-  std::int64_t bytes = 0;  // of one layer's copy
+  std::int64_t planned = 0, bytes = 0;  // of one layer's copy, and what is held of it
   std::size_t first_entity = 0;
   const ParameterFamily* family = nullptr;  // whose tensors it holds: parameters and gradients
 };
@@ -111,13 +111,13 @@ class StepWalk {
       const Buffer& buffer = role.buffers[b];
       const auto found = rules.times.find(buffer.name);
       const double times = found == rules.times.end() ? 1 : found->second;
-      const auto bytes =
-          static_cast<std::int64_t>(std::ceil(static_cast<double>(size_bytes(buffer.dtype, buffer.elements)) * times));
+      const std::int64_t planned = size_bytes(buffer.dtype, buffer.elements);
+      const auto bytes = static_cast<std::int64_t>(std::ceil(static_cast<double>(planned) * times));
       Stay stay = stay_of(role, b);
       if (stay == Stay::from_start && buffer.kind == BufferKind::gradient && rules.gradients_per_step) {
         stay = Stay::step;
       }
-      buffers_.push_back({stay, kind_of(role, b), bytes, entities, nullptr});
+      buffers_.push_back({stay, kind_of(role, b), planned, bytes, entities, nullptr});
       entities += at(std::max(buffer.layers, 1) * std::max(role.copies(buffer.lifetime), 1));
     }
     for (const ParameterFamily& f : role.parameter_families) {
@@ -208,7 +208,11 @@ class StepWalk {
       if (model.stay == Stay::step) {
         add_tensors(at(o.buffer), lives_);
       } else {
-        lives_.push_back({model.bytes, events_, events_, model.kind});
+        // The plan's tensor, and copies of up to twice its bytes: float32 for 16 bits.
+        std::int64_t piece = model.planned;
+        for (std::int64_t rest = model.bytes; rest > 0; rest -= piece, piece = 2 * model.planned) {
+          lives_.push_back({std::min(rest, piece), events_, events_, model.kind});
+        }
       }
       range.end = lives_.size();
     }

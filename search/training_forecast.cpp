@@ -27,10 +27,11 @@ bool has_time(const TrainingRow& row) {
   return row.step_time_s && *row.step_time_s > kShortestStep;
 }
 
+// What the allocator would like to reserve shows only where there is room for it.
 Bytes measured_total(MeasuredMemory which, const plan::DeviceMemory& memory) {
   return which == MeasuredMemory::allocated  ? memory.held.allocated
-         : which == MeasuredMemory::reserved ? memory.held.reserved
-                                             : memory.device_visible();
+         : which == MeasuredMemory::reserved ? memory.held.needed
+                                             : memory.needed();
 }
 
 reports::ValidationRow blank(const TrainingRow& row) {

@@ -78,7 +78,11 @@ FieldRule read_field(ObjectReader reader) {
     if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
       reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
     }
-    const bool is_cost = rule.field.starts_with(kCost) || rule.field.starts_with(kHeld);
+    if (rule.field.starts_with(kHeld) &&
+        !(value->is_number() && value->get<double>() >= 0 && value->get<double>() <= kMostCost)) {
+      reader.mistake("value", "expected how many times the plan's bytes, from 0 to 100");
+    }
+    const bool is_cost = rule.field.starts_with(kCost);
     if (is_cost && !(value->is_number() && value->get<double>() > 0 && value->get<double>() <= kMostCost)) {
       reader.mistake("value", "expected how many times the plan graph's, above 0 and at most 100");
     }
