@@ -19,6 +19,8 @@ struct SharedOperation {
   std::int64_t elements = 0;
   std::vector<const void*> in;  // by member
   std::vector<void*> out;
+  std::int64_t row = 0;                 // of a counted all_to_all
+  std::vector<const std::int32_t*> to;  // by member: how many rows it sends to each
 };
 
 // Does member `index`'s share:

@@ -1,7 +1,7 @@
 // One transformer layer: forward, and backward with what is recomputed first. The backward of each op is written here
 // by hand; the executor knows no autograd.
 //
-//   x_mid = x + out(attention(rotary(qkv(norm1(x)))))        x' = x_mid + down(act(up(norm2(x_mid))))
+//   x_mid = x + out(attention(rotary(qkv(norm1(x)))))        x' = x_mid + down(act(up(norm2(x_mid)))), or experts
 //
 // Recompute: `full` keeps only x and runs the layer's forward again before its backward (all of it, as the field's
 // frameworks do); `selective` keeps all but the seq x seq probabilities and runs the attention core again (with flash
@@ -13,7 +13,7 @@ namespace foretrain::plan {
 namespace {
 
 // As the forward writes them, or as the backward reads them: those that are recomputed are not the same.
-LayerBuffers layer_buffers(RoleContext& c, bool in_backward) {
+LayerBuffers layer_buffers(RoleContext& c, bool experts, bool in_backward) {
   const Extents& n = c.n;
   const Dtype a = c.type.activation, s = c.type.statistic;
   const bool full = c.job.strategy.recompute == Recompute::full;
@@ -22,8 +22,7 @@ LayerBuffers layer_buffers(RoleContext& c, bool in_backward) {
   LayerBuffers t{};
   // Recomputed by the input gradient, weight gradients read it again.
   const auto read_by_weights = [&](const std::string& name, std::int64_t elements) {
-    return full && c.splits && in_backward ? c.kept(name + ".again", a, elements)
-                                           : c.saved_for_weights(name, a, elements, full);
+    return c.read_by_weights(name, a, elements, full, in_backward);
   };
   t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden);
   t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, full);
@@ -34,36 +33,54 @@ LayerBuffers layer_buffers(RoleContext& c, bool in_backward) {
   t.x_mid = c.saved("x_mid", a, n.shard_rows * n.hidden, full);
   t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden);
   t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, full);
-  t.up = c.saved("up", a, n.rows * n.ffn_in, full);
-  t.act = read_by_weights("act", n.rows * n.ffn);
+  if (!experts) {
+    t.up = c.saved("up", a, n.rows * n.ffn_in, full, c.mlp_copies());
+    t.act = c.read_by_weights("act", a, n.rows * n.ffn, full, in_backward, c.mlp_copies());
+  }
   return t;
 }
 
-void emit_forward(const LayerEmitter& e, Phase phase) {
+void emit_forward(const LayerEmitter& e, bool experts, Phase phase) {
   attention_forward(e, phase);
-  mlp_forward(e, phase);
+  if (experts) {
+    moe_forward(e, phase);
+  } else {
+    mlp_forward(e, phase);
+  }
+}
+
+std::string layer_name(bool experts) {
+  return experts ? "moe_layer" : "layer";
 }
 
 }  // namespace
 
-BlockId layer_forward(RoleContext& c) {
-  BlockBuilder b(c.role(), "layer.forward");
-  emit_forward(LayerEmitter{c, b, layer_buffers(c, false)}, Phase::forward);
+BlockId layer_forward(RoleContext& c, bool experts) {
+  BlockBuilder b(c.role(), layer_name(experts) + ".forward");
+  emit_forward(LayerEmitter{c, b, layer_buffers(c, experts, false)}, experts, Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
-BlockId layer_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
-  BlockBuilder b(c.role(), "layer.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
-  LayerEmitter e{c, b, layer_buffers(c, true)};
+BlockId layer_backward(RoleContext& c, bool experts, BackwardPart part, bool last_microbatch) {
+  BlockBuilder b(c.role(),
+                 layer_name(experts) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
+  LayerEmitter e{c, b, layer_buffers(c, experts, true)};
   if (c.job.strategy.recompute == Recompute::full && part != BackwardPart::weight) {
-    emit_forward(e, Phase::recompute);
+    emit_forward(e, experts, Phase::recompute);
   }
   const ResidualGradients d = e.residual_gradients();
-  mlp_backward(e, part, d);
+  if (experts) {
+    moe_backward(e, part, d);
+  } else {
+    mlp_backward(e, part, d);
+  }
   attention_backward(e, part, d);
   if (last_microbatch) {
     reduce_replicated(c, b, kLayer, "norm1.gain");
+    if (experts) {
+      reduce_routers(c, b);
+    }
   }
   b.join_open(Phase::backward_input);
   return c.builder.add(b.take());

@@ -1,79 +1,13 @@
 // Flat layout of the parameters of one role. A layer: sharded tensors first, replicated ones last, so that the
 // gradients that sequence parallelism has to sum over the tp group are one range. Offsets are multiples of 16 elements;
 // a layer is padded to a multiple of 16 x dp, so that any run of whole layers cuts into equal shards.
-#include <cmath>
-
 #include "base/error.h"
 #include "plan/build_context.h"
+#include "plan/parameter_layout.h"
 
 namespace foretrain::plan {
 
 namespace {
-
-constexpr std::int64_t kAlign = 16;
-
-std::int64_t round_up(std::int64_t n, std::int64_t to) {
-  return (n + to - 1) / to * to;
-}
-
-struct Layout {
-  ParameterFamily family;
-  int tensors_per_layer = 0;
-
-  // A tensor of local shape rows x cols; `slices` per tp coordinate.
-  Parameter& add(const std::string& name, std::int64_t rows, std::int64_t cols, std::int64_t global_rows,
-                 std::int64_t global_cols, std::vector<std::vector<Slice>> slices) {
-    Parameter p;
-    p.name = name;
-    p.offset = round_up(family.elements, kAlign);
-    p.rows = rows;
-    p.cols = cols;
-    p.global_rows = global_rows;
-    p.global_cols = global_cols;
-    p.slices = std::move(slices);
-    family.elements = p.offset + rows * cols;
-    family.parameters.push_back(std::move(p));
-    return family.parameters.back();
-  }
-
-  Parameter& add_vector(const std::string& name, std::int64_t rows, std::int64_t global_rows,
-                        std::vector<std::vector<Slice>> slices, Init init) {
-    Parameter& p = add(name, rows, 1, global_rows, 1, std::move(slices));
-    p.init = init;
-    p.decay = false;
-    return p;
-  }
-};
-
-// Every tp rank holds all rows; the first one counts.
-std::vector<std::vector<Slice>> replicated(int tp, std::int64_t rows) {
-  std::vector<std::vector<Slice>> s;
-  for (int t = 0; t < tp; ++t) {
-    s.push_back({{0, 0, rows, 0, t}});
-  }
-  return s;
-}
-
-// Rows cut in tp equal parts; `parts` tensors stacked (gate and up).
-std::vector<std::vector<Slice>> row_sharded(int tp, std::int64_t local_rows, int parts) {
-  std::vector<std::vector<Slice>> s;
-  for (int t = 0; t < tp; ++t) {
-    std::vector<Slice> mine;
-    for (int part = 0; part < parts; ++part) {
-      mine.push_back({part * local_rows, part * local_rows * tp + t * local_rows, local_rows, 0, 0});
-    }
-    s.push_back(std::move(mine));
-  }
-  return s;
-}
-
-std::vector<std::vector<Slice>> column_sharded(int tp, std::int64_t rows, std::int64_t local_cols) {
-  std::vector<std::vector<Slice>> s;
-  for (int t = 0; t < tp; ++t) {
-    s.push_back({{0, 0, rows, t * local_cols, 0}});
-  }
-  return s;
-}
 
 // Query heads are cut in tp parts; so are kv heads, or each is held by tp / kv_heads neighbours.
 std::vector<std::vector<Slice>> qkv_sharded(const RoleContext& c) {
@@ -94,9 +28,7 @@ std::vector<std::vector<Slice>> qkv_sharded(const RoleContext& c) {
 Layout layer_layout(const RoleContext& c) {
   const workloads::Model& m = c.model;
   const Extents& n = c.n;
-  const double residual_std =
-      0.02 / std::sqrt(2.0 * static_cast<double>(m.layers));  // GPT-2's scaling of residual projections
-  const int gates = workloads::is_gated(m.activation) ? 2 : 1;
+  const double residual_std = residual_deviation(m);
   Layout l;
   l.family.name = "layer";
   l.add("attention.qkv.weight", n.qkv, n.hidden, m.q_size() + 2 * m.kv_size(), n.hidden, qkv_sharded(c));
@@ -105,12 +37,9 @@ Layout layer_layout(const RoleContext& c) {
   }
   l.add("attention.out.weight", n.hidden, n.q, n.hidden, m.q_size(), column_sharded(c.tp, n.hidden, n.q)).init_std =
       residual_std;
-  l.add("mlp.up.weight", n.ffn_in, n.hidden, gates * m.ffn_hidden, n.hidden, row_sharded(c.tp, n.ffn, gates));
-  if (m.mlp_bias) {
-    l.add_vector("mlp.up.bias", n.ffn_in, gates * m.ffn_hidden, row_sharded(c.tp, n.ffn, gates), Init::zeros);
+  if (!c.has_experts()) {
+    l.add_mlp(c, "mlp", m.ffn_hidden, m.mlp_bias);
   }
-  l.add("mlp.down.weight", n.hidden, n.ffn, n.hidden, m.ffn_hidden, column_sharded(c.tp, n.hidden, n.ffn)).init_std =
-      residual_std;
   const bool norm_bias = m.norm == workloads::Norm::layernorm;
   l.add_vector("norm1.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
   if (norm_bias) {
@@ -158,20 +87,40 @@ Layout head_layout(const RoleContext& c) {
 // Names for people and global tensor numbers: embedding 0.., then layers with a fixed stride, then the head.
 constexpr int kEmbeddingTensors = 2;
 constexpr int kLayerTensors = 12;
+constexpr int kMoeLayerTensors = 16;  // in models with experts
 
-void number(const RoleContext& c, Layout& embedding, Layout& layer, Layout& head) {
+int tensors_of_layer(const RoleContext& c) {
+  return c.has_experts() ? kMoeLayerTensors : kLayerTensors;
+}
+
+// A layer has an MLP or experts: both number from behind what all layers have.
+void number(const RoleContext& c, Layout& embedding, Layout& layer, Layout& head, std::vector<Layout>& experts) {
+  const int stride = tensors_of_layer(c);
   int next = 0;
   for (Parameter& p : embedding.family.parameters) {
     p.first_tensor = next++;
     p.name = "embedding." + p.name;
   }
   next = kEmbeddingTensors;
-  for (Parameter& p : layer.family.parameters) {
-    p.first_tensor = next++;
-    p.tensor_stride = kLayerTensors;
-    p.name = "layers.{}." + p.name;
+  const auto number_layer = [&](ParameterFamily& f) {
+    for (Parameter& p : f.parameters) {
+      p.first_tensor = next++;
+      p.tensor_stride = stride;
+      p.name = "layers.{}." + p.name;
+    }
+    CHECK(next <= kEmbeddingTensors + stride, "a layer of more than {} tensors", stride);
+  };
+  number_layer(layer.family);
+  for (const bool has_experts : {false, true}) {
+    const int common = kEmbeddingTensors + static_cast<int>(layer.family.parameters.size());
+    next = common;
+    for (Layout& l : experts) {
+      if (has_experts == (l.family.name != "mlp")) {
+        number_layer(l.family);
+      }
+    }
   }
-  next = kEmbeddingTensors + kLayerTensors * static_cast<int>(c.model.layers);
+  next = kEmbeddingTensors + stride * static_cast<int>(c.model.layers);
   for (Parameter& p : head.family.parameters) {
     // A tied head is the embedding's table.
     p.first_tensor = p.name == "weight" && c.model.tied_embeddings ? 0 : next;
@@ -182,11 +131,15 @@ void number(const RoleContext& c, Layout& embedding, Layout& layer, Layout& head
 
 void add_family(RoleContext& c, Layout layout, bool present, int layers) {
   ParameterFamily& f = layout.family;
-  f.elements = present ? round_up(f.elements, kAlign * c.job.strategy.dp) : 0;
+  const std::int64_t owners =
+      f.data_group == kNoGroup
+          ? 1
+          : group_size(c.builder.graph().mesh, c.builder.graph().groups[static_cast<std::size_t>(f.data_group)]);
+  f.elements = present ? round_up(f.elements, kAlign * owners) : 0;
   f.layers = layers;
-  if (present && (layers > 0 || f.name != "layer")) {
-    const bool sharded = c.job.strategy.zero >= 1 && c.job.strategy.dp > 1;
-    const std::int64_t state = sharded ? f.elements / c.job.strategy.dp : f.elements;
+  const bool has_layers = f.name != "embedding" && f.name != "head";
+  if (present && (layers > 0 || !has_layers)) {
+    const std::int64_t state = c.job.strategy.zero >= 1 ? f.elements / owners : f.elements;
     const auto add = [&](const char* what, Dtype dtype, std::int64_t elements, BufferKind kind) {
       return c.builder.buffer(f.name + "." + what, dtype, elements, kind, Lifetime::persistent, layers);
     };
@@ -212,11 +165,20 @@ void add_family(RoleContext& c, Layout layout, bool present, int layers) {
 
 void add_parameters(RoleContext& c) {
   Layout embedding = embedding_layout(c), layer = layer_layout(c), head = head_layout(c);
-  number(c, embedding, layer, head);
-  c.tensors = kEmbeddingTensors + kLayerTensors * static_cast<std::int32_t>(c.model.layers) + 3;
+  std::vector<Layout> experts = expert_layouts(c);
+  number(c, embedding, layer, head, experts);
+  c.tensors = kEmbeddingTensors + tensors_of_layer(c) * static_cast<std::int32_t>(c.model.layers) + 3;
+  for (Layout* l : {&embedding, &layer, &head}) {
+    l->family.data_group = c.groups.dp;
+    l->family.slice_group = c.groups.tp;
+  }
   add_family(c, std::move(embedding), c.first, 0);
   add_family(c, std::move(layer), true, static_cast<int>(c.role().global_layer.size()));
   add_family(c, std::move(head), c.last, 0);
+  for (Layout& l : experts) {
+    const int layers = l.family.layers;
+    add_family(c, std::move(l), true, layers);
+  }
 }
 
 }  // namespace foretrain::plan

@@ -11,6 +11,18 @@ bool zero1(const RoleContext& c) {
   return c.groups.dp != kNoGroup && c.job.strategy.zero >= 1;
 }
 
+// Are the family's state and its step shared out over its data-parallel ranks?
+bool is_shared_out(const RoleContext& c, Family f) {
+  return c.data_group(f) != kNoGroup && c.job.strategy.zero >= 1;
+}
+
+std::int32_t owners(const RoleContext& c, Family f) {
+  const GroupId group = c.data_group(f);
+  return group == kNoGroup
+             ? 1
+             : group_size(c.builder.graph().mesh, c.builder.graph().groups[static_cast<std::size_t>(group)]);
+}
+
 const ParameterFamily& family(RoleContext& c, Family f) {
   return c.role().parameter_families[static_cast<std::size_t>(f)];
 }
@@ -20,24 +32,29 @@ Bucket bucket(RoleContext& c, const BucketRange& r) {
   b.elements = family(c, r.family).elements * r.layers;
   b.family = r.family;
   b.layers = r.layers;
-  if (zero1(c)) {
-    b.shard_group = c.groups.dp;
-    b.shards = static_cast<std::int32_t>(c.job.strategy.dp);
+  if (is_shared_out(c, r.family)) {
+    b.shard_group = c.data_group(r.family);
+    b.shards = owners(c, r.family);
   }
   return b;
 }
 
+// The copy of a bucket's first layer, seen from that layer.
+std::int16_t first_copy(RoleContext& c, const Bucket& b) {
+  return static_cast<std::int16_t>(-family(c, static_cast<Family>(b.family)).first_layer);
+}
+
 // The whole bucket in a full-size buffer, or this rank's shard of it there.
-Operand bucket_operand(const Bucket& b, BufferId buffer, bool own_shard) {
+Operand bucket_operand(RoleContext& c, const Bucket& b, BufferId buffer, bool own_shard) {
   if (!own_shard || b.shards == 1) {
-    return {buffer, 0, kNoGroup, 0, b.elements, 0};
+    return {buffer, first_copy(c, b), kNoGroup, 0, b.elements, 0};
   }
-  return {buffer, 0, b.shard_group, 0, b.elements / b.shards, b.elements / b.shards};
+  return {buffer, first_copy(c, b), b.shard_group, 0, b.elements / b.shards, b.elements / b.shards};
 }
 
 // The shard in a buffer that holds shards only (optimizer state): layer copies are 1/shards of a layer there.
-Operand state_operand(const Bucket& b, BufferId buffer) {
-  return {buffer, 0, kNoGroup, 0, b.elements / b.shards, 0};
+Operand state_operand(RoleContext& c, const Bucket& b, BufferId buffer) {
+  return {buffer, first_copy(c, b), kNoGroup, 0, b.elements / b.shards, 0};
 }
 
 // What, beside the compute stream, must be over before a gradient may leave this rank.
@@ -61,11 +78,20 @@ std::vector<BucketRange> all_buckets(RoleContext& c) {
 }
 
 BlockCall call_at(const BucketRange& r, BlockId block) {
-  return {block, 1, r.family == kLayer ? r.first_layer : -1, 1};
+  return {block, 1, r.family == kEmbedding || r.family == kHead ? -1 : r.first_layer, 1};
 }
 
 BufferId norms(RoleContext& c) {
   return c.builder.buffer("norms", Dtype::fp64, c.tensors, BufferKind::workspace, Lifetime::persistent);
+}
+
+// Sums of squares of the tensors that ranks along dp hold different parts of, where all else is whole on each of them.
+bool has_partial_norms(const RoleContext& c) {
+  return !zero1(c) && c.groups.expert_dp != kNoGroup;
+}
+
+BufferId expert_norms(RoleContext& c) {
+  return c.builder.buffer("norms.experts", Dtype::fp64, c.tensors, BufferKind::workspace, Lifetime::persistent);
 }
 
 BlockId tied_block(RoleContext& c) {
@@ -86,10 +112,11 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
   BlockBuilder b(c.role(), "norm." + family(c, r.family).name);
   SquaredNorm op;
   op.bucket = bucket(c, r);
-  op.piece_shards = static_cast<std::int32_t>(c.job.strategy.dp);
+  op.piece_shards = owners(c, r.family);
   op.dtype = c.type.gradient;
-  const Operand sums = c.builder.whole(norms(c));
-  b.emit(op, kCompute, Phase::optimizer, {bucket_operand(op.bucket, family(c, r.family).gradient, true)}, {sums});
+  const bool partial = r.family == kExperts && has_partial_norms(c);
+  const Operand sums = c.builder.whole(partial ? expert_norms(c) : norms(c));
+  b.emit(op, kCompute, Phase::optimizer, {bucket_operand(c, op.bucket, family(c, r.family).gradient, true)}, {sums});
   return c.builder.add(b.take());
 }
 
@@ -97,20 +124,24 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
 BlockId clip_block(RoleContext& c) {
   BlockBuilder b(c.role(), "clip");
   const Operand sums = c.builder.whole(norms(c));
-  const auto reduce = [&](GroupId group, StreamId stream, const std::string& name) {
+  const auto reduce = [&](GroupId group, StreamId stream, Operand all, const std::string& name) {
     Collective op;
     op.kind = CollectiveKind::all_reduce;
     op.group = group;
-    op.elements = sums.elements;
+    op.elements = all.elements;
     op.dtype = Dtype::fp64;
     op.tag = c.builder.tag(name);
-    b.emit(op, stream, Phase::optimizer, {sums}, {sums});
+    b.emit(op, stream, Phase::optimizer, {all}, {all});
   };
   if (zero1(c)) {
-    reduce(c.groups.dp, c.dp_stream(), "norm.reduce.dp");
+    reduce(c.groups.dp, c.dp_stream(), sums, "norm.reduce.dp");
+  } else if (has_partial_norms(c)) {
+    const Operand partial = c.builder.whole(expert_norms(c));
+    reduce(c.groups.expert_dp, c.dp_stream(), partial, "norm.reduce.experts");
+    b.emit(Accumulate{partial.elements, Dtype::fp64}, kCompute, Phase::optimizer, {partial, sums}, {sums});
   }
   if (c.groups.model != kNoGroup) {
-    reduce(c.groups.model, c.world_stream(), "norm.reduce.model");
+    reduce(c.groups.model, c.world_stream(), sums, "norm.reduce.model");
   }
   b.emit(ClipCoefficient{c.tensors, c.job.workload.optimizer.clip}, kCompute, Phase::optimizer, {sums},
          {c.builder.whole(c.role().grad_norm)});
@@ -120,13 +151,13 @@ BlockId clip_block(RoleContext& c) {
 void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   OptimizerStep op{bucket(c, r), c.job.workload.optimizer, c.job.workload.precision};
   const ParameterFamily& f = family(c, r.family);
-  const Operand parameter = bucket_operand(op.bucket, f.parameter, true);
-  std::vector<Operand> reads{bucket_operand(op.bucket, f.gradient, true), c.builder.whole(c.role().grad_norm)};
+  const Operand parameter = bucket_operand(c, op.bucket, f.parameter, true);
+  std::vector<Operand> reads{bucket_operand(c, op.bucket, f.gradient, true), c.builder.whole(c.role().grad_norm)};
   std::vector<Operand> writes{parameter};
   for (const BufferId state : {f.master, f.m, f.v}) {
     if (state >= 0) {
-      reads.push_back(state_operand(op.bucket, state));
-      writes.push_back(state_operand(op.bucket, state));
+      reads.push_back(state_operand(c, op.bucket, state));
+      writes.push_back(state_operand(c, op.bucket, state));
     }
   }
   reads.push_back(parameter);
@@ -138,12 +169,12 @@ void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   const ParameterFamily& f = family(c, r.family);
   Collective op;
   op.kind = CollectiveKind::all_gather;
-  op.group = c.groups.dp;
+  op.group = k.shard_group;
   op.elements = k.elements;
   op.dtype = c.type.parameter;
   op.tag = c.builder.tag("parameters.gather." + f.name);
-  const int at = b.emit(op, c.dp_stream(), Phase::param_gather, {bucket_operand(k, f.parameter, true)},
-                        {bucket_operand(k, f.parameter, false)});
+  const int at = b.emit(op, c.dp_stream(), Phase::param_gather, {bucket_operand(c, k, f.parameter, true)},
+                        {bucket_operand(c, k, f.parameter, false)});
   b.op(at).records.push_back(c.builder.event("gathered", Replicas::once));
 }
 
@@ -173,17 +204,27 @@ void emit_loss_fill(RoleContext& c, BlockBuilder& b) {
 
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
   const auto i = static_cast<std::size_t>(chunk);
-  const ParameterFamily& f = c.role().parameter_families[kLayer];
   const std::int64_t target = bucket_bytes(c.job).value * 8 / bits(c.type.gradient);
-  const auto per_bucket =
-      static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
   std::vector<BucketRange> ranges;
-  for (std::int32_t end = c.chunk_layers[i]; end > 0;) {
-    const std::int32_t layers = std::min(per_bucket, end);
-    end -= layers;
-    ranges.push_back({kLayer, c.chunk_first[i] + end, layers});
+  for (const Family which : c.layer_families()) {
+    const ParameterFamily& f = c.role().parameter_families[static_cast<std::size_t>(which)];
+    const auto per_bucket =
+        static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
+    const std::int32_t first = std::max(c.chunk_first[i], f.first_layer);
+    const std::int32_t past = std::min(c.chunk_first[i] + c.chunk_layers[i], f.first_layer + f.layers);
+    for (std::int32_t end = past; end > first;) {
+      const std::int32_t layers = std::min(per_bucket, end - first);
+      end -= layers;
+      ranges.push_back({which, end, layers});
+    }
   }
+  std::stable_sort(ranges.begin(), ranges.end(),
+                   [](const BucketRange& a, const BucketRange& b) { return a.first_layer > b.first_layer; });
   return ranges;
+}
+
+bool reduces_gradients(const RoleContext& c) {
+  return c.groups.dp != kNoGroup || c.groups.expert_data != kNoGroup;
 }
 
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
@@ -192,13 +233,13 @@ BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
   BlockBuilder b(c.role(), "gradients.reduce." + f.name);
   b.join(Phase::grad_reduce, local_gradients_done(c));
   Collective op;
-  op.kind = zero1(c) ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
-  op.group = c.groups.dp;
+  op.kind = is_shared_out(c, range.family) ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
+  op.group = c.data_group(range.family);
   op.elements = k.elements;
   op.dtype = c.type.gradient;
   op.tag = c.builder.tag("gradients.reduce." + f.name);
-  const int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {bucket_operand(k, f.gradient, false)},
-                        {bucket_operand(k, f.gradient, true)});
+  const int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {bucket_operand(c, k, f.gradient, false)},
+                        {bucket_operand(c, k, f.gradient, true)});
   b.op(at).records.push_back(c.builder.event("gradients_reduced", Replicas::once));
   return c.builder.add(b.take());
 }
@@ -227,7 +268,7 @@ SegmentId begin_segment(RoleContext& c) {
 SegmentId update_segment(RoleContext& c) {
   Segment s;
   s.name = "update";
-  const bool overlapped = c.groups.dp != kNoGroup && c.job.strategy.overlap_grad_reduce;
+  const bool overlapped = reduces_gradients(c) && c.job.strategy.overlap_grad_reduce;
   const bool tied_across = c.groups.embedding != kNoGroup && (c.first || c.last);
   if (tied_across) {
     s.calls.push_back({tied_block(c), 1, -1, 1});
@@ -242,20 +283,25 @@ SegmentId update_segment(RoleContext& c) {
   }
   const std::vector<BucketRange> buckets = all_buckets(c);
   std::vector<EventId> reduced = local_gradients_done(c);
-  if (c.groups.dp != kNoGroup && !buckets.empty()) {
-    for (const BucketRange& r : buckets) {
-      // Layers, and an untied head, were reduced behind the last backward.
-      const bool done = overlapped && (r.family == kLayer || (r.family == kHead && !tied_across));
-      if (!done) {
-        s.calls.push_back(call_at(r, reduce_bucket(c, r)));
-      }
+  bool reduces = false;
+  for (const BucketRange& r : buckets) {
+    // Layers, and an untied head, were reduced behind the last backward.
+    const bool done = overlapped && r.family != kEmbedding && !(r.family == kHead && tied_across);
+    if (!done && c.data_group(r.family) != kNoGroup) {
+      s.calls.push_back(call_at(r, reduce_bucket(c, r)));
     }
+    reduces = reduces || c.data_group(r.family) != kNoGroup;
+  }
+  if (reduces) {
     reduced.push_back(c.builder.event("gradients_reduced", Replicas::once));
   }
   BlockBuilder start(c.role(), "norm.begin");
   start.join(Phase::optimizer, reduced);
   const Operand sums = c.builder.whole(norms(c));
   start.emit(Fill{sums.elements, Dtype::fp64}, kCompute, Phase::optimizer, {}, {sums});
+  if (has_partial_norms(c)) {
+    start.emit(Fill{sums.elements, Dtype::fp64}, kCompute, Phase::optimizer, {}, {c.builder.whole(expert_norms(c))});
+  }
   s.calls.push_back({c.builder.add(start.take()), 1, -1, 1});
   for (const BucketRange& r : buckets) {
     s.calls.push_back(call_at(r, norm_block(c, r)));
@@ -266,13 +312,16 @@ SegmentId update_segment(RoleContext& c) {
   for (const BucketRange& r : buckets) {
     BlockBuilder b(c.role(), "optimizer." + family(c, r.family).name);
     emit_step(c, b, r);
-    if (zero1(c) && behind) {
+    if (is_shared_out(c, r.family) && behind) {
       emit_gather(c, b, r);
     }
     s.calls.push_back(call_at(r, c.builder.add(b.take())));
   }
-  if (zero1(c) && !behind) {
+  if (!behind) {
     for (const BucketRange& r : buckets) {
+      if (!is_shared_out(c, r.family)) {
+        continue;
+      }
       BlockBuilder b(c.role(), "gather." + family(c, r.family).name);
       emit_gather(c, b, r);
       s.calls.push_back(call_at(r, c.builder.add(b.take())));
@@ -280,7 +329,7 @@ SegmentId update_segment(RoleContext& c) {
   }
   BlockBuilder end(c.role(), "end_step");
   std::vector<EventId> gathered;
-  if (zero1(c) && !buckets.empty()) {
+  if (std::any_of(buckets.begin(), buckets.end(), [&](const BucketRange& r) { return is_shared_out(c, r.family); })) {
     gathered.push_back(c.builder.event("gathered", Replicas::once));
   }
   end.join(Phase::optimizer, gathered);

@@ -24,8 +24,8 @@ struct LayerEmitter {
   LayerBuffers t;
 
   Operand all(BufferId buffer) const { return c.builder.whole(buffer); }
-  Operand weight(const std::string& name) { return c.parameter(kLayer, name); }
-  Operand grad(const std::string& name) { return c.gradient(kLayer, name); }
+  Operand weight(const std::string& name) { return c.parameter(c.family_of(name), name); }
+  Operand grad(const std::string& name) { return c.gradient(c.family_of(name), name); }
 
   // y[rows, out] = x[rows, in] W[out, in]^T (+ bias)
   void linear(Phase phase, Operand x, const std::string& w, bool bias, Operand y, std::int64_t out, std::int64_t in);
@@ -70,5 +70,11 @@ void attention_backward(const LayerEmitter& e, BackwardPart part, const Residual
 // build_mlp.cpp: x' = x_mid + down(act(up(norm2(x_mid)))).
 void mlp_forward(const LayerEmitter& e, Phase phase);
 void mlp_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d);
+
+// build_moe.cpp: x' = x_mid + experts(norm2(x_mid)).
+void moe_forward(const LayerEmitter& e, Phase phase);
+void moe_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d);
+// Sums the routers' gradients, of which each tp rank has a part.
+void reduce_routers(RoleContext& c, BlockBuilder& b);
 
 }  // namespace foretrain::plan

@@ -76,8 +76,9 @@ struct Shapes {
   std::string operator()(const Fill& w) const { return fmt::format(" {} {}", w.elements, name(w.dtype)); }
   std::string operator()(const Accumulate& w) const { return fmt::format(" {} {}", w.elements, name(w.dtype)); }
   std::string operator()(const Collective& w) const {
-    return fmt::format(" {} {}{} over {} as {}", w.elements, name(w.dtype),
-                       w.reduction == Reduction::max ? " (max)" : "", group_name(g, w.group), tag_name(g, w.tag));
+    return fmt::format(
+        " {} {}{}{} over {} as {}", w.elements, name(w.dtype), w.reduction == Reduction::max ? " (max)" : "",
+        w.row > 0 ? fmt::format(" in rows of {}", w.row) : "", group_name(g, w.group), tag_name(g, w.tag));
   }
   std::string operator()(const Exchange& w) const {
     std::string text;
@@ -96,6 +97,24 @@ struct Shapes {
     return fmt::format(" {} {} channel {}{}{}", w.elements, name(w.dtype), w.channel,
                        w.from_role < 0 ? "" : fmt::format(" from role {}", w.from_role),
                        w.staleness < 0 ? "" : fmt::format(" staleness {}", w.staleness));
+  }
+  std::string operator()(const Gate& w) const {
+    return fmt::format(" {} {} tokens to {} of {} {}", workloads::name(w.router), w.tokens, w.top_k, w.experts,
+                       name(w.dtype));
+  }
+  std::string operator()(const Route& w) const {
+    return fmt::format(" {} rows to {} experts on {} ranks{}", w.rows, w.experts, w.members,
+                       w.capacity > 0 ? fmt::format(", at most {} each", w.capacity) : "");
+  }
+  std::string operator()(const Permute& w) const {
+    return fmt::format(" {}x{} of {} {}", w.rows, w.copies, w.cols, name(w.dtype));
+  }
+  std::string operator()(const GroupedMatmul& w) const {
+    return fmt::format(".{} {} experts, {} rows, {} -> {} {} -> {}", name(w.direction), w.experts, w.rows,
+                       w.in_features, w.out_features, name(w.in), name(w.out));
+  }
+  std::string operator()(const ExpertActivation& w) const {
+    return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
   }
 };
 

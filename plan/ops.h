@@ -11,6 +11,7 @@
 
 #include "base/dtype.h"
 #include "plan/mesh.h"
+#include "plan/moe_ops.h"
 #include "workloads/workload.h"
 
 namespace foretrain::plan {
@@ -66,9 +67,6 @@ struct Attention {
   bool causal = true;
   Dtype dtype = Dtype::fp32;
 };
-
-enum class Direction : std::uint8_t { forward, backward_input, backward_weight };
-std::string_view name(Direction d);
 
 // forward: reads {x, gain, [bias]}, writes {y, stats[rows,2]}.  backward_input: reads {dy, x, gain, stats, base},
 // writes {dx}, dx = base + …; base may be dx.  backward_weight: reads {dy, x, stats, dgain, [dbias]}, writes {dgain,
@@ -198,7 +196,9 @@ std::string_view name(Reduction r);
 
 // `elements` is the total buffer (what every rank holds in the end for all_gather, at the start for reduce_scatter).
 // all_reduce: reads {x}, writes {x}. all_gather: reads {shard}, writes {full}; reduce_scatter: reads {full}, writes
-// {shard}; the shard may lie inside the full buffer at its own place. Sums are taken in rank order.
+// {shard}; the shard may lie inside the full buffer at its own place. Sums are taken in rank order. all_to_all: equal
+// blocks; with `row` it takes counts: reads {x, to[members] i32, from[members] i32}, writes {y}, rows of so many
+// elements one after the other by member; `elements` is then what a member sends in all where nothing is dropped.
 struct Collective {
   CollectiveKind kind{};
   GroupId group = kNoGroup;
@@ -206,6 +206,7 @@ struct Collective {
   Dtype dtype = Dtype::fp32;
   Reduction reduction = Reduction::sum;
   std::int32_t tag = -1;  // match key, index in PlanGraph::tags
+  std::int64_t row = 0;
 };
 
 // One message to or from the rank that differs only in its coordinate along `axis`.
@@ -253,9 +254,10 @@ struct Take {
   Dtype dtype = Dtype::fp32;
 };
 
-using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
-                          PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
-                          Collective, Exchange, Copy, Host, Put, Take>;
+using Work =
+    std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
+                 CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
+                 Copy, Host, Put, Take, Gate, Route, Permute, GroupedMatmul, ExpertActivation>;
 
 // "matmul", "attention.flash_forward", "all_reduce", "send", "recv", … : the op kind that reports group by.
 std::string kind_name(const Work& w);

@@ -14,7 +14,8 @@ const std::vector<std::string>& job_fields() {
     };
     const std::vector<Part> parts{
         {"", {"name", "description"}},
-        {"workload.", {"model", "seq_len", "global_batch", "precision", "optimizer", "attention", "data"}},
+        {"workload.",
+         {"model", "seq_len", "global_batch", "precision", "optimizer", "attention", "moe_imbalance", "data"}},
         {"workload.model.",
          {"architecture",     "layers",      "hidden",          "heads",          "kv_heads",    "head_dim",
           "ffn_hidden",       "vocab",       "activation",      "norm",           "norm_eps",    "positions",
@@ -32,6 +33,7 @@ const std::vector<std::string>& job_fields() {
           "pp",
           "cp",
           "ep",
+          "expert_tp",
           "micro_batch",
           "virtual_stages",
           "schedule",

@@ -127,7 +127,8 @@ Strategy read_strategy(ObjectReader& reader) {
   s.tp = reader.integer("tp", 1, 1, kMaxAxis);
   s.pp = reader.integer("pp", 1, 1, kMaxAxis);
   read_unbuilt_axis(reader, "cp", "context parallelism");
-  read_unbuilt_axis(reader, "ep", "expert parallelism");
+  s.ep = reader.integer("ep", 1, 1, kMaxAxis);
+  s.expert_tp = reader.integer("expert_tp", s.tp, 1, kMaxAxis);
   s.micro_batch = reader.integer("micro_batch", 1, 1, kMaxAxis);
   s.virtual_stages = reader.integer("virtual_stages", 1, 1, kMaxAxis);
   read_schedule(reader, s);
@@ -162,6 +163,7 @@ nlohmann::json to_json(const Strategy& s) {
           {"pp", s.pp},
           {"cp", s.cp},
           {"ep", s.ep},
+          {"expert_tp", s.expert_tp},
           {"micro_batch", s.micro_batch},
           {"virtual_stages", s.virtual_stages},
           {"schedule", s.schedule == ScheduleKind::text ? s.schedule_path : std::string(name(s.schedule))},

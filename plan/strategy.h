@@ -1,6 +1,7 @@
 // The user's decision: how the job is spread over ranks. The "strategy" part of a job file.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -18,6 +19,7 @@ std::string_view name(Recompute r);
 
 struct Strategy {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1;
+  std::int64_t expert_tp = 1;       // ranks that share each expert's matrices: 1, or tp
   std::int64_t micro_batch = 1;     // sequences per rank and microbatch
   std::int64_t virtual_stages = 1;  // model chunks per pipeline rank; zb_v: 2
   ScheduleKind schedule = ScheduleKind::one_f_one_b;
@@ -34,6 +36,9 @@ struct Strategy {
 
   std::int64_t ranks() const { return dp * tp * pp * cp; }
   std::int64_t stages() const { return pp * virtual_stages; }
+  // ep as ranks along tp, where each of them has experts of its own, times ranks along dp.
+  std::int64_t ep_along_tp() const { return expert_tp == tp ? 1 : std::min(ep, tp); }
+  std::int64_t ep_along_dp() const { return ep / ep_along_tp(); }
 };
 
 // Reads the "strategy" part, all but finish(). Records mistakes. A dp that is not given is 0: it follows from the
