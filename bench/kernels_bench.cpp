@@ -116,7 +116,7 @@ void rotary(State& state, int64_t seq, Dtype dtype) {
   const AttentionShape s = attention_of(seq);
   Buffer qkv(dtype, s.tokens() * s.qkv_cols());
   for (auto _ : state) {
-    rotary_forward(s, 10000.0, 0, qkv.tensor());
+    rotary_forward(s, s.head_dim, 10000.0, 0, qkv.tensor());
   }
   report_bytes(state, 2 * qkv.bytes() * 2 / 3);
 }

@@ -171,7 +171,7 @@ Maker rotary(Dtype t) {
     op.batch = 1;
     op.seq = rows;
     op.heads = op.kv_heads = 4;
-    op.head_dim = kWidth / 4;
+    op.head_dim = op.rotary_dim = kWidth / 4;
     op.dtype = t;
     return {op, {{t, rows * 3 * kWidth}}, {0}, {0}};
   };
@@ -198,7 +198,7 @@ Maker fill(Dtype t) {
 
 Maker accumulate(Dtype t) {
   return [=](std::int64_t rows) -> Probe {
-    return {plan::Accumulate{rows * kWidth, t}, {{t, rows * kWidth}, {t, rows * kWidth}}, {0, 1}, {1}};
+    return {plan::Accumulate{rows * kWidth, t, t}, {{t, rows * kWidth}, {t, rows * kWidth}}, {0, 1}, {1}};
   };
 }
 

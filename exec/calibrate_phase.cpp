@@ -55,7 +55,7 @@ Probe square_matmul(std::int64_t extent) {
 
 Probe accumulate(std::int64_t elements) {
   const ProbeTensor x{Dtype::fp32, elements};
-  return {plan::Accumulate{elements, Dtype::fp32}, {x, x}, {0, 1}, {1}};
+  return {plan::Accumulate{elements, Dtype::fp32, Dtype::fp32}, {x, x}, {0, 1}, {1}};
 }
 
 // Half a millisecond of work or less: ranks that begin it together end it some ten microseconds apart.

@@ -147,9 +147,9 @@ struct KernelRunner {
     shape.kv_heads = op.kv_heads;
     shape.head_dim = op.head_dim;
     if (op.direction == plan::Direction::forward) {
-      kernels::rotary_forward(shape, op.base, 0, write(0));
+      kernels::rotary_forward(shape, op.rotary_dim, op.base, 0, write(0));
     } else {
-      kernels::rotary_backward(shape, op.base, 0, write(0));
+      kernels::rotary_backward(shape, op.rotary_dim, op.base, 0, write(0));
     }
   }
 

@@ -112,8 +112,8 @@ void for_each_unique_piece(const std::vector<RankMemory>& ranks,
     for_each_optimizer_step(*memory.rank, memory.arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
       const plan::ParameterFamily& family =
           memory.rank->role->parameter_families[static_cast<std::size_t>(op.bucket.family)];
-      if (op.bucket.shards == 1 && memory.rank->index_in(family.data_group) != 0) {
-        return;
+      if (memory.rank->index_in(family.data_group) >= op.bucket.shards) {
+        return;  // parts belong to neighbours: those of the first replica count
       }
       for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
         if (plan::is_counted(piece)) {
@@ -124,12 +124,17 @@ void for_each_unique_piece(const std::vector<RankMemory>& ranks,
   }
 }
 
+// Whether a rank stores all of a family's parameters, and not only those whose updates it makes.
+bool is_whole(const plan::Role& role, const plan::ParameterFamily& family) {
+  return role.buffers[static_cast<std::size_t>(family.parameter)].elements == family.elements;
+}
+
 // Calls write for every range of the rank's parameters and of its master weights.
 void write_parameters(const RankContext& rank, std::byte* arena,
                       const std::function<void(const Range&, kernels::Tensor)>& write) {
   const plan::Role& role = *rank.role;
   for (const plan::ParameterFamily& family : role.parameter_families) {
-    if (family.parameter < 0) {
+    if (family.parameter < 0 || !is_whole(role, family)) {
       continue;
     }
     const auto slices = static_cast<std::size_t>(rank.index_in(family.slice_group));
@@ -145,15 +150,20 @@ void write_parameters(const RankContext& rank, std::byte* arena,
     }
   }
   for_each_optimizer_step(rank, arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
-    if (!op.precision.has_master()) {
-      return;
+    std::vector<kernels::Tensor> owned;
+    if (!is_whole(role, role.parameter_families[static_cast<std::size_t>(op.bucket.family)])) {
+      owned.push_back(call.writes.at(0));
     }
-    const kernels::Tensor master = call.writes.at(1);
-    for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
-      write({*piece.parameter, *piece.slice, plan::global_tensor(role, *piece.parameter, piece.layer),
-             piece.local_begin, piece.elements},
-            advanced(master, i));
-    });
+    if (op.precision.has_master()) {
+      owned.push_back(call.writes.at(1));
+    }
+    for (const kernels::Tensor& tensor : owned) {
+      for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
+        write({*piece.parameter, *piece.slice, plan::global_tensor(role, *piece.parameter, piece.layer),
+               piece.local_begin, piece.elements},
+              advanced(tensor, i));
+      });
+    }
   });
 }
 

@@ -117,15 +117,19 @@ struct AttentionShape {
 
   std::int64_t tokens() const { return batch * seq; }
   std::int64_t qkv_cols() const { return (heads + 2 * kv_heads) * head_dim; }
+  std::int64_t kv_cols() const { return 2 * kv_heads * head_dim; }
   std::int64_t out_cols() const { return heads * head_dim; }
   std::int64_t score_elements() const { return batch * heads * seq * seq; }
 };
 
-// Rotates q and k in place, halves paired (i, i + head_dim/2) as in Hugging Face Llama; the angle of pair i at position
-// p is p * base^(-2i/head_dim). The position of a token is position_offset + its index in the sequence. head_dim even.
-void rotary_forward(const AttentionShape& shape, double base, std::int64_t position_offset, Tensor qkv);
+// Rotates the first d = rotary_dim columns of each head of q and k in place, halves paired (i, i + d/2) as in Hugging
+// Face Llama and GPT-NeoX; the angle of pair i at position p is p * base^(-2i/d). The position of a token is
+// position_offset + its index in the sequence. d even, at most head_dim.
+void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
+                    Tensor qkv);
 // The same rotation backwards, on dq and dk.
-void rotary_backward(const AttentionShape& shape, double base, std::int64_t position_offset, Tensor dqkv);
+void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
+                     Tensor dqkv);
 
 // Flash-like: o[tokens, heads*head_dim] = softmax(scale * q k^T, causal) v, by tiles; never holds seq x seq.
 // lse [batch, heads, seq] W: log of the row's sum of exponentials.
@@ -133,6 +137,31 @@ void attention_forward(const AttentionShape& shape, ConstTensor qkv, Tensor o, T
 // dqkv (all of it is written) from d_o, recomputing the probabilities.
 void attention_backward(const AttentionShape& shape, ConstTensor qkv, ConstTensor o, ConstTensor lse, ConstTensor d_o,
                         Tensor dqkv);
+
+// Some queries of every sequence against some of the keys, which may be another share's of a longer sequence: kv is
+// [batch*seq, 2*kv_heads*head_dim], per token all key heads, then all value heads. Query i of the part sees its keys up
+// to key i where causal (as many of either), else all of them; AttentionShape::causal says nothing.
+struct AttentionPart {
+  std::int64_t first_query = 0, queries = 0, first_key = 0, keys = 0;
+  bool causal = false;
+};
+
+// o and lse as of attention_forward, over the part's keys alone. Rows of other queries: -inf in lse, nothing in o.
+void attention_part_forward(const AttentionShape& shape, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
+                            Tensor o, Tensor lse);
+// What the part adds to dq (query columns of dqkv; without add_to_dq they are written, and the part must have all
+// queries), and its dkv (all of it is written, 0 for other keys), from o, lse and d_o of the whole attention. Keys'
+// columns of qkv are not read, and of dqkv not written.
+void attention_part_backward(const AttentionShape& shape, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
+                             ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dqkv, Tensor dkv, bool add_to_dq);
+// o and lse of attention over the keys of all parts, from theirs: o_parts [parts, tokens, heads*head_dim], lse_parts
+// [parts, batch, heads, seq] W. Rows whose lse is -inf are not read. o = sum of o_p exp(lse_p - lse), summed in order
+// in W and rounded once (Dao et al., "FlashAttention", 2022, equation for blocks).
+void attention_merge(const AttentionShape& shape, std::int64_t parts, ConstTensor o_parts, ConstTensor lse_parts,
+                     Tensor o, Tensor lse);
+// dst = src, both [rows, cols] with rows that far apart.
+void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t ld_src, Tensor dst,
+                 std::int64_t ld_dst);
 
 // Unfused: s, p, ds, dp are [batch, heads, seq, seq], of qkv's type or W.
 // s = q k^T (unscaled).

@@ -57,6 +57,12 @@ Dtype present(ConstTensor t, Dtype otherwise) {
   return t ? t.dtype : otherwise;
 }
 
+void check_rotary(const char* op, const AttentionShape& s, std::int64_t rotary_dim, Dtype qkv) {
+  check_attention(op, s, qkv, {});
+  CHECK(rotary_dim >= 0 && rotary_dim <= s.head_dim && rotary_dim % 2 == 0,
+        "{}: {} columns of {}; an even number of a head's columns", op, rotary_dim, s.head_dim);
+}
+
 void check_norm(const char* op, const NormShape& s, ConstTensor mean, ConstTensor rstd, Dtype element) {
   check_sizes(op, {s.rows, s.cols});
   check_wide(op, element, {rstd.dtype, s.kind == NormKind::layernorm ? mean.dtype : rstd.dtype});
@@ -163,16 +169,16 @@ void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::int64_t
   table().sum_in_order(sources, dst, n);
 }
 
-void rotary_forward(const AttentionShape& s, double base, std::int64_t position_offset, Tensor qkv) {
-  check_attention("rotary_forward", s, qkv.dtype, {});
-  CHECK(s.head_dim % 2 == 0, "rotary_forward: head_dim {}; it must be even", s.head_dim);
-  table().rotary_forward(s, base, position_offset, qkv);
+void rotary_forward(const AttentionShape& s, std::int64_t rotary_dim, double base, std::int64_t position_offset,
+                    Tensor qkv) {
+  check_rotary("rotary_forward", s, rotary_dim, qkv.dtype);
+  table().rotary_forward(s, rotary_dim, base, position_offset, qkv);
 }
 
-void rotary_backward(const AttentionShape& s, double base, std::int64_t position_offset, Tensor dqkv) {
-  check_attention("rotary_backward", s, dqkv.dtype, {});
-  CHECK(s.head_dim % 2 == 0, "rotary_backward: head_dim {}; it must be even", s.head_dim);
-  table().rotary_backward(s, base, position_offset, dqkv);
+void rotary_backward(const AttentionShape& s, std::int64_t rotary_dim, double base, std::int64_t position_offset,
+                     Tensor dqkv) {
+  check_rotary("rotary_backward", s, rotary_dim, dqkv.dtype);
+  table().rotary_backward(s, rotary_dim, base, position_offset, dqkv);
 }
 
 void attention_forward(const AttentionShape& s, ConstTensor qkv, Tensor o, Tensor lse) {

@@ -76,15 +76,15 @@ void* scratch(Scratch use, std::size_t bytes) {
 }
 
 template <class W>
-RotaryTable<W> rotary_table(std::int64_t seq, std::int64_t head_dim, double base, std::int64_t position_offset) {
+RotaryTable<W> rotary_table(std::int64_t seq, std::int64_t dim, double base, std::int64_t position_offset) {
   RotaryCache<W>& cache = rotary_cache<W>();
-  const std::int64_t half = head_dim / 2;
+  const std::int64_t half = dim / 2;
   const auto count = static_cast<std::size_t>(seq * half);
-  const auto key = std::make_tuple(seq, head_dim, base, position_offset);
+  const auto key = std::make_tuple(seq, dim, base, position_offset);
   if (cache.key != key || cache.values.size() != 2 * count) {
     cache.values.resize(2 * count);
     for (std::int64_t i = 0; i < half; ++i) {
-      const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+      const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
       for (std::int64_t t = 0; t < seq; ++t) {
         const double angle = static_cast<double>(position_offset + t) * frequency;
         const auto at = static_cast<std::size_t>(t * half + i);

@@ -14,14 +14,14 @@ enum class Scratch { op, product };
 // a kernel asks once and divides what it got.
 void* scratch(Scratch use, std::size_t bytes);
 
-// cos and sin of the rotary angles, [seq][head_dim / 2] each, kept from call to call while the arguments stay the same.
+// cos and sin of the rotary angles, [seq][dim / 2] each, kept from call to call while the arguments stay the same.
 template <class W>
 struct RotaryTable {
   const W* cos;
   const W* sin;
 };
 template <class W>
-RotaryTable<W> rotary_table(std::int64_t seq, std::int64_t head_dim, double base, std::int64_t position_offset);
+RotaryTable<W> rotary_table(std::int64_t seq, std::int64_t dim, double base, std::int64_t position_offset);
 extern template RotaryTable<float> rotary_table(std::int64_t, std::int64_t, double, std::int64_t);
 extern template RotaryTable<double> rotary_table(std::int64_t, std::int64_t, double, std::int64_t);
 

@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "base/error.h"
 #include "plan/build_context.h"
 #include "plan/memory.h"
 #include "plan/schedule.h"
@@ -26,6 +27,12 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   }
   if (s.dp > 1) {
     groups.dp = add("dp", {{Axis::dp, 0, {}}});
+    groups.shard = s.shards() == 1 ? kNoGroup : groups.dp;
+    if (s.shards() > 1 && s.shards() < s.dp) {
+      const auto n = static_cast<int>(s.shards());
+      groups.shard = add("shard", {{Axis::dp, n, {}}});
+      groups.replicas = add("replicas", {{Axis::dp, 0, {}, n}});
+    }
   }
   if (job.workload.model.kv_heads < s.tp) {
     groups.kv = add("kv", {{Axis::tp, static_cast<int>(s.tp / job.workload.model.kv_heads), {}}});
@@ -101,7 +108,8 @@ std::vector<BackwardPart> parts_in(const std::vector<Action>& row) {
 }
 
 struct ChunkSegments {
-  SegmentId forward = -1;
+  SegmentId forward = -1;        // gathers sharded parameters
+  SegmentId forward_again = -1;  // of a later microbatch of the step, where they stay gathered
   std::map<std::pair<BackwardPart, bool>, SegmentId> backward;  // by part and "the step's last on this chunk"
 };
 
@@ -111,7 +119,9 @@ std::vector<ChunkSegments> chunk_segments(RoleContext& c, const std::vector<Back
   std::vector<ChunkSegments> chunks(c.chunk_layers.size());
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const int chunk = static_cast<int>(i);
-    chunks[i].forward = forward_segment(c, chunk, layers);
+    chunks[i].forward = forward_segment(c, chunk, layers, true);
+    const bool stays = c.gathers_any() && !c.job.strategy.reshard && c.job.microbatches() > 1;
+    chunks[i].forward_again = stays ? forward_segment(c, chunk, layers, false) : chunks[i].forward;
     for (const BackwardPart part : parts) {
       chunks[i].backward[{part, false}] = backward_segment(c, chunk, layers, part, false);
       if (part != BackwardPart::input) {
@@ -142,6 +152,12 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   role.holds = c.splits ? copies.holds : 0;
   role.rings = c.splits ? copies.rings : job.strategy.pp > 1 ? 2 : 1;
   c.head_in_slots = head_needs_slots(actions, static_cast<int>(job.strategy.stages()) - 1);
+  if (c.splits && job.strategy.zero >= 2) {
+    throw InputError(
+        fmt::format("strategy: zero {} cannot go with a schedule that has backwards in two halves; expected "
+                    "0 or 1, or whole backwards",
+                    job.strategy.zero));
+  }
   add_parameters(c);
   g.tensors = c.tensors;
   if (c.last) {
@@ -152,12 +168,15 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   const std::vector<ChunkSegments> chunks = chunk_segments(c, parts_in(actions));
   const std::vector<std::size_t> last = last_actions(c, actions);
   std::int32_t next_ring = 0;
+  std::vector<bool> began(chunks.size(), false);
   for (std::size_t i = 0; i < actions.size(); ++i) {
     const Action& a = actions[i];
     const std::size_t chunk = c.chunk_of(a.stage);
     const std::int32_t hold = c.splits ? copies.hold[i] : -1;
     if (a.kind == ActionKind::forward) {
-      role.program.body.push_back({chunks[chunk].forward, a.microbatch, copies.slot[i], -1, hold});
+      const SegmentId forward = began[chunk] ? chunks[chunk].forward_again : chunks[chunk].forward;
+      began[chunk] = true;
+      role.program.body.push_back({forward, a.microbatch, copies.slot[i], -1, hold});
       continue;
     }
     const SegmentId segment = chunks[chunk].backward.at({part_of(a.kind), last[chunk] == i});

@@ -30,18 +30,14 @@ struct AttentionEmitter : LayerEmitter {
 
   void rotary(Direction direction, Phase phase, BufferId qkv) {
     if (c.model.positions == workloads::Positions::rotary) {
-      const Rotary r{direction,    c.n.batch,           c.n.seq,          c.n.heads, c.n.kv_heads,
-                     c.n.head_dim, c.model.rotary_base, c.type.activation};
+      const Rotary r{direction,          c.n.batch,           c.n.seq,          c.n.heads, c.n.kv_heads, c.n.head_dim,
+                     c.model.rotary_dim, c.model.rotary_base, c.type.activation};
       b.emit(r, kCompute, phase, {all(qkv)}, {all(qkv)});
     }
   }
 
-  void forward(Phase phase) {
-    const Operand x = all(c.residual());
-    const Dtype a = c.type.activation;
-    norm_forward(phase, x, "norm1", t.norm1, t.stats1);
-    const Operand h1 = gather_rows(c, b, phase, all(t.norm1), "attention.input");
-    linear(phase, h1, "attention.qkv", c.model.attention_bias, all(t.qkv), c.n.qkv, c.n.hidden);
+  void branch(Phase phase, Operand h, Operand out, bool accumulate) {
+    linear(phase, h, "attention.qkv", c.model.attention_bias, all(t.qkv), c.n.qkv, c.n.hidden);
     rotary(Direction::forward, phase, t.qkv);
     if (workloads::is_flash(c.job.workload.attention)) {
       attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {all(t.context), all(t.core)});
@@ -49,21 +45,13 @@ struct AttentionEmitter : LayerEmitter {
       probabilities(phase);
       attend(AttentionStep::context, phase, {all(t.core), all(t.qkv)}, {all(t.context)});
     }
-    const Operand partial1 = all(c.temporary("attention.partial", a, c.n.rows * c.n.hidden));
-    linear(phase, all(t.context), "attention.out", false, partial1, c.n.hidden, c.n.q);
-    const Operand out1 = reduce_rows(c, b, phase, partial1, "attention.output");
-    residual_add(phase, x, out1, "attention.out.bias", c.model.output_bias, all(t.x_mid));
+    linear_partial(phase, all(t.context), "attention.out", out, accumulate, c.n.hidden, c.n.q);
   }
 
-  void backward(BackwardPart part, const ResidualGradients& d) {
+  Operand branch_backward(BackwardPart part, Operand dy) {
     const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
     const Dtype a = c.type.activation;
-    if (inputs && c.model.output_bias) {
-      bias_gradient(d.mid, "attention.out.bias", c.n.shard_rows, c.n.hidden);
-    }
-    const Operand dy = full_gradient(part, d.mid, "attention.output_gradient");
     const Operand d_context = all(c.temporary("attention.d_context", a, c.n.rows * c.n.q));
-    const Operand x = inputs ? Operand{} : input_again("attention", t.norm1);
     if (inputs) {
       linear_input(dy, "attention.out", d_context, c.n.hidden, c.n.q);
     }
@@ -75,8 +63,29 @@ struct AttentionEmitter : LayerEmitter {
       core_backward(d_context, all(d_qkv));
       rotary(Direction::backward_input, Phase::backward_input, d_qkv);
     }
+    return all(d_qkv);
+  }
+
+  void forward(Phase phase) {
+    const Operand x = all(c.residual());
+    norm_forward(phase, x, "norm1", t.norm1, t.stats1);
+    const Operand h1 = gather_rows(c, b, phase, all(t.norm1), "attention.input");
+    const Operand partial1 = all(c.temporary("attention.partial", c.type.activation, c.n.rows * c.n.hidden));
+    branch(phase, h1, partial1, false);
+    const Operand out1 = reduce_rows(c, b, phase, partial1, "attention.output");
+    residual_add(phase, x, out1, "attention.out.bias", c.model.output_bias, all(t.x_mid));
+  }
+
+  void backward(BackwardPart part, const ResidualGradients& d) {
+    const bool inputs = part != BackwardPart::weight;
+    if (inputs && c.model.output_bias) {
+      bias_gradient(d.mid, "attention.out.bias", c.n.shard_rows, c.n.hidden);
+    }
+    const Operand dy = full_gradient(part, d.mid, "attention.output_gradient");
+    const Operand x = inputs ? Operand{} : input_again("attention", t.norm1);
+    const Operand d_qkv = branch_backward(part, dy);
     const Operand d_sum =
-        through_input(part, "attention", "attention.qkv", all(d_qkv), c.n.qkv, t.norm1, x, c.model.attention_bias);
+        through_input(part, "attention", "attention.qkv", d_qkv, c.n.qkv, t.norm1, x, c.model.attention_bias);
     if (inputs) {
       norm_backward(d_sum, all(c.residual()), t.stats1, "norm1", d.mid, d.in);
     }
@@ -105,6 +114,14 @@ struct AttentionEmitter : LayerEmitter {
 };
 
 }  // namespace
+
+void attention_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out, bool accumulate) {
+  AttentionEmitter{e}.branch(phase, h, out, accumulate);
+}
+
+Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy) {
+  return AttentionEmitter{e}.branch_backward(part, dy);
+}
 
 void attention_forward(const LayerEmitter& e, Phase phase) {
   AttentionEmitter{e}.forward(phase);

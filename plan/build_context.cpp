@@ -107,12 +107,17 @@ Operand RoleContext::parameter(Family f, const std::string& name) {
   const ParameterFamily& family = role().parameter_families[static_cast<std::size_t>(f)];
   const Parameter* p = find(family, full_name(f, name));
   CHECK(p != nullptr, "no parameter {} in family {}", name, family.name);
-  return {family.parameter, static_cast<std::int16_t>(-family.first_layer), kNoGroup, p->offset, p->rows * p->cols, 0};
+  return {uses[static_cast<std::size_t>(f)].parameter,
+          static_cast<std::int16_t>(-family.first_layer),
+          kNoGroup,
+          p->offset,
+          p->rows * p->cols,
+          0};
 }
 
 Operand RoleContext::gradient(Family f, const std::string& name) {
   Operand o = parameter(f, name);
-  o.buffer = role().parameter_families[static_cast<std::size_t>(f)].gradient;
+  o.buffer = uses[static_cast<std::size_t>(f)].gradient;
   return o;
 }
 
@@ -125,6 +130,15 @@ bool RoleContext::reduces_replicated() const {
   const bool experts = static_cast<std::size_t>(mlp_layers) < role().global_layer.size();
   return (layers && groups.kv != kNoGroup) || (experts && has_experts() && groups.tp != kNoGroup) ||
          (sequence_parallel && (layers || last || (first && has_parameter(kEmbedding, "embedding.positions"))));
+}
+
+std::int32_t RoleContext::shards_of(Family f) const {
+  if (f != kExperts) {
+    return static_cast<std::int32_t>(shards());
+  }
+  const PlanGraph& g = builder.graph();
+  const GroupId group = shard_group(f);
+  return group == kNoGroup ? 1 : group_size(g.mesh, g.groups[static_cast<std::size_t>(group)]);
 }
 
 Operand RoleContext::of_moe_layer(BufferId buffer) const {

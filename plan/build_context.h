@@ -19,6 +19,8 @@ namespace foretrain::plan {
 struct Groups {
   GroupId tp = kNoGroup;
   GroupId dp = kNoGroup;
+  GroupId shard = kNoGroup;      // dp ranks that share out state (and gradients and parameters) of one replica
+  GroupId replicas = kNoGroup;   // dp ranks that own the same part, one of each such group
   GroupId kv = kNoGroup;         // tp ranks that hold the same kv heads (kv_heads < tp)
   GroupId embedding = kNoGroup;  // first and last stage, when they share a tied embedding
   GroupId model = kNoGroup;      // pp and tp: all parts of one model replica
@@ -63,6 +65,14 @@ struct Dtypes {
 // experts, kMoe routers and shared experts.
 enum Family : std::int16_t { kEmbedding = 0, kLayer = 1, kHead = 2, kMlp = 3, kMoe = 4, kExperts = 5 };
 
+// What compute reads and writes of a family: what is stored, where that is whole; else transient copies that are
+// gathered before, or cleared before and reduced after (build_units.cpp).
+struct FamilyUse {
+  bool gathers = false;                    // of the parameters each rank stores its part only
+  bool reduces = false;                    // of the gradients, too
+  BufferId parameter = -1, gradient = -1;  // whole
+};
+
 // What a layer's, or the head's, backward is emitted as: whole, or one half of it. Whose weight gradients are put off
 // (as in the zero-bubble papers' code): the matmuls'. Norms, biases, positions and the embedding table get theirs with
 // the input gradient, which needs the same operands.
@@ -100,6 +110,7 @@ struct RoleContext {
   std::map<std::string, std::map<int, std::string>> peer_streams;  // by direction and neighbour
   bool head_in_slots = false;  // more than one microbatch between the head's forward and backward
   std::int32_t tensors = 0;
+  std::vector<FamilyUse> uses;  // by Family; build_parameters.cpp
 
   Role& role() { return builder.role(); }
   const Role& role() const { return builder.role(); }
@@ -119,7 +130,26 @@ struct RoleContext {
   std::vector<Family> layer_families() const;
   Family family_of(const std::string& name) const;
   GroupId data_group(Family f) const { return f == kExperts ? groups.expert_data : groups.dp; }
+  // Ranks that share out the state of a family, and how many parts that makes.
+  GroupId shard_group(Family f) const {
+    return f != kExperts ? groups.shard : job.strategy.zero >= 1 ? groups.expert_data : kNoGroup;
+  }
+  std::int32_t shards_of(Family f) const;
   std::size_t chunk_of(std::int32_t virtual_stage) const;
+
+  // Data-parallel ranks own parts of the optimizer's state, and so many of them share a replica's.
+  bool shards_state() const { return groups.shard != kNoGroup; }
+  std::int64_t shards() const { return shards_state() ? job.strategy.shards() : 1; }
+  bool gathers_any() const {
+    return std::any_of(uses.begin(), uses.end(), [](const FamilyUse& u) { return u.gathers; });
+  }
+  bool reduces_any() const {
+    return std::any_of(uses.begin(), uses.end(), [](const FamilyUse& u) { return u.reduces; });
+  }
+  // Gradients of later microbatches are added to the reduced ones of earlier ones.
+  bool accumulates_reduced() const { return job.microbatches() > 1; }
+  // The head's unit stays gathered from its forward to its backward, which follows at once.
+  bool keeps_head_gathered() const { return !head_in_slots || !job.strategy.reshard; }
 
   // Views of a parameter or of its gradient by name in a family ("attention.qkv.weight").
   Operand parameter(Family f, const std::string& name);
@@ -129,12 +159,17 @@ struct RoleContext {
   StreamId tp_stream() { return builder.stream("tp", StreamKind::collective, Axis::tp); }
   StreamId dp_stream() { return builder.stream("dp", StreamKind::collective, Axis::dp); }
   StreamId ep_stream() { return builder.stream("ep", StreamKind::collective, Axis::dp, true); }
+  StreamId replicas_stream() { return builder.stream("replicas", StreamKind::collective, Axis::dp); }
   StreamId world_stream() { return builder.stream("world", StreamKind::collective, Axis::pp); }
 
   // Gradients of tensors that several tp ranks hold are summed (reduce_replicated); nobody records it where none is:
   // without layers and a head, in a stage of the embedding alone, positions are all that could be.
   EventId replicated_reduced() { return builder.event("replicated_reduced", Replicas::once); }
   bool reduces_replicated() const;
+
+  // A gradient's parts are with their owners (the whole of it may be written again); and are complete.
+  EventId scattered() { return builder.event("gradients_scattered", Replicas::once); }
+  EventId reduced() { return builder.event("gradients_reduced", Replicas::once); }
 
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
   // `layers`: copies, -1 for one of each layer of a chunk.
@@ -176,6 +211,13 @@ Operand gather_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard,
 void gather_rows_into(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard, Operand full,
                       const std::string& name);
 Operand reduce_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand partial, const std::string& name);
+// In a backward, before ops that do not need what the tp group was last asked for: they wait for it nevertheless,
+// unless communication overlaps compute (overlap_tp).
+void wait_unless_overlapped(RoleContext& c, BlockBuilder& b, Phase phase);
+
+// build_parameters.cpp: dW += dy^T x, by the matmul (whose `accumulate` and `out` are set here), or
+// (fused_grad_accumulation off) by a pass of its own over a gradient in the activations' dtype.
+void emit_weight_gradient(RoleContext& c, BlockBuilder& b, Matmul matmul, Operand dy, Operand x, Operand dw);
 
 // build_layer.cpp: with an MLP, or with experts.
 BlockId layer_forward(RoleContext& c, bool experts);
@@ -183,7 +225,8 @@ BlockId layer_forward(RoleContext& c, bool experts);
 BlockId layer_backward(RoleContext& c, bool experts, BackwardPart part, bool last_microbatch);
 
 // build_ends.cpp
-BlockId embedding_forward(RoleContext& c);
+// `gathers`: the embedding's parameters, where they are sharded, first.
+BlockId embedding_forward(RoleContext& c, bool gathers);
 BlockId embedding_backward(RoleContext& c, bool last_microbatch);
 // What is left once all gradients of the embedding, and of a head tied to it, are there.
 void finish_embedding(RoleContext& c, BlockBuilder& b);
@@ -207,11 +250,52 @@ class LayerBlocks {
   std::map<bool, BlockId> forward_;  // by "with experts"
   std::map<std::tuple<bool, BackwardPart, bool>, BlockId> backward_;
 };
-SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers);
+// `gathers`: sharded parameters are gathered (they are not, where they still are there).
+SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers);
 // `last`: of the step's microbatches on this chunk, after which the chunk's gradients are complete.
 SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, BackwardPart part, bool last);
 
+// build_units.cpp: parameters and gradients that are whole only while they are used, unit by unit: a layer, the
+// embedding, the head.
+// A unit's parameters from their parts, once compute is past all ops before; returns the op's position. `again`: for
+// the backward.
+int emit_unit_gather(RoleContext& c, BlockBuilder& b, Family f, bool again);
+// At the begin of a block that uses a unit: its parameters are there.
+void await_unit(RoleContext& c, BlockBuilder& b, Family f, Phase phase);
+// The unit's gradients are cleared: its backward follows.
+void clear_unit(RoleContext& c, BlockBuilder& b, Family f);
+// The unit's gradients to their owners. `last`: of the step's microbatches; then across replicas, too.
+BlockId reduce_unit(RoleContext& c, Family f, bool last);
+// At the begin of a backward: what the backward before it left to reduce is on its way no more.
+BlockId await_scattered(RoleContext& c);
+// Gathers that run ahead of their uses in one segment.
+class GathersAhead {
+ public:
+  // `units`: in the order of their use, those that are gathered; layers as role-local numbers, the head as kHeadUnit.
+  static constexpr std::int32_t kHeadUnit = -1;
+  GathersAhead(RoleContext& c, Segment& segment, std::vector<std::int32_t> units, bool again);
+  // At the segment's begin, and before each use.
+  void begin() { up_to(ahead_); }
+  void before_use() { up_to(++used_ + ahead_); }
+
+ private:
+  void up_to(std::size_t count);
+  RoleContext& c_;
+  Segment& segment_;
+  std::vector<std::int32_t> units_;
+  std::map<Family, BlockId> blocks_;
+  bool again_;
+  std::size_t ahead_, used_ = 0, gathered_ = 0;
+};
+
 // build_update.cpp: buckets, gradient reduction, norm, optimizer.
+// Of a bucket in a buffer that holds it whole, or only this rank's part: the part that this rank owns.
+Operand own_part(const RoleContext& c, const Bucket& bucket, BufferId buffer);
+Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers);
+// What, beside the compute stream, must be over before a gradient may leave this rank.
+std::vector<EventId> local_gradients_done(RoleContext& c);
+// Sums a part over the replicas; returns the op's position.
+int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std::string& name);
 struct BucketRange {
   Family family{};
   std::int32_t first_layer = 0, layers = 1;  // role-local; 0, 1 for families without layers

@@ -47,8 +47,11 @@ Operand head_weight(RoleContext& c) {
                      : c.parameter(kHead, c.model.tied_embeddings ? "embedding.table" : "head.weight");
 }
 
-// A tied table keeps one gradient accumulator per use.
+// A tied table keeps one gradient accumulator per use, unless it is cleared and reduced for every microbatch.
 Operand head_weight_gradient(RoleContext& c) {
+  if (c.tied_here && c.uses[kEmbedding].reduces) {
+    return c.gradient(kEmbedding, "embedding.table");
+  }
   if (c.tied_here) {
     return c.builder.whole(c.builder.buffer("head.weight.gradient", c.type.gradient, c.n.vocab * c.n.hidden,
                                             BufferKind::gradient, Lifetime::persistent));
@@ -58,8 +61,11 @@ Operand head_weight_gradient(RoleContext& c) {
 
 }  // namespace
 
-BlockId embedding_forward(RoleContext& c) {
+BlockId embedding_forward(RoleContext& c, bool gathers) {
   BlockBuilder b(c.role(), "embedding.forward");
+  if (gathers && c.uses[kEmbedding].gathers) {
+    emit_unit_gather(c, b, kEmbedding, false);
+  }
   const Operand x = c.builder.whole(c.residual());
   const Operand out = c.sequence_parallel
                           ? c.builder.whole(c.temporary("embedding.partial", c.type.activation, c.n.rows * c.n.hidden))
@@ -86,6 +92,9 @@ BlockId embedding_forward(RoleContext& c) {
 BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
   BlockBuilder b(c.role(), last_microbatch ? "embedding.backward.last" : "embedding.backward");
   const Operand dx = c.gradient_out();
+  if (!c.tied_here) {  // else the head's backward was the first to add to them
+    clear_unit(c, b, kEmbedding);
+  }
   if (c.model.positions == workloads::Positions::learned) {
     const Operand d_positions = c.gradient(kEmbedding, "embedding.positions");
     b.emit(position_add(c, Direction::backward_weight), kCompute, Phase::backward_weight, {dx, d_positions},
@@ -95,7 +104,7 @@ BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
   const Operand d_table = c.gradient(kEmbedding, "embedding.table");
   const Embedding e{Direction::backward_weight, c.n.rows, c.n.hidden, c.n.vocab, c.groups.tp, c.type.activation};
   b.emit(e, kCompute, Phase::backward_weight, {c.builder.whole(tokens(c)), full, d_table}, {d_table});
-  if (last_microbatch) {
+  if (last_microbatch || c.uses[kEmbedding].reduces) {
     finish_embedding(c, b);
   }
   b.join_open(Phase::backward_input);
@@ -104,15 +113,16 @@ BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
 
 void finish_embedding(RoleContext& c, BlockBuilder& b) {
   reduce_replicated(c, b, kEmbedding, "embedding.positions");
-  if (c.tied_here) {
+  if (c.tied_here && !c.uses[kEmbedding].reduces) {
     const Operand d_table = c.gradient(kEmbedding, "embedding.table");
-    b.emit(Accumulate{d_table.elements, c.type.gradient}, kCompute, Phase::grad_reduce,
+    b.emit(Accumulate{d_table.elements, c.type.gradient, c.type.gradient}, kCompute, Phase::grad_reduce,
            {head_weight_gradient(c), d_table}, {d_table});
   }
 }
 
 BlockId head_forward(RoleContext& c) {
   BlockBuilder b(c.role(), "head.forward");
+  await_unit(c, b, kHead, Phase::forward);
   const HeadBuffers t = head_buffers(c);
   const auto all = [&c](BufferId id) { return c.builder.whole(id); };
   const int layers = c.chunk_layers.back();
@@ -148,6 +158,11 @@ BlockId head_forward(RoleContext& c) {
 BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
   BlockBuilder b(c.role(), "head.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
+  await_unit(c, b, kHead, Phase::backward_input);
+  clear_unit(c, b, kHead);
+  if (c.tied_here) {
+    clear_unit(c, b, kEmbedding);
+  }
   const HeadBuffers t = head_buffers(c);
   const auto all = [&c](BufferId id) { return c.builder.whole(id); };
   const int layers = c.chunk_layers.back();
@@ -160,17 +175,18 @@ BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
   }
   const Operand d_norm = all(c.temporary("head.d_input", c.type.activation, c.n.rows * c.n.hidden));
   const Operand h = weights ? gather_rows(c, b, Phase::backward_weight, all(t.norm), "head.input_again") : Operand{};
+  wait_unless_overlapped(c, b, Phase::backward_weight);
   Operand d_sum = d_norm;
   if (inputs) {
     const Matmul to_input{c.n.rows, c.n.hidden,    c.n.vocab,        false, false, false,
                           false,    c.type.matmul, c.type.activation};
     b.emit(to_input, kCompute, Phase::backward_input, {d_logits, head_weight(c)}, {d_norm});
     d_sum = reduce_rows(c, b, Phase::backward_input, d_norm, "head.input_gradient");
+    wait_unless_overlapped(c, b, Phase::backward_input);
   }
   if (weights) {
-    const Matmul to_weight{c.n.vocab, c.n.hidden, c.n.rows, true, false, false, true, c.type.matmul, c.type.gradient};
-    const Operand dw = head_weight_gradient(c);
-    b.emit(to_weight, kCompute, Phase::backward_weight, {d_logits, h, dw}, {dw});
+    const Matmul to_weight{c.n.vocab, c.n.hidden, c.n.rows, true, false, false, false, c.type.matmul, {}};
+    emit_weight_gradient(c, b, to_weight, d_logits, h, head_weight_gradient(c));
   }
   if (inputs) {
     const Operand x = c.builder.whole(c.residual(), layers);
@@ -185,7 +201,7 @@ BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
     b.emit(head_norm(c, Direction::backward_weight), kCompute, Phase::backward_weight, std::move(reads),
            std::move(sums));
   }
-  if (last_microbatch) {
+  if (last_microbatch || c.uses[kHead].reduces) {
     reduce_replicated(c, b, kHead, "head.norm.gain");
   }
   b.join_open(Phase::backward_input);

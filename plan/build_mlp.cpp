@@ -6,30 +6,17 @@ namespace foretrain::plan {
 namespace {
 
 struct MlpEmitter : LayerEmitter {
-  void forward(Phase phase) {
-    const Dtype a = c.type.activation;
-    norm_forward(phase, all(t.x_mid), "norm2", t.norm2, t.stats2);
-    const Operand h2 = gather_rows(c, b, phase, all(t.norm2), "mlp.input");
-    linear(phase, h2, "mlp.up", c.model.mlp_bias, all(t.up), c.n.ffn_in, c.n.hidden);
-    b.emit(Activation{Direction::forward, c.model.activation, c.n.rows, c.n.ffn, a}, kCompute, phase, {all(t.up)},
-           {all(t.act)});
-    const Operand partial2 = all(c.temporary("mlp.partial", a, c.n.rows * c.n.hidden));
-    linear(phase, all(t.act), "mlp.down", false, partial2, c.n.hidden, c.n.ffn);
-    const Operand out2 = reduce_rows(c, b, phase, partial2, "mlp.output");
-    if (phase == Phase::forward) {  // recomputation needs what leads to the output, not the output
-      residual_add(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, c.builder.whole(c.residual(), 1));
-    }
+  void branch(Phase phase, Operand h, Operand out, bool accumulate) {
+    linear(phase, h, "mlp.up", c.model.mlp_bias, all(t.up), c.n.ffn_in, c.n.hidden);
+    b.emit(Activation{Direction::forward, c.model.activation, c.n.rows, c.n.ffn, c.type.activation}, kCompute, phase,
+           {all(t.up)}, {all(t.act)});
+    linear_partial(phase, all(t.act), "mlp.down", out, accumulate, c.n.hidden, c.n.ffn);
   }
 
-  void backward(BackwardPart part, const ResidualGradients& d) {
+  Operand branch_backward(BackwardPart part, Operand dy) {
     const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
     const Dtype a = c.type.activation;
-    if (inputs && c.model.mlp_bias) {
-      bias_gradient(d.out, "mlp.down.bias", c.n.shard_rows, c.n.hidden);
-    }
-    const Operand dy = full_gradient(part, d.out, "mlp.output_gradient");
     const Operand d_act = all(c.temporary("mlp.d_act", a, c.n.rows * c.n.ffn));
-    const Operand x = inputs ? Operand{} : input_again("mlp", t.norm2);
     if (inputs) {
       linear_input(dy, "mlp.down", d_act, c.n.hidden, c.n.ffn);
     }
@@ -41,6 +28,28 @@ struct MlpEmitter : LayerEmitter {
       b.emit(Activation{Direction::backward_input, c.model.activation, c.n.rows, c.n.ffn, a}, kCompute,
              Phase::backward_input, {d_act, all(t.up)}, {d_up});
     }
+    return d_up;
+  }
+
+  void forward(Phase phase) {
+    norm_forward(phase, all(t.x_mid), "norm2", t.norm2, t.stats2);
+    const Operand h2 = gather_rows(c, b, phase, all(t.norm2), "mlp.input");
+    const Operand partial2 = all(c.temporary("mlp.partial", c.type.activation, c.n.rows * c.n.hidden));
+    branch(phase, h2, partial2, false);
+    const Operand out2 = reduce_rows(c, b, phase, partial2, "mlp.output");
+    if (phase == Phase::forward) {  // recomputation needs what leads to the output, not the output
+      residual_add(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, c.builder.whole(c.residual(), 1));
+    }
+  }
+
+  void backward(BackwardPart part, const ResidualGradients& d) {
+    const bool inputs = part != BackwardPart::weight;
+    if (inputs && c.model.mlp_bias) {
+      bias_gradient(d.out, "mlp.down.bias", c.n.shard_rows, c.n.hidden);
+    }
+    const Operand dy = full_gradient(part, d.out, "mlp.output_gradient");
+    const Operand x = inputs ? Operand{} : input_again("mlp", t.norm2);
+    const Operand d_up = branch_backward(part, dy);
     const Operand d_sum = through_input(part, "mlp", "mlp.up", d_up, c.n.ffn_in, t.norm2, x, c.model.mlp_bias);
     if (inputs) {
       norm_backward(d_sum, all(t.x_mid), t.stats2, "norm2", d.out, d.mid);
@@ -49,6 +58,14 @@ struct MlpEmitter : LayerEmitter {
 };
 
 }  // namespace
+
+void mlp_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out, bool accumulate) {
+  MlpEmitter{e}.branch(phase, h, out, accumulate);
+}
+
+Operand mlp_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy) {
+  return MlpEmitter{e}.branch_backward(part, dy);
+}
 
 void mlp_forward(const LayerEmitter& e, Phase phase) {
   MlpEmitter{e}.forward(phase);

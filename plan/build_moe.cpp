@@ -300,8 +300,7 @@ struct MoeEmitter : LayerEmitter {
     if (weights) {
       const Matmul to_weight{e.experts, c.n.hidden, e.tokens,         true,           false,
                              false,     true,       c.type.statistic, c.type.gradient};
-      const Operand dw = grad("moe.router.weight");
-      b.emit(to_weight, kCompute, Phase::backward_weight, {d_logits, h, dw}, {dw});
+      emit_weight_gradient(c, b, to_weight, d_logits, h, grad("moe.router.weight"));
     }
     if (inputs) {
       const Operand d_sum = together(Phase::backward_input, d_h, d_shared, "moe.input_gradient");

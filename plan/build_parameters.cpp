@@ -1,6 +1,9 @@
 // Flat layout of the parameters of one role. A layer: sharded tensors first, replicated ones last, so that the
 // gradients that sequence parallelism has to sum over the tp group are one range. Offsets are multiples of 16 elements;
-// a layer is padded to a multiple of 16 x dp, so that any run of whole layers cuts into equal shards.
+// a layer is padded to a multiple of 16 x dp, so that any run of whole layers cuts into equal shards. What is stored in
+// parts has transient whole copies: see build_units.cpp.
+#include <algorithm>
+
 #include "base/error.h"
 #include "plan/build_context.h"
 #include "plan/parameter_layout.h"
@@ -48,9 +51,11 @@ Layout layer_layout(const RoleContext& c) {
   if (m.output_bias) {
     l.add_vector("attention.out.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
   }
-  l.add_vector("norm2.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
-  if (norm_bias) {
-    l.add_vector("norm2.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
+  if (!m.shared_norm) {
+    l.add_vector("norm2.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
+    if (norm_bias) {
+      l.add_vector("norm2.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
+    }
   }
   if (m.mlp_bias) {
     l.add_vector("mlp.down.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
@@ -112,8 +117,7 @@ void number(const RoleContext& c, Layout& embedding, Layout& layer, Layout& head
   };
   number_layer(layer.family);
   for (const bool has_experts : {false, true}) {
-    const int common = kEmbeddingTensors + static_cast<int>(layer.family.parameters.size());
-    next = common;
+    next = kEmbeddingTensors + static_cast<int>(layer.family.parameters.size());
     for (Layout& l : experts) {
       if (has_experts == (l.family.name != "mlp")) {
         number_layer(l.family);
@@ -129,35 +133,77 @@ void number(const RoleContext& c, Layout& embedding, Layout& layer, Layout& head
   }
 }
 
-void add_family(RoleContext& c, Layout layout, bool present, int layers) {
+// A table that two stages (or two chunks of one) hold is summed over both before it is reduced: its gradient is whole
+// until the step's end, and so are its parameters.
+bool stays_whole(const RoleContext& c, Family f) {
+  return f != kLayer && c.model.tied_embeddings && (!c.tied_here || c.chunk_first.size() > 1);
+}
+
+// The whole of a unit's parameters while they are used. The embedding's are needed by one block, unless the head shares
+// them.
+BufferId gathered_copy(RoleContext& c, Family f, const ParameterFamily& unit) {
+  const Strategy& s = c.job.strategy;
+  const bool in_block = f == kEmbedding && !c.tied_here && s.reshard;
+  const auto copies = static_cast<int>(std::min<std::int64_t>(1 + s.prefetch, c.max_chunk_layers()));
+  const int layers = f != kLayer ? 0 : s.reshard ? copies : unit.layers;
+  const BufferId id =
+      c.builder.buffer(unit.name + ".parameters.gathered", c.type.parameter, unit.elements, BufferKind::communication,
+                       in_block ? Lifetime::block : Lifetime::persistent, layers);
+  c.role().buffers[static_cast<std::size_t>(id)].wraps = layers != 0 && s.reshard;
+  return id;
+}
+
+// The whole of a unit's gradients until they are reduced: a layer's while the next one's are computed. The embedding's
+// and the head's are not there at once, unless they are added up in one table.
+BufferId whole_gradient(RoleContext& c, Family f, const ParameterFamily& unit, std::int64_t ends) {
+  const bool layered = f == kLayer, apart = layered || c.tied_here;
+  const int copies = std::min(c.job.strategy.overlap_grad_reduce ? 2 : 1, std::max(1, c.max_chunk_layers()));
+  const BufferId id =
+      c.builder.buffer((apart ? unit.name : "ends") + ".gradients.whole", c.type.gradient, apart ? unit.elements : ends,
+                       BufferKind::communication, Lifetime::persistent, layered ? copies : 0);
+  c.role().buffers[static_cast<std::size_t>(id)].wraps = layered;
+  return id;
+}
+
+// Elements of a family, padded.
+std::int64_t padded(const RoleContext& c, const Layout& layout, bool present) {
+  const GroupId group = layout.family.data_group;
+  const PlanGraph& g = c.builder.graph();
+  const std::int64_t owners = group == kNoGroup ? 1 : group_size(g.mesh, g.groups[static_cast<std::size_t>(group)]);
+  return present ? round_up(layout.family.elements, kAlign * owners) : 0;
+}
+
+// `ends`: elements of the larger one of embedding and head.
+void add_family(RoleContext& c, Layout layout, Family which, bool present, int layers, std::int64_t ends) {
   ParameterFamily& f = layout.family;
-  const std::int64_t owners =
-      f.data_group == kNoGroup
-          ? 1
-          : group_size(c.builder.graph().mesh, c.builder.graph().groups[static_cast<std::size_t>(f.data_group)]);
-  f.elements = present ? round_up(f.elements, kAlign * owners) : 0;
+  FamilyUse use;
+  f.elements = padded(c, layout, present);
   f.layers = layers;
-  const bool has_layers = f.name != "embedding" && f.name != "head";
-  if (present && (layers > 0 || !has_layers)) {
-    const std::int64_t state = c.job.strategy.zero >= 1 ? f.elements / owners : f.elements;
+  if (present && (layers > 0 || which == kEmbedding || which == kHead)) {
+    const std::int64_t part = f.elements / c.shards_of(which);
+    use.gathers = c.shards_state() && c.job.strategy.zero >= 3 && !stays_whole(c, which);
+    use.reduces = c.shards_state() && c.job.strategy.zero >= 2 && !stays_whole(c, which);
     const auto add = [&](const char* what, Dtype dtype, std::int64_t elements, BufferKind kind) {
       return c.builder.buffer(f.name + "." + what, dtype, elements, kind, Lifetime::persistent, layers);
     };
-    f.parameter = add("parameters", c.type.parameter, f.elements, BufferKind::parameter);
-    f.gradient = add("gradients", c.type.gradient, f.elements, BufferKind::gradient);
+    f.parameter = add("parameters", c.type.parameter, use.gathers ? part : f.elements, BufferKind::parameter);
+    f.gradient = add("gradients", c.type.gradient, use.reduces ? part : f.elements, BufferKind::gradient);
     const workloads::OptimizerKind kind = c.job.workload.optimizer.kind;
     if (c.job.workload.precision.has_master()) {
-      f.master = add("master", c.type.state, state, BufferKind::optimizer_state);
+      f.master = add("master", c.type.state, part, BufferKind::optimizer_state);
     }
     if (kind != workloads::OptimizerKind::sgd) {
-      f.m = add("m", c.type.state, state, BufferKind::optimizer_state);
+      f.m = add("m", c.type.state, part, BufferKind::optimizer_state);
     }
     if (kind == workloads::OptimizerKind::adam || kind == workloads::OptimizerKind::adamw) {
-      f.v = add("v", c.type.state, state, BufferKind::optimizer_state);
+      f.v = add("v", c.type.state, part, BufferKind::optimizer_state);
     }
+    use.parameter = use.gathers ? gathered_copy(c, which, f) : f.parameter;
+    use.gradient = use.reduces ? whole_gradient(c, which, f, ends) : f.gradient;
   } else {
     f.parameters.clear();
   }
+  c.uses.push_back(use);
   c.role().parameter_families.push_back(std::move(f));
 }
 
@@ -172,13 +218,28 @@ void add_parameters(RoleContext& c) {
     l->family.data_group = c.groups.dp;
     l->family.slice_group = c.groups.tp;
   }
-  add_family(c, std::move(embedding), c.first, 0);
-  add_family(c, std::move(layer), true, static_cast<int>(c.role().global_layer.size()));
-  add_family(c, std::move(head), c.last, 0);
-  for (Layout& l : experts) {
-    const int layers = l.family.layers;
-    add_family(c, std::move(l), true, layers);
+  const std::int64_t ends = std::max(padded(c, embedding, c.first), padded(c, head, c.last));
+  add_family(c, std::move(embedding), kEmbedding, c.first, 0, ends);
+  add_family(c, std::move(layer), kLayer, true, static_cast<int>(c.role().global_layer.size()), ends);
+  add_family(c, std::move(head), kHead, c.last, 0, ends);
+  for (std::size_t i = 0; i < experts.size(); ++i) {
+    const int layers = experts[i].family.layers;
+    add_family(c, std::move(experts[i]), static_cast<Family>(kMlp + static_cast<int>(i)), true, layers, ends);
   }
+}
+
+void emit_weight_gradient(RoleContext& c, BlockBuilder& b, Matmul matmul, Operand dy, Operand x, Operand dw) {
+  matmul.accumulate = c.job.strategy.fused_grad_accumulation;
+  if (matmul.accumulate) {
+    matmul.out = c.type.gradient;
+    b.emit(matmul, kCompute, Phase::backward_weight, {dy, x, dw}, {dw});
+    return;
+  }
+  matmul.out = c.type.activation;
+  const std::string name = fmt::format("weight_gradient.{}x{}", matmul.m, matmul.n);
+  const Operand fresh = c.builder.whole(c.temporary(name, matmul.out, matmul.m * matmul.n));
+  b.emit(matmul, kCompute, Phase::backward_weight, {dy, x}, {fresh});
+  b.emit(Accumulate{dw.elements, matmul.out, c.type.gradient}, kCompute, Phase::backward_weight, {fresh, dw}, {dw});
 }
 
 }  // namespace foretrain::plan

@@ -1,6 +1,7 @@
 // A chunk's forward and backward for one microbatch: what comes from the neighbours in the pipeline, the layers, what
 // goes on to them. Virtual stage s sends activations to s + 1 and gradients back; two stages on one rank hand them over
-// in a buffer.
+// in a buffer. With scatter_gather each rank of a tp group sends its part of what all of them hold, and the receivers
+// gather the whole (Narayanan et al. 2021, section 4.1).
 #include <algorithm>
 
 #include "base/error.h"
@@ -47,10 +48,34 @@ struct PipelineEnds {
     m.send = send;
     m.axis = Axis::pp;
     m.peer = rank_of(stage);
-    m.elements = c.n.shard_rows * c.n.hidden;
+    m.elements = c.n.shard_rows * c.n.hidden / (scatters() ? c.tp : 1);
     m.dtype = c.type.activation;
     m.tag = c.builder.tag(boundary(what, below));
     return {{m}};
+  }
+
+  bool scatters() const { return c.job.strategy.scatter_gather; }
+  // What a message takes of a tensor that every rank of the tp group holds.
+  Operand sent_of(Operand whole) const {
+    if (scatters()) {
+      whole.rank_group = c.groups.tp;
+      whole.elements = whole.rank_stride = whole.elements / c.tp;
+    }
+    return whole;
+  }
+  // The whole of a tensor that a message brought this rank's part of.
+  void gather(BlockBuilder& b, Phase phase, Operand whole, const std::string& tag) {
+    if (!scatters()) {
+      return;
+    }
+    Collective op;
+    op.kind = CollectiveKind::all_gather;
+    op.group = c.groups.tp;
+    op.elements = whole.elements;
+    op.dtype = c.type.activation;
+    op.tag = c.builder.tag(tag + ".gather");
+    b.emit(op, c.tp_stream(), phase, {sent_of(whole)}, {whole});
+    b.join_open(phase);
   }
 
   // One stream per direction and neighbour: messages of different neighbours do not wait for each other.
@@ -88,7 +113,7 @@ struct PipelineEnds {
     const int below = virtual_stage() - 1;
     if (!is_first() && !is_here(below)) {
       const int at = b.emit_ahead(message(false, below, "activation", below), peer_stream("activations_in", below),
-                                  Phase::forward, c.builder.whole(c.residual()), slot_free());
+                                  Phase::forward, sent_of(c.builder.whole(c.residual())), slot_free());
       if (passes_on()) {
         b.op(at).waits.push_back(sent());
       }
@@ -101,6 +126,8 @@ struct PipelineEnds {
     b.join(Phase::forward, waits);
     if (!is_first() && is_here(below)) {
       copy(b, Phase::forward, hand_over("activation", below), c.builder.whole(c.residual()));
+    } else if (!is_first()) {
+      gather(b, Phase::forward, c.builder.whole(c.residual()), boundary("activation", below));
     }
     return c.builder.add(b.take());
   }
@@ -113,7 +140,7 @@ struct PipelineEnds {
       copy(b, Phase::forward, x, hand_over("activation", stage));
     } else {
       const int at = b.emit(message(true, stage + 1, "activation", stage), peer_stream("activations_out", stage + 1),
-                            Phase::forward, {x}, {});
+                            Phase::forward, {sent_of(x)}, {});
       b.op(at).records = {sent()};
     }
     return c.builder.add(b.take());
@@ -135,8 +162,9 @@ struct PipelineEnds {
                                                                 BufferKind::communication, Lifetime::slot))
                              : c.gradient_in(layers());
       b.emit_ahead(message(false, stage + 1, "gradient", stage), peer_stream("gradients_in", stage + 1),
-                   Phase::backward_input, in, c.splits ? slot_free() : ring_free());
+                   Phase::backward_input, sent_of(in), c.splits ? slot_free() : ring_free());
       b.join(Phase::backward_input, c.splits ? std::vector<EventId>{ring_free()} : std::vector<EventId>{});
+      gather(b, Phase::backward_input, in, boundary("gradient", stage));
       if (c.splits) {
         copy(b, Phase::backward_input, in, c.gradient_in(layers()));
       }
@@ -156,12 +184,26 @@ struct PipelineEnds {
            sends ? std::vector<EventId>{slot_free()} : std::vector<EventId>{slot_free(), ring_free()});
     if (sends) {
       const int at = b.emit(message(true, below, "gradient", below), peer_stream("gradients_out", below),
-                            Phase::backward_input, {c.gradient_out()}, {});
+                            Phase::backward_input, {sent_of(c.gradient_out())}, {});
       b.op(at).records = {ring_free()};
     }
     return c.builder.add(b.take());
   }
 };
+
+// What a chunk's backward needs gathered again, in its order.
+std::vector<std::int32_t> gathered_again(const RoleContext& c, std::size_t chunk, bool is_last) {
+  std::vector<std::int32_t> units;
+  if (is_last && c.uses[kHead].gathers && !c.keeps_head_gathered()) {
+    units.push_back(GathersAhead::kHeadUnit);
+  }
+  if (c.uses[kLayer].gathers && c.job.strategy.reshard) {
+    for (std::int32_t l = c.chunk_layers[chunk]; l-- > 0;) {
+      units.push_back(c.chunk_first[chunk] + l);
+    }
+  }
+  return units;
+}
 
 }  // namespace
 
@@ -206,15 +248,33 @@ void LayerBlocks::call_backward(std::vector<BlockCall>& calls, BackwardPart part
   }
 }
 
-SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers) {
+SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers) {
   PipelineEnds ends{c, chunk};
   const auto i = static_cast<std::size_t>(chunk);
-  Segment s{"F" + std::to_string(chunk), chunk, c.chunk_first[i], {}};
+  Segment s{"F" + std::to_string(chunk) + (gathers ? "" : ".again"), chunk, c.chunk_first[i], {}};
+  const std::int32_t first = c.chunk_first[i], count = c.chunk_layers[i];
+  const bool by_layer = gathers && c.uses[kLayer].gathers;
+  std::vector<std::int32_t> units;
+  for (std::int32_t l = 0; by_layer && l < count; ++l) {
+    units.push_back(first + l);
+  }
+  if (gathers && ends.is_last() && c.uses[kHead].gathers) {
+    units.push_back(GathersAhead::kHeadUnit);
+  }
+  GathersAhead gather(c, s, std::move(units), false);
+  gather.begin();
   s.calls.push_back({ends.begin_forward(), 1, -1, 1});
   if (ends.is_first()) {
-    s.calls.push_back({embedding_forward(c), 1, -1, 1});
+    s.calls.push_back({embedding_forward(c, gathers), 1, -1, 1});
   }
-  layers.call_forward(s.calls, c.chunk_first[i], c.chunk_layers[i]);
+  for (std::int32_t l = 0; by_layer && l < count; ++l) {
+    gather.before_use();
+    layers.call_forward(s.calls, first + l, 1);
+  }
+  if (!by_layer) {
+    layers.call_forward(s.calls, first, count);
+  }
+  gather.before_use();
   if (ends.is_last()) {
     s.calls.push_back({head_forward(c), 1, -1, 1});
   } else {
@@ -227,31 +287,55 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
   PipelineEnds ends{c, chunk};
   const auto i = static_cast<std::size_t>(chunk);
   const bool reduce = last && c.job.strategy.overlap_grad_reduce && reduces_gradients(c);
+  const bool by_unit = c.uses[kLayer].reduces;
   const char* const letter = part == BackwardPart::whole ? "B" : part == BackwardPart::input ? "I" : "W";
   Segment s{letter + std::to_string(chunk) + (last ? ".last" : ""), chunk, c.chunk_first[i], {}};
+  GathersAhead gather(c, s, gathered_again(c, i, ends.is_last()), true);
+  gather.begin();
   if (part != BackwardPart::weight) {
     s.calls.push_back({ends.begin_backward(), 1, -1, 1});
   }
+  if (c.reduces_any()) {
+    s.calls.push_back({await_scattered(c), 1, -1, 1});
+  }
   if (ends.is_last()) {
+    if (c.uses[kHead].gathers && !c.keeps_head_gathered()) {
+      gather.before_use();
+    }
     s.calls.push_back({head_backward(c, part, last), 1, -1, 1});
-    if (reduce && c.groups.dp != kNoGroup && (c.groups.embedding == kNoGroup || c.tied_here)) {
+    if (c.uses[kHead].reduces) {
+      s.calls.push_back({reduce_unit(c, kHead, last), 1, -1, 1});
+    } else if (reduce && c.groups.dp != kNoGroup && (c.groups.embedding == kNoGroup || c.tied_here)) {
       s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
     }
   }
   std::int32_t above = c.chunk_first[i] + c.chunk_layers[i];  // layers from here on are done
-  if (reduce) {
+  const auto down_to = [&](std::int32_t first) {
+    layers.call_backward(s.calls, part, last, first, above - first);
+    above = first;
+  };
+  if (by_unit && c.chunk_layers[i] > 0) {
+    const BlockId reduce_layer = reduce_unit(c, kLayer, last);
+    for (std::int32_t l = above; l-- > c.chunk_first[i];) {
+      gather.before_use();
+      down_to(l);
+      s.calls.push_back({reduce_layer, 1, l, 1});
+    }
+  } else if (reduce) {
     for (const BucketRange& r : chunk_buckets(c, chunk)) {
-      layers.call_backward(s.calls, part, last, r.first_layer, above - r.first_layer);
-      above = r.first_layer;
+      down_to(r.first_layer);
       if (c.data_group(r.family) != kNoGroup) {
         s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
       }
     }
   }
-  layers.call_backward(s.calls, part, last, c.chunk_first[i], above - c.chunk_first[i]);
+  down_to(c.chunk_first[i]);
   if (part != BackwardPart::weight) {
     if (ends.is_first()) {
       s.calls.push_back({embedding_backward(c, last && !c.splits), 1, -1, 1});
+      if (c.uses[kEmbedding].reduces) {
+        s.calls.push_back({reduce_unit(c, kEmbedding, last), 1, -1, 1});
+      }
     }
     s.calls.push_back({ends.end_backward(), 1, -1, 1});
   }

@@ -7,59 +7,25 @@ namespace foretrain::plan {
 
 namespace {
 
-bool zero1(const RoleContext& c) {
-  return c.groups.dp != kNoGroup && c.job.strategy.zero >= 1;
-}
-
-// Are the family's state and its step shared out over its data-parallel ranks?
-bool is_shared_out(const RoleContext& c, Family f) {
-  return c.data_group(f) != kNoGroup && c.job.strategy.zero >= 1;
-}
-
-std::int32_t owners(const RoleContext& c, Family f) {
-  const GroupId group = c.data_group(f);
-  return group == kNoGroup
-             ? 1
-             : group_size(c.builder.graph().mesh, c.builder.graph().groups[static_cast<std::size_t>(group)]);
-}
-
-const ParameterFamily& family(RoleContext& c, Family f) {
+const ParameterFamily& family(const RoleContext& c, Family f) {
   return c.role().parameter_families[static_cast<std::size_t>(f)];
 }
 
-Bucket bucket(RoleContext& c, const BucketRange& r) {
-  Bucket b;
-  b.elements = family(c, r.family).elements * r.layers;
-  b.family = r.family;
-  b.layers = r.layers;
-  if (is_shared_out(c, r.family)) {
-    b.shard_group = c.data_group(r.family);
-    b.shards = owners(c, r.family);
-  }
-  return b;
+const FamilyUse& use(const RoleContext& c, Family f) {
+  return c.uses[static_cast<std::size_t>(f)];
+}
+
+Bucket bucket(const RoleContext& c, const BucketRange& r) {
+  return bucket_of(c, r.family, r.layers);
 }
 
 // The copy of a bucket's first layer, seen from that layer.
-std::int16_t first_copy(RoleContext& c, const Bucket& b) {
+std::int16_t first_copy(const RoleContext& c, const Bucket& b) {
   return static_cast<std::int16_t>(-family(c, static_cast<Family>(b.family)).first_layer);
 }
 
-// The whole bucket in a full-size buffer, or this rank's shard of it there.
-Operand bucket_operand(RoleContext& c, const Bucket& b, BufferId buffer, bool own_shard) {
-  if (!own_shard || b.shards == 1) {
-    return {buffer, first_copy(c, b), kNoGroup, 0, b.elements, 0};
-  }
-  return {buffer, first_copy(c, b), b.shard_group, 0, b.elements / b.shards, b.elements / b.shards};
-}
-
-// The shard in a buffer that holds shards only (optimizer state): layer copies are 1/shards of a layer there.
-Operand state_operand(RoleContext& c, const Bucket& b, BufferId buffer) {
-  return {buffer, first_copy(c, b), kNoGroup, 0, b.elements / b.shards, 0};
-}
-
-// What, beside the compute stream, must be over before a gradient may leave this rank.
-std::vector<EventId> local_gradients_done(RoleContext& c) {
-  return c.reduces_replicated() ? std::vector<EventId>{c.replicated_reduced()} : std::vector<EventId>{};
+Operand whole_bucket(const RoleContext& c, const Bucket& b, BufferId buffer) {
+  return {buffer, first_copy(c, b), kNoGroup, 0, b.elements, 0};
 }
 
 std::vector<BucketRange> all_buckets(RoleContext& c) {
@@ -87,7 +53,7 @@ BufferId norms(RoleContext& c) {
 
 // Sums of squares of the tensors that ranks along dp hold different parts of, where all else is whole on each of them.
 bool has_partial_norms(const RoleContext& c) {
-  return !zero1(c) && c.groups.expert_dp != kNoGroup;
+  return !c.shards_state() && c.groups.expert_dp != kNoGroup;
 }
 
 BufferId expert_norms(RoleContext& c) {
@@ -112,11 +78,11 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
   BlockBuilder b(c.role(), "norm." + family(c, r.family).name);
   SquaredNorm op;
   op.bucket = bucket(c, r);
-  op.piece_shards = owners(c, r.family);
+  op.piece_shards = r.family == kExperts ? op.bucket.shards : static_cast<std::int32_t>(c.job.strategy.dp);
   op.dtype = c.type.gradient;
   const bool partial = r.family == kExperts && has_partial_norms(c);
   const Operand sums = c.builder.whole(partial ? expert_norms(c) : norms(c));
-  b.emit(op, kCompute, Phase::optimizer, {bucket_operand(c, op.bucket, family(c, r.family).gradient, true)}, {sums});
+  b.emit(op, kCompute, Phase::optimizer, {own_part(c, op.bucket, family(c, r.family).gradient)}, {sums});
   return c.builder.add(b.take());
 }
 
@@ -133,8 +99,8 @@ BlockId clip_block(RoleContext& c) {
     op.tag = c.builder.tag(name);
     b.emit(op, stream, Phase::optimizer, {all}, {all});
   };
-  if (zero1(c)) {
-    reduce(c.groups.dp, c.dp_stream(), sums, "norm.reduce.dp");
+  if (c.shards_state()) {
+    reduce(c.groups.shard, c.dp_stream(), sums, "norm.reduce.dp");
   } else if (has_partial_norms(c)) {
     const Operand partial = c.builder.whole(expert_norms(c));
     reduce(c.groups.expert_dp, c.dp_stream(), partial, "norm.reduce.experts");
@@ -151,17 +117,22 @@ BlockId clip_block(RoleContext& c) {
 void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   OptimizerStep op{bucket(c, r), c.job.workload.optimizer, c.job.workload.precision};
   const ParameterFamily& f = family(c, r.family);
-  const Operand parameter = bucket_operand(c, op.bucket, f.parameter, true);
-  std::vector<Operand> reads{bucket_operand(c, op.bucket, f.gradient, true), c.builder.whole(c.role().grad_norm)};
+  const Operand parameter = own_part(c, op.bucket, f.parameter);
+  std::vector<Operand> reads{own_part(c, op.bucket, f.gradient), c.builder.whole(c.role().grad_norm)};
   std::vector<Operand> writes{parameter};
   for (const BufferId state : {f.master, f.m, f.v}) {
     if (state >= 0) {
-      reads.push_back(state_operand(c, op.bucket, state));
-      writes.push_back(state_operand(c, op.bucket, state));
+      reads.push_back(own_part(c, op.bucket, state));
+      writes.push_back(own_part(c, op.bucket, state));
     }
   }
   reads.push_back(parameter);
   b.emit(std::move(op), kCompute, Phase::optimizer, std::move(reads), std::move(writes));
+}
+
+// Updated parameters are gathered at once where they are stored whole.
+bool gathers_updated(const RoleContext& c, const BucketRange& r) {
+  return c.shard_group(r.family) != kNoGroup && !use(c, r.family).gathers;
 }
 
 void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
@@ -173,8 +144,8 @@ void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   op.elements = k.elements;
   op.dtype = c.type.parameter;
   op.tag = c.builder.tag("parameters.gather." + f.name);
-  const int at = b.emit(op, c.dp_stream(), Phase::param_gather, {bucket_operand(c, k, f.parameter, true)},
-                        {bucket_operand(c, k, f.parameter, false)});
+  const int at =
+      b.emit(op, c.dp_stream(), Phase::param_gather, {own_part(c, k, f.parameter)}, {whole_bucket(c, k, f.parameter)});
   b.op(at).records.push_back(c.builder.event("gathered", Replicas::once));
 }
 
@@ -202,14 +173,51 @@ void emit_loss_fill(RoleContext& c, BlockBuilder& b) {
 
 }  // namespace
 
+Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers) {
+  Bucket b;
+  b.elements = family(c, f).elements * layers;
+  b.family = f;
+  b.layers = layers;
+  b.shard_group = c.shard_group(f);
+  b.shards = c.shards_of(f);
+  return b;
+}
+
+Operand own_part(const RoleContext& c, const Bucket& bucket, BufferId buffer) {
+  const std::int64_t unit = family(c, static_cast<Family>(bucket.family)).elements;
+  const bool is_whole = c.role().buffers[static_cast<std::size_t>(buffer)].elements == unit;
+  const std::int64_t part = bucket.elements / bucket.shards;
+  if (bucket.shards == 1 || !is_whole) {
+    return {buffer, first_copy(c, bucket), kNoGroup, 0, part, 0};
+  }
+  return {buffer, first_copy(c, bucket), bucket.shard_group, 0, part, part};
+}
+
+std::vector<EventId> local_gradients_done(RoleContext& c) {
+  return c.reduces_replicated() ? std::vector<EventId>{c.replicated_reduced()} : std::vector<EventId>{};
+}
+
+int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std::string& name) {
+  Collective op;
+  op.kind = CollectiveKind::all_reduce;
+  op.group = c.groups.replicas;
+  op.elements = part.elements;
+  op.dtype = c.type.gradient;
+  op.tag = c.builder.tag("gradients.reduce_across." + name);
+  return b.emit(op, c.replicas_stream(), Phase::grad_reduce, {part}, {part});
+}
+
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
   const auto i = static_cast<std::size_t>(chunk);
   const std::int64_t target = bucket_bytes(c.job).value * 8 / bits(c.type.gradient);
   std::vector<BucketRange> ranges;
   for (const Family which : c.layer_families()) {
-    const ParameterFamily& f = c.role().parameter_families[static_cast<std::size_t>(which)];
+    const ParameterFamily& f = family(c, which);
+    // Units that are reduced on their own are cut on their own.
     const auto per_bucket =
-        static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
+        use(c, which).reduces
+            ? 1
+            : static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
     const std::int32_t first = std::max(c.chunk_first[i], f.first_layer);
     const std::int32_t past = std::min(c.chunk_first[i] + c.chunk_layers[i], f.first_layer + f.layers);
     for (std::int32_t end = past; end > first;) {
@@ -233,14 +241,17 @@ BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
   BlockBuilder b(c.role(), "gradients.reduce." + f.name);
   b.join(Phase::grad_reduce, local_gradients_done(c));
   Collective op;
-  op.kind = is_shared_out(c, range.family) ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
-  op.group = c.data_group(range.family);
+  op.kind = k.shard_group != kNoGroup ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
+  op.group = k.shard_group != kNoGroup ? k.shard_group : c.data_group(range.family);
   op.elements = k.elements;
   op.dtype = c.type.gradient;
   op.tag = c.builder.tag("gradients.reduce." + f.name);
-  const int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {bucket_operand(c, k, f.gradient, false)},
-                        {bucket_operand(c, k, f.gradient, true)});
-  b.op(at).records.push_back(c.builder.event("gradients_reduced", Replicas::once));
+  const Operand part = own_part(c, k, f.gradient);
+  int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_bucket(c, k, f.gradient)}, {part});
+  if (c.groups.replicas != kNoGroup) {
+    at = emit_reduce_across(c, b, part, f.name);
+  }
+  b.op(at).records.push_back(c.reduced());
   return c.builder.add(b.take());
 }
 
@@ -248,14 +259,18 @@ SegmentId begin_segment(RoleContext& c) {
   BlockBuilder b(c.role(), "begin_step");
   Segment s;
   s.name = "begin";
-  for (const ParameterFamily& f : c.role().parameter_families) {
-    if (f.gradient >= 0) {
-      const std::int64_t elements = f.elements * std::max(1, f.layers);
+  for (std::size_t i = 0; i < c.role().parameter_families.size(); ++i) {
+    const auto which = static_cast<Family>(i);
+    const ParameterFamily& f = family(c, which);
+    const bool is_overwritten = use(c, which).reduces && !c.accumulates_reduced();
+    if (f.gradient >= 0 && !is_overwritten) {
+      const std::int64_t elements =
+          c.role().buffers[static_cast<std::size_t>(f.gradient)].elements * std::max(1, f.layers);
       b.emit(Fill{elements, c.type.gradient}, kCompute, Phase::optimizer, {},
              {{f.gradient, 0, kNoGroup, 0, elements, 0}});
     }
   }
-  if (c.tied_here) {
+  if (c.tied_here && !use(c, kEmbedding).reduces) {
     const BufferId head = c.builder.buffer("head.weight.gradient", c.type.gradient, c.n.vocab * c.n.hidden,
                                            BufferKind::gradient, Lifetime::persistent);
     b.emit(Fill{c.n.vocab * c.n.hidden, c.type.gradient}, kCompute, Phase::optimizer, {}, {c.builder.whole(head)});
@@ -285,15 +300,16 @@ SegmentId update_segment(RoleContext& c) {
   std::vector<EventId> reduced = local_gradients_done(c);
   bool reduces = false;
   for (const BucketRange& r : buckets) {
-    // Layers, and an untied head, were reduced behind the last backward.
+    // Units were reduced behind every backward; layers, and an untied head, behind the last one.
     const bool done = overlapped && r.family != kEmbedding && !(r.family == kHead && tied_across);
-    if (!done && c.data_group(r.family) != kNoGroup) {
+    const bool by_others = c.data_group(r.family) != kNoGroup;
+    if (!done && by_others && !use(c, r.family).reduces) {
       s.calls.push_back(call_at(r, reduce_bucket(c, r)));
     }
-    reduces = reduces || c.data_group(r.family) != kNoGroup;
+    reduces = reduces || by_others;
   }
   if (reduces) {
-    reduced.push_back(c.builder.event("gradients_reduced", Replicas::once));
+    reduced.push_back(c.reduced());
   }
   BlockBuilder start(c.role(), "norm.begin");
   start.join(Phase::optimizer, reduced);
@@ -312,16 +328,13 @@ SegmentId update_segment(RoleContext& c) {
   for (const BucketRange& r : buckets) {
     BlockBuilder b(c.role(), "optimizer." + family(c, r.family).name);
     emit_step(c, b, r);
-    if (is_shared_out(c, r.family) && behind) {
+    if (gathers_updated(c, r) && behind) {
       emit_gather(c, b, r);
     }
     s.calls.push_back(call_at(r, c.builder.add(b.take())));
   }
-  if (!behind) {
-    for (const BucketRange& r : buckets) {
-      if (!is_shared_out(c, r.family)) {
-        continue;
-      }
+  for (const BucketRange& r : buckets) {
+    if (gathers_updated(c, r) && !behind) {
       BlockBuilder b(c.role(), "gather." + family(c, r.family).name);
       emit_gather(c, b, r);
       s.calls.push_back(call_at(r, c.builder.add(b.take())));
@@ -329,7 +342,7 @@ SegmentId update_segment(RoleContext& c) {
   }
   BlockBuilder end(c.role(), "end_step");
   std::vector<EventId> gathered;
-  if (std::any_of(buckets.begin(), buckets.end(), [&](const BucketRange& r) { return is_shared_out(c, r.family); })) {
+  if (std::any_of(buckets.begin(), buckets.end(), [&](const BucketRange& r) { return gathers_updated(c, r); })) {
     gathered.push_back(c.builder.event("gathered", Replicas::once));
   }
   end.join(Phase::optimizer, gathered);

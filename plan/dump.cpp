@@ -101,7 +101,8 @@ class RoleText {
                                     ? fmt::format(" at byte {}", role_.memory.placements[i].offset)
                                     : std::string();
       fmt::format_to(out_, "    {}: {} {}{}, {}, {}{}\n", b.name, b.elements, foretrain::name(b.dtype),
-                     b.layers == 0 ? "" : fmt::format(" x {} layers", b.layers), name(b.kind), name(b.lifetime), place);
+                     b.layers == 0 ? "" : fmt::format(" x {} layers{}", b.layers, b.wraps ? " in turn" : ""),
+                     name(b.kind), name(b.lifetime), place);
     }
   }
 

@@ -80,6 +80,8 @@ struct Buffer {
   // 0: not per layer. Else how many layer copies: role-local layers for persistent buffers; for slot, hold, ring and
   // segment buffers layers of a chunk, counted from the segment's first layer.
   std::int32_t layers = 0;
+  // Fewer copies than layers, used in turn: layer l lies in copy l mod `layers`.
+  bool wraps = false;
 };
 
 // `elements` of a buffer from `offset` on, in the copy of this instance's slot, hold or ring and layer + layer_delta;

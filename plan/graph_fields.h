@@ -123,7 +123,7 @@ void fields(auto& a, Of<BiasGradient> auto& x) {
 
 void fields(auto& a, Of<Rotary> auto& x) {
   a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("kv_heads", x.kv_heads);
-  a("head_dim", x.head_dim), a("base", x.base), a("dtype", x.dtype);
+  a("head_dim", x.head_dim), a("rotary_dim", x.rotary_dim), a("base", x.base), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Embedding> auto& x) {
@@ -173,7 +173,7 @@ void fields(auto& a, Of<Fill> auto& x) {
   a("elements", x.elements), a("dtype", x.dtype);
 }
 void fields(auto& a, Of<Accumulate> auto& x) {
-  a("elements", x.elements), a("dtype", x.dtype);
+  a("elements", x.elements), a("from", x.from), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Collective> auto& x) {
@@ -249,7 +249,7 @@ void fields(auto& a, Of<Stream> auto& x) {
 
 void fields(auto& a, Of<Buffer> auto& x) {
   a("name", x.name), a("dtype", x.dtype), a("elements", x.elements), a("kind", x.kind), a("lifetime", x.lifetime);
-  a("layers", x.layers);
+  a("layers", x.layers), a("wraps", x.wraps);
 }
 
 void fields(auto& a, Of<Event> auto& x) {

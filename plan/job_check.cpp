@@ -91,6 +91,13 @@ void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy)
   }
 }
 
+void check_sharding(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  if (s.shard != 0 && s.dp % s.shard != 0) {
+    strategy.mistake("shard", fmt::format("{} does not divide dp {}", s.shard, s.dp));
+  }
+}
+
 void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
   const workloads::Model& m = job.workload.model;
   const Strategy& s = job.strategy;
@@ -109,6 +116,9 @@ void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
   if (s.sequence_parallel) {
     divides("seq_len", job.workload.seq_len);
   }
+  if (s.scatter_gather) {
+    divides("hidden", m.hidden);
+  }
   if (s.padded_vocab != 0 && (s.padded_vocab < m.vocab || s.padded_vocab % s.tp != 0)) {
     strategy.mistake("padded_vocab", fmt::format("{} is not allowed; expected a multiple of tp {} that is at least the "
                                                  "vocabulary of {}",
@@ -126,6 +136,12 @@ void check_experts(const Job& job, ObjectReader& strategy) {
     return;
   }
   const auto mistake = [&](const char* key, const std::string& what) { strategy.mistake(key, what); };
+  if (s.shard != 0) {
+    mistake("shard", "in groups with experts is not built yet; leave the key out");
+  }
+  if (job.workload.model.parallel_residual) {
+    mistake("", "experts beside attention (parallel_residual) are not built yet");
+  }
   if (s.cp > 1 || s.zero > 1) {
     mistake(s.cp > 1 ? "cp" : "zero", fmt::format("{} with experts is not built yet; expected {}",
                                                   s.cp > 1 ? s.cp : s.zero, s.cp > 1 ? "1" : "0 or 1"));
@@ -215,6 +231,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
   job.strategy.dp = std::max<std::int64_t>(1, job.strategy.dp);
   if (parts.strategy_ok && parts.workload_ok) {
     check_batch(job, parts.workload, parts.strategy);
+    check_sharding(job, parts.strategy);
     check_tensor_parallel(job, parts.strategy);
     check_experts(job, parts.strategy);
     check_stages(job, parts.strategy);

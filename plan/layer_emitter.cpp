@@ -12,15 +12,29 @@ void LayerEmitter::linear(Phase phase, Operand x, const std::string& w, bool bia
   b.emit(mm, kCompute, phase, std::move(reads), {y});
 }
 
-void LayerEmitter::linear_input(Operand dy, const std::string& w, Operand dx, std::int64_t out, std::int64_t in) {
-  Matmul mm{c.n.rows, in, out, false, false, false, false, c.type.matmul, c.type.activation};
-  b.emit(mm, kCompute, Phase::backward_input, {dy, weight(w + ".weight")}, {dx});
+void LayerEmitter::linear_partial(Phase phase, Operand x, const std::string& w, Operand y, bool accumulate,
+                                  std::int64_t out, std::int64_t in) {
+  Matmul mm{c.n.rows, out, in, false, true, false, accumulate, c.type.matmul, c.type.activation};
+  std::vector<Operand> reads{x, weight(w + ".weight")};
+  if (accumulate) {
+    reads.push_back(y);
+  }
+  b.emit(mm, kCompute, phase, std::move(reads), {y});
+}
+
+void LayerEmitter::linear_input(Operand dy, const std::string& w, Operand dx, std::int64_t out, std::int64_t in,
+                                bool accumulate) {
+  Matmul mm{c.n.rows, in, out, false, false, false, accumulate, c.type.matmul, c.type.activation};
+  std::vector<Operand> reads{dy, weight(w + ".weight")};
+  if (accumulate) {
+    reads.push_back(dx);
+  }
+  b.emit(mm, kCompute, Phase::backward_input, std::move(reads), {dx});
 }
 
 void LayerEmitter::linear_weight(Operand dy, Operand x, const std::string& w, std::int64_t out, std::int64_t in) {
-  Matmul mm{out, in, c.n.rows, true, false, false, true, c.type.matmul, c.type.gradient};
-  const Operand dw = grad(w + ".weight");
-  b.emit(mm, kCompute, Phase::backward_weight, {dy, x, dw}, {dw});
+  const Matmul mm{out, in, c.n.rows, true, false, false, false, c.type.matmul, {}};
+  emit_weight_gradient(c, b, mm, dy, x, grad(w + ".weight"));
 }
 
 void LayerEmitter::bias_gradient(Operand dy, const std::string& name, std::int64_t rows, std::int64_t cols) {
@@ -84,7 +98,9 @@ ResidualGradients LayerEmitter::residual_gradients() {
 }
 
 Operand LayerEmitter::input_again(const std::string& block, BufferId norm) {
-  return gather_rows(c, b, Phase::backward_weight, all(norm), block + ".input_again");
+  const Operand x = gather_rows(c, b, Phase::backward_weight, all(norm), block + ".input_again");
+  wait_unless_overlapped(c, b, Phase::backward_weight);
+  return x;
 }
 
 Operand LayerEmitter::through_input(BackwardPart part, const std::string& block, const std::string& w, Operand dy,
@@ -97,8 +113,9 @@ Operand LayerEmitter::through_input(BackwardPart part, const std::string& block,
   if (inputs) {
     linear_input(dy, w, dx, out, c.n.hidden);
     dx = reduce_rows(c, b, Phase::backward_input, dx, block + ".input_gradient");
+    wait_unless_overlapped(c, b, Phase::backward_input);
   }
-  if (weights) {  // while the input gradient is summed over the tp group
+  if (weights) {  // with overlap_tp while the input gradient is summed over the tp group
     linear_weight(dy, x, w, out, c.n.hidden);
   }
   if (inputs && bias) {

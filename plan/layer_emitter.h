@@ -30,8 +30,13 @@ struct LayerEmitter {
   // y[rows, out] = x[rows, in] W[out, in]^T (+ bias)
   void linear(Phase phase, Operand x, const std::string& w, bool bias, Operand y, std::int64_t out, std::int64_t in);
 
-  // dx[rows, in] = dy[rows, out] W[out, in]
-  void linear_input(Operand dy, const std::string& w, Operand dx, std::int64_t out, std::int64_t in);
+  // y[rows, out] = x[rows, in] W[out, in]^T (+ y): partial sums of a row-parallel matmul.
+  void linear_partial(Phase phase, Operand x, const std::string& w, Operand y, bool accumulate, std::int64_t out,
+                      std::int64_t in);
+
+  // dx[rows, in] = dy[rows, out] W[out, in] (+ dx)
+  void linear_input(Operand dy, const std::string& w, Operand dx, std::int64_t out, std::int64_t in,
+                    bool accumulate = false);
 
   // dW[out, in] += dy[rows, out]^T x[rows, in]
   void linear_weight(Operand dy, Operand x, const std::string& w, std::int64_t out, std::int64_t in);
@@ -54,7 +59,7 @@ struct LayerEmitter {
 
   ResidualGradients residual_gradients();
 
-  // A norm's output, all rows: gathered while the matmul emitted next runs.
+  // A norm's output, all rows: gathered while the matmul emitted next runs (overlap_tp).
   Operand input_again(const std::string& block, BufferId norm);
 
   // The column-parallel matmul behind a norm: from the gradient of its output to that of the norm's output. `x` is the
@@ -62,6 +67,14 @@ struct LayerEmitter {
   Operand through_input(BackwardPart part, const std::string& block, const std::string& w, Operand dy, std::int64_t out,
                         BufferId norm, Operand x, bool bias);
 };
+
+// The inner part of each half: from its norm's output `h`, all rows, to what it adds to x as partial sums of the tp
+// ranks in `out` (+= where `accumulate`); and back from the gradient of that sum, all rows, to the gradient of its
+// first product (attention's qkv, the MLP's up), which goes on through LayerEmitter::through_input.
+void attention_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out, bool accumulate);
+Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy);
+void mlp_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out, bool accumulate);
+Operand mlp_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy);
 
 // build_attention.cpp: x_mid = x + out(attention(rotary(qkv(norm1(x))))).
 void attention_forward(const LayerEmitter& e, Phase phase);
@@ -76,5 +89,8 @@ void moe_forward(const LayerEmitter& e, Phase phase);
 void moe_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d);
 // Sums the routers' gradients, of which each tp rank has a part.
 void reduce_routers(RoleContext& c, BlockBuilder& b);
+// build_parallel_layer.cpp: both halves read x: x' = x + attention(norm1(x)) + mlp(norm2(x)).
+void parallel_forward(const LayerEmitter& e, Phase phase);
+void parallel_backward(const LayerEmitter& e, BackwardPart part);
 
 }  // namespace foretrain::plan

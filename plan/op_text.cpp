@@ -52,8 +52,8 @@ struct Shapes {
     return fmt::format(" {}x{} {}", w.rows, w.cols, name(w.dtype));
   }
   std::string operator()(const Rotary& w) const {
-    return fmt::format(" batch {} seq {} heads {}/{} x {} {}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
-                       name(w.dtype));
+    return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
+                       w.rotary_dim == w.head_dim ? "" : fmt::format(" ({} rotated)", w.rotary_dim), name(w.dtype));
   }
   std::string operator()(const Embedding& w) const {
     return fmt::format(" {} tokens x {} from {} rows {}", w.tokens, w.hidden, w.rows, name(w.dtype));
@@ -74,7 +74,10 @@ struct Shapes {
     return fmt::format(" {} {}, {}", workloads::name(w.optimizer.kind), bucket_text(g, w.bucket), w.precision.word);
   }
   std::string operator()(const Fill& w) const { return fmt::format(" {} {}", w.elements, name(w.dtype)); }
-  std::string operator()(const Accumulate& w) const { return fmt::format(" {} {}", w.elements, name(w.dtype)); }
+  std::string operator()(const Accumulate& w) const {
+    const std::string from = w.from == w.dtype ? "" : fmt::format("{} to ", name(w.from));
+    return fmt::format(" {} {}{}", w.elements, from, name(w.dtype));
+  }
   std::string operator()(const Collective& w) const {
     return fmt::format(
         " {} {}{}{} over {} as {}", w.elements, name(w.dtype), w.reduction == Reduction::max ? " (max)" : "",

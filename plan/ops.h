@@ -101,10 +101,11 @@ struct BiasGradient {
   Dtype dtype = Dtype::fp32;
 };
 
-// Rotates q and k of packed qkv in place (half-split); backward rotates back. reads {qkv}, writes {qkv}.
+// Rotates the first rotary_dim columns of each head of q and k of packed qkv in place (half-split); backward rotates
+// back. reads {qkv}, writes {qkv}.
 struct Rotary {
   Direction direction{};
-  std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0, rotary_dim = 0;
   double base = 10000.0;
   Dtype dtype = Dtype::fp32;
 };
@@ -121,7 +122,7 @@ struct Embedding {
 
 // Learned positions. forward: reads {x, table}, writes {x}; x[t] += table[position]. backward_weight: reads {dx,
 // dtable}, writes {dtable}. Row t of this rank is token `index in row_group * rows + t`; its position is that modulo
-// seq.
+// seq. With seq 1 the table is one vector that all rows get: a bias.
 struct PositionAdd {
   Direction direction{};
   std::int64_t rows = 0, hidden = 0, seq = 0;
@@ -184,9 +185,9 @@ struct Fill {  // zero. writes {x}
   Dtype dtype = Dtype::fp32;
 };
 
-struct Accumulate {  // dst += src. reads {src, dst}, writes {dst}
+struct Accumulate {  // dst += src. reads {src, dst}, writes {dst}; src is as wide as dst or narrower
   std::int64_t elements = 0;
-  Dtype dtype = Dtype::fp32;
+  Dtype from = Dtype::fp32, dtype = Dtype::fp32;  // of src, of dst
 };
 
 enum class CollectiveKind : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, all_to_all };

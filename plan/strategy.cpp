@@ -96,6 +96,28 @@ Recompute read_recompute(ObjectReader& reader) {
   return word == "full" ? Recompute::full : word == "selective" ? Recompute::selective : Recompute::none;
 }
 
+void read_sharding(ObjectReader& reader, Strategy& s) {
+  const bool splits =
+      s.schedule == ScheduleKind::zb_h1 || s.schedule == ScheduleKind::zb_h2 || s.schedule == ScheduleKind::zb_v;
+  if (s.zero >= 2 && splits) {
+    reader.mistake("zero",
+                   fmt::format("{} cannot go with {}: its weight gradients come long after the input gradients, "
+                               "and would be whole until then; expected 0 or 1, or another schedule",
+                               s.zero, name(s.schedule)));
+  }
+  s.shard = reader.integer("shard", 0, reader.has("shard") ? 2 : 0, kMaxAxis);
+  if (s.shard != 0 && s.zero == 0) {
+    reader.mistake("shard", "needs zero 1, 2 or 3: without it nothing is sharded");
+  }
+  s.reshard = reader.boolean("reshard", true);
+  s.prefetch = reader.integer("prefetch", 1, 0, kMaxAxis);
+  for (const char* key : {"reshard", "prefetch"}) {
+    if (s.zero != 3 && reader.has(key)) {
+      reader.mistake(key, "needs zero 3: without it no parameters are gathered layer by layer");
+    }
+  }
+}
+
 void refuse_unbuilt(ObjectReader& reader) {
   reader.word("data_parallel", "all_reduce", {"all_reduce"}, {"gather", "all_gather", "parameter_server", "local_sgd"});
   if (const std::string text = word_at(reader, "compression"); text.starts_with("topk:")) {
@@ -103,15 +125,12 @@ void refuse_unbuilt(ObjectReader& reader) {
   } else {
     reader.word("compression", "none", {"none"}, {"fp16", "bf16", "int8"});
   }
-  for (const char* key : {"overlap_tp", "split_by_speed", "prefetch", "reshard"}) {
-    if (reader.boolean(key, false)) {
-      reader.mistake(key, "true is not built yet; expected false");
-    }
+  if (reader.boolean("split_by_speed", false)) {
+    reader.mistake("split_by_speed", "true is not built yet; expected false");
   }
   if (!reader.words("offload", {"parameters", "gradients", "optimizer", "activations"}).empty()) {
     reader.mistake("offload", "is not built yet; expected an empty list");
   }
-  refuse(reader, "shard", "sharding in groups (HSDP)");
   refuse(reader, "cp_kind", "context parallelism");
   refuse(reader, "servers", "the parameter server");
   refuse(reader, "staleness", "the parameter server");
@@ -133,17 +152,19 @@ Strategy read_strategy(ObjectReader& reader) {
   s.virtual_stages = reader.integer("virtual_stages", 1, 1, kMaxAxis);
   read_schedule(reader, s);
   s.zero = static_cast<int>(reader.integer("zero", 0, 0, 3));
-  if (s.zero > 1) {
-    reader.mistake("zero", fmt::format("ZeRO stage {} is not built yet; built: 0, 1", s.zero));
-  }
+  read_sharding(reader, s);
   // Without tensor parallelism there is nothing to shard the sequence over: the same plan.
   s.sequence_parallel = reader.boolean("sequence_parallel", false) && s.tp > 1;
   s.recompute = read_recompute(reader);
-  s.overlap_grad_reduce = reader.boolean("overlap_grad_reduce", false);
+  s.overlap_grad_reduce = reader.boolean("overlap_grad_reduce", s.zero >= 2);
   s.overlap_param_gather = reader.boolean("overlap_param_gather", false);
-  if (s.overlap_param_gather && s.zero != 1) {
-    reader.mistake("overlap_param_gather", "needs zero 1: without it no parameters are gathered");
+  if (s.overlap_param_gather && s.zero != 1 && s.zero != 2) {
+    reader.mistake("overlap_param_gather", "needs zero 1 or 2: only there parameters are gathered after the optimizer");
   }
+  s.overlap_tp = reader.boolean("overlap_tp", true);
+  // Rows that sequence parallelism has shared out are parts already.
+  s.scatter_gather = reader.boolean("scatter_gather", false) && s.tp > 1 && s.pp > 1 && !s.sequence_parallel;
+  s.fused_grad_accumulation = reader.boolean("fused_grad_accumulation", true);
   s.bucket_bytes = reader.bytes("bucket_bytes", Bytes{}).value;
   s.layers_per_stage = reader.integers("layers_per_stage", 0);
   s.rank_order = reader.text("rank_order", s.rank_order);
@@ -158,26 +179,37 @@ Strategy read_strategy(ObjectReader& reader) {
 }
 
 nlohmann::json to_json(const Strategy& s) {
-  return {{"dp", s.dp},
-          {"tp", s.tp},
-          {"pp", s.pp},
-          {"cp", s.cp},
-          {"ep", s.ep},
-          {"expert_tp", s.expert_tp},
-          {"micro_batch", s.micro_batch},
-          {"virtual_stages", s.virtual_stages},
-          {"schedule", s.schedule == ScheduleKind::text ? s.schedule_path : std::string(name(s.schedule))},
-          {"zero", s.zero},
-          {"sequence_parallel", s.sequence_parallel},
-          {"recompute", name(s.recompute)},
-          {"overlap_grad_reduce", s.overlap_grad_reduce},
-          {"overlap_param_gather", s.overlap_param_gather},
-          {"bucket_bytes", fmt::format("{} B", s.bucket_bytes)},
-          {"layers_per_stage", s.layers_per_stage},
-          {"rank_order", s.rank_order},
-          {"padded_vocab", s.padded_vocab},
-          {"data_parallel", "all_reduce"},
-          {"compression", "none"}};
+  nlohmann::json all{{"dp", s.dp},
+                     {"tp", s.tp},
+                     {"pp", s.pp},
+                     {"cp", s.cp},
+                     {"ep", s.ep},
+                     {"expert_tp", s.expert_tp},
+                     {"micro_batch", s.micro_batch},
+                     {"virtual_stages", s.virtual_stages},
+                     {"schedule", s.schedule == ScheduleKind::text ? s.schedule_path : std::string(name(s.schedule))},
+                     {"zero", s.zero},
+                     {"sequence_parallel", s.sequence_parallel},
+                     {"recompute", name(s.recompute)},
+                     {"overlap_grad_reduce", s.overlap_grad_reduce},
+                     {"overlap_param_gather", s.overlap_param_gather},
+                     {"overlap_tp", s.overlap_tp},
+                     {"scatter_gather", s.scatter_gather},
+                     {"fused_grad_accumulation", s.fused_grad_accumulation},
+                     {"bucket_bytes", fmt::format("{} B", s.bucket_bytes)},
+                     {"layers_per_stage", s.layers_per_stage},
+                     {"rank_order", s.rank_order},
+                     {"padded_vocab", s.padded_vocab},
+                     {"data_parallel", "all_reduce"},
+                     {"compression", "none"}};
+  if (s.shard != 0) {
+    all["shard"] = s.shard;
+  }
+  if (s.zero == 3) {
+    all["reshard"] = s.reshard;
+    all["prefetch"] = s.prefetch;
+  }
+  return all;
 }
 
 }  // namespace foretrain::plan

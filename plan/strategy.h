@@ -24,12 +24,20 @@ struct Strategy {
   std::int64_t virtual_stages = 1;  // model chunks per pipeline rank; zb_v: 2
   ScheduleKind schedule = ScheduleKind::one_f_one_b;
   std::string schedule_path;  // for ScheduleKind::text
-  int zero = 0;               // 0 or 1
+  // What data-parallel ranks share out among them: 1 optimizer state; 2 gradients too, reduced after every microbatch;
+  // 3 parameters too, gathered unit by unit (a layer, the embedding, the head), as PyTorch's FSDP2 does.
+  int zero = 0;
+  std::int64_t shard = 0;     // over how many neighbours along dp, each group of them being a replica; 0: over all
+  bool reshard = true;        // zero 3: parameters are dropped after the forward and gathered again for the backward
+  std::int64_t prefetch = 1;  // zero 3: how many units ahead parameters are gathered
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
-  bool overlap_grad_reduce = false;            // bucketed all-reduce behind the last backward
-  bool overlap_param_gather = false;           // ZeRO-1: parameter all-gather behind the optimizer of later buckets
-  std::int64_t bucket_bytes = 0;               // gradient bucket target; 0 = 40 million elements, as Megatron
+  bool overlap_grad_reduce = false;     // reduction behind the backward (zero 0 and 1: the step's last)
+  bool overlap_param_gather = false;    // ZeRO-1: parameter all-gather behind the optimizer of later buckets
+  bool overlap_tp = true;               // the backward's tp communication beside matmuls that do not need it
+  bool scatter_gather = false;          // pipeline messages in tp parts, gathered by the receivers
+  bool fused_grad_accumulation = true;  // weight gradients are added up inside their matmul
+  std::int64_t bucket_bytes = 0;        // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even
   std::string rank_order = "pp,dp,cp,tp";      // slowest first
   std::int64_t padded_vocab = 0;               // 0 = next multiple of 128 x tp
@@ -39,6 +47,8 @@ struct Strategy {
   // ep as ranks along tp, where each of them has experts of its own, times ranks along dp.
   std::int64_t ep_along_tp() const { return expert_tp == tp ? 1 : std::min(ep, tp); }
   std::int64_t ep_along_dp() const { return ep / ep_along_tp(); }
+  // Into how many parts optimizer state is cut; 1: it is whole.
+  std::int64_t shards() const { return zero == 0 ? 1 : shard == 0 ? dp : shard; }
 };
 
 // Reads the "strategy" part, all but finish(). Records mistakes. A dp that is not given is 0: it follows from the

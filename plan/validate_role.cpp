@@ -315,8 +315,9 @@ class RoleChecker {
     }
     std::int64_t available = b.elements;
     if (b.layers > 0) {
-      const std::int64_t index =
+      std::int64_t index =
           (layer < 0 ? first_layer : layer) - (b.lifetime == Lifetime::persistent ? 0 : first_layer) + o.layer_delta;
+      index = b.wraps ? index % b.layers : index;
       if (index < 0 || index >= b.layers) {
         fail(fmt::format("{} is layer {} of {}", operand_text(graph_, role_, o), index, b.layers));
         return;

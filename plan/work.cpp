@@ -182,7 +182,7 @@ struct Worker {
 
   // q and k parts only: v is not touched. Sines and cosines are computed or come from cache.
   void operator()(const Rotary& x) {
-    const std::int64_t rotated = x.batch * x.seq * (x.heads + x.kv_heads) * x.head_dim;
+    const std::int64_t rotated = x.batch * x.seq * (x.heads + x.kv_heads) * x.rotary_dim;
     w.flops = 3 * static_cast<double>(rotated);
     w.read = w.written = size(x.dtype, rotated);
   }
@@ -270,7 +270,7 @@ struct Worker {
 
   void operator()(const Accumulate& x) {
     w.flops = static_cast<double>(x.elements);
-    w.read = size(x.dtype, 2 * x.elements);
+    w.read = size(x.from, x.elements) + size(x.dtype, x.elements);
     w.written = size(x.dtype, x.elements);
   }
 

@@ -33,6 +33,7 @@ const std::vector<std::string>& cost_kinds() {
                                               "cross_entropy",
                                               "optimizer",
                                               "embedding",
+                                              "accumulate",
                                               "attention.scale_mask",
                                               "attention.softmax",
                                               "attention.softmax_backward",

@@ -14,7 +14,6 @@
 #include "reports/figures.h"
 #include "reports/table.h"
 #include "reports/text.h"
-#include "sim/network.h"
 
 namespace foretrain::search {
 
@@ -37,31 +36,6 @@ const char* verdict(bool fits) {
   return fits ? "FITS" : "OOM";
 }
 
-double elements_of_rank(const plan::Job& job) {
-  const plan::Strategy& s = job.strategy;
-  return static_cast<double>(workloads::total_parameters(job.workload.model)) / static_cast<double>(s.tp * s.pp);
-}
-
-// Seconds that the collectives of fully sharded parameters take by themselves in a step, layer by layer.
-double gather_seconds(const plan::Job& job, int reduced_bytes) {
-  const auto network = sim::make_network_model("auto", job.cluster);
-  const plan::Strategy& s = job.strategy;
-  if (s.dp == 1) {
-    return 0;
-  }
-  const int stride = static_cast<int>(s.tp);
-  const int per_node = std::max(1, job.cluster.devices_per_node / stride);
-  const int ranks = static_cast<int>(s.dp);
-  const sim::GroupPlacement group{ranks, (ranks + per_node - 1) / per_node, std::min(ranks, per_node)};
-  const double units = static_cast<double>(job.workload.model.layers) / static_cast<double>(s.pp);
-  const double elements = elements_of_rank(job) / units;
-  const auto bytes = [&](double each) { return Bytes{static_cast<std::int64_t>(elements * each)}; };
-  const double parameter = static_cast<double>(size_bytes(job.workload.precision.parameter, 1));
-  const double once = 2 * network->collective(plan::CollectiveKind::all_gather, bytes(parameter), group) +
-                      network->collective(plan::CollectiveKind::reduce_scatter, bytes(reduced_bytes), group);
-  return once * units * static_cast<double>(job.microbatches());
-}
-
 double bytes_of(const plan::Role& role, plan::BufferKind kind) {
   return static_cast<double>(role.memory.by_kind[static_cast<std::size_t>(kind)].value);
 }
@@ -81,25 +55,18 @@ double logits_of(const Reading& reading, const plan::Role& role) {
 }
 
 // The plan's arena as the row's framework would have it: what it keeps of activations and logits, gradients in its
-// dtype; where parameters and gradients are
-// fully sharded, those of all layers but two, which are gathered at a time, are spread over dp.
+// dtype.
 double memory_of(const Reading& reading, const plan::Role& role) {
   const plan::Job& job = *reading.job;
-  const double parameters = bytes_of(role, plan::BufferKind::parameter);
   double gradients = bytes_of(role, plan::BufferKind::gradient);
   const double kept =
       job.strategy.recompute == plan::Recompute::none ? bytes_of(role, plan::BufferKind::activation) : 0;
-  const double others = static_cast<double>(role.memory.arena.value) - parameters - gradients +
+  const double others = static_cast<double>(role.memory.arena.value) - gradients +
                         kept * (reading.activation_memory - 1) + logits_of(reading, role);
   if (reading.gradient_bytes > 0) {
     gradients *= reading.gradient_bytes / static_cast<double>(size_bytes(job.workload.precision.gradient, 1));
   }
-  if (!reading.gathers_parameters) {
-    return others + parameters + gradients;
-  }
-  const double layers = std::max<double>(1, static_cast<double>(role.global_layer.size()));
-  const double spread = (1 - 1 / static_cast<double>(job.strategy.dp)) * std::max(0.0, 1 - 2 / layers);
-  return others + (parameters + gradients) * (1 - spread);
+  return others + gradients;
 }
 
 reports::ValidationRow blank(const TrainingRow& row) {
@@ -177,9 +144,6 @@ TrainingForecast forecast(const Reading& reading) {
   f.step_seconds = seconds(f.simulation.step_time);
   for (const plan::Role& role : f.graph.roles) {
     f.memory_bytes = std::max(f.memory_bytes, memory_of(reading, role));
-  }
-  if (reading.gathers_parameters) {
-    f.step_seconds = std::max(f.step_seconds, gather_seconds(job, reading.reduced_bytes));
   }
   f.fits = f.memory_bytes <= static_cast<double>(job.cluster.device.memory.value) * (1 + kMemoryError);
   return f;

@@ -25,12 +25,6 @@ struct Feature {
   bool (*has)(const TrainingRow& row);
 };
 
-bool is_zero2(const TrainingRow& r) {
-  return r.plan.zero_stage == 2 || r.plan.fsdp.find("ZeRO-2") != std::string::npos;
-}
-bool is_zero3(const TrainingRow& r) {
-  return r.plan.zero_stage == 3 || (r.is_fsdp() && !is_zero2(r));
-}
 // Schedules as rows call them and as the job file does. 1F1B with chunks is interleaved there by itself.
 struct ScheduleWord {
   const char *row, *job;
@@ -56,13 +50,6 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.schedule.starts_with("ZB-"); }},
     {true, "activations offloaded to the host",
      [](const TrainingRow& r) { return r.plan.activation_cpu_offload.value_or(false); }},
-    {false,
-     "FSDP is forecast as ZeRO-1 that gathers and reduces behind the compute, and takes at least as long as a gather "
-     "of all parameters for each forward and each backward and a reduction for each backward",
-     is_zero3},
-    {false, "ZeRO-2 is forecast as ZeRO-1: the same traffic, gradients whole", is_zero2},
-    {false, "ZeRO-1 within groups is forecast as ZeRO-1 over all data-parallel ranks",
-     [](const TrainingRow& r) { return r.plan.zero1_group && r.plan.dp && *r.plan.zero1_group < *r.plan.dp; }},
     {false, "tensor-parallel communication that overlaps compute is forecast as exposed",
      [](const TrainingRow& r) { return r.plan.overlap.find("async TP") != std::string::npos; }},
     {false, "recompute of single ops is forecast as recompute of attention",
@@ -251,12 +238,16 @@ std::optional<bool> overlap_stated(const std::string& words) {
              : std::nullopt;
 }
 
+std::optional<bool> tp_overlap_stated(const std::string& words) {
+  return words.find("all TP/DP/PP overlap disabled") != std::string::npos ? std::optional<bool>(false) : std::nullopt;
+}
+
 std::optional<std::int64_t> zero_stated(const TrainingRow& row) {
-  if (is_zero2(row) || is_zero3(row) || row.plan.distributed_optimizer.value_or(false)) {
-    return 1;
-  }
   if (row.plan.zero_stage) {
     return row.plan.zero_stage;
+  }
+  if (row.plan.distributed_optimizer.value_or(false)) {
+    return 1;
   }
   return row.plan.distributed_optimizer ? std::optional<std::int64_t>(0) : std::nullopt;
 }
@@ -276,6 +267,33 @@ void fill_chunks(const TrainingRow& row, Filler& f) {
   }
 }
 
+// Some frameworks split what a data-parallel rank has into as many microbatches as the pipeline has stages.
+void fill_micro_batch(const TrainingRow& row, Filler& f) {
+  const auto& p = row.plan;
+  const bool splits =
+      !p.micro_batch && p.pp.value_or(1) > 1 && p.dp && p.global_batch && f.word("pipeline_microbatches") == "stages";
+  if (splits) {
+    const std::int64_t stages = *p.pp * f.document()["strategy"].value("virtual_stages", std::int64_t{1});
+    f.by_rule("strategy.micro_batch", std::max<std::int64_t>(1, *p.global_batch / *p.dp / stages),
+              "pipeline_microbatches");
+    return;
+  }
+  f.fill("strategy.micro_batch", "micro_batch", p.micro_batch);
+}
+
+// FSDP is ZeRO-3, unless a rule says that a framework has it keep more.
+void fill_sharding(const TrainingRow& row, Filler& f) {
+  const auto& p = row.plan;
+  if (!row.is_fsdp()) {
+    f.fill("strategy.zero", "zero", zero_stated(row));
+  } else if (f.by_rule("strategy.zero", "fsdp_stage") == nullptr) {
+    f.state("strategy.zero", 3);
+  }
+  if (p.zero1_group && p.dp && *p.zero1_group < *p.dp) {
+    f.state("strategy.shard", *p.zero1_group);
+  }
+}
+
 void fill_strategy(const TrainingRow& row, Filler& f) {
   const auto& p = row.plan;
   f.require("workload.global_batch", p.global_batch);
@@ -287,7 +305,6 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   }
   f.require("strategy.tp", p.tp);
   f.require("strategy.pp", p.pp);
-  f.fill("strategy.micro_batch", "micro_batch", p.micro_batch);
   const bool chunks = p.schedule == "1F1B-I" || p.schedule == "Interleaved1F1B" || p.schedule.empty();
   if (p.pp.value_or(1) > 1 && chunks) {
     if (!p.vpp_words.empty() && p.schedule == "1F1B-I") {
@@ -296,10 +313,11 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
       f.fill("strategy.virtual_stages", "virtual_stages", p.vpp);
     }
   }
+  fill_micro_batch(row, f);
   if (const ScheduleWord* schedule = schedule_of(p.schedule); schedule != nullptr && *schedule->job != '\0') {
     f.state("strategy.schedule", schedule->job);
   }
-  f.fill("strategy.zero", "zero", zero_stated(row));
+  fill_sharding(row, f);
   if (row.model.moe && p.tp.value_or(1) > 1 && !p.sequence_parallel) {
     f.by_rule(
         "strategy.sequence_parallel", true,
@@ -309,10 +327,13 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   }
   f.fill("strategy.recompute", "recompute", recompute_word(p.recompute));
   f.fill("strategy.overlap_grad_reduce", "overlap_grad_reduce", overlap_stated(p.overlap));
-  const bool gathers = f.document()["strategy"].value("zero", json(0)) == json(1);
-  if (gathers) {
+  const std::int64_t zero = f.document()["strategy"].value("zero", std::int64_t{0});
+  if (zero == 1 || zero == 2) {
     f.fill("strategy.overlap_param_gather", "overlap_param_gather", overlap_stated(p.overlap));
   }
+  f.fill("strategy.overlap_tp", "overlap_tp", tp_overlap_stated(p.overlap));
+  f.by_rule("strategy.scatter_gather", "scatter_gather");
+  f.by_rule("strategy.fused_grad_accumulation", "fused_grad_accumulation");
   f.by_rule("strategy.bucket_bytes", "bucket_bytes");
 }
 
@@ -364,7 +385,8 @@ void add_defaults(const json& resolved, std::vector<ReadField>& fields) {
   for (const char* path :
        {"workload.model.kv_heads", "workload.model.head_dim", "workload.precision", "strategy.micro_batch",
         "strategy.virtual_stages", "strategy.zero", "strategy.sequence_parallel", "strategy.recompute",
-        "strategy.overlap_grad_reduce", "strategy.overlap_param_gather", "strategy.bucket_bytes"}) {
+        "strategy.overlap_grad_reduce", "strategy.overlap_param_gather", "strategy.overlap_tp",
+        "strategy.scatter_gather", "strategy.fused_grad_accumulation", "strategy.bucket_bytes"}) {
     if (std::none_of(fields.begin(), fields.end(), [&](const ReadField& f) { return f.path == path; })) {
       fields.push_back({path, shown_value(resolved.at(pointer_of(path))), Origin::default_value, ""});
     }
@@ -425,8 +447,9 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
     reading.activation_memory = json::parse(*times).get<double>();
   }
   reading.logits_gathered = filler.word("logits_gathered") == "true";
-  reading.gathers_parameters = is_zero3(row);
-  reading.reduced_bytes = row.plan.fsdp_mixed_precision == "PURE" ? 2 : 4;
+  if (row.plan.fsdp_mixed_precision == "PURE") {
+    reading.job->workload.precision.gradient = Dtype::bf16;  // reduced as it was computed
+  }
   return reading;
 }
 

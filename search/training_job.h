@@ -25,10 +25,6 @@ struct Reading {
   std::vector<std::string> notes;      // what the forecast does in place of what the row did
   std::optional<std::string> skipped;  // why there is no job
   std::optional<plan::Job> job;        // profile loaded
-  // Parameters are gathered for each microbatch and not once a step (ZeRO-3, FSDP); gradients are then reduced for
-  // each too, in elements of so many bytes.
-  bool gathers_parameters = false;
-  int reduced_bytes = 4;
   // Gradients are kept in elements of so many bytes until they are reduced, whatever the job's precision says; 0: as it
   // says.
   int gradient_bytes = 0;

@@ -58,6 +58,9 @@ FieldRule read_field(ObjectReader reader) {
     if (rule.field == "logits_gathered" && !value->is_boolean()) {
       reader.mistake("value", "expected true or false");
     }
+    if (rule.field == "pipeline_microbatches" && *value != "stages") {
+      reader.mistake("value", "expected \"stages\"");
+    }
     constexpr double kMostCost = 100;
     if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
       reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
@@ -77,6 +80,9 @@ FieldRule read_field(ObjectReader reader) {
   }
   if (when.has("compile")) {
     rule.compile = when.boolean("compile", std::nullopt);
+  }
+  if (when.has("pipeline")) {
+    rule.pipeline = when.boolean("pipeline", std::nullopt);
   }
   rule.precision = when.text("precision", "");
   rule.model = when.text("model", "");
@@ -106,18 +112,38 @@ FrameworkRules read_framework(ObjectReader reader, bool any) {
 
 bool FieldRule::applies_to(const TrainingRow& row) const {
   return (!hidden || row.model.hidden == hidden) && (!gated_mlp || row.model.gated_mlp == gated_mlp) &&
-         (!compile || row.plan.compile == compile) && row.plan.precision.find(precision) != std::string::npos &&
-         row.model.name.find(model) != std::string::npos && row.plan.kernel.find(kernel) != std::string::npos;
+         (!compile || row.plan.compile == compile) && (!pipeline || (row.plan.pp.value_or(1) > 1) == pipeline) &&
+         row.plan.precision.find(precision) != std::string::npos && row.model.name.find(model) != std::string::npos &&
+         row.plan.kernel.find(kernel) != std::string::npos;
 }
 
 const std::vector<std::string>& rule_fields() {
-  static const std::vector<std::string> fields{
-      "activation",        "norm",           "positions",           "biases",
-      "tied_embeddings",   "vocab",          "attention",           "optimizer",
-      "precision",         "micro_batch",    "virtual_stages",      "zero",
-      "sequence_parallel", "recompute",      "overlap_grad_reduce", "overlap_param_gather",
-      "bucket_bytes",      "gradient_dtype", "logits_bytes",        "logits_gathered",
-      "activation_memory"};
+  static const std::vector<std::string> fields{"activation",
+                                               "norm",
+                                               "positions",
+                                               "biases",
+                                               "tied_embeddings",
+                                               "vocab",
+                                               "attention",
+                                               "optimizer",
+                                               "precision",
+                                               "micro_batch",
+                                               "virtual_stages",
+                                               "zero",
+                                               "sequence_parallel",
+                                               "recompute",
+                                               "overlap_grad_reduce",
+                                               "overlap_param_gather",
+                                               "overlap_tp",
+                                               "scatter_gather",
+                                               "fused_grad_accumulation",
+                                               "bucket_bytes",
+                                               "gradient_dtype",
+                                               "logits_bytes",
+                                               "logits_gathered",
+                                               "activation_memory",
+                                               "fsdp_stage",
+                                               "pipeline_microbatches"};
   static const std::vector<std::string> all = [] {
     std::vector<std::string> both = fields;
     for (const std::string& kind : cost_kinds()) {

@@ -25,7 +25,7 @@ struct FieldRule {
   std::string value;  // as the job file has it, in JSON
   std::string source;
   std::optional<std::int64_t> hidden;  // of the model
-  std::optional<bool> gated_mlp, compile;
+  std::optional<bool> gated_mlp, compile, pipeline;
   std::string model, kernel, precision;  // parts of the model's name, of the row's kernel and precision
   bool applies_to(const TrainingRow& row) const;
 };

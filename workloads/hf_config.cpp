@@ -154,6 +154,9 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
     }
     m.head_dim = std::max<std::int64_t>(1, m.hidden / m.heads);
   }
+  if (m.rotary_dim == 0) {
+    m.rotary_dim = m.head_dim;
+  }
   check_model(m, reader);
   check_moe(m.moe, m.layers, reader);
   return m;

@@ -35,7 +35,7 @@ std::int64_t common_parameters(const Model& m) {
   const std::int64_t qkv_size = m.q_size() + 2 * m.kv_size();
   const std::int64_t attention =
       m.hidden * qkv_size + (m.attention_bias ? qkv_size : 0) + m.q_size() * m.hidden + (m.output_bias ? m.hidden : 0);
-  return 2 * norm_parameters(m) + attention;
+  return (m.shared_norm ? 1 : 2) * norm_parameters(m) + attention;
 }
 
 // Experts that a layer holds, or that a token passes.

@@ -23,6 +23,7 @@ constexpr bool is_gated(Activation a) {
 
 // A decoder-only transformer with pre-normalisation. Layer:
 //   x += proj(attention(qkv(norm1(x))));  x += down(act(up(norm2(x))));  after the last layer: norm, head.
+// With parallel_residual (GPT-NeoX, GPT-J): x += proj(attention(qkv(norm1(x)))) + down(act(up(norm2(x)))).
 struct Model {
   std::string name;
   std::int64_t layers = 0;
@@ -38,6 +39,9 @@ struct Model {
   double norm_eps = 1e-5;
   Positions positions = Positions::learned;
   double rotary_base = 10000.0;
+  std::int64_t rotary_dim = 0;     // the first columns of a head that are rotated; default head_dim
+  bool parallel_residual = false;  // both halves read x
+  bool shared_norm = false;        // one norm for both (needs parallel_residual)
   bool tied_embeddings = true;
   bool attention_bias = true;  // on qkv (and on the output projection when output_bias)
   bool output_bias = true;     // on the attention's output projection (qwen2: qkv has one, the output none)

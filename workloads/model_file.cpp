@@ -78,6 +78,9 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
                                         : Positions::none;
   m.max_positions = reader.integer("max_positions", m.positions == Positions::learned ? seq_len : 0, 0, kMaxPositions);
   m.rotary_base = reader.number("rotary_base", 10000.0, 1, 1e12);
+  m.rotary_dim = reader.integer("rotary_dim", m.head_dim, 1, kMaxWidth);
+  m.parallel_residual = reader.boolean("parallel_residual", false);
+  m.shared_norm = reader.boolean("shared_norm", false);
   m.tied_embeddings = reader.boolean("tied_embeddings", layernorm);
   m.attention_bias = reader.boolean("attention_bias", layernorm);
   m.output_bias = reader.boolean("output_bias", m.attention_bias);
@@ -102,8 +105,15 @@ void check_model(const Model& m, ObjectReader& reader) {
   if (m.heads % m.kv_heads != 0) {
     reader.mistake("", fmt::format("{} kv_heads do not divide {} heads", m.kv_heads, m.heads));
   }
-  if (m.positions == Positions::rotary && m.head_dim % 2 != 0) {
-    reader.mistake("", fmt::format("rotary positions need an even head_dim, not {}", m.head_dim));
+  if (m.positions == Positions::rotary && m.rotary_dim % 2 != 0) {
+    reader.mistake("", fmt::format("rotary positions need an even {}, not {}",
+                                   m.rotary_dim == m.head_dim ? "head_dim" : "rotary_dim", m.rotary_dim));
+  }
+  if (m.rotary_dim > m.head_dim) {
+    reader.mistake("", fmt::format("rotary_dim {} is more than head_dim {}", m.rotary_dim, m.head_dim));
+  }
+  if (m.shared_norm && !m.parallel_residual) {
+    reader.mistake("", "shared_norm needs parallel_residual: else the halves of a layer read different inputs");
   }
   if (m.moe.experts > 0 && m.mlp_bias) {
     reader.mistake("", "mlp_bias with moe is not built yet; expected mlp_bias false");
@@ -173,6 +183,9 @@ nlohmann::json to_json(const Model& m) {
                       {"positions", name(m.positions)},
                       {"max_positions", m.max_positions},
                       {"rotary_base", m.rotary_base},
+                      {"rotary_dim", m.rotary_dim},
+                      {"parallel_residual", m.parallel_residual},
+                      {"shared_norm", m.shared_norm},
                       {"tied_embeddings", m.tied_embeddings},
                       {"attention_bias", m.attention_bias},
                       {"output_bias", m.output_bias},

@@ -43,11 +43,42 @@ class Divider {
 // Lengths that everything is padded to.
 template <class W>
 struct Padded {
-  int64_t seq, dim, panels;  // columns of keys, columns of a head, panels of a head
+  int64_t keys, dim, panels;  // columns of keys, columns of a head, panels of a head
 
-  explicit Padded(const AttentionShape& s)
-      : seq(round_up(s.seq, kTileCols<W>)), dim(round_up(s.head_dim, kTileCols<W>)), panels(dim / kTileCols<W>) {}
+  Padded(int64_t key_count, int64_t head_dim)
+      : keys(round_up(key_count, kTileCols<W>)), dim(round_up(head_dim, kTileCols<W>)), panels(dim / kTileCols<W>) {}
 };
+
+// Queries and keys of every sequence, wherever they are stored: their first row's first head, and the rows' distance.
+// Sequences lie s.seq rows apart.
+template <class T>
+struct Rows {
+  T* q;
+  T* k;
+  T* v;
+  int64_t ld_q, ld_kv;
+
+  Rows entry(int64_t sequence, int64_t seq) const {
+    return {q + sequence * seq * ld_q, k + sequence * seq * ld_kv, v + sequence * seq * ld_kv, ld_q, ld_kv};
+  }
+};
+
+template <class T>
+Rows<T> packed_rows(const AttentionShape& s, T* qkv) {
+  return {qkv, qkv + key_column(s, 0), qkv + value_column(s, 0), s.qkv_cols(), s.qkv_cols()};
+}
+
+// Queries from packed qkv, keys and values from packed kv.
+template <class T>
+Rows<T> part_rows(const AttentionShape& s, const AttentionPart& part, T* qkv, T* kv) {
+  T* const k = kv + part.first_key * s.kv_cols();
+  return {qkv + part.first_query * s.qkv_cols(), k, k + s.kv_heads * s.head_dim, s.qkv_cols(), s.kv_cols()};
+}
+
+// All queries of a sequence against all of its keys.
+AttentionPart whole(const AttentionShape& s) {
+  return {0, s.seq, 0, s.seq, s.causal};
+}
 
 // One tile of queries against one of keys.
 struct TileRange {
@@ -80,6 +111,16 @@ void write_head(const Wide<T>* src, int64_t ld_src, int64_t rows, int64_t dim, W
   for (int64_t r = 0; r < rows; ++r) {
     for_vectors<Wide<T>>(dim, [&](int64_t i, auto access) {
       access.store(dst + r * ld + i, access.load(src + r * ld_src + i) * factor);
+    });
+  }
+}
+
+// The same, added to what is there.
+template <class T>
+void add_head(const Wide<T>* src, int64_t ld_src, int64_t rows, int64_t dim, Wide<T> factor, T* dst, int64_t ld) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for_vectors<Wide<T>>(dim, [&](int64_t i, auto access) {
+      access.store(dst + r * ld + i, access.load(dst + r * ld + i) + access.load(src + r * ld_src + i) * factor);
     });
   }
 }
@@ -183,17 +224,16 @@ void online_softmax(const TileRange& range, W* s, const OnlineSoftmax<W>& state)
 }
 
 template <class T>
-void forward(const AttentionShape& s, const T* qkv, T* o, Wide<T>* lse) {
+void forward(const AttentionShape& s, const AttentionPart& part, const Rows<const T>& sequences, T* o, Wide<T>* lse) {
   using W = Wide<T>;
   using D = Divider<W>;
-  const Padded<W> padded(s);
-  const int64_t ld = s.qkv_cols();
-  const int64_t total = D::padded(padded.seq * s.head_dim) + D::padded(s.seq * padded.dim) +
+  const Padded<W> padded(part.keys, s.head_dim);
+  const int64_t total = D::padded(padded.keys * s.head_dim) + D::padded(part.keys * padded.dim) +
                         D::padded(kBlock * s.head_dim) + D::padded(kBlock * padded.dim) + D::padded(kBlock * kBlock) +
                         3 * D::padded(kBlock);
   D memory(static_cast<W*>(scratch(Scratch::op, static_cast<std::size_t>(total) * sizeof(W))));
-  W* keys = memory.take(padded.seq * s.head_dim);
-  W* values = memory.take(s.seq * padded.dim);
+  W* keys = memory.take(padded.keys * s.head_dim);
+  W* values = memory.take(part.keys * padded.dim);
   W* q = memory.take(kBlock * s.head_dim);
   W* out = memory.take(kBlock * padded.dim);
   W* scores = memory.take(kBlock * kBlock);
@@ -203,26 +243,26 @@ void forward(const AttentionShape& s, const T* qkv, T* o, Wide<T>* lse) {
   for (int64_t bk = 0; bk < s.batch * s.kv_heads; ++bk) {
     const int64_t b = bk / s.kv_heads;
     const int64_t kv_head = bk % s.kv_heads;
-    const T* rows = qkv + b * s.seq * ld;
-    pack_b(s.head_dim, s.seq, rows + key_column(s, kv_head), ld, true, keys);
-    pack_b(s.seq, s.head_dim, rows + value_column(s, kv_head), ld, false, values);
+    const Rows<const T> rows = sequences.entry(b, s.seq);
+    pack_b(s.head_dim, part.keys, rows.k + kv_head * s.head_dim, rows.ld_kv, true, keys);
+    pack_b(part.keys, s.head_dim, rows.v + kv_head * s.head_dim, rows.ld_kv, false, values);
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-      for (int64_t query = 0; query < s.seq; query += kBlock) {
-        const int64_t queries = smaller(kBlock, s.seq - query);
-        copy_head(rows + query * ld + head * s.head_dim, ld, queries, kBlock, s.head_dim,
+      for (int64_t query = 0; query < part.queries; query += kBlock) {
+        const int64_t queries = smaller(kBlock, part.queries - query);
+        copy_head(rows.q + query * rows.ld_q + head * s.head_dim, rows.ld_q, queries, kBlock, s.head_dim,
                   static_cast<W>(softmax_scale(s)), q);
         for (int64_t i = 0; i < kBlock; ++i) {
           state.maximum[i] = -static_cast<W>(__builtin_inf());
           state.sum[i] = 0;
         }
         __builtin_memset(out, 0, static_cast<std::size_t>(kBlock * padded.dim) * sizeof(W));
-        const int64_t end = s.causal ? query + queries : s.seq;
+        const int64_t end = part.causal ? query + queries : part.keys;
         for (int64_t key = 0; key < end; key += kBlock) {
-          const TileRange range = {query, queries, key, smaller(kBlock, s.seq - key), s.causal};
+          const TileRange range = {query, queries, key, smaller(kBlock, part.keys - key), part.causal};
           row_products(range, s.head_dim, q, keys, scores);
           online_softmax(range, scores, state);
           for (int64_t row = 0; row < queries; row += kTileRows) {
-            add_product(range.group_visible(row), scores + row * kBlock, kBlock, 1, values, s.seq, key, padded,
+            add_product(range.group_visible(row), scores + row * kBlock, kBlock, 1, values, part.keys, key, padded,
                         state.factor + row, out + row * padded.dim);
           }
         }
@@ -267,20 +307,20 @@ void row_dots(int64_t rows, int64_t dim, int64_t ld, const T* o, const T* d_o, W
 }
 
 template <class T>
-void backward(const AttentionShape& s, const T* qkv, const T* o, const Wide<T>* lse, const T* d_o, T* dqkv) {
+void backward(const AttentionShape& s, const AttentionPart& part, const Rows<const T>& sequences, const T* o,
+              const Wide<T>* lse, const T* d_o, const Rows<T>& gradients, bool add_to_dq) {
   using W = Wide<T>;
   using D = Divider<W>;
-  const Padded<W> padded(s);
-  const int64_t ld = s.qkv_cols();
+  const Padded<W> padded(part.keys, s.head_dim);
   const int64_t ld_out = s.out_cols();
-  const int64_t key_rows = round_up(s.seq, kBlock);  // dk and dv are added to by whole groups of rows
-  const int64_t total = 2 * D::padded(padded.seq * s.head_dim) + D::padded(s.seq * padded.dim) +
+  const int64_t key_rows = round_up(part.keys, kBlock);  // dk and dv are added to by whole groups of rows
+  const int64_t total = 2 * D::padded(padded.keys * s.head_dim) + D::padded(part.keys * padded.dim) +
                         2 * D::padded(key_rows * padded.dim) + 2 * D::padded(kBlock * s.head_dim) +
                         3 * D::padded(kBlock * padded.dim) + 2 * D::padded(kBlock * kBlock) + D::padded(kBlock);
   D memory(static_cast<W*>(scratch(Scratch::op, static_cast<std::size_t>(total) * sizeof(W))));
-  W* keys_transposed = memory.take(padded.seq * s.head_dim);
-  W* values_transposed = memory.take(padded.seq * s.head_dim);
-  W* keys = memory.take(s.seq * padded.dim);
+  W* keys_transposed = memory.take(padded.keys * s.head_dim);
+  W* values_transposed = memory.take(padded.keys * s.head_dim);
+  W* keys = memory.take(part.keys * padded.dim);
   W* dk = memory.take(key_rows * padded.dim);
   W* dv = memory.take(key_rows * padded.dim);
   W* q = memory.take(kBlock * s.head_dim);
@@ -297,35 +337,36 @@ void backward(const AttentionShape& s, const T* qkv, const T* o, const Wide<T>* 
   for (int64_t bk = 0; bk < s.batch * s.kv_heads; ++bk) {
     const int64_t b = bk / s.kv_heads;
     const int64_t kv_head = bk % s.kv_heads;
-    const T* rows = qkv + b * s.seq * ld;
-    T* d_rows = dqkv + b * s.seq * ld;
-    pack_b(s.head_dim, s.seq, rows + key_column(s, kv_head), ld, true, keys_transposed);
-    pack_b(s.head_dim, s.seq, rows + value_column(s, kv_head), ld, true, values_transposed);
-    pack_b(s.seq, s.head_dim, rows + key_column(s, kv_head), ld, false, keys);
+    const Rows<const T> rows = sequences.entry(b, s.seq);
+    const Rows<T> d_rows = gradients.entry(b, s.seq);
+    const T* k_rows = rows.k + kv_head * s.head_dim;
+    pack_b(s.head_dim, part.keys, k_rows, rows.ld_kv, true, keys_transposed);
+    pack_b(s.head_dim, part.keys, rows.v + kv_head * s.head_dim, rows.ld_kv, true, values_transposed);
+    pack_b(part.keys, s.head_dim, k_rows, rows.ld_kv, false, keys);
     __builtin_memset(dk, 0, static_cast<std::size_t>(key_rows * padded.dim) * sizeof(W));
     __builtin_memset(dv, 0, static_cast<std::size_t>(key_rows * padded.dim) * sizeof(W));
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-      for (int64_t query = 0; query < s.seq; query += kBlock) {
-        const int64_t queries = smaller(kBlock, s.seq - query);
+      for (int64_t query = 0; query < part.queries; query += kBlock) {
+        const int64_t queries = smaller(kBlock, part.queries - query);
         const T* o_rows = o + (b * s.seq + query) * ld_out + head * s.head_dim;
         const T* d_o_rows = d_o + (b * s.seq + query) * ld_out + head * s.head_dim;
         const W* row_lse = lse + (b * s.heads + head) * s.seq + query;
         // The scale goes into q, so that scores and dk need none; dq gets it at the end.
-        copy_head(rows + query * ld + head * s.head_dim, ld, queries, kBlock, s.head_dim, scale, q);
+        copy_head(rows.q + query * rows.ld_q + head * s.head_dim, rows.ld_q, queries, kBlock, s.head_dim, scale, q);
         copy_head(d_o_rows, ld_out, queries, kBlock, s.head_dim, W{1}, d_out);
         pack_b(kBlock, s.head_dim, q, s.head_dim, false, q_panels);
         pack_b(kBlock, s.head_dim, d_out, s.head_dim, false, d_out_panels);
         row_dots(queries, s.head_dim, ld_out, o_rows, d_o_rows, d);
         __builtin_memset(dq, 0, static_cast<std::size_t>(kBlock * padded.dim) * sizeof(W));
-        const int64_t end = s.causal ? query + queries : s.seq;
+        const int64_t end = part.causal ? query + queries : part.keys;
         for (int64_t key = 0; key < end; key += kBlock) {
-          const TileRange range = {query, queries, key, smaller(kBlock, s.seq - key), s.causal};
+          const TileRange range = {query, queries, key, smaller(kBlock, part.keys - key), part.causal};
           row_products(range, s.head_dim, q, keys_transposed, p);
           row_products(range, s.head_dim, d_out, values_transposed, ds);
           probabilities(range, row_lse, d, p, ds);
           for (int64_t row = 0; row < queries; row += kTileRows) {
-            add_product<W>(range.group_visible(row), ds + row * kBlock, kBlock, 1, keys, s.seq, key, padded, nullptr,
-                           dq + row * padded.dim);
+            add_product<W>(range.group_visible(row), ds + row * kBlock, kBlock, 1, keys, part.keys, key, padded,
+                           nullptr, dq + row * padded.dim);
           }
           for (int64_t col = 0; col < range.keys; col += kTileRows) {
             const int64_t first = range.first_row(col);
@@ -336,11 +377,16 @@ void backward(const AttentionShape& s, const T* qkv, const T* o, const Wide<T>* 
                            nullptr, dk + at);
           }
         }
-        write_head(dq, padded.dim, queries, s.head_dim, scale, d_rows + query * ld + head * s.head_dim, ld);
+        T* const dq_rows = d_rows.q + query * rows.ld_q + head * s.head_dim;
+        if (add_to_dq) {
+          add_head(dq, padded.dim, queries, s.head_dim, scale, dq_rows, rows.ld_q);
+        } else {
+          write_head(dq, padded.dim, queries, s.head_dim, scale, dq_rows, rows.ld_q);
+        }
       }
     }
-    write_head(dk, padded.dim, s.seq, s.head_dim, W{1}, d_rows + key_column(s, kv_head), ld);
-    write_head(dv, padded.dim, s.seq, s.head_dim, W{1}, d_rows + value_column(s, kv_head), ld);
+    write_head(dk, padded.dim, part.keys, s.head_dim, W{1}, d_rows.k + kv_head * s.head_dim, rows.ld_kv);
+    write_head(dv, padded.dim, part.keys, s.head_dim, W{1}, d_rows.v + kv_head * s.head_dim, rows.ld_kv);
   }
 }
 
@@ -349,7 +395,7 @@ void backward(const AttentionShape& s, const T* qkv, const T* o, const Wide<T>* 
 void attention_forward(const AttentionShape& s, ConstTensor qkv, Tensor o, Tensor lse) {
   with_type(qkv.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    forward<T>(s, as<T>(qkv), as<T>(o), as<Wide<T>>(lse));
+    forward<T>(s, whole(s), packed_rows(s, as<T>(qkv)), as<T>(o), as<Wide<T>>(lse));
   });
 }
 
@@ -357,7 +403,27 @@ void attention_backward(const AttentionShape& s, ConstTensor qkv, ConstTensor o,
                         Tensor dqkv) {
   with_type(qkv.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    backward<T>(s, as<T>(qkv), as<T>(o), as<Wide<T>>(lse), as<T>(d_o), as<T>(dqkv));
+    backward<T>(s, whole(s), packed_rows(s, as<T>(qkv)), as<T>(o), as<Wide<T>>(lse), as<T>(d_o),
+                packed_rows(s, as<T>(dqkv)), false);
+  });
+}
+
+void attention_part_forward(const AttentionShape& s, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
+                            Tensor o, Tensor lse) {
+  with_type(qkv.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    forward<T>(s, part, part_rows(s, part, as<T>(qkv), as<T>(kv)), as<T>(o) + part.first_query * s.out_cols(),
+               as<Wide<T>>(lse) + part.first_query);
+  });
+}
+
+void attention_part_backward(const AttentionShape& s, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
+                             ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dqkv, Tensor dkv, bool add_to_dq) {
+  with_type(qkv.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    const int64_t out = part.first_query * s.out_cols();
+    backward<T>(s, part, part_rows(s, part, as<T>(qkv), as<T>(kv)), as<T>(o) + out, as<Wide<T>>(lse) + part.first_query,
+                as<T>(d_o) + out, part_rows(s, part, as<T>(dqkv), as<T>(dkv)), add_to_dq);
   });
 }
 

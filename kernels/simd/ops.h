@@ -21,6 +21,9 @@
   X(rotary_backward)                       \
   X(attention_forward)                     \
   X(attention_backward)                    \
+  X(attention_part_forward)                \
+  X(attention_part_backward)               \
+  X(attention_merge)                       \
   X(attention_scale_mask)                  \
   X(attention_softmax)                     \
   X(attention_scale_mask_softmax)          \

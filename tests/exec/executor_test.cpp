@@ -94,8 +94,7 @@ TEST(Gradients, AreTheDerivativesOfTheLoss) {
 
 TEST(Executor, RunsGoOnWhereTheyEnded) {
   const testing::GrammarData data(61);
-  const plan::PlanGraph graph =
-      plan::build(small_job(testing::kTinyGpt, {"dp=2", "zero=1", "overlap_param_gather=true"}));
+  const plan::PlanGraph graph = plan::build(small_job(testing::kTinyGpt, {"dp=2", "zero=3", "reshard=false"}));
   Executor whole(graph, data, 1), parts(graph, data, 1);
   const std::vector<double> expected = whole.run(steps(5)).loss;
   std::vector<double> loss = parts.run(steps(2)).loss;
@@ -109,7 +108,8 @@ TEST(Executor, RunsGoOnWhereTheyEnded) {
 TEST(Executor, EvaluationDisturbsNothing) {
   const testing::GrammarData data(61);
   for (const Words& words :
-       {Words{"pp=2"}, Words{"dp=2", "tp=2"}, Words{"pp=2", "virtual_stages=2", "workload.model.layers=4"}}) {
+       {Words{"pp=2"}, Words{"dp=2", "tp=2"}, Words{"pp=2", "virtual_stages=2", "workload.model.layers=4"},
+        Words{"dp=2", "zero=3"}, Words{"dp=2", "zero=3", "reshard=false"}}) {
     Words all = words;
     all.insert(all.end(), {"global_batch=4", "seq_len=8", "padded_vocab=64"});
     const plan::PlanGraph graph = plan::build(testing::tiny_job(testing::kTinyGpt, all));
@@ -128,7 +128,8 @@ TEST(Executor, EvaluationDisturbsNothing) {
 
 TEST(Executor, ParametersComeBackAsTheyWereSet) {
   const testing::GrammarData data(61);
-  for (const Words& words : {Words{}, Words{"tp=4"}, Words{"dp=2", "zero=1", "pp=2"}}) {
+  for (const Words& words :
+       {Words{}, Words{"tp=4"}, Words{"dp=2", "zero=1", "pp=2"}, Words{"dp=4", "zero=3", "shard=2"}}) {
     Executor executor(plan::build(small_job(testing::kTinyLlama, words)), data, 1);
     std::vector<FullTensor> parameters = executor.parameters();
     double next = 0.0;
@@ -152,7 +153,8 @@ TEST(Executor, InitialValuesDoNotDependOnTheStrategy) {
     return Executor(plan::build(small_job(testing::kTinyGpt, words)), data, 9).parameters();
   };
   const std::vector<FullTensor> one = parameters({});
-  for (const Words& words : {Words{"tp=4"}, Words{"pp=2"}, Words{"dp=2", "zero=1"}}) {
+  for (const Words& words :
+       {Words{"tp=4"}, Words{"pp=2"}, Words{"dp=2", "zero=1"}, Words{"dp=4", "zero=3", "shard=2"}}) {
     const std::vector<FullTensor> other = parameters(words);
     ASSERT_EQ(one.size(), other.size());
     for (std::size_t i = 0; i < one.size(); ++i) {
@@ -220,7 +222,8 @@ TEST(Executor, TimelinesAreValid) {
   const testing::GrammarData data(61);
   for (const Words& words :
        {Words{}, Words{"dp=2", "overlap_grad_reduce=true"}, Words{"tp=2", "sequence_parallel=true"}, Words{"pp=2"},
-        Words{"dp=2", "zero=1", "overlap_param_gather=true"}, Words{"dp=2", "tp=2", "pp=2"}}) {
+        Words{"dp=2", "zero=1", "overlap_param_gather=true"}, Words{"dp=2", "tp=2", "pp=2"}, Words{"dp=2", "zero=2"},
+        Words{"dp=4", "zero=3", "shard=2"}}) {
     const plan::PlanGraph graph = plan::build(small_job(testing::kTinyGpt, words));
     Executor executor(graph, data, 1);
     Spans spans;

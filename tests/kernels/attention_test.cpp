@@ -153,6 +153,130 @@ TEST(Attention, FlashAndUnfusedAgree) {
   expect_close(dqkv, dqkv2.doubles(), Dtype::fp64, 100, "dqkv");
 }
 
+// A sequence cut over `ranks` as a ring does it: rank i has pieces i and 2 ranks - 1 - i of 2 ranks pieces. The parts
+// of a rank, merged, and the sums of the parts' gradients are the whole attention.
+void expect_ring(const AttentionShape& whole, std::int64_t ranks, Dtype d, const std::string& what) {
+  const std::int64_t piece = whole.seq / (2 * ranks), qkv_cols = whole.qkv_cols(), out_cols = whole.out_cols();
+  AttentionShape s = whole;
+  s.seq = 2 * piece;
+  const auto position = [&](std::int64_t rank, std::int64_t t) {
+    return t < piece ? rank * piece + t : (2 * ranks - 1 - rank) * piece + t - piece;
+  };
+  const Values qkv = random_tensor(d, whole.tokens() * qkv_cols, 1, 2.0);
+  const Values d_o = random_tensor(d, whole.tokens() * out_cols, 2);
+  const std::vector<double> wide_qkv = qkv.doubles();
+  std::vector<double> eo(d_o.size()), elses(count(whole.batch * whole.heads * whole.seq)), edqkv(qkv.size());
+  reference::attention_forward(whole, wide_qkv.data(), eo.data(), elses.data());
+  reference::attention_backward(whole, wide_qkv.data(), d_o.doubles().data(), edqkv.data());
+
+  // Rows of a rank's share, or back.
+  const auto share = [&](const Values& x, std::int64_t cols, std::int64_t rank) {
+    Values y(d, count(s.tokens() * cols));
+    for (std::int64_t b = 0; b < s.batch; ++b) {
+      for (std::int64_t t = 0; t < s.seq; ++t) {
+        for (std::int64_t c = 0; c < cols; ++c) {
+          y.set(count((b * s.seq + t) * cols + c), x.get(count((b * whole.seq + position(rank, t)) * cols + c)));
+        }
+      }
+    }
+    return y;
+  };
+  std::vector<Values> shares, kv, dkv;
+  for (std::int64_t r = 0; r < ranks; ++r) {
+    shares.push_back(share(qkv, qkv_cols, r));
+    kv.emplace_back(d, count(s.tokens() * s.kv_cols()));
+    dkv.emplace_back(Dtype::fp64, kv.back().size());
+    const std::int64_t q = s.heads * s.head_dim;
+    const ConstTensor from{static_cast<const char*>(shares.back().tensor().data) + size_bytes(d, q), d};
+    copy_matrix(s.tokens(), s.kv_cols(), from, qkv_cols, kv.back().tensor(), s.kv_cols());
+  }
+  const auto part_of = [&](std::int64_t own, std::int64_t other) {
+    return own == other  ? AttentionPart{0, s.seq, 0, s.seq, true}
+           : other < own ? AttentionPart{0, s.seq, 0, piece, false}
+                         : AttentionPart{piece, piece, 0, s.seq, false};
+  };
+  const double loose = d == Dtype::bf16 ? 0.03 / rounding(Dtype::fp32) : 400;
+  for (std::int64_t r = 0; r < ranks; ++r) {
+    const std::size_t out = count(s.tokens() * out_cols), rows = count(s.batch * s.heads * s.seq);
+    Values o_parts(d, count(ranks) * out), lse_parts(wide(d), count(ranks) * rows), o(d, out), lse(wide(d), rows);
+    for (std::int64_t k = 0; k < ranks; ++k) {
+      const std::int64_t other = (r - k + ranks) % ranks;
+      const auto at = [k](const Tensor& t, std::size_t n) {
+        return Tensor{static_cast<char*>(t.data) + size_bytes(t.dtype, k * static_cast<std::int64_t>(n)), t.dtype};
+      };
+      attention_part_forward(s, part_of(r, other), shares[count(r)].tensor(), kv[count(other)].tensor(),
+                             at(o_parts.tensor(), out), at(lse_parts.tensor(), rows));
+    }
+    attention_merge(s, ranks, o_parts.tensor(), lse_parts.tensor(), o.tensor(), lse.tensor());
+    const Values d_own = share(d_o, out_cols, r);
+    std::vector<double> expected(out), expected_dq(shares[count(r)].size());
+    Values dqkv(d, shares[count(r)].size());
+    for (std::int64_t k = 0; k < ranks; ++k) {
+      const std::int64_t other = (r - k + ranks) % ranks;
+      Values part(d, kv[count(other)].size());
+      attention_part_backward(s, part_of(r, other), shares[count(r)].tensor(), kv[count(other)].tensor(), o.tensor(),
+                              lse.tensor(), d_own.tensor(), dqkv.tensor(), part.tensor(), k > 0);
+      for (std::size_t i = 0; i < part.size(); ++i) {
+        dkv[count(other)].set(i, dkv[count(other)].get(i) + part.get(i));
+      }
+    }
+    for (std::int64_t t = 0; t < s.tokens(); ++t) {
+      const std::int64_t row = t / s.seq * whole.seq + position(r, t % s.seq);
+      for (std::int64_t c = 0; c < out_cols; ++c) {
+        expected[count(t * out_cols + c)] = eo[count(row * out_cols + c)];
+        expected_dq[count(t * qkv_cols + c)] = edqkv[count(row * qkv_cols + c)];
+      }
+    }
+    expect_close(o, expected, d, d == Dtype::bf16 ? loose : 100, what + " o");
+    expect_close(dqkv, expected_dq, d, loose, what + " dq");
+  }
+  for (std::int64_t r = 0; r < ranks; ++r) {
+    std::vector<double> expected(dkv[count(r)].size());
+    for (std::int64_t t = 0; t < s.tokens(); ++t) {
+      const std::int64_t row = t / s.seq * whole.seq + position(r, t % s.seq);
+      for (std::int64_t c = 0; c < s.kv_cols(); ++c) {
+        expected[count(t * s.kv_cols() + c)] = edqkv[count(row * qkv_cols + out_cols + c)];
+      }
+    }
+    expect_close(dkv[count(r)], expected, d, d == Dtype::fp64 ? 400 : loose, what + " dkv");
+  }
+}
+
+TEST(Attention, PartsOfARingAreTheWhole) {
+  for_instruction_sets([](const std::string& isa) {
+    for (const Dtype d : kElementTypes) {
+      for (const std::int64_t ranks : {1, 2, 3}) {
+        expect_ring({.batch = 2, .seq = 12, .heads = 2, .kv_heads = 1, .head_dim = 5}, ranks, d, isa);
+        expect_ring({.batch = 1, .seq = 420, .heads = 4, .kv_heads = 2, .head_dim = 16}, ranks, d, isa);
+      }
+    }
+  });
+}
+
+// Two parts of one row: lse 0 and log 3 weigh 1/4 and 3/4, together log 4. What is not written is not read.
+TEST(Attention, MergeByHand) {
+  const AttentionShape s = {.batch = 1, .seq = 2, .heads = 1, .kv_heads = 1, .head_dim = 1};
+  const double nan = std::nan(""), lowest = -std::numeric_limits<double>::infinity();
+  const Values o_parts(Dtype::fp64, {8, nan, 4, 7}), lse_parts(Dtype::fp64, {0, lowest, std::log(3.0), 5});
+  Values o(Dtype::fp64, 2), lse(Dtype::fp64, 2);
+  attention_merge(s, 2, o_parts.tensor(), lse_parts.tensor(), o.tensor(), lse.tensor());
+  EXPECT_DOUBLE_EQ(o.get(0), 5);
+  EXPECT_DOUBLE_EQ(lse.get(0), std::log(4.0));
+  EXPECT_DOUBLE_EQ(o.get(1), 7);
+  EXPECT_DOUBLE_EQ(lse.get(1), 5);
+}
+
+TEST(Attention, RefusesPartsOutsideTheSequence) {
+  const AttentionShape s = {.batch = 1, .seq = 4, .heads = 1, .kv_heads = 1, .head_dim = 1};
+  Values x(Dtype::fp32, 16), y(Dtype::fp32, 16);
+  EXPECT_THROW(attention_part_forward(s, {1, 4, 0, 4}, x.tensor(), x.tensor(), y.tensor(), y.tensor()), InternalError);
+  EXPECT_THROW(attention_part_forward(s, {0, 4, 0, 2, true}, x.tensor(), x.tensor(), y.tensor(), y.tensor()),
+               InternalError);
+  EXPECT_THROW(attention_part_backward(s, {2, 2, 0, 4}, x.tensor(), x.tensor(), x.tensor(), x.tensor(), x.tensor(),
+                                       y.tensor(), y.tensor(), false),
+               InternalError);
+}
+
 // Scores of ±1000: without subtracting the maximum every exponential would overflow.
 TEST(Attention, LargeScores) {
   for (const Dtype d : kElementTypes) {
@@ -171,16 +295,17 @@ TEST(Rotary, AgainstTheReferenceAndBack) {
   for_cases([](const AttentionShape& shape, Dtype d, const std::string& what) {
     AttentionShape s = shape;
     s.head_dim += s.head_dim % 2;
-    for (const std::int64_t offset : {0, 17}) {
+    for (const auto& [dim, offset] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+             {s.head_dim, 0}, {s.head_dim, 17}, {s.head_dim / 4 * 2, 3}, {0, 0}}) {
       const Values qkv = random_tensor(d, s.tokens() * s.qkv_cols(), 1);
       Values turned = qkv;
       std::vector<double> expected = qkv.doubles();
-      rotary_forward(s, 10000.0, offset, turned.tensor());
-      reference::rotary_forward(s, 10000.0, offset, expected.data());
+      rotary_forward(s, dim, 10000.0, offset, turned.tensor());
+      reference::rotary_forward(s, dim, 10000.0, offset, expected.data());
       expect_close(turned, expected, d, 4, what);
       expected = turned.doubles();
-      rotary_backward(s, 10000.0, offset, turned.tensor());
-      reference::rotary_backward(s, 10000.0, offset, expected.data());
+      rotary_backward(s, dim, 10000.0, offset, turned.tensor());
+      reference::rotary_backward(s, dim, 10000.0, offset, expected.data());
       expect_close(turned, expected, d, 4, what);
       expect_close(turned, qkv.doubles(), d, d == Dtype::bf16 ? 0.02 / rounding(Dtype::fp32) : 8, what + " and back");
     }
@@ -191,7 +316,7 @@ TEST(Rotary, AgainstTheReferenceAndBack) {
 TEST(Rotary, ByHand) {
   const AttentionShape s = {.batch = 1, .seq = 2, .heads = 1, .kv_heads = 1, .head_dim = 4};
   Values qkv(Dtype::fp64, {1, 2, 3, 4, 1, 0, 0, 0, 7, 7, 7, 7, 1, 0, 0, 1, 0, 0, 1, 0, 7, 7, 7, 7});
-  rotary_forward(s, 10000.0, 0, qkv.tensor());
+  rotary_forward(s, 4, 10000.0, 0, qkv.tensor());
   EXPECT_EQ(qkv.get(0), 1.0);
   EXPECT_EQ(qkv.get(3), 4.0);
   EXPECT_DOUBLE_EQ(qkv.get(12), std::cos(1.0));
@@ -200,13 +325,23 @@ TEST(Rotary, ByHand) {
   EXPECT_DOUBLE_EQ(qkv.get(15), std::cos(0.01));
   EXPECT_DOUBLE_EQ(qkv.get(16), -std::sin(1.0));
   EXPECT_EQ(qkv.get(20), 7.0);  // values do not turn
+  // Two columns of four: pair (0,1) with angle p, the others stay.
+  Values half(Dtype::fp64, {1, 2, 3, 4, 1, 0, 0, 0, 7, 7, 7, 7, 1, 0, 5, 6, 0, 1, 8, 9, 7, 7, 7, 7});
+  rotary_forward(s, 2, 10000.0, 0, half.tensor());
+  EXPECT_DOUBLE_EQ(half.get(12), std::cos(1.0));
+  EXPECT_DOUBLE_EQ(half.get(13), std::sin(1.0));
+  EXPECT_EQ(half.get(14), 5.0);
+  EXPECT_EQ(half.get(15), 6.0);
+  EXPECT_DOUBLE_EQ(half.get(16), -std::sin(1.0));
+  EXPECT_DOUBLE_EQ(half.get(17), std::cos(1.0));
+  EXPECT_EQ(half.get(18), 8.0);
 }
 
 TEST(Attention, RefusesHeadsThatDoNotDivide) {
   Values x(Dtype::fp32, 64);
-  EXPECT_THROW(rotary_forward({.batch = 1, .seq = 1, .heads = 3, .kv_heads = 2, .head_dim = 4}, 1e4, 0, x.tensor()),
+  EXPECT_THROW(rotary_forward({.batch = 1, .seq = 1, .heads = 3, .kv_heads = 2, .head_dim = 4}, 4, 1e4, 0, x.tensor()),
                InternalError);
-  EXPECT_THROW(rotary_forward({.batch = 1, .seq = 1, .heads = 1, .kv_heads = 1, .head_dim = 3}, 1e4, 0, x.tensor()),
+  EXPECT_THROW(rotary_forward({.batch = 1, .seq = 1, .heads = 1, .kv_heads = 1, .head_dim = 3}, 3, 1e4, 0, x.tensor()),
                InternalError);
 }
 

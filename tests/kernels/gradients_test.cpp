@@ -120,12 +120,12 @@ TEST(Gradients, Rotary) {
   const auto n = static_cast<std::size_t>(s.tokens() * s.qkv_cols());
   const Vector x = random_values(n, 1), dy = random_values(n, 2);
   Vector dx = dy;
-  rotary_backward(s, 100.0, 3, as_tensor(dx));
+  rotary_backward(s, 4, 100.0, 3, as_tensor(dx));
   expect_gradient(
       x, dy, dx,
       [&](const Vector& v) {
         Vector y = v;
-        rotary_forward(s, 100.0, 3, as_tensor(y));
+        rotary_forward(s, 4, 100.0, 3, as_tensor(y));
         return y;
       },
       "rotary");

@@ -33,6 +33,14 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"dp=2", "zero=1", "overlap_grad_reduce=true", "overlap_param_gather=true", "bucket_bytes=200 kB"},
       {"tp=2"},
       {"tp=2", "sequence_parallel=true"},
+      {"tp=2", "overlap_tp=false"},
+      {"tp=2", "sequence_parallel=true", "overlap_tp=false"},
+      {"tp=2", "pp=2", "schedule=zb_h1", "overlap_tp=false", "sequence_parallel=true"},
+      {"tp=2", "pp=2", "scatter_gather=true"},
+      {"tp=2", "pp=4", "scatter_gather=true", "layers_per_stage=[0,4,0,0]"},
+      {"tp=2", "pp=2", "scatter_gather=true", "schedule=zb_v", "recompute=full"},
+      {"fused_grad_accumulation=false"},
+      {"fused_grad_accumulation=false", "tp=2", "pp=2", "schedule=zb_h2", "dp=2", "zero=1"},
       {"tp=4"},  // more tp ranks than kv heads of the llama
       {"tp=4", "sequence_parallel=true"},
       {"pp=2"},
@@ -144,6 +152,89 @@ TEST(Build, TensorParallelTraffic) {
 }
 
 // ZeRO-1 keeps all gradients but 1/dp of the optimizer state; mixed precision: 2 + 4 bytes, and 12 / dp.
+// Ops of the compute stream in a backward that run while something of the tp stream may still be under way, which they
+// do not wait for.
+int beside_tp(const PlanGraph& g) {
+  int beside = 0;
+  for (const Block& block : g.roles.at(0).blocks) {
+    std::vector<std::size_t> open;
+    for (std::size_t i = 0; i < block.ops.size(); ++i) {
+      const Op& o = block.ops[i];
+      if (std::holds_alternative<Collective>(o.work) && o.phase != Phase::grad_reduce) {
+        open.push_back(i);
+      } else if (o.stream == kCompute) {
+        std::erase_if(open,
+                      [&](std::size_t c) { return std::find(o.after.begin(), o.after.end(), c) != o.after.end(); });
+        beside += !open.empty() && !std::holds_alternative<Join>(o.work) ? 1 : 0;
+      }
+    }
+  }
+  return beside;
+}
+
+// Beside the sum of an input gradient: the weight gradient of the head and of qkv and up. With sequence parallelism
+// also the input gradients of out and down and of the head, beside the gather of their weight gradient's input, and
+// qkv's and up's beside theirs. Blocks of the last microbatch have the same ops again.
+TEST(Build, OverlapTpPutsWeightGradientsBesideCommunication) {
+  EXPECT_EQ(beside_tp(build(tiny_job(kTinyLlama, {"tp=2"}))), 2 * 3);
+  EXPECT_GT(beside_tp(build(tiny_job(kTinyLlama, {"tp=2", "sequence_parallel=true"}))), 2 * 3);
+  for (const Overrides& s : std::vector<Overrides>{{"tp=2", "overlap_tp=false"},
+                                                   {"tp=2", "sequence_parallel=true", "overlap_tp=false"},
+                                                   {"tp=2", "pp=2", "schedule=zb_h1", "overlap_tp=false"},
+                                                   {"overlap_tp=true"}}) {
+    EXPECT_EQ(beside_tp(build(tiny_job(kTinyLlama, s))), 0) << ::testing::PrintToString(s);
+  }
+}
+
+// Two stages, 8 microbatches of one sequence: 16·48 elements each way, of which a rank sends half; all_gather: the
+// whole, once received forward or backward, and 3·16·2 terms of the loss on the last stage.
+TEST(Build, ScatterGatherSendsPartsAndGathersThem) {
+  const auto sent = [](const PlanGraph& g) {
+    std::int64_t elements = 0;
+    for (ProgramCursor c(g.roles[0], 0, g.roles[0].program.body, 0); c; c.next()) {
+      if (const auto* op = std::get_if<Exchange>(&c.op().work); op != nullptr && op->messages[0].send) {
+        elements += op->messages[0].elements;
+      }
+    }
+    return elements;
+  };
+  const PlanGraph plain = build(tiny_job(kTinyGpt, {"tp=2", "pp=2"}));
+  const PlanGraph parts = build(tiny_job(kTinyGpt, {"tp=2", "pp=2", "scatter_gather=true"}));
+  EXPECT_EQ(sent(plain), 8 * 16 * 48);
+  EXPECT_EQ(sent(parts), 8 * 16 * 48 / 2);
+  EXPECT_FALSE(collective_elements(plain, 0).contains("tp.all_gather"));
+  EXPECT_EQ(collective_elements(parts, 0).at("tp.all_gather"), 8 * 16 * 48);
+  EXPECT_EQ(collective_elements(parts, 1).at("tp.all_gather"), 8 * 16 * 48 + 3 * 16 * 2 * 8);
+  // Nothing to take apart: one rank, one stage, or rows that are parts already.
+  for (const Overrides& s : std::vector<Overrides>{{"tp=2"}, {"pp=2"}, {"tp=2", "pp=2", "sequence_parallel=true"}}) {
+    Overrides with = s;
+    with.emplace_back("scatter_gather=true");
+    EXPECT_EQ(collective_elements(build(tiny_job(kTinyGpt, with)), 0),
+              collective_elements(build(tiny_job(kTinyGpt, s)), 0));
+    EXPECT_EQ(sent(build(tiny_job(kTinyGpt, with))), sent(build(tiny_job(kTinyGpt, s))));
+  }
+}
+
+// Each weight gradient in a pass of its own, in fp32 from bf16: 2 + 4 read and 4 written per parameter of a matmul
+// (qkv 48·144, out 48·48, up and down 48·80 each in 4 layers, head 48·128), per microbatch.
+TEST(Build, UnfusedGradientsAreAddedInAPassOfTheirOwn) {
+  const PlanGraph g = build(tiny_job(kTinyGpt, {"fused_grad_accumulation=false", "precision=bf16"}));
+  std::int64_t elements = 0;
+  double read = 0, written = 0;
+  for (ProgramCursor c(g.roles[0], 0, g.roles[0].program.body, 0); c; c.next()) {
+    if (const auto* op = std::get_if<Accumulate>(&c.op().work); op != nullptr && op->from == Dtype::bf16) {
+      elements += op->elements;
+      read += static_cast<double>(work(c.op()).read.value);
+      written += static_cast<double>(work(c.op()).written.value);
+    }
+    const auto* matmul = std::get_if<Matmul>(&c.op().work);
+    EXPECT_FALSE(matmul != nullptr && matmul->accumulate);
+  }
+  EXPECT_EQ(elements, 8 * (4 * 48 * (144 + 48 + 80 + 80) + 48 * 128));
+  EXPECT_EQ(read, 6.0 * static_cast<double>(elements));
+  EXPECT_EQ(written, 4.0 * static_cast<double>(elements));
+}
+
 TEST(Build, ZeroOneShardsOptimizerState) {
   const auto bytes = [](const Overrides& s, BufferKind kind) {
     return build(tiny_job(kTinyLlama, s)).roles[0].memory.by_kind[static_cast<std::size_t>(kind)].value;

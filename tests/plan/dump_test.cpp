@@ -99,6 +99,7 @@ TEST(GraphJson, ComesBackEqual) {
          std::vector<std::vector<std::string>>{{},
                                                {"pp=2", "tp=2", "sequence_parallel=true"},
                                                {"dp=2", "zero=1"},
+                                               {"dp=4", "zero=3", "shard=2"},
                                                {"precision=bf16", "optimizer=sgd"},
                                                {"attention=unfused", "recompute=selective"}}) {
       graphs.push_back(build(foretrain::testing::tiny_job(text, overrides)));

@@ -153,11 +153,31 @@ TEST(Job, ExpertsMustLieOnTheRanks) {
             at("tp") + "4 does not divide the shared experts' width 22");
 }
 
+TEST(Job, ShardingIsReadAndChecked) {
+  const auto at = [](const char* key) { return std::string("command line: /strategy/") + key + ": "; };
+  const Strategy s = small({"dp=4", "zero=3", "shard=2", "reshard=false", "strategy.prefetch=2"}).strategy;
+  EXPECT_EQ(s.shard, 2);
+  EXPECT_FALSE(s.reshard);
+  EXPECT_EQ(s.prefetch, 2);
+  EXPECT_TRUE(s.overlap_grad_reduce);  // zero 2 and 3 overlap where nobody says otherwise
+  EXPECT_FALSE(small({"dp=2", "zero=1"}).strategy.overlap_grad_reduce);
+  EXPECT_EQ(refusal({"dp=4", "zero=1", "shard=3"}), at("shard") + "3 does not divide dp 4");
+  EXPECT_EQ(refusal({"dp=4", "zero=1", "shard=1"}),
+            at("shard") + "1 is not allowed; expected an integer from 2 to 1000000");
+  EXPECT_EQ(refusal({"dp=4", "shard=2"}), at("shard") + "needs zero 1, 2 or 3: without it nothing is sharded");
+  EXPECT_EQ(refusal({"zero=2", "reshard=true", "strategy.prefetch=1"}),
+            at("reshard") + "needs zero 3: without it no parameters are gathered layer by layer\n" + at("prefetch") +
+                "needs zero 3: without it no parameters are gathered layer by layer");
+  EXPECT_EQ(refusal({"zero=2", "pp=2", "schedule=zb_h1"}),
+            at("zero") +
+                "2 cannot go with zb_h1: its weight gradients come long after the input gradients, and would be "
+                "whole until then; expected 0 or 1, or another schedule");
+}
+
 TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   const auto at = [](const char* key) { return std::string("command line: /strategy/") + key + ": "; };
   EXPECT_EQ(refusal({"cp=2"}), at("cp") + "context parallelism is not built yet: cp must be 1, not 2");
   EXPECT_EQ(refusal({"ep=2"}), at("ep") + "2 needs a model with moe; expected 1");
-  EXPECT_EQ(refusal({"zero=3"}), at("zero") + "ZeRO stage 3 is not built yet; built: 0, 1");
   EXPECT_EQ(refusal({"schedule=dualpipe"}),
             at("schedule") + "\"dualpipe\" is not built yet; built: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v");
   EXPECT_EQ(refusal({"schedule=zero"}),
@@ -170,11 +190,17 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   EXPECT_EQ(refusal({"recompute=[\"mlp\"]"}),
             at("recompute") + "a list of modules is not built yet; built: none, selective, full");
   EXPECT_EQ(refusal({"offload=[\"optimizer\"]"}), at("offload") + "is not built yet; expected an empty list");
-  EXPECT_EQ(refusal({"overlap_tp=true"}), at("overlap_tp") + "true is not built yet; expected false");
+  EXPECT_EQ(refusal({"split_by_speed=true"}), at("split_by_speed") + "true is not built yet; expected false");
   EXPECT_EQ(refusal({"overlap_param_gather=true"}),
-            at("overlap_param_gather") + "needs zero 1: without it no parameters are gathered");
+            at("overlap_param_gather") + "needs zero 1 or 2: only there parameters are gathered after the optimizer");
   EXPECT_EQ(refusal({"cp_kind=ring"}), at("cp_kind") + "context parallelism is not built yet; leave the key out");
   EXPECT_EQ(refusal({"rank_order=tp,dp"}).substr(0, at("rank_order").size()), at("rank_order"));
+}
+
+TEST(Job, ScatterGatherNeedsAHiddenSizeInParts) {
+  EXPECT_EQ(refusal({"tp=3", "pp=2", "scatter_gather=true", "workload.model.heads=6", "workload.model.kv_heads=6",
+                     "workload.model.hidden=50", "workload.model.head_dim=8", "workload.model.ffn_hidden=6"}),
+            "command line: /strategy/tp: 3 does not divide hidden 50");
 }
 
 TEST(Job, AllMistakesOfAFileAtOnce) {
@@ -202,7 +228,7 @@ job.json:5: /workload/seq_len: 0 is not allowed; expected an integer from 1 to 1
 job.json:13: /strategy/tp: "two" is not allowed; expected an integer from 1 to 1000000
 job.json:16: /strategies: unknown key "strategies"; did you mean "strategy"? known: workload, cluster, strategy, version, name, description
 job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, disturbance
-job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, overlap_tp, split_by_speed, prefetch, reshard, offload, shard, cp_kind, servers, staleness, average_every, outer_optimizer)");
+job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, shard, reshard, prefetch, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, overlap_tp, scatter_gather, fused_grad_accumulation, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, split_by_speed, offload, cp_kind, servers, staleness, average_every, outer_optimizer)");
   EXPECT_EQ(message_of([] { read("{}"); }),
             "job.json:1: /version: missing, and has no default\n"
             "job.json:1: /workload: missing, and has no default\n"

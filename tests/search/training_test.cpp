@@ -148,8 +148,43 @@ TEST(TrainingJob, WhatThePlanGraphCannotSayIsSkippedOrNamed) {
   object["plan"]["fsdp"] = true;
   const Reading reading = job_of(object);
   ASSERT_TRUE(reading.job.has_value());
-  EXPECT_TRUE(reading.gathers_parameters);
-  EXPECT_EQ(reading.notes.size(), 1U);
+  EXPECT_EQ(reading.job->strategy.zero, 3);
+  EXPECT_TRUE(reading.notes.empty());
+}
+
+TEST(TrainingJob, Sharding) {
+  json object = row_22b();
+  object["cluster"]["gpus"] = 64;
+  object["plan"].update({{"tp", 1},
+                         {"pp", 1},
+                         {"dp", 64},
+                         {"micro_batch", 1},
+                         {"global_batch", 64},
+                         {"zero_stage", 1},
+                         {"zero1_group", 8}});
+  const Reading groups = job_of(object);
+  ASSERT_TRUE(groups.job.has_value()) << *groups.skipped;
+  EXPECT_EQ(groups.job->strategy.zero, 1);
+  EXPECT_EQ(groups.job->strategy.shard, 8);
+  object["plan"]["zero1_group"] = 64;
+  EXPECT_EQ(job_of(object).job->strategy.shard, 0);
+  object["plan"]["zero_stage"] = 2;
+  EXPECT_EQ(job_of(object).job->strategy.zero, 2);
+  // Gradients reduced as they were computed.
+  object["plan"].update(
+      {{"fsdp", "FULL_SHARD"}, {"fsdp_mixed_precision", "PURE"}, {"framework", "PyTorch FSDP / Composer"}});
+  const Reading pure = job_of(object);
+  EXPECT_EQ(pure.job->strategy.zero, 3);
+  EXPECT_EQ(pure.job->workload.precision.gradient, Dtype::bf16);
+  // In a pipeline torchtitan keeps parameters and gradients whole, and has as many microbatches as stages.
+  object["plan"].update(
+      {{"fsdp", "FSDP2"}, {"framework", "torchtitan"}, {"dp", 8}, {"pp", 8}, {"micro_batch", nullptr}});
+  const Reading pipeline = job_of(object);
+  ASSERT_TRUE(pipeline.job.has_value()) << *pipeline.skipped;
+  EXPECT_EQ(pipeline.job->strategy.zero, 1);
+  EXPECT_EQ(pipeline.job->strategy.micro_batch, 1);
+  object["plan"]["global_batch"] = 256;
+  EXPECT_EQ(job_of(object).job->strategy.micro_batch, 4);
 }
 
 // 46 layers on 8 stages with a layer per chunk: 48 chunks, 6 each, the first and the last without a layer. 48 layers

@@ -116,9 +116,10 @@ inline plan::PlanGraph pipeline_graph() {
                     {"sum", Dtype::fp32, 8, BufferKind::activation, Lifetime::persistent, 0}};
   second.events = {{"read", Replicas::per_ring}};
   second.rings = 2;
-  second.blocks = {{"consume",
-                    {op(message(false, 0, 8, 0), 1, {}, {whole(0, 8)}),
-                     op(Accumulate{8, Dtype::fp32}, kCompute, {whole(0, 8), whole(1, 8)}, {whole(1, 8)}, {0})}}};
+  second.blocks = {
+      {"consume",
+       {op(message(false, 0, 8, 0), 1, {}, {whole(0, 8)}),
+        op(Accumulate{8, Dtype::fp32, Dtype::fp32}, kCompute, {whole(0, 8), whole(1, 8)}, {whole(1, 8)}, {0})}}};
   second.blocks[0].ops[0].waits = {0};
   second.blocks[0].ops[1].records = {0};
   second.program.body = {{0, 0, -1, 0}, {0, 1, -1, 1}};
@@ -162,8 +163,8 @@ inline plan::PlanGraph random_graph(std::uint64_t seed, int ops) {
   bool recorded = false;
   for (int i = 0; i < ops; ++i) {
     const Operand target = some();
-    Op o =
-        op(Accumulate{target.elements, Dtype::fp32}, static_cast<StreamId>(dice.below(3)), {some(), target}, {target});
+    Op o = op(Accumulate{target.elements, Dtype::fp32, Dtype::fp32}, static_cast<StreamId>(dice.below(3)),
+              {some(), target}, {target});
     for (int j = 0; j < i; ++j) {
       if (dice.below(3) == 0) {
         o.after.push_back(static_cast<std::uint16_t>(j));

@@ -84,6 +84,14 @@ TEST(ModelFile, BadSizes) {
   EXPECT_EQ(message_of([] { read(R"({"layers": 1, "hidden": 6, "heads": 2, "vocab": 9, "positions": "rotary"})"); }),
             "job.json:1: /model: rotary positions need an even head_dim, not 3");
   EXPECT_EQ(
+      message_of([] {
+        read(R"({"layers": 1, "hidden": 8, "heads": 2, "vocab": 9, "positions": "rotary", "rotary_dim": 5,
+                       "shared_norm": true})");
+      }),
+      "job.json:1: /model: rotary positions need an even rotary_dim, not 5\n"
+      "job.json:1: /model: rotary_dim 5 is more than head_dim 4\n"
+      "job.json:1: /model: shared_norm needs parallel_residual: else the halves of a layer read different inputs");
+  EXPECT_EQ(
       message_of([] { read(R"({"layers": 1, "hidden": 64, "heads": 4, "vocab": 256, "activation": "swiglu"})"); }),
       "job.json:1: /model/ffn_hidden: missing, and has no default");
   EXPECT_EQ(message_of([] {

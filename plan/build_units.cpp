@@ -1,0 +1,126 @@
+// Parameters and gradients that are whole only while they are used (ZeRO-2, ZeRO-3). A unit is a layer, the embedding
+// or the head, as models are commonly wrapped in PyTorch's FSDP2, whose order this is:
+//  - a unit's parameters are gathered into a transient copy while the units before it compute; copies are used in turn,
+//    and a gather begins when compute has left the unit that had the copy;
+//  - a unit's backward adds to a transient gradient, which is cleared first and reduce-scattered behind the backward of
+//    the next unit. Compute goes on to the one after that when the transient gradient is free again;
+//  - across replicas (HSDP) the parts are summed after the step's last microbatch.
+// Gathers and reductions share a stream: they use one communicator, which takes them in order.
+#include <algorithm>
+
+#include "plan/build_context.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+const ParameterFamily& family(const RoleContext& c, Family f) {
+  return c.role().parameter_families[static_cast<std::size_t>(f)];
+}
+
+const FamilyUse& use(const RoleContext& c, Family f) {
+  return c.uses[static_cast<std::size_t>(f)];
+}
+
+EventId gathered(RoleContext& c, Family f) {
+  return c.builder.event(family(c, f).name + ".gathered", f == kLayer ? Replicas::per_layer : Replicas::once);
+}
+
+Operand whole_unit(RoleContext& c, Family f, BufferId buffer) {
+  return {buffer, 0, kNoGroup, 0, family(c, f).elements, 0};
+}
+
+}  // namespace
+
+int emit_unit_gather(RoleContext& c, BlockBuilder& b, Family f, bool again) {
+  const ParameterFamily& unit = family(c, f);
+  Collective op;
+  op.kind = CollectiveKind::all_gather;
+  op.group = c.groups.shard;
+  op.elements = unit.elements;
+  op.dtype = c.type.parameter;
+  op.tag = c.builder.tag("parameters.gather." + unit.name + (again ? ".again" : ""));
+  return b.emit(op, c.dp_stream(), Phase::param_gather, {own_part(c, bucket_of(c, f, 1), unit.parameter)},
+                {whole_unit(c, f, use(c, f).parameter)});
+}
+
+void await_unit(RoleContext& c, BlockBuilder& b, Family f, Phase phase) {
+  if (use(c, f).gathers) {
+    b.join(phase, {gathered(c, f)});
+  }
+}
+
+void clear_unit(RoleContext& c, BlockBuilder& b, Family f) {
+  if (use(c, f).reduces) {
+    const Operand gradient = whole_unit(c, f, use(c, f).gradient);
+    b.emit(Fill{gradient.elements, c.type.gradient}, kCompute, Phase::backward_weight, {}, {gradient});
+  }
+}
+
+BlockId await_scattered(RoleContext& c) {
+  BlockBuilder b(c.role(), "gradients.free");
+  b.join(Phase::grad_reduce, {c.scattered()});
+  return c.builder.add(b.take());
+}
+
+BlockId reduce_unit(RoleContext& c, Family f, bool last) {
+  const ParameterFamily& unit = family(c, f);
+  const Bucket bucket = bucket_of(c, f, 1);
+  BlockBuilder b(c.role(), "gradients.reduce." + unit.name + (last ? ".last" : ""));
+  std::vector<EventId> waits = local_gradients_done(c);
+  waits.push_back(c.scattered());
+  b.join(Phase::grad_reduce, std::move(waits));
+  Collective op;
+  op.kind = CollectiveKind::reduce_scatter;
+  op.group = c.groups.shard;
+  op.elements = bucket.elements;
+  op.dtype = c.type.gradient;
+  op.tag = c.builder.tag("gradients.reduce." + unit.name);
+  const Operand stored = own_part(c, bucket, unit.gradient);
+  const std::int64_t part = stored.elements;
+  const Operand received = c.accumulates_reduced()
+                               ? Operand{c.builder.buffer(unit.name + ".gradients.part", c.type.gradient, part,
+                                                          BufferKind::communication, Lifetime::persistent),
+                                         0,
+                                         kNoGroup,
+                                         0,
+                                         part,
+                                         0}
+                               : stored;
+  int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_unit(c, f, use(c, f).gradient)}, {received});
+  b.op(at).records.push_back(c.scattered());
+  if (c.accumulates_reduced()) {
+    at = b.emit(Accumulate{part, c.type.gradient}, c.dp_stream(), Phase::grad_reduce, {received, stored}, {stored});
+  }
+  if (last && c.groups.replicas != kNoGroup) {
+    at = emit_reduce_across(c, b, stored, unit.name);
+  }
+  b.op(at).records.push_back(c.reduced());
+  if (!c.job.strategy.overlap_grad_reduce) {
+    b.join(Phase::grad_reduce);
+  }
+  return c.builder.add(b.take());
+}
+
+GathersAhead::GathersAhead(RoleContext& c, Segment& segment, std::vector<std::int32_t> units, bool again)
+    : c_(c),
+      segment_(segment),
+      units_(std::move(units)),
+      again_(again),
+      ahead_(static_cast<std::size_t>(c.job.strategy.prefetch)) {}
+
+void GathersAhead::up_to(std::size_t count) {
+  for (; gathered_ < std::min(count, units_.size()); ++gathered_) {
+    const std::int32_t layer = units_[gathered_];
+    const Family f = layer == kHeadUnit ? kHead : kLayer;
+    auto [block, is_new] = blocks_.try_emplace(f);
+    if (is_new) {
+      BlockBuilder b(c_.role(), "parameters.gather." + family(c_, f).name + (again_ ? ".again" : ""));
+      b.op(emit_unit_gather(c_, b, f, again_)).records.push_back(gathered(c_, f));
+      block->second = c_.builder.add(b.take());
+    }
+    segment_.calls.push_back({block->second, 1, layer == kHeadUnit ? -1 : layer, 1});
+  }
+}
+
+}  // namespace foretrain::plan
