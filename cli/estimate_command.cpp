@@ -95,13 +95,13 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   if (!job.cluster.disturbance.empty()) {
     estimate.notes.push_back("The cluster is disturbed; the error band is that of an undisturbed one.");
   }
-  const bool fits = reports::memory_fit(job, graph).fits();
-  if (!fits) {
-    estimate.fixes = fixes(job_arguments, job);
+  estimate.fit = plan::memory_fit(job, graph);
+  if (!estimate.fit.fits()) {
+    estimate.fixes = fixes(job_arguments, job, models);
   }
   console.result(json ? reports::to_json(estimate).dump(2) + "\n" : reports::to_text(estimate, console.colour()));
   console.flush();
-  if (!fits) {
+  if (!estimate.fit.fits()) {
     throw InfeasibleError(reports::infeasible_message(estimate));
   }
   return kOk;

@@ -1,8 +1,10 @@
-// What would make a job fit: changes that every user would try, alone and together, each built and measured in bytes.
+// What would make a job fit: changes that every user would try, alone and together, each built, its memory planned and
+// its step forecast.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <optional>
+#include <tuple>
 
 #include "base/error.h"
 #include "cli/job.h"
@@ -15,28 +17,35 @@ namespace {
 constexpr std::size_t kShown = 3;
 using Change = std::vector<std::string>;  // overrides
 
-// Single changes, the one that costs least step time first.
 std::vector<Change> single_changes(const plan::Job& job) {
   const plan::Strategy& s = job.strategy;
   std::vector<Change> changes;
+  const auto change = [&](const char* key, const auto& value) {
+    changes.push_back({fmt::format("strategy.{}={}", key, value)});
+  };
   if (s.tp > 1 && !s.sequence_parallel) {
-    changes.push_back({"strategy.sequence_parallel=true"});
+    change("sequence_parallel", true);
   }
-  if (s.dp > 1 && s.zero == 0) {
-    changes.push_back({"strategy.zero=1"});
+  constexpr int kMostZero = 3;
+  for (int zero = s.zero + 1; s.dp > 1 && zero <= kMostZero; ++zero) {
+    change("zero", zero);
   }
-  if (s.micro_batch > 1) {
-    changes.push_back({"strategy.micro_batch=1"});
+  for (std::int64_t micro_batch = s.micro_batch / 2; micro_batch >= 1; micro_batch /= 2) {
+    change("micro_batch", micro_batch);
   }
   if (s.recompute == plan::Recompute::none) {
-    changes.push_back({"strategy.recompute=selective"});
+    change("recompute", "selective");
   }
   if (s.recompute != plan::Recompute::full) {
-    changes.push_back({"strategy.recompute=full"});
+    change("recompute", "full");
   }
-  if (s.dp % 2 == 0) {  // the same devices, split another way
-    changes.push_back({fmt::format("strategy.tp={}", 2 * s.tp), fmt::format("strategy.dp={}", s.dp / 2)});
-    changes.push_back({fmt::format("strategy.pp={}", 2 * s.pp), fmt::format("strategy.dp={}", s.dp / 2)});
+  // The same devices, split another way: tensor parallel inside a node, where it is worth anything.
+  for (const auto& [axis, size, most] :
+       {std::tuple{"tp", s.tp, std::int64_t{job.cluster.devices_per_node}}, {"pp", s.pp, job.workload.model.layers}}) {
+    for (std::int64_t times = 2; s.dp % times == 0 && times * size <= most; times *= 2) {
+      changes.push_back(
+          {fmt::format("strategy.{}={}", axis, times * size), fmt::format("strategy.dp={}", s.dp / times)});
+    }
   }
   return changes;
 }
@@ -48,18 +57,29 @@ bool touches_same_key(const Change& a, const Change& b) {
   });
 }
 
-// Demand of the changed job; none where the change does not go with the rest of the job.
-std::optional<reports::MemoryFit> fit_with(const JobArguments& arguments, const Change& change) {
+// The changed job, when it fits; none also where the change does not go with the rest of the job. `models`: of the step
+// time; without, closed forms, which are fast and rank plans as well.
+std::optional<reports::Fix> fix_by(const JobArguments& arguments, const Change& change,
+                                   const ModelArguments* models = nullptr) {
   try {
     const plan::Job job = arguments.load(change);
-    return reports::memory_fit(job, plan::build(job));
+    const plan::PlanGraph graph = plan::build(job);
+    const plan::MemoryFit fit = plan::memory_fit(job, graph);
+    if (!fit.fits()) {
+      return std::nullopt;
+    }
+    ModelArguments closed_forms;
+    closed_forms.network_model = job.cluster.this_machine ? "auto" : "alpha_beta";
+    return reports::Fix{fmt::format("{}", fmt::join(change, " ")), fit.demand,
+                        simulate(job, graph, models != nullptr ? *models : closed_forms, nullptr).step_time};
   } catch (const InputError&) {
     return std::nullopt;
   }
 }
 
 // On more nodes: everything that saves memory, and more and more pipeline stages.
-std::vector<reports::Fix> fix_with_more_nodes(const JobArguments& arguments, const plan::Job& job) {
+std::vector<reports::Fix> fix_with_more_nodes(const JobArguments& arguments, const plan::Job& job,
+                                              const ModelArguments& models) {
   constexpr std::int64_t kMostTimes = 64;
   if (job.cluster.this_machine) {
     return {};
@@ -71,48 +91,59 @@ std::vector<reports::Fix> fix_with_more_nodes(const JobArguments& arguments, con
     if (job.strategy.tp > 1) {
       change.emplace_back("strategy.sequence_parallel=true");
     }
-    if (const auto fit = fit_with(arguments, change); fit && fit->fits()) {
-      return {{fmt::format("{}", fmt::join(change, " ")), fit->demand}};
+    if (const auto fix = fix_by(arguments, change, &models)) {
+      return {*fix};
     }
   }
   return {};
 }
 
+// Singles taken together, by index, ascending.
+using Set = std::vector<std::size_t>;
+
 }  // namespace
 
-std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& job) {
+std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& job, const ModelArguments& models) {
   const std::vector<Change> singles = single_changes(job);
-  std::vector<Change> candidates{{}};  // of one size, then of the next
-  for (std::size_t size = 1; size <= singles.size(); ++size) {
-    std::vector<reports::Fix> found;
-    std::vector<Change> next;
-    for (const Change& base : candidates) {
-      for (const Change& single : singles) {
-        // Ascending, so that no set is tried twice.
-        const bool later = base.empty() || std::find(singles.begin(), singles.end(), single) >
-                                               std::find_if(singles.begin(), singles.end(),
-                                                            [&](const Change& c) { return c.back() == base.back(); });
-        if (!later || touches_same_key(base, single)) {
+  std::vector<std::pair<Time, Change>> found;
+  std::vector<std::pair<Set, Change>> candidates{{}};  // of one size that do not fit, then of the next
+  // One size more than the first that helps: three fixes to choose from are worth a moment, all sets are not.
+  std::size_t last_size = singles.size();
+  for (std::size_t size = 1; size <= last_size && found.size() < kShown; ++size) {
+    std::vector<std::pair<Set, Change>> next;
+    for (const auto& [set, base] : candidates) {
+      for (std::size_t i = set.empty() ? 0 : set.back() + 1; i < singles.size(); ++i) {
+        if (touches_same_key(base, singles[i])) {
           continue;
         }
+        Set larger = set;
+        larger.push_back(i);
         Change change = base;
-        change.insert(change.end(), single.begin(), single.end());
-        next.push_back(change);
-        const auto fit = fit_with(arguments, change);
-        if (fit && fit->fits()) {
-          found.push_back({fmt::format("{}", fmt::join(change, " ")), fit->demand});
-          if (found.size() == kShown) {
-            return found;
-          }
+        change.insert(change.end(), singles[i].begin(), singles[i].end());
+        if (const auto fix = fix_by(arguments, change)) {
+          found.emplace_back(fix->step_time, std::move(change));
+        } else {
+          next.emplace_back(std::move(larger), std::move(change));
         }
       }
     }
     if (!found.empty()) {
-      return found;
+      last_size = std::min(last_size, size + 1);
     }
     candidates = std::move(next);
   }
-  return fix_with_more_nodes(arguments, job);
+  if (found.empty()) {
+    return fix_with_more_nodes(arguments, job, models);
+  }
+  std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  found.resize(std::min(found.size(), kShown));
+  std::vector<reports::Fix> result;
+  for (const auto& [time, change] : found) {
+    result.push_back(*fix_by(arguments, change, &models));
+  }
+  std::stable_sort(result.begin(), result.end(),
+                   [](const reports::Fix& a, const reports::Fix& b) { return a.step_time < b.step_time; });
+  return result;
 }
 
 }  // namespace foretrain::cli

@@ -42,7 +42,8 @@ sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, con
 // Where the forecast's error band comes from, and how wide it is (cli/error_band.cpp has the figures).
 reports::ErrorBand error_band(const plan::Job& job, const sim::Simulation& simulation);
 
-// Changes of the job that make it fit, fewest first; each was built and its memory planned. At most three.
-std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& job);
+// Changes of the job that make it fit: at most three, those of the shortest steps among the sets of changes of which no
+// part does; each was built, its memory planned and its step forecast.
+std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& job, const ModelArguments& models);
 
 }  // namespace foretrain::cli

@@ -39,11 +39,13 @@ void check_runnable(const JobArguments& arguments, const plan::Job& job, const p
                     "run here (override: system=this-machine)",
                     job.origin, job.cluster.name));
   }
-  if (!reports::memory_fit(job, graph).fits()) {
+  plan::MemoryFit fit = plan::memory_fit(job, graph);
+  if (!fit.fits()) {
     reports::Estimate estimate;
     estimate.job = &job;
     estimate.graph = &graph;
-    estimate.fixes = fixes(arguments, job);
+    estimate.fit = std::move(fit);
+    estimate.fixes = fixes(arguments, job, {});
     throw InfeasibleError(reports::infeasible_message(estimate));
   }
 }

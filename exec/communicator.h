@@ -38,16 +38,17 @@ struct OperationKey {
   friend auto operator<=>(const OperationKey&, const OperationKey&) = default;
 };
 
-// `elements` as in plan::Collective: of the whole buffer. in and out are equal for all_reduce and broadcast (whose root
-// is the first member); for reduce_scatter out, and for all_gather in, holds elements / members. reduce_scatter's out
-// may lie inside in, and all_gather's in inside out, at this member's own place. all_to_all: block j of in goes to
-// member j, in != out; with `row` the blocks are to[j] rows, and from[j] come from member j.
+// `elements` as in plan::Collective: of the whole buffer. in and out are equal for all_reduce and broadcast; for
+// reduce_scatter out, and for all_gather in, holds elements / members. reduce_scatter's out may lie inside in, and
+// all_gather's in inside out, at this member's own place. all_to_all: block j of in goes to member j, in != out; with
+// `row` the blocks are to[j] rows, and from[j] come from member j.
 struct CollectiveCall {
   OperationKey key;
   plan::CollectiveKind kind{};
   plan::Reduction reduction = plan::Reduction::sum;
   Dtype dtype = Dtype::fp32;
   std::int64_t elements = 0;
+  int root = -1;  // of a broadcast
   const void* in = nullptr;
   void* out = nullptr;
   const GroupView* group = nullptr;                   // must outlive the operation
@@ -74,7 +75,7 @@ class Communicator {
   virtual Ticket post(std::span<const MessageCall> messages) = 0;
 
   // Does what this rank can do now. True when the operation is complete; the ticket is dead then and `start`, if given,
-  // is when the last partner had posted. Throws Cancelled.
+  // is when the last partner had posted, of a batch of messages the first one's. Throws Cancelled.
   virtual bool poll(Ticket ticket, Time* start) = 0;
 
   // Ranks that an unfinished operation still waits for, ascending; and those among all ranks that wait for nobody.

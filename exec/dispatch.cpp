@@ -7,7 +7,9 @@
 
 #include "base/error.h"
 #include "exec/bucket.h"
+#include "exec/context_parallel.h"
 #include "kernels/kernels.h"
+#include "plan/sequence_share.h"
 
 namespace foretrain::exec {
 
@@ -23,6 +25,7 @@ kernels::NormKind kernel_kind(workloads::Norm kind) {
 kernels::Activation kernel_kind(workloads::Activation kind) {
   switch (kind) {
     case workloads::Activation::gelu: return kernels::Activation::gelu;
+    case workloads::Activation::gelu_erf: return kernels::Activation::gelu_erf;
     case workloads::Activation::relu: return kernels::Activation::relu;
     case workloads::Activation::swiglu: return kernels::Activation::swiglu;
     case workloads::Activation::geglu: return kernels::Activation::geglu;
@@ -76,6 +79,7 @@ struct KernelRunner {
     shape.kv_heads = op.kv_heads;
     shape.head_dim = op.head_dim;
     shape.causal = op.causal;
+    shape.value_dim = op.value_dim;
     switch (op.step) {
       case plan::AttentionStep::flash_forward: kernels::attention_forward(shape, read(0), write(0), write(1)); break;
       case plan::AttentionStep::flash_backward:
@@ -123,6 +127,39 @@ struct KernelRunner {
     }
   }
 
+  void operator()(const plan::LatentHeads& op) const {
+    const kernels::LatentHeadsShape shape{op.batch, op.seq, op.heads, op.nope_dim, op.rope_dim, op.v_dim};
+    if (op.direction == plan::Direction::forward) {
+      kernels::latent_heads_forward(shape, op.base, read(0), read(1), read(2), write(0));
+    } else {
+      kernels::latent_heads_backward(shape, op.base, read(0), write(0), write(1), write(2));
+    }
+  }
+
+  void operator()(const plan::SplitColumns& op) const {
+    const std::int64_t both = op.left + op.right;
+    if (op.direction == plan::Direction::forward) {
+      kernels::copy_matrix(op.rows, op.left, read(0), both, write(0), op.left);
+      kernels::copy_matrix(op.rows, op.right, advanced(read(0), op.left), both, write(1), op.right);
+    } else {
+      kernels::copy_matrix(op.rows, op.left, read(0), op.left, write(0), both);
+      kernels::copy_matrix(op.rows, op.right, read(1), op.right, advanced(write(0), op.left), both);
+    }
+  }
+
+  void operator()(const plan::HeadNorm& op) const {
+    const kernels::HeadNormShape shape{op.rows, op.heads, op.kv_heads, op.head_dim, op.eps};
+    switch (op.direction) {
+      case plan::Direction::forward: kernels::head_norm_forward(shape, read(0), read(1), write(0), write(1)); break;
+      case plan::Direction::backward_input:
+        kernels::head_norm_backward_input(shape, read(0), read(1), read(2), write(0));
+        break;
+      case plan::Direction::backward_weight:
+        kernels::head_norm_backward_weight(shape, read(1), read(0), write(0), write(1));
+        break;
+    }
+  }
+
   void operator()(const plan::Activation& op) const {
     if (op.direction == plan::Direction::forward) {
       kernels::activation_forward(kernel_kind(op.kind), op.rows, op.cols, read(0), write(0));
@@ -146,10 +183,19 @@ struct KernelRunner {
     shape.heads = op.heads;
     shape.kv_heads = op.kv_heads;
     shape.head_dim = op.head_dim;
-    if (op.direction == plan::Direction::forward) {
-      kernels::rotary_forward(shape, op.rotary_dim, op.base, 0, write(0));
-    } else {
-      kernels::rotary_backward(shape, op.rotary_dim, op.base, 0, write(0));
+    const plan::SequenceShare share = share_in(op.seq_group, op.seq);
+    if (share.size > 1) {  // run by run of neighbouring positions
+      shape.batch = 1;
+      shape.seq = share.run();
+    }
+    for (std::int64_t token = 0; token < op.batch * op.seq; token += shape.tokens()) {
+      const Tensor qkv = advanced(write(0), token * shape.qkv_cols());
+      const std::int64_t position = share.position(token % op.seq);
+      if (op.direction == plan::Direction::forward) {
+        kernels::rotary_forward(shape, op.rotary_dim, op.base, position, qkv);
+      } else {
+        kernels::rotary_backward(shape, op.rotary_dim, op.base, position, qkv);
+      }
     }
   }
 
@@ -166,12 +212,14 @@ struct KernelRunner {
     }
   }
 
-  // Neighbouring rows have neighbouring positions up to the end of their sequence: whole runs at a time.
+  // Neighbouring rows have neighbouring positions up to the end of a run: whole runs at a time.
   void operator()(const plan::PositionAdd& op) const {
     const std::int64_t first = call.rank->index_in(op.row_group) * op.rows;
+    const plan::SequenceShare share = share_in(op.seq_group, op.seq);
     for (std::int64_t row = 0; row < op.rows;) {
-      const std::int64_t position = (first + row) % op.seq;
-      const std::int64_t n = std::min(op.seq - position, op.rows - row);
+      const std::int64_t token = (first + row) % op.seq;
+      const std::int64_t position = share.position(token);
+      const std::int64_t n = std::min(share.run() - token % share.run(), op.rows - row);
       if (op.direction == plan::Direction::forward) {
         const Tensor x = advanced(write(0), row * op.hidden);
         kernels::residual_add(n, op.hidden, x, advanced(read(1), position * op.hidden), {}, x);
@@ -227,11 +275,14 @@ struct KernelRunner {
     const std::int64_t d = call.rank->coordinates[static_cast<std::size_t>(plan::Axis::dp)];
     const std::int64_t first = (call.binding.microbatch * dp + d) * op.sequences;
     const std::int64_t shift = op.task == plan::HostTask::load_targets ? 1 : 0;
-    std::vector<std::int32_t> sequence(static_cast<std::size_t>(op.seq) + 1);
+    const plan::SequenceShare share = share_in(op.seq_group, op.seq);
+    std::vector<std::int32_t> sequence(static_cast<std::size_t>(share.whole()) + 1);
     auto* out = static_cast<std::int32_t*>(write(0).data);
     for (std::int64_t s = 0; s < op.sequences; ++s) {
-      call.rank->data->sequence(call.binding.step, first + s, op.seq, sequence.data());
-      out = std::copy_n(sequence.begin() + shift, op.seq, out);
+      call.rank->data->sequence(call.binding.step, first + s, share.whole(), sequence.data());
+      for (std::int64_t token = 0; token < op.seq; token += share.run()) {
+        out = std::copy_n(sequence.begin() + share.position(token) + shift, share.run(), out);
+      }
     }
   }
 
@@ -294,6 +345,13 @@ struct KernelRunner {
     }
   }
 
+  void operator()(const plan::RingAttention& op) const { ring_attention(call, op); }
+  void operator()(const plan::Reshard& op) const { reshard(call, op); }
+
+  plan::SequenceShare share_in(plan::GroupId group, std::int64_t tokens) const {
+    return {tokens, call.rank->index_in(group), call.rank->size_of(group)};
+  }
+
   template <class Other>
   void operator()(const Other&) const {
     CHECK(false, "{} is no kernel", plan::kind_name(call.op->work));
@@ -354,6 +412,7 @@ CollectiveCall collective_call(const OpCall& call) {
   c.reduction = op.reduction;
   c.dtype = stored_type(op.dtype);
   c.elements = op.elements;
+  c.root = op.root;
   c.in = call.reads.at(0).data;
   c.out = call.writes.at(0).data;
   c.group = &group;
@@ -369,9 +428,7 @@ void message_calls(const OpCall& call, std::vector<MessageCall>& messages) {
   messages.clear();
   std::size_t reads = 0, writes = 0;
   for (const plan::Message& m : std::get<plan::Exchange>(call.op->work).messages) {
-    plan::Coordinates peer = call.rank->coordinates;
-    peer[static_cast<std::size_t>(m.axis)] = m.peer;
-    const plan::Rank other = call.rank->graph->mesh.rank(peer);
+    const plan::Rank other = call.rank->graph->mesh.peer(call.rank->rank, m.axis, m.peer, m.relative);
     MessageCall out;
     out.key.match = plan::match_key(*call.rank->role, m.tag, call.binding);
     out.key.step = call.binding.step;

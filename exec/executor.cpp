@@ -12,6 +12,7 @@
 #include "exec/rank.h"
 #include "exec/run_control.h"
 #include "exec/threads_communicator.h"
+#include "plan/sequence_share.h"
 
 namespace foretrain::exec {
 
@@ -230,13 +231,16 @@ RunResult Executor::Impl::evaluate(const DataSource& other, int batches, bool on
 
 // The head's shards lie side by side along the vocabulary on the tp ranks of the last stage.
 std::vector<double> Executor::Impl::logits_of(std::int64_t row) const {
+  const int cp = graph.mesh.size(plan::Axis::cp);
   const std::int64_t rows =
-      graph.sequences_per_step / graph.microbatches / graph.mesh.size(plan::Axis::dp) * graph.seq_len;
+      graph.sequences_per_step / graph.microbatches / graph.mesh.size(plan::Axis::dp) * (graph.seq_len / cp);
+  const plan::SharePlace place_of_row = plan::share_place(row, graph.seq_len, cp);
   std::vector<double> logits;
   for (const auto& rank : ranks) {
     const RankContext& context = rank->context();
     const plan::Role& role = *context.role;
-    if (role.logits < 0 || context.coordinates[static_cast<std::size_t>(plan::Axis::dp)] != 0) {
+    if (role.logits < 0 || context.coordinates[static_cast<std::size_t>(plan::Axis::dp)] != 0 ||
+        context.coordinates[static_cast<std::size_t>(plan::Axis::cp)] != place_of_row.index) {
       continue;
     }
     // The last chunk of the role holds the head.
@@ -254,7 +258,7 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) const {
                                       stored_type(buffer.dtype)};
     const std::int64_t cols = buffer.elements / rows;
     for (std::int64_t c = 0; c < cols; ++c) {
-      logits.push_back(element(tensor, row * cols + c));
+      logits.push_back(element(tensor, place_of_row.token * cols + c));
     }
   }
   return logits;

@@ -109,11 +109,16 @@ kernels::Tensor layer_tensor(const plan::Role& role, std::byte* arena, plan::Buf
 void for_each_unique_piece(const std::vector<RankMemory>& ranks,
                            const std::function<void(const OpCall&, const plan::Piece&, std::int64_t)>& fn) {
   for (const RankMemory& memory : ranks) {
+    const auto along = [&](plan::Axis a) { return memory.rank->coordinates[static_cast<std::size_t>(a)]; };
+    const int cp = memory.rank->graph->mesh.size(plan::Axis::cp);
     for_each_optimizer_step(*memory.rank, memory.arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
+      // Parts belong to neighbours along dp and all along cp: those of the first replica count.
       const plan::ParameterFamily& family =
           memory.rank->role->parameter_families[static_cast<std::size_t>(op.bucket.family)];
-      if (memory.rank->index_in(family.data_group) >= op.bucket.shards) {
-        return;  // parts belong to neighbours: those of the first replica count
+      const int parts = std::max(1, op.bucket.shards / cp);
+      const int neighbour = cp == 1 ? memory.rank->index_in(family.data_group) : along(plan::Axis::dp);
+      if (neighbour >= parts || (op.bucket.shards == 1 && along(plan::Axis::cp) > 0)) {
+        return;
       }
       for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
         if (plan::is_counted(piece)) {

@@ -148,7 +148,9 @@ void do_share(const SharedOperation& o, int index) {
       }
       break;
     }
-    case plan::CollectiveKind::broadcast: copy_bytes(o.out[self], o.in[0], size_bytes(o.dtype, o.elements)); break;
+    case plan::CollectiveKind::broadcast:
+      copy_bytes(o.out[self], o.in.at(static_cast<std::size_t>(o.root)), size_bytes(o.dtype, o.elements));
+      break;
     case plan::CollectiveKind::all_to_all: {
       if (o.row > 0) {
         counted_share(o, self);

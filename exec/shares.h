@@ -17,6 +17,7 @@ struct SharedOperation {
   plan::Reduction reduction = plan::Reduction::sum;
   Dtype dtype = Dtype::fp32;
   std::int64_t elements = 0;
+  int root = -1;                // of a broadcast: whose input all get
   std::vector<const void*> in;  // by member
   std::vector<void*> out;
   std::int64_t row = 0;                 // of a counted all_to_all

@@ -41,7 +41,7 @@ struct ThreadsWorld::Slot {
     int index = 0;
   };
   std::vector<Item> items;
-  Time start;
+  Time posted, first_ready;  // the latter negative: none is
 };
 
 class ThreadsWorld::Endpoint : public Communicator {
@@ -155,7 +155,8 @@ ThreadsWorld::Slot& ThreadsWorld::Endpoint::new_slot() {
   Slot& slot = *free_slots_.back();
   free_slots_.pop_back();
   slot.items.clear();
-  slot.start = now();
+  slot.posted = now();
+  slot.first_ready = Time{-1};
   waiting_.store(false, std::memory_order_relaxed);
   return slot;
 }
@@ -199,9 +200,11 @@ Communicator::Ticket ThreadsWorld::Endpoint::post(const CollectiveCall& call) {
     data.dtype = call.dtype;
     data.elements = call.elements;
     data.row = call.row;
+    data.root = call.root;
   }
-  CHECK(!data.is_message && data.row == call.row && data.kind == call.kind && data.reduction == call.reduction &&
-            data.dtype == call.dtype && data.elements == call.elements && operation.members == call.group->members,
+  CHECK(!data.is_message && data.row == call.row && data.kind == call.kind && data.root == call.root &&
+            data.reduction == call.reduction && data.dtype == call.dtype && data.elements == call.elements &&
+            operation.members == call.group->members,
         "rank {} posts {} of {} {} where others posted {} of {} {} (tag {})", rank_, plan::name(call.kind),
         call.elements, name(call.dtype), plan::name(data.kind), data.elements, name(data.dtype), call.key.match.tag);
   const auto index = static_cast<std::size_t>(call.group->index);
@@ -261,7 +264,8 @@ bool ThreadsWorld::Endpoint::advance(Slot::Item& item, Slot& slot) {
     }
     world_.wake(operation.members, rank_);
   }
-  slot.start = std::max(slot.start, operation.ready_time);
+  slot.first_ready =
+      slot.first_ready.value < 0 ? operation.ready_time : std::min(slot.first_ready, operation.ready_time);
   world_.retire(operation);
   item.operation = nullptr;
   return true;
@@ -279,7 +283,7 @@ bool ThreadsWorld::Endpoint::poll(Ticket ticket, Time* start) {
   }
   waiting_.store(false, std::memory_order_relaxed);
   if (start != nullptr) {
-    *start = slot.start;
+    *start = std::max(slot.posted, slot.first_ready);
   }
   free_slots_.push_back(&slot);
   return true;

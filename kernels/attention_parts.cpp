@@ -35,15 +35,13 @@ void set_lowest(W* lse, int64_t n) {
   std::fill_n(lse, n, -std::numeric_limits<W>::infinity());
 }
 
-// Rows of [batch][seq] outside [first, first + count) of each sequence, `cols` elements each.
-void clear_rows_outside(const AttentionShape& s, int64_t first, int64_t count, int64_t cols, Tensor x) {
-  const auto clear = [&](int64_t row, int64_t rows) {
-    std::memset(static_cast<char*>(x.data) + size_bytes(x.dtype, row * cols), 0,
-                static_cast<std::size_t>(size_bytes(x.dtype, rows * cols)));
-  };
-  for (int64_t b = 0; b < s.batch; ++b) {
-    clear(b * s.seq, first);
-    clear(b * s.seq + first + count, s.seq - first - count);
+// Rows of [batch][seq] outside [first, first + count) of each sequence, `cols` elements each, `ld` apart.
+void clear_rows_outside(const AttentionShape& s, int64_t first, int64_t count, int64_t cols, int64_t ld, Tensor x) {
+  for (int64_t row = 0; row < s.tokens(); ++row) {
+    if (row % s.seq < first || row % s.seq >= first + count) {
+      std::memset(static_cast<char*>(x.data) + size_bytes(x.dtype, row * ld), 0,
+                  static_cast<std::size_t>(size_bytes(x.dtype, cols)));
+    }
   }
 }
 
@@ -70,9 +68,10 @@ void attention_part_backward(const AttentionShape& s, const AttentionPart& part,
   check_attention("attention_part_backward", s, qkv.dtype, {});
   check_types("attention_part_backward", qkv.dtype, {kv.dtype, o.dtype, d_o.dtype, dqkv.dtype, dkv.dtype}, lse.dtype);
   check_part("attention_part_backward", s, part);
-  clear_rows_outside(s, part.first_key, part.keys, s.kv_cols(), dkv);
-  CHECK(add_to_dq || part.queries == s.seq, "attention_part_backward: the first part has {} of {} queries",
-        part.queries, s.seq);
+  clear_rows_outside(s, part.first_key, part.keys, s.kv_cols(), s.kv_cols(), dkv);
+  if (!add_to_dq) {
+    clear_rows_outside(s, part.first_query, part.queries, s.out_cols(), s.qkv_cols(), dqkv);
+  }
   table().attention_part_backward(s, part, qkv, kv, o, lse, d_o, dqkv, dkv, add_to_dq);
 }
 

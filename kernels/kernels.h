@@ -76,11 +76,30 @@ void norm_backward_input(const NormShape& shape, ConstTensor x, ConstTensor gain
 void norm_backward_weight(const NormShape& shape, ConstTensor x, ConstTensor dy, ConstTensor mean, ConstTensor rstd,
                           Tensor dgain, Tensor dbias, bool accumulate);
 
+// Of each head of q and k within packed qkv: x * gain / rms(x), in place, with one gain [head_dim] for all query heads
+// and one for all key heads. `raw` [rows, (heads + kv_heads) * head_dim] receives q and k as they were, for the
+// backward.
+struct HeadNormShape {
+  std::int64_t rows = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  double epsilon = 1e-6;
+
+  std::int64_t qkv_cols() const { return (heads + 2 * kv_heads) * head_dim; }
+  std::int64_t raw_cols() const { return (heads + kv_heads) * head_dim; }
+};
+
+void head_norm_forward(const HeadNormShape& shape, ConstTensor q_gain, ConstTensor k_gain, Tensor qkv, Tensor raw);
+// In place, on dq and dk.
+void head_norm_backward_input(const HeadNormShape& shape, ConstTensor raw, ConstTensor q_gain, ConstTensor k_gain,
+                              Tensor dqkv);
+// dq_gain, dk_gain [head_dim] W += sums over tokens and heads; dqkv as it was before backward_input.
+void head_norm_backward_weight(const HeadNormShape& shape, ConstTensor raw, ConstTensor dqkv, Tensor dq_gain,
+                               Tensor dk_gain);
+
 // ---- element by element ---------------------------------------------------------------------------------------------
 
-// gelu is the tanh form. The gated ones read x = [rows, 2*cols], per row gate|up: y = act(gate) * up, with
-// act = silu for swiglu and gelu for geglu. The others read x = [rows, cols]. y is [rows, cols].
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu };
+// gelu is the tanh form, gelu_erf the exact one. The gated ones read x = [rows, 2*cols], per row gate|up: y = act(gate)
+// * up, with act = silu for swiglu and gelu for geglu. The others read x = [rows, cols]. y is [rows, cols].
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf };
 constexpr bool is_gated(Activation a) {
   return a == Activation::swiglu || a == Activation::geglu;
 }
@@ -108,17 +127,20 @@ void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::int64_t
 
 // ---- packed qkv: rotary positions and attention ---------------------------------------------------------------------
 
-// qkv is [batch*seq, (heads + 2*kv_heads) * head_dim]: per token all query heads, then the key heads, then the value
-// heads. Query head h uses key/value head h / (heads / kv_heads). heads is a multiple of kv_heads.
+// qkv is [batch*seq, (heads + kv_heads) * head_dim + kv_heads * v_dim]: per token all query heads, then the key heads,
+// then the value heads, which may be of another width (and with them the output's). Query head h uses key/value head
+// h / (heads / kv_heads). heads is a multiple of kv_heads.
 struct AttentionShape {
   std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
   bool causal = true;
-  double scale = 0.0;  // of q·k; 0 means 1/sqrt(head_dim)
+  double scale = 0.0;          // of q·k; 0 means 1/sqrt(head_dim)
+  std::int64_t value_dim = 0;  // of a value head; 0 means head_dim
 
+  std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
   std::int64_t tokens() const { return batch * seq; }
-  std::int64_t qkv_cols() const { return (heads + 2 * kv_heads) * head_dim; }
-  std::int64_t kv_cols() const { return 2 * kv_heads * head_dim; }
-  std::int64_t out_cols() const { return heads * head_dim; }
+  std::int64_t kv_cols() const { return kv_heads * (head_dim + v_dim()); }
+  std::int64_t qkv_cols() const { return heads * head_dim + kv_cols(); }
+  std::int64_t out_cols() const { return heads * v_dim(); }
   std::int64_t score_elements() const { return batch * heads * seq * seq; }
 };
 
@@ -131,7 +153,7 @@ void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, double
 void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
                      Tensor dqkv);
 
-// Flash-like: o[tokens, heads*head_dim] = softmax(scale * q k^T, causal) v, by tiles; never holds seq x seq.
+// Flash-like: o[tokens, heads*v_dim] = softmax(scale * q k^T, causal) v, by tiles; never holds seq x seq.
 // lse [batch, heads, seq] W: log of the row's sum of exponentials.
 void attention_forward(const AttentionShape& shape, ConstTensor qkv, Tensor o, Tensor lse);
 // dqkv (all of it is written) from d_o, recomputing the probabilities.
@@ -149,9 +171,9 @@ struct AttentionPart {
 // o and lse as of attention_forward, over the part's keys alone. Rows of other queries: -inf in lse, nothing in o.
 void attention_part_forward(const AttentionShape& shape, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
                             Tensor o, Tensor lse);
-// What the part adds to dq (query columns of dqkv; without add_to_dq they are written, and the part must have all
-// queries), and its dkv (all of it is written, 0 for other keys), from o, lse and d_o of the whole attention. Keys'
-// columns of qkv are not read, and of dqkv not written.
+// What the part adds to dq (query columns of dqkv, all of them written unless add_to_dq), and its dkv (all of it
+// written, 0 for other keys), from o, lse and d_o of the whole attention. Key and value columns of qkv are not read,
+// and of dqkv not written.
 void attention_part_backward(const AttentionShape& shape, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
                              ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dqkv, Tensor dkv, bool add_to_dq);
 // o and lse of attention over the keys of all parts, from theirs: o_parts [parts, tokens, heads*head_dim], lse_parts
@@ -186,6 +208,24 @@ void attention_scale_mask_backward(const AttentionShape& shape, Tensor ds);
 void attention_scale_mask_softmax_backward(const AttentionShape& shape, ConstTensor p, ConstTensor dp, Tensor ds);
 // dq = ds k, dk = ds^T q into the query and key columns of dqkv.
 void attention_scores_backward(const AttentionShape& shape, ConstTensor ds, ConstTensor qkv, Tensor dqkv);
+
+// Latent attention: puts q [tokens, heads*(nope+rope)], kv [tokens, heads*(nope+v)] (per head key columns, then value
+// columns) and k_rope [tokens, rope], which all heads share, together as packed qkv of heads = kv_heads, head_dim =
+// nope + rope and value_dim = v; the rope columns of q and k are rotated as rotary_forward's are, positions from 0 on.
+struct LatentHeadsShape {
+  std::int64_t batch = 0, seq = 0, heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
+
+  std::int64_t tokens() const { return batch * seq; }
+  std::int64_t head_dim() const { return nope_dim + rope_dim; }
+  std::int64_t q_cols() const { return heads * head_dim(); }
+  std::int64_t kv_cols() const { return heads * (nope_dim + v_dim); }
+  std::int64_t qkv_cols() const { return 2 * q_cols() + heads * v_dim; }
+};
+void latent_heads_forward(const LatentHeadsShape& shape, double base, ConstTensor q, ConstTensor kv, ConstTensor k_rope,
+                          Tensor qkv);
+// The way back; dk_rope is the sum over the heads, in order.
+void latent_heads_backward(const LatentHeadsShape& shape, double base, ConstTensor dqkv, Tensor dq, Tensor dkv,
+                           Tensor dk_rope);
 
 // ---- embedding ------------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ void check_sizes(const char* op, std::initializer_list<std::int64_t> sizes) {
 void check_attention(const char* op, const AttentionShape& s, Dtype qkv, std::initializer_list<Dtype> others) {
   check_element(op, qkv);
   check_element_or_wide(op, qkv, others);
-  check_sizes(op, {s.batch, s.seq, s.heads, s.kv_heads, s.head_dim});
+  check_sizes(op, {s.batch, s.seq, s.heads, s.kv_heads, s.head_dim, s.value_dim});
   CHECK(s.heads == 0 || (s.kv_heads > 0 && s.heads % s.kv_heads == 0), "{}: {} heads over {} key/value heads", op,
         s.heads, s.kv_heads);
   CHECK(s.scale >= 0.0, "{}: scale {}; it is positive, or 0 for the default", op, s.scale);
@@ -111,6 +111,29 @@ void norm_backward_weight(const NormShape& s, ConstTensor x, ConstTensor dy, Con
   check_norm("norm_backward_weight", s, mean, rstd, x.dtype);
   check_wide("norm_backward_weight", x.dtype, {dgain.dtype, present(dbias, dgain.dtype)});
   table().norm_backward_weight(s, x, dy, mean, rstd, dgain, dbias, accumulate);
+}
+
+void head_norm_forward(const HeadNormShape& s, ConstTensor q_gain, ConstTensor k_gain, Tensor qkv, Tensor raw) {
+  check_same("head_norm_forward", qkv.dtype, {raw.dtype});
+  check_element_or_wide("head_norm_forward", qkv.dtype, {q_gain.dtype, k_gain.dtype});
+  check_sizes("head_norm_forward", {s.rows, s.heads, s.kv_heads, s.head_dim});
+  table().head_norm_forward(s, q_gain, k_gain, qkv, raw);
+}
+
+void head_norm_backward_input(const HeadNormShape& s, ConstTensor raw, ConstTensor q_gain, ConstTensor k_gain,
+                              Tensor dqkv) {
+  check_same("head_norm_backward_input", raw.dtype, {dqkv.dtype});
+  check_element_or_wide("head_norm_backward_input", raw.dtype, {q_gain.dtype, k_gain.dtype});
+  check_sizes("head_norm_backward_input", {s.rows, s.heads, s.kv_heads, s.head_dim});
+  table().head_norm_backward_input(s, raw, q_gain, k_gain, dqkv);
+}
+
+void head_norm_backward_weight(const HeadNormShape& s, ConstTensor raw, ConstTensor dqkv, Tensor dq_gain,
+                               Tensor dk_gain) {
+  check_same("head_norm_backward_weight", raw.dtype, {dqkv.dtype});
+  check_wide("head_norm_backward_weight", raw.dtype, {dq_gain.dtype, dk_gain.dtype});
+  check_sizes("head_norm_backward_weight", {s.rows, s.heads, s.kv_heads, s.head_dim});
+  table().head_norm_backward_weight(s, raw, dqkv, dq_gain, dk_gain);
 }
 
 void activation_forward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x, Tensor y) {

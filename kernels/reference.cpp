@@ -41,6 +41,17 @@ T silu_slope(T x) {
   return s * (T{1} + x * (T{1} - s));
 }
 
+// The normal distribution function and its density.
+template <class T>
+T normal(T x) {
+  return static_cast<T>(0.5) * (T{1} + std::erf(x / std::numbers::sqrt2_v<T>));
+}
+
+template <class T>
+T normal_density(T x) {
+  return std::exp(-x * x / T{2}) * std::numbers::inv_sqrtpi_v<T> / std::numbers::sqrt2_v<T>;
+}
+
 }  // namespace
 
 template <class T>
@@ -138,6 +149,7 @@ void activation_forward(Activation kind, int64_t rows, int64_t cols, const T* x,
       const T* gated = x + 2 * r * cols + c;
       switch (kind) {
         case Activation::gelu: out = gelu(x[r * cols + c]); break;
+        case Activation::gelu_erf: out = x[r * cols + c] * normal(x[r * cols + c]); break;
         case Activation::relu: out = std::max(x[r * cols + c], T{0}); break;
         case Activation::swiglu: out = silu(gated[0]) * gated[cols]; break;
         case Activation::geglu: out = gelu(gated[0]) * gated[cols]; break;
@@ -155,6 +167,7 @@ void activation_backward(Activation kind, int64_t rows, int64_t cols, const T* x
       const T d = dy[plain];
       switch (kind) {
         case Activation::gelu: dx[plain] = d * gelu_slope(x[plain]); break;
+        case Activation::gelu_erf: dx[plain] = d * (normal(x[plain]) + x[plain] * normal_density(x[plain])); break;
         case Activation::relu: dx[plain] = x[plain] > T{0} ? d : T{0}; break;
         case Activation::swiglu:
           dx[gate] = d * x[gate + cols] * silu_slope(x[gate]);

@@ -21,6 +21,13 @@ void norm_backward_weight(const NormShape& shape, const T* x, const T* dy, const
                           T* dbias, bool accumulate);
 
 template <class T>
+void head_norm_forward(const HeadNormShape& shape, const T* q_gain, const T* k_gain, T* qkv, T* raw);
+template <class T>
+void head_norm_backward_input(const HeadNormShape& shape, const T* raw, const T* q_gain, const T* k_gain, T* dqkv);
+template <class T>
+void head_norm_backward_weight(const HeadNormShape& shape, const T* raw, const T* dqkv, T* dq_gain, T* dk_gain);
+
+template <class T>
 void activation_forward(Activation kind, std::int64_t rows, std::int64_t cols, const T* x, T* y);
 template <class T>
 void activation_backward(Activation kind, std::int64_t rows, std::int64_t cols, const T* x, const T* dy, T* dx);

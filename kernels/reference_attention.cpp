@@ -18,7 +18,7 @@ int64_t key_column(const AttentionShape& s, int64_t head) {
   return (s.heads + head / (s.heads / s.kv_heads)) * s.head_dim;
 }
 int64_t value_column(const AttentionShape& s, int64_t head) {
-  return key_column(s, head) + s.kv_heads * s.head_dim;
+  return (s.heads + s.kv_heads) * s.head_dim + head / (s.heads / s.kv_heads) * s.v_dim();
 }
 
 double scale(const AttentionShape& s) {
@@ -119,8 +119,8 @@ void attention_context(const AttentionShape& s, const T* p, const T* qkv, T* o) 
   }
   for_each_score(s, [&](int64_t b, int64_t h, int64_t i, int64_t j, int64_t index) {
     const T* v = qkv + (b * s.seq + j) * s.qkv_cols() + value_column(s, h);
-    T* out = o + (b * s.seq + i) * s.out_cols() + h * s.head_dim;
-    for (int64_t d = 0; d < s.head_dim; ++d) {
+    T* out = o + (b * s.seq + i) * s.out_cols() + h * s.v_dim();
+    for (int64_t d = 0; d < s.v_dim(); ++d) {
       out[d] += p[index] * v[d];
     }
   });
@@ -135,9 +135,9 @@ void attention_context_backward(const AttentionShape& s, const T* p, const T* qk
   }
   for_each_score(s, [&](int64_t b, int64_t h, int64_t i, int64_t j, int64_t index) {
     const int64_t value = (b * s.seq + j) * s.qkv_cols() + value_column(s, h);
-    const T* out = d_o + (b * s.seq + i) * s.out_cols() + h * s.head_dim;
+    const T* out = d_o + (b * s.seq + i) * s.out_cols() + h * s.v_dim();
     T sum = 0;
-    for (int64_t d = 0; d < s.head_dim; ++d) {
+    for (int64_t d = 0; d < s.v_dim(); ++d) {
       sum += out[d] * qkv[value + d];
       dqkv[value + d] += p[index] * out[d];
     }

@@ -37,6 +37,18 @@ struct ArityOf {
     }
     return {0, 0};
   }
+  Arity operator()(const LatentHeads& w) const { return w.direction == Direction::forward ? Arity{3, 1} : Arity{1, 3}; }
+  Arity operator()(const SplitColumns& w) const {
+    return w.direction == Direction::forward ? Arity{1, 2} : Arity{2, 1};
+  }
+  Arity operator()(const HeadNorm& w) const {
+    switch (w.direction) {
+      case Direction::forward: return {3, 2};
+      case Direction::backward_input: return {4, 1};
+      case Direction::backward_weight: return {4, 2};
+    }
+    return {0, 0};
+  }
   Arity operator()(const Activation& w) const {
     return {w.direction == Direction::forward ? std::size_t{1} : std::size_t{2}, 1};
   }
@@ -77,6 +89,17 @@ struct ArityOf {
   }
   Arity operator()(const Put&) const { return {1, 0}; }
   Arity operator()(const Take&) const { return {0, 1}; }
+  Arity operator()(const RingAttention& w) const {
+    switch (w.step) {
+      case RingStep::pack:
+      case RingStep::unpack: return {1, 1};
+      case RingStep::attend:
+      case RingStep::merge: return {2, 2};
+      case RingStep::attend_backward: return {5u + (w.accumulate ? 1u : 0u), 2};
+    }
+    return {0, 0};
+  }
+  Arity operator()(const Reshard&) const { return {1, 1}; }
   Arity operator()(const Gate& w) const {
     return w.direction == Direction::forward ? Arity{1, 3} : Arity{w.balance != 0 ? 4u : 3u, 1};
   }

@@ -25,14 +25,23 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   if (s.tp > 1) {
     groups.tp = add("tp", {{Axis::tp, 0, {}}});
   }
-  if (s.dp > 1) {
-    groups.dp = add("dp", {{Axis::dp, 0, {}}});
+  if (s.replicas() > 1) {
+    const auto spanning = [&s](std::vector<AxisSpan> along_dp) {
+      if (s.cp > 1) {
+        along_dp.push_back({Axis::cp, 0, {}});
+      }
+      return along_dp;
+    };
+    groups.dp = add("dp", spanning(s.dp > 1 ? std::vector<AxisSpan>{{Axis::dp, 0, {}}} : std::vector<AxisSpan>{}));
     groups.shard = s.shards() == 1 ? kNoGroup : groups.dp;
-    if (s.shards() > 1 && s.shards() < s.dp) {
-      const auto n = static_cast<int>(s.shards());
-      groups.shard = add("shard", {{Axis::dp, n, {}}});
+    if (s.shards() > 1 && s.shards() < s.replicas()) {
+      const auto n = static_cast<int>(s.shard);
+      groups.shard = add("shard", spanning({{Axis::dp, n, {}}}));
       groups.replicas = add("replicas", {{Axis::dp, 0, {}, n}});
     }
+  }
+  if (s.cp > 1) {
+    groups.cp = add("cp", {{Axis::cp, 0, {}}});
   }
   if (job.workload.model.kv_heads < s.tp) {
     groups.kv = add("kv", {{Axis::tp, static_cast<int>(s.tp / job.workload.model.kv_heads), {}}});

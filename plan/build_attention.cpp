@@ -1,5 +1,5 @@
 // The attention half of a layer: x_mid = x + out(attention(rotary(qkv(norm1(x))))), and its backward.
-#include "plan/layer_emitter.h"
+#include "plan/build_context_parallel.h"
 
 namespace foretrain::plan {
 
@@ -9,8 +9,9 @@ using workloads::AttentionKind;
 
 struct AttentionEmitter : LayerEmitter {
   Attention attention(AttentionStep step) const {
-    return {step, c.job.workload.attention, c.n.batch, c.n.seq, c.n.heads, c.n.kv_heads, c.n.head_dim,
-            true, c.type.activation};
+    const std::int64_t n = c.all_to_all ? c.job.strategy.cp : 1;
+    return {step, c.job.workload.attention, c.n.batch, c.n.seq * n, c.n.heads / n, c.n.kv_heads / n, c.n.head_dim,
+            true, c.type.activation,        c.n.v_dim};
   }
   void attend(AttentionStep step, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes) {
     b.emit(attention(step), kCompute, phase, std::move(reads), std::move(writes));
@@ -30,38 +31,73 @@ struct AttentionEmitter : LayerEmitter {
 
   void rotary(Direction direction, Phase phase, BufferId qkv) {
     if (c.model.positions == workloads::Positions::rotary) {
-      const Rotary r{direction,          c.n.batch,           c.n.seq,          c.n.heads, c.n.kv_heads, c.n.head_dim,
-                     c.model.rotary_dim, c.model.rotary_base, c.type.activation};
+      const Rotary r{direction,          c.n.batch,           c.n.seq,           c.n.heads,  c.n.kv_heads, c.n.head_dim,
+                     c.model.rotary_dim, c.model.rotary_base, c.type.activation, c.groups.cp};
       b.emit(r, kCompute, phase, {all(qkv)}, {all(qkv)});
     }
   }
 
+  HeadNorm head_norm(Direction direction) const {
+    return {direction, c.n.rows, c.n.heads, c.n.kv_heads, c.n.head_dim, c.model.norm_eps, c.type.activation};
+  }
+
+  // The gains' gradients first: the input's takes the place of what they read.
+  void head_norm_backward(Operand d_qkv) {
+    const Operand raw = all(t.qk_raw);
+    const Operand dq = grad("attention.q_norm.gain"), dk = grad("attention.k_norm.gain");
+    b.emit(head_norm(Direction::backward_weight), kCompute, Phase::backward_weight, {d_qkv, raw, dq, dk}, {dq, dk});
+    b.emit(head_norm(Direction::backward_input), kCompute, Phase::backward_input,
+           {raw, weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), d_qkv}, {d_qkv});
+  }
+
   void branch(Phase phase, Operand h, Operand out, bool accumulate) {
-    linear(phase, h, "attention.qkv", c.model.attention_bias, all(t.qkv), c.n.qkv, c.n.hidden);
-    rotary(Direction::forward, phase, t.qkv);
-    if (workloads::is_flash(c.job.workload.attention)) {
-      attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {all(t.context), all(t.core)});
-    } else {
-      probabilities(phase);
-      attend(AttentionStep::context, phase, {all(t.core), all(t.qkv)}, {all(t.context)});
+    const BufferId qkv =
+        c.all_to_all ? c.temporary("attention.qkv_share", c.type.activation, c.n.rows * c.n.qkv) : t.qkv;
+    linear(phase, h, "attention.qkv", c.model.attention_bias, all(qkv), c.n.qkv, c.n.hidden);
+    if (c.model.qk_norm) {
+      b.emit(head_norm(Direction::forward), kCompute, phase,
+             {weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), all(qkv)}, {all(qkv), all(t.qk_raw)});
     }
-    linear_partial(phase, all(t.context), "attention.out", out, accumulate, c.n.hidden, c.n.q);
+    rotary(Direction::forward, phase, qkv);
+    if (c.all_to_all) {
+      to_whole_sequences(*this, phase, all(qkv), all(t.qkv), c.n.q, c.n.kv, "attention.qkv_to_heads");
+      core_forward(phase, whole_context());
+      to_shares(*this, phase, whole_context(), all(t.context), c.n.q, 0, "attention.context_to_shares");
+    } else if (c.groups.cp != kNoGroup) {
+      ring_forward(*this, phase);
+    } else {
+      core_forward(phase, all(t.context));
+    }
+    linear_partial(phase, all(t.context), "attention.out", out, accumulate, c.n.hidden, c.n.context);
   }
 
   Operand branch_backward(BackwardPart part, Operand dy) {
     const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
     const Dtype a = c.type.activation;
-    const Operand d_context = all(c.temporary("attention.d_context", a, c.n.rows * c.n.q));
+    const Operand d_context = all(c.temporary("attention.d_context", a, c.n.rows * c.n.context));
     if (inputs) {
-      linear_input(dy, "attention.out", d_context, c.n.hidden, c.n.q);
+      linear_input(dy, "attention.out", d_context, c.n.hidden, c.n.context);
     }
     if (weights) {
-      linear_weight(dy, all(t.context), "attention.out", c.n.hidden, c.n.q);
+      linear_weight(dy, all(t.context), "attention.out", c.n.hidden, c.n.context);
     }
     const BufferId d_qkv = c.kept("attention.d_qkv", a, c.n.rows * c.n.qkv);
     if (inputs) {
-      core_backward(d_context, all(d_qkv));
+      if (c.all_to_all) {
+        const Operand d_whole = all(c.temporary("attention.d_context_whole", a, d_context.elements));
+        const Operand d_qkv_whole = all(c.temporary("attention.d_qkv_whole", a, c.n.rows * c.n.qkv));
+        to_whole_sequences(*this, Phase::backward_input, d_context, d_whole, c.n.q, 0, "attention.d_context_to_heads");
+        core_backward(d_whole, whole_context(), d_qkv_whole);
+        to_shares(*this, Phase::backward_input, d_qkv_whole, all(d_qkv), c.n.q, c.n.kv, "attention.d_qkv_to_shares");
+      } else if (c.groups.cp != kNoGroup) {
+        ring_backward(*this, d_context, all(d_qkv));
+      } else {
+        core_backward(d_context, all(t.context), all(d_qkv));
+      }
       rotary(Direction::backward_input, Phase::backward_input, d_qkv);
+      if (c.model.qk_norm) {
+        head_norm_backward(all(d_qkv));
+      }
     }
     return all(d_qkv);
   }
@@ -78,6 +114,9 @@ struct AttentionEmitter : LayerEmitter {
 
   void backward(BackwardPart part, const ResidualGradients& d) {
     const bool inputs = part != BackwardPart::weight;
+    if (inputs) {
+      attention_again(*this);
+    }
     if (inputs && c.model.output_bias) {
       bias_gradient(d.mid, "attention.out.bias", c.n.shard_rows, c.n.hidden);
     }
@@ -91,13 +130,33 @@ struct AttentionEmitter : LayerEmitter {
     }
   }
 
-  void core_backward(Operand d_context, Operand d_qkv) {
-    const Phase phase = Phase::backward_input;
+  // Where heads are dealt out, what attention itself writes, and its backward reads.
+  Operand whole_context() {
+    const bool full = c.job.strategy.recompute == Recompute::full;
+    return all(c.saved("context.whole", c.type.activation, c.n.rows * c.n.context, full));
+  }
+
+  void core_forward(Phase phase, Operand context) {
     if (workloads::is_flash(c.job.workload.attention)) {
-      attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), all(t.context), all(t.core)}, {d_qkv});
+      attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {context, all(t.core)});
+    } else {
+      probabilities(phase);
+      attend(AttentionStep::context, phase, {all(t.core), all(t.qkv)}, {context});
+    }
+  }
+
+  void core_backward(Operand d_context, Operand context, Operand d_qkv) {
+    const Phase phase = Phase::backward_input;
+    const bool core_again = again.core && !again.all;
+    if (workloads::is_flash(c.job.workload.attention)) {
+      if (core_again) {  // frameworks run the whole of it, though the output is kept
+        const Operand output = all(c.temporary("context.again", c.type.activation, c.n.rows * c.n.context));
+        attend(AttentionStep::flash_forward, Phase::recompute, {all(t.qkv)}, {output, all(t.core)});
+      }
+      attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), context, all(t.core)}, {d_qkv});
       return;
     }
-    if (c.job.strategy.recompute == Recompute::selective) {
+    if (core_again) {
       probabilities(Phase::recompute);
     }
     const Operand p = all(t.core);
@@ -123,11 +182,34 @@ Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Oper
   return AttentionEmitter{e}.branch_backward(part, dy);
 }
 
+void attention_core(const LayerEmitter& e, Phase phase) {
+  AttentionEmitter{e}.core_forward(phase, e.all(e.t.context));
+}
+
+void attention_core_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv) {
+  AttentionEmitter{e}.core_backward(d_context, e.all(e.t.context), d_qkv);
+}
+
+void attention_again(const LayerEmitter& e) {
+  if (e.again.norms && !e.again.all) {
+    LayerEmitter emitter = e;
+    emitter.norm_forward(Phase::recompute, e.all(e.c.residual()), "norm1", e.t.norm1, e.t.stats1);
+  }
+}
+
 void attention_forward(const LayerEmitter& e, Phase phase) {
+  if (e.c.model.has_mla()) {
+    latent_attention_forward(e, phase);
+    return;
+  }
   AttentionEmitter{e}.forward(phase);
 }
 
 void attention_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d) {
+  if (e.c.model.has_mla()) {
+    latent_attention_backward(e, part, d);
+    return;
+  }
   AttentionEmitter{e}.backward(part, d);
 }
 

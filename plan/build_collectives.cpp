@@ -29,7 +29,7 @@ Operand gather_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard,
   if (!c.sequence_parallel) {
     return shard;
   }
-  const Operand full = c.builder.whole(c.temporary(name + ".full", c.type.activation, c.n.rows * c.n.hidden));
+  const Operand full = c.builder.whole(c.temporary(name + ".full", c.type.activation, shard.elements * c.tp));
   gather_rows_into(c, b, phase, shard, full, name);
   return full;
 }
@@ -49,7 +49,7 @@ Operand reduce_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand partia
            {partial}, {partial});
     return partial;
   }
-  const Operand shard = c.builder.whole(c.temporary(name + ".shard", c.type.activation, c.n.shard_rows * c.n.hidden));
+  const Operand shard = c.builder.whole(c.temporary(name + ".shard", c.type.activation, partial.elements / c.tp));
   b.emit(collective(c, CollectiveKind::reduce_scatter, partial.elements, phase, name + ".reduce"), c.tp_stream(), phase,
          {partial}, {shard});
   return shard;
@@ -74,8 +74,13 @@ void reduce_replicated(RoleContext& c, BlockBuilder& b, Family f, const std::str
     b.op(b.emit(op, c.tp_stream(), Phase::grad_reduce, {range}, {range})).records = {c.replicated_reduced()};
   };
   if (c.sequence_parallel && c.has_parameter(f, first_replicated)) {
-    const Operand first = c.gradient(f, first_replicated);
+    const bool heads = f == kLayer && c.model.qk_norm;
+    const Operand first = c.gradient(f, heads ? "attention.q_norm.gain" : first_replicated);
     reduce(c.groups.tp, first.offset, family.elements - first.offset, "replicated.reduce");
+  }
+  if (f == kLayer && !c.sequence_parallel && c.groups.tp != kNoGroup && c.model.qk_norm) {
+    const Operand first = c.gradient(f, "attention.q_norm.gain");
+    reduce(c.groups.tp, first.offset, c.gradient(f, first_replicated).offset - first.offset, "head_norm.reduce");
   }
   if (f == kLayer && c.groups.kv != kNoGroup) {
     const Operand weight = c.gradient(f, "attention.qkv.weight");

@@ -13,7 +13,7 @@ Extents extents(const Job& job) {
   const Strategy& s = job.strategy;
   Extents n;
   n.batch = s.micro_batch;
-  n.seq = job.workload.seq_len;
+  n.seq = job.workload.seq_len / s.cp;
   n.rows = n.batch * n.seq;
   n.shard_rows = s.sequence_parallel ? n.rows / s.tp : n.rows;
   n.hidden = m.hidden;
@@ -22,7 +22,9 @@ Extents extents(const Job& job) {
   n.head_dim = m.head_dim;
   n.q = n.heads * n.head_dim;
   n.kv = n.kv_heads * n.head_dim;
-  n.qkv = n.q + 2 * n.kv;
+  n.v_dim = m.v_dim();
+  n.context = n.heads * n.v_dim;
+  n.qkv = n.q + n.kv + n.kv_heads * n.v_dim;
   n.ffn = m.ffn_hidden / s.tp;
   n.ffn_in = workloads::is_gated(m.activation) ? 2 * n.ffn : n.ffn;
   n.vocab = padded_vocab(job) / s.tp;
@@ -68,6 +70,7 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
       rank_of_stage(row.rank_of_stage),
       tp(static_cast<int>(j.strategy.tp)),
       sequence_parallel(j.strategy.sequence_parallel && j.strategy.tp > 1),
+      all_to_all(j.strategy.cp > 1 && j.strategy.cp_kind == CpKind::all_to_all),
       first(row.rank_of_stage.front() == stage_coordinate),
       last(row.rank_of_stage.back() == stage_coordinate),
       splits(std::any_of(row.actions.begin(), row.actions.end(),
@@ -128,7 +131,8 @@ bool RoleContext::has_parameter(Family f, const std::string& name) const {
 bool RoleContext::reduces_replicated() const {
   const bool layers = max_chunk_layers() > 0;
   const bool experts = static_cast<std::size_t>(mlp_layers) < role().global_layer.size();
-  return (layers && groups.kv != kNoGroup) || (experts && has_experts() && groups.tp != kNoGroup) ||
+  return (layers && (groups.kv != kNoGroup || (groups.tp != kNoGroup && model.qk_norm))) ||
+         (experts && has_experts() && groups.tp != kNoGroup) ||
          (sequence_parallel && (layers || last || (first && has_parameter(kEmbedding, "embedding.positions"))));
 }
 

@@ -18,7 +18,8 @@ namespace foretrain::plan {
 // Process groups of the mesh; kNoGroup where the group would have one member.
 struct Groups {
   GroupId tp = kNoGroup;
-  GroupId dp = kNoGroup;
+  GroupId dp = kNoGroup;  // all ranks with the same parameters: dp, and cp where it cuts sequences
+  GroupId cp = kNoGroup;
   GroupId shard = kNoGroup;      // dp ranks that share out state (and gradients and parameters) of one replica
   GroupId replicas = kNoGroup;   // dp ranks that own the same part, one of each such group
   GroupId kv = kNoGroup;         // tp ranks that hold the same kv heads (kv_heads < tp)
@@ -31,13 +32,14 @@ struct Groups {
 
 // Local extents on one rank of the role.
 struct Extents {
-  std::int64_t batch = 0, seq = 0;
-  std::int64_t rows = 0;        // tokens of a microbatch
-  std::int64_t shard_rows = 0;  // rows / tp under sequence parallelism, else rows
+  std::int64_t batch = 0, seq = 0;  // seq: of this rank's share of a sequence
+  std::int64_t rows = 0;            // tokens of a microbatch
+  std::int64_t shard_rows = 0;      // rows / tp under sequence parallelism, else rows
   std::int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, q = 0, kv = 0, qkv = 0;
-  std::int64_t ffn = 0;     // columns of the activation's output
-  std::int64_t ffn_in = 0;  // of its input (twice ffn when gated)
-  std::int64_t vocab = 0;   // padded, local
+  std::int64_t v_dim = 0, context = 0;  // of a value head, of all heads' outputs
+  std::int64_t ffn = 0;                 // columns of the activation's output
+  std::int64_t ffn_in = 0;              // of its input (twice ffn when gated)
+  std::int64_t vocab = 0;               // padded, local
 };
 
 // Of layers with experts, on one rank. All zero without experts.
@@ -97,6 +99,7 @@ struct RoleContext {
   const std::vector<std::int32_t>& rank_of_stage;
   int tp;
   bool sequence_parallel;
+  bool all_to_all;         // cp: attention has whole sequences of a share of the heads
   bool first, last;        // holds the embedding / the head
   bool splits;             // has backwards in two halves: what the later half reads is kept until then
   bool tied_here = false;  // embedding and head on this very role, one table

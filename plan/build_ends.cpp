@@ -30,7 +30,9 @@ BufferId tokens(RoleContext& c) {
 }
 
 PositionAdd position_add(const RoleContext& c, Direction d) {
-  return {d, c.n.shard_rows, c.n.hidden, c.n.seq, c.sequence_parallel ? c.groups.tp : kNoGroup, c.type.activation};
+  return {
+      d,          c.n.shard_rows, c.n.hidden, c.n.seq, c.sequence_parallel ? c.groups.tp : kNoGroup, c.type.activation,
+      c.groups.cp};
 }
 
 Norm head_norm(const RoleContext& c, Direction d) {

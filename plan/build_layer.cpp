@@ -7,41 +7,77 @@
 //
 // Recompute: `full` keeps only x and runs the layer's forward again before its backward (all of it, as the field's
 // frameworks do); `selective` keeps all but the seq x seq probabilities and runs the attention core again (with flash
-// attention there are none, and the two words mean the same as none).
+// attention there are none, and the two words mean the same as none). A list of modules runs those again, each before
+// the backward of its half: what they write lives in the block only, or until the weight gradients.
 #include "plan/layer_emitter.h"
 
 namespace foretrain::plan {
 
 namespace {
 
+// Of experts not the products: modules of a list that name an MLP's mean that of layers with one.
+Recomputed recomputed(const RoleContext& c, bool experts) {
+  const Strategy& s = c.job.strategy;
+  const bool all = s.recompute == Recompute::full;
+  const bool probabilities = s.recompute == Recompute::selective && !workloads::is_flash(c.job.workload.attention);
+  const bool mlp = all || (!experts && s.recomputes(RecomputeModule::mlp));
+  return {all,
+          all || probabilities || s.recomputes(RecomputeModule::attention_core),
+          all || s.recomputes(RecomputeModule::norm),
+          mlp || s.recomputes(RecomputeModule::activation),
+          mlp,
+          all || s.recomputes(RecomputeModule::mla_up)};
+}
+
+// Of latent attention; what the shared key columns are recomputed from is kept only for that.
+void add_latents(RoleContext& c, const Recomputed& again, LayerBuffers& t) {
+  const workloads::Mla& mla = c.model.mla;
+  const std::int64_t rows = c.n.shard_rows;
+  const auto latent = [&](const std::string& name, std::int64_t rank, BufferId& x, BufferId& stats, BufferId& norm) {
+    x = c.saved(name, c.type.activation, rows * rank, again.all);
+    stats = c.saved(name + ".stats", c.type.statistic, rows * 2, again.all);
+    norm = c.saved(name + ".norm", c.type.activation, rows * rank, again.all);
+  };
+  if (mla.q_rank > 0) {
+    latent("q_latent", mla.q_rank, t.q_latent, t.q_stats, t.q_latent_norm);
+  }
+  latent("kv_latent", mla.kv_rank, t.kv_latent, t.kv_stats, t.kv_latent_norm);
+  t.k_rope = c.saved("k_rope", c.type.activation, rows * mla.rope_dim, again.all || !again.mla_up);
+}
+
 // As the forward writes them, or as the backward reads them: those that are recomputed are not the same.
-LayerBuffers layer_buffers(RoleContext& c, bool experts, bool in_backward) {
+LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool experts, bool in_backward) {
   const Extents& n = c.n;
   const Dtype a = c.type.activation, s = c.type.statistic;
-  const bool full = c.job.strategy.recompute == Recompute::full;
+  const bool full = again.all;
   const bool flash = workloads::is_flash(c.job.workload.attention);
-  const bool core_again = full || (!flash && c.job.strategy.recompute == Recompute::selective);
   LayerBuffers t{};
   // Recomputed by the input gradient, weight gradients read it again.
-  const auto read_by_weights = [&](const std::string& name, std::int64_t elements) {
-    return c.read_by_weights(name, a, elements, full, in_backward);
+  const auto read_by_weights = [&](const std::string& name, std::int64_t elements, bool recomputed) {
+    return c.read_by_weights(name, a, elements, recomputed, in_backward);
   };
-  t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden);
-  t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, full);
-  t.qkv = c.saved("qkv", a, n.rows * n.qkv, full);
-  t.core = flash ? c.saved("log_sum_exp", s, n.rows * n.heads, core_again)
-                 : c.saved("probabilities", a, n.rows * n.heads * n.seq, core_again);
-  t.context = read_by_weights("context", n.rows * n.q);
+  t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden, again.norms);
+  t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, again.norms);
+  t.qkv = c.saved("qkv", a, n.rows * n.qkv, again.mla_up);
+  if (c.model.qk_norm) {
+    t.qk_raw = c.saved("qk_raw", a, n.rows * (n.q + n.kv), full);
+  }
+  t.core = flash ? c.saved("log_sum_exp", s, n.rows * n.heads, again.core)
+                 : c.saved("probabilities", a, n.rows * n.heads * c.job.workload.seq_len, again.core);
+  t.context = read_by_weights("context", n.rows * n.context, full);
+  if (c.model.has_mla()) {
+    add_latents(c, again, t);
+  }
   if (!c.model.parallel_residual) {
     t.x_mid = c.saved("x_mid", a, n.shard_rows * n.hidden, full);
   }
   if (!c.model.shared_norm) {
-    t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden);
-    t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, full);
+    t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden, again.norms);
+    t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, again.norms);
   }
   if (!experts) {
-    t.up = c.saved("up", a, n.rows * n.ffn_in, full, c.mlp_copies());
-    t.act = c.read_by_weights("act", a, n.rows * n.ffn, full, in_backward, c.mlp_copies());
+    t.up = c.saved("up", a, n.rows * n.ffn_in, again.mlp, c.mlp_copies());
+    t.act = c.read_by_weights("act", a, n.rows * n.ffn, again.activation, in_backward, c.mlp_copies());
   }
   return t;
 }
@@ -82,7 +118,8 @@ void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
 BlockId layer_forward(RoleContext& c, bool experts) {
   BlockBuilder b(c.role(), layer_name(experts) + ".forward");
   await_unit(c, b, kLayer, Phase::forward);
-  emit_forward(LayerEmitter{c, b, layer_buffers(c, experts, false)}, experts, Phase::forward);
+  const Recomputed again = recomputed(c, experts);
+  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, experts, false), again}, experts, Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
@@ -90,10 +127,11 @@ BlockId layer_forward(RoleContext& c, bool experts) {
 BlockId layer_backward(RoleContext& c, bool experts, BackwardPart part, bool last_microbatch) {
   BlockBuilder b(c.role(),
                  layer_name(experts) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
-  LayerEmitter e{c, b, layer_buffers(c, experts, true)};
+  const Recomputed again = recomputed(c, experts);
+  LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again};
   await_unit(c, b, kLayer, Phase::backward_input);
   clear_unit(c, b, kLayer);
-  if (c.job.strategy.recompute == Recompute::full && part != BackwardPart::weight) {
+  if (again.all && part != BackwardPart::weight) {
     emit_forward(e, experts, Phase::recompute);
   }
   emit_backward(e, experts, part);

@@ -8,8 +8,7 @@ namespace {
 struct MlpEmitter : LayerEmitter {
   void branch(Phase phase, Operand h, Operand out, bool accumulate) {
     linear(phase, h, "mlp.up", c.model.mlp_bias, all(t.up), c.n.ffn_in, c.n.hidden);
-    b.emit(Activation{Direction::forward, c.model.activation, c.n.rows, c.n.ffn, c.type.activation}, kCompute, phase,
-           {all(t.up)}, {all(t.act)});
+    activate(phase);
     linear_partial(phase, all(t.act), "mlp.down", out, accumulate, c.n.hidden, c.n.ffn);
   }
 
@@ -31,19 +30,42 @@ struct MlpEmitter : LayerEmitter {
     return d_up;
   }
 
-  void forward(Phase phase) {
-    norm_forward(phase, all(t.x_mid), "norm2", t.norm2, t.stats2);
-    const Operand h2 = gather_rows(c, b, phase, all(t.norm2), "mlp.input");
+  void activate(Phase phase) {
+    b.emit(Activation{Direction::forward, c.model.activation, c.n.rows, c.n.ffn, c.type.activation}, kCompute, phase,
+           {all(t.up)}, {all(t.act)});
+  }
+
+  // Of the list's modules; what a layer that shares its norm has of norms, attention_again computes.
+  void compute_again() {
+    const Operand x = c.model.parallel_residual ? all(c.residual()) : all(t.x_mid);
+    if (again.norms && !c.model.shared_norm) {
+      norm_forward(Phase::recompute, x, "norm2", t.norm2, t.stats2);
+    }
+    if (again.mlp) {
+      behind_norm(Phase::recompute);
+    } else if (again.activation) {
+      activate(Phase::recompute);
+    }
+  }
+
+  Operand behind_norm(Phase phase) {
+    const Operand h2 = gather_rows(c, b, phase, all(c.model.shared_norm ? t.norm1 : t.norm2), "mlp.input");
     const Operand partial2 = all(c.temporary("mlp.partial", c.type.activation, c.n.rows * c.n.hidden));
     branch(phase, h2, partial2, false);
-    const Operand out2 = reduce_rows(c, b, phase, partial2, "mlp.output");
-    if (phase == Phase::forward) {  // recomputation needs what leads to the output, not the output
-      residual_add(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, c.builder.whole(c.residual(), 1));
-    }
+    return reduce_rows(c, b, phase, partial2, "mlp.output");
+  }
+
+  void forward(Phase phase) {
+    norm_forward(phase, all(t.x_mid), "norm2", t.norm2, t.stats2);
+    const Operand out2 = behind_norm(phase);
+    residual_add(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, output(phase));
   }
 
   void backward(BackwardPart part, const ResidualGradients& d) {
     const bool inputs = part != BackwardPart::weight;
+    if (inputs) {
+      mlp_again(*this);
+    }
     if (inputs && c.model.mlp_bias) {
       bias_gradient(d.out, "mlp.down.bias", c.n.shard_rows, c.n.hidden);
     }
@@ -65,6 +87,12 @@ void mlp_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out, bool
 
 Operand mlp_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy) {
   return MlpEmitter{e}.branch_backward(part, dy);
+}
+
+void mlp_again(const LayerEmitter& e) {
+  if (!e.again.all) {
+    MlpEmitter{e}.compute_again();
+  }
 }
 
 void mlp_forward(const LayerEmitter& e, Phase phase) {

@@ -17,16 +17,15 @@ struct MoeBuffers {
   BufferId scores, chosen, counts, place, order, offsets, to, from, input, weights, up, act, shared_up, shared_act;
 };
 
-MoeBuffers moe_buffers(RoleContext& c, bool in_backward) {
+MoeBuffers moe_buffers(RoleContext& c, const Recomputed& again, bool in_backward) {
   const ExpertExtents& e = c.e;
-  const bool full = c.job.strategy.recompute == Recompute::full;
   const Dtype a = c.type.activation, w = c.type.statistic;
   const int copies = c.moe_copies();
   const auto saved = [&](const char* name, Dtype dtype, std::int64_t elements) {
-    return c.saved(std::string("moe.") + name, dtype, elements, full, copies);
+    return c.saved(std::string("moe.") + name, dtype, elements, again.all, copies);
   };
-  const auto read_by_weights = [&](const char* name, Dtype dtype, std::int64_t elements) {
-    return c.read_by_weights(std::string("moe.") + name, dtype, elements, full, in_backward, copies);
+  const auto read_by_weights = [&](const char* name, Dtype dtype, std::int64_t elements, bool recomputed) {
+    return c.read_by_weights(std::string("moe.") + name, dtype, elements, recomputed, in_backward, copies);
   };
   const bool balances = c.model.moe.aux_loss > 0;
   const int parts = balances && e.own_tokens ? c.tp : 1;
@@ -36,16 +35,16 @@ MoeBuffers moe_buffers(RoleContext& c, bool in_backward) {
   t.counts = saved("counts", Dtype::i32, e.experts * parts);
   t.place = saved("place", Dtype::i32, e.choices);
   t.order = saved("order", Dtype::i32, e.arriving);
-  t.offsets = read_by_weights("offsets", Dtype::i32, e.local + 1);
+  t.offsets = read_by_weights("offsets", Dtype::i32, e.local + 1, again.all);
   t.to = saved("to", Dtype::i32, e.members);
   t.from = saved("from", Dtype::i32, e.members);
-  t.input = read_by_weights("input", a, e.arriving * c.n.hidden);
+  t.input = read_by_weights("input", a, e.arriving * c.n.hidden, again.all);
   t.weights = saved("weights", w, e.arriving);
   t.up = saved("up", a, e.arriving * e.ffn_in);
-  t.act = read_by_weights("act", a, e.arriving * e.ffn);
+  t.act = read_by_weights("act", a, e.arriving * e.ffn, again.activation);
   if (e.shared > 0) {
     t.shared_up = saved("shared_up", a, c.n.rows * e.shared_in);
-    t.shared_act = read_by_weights("shared_act", a, c.n.rows * e.shared);
+    t.shared_act = read_by_weights("shared_act", a, c.n.rows * e.shared, again.activation);
   }
   return t;
 }
@@ -55,7 +54,7 @@ struct MoeEmitter : LayerEmitter {
   const ExpertExtents& e;
 
   MoeEmitter(const LayerEmitter& layer, bool in_backward)
-      : LayerEmitter(layer), m(moe_buffers(c, in_backward)), e(c.e) {}
+      : LayerEmitter(layer), m(moe_buffers(c, again, in_backward)), e(c.e) {}
 
   Operand of(BufferId buffer) const { return c.of_moe_layer(buffer); }
   Operand temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
@@ -216,6 +215,27 @@ struct MoeEmitter : LayerEmitter {
     return {d, c.model.activation, e.local, e.arriving, e.ffn, c.type.activation};
   }
 
+  void activate(Phase phase) {
+    bound(
+        b.emit(activation(Direction::forward), kCompute, phase, {of(m.up), of(m.weights), of(m.offsets)}, {of(m.act)}));
+  }
+  void activate_shared(Phase phase) {
+    b.emit(shared_activation(Direction::forward), kCompute, phase, {of(m.shared_up)}, {of(m.shared_act)});
+  }
+
+  // What a list of modules has the backward compute again.
+  void compute_again() {
+    if (again.norms) {
+      norm_forward(Phase::recompute, all(t.x_mid), "norm2", t.norm2, t.stats2);
+    }
+    if (again.activation) {
+      activate(Phase::recompute);
+      if (has_shared()) {
+        activate_shared(Phase::recompute);
+      }
+    }
+  }
+
   // All rows of the norm's output, where somebody needs them: the shared experts, or experts cut over tp.
   bool needs_all_rows() const { return has_shared() || !e.own_tokens; }
 
@@ -227,26 +247,20 @@ struct MoeEmitter : LayerEmitter {
     Operand shared;
     if (has_shared()) {
       linear(phase, rows, "moe.shared.up", false, of(m.shared_up), e.shared_in, c.n.hidden);
-      b.emit(shared_activation(Direction::forward), kCompute, phase, {of(m.shared_up)}, {of(m.shared_act)});
-      if (phase == Phase::forward) {
-        shared = temporary("shared.partial", a, c.n.rows * c.n.hidden);
-        linear(phase, of(m.shared_act), "moe.shared.down", false, shared, c.n.hidden, e.shared);
-      }
+      activate_shared(phase);
+      shared = temporary("shared.partial", a, c.n.rows * c.n.hidden);
+      linear(phase, of(m.shared_act), "moe.shared.down", false, shared, c.n.hidden, e.shared);
     }
     route(phase, h);
     dispatch(phase, "tokens", of_tokens(), h, of(m.input));
     grouped_forward(phase, of(m.input), "experts.up.weight", of(m.up), e.ffn_in, c.n.hidden);
-    bound(
-        b.emit(activation(Direction::forward), kCompute, phase, {of(m.up), of(m.weights), of(m.offsets)}, {of(m.act)}));
-    if (phase != Phase::forward) {  // recomputation needs what leads to the output, not the output
-      return;
-    }
+    activate(phase);
     const Operand outputs = temporary("outputs", a, e.arriving * c.n.hidden);
     grouped_forward(phase, of(m.act), "experts.down.weight", outputs, c.n.hidden, e.ffn);
     const Operand routed = temporary("routed", a, e.tokens * c.n.hidden);
     combine(phase, "tokens", of_tokens(), outputs, routed);
     const Operand y = together(phase, routed, shared, "moe.output");
-    residual_add(phase, all(t.x_mid), y, "", false, c.builder.whole(c.residual(), 1));
+    residual_add(phase, all(t.x_mid), y, "", false, output(phase));
   }
 
   // The routed and the shared part, over the tokens of a shard, summed over tp.
@@ -267,6 +281,9 @@ struct MoeEmitter : LayerEmitter {
   void backward(BackwardPart part, const ResidualGradients& d) {
     const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
     const Dtype a = c.type.activation;
+    if (inputs && !again.all) {
+      compute_again();
+    }
     const Operand rows_dy = needs_all_rows() ? full_gradient(part, d.out, "moe.output_gradient") : d.out;
     const Operand dy = e.own_tokens ? d.out : rows_dy;
     const Operand rows = !weights ? Operand{} : needs_all_rows() ? input_again("moe", t.norm2) : all(t.norm2);

@@ -23,19 +23,17 @@ struct ParallelEmitter : LayerEmitter {
     attention_branch(*this, phase, h1, partial, false);
     mlp_branch(*this, phase, h2, partial, true);
     const Operand out = reduce_rows(c, b, phase, partial, "layer.output");
-    if (phase == Phase::forward) {
-      add(x, out, c.builder.whole(c.residual(), 1));
-    }
+    add(phase, x, out, output(phase));
   }
 
   // The output biases of both halves, where there are any: the first with the sum, the second in a pass of its own.
-  void add(Operand x, Operand out, Operand y) {
+  void add(Phase phase, Operand x, Operand out, Operand y) {
     const bool both = c.model.output_bias && c.model.mlp_bias;
-    residual_add(Phase::forward, x, out, c.model.output_bias ? "attention.out.bias" : "mlp.down.bias",
+    residual_add(phase, x, out, c.model.output_bias ? "attention.out.bias" : "mlp.down.bias",
                  c.model.output_bias || c.model.mlp_bias, y);
     if (both) {
       b.emit(PositionAdd{Direction::forward, c.n.shard_rows, c.n.hidden, 1, kNoGroup, c.type.activation}, kCompute,
-             Phase::forward, {y, weight("mlp.down.bias")}, {y});
+             phase, {y, weight("mlp.down.bias")}, {y});
     }
   }
 
@@ -43,6 +41,10 @@ struct ParallelEmitter : LayerEmitter {
     const bool inputs = part != BackwardPart::weight;
     const Operand d_out =
         c.keeps_residual_gradients() ? c.builder.whole(c.residual_gradient(), 1) : all(c.residual_gradient());
+    if (inputs) {
+      attention_again(*this);
+      mlp_again(*this);
+    }
     if (inputs && c.model.output_bias) {
       bias_gradient(d_out, "attention.out.bias", c.n.shard_rows, c.n.hidden);
     }
@@ -86,6 +88,7 @@ struct ParallelEmitter : LayerEmitter {
       linear_input(d_up, "mlp.up", dx, c.n.ffn_in, c.n.hidden);
       linear_input(d_qkv, "attention.qkv", dx, c.n.qkv, c.n.hidden, true);
       dx = reduce_rows(c, b, Phase::backward_input, dx, "layer.input_gradient");
+      wait_unless_overlapped(c, b, Phase::backward_input);
     }
     if (weights) {
       linear_weight(d_up, x, "mlp.up", c.n.ffn_in, c.n.hidden);

@@ -1,7 +1,8 @@
 // Flat layout of the parameters of one role. A layer: sharded tensors first, replicated ones last, so that the
-// gradients that sequence parallelism has to sum over the tp group are one range. Offsets are multiples of 16 elements;
-// a layer is padded to a multiple of 16 x dp, so that any run of whole layers cuts into equal shards. What is stored in
-// parts has transient whole copies: see build_units.cpp.
+// gradients that sequence parallelism has to sum over the tp group are one range. It begins with those that are summed
+// with and without it: gains of heads, of which each rank has only its own. Offsets are multiples of 16 elements;
+// a layer is padded to a multiple of 16 x dp x cp, so that any run of whole layers cuts into equal shards. What is
+// stored in parts has transient whole copies: see build_units.cpp.
 #include <algorithm>
 
 #include "base/error.h"
@@ -28,20 +29,52 @@ std::vector<std::vector<Slice>> qkv_sharded(const RoleContext& c) {
   return s;
 }
 
+// Up from the latents: by heads, which stand one after the other in every tensor's rows.
+void add_latent_projections(const RoleContext& c, Layout& l) {
+  const workloads::Mla& mla = c.model.mla;
+  const std::int64_t q = c.n.q, kv = c.n.heads * (mla.nope_dim + mla.v_dim);
+  const std::int64_t from = mla.q_rank > 0 ? mla.q_rank : c.n.hidden;
+  l.add(mla.q_rank > 0 ? "attention.q_up.weight" : "attention.q.weight", q, from, q * c.tp, from,
+        row_sharded(c.tp, q, 1));
+  l.add("attention.kv_up.weight", kv, mla.kv_rank, kv * c.tp, mla.kv_rank, row_sharded(c.tp, kv, 1));
+}
+
+// Down to the latents: whole on every tp rank, as their norms are.
+void add_latents(const RoleContext& c, Layout& l) {
+  const workloads::Mla& mla = c.model.mla;
+  const auto add = [&](const std::string& w, std::int64_t out, const std::string& norm, std::int64_t rank) {
+    l.add("attention." + w + ".weight", out, c.n.hidden, out, c.n.hidden, replicated(c.tp, out));
+    l.add_vector("attention." + norm + ".gain", rank, rank, replicated(c.tp, rank), Init::ones);
+  };
+  if (mla.q_rank > 0) {
+    add("q_down", mla.q_rank, "q_norm", mla.q_rank);
+  }
+  add("kv_down", mla.kv_rank + mla.rope_dim, "kv_norm", mla.kv_rank);
+}
+
 Layout layer_layout(const RoleContext& c) {
   const workloads::Model& m = c.model;
   const Extents& n = c.n;
   const double residual_std = residual_deviation(m);
   Layout l;
   l.family.name = "layer";
-  l.add("attention.qkv.weight", n.qkv, n.hidden, m.q_size() + 2 * m.kv_size(), n.hidden, qkv_sharded(c));
-  if (m.attention_bias) {
-    l.add_vector("attention.qkv.bias", n.qkv, m.q_size() + 2 * m.kv_size(), qkv_sharded(c), Init::zeros);
+  if (m.has_mla()) {
+    add_latent_projections(c, l);
+  } else {
+    l.add("attention.qkv.weight", n.qkv, n.hidden, m.q_size() + 2 * m.kv_size(), n.hidden, qkv_sharded(c));
+    if (m.attention_bias) {
+      l.add_vector("attention.qkv.bias", n.qkv, m.q_size() + 2 * m.kv_size(), qkv_sharded(c), Init::zeros);
+    }
   }
-  l.add("attention.out.weight", n.hidden, n.q, n.hidden, m.q_size(), column_sharded(c.tp, n.hidden, n.q)).init_std =
-      residual_std;
+  l.add("attention.out.weight", n.hidden, n.context, n.hidden, n.context * c.tp,
+        column_sharded(c.tp, n.hidden, n.context))
+      .init_std = residual_std;
   if (!c.has_experts()) {
     l.add_mlp(c, "mlp", m.ffn_hidden, m.mlp_bias);
+  }
+  if (m.qk_norm) {
+    l.add_vector("attention.q_norm.gain", n.head_dim, n.head_dim, replicated(c.tp, n.head_dim), Init::ones);
+    l.add_vector("attention.k_norm.gain", n.head_dim, n.head_dim, replicated(c.tp, n.head_dim), Init::ones);
   }
   const bool norm_bias = m.norm == workloads::Norm::layernorm;
   l.add_vector("norm1.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
@@ -50,6 +83,9 @@ Layout layer_layout(const RoleContext& c) {
   }
   if (m.output_bias) {
     l.add_vector("attention.out.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
+  }
+  if (m.has_mla()) {
+    add_latents(c, l);
   }
   if (!m.shared_norm) {
     l.add_vector("norm2.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
@@ -91,16 +127,25 @@ Layout head_layout(const RoleContext& c) {
 
 // Names for people and global tensor numbers: embedding 0.., then layers with a fixed stride, then the head.
 constexpr int kEmbeddingTensors = 2;
+// Of a layer with few; the stride of those with more is theirs.
 constexpr int kLayerTensors = 12;
 constexpr int kMoeLayerTensors = 16;  // in models with experts
 
-int tensors_of_layer(const RoleContext& c) {
-  return c.has_experts() ? kMoeLayerTensors : kLayerTensors;
+int tensors_of(const Layout& l) {
+  return static_cast<int>(l.family.parameters.size());
 }
 
 // A layer has an MLP or experts: both number from behind what all layers have.
-void number(const RoleContext& c, Layout& embedding, Layout& layer, Layout& head, std::vector<Layout>& experts) {
-  const int stride = tensors_of_layer(c);
+int layer_stride(const Layout& layer, const std::vector<Layout>& experts) {
+  int mlp = 0, moe = 0;
+  for (const Layout& l : experts) {
+    (l.family.name == "mlp" ? mlp : moe) += tensors_of(l);
+  }
+  return std::max(experts.empty() ? kLayerTensors : kMoeLayerTensors, tensors_of(layer) + std::max(mlp, moe));
+}
+
+void number(const RoleContext& c, int stride, Layout& embedding, Layout& layer, Layout& head,
+            std::vector<Layout>& experts) {
   int next = 0;
   for (Parameter& p : embedding.family.parameters) {
     p.first_tensor = next++;
@@ -113,11 +158,10 @@ void number(const RoleContext& c, Layout& embedding, Layout& layer, Layout& head
       p.tensor_stride = stride;
       p.name = "layers.{}." + p.name;
     }
-    CHECK(next <= kEmbeddingTensors + stride, "a layer of more than {} tensors", stride);
   };
   number_layer(layer.family);
   for (const bool has_experts : {false, true}) {
-    next = kEmbeddingTensors + static_cast<int>(layer.family.parameters.size());
+    next = kEmbeddingTensors + tensors_of(layer);
     for (Layout& l : experts) {
       if (has_experts == (l.family.name != "mlp")) {
         number_layer(l.family);
@@ -212,8 +256,9 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
 void add_parameters(RoleContext& c) {
   Layout embedding = embedding_layout(c), layer = layer_layout(c), head = head_layout(c);
   std::vector<Layout> experts = expert_layouts(c);
-  number(c, embedding, layer, head, experts);
-  c.tensors = kEmbeddingTensors + tensors_of_layer(c) * static_cast<std::int32_t>(c.model.layers) + 3;
+  const int stride = layer_stride(layer, experts);
+  number(c, stride, embedding, layer, head, experts);
+  c.tensors = kEmbeddingTensors + stride * static_cast<std::int32_t>(c.model.layers) + 3;
   for (Layout* l : {&embedding, &layer, &head}) {
     l->family.data_group = c.groups.dp;
     l->family.slice_group = c.groups.tp;

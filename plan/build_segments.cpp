@@ -87,7 +87,7 @@ struct PipelineEnds {
     return c.builder.stream(known.at(peer), StreamKind::point_to_point, Axis::pp);
   }
 
-  Host load(HostTask task) const { return {task, c.n.batch, c.n.seq}; }
+  Host load(HostTask task) const { return {task, c.n.batch, c.n.seq, c.groups.cp}; }
 
   // Between two stages of this rank.
   Operand hand_over(const char* what, int below) {

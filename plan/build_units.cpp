@@ -90,7 +90,8 @@ BlockId reduce_unit(RoleContext& c, Family f, bool last) {
   int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_unit(c, f, use(c, f).gradient)}, {received});
   b.op(at).records.push_back(c.scattered());
   if (c.accumulates_reduced()) {
-    at = b.emit(Accumulate{part, c.type.gradient}, c.dp_stream(), Phase::grad_reduce, {received, stored}, {stored});
+    at = b.emit(Accumulate{part, c.type.gradient, c.type.gradient}, c.dp_stream(), Phase::grad_reduce,
+                {received, stored}, {stored});
   }
   if (last && c.groups.replicas != kNoGroup) {
     at = emit_reduce_across(c, b, stored, unit.name);

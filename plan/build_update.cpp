@@ -1,4 +1,6 @@
 // What happens once per step: zeroing, gradient reduction, norm and clipping, optimizer, parameter gathering.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "plan/build_context.h"
@@ -28,13 +30,21 @@ Operand whole_bucket(const RoleContext& c, const Bucket& b, BufferId buffer) {
   return {buffer, first_copy(c, b), kNoGroup, 0, b.elements, 0};
 }
 
-std::vector<BucketRange> all_buckets(RoleContext& c) {
+bool has_owners(const RoleContext& c) {
+  return c.shards_state() && c.job.strategy.zero_kind == ZeroKind::owners;
+}
+
+// What is reduced together; `updated`: what is updated together, which owners share out as a whole.
+std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
   std::vector<BucketRange> all;
   if (family(c, kHead).gradient >= 0) {
     all.push_back({kHead, 0, 1});
   }
   for (int chunk = static_cast<int>(c.chunk_first.size()) - 1; chunk >= 0; --chunk) {
-    const std::vector<BucketRange> mine = chunk_buckets(c, chunk);
+    const auto i = static_cast<std::size_t>(chunk);
+    const bool at_once = updated && has_owners(c) && c.chunk_layers[i] > 0;
+    const std::vector<BucketRange> mine =
+        at_once ? std::vector<BucketRange>{{kLayer, c.chunk_first[i], c.chunk_layers[i]}} : chunk_buckets(c, chunk);
     all.insert(all.end(), mine.begin(), mine.end());
   }
   if (family(c, kEmbedding).gradient >= 0) {
@@ -78,7 +88,7 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
   BlockBuilder b(c.role(), "norm." + family(c, r.family).name);
   SquaredNorm op;
   op.bucket = bucket(c, r);
-  op.piece_shards = r.family == kExperts ? op.bucket.shards : static_cast<std::int32_t>(c.job.strategy.dp);
+  op.piece_shards = r.family == kExperts ? op.bucket.shards : static_cast<std::int32_t>(c.job.strategy.replicas());
   op.dtype = c.type.gradient;
   const bool partial = r.family == kExperts && has_partial_norms(c);
   const Operand sums = c.builder.whole(partial ? expert_norms(c) : norms(c));
@@ -147,6 +157,32 @@ void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   const int at =
       b.emit(op, c.dp_stream(), Phase::param_gather, {own_part(c, k, f.parameter)}, {whole_bucket(c, k, f.parameter)});
   b.op(at).records.push_back(c.builder.event("gathered", Replicas::once));
+}
+
+// Each owner's part of the bucket, one after the other.
+BlockId broadcast_block(RoleContext& c, const BucketRange& r) {
+  const ParameterFamily& f = family(c, r.family);
+  const Bucket k = bucket(c, r);
+  BlockBuilder b(c.role(), "broadcast." + f.name);
+  for (std::int32_t owner = 0; owner < k.shards; ++owner) {
+    Collective op;
+    op.kind = CollectiveKind::broadcast;
+    op.group = c.groups.shard;
+    op.elements = k.elements / k.shards;
+    op.dtype = c.type.parameter;
+    op.tag = c.builder.tag(fmt::format("parameters.broadcast.{}.{}", f.name, owner));
+    op.root = owner;
+    const Operand part{f.parameter, 0, kNoGroup, owner * op.elements, op.elements, 0};
+    const int at = b.emit(op, c.dp_stream(), Phase::param_gather, {part}, {part});
+    b.op(at).records.push_back(c.builder.event("gathered", Replicas::once));
+  }
+  return c.builder.add(b.take());
+}
+
+BlockId gather_block(RoleContext& c, const BucketRange& r) {
+  BlockBuilder b(c.role(), "gather." + family(c, r.family).name);
+  emit_gather(c, b, r);
+  return c.builder.add(b.take());
 }
 
 // Every replica's loss is its share of the batch's mean.
@@ -241,14 +277,15 @@ BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
   BlockBuilder b(c.role(), "gradients.reduce." + f.name);
   b.join(Phase::grad_reduce, local_gradients_done(c));
   Collective op;
-  op.kind = k.shard_group != kNoGroup ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
-  op.group = k.shard_group != kNoGroup ? k.shard_group : c.data_group(range.family);
+  const bool scatters = k.shard_group != kNoGroup && !has_owners(c);
+  op.kind = scatters ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
+  op.group = scatters ? k.shard_group : c.data_group(range.family);
   op.elements = k.elements;
   op.dtype = c.type.gradient;
   op.tag = c.builder.tag("gradients.reduce." + f.name);
-  const Operand part = own_part(c, k, f.gradient);
+  const Operand part = scatters ? own_part(c, k, f.gradient) : whole_bucket(c, k, f.gradient);
   int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_bucket(c, k, f.gradient)}, {part});
-  if (c.groups.replicas != kNoGroup) {
+  if (scatters && c.groups.replicas != kNoGroup) {
     at = emit_reduce_across(c, b, part, f.name);
   }
   b.op(at).records.push_back(c.reduced());
@@ -296,10 +333,10 @@ SegmentId update_segment(RoleContext& c) {
       s.calls.push_back({c.builder.add(std::move(block)), 1, -1, 1});
     }
   }
-  const std::vector<BucketRange> buckets = all_buckets(c);
+  const std::vector<BucketRange> reduced_buckets = all_buckets(c, false), buckets = all_buckets(c, true);
   std::vector<EventId> reduced = local_gradients_done(c);
   bool reduces = false;
-  for (const BucketRange& r : buckets) {
+  for (const BucketRange& r : reduced_buckets) {
     // Units were reduced behind every backward; layers, and an untied head, behind the last one.
     const bool done = overlapped && r.family != kEmbedding && !(r.family == kHead && tied_across);
     const bool by_others = c.data_group(r.family) != kNoGroup;
@@ -335,9 +372,7 @@ SegmentId update_segment(RoleContext& c) {
   }
   for (const BucketRange& r : buckets) {
     if (gathers_updated(c, r) && !behind) {
-      BlockBuilder b(c.role(), "gather." + family(c, r.family).name);
-      emit_gather(c, b, r);
-      s.calls.push_back(call_at(r, c.builder.add(b.take())));
+      s.calls.push_back(call_at(r, has_owners(c) ? broadcast_block(c, r) : gather_block(c, r)));
     }
   }
   BlockBuilder end(c.role(), "end_step");

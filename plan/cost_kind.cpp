@@ -49,8 +49,12 @@ struct Namer {
     const std::string_view kind = x.kind == workloads::Norm::layernorm ? "norm.layernorm" : "norm.rmsnorm";
     return join(kind, word(x.direction));
   }
+  // It reads and writes as a norm of the same bytes does.
+  std::string operator()(const HeadNorm& x) const { return join("norm.rmsnorm", word(x.direction)); }
+  // Both gelus move the same bytes: one table serves them.
   std::string operator()(const Activation& x) const {
-    return join(join("activation", workloads::name(x.kind)), word(x.direction));
+    const auto kind = x.kind == workloads::Activation::gelu_erf ? workloads::Activation::gelu : x.kind;
+    return join(join("activation", workloads::name(kind)), word(x.direction));
   }
   std::string operator()(const ResidualAdd& x) const { return x.bias ? "residual_add.bias" : "residual_add"; }
   std::string operator()(const Rotary&) const { return "rotary"; }

@@ -33,7 +33,7 @@ inline constexpr Direction kLast<Direction> = Direction::backward_weight;
 template <>
 inline constexpr workloads::Norm kLast<workloads::Norm> = workloads::Norm::rmsnorm;
 template <>
-inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::geglu;
+inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::gelu_erf;
 template <>
 inline constexpr workloads::Router kLast<workloads::Router> = workloads::Router::sigmoid;
 template <>
@@ -42,6 +42,10 @@ template <>
 inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::backward;
 template <>
 inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::adamw;
+template <>
+inline constexpr RingStep kLast<RingStep> = RingStep::unpack;
+template <>
+inline constexpr ReshardStep kLast<ReshardStep> = ReshardStep::join_heads;
 template <>
 inline constexpr CollectiveKind kLast<CollectiveKind> = CollectiveKind::all_to_all;
 template <>
@@ -84,6 +88,11 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "host",
                                                   "put",
                                                   "take",
+                                                  "head_norm",
+                                                  "latent_heads",
+                                                  "split_columns",
+                                                  "ring_attention",
+                                                  "reshard",
                                                   "gate",
                                                   "route",
                                                   "permute",
@@ -102,11 +111,26 @@ void fields(auto& a, Of<Matmul> auto& x) {
 void fields(auto& a, Of<Attention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("causal", x.causal), a("dtype", x.dtype);
+  a("value_dim", x.value_dim);
 }
 
 void fields(auto& a, Of<Norm> auto& x) {
   a("direction", x.direction), a("kind", x.kind), a("rows", x.rows), a("cols", x.cols), a("eps", x.eps);
   a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<LatentHeads> auto& x) {
+  a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("nope_dim", x.nope_dim);
+  a("rope_dim", x.rope_dim), a("v_dim", x.v_dim), a("base", x.base), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<SplitColumns> auto& x) {
+  a("direction", x.direction), a("rows", x.rows), a("left", x.left), a("right", x.right), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<HeadNorm> auto& x) {
+  a("direction", x.direction), a("rows", x.rows), a("heads", x.heads), a("kv_heads", x.kv_heads);
+  a("head_dim", x.head_dim), a("eps", x.eps), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Activation> auto& x) {
@@ -124,6 +148,7 @@ void fields(auto& a, Of<BiasGradient> auto& x) {
 void fields(auto& a, Of<Rotary> auto& x) {
   a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("kv_heads", x.kv_heads);
   a("head_dim", x.head_dim), a("rotary_dim", x.rotary_dim), a("base", x.base), a("dtype", x.dtype);
+  a("seq_group", x.seq_group);
 }
 
 void fields(auto& a, Of<Embedding> auto& x) {
@@ -133,7 +158,7 @@ void fields(auto& a, Of<Embedding> auto& x) {
 
 void fields(auto& a, Of<PositionAdd> auto& x) {
   a("direction", x.direction), a("rows", x.rows), a("hidden", x.hidden), a("seq", x.seq);
-  a("row_group", x.row_group), a("dtype", x.dtype);
+  a("row_group", x.row_group), a("dtype", x.dtype), a("seq_group", x.seq_group);
 }
 
 void fields(auto& a, Of<CrossEntropy> auto& x) {
@@ -178,7 +203,7 @@ void fields(auto& a, Of<Accumulate> auto& x) {
 
 void fields(auto& a, Of<Collective> auto& x) {
   a("kind", x.kind), a("group", x.group), a("elements", x.elements), a("dtype", x.dtype);
-  a("reduction", x.reduction), a("tag", x.tag), a("row", x.row);
+  a("reduction", x.reduction), a("tag", x.tag), a("row", x.row), a("root", x.root);
 }
 
 void fields(auto& a, Of<Gate> auto& x) {
@@ -207,7 +232,7 @@ void fields(auto& a, Of<ExpertActivation> auto& x) {
 
 void fields(auto& a, Of<Message> auto& x) {
   a("send", x.send), a("axis", x.axis), a("peer", x.peer), a("elements", x.elements), a("dtype", x.dtype);
-  a("tag", x.tag);
+  a("tag", x.tag), a("relative", x.relative);
 }
 
 void fields(auto& a, Of<Exchange> auto& x) {
@@ -217,7 +242,7 @@ void fields(auto& a, Of<Copy> auto& x) {
   a("kind", x.kind), a("bytes", x.bytes);
 }
 void fields(auto& a, Of<Host> auto& x) {
-  a("task", x.task), a("sequences", x.sequences), a("seq", x.seq);
+  a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
 }
 void fields(auto& a, Of<Put> auto& x) {
   a("channel", x.channel), a("elements", x.elements), a("dtype", x.dtype);
@@ -225,6 +250,17 @@ void fields(auto& a, Of<Put> auto& x) {
 
 void fields(auto& a, Of<Take> auto& x) {
   a("channel", x.channel), a("from_role", x.from_role), a("staleness", x.staleness), a("elements", x.elements);
+  a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<RingAttention> auto& x) {
+  a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
+  a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("group", x.group), a("parts", x.parts);
+  a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Reshard> auto& x) {
+  a("step", x.step), a("batch", x.batch), a("seq", x.seq), a("q", x.q), a("kv", x.kv), a("parts", x.parts);
   a("dtype", x.dtype);
 }
 

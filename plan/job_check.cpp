@@ -126,6 +126,51 @@ void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
   }
 }
 
+void check_recompute(const Job& job, ObjectReader& strategy) {
+  if (job.strategy.recomputes(RecomputeModule::mla_up) && !job.workload.model.has_mla()) {
+    strategy.mistake("recompute", "\"mla_up\" needs a model with latent attention (mla)");
+  }
+}
+
+void check_context_parallel(const Job& job, ObjectReader& strategy) {
+  const workloads::Model& m = job.workload.model;
+  const Strategy& s = job.strategy;
+  if (s.cp == 1) {
+    return;
+  }
+  if (job.workload.seq_len % (2 * s.cp) != 0) {
+    strategy.mistake("cp", fmt::format("seq_len {} is not a multiple of 2 x cp {}: every rank holds two pieces of each "
+                                       "sequence, an early and a late one",
+                                       job.workload.seq_len, s.cp));
+  } else if (s.sequence_parallel && job.workload.seq_len / s.cp % s.tp != 0) {
+    strategy.mistake("cp", fmt::format("tp {} does not divide seq_len {} / cp {}", s.tp, job.workload.seq_len, s.cp));
+  }
+  if (m.has_mla()) {
+    strategy.mistake("cp",
+                     fmt::format("latent attention (mla) has whole sequences on every rank; expected 1, not {}", s.cp));
+  }
+  if (s.cp_kind == CpKind::ring && s.recomputes(RecomputeModule::attention_core)) {
+    strategy.mistake("recompute",
+                     "\"attention_core\" of a ring is not computed again by itself; expected full, or other modules");
+  }
+  if (s.cp_kind == CpKind::ring && !is_flash(job.workload.attention)) {
+    strategy.mistake("cp_kind",
+                     fmt::format("a ring needs attention that puts parts of the keys together: flash, flash3 or cudnn, "
+                                 "not {}; cp_kind all_to_all has whole sequences",
+                                 workloads::name(job.workload.attention)));
+  }
+  if (s.cp_kind == CpKind::all_to_all) {
+    for (const auto& [what, heads] : {std::pair{"heads", m.heads}, std::pair{"kv_heads", m.kv_heads}}) {
+      if (heads % (s.tp * s.cp) != 0) {
+        strategy.mistake("cp_kind",
+                         fmt::format("all_to_all deals out heads: {} {} are not a multiple of tp {} x cp {}; "
+                                     "expected ring, or a smaller cp",
+                                     what, heads, s.tp, s.cp));
+      }
+    }
+  }
+}
+
 void check_experts(const Job& job, ObjectReader& strategy) {
   const workloads::Moe& moe = job.workload.model.moe;
   const Strategy& s = job.strategy;
@@ -141,6 +186,9 @@ void check_experts(const Job& job, ObjectReader& strategy) {
   }
   if (job.workload.model.parallel_residual) {
     mistake("", "experts beside attention (parallel_residual) are not built yet");
+  }
+  if (s.zero_kind == ZeroKind::owners) {
+    mistake("zero_kind", "owners with experts is not built yet; expected shards");
   }
   if (s.cp > 1 || s.zero > 1) {
     mistake(s.cp > 1 ? "cp" : "zero", fmt::format("{} with experts is not built yet; expected {}",
@@ -200,8 +248,9 @@ void check_sizes(const Job& job, ObjectReader& strategy) {
   const double scores = is_flash(job.workload.attention)
                             ? 1.0
                             : static_cast<double>(m.heads) / tp * static_cast<double>(job.workload.seq_len);
-  const double width = std::max({static_cast<double>(m.vocab) / tp, 2 * static_cast<double>(m.ffn_hidden) / tp,
-                                 static_cast<double>(m.hidden), 3 * static_cast<double>(m.q_size()) / tp, scores});
+  const double width = std::max(
+      {static_cast<double>(m.vocab) / tp, 2 * static_cast<double>(m.ffn_hidden) / tp, static_cast<double>(m.hidden),
+       (2 * static_cast<double>(m.q_size()) + static_cast<double>(m.context_size())) / tp, scores});
   if (rows * width > kMaxElements) {
     strategy.mistake("micro_batch",
                      fmt::format("one microbatch needs a tensor of {:.1g} elements; expected at most {:.0g}",
@@ -233,6 +282,8 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_batch(job, parts.workload, parts.strategy);
     check_sharding(job, parts.strategy);
     check_tensor_parallel(job, parts.strategy);
+    check_recompute(job, parts.strategy);
+    check_context_parallel(job, parts.strategy);
     check_experts(job, parts.strategy);
     check_stages(job, parts.strategy);
     check_sizes(job, parts.strategy);

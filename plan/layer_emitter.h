@@ -10,7 +10,8 @@ namespace foretrain::plan {
 
 // Buffers of one layer's activations.
 struct LayerBuffers {
-  BufferId norm1, stats1, qkv, core, context, x_mid, norm2, stats2, up, act;
+  BufferId norm1, stats1, qkv, qk_raw, core, context, x_mid, norm2, stats2, up, act;
+  BufferId q_latent, q_stats, q_latent_norm, kv_latent, kv_stats, kv_latent_norm, k_rope;  // of latent attention
 };
 
 // The gradients of x', x_mid and x: one buffer from top to bottom, or three where weight gradients read them later.
@@ -18,14 +19,26 @@ struct ResidualGradients {
   Operand out, mid, in;
 };
 
+// What of a layer its backward computes again.
+struct Recomputed {
+  bool all = false, core = false, norms = false, activation = false, mlp = false, mla_up = false;
+};
+
 struct LayerEmitter {
   RoleContext& c;
   BlockBuilder& b;
   LayerBuffers t;
+  Recomputed again;
 
   Operand all(BufferId buffer) const { return c.builder.whole(buffer); }
   Operand weight(const std::string& name) { return c.parameter(c.family_of(name), name); }
   Operand grad(const std::string& name) { return c.gradient(c.family_of(name), name); }
+
+  // x': the next layer's input. Nobody reads that of a recomputation; frameworks run the whole layer nevertheless.
+  Operand output(Phase phase) {
+    return phase == Phase::forward ? c.builder.whole(c.residual(), 1)
+                                   : all(c.temporary("x.again", c.type.activation, c.n.shard_rows * c.n.hidden));
+  }
 
   // y[rows, out] = x[rows, in] W[out, in]^T (+ bias)
   void linear(Phase phase, Operand x, const std::string& w, bool bias, Operand y, std::int64_t out, std::int64_t in);
@@ -75,6 +88,18 @@ void attention_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out
 Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy);
 void mlp_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out, bool accumulate);
 Operand mlp_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy);
+
+// build_attention.cpp: from packed qkv to the heads' outputs, and from their gradient to that of qkv.
+void attention_core(const LayerEmitter& e, Phase phase);
+void attention_core_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv);
+
+// build_latent_attention.cpp: the attention half of a layer with latent attention.
+void latent_attention_forward(const LayerEmitter& e, Phase phase);
+void latent_attention_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d);
+
+// What a list of modules has the backward compute again of either half, before anything of it is used.
+void attention_again(const LayerEmitter& e);
+void mlp_again(const LayerEmitter& e);
 
 // build_attention.cpp: x_mid = x + out(attention(rotary(qkv(norm1(x))))).
 void attention_forward(const LayerEmitter& e, Phase phase);

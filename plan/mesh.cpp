@@ -116,6 +116,13 @@ Rank Mesh::stride(Axis a) const {
   return s;
 }
 
+Rank Mesh::peer(Rank r, Axis a, int coordinate, bool relative) const {
+  Coordinates c = coordinates(r);
+  int& along = c[index(a)];
+  along = relative ? ((along + coordinate) % size(a) + size(a)) % size(a) : coordinate;
+  return rank(c);
+}
+
 std::array<Axis, kAxes> parse_rank_order(const std::string& text) {
   std::vector<Axis> axes;
   std::size_t from = 0;

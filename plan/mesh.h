@@ -29,6 +29,9 @@ struct Mesh {
   Rank rank(const Coordinates& c) const;
   // Ranks between two neighbours along an axis.
   Rank stride(Axis a) const;
+  // The rank that differs from r only along an axis: at `coordinate` there, or, `relative`, that many further on, where
+  // the axis is a ring.
+  Rank peer(Rank r, Axis a, int coordinate, bool relative) const;
 };
 
 // "pp,dp,cp,tp" -> order, slowest first. Throws InputError naming the allowed axes.

@@ -36,11 +36,22 @@ struct Shapes {
                        w.accumulate ? ", accumulated" : "");
   }
   std::string operator()(const Attention& w) const {
-    return fmt::format(" batch {} seq {} heads {}/{} x {} {}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
-                       name(w.dtype), w.causal ? ", causal" : "");
+    return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
+                       w.v_dim() == w.head_dim ? "" : fmt::format(" and {}", w.v_dim()), name(w.dtype),
+                       w.causal ? ", causal" : "");
   }
   std::string operator()(const Norm& w) const {
     return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
+  }
+  std::string operator()(const LatentHeads& w) const {
+    return fmt::format(" batch {} seq {} heads {} x ({} + {}) and {} {}", w.batch, w.seq, w.heads, w.nope_dim,
+                       w.rope_dim, w.v_dim, name(w.dtype));
+  }
+  std::string operator()(const SplitColumns& w) const {
+    return fmt::format(" {}x({} + {}) {}", w.rows, w.left, w.right, name(w.dtype));
+  }
+  std::string operator()(const HeadNorm& w) const {
+    return fmt::format(" {} rows heads {}/{} x {} {}", w.rows, w.heads, w.kv_heads, w.head_dim, name(w.dtype));
   }
   std::string operator()(const Activation& w) const {
     return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
@@ -79,15 +90,17 @@ struct Shapes {
     return fmt::format(" {} {}{}", w.elements, from, name(w.dtype));
   }
   std::string operator()(const Collective& w) const {
-    return fmt::format(
-        " {} {}{}{} over {} as {}", w.elements, name(w.dtype), w.reduction == Reduction::max ? " (max)" : "",
-        w.row > 0 ? fmt::format(" in rows of {}", w.row) : "", group_name(g, w.group), tag_name(g, w.tag));
+    return fmt::format(" {} {}{}{} over {}{} as {}", w.elements, name(w.dtype),
+                       w.reduction == Reduction::max ? " (max)" : "",
+                       w.row > 0 ? fmt::format(" in rows of {}", w.row) : "", group_name(g, w.group),
+                       w.root < 0 ? "" : fmt::format(" from {}", w.root), tag_name(g, w.tag));
   }
   std::string operator()(const Exchange& w) const {
     std::string text;
     for (const Message& m : w.messages) {
       text += fmt::format("{}{} {} {} {} {} as {}", text.empty() ? " " : "; ", m.elements, name(m.dtype),
-                          m.send ? "to" : "from", name(m.axis), m.peer, tag_name(g, m.tag));
+                          m.send ? "to" : "from", name(m.axis),
+                          m.relative ? fmt::format("{:+}", m.peer) : std::to_string(m.peer), tag_name(g, m.tag));
     }
     return text;
   }
@@ -100,6 +113,16 @@ struct Shapes {
     return fmt::format(" {} {} channel {}{}{}", w.elements, name(w.dtype), w.channel,
                        w.from_role < 0 ? "" : fmt::format(" from role {}", w.from_role),
                        w.staleness < 0 ? "" : fmt::format(" staleness {}", w.staleness));
+  }
+  std::string operator()(const RingAttention& w) const {
+    const bool attends = w.step == RingStep::attend || w.step == RingStep::attend_backward;
+    return fmt::format(" batch {} seq {} of {} parts heads {}/{} x {} {}{}", w.batch, w.seq, w.parts, w.heads,
+                       w.kv_heads, w.head_dim, name(w.dtype),
+                       attends ? fmt::format(", keys from cp -{}", w.distance) : "");
+  }
+  std::string operator()(const Reshard& w) const {
+    return fmt::format(" batch {} seq {} x ({} + 2 x {}) {} over {}", w.batch, w.seq, w.q, w.kv, name(w.dtype),
+                       w.parts);
   }
   std::string operator()(const Gate& w) const {
     return fmt::format(" {} {} tokens to {} of {} {}", workloads::name(w.router), w.tokens, w.top_k, w.experts,

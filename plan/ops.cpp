@@ -16,6 +16,9 @@ struct KindName {
   std::string operator()(const Matmul&) const { return "matmul"; }
   std::string operator()(const Attention& w) const { return dotted("attention", name(w.step)); }
   std::string operator()(const Norm& w) const { return dotted("norm", name(w.direction)); }
+  std::string operator()(const LatentHeads& w) const { return dotted("latent_heads", name(w.direction)); }
+  std::string operator()(const SplitColumns& w) const { return dotted("split_columns", name(w.direction)); }
+  std::string operator()(const HeadNorm& w) const { return dotted("head_norm", name(w.direction)); }
   std::string operator()(const Activation& w) const { return dotted("activation", name(w.direction)); }
   std::string operator()(const ResidualAdd&) const { return "residual_add"; }
   std::string operator()(const BiasGradient&) const { return "bias_gradient"; }
@@ -40,6 +43,8 @@ struct KindName {
   std::string operator()(const Host& w) const { return std::string(name(w.task)); }
   std::string operator()(const Put&) const { return "put"; }
   std::string operator()(const Take&) const { return "take"; }
+  std::string operator()(const RingAttention& w) const { return dotted("ring_attention", name(w.step)); }
+  std::string operator()(const Reshard& w) const { return dotted("reshard", name(w.step)); }
   std::string operator()(const Gate& w) const { return dotted("gate", name(w.direction)); }
   std::string operator()(const Route& w) const { return dotted("route", name(w.step)); }
   std::string operator()(const Permute& w) const { return dotted("permute", name(w.direction)); }
@@ -143,6 +148,40 @@ std::string_view name(HostTask t) {
     case HostTask::write_checkpoint: return "write_checkpoint";
   }
   return "?";
+}
+
+std::string_view name(RingStep s) {
+  switch (s) {
+    case RingStep::pack: return "pack";
+    case RingStep::attend: return "attend";
+    case RingStep::merge: return "merge";
+    case RingStep::attend_backward: return "attend_backward";
+    case RingStep::unpack: return "unpack";
+  }
+  return "?";
+}
+
+std::string_view name(ReshardStep s) {
+  switch (s) {
+    case ReshardStep::split_heads: return "split_heads";
+    case ReshardStep::join_sequence: return "join_sequence";
+    case ReshardStep::split_sequence: return "split_sequence";
+    case ReshardStep::join_heads: return "join_heads";
+  }
+  return "?";
+}
+
+std::optional<Attention> attention_of(const Work& w) {
+  if (const auto* attention = std::get_if<Attention>(&w)) {
+    return *attention;
+  }
+  const auto* ring = std::get_if<RingAttention>(&w);
+  if (ring == nullptr || (ring->step != RingStep::attend && ring->step != RingStep::attend_backward)) {
+    return std::nullopt;
+  }
+  const auto step = ring->step == RingStep::attend ? AttentionStep::flash_forward : AttentionStep::flash_backward;
+  return Attention{step,           ring->kind,     ring->batch, ring->seq,  ring->heads,
+                   ring->kv_heads, ring->head_dim, true,        ring->dtype};
 }
 
 std::string kind_name(const Work& w) {

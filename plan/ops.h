@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <variant>
 #include <vector>
@@ -43,8 +44,8 @@ struct Matmul {
   Dtype in = Dtype::fp32, out = Dtype::fp32;
 };
 
-// Packed qkv [batch*seq, (heads + 2 kv_heads) * head_dim]; o [batch*seq, heads*head_dim]; scores and probabilities
-// [batch, heads, seq, seq] in dtype; lse [batch, heads, seq] in fp32 (fp64 for fp64).
+// Packed qkv [batch*seq, (heads + kv_heads) * head_dim + kv_heads * value_dim]; o [batch*seq, heads*value_dim]; scores
+// and probabilities [batch, heads, seq, seq] in dtype; lse [batch, heads, seq] in fp32 (fp64 for fp64).
 enum class AttentionStep : std::uint8_t {
   flash_forward,           // reads {qkv}, writes {o, lse}
   flash_backward,          // reads {do, qkv, o, lse}, writes {dqkv}
@@ -66,6 +67,64 @@ struct Attention {
   std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
   bool causal = true;
   Dtype dtype = Dtype::fp32;
+  std::int64_t value_dim = 0;  // columns of a value head; 0: head_dim
+
+  std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
+};
+
+// Latent attention: packs q [tokens, heads*(nope+rope)], kv [tokens, heads*(nope+v)] and k_rope [tokens, rope], which
+// all heads share, as qkv of kv_heads = heads, rope columns rotated. forward: reads {q, kv, k_rope}, writes {qkv}.
+// backward_input: reads {dqkv}, writes {dq, dkv, dk_rope}.
+struct LatentHeads {
+  Direction direction{};
+  std::int64_t batch = 0, seq = 0, heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
+  double base = 10000.0;
+  Dtype dtype = Dtype::fp32;
+};
+
+// forward: reads {x [rows, left + right]}, writes {[rows, left], [rows, right]}; backward_input the other way.
+struct SplitColumns {
+  Direction direction{};
+  std::int64_t rows = 0, left = 0, right = 0;
+  Dtype dtype = Dtype::fp32;
+};
+
+// Causal flash attention of this rank's share of every sequence (seq tokens, plan/sequence_share.h) over the keys and
+// values of another's in `group`: of the rank `distance` before it, round the group. kv is [batch*seq,
+// 2*kv_heads*head_dim].
+//   pack:            reads {qkv}, writes {kv}: keys and values of qkv, which go round
+//   attend:          reads {qkv, kv}, writes {o, lse}: over these keys alone
+//   merge:           reads {o[n,…], lse[n,…]}, writes {o, lse}: of all n ranks' keys
+//   attend_backward: reads {do, qkv, kv, o, lse, [dqkv]}, writes {dqkv (q part), dkv}; += into dqkv where it is read
+//   unpack:          reads {dkv}, writes {dqkv (k and v parts)}
+// Every step attends to as many pairs of tokens: of its own share the half below the diagonal, of an earlier rank's all
+// queries to the first half of the keys, of a later one's the second half of the queries to all keys.
+enum class RingStep : std::uint8_t { pack, attend, merge, attend_backward, unpack };
+std::string_view name(RingStep s);
+struct RingAttention {
+  RingStep step{};
+  workloads::AttentionKind kind{};
+  std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  GroupId group = kNoGroup;
+  std::int32_t parts = 1;     // ranks of the group
+  std::int32_t distance = 0;  // attend, attend_backward
+  bool accumulate = false;    // attend_backward
+  Dtype dtype = Dtype::fp32;
+};
+
+// Rows around the all_to_all between shares of sequences with all heads and whole sequences with a share of the heads
+// (Jacobs et al. 2023, "DeepSpeed Ulysses"). Columns are q + 2 kv wide on a share, and all three divide by `parts`.
+//   split_heads:    reads {x[batch*seq, q+2kv]}, writes {blocks[parts, batch*seq, (q+2kv)/parts]}
+//   join_sequence:  reads {blocks}, writes {y[batch*parts*seq, (q+2kv)/parts]}: in the order of positions
+//   split_sequence, join_heads: the same ways back
+enum class ReshardStep : std::uint8_t { split_heads, join_sequence, split_sequence, join_heads };
+std::string_view name(ReshardStep s);
+struct Reshard {
+  ReshardStep step{};
+  std::int64_t batch = 0, seq = 0;  // seq: of a share
+  std::int64_t q = 0, kv = 0;
+  std::int32_t parts = 1;
+  Dtype dtype = Dtype::fp32;
 };
 
 // forward: reads {x, gain, [bias]}, writes {y, stats[rows,2]}.  backward_input: reads {dy, x, gain, stats, base},
@@ -76,6 +135,16 @@ struct Norm {
   workloads::Norm kind{};
   std::int64_t rows = 0, cols = 0;
   double eps = 1e-5;
+  Dtype dtype = Dtype::fp32;
+};
+
+// Rmsnorm of each head of q and k of packed qkv, in place; raw [rows, (heads + kv_heads) * head_dim] keeps what they
+// were. forward: reads {q_gain, k_gain, qkv}, writes {qkv, raw}.  backward_weight: reads {dqkv, raw, dq_gain, dk_gain},
+// writes {dq_gain, dk_gain}, +=.  backward_input, after it: reads {raw, q_gain, k_gain, dqkv}, writes {dqkv}.
+struct HeadNorm {
+  Direction direction{};
+  std::int64_t rows = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  double eps = 1e-6;
   Dtype dtype = Dtype::fp32;
 };
 
@@ -102,12 +171,14 @@ struct BiasGradient {
 };
 
 // Rotates the first rotary_dim columns of each head of q and k of packed qkv in place (half-split); backward rotates
-// back. reads {qkv}, writes {qkv}.
+// back. reads {qkv}, writes {qkv}. A sequence's seq tokens here are this rank's share of it in `seq_group`
+// (plan/sequence_share.h), all of it for kNoGroup.
 struct Rotary {
   Direction direction{};
   std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0, rotary_dim = 0;
   double base = 10000.0;
   Dtype dtype = Dtype::fp32;
+  GroupId seq_group = kNoGroup;
 };
 
 // forward: reads {ids, table}, writes {x}: rows of this shard, zero for ids of other shards.
@@ -121,13 +192,15 @@ struct Embedding {
 };
 
 // Learned positions. forward: reads {x, table}, writes {x}; x[t] += table[position]. backward_weight: reads {dx,
-// dtable}, writes {dtable}. Row t of this rank is token `index in row_group * rows + t`; its position is that modulo
-// seq. With seq 1 the table is one vector that all rows get: a bias.
+// dtable}, writes {dtable}. Row t of this rank is token `index in row_group * rows + t`; that modulo seq is its place
+// in the share of its sequence that the rank has in `seq_group`. With seq 1 the table is one vector that all rows get:
+// a bias.
 struct PositionAdd {
   Direction direction{};
   std::int64_t rows = 0, hidden = 0, seq = 0;
   GroupId row_group = kNoGroup;
   Dtype dtype = Dtype::fp32;
+  GroupId seq_group = kNoGroup;
 };
 
 // Cross entropy over a vocabulary sharded along `vocab_group` (cols columns each; the published vocabulary is `vocab`,
@@ -196,28 +269,33 @@ enum class Reduction : std::uint8_t { sum, max };
 std::string_view name(Reduction r);
 
 // `elements` is the total buffer (what every rank holds in the end for all_gather, at the start for reduce_scatter).
-// all_reduce: reads {x}, writes {x}. all_gather: reads {shard}, writes {full}; reduce_scatter: reads {full}, writes
-// {shard}; the shard may lie inside the full buffer at its own place. Sums are taken in rank order. all_to_all: equal
-// blocks; with `row` it takes counts: reads {x, to[members] i32, from[members] i32}, writes {y}, rows of so many
-// elements one after the other by member; `elements` is then what a member sends in all where nothing is dropped.
+// all_reduce: reads {x}, writes {x}. broadcast: reads {x}, writes {x}, which on `root` stays as it is. all_gather:
+// reads {shard}, writes {full}; reduce_scatter: reads {full}, writes {shard}; the shard may lie inside the full buffer
+// at its own place. Sums are taken in rank order. all_to_all: equal blocks; with `row` it takes counts: reads
+// {x, to[members] i32, from[members] i32}, writes {y}, rows of so many elements one after the other by member;
+// `elements` is then what a member sends in all where nothing is dropped.
 struct Collective {
   CollectiveKind kind{};
   GroupId group = kNoGroup;
   std::int64_t elements = 0;
   Dtype dtype = Dtype::fp32;
   Reduction reduction = Reduction::sum;
-  std::int32_t tag = -1;  // match key, index in PlanGraph::tags
+  std::int32_t tag = -1;   // match key, index in PlanGraph::tags
+  std::int32_t root = -1;  // broadcast: whose x all get, as index in the group
   std::int64_t row = 0;
 };
 
-// One message to or from the rank that differs only in its coordinate along `axis`.
+// One message to or from the rank that differs only in its coordinate along `axis` (Mesh::peer).
 struct Message {
   bool send = true;
   Axis axis = Axis::pp;
-  std::int32_t peer = 0;  // the other rank's coordinate
+  std::int32_t peer = 0;  // the other rank's coordinate, or how many further on round the axis
   std::int64_t elements = 0;
   Dtype dtype = Dtype::fp32;
   std::int32_t tag = -1;
+  // What peer is; so that ranks all along a ring are one role. The op also has the message's like at the other end: to
+  // +1 is sent what comes from -1.
+  bool relative = false;
 };
 
 // A batch of sends and receives, done when all are. reads {sent buffers in order}, writes {received buffers in order}.
@@ -232,12 +310,14 @@ struct Copy {  // reads {src}, writes {dst}
   std::int64_t bytes = 0;
 };
 
-// load_inputs / load_targets: writes {ids[sequences*seq]} of this instance's microbatch. write_checkpoint: reads {...}.
+// load_inputs / load_targets: writes {ids[sequences*seq]} of this instance's microbatch, seq being this rank's share in
+// `seq_group` of each sequence. write_checkpoint: reads {...}.
 enum class HostTask : std::uint8_t { load_inputs, load_targets, write_checkpoint };
 std::string_view name(HostTask t);
 struct Host {
   HostTask task{};
   std::int64_t sequences = 0, seq = 0;
+  GroupId seq_group = kNoGroup;
 };
 
 // Asynchronous channels. put: reads {x}; never waits. take: writes {x}; waits for a message from `from_role` (-1: any
@@ -255,10 +335,13 @@ struct Take {
   Dtype dtype = Dtype::fp32;
 };
 
-using Work =
-    std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
-                 CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
-                 Copy, Host, Put, Take, Gate, Route, Permute, GroupedMatmul, ExpertActivation>;
+using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
+                          PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
+                          Collective, Exchange, Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns,
+                          RingAttention, Reshard, Gate, Route, Permute, GroupedMatmul, ExpertActivation>;
+
+// The attention that costs as much, where the op is one: of a ring's step the causal one of a share over itself.
+std::optional<Attention> attention_of(const Work& w);
 
 // "matmul", "attention.flash_forward", "all_reduce", "send", "recv", … : the op kind that reports group by.
 std::string kind_name(const Work& w);

@@ -105,10 +105,11 @@ Schedule make_schedule(const Strategy& strategy, int microbatches) {
       s = virtual_stages > 1 ? interleaved(pp, virtual_stages, microbatches) : one_f_one_b(pp, microbatches);
       break;
     case ScheduleKind::zb_v:
+    case ScheduleKind::dualpipe_v:
       if (virtual_stages != 2) {
         throw InputError(fmt::format("{}: virtual_stages is {}; expected 2", word, virtual_stages));
       }
-      s = zb_v(pp, microbatches);
+      s = strategy.schedule == ScheduleKind::zb_v ? zb_v(pp, microbatches) : dualpipe_v(pp, microbatches);
       break;
     case ScheduleKind::text: s = schedule_from_file(strategy.schedule_path); break;
   }

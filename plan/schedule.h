@@ -40,6 +40,10 @@ Schedule zb_h2(int pp, int microbatches);
 // last rank and ends on the first. Every rank holds at most 2 pp of the half-size activations, as much as 1F1B's first
 // rank, and with F, I and W equally long and m >= 2 pp - 1 is never idle from its first action to its last.
 Schedule zb_v(int pp, int microbatches);
+// DualPipe (DeepSeek-AI 2024, "DeepSeek-V3 Technical Report", section 3.2.1) cut in half, as DeepSeek's DualPipeV: in
+// the same V, every forward of the steady middle has a backward beside it, so that the communication of either runs
+// behind the other's compute. Most backwards stay whole. A rank holds at most 2 pp + 1 of the half-size activations.
+Schedule dualpipe_v(int pp, int microbatches);
 
 std::string to_text(const Action& a);
 std::string to_text(const Schedule& s);

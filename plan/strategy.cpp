@@ -1,5 +1,6 @@
 #include "plan/strategy.h"
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -10,25 +11,41 @@
 namespace foretrain::plan {
 
 std::string_view name(ScheduleKind k) {
-  constexpr std::array<std::string_view, 7> kNames{"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "text"};
+  constexpr std::array<std::string_view, 8> kNames{"gpipe", "1f1b", "interleaved", "zb_h1",
+                                                   "zb_h2", "zb_v", "dualpipe_v",  "text"};
   return kNames[static_cast<std::size_t>(k)];
 }
 
 std::string_view name(Recompute r) {
-  constexpr std::array<std::string_view, 3> kNames{"none", "selective", "full"};
+  constexpr std::array<std::string_view, 4> kNames{"none", "selective", "full", "listed"};
   return kNames[static_cast<std::size_t>(r)];
+}
+
+std::string_view name(ZeroKind k) {
+  return k == ZeroKind::owners ? "owners" : "shards";
+}
+
+std::string_view name(CpKind k) {
+  return k == CpKind::ring ? "ring" : "all_to_all";
+}
+
+namespace {
+
+constexpr std::array<std::string_view, 5> kModules{"attention_core", "norm", "activation", "mlp", "mla_up"};
+
+}  // namespace
+
+std::string_view name(RecomputeModule m) {
+  return kModules[static_cast<std::size_t>(m)];
+}
+
+bool Strategy::recomputes(RecomputeModule m) const {
+  return std::find(recompute_modules.begin(), recompute_modules.end(), m) != recompute_modules.end();
 }
 
 namespace {
 
 constexpr std::int64_t kMaxAxis = 1'000'000;
-
-// An axis of which only the value 1 is built.
-void read_unbuilt_axis(ObjectReader& reader, const std::string& key, const char* what) {
-  if (const std::int64_t n = reader.integer(key, 1, 1, kMaxAxis); n > 1) {
-    reader.mistake(key, fmt::format("{} is not built yet: {} must be 1, not {}", what, key, n));
-  }
-}
 
 // A known key of a feature that is not built: no value of it means anything yet.
 void refuse(ObjectReader& reader, const std::string& key, const char* what) {
@@ -54,19 +71,20 @@ void read_schedule(ObjectReader& reader, Strategy& s) {
     }
     return;
   }
-  const std::string word =
-      reader.word("schedule", "1f1b", {"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v"}, {"dualpipe"});
-  for (const ScheduleKind k : {ScheduleKind::gpipe, ScheduleKind::one_f_one_b, ScheduleKind::interleaved,
-                               ScheduleKind::zb_h1, ScheduleKind::zb_h2, ScheduleKind::zb_v}) {
+  const std::string word = reader.word(
+      "schedule", "1f1b", {"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "dualpipe_v"}, {"dualpipe"});
+  for (const ScheduleKind k :
+       {ScheduleKind::gpipe, ScheduleKind::one_f_one_b, ScheduleKind::interleaved, ScheduleKind::zb_h1,
+        ScheduleKind::zb_h2, ScheduleKind::zb_v, ScheduleKind::dualpipe_v}) {
     s.schedule = word == name(k) ? k : s.schedule;
   }
-  if (s.schedule == ScheduleKind::zb_v) {
+  if (s.schedule == ScheduleKind::zb_v || s.schedule == ScheduleKind::dualpipe_v) {
     if (!reader.has("virtual_stages")) {
       s.virtual_stages = 2;
     }
     if (s.virtual_stages != 2 || s.pp == 1) {
       reader.mistake("schedule",
-                     fmt::format("zb_v needs virtual_stages 2 and pp > 1, not {} and {}", s.virtual_stages, s.pp));
+                     fmt::format("{} needs virtual_stages 2 and pp > 1, not {} and {}", word, s.virtual_stages, s.pp));
     }
     return;
   }
@@ -86,24 +104,53 @@ void read_schedule(ObjectReader& reader, Strategy& s) {
   }
 }
 
-Recompute read_recompute(ObjectReader& reader) {
+// A word, or a list of modules; an empty list is `none`.
+void read_recompute(ObjectReader& reader, Strategy& s) {
   const nlohmann::json* value = reader.raw("recompute");
-  if (value != nullptr && value->is_array()) {
-    reader.mistake("recompute", "a list of modules is not built yet; built: none, selective, full");
-    return Recompute::none;
+  if (value == nullptr || !value->is_array()) {
+    const std::string word = reader.word("recompute", "none", {"none", "selective", "full"});
+    s.recompute = word == "full" ? Recompute::full : word == "selective" ? Recompute::selective : Recompute::none;
+    return;
   }
-  const std::string word = reader.word("recompute", "none", {"none", "selective", "full"});
-  return word == "full" ? Recompute::full : word == "selective" ? Recompute::selective : Recompute::none;
+  for (const std::string& word : reader.words("recompute", {kModules.begin(), kModules.end()})) {
+    const auto module =
+        static_cast<RecomputeModule>(std::find(kModules.begin(), kModules.end(), word) - kModules.begin());
+    if (s.recomputes(module)) {
+      reader.mistake("recompute", fmt::format("\"{}\" stands twice", word));
+    }
+    s.recompute_modules.push_back(module);
+  }
+  std::sort(s.recompute_modules.begin(), s.recompute_modules.end());
+  s.recompute = s.recompute_modules.empty() ? Recompute::none : Recompute::listed;
+  if (s.recomputes(RecomputeModule::mlp) && s.recomputes(RecomputeModule::activation)) {
+    reader.mistake("recompute", "\"activation\" is a part of \"mlp\"; expected one of them");
+  }
+}
+
+nlohmann::json recompute_json(const Strategy& s) {
+  if (s.recompute != Recompute::listed) {
+    return name(s.recompute);
+  }
+  nlohmann::json list = nlohmann::json::array();
+  for (const RecomputeModule m : s.recompute_modules) {
+    list.push_back(name(m));
+  }
+  return list;
 }
 
 void read_sharding(ObjectReader& reader, Strategy& s) {
-  const bool splits =
-      s.schedule == ScheduleKind::zb_h1 || s.schedule == ScheduleKind::zb_h2 || s.schedule == ScheduleKind::zb_v;
+  const bool splits = s.schedule == ScheduleKind::zb_h1 || s.schedule == ScheduleKind::zb_h2 ||
+                      s.schedule == ScheduleKind::zb_v || s.schedule == ScheduleKind::dualpipe_v;
   if (s.zero >= 2 && splits) {
     reader.mistake("zero",
                    fmt::format("{} cannot go with {}: its weight gradients come long after the input gradients, "
                                "and would be whole until then; expected 0 or 1, or another schedule",
                                s.zero, name(s.schedule)));
+  }
+  s.zero_kind =
+      reader.word("zero_kind", "shards", {"shards", "owners"}) == "owners" ? ZeroKind::owners : ZeroKind::shards;
+  if (s.zero_kind == ZeroKind::owners && s.zero != 1) {
+    reader.mistake("zero_kind", fmt::format("owners broadcast what they updated: expected zero 1, not {}", s.zero));
   }
   s.shard = reader.integer("shard", 0, reader.has("shard") ? 2 : 0, kMaxAxis);
   if (s.shard != 0 && s.zero == 0) {
@@ -131,7 +178,6 @@ void refuse_unbuilt(ObjectReader& reader) {
   if (!reader.words("offload", {"parameters", "gradients", "optimizer", "activations"}).empty()) {
     reader.mistake("offload", "is not built yet; expected an empty list");
   }
-  refuse(reader, "cp_kind", "context parallelism");
   refuse(reader, "servers", "the parameter server");
   refuse(reader, "staleness", "the parameter server");
   refuse(reader, "average_every", "local SGD");
@@ -145,7 +191,8 @@ Strategy read_strategy(ObjectReader& reader) {
   s.dp = reader.integer("dp", 0, reader.has("dp") ? 1 : 0, kMaxAxis);
   s.tp = reader.integer("tp", 1, 1, kMaxAxis);
   s.pp = reader.integer("pp", 1, 1, kMaxAxis);
-  read_unbuilt_axis(reader, "cp", "context parallelism");
+  s.cp = reader.integer("cp", 1, 1, kMaxAxis);
+  s.cp_kind = reader.word("cp_kind", "ring", {"ring", "all_to_all"}) == "ring" ? CpKind::ring : CpKind::all_to_all;
   s.ep = reader.integer("ep", 1, 1, kMaxAxis);
   s.expert_tp = reader.integer("expert_tp", s.tp, 1, kMaxAxis);
   s.micro_batch = reader.integer("micro_batch", 1, 1, kMaxAxis);
@@ -155,9 +202,12 @@ Strategy read_strategy(ObjectReader& reader) {
   read_sharding(reader, s);
   // Without tensor parallelism there is nothing to shard the sequence over: the same plan.
   s.sequence_parallel = reader.boolean("sequence_parallel", false) && s.tp > 1;
-  s.recompute = read_recompute(reader);
+  read_recompute(reader, s);
   s.overlap_grad_reduce = reader.boolean("overlap_grad_reduce", s.zero >= 2);
   s.overlap_param_gather = reader.boolean("overlap_param_gather", false);
+  if (s.overlap_param_gather && s.zero_kind == ZeroKind::owners) {
+    reader.mistake("overlap_param_gather", "needs zero_kind shards: owners broadcast after the whole update");
+  }
   if (s.overlap_param_gather && s.zero != 1 && s.zero != 2) {
     reader.mistake("overlap_param_gather", "needs zero 1 or 2: only there parameters are gathered after the optimizer");
   }
@@ -183,6 +233,7 @@ nlohmann::json to_json(const Strategy& s) {
                      {"tp", s.tp},
                      {"pp", s.pp},
                      {"cp", s.cp},
+                     {"cp_kind", name(s.cp_kind)},
                      {"ep", s.ep},
                      {"expert_tp", s.expert_tp},
                      {"micro_batch", s.micro_batch},
@@ -190,7 +241,7 @@ nlohmann::json to_json(const Strategy& s) {
                      {"schedule", s.schedule == ScheduleKind::text ? s.schedule_path : std::string(name(s.schedule))},
                      {"zero", s.zero},
                      {"sequence_parallel", s.sequence_parallel},
-                     {"recompute", name(s.recompute)},
+                     {"recompute", recompute_json(s)},
                      {"overlap_grad_reduce", s.overlap_grad_reduce},
                      {"overlap_param_gather", s.overlap_param_gather},
                      {"overlap_tp", s.overlap_tp},
@@ -202,6 +253,9 @@ nlohmann::json to_json(const Strategy& s) {
                      {"padded_vocab", s.padded_vocab},
                      {"data_parallel", "all_reduce"},
                      {"compression", "none"}};
+  if (s.zero == 1) {
+    all["zero_kind"] = name(s.zero_kind);
+  }
   if (s.shard != 0) {
     all["shard"] = s.shard;
   }

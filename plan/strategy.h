@@ -12,43 +12,66 @@
 
 namespace foretrain::plan {
 
-enum class ScheduleKind : std::uint8_t { gpipe, one_f_one_b, interleaved, zb_h1, zb_h2, zb_v, text };
-std::string_view name(ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "text"
-enum class Recompute : std::uint8_t { none, selective, full };
+enum class ScheduleKind : std::uint8_t { gpipe, one_f_one_b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v, text };
+std::string_view name(
+    ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "dualpipe_v", "text"
+// What the backward computes again instead of keeping it. selective: attention's probabilities, where a kernel keeps
+// them; listed: the modules of Strategy::recompute_modules; full: whole layers.
+enum class Recompute : std::uint8_t { none, selective, full, listed };
 std::string_view name(Recompute r);
+// Parts of a layer, as Megatron-core's --recompute-modules has them: attention_core (core_attn) runs again with every
+// kernel; norm (layernorm) both norms; activation (moe_act) the MLP's activation; mlp all of the MLP behind its norm;
+// mla_up (mla_up_proj) what leads from latent attention's latents to q, k and v.
+enum class RecomputeModule : std::uint8_t { attention_core, norm, activation, mlp, mla_up };
+std::string_view name(RecomputeModule m);
+
+// How optimizer state is shared out. shards: equal parts of every bucket, reduce-scattered and gathered (Megatron,
+// DeepSpeed, PyTorch). owners: every rank updates its part of all parameters and broadcasts it, after an all-reduce of
+// all gradients (InternEvo).
+enum class ZeroKind : std::uint8_t { shards, owners };
+std::string_view name(ZeroKind k);
+
+enum class CpKind : std::uint8_t { ring, all_to_all };  // how attention sees the keys of other shares
+std::string_view name(CpKind k);
 
 struct Strategy {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1;
   std::int64_t expert_tp = 1;       // ranks that share each expert's matrices: 1, or tp
   std::int64_t micro_batch = 1;     // sequences per rank and microbatch
-  std::int64_t virtual_stages = 1;  // model chunks per pipeline rank; zb_v: 2
+  std::int64_t virtual_stages = 1;  // model chunks per pipeline rank; zb_v, dualpipe_v: 2
   ScheduleKind schedule = ScheduleKind::one_f_one_b;
   std::string schedule_path;  // for ScheduleKind::text
   // What data-parallel ranks share out among them: 1 optimizer state; 2 gradients too, reduced after every microbatch;
   // 3 parameters too, gathered unit by unit (a layer, the embedding, the head), as PyTorch's FSDP2 does.
   int zero = 0;
+  ZeroKind zero_kind = ZeroKind::shards;
   std::int64_t shard = 0;     // over how many neighbours along dp, each group of them being a replica; 0: over all
   bool reshard = true;        // zero 3: parameters are dropped after the forward and gathered again for the backward
   std::int64_t prefetch = 1;  // zero 3: how many units ahead parameters are gathered
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
-  bool overlap_grad_reduce = false;     // reduction behind the backward (zero 0 and 1: the step's last)
-  bool overlap_param_gather = false;    // ZeRO-1: parameter all-gather behind the optimizer of later buckets
-  bool overlap_tp = true;               // the backward's tp communication beside matmuls that do not need it
-  bool scatter_gather = false;          // pipeline messages in tp parts, gathered by the receivers
-  bool fused_grad_accumulation = true;  // weight gradients are added up inside their matmul
-  std::int64_t bucket_bytes = 0;        // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
+  CpKind cp_kind = CpKind::ring;
+  std::vector<RecomputeModule> recompute_modules;  // of Recompute::listed; else empty
+  bool overlap_grad_reduce = false;                // reduction behind the backward (zero 0 and 1: the step's last)
+  bool overlap_param_gather = false;               // ZeRO-1: parameter all-gather behind the optimizer of later buckets
+  bool overlap_tp = true;                          // the backward's tp communication beside matmuls that do not need it
+  bool scatter_gather = false;                     // pipeline messages in tp parts, gathered by the receivers
+  bool fused_grad_accumulation = true;             // weight gradients are added up inside their matmul
+  std::int64_t bucket_bytes = 0;  // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even
   std::string rank_order = "pp,dp,cp,tp";      // slowest first
   std::int64_t padded_vocab = 0;               // 0 = next multiple of 128 x tp
 
+  // Whether a list names the module; `full` names none.
+  bool recomputes(RecomputeModule m) const;
   std::int64_t ranks() const { return dp * tp * pp * cp; }
+  std::int64_t replicas() const { return dp * cp; }  // ranks with the same parameters and other tokens
   std::int64_t stages() const { return pp * virtual_stages; }
   // ep as ranks along tp, where each of them has experts of its own, times ranks along dp.
   std::int64_t ep_along_tp() const { return expert_tp == tp ? 1 : std::min(ep, tp); }
   std::int64_t ep_along_dp() const { return ep / ep_along_tp(); }
   // Into how many parts optimizer state is cut; 1: it is whole.
-  std::int64_t shards() const { return zero == 0 ? 1 : shard == 0 ? dp : shard; }
+  std::int64_t shards() const { return zero == 0 ? 1 : (shard == 0 ? dp : shard) * cp; }
 };
 
 // Reads the "strategy" part, all but finish(). Records mistakes. A dp that is not given is 0: it follows from the

@@ -221,9 +221,7 @@ class Checker {
       }
     } else if (const auto* exchange = std::get_if<Exchange>(&c.op().work)) {
       for (const Message& m : exchange->messages) {
-        Coordinates peer = graph_.mesh.coordinates(s.rank);
-        peer[static_cast<std::size_t>(m.axis)] = m.peer;
-        const Rank other = class_of(graph_.mesh.rank(peer));
+        const Rank other = class_of(graph_.mesh.peer(s.rank, m.axis, m.peer, m.relative));
         const MatchKey key = match_key(state.role, m.tag, c.binding());
         Met& met = meetings_[{true, s.step, key, m.send ? s.rank : other, m.send ? other : s.rank}];
         (m.send ? met.send : met.recv) = &s;

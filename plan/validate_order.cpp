@@ -70,7 +70,8 @@ struct Actor {
   std::unique_ptr<ProgramCursor> cursor;
   std::int64_t iterations = 0, instances = 0;
   std::map<GroupId, std::vector<std::int32_t>> group_roles;
-  std::set<Rendezvous> used_keys;  // of this step
+  // Of this step; and whether sent, as a ring inside a role has both ends of a message here.
+  std::set<std::pair<Rendezvous, bool>> used_keys;
 
   bool has_more() const { return *cursor || part + 1 < parts.size(); }
 };
@@ -249,16 +250,15 @@ class Walk {
   }
 
   void add_message(Actor& actor, Node& node, const Message& m) {
-    Coordinates c = graph_.mesh.coordinates(first_rank(graph_.mesh, actor.role->ranks));
-    c[static_cast<std::size_t>(m.axis)] = m.peer;
-    const int peer = role_of(graph_, graph_.mesh.rank(c));
+    const Rank own = first_rank(graph_.mesh, actor.role->ranks);
+    const int peer = role_of(graph_, graph_.mesh.peer(own, m.axis, m.peer, m.relative));
     const int from = m.send ? actor.index : peer;
     const int to = m.send ? peer : actor.index;
-    add_meeting(actor, node, {true, node.step, match_key(*actor.role, m.tag, node.done.binding), {from, to}});
+    add_meeting(actor, node, {true, node.step, match_key(*actor.role, m.tag, node.done.binding), {from, to}}, m.send);
   }
 
-  void add_meeting(Actor& actor, Node& node, Rendezvous r) {
-    if (!actor.used_keys.insert(r).second) {
+  void add_meeting(Actor& actor, Node& node, Rendezvous r, bool sends = false) {
+    if (!actor.used_keys.insert({r, sends}).second) {
       findings_.add_once(fmt::format("key {} {}", actor.role->name, r.key.tag),
                          fmt::format("{}: an earlier op of this step has the same match key ({})",
                                      describe(graph_, node.done.id), key_text(r)));

@@ -206,7 +206,12 @@ class RoleChecker {
       }
       return;
     }
-    const std::int64_t shard = c.elements / group_size(graph_.mesh, graph_.groups[at(c.group)]);
+    const int members = group_size(graph_.mesh, graph_.groups[at(c.group)]);
+    const bool has_root = c.kind == CollectiveKind::broadcast;
+    if (has_root ? c.root < 0 || c.root >= members : c.root != -1) {
+      fail(fmt::format("{} from member {} of {}", op_text(graph_, op), c.root, members));
+    }
+    const std::int64_t shard = c.elements / members;
     const std::int64_t read = c.kind == CollectiveKind::all_gather ? shard : c.elements;
     const std::int64_t written = c.kind == CollectiveKind::reduce_scatter ? shard : c.elements;
     if (op.reads[0].elements != read || op.writes[0].elements != written) {
@@ -220,7 +225,19 @@ class RoleChecker {
     for (const Message& m : e.messages) {
       check_tag(m.tag);
       const int own = coordinate(graph_.mesh, role_, m.axis);
-      if (own < 0 || m.peer == own || m.peer < 0 || m.peer >= graph_.mesh.size(m.axis)) {
+      if (m.relative) {
+        const bool has_other_end = std::any_of(e.messages.begin(), e.messages.end(), [&](const Message& x) {
+          return x.relative && x.send != m.send && x.tag == m.tag && x.axis == m.axis && x.peer == -m.peer;
+        });
+        if (!has_other_end) {
+          fail(fmt::format("{} has only one end of the message round {} as {}", kind_name(op.work), name(m.axis),
+                           has(graph_.tags, m.tag) ? graph_.tags[at(m.tag)] : "?"));
+        }
+        if (own >= 0 || m.peer % graph_.mesh.size(m.axis) == 0) {
+          fail(fmt::format("message {} {} {:+} of {}; the role must be all along the axis, and the peer another rank",
+                           m.send ? "to" : "from", name(m.axis), m.peer, graph_.mesh.size(m.axis)));
+        }
+      } else if (own < 0 || m.peer == own || m.peer < 0 || m.peer >= graph_.mesh.size(m.axis)) {
         fail(fmt::format("message {} {} {}; the role is at {} of {}", m.send ? "to" : "from", name(m.axis), m.peer,
                          own < 0 ? "several" : std::to_string(own), graph_.mesh.size(m.axis)));
       }

@@ -56,50 +56,54 @@ struct Worker {
     w.written = size(x.out, x.m * x.n);
   }
 
-  // Each product over the full square is 2 b h s s d: two in a forward, and in a flash backward five (the scores are
-  // computed again). Flash touches its operands only; the unfused steps read and write the b h s s scores.
+  // Each product over the full square is 2 b h s s d, d the width of a key's head or of a value's: one of either in a
+  // forward, and in a flash backward three and two (the scores are computed again). Flash touches its operands only;
+  // the unfused steps read and write the b h s s scores.
   void operator()(const Attention& x) {
-    const double matmul = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
+    const double with_keys = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
+    const double with_values = 2 * product(x.batch, x.heads, x.seq, x.seq, x.v_dim());
     const std::int64_t tokens = x.batch * x.seq;
     const std::int64_t score_count = tokens * x.heads * x.seq;
     const Bytes square = size(x.dtype, score_count);
-    const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim);     // also o, do, dq
-    const Bytes k = size(x.dtype, tokens * x.kv_heads * x.head_dim);  // also v, dk, dv
-    const Bytes qkv = q + k + k;
+    const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim);     // also dq
+    const Bytes o = size(x.dtype, tokens * x.heads * x.v_dim());      // also do
+    const Bytes k = size(x.dtype, tokens * x.kv_heads * x.head_dim);  // also dk
+    const Bytes v = size(x.dtype, tokens * x.kv_heads * x.v_dim());   // also dv
+    const Bytes qkv = q + k + v;
     const Bytes lse = size(wide(x.dtype), tokens * x.heads);
-    const auto products = [&](double n) {
-      w.flops = n * matmul;
+    const auto products = [&](double keys, double values) {
+      w.flops = keys * with_keys + values * with_values;
       w.is_matmul = true;
     };
     const auto pointwise = [&](double per_score) { w.flops = per_score * static_cast<double>(score_count); };
     switch (x.step) {
       case AttentionStep::flash_forward:
-        products(2);
+        products(1, 1);
         w.read = qkv;
-        w.written = q + lse;
+        w.written = o + lse;
         break;
       case AttentionStep::flash_backward:
-        products(5);
-        w.read = q + qkv + q + lse;
+        products(3, 2);
+        w.read = o + qkv + o + lse;
         w.written = qkv;
         break;
       case AttentionStep::scores:
-        products(1);
+        products(1, 0);
         w.read = q + k;
         w.written = square;
         break;
       case AttentionStep::context:
-        products(1);
-        w.read = square + k;
-        w.written = q;
+        products(0, 1);
+        w.read = square + v;
+        w.written = o;
         break;
       case AttentionStep::context_backward:
-        products(2);
-        w.read = q + square + k;
-        w.written = square + k;
+        products(0, 2);
+        w.read = o + square + v;
+        w.written = square + v;
         break;
       case AttentionStep::scores_backward:
-        products(2);
+        products(2, 0);
         w.read = square + q + k;
         w.written = q + k;
         break;
@@ -148,6 +152,44 @@ struct Worker {
         w.flops = kNormWeight * product(x.rows, x.cols);
         w.written = size(wide(x.dtype), vectors * x.cols);
         w.read = matrix + matrix + stats + w.written;
+        break;
+    }
+  }
+
+  // Everything once; the shared columns are written to every head, and come back as one sum.
+  void operator()(const LatentHeads& x) {
+    const std::int64_t tokens = x.batch * x.seq;
+    const std::int64_t q = x.heads * (x.nope_dim + x.rope_dim), kv = x.heads * (x.nope_dim + x.v_dim);
+    const Bytes apart = size(x.dtype, tokens * (q + kv + x.rope_dim));
+    const Bytes packed = size(x.dtype, tokens * (2 * q + x.heads * x.v_dim));
+    w.flops = 3 * product(tokens, x.heads + 1, x.rope_dim);
+    const bool forward = x.direction == Direction::forward;
+    w.read = forward ? apart : packed;
+    w.written = forward ? packed : apart;
+  }
+
+  void operator()(const SplitColumns& x) { w.read = w.written = size(x.dtype, x.rows * (x.left + x.right)); }
+
+  // q and k are read and written with a copy; the backward's weight half reads them again.
+  void operator()(const HeadNorm& x) {
+    const double values = product(x.rows, x.heads + x.kv_heads, x.head_dim);
+    const Bytes heads = size(x.dtype, x.rows * (x.heads + x.kv_heads) * x.head_dim);
+    const Bytes gains = size(x.dtype, 2 * x.head_dim);
+    switch (x.direction) {
+      case Direction::forward:
+        w.flops = kNormForward * values;
+        w.read = heads + gains;
+        w.written = heads + heads;
+        break;
+      case Direction::backward_input:
+        w.flops = kNormBackward * values;
+        w.read = heads + heads + gains;
+        w.written = heads;
+        break;
+      case Direction::backward_weight:
+        w.flops = kNormWeight * values;
+        w.written = size(wide(x.dtype), 2 * x.head_dim);
+        w.read = heads + heads + w.written;
         break;
     }
   }
@@ -311,6 +353,45 @@ struct Worker {
 
   void operator()(const Put& x) { w.sent = w.read = size(x.dtype, x.elements); }
   void operator()(const Take& x) { w.written = size(x.dtype, x.elements); }
+
+  // Of every step half of the share's square is visible. Against another's keys either half of the queries or half of
+  // the keys take part, on ranks that go on together: in the mean three quarters.
+  void operator()(const RingAttention& x) {
+    const std::int64_t tokens = x.batch * x.seq;
+    const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim),
+                kv = size(x.dtype, 2 * tokens * x.kv_heads * x.head_dim);
+    const Bytes lse = size(wide(x.dtype), tokens * x.heads);
+    const auto seen = [&x](Bytes all) { return Bytes{x.distance == 0 ? all.value : all.value * 3 / 4}; };
+    const double matmul = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
+    switch (x.step) {
+      case RingStep::pack:
+      case RingStep::unpack: w.read = w.written = kv; break;
+      case RingStep::attend:
+        w.flops = 2 * matmul;
+        w.is_matmul = true;
+        w.read = seen(q + kv);
+        w.written = seen(q + lse);
+        break;
+      case RingStep::merge:
+        w.flops = 3 * product(tokens, x.heads, x.head_dim, x.parts);
+        for (std::int32_t p = 0; p < x.parts; ++p) {
+          w.read += q + lse;
+        }
+        w.written = q + lse;
+        break;
+      case RingStep::attend_backward:
+        w.flops = 5 * matmul;
+        w.is_matmul = true;
+        w.read = seen(q + q + q + kv + lse);
+        w.written = seen(q) + kv;
+        if (x.accumulate) {
+          w.read += seen(q);
+        }
+        break;
+    }
+  }
+
+  void operator()(const Reshard& x) { w.read = w.written = size(x.dtype, x.batch * x.seq * (x.q + 2 * x.kv)); }
 
   // tanh and exp count as one; a score takes a softmax or a sigmoid, and a comparison per choice.
   void operator()(const Gate& x) {

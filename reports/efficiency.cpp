@@ -41,18 +41,4 @@ Efficiency efficiency(const plan::Job& job, const plan::PlanGraph& graph, double
   return e;
 }
 
-MemoryFit memory_fit(const plan::Job& job, const plan::PlanGraph& graph) {
-  MemoryFit fit;
-  fit.shared = job.cluster.this_machine;
-  fit.capacity = fit.shared ? job.cluster.shared_memory : job.cluster.device.memory;
-  for (const plan::Role& role : graph.roles) {
-    if (fit.shared) {
-      fit.demand += Bytes{role.memory.arena.value * plan::count(graph.mesh, role.ranks)};
-    } else {
-      fit.demand = std::max(fit.demand, role.memory.arena);
-    }
-  }
-  return fit;
-}
-
 }  // namespace foretrain::reports

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "plan/breakdown.h"
+#include "plan/device_memory.h"
 #include "plan/graph.h"
 #include "plan/job.h"
 
@@ -28,19 +29,11 @@ struct Efficiency {
 // On this-machine ranks may outnumber the devices; then all devices count, else as many as there are ranks.
 Efficiency efficiency(const plan::Job& job, const plan::PlanGraph& graph, double step_seconds);
 
-// Whether the planned memory fits. `demand` is what has to go into `capacity`: the largest rank's arena on a device of
-// its own; all ranks' arenas together where ranks share the memory (this-machine).
-struct MemoryFit {
-  Bytes demand, capacity;
-  bool shared = false;
-  bool fits() const { return demand <= capacity; }
-};
-MemoryFit memory_fit(const plan::Job& job, const plan::PlanGraph& graph);
-
-// A change of the job that makes it fit, and the demand it would then have.
+// A change of the job that makes it fit, and what it would then demand (plan::MemoryFit) and take per step.
 struct Fix {
   std::string change;  // "strategy.recompute=full"
   Bytes demand;
+  Time step_time;
 };
 
 struct ErrorBand {
@@ -59,19 +52,20 @@ struct RankClass {
 struct Estimate {
   const plan::Job* job = nullptr;
   const plan::PlanGraph* graph = nullptr;
+  plan::MemoryFit fit;
   Time step_time;
   std::vector<plan::Breakdown> by_role;  // of one steady step
   std::string compute_model, network_model;
   std::vector<RankClass> classes;
   ErrorBand error_band;
-  std::vector<Fix> fixes;          // what would fit, nearest first; filled when it does not
+  std::vector<Fix> fixes;          // what would fit, fastest first; filled when it does not
   std::vector<std::string> notes;  // remarks a reader needs beside the figures
 };
 
 nlohmann::ordered_json to_json(const Estimate& e);
 std::string to_text(const Estimate& e, bool colour);
 
-// "does not fit: 12.3 GB are missing on rank 0 (...); nearest fix: ..." Requires: !memory_fit().fits().
+// "does not fit: 12.3 GB are missing on rank 0 (...); nearest fix: ..." Requires: !e.fit.fits().
 std::string infeasible_message(const Estimate& e);
 
 // One line on the job: "gpt3-175b, seq 2048, batch 1536, bf16 on 1,024 x A100 ...: dp 16, tp 8, pp 8, ...".

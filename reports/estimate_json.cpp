@@ -21,25 +21,57 @@ Json by_kind(const plan::MemoryPlan& memory) {
   return out;
 }
 
+Json held_json(const plan::DeviceMemory& memory) {
+  Json out = Json::object();
+  for (int k = 0; k < plan::kHeldKinds; ++k) {
+    out[std::string(plan::name(static_cast<plan::HeldKind>(k)))] =
+        memory.held.by_kind[static_cast<std::size_t>(k)].value;
+  }
+  return out;
+}
+
+void add_totals(Json& out, const plan::DeviceMemory& memory) {
+  out["allocated_bytes"] = memory.held.allocated.value;
+  out["reserved_bytes"] = memory.held.reserved.value;
+  out["device_visible_bytes"] = memory.device_visible().value;
+  out["allocated_by_kind_bytes"] = held_json(memory);
+}
+
+Json fixes_json(const Estimate& e) {
+  Json fixes = Json::array();
+  for (const Fix& fix : e.fixes) {
+    fixes.push_back(
+        {{"change", fix.change}, {"demand_bytes", fix.demand.value}, {"step_time_s", number(seconds(fix.step_time))}});
+  }
+  return fixes;
+}
+
 Json memory_json(const Estimate& e) {
   const plan::PlanGraph& graph = *e.graph;
-  const MemoryFit fit = memory_fit(*e.job, graph);
+  const plan::MemoryFit& fit = e.fit;
   const plan::Role& hungriest = graph.roles[hungriest_role(graph)];
   Json memory{{"peak_bytes", hungriest.memory.arena.value},
+              {"verdict", plan::name(fit.verdict)},
               {"capacity_bytes", fit.capacity.value},
               {"demand_bytes", fit.demand.value},
-              {"missing_bytes", std::max<std::int64_t>(0, fit.demand.value - fit.capacity.value)},
+              {"missing_bytes", fit.missing().value},
               {"shared_by_all_ranks", fit.shared},
+              {"fullest_role", graph.roles[fit.fullest].name},
+              {"context_bytes", fit.device().runtime.context.value},
+              {"communicator_bytes", fit.device().runtime.communicators.value},
               {"peak_rank", plan::first_rank(graph.mesh, hungriest.ranks)},
               {"by_kind_bytes", by_kind(hungriest.memory)}};
+  add_totals(memory, fit.device());
   Json stages = Json::array();
-  for (const plan::Role& role : graph.roles) {
+  for (std::size_t i = 0; i < graph.roles.size(); ++i) {
+    const plan::Role& role = graph.roles[i];
     stages.push_back({{"role", role.name},
                       {"first_rank", plan::first_rank(graph.mesh, role.ranks)},
                       {"ranks", plan::count(graph.mesh, role.ranks)},
                       {"layers", role.global_layer.size()},
                       {"peak_bytes", role.memory.arena.value},
                       {"by_kind_bytes", by_kind(role.memory)}});
+    add_totals(stages.back(), fit.roles[i]);
   }
   memory["per_stage"] = std::move(stages);
   Json largest = Json::array();
@@ -47,6 +79,7 @@ Json memory_json(const Estimate& e) {
     largest.push_back({{"name", buffer.name}, {"kind", plan::name(buffer.kind)}, {"bytes", buffer.bytes.value}});
   }
   memory["largest"] = std::move(largest);
+  memory["fixes"] = fixes_json(e);
   return memory;
 }
 
@@ -54,14 +87,13 @@ Json memory_json(const Estimate& e) {
 
 nlohmann::ordered_json to_json(const Estimate& e) {
   const workloads::Workload& w = e.job->workload;
-  const MemoryFit fit = memory_fit(*e.job, *e.graph);
   const double step = seconds(e.step_time);
   const Efficiency eff = efficiency(*e.job, *e.graph, step);
   const double tokens_per_second = static_cast<double>(w.global_batch * w.seq_len) / step;
   const double devices = static_cast<double>(eff.devices);
 
   Json out{{"schema", "foretrain.estimate/1"},
-           {"fits", fit.fits()},
+           {"fits", e.fit.fits()},
            {"step_time_s", number(step)},
            {"tokens_per_s", number(tokens_per_second)},
            {"tokens_per_s_per_device", number(tokens_per_second / devices)},
@@ -85,11 +117,7 @@ nlohmann::ordered_json to_json(const Estimate& e) {
   }
   out["breakdown_by_role"] = std::move(roles);
   out["memory"] = memory_json(e);
-  Json fixes = Json::array();
-  for (const Fix& fix : e.fixes) {
-    fixes.push_back({{"change", fix.change}, {"demand_bytes", fix.demand.value}});
-  }
-  out["fixes"] = std::move(fixes);
+  out["fixes"] = fixes_json(e);
   out["error_band"] = {{"low_s", number(e.error_band.low_seconds)},
                        {"high_s", number(e.error_band.high_seconds)},
                        {"basis", e.error_band.basis}};

@@ -23,14 +23,20 @@ std::string kind_title(plan::BufferKind kind) {
   return title;
 }
 
+const char* verdict_words(plan::Verdict v) {
+  return v == plan::Verdict::fits    ? "fits"
+         : v == plan::Verdict::tight ? "tight: fits where the allocator gives cached segments back"
+                                     : "does not fit";
+}
+
 Table main_figures(const Estimate& e) {
   const workloads::Workload& w = e.job->workload;
   const double step = seconds(e.step_time);
   const Efficiency eff = efficiency(*e.job, *e.graph, step);
   const double tokens_per_second = static_cast<double>(w.global_batch * w.seq_len) / step;
   const double devices = static_cast<double>(eff.devices);
-  const MemoryFit fit = memory_fit(*e.job, *e.graph);
-  const plan::Role& hungriest = e.graph->roles[hungriest_role(*e.graph)];
+  const plan::MemoryFit& fit = e.fit;
+  const plan::Role& fullest = e.graph->roles[fit.fullest];
 
   Table t;
   t.columns = {{""}, {""}, {""}};
@@ -53,10 +59,11 @@ Table main_figures(const Estimate& e) {
        {fmt::format("{} with causal attention halved; HFU {}", percent(eff.mfu_causal), percent(eff.hfu)), Tone::dim}});
   const std::string where =
       fit.shared ? "all ranks together"
-                 : fmt::format("rank {} ({})", plan::first_rank(e.graph->mesh, hungriest.ranks), hungriest.name);
+                 : fmt::format("rank {} ({})", plan::first_rank(e.graph->mesh, fullest.ranks), fullest.name);
+  const Bytes shown = fit.shared ? fit.demand : fit.device().device_visible();
   t.rows.push_back({"memory",
-                    {to_string(fit.demand), fit.fits() ? Tone::good : Tone::bad},
-                    {fmt::format("of {}, {}: {}", to_string(fit.capacity), where, fit.fits() ? "fits" : "does not fit"),
+                    {to_string(shown), fit.fits() ? Tone::good : Tone::bad},
+                    {fmt::format("of {}, {}: {}", to_string(fit.capacity), where, verdict_words(fit.verdict)),
                      fit.fits() ? Tone::dim : Tone::bad}});
   t.rows.push_back(
       {"models",
@@ -65,6 +72,15 @@ Table main_figures(const Estimate& e) {
                     e.classes.size() == 1 ? "" : "es", count(e.graph->mesh.ranks())),
         Tone::dim}});
   return t;
+}
+
+// What the device's memory goes to, from tensors to what nvidia-smi shows.
+std::string totals_text(const Estimate& e) {
+  const plan::DeviceMemory& memory = e.fit.device();
+  return fmt::format(
+      "{}: {} allocated, {} reserved by the caching allocator, {} with the CUDA context ({}) and NCCL ({})",
+      e.graph->roles[e.fit.fullest].name, to_string(memory.held.allocated), to_string(memory.held.reserved),
+      to_string(memory.device_visible()), to_string(memory.runtime.context), to_string(memory.runtime.communicators));
 }
 
 std::string formula(const Estimate& e) {
@@ -137,7 +153,7 @@ std::string fixes_text(const Estimate& e) {
   }
   std::vector<std::string> parts;
   for (const Fix& fix : e.fixes) {
-    parts.push_back(fmt::format("{} ({})", fix.change, to_string(fix.demand)));
+    parts.push_back(fmt::format("{} ({}, {} per step)", fix.change, to_string(fix.demand), to_string(fix.step_time)));
   }
   return fmt::format("it fits with {}", fmt::join(parts, ", or "));
 }
@@ -157,7 +173,11 @@ std::string headline(const plan::Job& job) {
   }
   axes += s.zero > 0 ? fmt::format("{}zero {}", axes.empty() ? "" : ", ", s.zero) : "";
   axes += s.sequence_parallel ? ", sequence parallel" : "";
-  axes += s.recompute != plan::Recompute::none ? fmt::format(", {} recompute", name(s.recompute)) : "";
+  std::string recomputed(s.recompute == plan::Recompute::listed ? "" : name(s.recompute));
+  for (const plan::RecomputeModule m : s.recompute_modules) {
+    recomputed += (recomputed.empty() ? "" : " and ") + std::string(name(m));
+  }
+  axes += s.recompute != plan::Recompute::none ? fmt::format(", {} recompute", recomputed) : "";
   return fmt::format("{}, seq {}, batch {} in {} microbatch{}, {}, on {}: {}",
                      w.model.name.empty() ? "model" : w.model.name, w.seq_len, w.global_batch, job.microbatches(),
                      job.microbatches() == 1 ? "" : "es", w.precision.word, job.cluster.name,
@@ -169,6 +189,9 @@ std::string to_text(const Estimate& e, bool colour) {
   out += to_text(main_figures(e), colour) + "\n";
   out += to_text(breakdown_table(e), colour) + "\n";
   out += to_text(memory_table(e), colour) + "\n";
+  if (!e.fit.shared) {
+    out += toned(totals_text(e), Tone::dim, colour) + "\n\n";
+  }
   out += to_text(largest_table(e), colour);
   out += "\n" + toned(formula(e), Tone::dim, colour) + "\n";
   for (const std::string& note : e.notes) {
@@ -178,9 +201,9 @@ std::string to_text(const Estimate& e, bool colour) {
 }
 
 std::string infeasible_message(const Estimate& e) {
-  const MemoryFit fit = memory_fit(*e.job, *e.graph);
-  const plan::Role& role = e.graph->roles[hungriest_role(*e.graph)];
-  const Bytes missing = fit.demand - fit.capacity;
+  const plan::MemoryFit& fit = e.fit;
+  const plan::Role& role = e.graph->roles[fit.fullest];
+  const Bytes missing = fit.missing();
   const std::string who =
       fit.shared ? "its ranks together need"
                  : fmt::format("rank {} ({}) needs", plan::first_rank(e.graph->mesh, role.ranks), role.name);

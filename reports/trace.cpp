@@ -141,9 +141,7 @@ class TraceWriter {
 
   void arrow_end(std::size_t timeline, const plan::Span& span, const plan::Message& message, const plan::MatchKey& key,
                  const std::string& at) {
-    plan::Coordinates c = graph_.mesh.coordinates(span.rank);
-    c[static_cast<std::size_t>(message.axis)] = message.peer;
-    const plan::Rank peer = graph_.mesh.rank(c);
+    const plan::Rank peer = graph_.mesh.peer(span.rank, message.axis, message.peer, message.relative);
     const FlowKey flow{timeline, span.step, key, message.send ? span.rank : peer, message.send ? peer : span.rank};
     const auto id = flows_.try_emplace(flow, flows_.size() + 1).first->second;
     const std::string tag = json_string(graph_.tags[static_cast<std::size_t>(message.tag)]);

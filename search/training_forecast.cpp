@@ -14,12 +14,11 @@
 #include "reports/figures.h"
 #include "reports/table.h"
 #include "reports/text.h"
+#include "search/framework_traffic.h"
 
 namespace foretrain::search {
 
 namespace {
-
-constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 
 // Less is no measurement, and no figure to divide by.
 constexpr double kShortestStep = 1e-9, kLeastMemory = 1.0 / (1024 * 1024);
@@ -28,45 +27,11 @@ bool has_time(const TrainingRow& row) {
   return row.step_time_s && *row.step_time_s > kShortestStep;
 }
 
-// A plan is tight, and not refused, while it is over a device's memory by no more than the memory model's own error
-// (median over the groups that measured memory and were planned as they ran).
-constexpr double kMemoryError = 0.03;
-
-const char* verdict(bool fits) {
-  return fits ? "FITS" : "OOM";
-}
-
-double bytes_of(const plan::Role& role, plan::BufferKind kind) {
-  return static_cast<double>(role.memory.by_kind[static_cast<std::size_t>(kind)].value);
-}
-
-// What the framework's copies of the logits take beside the plan's one, on the rank that has the head. No layer is at
-// work then: its temporaries' place is free.
-double logits_of(const Reading& reading, const plan::Role& role) {
-  if (reading.logits_bytes == 0 || role.logits < 0) {
-    return 0;
-  }
-  const plan::Job& job = *reading.job;
-  const double rows = static_cast<double>(job.strategy.micro_batch * job.workload.seq_len);
-  const double vocab = static_cast<double>(plan::padded_vocab(job)), tp = static_cast<double>(job.strategy.tp);
-  const double planned = static_cast<double>(size_bytes(job.workload.precision.compute, 1)) / tp;
-  const double copies = rows * vocab * (reading.logits_bytes / (reading.logits_gathered ? 1 : tp) - planned);
-  return std::max(0.0, copies - static_cast<double>(role.memory.workspace.value));
-}
-
-// The plan's arena as the row's framework would have it: what it keeps of activations and logits, gradients in its
-// dtype.
-double memory_of(const Reading& reading, const plan::Role& role) {
-  const plan::Job& job = *reading.job;
-  double gradients = bytes_of(role, plan::BufferKind::gradient);
-  const double kept =
-      job.strategy.recompute == plan::Recompute::none ? bytes_of(role, plan::BufferKind::activation) : 0;
-  const double others = static_cast<double>(role.memory.arena.value) - gradients +
-                        kept * (reading.activation_memory - 1) + logits_of(reading, role);
-  if (reading.gradient_bytes > 0) {
-    gradients *= reading.gradient_bytes / static_cast<double>(size_bytes(job.workload.precision.gradient, 1));
-  }
-  return others + gradients;
+// What the allocator would like to reserve shows only where there is room for it.
+Bytes measured_total(MeasuredMemory which, const plan::DeviceMemory& memory) {
+  return which == MeasuredMemory::allocated  ? memory.held.allocated
+         : which == MeasuredMemory::reserved ? memory.held.needed
+                                             : memory.needed();
 }
 
 reports::ValidationRow blank(const TrainingRow& row) {
@@ -91,10 +56,12 @@ reports::ValidationRow blank(const TrainingRow& row) {
 
 std::vector<std::pair<std::string, double>> where_time_goes(const TrainingForecast& f) {
   std::vector<std::pair<std::string, double>> result;
-  const double waits = f.step_seconds - seconds(f.simulation.step_time);
+  const double waits = f.step_seconds - f.more_tp_seconds - seconds(f.simulation.step_time);
   for (const auto& [bucket, time] :
        reports::breakdown_parts(reports::mean_over_ranks(f.graph, f.simulation.breakdown))) {
-    result.emplace_back(bucket, seconds(time) + (bucket == "exposed_dp" ? waits : 0));
+    result.emplace_back(bucket, seconds(time) + (bucket == "exposed_dp"   ? waits
+                                                 : bucket == "exposed_tp" ? f.more_tp_seconds
+                                                                          : 0));
   }
   return result;
 }
@@ -107,6 +74,9 @@ reports::ValidationRow validated(const TrainingRow& row, const TrainingRules& ru
   }
   Reading reading = read_job(row, rules);
   r.notes = reading.notes;
+  if (r.measured_memory) {
+    r.measured_memory = *row.memory_gib * reading.memory_unit;
+  }
   r.skipped = reading.skipped;
   if (!reading.job) {
     return r;
@@ -117,9 +87,9 @@ reports::ValidationRow validated(const TrainingRow& row, const TrainingRules& ru
                            job.workload.global_batch, r.ranks);
   try {
     const TrainingForecast f = forecast(reading);
-    r.fits = f.fits;
+    r.fits = f.fit.fits();
     r.predicted_memory = f.memory_bytes;
-    r.predicted = row.out_of_memory ? (f.fits ? 0 : 1) : f.step_seconds;
+    r.predicted = row.out_of_memory ? (f.fit.fits() ? 0 : 1) : f.step_seconds;
     r.breakdown = where_time_goes(f);
   } catch (const InputError& e) {
     r.skipped = fmt::format("no such job: {}", e.what());
@@ -142,10 +112,12 @@ TrainingForecast forecast(const Reading& reading) {
   closed_forms.network_model = "alpha_beta";
   f.simulation = sim::simulate(f.graph, job.cluster, closed_forms);
   f.step_seconds = seconds(f.simulation.step_time);
-  for (const plan::Role& role : f.graph.roles) {
-    f.memory_bytes = std::max(f.memory_bytes, memory_of(reading, role));
+  f.fit = plan::memory_fit(job, f.graph, reading.held);
+  for (const plan::DeviceMemory& memory : f.fit.roles) {
+    f.memory_bytes = std::max(f.memory_bytes, static_cast<double>(measured_total(reading.memory, memory).value));
   }
-  f.fits = f.memory_bytes <= static_cast<double>(job.cluster.device.memory.value) * (1 + kMemoryError);
+  f.more_tp_seconds = more_tp_seconds(reading);
+  f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading);
   return f;
 }
 
@@ -197,6 +169,7 @@ std::string explain(const TrainingRow& row, const TrainingRules& rules, bool col
   reports::Estimate estimate;
   estimate.job = &*reading.job;
   estimate.graph = &f.graph;
+  estimate.fit = f.fit;
   estimate.step_time = f.simulation.step_time;
   estimate.by_role = f.simulation.breakdown;
   estimate.compute_model = f.simulation.compute_model;
@@ -214,7 +187,7 @@ std::string explain(const TrainingRow& row, const TrainingRules& rules, bool col
                       {"measured", reports::Align::right},
                       {"error", reports::Align::right}};
   if (row.out_of_memory) {
-    compared.rows.push_back({"memory", verdict(f.fits), "OOM", ""});
+    compared.rows.push_back({"memory", std::string(plan::name(f.fit.verdict)), "OOM", ""});
   } else if (!r.skipped) {
     compared.rows.push_back({"step time", reports::seconds_text(*r.predicted), reports::seconds_text(*r.measured),
                              reports::signed_percent(r.error())});

@@ -44,7 +44,8 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.overlap.find("EP all-to-all overlap") != std::string::npos; }},
     {false, "kernels of their own that exchange tokens are forecast as NCCL's all-to-all",
      [](const TrainingRow& r) { return r.plan.dispatcher.starts_with("DeepEP"); }},
-    {true, "context parallelism", [](const TrainingRow& r) { return r.plan.cp.value_or(1) > 1; }},
+    {true, "context parallelism with experts",
+     [](const TrainingRow& r) { return r.model.moe && r.plan.cp.value_or(1) > 1; }},
     {true, "the pipeline's schedule", [](const TrainingRow& r) { return schedule_of(r.plan.schedule) == nullptr; }},
     {false, "the zero-bubble schedule that a search found is forecast as ZB-H1 or ZB-H2 of the same memory",
      [](const TrainingRow& r) { return r.plan.schedule.starts_with("ZB-"); }},
@@ -52,6 +53,10 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.activation_cpu_offload.value_or(false); }},
     {false, "tensor-parallel communication that overlaps compute is forecast as exposed",
      [](const TrainingRow& r) { return r.plan.overlap.find("async TP") != std::string::npos; }},
+    {false, "recompute on every stage but the last is forecast as on every stage",
+     [](const TrainingRow& r) { return r.plan.recompute.starts_with("full (on every stage but the last"); }},
+    {false, "keys and values that are gathered are forecast as a ring",
+     [](const TrainingRow& r) { return r.plan.cp.value_or(1) > 1 && r.plan.framework.starts_with("Meta internal"); }},
     {false, "recompute of single ops is forecast as recompute of attention",
      [](const TrainingRow& r) { return r.plan.recompute.find("per-op") != std::string::npos; }},
 };
@@ -108,6 +113,16 @@ class Filler {
       if (const FieldRule* rule = find(field)) {
         reading_.fields.push_back({field, rule->value, Origin::rule, source_of_});
         result[kind] = json::parse(rule->value).get<double>();
+      }
+    }
+    return result;
+  }
+  // By buffer, what a framework holds for each byte of the plan's.
+  std::map<std::string, double, std::less<>> held() {
+    std::map<std::string, double, std::less<>> result;
+    for (const std::string& buffer : held_buffers()) {
+      if (const auto times = word((kHeld + buffer).c_str())) {
+        result[buffer] = json::parse(*times).get<double>();
       }
     }
     return result;
@@ -289,6 +304,9 @@ void fill_sharding(const TrainingRow& row, Filler& f) {
   } else if (f.by_rule("strategy.zero", "fsdp_stage") == nullptr) {
     f.state("strategy.zero", 3);
   }
+  if (f.document()["strategy"].value("zero", std::int64_t{0}) == 1) {
+    f.by_rule("strategy.zero_kind", "zero_kind");
+  }
   if (p.zero1_group && p.dp && *p.zero1_group < *p.dp) {
     f.state("strategy.shard", *p.zero1_group);
   }
@@ -305,6 +323,12 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   }
   f.require("strategy.tp", p.tp);
   f.require("strategy.pp", p.pp);
+  if (p.cp.value_or(1) > 1) {
+    f.state("strategy.cp", *p.cp);
+    if (p.cp_comm == "a2a") {
+      f.state("strategy.cp_kind", "all_to_all");
+    }
+  }
   const bool chunks = p.schedule == "1F1B-I" || p.schedule == "Interleaved1F1B" || p.schedule.empty();
   if (p.pp.value_or(1) > 1 && chunks) {
     if (!p.vpp_words.empty() && p.schedule == "1F1B-I") {
@@ -373,6 +397,32 @@ std::optional<topologies::Cluster> cluster_of(const TrainingRow& row, const Trai
   return cluster;
 }
 
+void fill_memory(Filler& f, Reading& reading) {
+  const plan::Job& job = *reading.job;
+  std::map<std::string, double, std::less<>>& times = reading.held.times;
+  times = f.held();
+  if (const auto gradient = f.word("gradient_dtype")) {
+    const double bytes = *gradient == "fp32" ? 4 : 2;
+    for (const char* buffer : {"embedding.gradients", "layer.gradients", "head.gradients", "head.weight.gradient"}) {
+      times[buffer] = bytes / static_cast<double>(size_bytes(job.workload.precision.gradient, 1));
+    }
+  }
+  if (const auto bytes = f.word("logits_bytes")) {
+    const double each = json::parse(*bytes).get<double>();
+    times["logits"] = each * static_cast<double>(reading.logits_gathered ? job.strategy.tp : 1) /
+                      std::max(2.0, static_cast<double>(size_bytes(job.workload.precision.compute, 1)));
+  }
+  reading.held.weight_gradient_per_shape = f.word("weight_gradient_per_shape") == "true";
+  reading.held.gradients_per_step = f.word("gradients_per_step") == "true";
+  reading.held.expandable_segments = f.word("expandable_segments") == "true";
+  if (const auto total = f.word("measured_memory")) {
+    reading.memory = *total == "allocated"  ? MeasuredMemory::allocated
+                     : *total == "reserved" ? MeasuredMemory::reserved
+                                            : MeasuredMemory::device_visible;
+  }
+  reading.memory_unit = f.word("memory_unit") == "GB" ? 1e9 : kGiB;
+}
+
 // "id:1: /strategy: what; ..." without its place: the same reason for all rows that have it.
 std::string reason_of(const std::string& message, const std::string& origin) {
   const std::string first = message.substr(0, message.find('\n'));
@@ -436,20 +486,18 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   }
   add_defaults(plan::resolved(*reading.job), reading.fields);
   reading.job->name = row.id;
-  reading.job->cluster.profile = with_costs(used.profile, filler.costs());
-  if (const auto gradient = filler.word("gradient_dtype")) {
-    reading.gradient_bytes = *gradient == "fp32" ? 4 : 2;
-  }
-  if (const auto bytes = filler.word("logits_bytes")) {
-    reading.logits_bytes = json::parse(*bytes).get<double>();
-  }
-  if (const auto times = filler.word("activation_memory")) {
-    reading.activation_memory = json::parse(*times).get<double>();
-  }
   reading.logits_gathered = filler.word("logits_gathered") == "true";
-  if (row.plan.fsdp_mixed_precision == "PURE") {
+  std::map<std::string, double> costs = filler.costs();
+  if (reading.logits_gathered) {  // every tp rank goes over the whole vocabulary
+    costs.emplace("cross_entropy", 1).first->second *= static_cast<double>(reading.job->strategy.tp);
+  }
+  reading.job->cluster.profile = with_costs(used.profile, costs);
+  fill_memory(filler, reading);
+  if (row.plan.fsdp_mixed_precision == "PURE" || filler.word("reduce_dtype")) {
     reading.job->workload.precision.gradient = Dtype::bf16;  // reduced as it was computed
   }
+  reading.all_reduces_gradients = filler.word("gradients_all_reduced") == "true";
+  reading.reduces_gate_apart = filler.word("gate_reduced_apart") == "true";
   return reading;
 }
 

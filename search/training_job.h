@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "plan/held_memory.h"
 #include "plan/job.h"
 #include "search/training_row.h"
 #include "search/training_rules.h"
@@ -20,19 +21,23 @@ struct ReadField {
   std::string source;  // of a rule
 };
 
+// Which of a device's totals (plan/device_memory.h) a row's memory is.
+enum class MeasuredMemory : std::uint8_t { allocated, reserved, device_visible };
+inline constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+
 struct Reading {
   std::vector<ReadField> fields;
   std::vector<std::string> notes;      // what the forecast does in place of what the row did
   std::optional<std::string> skipped;  // why there is no job
   std::optional<plan::Job> job;        // profile loaded
-  // Gradients are kept in elements of so many bytes until they are reduced, whatever the job's precision says; 0: as it
-  // says.
-  int gradient_bytes = 0;
-  // Bytes of a logit at the peak, all its copies, and whether each tp rank holds those of the whole vocabulary; 0: the
-  // plan's one copy of its own part.
-  double logits_bytes = 0;
-  double activation_memory = 1;  // times the plan's, where nothing is recomputed
-  bool logits_gathered = false;
+  plan::HeldRules held;                // what the framework holds in place of the plan's tensors
+  MeasuredMemory memory = MeasuredMemory::device_visible;
+  double memory_unit = kGiB;     // bytes of one "memory_gib"
+  bool logits_gathered = false;  // each tp rank holds those of the whole vocabulary
+  // Gradients are all-reduced, and not reduced to the ranks that own them (ZeRO-1).
+  bool all_reduces_gradients = false;
+  // The input gradients of gate and up, matmuls of their own, are summed over tp one by one.
+  bool reduces_gate_apart = false;
 };
 
 // Safe to call from several threads. The rules must hold the profiles they need.

@@ -56,6 +56,7 @@ void read_plan(const RowReader& reader, TrainingRow& row) {
   p.framework = reader.text("framework");
   p.schedule = reader.text("schedule");
   p.kernel = reader.text("kernel");
+  p.cp_comm = reader.text("cp_comm");
   p.fsdp_mixed_precision = reader.text("fsdp_mixed_precision");
   p.sequence_parallel = reader.boolean("sequence_parallel");
   p.distributed_optimizer = reader.boolean("distributed_optimizer");

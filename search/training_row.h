@@ -35,7 +35,8 @@ struct TrainingRow {
     std::optional<std::int64_t> dp, tp, pp, cp, ep, expert_tp, vpp, micro_batch, global_batch, zero_stage, zero1_group;
     std::string vpp_words;  // where vpp is described and no number
     // Words as the source has them; "" absent. fsdp: "false" too is a word.
-    std::string fsdp, recompute, overlap, precision, framework, schedule, kernel, fsdp_mixed_precision, dispatcher;
+    std::string fsdp, recompute, overlap, precision, framework, schedule, kernel, fsdp_mixed_precision, cp_comm,
+        dispatcher;
     std::optional<bool> sequence_parallel, distributed_optimizer, activation_cpu_offload, compile;
   } plan;
   // measured.step_time_s, else derived.step_time_s; derived_by: how the row came to it then.

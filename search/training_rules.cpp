@@ -55,17 +55,34 @@ FieldRule read_field(ObjectReader reader) {
         !(value->is_number() && value->get<double>() > 0 && value->get<double>() < 64)) {
       reader.mistake("value", "expected the bytes of one logit, above 0 and below 64");
     }
-    if (rule.field == "logits_gathered" && !value->is_boolean()) {
+    const bool is_flag = rule.field == "logits_gathered" || rule.field == "gate_reduced_apart" ||
+                         rule.field == "gradients_all_reduced" || rule.field == "expandable_segments" ||
+                         rule.field == "gradients_per_step" || rule.field == "weight_gradient_per_shape";
+    if (is_flag && !value->is_boolean()) {
       reader.mistake("value", "expected true or false");
+    }
+    if (rule.field == "reduce_dtype" && *value != "bf16") {
+      reader.mistake("value", "expected \"bf16\"");
     }
     if (rule.field == "pipeline_microbatches" && *value != "stages") {
       reader.mistake("value", "expected \"stages\"");
     }
     constexpr double kMostCost = 100;
+    const auto one_of = [&](const char* field, std::initializer_list<const char*> words) {
+      if (rule.field == field && std::find(words.begin(), words.end(), *value) == words.end()) {
+        reader.mistake("value", fmt::format("expected \"{}\"", fmt::join(words, "\" or \"")));
+      }
+    };
+    one_of("measured_memory", {"allocated", "reserved", "device_visible"});
+    one_of("memory_unit", {"GB", "GiB"});
     if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
       reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
     }
-    const bool is_cost = rule.field.starts_with(kCost) || rule.field == "activation_memory";
+    if (rule.field.starts_with(kHeld) &&
+        !(value->is_number() && value->get<double>() >= 0 && value->get<double>() <= kMostCost)) {
+      reader.mistake("value", "expected how many times the plan's bytes, from 0 to 100");
+    }
+    const bool is_cost = rule.field.starts_with(kCost);
     if (is_cost && !(value->is_number() && value->get<double>() > 0 && value->get<double>() <= kMostCost)) {
       reader.mistake("value", "expected how many times the plan graph's, above 0 and at most 100");
     }
@@ -74,6 +91,9 @@ FieldRule read_field(ObjectReader reader) {
   ObjectReader when = reader.object("when", false);
   if (when.has("hidden")) {
     rule.hidden = when.integer("hidden", std::nullopt, 1, kMost);
+  }
+  if (when.has("micro_batch_from")) {
+    rule.micro_batch_from = when.integer("micro_batch_from", std::nullopt, 1, kMost);
   }
   if (when.has("gated_mlp")) {
     rule.gated_mlp = when.boolean("gated_mlp", std::nullopt);
@@ -87,6 +107,7 @@ FieldRule read_field(ObjectReader reader) {
   rule.precision = when.text("precision", "");
   rule.model = when.text("model", "");
   rule.kernel = when.text("kernel", "");
+  rule.recompute = when.text("recompute", "");
   when.finish();
   reader.finish();
   return rule;
@@ -111,10 +132,11 @@ FrameworkRules read_framework(ObjectReader reader, bool any) {
 }  // namespace
 
 bool FieldRule::applies_to(const TrainingRow& row) const {
-  return (!hidden || row.model.hidden == hidden) && (!gated_mlp || row.model.gated_mlp == gated_mlp) &&
-         (!compile || row.plan.compile == compile) && (!pipeline || (row.plan.pp.value_or(1) > 1) == pipeline) &&
+  return (!hidden || row.model.hidden == hidden) && (!micro_batch_from || row.plan.micro_batch >= micro_batch_from) &&
+         (!gated_mlp || row.model.gated_mlp == gated_mlp) && (!compile || row.plan.compile == compile) &&
+         (!pipeline || (row.plan.pp.value_or(1) > 1) == pipeline) &&
          row.plan.precision.find(precision) != std::string::npos && row.model.name.find(model) != std::string::npos &&
-         row.plan.kernel.find(kernel) != std::string::npos;
+         row.plan.kernel.find(kernel) != std::string::npos && row.plan.recompute.find(recompute) != std::string::npos;
 }
 
 const std::vector<std::string>& rule_fields() {
@@ -141,17 +163,35 @@ const std::vector<std::string>& rule_fields() {
                                                "gradient_dtype",
                                                "logits_bytes",
                                                "logits_gathered",
-                                               "activation_memory",
+                                               "gate_reduced_apart",
+                                               "gradients_all_reduced",
+                                               "expandable_segments",
+                                               "measured_memory",
+                                               "memory_unit",
+                                               "gradients_per_step",
+                                               "weight_gradient_per_shape",
                                                "fsdp_stage",
-                                               "pipeline_microbatches"};
+                                               "pipeline_microbatches",
+                                               "zero_kind",
+                                               "reduce_dtype"};
   static const std::vector<std::string> all = [] {
-    std::vector<std::string> both = fields;
+    std::vector<std::string> result = fields;
     for (const std::string& kind : cost_kinds()) {
-      both.push_back(kCost + kind);
+      result.push_back(kCost + kind);
     }
-    return both;
+    for (const std::string& buffer : held_buffers()) {
+      result.push_back(kHeld + buffer);
+    }
+    return result;
   }();
   return all;
+}
+
+const std::vector<std::string>& held_buffers() {
+  static const std::vector<std::string> buffers{
+      "x",       "x_mid",           "norm1", "norm2", "qkv", "probabilities", "log_sum_exp",
+      "context", "attention.d_qkv", "up",    "act",   "dy",  "logits",        "head.norm"};
+  return buffers;
 }
 
 const DeviceRule* TrainingRules::device(const std::string& family) const {

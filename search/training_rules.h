@@ -24,9 +24,11 @@ struct FieldRule {
   std::string field;  // one of rule_fields()
   std::string value;  // as the job file has it, in JSON
   std::string source;
-  std::optional<std::int64_t> hidden;  // of the model
+  std::optional<std::int64_t> hidden;            // of the model
+  std::optional<std::int64_t> micro_batch_from;  // this or more
   std::optional<bool> gated_mlp, compile, pipeline;
-  std::string model, kernel, precision;  // parts of the model's name, of the row's kernel and precision
+  // Parts of the model's name, of the row's kernel, precision and recompute.
+  std::string model, kernel, precision, recompute;
   bool applies_to(const TrainingRow& row) const;
 };
 
@@ -47,9 +49,12 @@ struct TrainingRules {
 };
 
 // What a rule can give: fields of a job; what the memory of a framework differs in (Reading); and "cost.<kind>" for the
-// cost_kinds of search/framework_costs.h.
+// cost_kinds of search/framework_costs.h, and "held.<buffer>" for held_buffers().
 const std::vector<std::string>& rule_fields();
 constexpr const char* kCost = "cost.";
+constexpr const char* kHeld = "held.";
+// Buffers of the plan graph that frameworks hold more of (plan/held_memory.h).
+const std::vector<std::string>& held_buffers();
 
 // "" reads the catalogue's file. Throws InputError with every mistake.
 TrainingRules load_training_rules(const std::string& path);

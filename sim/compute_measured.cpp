@@ -129,7 +129,7 @@ class Tables {
     if (const auto* grouped = std::get_if<plan::GroupedMatmul>(&op.work)) {
       return matmul_seconds(of_one_expert(*grouped), work.flops);
     }
-    if (const auto* attention = std::get_if<Attention>(&op.work)) {
+    if (const auto attention = plan::attention_of(op.work)) {
       if (const auto t = attention_seconds(*attention)) {
         return *t;
       }

@@ -117,7 +117,7 @@ class RooflineModel final : public ComputeModel {
       flop_seconds = product_seconds(as_product(*grouped), grouped->in, load);
       fixed += figures_.matmul_fixed.value;
       kernels = std::ceil(static_cast<double>(grouped->experts) / kGroupedStreams);
-    } else if (const auto* attention = std::get_if<Attention>(&op.work); attention != nullptr && work.is_matmul) {
+    } else if (const auto attention = plan::attention_of(op.work); attention && work.is_matmul) {
       flop_seconds = attention_seconds(*attention, work.flops, load, kernels);
       fixed += is_flash(attention->step) ? 0 : figures_.matmul_fixed.value;
     }

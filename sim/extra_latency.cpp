@@ -172,15 +172,12 @@ ExtraLatency LongRoutes::of(const plan::Mesh& mesh, const plan::Group& group, co
   return most;
 }
 
-double LongRoutes::of_messages(const plan::Mesh& mesh, const plan::RankSet& ranks, plan::Axis axis, int peer,
-                               bool sends) const {
+double LongRoutes::of_messages(const plan::Mesh& mesh, const plan::RankSet& ranks, const plan::Message& message) const {
   double most = 0;
   for (Rank r = 0; any() && r < mesh.ranks(); ++r) {
     if (plan::contains(mesh, ranks, r)) {
-      plan::Coordinates c = mesh.coordinates(r);
-      c[static_cast<std::size_t>(axis)] = peer;
-      const Rank other = mesh.rank(c);
-      raise(most, sends ? between(r, other) : between(other, r));
+      const Rank other = mesh.peer(r, message.axis, message.peer, message.relative);
+      raise(most, message.send ? between(r, other) : between(other, r));
     }
   }
   return most;

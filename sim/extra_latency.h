@@ -50,8 +50,8 @@ class LongRoutes {
   ExtraLatency of(std::span<const plan::Rank> members) const;
   // The largest of each figure among the groups that the ranks are in: no group of them takes more.
   ExtraLatency of(const plan::Mesh& mesh, const plan::Group& group, const plan::RankSet& ranks) const;
-  // Of messages between each of the ranks and the one at `peer` on the axis; `sends`: to it.
-  double of_messages(const plan::Mesh& mesh, const plan::RankSet& ranks, plan::Axis axis, int peer, bool sends) const;
+  // Of one between each of the ranks and its peer.
+  double of_messages(const plan::Mesh& mesh, const plan::RankSet& ranks, const plan::Message& message) const;
 
  private:
   double farthest(std::span<const plan::Rank> members) const;

@@ -49,9 +49,7 @@ class GroupInstances {
 };
 
 Rank peer_of(const plan::Mesh& mesh, const View& view, Rank rank) {
-  plan::Coordinates c = mesh.coordinates(rank);
-  c[static_cast<std::size_t>(view.axis)] = view.peer;
-  return mesh.rank(c);
+  return mesh.peer(rank, view.axis, view.peer, view.relative);
 }
 
 // Whether every shift by a multiple of `period` leaves the groups of this kind as they are.
@@ -100,7 +98,7 @@ Meetings find_meetings(const plan::PlanGraph& graph, const std::vector<RoleModel
       const auto next = static_cast<std::int32_t>(m.all.size());
       const auto [pair, is_new] = pairs.try_emplace(from * graph.mesh.ranks() + to, next);
       if (is_new) {
-        m.all.push_back({plan::kNoGroup, {from, to}, from});
+        m.all.push_back({plan::kNoGroup, {from, to}, from, hops(graph.mesh, view)});
       }
       own.push_back(pair->second);
     }

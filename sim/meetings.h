@@ -43,6 +43,7 @@ struct MeetingInstance {
   plan::GroupId group = plan::kNoGroup;  // kNoGroup: a message
   std::vector<plan::Rank> seen;          // who is in it, seen, each once, ascending; of a message sender and receiver
   plan::Rank member = -1;                // one of `seen` that really is in it; of a message the sender
+  std::int32_t hops = 0;                 // of a ring's message: from sender to receiver, one way round
 };
 
 struct Meetings {

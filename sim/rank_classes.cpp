@@ -22,9 +22,7 @@ std::size_t index(std::int64_t i) {
 }
 
 Rank peer_of(const plan::Mesh& mesh, const View& view, Rank rank) {
-  plan::Coordinates c = mesh.coordinates(rank);
-  c[static_cast<std::size_t>(view.axis)] = view.peer;
-  return mesh.rank(c);
+  return mesh.peer(rank, view.axis, view.peer, view.relative);
 }
 
 using ClassOf = std::function<std::int32_t(Rank)>;
@@ -33,7 +31,7 @@ using ClassOf = std::function<std::int32_t(Rank)>;
 // classes.
 void find_places(const PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<plan::Group>& groups,
                  const ClassOf& class_of, std::vector<RankClass>& classes) {
-  // What meets: the group and its classes in ascending order, or kNoGroup, sender and receiver.
+  // What meets: the group and its classes in ascending order, or kNoGroup, sender, receiver and hops.
   std::map<std::vector<std::int32_t>, std::int32_t> instances;
   std::vector<std::int32_t> who;
   for (std::size_t c = 0; c < classes.size(); ++c) {
@@ -41,10 +39,12 @@ void find_places(const PlanGraph& graph, const std::vector<RoleModel>& models, c
     for (const View& view : models[index(self.role)].views) {
       who.clear();
       std::int32_t arrivals = 2;
+      bool is_within = false;
       if (view.group == plan::kNoGroup) {
         const auto own = static_cast<std::int32_t>(c);
         const std::int32_t peer = class_of(peer_of(graph.mesh, view, self.first));
-        who = {plan::kNoGroup, view.sends ? own : peer, view.sends ? peer : own};
+        is_within = view.relative && peer == own;
+        who = {plan::kNoGroup, view.sends ? own : peer, view.sends ? peer : own, hops(graph.mesh, view)};
       } else {
         for (const Rank r : plan::members(graph.mesh, groups[index(view.group)], self.first)) {
           who.push_back(class_of(r));
@@ -55,7 +55,7 @@ void find_places(const PlanGraph& graph, const std::vector<RoleModel>& models, c
         who.insert(who.begin(), view.group);
       }
       const auto instance = instances.try_emplace(who, static_cast<std::int32_t>(instances.size())).first->second;
-      self.places.push_back({instance, arrivals});
+      self.places.push_back({instance, arrivals, is_within});
     }
   }
 }
@@ -178,7 +178,10 @@ std::optional<Partition> refine(const Meetings& meetings, const LinkLoads& loads
   const LoadIndex of_instance(loads, meetings.all.size(), &Load::instance);
   const LoadIndex of_link(loads, loads.links.size(), &Load::link);
   Partition p{std::move(rank_colour), {}, {}};
-  p.instance.resize(meetings.all.size());
+  // Rings both ways look alike and have their messages at different times.
+  for (const MeetingInstance& meeting : meetings.all) {
+    p.instance.push_back(meeting.hops);
+  }
   std::vector<std::int64_t> signature;
   std::vector<std::array<std::int64_t, 3>> scratch;
   Names capacities;

@@ -24,6 +24,7 @@ namespace foretrain::sim {
 struct MeetingPlace {
   std::int32_t instance = -1;  // the same for all classes that meet there
   std::int32_t arrivals = 0;   // that it takes: classes, or both ends of a message
+  bool is_within = false;      // a ring's message of an op that has the like of its other end, in this very class
 };
 
 struct RankClass {
@@ -38,11 +39,12 @@ struct RankClass {
   std::int32_t route(const Meeting& m) const {
     return m.lane < 0 || routes.empty() ? -1 : routes[static_cast<std::size_t>(m.lane)];
   }
-  // Whether when the op ends is not for this class alone to say: it meets ranks of other classes, or messages within
-  // this one, or shares links. Else its members arrive as one.
+  // Whether when the op ends is not for this class alone to say: it meets ranks of other classes, or messages of other
+  // ops within this one, or shares links. Else its members arrive as one.
   bool meets_others(const OpModel& op) const {
-    return std::any_of(op.meetings.begin(), op.meetings.end(),
-                       [&](const Meeting& m) { return place(m).arrivals > 1 || route(m) >= 0; });
+    return std::any_of(op.meetings.begin(), op.meetings.end(), [&](const Meeting& m) {
+      return (place(m).arrivals > 1 && !place(m).is_within) || route(m) >= 0;
+    });
   }
 };
 

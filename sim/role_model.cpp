@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <functional>
 #include <map>
 #include <variant>
@@ -37,6 +36,7 @@ struct Modeller {
   std::vector<Lane> lanes = {};                                             // of the role
   std::map<std::pair<int, plan::GroupId>, GroupPlacement> placements = {};  // the widest of the role's
   std::map<std::pair<int, View>, double> message_extras = {};               // seconds
+  std::map<std::pair<int, View>, bool> leave_node = {};
 
   bool shares_machine() const { return cluster.this_machine && all_ranks > 1; }
 
@@ -124,54 +124,61 @@ struct Modeller {
   }
 
   // Whether a message of any rank of the role to its peer leaves the node, or the domain.
-  bool leaves_node(const Role& role, const Message& message) const {
+  bool leaves_node(int role_index, const Message& message) {
+    const auto [it, is_new] = leave_node.try_emplace({role_index, view_of(message)}, false);
+    if (is_new) {
+      it->second = any_leaves_node(graph.roles[static_cast<std::size_t>(role_index)], message);
+    }
+    return it->second;
+  }
+
+  bool any_leaves_node(const Role& role, const Message& message) const {
     const plan::Mesh& mesh = graph.mesh;
-    const auto axis = static_cast<std::size_t>(message.axis);
     const Rank ranks = mesh.ranks();
     const Rank stride = mesh.stride(message.axis);
     if (per_unit % (stride * mesh.size(message.axis)) == 0) {
       return false;  // whole slices along the axis lie in a node
     }
-    const plan::Coordinates own = mesh.coordinates(plan::first_rank(mesh, role.ranks));
-    if (std::abs(message.peer - own[axis]) * stride >= per_unit) {
+    const auto leaves = [&](Rank r) {
+      return mesh.peer(r, message.axis, message.peer, message.relative) / per_unit != r / per_unit;
+    };
+    if (leaves(plan::first_rank(mesh, role.ranks))) {
       return true;
     }
     for (Rank r = 0; r < ranks; ++r) {
-      if (plan::contains(mesh, role.ranks, r)) {
-        plan::Coordinates c = mesh.coordinates(r);
-        c[axis] = message.peer;
-        if (mesh.rank(c) / per_unit != r / per_unit) {
-          return true;
-        }
+      if (plan::contains(mesh, role.ranks, r) && leaves(r)) {
+        return true;
       }
     }
     return false;
   }
 
+  static View view_of(const Message& m) { return {plan::kNoGroup, m.axis, m.peer, m.send, m.relative}; }
+
   double message_extra(int role_index, const Message& message) {
-    const View view{plan::kNoGroup, message.axis, message.peer, message.send};
+    const View view = view_of(message);
     const auto [it, is_new] = message_extras.try_emplace({role_index, view}, 0);
     if (is_new) {
-      it->second = long_routes.of_messages(graph.mesh, graph.roles[static_cast<std::size_t>(role_index)].ranks,
-                                           message.axis, message.peer, message.send);
+      it->second =
+          long_routes.of_messages(graph.mesh, graph.roles[static_cast<std::size_t>(role_index)].ranks, message);
     }
     return it->second;
   }
 
   void exchange(int role_index, const Exchange& e, OpModel& m) {
-    const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
     m.kind = e.messages.empty() ? OpKind::instant : OpKind::meeting;
     for (const Message& message : e.messages) {
       const Bytes bytes{size_bytes(message.dtype, message.elements)};
       Meeting meeting;
-      meeting.view = view({plan::kNoGroup, message.axis, message.peer, message.send});
+      meeting.view = view(view_of(message));
       meeting.tag = message.tag;
       meeting.is_message = true;
       meeting.sends = message.send;
-      const bool same_node = !leaves_node(role, message);
+      const bool same_node = !leaves_node(role_index, message);
       const double extra = message_extra(role_index, message);
       const double seconds = network.message(bytes, same_node) + extra;
       meeting.duration = time_from_seconds(seconds);
+      m.duration = std::max(m.duration, meeting.duration);
       meeting.load = message_load(sharing, bytes, same_node, seconds);
       std::optional<Traffic> on_the_wires = network.message_traffic(bytes, same_node);
       if (on_the_wires) {
@@ -240,6 +247,11 @@ struct Modeller {
 };
 
 }  // namespace
+
+std::int32_t hops(const plan::Mesh& mesh, const View& view) {
+  const std::int32_t size = mesh.size(view.axis), further = view.sends ? view.peer : -view.peer;
+  return view.relative ? (further % size + size) % size : 0;
+}
 
 std::int32_t EventRef::copy(const plan::Binding& b) const {
   switch (replicas) {

@@ -38,10 +38,14 @@ inline constexpr std::int64_t kFullSpeed = std::int64_t{1} << 20;
 struct View {
   plan::GroupId group = plan::kNoGroup;  // kNoGroup: a message
   plan::Axis axis{};                     // of a message
-  std::int32_t peer = 0;                 // its coordinate there
+  std::int32_t peer = 0;                 // as plan::Message::peer
   bool sends = false;
+  bool relative = false;
   friend auto operator<=>(const View&, const View&) = default;
 };
+
+// Of a ring's message, from sender to receiver, one way round; 0 for others.
+std::int32_t hops(const plan::Mesh& mesh, const View& view);
 
 // Meetings that cannot overlap: ops of one stream, of one view; with one shape of traffic.
 struct Lane {
@@ -69,7 +73,7 @@ struct OpModel {
   OpKind kind = OpKind::local;
   plan::StreamId stream = plan::kCompute;
   plan::Share share = nullptr;
-  Time duration;                  // local, and of a collective
+  Time duration;                  // local; of a collective; the longest of a batch of messages
   Time submit;                    // of the host, before it can start; none of an instant
   std::vector<Meeting> meetings;  // meeting
   std::vector<std::uint16_t> after;

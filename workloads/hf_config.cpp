@@ -54,9 +54,12 @@ Activation activation(ObjectReader& reader, const std::string& key, bool gated) 
   if (!gated && among({"relu"})) {
     return Activation::relu;
   }
+  if (!gated && among({"gelu"})) {
+    return Activation::gelu_erf;
+  }
   reader.mistake(key, fmt::format("\"{}\" is not built yet; built: {}", word,
                                   gated ? "silu, swish, gelu_new, gelu_pytorch_tanh, gelu_fast"
-                                        : "gelu_new, gelu_pytorch_tanh, gelu_fast, relu"));
+                                        : "gelu_new, gelu_pytorch_tanh, gelu_fast, gelu, relu"));
   return gated ? Activation::swiglu : Activation::gelu;
 }
 
@@ -77,6 +80,26 @@ Model read_gpt2(ObjectReader& reader) {
   return m;
 }
 
+// GPT-NeoX and Pythia: both halves of a layer read x, each through a norm of its own, and a quarter of each head turns.
+Model read_gpt_neox(ObjectReader& reader) {
+  Model m;
+  m.layers = reader.integer("num_hidden_layers", std::nullopt, 1, kMaxLayers);
+  m.hidden = reader.integer("hidden_size", std::nullopt, 1, kMax);
+  m.heads = m.kv_heads = reader.integer("num_attention_heads", std::nullopt, 1, kMax);
+  m.ffn_hidden = reader.integer("intermediate_size", std::nullopt, 1, kMax);
+  m.vocab = reader.integer("vocab_size", std::nullopt, 1, 10 * kMax);
+  m.activation = given(reader, "hidden_act") ? activation(reader, "hidden_act", false) : Activation::gelu_erf;
+  m.norm_eps = number(reader, "layer_norm_eps", 1e-5, 1e-12, 1);
+  m.positions = Positions::rotary;
+  m.rotary_base = number(reader, "rotary_emb_base", 10000.0, 1, 1e12);
+  const double share = number(reader, "rotary_pct", 0.25, 0, 1);
+  m.rotary_dim = static_cast<std::int64_t>(static_cast<double>(m.hidden / std::max<std::int64_t>(1, m.heads)) * share);
+  m.parallel_residual = boolean(reader, "use_parallel_residual", true);
+  m.tied_embeddings = boolean(reader, "tie_word_embeddings", false);
+  m.attention_bias = m.output_bias = boolean(reader, "attention_bias", true);
+  return m;
+}
+
 // Experts in place of every layer's MLP. The library adds the balancing loss only where router logits are put out.
 Moe read_mixtral_moe(ObjectReader& reader, std::int64_t ffn_hidden) {
   Moe moe;
@@ -89,7 +112,7 @@ Moe read_mixtral_moe(ObjectReader& reader, std::int64_t ffn_hidden) {
   return moe;
 }
 
-// llama, mistral, mixtral and qwen2 differ in biases, in the attention window and in experts.
+// llama, mistral, mixtral, qwen2 and qwen3 differ in biases, in the attention window and in experts.
 Model read_llama_like(ObjectReader& reader, const std::string& type) {
   Model m;
   m.layers = reader.integer("num_hidden_layers", std::nullopt, 1, kMaxLayers);
@@ -112,14 +135,18 @@ Model read_llama_like(ObjectReader& reader, const std::string& type) {
     reader.mistake("partial_rotary_factor", "rotating a part of the head is not built yet; expected 1");
   }
   m.tied_embeddings = boolean(reader, "tie_word_embeddings", false);
-  const bool qwen2 = type == "qwen2";
-  m.attention_bias = qwen2 || (type == "llama" && boolean(reader, "attention_bias", false));
+  const bool qwen2 = type == "qwen2", qwen3 = type == "qwen3";
+  if (qwen3 && m.head_dim == 0) {
+    m.head_dim = 128;
+  }
+  m.qk_norm = qwen3;
+  m.attention_bias = qwen2 || ((type == "llama" || qwen3) && boolean(reader, "attention_bias", false));
   m.output_bias = m.attention_bias && !qwen2;
   m.mlp_bias = type == "llama" && boolean(reader, "mlp_bias", false);
   if (type == "mixtral") {
     m.moe = read_mixtral_moe(reader, m.ffn_hidden);
   }
-  if (type == "mistral" || type == "mixtral" || (qwen2 && boolean(reader, "use_sliding_window", false))) {
+  if (type == "mistral" || type == "mixtral" || ((qwen2 || qwen3) && boolean(reader, "use_sliding_window", false))) {
     m.attention_window = integer(reader, "sliding_window", 0);
   }
   return m;
@@ -135,18 +162,20 @@ bool is_hf_config(const JsonDocument& document) {
 Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   ObjectReader reader(document, mistakes);
   const std::size_t before = mistakes.count();
-  const std::string type = reader.word(
-      "model_type", std::nullopt, {"gpt2", "llama", "mistral", "mixtral", "qwen2"},
-      {"qwen2_moe",   "bert", "roberta", "t5",         "gpt_neox", "gptj",    "opt",   "bloom",     "falcon",
-       "mpt",         "phi",  "phi3",    "gemma",      "gemma2",   "gemma3",  "qwen3", "qwen3_moe", "deepseek_v2",
-       "deepseek_v3", "olmo", "olmo2",   "starcoder2", "cohere",   "gpt_oss", "llama4"});
+  const std::string type =
+      reader.word("model_type", std::nullopt, {"gpt2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3"},
+                  {"qwen2_moe",   "bert", "roberta", "t5",         "gptj",   "opt",     "bloom",     "falcon",
+                   "mpt",         "phi",  "phi3",    "gemma",      "gemma2", "gemma3",  "qwen3_moe", "deepseek_v2",
+                   "deepseek_v3", "olmo", "olmo2",   "starcoder2", "cohere", "gpt_oss", "llama4"});
   if (mistakes.count() != before) {
     Model none;  // its keys are another type's: nothing more can be judged
     none.layers = none.hidden = none.heads = none.kv_heads = none.head_dim = none.ffn_hidden = none.vocab = 1;
     none.max_positions = 1;
     return none;
   }
-  Model m = type == "gpt2" ? read_gpt2(reader) : read_llama_like(reader, type);
+  Model m = type == "gpt2"       ? read_gpt2(reader)
+            : type == "gpt_neox" ? read_gpt_neox(reader)
+                                 : read_llama_like(reader, type);
   m.name = document.origin();
   if (m.head_dim == 0) {
     if (m.hidden % m.heads != 0) {

@@ -5,7 +5,7 @@
 namespace foretrain::workloads {
 
 std::string_view name(Activation a) {
-  constexpr std::array<std::string_view, 4> kNames{"gelu", "relu", "swiglu", "geglu"};
+  constexpr std::array<std::string_view, 5> kNames{"gelu", "relu", "swiglu", "geglu", "gelu_erf"};
   return kNames[static_cast<std::size_t>(a)];
 }
 
@@ -25,6 +25,13 @@ std::int64_t norm_parameters(const Model& m) {
   return (m.norm == Norm::layernorm ? 2 : 1) * m.hidden;
 }
 
+// From the layer's input to q, k and v; norms of the latents not counted.
+std::int64_t latent_projections(const Model& m) {
+  const Mla& a = m.mla;
+  const std::int64_t q = a.q_rank > 0 ? (m.hidden + m.q_size()) * a.q_rank : m.hidden * m.q_size();
+  return q + m.hidden * (a.kv_rank + a.rope_dim) + a.kv_rank * m.heads * (a.nope_dim + a.v_dim);
+}
+
 // Of an MLP without biases.
 std::int64_t mlp_matrices(const Model& m, std::int64_t ffn_hidden) {
   return (is_gated(m.activation) ? 3 : 2) * m.hidden * ffn_hidden;
@@ -33,8 +40,10 @@ std::int64_t mlp_matrices(const Model& m, std::int64_t ffn_hidden) {
 // Attention and norms: what layers of both kinds have.
 std::int64_t common_parameters(const Model& m) {
   const std::int64_t qkv_size = m.q_size() + 2 * m.kv_size();
-  const std::int64_t attention =
-      m.hidden * qkv_size + (m.attention_bias ? qkv_size : 0) + m.q_size() * m.hidden + (m.output_bias ? m.hidden : 0);
+  const std::int64_t attention = (m.has_mla() ? latent_projections(m) : m.hidden * qkv_size) +
+                                 (m.attention_bias ? qkv_size : 0) + m.context_size() * m.hidden +
+                                 (m.output_bias ? m.hidden : 0) + (m.qk_norm ? 2 * m.head_dim : 0) +
+                                 (m.has_mla() ? m.mla.q_rank + m.mla.kv_rank : 0);
   return (m.shared_norm ? 1 : 2) * norm_parameters(m) + attention;
 }
 
@@ -73,7 +82,8 @@ std::int64_t active_parameters(const Model& m) {
 
 // Per sequence of s tokens, forward, two FLOPs per multiply-add:
 //   qkv 2·s·h·(q + 2·kv)   scores and context 2 · 2·s·s·q   projection 2·s·q·h   MLP 2·s·h·f·(2, gated 3)   logits
-//   2·s·h·V; with experts instead of the MLP 2·s·h·(f·(top_k·f_e + f_shared) + experts), f 2 or 3 as there
+//   2·s·h·V; with experts instead of the MLP 2·s·h·(f·(top_k·f_e + f_shared) + experts), f 2 or 3 as there; with latent
+//   attention the matrices of its projections instead of h·(q + 2·kv), and values of their width
 // Backward is twice that. With q = kv = h and f = 4h the sum is 72·B·s·l·h²·(1 + s/6h + V/12lh), eq. 9 of Korthikanti
 // et al. (arXiv:2205.05198).
 double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved) {
@@ -82,11 +92,13 @@ double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len,
   const double q = static_cast<double>(m.q_size());
   const double kv = static_cast<double>(m.kv_size());
   const double matrices = is_gated(m.activation) ? 3 : 2;
-  const double matmuls = 2 * s * h * (q + 2 * kv) + 2 * s * q * h;
+  const double o = static_cast<double>(m.context_size());
+  const double qkv = m.has_mla() ? static_cast<double>(latent_projections(m)) : h * (q + 2 * kv);
+  const double matmuls = 2 * s * qkv + 2 * s * o * h;
   const double mlp = 2 * s * h * static_cast<double>(m.ffn_hidden) * matrices;
   const double passed = static_cast<double>(m.moe.top_k * m.moe.ffn_hidden + m.moe.shared_width());
   const double experts = 2 * s * h * (passed * matrices + static_cast<double>(m.moe.experts));
-  const double attention = 4 * s * s * q * (causal_halved ? 0.5 : 1.0);
+  const double attention = 2 * s * s * (q + o) * (causal_halved ? 0.5 : 1.0);
   const double logits = 2 * s * h * static_cast<double>(m.vocab);
   const double forward = static_cast<double>(m.layers) * (matmuls + attention) +
                          static_cast<double>(m.dense_layers()) * mlp + static_cast<double>(m.moe_layers()) * experts +

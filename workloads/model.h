@@ -10,7 +10,8 @@
 
 namespace foretrain::workloads {
 
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu };  // gelu: the tanh form (GPT-2)
+// gelu: the tanh form (GPT-2); gelu_erf: the exact one (Pythia).
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf };
 enum class Norm : std::uint8_t { layernorm, rmsnorm };
 enum class Positions : std::uint8_t { learned, rotary, none };
 
@@ -20,6 +21,14 @@ std::string_view name(Positions p);
 constexpr bool is_gated(Activation a) {
   return a == Activation::swiglu || a == Activation::geglu;
 }
+
+// Multi-head latent attention (DeepSeek-V2): q, k and v come from latents of so many columns; a head has nope_dim
+// columns that are not rotated beside rope_dim that are, the latter of k shared by all heads, and values of v_dim.
+struct Mla {
+  std::int64_t q_rank = 0;   // 0: q comes straight from the layer's input
+  std::int64_t kv_rank = 0;  // 0: the model has none of all this
+  std::int64_t nope_dim = 0, rope_dim = 0, v_dim = 0;
+};
 
 // A decoder-only transformer with pre-normalisation. Layer:
 //   x += proj(attention(qkv(norm1(x))));  x += down(act(up(norm2(x))));  after the last layer: norm, head.
@@ -42,6 +51,7 @@ struct Model {
   std::int64_t rotary_dim = 0;     // the first columns of a head that are rotated; default head_dim
   bool parallel_residual = false;  // both halves read x
   bool shared_norm = false;        // one norm for both (needs parallel_residual)
+  bool qk_norm = false;            // rmsnorm of each head of q and k before the rotation (Qwen3)
   bool tied_embeddings = true;
   bool attention_bias = true;  // on qkv (and on the output projection when output_bias)
   bool output_bias = true;     // on the attention's output projection (qwen2: qkv has one, the output none)
@@ -49,6 +59,11 @@ struct Model {
   std::int64_t attention_window =
       0;  // keys a query sees (sliding window); 0: all before it. A job's seq_len must fit in it
 
+  Mla mla;  // with it kv_heads is heads, head_dim nope_dim + rope_dim
+
+  bool has_mla() const { return mla.kv_rank > 0; }
+  std::int64_t v_dim() const { return has_mla() ? mla.v_dim : head_dim; }
+  std::int64_t context_size() const { return heads * v_dim(); }  // of all heads' outputs
   Moe moe;  // in place of the MLP of layers from moe.first_dense_layers on
 
   std::int64_t moe_layers() const { return moe.experts > 0 ? layers - moe.first_dense_layers : 0; }

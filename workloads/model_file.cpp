@@ -39,10 +39,46 @@ Model placeholder() {
 }
 
 Activation activation_of(const std::string& word) {
-  return word == "relu"     ? Activation::relu
-         : word == "swiglu" ? Activation::swiglu
-         : word == "geglu"  ? Activation::geglu
-                            : Activation::gelu;
+  return word == "relu"       ? Activation::relu
+         : word == "swiglu"   ? Activation::swiglu
+         : word == "geglu"    ? Activation::geglu
+         : word == "gelu_erf" ? Activation::gelu_erf
+                              : Activation::gelu;
+}
+
+Mla read_mla(ObjectReader& reader) {
+  Mla a;
+  ObjectReader object = reader.object("mla", /*required=*/false);
+  if (!object.present()) {
+    return a;
+  }
+  a.q_rank = object.integer("q_rank", 0, 0, kMaxWidth);
+  a.kv_rank = object.integer("kv_rank", std::nullopt, 1, kMaxWidth);
+  a.nope_dim = object.integer("nope_dim", std::nullopt, 1, kMaxWidth);
+  a.rope_dim = object.integer("rope_dim", std::nullopt, 2, kMaxWidth);
+  a.v_dim = object.integer("v_dim", std::nullopt, 1, kMaxWidth);
+  object.finish();
+  return a;
+}
+
+// What latent attention leaves no choice in.
+void check_mla(const Model& m, ObjectReader& reader) {
+  const Mla& a = m.mla;
+  if (m.head_dim != a.nope_dim + a.rope_dim || m.kv_heads != m.heads) {
+    reader.mistake("mla", fmt::format("head_dim {} and kv_heads {}; with mla they are nope_dim + rope_dim = {} and "
+                                      "heads {}",
+                                      m.head_dim, m.kv_heads, a.nope_dim + a.rope_dim, m.heads));
+  }
+  if (a.rope_dim % 2 != 0) {
+    reader.mistake("mla", fmt::format("rotary positions need an even rope_dim, not {}", a.rope_dim));
+  }
+  if (m.positions != Positions::rotary) {
+    reader.mistake("mla", fmt::format("needs rotary positions, not {}", name(m.positions)));
+  }
+  if (m.attention_bias || m.output_bias || m.qk_norm || m.parallel_residual) {
+    reader.mistake("mla",
+                   "attention_bias, output_bias, qk_norm and parallel_residual are not built with it; expected false");
+  }
 }
 
 Model read_object(ObjectReader& reader, const std::string& fallback_name, std::int64_t seq_len) {
@@ -56,11 +92,13 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.hidden = reader.integer("hidden", std::nullopt, 1, kMaxWidth);
   m.heads = reader.integer("heads", std::nullopt, 1, kMaxWidth);
   m.kv_heads = reader.integer("kv_heads", m.heads, 1, kMaxWidth);
-  if (!reader.has("head_dim") && m.hidden % m.heads != 0) {
+  m.mla = read_mla(reader);
+  if (!m.has_mla() && !reader.has("head_dim") && m.hidden % m.heads != 0) {
     reader.mistake("heads", fmt::format("{} heads do not divide hidden {}; set head_dim", m.heads, m.hidden));
   }
-  m.head_dim = reader.integer("head_dim", std::max<std::int64_t>(1, m.hidden / m.heads), 1, kMaxWidth);
-  m.activation = activation_of(reader.word("activation", "gelu", {"gelu", "relu", "swiglu", "geglu"}));
+  const std::int64_t own_dim = m.has_mla() ? m.mla.nope_dim + m.mla.rope_dim : m.hidden / m.heads;
+  m.head_dim = reader.integer("head_dim", std::max<std::int64_t>(1, own_dim), 1, kMaxWidth);
+  m.activation = activation_of(reader.word("activation", "gelu", {"gelu", "relu", "swiglu", "geglu", "gelu_erf"}));
   m.moe = read_moe(reader, "moe", m.layers);
   // Four times hidden is the convention of plain MLPs; gated ones have none. Without a dense layer nobody reads it.
   const auto ffn_default = m.dense_layers() == 0    ? std::optional(m.moe.ffn_hidden)
@@ -81,6 +119,7 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.rotary_dim = reader.integer("rotary_dim", m.head_dim, 1, kMaxWidth);
   m.parallel_residual = reader.boolean("parallel_residual", false);
   m.shared_norm = reader.boolean("shared_norm", false);
+  m.qk_norm = reader.boolean("qk_norm", false);
   m.tied_embeddings = reader.boolean("tied_embeddings", layernorm);
   m.attention_bias = reader.boolean("attention_bias", layernorm);
   m.output_bias = reader.boolean("output_bias", m.attention_bias);
@@ -111,6 +150,9 @@ void check_model(const Model& m, ObjectReader& reader) {
   }
   if (m.rotary_dim > m.head_dim) {
     reader.mistake("", fmt::format("rotary_dim {} is more than head_dim {}", m.rotary_dim, m.head_dim));
+  }
+  if (m.has_mla()) {
+    check_mla(m, reader);
   }
   if (m.shared_norm && !m.parallel_residual) {
     reader.mistake("", "shared_norm needs parallel_residual: else the halves of a layer read different inputs");
@@ -186,11 +228,19 @@ nlohmann::json to_json(const Model& m) {
                       {"rotary_dim", m.rotary_dim},
                       {"parallel_residual", m.parallel_residual},
                       {"shared_norm", m.shared_norm},
+                      {"qk_norm", m.qk_norm},
                       {"tied_embeddings", m.tied_embeddings},
                       {"attention_bias", m.attention_bias},
                       {"output_bias", m.output_bias},
                       {"mlp_bias", m.mlp_bias},
                       {"attention_window", m.attention_window}};
+  if (m.has_mla()) {
+    json["mla"] = {{"q_rank", m.mla.q_rank},
+                   {"kv_rank", m.mla.kv_rank},
+                   {"nope_dim", m.mla.nope_dim},
+                   {"rope_dim", m.mla.rope_dim},
+                   {"v_dim", m.mla.v_dim}};
+  }
   if (m.moe.experts > 0) {
     json["moe"] = to_json(m.moe);
   }

@@ -32,6 +32,18 @@ FORETRAIN_INLINE ValueAndSlope<V> gelu(V x) {
   return {x * s, s + x * s * (1 - s) * (a + 3 * b * square)};
 }
 
+// x P(x) with P the normal distribution function, (1 + erf(x / sqrt 2)) / 2; lane by lane, as exp of a double is.
+template <class V>
+FORETRAIN_INLINE ValueAndSlope<V> gelu_erf(V x) {
+  using W = decltype(x[0] + x[0]);
+  V p = x * static_cast<W>(0.7071067811865476);
+  for (std::size_t i = 0; i < sizeof(V) / sizeof(W); ++i) {
+    p[i] = std::erf(p[i]);
+  }
+  p = static_cast<W>(0.5) * (1 + p);
+  return {x * p, p + x * static_cast<W>(0.3989422804014327) * exp(x * x * static_cast<W>(-0.5))};
+}
+
 template <class V>
 FORETRAIN_INLINE ValueAndSlope<V> relu(V x) {
   return {x > 0 ? x : V{}, x > 0 ? 1 + V{} : V{}};
@@ -43,6 +55,7 @@ FORETRAIN_INLINE void with_function(Activation kind, F f) {
   switch (kind) {
     case Activation::gelu:
     case Activation::geglu: f([](auto x) { return gelu(x); }); break;
+    case Activation::gelu_erf: f([](auto x) { return gelu_erf(x); }); break;
     case Activation::relu: f([](auto x) { return relu(x); }); break;
     case Activation::swiglu: f([](auto x) { return silu(x); }); break;
   }

@@ -227,7 +227,8 @@ template <class T>
 void forward(const AttentionShape& s, const AttentionPart& part, const Rows<const T>& sequences, T* o, Wide<T>* lse) {
   using W = Wide<T>;
   using D = Divider<W>;
-  const Padded<W> padded(part.keys, s.head_dim);
+  const int64_t v_dim = s.v_dim();
+  const Padded<W> padded(part.keys, v_dim);  // values and outputs
   const int64_t total = D::padded(padded.keys * s.head_dim) + D::padded(part.keys * padded.dim) +
                         D::padded(kBlock * s.head_dim) + D::padded(kBlock * padded.dim) + D::padded(kBlock * kBlock) +
                         3 * D::padded(kBlock);
@@ -245,7 +246,7 @@ void forward(const AttentionShape& s, const AttentionPart& part, const Rows<cons
     const int64_t kv_head = bk % s.kv_heads;
     const Rows<const T> rows = sequences.entry(b, s.seq);
     pack_b(s.head_dim, part.keys, rows.k + kv_head * s.head_dim, rows.ld_kv, true, keys);
-    pack_b(part.keys, s.head_dim, rows.v + kv_head * s.head_dim, rows.ld_kv, false, values);
+    pack_b(part.keys, v_dim, rows.v + kv_head * v_dim, rows.ld_kv, false, values);
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       for (int64_t query = 0; query < part.queries; query += kBlock) {
         const int64_t queries = smaller(kBlock, part.queries - query);
@@ -267,8 +268,8 @@ void forward(const AttentionShape& s, const AttentionPart& part, const Rows<cons
           }
         }
         for (int64_t i = 0; i < queries; ++i) {
-          write_head(out + i * padded.dim, padded.dim, 1, s.head_dim, 1 / state.sum[i],
-                     o + (b * s.seq + query + i) * s.out_cols() + head * s.head_dim, s.out_cols());
+          write_head(out + i * padded.dim, padded.dim, 1, v_dim, 1 / state.sum[i],
+                     o + (b * s.seq + query + i) * s.out_cols() + head * v_dim, s.out_cols());
           lse[(b * s.heads + head) * s.seq + query + i] = state.maximum[i] + std::log(state.sum[i]);
         }
       }
@@ -311,22 +312,25 @@ void backward(const AttentionShape& s, const AttentionPart& part, const Rows<con
               const Wide<T>* lse, const T* d_o, const Rows<T>& gradients, bool add_to_dq) {
   using W = Wide<T>;
   using D = Divider<W>;
-  const Padded<W> padded(part.keys, s.head_dim);
+  const int64_t v_dim = s.v_dim();
+  const Padded<W> padded(part.keys, s.head_dim), padded_v(part.keys, v_dim);
   const int64_t ld_out = s.out_cols();
   const int64_t key_rows = round_up(part.keys, kBlock);  // dk and dv are added to by whole groups of rows
-  const int64_t total = 2 * D::padded(padded.keys * s.head_dim) + D::padded(part.keys * padded.dim) +
-                        2 * D::padded(key_rows * padded.dim) + 2 * D::padded(kBlock * s.head_dim) +
-                        3 * D::padded(kBlock * padded.dim) + 2 * D::padded(kBlock * kBlock) + D::padded(kBlock);
+  const int64_t total = D::padded(padded.keys * s.head_dim) + D::padded(padded.keys * v_dim) +
+                        D::padded(part.keys * padded.dim) + D::padded(key_rows * padded.dim) +
+                        D::padded(key_rows * padded_v.dim) + D::padded(kBlock * s.head_dim) +
+                        D::padded(kBlock * v_dim) + 2 * D::padded(kBlock * padded.dim) +
+                        D::padded(kBlock * padded_v.dim) + 2 * D::padded(kBlock * kBlock) + D::padded(kBlock);
   D memory(static_cast<W*>(scratch(Scratch::op, static_cast<std::size_t>(total) * sizeof(W))));
   W* keys_transposed = memory.take(padded.keys * s.head_dim);
-  W* values_transposed = memory.take(padded.keys * s.head_dim);
+  W* values_transposed = memory.take(padded.keys * v_dim);
   W* keys = memory.take(part.keys * padded.dim);
   W* dk = memory.take(key_rows * padded.dim);
-  W* dv = memory.take(key_rows * padded.dim);
+  W* dv = memory.take(key_rows * padded_v.dim);
   W* q = memory.take(kBlock * s.head_dim);
-  W* d_out = memory.take(kBlock * s.head_dim);
+  W* d_out = memory.take(kBlock * v_dim);
   W* q_panels = memory.take(kBlock * padded.dim);
-  W* d_out_panels = memory.take(kBlock * padded.dim);
+  W* d_out_panels = memory.take(kBlock * padded_v.dim);
   W* dq = memory.take(kBlock * padded.dim);
   W* p = memory.take(kBlock * kBlock);
   W* ds = memory.take(kBlock * kBlock);
@@ -341,28 +345,28 @@ void backward(const AttentionShape& s, const AttentionPart& part, const Rows<con
     const Rows<T> d_rows = gradients.entry(b, s.seq);
     const T* k_rows = rows.k + kv_head * s.head_dim;
     pack_b(s.head_dim, part.keys, k_rows, rows.ld_kv, true, keys_transposed);
-    pack_b(s.head_dim, part.keys, rows.v + kv_head * s.head_dim, rows.ld_kv, true, values_transposed);
+    pack_b(v_dim, part.keys, rows.v + kv_head * v_dim, rows.ld_kv, true, values_transposed);
     pack_b(part.keys, s.head_dim, k_rows, rows.ld_kv, false, keys);
     __builtin_memset(dk, 0, static_cast<std::size_t>(key_rows * padded.dim) * sizeof(W));
-    __builtin_memset(dv, 0, static_cast<std::size_t>(key_rows * padded.dim) * sizeof(W));
+    __builtin_memset(dv, 0, static_cast<std::size_t>(key_rows * padded_v.dim) * sizeof(W));
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       for (int64_t query = 0; query < part.queries; query += kBlock) {
         const int64_t queries = smaller(kBlock, part.queries - query);
-        const T* o_rows = o + (b * s.seq + query) * ld_out + head * s.head_dim;
-        const T* d_o_rows = d_o + (b * s.seq + query) * ld_out + head * s.head_dim;
+        const T* o_rows = o + (b * s.seq + query) * ld_out + head * v_dim;
+        const T* d_o_rows = d_o + (b * s.seq + query) * ld_out + head * v_dim;
         const W* row_lse = lse + (b * s.heads + head) * s.seq + query;
         // The scale goes into q, so that scores and dk need none; dq gets it at the end.
         copy_head(rows.q + query * rows.ld_q + head * s.head_dim, rows.ld_q, queries, kBlock, s.head_dim, scale, q);
-        copy_head(d_o_rows, ld_out, queries, kBlock, s.head_dim, W{1}, d_out);
+        copy_head(d_o_rows, ld_out, queries, kBlock, v_dim, W{1}, d_out);
         pack_b(kBlock, s.head_dim, q, s.head_dim, false, q_panels);
-        pack_b(kBlock, s.head_dim, d_out, s.head_dim, false, d_out_panels);
-        row_dots(queries, s.head_dim, ld_out, o_rows, d_o_rows, d);
+        pack_b(kBlock, v_dim, d_out, v_dim, false, d_out_panels);
+        row_dots(queries, v_dim, ld_out, o_rows, d_o_rows, d);
         __builtin_memset(dq, 0, static_cast<std::size_t>(kBlock * padded.dim) * sizeof(W));
         const int64_t end = part.causal ? query + queries : part.keys;
         for (int64_t key = 0; key < end; key += kBlock) {
           const TileRange range = {query, queries, key, smaller(kBlock, part.keys - key), part.causal};
           row_products(range, s.head_dim, q, keys_transposed, p);
-          row_products(range, s.head_dim, d_out, values_transposed, ds);
+          row_products(range, v_dim, d_out, values_transposed, ds);
           probabilities(range, row_lse, d, p, ds);
           for (int64_t row = 0; row < queries; row += kTileRows) {
             add_product<W>(range.group_visible(row), ds + row * kBlock, kBlock, 1, keys, part.keys, key, padded,
@@ -370,11 +374,10 @@ void backward(const AttentionShape& s, const AttentionPart& part, const Rows<con
           }
           for (int64_t col = 0; col < range.keys; col += kTileRows) {
             const int64_t first = range.first_row(col);
-            const int64_t at = (key + col) * padded.dim;
-            add_product<W>(queries - first, p + first * kBlock + col, 1, kBlock, d_out_panels, kBlock, first, padded,
-                           nullptr, dv + at);
+            add_product<W>(queries - first, p + first * kBlock + col, 1, kBlock, d_out_panels, kBlock, first, padded_v,
+                           nullptr, dv + (key + col) * padded_v.dim);
             add_product<W>(queries - first, ds + first * kBlock + col, 1, kBlock, q_panels, kBlock, first, padded,
-                           nullptr, dk + at);
+                           nullptr, dk + (key + col) * padded.dim);
           }
         }
         T* const dq_rows = d_rows.q + query * rows.ld_q + head * s.head_dim;
@@ -386,7 +389,7 @@ void backward(const AttentionShape& s, const AttentionPart& part, const Rows<con
       }
     }
     write_head(dk, padded.dim, part.keys, s.head_dim, W{1}, d_rows.k + kv_head * s.head_dim, rows.ld_kv);
-    write_head(dv, padded.dim, part.keys, s.head_dim, W{1}, d_rows.v + kv_head * s.head_dim, rows.ld_kv);
+    write_head(dv, padded_v.dim, part.keys, v_dim, W{1}, d_rows.v + kv_head * v_dim, rows.ld_kv);
   }
 }
 

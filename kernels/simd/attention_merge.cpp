@@ -13,7 +13,7 @@ void merge(const AttentionShape& s, int64_t parts, const T* o_parts, const Wide<
   const W lowest = -static_cast<W>(__builtin_inf());
   const int64_t rows = s.batch * s.heads * s.seq;
   const int64_t elements = s.tokens() * s.out_cols();
-  W* const memory = static_cast<W*>(scratch(Scratch::op, static_cast<std::size_t>(parts + s.head_dim) * sizeof(W)));
+  W* const memory = static_cast<W*>(scratch(Scratch::op, static_cast<std::size_t>(parts + s.v_dim()) * sizeof(W)));
   W* const weights = memory;
   W* const sum = memory + parts;
   for (int64_t row = 0; row < rows; ++row) {
@@ -30,19 +30,19 @@ void merge(const AttentionShape& s, int64_t parts, const T* o_parts, const Wide<
     lse[row] = total == 0 ? lowest : maximum + std::log(total);
     const int64_t head = row / s.seq % s.heads;
     const int64_t token = row / (s.heads * s.seq) * s.seq + row % s.seq;
-    const int64_t at = token * s.out_cols() + head * s.head_dim;
-    __builtin_memset(sum, 0, static_cast<std::size_t>(s.head_dim) * sizeof(W));
+    const int64_t at = token * s.out_cols() + head * s.v_dim();
+    __builtin_memset(sum, 0, static_cast<std::size_t>(s.v_dim()) * sizeof(W));
     for (int64_t p = 0; p < parts; ++p) {
       if (weights[p] == 0) {
         continue;  // such rows may never have been written
       }
       const T* part = o_parts + p * elements + at;
       const W weight = weights[p] / total;
-      for_vectors<W>(s.head_dim, [&](int64_t i, auto access) {
+      for_vectors<W>(s.v_dim(), [&](int64_t i, auto access) {
         access.store(sum + i, access.load(sum + i) + weight * access.load(part + i));
       });
     }
-    for_vectors<W>(s.head_dim, [&](int64_t i, auto access) { access.store(o + at + i, access.load(sum + i)); });
+    for_vectors<W>(s.v_dim(), [&](int64_t i, auto access) { access.store(o + at + i, access.load(sum + i)); });
   }
 }
 

@@ -16,7 +16,7 @@ FORETRAIN_INLINE int64_t key_column(const AttentionShape& s, int64_t kv_head) {
   return (s.heads + kv_head) * s.head_dim;
 }
 FORETRAIN_INLINE int64_t value_column(const AttentionShape& s, int64_t kv_head) {
-  return (s.heads + s.kv_heads + kv_head) * s.head_dim;
+  return (s.heads + s.kv_heads) * s.head_dim + kv_head * s.v_dim();
 }
 
 }  // namespace foretrain::kernels::FORETRAIN_ISA

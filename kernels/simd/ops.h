@@ -9,6 +9,9 @@
   X(norm_forward)                          \
   X(norm_backward_input)                   \
   X(norm_backward_weight)                  \
+  X(head_norm_forward)                     \
+  X(head_norm_backward_input)              \
+  X(head_norm_backward_weight)             \
   X(activation_forward)                    \
   X(activation_backward)                   \
   X(residual_add)                          \

@@ -36,9 +36,8 @@ TEST(Catalogue, AnUnknownNameGetsTheNearest) {
     FAIL();
   } catch (const InputError& e) {
     const std::string message = e.what();
-    EXPECT_TRUE(
-        message.starts_with("unknown model \"gpt2-125m\"; did you mean \"gpt2-124m\"? known: gpt2-1.5b, gpt2-124m, "))
-        << message;
+    EXPECT_TRUE(message.starts_with("unknown model \"gpt2-125m\"; did you mean \"gpt2-124m\"? known: ")) << message;
+    EXPECT_NE(message.find("gpt2-1.5b, gpt2-124m, "), std::string::npos) << message;
   }
 }
 

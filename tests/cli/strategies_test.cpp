@@ -32,6 +32,7 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"gradient accumulation", {"dp=2", "micro_batch=2"}},
           {"overlap_grad_reduce", {"dp=2", "overlap_grad_reduce=true", "bucket_bytes=1 kB"}},
           {"zero=1", {"dp=2", "zero=1"}},
+          {"zero_kind=owners", {"dp=2", "zero=1", "zero_kind=owners"}},
           {"zero=2", {"dp=2", "zero=2"}},
           {"zero=3", {"dp=2", "zero=3"}},
           {"reshard=false", {"dp=2", "zero=3", "reshard=false"}},
@@ -39,6 +40,8 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"overlap_param_gather", {"dp=2", "zero=1", "overlap_param_gather=true", "bucket_bytes=1 kB"}},
           {"tp", {"tp=2"}},
           {"sequence_parallel", {"tp=2", "sequence_parallel=true"}},
+          {"cp_kind=ring", {"cp=2", "cp_kind=ring"}},
+          {"cp_kind=all_to_all", {"cp=2", "cp_kind=all_to_all"}},
           {"overlap_tp=false", {"tp=2", "overlap_tp=false"}},
           {"fused_grad_accumulation=false", {"fused_grad_accumulation=false"}},
           {"pp", {"pp=4"}},
@@ -49,12 +52,14 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"schedule=zb_h1", {"pp=2", "schedule=zb_h1"}},
           {"schedule=zb_h2", {"pp=2", "schedule=zb_h2"}},
           {"schedule=zb_v", {"pp=2", "schedule=zb_v"}},
+          {"schedule=dualpipe_v", {"pp=2", "schedule=dualpipe_v"}},
           {"schedule=text", {"pp=2", "global_batch=2", "schedule=" + schedule_path}},
           {"layers_per_stage", {"pp=2", "layers_per_stage=[3,1]"}},
           {"tied embeddings", {"pp=2", "workload.model.tied_embeddings=true"}},
           {"ep", {"dp=2", "ep=2", kMoe}},
           {"expert_tp=1", {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4", kMoe}},
           {"recompute=selective", {"recompute=selective", "attention=unfused"}},
+          {"recompute=[\"norm\", \"activation\", ...]", {"recompute=[\"attention_core\",\"norm\",\"activation\"]"}},
           {"recompute=full", {"recompute=full"}}};
 }
 

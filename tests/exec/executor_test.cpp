@@ -126,6 +126,27 @@ TEST(Executor, EvaluationDisturbsNothing) {
   }
 }
 
+// Whoever holds the token.
+TEST(Executor, LogitsOfAnyPosition) {
+  const testing::GrammarData data(61);
+  const auto small = [](Words words) {
+    words.insert(words.end(), {"global_batch=4", "seq_len=8", "padded_vocab=64"});
+    return plan::build(testing::tiny_job(testing::kTinyGpt, words));
+  };
+  Executor one(small({}), data, 1);
+  const std::vector<Words> strategies{{"cp=2"}, {"cp=4", "dp=2"}, {"cp=2", "tp=2", "pp=2"}};
+  for (const Words& words : strategies) {
+    Executor other(small(words), data, 1);
+    for (const std::int64_t row : {0, 1, 2, 5, 7}) {
+      const std::vector<double> expected = one.logits(data, row, steps(1)), actual = other.logits(data, row, steps(1));
+      ASSERT_EQ(actual.size(), expected.size());
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        EXPECT_NEAR(actual[i], expected[i], 1e-12) << words[0] << ", row " << row;
+      }
+    }
+  }
+}
+
 TEST(Executor, ParametersComeBackAsTheyWereSet) {
   const testing::GrammarData data(61);
   for (const Words& words :
@@ -154,7 +175,7 @@ TEST(Executor, InitialValuesDoNotDependOnTheStrategy) {
   };
   const std::vector<FullTensor> one = parameters({});
   for (const Words& words :
-       {Words{"tp=4"}, Words{"pp=2"}, Words{"dp=2", "zero=1"}, Words{"dp=4", "zero=3", "shard=2"}}) {
+       {Words{"tp=4"}, Words{"pp=2"}, Words{"dp=2", "zero=1"}, Words{"dp=4", "zero=3", "shard=2"}, Words{"cp=2"}}) {
     const std::vector<FullTensor> other = parameters(words);
     ASSERT_EQ(one.size(), other.size());
     for (std::size_t i = 0; i < one.size(); ++i) {
@@ -223,7 +244,7 @@ TEST(Executor, TimelinesAreValid) {
   for (const Words& words :
        {Words{}, Words{"dp=2", "overlap_grad_reduce=true"}, Words{"tp=2", "sequence_parallel=true"}, Words{"pp=2"},
         Words{"dp=2", "zero=1", "overlap_param_gather=true"}, Words{"dp=2", "tp=2", "pp=2"}, Words{"dp=2", "zero=2"},
-        Words{"dp=4", "zero=3", "shard=2"}}) {
+        Words{"dp=4", "zero=3", "shard=2"}, Words{"cp=4"}, Words{"cp=2", "cp_kind=all_to_all"}}) {
     const plan::PlanGraph graph = plan::build(small_job(testing::kTinyGpt, words));
     Executor executor(graph, data, 1);
     Spans spans;

@@ -100,6 +100,29 @@ TEST(MoeParity, WithPipelinesRecomputeAndLargerMicrobatches) {
   }
 }
 
+// Beside attention of other kinds, and with a part of a layer computed again.
+TEST(MoeParity, WithLatentAttentionNormsOfHeadsAndModulesAgain) {
+  const Words latent = {
+      "workload.model.kv_heads=8",
+      R"(workload.model.mla={"q_rank": 12, "kv_rank": 10, "nope_dim": 4, "rope_dim": 2, "v_dim": 4})"};
+  const Words norms = {"workload.model.qk_norm=true"};
+  const std::vector<Words> places = {{"dp=2", "ep=2"},
+                                     {"tp=2", "ep=2", "sequence_parallel=true", "expert_tp=1", "zero=1", "dp=2"}};
+  for (const Words& place : places) {
+    for (Words words : std::vector<Words>{latent, norms}) {
+      words.insert(words.end(), place.begin(), place.end());
+      expect_parity(words);
+    }
+    for (const char* const modules : {R"(["norm"])", R"(["activation", "norm"])", R"(["mlp", "attention_core"])"}) {
+      for (const char* const schedule : {"schedule=1f1b", "schedule=zb_h1"}) {
+        Words words = place;
+        words.insert(words.end(), {std::string("recompute=") + modules, "pp=2", schedule});
+        expect_parity(words);
+      }
+    }
+  }
+}
+
 // Capacity is counted by rank and microbatch: one rank drops the same tokens.
 TEST(MoeParity, EveryKindOfRouter) {
   const std::vector<Words> routers = {

@@ -70,10 +70,11 @@ Overrides joined(const Overrides& a, const Overrides& b) {
   return both;
 }
 
-// Weight gradients that come later than input gradients would be whole until then.
+// Weight gradients that come later than input gradients would be whole until then; owners broadcast after the update.
 bool is_refused(const Overrides& o) {
   const auto word = [&](const char* key) { return o.contains(key) ? o.at(key) : ""; };
-  return word("zero") >= "2" && word("schedule").starts_with("zb_");
+  return (word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v")) ||
+         (word("zero_kind") == "owners" && (word("zero") != "1" || word("overlap_param_gather") == "true"));
 }
 
 bool contradict(const Overrides& a, const Overrides& b) {
@@ -98,6 +99,7 @@ const std::vector<Strategy>& strategies() {
         {"overlap_grad_reduce", "true"},
         {"overlap_param_gather", "true"},
         {"bucket_bytes", "1 kB"}}},
+      {"zero1_owners", {{"dp", "2"}, {"zero", "1"}, {"zero_kind", "owners"}, {"bucket_bytes", "1 kB"}}},
       {"zero2", {{"dp", "2"}, {"zero", "2"}}},
       {"zero3", {{"dp", "2"}, {"zero", "3"}}},
       {"zero3_stays_gathered", {{"dp", "2"}, {"zero", "3"}, {"reshard", "false"}}},
@@ -116,6 +118,7 @@ const std::vector<Strategy>& strategies() {
       {"zb_h1", {{"pp", "2"}, {"schedule", "zb_h1"}}},
       {"zb_h2", {{"pp", "3"}, {"schedule", "zb_h2"}}},
       {"zb_v", {{"pp", "2"}, {"schedule", "zb_v"}}},
+      {"dualpipe_v", {{"pp", "2"}, {"schedule", "dualpipe_v"}}},
       {"uneven", {{"pp", "2"}, {"schedule", "1f1b"}, {"layers_per_stage", "[3,1]"}}},
       {"ends_alone", {{"pp", "3"}, {"layers_per_stage", "[0,4,0]"}}},
       {"uneven_interleaved",
@@ -126,16 +129,26 @@ const std::vector<Strategy>& strategies() {
         {"layers_per_stage", "[1,2,1,1]"}}},
       {"recompute_selective", {{"recompute", "selective"}}},
       {"recompute_full", {{"recompute", "full"}}},
+      {"recompute_parts", {{"recompute", R"(["attention_core","norm","activation"])"}}},
+      {"recompute_mlp", {{"recompute", R"(["norm","mlp"])"}}},
       {"micro_batch", {{"micro_batch", "3"}}},
       {"unfused", {{"attention", "unfused"}}},
       {"fused_softmax", {{"attention", "fused_softmax"}}},
+      {"cp_ring", {{"cp", "2"}, {"attention", "flash"}}},
+      {"cp_all_to_all", {{"cp", "2"}, {"cp_kind", "all_to_all"}, {"workload.model.kv_heads", "4"}}},
       {"rank_order", {{"rank_order", "tp,cp,dp,pp"}}},
       {"momentum", {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}}},
       {"parallel_residual", {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}}},
+      {"qk_norm", {{"workload.model.qk_norm", "true"}, {"workload.model.activation", "gelu_erf"}}},
       {"one_norm", {{"workload.model.parallel_residual", "true"}, {"workload.model.shared_norm", "true"}}},
   };
   return all;
 }
+
+// Latent attention: 8 heads of 4 + 2 columns and values of 6.
+const Overrides kLatent = {
+    {"workload.model.mla", R"({"q_rank": 12, "kv_rank": 10, "nope_dim": 4, "rope_dim": 2, "v_dim": 8})"},
+    {"workload.model.kv_heads", "8"}};
 
 const char* const kModels[] = {testing::kTinyGpt, testing::kTinyLlama};
 
@@ -188,15 +201,56 @@ TEST(Parity, OneTwoThreeFourAndEightRanks) {
       joined(kBase, {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"zero", "1"}, {"sequence_parallel", "true"}}),
       joined(kBase, {{"tp", "4"}, {"pp", "2"}}),
       joined(kBase, {{"dp", "4"}, {"tp", "2"}, {"overlap_grad_reduce", "true"}}),
+      joined(kBase, {{"cp", "3"}}),
+      joined(kBase, {{"cp", "4"}, {"seq_len", "16"}, {"recompute", "full"}, {"micro_batch", "2"}}),
+      joined(kBase, {{"cp", "4"}, {"seq_len", "16"}, {"pp", "2"}, {"schedule", "zb_h1"}, {"zero", "1"}}),
+      joined(kBase, {{"cp", "8"}, {"seq_len", "16"}}),
+      joined(kBase, {{"cp", "8"},
+                     {"seq_len", "16"},
+                     {"cp_kind", "all_to_all"},
+                     {"workload.model.kv_heads", "8"},
+                     {"recompute", "full"}}),
+      joined(kBase, {{"cp", "2"}, {"dp", "2"}, {"tp", "2"}, {"zero", "1"}, {"sequence_parallel", "true"}}),
       joined(kBase, {{"dp", "3"}, {"zero", "2"}, {"overlap_param_gather", "true"}}),
       joined(kBase, {{"dp", "3"}, {"zero", "3"}, {"strategy.prefetch", "0"}, {"overlap_grad_reduce", "false"}}),
       joined(kBase, {{"dp", "12"}, {"zero", "3"}, {"strategy.prefetch", "9"}}),
       joined(kBase, {{"dp", "6"}, {"zero", "2"}, {"shard", "3"}}),
+      joined(kBase,
+             {{"dp", "6"}, {"zero", "1"}, {"zero_kind", "owners"}, {"shard", "3"}, {"overlap_grad_reduce", "true"}}),
       joined(kBase, {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"zero", "3"}, {"sequence_parallel", "true"}}),
+      joined(kBase, {{"cp", "2"}, {"dp", "4"}, {"zero", "3"}, {"shard", "2"}}),
   };
   for (const char* const model : kModels) {
     for (const Overrides& overrides : cases) {
       expect_parity(model, overrides);
+    }
+  }
+}
+
+// With every strategy; and q straight from the input.
+TEST(Parity, LatentAttention) {
+  for (const Strategy& s : strategies()) {
+    if (s.overrides.count("workload.model.parallel_residual") == 0 &&
+        s.overrides.count("workload.model.qk_norm") == 0 && s.overrides.count("cp") == 0) {
+      expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, s.overrides)));
+    }
+  }
+  const Overrides direct =
+      joined(kLatent, {{"workload.model.mla", R"({"kv_rank": 10, "nope_dim": 4, "rope_dim": 2, "v_dim": 4})"}});
+  const Overrides sp = {{"tp", "2"}, {"sequence_parallel", "true"}};
+  for (const Overrides& latent : {kLatent, direct}) {
+    expect_parity(testing::kTinyLlama, joined(kBase, latent));
+    expect_parity(testing::kTinyLlama, joined(kBase, joined(latent, {{"tp", "4"}})));
+    expect_parity(testing::kTinyLlama, joined(kBase, joined(latent, sp)));
+    for (const char* const recompute : {"full", R"(["mla_up"])", R"(["mla_up", "norm", "attention_core", "mlp"])"}) {
+      expect_parity(testing::kTinyLlama, joined(kBase, joined(latent, joined(sp, {{"recompute", recompute}}))));
+    }
+    expect_parity(
+        testing::kTinyLlama,
+        joined(kBase, joined(latent, joined(sp, {{"pp", "2"}, {"schedule", "zb_h1"}, {"dp", "2"}, {"zero", "1"}}))));
+    expect_parity(testing::kTinyLlama, joined(kBase, joined(latent, joined(sp, {{"attention", "unfused"}}))));
+    for (const char* const precision : {"fp32", "bf16"}) {
+      expect_parity(testing::kTinyLlama, joined(kBase, joined(latent, joined(sp, {{"precision", precision}}))));
     }
   }
 }
@@ -221,9 +275,12 @@ TEST(Parity, FortyRandomProducts) {
     Overrides o = kBase;
     const int dp = std::stoi(any({"1", "2", "3", "4"})), tp = std::stoi(any({"1", "2", "4"})),
               pp = std::stoi(any({"1", "2", "3", "4"}));
-    if (dp * tp * pp > 8) {
+    const int cp = std::stoi(any({"1", "1", "2", "4"}));
+    if (dp * tp * pp * cp > 8) {
       continue;
     }
+    o["cp"] = std::to_string(cp);
+    o["cp_kind"] = any({"ring", "all_to_all"});
     o["dp"] = std::to_string(dp);
     o["tp"] = std::to_string(tp);
     o["pp"] = std::to_string(pp);
@@ -238,7 +295,11 @@ TEST(Parity, FortyRandomProducts) {
     o["seq_len"] = any({"8", "12", "16"});
     o["micro_batch"] = any({"1", "2"});
     o["attention"] = any({"flash", "unfused", "fused_softmax"});
-    o["recompute"] = any({"none", "selective", "full"});
+    o["recompute"] =
+        any({"none", "selective", "full", R"(["norm"])", R"(["mlp"])", R"(["attention_core","activation"])"});
+    if (cp > 1 && o["cp_kind"] == "ring") {
+      o["attention"] = "flash";
+    }
     o["sequence_parallel"] = tp > 1 ? any({"true", "false"}) : "false";
     o["zero"] = any({"0", "1", "2", "3"});
     o["overlap_grad_reduce"] = any({"true", "false"});
@@ -257,7 +318,10 @@ TEST(Parity, FortyRandomProducts) {
     o["schedule"] = any({"gpipe", "1f1b", "zb_h1", "zb_h2"});
     o["workload.optimizer"] = any({R"("adamw")", R"("adam")", R"({"name":"sgd","learning_rate":0.1,"clip":0})",
                                    R"({"name":"momentum","learning_rate":0.05})"});
-    if (12 % (dp * std::stoi(o["micro_batch"])) != 0 || is_refused(o)) {
+    const int seq = std::stoi(o["seq_len"]), kv_heads = std::stoi(o["workload.model.kv_heads"]);
+    const bool cuts = cp == 1 || (seq % (2 * cp) == 0 && (o["sequence_parallel"] == "false" || seq / cp % tp == 0));
+    const bool deals_out = cp == 1 || o["cp_kind"] == "ring" || kv_heads % (tp * cp) == 0;
+    if (12 % (dp * std::stoi(o["micro_batch"])) != 0 || !cuts || !deals_out || is_refused(o)) {
       continue;
     }
     expect_parity(kModels[product % 2], o);
@@ -328,7 +392,7 @@ TEST(BitForBit, PipelineAgainstOneRank) {
           Overrides{{"pp", "2"}, {"schedule", "gpipe"}}, Overrides{{"pp", "3"}, {"layers_per_stage", "[1,2,1]"}},
           Overrides{{"schedule", "zb_h1"}}, Overrides{{"pp", "2"}, {"schedule", "zb_h1"}},
           Overrides{{"pp", "4"}, {"schedule", "zb_h2"}, {"recompute", "full"}},
-          Overrides{{"pp", "2"}, {"schedule", "zb_v"}}}) {
+          Overrides{{"pp", "2"}, {"schedule", "zb_v"}}, Overrides{{"pp", "2"}, {"schedule", "dualpipe_v"}}}) {
       expect_same_bits(run(model, o), one, text(o));
     }
     expect_same_bits(run(model, {{"pp", "2"}, {"micro_batch", "3"}}), run(model, {{"micro_batch", "3"}}),

@@ -61,9 +61,9 @@ const std::vector<Words>& mutated_strategies() {
   static const std::vector<Words> all = {
       {"dp=2"},
       {"dp=2", "zero=1"},
-      // Without prefetch: with a second copy, two layers stay gathered until the backward anyway.
-      {"dp=2", "zero=3", "strategy.prefetch=0"},
-      {"dp=4", "zero=3", "strategy.prefetch=0", "shard=2"},
+      {"dp=2", "zero=3", "strategy.prefetch=0"},  // one copy: the first layer's is gone when its backward begins
+      {"dp=4", "zero=3", "shard=2", "strategy.prefetch=0"},
+      {"dp=2", "zero=1", "zero_kind=owners"},
       {"dp=2", "overlap_grad_reduce=true"},
       {"tp=2"},
       {"tp=2", "sequence_parallel=true"},

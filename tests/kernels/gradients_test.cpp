@@ -99,7 +99,8 @@ TEST(Gradients, Norm) {
 }
 
 TEST(Gradients, Activation) {
-  for (const Activation kind : {Activation::gelu, Activation::relu, Activation::swiglu, Activation::geglu}) {
+  for (const Activation kind :
+       {Activation::gelu, Activation::relu, Activation::swiglu, Activation::geglu, Activation::gelu_erf}) {
     const std::int64_t rows = 3, cols = 11;
     const Vector x = random_values(is_gated(kind) ? 66 : 33, 1, 4.0), dy = random_values(33, 2);
     Vector dx(x.size());
@@ -113,6 +114,49 @@ TEST(Gradients, Activation) {
         },
         "activation " + std::to_string(static_cast<int>(kind)));
   }
+}
+
+TEST(Gradients, HeadNorm) {
+  const HeadNormShape s = {.rows = 3, .heads = 2, .kv_heads = 1, .head_dim = 5};
+  const auto n = static_cast<std::size_t>(s.rows * s.qkv_cols());
+  const Vector x = random_values(n, 1), dy = random_values(n, 2), q_gain = random_values(5, 3),
+               k_gain = random_values(5, 4);
+  Vector raw(static_cast<std::size_t>(s.rows * s.raw_cols()));
+  const auto forward = [&](const Vector& v, const Vector& q, const Vector& k) {
+    Vector y = v;
+    head_norm_forward(s, as_tensor(q), as_tensor(k), as_tensor(y), as_tensor(raw));
+    return y;
+  };
+  forward(x, q_gain, k_gain);
+  Vector dx = dy, dq(5), dk(5);
+  head_norm_backward_weight(s, as_tensor(raw), as_tensor(dx), as_tensor(dq), as_tensor(dk));
+  head_norm_backward_input(s, as_tensor(raw), as_tensor(q_gain), as_tensor(k_gain), as_tensor(dx));
+  expect_gradient(
+      x, dy, dx, [&](const Vector& v) { return forward(v, q_gain, k_gain); }, "x");
+  expect_gradient(
+      q_gain, dy, dq, [&](const Vector& v) { return forward(x, v, k_gain); }, "q_gain");
+  expect_gradient(
+      k_gain, dy, dk, [&](const Vector& v) { return forward(x, q_gain, v); }, "k_gain");
+}
+
+TEST(Gradients, LatentHeads) {
+  const LatentHeadsShape s = {.batch = 2, .seq = 3, .heads = 2, .nope_dim = 3, .rope_dim = 4, .v_dim = 5};
+  const auto of = [&](std::int64_t cols) { return static_cast<std::size_t>(s.tokens() * cols); };
+  const Vector q = random_values(of(s.q_cols()), 1), kv = random_values(of(s.kv_cols()), 2);
+  const Vector k_rope = random_values(of(s.rope_dim), 3), dy = random_values(of(s.qkv_cols()), 4);
+  const auto forward = [&](const Vector& a, const Vector& b, const Vector& c) {
+    Vector y(of(s.qkv_cols()));
+    latent_heads_forward(s, 100.0, as_tensor(a), as_tensor(b), as_tensor(c), as_tensor(y));
+    return y;
+  };
+  Vector dq(q.size()), dkv(kv.size()), dk_rope(k_rope.size());
+  latent_heads_backward(s, 100.0, as_tensor(dy), as_tensor(dq), as_tensor(dkv), as_tensor(dk_rope));
+  expect_gradient(
+      q, dy, dq, [&](const Vector& v) { return forward(v, kv, k_rope); }, "q");
+  expect_gradient(
+      kv, dy, dkv, [&](const Vector& v) { return forward(q, v, k_rope); }, "kv");
+  expect_gradient(
+      k_rope, dy, dk_rope, [&](const Vector& v) { return forward(q, kv, v); }, "k_rope");
 }
 
 TEST(Gradients, Rotary) {

@@ -102,5 +102,57 @@ TEST(Norm, ByHand) {
   EXPECT_DOUBLE_EQ(y.get(1), 12.0 / std::sqrt(5.0));
 }
 
+// ---- heads of packed qkv --------------------------------------------------------------------------------------------
+
+TEST(HeadNorm, AgainstTheReference) {
+  for_instruction_sets([](const std::string& isa) {
+    for (const auto& [rows, head_dim] : kSizes) {
+      const HeadNormShape s = {.rows = rows, .heads = 4, .kv_heads = 2, .head_dim = head_dim, .epsilon = 1e-6};
+      for (const Dtype d : kElementTypes) {
+        for (const Dtype p : {d, wide(d)}) {
+          const std::string what = isa + " head_dim " + std::to_string(head_dim);
+          const Values q_gain = random_tensor(p, head_dim, 1), k_gain = random_tensor(p, head_dim, 2);
+          const std::vector<double> wq = q_gain.doubles(), wk = k_gain.doubles();
+          Values qkv = random_tensor(d, rows * s.qkv_cols(), 3, 3.0);
+          std::vector<double> expected = qkv.doubles();
+          Values raw(d, static_cast<std::size_t>(rows * s.raw_cols()));
+          std::vector<double> expected_raw(raw.size());
+          head_norm_forward(s, q_gain.tensor(), k_gain.tensor(), qkv.tensor(), raw.tensor());
+          reference::head_norm_forward(s, wq.data(), wk.data(), expected.data(), expected_raw.data());
+          expect_close(qkv, expected, d, 30, what + " y");
+          EXPECT_EQ(raw.doubles(), expected_raw) << what;
+
+          Values d_q_gain = random_tensor(wide(d), head_dim, 4), d_k_gain = random_tensor(wide(d), head_dim, 5);
+          std::vector<double> edq = d_q_gain.doubles(), edk = d_k_gain.doubles();
+          Values dqkv = random_tensor(d, rows * s.qkv_cols(), 6);
+          std::vector<double> edqkv = dqkv.doubles();
+          head_norm_backward_weight(s, raw.tensor(), dqkv.tensor(), d_q_gain.tensor(), d_k_gain.tensor());
+          reference::head_norm_backward_weight(s, expected_raw.data(), edqkv.data(), edq.data(), edk.data());
+          expect_close(d_q_gain, edq, d, 100, what + " dq_gain");
+          expect_close(d_k_gain, edk, d, 100, what + " dk_gain");
+          head_norm_backward_input(s, raw.tensor(), q_gain.tensor(), k_gain.tensor(), dqkv.tensor());
+          reference::head_norm_backward_input(s, expected_raw.data(), wq.data(), wk.data(), edqkv.data());
+          // One column: what is left of dx is the rounding of what cancels, times 1/|x|.
+          expect_close(dqkv, edqkv, d, head_dim == 1 ? 1e5 : 1000, what + " dx");
+        }
+      }
+    }
+  });
+}
+
+// q = (3, 4): mean square 12.5, so y = q gain / sqrt(12.5); k = (0, 5) the same; v stays.
+TEST(HeadNorm, ByHand) {
+  const Values q_gain(Dtype::fp64, {1, 2}), k_gain(Dtype::fp64, {7, 1});
+  Values qkv(Dtype::fp64, {3, 4, 0, 5, 8, 9}), raw(Dtype::fp64, 4);
+  head_norm_forward({.rows = 1, .heads = 1, .kv_heads = 1, .head_dim = 2, .epsilon = 0.0}, q_gain.tensor(),
+                    k_gain.tensor(), qkv.tensor(), raw.tensor());
+  const double r = std::sqrt(12.5);
+  const std::vector<double> expected = {3 / r, 8 / r, 0, 5 / r, 8, 9};
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_DOUBLE_EQ(qkv.get(i), expected[i]);
+  }
+  EXPECT_EQ(raw.doubles(), (std::vector<double>{3, 4, 0, 5}));
+}
+
 }  // namespace
 }  // namespace foretrain::kernels

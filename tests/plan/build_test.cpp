@@ -57,6 +57,7 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"pp=4", "schedule=zb_h2", "tp=2", "sequence_parallel=true"},
       {"pp=2", "schedule=zb_v", "dp=2", "zero=1", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
       {"pp=2", "schedule=zb_v", "tp=2", "sequence_parallel=true", "recompute=full"},
+      {"pp=2", "schedule=dualpipe_v", "tp=2", "sequence_parallel=true", "recompute=full"},
       {"recompute=full"},
       {"recompute=selective", "attention=fused_softmax"},
       {"attention=unfused", "recompute=selective"},
@@ -338,6 +339,23 @@ TEST(Build, OneRankJobKeepsMicrobatchesAndPadding) {
   EXPECT_EQ(one.strategy.micro_batch, 2);
   EXPECT_EQ(one.microbatches(), 4);
   EXPECT_EQ(padded_vocab(one), 256);  // 128 x tp 2
+}
+
+// Rows of 16 tokens, 48 wide, in fp64: a norm's output is 16 * 48 * 8 = 6144 bytes and its statistics 16 * 2 * 8 = 256,
+// two norms a layer; the activation 16 * 80 * 8 = 10240 and its input the same. Four layers.
+TEST(Build, ListedModulesAreNotKept) {
+  const auto activations = [](const char* recompute) {
+    const PlanGraph g = build(testing::tiny_job(testing::kTinyGpt, {std::string("recompute=") + recompute}));
+    EXPECT_EQ(validate(g), std::vector<std::string>{}) << recompute;
+    return g.roles[0].memory.by_kind[static_cast<int>(BufferKind::activation)].value;
+  };
+  const std::int64_t all = activations("none");
+  EXPECT_EQ(activations("[]"), all);
+  EXPECT_EQ(activations(R"(["norm"])"), all - 4 * 2 * (6144 + 256));
+  EXPECT_EQ(activations(R"(["activation"])"), all - 4 * 10240);
+  EXPECT_EQ(activations(R"(["mlp"])"), all - 4 * 2 * 10240);
+  EXPECT_EQ(activations(R"(["mlp", "norm"])"), all - 4 * 2 * (6144 + 256 + 10240));
+  EXPECT_EQ(activations(R"(["attention_core"])"), all - 4 * 4 * 16 * 8);  // log-sum-exp of 4 heads
 }
 
 }  // namespace

@@ -129,7 +129,7 @@ TEST(RuntimeExtent, OpsAtAnotherValue) {
   op.runtime_extent = 0;
   EXPECT_EQ(std::get<GroupedMatmul>(at_extent(op, 10).work).rows, 10);
   EXPECT_DOUBLE_EQ(work(at_extent(op, 10)).flops, 2.0 * 10 * 8 * 6);
-  op.work = Collective{CollectiveKind::all_to_all, 0, 600, Dtype::bf16, Reduction::sum, 0, 6};
+  op.work = Collective{CollectiveKind::all_to_all, 0, 600, Dtype::bf16, Reduction::sum, 0, -1, 6};
   EXPECT_EQ(std::get<Collective>(at_extent(op, 10).work).elements, 60);
 }
 

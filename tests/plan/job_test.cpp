@@ -168,6 +168,10 @@ TEST(Job, ShardingIsReadAndChecked) {
   EXPECT_EQ(refusal({"zero=2", "reshard=true", "strategy.prefetch=1"}),
             at("reshard") + "needs zero 3: without it no parameters are gathered layer by layer\n" + at("prefetch") +
                 "needs zero 3: without it no parameters are gathered layer by layer");
+  EXPECT_EQ(refusal({"dp=2", "zero=2", "zero_kind=owners"}),
+            at("zero_kind") + "owners broadcast what they updated: expected zero 1, not 2");
+  EXPECT_EQ(refusal({"zero=1", "zero_kind=owners", "overlap_param_gather=true"}),
+            at("overlap_param_gather") + "needs zero_kind shards: owners broadcast after the whole update");
   EXPECT_EQ(refusal({"zero=2", "pp=2", "schedule=zb_h1"}),
             at("zero") +
                 "2 cannot go with zb_h1: its weight gradients come long after the input gradients, and would be "
@@ -176,24 +180,25 @@ TEST(Job, ShardingIsReadAndChecked) {
 
 TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   const auto at = [](const char* key) { return std::string("command line: /strategy/") + key + ": "; };
-  EXPECT_EQ(refusal({"cp=2"}), at("cp") + "context parallelism is not built yet: cp must be 1, not 2");
   EXPECT_EQ(refusal({"ep=2"}), at("ep") + "2 needs a model with moe; expected 1");
   EXPECT_EQ(refusal({"schedule=dualpipe"}),
-            at("schedule") + "\"dualpipe\" is not built yet; built: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v");
+            at("schedule") +
+                "\"dualpipe\" is not built yet; built: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v");
   EXPECT_EQ(refusal({"schedule=zero"}),
-            at("schedule") + "\"zero\" is not allowed; expected one of: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v");
+            at("schedule") +
+                "\"zero\" is not allowed; expected one of: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v");
   EXPECT_EQ(refusal({"data_parallel=parameter_server", "servers=2"}),
             at("data_parallel") + "\"parameter_server\" is not built yet; built: all_reduce\n" + at("servers") +
                 "the parameter server is not built yet; leave the key out");
   EXPECT_EQ(refusal({"compression=int8"}), at("compression") + "\"int8\" is not built yet; built: none");
   EXPECT_EQ(refusal({"compression=topk:0.01"}), at("compression") + "\"topk:0.01\" is not built yet; built: none");
-  EXPECT_EQ(refusal({"recompute=[\"mlp\"]"}),
-            at("recompute") + "a list of modules is not built yet; built: none, selective, full");
+  EXPECT_EQ(refusal({"recompute=[\"mlp\",\"activation\"]"}),
+            at("recompute") + "\"activation\" is a part of \"mlp\"; expected one of them");
+  EXPECT_EQ(refusal({"recompute=[\"norm\",\"norm\"]"}), at("recompute") + "\"norm\" stands twice");
   EXPECT_EQ(refusal({"offload=[\"optimizer\"]"}), at("offload") + "is not built yet; expected an empty list");
   EXPECT_EQ(refusal({"split_by_speed=true"}), at("split_by_speed") + "true is not built yet; expected false");
   EXPECT_EQ(refusal({"overlap_param_gather=true"}),
             at("overlap_param_gather") + "needs zero 1 or 2: only there parameters are gathered after the optimizer");
-  EXPECT_EQ(refusal({"cp_kind=ring"}), at("cp_kind") + "context parallelism is not built yet; leave the key out");
   EXPECT_EQ(refusal({"rank_order=tp,dp"}).substr(0, at("rank_order").size()), at("rank_order"));
 }
 
@@ -228,7 +233,7 @@ job.json:5: /workload/seq_len: 0 is not allowed; expected an integer from 1 to 1
 job.json:13: /strategy/tp: "two" is not allowed; expected an integer from 1 to 1000000
 job.json:16: /strategies: unknown key "strategies"; did you mean "strategy"? known: workload, cluster, strategy, version, name, description
 job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, disturbance
-job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, shard, reshard, prefetch, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, overlap_tp, scatter_gather, fused_grad_accumulation, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, split_by_speed, offload, cp_kind, servers, staleness, average_every, outer_optimizer)");
+job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, cp_kind, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, overlap_tp, scatter_gather, fused_grad_accumulation, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, split_by_speed, offload, cp_kind, servers, staleness, average_every, outer_optimizer)");
   EXPECT_EQ(message_of([] { read("{}"); }),
             "job.json:1: /version: missing, and has no default\n"
             "job.json:1: /workload: missing, and has no default\n"

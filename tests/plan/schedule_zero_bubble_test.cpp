@@ -80,12 +80,41 @@ TEST(ZeroBubble, VIsNeverIdle) {
   }
 }
 
+// pp 2, m 4 (= 2 pp). Rank 0: two forwards down, one pair, one gap filled with a weight gradient, one round of the
+// middle, then what is left of the backwards. Rank 1, where the V turns: two pairs, two rounds, and at the end the
+// weight gradients of the last two backwards.
+TEST(DualPipe, V) {
+  const Schedule s = dualpipe_v(2, 4);
+  EXPECT_EQ(row(s, 0), "0F0 0F1 0F2 3F0 3I0 3W0 3F1 0F3 3B1 3F2 0B0 3B2 3F3 0B1 3B3 0I2 0W2 0I3 0W3\n");
+  EXPECT_EQ(row(s, 1), "1F0 2F0 1F1 2F1 1F2 2B0 2F2 1B0 1F3 2B1 2F3 1B1 2B2 1B2 2I3 1I3 2W3 1W3\n");
+  EXPECT_EQ(placement(s, 4), (std::vector<std::int32_t>{0, 1, 1, 0}));
+}
+
+// With F, I and W equally long and m >= 2 pp: the last rank begins when the first microbatch reaches it, pp - 1 units
+// in, and has no gap from then on. (The authors count (pp - 1) (F&B + B - 3 W), twice as much: there a forward and the
+// backward beside it are one piece F&B that neither side sends from before its end.) At most 2 pp + 1 half-size
+// activations are held, theirs too.
+TEST(DualPipe, BubbleAndActivations) {
+  for (const int pp : {1, 2, 3, 4, 8}) {
+    for (const int m : {2 * pp, 2 * pp + 1, 5 * pp}) {
+      const Schedule s = dualpipe_v(pp, m);
+      const ScheduleTimes t = times(s);
+      EXPECT_EQ(t.makespan, 6 * m + (pp - 1)) << pp << " " << m;
+      EXPECT_EQ(t.waits.back(), 0);
+      for (const std::vector<Action>& actions : s) {
+        EXPECT_LE(assign_copies(actions).holds, 2 * pp + 1);
+      }
+    }
+  }
+}
+
 TEST(ZeroBubble, PassesItsOwnCheckOverAGrid) {
   for (int pp = 1; pp <= 6; ++pp) {
     for (const int m : {0, 1, 2, 3, 7, 12}) {
       EXPECT_NO_THROW(check(zb_h1(pp, m), pp, 1, m, "zb_h1"));
       EXPECT_NO_THROW(check(zb_h2(pp, m), pp, 1, m, "zb_h2"));
       EXPECT_NO_THROW(check(zb_v(pp, m), pp, 2, m, "zb_v"));
+      EXPECT_NO_THROW(check(dualpipe_v(pp, m), pp, 2, m, "dualpipe_v"));
     }
   }
 }

@@ -157,6 +157,29 @@ TEST(Sharding, SumsAcrossGroupsOncePerStep) {
   }
 }
 
+// Owners share out what is updated at once, whatever is reduced at once: here every layer.
+TEST(Sharding, OwnersBroadcastTheirParts) {
+  const PlanGraph g =
+      build(tiny_job(kTinyLlama, {"dp=4", "shard=2", "zero=1", "zero_kind=owners", "bucket_bytes=1 B"}));
+  EXPECT_EQ(validate(g), std::vector<std::string>{});
+  const Role& role = g.roles[0];
+  std::vector<std::pair<std::int32_t, std::int64_t>> broadcasts;
+  std::int64_t reduced = 0;
+  for (ProgramCursor c(role, 0, role.program.body, 0); c; c.next()) {
+    if (const auto* op = std::get_if<Collective>(&c.op().work)) {
+      if (op->kind == CollectiveKind::broadcast) {
+        broadcasts.emplace_back(op->root, op->elements);
+      } else if (c.op().phase == Phase::grad_reduce && op->elements > 1) {
+        EXPECT_EQ(op->kind, CollectiveKind::all_reduce);
+        reduced += op->elements;
+      }
+    }
+  }
+  EXPECT_EQ(reduced, 4 * 17408 + 6144 + 6208);
+  EXPECT_EQ(broadcasts, (std::vector<std::pair<std::int32_t, std::int64_t>>{
+                            {0, 3104}, {1, 3104}, {0, 2 * 17408}, {1, 2 * 17408}, {0, 3072}, {1, 3072}}));
+}
+
 // A table on two stages is summed over both before it is reduced.
 TEST(Sharding, TablesOfTwoStagesStayWhole) {
   const PlanGraph g = build(tiny_job(kTinyGpt, {"dp=2", "pp=2", "zero=3"}));

@@ -25,6 +25,7 @@ struct Case {
       : job(tiny_job(text, overrides)), graph(plan::build(job)) {
     estimate.job = &job;
     estimate.graph = &graph;
+    estimate.fit = plan::memory_fit(job, graph);
     estimate.step_time = parse_time("10 ms");
     plan::Breakdown b;
     b.compute = parse_time("6 ms");
@@ -63,30 +64,6 @@ TEST(Estimate, RecomputeRaisesHardwareFlopsOnly) {
   EXPECT_GT(b.hardware_flops, a.hardware_flops);
 }
 
-TEST(Estimate, SharedMemoryCountsAllRanks) {
-  Case c({"dp=2", "pp=2"});
-  Bytes sum;
-  for (const plan::Role& role : c.graph.roles) {
-    sum += Bytes{2 * role.memory.arena.value};  // two replicas of each of two stages
-  }
-  c.job.cluster.shared_memory = sum;
-  EXPECT_EQ(memory_fit(c.job, c.graph).demand, sum);
-  EXPECT_TRUE(memory_fit(c.job, c.graph).fits());
-  c.job.cluster.shared_memory = sum - Bytes{1};
-  EXPECT_FALSE(memory_fit(c.job, c.graph).fits());
-}
-
-TEST(Estimate, OwnMemoryCountsTheLargestRank) {
-  Case c({"pp=2"});
-  c.job.cluster.this_machine = false;
-  const Bytes largest = std::max(c.graph.roles[0].memory.arena, c.graph.roles[1].memory.arena);
-  c.job.cluster.device.memory = largest;
-  EXPECT_EQ(memory_fit(c.job, c.graph).demand, largest);
-  EXPECT_TRUE(memory_fit(c.job, c.graph).fits());
-  c.job.cluster.device.memory = largest - Bytes{1};
-  EXPECT_FALSE(memory_fit(c.job, c.graph).fits());
-}
-
 TEST(Estimate, DocumentHasTheKeysOfTheInterface) {
   const Case c({"pp=2", "dp=2"});
   const nlohmann::ordered_json d = to_json(c.estimate);
@@ -108,6 +85,10 @@ TEST(Estimate, DocumentHasTheKeysOfTheInterface) {
   }
   EXPECT_NEAR(sum, 0.01, 1e-12);
   EXPECT_EQ(d["memory"]["per_stage"].size(), 2U);
+  EXPECT_EQ(d["memory"]["verdict"], "FITS");
+  for (const char* key : {"allocated_bytes", "reserved_bytes", "device_visible_bytes", "missing_bytes", "fixes"}) {
+    EXPECT_TRUE(d["memory"].contains(key)) << key;
+  }
   std::int64_t kinds = 0;
   for (const auto& [key, value] : d["memory"]["by_kind_bytes"].items()) {
     kinds += value.get<std::int64_t>();
@@ -149,14 +130,28 @@ TEST(Estimate, TextNamesWhatMatters) {
 TEST(Estimate, InfeasibleMessageNamesBytesAndFixes) {
   Case c({"pp=2"});
   c.job.cluster.this_machine = false;
-  const Bytes largest = std::max(c.graph.roles[0].memory.arena, c.graph.roles[1].memory.arena);
-  c.job.cluster.device.memory = largest - Bytes{1000};
-  c.estimate.fixes = {{"strategy.zero=1", {5000}}};
+  c.job.cluster.device.memory = plan::memory_fit(c.job, c.graph).demand - Bytes{1000};
+  c.estimate.fit = plan::memory_fit(c.job, c.graph);
+  c.estimate.fixes = {{"strategy.zero=1", {5000}, parse_time("20 ms")}};
   const std::string message = infeasible_message(c.estimate);
   EXPECT_NE(message.find("1.00 kB (1000 bytes) are missing"), std::string::npos) << message;
-  EXPECT_NE(message.find("strategy.zero=1 (5.00 kB)"), std::string::npos) << message;
-  EXPECT_EQ(to_json(c.estimate)["fits"], false);
-  EXPECT_EQ(to_json(c.estimate)["memory"]["missing_bytes"], 1000);
+  EXPECT_NE(message.find("strategy.zero=1 (5.00 kB, 20.0 ms per step)"), std::string::npos) << message;
+  const nlohmann::ordered_json d = to_json(c.estimate);
+  EXPECT_EQ(d["fits"], false);
+  EXPECT_EQ(d["memory"]["verdict"], "OOM");
+  EXPECT_EQ(d["memory"]["missing_bytes"], 1000);
+  EXPECT_EQ(d["memory"]["fixes"][0]["change"], "strategy.zero=1");
+  EXPECT_DOUBLE_EQ(d["memory"]["fixes"][0]["step_time_s"].get<double>(), 0.02);
+}
+
+TEST(Estimate, TightFits) {
+  Case c({});
+  c.job.cluster.this_machine = false;
+  c.estimate.fit = plan::memory_fit(c.job, c.graph);
+  c.estimate.fit.verdict = plan::Verdict::tight;
+  EXPECT_EQ(to_json(c.estimate)["fits"], true);
+  EXPECT_EQ(to_json(c.estimate)["memory"]["verdict"], "TIGHT");
+  EXPECT_NE(to_text(c.estimate, false).find("tight: fits where the allocator gives"), std::string::npos);
 }
 
 }  // namespace

@@ -157,8 +157,8 @@ TEST(LongRoutes, TheGroupWithMostOfARole) {
   const plan::Group dp{"dp", {{Axis::dp, 0, {}}}, {}}, pp{"pp", {{Axis::pp, 0, {}}}, {}};
   expect_links(routes.of(mesh, dp, {}), 0, 0, 0, 0);
   expect_links(routes.of(mesh, pp, {}), 1, 2, 1, 1);
-  EXPECT_NEAR(routes.of_messages(mesh, {{{Axis::pp, 0}}}, Axis::pp, 1, true), kLink, 1e-18);
-  EXPECT_EQ(routes.of_messages(mesh, {{{Axis::dp, 0}}}, Axis::dp, 1, true), 0);
+  EXPECT_NEAR(routes.of_messages(mesh, {{{Axis::pp, 0}}}, {true, Axis::pp, 1}), kLink, 1e-18);
+  EXPECT_EQ(routes.of_messages(mesh, {{{Axis::dp, 0}}}, {true, Axis::dp, 1}), 0);
   mesh.extent = {1, 3, 1, 1};  // on 6 nodes of 1: 0 1 2 all on the first site
   expect_links(LongRoutes(two_sites(6, 1)).of(mesh, dp, {}), 0, 0, 0, 0);
   mesh.extent = {1, 4, 1, 1};

@@ -240,7 +240,7 @@ TEST(Published, KorthikantiTable5) {
         << plan_row["tp"] << R"(, "pp": )" << plan_row["pp"] << R"(, "virtual_stages": )" << vpp
         << R"(, "micro_batch": )" << plan_row["micro_batch"] << R"(, "sequence_parallel": )"
         << plan_row["sequence_parallel"] << R"(, "recompute": )" << (full ? "\"full\"" : "\"selective\"")
-        << R"(, "schedule": )" << (vpp > 1 ? "\"interleaved\"" : "\"1f1b\"") << "}}";
+        << R"(, "scatter_gather": true, "schedule": )" << (vpp > 1 ? "\"interleaved\"" : "\"1f1b\"") << "}}";
     plan::Job j = plan::job_from_text(job.str(), row["id"], {});
     topologies::load_profile_of(j.cluster);
     const double predicted = seconds(simulate(plan::build(j), j.cluster, {}).step_time);
@@ -338,7 +338,8 @@ TEST(Published, HostBoundSteps) {
         << R"(, "precision": "fp16", "optimizer": "adam", "attention": "fused_softmax"},
         "cluster": {"system": "dgx-a100-80gb", "nodes": 1}, "strategy": {"dp": )"
         << plan_row["dp"] << R"(, "tp": )" << plan_row["tp"] << R"(, "pp": )" << plan_row["pp"]
-        << R"(, "micro_batch": )" << plan_row["micro_batch"] << R"(, "recompute": "full"}})";
+        << R"(, "micro_batch": )" << plan_row["micro_batch"] << R"(, "recompute": )" << plan_row["recompute"]
+        << R"(, "fused_grad_accumulation": false}})";
     plan::Job j = plan::job_from_text(job.str(), row["id"], {});
     topologies::load_profile_of(j.cluster);
     const double predicted = seconds(simulate(plan::build(j), j.cluster, {}).step_time);

@@ -147,6 +147,9 @@ TEST(Simulator, ZeroBubbleSchedulesLeaveTheBubbleOfThePaper) {
         EXPECT_EQ(bubble(plan::zb_h1(p, m), 1), (p - 1) * u);
         EXPECT_EQ(bubble(plan::zb_h2(p, m), 1), (p - 1) * u);
         EXPECT_EQ(bubble(plan::zb_v(p, m), 2), (p - 1) * u);
+        if (m >= 2 * p) {
+          EXPECT_EQ(bubble(plan::dualpipe_v(p, m), 2), (p - 1) * u);
+        }
       }
     }
   }

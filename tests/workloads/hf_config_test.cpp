@@ -72,6 +72,25 @@ const Published kPublished[] = {
      R"({"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
          "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": true})",
      494'032'768},
+    {"gpt_neox_20b",
+     R"({"model_type": "gpt_neox", "hidden_size": 6144, "intermediate_size": 24576, "num_hidden_layers": 44,
+         "num_attention_heads": 64, "vocab_size": 50432, "hidden_act": "gelu_fast", "rotary_pct": 0.25,
+         "use_parallel_residual": true, "tie_word_embeddings": false, "layer_norm_eps": 1e-05})",
+     20'554'567'680},
+    {"pythia_160m",
+     R"({"model_type": "gpt_neox", "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+         "num_attention_heads": 12, "vocab_size": 50304, "hidden_act": "gelu", "rotary_pct": 0.25})",
+     162'322'944},
+    {"qwen3_0_6b",
+     R"({"model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
+         "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+         "tie_word_embeddings": true, "rope_theta": 1000000})",
+     596'049'920},
+    {"qwen3_8b",
+     R"({"model_type": "qwen3", "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36,
+         "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+         "tie_word_embeddings": false, "attention_bias": false, "use_sliding_window": false})",
+     8'190'735'360},
     {"mixtral_8x7b",
      R"({"model_type": "mixtral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
          "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "num_local_experts": 8,
@@ -100,6 +119,16 @@ TEST(HfConfigFields, AreTheModelsOwn) {
   EXPECT_FALSE(qwen.output_bias);
   EXPECT_EQ(qwen.attention_window, 0);  // not used
   EXPECT_EQ(qwen.rotary_base, 1e6);
+  const Model neox = import(kPublished[10].config);
+  EXPECT_TRUE(neox.parallel_residual);
+  EXPECT_FALSE(neox.shared_norm);
+  EXPECT_EQ(neox.rotary_dim, 24);  // a quarter of 96
+  EXPECT_EQ(neox.activation, Activation::gelu);
+  EXPECT_EQ(import(kPublished[11].config).activation, Activation::gelu_erf);
+  const Model qwen3 = import(kPublished[12].config);
+  EXPECT_TRUE(qwen3.qk_norm);
+  EXPECT_FALSE(qwen3.attention_bias || qwen3.output_bias);
+  EXPECT_EQ(qwen3.head_dim, 128);  // not 1024 / 16
   const Model gpt2 = import(kPublished[0].config);
   EXPECT_EQ(gpt2.ffn_hidden, 3072);  // n_inner null: four times n_embd
   EXPECT_EQ(gpt2.max_positions, 1024);
@@ -112,10 +141,11 @@ TEST(HfConfigFields, AreTheModelsOwn) {
 
 TEST(HfConfigMistakes, OtherModelTypesAreRefusedByName) {
   EXPECT_EQ(message_of([] { import(R"({"model_type": "bert", "hidden_size": 4096, "num_hidden_layers": 32})"); }),
-            "config.json:1: /model_type: \"bert\" is not built yet; built: gpt2, llama, mistral, mixtral, qwen2");
+            "config.json:1: /model_type: \"bert\" is not built yet; built: gpt2, gpt_neox, llama, mistral, mixtral, "
+            "qwen2, qwen3");
   EXPECT_EQ(message_of([] { import(R"({"model_type": "lama"})"); }),
             "config.json:1: /model_type: \"lama\" is not allowed; did you mean \"llama\"? "
-            "expected one of: gpt2, llama, mistral, mixtral, qwen2");
+            "expected one of: gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3");
 }
 
 TEST(HfConfigMistakes, AllAtOnceWithTheirPlaces) {

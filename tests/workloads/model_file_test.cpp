@@ -48,6 +48,8 @@ TEST(ModelFile, ObjectFormRoundTrips) {
         R"({"name": "x", "layers": 1, "hidden": 6, "heads": 1, "head_dim": 4, "vocab": 7, "norm": "rmsnorm",
                                "activation": "geglu", "ffn_hidden": 1, "norm_eps": 1e-6, "rotary_base": 5e5,
                                "attention_bias": true, "output_bias": false, "attention_window": 99})",
+        R"({"layers": 2, "hidden": 64, "heads": 4, "vocab": 256, "norm": "rmsnorm", "activation": "swiglu",
+            "ffn_hidden": 9, "mla": {"q_rank": 7, "kv_rank": 8, "nope_dim": 8, "rope_dim": 4, "v_dim": 6}})",
         "\"llama3.1-405b\"", "\"gpt2-124m\""}) {
     const nlohmann::json first = to_json(read(text));
     EXPECT_EQ(to_json(read(first.dump())), first) << text;
@@ -91,6 +93,16 @@ TEST(ModelFile, BadSizes) {
       "job.json:1: /model: rotary positions need an even rotary_dim, not 5\n"
       "job.json:1: /model: rotary_dim 5 is more than head_dim 4\n"
       "job.json:1: /model: shared_norm needs parallel_residual: else the halves of a layer read different inputs");
+  EXPECT_EQ(
+      message_of([] {
+        read(R"({"layers": 1, "hidden": 64, "heads": 4, "vocab": 9, "head_dim": 16,
+                       "mla": {"kv_rank": 8, "nope_dim": 8, "rope_dim": 3, "v_dim": 8}})");
+      }),
+      "job.json:2: /model/mla: head_dim 16 and kv_heads 4; with mla they are nope_dim + rope_dim = 11 and heads 4\n"
+      "job.json:2: /model/mla: rotary positions need an even rope_dim, not 3\n"
+      "job.json:2: /model/mla: needs rotary positions, not learned\n"
+      "job.json:2: /model/mla: attention_bias, output_bias, qk_norm and parallel_residual are not built with it; "
+      "expected false");
   EXPECT_EQ(
       message_of([] { read(R"({"layers": 1, "hidden": 64, "heads": 4, "vocab": 256, "activation": "swiglu"})"); }),
       "job.json:1: /model/ffn_hidden: missing, and has no default");

@@ -1,0 +1,161 @@
+#include "plan/build_context_parallel.h"
+
+#include <utility>
+
+namespace foretrain::plan {
+
+namespace {
+
+std::string tagged(Phase phase, const std::string& name) {
+  return (phase == Phase::recompute ? "recompute." : "") + name;
+}
+
+struct RingEmitter : LayerEmitter {
+  int n() const { return static_cast<int>(c.job.strategy.cp); }
+  std::int64_t kv_elements() const { return c.n.rows * 2 * c.n.kv; }
+
+  RingAttention ring(RingStep step, int distance = 0, bool accumulate = false) const {
+    return {step,         c.job.workload.attention,
+            c.n.batch,    c.n.seq,
+            c.n.heads,    c.n.kv_heads,
+            c.n.head_dim, c.groups.cp,
+            n(),          distance,
+            accumulate,   c.type.activation};
+  }
+  void step(RingAttention op, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes) {
+    b.emit(op, kCompute, phase, std::move(reads), std::move(writes));
+  }
+
+  Operand kv_buffer(const std::string& name) {
+    return all(c.temporary("attention." + name, c.type.activation, kv_elements()));
+  }
+  // The block that comes last is kept for the backward.
+  Operand last_kv() {
+    const bool full = c.job.strategy.recompute == Recompute::full;
+    return all(c.saved("kv.last", c.type.activation, kv_elements(), full));
+  }
+
+  // One hop round the ring: each of `sent` to the rank `by` further on, its like from the other side.
+  struct Hop {
+    Operand sent, received;
+    std::string name;
+  };
+  void pass(Phase phase, int by, const std::vector<Hop>& hops) {
+    Exchange op;
+    std::vector<Operand> reads, writes;
+    for (const Hop& hop : hops) {
+      for (const bool send : {true, false}) {
+        Message m;
+        m.send = send;
+        m.axis = Axis::cp;
+        m.peer = send ? by : -by;
+        m.elements = hop.sent.elements;
+        m.dtype = c.type.activation;
+        m.tag = c.builder.tag(tagged(phase, hop.name));
+        m.relative = true;
+        op.messages.push_back(m);
+      }
+      reads.push_back(hop.sent);
+      writes.push_back(hop.received);
+    }
+    b.emit(std::move(op), c.builder.stream("cp", StreamKind::point_to_point, Axis::cp), phase, std::move(reads),
+           std::move(writes));
+  }
+
+  // The k-th of n parts.
+  Operand part(Operand whole, int k) const {
+    whole.elements /= n();
+    whole.offset = k * whole.elements;
+    return whole;
+  }
+
+  void forward(Phase phase) {
+    const Operand o_parts = all(c.temporary("attention.partial_contexts", c.type.activation, n() * c.n.rows * c.n.q));
+    const Operand lse_parts =
+        all(c.temporary("attention.partial_log_sum_exp", c.type.statistic, n() * c.n.rows * c.n.heads));
+    const auto kv = [&](int k) { return k == n() - 1 ? last_kv() : kv_buffer(k % 2 == 0 ? "kv.even" : "kv.odd"); };
+    step(ring(RingStep::pack), phase, {all(t.qkv)}, {kv(0)});
+    for (int k = 0; k < n(); ++k) {
+      if (k + 1 < n()) {
+        pass(phase, 1, {{kv(k), kv(k + 1), "attention.kv " + std::to_string(k)}});
+      }
+      step(ring(RingStep::attend, k), phase, {all(t.qkv), kv(k)}, {part(o_parts, k), part(lse_parts, k)});
+    }
+    step(ring(RingStep::merge), phase, {o_parts, lse_parts}, {all(t.context), all(t.core)});
+  }
+
+  // At step s the block of the rank s + 1 further on is here, of n - 1 - s before.
+  void backward(Operand d_context, Operand d_qkv) {
+    const Phase phase = Phase::backward_input;
+    const auto kv = [&](int s) { return s == 0 ? last_kv() : kv_buffer(s % 2 == 0 ? "kv.even" : "kv.odd"); };
+    const auto d_kv = [&](int s) { return kv_buffer(s % 2 == 0 ? "d_kv.even" : "d_kv.odd"); };
+    for (int s = 0; s < n(); ++s) {
+      std::vector<Hop> hops;
+      const std::string number = std::to_string(s);
+      if (s + 1 < n()) {
+        hops.push_back({kv(s), kv(s + 1), "attention.kv_again " + number});
+      }
+      if (s > 0) {
+        hops.push_back({d_kv(s - 1), d_kv(s), "attention.d_kv " + number});
+      }
+      pass(phase, -1, hops);
+      const Operand part = s == 0 ? d_kv(0) : kv_buffer("d_kv.part");
+      std::vector<Operand> reads{d_context, all(t.qkv), kv(s), all(t.context), all(t.core)};
+      if (s > 0) {
+        reads.push_back(d_qkv);
+      }
+      step(ring(RingStep::attend_backward, n() - 1 - s, s > 0), phase, std::move(reads), {d_qkv, part});
+      if (s > 0) {
+        b.emit(Accumulate{part.elements, c.type.activation}, kCompute, phase, {part, d_kv(s)}, {d_kv(s)});
+      }
+    }
+    step(ring(RingStep::unpack), phase, {d_kv(n() - 1)}, {d_qkv});
+  }
+};
+
+struct ReshardEmitter : LayerEmitter {
+  std::int64_t q, kv;
+  Phase phase;
+  std::string name;
+
+  void reshard(ReshardStep step, Operand from, Operand to) {
+    const Reshard op{step, c.n.batch, c.n.seq, q, kv, static_cast<std::int32_t>(c.job.strategy.cp), c.type.activation};
+    b.emit(op, kCompute, phase, {from}, {to});
+  }
+
+  void run(Operand from, Operand to, ReshardStep before, ReshardStep after) {
+    const Operand sent = all(c.temporary(name + ".sent", c.type.activation, from.elements));
+    const Operand received = all(c.temporary(name + ".received", c.type.activation, from.elements));
+    reshard(before, from, sent);
+    Collective op;
+    op.kind = CollectiveKind::all_to_all;
+    op.group = c.groups.cp;
+    op.elements = from.elements;
+    op.dtype = c.type.activation;
+    op.tag = c.builder.tag(tagged(phase, name));
+    b.emit(op, c.builder.stream("cp", StreamKind::collective, Axis::cp), phase, {sent}, {received});
+    reshard(after, received, to);
+  }
+};
+
+}  // namespace
+
+void ring_forward(const LayerEmitter& e, Phase phase) {
+  RingEmitter{e}.forward(phase);
+}
+
+void ring_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv) {
+  RingEmitter{e}.backward(d_context, d_qkv);
+}
+
+void to_whole_sequences(const LayerEmitter& e, Phase phase, Operand share, Operand whole, std::int64_t q,
+                        std::int64_t kv, const std::string& name) {
+  ReshardEmitter{e, q, kv, phase, name}.run(share, whole, ReshardStep::split_heads, ReshardStep::join_sequence);
+}
+
+void to_shares(const LayerEmitter& e, Phase phase, Operand whole, Operand share, std::int64_t q, std::int64_t kv,
+               const std::string& name) {
+  ReshardEmitter{e, q, kv, phase, name}.run(whole, share, ReshardStep::split_sequence, ReshardStep::join_heads);
+}
+
+}  // namespace foretrain::plan

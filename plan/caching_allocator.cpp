@@ -1,0 +1,177 @@
+#include "plan/caching_allocator.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+constexpr std::int64_t kMiB = 1024 * 1024;
+constexpr std::int64_t kSmallestBlock = 512, kLargestSmall = kMiB;
+constexpr std::int64_t kSmallSegment = 2 * kMiB, kLargeSegment = 20 * kMiB;
+constexpr std::int64_t kOwnSegment = 10 * kMiB;  // requests from here on get a segment of their own size
+constexpr std::int64_t kSegmentUnit = 2 * kMiB;
+constexpr std::uint8_t kSmallPool = 0, kLargePool = 1;
+
+constexpr std::int64_t round_up(std::int64_t bytes, std::int64_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
+
+std::int64_t segment_bytes(std::int64_t bytes) {
+  return bytes <= kLargestSmall ? kSmallSegment : bytes < kOwnSegment ? kLargeSegment : round_up(bytes, kSegmentUnit);
+}
+
+}  // namespace
+
+CachingAllocator::Handle CachingAllocator::new_block(const Block& block) {
+  if (unused_.empty()) {
+    blocks_.push_back(block);
+    return static_cast<Handle>(blocks_.size() - 1);
+  }
+  const Handle handle = unused_.back();
+  unused_.pop_back();
+  blocks_[static_cast<std::size_t>(handle)] = block;
+  return handle;
+}
+
+void CachingAllocator::set_free(Handle handle, bool free) {
+  Block& b = blocks_[static_cast<std::size_t>(handle)];
+  b.free = free;
+  if (free) {
+    free_[b.pool].insert({b.bytes, b.address, handle});
+  } else {
+    free_[b.pool].erase({b.bytes, b.address, handle});
+  }
+}
+
+// The next block's bytes become this one's. Neither may be listed as free.
+void CachingAllocator::absorb_next(Handle handle) {
+  Block& b = blocks_[static_cast<std::size_t>(handle)];
+  const Handle gone = b.next;
+  const Block& next = blocks_[static_cast<std::size_t>(gone)];
+  b.bytes += next.bytes;
+  b.next = next.next;
+  if (b.next >= 0) {
+    blocks_[static_cast<std::size_t>(b.next)].previous = handle;
+  }
+  if (tail_[b.pool] == gone) {
+    tail_[b.pool] = handle;
+  }
+  unused_.push_back(gone);
+}
+
+// Keeps `bytes` of a block that is not listed as free; the rest becomes a free block behind it.
+void CachingAllocator::split(Handle handle, std::int64_t bytes) {
+  Block b = blocks_[static_cast<std::size_t>(handle)];
+  const Handle rest = new_block({b.address + bytes, b.bytes - bytes, handle, b.next, b.pool, false});
+  if (b.next >= 0) {
+    blocks_[static_cast<std::size_t>(b.next)].previous = rest;
+  }
+  if (tail_[b.pool] == handle) {
+    tail_[b.pool] = rest;
+  }
+  b.bytes = bytes;
+  b.next = rest;
+  blocks_[static_cast<std::size_t>(handle)] = b;
+  set_free(rest, true);
+}
+
+// Segments that are one free block.
+void CachingAllocator::give_back() {
+  for (std::set<Key>& pool : free_) {
+    for (auto key = pool.begin(); key != pool.end();) {
+      const Block& b = blocks_[static_cast<std::size_t>(key->block)];
+      if (b.previous >= 0 || b.next >= 0) {
+        ++key;
+        continue;
+      }
+      reserved_ -= b.bytes;
+      gave_back_ = true;
+      if (tail_[b.pool] == key->block) {
+        tail_[b.pool] = -1;
+      }
+      unused_.push_back(key->block);
+      key = pool.erase(key);
+    }
+  }
+}
+
+void CachingAllocator::reserve(std::int64_t bytes) {
+  if (bytes > limit_ - reserved_) {
+    give_back();
+  }
+  reserved_ += bytes;
+  peak_reserved_ = std::max(peak_reserved_, reserved_);
+}
+
+CachingAllocator::Handle CachingAllocator::take_segment(std::uint8_t pool, std::int64_t bytes) {
+  reserve(bytes);
+  const Handle handle = new_block({next_address_[pool], bytes, -1, -1, pool, false});
+  next_address_[pool] += bytes;
+  return handle;
+}
+
+// Makes the end of the pool's only segment hold `bytes`.
+CachingAllocator::Handle CachingAllocator::grow(std::uint8_t pool, std::int64_t bytes) {
+  const std::int64_t unit = pool == kSmallPool ? kSmallSegment : kLargeSegment;
+  const Handle end = tail_[pool];
+  const bool joins = end >= 0 && blocks_[static_cast<std::size_t>(end)].free;
+  if (joins) {
+    set_free(end, false);  // nor is it given back
+  }
+  const std::int64_t more = round_up(bytes - (joins ? blocks_[static_cast<std::size_t>(end)].bytes : 0), unit);
+  reserve(more);
+  next_address_[pool] += more;
+  if (joins) {
+    blocks_[static_cast<std::size_t>(end)].bytes += more;
+    return end;
+  }
+  const Handle handle = new_block({next_address_[pool] - more, more, tail_[pool], -1, pool, false});
+  if (tail_[pool] >= 0) {
+    blocks_[static_cast<std::size_t>(tail_[pool])].next = handle;
+  }
+  tail_[pool] = handle;
+  return handle;
+}
+
+CachingAllocator::Handle CachingAllocator::allocate(std::int64_t bytes) {
+  CHECK(bytes > 0, "a request of {} bytes", bytes);
+  const std::int64_t rounded = round_up(bytes, kSmallestBlock);
+  const std::uint8_t pool = rounded <= kLargestSmall ? kSmallPool : kLargePool;
+  const auto found = free_[pool].lower_bound({rounded, 0, -1});
+  Handle handle = -1;
+  if (found != free_[pool].end()) {
+    handle = found->block;
+    set_free(handle, false);
+  } else {
+    handle = expandable_ ? grow(pool, rounded) : take_segment(pool, segment_bytes(rounded));
+  }
+  const std::int64_t rest = blocks_[static_cast<std::size_t>(handle)].bytes - rounded;
+  if (pool == kSmallPool || expandable_ ? rest >= kSmallestBlock : rest > kLargestSmall) {
+    split(handle, rounded);
+  }
+  allocated_ += blocks_[static_cast<std::size_t>(handle)].bytes;
+  peak_allocated_ = std::max(peak_allocated_, allocated_);
+  return handle;
+}
+
+void CachingAllocator::release(Handle handle) {
+  Block& b = blocks_.at(static_cast<std::size_t>(handle));
+  CHECK(!b.free, "block {} is released twice", handle);
+  allocated_ -= b.bytes;
+  if (b.next >= 0 && blocks_[static_cast<std::size_t>(b.next)].free) {
+    set_free(b.next, false);
+    absorb_next(handle);
+  }
+  const Handle previous = b.previous;
+  if (previous >= 0 && blocks_[static_cast<std::size_t>(previous)].free) {
+    set_free(previous, false);
+    absorb_next(previous);
+    handle = previous;
+  }
+  set_free(handle, true);
+}
+
+}  // namespace foretrain::plan

@@ -1,0 +1,50 @@
+#include "plan/device_memory.h"
+
+#include <algorithm>
+
+namespace foretrain::plan {
+
+std::string_view name(Verdict v) {
+  return v == Verdict::fits ? "FITS" : v == Verdict::tight ? "TIGHT" : "OOM";
+}
+
+DeviceMemory device_memory(const PlanGraph& graph, const Role& role, const topologies::Cluster& cluster,
+                           const HeldRules& rules) {
+  DeviceMemory memory;
+  memory.runtime = runtime_memory(graph, role, cluster);
+  memory.held = held_memory(role, rules, cluster.device.memory - memory.runtime.total());
+  if (cluster.this_machine) {
+    HeldMemory& held = memory.held;
+    held.by_kind[static_cast<std::size_t>(HeldKind::workspace)] += role.memory.arena - held.allocated;
+    held.allocated = held.reserved = held.needed = role.memory.arena;
+  }
+  return memory;
+}
+
+void MemoryFit::judge() {
+  const auto less = [](const DeviceMemory& a, const DeviceMemory& b) { return a.needed() < b.needed(); };
+  fullest = static_cast<std::size_t>(std::max_element(roles.begin(), roles.end(), less) - roles.begin());
+  demand = device().needed();
+  const bool has_room =
+      std::all_of(roles.begin(), roles.end(), [&](const DeviceMemory& m) { return m.device_visible() <= capacity; });
+  verdict = demand > capacity ? Verdict::oom : has_room ? Verdict::fits : Verdict::tight;
+}
+
+MemoryFit memory_fit(const Job& job, const PlanGraph& graph, const HeldRules& rules) {
+  MemoryFit fit;
+  fit.shared = job.cluster.this_machine;
+  fit.capacity = fit.shared ? job.cluster.shared_memory : job.cluster.device.memory;
+  Bytes all;
+  for (const Role& role : graph.roles) {
+    fit.roles.push_back(device_memory(graph, role, job.cluster, rules));
+    all += Bytes{role.memory.arena.value * count(graph.mesh, role.ranks)};
+  }
+  fit.judge();
+  if (fit.shared) {
+    fit.demand = all;
+    fit.verdict = all <= fit.capacity ? Verdict::fits : Verdict::oom;
+  }
+  return fit;
+}
+
+}  // namespace foretrain::plan

@@ -1,0 +1,17 @@
+// Communication that a published run's framework has and the plan graph has not, in seconds of a step, all of it
+// exposed: what each framework does stands in search/training_rules.json with its source, and was counted, never
+// fitted. REQUIRES: a job.
+#pragma once
+
+#include "search/training_job.h"
+
+namespace foretrain::search {
+
+// Over tp: input gradients of gate and up that are summed apart, in every layer of a stage; logits that every rank
+// gathers, on the last one.
+double more_tp_seconds(const Reading& reading);
+
+// Over dp, with ZeRO-1: what an all-reduce of the gradients takes beyond a reduce-scatter.
+double more_dp_seconds(const Reading& reading);
+
+}  // namespace foretrain::search
