@@ -79,6 +79,8 @@ std::vector<StrategyWord> words() {
       {"schedule=text", "a schedule written down: one row of F and B, or I and W, per rank", {}, {}, {}},
       {"layers_per_stage", "uneven stages", {}, {}, {}},
       {"tied embeddings", "first and last stage share the embedding's gradient", {}, {}, {}},
+      {"ep", "expert parallel: ranks along dp hold different experts and exchange tokens", {}, {}, {}},
+      {"expert_tp=1", "with tp: each tp rank routes the tokens of its shard to whole experts", {}, {}, {}},
       {"recompute=selective", "attention's inner products are computed again in the backward", {}, {}, {}},
       {"recompute=[\"norm\", \"activation\", ...]",
        "modules of a layer are computed again in the backward: attention_core, norm, activation, mlp",

@@ -19,15 +19,19 @@ kernels::OptimizerKind kernel_kind(workloads::OptimizerKind kind) {
   return {};
 }
 
-int tp_index(const OpCall& call) {
-  return call.rank->coordinates[static_cast<std::size_t>(plan::Axis::tp)];
+const plan::ParameterFamily& family_of(const OpCall& call, const plan::Bucket& bucket) {
+  return call.rank->role->parameter_families[static_cast<std::size_t>(bucket.family)];
+}
+
+int slice_index(const OpCall& call, const plan::Bucket& bucket) {
+  return call.rank->index_in(family_of(call, bucket).slice_group);
 }
 
 }  // namespace
 
 std::int32_t first_layer(const OpCall& call, const plan::Bucket& bucket) {
-  const plan::ParameterFamily& family = call.rank->role->parameter_families[static_cast<std::size_t>(bucket.family)];
-  return family.layers == 0 ? 0 : call.binding.layer + call.op->reads[0].layer_delta;
+  const plan::ParameterFamily& family = family_of(call, bucket);
+  return family.layers == 0 ? 0 : call.binding.layer + call.op->reads[0].layer_delta + family.first_layer;
 }
 
 void squared_norms(const OpCall& call, const plan::SquaredNorm& op) {
@@ -49,8 +53,8 @@ void squared_norms(const OpCall& call, const plan::SquaredNorm& op) {
       tensor = -1;
       sum = 0.0;
     };
-    plan::for_each_piece(role, bucket, first_layer(call, bucket), shard * pieces + i, op.piece_shards, tp_index(call),
-                         [&](const plan::Piece& piece) {
+    plan::for_each_piece(role, bucket, first_layer(call, bucket), shard * pieces + i, op.piece_shards,
+                         slice_index(call, bucket), [&](const plan::Piece& piece) {
                            if (!plan::is_counted(piece)) {
                              return;
                            }
@@ -88,7 +92,7 @@ void optimizer_step(const OpCall& call, const plan::OptimizerStep& op) {
   const std::int64_t shard = call.rank->index_in(op.bucket.shard_group);
   const std::int64_t own_begin = shard * (op.bucket.elements / op.bucket.shards);
   plan::for_each_piece(*call.rank->role, op.bucket, first_layer(call, op.bucket), shard, op.bucket.shards,
-                       tp_index(call), [&](const plan::Piece& piece) {
+                       slice_index(call, op.bucket), [&](const plan::Piece& piece) {
                          const std::int64_t i = piece.bucket_begin - own_begin;
                          step.weight_decay = piece.parameter->decay ? op.optimizer.weight_decay : 0.0;
                          kernels::optimizer_step(step, piece.elements, advanced(call.reads[0], i),

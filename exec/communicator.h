@@ -40,7 +40,8 @@ struct OperationKey {
 
 // `elements` as in plan::Collective: of the whole buffer. in and out are equal for all_reduce and broadcast; for
 // reduce_scatter out, and for all_gather in, holds elements / members. reduce_scatter's out may lie inside in, and
-// all_gather's in inside out, at this member's own place. all_to_all: block j of in goes to member j, in != out.
+// all_gather's in inside out, at this member's own place. all_to_all: block j of in goes to member j, in != out; with
+// `row` the blocks are to[j] rows, and from[j] come from member j.
 struct CollectiveCall {
   OperationKey key;
   plan::CollectiveKind kind{};
@@ -50,7 +51,9 @@ struct CollectiveCall {
   int root = -1;  // of a broadcast
   const void* in = nullptr;
   void* out = nullptr;
-  const GroupView* group = nullptr;  // must outlive the operation
+  const GroupView* group = nullptr;                   // must outlive the operation
+  std::int64_t row = 0;                               // elements of a row
+  const std::int32_t *to = nullptr, *from = nullptr;  // by member; must outlive the operation
 };
 
 struct MessageCall {

@@ -37,6 +37,10 @@ const std::int32_t* ids(const Tensor& t) {
   return static_cast<const std::int32_t*>(t.data);
 }
 
+std::int32_t* table(const Tensor& t) {
+  return static_cast<std::int32_t*>(t.data);
+}
+
 bool is_zero(const Tensor& scalar) {
   switch (scalar.dtype) {
     case Dtype::fp64: return *static_cast<const double*>(scalar.data) == 0.0;
@@ -282,6 +286,65 @@ struct KernelRunner {
     }
   }
 
+  void operator()(const plan::Gate& op) const {
+    kernels::GateShape shape;
+    shape.tokens = op.tokens;
+    shape.experts = op.experts;
+    shape.top_k = op.top_k;
+    shape.groups = op.groups;
+    shape.top_groups = op.top_groups;
+    shape.router = op.router == workloads::Router::softmax ? kernels::Router::softmax : kernels::Router::sigmoid;
+    shape.normalize = op.normalize;
+    shape.scale = op.scale;
+    if (op.direction == plan::Direction::forward) {
+      kernels::gate_forward(shape, read(0), write(0), write(1), table(write(2)));
+    } else {
+      kernels::gate_backward(shape, read(0), ids(read(1)), read(2), op.balance, ids(read_or_none(3)), op.parts,
+                             write(0));
+    }
+  }
+
+  void operator()(const plan::Route& op) const {
+    if (op.step == plan::RouteStep::count) {
+      kernels::route_count(op.rows, op.experts, op.capacity, ids(read(0)), table(write(0)), table(write(1)));
+    } else {
+      kernels::route_arrange(op.rows, op.experts, op.members, ids(read(0)), ids(read(1)), table(write(0)),
+                             table(write(1)), table(write(2)), table(write(3)));
+    }
+  }
+
+  void operator()(const plan::Permute& op) const {
+    if (op.direction == plan::Direction::forward) {
+      kernels::permute_forward(op.rows, op.copies, op.cols, read(0), ids(read(1)), write(0));
+    } else {
+      kernels::permute_backward(op.rows, op.copies, op.cols, read(0), ids(read(1)), write(0));
+    }
+  }
+
+  void operator()(const plan::GroupedMatmul& op) const {
+    const kernels::GroupedShape shape{op.experts, op.out_features, op.in_features};
+    switch (op.direction) {
+      case plan::Direction::forward: kernels::grouped_forward(shape, ids(read(2)), read(0), read(1), write(0)); break;
+      case plan::Direction::backward_input:
+        kernels::grouped_backward_input(shape, ids(read(2)), read(0), read(1), write(0));
+        break;
+      case plan::Direction::backward_weight:
+        kernels::grouped_backward_weight(shape, ids(read(2)), read(0), read(1), write(0));
+        break;
+    }
+  }
+
+  void operator()(const plan::ExpertActivation& op) const {
+    const bool forward = op.direction == plan::Direction::forward;
+    const std::int64_t rows = ids(read(forward ? 2 : 3))[op.experts];
+    if (forward) {
+      kernels::expert_activation_forward(kernel_kind(op.kind), rows, op.cols, read(0), read(1), write(0));
+    } else {
+      kernels::expert_activation_backward(kernel_kind(op.kind), rows, op.cols, read(1), read(2), read(0), write(0),
+                                          write(1));
+    }
+  }
+
   void operator()(const plan::RingAttention& op) const { ring_attention(call, op); }
   void operator()(const plan::Reshard& op) const { reshard(call, op); }
 
@@ -302,7 +365,7 @@ bool runs_on_cpu(Dtype d) {
 bool is_built(const plan::Op& op) {
   const plan::Host* host = std::get_if<plan::Host>(&op.work);
   return !std::holds_alternative<plan::Put>(op.work) && !std::holds_alternative<plan::Take>(op.work) &&
-         !(host != nullptr && host->task == plan::HostTask::write_checkpoint) && op.runtime_extent < 0;
+         !(host != nullptr && host->task == plan::HostTask::write_checkpoint);
 }
 
 }  // namespace
@@ -353,6 +416,11 @@ CollectiveCall collective_call(const OpCall& call) {
   c.in = call.reads.at(0).data;
   c.out = call.writes.at(0).data;
   c.group = &group;
+  if (op.row > 0) {
+    c.row = op.row;
+    c.to = ids(call.reads.at(1));
+    c.from = ids(call.reads.at(2));
+  }
   return c;
 }
 

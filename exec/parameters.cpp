@@ -92,8 +92,9 @@ void for_each_owned_piece(const OpCall& call, const plan::OptimizerStep& op,
                           const std::function<void(const plan::Piece&, std::int64_t)>& fn) {
   const std::int64_t shard = call.rank->index_in(op.bucket.shard_group);
   const std::int64_t begin = shard * (op.bucket.elements / op.bucket.shards);
-  const int tp = call.rank->coordinates[static_cast<std::size_t>(plan::Axis::tp)];
-  plan::for_each_piece(*call.rank->role, op.bucket, first_layer(call, op.bucket), shard, op.bucket.shards, tp,
+  const plan::ParameterFamily& family = call.rank->role->parameter_families[static_cast<std::size_t>(op.bucket.family)];
+  const int slices = call.rank->index_in(family.slice_group);
+  plan::for_each_piece(*call.rank->role, op.bucket, first_layer(call, op.bucket), shard, op.bucket.shards, slices,
                        [&](const plan::Piece& piece) { fn(piece, piece.bucket_begin - begin); });
 }
 
@@ -112,8 +113,11 @@ void for_each_unique_piece(const std::vector<RankMemory>& ranks,
     const int cp = memory.rank->graph->mesh.size(plan::Axis::cp);
     for_each_optimizer_step(*memory.rank, memory.arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
       // Parts belong to neighbours along dp and all along cp: those of the first replica count.
+      const plan::ParameterFamily& family =
+          memory.rank->role->parameter_families[static_cast<std::size_t>(op.bucket.family)];
       const int parts = std::max(1, op.bucket.shards / cp);
-      if (along(plan::Axis::dp) >= parts || (op.bucket.shards == 1 && along(plan::Axis::cp) > 0)) {
+      const int neighbour = cp == 1 ? memory.rank->index_in(family.data_group) : along(plan::Axis::dp);
+      if (neighbour >= parts || (op.bucket.shards == 1 && along(plan::Axis::cp) > 0)) {
         return;
       }
       for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
@@ -134,17 +138,17 @@ bool is_whole(const plan::Role& role, const plan::ParameterFamily& family) {
 void write_parameters(const RankContext& rank, std::byte* arena,
                       const std::function<void(const Range&, kernels::Tensor)>& write) {
   const plan::Role& role = *rank.role;
-  const auto tp = static_cast<std::size_t>(rank.coordinates[static_cast<std::size_t>(plan::Axis::tp)]);
   for (const plan::ParameterFamily& family : role.parameter_families) {
     if (family.parameter < 0 || !is_whole(role, family)) {
       continue;
     }
+    const auto slices = static_cast<std::size_t>(rank.index_in(family.slice_group));
     for (std::int32_t layer = 0; layer < std::max(1, family.layers); ++layer) {
       const kernels::Tensor base = layer_tensor(role, arena, family.parameter, layer);
       for (const plan::Parameter& p : family.parameters) {
-        for (const plan::Slice& slice : p.slices[tp]) {
+        for (const plan::Slice& slice : p.slices[slices]) {
           const std::int64_t begin = slice.local_row * p.cols;
-          write({p, slice, plan::global_tensor(role, p, layer), begin, slice.rows * p.cols},
+          write({p, slice, plan::global_tensor(role, p, layer + family.first_layer), begin, slice.rows * p.cols},
                 advanced(base, p.offset + begin));
         }
       }
@@ -185,7 +189,8 @@ void scatter(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks,
   std::vector<const FullTensor*> by_number(static_cast<std::size_t>(graph.tensors), nullptr);
   for (const plan::Role& role : graph.roles) {
     for (const plan::ParameterFamily& family : role.parameter_families) {
-      for (std::int32_t layer = 0; layer < std::max(1, family.layers); ++layer) {
+      for (std::int32_t copy = 0; copy < std::max(1, family.layers); ++copy) {
+        const std::int32_t layer = copy + family.first_layer;
         for (const plan::Parameter& p : family.parameters) {
           const auto found = by_name.find(plan::global_name(role, p, layer));
           CHECK(found != by_name.end(), "no values for {}", plan::global_name(role, p, layer));

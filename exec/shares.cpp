@@ -110,6 +110,20 @@ std::int64_t block_bytes(const SharedOperation& o) {
   return size_bytes(o.dtype, o.elements / members);
 }
 
+// Rows from each member in turn, as many as it sends here.
+void counted_share(const SharedOperation& o, std::size_t self) {
+  const std::int64_t row = size_bytes(o.dtype, o.row);
+  std::int64_t arrived = 0;
+  for (std::size_t m = 0; m < o.in.size(); ++m) {
+    std::int64_t before = 0;
+    for (std::size_t j = 0; j < self; ++j) {
+      before += o.to[m][j];
+    }
+    copy_bytes(at(o.out[self], arrived * row), at(o.in[m], before * row), o.to[m][self] * row);
+    arrived += o.to[m][self];
+  }
+}
+
 }  // namespace
 
 void do_share(const SharedOperation& o, int index) {
@@ -138,6 +152,10 @@ void do_share(const SharedOperation& o, int index) {
       copy_bytes(o.out[self], o.in.at(static_cast<std::size_t>(o.root)), size_bytes(o.dtype, o.elements));
       break;
     case plan::CollectiveKind::all_to_all: {
+      if (o.row > 0) {
+        counted_share(o, self);
+        break;
+      }
       const std::int64_t block = block_bytes(o);
       for (std::size_t m = 0; m < o.in.size(); ++m) {
         copy_bytes(at(o.out[self], static_cast<std::int64_t>(m) * block), at(o.in[m], index * block), block);

@@ -20,6 +20,8 @@ struct SharedOperation {
   int root = -1;                // of a broadcast: whose input all get
   std::vector<const void*> in;  // by member
   std::vector<void*> out;
+  std::int64_t row = 0;                 // of a counted all_to_all
+  std::vector<const std::int32_t*> to;  // by member: how many rows it sends to each
 };
 
 // Does member `index`'s share:

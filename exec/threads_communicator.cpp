@@ -115,6 +115,7 @@ ThreadsWorld::Operation& ThreadsWorld::join(const OperationKey& key, int members
     entry->key = key;
     entry->data.in.assign(n, nullptr);
     entry->data.out.assign(n, nullptr);
+    entry->data.to.assign(n, nullptr);
     entry->posted.assign(n, 0);
     entry->posted_count = entry->released = 0;
     entry->ready.store(false, std::memory_order_relaxed);
@@ -198,15 +199,18 @@ Communicator::Ticket ThreadsWorld::Endpoint::post(const CollectiveCall& call) {
     data.reduction = call.reduction;
     data.dtype = call.dtype;
     data.elements = call.elements;
+    data.row = call.row;
     data.root = call.root;
   }
-  CHECK(!data.is_message && data.kind == call.kind && data.root == call.root && data.reduction == call.reduction &&
-            data.dtype == call.dtype && data.elements == call.elements && operation.members == call.group->members,
+  CHECK(!data.is_message && data.row == call.row && data.kind == call.kind && data.root == call.root &&
+            data.reduction == call.reduction && data.dtype == call.dtype && data.elements == call.elements &&
+            operation.members == call.group->members,
         "rank {} posts {} of {} {} where others posted {} of {} {} (tag {})", rank_, plan::name(call.kind),
         call.elements, name(call.dtype), plan::name(data.kind), data.elements, name(data.dtype), call.key.match.tag);
   const auto index = static_cast<std::size_t>(call.group->index);
   data.in[index] = call.in;
   data.out[index] = call.out;
+  data.to[index] = call.to;
   slot.items.push_back({&operation, call.group->index});
   arrive(operation, call.group->index, lock);
   return &slot;

@@ -19,6 +19,7 @@
 #include <span>
 #include <string_view>
 
+#include "kernels/moe.h"
 #include "kernels/tensor.h"
 
 namespace foretrain::kernels {

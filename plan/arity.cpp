@@ -78,7 +78,7 @@ struct ArityOf {
   }
   Arity operator()(const Fill&) const { return {0, 1}; }
   Arity operator()(const Accumulate&) const { return {2, 1}; }
-  Arity operator()(const Collective&) const { return {1, 1}; }
+  Arity operator()(const Collective& w) const { return {w.row > 0 ? std::size_t{3} : std::size_t{1}, 1}; }
   Arity operator()(const Exchange& w) const {
     const auto sends = std::count_if(w.messages.begin(), w.messages.end(), [](const Message& m) { return m.send; });
     return {static_cast<std::size_t>(sends), w.messages.size() - static_cast<std::size_t>(sends)};
@@ -100,6 +100,15 @@ struct ArityOf {
     return {0, 0};
   }
   Arity operator()(const Reshard&) const { return {1, 1}; }
+  Arity operator()(const Gate& w) const {
+    return w.direction == Direction::forward ? Arity{1, 3} : Arity{w.balance != 0 ? 4u : 3u, 1};
+  }
+  Arity operator()(const Route& w) const { return w.step == RouteStep::count ? Arity{1, 2} : Arity{2, 4}; }
+  Arity operator()(const Permute&) const { return {2, 1}; }
+  Arity operator()(const GroupedMatmul& w) const { return {w.direction == Direction::backward_weight ? 4u : 3u, 1}; }
+  Arity operator()(const ExpertActivation& w) const {
+    return w.direction == Direction::forward ? Arity{3, 1} : Arity{4, 2};
+  }
 };
 
 }  // namespace

@@ -23,7 +23,7 @@ Share of_axis(Axis axis) {
 
 Share of_stream(const Stream& stream) {
   const bool communicates = stream.kind == StreamKind::collective || stream.kind == StreamKind::point_to_point;
-  return communicates ? of_axis(stream.axis) : &Breakdown::host;
+  return communicates ? (stream.experts ? &Breakdown::exposed_ep : of_axis(stream.axis)) : &Breakdown::host;
 }
 
 // Of an op on the compute stream. Communication may be put there to block it.

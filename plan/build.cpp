@@ -53,6 +53,7 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   if (s.pp * s.tp > 1) {
     groups.model = add("model", {{Axis::pp, 0, {}}, {Axis::tp, 0, {}}});
   }
+  add_expert_groups(g, job, groups);
   return groups;
 }
 

@@ -51,7 +51,7 @@ const Parameter* find(const ParameterFamily& f, const std::string& name) {
 
 // Layer parameters are named "layers.{}.x" in the graph and "x" by the emitters.
 std::string full_name(Family f, const std::string& name) {
-  return f == kLayer ? "layers.{}." + name : name;
+  return f == kLayer || f >= kMlp ? "layers.{}." + name : name;
 }
 
 }  // namespace
@@ -76,6 +76,7 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
       splits(std::any_of(row.actions.begin(), row.actions.end(),
                          [](const Action& a) { return a.kind == ActionKind::backward_input; })),
       n(extents(j)),
+      e(expert_extents(j, n)),
       type(dtypes(j.workload.precision)) {
   tied_here = first && last && model.tied_embeddings;
   r.streams.push_back({"compute", StreamKind::compute, Axis::tp});
@@ -88,6 +89,7 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
       chunk_layers.push_back(static_cast<std::int32_t>(layers[virtual_stage]));
       for (std::int64_t l = 0; l < layers[virtual_stage]; ++l) {
         r.global_layer.push_back(static_cast<std::int32_t>(global + l));
+        mlp_layers += global + l < model.dense_layers() ? 1 : 0;
       }
     }
     global += layers[virtual_stage];
@@ -108,7 +110,12 @@ Operand RoleContext::parameter(Family f, const std::string& name) {
   const ParameterFamily& family = role().parameter_families[static_cast<std::size_t>(f)];
   const Parameter* p = find(family, full_name(f, name));
   CHECK(p != nullptr, "no parameter {} in family {}", name, family.name);
-  return {uses[static_cast<std::size_t>(f)].parameter, 0, kNoGroup, p->offset, p->rows * p->cols, 0};
+  return {uses[static_cast<std::size_t>(f)].parameter,
+          static_cast<std::int16_t>(-family.first_layer),
+          kNoGroup,
+          p->offset,
+          p->rows * p->cols,
+          0};
 }
 
 Operand RoleContext::gradient(Family f, const std::string& name) {
@@ -123,22 +130,59 @@ bool RoleContext::has_parameter(Family f, const std::string& name) const {
 
 bool RoleContext::reduces_replicated() const {
   const bool layers = max_chunk_layers() > 0;
+  const bool experts = static_cast<std::size_t>(mlp_layers) < role().global_layer.size();
   return (layers && (groups.kv != kNoGroup || (groups.tp != kNoGroup && model.qk_norm))) ||
+         (experts && has_experts() && groups.tp != kNoGroup) ||
          (sequence_parallel && (layers || last || (first && has_parameter(kEmbedding, "embedding.positions"))));
 }
 
-BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed) {
+std::int32_t RoleContext::shards_of(Family f) const {
+  if (f != kExperts) {
+    return static_cast<std::int32_t>(shards());
+  }
+  const PlanGraph& g = builder.graph();
+  const GroupId group = shard_group(f);
+  return group == kNoGroup ? 1 : group_size(g.mesh, g.groups[static_cast<std::size_t>(group)]);
+}
+
+Operand RoleContext::of_moe_layer(BufferId buffer) const {
+  const bool per_layer = role().buffers[static_cast<std::size_t>(buffer)].layers > 0;
+  return builder.whole(buffer, per_layer ? -moe_shift() : 0);
+}
+
+std::vector<Family> RoleContext::layer_families() const {
+  return has_experts() ? std::vector<Family>{kExperts, kMoe, kMlp, kLayer} : std::vector<Family>{kLayer};
+}
+
+Family RoleContext::family_of(const std::string& name) const {
+  return !has_experts()                 ? kLayer
+         : name.starts_with("mlp.")     ? kMlp
+         : name.starts_with("moe.")     ? kMoe
+         : name.starts_with("experts.") ? kExperts
+                                        : kLayer;
+}
+
+BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed, int layers) {
   if (recomputed) {
     return builder.buffer(name, dtype, elements, BufferKind::workspace, Lifetime::block);
   }
-  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::slot, max_chunk_layers());
+  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::slot,
+                        layers < 0 ? max_chunk_layers() : layers);
 }
 
-BufferId RoleContext::saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed) {
+BufferId RoleContext::saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
+                                        int layers) {
   if (recomputed || !splits) {
-    return saved(name, dtype, elements, recomputed);
+    return saved(name, dtype, elements, recomputed, layers);
   }
-  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::hold, max_chunk_layers());
+  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::hold,
+                        layers < 0 ? max_chunk_layers() : layers);
+}
+
+BufferId RoleContext::read_by_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
+                                      bool in_backward, int layers) {
+  return recomputed && splits && in_backward ? kept(name + ".again", dtype, elements, layers)
+                                             : saved_for_weights(name, dtype, elements, recomputed, layers);
 }
 
 BufferId RoleContext::temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
@@ -155,11 +199,12 @@ BufferId RoleContext::residual() {
                         max_chunk_layers() + 1);
 }
 
-BufferId RoleContext::kept(const std::string& name, Dtype dtype, std::int64_t elements) {
+BufferId RoleContext::kept(const std::string& name, Dtype dtype, std::int64_t elements, int layers) {
   if (!splits) {
     return temporary(name, dtype, elements);
   }
-  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::ring, max_chunk_layers());
+  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::ring,
+                        layers < 0 ? max_chunk_layers() : layers);
 }
 
 BufferId RoleContext::residual_gradient() {

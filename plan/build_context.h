@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,9 @@ struct Groups {
   GroupId kv = kNoGroup;         // tp ranks that hold the same kv heads (kv_heads < tp)
   GroupId embedding = kNoGroup;  // first and last stage, when they share a tied embedding
   GroupId model = kNoGroup;      // pp and tp: all parts of one model replica
+  GroupId ep = kNoGroup;         // ranks that exchange tokens: each holds other experts
+  // Ranks that hold the same parts of the same experts; that hold different ones, along dp and tp; and along dp only.
+  GroupId expert_data = kNoGroup, expert_slices = kNoGroup, expert_dp = kNoGroup;
 };
 
 // Local extents on one rank of the role.
@@ -38,6 +42,20 @@ struct Extents {
   std::int64_t vocab = 0;               // padded, local
 };
 
+// Of layers with experts, on one rank. All zero without experts.
+struct ExpertExtents {
+  bool own_tokens = true;    // each tp rank routes its own shard_rows tokens to whole experts; else all tp ranks
+                             // route all rows to their parts of the experts
+  std::int64_t tokens = 0;   // that a rank routes
+  std::int64_t choices = 0;  // tokens x top_k
+  std::int64_t experts = 0, local = 0;
+  std::int64_t members = 1;                                     // ranks of the ep group
+  std::int64_t capacity = 0;                                    // choices of one rank for one expert; 0: any number
+  std::int64_t arriving = 0;                                    // rows that are planned for
+  double mean = 0, stddev = 0;                                  // of the rows that arrive, over the ranks
+  std::int64_t ffn = 0, ffn_in = 0, shared = 0, shared_in = 0;  // widths, as of an MLP
+};
+
 struct Dtypes {
   Dtype matmul{};  // what matmuls compute in
   Dtype activation{};
@@ -45,7 +63,9 @@ struct Dtypes {
   Dtype statistic{};  // norm statistics, log-sum-exp, loss terms
 };
 
-enum Family : std::int16_t { kEmbedding = 0, kLayer = 1, kHead = 2 };
+// The last three in models with experts only: there kLayer is what all layers have, kMlp the MLPs of layers without
+// experts, kMoe routers and shared experts.
+enum Family : std::int16_t { kEmbedding = 0, kLayer = 1, kHead = 2, kMlp = 3, kMoe = 4, kExperts = 5 };
 
 // What compute reads and writes of a family: what is stored, where that is whole; else transient copies that are
 // gathered before, or cleared before and reduced after (build_units.cpp).
@@ -84,7 +104,9 @@ struct RoleContext {
   bool splits;             // has backwards in two halves: what the later half reads is kept until then
   bool tied_here = false;  // embedding and head on this very role, one table
   Extents n;
+  ExpertExtents e;
   Dtypes type;
+  std::int32_t mlp_layers = 0;            // role-local layers without experts: the first ones
   std::vector<std::int32_t> chunk_first;  // role-local first layer of each chunk
   std::vector<std::int32_t> chunk_layers;
   std::vector<std::int32_t> chunk_stage;                           // its virtual stage
@@ -96,6 +118,26 @@ struct RoleContext {
   Role& role() { return builder.role(); }
   const Role& role() const { return builder.role(); }
   std::int32_t max_chunk_layers() const;
+  bool has_experts() const { return model.moe.experts > 0; }
+  // Copies by layer of buffers that only layers with experts, or only those without, have in a chunk.
+  std::int32_t moe_copies() const { return max_chunk_layers() - moe_shift(); }
+  std::int32_t mlp_copies() const {
+    return has_experts() ? std::min(max_chunk_layers(), mlp_layers) : max_chunk_layers();
+  }
+  // Where a layer with experts finds its copy. Chunks share the blocks, and only the first has layers without: copies
+  // of its own are saved where there is no other.
+  std::int32_t moe_shift() const { return has_experts() && chunk_layers.size() == 1 ? mlp_layers : 0; }
+  Operand of_moe_layer(BufferId buffer) const;
+  // Families with layers, those whose gradients are complete first last; of a layer's parameter; the data-parallel
+  // group of a family.
+  std::vector<Family> layer_families() const;
+  Family family_of(const std::string& name) const;
+  GroupId data_group(Family f) const { return f == kExperts ? groups.expert_data : groups.dp; }
+  // Ranks that share out the state of a family, and how many parts that makes.
+  GroupId shard_group(Family f) const {
+    return f != kExperts ? groups.shard : job.strategy.zero >= 1 ? groups.expert_data : kNoGroup;
+  }
+  std::int32_t shards_of(Family f) const;
   std::size_t chunk_of(std::int32_t virtual_stage) const;
 
   // Data-parallel ranks own parts of the optimizer's state, and so many of them share a replica's.
@@ -119,6 +161,7 @@ struct RoleContext {
 
   StreamId tp_stream() { return builder.stream("tp", StreamKind::collective, Axis::tp); }
   StreamId dp_stream() { return builder.stream("dp", StreamKind::collective, Axis::dp); }
+  StreamId ep_stream() { return builder.stream("ep", StreamKind::collective, Axis::dp, true); }
   StreamId replicas_stream() { return builder.stream("replicas", StreamKind::collective, Axis::dp); }
   StreamId world_stream() { return builder.stream("world", StreamKind::collective, Axis::pp); }
 
@@ -132,16 +175,21 @@ struct RoleContext {
   EventId reduced() { return builder.event("gradients_reduced", Replicas::once); }
 
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
-  BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed);
+  // `layers`: copies, -1 for one of each layer of a chunk.
+  BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed, int layers = -1);
   // One that weight gradients read.
-  BufferId saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed);
+  BufferId saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
+                             int layers = -1);
+  // The same as the backward reads it: what full recompute computed again is not what the forward wrote.
+  BufferId read_by_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
+                           bool in_backward, int layers = -1);
   BufferId temporary(const std::string& name, Dtype dtype, std::int64_t elements);
   // The head's activations: one copy when its backward follows its forward at once, else per slot.
   BufferId head_buffer(const std::string& name, Dtype dtype, std::int64_t elements);
   BufferId residual();  // x: the layers' inputs and the chunk's output
   // From a layer's input gradient to its weight gradient, per layer in ring copies; inside a block where nothing is
   // split.
-  BufferId kept(const std::string& name, Dtype dtype, std::int64_t elements);
+  BufferId kept(const std::string& name, Dtype dtype, std::int64_t elements, int layers = -1);
   // The gradient of x, in ring copies. One that runs down the layers in place; of all layers, as x itself, where weight
   // gradients read it later and have no gathered copy.
   BufferId residual_gradient();
@@ -156,6 +204,11 @@ struct RoleContext {
 // build_parameters.cpp: the families' layout, buffers and slices.
 void add_parameters(RoleContext& c);
 
+// build_experts.cpp: how experts lie on the ranks, and their parameters.
+ExpertExtents expert_extents(const Job& job, const Extents& n);
+void add_expert_groups(PlanGraph& g, const Job& job, Groups& groups);
+void add_expert_families(RoleContext& c);
+
 // build_collectives.cpp: tensor-parallel communication inside a block. Each returns the operand to go on with.
 Operand gather_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard, const std::string& name);
 void gather_rows_into(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard, Operand full,
@@ -169,10 +222,10 @@ void wait_unless_overlapped(RoleContext& c, BlockBuilder& b, Phase phase);
 // (fused_grad_accumulation off) by a pass of its own over a gradient in the activations' dtype.
 void emit_weight_gradient(RoleContext& c, BlockBuilder& b, Matmul matmul, Operand dy, Operand x, Operand dw);
 
-// build_layer.cpp
-BlockId layer_forward(RoleContext& c);
+// build_layer.cpp: with an MLP, or with experts.
+BlockId layer_forward(RoleContext& c, bool experts);
 // The last microbatch's weight gradients are complete.
-BlockId layer_backward(RoleContext& c, BackwardPart part, bool last_microbatch);
+BlockId layer_backward(RoleContext& c, bool experts, BackwardPart part, bool last_microbatch);
 
 // build_ends.cpp
 // `gathers`: the embedding's parameters, where they are sharded, first.
@@ -190,12 +243,15 @@ void reduce_replicated(RoleContext& c, BlockBuilder& b, Family f, const std::str
 class LayerBlocks {
  public:
   LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts);
-  BlockId forward() const { return forward_; }
-  BlockId backward(BackwardPart part, bool last) const { return backward_.at({part, last}); }
+  // Calls for role-local layers [first, first + count), from the bottom up and from the top down.
+  void call_forward(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const;
+  void call_backward(std::vector<BlockCall>& calls, BackwardPart part, bool last, std::int32_t first,
+                     std::int32_t count) const;
 
  private:
-  BlockId forward_ = -1;
-  std::map<std::pair<BackwardPart, bool>, BlockId> backward_;
+  std::int32_t mlp_layers_ = 0;
+  std::map<bool, BlockId> forward_;  // by "with experts"
+  std::map<std::tuple<bool, BackwardPart, bool>, BlockId> backward_;
 };
 // `gathers`: sharded parameters are gathered (they are not, where they still are there).
 SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers);
@@ -247,7 +303,9 @@ struct BucketRange {
   Family family{};
   std::int32_t first_layer = 0, layers = 1;  // role-local; 0, 1 for families without layers
 };
-std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);  // top layer first
+// In the order in which a backward completes them.
+std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);
+bool reduces_gradients(const RoleContext& c);  // of some family
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range);
 SegmentId begin_segment(RoleContext& c);
 SegmentId update_segment(RoleContext& c);

@@ -15,11 +15,12 @@ namespace foretrain::plan {
 
 namespace {
 
-Recomputed recomputed(const RoleContext& c) {
+// Of experts not the products: modules of a list that name an MLP's mean that of layers with one.
+Recomputed recomputed(const RoleContext& c, bool experts) {
   const Strategy& s = c.job.strategy;
   const bool all = s.recompute == Recompute::full;
   const bool probabilities = s.recompute == Recompute::selective && !workloads::is_flash(c.job.workload.attention);
-  const bool mlp = all || s.recomputes(RecomputeModule::mlp);
+  const bool mlp = all || (!experts && s.recomputes(RecomputeModule::mlp));
   return {all,
           all || probabilities || s.recomputes(RecomputeModule::attention_core),
           all || s.recomputes(RecomputeModule::norm),
@@ -45,7 +46,7 @@ void add_latents(RoleContext& c, const Recomputed& again, LayerBuffers& t) {
 }
 
 // As the forward writes them, or as the backward reads them: those that are recomputed are not the same.
-LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool in_backward) {
+LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool experts, bool in_backward) {
   const Extents& n = c.n;
   const Dtype a = c.type.activation, s = c.type.statistic;
   const bool full = again.all;
@@ -53,8 +54,7 @@ LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool in_back
   LayerBuffers t{};
   // Recomputed by the input gradient, weight gradients read it again.
   const auto read_by_weights = [&](const std::string& name, std::int64_t elements, bool recomputed) {
-    return recomputed && c.splits && in_backward ? c.kept(name + ".again", a, elements)
-                                                 : c.saved_for_weights(name, a, elements, recomputed);
+    return c.read_by_weights(name, a, elements, recomputed, in_backward);
   };
   t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden, again.norms);
   t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, again.norms);
@@ -75,53 +75,71 @@ LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool in_back
     t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden, again.norms);
     t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, again.norms);
   }
-  t.up = c.saved("up", a, n.rows * n.ffn_in, again.mlp);
-  t.act = read_by_weights("act", n.rows * n.ffn, again.activation);
+  if (!experts) {
+    t.up = c.saved("up", a, n.rows * n.ffn_in, again.mlp, c.mlp_copies());
+    t.act = c.read_by_weights("act", a, n.rows * n.ffn, again.activation, in_backward, c.mlp_copies());
+  }
   return t;
 }
 
-void emit_forward(const LayerEmitter& e, Phase phase) {
+void emit_forward(const LayerEmitter& e, bool experts, Phase phase) {
   if (e.c.model.parallel_residual) {
     parallel_forward(e, phase);
     return;
   }
   attention_forward(e, phase);
-  mlp_forward(e, phase);
+  if (experts) {
+    moe_forward(e, phase);
+  } else {
+    mlp_forward(e, phase);
+  }
 }
 
-void emit_backward(LayerEmitter& e, BackwardPart part) {
+std::string layer_name(bool experts) {
+  return experts ? "moe_layer" : "layer";
+}
+
+void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
   if (e.c.model.parallel_residual) {
     parallel_backward(e, part);
     return;
   }
   const ResidualGradients d = e.residual_gradients();
-  mlp_backward(e, part, d);
+  if (experts) {
+    moe_backward(e, part, d);
+  } else {
+    mlp_backward(e, part, d);
+  }
   attention_backward(e, part, d);
 }
 
 }  // namespace
 
-BlockId layer_forward(RoleContext& c) {
-  BlockBuilder b(c.role(), "layer.forward");
+BlockId layer_forward(RoleContext& c, bool experts) {
+  BlockBuilder b(c.role(), layer_name(experts) + ".forward");
   await_unit(c, b, kLayer, Phase::forward);
-  const Recomputed again = recomputed(c);
-  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, false), again}, Phase::forward);
+  const Recomputed again = recomputed(c, experts);
+  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, experts, false), again}, experts, Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
-BlockId layer_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
-  BlockBuilder b(c.role(), "layer.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
-  const Recomputed again = recomputed(c);
-  LayerEmitter e{c, b, layer_buffers(c, again, true), again};
+BlockId layer_backward(RoleContext& c, bool experts, BackwardPart part, bool last_microbatch) {
+  BlockBuilder b(c.role(),
+                 layer_name(experts) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
+  const Recomputed again = recomputed(c, experts);
+  LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again};
   await_unit(c, b, kLayer, Phase::backward_input);
   clear_unit(c, b, kLayer);
   if (again.all && part != BackwardPart::weight) {
-    emit_forward(e, Phase::recompute);
+    emit_forward(e, experts, Phase::recompute);
   }
-  emit_backward(e, part);
+  emit_backward(e, experts, part);
   if (last_microbatch || c.uses[kLayer].reduces) {
     reduce_replicated(c, b, kLayer, "norm1.gain");
+    if (experts) {
+      reduce_routers(c, b);
+    }
   }
   b.join_open(Phase::backward_input);
   return c.builder.add(b.take());

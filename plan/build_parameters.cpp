@@ -4,79 +4,14 @@
 // a layer is padded to a multiple of 16 x dp x cp, so that any run of whole layers cuts into equal shards. What is
 // stored in parts has transient whole copies: see build_units.cpp.
 #include <algorithm>
-#include <cmath>
 
 #include "base/error.h"
 #include "plan/build_context.h"
+#include "plan/parameter_layout.h"
 
 namespace foretrain::plan {
 
 namespace {
-
-constexpr std::int64_t kAlign = 16;
-
-std::int64_t round_up(std::int64_t n, std::int64_t to) {
-  return (n + to - 1) / to * to;
-}
-
-struct Layout {
-  ParameterFamily family;
-  int tensors_per_layer = 0;
-
-  // A tensor of local shape rows x cols; `slices` per tp coordinate.
-  Parameter& add(const std::string& name, std::int64_t rows, std::int64_t cols, std::int64_t global_rows,
-                 std::int64_t global_cols, std::vector<std::vector<Slice>> slices) {
-    Parameter p;
-    p.name = name;
-    p.offset = round_up(family.elements, kAlign);
-    p.rows = rows;
-    p.cols = cols;
-    p.global_rows = global_rows;
-    p.global_cols = global_cols;
-    p.slices = std::move(slices);
-    family.elements = p.offset + rows * cols;
-    family.parameters.push_back(std::move(p));
-    return family.parameters.back();
-  }
-
-  Parameter& add_vector(const std::string& name, std::int64_t rows, std::int64_t global_rows,
-                        std::vector<std::vector<Slice>> slices, Init init) {
-    Parameter& p = add(name, rows, 1, global_rows, 1, std::move(slices));
-    p.init = init;
-    p.decay = false;
-    return p;
-  }
-};
-
-// Every tp rank holds all rows; the first one counts.
-std::vector<std::vector<Slice>> replicated(int tp, std::int64_t rows) {
-  std::vector<std::vector<Slice>> s;
-  for (int t = 0; t < tp; ++t) {
-    s.push_back({{0, 0, rows, 0, t}});
-  }
-  return s;
-}
-
-// Rows cut in tp equal parts; `parts` tensors stacked (gate and up).
-std::vector<std::vector<Slice>> row_sharded(int tp, std::int64_t local_rows, int parts) {
-  std::vector<std::vector<Slice>> s;
-  for (int t = 0; t < tp; ++t) {
-    std::vector<Slice> mine;
-    for (int part = 0; part < parts; ++part) {
-      mine.push_back({part * local_rows, part * local_rows * tp + t * local_rows, local_rows, 0, 0});
-    }
-    s.push_back(std::move(mine));
-  }
-  return s;
-}
-
-std::vector<std::vector<Slice>> column_sharded(int tp, std::int64_t rows, std::int64_t local_cols) {
-  std::vector<std::vector<Slice>> s;
-  for (int t = 0; t < tp; ++t) {
-    s.push_back({{0, 0, rows, t * local_cols, 0}});
-  }
-  return s;
-}
 
 // Query heads are cut in tp parts; so are kv heads, or each is held by tp / kv_heads neighbours.
 std::vector<std::vector<Slice>> qkv_sharded(const RoleContext& c) {
@@ -120,9 +55,7 @@ void add_latents(const RoleContext& c, Layout& l) {
 Layout layer_layout(const RoleContext& c) {
   const workloads::Model& m = c.model;
   const Extents& n = c.n;
-  const double residual_std =
-      0.02 / std::sqrt(2.0 * static_cast<double>(m.layers));  // GPT-2's scaling of residual projections
-  const int gates = workloads::is_gated(m.activation) ? 2 : 1;
+  const double residual_std = residual_deviation(m);
   Layout l;
   l.family.name = "layer";
   if (m.has_mla()) {
@@ -136,12 +69,9 @@ Layout layer_layout(const RoleContext& c) {
   l.add("attention.out.weight", n.hidden, n.context, n.hidden, n.context * c.tp,
         column_sharded(c.tp, n.hidden, n.context))
       .init_std = residual_std;
-  l.add("mlp.up.weight", n.ffn_in, n.hidden, gates * m.ffn_hidden, n.hidden, row_sharded(c.tp, n.ffn, gates));
-  if (m.mlp_bias) {
-    l.add_vector("mlp.up.bias", n.ffn_in, gates * m.ffn_hidden, row_sharded(c.tp, n.ffn, gates), Init::zeros);
+  if (!c.has_experts()) {
+    l.add_mlp(c, "mlp", m.ffn_hidden, m.mlp_bias);
   }
-  l.add("mlp.down.weight", n.hidden, n.ffn, n.hidden, m.ffn_hidden, column_sharded(c.tp, n.hidden, n.ffn)).init_std =
-      residual_std;
   if (m.qk_norm) {
     l.add_vector("attention.q_norm.gain", n.head_dim, n.head_dim, replicated(c.tp, n.head_dim), Init::ones);
     l.add_vector("attention.k_norm.gain", n.head_dim, n.head_dim, replicated(c.tp, n.head_dim), Init::ones);
@@ -197,25 +127,48 @@ Layout head_layout(const RoleContext& c) {
 
 // Names for people and global tensor numbers: embedding 0.., then layers with a fixed stride, then the head.
 constexpr int kEmbeddingTensors = 2;
-constexpr int kLayerTensors = 12;  // of a layer with few; the stride of those with more is theirs
+// Of a layer with few; the stride of those with more is theirs.
+constexpr int kLayerTensors = 12;
+constexpr int kMoeLayerTensors = 16;  // in models with experts
 
-int layer_stride(const Layout& layer) {
-  return std::max(kLayerTensors, static_cast<int>(layer.family.parameters.size()));
+int tensors_of(const Layout& l) {
+  return static_cast<int>(l.family.parameters.size());
 }
 
-void number(const RoleContext& c, Layout& embedding, Layout& layer, Layout& head) {
+// A layer has an MLP or experts: both number from behind what all layers have.
+int layer_stride(const Layout& layer, const std::vector<Layout>& experts) {
+  int mlp = 0, moe = 0;
+  for (const Layout& l : experts) {
+    (l.family.name == "mlp" ? mlp : moe) += tensors_of(l);
+  }
+  return std::max(experts.empty() ? kLayerTensors : kMoeLayerTensors, tensors_of(layer) + std::max(mlp, moe));
+}
+
+void number(const RoleContext& c, int stride, Layout& embedding, Layout& layer, Layout& head,
+            std::vector<Layout>& experts) {
   int next = 0;
   for (Parameter& p : embedding.family.parameters) {
     p.first_tensor = next++;
     p.name = "embedding." + p.name;
   }
   next = kEmbeddingTensors;
-  for (Parameter& p : layer.family.parameters) {
-    p.first_tensor = next++;
-    p.tensor_stride = layer_stride(layer);
-    p.name = "layers.{}." + p.name;
+  const auto number_layer = [&](ParameterFamily& f) {
+    for (Parameter& p : f.parameters) {
+      p.first_tensor = next++;
+      p.tensor_stride = stride;
+      p.name = "layers.{}." + p.name;
+    }
+  };
+  number_layer(layer.family);
+  for (const bool has_experts : {false, true}) {
+    next = kEmbeddingTensors + tensors_of(layer);
+    for (Layout& l : experts) {
+      if (has_experts == (l.family.name != "mlp")) {
+        number_layer(l.family);
+      }
+    }
   }
-  next = kEmbeddingTensors + layer_stride(layer) * static_cast<int>(c.model.layers);
+  next = kEmbeddingTensors + stride * static_cast<int>(c.model.layers);
   for (Parameter& p : head.family.parameters) {
     // A tied head is the embedding's table.
     p.first_tensor = p.name == "weight" && c.model.tied_embeddings ? 0 : next;
@@ -258,7 +211,10 @@ BufferId whole_gradient(RoleContext& c, Family f, const ParameterFamily& unit, s
 
 // Elements of a family, padded.
 std::int64_t padded(const RoleContext& c, const Layout& layout, bool present) {
-  return present ? round_up(layout.family.elements, kAlign * c.job.strategy.replicas()) : 0;
+  const GroupId group = layout.family.data_group;
+  const PlanGraph& g = c.builder.graph();
+  const std::int64_t owners = group == kNoGroup ? 1 : group_size(g.mesh, g.groups[static_cast<std::size_t>(group)]);
+  return present ? round_up(layout.family.elements, kAlign * owners) : 0;
 }
 
 // `ends`: elements of the larger one of embedding and head.
@@ -267,8 +223,8 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
   FamilyUse use;
   f.elements = padded(c, layout, present);
   f.layers = layers;
-  if (present && (layers > 0 || which != kLayer)) {
-    const std::int64_t part = f.elements / c.shards();
+  if (present && (layers > 0 || which == kEmbedding || which == kHead)) {
+    const std::int64_t part = f.elements / c.shards_of(which);
     use.gathers = c.shards_state() && c.job.strategy.zero >= 3 && !stays_whole(c, which);
     use.reduces = c.shards_state() && c.job.strategy.zero >= 2 && !stays_whole(c, which);
     const auto add = [&](const char* what, Dtype dtype, std::int64_t elements, BufferKind kind) {
@@ -299,12 +255,22 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
 
 void add_parameters(RoleContext& c) {
   Layout embedding = embedding_layout(c), layer = layer_layout(c), head = head_layout(c);
-  number(c, embedding, layer, head);
-  c.tensors = kEmbeddingTensors + layer_stride(layer) * static_cast<std::int32_t>(c.model.layers) + 3;
+  std::vector<Layout> experts = expert_layouts(c);
+  const int stride = layer_stride(layer, experts);
+  number(c, stride, embedding, layer, head, experts);
+  c.tensors = kEmbeddingTensors + stride * static_cast<std::int32_t>(c.model.layers) + 3;
+  for (Layout* l : {&embedding, &layer, &head}) {
+    l->family.data_group = c.groups.dp;
+    l->family.slice_group = c.groups.tp;
+  }
   const std::int64_t ends = std::max(padded(c, embedding, c.first), padded(c, head, c.last));
   add_family(c, std::move(embedding), kEmbedding, c.first, 0, ends);
   add_family(c, std::move(layer), kLayer, true, static_cast<int>(c.role().global_layer.size()), ends);
   add_family(c, std::move(head), kHead, c.last, 0, ends);
+  for (std::size_t i = 0; i < experts.size(); ++i) {
+    const int layers = experts[i].family.layers;
+    add_family(c, std::move(experts[i]), static_cast<Family>(kMlp + static_cast<int>(i)), true, layers, ends);
+  }
 }
 
 void emit_weight_gradient(RoleContext& c, BlockBuilder& b, Matmul matmul, Operand dy, Operand x, Operand dw) {

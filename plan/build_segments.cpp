@@ -211,12 +211,40 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
   if (c.max_chunk_layers() == 0) {
     return;
   }
-  forward_ = layer_forward(c);
-  for (const BackwardPart part : parts) {
-    backward_[{part, false}] = layer_backward(c, part, false);
-    if (part != BackwardPart::input) {
-      backward_[{part, true}] = layer_backward(c, part, true);
+  mlp_layers_ = c.mlp_layers;
+  for (const bool experts : {false, true}) {
+    const bool has = experts ? std::ssize(c.role().global_layer) > c.mlp_layers : c.mlp_layers > 0;
+    if (!has) {
+      continue;
     }
+    forward_[experts] = layer_forward(c, experts);
+    for (const BackwardPart part : parts) {
+      backward_[{experts, part, false}] = layer_backward(c, experts, part, false);
+      if (part != BackwardPart::input) {
+        backward_[{experts, part, true}] = layer_backward(c, experts, part, true);
+      }
+    }
+  }
+}
+
+void LayerBlocks::call_forward(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const {
+  const std::int32_t plain = std::clamp(mlp_layers_ - first, 0, count);
+  if (plain > 0) {
+    calls.push_back({forward_.at(false), plain, first, 1});
+  }
+  if (count > plain) {
+    calls.push_back({forward_.at(true), count - plain, first + plain, 1});
+  }
+}
+
+void LayerBlocks::call_backward(std::vector<BlockCall>& calls, BackwardPart part, bool last, std::int32_t first,
+                                std::int32_t count) const {
+  const std::int32_t plain = std::clamp(mlp_layers_ - first, 0, count);
+  if (count > plain) {
+    calls.push_back({backward_.at({true, part, last}), count - plain, first + count - 1, -1});
+  }
+  if (plain > 0) {
+    calls.push_back({backward_.at({false, part, last}), plain, first + plain - 1, -1});
   }
 }
 
@@ -241,10 +269,10 @@ SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, 
   }
   for (std::int32_t l = 0; by_layer && l < count; ++l) {
     gather.before_use();
-    s.calls.push_back({layers.forward(), 1, first + l, 1});
+    layers.call_forward(s.calls, first + l, 1);
   }
-  if (!by_layer && count > 0) {
-    s.calls.push_back({layers.forward(), count, first, 1});
+  if (!by_layer) {
+    layers.call_forward(s.calls, first, count);
   }
   gather.before_use();
   if (ends.is_last()) {
@@ -258,7 +286,7 @@ SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, 
 SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, BackwardPart part, bool last) {
   PipelineEnds ends{c, chunk};
   const auto i = static_cast<std::size_t>(chunk);
-  const bool reduce = last && c.job.strategy.overlap_grad_reduce && c.groups.dp != kNoGroup;
+  const bool reduce = last && c.job.strategy.overlap_grad_reduce && reduces_gradients(c);
   const bool by_unit = c.uses[kLayer].reduces;
   const char* const letter = part == BackwardPart::whole ? "B" : part == BackwardPart::input ? "I" : "W";
   Segment s{letter + std::to_string(chunk) + (last ? ".last" : ""), chunk, c.chunk_first[i], {}};
@@ -277,31 +305,31 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
     s.calls.push_back({head_backward(c, part, last), 1, -1, 1});
     if (c.uses[kHead].reduces) {
       s.calls.push_back({reduce_unit(c, kHead, last), 1, -1, 1});
-    } else if (reduce && (c.groups.embedding == kNoGroup || c.tied_here)) {
+    } else if (reduce && c.groups.dp != kNoGroup && (c.groups.embedding == kNoGroup || c.tied_here)) {
       s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
     }
   }
-  // Layers from the top down.
-  const auto down = [&](std::int32_t first, std::int32_t count) {
-    if (count > 0) {
-      s.calls.push_back({layers.backward(part, last), count, first + count - 1, -1});
-    }
+  std::int32_t above = c.chunk_first[i] + c.chunk_layers[i];  // layers from here on are done
+  const auto down_to = [&](std::int32_t first) {
+    layers.call_backward(s.calls, part, last, first, above - first);
+    above = first;
   };
   if (by_unit && c.chunk_layers[i] > 0) {
     const BlockId reduce_layer = reduce_unit(c, kLayer, last);
-    for (std::int32_t l = c.chunk_first[i] + c.chunk_layers[i]; l-- > c.chunk_first[i];) {
+    for (std::int32_t l = above; l-- > c.chunk_first[i];) {
       gather.before_use();
-      down(l, 1);
+      down_to(l);
       s.calls.push_back({reduce_layer, 1, l, 1});
     }
   } else if (reduce) {
     for (const BucketRange& r : chunk_buckets(c, chunk)) {
-      down(r.first_layer, r.layers);
-      s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
+      down_to(r.first_layer);
+      if (c.data_group(r.family) != kNoGroup) {
+        s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
+      }
     }
-  } else {
-    down(c.chunk_first[i], c.chunk_layers[i]);
   }
+  down_to(c.chunk_first[i]);
   if (part != BackwardPart::weight) {
     if (ends.is_first()) {
       s.calls.push_back({embedding_backward(c, last && !c.splits), 1, -1, 1});

@@ -21,8 +21,13 @@ Bucket bucket(const RoleContext& c, const BucketRange& r) {
   return bucket_of(c, r.family, r.layers);
 }
 
-Operand whole_bucket(const Bucket& b, BufferId buffer) {
-  return {buffer, 0, kNoGroup, 0, b.elements, 0};
+// The copy of a bucket's first layer, seen from that layer.
+std::int16_t first_copy(const RoleContext& c, const Bucket& b) {
+  return static_cast<std::int16_t>(-family(c, static_cast<Family>(b.family)).first_layer);
+}
+
+Operand whole_bucket(const RoleContext& c, const Bucket& b, BufferId buffer) {
+  return {buffer, first_copy(c, b), kNoGroup, 0, b.elements, 0};
 }
 
 bool has_owners(const RoleContext& c) {
@@ -49,11 +54,20 @@ std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
 }
 
 BlockCall call_at(const BucketRange& r, BlockId block) {
-  return {block, 1, r.family == kLayer ? r.first_layer : -1, 1};
+  return {block, 1, r.family == kEmbedding || r.family == kHead ? -1 : r.first_layer, 1};
 }
 
 BufferId norms(RoleContext& c) {
   return c.builder.buffer("norms", Dtype::fp64, c.tensors, BufferKind::workspace, Lifetime::persistent);
+}
+
+// Sums of squares of the tensors that ranks along dp hold different parts of, where all else is whole on each of them.
+bool has_partial_norms(const RoleContext& c) {
+  return !c.shards_state() && c.groups.expert_dp != kNoGroup;
+}
+
+BufferId expert_norms(RoleContext& c) {
+  return c.builder.buffer("norms.experts", Dtype::fp64, c.tensors, BufferKind::workspace, Lifetime::persistent);
 }
 
 BlockId tied_block(RoleContext& c) {
@@ -74,9 +88,10 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
   BlockBuilder b(c.role(), "norm." + family(c, r.family).name);
   SquaredNorm op;
   op.bucket = bucket(c, r);
-  op.piece_shards = static_cast<std::int32_t>(c.job.strategy.replicas());
+  op.piece_shards = r.family == kExperts ? op.bucket.shards : static_cast<std::int32_t>(c.job.strategy.replicas());
   op.dtype = c.type.gradient;
-  const Operand sums = c.builder.whole(norms(c));
+  const bool partial = r.family == kExperts && has_partial_norms(c);
+  const Operand sums = c.builder.whole(partial ? expert_norms(c) : norms(c));
   b.emit(op, kCompute, Phase::optimizer, {own_part(c, op.bucket, family(c, r.family).gradient)}, {sums});
   return c.builder.add(b.take());
 }
@@ -85,20 +100,24 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
 BlockId clip_block(RoleContext& c) {
   BlockBuilder b(c.role(), "clip");
   const Operand sums = c.builder.whole(norms(c));
-  const auto reduce = [&](GroupId group, StreamId stream, const std::string& name) {
+  const auto reduce = [&](GroupId group, StreamId stream, Operand all, const std::string& name) {
     Collective op;
     op.kind = CollectiveKind::all_reduce;
     op.group = group;
-    op.elements = sums.elements;
+    op.elements = all.elements;
     op.dtype = Dtype::fp64;
     op.tag = c.builder.tag(name);
-    b.emit(op, stream, Phase::optimizer, {sums}, {sums});
+    b.emit(op, stream, Phase::optimizer, {all}, {all});
   };
   if (c.shards_state()) {
-    reduce(c.groups.shard, c.dp_stream(), "norm.reduce.dp");
+    reduce(c.groups.shard, c.dp_stream(), sums, "norm.reduce.dp");
+  } else if (has_partial_norms(c)) {
+    const Operand partial = c.builder.whole(expert_norms(c));
+    reduce(c.groups.expert_dp, c.dp_stream(), partial, "norm.reduce.experts");
+    b.emit(Accumulate{partial.elements, Dtype::fp64}, kCompute, Phase::optimizer, {partial, sums}, {sums});
   }
   if (c.groups.model != kNoGroup) {
-    reduce(c.groups.model, c.world_stream(), "norm.reduce.model");
+    reduce(c.groups.model, c.world_stream(), sums, "norm.reduce.model");
   }
   b.emit(ClipCoefficient{c.tensors, c.job.workload.optimizer.clip}, kCompute, Phase::optimizer, {sums},
          {c.builder.whole(c.role().grad_norm)});
@@ -123,7 +142,7 @@ void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
 
 // Updated parameters are gathered at once where they are stored whole.
 bool gathers_updated(const RoleContext& c, const BucketRange& r) {
-  return c.shards_state() && !use(c, r.family).gathers;
+  return c.shard_group(r.family) != kNoGroup && !use(c, r.family).gathers;
 }
 
 void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
@@ -131,12 +150,12 @@ void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   const ParameterFamily& f = family(c, r.family);
   Collective op;
   op.kind = CollectiveKind::all_gather;
-  op.group = c.groups.shard;
+  op.group = k.shard_group;
   op.elements = k.elements;
   op.dtype = c.type.parameter;
   op.tag = c.builder.tag("parameters.gather." + f.name);
   const int at =
-      b.emit(op, c.dp_stream(), Phase::param_gather, {own_part(c, k, f.parameter)}, {whole_bucket(k, f.parameter)});
+      b.emit(op, c.dp_stream(), Phase::param_gather, {own_part(c, k, f.parameter)}, {whole_bucket(c, k, f.parameter)});
   b.op(at).records.push_back(c.builder.event("gathered", Replicas::once));
 }
 
@@ -195,8 +214,8 @@ Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers) {
   b.elements = family(c, f).elements * layers;
   b.family = f;
   b.layers = layers;
-  b.shard_group = c.groups.shard;
-  b.shards = static_cast<std::int32_t>(c.shards());
+  b.shard_group = c.shard_group(f);
+  b.shards = c.shards_of(f);
   return b;
 }
 
@@ -205,9 +224,9 @@ Operand own_part(const RoleContext& c, const Bucket& bucket, BufferId buffer) {
   const bool is_whole = c.role().buffers[static_cast<std::size_t>(buffer)].elements == unit;
   const std::int64_t part = bucket.elements / bucket.shards;
   if (bucket.shards == 1 || !is_whole) {
-    return {buffer, 0, kNoGroup, 0, part, 0};
+    return {buffer, first_copy(c, bucket), kNoGroup, 0, part, 0};
   }
-  return {buffer, 0, bucket.shard_group, 0, part, part};
+  return {buffer, first_copy(c, bucket), bucket.shard_group, 0, part, part};
 }
 
 std::vector<EventId> local_gradients_done(RoleContext& c) {
@@ -226,20 +245,30 @@ int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std:
 
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
   const auto i = static_cast<std::size_t>(chunk);
-  const ParameterFamily& f = c.role().parameter_families[kLayer];
   const std::int64_t target = bucket_bytes(c.job).value * 8 / bits(c.type.gradient);
-  // Units that are reduced on their own are cut on their own.
-  const auto per_bucket =
-      use(c, kLayer).reduces
-          ? 1
-          : static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
   std::vector<BucketRange> ranges;
-  for (std::int32_t end = c.chunk_layers[i]; end > 0;) {
-    const std::int32_t layers = std::min(per_bucket, end);
-    end -= layers;
-    ranges.push_back({kLayer, c.chunk_first[i] + end, layers});
+  for (const Family which : c.layer_families()) {
+    const ParameterFamily& f = family(c, which);
+    // Units that are reduced on their own are cut on their own.
+    const auto per_bucket =
+        use(c, which).reduces
+            ? 1
+            : static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
+    const std::int32_t first = std::max(c.chunk_first[i], f.first_layer);
+    const std::int32_t past = std::min(c.chunk_first[i] + c.chunk_layers[i], f.first_layer + f.layers);
+    for (std::int32_t end = past; end > first;) {
+      const std::int32_t layers = std::min(per_bucket, end - first);
+      end -= layers;
+      ranges.push_back({which, end, layers});
+    }
   }
+  std::stable_sort(ranges.begin(), ranges.end(),
+                   [](const BucketRange& a, const BucketRange& b) { return a.first_layer > b.first_layer; });
   return ranges;
+}
+
+bool reduces_gradients(const RoleContext& c) {
+  return c.groups.dp != kNoGroup || c.groups.expert_data != kNoGroup;
 }
 
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
@@ -248,14 +277,14 @@ BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
   BlockBuilder b(c.role(), "gradients.reduce." + f.name);
   b.join(Phase::grad_reduce, local_gradients_done(c));
   Collective op;
-  const bool scatters = c.shards_state() && !has_owners(c);
+  const bool scatters = k.shard_group != kNoGroup && !has_owners(c);
   op.kind = scatters ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
-  op.group = scatters ? c.groups.shard : c.groups.dp;
+  op.group = scatters ? k.shard_group : c.data_group(range.family);
   op.elements = k.elements;
   op.dtype = c.type.gradient;
   op.tag = c.builder.tag("gradients.reduce." + f.name);
-  const Operand part = scatters ? own_part(c, k, f.gradient) : whole_bucket(k, f.gradient);
-  int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_bucket(k, f.gradient)}, {part});
+  const Operand part = scatters ? own_part(c, k, f.gradient) : whole_bucket(c, k, f.gradient);
+  int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_bucket(c, k, f.gradient)}, {part});
   if (scatters && c.groups.replicas != kNoGroup) {
     at = emit_reduce_across(c, b, part, f.name);
   }
@@ -267,7 +296,8 @@ SegmentId begin_segment(RoleContext& c) {
   BlockBuilder b(c.role(), "begin_step");
   Segment s;
   s.name = "begin";
-  for (const Family which : {kEmbedding, kLayer, kHead}) {
+  for (std::size_t i = 0; i < c.role().parameter_families.size(); ++i) {
+    const auto which = static_cast<Family>(i);
     const ParameterFamily& f = family(c, which);
     const bool is_overwritten = use(c, which).reduces && !c.accumulates_reduced();
     if (f.gradient >= 0 && !is_overwritten) {
@@ -290,7 +320,7 @@ SegmentId begin_segment(RoleContext& c) {
 SegmentId update_segment(RoleContext& c) {
   Segment s;
   s.name = "update";
-  const bool overlapped = c.groups.dp != kNoGroup && c.job.strategy.overlap_grad_reduce;
+  const bool overlapped = reduces_gradients(c) && c.job.strategy.overlap_grad_reduce;
   const bool tied_across = c.groups.embedding != kNoGroup && (c.first || c.last);
   if (tied_across) {
     s.calls.push_back({tied_block(c), 1, -1, 1});
@@ -305,20 +335,26 @@ SegmentId update_segment(RoleContext& c) {
   }
   const std::vector<BucketRange> reduced_buckets = all_buckets(c, false), buckets = all_buckets(c, true);
   std::vector<EventId> reduced = local_gradients_done(c);
-  if (c.groups.dp != kNoGroup && !buckets.empty()) {
-    for (const BucketRange& r : reduced_buckets) {
-      // Units were reduced behind every backward; layers, and an untied head, behind the last one.
-      const bool done = overlapped && (r.family == kLayer || (r.family == kHead && !tied_across));
-      if (!done && !use(c, r.family).reduces) {
-        s.calls.push_back(call_at(r, reduce_bucket(c, r)));
-      }
+  bool reduces = false;
+  for (const BucketRange& r : reduced_buckets) {
+    // Units were reduced behind every backward; layers, and an untied head, behind the last one.
+    const bool done = overlapped && r.family != kEmbedding && !(r.family == kHead && tied_across);
+    const bool by_others = c.data_group(r.family) != kNoGroup;
+    if (!done && by_others && !use(c, r.family).reduces) {
+      s.calls.push_back(call_at(r, reduce_bucket(c, r)));
     }
+    reduces = reduces || by_others;
+  }
+  if (reduces) {
     reduced.push_back(c.reduced());
   }
   BlockBuilder start(c.role(), "norm.begin");
   start.join(Phase::optimizer, reduced);
   const Operand sums = c.builder.whole(norms(c));
   start.emit(Fill{sums.elements, Dtype::fp64}, kCompute, Phase::optimizer, {}, {sums});
+  if (has_partial_norms(c)) {
+    start.emit(Fill{sums.elements, Dtype::fp64}, kCompute, Phase::optimizer, {}, {c.builder.whole(expert_norms(c))});
+  }
   s.calls.push_back({c.builder.add(start.take()), 1, -1, 1});
   for (const BucketRange& r : buckets) {
     s.calls.push_back(call_at(r, norm_block(c, r)));

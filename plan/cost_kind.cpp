@@ -62,6 +62,9 @@ struct Namer {
   std::string operator()(const PositionAdd& x) const { return join("position_add", word(x.direction)); }
   std::string operator()(const CrossEntropy& x) const { return join("cross_entropy", word(x.step)); }
   std::string operator()(const OptimizerStep& x) const { return join("optimizer", word(x.optimizer.kind)); }
+  std::string operator()(const ExpertActivation& x) const {
+    return join(join("activation", workloads::name(x.kind)), word(x.direction));
+  }
   std::string operator()(const Copy& x) const { return join("copy", word(x.kind)); }
   template <class Other>
   std::string operator()(const Other& x) const {
@@ -71,6 +74,7 @@ struct Namer {
 
 struct Typer {
   Dtype operator()(const Matmul& x) const { return x.in; }
+  Dtype operator()(const GroupedMatmul& x) const { return x.in; }
   Dtype operator()(const OptimizerStep& x) const { return x.precision.parameter; }
   template <class Other>
   Dtype operator()(const Other& x) const {

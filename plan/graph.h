@@ -42,6 +42,7 @@ struct Stream {
   std::string name;  // "compute", "tp", "dp", "act_in", …
   StreamKind kind{};
   Axis axis = Axis::tp;  // whose communication it carries (collective, point_to_point)
+  bool experts = false;  // between the ranks that hold different experts
 };
 
 enum class BufferKind : std::uint8_t {
@@ -106,7 +107,8 @@ struct RuntimeExtent {
   std::string name;
   std::int64_t maximum = 0;
   std::string source;           // name of the buffer that holds the value
-  double mean = 0, stddev = 0;  // for the simulator
+  double mean = 0, stddev = 0;  // for the simulator, over the ranks of `group`
+  GroupId group = kNoGroup;     // whose ranks have values of their own, and wait for the greatest
 };
 
 // The op runs only while this device scalar is not zero.
@@ -170,7 +172,7 @@ struct Slice {
 enum class Init : std::uint8_t { normal, zeros, ones };
 std::string_view name(Init i);
 
-// A parameter tensor in its family's flat layout. Slices depend on the tp coordinate: slices[tp].
+// A parameter tensor in its family's flat layout. Slices depend on the index in the family's slice_group.
 struct Parameter {
   std::string name;                 // "layers.{}.attention.qkv.weight"; {} is the global layer
   std::int64_t offset = 0;          // elements from the start of the layer's flat range
@@ -186,11 +188,14 @@ struct Parameter {
 
 // Flat storage of all tensors of a layer (or of the embedding, or of the head): same layout in every buffer.
 struct ParameterFamily {
-  std::string name;           // "embedding", "layer", "head"
+  std::string name;           // "embedding", "layer", "head", "mlp", "moe", "experts"
   std::int64_t elements = 0;  // of one layer, padded so that shards divide it
   std::int32_t layers = 0;    // 0: not per layer
   BufferId parameter = -1, gradient = -1, master = -1, m = -1, v = -1;
   std::vector<Parameter> parameters;
+  std::int32_t first_layer = 0;    // role-local layer of copy 0
+  GroupId data_group = kNoGroup;   // ranks that hold the same elements and share their gradients
+  GroupId slice_group = kNoGroup;  // ranks that hold different slices; kNoGroup: slices[0] is everybody's
 };
 
 // Bytes from the arena's start; address = offset + layer * layer_stride + copy * copy_stride (all in bytes).

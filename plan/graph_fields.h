@@ -35,6 +35,10 @@ inline constexpr workloads::Norm kLast<workloads::Norm> = workloads::Norm::rmsno
 template <>
 inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::gelu_erf;
 template <>
+inline constexpr workloads::Router kLast<workloads::Router> = workloads::Router::sigmoid;
+template <>
+inline constexpr RouteStep kLast<RouteStep> = RouteStep::arrange;
+template <>
 inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::backward;
 template <>
 inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::adamw;
@@ -88,7 +92,12 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "latent_heads",
                                                   "split_columns",
                                                   "ring_attention",
-                                                  "reshard"};
+                                                  "reshard",
+                                                  "gate",
+                                                  "route",
+                                                  "permute",
+                                                  "grouped_matmul",
+                                                  "expert_activation"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -194,7 +203,31 @@ void fields(auto& a, Of<Accumulate> auto& x) {
 
 void fields(auto& a, Of<Collective> auto& x) {
   a("kind", x.kind), a("group", x.group), a("elements", x.elements), a("dtype", x.dtype);
-  a("reduction", x.reduction), a("tag", x.tag), a("root", x.root);
+  a("reduction", x.reduction), a("tag", x.tag), a("row", x.row), a("root", x.root);
+}
+
+void fields(auto& a, Of<Gate> auto& x) {
+  a("direction", x.direction), a("tokens", x.tokens), a("experts", x.experts), a("top_k", x.top_k);
+  a("groups", x.groups), a("top_groups", x.top_groups), a("router", x.router), a("normalize", x.normalize);
+  a("scale", x.scale), a("balance", x.balance), a("parts", x.parts), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Route> auto& x) {
+  a("step", x.step), a("rows", x.rows), a("experts", x.experts), a("members", x.members), a("capacity", x.capacity);
+}
+
+void fields(auto& a, Of<Permute> auto& x) {
+  a("direction", x.direction), a("rows", x.rows), a("copies", x.copies), a("cols", x.cols), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<GroupedMatmul> auto& x) {
+  a("direction", x.direction), a("experts", x.experts), a("rows", x.rows), a("out_features", x.out_features);
+  a("in_features", x.in_features), a("in", x.in), a("out", x.out);
+}
+
+void fields(auto& a, Of<ExpertActivation> auto& x) {
+  a("direction", x.direction), a("kind", x.kind), a("experts", x.experts), a("rows", x.rows), a("cols", x.cols);
+  a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Message> auto& x) {
@@ -247,7 +280,7 @@ void fields(auto& a, Of<Op> auto& x) {
 }
 
 void fields(auto& a, Of<Stream> auto& x) {
-  a("name", x.name), a("kind", x.kind), a("axis", x.axis);
+  a("name", x.name), a("kind", x.kind), a("axis", x.axis), a("experts", x.experts);
 }
 
 void fields(auto& a, Of<Buffer> auto& x) {
@@ -294,6 +327,7 @@ void fields(auto& a, Of<Parameter> auto& x) {
 void fields(auto& a, Of<ParameterFamily> auto& x) {
   a("name", x.name), a("elements", x.elements), a("layers", x.layers), a("parameter", x.parameter);
   a("gradient", x.gradient), a("master", x.master), a("m", x.m), a("v", x.v), a("parameters", x.parameters);
+  a("first_layer", x.first_layer), a("data_group", x.data_group), a("slice_group", x.slice_group);
 }
 
 void fields(auto& a, Of<Placement> auto& x) {
@@ -329,6 +363,7 @@ void fields(auto& a, Of<Mesh> auto& x) {
 
 void fields(auto& a, Of<RuntimeExtent> auto& x) {
   a("name", x.name), a("maximum", x.maximum), a("source", x.source), a("mean", x.mean), a("stddev", x.stddev);
+  a("group", x.group);
 }
 
 void fields(auto& a, Of<PlanGraph> auto& x) {

@@ -107,7 +107,9 @@ void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
     }
   };
   divides("heads", m.heads);
-  divides("ffn_hidden", m.ffn_hidden);
+  if (m.dense_layers() > 0) {
+    divides("ffn_hidden", m.ffn_hidden);
+  }
   if (m.kv_heads % s.tp != 0 && s.tp % m.kv_heads != 0) {
     strategy.mistake("tp", fmt::format("{} and kv_heads {}: one must be a multiple of the other", s.tp, m.kv_heads));
   }
@@ -166,6 +168,55 @@ void check_context_parallel(const Job& job, ObjectReader& strategy) {
                                      what, heads, s.tp, s.cp));
       }
     }
+  }
+}
+
+void check_experts(const Job& job, ObjectReader& strategy) {
+  const workloads::Moe& moe = job.workload.model.moe;
+  const Strategy& s = job.strategy;
+  if (moe.experts == 0) {
+    if (s.ep > 1) {
+      strategy.mistake("ep", fmt::format("{} needs a model with moe; expected 1", s.ep));
+    }
+    return;
+  }
+  const auto mistake = [&](const char* key, const std::string& what) { strategy.mistake(key, what); };
+  if (s.shard != 0) {
+    mistake("shard", "in groups with experts is not built yet; leave the key out");
+  }
+  if (job.workload.model.parallel_residual) {
+    mistake("", "experts beside attention (parallel_residual) are not built yet");
+  }
+  if (s.zero_kind == ZeroKind::owners) {
+    mistake("zero_kind", "owners with experts is not built yet; expected shards");
+  }
+  if (s.cp > 1 || s.zero > 1) {
+    mistake(s.cp > 1 ? "cp" : "zero", fmt::format("{} with experts is not built yet; expected {}",
+                                                  s.cp > 1 ? s.cp : s.zero, s.cp > 1 ? "1" : "0 or 1"));
+  }
+  if (s.expert_tp != 1 && s.expert_tp != s.tp) {
+    mistake("expert_tp", fmt::format("{} is not allowed; expected 1 or tp {}", s.expert_tp, s.tp));
+    return;
+  }
+  if (s.expert_tp < s.tp && !s.sequence_parallel) {
+    mistake("expert_tp", fmt::format("1 with tp {} needs sequence_parallel: each rank routes tokens of its own", s.tp));
+  }
+  if (moe.experts % s.ep != 0) {
+    mistake("ep", fmt::format("{} does not divide {} experts", s.ep, moe.experts));
+  }
+  const bool fits = s.expert_tp == s.tp
+                        ? s.dp % s.ep == 0
+                        : (s.ep <= s.tp ? s.tp % s.ep == 0 : s.ep % s.tp == 0 && s.dp % (s.ep / s.tp) == 0);
+  if (!fits) {
+    mistake("ep", s.expert_tp == s.tp
+                      ? fmt::format("{} does not divide dp {}", s.ep, s.dp)
+                      : fmt::format("{} neither divides tp {} nor is tp times a divisor of dp {}", s.ep, s.tp, s.dp));
+  }
+  if (moe.ffn_hidden % s.expert_tp != 0) {
+    mistake("tp", fmt::format("{} does not divide the experts' ffn_hidden {}", s.tp, moe.ffn_hidden));
+  }
+  if (moe.shared_width() % s.tp != 0) {
+    mistake("tp", fmt::format("{} does not divide the shared experts' width {}", s.tp, moe.shared_width()));
   }
 }
 
@@ -233,6 +284,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_tensor_parallel(job, parts.strategy);
     check_recompute(job, parts.strategy);
     check_context_parallel(job, parts.strategy);
+    check_experts(job, parts.strategy);
     check_stages(job, parts.strategy);
     check_sizes(job, parts.strategy);
   }

@@ -31,8 +31,8 @@ struct LayerEmitter {
   Recomputed again;
 
   Operand all(BufferId buffer) const { return c.builder.whole(buffer); }
-  Operand weight(const std::string& name) { return c.parameter(kLayer, name); }
-  Operand grad(const std::string& name) { return c.gradient(kLayer, name); }
+  Operand weight(const std::string& name) { return c.parameter(c.family_of(name), name); }
+  Operand grad(const std::string& name) { return c.gradient(c.family_of(name), name); }
 
   // x': the next layer's input. Nobody reads that of a recomputation; frameworks run the whole layer nevertheless.
   Operand output(Phase phase) {
@@ -109,6 +109,11 @@ void attention_backward(const LayerEmitter& e, BackwardPart part, const Residual
 void mlp_forward(const LayerEmitter& e, Phase phase);
 void mlp_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d);
 
+// build_moe.cpp: x' = x_mid + experts(norm2(x_mid)).
+void moe_forward(const LayerEmitter& e, Phase phase);
+void moe_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d);
+// Sums the routers' gradients, of which each tp rank has a part.
+void reduce_routers(RoleContext& c, BlockBuilder& b);
 // build_parallel_layer.cpp: both halves read x: x' = x + attention(norm1(x)) + mlp(norm2(x)).
 void parallel_forward(const LayerEmitter& e, Phase phase);
 void parallel_backward(const LayerEmitter& e, BackwardPart part);

@@ -90,9 +90,10 @@ struct Shapes {
     return fmt::format(" {} {}{}", w.elements, from, name(w.dtype));
   }
   std::string operator()(const Collective& w) const {
-    return fmt::format(
-        " {} {}{} over {} as {}", w.elements, name(w.dtype), w.reduction == Reduction::max ? " (max)" : "",
-        group_name(g, w.group) + (w.root < 0 ? "" : fmt::format(" from {}", w.root)), tag_name(g, w.tag));
+    return fmt::format(" {} {}{}{} over {}{} as {}", w.elements, name(w.dtype),
+                       w.reduction == Reduction::max ? " (max)" : "",
+                       w.row > 0 ? fmt::format(" in rows of {}", w.row) : "", group_name(g, w.group),
+                       w.root < 0 ? "" : fmt::format(" from {}", w.root), tag_name(g, w.tag));
   }
   std::string operator()(const Exchange& w) const {
     std::string text;
@@ -122,6 +123,24 @@ struct Shapes {
   std::string operator()(const Reshard& w) const {
     return fmt::format(" batch {} seq {} x ({} + 2 x {}) {} over {}", w.batch, w.seq, w.q, w.kv, name(w.dtype),
                        w.parts);
+  }
+  std::string operator()(const Gate& w) const {
+    return fmt::format(" {} {} tokens to {} of {} {}", workloads::name(w.router), w.tokens, w.top_k, w.experts,
+                       name(w.dtype));
+  }
+  std::string operator()(const Route& w) const {
+    return fmt::format(" {} rows to {} experts on {} ranks{}", w.rows, w.experts, w.members,
+                       w.capacity > 0 ? fmt::format(", at most {} each", w.capacity) : "");
+  }
+  std::string operator()(const Permute& w) const {
+    return fmt::format(" {}x{} of {} {}", w.rows, w.copies, w.cols, name(w.dtype));
+  }
+  std::string operator()(const GroupedMatmul& w) const {
+    return fmt::format(".{} {} experts, {} rows, {} -> {} {} -> {}", name(w.direction), w.experts, w.rows,
+                       w.in_features, w.out_features, name(w.in), name(w.out));
+  }
+  std::string operator()(const ExpertActivation& w) const {
+    return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
   }
 };
 

@@ -45,6 +45,11 @@ struct KindName {
   std::string operator()(const Take&) const { return "take"; }
   std::string operator()(const RingAttention& w) const { return dotted("ring_attention", name(w.step)); }
   std::string operator()(const Reshard& w) const { return dotted("reshard", name(w.step)); }
+  std::string operator()(const Gate& w) const { return dotted("gate", name(w.direction)); }
+  std::string operator()(const Route& w) const { return dotted("route", name(w.step)); }
+  std::string operator()(const Permute& w) const { return dotted("permute", name(w.direction)); }
+  std::string operator()(const GroupedMatmul&) const { return "grouped_matmul"; }
+  std::string operator()(const ExpertActivation& w) const { return dotted("expert_activation", name(w.direction)); }
 };
 
 }  // namespace
@@ -63,6 +68,14 @@ std::string_view name(CrossEntropyStep s) {
     case CrossEntropyStep::stats: return "stats";
     case CrossEntropyStep::combine: return "combine";
     case CrossEntropyStep::backward: return "backward";
+  }
+  return "?";
+}
+
+std::string_view name(RouteStep s) {
+  switch (s) {
+    case RouteStep::count: return "count";
+    case RouteStep::arrange: return "arrange";
   }
   return "?";
 }

@@ -12,6 +12,7 @@
 
 #include "base/dtype.h"
 #include "plan/mesh.h"
+#include "plan/moe_ops.h"
 #include "workloads/workload.h"
 
 namespace foretrain::plan {
@@ -42,9 +43,6 @@ struct Matmul {
   bool trans_a = false, trans_b = false, bias = false, accumulate = false;
   Dtype in = Dtype::fp32, out = Dtype::fp32;
 };
-
-enum class Direction : std::uint8_t { forward, backward_input, backward_weight };
-std::string_view name(Direction d);
 
 // Packed qkv [batch*seq, (heads + kv_heads) * head_dim + kv_heads * value_dim]; o [batch*seq, heads*value_dim]; scores
 // and probabilities [batch, heads, seq, seq] in dtype; lse [batch, heads, seq] in fp32 (fp64 for fp64).
@@ -273,7 +271,9 @@ std::string_view name(Reduction r);
 // `elements` is the total buffer (what every rank holds in the end for all_gather, at the start for reduce_scatter).
 // all_reduce: reads {x}, writes {x}. broadcast: reads {x}, writes {x}, which on `root` stays as it is. all_gather:
 // reads {shard}, writes {full}; reduce_scatter: reads {full}, writes {shard}; the shard may lie inside the full buffer
-// at its own place. Sums are taken in rank order.
+// at its own place. Sums are taken in rank order. all_to_all: equal blocks; with `row` it takes counts: reads
+// {x, to[members] i32, from[members] i32}, writes {y}, rows of so many elements one after the other by member;
+// `elements` is then what a member sends in all where nothing is dropped.
 struct Collective {
   CollectiveKind kind{};
   GroupId group = kNoGroup;
@@ -282,6 +282,7 @@ struct Collective {
   Reduction reduction = Reduction::sum;
   std::int32_t tag = -1;   // match key, index in PlanGraph::tags
   std::int32_t root = -1;  // broadcast: whose x all get, as index in the group
+  std::int64_t row = 0;
 };
 
 // One message to or from the rank that differs only in its coordinate along `axis` (Mesh::peer).
@@ -334,10 +335,10 @@ struct Take {
   Dtype dtype = Dtype::fp32;
 };
 
-using Work =
-    std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
-                 CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
-                 Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns, RingAttention, Reshard>;
+using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
+                          PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
+                          Collective, Exchange, Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns,
+                          RingAttention, Reshard, Gate, Route, Permute, GroupedMatmul, ExpertActivation>;
 
 // The attention that costs as much, where the op is one: of a ring's step the causal one of a share over itself.
 std::optional<Attention> attention_of(const Work& w);

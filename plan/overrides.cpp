@@ -14,7 +14,8 @@ const std::vector<std::string>& job_fields() {
     };
     const std::vector<Part> parts{
         {"", {"name", "description"}},
-        {"workload.", {"model", "seq_len", "global_batch", "precision", "optimizer", "attention", "data"}},
+        {"workload.",
+         {"model", "seq_len", "global_batch", "precision", "optimizer", "attention", "moe_imbalance", "data"}},
         {"workload.model.",
          {"architecture",
           "layers",
@@ -53,6 +54,7 @@ const std::vector<std::string>& job_fields() {
           "pp",
           "cp",
           "ep",
+          "expert_tp",
           "micro_batch",
           "virtual_stages",
           "schedule",

@@ -7,7 +7,7 @@
 namespace foretrain::plan {
 
 void for_each_piece(const Role& role, const Bucket& bucket, std::int32_t first_layer, std::int64_t shard,
-                    std::int64_t shards, int tp_index, const std::function<void(const Piece&)>& fn) {
+                    std::int64_t shards, int slice_index, const std::function<void(const Piece&)>& fn) {
   const ParameterFamily& family = role.parameter_families[static_cast<std::size_t>(bucket.family)];
   CHECK(bucket.elements % shards == 0, "role {}: a bucket of {} elements in {} shards", role.name, bucket.elements,
         shards);
@@ -21,7 +21,7 @@ void for_each_piece(const Role& role, const Bucket& bucket, std::int32_t first_l
       continue;
     }
     for (const Parameter& p : family.parameters) {
-      for (const Slice& s : p.slices[static_cast<std::size_t>(tp_index)]) {
+      for (const Slice& s : p.slices[static_cast<std::size_t>(slice_index)]) {
         const std::int64_t tensor = origin + p.offset;
         const std::int64_t from = std::max(begin, tensor + s.local_row * p.cols);
         const std::int64_t to = std::min(end, tensor + (s.local_row + s.rows) * p.cols);

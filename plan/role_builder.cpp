@@ -35,12 +35,12 @@ BufferId RoleBuilder::buffer(const std::string& name, Dtype dtype, std::int64_t 
   return static_cast<BufferId>(role_.buffers.size() - 1);
 }
 
-StreamId RoleBuilder::stream(const std::string& name, StreamKind kind, Axis axis) {
+StreamId RoleBuilder::stream(const std::string& name, StreamKind kind, Axis axis, bool experts) {
   const int known = find_named(role_.streams, name);
   if (known >= 0) {
     return static_cast<StreamId>(known);
   }
-  role_.streams.push_back({name, kind, axis});
+  role_.streams.push_back({name, kind, axis, experts});
   return static_cast<StreamId>(role_.streams.size() - 1);
 }
 
@@ -60,6 +60,15 @@ std::int32_t RoleBuilder::tag(const std::string& name) {
   }
   graph_.tags.push_back(name);
   return static_cast<std::int32_t>(graph_.tags.size() - 1);
+}
+
+std::int16_t RoleBuilder::runtime_extent(const RuntimeExtent& extent) {
+  const int known = find_named(graph_.runtime_extents, extent.name);
+  if (known >= 0) {
+    return static_cast<std::int16_t>(known);
+  }
+  graph_.runtime_extents.push_back(extent);
+  return static_cast<std::int16_t>(graph_.runtime_extents.size() - 1);
 }
 
 BlockId RoleBuilder::add(Block block) {

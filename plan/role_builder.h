@@ -21,9 +21,10 @@ class RoleBuilder {
   // Each returns the existing one of that name, or adds it (then with these properties).
   BufferId buffer(const std::string& name, Dtype dtype, std::int64_t elements, BufferKind kind, Lifetime lifetime,
                   int layers = 0);
-  StreamId stream(const std::string& name, StreamKind kind, Axis axis);
+  StreamId stream(const std::string& name, StreamKind kind, Axis axis, bool experts = false);
   EventId event(const std::string& name, Replicas replicas);
   std::int32_t tag(const std::string& name);
+  std::int16_t runtime_extent(const RuntimeExtent& extent);
 
   BlockId add(Block block);
   SegmentId add(Segment segment);

@@ -47,13 +47,6 @@ namespace {
 
 constexpr std::int64_t kMaxAxis = 1'000'000;
 
-// An axis of which only the value 1 is built.
-void read_unbuilt_axis(ObjectReader& reader, const std::string& key, const char* what) {
-  if (const std::int64_t n = reader.integer(key, 1, 1, kMaxAxis); n > 1) {
-    reader.mistake(key, fmt::format("{} is not built yet: {} must be 1, not {}", what, key, n));
-  }
-}
-
 // A known key of a feature that is not built: no value of it means anything yet.
 void refuse(ObjectReader& reader, const std::string& key, const char* what) {
   if (reader.has(key)) {
@@ -200,7 +193,8 @@ Strategy read_strategy(ObjectReader& reader) {
   s.pp = reader.integer("pp", 1, 1, kMaxAxis);
   s.cp = reader.integer("cp", 1, 1, kMaxAxis);
   s.cp_kind = reader.word("cp_kind", "ring", {"ring", "all_to_all"}) == "ring" ? CpKind::ring : CpKind::all_to_all;
-  read_unbuilt_axis(reader, "ep", "expert parallelism");
+  s.ep = reader.integer("ep", 1, 1, kMaxAxis);
+  s.expert_tp = reader.integer("expert_tp", s.tp, 1, kMaxAxis);
   s.micro_batch = reader.integer("micro_batch", 1, 1, kMaxAxis);
   s.virtual_stages = reader.integer("virtual_stages", 1, 1, kMaxAxis);
   read_schedule(reader, s);
@@ -241,6 +235,7 @@ nlohmann::json to_json(const Strategy& s) {
                      {"cp", s.cp},
                      {"cp_kind", name(s.cp_kind)},
                      {"ep", s.ep},
+                     {"expert_tp", s.expert_tp},
                      {"micro_batch", s.micro_batch},
                      {"virtual_stages", s.virtual_stages},
                      {"schedule", s.schedule == ScheduleKind::text ? s.schedule_path : std::string(name(s.schedule))},

@@ -1,6 +1,7 @@
 // The user's decision: how the job is spread over ranks. The "strategy" part of a job file.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -35,6 +36,7 @@ std::string_view name(CpKind k);
 
 struct Strategy {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1;
+  std::int64_t expert_tp = 1;       // ranks that share each expert's matrices: 1, or tp
   std::int64_t micro_batch = 1;     // sequences per rank and microbatch
   std::int64_t virtual_stages = 1;  // model chunks per pipeline rank; zb_v, dualpipe_v: 2
   ScheduleKind schedule = ScheduleKind::one_f_one_b;
@@ -65,6 +67,9 @@ struct Strategy {
   std::int64_t ranks() const { return dp * tp * pp * cp; }
   std::int64_t replicas() const { return dp * cp; }  // ranks with the same parameters and other tokens
   std::int64_t stages() const { return pp * virtual_stages; }
+  // ep as ranks along tp, where each of them has experts of its own, times ranks along dp.
+  std::int64_t ep_along_tp() const { return expert_tp == tp ? 1 : std::min(ep, tp); }
+  std::int64_t ep_along_dp() const { return ep / ep_along_tp(); }
   // Into how many parts optimizer state is cut; 1: it is whole.
   std::int64_t shards() const { return zero == 0 ? 1 : (shard == 0 ? dp : shard) * cp; }
 };

@@ -191,7 +191,19 @@ class RoleChecker {
       fail(fmt::format("no group {}", c.group));
       return;
     }
-    if (!check_group(c.group) || op.reads.size() != 1 || op.writes.size() != 1) {
+    if (c.row != 0 && (c.row < 0 || c.kind != CollectiveKind::all_to_all)) {
+      fail(fmt::format("{} has rows of {} elements", op_text(graph_, op), c.row));
+      return;
+    }
+    if (!check_group(c.group) || op.reads.size() != (c.row > 0 ? 3 : 1) || op.writes.size() != 1) {
+      return;
+    }
+    if (c.row > 0) {
+      const std::int64_t members = group_size(graph_.mesh, graph_.groups[at(c.group)]);
+      if (op.reads[1].elements != members || op.reads[2].elements != members) {
+        fail(fmt::format("{} has counts for {} and {} of {} members", op_text(graph_, op), op.reads[1].elements,
+                         op.reads[2].elements, members));
+      }
       return;
     }
     const int members = group_size(graph_.mesh, graph_.groups[at(c.group)]);

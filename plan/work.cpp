@@ -5,6 +5,8 @@
 #include <variant>
 #include <vector>
 
+#include "plan/runtime_extent.h"
+
 namespace foretrain::plan {
 namespace {
 
@@ -317,8 +319,8 @@ struct Worker {
   // Shards are as large as their operands say: the group's size is the mesh's affair.
   void operator()(const Collective& x) {
     w.sent = size(x.dtype, x.elements);
-    w.read = size(x.dtype, elements(op.reads));
-    w.written = size(x.dtype, elements(op.writes));
+    w.read = x.row > 0 ? w.sent : size(x.dtype, elements(op.reads));
+    w.written = x.row > 0 ? w.sent : size(x.dtype, elements(op.writes));
   }
 
   void operator()(const Exchange& x) {
@@ -391,15 +393,91 @@ struct Worker {
 
   void operator()(const Reshard& x) { w.read = w.written = size(x.dtype, x.batch * x.seq * (x.q + 2 * x.kv)); }
 
+  // tanh and exp count as one; a score takes a softmax or a sigmoid, and a comparison per choice.
+  void operator()(const Gate& x) {
+    const Bytes square = size(x.dtype, x.tokens * x.experts);
+    const Bytes chosen = size(Dtype::i32, x.tokens * x.top_k);
+    const Bytes weights = size(x.dtype, x.tokens * x.top_k);
+    if (x.direction == Direction::forward) {
+      w.flops = (kSoftmax + static_cast<double>(x.top_k)) * product(x.tokens, x.experts);
+      w.read = square;
+      w.written = square + weights + chosen;
+    } else {
+      w.flops = kSoftmaxBackward * product(x.tokens, x.experts);
+      w.read = square + weights + chosen;
+      w.written = square;
+    }
+  }
+
+  void operator()(const Route& x) {
+    const Bytes tables = size(Dtype::i32, x.rows);
+    if (x.step == RouteStep::count) {
+      w.read = tables;
+    } else {
+      w.read = size(Dtype::i32, 2 * x.experts);
+    }
+    w.written = tables + size(Dtype::i32, x.experts);
+  }
+
+  void operator()(const Permute& x) {
+    const Bytes one = size(x.dtype, x.rows * x.cols), all = size(x.dtype, x.rows * x.copies * x.cols);
+    const Bytes table = size(Dtype::i32, x.rows * x.copies);
+    if (x.direction == Direction::forward) {
+      w.read = one + table;
+      w.written = all;
+    } else {
+      w.flops = x.copies > 1 ? product(x.rows, x.copies, x.cols) : 0;
+      w.read = all + table;
+      w.written = one;
+    }
+  }
+
+  void operator()(const GroupedMatmul& x) {
+    w.flops = 2 * product(x.rows, x.out_features, x.in_features);
+    w.is_matmul = true;
+    const std::int64_t in = x.rows * x.in_features, out = x.rows * x.out_features;
+    const std::int64_t weights = x.experts * x.out_features * x.in_features;
+    switch (x.direction) {
+      case Direction::forward:
+        w.read = size(x.in, in + weights);
+        w.written = size(x.out, out);
+        break;
+      case Direction::backward_input:
+        w.read = size(x.in, out + weights);
+        w.written = size(x.out, in);
+        break;
+      case Direction::backward_weight:
+        w.read = size(x.in, in + out) + size(x.out, weights);
+        w.written = size(x.out, weights);
+        break;
+    }
+  }
+
+  void operator()(const ExpertActivation& x) {
+    (*this)(Activation{x.direction, x.kind, x.rows, x.cols, x.dtype});
+    const Bytes weights = size(wide(x.dtype), x.rows);
+    w.flops += product(x.rows, x.cols, x.direction == Direction::forward ? 1 : 3);
+    w.read += weights;
+    if (x.direction != Direction::forward) {
+      w.written += weights;
+    }
+  }
+
   static std::int64_t own_elements(const Bucket& b) { return b.elements / std::max(b.shards, 1); }
 };
 
-double matmul_flops(const Role& role, const Segment& segment) {
+// An op whose extent is known only at run time does the mean's work over all ranks.
+Op on_average(const PlanGraph& graph, const Op& op) {
+  return at_extent(op,
+                   static_cast<std::int64_t>(graph.runtime_extents[static_cast<std::size_t>(op.runtime_extent)].mean));
+}
+
+double matmul_flops(const PlanGraph& graph, const Role& role, const Segment& segment) {
   double sum = 0;
   for (const BlockCall& call : segment.calls) {
     double block = 0;
     for (const Op& op : role.blocks[static_cast<std::size_t>(call.block)].ops) {
-      const OpWork w = work(op);
+      const OpWork w = op.runtime_extent < 0 ? work(op) : work(on_average(graph, op));
       block += w.is_matmul ? w.flops : 0;
     }
     sum += block * call.count;
@@ -423,7 +501,7 @@ double matmul_flops_per_step(const PlanGraph& graph) {
     for (const Instance& instance : role.program.body) {
       const auto [it, is_new] = by_segment.try_emplace(instance.segment, 0.0);
       if (is_new) {
-        it->second = matmul_flops(role, role.segments[static_cast<std::size_t>(instance.segment)]);
+        it->second = matmul_flops(graph, role, role.segments[static_cast<std::size_t>(instance.segment)]);
       }
       of_rank += it->second;
     }

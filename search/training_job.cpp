@@ -39,7 +39,13 @@ const ScheduleWord* schedule_of(const std::string& word) {
 }
 
 constexpr Feature kFeatures[] = {
-    {true, "mixture of experts", [](const TrainingRow& r) { return r.model.moe || r.plan.ep.value_or(1) > 1; }},
+    {true, "multi-head latent attention", [](const TrainingRow& r) { return r.model.latent_attention; }},
+    {false, "the exchange of tokens that overlaps compute of another microbatch is forecast as exposed",
+     [](const TrainingRow& r) { return r.plan.overlap.find("EP all-to-all overlap") != std::string::npos; }},
+    {false, "kernels of their own that exchange tokens are forecast as NCCL's all-to-all",
+     [](const TrainingRow& r) { return r.plan.dispatcher.starts_with("DeepEP"); }},
+    {true, "context parallelism with experts",
+     [](const TrainingRow& r) { return r.model.moe && r.plan.cp.value_or(1) > 1; }},
     {true, "the pipeline's schedule", [](const TrainingRow& r) { return schedule_of(r.plan.schedule) == nullptr; }},
     {false, "the zero-bubble schedule that a search found is forecast as ZB-H1 or ZB-H2 of the same memory",
      [](const TrainingRow& r) { return r.plan.schedule.starts_with("ZB-"); }},
@@ -189,6 +195,35 @@ void fill_model(const TrainingRow& row, Filler& f) {
   }
 }
 
+void fill_experts(const TrainingRow& row, Filler& f) {
+  const auto& m = row.model;
+  if (!m.moe) {
+    return;
+  }
+  f.require("workload.model.moe.experts", m.experts);
+  f.require("workload.model.moe.top_k", m.top_k);
+  f.require("workload.model.moe.ffn_hidden", m.expert_ffn);
+  if (m.expert_shared_ffn || m.expert_shared) {
+    f.state("workload.model.moe.shared_experts", m.expert_shared.value_or(1));
+    if (m.expert_shared_ffn) {
+      f.state("workload.model.moe.shared_ffn_hidden",
+              *m.expert_shared_ffn / std::max<std::int64_t>(1, m.expert_shared.value_or(1)));
+    }
+  }
+  if (m.dense_layers) {
+    f.state("workload.model.moe.first_dense_layers", *m.dense_layers);
+  }
+  if (m.capacity_factor) {
+    f.state("workload.model.moe.capacity_factor", *m.capacity_factor);
+  }
+  if (row.plan.ep) {
+    f.state("strategy.ep", *row.plan.ep);
+  }
+  if (row.plan.expert_tp) {
+    f.state("strategy.expert_tp", *row.plan.expert_tp);
+  }
+}
+
 // The word that mixed-precision recipes go by here; nothing where the row is silent or says what nobody knows.
 std::optional<std::string> precision_word(const std::string& words) {
   for (const char* word : {"bf16", "fp8", "fp32", "tf32"}) {
@@ -307,7 +342,13 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
     f.state("strategy.schedule", schedule->job);
   }
   fill_sharding(row, f);
-  f.fill("strategy.sequence_parallel", "sequence_parallel", p.sequence_parallel);
+  if (row.model.moe && p.tp.value_or(1) > 1 && !p.sequence_parallel) {
+    f.by_rule(
+        "strategy.sequence_parallel", true,
+        "Megatron-core: experts with tensor parallelism need it (megatron/core/transformer/transformer_config.py)");
+  } else {
+    f.fill("strategy.sequence_parallel", "sequence_parallel", p.sequence_parallel);
+  }
   f.fill("strategy.recompute", "recompute", recompute_word(p.recompute));
   f.fill("strategy.overlap_grad_reduce", "overlap_grad_reduce", overlap_stated(p.overlap));
   const std::int64_t zero = f.document()["strategy"].value("zero", std::int64_t{0});
@@ -426,6 +467,7 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   Filler filler(row, rules, reading);
   fill_model(row, filler);
   fill_strategy(row, filler);
+  fill_experts(row, filler);
   if (!filler.missing().empty()) {
     reading.skipped = fmt::format("not stated: {}", fmt::join(filler.missing(), ", "));
     return reading;

@@ -35,6 +35,8 @@ void read_plan(const RowReader& reader, TrainingRow& row) {
   p.pp = reader.integer("pp", 1);
   p.cp = reader.integer("cp", 1);
   p.ep = reader.integer("ep", 1);
+  p.expert_tp = reader.integer("etp", 1);
+  p.dispatcher = reader.text("dispatcher");
   if (const std::string vpp = reader.word("vpp"); vpp.find_first_not_of("0123456789") == std::string::npos) {
     p.vpp = reader.integer("vpp", 1);
   } else {
@@ -96,6 +98,17 @@ TrainingRow read_training_row(const RowReader& reader) {
   row.model.gated_mlp = model.boolean("gated_mlp");
   row.model.tied_embeddings = model.boolean("tied_embeddings");
   row.model.moe = model.has("moe");
+  if (row.model.moe) {
+    const RowReader moe = model.object("moe");
+    row.model.experts = moe.integer("experts", 1);
+    row.model.top_k = moe.integer("topk", 1);
+    row.model.expert_ffn = moe.integer("moe_ffn", 1);
+    row.model.expert_shared = moe.integer("shared_experts", 0);
+    row.model.expert_shared_ffn = moe.integer("shared_ffn", 0);
+    row.model.dense_layers = moe.integer("first_dense_layers", 0);
+    row.model.capacity_factor = moe.number("capacity_factor");
+    row.model.latent_attention = moe.boolean("mla").value_or(false);
+  }
 
   const RowReader cluster = reader.object("cluster", true);
   row.cluster.gpu = cluster.text("gpu");

@@ -20,6 +20,10 @@ struct TrainingRow {
     std::optional<std::int64_t> layers, hidden, heads, kv_heads, head_dim, ffn_hidden, vocab, seq_len;
     std::optional<bool> gated_mlp, tied_embeddings;
     bool moe = false;
+    // Of the experts; expert_shared_ffn is the width of all shared ones, expert_shared how many they are.
+    std::optional<std::int64_t> experts, top_k, expert_ffn, expert_shared, expert_shared_ffn, dense_layers;
+    std::optional<double> capacity_factor;
+    bool latent_attention = false;
   } model;
   struct {
     std::string gpu, family;
@@ -28,10 +32,11 @@ struct TrainingRow {
     bool inter_per_gpu = false;
   } cluster;
   struct {
-    std::optional<std::int64_t> dp, tp, pp, cp, ep, vpp, micro_batch, global_batch, zero_stage, zero1_group;
+    std::optional<std::int64_t> dp, tp, pp, cp, ep, expert_tp, vpp, micro_batch, global_batch, zero_stage, zero1_group;
     std::string vpp_words;  // where vpp is described and no number
     // Words as the source has them; "" absent. fsdp: "false" too is a word.
-    std::string fsdp, recompute, overlap, precision, framework, schedule, kernel, fsdp_mixed_precision, cp_comm;
+    std::string fsdp, recompute, overlap, precision, framework, schedule, kernel, fsdp_mixed_precision, cp_comm,
+        dispatcher;
     std::optional<bool> sequence_parallel, distributed_optimizer, activation_cpu_offload, compile;
   } plan;
   // measured.step_time_s, else derived.step_time_s; derived_by: how the row came to it then.

@@ -126,6 +126,9 @@ class Tables {
     if (const auto* matmul = std::get_if<plan::Matmul>(&op.work)) {
       return matmul_seconds(*matmul, work.flops);
     }
+    if (const auto* grouped = std::get_if<plan::GroupedMatmul>(&op.work)) {
+      return matmul_seconds(of_one_expert(*grouped), work.flops);
+    }
     if (const auto attention = plan::attention_of(op.work)) {
       if (const auto t = attention_seconds(*attention)) {
         return *t;
@@ -161,6 +164,19 @@ class Tables {
       throw InputError(fmt::format("the profile has no matmuls of {}; known: {}", foretrain::name(in), known));
     }
     return *found;
+  }
+
+  // The product of an expert with its part of the rows.
+  static plan::Matmul of_one_expert(const plan::GroupedMatmul& x) {
+    const std::int64_t rows = x.rows / x.experts;
+    switch (x.direction) {
+      case plan::Direction::forward:
+        return {rows, x.out_features, x.in_features, false, true, false, false, x.in, x.out};
+      case plan::Direction::backward_input:
+        return {rows, x.in_features, x.out_features, false, false, false, false, x.in, x.out};
+      case plan::Direction::backward_weight: break;
+    }
+    return {x.out_features, x.in_features, rows, true, false, false, true, x.in, x.out};
   }
 
   double matmul_seconds(const plan::Matmul& x, double flops) const {

@@ -9,6 +9,8 @@
 //           limit: a device busy for seconds lowers its clock until its power is that of the datasheet; a training step
 //           is such a run whatever the size of its matmuls
 //           aligned = `unaligned` where a row of an operand is no multiple of 16 bytes, else 1
+//   grouped matmuls: the tiles of all experts' products together, each with its part of the rows; a launch for every
+//           fourth
 //   flash   flops/(peak·e) = flops / (peak · e_kind) · (1 + keys_half/keys) (1 + head_half/head_dim) (1 + tail ·
 //   S/blocks)
 //           keys = s, and s/2 under a causal mask, which also halves flops; blocks = batch · heads · ceil(s/128):
@@ -33,6 +35,7 @@
 #include <variant>
 
 #include "base/error.h"
+#include "base/normal.h"
 #include "plan/cost_kind.h"
 #include "plan/work.h"
 #include "sim/compute_model.h"
@@ -77,22 +80,12 @@ constexpr std::int64_t kAlignment = 16;
 // Of queries that a flash kernel gives to one multiprocessor at a time.
 constexpr std::int64_t kQueryBlock = 128;
 
+// A grouped product is one kernel per expert, on so many streams side by side (Transformer Engine's GroupedLinear:
+// nvte_multi_tensor_gemm in transformer_engine/common/gemm/cublaslt_gemm.cu).
+constexpr double kGroupedStreams = 4;
+
 // Of the multiprocessors and the memory bandwidth that compute keeps however much communication there is.
 constexpr double kFairShare = 0.5;
-
-// The expected largest of 2^k standard normals, by quadrature; between powers of two a straight line.
-constexpr std::array kLargestNormal{0.0,   0.564, 1.029, 1.424, 1.766, 2.070, 2.344, 2.595, 2.827,
-                                    3.044, 3.248, 3.442, 3.626, 3.802, 3.971, 4.134, 4.291, 4.443};
-
-double largest_normal(std::int64_t n) {
-  std::size_t k = 0;
-  while (k + 2 < kLargestNormal.size() && std::int64_t{2} << k <= n) {
-    ++k;
-  }
-  const auto below = static_cast<double>(std::int64_t{1} << k);
-  const double way = std::min(1.0, (static_cast<double>(std::max<std::int64_t>(n, 1)) - below) / below);
-  return kLargestNormal[k] + way * (kLargestNormal[k + 1] - kLargestNormal[k]);
-}
 
 bool is_flash(AttentionStep step) {
   return step == AttentionStep::flash_forward || step == AttentionStep::flash_backward;
@@ -120,6 +113,10 @@ class RooflineModel final : public ComputeModel {
     if (const auto* matmul = std::get_if<plan::Matmul>(&op.work)) {
       flop_seconds = product_seconds(as_product(*matmul), matmul->in, load);
       fixed += figures_.matmul_fixed.value;
+    } else if (const auto* grouped = std::get_if<plan::GroupedMatmul>(&op.work)) {
+      flop_seconds = product_seconds(as_product(*grouped), grouped->in, load);
+      fixed += figures_.matmul_fixed.value;
+      kernels = std::ceil(static_cast<double>(grouped->experts) / kGroupedStreams);
     } else if (const auto attention = plan::attention_of(op.work); attention && work.is_matmul) {
       flop_seconds = attention_seconds(*attention, work.flops, load, kernels);
       fixed += is_flash(attention->step) ? 0 : figures_.matmul_fixed.value;
@@ -166,6 +163,19 @@ class RooflineModel final : public ComputeModel {
         aligned(x.in, x.trans_a ? x.m : x.k) && aligned(x.in, x.trans_b ? x.k : x.n) && aligned(x.out, x.n);
     return {1, static_cast<double>(x.m), static_cast<double>(x.n), static_cast<double>(x.k),
             layout.value * (all ? 1 : figures_.unaligned.value)};
+  }
+
+  // One product per expert; the rows are spread evenly over them, so that small ones fill their tiles badly.
+  Product as_product(const plan::GroupedMatmul& x) const {
+    const double rows = static_cast<double>(x.rows) / static_cast<double>(x.experts);
+    const auto out = static_cast<double>(x.out_features), in = static_cast<double>(x.in_features);
+    const auto count = static_cast<double>(x.experts);
+    switch (x.direction) {
+      case plan::Direction::forward: return {count, rows, out, in, figures_.matmul_tn.value};
+      case plan::Direction::backward_input: return {count, rows, in, out, figures_.matmul_nn.value};
+      case plan::Direction::backward_weight: break;
+    }
+    return {count, out, in, rows, figures_.matmul_nt.value};
   }
 
   // What passes before and after the products of a tile takes as long whatever the type: so many times as long in k for

@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "base/error.h"
+#include "plan/runtime_extent.h"
 #include "sim/cache.h"
 #include "sim/device_share.h"
 #include "topologies/network.h"
@@ -194,10 +195,6 @@ struct Modeller {
     if (cached > 0) {
       seconds += cached * (compute.cached_seconds(op) - seconds);
     }
-    if (op.runtime_extent >= 0) {  // the shape is the maximum; the mean counts
-      const plan::RuntimeExtent& extent = graph.runtime_extents[static_cast<std::size_t>(op.runtime_extent)];
-      seconds *= extent.maximum > 0 ? extent.mean / static_cast<double>(extent.maximum) : 1.0;
-    }
     m.duration = time_from_seconds(seconds);
     m.kind = m.duration.value == 0 ? OpKind::instant : OpKind::local;
     if (m.kind == OpKind::local) {
@@ -206,10 +203,20 @@ struct Modeller {
   }
 
   // `cached`: part of the op's bytes that the core's caches hold.
-  OpModel model(int role_index, const Op& op, double cached, const std::vector<std::int32_t>& first_copy) {
+  // The shapes of such ops are maxima: what the busiest rank has counts.
+  Op at_run_time(const Op& op) const {
+    if (op.runtime_extent < 0) {
+      return op;
+    }
+    const plan::RuntimeExtent& extent = graph.runtime_extents[static_cast<std::size_t>(op.runtime_extent)];
+    return plan::at_extent(op, plan::busiest(graph.mesh, graph.groups, extent));
+  }
+
+  OpModel model(int role_index, const Op& planned, double cached, const std::vector<std::int32_t>& first_copy) {
     const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
     OpModel m;
-    m.op = &op;
+    m.op = &planned;
+    const Op op = at_run_time(planned);
     m.stream = op.stream;
     m.share = plan::share_of(graph, role, op);
     m.after = op.after;

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "workloads/model_file.h"
+#include "workloads/moe_file.h"
 
 namespace foretrain::workloads {
 
@@ -99,7 +100,19 @@ Model read_gpt_neox(ObjectReader& reader) {
   return m;
 }
 
-// llama, mistral, qwen2 and qwen3 differ in biases and in the attention window.
+// Experts in place of every layer's MLP. The library adds the balancing loss only where router logits are put out.
+Moe read_mixtral_moe(ObjectReader& reader, std::int64_t ffn_hidden) {
+  Moe moe;
+  moe.experts = reader.integer("num_local_experts", 8, 1, kMax);
+  moe.top_k = reader.integer("num_experts_per_tok", 2, 1, kMax);
+  moe.ffn_hidden = moe.shared_ffn_hidden = ffn_hidden;
+  if (boolean(reader, "output_router_logits", false)) {
+    moe.aux_loss = number(reader, "router_aux_loss_coef", 0.001, 0, 1e6);
+  }
+  return moe;
+}
+
+// llama, mistral, mixtral, qwen2 and qwen3 differ in biases, in the attention window and in experts.
 Model read_llama_like(ObjectReader& reader, const std::string& type) {
   Model m;
   m.layers = reader.integer("num_hidden_layers", std::nullopt, 1, kMaxLayers);
@@ -130,7 +143,10 @@ Model read_llama_like(ObjectReader& reader, const std::string& type) {
   m.attention_bias = qwen2 || ((type == "llama" || qwen3) && boolean(reader, "attention_bias", false));
   m.output_bias = m.attention_bias && !qwen2;
   m.mlp_bias = type == "llama" && boolean(reader, "mlp_bias", false);
-  if (type == "mistral" || ((qwen2 || qwen3) && boolean(reader, "use_sliding_window", false))) {
+  if (type == "mixtral") {
+    m.moe = read_mixtral_moe(reader, m.ffn_hidden);
+  }
+  if (type == "mistral" || type == "mixtral" || ((qwen2 || qwen3) && boolean(reader, "use_sliding_window", false))) {
     m.attention_window = integer(reader, "sliding_window", 0);
   }
   return m;
@@ -146,16 +162,11 @@ bool is_hf_config(const JsonDocument& document) {
 Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   ObjectReader reader(document, mistakes);
   const std::size_t before = mistakes.count();
-  for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts", "moe_intermediate_size"}) {
-    if (given(reader, key)) {
-      reader.mistake(key, "mixture of experts is not built yet");
-    }
-  }
   const std::string type =
-      reader.word("model_type", std::nullopt, {"gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3"},
-                  {"mixtral",     "qwen2_moe",   "bert", "roberta", "t5",         "gptj",   "opt",     "bloom",
-                   "falcon",      "mpt",         "phi",  "phi3",    "gemma",      "gemma2", "gemma3",  "qwen3_moe",
-                   "deepseek_v2", "deepseek_v3", "olmo", "olmo2",   "starcoder2", "cohere", "gpt_oss", "llama4"});
+      reader.word("model_type", std::nullopt, {"gpt2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3"},
+                  {"qwen2_moe",   "bert", "roberta", "t5",         "gptj",   "opt",     "bloom",     "falcon",
+                   "mpt",         "phi",  "phi3",    "gemma",      "gemma2", "gemma3",  "qwen3_moe", "deepseek_v2",
+                   "deepseek_v3", "olmo", "olmo2",   "starcoder2", "cohere", "gpt_oss", "llama4"});
   if (mistakes.count() != before) {
     Model none;  // its keys are another type's: nothing more can be judged
     none.layers = none.hidden = none.heads = none.kv_heads = none.head_dim = none.ffn_hidden = none.vocab = 1;
@@ -176,6 +187,7 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
     m.rotary_dim = m.head_dim;
   }
   check_model(m, reader);
+  check_moe(m.moe, m.layers, reader);
   return m;
 }
 

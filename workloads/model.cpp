@@ -32,29 +32,58 @@ std::int64_t latent_projections(const Model& m) {
   return q + m.hidden * (a.kv_rank + a.rope_dim) + a.kv_rank * m.heads * (a.nope_dim + a.v_dim);
 }
 
-}  // namespace
+// Of an MLP without biases.
+std::int64_t mlp_matrices(const Model& m, std::int64_t ffn_hidden) {
+  return (is_gated(m.activation) ? 3 : 2) * m.hidden * ffn_hidden;
+}
 
-std::int64_t layer_parameters(const Model& m) {
+// Attention and norms: what layers of both kinds have.
+std::int64_t common_parameters(const Model& m) {
   const std::int64_t qkv_size = m.q_size() + 2 * m.kv_size();
-  const std::int64_t up_size = (is_gated(m.activation) ? 2 : 1) * m.ffn_hidden;
   const std::int64_t attention = (m.has_mla() ? latent_projections(m) : m.hidden * qkv_size) +
                                  (m.attention_bias ? qkv_size : 0) + m.context_size() * m.hidden +
                                  (m.output_bias ? m.hidden : 0) + (m.qk_norm ? 2 * m.head_dim : 0) +
                                  (m.has_mla() ? m.mla.q_rank + m.mla.kv_rank : 0);
-  const std::int64_t mlp = m.hidden * up_size + m.ffn_hidden * m.hidden + (m.mlp_bias ? up_size + m.hidden : 0);
-  return (m.shared_norm ? 1 : 2) * norm_parameters(m) + attention + mlp;
+  return (m.shared_norm ? 1 : 2) * norm_parameters(m) + attention;
+}
+
+// Experts that a layer holds, or that a token passes.
+std::int64_t with_experts(const Model& m, std::int64_t experts) {
+  const std::int64_t router = m.moe.experts * (m.hidden + (m.moe.expert_bias ? 1 : 0));
+  return common_parameters(m) + router + experts * mlp_matrices(m, m.moe.ffn_hidden) +
+         mlp_matrices(m, m.moe.shared_width());
+}
+
+std::int64_t parameters(const Model& m, std::int64_t experts) {
+  const std::int64_t embedding = m.vocab * m.hidden;
+  const std::int64_t positions = m.positions == Positions::learned ? m.max_positions * m.hidden : 0;
+  return embedding + positions + m.dense_layers() * layer_parameters(m) + m.moe_layers() * with_experts(m, experts) +
+         norm_parameters(m) + (m.tied_embeddings ? 0 : embedding);
+}
+
+}  // namespace
+
+std::int64_t layer_parameters(const Model& m) {
+  const std::int64_t up_size = (is_gated(m.activation) ? 2 : 1) * m.ffn_hidden;
+  return common_parameters(m) + mlp_matrices(m, m.ffn_hidden) + (m.mlp_bias ? up_size + m.hidden : 0);
+}
+
+std::int64_t moe_layer_parameters(const Model& m) {
+  return with_experts(m, m.moe.experts);
 }
 
 std::int64_t total_parameters(const Model& m) {
-  const std::int64_t embedding = m.vocab * m.hidden;
-  const std::int64_t positions = m.positions == Positions::learned ? m.max_positions * m.hidden : 0;
-  return embedding + positions + m.layers * layer_parameters(m) + norm_parameters(m) +
-         (m.tied_embeddings ? 0 : embedding);
+  return parameters(m, m.moe.experts);
+}
+
+std::int64_t active_parameters(const Model& m) {
+  return parameters(m, m.moe.top_k);
 }
 
 // Per sequence of s tokens, forward, two FLOPs per multiply-add:
 //   qkv 2·s·h·(q + 2·kv)   scores and context 2 · 2·s·s·q   projection 2·s·q·h   MLP 2·s·h·f·(2, gated 3)   logits
-//   2·s·h·V; with latent attention the matrices of its projections instead of h·(q + 2·kv), and values of their width
+//   2·s·h·V; with experts instead of the MLP 2·s·h·(f·(top_k·f_e + f_shared) + experts), f 2 or 3 as there; with latent
+//   attention the matrices of its projections instead of h·(q + 2·kv), and values of their width
 // Backward is twice that. With q = kv = h and f = 4h the sum is 72·B·s·l·h²·(1 + s/6h + V/12lh), eq. 9 of Korthikanti
 // et al. (arXiv:2205.05198).
 double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved) {
@@ -62,13 +91,18 @@ double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len,
   const double h = static_cast<double>(m.hidden);
   const double q = static_cast<double>(m.q_size());
   const double kv = static_cast<double>(m.kv_size());
-  const double f = static_cast<double>(m.ffn_hidden);
+  const double matrices = is_gated(m.activation) ? 3 : 2;
   const double o = static_cast<double>(m.context_size());
   const double qkv = m.has_mla() ? static_cast<double>(latent_projections(m)) : h * (q + 2 * kv);
-  const double matmuls = 2 * s * qkv + 2 * s * o * h + 2 * s * h * f * (is_gated(m.activation) ? 3 : 2);
+  const double matmuls = 2 * s * qkv + 2 * s * o * h;
+  const double mlp = 2 * s * h * static_cast<double>(m.ffn_hidden) * matrices;
+  const double passed = static_cast<double>(m.moe.top_k * m.moe.ffn_hidden + m.moe.shared_width());
+  const double experts = 2 * s * h * (passed * matrices + static_cast<double>(m.moe.experts));
   const double attention = 2 * s * s * (q + o) * (causal_halved ? 0.5 : 1.0);
   const double logits = 2 * s * h * static_cast<double>(m.vocab);
-  const double forward = static_cast<double>(m.layers) * (matmuls + attention) + logits;
+  const double forward = static_cast<double>(m.layers) * (matmuls + attention) +
+                         static_cast<double>(m.dense_layers()) * mlp + static_cast<double>(m.moe_layers()) * experts +
+                         logits;
   return 3 * forward * static_cast<double>(sequences);
 }
 

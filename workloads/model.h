@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "workloads/moe.h"
+
 namespace foretrain::workloads {
 
 // gelu: the tanh form (GPT-2); gelu_erf: the exact one (Pythia).
@@ -62,17 +64,26 @@ struct Model {
   bool has_mla() const { return mla.kv_rank > 0; }
   std::int64_t v_dim() const { return has_mla() ? mla.v_dim : head_dim; }
   std::int64_t context_size() const { return heads * v_dim(); }  // of all heads' outputs
+  Moe moe;  // in place of the MLP of layers from moe.first_dense_layers on
+
+  std::int64_t moe_layers() const { return moe.experts > 0 ? layers - moe.first_dense_layers : 0; }
+  std::int64_t dense_layers() const { return layers - moe_layers(); }
   std::int64_t q_size() const { return heads * head_dim; }
   std::int64_t kv_size() const { return kv_heads * head_dim; }
 };
 
-// Parameters of one layer, and of the whole model (unpadded vocabulary; tied weights once). Exact.
+// Parameters of one layer with an MLP, of one with experts, and of the whole model (unpadded vocabulary; tied weights
+// once). Exact.
 std::int64_t layer_parameters(const Model& m);
+std::int64_t moe_layer_parameters(const Model& m);
 std::int64_t total_parameters(const Model& m);
+// Those that one token passes: top_k experts of each layer, all else whole.
+std::int64_t active_parameters(const Model& m);
 
 // Model FLOPs of one training step, forward and backward, as Megatron counts them (matmuls only, attention not halved,
 // no recompute; Korthikanti et al. 2022, eq. 9 generalised to grouped queries and gated MLPs), padded vocabulary not
-// counted: the published one is. `causal_halved` counts the attention products at half.
+// counted: the published one is; of experts those that a token passes, and the router. `causal_halved` counts the
+// attention products at half.
 double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved = false);
 
 }  // namespace foretrain::workloads

@@ -6,6 +6,7 @@
 #include "base/catalogue.h"
 #include "base/error.h"
 #include "workloads/hf_config.h"
+#include "workloads/moe_file.h"
 
 namespace foretrain::workloads {
 
@@ -23,9 +24,7 @@ struct Refused {
   const char* name;
   const char* what;
 };
-constexpr Refused kRefused[] = {{"mixtral-8x7b", "mixture of experts is not built yet"},
-                                {"mixtral-8x22b", "mixture of experts is not built yet"},
-                                {"bert-base", "the encoder architecture is not built yet"},
+constexpr Refused kRefused[] = {{"bert-base", "the encoder architecture is not built yet"},
                                 {"bert-large", "the encoder architecture is not built yet"},
                                 {"t5-base", "the encoder_decoder architecture is not built yet"},
                                 {"t5-large", "the encoder_decoder architecture is not built yet"}};
@@ -89,9 +88,6 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   reader.text("description", "");
   reader.text("source", "");
   reader.word("architecture", "decoder", {"decoder"}, {"encoder", "encoder_decoder", "mlp", "linear"});
-  if (reader.has("moe")) {
-    reader.mistake("moe", "mixture of experts is not built yet; leave the key out");
-  }
   m.layers = reader.integer("layers", std::nullopt, 1, kMaxLayers);
   m.hidden = reader.integer("hidden", std::nullopt, 1, kMaxWidth);
   m.heads = reader.integer("heads", std::nullopt, 1, kMaxWidth);
@@ -103,8 +99,11 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   const std::int64_t own_dim = m.has_mla() ? m.mla.nope_dim + m.mla.rope_dim : m.hidden / m.heads;
   m.head_dim = reader.integer("head_dim", std::max<std::int64_t>(1, own_dim), 1, kMaxWidth);
   m.activation = activation_of(reader.word("activation", "gelu", {"gelu", "relu", "swiglu", "geglu", "gelu_erf"}));
-  // Four times hidden is the convention of plain MLPs; gated ones have none.
-  const auto ffn_default = is_gated(m.activation) ? std::nullopt : std::optional(4 * m.hidden);
+  m.moe = read_moe(reader, "moe", m.layers);
+  // Four times hidden is the convention of plain MLPs; gated ones have none. Without a dense layer nobody reads it.
+  const auto ffn_default = m.dense_layers() == 0    ? std::optional(m.moe.ffn_hidden)
+                           : is_gated(m.activation) ? std::nullopt
+                                                    : std::optional(4 * m.hidden);
   m.ffn_hidden = reader.integer("ffn_hidden", ffn_default, 1, 4 * kMaxWidth);
   m.vocab = reader.integer("vocab", std::nullopt, 1, kMaxVocab);
   const bool layernorm = reader.word("norm", "layernorm", {"layernorm", "rmsnorm"}) == "layernorm";
@@ -124,7 +123,7 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.tied_embeddings = reader.boolean("tied_embeddings", layernorm);
   m.attention_bias = reader.boolean("attention_bias", layernorm);
   m.output_bias = reader.boolean("output_bias", m.attention_bias);
-  m.mlp_bias = reader.boolean("mlp_bias", layernorm);
+  m.mlp_bias = reader.boolean("mlp_bias", layernorm && m.moe.experts == 0);
   m.attention_window = reader.integer("attention_window", 0, 0);
   check_model(m, reader);
   reader.finish();
@@ -158,15 +157,20 @@ void check_model(const Model& m, ObjectReader& reader) {
   if (m.shared_norm && !m.parallel_residual) {
     reader.mistake("", "shared_norm needs parallel_residual: else the halves of a layer read different inputs");
   }
+  if (m.moe.experts > 0 && m.mlp_bias) {
+    reader.mistake("", "mlp_bias with moe is not built yet; expected mlp_bias false");
+  }
   if (m.positions == Positions::learned && m.max_positions < 1) {
     reader.mistake("", "learned positions need max_positions >= 1");
   }
   const double h = static_cast<double>(m.hidden);
   const double q = static_cast<double>(m.heads) * static_cast<double>(m.head_dim);
   const double kv = static_cast<double>(m.kv_heads) * static_cast<double>(m.head_dim);
-  const double parameters =
-      static_cast<double>(m.layers) * h * (2 * q + 2 * kv + 3 * static_cast<double>(m.ffn_hidden)) +
-      h * (2 * static_cast<double>(m.vocab) + static_cast<double>(m.max_positions));
+  const double parameters = static_cast<double>(m.layers) * h *
+                                (2 * q + 2 * kv + 3 * static_cast<double>(m.ffn_hidden) +
+                                 3 * static_cast<double>(m.moe.experts) * static_cast<double>(m.moe.ffn_hidden) +
+                                 3 * static_cast<double>(m.moe.shared_width())) +
+                            h * (2 * static_cast<double>(m.vocab) + static_cast<double>(m.max_positions));
   if (parameters > kMaxParameters) {
     reader.mistake(
         "", fmt::format("a model of about {:.1g} parameters; expected at most {:.0g}", parameters, kMaxParameters));
@@ -236,6 +240,9 @@ nlohmann::json to_json(const Model& m) {
                    {"nope_dim", m.mla.nope_dim},
                    {"rope_dim", m.mla.rope_dim},
                    {"v_dim", m.mla.v_dim}};
+  }
+  if (m.moe.experts > 0) {
+    json["moe"] = to_json(m.moe);
   }
   return json;
 }

@@ -63,6 +63,8 @@ struct Workload {
   Precision precision;
   Optimizer optimizer;
   AttentionKind attention = AttentionKind::flash;
+  // How unevenly tokens go to experts: standard deviation of an expert's share in a microbatch over the mean share.
+  double moe_imbalance = 0.0;
   DataSpec data;
 };
 

@@ -23,6 +23,9 @@ namespace {
 
 using Overrides = std::vector<std::string>;
 
+const char* const kMoe =
+    R"(workload.model.moe={"experts": 8, "top_k": 2, "ffn_hidden": 24, "shared_experts": 1, "first_dense_layers": 1})";
+
 // A job of the word; what stands beside it is there to make it meaningful.
 std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
   return {{"dp", {"dp=2"}},
@@ -53,6 +56,8 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"schedule=text", {"pp=2", "global_batch=2", "schedule=" + schedule_path}},
           {"layers_per_stage", {"pp=2", "layers_per_stage=[3,1]"}},
           {"tied embeddings", {"pp=2", "workload.model.tied_embeddings=true"}},
+          {"ep", {"dp=2", "ep=2", kMoe}},
+          {"expert_tp=1", {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4", kMoe}},
           {"recompute=selective", {"recompute=selective", "attention=unfused"}},
           {"recompute=[\"norm\", \"activation\", ...]", {"recompute=[\"attention_core\",\"norm\",\"activation\"]"}},
           {"recompute=full", {"recompute=full"}}};

@@ -105,6 +105,8 @@ TEST(GraphJson, ComesBackEqual) {
       graphs.push_back(build(foretrain::testing::tiny_job(text, overrides)));
     }
   }
+  graphs.push_back(
+      build(foretrain::testing::tiny_job(foretrain::testing::kTinyMoe, {"dp=2", "ep=2", "recompute=full"})));
   for (const PlanGraph& g : graphs) {
     const std::string text = to_json(g);
     const PlanGraph back = graph_from_json(text, "g.json");
@@ -124,10 +126,12 @@ TEST(GraphJson, HoldsEveryKindOfOp) {
   add(OptimizerStep{}), add(Fill{}), add(Accumulate{}), add(Copy{CopyKind::host_to_device, 8});
   add(Host{HostTask::write_checkpoint, 1, 2}), add(Put{1, 2, Dtype::u8}), add(Take{1, 2, 3, 4, Dtype::nvfp4});
   add(RingAttention{RingStep::attend_backward}), add(Reshard{ReshardStep::join_heads, 1, 2, 3, 4, 5});
+  add(Gate{}), add(Route{RouteStep::arrange, 1, 2, 1, 3}), add(Permute{}), add(GroupedMatmul{}),
+      add(ExpertActivation{});
   add(foretrain::testing::message(true, 1, 3, 0));
   ops.back().guard = Guard{foretrain::testing::whole(1, 1)};
   ops.back().runtime_extent = 0;
-  g.runtime_extents = {{"tokens", 100, "count", 0.1, 1e-300}};
+  g.runtime_extents = {{"tokens", 100, "count", 0.1, 1e-300, 0}};
   g.groups.push_back({"uneven", {{Axis::dp, 2, {}}, {Axis::pp, 0, {0}}}, {0.25, 0.75}});
   const std::string text = to_json(g);
   const PlanGraph back = graph_from_json(text, "g.json");

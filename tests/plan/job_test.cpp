@@ -11,6 +11,7 @@
 #include "plan/overrides.h"
 #include "tests/support/message_of.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_jobs.h"
 
 namespace foretrain::plan {
 namespace {
@@ -134,6 +135,24 @@ TEST(Job, WhatDoesNotDivideIsRefused) {
                                              small().cluster.device.name + "; expected one of: fp64, fp32, bf16");
 }
 
+TEST(Job, ExpertsMustLieOnTheRanks) {
+  const auto refused = [](const std::vector<std::string>& words) {
+    return message_of([&] { foretrain::testing::tiny_job(foretrain::testing::kTinyMoe, words); });
+  };
+  const auto at = [](const char* key) { return std::string("command line: /strategy/") + key + ": "; };
+  EXPECT_EQ(refused({"ep=3", "dp=3", "global_batch=9"}), at("ep") + "3 does not divide 8 experts");
+  EXPECT_EQ(refused({"ep=4", "dp=2"}), at("ep") + "4 does not divide dp 2");
+  EXPECT_EQ(refused({"tp=4", "kv_heads=4", "expert_tp=2"}), at("expert_tp") + "2 is not allowed; expected 1 or tp 4");
+  EXPECT_EQ(refused({"tp=2", "expert_tp=1"}),
+            at("expert_tp") + "1 with tp 2 needs sequence_parallel: each rank routes tokens of its own");
+  EXPECT_EQ(refused({"tp=2", "dp=2", "ep=8", "expert_tp=1", "sequence_parallel=true"}),
+            at("ep") + "8 neither divides tp 2 nor is tp times a divisor of dp 2");
+  EXPECT_EQ(refused({"tp=4", "workload.model.moe.ffn_hidden=22", "workload.model.moe.shared_experts=0"}),
+            at("tp") + "4 does not divide the experts' ffn_hidden 22");
+  EXPECT_EQ(refused({"tp=4", "workload.model.moe.shared_ffn_hidden=22"}),
+            at("tp") + "4 does not divide the shared experts' width 22");
+}
+
 TEST(Job, ShardingIsReadAndChecked) {
   const auto at = [](const char* key) { return std::string("command line: /strategy/") + key + ": "; };
   const Strategy s = small({"dp=4", "zero=3", "shard=2", "reshard=false", "strategy.prefetch=2"}).strategy;
@@ -161,7 +180,7 @@ TEST(Job, ShardingIsReadAndChecked) {
 
 TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   const auto at = [](const char* key) { return std::string("command line: /strategy/") + key + ": "; };
-  EXPECT_EQ(refusal({"ep=2"}), at("ep") + "expert parallelism is not built yet: ep must be 1, not 2");
+  EXPECT_EQ(refusal({"ep=2"}), at("ep") + "2 needs a model with moe; expected 1");
   EXPECT_EQ(refusal({"schedule=dualpipe"}),
             at("schedule") +
                 "\"dualpipe\" is not built yet; built: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v");
@@ -214,7 +233,7 @@ job.json:5: /workload/seq_len: 0 is not allowed; expected an integer from 1 to 1
 job.json:13: /strategy/tp: "two" is not allowed; expected an integer from 1 to 1000000
 job.json:16: /strategies: unknown key "strategies"; did you mean "strategy"? known: workload, cluster, strategy, version, name, description
 job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, disturbance
-job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, cp_kind, ep, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, overlap_tp, scatter_gather, fused_grad_accumulation, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, split_by_speed, offload, servers, staleness, average_every, outer_optimizer)");
+job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, cp_kind, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, overlap_grad_reduce, overlap_param_gather, overlap_tp, scatter_gather, fused_grad_accumulation, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, split_by_speed, offload, servers, staleness, average_every, outer_optimizer)");
   EXPECT_EQ(message_of([] { read("{}"); }),
             "job.json:1: /version: missing, and has no default\n"
             "job.json:1: /workload: missing, and has no default\n"
@@ -297,7 +316,7 @@ TEST(Job, EveryReadyJobSaysWhatItIs) {
   }
 }
 
-class PartFiles : public testing::Test {
+class PartFiles : public ::testing::Test {
  protected:
   PartFiles() {
     write("job.json", R"({"version": 1, "workload": "parts/workload.json", "cluster": {"system": "this-machine"},

@@ -146,7 +146,8 @@ TEST(TrainingJob, WhatThePlanGraphCannotSayIsSkippedOrNamed) {
     object[part][key] = std::move(value);
     return job_of(object).skipped.value_or("");
   };
-  EXPECT_EQ(skipped("model", "moe", {{"experts", 8}}), "not in the plan graph: mixture of experts");
+  EXPECT_EQ(skipped("model", "moe", {{"experts", 8}, {"mla", true}}),
+            "not in the plan graph: multi-head latent attention");
   EXPECT_EQ(skipped("plan", "activation_cpu_offload", true),
             "not in the plan graph: activations offloaded to the host");
   EXPECT_EQ(skipped("cluster", "gpu_family", "Z100"), "no system is known for \"Z100\"");

@@ -24,6 +24,17 @@ inline const char* const kTinyLlama = R"({"version": 1,
                "seq_len": 16, "global_batch": 8, "precision": "fp64", "optimizer": "adamw"},
   "cluster": {"system": "this-machine"}, "strategy": {"micro_batch": 1}})";
 
+// Mixtral and DeepSeek style: the first layer has an MLP, three have 8 experts of which a token passes 2, and a shared
+// one; loads are balanced.
+inline const char* const kTinyMoe = R"({"version": 1,
+  "workload": {"model": {"architecture": "decoder", "layers": 4, "hidden": 48, "heads": 4, "kv_heads": 2, "ffn_hidden": 72,
+                         "vocab": 61, "activation": "swiglu", "norm": "rmsnorm", "positions": "rotary",
+                         "tied_embeddings": false,
+                         "moe": {"experts": 8, "top_k": 2, "ffn_hidden": 24, "shared_experts": 1, "aux_loss": 0.05,
+                                 "first_dense_layers": 1}},
+               "seq_len": 16, "global_batch": 8, "precision": "fp64", "optimizer": "adamw"},
+  "cluster": {"system": "this-machine"}, "strategy": {"micro_batch": 1}})";
+
 inline plan::Job tiny_job(const char* text, const std::vector<std::string>& overrides = {}) {
   return plan::job_from_text(text, "test job", overrides);
 }

@@ -91,6 +91,12 @@ const Published kPublished[] = {
          "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
          "tie_word_embeddings": false, "attention_bias": false, "use_sliding_window": false})",
      8'190'735'360},
+    {"mixtral_8x7b",
+     R"({"model_type": "mixtral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+         "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "num_local_experts": 8,
+         "num_experts_per_tok": 2, "rope_theta": 1000000.0, "output_router_logits": false,
+         "router_aux_loss_coef": 0.02, "sliding_window": null})",
+     46'702'792'704},
 };
 
 class HfConfig : public testing::TestWithParam<Published> {};
@@ -134,17 +140,12 @@ TEST(HfConfigFields, AreTheModelsOwn) {
 }
 
 TEST(HfConfigMistakes, OtherModelTypesAreRefusedByName) {
-  EXPECT_EQ(
-      message_of([] {
-        import(R"({"model_type": "mixtral",
- "num_local_experts": 8, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
- "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000})");
-      }),
-      "config.json:2: /num_local_experts: mixture of experts is not built yet\n"
-      "config.json:1: /model_type: \"mixtral\" is not built yet; built: gpt2, gpt_neox, llama, mistral, qwen2, qwen3");
+  EXPECT_EQ(message_of([] { import(R"({"model_type": "bert", "hidden_size": 4096, "num_hidden_layers": 32})"); }),
+            "config.json:1: /model_type: \"bert\" is not built yet; built: gpt2, gpt_neox, llama, mistral, mixtral, "
+            "qwen2, qwen3");
   EXPECT_EQ(message_of([] { import(R"({"model_type": "lama"})"); }),
             "config.json:1: /model_type: \"lama\" is not allowed; did you mean \"llama\"? "
-            "expected one of: gpt2, gpt_neox, llama, mistral, qwen2, qwen3");
+            "expected one of: gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3");
 }
 
 TEST(HfConfigMistakes, AllAtOnceWithTheirPlaces) {

@@ -58,12 +58,19 @@ TEST(ModelFile, ObjectFormRoundTrips) {
 
 TEST(ModelFile, WhatIsNotBuiltIsRefusedByName) {
   const std::string shape = R"("layers": 2, "hidden": 64, "heads": 4, "vocab": 256)";
-  EXPECT_EQ(message_of([&] { read("\"mixtral-8x7b\""); }),
-            "job.json:1: /model: \"mixtral-8x7b\": mixture of experts is not built yet");
   EXPECT_EQ(message_of([&] { read("\"bert-large\""); }),
             "job.json:1: /model: \"bert-large\": the encoder architecture is not built yet");
-  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "moe": {"experts": 8}})"); }),
-            "job.json:1: /model/moe: mixture of experts is not built yet; leave the key out");
+  EXPECT_EQ(message_of([&] { read("\"bert-large\""); }),
+            "job.json:1: /model: \"bert-large\": the encoder architecture is not built yet");
+  EXPECT_EQ(
+      message_of([&] { read("{" + shape + R"(, "moe": {"experts": 8, "top_k": 9, "ffn_hidden": 8, "groups": 3}})"); }),
+      "job.json:1: /model/moe: top_k 9 of 8 experts\n"
+      "job.json:1: /model/moe: 3 of 3 groups of 8 experts; groups must divide experts");
+  EXPECT_EQ(message_of([&] {
+              read("{" + shape + R"(, "mlp_bias": true,
+                                                    "moe": {"experts": 8, "top_k": 2, "ffn_hidden": 8}})");
+            }),
+            "job.json:1: /model: mlp_bias with moe is not built yet; expected mlp_bias false");
   EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "architecture": "encoder"})"); }),
             "job.json:1: /model/architecture: \"encoder\" is not built yet; built: decoder");
   EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "positions": "alibi"})"); }),

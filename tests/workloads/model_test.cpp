@@ -50,13 +50,21 @@ INSTANTIATE_TEST_SUITE_P(
                     Published{"qwen2.5-72b", 72'706'203'648}, Published{"qwen3-0.6b", 596'049'920},
                     Published{"qwen3-1.7b", 1'720'574'976}, Published{"qwen3-4b", 4'022'468'096},
                     Published{"qwen3-8b", 8'190'735'360}, Published{"qwen3-14b", 14'768'307'200},
-                    Published{"qwen3-32b", 32'762'123'264}),
+                    Published{"qwen3-32b", 32'762'123'264}, Published{"mixtral-8x7b", 46'702'792'704},
+                    Published{"mixtral-8x22b", 140'620'634'112}),
     [](const auto& row) {
       std::string name = row.param.name;
       std::replace_if(
           name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
       return name;
     });
+
+// 32·4096 embedding rows twice, a final norm, and per layer attention 41943040, norms 8192, router 8·4096 and two
+// experts of 3·4096·14336: 2·131072000 + 4096 + 32·(41943040 + 8192 + 32768 + 2·176160768) = 12879925248, the 12.9 B of
+// the paper.
+TEST(Model, ActiveParametersOfMixtral) {
+  EXPECT_EQ(active_parameters(catalogue_model("mixtral-8x7b")), 12'879'925'248);
+}
 
 // The paper's table 3 names them 22, 175, 530 and 1000 billion.
 TEST(Model, MegatronSizesAreWhatTheirNamesSay) {
@@ -98,6 +106,39 @@ TEST(Model, CountsAGatedGroupedModelByHand) {
   EXPECT_DOUBLE_EQ(model_flops(m, 1, 5), 3 * (3 * 1600 + 400));
   EXPECT_DOUBLE_EQ(model_flops(m, 2, 5, /*causal_halved=*/true), 2 * 3 * (3 * 1400 + 400));
   EXPECT_DOUBLE_EQ(model_flops(m, 0, 5), 0);
+}
+
+// As above with experts in the last two of three layers: 5 of width 6, 2 of which a token passes, and two shared ones
+// of width 3. Common 48 + 8 = 56; MLP 72; an expert 3·4·6 = 72, the shared ones 3·4·6 = 72, the router 5·4 and 5
+// biases.
+TEST(Model, CountsExpertsByHand) {
+  Model m;
+  m.layers = 3;
+  m.hidden = 4;
+  m.heads = 2;
+  m.kv_heads = 1;
+  m.head_dim = 2;
+  m.ffn_hidden = 6;
+  m.vocab = 10;
+  m.activation = Activation::swiglu;
+  m.norm = Norm::rmsnorm;
+  m.positions = Positions::rotary;
+  m.tied_embeddings = true;
+  m.attention_bias = m.output_bias = m.mlp_bias = false;
+  m.moe = {.experts = 5,
+           .top_k = 2,
+           .ffn_hidden = 6,
+           .shared_experts = 2,
+           .shared_ffn_hidden = 3,
+           .expert_bias = true,
+           .first_dense_layers = 1};
+  EXPECT_EQ(layer_parameters(m), 128);
+  EXPECT_EQ(moe_layer_parameters(m), 56 + 5 * 72 + 72 + 25);
+  EXPECT_EQ(total_parameters(m), 40 + 128 + 2 * 513 + 4);
+  EXPECT_EQ(active_parameters(m), 40 + 128 + 2 * (513 - 3 * 72) + 4);
+  // Forward of 5 tokens: qkv and projection 480, attention 400, MLP 720 once; with experts 2·5·4·(3·(2·6 + 6) + 5) =
+  // 2360.
+  EXPECT_DOUBLE_EQ(model_flops(m, 1, 5), 3 * (3 * 880 + 720 + 2 * 2360 + 400));
 }
 
 // Korthikanti et al. eq. 9 in its own form: 72·B·s·l·h²·(1 + s/6h + V/12lh).

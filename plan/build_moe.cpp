@@ -1,0 +1,388 @@
+// The other half of a layer with experts: x' = x_mid + sum over the chosen e of w_e expert_e(h) + shared(h),
+// h = norm2(x_mid), and its backward. What is routed where: plan/moe_ops.h; who holds which experts: build_experts.cpp.
+//
+//   router -> choices -> rows by expert -> to the experts' ranks -> rows by local expert
+//   -> up, act times weight, down -> back the same way -> each token's rows summed, in the order of its choices
+//
+// Each tp rank either routes the tokens of its own shard to whole experts, or all tp ranks route all tokens to their
+// parts of the experts; then the outputs, the gradients of weights and inputs, and so those of the router, are partial
+// sums over tp.
+#include "plan/layer_emitter.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+struct MoeBuffers {
+  BufferId scores, chosen, counts, place, order, offsets, to, from, input, weights, up, act, shared_up, shared_act;
+};
+
+MoeBuffers moe_buffers(RoleContext& c, const Recomputed& again, bool in_backward) {
+  const ExpertExtents& e = c.e;
+  const Dtype a = c.type.activation, w = c.type.statistic;
+  const int copies = c.moe_copies();
+  const auto saved = [&](const char* name, Dtype dtype, std::int64_t elements) {
+    return c.saved(std::string("moe.") + name, dtype, elements, again.all, copies);
+  };
+  const auto read_by_weights = [&](const char* name, Dtype dtype, std::int64_t elements, bool recomputed) {
+    return c.read_by_weights(std::string("moe.") + name, dtype, elements, recomputed, in_backward, copies);
+  };
+  const bool balances = c.model.moe.aux_loss > 0;
+  const int parts = balances && e.own_tokens ? c.tp : 1;
+  MoeBuffers t{};
+  t.scores = saved("scores", w, e.tokens * e.experts);
+  t.chosen = saved("chosen", Dtype::i32, e.choices);
+  t.counts = saved("counts", Dtype::i32, e.experts * parts);
+  t.place = saved("place", Dtype::i32, e.choices);
+  t.order = saved("order", Dtype::i32, e.arriving);
+  t.offsets = read_by_weights("offsets", Dtype::i32, e.local + 1, again.all);
+  t.to = saved("to", Dtype::i32, e.members);
+  t.from = saved("from", Dtype::i32, e.members);
+  t.input = read_by_weights("input", a, e.arriving * c.n.hidden, again.all);
+  t.weights = saved("weights", w, e.arriving);
+  t.up = saved("up", a, e.arriving * e.ffn_in);
+  t.act = read_by_weights("act", a, e.arriving * e.ffn, again.activation);
+  if (e.shared > 0) {
+    t.shared_up = saved("shared_up", a, c.n.rows * e.shared_in);
+    t.shared_act = read_by_weights("shared_act", a, c.n.rows * e.shared, again.activation);
+  }
+  return t;
+}
+
+struct MoeEmitter : LayerEmitter {
+  MoeBuffers m;
+  const ExpertExtents& e;
+
+  MoeEmitter(const LayerEmitter& layer, bool in_backward)
+      : LayerEmitter(layer), m(moe_buffers(c, again, in_backward)), e(c.e) {}
+
+  Operand of(BufferId buffer) const { return c.of_moe_layer(buffer); }
+  Operand temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
+    return all(c.temporary("moe." + name, dtype, elements));
+  }
+  Operand kept(const std::string& name, Dtype dtype, std::int64_t elements) {
+    return of(c.kept("moe." + name, dtype, elements, c.moe_copies()));
+  }
+  bool exchanges() const { return c.groups.ep != kNoGroup; }
+  // Rows of one expert arrive from several ranks, and those of others between them.
+  bool sorts() const { return exchanges() && e.local > 1; }
+  bool has_shared() const { return e.shared > 0; }
+
+  // The rows of an op that depend on what all ranks route here.
+  void bound(int position) {
+    if (exchanges()) {
+      b.op(position).runtime_extent =
+          c.builder.runtime_extent({"expert_rows", e.arriving, "moe.offsets", e.mean, e.stddev, c.groups.ep});
+    }
+  }
+
+  int permute(Phase phase, Direction d, const Permute& shape, Operand from, Operand place, Operand to) {
+    Permute op = shape;
+    op.direction = d;
+    return b.emit(op, kCompute, phase, {from, place}, {to});
+  }
+
+  Collective collective(Phase phase, CollectiveKind kind, GroupId group, Dtype dtype, std::int64_t elements,
+                        const std::string& name) {
+    Collective op;
+    op.kind = kind;
+    op.group = group;
+    op.elements = elements;
+    op.dtype = dtype;
+    op.tag = c.builder.tag((phase == Phase::recompute ? "recompute.moe." : "moe.") + name);
+    return op;
+  }
+
+  // Rows to the ranks of their experts, or back.
+  void exchange(Phase phase, const std::string& name, std::int64_t row, Operand from, Operand to, bool back) {
+    const Dtype dtype = c.role().buffers[static_cast<std::size_t>(from.buffer)].dtype;
+    Collective op = collective(phase, CollectiveKind::all_to_all, c.groups.ep, dtype, e.choices * row, name);
+    op.row = row;
+    bound(b.emit(op, c.ep_stream(), phase, {from, of(back ? m.from : m.to), of(back ? m.to : m.from)}, {to}));
+  }
+
+  // x[copies of each choice] to rows by local expert in `to`. `rows`: tokens with top_k copies, or choices with one.
+  void dispatch(Phase phase, const std::string& name, const Permute& shape, Operand x, Operand to) {
+    const Dtype dtype = shape.dtype;
+    if (!exchanges()) {
+      permute(phase, Direction::forward, shape, x, of(m.place), to);
+      return;
+    }
+    const Operand sent = temporary(name + ".sent", dtype, e.choices * shape.cols);
+    permute(phase, Direction::forward, shape, x, of(m.place), sent);
+    const Operand arrived = sorts() ? temporary(name + ".arrived", dtype, e.arriving * shape.cols) : to;
+    exchange(phase, name + ".dispatch", shape.cols, sent, arrived, false);
+    if (sorts()) {
+      bound(permute(phase, Direction::forward, {{}, e.arriving, 1, shape.cols, dtype}, arrived, of(m.order), to));
+    }
+  }
+
+  // The way back: x = the sum of each row's copies.
+  void combine(Phase phase, const std::string& name, const Permute& shape, Operand rows, Operand x) {
+    const Dtype dtype = shape.dtype;
+    Operand returned = rows;
+    if (exchanges()) {
+      Operand leaving = rows;
+      if (sorts()) {
+        leaving = temporary(name + ".leaving", dtype, e.arriving * shape.cols);
+        bound(permute(phase, Direction::backward_input, {{}, e.arriving, 1, shape.cols, dtype}, rows, of(m.order),
+                      leaving));
+      }
+      returned = temporary(name + ".returned", dtype, e.choices * shape.cols);
+      exchange(phase, name + ".combine", shape.cols, leaving, returned, true);
+    }
+    permute(phase, Direction::backward_input, shape, returned, of(m.place), x);
+  }
+
+  Permute of_tokens() const { return {{}, e.tokens, c.model.moe.top_k, c.n.hidden, c.type.activation}; }
+  Permute of_weights() const { return {{}, e.choices, 1, 1, c.type.statistic}; }
+
+  GroupedMatmul grouped(Direction d, std::int64_t out, std::int64_t in) const {
+    return {d,
+            e.local,
+            e.arriving,
+            out,
+            in,
+            c.type.matmul,
+            d == Direction::backward_weight ? c.type.gradient : c.type.activation};
+  }
+  void grouped_forward(Phase phase, Operand x, const std::string& w, Operand y, std::int64_t out, std::int64_t in) {
+    bound(b.emit(grouped(Direction::forward, out, in), kCompute, phase, {x, weight(w), of(m.offsets)}, {y}));
+  }
+  void grouped_input(Operand dy, const std::string& w, Operand dx, std::int64_t out, std::int64_t in) {
+    bound(b.emit(grouped(Direction::backward_input, out, in), kCompute, Phase::backward_input,
+                 {dy, weight(w), of(m.offsets)}, {dx}));
+  }
+  void grouped_weight(Operand dy, Operand x, const std::string& w, std::int64_t out, std::int64_t in) {
+    const Operand dw = grad(w);
+    bound(b.emit(grouped(Direction::backward_weight, out, in), kCompute, Phase::backward_weight,
+                 {dy, x, of(m.offsets), dw}, {dw}));
+  }
+
+  Gate gate(Direction d) const {
+    const workloads::Moe& moe = c.model.moe;
+    Gate g;
+    g.direction = d;
+    g.tokens = e.tokens;
+    g.experts = e.experts;
+    g.top_k = moe.top_k;
+    g.groups = moe.groups;
+    g.top_groups = moe.top_groups;
+    g.router = moe.router;
+    g.normalize = moe.normalize_weights;
+    g.scale = moe.weight_scale;
+    g.dtype = c.type.statistic;
+    if (d != Direction::forward && moe.aux_loss > 0) {
+      // The step's loss is the mean over its microbatches; partial sums over tp take equal parts.
+      g.balance = moe.aux_loss * static_cast<double>(c.n.batch) / static_cast<double>(c.job.workload.global_batch);
+      g.balance /= e.own_tokens ? 1 : c.tp;
+      g.parts = e.own_tokens ? c.tp : 1;
+    }
+    return g;
+  }
+
+  // Tables of rows from the router's scores; the weights of the choices go where the tokens go.
+  void route(Phase phase, Operand h) {
+    const Operand logits = temporary("logits", c.type.statistic, e.tokens * e.experts);
+    const Matmul router{e.tokens, e.experts, c.n.hidden,        false,           true,
+                        false,    false,     c.type.activation, c.type.statistic};
+    b.emit(router, kCompute, phase, {h, weight("moe.router.weight")}, {logits});
+    const Operand weights = temporary("choice_weights", c.type.statistic, e.choices);
+    b.emit(gate(Direction::forward), kCompute, phase, {logits}, {of(m.scores), weights, of(m.chosen)});
+    const bool together = of(m.counts).elements > e.experts;  // those of all tp ranks
+    const Operand counts = together ? temporary("own_counts", Dtype::i32, e.experts) : of(m.counts);
+    b.emit(Route{RouteStep::count, e.choices, e.experts, e.members, e.capacity}, kCompute, phase, {of(m.chosen)},
+           {of(m.place), counts});
+    if (together) {
+      b.emit(collective(phase, CollectiveKind::all_gather, c.groups.tp, Dtype::i32, of(m.counts).elements, "counts"),
+             c.tp_stream(), phase, {counts}, {of(m.counts)});
+    }
+    Operand arrived = counts;
+    if (exchanges()) {
+      arrived = temporary("arrived_counts", Dtype::i32, e.experts);
+      b.emit(collective(phase, CollectiveKind::all_to_all, c.groups.ep, Dtype::i32, e.experts, "counts.dispatch"),
+             c.ep_stream(), phase, {counts}, {arrived});
+    }
+    b.emit(Route{RouteStep::arrange, e.arriving, e.experts, e.members, 0}, kCompute, phase, {counts, arrived},
+           {of(m.order), of(m.offsets), of(m.to), of(m.from)});
+    dispatch(phase, "weights", of_weights(), weights, of(m.weights));
+  }
+
+  Activation shared_activation(Direction d) const {
+    return {d, c.model.activation, c.n.rows, e.shared, c.type.activation};
+  }
+  ExpertActivation activation(Direction d) const {
+    return {d, c.model.activation, e.local, e.arriving, e.ffn, c.type.activation};
+  }
+
+  void activate(Phase phase) {
+    bound(
+        b.emit(activation(Direction::forward), kCompute, phase, {of(m.up), of(m.weights), of(m.offsets)}, {of(m.act)}));
+  }
+  void activate_shared(Phase phase) {
+    b.emit(shared_activation(Direction::forward), kCompute, phase, {of(m.shared_up)}, {of(m.shared_act)});
+  }
+
+  // What a list of modules has the backward compute again.
+  void compute_again() {
+    if (again.norms) {
+      norm_forward(Phase::recompute, all(t.x_mid), "norm2", t.norm2, t.stats2);
+    }
+    if (again.activation) {
+      activate(Phase::recompute);
+      if (has_shared()) {
+        activate_shared(Phase::recompute);
+      }
+    }
+  }
+
+  // All rows of the norm's output, where somebody needs them: the shared experts, or experts cut over tp.
+  bool needs_all_rows() const { return has_shared() || !e.own_tokens; }
+
+  void forward(Phase phase) {
+    const Dtype a = c.type.activation;
+    norm_forward(phase, all(t.x_mid), "norm2", t.norm2, t.stats2);
+    const Operand rows = needs_all_rows() ? gather_rows(c, b, phase, all(t.norm2), "moe.input") : all(t.norm2);
+    const Operand h = e.own_tokens ? all(t.norm2) : rows;
+    Operand shared;
+    if (has_shared()) {
+      linear(phase, rows, "moe.shared.up", false, of(m.shared_up), e.shared_in, c.n.hidden);
+      activate_shared(phase);
+      shared = temporary("shared.partial", a, c.n.rows * c.n.hidden);
+      linear(phase, of(m.shared_act), "moe.shared.down", false, shared, c.n.hidden, e.shared);
+    }
+    route(phase, h);
+    dispatch(phase, "tokens", of_tokens(), h, of(m.input));
+    grouped_forward(phase, of(m.input), "experts.up.weight", of(m.up), e.ffn_in, c.n.hidden);
+    activate(phase);
+    const Operand outputs = temporary("outputs", a, e.arriving * c.n.hidden);
+    grouped_forward(phase, of(m.act), "experts.down.weight", outputs, c.n.hidden, e.ffn);
+    const Operand routed = temporary("routed", a, e.tokens * c.n.hidden);
+    combine(phase, "tokens", of_tokens(), outputs, routed);
+    const Operand y = together(phase, routed, shared, "moe.output");
+    residual_add(phase, all(t.x_mid), y, "", false, output(phase));
+  }
+
+  // The routed and the shared part, over the tokens of a shard, summed over tp.
+  Operand together(Phase phase, Operand routed, Operand shared, const std::string& name) {
+    if (e.own_tokens) {
+      if (has_shared()) {
+        const Operand sum = reduce_rows(c, b, phase, shared, name);
+        b.emit(ResidualAdd{e.tokens, c.n.hidden, false, c.type.activation}, kCompute, phase, {routed, sum}, {routed});
+      }
+      return routed;
+    }
+    if (has_shared()) {
+      b.emit(ResidualAdd{e.tokens, c.n.hidden, false, c.type.activation}, kCompute, phase, {routed, shared}, {routed});
+    }
+    return reduce_rows(c, b, phase, routed, name);
+  }
+
+  void backward(BackwardPart part, const ResidualGradients& d) {
+    const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
+    const Dtype a = c.type.activation;
+    if (inputs && !again.all) {
+      compute_again();
+    }
+    const Operand rows_dy = needs_all_rows() ? full_gradient(part, d.out, "moe.output_gradient") : d.out;
+    const Operand dy = e.own_tokens ? d.out : rows_dy;
+    const Operand rows = !weights ? Operand{} : needs_all_rows() ? input_again("moe", t.norm2) : all(t.norm2);
+    const Operand h = e.own_tokens ? all(t.norm2) : rows;
+    const Operand d_shared = has_shared() ? shared_backward(part, rows_dy, rows) : Operand{};
+
+    const Operand d_outputs = kept("d_outputs", a, e.arriving * c.n.hidden);
+    const Operand d_up = kept("d_up", a, e.arriving * e.ffn_in);
+    const Operand d_weights = temporary("d_weights", c.type.statistic, e.arriving);
+    if (inputs) {
+      const Operand d_act = temporary("d_act", a, e.arriving * e.ffn);
+      dispatch(Phase::backward_input, "gradients", of_tokens(), dy, d_outputs);
+      grouped_input(d_outputs, "experts.down.weight", d_act, c.n.hidden, e.ffn);
+      bound(b.emit(activation(Direction::backward_input), kCompute, Phase::backward_input,
+                   {d_act, of(m.up), of(m.weights), of(m.offsets)}, {d_up, d_weights}));
+    }
+    const Operand d_h = temporary("d_input", a, e.tokens * c.n.hidden);
+    if (inputs) {
+      const Operand d_rows = temporary("d_rows", a, e.arriving * c.n.hidden);
+      grouped_input(d_up, "experts.up.weight", d_rows, e.ffn_in, c.n.hidden);
+      combine(Phase::backward_input, "gradients", of_tokens(), d_rows, d_h);
+    }
+    if (weights) {  // while gradients are on their way
+      grouped_weight(d_outputs, of(m.act), "experts.down.weight", c.n.hidden, e.ffn);
+      grouped_weight(d_up, of(m.input), "experts.up.weight", e.ffn_in, c.n.hidden);
+    }
+    const Operand d_logits = kept("d_logits", c.type.statistic, e.tokens * e.experts);
+    if (inputs) {
+      router_input(d_weights, d_logits, d_h);
+    }
+    if (weights) {
+      const Matmul to_weight{e.experts, c.n.hidden, e.tokens,         true,           false,
+                             false,     true,       c.type.statistic, c.type.gradient};
+      emit_weight_gradient(c, b, to_weight, d_logits, h, grad("moe.router.weight"));
+    }
+    if (inputs) {
+      const Operand d_sum = together(Phase::backward_input, d_h, d_shared, "moe.input_gradient");
+      norm_backward(d_sum, all(t.x_mid), t.stats2, "norm2", d.out, d.mid);
+    }
+  }
+
+  // From the gradients of the weights to those of the logits, and on to the router's input.
+  void router_input(Operand d_weights, Operand d_logits, Operand d_h) {
+    const Phase phase = Phase::backward_input;
+    const Operand d_choices = temporary("d_choice_weights", c.type.statistic, e.choices);
+    combine(phase, "weights", of_weights(), d_weights, d_choices);
+    const Gate g = gate(Direction::backward_input);
+    std::vector<Operand> reads{of(m.scores), of(m.chosen), d_choices};
+    if (g.balance != 0) {
+      reads.push_back(of(m.counts));
+    }
+    b.emit(g, kCompute, phase, std::move(reads), {d_logits});
+    const Matmul to_input{e.tokens, c.n.hidden,       e.experts,        false, false, false,
+                          true,     c.type.statistic, c.type.activation};
+    b.emit(to_input, kCompute, phase, {d_logits, weight("moe.router.weight"), d_h}, {d_h});
+  }
+
+  Operand shared_backward(BackwardPart part, Operand dy, Operand rows) {
+    const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
+    const Dtype a = c.type.activation;
+    const Operand d_up = kept("shared.d_up", a, c.n.rows * e.shared_in);
+    const Operand d_input = temporary("shared.d_input", a, c.n.rows * c.n.hidden);
+    if (inputs) {
+      const Operand d_act = temporary("shared.d_act", a, c.n.rows * e.shared);
+      linear_input(dy, "moe.shared.down", d_act, c.n.hidden, e.shared);
+      b.emit(shared_activation(Direction::backward_input), kCompute, Phase::backward_input, {d_act, of(m.shared_up)},
+             {d_up});
+      linear_input(d_up, "moe.shared.up", d_input, e.shared_in, c.n.hidden);
+    }
+    if (weights) {
+      linear_weight(dy, of(m.shared_act), "moe.shared.down", c.n.hidden, e.shared);
+      linear_weight(d_up, rows, "moe.shared.up", e.shared_in, c.n.hidden);
+    }
+    return d_input;
+  }
+};
+
+}  // namespace
+
+void moe_forward(const LayerEmitter& e, Phase phase) {
+  MoeEmitter(e, phase == Phase::recompute).forward(phase);
+}
+
+void moe_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d) {
+  MoeEmitter(e, true).backward(part, d);
+}
+
+void reduce_routers(RoleContext& c, BlockBuilder& b) {
+  if (c.groups.tp == kNoGroup) {
+    return;
+  }
+  const Operand dw = c.gradient(kMoe, "moe.router.weight");
+  Collective op;
+  op.kind = CollectiveKind::all_reduce;
+  op.group = c.groups.tp;
+  op.elements = dw.elements;
+  op.dtype = c.type.gradient;
+  op.tag = c.builder.tag("moe.router.reduce");
+  b.op(b.emit(op, c.tp_stream(), Phase::grad_reduce, {dw}, {dw})).records = {c.replicated_reduced()};
+}
+
+}  // namespace foretrain::plan

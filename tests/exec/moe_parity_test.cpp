@@ -1,0 +1,159 @@
+// Mixtures of experts train like one rank, wherever the experts are: every way to spread them, with every strategy, in
+// fp64 to 1e-12 over five steps; fp32 and bf16 to their own tolerances. With poisoned memory.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "exec/verify.h"
+#include "plan/build.h"
+#include "plan/validate.h"
+#include "tests/exec/support.h"
+#include "tests/support/tiny_jobs.h"
+
+namespace foretrain::exec {
+namespace {
+
+using Words = std::vector<std::string>;
+
+const Words kBase = {"global_batch=8",
+                     "seq_len=12",
+                     "workload.model.hidden=40",
+                     "workload.model.heads=8",
+                     "workload.model.head_dim=6",
+                     "workload.model.ffn_hidden=56",
+                     "padded_vocab=72"};
+
+void expect_parity(Words words) {
+  words.insert(words.begin(), kBase.begin(), kBase.end());
+  const std::string text = ::testing::PrintToString(words);
+  const plan::Job job = testing::tiny_job(testing::kTinyMoe, words);
+  const testing::GrammarData data(job.workload.model.vocab);
+  const plan::PlanGraph graph = plan::build(job);
+  EXPECT_EQ(plan::validate(graph), std::vector<std::string>{}) << text;
+  VerifyOptions options;
+  options.poison = true;
+  options.timeout = std::chrono::seconds(20);
+  const Verification v = verify(graph, plan::build(plan::one_rank_job(job)), job.workload.precision, data, options);
+  EXPECT_TRUE(v.passed) << text << ": loss " << v.max_rel_loss << " of " << v.tolerance.loss << ", gradients "
+                        << v.max_rel_grad << " of " << v.tolerance.gradient << " in " << v.worst_tensor;
+}
+
+// Where experts are: on each rank; apart along dp; cut over tp; whole on tp ranks, which may hold different ones.
+const std::vector<Words> kPlaces = {
+    {},
+    {"dp=2"},
+    {"dp=2", "ep=2"},
+    {"dp=4", "ep=2"},
+    {"dp=4", "ep=4"},
+    {"dp=8", "ep=8"},
+    {"tp=2"},
+    {"tp=2", "sequence_parallel=true"},
+    {"tp=2", "dp=2", "ep=2"},
+    {"tp=2", "dp=4", "ep=2", "sequence_parallel=true"},
+    {"tp=2", "sequence_parallel=true", "expert_tp=1"},
+    {"tp=2", "sequence_parallel=true", "expert_tp=1", "ep=2"},
+    {"tp=4", "sequence_parallel=true", "expert_tp=1", "ep=2"},
+    {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4"},
+    {"tp=2", "dp=4", "sequence_parallel=true", "expert_tp=1", "ep=4"},
+    {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=2"},
+};
+
+TEST(MoeParity, EveryPlaceOfTheExperts) {
+  for (const Words& place : kPlaces) {
+    expect_parity(place);
+  }
+}
+
+TEST(MoeParity, WithZeroOne) {
+  // Where several ranks hold the same experts, or none do.
+  for (Words place : std::vector<Words>{{"dp=4", "ep=2"},
+                                        {"dp=2", "ep=2"},
+                                        {"tp=2", "dp=4", "ep=2"},
+                                        {"tp=2", "sequence_parallel=true", "expert_tp=1"},
+                                        {"tp=2", "dp=4", "sequence_parallel=true", "expert_tp=1", "ep=4"}}) {
+    place.insert(place.end(), {"zero=1", "overlap_grad_reduce=true", "overlap_param_gather=true", "bucket_bytes=1 kB"});
+    expect_parity(place);
+  }
+}
+
+// With what else there is; dense layers in the first stage only.
+TEST(MoeParity, WithPipelinesRecomputeAndLargerMicrobatches) {
+  const std::vector<Words> others = {
+      {"pp=2"},
+      {"pp=2", "schedule=interleaved", "virtual_stages=2"},
+      {"pp=2", "schedule=zb_h1"},
+      {"pp=2", "schedule=zb_v", "recompute=full"},
+      {"recompute=full"},
+      {"schedule=zb_h1", "recompute=full"},
+      {"micro_batch=2", "overlap_grad_reduce=true"},
+      {"pp=2", "layers_per_stage=[1,3]"},
+      {"rank_order=tp,cp,dp,pp"},
+  };
+  const std::vector<Words> places = {{"dp=2", "ep=2"},
+                                     {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4"}};
+  for (const Words& other : others) {
+    for (Words words : places) {
+      words.insert(words.end(), other.begin(), other.end());
+      expect_parity(words);
+    }
+  }
+}
+
+// Beside attention of other kinds, and with a part of a layer computed again.
+TEST(MoeParity, WithLatentAttentionNormsOfHeadsAndModulesAgain) {
+  const Words latent = {
+      "workload.model.kv_heads=8",
+      R"(workload.model.mla={"q_rank": 12, "kv_rank": 10, "nope_dim": 4, "rope_dim": 2, "v_dim": 4})"};
+  const Words norms = {"workload.model.qk_norm=true"};
+  const std::vector<Words> places = {{"dp=2", "ep=2"},
+                                     {"tp=2", "ep=2", "sequence_parallel=true", "expert_tp=1", "zero=1", "dp=2"}};
+  for (const Words& place : places) {
+    for (Words words : std::vector<Words>{latent, norms}) {
+      words.insert(words.end(), place.begin(), place.end());
+      expect_parity(words);
+    }
+    for (const char* const modules : {R"(["norm"])", R"(["activation", "norm"])", R"(["mlp", "attention_core"])"}) {
+      for (const char* const schedule : {"schedule=1f1b", "schedule=zb_h1"}) {
+        Words words = place;
+        words.insert(words.end(), {std::string("recompute=") + modules, "pp=2", schedule});
+        expect_parity(words);
+      }
+    }
+  }
+}
+
+// Capacity is counted by rank and microbatch: one rank drops the same tokens.
+TEST(MoeParity, EveryKindOfRouter) {
+  const std::vector<Words> routers = {
+      {"workload.model.moe.capacity_factor=1"},
+      {"workload.model.moe.capacity_factor=0.5", "workload.model.moe.aux_loss=0"},
+      {"workload.model.moe.router=sigmoid", "workload.model.moe.weight_scale=2.5"},
+      {"workload.model.moe.router=sigmoid", "workload.model.moe.groups=4", "workload.model.moe.top_groups=2"},
+      {"workload.model.moe.normalize_weights=false", "workload.model.moe.top_k=3"},
+      {"workload.model.moe.top_k=1", "workload.model.moe.shared_experts=0"},
+      {"workload.model.moe.first_dense_layers=0", "workload.model.activation=gelu"},
+      {"workload.model.moe.first_dense_layers=4"},
+      {"workload.model.moe.experts=1", "workload.model.moe.top_k=1", "ep=1"},
+  };
+  for (const Words& router : routers) {
+    for (Words words : std::vector<Words>{{"dp=2", "ep=2"}, {"tp=2", "dp=2", "ep=2"}}) {
+      words.insert(words.end(), router.begin(), router.end());
+      expect_parity(words);
+    }
+  }
+}
+
+TEST(MoeParity, InFp32AndBf16) {
+  for (const char* const precision : {"precision=fp32", "precision=bf16"}) {
+    for (const Words& place : std::vector<Words>{{"dp=4", "ep=2", "zero=1"},
+                                                 {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4"}}) {
+      Words words = place;
+      words.emplace_back(precision);
+      expect_parity(words);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace foretrain::exec
