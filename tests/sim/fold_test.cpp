@@ -125,11 +125,11 @@ TEST(Fold, EveryStrategyAsOpByOp) {
   }
 }
 
-// A ring of four over nodes of two: two ranks send to their neighbour and two into the other node. Two classes, and the
-// same time as rank by rank.
+// A ring of four over nodes of two, and gradients beside it: two ranks send to their neighbour and two into the other
+// node. Two classes, and the same time as rank by rank.
 TEST(Fold, PlacesOfARingAreClasses) {
   topologies::Cluster c;
-  const plan::PlanGraph g = graph_of(testing::kTinyLlama, {"cp=4", "dp=2"}, c);
+  const plan::PlanGraph g = graph_of(testing::kTinyLlama, {"cp=4", "dp=2", "overlap_grad_reduce=true"}, c);
   Options options;
   options.steps = 3;
   const Simulation folded = simulate(g, c, options);
