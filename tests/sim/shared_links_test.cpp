@@ -91,8 +91,9 @@ TEST(SharedLinks, ACollectiveBesideAMessage) {
 // Two sums over the same adapters, the second when compute has seen the first: 10 + 100 + 10 + 100, no flows.
 TEST(SharedLinks, OneAfterTheOther) {
   plan::PlanGraph g = grid(1, 2);
-  append(g.roles[0],
-         {work(10), sum(100, 4, {0}), work(10, plan::kCompute, {1}), sum(100, 3, {2}), work(5, plan::kCompute, {3})});
+  plan::Op second = sum(100, 3, {2});
+  std::get<plan::Collective>(second.work).tag = 1;
+  append(g.roles[0], {work(10), sum(100, 4, {0}), work(10, plan::kCompute, {1}), second, work(5, plan::kCompute, {3})});
   EXPECT_EQ(end_on(g, one_switch(2, 1)), Time{225});
 }
 
