@@ -43,6 +43,7 @@ reports::ValidationRow blank(const TrainingRow& row) {
   r.system = row.cluster.family;
   r.unit = row.out_of_memory ? "verdict" : "s";
   r.measured = row.step_time_s;
+  r.experts = row.model.moe;
   r.ranks = row.cluster.gpus.value_or(0);
   r.exact = row.exact && !row.flagged;
   if (row.memory_gib && *row.memory_gib > kLeastMemory) {
