@@ -41,6 +41,7 @@ reports::ValidationRow blank(const TrainingRow& row) {
   r.system = row.cluster.family;
   r.unit = row.out_of_memory ? "verdict" : "s";
   r.measured = row.step_time_s;
+  r.experts = row.model.moe;
   r.ranks = row.cluster.gpus.value_or(0);
   r.exact = row.exact && !row.flagged;
   if (row.memory_gib && *row.memory_gib > kLeastMemory) {
@@ -115,7 +116,7 @@ TrainingForecast forecast(const Reading& reading) {
     f.memory_bytes = std::max(f.memory_bytes, static_cast<double>(measured_total(reading.memory, memory).value));
   }
   f.more_tp_seconds = more_tp_seconds(reading);
-  f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading);
+  f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading) + more_sharding_seconds(reading);
   return f;
 }
 

@@ -75,6 +75,7 @@ FieldRule read_field(ObjectReader reader) {
     };
     one_of("measured_memory", {"allocated", "reserved", "device_visible"});
     one_of("memory_unit", {"GB", "GiB"});
+    one_of("sharding", {"fsdp1", "fsdp2"});
     if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
       reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
     }
@@ -173,7 +174,8 @@ const std::vector<std::string>& rule_fields() {
                                                "fsdp_stage",
                                                "pipeline_microbatches",
                                                "zero_kind",
-                                               "reduce_dtype"};
+                                               "reduce_dtype",
+                                               "sharding"};
   static const std::vector<std::string> all = [] {
     std::vector<std::string> result = fields;
     for (const std::string& kind : cost_kinds()) {
