@@ -81,8 +81,8 @@ void CachingAllocator::split(Handle handle, std::int64_t bytes) {
   set_free(rest, true);
 }
 
-// Segments that are one free block.
-void CachingAllocator::give_back() {
+// Such a segment is one free block.
+void CachingAllocator::empty_cache() {
   for (std::vector<Key>& pool : free_) {
     std::erase_if(pool, [&](const Key& key) {
       const Block& b = blocks_[static_cast<std::size_t>(key.block)];
@@ -90,7 +90,6 @@ void CachingAllocator::give_back() {
         return false;
       }
       reserved_ -= b.bytes;
-      gave_back_ = true;
       if (tail_[b.pool] == key.block) {
         tail_[b.pool] = -1;
       }
@@ -102,7 +101,9 @@ void CachingAllocator::give_back() {
 
 void CachingAllocator::reserve(std::int64_t bytes) {
   if (bytes > limit_ - reserved_) {
-    give_back();
+    const std::int64_t before = reserved_;
+    empty_cache();
+    gave_back_ |= reserved_ < before;
   }
   reserved_ += bytes;
   peak_reserved_ = std::max(peak_reserved_, reserved_);

@@ -34,6 +34,8 @@ class CachingAllocator {
   Handle allocate(std::int64_t bytes);
   // REQUIRES: a handle of allocate() that was not released.
   void release(Handle handle);
+  // Segments that are free from end to end go back to the device, as torch.cuda.empty_cache() has it.
+  void empty_cache();
 
   // Bytes handed out, rounded as above, and bytes of all segments; never less than allocated.
   std::int64_t allocated() const { return allocated_; }
@@ -63,7 +65,6 @@ class CachingAllocator {
   void set_free(Handle handle, bool free);
   void absorb_next(Handle handle);
   void reserve(std::int64_t bytes);
-  void give_back();
   void split(Handle handle, std::int64_t bytes);
 
   bool expandable_;
