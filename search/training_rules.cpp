@@ -47,8 +47,10 @@ FieldRule read_field(ObjectReader reader) {
   FieldRule rule;
   rule.field = reader.word("field", std::nullopt, rule_fields());
   const nlohmann::json* value = reader.raw("value");
-  if (value == nullptr || value->is_structured() || value->is_null()) {
-    reader.mistake("value", "expected a text, a number, true or false, as a job file has it");
+  const bool is_object = rule.field == "mla";
+  if (value == nullptr || value->is_null() || value->is_array() || value->is_object() != is_object) {
+    reader.mistake("value", is_object ? "expected an object, as a job file has it"
+                                      : "expected a text, a number, true or false, as a job file has it");
   } else {
     rule.value = value->dump();
     if (rule.field == "logits_bytes" &&
@@ -75,6 +77,7 @@ FieldRule read_field(ObjectReader reader) {
     };
     one_of("measured_memory", {"allocated", "reserved", "device_visible"});
     one_of("memory_unit", {"GB", "GiB"});
+    one_of("stage_layers", {"last_has_rest"});
     if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
       reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
     }
@@ -108,6 +111,7 @@ FieldRule read_field(ObjectReader reader) {
   rule.model = when.text("model", "");
   rule.kernel = when.text("kernel", "");
   rule.recompute = when.text("recompute", "");
+  rule.overlap = when.text("overlap", "");
   when.finish();
   reader.finish();
   return rule;
@@ -136,7 +140,8 @@ bool FieldRule::applies_to(const TrainingRow& row) const {
          (!gated_mlp || row.model.gated_mlp == gated_mlp) && (!compile || row.plan.compile == compile) &&
          (!pipeline || (row.plan.pp.value_or(1) > 1) == pipeline) &&
          row.plan.precision.find(precision) != std::string::npos && row.model.name.find(model) != std::string::npos &&
-         row.plan.kernel.find(kernel) != std::string::npos && row.plan.recompute.find(recompute) != std::string::npos;
+         row.plan.kernel.find(kernel) != std::string::npos && row.plan.recompute.find(recompute) != std::string::npos &&
+         row.plan.overlap.find(overlap) != std::string::npos;
 }
 
 const std::vector<std::string>& rule_fields() {
@@ -144,6 +149,8 @@ const std::vector<std::string>& rule_fields() {
                                                "norm",
                                                "positions",
                                                "biases",
+                                               "mla",
+                                               "qk_norm",
                                                "tied_embeddings",
                                                "vocab",
                                                "attention",
@@ -151,6 +158,7 @@ const std::vector<std::string>& rule_fields() {
                                                "precision",
                                                "micro_batch",
                                                "virtual_stages",
+                                               "stage_layers",
                                                "zero",
                                                "sequence_parallel",
                                                "recompute",
