@@ -85,6 +85,10 @@ FieldRule read_field(ObjectReader reader) {
         !(value->is_number() && value->get<double>() >= 0 && value->get<double>() <= kMostCost)) {
       reader.mistake("value", "expected how many times the plan's bytes, from 0 to 100");
     }
+    if (rule.field == "submit_us" &&
+        !(value->is_number() && value->get<double>() >= 0 && value->get<double>() <= 1000)) {
+      reader.mistake("value", "expected the microseconds in which the host submits an op of a plan, from 0 to 1000");
+    }
     const bool is_cost = rule.field.starts_with(kCost);
     if (is_cost && !(value->is_number() && value->get<double>() > 0 && value->get<double>() <= kMostCost)) {
       reader.mistake("value", "expected how many times the plan graph's, above 0 and at most 100");
@@ -174,6 +178,7 @@ const std::vector<std::string>& rule_fields() {
                                                "gate_reduced_apart",
                                                "gradients_all_reduced",
                                                "expandable_segments",
+                                               "submit_us",
                                                "measured_memory",
                                                "memory_unit",
                                                "gradients_per_step",
