@@ -75,6 +75,7 @@ struct FoldedCall {
   std::vector<Piece> pieces;      // times relative
   plan::Breakdown sum;
   Time busy, last;  // end of the compute stream, of anything
+  Time submitted;   // what the host has done, where the call makes it wait
   Time computed;    // end of the last op that computed
 };
 
@@ -93,6 +94,7 @@ struct CallShape {
   // The host does not matter where it is ahead of the compute stream by as much as `host_slack`, at the call's start.
   Time host_slack;
   Time submit;                   // of all its ops
+  bool holds_host = false;       // the host waits for one of its ops
   std::deque<FoldedCall> known;  // pointers into it stay
 };
 

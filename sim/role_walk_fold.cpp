@@ -93,9 +93,10 @@ CallShape RoleWalk::look_at_call() const {
         used.push_back(input->second);
       }
       shape.submit += op.submit;
-      if (op.submit.value > 0) {
+      if (op.submit.value > 0 && !shape.holds_host) {  // later ones follow what it waited for
         shape.host_slack = start.is_known ? std::min(shape.host_slack, start.time - shape.submit) : kUnknownSlack;
       }
+      shape.holds_host = shape.holds_host || op.holds_host;
       for (const std::size_t u : used) {
         CallShape::Slot& input = shape.inputs[u];
         input.bounded = input.bounded && start.is_known;
@@ -168,6 +169,7 @@ bool RoleWalk::run_folded() {
   capture_ = nullptr;
   fresh.last = last_ - base;
   fresh.computed = computed_ - base;
+  fresh.submitted = submitted_ - base;
   fresh.pieces = std::move(pieces);
   if (!touched_outside_ && locals_ == 0 && shape.known.size() < kRemembered && remember(shape, base, fresh)) {
     shape.known.push_back(std::move(fresh));
@@ -233,7 +235,7 @@ void RoleWalk::replay(const CallShape& shape, const FoldedCall& known) {
     const Value& v = known.outputs[i];
     slot_value(shape.outputs[i]) = {v.time + base, v.record < 0 ? -1 : v.record + offset};
   }
-  submitted_ += shape.submit;
+  submitted_ = shape.holds_host ? base + known.submitted : submitted_ + shape.submit;
   computed_ = std::max(computed_, base + known.computed);
   log(&known, base, {});
   reached(part_ == 2 ? -1 : step_, base + known.last);

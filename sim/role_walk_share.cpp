@@ -228,6 +228,9 @@ bool RoleWalk::run_on_compute_stream(const OpModel& op) {
   piece(start, value.time, op.share);
   leave(op, value);
   reached(part_ == 2 ? -1 : step_, value.time);
+  if (op.holds_host) {
+    submitted_ = std::max(submitted_, value.time);
+  }
   return true;
 }
 

@@ -166,6 +166,23 @@ TEST(Fold, EveryStrategyOnSharedDevicesAsOpByOp) {
   }
 }
 
+// The host waits for the tables of rows, and submits the rest of a layer late.
+TEST(Fold, ExpertsWhoseHostWaitsAsOpByOp) {
+  for (const Overrides& s : std::vector<Overrides>{
+           {"dp=2", "ep=2"},
+           {"dp=4", "ep=2", "pp=2"},
+           {"dp=2", "ep=2", "pp=2", "schedule=zb_h1", "recompute=full"},
+           {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4", "zero=1", "overlap_grad_reduce=true"}}) {
+    topologies::Cluster c;
+    const plan::PlanGraph g = graph_of(testing::kTinyMoe, s, c);
+    for (const double submit : {0.0, 4e-8, 1e-5}) {
+      share_devices(c, submit);
+      expect_same(g, c, 2, s, false);
+    }
+    EXPECT_EQ(plan::validate(g, timeline(g, c)), Overrides{}) << ::testing::PrintToString(s);
+  }
+}
+
 // As many ranks as the field's papers have, every one of them simulated.
 TEST(Fold, HundredsOfRanksAsEveryRankByItself) {
   const Overrides model = {"workload.model.layers=8", "workload.model.heads=8", "workload.model.hidden=64",
