@@ -99,10 +99,11 @@ TEST(Gradients, Norm) {
 }
 
 TEST(Gradients, Activation) {
-  for (const Activation kind :
-       {Activation::gelu, Activation::relu, Activation::swiglu, Activation::geglu, Activation::gelu_erf}) {
+  for (const Activation kind : {Activation::gelu, Activation::relu, Activation::swiglu, Activation::geglu,
+                                Activation::gelu_erf, Activation::swiglu_clamped}) {
     const std::int64_t rows = 3, cols = 11;
-    const Vector x = random_values(is_gated(kind) ? 66 : 33, 1, 4.0), dy = random_values(33, 2);
+    const Vector x = random_values(is_gated(kind) ? 66 : 33, 1, kind == Activation::swiglu_clamped ? 12.0 : 4.0),
+                 dy = random_values(33, 2);
     Vector dx(x.size());
     activation_backward(kind, rows, cols, as_tensor(x), as_tensor(dy), as_tensor(dx));
     expect_gradient(
