@@ -37,6 +37,9 @@ struct ArityOf {
     }
     return {0, 0};
   }
+  Arity operator()(const AttentionSinks& w) const {
+    return w.direction == Direction::forward ? Arity{3, 2} : Arity{5, 1};
+  }
   Arity operator()(const LatentHeads& w) const { return w.direction == Direction::forward ? Arity{3, 1} : Arity{1, 3}; }
   Arity operator()(const SplitColumns& w) const {
     return w.direction == Direction::forward ? Arity{1, 2} : Arity{2, 1};

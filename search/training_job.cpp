@@ -193,7 +193,8 @@ void fill_chunks(const TrainingRow& row, Filler& f) {
 // stages are full but the last, which has what is left beside the head (last_has_rest).
 void fill_partition(const TrainingRow& row, Filler& f) {
   const auto partition = row.plan.pp.value_or(1) > 1 ? f.word("pipeline_partition") : std::nullopt;
-  const std::int64_t layers = row.model.layers.value_or(1), virtual_stages = f.document()["strategy"].value("virtual_stages", std::int64_t{1});
+  const std::int64_t layers = row.model.layers.value_or(1),
+                     virtual_stages = f.document()["strategy"].value("virtual_stages", std::int64_t{1});
   const std::int64_t stages = row.plan.pp.value_or(1) * virtual_stages;
   constexpr std::int64_t kMostStages = 4096;
   if (!partition || stages > layers || stages > kMostStages || (virtual_stages > 1 && *partition != "last_has_rest")) {

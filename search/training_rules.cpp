@@ -187,7 +187,7 @@ const std::vector<std::string>& rule_fields() {
                                                "precision",
                                                "micro_batch",
                                                "virtual_stages",
-                                                                                              "zero",
+                                               "zero",
                                                "sequence_parallel",
                                                "recompute",
                                                "overlap_grad_reduce",
