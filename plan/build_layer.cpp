@@ -97,8 +97,8 @@ void emit_forward(const LayerEmitter& e, bool experts, Phase phase) {
   }
 }
 
-std::string layer_name(bool experts) {
-  return experts ? "moe_layer" : "layer";
+std::string layer_name(LayerKind kind) {
+  return std::string(kind.experts ? "moe_layer" : "layer") + (kind.window > 0 ? ".window" : "");
 }
 
 void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
@@ -117,20 +117,23 @@ void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
 
 }  // namespace
 
-BlockId layer_forward(RoleContext& c, bool experts) {
-  BlockBuilder b(c.role(), layer_name(experts) + ".forward");
+BlockId layer_forward(RoleContext& c, LayerKind kind) {
+  const bool experts = kind.experts;
+  BlockBuilder b(c.role(), layer_name(kind) + ".forward");
   await_unit(c, b, kLayer, Phase::forward);
   const Recomputed again = recomputed(c, experts);
-  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, experts, false), again}, experts, Phase::forward);
+  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, experts, false), again, kind.window}, experts,
+               Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
-BlockId layer_backward(RoleContext& c, bool experts, BackwardPart part, bool last_microbatch) {
+BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch) {
+  const bool experts = kind.experts;
   BlockBuilder b(c.role(),
-                 layer_name(experts) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
+                 layer_name(kind) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   const Recomputed again = recomputed(c, experts);
-  LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again};
+  LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again, kind.window};
   await_unit(c, b, kLayer, Phase::backward_input);
   clear_unit(c, b, kLayer);
   if (again.all && part != BackwardPart::weight) {

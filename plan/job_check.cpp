@@ -164,6 +164,12 @@ void check_context_parallel(const Job& job, ObjectReader& strategy) {
                                  "not {}; cp_kind all_to_all has whole sequences",
                                  workloads::name(job.workload.attention)));
   }
+  if (s.cp_kind == CpKind::ring && m.attention_window != 0 && m.attention_window < job.workload.seq_len) {
+    strategy.mistake("cp_kind",
+                     fmt::format("a ring takes all keys round: attention_window {} of seq_len {} is not built "
+                                 "with it; expected all_to_all",
+                                 m.attention_window, job.workload.seq_len));
+  }
   if (s.cp_kind == CpKind::all_to_all) {
     for (const auto& [what, heads] : {std::pair{"heads", m.heads}, std::pair{"kv_heads", m.kv_heads}}) {
       if (heads % (s.tp * s.cp) != 0) {

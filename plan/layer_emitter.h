@@ -29,6 +29,7 @@ struct LayerEmitter {
   BlockBuilder& b;
   LayerBuffers t;
   Recomputed again;
+  std::int64_t window;  // of its attention
 
   Operand all(BufferId buffer) const { return c.builder.whole(buffer); }
   Operand weight(const std::string& name) { return c.parameter(c.family_of(name), name); }

@@ -36,9 +36,12 @@ struct Shapes {
                        w.accumulate ? ", accumulated" : "");
   }
   std::string operator()(const Attention& w) const {
-    return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
+    return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}{}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
                        w.v_dim() == w.head_dim ? "" : fmt::format(" and {}", w.v_dim()), name(w.dtype),
-                       w.causal ? ", causal" : "");
+                       w.causal ? ", causal" : "", w.window > 0 ? fmt::format(", window {}", w.window) : "");
+  }
+  std::string operator()(const AttentionSinks& w) const {
+    return fmt::format(" batch {} seq {} heads {} x {} {}", w.batch, w.seq, w.heads, w.v_dim, name(w.dtype));
   }
   std::string operator()(const Norm& w) const {
     return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));

@@ -68,8 +68,20 @@ struct Attention {
   bool causal = true;
   Dtype dtype = Dtype::fp32;
   std::int64_t value_dim = 0;  // columns of a value head; 0: head_dim
+  std::int64_t window = 0;     // with causal: keys that a query sees, its own among them; 0: all before it
 
   std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
+};
+
+// A logit per head beside those of the keys, with no value (gpt-oss); behind flash attention, whose backward takes what
+// it leaves. forward: reads {sinks, o, lse}, writes {o, lse}. backward_weight: reads {do, o, lse, sinks, dsinks},
+// writes {dsinks}, +=. sinks are of `heads` heads of each member of head_group; the rank's are those at its index
+// there.
+struct AttentionSinks {
+  Direction direction{};
+  std::int64_t batch = 0, seq = 0, heads = 0, v_dim = 0;
+  GroupId head_group = kNoGroup;
+  Dtype dtype = Dtype::fp32;
 };
 
 // Latent attention: packs q [tokens, heads*(nope+rope)], kv [tokens, heads*(nope+v)] and k_rope [tokens, rope], which
@@ -335,10 +347,11 @@ struct Take {
   Dtype dtype = Dtype::fp32;
 };
 
-using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
-                          PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
-                          Collective, Exchange, Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns,
-                          RingAttention, Reshard, Gate, Route, Permute, GroupedMatmul, ExpertActivation>;
+using Work =
+    std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
+                 CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
+                 Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns, RingAttention, Reshard, Gate, Route,
+                 Permute, GroupedMatmul, ExpertActivation, AttentionSinks>;
 
 // The attention that costs as much, where the op is one: of a ring's step the causal one of a share over itself.
 std::optional<Attention> attention_of(const Work& w);

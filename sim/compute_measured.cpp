@@ -192,7 +192,10 @@ class Tables {
     if (found == attention_.end()) {
       return std::nullopt;
     }
-    return found->second.at({log_of(a.seq), log_of(a.head_dim)}) * products(a.batch * a.heads, a.seq, a.head_dim);
+    const bool flash = a.step == plan::AttentionStep::flash_forward || a.step == plan::AttentionStep::flash_backward;
+    const double shown = flash ? workloads::visible_share(a.window, a.seq) : 1;
+    return found->second.at({log_of(a.seq), log_of(a.head_dim)}) * products(a.batch * a.heads, a.seq, a.head_dim) *
+           shown;
   }
 
   double memory_seconds(const plan::Work& work, double bytes) const {

@@ -71,12 +71,16 @@ Overrides joined(const Overrides& a, const Overrides& b) {
 }
 
 // Weight gradients that come later than input gradients would be whole until then; owners broadcast after the update;
-// a ring's attention is not computed again by itself.
+// a ring's attention is not computed again by itself, and has no window; sinks stand behind flash attention.
 bool is_refused(const Overrides& o) {
   const auto word = [&](const char* key) { return o.contains(key) ? o.at(key) : std::string(); };
   return (word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v")) ||
          (word("recompute").find("attention_core") != std::string::npos && !word("cp").empty() && word("cp") != "1" &&
           word("cp_kind") != "all_to_all") ||
+         (!word("workload.model.attention_window").empty() && !word("cp").empty() && word("cp") != "1" &&
+          (word("cp_kind").empty() || word("cp_kind") == "ring")) ||
+         (word("workload.model.attention_sinks") == "true" &&
+          (word("attention") == "unfused" || word("attention") == "fused_softmax")) ||
          (word("zero_kind") == "owners" && (word("zero") != "1" || word("overlap_param_gather") == "true"));
 }
 
@@ -145,6 +149,8 @@ const std::vector<Strategy>& strategies() {
       {"momentum", {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}}},
       {"parallel_residual", {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}}},
       {"qk_norm", {{"workload.model.qk_norm", "true"}, {"workload.model.activation", "gelu_erf"}}},
+      {"windows", {{"workload.model.attention_window", "5"}, {"workload.model.full_attention_every", "2"}}},
+      {"sinks", {{"workload.model.attention_sinks", "true"}, {"workload.model.activation", "swiglu_clamped"}}},
       {"one_norm", {{"workload.model.parallel_residual", "true"}, {"workload.model.shared_norm", "true"}}},
   };
   return all;
@@ -236,7 +242,8 @@ TEST(Parity, OneTwoThreeFourAndEightRanks) {
 TEST(Parity, LatentAttention) {
   for (const Strategy& s : strategies()) {
     if (s.overrides.count("workload.model.parallel_residual") == 0 &&
-        s.overrides.count("workload.model.qk_norm") == 0 && s.overrides.count("cp") == 0) {
+        s.overrides.count("workload.model.qk_norm") == 0 && s.overrides.count("cp") == 0 &&
+        s.overrides.count("workload.model.attention_sinks") == 0) {
       expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, s.overrides)));
     }
   }
@@ -258,6 +265,30 @@ TEST(Parity, LatentAttention) {
       expect_parity(testing::kTinyLlama, joined(kBase, joined(latent, joined(sp, {{"precision", precision}}))));
     }
   }
+}
+
+// Windows of one token and up, in the first layers or in all; with sinks in the ring and where heads are dealt out.
+TEST(Parity, WindowsAndSinks) {
+  const Overrides sinks = {
+      {"workload.model.attention_sinks", "true"}, {"tp", "2"}, {"cp", "2"}, {"workload.model.kv_heads", "4"}};
+  expect_parity(testing::kTinyLlama, joined(kBase, joined(sinks, {{"attention", "flash"}})));
+  expect_parity(testing::kTinyLlama,
+                joined(kBase, joined(sinks, {{"cp_kind", "all_to_all"}, {"workload.model.attention_window", "5"}})));
+  for (const char* const precision : {"fp32", "bf16"}) {
+    expect_parity(testing::kTinyLlama, joined(kBase, joined(sinks, {{"precision", precision},
+                                                                    {"cp_kind", "all_to_all"},
+                                                                    {"workload.model.attention_window", "3"},
+                                                                    {"workload.model.activation", "swiglu_clamped"}})));
+  }
+  expect_parity(testing::kTinyGpt, joined(kBase, {{"pp", "2"},
+                                                  {"workload.model.attention_window", "1"},
+                                                  {"workload.model.full_attention_first", "1"},
+                                                  {"recompute", "selective"},
+                                                  {"attention", "fused_softmax"}}));
+  expect_parity(
+      testing::kTinyLlama,
+      joined(kBase,
+             joined(kLatent, {{"workload.model.attention_window", "4"}, {"sequence_parallel", "true"}, {"tp", "2"}})));
 }
 
 // kv heads held by several tp ranks.
