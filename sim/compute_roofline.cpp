@@ -9,8 +9,9 @@
 //           limit: a device busy for seconds lowers its clock until its power is that of the datasheet; a training step
 //           is such a run whatever the size of its matmuls
 //           aligned = `unaligned` where a row of an operand is no multiple of 16 bytes, else 1
-//   grouped matmuls: the tiles of all experts' products together, each with its part of the rows; a launch for every
-//           fourth
+//   grouped matmuls: the products of four experts at a time, as Transformer Engine has four streams, share the
+//           multiprocessors, each with its part of the rows and with the tile that it would have alone; a launch for
+//           each
 //   flash   flops/(peak·e) = flops / (peak · e_kind) · (1 + keys_half/keys) (1 + head_half/head_dim) (1 + tail ·
 //   S/blocks)
 //           keys = s, and s/2 under a causal mask, which also halves flops; blocks = batch · heads · ceil(s/128):
@@ -114,9 +115,11 @@ class RooflineModel final : public ComputeModel {
       flop_seconds = product_seconds(as_product(*matmul), matmul->in, load);
       fixed += figures_.matmul_fixed.value;
     } else if (const auto* grouped = std::get_if<plan::GroupedMatmul>(&op.work)) {
-      flop_seconds = product_seconds(as_product(*grouped), grouped->in, load);
+      const Product together = as_product(*grouped);
+      flop_seconds =
+          product_seconds(together, grouped->in, load) * static_cast<double>(grouped->experts) / together.count;
       fixed += figures_.matmul_fixed.value;
-      kernels = std::ceil(static_cast<double>(grouped->experts) / kGroupedStreams);
+      kernels = static_cast<double>(grouped->experts);
     } else if (const auto attention = plan::attention_of(op.work); attention && work.is_matmul) {
       kernels = attention->kernels;
       flop_seconds = attention_seconds(*attention, work.flops, load, kernels);
@@ -166,11 +169,12 @@ class RooflineModel final : public ComputeModel {
             layout.value * (all ? 1 : figures_.unaligned.value)};
   }
 
-  // One product per expert; the rows are spread evenly over them, so that small ones fill their tiles badly.
+  // Products of as many experts as run at once; the rows are spread evenly over all, so that small ones fill their
+  // tiles badly.
   Product as_product(const plan::GroupedMatmul& x) const {
     const double rows = static_cast<double>(x.rows) / static_cast<double>(x.experts);
     const auto out = static_cast<double>(x.out_features), in = static_cast<double>(x.in_features);
-    const auto count = static_cast<double>(x.experts);
+    const double count = std::min(static_cast<double>(x.experts), kGroupedStreams);
     switch (x.direction) {
       case plan::Direction::forward: return {count, rows, out, in, figures_.matmul_tn.value};
       case plan::Direction::backward_input: return {count, rows, in, out, figures_.matmul_nn.value};
@@ -207,18 +211,22 @@ class RooflineModel final : public ComputeModel {
       return std::max(2 * p.count * p.m * p.n * (p.k + k_half) / rate, hot);
     }
     const double processors = cluster_.device.multiprocessors;
-    double best = INFINITY, best_tiles = 0;
+    double best = INFINITY, alone = INFINITY, best_tiles = 0;
     for (const Tile& t : kTiles) {
-      const double tiles = p.count * std::ceil(p.m / t.m) * std::ceil(p.n / t.n);
-      const double flops = waves(tiles, processors) * processors * 2 * t.m * t.n * (p.k + k_half);
       double slower = 1;
       for (double h = 0; h < t.halvings; ++h) {
         slower *= figures_.tile_halving.value;
       }
-      const double seconds = flops / (rate * slower);
-      if (seconds < best) {
-        best = seconds;
-        best_tiles = tiles;
+      const auto seconds_of = [&](double tiles) {
+        const double flops = waves(tiles, processors) * processors * 2 * t.m * t.n * (p.k + k_half);
+        return flops / (rate * slower);
+      };
+      // Libraries choose the tile for a product by itself, whatever runs beside it.
+      const double tiles = std::ceil(p.m / t.m) * std::ceil(p.n / t.n);
+      if (const double seconds = seconds_of(tiles); seconds < alone) {
+        alone = seconds;
+        best_tiles = p.count * tiles;
+        best = seconds_of(best_tiles);
       }
     }
     best = std::max(best, hot);
