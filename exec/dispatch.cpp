@@ -310,6 +310,7 @@ struct KernelRunner {
     shape.top_k = op.top_k;
     shape.groups = op.groups;
     shape.top_groups = op.top_groups;
+    shape.group_best = op.group_best;
     shape.router = op.router == workloads::Router::softmax ? kernels::Router::softmax : kernels::Router::sigmoid;
     shape.normalize = op.normalize;
     shape.scale = op.scale;
@@ -353,7 +354,7 @@ struct KernelRunner {
 
   void operator()(const plan::ExpertActivation& op) const {
     const bool forward = op.direction == plan::Direction::forward;
-    const std::int64_t rows = ids(read(forward ? 2 : 3))[op.experts];
+    const std::int64_t rows = op.experts == 0 ? op.rows : ids(read(forward ? 2 : 3))[op.experts];
     if (forward) {
       kernels::expert_activation_forward(kernel_kind(op.kind), rows, op.cols, read(0), read(1), write(0));
     } else {

@@ -112,7 +112,8 @@ struct ArityOf {
   Arity operator()(const Permute&) const { return {2, 1}; }
   Arity operator()(const GroupedMatmul& w) const { return {w.direction == Direction::backward_weight ? 4u : 3u, 1}; }
   Arity operator()(const ExpertActivation& w) const {
-    return w.direction == Direction::forward ? Arity{3, 1} : Arity{4, 2};
+    const std::size_t offsets = w.experts > 0 ? 1 : 0;
+    return w.direction == Direction::forward ? Arity{2 + offsets, 1} : Arity{3 + offsets, 2};
   }
 };
 

@@ -214,7 +214,8 @@ void fields(auto& a, Of<Collective> auto& x) {
 
 void fields(auto& a, Of<Gate> auto& x) {
   a("direction", x.direction), a("tokens", x.tokens), a("experts", x.experts), a("top_k", x.top_k);
-  a("groups", x.groups), a("top_groups", x.top_groups), a("router", x.router), a("normalize", x.normalize);
+  a("groups", x.groups), a("top_groups", x.top_groups), a("group_best", x.group_best), a("router", x.router),
+      a("normalize", x.normalize);
   a("scale", x.scale), a("balance", x.balance), a("parts", x.parts), a("dtype", x.dtype);
 }
 

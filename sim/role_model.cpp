@@ -10,6 +10,7 @@
 #include "plan/runtime_extent.h"
 #include "sim/cache.h"
 #include "sim/device_share.h"
+#include "sim/host_ops.h"
 #include "topologies/network.h"
 
 namespace foretrain::sim {
@@ -240,7 +241,8 @@ struct Modeller {
       local(op, cached, m);
     }
     if (m.kind != OpKind::instant) {
-      m.submit = time_from_seconds(sharing.submit.value);
+      m.submit = time_from_seconds(sharing.submit.value * host_ops(op.work));
+      m.holds_host = m.submit.value > 0 && host_waits_for(op.work);
     }
     return m;
   }

@@ -49,7 +49,8 @@ std::int64_t common_parameters(const Model& m) {
 
 // Experts that a layer holds, or that a token passes.
 std::int64_t with_experts(const Model& m, std::int64_t experts) {
-  const std::int64_t router = m.moe.experts * (m.hidden + (m.moe.expert_bias ? 1 : 0));
+  const std::int64_t router =
+      m.moe.experts * (m.hidden + (m.moe.expert_bias ? 1 : 0)) + (m.moe.shared_gate ? m.hidden : 0);
   return common_parameters(m) + router + experts * mlp_matrices(m, m.moe.ffn_hidden) +
          mlp_matrices(m, m.moe.shared_width());
 }
