@@ -5,10 +5,12 @@
 //
 // or both halves side by side (build_parallel_layer.cpp).
 //
-// Recompute: `full` keeps only x and runs the layer's forward again before its backward (all of it, as the field's
-// frameworks do); `selective` keeps all but the seq x seq probabilities and runs the attention core again (with flash
-// attention there are none, and the two words mean the same as none). A list of modules runs those again, each before
-// the backward of its half: what they write lives in the block only, or until the weight gradients.
+// Recompute: `full` keeps only x and runs the layer's forward again before its backward: all of it, as Megatron-LM and
+// PyTorch's reentrant checkpoints do, or (recompute_early_stop) up to the MLP's activation, the last that the backward
+// reads, as PyTorch's others since 2.1 (torch/utils/checkpoint.py, set_checkpoint_early_stop); `selective` keeps all
+// but the seq x seq probabilities and runs the attention core again (with flash attention there are none, and the two
+// words mean the same as none). A list of modules runs those again, each before the backward of its half: what they
+// write lives in the block only, or until the weight gradients.
 #include "plan/layer_emitter.h"
 
 namespace foretrain::plan {

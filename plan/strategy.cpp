@@ -204,6 +204,10 @@ Strategy read_strategy(ObjectReader& reader) {
   // Without tensor parallelism there is nothing to shard the sequence over: the same plan.
   s.sequence_parallel = reader.boolean("sequence_parallel", false) && s.tp > 1;
   read_recompute(reader, s);
+  s.recompute_early_stop = reader.boolean("recompute_early_stop", false);
+  if (s.recompute_early_stop && s.recompute != Recompute::full) {
+    reader.mistake("recompute_early_stop", "needs recompute full: nothing else runs whole layers again");
+  }
   s.overlap_grad_reduce = reader.boolean("overlap_grad_reduce", s.zero >= 2);
   s.overlap_param_gather = reader.boolean("overlap_param_gather", false);
   if (s.overlap_param_gather && s.zero_kind == ZeroKind::owners) {
@@ -243,6 +247,7 @@ nlohmann::json to_json(const Strategy& s) {
                      {"zero", s.zero},
                      {"sequence_parallel", s.sequence_parallel},
                      {"recompute", recompute_json(s)},
+                     {"recompute_early_stop", s.recompute_early_stop},
                      {"overlap_grad_reduce", s.overlap_grad_reduce},
                      {"overlap_param_gather", s.overlap_param_gather},
                      {"overlap_tp", s.overlap_tp},

@@ -299,6 +299,9 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
     f.fill("strategy.sequence_parallel", "sequence_parallel", p.sequence_parallel);
   }
   f.fill("strategy.recompute", "recompute", recompute_word(p.recompute));
+  if (f.document()["strategy"].value("recompute", "none") == "full" && !row.model.moe) {
+    f.by_rule("strategy.recompute_early_stop", "recompute_early_stop");
+  }
   f.fill("strategy.overlap_grad_reduce", "overlap_grad_reduce", overlap_stated(p.overlap));
   const std::int64_t zero = f.document()["strategy"].value("zero", std::int64_t{0});
   if (zero == 1 || zero == 2) {

@@ -190,6 +190,7 @@ const std::vector<std::string>& rule_fields() {
                                                "zero",
                                                "sequence_parallel",
                                                "recompute",
+                                               "recompute_early_stop",
                                                "overlap_grad_reduce",
                                                "overlap_param_gather",
                                                "overlap_tp",

@@ -118,6 +118,8 @@ const std::vector<Strategy>& strategies() {
       {"tp_sp", {{"tp", "2"}, {"sequence_parallel", "true"}}},
       {"tp_waits", {{"tp", "2"}, {"overlap_tp", "false"}}},
       {"scatter_gather", {{"tp", "2"}, {"pp", "2"}, {"scatter_gather", "true"}}},
+      {"recompute_early_stop",
+       {{"tp", "2"}, {"sequence_parallel", "true"}, {"recompute", "full"}, {"recompute_early_stop", "true"}}},
       {"unfused_accumulation", {{"fused_grad_accumulation", "false"}}},
       {"gpipe", {{"pp", "2"}, {"schedule", "gpipe"}}},
       {"one_f_one_b", {{"pp", "2"}, {"schedule", "1f1b"}}},
@@ -339,6 +341,7 @@ TEST(Parity, FortyRandomProducts) {
     o["attention"] = any({"flash", "unfused", "fused_softmax"});
     o["recompute"] =
         any({"none", "selective", "full", R"(["norm"])", R"(["mlp"])", R"(["attention_core","activation"])"});
+    o["recompute_early_stop"] = o["recompute"] == "full" ? any({"true", "false"}) : "false";
     if (cp > 1 && o["cp_kind"] != "all_to_all") {
       o["attention"] = "flash";
     }

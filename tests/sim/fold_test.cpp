@@ -86,6 +86,7 @@ const std::vector<Overrides>& all_strategies() {
       {"tp=4", "sequence_parallel=true", "overlap_tp=false"},
       {"tp=2", "pp=3", "scatter_gather=true", "overlap_tp=false"},
       {"tp=2", "fused_grad_accumulation=false"},
+      {"tp=2", "recompute=full", "recompute_early_stop=true"},
       {"pp=2"},
       {"pp=4", "schedule=gpipe"},
       {"pp=3"},
