@@ -383,6 +383,7 @@ bool runs_on_cpu(Dtype d) {
 bool is_built(const plan::Op& op) {
   const plan::Host* host = std::get_if<plan::Host>(&op.work);
   return !std::holds_alternative<plan::Put>(op.work) && !std::holds_alternative<plan::Take>(op.work) &&
+         !std::holds_alternative<plan::StateSpace>(op.work) &&
          !(host != nullptr && host->task == plan::HostTask::write_checkpoint);
 }
 

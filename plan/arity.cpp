@@ -37,6 +37,7 @@ struct ArityOf {
     }
     return {0, 0};
   }
+  Arity operator()(const StateSpace& w) const { return w.direction == Direction::forward ? Arity{2, 1} : Arity{4, 2}; }
   Arity operator()(const AttentionSinks& w) const {
     return w.direction == Direction::forward ? Arity{3, 2} : Arity{5, 1};
   }

@@ -10,8 +10,8 @@ using workloads::AttentionKind;
 struct AttentionEmitter : LayerEmitter {
   Attention attention(AttentionStep step) const {
     const std::int64_t n = c.all_to_all ? c.job.strategy.cp : 1;
-    return {step, c.job.workload.attention, c.n.batch, c.n.seq * n, c.n.heads / n, c.n.kv_heads / n, c.n.head_dim,
-            true, c.type.activation,        c.n.v_dim, window};
+    return {step, c.job.workload.attention, c.n.batch, c.n.seq * n,      c.n.heads / n, c.n.kv_heads / n, c.n.head_dim,
+            true, c.type.activation,        c.n.v_dim, layer_kind.window};
   }
   AttentionSinks sinks(Direction direction) const {
     const std::int64_t n = c.all_to_all ? c.job.strategy.cp : 1;
@@ -222,6 +222,10 @@ void attention_again(const LayerEmitter& e) {
 }
 
 void attention_forward(const LayerEmitter& e, Phase phase) {
+  if (e.layer_kind.ssm) {
+    state_space_forward(e, phase);
+    return;
+  }
   if (e.c.model.has_mla()) {
     latent_attention_forward(e, phase);
     return;
@@ -230,6 +234,10 @@ void attention_forward(const LayerEmitter& e, Phase phase) {
 }
 
 void attention_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d) {
+  if (e.layer_kind.ssm) {
+    state_space_backward(e, part, d);
+    return;
+  }
   if (e.c.model.has_mla()) {
     latent_attention_backward(e, part, d);
     return;

@@ -25,6 +25,10 @@ Extents extents(const Job& job) {
   n.v_dim = m.v_dim();
   n.context = n.heads * n.v_dim;
   n.qkv = n.q + n.kv + n.kv_heads * n.v_dim;
+  n.ssm_in = m.ssm.in_cols() / s.tp;
+  n.ssm_inner = m.ssm.inner() / s.tp;
+  n.mixer_in = m.ssm.heads > 0 ? std::max(n.qkv, n.ssm_in) : n.qkv;
+  n.mixer_out = m.ssm.heads > 0 ? std::max(n.context, n.ssm_inner) : n.context;
   n.ffn = m.ffn_hidden / s.tp;
   n.ffn_in = workloads::is_gated(m.activation) ? 2 * n.ffn : n.ffn;
   n.vocab = padded_vocab(job) / s.tp;

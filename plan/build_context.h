@@ -38,9 +38,11 @@ struct Extents {
   std::int64_t shard_rows = 0;      // rows / tp under sequence parallelism, else rows
   std::int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, q = 0, kv = 0, qkv = 0;
   std::int64_t v_dim = 0, context = 0;  // of a value head, of all heads' outputs
-  std::int64_t ffn = 0;                 // columns of the activation's output
-  std::int64_t ffn_in = 0;              // of its input (twice ffn when gated)
-  std::int64_t vocab = 0;               // padded, local
+  // Columns into and out of a state-space mixer; of buffers that hold either what it or what attention has there.
+  std::int64_t ssm_in = 0, ssm_inner = 0, mixer_in = 0, mixer_out = 0;
+  std::int64_t ffn = 0;     // columns of the activation's output
+  std::int64_t ffn_in = 0;  // of its input (twice ffn when gated)
+  std::int64_t vocab = 0;   // padded, local
 };
 
 // Of layers with experts, on one rank. All zero without experts.
@@ -82,9 +84,9 @@ struct FamilyUse {
 enum class BackwardPart : std::uint8_t { whole, input, weight };
 std::string_view suffix(BackwardPart part);  // of names
 
-// What layers of a model differ in: an MLP or experts; a window or none.
+// What layers of a model differ in: an MLP or experts; attention, with a window or without, or a state-space mixer.
 struct LayerKind {
-  bool experts = false;
+  bool experts = false, ssm = false;
   std::int64_t window = 0;
 
   auto operator<=>(const LayerKind&) const = default;

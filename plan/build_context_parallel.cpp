@@ -16,13 +16,19 @@ struct ShareEmitter : LayerEmitter {
   std::int64_t kv_elements() const { return c.n.rows * 2 * c.n.kv; }
 
   RingAttention ring(RingStep step, int distance = 0, bool accumulate = false) const {
-    return {step,         c.job.workload.attention,
-            c.n.batch,    c.n.seq,
-            c.n.heads,    c.n.kv_heads,
-            c.n.head_dim, c.groups.cp,
-            n(),          distance,
-            accumulate,   c.type.activation,
-            window};
+    return {step,
+            c.job.workload.attention,
+            c.n.batch,
+            c.n.seq,
+            c.n.heads,
+            c.n.kv_heads,
+            c.n.head_dim,
+            c.groups.cp,
+            n(),
+            distance,
+            accumulate,
+            c.type.activation,
+            layer_kind.window};
   }
   void step(RingAttention op, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes) {
     b.emit(op, kCompute, phase, std::move(reads), std::move(writes));

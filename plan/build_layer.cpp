@@ -60,13 +60,13 @@ LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool experts
   };
   t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden, again.norms);
   t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, again.norms);
-  t.qkv = c.saved("qkv", a, n.rows * n.qkv, again.mla_up);
+  t.qkv = c.saved("qkv", a, n.rows * n.mixer_in, again.mla_up);
   if (c.model.qk_norm) {
     t.qk_raw = c.saved("qk_raw", a, n.rows * (n.q + n.kv), full);
   }
   t.core = flash ? c.saved("log_sum_exp", s, n.rows * n.heads, again.core)
                  : c.saved("probabilities", a, n.rows * n.heads * c.job.workload.seq_len, again.core);
-  t.context = read_by_weights("context", n.rows * n.context, full);
+  t.context = read_by_weights("context", n.rows * n.mixer_out, full);
   if (c.model.has_mla()) {
     add_latents(c, again, t);
   }
@@ -98,7 +98,9 @@ void emit_forward(const LayerEmitter& e, bool experts, Phase phase) {
 }
 
 std::string layer_name(LayerKind kind) {
-  return std::string(kind.experts ? "moe_layer" : "layer") + (kind.window > 0 ? ".window" : "");
+  return std::string(kind.experts ? "moe_layer" : "layer") + (kind.ssm          ? ".state_space"
+                                                              : kind.window > 0 ? ".window"
+                                                                                : "");
 }
 
 void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
@@ -122,8 +124,7 @@ BlockId layer_forward(RoleContext& c, LayerKind kind) {
   BlockBuilder b(c.role(), layer_name(kind) + ".forward");
   await_unit(c, b, kLayer, Phase::forward);
   const Recomputed again = recomputed(c, experts);
-  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, experts, false), again, kind.window}, experts,
-               Phase::forward);
+  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, experts, false), again, kind}, experts, Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
@@ -133,7 +134,7 @@ BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool l
   BlockBuilder b(c.role(),
                  layer_name(kind) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   const Recomputed again = recomputed(c, experts);
-  LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again, kind.window};
+  LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again, kind};
   await_unit(c, b, kLayer, Phase::backward_input);
   clear_unit(c, b, kLayer);
   if (again.all && part != BackwardPart::weight) {

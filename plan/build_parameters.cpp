@@ -52,6 +52,20 @@ void add_latents(const RoleContext& c, Layout& l) {
   add("kv_down", mla.kv_rank + mla.rope_dim, "kv_norm", mla.kv_rank);
 }
 
+// Either mixer's tensors in one place, as large as the larger one's: a layer has one of the two, and all layers of a
+// role are laid out alike. Where few layers have the smaller one, little is counted too much.
+void add_state_space(const RoleContext& c, Layout& l) {
+  const Extents& n = c.n;
+  const std::int64_t vectors = c.model.ssm.vectors() / c.tp;
+  const std::int64_t attention = l.family.elements;
+  l.family.elements = 0;
+  l.add("ssm.in.weight", n.ssm_in, n.hidden, n.ssm_in * c.tp, n.hidden, row_sharded(c.tp, n.ssm_in, 1));
+  l.add_vector("ssm.vectors", vectors, vectors * c.tp, row_sharded(c.tp, vectors, 1), Init::zeros);
+  l.add("ssm.out.weight", n.hidden, n.ssm_inner, n.hidden, n.ssm_inner * c.tp,
+        column_sharded(c.tp, n.hidden, n.ssm_inner));
+  l.family.elements = std::max(l.family.elements, attention);
+}
+
 Layout layer_layout(const RoleContext& c) {
   const workloads::Model& m = c.model;
   const Extents& n = c.n;
@@ -72,6 +86,9 @@ Layout layer_layout(const RoleContext& c) {
   l.add("attention.out.weight", n.hidden, n.context, n.hidden, n.context * c.tp,
         column_sharded(c.tp, n.hidden, n.context))
       .init_std = residual_std;
+  if (m.ssm.heads > 0) {
+    add_state_space(c, l);
+  }
   if (!c.has_experts()) {
     l.add_mlp(c, "mlp", m.ffn_hidden, m.mlp_bias);
   }

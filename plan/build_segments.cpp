@@ -213,7 +213,8 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
     return;
   }
   for (const std::int32_t layer : c.role().global_layer) {
-    kinds_.push_back({std::ssize(kinds_) >= c.mlp_layers, c.model.window(layer, c.job.workload.seq_len)});
+    const bool experts = std::ssize(kinds_) >= c.mlp_layers, ssm = c.model.ssm.has_layer(layer);
+    kinds_.push_back({experts, ssm, ssm ? 0 : c.model.window(layer, c.job.workload.seq_len)});
   }
   for (const LayerKind& kind : std::set<LayerKind>(kinds_.begin(), kinds_.end())) {
     forward_[kind] = layer_forward(c, kind);

@@ -98,7 +98,8 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "permute",
                                                   "grouped_matmul",
                                                   "expert_activation",
-                                                  "attention_sinks"};
+                                                  "attention_sinks",
+                                                  "state_space"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -118,6 +119,11 @@ void fields(auto& a, Of<Attention> auto& x) {
 void fields(auto& a, Of<AttentionSinks> auto& x) {
   a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("v_dim", x.v_dim);
   a("head_group", x.head_group), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<StateSpace> auto& x) {
+  a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("head_dim", x.head_dim);
+  a("state", x.state), a("groups", x.groups), a("conv", x.conv), a("chunk", x.chunk), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Norm> auto& x) {

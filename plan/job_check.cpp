@@ -137,6 +137,21 @@ void check_recompute(const Job& job, ObjectReader& strategy) {
   }
 }
 
+void check_state_space(const Job& job, ObjectReader& strategy) {
+  const workloads::Ssm& ssm = job.workload.model.ssm;
+  const Strategy& s = job.strategy;
+  if (ssm.heads == 0) {
+    return;
+  }
+  if (s.cp > 1) {
+    strategy.mistake("cp",
+                     fmt::format("state-space layers have whole sequences on every rank; expected 1, not {}", s.cp));
+  }
+  if (ssm.groups % s.tp != 0) {
+    strategy.mistake("tp", fmt::format("{} does not divide the {} groups of state-space layers", s.tp, ssm.groups));
+  }
+}
+
 void check_context_parallel(const Job& job, ObjectReader& strategy) {
   const workloads::Model& m = job.workload.model;
   const Strategy& s = job.strategy;
@@ -298,6 +313,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_tensor_parallel(job, parts.strategy);
     check_recompute(job, parts.strategy);
     check_context_parallel(job, parts.strategy);
+    check_state_space(job, parts.strategy);
     check_experts(job, parts.strategy);
     check_stages(job, parts.strategy);
     check_sizes(job, parts.strategy);

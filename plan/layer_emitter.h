@@ -29,7 +29,7 @@ struct LayerEmitter {
   BlockBuilder& b;
   LayerBuffers t;
   Recomputed again;
-  std::int64_t window;  // of its attention
+  LayerKind layer_kind;
 
   Operand all(BufferId buffer) const { return c.builder.whole(buffer); }
   Operand weight(const std::string& name) { return c.parameter(c.family_of(name), name); }
@@ -110,6 +110,10 @@ void mlp_again(const LayerEmitter& e);
 // build_attention.cpp: x_mid = x + out(attention(rotary(qkv(norm1(x))))).
 void attention_forward(const LayerEmitter& e, Phase phase);
 void attention_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d);
+
+// build_state_space.cpp: x_mid = x + out(scan(in(norm1(x)))).
+void state_space_forward(const LayerEmitter& e, Phase phase);
+void state_space_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d);
 
 // build_mlp.cpp: x' = x_mid + down(act(up(norm2(x_mid)))).
 void mlp_forward(const LayerEmitter& e, Phase phase);

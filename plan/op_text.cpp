@@ -40,6 +40,10 @@ struct Shapes {
                        w.v_dim() == w.head_dim ? "" : fmt::format(" and {}", w.v_dim()), name(w.dtype),
                        w.causal ? ", causal" : "", w.window > 0 ? fmt::format(", window {}", w.window) : "");
   }
+  std::string operator()(const StateSpace& w) const {
+    return fmt::format(" batch {} seq {} heads {} x {} state {} {}", w.batch, w.seq, w.heads, w.head_dim, w.state,
+                       name(w.dtype));
+  }
   std::string operator()(const AttentionSinks& w) const {
     return fmt::format(" batch {} seq {} heads {} x {} {}", w.batch, w.seq, w.heads, w.v_dim, name(w.dtype));
   }

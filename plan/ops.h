@@ -84,6 +84,15 @@ struct AttentionSinks {
   Dtype dtype = Dtype::fp32;
 };
 
+// What of a Mamba-2 mixer (workloads/ssm.h) stands between its projections: convolution, scan, gate and norm, as one
+// op. x [tokens, in_cols], y [tokens, heads*head_dim], vectors: all parameters but the projections'. Forecast only.
+// forward: reads {x, vectors}, writes {y}. backward_input: reads {dy, x, vectors, dvectors}, writes {dx, dvectors}.
+struct StateSpace {
+  Direction direction{};
+  std::int64_t batch = 0, seq = 0, heads = 0, head_dim = 0, state = 0, groups = 0, conv = 0, chunk = 0;
+  Dtype dtype = Dtype::fp32;
+};
+
 // Latent attention: packs q [tokens, heads*(nope+rope)], kv [tokens, heads*(nope+v)] and k_rope [tokens, rope], which
 // all heads share, as qkv of kv_heads = heads, rope columns rotated. forward: reads {q, kv, k_rope}, writes {qkv}.
 // backward_input: reads {dqkv}, writes {dq, dkv, dk_rope}.
@@ -354,7 +363,7 @@ using Work =
     std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
                  CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
                  Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns, RingAttention, Reshard, Gate, Route,
-                 Permute, GroupedMatmul, ExpertActivation, AttentionSinks>;
+                 Permute, GroupedMatmul, ExpertActivation, AttentionSinks, StateSpace>;
 
 // The attention of which the op costs so large a share, in so many kernels, where it is one: of a ring's step the
 // causal one of a share over itself, of attend_all that of the whole sequences.

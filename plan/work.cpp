@@ -135,6 +135,25 @@ struct Worker {
     }
   }
 
+  // The kernels of mamba_ssm's ssd_combined.py: convolution (reads and writes x, B, C); states of each chunk (reads x
+  // and B, writes them); their passing on (reads and writes them); C B^T in the chunks; the scan (reads both, x, C and
+  // z, writes y); the gated norm (reads y and z, writes y). Per token and head 2 chunk·head_dim for the scan within a
+  // chunk and 4 head_dim·state to and from states, per group 2 chunk·state. The backward computes all again and then
+  // twice as much, on as many operands.
+  void operator()(const StateSpace& x) {
+    const std::int64_t tokens = x.batch * x.seq, inner = x.heads * x.head_dim, bc = x.groups * x.state;
+    const std::int64_t chunks = (x.seq + x.chunk - 1) / x.chunk * x.batch;
+    const Bytes states = size(wide(x.dtype), chunks * x.heads * x.head_dim * x.state);
+    const Bytes products = size(wide(x.dtype), tokens * x.groups * x.chunk);
+    const std::int64_t times = x.direction == Direction::forward ? 1 : 3;
+    const Bytes read = size(x.dtype, tokens * (6 * inner + 5 * bc + x.heads)) + states + states + products;
+    const Bytes written = size(x.dtype, tokens * (3 * inner + 2 * bc)) + states + states + products;
+    w.flops = static_cast<double>(times) * (2 * product(tokens, x.heads, x.chunk, x.head_dim) +
+                                            4 * product(tokens, inner, x.state) + 2 * product(tokens, x.chunk, bc));
+    w.read = Bytes{times * read.value};
+    w.written = Bytes{times * written.value};
+  }
+
   void operator()(const AttentionSinks& x) {
     const Bytes o = size(x.dtype, x.batch * x.seq * x.heads * x.v_dim);
     const Bytes lse = size(wide(x.dtype), x.batch * x.seq * x.heads);

@@ -55,8 +55,6 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.overlap.find("async TP") != std::string::npos; }},
     {false, "recompute on every stage but the last is forecast as on every stage",
      [](const TrainingRow& r) { return r.plan.recompute.starts_with("full (on every stage but the last"); }},
-    {false, "keys and values that are gathered are forecast as a ring",
-     [](const TrainingRow& r) { return r.plan.cp.value_or(1) > 1 && r.plan.framework.starts_with("Meta internal"); }},
     {false, "recompute of single ops is forecast as recompute of attention",
      [](const TrainingRow& r) { return r.plan.recompute.find("per-op") != std::string::npos; }},
 };
@@ -275,6 +273,8 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
     f.state("strategy.cp", *p.cp);
     if (p.cp_comm == "a2a") {
       f.state("strategy.cp_kind", "all_to_all");
+    } else if (p.cp_comm.empty()) {
+      f.by_rule("strategy.cp_kind", "cp_kind");
     }
   }
   const bool chunks = p.schedule == "1F1B-I" || p.schedule == "Interleaved1F1B" || p.schedule.empty();

@@ -211,6 +211,7 @@ const std::vector<std::string>& rule_fields() {
                                                "fsdp_stage",
                                                "pipeline_microbatches",
                                                "zero_kind",
+                                               "cp_kind",
                                                "reduce_dtype",
                                                "sharding",
                                                "pipeline_partition",

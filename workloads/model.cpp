@@ -37,14 +37,20 @@ std::int64_t mlp_matrices(const Model& m, std::int64_t ffn_hidden) {
   return (is_gated(m.activation) ? 3 : 2) * m.hidden * ffn_hidden;
 }
 
-// Attention and norms: what layers of both kinds have.
-std::int64_t common_parameters(const Model& m) {
+std::int64_t attention_parameters(const Model& m) {
   const std::int64_t qkv_size = m.q_size() + 2 * m.kv_size();
-  const std::int64_t attention = (m.has_mla() ? latent_projections(m) : m.hidden * qkv_size) +
-                                 (m.attention_bias ? qkv_size : 0) + m.context_size() * m.hidden +
-                                 (m.output_bias ? m.hidden : 0) + (m.qk_norm ? 2 * m.head_dim : 0) +
-                                 (m.attention_sinks ? m.heads : 0) + (m.has_mla() ? m.mla.q_rank + m.mla.kv_rank : 0);
-  return (m.shared_norm ? 1 : 2) * norm_parameters(m) + attention;
+  return (m.has_mla() ? latent_projections(m) : m.hidden * qkv_size) + (m.attention_bias ? qkv_size : 0) +
+         m.context_size() * m.hidden + (m.output_bias ? m.hidden : 0) + (m.qk_norm ? 2 * m.head_dim : 0) +
+         (m.attention_sinks ? m.heads : 0) + (m.has_mla() ? m.mla.q_rank + m.mla.kv_rank : 0);
+}
+
+std::int64_t ssm_parameters(const Model& m) {
+  return m.hidden * (m.ssm.in_cols() + m.ssm.inner()) + m.ssm.vectors();
+}
+
+// Attention and norms: what layers with an MLP and with experts have.
+std::int64_t common_parameters(const Model& m) {
+  return (m.shared_norm ? 1 : 2) * norm_parameters(m) + attention_parameters(m);
 }
 
 // Experts that a layer holds, or that a token passes.
@@ -59,7 +65,8 @@ std::int64_t parameters(const Model& m, std::int64_t experts) {
   const std::int64_t embedding = m.vocab * m.hidden;
   const std::int64_t positions = m.positions == Positions::learned ? m.max_positions * m.hidden : 0;
   return embedding + positions + m.dense_layers() * layer_parameters(m) + m.moe_layers() * with_experts(m, experts) +
-         norm_parameters(m) + (m.tied_embeddings ? 0 : embedding);
+         m.ssm_layers() * (ssm_parameters(m) - attention_parameters(m)) + norm_parameters(m) +
+         (m.tied_embeddings ? 0 : embedding);
 }
 
 }  // namespace
@@ -109,13 +116,15 @@ double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len,
   const double experts = 2 * s * h * (passed * matrices + static_cast<double>(m.moe.experts));
   double squares = 0;  // of scores, over the layers
   for (std::int64_t layer = 0; layer < m.layers; ++layer) {
-    squares += visible_share(m.window(layer, seq_len), seq_len);
+    squares += m.ssm.has_layer(layer) ? 0 : visible_share(m.window(layer, seq_len), seq_len);
   }
   const double attention = 2 * s * s * (q + o) * (causal_halved ? 0.5 : 1.0) * squares;
   const double logits = 2 * s * h * static_cast<double>(m.vocab);
-  const double forward = static_cast<double>(m.layers) * matmuls + attention +
-                         static_cast<double>(m.dense_layers()) * mlp + static_cast<double>(m.moe_layers()) * experts +
-                         logits;
+  const double ssm = 2 * s * h * static_cast<double>(m.ssm.in_cols() + m.ssm.inner()) +
+                     7 * s * static_cast<double>(m.ssm.inner() * m.ssm.state);
+  const double forward = static_cast<double>(m.layers - m.ssm_layers()) * matmuls + attention +
+                         static_cast<double>(m.ssm_layers()) * ssm + static_cast<double>(m.dense_layers()) * mlp +
+                         static_cast<double>(m.moe_layers()) * experts + logits;
   return 3 * forward * static_cast<double>(sequences);
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "workloads/moe.h"
+#include "workloads/ssm.h"
 
 namespace foretrain::workloads {
 
@@ -73,6 +74,10 @@ struct Model {
   }
   std::int64_t v_dim() const { return has_mla() ? mla.v_dim : head_dim; }
   std::int64_t context_size() const { return heads * v_dim(); }  // of all heads' outputs
+  Ssm ssm;                                                       // in place of attention
+  std::int64_t ssm_layers() const {
+    return ssm.heads > 0 ? layers - static_cast<std::int64_t>(ssm.attention_layers.size()) : 0;
+  }
   Moe moe;  // in place of the MLP of layers from moe.first_dense_layers on
 
   std::int64_t moe_layers() const { return moe.experts > 0 ? layers - moe.first_dense_layers : 0; }
@@ -81,8 +86,8 @@ struct Model {
   std::int64_t kv_size() const { return kv_heads * head_dim; }
 };
 
-// Parameters of one layer with an MLP, of one with experts, and of the whole model (unpadded vocabulary; tied weights
-// once). Exact.
+// Parameters of one layer with an MLP, of one with experts, both with attention, and of the whole model (unpadded
+// vocabulary; tied weights once). Exact.
 std::int64_t layer_parameters(const Model& m);
 std::int64_t moe_layer_parameters(const Model& m);
 std::int64_t total_parameters(const Model& m);
@@ -95,7 +100,8 @@ double visible_share(std::int64_t window, std::int64_t seq_len);
 // Model FLOPs of one training step, forward and backward, as Megatron counts them (matmuls only, attention not halved,
 // no recompute; Korthikanti et al. 2022, eq. 9 generalised to grouped queries and gated MLPs), padded vocabulary not
 // counted: the published one is; of experts those that a token passes, and the router. `causal_halved` counts the
-// attention products at half. Layers with a window count what a causal mask shows of the window (visible_share).
+// attention products at half; a state-space layer's scan counts 7 per token, column and state, as there. Layers with a
+// window count what a causal mask shows of the window (visible_share).
 double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved = false);
 
 }  // namespace foretrain::workloads

@@ -62,6 +62,33 @@ Mla read_mla(ObjectReader& reader) {
   return a;
 }
 
+Ssm read_ssm(ObjectReader& reader, std::int64_t layers) {
+  Ssm s;
+  ObjectReader object = reader.object("ssm", /*required=*/false);
+  if (!object.present()) {
+    return s;
+  }
+  s.heads = object.integer("heads", std::nullopt, 1, kMaxWidth);
+  s.head_dim = object.integer("head_dim", s.head_dim, 1, kMaxWidth);
+  s.state = object.integer("state", s.state, 1, kMaxWidth);
+  s.groups = object.integer("groups", s.groups, 1, kMaxWidth);
+  s.conv = object.integer("conv", s.conv, 1, kMaxWidth);
+  s.chunk = object.integer("chunk", s.chunk, 1, kMaxWidth);
+  s.attention_layers = object.integers("attention_layers", 0);
+  if (s.heads % s.groups != 0) {
+    object.mistake("groups", fmt::format("{} do not divide {} heads", s.groups, s.heads));
+  }
+  for (std::size_t i = 0; i < s.attention_layers.size(); ++i) {
+    if (s.attention_layers[i] >= layers || (i > 0 && s.attention_layers[i] <= s.attention_layers[i - 1])) {
+      object.mistake("attention_layers",
+                     fmt::format("{} is not allowed; expected rising numbers below {}", s.attention_layers[i], layers));
+      break;
+    }
+  }
+  object.finish();
+  return s;
+}
+
 // What latent attention leaves no choice in.
 void check_mla(const Model& m, ObjectReader& reader) {
   const Mla& a = m.mla;
@@ -128,6 +155,7 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.output_bias = reader.boolean("output_bias", m.attention_bias);
   m.mlp_bias = reader.boolean("mlp_bias", layernorm && m.moe.experts == 0);
   m.attention_window = reader.integer("attention_window", 0, 0);
+  m.ssm = read_ssm(reader, m.layers);
   m.full_attention_every = reader.integer("full_attention_every", 0, 0, kMaxLayers);
   m.full_attention_first = reader.integer("full_attention_first", 0, 0, kMaxLayers);
   m.attention_sinks = reader.boolean("attention_sinks", false);
@@ -164,6 +192,9 @@ void check_model(const Model& m, ObjectReader& reader) {
     reader.mistake("",
                    "full_attention_every and full_attention_first say which layers have no attention_window; "
                    "without one they are 0");
+  }
+  if (m.ssm.heads > 0 && (m.has_mla() || m.parallel_residual)) {
+    reader.mistake("ssm", "mla and parallel_residual are not built with it");
   }
   if (m.shared_norm && !m.parallel_residual) {
     reader.mistake("", "shared_norm needs parallel_residual: else the halves of a layer read different inputs");
@@ -254,6 +285,15 @@ nlohmann::json to_json(const Model& m) {
                    {"nope_dim", m.mla.nope_dim},
                    {"rope_dim", m.mla.rope_dim},
                    {"v_dim", m.mla.v_dim}};
+  }
+  if (m.ssm.heads > 0) {
+    json["ssm"] = {{"heads", m.ssm.heads},
+                   {"head_dim", m.ssm.head_dim},
+                   {"state", m.ssm.state},
+                   {"groups", m.ssm.groups},
+                   {"conv", m.ssm.conv},
+                   {"chunk", m.ssm.chunk},
+                   {"attention_layers", m.ssm.attention_layers}};
   }
   if (m.moe.experts > 0) {
     json["moe"] = to_json(m.moe);

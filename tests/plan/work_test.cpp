@@ -85,6 +85,18 @@ TEST(Work, AShareOverAllKeys) {
   EXPECT_EQ(attention_of(w)->whole.window, 4);
 }
 
+// 2 sequences of 8 tokens in chunks of 4, 3 heads of 5, state 7, 1 group: 16 tokens, 15 columns, states of 4 chunks 420
+// and C B^T of 64 numbers in fp32.
+TEST(Work, StateSpace) {
+  StateSpace w{Direction::forward, 2, 8, 3, 5, 7, 1, 4, 4, Dtype::bf16};
+  EXPECT_EQ(of(w).flops, 2 * 16 * 3 * 4 * 5 + 4 * 16 * 15 * 7 + 2 * 16 * 4 * 7);
+  EXPECT_EQ(of(w).read.value, 16 * (6 * 15 + 5 * 7 + 3) * 2 + 2 * 420 * 4 + 64 * 4);
+  EXPECT_EQ(of(w).written.value, 16 * (3 * 15 + 2 * 7) * 2 + 2 * 420 * 4 + 64 * 4);
+  const double forward = of(w).flops;
+  w.direction = Direction::backward_input;
+  EXPECT_EQ(of(w).flops, 3 * forward);
+}
+
 // o of 2*4*6*8 = 384 in bf16 and lse of 48 in fp32, both ways; backward do, o and lse, and 6 gradients in fp32.
 TEST(Work, Sinks) {
   AttentionSinks w{Direction::forward, 2, 4, 6, 8, kNoGroup, Dtype::bf16};

@@ -54,7 +54,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Published{"mixtral-8x22b", 140'620'634'112}, Published{"mistral-7b", 7'241'732'096},
                     Published{"qwen3-30b-a3b", 30'532'122'624}, Published{"qwen3-235b-a22b", 235'093'634'560},
                     Published{"qwen1.5-moe-a2.7b", 14'315'784'192}, Published{"deepseek-v2-lite", 15'706'484'224},
-                    Published{"deepseek-v2", 235'741'434'880}, Published{"deepseek-v3", 671'026'419'200}),
+                    Published{"deepseek-v2", 235'741'434'880}, Published{"deepseek-v3", 671'026'419'200},
+                    Published{"bamba-9b", 9'780'235'392}),
     [](const auto& row) {
       std::string name = row.param.name;
       std::replace_if(
@@ -86,6 +87,30 @@ TEST(Model, WindowsAndSinksByHand) {
   EXPECT_EQ(visible_share(1, 0), 1);
   m.attention_sinks = true;
   EXPECT_EQ(total_parameters(m), parameters + 3 * 2);
+}
+
+// One state-space layer and one with attention, h = 4: 2 heads of 3, state 5: x 6, z 6, B and C 5 each, dt 2: 24
+// columns in. Convolution of 16 columns with 4 taps and a bias, 3·2 for dt, A and D, norm 6.
+TEST(Model, StateSpaceLayersByHand) {
+  Model m;
+  m.layers = 2;
+  m.hidden = m.ffn_hidden = 4;
+  m.heads = m.kv_heads = m.head_dim = 2;
+  m.vocab = 8;
+  m.positions = Positions::none;
+  m.attention_bias = m.output_bias = false;
+  const std::int64_t attention = 4 * 12 + 4 * 4, mixer = 4 * (24 + 6) + 16 * 5 + 6 + 6;
+  const std::int64_t parameters = total_parameters(m);
+  const double flops = model_flops(m, 1, 3);
+  m.ssm.heads = 2;
+  m.ssm.head_dim = 3;
+  m.ssm.state = 5;
+  m.ssm.attention_layers = {1};
+  EXPECT_TRUE(m.ssm.has_layer(0));
+  EXPECT_FALSE(m.ssm.has_layer(1));
+  EXPECT_EQ(total_parameters(m), parameters - attention + mixer);
+  // 3 tokens: projections 2·3·4·(24 + 6), scan 7·3·6·5; instead of 2·3·4·(12 + 4) and 2·3·3·(4 + 4).
+  EXPECT_DOUBLE_EQ(model_flops(m, 1, 3), flops + 3 * (720 + 630 - 384 - 144));
 }
 
 // 32·4096 embedding rows twice, a final norm, and per layer attention 41943040, norms 8192, router 8·4096 and two
