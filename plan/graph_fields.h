@@ -97,7 +97,8 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "route",
                                                   "permute",
                                                   "grouped_matmul",
-                                                  "expert_activation"};
+                                                  "expert_activation",
+                                                  "expert_bias"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -229,6 +230,11 @@ void fields(auto& a, Of<GroupedMatmul> auto& x) {
 void fields(auto& a, Of<ExpertActivation> auto& x) {
   a("direction", x.direction), a("kind", x.kind), a("experts", x.experts), a("rows", x.rows), a("cols", x.cols);
   a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<ExpertBias> auto& x) {
+  a("direction", x.direction), a("experts", x.experts), a("rows", x.rows), a("cols", x.cols);
+  a("weighted", x.weighted), a("scale", x.scale), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Message> auto& x) {

@@ -338,7 +338,7 @@ struct Take {
 using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
                           PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
                           Collective, Exchange, Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns,
-                          RingAttention, Reshard, Gate, Route, Permute, GroupedMatmul, ExpertActivation>;
+                          RingAttention, Reshard, Gate, Route, Permute, GroupedMatmul, ExpertActivation, ExpertBias>;
 
 // The attention that costs as much, where the op is one: of a ring's step the causal one of a share over itself.
 std::optional<Attention> attention_of(const Work& w);

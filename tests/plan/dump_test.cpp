@@ -127,7 +127,7 @@ TEST(GraphJson, HoldsEveryKindOfOp) {
   add(Host{HostTask::write_checkpoint, 1, 2}), add(Put{1, 2, Dtype::u8}), add(Take{1, 2, 3, 4, Dtype::nvfp4});
   add(RingAttention{RingStep::attend_backward}), add(Reshard{ReshardStep::join_heads, 1, 2, 3, 4, 5});
   add(Gate{}), add(Route{RouteStep::arrange, 1, 2, 1, 3}), add(Permute{}), add(GroupedMatmul{}),
-      add(ExpertActivation{});
+      add(ExpertActivation{}), add(ExpertBias{});
   add(foretrain::testing::message(true, 1, 3, 0));
   ops.back().guard = Guard{foretrain::testing::whole(1, 1)};
   ops.back().runtime_extent = 0;
