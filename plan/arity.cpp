@@ -37,6 +37,9 @@ struct ArityOf {
     }
     return {0, 0};
   }
+  Arity operator()(const AttentionSinks& w) const {
+    return w.direction == Direction::forward ? Arity{3, 2} : Arity{5, 1};
+  }
   Arity operator()(const LatentHeads& w) const { return w.direction == Direction::forward ? Arity{3, 1} : Arity{1, 3}; }
   Arity operator()(const SplitColumns& w) const {
     return w.direction == Direction::forward ? Arity{1, 2} : Arity{2, 1};
@@ -94,7 +97,9 @@ struct ArityOf {
       case RingStep::pack:
       case RingStep::unpack: return {1, 1};
       case RingStep::attend:
+      case RingStep::attend_all:
       case RingStep::merge: return {2, 2};
+      case RingStep::attend_all_backward: return {5, 2};
       case RingStep::attend_backward: return {5u + (w.accumulate ? 1u : 0u), 2};
     }
     return {0, 0};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <compare>
 #include <map>
 #include <string>
 #include <string_view>
@@ -81,6 +82,14 @@ struct FamilyUse {
 // the input gradient, which needs the same operands.
 enum class BackwardPart : std::uint8_t { whole, input, weight };
 std::string_view suffix(BackwardPart part);  // of names
+
+// What layers of a model differ in: an MLP or experts; a window or none.
+struct LayerKind {
+  bool experts = false;
+  std::int64_t window = 0;
+
+  auto operator<=>(const LayerKind&) const = default;
+};
 
 // A pipeline rank's part of the schedule.
 struct PipelineRow {
@@ -223,10 +232,10 @@ void wait_unless_overlapped(RoleContext& c, BlockBuilder& b, Phase phase);
 // (fused_grad_accumulation off) by a pass of its own over a gradient in the activations' dtype.
 void emit_weight_gradient(RoleContext& c, BlockBuilder& b, Matmul matmul, Operand dy, Operand x, Operand dw);
 
-// build_layer.cpp: with an MLP, or with experts.
-BlockId layer_forward(RoleContext& c, bool experts);
+// build_layer.cpp
+BlockId layer_forward(RoleContext& c, LayerKind kind);
 // The last microbatch's weight gradients are complete.
-BlockId layer_backward(RoleContext& c, bool experts, BackwardPart part, bool last_microbatch);
+BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch);
 
 // build_ends.cpp
 // `gathers`: the embedding's parameters, where they are sharded, first.
@@ -250,9 +259,9 @@ class LayerBlocks {
                      std::int32_t count) const;
 
  private:
-  std::int32_t mlp_layers_ = 0;
-  std::map<bool, BlockId> forward_;  // by "with experts"
-  std::map<std::tuple<bool, BackwardPart, bool>, BlockId> backward_;
+  std::vector<LayerKind> kinds_;  // by role-local layer
+  std::map<LayerKind, BlockId> forward_;
+  std::map<std::tuple<LayerKind, BackwardPart, bool>, BlockId> backward_;
 };
 // `gathers`: sharded parameters are gathered (they are not, where they still are there).
 SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers);

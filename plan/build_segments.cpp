@@ -4,6 +4,7 @@
 // gather the whole (Narayanan et al. 2021, section 4.1).
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "plan/build_context.h"
@@ -212,40 +213,38 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
   if (c.max_chunk_layers() == 0) {
     return;
   }
-  mlp_layers_ = c.mlp_layers;
-  for (const bool experts : {false, true}) {
-    const bool has = experts ? std::ssize(c.role().global_layer) > c.mlp_layers : c.mlp_layers > 0;
-    if (!has) {
-      continue;
-    }
-    forward_[experts] = layer_forward(c, experts);
+  for (const std::int32_t layer : c.role().global_layer) {
+    kinds_.push_back({std::ssize(kinds_) >= c.mlp_layers, c.model.window(layer, c.job.workload.seq_len)});
+  }
+  for (const LayerKind& kind : std::set<LayerKind>(kinds_.begin(), kinds_.end())) {
+    forward_[kind] = layer_forward(c, kind);
     for (const BackwardPart part : parts) {
-      backward_[{experts, part, false}] = layer_backward(c, experts, part, false);
+      backward_[{kind, part, false}] = layer_backward(c, kind, part, false);
       if (part != BackwardPart::input) {
-        backward_[{experts, part, true}] = layer_backward(c, experts, part, true);
+        backward_[{kind, part, true}] = layer_backward(c, kind, part, true);
       }
     }
   }
 }
 
 void LayerBlocks::call_forward(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const {
-  const std::int32_t plain = std::clamp(mlp_layers_ - first, 0, count);
-  if (plain > 0) {
-    calls.push_back({forward_.at(false), plain, first, 1});
-  }
-  if (count > plain) {
-    calls.push_back({forward_.at(true), count - plain, first + plain, 1});
+  const auto begin = kinds_.begin() + first, end = begin + count;
+  for (auto run = begin; run != end;) {
+    const auto next = std::find_if(run, end, [&](const LayerKind& kind) { return kind != *run; });
+    calls.push_back(
+        {forward_.at(*run), static_cast<std::int32_t>(next - run), static_cast<std::int32_t>(run - kinds_.begin()), 1});
+    run = next;
   }
 }
 
 void LayerBlocks::call_backward(std::vector<BlockCall>& calls, BackwardPart part, bool last, std::int32_t first,
                                 std::int32_t count) const {
-  const std::int32_t plain = std::clamp(mlp_layers_ - first, 0, count);
-  if (count > plain) {
-    calls.push_back({backward_.at({true, part, last}), count - plain, first + count - 1, -1});
-  }
-  if (plain > 0) {
-    calls.push_back({backward_.at({false, part, last}), plain, first + plain - 1, -1});
+  const auto bottom = kinds_.rend() - first, top = bottom - count;
+  for (auto run = top; run != bottom;) {
+    const auto next = std::find_if(run, bottom, [&](const LayerKind& kind) { return kind != *run; });
+    calls.push_back({backward_.at({*run, part, last}), static_cast<std::int32_t>(next - run),
+                     static_cast<std::int32_t>(kinds_.rend() - run) - 1, -1});
+    run = next;
   }
 }
 

@@ -11,7 +11,7 @@ std::string_view name(Verdict v) {
 DeviceMemory device_memory(const PlanGraph& graph, const Role& role, const topologies::Cluster& cluster,
                            const HeldRules& rules) {
   DeviceMemory memory;
-  memory.runtime = runtime_memory(graph, role, cluster);
+  memory.runtime = runtime_memory(graph, role, cluster, rules.more_communicators);
   memory.held = held_memory(role, rules, cluster.device.memory - memory.runtime.total());
   if (cluster.this_machine) {
     HeldMemory& held = memory.held;

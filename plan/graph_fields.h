@@ -33,7 +33,7 @@ inline constexpr Direction kLast<Direction> = Direction::backward_weight;
 template <>
 inline constexpr workloads::Norm kLast<workloads::Norm> = workloads::Norm::rmsnorm;
 template <>
-inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::gelu_erf;
+inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::swiglu_clamped;
 template <>
 inline constexpr workloads::Router kLast<workloads::Router> = workloads::Router::sigmoid;
 template <>
@@ -43,7 +43,7 @@ inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::ba
 template <>
 inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::adamw;
 template <>
-inline constexpr RingStep kLast<RingStep> = RingStep::unpack;
+inline constexpr RingStep kLast<RingStep> = RingStep::attend_all_backward;
 template <>
 inline constexpr ReshardStep kLast<ReshardStep> = ReshardStep::join_heads;
 template <>
@@ -98,6 +98,7 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "permute",
                                                   "grouped_matmul",
                                                   "expert_activation",
+                                                  "attention_sinks",
                                                   "expert_bias"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
@@ -112,7 +113,12 @@ void fields(auto& a, Of<Matmul> auto& x) {
 void fields(auto& a, Of<Attention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("causal", x.causal), a("dtype", x.dtype);
-  a("value_dim", x.value_dim);
+  a("value_dim", x.value_dim), a("window", x.window);
+}
+
+void fields(auto& a, Of<AttentionSinks> auto& x) {
+  a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("v_dim", x.v_dim);
+  a("head_group", x.head_group), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Norm> auto& x) {
@@ -263,7 +269,7 @@ void fields(auto& a, Of<Take> auto& x) {
 void fields(auto& a, Of<RingAttention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("group", x.group), a("parts", x.parts);
-  a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype);
+  a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype), a("window", x.window);
 }
 
 void fields(auto& a, Of<Reshard> auto& x) {

@@ -21,6 +21,31 @@
 
 namespace foretrain::plan {
 
+// The loss where torch.nn.functional.cross_entropy computes it of logits cast to float32: beside the logits the cast
+// and the log-softmax in the forward, of which the log-softmax stays; two gradients in float32 in the backward, and the
+// logits' own. Each goes as soon as PyTorch's autograd lets it.
+struct HeldLoss {
+  bool eager = false;  // else the plan's logits, with HeldRules::times
+  // Of logits in parts over tensor-parallel ranks: a difference and an exponential more in the forward, an exponential
+  // and a sum in the backward (torch/distributed/tensor/parallel/loss.py).
+  bool in_parts = false;
+  // Tensor-parallel ranks that gather the whole logits: parts, a flat copy of NCCL's and the result beside each other.
+  int gathered_over = 1;
+  // Microbatches whose logits stay, this one among them: pipeline engines keep the outputs of a stage in buffers that
+  // are written in turn. 0: they go when the loss is computed.
+  int kept = 0;
+  bool recomputed = false;  // the head is checkpointed with the layers: its backward begins with its forward
+};
+
+// What an update has beside the plan's, in bytes per element of the gradients (`norm`) or of what this rank updates.
+struct HeldUpdate {
+  double norm = 0;       // copies of all gradients at once, for their norm
+  double copy = 0;       // a flat copy in the gradients' dtype, until it is cast
+  double gradient = 0;   // gradients cast for the update, which go with it
+  double temporary = 0;  // of the optimizer's own, during the update
+  bool flat = false;     // the last two are one tensor each; else one for each parameter
+};
+
 // How a framework's tensors differ from the plan's.
 struct HeldRules {
   // Bytes held for each byte of the plan's, by buffer ("norm1": 3 where its float32 copy is kept as well).
@@ -33,6 +58,10 @@ struct HeldRules {
   // (zero_grad of PyTorch 2, set_to_none); else they stay.
   bool gradients_per_step = false;
   bool expandable_segments = false;
+  HeldLoss loss;
+  HeldUpdate update;
+  // NCCL communicators of all ranks or of a pipeline beside those of the plan's collectives (plan/runtime_memory.h).
+  int more_communicators = 0;
 };
 
 enum class HeldKind : std::uint8_t {

@@ -35,7 +35,7 @@ std::int64_t communicator(const topologies::Cluster& cluster, bool inside, std::
 
 }  // namespace
 
-RuntimeMemory runtime_memory(const PlanGraph& graph, const Role& role, const topologies::Cluster& cluster) {
+RuntimeMemory runtime_memory(const PlanGraph& graph, const Role& role, const topologies::Cluster& cluster, int more) {
   if (cluster.this_machine) {
     return {};
   }
@@ -66,6 +66,11 @@ RuntimeMemory runtime_memory(const PlanGraph& graph, const Role& role, const top
   if (!arrivals.empty()) {
     const bool inside = graph.mesh.ranks() <= cluster.devices_per_node;
     memory.communicators += {communicator(cluster, inside, static_cast<std::int64_t>(arrivals.size()))};
+  }
+  if (graph.mesh.ranks() > 1) {
+    const bool inside = graph.mesh.ranks() <= cluster.devices_per_node;
+    const std::int64_t tree = graph.mesh.ranks() > 2 ? 2 : 1;
+    memory.communicators += {more * communicator(cluster, inside, 1 + tree)};
   }
   return memory;
 }

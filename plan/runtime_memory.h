@@ -21,7 +21,9 @@ struct RuntimeMemory {
   Bytes total() const { return context + communicators; }
 };
 
-// Of each rank of the role. Nothing on this machine, whose ranks are threads.
-RuntimeMemory runtime_memory(const PlanGraph& graph, const Role& role, const topologies::Cluster& cluster);
+// Of each rank of the role; `more`: communicators over all ranks, or as many nodes, that no op of the plan uses.
+// Nothing on this machine, whose ranks are threads.
+RuntimeMemory runtime_memory(const PlanGraph& graph, const Role& role, const topologies::Cluster& cluster,
+                             int more = 0);
 
 }  // namespace foretrain::plan

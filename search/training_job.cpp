@@ -188,17 +188,37 @@ void fill_chunks(const TrainingRow& row, Filler& f) {
   }
 }
 
-// Layouts that fill all stages but the last, which has what is left beside the head.
-void fill_last_stage(const TrainingRow& row, Filler& f) {
-  const std::int64_t layers = row.model.layers.value_or(1);
-  const std::int64_t stages =
-      row.plan.pp.value_or(1) * f.document()["strategy"].value("virtual_stages", std::int64_t{1});
-  const std::int64_t full = (layers + stages - 1) / stages;
-  const bool fits = full * (stages - 1) <= layers;
-  if (stages > 1 && fits && f.word("stage_layers") == "last_has_rest") {
-    std::vector<std::int64_t> split(static_cast<std::size_t>(stages), full);
+// Where a pipeline is cut: embedding, layers, final norm and head as items of one list, in parts of equal length of
+// which the first ones are longer (uniform); or layers alone, where the last stages have one more (last_stages), or all
+// stages are full but the last, which has what is left beside the head (last_has_rest).
+void fill_partition(const TrainingRow& row, Filler& f) {
+  const auto partition = row.plan.pp.value_or(1) > 1 ? f.word("pipeline_partition") : std::nullopt;
+  const std::int64_t layers = row.model.layers.value_or(1),
+                     virtual_stages = f.document()["strategy"].value("virtual_stages", std::int64_t{1});
+  const std::int64_t stages = row.plan.pp.value_or(1) * virtual_stages;
+  constexpr std::int64_t kMostStages = 4096;
+  if (!partition || stages > layers || stages > kMostStages || (virtual_stages > 1 && *partition != "last_has_rest")) {
+    return;
+  }
+  std::vector<std::int64_t> split;
+  if (*partition == "last_has_rest") {
+    const std::int64_t full = (layers + stages - 1) / stages;
+    split.assign(static_cast<std::size_t>(stages), full);
     split.back() = layers - full * (stages - 1);
-    f.by_rule("strategy.layers_per_stage", split, "stage_layers");
+  } else {
+    const bool of_items = *partition == "uniform";
+    const std::int64_t items = layers + (of_items ? 3 : 0), rest = items % stages;
+    split.assign(static_cast<std::size_t>(stages), items / stages);
+    for (std::int64_t i = 0; i < rest; ++i) {
+      ++split[static_cast<std::size_t>(of_items ? i : stages - 1 - i)];
+    }
+    if (of_items) {
+      split.front() -= 1;
+      split.back() -= 2;
+    }
+  }
+  if (*std::min_element(split.begin(), split.end()) >= 0) {
+    f.by_rule("strategy.layers_per_stage", split, "pipeline_partition");
   }
 }
 
@@ -265,7 +285,7 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
       f.fill("strategy.virtual_stages", "virtual_stages", p.vpp);
     }
   }
-  fill_last_stage(row, f);
+  fill_partition(row, f);
   fill_micro_batch(row, f);
   if (const ScheduleWord* schedule = schedule_of(p.schedule); schedule != nullptr && *schedule->job != '\0') {
     f.state("strategy.schedule", schedule->job);
@@ -279,6 +299,9 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
     f.fill("strategy.sequence_parallel", "sequence_parallel", p.sequence_parallel);
   }
   f.fill("strategy.recompute", "recompute", recompute_word(p.recompute));
+  if (f.document()["strategy"].value("recompute", "none") == "full" && !row.model.moe) {
+    f.by_rule("strategy.recompute_early_stop", "recompute_early_stop");
+  }
   f.fill("strategy.overlap_grad_reduce", "overlap_grad_reduce", overlap_stated(p.overlap));
   const std::int64_t zero = f.document()["strategy"].value("zero", std::int64_t{0});
   if (zero == 1 || zero == 2) {
@@ -326,6 +349,34 @@ std::optional<topologies::Cluster> cluster_of(const TrainingRow& row, const Trai
   return cluster;
 }
 
+void fill_loss(Filler& f, Reading& reading) {
+  const plan::Strategy& s = reading.job->strategy;
+  plan::HeldLoss& loss = reading.held.loss;
+  const auto kernel = f.word("loss");
+  loss.eager = kernel.has_value();
+  loss.in_parts = kernel == "eager_in_parts" && s.tp > 1;
+  loss.gathered_over = reading.logits_gathered ? static_cast<int>(s.tp) : 1;
+  if (const auto kept = f.word("logits_kept")) {
+    loss.kept = json::parse(*kept).get<int>();
+  }
+  loss.recomputed = s.recompute == plan::Recompute::full && f.word("head_recomputed") == "true";
+  if (s.sequence_parallel && f.word("gathered_norms_kept") == "true") {
+    // The gathered output of each norm in place of this rank's part.
+    for (const char* norm : {"norm1", "norm2"}) {
+      reading.held.times.emplace(norm, 1).first->second += static_cast<double>(s.tp - 1);
+    }
+  }
+}
+
+void fill_update(Filler& f, plan::HeldUpdate& update) {
+  const auto number = [&](const char* field) {
+    const auto word = f.word(field);
+    return word ? json::parse(*word).get<double>() : 0;
+  };
+  update = {number("update.norm"), number("update.copy"), number("update.gradient"), number("update.temporary"),
+            f.word("update.flat") == "true"};
+}
+
 void fill_memory(Filler& f, Reading& reading) {
   const plan::Job& job = *reading.job;
   std::map<std::string, double, std::less<>>& times = reading.held.times;
@@ -336,11 +387,22 @@ void fill_memory(Filler& f, Reading& reading) {
       times[buffer] = bytes / static_cast<double>(size_bytes(job.workload.precision.gradient, 1));
     }
   }
+  if (const auto bytes = f.word("master_bytes")) {
+    for (const char* buffer : {"embedding.master", "layer.master", "head.master"}) {
+      times[buffer] =
+          json::parse(*bytes).get<double>() / static_cast<double>(size_bytes(job.workload.precision.state, 1));
+    }
+  }
   if (const auto bytes = f.word("logits_bytes")) {
     const double each = json::parse(*bytes).get<double>();
     times["logits"] = each * static_cast<double>(reading.logits_gathered ? job.strategy.tp : 1) /
                       std::max(2.0, static_cast<double>(size_bytes(job.workload.precision.compute, 1)));
   }
+  fill_loss(f, reading);
+  if (const auto more = f.word("communicators")) {
+    reading.held.more_communicators = json::parse(*more).get<int>();
+  }
+  fill_update(f, reading.held.update);
   reading.held.weight_gradient_per_shape = f.word("weight_gradient_per_shape") == "true";
   reading.held.gradients_per_step = f.word("gradients_per_step") == "true";
   reading.held.expandable_segments = f.word("expandable_segments") == "true";
@@ -432,6 +494,8 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   }
   reading.all_reduces_gradients = filler.word("gradients_all_reduced") == "true";
   reading.reduces_gate_apart = filler.word("gate_reduced_apart") == "true";
+  const auto sharding = row.is_fsdp() ? filler.word("sharding") : std::nullopt;
+  reading.sharding = sharding == "fsdp1" ? Sharding::fsdp1 : sharding == "fsdp2" ? Sharding::fsdp2 : Sharding::other;
   return reading;
 }
 

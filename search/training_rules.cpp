@@ -59,7 +59,9 @@ FieldRule read_field(ObjectReader reader) {
     }
     const bool is_flag = rule.field == "logits_gathered" || rule.field == "gate_reduced_apart" ||
                          rule.field == "gradients_all_reduced" || rule.field == "expandable_segments" ||
-                         rule.field == "gradients_per_step" || rule.field == "weight_gradient_per_shape";
+                         rule.field == "gradients_per_step" || rule.field == "weight_gradient_per_shape" ||
+                         rule.field == "head_recomputed" || rule.field == "gathered_norms_kept" ||
+                         rule.field == "update.flat";
     if (is_flag && !value->is_boolean()) {
       reader.mistake("value", "expected true or false");
     }
@@ -69,6 +71,11 @@ FieldRule read_field(ObjectReader reader) {
     if (rule.field == "pipeline_microbatches" && *value != "stages") {
       reader.mistake("value", "expected \"stages\"");
     }
+    constexpr int kMostKept = 1024;
+    if (rule.field == "logits_kept" &&
+        !(value->is_number_integer() && value->get<std::int64_t>() >= 0 && value->get<std::int64_t>() <= kMostKept)) {
+      reader.mistake("value", "expected a number of microbatches, from 0 to 1024");
+    }
     constexpr double kMostCost = 100;
     const auto one_of = [&](const char* field, std::initializer_list<const char*> words) {
       if (rule.field == field && std::find(words.begin(), words.end(), *value) == words.end()) {
@@ -77,13 +84,27 @@ FieldRule read_field(ObjectReader reader) {
     };
     one_of("measured_memory", {"allocated", "reserved", "device_visible"});
     one_of("memory_unit", {"GB", "GiB"});
-    one_of("stage_layers", {"last_has_rest"});
+    one_of("sharding", {"fsdp1", "fsdp2"});
+    one_of("loss", {"eager", "eager_in_parts"});
+    one_of("pipeline_partition", {"uniform", "last_stages", "last_has_rest"});
     if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
       reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
     }
     if (rule.field.starts_with(kHeld) &&
         !(value->is_number() && value->get<double>() >= 0 && value->get<double>() <= kMostCost)) {
       reader.mistake("value", "expected how many times the plan's bytes, from 0 to 100");
+    }
+    if (rule.field.starts_with("update.") && !is_flag &&
+        !(value->is_number() && value->get<double>() >= 0 && value->get<double>() <= kMostCost)) {
+      reader.mistake("value", "expected bytes of a parameter, from 0 to 100");
+    }
+    if (rule.field == "communicators" &&
+        !(value->is_number_integer() && value->get<std::int64_t>() >= 0 && value->get<std::int64_t>() <= 100)) {
+      reader.mistake("value", "expected a number of communicators, from 0 to 100");
+    }
+    if (rule.field == "master_bytes" &&
+        !(value->is_number() && value->get<double>() >= 0 && value->get<double>() <= 8)) {
+      reader.mistake("value", "expected bytes of a parameter, from 0 to 8");
     }
     if (rule.field == "submit_us" &&
         !(value->is_number() && value->get<double>() >= 0 && value->get<double>() <= 1000)) {
@@ -101,6 +122,9 @@ FieldRule read_field(ObjectReader reader) {
   }
   if (when.has("micro_batch_from")) {
     rule.micro_batch_from = when.integer("micro_batch_from", std::nullopt, 1, kMost);
+  }
+  if (when.has("sequence_parallel")) {
+    rule.sequence_parallel = when.boolean("sequence_parallel", std::nullopt);
   }
   if (when.has("gated_mlp")) {
     rule.gated_mlp = when.boolean("gated_mlp", std::nullopt);
@@ -141,6 +165,7 @@ FrameworkRules read_framework(ObjectReader reader, bool any) {
 
 bool FieldRule::applies_to(const TrainingRow& row) const {
   return (!hidden || row.model.hidden == hidden) && (!micro_batch_from || row.plan.micro_batch >= micro_batch_from) &&
+         (!sequence_parallel || row.plan.sequence_parallel.value_or(false) == sequence_parallel) &&
          (!gated_mlp || row.model.gated_mlp == gated_mlp) && (!compile || row.plan.compile == compile) &&
          (!pipeline || (row.plan.pp.value_or(1) > 1) == pipeline) &&
          row.plan.precision.find(precision) != std::string::npos && row.model.name.find(model) != std::string::npos &&
@@ -162,10 +187,10 @@ const std::vector<std::string>& rule_fields() {
                                                "precision",
                                                "micro_batch",
                                                "virtual_stages",
-                                               "stage_layers",
                                                "zero",
                                                "sequence_parallel",
                                                "recompute",
+                                               "recompute_early_stop",
                                                "overlap_grad_reduce",
                                                "overlap_param_gather",
                                                "overlap_tp",
@@ -186,7 +211,20 @@ const std::vector<std::string>& rule_fields() {
                                                "fsdp_stage",
                                                "pipeline_microbatches",
                                                "zero_kind",
-                                               "reduce_dtype"};
+                                               "reduce_dtype",
+                                               "sharding",
+                                               "pipeline_partition",
+                                               "loss",
+                                               "logits_kept",
+                                               "head_recomputed",
+                                               "gathered_norms_kept",
+                                               "update.norm",
+                                               "update.copy",
+                                               "update.gradient",
+                                               "update.temporary",
+                                               "update.flat",
+                                               "master_bytes",
+                                               "communicators"};
   static const std::vector<std::string> all = [] {
     std::vector<std::string> result = fields;
     for (const std::string& kind : cost_kinds()) {

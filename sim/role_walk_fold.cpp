@@ -156,12 +156,11 @@ bool RoleWalk::run_folded() {
   last_ = base;
   std::vector<Piece> pieces;
   capture_ = &pieces;
-  std::vector<std::int32_t> none;
   const std::size_t ops = model_.blocks[index(call().block)].size();
   for (iteration_ = 0; iteration_ < call().count; ++iteration_) {
     bind();
     for (op_ = 0; op_ < ops; ++op_) {
-      const bool ran = run_op(none);
+      const bool ran = run_op();
       CHECK(ran, "{}: a folded call waits for op {} of another role", role_.name, blocked_on_);
     }
   }

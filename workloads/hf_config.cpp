@@ -87,6 +87,36 @@ Model read_gpt_neox(ObjectReader& reader) {
   return m;
 }
 
+// Which layers have the window: by a list that later versions of the library write, else qwen's by its own rule.
+void read_window(ObjectReader& reader, Model& m, bool qwen) {
+  m.attention_window = integer(reader, "sliding_window", 0);
+  m.full_attention_first = qwen ? reader.integer("max_window_layers", 28, 0, kMaxLayers) : 0;
+  if (const nlohmann::json* types = reader.raw("layer_types"); types != nullptr && types->is_array()) {
+    const auto full = [&](std::size_t i) { return (*types)[i] == "full_attention"; };
+    std::int64_t first = 0, every = 0;
+    while (first < std::ssize(*types) && full(static_cast<std::size_t>(first))) {
+      ++first;
+    }
+    for (auto i = static_cast<std::size_t>(first); every == 0 && i < types->size(); ++i) {
+      every = full(i) ? static_cast<std::int64_t>(i) + 1 : 0;
+    }
+    m.full_attention_first = first;
+    m.full_attention_every = every;
+    for (std::int64_t i = 0; i < std::ssize(*types); ++i) {
+      const bool is_full = m.attention_window == 0 || m.window(i, m.attention_window + 1) == 0;
+      if (full(static_cast<std::size_t>(i)) != is_full) {
+        reader.mistake("layer_types",
+                       "is not built yet; built: some first layers with full_attention, then one in every "
+                       "so many, the others with sliding_attention");
+        break;
+      }
+    }
+  }
+  if (m.attention_window == 0 || m.full_attention_first >= m.layers || m.full_attention_every == 1) {
+    m.attention_window = m.full_attention_first = m.full_attention_every = 0;
+  }
+}
+
 // llama, mistral, qwen2, qwen3 and their kin with experts differ in biases, in the attention window and in experts.
 Model read_llama_like(ObjectReader& reader, const std::string& type) {
   Model m;
@@ -122,7 +152,7 @@ Model read_llama_like(ObjectReader& reader, const std::string& type) {
     m.moe = hf::read_experts(reader, type, m.ffn_hidden);
   }
   if (type == "mistral" || type == "mixtral" || ((qwen2 || qwen3) && boolean(reader, "use_sliding_window", false))) {
-    m.attention_window = integer(reader, "sliding_window", 0);
+    read_window(reader, m, qwen2 || qwen3);
   }
   return m;
 }

@@ -109,6 +109,106 @@ TEST(HeldMemory, GradientsOfAStep) {
             stay.by_kind[static_cast<std::size_t>(HeldKind::parameters)]);
 }
 
+// A head of 1 Mi logits in bf16, 2 MiB, and its loss; 'F' writes and reads them, 'B' is the backward.
+Role head(const std::string& order) {
+  constexpr std::int64_t kLogits = 1 << 20;
+  Role role;
+  role.buffers = {{"logits", Dtype::bf16, kLogits, BufferKind::activation, Lifetime::hold, 0}};
+  role.logits = 0;
+  role.holds = 4;
+  const auto loss = [](CrossEntropyStep step, std::vector<int> reads, std::vector<int> writes) {
+    Op o = op(std::move(reads), std::move(writes));
+    CrossEntropy work;
+    work.step = step;
+    work.dtype = Dtype::bf16;
+    o.work = work;
+    return o;
+  };
+  Op forward = op({}, {0}), backward = op({0}, {});
+  forward.work = Matmul{};
+  backward.work = Matmul{};
+  role.blocks = {{"forward", {forward, loss(CrossEntropyStep::stats, {0}, {})}},
+                 {"backward", {loss(CrossEntropyStep::backward, {0}, {0}), backward}}};
+  Segment f, b;
+  f.calls = {{0, 1, -1, 1}};
+  b.calls = {{1, 1, -1, 1}};
+  role.segments = {f, b};
+  int forwards = 0, backwards = 0;
+  for (const char c : order) {
+    const int microbatch = c == 'F' ? forwards++ : backwards++;
+    role.program.body.push_back({static_cast<SegmentId>(c == 'F' ? 0 : 1), microbatch, -1, microbatch % 4, -1});
+  }
+  return role;
+}
+
+std::int64_t head_peak(const std::string& order, const HeldLoss& loss) {
+  HeldRules rules;
+  rules.loss = loss;
+  return mib(held_memory(head(order), rules).allocated);
+}
+
+// Units of 2 MiB, the logits. As planned: 1. Eager, forward: logits, their cast (2), the log-softmax (2); the backward:
+// log-softmax, the loss's gradient (2), that of the log-softmax (2), and one more where the logits stay.
+TEST(HeldMemory, EagerLoss) {
+  HeldLoss loss;
+  EXPECT_EQ(head_peak("FB", loss), 2 * 1);
+  loss.eager = true;
+  EXPECT_EQ(head_peak("FB", loss), 2 * 6);
+  loss.kept = 1;
+  EXPECT_EQ(head_peak("FB", loss), 2 * 7);
+  // Those of the microbatch before as well, but not of one more.
+  EXPECT_EQ(head_peak("FBFBFB", loss), 2 * 7);
+  loss.kept = 2;
+  EXPECT_EQ(head_peak("FB", loss), 2 * 7);
+  EXPECT_EQ(head_peak("FBFB", loss), 2 * 8);
+  EXPECT_EQ(head_peak("FBFBFB", loss), 2 * 8);
+}
+
+// In parts: in the forward the difference and the exponential (2 each) with the cast and the logits; in the backward
+// the log-softmax, the gradient, the exponential and their sum.
+TEST(HeldMemory, EagerLossInParts) {
+  HeldLoss loss;
+  loss.eager = loss.in_parts = true;
+  EXPECT_EQ(head_peak("FB", loss), 2 * 8);
+}
+
+// Two ranks gather 2 MiB each: the shard, two parts and NCCL's flat copy (1 + 2 + 2), then the result (2) beside all of
+// them; the backward of the loss has 2 + 3 x 4 with the logits.
+TEST(HeldMemory, GatheredLogits) {
+  HeldLoss loss;
+  loss.eager = true;
+  loss.kept = 1;
+  loss.gathered_over = 2;
+  EXPECT_EQ(head_peak("FB", loss), 2 * 14);
+  // Done again, the forward finds the gradient's shard and the logits: 1 + 2 + 1 + 2 + 2 + 2, no more than 14.
+  loss.recomputed = true;
+  EXPECT_EQ(head_peak("FB", loss), 2 * 14);
+}
+
+// The update of kTinyGpt in bf16 with P parameters, held 2 + 4 bytes each and 4 + 8 of states: bytes of gradients and
+// temporaries more, and the peak is the update's.
+TEST(HeldMemory, UpdateTensors) {
+  const PlanGraph graph = build(tiny_job(kTinyGpt, {"precision=bf16"}));
+  const Role& role = graph.roles.front();
+  std::int64_t parameters = 0;
+  for (const ParameterFamily& f : role.parameter_families) {
+    parameters += f.m < 0 ? 0 : role.buffers[static_cast<std::size_t>(f.m)].elements * std::max(f.layers, 1);
+  }
+  const auto peak = [&](const HeldUpdate& update) {
+    HeldRules rules;
+    rules.update = update;
+    return held_memory(role, rules).allocated.value;
+  };
+  const std::int64_t states = 18 * parameters, rounding = 512 * 200;
+  EXPECT_NEAR(static_cast<double>(peak({0, 0, 40, 0, true})), static_cast<double>(states + 40 * parameters), rounding);
+  EXPECT_NEAR(static_cast<double>(peak({0, 0, 40, 20, false})), static_cast<double>(states + 60 * parameters),
+              rounding);
+  EXPECT_NEAR(static_cast<double>(peak({50, 0, 0, 0, false})), static_cast<double>(states + 50 * parameters), rounding);
+  // The copy goes when it is cast: the largest of 30 + 40 and 40 + 5.
+  EXPECT_NEAR(static_cast<double>(peak({0, 30, 40, 5, true})), static_cast<double>(states + 70 * parameters), rounding);
+  EXPECT_EQ(peak({}), held_memory(role).allocated.value);
+}
+
 TEST(HeldMemory, OfPlans) {
   for (const std::vector<std::string>& overrides :
        std::vector<std::vector<std::string>>{{},

@@ -9,8 +9,10 @@
 #include "base/error.h"
 #include "reports/validation_figures.h"
 #include "search/framework_costs.h"
+#include "search/framework_traffic.h"
 #include "search/training_forecast.h"
 #include "search/validate.h"
+#include "topologies/profile.h"
 
 namespace foretrain::search {
 namespace {
@@ -349,6 +351,33 @@ TEST(TrainingForecast, FullySharded) {
   // Two gathers of 22e9 parameters of two bytes and a reduction of four each, over 7/8 of 8 devices' 10 Gb/s: no less
   // than 22e9 x 8 / 1.25e9 s.
   EXPECT_GT(slow.step_seconds, 22e9 * 8 / 1.25e9);
+}
+
+// Bytes per parameter and microbatch, gradients reduced in four bytes each: FSDP1 moves 4 to put gradients together, 6
+// to cast, 8 to divide them; FSDP2 4 out of each gather and 6 into the reduction. With gradients in two bytes 8 and 12.
+TEST(TrainingForecast, CopiesAroundGathersAndReductions) {
+  json object = row_22b();
+  object["plan"].update({{"dp", 8}, {"tp", 1}, {"global_batch", 24}, {"micro_batch", 1}, {"fsdp", "FULL_SHARD"}});
+  Reading reading = job_of(object);
+  EXPECT_EQ(reading.sharding, Sharding::other);
+  EXPECT_EQ(more_sharding_seconds(reading), 0);
+  const plan::Job& job = *reading.job;
+  const double unit = 3 * static_cast<double>(workloads::total_parameters(job.workload.model)) /
+                      (job.cluster.device.memory_bandwidth.value * job.cluster.profile->roofline.memory.value);
+  reading.sharding = Sharding::fsdp1;
+  EXPECT_NEAR(more_sharding_seconds(reading), 18 * unit, 1e-9);
+  reading.sharding = Sharding::fsdp2;
+  EXPECT_NEAR(more_sharding_seconds(reading), 14 * unit, 1e-9);
+  reading.job->workload.precision.gradient = reading.job->workload.precision.parameter;
+  EXPECT_NEAR(more_sharding_seconds(reading), 12 * unit, 1e-9);
+  reading.sharding = Sharding::fsdp1;
+  EXPECT_NEAR(more_sharding_seconds(reading), 8 * unit, 1e-9);
+  reading.job->strategy.zero = 2;
+  EXPECT_EQ(more_sharding_seconds(reading), 0);
+  object["plan"]["framework"] = "PyTorch FSDP / Composer";
+  EXPECT_EQ(job_of(object).sharding, Sharding::fsdp1);
+  object["plan"].erase("fsdp");
+  EXPECT_EQ(job_of(object).sharding, Sharding::other);
 }
 
 // 4 x 2048 rows of 51200 / 8 logits with 10 bytes in place of 2 are 419 MB more, where the peak is at the loss; else

@@ -212,6 +212,39 @@ TEST(HfConfigFields, OfExperts) {
   EXPECT_EQ(imported("qwen3_30b_a3b").qk_norm, true);
 }
 
+// Qwen2 windows the layers from max_window_layers on; a list may say the same, or that every second layer has one.
+TEST(HfConfigFields, WhichLayersHaveAWindow) {
+  const auto model = [](const std::string& keys) {
+    return import(R"({"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 4,
+                      "num_attention_heads": 4, "vocab_size": 8, "use_sliding_window": true, "sliding_window": 16)" +
+                  keys + "}");
+  };
+  const auto windows = [](const Model& m) {
+    std::vector<std::int64_t> all;
+    for (std::int64_t layer = 0; layer < m.layers; ++layer) {
+      all.push_back(m.window(layer, 100));
+    }
+    return all;
+  };
+  using Windows = std::vector<std::int64_t>;
+  EXPECT_EQ(windows(model(R"(, "max_window_layers": 3)")), (Windows{0, 0, 0, 16}));
+  EXPECT_EQ(model("").attention_window, 0);  // from layer 28 on
+  EXPECT_EQ(windows(model(R"(, "layer_types": ["sliding_attention", "full_attention", "sliding_attention",
+                                               "full_attention"])")),
+            (Windows{16, 0, 16, 0}));
+  EXPECT_EQ(windows(model(R"(, "layer_types": ["full_attention", "sliding_attention", "sliding_attention",
+                                               "sliding_attention"])")),
+            (Windows{0, 16, 16, 16}));
+  EXPECT_EQ(model(R"(, "layer_types": ["full_attention", "full_attention", "full_attention", "full_attention"])")
+                .attention_window,
+            0);
+  EXPECT_EQ(message_of([&] {
+              model(R"(, "layer_types": ["sliding_attention", "full_attention", "full_attention",
+                                         "sliding_attention"])");
+            }).substr(0, 55),
+            "config.json:2: /layer_types: is not built yet; built: s");
+}
+
 TEST(HfConfigMistakes, OtherModelTypesAreRefusedByName) {
   EXPECT_EQ(message_of([] { import(R"({"model_type": "bert", "hidden_size": 4096, "num_hidden_layers": 32})"); }),
             "config.json:1: /model_type: \"bert\" is not built yet; built: gpt2, gpt_neox, llama, mistral, mixtral, "

@@ -1,0 +1,95 @@
+// The tensors that a framework has during a step of a plan, each from the event before which it is asked for to the
+// event after which it is given back (plan/held_memory.h replays them). Events are ops in program order, and the steps
+// inside an op that the rules know of.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "plan/held_memory.h"
+
+namespace foretrain::plan {
+
+// One tensor's stay: from before event `first` to after event `last`.
+struct HeldLife {
+  std::int64_t bytes = 0;
+  std::int32_t first = 0, last = 0;
+  HeldKind kind{};
+};
+
+// The lives of one step's tensors, in the order in which they begin.
+class HeldStep {
+ public:
+  HeldStep(const Role& role, const HeldRules& rules);
+
+  const std::vector<HeldLife>& persistent_lives() const { return persistent_; }
+  // Held from an event of the first step on.
+  const std::vector<HeldLife>& late() const { return late_; }
+  const std::vector<HeldLife>& lives() const { return lives_; }
+  std::int32_t events() const { return events_; }
+
+ private:
+  enum class Stay : std::uint8_t {
+    from_start,   // parameters, gradients, master weights
+    from_update,  // moments
+    step,         // gradients, where they do not stay
+    microbatch,   // activations
+    instance,     // inside one walk of a segment
+    iteration,    // inside one iteration of a block
+    loss,         // logits and their gradient, where HeldLoss says what there is
+  };
+  struct BufferModel {
+    Stay stay{};
+    HeldKind kind{};
+    std::int64_t planned = 0, bytes = 0;  // of one layer's copy, and what is held of it
+    std::size_t first_entity = 0;
+    const ParameterFamily* family = nullptr;  // whose tensors it holds: parameters and gradients
+  };
+  struct Range {
+    std::size_t first = 0, end = 0;
+  };
+  // What a microbatch has of the loss, in lives_.
+  struct LossTensors {
+    std::size_t logits = kNone, log_softmax = kNone, gradient = kNone;
+  };
+  static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+  static constexpr std::int64_t kChunks = 1 << 20;
+
+  Stay stay_of(std::size_t buffer) const;
+  void add_tensors(std::size_t buffer, std::vector<HeldLife>& list) const;
+  void persistent();
+  void walk();
+  void walk_op(const Op& op, const Instance& instance, const Segment& segment, const BlockCall& call,
+               std::int32_t iteration);
+  void touch(const Operand& o, const Instance& instance, std::int32_t layer, std::int32_t first_layer,
+             std::int32_t chunk, bool fills);
+  void hand_over(const Op& op, bool in_layer);
+  void end_gradients();
+
+  // plan/held_framework.cpp
+  std::size_t add(std::int64_t bytes, HeldKind kind);
+  void loss(const Op& op, std::int32_t microbatch);
+  void write_logits(std::int64_t shard, bool kept, std::int32_t microbatch);
+  void begin_update();
+  void end_update();
+
+  const Role& role_;
+  const HeldRules& rules_;
+  std::vector<BufferModel> buffers_;
+  std::vector<Range> life_;          // in lives_, by entity: one copy of one layer of a buffer
+  std::vector<std::int64_t> owner_;  // whose life it is
+  Dtype parameter_dtype_ = Dtype::fp32;
+  std::set<std::pair<std::int64_t, std::int64_t>> shapes_;
+  std::vector<HeldLife> persistent_, late_, lives_;
+  std::vector<LossTensors> losses_;  // by microbatch
+  std::vector<std::size_t> logits_;  // of microbatches in the order in which they were written
+  std::vector<std::size_t> update_;  // tensors of the update
+  std::size_t moments_ = 0;          // of late_
+  bool updated_ = false;
+  std::int32_t events_ = 0, last_of_step_ = 0, last_of_update_ = 0;
+  std::int64_t instances_ = 0, iterations_ = 0;
+};
+
+}  // namespace foretrain::plan
