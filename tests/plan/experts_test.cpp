@@ -6,6 +6,7 @@
 #include "plan/build.h"
 #include "plan/runtime_extent.h"
 #include "plan/work.h"
+#include "tests/support/message_of.h"
 #include "tests/support/tiny_jobs.h"
 
 namespace foretrain::plan {
@@ -43,14 +44,19 @@ std::int64_t stored(const PlanGraph& g) {
 }
 
 TEST(Experts, ParametersAreStoredOncePerReplica) {
-  for (const Words& words : std::vector<Words>{{},
-                                               {"pp=2"},
-                                               {"dp=2", "ep=2"},
-                                               {"dp=8", "ep=8"},
-                                               {"tp=2"},
-                                               {"tp=2", "dp=4", "ep=2"},
-                                               {"tp=4", "sequence_parallel=true", "expert_tp=1", "ep=2", "kv_heads=4"},
-                                               {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4"}}) {
+  for (const Words& words :
+       std::vector<Words>{{},
+                          {"pp=2"},
+                          {"dp=2", "ep=2"},
+                          {"dp=8", "ep=8"},
+                          {"tp=2"},
+                          {"tp=2", "dp=4", "ep=2"},
+                          {"cp=2", "dp=2", "ep=2"},
+                          {"tp=2", "workload.model.moe.bias=true", "zero=1", "dp=2", "ep=2"},
+                          {"tp=2", "workload.model.moe.shared_gate=true", "workload.model.moe.bias=true",
+                           "sequence_parallel=true", "expert_tp=1"},
+                          {"tp=4", "sequence_parallel=true", "expert_tp=1", "ep=2", "kv_heads=4"},
+                          {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4"}}) {
     const Job job = tiny_job(kTinyMoe, words);
     const workloads::Model& m = job.workload.model;
     const std::int64_t padding = 2 * (padded_vocab(job) - m.vocab) * m.hidden;
@@ -95,6 +101,20 @@ std::int64_t planned_rows(const Words& words) {
 
 // 16 tokens to 2 of 8 experts. Two ranks with 4 experts each: at worst both send all 32 choices to one. Eight ranks
 // with one expert: each token is there once, 8 · 16. Capacity 1 is 16 · 2 / 8 = 4 of a rank for an expert: 2 · 4 · 4.
+// Ranks of a cp group route tokens of one microbatch, and hold the same experts.
+TEST(Experts, GroupsWithContextParallelism) {
+  const PlanGraph g = build(tiny_job(kTinyMoe, {"cp=2", "dp=4", "ep=2"}));
+  ASSERT_NE(group(g, "expert_data"), nullptr);
+  EXPECT_EQ(group_size(g.mesh, *group(g, "ep")), 2);
+  EXPECT_EQ(group_size(g.mesh, *group(g, "expert_data")), 4);  // 8 ranks, 2 different halves of the experts
+  EXPECT_EQ(group_size(g.mesh, *group(g, "balanced")), 2);
+  EXPECT_EQ(test::message_of([] {
+              tiny_job(kTinyMoe, {"cp=2", "workload.model.moe.capacity_factor=1"});
+            }),
+            "command line: /strategy/cp: 2 with a capacity_factor is not built: experts' places are counted by rank; "
+            "expected 1");
+}
+
 TEST(Experts, RowsThatArePlannedForOnThisMachine) {
   EXPECT_EQ(planned_rows({"dp=2", "ep=2"}), 64);
   EXPECT_EQ(planned_rows({"dp=8", "ep=8"}), 128);

@@ -190,6 +190,11 @@ TEST(Model, CountsExpertsByHand) {
   EXPECT_EQ(moe_layer_parameters(m), 56 + 5 * 72 + 72 + 25);
   EXPECT_EQ(total_parameters(m), 40 + 128 + 2 * 513 + 4);
   EXPECT_EQ(active_parameters(m), 40 + 128 + 2 * (513 - 3 * 72) + 4);
+  // Biases: of an expert 2·6 and 4, of the router 5; the shared experts' gate has 4 weights.
+  Model with_biases = m;
+  with_biases.moe.bias = with_biases.moe.shared_gate = true;
+  EXPECT_EQ(moe_layer_parameters(with_biases), moe_layer_parameters(m) + 5 * 16 + 5 + 4);
+  EXPECT_EQ(active_parameters(with_biases), active_parameters(m) + 2 * (2 * 16 + 5 + 4));
   // Forward of 5 tokens: qkv and projection 480, attention 400, MLP 720 once; with experts 2·5·4·(3·(2·6 + 6) + 5) =
   // 2360.
   EXPECT_DOUBLE_EQ(model_flops(m, 1, 5), 3 * (3 * 880 + 720 + 2 * 2360 + 400));
