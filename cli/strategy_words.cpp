@@ -88,6 +88,7 @@ std::vector<StrategyWord> words() {
        {},
        {}},
       {"recompute=full", "whole layers are computed again in the backward", {}, {}, {}},
+      {"recompute_layers", "only the first layers of a stage are; the others keep everything", {}, {}, {}},
   };
 }
 

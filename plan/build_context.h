@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <compare>
 #include <map>
 #include <string>
 #include <string_view>
@@ -124,6 +125,12 @@ struct RoleContext {
   std::int32_t mlp_copies() const {
     return has_experts() ? std::min(max_chunk_layers(), mlp_layers) : max_chunk_layers();
   }
+  // Layers of a chunk that recompute, the first ones, where all of a layer is recomputed.
+  std::int32_t recomputed_layers(std::size_t chunk) const;
+  // Layers that recompute and layers that keep everything share the role. Copies by layer of what the latter keep:
+  // their chunk's last layers use them in turn.
+  bool mixes_recompute() const;
+  std::int32_t kept_copies() const;
   // Where a layer with experts finds its copy. Chunks share the blocks, and only the first has layers without: copies
   // of its own are saved where there is no other.
   std::int32_t moe_shift() const { return has_experts() && chunk_layers.size() == 1 ? mlp_layers : 0; }
@@ -175,8 +182,9 @@ struct RoleContext {
   EventId reduced() { return builder.event("gradients_reduced", Replicas::once); }
 
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
-  // `layers`: copies, -1 for one of each layer of a chunk.
+  // `layers`: copies, -1 for one of each layer of a chunk (of each that keeps it, where not all do).
   BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed, int layers = -1);
+  BufferId by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime, int layers);
   // One that weight gradients read.
   BufferId saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
                              int layers = -1);
@@ -223,9 +231,13 @@ void wait_unless_overlapped(RoleContext& c, BlockBuilder& b, Phase phase);
 void emit_weight_gradient(RoleContext& c, BlockBuilder& b, Matmul matmul, Operand dy, Operand x, Operand dw);
 
 // build_layer.cpp: with an MLP, or with experts.
-BlockId layer_forward(RoleContext& c, bool experts);
+struct LayerKind {
+  bool experts = false, recomputes = false;  // as the strategy has it; else the layer keeps everything
+  auto operator<=>(const LayerKind&) const = default;
+};
+BlockId layer_forward(RoleContext& c, LayerKind kind);
 // The last microbatch's weight gradients are complete.
-BlockId layer_backward(RoleContext& c, bool experts, BackwardPart part, bool last_microbatch);
+BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch);
 
 // build_ends.cpp
 // `gathers`: the embedding's parameters, where they are sharded, first.
@@ -249,9 +261,10 @@ class LayerBlocks {
                      std::int32_t count) const;
 
  private:
-  std::int32_t mlp_layers_ = 0;
-  std::map<bool, BlockId> forward_;  // by "with experts"
-  std::map<std::tuple<bool, BackwardPart, bool>, BlockId> backward_;
+  LayerKind kind(std::int32_t layer) const { return kinds_[static_cast<std::size_t>(layer)]; }
+  std::vector<LayerKind> kinds_;  // by role-local layer
+  std::map<LayerKind, BlockId> forward_;
+  std::map<std::tuple<LayerKind, BackwardPart, bool>, BlockId> backward_;
 };
 // `gathers`: sharded parameters are gathered (they are not, where they still are there).
 SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers);

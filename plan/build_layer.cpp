@@ -6,9 +6,10 @@
 // or both halves side by side (build_parallel_layer.cpp).
 //
 // Recompute: `full` keeps only x and runs the layer's forward again before its backward (all of it, as the field's
-// frameworks do); `selective` keeps all but the seq x seq probabilities and runs the attention core again (with flash
-// attention there are none, and the two words mean the same as none). A list of modules runs those again, each before
-// the backward of its half: what they write lives in the block only, or until the weight gradients.
+// frameworks do), in the first layers of a chunk where recompute_layers says so, while the others keep everything;
+// `selective` keeps all but the seq x seq probabilities and runs the attention core again (with flash attention there
+// are none, and the two words mean the same as none). A list of modules runs those again, each before the backward of
+// its half: what they write lives in the block only, or until the weight gradients.
 #include "plan/layer_emitter.h"
 
 namespace foretrain::plan {
@@ -16,11 +17,14 @@ namespace foretrain::plan {
 namespace {
 
 // Of experts not the products: modules of a list that name an MLP's mean that of layers with one.
-Recomputed recomputed(const RoleContext& c, bool experts) {
+Recomputed recomputed(const RoleContext& c, LayerKind kind) {
+  if (!kind.recomputes) {
+    return {};
+  }
   const Strategy& s = c.job.strategy;
   const bool all = s.recompute == Recompute::full;
   const bool probabilities = s.recompute == Recompute::selective && !workloads::is_flash(c.job.workload.attention);
-  const bool mlp = all || (!experts && s.recomputes(RecomputeModule::mlp));
+  const bool mlp = all || (!kind.experts && s.recomputes(RecomputeModule::mlp));
   return {all,
           all || probabilities || s.recomputes(RecomputeModule::attention_core),
           all || s.recomputes(RecomputeModule::norm),
@@ -95,8 +99,9 @@ void emit_forward(const LayerEmitter& e, bool experts, Phase phase) {
   }
 }
 
-std::string layer_name(bool experts) {
-  return experts ? "moe_layer" : "layer";
+std::string layer_name(const RoleContext& c, LayerKind kind) {
+  return std::string(kind.experts ? "moe_layer" : "layer") +
+         (kind.recomputes && c.mixes_recompute() ? ".recomputed" : "");
 }
 
 void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
@@ -115,19 +120,20 @@ void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
 
 }  // namespace
 
-BlockId layer_forward(RoleContext& c, bool experts) {
-  BlockBuilder b(c.role(), layer_name(experts) + ".forward");
+BlockId layer_forward(RoleContext& c, LayerKind kind) {
+  BlockBuilder b(c.role(), layer_name(c, kind) + ".forward");
   await_unit(c, b, kLayer, Phase::forward);
-  const Recomputed again = recomputed(c, experts);
-  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, experts, false), again}, experts, Phase::forward);
+  const Recomputed again = recomputed(c, kind);
+  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, kind.experts, false), again}, kind.experts, Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
-BlockId layer_backward(RoleContext& c, bool experts, BackwardPart part, bool last_microbatch) {
+BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch) {
+  const bool experts = kind.experts;
   BlockBuilder b(c.role(),
-                 layer_name(experts) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
-  const Recomputed again = recomputed(c, experts);
+                 layer_name(c, kind) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
+  const Recomputed again = recomputed(c, kind);
   LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again};
   await_unit(c, b, kLayer, Phase::backward_input);
   clear_unit(c, b, kLayer);

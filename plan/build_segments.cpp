@@ -3,6 +3,7 @@
 // in a buffer. With scatter_gather each rank of a tp group sends its part of what all of them hold, and the receivers
 // gather the whole (Narayanan et al. 2021, section 4.1).
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "plan/build_context.h"
@@ -208,43 +209,40 @@ std::vector<std::int32_t> gathered_again(const RoleContext& c, std::size_t chunk
 }  // namespace
 
 LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts) {
-  if (c.max_chunk_layers() == 0) {
-    return;
-  }
-  mlp_layers_ = c.mlp_layers;
-  for (const bool experts : {false, true}) {
-    const bool has = experts ? std::ssize(c.role().global_layer) > c.mlp_layers : c.mlp_layers > 0;
-    if (!has) {
-      continue;
+  for (std::size_t chunk = 0; chunk < c.chunk_layers.size(); ++chunk) {
+    for (std::int32_t l = 0; l < c.chunk_layers[chunk]; ++l) {
+      kinds_.push_back({c.has_experts() && c.chunk_first[chunk] + l >= c.mlp_layers, l < c.recomputed_layers(chunk)});
     }
-    forward_[experts] = layer_forward(c, experts);
+  }
+  for (const LayerKind& kind : std::set<LayerKind>(kinds_.begin(), kinds_.end())) {
+    forward_[kind] = layer_forward(c, kind);
     for (const BackwardPart part : parts) {
-      backward_[{experts, part, false}] = layer_backward(c, experts, part, false);
+      backward_[{kind, part, false}] = layer_backward(c, kind, part, false);
       if (part != BackwardPart::input) {
-        backward_[{experts, part, true}] = layer_backward(c, experts, part, true);
+        backward_[{kind, part, true}] = layer_backward(c, kind, part, true);
       }
     }
   }
 }
 
 void LayerBlocks::call_forward(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const {
-  const std::int32_t plain = std::clamp(mlp_layers_ - first, 0, count);
-  if (plain > 0) {
-    calls.push_back({forward_.at(false), plain, first, 1});
-  }
-  if (count > plain) {
-    calls.push_back({forward_.at(true), count - plain, first + plain, 1});
+  for (std::int32_t l = first, end = first + count; l < end;) {
+    const std::int32_t from = l;
+    while (l < end && kind(l) == kind(from)) {
+      ++l;
+    }
+    calls.push_back({forward_.at(kind(from)), l - from, from, 1});
   }
 }
 
 void LayerBlocks::call_backward(std::vector<BlockCall>& calls, BackwardPart part, bool last, std::int32_t first,
                                 std::int32_t count) const {
-  const std::int32_t plain = std::clamp(mlp_layers_ - first, 0, count);
-  if (count > plain) {
-    calls.push_back({backward_.at({true, part, last}), count - plain, first + count - 1, -1});
-  }
-  if (plain > 0) {
-    calls.push_back({backward_.at({false, part, last}), plain, first + plain - 1, -1});
+  for (std::int32_t l = first + count; l > first;) {
+    const std::int32_t from = l - 1;
+    while (l > first && kind(l - 1) == kind(from)) {
+      --l;
+    }
+    calls.push_back({backward_.at({kind(from), part, last}), from - l + 1, from, -1});
   }
 }
 

@@ -132,6 +132,12 @@ void check_recompute(const Job& job, ObjectReader& strategy) {
   }
 }
 
+void check_recompute_layers(const Job& job, ObjectReader& strategy) {
+  if (!job.strategy.recompute_layers.empty() && job.workload.model.moe.experts > 0) {
+    strategy.mistake("recompute_layers", "with experts is not built yet; leave the key out");
+  }
+}
+
 void check_context_parallel(const Job& job, ObjectReader& strategy) {
   const workloads::Model& m = job.workload.model;
   const Strategy& s = job.strategy;
@@ -283,6 +289,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_sharding(job, parts.strategy);
     check_tensor_parallel(job, parts.strategy);
     check_recompute(job, parts.strategy);
+    check_recompute_layers(job, parts.strategy);
     check_context_parallel(job, parts.strategy);
     check_experts(job, parts.strategy);
     check_stages(job, parts.strategy);

@@ -64,6 +64,7 @@ const std::vector<std::string>& job_fields() {
           "reshard",
           "prefetch",
           "recompute",
+          "recompute_layers",
           "sequence_parallel",
           "overlap_grad_reduce",
           "overlap_param_gather",

@@ -127,6 +127,30 @@ void read_recompute(ObjectReader& reader, Strategy& s) {
   }
 }
 
+// One number for all stages, or one for each.
+void read_recompute_layers(ObjectReader& reader, Strategy& s) {
+  const nlohmann::json* value = reader.raw("recompute_layers");
+  if (value == nullptr) {
+    return;
+  }
+  if (s.recompute != Recompute::full) {
+    reader.mistake("recompute_layers", fmt::format("needs recompute full, not {}", name(s.recompute)));
+  }
+  constexpr std::int64_t kMostStages = 1'000'000;
+  if (value->is_array()) {
+    s.recompute_layers = reader.integers("recompute_layers", 0);
+    if (std::ssize(s.recompute_layers) != s.stages()) {
+      reader.mistake("recompute_layers", fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages",
+                                                     s.recompute_layers.size(), s.pp, s.virtual_stages, s.stages()));
+    }
+    return;
+  }
+  const std::int64_t layers = reader.integer("recompute_layers", 0, 0, kMostStages);
+  if (s.pp <= kMostStages && s.virtual_stages <= kMostStages / s.pp) {
+    s.recompute_layers.assign(static_cast<std::size_t>(s.stages()), layers);
+  }
+}
+
 nlohmann::json recompute_json(const Strategy& s) {
   if (s.recompute != Recompute::listed) {
     return name(s.recompute);
@@ -203,6 +227,7 @@ Strategy read_strategy(ObjectReader& reader) {
   // Without tensor parallelism there is nothing to shard the sequence over: the same plan.
   s.sequence_parallel = reader.boolean("sequence_parallel", false) && s.tp > 1;
   read_recompute(reader, s);
+  read_recompute_layers(reader, s);
   s.overlap_grad_reduce = reader.boolean("overlap_grad_reduce", s.zero >= 2);
   s.overlap_param_gather = reader.boolean("overlap_param_gather", false);
   if (s.overlap_param_gather && s.zero_kind == ZeroKind::owners) {
@@ -253,6 +278,11 @@ nlohmann::json to_json(const Strategy& s) {
                      {"padded_vocab", s.padded_vocab},
                      {"data_parallel", "all_reduce"},
                      {"compression", "none"}};
+  if (!s.recompute_layers.empty()) {
+    const std::vector<std::int64_t>& layers = s.recompute_layers;
+    const bool equal = std::all_of(layers.begin(), layers.end(), [&](std::int64_t n) { return n == layers.front(); });
+    all["recompute_layers"] = equal ? nlohmann::json(layers.front()) : nlohmann::json(layers);
+  }
   if (s.zero == 1) {
     all["zero_kind"] = name(s.zero_kind);
   }

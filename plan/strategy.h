@@ -50,6 +50,9 @@ struct Strategy {
   std::int64_t prefetch = 1;  // zero 3: how many units ahead parameters are gathered
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
+  // recompute full: by virtual stage, how many layers do, the first ones (Megatron's --recompute-method block); the
+  // others keep everything. Empty: all.
+  std::vector<std::int64_t> recompute_layers;
   CpKind cp_kind = CpKind::ring;
   std::vector<RecomputeModule> recompute_modules;  // of Recompute::listed; else empty
   bool overlap_grad_reduce = false;                // reduction behind the backward (zero 0 and 1: the step's last)

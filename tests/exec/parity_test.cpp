@@ -258,6 +258,27 @@ TEST(Parity, LatentAttention) {
   }
 }
 
+// One layer of two recomputes, or two of three; and what makes copies, gathers and chunks of them.
+TEST(Parity, RecomputeOfSomeLayers) {
+  const Overrides some = {{"recompute", "full"}, {"recompute_layers", "1"}};
+  const std::vector<Overrides> cases = {
+      {},
+      {{"recompute_layers", "3"}, {"attention", "unfused"}},
+      {{"pp", "2"}, {"tp", "2"}, {"sequence_parallel", "true"}},
+      {{"pp", "2"}, {"recompute_layers", "[2,1]"}, {"layers_per_stage", "[3,1]"}, {"overlap_grad_reduce", "true"}},
+      {{"pp", "2"}, {"virtual_stages", "2"}, {"workload.model.layers", "7"}, {"dp", "2"}, {"zero", "1"}},
+      {{"pp", "2"}, {"schedule", "zb_h1"}, {"dp", "2"}},
+      {{"pp", "2"}, {"schedule", "zb_v"}, {"workload.model.layers", "8"}, {"tp", "2"}, {"sequence_parallel", "true"}},
+      {{"dp", "2"}, {"zero", "3"}, {"recompute_layers", "2"}},
+      {{"cp", "2"}, {"recompute_layers", "2"}},
+      {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}},
+  };
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    expect_parity(kModels[i % 2], joined(kBase, joined(some, cases[i])));
+  }
+  expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, some)));
+}
+
 // kv heads held by several tp ranks.
 TEST(Parity, ReplicatedKeyValueHeads) {
   for (const char* const kv_heads : {"1", "2"}) {
@@ -300,6 +321,9 @@ TEST(Parity, FortyRandomProducts) {
     o["attention"] = any({"flash", "unfused", "fused_softmax"});
     o["recompute"] =
         any({"none", "selective", "full", R"(["norm"])", R"(["mlp"])", R"(["attention_core","activation"])"});
+    if (o["recompute"] == "full" && product % 2 == 0) {
+      o["recompute_layers"] = any({"0", "1", "2"});
+    }
     if (cp > 1 && o["cp_kind"] == "ring") {
       o["attention"] = "flash";
     }

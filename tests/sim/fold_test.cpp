@@ -94,6 +94,7 @@ const std::vector<Overrides>& all_strategies() {
       {"dp=2", "pp=2", "schedule=dualpipe_v"},
       {"pp=4", "layers_per_stage=[0,3,1,0]"},
       {"recompute=full"},
+      {"recompute=full", "recompute_layers=1", "pp=2"},
       {"recompute=selective", "attention=fused_softmax"},
       {"attention=unfused"},
       {"cp=2"},
