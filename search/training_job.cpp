@@ -53,8 +53,6 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.activation_cpu_offload.value_or(false); }},
     {false, "tensor-parallel communication that overlaps compute is forecast as exposed",
      [](const TrainingRow& r) { return r.plan.overlap.find("async TP") != std::string::npos; }},
-    {false, "recompute on every stage but the last is forecast as on every stage",
-     [](const TrainingRow& r) { return r.plan.recompute.starts_with("full (on every stage but the last"); }},
     {false, "keys and values that are gathered are forecast as a ring",
      [](const TrainingRow& r) { return r.plan.cp.value_or(1) > 1 && r.plan.framework.starts_with("Meta internal"); }},
     {false, "recompute of single ops is forecast as recompute of attention",
@@ -306,6 +304,16 @@ void fill_partition(const TrainingRow& row, Filler& f) {
   }
 }
 
+void fill_recompute_layers(const TrainingRow& row, Filler& f) {
+  constexpr std::int64_t kMostStages = 4096;
+  const std::int64_t pp = row.plan.pp.value_or(1);
+  if (row.plan.recompute.starts_with("full (on every stage but the last") && pp <= kMostStages) {
+    std::vector<std::int64_t> layers(static_cast<std::size_t>(pp), row.model.layers.value_or(1));
+    layers.back() = 0;
+    f.state("strategy.recompute_layers", layers);
+  }
+}
+
 // Some frameworks split what a data-parallel rank has into as many microbatches as the pipeline has stages.
 void fill_micro_batch(const TrainingRow& row, Filler& f) {
   const auto& p = row.plan;
@@ -375,6 +383,7 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
     f.fill("strategy.sequence_parallel", "sequence_parallel", p.sequence_parallel);
   }
   f.fill("strategy.recompute", "recompute", recompute_word(p.recompute));
+  fill_recompute_layers(row, f);
   f.fill("strategy.overlap_grad_reduce", "overlap_grad_reduce", overlap_stated(p.overlap));
   const std::int64_t zero = f.document()["strategy"].value("zero", std::int64_t{0});
   if (zero == 1 || zero == 2) {
