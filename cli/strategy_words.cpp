@@ -81,6 +81,7 @@ std::vector<StrategyWord> words() {
       {"tied embeddings", "first and last stage share the embedding's gradient", {}, {}, {}},
       {"ep", "expert parallel: ranks along dp hold different experts and exchange tokens", {}, {}, {}},
       {"expert_tp=1", "with tp: each tp rank routes the tokens of its shard to whole experts", {}, {}, {}},
+      {"offload=[\"optimizer\"]", "optimizer state and the update on the host", {}, {}, {}},
       {"recompute=selective", "attention's inner products are computed again in the backward", {}, {}, {}},
       {"recompute=[\"norm\", \"activation\", ...]",
        "modules of a layer are computed again in the backward: attention_core, norm, activation, mlp",

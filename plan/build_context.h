@@ -71,9 +71,10 @@ enum Family : std::int16_t { kEmbedding = 0, kLayer = 1, kHead = 2, kMlp = 3, kM
 // What compute reads and writes of a family: what is stored, where that is whole; else transient copies that are
 // gathered before, or cleared before and reduced after (build_units.cpp).
 struct FamilyUse {
-  bool gathers = false;                    // of the parameters each rank stores its part only
-  bool reduces = false;                    // of the gradients, too
-  BufferId parameter = -1, gradient = -1;  // whole
+  bool gathers = false;                              // of the parameters each rank stores its part only
+  bool reduces = false;                              // of the gradients, too
+  BufferId parameter = -1, gradient = -1;            // whole
+  BufferId host_parameter = -1, host_gradient = -1;  // this rank's part on the host, where it updates there
 };
 
 // What a layer's, or the head's, backward is emitted as: whole, or one half of it. Whose weight gradients are put off

@@ -63,7 +63,8 @@ HeldStep::HeldStep(const Role& role, const HeldRules& rules) : role_(role), rule
     const auto found = rules.times.find(buffer.name);
     const double times = found == rules.times.end() ? 1 : found->second;
     const std::int64_t planned = size_bytes(buffer.dtype, buffer.elements);
-    const auto bytes = static_cast<std::int64_t>(std::ceil(static_cast<double>(planned) * times));
+    const bool on_host = buffer.kind == BufferKind::host;
+    const auto bytes = on_host ? 0 : static_cast<std::int64_t>(std::ceil(static_cast<double>(planned) * times));
     Stay stay = stay_of(b);
     if (stay == Stay::from_start && buffer.kind == BufferKind::gradient && rules.gradients_per_step) {
       stay = Stay::step;

@@ -138,6 +138,15 @@ void check_recompute_layers(const Job& job, ObjectReader& strategy) {
   }
 }
 
+void check_offload(const Job& job, ObjectReader& strategy) {
+  const topologies::Cluster& c = job.cluster;
+  if (job.strategy.offload_optimizer && !c.this_machine && c.host.link.value <= 0) {
+    strategy.mistake("offload", fmt::format("nothing is known of the hosts of {}; expected a system with \"host\": "
+                                            "{{\"link\": …, \"memory\": …}}, or an empty list",
+                                            c.name));
+  }
+}
+
 void check_context_parallel(const Job& job, ObjectReader& strategy) {
   const workloads::Model& m = job.workload.model;
   const Strategy& s = job.strategy;
@@ -294,6 +303,9 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_experts(job, parts.strategy);
     check_stages(job, parts.strategy);
     check_sizes(job, parts.strategy);
+  }
+  if (parts.strategy_ok && parts.cluster_ok) {
+    check_offload(job, parts.strategy);
   }
   if (parts.workload_ok && parts.cluster_ok) {
     check_precision(job, parts.workload);

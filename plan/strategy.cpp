@@ -189,7 +189,22 @@ void read_sharding(ObjectReader& reader, Strategy& s) {
   }
 }
 
-void refuse_unbuilt(ObjectReader& reader) {
+void read_offload(ObjectReader& reader, Strategy& s) {
+  for (const std::string& word : reader.words("offload", {"parameters", "gradients", "optimizer", "activations"})) {
+    if (word != "optimizer") {
+      reader.mistake("offload", fmt::format("\"{}\" is not built yet; expected \"optimizer\" or an empty list", word));
+    }
+    s.offload_optimizer |= word == "optimizer";
+  }
+  if (s.offload_optimizer && s.zero == 3) {
+    reader.mistake("offload",
+                   "\"optimizer\" with zero 3 is not built yet: parameters would be gathered from the host; "
+                   "expected zero 0, 1 or 2");
+  }
+}
+
+// Words of which not all values are built.
+void read_unbuilt(ObjectReader& reader, Strategy& s) {
   reader.word("data_parallel", "all_reduce", {"all_reduce"}, {"gather", "all_gather", "parameter_server", "local_sgd"});
   if (const std::string text = word_at(reader, "compression"); text.starts_with("topk:")) {
     reader.mistake("compression", fmt::format("\"{}\" is not built yet; built: none", text));
@@ -199,9 +214,7 @@ void refuse_unbuilt(ObjectReader& reader) {
   if (reader.boolean("split_by_speed", false)) {
     reader.mistake("split_by_speed", "true is not built yet; expected false");
   }
-  if (!reader.words("offload", {"parameters", "gradients", "optimizer", "activations"}).empty()) {
-    reader.mistake("offload", "is not built yet; expected an empty list");
-  }
+  read_offload(reader, s);
   refuse(reader, "servers", "the parameter server");
   refuse(reader, "staleness", "the parameter server");
   refuse(reader, "average_every", "local SGD");
@@ -249,7 +262,7 @@ Strategy read_strategy(ObjectReader& reader) {
     reader.mistake("rank_order", e.what());
   }
   s.padded_vocab = reader.integer("padded_vocab", 0, 0, 1'000'000'000);
-  refuse_unbuilt(reader);
+  read_unbuilt(reader, s);
   return s;
 }
 
@@ -278,6 +291,9 @@ nlohmann::json to_json(const Strategy& s) {
                      {"padded_vocab", s.padded_vocab},
                      {"data_parallel", "all_reduce"},
                      {"compression", "none"}};
+  if (s.offload_optimizer) {
+    all["offload"] = nlohmann::json::array({"optimizer"});
+  }
   if (!s.recompute_layers.empty()) {
     const std::vector<std::int64_t>& layers = s.recompute_layers;
     const bool equal = std::all_of(layers.begin(), layers.end(), [&](std::int64_t n) { return n == layers.front(); });

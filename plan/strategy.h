@@ -59,6 +59,7 @@ struct Strategy {
   bool overlap_param_gather = false;               // ZeRO-1: parameter all-gather behind the optimizer of later buckets
   bool overlap_tp = true;                          // the backward's tp communication beside matmuls that do not need it
   bool scatter_gather = false;                     // pipeline messages in tp parts, gathered by the receivers
+  bool offload_optimizer = false;                  // state and update on the host (ZeRO-Offload)
   bool fused_grad_accumulation = true;             // weight gradients are added up inside their matmul
   std::int64_t bucket_bytes = 0;  // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even

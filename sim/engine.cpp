@@ -228,7 +228,7 @@ class Engine {
     const OpModel& op = *s.op->model;
     const RankClass& ranks = rank_class(m.actor);
     const Time duration = jitter_(op.duration, ranks.first, s.place.sequence);
-    if (shared_) {
+    if (shared_ && !op.off_device) {
       shared_->start_compute(m.actor, id_of(m), now_, duration, *op.op);
     } else {
       activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity);

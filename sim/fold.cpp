@@ -208,10 +208,10 @@ bool can_fold(const RankClass& ranks, const RoleModel& model, bool shares) {
     for (const OpModel& op : block) {
       const bool has_speed = !op.speed.empty() || std::any_of(op.meetings.begin(), op.meetings.end(),
                                                               [](const Meeting& m) { return !m.speed.empty(); });
-      const bool slows_compute = shares && ((op.kind == OpKind::local && op.stream != plan::kCompute) ||
-                                            std::any_of(op.meetings.begin(), op.meetings.end(), [](const Meeting& m) {
-                                              return m.is_message && !m.load.is_none();
-                                            }));
+      const bool slows_compute =
+          shares && ((op.kind == OpKind::local && op.stream != plan::kCompute && !op.off_device) ||
+                     std::any_of(op.meetings.begin(), op.meetings.end(),
+                                 [](const Meeting& m) { return m.is_message && !m.load.is_none(); }));
       if (has_speed || slows_compute || (op.stream == plan::kCompute && ranks.meets_others(op))) {
         return false;
       }

@@ -79,6 +79,7 @@ struct OpModel {
   std::vector<std::uint16_t> after;
   std::vector<EventRef> waits, records;
   std::vector<std::int64_t> speed;  // by number of active ranks; empty: always kFullSpeed
+  bool off_device = false;          // local: of the host, or of the link to it; nothing on the device slows it
 };
 
 struct RoleModel {

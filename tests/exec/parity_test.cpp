@@ -279,6 +279,23 @@ TEST(Parity, RecomputeOfSomeLayers) {
   expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, some)));
 }
 
+// Adam on the host: whole, in parts of every kind, with gathers behind it, and without master weights (fp64).
+TEST(Parity, OptimizerOnTheHost) {
+  const Overrides offload = {{"offload", R"(["optimizer"])"}};
+  const std::vector<Overrides> cases = {
+      {},
+      {{"dp", "2"}, {"zero", "1"}, {"overlap_param_gather", "true"}, {"bucket_bytes", "1 kB"}},
+      {{"dp", "2"}, {"zero", "2"}, {"precision", "bf16"}},
+      {{"dp", "2"}, {"zero", "1"}, {"zero_kind", "owners"}},
+      {{"pp", "2"}, {"tp", "2"}, {"schedule", "zb_h1"}, {"workload.model.tied_embeddings", "true"}},
+      {{"dp", "4"}, {"global_batch", "24"}, {"zero", "1"}, {"shard", "2"}, {"precision", "fp32"}},
+      {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}},
+  };
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    expect_parity(kModels[i % 2], joined(kBase, joined(offload, cases[i])));
+  }
+}
+
 // kv heads held by several tp ranks.
 TEST(Parity, ReplicatedKeyValueHeads) {
   for (const char* const kv_heads : {"1", "2"}) {
@@ -337,6 +354,9 @@ TEST(Parity, FortyRandomProducts) {
     }
     if (o["zero"] != "0" && dp == 4) {
       o["shard"] = any({"2", "4"});
+    }
+    if (o["zero"] != "3" && product % 4 == 1) {
+      o["offload"] = R"(["optimizer"])";
     }
     o["bucket_bytes"] = any({"1 kB", "200 kB", "100 MB"});
     o["overlap_tp"] = any({"true", "false"});

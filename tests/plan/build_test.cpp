@@ -60,6 +60,7 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"pp=2", "schedule=dualpipe_v", "tp=2", "sequence_parallel=true", "recompute=full"},
       {"recompute=full"},
       {"recompute=full", "recompute_layers=1"},
+      {"offload=[\"optimizer\"]", "dp=2", "zero=2", "pp=2"},
       {"recompute=full", "recompute_layers=[1,0]", "pp=2", "schedule=zb_h2", "tp=2", "sequence_parallel=true"},
       {"recompute=selective", "attention=fused_softmax"},
       {"attention=unfused", "recompute=selective"},

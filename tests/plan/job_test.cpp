@@ -195,7 +195,12 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   EXPECT_EQ(refusal({"recompute=[\"mlp\",\"activation\"]"}),
             at("recompute") + "\"activation\" is a part of \"mlp\"; expected one of them");
   EXPECT_EQ(refusal({"recompute=[\"norm\",\"norm\"]"}), at("recompute") + "\"norm\" stands twice");
-  EXPECT_EQ(refusal({"offload=[\"optimizer\"]"}), at("offload") + "is not built yet; expected an empty list");
+  EXPECT_EQ(refusal({"offload=[\"activations\"]"}),
+            at("offload") + "\"activations\" is not built yet; expected \"optimizer\" or an empty list");
+  EXPECT_EQ(refusal({"offload=[\"optimizer\"]", "dp=2", "zero=3"}),
+            at("offload") +
+                "\"optimizer\" with zero 3 is not built yet: parameters would be gathered from the host; "
+                "expected zero 0, 1 or 2");
   EXPECT_EQ(refusal({"split_by_speed=true"}), at("split_by_speed") + "true is not built yet; expected false");
   EXPECT_EQ(refusal({"overlap_param_gather=true"}),
             at("overlap_param_gather") + "needs zero 1 or 2: only there parameters are gathered after the optimizer");
