@@ -97,7 +97,7 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   }
   estimate.fit = plan::memory_fit(job, graph);
   if (!estimate.fit.fits()) {
-    estimate.fixes = fixes(job_arguments, job, models);
+    estimate.fixes = fixes(job_arguments, job);
   }
   console.result(json ? reports::to_json(estimate).dump(2) + "\n" : reports::to_text(estimate, console.colour()));
   console.flush();

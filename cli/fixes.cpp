@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "cli/job.h"
 #include "plan/build.h"
 
@@ -57,10 +58,9 @@ bool touches_same_key(const Change& a, const Change& b) {
   });
 }
 
-// The changed job, when it fits; none also where the change does not go with the rest of the job. `models`: of the step
-// time; without, closed forms, which are fast and rank plans as well.
-std::optional<reports::Fix> fix_by(const JobArguments& arguments, const Change& change,
-                                   const ModelArguments* models = nullptr) {
+// The changed job, when it fits; none also where the change does not go with the rest of the job. Its step is forecast
+// by closed forms, which rank plans as flows do: nobody waits for twenty forecasts.
+std::optional<reports::Fix> fix_by(const JobArguments& arguments, const Change& change) {
   try {
     const plan::Job job = arguments.load(change);
     const plan::PlanGraph graph = plan::build(job);
@@ -71,15 +71,14 @@ std::optional<reports::Fix> fix_by(const JobArguments& arguments, const Change& 
     ModelArguments closed_forms;
     closed_forms.network_model = job.cluster.this_machine ? "auto" : "alpha_beta";
     return reports::Fix{fmt::format("{}", fmt::join(change, " ")), fit.demand,
-                        simulate(job, graph, models != nullptr ? *models : closed_forms, nullptr).step_time};
+                        simulate(job, graph, closed_forms, nullptr).step_time};
   } catch (const InputError&) {
     return std::nullopt;
   }
 }
 
 // On more nodes: everything that saves memory, and more and more pipeline stages.
-std::vector<reports::Fix> fix_with_more_nodes(const JobArguments& arguments, const plan::Job& job,
-                                              const ModelArguments& models) {
+std::vector<reports::Fix> fix_with_more_nodes(const JobArguments& arguments, const plan::Job& job) {
   constexpr std::int64_t kMostTimes = 64;
   if (job.cluster.this_machine) {
     return {};
@@ -91,7 +90,7 @@ std::vector<reports::Fix> fix_with_more_nodes(const JobArguments& arguments, con
     if (job.strategy.tp > 1) {
       change.emplace_back("strategy.sequence_parallel=true");
     }
-    if (const auto fix = fix_by(arguments, change, &models)) {
+    if (const auto fix = fix_by(arguments, change)) {
       return {*fix};
     }
   }
@@ -103,9 +102,9 @@ using Set = std::vector<std::size_t>;
 
 }  // namespace
 
-std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& job, const ModelArguments& models) {
+std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& job) {
   const std::vector<Change> singles = single_changes(job);
-  std::vector<std::pair<Time, Change>> found;
+  std::vector<reports::Fix> found;
   std::vector<std::pair<Set, Change>> candidates{{}};  // of one size that do not fit, then of the next
   // No larger sets than the first that help: an estimate of 131,072 ranks is a matter of a tenth of a second each.
   for (std::size_t size = 1; size <= singles.size() && found.empty(); ++size) {
@@ -115,31 +114,27 @@ std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& 
         if (touches_same_key(base, singles[i])) {
           continue;
         }
-        Set larger = set;
+        auto& [larger, change] = next.emplace_back(set, base);
         larger.push_back(i);
-        Change change = base;
         change.insert(change.end(), singles[i].begin(), singles[i].end());
-        if (const auto fix = fix_by(arguments, change)) {
-          found.emplace_back(fix->step_time, std::move(change));
-        } else {
-          next.emplace_back(std::move(larger), std::move(change));
-        }
+      }
+    }
+    std::vector<std::optional<reports::Fix>> fits(next.size());
+    in_parallel(next.size(), [&](std::size_t i) { fits[i] = fix_by(arguments, next[i].second); });
+    for (const std::optional<reports::Fix>& fix : fits) {
+      if (fix) {
+        found.push_back(*fix);
       }
     }
     candidates = std::move(next);
   }
   if (found.empty()) {
-    return fix_with_more_nodes(arguments, job, models);
+    return fix_with_more_nodes(arguments, job);
   }
-  std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  found.resize(std::min(found.size(), kShown));
-  std::vector<reports::Fix> result;
-  for (const auto& [time, change] : found) {
-    result.push_back(*fix_by(arguments, change, &models));
-  }
-  std::stable_sort(result.begin(), result.end(),
+  std::stable_sort(found.begin(), found.end(),
                    [](const reports::Fix& a, const reports::Fix& b) { return a.step_time < b.step_time; });
-  return result;
+  found.resize(std::min(found.size(), kShown));
+  return found;
 }
 
 }  // namespace foretrain::cli

@@ -43,7 +43,7 @@ sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, con
 reports::ErrorBand error_band(const plan::Job& job, const sim::Simulation& simulation);
 
 // Changes of the job that make it fit: at most three, those of the shortest steps among the sets of changes of which no
-// part does; each was built, its memory planned and its step forecast.
-std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& job, const ModelArguments& models);
+// part does; each was built, its memory planned and its step forecast by closed forms.
+std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& job);
 
 }  // namespace foretrain::cli

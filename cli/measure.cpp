@@ -45,7 +45,7 @@ void check_runnable(const JobArguments& arguments, const plan::Job& job, const p
     estimate.job = &job;
     estimate.graph = &graph;
     estimate.fit = std::move(fit);
-    estimate.fixes = fixes(arguments, job, {});
+    estimate.fixes = fixes(arguments, job);
     throw InfeasibleError(reports::infeasible_message(estimate));
   }
 }

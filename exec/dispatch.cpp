@@ -29,6 +29,7 @@ kernels::Activation kernel_kind(workloads::Activation kind) {
     case workloads::Activation::relu: return kernels::Activation::relu;
     case workloads::Activation::swiglu: return kernels::Activation::swiglu;
     case workloads::Activation::geglu: return kernels::Activation::geglu;
+    case workloads::Activation::swiglu_clamped: return kernels::Activation::swiglu_clamped;
   }
   return {};
 }
@@ -80,6 +81,7 @@ struct KernelRunner {
     shape.head_dim = op.head_dim;
     shape.causal = op.causal;
     shape.value_dim = op.value_dim;
+    shape.window = op.window;
     switch (op.step) {
       case plan::AttentionStep::flash_forward: kernels::attention_forward(shape, read(0), write(0), write(1)); break;
       case plan::AttentionStep::flash_backward:
@@ -105,6 +107,21 @@ struct KernelRunner {
       case plan::AttentionStep::scores_backward:
         kernels::attention_scores_backward(shape, read(0), read(1), write(0));
         break;
+    }
+  }
+
+  void operator()(const plan::AttentionSinks& op) const {
+    kernels::AttentionShape shape;
+    shape.batch = op.batch;
+    shape.seq = op.seq;
+    shape.heads = shape.kv_heads = op.heads;
+    shape.head_dim = op.v_dim;
+    const std::int64_t first = call.rank->index_in(op.head_group) * op.heads;
+    if (op.direction == plan::Direction::forward) {
+      kernels::attention_sinks_forward(shape, advanced(read(0), first), write(0), write(1));
+    } else {
+      kernels::attention_sinks_backward(shape, advanced(read(3), first), read(1), read(2), read(0),
+                                        advanced(write(0), first));
     }
   }
 
@@ -293,6 +310,7 @@ struct KernelRunner {
     shape.top_k = op.top_k;
     shape.groups = op.groups;
     shape.top_groups = op.top_groups;
+    shape.group_best = op.group_best;
     shape.router = op.router == workloads::Router::softmax ? kernels::Router::softmax : kernels::Router::sigmoid;
     shape.normalize = op.normalize;
     shape.scale = op.scale;
@@ -336,7 +354,7 @@ struct KernelRunner {
 
   void operator()(const plan::ExpertActivation& op) const {
     const bool forward = op.direction == plan::Direction::forward;
-    const std::int64_t rows = ids(read(forward ? 2 : 3))[op.experts];
+    const std::int64_t rows = op.experts == 0 ? op.rows : ids(read(forward ? 2 : 3))[op.experts];
     if (forward) {
       kernels::expert_activation_forward(kernel_kind(op.kind), rows, op.cols, read(0), read(1), write(0));
     } else {

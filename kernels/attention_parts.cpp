@@ -15,11 +15,16 @@ namespace {
 using std::int64_t;
 
 void check_part(const char* op, const AttentionShape& s, const AttentionPart& p) {
-  const auto inside = [&](int64_t first, int64_t count) { return first >= 0 && count >= 0 && first + count <= s.seq; };
-  CHECK(inside(p.first_query, p.queries) && inside(p.first_key, p.keys), "{}: queries {} + {}, keys {} + {} of {}", op,
-        p.first_query, p.queries, p.first_key, p.keys, s.seq);
-  CHECK(!p.causal || p.queries == p.keys, "{}: {} queries and {} keys under a causal mask; they must be as many", op,
-        p.queries, p.keys);
+  const auto inside = [](int64_t first, int64_t count, int64_t all) {
+    return first >= 0 && count >= 0 && first + count <= all;
+  };
+  CHECK(inside(p.first_query, p.queries, s.seq) && inside(p.first_key, p.keys, p.keys_of(s)),
+        "{}: queries {} + {} of {}, keys {} + {} of {}", op, p.first_query, p.queries, s.seq, p.first_key, p.keys,
+        p.keys_of(s));
+  CHECK(!p.causal || (p.diagonal >= 0 && p.jump >= 0 && p.jump_at >= 0 && p.queries + p.diagonal + p.jump <= p.keys),
+        "{}: {} queries from {} on, and {} further, and {} keys under a causal mask; each sees its own key", op,
+        p.queries, p.diagonal, p.jump, p.keys);
+  CHECK(p.window == 0 || (p.window > 0 && p.causal), "{}: window {}; it needs a causal mask", op, p.window);
 }
 
 void check_types(const char* op, Dtype element, std::initializer_list<Dtype> same, Dtype statistic) {
@@ -36,9 +41,9 @@ void set_lowest(W* lse, int64_t n) {
 }
 
 // Rows of [batch][seq] outside [first, first + count) of each sequence, `cols` elements each, `ld` apart.
-void clear_rows_outside(const AttentionShape& s, int64_t first, int64_t count, int64_t cols, int64_t ld, Tensor x) {
-  for (int64_t row = 0; row < s.tokens(); ++row) {
-    if (row % s.seq < first || row % s.seq >= first + count) {
+void clear_rows_outside(int64_t batch, int64_t seq, int64_t first, int64_t count, int64_t cols, int64_t ld, Tensor x) {
+  for (int64_t row = 0; row < batch * seq; ++row) {
+    if (row % seq < first || row % seq >= first + count) {
       std::memset(static_cast<char*>(x.data) + size_bytes(x.dtype, row * ld), 0,
                   static_cast<std::size_t>(size_bytes(x.dtype, cols)));
     }
@@ -68,9 +73,9 @@ void attention_part_backward(const AttentionShape& s, const AttentionPart& part,
   check_attention("attention_part_backward", s, qkv.dtype, {});
   check_types("attention_part_backward", qkv.dtype, {kv.dtype, o.dtype, d_o.dtype, dqkv.dtype, dkv.dtype}, lse.dtype);
   check_part("attention_part_backward", s, part);
-  clear_rows_outside(s, part.first_key, part.keys, s.kv_cols(), s.kv_cols(), dkv);
+  clear_rows_outside(s.batch, part.keys_of(s), part.first_key, part.keys, s.kv_cols(), s.kv_cols(), dkv);
   if (!add_to_dq) {
-    clear_rows_outside(s, part.first_query, part.queries, s.out_cols(), s.qkv_cols(), dqkv);
+    clear_rows_outside(s.batch, s.seq, part.first_query, part.queries, s.out_cols(), s.qkv_cols(), dqkv);
   }
   table().attention_part_backward(s, part, qkv, kv, o, lse, d_o, dqkv, dkv, add_to_dq);
 }
@@ -82,6 +87,20 @@ void attention_merge(const AttentionShape& s, int64_t parts, ConstTensor o_parts
   check_types("attention_merge", o.dtype, {}, lse_parts.dtype);
   check_sizes("attention_merge", {parts});
   table().attention_merge(s, parts, o_parts, lse_parts, o, lse);
+}
+
+void attention_sinks_forward(const AttentionShape& s, ConstTensor sinks, Tensor o, Tensor lse) {
+  check_attention("attention_sinks_forward", s, o.dtype, {sinks.dtype});
+  check_types("attention_sinks_forward", o.dtype, {}, lse.dtype);
+  table().attention_sinks_forward(s, sinks, o, lse);
+}
+
+void attention_sinks_backward(const AttentionShape& s, ConstTensor sinks, ConstTensor o, ConstTensor lse,
+                              ConstTensor d_o, Tensor d_sinks) {
+  check_attention("attention_sinks_backward", s, o.dtype, {sinks.dtype});
+  check_types("attention_sinks_backward", o.dtype, {d_o.dtype}, lse.dtype);
+  check_types("attention_sinks_backward", o.dtype, {}, d_sinks.dtype);
+  table().attention_sinks_backward(s, sinks, o, lse, d_o, d_sinks);
 }
 
 void copy_matrix(int64_t rows, int64_t cols, ConstTensor src, int64_t ld_src, Tensor dst, int64_t ld_dst) {

@@ -98,10 +98,11 @@ void head_norm_backward_weight(const HeadNormShape& shape, ConstTensor raw, Cons
 // ---- element by element ---------------------------------------------------------------------------------------------
 
 // gelu is the tanh form, gelu_erf the exact one. The gated ones read x = [rows, 2*cols], per row gate|up: y = act(gate)
-// * up, with act = silu for swiglu and gelu for geglu. The others read x = [rows, cols]. y is [rows, cols].
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf };
+// * up, with act = silu for swiglu and gelu for geglu; swiglu_clamped, as gpt-oss has it, is act(min(gate, 7)) *
+// (clamp(up, -7, 7) + 1) with act(x) = x sigmoid(1.702 x). The others read x = [rows, cols]. y is [rows, cols].
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped };
 constexpr bool is_gated(Activation a) {
-  return a == Activation::swiglu || a == Activation::geglu;
+  return a == Activation::swiglu || a == Activation::geglu || a == Activation::swiglu_clamped;
 }
 
 // y may be x (not gated).
@@ -135,6 +136,7 @@ struct AttentionShape {
   bool causal = true;
   double scale = 0.0;          // of q·k; 0 means 1/sqrt(head_dim)
   std::int64_t value_dim = 0;  // of a value head; 0 means head_dim
+  std::int64_t window = 0;     // with causal: the last so many keys up to its own are all a query sees; 0 means all
 
   std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
   std::int64_t tokens() const { return batch * seq; }
@@ -161,11 +163,17 @@ void attention_backward(const AttentionShape& shape, ConstTensor qkv, ConstTenso
                         Tensor dqkv);
 
 // Some queries of every sequence against some of the keys, which may be another share's of a longer sequence: kv is
-// [batch*seq, 2*kv_heads*head_dim], per token all key heads, then all value heads. Query i of the part sees its keys up
-// to key i where causal (as many of either), else all of them; AttentionShape::causal says nothing.
+// [batch*key_seq, 2*kv_heads*head_dim], per token all key heads, then all value heads. Query i of the part sees its
+// keys up to key i + diagonal where causal (which must be there), from query jump_at on `jump` further, of these the
+// last `window` where that is not 0, else all of them; AttentionShape's causal and window say nothing.
 struct AttentionPart {
   std::int64_t first_query = 0, queries = 0, first_key = 0, keys = 0;
   bool causal = false;
+  std::int64_t diagonal = 0, window = 0;
+  std::int64_t key_seq = 0;  // keys that a sequence has in kv; 0 means seq
+  std::int64_t jump_at = 0, jump = 0;
+
+  std::int64_t keys_of(const AttentionShape& s) const { return key_seq != 0 ? key_seq : s.seq; }
 };
 
 // o and lse as of attention_forward, over the part's keys alone. Rows of other queries: -inf in lse, nothing in o.
@@ -181,6 +189,13 @@ void attention_part_backward(const AttentionShape& shape, const AttentionPart& p
 // in W and rounded once (Dao et al., "FlashAttention", 2022, equation for blocks).
 void attention_merge(const AttentionShape& shape, std::int64_t parts, ConstTensor o_parts, ConstTensor lse_parts,
                      Tensor o, Tensor lse);
+// Attention sinks (Xiao et al. 2023, arXiv:2309.17453; gpt-oss): one more logit per head in the softmax's denominator,
+// which no value belongs to. From o and lse of attention without it to those with it, in place. attention_backward
+// takes these as they are. sinks [heads].
+void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse);
+// d_sinks [heads] W += gradients, from o and lse with sinks; rows in order.
+void attention_sinks_backward(const AttentionShape& shape, ConstTensor sinks, ConstTensor o, ConstTensor lse,
+                              ConstTensor d_o, Tensor d_sinks);
 // dst = src, both [rows, cols] with rows that far apart.
 void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t ld_src, Tensor dst,
                  std::int64_t ld_dst);
@@ -188,7 +203,7 @@ void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int
 // Unfused: s, p, ds, dp are [batch, heads, seq, seq], of qkv's type or W.
 // s = q k^T (unscaled).
 void attention_scores(const AttentionShape& shape, ConstTensor qkv, Tensor s);
-// In place: s *= scale; with causal, columns after the row become -inf.
+// In place: s *= scale; with causal, columns after the row become -inf, and with a window those before it.
 void attention_scale_mask(const AttentionShape& shape, Tensor s);
 // p = softmax of each row of s; p may be s.
 void attention_softmax(const AttentionShape& shape, ConstTensor s, Tensor p);
@@ -202,7 +217,7 @@ void attention_context_backward(const AttentionShape& shape, ConstTensor p, Cons
                                 Tensor dqkv);
 // ds = p * (dp - sum_j p dp); ds may be dp.
 void attention_softmax_backward(const AttentionShape& shape, ConstTensor p, ConstTensor dp, Tensor ds);
-// In place: ds *= scale; with causal, columns after the row become 0.
+// In place: ds *= scale; what causal and window hide becomes 0.
 void attention_scale_mask_backward(const AttentionShape& shape, Tensor ds);
 // attention_softmax_backward and attention_scale_mask_backward in one pass; ds may be dp.
 void attention_scale_mask_softmax_backward(const AttentionShape& shape, ConstTensor p, ConstTensor dp, Tensor ds);

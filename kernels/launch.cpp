@@ -34,6 +34,7 @@ void check_attention(const char* op, const AttentionShape& s, Dtype qkv, std::in
   CHECK(s.heads == 0 || (s.kv_heads > 0 && s.heads % s.kv_heads == 0), "{}: {} heads over {} key/value heads", op,
         s.heads, s.kv_heads);
   CHECK(s.scale >= 0.0, "{}: scale {}; it is positive, or 0 for the default", op, s.scale);
+  CHECK(s.window == 0 || (s.window > 0 && s.causal), "{}: window {}; it needs a causal mask", op, s.window);
 }
 
 namespace {

@@ -118,7 +118,7 @@ std::vector<int32_t> eligible(const GateShape& s, const W* scores) {
       second = x > first ? first : std::max(second, x);
       first = std::max(first, x);
     }
-    return first + std::max(second, W{0});
+    return s.group_best == 1 ? first : first + std::max(second, W{0});
   });
   std::erase_if(experts, [&](int32_t e) {
     return std::find(groups.begin(), groups.end(), static_cast<int32_t>(e / width)) == groups.end();

@@ -12,11 +12,11 @@ enum class Activation : std::uint8_t;
 enum class Router : std::uint8_t { softmax, sigmoid };
 
 // Scores s = softmax or sigmoid of the logits. With groups, experts are in `groups` equal blocks and only those of the
-// top_groups blocks with the greatest sum of two best scores are chosen from. Greatest first; of equal ones the first.
-// Weights: scale · s of the chosen, divided by their sum when normalised.
+// top_groups blocks with the greatest sum of their group_best (1 or 2) best scores are chosen from. Greatest first; of
+// equal ones the first. Weights: scale · s of the chosen, divided by their sum when normalised.
 struct GateShape {
   std::int64_t tokens = 0, experts = 0, top_k = 0;
-  std::int64_t groups = 1, top_groups = 1;
+  std::int64_t groups = 1, top_groups = 1, group_best = 2;
   Router router = Router::softmax;
   bool normalize = true;
   double scale = 1.0;

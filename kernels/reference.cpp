@@ -141,6 +141,20 @@ void norm_backward_weight(const NormShape& s, const T* x, const T* dy, const T* 
   }
 }
 
+// Of gpt-oss: https://github.com/openai/gpt-oss/blob/main/gpt_oss/torch/model.py (swiglu).
+template <class T>
+T clamped_gate(T x) {
+  return std::min(x, T{7});
+}
+template <class T>
+T clamped_up(T x) {
+  return std::clamp(x, T{-7}, T{7}) + T{1};
+}
+template <class T>
+T quick_gelu(T x) {
+  return x / (T{1} + std::exp(static_cast<T>(-1.702) * x));
+}
+
 template <class T>
 void activation_forward(Activation kind, int64_t rows, int64_t cols, const T* x, T* y) {
   for (int64_t r = 0; r < rows; ++r) {
@@ -153,6 +167,7 @@ void activation_forward(Activation kind, int64_t rows, int64_t cols, const T* x,
         case Activation::relu: out = std::max(x[r * cols + c], T{0}); break;
         case Activation::swiglu: out = silu(gated[0]) * gated[cols]; break;
         case Activation::geglu: out = gelu(gated[0]) * gated[cols]; break;
+        case Activation::swiglu_clamped: out = quick_gelu(clamped_gate(gated[0])) * clamped_up(gated[cols]); break;
       }
     }
   }
@@ -177,6 +192,13 @@ void activation_backward(Activation kind, int64_t rows, int64_t cols, const T* x
           dx[gate] = d * x[gate + cols] * gelu_slope(x[gate]);
           dx[gate + cols] = d * gelu(x[gate]);
           break;
+        case Activation::swiglu_clamped: {
+          const T s = T{1} / (T{1} + std::exp(static_cast<T>(-1.702) * clamped_gate(x[gate])));
+          const T slope = s * (T{1} + static_cast<T>(1.702) * clamped_gate(x[gate]) * (T{1} - s));
+          dx[gate] = x[gate] < T{7} ? d * clamped_up(x[gate + cols]) * slope : T{0};
+          dx[gate + cols] = std::abs(x[gate + cols]) < T{7} ? d * quick_gelu(clamped_gate(x[gate])) : T{0};
+          break;
+        }
       }
     }
   }

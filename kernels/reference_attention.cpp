@@ -21,6 +21,11 @@ int64_t value_column(const AttentionShape& s, int64_t head) {
   return (s.heads + s.kv_heads) * s.head_dim + head / (s.heads / s.kv_heads) * s.v_dim();
 }
 
+// Does query i see key j?
+bool is_visible(const AttentionShape& s, int64_t i, int64_t j) {
+  return !s.causal || (j <= i && (s.window == 0 || i - j < s.window));
+}
+
 double scale(const AttentionShape& s) {
   return s.scale != 0.0 ? s.scale : 1.0 / std::sqrt(static_cast<double>(s.head_dim));
 }
@@ -89,7 +94,8 @@ void attention_scores(const AttentionShape& s, const T* qkv, T* scores) {
 template <class T>
 void attention_scale_mask(const AttentionShape& s, T* scores) {
   for_each_score(s, [&](int64_t, int64_t, int64_t i, int64_t j, int64_t index) {
-    scores[index] = s.causal && j > i ? -std::numeric_limits<T>::infinity() : scores[index] * static_cast<T>(scale(s));
+    scores[index] =
+        is_visible(s, i, j) ? scores[index] * static_cast<T>(scale(s)) : -std::numeric_limits<T>::infinity();
   });
 }
 
@@ -161,7 +167,7 @@ void attention_softmax_backward(const AttentionShape& s, const T* p, const T* dp
 template <class T>
 void attention_scale_mask_backward(const AttentionShape& s, T* ds) {
   for_each_score(s, [&](int64_t, int64_t, int64_t i, int64_t j, int64_t index) {
-    ds[index] = s.causal && j > i ? T{0} : ds[index] * static_cast<T>(scale(s));
+    ds[index] = is_visible(s, i, j) ? ds[index] * static_cast<T>(scale(s)) : T{0};
   });
 }
 

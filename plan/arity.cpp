@@ -37,6 +37,9 @@ struct ArityOf {
     }
     return {0, 0};
   }
+  Arity operator()(const AttentionSinks& w) const {
+    return w.direction == Direction::forward ? Arity{3, 2} : Arity{5, 1};
+  }
   Arity operator()(const LatentHeads& w) const { return w.direction == Direction::forward ? Arity{3, 1} : Arity{1, 3}; }
   Arity operator()(const SplitColumns& w) const {
     return w.direction == Direction::forward ? Arity{1, 2} : Arity{2, 1};
@@ -94,7 +97,9 @@ struct ArityOf {
       case RingStep::pack:
       case RingStep::unpack: return {1, 1};
       case RingStep::attend:
+      case RingStep::attend_all:
       case RingStep::merge: return {2, 2};
+      case RingStep::attend_all_backward: return {5, 2};
       case RingStep::attend_backward: return {5u + (w.accumulate ? 1u : 0u), 2};
     }
     return {0, 0};
@@ -107,7 +112,8 @@ struct ArityOf {
   Arity operator()(const Permute&) const { return {2, 1}; }
   Arity operator()(const GroupedMatmul& w) const { return {w.direction == Direction::backward_weight ? 4u : 3u, 1}; }
   Arity operator()(const ExpertActivation& w) const {
-    return w.direction == Direction::forward ? Arity{3, 1} : Arity{4, 2};
+    const std::size_t offsets = w.experts > 0 ? 1 : 0;
+    return w.direction == Direction::forward ? Arity{2 + offsets, 1} : Arity{3 + offsets, 2};
   }
 };
 

@@ -11,7 +11,26 @@ struct AttentionEmitter : LayerEmitter {
   Attention attention(AttentionStep step) const {
     const std::int64_t n = c.all_to_all ? c.job.strategy.cp : 1;
     return {step, c.job.workload.attention, c.n.batch, c.n.seq * n, c.n.heads / n, c.n.kv_heads / n, c.n.head_dim,
-            true, c.type.activation,        c.n.v_dim};
+            true, c.type.activation,        c.n.v_dim, window};
+  }
+  AttentionSinks sinks(Direction direction) const {
+    const std::int64_t n = c.all_to_all ? c.job.strategy.cp : 1;
+    return {direction,        c.n.batch, c.n.seq * n, c.n.heads / n, c.n.v_dim, c.all_to_all ? c.groups.cp : kNoGroup,
+            c.type.activation};
+  }
+  // What attention wrote, with the sinks; their gradients, from what it wrote then.
+  void sink(Phase phase, Operand context) {
+    if (c.model.attention_sinks) {
+      b.emit(sinks(Direction::forward), kCompute, phase, {weight("attention.sinks"), context, all(t.core)},
+             {context, all(t.core)});
+    }
+  }
+  void sink_backward(Operand d_context, Operand context) {
+    if (c.model.attention_sinks) {
+      const Operand sum = grad("attention.sinks");
+      b.emit(sinks(Direction::backward_weight), kCompute, Phase::backward_weight,
+             {d_context, context, all(t.core), weight("attention.sinks"), sum}, {sum});
+    }
   }
   void attend(AttentionStep step, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes) {
     b.emit(attention(step), kCompute, phase, std::move(reads), std::move(writes));
@@ -64,7 +83,8 @@ struct AttentionEmitter : LayerEmitter {
       core_forward(phase, whole_context());
       to_shares(*this, phase, whole_context(), all(t.context), c.n.q, 0, "attention.context_to_shares");
     } else if (c.groups.cp != kNoGroup) {
-      ring_forward(*this, phase);
+      share_forward(*this, phase);
+      sink(phase, all(t.context));
     } else {
       core_forward(phase, all(t.context));
     }
@@ -90,7 +110,8 @@ struct AttentionEmitter : LayerEmitter {
         core_backward(d_whole, whole_context(), d_qkv_whole);
         to_shares(*this, Phase::backward_input, d_qkv_whole, all(d_qkv), c.n.q, c.n.kv, "attention.d_qkv_to_shares");
       } else if (c.groups.cp != kNoGroup) {
-        ring_backward(*this, d_context, all(d_qkv));
+        sink_backward(d_context, all(t.context));
+        share_backward(*this, d_context, all(d_qkv));
       } else {
         core_backward(d_context, all(t.context), all(d_qkv));
       }
@@ -138,6 +159,7 @@ struct AttentionEmitter : LayerEmitter {
   void core_forward(Phase phase, Operand context) {
     if (workloads::is_flash(c.job.workload.attention)) {
       attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {context, all(t.core)});
+      sink(phase, context);
     } else {
       probabilities(phase);
       attend(AttentionStep::context, phase, {all(t.core), all(t.qkv)}, {context});
@@ -151,7 +173,9 @@ struct AttentionEmitter : LayerEmitter {
       if (core_again) {  // frameworks run the whole of it, though the output is kept
         const Operand output = all(c.temporary("context.again", c.type.activation, c.n.rows * c.n.context));
         attend(AttentionStep::flash_forward, Phase::recompute, {all(t.qkv)}, {output, all(t.core)});
+        sink(Phase::recompute, output);
       }
+      sink_backward(d_context, context);
       attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), context, all(t.core)}, {d_qkv});
       return;
     }

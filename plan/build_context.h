@@ -83,6 +83,15 @@ struct FamilyUse {
 enum class BackwardPart : std::uint8_t { whole, input, weight };
 std::string_view suffix(BackwardPart part);  // of names
 
+// What layers of a model differ in: an MLP or experts; whether they recompute, as the strategy has it, or keep
+// everything; a window or none.
+struct LayerKind {
+  bool experts = false, recomputes = false;
+  std::int64_t window = 0;
+
+  auto operator<=>(const LayerKind&) const = default;
+};
+
 // A pipeline rank's part of the schedule.
 struct PipelineRow {
   const std::vector<Action>& actions;
@@ -231,11 +240,7 @@ void wait_unless_overlapped(RoleContext& c, BlockBuilder& b, Phase phase);
 // (fused_grad_accumulation off) by a pass of its own over a gradient in the activations' dtype.
 void emit_weight_gradient(RoleContext& c, BlockBuilder& b, Matmul matmul, Operand dy, Operand x, Operand dw);
 
-// build_layer.cpp: with an MLP, or with experts.
-struct LayerKind {
-  bool experts = false, recomputes = false;  // as the strategy has it; else the layer keeps everything
-  auto operator<=>(const LayerKind&) const = default;
-};
+// build_layer.cpp
 BlockId layer_forward(RoleContext& c, LayerKind kind);
 // The last microbatch's weight gradients are complete.
 BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch);
@@ -262,7 +267,6 @@ class LayerBlocks {
                      std::int32_t count) const;
 
  private:
-  LayerKind kind(std::int32_t layer) const { return kinds_[static_cast<std::size_t>(layer)]; }
   std::vector<LayerKind> kinds_;  // by role-local layer
   std::map<LayerKind, BlockId> forward_;
   std::map<std::tuple<LayerKind, BackwardPart, bool>, BlockId> backward_;

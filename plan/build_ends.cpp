@@ -1,4 +1,6 @@
-// The two ends of the model: embedding, and final norm with head and loss.
+// The two ends of the model: embedding, and final norm with head and loss. The head's products stay in the activations'
+// type where layers compute in 8 bits or less: Megatron-core's output layer is none of Transformer Engine's
+// (megatron/core/models/gpt/gpt_model.py), and torchtitan converts every linear layer but the output's.
 #include "plan/build_context.h"
 
 namespace foretrain::plan {
@@ -134,7 +136,7 @@ BlockId head_forward(RoleContext& c) {
   }
   b.emit(head_norm(c, Direction::forward), kCompute, Phase::forward, std::move(reads), {all(t.norm), all(t.stats)});
   const Operand h = gather_rows(c, b, Phase::forward, all(t.norm), "head.input");
-  const Matmul mm{c.n.rows, c.n.vocab, c.n.hidden, false, true, false, false, c.type.matmul, c.type.activation};
+  const Matmul mm{c.n.rows, c.n.vocab, c.n.hidden, false, true, false, false, c.type.activation, c.type.activation};
   b.emit(mm, kCompute, Phase::forward, {h, head_weight(c)}, {all(t.logits)});
   c.role().logits = t.logits;
   const Operand triple = all(c.temporary("loss.triple", c.type.statistic, c.n.rows * 3));
@@ -180,14 +182,14 @@ BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
   wait_unless_overlapped(c, b, Phase::backward_weight);
   Operand d_sum = d_norm;
   if (inputs) {
-    const Matmul to_input{c.n.rows, c.n.hidden,    c.n.vocab,        false, false, false,
-                          false,    c.type.matmul, c.type.activation};
+    const Matmul to_input{c.n.rows, c.n.hidden,        c.n.vocab,        false, false, false,
+                          false,    c.type.activation, c.type.activation};
     b.emit(to_input, kCompute, Phase::backward_input, {d_logits, head_weight(c)}, {d_norm});
     d_sum = reduce_rows(c, b, Phase::backward_input, d_norm, "head.input_gradient");
     wait_unless_overlapped(c, b, Phase::backward_input);
   }
   if (weights) {
-    const Matmul to_weight{c.n.vocab, c.n.hidden, c.n.rows, true, false, false, false, c.type.matmul, {}};
+    const Matmul to_weight{c.n.vocab, c.n.hidden, c.n.rows, true, false, false, false, c.type.activation, {}};
     emit_weight_gradient(c, b, to_weight, d_logits, h, head_weight_gradient(c));
   }
   if (inputs) {

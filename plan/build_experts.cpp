@@ -136,6 +136,9 @@ std::vector<Layout> expert_layouts(const RoleContext& c) {
   if (c.e.shared > 0) {
     moe.add_mlp(c, "moe.shared", c.model.moe.shared_width(), false);
   }
+  if (c.model.moe.shared_gate) {
+    moe.add("moe.shared_gate.weight", 1, c.n.hidden, 1, c.n.hidden, replicated(c.tp, 1));
+  }
   moe.add("moe.router.weight", c.e.experts, c.n.hidden, c.e.experts, c.n.hidden, replicated(c.tp, c.e.experts));
   for (Layout* l : {&mlp, &moe}) {
     l->family.data_group = c.groups.dp;

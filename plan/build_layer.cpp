@@ -5,11 +5,13 @@
 //
 // or both halves side by side (build_parallel_layer.cpp).
 //
-// Recompute: `full` keeps only x and runs the layer's forward again before its backward (all of it, as the field's
-// frameworks do), in the first layers of a chunk where recompute_layers says so, while the others keep everything;
-// `selective` keeps all but the seq x seq probabilities and runs the attention core again (with flash attention there
-// are none, and the two words mean the same as none). A list of modules runs those again, each before the backward of
-// its half: what they write lives in the block only, or until the weight gradients.
+// Recompute: `full` keeps only x and runs the layer's forward again before its backward, in the first layers of a chunk
+// where recompute_layers says so, while the others keep everything: all of it, as Megatron-LM and
+// PyTorch's reentrant checkpoints do, or (recompute_early_stop) up to the MLP's activation, the last that the backward
+// reads, as PyTorch's others since 2.1 (torch/utils/checkpoint.py, set_checkpoint_early_stop); `selective` keeps all
+// but the seq x seq probabilities and runs the attention core again (with flash attention there are none, and the two
+// words mean the same as none). A list of modules runs those again, each before the backward of its half: what they
+// write lives in the block only, or until the weight gradients.
 #include "plan/layer_emitter.h"
 
 namespace foretrain::plan {
@@ -100,7 +102,7 @@ void emit_forward(const LayerEmitter& e, bool experts, Phase phase) {
 }
 
 std::string layer_name(const RoleContext& c, LayerKind kind) {
-  return std::string(kind.experts ? "moe_layer" : "layer") +
+  return std::string(kind.experts ? "moe_layer" : "layer") + (kind.window > 0 ? ".window" : "") +
          (kind.recomputes && c.mixes_recompute() ? ".recomputed" : "");
 }
 
@@ -121,10 +123,12 @@ void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
 }  // namespace
 
 BlockId layer_forward(RoleContext& c, LayerKind kind) {
+  const bool experts = kind.experts;
   BlockBuilder b(c.role(), layer_name(c, kind) + ".forward");
   await_unit(c, b, kLayer, Phase::forward);
   const Recomputed again = recomputed(c, kind);
-  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, kind.experts, false), again}, kind.experts, Phase::forward);
+  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, experts, false), again, kind.window}, experts,
+               Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
@@ -134,7 +138,7 @@ BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool l
   BlockBuilder b(c.role(),
                  layer_name(c, kind) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   const Recomputed again = recomputed(c, kind);
-  LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again};
+  LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again, kind.window};
   await_unit(c, b, kLayer, Phase::backward_input);
   clear_unit(c, b, kLayer);
   if (again.all && part != BackwardPart::weight) {

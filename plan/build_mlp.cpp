@@ -9,7 +9,9 @@ struct MlpEmitter : LayerEmitter {
   void branch(Phase phase, Operand h, Operand out, bool accumulate) {
     linear(phase, h, "mlp.up", c.model.mlp_bias, all(t.up), c.n.ffn_in, c.n.hidden);
     activate(phase);
-    linear_partial(phase, all(t.act), "mlp.down", out, accumulate, c.n.hidden, c.n.ffn);
+    if (!stops_early(phase)) {
+      linear_partial(phase, all(t.act), "mlp.down", out, accumulate, c.n.hidden, c.n.ffn);
+    }
   }
 
   Operand branch_backward(BackwardPart part, Operand dy) {
@@ -52,13 +54,15 @@ struct MlpEmitter : LayerEmitter {
     const Operand h2 = gather_rows(c, b, phase, all(c.model.shared_norm ? t.norm1 : t.norm2), "mlp.input");
     const Operand partial2 = all(c.temporary("mlp.partial", c.type.activation, c.n.rows * c.n.hidden));
     branch(phase, h2, partial2, false);
-    return reduce_rows(c, b, phase, partial2, "mlp.output");
+    return stops_early(phase) ? Operand{} : reduce_rows(c, b, phase, partial2, "mlp.output");
   }
 
   void forward(Phase phase) {
     norm_forward(phase, all(t.x_mid), "norm2", t.norm2, t.stats2);
     const Operand out2 = behind_norm(phase);
-    residual_add(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, output(phase));
+    if (!stops_early(phase)) {
+      residual_add(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, output(phase));
+    }
   }
 
   void backward(BackwardPart part, const ResidualGradients& d) {

@@ -15,6 +15,7 @@ namespace {
 
 struct MoeBuffers {
   BufferId scores, chosen, counts, place, order, offsets, to, from, input, weights, up, act, shared_up, shared_act;
+  BufferId shared_weights, shared_chosen;  // of the shared experts' gate
 };
 
 MoeBuffers moe_buffers(RoleContext& c, const Recomputed& again, bool in_backward) {
@@ -45,6 +46,10 @@ MoeBuffers moe_buffers(RoleContext& c, const Recomputed& again, bool in_backward
   if (e.shared > 0) {
     t.shared_up = saved("shared_up", a, c.n.rows * e.shared_in);
     t.shared_act = read_by_weights("shared_act", a, c.n.rows * e.shared, again.activation);
+    if (c.model.moe.shared_gate) {
+      t.shared_weights = saved("shared_weights", w, c.n.rows);
+      t.shared_chosen = saved("shared_chosen", Dtype::i32, c.n.rows);
+    }
   }
   return t;
 }
@@ -67,6 +72,7 @@ struct MoeEmitter : LayerEmitter {
   // Rows of one expert arrive from several ranks, and those of others between them.
   bool sorts() const { return exchanges() && e.local > 1; }
   bool has_shared() const { return e.shared > 0; }
+  bool has_gate() const { return c.model.moe.shared_gate; }
 
   // The rows of an op that depend on what all ranks route here.
   void bound(int position) {
@@ -168,6 +174,7 @@ struct MoeEmitter : LayerEmitter {
     g.top_k = moe.top_k;
     g.groups = moe.groups;
     g.top_groups = moe.top_groups;
+    g.group_best = moe.group_best;
     g.router = moe.router;
     g.normalize = moe.normalize_weights;
     g.scale = moe.weight_scale;
@@ -208,8 +215,23 @@ struct MoeEmitter : LayerEmitter {
     dispatch(phase, "weights", of_weights(), weights, of(m.weights));
   }
 
-  Activation shared_activation(Direction d) const {
-    return {d, c.model.activation, c.n.rows, e.shared, c.type.activation};
+  // The gate weighs what goes into the shared experts' last matmul, as weights do with the others'.
+  Work shared_activation(Direction d) const {
+    if (has_gate()) {
+      return ExpertActivation{d, c.model.activation, 0, c.n.rows, e.shared, c.type.activation};
+    }
+    return Activation{d, c.model.activation, c.n.rows, e.shared, c.type.activation};
+  }
+  // A sigmoid of one logit per token: a gate that chooses one of one.
+  Gate shared_gate(Direction d) const {
+    Gate g;
+    g.direction = d;
+    g.tokens = c.n.rows;
+    g.experts = g.top_k = 1;
+    g.router = workloads::Router::sigmoid;
+    g.normalize = false;
+    g.dtype = c.type.statistic;
+    return g;
   }
   ExpertActivation activation(Direction d) const {
     return {d, c.model.activation, e.local, e.arriving, e.ffn, c.type.activation};
@@ -220,7 +242,19 @@ struct MoeEmitter : LayerEmitter {
         b.emit(activation(Direction::forward), kCompute, phase, {of(m.up), of(m.weights), of(m.offsets)}, {of(m.act)}));
   }
   void activate_shared(Phase phase) {
-    b.emit(shared_activation(Direction::forward), kCompute, phase, {of(m.shared_up)}, {of(m.shared_act)});
+    std::vector<Operand> reads{of(m.shared_up)};
+    if (has_gate()) {
+      reads.push_back(of(m.shared_weights));
+    }
+    b.emit(shared_activation(Direction::forward), kCompute, phase, std::move(reads), {of(m.shared_act)});
+  }
+  void weigh_shared(Phase phase, Operand rows) {
+    const Operand logits = temporary("shared.gate_logits", c.type.statistic, c.n.rows);
+    const Matmul to_logits{c.n.rows, 1, c.n.hidden, false, true, false, false, c.type.activation, c.type.statistic};
+    b.emit(to_logits, kCompute, phase, {rows, weight("moe.shared_gate.weight")}, {logits});
+    const Operand scores = temporary("shared.gate_scores", c.type.statistic, c.n.rows);
+    b.emit(shared_gate(Direction::forward), kCompute, phase, {logits},
+           {scores, of(m.shared_weights), of(m.shared_chosen)});
   }
 
   // What a list of modules has the backward compute again.
@@ -247,6 +281,9 @@ struct MoeEmitter : LayerEmitter {
     Operand shared;
     if (has_shared()) {
       linear(phase, rows, "moe.shared.up", false, of(m.shared_up), e.shared_in, c.n.hidden);
+      if (has_gate()) {
+        weigh_shared(phase, rows);
+      }
       activate_shared(phase);
       shared = temporary("shared.partial", a, c.n.rows * c.n.hidden);
       linear(phase, of(m.shared_act), "moe.shared.down", false, shared, c.n.hidden, e.shared);
@@ -346,18 +383,41 @@ struct MoeEmitter : LayerEmitter {
     const Dtype a = c.type.activation;
     const Operand d_up = kept("shared.d_up", a, c.n.rows * e.shared_in);
     const Operand d_input = temporary("shared.d_input", a, c.n.rows * c.n.hidden);
+    const Operand d_logits = has_gate() ? kept("shared.d_gate_logits", c.type.statistic, c.n.rows) : Operand{};
     if (inputs) {
       const Operand d_act = temporary("shared.d_act", a, c.n.rows * e.shared);
       linear_input(dy, "moe.shared.down", d_act, c.n.hidden, e.shared);
-      b.emit(shared_activation(Direction::backward_input), kCompute, Phase::backward_input, {d_act, of(m.shared_up)},
-             {d_up});
+      std::vector<Operand> reads{d_act, of(m.shared_up)}, writes{d_up};
+      const Operand d_weights = temporary("shared.d_weights", c.type.statistic, c.n.rows);
+      if (has_gate()) {
+        reads.push_back(of(m.shared_weights));
+        writes.push_back(d_weights);
+      }
+      b.emit(shared_activation(Direction::backward_input), kCompute, Phase::backward_input, std::move(reads),
+             std::move(writes));
       linear_input(d_up, "moe.shared.up", d_input, e.shared_in, c.n.hidden);
+      if (has_gate()) {
+        shared_gate_input(d_weights, d_logits, d_input);
+      }
     }
     if (weights) {
       linear_weight(dy, of(m.shared_act), "moe.shared.down", c.n.hidden, e.shared);
       linear_weight(d_up, rows, "moe.shared.up", e.shared_in, c.n.hidden);
+      if (has_gate()) {
+        const Matmul to_weight{1, c.n.hidden, c.n.rows, true, false, false, true, c.type.statistic, c.type.gradient};
+        emit_weight_gradient(c, b, to_weight, d_logits, rows, grad("moe.shared_gate.weight"));
+      }
     }
     return d_input;
+  }
+
+  // A rank of tp has its part of the weights' gradients: sums over tp are left to those of the inputs and the weight.
+  void shared_gate_input(Operand d_weights, Operand d_logits, Operand d_input) {
+    const Phase phase = Phase::backward_input;
+    b.emit(shared_gate(Direction::backward_input), kCompute, phase,
+           {of(m.shared_weights), of(m.shared_chosen), d_weights}, {d_logits});
+    const Matmul to_input{c.n.rows, c.n.hidden, 1, false, false, false, true, c.type.statistic, c.type.activation};
+    b.emit(to_input, kCompute, phase, {d_logits, weight("moe.shared_gate.weight"), d_input}, {d_input});
   }
 };
 
@@ -375,14 +435,20 @@ void reduce_routers(RoleContext& c, BlockBuilder& b) {
   if (c.groups.tp == kNoGroup) {
     return;
   }
-  const Operand dw = c.gradient(kMoe, "moe.router.weight");
-  Collective op;
-  op.kind = CollectiveKind::all_reduce;
-  op.group = c.groups.tp;
-  op.elements = dw.elements;
-  op.dtype = c.type.gradient;
-  op.tag = c.builder.tag("moe.router.reduce");
-  b.op(b.emit(op, c.tp_stream(), Phase::grad_reduce, {dw}, {dw})).records = {c.replicated_reduced()};
+  std::vector<std::string> names{"moe.router"};
+  if (c.model.moe.shared_gate) {
+    names.emplace_back("moe.shared_gate");
+  }
+  for (const std::string& name : names) {
+    const Operand dw = c.gradient(kMoe, name + ".weight");
+    Collective op;
+    op.kind = CollectiveKind::all_reduce;
+    op.group = c.groups.tp;
+    op.elements = dw.elements;
+    op.dtype = c.type.gradient;
+    op.tag = c.builder.tag(name + ".reduce");
+    b.op(b.emit(op, c.tp_stream(), Phase::grad_reduce, {dw}, {dw})).records = {c.replicated_reduced()};
+  }
 }
 
 }  // namespace foretrain::plan

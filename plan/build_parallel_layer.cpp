@@ -22,6 +22,9 @@ struct ParallelEmitter : LayerEmitter {
     const Operand partial = all(c.temporary("layer.partial", c.type.activation, c.n.rows * c.n.hidden));
     attention_branch(*this, phase, h1, partial, false);
     mlp_branch(*this, phase, h2, partial, true);
+    if (stops_early(phase)) {
+      return;
+    }
     const Operand out = reduce_rows(c, b, phase, partial, "layer.output");
     add(phase, x, out, output(phase));
   }

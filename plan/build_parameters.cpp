@@ -66,6 +66,9 @@ Layout layer_layout(const RoleContext& c) {
       l.add_vector("attention.qkv.bias", n.qkv, m.q_size() + 2 * m.kv_size(), qkv_sharded(c), Init::zeros);
     }
   }
+  if (m.attention_sinks) {
+    l.add_vector("attention.sinks", n.heads, m.heads, row_sharded(c.tp, n.heads, 1), Init::normal);
+  }
   l.add("attention.out.weight", n.hidden, n.context, n.hidden, n.context * c.tp,
         column_sharded(c.tp, n.hidden, n.context))
       .init_std = residual_std;

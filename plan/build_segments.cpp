@@ -209,9 +209,14 @@ std::vector<std::int32_t> gathered_again(const RoleContext& c, std::size_t chunk
 }  // namespace
 
 LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts) {
+  if (c.max_chunk_layers() == 0) {
+    return;
+  }
   for (std::size_t chunk = 0; chunk < c.chunk_layers.size(); ++chunk) {
     for (std::int32_t l = 0; l < c.chunk_layers[chunk]; ++l) {
-      kinds_.push_back({c.has_experts() && c.chunk_first[chunk] + l >= c.mlp_layers, l < c.recomputed_layers(chunk)});
+      const std::int32_t layer = c.role().global_layer[kinds_.size()];
+      kinds_.push_back({std::ssize(kinds_) >= c.mlp_layers, l < c.recomputed_layers(chunk),
+                        c.model.window(layer, c.job.workload.seq_len)});
     }
   }
   for (const LayerKind& kind : std::set<LayerKind>(kinds_.begin(), kinds_.end())) {
@@ -226,23 +231,23 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
 }
 
 void LayerBlocks::call_forward(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const {
-  for (std::int32_t l = first, end = first + count; l < end;) {
-    const std::int32_t from = l;
-    while (l < end && kind(l) == kind(from)) {
-      ++l;
-    }
-    calls.push_back({forward_.at(kind(from)), l - from, from, 1});
+  const auto begin = kinds_.begin() + first, end = begin + count;
+  for (auto run = begin; run != end;) {
+    const auto next = std::find_if(run, end, [&](const LayerKind& kind) { return kind != *run; });
+    calls.push_back(
+        {forward_.at(*run), static_cast<std::int32_t>(next - run), static_cast<std::int32_t>(run - kinds_.begin()), 1});
+    run = next;
   }
 }
 
 void LayerBlocks::call_backward(std::vector<BlockCall>& calls, BackwardPart part, bool last, std::int32_t first,
                                 std::int32_t count) const {
-  for (std::int32_t l = first + count; l > first;) {
-    const std::int32_t from = l - 1;
-    while (l > first && kind(l - 1) == kind(from)) {
-      --l;
-    }
-    calls.push_back({backward_.at({kind(from), part, last}), from - l + 1, from, -1});
+  const auto bottom = kinds_.rend() - first, top = bottom - count;
+  for (auto run = top; run != bottom;) {
+    const auto next = std::find_if(run, bottom, [&](const LayerKind& kind) { return kind != *run; });
+    calls.push_back({backward_.at({*run, part, last}), static_cast<std::int32_t>(next - run),
+                     static_cast<std::int32_t>(kinds_.rend() - run) - 1, -1});
+    run = next;
   }
 }
 

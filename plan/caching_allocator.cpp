@@ -39,10 +39,13 @@ CachingAllocator::Handle CachingAllocator::new_block(const Block& block) {
 void CachingAllocator::set_free(Handle handle, bool free) {
   Block& b = blocks_[static_cast<std::size_t>(handle)];
   b.free = free;
+  std::vector<Key>& pool = free_[b.pool];
+  const Key key{b.bytes, b.address, handle};
+  const auto place = std::lower_bound(pool.begin(), pool.end(), key);
   if (free) {
-    free_[b.pool].insert({b.bytes, b.address, handle});
+    pool.insert(place, key);
   } else {
-    free_[b.pool].erase({b.bytes, b.address, handle});
+    pool.erase(place);
   }
 }
 
@@ -80,20 +83,19 @@ void CachingAllocator::split(Handle handle, std::int64_t bytes) {
 
 // Such a segment is one free block.
 void CachingAllocator::empty_cache() {
-  for (std::set<Key>& pool : free_) {
-    for (auto key = pool.begin(); key != pool.end();) {
-      const Block& b = blocks_[static_cast<std::size_t>(key->block)];
+  for (std::vector<Key>& pool : free_) {
+    std::erase_if(pool, [&](const Key& key) {
+      const Block& b = blocks_[static_cast<std::size_t>(key.block)];
       if (b.previous >= 0 || b.next >= 0) {
-        ++key;
-        continue;
+        return false;
       }
       reserved_ -= b.bytes;
-      if (tail_[b.pool] == key->block) {
+      if (tail_[b.pool] == key.block) {
         tail_[b.pool] = -1;
       }
-      unused_.push_back(key->block);
-      key = pool.erase(key);
-    }
+      unused_.push_back(key.block);
+      return true;
+    });
   }
 }
 
@@ -141,7 +143,7 @@ CachingAllocator::Handle CachingAllocator::allocate(std::int64_t bytes) {
   CHECK(bytes > 0, "a request of {} bytes", bytes);
   const std::int64_t rounded = round_up(bytes, kSmallestBlock);
   const std::uint8_t pool = rounded <= kLargestSmall ? kSmallPool : kLargePool;
-  const auto found = free_[pool].lower_bound({rounded, 0, -1});
+  const auto found = std::lower_bound(free_[pool].begin(), free_[pool].end(), Key{rounded, 0, -1});
   Handle handle = -1;
   if (found != free_[pool].end()) {
     handle = found->block;

@@ -16,7 +16,6 @@
 #include <array>
 #include <cstdint>
 #include <limits>
-#include <set>
 #include <vector>
 
 namespace foretrain::plan {
@@ -73,7 +72,7 @@ class CachingAllocator {
   bool gave_back_ = false;
   std::vector<Block> blocks_;
   std::vector<Handle> unused_;                      // entries of blocks_
-  std::array<std::set<Key>, 2> free_;               // by pool
+  std::array<std::vector<Key>, 2> free_;            // by pool, ascending: few at a time, which a tree would be slow for
   std::array<Handle, 2> tail_{-1, -1};              // last blocks of expandable segments
   std::array<std::int64_t, 2> next_address_{0, 0};  // by pool; pools never share a segment
   std::int64_t allocated_ = 0, reserved_ = 0, peak_allocated_ = 0, peak_reserved_ = 0;

@@ -51,10 +51,14 @@ struct Namer {
   }
   // It reads and writes as a norm of the same bytes does.
   std::string operator()(const HeadNorm& x) const { return join("norm.rmsnorm", word(x.direction)); }
-  // Both gelus move the same bytes: one table serves them.
+  // Both gelus move the same bytes, and so do both swiglus: one table serves them.
+  static workloads::Activation tabled(workloads::Activation kind) {
+    return kind == workloads::Activation::gelu_erf         ? workloads::Activation::gelu
+           : kind == workloads::Activation::swiglu_clamped ? workloads::Activation::swiglu
+                                                           : kind;
+  }
   std::string operator()(const Activation& x) const {
-    const auto kind = x.kind == workloads::Activation::gelu_erf ? workloads::Activation::gelu : x.kind;
-    return join(join("activation", workloads::name(kind)), word(x.direction));
+    return join(join("activation", workloads::name(tabled(x.kind))), word(x.direction));
   }
   std::string operator()(const ResidualAdd& x) const { return x.bias ? "residual_add.bias" : "residual_add"; }
   std::string operator()(const Rotary&) const { return "rotary"; }
@@ -63,7 +67,7 @@ struct Namer {
   std::string operator()(const CrossEntropy& x) const { return join("cross_entropy", word(x.step)); }
   std::string operator()(const OptimizerStep& x) const { return join("optimizer", word(x.optimizer.kind)); }
   std::string operator()(const ExpertActivation& x) const {
-    return join(join("activation", workloads::name(x.kind)), word(x.direction));
+    return join(join("activation", workloads::name(tabled(x.kind))), word(x.direction));
   }
   std::string operator()(const Copy& x) const { return join("copy", word(x.kind)); }
   template <class Other>

@@ -33,7 +33,7 @@ inline constexpr Direction kLast<Direction> = Direction::backward_weight;
 template <>
 inline constexpr workloads::Norm kLast<workloads::Norm> = workloads::Norm::rmsnorm;
 template <>
-inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::gelu_erf;
+inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::swiglu_clamped;
 template <>
 inline constexpr workloads::Router kLast<workloads::Router> = workloads::Router::sigmoid;
 template <>
@@ -43,7 +43,7 @@ inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::ba
 template <>
 inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::adamw;
 template <>
-inline constexpr RingStep kLast<RingStep> = RingStep::unpack;
+inline constexpr RingStep kLast<RingStep> = RingStep::attend_all_backward;
 template <>
 inline constexpr ReshardStep kLast<ReshardStep> = ReshardStep::join_heads;
 template <>
@@ -97,7 +97,8 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "route",
                                                   "permute",
                                                   "grouped_matmul",
-                                                  "expert_activation"};
+                                                  "expert_activation",
+                                                  "attention_sinks"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -111,7 +112,12 @@ void fields(auto& a, Of<Matmul> auto& x) {
 void fields(auto& a, Of<Attention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("causal", x.causal), a("dtype", x.dtype);
-  a("value_dim", x.value_dim);
+  a("value_dim", x.value_dim), a("window", x.window);
+}
+
+void fields(auto& a, Of<AttentionSinks> auto& x) {
+  a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("v_dim", x.v_dim);
+  a("head_group", x.head_group), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Norm> auto& x) {
@@ -208,7 +214,8 @@ void fields(auto& a, Of<Collective> auto& x) {
 
 void fields(auto& a, Of<Gate> auto& x) {
   a("direction", x.direction), a("tokens", x.tokens), a("experts", x.experts), a("top_k", x.top_k);
-  a("groups", x.groups), a("top_groups", x.top_groups), a("router", x.router), a("normalize", x.normalize);
+  a("groups", x.groups), a("top_groups", x.top_groups), a("group_best", x.group_best), a("router", x.router),
+      a("normalize", x.normalize);
   a("scale", x.scale), a("balance", x.balance), a("parts", x.parts), a("dtype", x.dtype);
 }
 
@@ -256,7 +263,7 @@ void fields(auto& a, Of<Take> auto& x) {
 void fields(auto& a, Of<RingAttention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("group", x.group), a("parts", x.parts);
-  a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype);
+  a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype), a("window", x.window);
 }
 
 void fields(auto& a, Of<Reshard> auto& x) {

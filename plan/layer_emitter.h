@@ -29,12 +29,18 @@ struct LayerEmitter {
   BlockBuilder& b;
   LayerBuffers t;
   Recomputed again;
+  std::int64_t window;  // of its attention
 
   Operand all(BufferId buffer) const { return c.builder.whole(buffer); }
   Operand weight(const std::string& name) { return c.parameter(c.family_of(name), name); }
   Operand grad(const std::string& name) { return c.gradient(c.family_of(name), name); }
 
-  // x': the next layer's input. Nobody reads that of a recomputation; frameworks run the whole layer nevertheless.
+  // Whether what runs again of a layer ends before its last products, whose output nobody reads.
+  bool stops_early(Phase phase) const {
+    return phase == Phase::recompute && again.all && c.job.strategy.recompute_early_stop;
+  }
+
+  // x': the next layer's input. Nobody reads that of a recomputation, which may have stopped before.
   Operand output(Phase phase) {
     return phase == Phase::forward ? c.builder.whole(c.residual(), 1)
                                    : all(c.temporary("x.again", c.type.activation, c.n.shard_rows * c.n.hidden));

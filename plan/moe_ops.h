@@ -29,7 +29,7 @@ std::string_view name(Direction d);
 struct Gate {
   Direction direction{};
   std::int64_t tokens = 0, experts = 0, top_k = 0;
-  std::int64_t groups = 1, top_groups = 1;
+  std::int64_t groups = 1, top_groups = 1, group_best = 2;
   workloads::Router router{};
   bool normalize = true;
   double scale = 1.0;
@@ -72,7 +72,8 @@ struct GroupedMatmul {
   Dtype in = Dtype::fp32, out = Dtype::fp32;
 };
 
-// Activation of the rows that there are, times their weights (in fp32, fp64 for fp64).
+// Activation of the rows that there are, times their weights (in fp32, fp64 for fp64). Without experts (0) all rows are
+// one's, and there are no offsets: shared experts with a gate.
 //   forward:        reads {x, weights[rows], offsets[experts + 1]}, writes {y[rows, cols]}: y = weight · act(x)
 //   backward_input: reads {dy, x, weights, offsets}, writes {dx, dweights}
 struct ExpertActivation {

@@ -36,9 +36,12 @@ struct Shapes {
                        w.accumulate ? ", accumulated" : "");
   }
   std::string operator()(const Attention& w) const {
-    return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
+    return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}{}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
                        w.v_dim() == w.head_dim ? "" : fmt::format(" and {}", w.v_dim()), name(w.dtype),
-                       w.causal ? ", causal" : "");
+                       w.causal ? ", causal" : "", w.window > 0 ? fmt::format(", window {}", w.window) : "");
+  }
+  std::string operator()(const AttentionSinks& w) const {
+    return fmt::format(" batch {} seq {} heads {} x {} {}", w.batch, w.seq, w.heads, w.v_dim, name(w.dtype));
   }
   std::string operator()(const Norm& w) const {
     return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
@@ -116,9 +119,10 @@ struct Shapes {
   }
   std::string operator()(const RingAttention& w) const {
     const bool attends = w.step == RingStep::attend || w.step == RingStep::attend_backward;
-    return fmt::format(" batch {} seq {} of {} parts heads {}/{} x {} {}{}", w.batch, w.seq, w.parts, w.heads,
+    return fmt::format(" batch {} seq {} of {} parts heads {}/{} x {} {}{}{}", w.batch, w.seq, w.parts, w.heads,
                        w.kv_heads, w.head_dim, name(w.dtype),
-                       attends ? fmt::format(", keys from cp -{}", w.distance) : "");
+                       attends ? fmt::format(", keys from cp -{}", w.distance) : "",
+                       w.window > 0 ? fmt::format(", window {}", w.window) : "");
   }
   std::string operator()(const Reshard& w) const {
     return fmt::format(" batch {} seq {} x ({} + 2 x {}) {} over {}", w.batch, w.seq, w.q, w.kv, name(w.dtype),

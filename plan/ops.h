@@ -68,8 +68,20 @@ struct Attention {
   bool causal = true;
   Dtype dtype = Dtype::fp32;
   std::int64_t value_dim = 0;  // columns of a value head; 0: head_dim
+  std::int64_t window = 0;     // with causal: keys that a query sees, its own among them; 0: all before it
 
   std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
+};
+
+// A logit per head beside those of the keys, with no value (gpt-oss); behind flash attention, whose backward takes what
+// it leaves. forward: reads {sinks, o, lse}, writes {o, lse}. backward_weight: reads {do, o, lse, sinks, dsinks},
+// writes {dsinks}, +=. sinks are of `heads` heads of each member of head_group; the rank's are those at its index
+// there.
+struct AttentionSinks {
+  Direction direction{};
+  std::int64_t batch = 0, seq = 0, heads = 0, v_dim = 0;
+  GroupId head_group = kNoGroup;
+  Dtype dtype = Dtype::fp32;
 };
 
 // Latent attention: packs q [tokens, heads*(nope+rope)], kv [tokens, heads*(nope+v)] and k_rope [tokens, rope], which
@@ -97,9 +109,11 @@ struct SplitColumns {
 //   merge:           reads {o[n,…], lse[n,…]}, writes {o, lse}: of all n ranks' keys
 //   attend_backward: reads {do, qkv, kv, o, lse, [dqkv]}, writes {dqkv (q part), dkv}; += into dqkv where it is read
 //   unpack:          reads {dkv}, writes {dqkv (k and v parts)}
-// Every step attends to as many pairs of tokens: of its own share the half below the diagonal, of an earlier rank's all
-// queries to the first half of the keys, of a later one's the second half of the queries to all keys.
-enum class RingStep : std::uint8_t { pack, attend, merge, attend_backward, unpack };
+//   attend_all:      reads {qkv, kv}, writes {o, lse}: kv of all shares, in the order of positions
+//   attend_all_backward: reads {do, qkv, kv, o, lse}, writes {dqkv (q part), dkv}: as attend_all has them
+// Every step of a ring attends to as many pairs of tokens: of its own share the half below the diagonal, of an earlier
+// rank's all queries to the first half of the keys, of a later one's the second half of the queries to all keys.
+enum class RingStep : std::uint8_t { pack, attend, merge, attend_backward, unpack, attend_all, attend_all_backward };
 std::string_view name(RingStep s);
 struct RingAttention {
   RingStep step{};
@@ -110,6 +124,7 @@ struct RingAttention {
   std::int32_t distance = 0;  // attend, attend_backward
   bool accumulate = false;    // attend_backward
   Dtype dtype = Dtype::fp32;
+  std::int64_t window = 0;  // attend_all, attend_all_backward: as Attention's
 };
 
 // Rows around the all_to_all between shares of sequences with all heads and whole sequences with a share of the heads
@@ -335,13 +350,20 @@ struct Take {
   Dtype dtype = Dtype::fp32;
 };
 
-using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
-                          PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
-                          Collective, Exchange, Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns,
-                          RingAttention, Reshard, Gate, Route, Permute, GroupedMatmul, ExpertActivation>;
+using Work =
+    std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
+                 CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
+                 Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns, RingAttention, Reshard, Gate, Route,
+                 Permute, GroupedMatmul, ExpertActivation, AttentionSinks>;
 
-// The attention that costs as much, where the op is one: of a ring's step the causal one of a share over itself.
-std::optional<Attention> attention_of(const Work& w);
+// The attention of which the op costs so large a share, in so many kernels, where it is one: of a ring's step the
+// causal one of a share over itself, of attend_all that of the whole sequences.
+struct AttentionCost {
+  Attention whole;
+  double share = 1;
+  int kernels = 1;
+};
+std::optional<AttentionCost> attention_of(const Work& w);
 
 // "matmul", "attention.flash_forward", "all_reduce", "send", "recv", … : the op kind that reports group by.
 std::string kind_name(const Work& w);

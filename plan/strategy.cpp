@@ -26,7 +26,7 @@ std::string_view name(ZeroKind k) {
 }
 
 std::string_view name(CpKind k) {
-  return k == CpKind::ring ? "ring" : "all_to_all";
+  return k == CpKind::ring ? "ring" : k == CpKind::all_to_all ? "all_to_all" : "all_gather";
 }
 
 namespace {
@@ -229,7 +229,8 @@ Strategy read_strategy(ObjectReader& reader) {
   s.tp = reader.integer("tp", 1, 1, kMaxAxis);
   s.pp = reader.integer("pp", 1, 1, kMaxAxis);
   s.cp = reader.integer("cp", 1, 1, kMaxAxis);
-  s.cp_kind = reader.word("cp_kind", "ring", {"ring", "all_to_all"}) == "ring" ? CpKind::ring : CpKind::all_to_all;
+  const std::string cp_kind = reader.word("cp_kind", "ring", {"ring", "all_to_all", "all_gather"});
+  s.cp_kind = cp_kind == "ring" ? CpKind::ring : cp_kind == "all_to_all" ? CpKind::all_to_all : CpKind::all_gather;
   s.ep = reader.integer("ep", 1, 1, kMaxAxis);
   s.expert_tp = reader.integer("expert_tp", s.tp, 1, kMaxAxis);
   s.micro_batch = reader.integer("micro_batch", 1, 1, kMaxAxis);
@@ -241,6 +242,10 @@ Strategy read_strategy(ObjectReader& reader) {
   s.sequence_parallel = reader.boolean("sequence_parallel", false) && s.tp > 1;
   read_recompute(reader, s);
   read_recompute_layers(reader, s);
+  s.recompute_early_stop = reader.boolean("recompute_early_stop", false);
+  if (s.recompute_early_stop && s.recompute != Recompute::full) {
+    reader.mistake("recompute_early_stop", "needs recompute full: nothing else runs whole layers again");
+  }
   s.overlap_grad_reduce = reader.boolean("overlap_grad_reduce", s.zero >= 2);
   s.overlap_param_gather = reader.boolean("overlap_param_gather", false);
   if (s.overlap_param_gather && s.zero_kind == ZeroKind::owners) {
@@ -280,6 +285,7 @@ nlohmann::json to_json(const Strategy& s) {
                      {"zero", s.zero},
                      {"sequence_parallel", s.sequence_parallel},
                      {"recompute", recompute_json(s)},
+                     {"recompute_early_stop", s.recompute_early_stop},
                      {"overlap_grad_reduce", s.overlap_grad_reduce},
                      {"overlap_param_gather", s.overlap_param_gather},
                      {"overlap_tp", s.overlap_tp},

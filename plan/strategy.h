@@ -31,7 +31,8 @@ std::string_view name(RecomputeModule m);
 enum class ZeroKind : std::uint8_t { shards, owners };
 std::string_view name(ZeroKind k);
 
-enum class CpKind : std::uint8_t { ring, all_to_all };  // how attention sees the keys of other shares
+// How attention sees the keys of other shares.
+enum class CpKind : std::uint8_t { ring, all_to_all, all_gather };
 std::string_view name(CpKind k);
 
 struct Strategy {
@@ -55,6 +56,7 @@ struct Strategy {
   std::vector<std::int64_t> recompute_layers;
   CpKind cp_kind = CpKind::ring;
   std::vector<RecomputeModule> recompute_modules;  // of Recompute::listed; else empty
+  bool recompute_early_stop = false;               // Recompute::full ends with the last tensor that the backward reads
   bool overlap_grad_reduce = false;                // reduction behind the backward (zero 0 and 1: the step's last)
   bool overlap_param_gather = false;               // ZeRO-1: parameter all-gather behind the optimizer of later buckets
   bool overlap_tp = true;                          // the backward's tp communication beside matmuls that do not need it

@@ -57,11 +57,13 @@ struct Worker {
   }
 
   // Each product over the full square is 2 b h s s d, d the width of a key's head or of a value's: one of either in a
-  // forward, and in a flash backward three and two (the scores are computed again). Flash touches its operands only;
-  // the unfused steps read and write the b h s s scores.
+  // forward, and in a flash backward three and two (the scores are computed again). Flash touches its operands only,
+  // and computes of a window what it shows; the unfused steps read and write the b h s s scores.
   void operator()(const Attention& x) {
-    const double with_keys = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
-    const double with_values = 2 * product(x.batch, x.heads, x.seq, x.seq, x.v_dim());
+    const bool flash = x.step == AttentionStep::flash_forward || x.step == AttentionStep::flash_backward;
+    const double shown = flash ? workloads::visible_share(x.window, x.seq) : 1;
+    const double with_keys = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim) * shown;
+    const double with_values = 2 * product(x.batch, x.heads, x.seq, x.seq, x.v_dim()) * shown;
     const std::int64_t tokens = x.batch * x.seq;
     const std::int64_t score_count = tokens * x.heads * x.seq;
     const Bytes square = size(x.dtype, score_count);
@@ -133,6 +135,20 @@ struct Worker {
     }
   }
 
+  void operator()(const AttentionSinks& x) {
+    const Bytes o = size(x.dtype, x.batch * x.seq * x.heads * x.v_dim);
+    const Bytes lse = size(wide(x.dtype), x.batch * x.seq * x.heads);
+    const double values = product(x.batch * x.seq, x.heads, x.v_dim);
+    if (x.direction == Direction::forward) {
+      w.flops = values;
+      w.read = w.written = o + lse;
+    } else {
+      w.flops = 2 * values;
+      w.read = o + o + lse;
+      w.written = size(wide(x.dtype), x.heads);
+    }
+  }
+
   void operator()(const Norm& x) {
     const Bytes matrix = size(x.dtype, x.rows * x.cols);
     const Bytes stats = size(wide(x.dtype), 2 * x.rows);
@@ -198,7 +214,10 @@ struct Worker {
     const Bytes y = size(x.dtype, x.rows * x.cols);
     const Bytes input = workloads::is_gated(x.kind) ? y + y : y;
     // tanh and exp count as one; a gate is one more product, and its backward three.
-    const double forward = x.kind == workloads::Activation::relu ? 1 : x.kind == workloads::Activation::swiglu ? 5 : 9;
+    const double forward = x.kind == workloads::Activation::relu             ? 1
+                           : x.kind == workloads::Activation::swiglu         ? 5
+                           : x.kind == workloads::Activation::swiglu_clamped ? 8
+                                                                             : 9;
     if (x.direction == Direction::forward) {
       w.flops = forward * product(x.rows, x.cols);
       w.read = input;
@@ -354,14 +373,16 @@ struct Worker {
   void operator()(const Put& x) { w.sent = w.read = size(x.dtype, x.elements); }
   void operator()(const Take& x) { w.written = size(x.dtype, x.elements); }
 
-  // Of every step half of the share's square is visible. Against another's keys either half of the queries or half of
-  // the keys take part, on ranks that go on together: in the mean three quarters.
+  // Of every step of a ring half of the share's square is visible. Against another's keys either half of the queries or
+  // half of the keys take part, on ranks that go on together: in the mean three quarters. Over all keys at once a share
+  // has its part of the whole sequence's pairs, its late piece nearly all keys.
   void operator()(const RingAttention& x) {
     const std::int64_t tokens = x.batch * x.seq;
     const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim),
                 kv = size(x.dtype, 2 * tokens * x.kv_heads * x.head_dim);
     const Bytes lse = size(wide(x.dtype), tokens * x.heads);
     const auto seen = [&x](Bytes all) { return Bytes{x.distance == 0 ? all.value : all.value * 3 / 4}; };
+    const Bytes all_kv{kv.value * x.parts};
     const double matmul = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
     switch (x.step) {
       case RingStep::pack:
@@ -387,6 +408,18 @@ struct Worker {
         if (x.accumulate) {
           w.read += seen(q);
         }
+        break;
+      case RingStep::attend_all:
+        w.flops = 2 * matmul * x.parts * workloads::visible_share(x.window, x.seq * x.parts);
+        w.is_matmul = true;
+        w.read = q + all_kv;
+        w.written = q + lse;
+        break;
+      case RingStep::attend_all_backward:
+        w.flops = 5 * matmul * x.parts * workloads::visible_share(x.window, x.seq * x.parts);
+        w.is_matmul = true;
+        w.read = q + q + q + all_kv + lse;
+        w.written = q + all_kv;
         break;
     }
   }

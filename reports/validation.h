@@ -25,7 +25,8 @@ struct ValidationRow {
   std::string unit;
   std::optional<std::string> skipped;  // why there is no forecast
   // Of training runs.
-  bool exact = false;  // the source states the whole plan and has no caveat
+  bool exact = false;    // the source states the whole plan and has no caveat
+  bool experts = false;  // a mixture of experts
   std::int64_t ranks = 0;
   double tokens = 0;     // of a step
   std::string workload;  // what is trained on how many devices: plans for the same compete

@@ -1,6 +1,7 @@
 #include "reports/validation_figures.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <numeric>
 
@@ -224,15 +225,18 @@ std::vector<double> best_plan_losses(const ValidationRows& rows) {
   std::vector<double> losses;
   for (const std::string& workload : order) {
     const ValidationRows& plans = workloads[workload];
-    if (plans.size() < kFewest) {
+    std::map<double, std::vector<double>> measured;  // by forecast: runs of one plan
+    for (const ValidationRow* plan : plans) {
+      measured[*plan->predicted].push_back(*plan->measured);
+    }
+    if (measured.size() < kFewest) {
       continue;
     }
-    const auto by = [](auto figure) {
-      return [figure](const ValidationRow* a, const ValidationRow* b) { return a->*figure < b->*figure; };
-    };
-    const ValidationRow* chosen = *std::min_element(plans.begin(), plans.end(), by(&ValidationRow::predicted));
-    const ValidationRow* best = *std::min_element(plans.begin(), plans.end(), by(&ValidationRow::measured));
-    losses.push_back(*chosen->measured / *best->measured - 1);
+    double best = INFINITY;
+    for (const auto& [predicted, runs] : measured) {
+      best = std::min(best, median(runs));
+    }
+    losses.push_back(median(measured.begin()->second) / best - 1);
   }
   return losses;
 }

@@ -71,7 +71,8 @@ VerdictFigures verdict_figures(const ValidationRows& rows);
 std::optional<double> spearman(const std::vector<double>& a, const std::vector<double>& b);
 
 // Within each workload with three used plans or more: how much slower the plan forecast fastest was than the fastest
-// measured, as a fraction. In the order that workloads first come.
+// measured, as a fraction. Runs with the same forecast are runs of one plan, which took their median. In the order that
+// workloads first come.
 std::vector<double> best_plan_losses(const ValidationRows& rows);
 
 }  // namespace foretrain::reports

@@ -160,16 +160,17 @@ std::string band_table(const ValidationRows& rows, bool colour) {
   Table t;
   t.title = "Error bands, each from the residuals of other groups";
   t.columns = {{"group"}, {"runs", Align::right}, {"inside", Align::right}, {"width", Align::right}};
-  std::vector<double> covered;
+  std::vector<double> covered, widths;
   for (const BandFigures& b : band_figures(rows)) {
     t.rows.push_back({b.group, count(b.runs), percent(b.covered), percent(b.width)});
     covered.push_back(b.covered);
+    widths.push_back(b.width);
   }
   if (covered.empty()) {
     return "";
   }
   const double mean = std::accumulate(covered.begin(), covered.end(), 0.0) / static_cast<double>(covered.size());
-  t.rows.push_back({"mean of the groups", "", percent(mean), ""});
+  t.rows.push_back({"mean of the groups, median width", "", percent(mean), percent(median(widths))});
   return to_text(t, colour) + "\n";
 }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "base/catalogue.h"
 #include "base/error.h"
@@ -21,23 +22,29 @@ constexpr const char* kSchema = "foretrain.residuals/1";
 constexpr double kMost = 1e6;
 
 struct Weighted {
-  double logarithm, weight;
+  double value, weight;
 };
 
-// The least value that the share q of the weight does not exceed. REQUIRES: ascending, not empty.
-double quantile(const std::vector<Weighted>& values, double q) {
-  double total = 0, so_far = 0;
+double total(const std::vector<Weighted>& values) {
+  double sum = 0;
   for (const Weighted& v : values) {
-    total += v.weight;
+    sum += v.weight;
   }
+  return sum;
+}
+
+// The least value up to which `weight` lies; the greatest where there is less. REQUIRES: not empty.
+double up_to(std::vector<Weighted> values, double weight) {
+  std::sort(values.begin(), values.end(), [](const Weighted& a, const Weighted& b) { return a.value < b.value; });
   constexpr double kRounding = 1e-9;
+  double so_far = 0;
   for (const Weighted& v : values) {
     so_far += v.weight;
-    if (so_far >= q * total - kRounding) {
-      return v.logarithm;
+    if (so_far >= weight - kRounding) {
+      return v.value;
     }
   }
-  return values.back().logarithm;
+  return values.back().value;
 }
 
 bool are_alike(const Residuals& r, const std::string& generation) {
@@ -74,10 +81,11 @@ std::vector<Residuals> residuals_of(const reports::Validation& validation) {
       continue;
     }
     const std::string generation = generation_of(row.system);
-    auto found = std::find_if(result.begin(), result.end(),
-                              [&](const Residuals& r) { return r.group == row.group && r.generation == generation; });
+    auto found = std::find_if(result.begin(), result.end(), [&](const Residuals& r) {
+      return r.group == row.group && r.generation == generation && r.experts == row.experts;
+    });
     if (found == result.end()) {
-      found = result.insert(result.end(), {row.group, generation, {}});
+      found = result.insert(result.end(), {row.group, generation, row.experts, {}});
     }
     found->ratios.push_back(*row.measured / *row.predicted);
   }
@@ -87,35 +95,47 @@ std::vector<Residuals> residuals_of(const reports::Validation& validation) {
   return result;
 }
 
-StepBand step_band(const std::vector<Residuals>& residuals, const std::string& generation) {
+StepBand step_band(const std::vector<Residuals>& residuals, const std::string& generation, bool experts) {
   CHECK(!residuals.empty(), "a band from no residual");
-  const auto like =
-      std::count_if(residuals.begin(), residuals.end(), [&](const Residuals& r) { return are_alike(r, generation); });
-  const bool known = like >= kGroups;
-  std::vector<Weighted> values;
-  std::size_t runs = 0, groups = 0;
+  const bool peers =
+      std::any_of(residuals.begin(), residuals.end(), [&](const Residuals& r) { return r.experts == experts; });
+  std::map<std::string, std::size_t> runs_of;  // by group
+  std::size_t runs = 0;
+  bool known = false;
   for (const Residuals& r : residuals) {
-    if (known && !are_alike(r, generation)) {
-      continue;
-    }
-    ++groups;
-    runs += r.ratios.size();
-    for (const double ratio : r.ratios) {
-      values.push_back({std::log(ratio), 1 / static_cast<double>(r.ratios.size())});
+    if (!peers || r.experts == experts) {
+      runs_of[r.group] += r.ratios.size();
+      runs += r.ratios.size();
+      known = known || are_alike(r, generation);
     }
   }
-  std::sort(values.begin(), values.end(),
-            [](const Weighted& a, const Weighted& b) { return a.logarithm < b.logarithm; });
-  double low = quantile(values, (1 - kShare) / 2), high = quantile(values, (1 + kShare) / 2);
-  const double middle = (low + high) / 2, half = (high - low) / 2 * (known ? 1 : kWider);
-  low = std::exp(middle - half);
-  high = std::exp(middle + half);
-  std::string basis =
-      fmt::format("{:.0f} % of {} published runs, in {} groups that count alike, on ", 100 * kShare, runs, groups);
-  basis += known ? generation + "s and the like"
-                 : fmt::format("other devices, widened {}-fold: fewer than {} groups were measured on such a device",
-                               kWider, kGroups);
-  return {low, high, basis};
+  std::vector<Weighted> values;
+  for (const Residuals& r : residuals) {
+    for (const double ratio : r.ratios) {
+      if (!peers || r.experts == experts) {
+        values.push_back(
+            {std::log(ratio), (are_alike(r, generation) ? kAlike : 1) / static_cast<double>(runs_of.at(r.group))});
+      }
+    }
+  }
+  const double middle = up_to(values, total(values) / 2);
+  constexpr double kUnseen = 1;
+  const double reach = kShare * (total(values) + kUnseen);
+  for (Weighted& v : values) {
+    v.value = std::abs(v.value - middle);
+  }
+  const double half = up_to(std::move(values), reach) * (known && peers ? 1 : kWider);
+  const auto word = [](bool with) { return with ? "with" : "without"; };
+  std::string basis = fmt::format("{:.0f} % of {} published runs {} experts, in {} groups that count alike",
+                                  100 * kShare, runs, word(peers == experts), runs_of.size());
+  if (!peers) {
+    basis += fmt::format("; widened {}-fold: no model {} experts was measured", kWider, word(experts));
+  } else if (!known) {
+    basis += fmt::format("; widened {}-fold: none was measured on such a device", kWider);
+  } else {
+    basis += fmt::format(", {}s and the like {}-fold", generation, kAlike);
+  }
+  return {std::exp(middle - half), std::exp(middle + half), basis};
 }
 
 void add_bands(reports::Validation& validation, const std::vector<Residuals>& published) {
@@ -126,12 +146,12 @@ void add_bands(reports::Validation& validation, const std::vector<Residuals>& pu
       known.push_back(r);
     }
   }
-  std::map<std::pair<std::string, std::string>, StepBand> bands;  // by group and generation
+  std::map<std::tuple<std::string, std::string, bool>, StepBand> bands;  // by group, generation and experts
   for (reports::ValidationRow& row : validation.rows) {
     if (row.kind != reports::RowKind::step_time || row.skipped) {
       continue;
     }
-    const std::pair<std::string, std::string> key{row.group, generation_of(row.system)};
+    const std::tuple<std::string, std::string, bool> key{row.group, generation_of(row.system), row.experts};
     if (!bands.contains(key)) {
       std::vector<Residuals> others;
       std::copy_if(known.begin(), known.end(), std::back_inserter(others),
@@ -139,7 +159,7 @@ void add_bands(reports::Validation& validation, const std::vector<Residuals>& pu
       if (others.empty()) {
         continue;
       }
-      bands[key] = step_band(others, key.second);
+      bands[key] = step_band(others, std::get<1>(key), row.experts);
     }
     row.low = *row.predicted * bands[key].low;
     row.high = *row.predicted * bands[key].high;
@@ -157,6 +177,7 @@ std::vector<Residuals> load_residuals(const std::string& path) {
     Residuals r;
     r.group = group.text("group", std::nullopt);
     r.generation = group.text("generation", std::nullopt);
+    r.experts = group.boolean("experts", false);
     const nlohmann::json* ratios = group.raw("ratios");
     if (ratios == nullptr || !ratios->is_array() || ratios->empty()) {
       group.mistake("ratios", "expected a list of measured over forecast step times");
@@ -190,9 +211,9 @@ std::string to_json(const std::vector<Residuals>& residuals) {
     for (const double ratio : residuals[i].ratios) {
       ratios += fmt::format("{}{:.4g}", ratios.empty() ? "" : ", ", ratio);
     }
-    out += fmt::format("    {{\"group\": {}, \"generation\": {}, \"ratios\": [{}]}}{}\n",
+    out += fmt::format("    {{\"group\": {}, \"generation\": {}{}, \"ratios\": [{}]}}{}\n",
                        nlohmann::json(residuals[i].group).dump(), nlohmann::json(residuals[i].generation).dump(),
-                       ratios, i + 1 < residuals.size() ? "," : "");
+                       residuals[i].experts ? ", \"experts\": true" : "", ratios, i + 1 < residuals.size() ? "," : "");
   }
   return out + "  ]\n}\n";
 }

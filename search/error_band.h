@@ -1,6 +1,10 @@
-// How far off a forecast of a training step may be, from published runs: what they took over what was forecast. Groups
-// count alike, whatever their size. A band holds the share of kShare of that, on devices of the same generation where
-// kGroups of them or more were measured; else of all devices, made wider, and the band says so.
+// How far off a forecast of a training step may be, from published runs: what they took over what was forecast.
+// Logarithms of that lie around their weighted median; the band reaches as far to both sides as the share kShare of
+// the weight does, beside which one group that nobody has seen counts as farther off than all (split conformal
+// prediction with groups as what is exchangeable: Dunn et al. 2018, arXiv:1809.07441; weights: Barber et al. 2022,
+// arXiv:2202.13415). So a single group far off moves the band little, and few groups make it as wide as they lie.
+// Groups weigh alike, whatever their size; on devices of the same generation they weigh kAlike times as much. Models
+// with experts and without never make each other's band, unless there is no other.
 #pragma once
 
 #include <string>
@@ -10,9 +14,11 @@
 
 namespace foretrain::search {
 
-// Of one group on one generation of devices: measured over forecast step times, ascending.
+// Of one group's models with experts, or without, on one generation of devices: measured over forecast step times,
+// ascending.
 struct Residuals {
   std::string group, generation;
+  bool experts = false;
   std::vector<double> ratios;
 };
 
@@ -23,17 +29,19 @@ struct StepBand {
 };
 
 constexpr double kShare = 0.8;
-constexpr int kGroups = 3;
-constexpr double kWider = 1.3;  // times the distance of both ends from the middle, where no such device was measured
+constexpr double kAlike = 2;
+// Times the distance of both ends from the middle, where no device of the generation, or no model with experts, was
+// measured.
+constexpr double kWider = 1.3;
 
 // "NVIDIA A100 SXM4 80GB" and "A800-80GB" are "A100"; "" for what no generation is known of.
 std::string generation_of(const std::string& device);
 
-// Of the used step times, by group and generation in the order of the rows.
+// Of the used step times, by group, generation and experts in the order of the rows.
 std::vector<Residuals> residuals_of(const reports::Validation& validation);
 
 // REQUIRES: not empty.
-StepBand step_band(const std::vector<Residuals>& residuals, const std::string& generation);
+StepBand step_band(const std::vector<Residuals>& residuals, const std::string& generation, bool experts);
 
 // Gives every used step time its band from the residuals of other groups only: those of `validation`, and of
 // `published` where it has a group that `validation` does not.

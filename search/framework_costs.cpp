@@ -25,6 +25,16 @@ double figure_of(const std::map<std::string, topologies::Figure>& table, const s
 
 }  // namespace
 
+std::shared_ptr<const topologies::Profile> with_submit(const std::shared_ptr<const topologies::Profile>& profile,
+                                                       double seconds, const std::string& source) {
+  if (profile == nullptr) {
+    return profile;
+  }
+  auto changed = std::make_shared<topologies::Profile>(*profile);
+  changed->sharing.submit = {seconds, source};
+  return changed;
+}
+
 const std::vector<std::string>& cost_kinds() {
   static const std::vector<std::string> kinds{"norm",
                                               "activation",

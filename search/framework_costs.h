@@ -22,4 +22,8 @@ const std::vector<std::string>& cost_kinds();
 std::shared_ptr<const topologies::Profile> with_costs(const std::shared_ptr<const topologies::Profile>& profile,
                                                       const std::map<std::string, double>& costs);
 
+// The profile with another time of the host for an op (topologies/profile.h), whose source is `source`.
+std::shared_ptr<const topologies::Profile> with_submit(const std::shared_ptr<const topologies::Profile>& profile,
+                                                       double seconds, const std::string& source);
+
 }  // namespace foretrain::search

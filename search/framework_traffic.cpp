@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sim/network.h"
+#include "topologies/profile.h"
 
 namespace foretrain::search {
 
@@ -48,6 +49,27 @@ double more_dp_seconds(const Reading& reading) {
   const Bytes bytes{size_bytes(job.workload.precision.gradient, elements)};
   return std::max(0.0, network->collective(plan::CollectiveKind::all_reduce, bytes, group) -
                            network->collective(plan::CollectiveKind::reduce_scatter, bytes, group));
+}
+
+double more_sharding_seconds(const Reading& reading) {
+  const plan::Job& job = *reading.job;
+  const plan::Strategy& s = job.strategy;
+  const topologies::Profile* profile = job.cluster.profile.get();
+  if (reading.sharding == Sharding::other || s.zero != 3 || profile == nullptr || !profile->has_roofline ||
+      job.workload.model.moe_layers() > 0) {
+    return 0;
+  }
+  const auto parameter = static_cast<double>(size_bytes(job.workload.precision.parameter, 1));
+  const auto gradient = static_cast<double>(size_bytes(job.workload.precision.gradient, 1));
+  const double cast = gradient == parameter ? 0 : parameter + gradient;  // reads one, writes the other
+  // fsdp1: autograd puts the gradients of a unit's views together; a cast; a division before the reduction.
+  // fsdp2: both gathers are copied into the parameters, the gradients into what is reduced, cast on the way.
+  const double bytes = reading.sharding == Sharding::fsdp1 ? 2 * parameter + cast + 2 * gradient
+                                                           : 2 * (2 * parameter) + parameter + gradient;
+  const auto parameters =
+      static_cast<double>(workloads::total_parameters(job.workload.model)) / static_cast<double>(s.tp * s.pp);
+  return bytes * parameters * static_cast<double>(job.microbatches()) /
+         (job.cluster.device.memory_bandwidth.value * profile->roofline.memory.value);
 }
 
 }  // namespace foretrain::search

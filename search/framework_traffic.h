@@ -1,6 +1,6 @@
-// Communication that a published run's framework has and the plan graph has not, in seconds of a step, all of it
-// exposed: what each framework does stands in search/training_rules.json with its source, and was counted, never
-// fitted. REQUIRES: a job.
+// Communication, and copies around it, that a published run's framework has and the plan graph has not, in seconds of a
+// step, all of it exposed: what each framework does stands in search/training_rules.json with its source, and was
+// counted, never fitted. REQUIRES: a job.
 #pragma once
 
 #include "search/training_job.h"
@@ -13,5 +13,9 @@ double more_tp_seconds(const Reading& reading);
 
 // Over dp, with ZeRO-1: what an all-reduce of the gradients takes beyond a reduce-scatter.
 double more_dp_seconds(const Reading& reading);
+
+// Of ZeRO-3 by PyTorch's FSDP: passes over gathered parameters and over whole gradients before they are reduced, which
+// share the device with the matmuls. Nothing for models with experts, whose parameters are sharded otherwise.
+double more_sharding_seconds(const Reading& reading);
 
 }  // namespace foretrain::search

@@ -3,12 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <limits>
-#include <thread>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "plan/build.h"
 #include "reports/estimate.h"
 #include "reports/figures.h"
@@ -43,6 +41,7 @@ reports::ValidationRow blank(const TrainingRow& row) {
   r.system = row.cluster.family;
   r.unit = row.out_of_memory ? "verdict" : "s";
   r.measured = row.step_time_s;
+  r.experts = row.model.moe;
   r.ranks = row.cluster.gpus.value_or(0);
   r.exact = row.exact && !row.flagged;
   if (row.memory_gib && *row.memory_gib > kLeastMemory) {
@@ -117,36 +116,13 @@ TrainingForecast forecast(const Reading& reading) {
     f.memory_bytes = std::max(f.memory_bytes, static_cast<double>(measured_total(reading.memory, memory).value));
   }
   f.more_tp_seconds = more_tp_seconds(reading);
-  f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading);
+  f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading) + more_sharding_seconds(reading);
   return f;
 }
 
 std::vector<reports::ValidationRow> forecast_all(const std::vector<TrainingRow>& rows, const TrainingRules& rules) {
   std::vector<reports::ValidationRow> result(rows.size());
-  std::vector<std::exception_ptr> failures(rows.size());
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t i = next++; i < rows.size(); i = next++) {
-      try {
-        result[i] = validated(rows[i], rules);
-      } catch (...) {
-        failures[i] = std::current_exception();
-      }
-    }
-  };
-  std::vector<std::thread> threads;
-  for (std::size_t t = 1; t < std::min<std::size_t>(rows.size(), std::thread::hardware_concurrency()); ++t) {
-    threads.emplace_back(work);
-  }
-  work();
-  for (std::thread& thread : threads) {
-    thread.join();
-  }
-  for (const std::exception_ptr& failure : failures) {
-    if (failure) {
-      std::rethrow_exception(failure);
-    }
-  }
+  in_parallel(rows.size(), [&](std::size_t i) { result[i] = validated(rows[i], rules); });
   return result;
 }
 

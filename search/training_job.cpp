@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "search/framework_costs.h"
+#include "search/job_filler.h"
 #include "topologies/cluster_file.h"
 
 namespace foretrain::search {
@@ -39,7 +40,6 @@ const ScheduleWord* schedule_of(const std::string& word) {
 }
 
 constexpr Feature kFeatures[] = {
-    {true, "multi-head latent attention", [](const TrainingRow& r) { return r.model.latent_attention; }},
     {false, "the exchange of tokens that overlaps compute of another microbatch is forecast as exposed",
      [](const TrainingRow& r) { return r.plan.overlap.find("EP all-to-all overlap") != std::string::npos; }},
     {false, "kernels of their own that exchange tokens are forecast as NCCL's all-to-all",
@@ -57,114 +57,6 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.cp.value_or(1) > 1 && r.plan.framework.starts_with("Meta internal"); }},
     {false, "recompute of single ops is forecast as recompute of attention",
      [](const TrainingRow& r) { return r.plan.recompute.find("per-op") != std::string::npos; }},
-};
-
-std::string shown_value(const json& value) {
-  return value.is_string() ? value.get<std::string>() : value.dump();
-}
-
-json::json_pointer pointer_of(const std::string& path) {
-  std::string pointer = "/" + path;
-  std::replace(pointer.begin(), pointer.end(), '.', '/');
-  return json::json_pointer(pointer);
-}
-
-// Builds the job's document field by field.
-class Filler {
- public:
-  Filler(const TrainingRow& row, const TrainingRules& rules, Reading& reading)
-      : row_(row), rules_(rules), framework_(rules.framework(row.plan.framework)), reading_(reading) {}
-
-  json& document() { return document_; }
-
-  void state(const char* path, json value) { set(path, std::move(value), Origin::stated, ""); }
-  template <class T>
-  void require(const char* path, const std::optional<T>& value) {
-    if (value) {
-      state(path, *value);
-    } else {
-      missing_.emplace_back(path);
-    }
-  }
-  // The row's value, else that of the first rule for the field, else the job file's default; `required`: it has none.
-  template <class T>
-  void fill(const char* path, const char* field, const std::optional<T>& value, bool required = false) {
-    if (value) {
-      state(path, *value);
-    } else if (by_rule(path, field) == nullptr && required) {
-      missing_.emplace_back(path);
-    }
-  }
-  // The value that a rule gives, and whether there is one.
-  const FieldRule* by_rule(const char* path, const char* field) {
-    const FieldRule* rule = find(field);
-    if (rule != nullptr) {
-      set(path, json::parse(rule->value), Origin::rule, source_of_);
-    }
-    return rule;
-  }
-  // How many times the graph's cost kinds of kernels take, where rules say.
-  std::map<std::string, double> costs() {
-    std::map<std::string, double> result;
-    for (const std::string& kind : cost_kinds()) {
-      const std::string field = kCost + kind;
-      if (const FieldRule* rule = find(field)) {
-        reading_.fields.push_back({field, rule->value, Origin::rule, source_of_});
-        result[kind] = json::parse(rule->value).get<double>();
-      }
-    }
-    return result;
-  }
-  // By buffer, what a framework holds for each byte of the plan's.
-  std::map<std::string, double, std::less<>> held() {
-    std::map<std::string, double, std::less<>> result;
-    for (const std::string& buffer : held_buffers()) {
-      if (const auto times = word((kHeld + buffer).c_str())) {
-        result[buffer] = json::parse(*times).get<double>();
-      }
-    }
-    return result;
-  }
-  // A rule's word for what no job file has.
-  std::optional<std::string> word(const char* field) {
-    const FieldRule* rule = find(field);
-    if (rule == nullptr) {
-      return std::nullopt;
-    }
-    const json value = json::parse(rule->value);
-    reading_.fields.push_back({field, shown_value(value), Origin::rule, source_of_});
-    return shown_value(value);
-  }
-  void by_rule(const char* path, const json& value, std::string source) {
-    set(path, value, Origin::rule, std::move(source));
-  }
-  const std::vector<std::string>& missing() const { return missing_; }
-
- private:
-  // The first rule that gives the field and holds for the row; its framework and source are kept for set().
-  const FieldRule* find(std::string_view field) {
-    for (const FrameworkRules* f : {framework_, &rules_.any}) {
-      for (std::size_t i = 0; f != nullptr && i < f->rules.size(); ++i) {
-        if (f->rules[i].field == field && f->rules[i].applies_to(row_)) {
-          source_of_ = f->name + ": " + f->rules[i].source;
-          return &f->rules[i];
-        }
-      }
-    }
-    return nullptr;
-  }
-  void set(const char* path, json value, Origin origin, std::string source) {
-    reading_.fields.push_back({path, shown_value(value), origin, std::move(source)});
-    document_[pointer_of(path)] = std::move(value);
-  }
-
-  const TrainingRow& row_;
-  const TrainingRules& rules_;
-  const FrameworkRules* framework_;
-  Reading& reading_;
-  json document_{{"version", 1}};
-  std::vector<std::string> missing_;
-  std::string source_of_;
 };
 
 void fill_model(const TrainingRow& row, Filler& f) {
@@ -185,12 +77,26 @@ void fill_model(const TrainingRow& row, Filler& f) {
   f.by_rule("workload.model.activation", "activation");
   f.by_rule("workload.model.norm", "norm");
   f.by_rule("workload.model.positions", "positions");
+  f.by_rule("workload.model.qk_norm", "qk_norm");
   if (const FieldRule* biases = f.by_rule("workload.model.mlp_bias", "biases")) {
     f.by_rule("workload.model.attention_bias", json::parse(biases->value), "as mlp_bias");
   }
   if (!m.name.empty()) {
     f.document()["workload"]["model"]["name"] = m.name;
   }
+}
+
+// Latent attention is stated whole or not at all; a model's published shape stands in where the row only names it.
+void fill_latent_attention(const TrainingRow& row, Filler& f) {
+  const auto& m = row.model;
+  if (!m.latent_attention || (!m.kv_rank && f.by_rule("workload.model.mla", "mla") != nullptr)) {
+    return;
+  }
+  f.state("workload.model.mla.q_rank", m.q_rank.value_or(0));
+  f.require("workload.model.mla.kv_rank", m.kv_rank);
+  f.require("workload.model.mla.nope_dim", m.nope_dim);
+  f.require("workload.model.mla.rope_dim", m.rope_dim);
+  f.require("workload.model.mla.v_dim", m.v_dim);
 }
 
 void fill_experts(const TrainingRow& row, Filler& f) {
@@ -281,23 +187,33 @@ void fill_chunks(const TrainingRow& row, Filler& f) {
 }
 
 // Where a pipeline is cut: embedding, layers, final norm and head as items of one list, in parts of equal length of
-// which the first ones are longer; or layers alone, where the last stages have one more.
+// which the first ones are longer (uniform); or layers alone, where the last stages have one more (last_stages), or all
+// stages are full but the last, which has what is left beside the head (last_has_rest).
 void fill_partition(const TrainingRow& row, Filler& f) {
   const auto partition = row.plan.pp.value_or(1) > 1 ? f.word("pipeline_partition") : std::nullopt;
-  const std::int64_t layers = row.model.layers.value_or(1), pp = row.plan.pp.value_or(1);
+  const std::int64_t layers = row.model.layers.value_or(1),
+                     virtual_stages = f.document()["strategy"].value("virtual_stages", std::int64_t{1});
+  const std::int64_t stages = row.plan.pp.value_or(1) * virtual_stages;
   constexpr std::int64_t kMostStages = 4096;
-  if (!partition || pp > layers || pp > kMostStages || f.document()["strategy"].value("virtual_stages", 1) > 1) {
+  if (!partition || stages > layers || stages > kMostStages || (virtual_stages > 1 && *partition != "last_has_rest")) {
     return;
   }
-  const bool of_items = *partition == "uniform";
-  const std::int64_t items = layers + (of_items ? 3 : 0), rest = items % pp;
-  std::vector<std::int64_t> split(static_cast<std::size_t>(pp), items / pp);
-  for (std::int64_t i = 0; i < rest; ++i) {
-    ++split[static_cast<std::size_t>(of_items ? i : pp - 1 - i)];
-  }
-  if (of_items) {
-    split.front() -= 1;
-    split.back() -= 2;
+  std::vector<std::int64_t> split;
+  if (*partition == "last_has_rest") {
+    const std::int64_t full = (layers + stages - 1) / stages;
+    split.assign(static_cast<std::size_t>(stages), full);
+    split.back() = layers - full * (stages - 1);
+  } else {
+    const bool of_items = *partition == "uniform";
+    const std::int64_t items = layers + (of_items ? 3 : 0), rest = items % stages;
+    split.assign(static_cast<std::size_t>(stages), items / stages);
+    for (std::int64_t i = 0; i < rest; ++i) {
+      ++split[static_cast<std::size_t>(of_items ? i : stages - 1 - i)];
+    }
+    if (of_items) {
+      split.front() -= 1;
+      split.back() -= 2;
+    }
   }
   if (*std::min_element(split.begin(), split.end()) >= 0) {
     f.by_rule("strategy.layers_per_stage", split, "pipeline_partition");
@@ -312,6 +228,14 @@ void fill_recompute_layers(const TrainingRow& row, Filler& f) {
     layers.back() = 0;
     f.state("strategy.recompute_layers", layers);
   }
+}
+
+// A stated dp that contradicts devices, tp, pp and cp gives way to them.
+std::optional<std::int64_t> data_parallel(const TrainingRow& row) {
+  const auto& p = row.plan;
+  const std::int64_t others = p.tp.value_or(1) * p.pp.value_or(1) * p.cp.value_or(1);
+  const std::int64_t gpus = row.cluster.gpus.value_or(0);
+  return p.dp && gpus % others == 0 && *p.dp * others != gpus ? std::nullopt : p.dp;
 }
 
 // Some frameworks split what a data-parallel rank has into as many microbatches as the pipeline has stages.
@@ -350,8 +274,8 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   f.fill("workload.precision", "precision", precision_word(p.precision));
   f.by_rule("workload.attention", "attention");
   f.by_rule("workload.optimizer", "optimizer");
-  if (p.dp) {
-    f.state("strategy.dp", *p.dp);
+  if (const auto dp = data_parallel(row)) {
+    f.state("strategy.dp", *dp);
   }
   f.require("strategy.tp", p.tp);
   f.require("strategy.pp", p.pp);
@@ -384,6 +308,9 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   }
   f.fill("strategy.recompute", "recompute", recompute_word(p.recompute));
   fill_recompute_layers(row, f);
+  if (f.document()["strategy"].value("recompute", "none") == "full" && !row.model.moe) {
+    f.by_rule("strategy.recompute_early_stop", "recompute_early_stop");
+  }
   f.fill("strategy.overlap_grad_reduce", "overlap_grad_reduce", overlap_stated(p.overlap));
   const std::int64_t zero = f.document()["strategy"].value("zero", std::int64_t{0});
   if (zero == 1 || zero == 2) {
@@ -511,7 +438,7 @@ void add_defaults(const json& resolved, std::vector<ReadField>& fields) {
         "strategy.overlap_grad_reduce", "strategy.overlap_param_gather", "strategy.overlap_tp",
         "strategy.scatter_gather", "strategy.fused_grad_accumulation", "strategy.bucket_bytes"}) {
     if (std::none_of(fields.begin(), fields.end(), [&](const ReadField& f) { return f.path == path; })) {
-      fields.push_back({path, shown_value(resolved.at(pointer_of(path))), Origin::default_value, ""});
+      fields.push_back({path, shown_value(at_path(resolved, path)), Origin::default_value, ""});
     }
   }
 }
@@ -539,6 +466,7 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   }
   Filler filler(row, rules, reading);
   fill_model(row, filler);
+  fill_latent_attention(row, filler);
   fill_strategy(row, filler);
   fill_experts(row, filler);
   if (!filler.missing().empty()) {
@@ -565,12 +493,18 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
     costs.emplace("cross_entropy", 1).first->second *= static_cast<double>(reading.job->strategy.tp);
   }
   reading.job->cluster.profile = with_costs(used.profile, costs);
+  if (const auto submit = filler.word("submit_us")) {
+    reading.job->cluster.profile =
+        with_submit(reading.job->cluster.profile, json::parse(*submit).get<double>() * 1e-6, "submit_us");
+  }
   fill_memory(filler, reading);
   if (row.plan.fsdp_mixed_precision == "PURE" || filler.word("reduce_dtype")) {
     reading.job->workload.precision.gradient = Dtype::bf16;  // reduced as it was computed
   }
   reading.all_reduces_gradients = filler.word("gradients_all_reduced") == "true";
   reading.reduces_gate_apart = filler.word("gate_reduced_apart") == "true";
+  const auto sharding = row.is_fsdp() ? filler.word("sharding") : std::nullopt;
+  reading.sharding = sharding == "fsdp1" ? Sharding::fsdp1 : sharding == "fsdp2" ? Sharding::fsdp2 : Sharding::other;
   return reading;
 }
 

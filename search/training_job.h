@@ -23,6 +23,8 @@ struct ReadField {
 
 // Which of a device's totals (plan/device_memory.h) a row's memory is.
 enum class MeasuredMemory : std::uint8_t { allocated, reserved, device_visible };
+// What shards parameters (ZeRO-3); they differ in what they copy around a gather and a reduction.
+enum class Sharding : std::uint8_t { other, fsdp1, fsdp2 };
 inline constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 
 struct Reading {
@@ -38,6 +40,7 @@ struct Reading {
   bool all_reduces_gradients = false;
   // The input gradients of gate and up, matmuls of their own, are summed over tp one by one.
   bool reduces_gate_apart = false;
+  Sharding sharding = Sharding::other;
 };
 
 // Safe to call from several threads. The rules must hold the profiles they need.

@@ -108,6 +108,11 @@ TrainingRow read_training_row(const RowReader& reader) {
     row.model.dense_layers = moe.integer("first_dense_layers", 0);
     row.model.capacity_factor = moe.number("capacity_factor");
     row.model.latent_attention = moe.boolean("mla").value_or(false);
+    row.model.q_rank = moe.integer("q_lora", 0);
+    row.model.kv_rank = moe.integer("kv_lora", 1);
+    row.model.nope_dim = moe.integer("qk_nope", 1);
+    row.model.rope_dim = moe.integer("qk_rope", 1);
+    row.model.v_dim = moe.integer("v_head", 1);
   }
 
   const RowReader cluster = reader.object("cluster", true);

@@ -24,6 +24,7 @@ struct TrainingRow {
     std::optional<std::int64_t> experts, top_k, expert_ffn, expert_shared, expert_shared_ffn, dense_layers;
     std::optional<double> capacity_factor;
     bool latent_attention = false;
+    std::optional<std::int64_t> q_rank, kv_rank, nope_dim, rope_dim, v_dim;  // of latent attention
   } model;
   struct {
     std::string gpu, family;

@@ -47,8 +47,10 @@ FieldRule read_field(ObjectReader reader) {
   FieldRule rule;
   rule.field = reader.word("field", std::nullopt, rule_fields());
   const nlohmann::json* value = reader.raw("value");
-  if (value == nullptr || value->is_structured() || value->is_null()) {
-    reader.mistake("value", "expected a text, a number, true or false, as a job file has it");
+  const bool is_object = rule.field == "mla";
+  if (value == nullptr || value->is_null() || value->is_array() || value->is_object() != is_object) {
+    reader.mistake("value", is_object ? "expected an object, as a job file has it"
+                                      : "expected a text, a number, true or false, as a job file has it");
   } else {
     rule.value = value->dump();
     if (rule.field == "logits_bytes" &&
@@ -82,8 +84,9 @@ FieldRule read_field(ObjectReader reader) {
     };
     one_of("measured_memory", {"allocated", "reserved", "device_visible"});
     one_of("memory_unit", {"GB", "GiB"});
+    one_of("sharding", {"fsdp1", "fsdp2"});
     one_of("loss", {"eager", "eager_in_parts"});
-    one_of("pipeline_partition", {"uniform", "last_stages"});
+    one_of("pipeline_partition", {"uniform", "last_stages", "last_has_rest"});
     if (rule.field == "gradient_dtype" && *value != "fp32" && *value != "fp16" && *value != "bf16") {
       reader.mistake("value", "expected \"fp32\", \"fp16\" or \"bf16\"");
     }
@@ -102,6 +105,10 @@ FieldRule read_field(ObjectReader reader) {
     if (rule.field == "master_bytes" &&
         !(value->is_number() && value->get<double>() >= 0 && value->get<double>() <= 8)) {
       reader.mistake("value", "expected bytes of a parameter, from 0 to 8");
+    }
+    if (rule.field == "submit_us" &&
+        !(value->is_number() && value->get<double>() >= 0 && value->get<double>() <= 1000)) {
+      reader.mistake("value", "expected the microseconds in which the host submits an op of a plan, from 0 to 1000");
     }
     const bool is_cost = rule.field.starts_with(kCost);
     if (is_cost && !(value->is_number() && value->get<double>() > 0 && value->get<double>() <= kMostCost)) {
@@ -132,6 +139,7 @@ FieldRule read_field(ObjectReader reader) {
   rule.model = when.text("model", "");
   rule.kernel = when.text("kernel", "");
   rule.recompute = when.text("recompute", "");
+  rule.overlap = when.text("overlap", "");
   when.finish();
   reader.finish();
   return rule;
@@ -161,7 +169,8 @@ bool FieldRule::applies_to(const TrainingRow& row) const {
          (!gated_mlp || row.model.gated_mlp == gated_mlp) && (!compile || row.plan.compile == compile) &&
          (!pipeline || (row.plan.pp.value_or(1) > 1) == pipeline) &&
          row.plan.precision.find(precision) != std::string::npos && row.model.name.find(model) != std::string::npos &&
-         row.plan.kernel.find(kernel) != std::string::npos && row.plan.recompute.find(recompute) != std::string::npos;
+         row.plan.kernel.find(kernel) != std::string::npos && row.plan.recompute.find(recompute) != std::string::npos &&
+         row.plan.overlap.find(overlap) != std::string::npos;
 }
 
 const std::vector<std::string>& rule_fields() {
@@ -169,6 +178,8 @@ const std::vector<std::string>& rule_fields() {
                                                "norm",
                                                "positions",
                                                "biases",
+                                               "mla",
+                                               "qk_norm",
                                                "tied_embeddings",
                                                "vocab",
                                                "attention",
@@ -179,6 +190,7 @@ const std::vector<std::string>& rule_fields() {
                                                "zero",
                                                "sequence_parallel",
                                                "recompute",
+                                               "recompute_early_stop",
                                                "overlap_grad_reduce",
                                                "overlap_param_gather",
                                                "overlap_tp",
@@ -191,6 +203,7 @@ const std::vector<std::string>& rule_fields() {
                                                "gate_reduced_apart",
                                                "gradients_all_reduced",
                                                "expandable_segments",
+                                               "submit_us",
                                                "measured_memory",
                                                "memory_unit",
                                                "gradients_per_step",
@@ -199,6 +212,7 @@ const std::vector<std::string>& rule_fields() {
                                                "pipeline_microbatches",
                                                "zero_kind",
                                                "reduce_dtype",
+                                               "sharding",
                                                "pipeline_partition",
                                                "loss",
                                                "logits_kept",

@@ -27,8 +27,8 @@ struct FieldRule {
   std::optional<std::int64_t> hidden;            // of the model
   std::optional<std::int64_t> micro_batch_from;  // this or more
   std::optional<bool> gated_mlp, compile, pipeline, sequence_parallel;
-  // Parts of the model's name, of the row's kernel, precision and recompute.
-  std::string model, kernel, precision, recompute;
+  // Parts of the model's name, of the row's kernel, precision, recompute and overlap.
+  std::string model, kernel, precision, recompute, overlap;
   bool applies_to(const TrainingRow& row) const;
 };
 

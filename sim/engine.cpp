@@ -89,6 +89,8 @@ class Engine {
     std::int32_t first_stream = 0, streams = 0;
     bool is_touched = false;
     bool core_taken = false;
+    Sequence held_by = -1;               // the last op that the host waited for
+    Time late;                           // of the host then, behind one that never waits
     std::ptrdiff_t share = -1;           // the meeting that the core is at work for
     std::vector<std::size_t> startable;  // meetings that all have reached and that need a share of this actor
   };
@@ -211,8 +213,14 @@ class Engine {
 
   bool wait_for_host(Member m) {
     StreamState& s = stream(m);
-    const Time submitted = actor(m.actor).program->submitted(s.place);
-    if (submitted <= now_) {
+    const Actor& self = actor(m.actor);
+    const Sequence held_by = self.program->held_by(s.place);
+    if (held_by > self.held_by) {
+      s.held_by_host = true;
+      return true;
+    }
+    const Time submitted = self.late + self.program->submitted(s.place);
+    if (held_by < self.held_by || submitted <= now_) {  // what comes before an op that has ended was submitted
       return false;
     }
     s.state = State::with_host;
@@ -228,7 +236,7 @@ class Engine {
     const OpModel& op = *s.op->model;
     const RankClass& ranks = rank_class(m.actor);
     const Time duration = jitter_(op.duration, ranks.first, s.place.sequence);
-    if (shared_ && !op.off_device) {
+    if (shared_ && op.stream == plan::kCompute) {
       shared_->start_compute(m.actor, id_of(m), now_, duration, *op.op);
     } else {
       activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity);
@@ -381,6 +389,11 @@ class Engine {
 
   void complete(Member m) {
     StreamState& s = stream(m);
+    if (s.op->model->holds_host) {
+      Actor& self = actor(m.actor);
+      self.held_by = s.place.sequence;
+      self.late = now_ - self.program->submitted(s.place);
+    }
     const RankClass& ranks = rank_class(m.actor);
     plan::Span& span = log_.add(m.actor, s.place.sequence);
     span.op = {ranks.role, s.op->instance, s.op->position};

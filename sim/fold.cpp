@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <tuple>
 
@@ -12,8 +13,9 @@
 namespace foretrain::sim {
 namespace {
 
-// After that many, events are as fast.
-constexpr int kMostRounds = 20;
+// Rounds go on until they have walked so many times the ops that events take: an event costs about three times as much.
+// A first round where nothing repeats walks about as many.
+constexpr std::int64_t kMostWalked = 4;
 
 // Step, match key, instance of what meets.
 using FoldedKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t>;
@@ -31,7 +33,10 @@ class FoldedRun {
     walks_.reserve(classes.size());
     for (const RankClass& c : classes) {
       waiting_.push_back(walks_.size());
-      walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps, sharing);
+      walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps, sharing,
+                          [this, w = walks_.size()](std::int32_t posted) {
+                            be_ready({w, posted});
+                          });
     }
     is_finished_.resize(classes.size());
   }
@@ -39,23 +44,22 @@ class FoldedRun {
   // When it holds: the flows know what they were slowed by.
   bool run() {
     while (!waiting_.empty() || !ready_.empty() || !paused_.empty()) {
-      if (has_failed_) {
-        return false;
-      }
       if (!ready_.empty()) {
         const Arrival a = ready_.back();
         ready_.pop_back();
         arrive(a);
         continue;
       }
-      const std::size_t w = next_walk();
-      scratch_.clear();
-      const RoleWalk::State state = walks_[w].advance(scratch_);
-      is_finished_[w] = state == RoleWalk::State::finished;
-      if (state == RoleWalk::State::paused) {
-        paused_.push_back(w);
+      running_ = next_walk();
+      const RoleWalk::State state = walks_[running_].advance();
+      if (walks_[running_].has_failed()) {
+        return false;
       }
-      take_ready(w);
+      is_finished_[running_] = state == RoleWalk::State::finished;
+      if (state == RoleWalk::State::paused) {
+        paused_.push_back(running_);
+      }
+      running_ = kNone;
     }
     for (const auto& [number, a] : slowed_) {
       flows_.set_used(number, posted(a).end - posted(a).start);
@@ -63,8 +67,14 @@ class FoldedRun {
         flows_.slow_down(number, s.from, s.to);
       }
     }
-    return !has_failed_ && open_.empty() &&
-           std::find(is_finished_.begin(), is_finished_.end(), false) == is_finished_.end();
+    return open_.empty() && std::find(is_finished_.begin(), is_finished_.end(), false) == is_finished_.end() &&
+           std::none_of(walks_.begin(), walks_.end(), [](const RoleWalk& w) { return w.has_failed(); });
+  }
+
+  // Ops that no folded call stood for.
+  std::int64_t walked() const {
+    return std::accumulate(walks_.begin(), walks_.end(), std::int64_t{0},
+                           [](std::int64_t sum, const RoleWalk& w) { return sum + w.walked(); });
   }
 
   StepTimes times(int steps) {
@@ -103,10 +113,12 @@ class FoldedRun {
     return w;
   }
 
-  void take_ready(std::size_t walk) {
-    has_failed_ = has_failed_ || walks_[walk].has_failed();
-    for (const std::int32_t p : scratch_) {
-      ready_.push_back({walk, p});
+  // Of the walk that runs: at once, before it goes on. A chain of others would nest without end.
+  void be_ready(const Arrival& a) {
+    if (a.walk == running_) {
+      arrive(a);
+    } else {
+      ready_.push_back(a);
     }
   }
 
@@ -161,9 +173,7 @@ class FoldedRun {
       return;
     }
     const Arrival& only = meeting.members.front();
-    scratch_.clear();
-    walks_[only.walk].open_flow(only.posted, meeting.flow, scratch_);
-    take_ready(only.walk);
+    walks_[only.walk].open_flow(only.posted, meeting.flow);
     resume(only);
   }
 
@@ -173,9 +183,7 @@ class FoldedRun {
       p.start = p.start.value < 0 ? meeting.latest : std::min(p.start, meeting.latest);
       p.end = std::max(p.end, end);
       if (--p.open == 0) {
-        scratch_.clear();
-        walks_[a.walk].know(a.posted, scratch_);
-        take_ready(a.walk);
+        walks_[a.walk].know(a.posted);
         resume(a);
       }
     }
@@ -199,19 +207,28 @@ class FoldedRun {
   std::vector<std::pair<std::size_t, Arrival>> slowed_;  // flows, by number, and who may slow them
   std::vector<bool> is_finished_;
   std::map<FoldedKey, FoldedMeeting> open_;
-  std::vector<std::int32_t> scratch_;
-  bool has_failed_ = false;
+  static constexpr std::size_t kNone = SIZE_MAX;
+  std::size_t running_ = kNone;
 };
+
+std::int64_t ops_per_step(const plan::Role& role) {
+  std::int64_t ops = 0;
+  for (const plan::Instance& instance : role.program.body) {
+    for (const plan::BlockCall& call : role.segments[static_cast<std::size_t>(instance.segment)].calls) {
+      ops += call.count * static_cast<std::int64_t>(role.blocks[static_cast<std::size_t>(call.block)].ops.size());
+    }
+  }
+  return ops;
+}
 
 bool can_fold(const RankClass& ranks, const RoleModel& model, bool shares) {
   for (const std::vector<OpModel>& block : model.blocks) {
     for (const OpModel& op : block) {
       const bool has_speed = !op.speed.empty() || std::any_of(op.meetings.begin(), op.meetings.end(),
                                                               [](const Meeting& m) { return !m.speed.empty(); });
-      const bool slows_compute =
-          shares && ((op.kind == OpKind::local && op.stream != plan::kCompute && !op.off_device) ||
-                     std::any_of(op.meetings.begin(), op.meetings.end(),
-                                 [](const Meeting& m) { return m.is_message && !m.load.is_none(); }));
+      const bool slows_compute = shares && std::any_of(op.meetings.begin(), op.meetings.end(), [](const Meeting& m) {
+                                   return m.is_message && !m.load.is_none();
+                                 });
       if (has_speed || slows_compute || (op.stream == plan::kCompute && ranks.meets_others(op))) {
         return false;
       }
@@ -231,7 +248,11 @@ std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vec
     return std::nullopt;
   }
   FlowTimes flows(plan, sharing != nullptr ? sharing->communication_beside_compute() : kFullSpeed);
-  for (int round = 0; round < kMostRounds; ++round) {
+  std::int64_t ops = 0, walked = 0;
+  for (const RankClass& c : classes) {
+    ops += steps * ops_per_step(graph.roles[static_cast<std::size_t>(c.role)]);
+  }
+  while (walked < kMostWalked * ops) {
     FoldedRun run(graph, models, classes, steps, flows, sharing);
     if (!run.run()) {
       break;
@@ -239,6 +260,7 @@ std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vec
     if (flows.settle()) {
       return run.times(steps);
     }
+    walked += run.walked();
   }
   return std::nullopt;
 }

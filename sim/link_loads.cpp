@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <set>
 #include <unordered_map>
 
 #include "base/error.h"
+#include "sim/lane_order.h"
 
 namespace foretrain::sim {
 namespace {
@@ -45,6 +47,11 @@ class Finder {
   struct InstanceLane {
     std::int32_t shape = 0, stream = 0;
     Rate largest_cap = 0;
+  };
+  // An instance's meetings of one stream: one at a time.
+  struct Use {
+    std::int32_t instance = 0, stream = 0;
+    auto operator<=>(const Use&) const = default;
   };
   struct Hop {
     std::int32_t link;
@@ -87,6 +94,9 @@ class Finder {
   // know a shape that another member names, that one counts as a stream of its own.
   void find_lanes() {
     lanes_of_.resize(meetings_.all.size());
+    for (const RoleModel& model : models_) {
+      lanes_in_order_.push_back(lanes_in_order(model));
+    }
     for (const bool first : {true, false}) {
       for (std::size_t i = 0; i < meetings_.role.size(); ++i) {
         for (const Lane& lane : models_[at(meetings_.role[i])].lanes) {
@@ -217,26 +227,76 @@ class Finder {
     }
   }
 
+  // What is under way at once holds some use, and beside it only what may overlap it.
+  Wide most_at_once(const std::map<Use, Wide>& uses) {
+    Wide result = 0;
+    for (const auto& [one, own] : uses) {
+      Wide with_it = own;
+      for (const auto& [other, largest] : uses) {
+        with_it += other == one || are_in_order(one.instance, other.instance) ? 0 : largest;
+      }
+      result = std::max(result, with_it);
+    }
+    return result;
+  }
+
+  bool are_in_order(std::int32_t a, std::int32_t b) {
+    const auto [known, is_new] = in_order_.try_emplace(std::minmax(a, b), false);
+    if (is_new) {
+      const MeetingInstance &x = meetings_.all[at(a)], &y = meetings_.all[at(b)];
+      std::vector<Rank> both;
+      std::set_intersection(x.seen.begin(), x.seen.end(), y.seen.begin(), y.seen.end(), std::back_inserter(both));
+      known->second = a != b && !both.empty() && seen_tells(x) && seen_tells(y) && has_in_order(both.front(), x, y);
+    }
+    return known->second;
+  }
+
+  // Whether what is seen in two instances is a rank of both: where they have all of the axis along which seen ranks
+  // stand for others, or one coordinate of it.
+  bool seen_tells(const MeetingInstance& meeting) const {
+    if (meeting.group == plan::kNoGroup) {
+      return true;
+    }
+    const std::vector<plan::AxisSpan>& spans = graph_.groups[at(meeting.group)].spans;
+    return std::all_of(spans.begin(), spans.end(), [](const plan::AxisSpan& s) {
+      return s.axis != plan::Axis::dp || (s.block == 0 && s.only.empty() && s.stride == 1);
+    });
+  }
+
+  // Whether the rank has all its meetings of one in order with all of the other.
+  bool has_in_order(Rank rank, const MeetingInstance& a, const MeetingInstance& b) const {
+    const std::size_t i = meetings_.orbits.index(rank);
+    const auto role = at(meetings_.role[i]);
+    const std::vector<Lane>& lanes = models_[role].lanes;
+    const auto instance = [&](const Lane& lane) { return &meetings_.all[at(meetings_.of_rank[i][at(lane.view)])]; };
+    for (std::size_t x = 0; x < lanes.size(); ++x) {
+      for (std::size_t y = 0; y < lanes.size(); ++y) {
+        if (instance(lanes[x]) == &a && instance(lanes[y]) == &b && !lanes_in_order_[role][x][y]) {
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+
   void drop_those_never_full() {
     std::vector<std::vector<const LinkLoads::Load*>> of_link(out_.links.size());
     for (const LinkLoads::Load& l : out_.loads) {
       of_link[at(l.link)].push_back(&l);
     }
     std::vector<Wide> most(out_.links.size(), 0);
-    std::map<std::pair<std::int32_t, std::int32_t>, Wide> of_stream;  // by instance and stream
+    std::map<Use, Wide> uses;  // of a link: the largest at once
     for (std::size_t link = 0; link < of_link.size(); ++link) {
-      of_stream.clear();
+      uses.clear();
       for (const LinkLoads::Load* l : of_link[link]) {
         for (const InstanceLane& lane : lanes_of_[at(l->instance)]) {
           if (lane.shape == l->shape) {
-            Wide& largest = of_stream[{l->instance, lane.stream}];
+            Wide& largest = uses[{l->instance, lane.stream}];
             largest = std::max(largest, static_cast<Wide>(l->use) * lane.largest_cap);
           }
         }
       }
-      for (const auto& [stream, largest] : of_stream) {
-        most[link] += largest;
-      }
+      most[link] = most_at_once(uses);
     }
     for (const LinkLoads::Background& b : out_.background) {
       for (const LinkLoads::Load& l : b.loads) {
@@ -272,7 +332,9 @@ class Finder {
   const topologies::Network& network_;
   LinkLoads out_;
   std::map<TrafficShape, std::int32_t> shapes_;
-  std::vector<std::vector<InstanceLane>> lanes_of_;  // by instance
+  std::vector<std::vector<InstanceLane>> lanes_of_;                 // by instance
+  std::vector<std::vector<std::vector<bool>>> lanes_in_order_;      // by role
+  std::map<std::pair<std::int32_t, std::int32_t>, bool> in_order_;  // by instances, as far as asked
   std::unordered_map<topologies::LinkId, std::int32_t> links_;
   std::unordered_map<topologies::LinkId, double> slow_links_;  // speed
   std::vector<Rate> nominal_;                                  // by link: not degraded

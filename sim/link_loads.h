@@ -5,6 +5,9 @@
 //
 //     sum over instances, over their streams (ops of one stream cannot overlap), of  max of use x cap  <=  capacity
 //
+// and of the largest such sum only what can be under way beside one of its terms, as the rank that takes part in both
+// has them in order (sim/lane_order.h).
+//
 // What is left decides which meetings are flows at all: the others take their closed form's time, as they would alone.
 //
 // A meeting by itself is never slower than its closed form on the links of its nodes and on their adapters: what the

@@ -37,6 +37,7 @@ LoweredRole::LoweredRole(const RoleModel& model, int role, int steps) : steps_(s
   for (std::int32_t p = kPrologue; p <= kEpilogue; ++p) {
     Part& part = parts_[p];
     part.by_stream.resize(model.role->streams.size());
+    std::int32_t held_by = -1;
     const auto cursor = [&] { return plan::ProgramCursor(*model.role, role, *instances[p], first_instance); };
     for (plan::ProgramCursor c = cursor(); c; c.next()) {
       const OpModel& m = model.blocks[static_cast<std::size_t>(c.block())][static_cast<std::size_t>(c.op_in_block())];
@@ -47,7 +48,10 @@ LoweredRole::LoweredRole(const RoleModel& model, int role, int steps) : steps_(s
       const plan::MatchKey key = plan::match_key(*model.role, -1, c.binding());
       part.ops.push_back({&m, id.instance, id.position, key.microbatch, key.layer});
       part.submitted.push_back(m.submit + (part.submitted.empty() ? Time{} : part.submitted.back()));
+      part.held_by.push_back(held_by);
+      held_by = m.holds_host ? op : held_by;
     }
+    part.held_by.push_back(held_by);
     const auto body = static_cast<std::int32_t>(parts_[kBody].ops.size());
     for (int repeat = 0; repeat < (p == kBody ? 2 : 1); ++repeat) {
       if (repeat == 1) {
@@ -87,6 +91,23 @@ bool LoweredRole::advance(int stream, StreamPlace& place) const {
       ++place.part;
     }
   }
+}
+
+Sequence LoweredRole::held_by(const StreamPlace& place) const {
+  const auto in = [this](std::int32_t part, std::int32_t step, std::int32_t held) -> Sequence {
+    return held < 0 ? -1 : first(part, step) + held;
+  };
+  Sequence last = in(place.part, place.step, parts_[index(place.part)].held_by[index(place.op)]);
+  std::int32_t part = place.part, step = place.step;
+  while (last < 0 && (part > kPrologue)) {
+    step = part == kEpilogue ? steps_ - 1 : step - 1;
+    part = part == kEpilogue || step >= 0 ? static_cast<std::int32_t>(kBody) : static_cast<std::int32_t>(kPrologue);
+    last = in(part, step, parts_[index(part)].held_by.back());
+    if (last < 0 && part == kBody) {
+      step = 0;  // nor in any other step
+    }
+  }
+  return last;
 }
 
 LoweredRole::Range LoweredRole::dependencies(const StreamPlace& place) const {

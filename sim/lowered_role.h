@@ -55,11 +55,13 @@ class LoweredRole {
   Sequence resolve(const StreamPlace& place, const Dependency& d) const {
     return d.moves ? first(kBody, place.step) + d.op : d.op;
   }
-  // When the rank's host, which does nothing else and waits for nobody, has submitted the op.
+  // What the rank's host takes to submit all ops to this one, if it never waits.
   Time submitted(const StreamPlace& place) const {
     const Part& part = parts_[index(place.part)];
     return submitted_before(place.part, place.step) + part.submitted[index(place.op)];
   }
+  // Sequence of the last op before this one that the host waits for; -1: none.
+  Sequence held_by(const StreamPlace& place) const;
   std::int64_t ops_per_step() const { return static_cast<std::int64_t>(parts_[kBody].ops.size()); }
 
  private:
@@ -71,7 +73,8 @@ class LoweredRole {
   struct Part {
     std::vector<LoweredOp> ops;
     std::vector<std::vector<std::int32_t>> by_stream;
-    std::vector<Time> submitted;  // by op, since the part began
+    std::vector<Time> submitted;        // by op, since the part began
+    std::vector<std::int32_t> held_by;  // by op, and one more: the last op before it that the host waits for, or -1
   };
   struct Walk;
 

@@ -11,6 +11,7 @@
 #include "plan/work.h"
 #include "sim/cache.h"
 #include "sim/device_share.h"
+#include "sim/host_ops.h"
 #include "topologies/network.h"
 
 namespace foretrain::sim {
@@ -212,7 +213,6 @@ struct Modeller {
     if (const std::optional<double> seconds = host_seconds(role, op)) {
       m.duration = time_from_seconds(*seconds);
       m.kind = m.duration.value == 0 ? OpKind::instant : OpKind::local;
-      m.off_device = true;
       return;
     }
     double seconds = compute.seconds(op);
@@ -264,7 +264,8 @@ struct Modeller {
       local(role, op, cached, m);
     }
     if (m.kind != OpKind::instant) {
-      m.submit = time_from_seconds(sharing.submit.value);
+      m.submit = time_from_seconds(sharing.submit.value * host_ops(op.work));
+      m.holds_host = m.submit.value > 0 && host_waits_for(op.work);
     }
     return m;
   }

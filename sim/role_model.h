@@ -75,11 +75,11 @@ struct OpModel {
   plan::Share share = nullptr;
   Time duration;                  // local; of a collective; the longest of a batch of messages
   Time submit;                    // of the host, before it can start; none of an instant
+  bool holds_host = false;        // the host needs its result, and submits nothing until it ends; on the compute stream
   std::vector<Meeting> meetings;  // meeting
   std::vector<std::uint16_t> after;
   std::vector<EventRef> waits, records;
   std::vector<std::int64_t> speed;  // by number of active ranks; empty: always kFullSpeed
-  bool off_device = false;          // local: of the host, or of the link to it; nothing on the device slows it
 };
 
 struct RoleModel {

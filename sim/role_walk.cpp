@@ -12,8 +12,13 @@ std::size_t index(std::int64_t i) {
 }  // namespace
 
 RoleWalk::RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps,
-                   ShareSpeeds* sharing)
-    : role_(graph.roles[index(ranks.role)]), ranks_(ranks), model_(model), steps_(steps), sharing_(sharing) {
+                   ShareSpeeds* sharing, std::function<void(std::int32_t)> meets)
+    : role_(graph.roles[index(ranks.role)]),
+      ranks_(ranks),
+      model_(model),
+      steps_(steps),
+      sharing_(sharing),
+      meets_(std::move(meets)) {
   streams_.resize(role_.streams.size());
   events_.resize(index(model.event_copies));
   for (const plan::Segment& segment : role_.segments) {
@@ -67,7 +72,7 @@ void RoleWalk::bind() {
   binding_.step = step_;
 }
 
-RoleWalk::State RoleWalk::advance(std::vector<std::int32_t>& ready) {
+RoleWalk::State RoleWalk::advance() {
   blocked_on_ = -1;
   while (find_place()) {
     if (op_ == 0) {
@@ -82,7 +87,7 @@ RoleWalk::State RoleWalk::advance(std::vector<std::int32_t>& ready) {
       continue;
     }
     const std::size_t passed = posted.size();
-    if (!run_op(ready)) {
+    if (!run_op()) {
       return State::blocked;
     }
     if (++op_ == model_.blocks[index(call().block)].size()) {
@@ -96,7 +101,7 @@ RoleWalk::State RoleWalk::advance(std::vector<std::int32_t>& ready) {
   }
   is_finished_ = true;
   while (!open_.empty()) {
-    end_first_open(ready);
+    end_first_open();
   }
   return State::finished;
 }
@@ -117,7 +122,8 @@ std::int32_t RoleWalk::last_record(const std::vector<Value>& waits) const {
 
 // ---- ops
 
-bool RoleWalk::run_op(std::vector<std::int32_t>& ready) {
+bool RoleWalk::run_op() {
+  ++walked_;
   const std::vector<OpModel>& block = model_.blocks[index(call().block)];
   const OpModel& op = block[op_];
   block_ops_.resize(std::max(block_ops_.size(), block.size()));
@@ -130,22 +136,18 @@ bool RoleWalk::run_op(std::vector<std::int32_t>& ready) {
   }
   waits_.push_back(streams_[index(op.stream)]);
   if (ranks_.meets_others(op)) {
-    post(op, false, ready);
+    post(op, false);
     return true;
   }
   if (op.stream == plan::kCompute) {
-    return run_on_compute_stream(op, ready);
+    return run_on_compute_stream(op);
   }
   if (stays_open(op)) {
-    post(op, true, ready);
+    post(op, true);
     return true;
   }
   Time start;
   for (Value& v : waits_) {
-    if (!is_known(v)) {
-      blocked_on_ = v.meeting;
-      return false;
-    }
     v = resolve(v);
     start = std::max(start, v.time);
   }
@@ -177,7 +179,7 @@ void RoleWalk::reached(std::int32_t step, Time t) {
 
 // ---- ops whose end is not known when they are passed
 
-void RoleWalk::post(const OpModel& op, bool is_local, std::vector<std::int32_t>& ready) {
+void RoleWalk::post(const OpModel& op, bool is_local) {
   const auto self = static_cast<std::int32_t>(posted.size());
   const std::size_t meetings_before =
       posted.empty() ? 0 : posted.back().meetings_before + posted.back().op->meetings.size();
@@ -202,11 +204,11 @@ void RoleWalk::post(const OpModel& op, bool is_local, std::vector<std::int32_t>&
   value.meeting = self;
   leave(op, value);
   if (p.unknown == 0) {
-    make_ready(self, ready);
+    make_ready(self);
   }
 }
 
-void RoleWalk::make_ready(std::int32_t self, std::vector<std::int32_t>& ready) {
+void RoleWalk::make_ready(std::int32_t self) {
   Posted& p = posted[index(self)];
   p.arrival = p.submitted;
   for (Value& v : p.waits) {
@@ -216,13 +218,13 @@ void RoleWalk::make_ready(std::int32_t self, std::vector<std::int32_t>& ready) {
   p.before = last_record(p.waits);
   p.waits = {};
   if (p.is_local) {
-    open(self, ready);
+    open(self);
   } else {
-    ready.push_back(self);
+    meets_(self);
   }
 }
 
-void RoleWalk::know(std::int32_t self, std::vector<std::int32_t>& ready) {
+void RoleWalk::know(std::int32_t self) {
   Posted& p = posted[index(self)];
   p.value = {p.end, static_cast<std::int32_t>(records_.size())};
   p.is_known = true;
@@ -242,11 +244,11 @@ void RoleWalk::know(std::int32_t self, std::vector<std::int32_t>& ready) {
   const std::vector<std::int32_t> followers = std::move(p.followers);  // `posted` may grow
   for (const std::int32_t follower : followers) {
     if (--posted[index(follower)].unknown == 0) {
-      make_ready(follower, ready);
+      make_ready(follower);
     }
   }
   while (is_finished_ && !open_.empty()) {
-    end_first_open(ready);
+    end_first_open();
   }
 }
 

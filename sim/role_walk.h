@@ -10,6 +10,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <vector>
 
 #include "plan/breakdown.h"
@@ -74,6 +75,7 @@ struct FoldedCall {
   std::vector<Piece> pieces;      // times relative
   plan::Breakdown sum;
   Time busy, last;  // end of the compute stream, of anything
+  Time submitted;   // what the host has done, where the call makes it wait
   Time computed;    // end of the last op that computed
 };
 
@@ -92,30 +94,33 @@ struct CallShape {
   // The host does not matter where it is ahead of the compute stream by as much as `host_slack`, at the call's start.
   Time host_slack;
   Time submit;                   // of all its ops
+  bool holds_host = false;       // the host waits for one of its ops
   std::deque<FoldedCall> known;  // pointers into it stay
 };
 
 class RoleWalk {
  public:
-  // `sharing` may be null: compute and communication do not slow each other. It must outlive the walk.
+  // `sharing` may be null: compute and communication do not slow each other. It must outlive the walk. `meets`: told of
+  // every posted op (its index) once its arrival is known; may call open_flow and know. What becomes ready beside a
+  // compute op begins there and then, so that the rest of the op knows.
   RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps,
-           ShareSpeeds* sharing);
+           ShareSpeeds* sharing, std::function<void(std::int32_t)> meets);
 
   // Where the walk stands.
   enum class State : std::uint8_t { blocked, paused, finished };
   // Goes on until an op needs a posted op's end that is not known (blocked), or could run beside one that takes from
-  // the device once it has begun (paused: it may go on all the same), or the program ends. Posted ops that became ready
-  // are appended to `ready` (indices in posted).
-  State advance(std::vector<std::int32_t>& ready);
+  // the device once it has begun (paused: it may go on all the same), or the program ends.
+  State advance();
   std::int32_t blocked_on() const { return blocked_on_; }  // or paused for
   // Something passed already would have run beside something later: events must decide.
   bool has_failed() const { return has_failed_; }
   // A posted op that has begun as a flow: what of its time is left depends on the compute ops beside it.
-  void open_flow(std::int32_t posted, const AloneFlow& flow, std::vector<std::int32_t>& ready);
-  // The end of a posted op. Returns posted ops that became ready by it.
-  void know(std::int32_t posted, std::vector<std::int32_t>& ready);
+  void open_flow(std::int32_t posted, const AloneFlow& flow);
+  // A posted op that has ended: its `end` is known.
+  void know(std::int32_t posted);
 
   std::vector<Posted> posted;
+  std::int64_t walked() const { return walked_; }  // ops, without those of folded calls
   const std::vector<Time>& step_ends() const { return step_ends_; }
   // Of the last step; call after the walk finished.
   plan::Breakdown breakdown(Time begin, Time end);
@@ -144,21 +149,21 @@ class RoleWalk {
   const plan::BlockCall& call() const;
   bool find_place();
   void bind();
-  bool run_op(std::vector<std::int32_t>& ready);
+  bool run_op();
   bool run_folded();
-  void post(const OpModel& op, bool is_local, std::vector<std::int32_t>& ready);
-  bool run_on_compute_stream(const OpModel& op, std::vector<std::int32_t>& ready);
+  void post(const OpModel& op, bool is_local);
+  bool run_on_compute_stream(const OpModel& op);
   bool stays_open(const OpModel& op) const;
   std::int32_t first_unknown(std::int32_t posted) const;
-  void open(std::int32_t posted, std::vector<std::int32_t>& ready);
-  void add_open(const Open& o, std::vector<std::int32_t>& ready);
+  void open(std::int32_t posted);
+  void add_open(const Open& o);
   bool takes(const OpModel& op) const;
   void note_beside(std::int32_t flow, Time from, Time to);
-  void idle_until(Time t, std::vector<std::int32_t>& ready);
-  void end_first_open(std::vector<std::int32_t>& ready);
-  void end_open(std::size_t index, Time end, std::vector<std::int32_t>& ready);
-  Time compute_beside(const OpModel& op, Time start, std::vector<std::int32_t>& ready);
-  void make_ready(std::int32_t index, std::vector<std::int32_t>& ready);
+  void idle_until(Time t);
+  void end_first_open();
+  void end_open(std::size_t index, Time end);
+  Time compute_beside(const OpModel& op, Time start);
+  void make_ready(std::int32_t index);
   void leave(const OpModel& op, Value value);
   Value resolve(const Value& v) const;
   bool is_known(const Value& v) const { return v.meeting < 0 || posted[static_cast<std::size_t>(v.meeting)].is_known; }
@@ -179,6 +184,7 @@ class RoleWalk {
   const RoleModel& model_;
   const int steps_;
   ShareSpeeds* const sharing_;
+  const std::function<void(std::int32_t)> meets_;
   int part_ = 0, step_ = 0;
   std::size_t instance_ = 0, call_ = 0, op_ = 0;
   std::int32_t iteration_ = 0;
@@ -197,6 +203,7 @@ class RoleWalk {
   Time last_;                                   // end of anything in it
   std::vector<Time> step_ends_;
   std::vector<Open> open_;
+  std::int64_t walked_ = 0;
   std::int64_t locals_ = 0;          // posted ops of this class whose end is not known
   Time submitted_;                   // what the host has done so far
   Time computed_;                    // end of the last op that computed

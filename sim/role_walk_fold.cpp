@@ -93,9 +93,10 @@ CallShape RoleWalk::look_at_call() const {
         used.push_back(input->second);
       }
       shape.submit += op.submit;
-      if (op.submit.value > 0) {
+      if (op.submit.value > 0 && !shape.holds_host) {  // later ones follow what it waited for
         shape.host_slack = start.is_known ? std::min(shape.host_slack, start.time - shape.submit) : kUnknownSlack;
       }
+      shape.holds_host = shape.holds_host || op.holds_host;
       for (const std::size_t u : used) {
         CallShape::Slot& input = shape.inputs[u];
         input.bounded = input.bounded && start.is_known;
@@ -155,12 +156,11 @@ bool RoleWalk::run_folded() {
   last_ = base;
   std::vector<Piece> pieces;
   capture_ = &pieces;
-  std::vector<std::int32_t> none;
   const std::size_t ops = model_.blocks[index(call().block)].size();
   for (iteration_ = 0; iteration_ < call().count; ++iteration_) {
     bind();
     for (op_ = 0; op_ < ops; ++op_) {
-      const bool ran = run_op(none);
+      const bool ran = run_op();
       CHECK(ran, "{}: a folded call waits for op {} of another role", role_.name, blocked_on_);
     }
   }
@@ -169,6 +169,7 @@ bool RoleWalk::run_folded() {
   capture_ = nullptr;
   fresh.last = last_ - base;
   fresh.computed = computed_ - base;
+  fresh.submitted = submitted_ - base;
   fresh.pieces = std::move(pieces);
   if (!touched_outside_ && locals_ == 0 && shape.known.size() < kRemembered && remember(shape, base, fresh)) {
     shape.known.push_back(std::move(fresh));
@@ -234,7 +235,7 @@ void RoleWalk::replay(const CallShape& shape, const FoldedCall& known) {
     const Value& v = known.outputs[i];
     slot_value(shape.outputs[i]) = {v.time + base, v.record < 0 ? -1 : v.record + offset};
   }
-  submitted_ += shape.submit;
+  submitted_ = shape.holds_host ? base + known.submitted : submitted_ + shape.submit;
   computed_ = std::max(computed_, base + known.computed);
   log(&known, base, {});
   reached(part_ == 2 ? -1 : step_, base + known.last);

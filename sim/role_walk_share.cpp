@@ -34,10 +34,9 @@ bool RoleWalk::takes(const OpModel& op) const {
          std::any_of(op.meetings.begin(), op.meetings.end(), [](const Meeting& m) { return !m.load.is_none(); });
 }
 
-// Off the compute stream: it takes from the device, or it waits for what is open.
+// Off the compute stream: it takes from the device, or it waits for what has no end yet.
 bool RoleWalk::stays_open(const OpModel& op) const {
-  const auto is_unknown_local = [&](const Value& v) { return !is_known(v) && posted[index(v.meeting)].is_local; };
-  return sharing_ != nullptr && (takes(op) || std::any_of(waits_.begin(), waits_.end(), is_unknown_local));
+  return takes(op) || std::any_of(waits_.begin(), waits_.end(), [&](const Value& v) { return !is_known(v); });
 }
 
 // What the end of a posted op is not known for: an op of another class that has all it waits for, or -1: something
@@ -56,7 +55,7 @@ std::int32_t RoleWalk::first_unknown(std::int32_t self) const {
   return first;
 }
 
-void RoleWalk::open(std::int32_t self, std::vector<std::int32_t>& ready) {
+void RoleWalk::open(std::int32_t self) {
   Posted& p = posted[index(self)];
   DeviceLoad load;
   for (const Meeting& m : p.op->meetings) {
@@ -65,7 +64,7 @@ void RoleWalk::open(std::int32_t self, std::vector<std::int32_t>& ready) {
   p.start = p.arrival;
   if (load.is_none()) {
     p.end = p.start + p.op->duration;
-    know(self, ready);
+    know(self);
     return;
   }
   add_open({self,
@@ -74,36 +73,35 @@ void RoleWalk::open(std::int32_t self, std::vector<std::int32_t>& ready) {
             {},
             static_cast<Work>(p.op->duration.value) * kFullSpeed,
             kFullSpeed,
-            sharing_->communication_beside_compute()},
-           ready);
+            sharing_->communication_beside_compute()});
 }
 
-void RoleWalk::open_flow(std::int32_t self, const AloneFlow& flow, std::vector<std::int32_t>& ready) {
+void RoleWalk::open_flow(std::int32_t self, const AloneFlow& flow) {
   Posted& p = posted[index(self)];
   p.is_local = true;
   ++locals_;
   p.start = p.arrival;
   const Rate beside = MeetingFlows::slowed(flow.cap, sharing_->communication_beside_compute());
-  add_open({self, p.load, p.start, flow.latency, FlowNetwork::work_of(flow.bytes), flow.cap, beside}, ready);
+  add_open({self, p.load, p.start, flow.latency, FlowNetwork::work_of(flow.bytes), flow.cap, beside});
 }
 
-void RoleWalk::add_open(const Open& o, std::vector<std::int32_t>& ready) {
+void RoleWalk::add_open(const Open& o) {
   has_failed_ = has_failed_ || o.since < computed_;
   open_.push_back(o);
   while (is_finished_ && !open_.empty()) {
-    end_first_open(ready);
+    end_first_open();
   }
 }
 
-void RoleWalk::end_open(std::size_t i, Time end, std::vector<std::int32_t>& ready) {
+void RoleWalk::end_open(std::size_t i, Time end) {
   const std::int32_t self = open_[i].posted;
   open_.erase(open_.begin() + static_cast<std::ptrdiff_t>(i));
   posted[index(self)].end = end;
-  know(self, ready);
+  know(self);
 }
 
 // Nothing computes until then. Requires: something is open.
-void RoleWalk::end_first_open(std::vector<std::int32_t>& ready) {
+void RoleWalk::end_first_open() {
   std::size_t first = 0;
   Time least{INT64_MAX};
   for (std::size_t i = 0; i < open_.size(); ++i) {
@@ -113,15 +111,15 @@ void RoleWalk::end_first_open(std::vector<std::int32_t>& ready) {
       first = i;
     }
   }
-  end_open(first, least, ready);
+  end_open(first, least);
 }
 
 // Nothing computes until `t`.
-void RoleWalk::idle_until(Time t, std::vector<std::int32_t>& ready) {
+void RoleWalk::idle_until(Time t) {
   for (std::size_t i = 0; i < open_.size();) {
     const Time end = open_[i].end(false);
     if (end <= t) {
-      end_open(i, end, ready);
+      end_open(i, end);
       i = 0;  // what followed it may have opened, and ended too
     } else {
       ++i;
@@ -148,7 +146,7 @@ void RoleWalk::note_beside(std::int32_t flow, Time from, Time to) {
 }
 
 // From `start` on to the end of the op. Requires: idle_until(start).
-Time RoleWalk::compute_beside(const OpModel& op, Time start, std::vector<std::int32_t>& ready) {
+Time RoleWalk::compute_beside(const OpModel& op, Time start) {
   Work remaining = static_cast<Work>(op.duration.value) * kFullSpeed;
   Time now = start;
   while (remaining > 0) {
@@ -189,7 +187,7 @@ Time RoleWalk::compute_beside(const OpModel& op, Time start, std::vector<std::in
     computed_ = now;
     for (std::size_t i = 0; i < open_.size();) {
       if (open_[i].since <= now && open_[i].end(true) <= now) {
-        end_open(i, now, ready);
+        end_open(i, now);
         i = 0;
       } else {
         ++i;
@@ -199,7 +197,7 @@ Time RoleWalk::compute_beside(const OpModel& op, Time start, std::vector<std::in
   return now;
 }
 
-bool RoleWalk::run_on_compute_stream(const OpModel& op, std::vector<std::int32_t>& ready) {
+bool RoleWalk::run_on_compute_stream(const OpModel& op) {
   Time start;
   for (Value& v : waits_) {
     while (!is_known(v)) {
@@ -207,7 +205,7 @@ bool RoleWalk::run_on_compute_stream(const OpModel& op, std::vector<std::int32_t
       if (blocked_on_ >= 0) {
         return false;
       }
-      end_first_open(ready);
+      end_first_open();
     }
     v = resolve(v);
     start = std::max(start, v.time);
@@ -221,15 +219,18 @@ bool RoleWalk::run_on_compute_stream(const OpModel& op, std::vector<std::int32_t
   Value value{start};
   if (op.duration.value > 0) {
     has_failed_ = has_failed_ || start < fixed_until_;
-    idle_until(start, ready);
+    idle_until(start);
     std::erase_if(flows_, [&](std::int32_t f) { return posted[index(f)].end <= start; });
-    value.time = open_.empty() && flows_.empty() ? start + op.duration : compute_beside(op, start, ready);
+    value.time = open_.empty() && flows_.empty() ? start + op.duration : compute_beside(op, start);
     computed_ = value.time;
   }
   attribute_gap(start, last_record(waits_), held_by_host);
   piece(start, value.time, op.share);
   leave(op, value);
   reached(part_ == 2 ? -1 : step_, value.time);
+  if (op.holds_host) {
+    submitted_ = std::max(submitted_, value.time);
+  }
   return true;
 }
 

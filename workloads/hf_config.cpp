@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "workloads/hf_keys.h"
 #include "workloads/model_file.h"
 #include "workloads/moe_file.h"
 
@@ -11,26 +12,12 @@ namespace foretrain::workloads {
 
 namespace {
 
-constexpr std::int64_t kMax = 10'000'000;
-constexpr std::int64_t kMaxLayers = 10'000;
-
-// null stands for an absent key in these files.
-bool given(ObjectReader& reader, const std::string& key) {
-  const nlohmann::json* value = reader.raw(key);
-  return value != nullptr && !value->is_null();
-}
-
-std::int64_t integer(ObjectReader& reader, const std::string& key, std::int64_t fallback) {
-  return given(reader, key) ? reader.integer(key, fallback, 1, kMax) : fallback;
-}
-
-double number(ObjectReader& reader, const std::string& key, double fallback, double low, double high) {
-  return given(reader, key) ? reader.number(key, fallback, low, high) : fallback;
-}
-
-bool boolean(ObjectReader& reader, const std::string& key, bool fallback) {
-  return given(reader, key) ? reader.boolean(key, fallback) : fallback;
-}
+using hf::boolean;
+using hf::given;
+using hf::integer;
+using hf::kMax;
+using hf::kMaxLayers;
+using hf::number;
 
 void refuse_if_set(ObjectReader& reader, const std::string& key) {
   if (boolean(reader, key, false)) {
@@ -100,19 +87,37 @@ Model read_gpt_neox(ObjectReader& reader) {
   return m;
 }
 
-// Experts in place of every layer's MLP. The library adds the balancing loss only where router logits are put out.
-Moe read_mixtral_moe(ObjectReader& reader, std::int64_t ffn_hidden) {
-  Moe moe;
-  moe.experts = reader.integer("num_local_experts", 8, 1, kMax);
-  moe.top_k = reader.integer("num_experts_per_tok", 2, 1, kMax);
-  moe.ffn_hidden = moe.shared_ffn_hidden = ffn_hidden;
-  if (boolean(reader, "output_router_logits", false)) {
-    moe.aux_loss = number(reader, "router_aux_loss_coef", 0.001, 0, 1e6);
+// Which layers have the window: by a list that later versions of the library write, else qwen's by its own rule.
+void read_window(ObjectReader& reader, Model& m, bool qwen) {
+  m.attention_window = integer(reader, "sliding_window", 0);
+  m.full_attention_first = qwen ? reader.integer("max_window_layers", 28, 0, kMaxLayers) : 0;
+  if (const nlohmann::json* types = reader.raw("layer_types"); types != nullptr && types->is_array()) {
+    const auto full = [&](std::size_t i) { return (*types)[i] == "full_attention"; };
+    std::int64_t first = 0, every = 0;
+    while (first < std::ssize(*types) && full(static_cast<std::size_t>(first))) {
+      ++first;
+    }
+    for (auto i = static_cast<std::size_t>(first); every == 0 && i < types->size(); ++i) {
+      every = full(i) ? static_cast<std::int64_t>(i) + 1 : 0;
+    }
+    m.full_attention_first = first;
+    m.full_attention_every = every;
+    for (std::int64_t i = 0; i < std::ssize(*types); ++i) {
+      const bool is_full = m.attention_window == 0 || m.window(i, m.attention_window + 1) == 0;
+      if (full(static_cast<std::size_t>(i)) != is_full) {
+        reader.mistake("layer_types",
+                       "is not built yet; built: some first layers with full_attention, then one in every "
+                       "so many, the others with sliding_attention");
+        break;
+      }
+    }
   }
-  return moe;
+  if (m.attention_window == 0 || m.full_attention_first >= m.layers || m.full_attention_every == 1) {
+    m.attention_window = m.full_attention_first = m.full_attention_every = 0;
+  }
 }
 
-// llama, mistral, mixtral, qwen2 and qwen3 differ in biases, in the attention window and in experts.
+// llama, mistral, qwen2, qwen3 and their kin with experts differ in biases, in the attention window and in experts.
 Model read_llama_like(ObjectReader& reader, const std::string& type) {
   Model m;
   m.layers = reader.integer("num_hidden_layers", std::nullopt, 1, kMaxLayers);
@@ -135,7 +140,7 @@ Model read_llama_like(ObjectReader& reader, const std::string& type) {
     reader.mistake("partial_rotary_factor", "rotating a part of the head is not built yet; expected 1");
   }
   m.tied_embeddings = boolean(reader, "tie_word_embeddings", false);
-  const bool qwen2 = type == "qwen2", qwen3 = type == "qwen3";
+  const bool qwen2 = type.starts_with("qwen2"), qwen3 = type.starts_with("qwen3");
   if (qwen3 && m.head_dim == 0) {
     m.head_dim = 128;
   }
@@ -143,12 +148,34 @@ Model read_llama_like(ObjectReader& reader, const std::string& type) {
   m.attention_bias = qwen2 || ((type == "llama" || qwen3) && boolean(reader, "attention_bias", false));
   m.output_bias = m.attention_bias && !qwen2;
   m.mlp_bias = type == "llama" && boolean(reader, "mlp_bias", false);
-  if (type == "mixtral") {
-    m.moe = read_mixtral_moe(reader, m.ffn_hidden);
+  if (type == "mixtral" || type.ends_with("_moe")) {
+    m.moe = hf::read_experts(reader, type, m.ffn_hidden);
   }
   if (type == "mistral" || type == "mixtral" || ((qwen2 || qwen3) && boolean(reader, "use_sliding_window", false))) {
-    m.attention_window = integer(reader, "sliding_window", 0);
+    read_window(reader, m, qwen2 || qwen3);
   }
+  return m;
+}
+
+// DeepSeek-V2 and V3, and Kimi-K2, which is V3 of another shape. Modules that predict further tokens
+// (num_nextn_predict_layers) are left out, as the library leaves them out.
+Model read_deepseek(ObjectReader& reader, const std::string& type) {
+  Model m;
+  m.layers = reader.integer("num_hidden_layers", std::nullopt, 1, kMaxLayers);
+  m.hidden = reader.integer("hidden_size", std::nullopt, 1, kMax);
+  m.heads = m.kv_heads = reader.integer("num_attention_heads", std::nullopt, 1, kMax);
+  m.ffn_hidden = reader.integer("intermediate_size", std::nullopt, 1, kMax);
+  m.vocab = reader.integer("vocab_size", std::nullopt, 1, 10 * kMax);
+  m.activation = activation(reader, "hidden_act", true);
+  m.norm = Norm::rmsnorm;
+  m.norm_eps = number(reader, "rms_norm_eps", 1e-6, 1e-12, 1);
+  m.positions = Positions::rotary;
+  m.rotary_base = number(reader, "rope_theta", 10000.0, 1, 1e12);
+  m.tied_embeddings = boolean(reader, "tie_word_embeddings", false);
+  refuse_if_set(reader, "attention_bias");
+  m.attention_bias = m.output_bias = m.mlp_bias = false;
+  hf::read_latent_attention(reader, m);
+  m.moe = hf::read_experts(reader, type, m.ffn_hidden);
   return m;
 }
 
@@ -163,18 +190,21 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   ObjectReader reader(document, mistakes);
   const std::size_t before = mistakes.count();
   const std::string type =
-      reader.word("model_type", std::nullopt, {"gpt2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3"},
-                  {"qwen2_moe",   "bert", "roberta", "t5",         "gptj",   "opt",     "bloom",     "falcon",
-                   "mpt",         "phi",  "phi3",    "gemma",      "gemma2", "gemma3",  "qwen3_moe", "deepseek_v2",
-                   "deepseek_v3", "olmo", "olmo2",   "starcoder2", "cohere", "gpt_oss", "llama4"});
+      reader.word("model_type", std::nullopt,
+                  {"gpt2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe",
+                   "deepseek_v2", "deepseek_v3", "kimi_k2"},
+                  {"bert", "roberta", "t5", "gptj", "opt", "bloom", "falcon", "mpt", "phi", "phi3", "gemma", "gemma2",
+                   "gemma3", "olmo", "olmo2", "starcoder2", "cohere", "gpt_oss", "llama4"});
   if (mistakes.count() != before) {
     Model none;  // its keys are another type's: nothing more can be judged
     none.layers = none.hidden = none.heads = none.kv_heads = none.head_dim = none.ffn_hidden = none.vocab = 1;
     none.max_positions = 1;
     return none;
   }
+  const bool deepseek = type.starts_with("deepseek") || type == "kimi_k2";
   Model m = type == "gpt2"       ? read_gpt2(reader)
             : type == "gpt_neox" ? read_gpt_neox(reader)
+            : deepseek           ? read_deepseek(reader, type)
                                  : read_llama_like(reader, type);
   m.name = document.origin();
   if (m.head_dim == 0) {

@@ -5,7 +5,7 @@
 namespace foretrain::workloads {
 
 std::string_view name(Activation a) {
-  constexpr std::array<std::string_view, 5> kNames{"gelu", "relu", "swiglu", "geglu", "gelu_erf"};
+  constexpr std::array<std::string_view, 6> kNames{"gelu", "relu", "swiglu", "geglu", "gelu_erf", "swiglu_clamped"};
   return kNames[static_cast<std::size_t>(a)];
 }
 
@@ -43,13 +43,14 @@ std::int64_t common_parameters(const Model& m) {
   const std::int64_t attention = (m.has_mla() ? latent_projections(m) : m.hidden * qkv_size) +
                                  (m.attention_bias ? qkv_size : 0) + m.context_size() * m.hidden +
                                  (m.output_bias ? m.hidden : 0) + (m.qk_norm ? 2 * m.head_dim : 0) +
-                                 (m.has_mla() ? m.mla.q_rank + m.mla.kv_rank : 0);
+                                 (m.attention_sinks ? m.heads : 0) + (m.has_mla() ? m.mla.q_rank + m.mla.kv_rank : 0);
   return (m.shared_norm ? 1 : 2) * norm_parameters(m) + attention;
 }
 
 // Experts that a layer holds, or that a token passes.
 std::int64_t with_experts(const Model& m, std::int64_t experts) {
-  const std::int64_t router = m.moe.experts * (m.hidden + (m.moe.expert_bias ? 1 : 0));
+  const std::int64_t router =
+      m.moe.experts * (m.hidden + (m.moe.expert_bias ? 1 : 0)) + (m.moe.shared_gate ? m.hidden : 0);
   return common_parameters(m) + router + experts * mlp_matrices(m, m.moe.ffn_hidden) +
          mlp_matrices(m, m.moe.shared_width());
 }
@@ -80,6 +81,14 @@ std::int64_t active_parameters(const Model& m) {
   return parameters(m, m.moe.top_k);
 }
 
+double visible_share(std::int64_t window, std::int64_t seq_len) {
+  if (window <= 0 || window >= seq_len) {
+    return 1;
+  }
+  const double hidden = 1 - static_cast<double>(window) / static_cast<double>(seq_len);
+  return 1 - hidden * hidden;
+}
+
 // Per sequence of s tokens, forward, two FLOPs per multiply-add:
 //   qkv 2·s·h·(q + 2·kv)   scores and context 2 · 2·s·s·q   projection 2·s·q·h   MLP 2·s·h·f·(2, gated 3)   logits
 //   2·s·h·V; with experts instead of the MLP 2·s·h·(f·(top_k·f_e + f_shared) + experts), f 2 or 3 as there; with latent
@@ -98,9 +107,13 @@ double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len,
   const double mlp = 2 * s * h * static_cast<double>(m.ffn_hidden) * matrices;
   const double passed = static_cast<double>(m.moe.top_k * m.moe.ffn_hidden + m.moe.shared_width());
   const double experts = 2 * s * h * (passed * matrices + static_cast<double>(m.moe.experts));
-  const double attention = 2 * s * s * (q + o) * (causal_halved ? 0.5 : 1.0);
+  double squares = 0;  // of scores, over the layers
+  for (std::int64_t layer = 0; layer < m.layers; ++layer) {
+    squares += visible_share(m.window(layer, seq_len), seq_len);
+  }
+  const double attention = 2 * s * s * (q + o) * (causal_halved ? 0.5 : 1.0) * squares;
   const double logits = 2 * s * h * static_cast<double>(m.vocab);
-  const double forward = static_cast<double>(m.layers) * (matmuls + attention) +
+  const double forward = static_cast<double>(m.layers) * matmuls + attention +
                          static_cast<double>(m.dense_layers()) * mlp + static_cast<double>(m.moe_layers()) * experts +
                          logits;
   return 3 * forward * static_cast<double>(sequences);

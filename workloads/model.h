@@ -10,8 +10,9 @@
 
 namespace foretrain::workloads {
 
-// gelu: the tanh form (GPT-2); gelu_erf: the exact one (Pythia).
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf };
+// gelu: the tanh form (GPT-2); gelu_erf: the exact one (Pythia). swiglu_clamped (gpt-oss): gate up to 7 and up within
+// +-7, (up + 1) gate sigmoid(1.702 gate).
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped };
 enum class Norm : std::uint8_t { layernorm, rmsnorm };
 enum class Positions : std::uint8_t { learned, rotary, none };
 
@@ -19,7 +20,7 @@ std::string_view name(Activation a);
 std::string_view name(Norm n);
 std::string_view name(Positions p);
 constexpr bool is_gated(Activation a) {
-  return a == Activation::swiglu || a == Activation::geglu;
+  return a == Activation::swiglu || a == Activation::geglu || a == Activation::swiglu_clamped;
 }
 
 // Multi-head latent attention (DeepSeek-V2): q, k and v come from latents of so many columns; a head has nope_dim
@@ -56,12 +57,20 @@ struct Model {
   bool attention_bias = true;  // on qkv (and on the output projection when output_bias)
   bool output_bias = true;     // on the attention's output projection (qwen2: qkv has one, the output none)
   bool mlp_bias = true;
-  std::int64_t attention_window =
-      0;  // keys a query sees (sliding window); 0: all before it. A job's seq_len must fit in it
+  std::int64_t attention_window = 0;      // keys a query sees (sliding window), its own among them; 0: all before it
+  std::int64_t full_attention_every = 0;  // of so many layers the last sees all (gpt-oss 2, Gemma 3 6); 0: none does
+  std::int64_t full_attention_first = 0;  // so many first layers see all (Qwen2)
+  bool attention_sinks = false;           // a learned logit per head in the softmax's denominator (gpt-oss)
 
   Mla mla;  // with it kv_heads is heads, head_dim nope_dim + rope_dim
 
   bool has_mla() const { return mla.kv_rank > 0; }
+  // Keys that a query of this layer sees of `seq_len`; 0: all before it, be there a window or not.
+  std::int64_t window(std::int64_t layer, std::int64_t seq_len) const {
+    const bool full =
+        layer < full_attention_first || (full_attention_every > 0 && (layer + 1) % full_attention_every == 0);
+    return full || attention_window >= seq_len ? 0 : attention_window;
+  }
   std::int64_t v_dim() const { return has_mla() ? mla.v_dim : head_dim; }
   std::int64_t context_size() const { return heads * v_dim(); }  // of all heads' outputs
   Moe moe;  // in place of the MLP of layers from moe.first_dense_layers on
@@ -80,10 +89,13 @@ std::int64_t total_parameters(const Model& m);
 // Those that one token passes: top_k experts of each layer, all else whole.
 std::int64_t active_parameters(const Model& m);
 
+// Of the pairs of tokens that a causal mask shows, those that a window shows, too: 1 - (1 - w/s)^2, 1 for window 0.
+double visible_share(std::int64_t window, std::int64_t seq_len);
+
 // Model FLOPs of one training step, forward and backward, as Megatron counts them (matmuls only, attention not halved,
 // no recompute; Korthikanti et al. 2022, eq. 9 generalised to grouped queries and gated MLPs), padded vocabulary not
 // counted: the published one is; of experts those that a token passes, and the router. `causal_halved` counts the
-// attention products at half.
+// attention products at half. Layers with a window count what a causal mask shows of the window (visible_share).
 double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved = false);
 
 }  // namespace foretrain::workloads

@@ -39,11 +39,12 @@ Model placeholder() {
 }
 
 Activation activation_of(const std::string& word) {
-  return word == "relu"       ? Activation::relu
-         : word == "swiglu"   ? Activation::swiglu
-         : word == "geglu"    ? Activation::geglu
-         : word == "gelu_erf" ? Activation::gelu_erf
-                              : Activation::gelu;
+  return word == "relu"             ? Activation::relu
+         : word == "swiglu"         ? Activation::swiglu
+         : word == "geglu"          ? Activation::geglu
+         : word == "gelu_erf"       ? Activation::gelu_erf
+         : word == "swiglu_clamped" ? Activation::swiglu_clamped
+                                    : Activation::gelu;
 }
 
 Mla read_mla(ObjectReader& reader) {
@@ -75,9 +76,10 @@ void check_mla(const Model& m, ObjectReader& reader) {
   if (m.positions != Positions::rotary) {
     reader.mistake("mla", fmt::format("needs rotary positions, not {}", name(m.positions)));
   }
-  if (m.attention_bias || m.output_bias || m.qk_norm || m.parallel_residual) {
+  if (m.attention_bias || m.output_bias || m.qk_norm || m.parallel_residual || m.attention_sinks) {
     reader.mistake("mla",
-                   "attention_bias, output_bias, qk_norm and parallel_residual are not built with it; expected false");
+                   "attention_bias, output_bias, qk_norm, parallel_residual and attention_sinks are not built with it; "
+                   "expected false");
   }
 }
 
@@ -98,7 +100,8 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   }
   const std::int64_t own_dim = m.has_mla() ? m.mla.nope_dim + m.mla.rope_dim : m.hidden / m.heads;
   m.head_dim = reader.integer("head_dim", std::max<std::int64_t>(1, own_dim), 1, kMaxWidth);
-  m.activation = activation_of(reader.word("activation", "gelu", {"gelu", "relu", "swiglu", "geglu", "gelu_erf"}));
+  m.activation = activation_of(
+      reader.word("activation", "gelu", {"gelu", "relu", "swiglu", "geglu", "gelu_erf", "swiglu_clamped"}));
   m.moe = read_moe(reader, "moe", m.layers);
   // Four times hidden is the convention of plain MLPs; gated ones have none. Without a dense layer nobody reads it.
   const auto ffn_default = m.dense_layers() == 0    ? std::optional(m.moe.ffn_hidden)
@@ -125,6 +128,9 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.output_bias = reader.boolean("output_bias", m.attention_bias);
   m.mlp_bias = reader.boolean("mlp_bias", layernorm && m.moe.experts == 0);
   m.attention_window = reader.integer("attention_window", 0, 0);
+  m.full_attention_every = reader.integer("full_attention_every", 0, 0, kMaxLayers);
+  m.full_attention_first = reader.integer("full_attention_first", 0, 0, kMaxLayers);
+  m.attention_sinks = reader.boolean("attention_sinks", false);
   check_model(m, reader);
   reader.finish();
   return m;
@@ -153,6 +159,11 @@ void check_model(const Model& m, ObjectReader& reader) {
   }
   if (m.has_mla()) {
     check_mla(m, reader);
+  }
+  if (m.attention_window == 0 && (m.full_attention_every != 0 || m.full_attention_first != 0)) {
+    reader.mistake("",
+                   "full_attention_every and full_attention_first say which layers have no attention_window; "
+                   "without one they are 0");
   }
   if (m.shared_norm && !m.parallel_residual) {
     reader.mistake("", "shared_norm needs parallel_residual: else the halves of a layer read different inputs");
@@ -233,7 +244,10 @@ nlohmann::json to_json(const Model& m) {
                       {"attention_bias", m.attention_bias},
                       {"output_bias", m.output_bias},
                       {"mlp_bias", m.mlp_bias},
-                      {"attention_window", m.attention_window}};
+                      {"attention_window", m.attention_window},
+                      {"full_attention_every", m.full_attention_every},
+                      {"full_attention_first", m.full_attention_first},
+                      {"attention_sinks", m.attention_sinks}};
   if (m.has_mla()) {
     json["mla"] = {{"q_rank", m.mla.q_rank},
                    {"kv_rank", m.mla.kv_rank},

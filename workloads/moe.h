@@ -1,10 +1,10 @@
 // Mixture of experts: what stands in place of the MLP of a layer.
 //
 //   s = router(W x), one score per expert; the top_k best are chosen by s + expert_bias;
-//   y = sum over the chosen of w_e · expert_e(x)  +  shared(x)
+//   y = sum over the chosen of w_e · expert_e(x)  +  g · shared(x)
 //   w_e = weight_scale · s_e, divided by the sum of the chosen scores where weights are normalised.
 // Experts are MLPs of ffn_hidden without biases, with the model's activation; the shared experts are one MLP of
-// shared_experts · shared_ffn_hidden that every token passes.
+// shared_experts · shared_ffn_hidden that every token passes; g is 1, or sigmoid(w · x) with a shared_gate.
 #pragma once
 
 #include <cstdint>
@@ -23,13 +23,14 @@ struct Moe {
   std::int64_t ffn_hidden = 0;  // of one expert
   std::int64_t shared_experts = 0;
   std::int64_t shared_ffn_hidden = 0;  // of one shared expert
+  bool shared_gate = false;            // one scalar per token, learned (Qwen2-MoE)
   Router router = Router::softmax;
   bool normalize_weights = true;
   double weight_scale = 1.0;
   bool expert_bias = false;  // added to scores where experts are chosen; no gradient trains it (it stays zero here)
   // Experts in so many equal groups, of which only the best are chosen from; a group's score is the sum of its two
-  // best.
-  std::int64_t groups = 1, top_groups = 1;
+  // best (DeepSeek-V3), or its best (group_best 1, DeepSeek-V2).
+  std::int64_t groups = 1, top_groups = 1, group_best = 2;
   // Tokens that an expert takes from one rank and microbatch, as a multiple of the mean; further ones are dropped in
   // token order. 0: dropless.
   double capacity_factor = 0.0;

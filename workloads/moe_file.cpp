@@ -29,6 +29,7 @@ Moe read_moe(ObjectReader& parent, const char* key, std::int64_t layers) {
   moe.ffn_hidden = reader.integer("ffn_hidden", std::nullopt, 1, kMaxWidth);
   moe.shared_experts = reader.integer("shared_experts", 0, 0, kMaxExperts);
   moe.shared_ffn_hidden = reader.integer("shared_ffn_hidden", moe.ffn_hidden, 1, kMaxWidth);
+  moe.shared_gate = reader.boolean("shared_gate", false);
   moe.router =
       reader.word("router", "softmax", {"softmax", "sigmoid"}) == "sigmoid" ? Router::sigmoid : Router::softmax;
   moe.normalize_weights = reader.boolean("normalize_weights", true);
@@ -36,6 +37,7 @@ Moe read_moe(ObjectReader& parent, const char* key, std::int64_t layers) {
   moe.expert_bias = reader.boolean("expert_bias", moe.router == Router::sigmoid);
   moe.groups = reader.integer("groups", 1, 1, kMaxExperts);
   moe.top_groups = reader.integer("top_groups", moe.groups, 1, kMaxExperts);
+  moe.group_best = reader.integer("group_best", 2, 1, 2);
   moe.capacity_factor = reader.number("capacity_factor", 0.0, 0.0, 1e6);
   moe.aux_loss = reader.number("aux_loss", 0.0, 0.0, 1e6);
   moe.first_dense_layers = reader.integer("first_dense_layers", 0, 0, layers);
@@ -62,6 +64,9 @@ void check_moe(const Moe& moe, std::int64_t layers, ObjectReader& reader) {
                                "at most those of the chosen groups",
                                moe.top_k, moe.top_groups, moe.experts / moe.groups));
   }
+  if (moe.shared_gate && moe.shared_width() == 0) {
+    reader.mistake("", "shared_gate needs shared_experts");
+  }
   if (moe.first_dense_layers > layers) {
     reader.mistake("", fmt::format("{} dense layers of {}", moe.first_dense_layers, layers));
   }
@@ -73,12 +78,14 @@ nlohmann::json to_json(const Moe& moe) {
           {"ffn_hidden", moe.ffn_hidden},
           {"shared_experts", moe.shared_experts},
           {"shared_ffn_hidden", moe.shared_ffn_hidden},
+          {"shared_gate", moe.shared_gate},
           {"router", name(moe.router)},
           {"normalize_weights", moe.normalize_weights},
           {"weight_scale", moe.weight_scale},
           {"expert_bias", moe.expert_bias},
           {"groups", moe.groups},
           {"top_groups", moe.top_groups},
+          {"group_best", moe.group_best},
           {"capacity_factor", moe.capacity_factor},
           {"aux_loss", moe.aux_loss},
           {"first_dense_layers", moe.first_dense_layers}};

@@ -102,11 +102,10 @@ Workload read_workload(ObjectReader& reader, const std::string& default_precisio
     reader.mistake("seq_len", fmt::format("{} is not allowed; the model has {} learned positions", w.seq_len,
                                           w.model.max_positions));
   }
-  if (w.model.attention_window != 0 && w.seq_len > w.model.attention_window) {
-    reader.mistake("seq_len",
-                   fmt::format("{} is longer than the model's attention window of {}; sliding window attention "
-                               "is not built yet",
-                               w.seq_len, w.model.attention_window));
+  if (w.model.attention_sinks && !is_flash(w.attention)) {
+    reader.mistake("attention", fmt::format("the model's attention_sinks are built behind flash attention; expected "
+                                            "flash, flash3 or cudnn, not {}",
+                                            name(w.attention)));
   }
   return w;
 }

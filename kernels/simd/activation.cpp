@@ -21,6 +21,30 @@ FORETRAIN_INLINE ValueAndSlope<V> silu(V x) {
   return {x * s, s * (1 + x * (1 - s))};
 }
 
+// Of gpt-oss's gate; beyond the limit nothing changes.
+constexpr double kClamp = 7.0;
+template <class V>
+FORETRAIN_INLINE ValueAndSlope<V> clamped_gate(V x) {
+  using W = decltype(x[0] + x[0]);
+  constexpr W limit = static_cast<W>(kClamp), steep = static_cast<W>(1.702);
+  const V gate = x < limit ? x : limit + V{};
+  const V s = sigmoid(steep * gate);
+  return {gate * s, x < limit ? s * (1 + steep * gate * (1 - s)) : V{}};
+}
+
+// What a gate is multiplied by.
+template <class V>
+FORETRAIN_INLINE ValueAndSlope<V> same(V x) {
+  return {x, 1 + V{}};
+}
+template <class V>
+FORETRAIN_INLINE ValueAndSlope<V> clamped_up(V x) {
+  using W = decltype(x[0] + x[0]);
+  constexpr W limit = static_cast<W>(kClamp);
+  const V low = x < -limit ? -limit + V{} : x;
+  return {1 + (low < limit ? low : limit + V{}), x < limit && x > -limit ? 1 + V{} : V{}};
+}
+
 // 0.5 (1 + tanh u) is sigmoid(2u): gelu(x) = x sigmoid(x (a + b x^2)) with a = 2 sqrt(2/pi), b = 0.044715 a.
 template <class V>
 FORETRAIN_INLINE ValueAndSlope<V> gelu(V x) {
@@ -49,15 +73,19 @@ FORETRAIN_INLINE ValueAndSlope<V> relu(V x) {
   return {x > 0 ? x : V{}, x > 0 ? 1 + V{} : V{}};
 }
 
-// Calls f with the function of a kind; for a gated one, the function of its gate.
+// Calls f with the function of a kind, for a gated one that of its gate, and with that of what a gate multiplies.
 template <class F>
 FORETRAIN_INLINE void with_function(Activation kind, F f) {
+  const auto plain = [](auto x) { return same(x); };
   switch (kind) {
     case Activation::gelu:
-    case Activation::geglu: f([](auto x) { return gelu(x); }); break;
-    case Activation::gelu_erf: f([](auto x) { return gelu_erf(x); }); break;
-    case Activation::relu: f([](auto x) { return relu(x); }); break;
-    case Activation::swiglu: f([](auto x) { return silu(x); }); break;
+    case Activation::geglu: f([](auto x) { return gelu(x); }, plain); break;
+    case Activation::gelu_erf: f([](auto x) { return gelu_erf(x); }, plain); break;
+    case Activation::relu: f([](auto x) { return relu(x); }, plain); break;
+    case Activation::swiglu: f([](auto x) { return silu(x); }, plain); break;
+    case Activation::swiglu_clamped:
+      f([](auto x) { return clamped_gate(x); }, [](auto x) { return clamped_up(x); });
+      break;
   }
 }
 
@@ -73,27 +101,27 @@ void plain_backward(int64_t n, const T* x, const T* dy, T* dx, F function) {
   });
 }
 
-template <class T, class F>
-void gated_forward(int64_t rows, int64_t cols, const T* x, T* y, F function) {
+template <class T, class F, class G>
+void gated_forward(int64_t rows, int64_t cols, const T* x, T* y, F function, G of_up) {
   for (int64_t r = 0; r < rows; ++r) {
     const T* gate = x + 2 * r * cols;
     for_vectors<Wide<T>>(cols, [&](int64_t i, auto access) {
-      access.store(y + r * cols + i, function(access.load(gate + i)).value * access.load(gate + cols + i));
+      access.store(y + r * cols + i, function(access.load(gate + i)).value * of_up(access.load(gate + cols + i)).value);
     });
   }
 }
 
-template <class T, class F>
-void gated_backward(int64_t rows, int64_t cols, const T* x, const T* dy, T* dx, F function) {
+template <class T, class F, class G>
+void gated_backward(int64_t rows, int64_t cols, const T* x, const T* dy, T* dx, F function, G of_up) {
   for (int64_t r = 0; r < rows; ++r) {
     const T* gate = x + 2 * r * cols;
     T* dgate = dx + 2 * r * cols;
     for_vectors<Wide<T>>(cols, [&](int64_t i, auto access) {
       const auto f = function(access.load(gate + i));
       const auto d = access.load(dy + r * cols + i);
-      const auto up = access.load(gate + cols + i);
-      access.store(dgate + i, d * up * f.slope);
-      access.store(dgate + cols + i, d * f.value);
+      const auto up = of_up(access.load(gate + cols + i));
+      access.store(dgate + i, d * up.value * f.slope);
+      access.store(dgate + cols + i, d * f.value * up.slope);
     });
   }
 }
@@ -103,9 +131,9 @@ void gated_backward(int64_t rows, int64_t cols, const T* x, const T* dy, T* dx, 
 void activation_forward(Activation kind, int64_t rows, int64_t cols, ConstTensor x, Tensor y) {
   with_type(x.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    with_function(kind, [&](auto function) {
+    with_function(kind, [&](auto function, auto of_up) {
       if (is_gated(kind)) {
-        gated_forward(rows, cols, as<T>(x), as<T>(y), function);
+        gated_forward(rows, cols, as<T>(x), as<T>(y), function, of_up);
       } else {
         plain_forward(rows * cols, as<T>(x), as<T>(y), function);
       }
@@ -116,9 +144,9 @@ void activation_forward(Activation kind, int64_t rows, int64_t cols, ConstTensor
 void activation_backward(Activation kind, int64_t rows, int64_t cols, ConstTensor x, ConstTensor dy, Tensor dx) {
   with_type(x.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    with_function(kind, [&](auto function) {
+    with_function(kind, [&](auto function, auto of_up) {
       if (is_gated(kind)) {
-        gated_backward(rows, cols, as<T>(x), as<T>(dy), as<T>(dx), function);
+        gated_backward(rows, cols, as<T>(x), as<T>(dy), as<T>(dx), function, of_up);
       } else {
         plain_backward(rows * cols, as<T>(x), as<T>(dy), as<T>(dx), function);
       }

@@ -3,7 +3,7 @@
 // Work is done per batch entry and key/value head: its keys and values are packed once, as panels of a matrix product,
 // and serve every query head of the group. kBlock queries meet kBlock keys at a time; within such a tile, rows come in
 // groups of kTileRows and columns in panels of kTileCols. With causal, tiles above the diagonal are not visited, and in
-// a tile on the diagonal each group stops at its last row's column.
+// a tile on the diagonal each group stops at its last row's column; with a window, tiles before it are not visited.
 #include "kernels/scratch.h"
 #include "kernels/simd/attention_shape.h"
 #include "kernels/simd/declare.h"
@@ -50,7 +50,7 @@ struct Padded {
 };
 
 // Queries and keys of every sequence, wherever they are stored: their first row's first head, and the rows' distance.
-// Sequences lie s.seq rows apart.
+// Sequences lie s.seq rows apart, their keys part.keys_of(s).
 template <class T>
 struct Rows {
   T* q;
@@ -58,8 +58,8 @@ struct Rows {
   T* v;
   int64_t ld_q, ld_kv;
 
-  Rows entry(int64_t sequence, int64_t seq) const {
-    return {q + sequence * seq * ld_q, k + sequence * seq * ld_kv, v + sequence * seq * ld_kv, ld_q, ld_kv};
+  Rows entry(int64_t sequence, int64_t seq, int64_t key_seq) const {
+    return {q + sequence * seq * ld_q, k + sequence * key_seq * ld_kv, v + sequence * key_seq * ld_kv, ld_q, ld_kv};
   }
 };
 
@@ -77,22 +77,46 @@ Rows<T> part_rows(const AttentionShape& s, const AttentionPart& part, T* qkv, T*
 
 // All queries of a sequence against all of its keys.
 AttentionPart whole(const AttentionShape& s) {
-  return {0, s.seq, 0, s.seq, s.causal};
+  return {0, s.seq, 0, s.seq, s.causal, 0, s.window};
+}
+
+// Where the keys end that a query of the part sees under a causal mask.
+FORETRAIN_INLINE int64_t end_of_row(const AttentionPart& part, int64_t query) {
+  return query + 1 + part.diagonal + (query >= part.jump_at ? part.jump : 0);
 }
 
 // One tile of queries against one of keys.
 struct TileRange {
   int64_t query, queries;  // first query, and how many of the kBlock exist
   int64_t key, keys;
-  bool causal;
+  const AttentionPart& part;
 
-  // Keys that query row `row` of the tile sees.
-  int64_t visible(int64_t row) const { return causal ? larger(0, smaller(keys, query + row + 1 - key)) : keys; }
-  // Keys that the group of rows from `row` on sees.
-  int64_t group_visible(int64_t row) const { return visible(smaller(row + kTileRows, queries) - 1); }
-  // The first row that sees column `col`.
-  int64_t first_row(int64_t col) const { return causal ? smaller(queries, larger(0, key + col - query)) : 0; }
+  int64_t inside(int64_t column) const { return larger(0, smaller(keys, column)); }
+  int64_t seen_by(int64_t row) const { return end_of_row(part, query + row) - key; }
+  // Where the keys end that query row `row` of the tile sees, and where they begin.
+  int64_t end(int64_t row) const { return part.causal ? inside(seen_by(row)) : keys; }
+  int64_t begin(int64_t row) const { return part.window > 0 ? inside(seen_by(row) - part.window) : 0; }
+  // The same, and 0 where it sees none.
+  int64_t visible(int64_t row) const { return begin(row) < end(row) ? end(row) : 0; }
+  // Where those of the group of rows from `row` on end.
+  int64_t group_visible(int64_t row) const { return end(smaller(row + kTileRows, queries) - 1); }
+  // No row before it sees column `col`.
+  int64_t first_row(int64_t col) const {
+    int64_t first = key + col - part.diagonal;
+    if (first >= part.jump_at) {
+      first = larger(part.jump_at, first - part.jump);
+    }
+    return part.causal ? smaller(queries, larger(0, first - query)) : 0;
+  }
 };
+
+// The first tile of keys that queries from `query` on see, and where the keys end that the last of them sees.
+int64_t first_tile(const AttentionPart& part, int64_t query) {
+  return part.window > 0 ? larger(0, end_of_row(part, query) - part.window) / kBlock * kBlock : 0;
+}
+int64_t end_of_keys(const AttentionPart& part, int64_t query, int64_t queries) {
+  return part.causal ? smaller(part.keys, end_of_row(part, query + queries - 1)) : part.keys;
+}
 
 // Copies rows of a head, times `factor`, to [rows][dim], with zeros in the rows up to `padded`.
 template <class T>
@@ -167,11 +191,11 @@ FORETRAIN_INLINE void add_product(int64_t k, const W* a, int64_t a_row, int64_t 
   }
 }
 
-// Sets columns [from, to) of a row to zero.
+// Sets columns [from, to) of a row to zero, or to `value`.
 template <class W>
-FORETRAIN_INLINE void clear(W* row, int64_t from, int64_t to) {
+FORETRAIN_INLINE void clear(W* row, int64_t from, int64_t to, W value = 0) {
   for (int64_t i = from; i < to; ++i) {
-    row[i] = 0;
+    row[i] = value;
   }
 }
 
@@ -192,7 +216,8 @@ void online_softmax(const TileRange& range, W* s, const OnlineSoftmax<W>& state)
   for (int64_t row = 0; row < kBlock; ++row) {
     Vec<W> maximum = broadcast(lowest);
     const int64_t n = row < range.queries ? range.visible(row) : 0;
-    const W* score = s + row * kBlock;
+    W* score = s + row * kBlock;
+    clear(score, 0, n > 0 ? range.begin(row) : 0, lowest);
     int64_t i = 0;
     for (; i + kLanes<W> <= n; i += kLanes<W>) {
       maximum = max(load(score + i), maximum);
@@ -244,7 +269,7 @@ void forward(const AttentionShape& s, const AttentionPart& part, const Rows<cons
   for (int64_t bk = 0; bk < s.batch * s.kv_heads; ++bk) {
     const int64_t b = bk / s.kv_heads;
     const int64_t kv_head = bk % s.kv_heads;
-    const Rows<const T> rows = sequences.entry(b, s.seq);
+    const Rows<const T> rows = sequences.entry(b, s.seq, part.keys_of(s));
     pack_b(s.head_dim, part.keys, rows.k + kv_head * s.head_dim, rows.ld_kv, true, keys);
     pack_b(part.keys, v_dim, rows.v + kv_head * v_dim, rows.ld_kv, false, values);
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
@@ -257,9 +282,9 @@ void forward(const AttentionShape& s, const AttentionPart& part, const Rows<cons
           state.sum[i] = 0;
         }
         __builtin_memset(out, 0, static_cast<std::size_t>(kBlock * padded.dim) * sizeof(W));
-        const int64_t end = part.causal ? query + queries : part.keys;
-        for (int64_t key = 0; key < end; key += kBlock) {
-          const TileRange range = {query, queries, key, smaller(kBlock, part.keys - key), part.causal};
+        const int64_t end = end_of_keys(part, query, queries);
+        for (int64_t key = first_tile(part, query); key < end; key += kBlock) {
+          const TileRange range = {query, queries, key, smaller(kBlock, part.keys - key), part};
           row_products(range, s.head_dim, q, keys, scores);
           online_softmax(range, scores, state);
           for (int64_t row = 0; row < queries; row += kTileRows) {
@@ -293,8 +318,10 @@ void probabilities(const TileRange& range, const W* lse, const W* d, W* p, W* ds
       access.store(ds_row + i, e * (access.load(ds_row + i) - row_d));
       access.store(p_row + i, e);
     });
-    clear(p_row, n, kBlock);
-    clear(ds_row, n, kBlock);
+    for (W* const x : {p_row, ds_row}) {
+      clear(x, 0, n > 0 ? range.begin(row) : 0);
+      clear(x, n, kBlock);
+    }
   }
 }
 
@@ -341,8 +368,8 @@ void backward(const AttentionShape& s, const AttentionPart& part, const Rows<con
   for (int64_t bk = 0; bk < s.batch * s.kv_heads; ++bk) {
     const int64_t b = bk / s.kv_heads;
     const int64_t kv_head = bk % s.kv_heads;
-    const Rows<const T> rows = sequences.entry(b, s.seq);
-    const Rows<T> d_rows = gradients.entry(b, s.seq);
+    const Rows<const T> rows = sequences.entry(b, s.seq, part.keys_of(s));
+    const Rows<T> d_rows = gradients.entry(b, s.seq, part.keys_of(s));
     const T* k_rows = rows.k + kv_head * s.head_dim;
     pack_b(s.head_dim, part.keys, k_rows, rows.ld_kv, true, keys_transposed);
     pack_b(v_dim, part.keys, rows.v + kv_head * v_dim, rows.ld_kv, true, values_transposed);
@@ -362,9 +389,9 @@ void backward(const AttentionShape& s, const AttentionPart& part, const Rows<con
         pack_b(kBlock, v_dim, d_out, v_dim, false, d_out_panels);
         row_dots(queries, v_dim, ld_out, o_rows, d_o_rows, d);
         __builtin_memset(dq, 0, static_cast<std::size_t>(kBlock * padded.dim) * sizeof(W));
-        const int64_t end = part.causal ? query + queries : part.keys;
-        for (int64_t key = 0; key < end; key += kBlock) {
-          const TileRange range = {query, queries, key, smaller(kBlock, part.keys - key), part.causal};
+        const int64_t end = end_of_keys(part, query, queries);
+        for (int64_t key = first_tile(part, query); key < end; key += kBlock) {
+          const TileRange range = {query, queries, key, smaller(kBlock, part.keys - key), part};
           row_products(range, s.head_dim, q, keys_transposed, p);
           row_products(range, v_dim, d_out, values_transposed, ds);
           probabilities(range, row_lse, d, p, ds);

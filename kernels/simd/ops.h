@@ -27,6 +27,8 @@
   X(attention_part_forward)                \
   X(attention_part_backward)               \
   X(attention_merge)                       \
+  X(attention_sinks_forward)               \
+  X(attention_sinks_backward)              \
   X(attention_scale_mask)                  \
   X(attention_softmax)                     \
   X(attention_scale_mask_softmax)          \

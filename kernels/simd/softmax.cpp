@@ -1,4 +1,5 @@
-// The row operations of unfused attention. A row of scores is [seq]; with causal only its first row + 1 columns count.
+// The row operations of unfused attention. A row of scores is [seq]; with causal only its first row + 1 columns count,
+// with a window only the last so many of these.
 #include "kernels/simd/attention_shape.h"
 #include "kernels/simd/declare.h"
 #include "kernels/simd/vec.h"
@@ -7,17 +8,32 @@ namespace foretrain::kernels::FORETRAIN_ISA {
 
 namespace {
 
-// Calls f(offset of the row, columns that count) for every row; with mask, columns after the row do not.
+// Columns [begin, begin + n) of the row from `row` on count.
+struct Counted {
+  int64_t row, begin, n;
+
+  int64_t first() const { return row + begin; }
+};
+
+// Calls f(what counts) for every row: all of it without mask.
 template <class F>
 FORETRAIN_INLINE void for_rows(const AttentionShape& s, bool mask, F f) {
   for (int64_t r = 0; r < s.batch * s.heads * s.seq; ++r) {
-    f(r * s.seq, mask ? r % s.seq + 1 : s.seq);
+    const int64_t end = mask ? r % s.seq + 1 : s.seq;
+    const int64_t begin = mask && s.window > 0 && end > s.window ? end - s.window : 0;
+    f(Counted{r * s.seq, begin, end - begin});
   }
 }
 
+// The columns of a row that do not count.
 template <class T>
-void fill_rest(T* row, int64_t from, int64_t n, Wide<T> value) {
-  for_vectors<Wide<T>>(n - from, [&](int64_t i, auto access) { access.store(row + from + i, broadcast(value)); });
+void fill_rest(T* x, const Counted& counted, int64_t seq, Wide<T> value) {
+  const auto fill = [&](int64_t from, int64_t to) {
+    for_vectors<Wide<T>>(to - from,
+                         [&](int64_t i, auto access) { access.store(x + counted.row + from + i, broadcast(value)); });
+  };
+  fill(0, counted.begin);
+  fill(counted.begin + counted.n, seq);
 }
 
 template <class T>
@@ -45,7 +61,8 @@ template <class S, class P>
 void softmax(const AttentionShape& shape, bool mask, double scale, const S* s, P* p) {
   using W = Wide<S>;
   const W factor = static_cast<W>(scale);
-  for_rows(shape, mask, [&](int64_t row, int64_t n) {
+  for_rows(shape, mask, [&](const Counted& counted) {
+    const int64_t row = counted.first(), n = counted.n;
     const W maximum = row_maximum(s + row, n) * factor;
     const W sum = sum_vectors<W>(
         n, [&](int64_t i, auto access) { return access.only(exp(access.load(s + row + i) * factor - maximum)); });
@@ -53,7 +70,7 @@ void softmax(const AttentionShape& shape, bool mask, double scale, const S* s, P
     for_vectors<W>(n, [&](int64_t i, auto access) {
       access.store(p + row + i, exp(access.load(s + row + i) * factor - maximum) * inverse);
     });
-    fill_rest(p + row, n, shape.seq, 0);
+    fill_rest(p, counted, shape.seq, 0);
   });
 }
 
@@ -62,13 +79,14 @@ template <class P, class D>
 void softmax_backward(const AttentionShape& shape, bool mask, double scale, const P* p, const D* dp, D* ds) {
   using W = Wide<P>;
   const W factor = static_cast<W>(scale);
-  for_rows(shape, mask, [&](int64_t row, int64_t n) {
+  for_rows(shape, mask, [&](const Counted& counted) {
+    const int64_t row = counted.first(), n = counted.n;
     const W sum =
         sum_vectors<W>(n, [&](int64_t i, auto access) { return access.load(p + row + i) * access.load(dp + row + i); });
     for_vectors<W>(n, [&](int64_t i, auto access) {
       access.store(ds + row + i, access.load(p + row + i) * (access.load(dp + row + i) - sum) * factor);
     });
-    fill_rest(ds + row, n, shape.seq, 0);
+    fill_rest(ds, counted, shape.seq, 0);
   });
 }
 
@@ -76,9 +94,11 @@ template <class T>
 void scale_mask(const AttentionShape& shape, T* s, Wide<T> masked) {
   using W = Wide<T>;
   const W factor = static_cast<W>(softmax_scale(shape));
-  for_rows(shape, shape.causal, [&](int64_t row, int64_t n) {
-    for_vectors<W>(n, [&](int64_t i, auto access) { access.store(s + row + i, access.load(s + row + i) * factor); });
-    fill_rest(s + row, n, shape.seq, masked);
+  for_rows(shape, shape.causal, [&](const Counted& counted) {
+    const int64_t row = counted.first();
+    for_vectors<W>(counted.n,
+                   [&](int64_t i, auto access) { access.store(s + row + i, access.load(s + row + i) * factor); });
+    fill_rest(s, counted, shape.seq, masked);
   });
 }
 

@@ -26,7 +26,7 @@ std::vector<std::string> words(const std::string& text) {
 void expect_that_fixes_fit(const JobArguments& arguments, std::size_t changes) {
   const plan::Job job = arguments.load();
   ASSERT_FALSE(plan::memory_fit(job, plan::build(job)).fits());
-  const std::vector<reports::Fix> found = fixes(arguments, job, {});
+  const std::vector<reports::Fix> found = fixes(arguments, job);
   ASSERT_FALSE(found.empty());
   EXPECT_TRUE(std::is_sorted(found.begin(), found.end(),
                              [](const reports::Fix& a, const reports::Fix& b) { return a.step_time < b.step_time; }));
@@ -52,7 +52,7 @@ TEST(Fixes, MoreNodesWhereNothingElseHelps) {
   const JobArguments arguments =
       catalogue_job("gpt3-175b-1024-a100", {"nodes=1", "dp=1", "tp=8", "pp=1", "global_batch=8"});
   expect_that_fixes_fit(arguments, 3);
-  EXPECT_EQ(fixes(arguments, arguments.load(), {}).front().change.rfind("cluster.nodes=", 0), 0U);
+  EXPECT_EQ(fixes(arguments, arguments.load()).front().change.rfind("cluster.nodes=", 0), 0U);
 }
 
 }  // namespace

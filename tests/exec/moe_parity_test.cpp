@@ -130,6 +130,8 @@ TEST(MoeParity, EveryKindOfRouter) {
       {"workload.model.moe.capacity_factor=0.5", "workload.model.moe.aux_loss=0"},
       {"workload.model.moe.router=sigmoid", "workload.model.moe.weight_scale=2.5"},
       {"workload.model.moe.router=sigmoid", "workload.model.moe.groups=4", "workload.model.moe.top_groups=2"},
+      {"workload.model.moe.groups=4", "workload.model.moe.top_groups=2", "workload.model.moe.group_best=1"},
+      {"workload.model.moe.shared_gate=true"},
       {"workload.model.moe.normalize_weights=false", "workload.model.moe.top_k=3"},
       {"workload.model.moe.top_k=1", "workload.model.moe.shared_experts=0"},
       {"workload.model.moe.first_dense_layers=0", "workload.model.activation=gelu"},
@@ -141,6 +143,17 @@ TEST(MoeParity, EveryKindOfRouter) {
       words.insert(words.end(), router.begin(), router.end());
       expect_parity(words);
     }
+  }
+}
+
+TEST(MoeParity, AGateOfTheSharedExperts) {
+  for (Words words : std::vector<Words>{{"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4"},
+                                        {"tp=2", "sequence_parallel=true", "zero=1", "dp=2", "recompute=full"},
+                                        {"pp=2", "schedule=zb_h1", "micro_batch=2", "tp=2"},
+                                        {"pp=2", "schedule=zb_h1", R"(recompute=["activation"])"},
+                                        {"dp=2", "ep=2", "precision=bf16"}}) {
+    words.insert(words.end(), {"workload.model.moe.shared_gate=true", "workload.model.moe.shared_experts=2"});
+    expect_parity(words);
   }
 }
 

@@ -71,12 +71,16 @@ Overrides joined(const Overrides& a, const Overrides& b) {
 }
 
 // Weight gradients that come later than input gradients would be whole until then; owners broadcast after the update;
-// a ring's attention is not computed again by itself.
+// a ring's attention is not computed again by itself, and has no window; sinks stand behind flash attention.
 bool is_refused(const Overrides& o) {
   const auto word = [&](const char* key) { return o.contains(key) ? o.at(key) : std::string(); };
   return (word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v")) ||
          (word("recompute").find("attention_core") != std::string::npos && !word("cp").empty() && word("cp") != "1" &&
           word("cp_kind") != "all_to_all") ||
+         (!word("workload.model.attention_window").empty() && !word("cp").empty() && word("cp") != "1" &&
+          (word("cp_kind").empty() || word("cp_kind") == "ring")) ||
+         (word("workload.model.attention_sinks") == "true" &&
+          (word("attention") == "unfused" || word("attention") == "fused_softmax")) ||
          (word("zero_kind") == "owners" && (word("zero") != "1" || word("overlap_param_gather") == "true"));
 }
 
@@ -114,6 +118,8 @@ const std::vector<Strategy>& strategies() {
       {"tp_sp", {{"tp", "2"}, {"sequence_parallel", "true"}}},
       {"tp_waits", {{"tp", "2"}, {"overlap_tp", "false"}}},
       {"scatter_gather", {{"tp", "2"}, {"pp", "2"}, {"scatter_gather", "true"}}},
+      {"recompute_early_stop",
+       {{"tp", "2"}, {"sequence_parallel", "true"}, {"recompute", "full"}, {"recompute_early_stop", "true"}}},
       {"unfused_accumulation", {{"fused_grad_accumulation", "false"}}},
       {"gpipe", {{"pp", "2"}, {"schedule", "gpipe"}}},
       {"one_f_one_b", {{"pp", "2"}, {"schedule", "1f1b"}}},
@@ -139,10 +145,13 @@ const std::vector<Strategy>& strategies() {
       {"fused_softmax", {{"attention", "fused_softmax"}}},
       {"cp_ring", {{"cp", "2"}, {"attention", "flash"}}},
       {"cp_all_to_all", {{"cp", "2"}, {"cp_kind", "all_to_all"}, {"workload.model.kv_heads", "4"}}},
+      {"cp_all_gather", {{"cp", "2"}, {"cp_kind", "all_gather"}, {"attention", "flash"}}},
       {"rank_order", {{"rank_order", "tp,cp,dp,pp"}}},
       {"momentum", {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}}},
       {"parallel_residual", {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}}},
       {"qk_norm", {{"workload.model.qk_norm", "true"}, {"workload.model.activation", "gelu_erf"}}},
+      {"windows", {{"workload.model.attention_window", "5"}, {"workload.model.full_attention_every", "2"}}},
+      {"sinks", {{"workload.model.attention_sinks", "true"}, {"workload.model.activation", "swiglu_clamped"}}},
       {"one_norm", {{"workload.model.parallel_residual", "true"}, {"workload.model.shared_norm", "true"}}},
   };
   return all;
@@ -234,7 +243,8 @@ TEST(Parity, OneTwoThreeFourAndEightRanks) {
 TEST(Parity, LatentAttention) {
   for (const Strategy& s : strategies()) {
     if (s.overrides.count("workload.model.parallel_residual") == 0 &&
-        s.overrides.count("workload.model.qk_norm") == 0 && s.overrides.count("cp") == 0) {
+        s.overrides.count("workload.model.qk_norm") == 0 && s.overrides.count("cp") == 0 &&
+        s.overrides.count("workload.model.attention_sinks") == 0) {
       expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, s.overrides)));
     }
   }
@@ -296,6 +306,37 @@ TEST(Parity, OptimizerOnTheHost) {
   }
 }
 
+// Windows of one token and up, in the first layers or in all; with sinks in the ring and where heads are dealt out.
+TEST(Parity, WindowsAndSinks) {
+  const Overrides sinks = {
+      {"workload.model.attention_sinks", "true"}, {"tp", "2"}, {"cp", "2"}, {"workload.model.kv_heads", "4"}};
+  expect_parity(testing::kTinyLlama, joined(kBase, joined(sinks, {{"attention", "flash"}})));
+  expect_parity(testing::kTinyLlama,
+                joined(kBase, joined(sinks, {{"cp_kind", "all_to_all"}, {"workload.model.attention_window", "5"}})));
+  for (const auto& [precision, kind] :
+       {std::pair{"fp32", "all_to_all"}, {"fp32", "all_gather"}, {"bf16", "all_gather"}}) {
+    expect_parity(testing::kTinyLlama, joined(kBase, joined(sinks, {{"precision", precision},
+                                                                    {"cp_kind", kind},
+                                                                    {"workload.model.attention_window", "3"},
+                                                                    {"workload.model.activation", "swiglu_clamped"}})));
+  }
+  expect_parity(testing::kTinyLlama, joined(kBase, {{"cp", "3"},
+                                                    {"cp_kind", "all_gather"},
+                                                    {"global_batch", "4"},
+                                                    {"micro_batch", "2"},
+                                                    {"workload.model.attention_window", "3"},
+                                                    {"workload.model.full_attention_every", "3"}}));
+  expect_parity(testing::kTinyGpt, joined(kBase, {{"pp", "2"},
+                                                  {"workload.model.attention_window", "1"},
+                                                  {"workload.model.full_attention_first", "1"},
+                                                  {"recompute", "selective"},
+                                                  {"attention", "fused_softmax"}}));
+  expect_parity(
+      testing::kTinyLlama,
+      joined(kBase,
+             joined(kLatent, {{"workload.model.attention_window", "4"}, {"sequence_parallel", "true"}, {"tp", "2"}})));
+}
+
 // kv heads held by several tp ranks.
 TEST(Parity, ReplicatedKeyValueHeads) {
   for (const char* const kv_heads : {"1", "2"}) {
@@ -321,7 +362,7 @@ TEST(Parity, FortyRandomProducts) {
       continue;
     }
     o["cp"] = std::to_string(cp);
-    o["cp_kind"] = any({"ring", "all_to_all"});
+    o["cp_kind"] = any({"ring", "all_to_all", "all_gather"});
     o["dp"] = std::to_string(dp);
     o["tp"] = std::to_string(tp);
     o["pp"] = std::to_string(pp);
@@ -341,7 +382,8 @@ TEST(Parity, FortyRandomProducts) {
     if (o["recompute"] == "full" && product % 2 == 0) {
       o["recompute_layers"] = any({"0", "1", "2"});
     }
-    if (cp > 1 && o["cp_kind"] == "ring") {
+    o["recompute_early_stop"] = o["recompute"] == "full" ? any({"true", "false"}) : "false";
+    if (cp > 1 && o["cp_kind"] != "all_to_all") {
       o["attention"] = "flash";
     }
     o["sequence_parallel"] = tp > 1 ? any({"true", "false"}) : "false";
@@ -367,7 +409,7 @@ TEST(Parity, FortyRandomProducts) {
                                    R"({"name":"momentum","learning_rate":0.05})"});
     const int seq = std::stoi(o["seq_len"]), kv_heads = std::stoi(o["workload.model.kv_heads"]);
     const bool cuts = cp == 1 || (seq % (2 * cp) == 0 && (o["sequence_parallel"] == "false" || seq / cp % tp == 0));
-    const bool deals_out = cp == 1 || o["cp_kind"] == "ring" || kv_heads % (tp * cp) == 0;
+    const bool deals_out = cp == 1 || o["cp_kind"] != "all_to_all" || kv_heads % (tp * cp) == 0;
     if (12 % (dp * std::stoi(o["micro_batch"])) != 0 || !cuts || !deals_out || is_refused(o)) {
       continue;
     }

@@ -18,15 +18,20 @@ const std::vector<AttentionShape> kShapes = {
     {.batch = 1, .seq = 40, .heads = 1, .kv_heads = 1, .head_dim = 8, .scale = 0.7},
     {.batch = 2, .seq = 97, .heads = 2, .kv_heads = 2, .head_dim = 24, .value_dim = 16},
     {.batch = 1, .seq = 40, .heads = 4, .kv_heads = 2, .head_dim = 6, .value_dim = 10},
+    {.batch = 1, .seq = 9, .heads = 2, .kv_heads = 1, .head_dim = 4, .window = 1},
+    {.batch = 1, .seq = 200, .heads = 2, .kv_heads = 1, .head_dim = 8, .window = 7},
+    {.batch = 1, .seq = 200, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 110},
+    {.batch = 1, .seq = 40, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 40},
 };
 
-// Every shape causal and not, in every type.
+// Every shape causal and, where it has no window, not, in every type.
 template <class F>
 void for_cases(F f) {
   for_instruction_sets([&](const std::string& isa) {
     for (AttentionShape s : kShapes) {
       for (const bool causal : {true, false}) {
         s.causal = causal;
+        s.window = causal ? s.window : 0;
         for (const Dtype d : kElementTypes) {
           f(s, d, isa + " seq " + std::to_string(s.seq) + (causal ? " causal" : ""));
         }
@@ -255,6 +260,90 @@ TEST(Attention, PartsOfARingAreTheWhole) {
   });
 }
 
+// Shares of a sequence over all of its keys, gathered: the early and the late piece of a rank, each up to its diagonal.
+void expect_gathered(const AttentionShape& whole, std::int64_t ranks, Dtype d, const std::string& what) {
+  const std::int64_t piece = whole.seq / (2 * ranks), qkv_cols = whole.qkv_cols(), out_cols = whole.out_cols();
+  AttentionShape s = whole;
+  s.seq = 2 * piece;
+  const Values qkv = random_tensor(d, whole.tokens() * qkv_cols, 1, 2.0);
+  const Values d_o = random_tensor(d, whole.tokens() * out_cols, 2);
+  std::vector<double> eo(d_o.size()), else_(count(whole.batch * whole.heads * whole.seq)), edqkv(qkv.size());
+  reference::attention_forward(whole, qkv.doubles().data(), eo.data(), else_.data());
+  reference::attention_backward(whole, qkv.doubles().data(), d_o.doubles().data(), edqkv.data());
+  Values kv(d, count(whole.tokens() * whole.kv_cols()));
+  const std::int64_t q = whole.heads * whole.head_dim;
+  copy_matrix(whole.tokens(), whole.kv_cols(), {static_cast<const char*>(qkv.tensor().data) + size_bytes(d, q), d},
+              qkv_cols, kv.tensor(), whole.kv_cols());
+  std::vector<double> dkv(kv.size());
+  const double loose = d == Dtype::bf16 ? 0.03 / rounding(Dtype::fp32) : 400;
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    const std::int64_t pieces[] = {rank, 2 * ranks - 1 - rank};
+    const auto row_of = [&](std::int64_t t) {
+      return t / s.seq * whole.seq + pieces[t % s.seq / piece] * piece + t % piece;
+    };
+    Values own(d, count(s.tokens() * qkv_cols)), own_d_o(d, count(s.tokens() * out_cols)), o(d, own_d_o.size()),
+        lse(wide(d), count(s.batch * s.heads * s.seq)), dqkv(d, own.size());
+    std::vector<double> expected(o.size()), expected_dq(own.size());
+    for (std::int64_t t = 0; t < s.tokens(); ++t) {
+      for (std::int64_t c = 0; c < qkv_cols; ++c) {
+        own.set(count(t * qkv_cols + c), qkv.get(count(row_of(t) * qkv_cols + c)));
+        expected_dq[count(t * qkv_cols + c)] = c < q ? edqkv[count(row_of(t) * qkv_cols + c)] : 0;
+      }
+      for (std::int64_t c = 0; c < out_cols; ++c) {
+        own_d_o.set(count(t * out_cols + c), d_o.get(count(row_of(t) * out_cols + c)));
+        expected[count(t * out_cols + c)] = eo[count(row_of(t) * out_cols + c)];
+      }
+    }
+    AttentionPart part{0, s.seq, 0, whole.seq, true, pieces[0] * piece, whole.window, whole.seq};
+    part.jump_at = piece;
+    part.jump = (pieces[1] - pieces[0] - 1) * piece;
+    attention_part_forward(s, part, own.tensor(), kv.tensor(), o.tensor(), lse.tensor());
+    expect_close(o, expected, d, d == Dtype::bf16 ? loose : 100, what + " o");
+    Values part_dkv(d, kv.size());
+    attention_part_backward(s, part, own.tensor(), kv.tensor(), o.tensor(), lse.tensor(), own_d_o.tensor(),
+                            dqkv.tensor(), part_dkv.tensor(), false);
+    for (std::size_t k = 0; k < part_dkv.size(); ++k) {
+      dkv[k] += part_dkv.get(k);
+    }
+    expect_close(dqkv, expected_dq, d, loose, what + " dq");
+  }
+  for (std::int64_t t = 0; t < whole.tokens(); ++t) {
+    for (std::int64_t c = 0; c < whole.kv_cols(); ++c) {
+      const double e = edqkv[count(t * qkv_cols + q + c)];
+      EXPECT_NEAR(dkv[count(t * whole.kv_cols() + c)], e, (std::abs(e) + 1) * loose * rounding(d)) << what;
+    }
+  }
+}
+
+TEST(Attention, PiecesOverGatheredKeysAreTheWhole) {
+  for_instruction_sets([](const std::string& isa) {
+    for (const Dtype d : {Dtype::fp64, Dtype::fp32}) {
+      for (const std::int64_t ranks : {1, 2, 3}) {
+        for (const std::int64_t window : {0, 2, 5}) {
+          expect_gathered({.batch = 2, .seq = 12, .heads = 2, .kv_heads = 1, .head_dim = 5, .window = window}, ranks, d,
+                          isa);
+        }
+        expect_gathered({.batch = 1, .seq = 420, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 100}, ranks, d,
+                        isa);
+      }
+    }
+  });
+}
+
+// Values 8 with weight 1/2 each of two equal scores 0: o 8, lse log 2. A sink of log 2 takes half of it: o 4, lse
+// log 4. d sink = -1/2 (d_o · o) = -1/2 (3 · 4).
+TEST(Attention, SinkByHand) {
+  const AttentionShape s = {.batch = 1, .seq = 1, .heads = 1, .kv_heads = 1, .head_dim = 1};
+  const auto one = [](double x) { return Values(Dtype::fp64, std::vector<double>{x}); };
+  Values o = one(8), lse = one(std::log(2.0)), d_sinks = one(1);
+  const Values sinks = one(std::log(2.0)), d_o = one(3);
+  attention_sinks_forward(s, sinks.tensor(), o.tensor(), lse.tensor());
+  EXPECT_DOUBLE_EQ(o.get(0), 4);
+  EXPECT_DOUBLE_EQ(lse.get(0), std::log(4.0));
+  attention_sinks_backward(s, sinks.tensor(), o.tensor(), lse.tensor(), d_o.tensor(), d_sinks.tensor());
+  EXPECT_DOUBLE_EQ(d_sinks.get(0), 1 - 6);
+}
+
 // Two parts of one row: lse 0 and log 3 weigh 1/4 and 3/4, together log 4. What is not written is not read.
 TEST(Attention, MergeByHand) {
   const AttentionShape s = {.batch = 1, .seq = 2, .heads = 1, .kv_heads = 1, .head_dim = 1};
@@ -273,6 +362,10 @@ TEST(Attention, RefusesPartsOutsideTheSequence) {
   Values x(Dtype::fp32, 16), y(Dtype::fp32, 16);
   EXPECT_THROW(attention_part_forward(s, {1, 4, 0, 4}, x.tensor(), x.tensor(), y.tensor(), y.tensor()), InternalError);
   EXPECT_THROW(attention_part_forward(s, {0, 4, 0, 2, true}, x.tensor(), x.tensor(), y.tensor(), y.tensor()),
+               InternalError);
+  EXPECT_THROW(attention_part_forward(s, {0, 2, 0, 4, true, 3}, x.tensor(), x.tensor(), y.tensor(), y.tensor()),
+               InternalError);
+  EXPECT_THROW(attention_part_forward(s, {0, 2, 0, 4, false, 0, 1}, x.tensor(), x.tensor(), y.tensor(), y.tensor()),
                InternalError);
 }
 

@@ -99,10 +99,11 @@ TEST(Gradients, Norm) {
 }
 
 TEST(Gradients, Activation) {
-  for (const Activation kind :
-       {Activation::gelu, Activation::relu, Activation::swiglu, Activation::geglu, Activation::gelu_erf}) {
+  for (const Activation kind : {Activation::gelu, Activation::relu, Activation::swiglu, Activation::geglu,
+                                Activation::gelu_erf, Activation::swiglu_clamped}) {
     const std::int64_t rows = 3, cols = 11;
-    const Vector x = random_values(is_gated(kind) ? 66 : 33, 1, 4.0), dy = random_values(33, 2);
+    const Vector x = random_values(is_gated(kind) ? 66 : 33, 1, kind == Activation::swiglu_clamped ? 12.0 : 4.0),
+                 dy = random_values(33, 2);
     Vector dx(x.size());
     activation_backward(kind, rows, cols, as_tensor(x), as_tensor(dy), as_tensor(dx));
     expect_gradient(
@@ -176,9 +177,10 @@ TEST(Gradients, Rotary) {
 }
 
 TEST(Gradients, FlashAttention) {
-  for (const bool causal : {true, false}) {
+  for (const auto& [causal, window] : {std::pair{true, 0}, {false, 0}, {true, 4}}) {
     for (const std::int64_t seq : {1, 5, 13, 100}) {
       AttentionShape s = {.batch = 1, .seq = seq, .heads = 2, .kv_heads = 1, .head_dim = 3, .causal = causal};
+      s.window = window;
       s.heads = seq == 100 ? 1 : 2;
       const auto n = static_cast<std::size_t>(s.tokens() * s.qkv_cols());
       const auto n_out = static_cast<std::size_t>(s.tokens() * s.out_cols());
@@ -198,8 +200,31 @@ TEST(Gradients, FlashAttention) {
   }
 }
 
+// Sinks change what flash attention's backward is given, and have a gradient of their own.
+TEST(Gradients, AttentionWithSinks) {
+  const AttentionShape s = {.batch = 2, .seq = 7, .heads = 4, .kv_heads = 2, .head_dim = 3, .window = 3};
+  const auto n_out = static_cast<std::size_t>(s.tokens() * s.out_cols());
+  const Vector x = random_values(static_cast<std::size_t>(s.tokens() * s.qkv_cols()), 1, 2.0),
+               sinks = random_values(4, 3, 2.0), d_o = random_values(n_out, 2);
+  Vector lse(static_cast<std::size_t>(s.batch * s.heads * s.seq));
+  const auto forward = [&](const Vector& qkv, const Vector& sink) {
+    Vector o(n_out);
+    attention_forward(s, as_tensor(qkv), as_tensor(o), as_tensor(lse));
+    attention_sinks_forward(s, as_tensor(sink), as_tensor(o), as_tensor(lse));
+    return o;
+  };
+  const Vector o = forward(x, sinks);
+  Vector dqkv(x.size()), d_sinks(4);
+  attention_backward(s, as_tensor(x), as_tensor(o), as_tensor(lse), as_tensor(d_o), as_tensor(dqkv));
+  attention_sinks_backward(s, as_tensor(sinks), as_tensor(o), as_tensor(lse), as_tensor(d_o), as_tensor(d_sinks));
+  expect_gradient(
+      x, d_o, dqkv, [&](const Vector& v) { return forward(v, sinks); }, "qkv");
+  expect_gradient(
+      sinks, d_o, d_sinks, [&](const Vector& v) { return forward(x, v); }, "sinks");
+}
+
 TEST(Gradients, UnfusedAttention) {
-  const AttentionShape s = {.batch = 2, .seq = 7, .heads = 4, .kv_heads = 2, .head_dim = 5};
+  const AttentionShape s = {.batch = 2, .seq = 7, .heads = 4, .kv_heads = 2, .head_dim = 5, .window = 3};
   const auto n = static_cast<std::size_t>(s.tokens() * s.qkv_cols());
   const auto n_out = static_cast<std::size_t>(s.tokens() * s.out_cols());
   const Vector x = random_values(n, 1, 2.0), d_o = random_values(n_out, 2);

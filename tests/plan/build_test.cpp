@@ -39,6 +39,7 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"tp=2", "pp=2", "scatter_gather=true"},
       {"tp=2", "pp=4", "scatter_gather=true", "layers_per_stage=[0,4,0,0]"},
       {"tp=2", "pp=2", "scatter_gather=true", "schedule=zb_v", "recompute=full"},
+      {"recompute=full", "recompute_early_stop=true", "tp=2", "pp=2", "schedule=zb_h1"},
       {"fused_grad_accumulation=false"},
       {"fused_grad_accumulation=false", "tp=2", "pp=2", "schedule=zb_h2", "dp=2", "zero=1"},
       {"tp=4"},  // more tp ranks than kv heads of the llama

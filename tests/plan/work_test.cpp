@@ -60,6 +60,41 @@ TEST(Work, FlashTouchesItsOperandsOnly) {
   EXPECT_EQ(backward.written.value, 768 * 2);
 }
 
+// Window 2 of 4: three quarters of the pairs. Unfused kernels compute and mask all.
+TEST(Work, FlashComputesWhatAWindowShows) {
+  Attention w = attention(AttentionStep::flash_forward);
+  w.window = 2;
+  EXPECT_EQ(of(w).flops, 2 * 3072 * 0.75);
+  EXPECT_EQ(of(w).read.value, (384 + 192 + 192) * 2);
+  w.step = AttentionStep::scores;
+  EXPECT_EQ(of(w).flops, 3072);
+}
+
+// Two ranks of 4 tokens each: half of the square of 8, 4 * 3072, and keys and values of both.
+TEST(Work, AShareOverAllKeys) {
+  RingAttention w{RingStep::attend_all, {}, 2, 4, 6, 3, 8, kNoGroup, 2, 0, false, Dtype::bf16};
+  EXPECT_EQ(of(w).flops, 2 * 3072 * 2);
+  EXPECT_EQ(of(w).read.value, (384 + 2 * 384) * 2);
+  EXPECT_EQ(of(w).written.value, 384 * 2 + 192);
+  w.window = 4;
+  EXPECT_EQ(of(w).flops, 2 * 3072 * 2 * 0.75);
+  w.step = RingStep::attend_all_backward;
+  EXPECT_EQ(of(w).flops, 5 * 3072 * 2 * 0.75);
+  EXPECT_EQ(attention_of(w)->share, 0.5);
+  EXPECT_EQ(attention_of(w)->whole.seq, 8);
+  EXPECT_EQ(attention_of(w)->whole.window, 4);
+}
+
+// o of 2*4*6*8 = 384 in bf16 and lse of 48 in fp32, both ways; backward do, o and lse, and 6 gradients in fp32.
+TEST(Work, Sinks) {
+  AttentionSinks w{Direction::forward, 2, 4, 6, 8, kNoGroup, Dtype::bf16};
+  EXPECT_EQ(of(w).read.value, 384 * 2 + 48 * 4);
+  EXPECT_EQ(of(w).written.value, 384 * 2 + 48 * 4);
+  w.direction = Direction::backward_weight;
+  EXPECT_EQ(of(w).read.value, 2 * 384 * 2 + 48 * 4);
+  EXPECT_EQ(of(w).written.value, 6 * 4);
+}
+
 TEST(Work, UnfusedStepsAddUpToTwoProductsForwardAndFourBackward) {
   double forward = 0, backward = 0;
   for (const AttentionStep s :

@@ -115,6 +115,12 @@ TEST(Ranking, ChosenPlanBesideTheBest) {
   ASSERT_EQ(losses.size(), 1U);
   EXPECT_NEAR(losses[0], 0.5, 1e-12);
   EXPECT_TRUE(ranking_figures(pointers(rows)).empty());  // fewer than kPlansToRank
+  // The chosen plan once more in 2.5 s and in 2 s: it takes 2.5, the best 2. Three runs of one plan are no choice.
+  rows.push_back(timed("a", 1, 2.5));
+  rows.push_back(timed("a", 1, 2));
+  EXPECT_NEAR(best_plan_losses(pointers(rows)).at(0), 0.25, 1e-12);
+  rows = {timed("a", 1, 3), timed("a", 1, 2), timed("a", 1, 4)};
+  EXPECT_TRUE(best_plan_losses(pointers(rows)).empty());
   EXPECT_TRUE(best_plan_losses({}).empty());
 }
 

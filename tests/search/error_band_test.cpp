@@ -18,36 +18,66 @@ TEST(ErrorBand, Generations) {
   EXPECT_EQ(generation_of("AMD EPYC"), "");
 }
 
-// Ten runs at 1.1 .. 2.0 in three groups of A100s, each the same: the 10th and 90th percentiles are 1.1 and 1.9.
+// Logarithms of the ratios are what counts. Three groups of A100s, each with runs at exp(-0.4), exp(-0.3) .. exp(0.5).
 std::vector<Residuals> three_alike() {
   std::vector<double> ratios;
-  for (int i = 1; i <= 10; ++i) {
-    ratios.push_back(1 + 0.1 * i);
+  for (int i = -4; i <= 5; ++i) {
+    ratios.push_back(std::exp(0.1 * i));
   }
-  return {{"a", "A100", ratios}, {"b", "A100", ratios}, {"c", "A100", ratios}};
+  return {{"a", "A100", false, ratios}, {"b", "A100", false, ratios}, {"c", "A100", false, ratios}};
 }
 
-TEST(ErrorBand, OfTheSameGenerationWhereThreeGroupsAre) {
-  std::vector<Residuals> residuals = three_alike();
-  residuals.push_back({"d", "B200", {9, 9, 9}});
-  const StepBand band = step_band(residuals, "A100");
-  EXPECT_NEAR(band.low, 1.1, 1e-12);
-  EXPECT_NEAR(band.high, 1.9, 1e-12);
-  EXPECT_EQ(band.basis, "80 % of 30 published runs, in 3 groups that count alike, on A100s and the like");
+// The weighted median is 0 (the fifth of ten). A group weighs 2, the unseen one 1: 0.8 x (6 + 1) = 5.6 of 6 lie within
+// the half width. Every distance has 0.6 of weight per run of the three groups: 0 (0.6), 0.1 to 0.4 twice (5.4), 0.5
+// (6.0): 0.5.
+TEST(ErrorBand, GroupsOfTheSameGeneration) {
+  const StepBand band = step_band(three_alike(), "A100", false);
+  EXPECT_NEAR(std::log(band.low), -0.5, 1e-12);
+  EXPECT_NEAR(std::log(band.high), 0.5, 1e-12);
+  EXPECT_EQ(band.basis,
+            "80 % of 30 published runs without experts, in 3 groups that count alike, A100s and the like 2-fold");
 }
 
-// A group of one run weighs as much as one of ten: of four groups the one at 9 holds a quarter of the weight, so that
-// the 90th percentile is 9; the 10th lies at a weight of 0.4, where 1.1 has 3 x 0.1 and 1.2 the next 0.3. Widened:
-// the logarithms' distance from their middle grows by 1.3.
-TEST(ErrorBand, OfAllDevicesAndWiderWhereNothingIsAlike) {
+// A group of one run weighs as much as one of ten, half as much on another device: of 2 x 3 + 1 the half is 3.5, where
+// the logarithm is 0.1 (0 has 3.0 before it, 0.1 takes it to 3.6). 0.8 x (7 + 1) = 6.4 of 7: distances from 0.1 are
+// 0.0 (0.6), 0.1 to 0.4 twice (5.4), 0.5 (6.0), and that of the other group, 1.9 (7.0).
+TEST(ErrorBand, OtherGenerationsCountHalf) {
   std::vector<Residuals> residuals = three_alike();
-  residuals.push_back({"d", "B200", {9}});
-  const StepBand band = step_band(residuals, "H100");
-  const double low = std::log(1.2), high = std::log(9.0), middle = (low + high) / 2, half = 1.3 * (high - low) / 2;
-  EXPECT_NEAR(band.low, std::exp(middle - half), 1e-9);
-  EXPECT_NEAR(band.high, std::exp(middle + half), 1e-9);
-  EXPECT_NE(band.basis.find("fewer than 3 groups"), std::string::npos) << band.basis;
-  EXPECT_EQ(step_band(residuals, "").high, band.high);
+  residuals.push_back({"d", "B200", false, {std::exp(2.0)}});
+  const StepBand band = step_band(residuals, "A100", false);
+  EXPECT_NEAR(std::log(band.low), 0.1 - 1.9, 1e-12);
+  EXPECT_NEAR(std::log(band.high), 2, 1e-12);
+}
+
+// One group far off does not spoil the band of many: with eight groups it holds less than the tenth that may be.
+TEST(ErrorBand, OneGroupFarOffAmongMany) {
+  std::vector<Residuals> residuals;
+  for (const char* group : {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"}) {
+    residuals.push_back({group, "A100", false, {0.95, 1.0, 1.05}});
+  }
+  residuals.push_back({"far", "A100", false, {3, 4, 5}});
+  EXPECT_LT(step_band(residuals, "A100", false).high, 1.06);
+}
+
+// Without a device alike all groups weigh 1: 0.8 x (3 + 1) = 3.2 of 3, hence the farthest, 0.5, 1.3 times.
+TEST(ErrorBand, WiderWhereNothingIsAlike) {
+  const StepBand band = step_band(three_alike(), "H100", false);
+  EXPECT_NEAR(std::log(band.low), -0.65, 1e-12);
+  EXPECT_NEAR(std::log(band.high), 0.65, 1e-12);
+  EXPECT_NE(band.basis.find("none was measured on such a device"), std::string::npos) << band.basis;
+  EXPECT_EQ(step_band(three_alike(), "", false).high, band.high);
+}
+
+TEST(ErrorBand, ModelsWithExpertsAreApart) {
+  std::vector<Residuals> residuals = three_alike();
+  EXPECT_NEAR(std::log(step_band(residuals, "A100", true).high), 0.65, 1e-12);
+  EXPECT_NE(step_band(residuals, "A100", true).basis.find("without experts, in 3 groups that count alike; widened"),
+            std::string::npos);
+  residuals.push_back({"a", "A100", true, {std::exp(1.0), std::exp(1.2)}});
+  EXPECT_NEAR(std::log(step_band(residuals, "A100", false).high), 0.5, 1e-12);
+  const StepBand band = step_band(residuals, "A100", true);
+  EXPECT_NEAR(std::log(band.low), 0.8, 1e-12);
+  EXPECT_NEAR(std::log(band.high), 1.2, 1e-12);
 }
 
 reports::ValidationRow row(const std::string& group, double measured, double predicted = 1) {
@@ -64,13 +94,13 @@ reports::ValidationRow row(const std::string& group, double measured, double pre
 TEST(ErrorBand, IsNested) {
   reports::Validation v;
   v.rows = {row("own", 100, 2)};
-  add_bands(v, {{"own", "A100", {50}}});
+  add_bands(v, {{"own", "A100", false, {50}}});
   EXPECT_FALSE(v.rows[0].low.has_value());
   std::vector<Residuals> published = three_alike();
-  published.push_back({"own", "A100", {50}});
+  published.push_back({"own", "A100", false, {50}});
   add_bands(v, published);
-  EXPECT_NEAR(*v.rows[0].low, 2.2, 1e-12);
-  EXPECT_NEAR(*v.rows[0].high, 3.8, 1e-12);
+  EXPECT_NEAR(*v.rows[0].low, 2 * std::exp(-0.5), 1e-12);
+  EXPECT_NEAR(*v.rows[0].high, 2 * std::exp(0.5), 1e-12);
   v.rows.push_back(row("a", 1));  // in place of the published group of that name
   v.rows.push_back(row("skipped", 1));
   v.rows.back().skipped = "no measurement";
@@ -83,12 +113,16 @@ TEST(ErrorBand, IsNested) {
 
 TEST(ErrorBand, WrittenAndReadBack) {
   const std::string path = ::testing::TempDir() + "/residuals.json";
-  write_file(path, to_json(three_alike()));
+  std::vector<Residuals> residuals = three_alike();
+  residuals[1].experts = true;
+  write_file(path, to_json(residuals));
   const std::vector<Residuals> read = load_residuals(path);
   ASSERT_EQ(read.size(), 3U);
   EXPECT_EQ(read[2].group, "c");
   ASSERT_EQ(read[2].ratios.size(), 10U);
-  EXPECT_NEAR(read[2].ratios[2], 1.3, 1e-12);
+  EXPECT_NEAR(read[2].ratios[4], 1, 1e-12);
+  EXPECT_TRUE(read[1].experts);
+  EXPECT_FALSE(read[2].experts);
   write_file(path,
              R"({"schema": "foretrain.residuals/1", "groups": [{"group": "a", "generation": "", "ratios": [0]}]})");
   EXPECT_THROW(load_residuals(path), InputError);

@@ -9,8 +9,10 @@
 #include "base/error.h"
 #include "reports/validation_figures.h"
 #include "search/framework_costs.h"
+#include "search/framework_traffic.h"
 #include "search/training_forecast.h"
 #include "search/validate.h"
+#include "topologies/profile.h"
 
 namespace foretrain::search {
 namespace {
@@ -140,14 +142,58 @@ TEST(TrainingJob, ContextParallelism) {
   EXPECT_EQ(job_of(object).skipped.value_or("").substr(0, 49), "no such job: /strategy/cp_kind: a ring needs atte");
 }
 
+TEST(TrainingJob, LatentAttention) {
+  json object = row_22b();
+  object["model"]["gated_mlp"] = true;
+  object["model"]["moe"] = {{"experts", 8},   {"topk", 2},      {"moe_ffn", 1024}, {"mla", true}, {"q_lora", 1536},
+                            {"kv_lora", 512}, {"qk_nope", 128}, {"qk_rope", 64},   {"v_head", 96}};
+  const Reading stated = job_of(object);
+  ASSERT_TRUE(stated.job) << stated.skipped.value_or("");
+  const workloads::Mla& mla = stated.job->workload.model.mla;
+  EXPECT_EQ(mla.q_rank, 1536);
+  EXPECT_EQ(mla.kv_rank, 512);
+  EXPECT_EQ(mla.v_dim, 96);
+  EXPECT_EQ(stated.job->workload.model.head_dim, 128 + 64);
+  EXPECT_EQ(field(stated, "workload.model.mla.kv_rank").origin, Origin::stated);
+
+  object["model"]["moe"] = {{"experts", 8}, {"topk", 2}, {"moe_ffn", 1024}, {"mla", true}};
+  EXPECT_EQ(job_of(object).skipped.value_or(""),
+            "not stated: workload.model.mla.kv_rank, workload.model.mla.nope_dim, workload.model.mla.rope_dim, "
+            "workload.model.mla.v_dim");
+  object["model"]["name"] = "DeepSeek-V3 cut to 48 layers";  // whose shape is published
+  const Reading ruled = job_of(object);
+  ASSERT_TRUE(ruled.job) << ruled.skipped.value_or("");
+  EXPECT_EQ(ruled.job->workload.model.mla.rope_dim, 64);
+  EXPECT_EQ(field(ruled, "workload.model.mla").origin, Origin::rule);
+}
+
+TEST(TrainingJob, LastStageHasTheRest) {
+  json object = row_22b();
+  object["model"].update({{"name", "Kimi-K2"}, {"layers", 61}, {"gated_mlp", true}});
+  object["model"]["moe"] = {{"experts", 8}, {"topk", 2}, {"moe_ffn", 1024}, {"mla", true}};
+  object["cluster"]["gpus"] = 64;
+  object["plan"].update({{"dp", 3}, {"tp", 2}, {"pp", 8}, {"global_batch", 256}, {"recompute", nullptr}});
+  object["plan"]["framework"] = "Megatron-Bridge 0.4.2";
+  object["plan"]["overlap"] = "none for EP all-to-all";
+  const Reading plain = job_of(object);
+  ASSERT_TRUE(plain.job) << plain.skipped.value_or("");
+  EXPECT_EQ(plain.job->strategy.layers_per_stage, (std::vector<std::int64_t>{8, 8, 8, 8, 8, 8, 8, 5}));
+  EXPECT_EQ(plain.job->strategy.dp, 4);  // 64 devices / (2 · 8), whatever the row says
+  EXPECT_EQ(plain.job->strategy.recompute, plan::Recompute::full);
+  object["plan"]["overlap"] = "EP all-to-all overlap 1F1B";  // which needs two chunks, and no recomputation
+  const Reading overlapped = job_of(object);
+  ASSERT_TRUE(overlapped.job) << overlapped.skipped.value_or("");
+  EXPECT_EQ(overlapped.job->strategy.layers_per_stage.size(), 16U);
+  EXPECT_EQ(overlapped.job->strategy.layers_per_stage.back(), 1);
+  EXPECT_EQ(overlapped.job->strategy.recompute, plan::Recompute::none);
+}
+
 TEST(TrainingJob, WhatThePlanGraphCannotSayIsSkippedOrNamed) {
   const auto skipped = [](const char* part, const char* key, json value) {
     json object = row_22b();
     object[part][key] = std::move(value);
     return job_of(object).skipped.value_or("");
   };
-  EXPECT_EQ(skipped("model", "moe", {{"experts", 8}, {"mla", true}}),
-            "not in the plan graph: multi-head latent attention");
   EXPECT_EQ(skipped("plan", "activation_cpu_offload", true),
             "not in the plan graph: activations offloaded to the host");
   EXPECT_EQ(skipped("cluster", "gpu_family", "Z100"), "no system is known for \"Z100\"");
@@ -305,6 +351,33 @@ TEST(TrainingForecast, FullySharded) {
   // Two gathers of 22e9 parameters of two bytes and a reduction of four each, over 7/8 of 8 devices' 10 Gb/s: no less
   // than 22e9 x 8 / 1.25e9 s.
   EXPECT_GT(slow.step_seconds, 22e9 * 8 / 1.25e9);
+}
+
+// Bytes per parameter and microbatch, gradients reduced in four bytes each: FSDP1 moves 4 to put gradients together, 6
+// to cast, 8 to divide them; FSDP2 4 out of each gather and 6 into the reduction. With gradients in two bytes 8 and 12.
+TEST(TrainingForecast, CopiesAroundGathersAndReductions) {
+  json object = row_22b();
+  object["plan"].update({{"dp", 8}, {"tp", 1}, {"global_batch", 24}, {"micro_batch", 1}, {"fsdp", "FULL_SHARD"}});
+  Reading reading = job_of(object);
+  EXPECT_EQ(reading.sharding, Sharding::other);
+  EXPECT_EQ(more_sharding_seconds(reading), 0);
+  const plan::Job& job = *reading.job;
+  const double unit = 3 * static_cast<double>(workloads::total_parameters(job.workload.model)) /
+                      (job.cluster.device.memory_bandwidth.value * job.cluster.profile->roofline.memory.value);
+  reading.sharding = Sharding::fsdp1;
+  EXPECT_NEAR(more_sharding_seconds(reading), 18 * unit, 1e-9);
+  reading.sharding = Sharding::fsdp2;
+  EXPECT_NEAR(more_sharding_seconds(reading), 14 * unit, 1e-9);
+  reading.job->workload.precision.gradient = reading.job->workload.precision.parameter;
+  EXPECT_NEAR(more_sharding_seconds(reading), 12 * unit, 1e-9);
+  reading.sharding = Sharding::fsdp1;
+  EXPECT_NEAR(more_sharding_seconds(reading), 8 * unit, 1e-9);
+  reading.job->strategy.zero = 2;
+  EXPECT_EQ(more_sharding_seconds(reading), 0);
+  object["plan"]["framework"] = "PyTorch FSDP / Composer";
+  EXPECT_EQ(job_of(object).sharding, Sharding::fsdp1);
+  object["plan"].erase("fsdp");
+  EXPECT_EQ(job_of(object).sharding, Sharding::other);
 }
 
 // 4 x 2048 rows of 51200 / 8 logits with 10 bytes in place of 2 are 419 MB more, where the peak is at the loss; else

@@ -135,6 +135,30 @@ TEST(SharedDevices, TheDeviceWaitsForItsHost) {
   EXPECT_EQ(s.breakdown[0].host, Time{150});
 }
 
+// Tables of rows cost the host 15 / 4.5 of an op, 167 ps, and it waits for them: they are submitted at 50 + 167 and end
+// d later; the next op comes 50 after that, and the last, submitted while it runs, follows it at once.
+TEST(SharedDevices, TheHostWaitsForTablesOfRows) {
+  plan::Op tables = work(1);
+  tables.work = plan::Route{plan::RouteStep::arrange, 8, 4, 2, 0};
+  plan::PlanGraph alone = stages(1);
+  append(alone.roles[0], {tables});
+  topologies::Cluster c = clockwork(1);
+  const Time d = end_with_time_folded(alone, c);
+  topologies::Profile p = *c.profile;
+  p.sharing.submit = {50e-12, "test"};
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  plan::PlanGraph g = stages(1);
+  append(g.roles[0], {work(10), tables, work(200), work(10)});
+  EXPECT_EQ(end_with_time_folded(g, c), Time{217 + 50 + 200 + 10} + d);
+  Options options;
+  options.steps = 3;
+  Simulation folded = simulate(g, c, options);
+  options.fold_time = false;
+  EXPECT_EQ(simulate(g, c, options).step_ends, folded.step_ends);
+  std::get<plan::Route>(g.roles[0].blocks[0].ops[1].work).members = 1;  // nothing is exchanged: 267 and 317
+  EXPECT_EQ(end_with_time_folded(g, c), Time{std::max<std::int64_t>(267, 217 + d.value) + 210});
+}
+
 // Sends are submitted like any op: at 100 on the one side, the receive at 50 on the other; a Join is no kernel.
 TEST(SharedDevices, CommunicationIsSubmittedToo) {
   plan::PlanGraph g = stages(2);

@@ -88,6 +88,15 @@ TEST(SharedLinks, ACollectiveBesideAMessage) {
   EXPECT_EQ(end_on(g, one_switch(4, 1), "alpha_beta"), Time{310});
 }
 
+// Two sums over the same adapters, the second when compute has seen the first: 10 + 100 + 10 + 100, no flows.
+TEST(SharedLinks, OneAfterTheOther) {
+  plan::PlanGraph g = grid(1, 2);
+  plan::Op second = sum(100, 3, {2});
+  std::get<plan::Collective>(second.work).tag = 1;
+  append(g.roles[0], {work(10), sum(100, 4, {0}), work(10, plan::kCompute, {1}), second, work(5, plan::kCompute, {3})});
+  EXPECT_EQ(end_on(g, one_switch(2, 1)), Time{225});
+}
+
 // Four nodes below a leaf, two cables to the spine: four messages of 100 bytes need twice the time.
 TEST(SharedLinks, AnOversubscribedLeaf) {
   topologies::Fabric fabric;

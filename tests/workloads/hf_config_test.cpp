@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <ostream>
 
 #include "tests/support/message_of.h"
@@ -91,6 +92,48 @@ const Published kPublished[] = {
          "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
          "tie_word_embeddings": false, "attention_bias": false, "use_sliding_window": false})",
      8'190'735'360},
+    {"qwen3_30b_a3b",
+     R"({"model_type": "qwen3_moe", "hidden_size": 2048, "intermediate_size": 6144, "moe_intermediate_size": 768,
+         "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
+         "num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": true, "decoder_sparse_step": 1,
+         "mlp_only_layers": [], "vocab_size": 151936, "rope_theta": 1000000.0, "sliding_window": null,
+         "tie_word_embeddings": false})",
+     30'532'122'624},
+    {"qwen3_235b_a22b",
+     R"({"model_type": "qwen3_moe", "hidden_size": 4096, "intermediate_size": 12288, "moe_intermediate_size": 1536,
+         "num_hidden_layers": 94, "num_attention_heads": 64, "num_key_value_heads": 4, "head_dim": 128,
+         "num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": true, "vocab_size": 151936})",
+     235'093'634'560},
+    {"qwen1_5_moe_a2_7b",
+     R"({"model_type": "qwen2_moe", "hidden_size": 2048, "intermediate_size": 5632, "moe_intermediate_size": 1408,
+         "shared_expert_intermediate_size": 5632, "num_hidden_layers": 24, "num_attention_heads": 16,
+         "num_key_value_heads": 16, "num_experts": 60, "num_experts_per_tok": 4, "norm_topk_prob": false,
+         "vocab_size": 151936, "sliding_window": 32768, "use_sliding_window": false})",
+     14'315'784'192},
+    {"deepseek_v2_lite",
+     R"({"model_type": "deepseek_v2", "hidden_size": 2048, "intermediate_size": 10944, "moe_intermediate_size": 1408,
+         "num_hidden_layers": 27, "num_attention_heads": 16, "num_key_value_heads": 16, "n_routed_experts": 64,
+         "n_shared_experts": 2, "num_experts_per_tok": 6, "first_k_dense_replace": 1, "moe_layer_freq": 1,
+         "topk_method": "greedy", "n_group": 1, "topk_group": 1, "norm_topk_prob": false, "routed_scaling_factor": 1.0,
+         "q_lora_rank": null, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+         "vocab_size": 102400})",
+     15'706'484'224},
+    {"deepseek_v2",
+     R"({"model_type": "deepseek_v2", "hidden_size": 5120, "intermediate_size": 12288, "moe_intermediate_size": 1536,
+         "num_hidden_layers": 60, "num_attention_heads": 128, "num_key_value_heads": 128, "n_routed_experts": 160,
+         "n_shared_experts": 2, "num_experts_per_tok": 6, "first_k_dense_replace": 1, "topk_method":
+         "group_limited_greedy", "n_group": 8, "topk_group": 3, "norm_topk_prob": false, "routed_scaling_factor": 16.0,
+         "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+         "vocab_size": 102400})",
+     235'741'434'880},
+    {"deepseek_v3",  // its 671 billion; with the module that predicts a second token the checkpoint has 685
+     R"({"model_type": "deepseek_v3", "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048,
+         "num_hidden_layers": 61, "num_attention_heads": 128, "num_key_value_heads": 128, "n_routed_experts": 256,
+         "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 3, "topk_method": "noaux_tc",
+         "n_group": 8, "topk_group": 4, "norm_topk_prob": true, "routed_scaling_factor": 2.5,
+         "num_nextn_predict_layers": 1, "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128,
+         "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 129280, "rope_scaling": {"type": "yarn"}})",
+     671'026'419'200},
     {"mixtral_8x7b",
      R"({"model_type": "mixtral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
          "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "num_local_experts": 8,
@@ -139,13 +182,85 @@ TEST(HfConfigFields, AreTheModelsOwn) {
             5000);
 }
 
+TEST(HfConfigFields, OfExperts) {
+  const auto imported = [](std::string_view name) {
+    const auto* const row =
+        std::find_if(std::begin(kPublished), std::end(kPublished), [&](const Published& p) { return p.name == name; });
+    return import(row->config);
+  };
+  const Model v3 = imported("deepseek_v3");
+  EXPECT_EQ(v3.moe.router, Router::sigmoid);
+  EXPECT_TRUE(v3.moe.expert_bias && v3.moe.normalize_weights);
+  EXPECT_EQ(v3.moe.weight_scale, 2.5);
+  EXPECT_EQ(v3.moe.groups, 8);
+  EXPECT_EQ(v3.moe.top_groups, 4);
+  EXPECT_EQ(v3.moe.group_best, 2);
+  EXPECT_EQ(v3.moe.first_dense_layers, 3);
+  EXPECT_EQ(v3.head_dim, 128 + 64);
+  EXPECT_EQ(active_parameters(v3), 37'552'297'472);  // "37B activated"
+  const Model v2 = imported("deepseek_v2");
+  EXPECT_EQ(v2.moe.router, Router::softmax);
+  EXPECT_FALSE(v2.moe.expert_bias || v2.moe.normalize_weights);
+  EXPECT_EQ(v2.moe.group_best, 1);
+  const Model lite = imported("deepseek_v2_lite");
+  EXPECT_EQ(lite.moe.groups, 1);  // greedy
+  EXPECT_EQ(lite.mla.q_rank, 0);
+  const Model qwen2 = imported("qwen1_5_moe_a2_7b");
+  EXPECT_TRUE(qwen2.moe.shared_gate);
+  EXPECT_TRUE(qwen2.attention_bias && !qwen2.output_bias);
+  EXPECT_EQ(qwen2.attention_window, 0);
+  EXPECT_EQ(imported("qwen3_30b_a3b").qk_norm, true);
+}
+
+// Qwen2 windows the layers from max_window_layers on; a list may say the same, or that every second layer has one.
+TEST(HfConfigFields, WhichLayersHaveAWindow) {
+  const auto model = [](const std::string& keys) {
+    return import(R"({"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 4,
+                      "num_attention_heads": 4, "vocab_size": 8, "use_sliding_window": true, "sliding_window": 16)" +
+                  keys + "}");
+  };
+  const auto windows = [](const Model& m) {
+    std::vector<std::int64_t> all;
+    for (std::int64_t layer = 0; layer < m.layers; ++layer) {
+      all.push_back(m.window(layer, 100));
+    }
+    return all;
+  };
+  using Windows = std::vector<std::int64_t>;
+  EXPECT_EQ(windows(model(R"(, "max_window_layers": 3)")), (Windows{0, 0, 0, 16}));
+  EXPECT_EQ(model("").attention_window, 0);  // from layer 28 on
+  EXPECT_EQ(windows(model(R"(, "layer_types": ["sliding_attention", "full_attention", "sliding_attention",
+                                               "full_attention"])")),
+            (Windows{16, 0, 16, 0}));
+  EXPECT_EQ(windows(model(R"(, "layer_types": ["full_attention", "sliding_attention", "sliding_attention",
+                                               "sliding_attention"])")),
+            (Windows{0, 16, 16, 16}));
+  EXPECT_EQ(model(R"(, "layer_types": ["full_attention", "full_attention", "full_attention", "full_attention"])")
+                .attention_window,
+            0);
+  EXPECT_EQ(message_of([&] {
+              model(R"(, "layer_types": ["sliding_attention", "full_attention", "full_attention",
+                                         "sliding_attention"])");
+            }).substr(0, 55),
+            "config.json:2: /layer_types: is not built yet; built: s");
+}
+
 TEST(HfConfigMistakes, OtherModelTypesAreRefusedByName) {
   EXPECT_EQ(message_of([] { import(R"({"model_type": "bert", "hidden_size": 4096, "num_hidden_layers": 32})"); }),
             "config.json:1: /model_type: \"bert\" is not built yet; built: gpt2, gpt_neox, llama, mistral, mixtral, "
-            "qwen2, qwen3");
+            "qwen2, qwen3, qwen2_moe, qwen3_moe, deepseek_v2, deepseek_v3, kimi_k2");
   EXPECT_EQ(message_of([] { import(R"({"model_type": "lama"})"); }),
             "config.json:1: /model_type: \"lama\" is not allowed; did you mean \"llama\"? "
-            "expected one of: gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3");
+            "expected one of: gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3, qwen2_moe, qwen3_moe, "
+            "deepseek_v2, deepseek_v3, kimi_k2");
+  EXPECT_EQ(message_of([] {
+              import(R"({"model_type": "qwen3_moe", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 4,
+"num_attention_heads": 4, "vocab_size": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8,
+"decoder_sparse_step": 2,
+"mlp_only_layers": [0, 2]})");
+            }),
+            "config.json:3: /decoder_sparse_step: experts in every n-th layer: 2 is not built yet; expected 1\n"
+            "config.json:4: /mlp_only_layers: other layers than the first without experts are not built yet");
 }
 
 TEST(HfConfigMistakes, AllAtOnceWithTheirPlaces) {

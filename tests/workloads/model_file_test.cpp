@@ -101,7 +101,8 @@ TEST(ModelFile, BadSizes) {
       "job.json:2: /model/mla: head_dim 16 and kv_heads 4; with mla they are nope_dim + rope_dim = 11 and heads 4\n"
       "job.json:2: /model/mla: rotary positions need an even rope_dim, not 3\n"
       "job.json:2: /model/mla: needs rotary positions, not learned\n"
-      "job.json:2: /model/mla: attention_bias, output_bias, qk_norm and parallel_residual are not built with it; "
+      "job.json:2: /model/mla: attention_bias, output_bias, qk_norm, parallel_residual and attention_sinks are not "
+      "built with it; "
       "expected false");
   EXPECT_EQ(
       message_of([] { read(R"({"layers": 1, "hidden": 64, "heads": 4, "vocab": 256, "activation": "swiglu"})"); }),

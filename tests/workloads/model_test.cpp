@@ -51,13 +51,42 @@ INSTANTIATE_TEST_SUITE_P(
                     Published{"qwen3-1.7b", 1'720'574'976}, Published{"qwen3-4b", 4'022'468'096},
                     Published{"qwen3-8b", 8'190'735'360}, Published{"qwen3-14b", 14'768'307'200},
                     Published{"qwen3-32b", 32'762'123'264}, Published{"mixtral-8x7b", 46'702'792'704},
-                    Published{"mixtral-8x22b", 140'620'634'112}),
+                    Published{"mixtral-8x22b", 140'620'634'112}, Published{"mistral-7b", 7'241'732'096},
+                    Published{"qwen3-30b-a3b", 30'532'122'624}, Published{"qwen3-235b-a22b", 235'093'634'560},
+                    Published{"qwen1.5-moe-a2.7b", 14'315'784'192}, Published{"deepseek-v2-lite", 15'706'484'224},
+                    Published{"deepseek-v2", 235'741'434'880}, Published{"deepseek-v3", 671'026'419'200}),
     [](const auto& row) {
       std::string name = row.param.name;
       std::replace_if(
           name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
       return name;
     });
+
+// Window 2 of 4 tokens shows 1 - (1 - 1/2)^2 = 3/4 of what a causal mask shows; of 3 layers the second sees all. A
+// sink for each of 2 heads. h = q = 4 and context 4: 2·4·4·(4 + 4) = 256 FLOPs per layer forward, 3/4 + 1 + 3/4 layers.
+TEST(Model, WindowsAndSinksByHand) {
+  Model m;
+  m.layers = 3;
+  m.hidden = m.ffn_hidden = 4;
+  m.heads = m.kv_heads = m.head_dim = 2;
+  m.vocab = 8;
+  m.positions = Positions::none;
+  const double full = model_flops(m, 1, 4);
+  const std::int64_t parameters = total_parameters(m);
+  m.attention_window = m.full_attention_every = 2;
+  EXPECT_EQ(m.window(0, 4), 2);
+  EXPECT_EQ(m.window(1, 4), 0);
+  EXPECT_EQ(m.window(2, 4), 2);
+  EXPECT_EQ(m.window(0, 2), 0);
+  EXPECT_DOUBLE_EQ(full - model_flops(m, 1, 4), 3 * 0.5 * 256);
+  m.full_attention_first = 1;
+  EXPECT_EQ(m.window(0, 4), 0);
+  EXPECT_EQ(visible_share(0, 4), 1);
+  EXPECT_EQ(visible_share(2, 4), 0.75);
+  EXPECT_EQ(visible_share(1, 0), 1);
+  m.attention_sinks = true;
+  EXPECT_EQ(total_parameters(m), parameters + 3 * 2);
+}
 
 // 32·4096 embedding rows twice, a final norm, and per layer attention 41943040, norms 8192, router 8·4096 and two
 // experts of 3·4096·14336: 2·131072000 + 4096 + 32·(41943040 + 8192 + 32768 + 2·176160768) = 12879925248, the 12.9 B of
@@ -183,7 +212,7 @@ TEST(Model, EveryCatalogueModelIsCompleteAndNamesItsSource) {
     EXPECT_FALSE(document.root().at("source").get<std::string>().empty()) << item.path;
     const Model m = load_model(item.path);
     EXPECT_EQ(m.name, item.name);
-    EXPECT_TRUE(m.head_dim * m.heads == m.hidden || document.root().contains("head_dim")) << item.name;
+    EXPECT_TRUE(m.head_dim * m.heads == m.hidden || m.has_mla() || document.root().contains("head_dim")) << item.name;
     EXPECT_GT(total_parameters(m), 0);
   }
 }

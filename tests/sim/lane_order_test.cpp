@@ -1,0 +1,84 @@
+// Which collectives of two streams can be under way at once, by hand.
+#include "sim/lane_order.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/sim/tiny_graph.h"
+
+namespace foretrain::sim {
+namespace {
+
+using Order = std::vector<std::vector<bool>>;
+
+constexpr plan::StreamId kFirst = 3, kSecond = 4;
+
+plan::Op sum(plan::StreamId stream, std::vector<std::uint16_t> after = {}) {
+  plan::Op op;
+  op.work = plan::Collective{plan::CollectiveKind::all_reduce, 0, 100, Dtype::u8, plan::Reduction::sum, 0};
+  op.stream = stream;
+  op.after = std::move(after);
+  return op;
+}
+
+// Two ranks that do the same, block by block.
+Order order_of(const std::vector<std::vector<plan::Op>>& blocks) {
+  plan::PlanGraph g = stages(1);
+  g.mesh.extent[static_cast<std::size_t>(plan::Axis::dp)] = 2;
+  g.tags = {"sum"};
+  g.groups = {{"replicas", {{plan::Axis::dp, 0, {}}}, {}}};
+  g.roles[0].events = {{"first done"}, {"second done"}};
+  for (const std::vector<plan::Op>& ops : blocks) {
+    append(g.roles[0], ops);
+  }
+  const topologies::Cluster c = clockwork(2);
+  return lanes_in_order(model_roles(g, c, *make_compute_model("roofline", c), *make_network_model("fair_share", c))[0]);
+}
+
+const Order kInOrder = {{true, true}, {true, true}};
+const Order kMayOverlap = {{true, false}, {false, true}};
+
+// Compute waits for each before it goes on, also into the next step.
+TEST(LaneOrder, ComputeBetween) {
+  EXPECT_EQ(order_of({{work(1), sum(kFirst, {0}), work(1, plan::kCompute, {1})},
+                      {work(1), sum(kSecond, {0}), work(1, plan::kCompute, {1})}}),
+            kInOrder);
+}
+
+// One waits for the other: from step to step it must be both ways.
+TEST(LaneOrder, OneWaitsForTheOther) {
+  EXPECT_EQ(order_of({{sum(kFirst), sum(kSecond, {0})}}), kMayOverlap);
+  EXPECT_EQ(order_of({{sum(kFirst), sum(kSecond, {0}), sum(kFirst, {1})}}), kInOrder);
+  plan::Op first = sum(kFirst), second = sum(kSecond, {0});
+  first.waits = {1};
+  second.records = {1};
+  EXPECT_EQ(order_of({{first, second}}), kInOrder);
+}
+
+// Nothing waits for the second but the next of its stream.
+TEST(LaneOrder, NobodyWaits) {
+  EXPECT_EQ(order_of({{work(1), sum(kFirst, {0}), work(1, plan::kCompute, {1})}, {work(1), sum(kSecond, {0})}}),
+            kMayOverlap);
+  EXPECT_EQ(order_of({{work(1), sum(kFirst, {0}), sum(kSecond, {0}), work(1, plan::kCompute, {1, 2})}}), kMayOverlap);
+}
+
+// An event orders what lies in different blocks, through ops in between too.
+TEST(LaneOrder, Events) {
+  plan::Op first = sum(kFirst), second = sum(kSecond), waiting = work(1);
+  first.records = {0};
+  waiting.waits = {0};
+  second.records = {1};
+  second.after = {0};
+  plan::Op again = work(1);
+  again.waits = {1};
+  EXPECT_EQ(order_of({{work(1)}, {work(1), first}, {waiting, second}}), kMayOverlap);
+  first.after = {0};
+  EXPECT_EQ(order_of({{again, first}, {waiting, second}}), kInOrder);
+}
+
+TEST(LaneOrder, OneLaneOrNone) {
+  EXPECT_EQ(order_of({{work(1)}}), Order{});
+  EXPECT_EQ(order_of({{sum(kFirst), sum(kFirst)}}), Order{{true}});
+}
+
+}  // namespace
+}  // namespace foretrain::sim
