@@ -91,6 +91,7 @@ std::vector<StrategyWord> words() {
       {"tied embeddings", "first and last stage share the embedding's gradient", {}, {}, {}},
       {"ep", "expert parallel: ranks along dp hold different experts and exchange tokens", {}, {}, {}},
       {"expert_tp=1", "with tp: each tp rank routes the tokens of its shard to whole experts", {}, {}, {}},
+      {"offload=[\"optimizer\"]", "optimizer state and the update on the host", {}, {}, {}},
       {"recompute=selective", "attention's inner products are computed again in the backward", {}, {}, {}},
       {"recompute=[\"norm\", \"activation\", ...]",
        "modules of a layer are computed again in the backward: attention_core, norm, activation, mlp",
@@ -98,6 +99,7 @@ std::vector<StrategyWord> words() {
        {},
        {}},
       {"recompute=full", "whole layers are computed again in the backward", {}, {}, {}},
+      {"recompute_layers", "only the first layers of a stage are; the others keep everything", {}, {}, {}},
   };
 }
 

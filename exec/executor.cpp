@@ -38,7 +38,7 @@ std::int64_t available_memory() {
 void check_memory(const plan::PlanGraph& graph) {
   Bytes needed;
   for (const plan::Role& role : graph.roles) {
-    needed += Bytes{role.memory.arena.value * plan::count(graph.mesh, role.ranks)};
+    needed += Bytes{(role.memory.arena + role.memory.host).value * plan::count(graph.mesh, role.ranks)};
   }
   const std::int64_t available = available_memory();
   if (available >= 0 && needed.value > available) {

@@ -162,7 +162,9 @@ void write_parameters(const RankContext& rank, std::byte* arena,
   }
   for_each_optimizer_step(rank, arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
     std::vector<kernels::Tensor> owned;
-    if (!is_whole(role, role.parameter_families[static_cast<std::size_t>(op.bucket.family)])) {
+    const plan::ParameterFamily& family = role.parameter_families[static_cast<std::size_t>(op.bucket.family)];
+    const bool on_host = call.op->writes.at(0).buffer != family.parameter;
+    if (on_host || !is_whole(role, family)) {
       owned.push_back(call.writes.at(0));
     }
     if (op.precision.has_master()) {

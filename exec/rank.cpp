@@ -94,7 +94,7 @@ void RankRunner::make_streams_and_events() {
 }
 
 void RankRunner::prepare(std::uint64_t seed) {
-  arena_ = device_.allocate_arena(context_.role->memory.arena);
+  arena_ = device_.allocate_arena(context_.role->memory.arena + context_.role->memory.host);
   initialise_parameters(context_, arena_, seed);
 }
 

@@ -153,8 +153,7 @@ struct AttentionEmitter : LayerEmitter {
 
   // Where heads are dealt out, what attention itself writes, and its backward reads.
   Operand whole_context() {
-    const bool full = c.job.strategy.recompute == Recompute::full;
-    return all(c.saved("context.whole", c.type.activation, c.n.rows * c.n.context, full));
+    return all(c.saved("context.whole", c.type.activation, c.n.rows * c.n.context, again.all));
   }
 
   void core_forward(Phase phase, Operand context) {

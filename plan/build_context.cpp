@@ -166,12 +166,45 @@ Family RoleContext::family_of(const std::string& name) const {
                                         : kLayer;
 }
 
+std::int32_t RoleContext::recomputed_layers(std::size_t chunk) const {
+  const Strategy& s = job.strategy;
+  const std::int64_t layers = chunk_layers[chunk];
+  return static_cast<std::int32_t>(
+      s.recompute_layers.empty() ? layers
+                                 : std::min(layers, s.recompute_layers[static_cast<std::size_t>(chunk_stage[chunk])]));
+}
+
+std::int32_t RoleContext::kept_copies() const {
+  std::int32_t most = 0;
+  for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
+    most = std::max(most, chunk_layers[chunk] - recomputed_layers(chunk));
+  }
+  return most;
+}
+
+bool RoleContext::mixes_recompute() const {
+  std::int32_t most = 0;
+  for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
+    most = std::max(most, recomputed_layers(chunk));
+  }
+  return most > 0 && kept_copies() > 0;
+}
+
 BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed, int layers) {
   if (recomputed) {
-    return builder.buffer(name, dtype, elements, BufferKind::workspace, Lifetime::block);
+    return builder.buffer(mixes_recompute() ? name + ".recomputed" : name, dtype, elements, BufferKind::workspace,
+                          Lifetime::block);
   }
-  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::slot,
-                        layers < 0 ? max_chunk_layers() : layers);
+  return by_layer(name, dtype, elements, Lifetime::slot, layers);
+}
+
+BufferId RoleContext::by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime,
+                               int layers) {
+  const bool mixes = mixes_recompute();
+  const int copies = mixes ? kept_copies() : layers < 0 ? max_chunk_layers() : layers;
+  const BufferId id = builder.buffer(name, dtype, elements, BufferKind::activation, lifetime, copies);
+  role().buffers[static_cast<std::size_t>(id)].wraps = mixes;
+  return id;
 }
 
 BufferId RoleContext::saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
@@ -179,8 +212,7 @@ BufferId RoleContext::saved_for_weights(const std::string& name, Dtype dtype, st
   if (recomputed || !splits) {
     return saved(name, dtype, elements, recomputed, layers);
   }
-  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::hold,
-                        layers < 0 ? max_chunk_layers() : layers);
+  return by_layer(name, dtype, elements, Lifetime::hold, layers);
 }
 
 BufferId RoleContext::read_by_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,

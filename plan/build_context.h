@@ -74,9 +74,10 @@ enum Family : std::int16_t { kEmbedding = 0, kLayer = 1, kHead = 2, kMlp = 3, kM
 // What compute reads and writes of a family: what is stored, where that is whole; else transient copies that are
 // gathered before, or cleared before and reduced after (build_units.cpp).
 struct FamilyUse {
-  bool gathers = false;                    // of the parameters each rank stores its part only
-  bool reduces = false;                    // of the gradients, too
-  BufferId parameter = -1, gradient = -1;  // whole
+  bool gathers = false;                              // of the parameters each rank stores its part only
+  bool reduces = false;                              // of the gradients, too
+  BufferId parameter = -1, gradient = -1;            // whole
+  BufferId host_parameter = -1, host_gradient = -1;  // this rank's part on the host, where it updates there
 };
 
 // What a layer's, or the head's, backward is emitted as: whole, or one half of it. Whose weight gradients are put off
@@ -85,9 +86,10 @@ struct FamilyUse {
 enum class BackwardPart : std::uint8_t { whole, input, weight };
 std::string_view suffix(BackwardPart part);  // of names
 
-// What layers of a model differ in: an MLP or experts; attention, with a window or without, or a state-space mixer.
+// What layers of a model differ in: an MLP or experts; attention, with a window or without, or a state-space mixer;
+// whether they recompute, as the strategy has it, or keep everything.
 struct LayerKind {
-  bool experts = false, ssm = false;
+  bool experts = false, ssm = false, recomputes = false;
   std::int64_t window = 0;
 
   auto operator<=>(const LayerKind&) const = default;
@@ -136,6 +138,12 @@ struct RoleContext {
   std::int32_t mlp_copies() const {
     return has_experts() ? std::min(max_chunk_layers(), mlp_layers) : max_chunk_layers();
   }
+  // Layers of a chunk that recompute, the first ones, where all of a layer is recomputed.
+  std::int32_t recomputed_layers(std::size_t chunk) const;
+  // Layers that recompute and layers that keep everything share the role. Copies by layer of what the latter keep:
+  // their chunk's last layers use them in turn.
+  bool mixes_recompute() const;
+  std::int32_t kept_copies() const;
   // Where a layer with experts finds its copy. Chunks share the blocks, and only the first has layers without: copies
   // of its own are saved where there is no other.
   std::int32_t moe_shift() const { return has_experts() && chunk_layers.size() == 1 ? mlp_layers : 0; }
@@ -187,8 +195,9 @@ struct RoleContext {
   EventId reduced() { return builder.event("gradients_reduced", Replicas::once); }
 
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
-  // `layers`: copies, -1 for one of each layer of a chunk.
+  // `layers`: copies, -1 for one of each layer of a chunk (of each that keeps it, where not all do).
   BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed, int layers = -1);
+  BufferId by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime, int layers);
   // One that weight gradients read.
   BufferId saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
                              int layers = -1);

@@ -41,10 +41,7 @@ struct ShareEmitter : LayerEmitter {
 
 struct RingEmitter : ShareEmitter {
   // The block that comes last is kept for the backward.
-  Operand last_kv() {
-    const bool full = c.job.strategy.recompute == Recompute::full;
-    return all(c.saved("kv.last", c.type.activation, kv_elements(), full));
-  }
+  Operand last_kv() { return all(c.saved("kv.last", c.type.activation, kv_elements(), again.all)); }
 
   // One hop round the ring: each of `sent` to the rank `by` further on, its like from the other side.
   struct Hop {

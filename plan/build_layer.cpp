@@ -5,7 +5,8 @@
 //
 // or both halves side by side (build_parallel_layer.cpp).
 //
-// Recompute: `full` keeps only x and runs the layer's forward again before its backward: all of it, as Megatron-LM and
+// Recompute: `full` keeps only x and runs the layer's forward again before its backward, in the first layers of a chunk
+// where recompute_layers says so, while the others keep everything: all of it, as Megatron-LM and
 // PyTorch's reentrant checkpoints do, or (recompute_early_stop) up to the MLP's activation, the last that the backward
 // reads, as PyTorch's others since 2.1 (torch/utils/checkpoint.py, set_checkpoint_early_stop); `selective` keeps all
 // but the seq x seq probabilities and runs the attention core again (with flash attention there are none, and the two
@@ -18,11 +19,14 @@ namespace foretrain::plan {
 namespace {
 
 // Of experts not the products: modules of a list that name an MLP's mean that of layers with one.
-Recomputed recomputed(const RoleContext& c, bool experts) {
+Recomputed recomputed(const RoleContext& c, LayerKind kind) {
+  if (!kind.recomputes) {
+    return {};
+  }
   const Strategy& s = c.job.strategy;
   const bool all = s.recompute == Recompute::full;
   const bool probabilities = s.recompute == Recompute::selective && !workloads::is_flash(c.job.workload.attention);
-  const bool mlp = all || (!experts && s.recomputes(RecomputeModule::mlp));
+  const bool mlp = all || (!kind.experts && s.recomputes(RecomputeModule::mlp));
   return {all,
           all || probabilities || s.recomputes(RecomputeModule::attention_core),
           all || s.recomputes(RecomputeModule::norm),
@@ -97,10 +101,12 @@ void emit_forward(const LayerEmitter& e, bool experts, Phase phase) {
   }
 }
 
-std::string layer_name(LayerKind kind) {
-  return std::string(kind.experts ? "moe_layer" : "layer") + (kind.ssm          ? ".state_space"
-                                                              : kind.window > 0 ? ".window"
-                                                                                : "");
+std::string layer_name(const RoleContext& c, LayerKind kind) {
+  return std::string(kind.experts ? "moe_layer" : "layer") +
+         (kind.ssm          ? ".state_space"
+          : kind.window > 0 ? ".window"
+                            : "") +
+         (kind.recomputes && c.mixes_recompute() ? ".recomputed" : "");
 }
 
 void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
@@ -121,9 +127,9 @@ void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
 
 BlockId layer_forward(RoleContext& c, LayerKind kind) {
   const bool experts = kind.experts;
-  BlockBuilder b(c.role(), layer_name(kind) + ".forward");
+  BlockBuilder b(c.role(), layer_name(c, kind) + ".forward");
   await_unit(c, b, kLayer, Phase::forward);
-  const Recomputed again = recomputed(c, experts);
+  const Recomputed again = recomputed(c, kind);
   emit_forward(LayerEmitter{c, b, layer_buffers(c, again, experts, false), again, kind}, experts, Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
@@ -132,8 +138,8 @@ BlockId layer_forward(RoleContext& c, LayerKind kind) {
 BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch) {
   const bool experts = kind.experts;
   BlockBuilder b(c.role(),
-                 layer_name(kind) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
-  const Recomputed again = recomputed(c, experts);
+                 layer_name(c, kind) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
+  const Recomputed again = recomputed(c, kind);
   LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again, kind};
   await_unit(c, b, kLayer, Phase::backward_input);
   for (const Family f : layer_unit(c, experts)) {

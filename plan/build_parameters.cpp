@@ -260,14 +260,20 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
     f.parameter = add("parameters", c.type.parameter, use.gathers ? part : f.elements, BufferKind::parameter);
     f.gradient = add("gradients", c.type.gradient, use.reduces ? part : f.elements, BufferKind::gradient);
     const workloads::OptimizerKind kind = c.job.workload.optimizer.kind;
+    const bool offloads = c.job.strategy.offload_optimizer;
+    const BufferKind state = offloads ? BufferKind::host : BufferKind::optimizer_state;
     if (c.job.workload.precision.has_master()) {
-      f.master = add("master", c.type.state, part, BufferKind::optimizer_state);
+      f.master = add("master", c.type.state, part, state);
     }
     if (kind != workloads::OptimizerKind::sgd) {
-      f.m = add("m", c.type.state, part, BufferKind::optimizer_state);
+      f.m = add("m", c.type.state, part, state);
     }
     if (kind == workloads::OptimizerKind::adam || kind == workloads::OptimizerKind::adamw) {
-      f.v = add("v", c.type.state, part, BufferKind::optimizer_state);
+      f.v = add("v", c.type.state, part, state);
+    }
+    if (offloads) {
+      use.host_parameter = add("parameters.host", c.type.parameter, part, BufferKind::host);
+      use.host_gradient = add("gradients.host", c.type.gradient, part, BufferKind::host);
     }
     use.parameter = use.gathers ? gathered_copy(c, which, f) : f.parameter;
     use.gradient = use.reduces ? whole_gradient(c, which, f, ends) : f.gradient;

@@ -213,9 +213,13 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
   if (c.max_chunk_layers() == 0) {
     return;
   }
-  for (const std::int32_t layer : c.role().global_layer) {
-    const bool experts = std::ssize(kinds_) >= c.mlp_layers, ssm = c.model.ssm.has_layer(layer);
-    kinds_.push_back({experts, ssm, ssm ? 0 : c.model.window(layer, c.job.workload.seq_len)});
+  for (std::size_t chunk = 0; chunk < c.chunk_layers.size(); ++chunk) {
+    for (std::int32_t l = 0; l < c.chunk_layers[chunk]; ++l) {
+      const std::int32_t layer = c.role().global_layer[kinds_.size()];
+      const bool ssm = c.model.ssm.has_layer(layer);
+      kinds_.push_back({std::ssize(kinds_) >= c.mlp_layers, ssm, l < c.recomputed_layers(chunk),
+                        ssm ? 0 : c.model.window(layer, c.job.workload.seq_len)});
+    }
   }
   for (const LayerKind& kind : std::set<LayerKind>(kinds_.begin(), kinds_.end())) {
     forward_[kind] = layer_forward(c, kind);

@@ -124,20 +124,42 @@ BlockId clip_block(RoleContext& c) {
   return c.builder.add(b.take());
 }
 
+EventId updated(RoleContext& c) {
+  return c.builder.event("updated", Replicas::once);
+}
+
+// On the device; or on its host, as ZeRO-Offload does (arXiv:2101.06840): gradients to the host, the update there, the
+// parameters back, each on a stream of its own, so that buckets follow each other.
 void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   OptimizerStep op{bucket(c, r), c.job.workload.optimizer, c.job.workload.precision};
+  const Bucket k = op.bucket;
   const ParameterFamily& f = family(c, r.family);
-  const Operand parameter = own_part(c, op.bucket, f.parameter);
-  std::vector<Operand> reads{own_part(c, op.bucket, f.gradient), c.builder.whole(c.role().grad_norm)};
+  const bool offloads = c.job.strategy.offload_optimizer;
+  const Operand device_gradient = own_part(c, k, f.gradient), device_parameter = own_part(c, k, f.parameter);
+  const Operand gradient = offloads ? own_part(c, k, use(c, r.family).host_gradient) : device_gradient;
+  const Operand parameter = offloads ? own_part(c, k, use(c, r.family).host_parameter) : device_parameter;
+  std::vector<Operand> reads{gradient, c.builder.whole(c.role().grad_norm)};
   std::vector<Operand> writes{parameter};
   for (const BufferId state : {f.master, f.m, f.v}) {
     if (state >= 0) {
-      reads.push_back(own_part(c, op.bucket, state));
-      writes.push_back(own_part(c, op.bucket, state));
+      reads.push_back(own_part(c, k, state));
+      writes.push_back(own_part(c, k, state));
     }
   }
   reads.push_back(parameter);
-  b.emit(std::move(op), kCompute, Phase::optimizer, std::move(reads), std::move(writes));
+  if (!offloads) {
+    b.emit(std::move(op), kCompute, Phase::optimizer, std::move(reads), std::move(writes));
+    return;
+  }
+  const StreamId to_host = c.builder.stream("to_host", StreamKind::copy, Axis::dp);
+  const StreamId host = c.builder.stream("host_update", StreamKind::host, Axis::dp);
+  const StreamId to_device = c.builder.stream("to_device", StreamKind::copy, Axis::dp);
+  b.emit(Copy{CopyKind::device_to_host, size_bytes(c.type.gradient, gradient.elements)}, to_host, Phase::optimizer,
+         {device_gradient}, {gradient});
+  b.emit(std::move(op), host, Phase::optimizer, std::move(reads), std::move(writes));
+  const int back = b.emit(Copy{CopyKind::host_to_device, size_bytes(c.type.parameter, parameter.elements)}, to_device,
+                          Phase::optimizer, {parameter}, {device_parameter});
+  b.op(back).records.push_back(updated(c));
 }
 
 // Updated parameters are gathered at once where they are stored whole.
@@ -370,6 +392,11 @@ SegmentId update_segment(RoleContext& c) {
     }
     s.calls.push_back(call_at(r, c.builder.add(b.take())));
   }
+  if (c.job.strategy.offload_optimizer && !behind) {
+    BlockBuilder back(c.role(), "updated");
+    back.join(Phase::optimizer, {updated(c)});
+    s.calls.push_back({c.builder.add(back.take()), 1, -1, 1});
+  }
   for (const BucketRange& r : buckets) {
     if (gathers_updated(c, r) && !behind) {
       s.calls.push_back(call_at(r, has_owners(c) ? broadcast_block(c, r) : gather_block(c, r)));
@@ -379,6 +406,9 @@ SegmentId update_segment(RoleContext& c) {
   std::vector<EventId> gathered;
   if (std::any_of(buckets.begin(), buckets.end(), [&](const BucketRange& r) { return gathers_updated(c, r); })) {
     gathered.push_back(c.builder.event("gathered", Replicas::once));
+  }
+  if (c.job.strategy.offload_optimizer && behind) {
+    gathered.push_back(updated(c));
   }
   end.join(Phase::optimizer, gathered);
   emit_loss_reduce(c, end);

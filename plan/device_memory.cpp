@@ -15,8 +15,10 @@ DeviceMemory device_memory(const PlanGraph& graph, const Role& role, const topol
   memory.held = held_memory(role, rules, cluster.device.memory - memory.runtime.total());
   if (cluster.this_machine) {
     HeldMemory& held = memory.held;
-    held.by_kind[static_cast<std::size_t>(HeldKind::workspace)] += role.memory.arena - held.allocated;
-    held.allocated = held.reserved = held.needed = role.memory.arena;
+    // Host and device are one.
+    const Bytes all = role.memory.arena + role.memory.host;
+    held.by_kind[static_cast<std::size_t>(HeldKind::workspace)] += all - held.allocated;
+    held.allocated = held.reserved = held.needed = all;
   }
   return memory;
 }
@@ -37,7 +39,7 @@ MemoryFit memory_fit(const Job& job, const PlanGraph& graph, const HeldRules& ru
   Bytes all;
   for (const Role& role : graph.roles) {
     fit.roles.push_back(device_memory(graph, role, job.cluster, rules));
-    all += Bytes{role.memory.arena.value * count(graph.mesh, role.ranks)};
+    all += Bytes{(role.memory.arena + role.memory.host).value * count(graph.mesh, role.ranks)};
   }
   fit.judge();
   if (fit.shared) {

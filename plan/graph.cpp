@@ -26,6 +26,7 @@ std::string_view name(BufferKind k) {
     case BufferKind::communication: return "communication";
     case BufferKind::workspace: return "workspace";
     case BufferKind::input: return "input";
+    case BufferKind::host: return "host";
   }
   return "?";
 }

@@ -52,9 +52,10 @@ enum class BufferKind : std::uint8_t {
   activation,
   communication,
   workspace,
-  input
+  input,
+  host  // in the memory of the device's host: no part of the arena
 };
-inline constexpr int kBufferKinds = 7;
+inline constexpr int kBufferKinds = 7;  // of a device's memory: all but host
 std::string_view name(BufferKind k);
 
 // How long a buffer's content lives, and so how many copies there are.
@@ -207,6 +208,7 @@ struct MemoryPlan {
   Bytes arena;                        // what the executor allocates: the peak
   Bytes persistent, slots, holds, rings, workspace;
   Bytes by_kind[kBufferKinds];  // sums to arena (alignment counts as workspace)
+  Bytes host;                   // of host buffers; their offsets begin where the arena ends
 };
 
 // The set of ranks {r : coordinates(r)[axis] == value for all fixed}.

@@ -57,7 +57,7 @@ inline constexpr HostTask kLast<HostTask> = HostTask::write_checkpoint;
 template <>
 inline constexpr StreamKind kLast<StreamKind> = StreamKind::host;
 template <>
-inline constexpr BufferKind kLast<BufferKind> = BufferKind::input;
+inline constexpr BufferKind kLast<BufferKind> = BufferKind::host;
 template <>
 inline constexpr Lifetime kLast<Lifetime> = Lifetime::block;
 template <>
@@ -355,7 +355,7 @@ void fields(auto& a, Of<Placement> auto& x) {
 
 void fields(auto& a, Of<MemoryPlan> auto& x) {
   a("placements", x.placements), a("arena", x.arena), a("persistent", x.persistent), a("slots", x.slots);
-  a("holds", x.holds), a("rings", x.rings), a("workspace", x.workspace), a("by_kind", x.by_kind);
+  a("holds", x.holds), a("rings", x.rings), a("workspace", x.workspace), a("by_kind", x.by_kind), a("host", x.host);
 }
 
 void fields(auto& a, Of<RankSet> auto& x) {

@@ -120,7 +120,7 @@ void HeldStep::begin_update() {
     if (f.gradient >= 0) {
       elements_of(f.gradient, gradients);
     }
-    if (f.m >= 0) {
+    if (f.m >= 0 && role_.buffers[static_cast<std::size_t>(f.m)].kind != BufferKind::host) {
       elements_of(f.m, parameters);
     }
   }

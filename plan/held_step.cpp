@@ -63,7 +63,8 @@ HeldStep::HeldStep(const Role& role, const HeldRules& rules) : role_(role), rule
     const auto found = rules.times.find(buffer.name);
     const double times = found == rules.times.end() ? 1 : found->second;
     const std::int64_t planned = size_bytes(buffer.dtype, buffer.elements);
-    const auto bytes = static_cast<std::int64_t>(std::ceil(static_cast<double>(planned) * times));
+    const bool on_host = buffer.kind == BufferKind::host;
+    const auto bytes = on_host ? 0 : static_cast<std::int64_t>(std::ceil(static_cast<double>(planned) * times));
     Stay stay = stay_of(b);
     if (stay == Stay::from_start && buffer.kind == BufferKind::gradient && rules.gradients_per_step) {
       stay = Stay::step;
@@ -162,7 +163,10 @@ void HeldStep::touch(const Operand& o, const Instance& instance, std::int32_t la
   }
   const std::int32_t copy = has_copies(buffer.lifetime) ? std::max(instance.copy(buffer.lifetime), 0) : 0;
   const std::int32_t base = buffer.lifetime == Lifetime::persistent ? 0 : first_layer;
-  const std::int32_t index = buffer.layers == 0 ? 0 : std::clamp(layer - base + o.layer_delta, 0, buffer.layers - 1);
+  const std::int32_t seen = layer - base + o.layer_delta;
+  const std::int32_t index = buffer.layers == 0 ? 0
+                             : buffer.wraps     ? (seen % buffer.layers + buffer.layers) % buffer.layers
+                                                : std::clamp(seen, 0, buffer.layers - 1);
   const std::size_t entity = model.first_entity + at(copy * std::max(buffer.layers, 1) + index);
   const std::int64_t owner = model.stay == Stay::iteration  ? iterations_
                              : model.stay == Stay::instance ? instances_

@@ -152,6 +152,21 @@ void check_state_space(const Job& job, ObjectReader& strategy) {
   }
 }
 
+void check_recompute_layers(const Job& job, ObjectReader& strategy) {
+  if (!job.strategy.recompute_layers.empty() && job.workload.model.moe.experts > 0) {
+    strategy.mistake("recompute_layers", "with experts is not built yet; leave the key out");
+  }
+}
+
+void check_offload(const Job& job, ObjectReader& strategy) {
+  const topologies::Cluster& c = job.cluster;
+  if (job.strategy.offload_optimizer && !c.this_machine && c.host.link.value <= 0) {
+    strategy.mistake("offload", fmt::format("nothing is known of the hosts of {}; expected a system with \"host\": "
+                                            "{{\"link\": …, \"memory\": …}}, or an empty list",
+                                            c.name));
+  }
+}
+
 void check_context_parallel(const Job& job, ObjectReader& strategy) {
   const workloads::Model& m = job.workload.model;
   const Strategy& s = job.strategy;
@@ -312,11 +327,15 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_sharding(job, parts.strategy);
     check_tensor_parallel(job, parts.strategy);
     check_recompute(job, parts.strategy);
+    check_recompute_layers(job, parts.strategy);
     check_context_parallel(job, parts.strategy);
     check_state_space(job, parts.strategy);
     check_experts(job, parts.strategy);
     check_stages(job, parts.strategy);
     check_sizes(job, parts.strategy);
+  }
+  if (parts.strategy_ok && parts.cluster_ok) {
+    check_offload(job, parts.strategy);
   }
   if (parts.workload_ok && parts.cluster_ok) {
     check_precision(job, parts.workload);

@@ -14,11 +14,12 @@ std::size_t at(int id) {
   return static_cast<std::size_t>(id);
 }
 
-// Buffers of one lifetime one behind the other from `begin` on; returns the bytes they take.
-std::int64_t place_row(Role& role, Lifetime lifetime, std::int64_t begin) {
+// Buffers of one lifetime one behind the other from `begin` on, on the device or on its host; returns the bytes they
+// take.
+std::int64_t place_row(Role& role, Lifetime lifetime, std::int64_t begin, bool host = false) {
   std::int64_t end = begin;
   for (std::size_t b = 0; b < role.buffers.size(); ++b) {
-    if (role.buffers[b].lifetime == lifetime) {
+    if (role.buffers[b].lifetime == lifetime && (role.buffers[b].kind == BufferKind::host) == host) {
       role.memory.placements[b] = {end, layer_stride(role.buffers[b]), 0};
       end += align(footprint(role.buffers[b]));
     }
@@ -106,11 +107,12 @@ void place(Role& role) {
   memory.rings = {rings};
   memory.workspace = {workspace.bytes};
   memory.arena = {begin + workspace.bytes};
+  memory.host = {place_row(role, Lifetime::persistent, memory.arena.value, true)};
 
   Bytes& rest = memory.by_kind[at(static_cast<int>(BufferKind::workspace))];
   rest = memory.arena;
   for (const Buffer& b : role.buffers) {
-    if (b.lifetime != Lifetime::segment && b.lifetime != Lifetime::block) {
+    if (b.kind != BufferKind::host && b.lifetime != Lifetime::segment && b.lifetime != Lifetime::block) {
       const Bytes bytes{size_bytes(b.dtype, b.elements) * std::max(b.layers, 1) * role.copies(b.lifetime)};
       rest -= bytes;
       memory.by_kind[at(static_cast<int>(b.kind))] += bytes;
@@ -151,6 +153,9 @@ MemoryCurve memory_curve(const Role& role) {
 std::vector<LargeBuffer> largest_buffers(const Role& role, std::size_t n) {
   std::vector<LargeBuffer> all;
   for (const Buffer& b : role.buffers) {
+    if (b.kind == BufferKind::host) {
+      continue;
+    }
     all.push_back(
         {b.name, b.kind, Bytes{size_bytes(b.dtype, b.elements) * std::max(b.layers, 1) * role.copies(b.lifetime)}});
   }

@@ -7,7 +7,8 @@
 // walk. A use by an op of another stream lasts from the last compute op ordered before it to the first one ordered
 // after it (through `after` and the stream's order), or to the ends of the block (segment buffers: of the segment)
 // where there is none. All offsets are multiples of 64 bytes. By kind: persistent, slot, hold and ring buffers count as
-// what they are; the workspace and alignment as workspace.
+// what they are; the workspace and alignment as workspace. Behind the arena, with offsets that go on from it: the
+// persistent buffers on the host, which no figure above counts.
 #pragma once
 
 #include <string>
@@ -29,7 +30,7 @@ struct MemoryCurve {
 };
 MemoryCurve memory_curve(const Role& role);
 
-// The n largest buffers (all copies), largest first.
+// The device's n largest buffers (all copies), largest first.
 struct LargeBuffer {
   std::string name;
   BufferKind kind{};

@@ -68,6 +68,7 @@ const std::vector<std::string>& job_fields() {
           "reshard",
           "prefetch",
           "recompute",
+          "recompute_layers",
           "recompute_early_stop",
           "sequence_parallel",
           "overlap_grad_reduce",

@@ -127,6 +127,30 @@ void read_recompute(ObjectReader& reader, Strategy& s) {
   }
 }
 
+// One number for all stages, or one for each.
+void read_recompute_layers(ObjectReader& reader, Strategy& s) {
+  const nlohmann::json* value = reader.raw("recompute_layers");
+  if (value == nullptr) {
+    return;
+  }
+  if (s.recompute != Recompute::full) {
+    reader.mistake("recompute_layers", fmt::format("needs recompute full, not {}", name(s.recompute)));
+  }
+  constexpr std::int64_t kMostStages = 1'000'000;
+  if (value->is_array()) {
+    s.recompute_layers = reader.integers("recompute_layers", 0);
+    if (std::ssize(s.recompute_layers) != s.stages()) {
+      reader.mistake("recompute_layers", fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages",
+                                                     s.recompute_layers.size(), s.pp, s.virtual_stages, s.stages()));
+    }
+    return;
+  }
+  const std::int64_t layers = reader.integer("recompute_layers", 0, 0, kMostStages);
+  if (s.pp <= kMostStages && s.virtual_stages <= kMostStages / s.pp) {
+    s.recompute_layers.assign(static_cast<std::size_t>(s.stages()), layers);
+  }
+}
+
 nlohmann::json recompute_json(const Strategy& s) {
   if (s.recompute != Recompute::listed) {
     return name(s.recompute);
@@ -165,7 +189,22 @@ void read_sharding(ObjectReader& reader, Strategy& s) {
   }
 }
 
-void refuse_unbuilt(ObjectReader& reader) {
+void read_offload(ObjectReader& reader, Strategy& s) {
+  for (const std::string& word : reader.words("offload", {"parameters", "gradients", "optimizer", "activations"})) {
+    if (word != "optimizer") {
+      reader.mistake("offload", fmt::format("\"{}\" is not built yet; expected \"optimizer\" or an empty list", word));
+    }
+    s.offload_optimizer |= word == "optimizer";
+  }
+  if (s.offload_optimizer && s.zero == 3) {
+    reader.mistake("offload",
+                   "\"optimizer\" with zero 3 is not built yet: parameters would be gathered from the host; "
+                   "expected zero 0, 1 or 2");
+  }
+}
+
+// Words of which not all values are built.
+void read_unbuilt(ObjectReader& reader, Strategy& s) {
   reader.word("data_parallel", "all_reduce", {"all_reduce"}, {"gather", "all_gather", "parameter_server", "local_sgd"});
   if (const std::string text = word_at(reader, "compression"); text.starts_with("topk:")) {
     reader.mistake("compression", fmt::format("\"{}\" is not built yet; built: none", text));
@@ -175,9 +214,7 @@ void refuse_unbuilt(ObjectReader& reader) {
   if (reader.boolean("split_by_speed", false)) {
     reader.mistake("split_by_speed", "true is not built yet; expected false");
   }
-  if (!reader.words("offload", {"parameters", "gradients", "optimizer", "activations"}).empty()) {
-    reader.mistake("offload", "is not built yet; expected an empty list");
-  }
+  read_offload(reader, s);
   refuse(reader, "servers", "the parameter server");
   refuse(reader, "staleness", "the parameter server");
   refuse(reader, "average_every", "local SGD");
@@ -204,6 +241,7 @@ Strategy read_strategy(ObjectReader& reader) {
   // Without tensor parallelism there is nothing to shard the sequence over: the same plan.
   s.sequence_parallel = reader.boolean("sequence_parallel", false) && s.tp > 1;
   read_recompute(reader, s);
+  read_recompute_layers(reader, s);
   s.recompute_early_stop = reader.boolean("recompute_early_stop", false);
   if (s.recompute_early_stop && s.recompute != Recompute::full) {
     reader.mistake("recompute_early_stop", "needs recompute full: nothing else runs whole layers again");
@@ -229,7 +267,7 @@ Strategy read_strategy(ObjectReader& reader) {
     reader.mistake("rank_order", e.what());
   }
   s.padded_vocab = reader.integer("padded_vocab", 0, 0, 1'000'000'000);
-  refuse_unbuilt(reader);
+  read_unbuilt(reader, s);
   return s;
 }
 
@@ -259,6 +297,14 @@ nlohmann::json to_json(const Strategy& s) {
                      {"padded_vocab", s.padded_vocab},
                      {"data_parallel", "all_reduce"},
                      {"compression", "none"}};
+  if (s.offload_optimizer) {
+    all["offload"] = nlohmann::json::array({"optimizer"});
+  }
+  if (!s.recompute_layers.empty()) {
+    const std::vector<std::int64_t>& layers = s.recompute_layers;
+    const bool equal = std::all_of(layers.begin(), layers.end(), [&](std::int64_t n) { return n == layers.front(); });
+    all["recompute_layers"] = equal ? nlohmann::json(layers.front()) : nlohmann::json(layers);
+  }
   if (s.zero == 1) {
     all["zero_kind"] = name(s.zero_kind);
   }

@@ -51,6 +51,9 @@ struct Strategy {
   std::int64_t prefetch = 1;  // zero 3: how many units ahead parameters are gathered
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
+  // recompute full: by virtual stage, how many layers do, the first ones (Megatron's --recompute-method block); the
+  // others keep everything. Empty: all.
+  std::vector<std::int64_t> recompute_layers;
   CpKind cp_kind = CpKind::ring;
   std::vector<RecomputeModule> recompute_modules;  // of Recompute::listed; else empty
   bool recompute_early_stop = false;               // Recompute::full ends with the last tensor that the backward reads
@@ -58,6 +61,7 @@ struct Strategy {
   bool overlap_param_gather = false;               // ZeRO-1: parameter all-gather behind the optimizer of later buckets
   bool overlap_tp = true;                          // the backward's tp communication beside matmuls that do not need it
   bool scatter_gather = false;                     // pipeline messages in tp parts, gathered by the receivers
+  bool offload_optimizer = false;                  // state and update on the host (ZeRO-Offload)
   bool fused_grad_accumulation = true;             // weight gradients are added up inside their matmul
   std::int64_t bucket_bytes = 0;  // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even

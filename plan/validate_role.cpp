@@ -83,7 +83,8 @@ class RoleChecker {
     }
     const std::int64_t arena = role_.memory.arena.value;
     const auto too_many = [](std::int32_t n) { return n < 0 || n > kMostCopies; };
-    if (!is_sane(arena) || too_many(role_.slots) || too_many(role_.holds) || too_many(role_.rings)) {
+    const std::int64_t host = role_.memory.host.value;
+    if (!is_sane(arena) || !is_sane(host) || too_many(role_.slots) || too_many(role_.holds) || too_many(role_.rings)) {
       fail(fmt::format("an arena of {} bytes, {} slots, {} holds and {} rings", arena, role_.slots, role_.holds,
                        role_.rings));
       return;
@@ -102,7 +103,12 @@ class RoleChecker {
       const double end = static_cast<double>(p.offset + size_bytes(b.dtype, b.elements)) +
                          std::max(b.layers - 1, 0) * static_cast<double>(p.layer_stride) +
                          std::max(copies - 1, 0) * static_cast<double>(p.copy_stride);
-      if (end > static_cast<double>(arena)) {
+      // The device's buffers lie in the arena, the host's behind it.
+      const bool on_host = b.kind == BufferKind::host;
+      if (on_host && (p.offset < arena || end > static_cast<double>(arena) + static_cast<double>(host))) {
+        fail(fmt::format("buffer {} from byte {} to {:.0f} is not on the host, behind an arena of {}", b.name, p.offset,
+                         end, arena));
+      } else if (!on_host && end > static_cast<double>(arena)) {
         fail(fmt::format("buffer {} ends at byte {:.0f} of an arena of {}", b.name, end, arena));
       }
     }

@@ -124,7 +124,7 @@ std::int64_t layer_stride(const Buffer& buffer) {
   const std::int64_t bytes = size_bytes(buffer.dtype, buffer.elements);
   const bool touches = buffer.lifetime == Lifetime::persistent &&
                        (buffer.kind == BufferKind::parameter || buffer.kind == BufferKind::gradient ||
-                        buffer.kind == BufferKind::optimizer_state);
+                        buffer.kind == BufferKind::optimizer_state || buffer.kind == BufferKind::host);
   return touches ? bytes : align(bytes);
 }
 

@@ -44,8 +44,6 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.overlap.find("EP all-to-all overlap") != std::string::npos; }},
     {false, "kernels of their own that exchange tokens are forecast as NCCL's all-to-all",
      [](const TrainingRow& r) { return r.plan.dispatcher.starts_with("DeepEP"); }},
-    {true, "context parallelism with experts",
-     [](const TrainingRow& r) { return r.model.moe && r.plan.cp.value_or(1) > 1; }},
     {true, "the pipeline's schedule", [](const TrainingRow& r) { return schedule_of(r.plan.schedule) == nullptr; }},
     {false, "the zero-bubble schedule that a search found is forecast as ZB-H1 or ZB-H2 of the same memory",
      [](const TrainingRow& r) { return r.plan.schedule.starts_with("ZB-"); }},
@@ -53,8 +51,6 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.activation_cpu_offload.value_or(false); }},
     {false, "tensor-parallel communication that overlaps compute is forecast as exposed",
      [](const TrainingRow& r) { return r.plan.overlap.find("async TP") != std::string::npos; }},
-    {false, "recompute on every stage but the last is forecast as on every stage",
-     [](const TrainingRow& r) { return r.plan.recompute.starts_with("full (on every stage but the last"); }},
     {false, "recompute of single ops is forecast as recompute of attention",
      [](const TrainingRow& r) { return r.plan.recompute.find("per-op") != std::string::npos; }},
 };
@@ -220,6 +216,16 @@ void fill_partition(const TrainingRow& row, Filler& f) {
   }
 }
 
+void fill_recompute_layers(const TrainingRow& row, Filler& f) {
+  constexpr std::int64_t kMostStages = 4096;
+  const std::int64_t pp = row.plan.pp.value_or(1);
+  if (row.plan.recompute.starts_with("full (on every stage but the last") && pp <= kMostStages) {
+    std::vector<std::int64_t> layers(static_cast<std::size_t>(pp), row.model.layers.value_or(1));
+    layers.back() = 0;
+    f.state("strategy.recompute_layers", layers);
+  }
+}
+
 // A stated dp that contradicts devices, tp, pp and cp gives way to them.
 std::optional<std::int64_t> data_parallel(const TrainingRow& row) {
   const auto& p = row.plan;
@@ -299,6 +305,7 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
     f.fill("strategy.sequence_parallel", "sequence_parallel", p.sequence_parallel);
   }
   f.fill("strategy.recompute", "recompute", recompute_word(p.recompute));
+  fill_recompute_layers(row, f);
   if (f.document()["strategy"].value("recompute", "none") == "full" && !row.model.moe) {
     f.by_rule("strategy.recompute_early_stop", "recompute_early_stop");
   }

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "plan/runtime_extent.h"
+#include "plan/work.h"
 #include "sim/cache.h"
 #include "sim/device_share.h"
 #include "sim/host_ops.h"
@@ -191,7 +192,29 @@ struct Modeller {
     }
   }
 
-  void local(const Op& op, double cached, OpModel& m) const {
+  // Of copies over the device's link to its host, and of what the host computes: as fast as its memory.
+  std::optional<double> host_seconds(const Role& role, const Op& op) const {
+    if (cluster.this_machine || cluster.host.link.value <= 0) {
+      return std::nullopt;
+    }
+    if (const auto* copy = std::get_if<plan::Copy>(&op.work); copy != nullptr) {
+      return copy->kind == plan::CopyKind::device_to_device
+                 ? std::nullopt
+                 : std::optional(static_cast<double>(copy->bytes) / cluster.host.link.value);
+    }
+    const bool on_host = role.streams[static_cast<std::size_t>(op.stream)].kind == plan::StreamKind::host &&
+                         !std::holds_alternative<plan::Host>(op.work);
+    const plan::OpWork work = plan::work(op);
+    return on_host ? std::optional(static_cast<double>((work.read + work.written).value) / cluster.host.memory.value)
+                   : std::nullopt;
+  }
+
+  void local(const Role& role, const Op& op, double cached, OpModel& m) const {
+    if (const std::optional<double> seconds = host_seconds(role, op)) {
+      m.duration = time_from_seconds(*seconds);
+      m.kind = m.duration.value == 0 ? OpKind::instant : OpKind::local;
+      return;
+    }
     double seconds = compute.seconds(op);
     if (cached > 0) {
       seconds += cached * (compute.cached_seconds(op) - seconds);
@@ -238,7 +261,7 @@ struct Modeller {
     } else if (std::holds_alternative<plan::Put>(op.work) || std::holds_alternative<plan::Take>(op.work)) {
       throw InputError(fmt::format("{}: asynchronous channels are not simulated", role.name));
     } else {
-      local(op, cached, m);
+      local(role, op, cached, m);
     }
     if (m.kind != OpKind::instant) {
       m.submit = time_from_seconds(sharing.submit.value * host_ops(op.work));

@@ -31,6 +31,12 @@ struct Link {
   Time latency;         // per hop
 };
 
+// The machine that a device hangs on, as one of its devices has it to itself; 0 where nothing is known.
+struct HostPart {
+  Bandwidth link;    // between the device and the host's memory, one direction
+  Bandwidth memory;  // of the host's memory, this device's share
+};
+
 // `measured` tables of calibrate and fitted efficiencies; read from topologies/profiles/*.json.
 struct Profile;
 
@@ -43,8 +49,9 @@ struct Cluster {
   std::int64_t nodes = 1;  // 0 only between reading the file and knowing the job's ranks
   int devices_per_node = 1;
   Device device;
-  Link intra;                 // device to device in one node
-  Link inter;                 // one device's share of the node's NICs
+  Link intra;  // device to device in one node
+  Link inter;  // one device's share of the node's NICs
+  HostPart host;
   bool this_machine = false;  // ranks are threads; they may outnumber the devices
   Bytes shared_memory;        // this_machine: all ranks together must fit in it; 0 elsewhere
   std::string profile_path;   // "" = none: generic figures

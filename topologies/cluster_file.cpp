@@ -111,6 +111,15 @@ Link read_link(ObjectReader reader, const std::string& what, std::vector<std::st
   return link;
 }
 
+HostPart read_host(ObjectReader reader, const std::string& what, std::vector<std::string>& sources) {
+  HostPart host;
+  host.link = link_bandwidth(reader, "link", std::nullopt);
+  host.memory = link_bandwidth(reader, "memory", std::nullopt);
+  take_source(reader, what, sources);
+  reader.finish();
+  return host;
+}
+
 // An absent profile of the machine itself is no mistake: nobody has calibrated yet.
 std::string profile_path(ObjectReader& reader, bool this_machine) {
   namespace fs = std::filesystem;
@@ -155,6 +164,9 @@ Cluster read_system(ObjectReader& reader) {
   // One machine has no other side; its inter link is never crossed.
   c.inter = c.this_machine && !reader.has("inter") ? c.intra
                                                    : read_link(reader.object("inter"), c.name + " inter", c.sources);
+  if (reader.has("host")) {
+    c.host = read_host(reader.object("host"), c.name + " host", c.sources);
+  }
   ObjectReader fabric = reader.object("fabric", false);
   take_source(fabric, c.name + " fabric", c.sources);
   c.fabric = read_fabric(fabric, c);
@@ -225,6 +237,9 @@ nlohmann::json to_json(const Cluster& c) {
                         {"sources", c.sources}};
   if (c.fabric != nullptr) {
     system["fabric"] = to_json(*c.fabric);
+  }
+  if (c.host.link.value > 0) {
+    system["host"] = {{"link", exact(c.host.link)}, {"memory", exact(c.host.memory)}};
   }
   if (c.this_machine) {
     system["shared_memory"] = exact(c.shared_memory);

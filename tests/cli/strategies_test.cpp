@@ -60,9 +60,11 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"tied embeddings", {"pp=2", "workload.model.tied_embeddings=true"}},
           {"ep", {"dp=2", "ep=2", kMoe}},
           {"expert_tp=1", {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4", kMoe}},
+          {"offload=[\"optimizer\"]", {"offload=[\"optimizer\"]"}},
           {"recompute=selective", {"recompute=selective", "attention=unfused"}},
           {"recompute=[\"norm\", \"activation\", ...]", {"recompute=[\"attention_core\",\"norm\",\"activation\"]"}},
-          {"recompute=full", {"recompute=full"}}};
+          {"recompute=full", {"recompute=full"}},
+          {"recompute_layers", {"recompute=full", "recompute_layers=1"}}};
 }
 
 struct Findings {

@@ -268,6 +268,44 @@ TEST(Parity, LatentAttention) {
   }
 }
 
+// One layer of two recomputes, or two of three; and what makes copies, gathers and chunks of them.
+TEST(Parity, RecomputeOfSomeLayers) {
+  const Overrides some = {{"recompute", "full"}, {"recompute_layers", "1"}};
+  const std::vector<Overrides> cases = {
+      {},
+      {{"recompute_layers", "3"}, {"attention", "unfused"}},
+      {{"pp", "2"}, {"tp", "2"}, {"sequence_parallel", "true"}},
+      {{"pp", "2"}, {"recompute_layers", "[2,1]"}, {"layers_per_stage", "[3,1]"}, {"overlap_grad_reduce", "true"}},
+      {{"pp", "2"}, {"virtual_stages", "2"}, {"workload.model.layers", "7"}, {"dp", "2"}, {"zero", "1"}},
+      {{"pp", "2"}, {"schedule", "zb_h1"}, {"dp", "2"}},
+      {{"pp", "2"}, {"schedule", "zb_v"}, {"workload.model.layers", "8"}, {"tp", "2"}, {"sequence_parallel", "true"}},
+      {{"dp", "2"}, {"zero", "3"}, {"recompute_layers", "2"}},
+      {{"cp", "2"}, {"recompute_layers", "2"}},
+      {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}},
+  };
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    expect_parity(kModels[i % 2], joined(kBase, joined(some, cases[i])));
+  }
+  expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, some)));
+}
+
+// Adam on the host: whole, in parts of every kind, with gathers behind it, and without master weights (fp64).
+TEST(Parity, OptimizerOnTheHost) {
+  const Overrides offload = {{"offload", R"(["optimizer"])"}};
+  const std::vector<Overrides> cases = {
+      {},
+      {{"dp", "2"}, {"zero", "1"}, {"overlap_param_gather", "true"}, {"bucket_bytes", "1 kB"}},
+      {{"dp", "2"}, {"zero", "2"}, {"precision", "bf16"}},
+      {{"dp", "2"}, {"zero", "1"}, {"zero_kind", "owners"}},
+      {{"pp", "2"}, {"tp", "2"}, {"schedule", "zb_h1"}, {"workload.model.tied_embeddings", "true"}},
+      {{"dp", "4"}, {"global_batch", "24"}, {"zero", "1"}, {"shard", "2"}, {"precision", "fp32"}},
+      {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}},
+  };
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    expect_parity(kModels[i % 2], joined(kBase, joined(offload, cases[i])));
+  }
+}
+
 // Windows of one token and up, in the first layers or in all; with sinks in the ring and where heads are dealt out.
 TEST(Parity, WindowsAndSinks) {
   const Overrides sinks = {
@@ -341,6 +379,9 @@ TEST(Parity, FortyRandomProducts) {
     o["attention"] = any({"flash", "unfused", "fused_softmax"});
     o["recompute"] =
         any({"none", "selective", "full", R"(["norm"])", R"(["mlp"])", R"(["attention_core","activation"])"});
+    if (o["recompute"] == "full" && product % 2 == 0) {
+      o["recompute_layers"] = any({"0", "1", "2"});
+    }
     o["recompute_early_stop"] = o["recompute"] == "full" ? any({"true", "false"}) : "false";
     if (cp > 1 && o["cp_kind"] != "all_to_all") {
       o["attention"] = "flash";
@@ -355,6 +396,9 @@ TEST(Parity, FortyRandomProducts) {
     }
     if (o["zero"] != "0" && dp == 4) {
       o["shard"] = any({"2", "4"});
+    }
+    if (o["zero"] != "3" && product % 4 == 1) {
+      o["offload"] = R"(["optimizer"])";
     }
     o["bucket_bytes"] = any({"1 kB", "200 kB", "100 MB"});
     o["overlap_tp"] = any({"true", "false"});

@@ -60,6 +60,9 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"pp=2", "schedule=zb_v", "tp=2", "sequence_parallel=true", "recompute=full"},
       {"pp=2", "schedule=dualpipe_v", "tp=2", "sequence_parallel=true", "recompute=full"},
       {"recompute=full"},
+      {"recompute=full", "recompute_layers=1"},
+      {"offload=[\"optimizer\"]", "dp=2", "zero=2", "pp=2"},
+      {"recompute=full", "recompute_layers=[1,0]", "pp=2", "schedule=zb_h2", "tp=2", "sequence_parallel=true"},
       {"recompute=selective", "attention=fused_softmax"},
       {"attention=unfused", "recompute=selective"},
       {"micro_batch=2"},
@@ -308,6 +311,34 @@ TEST(Build, WhatWeightGradientsReadIsKept) {
           .roles[1];
   EXPECT_EQ(copy_elements(sharded, Lifetime::hold), 2 * (2 * 8 * 48 + 16 * (24 + 40)) + 8 * 48);
   EXPECT_EQ(copy_elements(sharded, Lifetime::ring), 2 * 16 * (2 * 48 + 72 + 40) + 8 * 48 + logits / 2);
+}
+
+// Of kTinyGpt's 4 layers, N recompute: N times the workspace of full recompute in FLOPs, and 4 - N copies of what a
+// layer keeps. Matmuls of a layer run 3 times (forward, two gradients), recomputed ones 4 times.
+TEST(Build, RecomputeOfSomeLayers) {
+  const auto flops = [](const Overrides& o) { return matmul_flops_per_step(build(tiny_job(kTinyGpt, o))); };
+  const double none = flops({}), full = flops({"recompute=full"});
+  for (int n = 0; n <= 4; ++n) {
+    const Overrides some{"recompute=full", "recompute_layers=" + std::to_string(n)};
+    EXPECT_DOUBLE_EQ(flops(some), none + (full - none) * n / 4);
+    const Role role = build(tiny_job(kTinyGpt, some)).roles[0];
+    const auto qkv = std::find_if(role.buffers.begin(), role.buffers.end(),
+                                  [](const Buffer& b) { return b.name == "qkv" && b.lifetime == Lifetime::slot; });
+    ASSERT_EQ(qkv != role.buffers.end(), n < 4);
+    if (n < 4) {
+      EXPECT_EQ(qkv->layers, 4 - n);
+    }
+  }
+  // The first ones: forward calls of the recomputing kind, then of the other.
+  const Role role = build(tiny_job(kTinyGpt, {"recompute=full", "recompute_layers=3"})).roles[0];
+  std::vector<std::tuple<std::string, int, int>> calls;
+  for (const BlockCall& call : role.segments[1].calls) {
+    if (const std::string& name = role.blocks[static_cast<std::size_t>(call.block)].name; name.starts_with("layer")) {
+      calls.emplace_back(name, call.first, call.count);
+    }
+  }
+  EXPECT_EQ(calls, (std::vector<std::tuple<std::string, int, int>>{{"layer.recomputed.forward", 0, 3},
+                                                                   {"layer.forward", 3, 1}}));
 }
 
 // Behind the last weight gradients of its layer and no earlier: in the segment of the last W, after the layer's call.

@@ -67,6 +67,7 @@ plan::PlanGraph graph_of(const char* text, Overrides overrides, topologies::Clus
   cluster.device.memory_bandwidth = Bandwidth{3e11};
   cluster.device.peak[Dtype::bf16] = FlopRate{7e12};
   cluster.inter.bandwidth = Bandwidth{4e10};
+  cluster.host = {Bandwidth{5e9}, Bandwidth{2e10}};
   cluster.intra.latency = Time{900};
   cluster.inter.latency = Time{12345};
   return plan::build(job);
@@ -80,6 +81,8 @@ const std::vector<Overrides>& all_strategies() {
       {"dp=4", "zero=1", "overlap_grad_reduce=true", "overlap_param_gather=true", "bucket_bytes=20 kB"},
       {"dp=2", "zero=1", "zero_kind=owners"},
       {"dp=2", "zero=2", "overlap_grad_reduce=false"},
+      {"dp=2", "zero=1", "offload=[\"optimizer\"]", "overlap_param_gather=true", "bucket_bytes=20 kB"},
+      {"pp=2", "tp=2", "offload=[\"optimizer\"]"},
       {"dp=4", "zero=3", "shard=2"},
       {"dp=2", "pp=2", "zero=3", "reshard=false"},
       {"tp=4", "sequence_parallel=true"},
@@ -97,6 +100,7 @@ const std::vector<Overrides>& all_strategies() {
       {"dp=2", "pp=2", "schedule=dualpipe_v"},
       {"pp=4", "layers_per_stage=[0,3,1,0]"},
       {"recompute=full"},
+      {"recompute=full", "recompute_layers=1", "pp=2"},
       {"recompute=selective", "attention=fused_softmax"},
       {"attention=unfused"},
       {"cp=2"},
