@@ -21,6 +21,15 @@ kernels::AttentionPart part_of(const plan::RingAttention& op, int own) {
                      : kernels::AttentionPart{half, half, 0, op.seq, false};
 }
 
+// Both pieces of a share over the keys of all.
+kernels::AttentionPart part_of_all(const plan::RingAttention& op, int own) {
+  const plan::SequenceShare share{op.seq, own, op.parts};
+  kernels::AttentionPart part{0, op.seq, 0, share.whole(), true, share.position(0), op.window, share.whole()};
+  part.jump_at = share.run();
+  part.jump = share.position(share.run()) - share.run() - part.diagonal;
+  return part;
+}
+
 // Columns of a matrix that go to one rank, there and here.
 struct Columns {
   std::int64_t here, there, width;
@@ -52,6 +61,13 @@ void ring_attention(const OpCall& call, const plan::RingAttention& op) {
     case plan::RingStep::attend_backward:
       kernels::attention_part_backward(shape, part_of(op, own), reads[1], reads[2], reads[3], reads[4], reads[0],
                                        writes[0], writes[1], op.accumulate);
+      break;
+    case plan::RingStep::attend_all:
+      kernels::attention_part_forward(shape, part_of_all(op, own), reads[0], reads[1], writes[0], writes[1]);
+      break;
+    case plan::RingStep::attend_all_backward:
+      kernels::attention_part_backward(shape, part_of_all(op, own), reads[1], reads[2], reads[3], reads[4], reads[0],
+                                       writes[0], writes[1], false);
       break;
     case plan::RingStep::unpack:
       kernels::copy_matrix(shape.tokens(), shape.kv_cols(), reads[0], shape.kv_cols(),

@@ -21,9 +21,9 @@ void check_part(const char* op, const AttentionShape& s, const AttentionPart& p)
   CHECK(inside(p.first_query, p.queries, s.seq) && inside(p.first_key, p.keys, p.keys_of(s)),
         "{}: queries {} + {} of {}, keys {} + {} of {}", op, p.first_query, p.queries, s.seq, p.first_key, p.keys,
         p.keys_of(s));
-  CHECK(!p.causal || (p.diagonal >= 0 && p.queries + p.diagonal <= p.keys),
-        "{}: {} queries from {} on and {} keys under a causal mask; each sees its own key", op, p.queries, p.diagonal,
-        p.keys);
+  CHECK(!p.causal || (p.diagonal >= 0 && p.jump >= 0 && p.jump_at >= 0 && p.queries + p.diagonal + p.jump <= p.keys),
+        "{}: {} queries from {} on, and {} further, and {} keys under a causal mask; each sees its own key", op,
+        p.queries, p.diagonal, p.jump, p.keys);
   CHECK(p.window == 0 || (p.window > 0 && p.causal), "{}: window {}; it needs a causal mask", op, p.window);
 }
 

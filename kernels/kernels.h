@@ -164,13 +164,14 @@ void attention_backward(const AttentionShape& shape, ConstTensor qkv, ConstTenso
 
 // Some queries of every sequence against some of the keys, which may be another share's of a longer sequence: kv is
 // [batch*key_seq, 2*kv_heads*head_dim], per token all key heads, then all value heads. Query i of the part sees its
-// keys up to key i + diagonal where causal (which must be there), of these the last `window` where that is not 0, else
-// all of them; AttentionShape's causal and window say nothing.
+// keys up to key i + diagonal where causal (which must be there), from query jump_at on `jump` further, of these the
+// last `window` where that is not 0, else all of them; AttentionShape's causal and window say nothing.
 struct AttentionPart {
   std::int64_t first_query = 0, queries = 0, first_key = 0, keys = 0;
   bool causal = false;
   std::int64_t diagonal = 0, window = 0;
   std::int64_t key_seq = 0;  // keys that a sequence has in kv; 0 means seq
+  std::int64_t jump_at = 0, jump = 0;
 
   std::int64_t keys_of(const AttentionShape& s) const { return key_seq != 0 ? key_seq : s.seq; }
 };

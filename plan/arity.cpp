@@ -97,7 +97,9 @@ struct ArityOf {
       case RingStep::pack:
       case RingStep::unpack: return {1, 1};
       case RingStep::attend:
+      case RingStep::attend_all:
       case RingStep::merge: return {2, 2};
+      case RingStep::attend_all_backward: return {5, 2};
       case RingStep::attend_backward: return {5u + (w.accumulate ? 1u : 0u), 2};
     }
     return {0, 0};

@@ -83,7 +83,7 @@ struct AttentionEmitter : LayerEmitter {
       core_forward(phase, whole_context());
       to_shares(*this, phase, whole_context(), all(t.context), c.n.q, 0, "attention.context_to_shares");
     } else if (c.groups.cp != kNoGroup) {
-      ring_forward(*this, phase);
+      share_forward(*this, phase);
       sink(phase, all(t.context));
     } else {
       core_forward(phase, all(t.context));
@@ -111,7 +111,7 @@ struct AttentionEmitter : LayerEmitter {
         to_shares(*this, Phase::backward_input, d_qkv_whole, all(d_qkv), c.n.q, c.n.kv, "attention.d_qkv_to_shares");
       } else if (c.groups.cp != kNoGroup) {
         sink_backward(d_context, all(t.context));
-        ring_backward(*this, d_context, all(d_qkv));
+        share_backward(*this, d_context, all(d_qkv));
       } else {
         core_backward(d_context, all(t.context), all(d_qkv));
       }

@@ -10,7 +10,8 @@ std::string tagged(Phase phase, const std::string& name) {
   return (phase == Phase::recompute ? "recompute." : "") + name;
 }
 
-struct RingEmitter : LayerEmitter {
+// What both ways to attend from a share have.
+struct ShareEmitter : LayerEmitter {
   int n() const { return static_cast<int>(c.job.strategy.cp); }
   std::int64_t kv_elements() const { return c.n.rows * 2 * c.n.kv; }
 
@@ -20,7 +21,8 @@ struct RingEmitter : LayerEmitter {
             c.n.heads,    c.n.kv_heads,
             c.n.head_dim, c.groups.cp,
             n(),          distance,
-            accumulate,   c.type.activation};
+            accumulate,   c.type.activation,
+            window};
   }
   void step(RingAttention op, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes) {
     b.emit(op, kCompute, phase, std::move(reads), std::move(writes));
@@ -29,6 +31,9 @@ struct RingEmitter : LayerEmitter {
   Operand kv_buffer(const std::string& name) {
     return all(c.temporary("attention." + name, c.type.activation, kv_elements()));
   }
+};
+
+struct RingEmitter : ShareEmitter {
   // The block that comes last is kept for the backward.
   Operand last_kv() {
     const bool full = c.job.strategy.recompute == Recompute::full;
@@ -113,6 +118,50 @@ struct RingEmitter : LayerEmitter {
   }
 };
 
+struct GatherEmitter : ShareEmitter {
+  Operand all_shares(const std::string& name) {
+    return all(c.temporary("attention." + name, c.type.activation, n() * kv_elements()));
+  }
+
+  // Between [n] shares and whole sequences in the order of positions.
+  void reorder(ReshardStep step, Phase phase, Operand from, Operand to) {
+    const Reshard op{step, c.n.batch, c.n.seq, 0, c.n.kv * n(), n(), c.type.activation};
+    b.emit(op, kCompute, phase, {from}, {to});
+  }
+
+  void exchange(CollectiveKind kind, Phase phase, Operand from, Operand to, const std::string& name) {
+    Collective op;
+    op.kind = kind;
+    op.group = c.groups.cp;
+    op.elements = n() * kv_elements();
+    op.dtype = c.type.activation;
+    op.tag = c.builder.tag(tagged(phase, name));
+    b.emit(op, c.builder.stream("cp", StreamKind::collective, Axis::cp), phase, {from}, {to});
+  }
+
+  Operand gathered(Phase phase, const std::string& name) {
+    step(ring(RingStep::pack), phase, {all(t.qkv)}, {kv_buffer("kv")});
+    exchange(CollectiveKind::all_gather, phase, kv_buffer("kv"), all_shares("kv.shares"), name);
+    reorder(ReshardStep::join_sequence, phase, all_shares("kv.shares"), all_shares("kv.all"));
+    return all_shares("kv.all");
+  }
+
+  void forward(Phase phase) {
+    const Operand kv = gathered(phase, "attention.kv");
+    step(ring(RingStep::attend_all), phase, {all(t.qkv), kv}, {all(t.context), all(t.core)});
+  }
+
+  void backward(Operand d_context, Operand d_qkv) {
+    const Phase phase = Phase::backward_input;
+    const Operand kv = gathered(phase, "attention.kv_again"), d_kv = all_shares("d_kv.all");
+    step(ring(RingStep::attend_all_backward), phase, {d_context, all(t.qkv), kv, all(t.context), all(t.core)},
+         {d_qkv, d_kv});
+    reorder(ReshardStep::split_sequence, phase, d_kv, all_shares("d_kv.shares"));
+    exchange(CollectiveKind::reduce_scatter, phase, all_shares("d_kv.shares"), kv_buffer("d_kv"), "attention.d_kv");
+    step(ring(RingStep::unpack), phase, {kv_buffer("d_kv")}, {d_qkv});
+  }
+};
+
 struct ReshardEmitter : LayerEmitter {
   std::int64_t q, kv;
   Phase phase;
@@ -140,12 +189,20 @@ struct ReshardEmitter : LayerEmitter {
 
 }  // namespace
 
-void ring_forward(const LayerEmitter& e, Phase phase) {
-  RingEmitter{e}.forward(phase);
+void share_forward(const LayerEmitter& e, Phase phase) {
+  if (e.c.job.strategy.cp_kind == CpKind::all_gather) {
+    GatherEmitter{{e}}.forward(phase);
+  } else {
+    RingEmitter{{e}}.forward(phase);
+  }
 }
 
-void ring_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv) {
-  RingEmitter{e}.backward(d_context, d_qkv);
+void share_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv) {
+  if (e.c.job.strategy.cp_kind == CpKind::all_gather) {
+    GatherEmitter{{e}}.backward(d_context, d_qkv);
+  } else {
+    RingEmitter{{e}}.backward(d_context, d_qkv);
+  }
 }
 
 void to_whole_sequences(const LayerEmitter& e, Phase phase, Operand share, Operand whole, std::int64_t q,

@@ -5,6 +5,10 @@
 //   is kept, and the gradients of keys and values follow one step behind, so that each ends where it belongs. As
 //   TransformerEngine's "p2p" does it (AttnFuncWithCPAndKVP2P), with these differences: outputs are merged by one
 //   kernel, and this rank's own keys and values stay beside the last ones, since they lie packed with q.
+// all_gather: keys and values of all shares are gathered before attention, and again before its backward, whose
+// gradients
+//   of them are reduced and scattered (Llama 3, arXiv:2407.21783, section 3.3.2; TransformerEngine's "all_gather",
+//   AttnFuncWithCPAndKVAllGather, which has attention windows, too).
 // all_to_all: shares of sequences with all heads become whole sequences with a share of the heads, and back (Jacobs et
 //   al. 2023, "DeepSpeed Ulysses"). What attention itself is, the caller emits.
 #pragma once
@@ -13,10 +17,10 @@
 
 namespace foretrain::plan {
 
-// From rotated packed qkv of the share, in t.qkv, to t.context and t.core (its log-sum-exp).
-void ring_forward(const LayerEmitter& e, Phase phase);
+// ring, all_gather: from rotated packed qkv of the share, in t.qkv, to t.context and t.core (its log-sum-exp).
+void share_forward(const LayerEmitter& e, Phase phase);
 // Writes the gradient of t.qkv.
-void ring_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv);
+void share_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv);
 
 // Of [rows, q + 2 kv] on a share to [rows * cp, (q + 2 kv) / cp] of whole sequences, and back. `name` is of the
 // message.

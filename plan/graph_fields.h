@@ -43,7 +43,7 @@ inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::ba
 template <>
 inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::adamw;
 template <>
-inline constexpr RingStep kLast<RingStep> = RingStep::unpack;
+inline constexpr RingStep kLast<RingStep> = RingStep::attend_all_backward;
 template <>
 inline constexpr ReshardStep kLast<ReshardStep> = ReshardStep::join_heads;
 template <>
@@ -263,7 +263,7 @@ void fields(auto& a, Of<Take> auto& x) {
 void fields(auto& a, Of<RingAttention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("group", x.group), a("parts", x.parts);
-  a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype);
+  a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype), a("window", x.window);
 }
 
 void fields(auto& a, Of<Reshard> auto& x) {

@@ -154,20 +154,23 @@ void check_context_parallel(const Job& job, ObjectReader& strategy) {
     strategy.mistake("cp",
                      fmt::format("latent attention (mla) has whole sequences on every rank; expected 1, not {}", s.cp));
   }
-  if (s.cp_kind == CpKind::ring && s.recomputes(RecomputeModule::attention_core)) {
+  const char* const kind = s.cp_kind == CpKind::ring ? "a ring" : "all_gather";
+  if (s.cp_kind != CpKind::all_to_all && s.recomputes(RecomputeModule::attention_core)) {
     strategy.mistake("recompute",
-                     "\"attention_core\" of a ring is not computed again by itself; expected full, or other modules");
+                     fmt::format("\"attention_core\" of {} is not computed again by itself; expected full, "
+                                 "or other modules",
+                                 kind));
   }
-  if (s.cp_kind == CpKind::ring && !is_flash(job.workload.attention)) {
+  if (s.cp_kind != CpKind::all_to_all && !is_flash(job.workload.attention)) {
     strategy.mistake("cp_kind",
-                     fmt::format("a ring needs attention that puts parts of the keys together: flash, flash3 or cudnn, "
+                     fmt::format("{} needs attention that takes parts of the queries and keys: flash, flash3 or cudnn, "
                                  "not {}; cp_kind all_to_all has whole sequences",
-                                 workloads::name(job.workload.attention)));
+                                 kind, workloads::name(job.workload.attention)));
   }
   if (s.cp_kind == CpKind::ring && m.attention_window != 0 && m.attention_window < job.workload.seq_len) {
     strategy.mistake("cp_kind",
                      fmt::format("a ring takes all keys round: attention_window {} of seq_len {} is not built "
-                                 "with it; expected all_to_all",
+                                 "with it; expected all_gather or all_to_all",
                                  m.attention_window, job.workload.seq_len));
   }
   if (s.cp_kind == CpKind::all_to_all) {

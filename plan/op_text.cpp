@@ -119,9 +119,10 @@ struct Shapes {
   }
   std::string operator()(const RingAttention& w) const {
     const bool attends = w.step == RingStep::attend || w.step == RingStep::attend_backward;
-    return fmt::format(" batch {} seq {} of {} parts heads {}/{} x {} {}{}", w.batch, w.seq, w.parts, w.heads,
+    return fmt::format(" batch {} seq {} of {} parts heads {}/{} x {} {}{}{}", w.batch, w.seq, w.parts, w.heads,
                        w.kv_heads, w.head_dim, name(w.dtype),
-                       attends ? fmt::format(", keys from cp -{}", w.distance) : "");
+                       attends ? fmt::format(", keys from cp -{}", w.distance) : "",
+                       w.window > 0 ? fmt::format(", window {}", w.window) : "");
   }
   std::string operator()(const Reshard& w) const {
     return fmt::format(" batch {} seq {} x ({} + 2 x {}) {} over {}", w.batch, w.seq, w.q, w.kv, name(w.dtype),

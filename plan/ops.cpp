@@ -158,6 +158,8 @@ std::string_view name(RingStep s) {
     case RingStep::merge: return "merge";
     case RingStep::attend_backward: return "attend_backward";
     case RingStep::unpack: return "unpack";
+    case RingStep::attend_all: return "attend_all";
+    case RingStep::attend_all_backward: return "attend_all_backward";
   }
   return "?";
 }
@@ -172,17 +174,33 @@ std::string_view name(ReshardStep s) {
   return "?";
 }
 
-std::optional<Attention> attention_of(const Work& w) {
+std::optional<AttentionCost> attention_of(const Work& w) {
   if (const auto* attention = std::get_if<Attention>(&w)) {
-    return *attention;
+    return AttentionCost{*attention};
   }
   const auto* ring = std::get_if<RingAttention>(&w);
-  if (ring == nullptr || (ring->step != RingStep::attend && ring->step != RingStep::attend_backward)) {
+  if (ring == nullptr) {
     return std::nullopt;
   }
-  const auto step = ring->step == RingStep::attend ? AttentionStep::flash_forward : AttentionStep::flash_backward;
-  return Attention{step,           ring->kind,     ring->batch, ring->seq,  ring->heads,
-                   ring->kv_heads, ring->head_dim, true,        ring->dtype};
+  Attention a{AttentionStep::flash_forward,
+              ring->kind,
+              ring->batch,
+              ring->seq,
+              ring->heads,
+              ring->kv_heads,
+              ring->head_dim,
+              true,
+              ring->dtype};
+  switch (ring->step) {
+    case RingStep::attend: return AttentionCost{a};
+    case RingStep::attend_backward: a.step = AttentionStep::flash_backward; return AttentionCost{a};
+    case RingStep::attend_all_backward: a.step = AttentionStep::flash_backward; [[fallthrough]];
+    case RingStep::attend_all:
+      a.seq *= ring->parts;
+      a.window = ring->window;
+      return AttentionCost{a, 1.0 / ring->parts, 2};  // one kernel for each piece of the share
+    default: return std::nullopt;
+  }
 }
 
 std::string kind_name(const Work& w) {

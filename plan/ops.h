@@ -109,9 +109,11 @@ struct SplitColumns {
 //   merge:           reads {o[n,…], lse[n,…]}, writes {o, lse}: of all n ranks' keys
 //   attend_backward: reads {do, qkv, kv, o, lse, [dqkv]}, writes {dqkv (q part), dkv}; += into dqkv where it is read
 //   unpack:          reads {dkv}, writes {dqkv (k and v parts)}
-// Every step attends to as many pairs of tokens: of its own share the half below the diagonal, of an earlier rank's all
-// queries to the first half of the keys, of a later one's the second half of the queries to all keys.
-enum class RingStep : std::uint8_t { pack, attend, merge, attend_backward, unpack };
+//   attend_all:      reads {qkv, kv}, writes {o, lse}: kv of all shares, in the order of positions
+//   attend_all_backward: reads {do, qkv, kv, o, lse}, writes {dqkv (q part), dkv}: as attend_all has them
+// Every step of a ring attends to as many pairs of tokens: of its own share the half below the diagonal, of an earlier
+// rank's all queries to the first half of the keys, of a later one's the second half of the queries to all keys.
+enum class RingStep : std::uint8_t { pack, attend, merge, attend_backward, unpack, attend_all, attend_all_backward };
 std::string_view name(RingStep s);
 struct RingAttention {
   RingStep step{};
@@ -122,6 +124,7 @@ struct RingAttention {
   std::int32_t distance = 0;  // attend, attend_backward
   bool accumulate = false;    // attend_backward
   Dtype dtype = Dtype::fp32;
+  std::int64_t window = 0;  // attend_all, attend_all_backward: as Attention's
 };
 
 // Rows around the all_to_all between shares of sequences with all heads and whole sequences with a share of the heads
@@ -353,8 +356,14 @@ using Work =
                  Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns, RingAttention, Reshard, Gate, Route,
                  Permute, GroupedMatmul, ExpertActivation, AttentionSinks>;
 
-// The attention that costs as much, where the op is one: of a ring's step the causal one of a share over itself.
-std::optional<Attention> attention_of(const Work& w);
+// The attention of which the op costs so large a share, in so many kernels, where it is one: of a ring's step the
+// causal one of a share over itself, of attend_all that of the whole sequences.
+struct AttentionCost {
+  Attention whole;
+  double share = 1;
+  int kernels = 1;
+};
+std::optional<AttentionCost> attention_of(const Work& w);
 
 // "matmul", "attention.flash_forward", "all_reduce", "send", "recv", … : the op kind that reports group by.
 std::string kind_name(const Work& w);

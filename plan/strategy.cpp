@@ -26,7 +26,7 @@ std::string_view name(ZeroKind k) {
 }
 
 std::string_view name(CpKind k) {
-  return k == CpKind::ring ? "ring" : "all_to_all";
+  return k == CpKind::ring ? "ring" : k == CpKind::all_to_all ? "all_to_all" : "all_gather";
 }
 
 namespace {
@@ -192,7 +192,8 @@ Strategy read_strategy(ObjectReader& reader) {
   s.tp = reader.integer("tp", 1, 1, kMaxAxis);
   s.pp = reader.integer("pp", 1, 1, kMaxAxis);
   s.cp = reader.integer("cp", 1, 1, kMaxAxis);
-  s.cp_kind = reader.word("cp_kind", "ring", {"ring", "all_to_all"}) == "ring" ? CpKind::ring : CpKind::all_to_all;
+  const std::string cp_kind = reader.word("cp_kind", "ring", {"ring", "all_to_all", "all_gather"});
+  s.cp_kind = cp_kind == "ring" ? CpKind::ring : cp_kind == "all_to_all" ? CpKind::all_to_all : CpKind::all_gather;
   s.ep = reader.integer("ep", 1, 1, kMaxAxis);
   s.expert_tp = reader.integer("expert_tp", s.tp, 1, kMaxAxis);
   s.micro_batch = reader.integer("micro_batch", 1, 1, kMaxAxis);

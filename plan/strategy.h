@@ -31,7 +31,8 @@ std::string_view name(RecomputeModule m);
 enum class ZeroKind : std::uint8_t { shards, owners };
 std::string_view name(ZeroKind k);
 
-enum class CpKind : std::uint8_t { ring, all_to_all };  // how attention sees the keys of other shares
+// How attention sees the keys of other shares.
+enum class CpKind : std::uint8_t { ring, all_to_all, all_gather };
 std::string_view name(CpKind k);
 
 struct Strategy {

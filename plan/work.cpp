@@ -373,14 +373,16 @@ struct Worker {
   void operator()(const Put& x) { w.sent = w.read = size(x.dtype, x.elements); }
   void operator()(const Take& x) { w.written = size(x.dtype, x.elements); }
 
-  // Of every step half of the share's square is visible. Against another's keys either half of the queries or half of
-  // the keys take part, on ranks that go on together: in the mean three quarters.
+  // Of every step of a ring half of the share's square is visible. Against another's keys either half of the queries or
+  // half of the keys take part, on ranks that go on together: in the mean three quarters. Over all keys at once a share
+  // has its part of the whole sequence's pairs, its late piece nearly all keys.
   void operator()(const RingAttention& x) {
     const std::int64_t tokens = x.batch * x.seq;
     const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim),
                 kv = size(x.dtype, 2 * tokens * x.kv_heads * x.head_dim);
     const Bytes lse = size(wide(x.dtype), tokens * x.heads);
     const auto seen = [&x](Bytes all) { return Bytes{x.distance == 0 ? all.value : all.value * 3 / 4}; };
+    const Bytes all_kv{kv.value * x.parts};
     const double matmul = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
     switch (x.step) {
       case RingStep::pack:
@@ -406,6 +408,18 @@ struct Worker {
         if (x.accumulate) {
           w.read += seen(q);
         }
+        break;
+      case RingStep::attend_all:
+        w.flops = 2 * matmul * x.parts * workloads::visible_share(x.window, x.seq * x.parts);
+        w.is_matmul = true;
+        w.read = q + all_kv;
+        w.written = q + lse;
+        break;
+      case RingStep::attend_all_backward:
+        w.flops = 5 * matmul * x.parts * workloads::visible_share(x.window, x.seq * x.parts);
+        w.is_matmul = true;
+        w.read = q + q + q + all_kv + lse;
+        w.written = q + all_kv;
         break;
     }
   }

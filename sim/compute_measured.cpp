@@ -183,7 +183,8 @@ class Tables {
     return flops * matmul_table(x).at({log_of(x.m), log_of(x.n), log_of(x.k)});
   }
 
-  std::optional<double> attention_seconds(const Attention& a) const {
+  std::optional<double> attention_seconds(const plan::AttentionCost& cost) const {
+    const Attention& a = cost.whole;
     const std::string step(plan::name(a.step));
     auto found = attention_.find({step, a.dtype, a.causal});
     if (found == attention_.end()) {
@@ -195,7 +196,7 @@ class Tables {
     const bool flash = a.step == plan::AttentionStep::flash_forward || a.step == plan::AttentionStep::flash_backward;
     const double shown = flash ? workloads::visible_share(a.window, a.seq) : 1;
     return found->second.at({log_of(a.seq), log_of(a.head_dim)}) * products(a.batch * a.heads, a.seq, a.head_dim) *
-           shown;
+           shown * cost.share;
   }
 
   double memory_seconds(const plan::Work& work, double bytes) const {

@@ -121,8 +121,9 @@ class RooflineModel final : public ComputeModel {
       fixed += figures_.matmul_fixed.value;
       kernels = static_cast<double>(grouped->experts);
     } else if (const auto attention = plan::attention_of(op.work); attention && work.is_matmul) {
+      kernels = attention->kernels;
       flop_seconds = attention_seconds(*attention, work.flops, load, kernels);
-      fixed += is_flash(attention->step) ? 0 : figures_.matmul_fixed.value;
+      fixed += is_flash(attention->whole.step) ? 0 : figures_.matmul_fixed.value;
     }
     flop_seconds *= slowest_;
     if (load.blocks > 0) {
@@ -236,7 +237,8 @@ class RooflineModel final : public ComputeModel {
     return best * waves(best_tiles, processors_beside(load)) / waves(best_tiles, processors);
   }
 
-  double flash_seconds(const Attention& a, double flops, const DeviceLoad& load) const {
+  double flash_seconds(const plan::AttentionCost& cost, double flops, const DeviceLoad& load) const {
+    const Attention& a = cost.whole;
     const bool forward = a.step == AttentionStep::flash_forward;
     const auto& table = forward ? figures_.attention_forward : figures_.attention_backward;
     const auto found = table.find(std::string(workloads::name(a.kind)));
@@ -248,7 +250,7 @@ class RooflineModel final : public ComputeModel {
     const double masked = a.causal ? 0.5 : 1;
     const double keys = masked * static_cast<double>(a.seq) * workloads::visible_share(a.window, a.seq);
     const double blocks = static_cast<double>(a.batch) * static_cast<double>(a.heads) *
-                          std::ceil(static_cast<double>(a.seq) / kQueryBlock);
+                          std::ceil(cost.share * static_cast<double>(a.seq) / kQueryBlock);
     const double processors = cluster_.device.multiprocessors;
     double slower = load.blocks > 0 ? processors / processors_beside(load) : 1;
     if (flops > 0) {
@@ -259,9 +261,11 @@ class RooflineModel final : public ComputeModel {
     return flops * masked * slower / (peak(a.dtype) * e);
   }
 
-  double attention_seconds(const Attention& a, double flops, const DeviceLoad& load, double& kernels) const {
+  double attention_seconds(const plan::AttentionCost& cost, double flops, const DeviceLoad& load,
+                           double& kernels) const {
+    const Attention& a = cost.whole;
     if (is_flash(a.step)) {
-      return flash_seconds(a, flops, load);
+      return flash_seconds(cost, flops, load);
     }
     const double heads = static_cast<double>(a.batch * a.heads);
     const double s = static_cast<double>(a.seq), d = static_cast<double>(a.head_dim);

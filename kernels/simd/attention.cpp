@@ -80,6 +80,11 @@ AttentionPart whole(const AttentionShape& s) {
   return {0, s.seq, 0, s.seq, s.causal, 0, s.window};
 }
 
+// Where the keys end that a query of the part sees under a causal mask.
+FORETRAIN_INLINE int64_t end_of_row(const AttentionPart& part, int64_t query) {
+  return query + 1 + part.diagonal + (query >= part.jump_at ? part.jump : 0);
+}
+
 // One tile of queries against one of keys.
 struct TileRange {
   int64_t query, queries;  // first query, and how many of the kBlock exist
@@ -87,27 +92,30 @@ struct TileRange {
   const AttentionPart& part;
 
   int64_t inside(int64_t column) const { return larger(0, smaller(keys, column)); }
+  int64_t seen_by(int64_t row) const { return end_of_row(part, query + row) - key; }
   // Where the keys end that query row `row` of the tile sees, and where they begin.
-  int64_t end(int64_t row) const { return part.causal ? inside(query + row + 1 + part.diagonal - key) : keys; }
-  int64_t begin(int64_t row) const {
-    return part.window > 0 ? inside(query + row + 1 + part.diagonal - part.window - key) : 0;
-  }
+  int64_t end(int64_t row) const { return part.causal ? inside(seen_by(row)) : keys; }
+  int64_t begin(int64_t row) const { return part.window > 0 ? inside(seen_by(row) - part.window) : 0; }
   // The same, and 0 where it sees none.
   int64_t visible(int64_t row) const { return begin(row) < end(row) ? end(row) : 0; }
   // Where those of the group of rows from `row` on end.
   int64_t group_visible(int64_t row) const { return end(smaller(row + kTileRows, queries) - 1); }
   // No row before it sees column `col`.
   int64_t first_row(int64_t col) const {
-    return part.causal ? smaller(queries, larger(0, key + col - query - part.diagonal)) : 0;
+    int64_t first = key + col - part.diagonal;
+    if (first >= part.jump_at) {
+      first = larger(part.jump_at, first - part.jump);
+    }
+    return part.causal ? smaller(queries, larger(0, first - query)) : 0;
   }
 };
 
 // The first tile of keys that queries from `query` on see, and where the keys end that the last of them sees.
 int64_t first_tile(const AttentionPart& part, int64_t query) {
-  return part.window > 0 ? larger(0, query + 1 + part.diagonal - part.window) / kBlock * kBlock : 0;
+  return part.window > 0 ? larger(0, end_of_row(part, query) - part.window) / kBlock * kBlock : 0;
 }
 int64_t end_of_keys(const AttentionPart& part, int64_t query, int64_t queries) {
-  return part.causal ? smaller(part.keys, query + queries + part.diagonal) : part.keys;
+  return part.causal ? smaller(part.keys, end_of_row(part, query + queries - 1)) : part.keys;
 }
 
 // Copies rows of a head, times `factor`, to [rows][dim], with zeros in the rows up to `padded`.

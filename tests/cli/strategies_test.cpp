@@ -42,6 +42,7 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"sequence_parallel", {"tp=2", "sequence_parallel=true"}},
           {"cp_kind=ring", {"cp=2", "cp_kind=ring"}},
           {"cp_kind=all_to_all", {"cp=2", "cp_kind=all_to_all"}},
+          {"cp_kind=all_gather", {"cp=2", "cp_kind=all_gather"}},
           {"overlap_tp=false", {"tp=2", "overlap_tp=false"}},
           {"recompute_early_stop", {"recompute=full", "recompute_early_stop=true"}},
           {"fused_grad_accumulation=false", {"fused_grad_accumulation=false"}},

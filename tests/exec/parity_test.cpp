@@ -145,6 +145,7 @@ const std::vector<Strategy>& strategies() {
       {"fused_softmax", {{"attention", "fused_softmax"}}},
       {"cp_ring", {{"cp", "2"}, {"attention", "flash"}}},
       {"cp_all_to_all", {{"cp", "2"}, {"cp_kind", "all_to_all"}, {"workload.model.kv_heads", "4"}}},
+      {"cp_all_gather", {{"cp", "2"}, {"cp_kind", "all_gather"}, {"attention", "flash"}}},
       {"rank_order", {{"rank_order", "tp,cp,dp,pp"}}},
       {"momentum", {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}}},
       {"parallel_residual", {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}}},
@@ -274,12 +275,19 @@ TEST(Parity, WindowsAndSinks) {
   expect_parity(testing::kTinyLlama, joined(kBase, joined(sinks, {{"attention", "flash"}})));
   expect_parity(testing::kTinyLlama,
                 joined(kBase, joined(sinks, {{"cp_kind", "all_to_all"}, {"workload.model.attention_window", "5"}})));
-  for (const char* const precision : {"fp32", "bf16"}) {
+  for (const auto& [precision, kind] :
+       {std::pair{"fp32", "all_to_all"}, {"fp32", "all_gather"}, {"bf16", "all_gather"}}) {
     expect_parity(testing::kTinyLlama, joined(kBase, joined(sinks, {{"precision", precision},
-                                                                    {"cp_kind", "all_to_all"},
+                                                                    {"cp_kind", kind},
                                                                     {"workload.model.attention_window", "3"},
                                                                     {"workload.model.activation", "swiglu_clamped"}})));
   }
+  expect_parity(testing::kTinyLlama, joined(kBase, {{"cp", "3"},
+                                                    {"cp_kind", "all_gather"},
+                                                    {"global_batch", "4"},
+                                                    {"micro_batch", "2"},
+                                                    {"workload.model.attention_window", "3"},
+                                                    {"workload.model.full_attention_every", "3"}}));
   expect_parity(testing::kTinyGpt, joined(kBase, {{"pp", "2"},
                                                   {"workload.model.attention_window", "1"},
                                                   {"workload.model.full_attention_first", "1"},
@@ -316,7 +324,7 @@ TEST(Parity, FortyRandomProducts) {
       continue;
     }
     o["cp"] = std::to_string(cp);
-    o["cp_kind"] = any({"ring", "all_to_all"});
+    o["cp_kind"] = any({"ring", "all_to_all", "all_gather"});
     o["dp"] = std::to_string(dp);
     o["tp"] = std::to_string(tp);
     o["pp"] = std::to_string(pp);
@@ -334,7 +342,7 @@ TEST(Parity, FortyRandomProducts) {
     o["recompute"] =
         any({"none", "selective", "full", R"(["norm"])", R"(["mlp"])", R"(["attention_core","activation"])"});
     o["recompute_early_stop"] = o["recompute"] == "full" ? any({"true", "false"}) : "false";
-    if (cp > 1 && o["cp_kind"] == "ring") {
+    if (cp > 1 && o["cp_kind"] != "all_to_all") {
       o["attention"] = "flash";
     }
     o["sequence_parallel"] = tp > 1 ? any({"true", "false"}) : "false";
@@ -357,7 +365,7 @@ TEST(Parity, FortyRandomProducts) {
                                    R"({"name":"momentum","learning_rate":0.05})"});
     const int seq = std::stoi(o["seq_len"]), kv_heads = std::stoi(o["workload.model.kv_heads"]);
     const bool cuts = cp == 1 || (seq % (2 * cp) == 0 && (o["sequence_parallel"] == "false" || seq / cp % tp == 0));
-    const bool deals_out = cp == 1 || o["cp_kind"] == "ring" || kv_heads % (tp * cp) == 0;
+    const bool deals_out = cp == 1 || o["cp_kind"] != "all_to_all" || kv_heads % (tp * cp) == 0;
     if (12 % (dp * std::stoi(o["micro_batch"])) != 0 || !cuts || !deals_out || is_refused(o)) {
       continue;
     }

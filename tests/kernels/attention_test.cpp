@@ -294,32 +294,16 @@ void expect_gathered(const AttentionShape& whole, std::int64_t ranks, Dtype d, c
         expected[count(t * out_cols + c)] = eo[count(row_of(t) * out_cols + c)];
       }
     }
-    const auto part_of = [&](std::int64_t i) {
-      return AttentionPart{i * piece,         piece,        0,        (pieces[i] + 1) * piece, true,
-                           pieces[i] * piece, whole.window, whole.seq};
-    };
-    for (const std::int64_t i : {0, 1}) {
-      Values part_o(d, o.size()), part_lse(wide(d), lse.size());
-      attention_part_forward(s, part_of(i), own.tensor(), kv.tensor(), part_o.tensor(), part_lse.tensor());
-      for (std::int64_t t = 0; t < s.tokens(); ++t) {
-        for (std::int64_t c = 0; t % s.seq / piece == i && c < out_cols; ++c) {
-          o.set(count(t * out_cols + c), part_o.get(count(t * out_cols + c)));
-        }
-      }
-      for (std::size_t row = 0; row < lse.size(); ++row) {
-        if (static_cast<std::int64_t>(row) % s.seq / piece == i) {
-          lse.set(row, part_lse.get(row));
-        }
-      }
-    }
+    AttentionPart part{0, s.seq, 0, whole.seq, true, pieces[0] * piece, whole.window, whole.seq};
+    part.jump_at = piece;
+    part.jump = (pieces[1] - pieces[0] - 1) * piece;
+    attention_part_forward(s, part, own.tensor(), kv.tensor(), o.tensor(), lse.tensor());
     expect_close(o, expected, d, d == Dtype::bf16 ? loose : 100, what + " o");
-    for (const std::int64_t i : {0, 1}) {
-      Values part(d, kv.size());
-      attention_part_backward(s, part_of(i), own.tensor(), kv.tensor(), o.tensor(), lse.tensor(), own_d_o.tensor(),
-                              dqkv.tensor(), part.tensor(), i == 1);
-      for (std::size_t k = 0; k < part.size(); ++k) {
-        dkv[k] += part.get(k);
-      }
+    Values part_dkv(d, kv.size());
+    attention_part_backward(s, part, own.tensor(), kv.tensor(), o.tensor(), lse.tensor(), own_d_o.tensor(),
+                            dqkv.tensor(), part_dkv.tensor(), false);
+    for (std::size_t k = 0; k < part_dkv.size(); ++k) {
+      dkv[k] += part_dkv.get(k);
     }
     expect_close(dqkv, expected_dq, d, loose, what + " dq");
   }

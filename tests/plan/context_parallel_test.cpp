@@ -127,6 +127,26 @@ TEST(ContextParallel, HopsOfARing) {
   EXPECT_EQ(messages(g, "layer.backward", false), (Sizes{{192}, {192, 192}, {192, 192}, {192}}));
 }
 
+// 16 tokens over 4 ranks, 2 kv heads of 12: 192 elements of a share's keys and values, 768 of all. They are gathered
+// before attention and again before its backward, and their gradients scattered after it.
+TEST(ContextParallel, GatheredKeys) {
+  using Calls = std::vector<std::pair<CollectiveKind, std::int64_t>>;
+  const PlanGraph g = build(tiny_job(kTinyLlama, {"cp=4", "cp_kind=all_gather"}));
+  for (const auto& [block, expected] :
+       {std::pair{"layer.forward", Calls{{CollectiveKind::all_gather, 768}}},
+        {"layer.backward", Calls{{CollectiveKind::all_gather, 768}, {CollectiveKind::reduce_scatter, 768}}}}) {
+    Calls calls;
+    for (const Block& b : g.roles[0].blocks) {
+      for (const Op& op : b.ops) {
+        if (const auto* c = std::get_if<Collective>(&op.work); c != nullptr && b.name == block) {
+          calls.emplace_back(c->kind, c->elements);
+        }
+      }
+    }
+    EXPECT_EQ(calls, expected) << block;
+  }
+}
+
 // Gradients and losses are summed over all ranks with other tokens, in one group; ZeRO shards over it.
 TEST(ContextParallel, ReplicasAreOneGroup) {
   const PlanGraph g = build(tiny_job(kTinyGpt, {"cp=2", "dp=4", "zero=1"}));
@@ -148,15 +168,24 @@ TEST(ContextParallel, RefusesByName) {
   EXPECT_EQ(mistake(kTinyGpt, {"cp=2", "tp=4", "sequence_parallel=true", "seq_len=12"}),
             "command line: /strategy/cp: tp 4 does not divide seq_len 12 / cp 2");
   EXPECT_EQ(mistake(kTinyGpt, {"cp=2", "attention=unfused"}),
-            "test job:5: /strategy/cp_kind: a ring needs attention that puts parts of the keys together: flash, flash3 "
-            "or cudnn, not unfused; cp_kind all_to_all has whole sequences");
+            "test job:5: /strategy/cp_kind: a ring needs attention that takes parts of the queries and keys: flash, "
+            "flash3 or cudnn, not unfused; cp_kind all_to_all has whole sequences");
   EXPECT_EQ(
       mistake(kTinyLlama, {"cp=4", "cp_kind=all_to_all"}),
       "command line: /strategy/cp_kind: all_to_all deals out heads: kv_heads 2 are not a multiple of tp 1 x cp 4; "
       "expected ring, or a smaller cp");
   EXPECT_EQ(mistake(kTinyLlama, {"cp_kind=rings"}),
             "command line: /strategy/cp_kind: \"rings\" is not allowed; did you mean \"ring\"? expected one of: ring, "
-            "all_to_all");
+            "all_to_all, all_gather");
+  EXPECT_EQ(mistake(kTinyLlama, {"cp=2", "workload.model.attention_window=5"}),
+            "test job:6: /strategy/cp_kind: a ring takes all keys round: attention_window 5 of seq_len 16 is not built "
+            "with it; expected all_gather or all_to_all");
+  EXPECT_EQ(mistake(kTinyLlama, {"cp=2", "cp_kind=all_gather", "recompute=[\"attention_core\"]"}),
+            "command line: /strategy/recompute: \"attention_core\" of all_gather is not computed again by itself; "
+            "expected full, or other modules");
+  EXPECT_EQ(mistake(kTinyLlama, {"workload.model.attention_sinks=true", "attention=unfused"}),
+            "command line: /workload/attention: the model's attention_sinks are built behind flash attention; expected "
+            "flash, flash3 or cudnn, not unfused");
 }
 
 // A ring's message has its peer round the axis: not itself, and not from a role that has one place there.

@@ -70,6 +70,21 @@ TEST(Work, FlashComputesWhatAWindowShows) {
   EXPECT_EQ(of(w).flops, 3072);
 }
 
+// Two ranks of 4 tokens each: half of the square of 8, 4 * 3072, and keys and values of both.
+TEST(Work, AShareOverAllKeys) {
+  RingAttention w{RingStep::attend_all, {}, 2, 4, 6, 3, 8, kNoGroup, 2, 0, false, Dtype::bf16};
+  EXPECT_EQ(of(w).flops, 2 * 3072 * 2);
+  EXPECT_EQ(of(w).read.value, (384 + 2 * 384) * 2);
+  EXPECT_EQ(of(w).written.value, 384 * 2 + 192);
+  w.window = 4;
+  EXPECT_EQ(of(w).flops, 2 * 3072 * 2 * 0.75);
+  w.step = RingStep::attend_all_backward;
+  EXPECT_EQ(of(w).flops, 5 * 3072 * 2 * 0.75);
+  EXPECT_EQ(attention_of(w)->share, 0.5);
+  EXPECT_EQ(attention_of(w)->whole.seq, 8);
+  EXPECT_EQ(attention_of(w)->whole.window, 4);
+}
+
 // o of 2*4*6*8 = 384 in bf16 and lse of 48 in fp32, both ways; backward do, o and lse, and 6 gradients in fp32.
 TEST(Work, Sinks) {
   AttentionSinks w{Direction::forward, 2, 4, 6, 8, kNoGroup, Dtype::bf16};
