@@ -352,6 +352,24 @@ struct KernelRunner {
     }
   }
 
+  void operator()(const plan::ExpertBias& op) const {
+    const kernels::ExpertBiasShape shape{op.experts, op.rows, op.cols, op.scale};
+    const std::size_t offsets = op.experts > 0 ? 1 : 0, weights = op.weighted ? 1 : 0;
+    const auto ends = [&](std::size_t at) { return offsets > 0 ? ids(read(at)) : nullptr; };
+    const auto rows = [&](std::size_t at) { return weights > 0 ? read(at) : kernels::ConstTensor{}; };
+    switch (op.direction) {
+      case plan::Direction::forward:
+        kernels::expert_bias_forward(shape, ends(2), read(1), rows(2 + offsets), write(0));
+        break;
+      case plan::Direction::backward_input:
+        kernels::expert_bias_backward_weights(shape, ends(2), read(0), read(1), write(0));
+        break;
+      case plan::Direction::backward_weight:
+        kernels::expert_bias_gradient(shape, ends(1), read(0), rows(1 + offsets), write(0));
+        break;
+    }
+  }
+
   void operator()(const plan::ExpertActivation& op) const {
     const bool forward = op.direction == plan::Direction::forward;
     const std::int64_t rows = op.experts == 0 ? op.rows : ids(read(forward ? 2 : 3))[op.experts];

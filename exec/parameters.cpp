@@ -112,12 +112,18 @@ void for_each_unique_piece(const std::vector<RankMemory>& ranks,
     const auto along = [&](plan::Axis a) { return memory.rank->coordinates[static_cast<std::size_t>(a)]; };
     const int cp = memory.rank->graph->mesh.size(plan::Axis::cp);
     for_each_optimizer_step(*memory.rank, memory.arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
-      // Parts belong to neighbours along dp and all along cp: those of the first replica count.
+      // One rank of those that hold the same counts; in groups (HSDP), parts belong to neighbours along dp and all
+      // along cp: those of the first replica.
       const plan::ParameterFamily& family =
           memory.rank->role->parameter_families[static_cast<std::size_t>(op.bucket.family)];
-      const int parts = std::max(1, op.bucket.shards / cp);
-      const int neighbour = cp == 1 ? memory.rank->index_in(family.data_group) : along(plan::Axis::dp);
-      if (neighbour >= parts || (op.bucket.shards == 1 && along(plan::Axis::cp) > 0)) {
+      const plan::PlanGraph& g = *memory.rank->graph;
+      const int same = family.data_group == plan::kNoGroup
+                           ? 1
+                           : plan::group_size(g.mesh, g.groups[static_cast<std::size_t>(family.data_group)]);
+      const bool counts = op.bucket.shards == 1      ? memory.rank->index_in(family.data_group) == 0
+                          : op.bucket.shards == same ? true
+                                                     : along(plan::Axis::dp) < op.bucket.shards / cp;
+      if (!counts) {
         return;
       }
       for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {

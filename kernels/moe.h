@@ -60,6 +60,22 @@ void grouped_backward_input(const GroupedShape& shape, const std::int32_t* offse
 void grouped_backward_weight(const GroupedShape& shape, const std::int32_t* offsets, ConstTensor dy, ConstTensor x,
                              Tensor dw);
 
+// Biases by expert, of its rows [offsets[e], offsets[e + 1]), or of all `rows` without experts (0, no offsets). Weights
+// W, or none (all 1). Any element types; computed in fp64.
+struct ExpertBiasShape {
+  std::int64_t experts = 0, rows = 0, cols = 0;
+  double scale = 1.0;
+};
+// y[r] += scale · weights[r] · bias[e].
+void expert_bias_forward(const ExpertBiasShape& shape, const std::int32_t* offsets, ConstTensor bias,
+                         ConstTensor weights, Tensor y);
+// dweights[r] += scale · <dy[r], bias[e]>.
+void expert_bias_backward_weights(const ExpertBiasShape& shape, const std::int32_t* offsets, ConstTensor dy,
+                                  ConstTensor bias, Tensor dweights);
+// dbias[e] += sum over its rows, in order, of weights[r] · dy[r].
+void expert_bias_gradient(const ExpertBiasShape& shape, const std::int32_t* offsets, ConstTensor dy,
+                          ConstTensor weights, Tensor dbias);
+
 // y[r] = weights[r] · act(x[r]); x, y as in activation_forward, weights [rows] W.
 void expert_activation_forward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x,
                                ConstTensor weights, Tensor y);

@@ -112,6 +112,7 @@ struct ArityOf {
   Arity operator()(const Route& w) const { return w.step == RouteStep::count ? Arity{1, 2} : Arity{2, 4}; }
   Arity operator()(const Permute&) const { return {2, 1}; }
   Arity operator()(const GroupedMatmul& w) const { return {w.direction == Direction::backward_weight ? 4u : 3u, 1}; }
+  Arity operator()(const ExpertBias& w) const { return {2u + (w.experts > 0 ? 1u : 0u) + (w.weighted ? 1u : 0u), 1}; }
   Arity operator()(const ExpertActivation& w) const {
     const std::size_t offsets = w.experts > 0 ? 1 : 0;
     return w.direction == Direction::forward ? Arity{2 + offsets, 1} : Arity{3 + offsets, 2};

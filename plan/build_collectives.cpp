@@ -2,7 +2,7 @@
 // and nothing is gathered. With it, rows are sharded: partial sums are reduce-scattered and rows gathered again where a
 // column-parallel matmul needs all of them (Korthikanti et al. 2022, section 4.2.2). Rows are sharded as flat token
 // rows.
-#include "plan/build_context.h"
+#include "plan/layer_emitter.h"
 
 namespace foretrain::plan {
 
@@ -89,6 +89,29 @@ void reduce_replicated(RoleContext& c, BlockBuilder& b, Family f, const std::str
       const Operand bias = c.gradient(f, "attention.qkv.bias");
       reduce(c.groups.kv, bias.offset + c.n.q, 2 * c.n.kv, "kv_bias.reduce");
     }
+  }
+}
+
+void reduce_routers(RoleContext& c, BlockBuilder& b) {
+  if (c.groups.tp == kNoGroup) {
+    return;
+  }
+  std::vector<std::string> names{"moe.router.weight"};
+  if (c.model.moe.bias) {
+    names.emplace_back("moe.router.bias");
+  }
+  if (c.model.moe.shared_gate) {
+    names.emplace_back("moe.shared_gate.weight");
+  }
+  for (const std::string& name : names) {
+    const Operand dw = c.gradient(kMoe, name);
+    Collective op;
+    op.kind = CollectiveKind::all_reduce;
+    op.group = c.groups.tp;
+    op.elements = dw.elements;
+    op.dtype = c.type.gradient;
+    op.tag = c.builder.tag(name + ".reduce");
+    b.op(b.emit(op, c.tp_stream(), Phase::grad_reduce, {dw}, {dw})).records = {c.replicated_reduced()};
   }
 }
 

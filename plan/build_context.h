@@ -29,6 +29,7 @@ struct Groups {
   GroupId ep = kNoGroup;         // ranks that exchange tokens: each holds other experts
   // Ranks that hold the same parts of the same experts; that hold different ones, along dp and tp; and along dp only.
   GroupId expert_data = kNoGroup, expert_slices = kNoGroup, expert_dp = kNoGroup;
+  GroupId balanced = kNoGroup;  // ranks that route tokens of one microbatch
 };
 
 // Local extents on one rank of the role.
@@ -278,8 +279,10 @@ int emit_unit_gather(RoleContext& c, BlockBuilder& b, Family f, bool again);
 void await_unit(RoleContext& c, BlockBuilder& b, Family f, Phase phase);
 // The unit's gradients are cleared: its backward follows.
 void clear_unit(RoleContext& c, BlockBuilder& b, Family f);
+// A layer's: of what all have, and of its MLP or experts.
+std::vector<Family> layer_unit(const RoleContext& c, bool experts);
 // The unit's gradients to their owners. `last`: of the step's microbatches; then across replicas, too.
-BlockId reduce_unit(RoleContext& c, Family f, bool last);
+BlockId reduce_unit(RoleContext& c, const std::vector<Family>& families, bool last);
 // At the begin of a backward: what the backward before it left to reduce is on its way no more.
 BlockId await_scattered(RoleContext& c);
 // Gathers that run ahead of their uses in one segment.
@@ -297,7 +300,7 @@ class GathersAhead {
   RoleContext& c_;
   Segment& segment_;
   std::vector<std::int32_t> units_;
-  std::map<Family, BlockId> blocks_;
+  std::map<std::pair<Family, bool>, BlockId> blocks_;  // of layers with and without experts
   bool again_;
   std::size_t ahead_, used_ = 0, gathered_ = 0;
 };

@@ -43,8 +43,9 @@ Layout experts_layout(const RoleContext& c) {
   const workloads::Moe& moe = c.model.moe;
   const int gates = workloads::is_gated(c.model.activation) ? 2 : 1;
   const std::int64_t f = c.e.ffn, hidden = c.n.hidden;
+  const std::vector<ExpertPlace> places = expert_places(c);
   std::vector<std::vector<Slice>> up, down;
-  for (const ExpertPlace& p : expert_places(c)) {
+  for (const ExpertPlace& p : places) {
     std::vector<Slice> rows;
     const std::int64_t first = p.expert_rank * c.e.local;
     for (std::int64_t part = 0; part < c.e.local * gates; ++part) {
@@ -53,12 +54,25 @@ Layout experts_layout(const RoleContext& c) {
     up.push_back(std::move(rows));
     down.push_back({{0, first * hidden, c.e.local * hidden, p.part * f, p.replica}});
   }
+  const std::vector<std::vector<Slice>> row_slices = up;
   Layout l;
   l.family.name = "experts";
   l.add("experts.up.weight", c.e.local * c.e.ffn_in, hidden, moe.experts * gates * moe.ffn_hidden, hidden,
         std::move(up));
   l.add("experts.down.weight", c.e.local * hidden, f, moe.experts * hidden, moe.ffn_hidden, std::move(down)).init_std =
       residual_deviation(c.model);
+  if (moe.bias) {
+    // A part of an expert adds its share of the second bias, which all have: the first part's counts.
+    std::vector<std::vector<Slice>> up_bias = row_slices, down_bias;
+    for (const ExpertPlace& p : places) {
+      down_bias.push_back({{0, p.expert_rank * c.e.local, c.e.local, 0, p.replica + p.part}});
+    }
+    l.add_vector("experts.up.bias", c.e.local * c.e.ffn_in, moe.experts * gates * moe.ffn_hidden, std::move(up_bias),
+                 Init::zeros);
+    Parameter& down_vector = l.add("experts.down.bias", c.e.local, hidden, moe.experts, hidden, std::move(down_bias));
+    down_vector.init = Init::zeros;
+    down_vector.decay = false;
+  }
   l.family.data_group = c.groups.expert_data;
   l.family.slice_group = c.groups.expert_slices;
   return l;
@@ -119,10 +133,13 @@ void add_expert_groups(PlanGraph& g, const Job& job, Groups& groups) {
   const AxisSpan dp_block{Axis::dp, along_dp, {}, 1}, tp_block{Axis::tp, along_tp, {}, 1};
   const AxisSpan dp_others{Axis::dp, 0, {}, along_dp};
   const AxisSpan tp_others{Axis::tp, 0, {}, own_tokens ? along_tp : static_cast<int>(s.tp)};
+  const AxisSpan cp{Axis::cp, 0, {}, 1};
   groups.ep = add("ep", {dp_block, tp_block});
-  groups.expert_data = add("expert_data", {dp_others, tp_others});
+  groups.expert_data = add("expert_data", {dp_others, cp, tp_others});
   groups.expert_slices = add("expert_slices", {dp_block, {Axis::tp, 0, {}, 1}});
   groups.expert_dp = add("expert_dp", {dp_block});
+  const AxisSpan tp{Axis::tp, 0, {}, own_tokens ? 1 : static_cast<int>(s.tp)};
+  groups.balanced = s.cp == 1 && own_tokens ? groups.tp : add("balanced", {cp, tp});
 }
 
 std::vector<Layout> expert_layouts(const RoleContext& c) {
@@ -140,6 +157,9 @@ std::vector<Layout> expert_layouts(const RoleContext& c) {
     moe.add("moe.shared_gate.weight", 1, c.n.hidden, 1, c.n.hidden, replicated(c.tp, 1));
   }
   moe.add("moe.router.weight", c.e.experts, c.n.hidden, c.e.experts, c.n.hidden, replicated(c.tp, c.e.experts));
+  if (c.model.moe.bias) {
+    moe.add_vector("moe.router.bias", c.e.experts, c.e.experts, replicated(c.tp, c.e.experts), Init::zeros);
+  }
   for (Layout* l : {&mlp, &moe}) {
     l->family.data_group = c.groups.dp;
     l->family.slice_group = c.groups.tp;

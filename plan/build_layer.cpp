@@ -136,7 +136,9 @@ BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool l
   const Recomputed again = recomputed(c, experts);
   LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again, kind};
   await_unit(c, b, kLayer, Phase::backward_input);
-  clear_unit(c, b, kLayer);
+  for (const Family f : layer_unit(c, experts)) {
+    clear_unit(c, b, f);
+  }
   if (again.all && part != BackwardPart::weight) {
     emit_forward(e, experts, Phase::recompute);
   }

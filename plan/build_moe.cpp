@@ -18,6 +18,11 @@ struct MoeBuffers {
   BufferId shared_weights, shared_chosen;  // of the shared experts' gate
 };
 
+// Ranks that route tokens of one microbatch.
+int balanced_parts(const RoleContext& c) {
+  return (c.e.own_tokens ? c.tp : 1) * static_cast<int>(c.job.strategy.cp);
+}
+
 MoeBuffers moe_buffers(RoleContext& c, const Recomputed& again, bool in_backward) {
   const ExpertExtents& e = c.e;
   const Dtype a = c.type.activation, w = c.type.statistic;
@@ -28,8 +33,7 @@ MoeBuffers moe_buffers(RoleContext& c, const Recomputed& again, bool in_backward
   const auto read_by_weights = [&](const char* name, Dtype dtype, std::int64_t elements, bool recomputed) {
     return c.read_by_weights(std::string("moe.") + name, dtype, elements, recomputed, in_backward, copies);
   };
-  const bool balances = c.model.moe.aux_loss > 0;
-  const int parts = balances && e.own_tokens ? c.tp : 1;
+  const int parts = c.model.moe.aux_loss > 0 ? balanced_parts(c) : 1;
   MoeBuffers t{};
   t.scores = saved("scores", w, e.tokens * e.experts);
   t.chosen = saved("chosen", Dtype::i32, e.choices);
@@ -72,6 +76,7 @@ struct MoeEmitter : LayerEmitter {
   // Rows of one expert arrive from several ranks, and those of others between them.
   bool sorts() const { return exchanges() && e.local > 1; }
   bool has_shared() const { return e.shared > 0; }
+  bool has_bias() const { return c.model.moe.bias; }
   bool has_gate() const { return c.model.moe.shared_gate; }
 
   // The rows of an op that depend on what all ranks route here.
@@ -183,7 +188,7 @@ struct MoeEmitter : LayerEmitter {
       // The step's loss is the mean over its microbatches; partial sums over tp take equal parts.
       g.balance = moe.aux_loss * static_cast<double>(c.n.batch) / static_cast<double>(c.job.workload.global_batch);
       g.balance /= e.own_tokens ? 1 : c.tp;
-      g.parts = e.own_tokens ? c.tp : 1;
+      g.parts = balanced_parts(c);
     }
     return g;
   }
@@ -194,15 +199,20 @@ struct MoeEmitter : LayerEmitter {
     const Matmul router{e.tokens, e.experts, c.n.hidden,        false,           true,
                         false,    false,     c.type.activation, c.type.statistic};
     b.emit(router, kCompute, phase, {h, weight("moe.router.weight")}, {logits});
+    if (has_bias()) {
+      b.emit(router_bias(Direction::forward), kCompute, phase, {logits, weight("moe.router.bias")}, {logits});
+    }
     const Operand weights = temporary("choice_weights", c.type.statistic, e.choices);
     b.emit(gate(Direction::forward), kCompute, phase, {logits}, {of(m.scores), weights, of(m.chosen)});
-    const bool together = of(m.counts).elements > e.experts;  // those of all tp ranks
+    const bool together = of(m.counts).elements > e.experts;  // those of all that route the microbatch
     const Operand counts = together ? temporary("own_counts", Dtype::i32, e.experts) : of(m.counts);
     b.emit(Route{RouteStep::count, e.choices, e.experts, e.members, e.capacity}, kCompute, phase, {of(m.chosen)},
            {of(m.place), counts});
     if (together) {
-      b.emit(collective(phase, CollectiveKind::all_gather, c.groups.tp, Dtype::i32, of(m.counts).elements, "counts"),
-             c.tp_stream(), phase, {counts}, {of(m.counts)});
+      const StreamId stream = c.groups.balanced == c.groups.tp ? c.tp_stream() : c.ep_stream();
+      b.emit(
+          collective(phase, CollectiveKind::all_gather, c.groups.balanced, Dtype::i32, of(m.counts).elements, "counts"),
+          stream, phase, {counts}, {of(m.counts)});
     }
     Operand arrived = counts;
     if (exchanges()) {
@@ -235,6 +245,31 @@ struct MoeEmitter : LayerEmitter {
   }
   ExpertActivation activation(Direction d) const {
     return {d, c.model.activation, e.local, e.arriving, e.ffn, c.type.activation};
+  }
+
+  ExpertBias router_bias(Direction d) const { return {d, 0, e.tokens, e.experts, false, 1.0, c.type.statistic}; }
+  ExpertBias up_bias(Direction d) const { return {d, e.local, e.arriving, e.ffn_in, false, 1.0, c.type.activation}; }
+  // Of a row's weighted output, which tp ranks may have a part of each.
+  ExpertBias down_bias(Direction d) const {
+    return {d, e.local, e.arriving, c.n.hidden, true, e.own_tokens ? 1.0 : 1.0 / c.tp, c.type.activation};
+  }
+  void add_bias(Phase phase, const ExpertBias& bias, const std::string& name, Operand y) {
+    if (has_bias()) {
+      std::vector<Operand> reads{y, weight(name), of(m.offsets)};
+      if (bias.weighted) {
+        reads.push_back(of(m.weights));
+      }
+      bound(b.emit(bias, kCompute, phase, std::move(reads), {y}));
+    }
+  }
+  void bias_gradients(Operand d_up, Operand d_outputs) {
+    if (has_bias()) {
+      const Operand up = grad("experts.up.bias"), down = grad("experts.down.bias");
+      bound(b.emit(up_bias(Direction::backward_weight), kCompute, Phase::backward_weight, {d_up, of(m.offsets), up},
+                   {up}));
+      bound(b.emit(down_bias(Direction::backward_weight), kCompute, Phase::backward_weight,
+                   {d_outputs, of(m.offsets), of(m.weights), down}, {down}));
+    }
   }
 
   void activate(Phase phase) {
@@ -291,9 +326,11 @@ struct MoeEmitter : LayerEmitter {
     route(phase, h);
     dispatch(phase, "tokens", of_tokens(), h, of(m.input));
     grouped_forward(phase, of(m.input), "experts.up.weight", of(m.up), e.ffn_in, c.n.hidden);
+    add_bias(phase, up_bias(Direction::forward), "experts.up.bias", of(m.up));
     activate(phase);
     const Operand outputs = temporary("outputs", a, e.arriving * c.n.hidden);
     grouped_forward(phase, of(m.act), "experts.down.weight", outputs, c.n.hidden, e.ffn);
+    add_bias(phase, down_bias(Direction::forward), "experts.down.bias", outputs);
     const Operand routed = temporary("routed", a, e.tokens * c.n.hidden);
     combine(phase, "tokens", of_tokens(), outputs, routed);
     const Operand y = together(phase, routed, shared, "moe.output");
@@ -336,6 +373,11 @@ struct MoeEmitter : LayerEmitter {
       grouped_input(d_outputs, "experts.down.weight", d_act, c.n.hidden, e.ffn);
       bound(b.emit(activation(Direction::backward_input), kCompute, Phase::backward_input,
                    {d_act, of(m.up), of(m.weights), of(m.offsets)}, {d_up, d_weights}));
+      if (has_bias()) {
+        bound(b.emit(down_bias(Direction::backward_input), kCompute, Phase::backward_input,
+                     {d_outputs, weight("experts.down.bias"), of(m.offsets), d_weights}, {d_weights}));
+        bias_gradients(d_up, d_outputs);
+      }
     }
     const Operand d_h = temporary("d_input", a, e.tokens * c.n.hidden);
     if (inputs) {
@@ -373,6 +415,10 @@ struct MoeEmitter : LayerEmitter {
       reads.push_back(of(m.counts));
     }
     b.emit(g, kCompute, phase, std::move(reads), {d_logits});
+    if (has_bias()) {
+      const Operand db = grad("moe.router.bias");
+      b.emit(router_bias(Direction::backward_weight), kCompute, Phase::backward_weight, {d_logits, db}, {db});
+    }
     const Matmul to_input{e.tokens, c.n.hidden,       e.experts,        false, false, false,
                           true,     c.type.statistic, c.type.activation};
     b.emit(to_input, kCompute, phase, {d_logits, weight("moe.router.weight"), d_h}, {d_h});
@@ -429,26 +475,6 @@ void moe_forward(const LayerEmitter& e, Phase phase) {
 
 void moe_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d) {
   MoeEmitter(e, true).backward(part, d);
-}
-
-void reduce_routers(RoleContext& c, BlockBuilder& b) {
-  if (c.groups.tp == kNoGroup) {
-    return;
-  }
-  std::vector<std::string> names{"moe.router"};
-  if (c.model.moe.shared_gate) {
-    names.emplace_back("moe.shared_gate");
-  }
-  for (const std::string& name : names) {
-    const Operand dw = c.gradient(kMoe, name + ".weight");
-    Collective op;
-    op.kind = CollectiveKind::all_reduce;
-    op.group = c.groups.tp;
-    op.elements = dw.elements;
-    op.dtype = c.type.gradient;
-    op.tag = c.builder.tag(name + ".reduce");
-    b.op(b.emit(op, c.tp_stream(), Phase::grad_reduce, {dw}, {dw})).records = {c.replicated_reduced()};
-  }
 }
 
 }  // namespace foretrain::plan

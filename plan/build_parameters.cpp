@@ -197,10 +197,14 @@ void number(const RoleContext& c, int stride, Layout& embedding, Layout& layer, 
   }
 }
 
+bool is_end(Family f) {
+  return f == kEmbedding || f == kHead;
+}
+
 // A table that two stages (or two chunks of one) hold is summed over both before it is reduced: its gradient is whole
 // until the step's end, and so are its parameters.
 bool stays_whole(const RoleContext& c, Family f) {
-  return f != kLayer && c.model.tied_embeddings && (!c.tied_here || c.chunk_first.size() > 1);
+  return is_end(f) && c.model.tied_embeddings && (!c.tied_here || c.chunk_first.size() > 1);
 }
 
 // The whole of a unit's parameters while they are used. The embedding's are needed by one block, unless the head shares
@@ -208,8 +212,9 @@ bool stays_whole(const RoleContext& c, Family f) {
 BufferId gathered_copy(RoleContext& c, Family f, const ParameterFamily& unit) {
   const Strategy& s = c.job.strategy;
   const bool in_block = f == kEmbedding && !c.tied_here && s.reshard;
-  const auto copies = static_cast<int>(std::min<std::int64_t>(1 + s.prefetch, c.max_chunk_layers()));
-  const int layers = f != kLayer ? 0 : s.reshard ? copies : unit.layers;
+  const auto copies =
+      static_cast<int>(std::min<std::int64_t>({1 + s.prefetch, c.max_chunk_layers(), std::max(1, unit.layers)}));
+  const int layers = is_end(f) ? 0 : s.reshard ? copies : unit.layers;
   const BufferId id =
       c.builder.buffer(unit.name + ".parameters.gathered", c.type.parameter, unit.elements, BufferKind::communication,
                        in_block ? Lifetime::block : Lifetime::persistent, layers);
@@ -220,8 +225,9 @@ BufferId gathered_copy(RoleContext& c, Family f, const ParameterFamily& unit) {
 // The whole of a unit's gradients until they are reduced: a layer's while the next one's are computed. The embedding's
 // and the head's are not there at once, unless they are added up in one table.
 BufferId whole_gradient(RoleContext& c, Family f, const ParameterFamily& unit, std::int64_t ends) {
-  const bool layered = f == kLayer, apart = layered || c.tied_here;
-  const int copies = std::min(c.job.strategy.overlap_grad_reduce ? 2 : 1, std::max(1, c.max_chunk_layers()));
+  const bool layered = !is_end(f), apart = layered || c.tied_here;
+  const int copies = std::min(
+      {c.job.strategy.overlap_grad_reduce ? 2 : 1, std::max(1, c.max_chunk_layers()), std::max(1, unit.layers)});
   const BufferId id =
       c.builder.buffer((apart ? unit.name : "ends") + ".gradients.whole", c.type.gradient, apart ? unit.elements : ends,
                        BufferKind::communication, Lifetime::persistent, layered ? copies : 0);
@@ -245,8 +251,9 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
   f.layers = layers;
   if (present && (layers > 0 || which == kEmbedding || which == kHead)) {
     const std::int64_t part = f.elements / c.shards_of(which);
-    use.gathers = c.shards_state() && c.job.strategy.zero >= 3 && !stays_whole(c, which);
-    use.reduces = c.shards_state() && c.job.strategy.zero >= 2 && !stays_whole(c, which);
+    const bool shared_out = c.shard_group(which) != kNoGroup && !stays_whole(c, which);
+    use.gathers = shared_out && c.job.strategy.zero >= 3;
+    use.reduces = shared_out && c.job.strategy.zero >= 2;
     const auto add = [&](const char* what, Dtype dtype, std::int64_t elements, BufferKind kind) {
       return c.builder.buffer(f.name + "." + what, dtype, elements, kind, Lifetime::persistent, layers);
     };

@@ -3,6 +3,7 @@
 // in a buffer. With scatter_gather each rank of a tp group sends its part of what all of them hold, and the receivers
 // gather the whole (Narayanan et al. 2021, section 4.1).
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -304,7 +305,7 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
     }
     s.calls.push_back({head_backward(c, part, last), 1, -1, 1});
     if (c.uses[kHead].reduces) {
-      s.calls.push_back({reduce_unit(c, kHead, last), 1, -1, 1});
+      s.calls.push_back({reduce_unit(c, {kHead}, last), 1, -1, 1});
     } else if (reduce && c.groups.dp != kNoGroup && (c.groups.embedding == kNoGroup || c.tied_here)) {
       s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
     }
@@ -315,11 +316,14 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
     above = first;
   };
   if (by_unit && c.chunk_layers[i] > 0) {
-    const BlockId reduce_layer = reduce_unit(c, kLayer, last);
+    std::map<bool, BlockId> reduce_layer;  // without and with experts
     for (std::int32_t l = above; l-- > c.chunk_first[i];) {
+      const bool experts = c.has_experts() && l >= c.mlp_layers;
+      const auto [block, is_new] = reduce_layer.try_emplace(experts);
+      block->second = is_new ? reduce_unit(c, layer_unit(c, experts), last) : block->second;
       gather.before_use();
       down_to(l);
-      s.calls.push_back({reduce_layer, 1, l, 1});
+      s.calls.push_back({block->second, 1, l, 1});
     }
   } else if (reduce) {
     for (const BucketRange& r : chunk_buckets(c, chunk)) {
@@ -334,7 +338,7 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
     if (ends.is_first()) {
       s.calls.push_back({embedding_backward(c, last && !c.splits), 1, -1, 1});
       if (c.uses[kEmbedding].reduces) {
-        s.calls.push_back({reduce_unit(c, kEmbedding, last), 1, -1, 1});
+        s.calls.push_back({reduce_unit(c, {kEmbedding}, last), 1, -1, 1});
       }
     }
     s.calls.push_back({ends.end_backward(), 1, -1, 1});

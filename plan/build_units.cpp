@@ -22,12 +22,17 @@ const FamilyUse& use(const RoleContext& c, Family f) {
   return c.uses[static_cast<std::size_t>(f)];
 }
 
+// Of a unit that a role-local layer, or an end (below 0), is.
+bool has_experts(const RoleContext& c, std::int32_t layer) {
+  return c.has_experts() && layer >= c.mlp_layers;
+}
+
 EventId gathered(RoleContext& c, Family f) {
   return c.builder.event(family(c, f).name + ".gathered", f == kLayer ? Replicas::per_layer : Replicas::once);
 }
 
 Operand whole_unit(RoleContext& c, Family f, BufferId buffer) {
-  return {buffer, 0, kNoGroup, 0, family(c, f).elements, 0};
+  return {buffer, static_cast<std::int16_t>(-family(c, f).first_layer), kNoGroup, 0, family(c, f).elements, 0};
 }
 
 }  // namespace
@@ -36,7 +41,7 @@ int emit_unit_gather(RoleContext& c, BlockBuilder& b, Family f, bool again) {
   const ParameterFamily& unit = family(c, f);
   Collective op;
   op.kind = CollectiveKind::all_gather;
-  op.group = c.groups.shard;
+  op.group = c.shard_group(f);
   op.elements = unit.elements;
   op.dtype = c.type.parameter;
   op.tag = c.builder.tag("parameters.gather." + unit.name + (again ? ".again" : ""));
@@ -48,6 +53,12 @@ void await_unit(RoleContext& c, BlockBuilder& b, Family f, Phase phase) {
   if (use(c, f).gathers) {
     b.join(phase, {gathered(c, f)});
   }
+}
+
+std::vector<Family> layer_unit(const RoleContext& c, bool experts) {
+  return !c.has_experts() ? std::vector<Family>{kLayer}
+         : experts        ? std::vector<Family>{kLayer, kMoe, kExperts}
+                          : std::vector<Family>{kLayer, kMlp};
 }
 
 void clear_unit(RoleContext& c, BlockBuilder& b, Family f) {
@@ -63,32 +74,29 @@ BlockId await_scattered(RoleContext& c) {
   return c.builder.add(b.take());
 }
 
-BlockId reduce_unit(RoleContext& c, Family f, bool last) {
+namespace {
+
+// One family's whole gradient to its owners; returns the positions of what scatters it and of the last op.
+std::pair<int, int> emit_unit_reduce(RoleContext& c, BlockBuilder& b, Family f, bool last) {
   const ParameterFamily& unit = family(c, f);
   const Bucket bucket = bucket_of(c, f, 1);
-  BlockBuilder b(c.role(), "gradients.reduce." + unit.name + (last ? ".last" : ""));
-  std::vector<EventId> waits = local_gradients_done(c);
-  waits.push_back(c.scattered());
-  b.join(Phase::grad_reduce, std::move(waits));
   Collective op;
   op.kind = CollectiveKind::reduce_scatter;
-  op.group = c.groups.shard;
+  op.group = bucket.shard_group;
   op.elements = bucket.elements;
   op.dtype = c.type.gradient;
   op.tag = c.builder.tag("gradients.reduce." + unit.name);
   const Operand stored = own_part(c, bucket, unit.gradient);
   const std::int64_t part = stored.elements;
-  const Operand received = c.accumulates_reduced()
-                               ? Operand{c.builder.buffer(unit.name + ".gradients.part", c.type.gradient, part,
-                                                          BufferKind::communication, Lifetime::persistent),
-                                         0,
-                                         kNoGroup,
-                                         0,
-                                         part,
-                                         0}
-                               : stored;
-  int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_unit(c, f, use(c, f).gradient)}, {received});
-  b.op(at).records.push_back(c.scattered());
+  Operand received = stored;
+  if (c.accumulates_reduced()) {
+    const BufferId apart = c.builder.buffer(unit.name + ".gradients.part", c.type.gradient, part,
+                                            BufferKind::communication, Lifetime::persistent);
+    received = {apart, 0, kNoGroup, 0, part, 0};
+  }
+  const int scattered =
+      b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_unit(c, f, use(c, f).gradient)}, {received});
+  int at = scattered;
   if (c.accumulates_reduced()) {
     at = b.emit(Accumulate{part, c.type.gradient, c.type.gradient}, c.dp_stream(), Phase::grad_reduce,
                 {received, stored}, {stored});
@@ -96,7 +104,24 @@ BlockId reduce_unit(RoleContext& c, Family f, bool last) {
   if (last && c.groups.replicas != kNoGroup) {
     at = emit_reduce_across(c, b, stored, unit.name);
   }
-  b.op(at).records.push_back(c.reduced());
+  return {scattered, at};
+}
+
+}  // namespace
+
+BlockId reduce_unit(RoleContext& c, const std::vector<Family>& families, bool last) {
+  BlockBuilder b(c.role(), "gradients.reduce." + family(c, families.back()).name + (last ? ".last" : ""));
+  std::vector<EventId> waits = local_gradients_done(c);
+  waits.push_back(c.scattered());
+  b.join(Phase::grad_reduce, std::move(waits));
+  std::pair<int, int> at;
+  for (const Family f : families) {
+    if (use(c, f).reduces) {
+      at = emit_unit_reduce(c, b, f, last);
+    }
+  }
+  b.op(at.first).records.push_back(c.scattered());
+  b.op(at.second).records.push_back(c.reduced());
   if (!c.job.strategy.overlap_grad_reduce) {
     b.join(Phase::grad_reduce);
   }
@@ -114,10 +139,16 @@ void GathersAhead::up_to(std::size_t count) {
   for (; gathered_ < std::min(count, units_.size()); ++gathered_) {
     const std::int32_t layer = units_[gathered_];
     const Family f = layer == kHeadUnit ? kHead : kLayer;
-    auto [block, is_new] = blocks_.try_emplace(f);
+    const bool experts = has_experts(c_, layer);
+    auto [block, is_new] = blocks_.try_emplace({f, experts});
     if (is_new) {
-      BlockBuilder b(c_.role(), "parameters.gather." + family(c_, f).name + (again_ ? ".again" : ""));
-      b.op(emit_unit_gather(c_, b, f, again_)).records.push_back(gathered(c_, f));
+      const std::vector<Family> families = f == kHead ? std::vector<Family>{f} : layer_unit(c_, experts);
+      BlockBuilder b(c_.role(), "parameters.gather." + family(c_, families.back()).name + (again_ ? ".again" : ""));
+      int at = -1;
+      for (const Family part : families) {
+        at = use(c_, part).gathers ? emit_unit_gather(c_, b, part, again_) : at;
+      }
+      b.op(at).records.push_back(gathered(c_, f));
       block->second = c_.builder.add(b.take());
     }
     segment_.calls.push_back({block->second, 1, layer == kHeadUnit ? -1 : layer, 1});

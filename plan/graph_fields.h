@@ -99,7 +99,8 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "grouped_matmul",
                                                   "expert_activation",
                                                   "attention_sinks",
-                                                  "state_space"};
+                                                  "state_space",
+                                                  "expert_bias"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -241,6 +242,11 @@ void fields(auto& a, Of<GroupedMatmul> auto& x) {
 void fields(auto& a, Of<ExpertActivation> auto& x) {
   a("direction", x.direction), a("kind", x.kind), a("experts", x.experts), a("rows", x.rows), a("cols", x.cols);
   a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<ExpertBias> auto& x) {
+  a("direction", x.direction), a("experts", x.experts), a("rows", x.rows), a("cols", x.cols);
+  a("weighted", x.weighted), a("scale", x.scale), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Message> auto& x) {

@@ -219,9 +219,9 @@ void check_experts(const Job& job, ObjectReader& strategy) {
   if (s.zero_kind == ZeroKind::owners) {
     mistake("zero_kind", "owners with experts is not built yet; expected shards");
   }
-  if (s.cp > 1 || s.zero > 1) {
-    mistake(s.cp > 1 ? "cp" : "zero", fmt::format("{} with experts is not built yet; expected {}",
-                                                  s.cp > 1 ? s.cp : s.zero, s.cp > 1 ? "1" : "0 or 1"));
+  if (s.cp > 1 && moe.capacity_factor > 0) {
+    mistake("cp", fmt::format("{} with a capacity_factor is not built: experts' places are counted by rank; expected 1",
+                              s.cp));
   }
   if (s.expert_tp != 1 && s.expert_tp != s.tp) {
     mistake("expert_tp", fmt::format("{} is not allowed; expected 1 or tp {}", s.expert_tp, s.tp));

@@ -72,6 +72,20 @@ struct GroupedMatmul {
   Dtype in = Dtype::fp32, out = Dtype::fp32;
 };
 
+// Biases of the experts' rows, added to what their matmul gave and, where `weighted`, times the rows' weights; all that
+// is added is times `scale` (tp ranks add their parts of one). In fp64. Without experts (0) all rows are one's, and
+// there are no offsets: the router.
+//   forward:         reads {y[rows, cols], bias[experts, cols], [offsets[experts + 1]], [weights[rows]]}, writes {y}
+//   backward_input:  reads {dy, bias, offsets, dweights}, writes {dweights}: += scale · <dy[row], bias[e]>; weighted
+//   only backward_weight: reads {dy, [offsets], [weights], dbias}, writes {dbias}: += weight · dy, not times scale
+struct ExpertBias {
+  Direction direction{};
+  std::int64_t experts = 0, rows = 0, cols = 0;
+  bool weighted = false;
+  double scale = 1.0;
+  Dtype dtype = Dtype::fp32;
+};
+
 // Activation of the rows that there are, times their weights (in fp32, fp64 for fp64). Without experts (0) all rows are
 // one's, and there are no offsets: shared experts with a gate.
 //   forward:        reads {x, weights[rows], offsets[experts + 1]}, writes {y[rows, cols]}: y = weight · act(x)

@@ -147,6 +147,9 @@ struct Shapes {
     return fmt::format(".{} {} experts, {} rows, {} -> {} {} -> {}", name(w.direction), w.experts, w.rows,
                        w.in_features, w.out_features, name(w.in), name(w.out));
   }
+  std::string operator()(const ExpertBias& w) const {
+    return fmt::format(" {} experts, {}x{} {}", w.experts, w.rows, w.cols, name(w.dtype));
+  }
   std::string operator()(const ExpertActivation& w) const {
     return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
   }

@@ -51,6 +51,7 @@ struct KindName {
   std::string operator()(const Route& w) const { return dotted("route", name(w.step)); }
   std::string operator()(const Permute& w) const { return dotted("permute", name(w.direction)); }
   std::string operator()(const GroupedMatmul&) const { return "grouped_matmul"; }
+  std::string operator()(const ExpertBias& w) const { return dotted("expert_bias", name(w.direction)); }
   std::string operator()(const ExpertActivation& w) const { return dotted("expert_activation", name(w.direction)); }
 };
 

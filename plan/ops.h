@@ -363,7 +363,7 @@ using Work =
     std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
                  CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
                  Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns, RingAttention, Reshard, Gate, Route,
-                 Permute, GroupedMatmul, ExpertActivation, AttentionSinks, StateSpace>;
+                 Permute, GroupedMatmul, ExpertActivation, AttentionSinks, StateSpace, ExpertBias>;
 
 // The attention of which the op costs so large a share, in so many kernels, where it is one: of a ring's step the
 // causal one of a share over itself, of attend_all that of the whole sequences.

@@ -15,6 +15,7 @@ struct Resize {
 
   void operator()(Permute& x) const { x.rows = value; }
   void operator()(GroupedMatmul& x) const { x.rows = value; }
+  void operator()(ExpertBias& x) const { x.rows = value; }
   void operator()(ExpertActivation& x) const { x.rows = value; }
   void operator()(Matmul& x) const { x.m = value; }
   void operator()(Collective& x) const { x.elements = x.row > 0 ? value * x.row : x.elements; }

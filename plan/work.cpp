@@ -505,6 +505,15 @@ struct Worker {
     }
   }
 
+  void operator()(const ExpertBias& x) {
+    const Bytes rows = size(x.dtype, x.rows * x.cols),
+                biases = size(wide(x.dtype), std::max<std::int64_t>(1, x.experts) * x.cols);
+    const Bytes weights = x.weighted ? size(wide(x.dtype), x.rows) : Bytes{};
+    w.flops = product(x.rows, x.cols, x.weighted ? 2 : 1);
+    w.read = rows + biases + weights;
+    w.written = x.direction == Direction::forward ? rows : x.direction == Direction::backward_input ? weights : biases;
+  }
+
   void operator()(const ExpertActivation& x) {
     (*this)(Activation{x.direction, x.kind, x.rows, x.cols, x.dtype});
     const Bytes weights = size(wide(x.dtype), x.rows);

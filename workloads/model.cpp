@@ -53,11 +53,16 @@ std::int64_t common_parameters(const Model& m) {
   return (m.shared_norm ? 1 : 2) * norm_parameters(m) + attention_parameters(m);
 }
 
+// Biases of one expert.
+std::int64_t expert_biases(const Model& m) {
+  return m.moe.bias ? (is_gated(m.activation) ? 2 : 1) * m.moe.ffn_hidden + m.hidden : 0;
+}
+
 // Experts that a layer holds, or that a token passes.
 std::int64_t with_experts(const Model& m, std::int64_t experts) {
-  const std::int64_t router =
-      m.moe.experts * (m.hidden + (m.moe.expert_bias ? 1 : 0)) + (m.moe.shared_gate ? m.hidden : 0);
-  return common_parameters(m) + router + experts * mlp_matrices(m, m.moe.ffn_hidden) +
+  const std::int64_t router = m.moe.experts * (m.hidden + (m.moe.expert_bias ? 1 : 0) + (m.moe.bias ? 1 : 0)) +
+                              (m.moe.shared_gate ? m.hidden : 0);
+  return common_parameters(m) + router + experts * (mlp_matrices(m, m.moe.ffn_hidden) + expert_biases(m)) +
          mlp_matrices(m, m.moe.shared_width());
 }
 

@@ -3,7 +3,8 @@
 //   s = router(W x), one score per expert; the top_k best are chosen by s + expert_bias;
 //   y = sum over the chosen of w_e · expert_e(x)  +  g · shared(x)
 //   w_e = weight_scale · s_e, divided by the sum of the chosen scores where weights are normalised.
-// Experts are MLPs of ffn_hidden without biases, with the model's activation; the shared experts are one MLP of
+// Experts are MLPs of ffn_hidden with the model's activation, and with `bias` have biases, as the router has; the
+// shared experts, which have none, are one MLP of
 // shared_experts · shared_ffn_hidden that every token passes; g is 1, or sigmoid(w · x) with a shared_gate.
 #pragma once
 
@@ -21,6 +22,7 @@ struct Moe {
   std::int64_t experts = 0;  // 0: no experts, every layer has an MLP
   std::int64_t top_k = 1;
   std::int64_t ffn_hidden = 0;  // of one expert
+  bool bias = false;            // of the router's scores and of both products of each expert (gpt-oss)
   std::int64_t shared_experts = 0;
   std::int64_t shared_ffn_hidden = 0;  // of one shared expert
   bool shared_gate = false;            // one scalar per token, learned (Qwen2-MoE)

@@ -27,6 +27,7 @@ Moe read_moe(ObjectReader& parent, const char* key, std::int64_t layers) {
   moe.experts = reader.integer("experts", std::nullopt, 1, kMaxExperts);
   moe.top_k = reader.integer("top_k", std::nullopt, 1, kMaxExperts);
   moe.ffn_hidden = reader.integer("ffn_hidden", std::nullopt, 1, kMaxWidth);
+  moe.bias = reader.boolean("bias", false);
   moe.shared_experts = reader.integer("shared_experts", 0, 0, kMaxExperts);
   moe.shared_ffn_hidden = reader.integer("shared_ffn_hidden", moe.ffn_hidden, 1, kMaxWidth);
   moe.shared_gate = reader.boolean("shared_gate", false);
@@ -76,6 +77,7 @@ nlohmann::json to_json(const Moe& moe) {
   return {{"experts", moe.experts},
           {"top_k", moe.top_k},
           {"ffn_hidden", moe.ffn_hidden},
+          {"bias", moe.bias},
           {"shared_experts", moe.shared_experts},
           {"shared_ffn_hidden", moe.shared_ffn_hidden},
           {"shared_gate", moe.shared_gate},

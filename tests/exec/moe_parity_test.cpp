@@ -77,6 +77,30 @@ TEST(MoeParity, WithZeroOne) {
   }
 }
 
+// Sequences cut over ranks: their tokens are routed apart and balanced together.
+TEST(MoeParity, WithContextParallelism) {
+  expect_parity({"cp=2"});
+  expect_parity({"cp=2", "dp=2", "ep=2", "zero=1"});
+  expect_parity({"cp=2", "dp=2", "ep=2", "tp=2", "cp_kind=all_to_all", "workload.model.kv_heads=4"});
+  expect_parity({"cp=2", "dp=2", "ep=4", "tp=2", "sequence_parallel=true", "expert_tp=1", "recompute=full"});
+}
+
+// A layer's unit has three families, of which experts have ranks of their own to share with, or none.
+TEST(MoeParity, WithShardedGradientsAndParameters) {
+  const std::vector<Words> places = {{"dp=4", "ep=2"},
+                                     {"dp=2", "ep=2"},
+                                     {"dp=2"},
+                                     {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=2"},
+                                     {"cp=2", "dp=2", "ep=2"}};
+  for (Words words : places) {
+    words.emplace_back("zero=3");
+    expect_parity(words);
+  }
+  expect_parity({"dp=4", "ep=2", "zero=2", "overlap_grad_reduce=true", "overlap_param_gather=true"});
+  expect_parity({"dp=4", "ep=2", "zero=3", "pp=2", "schedule=interleaved", "virtual_stages=2", "recompute=full"});
+  expect_parity({"dp=4", "ep=2", "zero=3", "strategy.prefetch=0", "reshard=false", "micro_batch=2", "precision=bf16"});
+}
+
 // With what else there is; dense layers in the first stage only.
 TEST(MoeParity, WithPipelinesRecomputeAndLargerMicrobatches) {
   const std::vector<Words> others = {
@@ -132,6 +156,7 @@ TEST(MoeParity, EveryKindOfRouter) {
       {"workload.model.moe.router=sigmoid", "workload.model.moe.groups=4", "workload.model.moe.top_groups=2"},
       {"workload.model.moe.groups=4", "workload.model.moe.top_groups=2", "workload.model.moe.group_best=1"},
       {"workload.model.moe.shared_gate=true"},
+      {"workload.model.moe.bias=true"},
       {"workload.model.moe.normalize_weights=false", "workload.model.moe.top_k=3"},
       {"workload.model.moe.top_k=1", "workload.model.moe.shared_experts=0"},
       {"workload.model.moe.first_dense_layers=0", "workload.model.activation=gelu"},
@@ -153,6 +178,17 @@ TEST(MoeParity, AGateOfTheSharedExperts) {
                                         {"pp=2", "schedule=zb_h1", R"(recompute=["activation"])"},
                                         {"dp=2", "ep=2", "precision=bf16"}}) {
     words.insert(words.end(), {"workload.model.moe.shared_gate=true", "workload.model.moe.shared_experts=2"});
+    expect_parity(words);
+  }
+}
+
+TEST(MoeParity, BiasesOfExpertsAndRouter) {
+  for (Words words : std::vector<Words>{{"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4", "zero=1"},
+                                        {"tp=2", "sequence_parallel=true", "zero=1", "dp=2", "recompute=full"},
+                                        {"pp=2", "schedule=zb_h1", "dp=2", "ep=2"},
+                                        {"dp=4", "ep=2", "zero=3"},
+                                        {"dp=2", "ep=2", "precision=bf16"}}) {
+    words.insert(words.end(), {"workload.model.moe.bias=true", "workload.model.moe.shared_experts=0"});
     expect_parity(words);
   }
 }

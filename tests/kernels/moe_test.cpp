@@ -256,5 +256,33 @@ TEST(ExpertActivation, IsTheActivationTimesTheWeight) {
   }
 }
 
+// Two experts with rows {0} and {1, 2}, two columns; weights 1, 2, 3, of which the op takes half.
+TEST(ExpertBias, ByHand) {
+  const Ids offsets{0, 1, 3};
+  const Vector bias{1, 10, 2, 20}, weights{1, 2, 3}, dy{1, 2, 3, 4, 5, 6};
+  const ExpertBiasShape shape{2, 3, 2, 0.5};
+  Vector y{0, 0, 0, 0, 0, 100};
+  expert_bias_forward(shape, offsets.data(), as_tensor(bias), as_tensor(weights), as_tensor(y));
+  EXPECT_EQ(y, (Vector{0.5, 5, 2, 20, 3, 130}));
+  Vector dweights{100, 0, 0};  // 1·1 + 2·10, 3·2 + 4·20, 5·2 + 6·20, halved
+  expert_bias_backward_weights(shape, offsets.data(), as_tensor(dy), as_tensor(bias), as_tensor(dweights));
+  EXPECT_EQ(dweights, (Vector{110.5, 43, 65}));
+  Vector dbias{0, 0, 1000, 0};  // 1·(1, 2); 2·(3, 4) + 3·(5, 6)
+  expert_bias_gradient(shape, offsets.data(), as_tensor(dy), as_tensor(weights), as_tensor(dbias));
+  EXPECT_EQ(dbias, (Vector{1, 2, 1021, 26}));
+}
+
+TEST(ExpertBias, WithoutExpertsOrWeights) {
+  const Vector bias{1, 10}, dy{1, 2, 3, 4};
+  Vector y{0, 0, 1, 1}, dbias{0, 0};
+  const ExpertBiasShape shape{0, 2, 2, 1.0};
+  expert_bias_forward(shape, nullptr, as_tensor(bias), {}, as_tensor(y));
+  EXPECT_EQ(y, (Vector{1, 10, 2, 11}));
+  expert_bias_gradient(shape, nullptr, as_tensor(dy), {}, as_tensor(dbias));
+  EXPECT_EQ(dbias, (Vector{4, 6}));
+  expert_bias_gradient({0, 0, 2, 1.0}, nullptr, as_tensor(dy), {}, as_tensor(dbias));  // no rows
+  EXPECT_EQ(dbias, (Vector{4, 6}));
+}
+
 }  // namespace
 }  // namespace foretrain::kernels
