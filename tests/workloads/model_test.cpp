@@ -55,7 +55,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Published{"qwen3-30b-a3b", 30'532'122'624}, Published{"qwen3-235b-a22b", 235'093'634'560},
                     Published{"qwen1.5-moe-a2.7b", 14'315'784'192}, Published{"deepseek-v2-lite", 15'706'484'224},
                     Published{"deepseek-v2", 235'741'434'880}, Published{"deepseek-v3", 671'026'419'200},
-                    Published{"bamba-9b", 9'780'235'392}),
+                    Published{"bamba-9b", 9'780'235'392}, Published{"gpt-oss-20b", 20'914'757'184},
+                    Published{"gpt-oss-120b", 116'829'156'672}),
     [](const auto& row) {
       std::string name = row.param.name;
       std::replace_if(
@@ -190,6 +191,11 @@ TEST(Model, CountsExpertsByHand) {
   EXPECT_EQ(moe_layer_parameters(m), 56 + 5 * 72 + 72 + 25);
   EXPECT_EQ(total_parameters(m), 40 + 128 + 2 * 513 + 4);
   EXPECT_EQ(active_parameters(m), 40 + 128 + 2 * (513 - 3 * 72) + 4);
+  // Biases: of an expert 2·6 and 4, of the router 5; the shared experts' gate has 4 weights.
+  Model with_biases = m;
+  with_biases.moe.bias = with_biases.moe.shared_gate = true;
+  EXPECT_EQ(moe_layer_parameters(with_biases), moe_layer_parameters(m) + 5 * 16 + 5 + 4);
+  EXPECT_EQ(active_parameters(with_biases), active_parameters(m) + 2 * (2 * 16 + 5 + 4));
   // Forward of 5 tokens: qkv and projection 480, attention 400, MLP 720 once; with experts 2·5·4·(3·(2·6 + 6) + 5) =
   // 2360.
   EXPECT_DOUBLE_EQ(model_flops(m, 1, 5), 3 * (3 * 880 + 720 + 2 * 2360 + 400));
