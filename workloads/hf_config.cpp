@@ -117,6 +117,30 @@ void read_window(ObjectReader& reader, Model& m, bool qwen) {
   }
 }
 
+// What gpt-oss has beyond its kin: sinks, a window in every second layer, biases throughout, a clamped activation.
+void read_gpt_oss(ObjectReader& reader, Model& m) {
+  m.head_dim = m.head_dim == 0 ? 64 : m.head_dim;
+  m.attention_bias = m.output_bias = boolean(reader, "attention_bias", true);
+  m.attention_sinks = true;
+  if (number(reader, "swiglu_limit", 7, 0, 1e6) != 7) {
+    reader.mistake("swiglu_limit", "is not built yet; expected 7");
+  }
+  m.activation = Activation::swiglu_clamped;
+  if (!given(reader, "layer_types")) {
+    m.attention_window = integer(reader, "sliding_window", 128);
+    m.full_attention_every = 2;
+  } else {
+    read_window(reader, m, false);
+  }
+  m.moe.experts = reader.integer("num_local_experts", 128, 1, kMax);
+  m.moe.top_k = integer(reader, "num_experts_per_tok", 4);
+  m.moe.ffn_hidden = m.moe.shared_ffn_hidden = m.ffn_hidden;
+  m.moe.bias = true;
+  if (boolean(reader, "output_router_logits", false)) {
+    m.moe.aux_loss = number(reader, "router_aux_loss_coef", 0.9, 0, 1e6);
+  }
+}
+
 // llama, mistral, qwen2, qwen3 and their kin with experts differ in biases, in the attention window and in experts.
 Model read_llama_like(ObjectReader& reader, const std::string& type) {
   Model m;
@@ -131,7 +155,7 @@ Model read_llama_like(ObjectReader& reader, const std::string& type) {
   m.norm = Norm::rmsnorm;
   m.norm_eps = number(reader, "rms_norm_eps", 1e-6, 1e-12, 1);
   m.positions = Positions::rotary;
-  m.rotary_base = number(reader, "rope_theta", 10000.0, 1, 1e12);
+  m.rotary_base = number(reader, "rope_theta", type == "gpt_oss" ? 150000.0 : 10000.0, 1, 1e12);
   if (given(reader, "rope_parameters")) {  // where version 5 of the library keeps it
     ObjectReader rope = reader.object("rope_parameters");
     m.rotary_base = number(rope, "rope_theta", m.rotary_base, 1, 1e12);
@@ -148,6 +172,9 @@ Model read_llama_like(ObjectReader& reader, const std::string& type) {
   m.attention_bias = qwen2 || ((type == "llama" || qwen3) && boolean(reader, "attention_bias", false));
   m.output_bias = m.attention_bias && !qwen2;
   m.mlp_bias = type == "llama" && boolean(reader, "mlp_bias", false);
+  if (type == "gpt_oss") {
+    read_gpt_oss(reader, m);
+  }
   if (type == "mixtral" || type.ends_with("_moe")) {
     m.moe = hf::read_experts(reader, type, m.ffn_hidden);
   }
@@ -192,9 +219,9 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   const std::string type =
       reader.word("model_type", std::nullopt,
                   {"gpt2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe",
-                   "deepseek_v2", "deepseek_v3", "kimi_k2"},
+                   "deepseek_v2", "deepseek_v3", "kimi_k2", "gpt_oss"},
                   {"bert", "roberta", "t5", "gptj", "opt", "bloom", "falcon", "mpt", "phi", "phi3", "gemma", "gemma2",
-                   "gemma3", "olmo", "olmo2", "starcoder2", "cohere", "gpt_oss", "llama4"});
+                   "gemma3", "olmo", "olmo2", "starcoder2", "cohere", "llama4"});
   if (mistakes.count() != before) {
     Model none;  // its keys are another type's: nothing more can be judged
     none.layers = none.hidden = none.heads = none.kv_heads = none.head_dim = none.ffn_hidden = none.vocab = 1;

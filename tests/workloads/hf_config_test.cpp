@@ -140,6 +140,12 @@ const Published kPublished[] = {
          "num_experts_per_tok": 2, "rope_theta": 1000000.0, "output_router_logits": false,
          "router_aux_loss_coef": 0.02, "sliding_window": null})",
      46'702'792'704},
+    {"gpt_oss_20b",
+     R"({"model_type": "gpt_oss", "hidden_size": 2880, "intermediate_size": 2880, "num_hidden_layers": 24,
+         "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 201088,
+         "num_local_experts": 32, "num_experts_per_tok": 4, "sliding_window": 128, "swiglu_limit": 7.0,
+         "rope_theta": 150000, "hidden_act": "silu", "attention_bias": true})",
+     20'914'757'184},
 };
 
 class HfConfig : public testing::TestWithParam<Published> {};
@@ -245,14 +251,30 @@ TEST(HfConfigFields, WhichLayersHaveAWindow) {
             "config.json:2: /layer_types: is not built yet; built: s");
 }
 
+TEST(HfConfigFields, OfGptOss) {
+  const Model m =
+      import(R"({"model_type": "gpt_oss", "hidden_size": 64, "intermediate_size": 32, "num_hidden_layers": 4,
+                             "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 8,
+                             "num_local_experts": 4, "layer_types": ["sliding_attention", "full_attention",
+                             "sliding_attention", "full_attention"], "sliding_window": 16})");
+  EXPECT_EQ(m.head_dim, 64);
+  EXPECT_EQ(m.activation, Activation::swiglu_clamped);
+  EXPECT_TRUE(m.attention_sinks && m.attention_bias && m.output_bias && m.moe.bias);
+  EXPECT_EQ(m.window(0, 100), 16);
+  EXPECT_EQ(m.window(1, 100), 0);
+  EXPECT_EQ(m.moe.experts, 4);
+  EXPECT_EQ(m.moe.top_k, 4);
+  EXPECT_EQ(m.rotary_base, 150000);
+}
+
 TEST(HfConfigMistakes, OtherModelTypesAreRefusedByName) {
   EXPECT_EQ(message_of([] { import(R"({"model_type": "bert", "hidden_size": 4096, "num_hidden_layers": 32})"); }),
             "config.json:1: /model_type: \"bert\" is not built yet; built: gpt2, gpt_neox, llama, mistral, mixtral, "
-            "qwen2, qwen3, qwen2_moe, qwen3_moe, deepseek_v2, deepseek_v3, kimi_k2");
+            "qwen2, qwen3, qwen2_moe, qwen3_moe, deepseek_v2, deepseek_v3, kimi_k2, gpt_oss");
   EXPECT_EQ(message_of([] { import(R"({"model_type": "lama"})"); }),
             "config.json:1: /model_type: \"lama\" is not allowed; did you mean \"llama\"? "
             "expected one of: gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3, qwen2_moe, qwen3_moe, "
-            "deepseek_v2, deepseek_v3, kimi_k2");
+            "deepseek_v2, deepseek_v3, kimi_k2, gpt_oss");
   EXPECT_EQ(message_of([] {
               import(R"({"model_type": "qwen3_moe", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 4,
 "num_attention_heads": 4, "vocab_size": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8,

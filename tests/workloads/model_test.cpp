@@ -55,7 +55,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Published{"qwen3-30b-a3b", 30'532'122'624}, Published{"qwen3-235b-a22b", 235'093'634'560},
                     Published{"qwen1.5-moe-a2.7b", 14'315'784'192}, Published{"deepseek-v2-lite", 15'706'484'224},
                     Published{"deepseek-v2", 235'741'434'880}, Published{"deepseek-v3", 671'026'419'200},
-                    Published{"bamba-9b", 9'780'235'392}),
+                    Published{"bamba-9b", 9'780'235'392}, Published{"gpt-oss-20b", 20'914'757'184},
+                    Published{"gpt-oss-120b", 116'829'156'672}),
     [](const auto& row) {
       std::string name = row.param.name;
       std::replace_if(
