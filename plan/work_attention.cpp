@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "plan/work_of.h"
 
 namespace foretrain::plan {
