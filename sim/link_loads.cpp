@@ -227,9 +227,19 @@ class Finder {
     }
   }
 
-  // What is under way at once holds some use, and beside it only what may overlap it.
-  Wide most_at_once(const std::map<Use, Wide>& uses) {
+  static Wide full(const LinkLoads::Link& link) { return (static_cast<Wide>(link.capacity) << link.scale) * kWholeUse; }
+
+  // What is under way at once holds some use, and beside it only what may overlap it. Between switches, where thousands
+  // of uses meet and few of them have a rank in common, all count.
+  Wide most_at_once(const std::map<Use, Wide>& uses, const LinkLoads::Link& link) {
     Wide result = 0;
+    for (const auto& [use, largest] : uses) {
+      result += largest;
+    }
+    if (link.is_between_switches || result <= full(link)) {
+      return result;
+    }
+    result = 0;
     for (const auto& [one, own] : uses) {
       Wide with_it = own;
       for (const auto& [other, largest] : uses) {
@@ -296,7 +306,7 @@ class Finder {
           }
         }
       }
-      most[link] = most_at_once(uses);
+      most[link] = most_at_once(uses, out_.links[link]);
     }
     for (const LinkLoads::Background& b : out_.background) {
       for (const LinkLoads::Load& l : b.loads) {
@@ -307,7 +317,7 @@ class Finder {
     std::vector<LinkLoads::Link> kept;
     for (std::size_t link = 0; link < renamed.size(); ++link) {
       const LinkLoads::Link& l = out_.links[link];
-      if (most[link] > (static_cast<Wide>(l.capacity) << l.scale) * kWholeUse) {
+      if (most[link] > full(l)) {
         renamed[link] = static_cast<std::int32_t>(kept.size());
         kept.push_back(l);
       }
