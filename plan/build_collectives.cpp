@@ -62,9 +62,9 @@ void wait_unless_overlapped(RoleContext& c, BlockBuilder& b, Phase phase) {
 }
 
 void reduce_replicated(RoleContext& c, BlockBuilder& b, Family f, const std::string& first_replicated) {
-  const ParameterFamily& family = c.role().parameter_families[static_cast<std::size_t>(f)];
+  const ParameterFamily& family = c.family(f);
   const auto reduce = [&](GroupId group, std::int64_t offset, std::int64_t elements, const std::string& what) {
-    const Operand range{c.uses[static_cast<std::size_t>(f)].gradient, 0, kNoGroup, offset, elements, 0};
+    const Operand range{c.use(f).gradient, 0, kNoGroup, offset, elements, 0};
     Collective op;
     op.kind = CollectiveKind::all_reduce;
     op.group = group;

@@ -111,25 +111,20 @@ std::size_t RoleContext::chunk_of(std::int32_t virtual_stage) const {
 }
 
 Operand RoleContext::parameter(Family f, const std::string& name) {
-  const ParameterFamily& family = role().parameter_families[static_cast<std::size_t>(f)];
-  const Parameter* p = find(family, full_name(f, name));
-  CHECK(p != nullptr, "no parameter {} in family {}", name, family.name);
-  return {uses[static_cast<std::size_t>(f)].parameter,
-          static_cast<std::int16_t>(-family.first_layer),
-          kNoGroup,
-          p->offset,
-          p->rows * p->cols,
-          0};
+  const ParameterFamily& stored = family(f);
+  const Parameter* p = find(stored, full_name(f, name));
+  CHECK(p != nullptr, "no parameter {} in family {}", name, stored.name);
+  return {use(f).parameter, static_cast<std::int16_t>(-stored.first_layer), kNoGroup, p->offset, p->rows * p->cols, 0};
 }
 
 Operand RoleContext::gradient(Family f, const std::string& name) {
   Operand o = parameter(f, name);
-  o.buffer = uses[static_cast<std::size_t>(f)].gradient;
+  o.buffer = use(f).gradient;
   return o;
 }
 
 bool RoleContext::has_parameter(Family f, const std::string& name) const {
-  return find(role().parameter_families[static_cast<std::size_t>(f)], full_name(f, name)) != nullptr;
+  return find(family(f), full_name(f, name)) != nullptr;
 }
 
 bool RoleContext::reduces_replicated() const {

@@ -132,7 +132,10 @@ struct RoleContext {
   Role& role() { return builder.role(); }
   const Role& role() const { return builder.role(); }
   std::int32_t max_chunk_layers() const;
+  const ParameterFamily& family(Family f) const { return role().parameter_families[static_cast<std::size_t>(f)]; }
+  const FamilyUse& use(Family f) const { return uses[static_cast<std::size_t>(f)]; }
   bool has_experts() const { return model.moe.experts > 0; }
+  bool has_experts(std::int32_t layer) const { return has_experts() && layer >= mlp_layers; }  // role-local
   // Copies by layer of buffers that only layers with experts, or only those without, have in a chunk.
   std::int32_t moe_copies() const { return max_chunk_layers() - moe_shift(); }
   std::int32_t mlp_copies() const {

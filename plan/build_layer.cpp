@@ -5,10 +5,10 @@
 //
 // or both halves side by side (build_parallel_layer.cpp).
 //
-// Recompute: `full` keeps only x and runs the layer's forward again before its backward, in the first layers of a chunk
-// where recompute_layers says so, while the others keep everything: all of it, as Megatron-LM and
+// Recompute: `full` keeps only x and runs the layer's forward again before its backward: all of it, as Megatron-LM and
 // PyTorch's reentrant checkpoints do, or (recompute_early_stop) up to the MLP's activation, the last that the backward
-// reads, as PyTorch's others since 2.1 (torch/utils/checkpoint.py, set_checkpoint_early_stop); `selective` keeps all
+// reads, as PyTorch's others since 2.1 (torch/utils/checkpoint.py, set_checkpoint_early_stop). With recompute_layers
+// only the first layers of a chunk do so, and the others keep everything. `selective` keeps all
 // but the seq x seq probabilities and runs the attention core again (with flash attention there are none, and the two
 // words mean the same as none). A list of modules runs those again, each before the backward of its half: what they
 // write lives in the block only, or until the weight gradients.
@@ -88,13 +88,13 @@ LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool experts
   return t;
 }
 
-void emit_forward(const LayerEmitter& e, bool experts, Phase phase) {
+void emit_forward(const LayerEmitter& e, Phase phase) {
   if (e.c.model.parallel_residual) {
     parallel_forward(e, phase);
     return;
   }
   attention_forward(e, phase);
-  if (experts) {
+  if (e.layer_kind.experts) {
     moe_forward(e, phase);
   } else {
     mlp_forward(e, phase);
@@ -109,13 +109,13 @@ std::string layer_name(const RoleContext& c, LayerKind kind) {
          (kind.recomputes && c.mixes_recompute() ? ".recomputed" : "");
 }
 
-void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
+void emit_backward(LayerEmitter& e, BackwardPart part) {
   if (e.c.model.parallel_residual) {
     parallel_backward(e, part);
     return;
   }
   const ResidualGradients d = e.residual_gradients();
-  if (experts) {
+  if (e.layer_kind.experts) {
     moe_backward(e, part, d);
   } else {
     mlp_backward(e, part, d);
@@ -126,32 +126,30 @@ void emit_backward(LayerEmitter& e, bool experts, BackwardPart part) {
 }  // namespace
 
 BlockId layer_forward(RoleContext& c, LayerKind kind) {
-  const bool experts = kind.experts;
   BlockBuilder b(c.role(), layer_name(c, kind) + ".forward");
   await_unit(c, b, kLayer, Phase::forward);
   const Recomputed again = recomputed(c, kind);
-  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, experts, false), again, kind}, experts, Phase::forward);
+  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, kind.experts, false), again, kind}, Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
 BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch) {
-  const bool experts = kind.experts;
   BlockBuilder b(c.role(),
                  layer_name(c, kind) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   const Recomputed again = recomputed(c, kind);
-  LayerEmitter e{c, b, layer_buffers(c, again, experts, true), again, kind};
+  LayerEmitter e{c, b, layer_buffers(c, again, kind.experts, true), again, kind};
   await_unit(c, b, kLayer, Phase::backward_input);
-  for (const Family f : layer_unit(c, experts)) {
+  for (const Family f : layer_unit(c, kind.experts)) {
     clear_unit(c, b, f);
   }
   if (again.all && part != BackwardPart::weight) {
-    emit_forward(e, experts, Phase::recompute);
+    emit_forward(e, Phase::recompute);
   }
-  emit_backward(e, experts, part);
+  emit_backward(e, part);
   if (last_microbatch || c.uses[kLayer].reduces) {
     reduce_replicated(c, b, kLayer, "norm1.gain");
-    if (experts) {
+    if (kind.experts) {
       reduce_routers(c, b);
     }
   }

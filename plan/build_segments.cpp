@@ -217,7 +217,7 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
     for (std::int32_t l = 0; l < c.chunk_layers[chunk]; ++l) {
       const std::int32_t layer = c.role().global_layer[kinds_.size()];
       const bool ssm = c.model.ssm.has_layer(layer);
-      kinds_.push_back({std::ssize(kinds_) >= c.mlp_layers, ssm, l < c.recomputed_layers(chunk),
+      kinds_.push_back({c.has_experts(static_cast<std::int32_t>(kinds_.size())), ssm, l < c.recomputed_layers(chunk),
                         ssm ? 0 : c.model.window(layer, c.job.workload.seq_len)});
     }
   }
@@ -322,7 +322,7 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
   if (by_unit && c.chunk_layers[i] > 0) {
     std::map<bool, BlockId> reduce_layer;  // without and with experts
     for (std::int32_t l = above; l-- > c.chunk_first[i];) {
-      const bool experts = c.has_experts() && l >= c.mlp_layers;
+      const bool experts = c.has_experts(l);
       const auto [block, is_new] = reduce_layer.try_emplace(experts);
       block->second = is_new ? reduce_unit(c, layer_unit(c, experts), last) : block->second;
       gather.before_use();

@@ -14,31 +14,18 @@ namespace foretrain::plan {
 
 namespace {
 
-const ParameterFamily& family(const RoleContext& c, Family f) {
-  return c.role().parameter_families[static_cast<std::size_t>(f)];
-}
-
-const FamilyUse& use(const RoleContext& c, Family f) {
-  return c.uses[static_cast<std::size_t>(f)];
-}
-
-// Of a unit that a role-local layer, or an end (below 0), is.
-bool has_experts(const RoleContext& c, std::int32_t layer) {
-  return c.has_experts() && layer >= c.mlp_layers;
-}
-
 EventId gathered(RoleContext& c, Family f) {
-  return c.builder.event(family(c, f).name + ".gathered", f == kLayer ? Replicas::per_layer : Replicas::once);
+  return c.builder.event(c.family(f).name + ".gathered", f == kLayer ? Replicas::per_layer : Replicas::once);
 }
 
 Operand whole_unit(RoleContext& c, Family f, BufferId buffer) {
-  return {buffer, static_cast<std::int16_t>(-family(c, f).first_layer), kNoGroup, 0, family(c, f).elements, 0};
+  return {buffer, static_cast<std::int16_t>(-c.family(f).first_layer), kNoGroup, 0, c.family(f).elements, 0};
 }
 
 }  // namespace
 
 int emit_unit_gather(RoleContext& c, BlockBuilder& b, Family f, bool again) {
-  const ParameterFamily& unit = family(c, f);
+  const ParameterFamily& unit = c.family(f);
   Collective op;
   op.kind = CollectiveKind::all_gather;
   op.group = c.shard_group(f);
@@ -46,11 +33,11 @@ int emit_unit_gather(RoleContext& c, BlockBuilder& b, Family f, bool again) {
   op.dtype = c.type.parameter;
   op.tag = c.builder.tag("parameters.gather." + unit.name + (again ? ".again" : ""));
   return b.emit(op, c.dp_stream(), Phase::param_gather, {own_part(c, bucket_of(c, f, 1), unit.parameter)},
-                {whole_unit(c, f, use(c, f).parameter)});
+                {whole_unit(c, f, c.use(f).parameter)});
 }
 
 void await_unit(RoleContext& c, BlockBuilder& b, Family f, Phase phase) {
-  if (use(c, f).gathers) {
+  if (c.use(f).gathers) {
     b.join(phase, {gathered(c, f)});
   }
 }
@@ -62,8 +49,8 @@ std::vector<Family> layer_unit(const RoleContext& c, bool experts) {
 }
 
 void clear_unit(RoleContext& c, BlockBuilder& b, Family f) {
-  if (use(c, f).reduces) {
-    const Operand gradient = whole_unit(c, f, use(c, f).gradient);
+  if (c.use(f).reduces) {
+    const Operand gradient = whole_unit(c, f, c.use(f).gradient);
     b.emit(Fill{gradient.elements, c.type.gradient}, kCompute, Phase::backward_weight, {}, {gradient});
   }
 }
@@ -78,7 +65,7 @@ namespace {
 
 // One family's whole gradient to its owners; returns the positions of what scatters it and of the last op.
 std::pair<int, int> emit_unit_reduce(RoleContext& c, BlockBuilder& b, Family f, bool last) {
-  const ParameterFamily& unit = family(c, f);
+  const ParameterFamily& unit = c.family(f);
   const Bucket bucket = bucket_of(c, f, 1);
   Collective op;
   op.kind = CollectiveKind::reduce_scatter;
@@ -95,7 +82,7 @@ std::pair<int, int> emit_unit_reduce(RoleContext& c, BlockBuilder& b, Family f, 
     received = {apart, 0, kNoGroup, 0, part, 0};
   }
   const int scattered =
-      b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_unit(c, f, use(c, f).gradient)}, {received});
+      b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_unit(c, f, c.use(f).gradient)}, {received});
   int at = scattered;
   if (c.accumulates_reduced()) {
     at = b.emit(Accumulate{part, c.type.gradient, c.type.gradient}, c.dp_stream(), Phase::grad_reduce,
@@ -110,13 +97,13 @@ std::pair<int, int> emit_unit_reduce(RoleContext& c, BlockBuilder& b, Family f, 
 }  // namespace
 
 BlockId reduce_unit(RoleContext& c, const std::vector<Family>& families, bool last) {
-  BlockBuilder b(c.role(), "gradients.reduce." + family(c, families.back()).name + (last ? ".last" : ""));
+  BlockBuilder b(c.role(), "gradients.reduce." + c.family(families.back()).name + (last ? ".last" : ""));
   std::vector<EventId> waits = local_gradients_done(c);
   waits.push_back(c.scattered());
   b.join(Phase::grad_reduce, std::move(waits));
   std::pair<int, int> at;
   for (const Family f : families) {
-    if (use(c, f).reduces) {
+    if (c.use(f).reduces) {
       at = emit_unit_reduce(c, b, f, last);
     }
   }
@@ -139,14 +126,14 @@ void GathersAhead::up_to(std::size_t count) {
   for (; gathered_ < std::min(count, units_.size()); ++gathered_) {
     const std::int32_t layer = units_[gathered_];
     const Family f = layer == kHeadUnit ? kHead : kLayer;
-    const bool experts = has_experts(c_, layer);
+    const bool experts = c_.has_experts(layer);
     auto [block, is_new] = blocks_.try_emplace({f, experts});
     if (is_new) {
       const std::vector<Family> families = f == kHead ? std::vector<Family>{f} : layer_unit(c_, experts);
-      BlockBuilder b(c_.role(), "parameters.gather." + family(c_, families.back()).name + (again_ ? ".again" : ""));
+      BlockBuilder b(c_.role(), "parameters.gather." + c_.family(families.back()).name + (again_ ? ".again" : ""));
       int at = -1;
       for (const Family part : families) {
-        at = use(c_, part).gathers ? emit_unit_gather(c_, b, part, again_) : at;
+        at = c_.use(part).gathers ? emit_unit_gather(c_, b, part, again_) : at;
       }
       b.op(at).records.push_back(gathered(c_, f));
       block->second = c_.builder.add(b.take());

@@ -9,21 +9,13 @@ namespace foretrain::plan {
 
 namespace {
 
-const ParameterFamily& family(const RoleContext& c, Family f) {
-  return c.role().parameter_families[static_cast<std::size_t>(f)];
-}
-
-const FamilyUse& use(const RoleContext& c, Family f) {
-  return c.uses[static_cast<std::size_t>(f)];
-}
-
 Bucket bucket(const RoleContext& c, const BucketRange& r) {
   return bucket_of(c, r.family, r.layers);
 }
 
 // The copy of a bucket's first layer, seen from that layer.
 std::int16_t first_copy(const RoleContext& c, const Bucket& b) {
-  return static_cast<std::int16_t>(-family(c, static_cast<Family>(b.family)).first_layer);
+  return static_cast<std::int16_t>(-c.family(static_cast<Family>(b.family)).first_layer);
 }
 
 Operand whole_bucket(const RoleContext& c, const Bucket& b, BufferId buffer) {
@@ -37,7 +29,7 @@ bool has_owners(const RoleContext& c) {
 // What is reduced together; `updated`: what is updated together, which owners share out as a whole.
 std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
   std::vector<BucketRange> all;
-  if (family(c, kHead).gradient >= 0) {
+  if (c.family(kHead).gradient >= 0) {
     all.push_back({kHead, 0, 1});
   }
   for (int chunk = static_cast<int>(c.chunk_first.size()) - 1; chunk >= 0; --chunk) {
@@ -47,7 +39,7 @@ std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
         at_once ? std::vector<BucketRange>{{kLayer, c.chunk_first[i], c.chunk_layers[i]}} : chunk_buckets(c, chunk);
     all.insert(all.end(), mine.begin(), mine.end());
   }
-  if (family(c, kEmbedding).gradient >= 0) {
+  if (c.family(kEmbedding).gradient >= 0) {
     all.push_back({kEmbedding, 0, 1});
   }
   return all;
@@ -85,14 +77,14 @@ BlockId tied_block(RoleContext& c) {
 }
 
 BlockId norm_block(RoleContext& c, const BucketRange& r) {
-  BlockBuilder b(c.role(), "norm." + family(c, r.family).name);
+  BlockBuilder b(c.role(), "norm." + c.family(r.family).name);
   SquaredNorm op;
   op.bucket = bucket(c, r);
   op.piece_shards = r.family == kExperts ? op.bucket.shards : static_cast<std::int32_t>(c.job.strategy.replicas());
   op.dtype = c.type.gradient;
   const bool partial = r.family == kExperts && has_partial_norms(c);
   const Operand sums = c.builder.whole(partial ? expert_norms(c) : norms(c));
-  b.emit(op, kCompute, Phase::optimizer, {own_part(c, op.bucket, family(c, r.family).gradient)}, {sums});
+  b.emit(op, kCompute, Phase::optimizer, {own_part(c, op.bucket, c.family(r.family).gradient)}, {sums});
   return c.builder.add(b.take());
 }
 
@@ -133,11 +125,11 @@ EventId updated(RoleContext& c) {
 void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   OptimizerStep op{bucket(c, r), c.job.workload.optimizer, c.job.workload.precision};
   const Bucket k = op.bucket;
-  const ParameterFamily& f = family(c, r.family);
+  const ParameterFamily& f = c.family(r.family);
   const bool offloads = c.job.strategy.offload_optimizer;
   const Operand device_gradient = own_part(c, k, f.gradient), device_parameter = own_part(c, k, f.parameter);
-  const Operand gradient = offloads ? own_part(c, k, use(c, r.family).host_gradient) : device_gradient;
-  const Operand parameter = offloads ? own_part(c, k, use(c, r.family).host_parameter) : device_parameter;
+  const Operand gradient = offloads ? own_part(c, k, c.use(r.family).host_gradient) : device_gradient;
+  const Operand parameter = offloads ? own_part(c, k, c.use(r.family).host_parameter) : device_parameter;
   std::vector<Operand> reads{gradient, c.builder.whole(c.role().grad_norm)};
   std::vector<Operand> writes{parameter};
   for (const BufferId state : {f.master, f.m, f.v}) {
@@ -164,12 +156,12 @@ void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
 
 // Updated parameters are gathered at once where they are stored whole.
 bool gathers_updated(const RoleContext& c, const BucketRange& r) {
-  return c.shard_group(r.family) != kNoGroup && !use(c, r.family).gathers;
+  return c.shard_group(r.family) != kNoGroup && !c.use(r.family).gathers;
 }
 
 void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   const Bucket k = bucket(c, r);
-  const ParameterFamily& f = family(c, r.family);
+  const ParameterFamily& f = c.family(r.family);
   Collective op;
   op.kind = CollectiveKind::all_gather;
   op.group = k.shard_group;
@@ -183,7 +175,7 @@ void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
 
 // Each owner's part of the bucket, one after the other.
 BlockId broadcast_block(RoleContext& c, const BucketRange& r) {
-  const ParameterFamily& f = family(c, r.family);
+  const ParameterFamily& f = c.family(r.family);
   const Bucket k = bucket(c, r);
   BlockBuilder b(c.role(), "broadcast." + f.name);
   for (std::int32_t owner = 0; owner < k.shards; ++owner) {
@@ -202,7 +194,7 @@ BlockId broadcast_block(RoleContext& c, const BucketRange& r) {
 }
 
 BlockId gather_block(RoleContext& c, const BucketRange& r) {
-  BlockBuilder b(c.role(), "gather." + family(c, r.family).name);
+  BlockBuilder b(c.role(), "gather." + c.family(r.family).name);
   emit_gather(c, b, r);
   return c.builder.add(b.take());
 }
@@ -233,7 +225,7 @@ void emit_loss_fill(RoleContext& c, BlockBuilder& b) {
 
 Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers) {
   Bucket b;
-  b.elements = family(c, f).elements * layers;
+  b.elements = c.family(f).elements * layers;
   b.family = f;
   b.layers = layers;
   b.shard_group = c.shard_group(f);
@@ -242,7 +234,7 @@ Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers) {
 }
 
 Operand own_part(const RoleContext& c, const Bucket& bucket, BufferId buffer) {
-  const std::int64_t unit = family(c, static_cast<Family>(bucket.family)).elements;
+  const std::int64_t unit = c.family(static_cast<Family>(bucket.family)).elements;
   const bool is_whole = c.role().buffers[static_cast<std::size_t>(buffer)].elements == unit;
   const std::int64_t part = bucket.elements / bucket.shards;
   if (bucket.shards == 1 || !is_whole) {
@@ -270,10 +262,10 @@ std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
   const std::int64_t target = bucket_bytes(c.job).value * 8 / bits(c.type.gradient);
   std::vector<BucketRange> ranges;
   for (const Family which : c.layer_families()) {
-    const ParameterFamily& f = family(c, which);
+    const ParameterFamily& f = c.family(which);
     // Units that are reduced on their own are cut on their own.
     const auto per_bucket =
-        use(c, which).reduces
+        c.use(which).reduces
             ? 1
             : static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
     const std::int32_t first = std::max(c.chunk_first[i], f.first_layer);
@@ -295,7 +287,7 @@ bool reduces_gradients(const RoleContext& c) {
 
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
   const Bucket k = bucket(c, range);
-  const ParameterFamily& f = family(c, range.family);
+  const ParameterFamily& f = c.family(range.family);
   BlockBuilder b(c.role(), "gradients.reduce." + f.name);
   b.join(Phase::grad_reduce, local_gradients_done(c));
   Collective op;
@@ -320,8 +312,8 @@ SegmentId begin_segment(RoleContext& c) {
   s.name = "begin";
   for (std::size_t i = 0; i < c.role().parameter_families.size(); ++i) {
     const auto which = static_cast<Family>(i);
-    const ParameterFamily& f = family(c, which);
-    const bool is_overwritten = use(c, which).reduces && !c.accumulates_reduced();
+    const ParameterFamily& f = c.family(which);
+    const bool is_overwritten = c.use(which).reduces && !c.accumulates_reduced();
     if (f.gradient >= 0 && !is_overwritten) {
       const std::int64_t elements =
           c.role().buffers[static_cast<std::size_t>(f.gradient)].elements * std::max(1, f.layers);
@@ -329,7 +321,7 @@ SegmentId begin_segment(RoleContext& c) {
              {{f.gradient, 0, kNoGroup, 0, elements, 0}});
     }
   }
-  if (c.tied_here && !use(c, kEmbedding).reduces) {
+  if (c.tied_here && !c.use(kEmbedding).reduces) {
     const BufferId head = c.builder.buffer("head.weight.gradient", c.type.gradient, c.n.vocab * c.n.hidden,
                                            BufferKind::gradient, Lifetime::persistent);
     b.emit(Fill{c.n.vocab * c.n.hidden, c.type.gradient}, kCompute, Phase::optimizer, {}, {c.builder.whole(head)});
@@ -362,7 +354,7 @@ SegmentId update_segment(RoleContext& c) {
     // Units were reduced behind every backward; layers, and an untied head, behind the last one.
     const bool done = overlapped && r.family != kEmbedding && !(r.family == kHead && tied_across);
     const bool by_others = c.data_group(r.family) != kNoGroup;
-    if (!done && by_others && !use(c, r.family).reduces) {
+    if (!done && by_others && !c.use(r.family).reduces) {
       s.calls.push_back(call_at(r, reduce_bucket(c, r)));
     }
     reduces = reduces || by_others;
@@ -385,7 +377,7 @@ SegmentId update_segment(RoleContext& c) {
 
   const bool behind = c.job.strategy.overlap_param_gather;
   for (const BucketRange& r : buckets) {
-    BlockBuilder b(c.role(), "optimizer." + family(c, r.family).name);
+    BlockBuilder b(c.role(), "optimizer." + c.family(r.family).name);
     emit_step(c, b, r);
     if (gathers_updated(c, r) && behind) {
       emit_gather(c, b, r);
