@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "search/framework_costs.h"
 #include "search/job_filler.h"
+#include "search/training_model.h"
 #include "topologies/cluster_file.h"
 
 namespace foretrain::search {
@@ -55,75 +56,6 @@ constexpr Feature kFeatures[] = {
      [](const TrainingRow& r) { return r.plan.recompute.find("per-op") != std::string::npos; }},
 };
 
-void fill_model(const TrainingRow& row, Filler& f) {
-  const auto& m = row.model;
-  f.require("workload.model.layers", m.layers);
-  f.require("workload.model.hidden", m.hidden);
-  f.require("workload.model.heads", m.heads);
-  f.require("workload.model.ffn_hidden", m.ffn_hidden);
-  f.require("workload.seq_len", m.seq_len);
-  if (m.kv_heads) {
-    f.state("workload.model.kv_heads", *m.kv_heads);
-  }
-  if (m.head_dim) {
-    f.state("workload.model.head_dim", *m.head_dim);
-  }
-  f.fill("workload.model.vocab", "vocab", m.vocab, true);
-  f.fill("workload.model.tied_embeddings", "tied_embeddings", m.tied_embeddings);
-  f.by_rule("workload.model.activation", "activation");
-  f.by_rule("workload.model.norm", "norm");
-  f.by_rule("workload.model.positions", "positions");
-  f.by_rule("workload.model.qk_norm", "qk_norm");
-  if (const FieldRule* biases = f.by_rule("workload.model.mlp_bias", "biases")) {
-    f.by_rule("workload.model.attention_bias", json::parse(biases->value), "as mlp_bias");
-  }
-  if (!m.name.empty()) {
-    f.document()["workload"]["model"]["name"] = m.name;
-  }
-}
-
-// Latent attention is stated whole or not at all; a model's published shape stands in where the row only names it.
-void fill_latent_attention(const TrainingRow& row, Filler& f) {
-  const auto& m = row.model;
-  if (!m.latent_attention || (!m.kv_rank && f.by_rule("workload.model.mla", "mla") != nullptr)) {
-    return;
-  }
-  f.state("workload.model.mla.q_rank", m.q_rank.value_or(0));
-  f.require("workload.model.mla.kv_rank", m.kv_rank);
-  f.require("workload.model.mla.nope_dim", m.nope_dim);
-  f.require("workload.model.mla.rope_dim", m.rope_dim);
-  f.require("workload.model.mla.v_dim", m.v_dim);
-}
-
-void fill_experts(const TrainingRow& row, Filler& f) {
-  const auto& m = row.model;
-  if (!m.moe) {
-    return;
-  }
-  f.require("workload.model.moe.experts", m.experts);
-  f.require("workload.model.moe.top_k", m.top_k);
-  f.require("workload.model.moe.ffn_hidden", m.expert_ffn);
-  if (m.expert_shared_ffn || m.expert_shared) {
-    f.state("workload.model.moe.shared_experts", m.expert_shared.value_or(1));
-    if (m.expert_shared_ffn) {
-      f.state("workload.model.moe.shared_ffn_hidden",
-              *m.expert_shared_ffn / std::max<std::int64_t>(1, m.expert_shared.value_or(1)));
-    }
-  }
-  if (m.dense_layers) {
-    f.state("workload.model.moe.first_dense_layers", *m.dense_layers);
-  }
-  if (m.capacity_factor) {
-    f.state("workload.model.moe.capacity_factor", *m.capacity_factor);
-  }
-  if (row.plan.ep) {
-    f.state("strategy.ep", *row.plan.ep);
-  }
-  if (row.plan.expert_tp) {
-    f.state("strategy.expert_tp", *row.plan.expert_tp);
-  }
-}
-
 // The word that mixed-precision recipes go by here; nothing where the row is silent or says what nobody knows.
 std::optional<std::string> precision_word(const std::string& words) {
   for (const char* word : {"bf16", "fp8", "fp32", "tf32"}) {
@@ -167,13 +99,14 @@ std::optional<std::int64_t> zero_stated(const TrainingRow& row) {
   return row.plan.distributed_optimizer ? std::optional<std::int64_t>(0) : std::nullopt;
 }
 
+constexpr std::int64_t kMostStages = 4096;  // that a row may ask for
+
 // "one layer per chunk": where two chunks are left over, they hold the embedding and the head and no layer.
 void fill_chunks(const TrainingRow& row, Filler& f) {
   const std::int64_t layers = row.model.layers.value_or(1), pp = *row.plan.pp;
   const bool has_ends = (layers + 2) % pp == 0 && (layers + 2) / pp > 1;
   const std::int64_t chunks = std::max<std::int64_t>(1, (layers + (has_ends ? 2 : 0)) / pp);
   f.by_rule("strategy.virtual_stages", chunks, fmt::format("\"{}\"", row.plan.vpp_words));
-  constexpr std::int64_t kMostStages = 4096;
   if (has_ends && layers < kMostStages) {
     std::vector<std::int64_t> split(static_cast<std::size_t>(layers + 2), 1);
     split.front() = split.back() = 0;
@@ -190,7 +123,6 @@ void fill_partition(const TrainingRow& row, Filler& f) {
   const std::int64_t layers = row.model.layers.value_or(1),
                      virtual_stages = f.document()["strategy"].value("virtual_stages", std::int64_t{1});
   const std::int64_t stages = row.plan.pp.value_or(1) * virtual_stages;
-  constexpr std::int64_t kMostStages = 4096;
   if (!partition || stages > layers || stages > kMostStages || (virtual_stages > 1 && *partition != "last_has_rest")) {
     return;
   }
@@ -217,7 +149,6 @@ void fill_partition(const TrainingRow& row, Filler& f) {
 }
 
 void fill_recompute_layers(const TrainingRow& row, Filler& f) {
-  constexpr std::int64_t kMostStages = 4096;
   const std::int64_t pp = row.plan.pp.value_or(1);
   if (row.plan.recompute.starts_with("full (on every stage but the last") && pp <= kMostStages) {
     std::vector<std::int64_t> layers(static_cast<std::size_t>(pp), row.model.layers.value_or(1));
@@ -464,9 +395,7 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   }
   Filler filler(row, rules, reading);
   fill_model(row, filler);
-  fill_latent_attention(row, filler);
   fill_strategy(row, filler);
-  fill_experts(row, filler);
   if (!filler.missing().empty()) {
     reading.skipped = fmt::format("not stated: {}", fmt::join(filler.missing(), ", "));
     return reading;
