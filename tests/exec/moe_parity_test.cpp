@@ -5,9 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "exec/verify.h"
-#include "plan/build.h"
-#include "plan/validate.h"
 #include "tests/exec/support.h"
 #include "tests/support/tiny_jobs.h"
 
@@ -26,17 +23,7 @@ const Words kBase = {"global_batch=8",
 
 void expect_parity(Words words) {
   words.insert(words.begin(), kBase.begin(), kBase.end());
-  const std::string text = ::testing::PrintToString(words);
-  const plan::Job job = testing::tiny_job(testing::kTinyMoe, words);
-  const testing::GrammarData data(job.workload.model.vocab);
-  const plan::PlanGraph graph = plan::build(job);
-  EXPECT_EQ(plan::validate(graph), std::vector<std::string>{}) << text;
-  VerifyOptions options;
-  options.poison = true;
-  options.timeout = std::chrono::seconds(20);
-  const Verification v = verify(graph, plan::build(plan::one_rank_job(job)), job.workload.precision, data, options);
-  EXPECT_TRUE(v.passed) << text << ": loss " << v.max_rel_loss << " of " << v.tolerance.loss << ", gradients "
-                        << v.max_rel_grad << " of " << v.tolerance.gradient << " in " << v.worst_tensor;
+  testing::expect_parity(testing::kTinyMoe, words);
 }
 
 // Where experts are: on each rank; apart along dp; cut over tp; whole on tp ranks, which may hold different ones.

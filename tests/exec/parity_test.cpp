@@ -8,6 +8,7 @@
 #include "exec/verify.h"
 #include "plan/build.h"
 #include "plan/validate.h"
+#include "tests/exec/overrides.h"
 #include "tests/exec/support.h"
 #include "tests/support/random_schedule.h"
 #include "tests/support/temporary_folder.h"
@@ -16,59 +17,20 @@
 namespace foretrain::exec {
 namespace {
 
-// Overrides by key, so that two strategies can be joined where they do not contradict each other.
-using Overrides = std::map<std::string, std::string>;
-
-std::vector<std::string> words(const Overrides& overrides) {
-  std::vector<std::string> list;
-  for (const auto& [key, value] : overrides) {
-    list.push_back(key + "=" + value);
-  }
-  return list;
-}
-
-std::string text(const Overrides& overrides) {
-  std::string s;
-  for (const std::string& word : words(overrides)) {
-    s += " " + word;
-  }
-  return s;
-}
+using testing::joined;
+using testing::kBase;
+using testing::kModels;
+using testing::Overrides;
+using testing::words;
 
 void expect_parity(const char* model, const Overrides& overrides) {
-  const plan::Job job = testing::tiny_job(model, words(overrides));
-  const testing::GrammarData data(job.workload.model.vocab);
-  const plan::PlanGraph graph = plan::build(job);
-  EXPECT_EQ(plan::validate(graph), std::vector<std::string>{}) << text(overrides);
-  VerifyOptions options;
-  options.poison = true;
-  options.timeout = std::chrono::seconds(20);
-  const Verification v = verify(graph, plan::build(plan::one_rank_job(job)), job.workload.precision, data, options);
-  EXPECT_TRUE(v.passed) << text(overrides) << ": loss " << v.max_rel_loss << " of " << v.tolerance.loss
-                        << ", gradients " << v.max_rel_grad << " of " << v.tolerance.gradient << " in "
-                        << v.worst_tensor;
+  testing::expect_parity(model, words(overrides));
 }
 
 struct Strategy {
   const char* name;
   Overrides overrides;
 };
-
-// Small, with sizes that are no powers of two; 12 sequences in 12 microbatches. The head is kept as small as it may be.
-const Overrides kBase = {{"global_batch", "12"},
-                         {"seq_len", "12"},
-                         {"workload.model.hidden", "40"},
-                         {"workload.model.heads", "8"},
-                         {"workload.model.head_dim", "6"},
-                         {"workload.model.ffn_hidden", "56"},
-                         {"padded_vocab", "72"}};
-
-// `b` over `a`.
-Overrides joined(const Overrides& a, const Overrides& b) {
-  Overrides both = b;
-  both.insert(a.begin(), a.end());
-  return both;
-}
 
 // Weight gradients that come later than input gradients would be whole until then; owners broadcast after the update;
 // a ring's attention is not computed again by itself, and has no window; sinks stand behind flash attention.
@@ -161,8 +123,6 @@ const std::vector<Strategy>& strategies() {
 const Overrides kLatent = {
     {"workload.model.mla", R"({"q_rank": 12, "kv_rank": 10, "nope_dim": 4, "rope_dim": 2, "v_dim": 8})"},
     {"workload.model.kv_heads", "8"}};
-
-const char* const kModels[] = {testing::kTinyGpt, testing::kTinyLlama};
 
 TEST(Parity, EveryStrategy) {
   for (const char* const model : kModels) {
@@ -441,71 +401,6 @@ TEST(Parity, InFp32AndBf16) {
         expect_parity(model, joined(kBase, joined(s.overrides, {{"precision", precision}})));
       }
     }
-  }
-}
-
-// ---- bit for bit, in fp32
-// ---------------------------------------------------------------------------------------------
-
-struct Outcome {
-  std::vector<double> loss, grad_norm;
-  std::vector<FullTensor> parameters;
-};
-
-Outcome run(const char* model, const Overrides& overrides) {
-  const plan::Job job = testing::tiny_job(model, words(joined(joined(kBase, overrides), {{"precision", "fp32"}})));
-  const testing::GrammarData data(job.workload.model.vocab);
-  Executor executor(plan::build(job), data, 7);
-  RunOptions options;
-  options.steps = 5;
-  options.timeout = std::chrono::seconds(20);
-  const RunResult result = executor.run(options);
-  return {result.loss, result.grad_norm, executor.parameters()};
-}
-
-void expect_same_bits(const Outcome& a, const Outcome& b, const std::string& what) {
-  EXPECT_EQ(a.loss, b.loss) << what;
-  EXPECT_EQ(a.grad_norm, b.grad_norm) << what;
-  ASSERT_EQ(a.parameters.size(), b.parameters.size());
-  for (std::size_t i = 0; i < a.parameters.size(); ++i) {
-    EXPECT_EQ(a.parameters[i].name, b.parameters[i].name);
-    EXPECT_TRUE(a.parameters[i].values == b.parameters[i].values) << what << ": " << a.parameters[i].name;
-  }
-}
-
-TEST(BitForBit, PipelineAgainstOneRank) {
-  for (const char* const model : kModels) {
-    const Outcome one = run(model, {});
-    for (const Overrides& o :
-         {Overrides{{"pp", "2"}}, Overrides{{"pp", "4"}}, Overrides{{"pp", "2"}, {"virtual_stages", "2"}},
-          Overrides{{"pp", "2"}, {"schedule", "gpipe"}}, Overrides{{"pp", "3"}, {"layers_per_stage", "[1,2,1]"}},
-          Overrides{{"schedule", "zb_h1"}}, Overrides{{"pp", "2"}, {"schedule", "zb_h1"}},
-          Overrides{{"pp", "4"}, {"schedule", "zb_h2"}, {"recompute", "full"}},
-          Overrides{{"pp", "2"}, {"schedule", "zb_v"}}, Overrides{{"pp", "2"}, {"schedule", "dualpipe_v"}}}) {
-      expect_same_bits(run(model, o), one, text(o));
-    }
-    expect_same_bits(run(model, {{"pp", "2"}, {"micro_batch", "3"}}), run(model, {{"micro_batch", "3"}}),
-                     "accumulation of larger microbatches");
-    expect_same_bits(run(model, {{"recompute", "full"}, {"pp", "2"}}), one, "full recompute");
-  }
-}
-
-TEST(BitForBit, ZeroOneAgainstZeroNought) {
-  for (const char* const model : kModels) {
-    for (const char* const dp : {"2", "3", "4", "8"}) {
-      for (const char* const overlap : {"false", "true"}) {
-        const Overrides common = {
-            {"dp", dp}, {"global_batch", "24"}, {"overlap_grad_reduce", overlap}, {"bucket_bytes", "60 kB"}};
-        expect_same_bits(run(model, joined(common, {{"zero", "1"}})), run(model, common), "dp " + std::string(dp));
-      }
-    }
-  }
-}
-
-TEST(BitForBit, Rerun) {
-  const Overrides o = {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"sequence_parallel", "true"}};
-  for (const char* const model : kModels) {
-    expect_same_bits(run(model, o), run(model, o), "rerun");
   }
 }
 

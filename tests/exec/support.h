@@ -1,12 +1,18 @@
-// What the tests of exec/ share: tokens, and runs of a job.
+// What the tests of exec/ share: tokens, and a job beside one rank.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "exec/executor.h"
+#include "exec/verify.h"
 #include "plan/build.h"
 #include "plan/job.h"
+#include "plan/validate.h"
+#include "tests/support/tiny_jobs.h"
 
 namespace foretrain::testing {
 
@@ -35,5 +41,22 @@ class GrammarData : public exec::DataSource {
   }
   std::int64_t vocab_;
 };
+
+// The plan is valid, and trains like one rank to the tolerances of its precision. With poisoned memory: what is dead
+// must not be read.
+inline void expect_parity(const char* model, const std::vector<std::string>& overrides) {
+  SCOPED_TRACE(::testing::PrintToString(overrides));
+  const plan::Job job = tiny_job(model, overrides);
+  const GrammarData data(job.workload.model.vocab);
+  const plan::PlanGraph graph = plan::build(job);
+  EXPECT_EQ(plan::validate(graph), std::vector<std::string>{});
+  exec::VerifyOptions options;
+  options.poison = true;
+  options.timeout = std::chrono::seconds(20);
+  const exec::Verification v =
+      exec::verify(graph, plan::build(plan::one_rank_job(job)), job.workload.precision, data, options);
+  EXPECT_TRUE(v.passed) << "loss " << v.max_rel_loss << " of " << v.tolerance.loss << ", gradients " << v.max_rel_grad
+                        << " of " << v.tolerance.gradient << " in " << v.worst_tensor;
+}
 
 }  // namespace foretrain::testing
