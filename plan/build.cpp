@@ -165,6 +165,17 @@ std::vector<std::size_t> last_actions(const RoleContext& c, const std::vector<Ac
   return last;
 }
 
+// The action before which the step before is validated: the last stage has the whole norm at once, the others when
+// their first forwards are done. None without post-validation.
+std::size_t validated_before(const RoleContext& c, const std::vector<Action>& row) {
+  if (!c.job.strategy.post_validation) {
+    return row.size();
+  }
+  const auto first_backward =
+      std::find_if(row.begin(), row.end(), [](const Action& a) { return a.kind != ActionKind::forward; });
+  return c.stage + 1 == c.job.strategy.pp ? 0 : static_cast<std::size_t>(first_backward - row.begin());
+}
+
 void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, int stage, const PipelineRow& row,
                 const CopyAssignment& copies) {
   const std::vector<Action>& actions = row.actions;
@@ -197,9 +208,13 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   const std::vector<ChunkSegments> chunks = chunk_segments(c, parts_in(actions));
   const std::vector<std::size_t> last = last_actions(c, actions);
   std::int32_t next_ring = 0;
+  const std::size_t validates_before = validated_before(c, actions);
   std::vector<bool> began(chunks.size(), false);
   for (std::size_t i = 0; i < actions.size(); ++i) {
     const Action& a = actions[i];
+    if (i == validates_before) {
+      role.program.body.push_back({validation_segment(c), -1, -1, -1});
+    }
     const std::size_t chunk = c.chunk_of(a.stage);
     const std::int32_t hold = c.splits ? copies.hold[i] : -1;
     if (a.kind == ActionKind::forward) {

@@ -388,6 +388,13 @@ struct BucketRange {
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);
 bool reduces_gradients(const RoleContext& c);  // of some family
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range);
+// build_post_validation.cpp: norms from stage to stage instead of over all at once.
+// Adds the norms of the stages before to this one's, and sends the sum on.
+void emit_norms_of_stages_before(RoleContext& c, BlockBuilder& b, Operand norms);
+// In the next step: the norm over all stages, on its way back from the last.
+SegmentId validation_segment(RoleContext& c);
+// What must be over before norms are written again.
+std::vector<EventId> norms_passed_on(RoleContext& c);
 SegmentId begin_segment(RoleContext& c);
 SegmentId update_segment(RoleContext& c);
 SegmentId evaluation_begin_segment(RoleContext& c);

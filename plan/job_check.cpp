@@ -171,6 +171,17 @@ void check_offload(const Job& job, ObjectReader& strategy) {
   }
 }
 
+// A run would have to undo a step whose norm turns out too large.
+void check_post_validation(const Job& job, ObjectReader& strategy) {
+  if (job.strategy.post_validation && job.cluster.this_machine && job.workload.optimizer.clip != 0) {
+    strategy.mistake("optimizer_sync",
+                     fmt::format("post_validation takes back a step whose gradients were to be clipped, which is "
+                                 "forecast as if it never happened, and not run; on this machine it needs an "
+                                 "optimizer with clip 0, not {}",
+                                 job.workload.optimizer.clip));
+  }
+}
+
 void check_context_parallel(const Job& job, ObjectReader& strategy) {
   const workloads::Model& m = job.workload.model;
   const Strategy& s = job.strategy;
@@ -334,6 +345,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_recompute(job, parts.strategy);
     check_recompute_layers(job, parts.strategy);
     check_context_parallel(job, parts.strategy);
+    check_post_validation(job, parts.strategy);
     check_state_space(job, parts.strategy);
     check_experts(job, parts.strategy);
     check_stages(job, parts.strategy);

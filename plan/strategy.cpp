@@ -232,6 +232,17 @@ void read_offload(ObjectReader& reader, Strategy& s) {
   }
 }
 
+// A stage alone has nothing to wait for: the same plan.
+void read_optimizer_sync(ObjectReader& reader, Strategy& s) {
+  s.post_validation =
+      reader.word("optimizer_sync", "global", {"global", "post_validation"}) == "post_validation" && s.pp > 1;
+  if (s.post_validation && s.ways() > 1) {
+    reader.mistake("optimizer_sync", fmt::format("post_validation with {} is not built yet: its stages have no one "
+                                                 "order; expected global",
+                                                 name(s.schedule)));
+  }
+}
+
 // Words of which not all values are built.
 void read_unbuilt(ObjectReader& reader, Strategy& s) {
   reader.word("data_parallel", "all_reduce", {"all_reduce"}, {"gather", "all_gather", "parameter_server", "local_sgd"});
@@ -244,6 +255,7 @@ void read_unbuilt(ObjectReader& reader, Strategy& s) {
     reader.mistake("split_by_speed", "true is not built yet; expected false");
   }
   read_offload(reader, s);
+  read_optimizer_sync(reader, s);
   refuse(reader, "servers", "the parameter server");
   refuse(reader, "staleness", "the parameter server");
   refuse(reader, "average_every", "local SGD");
@@ -334,6 +346,9 @@ nlohmann::json to_json(const Strategy& s) {
         all["offload"].push_back(word);
       }
     }
+  }
+  if (s.post_validation) {
+    all["optimizer_sync"] = "post_validation";
   }
   if (s.offload_layers >= 0) {
     all["offload_layers"] = s.offload_layers;

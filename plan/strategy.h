@@ -71,6 +71,7 @@ struct Strategy {
   bool overlap_param_gather = false;               // ZeRO-1: parameter all-gather behind the optimizer of later buckets
   bool overlap_tp = true;                          // the backward's tp communication beside matmuls that do not need it
   bool scatter_gather = false;                     // pipeline messages in tp parts, gathered by the receivers
+  bool post_validation = false;                    // the optimizer waits for no norm of later stages' gradients
   bool offload_optimizer = false;                  // state and update on the host (ZeRO-Offload)
   bool offload_activations = false;                // what a layer keeps for its backward waits on the host
   std::int64_t offload_layers = -1;                // of a virtual stage's layers, the first ones; -1: all

@@ -227,6 +227,10 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
       schedule != nullptr && *schedule->job != '\0') {
     f.state("strategy.schedule", schedule->job);
   }
+  if (p.schedule.starts_with("ZB-")) {
+    f.by_rule("strategy.optimizer_sync", "post_validation",
+              "arXiv:2401.10241, section 4: the optimizer does not wait for the norm over all stages");
+  }
   fill_sharding(row, f);
   if (row.model.moe && p.tp.value_or(1) > 1 && !p.sequence_parallel) {
     f.by_rule(

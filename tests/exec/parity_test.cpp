@@ -285,6 +285,22 @@ TEST(Parity, ActivationsOnTheHost) {
   expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, offload)));
 }
 
+// The norm goes from stage to stage, and back in the next step; nothing is clipped.
+TEST(Parity, PostValidation) {
+  const Overrides post = {
+      {"optimizer_sync", "post_validation"}, {"pp", "2"}, {"workload.optimizer", R"({"name":"adamw","clip":0})"}};
+  const std::vector<Overrides> cases = {
+      {{"pp", "4"}, {"schedule", "zb_h2"}},
+      {{"pp", "3"}, {"schedule", "zb_h1"}, {"tp", "2"}, {"sequence_parallel", "true"}},
+      {{"dp", "2"}, {"zero", "1"}, {"overlap_grad_reduce", "true"}},
+      {{"schedule", "zb_v"}, {"workload.model.tied_embeddings", "true"}},
+      {{"global_batch", "1"}, {"schedule", "gpipe"}, {"precision", "bf16"}},
+  };
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    expect_parity(kModels[i % 2], joined(kBase, joined(post, cases[i])));
+  }
+}
+
 // Two copies of the model, half of the microbatches from either end; gradients summed over both copies.
 TEST(Parity, DualPipe) {
   const Overrides dualpipe = {{"schedule", "dualpipe"}, {"pp", "2"}};

@@ -65,6 +65,7 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"recompute=full", "recompute_layers=1"},
       {"offload=[\"optimizer\"]", "dp=2", "zero=2", "pp=2"},
       {"offload=[\"activations\"]"},
+      {"pp=4", "schedule=zb_h2", "optimizer_sync=post_validation", "workload.optimizer={\"name\":\"adam\",\"clip\":0}"},
       {"offload=[\"activations\"]", "pp=2", "offload_layers=1", "dp=2", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
       {"offload=[\"activations\"]", "pp=2", "virtual_stages=2", "recompute=full"},
       {"recompute=full", "recompute_layers=[1,0]", "pp=2", "schedule=zb_h2", "tp=2", "sequence_parallel=true"},
