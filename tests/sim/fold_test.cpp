@@ -96,7 +96,7 @@ const std::vector<Overrides>& all_strategies() {
       {"pp=3"},
       {"pp=2", "schedule=interleaved", "virtual_stages=2"},
       {"pp=4", "schedule=zb_h1"},
-      {"pp=4", "schedule=zb_h2", "optimizer_sync=post_validation"},
+      {"pp=4", "schedule=zb_h2", "optimizer_sync=post_validation", "workload.optimizer={\"name\":\"adam\",\"clip\":0}"},
       {"dp=2", "pp=2", "schedule=zb_h2", "overlap_grad_reduce=true"},
       {"dp=2", "pp=2", "schedule=zb_v", "zero=1"},
       {"dp=2", "pp=2", "schedule=dualpipe_v"},
