@@ -145,8 +145,8 @@ std::int32_t RoleContext::shards_of(Family f) const {
 }
 
 Operand RoleContext::of_moe_layer(BufferId buffer) const {
-  const bool per_layer = role().buffers[static_cast<std::size_t>(buffer)].layers > 0;
-  return builder.whole(buffer, per_layer ? -moe_shift() : 0);
+  const Buffer& b = role().buffers[static_cast<std::size_t>(buffer)];
+  return builder.whole(buffer, b.layers > 0 && !b.wraps ? -moe_shift() : 0);
 }
 
 std::vector<Family> RoleContext::layer_families() const {
@@ -169,10 +169,28 @@ std::int32_t RoleContext::recomputed_layers(std::size_t chunk) const {
                                  : std::min(layers, s.recompute_layers[static_cast<std::size_t>(chunk_stage[chunk])]));
 }
 
+std::int32_t RoleContext::offloaded_layers(std::size_t chunk) const {
+  const Strategy& s = job.strategy;
+  if (!s.offload_activations) {
+    return 0;
+  }
+  const std::int64_t layers = chunk_layers[chunk];
+  return static_cast<std::int32_t>(s.offload_layers < 0 ? layers : std::min(layers, s.offload_layers));
+}
+
+std::int32_t RoleContext::most_offloaded() const {
+  std::int32_t most = 0;
+  for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
+    most = std::max(most, offloaded_layers(chunk));
+  }
+  return most;
+}
+
 std::int32_t RoleContext::kept_copies() const {
   std::int32_t most = 0;
   for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
-    most = std::max(most, chunk_layers[chunk] - recomputed_layers(chunk));
+    most = std::max(most,
+                    chunk_layers[chunk] - (most_offloaded() > 0 ? offloaded_layers(chunk) : recomputed_layers(chunk)));
   }
   return most;
 }
@@ -182,7 +200,7 @@ bool RoleContext::mixes_recompute() const {
   for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
     most = std::max(most, recomputed_layers(chunk));
   }
-  return most > 0 && kept_copies() > 0;
+  return most > 0 && kept_copies() > 0 && !job.strategy.recompute_layers.empty();
 }
 
 BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed, int layers) {
@@ -195,7 +213,10 @@ BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t e
 
 BufferId RoleContext::by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime,
                                int layers) {
-  const bool mixes = mixes_recompute();
+  if (emitted.offloads) {
+    return passing(*this, name, dtype, elements);
+  }
+  const bool mixes = mixes_recompute() || most_offloaded() > 0;
   const int copies = mixes ? kept_copies() : layers < 0 ? max_chunk_layers() : layers;
   const BufferId id = builder.buffer(name, dtype, elements, BufferKind::activation, lifetime, copies);
   role().buffers[static_cast<std::size_t>(id)].wraps = mixes;
@@ -226,8 +247,16 @@ BufferId RoleContext::head_buffer(const std::string& name, Dtype dtype, std::int
 }
 
 BufferId RoleContext::residual() {
-  return builder.buffer("x", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::slot,
-                        max_chunk_layers() + 1);
+  const bool offloads = most_offloaded() > 0;
+  const BufferId id = builder.buffer("x", type.activation, n.shard_rows * n.hidden, BufferKind::activation,
+                                     Lifetime::slot, (offloads ? kept_copies() : max_chunk_layers()) + 1);
+  role().buffers[static_cast<std::size_t>(id)].wraps = offloads;
+  return id;
+}
+
+Operand RoleContext::input_of_offloading() {
+  return builder.whole(
+      builder.buffer("x.in", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::slot));
 }
 
 BufferId RoleContext::kept(const std::string& name, Dtype dtype, std::int64_t elements, int layers) {

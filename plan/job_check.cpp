@@ -160,7 +160,7 @@ void check_recompute_layers(const Job& job, ObjectReader& strategy) {
 
 void check_offload(const Job& job, ObjectReader& strategy) {
   const topologies::Cluster& c = job.cluster;
-  if (job.strategy.offload_optimizer && !c.this_machine && c.host.link.value <= 0) {
+  if (job.strategy.offloads() && !c.this_machine && c.host.link.value <= 0) {
     strategy.mistake("offload", fmt::format("nothing is known of the hosts of {}; expected a system with \"host\": "
                                             "{{\"link\": …, \"memory\": …}}, or an empty list",
                                             c.name));

@@ -61,6 +61,7 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"ep", {"dp=2", "ep=2", kMoe}},
           {"expert_tp=1", {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4", kMoe}},
           {"offload=[\"optimizer\"]", {"offload=[\"optimizer\"]"}},
+          {"offload=[\"activations\"]", {"offload=[\"activations\"]", "offload_layers=3"}},
           {"recompute=selective", {"recompute=selective", "attention=unfused"}},
           {"recompute=[\"norm\", \"activation\", ...]", {"recompute=[\"attention_core\",\"norm\",\"activation\"]"}},
           {"recompute=full", {"recompute=full"}},
