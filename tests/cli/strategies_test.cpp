@@ -90,7 +90,7 @@ Findings findings(const Overrides& overrides, const exec::Text& text) {
   exec::VerifyOptions options;
   options.seed = kSeed;
   options.poison = true;
-  const plan::PlanGraph one_rank = plan::build(plan::one_rank_job(job));
+  const exec::Course one_rank = exec::train(plan::build(plan::one_rank_job(job)), w.precision, data, options);
   found.executed = exec::verify(graph, one_rank, w.precision, data, options).passed;
 
   Recorder real(graph);
