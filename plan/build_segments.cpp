@@ -20,16 +20,15 @@ struct PipelineEnds {
   int virtual_stage() const { return c.chunk_stage[static_cast<std::size_t>(chunk)]; }
   int layers() const { return c.chunk_layers[static_cast<std::size_t>(chunk)]; }
   Operand input() const { return c.chunk_input(static_cast<std::size_t>(chunk)); }
-  bool is_first() const { return virtual_stage() == 0; }
-  bool is_last() const { return virtual_stage() + 1 == static_cast<int>(c.rank_of_stage.size()); }
+  bool is_first() const { return c.begins(virtual_stage()); }
+  bool is_last() const { return c.ends(virtual_stage()); }
   int rank_of(int stage) const { return c.rank_of_stage[static_cast<std::size_t>(stage)]; }
   bool is_here(int stage) const { return rank_of(stage) == c.stage; }
 
   // Does any chunk of this role send activations to another rank?
   bool sends_forward() const {
-    return std::any_of(c.chunk_stage.begin(), c.chunk_stage.end(), [&](std::int32_t stage) {
-      return stage + 1 < static_cast<int>(c.rank_of_stage.size()) && !is_here(stage + 1);
-    });
+    return std::any_of(c.chunk_stage.begin(), c.chunk_stage.end(),
+                       [&](std::int32_t stage) { return !c.ends(stage) && !is_here(stage + 1); });
   }
 
   // Does any chunk send what it received, in the buffer that it received it in?
@@ -208,6 +207,11 @@ std::vector<std::int32_t> gathered_again(const RoleContext& c, std::size_t chunk
   return units;
 }
 
+// Behind the backward, as the layers.
+bool reduces_head(const RoleContext& c) {
+  return c.groups.dp != kNoGroup && (c.groups.embedding == kNoGroup || c.tied_here);
+}
+
 }  // namespace
 
 LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts) {
@@ -337,10 +341,24 @@ SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, 
   return c.builder.add(std::move(s));
 }
 
+SegmentId reduce_segment(RoleContext& c, int chunk) {
+  const auto i = static_cast<std::size_t>(chunk);
+  Segment s{"R" + std::to_string(chunk), chunk, c.chunk_first[i], {}};
+  if (PipelineEnds{c, chunk}.is_last() && reduces_head(c)) {
+    s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
+  }
+  for (const BucketRange& r : chunk_buckets(c, chunk)) {
+    if (c.data_group(r.family) != kNoGroup) {
+      s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
+    }
+  }
+  return c.builder.add(std::move(s));
+}
+
 SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, BackwardPart part, bool last) {
   PipelineEnds ends{c, chunk};
   const auto i = static_cast<std::size_t>(chunk);
-  const bool reduce = last && c.job.strategy.overlap_grad_reduce && reduces_gradients(c);
+  const bool reduce = last && c.job.strategy.overlap_grad_reduce && reduces_gradients(c) && !c.reduces_apart();
   const bool by_unit = c.uses[kLayer].reduces;
   const char* const letter = part == BackwardPart::whole ? "B" : part == BackwardPart::input ? "I" : "W";
   Segment s{letter + std::to_string(chunk) + (last ? ".last" : ""), chunk, c.chunk_first[i], {}};
@@ -360,7 +378,7 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
     s.calls.push_back({head_backward(c, i, part, last), 1, -1, 1});
     if (c.uses[kHead].reduces) {
       s.calls.push_back({reduce_unit(c, {kHead}, last), 1, -1, 1});
-    } else if (reduce && c.groups.dp != kNoGroup && (c.groups.embedding == kNoGroup || c.tied_here)) {
+    } else if (reduce && reduces_head(c)) {
       s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
     }
   }

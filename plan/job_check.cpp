@@ -85,6 +85,10 @@ void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy)
     strategy.mistake("schedule", fmt::format("interleaved needs microbatches in multiples of pp: {} of them, pp {}",
                                              job.microbatches(), s.pp));
   }
+  if (job.microbatches() % s.ways() != 0) {
+    strategy.mistake("schedule", fmt::format("{} takes half of the microbatches from either end: {} are not even",
+                                             name(s.schedule), job.microbatches()));
+  }
   if (static_cast<double>(job.microbatches()) * static_cast<double>(s.stages()) > kMaxActions) {
     workload.mistake("global_batch", fmt::format("{} microbatches through {} stages; expected at most {:.0e} in all",
                                                  job.microbatches(), s.stages(), kMaxActions));
@@ -264,15 +268,16 @@ void check_stages(const Job& job, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
   const std::vector<std::int64_t>& split = s.layers_per_stage;
   if (split.empty()) {
-    if (layers < s.stages()) {
+    if (layers < s.model_stages()) {
       strategy.mistake("pp", fmt::format("{} layers are fewer than pp {} x virtual_stages {} = {} stages", layers, s.pp,
-                                         s.virtual_stages, s.stages()));
+                                         s.virtual_stages / s.ways(), s.model_stages()));
     }
     return;
   }
-  if (std::ssize(split) != s.stages()) {
-    strategy.mistake("layers_per_stage", fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages",
-                                                     split.size(), s.pp, s.virtual_stages, s.stages()));
+  if (std::ssize(split) != s.model_stages()) {
+    strategy.mistake("layers_per_stage",
+                     fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages", split.size(), s.pp,
+                                 s.virtual_stages / s.ways(), s.model_stages()));
   }
   const bool sum_fits = std::all_of(split.begin(), split.end(), [&](std::int64_t n) { return n <= layers; });
   if (!sum_fits || std::accumulate(split.begin(), split.end(), std::int64_t{0}) != layers) {

@@ -32,8 +32,8 @@ struct ScheduleWord {
   const char *row, *job;
 };
 constexpr ScheduleWord kSchedules[] = {
-    {"", ""},           {"1F1B", ""},       {"1F1B-I", ""},    {"Interleaved1F1B", ""},
-    {"GPipe", "gpipe"}, {"ZB-1p", "zb_h1"}, {"ZB-2p", "zb_h2"}};
+    {"", ""},           {"1F1B", ""},       {"1F1B-I", ""},     {"Interleaved1F1B", ""},
+    {"GPipe", "gpipe"}, {"ZB-1p", "zb_h1"}, {"ZB-2p", "zb_h2"}, {"DualPipe", "dualpipe"}};
 const ScheduleWord* schedule_of(const std::string& word) {
   const auto* found =
       std::find_if(std::begin(kSchedules), std::end(kSchedules), [&](const ScheduleWord& s) { return s.row == word; });
@@ -222,7 +222,9 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   }
   fill_partition(row, f);
   fill_micro_batch(row, f);
-  if (const ScheduleWord* schedule = schedule_of(p.schedule); schedule != nullptr && *schedule->job != '\0') {
+  const bool dualpipe = p.schedule.empty() && p.overlap.starts_with("DualPipe");
+  if (const ScheduleWord* schedule = schedule_of(dualpipe ? "DualPipe" : p.schedule);
+      schedule != nullptr && *schedule->job != '\0') {
     f.state("strategy.schedule", schedule->job);
   }
   fill_sharding(row, f);

@@ -55,6 +55,7 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"schedule=zb_h2", {"pp=2", "schedule=zb_h2"}},
           {"schedule=zb_v", {"pp=2", "schedule=zb_v"}},
           {"schedule=dualpipe_v", {"pp=2", "schedule=dualpipe_v"}},
+          {"schedule=dualpipe", {"pp=2", "schedule=dualpipe"}},
           {"schedule=text", {"pp=2", "global_batch=2", "schedule=" + schedule_path}},
           {"layers_per_stage", {"pp=2", "layers_per_stage=[3,1]"}},
           {"tied embeddings", {"pp=2", "workload.model.tied_embeddings=true"}},

@@ -285,6 +285,25 @@ TEST(Parity, ActivationsOnTheHost) {
   expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, offload)));
 }
 
+// Two copies of the model, half of the microbatches from either end; gradients summed over both copies.
+TEST(Parity, DualPipe) {
+  const Overrides dualpipe = {{"schedule", "dualpipe"}, {"pp", "2"}};
+  const std::vector<Overrides> cases = {
+      {},
+      {{"pp", "4"}, {"workload.model.layers", "7"}},
+      {{"pp", "4"}, {"zero", "1"}, {"overlap_grad_reduce", "true"}, {"bucket_bytes", "1 kB"}},
+      {{"dp", "2"}, {"tp", "2"}, {"sequence_parallel", "true"}, {"overlap_grad_reduce", "true"}},
+      {{"dp", "2"}, {"zero", "1"}, {"overlap_param_gather", "true"}, {"workload.model.tied_embeddings", "true"}},
+      {{"pp", "4"}, {"layers_per_stage", "[0,3,1,0]"}, {"recompute", "full"}, {"precision", "bf16"}},
+      {{"cp", "2"}, {"scatter_gather", "true"}, {"tp", "2"}, {"recompute", "full"}, {"recompute_layers", "[1,0]"}},
+      {{"dp", "3"}, {"micro_batch", "2"}, {"zero", "1"}, {"zero_kind", "owners"}},
+      {{"pp", "6"}, {"workload.model.layers", "6"}, {"offload", R"(["optimizer"])"}},
+  };
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    expect_parity(kModels[i % 2], joined(kBase, joined(dualpipe, cases[i])));
+  }
+}
+
 // Windows of one token and up, in the first layers or in all; with sinks in the ring and where heads are dealt out.
 TEST(Parity, WindowsAndSinks) {
   const Overrides sinks = {

@@ -59,6 +59,8 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"pp=2", "schedule=zb_v", "dp=2", "zero=1", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
       {"pp=2", "schedule=zb_v", "tp=2", "sequence_parallel=true", "recompute=full"},
       {"pp=2", "schedule=dualpipe_v", "tp=2", "sequence_parallel=true", "recompute=full"},
+      {"pp=2", "schedule=dualpipe", "dp=2", "zero=1", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
+      {"pp=4", "schedule=dualpipe", "tp=2", "sequence_parallel=true", "recompute=full"},
       {"recompute=full"},
       {"recompute=full", "recompute_layers=1"},
       {"offload=[\"optimizer\"]", "dp=2", "zero=2", "pp=2"},

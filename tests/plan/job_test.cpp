@@ -181,12 +181,18 @@ TEST(Job, ShardingIsReadAndChecked) {
 TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   const auto at = [](const char* key) { return std::string("command line: /strategy/") + key + ": "; };
   EXPECT_EQ(refusal({"ep=2"}), at("ep") + "2 needs a model with moe; expected 1");
-  EXPECT_EQ(refusal({"schedule=dualpipe"}),
-            at("schedule") +
-                "\"dualpipe\" is not built yet; built: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v");
+  EXPECT_EQ(refusal({"schedule=dualpipe", "pp=3"}),
+            at("schedule") + "dualpipe needs an even pp, not 3: its ranks are pairs");
+  EXPECT_EQ(refusal({"schedule=dualpipe", "pp=2", "dp=4", "zero=1", "shard=2"}),
+            at("shard") + "in groups with dualpipe is not built yet; leave the key out");
+  EXPECT_EQ(refusal({"schedule=dualpipe", "pp=2", "global_batch=7"}),
+            at("schedule") + "dualpipe takes half of the microbatches from either end: 7 are not even");
+  EXPECT_EQ(refusal({"schedule=dualpipe", "pp=2", "layers_per_stage=[2,2,1,1]"}),
+            at("layers_per_stage") + "4 numbers, but pp 2 x virtual_stages 1 = 2 stages");
   EXPECT_EQ(refusal({"schedule=zero"}),
             at("schedule") +
-                "\"zero\" is not allowed; expected one of: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v");
+                "\"zero\" is not allowed; expected one of: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v, "
+                "dualpipe");
   EXPECT_EQ(refusal({"data_parallel=parameter_server", "servers=2"}),
             at("data_parallel") + "\"parameter_server\" is not built yet; built: all_reduce\n" + at("servers") +
                 "the parameter server is not built yet; leave the key out");

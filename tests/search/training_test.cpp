@@ -208,7 +208,7 @@ TEST(TrainingJob, WhatThePlanGraphCannotSayIsSkippedOrNamed) {
   EXPECT_EQ(skipped("cluster", "gpus", 12), "the devices are no whole number of nodes");
   EXPECT_EQ(skipped("plan", "tp", nullptr), "not stated: strategy.tp");
   EXPECT_EQ(skipped("plan", "tp", 4).substr(0, 13), "no such job: ");
-  EXPECT_EQ(skipped("plan", "schedule", "DualPipe"), "not in the plan graph: the pipeline's schedule");
+  EXPECT_EQ(skipped("plan", "schedule", "Chimera"), "not in the plan graph: the pipeline's schedule");
   json object = row_22b();
   object["plan"]["fsdp"] = true;
   const Reading reading = job_of(object);
