@@ -91,15 +91,33 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
         chunk_layers.push_back(static_cast<std::int32_t>(layers[model_stage]));
         for (std::int64_t l = 0; l < layers[model_stage]; ++l) {
           r.global_layer.push_back(static_cast<std::int32_t>(global + l));
-          mlp_layers += global + l < model.dense_layers() ? 1 : 0;
         }
       }
     }
     global += layers[model_stage];
   }
+  if (has_experts()) {
+    r.layer_lists.resize(2);
+    for (std::int32_t l = 0; l < std::ssize(r.global_layer); ++l) {
+      r.layer_lists[static_cast<std::size_t>(has_experts(l) ? kMoeLayers : kMlpLayers)].push_back(l);
+    }
+  }
   first = begins(chunk_stage.front());
   last = ends(chunk_stage.back());
   tied_here = first && last && model.tied_embeddings;
+}
+
+std::int32_t RoleContext::chunk_copies(std::size_t chunk, std::int32_t layer_list) const {
+  const std::int32_t begin = chunk_first[chunk];
+  return copies_before(role(), layer_list, begin + chunk_layers[chunk]) - copies_before(role(), layer_list, begin);
+}
+
+std::int32_t RoleContext::max_chunk_copies(std::int32_t layer_list) const {
+  std::int32_t most = 0;
+  for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
+    most = std::max(most, chunk_copies(chunk, layer_list));
+  }
+  return most;
 }
 
 std::int32_t RoleContext::max_chunk_layers() const {
@@ -116,7 +134,7 @@ Operand RoleContext::parameter(Family f, const std::string& name) {
   const ParameterFamily& stored = family(f);
   const Parameter* p = find(stored, full_name(f, name));
   CHECK(p != nullptr, "no parameter {} in family {}", name, stored.name);
-  return {use(f).parameter, static_cast<std::int16_t>(-stored.first_layer), kNoGroup, p->offset, p->rows * p->cols, 0};
+  return {use(f).parameter, 0, kNoGroup, p->offset, p->rows * p->cols, 0};
 }
 
 Operand RoleContext::gradient(Family f, const std::string& name) {
@@ -131,9 +149,9 @@ bool RoleContext::has_parameter(Family f, const std::string& name) const {
 
 bool RoleContext::reduces_replicated() const {
   const bool layers = max_chunk_layers() > 0;
-  const bool experts = static_cast<std::size_t>(mlp_layers) < role().global_layer.size();
+  const bool experts = has_experts() && !role().layer_lists[kMoeLayers].empty();
   return (layers && (groups.kv != kNoGroup || (groups.tp != kNoGroup && model.qk_norm))) ||
-         (experts && has_experts() && groups.tp != kNoGroup) ||
+         (experts && groups.tp != kNoGroup) ||
          (sequence_parallel && (layers || last || (first && has_parameter(kEmbedding, "embedding.positions"))));
 }
 
@@ -144,11 +162,6 @@ std::int32_t RoleContext::shards_of(Family f) const {
   const PlanGraph& g = builder.graph();
   const GroupId group = shard_group(f);
   return group == kNoGroup ? 1 : group_size(g.mesh, g.groups[static_cast<std::size_t>(group)]);
-}
-
-Operand RoleContext::of_moe_layer(BufferId buffer) const {
-  const Buffer& b = role().buffers[static_cast<std::size_t>(buffer)];
-  return builder.whole(buffer, b.layers > 0 && !b.wraps ? -moe_shift() : 0);
 }
 
 std::vector<Family> RoleContext::layer_families() const {
@@ -206,38 +219,41 @@ bool RoleContext::mixes_recompute() const {
   return most > 0 && kept_copies() > 0 && !job.strategy.recompute_layers.empty();
 }
 
-BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed, int layers) {
+BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
+                            std::int32_t layer_list) {
   if (recomputed) {
     return builder.buffer(mixes_recompute() ? name + ".recomputed" : name, dtype, elements, BufferKind::workspace,
                           Lifetime::block);
   }
-  return by_layer(name, dtype, elements, Lifetime::slot, layers);
+  return by_layer(name, dtype, elements, Lifetime::slot, layer_list);
 }
 
 BufferId RoleContext::by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime,
-                               int layers) {
+                               std::int32_t layer_list) {
   if (emitted.offloads) {
     return passing(*this, name, dtype, elements);
   }
+  // Copies that wrap are used in turn by all layers, whichever list they are in.
   const bool mixes = mixes_recompute() || most_offloaded() > 0;
-  const int copies = mixes ? kept_copies() : layers < 0 ? max_chunk_layers() : layers;
-  const BufferId id = builder.buffer(name, dtype, elements, BufferKind::activation, lifetime, copies);
+  const BufferId id =
+      builder.buffer(name, dtype, elements, BufferKind::activation, lifetime,
+                     mixes ? kept_copies() : max_chunk_copies(layer_list), mixes ? kAllLayers : layer_list);
   role().buffers[static_cast<std::size_t>(id)].wraps = mixes;
   return id;
 }
 
 BufferId RoleContext::saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
-                                        int layers) {
+                                        std::int32_t layer_list) {
   if (recomputed || !splits) {
-    return saved(name, dtype, elements, recomputed, layers);
+    return saved(name, dtype, elements, recomputed, layer_list);
   }
-  return by_layer(name, dtype, elements, Lifetime::hold, layers);
+  return by_layer(name, dtype, elements, Lifetime::hold, layer_list);
 }
 
 BufferId RoleContext::read_by_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
-                                      bool in_backward, int layers) {
-  return recomputed && splits && in_backward ? kept(name + ".again", dtype, elements, layers)
-                                             : saved_for_weights(name, dtype, elements, recomputed, layers);
+                                      bool in_backward, std::int32_t layer_list) {
+  return recomputed && splits && in_backward ? kept(name + ".again", dtype, elements, layer_list)
+                                             : saved_for_weights(name, dtype, elements, recomputed, layer_list);
 }
 
 BufferId RoleContext::temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
@@ -262,12 +278,12 @@ Operand RoleContext::input_of_offloading() {
       builder.buffer("x.in", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::slot));
 }
 
-BufferId RoleContext::kept(const std::string& name, Dtype dtype, std::int64_t elements, int layers) {
+BufferId RoleContext::kept(const std::string& name, Dtype dtype, std::int64_t elements, std::int32_t layer_list) {
   if (!splits) {
     return temporary(name, dtype, elements);
   }
-  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::ring,
-                        layers < 0 ? max_chunk_layers() : layers);
+  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::ring, max_chunk_copies(layer_list),
+                        layer_list);
 }
 
 BufferId RoleContext::residual_gradient() {

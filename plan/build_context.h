@@ -28,8 +28,9 @@ struct Groups {
   GroupId embedding = kNoGroup;  // first and last stage, when they share a tied embedding
   GroupId model = kNoGroup;      // pp and tp: all parts of one model replica
   GroupId ep = kNoGroup;         // ranks that exchange tokens: each holds other experts
-  // Ranks that hold the same parts of the same experts; that hold different ones, along dp and tp; and along dp only.
-  GroupId expert_data = kNoGroup, expert_slices = kNoGroup, expert_dp = kNoGroup;
+  // Ranks that hold the same parts of the same experts; those of them that share out their state; ranks that hold
+  // different ones, along dp and tp; and along dp only.
+  GroupId expert_data = kNoGroup, expert_shard = kNoGroup, expert_slices = kNoGroup, expert_dp = kNoGroup;
   GroupId balanced = kNoGroup;  // ranks that route tokens of one microbatch
   // Pipeline ranks with copies of the same layers, as a span of groups and in their names; none where there is one
   // copy.
@@ -91,6 +92,9 @@ struct FamilyUse {
 enum class BackwardPart : std::uint8_t { whole, input, weight };
 std::string_view suffix(BackwardPart part);  // of names
 
+// Lists of layers (Role::layer_lists) in models with experts.
+inline constexpr std::int32_t kAllLayers = -1, kMlpLayers = 0, kMoeLayers = 1;
+
 // What layers of a model differ in: an MLP or experts; attention, with a window or without, or a state-space mixer;
 // whether they recompute, as the strategy has it, or keep everything; whether what they keep goes to the host
 // (build_offload.cpp), and then whether they are their chunk's first and last that do.
@@ -133,7 +137,6 @@ struct RoleContext {
   Extents n;
   ExpertExtents e;
   Dtypes type;
-  std::int32_t mlp_layers = 0;            // role-local layers without experts: the first ones
   std::vector<std::int32_t> chunk_first;  // role-local first layer of each chunk
   std::vector<std::int32_t> chunk_layers;
   std::vector<std::int32_t> chunk_stage;                           // its virtual stage
@@ -151,12 +154,14 @@ struct RoleContext {
   const ParameterFamily& family(Family f) const { return role().parameter_families[static_cast<std::size_t>(f)]; }
   const FamilyUse& use(Family f) const { return uses[static_cast<std::size_t>(f)]; }
   bool has_experts() const { return model.moe.experts > 0; }
-  bool has_experts(std::int32_t layer) const { return has_experts() && layer >= mlp_layers; }  // role-local
-  // Copies by layer of buffers that only layers with experts, or only those without, have in a chunk.
-  std::int32_t moe_copies() const { return max_chunk_layers() - moe_shift(); }
-  std::int32_t mlp_copies() const {
-    return has_experts() ? std::min(max_chunk_layers(), mlp_layers) : max_chunk_layers();
+  bool has_experts(std::int32_t layer) const {  // role-local
+    return model.has_experts(role().global_layer[static_cast<std::size_t>(layer)]);
   }
+  // Of a list's layers: how many a chunk has of them, the first so many of the role's, and the most of any chunk.
+  std::int32_t chunk_copies(std::size_t chunk, std::int32_t layer_list) const;
+  std::int32_t max_chunk_copies(std::int32_t layer_list) const;
+  // Of buffers that only layers with an MLP have.
+  std::int32_t mlp_list() const { return has_experts() ? kMlpLayers : kAllLayers; }
   // Layers of a chunk that recompute, the first ones, where all of a layer is recomputed.
   std::int32_t recomputed_layers(std::size_t chunk) const;
   // Layers that recompute and layers that keep everything share the role. Copies by layer of what the latter keep:
@@ -166,10 +171,6 @@ struct RoleContext {
   // Layers of a chunk whose activations go to the host, the first ones.
   std::int32_t offloaded_layers(std::size_t chunk) const;
   std::int32_t most_offloaded() const;
-  // Where a layer with experts finds its copy. Chunks share the blocks, and only the first has layers without: copies
-  // of its own are saved where there is no other.
-  std::int32_t moe_shift() const { return has_experts() && chunk_layers.size() == 1 ? mlp_layers : 0; }
-  Operand of_moe_layer(BufferId buffer) const;
   // Families with layers, those whose gradients are complete first last; of a layer's parameter; the data-parallel
   // group of a family.
   std::vector<Family> layer_families() const;
@@ -177,7 +178,7 @@ struct RoleContext {
   GroupId data_group(Family f) const { return f == kExperts ? groups.expert_data : groups.dp; }
   // Ranks that share out the state of a family, and how many parts that makes.
   GroupId shard_group(Family f) const {
-    return f != kExperts ? groups.shard : job.strategy.zero >= 1 ? groups.expert_data : kNoGroup;
+    return f != kExperts ? groups.shard : job.strategy.zero >= 1 ? groups.expert_shard : kNoGroup;
   }
   std::int32_t shards_of(Family f) const;
   std::size_t chunk_of(std::int32_t virtual_stage) const;
@@ -224,15 +225,17 @@ struct RoleContext {
   EventId reduced() { return builder.event("gradients_reduced", Replicas::once); }
 
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
-  // `layers`: copies, -1 for one of each layer of a chunk (of each that keeps it, where not all do).
-  BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed, int layers = -1);
-  BufferId by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime, int layers);
+  // One copy of each layer of a chunk that is in the list (of each that keeps it, where not all do).
+  BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
+                 std::int32_t layer_list = kAllLayers);
+  BufferId by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime,
+                    std::int32_t layer_list);
   // One that weight gradients read.
   BufferId saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
-                             int layers = -1);
+                             std::int32_t layer_list = kAllLayers);
   // The same as the backward reads it: what full recompute computed again is not what the forward wrote.
   BufferId read_by_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
-                           bool in_backward, int layers = -1);
+                           bool in_backward, std::int32_t layer_list = kAllLayers);
   BufferId temporary(const std::string& name, Dtype dtype, std::int64_t elements);
   // The head's activations: one copy when its backward follows its forward at once, else per slot.
   BufferId head_buffer(const std::string& name, Dtype dtype, std::int64_t elements);
@@ -245,7 +248,7 @@ struct RoleContext {
   Operand chunk_output(std::size_t chunk) { return builder.whole(residual(), chunk_layers[chunk]); }
   // From a layer's input gradient to its weight gradient, per layer in ring copies; inside a block where nothing is
   // split.
-  BufferId kept(const std::string& name, Dtype dtype, std::int64_t elements, int layers = -1);
+  BufferId kept(const std::string& name, Dtype dtype, std::int64_t elements, std::int32_t layer_list = kAllLayers);
   // The gradient of x, in ring copies. One that runs down the layers in place; of all layers, as x itself, where weight
   // gradients read it later and have no gathered copy.
   BufferId residual_gradient();
@@ -382,7 +385,7 @@ std::vector<EventId> local_gradients_done(RoleContext& c);
 int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std::string& name);
 struct BucketRange {
   Family family{};
-  std::int32_t first_layer = 0, layers = 1;  // role-local; 0, 1 for families without layers
+  std::int32_t first_layer = 0, layers = 1;  // role-local, and of the family's; 0, 1 for families without layers
 };
 // In the order in which a backward completes them.
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);

@@ -82,8 +82,8 @@ LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool experts
     t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, again.norms);
   }
   if (!experts) {
-    t.up = c.saved("up", a, n.rows * n.ffn_in, again.mlp, c.mlp_copies());
-    t.act = c.read_by_weights("act", a, n.rows * n.ffn, again.activation, in_backward, c.mlp_copies());
+    t.up = c.saved("up", a, n.rows * n.ffn_in, again.mlp, c.mlp_list());
+    t.act = c.read_by_weights("act", a, n.rows * n.ffn, again.activation, in_backward, c.mlp_list());
   }
   return t;
 }

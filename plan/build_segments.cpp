@@ -303,6 +303,9 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
       gather.before_use();
       down_to(l);
       s.calls.push_back({block->second, 1, l, 1});
+      if (reduce && experts && !c.uses[kExperts].reduces && c.data_group(kExperts) != kNoGroup) {
+        s.calls.push_back({reduce_bucket(c, {kExperts, l, 1}), 1, l, 1});  // whole on all ranks of a shard group
+      }
     }
   } else if (reduce) {
     for (const BucketRange& r : chunk_buckets(c, chunk)) {

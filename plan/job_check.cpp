@@ -195,10 +195,6 @@ void check_context_parallel(const Job& job, ObjectReader& strategy) {
   } else if (s.sequence_parallel && job.workload.seq_len / s.cp % s.tp != 0) {
     strategy.mistake("cp", fmt::format("tp {} does not divide seq_len {} / cp {}", s.tp, job.workload.seq_len, s.cp));
   }
-  if (m.has_mla()) {
-    strategy.mistake("cp",
-                     fmt::format("latent attention (mla) has whole sequences on every rank; expected 1, not {}", s.cp));
-  }
   const char* const kind = s.cp_kind == CpKind::ring ? "a ring" : "all_gather";
   if (s.cp_kind != CpKind::all_to_all && s.recomputes(RecomputeModule::attention_core)) {
     strategy.mistake("recompute",
@@ -240,14 +236,13 @@ void check_experts(const Job& job, ObjectReader& strategy) {
     return;
   }
   const auto mistake = [&](const char* key, const std::string& what) { strategy.mistake(key, what); };
-  if (s.shard != 0) {
-    mistake("shard", "in groups with experts is not built yet; leave the key out");
+  if (s.shard != 0 && s.shard % s.ep_along_dp() != 0) {
+    mistake("shard", fmt::format("{} is not a multiple of the {} ranks along dp that hold all experts: a group holds "
+                                 "whole sets of them",
+                                 s.shard, s.ep_along_dp()));
   }
   if (job.workload.model.parallel_residual) {
     mistake("", "experts beside attention (parallel_residual) are not built yet");
-  }
-  if (s.zero_kind == ZeroKind::owners) {
-    mistake("zero_kind", "owners with experts is not built yet; expected shards");
   }
   if (s.cp > 1 && moe.capacity_factor > 0) {
     mistake("cp", fmt::format("{} with a capacity_factor is not built: experts' places are counted by rank; expected 1",

@@ -104,7 +104,10 @@ Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Oper
 void mlp_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out, bool accumulate);
 Operand mlp_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy);
 
-// build_attention.cpp: from packed qkv to the heads' outputs, and from their gradient to that of qkv.
+// build_attention.cpp: where packed qkv of this rank's tokens go; on to where attention reads them; from there to the
+// heads' outputs in t.context, and from their gradient to that of qkv.
+BufferId attention_share(const LayerEmitter& e);
+void attention_enter(const LayerEmitter& e, Phase phase);
 void attention_core(const LayerEmitter& e, Phase phase);
 void attention_core_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv);
 

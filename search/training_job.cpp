@@ -261,7 +261,7 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
 // The family's system, with the row's nodes and links. Nothing, and why, where they do not fit.
 std::optional<topologies::Cluster> cluster_of(const TrainingRow& row, const TrainingRules& rules, Reading& reading) {
   const auto& c = row.cluster;
-  const DeviceRule* device = rules.device(c.family);
+  const DeviceRule* device = rules.device(c.family, row.plan.framework);
   if (device == nullptr || !c.gpus) {
     reading.skipped = device == nullptr ? fmt::format("no system is known for \"{}\"", c.family)
                                         : "the number of devices is not stated";

@@ -23,6 +23,7 @@ DeviceRule read_device(ObjectReader reader) {
   DeviceRule rule;
   rule.family = reader.text("family", std::nullopt);
   rule.source = reader.text("source", std::nullopt);
+  rule.framework = reader.text("framework", "");
   const std::string system = reader.text("system", std::nullopt);
   topologies::Cluster& c = rule.cluster;
   try {
@@ -246,9 +247,10 @@ const std::vector<std::string>& held_buffers() {
   return buffers;
 }
 
-const DeviceRule* TrainingRules::device(const std::string& family) const {
-  const auto found =
-      std::find_if(devices.begin(), devices.end(), [&](const DeviceRule& d) { return d.family == family; });
+const DeviceRule* TrainingRules::device(const std::string& family, const std::string& framework) const {
+  const auto found = std::find_if(devices.begin(), devices.end(), [&](const DeviceRule& d) {
+    return d.family == family && framework.find(d.framework) != std::string::npos;
+  });
   return found == devices.end() ? nullptr : &*found;
 }
 

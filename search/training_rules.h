@@ -16,6 +16,7 @@ namespace foretrain::search {
 // The system that a family of GPUs is forecast on, with one node; `cluster` has its profile loaded.
 struct DeviceRule {
   std::string family, source;
+  std::string framework;  // part of the row's; empty: any
   topologies::Cluster cluster;
 };
 
@@ -43,7 +44,7 @@ struct TrainingRules {
   std::vector<FrameworkRules> frameworks;  // the first that matches counts
   FrameworkRules any;                      // ... then these
 
-  const DeviceRule* device(const std::string& family) const;
+  const DeviceRule* device(const std::string& family, const std::string& framework) const;
   // nullptr where no framework matches; `any` holds nevertheless.
   const FrameworkRules* framework(const std::string& words) const;
 };
