@@ -29,9 +29,9 @@ int slice_index(const OpCall& call, const plan::Bucket& bucket) {
 
 }  // namespace
 
-std::int32_t first_layer(const OpCall& call, const plan::Bucket& bucket) {
+std::int32_t first_copy(const OpCall& call, const plan::Bucket& bucket) {
   const plan::ParameterFamily& family = family_of(call, bucket);
-  return family.layers == 0 ? 0 : call.binding.layer + call.op->reads[0].layer_delta + family.first_layer;
+  return family.layers == 0 ? 0 : plan::copies_before(*call.rank->role, family.layer_list, call.binding.layer);
 }
 
 void squared_norms(const OpCall& call, const plan::SquaredNorm& op) {
@@ -53,7 +53,7 @@ void squared_norms(const OpCall& call, const plan::SquaredNorm& op) {
       tensor = -1;
       sum = 0.0;
     };
-    plan::for_each_piece(role, bucket, first_layer(call, bucket), shard * pieces + i, op.piece_shards,
+    plan::for_each_piece(role, bucket, first_copy(call, bucket), shard * pieces + i, op.piece_shards,
                          slice_index(call, bucket), [&](const plan::Piece& piece) {
                            if (!plan::is_counted(piece)) {
                              return;
@@ -91,7 +91,7 @@ void optimizer_step(const OpCall& call, const plan::OptimizerStep& op) {
 
   const std::int64_t shard = call.rank->index_in(op.bucket.shard_group);
   const std::int64_t own_begin = shard * (op.bucket.elements / op.bucket.shards);
-  plan::for_each_piece(*call.rank->role, op.bucket, first_layer(call, op.bucket), shard, op.bucket.shards,
+  plan::for_each_piece(*call.rank->role, op.bucket, first_copy(call, op.bucket), shard, op.bucket.shards,
                        slice_index(call, op.bucket), [&](const plan::Piece& piece) {
                          const std::int64_t i = piece.bucket_begin - own_begin;
                          step.weight_decay = piece.parameter->decay ? op.optimizer.weight_decay : 0.0;

@@ -10,7 +10,7 @@ void squared_norms(const OpCall& call, const plan::SquaredNorm& op);
 
 void optimizer_step(const OpCall& call, const plan::OptimizerStep& op);
 
-// Role-local layer that a bucket op starts at; 0 for a family without layers.
-std::int32_t first_layer(const OpCall& call, const plan::Bucket& bucket);
+// The copy of its family's layers that a bucket op starts at; 0 for a family without layers.
+std::int32_t first_copy(const OpCall& call, const plan::Bucket& bucket);
 
 }  // namespace foretrain::exec

@@ -44,12 +44,13 @@ void ring_attention(const OpCall& call, const plan::RingAttention& op) {
   shape.heads = op.heads;
   shape.kv_heads = op.kv_heads;
   shape.head_dim = op.head_dim;
+  shape.value_dim = op.v_dim;
   const int own = call.rank->index_in(op.group);
   const std::vector<kernels::Tensor>& reads = call.reads;
   const std::vector<kernels::Tensor>& writes = call.writes;
   switch (op.step) {
     case plan::RingStep::pack:
-      kernels::copy_matrix(shape.tokens(), shape.kv_cols(), advanced(reads[0], shape.out_cols()), shape.qkv_cols(),
+      kernels::copy_matrix(shape.tokens(), shape.kv_cols(), advanced(reads[0], shape.q_cols()), shape.qkv_cols(),
                            writes[0], shape.kv_cols());
       break;
     case plan::RingStep::attend:
@@ -71,14 +72,15 @@ void ring_attention(const OpCall& call, const plan::RingAttention& op) {
       break;
     case plan::RingStep::unpack:
       kernels::copy_matrix(shape.tokens(), shape.kv_cols(), reads[0], shape.kv_cols(),
-                           advanced(writes[0], shape.out_cols()), shape.qkv_cols());
+                           advanced(writes[0], shape.q_cols()), shape.qkv_cols());
       break;
   }
 }
 
 void reshard(const OpCall& call, const plan::Reshard& op) {
   const kernels::Tensor &from = call.reads[0], &to = call.writes[0];
-  const std::int64_t all = op.q + 2 * op.kv, width = all / op.parts, q = op.q / op.parts, kv = op.kv / op.parts;
+  const std::int64_t all = op.q + op.k + op.v, width = all / op.parts;
+  const std::int64_t q = op.q / op.parts, k = op.k / op.parts, v = op.v / op.parts;
   const std::int64_t rows = op.batch * op.seq;
   const bool packs = op.step == plan::ReshardStep::split_heads || op.step == plan::ReshardStep::split_sequence;
   // Between [rows] blocks of one rank and where they come from or go to.
@@ -93,7 +95,7 @@ void reshard(const OpCall& call, const plan::Reshard& op) {
     const std::int64_t block = part * rows * width;
     if (op.step == plan::ReshardStep::split_heads || op.step == plan::ReshardStep::join_heads) {
       for (const Columns& c :
-           {Columns{part * q, 0, q}, Columns{op.q + part * kv, q, kv}, Columns{op.q + op.kv + part * kv, q + kv, kv}}) {
+           {Columns{part * q, 0, q}, Columns{op.q + part * k, q, k}, Columns{op.q + op.k + part * v, q + k, v}}) {
         copy(rows, c.width, c.here, all, block + c.there);
       }
       continue;

@@ -145,11 +145,23 @@ struct KernelRunner {
   }
 
   void operator()(const plan::LatentHeads& op) const {
-    const kernels::LatentHeadsShape shape{op.batch, op.seq, op.heads, op.nope_dim, op.rope_dim, op.v_dim};
-    if (op.direction == plan::Direction::forward) {
-      kernels::latent_heads_forward(shape, op.base, read(0), read(1), read(2), write(0));
-    } else {
-      kernels::latent_heads_backward(shape, op.base, read(0), write(0), write(1), write(2));
+    kernels::LatentHeadsShape shape{op.batch, op.seq, op.heads, op.nope_dim, op.rope_dim, op.v_dim};
+    const plan::SequenceShare share = share_in(op.seq_group, op.seq);
+    if (share.size > 1) {  // run by run of neighbouring positions
+      shape.batch = 1;
+      shape.seq = share.run();
+    }
+    const bool forward = op.direction == plan::Direction::forward;
+    for (std::int64_t token = 0; token < op.batch * op.seq; token += shape.tokens()) {
+      shape.position_offset = share.position(token % op.seq);
+      const auto from = [&](const auto& x, std::int64_t cols) { return advanced(x, token * cols); };
+      if (forward) {
+        kernels::latent_heads_forward(shape, op.base, from(read(0), shape.q_cols()), from(read(1), shape.kv_cols()),
+                                      from(read(2), op.rope_dim), from(write(0), shape.qkv_cols()));
+      } else {
+        kernels::latent_heads_backward(shape, op.base, from(read(0), shape.qkv_cols()), from(write(0), shape.q_cols()),
+                                       from(write(1), shape.kv_cols()), from(write(2), op.rope_dim));
+      }
     }
   }
 

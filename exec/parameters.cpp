@@ -94,7 +94,7 @@ void for_each_owned_piece(const OpCall& call, const plan::OptimizerStep& op,
   const std::int64_t begin = shard * (op.bucket.elements / op.bucket.shards);
   const plan::ParameterFamily& family = call.rank->role->parameter_families[static_cast<std::size_t>(op.bucket.family)];
   const int slices = call.rank->index_in(family.slice_group);
-  plan::for_each_piece(*call.rank->role, op.bucket, first_layer(call, op.bucket), shard, op.bucket.shards, slices,
+  plan::for_each_piece(*call.rank->role, op.bucket, first_copy(call, op.bucket), shard, op.bucket.shards, slices,
                        [&](const plan::Piece& piece) { fn(piece, piece.bucket_begin - begin); });
 }
 
@@ -109,21 +109,18 @@ kernels::Tensor layer_tensor(const plan::Role& role, std::byte* arena, plan::Buf
 void for_each_unique_piece(const std::vector<RankMemory>& ranks,
                            const std::function<void(const OpCall&, const plan::Piece&, std::int64_t)>& fn) {
   for (const RankMemory& memory : ranks) {
-    const auto along = [&](plan::Axis a) { return memory.rank->coordinates[static_cast<std::size_t>(a)]; };
-    const int cp = memory.rank->graph->mesh.size(plan::Axis::cp);
+    const plan::PlanGraph& g = *memory.rank->graph;
+    const auto members = [&](plan::GroupId group) {
+      return group == plan::kNoGroup
+                 ? std::vector<plan::Rank>{memory.rank->rank}
+                 : plan::members(g.mesh, g.groups[static_cast<std::size_t>(group)], memory.rank->rank);
+    };
     for_each_optimizer_step(*memory.rank, memory.arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
-      // One rank of those that hold the same counts; in groups (HSDP), parts belong to neighbours along dp and all
-      // along cp: those of the first replica.
+      // Of those that hold the same, the ranks that share it out with the first one count.
       const plan::ParameterFamily& family =
           memory.rank->role->parameter_families[static_cast<std::size_t>(op.bucket.family)];
-      const plan::PlanGraph& g = *memory.rank->graph;
-      const int same = family.data_group == plan::kNoGroup
-                           ? 1
-                           : plan::group_size(g.mesh, g.groups[static_cast<std::size_t>(family.data_group)]);
-      const bool counts = op.bucket.shards == 1      ? memory.rank->index_in(family.data_group) == 0
-                          : op.bucket.shards == same ? true
-                                                     : along(plan::Axis::dp) < op.bucket.shards / cp;
-      if (!counts) {
+      const std::vector<plan::Rank> owners = members(op.bucket.shard_group);
+      if (std::find(owners.begin(), owners.end(), members(family.data_group).front()) == owners.end()) {
         return;
       }
       for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
@@ -149,12 +146,13 @@ void write_parameters(const RankContext& rank, std::byte* arena,
       continue;
     }
     const auto slices = static_cast<std::size_t>(rank.index_in(family.slice_group));
-    for (std::int32_t layer = 0; layer < std::max(1, family.layers); ++layer) {
-      const kernels::Tensor base = layer_tensor(role, arena, family.parameter, layer);
+    for (std::int32_t copy = 0; copy < std::max(1, family.layers); ++copy) {
+      const kernels::Tensor base = layer_tensor(role, arena, family.parameter, copy);
+      const std::int32_t layer = family.layers == 0 ? 0 : plan::layer_of_copy(role, family.layer_list, copy);
       for (const plan::Parameter& p : family.parameters) {
         for (const plan::Slice& slice : p.slices[slices]) {
           const std::int64_t begin = slice.local_row * p.cols;
-          write({p, slice, plan::global_tensor(role, p, layer + family.first_layer), begin, slice.rows * p.cols},
+          write({p, slice, plan::global_tensor(role, p, layer), begin, slice.rows * p.cols},
                 advanced(base, p.offset + begin));
         }
       }
@@ -198,7 +196,7 @@ void scatter(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks,
   for (const plan::Role& role : graph.roles) {
     for (const plan::ParameterFamily& family : role.parameter_families) {
       for (std::int32_t copy = 0; copy < std::max(1, family.layers); ++copy) {
-        const std::int32_t layer = copy + family.first_layer;
+        const std::int32_t layer = family.layers == 0 ? 0 : plan::layer_of_copy(role, family.layer_list, copy);
         for (const plan::Parameter& p : family.parameters) {
           const auto found = by_name.find(plan::global_name(role, p, layer));
           CHECK(found != by_name.end(), "no values for {}", plan::global_name(role, p, layer));

@@ -75,7 +75,7 @@ void attention_part_backward(const AttentionShape& s, const AttentionPart& part,
   check_part("attention_part_backward", s, part);
   clear_rows_outside(s.batch, part.keys_of(s), part.first_key, part.keys, s.kv_cols(), s.kv_cols(), dkv);
   if (!add_to_dq) {
-    clear_rows_outside(s.batch, s.seq, part.first_query, part.queries, s.out_cols(), s.qkv_cols(), dqkv);
+    clear_rows_outside(s.batch, s.seq, part.first_query, part.queries, s.q_cols(), s.qkv_cols(), dqkv);
   }
   table().attention_part_backward(s, part, qkv, kv, o, lse, d_o, dqkv, dkv, add_to_dq);
 }

@@ -140,8 +140,9 @@ struct AttentionShape {
 
   std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
   std::int64_t tokens() const { return batch * seq; }
+  std::int64_t q_cols() const { return heads * head_dim; }
   std::int64_t kv_cols() const { return kv_heads * (head_dim + v_dim()); }
-  std::int64_t qkv_cols() const { return heads * head_dim + kv_cols(); }
+  std::int64_t qkv_cols() const { return q_cols() + kv_cols(); }
   std::int64_t out_cols() const { return heads * v_dim(); }
   std::int64_t score_elements() const { return batch * heads * seq * seq; }
 };
@@ -163,9 +164,9 @@ void attention_backward(const AttentionShape& shape, ConstTensor qkv, ConstTenso
                         Tensor dqkv);
 
 // Some queries of every sequence against some of the keys, which may be another share's of a longer sequence: kv is
-// [batch*key_seq, 2*kv_heads*head_dim], per token all key heads, then all value heads. Query i of the part sees its
-// keys up to key i + diagonal where causal (which must be there), from query jump_at on `jump` further, of these the
-// last `window` where that is not 0, else all of them; AttentionShape's causal and window say nothing.
+// [batch*key_seq, kv_heads*(head_dim + v_dim)], per token all key heads, then all value heads. Query i of the part sees
+// its keys up to key i + diagonal where causal (which must be there), from query jump_at on `jump` further, of these
+// the last `window` where that is not 0, else all of them; AttentionShape's causal and window say nothing.
 struct AttentionPart {
   std::int64_t first_query = 0, queries = 0, first_key = 0, keys = 0;
   bool causal = false;
@@ -184,7 +185,7 @@ void attention_part_forward(const AttentionShape& shape, const AttentionPart& pa
 // and of dqkv not written.
 void attention_part_backward(const AttentionShape& shape, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
                              ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dqkv, Tensor dkv, bool add_to_dq);
-// o and lse of attention over the keys of all parts, from theirs: o_parts [parts, tokens, heads*head_dim], lse_parts
+// o and lse of attention over the keys of all parts, from theirs: o_parts [parts, tokens, heads*v_dim], lse_parts
 // [parts, batch, heads, seq] W. Rows whose lse is -inf are not read. o = sum of o_p exp(lse_p - lse), summed in order
 // in W and rounded once (Dao et al., "FlashAttention", 2022, equation for blocks).
 void attention_merge(const AttentionShape& shape, std::int64_t parts, ConstTensor o_parts, ConstTensor lse_parts,
@@ -226,9 +227,10 @@ void attention_scores_backward(const AttentionShape& shape, ConstTensor ds, Cons
 
 // Latent attention: puts q [tokens, heads*(nope+rope)], kv [tokens, heads*(nope+v)] (per head key columns, then value
 // columns) and k_rope [tokens, rope], which all heads share, together as packed qkv of heads = kv_heads, head_dim =
-// nope + rope and value_dim = v; the rope columns of q and k are rotated as rotary_forward's are, positions from 0 on.
+// nope + rope and value_dim = v; the rope columns of q and k are rotated as rotary_forward's are, with its
+// position_offset.
 struct LatentHeadsShape {
-  std::int64_t batch = 0, seq = 0, heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
+  std::int64_t batch = 0, seq = 0, heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0, position_offset = 0;
 
   std::int64_t tokens() const { return batch * seq; }
   std::int64_t head_dim() const { return nope_dim + rope_dim; }

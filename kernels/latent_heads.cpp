@@ -58,7 +58,7 @@ void copy(const T* from, int64_t n, T* to) {
 
 template <class W>
 RotaryTable<W> table_of(const LatentHeadsShape& s, double base) {
-  return rotary_table<W>(s.seq, s.rope_dim, base, 0);
+  return rotary_table<W>(s.seq, s.rope_dim, base, s.position_offset);
 }
 
 template <class W>

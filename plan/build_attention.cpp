@@ -69,25 +69,57 @@ struct AttentionEmitter : LayerEmitter {
            {raw, weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), d_qkv}, {d_qkv});
   }
 
-  void branch(Phase phase, Operand h, Operand out, bool accumulate) {
-    const BufferId qkv =
-        c.all_to_all ? c.temporary("attention.qkv_share", c.type.activation, c.n.rows * c.n.qkv) : t.qkv;
-    linear(phase, h, "attention.qkv", c.model.attention_bias, all(qkv), c.n.qkv, c.n.hidden);
-    if (c.model.qk_norm) {
-      b.emit(head_norm(Direction::forward), kCompute, phase,
-             {weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), all(qkv)}, {all(qkv), all(t.qk_raw)});
-    }
-    rotary(Direction::forward, phase, qkv);
+  // This rank's share of packed q, k and v: what attention itself reads where heads are not dealt out.
+  BufferId share() {
+    return c.all_to_all ? c.temporary("attention.qkv_share", c.type.activation, c.n.rows * c.n.qkv) : t.qkv;
+  }
+  HeadColumns columns() const { return {c.n.q, c.n.kv, c.n.qkv - c.n.q - c.n.kv}; }
+
+  void enter(Phase phase) {
     if (c.all_to_all) {
-      to_whole_sequences(*this, phase, all(qkv), all(t.qkv), c.n.q, c.n.kv, "attention.qkv_to_heads");
+      to_whole_sequences(*this, phase, all(share()), all(t.qkv), columns(), "attention.qkv_to_heads");
+    }
+  }
+
+  // From what is entered to t.context; and from its gradient to that of the share.
+  void attend_share(Phase phase) {
+    if (c.all_to_all) {
       core_forward(phase, whole_context());
-      to_shares(*this, phase, whole_context(), all(t.context), c.n.q, 0, "attention.context_to_shares");
+      to_shares(*this, phase, whole_context(), all(t.context), {c.n.context}, "attention.context_to_shares");
     } else if (c.groups.cp != kNoGroup) {
       share_forward(*this, phase);
       sink(phase, all(t.context));
     } else {
       core_forward(phase, all(t.context));
     }
+  }
+  void attend_share_backward(Operand d_context, Operand d_qkv) {
+    const Dtype a = c.type.activation;
+    const Phase phase = Phase::backward_input;
+    if (c.all_to_all) {
+      const Operand d_whole = all(c.temporary("attention.d_context_whole", a, d_context.elements));
+      const Operand d_qkv_whole = all(c.temporary("attention.d_qkv_whole", a, c.n.rows * c.n.qkv));
+      to_whole_sequences(*this, phase, d_context, d_whole, {c.n.context}, "attention.d_context_to_heads");
+      core_backward(d_whole, whole_context(), d_qkv_whole);
+      to_shares(*this, phase, d_qkv_whole, d_qkv, columns(), "attention.d_qkv_to_shares");
+    } else if (c.groups.cp != kNoGroup) {
+      sink_backward(d_context, all(t.context));
+      share_backward(*this, d_context, d_qkv);
+    } else {
+      core_backward(d_context, all(t.context), d_qkv);
+    }
+  }
+
+  void branch(Phase phase, Operand h, Operand out, bool accumulate) {
+    const BufferId qkv = share();
+    linear(phase, h, "attention.qkv", c.model.attention_bias, all(qkv), c.n.qkv, c.n.hidden);
+    if (c.model.qk_norm) {
+      b.emit(head_norm(Direction::forward), kCompute, phase,
+             {weight("attention.q_norm.gain"), weight("attention.k_norm.gain"), all(qkv)}, {all(qkv), all(t.qk_raw)});
+    }
+    rotary(Direction::forward, phase, qkv);
+    enter(phase);
+    attend_share(phase);
     linear_partial(phase, all(t.context), "attention.out", out, accumulate, c.n.hidden, c.n.context);
   }
 
@@ -103,18 +135,7 @@ struct AttentionEmitter : LayerEmitter {
     }
     const BufferId d_qkv = c.kept("attention.d_qkv", a, c.n.rows * c.n.qkv);
     if (inputs) {
-      if (c.all_to_all) {
-        const Operand d_whole = all(c.temporary("attention.d_context_whole", a, d_context.elements));
-        const Operand d_qkv_whole = all(c.temporary("attention.d_qkv_whole", a, c.n.rows * c.n.qkv));
-        to_whole_sequences(*this, Phase::backward_input, d_context, d_whole, c.n.q, 0, "attention.d_context_to_heads");
-        core_backward(d_whole, whole_context(), d_qkv_whole);
-        to_shares(*this, Phase::backward_input, d_qkv_whole, all(d_qkv), c.n.q, c.n.kv, "attention.d_qkv_to_shares");
-      } else if (c.groups.cp != kNoGroup) {
-        sink_backward(d_context, all(t.context));
-        share_backward(*this, d_context, all(d_qkv));
-      } else {
-        core_backward(d_context, all(t.context), all(d_qkv));
-      }
+      attend_share_backward(d_context, all(d_qkv));
       rotary(Direction::backward_input, Phase::backward_input, d_qkv);
       if (c.model.qk_norm) {
         head_norm_backward(all(d_qkv));
@@ -124,7 +145,7 @@ struct AttentionEmitter : LayerEmitter {
   }
 
   void forward(Phase phase) {
-    const Operand x = all(c.residual());
+    const Operand x = input();
     norm_forward(phase, x, "norm1", t.norm1, t.stats1);
     const Operand h1 = gather_rows(c, b, phase, all(t.norm1), "attention.input");
     const Operand partial1 = all(c.temporary("attention.partial", c.type.activation, c.n.rows * c.n.hidden));
@@ -147,7 +168,7 @@ struct AttentionEmitter : LayerEmitter {
     const Operand d_sum =
         through_input(part, "attention", "attention.qkv", d_qkv, c.n.qkv, t.norm1, x, c.model.attention_bias);
     if (inputs) {
-      norm_backward(d_sum, all(c.residual()), t.stats1, "norm1", d.mid, d.in);
+      norm_backward(d_sum, input(), t.stats1, "norm1", d.mid, d.in);
     }
   }
 
@@ -205,18 +226,26 @@ Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Oper
   return AttentionEmitter{e}.branch_backward(part, dy);
 }
 
+BufferId attention_share(const LayerEmitter& e) {
+  return AttentionEmitter{e}.share();
+}
+
+void attention_enter(const LayerEmitter& e, Phase phase) {
+  AttentionEmitter{e}.enter(phase);
+}
+
 void attention_core(const LayerEmitter& e, Phase phase) {
-  AttentionEmitter{e}.core_forward(phase, e.all(e.t.context));
+  AttentionEmitter{e}.attend_share(phase);
 }
 
 void attention_core_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv) {
-  AttentionEmitter{e}.core_backward(d_context, e.all(e.t.context), d_qkv);
+  AttentionEmitter{e}.attend_share_backward(d_context, d_qkv);
 }
 
 void attention_again(const LayerEmitter& e) {
   if (e.again.norms && !e.again.all) {
     LayerEmitter emitter = e;
-    emitter.norm_forward(Phase::recompute, e.all(e.c.residual()), "norm1", e.t.norm1, e.t.stats1);
+    emitter.norm_forward(Phase::recompute, e.input(), "norm1", e.t.norm1, e.t.stats1);
   }
 }
 

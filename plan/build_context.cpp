@@ -75,29 +75,49 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
       tp(static_cast<int>(j.strategy.tp)),
       sequence_parallel(j.strategy.sequence_parallel && j.strategy.tp > 1),
       all_to_all(j.strategy.cp > 1 && j.strategy.cp_kind == CpKind::all_to_all),
-      first(row.rank_of_stage.front() == stage_coordinate),
-      last(row.rank_of_stage.back() == stage_coordinate),
       splits(std::any_of(row.actions.begin(), row.actions.end(),
                          [](const Action& a) { return a.kind == ActionKind::backward_input; })),
       n(extents(j)),
       e(expert_extents(j, n)),
       type(dtypes(j.workload.precision)) {
-  tied_here = first && last && model.tied_embeddings;
   r.streams.push_back({"compute", StreamKind::compute, Axis::tp});
   const std::vector<std::int64_t> layers = layers_per_stage(job);
   std::int64_t global = 0;
-  for (std::size_t virtual_stage = 0; virtual_stage < layers.size(); ++virtual_stage) {
-    if (rank_of_stage[virtual_stage] == stage) {
-      chunk_stage.push_back(static_cast<std::int32_t>(virtual_stage));
-      chunk_first.push_back(static_cast<std::int32_t>(r.global_layer.size()));
-      chunk_layers.push_back(static_cast<std::int32_t>(layers[virtual_stage]));
-      for (std::int64_t l = 0; l < layers[virtual_stage]; ++l) {
-        r.global_layer.push_back(static_cast<std::int32_t>(global + l));
-        mlp_layers += global + l < model.dense_layers() ? 1 : 0;
+  for (std::size_t model_stage = 0; model_stage < layers.size(); ++model_stage) {
+    for (std::size_t v = model_stage; v < rank_of_stage.size(); v += layers.size()) {  // copies of the same layers
+      if (rank_of_stage[v] == stage) {
+        chunk_stage.push_back(static_cast<std::int32_t>(v));
+        chunk_first.push_back(static_cast<std::int32_t>(r.global_layer.size()));
+        chunk_layers.push_back(static_cast<std::int32_t>(layers[model_stage]));
+        for (std::int64_t l = 0; l < layers[model_stage]; ++l) {
+          r.global_layer.push_back(static_cast<std::int32_t>(global + l));
+        }
       }
     }
-    global += layers[virtual_stage];
+    global += layers[model_stage];
   }
+  if (has_experts()) {
+    r.layer_lists.resize(2);
+    for (std::int32_t l = 0; l < std::ssize(r.global_layer); ++l) {
+      r.layer_lists[static_cast<std::size_t>(has_experts(l) ? kMoeLayers : kMlpLayers)].push_back(l);
+    }
+  }
+  first = begins(chunk_stage.front());
+  last = ends(chunk_stage.back());
+  tied_here = first && last && model.tied_embeddings;
+}
+
+std::int32_t RoleContext::chunk_copies(std::size_t chunk, std::int32_t layer_list) const {
+  const std::int32_t begin = chunk_first[chunk];
+  return copies_before(role(), layer_list, begin + chunk_layers[chunk]) - copies_before(role(), layer_list, begin);
+}
+
+std::int32_t RoleContext::max_chunk_copies(std::int32_t layer_list) const {
+  std::int32_t most = 0;
+  for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
+    most = std::max(most, chunk_copies(chunk, layer_list));
+  }
+  return most;
 }
 
 std::int32_t RoleContext::max_chunk_layers() const {
@@ -114,7 +134,7 @@ Operand RoleContext::parameter(Family f, const std::string& name) {
   const ParameterFamily& stored = family(f);
   const Parameter* p = find(stored, full_name(f, name));
   CHECK(p != nullptr, "no parameter {} in family {}", name, stored.name);
-  return {use(f).parameter, static_cast<std::int16_t>(-stored.first_layer), kNoGroup, p->offset, p->rows * p->cols, 0};
+  return {use(f).parameter, 0, kNoGroup, p->offset, p->rows * p->cols, 0};
 }
 
 Operand RoleContext::gradient(Family f, const std::string& name) {
@@ -129,9 +149,9 @@ bool RoleContext::has_parameter(Family f, const std::string& name) const {
 
 bool RoleContext::reduces_replicated() const {
   const bool layers = max_chunk_layers() > 0;
-  const bool experts = static_cast<std::size_t>(mlp_layers) < role().global_layer.size();
+  const bool experts = has_experts() && !role().layer_lists[kMoeLayers].empty();
   return (layers && (groups.kv != kNoGroup || (groups.tp != kNoGroup && model.qk_norm))) ||
-         (experts && has_experts() && groups.tp != kNoGroup) ||
+         (experts && groups.tp != kNoGroup) ||
          (sequence_parallel && (layers || last || (first && has_parameter(kEmbedding, "embedding.positions"))));
 }
 
@@ -142,11 +162,6 @@ std::int32_t RoleContext::shards_of(Family f) const {
   const PlanGraph& g = builder.graph();
   const GroupId group = shard_group(f);
   return group == kNoGroup ? 1 : group_size(g.mesh, g.groups[static_cast<std::size_t>(group)]);
-}
-
-Operand RoleContext::of_moe_layer(BufferId buffer) const {
-  const bool per_layer = role().buffers[static_cast<std::size_t>(buffer)].layers > 0;
-  return builder.whole(buffer, per_layer ? -moe_shift() : 0);
 }
 
 std::vector<Family> RoleContext::layer_families() const {
@@ -165,14 +180,33 @@ std::int32_t RoleContext::recomputed_layers(std::size_t chunk) const {
   const Strategy& s = job.strategy;
   const std::int64_t layers = chunk_layers[chunk];
   return static_cast<std::int32_t>(
-      s.recompute_layers.empty() ? layers
-                                 : std::min(layers, s.recompute_layers[static_cast<std::size_t>(chunk_stage[chunk])]));
+      s.recompute_layers.empty()
+          ? layers
+          : std::min(layers, s.recompute_layers[static_cast<std::size_t>(chunk_stage[chunk] % s.model_stages())]));
+}
+
+std::int32_t RoleContext::offloaded_layers(std::size_t chunk) const {
+  const Strategy& s = job.strategy;
+  if (!s.offload_activations) {
+    return 0;
+  }
+  const std::int64_t layers = chunk_layers[chunk];
+  return static_cast<std::int32_t>(s.offload_layers < 0 ? layers : std::min(layers, s.offload_layers));
+}
+
+std::int32_t RoleContext::most_offloaded() const {
+  std::int32_t most = 0;
+  for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
+    most = std::max(most, offloaded_layers(chunk));
+  }
+  return most;
 }
 
 std::int32_t RoleContext::kept_copies() const {
   std::int32_t most = 0;
   for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
-    most = std::max(most, chunk_layers[chunk] - recomputed_layers(chunk));
+    most = std::max(most,
+                    chunk_layers[chunk] - (most_offloaded() > 0 ? offloaded_layers(chunk) : recomputed_layers(chunk)));
   }
   return most;
 }
@@ -182,38 +216,44 @@ bool RoleContext::mixes_recompute() const {
   for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
     most = std::max(most, recomputed_layers(chunk));
   }
-  return most > 0 && kept_copies() > 0;
+  return most > 0 && kept_copies() > 0 && !job.strategy.recompute_layers.empty();
 }
 
-BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed, int layers) {
+BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
+                            std::int32_t layer_list) {
   if (recomputed) {
     return builder.buffer(mixes_recompute() ? name + ".recomputed" : name, dtype, elements, BufferKind::workspace,
                           Lifetime::block);
   }
-  return by_layer(name, dtype, elements, Lifetime::slot, layers);
+  return by_layer(name, dtype, elements, Lifetime::slot, layer_list);
 }
 
 BufferId RoleContext::by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime,
-                               int layers) {
-  const bool mixes = mixes_recompute();
-  const int copies = mixes ? kept_copies() : layers < 0 ? max_chunk_layers() : layers;
-  const BufferId id = builder.buffer(name, dtype, elements, BufferKind::activation, lifetime, copies);
+                               std::int32_t layer_list) {
+  if (emitted.offloads) {
+    return passing(*this, name, dtype, elements);
+  }
+  // Copies that wrap are used in turn by all layers, whichever list they are in.
+  const bool mixes = mixes_recompute() || most_offloaded() > 0;
+  const BufferId id =
+      builder.buffer(name, dtype, elements, BufferKind::activation, lifetime,
+                     mixes ? kept_copies() : max_chunk_copies(layer_list), mixes ? kAllLayers : layer_list);
   role().buffers[static_cast<std::size_t>(id)].wraps = mixes;
   return id;
 }
 
 BufferId RoleContext::saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
-                                        int layers) {
+                                        std::int32_t layer_list) {
   if (recomputed || !splits) {
-    return saved(name, dtype, elements, recomputed, layers);
+    return saved(name, dtype, elements, recomputed, layer_list);
   }
-  return by_layer(name, dtype, elements, Lifetime::hold, layers);
+  return by_layer(name, dtype, elements, Lifetime::hold, layer_list);
 }
 
 BufferId RoleContext::read_by_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
-                                      bool in_backward, int layers) {
-  return recomputed && splits && in_backward ? kept(name + ".again", dtype, elements, layers)
-                                             : saved_for_weights(name, dtype, elements, recomputed, layers);
+                                      bool in_backward, std::int32_t layer_list) {
+  return recomputed && splits && in_backward ? kept(name + ".again", dtype, elements, layer_list)
+                                             : saved_for_weights(name, dtype, elements, recomputed, layer_list);
 }
 
 BufferId RoleContext::temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
@@ -226,16 +266,24 @@ BufferId RoleContext::head_buffer(const std::string& name, Dtype dtype, std::int
 }
 
 BufferId RoleContext::residual() {
-  return builder.buffer("x", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::slot,
-                        max_chunk_layers() + 1);
+  const bool offloads = most_offloaded() > 0;
+  const BufferId id = builder.buffer("x", type.activation, n.shard_rows * n.hidden, BufferKind::activation,
+                                     Lifetime::slot, (offloads ? kept_copies() : max_chunk_layers()) + 1);
+  role().buffers[static_cast<std::size_t>(id)].wraps = offloads;
+  return id;
 }
 
-BufferId RoleContext::kept(const std::string& name, Dtype dtype, std::int64_t elements, int layers) {
+Operand RoleContext::input_of_offloading() {
+  return builder.whole(
+      builder.buffer("x.in", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::slot));
+}
+
+BufferId RoleContext::kept(const std::string& name, Dtype dtype, std::int64_t elements, std::int32_t layer_list) {
   if (!splits) {
     return temporary(name, dtype, elements);
   }
-  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::ring,
-                        layers < 0 ? max_chunk_layers() : layers);
+  return builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::ring, max_chunk_copies(layer_list),
+                        layer_list);
 }
 
 BufferId RoleContext::residual_gradient() {

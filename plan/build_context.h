@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <compare>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -27,9 +28,14 @@ struct Groups {
   GroupId embedding = kNoGroup;  // first and last stage, when they share a tied embedding
   GroupId model = kNoGroup;      // pp and tp: all parts of one model replica
   GroupId ep = kNoGroup;         // ranks that exchange tokens: each holds other experts
-  // Ranks that hold the same parts of the same experts; that hold different ones, along dp and tp; and along dp only.
-  GroupId expert_data = kNoGroup, expert_slices = kNoGroup, expert_dp = kNoGroup;
+  // Ranks that hold the same parts of the same experts; those of them that share out their state; ranks that hold
+  // different ones, along dp and tp; and along dp only.
+  GroupId expert_data = kNoGroup, expert_shard = kNoGroup, expert_slices = kNoGroup, expert_dp = kNoGroup;
   GroupId balanced = kNoGroup;  // ranks that route tokens of one microbatch
+  // Pipeline ranks with copies of the same layers, as a span of groups and in their names; none where there is one
+  // copy.
+  std::vector<AxisSpan> pair;
+  std::string of_pair;
 };
 
 // Local extents on one rank of the role.
@@ -86,13 +92,24 @@ struct FamilyUse {
 enum class BackwardPart : std::uint8_t { whole, input, weight };
 std::string_view suffix(BackwardPart part);  // of names
 
+// Lists of layers (Role::layer_lists) in models with experts.
+inline constexpr std::int32_t kAllLayers = -1, kMlpLayers = 0, kMoeLayers = 1;
+
 // What layers of a model differ in: an MLP or experts; attention, with a window or without, or a state-space mixer;
-// whether they recompute, as the strategy has it, or keep everything.
+// whether they recompute, as the strategy has it, or keep everything; whether what they keep goes to the host
+// (build_offload.cpp), and then whether they are their chunk's first and last that do.
 struct LayerKind {
   bool experts = false, ssm = false, recomputes = false;
   std::int64_t window = 0;
+  bool offloads = false, first_of_chunk = false, last_of_chunk = false;
 
   auto operator<=>(const LayerKind&) const = default;
+};
+
+// An activation of one layer on its way to the host, and there: so many layers on from the layer's own copy.
+struct OnHost {
+  BufferId passing = -1, host = -1;
+  int host_delta = 0;
 };
 
 // A pipeline rank's part of the schedule.
@@ -113,14 +130,13 @@ struct RoleContext {
   const std::vector<std::int32_t>& rank_of_stage;
   int tp;
   bool sequence_parallel;
-  bool all_to_all;         // cp: attention has whole sequences of a share of the heads
-  bool first, last;        // holds the embedding / the head
-  bool splits;             // has backwards in two halves: what the later half reads is kept until then
-  bool tied_here = false;  // embedding and head on this very role, one table
+  bool all_to_all;                   // cp: attention has whole sequences of a share of the heads
+  bool first = false, last = false;  // holds the embedding / the head
+  bool splits;                       // has backwards in two halves: what the later half reads is kept until then
+  bool tied_here = false;            // embedding and head on this very role, one table
   Extents n;
   ExpertExtents e;
   Dtypes type;
-  std::int32_t mlp_layers = 0;            // role-local layers without experts: the first ones
   std::vector<std::int32_t> chunk_first;  // role-local first layer of each chunk
   std::vector<std::int32_t> chunk_layers;
   std::vector<std::int32_t> chunk_stage;                           // its virtual stage
@@ -128,6 +144,9 @@ struct RoleContext {
   bool head_in_slots = false;  // more than one microbatch between the head's forward and backward
   std::int32_t tensors = 0;
   std::vector<FamilyUse> uses;  // by Family; build_parameters.cpp
+  LayerKind emitted;            // whose block is being written
+  std::map<LayerKind, std::vector<OnHost>> on_host;
+  std::set<BlockId> only_for_backward;  // what a forward without a backward leaves out
 
   Role& role() { return builder.role(); }
   const Role& role() const { return builder.role(); }
@@ -135,22 +154,23 @@ struct RoleContext {
   const ParameterFamily& family(Family f) const { return role().parameter_families[static_cast<std::size_t>(f)]; }
   const FamilyUse& use(Family f) const { return uses[static_cast<std::size_t>(f)]; }
   bool has_experts() const { return model.moe.experts > 0; }
-  bool has_experts(std::int32_t layer) const { return has_experts() && layer >= mlp_layers; }  // role-local
-  // Copies by layer of buffers that only layers with experts, or only those without, have in a chunk.
-  std::int32_t moe_copies() const { return max_chunk_layers() - moe_shift(); }
-  std::int32_t mlp_copies() const {
-    return has_experts() ? std::min(max_chunk_layers(), mlp_layers) : max_chunk_layers();
+  bool has_experts(std::int32_t layer) const {  // role-local
+    return model.has_experts(role().global_layer[static_cast<std::size_t>(layer)]);
   }
+  // Of a list's layers: how many a chunk has of them, the first so many of the role's, and the most of any chunk.
+  std::int32_t chunk_copies(std::size_t chunk, std::int32_t layer_list) const;
+  std::int32_t max_chunk_copies(std::int32_t layer_list) const;
+  // Of buffers that only layers with an MLP have.
+  std::int32_t mlp_list() const { return has_experts() ? kMlpLayers : kAllLayers; }
   // Layers of a chunk that recompute, the first ones, where all of a layer is recomputed.
   std::int32_t recomputed_layers(std::size_t chunk) const;
   // Layers that recompute and layers that keep everything share the role. Copies by layer of what the latter keep:
   // their chunk's last layers use them in turn.
   bool mixes_recompute() const;
   std::int32_t kept_copies() const;
-  // Where a layer with experts finds its copy. Chunks share the blocks, and only the first has layers without: copies
-  // of its own are saved where there is no other.
-  std::int32_t moe_shift() const { return has_experts() && chunk_layers.size() == 1 ? mlp_layers : 0; }
-  Operand of_moe_layer(BufferId buffer) const;
+  // Layers of a chunk whose activations go to the host, the first ones.
+  std::int32_t offloaded_layers(std::size_t chunk) const;
+  std::int32_t most_offloaded() const;
   // Families with layers, those whose gradients are complete first last; of a layer's parameter; the data-parallel
   // group of a family.
   std::vector<Family> layer_families() const;
@@ -158,10 +178,14 @@ struct RoleContext {
   GroupId data_group(Family f) const { return f == kExperts ? groups.expert_data : groups.dp; }
   // Ranks that share out the state of a family, and how many parts that makes.
   GroupId shard_group(Family f) const {
-    return f != kExperts ? groups.shard : job.strategy.zero >= 1 ? groups.expert_data : kNoGroup;
+    return f != kExperts ? groups.shard : job.strategy.zero >= 1 ? groups.expert_shard : kNoGroup;
   }
   std::int32_t shards_of(Family f) const;
   std::size_t chunk_of(std::int32_t virtual_stage) const;
+
+  // Whether a virtual stage is the model's first, its last.
+  bool begins(std::int32_t virtual_stage) const { return virtual_stage % job.strategy.model_stages() == 0; }
+  bool ends(std::int32_t virtual_stage) const { return (virtual_stage + 1) % job.strategy.model_stages() == 0; }
 
   // Data-parallel ranks own parts of the optimizer's state, and so many of them share a replica's.
   bool shards_state() const { return groups.shard != kNoGroup; }
@@ -172,6 +196,9 @@ struct RoleContext {
   bool reduces_any() const {
     return std::any_of(uses.begin(), uses.end(), [](const FamilyUse& u) { return u.reduces; });
   }
+  // Gradients are reduced behind a chunk's last backward, not in it: the ranks that hold its copies have other
+  // microbatches there, and what they do together belongs to none.
+  bool reduces_apart() const { return job.strategy.overlap_grad_reduce && job.strategy.ways() > 1; }
   // Gradients of later microbatches are added to the reduced ones of earlier ones.
   bool accumulates_reduced() const { return job.microbatches() > 1; }
   // The head's unit stays gathered from its forward to its backward, which follows at once.
@@ -198,22 +225,30 @@ struct RoleContext {
   EventId reduced() { return builder.event("gradients_reduced", Replicas::once); }
 
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
-  // `layers`: copies, -1 for one of each layer of a chunk (of each that keeps it, where not all do).
-  BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed, int layers = -1);
-  BufferId by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime, int layers);
+  // One copy of each layer of a chunk that is in the list (of each that keeps it, where not all do).
+  BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
+                 std::int32_t layer_list = kAllLayers);
+  BufferId by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime,
+                    std::int32_t layer_list);
   // One that weight gradients read.
   BufferId saved_for_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
-                             int layers = -1);
+                             std::int32_t layer_list = kAllLayers);
   // The same as the backward reads it: what full recompute computed again is not what the forward wrote.
   BufferId read_by_weights(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
-                           bool in_backward, int layers = -1);
+                           bool in_backward, std::int32_t layer_list = kAllLayers);
   BufferId temporary(const std::string& name, Dtype dtype, std::int64_t elements);
   // The head's activations: one copy when its backward follows its forward at once, else per slot.
   BufferId head_buffer(const std::string& name, Dtype dtype, std::int64_t elements);
   BufferId residual();  // x: the layers' inputs and the chunk's output
+  // A chunk's input, which stays on the device where its layers' own go to the host.
+  Operand chunk_input(std::size_t chunk) {
+    return offloaded_layers(chunk) > 0 ? input_of_offloading() : builder.whole(residual());
+  }
+  Operand input_of_offloading();
+  Operand chunk_output(std::size_t chunk) { return builder.whole(residual(), chunk_layers[chunk]); }
   // From a layer's input gradient to its weight gradient, per layer in ring copies; inside a block where nothing is
   // split.
-  BufferId kept(const std::string& name, Dtype dtype, std::int64_t elements, int layers = -1);
+  BufferId kept(const std::string& name, Dtype dtype, std::int64_t elements, std::int32_t layer_list = kAllLayers);
   // The gradient of x, in ring copies. One that runs down the layers in place; of all layers, as x itself, where weight
   // gradients read it later and have no gathered copy.
   BufferId residual_gradient();
@@ -251,14 +286,27 @@ BlockId layer_forward(RoleContext& c, LayerKind kind);
 // The last microbatch's weight gradients are complete.
 BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch);
 
+// build_offload.cpp: activations that wait for their backward on the host.
+// One of emitted layers, where it passes through the device: so many copies, used in turn.
+BufferId passing(RoleContext& c, const std::string& name, Dtype dtype, std::int64_t elements);
+Operand passing_x(RoleContext& c, bool is_input);  // of an emitted layer, or its output
+// From the device to the host behind a layer's forward, and back before its backward. No block where the layer keeps
+// nothing but its chunk's input.
+BlockId offload_layer(RoleContext& c, LayerKind kind);
+BlockId fetch_layer(RoleContext& c, LayerKind kind);
+// Before a forward writes: what is in its copies is on the host; of the layer that it is called at, or all.
+BlockId await_offloaded(RoleContext& c, bool all);
+// Before a backward reads.
+void await_fetched(RoleContext& c, BlockBuilder& b, LayerKind kind);
+
 // build_ends.cpp
 // `gathers`: the embedding's parameters, where they are sharded, first.
-BlockId embedding_forward(RoleContext& c, bool gathers);
+BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers);
 BlockId embedding_backward(RoleContext& c, bool last_microbatch);
 // What is left once all gradients of the embedding, and of a head tied to it, are there.
 void finish_embedding(RoleContext& c, BlockBuilder& b);
-BlockId head_forward(RoleContext& c);
-BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch);
+BlockId head_forward(RoleContext& c, std::size_t chunk);
+BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool last_microbatch);
 // Sums gradients of tensors that every tp rank holds but only saw its own rows of (sequence parallelism).
 void reduce_replicated(RoleContext& c, BlockBuilder& b, Family f, const std::string& first_replicated);
 
@@ -267,20 +315,30 @@ void reduce_replicated(RoleContext& c, BlockBuilder& b, Family f, const std::str
 class LayerBlocks {
  public:
   LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts);
-  // Calls for role-local layers [first, first + count), from the bottom up and from the top down.
+  // Calls for role-local layers [first, first + count), from the bottom up and from the top down. Activations go to the
+  // host behind a layer's forward; those of a layer come back while the one above has its backward.
   void call_forward(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const;
   void call_backward(std::vector<BlockCall>& calls, BackwardPart part, bool last, std::int32_t first,
                      std::int32_t count) const;
+  // At a backward's begin: the first activations that it needs, of layers [first, first + count).
+  void call_first_fetches(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const;
 
  private:
+  void call_fetch(std::vector<BlockCall>& calls, std::int32_t layer) const;
+  // The end of the run of equal layers from `from` on; of one that offloads by itself.
+  std::int32_t end_of_run(std::int32_t from, std::int32_t end) const;
   std::vector<LayerKind> kinds_;  // by role-local layer
   std::map<LayerKind, BlockId> forward_;
   std::map<std::tuple<LayerKind, BackwardPart, bool>, BlockId> backward_;
+  std::map<LayerKind, BlockId> offload_, fetch_;
+  BlockId await_layer_ = -1, await_all_ = -1;
 };
 // `gathers`: sharded parameters are gathered (they are not, where they still are there).
 SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers);
 // `last`: of the step's microbatches on this chunk, after which the chunk's gradients are complete.
 SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, BackwardPart part, bool last);
+// A chunk's gradients, all at once.
+SegmentId reduce_segment(RoleContext& c, int chunk);
 
 // build_units.cpp: parameters and gradients that are whole only while they are used, unit by unit: a layer, the
 // embedding, the head.
@@ -327,7 +385,7 @@ std::vector<EventId> local_gradients_done(RoleContext& c);
 int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std::string& name);
 struct BucketRange {
   Family family{};
-  std::int32_t first_layer = 0, layers = 1;  // role-local; 0, 1 for families without layers
+  std::int32_t first_layer = 0, layers = 1;  // role-local, and of the family's; 0, 1 for families without layers
 };
 // In the order in which a backward completes them.
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);

@@ -13,7 +13,8 @@ std::string tagged(Phase phase, const std::string& name) {
 // What both ways to attend from a share have.
 struct ShareEmitter : LayerEmitter {
   int n() const { return static_cast<int>(c.job.strategy.cp); }
-  std::int64_t kv_elements() const { return c.n.rows * 2 * c.n.kv; }
+  std::int64_t kv_cols() const { return c.n.qkv - c.n.q; }
+  std::int64_t kv_elements() const { return c.n.rows * kv_cols(); }
 
   RingAttention ring(RingStep step, int distance = 0, bool accumulate = false) const {
     return {step,
@@ -28,7 +29,8 @@ struct ShareEmitter : LayerEmitter {
             distance,
             accumulate,
             c.type.activation,
-            layer_kind.window};
+            layer_kind.window,
+            c.n.v_dim};
   }
   void step(RingAttention op, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes) {
     b.emit(op, kCompute, phase, std::move(reads), std::move(writes));
@@ -78,7 +80,8 @@ struct RingEmitter : ShareEmitter {
   }
 
   void forward(Phase phase) {
-    const Operand o_parts = all(c.temporary("attention.partial_contexts", c.type.activation, n() * c.n.rows * c.n.q));
+    const Operand o_parts =
+        all(c.temporary("attention.partial_contexts", c.type.activation, n() * c.n.rows * c.n.context));
     const Operand lse_parts =
         all(c.temporary("attention.partial_log_sum_exp", c.type.statistic, n() * c.n.rows * c.n.heads));
     const auto kv = [&](int k) { return k == n() - 1 ? last_kv() : kv_buffer(k % 2 == 0 ? "kv.even" : "kv.odd"); };
@@ -128,7 +131,7 @@ struct GatherEmitter : ShareEmitter {
 
   // Between [n] shares and whole sequences in the order of positions.
   void reorder(ReshardStep step, Phase phase, Operand from, Operand to) {
-    const Reshard op{step, c.n.batch, c.n.seq, 0, c.n.kv * n(), n(), c.type.activation};
+    const Reshard op{step, c.n.batch, c.n.seq, kv_cols() * n(), 0, 0, n(), c.type.activation};
     b.emit(op, kCompute, phase, {from}, {to});
   }
 
@@ -166,12 +169,13 @@ struct GatherEmitter : ShareEmitter {
 };
 
 struct ReshardEmitter : LayerEmitter {
-  std::int64_t q, kv;
+  HeadColumns cols;
   Phase phase;
   std::string name;
 
   void reshard(ReshardStep step, Operand from, Operand to) {
-    const Reshard op{step, c.n.batch, c.n.seq, q, kv, static_cast<std::int32_t>(c.job.strategy.cp), c.type.activation};
+    const auto parts = static_cast<std::int32_t>(c.job.strategy.cp);
+    const Reshard op{step, c.n.batch, c.n.seq, cols.q, cols.k, cols.v, parts, c.type.activation};
     b.emit(op, kCompute, phase, {from}, {to});
   }
 
@@ -208,14 +212,14 @@ void share_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv) {
   }
 }
 
-void to_whole_sequences(const LayerEmitter& e, Phase phase, Operand share, Operand whole, std::int64_t q,
-                        std::int64_t kv, const std::string& name) {
-  ReshardEmitter{e, q, kv, phase, name}.run(share, whole, ReshardStep::split_heads, ReshardStep::join_sequence);
+void to_whole_sequences(const LayerEmitter& e, Phase phase, Operand share, Operand whole, HeadColumns cols,
+                        const std::string& name) {
+  ReshardEmitter{e, cols, phase, name}.run(share, whole, ReshardStep::split_heads, ReshardStep::join_sequence);
 }
 
-void to_shares(const LayerEmitter& e, Phase phase, Operand whole, Operand share, std::int64_t q, std::int64_t kv,
+void to_shares(const LayerEmitter& e, Phase phase, Operand whole, Operand share, HeadColumns cols,
                const std::string& name) {
-  ReshardEmitter{e, q, kv, phase, name}.run(whole, share, ReshardStep::split_sequence, ReshardStep::join_heads);
+  ReshardEmitter{e, cols, phase, name}.run(whole, share, ReshardStep::split_sequence, ReshardStep::join_heads);
 }
 
 }  // namespace foretrain::plan

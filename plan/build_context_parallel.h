@@ -22,11 +22,15 @@ void share_forward(const LayerEmitter& e, Phase phase);
 // Writes the gradient of t.qkv.
 void share_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv);
 
-// Of [rows, q + 2 kv] on a share to [rows * cp, (q + 2 kv) / cp] of whole sequences, and back. `name` is of the
+// Columns of packed q, k and v, or of one of them.
+struct HeadColumns {
+  std::int64_t q = 0, k = 0, v = 0;
+};
+// Of [rows, q + k + v] on a share to [rows * cp, (q + k + v) / cp] of whole sequences, and back. `name` is of the
 // message.
-void to_whole_sequences(const LayerEmitter& e, Phase phase, Operand share, Operand whole, std::int64_t q,
-                        std::int64_t kv, const std::string& name);
-void to_shares(const LayerEmitter& e, Phase phase, Operand whole, Operand share, std::int64_t q, std::int64_t kv,
+void to_whole_sequences(const LayerEmitter& e, Phase phase, Operand share, Operand whole, HeadColumns cols,
+                        const std::string& name);
+void to_shares(const LayerEmitter& e, Phase phase, Operand whole, Operand share, HeadColumns cols,
                const std::string& name);
 
 }  // namespace foretrain::plan

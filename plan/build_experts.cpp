@@ -125,6 +125,10 @@ void add_expert_groups(PlanGraph& g, const Job& job, Groups& groups) {
     if (spans.empty()) {
       return kNoGroup;
     }
+    const auto known = std::find_if(g.groups.begin(), g.groups.end(), [&](const Group& x) { return x.name == name; });
+    if (known != g.groups.end()) {
+      return static_cast<GroupId>(known - g.groups.begin());
+    }
     g.groups.push_back({name, std::move(spans), {}});
     return static_cast<GroupId>(g.groups.size() - 1);
   };
@@ -135,7 +139,13 @@ void add_expert_groups(PlanGraph& g, const Job& job, Groups& groups) {
   const AxisSpan tp_others{Axis::tp, 0, {}, own_tokens ? along_tp : static_cast<int>(s.tp)};
   const AxisSpan cp{Axis::cp, 0, {}, 1};
   groups.ep = add("ep", {dp_block, tp_block});
-  groups.expert_data = add("expert_data", {dp_others, cp, tp_others});
+  std::vector<AxisSpan> same = groups.pair;
+  same.insert(same.end(), {dp_others, cp, tp_others});
+  groups.expert_data = add("expert_data" + groups.of_pair, std::move(same));
+  // Within a shard group there are whole sets of experts: across groups the same ranks hold the same parts as of all
+  // else.
+  const AxisSpan dp_block_others{Axis::dp, static_cast<int>(s.shard), {}, along_dp};
+  groups.expert_shard = s.shard == 0 ? groups.expert_data : add("expert_shard", {dp_block_others, cp, tp_others});
   groups.expert_slices = add("expert_slices", {dp_block, {Axis::tp, 0, {}, 1}});
   groups.expert_dp = add("expert_dp", {dp_block});
   const AxisSpan tp{Axis::tp, 0, {}, own_tokens ? 1 : static_cast<int>(s.tp)};
@@ -164,11 +174,8 @@ std::vector<Layout> expert_layouts(const RoleContext& c) {
     l->family.data_group = c.groups.dp;
     l->family.slice_group = c.groups.tp;
   }
-  mlp.family.layers = c.mlp_layers;
-  for (Layout* l : {&moe, &experts}) {
-    l->family.first_layer = c.mlp_layers;
-    l->family.layers = static_cast<std::int32_t>(c.role().global_layer.size()) - c.mlp_layers;
-  }
+  mlp.family.layer_list = kMlpLayers;
+  moe.family.layer_list = experts.family.layer_list = kMoeLayers;
   return {std::move(mlp), std::move(moe), std::move(experts)};
 }
 

@@ -63,14 +63,14 @@ struct LatentEmitter : LayerEmitter {
   }
 
   LatentHeads heads(Direction direction) const {
-    return {direction,   c.n.batch,           c.n.seq,          c.n.heads, mla().nope_dim, mla().rope_dim,
-            mla().v_dim, c.model.rotary_base, c.type.activation};
+    return {direction,   c.n.batch,           c.n.seq,           c.n.heads,  mla().nope_dim, mla().rope_dim,
+            mla().v_dim, c.model.rotary_base, c.type.activation, c.groups.cp};
   }
   SplitColumns split(Direction direction) const {
     return {direction, c.n.shard_rows, mla().kv_rank, mla().rope_dim, c.type.activation};
   }
 
-  // From norm1 to the packed q, k and v.
+  // From norm1 to the packed q, k and v that attention reads.
   void up(Phase phase) {
     const Operand q = scratch("q", c.n.rows * c.n.q);
     if (mla().q_rank > 0) {
@@ -82,9 +82,10 @@ struct LatentEmitter : LayerEmitter {
     }
     const Operand latent = gather_rows(c, b, phase, all(t.kv_latent_norm), "attention.kv_latent");
     const Operand k_rope = gather_rows(c, b, phase, all(t.k_rope), "attention.k_rope");
-    const Operand kv = scratch("kv", c.n.rows * kv_cols());
+    const Operand kv = scratch("kv_heads", c.n.rows * kv_cols());
     product(phase, c.n.rows, latent, "attention.kv_up", kv, kv_cols(), mla().kv_rank);
-    b.emit(heads(Direction::forward), kCompute, phase, {q, kv, k_rope}, {all(t.qkv)});
+    b.emit(heads(Direction::forward), kCompute, phase, {q, kv, k_rope}, {all(attention_share(*this))});
+    attention_enter(*this, phase);
   }
 
   void down(Phase phase) {
@@ -100,7 +101,7 @@ struct LatentEmitter : LayerEmitter {
   }
 
   void forward(Phase phase) {
-    const Operand x = all(c.residual());
+    const Operand x = input();
     norm_forward(phase, x, "norm1", t.norm1, t.stats1);
     down(phase);
     up(phase);
@@ -135,12 +136,12 @@ struct LatentEmitter : LayerEmitter {
   }
 
   void projections_backward(const ResidualGradients& d, Operand d_qkv) {
-    const Operand dq = scratch("d_q", c.n.rows * c.n.q), dkv = scratch("d_kv", c.n.rows * kv_cols());
+    const Operand dq = scratch("d_q", c.n.rows * c.n.q), dkv = scratch("d_kv_heads", c.n.rows * kv_cols());
     const Operand dk_rope = scratch("d_k_rope", c.n.rows * mla().rope_dim);
     b.emit(heads(Direction::backward_input), kCompute, Phase::backward_input, {d_qkv}, {dq, dkv, dk_rope});
     const Operand d_norm1 = query_backward(dq);
     key_value_backward(dkv, dk_rope, d_norm1);
-    norm_backward(d_norm1, all(c.residual()), t.stats1, "norm1", d.mid, d.in);
+    norm_backward(d_norm1, input(), t.stats1, "norm1", d.mid, d.in);
   }
 
   // A column-parallel product behind a latent, all rows: to the latent's gradient, this rank's rows.

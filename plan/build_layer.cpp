@@ -82,8 +82,8 @@ LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool experts
     t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, again.norms);
   }
   if (!experts) {
-    t.up = c.saved("up", a, n.rows * n.ffn_in, again.mlp, c.mlp_copies());
-    t.act = c.read_by_weights("act", a, n.rows * n.ffn, again.activation, in_backward, c.mlp_copies());
+    t.up = c.saved("up", a, n.rows * n.ffn_in, again.mlp, c.mlp_list());
+    t.act = c.read_by_weights("act", a, n.rows * n.ffn, again.activation, in_backward, c.mlp_list());
   }
   return t;
 }
@@ -106,7 +106,7 @@ std::string layer_name(const RoleContext& c, LayerKind kind) {
          (kind.ssm          ? ".state_space"
           : kind.window > 0 ? ".window"
                             : "") +
-         (kind.recomputes && c.mixes_recompute() ? ".recomputed" : "");
+         (kind.recomputes && c.mixes_recompute() ? ".recomputed" : "") + (kind.offloads ? ".offloaded" : "");
 }
 
 void emit_backward(LayerEmitter& e, BackwardPart part) {
@@ -127,6 +127,7 @@ void emit_backward(LayerEmitter& e, BackwardPart part) {
 
 BlockId layer_forward(RoleContext& c, LayerKind kind) {
   BlockBuilder b(c.role(), layer_name(c, kind) + ".forward");
+  c.emitted = kind;
   await_unit(c, b, kLayer, Phase::forward);
   const Recomputed again = recomputed(c, kind);
   emit_forward(LayerEmitter{c, b, layer_buffers(c, again, kind.experts, false), again, kind}, Phase::forward);
@@ -137,8 +138,10 @@ BlockId layer_forward(RoleContext& c, LayerKind kind) {
 BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch) {
   BlockBuilder b(c.role(),
                  layer_name(c, kind) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
+  c.emitted = kind;
   const Recomputed again = recomputed(c, kind);
   LayerEmitter e{c, b, layer_buffers(c, again, kind.experts, true), again, kind};
+  await_fetched(c, b, kind);
   await_unit(c, b, kLayer, Phase::backward_input);
   for (const Family f : layer_unit(c, kind.experts)) {
     clear_unit(c, b, f);

@@ -26,12 +26,11 @@ int balanced_parts(const RoleContext& c) {
 MoeBuffers moe_buffers(RoleContext& c, const Recomputed& again, bool in_backward) {
   const ExpertExtents& e = c.e;
   const Dtype a = c.type.activation, w = c.type.statistic;
-  const int copies = c.moe_copies();
   const auto saved = [&](const char* name, Dtype dtype, std::int64_t elements) {
-    return c.saved(std::string("moe.") + name, dtype, elements, again.all, copies);
+    return c.saved(std::string("moe.") + name, dtype, elements, again.all, kMoeLayers);
   };
   const auto read_by_weights = [&](const char* name, Dtype dtype, std::int64_t elements, bool recomputed) {
-    return c.read_by_weights(std::string("moe.") + name, dtype, elements, recomputed, in_backward, copies);
+    return c.read_by_weights(std::string("moe.") + name, dtype, elements, recomputed, in_backward, kMoeLayers);
   };
   const int parts = c.model.moe.aux_loss > 0 ? balanced_parts(c) : 1;
   MoeBuffers t{};
@@ -65,12 +64,12 @@ struct MoeEmitter : LayerEmitter {
   MoeEmitter(const LayerEmitter& layer, bool in_backward)
       : LayerEmitter(layer), m(moe_buffers(c, again, in_backward)), e(c.e) {}
 
-  Operand of(BufferId buffer) const { return c.of_moe_layer(buffer); }
+  Operand of(BufferId buffer) const { return all(buffer); }
   Operand temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
     return all(c.temporary("moe." + name, dtype, elements));
   }
   Operand kept(const std::string& name, Dtype dtype, std::int64_t elements) {
-    return of(c.kept("moe." + name, dtype, elements, c.moe_copies()));
+    return of(c.kept("moe." + name, dtype, elements, kMoeLayers));
   }
   bool exchanges() const { return c.groups.ep != kNoGroup; }
   // Rows of one expert arrive from several ranks, and those of others between them.

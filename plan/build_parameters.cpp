@@ -217,7 +217,7 @@ BufferId gathered_copy(RoleContext& c, Family f, const ParameterFamily& unit) {
   const int layers = is_end(f) ? 0 : s.reshard ? copies : unit.layers;
   const BufferId id =
       c.builder.buffer(unit.name + ".parameters.gathered", c.type.parameter, unit.elements, BufferKind::communication,
-                       in_block ? Lifetime::block : Lifetime::persistent, layers);
+                       in_block ? Lifetime::block : Lifetime::persistent, layers, unit.layer_list);
   c.role().buffers[static_cast<std::size_t>(id)].wraps = layers != 0 && s.reshard;
   return id;
 }
@@ -230,7 +230,7 @@ BufferId whole_gradient(RoleContext& c, Family f, const ParameterFamily& unit, s
       {c.job.strategy.overlap_grad_reduce ? 2 : 1, std::max(1, c.max_chunk_layers()), std::max(1, unit.layers)});
   const BufferId id =
       c.builder.buffer((apart ? unit.name : "ends") + ".gradients.whole", c.type.gradient, apart ? unit.elements : ends,
-                       BufferKind::communication, Lifetime::persistent, layered ? copies : 0);
+                       BufferKind::communication, Lifetime::persistent, layered ? copies : 0, unit.layer_list);
   c.role().buffers[static_cast<std::size_t>(id)].wraps = layered;
   return id;
 }
@@ -255,7 +255,7 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
     use.gathers = shared_out && c.job.strategy.zero >= 3;
     use.reduces = shared_out && c.job.strategy.zero >= 2;
     const auto add = [&](const char* what, Dtype dtype, std::int64_t elements, BufferKind kind) {
-      return c.builder.buffer(f.name + "." + what, dtype, elements, kind, Lifetime::persistent, layers);
+      return c.builder.buffer(f.name + "." + what, dtype, elements, kind, Lifetime::persistent, layers, f.layer_list);
     };
     f.parameter = add("parameters", c.type.parameter, use.gathers ? part : f.elements, BufferKind::parameter);
     f.gradient = add("gradients", c.type.gradient, use.reduces ? part : f.elements, BufferKind::gradient);
@@ -301,7 +301,8 @@ void add_parameters(RoleContext& c) {
   add_family(c, std::move(layer), kLayer, true, static_cast<int>(c.role().global_layer.size()), ends);
   add_family(c, std::move(head), kHead, c.last, 0, ends);
   for (std::size_t i = 0; i < experts.size(); ++i) {
-    const int layers = experts[i].family.layers;
+    const auto layers =
+        static_cast<int>(c.role().layer_lists[static_cast<std::size_t>(experts[i].family.layer_list)].size());
     add_family(c, std::move(experts[i]), static_cast<Family>(kMlp + static_cast<int>(i)), true, layers, ends);
   }
 }

@@ -19,7 +19,7 @@ EventId gathered(RoleContext& c, Family f) {
 }
 
 Operand whole_unit(RoleContext& c, Family f, BufferId buffer) {
-  return {buffer, static_cast<std::int16_t>(-c.family(f).first_layer), kNoGroup, 0, c.family(f).elements, 0};
+  return {buffer, 0, kNoGroup, 0, c.family(f).elements, 0};
 }
 
 }  // namespace
@@ -126,7 +126,7 @@ void GathersAhead::up_to(std::size_t count) {
   for (; gathered_ < std::min(count, units_.size()); ++gathered_) {
     const std::int32_t layer = units_[gathered_];
     const Family f = layer == kHeadUnit ? kHead : kLayer;
-    const bool experts = c_.has_experts(layer);
+    const bool experts = f == kLayer && c_.has_experts(layer);
     auto [block, is_new] = blocks_.try_emplace({f, experts});
     if (is_new) {
       const std::vector<Family> families = f == kHead ? std::vector<Family>{f} : layer_unit(c_, experts);

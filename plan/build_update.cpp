@@ -13,17 +13,25 @@ Bucket bucket(const RoleContext& c, const BucketRange& r) {
   return bucket_of(c, r.family, r.layers);
 }
 
-// The copy of a bucket's first layer, seen from that layer.
-std::int16_t first_copy(const RoleContext& c, const Bucket& b) {
-  return static_cast<std::int16_t>(-c.family(static_cast<Family>(b.family)).first_layer);
-}
-
-Operand whole_bucket(const RoleContext& c, const Bucket& b, BufferId buffer) {
-  return {buffer, first_copy(c, b), kNoGroup, 0, b.elements, 0};
+Operand whole_bucket(const Bucket& b, BufferId buffer) {
+  return {buffer, 0, kNoGroup, 0, b.elements, 0};
 }
 
 bool has_owners(const RoleContext& c) {
   return c.shards_state() && c.job.strategy.zero_kind == ZeroKind::owners;
+}
+
+// A chunk's families, each in one.
+std::vector<BucketRange> whole_chunk(const RoleContext& c, std::size_t chunk) {
+  std::vector<BucketRange> ranges;
+  for (const Family which : c.layer_families()) {
+    const std::int32_t list = c.family(which).layer_list, layers = c.chunk_copies(chunk, list);
+    if (layers > 0) {
+      ranges.push_back(
+          {which, layer_of_copy(c.role(), list, copies_before(c.role(), list, c.chunk_first[chunk])), layers});
+    }
+  }
+  return ranges;
 }
 
 // What is reduced together; `updated`: what is updated together, which owners share out as a whole.
@@ -34,9 +42,7 @@ std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
   }
   for (int chunk = static_cast<int>(c.chunk_first.size()) - 1; chunk >= 0; --chunk) {
     const auto i = static_cast<std::size_t>(chunk);
-    const bool at_once = updated && has_owners(c) && c.chunk_layers[i] > 0;
-    const std::vector<BucketRange> mine =
-        at_once ? std::vector<BucketRange>{{kLayer, c.chunk_first[i], c.chunk_layers[i]}} : chunk_buckets(c, chunk);
+    const std::vector<BucketRange> mine = updated && has_owners(c) ? whole_chunk(c, i) : chunk_buckets(c, chunk);
     all.insert(all.end(), mine.begin(), mine.end());
   }
   if (c.family(kEmbedding).gradient >= 0) {
@@ -169,7 +175,7 @@ void emit_gather(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   op.dtype = c.type.parameter;
   op.tag = c.builder.tag("parameters.gather." + f.name);
   const int at =
-      b.emit(op, c.dp_stream(), Phase::param_gather, {own_part(c, k, f.parameter)}, {whole_bucket(c, k, f.parameter)});
+      b.emit(op, c.dp_stream(), Phase::param_gather, {own_part(c, k, f.parameter)}, {whole_bucket(k, f.parameter)});
   b.op(at).records.push_back(c.builder.event("gathered", Replicas::once));
 }
 
@@ -181,7 +187,7 @@ BlockId broadcast_block(RoleContext& c, const BucketRange& r) {
   for (std::int32_t owner = 0; owner < k.shards; ++owner) {
     Collective op;
     op.kind = CollectiveKind::broadcast;
-    op.group = c.groups.shard;
+    op.group = k.shard_group;
     op.elements = k.elements / k.shards;
     op.dtype = c.type.parameter;
     op.tag = c.builder.tag(fmt::format("parameters.broadcast.{}.{}", f.name, owner));
@@ -238,9 +244,9 @@ Operand own_part(const RoleContext& c, const Bucket& bucket, BufferId buffer) {
   const bool is_whole = c.role().buffers[static_cast<std::size_t>(buffer)].elements == unit;
   const std::int64_t part = bucket.elements / bucket.shards;
   if (bucket.shards == 1 || !is_whole) {
-    return {buffer, first_copy(c, bucket), kNoGroup, 0, part, 0};
+    return {buffer, 0, kNoGroup, 0, part, 0};
   }
-  return {buffer, first_copy(c, bucket), bucket.shard_group, 0, part, part};
+  return {buffer, 0, bucket.shard_group, 0, part, part};
 }
 
 std::vector<EventId> local_gradients_done(RoleContext& c) {
@@ -268,12 +274,11 @@ std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
         c.use(which).reduces
             ? 1
             : static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
-    const std::int32_t first = std::max(c.chunk_first[i], f.first_layer);
-    const std::int32_t past = std::min(c.chunk_first[i] + c.chunk_layers[i], f.first_layer + f.layers);
-    for (std::int32_t end = past; end > first;) {
+    const std::int32_t first = copies_before(c.role(), f.layer_list, c.chunk_first[i]);
+    for (std::int32_t end = first + c.chunk_copies(i, f.layer_list); end > first;) {
       const std::int32_t layers = std::min(per_bucket, end - first);
       end -= layers;
-      ranges.push_back({which, end, layers});
+      ranges.push_back({which, layer_of_copy(c.role(), f.layer_list, end), layers});
     }
   }
   std::stable_sort(ranges.begin(), ranges.end(),
@@ -297,8 +302,8 @@ BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
   op.elements = k.elements;
   op.dtype = c.type.gradient;
   op.tag = c.builder.tag("gradients.reduce." + f.name);
-  const Operand part = scatters ? own_part(c, k, f.gradient) : whole_bucket(c, k, f.gradient);
-  int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_bucket(c, k, f.gradient)}, {part});
+  const Operand part = scatters ? own_part(c, k, f.gradient) : whole_bucket(k, f.gradient);
+  int at = b.emit(op, c.dp_stream(), Phase::grad_reduce, {whole_bucket(k, f.gradient)}, {part});
   if (scatters && c.groups.replicas != kNoGroup) {
     at = emit_reduce_across(c, b, part, f.name);
   }

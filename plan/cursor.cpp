@@ -100,9 +100,7 @@ std::int64_t operand_offset(const PlanGraph& graph, const Role& role, const Oper
   std::int64_t offset = placement.offset;
   if (buffer.layers > 0) {
     const std::int32_t bound = b.layer < 0 ? b.first_layer : b.layer;
-    const std::int32_t origin = buffer.lifetime == Lifetime::persistent ? 0 : b.first_layer;
-    std::int32_t layer = bound - origin + operand.layer_delta;
-    layer = buffer.wraps ? layer % buffer.layers : layer;
+    const std::int32_t layer = layer_copy(role, buffer, bound, b.first_layer, operand.layer_delta);
     CHECK(layer >= 0 && layer < buffer.layers, "role {}: buffer {} has no layer {} of {}", role.name, buffer.name,
           layer, buffer.layers);
     offset += layer * placement.layer_stride;

@@ -100,4 +100,28 @@ int role_of(const PlanGraph& graph, Rank r) {
   return -1;
 }
 
+std::int32_t copies_before(const Role& role, std::int32_t layer_list, std::int32_t layer) {
+  if (layer_list < 0) {
+    return layer;
+  }
+  const std::vector<std::int32_t>& list = role.layer_lists[static_cast<std::size_t>(layer_list)];
+  return static_cast<std::int32_t>(std::lower_bound(list.begin(), list.end(), layer) - list.begin());
+}
+
+std::int32_t layer_of_copy(const Role& role, std::int32_t layer_list, std::int32_t copy) {
+  return layer_list < 0 ? copy
+                        : role.layer_lists[static_cast<std::size_t>(layer_list)].at(static_cast<std::size_t>(copy));
+}
+
+std::int32_t layer_copy(const Role& role, const Buffer& buffer, std::int32_t layer, std::int32_t first_layer,
+                        std::int32_t delta) {
+  if (buffer.layer_list >= std::ssize(role.layer_lists)) {
+    return -1;
+  }
+  const std::int32_t origin =
+      buffer.lifetime == Lifetime::persistent ? 0 : copies_before(role, buffer.layer_list, first_layer);
+  const std::int32_t copy = copies_before(role, buffer.layer_list, layer) - origin + delta;
+  return buffer.wraps ? copy % buffer.layers : copy;
+}
+
 }  // namespace foretrain::plan

@@ -83,6 +83,7 @@ struct Buffer {
   std::int32_t layers = 0;
   // Fewer copies than layers, used in turn: layer l lies in copy l mod `layers`.
   bool wraps = false;
+  std::int32_t layer_list = -1;  // which layers have copies (Role::layer_lists); -1: all
 };
 
 // `elements` of a buffer from `offset` on, in the copy of this instance's slot, hold or ring and layer + layer_delta;
@@ -194,7 +195,7 @@ struct ParameterFamily {
   std::int32_t layers = 0;    // 0: not per layer
   BufferId parameter = -1, gradient = -1, master = -1, m = -1, v = -1;
   std::vector<Parameter> parameters;
-  std::int32_t first_layer = 0;    // role-local layer of copy 0
+  std::int32_t layer_list = -1;    // which layers have copies (Role::layer_lists); -1: all
   GroupId data_group = kNoGroup;   // ranks that hold the same elements and share their gradients
   GroupId slice_group = kNoGroup;  // ranks that hold different slices; kNoGroup: slices[0] is everybody's
 };
@@ -230,6 +231,8 @@ struct Role {
   std::vector<Segment> segments;
   Program program;
   std::vector<std::int32_t> global_layer;  // by role-local layer
+  // Where layers differ, those of a kind: role-local, rising. Their copies of a buffer lie one behind the other.
+  std::vector<std::vector<std::int32_t>> layer_lists;
   std::int32_t slots = 0, holds = 0, rings = 0;
   // Of a buffer of this lifetime, its layers' copies counted as one.
   std::int32_t copies(Lifetime l) const {
@@ -252,6 +255,14 @@ struct PlanGraph {
   std::int64_t sequences_per_step = 0, seq_len = 0;
   std::int32_t microbatches = 0;
 };
+
+// Which of its copies a buffer with layers has for a role-local layer in a segment that begins at `first_layer`, so
+// many copies further on; -1 where there is no such list of layers. May be past its copies: validate() finds that.
+std::int32_t layer_copy(const Role& role, const Buffer& buffer, std::int32_t layer, std::int32_t first_layer,
+                        std::int32_t delta);
+// Copies of a list's layers before a role-local layer; and back: the layer of a copy.
+std::int32_t copies_before(const Role& role, std::int32_t layer_list, std::int32_t layer);
+std::int32_t layer_of_copy(const Role& role, std::int32_t layer_list, std::int32_t copy);
 
 // Role index of a rank.
 int role_of(const PlanGraph& graph, Rank r);

@@ -135,6 +135,7 @@ void fields(auto& a, Of<Norm> auto& x) {
 void fields(auto& a, Of<LatentHeads> auto& x) {
   a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("nope_dim", x.nope_dim);
   a("rope_dim", x.rope_dim), a("v_dim", x.v_dim), a("base", x.base), a("dtype", x.dtype);
+  a("seq_group", x.seq_group);
 }
 
 void fields(auto& a, Of<SplitColumns> auto& x) {
@@ -276,10 +277,11 @@ void fields(auto& a, Of<RingAttention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("group", x.group), a("parts", x.parts);
   a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype), a("window", x.window);
+  a("v_dim", x.v_dim);
 }
 
 void fields(auto& a, Of<Reshard> auto& x) {
-  a("step", x.step), a("batch", x.batch), a("seq", x.seq), a("q", x.q), a("kv", x.kv), a("parts", x.parts);
+  a("step", x.step), a("batch", x.batch), a("seq", x.seq), a("q", x.q), a("k", x.k), a("v", x.v), a("parts", x.parts);
   a("dtype", x.dtype);
 }
 
@@ -304,7 +306,7 @@ void fields(auto& a, Of<Stream> auto& x) {
 
 void fields(auto& a, Of<Buffer> auto& x) {
   a("name", x.name), a("dtype", x.dtype), a("elements", x.elements), a("kind", x.kind), a("lifetime", x.lifetime);
-  a("layers", x.layers), a("wraps", x.wraps);
+  a("layers", x.layers), a("wraps", x.wraps), a("layer_list", x.layer_list);
 }
 
 void fields(auto& a, Of<Event> auto& x) {
@@ -346,7 +348,7 @@ void fields(auto& a, Of<Parameter> auto& x) {
 void fields(auto& a, Of<ParameterFamily> auto& x) {
   a("name", x.name), a("elements", x.elements), a("layers", x.layers), a("parameter", x.parameter);
   a("gradient", x.gradient), a("master", x.master), a("m", x.m), a("v", x.v), a("parameters", x.parameters);
-  a("first_layer", x.first_layer), a("data_group", x.data_group), a("slice_group", x.slice_group);
+  a("layer_list", x.layer_list), a("data_group", x.data_group), a("slice_group", x.slice_group);
 }
 
 void fields(auto& a, Of<Placement> auto& x) {
@@ -365,7 +367,8 @@ void fields(auto& a, Of<RankSet> auto& x) {
 void fields(auto& a, Of<Role> auto& x) {
   a("name", x.name), a("ranks", x.ranks), a("streams", x.streams), a("buffers", x.buffers), a("events", x.events);
   a("parameter_families", x.parameter_families), a("blocks", x.blocks), a("segments", x.segments);
-  a("program", x.program), a("global_layer", x.global_layer), a("slots", x.slots), a("holds", x.holds);
+  a("program", x.program), a("global_layer", x.global_layer), a("layer_lists", x.layer_lists), a("slots", x.slots),
+      a("holds", x.holds);
   a("rings", x.rings);
   a("loss", x.loss), a("logits", x.logits), a("grad_norm", x.grad_norm), a("memory", x.memory);
 }

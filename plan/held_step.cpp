@@ -162,11 +162,10 @@ void HeldStep::touch(const Operand& o, const Instance& instance, std::int32_t la
     return;
   }
   const std::int32_t copy = has_copies(buffer.lifetime) ? std::max(instance.copy(buffer.lifetime), 0) : 0;
-  const std::int32_t base = buffer.lifetime == Lifetime::persistent ? 0 : first_layer;
-  const std::int32_t seen = layer - base + o.layer_delta;
-  const std::int32_t index = buffer.layers == 0 ? 0
-                             : buffer.wraps     ? (seen % buffer.layers + buffer.layers) % buffer.layers
-                                                : std::clamp(seen, 0, buffer.layers - 1);
+  const std::int32_t index =
+      buffer.layers == 0
+          ? 0
+          : std::clamp(layer_copy(role_, buffer, layer, first_layer, o.layer_delta), 0, buffer.layers - 1);
   const std::size_t entity = model.first_entity + at(copy * std::max(buffer.layers, 1) + index);
   const std::int64_t owner = model.stay == Stay::iteration  ? iterations_
                              : model.stay == Stay::instance ? instances_

@@ -85,6 +85,10 @@ void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy)
     strategy.mistake("schedule", fmt::format("interleaved needs microbatches in multiples of pp: {} of them, pp {}",
                                              job.microbatches(), s.pp));
   }
+  if (job.microbatches() % s.ways() != 0) {
+    strategy.mistake("schedule", fmt::format("{} takes half of the microbatches from either end: {} are not even",
+                                             name(s.schedule), job.microbatches()));
+  }
   if (static_cast<double>(job.microbatches()) * static_cast<double>(s.stages()) > kMaxActions) {
     workload.mistake("global_batch", fmt::format("{} microbatches through {} stages; expected at most {:.0e} in all",
                                                  job.microbatches(), s.stages(), kMaxActions));
@@ -160,7 +164,7 @@ void check_recompute_layers(const Job& job, ObjectReader& strategy) {
 
 void check_offload(const Job& job, ObjectReader& strategy) {
   const topologies::Cluster& c = job.cluster;
-  if (job.strategy.offload_optimizer && !c.this_machine && c.host.link.value <= 0) {
+  if (job.strategy.offloads() && !c.this_machine && c.host.link.value <= 0) {
     strategy.mistake("offload", fmt::format("nothing is known of the hosts of {}; expected a system with \"host\": "
                                             "{{\"link\": …, \"memory\": …}}, or an empty list",
                                             c.name));
@@ -179,10 +183,6 @@ void check_context_parallel(const Job& job, ObjectReader& strategy) {
                                        job.workload.seq_len, s.cp));
   } else if (s.sequence_parallel && job.workload.seq_len / s.cp % s.tp != 0) {
     strategy.mistake("cp", fmt::format("tp {} does not divide seq_len {} / cp {}", s.tp, job.workload.seq_len, s.cp));
-  }
-  if (m.has_mla()) {
-    strategy.mistake("cp",
-                     fmt::format("latent attention (mla) has whole sequences on every rank; expected 1, not {}", s.cp));
   }
   const char* const kind = s.cp_kind == CpKind::ring ? "a ring" : "all_gather";
   if (s.cp_kind != CpKind::all_to_all && s.recomputes(RecomputeModule::attention_core)) {
@@ -225,14 +225,13 @@ void check_experts(const Job& job, ObjectReader& strategy) {
     return;
   }
   const auto mistake = [&](const char* key, const std::string& what) { strategy.mistake(key, what); };
-  if (s.shard != 0) {
-    mistake("shard", "in groups with experts is not built yet; leave the key out");
+  if (s.shard != 0 && s.shard % s.ep_along_dp() != 0) {
+    mistake("shard", fmt::format("{} is not a multiple of the {} ranks along dp that hold all experts: a group holds "
+                                 "whole sets of them",
+                                 s.shard, s.ep_along_dp()));
   }
   if (job.workload.model.parallel_residual) {
     mistake("", "experts beside attention (parallel_residual) are not built yet");
-  }
-  if (s.zero_kind == ZeroKind::owners) {
-    mistake("zero_kind", "owners with experts is not built yet; expected shards");
   }
   if (s.cp > 1 && moe.capacity_factor > 0) {
     mistake("cp", fmt::format("{} with a capacity_factor is not built: experts' places are counted by rank; expected 1",
@@ -269,15 +268,16 @@ void check_stages(const Job& job, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
   const std::vector<std::int64_t>& split = s.layers_per_stage;
   if (split.empty()) {
-    if (layers < s.stages()) {
+    if (layers < s.model_stages()) {
       strategy.mistake("pp", fmt::format("{} layers are fewer than pp {} x virtual_stages {} = {} stages", layers, s.pp,
-                                         s.virtual_stages, s.stages()));
+                                         s.virtual_stages / s.ways(), s.model_stages()));
     }
     return;
   }
-  if (std::ssize(split) != s.stages()) {
-    strategy.mistake("layers_per_stage", fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages",
-                                                     split.size(), s.pp, s.virtual_stages, s.stages()));
+  if (std::ssize(split) != s.model_stages()) {
+    strategy.mistake("layers_per_stage",
+                     fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages", split.size(), s.pp,
+                                 s.virtual_stages / s.ways(), s.model_stages()));
   }
   const bool sum_fits = std::all_of(split.begin(), split.end(), [&](std::int64_t n) { return n <= layers; });
   if (!sum_fits || std::accumulate(split.begin(), split.end(), std::int64_t{0}) != layers) {

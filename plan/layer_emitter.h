@@ -40,10 +40,19 @@ struct LayerEmitter {
     return phase == Phase::recompute && again.all && c.job.strategy.recompute_early_stop;
   }
 
+  Operand input() const {
+    return !layer_kind.offloads        ? all(c.residual())
+           : layer_kind.first_of_chunk ? c.input_of_offloading()
+                                       : passing_x(c, true);
+  }
+
   // x': the next layer's input. Nobody reads that of a recomputation, which may have stopped before.
   Operand output(Phase phase) {
-    return phase == Phase::forward ? c.builder.whole(c.residual(), 1)
-                                   : all(c.temporary("x.again", c.type.activation, c.n.shard_rows * c.n.hidden));
+    if (phase != Phase::forward) {
+      return all(c.temporary("x.again", c.type.activation, c.n.shard_rows * c.n.hidden));
+    }
+    const bool passes = layer_kind.offloads && !layer_kind.last_of_chunk;
+    return passes ? passing_x(c, false) : c.builder.whole(c.residual(), 1);
   }
 
   // y[rows, out] = x[rows, in] W[out, in]^T (+ bias)
@@ -95,7 +104,10 @@ Operand attention_branch_backward(const LayerEmitter& e, BackwardPart part, Oper
 void mlp_branch(const LayerEmitter& e, Phase phase, Operand h, Operand out, bool accumulate);
 Operand mlp_branch_backward(const LayerEmitter& e, BackwardPart part, Operand dy);
 
-// build_attention.cpp: from packed qkv to the heads' outputs, and from their gradient to that of qkv.
+// build_attention.cpp: where packed qkv of this rank's tokens go; on to where attention reads them; from there to the
+// heads' outputs in t.context, and from their gradient to that of qkv.
+BufferId attention_share(const LayerEmitter& e);
+void attention_enter(const LayerEmitter& e, Phase phase);
 void attention_core(const LayerEmitter& e, Phase phase);
 void attention_core_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv);
 

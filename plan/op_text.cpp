@@ -129,7 +129,7 @@ struct Shapes {
                        w.window > 0 ? fmt::format(", window {}", w.window) : "");
   }
   std::string operator()(const Reshard& w) const {
-    return fmt::format(" batch {} seq {} x ({} + 2 x {}) {} over {}", w.batch, w.seq, w.q, w.kv, name(w.dtype),
+    return fmt::format(" batch {} seq {} x ({} + {} + {}) {} over {}", w.batch, w.seq, w.q, w.k, w.v, name(w.dtype),
                        w.parts);
   }
   std::string operator()(const Gate& w) const {

@@ -192,7 +192,8 @@ std::optional<AttentionCost> attention_of(const Work& w) {
               ring->kv_heads,
               ring->head_dim,
               true,
-              ring->dtype};
+              ring->dtype,
+              ring->v_dim};
   switch (ring->step) {
     case RingStep::attend: return AttentionCost{a};
     case RingStep::attend_backward: a.step = AttentionStep::flash_backward; return AttentionCost{a};

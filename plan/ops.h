@@ -101,6 +101,7 @@ struct LatentHeads {
   std::int64_t batch = 0, seq = 0, heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
   double base = 10000.0;
   Dtype dtype = Dtype::fp32;
+  GroupId seq_group = kNoGroup;  // whose ranks hold shares of the sequences; seq is of a share
 };
 
 // forward: reads {x [rows, left + right]}, writes {[rows, left], [rows, right]}; backward_input the other way.
@@ -134,19 +135,20 @@ struct RingAttention {
   bool accumulate = false;    // attend_backward
   Dtype dtype = Dtype::fp32;
   std::int64_t window = 0;  // attend_all, attend_all_backward: as Attention's
+  std::int64_t v_dim = 0;   // of a value head
 };
 
 // Rows around the all_to_all between shares of sequences with all heads and whole sequences with a share of the heads
-// (Jacobs et al. 2023, "DeepSpeed Ulysses"). Columns are q + 2 kv wide on a share, and all three divide by `parts`.
-//   split_heads:    reads {x[batch*seq, q+2kv]}, writes {blocks[parts, batch*seq, (q+2kv)/parts]}
-//   join_sequence:  reads {blocks}, writes {y[batch*parts*seq, (q+2kv)/parts]}: in the order of positions
+// (Jacobs et al. 2023, "DeepSpeed Ulysses"). Columns are q + k + v wide on a share, and all three divide by `parts`.
+//   split_heads:    reads {x[batch*seq, q+k+v]}, writes {blocks[parts, batch*seq, (q+k+v)/parts]}
+//   join_sequence:  reads {blocks}, writes {y[batch*parts*seq, (q+k+v)/parts]}: in the order of positions
 //   split_sequence, join_heads: the same ways back
 enum class ReshardStep : std::uint8_t { split_heads, join_sequence, split_sequence, join_heads };
 std::string_view name(ReshardStep s);
 struct Reshard {
   ReshardStep step{};
   std::int64_t batch = 0, seq = 0;  // seq: of a share
-  std::int64_t q = 0, kv = 0;
+  std::int64_t q = 0, k = 0, v = 0;
   std::int32_t parts = 1;
   Dtype dtype = Dtype::fp32;
 };

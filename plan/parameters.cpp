@@ -6,7 +6,7 @@
 
 namespace foretrain::plan {
 
-void for_each_piece(const Role& role, const Bucket& bucket, std::int32_t first_layer, std::int64_t shard,
+void for_each_piece(const Role& role, const Bucket& bucket, std::int32_t first_copy, std::int64_t shard,
                     std::int64_t shards, int slice_index, const std::function<void(const Piece&)>& fn) {
   const ParameterFamily& family = role.parameter_families[static_cast<std::size_t>(bucket.family)];
   CHECK(bucket.elements % shards == 0, "role {}: a bucket of {} elements in {} shards", role.name, bucket.elements,
@@ -20,13 +20,14 @@ void for_each_piece(const Role& role, const Bucket& bucket, std::int32_t first_l
     if (origin >= end || origin + family.elements <= begin) {
       continue;
     }
+    const std::int32_t layer = family.layers == 0 ? 0 : layer_of_copy(role, family.layer_list, first_copy + l);
     for (const Parameter& p : family.parameters) {
       for (const Slice& s : p.slices[static_cast<std::size_t>(slice_index)]) {
         const std::int64_t tensor = origin + p.offset;
         const std::int64_t from = std::max(begin, tensor + s.local_row * p.cols);
         const std::int64_t to = std::min(end, tensor + (s.local_row + s.rows) * p.cols);
         if (from < to) {
-          fn({&p, &s, first_layer + l, from, from - tensor, to - from});
+          fn({&p, &s, layer, from, from - tensor, to - from});
         }
       }
     }

@@ -20,9 +20,9 @@ struct Piece {
 };
 
 // Calls fn for each piece of part `shard` of `shards` equal parts of the bucket, in order of bucket_begin, as the rank
-// with index `slice_index` in the family's slice_group holds it. `first_layer`: role-local, of the bucket. Padding
-// belongs to no piece.
-void for_each_piece(const Role& role, const Bucket& bucket, std::int32_t first_layer, std::int64_t shard,
+// with index `slice_index` in the family's slice_group holds it. `first_copy`: of the family's layers, where
+// the bucket begins. Padding belongs to no piece.
+void for_each_piece(const Role& role, const Bucket& bucket, std::int32_t first_copy, std::int64_t shard,
                     std::int64_t shards, int slice_index, const std::function<void(const Piece&)>& fn);
 
 // Number and name of the global tensor that a parameter of a role-local layer is (a part of).

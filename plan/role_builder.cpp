@@ -23,7 +23,7 @@ int find_named(const std::vector<Named>& list, const std::string& name) {
 }  // namespace
 
 BufferId RoleBuilder::buffer(const std::string& name, Dtype dtype, std::int64_t elements, BufferKind kind,
-                             Lifetime lifetime, int layers) {
+                             Lifetime lifetime, int layers, std::int32_t layer_list) {
   const int known = find_named(role_.buffers, name);
   if (known >= 0) {
     const Buffer& b = role_.buffers[static_cast<std::size_t>(known)];
@@ -31,7 +31,7 @@ BufferId RoleBuilder::buffer(const std::string& name, Dtype dtype, std::int64_t 
           name);
     return static_cast<BufferId>(known);
   }
-  role_.buffers.push_back({name, dtype, elements, kind, lifetime, layers});
+  role_.buffers.push_back({name, dtype, elements, kind, lifetime, layers, false, layer_list});
   return static_cast<BufferId>(role_.buffers.size() - 1);
 }
 

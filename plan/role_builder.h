@@ -20,7 +20,7 @@ class RoleBuilder {
 
   // Each returns the existing one of that name, or adds it (then with these properties).
   BufferId buffer(const std::string& name, Dtype dtype, std::int64_t elements, BufferKind kind, Lifetime lifetime,
-                  int layers = 0);
+                  int layers = 0, std::int32_t layer_list = -1);
   StreamId stream(const std::string& name, StreamKind kind, Axis axis, bool experts = false);
   EventId event(const std::string& name, Replicas replicas);
   std::int32_t tag(const std::string& name);

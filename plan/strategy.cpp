@@ -11,8 +11,8 @@
 namespace foretrain::plan {
 
 std::string_view name(ScheduleKind k) {
-  constexpr std::array<std::string_view, 8> kNames{"gpipe", "1f1b", "interleaved", "zb_h1",
-                                                   "zb_h2", "zb_v", "dualpipe_v",  "text"};
+  constexpr std::array<std::string_view, 9> kNames{"gpipe", "1f1b",       "interleaved", "zb_h1", "zb_h2",
+                                                   "zb_v",  "dualpipe_v", "dualpipe",    "text"};
   return kNames[static_cast<std::size_t>(k)];
 }
 
@@ -72,13 +72,18 @@ void read_schedule(ObjectReader& reader, Strategy& s) {
     return;
   }
   const std::string word = reader.word(
-      "schedule", "1f1b", {"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "dualpipe_v"}, {"dualpipe"});
+      "schedule", "1f1b", {"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "dualpipe_v", "dualpipe"});
   for (const ScheduleKind k :
        {ScheduleKind::gpipe, ScheduleKind::one_f_one_b, ScheduleKind::interleaved, ScheduleKind::zb_h1,
-        ScheduleKind::zb_h2, ScheduleKind::zb_v, ScheduleKind::dualpipe_v}) {
+        ScheduleKind::zb_h2, ScheduleKind::zb_v, ScheduleKind::dualpipe_v, ScheduleKind::dualpipe}) {
     s.schedule = word == name(k) ? k : s.schedule;
   }
-  if (s.schedule == ScheduleKind::zb_v || s.schedule == ScheduleKind::dualpipe_v) {
+  if (s.schedule == ScheduleKind::dualpipe && s.pp % 2 != 0) {
+    reader.mistake("schedule", fmt::format("dualpipe needs an even pp, not {}: its ranks are pairs", s.pp));
+    return;
+  }
+  if (s.schedule == ScheduleKind::zb_v || s.schedule == ScheduleKind::dualpipe_v ||
+      s.schedule == ScheduleKind::dualpipe) {
     if (!reader.has("virtual_stages")) {
       s.virtual_stages = 2;
     }
@@ -139,15 +144,16 @@ void read_recompute_layers(ObjectReader& reader, Strategy& s) {
   constexpr std::int64_t kMostStages = 1'000'000;
   if (value->is_array()) {
     s.recompute_layers = reader.integers("recompute_layers", 0);
-    if (std::ssize(s.recompute_layers) != s.stages()) {
-      reader.mistake("recompute_layers", fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages",
-                                                     s.recompute_layers.size(), s.pp, s.virtual_stages, s.stages()));
+    if (std::ssize(s.recompute_layers) != s.model_stages()) {
+      reader.mistake("recompute_layers",
+                     fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages", s.recompute_layers.size(),
+                                 s.pp, s.virtual_stages / s.ways(), s.model_stages()));
     }
     return;
   }
   const std::int64_t layers = reader.integer("recompute_layers", 0, 0, kMostStages);
   if (s.pp <= kMostStages && s.virtual_stages <= kMostStages / s.pp) {
-    s.recompute_layers.assign(static_cast<std::size_t>(s.stages()), layers);
+    s.recompute_layers.assign(static_cast<std::size_t>(s.model_stages()), layers);
   }
 }
 
@@ -162,10 +168,14 @@ nlohmann::json recompute_json(const Strategy& s) {
   return list;
 }
 
+// By the schedule's name; a text may as well.
+bool splits_backwards(const Strategy& s) {
+  return s.schedule == ScheduleKind::zb_h1 || s.schedule == ScheduleKind::zb_h2 || s.schedule == ScheduleKind::zb_v ||
+         s.schedule == ScheduleKind::dualpipe_v || s.schedule == ScheduleKind::dualpipe;
+}
+
 void read_sharding(ObjectReader& reader, Strategy& s) {
-  const bool splits = s.schedule == ScheduleKind::zb_h1 || s.schedule == ScheduleKind::zb_h2 ||
-                      s.schedule == ScheduleKind::zb_v || s.schedule == ScheduleKind::dualpipe_v;
-  if (s.zero >= 2 && splits) {
+  if (s.zero >= 2 && splits_backwards(s)) {
     reader.mistake("zero",
                    fmt::format("{} cannot go with {}: its weight gradients come long after the input gradients, "
                                "and would be whole until then; expected 0 or 1, or another schedule",
@@ -180,6 +190,9 @@ void read_sharding(ObjectReader& reader, Strategy& s) {
   if (s.shard != 0 && s.zero == 0) {
     reader.mistake("shard", "needs zero 1, 2 or 3: without it nothing is sharded");
   }
+  if (s.shard != 0 && s.ways() > 1) {
+    reader.mistake("shard", fmt::format("in groups with {} is not built yet; leave the key out", name(s.schedule)));
+  }
   s.reshard = reader.boolean("reshard", true);
   s.prefetch = reader.integer("prefetch", 1, 0, kMaxAxis);
   for (const char* key : {"reshard", "prefetch"}) {
@@ -191,15 +204,31 @@ void read_sharding(ObjectReader& reader, Strategy& s) {
 
 void read_offload(ObjectReader& reader, Strategy& s) {
   for (const std::string& word : reader.words("offload", {"parameters", "gradients", "optimizer", "activations"})) {
-    if (word != "optimizer") {
-      reader.mistake("offload", fmt::format("\"{}\" is not built yet; expected \"optimizer\" or an empty list", word));
+    if (word != "optimizer" && word != "activations") {
+      reader.mistake("offload", fmt::format("\"{}\" is not built yet; expected \"optimizer\", \"activations\" or an "
+                                            "empty list",
+                                            word));
     }
     s.offload_optimizer |= word == "optimizer";
+    s.offload_activations |= word == "activations";
   }
   if (s.offload_optimizer && s.zero == 3) {
     reader.mistake("offload",
                    "\"optimizer\" with zero 3 is not built yet: parameters would be gathered from the host; "
                    "expected zero 0, 1 or 2");
+  }
+  s.offload_layers = reader.integer("offload_layers", -1, reader.has("offload_layers") ? 1 : -1, kMaxAxis);
+  if (reader.has("offload_layers") && !s.offload_activations) {
+    reader.mistake("offload_layers", "needs offload [\"activations\"]: nothing else is offloaded by layers");
+  }
+  if (s.offload_activations && splits_backwards(s)) {
+    reader.mistake("offload", fmt::format("\"activations\" cannot go with {}: its weight gradients would need them a "
+                                          "second time; expected a schedule with whole backwards",
+                                          name(s.schedule)));
+  }
+  if (s.offload_activations && !s.recompute_layers.empty()) {
+    reader.mistake("offload",
+                   "\"activations\" with recompute_layers is not built yet; expected recompute of all layers or none");
   }
 }
 
@@ -297,8 +326,17 @@ nlohmann::json to_json(const Strategy& s) {
                      {"padded_vocab", s.padded_vocab},
                      {"data_parallel", "all_reduce"},
                      {"compression", "none"}};
-  if (s.offload_optimizer) {
-    all["offload"] = nlohmann::json::array({"optimizer"});
+  if (s.offloads()) {
+    all["offload"] = nlohmann::json::array();
+    for (const auto& [is_offloaded, word] :
+         {std::pair{s.offload_optimizer, "optimizer"}, {s.offload_activations, "activations"}}) {
+      if (is_offloaded) {
+        all["offload"].push_back(word);
+      }
+    }
+  }
+  if (s.offload_layers >= 0) {
+    all["offload_layers"] = s.offload_layers;
   }
   if (!s.recompute_layers.empty()) {
     const std::vector<std::int64_t>& layers = s.recompute_layers;

@@ -77,6 +77,7 @@ class RoleChecker {
 
   void check_memory() {
     where_ = role_.name;
+    check_layer_lists();
     if (role_.memory.placements.size() != role_.buffers.size()) {
       fail(fmt::format("{} of {} buffers have a place", role_.memory.placements.size(), role_.buffers.size()));
       return;
@@ -92,6 +93,9 @@ class RoleChecker {
     for (std::size_t i = 0; i < role_.buffers.size(); ++i) {
       const Buffer& b = role_.buffers[i];
       const Placement& p = role_.memory.placements[i];
+      if (b.layer_list < -1 || b.layer_list >= std::ssize(role_.layer_lists)) {
+        fail(fmt::format("buffer {} has layers of list {} of {}", b.name, b.layer_list, role_.layer_lists.size()));
+      }
       if (!is_sane(b.elements) || b.layers < 0 || !is_sane(p.offset) || !is_sane(p.layer_stride) ||
           !is_sane(p.copy_stride)) {
         fail(fmt::format("buffer {} of {} elements x {} layers at byte {}, strides {} and {}", b.name, b.elements,
@@ -110,6 +114,19 @@ class RoleChecker {
                          end, arena));
       } else if (!on_host && end > static_cast<double>(arena)) {
         fail(fmt::format("buffer {} ends at byte {:.0f} of an arena of {}", b.name, end, arena));
+      }
+    }
+  }
+
+  void check_layer_lists() {
+    const auto layers = static_cast<std::int32_t>(role_.global_layer.size());
+    for (std::size_t i = 0; i < role_.layer_lists.size(); ++i) {
+      std::int32_t above = -1;
+      for (const std::int32_t layer : role_.layer_lists[i]) {
+        if (layer <= above || layer >= layers) {
+          fail(fmt::format("list {} of layers has {} after {}; they rise, below {}", i, layer, above, layers));
+        }
+        above = layer;
       }
     }
   }
@@ -338,9 +355,8 @@ class RoleChecker {
     }
     std::int64_t available = b.elements;
     if (b.layers > 0) {
-      std::int64_t index =
-          (layer < 0 ? first_layer : layer) - (b.lifetime == Lifetime::persistent ? 0 : first_layer) + o.layer_delta;
-      index = b.wraps ? index % b.layers : index;
+      const std::int64_t index =
+          layer_copy(role_, b, layer < 0 ? first_layer : static_cast<std::int32_t>(layer), first_layer, o.layer_delta);
       if (index < 0 || index >= b.layers) {
         fail(fmt::format("{} is layer {} of {}", operand_text(graph_, role_, o), index, b.layers));
         return;

@@ -162,54 +162,57 @@ void WorkOf::operator()(const Rotary& x) {
 // has its part of the whole sequence's pairs, its late piece nearly all keys.
 void WorkOf::operator()(const RingAttention& x) {
   const std::int64_t tokens = x.batch * x.seq;
-  const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim),
-              kv = size(x.dtype, 2 * tokens * x.kv_heads * x.head_dim);
+  const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim);  // also dq
+  const Bytes o = size(x.dtype, tokens * x.heads * x.v_dim);     // also do
+  const Bytes kv = size(x.dtype, tokens * x.kv_heads * (x.head_dim + x.v_dim));
   const Bytes lse = size(wide(x.dtype), tokens * x.heads);
   const auto seen = [&x](Bytes all) { return Bytes{x.distance == 0 ? all.value : all.value * 3 / 4}; };
   const Bytes all_kv{kv.value * x.parts};
-  const double matmul = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
+  const double with_keys = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
+  const double with_values = 2 * product(x.batch, x.heads, x.seq, x.seq, x.v_dim);
+  const double share_of_all = x.parts * workloads::visible_share(x.window, x.seq * x.parts);
   switch (x.step) {
     case RingStep::pack:
     case RingStep::unpack: w.read = w.written = kv; break;
     case RingStep::attend:
-      w.flops = 2 * matmul;
+      w.flops = with_keys + with_values;
       w.is_matmul = true;
       w.read = seen(q + kv);
-      w.written = seen(q + lse);
+      w.written = seen(o + lse);
       break;
     case RingStep::merge:
-      w.flops = 3 * product(tokens, x.heads, x.head_dim, x.parts);
+      w.flops = 3 * product(tokens, x.heads, x.v_dim, x.parts);
       for (std::int32_t p = 0; p < x.parts; ++p) {
-        w.read += q + lse;
+        w.read += o + lse;
       }
-      w.written = q + lse;
+      w.written = o + lse;
       break;
     case RingStep::attend_backward:
-      w.flops = 5 * matmul;
+      w.flops = 3 * with_keys + 2 * with_values;
       w.is_matmul = true;
-      w.read = seen(q + q + q + kv + lse);
+      w.read = seen(o + o + q + kv + lse);
       w.written = seen(q) + kv;
       if (x.accumulate) {
         w.read += seen(q);
       }
       break;
     case RingStep::attend_all:
-      w.flops = 2 * matmul * x.parts * workloads::visible_share(x.window, x.seq * x.parts);
+      w.flops = (with_keys + with_values) * share_of_all;
       w.is_matmul = true;
       w.read = q + all_kv;
-      w.written = q + lse;
+      w.written = o + lse;
       break;
     case RingStep::attend_all_backward:
-      w.flops = 5 * matmul * x.parts * workloads::visible_share(x.window, x.seq * x.parts);
+      w.flops = (3 * with_keys + 2 * with_values) * share_of_all;
       w.is_matmul = true;
-      w.read = q + q + q + all_kv + lse;
+      w.read = o + o + q + all_kv + lse;
       w.written = q + all_kv;
       break;
   }
 }
 
 void WorkOf::operator()(const Reshard& x) {
-  w.read = w.written = size(x.dtype, x.batch * x.seq * (x.q + 2 * x.kv));
+  w.read = w.written = size(x.dtype, x.batch * x.seq * (x.q + x.k + x.v));
 }
 
 }  // namespace foretrain::plan

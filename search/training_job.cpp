@@ -32,8 +32,8 @@ struct ScheduleWord {
   const char *row, *job;
 };
 constexpr ScheduleWord kSchedules[] = {
-    {"", ""},           {"1F1B", ""},       {"1F1B-I", ""},    {"Interleaved1F1B", ""},
-    {"GPipe", "gpipe"}, {"ZB-1p", "zb_h1"}, {"ZB-2p", "zb_h2"}};
+    {"", ""},           {"1F1B", ""},       {"1F1B-I", ""},     {"Interleaved1F1B", ""},
+    {"GPipe", "gpipe"}, {"ZB-1p", "zb_h1"}, {"ZB-2p", "zb_h2"}, {"DualPipe", "dualpipe"}};
 const ScheduleWord* schedule_of(const std::string& word) {
   const auto* found =
       std::find_if(std::begin(kSchedules), std::end(kSchedules), [&](const ScheduleWord& s) { return s.row == word; });
@@ -48,8 +48,6 @@ constexpr Feature kFeatures[] = {
     {true, "the pipeline's schedule", [](const TrainingRow& r) { return schedule_of(r.plan.schedule) == nullptr; }},
     {false, "the zero-bubble schedule that a search found is forecast as ZB-H1 or ZB-H2 of the same memory",
      [](const TrainingRow& r) { return r.plan.schedule.starts_with("ZB-"); }},
-    {true, "activations offloaded to the host",
-     [](const TrainingRow& r) { return r.plan.activation_cpu_offload.value_or(false); }},
     {false, "tensor-parallel communication that overlaps compute is forecast as exposed",
      [](const TrainingRow& r) { return r.plan.overlap.find("async TP") != std::string::npos; }},
     {false, "recompute of single ops is forecast as recompute of attention",
@@ -224,7 +222,9 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   }
   fill_partition(row, f);
   fill_micro_batch(row, f);
-  if (const ScheduleWord* schedule = schedule_of(p.schedule); schedule != nullptr && *schedule->job != '\0') {
+  const bool dualpipe = p.schedule.empty() && p.overlap.starts_with("DualPipe");
+  if (const ScheduleWord* schedule = schedule_of(dualpipe ? "DualPipe" : p.schedule);
+      schedule != nullptr && *schedule->job != '\0') {
     f.state("strategy.schedule", schedule->job);
   }
   fill_sharding(row, f);
@@ -248,6 +248,9 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   f.fill("strategy.overlap_tp", "overlap_tp", tp_overlap_stated(p.overlap));
   f.by_rule("strategy.scatter_gather", "scatter_gather");
   f.by_rule("strategy.fused_grad_accumulation", "fused_grad_accumulation");
+  if (p.activation_cpu_offload.value_or(false)) {
+    f.fill("strategy.offload", "offload", std::optional(json::array({"activations"})));
+  }
   f.by_rule("strategy.bucket_bytes", "bucket_bytes");
 }
 

@@ -57,7 +57,7 @@ void read_qwen(ObjectReader& reader, const std::string& type, Moe& moe) {
     moe.shared_ffn_hidden = integer(reader, "shared_expert_intermediate_size", 5632);
     moe.shared_gate = true;
   }
-  expect(reader, "decoder_sparse_step", 1, 1, "experts in every n-th layer");
+  moe.every = integer(reader, "decoder_sparse_step", 1);
   moe.first_dense_layers = dense_layers(reader);
 }
 

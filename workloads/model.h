@@ -78,9 +78,14 @@ struct Model {
   std::int64_t ssm_layers() const {
     return ssm.heads > 0 ? layers - static_cast<std::int64_t>(ssm.attention_layers.size()) : 0;
   }
-  Moe moe;  // in place of the MLP of layers from moe.first_dense_layers on
+  Moe moe;  // in place of the MLP, in some layers or all
 
-  std::int64_t moe_layers() const { return moe.experts > 0 ? layers - moe.first_dense_layers : 0; }
+  bool has_experts(std::int64_t layer) const {
+    return moe.experts > 0 && layer >= moe.first_dense_layers && (layer + 1) % moe.every == 0;
+  }
+  std::int64_t moe_layers() const {
+    return moe.experts > 0 ? layers / moe.every - moe.first_dense_layers / moe.every : 0;
+  }
   std::int64_t dense_layers() const { return layers - moe_layers(); }
   std::int64_t q_size() const { return heads * head_dim; }
   std::int64_t kv_size() const { return kv_heads * head_dim; }

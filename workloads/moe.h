@@ -39,7 +39,10 @@ struct Moe {
   // Coefficient of the load-balancing loss, experts · sum over experts of (share of tokens · mean score) per microbatch
   // (Fedus et al. 2021, arXiv:2101.03961, eq. 4 to 6). It acts on gradients; the reported loss is the cross entropy.
   double aux_loss = 0.0;
-  std::int64_t first_dense_layers = 0;  // with the model's MLP instead
+  // Layers with the model's MLP instead: the first so many, and of the others all but those whose number, counted from
+  // 1, is a multiple of `every` (Llama 4's interleave_moe_layer_step, Qwen2-MoE's decoder_sparse_step).
+  std::int64_t first_dense_layers = 0;
+  std::int64_t every = 1;
 
   std::int64_t shared_width() const { return shared_experts * shared_ffn_hidden; }
 };

@@ -42,6 +42,7 @@ Moe read_moe(ObjectReader& parent, const char* key, std::int64_t layers) {
   moe.capacity_factor = reader.number("capacity_factor", 0.0, 0.0, 1e6);
   moe.aux_loss = reader.number("aux_loss", 0.0, 0.0, 1e6);
   moe.first_dense_layers = reader.integer("first_dense_layers", 0, 0, layers);
+  moe.every = reader.integer("every", 1, 1, layers);
   check_moe(moe, layers, reader);
   reader.finish();
   return moe;
@@ -71,6 +72,9 @@ void check_moe(const Moe& moe, std::int64_t layers, ObjectReader& reader) {
   if (moe.first_dense_layers > layers) {
     reader.mistake("", fmt::format("{} dense layers of {}", moe.first_dense_layers, layers));
   }
+  if (moe.every > layers) {
+    reader.mistake("", fmt::format("experts in every {}-th of {} layers", moe.every, layers));
+  }
 }
 
 nlohmann::json to_json(const Moe& moe) {
@@ -90,7 +94,8 @@ nlohmann::json to_json(const Moe& moe) {
           {"group_best", moe.group_best},
           {"capacity_factor", moe.capacity_factor},
           {"aux_loss", moe.aux_loss},
-          {"first_dense_layers", moe.first_dense_layers}};
+          {"first_dense_layers", moe.first_dense_layers},
+          {"every", moe.every}};
 }
 
 }  // namespace foretrain::workloads

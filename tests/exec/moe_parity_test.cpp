@@ -64,6 +64,24 @@ TEST(MoeParity, WithZeroOne) {
   }
 }
 
+// Dense layers first, then experts; what either keeps passes through the host.
+TEST(MoeParity, WithActivationsOnTheHost) {
+  expect_parity({"offload=[\"activations\"]"});
+  expect_parity({"offload=[\"activations\"]", "offload_layers=2", "dp=2", "ep=2", "pp=2"});
+  expect_parity({"offload=[\"activations\"]", "workload.model.layers=7", "workload.model.moe.every=2", "pp=2"});
+  expect_parity({"offload=[\"activations\"]", "offload_layers=3", "workload.model.layers=7",
+                 "workload.model.moe.every=3", "dp=2", "ep=2"});
+  expect_parity(
+      {"offload=[\"activations\"]", "tp=2", "sequence_parallel=true", "expert_tp=1", "ep=2", "recompute=full"});
+}
+
+// Two copies of every expert, on a pair of pipeline ranks.
+TEST(MoeParity, WithDualPipe) {
+  expect_parity({"schedule=dualpipe", "pp=2", "dp=2", "ep=2"});
+  expect_parity({"schedule=dualpipe", "pp=4", "zero=1"});
+  expect_parity({"schedule=dualpipe", "pp=2", "zero=1", "dp=2", "ep=2", "tp=2", "sequence_parallel=true"});
+}
+
 // Sequences cut over ranks: their tokens are routed apart and balanced together.
 TEST(MoeParity, WithContextParallelism) {
   expect_parity({"cp=2"});
@@ -84,6 +102,16 @@ TEST(MoeParity, WithShardedGradientsAndParameters) {
     expect_parity(words);
   }
   expect_parity({"dp=4", "ep=2", "zero=2", "overlap_grad_reduce=true", "overlap_param_gather=true"});
+  // In groups, which hold whole sets of experts: two of each, or one (then experts are shared out across groups only).
+  for (const char* const zero : {"zero=1", "zero=2", "zero=3"}) {
+    expect_parity({"dp=8", "ep=2", "shard=4", zero});
+    expect_parity({"dp=4", "ep=2", "shard=2", zero, "overlap_grad_reduce=true"});
+  }
+  expect_parity({"tp=2", "dp=4", "sequence_parallel=true", "expert_tp=1", "ep=4", "shard=2", "zero=3"});
+  expect_parity({"cp=2", "dp=4", "ep=2", "shard=2", "zero=1"});
+  for (const char* const ep : {"ep=1", "ep=2", "ep=4"}) {
+    expect_parity({"dp=4", ep, "zero=1", "zero_kind=owners", "bucket_bytes=1 kB", "overlap_grad_reduce=true"});
+  }
   expect_parity({"dp=4", "ep=2", "zero=3", "pp=2", "schedule=interleaved", "virtual_stages=2", "recompute=full"});
   expect_parity({"dp=4", "ep=2", "zero=3", "strategy.prefetch=0", "reshard=false", "micro_batch=2", "precision=bf16"});
 }
@@ -111,12 +139,35 @@ TEST(MoeParity, WithPipelinesRecomputeAndLargerMicrobatches) {
   }
 }
 
+// 7 layers, so that stages have other layers with experts: on pp 2 x virtual_stages 2 local ones 3, and 1.
+TEST(MoeParity, ExpertsInEveryThirdOrSecondLayer) {
+  for (Words words : std::vector<Words>{{"dp=2", "ep=2", "pp=2", "schedule=interleaved", "virtual_stages=2"},
+                                        {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4"},
+                                        {"pp=2", "schedule=zb_h1", "workload.model.moe.every=3"},
+                                        {"dp=4", "ep=2", "zero=3", "overlap_grad_reduce=true"},
+                                        {"dp=2", "ep=2", "zero=1", "recompute=full", "bucket_bytes=1 kB",
+                                         "overlap_grad_reduce=true", "workload.model.moe.every=3"}}) {
+    words.insert(words.begin(), {"workload.model.layers=7", "workload.model.moe.every=2"});
+    expect_parity(words);
+  }
+}
+
 // Beside attention of other kinds, and with a part of a layer computed again.
 TEST(MoeParity, WithLatentAttentionNormsOfHeadsAndModulesAgain) {
   const Words latent = {
       "workload.model.kv_heads=8",
       R"(workload.model.mla={"q_rank": 12, "kv_rank": 10, "nope_dim": 4, "rope_dim": 2, "v_dim": 4})"};
   const Words norms = {"workload.model.qk_norm=true"};
+  // Its sequences cut over ranks, of which all have one key for all heads.
+  for (const char* const kind : {"ring", "all_gather", "all_to_all"}) {
+    for (Words words : std::vector<Words>{{"cp=2", "dp=2", "ep=2"}, {"cp=2", "tp=2", "sequence_parallel=true"}}) {
+      words.insert(words.end(), latent.begin(), latent.end());
+      words.push_back(std::string("cp_kind=") + kind);
+      expect_parity(words);
+      words.emplace_back("recompute=[\"mla_up\"]");
+      expect_parity(words);
+    }
+  }
   const std::vector<Words> places = {{"dp=2", "ep=2"},
                                      {"tp=2", "ep=2", "sequence_parallel=true", "expert_tp=1", "zero=1", "dp=2"}};
   for (const Words& place : places) {

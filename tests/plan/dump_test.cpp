@@ -126,7 +126,7 @@ TEST(GraphJson, HoldsEveryKindOfOp) {
   add(OptimizerStep{}), add(Fill{}), add(Accumulate{}), add(Copy{CopyKind::host_to_device, 8});
   add(Host{HostTask::write_checkpoint, 1, 2}), add(Put{1, 2, Dtype::u8}), add(Take{1, 2, 3, 4, Dtype::nvfp4});
   add(AttentionSinks{}), add(RingAttention{RingStep::attend_backward}),
-      add(RingAttention{RingStep::attend_all_backward}), add(Reshard{ReshardStep::join_heads, 1, 2, 3, 4, 5});
+      add(RingAttention{RingStep::attend_all_backward}), add(Reshard{ReshardStep::join_heads, 1, 2, 3, 4, 5, 6});
   add(Gate{}), add(Route{RouteStep::arrange, 1, 2, 1, 3}), add(Permute{}), add(GroupedMatmul{}),
       add(ExpertActivation{}), add(ExpertBias{});
   add(foretrain::testing::message(true, 1, 3, 0));

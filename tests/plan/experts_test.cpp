@@ -56,6 +56,8 @@ TEST(Experts, ParametersAreStoredOncePerReplica) {
                           {"tp=2", "workload.model.moe.shared_gate=true", "workload.model.moe.bias=true",
                            "sequence_parallel=true", "expert_tp=1"},
                           {"tp=4", "sequence_parallel=true", "expert_tp=1", "ep=2", "kv_heads=4"},
+                          {"pp=2", "workload.model.moe.every=2", "dp=2", "ep=2"},
+                          {"workload.model.moe.every=3", "workload.model.moe.first_dense_layers=0"},
                           {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4"}}) {
     const Job job = tiny_job(kTinyMoe, words);
     const workloads::Model& m = job.workload.model;
@@ -69,12 +71,33 @@ TEST(Experts, LayersOfTwoKinds) {
   const PlanGraph g = build(tiny_job(kTinyMoe, {"pp=2", "dp=2", "ep=2"}));
   EXPECT_EQ(family(g.roles[0], "mlp").layers, 1);
   EXPECT_EQ(family(g.roles[0], "experts").layers, 1);
-  EXPECT_EQ(family(g.roles[0], "experts").first_layer, 1);
+  EXPECT_EQ(layer_of_copy(g.roles[0], family(g.roles[0], "experts").layer_list, 0), 1);
   EXPECT_EQ(family(g.roles[1], "mlp").layers, 0);
   EXPECT_EQ(family(g.roles[1], "experts").layers, 2);
-  EXPECT_EQ(family(g.roles[1], "experts").first_layer, 0);
+  EXPECT_EQ(layer_of_copy(g.roles[1], family(g.roles[1], "experts").layer_list, 0), 0);
   // 4 of 8 experts, 3 matrices of 48 x 24 each.
   EXPECT_EQ(family(g.roles[1], "experts").elements, 4 * 3 * 48 * 24);
+}
+
+// 7 layers, experts in every second from the third on: 3 and 5 of layers 0 to 6. Three chunks on two stages with
+// virtual_stages 2 have layers 0-1, 2-3, 4-5, 6: stage 0 has role-local 0 1 | 4 5, of which 5 is local 3; stage 1 has
+// 2 3 | 6, of which 3 is local 1. A chunk keeps activations of one layer with experts and of one without, or two.
+TEST(Experts, InEverySecondLayer) {
+  const PlanGraph g =
+      build(tiny_job(kTinyMoe, {"pp=2", "virtual_stages=2", "workload.model.layers=7", "workload.model.moe.every=2",
+                                "workload.model.moe.first_dense_layers=2", "global_batch=4"}));
+  EXPECT_EQ(g.roles[0].layer_lists, (std::vector<std::vector<std::int32_t>>{{0, 1, 2}, {3}}));
+  EXPECT_EQ(g.roles[1].layer_lists, (std::vector<std::vector<std::int32_t>>{{0, 2}, {1}}));
+  const auto copies = [](const Role& role, const std::string& name) {
+    return std::find_if(role.buffers.begin(), role.buffers.end(), [&](const Buffer& b) { return b.name == name; })
+        ->layers;
+  };
+  EXPECT_EQ(copies(g.roles[0], "up"), 2);
+  EXPECT_EQ(copies(g.roles[0], "moe.up"), 1);
+  EXPECT_EQ(copies(g.roles[0], "x"), 3);
+  EXPECT_EQ(copies(g.roles[1], "up"), 1);
+  EXPECT_EQ(family(g.roles[0], "mlp").layers, 3);
+  EXPECT_EQ(family(g.roles[0], "experts").layers, 1);
 }
 
 // ep 4 of dp 8: blocks of neighbours exchange tokens; every fourth rank holds the same experts.

@@ -72,7 +72,7 @@ TEST(Work, FlashComputesWhatAWindowShows) {
 
 // Two ranks of 4 tokens each: half of the square of 8, 4 * 3072, and keys and values of both.
 TEST(Work, AShareOverAllKeys) {
-  RingAttention w{RingStep::attend_all, {}, 2, 4, 6, 3, 8, kNoGroup, 2, 0, false, Dtype::bf16};
+  RingAttention w{RingStep::attend_all, {}, 2, 4, 6, 3, 8, kNoGroup, 2, 0, false, Dtype::bf16, 0, 8};
   EXPECT_EQ(of(w).flops, 2 * 3072 * 2);
   EXPECT_EQ(of(w).read.value, (384 + 2 * 384) * 2);
   EXPECT_EQ(of(w).written.value, 384 * 2 + 192);
@@ -83,6 +83,10 @@ TEST(Work, AShareOverAllKeys) {
   EXPECT_EQ(attention_of(w)->share, 0.5);
   EXPECT_EQ(attention_of(w)->whole.seq, 8);
   EXPECT_EQ(attention_of(w)->whole.window, 4);
+  // Values of half the width: a forward has one product of each kind, a backward three and two.
+  w.v_dim = 4;
+  EXPECT_EQ(of(w).flops, 3.5 * 3072 * 2 * 0.75 + 0.5 * 3072 * 2 * 0.75);
+  EXPECT_EQ(attention_of(w)->whole.v_dim(), 4);
 }
 
 // 2 sequences of 8 tokens in chunks of 4, 3 heads of 5, state 7, 1 group: 16 tokens, 15 columns, states of 4 chunks 420

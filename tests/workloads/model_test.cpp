@@ -201,6 +201,34 @@ TEST(Model, CountsExpertsByHand) {
   EXPECT_DOUBLE_EQ(model_flops(m, 1, 5), 3 * (3 * 880 + 720 + 2 * 2360 + 400));
 }
 
+// Experts in every second layer from 1 on: 1 and 3 of 5, as `first_dense_layers` 1 has them; from 2 on only 3.
+TEST(Model, ExpertsInEverySecondLayer) {
+  Model m;
+  m.layers = 5;
+  m.moe.experts = 2;
+  m.moe.every = 2;
+  for (const auto& [dense, expected] : {std::pair{0, 2}, {1, 2}, {2, 1}, {4, 0}, {5, 0}}) {
+    m.moe.first_dense_layers = dense;
+    std::int64_t counted = 0;
+    for (std::int64_t layer = 0; layer < m.layers; ++layer) {
+      counted += m.has_experts(layer) ? 1 : 0;
+    }
+    EXPECT_EQ(counted, expected) << dense;
+    EXPECT_EQ(m.moe_layers(), expected) << dense;
+  }
+}
+
+// By hand from the configs. A layer: attention 5120*(40 + 2*8)*128 + 40*128*5120 = 62914560 and two norms 10240; MLP
+// 3*5120*16384 = 251658240; an expert, or the shared one, 3*5120*8192 = 125829120, router 5120 for each. Maverick 24
+// layers of either kind with 128, Scout 48 with 16; embedding and head 2*202048*5120, the last norm 5120.
+TEST(Model, Llama4) {
+  const std::int64_t common = 48 * (62'914'560LL + 10'240), ends = 2'068'971'520LL + 5'120;
+  EXPECT_EQ(total_parameters(catalogue_model("llama4-maverick")),
+            common + 24 * 251'658'240LL + 24 * (129 * 125'829'120LL + 128 * 5'120) + ends);
+  EXPECT_EQ(total_parameters(catalogue_model("llama4-maverick")), 400'711'848'960);
+  EXPECT_EQ(total_parameters(catalogue_model("llama4-scout")), common + 48 * (17 * 125'829'120LL + 16 * 5'120) + ends);
+}
+
 // Korthikanti et al. eq. 9 in its own form: 72·B·s·l·h²·(1 + s/6h + V/12lh).
 TEST(Model, FlopsAreMegatronsFormula) {
   for (const char* name : {"megatron-22b", "megatron-175b", "megatron-530b", "megatron-1t"}) {
