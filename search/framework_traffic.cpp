@@ -51,6 +51,21 @@ double more_dp_seconds(const Reading& reading) {
                            network->collective(plan::CollectiveKind::reduce_scatter, bytes, group));
 }
 
+double more_gradient_seconds(const Reading& reading, const plan::PlanGraph& graph) {
+  const plan::Job& job = *reading.job;
+  const topologies::Profile* profile = job.cluster.profile.get();
+  if (!reading.checks_gradients || job.strategy.zero > 1 || profile == nullptr || !profile->has_roofline) {
+    return 0;
+  }
+  std::int64_t bytes = 0;
+  for (const plan::Role& role : graph.roles) {
+    bytes = std::max(bytes, role.memory.by_kind[static_cast<std::size_t>(plan::BufferKind::gradient)].value);
+  }
+  const double passes = job.strategy.dp * job.strategy.cp > 1 ? 3 : 1;
+  return passes * static_cast<double>(bytes) /
+         (job.cluster.device.memory_bandwidth.value * profile->roofline.memory.value);
+}
+
 double more_sharding_seconds(const Reading& reading) {
   const plan::Job& job = *reading.job;
   const plan::Strategy& s = job.strategy;

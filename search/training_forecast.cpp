@@ -116,7 +116,8 @@ TrainingForecast forecast(const Reading& reading) {
     f.memory_bytes = std::max(f.memory_bytes, static_cast<double>(measured_total(reading.memory, memory).value));
   }
   f.more_tp_seconds = more_tp_seconds(reading);
-  f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading) + more_sharding_seconds(reading);
+  f.step_seconds += f.more_tp_seconds + more_dp_seconds(reading) + more_sharding_seconds(reading) +
+                    more_gradient_seconds(reading, f.graph);
   return f;
 }
 

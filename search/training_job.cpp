@@ -438,6 +438,7 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
   }
   reading.all_reduces_gradients = filler.word("gradients_all_reduced") == "true";
   reading.reduces_gate_apart = filler.word("gate_reduced_apart") == "true";
+  reading.checks_gradients = filler.word("checks_gradients") == "true";
   const auto sharding = row.is_fsdp() ? filler.word("sharding") : std::nullopt;
   reading.sharding = sharding == "fsdp1" ? Sharding::fsdp1 : sharding == "fsdp2" ? Sharding::fsdp2 : Sharding::other;
   return reading;

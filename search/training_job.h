@@ -40,6 +40,8 @@ struct Reading {
   bool all_reduces_gradients = false;
   // The input gradients of gate and up, matmuls of their own, are summed over tp one by one.
   bool reduces_gate_apart = false;
+  // Megatron-core's passes over all of a rank's gradients before they are reduced.
+  bool checks_gradients = false;
   Sharding sharding = Sharding::other;
 };
 

@@ -62,7 +62,8 @@ FieldRule read_field(ObjectReader reader) {
                          rule.field == "gradients_all_reduced" || rule.field == "expandable_segments" ||
                          rule.field == "gradients_per_step" || rule.field == "weight_gradient_per_shape" ||
                          rule.field == "head_recomputed" || rule.field == "gathered_norms_kept" ||
-                         rule.field == "update.flat" || rule.field == "waits_each_pass";
+                         rule.field == "update.flat" || rule.field == "waits_each_pass" ||
+                         rule.field == "checks_gradients";
     if (is_flag && !value->is_boolean()) {
       reader.mistake("value", "expected true or false");
     }
@@ -212,6 +213,7 @@ const std::vector<std::string>& rule_fields() {
                                                "expandable_segments",
                                                "submit_us",
                                                "waits_each_pass",
+                                               "checks_gradients",
                                                "measured_memory",
                                                "memory_unit",
                                                "gradients_per_step",

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "plan/build.h"
 #include "reports/validation_figures.h"
 #include "search/framework_costs.h"
 #include "search/framework_traffic.h"
@@ -373,6 +374,25 @@ TEST(TrainingForecast, FullySharded) {
   // Two gathers of 22e9 parameters of two bytes and a reduction of four each, over 7/8 of 8 devices' 10 Gb/s: no less
   // than 22e9 x 8 / 1.25e9 s.
   EXPECT_GT(slow.step_seconds, 22e9 * 8 / 1.25e9);
+}
+
+// A read for the norm and, over several ranks, a read and a write for the factor.
+TEST(TrainingForecast, PassesOverGradients) {
+  Reading reading = job_of(row_22b());
+  const plan::PlanGraph graph = plan::build(*reading.job);
+  EXPECT_EQ(more_gradient_seconds(reading, graph), 0);
+  reading.checks_gradients = true;
+  const topologies::Cluster& c = reading.job->cluster;
+  const double unit =
+      static_cast<double>(graph.roles[0].memory.by_kind[static_cast<std::size_t>(plan::BufferKind::gradient)].value) /
+      (c.device.memory_bandwidth.value * c.profile->roofline.memory.value);
+  // 22 billion gradients of four bytes over 8 ranks are 11 GB, at 0.88 of 2 TB/s 6 ms.
+  EXPECT_NEAR(unit, 6e-3, 1e-3);
+  EXPECT_DOUBLE_EQ(more_gradient_seconds(reading, graph), unit);
+  reading.job->strategy.dp = 2;
+  EXPECT_DOUBLE_EQ(more_gradient_seconds(reading, graph), 3 * unit);
+  reading.job->strategy.zero = 2;
+  EXPECT_EQ(more_gradient_seconds(reading, graph), 0);
 }
 
 // Bytes per parameter and microbatch, gradients reduced in four bytes each: FSDP1 moves 4 to put gradients together, 6
