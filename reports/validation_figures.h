@@ -34,9 +34,9 @@ std::vector<GroupFigures> time_figures(const ValidationRows& rows);
 // Memory of the fullest device, of groups that measured some.
 std::vector<GroupFigures> memory_figures(const ValidationRows& rows);
 
-// Groups that a constant was fitted to: sustained_clock of B200 (scripts/fit-clock). No other has a part in its own
-// forecast.
-constexpr std::array<std::string_view, 1> kFittedGroups{"simumax_b200"};
+// Groups that a constant was fitted to: sustained_clock of B200 (scripts/fit-clock), submit_us of two hosts
+// (scripts/fit-host). No other with exact rows has a part in its own forecast.
+constexpr std::array<std::string_view, 2> kFittedGroups{"simumax_b200", "aws_moe_dispatcher"};
 
 // Medians over groups of what each has on its exact rows; a group without such rows does not count, nor one fitted to.
 struct AcrossGroups {

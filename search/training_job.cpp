@@ -429,10 +429,11 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
     costs.emplace("cross_entropy", 1).first->second *= static_cast<double>(reading.job->strategy.tp);
   }
   reading.job->cluster.profile = with_costs(used.profile, costs);
+  HostCosts host{{}, filler.word("waits_each_pass") == "true"};
   if (const auto submit = filler.word("submit_us")) {
-    reading.job->cluster.profile =
-        with_submit(reading.job->cluster.profile, json::parse(*submit).get<double>() * 1e-6, "submit_us");
+    host.submit = json::parse(*submit).get<double>() * 1e-6;
   }
+  reading.job->cluster.profile = with_host(reading.job->cluster.profile, host);
   fill_memory(filler, reading);
   if (row.plan.fsdp_mixed_precision == "PURE" || filler.word("reduce_dtype")) {
     reading.job->workload.precision.gradient = Dtype::bf16;  // reduced as it was computed

@@ -25,11 +25,12 @@ struct FieldRule {
   std::string field;  // one of rule_fields()
   std::string value;  // as the job file has it, in JSON
   std::string source;
-  std::optional<std::int64_t> hidden;            // of the model
-  std::optional<std::int64_t> micro_batch_from;  // this or more
+  std::optional<std::int64_t> hidden;                // of the model
+  std::optional<std::int64_t> micro_batch_from;      // this or more
+  std::optional<std::int64_t> heads_no_multiple_of;  // heads of a microbatch's sequences on a tp rank are none of it
   std::optional<bool> gated_mlp, compile, pipeline, sequence_parallel;
-  // Parts of the model's name, of the row's kernel, precision, recompute and overlap.
-  std::string model, kernel, precision, recompute, overlap;
+  // Parts of the model's name, of the row's kernel, precision, recompute and overlap, of its kind of GPU.
+  std::string model, kernel, precision, recompute, overlap, gpu;
   bool applies_to(const TrainingRow& row) const;
 };
 

@@ -75,6 +75,9 @@ struct SharingFigures {
   Figure compute_clock{1, "none"};               // of the multiprocessors beside a communication kernel
   Figure communication_speed{1, "none"};         // of a communication kernel beside compute
   Figure submit{0, "none"};                      // seconds that the host takes to submit one op
+  // Whether the host waits for the device at the end of each forward and each backward of a microbatch: a framework's,
+  // in no profile file.
+  bool waits_each_pass = false;
 };
 
 // Tables of one machine. Every sample is the median of repeated runs on one core (one rank) with nothing else running,

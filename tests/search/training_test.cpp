@@ -129,6 +129,21 @@ TEST(TrainingJob, DoesNotKnowTheAnswer) {
   EXPECT_EQ(text(job_of(object)), before);
 }
 
+// Megatron-LM of 2021 waits at each pass. 16 heads over tp 8 are 2 of one sequence and 4 of two: the kernel that fuses
+// the softmax takes fours.
+TEST(TrainingJob, HostsAndKernelsOfAFramework) {
+  json object = row_22b();
+  EXPECT_FALSE(job_of(object).job->cluster.profile->sharing.waits_each_pass);
+  object["plan"]["framework"] = "Megatron-LM (April 2021)";
+  EXPECT_TRUE(job_of(object).job->cluster.profile->sharing.waits_each_pass);
+  object["plan"]["framework"] = "Megatron-DeepSpeed";
+  object["model"]["heads"] = 16;
+  object["plan"]["micro_batch"] = 2;
+  EXPECT_EQ(field(job_of(object), "workload.attention").value, "fused_softmax");
+  object["plan"]["micro_batch"] = 1;
+  EXPECT_EQ(field(job_of(object), "workload.attention").value, "unfused");
+}
+
 TEST(TrainingJob, ContextParallelism) {
   json object = row_22b();
   object["plan"]["tp"] = 4;
