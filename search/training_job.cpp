@@ -228,8 +228,10 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
     f.state("strategy.schedule", schedule->job);
   }
   if (p.schedule.starts_with("ZB-")) {
-    f.by_rule("strategy.optimizer_sync", "post_validation",
-              "arXiv:2401.10241, section 4: the optimizer does not wait for the norm over all stages");
+    f.by_rule(
+        "strategy.optimizer_sync", "post_validation",
+        "arXiv:2401.10241, section 4 and appendix E: ZB-2p's optimizer does not wait for the norm over all stages; of "
+        "ZB-1p it is not said, and taken alike");
   }
   fill_sharding(row, f);
   if (row.model.moe && p.tp.value_or(1) > 1 && !p.sequence_parallel) {

@@ -1,6 +1,8 @@
 // What a step gains whose optimizer does not wait for the norm over all stages.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "plan/build.h"
 #include "sim/simulator.h"
 #include "tests/sim/tiny_graph.h"
@@ -9,12 +11,15 @@
 namespace foretrain::sim {
 namespace {
 
-// Mean share of a rank's period that is bubble or waits for other stages.
+// Share of its period that the busiest rank waits for other stages.
 double idle(const std::vector<std::string>& overrides, const char* optimizer_sync) {
   std::vector<std::string> all = {"precision=bf16",
                                   "pp=4",
                                   "global_batch=16",
-                                  "workload.model.layers=4",
+                                  "workload.model.layers=32",
+                                  "workload.model.vocab=61",
+                                  "padded_vocab=64",
+                                  "workload.model.tied_embeddings=false",
                                   "workload.optimizer={\"name\":\"adam\",\"clip\":0}",
                                   std::string("optimizer_sync=") + optimizer_sync};
   all.insert(all.end(), overrides.begin(), overrides.end());
@@ -25,19 +30,21 @@ double idle(const std::vector<std::string>& overrides, const char* optimizer_syn
   Options options;
   options.steps = 6;
   const Simulation s = simulate(plan::build(job), c, options);
-  double sum = 0;
+  double least = 1;
   for (const plan::Breakdown& rank : s.breakdown) {
-    sum += static_cast<double>((rank.bubble + rank.exposed_pp).value) / static_cast<double>(s.step_time.value);
+    least = std::min(
+        least, static_cast<double>((rank.bubble + rank.exposed_pp).value) / static_cast<double>(s.step_time.value));
   }
-  return sum / static_cast<double>(s.breakdown.size());
+  return least;
 }
 
-// ZB-H2 is never idle from a rank's first action to its last, and each rank begins and ends pp - 1 - rank units of F
-// before the last one: without a meeting at the end the next step begins as early. What is left comes from stages that
-// are not equally long. With 1F1B a rank waits inside the step, whatever the optimizer does.
+// ZB-H2 is never idle from a rank's first action to its last, and each rank begins and ends a unit of F before the next
+// one. Who waits for all at the end waits for pp - 1 units, 3 of 48 + 3 where all are equally long: 5.9 %. Who does not
+// begins the next step as much earlier, and the busiest rank never waits. With 1F1B it waits inside the step, whatever
+// the optimizer does.
 TEST(PostValidation, ClosesTheBubbleOfZeroBubbleTwo) {
-  const double waits = idle({"schedule=zb_h2"}, "global"), goes_on = idle({"schedule=zb_h2"}, "post_validation");
-  EXPECT_GT(waits - goes_on, 0.03);  // 3 units of F of 48 + 3 where all are equal: 5.9 %
+  EXPECT_GT(idle({"schedule=zb_h2"}, "global"), 0.03);
+  EXPECT_LT(idle({"schedule=zb_h2"}, "post_validation"), 0.01);
   EXPECT_GT(idle({}, "post_validation"), 0.1);
   EXPECT_LE(idle({}, "post_validation"), idle({}, "global"));
 }
