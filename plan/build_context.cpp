@@ -106,8 +106,8 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
 }
 
 std::int32_t RoleContext::chunk_copies(std::size_t chunk, std::int32_t layer_list) const {
-  const std::int32_t first = chunk_first[chunk];
-  return copies_before(role(), layer_list, first + chunk_layers[chunk]) - copies_before(role(), layer_list, first);
+  const std::int32_t begin = chunk_first[chunk];
+  return copies_before(role(), layer_list, begin + chunk_layers[chunk]) - copies_before(role(), layer_list, begin);
 }
 
 std::int32_t RoleContext::max_chunk_copies(std::int32_t layer_list) const {

@@ -103,6 +103,7 @@ struct LayerKind {
 struct PipelineRow {
   const std::vector<Action>& actions;
   const std::vector<std::int32_t>& rank_of_stage;  // by virtual stage
+  std::vector<bool> paired;                        // by action: it runs as one with the next (schedule.h)
 };
 
 // One role under construction.
@@ -254,6 +255,10 @@ BlockId layer_forward(RoleContext& c, LayerKind kind);
 // The last microbatch's weight gradients are complete.
 BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch);
 
+// A layer with experts in three blocks, between which others may stand: the first two end with tokens on their way.
+std::vector<BlockId> layer_forward_parts(RoleContext& c, LayerKind kind);
+std::vector<BlockId> layer_backward_parts(RoleContext& c, LayerKind kind, bool last_microbatch);
+
 // build_ends.cpp
 // `gathers`: the embedding's parameters, where they are sharded, first.
 BlockId embedding_forward(RoleContext& c, bool gathers);
@@ -274,16 +279,23 @@ class LayerBlocks {
   void call_forward(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const;
   void call_backward(std::vector<BlockCall>& calls, BackwardPart part, bool last, std::int32_t first,
                      std::int32_t count) const;
+  // A layer's block in parts between which others may stand: itself, where it has no such; nullptr if it is no layer's.
+  const std::vector<BlockId>* parts(BlockId block) const;
 
  private:
   std::vector<LayerKind> kinds_;  // by role-local layer
   std::map<LayerKind, BlockId> forward_;
   std::map<std::tuple<LayerKind, BackwardPart, bool>, BlockId> backward_;
+  std::map<BlockId, std::vector<BlockId>> parts_;  // of forwards and whole backwards, with overlap_ep
 };
 // `gathers`: sharded parameters are gathered (they are not, where they still are there).
 SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers);
 // `last`: of the step's microbatches on this chunk, after which the chunk's gradients are complete.
 SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, BackwardPart part, bool last);
+
+// build_pairs.cpp: a forward segment with a backward one beside it, layer by layer in turn, so that the exchanges of
+// tokens of either run behind the other's compute.
+SegmentId paired_segment(RoleContext& c, SegmentId forward, SegmentId backward, const LayerBlocks& layers);
 
 // build_units.cpp: parameters and gradients that are whole only while they are used, unit by unit: a layer, the
 // embedding, the head.

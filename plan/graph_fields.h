@@ -318,15 +318,20 @@ void fields(auto& a, Of<Block> auto& x) {
 
 void fields(auto& a, Of<BlockCall> auto& x) {
   a("block", x.block), a("count", x.count), a("first", x.first), a("step", x.step);
+  a("beside", x.beside);
 }
 
 void fields(auto& a, Of<Segment> auto& x) {
   a("name", x.name), a("chunk", x.chunk), a("first_layer", x.first_layer), a("calls", x.calls);
+  a("beside_chunk", x.beside_chunk), a("beside_first_layer", x.beside_first_layer);
 }
 
+void fields(auto& a, Of<InstanceSide> auto& x) {
+  a("microbatch", x.microbatch), a("slot", x.slot), a("ring", x.ring), a("hold", x.hold);
+}
 void fields(auto& a, Of<Instance> auto& x) {
   a("segment", x.segment), a("microbatch", x.microbatch), a("slot", x.slot), a("hold", x.hold);
-  a("ring", x.ring);
+  a("ring", x.ring), a("beside", x.beside);
 }
 
 void fields(auto& a, Of<Program> auto& x) {

@@ -218,6 +218,9 @@ void check_experts(const Job& job, ObjectReader& strategy) {
     if (s.ep > 1) {
       strategy.mistake("ep", fmt::format("{} needs a model with moe; expected 1", s.ep));
     }
+    if (s.overlap_ep) {
+      strategy.mistake("overlap_ep", "needs a model with moe and ep > 1: without it no tokens are exchanged");
+    }
     return;
   }
   const auto mistake = [&](const char* key, const std::string& what) { strategy.mistake(key, what); };
@@ -232,6 +235,9 @@ void check_experts(const Job& job, ObjectReader& strategy) {
   if (s.cp > 1 && moe.capacity_factor > 0) {
     mistake("cp", fmt::format("{} with a capacity_factor is not built: experts' places are counted by rank; expected 1",
                               s.cp));
+  }
+  if (s.overlap_ep && s.ep == 1) {
+    mistake("overlap_ep", "needs ep > 1: without it no tokens are exchanged");
   }
   if (s.expert_tp != 1 && s.expert_tp != s.tp) {
     mistake("expert_tp", fmt::format("{} is not allowed; expected 1 or tp {}", s.expert_tp, s.tp));

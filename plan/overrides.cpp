@@ -74,6 +74,7 @@ const std::vector<std::string>& job_fields() {
           "overlap_grad_reduce",
           "overlap_param_gather",
           "overlap_tp",
+          "overlap_ep",
           "scatter_gather",
           "fused_grad_accumulation",
           "bucket_bytes",

@@ -60,6 +60,7 @@ struct Strategy {
   bool overlap_grad_reduce = false;                // reduction behind the backward (zero 0 and 1: the step's last)
   bool overlap_param_gather = false;               // ZeRO-1: parameter all-gather behind the optimizer of later buckets
   bool overlap_tp = true;                          // the backward's tp communication beside matmuls that do not need it
+  bool overlap_ep = false;                         // tokens' exchanges of a microbatch beside another's compute
   bool scatter_gather = false;                     // pipeline messages in tp parts, gathered by the receivers
   bool offload_optimizer = false;                  // state and update on the host (ZeRO-Offload)
   bool fused_grad_accumulation = true;             // weight gradients are added up inside their matmul
