@@ -47,6 +47,9 @@ std::vector<Direction> directions(const plan::Job& job) {
   if (s.recompute != plan::Recompute::full) {
     recompute.push_back(change("recompute", "full"));
   }
+  if (!s.offloads() && job.cluster.host.link.value > 0) {
+    all.push_back({change("offload", R"(["activations"])")});
+  }
   // The same devices, split another way: tensor parallel inside a node, where it is worth anything.
   for (const auto& [axis, size, most] :
        {std::tuple{"tp", s.tp, std::int64_t{job.cluster.devices_per_node}}, {"pp", s.pp, job.workload.model.layers}}) {

@@ -33,8 +33,9 @@ reports::Verification verified(const plan::Job& job, const plan::PlanGraph& grap
   options.timeout = run.timeout;
   options.interrupted = run.interrupted;
   options.poison = run.poison;
-  const exec::Verification v =
-      exec::verify(graph, plan::build(plan::one_rank_job(job)), job.workload.precision, data, options);
+  const workloads::Precision& precision = job.workload.precision;
+  const exec::Course one_rank = exec::train(plan::build(plan::one_rank_job(job)), precision, data, options);
+  const exec::Verification v = exec::verify(graph, one_rank, precision, data, options);
   return {v.max_rel_loss,    v.max_rel_grad, v.tolerance.loss, v.tolerance.gradient,
           v.tolerance.steps, v.passed,       v.worst_tensor};
 }

@@ -61,37 +61,51 @@ GradientError gradient_error(const std::vector<FullTensor>& reference, const std
   return worst;
 }
 
-Verification verify(const plan::PlanGraph& graph, const plan::PlanGraph& one_rank,
-                    const workloads::Precision& precision, const DataSource& data, const VerifyOptions& options) {
-  Verification v;
-  v.tolerance = tolerance_of(precision);
-  Executor reference(one_rank, data, options.seed);
+Course train(const plan::PlanGraph& graph, const workloads::Precision& precision, const DataSource& data,
+             const VerifyOptions& options) {
+  const Tolerance tolerance = tolerance_of(precision);
+  Course course;
   Executor executor(graph, data, options.seed);
   RunOptions run;
   run.seed = options.seed;
   run.timeout = options.timeout;
   run.interrupted = options.interrupted;
   run.poison = options.poison;
-  for (int step = 0; step < v.tolerance.steps;) {
+  for (int step = 0; step < tolerance.steps; step += run.steps) {
     // One step at a time while gradients are looked at, then all the others.
-    const bool looks = step < v.tolerance.gradient_steps;
-    run.steps = looks ? 1 : v.tolerance.steps - step;
-    const RunResult expected = reference.run(run), actual = executor.run(run);
-    v.reference_loss.insert(v.reference_loss.end(), expected.loss.begin(), expected.loss.end());
-    v.loss.insert(v.loss.end(), actual.loss.begin(), actual.loss.end());
-    if (expected.loss.size() + actual.loss.size() < 2 * static_cast<std::size_t>(run.steps)) {
-      return v;  // interrupted
+    const bool looks = step < tolerance.gradient_steps;
+    run.steps = looks ? 1 : tolerance.steps - step;
+    const RunResult result = executor.run(run);
+    course.loss.insert(course.loss.end(), result.loss.begin(), result.loss.end());
+    if (result.loss.size() < static_cast<std::size_t>(run.steps)) {
+      break;  // interrupted
     }
     if (looks) {
-      const GradientError error = gradient_error(reference.gradients(), executor.gradients());
-      if (error.value > v.max_rel_grad) {
-        v.max_rel_grad = error.value;
-        v.worst_tensor = error.tensor;
-      }
+      course.gradients.push_back(executor.gradients());
     }
-    step += run.steps;
   }
-  for (std::size_t i = 0; i < v.loss.size(); ++i) {
+  return course;
+}
+
+Verification verify(const plan::PlanGraph& graph, const Course& reference, const workloads::Precision& precision,
+                    const DataSource& data, const VerifyOptions& options) {
+  Verification v;
+  v.tolerance = tolerance_of(precision);
+  const Course course = train(graph, precision, data, options);
+  v.reference_loss = reference.loss;
+  v.loss = course.loss;
+  const auto steps = static_cast<std::size_t>(v.tolerance.steps);
+  if (reference.loss.size() < steps || course.loss.size() < steps) {
+    return v;  // interrupted
+  }
+  for (std::size_t i = 0; i < course.gradients.size(); ++i) {
+    const GradientError error = gradient_error(reference.gradients[i], course.gradients[i]);
+    if (error.value > v.max_rel_grad) {
+      v.max_rel_grad = error.value;
+      v.worst_tensor = error.tensor;
+    }
+  }
+  for (std::size_t i = 0; i < steps; ++i) {
     v.max_rel_loss =
         at_least(v.max_rel_loss, std::abs(v.loss[i] - v.reference_loss[i]) / std::abs(v.reference_loss[i]));
   }

@@ -1,5 +1,5 @@
 // Does a plan train like one rank? Runs its graph and the one-rank graph from the same seed on the same sequences and
-// compares the loss of each step and the full gradients.
+// compares the loss of each step and the full gradients: verify(graph, train(one_rank, ...), ...).
 #pragma once
 
 #include <chrono>
@@ -38,9 +38,18 @@ struct VerifyOptions {
   bool poison = false;
 };
 
-// `one_rank`: the graph of plan::one_rank_job of the same job.
-Verification verify(const plan::PlanGraph& graph, const plan::PlanGraph& one_rank,
-                    const workloads::Precision& precision, const DataSource& data, const VerifyOptions& options);
+// What a graph trains, as far as it is compared: the loss of each step, and all gradients after the first of them.
+struct Course {
+  std::vector<double> loss;                        // Tolerance::steps; fewer when interrupted
+  std::vector<std::vector<FullTensor>> gradients;  // of the first Tolerance::gradient_steps
+};
+Course train(const plan::PlanGraph& graph, const workloads::Precision& precision, const DataSource& data,
+             const VerifyOptions& options);
+
+// `reference`: of the graph of plan::one_rank_job of the same job, with the same data and options. It may serve for
+// many plans.
+Verification verify(const plan::PlanGraph& graph, const Course& reference, const workloads::Precision& precision,
+                    const DataSource& data, const VerifyOptions& options);
 
 // Largest error over tensors, as in Tolerance::gradient, and the tensor it is in. REQUIRES: the same tensors in both.
 struct GradientError {

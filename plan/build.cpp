@@ -77,6 +77,7 @@ SegmentId evaluation_segment(RoleContext& c, SegmentId forward) {
   end.join(Phase::forward, {}, {c.builder.event("slot_free", Replicas::per_slot)});
   Segment s = c.role().segments[static_cast<std::size_t>(forward)];
   s.name[0] = 'E';
+  std::erase_if(s.calls, [&](const BlockCall& call) { return c.only_for_backward.contains(call.block); });
   s.calls.push_back({c.builder.add(end.take()), 1, -1, 1});
   return c.builder.add(std::move(s));
 }
@@ -184,6 +185,11 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
         fmt::format("strategy: zero {} cannot go with a schedule that has backwards in two halves; expected "
                     "0 or 1, or whole backwards",
                     job.strategy.zero));
+  }
+  if (c.splits && job.strategy.offload_activations) {
+    throw InputError(
+        "strategy: offload \"activations\" cannot go with a schedule that has backwards in two halves; expected whole "
+        "backwards");
   }
   add_parameters(c);
   g.tensors = c.tensors;

@@ -145,7 +145,7 @@ struct AttentionEmitter : LayerEmitter {
   }
 
   void forward(Phase phase) {
-    const Operand x = all(c.residual());
+    const Operand x = input();
     norm_forward(phase, x, "norm1", t.norm1, t.stats1);
     const Operand h1 = gather_rows(c, b, phase, all(t.norm1), "attention.input");
     const Operand partial1 = all(c.temporary("attention.partial", c.type.activation, c.n.rows * c.n.hidden));
@@ -168,7 +168,7 @@ struct AttentionEmitter : LayerEmitter {
     const Operand d_sum =
         through_input(part, "attention", "attention.qkv", d_qkv, c.n.qkv, t.norm1, x, c.model.attention_bias);
     if (inputs) {
-      norm_backward(d_sum, all(c.residual()), t.stats1, "norm1", d.mid, d.in);
+      norm_backward(d_sum, input(), t.stats1, "norm1", d.mid, d.in);
     }
   }
 
@@ -245,7 +245,7 @@ void attention_core_backward(const LayerEmitter& e, Operand d_context, Operand d
 void attention_again(const LayerEmitter& e) {
   if (e.again.norms && !e.again.all) {
     LayerEmitter emitter = e;
-    emitter.norm_forward(Phase::recompute, e.all(e.c.residual()), "norm1", e.t.norm1, e.t.stats1);
+    emitter.norm_forward(Phase::recompute, e.input(), "norm1", e.t.norm1, e.t.stats1);
   }
 }
 

@@ -182,10 +182,28 @@ std::int32_t RoleContext::recomputed_layers(std::size_t chunk) const {
                                  : std::min(layers, s.recompute_layers[static_cast<std::size_t>(chunk_stage[chunk])]));
 }
 
+std::int32_t RoleContext::offloaded_layers(std::size_t chunk) const {
+  const Strategy& s = job.strategy;
+  if (!s.offload_activations) {
+    return 0;
+  }
+  const std::int64_t layers = chunk_layers[chunk];
+  return static_cast<std::int32_t>(s.offload_layers < 0 ? layers : std::min(layers, s.offload_layers));
+}
+
+std::int32_t RoleContext::most_offloaded() const {
+  std::int32_t most = 0;
+  for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
+    most = std::max(most, offloaded_layers(chunk));
+  }
+  return most;
+}
+
 std::int32_t RoleContext::kept_copies() const {
   std::int32_t most = 0;
   for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
-    most = std::max(most, chunk_layers[chunk] - recomputed_layers(chunk));
+    most = std::max(most,
+                    chunk_layers[chunk] - (most_offloaded() > 0 ? offloaded_layers(chunk) : recomputed_layers(chunk)));
   }
   return most;
 }
@@ -195,7 +213,7 @@ bool RoleContext::mixes_recompute() const {
   for (std::size_t chunk = 0; chunk < chunk_layers.size(); ++chunk) {
     most = std::max(most, recomputed_layers(chunk));
   }
-  return most > 0 && kept_copies() > 0;
+  return most > 0 && kept_copies() > 0 && !job.strategy.recompute_layers.empty();
 }
 
 BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
@@ -209,9 +227,14 @@ BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t e
 
 BufferId RoleContext::by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime,
                                std::int32_t layer_list) {
-  const bool mixes = mixes_recompute();
-  const int copies = mixes ? kept_copies() : max_chunk_copies(layer_list);
-  const BufferId id = builder.buffer(name, dtype, elements, BufferKind::activation, lifetime, copies, layer_list);
+  if (emitted.offloads) {
+    return passing(*this, name, dtype, elements);
+  }
+  // Copies that wrap are used in turn by all layers, whichever list they are in.
+  const bool mixes = mixes_recompute() || most_offloaded() > 0;
+  const BufferId id =
+      builder.buffer(name, dtype, elements, BufferKind::activation, lifetime,
+                     mixes ? kept_copies() : max_chunk_copies(layer_list), mixes ? kAllLayers : layer_list);
   role().buffers[static_cast<std::size_t>(id)].wraps = mixes;
   return id;
 }
@@ -240,8 +263,16 @@ BufferId RoleContext::head_buffer(const std::string& name, Dtype dtype, std::int
 }
 
 BufferId RoleContext::residual() {
-  return builder.buffer("x", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::slot,
-                        max_chunk_layers() + 1);
+  const bool offloads = most_offloaded() > 0;
+  const BufferId id = builder.buffer("x", type.activation, n.shard_rows * n.hidden, BufferKind::activation,
+                                     Lifetime::slot, (offloads ? kept_copies() : max_chunk_layers()) + 1);
+  role().buffers[static_cast<std::size_t>(id)].wraps = offloads;
+  return id;
+}
+
+Operand RoleContext::input_of_offloading() {
+  return builder.whole(
+      builder.buffer("x.in", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::slot));
 }
 
 BufferId RoleContext::kept(const std::string& name, Dtype dtype, std::int64_t elements, std::int32_t layer_list) {

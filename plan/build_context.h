@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <compare>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -91,12 +92,20 @@ std::string_view suffix(BackwardPart part);  // of names
 inline constexpr std::int32_t kAllLayers = -1, kMlpLayers = 0, kMoeLayers = 1;
 
 // What layers of a model differ in: an MLP or experts; attention, with a window or without, or a state-space mixer;
-// whether they recompute, as the strategy has it, or keep everything.
+// whether they recompute, as the strategy has it, or keep everything; whether what they keep goes to the host
+// (build_offload.cpp), and then whether they are their chunk's first and last that do.
 struct LayerKind {
   bool experts = false, ssm = false, recomputes = false;
   std::int64_t window = 0;
+  bool offloads = false, first_of_chunk = false, last_of_chunk = false;
 
   auto operator<=>(const LayerKind&) const = default;
+};
+
+// An activation of one layer on its way to the host, and there: so many layers on from the layer's own copy.
+struct OnHost {
+  BufferId passing = -1, host = -1;
+  int host_delta = 0;
 };
 
 // A pipeline rank's part of the schedule.
@@ -132,6 +141,9 @@ struct RoleContext {
   bool head_in_slots = false;  // more than one microbatch between the head's forward and backward
   std::int32_t tensors = 0;
   std::vector<FamilyUse> uses;  // by Family; build_parameters.cpp
+  LayerKind emitted;            // whose block is being written
+  std::map<LayerKind, std::vector<OnHost>> on_host;
+  std::set<BlockId> only_for_backward;  // what a forward without a backward leaves out
 
   Role& role() { return builder.role(); }
   const Role& role() const { return builder.role(); }
@@ -153,6 +165,9 @@ struct RoleContext {
   // their chunk's last layers use them in turn.
   bool mixes_recompute() const;
   std::int32_t kept_copies() const;
+  // Layers of a chunk whose activations go to the host, the first ones.
+  std::int32_t offloaded_layers(std::size_t chunk) const;
+  std::int32_t most_offloaded() const;
   // Families with layers, those whose gradients are complete first last; of a layer's parameter; the data-parallel
   // group of a family.
   std::vector<Family> layer_families() const;
@@ -215,6 +230,12 @@ struct RoleContext {
   // The head's activations: one copy when its backward follows its forward at once, else per slot.
   BufferId head_buffer(const std::string& name, Dtype dtype, std::int64_t elements);
   BufferId residual();  // x: the layers' inputs and the chunk's output
+  // A chunk's input, which stays on the device where its layers' own go to the host.
+  Operand chunk_input(std::size_t chunk) {
+    return offloaded_layers(chunk) > 0 ? input_of_offloading() : builder.whole(residual());
+  }
+  Operand input_of_offloading();
+  Operand chunk_output(std::size_t chunk) { return builder.whole(residual(), chunk_layers[chunk]); }
   // From a layer's input gradient to its weight gradient, per layer in ring copies; inside a block where nothing is
   // split.
   BufferId kept(const std::string& name, Dtype dtype, std::int64_t elements, std::int32_t layer_list = kAllLayers);
@@ -258,15 +279,27 @@ BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool l
 // A layer with experts in three blocks, between which others may stand: the first two end with tokens on their way.
 std::vector<BlockId> layer_forward_parts(RoleContext& c, LayerKind kind);
 std::vector<BlockId> layer_backward_parts(RoleContext& c, LayerKind kind, bool last_microbatch);
+// build_offload.cpp: activations that wait for their backward on the host.
+// One of emitted layers, where it passes through the device: so many copies, used in turn.
+BufferId passing(RoleContext& c, const std::string& name, Dtype dtype, std::int64_t elements);
+Operand passing_x(RoleContext& c, bool is_input);  // of an emitted layer, or its output
+// From the device to the host behind a layer's forward, and back before its backward. No block where the layer keeps
+// nothing but its chunk's input.
+BlockId offload_layer(RoleContext& c, LayerKind kind);
+BlockId fetch_layer(RoleContext& c, LayerKind kind);
+// Before a forward writes: what is in its copies is on the host; of the layer that it is called at, or all.
+BlockId await_offloaded(RoleContext& c, bool all);
+// Before a backward reads.
+void await_fetched(RoleContext& c, BlockBuilder& b, LayerKind kind);
 
 // build_ends.cpp
 // `gathers`: the embedding's parameters, where they are sharded, first.
-BlockId embedding_forward(RoleContext& c, bool gathers);
+BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers);
 BlockId embedding_backward(RoleContext& c, bool last_microbatch);
 // What is left once all gradients of the embedding, and of a head tied to it, are there.
 void finish_embedding(RoleContext& c, BlockBuilder& b);
-BlockId head_forward(RoleContext& c);
-BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch);
+BlockId head_forward(RoleContext& c, std::size_t chunk);
+BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool last_microbatch);
 // Sums gradients of tensors that every tp rank holds but only saw its own rows of (sequence parallelism).
 void reduce_replicated(RoleContext& c, BlockBuilder& b, Family f, const std::string& first_replicated);
 
@@ -275,18 +308,26 @@ void reduce_replicated(RoleContext& c, BlockBuilder& b, Family f, const std::str
 class LayerBlocks {
  public:
   LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts);
-  // Calls for role-local layers [first, first + count), from the bottom up and from the top down.
+  // Calls for role-local layers [first, first + count), from the bottom up and from the top down. Activations go to the
+  // host behind a layer's forward; those of a layer come back while the one above has its backward.
   void call_forward(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const;
   void call_backward(std::vector<BlockCall>& calls, BackwardPart part, bool last, std::int32_t first,
                      std::int32_t count) const;
   // A layer's block in parts between which others may stand: itself, where it has no such; nullptr if it is no layer's.
   const std::vector<BlockId>* parts(BlockId block) const;
+  // At a backward's begin: the first activations that it needs, of layers [first, first + count).
+  void call_first_fetches(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const;
 
  private:
+  void call_fetch(std::vector<BlockCall>& calls, std::int32_t layer) const;
+  // The end of the run of equal layers from `from` on; of one that offloads by itself.
+  std::int32_t end_of_run(std::int32_t from, std::int32_t end) const;
   std::vector<LayerKind> kinds_;  // by role-local layer
   std::map<LayerKind, BlockId> forward_;
   std::map<std::tuple<LayerKind, BackwardPart, bool>, BlockId> backward_;
   std::map<BlockId, std::vector<BlockId>> parts_;  // of forwards and whole backwards, with overlap_ep
+  std::map<LayerKind, BlockId> offload_, fetch_;
+  BlockId await_layer_ = -1, await_all_ = -1;
 };
 // `gathers`: sharded parameters are gathered (they are not, where they still are there).
 SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers);

@@ -65,12 +65,12 @@ Operand head_weight_gradient(RoleContext& c) {
 
 }  // namespace
 
-BlockId embedding_forward(RoleContext& c, bool gathers) {
+BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers) {
   BlockBuilder b(c.role(), "embedding.forward");
   if (gathers && c.uses[kEmbedding].gathers) {
     emit_unit_gather(c, b, kEmbedding, false);
   }
-  const Operand x = c.builder.whole(c.residual());
+  const Operand x = c.chunk_input(chunk);
   const Operand out = c.sequence_parallel
                           ? c.builder.whole(c.temporary("embedding.partial", c.type.activation, c.n.rows * c.n.hidden))
                           : x;
@@ -124,13 +124,12 @@ void finish_embedding(RoleContext& c, BlockBuilder& b) {
   }
 }
 
-BlockId head_forward(RoleContext& c) {
+BlockId head_forward(RoleContext& c, std::size_t chunk) {
   BlockBuilder b(c.role(), "head.forward");
   await_unit(c, b, kHead, Phase::forward);
   const HeadBuffers t = head_buffers(c);
   const auto all = [&c](BufferId id) { return c.builder.whole(id); };
-  const int layers = c.chunk_layers.back();
-  std::vector<Operand> reads{c.builder.whole(c.residual(), layers), c.parameter(kHead, "head.norm.gain")};
+  std::vector<Operand> reads{c.chunk_output(chunk), c.parameter(kHead, "head.norm.gain")};
   if (c.model.norm == workloads::Norm::layernorm) {
     reads.push_back(c.parameter(kHead, "head.norm.bias"));
   }
@@ -159,7 +158,7 @@ BlockId head_forward(RoleContext& c) {
   return c.builder.add(b.take());
 }
 
-BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
+BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool last_microbatch) {
   BlockBuilder b(c.role(), "head.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
   await_unit(c, b, kHead, Phase::backward_input);
@@ -169,8 +168,7 @@ BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
   }
   const HeadBuffers t = head_buffers(c);
   const auto all = [&c](BufferId id) { return c.builder.whole(id); };
-  const int layers = c.chunk_layers.back();
-  const Operand dy = c.gradient_in(layers);
+  const Operand dy = c.gradient_in(c.chunk_layers[chunk]);
   const Operand d_logits = all(t.d_logits);
   if (inputs) {
     b.emit(Fill{dy.elements, c.type.activation}, kCompute, Phase::backward_input, {}, {dy});
@@ -193,7 +191,7 @@ BlockId head_backward(RoleContext& c, BackwardPart part, bool last_microbatch) {
     emit_weight_gradient(c, b, to_weight, d_logits, h, head_weight_gradient(c));
   }
   if (inputs) {
-    const Operand x = c.builder.whole(c.residual(), layers);
+    const Operand x = c.chunk_output(chunk);
     b.emit(head_norm(c, Direction::backward_input), kCompute, Phase::backward_input,
            {d_sum, x, c.parameter(kHead, "head.norm.gain"), all(t.stats), dy}, {dy});
     std::vector<Operand> sums{c.gradient(kHead, "head.norm.gain")};

@@ -101,7 +101,7 @@ struct LatentEmitter : LayerEmitter {
   }
 
   void forward(Phase phase) {
-    const Operand x = all(c.residual());
+    const Operand x = input();
     norm_forward(phase, x, "norm1", t.norm1, t.stats1);
     down(phase);
     up(phase);
@@ -141,7 +141,7 @@ struct LatentEmitter : LayerEmitter {
     b.emit(heads(Direction::backward_input), kCompute, Phase::backward_input, {d_qkv}, {dq, dkv, dk_rope});
     const Operand d_norm1 = query_backward(dq);
     key_value_backward(dkv, dk_rope, d_norm1);
-    norm_backward(d_norm1, all(c.residual()), t.stats1, "norm1", d.mid, d.in);
+    norm_backward(d_norm1, input(), t.stats1, "norm1", d.mid, d.in);
   }
 
   // A column-parallel product behind a latent, all rows: to the latent's gradient, this rank's rows.

@@ -109,7 +109,7 @@ std::string layer_name(const RoleContext& c, LayerKind kind) {
          (kind.ssm          ? ".state_space"
           : kind.window > 0 ? ".window"
                             : "") +
-         (kind.recomputes && c.mixes_recompute() ? ".recomputed" : "");
+         (kind.recomputes && c.mixes_recompute() ? ".recomputed" : "") + (kind.offloads ? ".offloaded" : "");
 }
 
 void emit_backward(LayerEmitter& e, BackwardPart part) {
@@ -202,6 +202,7 @@ std::vector<BlockId> layer_backward_parts(RoleContext& c, LayerKind kind, bool l
 
 BlockId layer_forward(RoleContext& c, LayerKind kind) {
   BlockBuilder b(c.role(), layer_name(c, kind) + ".forward");
+  c.emitted = kind;
   await_unit(c, b, kLayer, Phase::forward);
   const Recomputed again = recomputed(c, kind);
   emit_forward(LayerEmitter{c, b, layer_buffers(c, again, kind.experts, false), again, kind}, Phase::forward);
@@ -212,8 +213,10 @@ BlockId layer_forward(RoleContext& c, LayerKind kind) {
 BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch) {
   BlockBuilder b(c.role(),
                  layer_name(c, kind) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
+  c.emitted = kind;
   const Recomputed again = recomputed(c, kind);
   LayerEmitter e{c, b, layer_buffers(c, again, kind.experts, true), again, kind};
+  await_fetched(c, b, kind);
   await_unit(c, b, kLayer, Phase::backward_input);
   for (const Family f : layer_unit(c, kind.experts)) {
     clear_unit(c, b, f);

@@ -39,7 +39,7 @@ struct MlpEmitter : LayerEmitter {
 
   // Of the list's modules; what a layer that shares its norm has of norms, attention_again computes.
   void compute_again() {
-    const Operand x = c.model.parallel_residual ? all(c.residual()) : all(t.x_mid);
+    const Operand x = c.model.parallel_residual ? input() : all(t.x_mid);
     if (again.norms && !c.model.shared_norm) {
       norm_forward(Phase::recompute, x, "norm2", t.norm2, t.stats2);
     }

@@ -58,11 +58,8 @@ SegmentId paired_segment(RoleContext& c, SegmentId forward, SegmentId backward, 
   auto back = backwards.begin();
   for (;;) {
     call_up_to_layer(back, backwards.end(), s.calls);
-    const bool is_first = ahead == forwards.begin();
-    if (is_first || back != backwards.end()) {
-      call_up_to_layer(ahead, forwards.end(), s.calls);
-    }
-    const bool has_forward = ahead != forwards.end() && ahead->is_layer, has_backward = back != backwards.end();
+    call_up_to_layer(ahead, forwards.end(), s.calls);
+    const bool has_forward = ahead != forwards.end(), has_backward = back != backwards.end();
     if (!has_forward && !has_backward) {
       break;
     }
@@ -78,7 +75,6 @@ SegmentId paired_segment(RoleContext& c, SegmentId forward, SegmentId backward, 
     ahead += has_forward ? 1 : 0;
     back += has_backward ? 1 : 0;
   }
-  call_up_to_layer(ahead, forwards.end(), s.calls);
   return c.builder.add(std::move(s));
 }
 

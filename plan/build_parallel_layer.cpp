@@ -11,7 +11,7 @@ struct ParallelEmitter : LayerEmitter {
   bool shared() const { return c.model.shared_norm; }
 
   void forward(Phase phase) {
-    const Operand x = all(c.residual());
+    const Operand x = input();
     norm_forward(phase, x, "norm1", t.norm1, t.stats1);
     const Operand h1 = gather_rows(c, b, phase, all(t.norm1), "attention.input");
     Operand h2 = h1;
@@ -72,7 +72,7 @@ struct ParallelEmitter : LayerEmitter {
     const Operand d_sum1 =
         through_input(part, "attention", "attention.qkv", d_qkv, c.n.qkv, t.norm1, x1, c.model.attention_bias);
     if (inputs) {
-      const Operand x = all(c.residual()), dx = all(c.residual_gradient());
+      const Operand x = input(), dx = all(c.residual_gradient());
       norm_backward(d_sum2, x, t.stats2, "norm2", d_out, dx);
       norm_backward(d_sum1, x, t.stats1, "norm1", dx, dx);
     }
@@ -104,7 +104,7 @@ struct ParallelEmitter : LayerEmitter {
       if (c.model.attention_bias) {
         bias_gradient(d_qkv, "attention.qkv.bias", c.n.rows, c.n.qkv);
       }
-      norm_backward(dx, all(c.residual()), t.stats1, "norm1", d_out, all(c.residual_gradient()));
+      norm_backward(dx, input(), t.stats1, "norm1", d_out, all(c.residual_gradient()));
     }
   }
 };

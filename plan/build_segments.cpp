@@ -19,6 +19,7 @@ struct PipelineEnds {
 
   int virtual_stage() const { return c.chunk_stage[static_cast<std::size_t>(chunk)]; }
   int layers() const { return c.chunk_layers[static_cast<std::size_t>(chunk)]; }
+  Operand input() const { return c.chunk_input(static_cast<std::size_t>(chunk)); }
   bool is_first() const { return virtual_stage() == 0; }
   bool is_last() const { return virtual_stage() + 1 == static_cast<int>(c.rank_of_stage.size()); }
   int rank_of(int stage) const { return c.rank_of_stage[static_cast<std::size_t>(stage)]; }
@@ -115,7 +116,7 @@ struct PipelineEnds {
     const int below = virtual_stage() - 1;
     if (!is_first() && !is_here(below)) {
       const int at = b.emit_ahead(message(false, below, "activation", below), peer_stream("activations_in", below),
-                                  Phase::forward, sent_of(c.builder.whole(c.residual())), slot_free());
+                                  Phase::forward, sent_of(input()), slot_free());
       if (passes_on()) {
         b.op(at).waits.push_back(sent());
       }
@@ -127,9 +128,9 @@ struct PipelineEnds {
     }
     b.join(Phase::forward, waits);
     if (!is_first() && is_here(below)) {
-      copy(b, Phase::forward, hand_over("activation", below), c.builder.whole(c.residual()));
+      copy(b, Phase::forward, hand_over("activation", below), input());
     } else if (!is_first()) {
-      gather(b, Phase::forward, c.builder.whole(c.residual()), boundary("activation", below));
+      gather(b, Phase::forward, input(), boundary("activation", below));
     }
     return c.builder.add(b.take());
   }
@@ -137,7 +138,7 @@ struct PipelineEnds {
   BlockId end_forward() {
     BlockBuilder b(c.role(), "end_forward");
     const int stage = virtual_stage();
-    const Operand x = c.builder.whole(c.residual(), layers());
+    const Operand x = c.chunk_output(static_cast<std::size_t>(chunk));
     if (is_here(stage + 1)) {
       copy(b, Phase::forward, x, hand_over("activation", stage));
     } else {
@@ -217,12 +218,18 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
     for (std::int32_t l = 0; l < c.chunk_layers[chunk]; ++l) {
       const std::int32_t layer = c.role().global_layer[kinds_.size()];
       const bool ssm = c.model.ssm.has_layer(layer);
+      const std::int32_t offloaded = c.offloaded_layers(chunk);
       kinds_.push_back({c.has_experts(static_cast<std::int32_t>(kinds_.size())), ssm, l < c.recomputed_layers(chunk),
-                        ssm ? 0 : c.model.window(layer, c.job.workload.seq_len)});
+                        ssm ? 0 : c.model.window(layer, c.job.workload.seq_len), l < offloaded, l < offloaded && l == 0,
+                        l + 1 == offloaded});
     }
   }
   for (const LayerKind& kind : std::set<LayerKind>(kinds_.begin(), kinds_.end())) {
     forward_[kind] = layer_forward(c, kind);
+    if (kind.offloads && !c.on_host[kind].empty()) {
+      offload_[kind] = offload_layer(c, kind);
+      fetch_[kind] = fetch_layer(c, kind);
+    }
     for (const BackwardPart part : parts) {
       backward_[{kind, part, false}] = layer_backward(c, kind, part, false);
       if (part != BackwardPart::input) {
@@ -240,6 +247,16 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
       }
     }
   }
+  if (!offload_.empty()) {
+    await_layer_ = await_offloaded(c, false);
+    await_all_ = await_offloaded(c, true);
+  }
+}
+
+std::int32_t LayerBlocks::end_of_run(std::int32_t from, std::int32_t end) const {
+  const auto first = kinds_.begin() + from;
+  const auto next = std::find_if(first, kinds_.begin() + end, [&](const LayerKind& kind) { return kind != *first; });
+  return first->offloads ? from + 1 : static_cast<std::int32_t>(next - kinds_.begin());
 }
 
 const std::vector<BlockId>* LayerBlocks::parts(BlockId block) const {
@@ -248,23 +265,55 @@ const std::vector<BlockId>* LayerBlocks::parts(BlockId block) const {
 }
 
 void LayerBlocks::call_forward(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const {
-  const auto begin = kinds_.begin() + first, end = begin + count;
-  for (auto run = begin; run != end;) {
-    const auto next = std::find_if(run, end, [&](const LayerKind& kind) { return kind != *run; });
-    calls.push_back(
-        {forward_.at(*run), static_cast<std::int32_t>(next - run), static_cast<std::int32_t>(run - kinds_.begin()), 1});
+  for (std::int32_t run = first; run < first + count;) {
+    const LayerKind& kind = kinds_[static_cast<std::size_t>(run)];
+    const std::int32_t next = end_of_run(run, first + count);
+    // Its copies had the activations of the layer two before, or those of another microbatch or chunk.
+    if (await_all_ >= 0 && kind.first_of_chunk) {
+      calls.push_back({await_all_, 1, -1, 1});
+    } else if (await_layer_ >= 0 && kind.offloads && !kind.first_of_chunk &&
+               !kinds_[static_cast<std::size_t>(run - 1)].first_of_chunk) {
+      calls.push_back({await_layer_, 1, run - 2, 1});
+    }
+    calls.push_back({forward_.at(kind), next - run, run, 1});
+    if (const auto offload = offload_.find(kind); offload != offload_.end()) {
+      calls.push_back({offload->second, 1, run, 1});
+    }
     run = next;
+  }
+}
+
+void LayerBlocks::call_fetch(std::vector<BlockCall>& calls, std::int32_t layer) const {
+  if (const auto fetch = fetch_.find(kinds_[static_cast<std::size_t>(layer)]); fetch != fetch_.end()) {
+    calls.push_back({fetch->second, 1, layer, 1});
+  }
+}
+
+void LayerBlocks::call_first_fetches(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const {
+  for (std::int32_t l = first + count; l-- > first;) {
+    if (kinds_[static_cast<std::size_t>(l)].last_of_chunk) {
+      call_fetch(calls, l);
+      if (l > first) {
+        call_fetch(calls, l - 1);
+      }
+    }
   }
 }
 
 void LayerBlocks::call_backward(std::vector<BlockCall>& calls, BackwardPart part, bool last, std::int32_t first,
                                 std::int32_t count) const {
-  const auto bottom = kinds_.rend() - first, top = bottom - count;
-  for (auto run = top; run != bottom;) {
-    const auto next = std::find_if(run, bottom, [&](const LayerKind& kind) { return kind != *run; });
-    calls.push_back({backward_.at({*run, part, last}), static_cast<std::int32_t>(next - run),
-                     static_cast<std::int32_t>(kinds_.rend() - run) - 1, -1});
-    run = next;
+  for (std::int32_t top = first + count; top > first;) {
+    const LayerKind& kind = kinds_[static_cast<std::size_t>(top - 1)];
+    std::int32_t bottom = top - 1;
+    while (!kind.offloads && bottom > first && kinds_[static_cast<std::size_t>(bottom - 1)] == kind) {
+      --bottom;
+    }
+    // The layer below has its copies free: that of two above is past.
+    if (kind.offloads && !kind.first_of_chunk && !kind.last_of_chunk) {
+      call_fetch(calls, top - 2);
+    }
+    calls.push_back({backward_.at({kind, part, last}), top - bottom, top - 1, -1});
+    top = bottom;
   }
 }
 
@@ -285,7 +334,7 @@ SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, 
   gather.begin();
   s.calls.push_back({ends.begin_forward(), 1, -1, 1});
   if (ends.is_first()) {
-    s.calls.push_back({embedding_forward(c, gathers), 1, -1, 1});
+    s.calls.push_back({embedding_forward(c, i, gathers), 1, -1, 1});
   }
   for (std::int32_t l = 0; by_layer && l < count; ++l) {
     gather.before_use();
@@ -296,7 +345,7 @@ SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, 
   }
   gather.before_use();
   if (ends.is_last()) {
-    s.calls.push_back({head_forward(c), 1, -1, 1});
+    s.calls.push_back({head_forward(c, i), 1, -1, 1});
   } else {
     s.calls.push_back({ends.end_forward(), 1, -1, 1});
   }
@@ -312,6 +361,7 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
   Segment s{letter + std::to_string(chunk) + (last ? ".last" : ""), chunk, c.chunk_first[i], {}};
   GathersAhead gather(c, s, gathered_again(c, i, ends.is_last()), true);
   gather.begin();
+  layers.call_first_fetches(s.calls, c.chunk_first[i], c.chunk_layers[i]);
   if (part != BackwardPart::weight) {
     s.calls.push_back({ends.begin_backward(), 1, -1, 1});
   }
@@ -322,7 +372,7 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
     if (c.uses[kHead].gathers && !c.keeps_head_gathered()) {
       gather.before_use();
     }
-    s.calls.push_back({head_backward(c, part, last), 1, -1, 1});
+    s.calls.push_back({head_backward(c, i, part, last), 1, -1, 1});
     if (c.uses[kHead].reduces) {
       s.calls.push_back({reduce_unit(c, {kHead}, last), 1, -1, 1});
     } else if (reduce && c.groups.dp != kNoGroup && (c.groups.embedding == kNoGroup || c.tied_here)) {

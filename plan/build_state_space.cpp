@@ -14,7 +14,7 @@ struct StateSpaceEmitter : LayerEmitter {
   }
 
   void forward(Phase phase) {
-    const Operand x = all(c.residual());
+    const Operand x = input();
     norm_forward(phase, x, "norm1", t.norm1, t.stats1);
     const Operand h = gather_rows(c, b, phase, all(t.norm1), "mixer.input");
     linear(phase, h, "ssm.in", false, all(t.qkv), c.n.ssm_in, c.n.hidden);
@@ -47,7 +47,7 @@ struct StateSpaceEmitter : LayerEmitter {
     }
     const Operand d_sum = through_input(part, "mixer", "ssm.in", d_in, c.n.ssm_in, t.norm1, x, false);
     if (inputs) {
-      norm_backward(d_sum, all(c.residual()), t.stats1, "norm1", d.mid, d.in);
+      norm_backward(d_sum, input(), t.stats1, "norm1", d.mid, d.in);
     }
   }
 };

@@ -160,7 +160,7 @@ void check_recompute_layers(const Job& job, ObjectReader& strategy) {
 
 void check_offload(const Job& job, ObjectReader& strategy) {
   const topologies::Cluster& c = job.cluster;
-  if (job.strategy.offload_optimizer && !c.this_machine && c.host.link.value <= 0) {
+  if (job.strategy.offloads() && !c.this_machine && c.host.link.value <= 0) {
     strategy.mistake("offload", fmt::format("nothing is known of the hosts of {}; expected a system with \"host\": "
                                             "{{\"link\": …, \"memory\": …}}, or an empty list",
                                             c.name));
@@ -235,6 +235,9 @@ void check_experts(const Job& job, ObjectReader& strategy) {
   if (s.cp > 1 && moe.capacity_factor > 0) {
     mistake("cp", fmt::format("{} with a capacity_factor is not built: experts' places are counted by rank; expected 1",
                               s.cp));
+  }
+  if (s.overlap_ep && s.offload_activations) {
+    mistake("overlap_ep", "with activations on the host is not built yet; expected false, or an offload without them");
   }
   if (s.overlap_ep && s.ep == 1) {
     mistake("overlap_ep", "needs ep > 1: without it no tokens are exchanged");

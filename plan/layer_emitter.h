@@ -40,10 +40,19 @@ struct LayerEmitter {
     return phase == Phase::recompute && again.all && c.job.strategy.recompute_early_stop;
   }
 
+  Operand input() const {
+    return !layer_kind.offloads        ? all(c.residual())
+           : layer_kind.first_of_chunk ? c.input_of_offloading()
+                                       : passing_x(c, true);
+  }
+
   // x': the next layer's input. Nobody reads that of a recomputation, which may have stopped before.
   Operand output(Phase phase) {
-    return phase == Phase::forward ? c.builder.whole(c.residual(), 1)
-                                   : all(c.temporary("x.again", c.type.activation, c.n.shard_rows * c.n.hidden));
+    if (phase != Phase::forward) {
+      return all(c.temporary("x.again", c.type.activation, c.n.shard_rows * c.n.hidden));
+    }
+    const bool passes = layer_kind.offloads && !layer_kind.last_of_chunk;
+    return passes ? passing_x(c, false) : c.builder.whole(c.residual(), 1);
   }
 
   // y[rows, out] = x[rows, in] W[out, in]^T (+ bias)

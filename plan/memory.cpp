@@ -26,7 +26,7 @@ std::int64_t place_row(Role& role, Lifetime lifetime, std::int64_t begin, bool h
     }
   }
   for (std::size_t b = 0; b < role.buffers.size() && lifetime != Lifetime::persistent; ++b) {
-    if (role.buffers[b].lifetime == lifetime) {
+    if (role.buffers[b].lifetime == lifetime && (role.buffers[b].kind == BufferKind::host) == host) {
       role.memory.placements[b].copy_stride = end - begin;
     }
   }
@@ -114,7 +114,8 @@ void place(Role& role) {
   memory.rings = {rings};
   memory.workspace = {workspace.bytes};
   memory.arena = {begin + workspace.bytes};
-  memory.host = {place_row(role, Lifetime::persistent, memory.arena.value, true)};
+  const std::int64_t host = place_row(role, Lifetime::persistent, memory.arena.value, true);
+  memory.host = {host + place_row(role, Lifetime::slot, memory.arena.value + host, true) * role.slots};
 
   Bytes& rest = memory.by_kind[at(static_cast<int>(BufferKind::workspace))];
   rest = memory.arena;

@@ -8,7 +8,7 @@
 // after it (through `after` and the stream's order), or to the ends of the block (segment buffers: of the segment)
 // where there is none. All offsets are multiples of 64 bytes. By kind: persistent, slot, hold and ring buffers count as
 // what they are; the workspace and alignment as workspace. Behind the arena, with offsets that go on from it: the
-// persistent buffers on the host, which no figure above counts.
+// buffers on the host, persistent ones and slots, which no figure above counts.
 #pragma once
 
 #include <string>

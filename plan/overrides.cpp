@@ -80,6 +80,7 @@ const std::vector<std::string>& job_fields() {
           "bucket_bytes",
           "cp_kind",
           "offload",
+          "offload_layers",
           "rank_order",
           "layers_per_stage",
           "padded_vocab",

@@ -162,10 +162,14 @@ nlohmann::json recompute_json(const Strategy& s) {
   return list;
 }
 
+// By the schedule's name; a text may as well.
+bool splits_backwards(const Strategy& s) {
+  return s.schedule == ScheduleKind::zb_h1 || s.schedule == ScheduleKind::zb_h2 || s.schedule == ScheduleKind::zb_v ||
+         s.schedule == ScheduleKind::dualpipe_v;
+}
+
 void read_sharding(ObjectReader& reader, Strategy& s) {
-  const bool splits = s.schedule == ScheduleKind::zb_h1 || s.schedule == ScheduleKind::zb_h2 ||
-                      s.schedule == ScheduleKind::zb_v || s.schedule == ScheduleKind::dualpipe_v;
-  if (s.zero >= 2 && splits) {
+  if (s.zero >= 2 && splits_backwards(s)) {
     reader.mistake("zero",
                    fmt::format("{} cannot go with {}: its weight gradients come long after the input gradients, "
                                "and would be whole until then; expected 0 or 1, or another schedule",
@@ -219,15 +223,31 @@ void check_overlap_ep(ObjectReader& reader, const Strategy& s) {
 
 void read_offload(ObjectReader& reader, Strategy& s) {
   for (const std::string& word : reader.words("offload", {"parameters", "gradients", "optimizer", "activations"})) {
-    if (word != "optimizer") {
-      reader.mistake("offload", fmt::format("\"{}\" is not built yet; expected \"optimizer\" or an empty list", word));
+    if (word != "optimizer" && word != "activations") {
+      reader.mistake("offload", fmt::format("\"{}\" is not built yet; expected \"optimizer\", \"activations\" or an "
+                                            "empty list",
+                                            word));
     }
     s.offload_optimizer |= word == "optimizer";
+    s.offload_activations |= word == "activations";
   }
   if (s.offload_optimizer && s.zero == 3) {
     reader.mistake("offload",
                    "\"optimizer\" with zero 3 is not built yet: parameters would be gathered from the host; "
                    "expected zero 0, 1 or 2");
+  }
+  s.offload_layers = reader.integer("offload_layers", -1, reader.has("offload_layers") ? 1 : -1, kMaxAxis);
+  if (reader.has("offload_layers") && !s.offload_activations) {
+    reader.mistake("offload_layers", "needs offload [\"activations\"]: nothing else is offloaded by layers");
+  }
+  if (s.offload_activations && splits_backwards(s)) {
+    reader.mistake("offload", fmt::format("\"activations\" cannot go with {}: its weight gradients would need them a "
+                                          "second time; expected a schedule with whole backwards",
+                                          name(s.schedule)));
+  }
+  if (s.offload_activations && !s.recompute_layers.empty()) {
+    reader.mistake("offload",
+                   "\"activations\" with recompute_layers is not built yet; expected recompute of all layers or none");
   }
 }
 
@@ -330,8 +350,17 @@ nlohmann::json to_json(const Strategy& s) {
                      {"padded_vocab", s.padded_vocab},
                      {"data_parallel", "all_reduce"},
                      {"compression", "none"}};
-  if (s.offload_optimizer) {
-    all["offload"] = nlohmann::json::array({"optimizer"});
+  if (s.offloads()) {
+    all["offload"] = nlohmann::json::array();
+    for (const auto& [is_offloaded, word] :
+         {std::pair{s.offload_optimizer, "optimizer"}, {s.offload_activations, "activations"}}) {
+      if (is_offloaded) {
+        all["offload"].push_back(word);
+      }
+    }
+  }
+  if (s.offload_layers >= 0) {
+    all["offload_layers"] = s.offload_layers;
   }
   if (!s.recompute_layers.empty()) {
     const std::vector<std::int64_t>& layers = s.recompute_layers;

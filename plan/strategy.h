@@ -63,6 +63,8 @@ struct Strategy {
   bool overlap_ep = false;                         // tokens' exchanges of a microbatch beside another's compute
   bool scatter_gather = false;                     // pipeline messages in tp parts, gathered by the receivers
   bool offload_optimizer = false;                  // state and update on the host (ZeRO-Offload)
+  bool offload_activations = false;                // what a layer keeps for its backward waits on the host
+  std::int64_t offload_layers = -1;                // of a virtual stage's layers, the first ones; -1: all
   bool fused_grad_accumulation = true;             // weight gradients are added up inside their matmul
   std::int64_t bucket_bytes = 0;  // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even
@@ -71,6 +73,7 @@ struct Strategy {
 
   // Whether a list names the module; `full` names none.
   bool recomputes(RecomputeModule m) const;
+  bool offloads() const { return offload_optimizer || offload_activations; }
   std::int64_t ranks() const { return dp * tp * pp * cp; }
   std::int64_t replicas() const { return dp * cp; }  // ranks with the same parameters and other tokens
   std::int64_t stages() const { return pp * virtual_stages; }

@@ -18,7 +18,7 @@ MemoryAccesses::MemoryAccesses(const PlanGraph& graph, int role, Rank rank, std:
       findings_(findings),
       ops_(role_.streams.size()) {
   Cell all;
-  all.end = role_.memory.arena.value;
+  all.end = role_.memory.arena.value + role_.memory.host.value;
   all.reads.assign(role_.streams.size(), 0);
   cells_.emplace(0, all);
 }

@@ -59,6 +59,7 @@ Json memory_json(const Estimate& e) {
               {"fullest_role", graph.roles[fit.fullest].name},
               {"context_bytes", fit.device().runtime.context.value},
               {"communicator_bytes", fit.device().runtime.communicators.value},
+              {"host_bytes", most_on_host(graph).value},
               {"peak_rank", plan::first_rank(graph.mesh, hungriest.ranks)},
               {"by_kind_bytes", by_kind(hungriest.memory)}};
   add_totals(memory, fit.device());
@@ -70,6 +71,7 @@ Json memory_json(const Estimate& e) {
                       {"ranks", plan::count(graph.mesh, role.ranks)},
                       {"layers", role.global_layer.size()},
                       {"peak_bytes", role.memory.arena.value},
+                      {"host_bytes", role.memory.host.value},
                       {"by_kind_bytes", by_kind(role.memory)}});
     add_totals(stages.back(), fit.roles[i]);
   }

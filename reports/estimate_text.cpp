@@ -83,6 +83,13 @@ std::string totals_text(const Estimate& e) {
       to_string(memory.device_visible()), to_string(memory.runtime.context), to_string(memory.runtime.communicators));
 }
 
+// Offloaded state and activations. A node's ranks may be of several stages: at most so much.
+std::string host_text(const Estimate& e, Bytes of_rank) {
+  const std::int64_t ranks = std::min<std::int64_t>(e.job->cluster.devices_per_node, e.graph->mesh.ranks());
+  return fmt::format("host memory: {} of a rank, at most {} of a node with {} ranks", to_string(of_rank),
+                     to_string(Bytes{of_rank.value * ranks}), ranks);
+}
+
 std::string formula(const Estimate& e) {
   const Efficiency eff = efficiency(*e.job, *e.graph, seconds(e.step_time));
   return fmt::format(
@@ -191,6 +198,9 @@ std::string to_text(const Estimate& e, bool colour) {
   out += to_text(memory_table(e), colour) + "\n";
   if (!e.fit.shared) {
     out += toned(totals_text(e), Tone::dim, colour) + "\n\n";
+  }
+  if (const Bytes host = most_on_host(*e.graph); host.value > 0) {
+    out += host_text(e, host) + "\n\n";
   }
   out += to_text(largest_table(e), colour);
   out += "\n" + toned(formula(e), Tone::dim, colour) + "\n";

@@ -42,4 +42,12 @@ std::size_t hungriest_role(const plan::PlanGraph& graph) {
   return static_cast<std::size_t>(largest - graph.roles.begin());
 }
 
+Bytes most_on_host(const plan::PlanGraph& graph) {
+  Bytes most;
+  for (const plan::Role& role : graph.roles) {
+    most = std::max(most, role.memory.host);
+  }
+  return most;
+}
+
 }  // namespace foretrain::reports

@@ -21,4 +21,7 @@ plan::Breakdown mean_over_ranks(const plan::PlanGraph& graph, const std::vector<
 // Index of the role with the largest arena; the first of equals. REQUIRES: at least one role.
 std::size_t hungriest_role(const plan::PlanGraph& graph);
 
+// What the rank with most of it keeps on its host.
+Bytes most_on_host(const plan::PlanGraph& graph);
+
 }  // namespace foretrain::reports

@@ -52,8 +52,6 @@ constexpr Feature kFeatures[] = {
     {true, "the pipeline's schedule", [](const TrainingRow& r) { return schedule_of(r.plan.schedule) == nullptr; }},
     {false, "the zero-bubble schedule that a search found is forecast as ZB-H1 or ZB-H2 of the same memory",
      [](const TrainingRow& r) { return r.plan.schedule.starts_with("ZB-"); }},
-    {true, "activations offloaded to the host",
-     [](const TrainingRow& r) { return r.plan.activation_cpu_offload.value_or(false); }},
     {false, "tensor-parallel communication that overlaps compute is forecast as exposed",
      [](const TrainingRow& r) { return r.plan.overlap.find("async TP") != std::string::npos; }},
     {false, "recompute of single ops is forecast as recompute of attention",
@@ -257,6 +255,9 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   }
   f.by_rule("strategy.scatter_gather", "scatter_gather");
   f.by_rule("strategy.fused_grad_accumulation", "fused_grad_accumulation");
+  if (p.activation_cpu_offload.value_or(false)) {
+    f.fill("strategy.offload", "offload", std::optional(json::array({"activations"})));
+  }
   f.by_rule("strategy.bucket_bytes", "bucket_bytes");
 }
 

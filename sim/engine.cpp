@@ -20,7 +20,9 @@ enum class State : std::uint8_t { waiting, with_host, wants_core, under_way, fin
 struct StreamState {
   StreamPlace place;
   const LoweredOp* op = nullptr;
-  std::uint32_t met = 0;  // dependencies that have ended: the first ones
+  std::uint32_t met = 0;      // dependencies that have ended: the first ones
+  std::int32_t awaited = -1;  // the stream that the next one is on, if it has not ended when last looked at
+  Sequence until = 0;         // its place there
   State state = State::waiting;
   bool held_by_host = false;
   std::uint32_t open_meetings = 0;
@@ -177,11 +179,24 @@ class Engine {
     }
   }
 
+  // Streams are asked far more often than they can go on: what held one back is looked at first, and by itself.
   bool is_ready(const Actor& of, StreamState& s) {
+    const auto has_ended = [&](std::int32_t on, Sequence place) {
+      return streams_[static_cast<std::size_t>(of.first_stream + on)].place.sequence > place;
+    };
+    if (s.awaited >= 0) {
+      if (!has_ended(s.awaited, s.until)) {
+        return false;
+      }
+      s.awaited = -1;
+      ++s.met;
+    }
     const LoweredRole::Range waits = of.program->dependencies(s.place);
     for (const Dependency* d = waits.begin + s.met; d != waits.end; ++d, ++s.met) {
-      const StreamState& other = streams_[static_cast<std::size_t>(of.first_stream + d->stream)];
-      if (other.place.sequence <= of.program->resolve(s.place, *d)) {
+      const Sequence place = of.program->resolve(s.place, *d);
+      if (!has_ended(d->stream, place)) {
+        s.awaited = d->stream;
+        s.until = place;
         return false;
       }
     }

@@ -5,23 +5,51 @@
 namespace foretrain::sim {
 namespace {
 
-using Clock = std::vector<std::int32_t>;  // by stream, how many of its ops are done
-
-void merge(Clock& into, const Clock& from) {
-  for (std::size_t s = 0; s < into.size(); ++s) {
-    into[s] = std::max(into[s], from[s]);
+// A clock: by stream, how many of its ops are done. Ops are many and clocks short, so that they lie in one array.
+class Clocks {
+ public:
+  Clocks() = default;
+  Clocks(std::size_t streams, std::size_t count) : streams_(streams), done_(streams * count, 0) {}
+  std::int32_t* operator[](std::size_t i) { return &done_[i * streams_]; }
+  void merge(std::int32_t* into, const std::int32_t* from) const {
+    for (std::size_t s = 0; s < streams_; ++s) {
+      into[s] = std::max(into[s], from[s]);
+    }
   }
+  void copy(std::int32_t* into, const std::int32_t* from) const { std::copy_n(from, streams_, into); }
+
+ private:
+  std::size_t streams_ = 0;
+  std::vector<std::int32_t> done_;
+};
+
+// By op of a block, whether a later one names it.
+std::vector<bool> named_ops(const std::vector<OpModel>& block) {
+  std::vector<bool> named(block.size(), false);
+  for (const OpModel& op : block) {
+    for (const std::uint16_t a : op.after) {
+      named[a] = true;
+    }
+  }
+  return named;
 }
 
 class Walk {
  public:
   explicit Walk(const RoleModel& model)
       : model_(model),
-        issued_(model.role->streams.size()),
-        by_stream_(issued_.size(), issued_),
-        by_event_(static_cast<std::size_t>(model.event_copies), issued_),
-        last_(model.lanes.size()),
-        in_order_(model.lanes.size(), std::vector<bool>(model.lanes.size(), true)) {}
+        issued_(model.role->streams.size(), 0),
+        by_stream_(issued_.size(), issued_.size()),
+        by_event_(issued_.size(), static_cast<std::size_t>(model.event_copies)),
+        last_(model.lanes.size(), 0),
+        in_order_(model.lanes.size(), std::vector<bool>(model.lanes.size(), true)) {
+    std::size_t longest = 0;
+    for (const std::vector<OpModel>& block : model.blocks) {
+      named_.push_back(named_ops(block));
+      longest = std::max(longest, block.size());
+    }
+    by_op_ = Clocks(issued_.size(), longest);
+  }
 
   std::vector<std::vector<bool>> run() {
     const plan::Program& program = model_.role->program;
@@ -35,22 +63,28 @@ class Walk {
 
  private:
   void part(const std::vector<plan::Instance>& instances) {
+    std::size_t block = 0;
     for (plan::ProgramCursor c(*model_.role, 0, instances, 0); c; c.next()) {
       if (c.starts_block()) {
-        by_op_.clear();
+        block = static_cast<std::size_t>(c.block());
       }
-      issue(model_.blocks[static_cast<std::size_t>(c.block())][static_cast<std::size_t>(c.op_in_block())], c.binding());
+      const auto op = static_cast<std::size_t>(c.op_in_block());
+      const std::int32_t* clock = issue(model_.blocks[block][op], c.binding());
+      if (named_[block][op]) {
+        by_op_.copy(by_op_[op], clock);
+      }
     }
   }
 
-  void issue(const OpModel& op, const plan::Binding& binding) {
+  // The clock of its stream thereafter.
+  const std::int32_t* issue(const OpModel& op, const plan::Binding& binding) {
     const auto stream = static_cast<std::size_t>(op.stream);
-    Clock& clock = by_stream_[stream];
+    std::int32_t* clock = by_stream_[stream];
     for (const std::uint16_t a : op.after) {
-      merge(clock, by_op_[a]);
+      by_stream_.merge(clock, by_op_[a]);
     }
     for (const EventRef& event : op.waits) {
-      merge(clock, by_event_[static_cast<std::size_t>(event.copy(binding))]);
+      by_stream_.merge(clock, by_event_[static_cast<std::size_t>(event.copy(binding))]);
     }
     ++issued_[stream];
     for (const Meeting& m : op.meetings) {
@@ -61,12 +95,12 @@ class Walk {
     }
     clock[stream] = issued_[stream];
     for (const EventRef& event : op.records) {
-      by_event_[static_cast<std::size_t>(event.copy(binding))] = clock;
+      by_stream_.copy(by_event_[static_cast<std::size_t>(event.copy(binding))], clock);
     }
-    by_op_.push_back(clock);
+    return clock;
   }
 
-  void start(std::size_t lane, const Clock& done) {
+  void start(std::size_t lane, const std::int32_t* done) {
     for (std::size_t l = 0; l < last_.size(); ++l) {
       if (done[static_cast<std::size_t>(model_.lanes[l].stream)] < last_[l]) {
         in_order_[lane][l] = in_order_[l][lane] = false;
@@ -75,9 +109,10 @@ class Walk {
   }
 
   const RoleModel& model_;
-  Clock issued_;
-  std::vector<Clock> by_stream_, by_event_, by_op_;  // by_op_: of the block call's iteration
-  Clock last_;                                       // by lane, its last meeting, as its stream counts
+  std::vector<std::vector<bool>> named_;  // by block
+  std::vector<std::int32_t> issued_;      // by stream
+  Clocks by_stream_, by_event_, by_op_;   // by_op_: of the block call's iteration, of ops that are named
+  std::vector<std::int32_t> last_;        // by lane, its last meeting, as its stream counts
   std::vector<std::vector<bool>> in_order_;
 };
 

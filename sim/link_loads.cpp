@@ -4,6 +4,7 @@
 #include <cmath>
 #include <iterator>
 #include <map>
+#include <optional>
 #include <set>
 #include <unordered_map>
 
@@ -94,9 +95,7 @@ class Finder {
   // know a shape that another member names, that one counts as a stream of its own.
   void find_lanes() {
     lanes_of_.resize(meetings_.all.size());
-    for (const RoleModel& model : models_) {
-      lanes_in_order_.push_back(lanes_in_order(model));
-    }
+    lanes_in_order_.resize(models_.size());
     for (const bool first : {true, false}) {
       for (std::size_t i = 0; i < meetings_.role.size(); ++i) {
         for (const Lane& lane : models_[at(meetings_.role[i])].lanes) {
@@ -274,14 +273,18 @@ class Finder {
   }
 
   // Whether the rank has all its meetings of one in order with all of the other.
-  bool has_in_order(Rank rank, const MeetingInstance& a, const MeetingInstance& b) const {
+  bool has_in_order(Rank rank, const MeetingInstance& a, const MeetingInstance& b) {
     const std::size_t i = meetings_.orbits.index(rank);
     const auto role = at(meetings_.role[i]);
     const std::vector<Lane>& lanes = models_[role].lanes;
+    std::optional<std::vector<std::vector<bool>>>& in_order = lanes_in_order_[role];
+    if (!in_order) {
+      in_order = lanes_in_order(models_[role]);
+    }
     const auto instance = [&](const Lane& lane) { return &meetings_.all[at(meetings_.of_rank[i][at(lane.view)])]; };
     for (std::size_t x = 0; x < lanes.size(); ++x) {
       for (std::size_t y = 0; y < lanes.size(); ++y) {
-        if (instance(lanes[x]) == &a && instance(lanes[y]) == &b && !lanes_in_order_[role][x][y]) {
+        if (instance(lanes[x]) == &a && instance(lanes[y]) == &b && !(*in_order)[x][y]) {
           return false;
         }
       }
@@ -342,9 +345,9 @@ class Finder {
   const topologies::Network& network_;
   LinkLoads out_;
   std::map<TrafficShape, std::int32_t> shapes_;
-  std::vector<std::vector<InstanceLane>> lanes_of_;                 // by instance
-  std::vector<std::vector<std::vector<bool>>> lanes_in_order_;      // by role
-  std::map<std::pair<std::int32_t, std::int32_t>, bool> in_order_;  // by instances, as far as asked
+  std::vector<std::vector<InstanceLane>> lanes_of_;                            // by instance
+  std::vector<std::optional<std::vector<std::vector<bool>>>> lanes_in_order_;  // by role, once asked for
+  std::map<std::pair<std::int32_t, std::int32_t>, bool> in_order_;             // by instances, as far as asked
   std::unordered_map<topologies::LinkId, std::int32_t> links_;
   std::unordered_map<topologies::LinkId, double> slow_links_;  // speed
   std::vector<Rate> nominal_;                                  // by link: not degraded

@@ -62,6 +62,7 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"expert_tp=1", {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4", kMoe}},
           {"overlap_ep", {"dp=2", "ep=2", "pp=2", "schedule=dualpipe_v", "overlap_ep=true", kMoe}},
           {"offload=[\"optimizer\"]", {"offload=[\"optimizer\"]"}},
+          {"offload=[\"activations\"]", {"offload=[\"activations\"]", "offload_layers=3"}},
           {"recompute=selective", {"recompute=selective", "attention=unfused"}},
           {"recompute=[\"norm\", \"activation\", ...]", {"recompute=[\"attention_core\",\"norm\",\"activation\"]"}},
           {"recompute=full", {"recompute=full"}},
@@ -91,7 +92,7 @@ Findings findings(const Overrides& overrides, const exec::Text& text) {
   exec::VerifyOptions options;
   options.seed = kSeed;
   options.poison = true;
-  const plan::PlanGraph one_rank = plan::build(plan::one_rank_job(job));
+  const exec::Course one_rank = exec::train(plan::build(plan::one_rank_job(job)), w.precision, data, options);
   found.executed = exec::verify(graph, one_rank, w.precision, data, options).passed;
 
   Recorder real(graph);

@@ -70,6 +70,18 @@ TEST(BitForBit, ZeroOneAgainstZeroNought) {
   }
 }
 
+TEST(BitForBit, ActivationsOnTheHost) {
+  for (const char* const model : kModels) {
+    for (const Overrides& o : {Overrides{}, Overrides{{"pp", "2"}, {"dp", "2"}}}) {
+      const Outcome kept = run(model, o);
+      for (const char* const layers : {"1", "2", "9"}) {
+        expect_same_bits(run(model, joined(o, {{"offload", R"(["activations"])"}, {"offload_layers", layers}})), kept,
+                         "offload_layers " + std::string(layers));
+      }
+    }
+  }
+}
+
 TEST(BitForBit, Rerun) {
   const Overrides o = {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"sequence_parallel", "true"}};
   for (const char* const model : kModels) {

@@ -64,6 +64,17 @@ TEST(MoeParity, WithZeroOne) {
   }
 }
 
+// Dense layers first, then experts; what either keeps passes through the host.
+TEST(MoeParity, WithActivationsOnTheHost) {
+  expect_parity({"offload=[\"activations\"]"});
+  expect_parity({"offload=[\"activations\"]", "offload_layers=2", "dp=2", "ep=2", "pp=2"});
+  expect_parity({"offload=[\"activations\"]", "workload.model.layers=7", "workload.model.moe.every=2", "pp=2"});
+  expect_parity({"offload=[\"activations\"]", "offload_layers=3", "workload.model.layers=7",
+                 "workload.model.moe.every=3", "dp=2", "ep=2"});
+  expect_parity(
+      {"offload=[\"activations\"]", "tp=2", "sequence_parallel=true", "expert_tp=1", "ep=2", "recompute=full"});
+}
+
 // Sequences cut over ranks: their tokens are routed apart and balanced together.
 TEST(MoeParity, WithContextParallelism) {
   expect_parity({"cp=2"});

@@ -9,9 +9,7 @@
 
 #include "exec/executor.h"
 #include "exec/verify.h"
-#include "plan/build.h"
 #include "plan/job.h"
-#include "plan/validate.h"
 #include "tests/support/tiny_jobs.h"
 
 namespace foretrain::testing {
@@ -42,21 +40,12 @@ class GrammarData : public exec::DataSource {
   std::int64_t vocab_;
 };
 
+// What one rank trains with the job's workload. Many plans have the same: each is trained once.
+const exec::Course& one_rank_course(const plan::Job& job, const exec::DataSource& data,
+                                    const exec::VerifyOptions& options);
+
 // The plan is valid, and trains like one rank to the tolerances of its precision. With poisoned memory: what is dead
 // must not be read.
-inline void expect_parity(const char* model, const std::vector<std::string>& overrides) {
-  SCOPED_TRACE(::testing::PrintToString(overrides));
-  const plan::Job job = tiny_job(model, overrides);
-  const GrammarData data(job.workload.model.vocab);
-  const plan::PlanGraph graph = plan::build(job);
-  EXPECT_EQ(plan::validate(graph), std::vector<std::string>{});
-  exec::VerifyOptions options;
-  options.poison = true;
-  options.timeout = std::chrono::seconds(20);
-  const exec::Verification v =
-      exec::verify(graph, plan::build(plan::one_rank_job(job)), job.workload.precision, data, options);
-  EXPECT_TRUE(v.passed) << "loss " << v.max_rel_loss << " of " << v.tolerance.loss << ", gradients " << v.max_rel_grad
-                        << " of " << v.tolerance.gradient << " in " << v.worst_tensor;
-}
+void expect_parity(const char* model, const std::vector<std::string>& overrides);
 
 }  // namespace foretrain::testing

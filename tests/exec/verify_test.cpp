@@ -30,7 +30,8 @@ bool is_caught(const plan::Job& job, const plan::PlanGraph& mutated) {
   VerifyOptions options;
   options.timeout = std::chrono::milliseconds(500);
   try {
-    return !verify(mutated, plan::build(plan::one_rank_job(job)), job.workload.precision, data, options).passed;
+    const Course& one_rank = testing::one_rank_course(job, data, options);
+    return !verify(mutated, one_rank, job.workload.precision, data, options).passed;
   } catch (const EnvironmentError&) {
     return true;
   }
@@ -154,8 +155,8 @@ TEST(Verify, FailsWhenABiasIsForgotten) {
 TEST(Verify, StatesWhatItCompared) {
   const plan::Job job = small_job(testing::kTinyGpt, {"dp=2"});
   const testing::GrammarData data(61);
-  const Verification v =
-      verify(plan::build(job), plan::build(plan::one_rank_job(job)), job.workload.precision, data, {});
+  const Course& one_rank = testing::one_rank_course(job, data, {});
+  const Verification v = verify(plan::build(job), one_rank, job.workload.precision, data, {});
   EXPECT_TRUE(v.passed);
   EXPECT_EQ(v.tolerance.steps, 5);
   EXPECT_EQ(v.loss.size(), 5U);
@@ -172,7 +173,8 @@ TEST(Verify, AnInterruptedOneHasNotPassed) {
   options.interrupted = &interrupted;
   Verification v;
   for (int attempt = 0; attempt < 20 && v.loss.size() < 5; ++attempt) {
-    v = verify(plan::build(job), plan::build(job), job.workload.precision, data, options);
+    const Course interrupted_too = train(plan::build(job), job.workload.precision, data, options);
+    v = verify(plan::build(job), interrupted_too, job.workload.precision, data, options);
     EXPECT_TRUE(v.loss.size() == 5 || !v.passed);
   }
 }

@@ -197,8 +197,17 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   EXPECT_EQ(refusal({"recompute_early_stop=true"}),
             at("recompute_early_stop") + "needs recompute full: nothing else runs whole layers again");
   EXPECT_EQ(refusal({"recompute=[\"norm\",\"norm\"]"}), at("recompute") + "\"norm\" stands twice");
-  EXPECT_EQ(refusal({"offload=[\"activations\"]"}),
-            at("offload") + "\"activations\" is not built yet; expected \"optimizer\" or an empty list");
+  EXPECT_EQ(refusal({"offload=[\"gradients\"]"}),
+            at("offload") + "\"gradients\" is not built yet; expected \"optimizer\", \"activations\" or an empty list");
+  EXPECT_EQ(refusal({"offload=[\"activations\"]", "pp=2", "schedule=zb_h1"}),
+            at("offload") +
+                "\"activations\" cannot go with zb_h1: its weight gradients would need them a second time; expected a "
+                "schedule with whole backwards");
+  EXPECT_EQ(refusal({"offload=[\"activations\"]", "recompute=full", "recompute_layers=1"}),
+            at("offload") +
+                "\"activations\" with recompute_layers is not built yet; expected recompute of all layers or none");
+  EXPECT_EQ(refusal({"offload_layers=1"}),
+            at("offload_layers") + "needs offload [\"activations\"]: nothing else is offloaded by layers");
   EXPECT_EQ(refusal({"offload=[\"optimizer\"]", "dp=2", "zero=3"}),
             at("offload") +
                 "\"optimizer\" with zero 3 is not built yet: parameters would be gathered from the host; "
@@ -253,7 +262,7 @@ job.json:5: /workload/seq_len: 0 is not allowed; expected an integer from 1 to 1
 job.json:13: /strategy/tp: "two" is not allowed; expected an integer from 1 to 1000000
 job.json:16: /strategies: unknown key "strategies"; did you mean "strategy"? known: workload, cluster, strategy, version, name, description
 job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, disturbance
-job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, cp_kind, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, recompute_layers, recompute_early_stop, overlap_grad_reduce, overlap_param_gather, overlap_tp, overlap_ep, scatter_gather, fused_grad_accumulation, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, split_by_speed, offload, servers, staleness, average_every, outer_optimizer)");
+job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, cp_kind, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, recompute_layers, recompute_early_stop, overlap_grad_reduce, overlap_param_gather, overlap_tp, overlap_ep, scatter_gather, fused_grad_accumulation, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, split_by_speed, offload, offload_layers, servers, staleness, average_every, outer_optimizer)");
   EXPECT_EQ(message_of([] { read("{}"); }),
             "job.json:1: /version: missing, and has no default\n"
             "job.json:1: /workload: missing, and has no default\n"

@@ -1,5 +1,6 @@
 #include "reports/estimate.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -62,6 +63,26 @@ TEST(Estimate, RecomputeRaisesHardwareFlopsOnly) {
   const Efficiency a = efficiency(none.job, none.graph, 1), b = efficiency(full.job, full.graph, 1);
   EXPECT_EQ(a.model_flops, b.model_flops);
   EXPECT_GT(b.hardware_flops, a.hardware_flops);
+}
+
+// A parameter in 2 bytes on the device; on the host a copy, its gradient and master weight and two moments in 4 bytes
+// each: 18, which the device's totals do not count.
+TEST(Estimate, OffloadedStateIsOnTheHost) {
+  Case c({"precision=bf16", R"(offload=["optimizer"])", "dp=2"});
+  c.job.cluster.devices_per_node = 4;
+  const nlohmann::ordered_json memory = to_json(c.estimate)["memory"];
+  const auto host = memory["host_bytes"].get<double>(), parameters = memory["by_kind_bytes"]["parameter"].get<double>();
+  EXPECT_NEAR(host, 9 * parameters, 0.01 * host);  // rounded up to 64 bytes, each
+  EXPECT_EQ(memory["per_stage"][0]["host_bytes"], memory["host_bytes"]);
+  EXPECT_EQ(memory["by_kind_bytes"]["optimizer_state"], 0);
+  EXPECT_NE(to_text(c.estimate, false)
+                .find(fmt::format("host memory: {} of a rank, at most {} of a node with 2 ranks\n",
+                                  to_string(Bytes{static_cast<std::int64_t>(host)}),
+                                  to_string(Bytes{static_cast<std::int64_t>(2 * host)}))),
+            std::string::npos);
+  const Case without({"precision=bf16"});
+  EXPECT_EQ(to_json(without.estimate)["memory"]["host_bytes"], 0);
+  EXPECT_EQ(to_text(without.estimate, false).find("host memory"), std::string::npos);
 }
 
 TEST(Estimate, DocumentHasTheKeysOfTheInterface) {

@@ -188,14 +188,21 @@ TEST(TrainingJob, LastStageHasTheRest) {
   EXPECT_EQ(overlapped.job->strategy.recompute, plan::Recompute::none);
 }
 
+TEST(TrainingJob, ActivationsGoToTheHostWhereTheRowSaysSo) {
+  json object = row_22b();
+  object["plan"]["activation_cpu_offload"] = true;
+  const Reading offloaded = job_of(object);
+  ASSERT_TRUE(offloaded.job) << offloaded.skipped.value_or("");
+  EXPECT_TRUE(offloaded.job->strategy.offload_activations);
+  EXPECT_EQ(field(offloaded, "strategy.offload").origin, Origin::stated);
+}
+
 TEST(TrainingJob, WhatThePlanGraphCannotSayIsSkippedOrNamed) {
   const auto skipped = [](const char* part, const char* key, json value) {
     json object = row_22b();
     object[part][key] = std::move(value);
     return job_of(object).skipped.value_or("");
   };
-  EXPECT_EQ(skipped("plan", "activation_cpu_offload", true),
-            "not in the plan graph: activations offloaded to the host");
   EXPECT_EQ(skipped("cluster", "gpu_family", "Z100"), "no system is known for \"Z100\"");
   EXPECT_EQ(skipped("cluster", "gpus", nullptr), "the number of devices is not stated");
   EXPECT_EQ(skipped("cluster", "gpus", 12), "the devices are no whole number of nodes");

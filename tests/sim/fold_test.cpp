@@ -83,6 +83,7 @@ const std::vector<Overrides>& all_strategies() {
       {"dp=2", "zero=2", "overlap_grad_reduce=false"},
       {"dp=2", "zero=1", "offload=[\"optimizer\"]", "overlap_param_gather=true", "bucket_bytes=20 kB"},
       {"pp=2", "tp=2", "offload=[\"optimizer\"]"},
+      {"pp=2", "dp=2", "offload=[\"activations\"]"},
       {"dp=4", "zero=3", "shard=2"},
       {"dp=2", "pp=2", "zero=3", "reshard=false"},
       {"tp=4", "sequence_parallel=true"},

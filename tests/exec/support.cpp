@@ -1,0 +1,39 @@
+#include "tests/exec/support.h"
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "plan/build.h"
+#include "plan/validate.h"
+#include "workloads/workload_file.h"
+
+namespace foretrain::testing {
+
+const exec::Course& one_rank_course(const plan::Job& job, const exec::DataSource& data,
+                                    const exec::VerifyOptions& options) {
+  static std::map<std::string, exec::Course> known;
+  const plan::Job one = plan::one_rank_job(job);
+  const auto [found, is_new] =
+      known.try_emplace(workloads::to_json(one.workload).dump() + plan::to_json(one.strategy).dump());
+  if (is_new) {
+    found->second = exec::train(plan::build(one), one.workload.precision, data, options);
+  }
+  return found->second;
+}
+
+void expect_parity(const char* model, const std::vector<std::string>& overrides) {
+  SCOPED_TRACE(::testing::PrintToString(overrides));
+  const plan::Job job = tiny_job(model, overrides);
+  const GrammarData data(job.workload.model.vocab);
+  const plan::PlanGraph graph = plan::build(job);
+  EXPECT_EQ(plan::validate(graph), std::vector<std::string>{});
+  exec::VerifyOptions options;
+  options.poison = true;
+  options.timeout = std::chrono::seconds(20);
+  const exec::Verification v =
+      exec::verify(graph, one_rank_course(job, data, options), job.workload.precision, data, options);
+  EXPECT_TRUE(v.passed) << "loss " << v.max_rel_loss << " of " << v.tolerance.loss << ", gradients " << v.max_rel_grad
+                        << " of " << v.tolerance.gradient << " in " << v.worst_tensor;
+}
+
+}  // namespace foretrain::testing
