@@ -114,7 +114,7 @@ void fields(auto& a, Of<Matmul> auto& x) {
 void fields(auto& a, Of<Attention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("causal", x.causal), a("dtype", x.dtype);
-  a("value_dim", x.value_dim), a("window", x.window);
+  a("value_dim", x.value_dim), a("window", x.window), a("document", x.document);
 }
 
 void fields(auto& a, Of<AttentionSinks> auto& x) {
@@ -277,7 +277,7 @@ void fields(auto& a, Of<RingAttention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("group", x.group), a("parts", x.parts);
   a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype), a("window", x.window);
-  a("v_dim", x.v_dim);
+  a("v_dim", x.v_dim), a("document", x.document);
 }
 
 void fields(auto& a, Of<Reshard> auto& x) {

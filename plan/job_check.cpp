@@ -199,6 +199,12 @@ void check_context_parallel(const Job& job, ObjectReader& strategy) {
                                  "with it; expected all_gather or all_to_all",
                                  m.attention_window, job.workload.seq_len));
   }
+  if (s.cp_kind == CpKind::ring && job.workload.document_length > 0) {
+    strategy.mistake("cp_kind",
+                     fmt::format("a ring takes all keys round: document_length {} is not built with it; expected "
+                                 "all_gather or all_to_all",
+                                 job.workload.document_length));
+  }
   if (s.cp_kind == CpKind::all_to_all) {
     for (const auto& [what, heads] : {std::pair{"heads", m.heads}, std::pair{"kv_heads", m.kv_heads}}) {
       if (heads % (s.tp * s.cp) != 0) {
