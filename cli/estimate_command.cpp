@@ -18,7 +18,8 @@ namespace {
 std::string dump(const plan::Job& job, const std::string& form) {
   if (form == "schedule") {
     return reports::to_text(std::string(plan::name(job.strategy.schedule)),
-                            plan::make_schedule(job.strategy, static_cast<int>(job.microbatches())));
+                            plan::make_schedule(job.strategy, static_cast<int>(job.microbatches())),
+                            static_cast<int>(job.strategy.ways()));
   }
   const plan::PlanGraph graph = plan::build(job);
   if (form == "text") {

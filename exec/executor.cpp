@@ -57,18 +57,19 @@ struct Executor::Impl {
     for (plan::Rank r = 0; r < graph.mesh.ranks(); ++r) {
       ranks.push_back(std::make_unique<RankRunner>(graph, r, world.communicator(r)));
     }
-    const auto first_with = [&](plan::BufferId plan::Role::*buffer) -> RankRunner* {
-      for (const plan::Role& role : graph.roles) {
-        if (role.*buffer >= 0) {
-          return ranks[static_cast<std::size_t>(plan::first_rank(graph.mesh, role.ranks))].get();
+    // The last role: with post-validation it alone has the norm of all in time.
+    const auto last_with = [&](plan::BufferId plan::Role::*buffer) -> RankRunner* {
+      for (auto role = graph.roles.rbegin(); role != graph.roles.rend(); ++role) {
+        if ((*role).*buffer >= 0) {
+          return ranks[static_cast<std::size_t>(plan::first_rank(graph.mesh, role->ranks))].get();
         }
       }
       return nullptr;
     };
-    if (RankRunner* const rank = first_with(&plan::Role::loss)) {
+    if (RankRunner* const rank = last_with(&plan::Role::loss)) {
       rank->set_reports_loss();
     }
-    if (RankRunner* const rank = first_with(&plan::Role::grad_norm)) {
+    if (RankRunner* const rank = last_with(&plan::Role::grad_norm)) {
       rank->set_reports_grad_norm();
     }
   }

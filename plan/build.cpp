@@ -15,24 +15,36 @@ namespace foretrain::plan {
 
 namespace {
 
-Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>& rank_of_stage) {
+// Of the ranks of a pipeline stage: those of its pair too, where both have copies of the same layers.
+Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>& rank_of_stage, int stage) {
   const Strategy& s = job.strategy;
   const auto add = [&g](const std::string& name, std::vector<AxisSpan> spans) {
+    const auto known = std::find_if(g.groups.begin(), g.groups.end(), [&](const Group& x) { return x.name == name; });
+    if (known != g.groups.end()) {
+      return static_cast<GroupId>(known - g.groups.begin());
+    }
     g.groups.push_back({name, std::move(spans), {}});
     return static_cast<GroupId>(g.groups.size() - 1);
   };
   Groups groups;
+  const int mirror = static_cast<int>(s.pp) - 1 - stage;
+  if (s.ways() > 1) {
+    groups.pair = {{Axis::pp, 0, {std::min(stage, mirror), std::max(stage, mirror)}}};
+    groups.of_pair = fmt::format(" {}|{}", std::min(stage, mirror), std::max(stage, mirror));
+  }
   if (s.tp > 1) {
     groups.tp = add("tp", {{Axis::tp, 0, {}}});
   }
   if (s.replicas() > 1) {
-    const auto spanning = [&s](std::vector<AxisSpan> along_dp) {
+    const auto spanning = [&](std::vector<AxisSpan> along_dp) {
       if (s.cp > 1) {
         along_dp.push_back({Axis::cp, 0, {}});
       }
+      along_dp.insert(along_dp.begin(), groups.pair.begin(), groups.pair.end());
       return along_dp;
     };
-    groups.dp = add("dp", spanning(s.dp > 1 ? std::vector<AxisSpan>{{Axis::dp, 0, {}}} : std::vector<AxisSpan>{}));
+    groups.dp = add("dp" + groups.of_pair,
+                    spanning(s.dp > 1 ? std::vector<AxisSpan>{{Axis::dp, 0, {}}} : std::vector<AxisSpan>{}));
     groups.shard = s.shards() == 1 ? kNoGroup : groups.dp;
     if (s.shards() > 1 && s.shards() < s.replicas()) {
       const auto n = static_cast<int>(s.shard);
@@ -50,18 +62,20 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   if (low != high && job.workload.model.tied_embeddings) {
     groups.embedding = add("embedding", {{Axis::pp, 0, {low, high}}});
   }
-  if (s.pp * s.tp > 1) {
-    groups.model = add("model", {{Axis::pp, 0, {}}, {Axis::tp, 0, {}}});
+  // Half of the ranks have a whole model, where there are two copies.
+  const int ranks_of_model = static_cast<int>(s.pp / s.ways());
+  if (ranks_of_model * s.tp > 1) {
+    groups.model = add("model", {{Axis::pp, s.ways() == 1 ? 0 : ranks_of_model, {}}, {Axis::tp, 0, {}}});
   }
   add_expert_groups(g, job, groups);
   return groups;
 }
 
 // Are several microbatches between the head's forward and its backward at once?
-bool head_needs_slots(const std::vector<Action>& row, int last_stage) {
+bool head_needs_slots(const std::vector<Action>& row, std::int64_t model_stages) {
   int open = 0;
   for (const Action& a : row) {
-    if (a.stage == last_stage) {
+    if ((a.stage + 1) % model_stages == 0) {
       open += a.kind == ActionKind::forward ? 1 : a.kind == ActionKind::backward_weight ? 0 : -1;
       if (open > 1) {
         return true;
@@ -169,6 +183,17 @@ std::vector<std::size_t> last_actions(const RoleContext& c, const std::vector<Ac
   return last;
 }
 
+// The action before which the step before is validated: the last stage has the whole norm at once, the others when
+// their first forwards are done. None without post-validation.
+std::size_t validated_before(const RoleContext& c, const std::vector<Action>& row) {
+  if (!c.job.strategy.post_validation) {
+    return row.size();
+  }
+  const auto first_backward =
+      std::find_if(row.begin(), row.end(), [](const Action& a) { return a.kind != ActionKind::forward; });
+  return c.stage + 1 == c.job.strategy.pp ? 0 : static_cast<std::size_t>(first_backward - row.begin());
+}
+
 void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, int stage, const PipelineRow& row,
                 const CopyAssignment& copies) {
   const std::vector<Action>& actions = row.actions;
@@ -179,7 +204,7 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   // A whole backward takes a ring for itself: two of them, so that the next gradient may arrive meanwhile.
   role.holds = c.splits ? copies.holds : 0;
   role.rings = c.splits ? copies.rings : job.strategy.pp > 1 ? 2 : 1;
-  c.head_in_slots = head_needs_slots(actions, static_cast<int>(job.strategy.stages()) - 1);
+  c.head_in_slots = head_needs_slots(actions, job.strategy.model_stages());
   if (c.splits && job.strategy.zero >= 2) {
     throw InputError(
         fmt::format("strategy: zero {} cannot go with a schedule that has backwards in two halves; expected "
@@ -204,9 +229,13 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   Pairs in_pairs(c, layers);
   const std::vector<std::size_t> last = last_actions(c, actions);
   std::int32_t next_ring = 0;
+  const std::size_t validates_before = validated_before(c, actions);
   std::vector<bool> began(chunks.size(), false);
   for (std::size_t i = 0; i < actions.size(); ++i) {
     const Action& a = actions[i];
+    if (i == validates_before) {
+      role.program.body.push_back({validation_segment(c), -1, -1, -1});
+    }
     const std::size_t chunk = c.chunk_of(a.stage);
     const std::int32_t hold = c.splits ? copies.hold[i] : -1;
     if (a.kind == ActionKind::forward) {
@@ -225,6 +254,9 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
       role.program.body.push_back({segment, a.microbatch, copies.slot[i], ring, hold, {}});
     }
     next_ring = (next_ring + 1) % role.rings;
+    if (last[chunk] == i && c.reduces_apart()) {
+      role.program.body.push_back({reduce_segment(c, static_cast<int>(chunk)), -1, -1, -1});
+    }
   }
   role.program.body.push_back({update_segment(c), -1, -1, -1});
   std::vector<SegmentId> forward;
@@ -248,12 +280,12 @@ PlanGraph build(const Job& job) {
   g.microbatches = static_cast<std::int32_t>(job.microbatches());
   const Schedule schedule = make_schedule(s, g.microbatches);
   const std::vector<std::int32_t> rank_of_stage = placement(schedule, static_cast<int>(s.stages()));
-  const Groups groups = add_groups(g, job, rank_of_stage);
   const auto none_paired = [&](std::size_t p) { return std::vector<bool>(schedule[p].size(), false); };
   const std::vector<std::vector<bool>> paired =
       s.overlap_ep ? pairs(schedule, static_cast<int>(s.stages())) : std::vector<std::vector<bool>>{};
   g.roles.resize(static_cast<std::size_t>(s.pp));
   for (std::size_t p = 0; p < g.roles.size(); ++p) {
+    const Groups groups = add_groups(g, job, rank_of_stage, static_cast<int>(p));
     build_role(job, g, g.roles[p], groups, static_cast<int>(p),
                {schedule[p], rank_of_stage, s.overlap_ep ? paired[p] : none_paired(p)}, assign_copies(schedule[p]));
   }

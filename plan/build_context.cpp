@@ -75,27 +75,26 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
       tp(static_cast<int>(j.strategy.tp)),
       sequence_parallel(j.strategy.sequence_parallel && j.strategy.tp > 1),
       all_to_all(j.strategy.cp > 1 && j.strategy.cp_kind == CpKind::all_to_all),
-      first(row.rank_of_stage.front() == stage_coordinate),
-      last(row.rank_of_stage.back() == stage_coordinate),
       splits(std::any_of(row.actions.begin(), row.actions.end(),
                          [](const Action& a) { return a.kind == ActionKind::backward_input; })),
       n(extents(j)),
       e(expert_extents(j, n)),
       type(dtypes(j.workload.precision)) {
-  tied_here = first && last && model.tied_embeddings;
   r.streams.push_back({"compute", StreamKind::compute, Axis::tp});
   const std::vector<std::int64_t> layers = layers_per_stage(job);
   std::int64_t global = 0;
-  for (std::size_t virtual_stage = 0; virtual_stage < layers.size(); ++virtual_stage) {
-    if (rank_of_stage[virtual_stage] == stage) {
-      chunk_stage.push_back(static_cast<std::int32_t>(virtual_stage));
-      chunk_first.push_back(static_cast<std::int32_t>(r.global_layer.size()));
-      chunk_layers.push_back(static_cast<std::int32_t>(layers[virtual_stage]));
-      for (std::int64_t l = 0; l < layers[virtual_stage]; ++l) {
-        r.global_layer.push_back(static_cast<std::int32_t>(global + l));
+  for (std::size_t model_stage = 0; model_stage < layers.size(); ++model_stage) {
+    for (std::size_t v = model_stage; v < rank_of_stage.size(); v += layers.size()) {  // copies of the same layers
+      if (rank_of_stage[v] == stage) {
+        chunk_stage.push_back(static_cast<std::int32_t>(v));
+        chunk_first.push_back(static_cast<std::int32_t>(r.global_layer.size()));
+        chunk_layers.push_back(static_cast<std::int32_t>(layers[model_stage]));
+        for (std::int64_t l = 0; l < layers[model_stage]; ++l) {
+          r.global_layer.push_back(static_cast<std::int32_t>(global + l));
+        }
       }
     }
-    global += layers[virtual_stage];
+    global += layers[model_stage];
   }
   if (has_experts()) {
     r.layer_lists.resize(2);
@@ -103,6 +102,9 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
       r.layer_lists[static_cast<std::size_t>(has_experts(l) ? kMoeLayers : kMlpLayers)].push_back(l);
     }
   }
+  first = begins(chunk_stage.front());
+  last = ends(chunk_stage.back());
+  tied_here = first && last && model.tied_embeddings;
 }
 
 std::int32_t RoleContext::chunk_copies(std::size_t chunk, std::int32_t layer_list) const {
@@ -178,8 +180,9 @@ std::int32_t RoleContext::recomputed_layers(std::size_t chunk) const {
   const Strategy& s = job.strategy;
   const std::int64_t layers = chunk_layers[chunk];
   return static_cast<std::int32_t>(
-      s.recompute_layers.empty() ? layers
-                                 : std::min(layers, s.recompute_layers[static_cast<std::size_t>(chunk_stage[chunk])]));
+      s.recompute_layers.empty()
+          ? layers
+          : std::min(layers, s.recompute_layers[static_cast<std::size_t>(chunk_stage[chunk] % s.model_stages())]));
 }
 
 std::int32_t RoleContext::offloaded_layers(std::size_t chunk) const {

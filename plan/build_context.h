@@ -32,6 +32,10 @@ struct Groups {
   // different ones, along dp and tp; and along dp only.
   GroupId expert_data = kNoGroup, expert_shard = kNoGroup, expert_slices = kNoGroup, expert_dp = kNoGroup;
   GroupId balanced = kNoGroup;  // ranks that route tokens of one microbatch
+  // Pipeline ranks with copies of the same layers, as a span of groups and in their names; none where there is one
+  // copy.
+  std::vector<AxisSpan> pair;
+  std::string of_pair;
 };
 
 // Local extents on one rank of the role.
@@ -127,10 +131,10 @@ struct RoleContext {
   const std::vector<std::int32_t>& rank_of_stage;
   int tp;
   bool sequence_parallel;
-  bool all_to_all;         // cp: attention has whole sequences of a share of the heads
-  bool first, last;        // holds the embedding / the head
-  bool splits;             // has backwards in two halves: what the later half reads is kept until then
-  bool tied_here = false;  // embedding and head on this very role, one table
+  bool all_to_all;                   // cp: attention has whole sequences of a share of the heads
+  bool first = false, last = false;  // holds the embedding / the head
+  bool splits;                       // has backwards in two halves: what the later half reads is kept until then
+  bool tied_here = false;            // embedding and head on this very role, one table
   Extents n;
   ExpertExtents e;
   Dtypes type;
@@ -180,6 +184,10 @@ struct RoleContext {
   std::int32_t shards_of(Family f) const;
   std::size_t chunk_of(std::int32_t virtual_stage) const;
 
+  // Whether a virtual stage is the model's first, its last.
+  bool begins(std::int32_t virtual_stage) const { return virtual_stage % job.strategy.model_stages() == 0; }
+  bool ends(std::int32_t virtual_stage) const { return (virtual_stage + 1) % job.strategy.model_stages() == 0; }
+
   // Data-parallel ranks own parts of the optimizer's state, and so many of them share a replica's.
   bool shards_state() const { return groups.shard != kNoGroup; }
   std::int64_t shards() const { return shards_state() ? job.strategy.shards() : 1; }
@@ -189,6 +197,9 @@ struct RoleContext {
   bool reduces_any() const {
     return std::any_of(uses.begin(), uses.end(), [](const FamilyUse& u) { return u.reduces; });
   }
+  // Gradients are reduced behind a chunk's last backward, not in it: the ranks that hold its copies have other
+  // microbatches there, and what they do together belongs to none.
+  bool reduces_apart() const { return job.strategy.overlap_grad_reduce && job.strategy.ways() > 1; }
   // Gradients of later microbatches are added to the reduced ones of earlier ones.
   bool accumulates_reduced() const { return job.microbatches() > 1; }
   // The head's unit stays gathered from its forward to its backward, which follows at once.
@@ -333,6 +344,8 @@ class LayerBlocks {
 SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers);
 // `last`: of the step's microbatches on this chunk, after which the chunk's gradients are complete.
 SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, BackwardPart part, bool last);
+// A chunk's gradients, all at once.
+SegmentId reduce_segment(RoleContext& c, int chunk);
 
 // build_pairs.cpp: a forward segment with a backward one beside it, layer by layer in turn, so that the exchanges of
 // tokens of either run behind the other's compute.
@@ -389,6 +402,13 @@ struct BucketRange {
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);
 bool reduces_gradients(const RoleContext& c);  // of some family
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range);
+// build_post_validation.cpp: norms from stage to stage instead of over all at once.
+// Adds the norms of the stages before to this one's, and sends the sum on.
+void emit_norms_of_stages_before(RoleContext& c, BlockBuilder& b, Operand norms);
+// In the next step: the norm over all stages, on its way back from the last.
+SegmentId validation_segment(RoleContext& c);
+// What must be over before norms are written again.
+std::vector<EventId> norms_passed_on(RoleContext& c);
 SegmentId begin_segment(RoleContext& c);
 SegmentId update_segment(RoleContext& c);
 SegmentId evaluation_begin_segment(RoleContext& c);

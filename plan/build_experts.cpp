@@ -125,6 +125,10 @@ void add_expert_groups(PlanGraph& g, const Job& job, Groups& groups) {
     if (spans.empty()) {
       return kNoGroup;
     }
+    const auto known = std::find_if(g.groups.begin(), g.groups.end(), [&](const Group& x) { return x.name == name; });
+    if (known != g.groups.end()) {
+      return static_cast<GroupId>(known - g.groups.begin());
+    }
     g.groups.push_back({name, std::move(spans), {}});
     return static_cast<GroupId>(g.groups.size() - 1);
   };
@@ -135,7 +139,9 @@ void add_expert_groups(PlanGraph& g, const Job& job, Groups& groups) {
   const AxisSpan tp_others{Axis::tp, 0, {}, own_tokens ? along_tp : static_cast<int>(s.tp)};
   const AxisSpan cp{Axis::cp, 0, {}, 1};
   groups.ep = add("ep", {dp_block, tp_block});
-  groups.expert_data = add("expert_data", {dp_others, cp, tp_others});
+  std::vector<AxisSpan> same = groups.pair;
+  same.insert(same.end(), {dp_others, cp, tp_others});
+  groups.expert_data = add("expert_data" + groups.of_pair, std::move(same));
   // Within a shard group there are whole sets of experts: across groups the same ranks hold the same parts as of all
   // else.
   const AxisSpan dp_block_others{Axis::dp, static_cast<int>(s.shard), {}, along_dp};

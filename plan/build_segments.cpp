@@ -4,7 +4,6 @@
 // gather the whole (Narayanan et al. 2021, section 4.1).
 #include <algorithm>
 #include <map>
-#include <set>
 
 #include "base/error.h"
 #include "plan/build_context.h"
@@ -20,16 +19,15 @@ struct PipelineEnds {
   int virtual_stage() const { return c.chunk_stage[static_cast<std::size_t>(chunk)]; }
   int layers() const { return c.chunk_layers[static_cast<std::size_t>(chunk)]; }
   Operand input() const { return c.chunk_input(static_cast<std::size_t>(chunk)); }
-  bool is_first() const { return virtual_stage() == 0; }
-  bool is_last() const { return virtual_stage() + 1 == static_cast<int>(c.rank_of_stage.size()); }
+  bool is_first() const { return c.begins(virtual_stage()); }
+  bool is_last() const { return c.ends(virtual_stage()); }
   int rank_of(int stage) const { return c.rank_of_stage[static_cast<std::size_t>(stage)]; }
   bool is_here(int stage) const { return rank_of(stage) == c.stage; }
 
   // Does any chunk of this role send activations to another rank?
   bool sends_forward() const {
-    return std::any_of(c.chunk_stage.begin(), c.chunk_stage.end(), [&](std::int32_t stage) {
-      return stage + 1 < static_cast<int>(c.rank_of_stage.size()) && !is_here(stage + 1);
-    });
+    return std::any_of(c.chunk_stage.begin(), c.chunk_stage.end(),
+                       [&](std::int32_t stage) { return !c.ends(stage) && !is_here(stage + 1); });
   }
 
   // Does any chunk send what it received, in the buffer that it received it in?
@@ -208,114 +206,12 @@ std::vector<std::int32_t> gathered_again(const RoleContext& c, std::size_t chunk
   return units;
 }
 
+// Behind the backward, as the layers.
+bool reduces_head(const RoleContext& c) {
+  return c.groups.dp != kNoGroup && (c.groups.embedding == kNoGroup || c.tied_here);
+}
+
 }  // namespace
-
-LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts) {
-  if (c.max_chunk_layers() == 0) {
-    return;
-  }
-  for (std::size_t chunk = 0; chunk < c.chunk_layers.size(); ++chunk) {
-    for (std::int32_t l = 0; l < c.chunk_layers[chunk]; ++l) {
-      const std::int32_t layer = c.role().global_layer[kinds_.size()];
-      const bool ssm = c.model.ssm.has_layer(layer);
-      const std::int32_t offloaded = c.offloaded_layers(chunk);
-      kinds_.push_back({c.has_experts(static_cast<std::int32_t>(kinds_.size())), ssm, l < c.recomputed_layers(chunk),
-                        ssm ? 0 : c.model.window(layer, c.job.workload.seq_len), l < offloaded, l < offloaded && l == 0,
-                        l + 1 == offloaded});
-    }
-  }
-  for (const LayerKind& kind : std::set<LayerKind>(kinds_.begin(), kinds_.end())) {
-    forward_[kind] = layer_forward(c, kind);
-    if (kind.offloads && !c.on_host[kind].empty()) {
-      offload_[kind] = offload_layer(c, kind);
-      fetch_[kind] = fetch_layer(c, kind);
-    }
-    for (const BackwardPart part : parts) {
-      backward_[{kind, part, false}] = layer_backward(c, kind, part, false);
-      if (part != BackwardPart::input) {
-        backward_[{kind, part, true}] = layer_backward(c, kind, part, true);
-      }
-    }
-    if (c.job.strategy.overlap_ep) {
-      const BlockId forward = forward_.at(kind);
-      parts_[forward] = kind.experts ? layer_forward_parts(c, kind) : std::vector<BlockId>{forward};
-      for (const bool last : {false, true}) {
-        if (const auto whole = backward_.find({kind, BackwardPart::whole, last}); whole != backward_.end()) {
-          parts_[whole->second] =
-              kind.experts ? layer_backward_parts(c, kind, last) : std::vector<BlockId>{whole->second};
-        }
-      }
-    }
-  }
-  if (!offload_.empty()) {
-    await_layer_ = await_offloaded(c, false);
-    await_all_ = await_offloaded(c, true);
-  }
-}
-
-std::int32_t LayerBlocks::end_of_run(std::int32_t from, std::int32_t end) const {
-  const auto first = kinds_.begin() + from;
-  const auto next = std::find_if(first, kinds_.begin() + end, [&](const LayerKind& kind) { return kind != *first; });
-  return first->offloads ? from + 1 : static_cast<std::int32_t>(next - kinds_.begin());
-}
-
-const std::vector<BlockId>* LayerBlocks::parts(BlockId block) const {
-  const auto at = parts_.find(block);
-  return at == parts_.end() ? nullptr : &at->second;
-}
-
-void LayerBlocks::call_forward(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const {
-  for (std::int32_t run = first; run < first + count;) {
-    const LayerKind& kind = kinds_[static_cast<std::size_t>(run)];
-    const std::int32_t next = end_of_run(run, first + count);
-    // Its copies had the activations of the layer two before, or those of another microbatch or chunk.
-    if (await_all_ >= 0 && kind.first_of_chunk) {
-      calls.push_back({await_all_, 1, -1, 1});
-    } else if (await_layer_ >= 0 && kind.offloads && !kind.first_of_chunk &&
-               !kinds_[static_cast<std::size_t>(run - 1)].first_of_chunk) {
-      calls.push_back({await_layer_, 1, run - 2, 1});
-    }
-    calls.push_back({forward_.at(kind), next - run, run, 1});
-    if (const auto offload = offload_.find(kind); offload != offload_.end()) {
-      calls.push_back({offload->second, 1, run, 1});
-    }
-    run = next;
-  }
-}
-
-void LayerBlocks::call_fetch(std::vector<BlockCall>& calls, std::int32_t layer) const {
-  if (const auto fetch = fetch_.find(kinds_[static_cast<std::size_t>(layer)]); fetch != fetch_.end()) {
-    calls.push_back({fetch->second, 1, layer, 1});
-  }
-}
-
-void LayerBlocks::call_first_fetches(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const {
-  for (std::int32_t l = first + count; l-- > first;) {
-    if (kinds_[static_cast<std::size_t>(l)].last_of_chunk) {
-      call_fetch(calls, l);
-      if (l > first) {
-        call_fetch(calls, l - 1);
-      }
-    }
-  }
-}
-
-void LayerBlocks::call_backward(std::vector<BlockCall>& calls, BackwardPart part, bool last, std::int32_t first,
-                                std::int32_t count) const {
-  for (std::int32_t top = first + count; top > first;) {
-    const LayerKind& kind = kinds_[static_cast<std::size_t>(top - 1)];
-    std::int32_t bottom = top - 1;
-    while (!kind.offloads && bottom > first && kinds_[static_cast<std::size_t>(bottom - 1)] == kind) {
-      --bottom;
-    }
-    // The layer below has its copies free: that of two above is past.
-    if (kind.offloads && !kind.first_of_chunk && !kind.last_of_chunk) {
-      call_fetch(calls, top - 2);
-    }
-    calls.push_back({backward_.at({kind, part, last}), top - bottom, top - 1, -1});
-    top = bottom;
-  }
-}
 
 SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, bool gathers) {
   PipelineEnds ends{c, chunk};
@@ -352,10 +248,24 @@ SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, 
   return c.builder.add(std::move(s));
 }
 
+SegmentId reduce_segment(RoleContext& c, int chunk) {
+  const auto i = static_cast<std::size_t>(chunk);
+  Segment s{"R" + std::to_string(chunk), chunk, c.chunk_first[i], {}};
+  if (PipelineEnds{c, chunk}.is_last() && reduces_head(c)) {
+    s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
+  }
+  for (const BucketRange& r : chunk_buckets(c, chunk)) {
+    if (c.data_group(r.family) != kNoGroup) {
+      s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
+    }
+  }
+  return c.builder.add(std::move(s));
+}
+
 SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, BackwardPart part, bool last) {
   PipelineEnds ends{c, chunk};
   const auto i = static_cast<std::size_t>(chunk);
-  const bool reduce = last && c.job.strategy.overlap_grad_reduce && reduces_gradients(c);
+  const bool reduce = last && c.job.strategy.overlap_grad_reduce && reduces_gradients(c) && !c.reduces_apart();
   const bool by_unit = c.uses[kLayer].reduces;
   const char* const letter = part == BackwardPart::whole ? "B" : part == BackwardPart::input ? "I" : "W";
   Segment s{letter + std::to_string(chunk) + (last ? ".last" : ""), chunk, c.chunk_first[i], {}};
@@ -375,7 +285,7 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
     s.calls.push_back({head_backward(c, i, part, last), 1, -1, 1});
     if (c.uses[kHead].reduces) {
       s.calls.push_back({reduce_unit(c, {kHead}, last), 1, -1, 1});
-    } else if (reduce && c.groups.dp != kNoGroup && (c.groups.embedding == kNoGroup || c.tied_here)) {
+    } else if (reduce && reduces_head(c)) {
       s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
     }
   }

@@ -114,7 +114,12 @@ BlockId clip_block(RoleContext& c) {
     reduce(c.groups.expert_dp, c.dp_stream(), partial, "norm.reduce.experts");
     b.emit(Accumulate{partial.elements, Dtype::fp64}, kCompute, Phase::optimizer, {partial, sums}, {sums});
   }
-  if (c.groups.model != kNoGroup) {
+  if (c.job.strategy.post_validation) {
+    if (c.groups.tp != kNoGroup) {
+      reduce(c.groups.tp, c.tp_stream(), sums, "norm.reduce.tp");
+    }
+    emit_norms_of_stages_before(c, b, sums);
+  } else if (c.groups.model != kNoGroup) {
     reduce(c.groups.model, c.world_stream(), sums, "norm.reduce.model");
   }
   b.emit(ClipCoefficient{c.tensors, c.job.workload.optimizer.clip}, kCompute, Phase::optimizer, {sums},
@@ -366,6 +371,10 @@ SegmentId update_segment(RoleContext& c) {
   }
   if (reduces) {
     reduced.push_back(c.reduced());
+  }
+  if (c.job.strategy.post_validation) {
+    const std::vector<EventId> passed_on = norms_passed_on(c);
+    reduced.insert(reduced.end(), passed_on.begin(), passed_on.end());
   }
   BlockBuilder start(c.role(), "norm.begin");
   start.join(Phase::optimizer, reduced);

@@ -172,7 +172,7 @@ std::vector<std::int64_t> layers_per_stage(const Job& job) {
   if (!job.strategy.layers_per_stage.empty()) {
     return job.strategy.layers_per_stage;
   }
-  const std::int64_t stages = job.strategy.stages();
+  const std::int64_t stages = job.strategy.model_stages();
   const std::int64_t layers = job.workload.model.layers;
   std::vector<std::int64_t> split(static_cast<std::size_t>(stages), (layers + stages - 1) / stages);
   // Stages one layer short: the last (it has the head), the first (it has the embedding), then from the end backwards.

@@ -85,6 +85,10 @@ void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy)
     strategy.mistake("schedule", fmt::format("interleaved needs microbatches in multiples of pp: {} of them, pp {}",
                                              job.microbatches(), s.pp));
   }
+  if (job.microbatches() % s.ways() != 0) {
+    strategy.mistake("schedule", fmt::format("{} takes half of the microbatches from either end: {} are not even",
+                                             name(s.schedule), job.microbatches()));
+  }
   if (static_cast<double>(job.microbatches()) * static_cast<double>(s.stages()) > kMaxActions) {
     workload.mistake("global_batch", fmt::format("{} microbatches through {} stages; expected at most {:.0e} in all",
                                                  job.microbatches(), s.stages(), kMaxActions));
@@ -167,6 +171,17 @@ void check_offload(const Job& job, ObjectReader& strategy) {
   }
 }
 
+// A run would have to undo a step whose norm turns out too large.
+void check_post_validation(const Job& job, ObjectReader& strategy) {
+  if (job.strategy.post_validation && job.cluster.this_machine && job.workload.optimizer.clip != 0) {
+    strategy.mistake("optimizer_sync",
+                     fmt::format("post_validation takes back a step whose gradients were to be clipped, which is "
+                                 "forecast as if it never happened, and not run; on this machine it needs an "
+                                 "optimizer with clip 0, not {}",
+                                 job.workload.optimizer.clip));
+  }
+}
+
 void check_context_parallel(const Job& job, ObjectReader& strategy) {
   const workloads::Model& m = job.workload.model;
   const Strategy& s = job.strategy;
@@ -245,6 +260,9 @@ void check_experts(const Job& job, ObjectReader& strategy) {
   if (s.overlap_ep && s.offload_activations) {
     mistake("overlap_ep", "with activations on the host is not built yet; expected false, or an offload without them");
   }
+  if (s.overlap_ep && s.post_validation) {
+    mistake("overlap_ep", "with optimizer_sync post_validation is not built yet; expected false, or global");
+  }
   if (s.overlap_ep && s.ep == 1) {
     mistake("overlap_ep", "needs ep > 1: without it no tokens are exchanged");
   }
@@ -279,15 +297,16 @@ void check_stages(const Job& job, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
   const std::vector<std::int64_t>& split = s.layers_per_stage;
   if (split.empty()) {
-    if (layers < s.stages()) {
+    if (layers < s.model_stages()) {
       strategy.mistake("pp", fmt::format("{} layers are fewer than pp {} x virtual_stages {} = {} stages", layers, s.pp,
-                                         s.virtual_stages, s.stages()));
+                                         s.virtual_stages / s.ways(), s.model_stages()));
     }
     return;
   }
-  if (std::ssize(split) != s.stages()) {
-    strategy.mistake("layers_per_stage", fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages",
-                                                     split.size(), s.pp, s.virtual_stages, s.stages()));
+  if (std::ssize(split) != s.model_stages()) {
+    strategy.mistake("layers_per_stage",
+                     fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages", split.size(), s.pp,
+                                 s.virtual_stages / s.ways(), s.model_stages()));
   }
   const bool sum_fits = std::all_of(split.begin(), split.end(), [&](std::int64_t n) { return n <= layers; });
   if (!sum_fits || std::accumulate(split.begin(), split.end(), std::int64_t{0}) != layers) {
@@ -339,6 +358,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_recompute(job, parts.strategy);
     check_recompute_layers(job, parts.strategy);
     check_context_parallel(job, parts.strategy);
+    check_post_validation(job, parts.strategy);
     check_state_space(job, parts.strategy);
     check_experts(job, parts.strategy);
     check_stages(job, parts.strategy);

@@ -82,6 +82,7 @@ const std::vector<std::string>& job_fields() {
           "cp_kind",
           "offload",
           "offload_layers",
+          "optimizer_sync",
           "rank_order",
           "layers_per_stage",
           "padded_vocab",

@@ -121,6 +121,17 @@ int BlockBuilder::emit_ahead(Work work, StreamId stream, Phase phase, Operand wr
   return static_cast<int>(block_.ops.size()) - 1;
 }
 
+int BlockBuilder::emit_behind(Work work, StreamId stream, Phase phase, std::vector<Operand> reads, int after) {
+  Op op;
+  op.work = std::move(work);
+  op.stream = stream;
+  op.phase = phase;
+  op.reads = std::move(reads);
+  op.after = {static_cast<std::uint16_t>(after)};
+  block_.ops.push_back(std::move(op));
+  return static_cast<int>(block_.ops.size()) - 1;
+}
+
 int BlockBuilder::join(Phase phase, std::vector<EventId> waits, std::vector<EventId> records) {
   Op op;
   op.work = Join{};

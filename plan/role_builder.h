@@ -51,6 +51,8 @@ class BlockBuilder {
   int emit(Work work, StreamId stream, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes);
   // An op that produces data from outside (a receive, a load): ordered by the event alone, so that it may run ahead.
   int emit_ahead(Work work, StreamId stream, Phase phase, Operand write, EventId wait);
+  // An op that comes after one of another stream alone, beside compute.
+  int emit_behind(Work work, StreamId stream, Phase phase, std::vector<Operand> reads, int after);
   // A Join on the compute stream after all ops emitted so far on other streams; waits for `waits`, records `records`.
   int join(Phase phase, std::vector<EventId> waits = {}, std::vector<EventId> records = {});
 

@@ -135,14 +135,18 @@ Schedule make_schedule(const Strategy& strategy, int microbatches) {
       break;
     case ScheduleKind::zb_v:
     case ScheduleKind::dualpipe_v:
+    case ScheduleKind::dualpipe:
       if (virtual_stages != 2) {
         throw InputError(fmt::format("{}: virtual_stages is {}; expected 2", word, virtual_stages));
       }
-      s = strategy.schedule == ScheduleKind::zb_v ? zb_v(pp, microbatches) : dualpipe_v(pp, microbatches);
+      s = strategy.schedule == ScheduleKind::zb_v         ? zb_v(pp, microbatches)
+          : strategy.schedule == ScheduleKind::dualpipe_v ? dualpipe_v(pp, microbatches)
+                                                          : dualpipe(pp, microbatches);
       break;
     case ScheduleKind::text: s = schedule_from_file(strategy.schedule_path); break;
   }
-  check(s, pp, virtual_stages, microbatches, strategy.schedule == ScheduleKind::text ? strategy.schedule_path : word);
+  check(s, pp, virtual_stages, microbatches, strategy.schedule == ScheduleKind::text ? strategy.schedule_path : word,
+        static_cast<int>(strategy.ways()));
   return s;
 }
 

@@ -44,6 +44,12 @@ Schedule zb_v(int pp, int microbatches);
 // the same V, every forward of the steady middle has a backward beside it, so that the communication of either runs
 // behind the other's compute. Most backwards stay whole. A rank holds at most 2 pp + 1 of the half-size activations.
 Schedule dualpipe_v(int pp, int microbatches);
+// DualPipe itself: rank r has stages r and pp - 1 - r of the model, so that there are two copies of it, and half of the
+// microbatches come in at either end. Virtual stages 0 to pp - 1 are on ranks in order and have the first half of
+// the microbatches; pp to 2 pp - 1, the copy, on the ranks from the last to the first, and have the other half.
+// With F, B, W a chunk's forward, whole backward and weight gradient, F&B a forward beside a backward: a bubble of
+// (pp/2 - 1)(F&B + B - 3W). A rank holds at most pp + 1 activations of one stage. REQUIRES: pp and microbatches even.
+Schedule dualpipe(int pp, int microbatches);
 
 // 1F1B and its interleaved form for pairs: a forward and the backward behind it run as one, so that either's output is
 // there only at the pair's end. Twice the distance to the last rank, and one more, as warm-up, so that no rank waits
@@ -64,7 +70,8 @@ Schedule schedule_from_file(const std::string& path);
 // Every (stage, microbatch) forward once and backward once after it (B, or I and later W), each stage on one rank and
 // each rank with virtual_stages of them; the rows do not deadlock, also when messages between two ranks keep their
 // order and one at a time is handed over between two stages of a rank. Throws InputError that names the action.
-void check(const Schedule& s, int pp, int virtual_stages, int microbatches, const std::string& origin);
+// With two ways (Strategy::ways) either half of the microbatches has a half of the stages to go through.
+void check(const Schedule& s, int pp, int virtual_stages, int microbatches, const std::string& origin, int ways = 1);
 
 // The schedule of a strategy (file read for ScheduleKind::text), checked.
 Schedule make_schedule(const Strategy& strategy, int microbatches);

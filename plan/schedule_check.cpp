@@ -31,6 +31,15 @@ class UnitSet {
   std::vector<char> flags_;
 };
 
+// Stages of one way, and its microbatches.
+struct Ways {
+  int stages = 1, microbatches = 0;
+
+  bool begins(int stage) const { return stage % stages == 0; }
+  bool ends(int stage) const { return (stage + 1) % stages == 0; }
+  bool meet(const Unit& u) const { return microbatches > 0 && u.first / stages == u.second / microbatches; }
+};
+
 Action forward(int stage, int microbatch) {
   return {stage, ActionKind::forward, microbatch};
 }
@@ -81,7 +90,7 @@ std::vector<std::int32_t> check_placement(const Schedule& s, int virtual_stages,
 
 // The rules of one row: microbatches in range, each forward once and each backward once after it.
 void check_row(const Schedule& s, std::size_t rank, const std::vector<std::int32_t>& rank_of_stage, int microbatches,
-               const std::string& origin) {
+               const Ways& ways, const std::string& origin) {
   const int stages = static_cast<int>(rank_of_stage.size());
   UnitSet forwards(stages, microbatches), backwards(stages, microbatches);
   UnitSet inputs(stages, microbatches);  // backwards that still lack their weight gradient
@@ -91,6 +100,10 @@ void check_row(const Schedule& s, std::size_t rank, const std::vector<std::int32
     if (a.microbatch < 0 || a.microbatch >= microbatches) {
       refuse(origin, rank, i, a,
              fmt::format("there is no microbatch {}; expected 0 to {}", a.microbatch, microbatches - 1));
+    }
+    if (!ways.meet(unit)) {
+      refuse(origin, rank, i, a,
+             fmt::format("microbatch {} goes the other way, not through stage {}", a.microbatch, a.stage));
     }
     if (a.kind == ActionKind::forward) {
       if (!forwards.insert(unit)) {
@@ -118,6 +131,9 @@ void check_row(const Schedule& s, std::size_t rank, const std::vector<std::int32
   }
   for (int stage = 0; stage < stages; ++stage) {
     for (int m = 0; m < microbatches && rank_of_stage[static_cast<std::size_t>(stage)] == static_cast<int>(rank); ++m) {
+      if (!ways.meet({stage, m})) {
+        continue;
+      }
       const bool has_forward = forwards.contains({stage, m});
       const bool has_backward = backwards.contains({stage, m});
       if (!has_forward || !has_backward || inputs.contains({stage, m})) {
@@ -131,24 +147,31 @@ void check_row(const Schedule& s, std::size_t rank, const std::vector<std::int32
 }
 
 // The action of another row that an action takes its input from; stage -1 when there is none.
-Action predecessor(const Action& a, int stages) {
-  if (a.kind == ActionKind::forward) {
-    return forward(a.stage - 1, a.microbatch);
-  }
-  if (a.kind == ActionKind::backward_weight || a.stage + 1 == stages) {
+Action predecessor(const Action& a, const Ways& ways) {
+  const bool is_forward = a.kind == ActionKind::forward;
+  if (a.kind == ActionKind::backward_weight || (is_forward ? ways.begins(a.stage) : ways.ends(a.stage))) {
     return {-1, a.kind, a.microbatch};
   }
-  return backward(a.stage + 1, a.microbatch);
+  return is_forward ? forward(a.stage - 1, a.microbatch) : backward(a.stage + 1, a.microbatch);
+}
+
+// The stage that takes what an action leaves; -1 where none does.
+int successor(const Action& a, const Ways& ways) {
+  const bool is_forward = a.kind == ActionKind::forward;
+  if (a.kind == ActionKind::backward_weight || (is_forward ? ways.ends(a.stage) : ways.begins(a.stage))) {
+    return -1;
+  }
+  return is_forward ? a.stage + 1 : a.stage - 1;
 }
 
 // Runs the rows: an action runs when its row has come to it and its predecessor is done. What is left cannot run.
 void check_progress(const Schedule& s, const std::vector<std::int32_t>& rank_of_stage, int microbatches,
-                    const std::string& origin) {
+                    const Ways& ways, const std::string& origin) {
   const int stages = static_cast<int>(rank_of_stage.size());
   UnitSet done_forward(stages, microbatches), done_backward(stages, microbatches);
   std::vector<std::size_t> next(s.size(), 0);
   const auto ready = [&](const Action& a) {
-    const Action p = predecessor(a, stages);
+    const Action p = predecessor(a, ways);
     return p.stage < 0 ||
            (p.kind == ActionKind::forward ? done_forward : done_backward).contains({p.stage, p.microbatch});
   };
@@ -166,7 +189,7 @@ void check_progress(const Schedule& s, const std::vector<std::int32_t>& rank_of_
   for (std::size_t rank = 0; rank < s.size(); ++rank) {
     if (next[rank] < s[rank].size()) {
       const Action& a = s[rank][next[rank]];
-      const Action p = predecessor(a, stages);
+      const Action p = predecessor(a, ways);
       refuse(origin, rank, next[rank], a,
              fmt::format("deadlock: it waits for {} of rank {}, which never comes to it", to_text(p),
                          rank_of_stage[static_cast<std::size_t>(p.stage)]));
@@ -183,14 +206,14 @@ struct Delivery {
 
 // Messages of one direction between two ranks travel in order: what a rank sends as its k-th, its neighbour takes as
 // its k-th.
-void check_order(const Schedule& s, const std::vector<std::int32_t>& rank_of_stage, const std::string& origin) {
-  const int stages = static_cast<int>(rank_of_stage.size());
+void check_order(const Schedule& s, const std::vector<std::int32_t>& rank_of_stage, const Ways& ways,
+                 const std::string& origin) {
   std::map<std::pair<std::size_t, Delivery>, std::vector<Unit>> sent;  // by receiving rank
   for (std::size_t from = 0; from < s.size(); ++from) {
     for (const Action& a : s[from]) {
       const bool is_forward = a.kind == ActionKind::forward;
-      const int to = is_forward ? a.stage + 1 : a.stage - 1;
-      if (a.kind != ActionKind::backward_weight && to >= 0 && to < stages) {
+      const int to = successor(a, ways);
+      if (to >= 0) {
         const auto rank = static_cast<std::size_t>(rank_of_stage[static_cast<std::size_t>(to)]);
         sent[{rank, {static_cast<std::int32_t>(from), is_forward}}].emplace_back(to, a.microbatch);
       }
@@ -200,7 +223,7 @@ void check_order(const Schedule& s, const std::vector<std::int32_t>& rank_of_sta
   for (std::size_t rank = 0; rank < s.size(); ++rank) {
     for (std::size_t i = 0; i < s[rank].size(); ++i) {
       const Action& a = s[rank][i];
-      const Action p = predecessor(a, stages);
+      const Action p = predecessor(a, ways);
       if (a.kind == ActionKind::backward_weight || p.stage < 0) {
         continue;
       }
@@ -219,8 +242,8 @@ void check_order(const Schedule& s, const std::vector<std::int32_t>& rank_of_sta
 }
 
 // Between two stages of one rank there is room for one activation and for one gradient.
-void check_hand_over(const Schedule& s, const std::vector<std::int32_t>& rank_of_stage, const std::string& origin) {
-  const int stages = static_cast<int>(rank_of_stage.size());
+void check_hand_over(const Schedule& s, const std::vector<std::int32_t>& rank_of_stage, const Ways& ways,
+                     const std::string& origin) {
   for (std::size_t rank = 0; rank < s.size(); ++rank) {
     std::map<std::pair<int, bool>, Action> waiting;  // by the stage that takes it, and direction
     for (std::size_t i = 0; i < s[rank].size(); ++i) {
@@ -230,8 +253,8 @@ void check_hand_over(const Schedule& s, const std::vector<std::int32_t>& rank_of
       }
       const bool is_forward = a.kind == ActionKind::forward;
       waiting.erase({a.stage, is_forward});
-      const int to = is_forward ? a.stage + 1 : a.stage - 1;
-      if (to < 0 || to >= stages || rank_of_stage[static_cast<std::size_t>(to)] != static_cast<std::int32_t>(rank)) {
+      const int to = successor(a, ways);
+      if (to < 0 || rank_of_stage[static_cast<std::size_t>(to)] != static_cast<std::int32_t>(rank)) {
         continue;
       }
       const auto [other, free] = waiting.emplace(std::pair{to, is_forward}, a);
@@ -246,17 +269,18 @@ void check_hand_over(const Schedule& s, const std::vector<std::int32_t>& rank_of
 
 }  // namespace
 
-void check(const Schedule& s, int pp, int virtual_stages, int microbatches, const std::string& origin) {
+void check(const Schedule& s, int pp, int virtual_stages, int microbatches, const std::string& origin, int ways) {
   if (s.size() != static_cast<std::size_t>(pp)) {
     throw InputError(fmt::format("{}: {} rows; expected one per pipeline rank: {}", origin, s.size(), pp));
   }
   const std::vector<std::int32_t> rank_of_stage = check_placement(s, virtual_stages, microbatches, origin);
+  const Ways each{pp * virtual_stages / ways, microbatches / ways};
   for (std::size_t rank = 0; rank < s.size(); ++rank) {
-    check_row(s, rank, rank_of_stage, microbatches, origin);
+    check_row(s, rank, rank_of_stage, microbatches, each, origin);
   }
-  check_order(s, rank_of_stage, origin);
-  check_progress(s, rank_of_stage, microbatches, origin);
-  check_hand_over(s, rank_of_stage, origin);
+  check_order(s, rank_of_stage, each, origin);
+  check_progress(s, rank_of_stage, microbatches, each, origin);
+  check_hand_over(s, rank_of_stage, each, origin);
 }
 
 }  // namespace foretrain::plan

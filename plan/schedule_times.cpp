@@ -14,9 +14,9 @@ namespace {
 // What an action leaves for the next stage: (stage, is forward, microbatch). A weight gradient leaves nothing.
 using Output = std::tuple<std::int32_t, bool, std::int32_t>;
 
-std::optional<Output> input(const Action& a, std::int32_t last_stage) {
+std::optional<Output> input(const Action& a, std::int32_t length) {
   const bool is_forward = a.kind == ActionKind::forward;
-  if (a.kind == ActionKind::backward_weight || a.stage == (is_forward ? 0 : last_stage)) {
+  if (a.kind == ActionKind::backward_weight || a.stage % length == (is_forward ? 0 : length - 1)) {
     return std::nullopt;
   }
   return Output{a.stage + (is_forward ? -1 : 1), is_forward, a.microbatch};
@@ -31,7 +31,7 @@ std::int64_t Durations::of(ActionKind kind) const {
                                               : backward_weight;
 }
 
-ScheduleTimes times(const Schedule& s, const Durations& durations) {
+ScheduleTimes times(const Schedule& s, const Durations& durations, int ways) {
   std::int32_t last_stage = 0;
   for (const std::vector<Action>& row : s) {
     for (const Action& a : row) {
@@ -48,7 +48,7 @@ ScheduleTimes times(const Schedule& s, const Durations& durations) {
       for (; start.size() < s[rank].size(); moved = true) {
         const Action& a = s[rank][start.size()];
         std::int64_t begin = clock[rank];
-        if (const auto from = input(a, last_stage)) {
+        if (const auto from = input(a, (last_stage + 1) / ways)) {
           const auto there = done.find(*from);
           if (there == done.end()) {
             break;

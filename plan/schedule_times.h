@@ -21,7 +21,7 @@ struct ScheduleTimes {
   std::int64_t makespan = 0;                     // the end of the last action
 };
 
-// Each action starts as soon as its row and its input allow. REQUIRES: a checked schedule.
-ScheduleTimes times(const Schedule& s, const Durations& durations = {});
+// Each action starts as soon as its row and its input allow. `ways`: as in check(). REQUIRES: a checked schedule.
+ScheduleTimes times(const Schedule& s, const Durations& durations = {}, int ways = 1);
 
 }  // namespace foretrain::plan

@@ -11,8 +11,8 @@
 namespace foretrain::plan {
 
 std::string_view name(ScheduleKind k) {
-  constexpr std::array<std::string_view, 8> kNames{"gpipe", "1f1b", "interleaved", "zb_h1",
-                                                   "zb_h2", "zb_v", "dualpipe_v",  "text"};
+  constexpr std::array<std::string_view, 9> kNames{"gpipe", "1f1b",       "interleaved", "zb_h1", "zb_h2",
+                                                   "zb_v",  "dualpipe_v", "dualpipe",    "text"};
   return kNames[static_cast<std::size_t>(k)];
 }
 
@@ -72,13 +72,18 @@ void read_schedule(ObjectReader& reader, Strategy& s) {
     return;
   }
   const std::string word = reader.word(
-      "schedule", "1f1b", {"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "dualpipe_v"}, {"dualpipe"});
+      "schedule", "1f1b", {"gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "dualpipe_v", "dualpipe"});
   for (const ScheduleKind k :
        {ScheduleKind::gpipe, ScheduleKind::one_f_one_b, ScheduleKind::interleaved, ScheduleKind::zb_h1,
-        ScheduleKind::zb_h2, ScheduleKind::zb_v, ScheduleKind::dualpipe_v}) {
+        ScheduleKind::zb_h2, ScheduleKind::zb_v, ScheduleKind::dualpipe_v, ScheduleKind::dualpipe}) {
     s.schedule = word == name(k) ? k : s.schedule;
   }
-  if (s.schedule == ScheduleKind::zb_v || s.schedule == ScheduleKind::dualpipe_v) {
+  if (s.schedule == ScheduleKind::dualpipe && s.pp % 2 != 0) {
+    reader.mistake("schedule", fmt::format("dualpipe needs an even pp, not {}: its ranks are pairs", s.pp));
+    return;
+  }
+  if (s.schedule == ScheduleKind::zb_v || s.schedule == ScheduleKind::dualpipe_v ||
+      s.schedule == ScheduleKind::dualpipe) {
     if (!reader.has("virtual_stages")) {
       s.virtual_stages = 2;
     }
@@ -139,15 +144,16 @@ void read_recompute_layers(ObjectReader& reader, Strategy& s) {
   constexpr std::int64_t kMostStages = 1'000'000;
   if (value->is_array()) {
     s.recompute_layers = reader.integers("recompute_layers", 0);
-    if (std::ssize(s.recompute_layers) != s.stages()) {
-      reader.mistake("recompute_layers", fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages",
-                                                     s.recompute_layers.size(), s.pp, s.virtual_stages, s.stages()));
+    if (std::ssize(s.recompute_layers) != s.model_stages()) {
+      reader.mistake("recompute_layers",
+                     fmt::format("{} numbers, but pp {} x virtual_stages {} = {} stages", s.recompute_layers.size(),
+                                 s.pp, s.virtual_stages / s.ways(), s.model_stages()));
     }
     return;
   }
   const std::int64_t layers = reader.integer("recompute_layers", 0, 0, kMostStages);
   if (s.pp <= kMostStages && s.virtual_stages <= kMostStages / s.pp) {
-    s.recompute_layers.assign(static_cast<std::size_t>(s.stages()), layers);
+    s.recompute_layers.assign(static_cast<std::size_t>(s.model_stages()), layers);
   }
 }
 
@@ -165,7 +171,7 @@ nlohmann::json recompute_json(const Strategy& s) {
 // By the schedule's name; a text may as well.
 bool splits_backwards(const Strategy& s) {
   return s.schedule == ScheduleKind::zb_h1 || s.schedule == ScheduleKind::zb_h2 || s.schedule == ScheduleKind::zb_v ||
-         s.schedule == ScheduleKind::dualpipe_v;
+         s.schedule == ScheduleKind::dualpipe_v || s.schedule == ScheduleKind::dualpipe;
 }
 
 void read_sharding(ObjectReader& reader, Strategy& s) {
@@ -183,6 +189,9 @@ void read_sharding(ObjectReader& reader, Strategy& s) {
   s.shard = reader.integer("shard", 0, reader.has("shard") ? 2 : 0, kMaxAxis);
   if (s.shard != 0 && s.zero == 0) {
     reader.mistake("shard", "needs zero 1, 2 or 3: without it nothing is sharded");
+  }
+  if (s.shard != 0 && s.ways() > 1) {
+    reader.mistake("shard", fmt::format("in groups with {} is not built yet; leave the key out", name(s.schedule)));
   }
   s.reshard = reader.boolean("reshard", true);
   s.prefetch = reader.integer("prefetch", 1, 0, kMaxAxis);
@@ -251,6 +260,17 @@ void read_offload(ObjectReader& reader, Strategy& s) {
   }
 }
 
+// A stage alone has nothing to wait for: the same plan.
+void read_optimizer_sync(ObjectReader& reader, Strategy& s) {
+  s.post_validation =
+      reader.word("optimizer_sync", "global", {"global", "post_validation"}) == "post_validation" && s.pp > 1;
+  if (s.post_validation && s.ways() > 1) {
+    reader.mistake("optimizer_sync", fmt::format("post_validation with {} is not built yet: its stages have no one "
+                                                 "order; expected global",
+                                                 name(s.schedule)));
+  }
+}
+
 // Words of which not all values are built.
 void read_unbuilt(ObjectReader& reader, Strategy& s) {
   reader.word("data_parallel", "all_reduce", {"all_reduce"}, {"gather", "all_gather", "parameter_server", "local_sgd"});
@@ -263,6 +283,7 @@ void read_unbuilt(ObjectReader& reader, Strategy& s) {
     reader.mistake("split_by_speed", "true is not built yet; expected false");
   }
   read_offload(reader, s);
+  read_optimizer_sync(reader, s);
   refuse(reader, "servers", "the parameter server");
   refuse(reader, "staleness", "the parameter server");
   refuse(reader, "average_every", "local SGD");
@@ -358,6 +379,9 @@ nlohmann::json to_json(const Strategy& s) {
         all["offload"].push_back(word);
       }
     }
+  }
+  if (s.post_validation) {
+    all["optimizer_sync"] = "post_validation";
   }
   if (s.offload_layers >= 0) {
     all["offload_layers"] = s.offload_layers;

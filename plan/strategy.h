@@ -12,9 +12,19 @@
 
 namespace foretrain::plan {
 
-enum class ScheduleKind : std::uint8_t { gpipe, one_f_one_b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v, text };
+enum class ScheduleKind : std::uint8_t {
+  gpipe,
+  one_f_one_b,
+  interleaved,
+  zb_h1,
+  zb_h2,
+  zb_v,
+  dualpipe_v,
+  dualpipe,
+  text
+};
 std::string_view name(
-    ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "dualpipe_v", "text"
+    ScheduleKind k);  // "gpipe", "1f1b", "interleaved", "zb_h1", "zb_h2", "zb_v", "dualpipe_v", "dualpipe", "text"
 // What the backward computes again instead of keeping it. selective: attention's probabilities, where a kernel keeps
 // them; listed: the modules of Strategy::recompute_modules; full: whole layers.
 enum class Recompute : std::uint8_t { none, selective, full, listed };
@@ -39,7 +49,7 @@ struct Strategy {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1;
   std::int64_t expert_tp = 1;       // ranks that share each expert's matrices: 1, or tp
   std::int64_t micro_batch = 1;     // sequences per rank and microbatch
-  std::int64_t virtual_stages = 1;  // model chunks per pipeline rank; zb_v, dualpipe_v: 2
+  std::int64_t virtual_stages = 1;  // model chunks per pipeline rank; zb_v, dualpipe_v, dualpipe: 2
   ScheduleKind schedule = ScheduleKind::one_f_one_b;
   std::string schedule_path;  // for ScheduleKind::text
   // What data-parallel ranks share out among them: 1 optimizer state; 2 gradients too, reduced after every microbatch;
@@ -62,6 +72,7 @@ struct Strategy {
   bool overlap_tp = true;                          // the backward's tp communication beside matmuls that do not need it
   bool overlap_ep = false;                         // tokens' exchanges of a microbatch beside another's compute
   bool scatter_gather = false;                     // pipeline messages in tp parts, gathered by the receivers
+  bool post_validation = false;                    // the optimizer waits for no norm of later stages' gradients
   bool offload_optimizer = false;                  // state and update on the host (ZeRO-Offload)
   bool offload_activations = false;                // what a layer keeps for its backward waits on the host
   std::int64_t offload_layers = -1;                // of a virtual stage's layers, the first ones; -1: all
@@ -75,13 +86,16 @@ struct Strategy {
   bool recomputes(RecomputeModule m) const;
   bool offloads() const { return offload_optimizer || offload_activations; }
   std::int64_t ranks() const { return dp * tp * pp * cp; }
-  std::int64_t replicas() const { return dp * cp; }  // ranks with the same parameters and other tokens
+  // Ways that microbatches take through the virtual stages: of dualpipe two, each through all of the model.
+  std::int64_t ways() const { return schedule == ScheduleKind::dualpipe ? 2 : 1; }
+  std::int64_t replicas() const { return dp * cp * ways(); }  // ranks with the same parameters and other tokens
   std::int64_t stages() const { return pp * virtual_stages; }
+  std::int64_t model_stages() const { return stages() / ways(); }  // into which the layers are cut
   // ep as ranks along tp, where each of them has experts of its own, times ranks along dp.
   std::int64_t ep_along_tp() const { return expert_tp == tp ? 1 : std::min(ep, tp); }
   std::int64_t ep_along_dp() const { return ep / ep_along_tp(); }
   // Into how many parts optimizer state is cut; 1: it is whole.
-  std::int64_t shards() const { return zero == 0 ? 1 : (shard == 0 ? dp : shard) * cp; }
+  std::int64_t shards() const { return zero == 0 ? 1 : (shard == 0 ? dp * ways() : shard) * cp; }
 };
 
 // Reads the "strategy" part, all but finish(). Records mistakes. A dp that is not given is 0: it follows from the

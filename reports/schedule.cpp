@@ -33,7 +33,7 @@ struct Picture {
   bool with_stage;
   std::size_t width = 2;  // of a cell, the blank behind it included
 
-  explicit Picture(const Schedule& s) : schedule(s), times(plan::times(s)), with_stage(!one_stage_each(s)) {
+  Picture(const Schedule& s, int ways) : schedule(s), times(plan::times(s, {}, ways)), with_stage(!one_stage_each(s)) {
     for (const std::vector<Action>& row : schedule) {
       for (const Action& a : row) {
         width = std::max(width, label(a).size() + 1);
@@ -99,8 +99,8 @@ std::string summary(const Schedule& schedule, const Picture& picture) {
 
 }  // namespace
 
-std::string to_text(const std::string& name, const Schedule& schedule) {
-  const Picture picture(schedule);
+std::string to_text(const std::string& name, const Schedule& schedule, int ways) {
+  const Picture picture(schedule, ways);
   std::int32_t microbatches = 0;
   for (const std::vector<Action>& row : schedule) {
     for (const Action& a : row) {

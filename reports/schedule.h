@@ -16,7 +16,7 @@ namespace foretrain::reports {
 //   0F0 0F1 0B0 0B1
 // Cells are actions without their virtual stage where each rank has one; a dot is a unit without work. Long schedules
 // go on in further pictures below.
-// REQUIRES: a checked schedule.
-std::string to_text(const std::string& name, const plan::Schedule& schedule);
+// `ways`: as in plan::check. REQUIRES: a checked schedule.
+std::string to_text(const std::string& name, const plan::Schedule& schedule, int ways = 1);
 
 }  // namespace foretrain::reports

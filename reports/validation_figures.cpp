@@ -125,8 +125,12 @@ AcrossGroups across_groups(const std::vector<GroupFigures>& groups) {
     if (g.exact.rows == 0) {
       continue;
     }
-    medians.push_back(g.exact.median);
-    p90s.push_back(g.exact.p90);
+    if (std::find(kFittedGroups.begin(), kFittedGroups.end(), g.group) != kFittedGroups.end()) {
+      a.fitted.push_back(g.group);
+    } else {
+      medians.push_back(g.exact.median);
+      p90s.push_back(g.exact.p90);
+    }
     const bool shared = std::any_of(groups.begin(), groups.end(), [&](const GroupFigures& other) {
       return other.group != g.group && other.used.rows > 0 &&
              std::find_first_of(g.systems.begin(), g.systems.end(), other.systems.begin(), other.systems.end()) !=

@@ -2,9 +2,11 @@
 // how well plans are ranked, verdicts on memory. Groups count alike over groups, whatever their size.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "reports/validation.h"
@@ -32,12 +34,17 @@ std::vector<GroupFigures> time_figures(const ValidationRows& rows);
 // Memory of the fullest device, of groups that measured some.
 std::vector<GroupFigures> memory_figures(const ValidationRows& rows);
 
-// Medians over groups of what each has on its exact rows; a group without such rows does not count.
+// Groups that a constant was fitted to: sustained_clock of B200 (scripts/fit-clock), submit_us of two hosts
+// (scripts/fit-host). No other with exact rows has a part in its own forecast.
+constexpr std::array<std::string_view, 2> kFittedGroups{"simumax_b200", "aws_moe_dispatcher"};
+
+// Medians over groups of what each has on its exact rows; a group without such rows does not count, nor one fitted to.
 struct AcrossGroups {
   int groups = 0;
   double median = NAN, p90 = NAN;
   std::vector<std::string> biased;  // groups whose bias is beyond kBiasAllowed, on devices that other groups have too
   std::vector<std::string> alone;   // groups on devices that no other group has
+  std::vector<std::string> fitted;  // of kFittedGroups
 };
 constexpr double kBiasAllowed = 0.1;
 AcrossGroups across_groups(const std::vector<GroupFigures>& groups);

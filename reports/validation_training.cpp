@@ -75,6 +75,9 @@ std::string time_table(const ValidationRows& rows, bool colour) {
         "bias beyond {}: {}; on a device of no other group: {}\n"
         "No constant was fitted to these groups: none has a part in its own forecast.\n",
         a.groups, percent(a.median), percent(a.p90), percent(kBiasAllowed), listed(a.biased), listed(a.alone));
+    if (!a.fitted.empty()) {
+      out += fmt::format("Not among them, for a constant was fitted to each: {}.\n", listed(a.fitted));
+    }
   }
   return out + "\n";
 }

@@ -25,13 +25,17 @@ double figure_of(const std::map<std::string, topologies::Figure>& table, const s
 
 }  // namespace
 
-std::shared_ptr<const topologies::Profile> with_submit(const std::shared_ptr<const topologies::Profile>& profile,
-                                                       double seconds, const std::string& source) {
+std::shared_ptr<const topologies::Profile> with_host(const std::shared_ptr<const topologies::Profile>& profile,
+                                                     const HostCosts& costs) {
   if (profile == nullptr) {
     return profile;
   }
   auto changed = std::make_shared<topologies::Profile>(*profile);
-  changed->sharing.submit = {seconds, source};
+  topologies::SharingFigures& sharing = changed->sharing;
+  if (costs.submit) {
+    sharing.submit = {*costs.submit, "submit_us"};
+  }
+  sharing.waits_each_pass = costs.waits_each_pass;
   return changed;
 }
 

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,13 @@ const std::vector<std::string>& cost_kinds();
 std::shared_ptr<const topologies::Profile> with_costs(const std::shared_ptr<const topologies::Profile>& profile,
                                                       const std::map<std::string, double>& costs);
 
-// The profile with another time of the host for an op (topologies/profile.h), whose source is `source`.
-std::shared_ptr<const topologies::Profile> with_submit(const std::shared_ptr<const topologies::Profile>& profile,
-                                                       double seconds, const std::string& source);
+// A framework's host (topologies/profile.h): seconds for an op, where they are not the profile's, and whether it waits
+// for the device at each pass.
+struct HostCosts {
+  std::optional<double> submit;
+  bool waits_each_pass = false;
+};
+std::shared_ptr<const topologies::Profile> with_host(const std::shared_ptr<const topologies::Profile>& profile,
+                                                     const HostCosts& costs);
 
 }  // namespace foretrain::search

@@ -32,8 +32,8 @@ struct ScheduleWord {
   const char *row, *job;
 };
 constexpr ScheduleWord kSchedules[] = {
-    {"", ""},           {"1F1B", ""},       {"1F1B-I", ""},    {"Interleaved1F1B", ""},
-    {"GPipe", "gpipe"}, {"ZB-1p", "zb_h1"}, {"ZB-2p", "zb_h2"}};
+    {"", ""},           {"1F1B", ""},       {"1F1B-I", ""},     {"Interleaved1F1B", ""},
+    {"GPipe", "gpipe"}, {"ZB-1p", "zb_h1"}, {"ZB-2p", "zb_h2"}, {"DualPipe", "dualpipe"}};
 const ScheduleWord* schedule_of(const std::string& word) {
   const auto* found =
       std::find_if(std::begin(kSchedules), std::end(kSchedules), [&](const ScheduleWord& s) { return s.row == word; });
@@ -226,10 +226,16 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   }
   fill_partition(row, f);
   fill_micro_batch(row, f);
-  if (const ScheduleWord* schedule = schedule_of(p.schedule); schedule != nullptr && *schedule->job != '\0') {
+  const bool dualpipe = p.schedule.empty() && p.overlap.starts_with("DualPipe");
+  if (const ScheduleWord* schedule = schedule_of(dualpipe ? "DualPipe" : p.schedule);
+      schedule != nullptr && *schedule->job != '\0') {
     f.state("strategy.schedule", schedule->job);
   } else if (runs_dualpipe(row)) {
     f.by_rule("strategy.schedule", "dualpipe_v", "DeepSeek-V3 Technical Report (arXiv:2412.19437), section 3.2.1");
+  }
+  if (p.schedule.starts_with("ZB-")) {
+    f.by_rule("strategy.optimizer_sync", "post_validation",
+              "arXiv:2401.10241, section 4: the optimizer does not wait for the norm over all stages");
   }
   fill_sharding(row, f);
   if (row.model.moe && p.tp.value_or(1) > 1 && !p.sequence_parallel) {
@@ -264,7 +270,7 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
 // The family's system, with the row's nodes and links. Nothing, and why, where they do not fit.
 std::optional<topologies::Cluster> cluster_of(const TrainingRow& row, const TrainingRules& rules, Reading& reading) {
   const auto& c = row.cluster;
-  const DeviceRule* device = rules.device(c.family);
+  const DeviceRule* device = rules.device(c.family, row.plan.framework);
   if (device == nullptr || !c.gpus) {
     reading.skipped = device == nullptr ? fmt::format("no system is known for \"{}\"", c.family)
                                         : "the number of devices is not stated";
@@ -430,10 +436,11 @@ Reading read_job(const TrainingRow& row, const TrainingRules& rules) {
     costs.emplace("cross_entropy", 1).first->second *= static_cast<double>(reading.job->strategy.tp);
   }
   reading.job->cluster.profile = with_costs(used.profile, costs);
+  HostCosts host{{}, filler.word("waits_each_pass") == "true"};
   if (const auto submit = filler.word("submit_us")) {
-    reading.job->cluster.profile =
-        with_submit(reading.job->cluster.profile, json::parse(*submit).get<double>() * 1e-6, "submit_us");
+    host.submit = json::parse(*submit).get<double>() * 1e-6;
   }
+  reading.job->cluster.profile = with_host(reading.job->cluster.profile, host);
   fill_memory(filler, reading);
   if (row.plan.fsdp_mixed_precision == "PURE" || filler.word("reduce_dtype")) {
     reading.job->workload.precision.gradient = Dtype::bf16;  // reduced as it was computed

@@ -23,6 +23,7 @@ DeviceRule read_device(ObjectReader reader) {
   DeviceRule rule;
   rule.family = reader.text("family", std::nullopt);
   rule.source = reader.text("source", std::nullopt);
+  rule.framework = reader.text("framework", "");
   const std::string system = reader.text("system", std::nullopt);
   topologies::Cluster& c = rule.cluster;
   try {
@@ -61,7 +62,7 @@ FieldRule read_field(ObjectReader reader) {
                          rule.field == "gradients_all_reduced" || rule.field == "expandable_segments" ||
                          rule.field == "gradients_per_step" || rule.field == "weight_gradient_per_shape" ||
                          rule.field == "head_recomputed" || rule.field == "gathered_norms_kept" ||
-                         rule.field == "update.flat";
+                         rule.field == "update.flat" || rule.field == "waits_each_pass";
     if (is_flag && !value->is_boolean()) {
       reader.mistake("value", "expected true or false");
     }
@@ -123,6 +124,9 @@ FieldRule read_field(ObjectReader reader) {
   if (when.has("micro_batch_from")) {
     rule.micro_batch_from = when.integer("micro_batch_from", std::nullopt, 1, kMost);
   }
+  if (when.has("heads_no_multiple_of")) {
+    rule.heads_no_multiple_of = when.integer("heads_no_multiple_of", std::nullopt, 1, kMost);
+  }
   if (when.has("sequence_parallel")) {
     rule.sequence_parallel = when.boolean("sequence_parallel", std::nullopt);
   }
@@ -140,6 +144,7 @@ FieldRule read_field(ObjectReader reader) {
   rule.kernel = when.text("kernel", "");
   rule.recompute = when.text("recompute", "");
   rule.overlap = when.text("overlap", "");
+  rule.gpu = when.text("gpu", "");
   when.finish();
   reader.finish();
   return rule;
@@ -164,13 +169,15 @@ FrameworkRules read_framework(ObjectReader reader, bool any) {
 }  // namespace
 
 bool FieldRule::applies_to(const TrainingRow& row) const {
-  return (!hidden || row.model.hidden == hidden) && (!micro_batch_from || row.plan.micro_batch >= micro_batch_from) &&
+  const std::int64_t heads = row.model.heads.value_or(0) * row.plan.micro_batch.value_or(1) / row.plan.tp.value_or(1);
+  return (!heads_no_multiple_of || heads % *heads_no_multiple_of != 0) && (!hidden || row.model.hidden == hidden) &&
+         (!micro_batch_from || row.plan.micro_batch >= micro_batch_from) &&
          (!sequence_parallel || row.plan.sequence_parallel.value_or(false) == sequence_parallel) &&
          (!gated_mlp || row.model.gated_mlp == gated_mlp) && (!compile || row.plan.compile == compile) &&
          (!pipeline || (row.plan.pp.value_or(1) > 1) == pipeline) &&
          row.plan.precision.find(precision) != std::string::npos && row.model.name.find(model) != std::string::npos &&
          row.plan.kernel.find(kernel) != std::string::npos && row.plan.recompute.find(recompute) != std::string::npos &&
-         row.plan.overlap.find(overlap) != std::string::npos;
+         row.plan.overlap.find(overlap) != std::string::npos && row.cluster.family.find(gpu) != std::string::npos;
 }
 
 const std::vector<std::string>& rule_fields() {
@@ -204,6 +211,7 @@ const std::vector<std::string>& rule_fields() {
                                                "gradients_all_reduced",
                                                "expandable_segments",
                                                "submit_us",
+                                               "waits_each_pass",
                                                "measured_memory",
                                                "memory_unit",
                                                "gradients_per_step",
@@ -246,9 +254,10 @@ const std::vector<std::string>& held_buffers() {
   return buffers;
 }
 
-const DeviceRule* TrainingRules::device(const std::string& family) const {
-  const auto found =
-      std::find_if(devices.begin(), devices.end(), [&](const DeviceRule& d) { return d.family == family; });
+const DeviceRule* TrainingRules::device(const std::string& family, const std::string& framework) const {
+  const auto found = std::find_if(devices.begin(), devices.end(), [&](const DeviceRule& d) {
+    return d.family == family && framework.find(d.framework) != std::string::npos;
+  });
   return found == devices.end() ? nullptr : &*found;
 }
 

@@ -16,6 +16,7 @@ namespace foretrain::search {
 // The system that a family of GPUs is forecast on, with one node; `cluster` has its profile loaded.
 struct DeviceRule {
   std::string family, source;
+  std::string framework;  // part of the row's; empty: any
   topologies::Cluster cluster;
 };
 
@@ -24,11 +25,12 @@ struct FieldRule {
   std::string field;  // one of rule_fields()
   std::string value;  // as the job file has it, in JSON
   std::string source;
-  std::optional<std::int64_t> hidden;            // of the model
-  std::optional<std::int64_t> micro_batch_from;  // this or more
+  std::optional<std::int64_t> hidden;                // of the model
+  std::optional<std::int64_t> micro_batch_from;      // this or more
+  std::optional<std::int64_t> heads_no_multiple_of;  // heads of a microbatch's sequences on a tp rank are none of it
   std::optional<bool> gated_mlp, compile, pipeline, sequence_parallel;
-  // Parts of the model's name, of the row's kernel, precision, recompute and overlap.
-  std::string model, kernel, precision, recompute, overlap;
+  // Parts of the model's name, of the row's kernel, precision, recompute and overlap, of its kind of GPU.
+  std::string model, kernel, precision, recompute, overlap, gpu;
   bool applies_to(const TrainingRow& row) const;
 };
 
@@ -43,7 +45,7 @@ struct TrainingRules {
   std::vector<FrameworkRules> frameworks;  // the first that matches counts
   FrameworkRules any;                      // ... then these
 
-  const DeviceRule* device(const std::string& family) const;
+  const DeviceRule* device(const std::string& family, const std::string& framework) const;
   // nullptr where no framework matches; `any` holds nevertheless.
   const FrameworkRules* framework(const std::string& words) const;
 };

@@ -15,11 +15,12 @@ const std::vector<ModelCard>& compute_models() {
   return cards;
 }
 
-std::unique_ptr<ComputeModel> make_compute_model(const std::string& name, const topologies::Cluster& cluster) {
+std::unique_ptr<ComputeModel> make_compute_model(const std::string& name, const topologies::Cluster& cluster,
+                                                 double clock) {
   const bool has_tables = cluster.profile != nullptr && !cluster.profile->measured.empty();
   const std::string chosen = name == "auto" ? (has_tables ? "measured" : "roofline") : name;
   if (chosen == "roofline") {
-    return make_roofline(cluster);
+    return make_roofline(cluster, clock);
   }
   if (chosen == "measured") {
     if (!has_tables) {

@@ -43,11 +43,13 @@ struct ModelCard {
 const std::vector<ModelCard>& compute_models();
 
 // "auto" takes the profile's tables where it has some. The cluster must outlive the model. Throws InputError for an
-// unknown name, and for "measured" without tables.
-std::unique_ptr<ComputeModel> make_compute_model(const std::string& name, const topologies::Cluster& cluster);
+// unknown name, and for "measured" without tables. `clock` as of sim/power_limit.h, for what a profile gives figures
+// of.
+std::unique_ptr<ComputeModel> make_compute_model(const std::string& name, const topologies::Cluster& cluster,
+                                                 double clock = 1);
 
 // One function per file compute_<name>.cpp.
-std::unique_ptr<ComputeModel> make_roofline(const topologies::Cluster& cluster);
+std::unique_ptr<ComputeModel> make_roofline(const topologies::Cluster& cluster, double clock = 1);
 std::unique_ptr<ComputeModel> make_measured_compute(const topologies::Cluster& cluster);
 
 }  // namespace foretrain::sim

@@ -11,7 +11,8 @@
 //           aligned = `unaligned` where a row of an operand is no multiple of 16 bytes, else 1
 //   grouped matmuls: the products of four experts at a time, as Transformer Engine has four streams, share the
 //           multiprocessors, each with its part of the rows and with the tile that it would have alone; a launch for
-//           each
+//           each. A weight gradient has few rows for what it adds to: sums, read and written, are not hidden,
+//           max( tiles, flops / (peak · limit) + sums / bandwidth )
 //   flash   flops/(peak·e) = flops / (peak · e_kind) · (1 + keys_half/keys) (1 + head_half/head_dim) (1 + tail ·
 //   S/blocks)
 //           keys = s, and s/2 under a causal mask, which also halves flops; blocks = batch · heads · ceil(s/128):
@@ -94,11 +95,11 @@ bool is_flash(AttentionStep step) {
 
 class RooflineModel final : public ComputeModel {
  public:
-  explicit RooflineModel(const topologies::Cluster& cluster)
+  RooflineModel(const topologies::Cluster& cluster, double clock)
       : cluster_(cluster),
         figures_(cluster.profile != nullptr && cluster.profile->has_roofline ? cluster.profile->roofline : generic()),
         clock_(sharing_figures(cluster).compute_clock.value),
-        slowest_(1 + figures_.matmul_spread.value * largest_normal(cluster.device_count())) {}
+        slower_((1 + figures_.matmul_spread.value * largest_normal(cluster.device_count())) / clock) {}
 
   std::string_view name() const override { return "roofline"; }
 
@@ -116,8 +117,8 @@ class RooflineModel final : public ComputeModel {
       fixed += figures_.matmul_fixed.value;
     } else if (const auto* grouped = std::get_if<plan::GroupedMatmul>(&op.work)) {
       const Product together = as_product(*grouped);
-      flop_seconds =
-          product_seconds(together, grouped->in, load) * static_cast<double>(grouped->experts) / together.count;
+      flop_seconds = product_seconds(together, grouped->in, load, sums_seconds(*grouped) * together.count) *
+                     static_cast<double>(grouped->experts) / together.count;
       fixed += figures_.matmul_fixed.value;
       kernels = static_cast<double>(grouped->experts);
     } else if (const auto attention = plan::attention_of(op.work); attention && work.is_matmul) {
@@ -125,7 +126,7 @@ class RooflineModel final : public ComputeModel {
       flop_seconds = attention_seconds(*attention, work.flops, load, kernels);
       fixed += is_flash(attention->whole.step) ? 0 : figures_.matmul_fixed.value;
     }
-    flop_seconds *= slowest_;
+    flop_seconds *= slower_;
     if (load.blocks > 0) {
       flop_seconds /= clock_;
     }
@@ -202,11 +203,20 @@ class RooflineModel final : public ComputeModel {
     return full + (rest > 0 ? partial + (1 - partial) * rest / processors : 0);
   }
 
-  double product_seconds(const Product& p, Dtype dtype, const DeviceLoad& load) const {
+  // Of one expert's weight gradient.
+  double sums_seconds(const plan::GroupedMatmul& x) const {
+    return x.direction != plan::Direction::backward_weight
+               ? 0
+               : 2 * static_cast<double>(size_bytes(x.out, x.out_features * x.in_features)) /
+                     static_cast<double>(cluster_.device.memory_bandwidth.value);
+  }
+
+  // `more`: seconds beside products at the limit.
+  double product_seconds(const Product& p, Dtype dtype, const DeviceLoad& load, double more = 0) const {
     const double rate = peak(dtype) * of_dtype(figures_.matmul, dtype) * p.factor;
     const double k_half = figures_.k_half.value * narrowness(dtype);
     const double hot =
-        2 * p.count * p.m * p.n * p.k / (peak(dtype) * of_dtype(figures_.matmul_limit, dtype) * p.factor);
+        2 * p.count * p.m * p.n * p.k / (peak(dtype) * of_dtype(figures_.matmul_limit, dtype) * p.factor) + more;
     if (cluster_.device.multiprocessors == 0) {
       return std::max(2 * p.count * p.m * p.n * (p.k + k_half) / rate, hot);
     }
@@ -243,9 +253,9 @@ class RooflineModel final : public ComputeModel {
     const auto& table = forward ? figures_.attention_forward : figures_.attention_backward;
     const auto found = table.find(std::string(workloads::name(a.kind)));
     const double e = found != table.end() ? found->second.value : 0.7 * of_dtype(figures_.matmul, a.dtype);
-    const auto of_direction = [&](const std::map<std::string, Figure>& figures) {
+    const auto of_direction = [&](const std::map<std::string, Figure>& figures, double absent = 0) {
       const auto figure = figures.find(forward ? "forward" : "backward");
-      return figure != figures.end() ? figure->second.value : 0;
+      return figure != figures.end() ? figure->second.value : absent;
     };
     const double masked = a.causal ? 0.5 : 1;
     const double keys = masked * static_cast<double>(a.seq) * workloads::visible_share(a.window, a.document, a.seq);
@@ -253,6 +263,9 @@ class RooflineModel final : public ComputeModel {
                           std::ceil(cost.share * static_cast<double>(a.seq) / kQueryBlock);
     const double processors = cluster_.device.multiprocessors;
     double slower = load.blocks > 0 ? processors / processors_beside(load) : 1;
+    if (a.v_dim() != a.head_dim) {
+      slower /= of_direction(figures_.attention_unequal, 1);
+    }
     if (flops > 0) {
       slower *= (1 + of_direction(figures_.attention_keys_half) / keys) *
                 (1 + of_direction(figures_.attention_head_half) / static_cast<double>(a.head_dim)) *
@@ -300,14 +313,14 @@ class RooflineModel final : public ComputeModel {
 
   const topologies::Cluster& cluster_;
   const Roofline figures_;
-  const double clock_;    // beside communication
-  const double slowest_;  // time on the slowest device of the job, of the mean
+  const double clock_;   // beside communication
+  const double slower_;  // time of matmuls and flash kernels on the slowest device of the job, at its clock
 };
 
 }  // namespace
 
-std::unique_ptr<ComputeModel> make_roofline(const topologies::Cluster& cluster) {
-  return std::make_unique<RooflineModel>(cluster);
+std::unique_ptr<ComputeModel> make_roofline(const topologies::Cluster& cluster, double clock) {
+  return std::make_unique<RooflineModel>(cluster, clock);
 }
 
 }  // namespace foretrain::sim

@@ -271,6 +271,26 @@ struct Modeller {
   }
 };
 
+// Of a forward or backward of a chunk, what the compute stream does last. Where that is a layer's, the host waits in
+// each: layers are alike, and so is the time.
+void wait_at_ends_of_passes(const Role& role, std::vector<std::vector<OpModel>>& blocks) {
+  for (const plan::Segment& segment : role.segments) {
+    if (segment.chunk < 0) {
+      continue;
+    }
+    for (auto call = segment.calls.rbegin(); call != segment.calls.rend(); ++call) {
+      std::vector<OpModel>& ops = blocks[static_cast<std::size_t>(call->block)];
+      const auto last = std::find_if(ops.rbegin(), ops.rend(), [](const OpModel& m) {
+        return m.stream == plan::kCompute && m.kind != OpKind::instant && m.submit.value > 0;
+      });
+      if (last != ops.rend()) {
+        last->holds_host = true;
+        break;
+      }
+    }
+  }
+}
+
 }  // namespace
 
 std::int32_t hops(const plan::Mesh& mesh, const View& view) {
@@ -325,6 +345,9 @@ std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Clu
         const double part = cached.empty() ? 0 : cached[b][ops.size()];
         ops.push_back(modeller.model(static_cast<int>(r), op, part, first_copy));
       }
+    }
+    if (modeller.sharing.waits_each_pass) {
+      wait_at_ends_of_passes(role, m.blocks);
     }
     m.views = std::move(modeller.views);
     m.lanes = std::move(modeller.lanes);

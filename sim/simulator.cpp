@@ -10,7 +10,9 @@
 #include "sim/fold.h"
 #include "sim/job_classes.h"
 #include "sim/network.h"
+#include "sim/power_limit.h"
 #include "sim/role_model.h"
+#include "topologies/profile.h"
 
 namespace foretrain::sim {
 
@@ -63,14 +65,10 @@ bool communication_takes(const std::vector<RoleModel>& models) {
   return false;
 }
 
-}  // namespace
-
-Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,
-                    plan::SpanSink* sink) {
-  CHECK(options.steps >= 1, "{} steps", options.steps);
-  CHECK(cluster.profile != nullptr || cluster.profile_path.empty(), "the profile {} was not loaded",
-        cluster.profile_path);
-  const std::unique_ptr<ComputeModel> compute = make_compute_model(options.compute_model, cluster);
+// As sim/simulator.h has it, at this clock (sim/power_limit.h).
+Simulation simulate_at(double clock, const plan::PlanGraph& graph, const topologies::Cluster& cluster,
+                       const Options& options, plan::SpanSink* sink) {
+  const std::unique_ptr<ComputeModel> compute = make_compute_model(options.compute_model, cluster, clock);
   const auto make_network = [&](const topologies::Cluster& c) {
     return make_network_model(options.network_model, c, options.collectives);
   };
@@ -120,6 +118,26 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   result.compute_model = compute->name();
   result.network_model = options.network_model == kFairShare || !job.flows.empty() ? kFairShare : network->name();
   return result;
+}
+
+bool is_power_limited(const Options& options, const topologies::Cluster& cluster) {
+  return cluster.profile != nullptr && cluster.profile->roofline.sustained_clock.value < 1 &&
+         options.compute_model != "measured" && (options.compute_model != "auto" || cluster.profile->measured.empty());
+}
+
+}  // namespace
+
+Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,
+                    plan::SpanSink* sink) {
+  CHECK(options.steps >= 1, "{} steps", options.steps);
+  CHECK(cluster.profile != nullptr || cluster.profile_path.empty(), "the profile {} was not loaded",
+        cluster.profile_path);
+  if (!is_power_limited(options, cluster)) {
+    return simulate_at(1, graph, cluster, options, sink);
+  }
+  const Simulation unlimited = simulate_at(1, graph, cluster, options, nullptr);
+  const double clock = sustained_clock(cluster, graph, unlimited.breakdown);
+  return clock < 1 || sink != nullptr ? simulate_at(clock, graph, cluster, options, sink) : unlimited;
 }
 
 }  // namespace foretrain::sim

@@ -104,6 +104,9 @@ Roofline read_roofline(ObjectReader reader) {
   r.matmul_tn = figure(reader.object("matmul_tn"));
   r.matmul_nn = figure(reader.object("matmul_nn"));
   r.matmul_nt = figure(reader.object("matmul_nt"));
+  if (reader.has("sustained_clock")) {
+    r.sustained_clock = figure(reader.object("sustained_clock"), kLeastSpeed, 1);
+  }
   if (reader.has("matmul_spread")) {
     r.matmul_spread = figure(reader.object("matmul_spread"), 0, 0.1);
   }
@@ -120,6 +123,7 @@ Roofline read_roofline(ObjectReader reader) {
   r.attention_keys_half = optional_figures(reader, "attention_keys_half");
   r.attention_head_half = optional_figures(reader, "attention_head_half");
   r.attention_tail = optional_figures(reader, "attention_tail");
+  r.attention_unequal = optional_figures(reader, "attention_unequal");
   r.launch = figure(reader.object("launch"));
   reader.finish();
   return r;

@@ -32,6 +32,8 @@ struct Roofline {
                       "whole waves"};  // time of a wave of very few tiles, of a full wave's; absent: all take as long
   Figure tile_halving;                 // relative speed of a tile of half the size
   Figure matmul_tn, matmul_nn, matmul_nt;  // relative speed by layout: trans_b only; none; trans_a
+  // Clock of a step whose devices never wait, of that at which the kernels were measured (sim/power_limit.h).
+  Figure sustained_clock{1, "none"};
   // Standard deviation of the speed of matmuls over devices of one kind, of its mean: a job waits for the slowest.
   Figure matmul_spread{0, "none"};
   Figure matmul_fixed{0, "none"};  // seconds that a matmul takes beside its launch and its tiles
@@ -45,6 +47,8 @@ struct Roofline {
   // What holds flash kernels below that, by "forward" and "backward" (absent: nothing): the keys of a query, and the
   // head's size, at which half is reached; and how many blocks' time passes with multiprocessors waiting for the last.
   std::map<std::string, Figure> attention_keys_half, attention_head_half, attention_tail;
+  // By direction (absent: 1), relative speed of flash kernels whose values have heads of another size than queries.
+  std::map<std::string, Figure> attention_unequal;
   Figure launch;  // seconds that a kernel costs beside its work
 };
 
@@ -71,6 +75,9 @@ struct SharingFigures {
   Figure compute_clock{1, "none"};               // of the multiprocessors beside a communication kernel
   Figure communication_speed{1, "none"};         // of a communication kernel beside compute
   Figure submit{0, "none"};                      // seconds that the host takes to submit one op
+  // Whether the host waits for the device at the end of each forward and each backward of a microbatch: a framework's,
+  // in no profile file.
+  bool waits_each_pass = false;
 };
 
 // Tables of one machine. Every sample is the median of repeated runs on one core (one rank) with nothing else running,

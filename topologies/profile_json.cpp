@@ -37,6 +37,7 @@ ordered_json json_of(const Roofline& r) {
           {"matmul_tn", json_of(r.matmul_tn)},
           {"matmul_nn", json_of(r.matmul_nn)},
           {"matmul_nt", json_of(r.matmul_nt)},
+          {"sustained_clock", json_of(r.sustained_clock)},
           {"matmul_spread", json_of(r.matmul_spread)},
           {"matmul_fixed", json_of(r.matmul_fixed)},
           {"unaligned", json_of(r.unaligned)},
@@ -47,6 +48,7 @@ ordered_json json_of(const Roofline& r) {
           {"attention_keys_half", json_of(r.attention_keys_half)},
           {"attention_head_half", json_of(r.attention_head_half)},
           {"attention_tail", json_of(r.attention_tail)},
+          {"attention_unequal", json_of(r.attention_unequal)},
           {"launch", json_of(r.launch)}};
 }
 

@@ -75,6 +75,13 @@ TEST(MoeParity, WithActivationsOnTheHost) {
       {"offload=[\"activations\"]", "tp=2", "sequence_parallel=true", "expert_tp=1", "ep=2", "recompute=full"});
 }
 
+// Two copies of every expert, on a pair of pipeline ranks.
+TEST(MoeParity, WithDualPipe) {
+  expect_parity({"schedule=dualpipe", "pp=2", "dp=2", "ep=2"});
+  expect_parity({"schedule=dualpipe", "pp=4", "zero=1"});
+  expect_parity({"schedule=dualpipe", "pp=2", "zero=1", "dp=2", "ep=2", "tp=2", "sequence_parallel=true"});
+}
+
 // Sequences cut over ranks: their tokens are routed apart and balanced together.
 TEST(MoeParity, WithContextParallelism) {
   expect_parity({"cp=2"});

@@ -300,6 +300,41 @@ TEST(Parity, Documents) {
   expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, {{"document_length", "5"}, {"dp", "2"}})));
 }
 
+// The norm goes from stage to stage, and back in the next step; nothing is clipped.
+TEST(Parity, PostValidation) {
+  const Overrides post = {
+      {"optimizer_sync", "post_validation"}, {"pp", "2"}, {"workload.optimizer", R"({"name":"adamw","clip":0})"}};
+  const std::vector<Overrides> cases = {
+      {{"pp", "4"}, {"schedule", "zb_h2"}},
+      {{"pp", "3"}, {"schedule", "zb_h1"}, {"tp", "2"}, {"sequence_parallel", "true"}},
+      {{"dp", "2"}, {"zero", "1"}, {"overlap_grad_reduce", "true"}},
+      {{"schedule", "zb_v"}, {"workload.model.tied_embeddings", "true"}},
+      {{"global_batch", "1"}, {"schedule", "gpipe"}, {"precision", "bf16"}},
+  };
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    expect_parity(kModels[i % 2], joined(kBase, joined(post, cases[i])));
+  }
+}
+
+// Two copies of the model, half of the microbatches from either end; gradients summed over both copies.
+TEST(Parity, DualPipe) {
+  const Overrides dualpipe = {{"schedule", "dualpipe"}, {"pp", "2"}};
+  const std::vector<Overrides> cases = {
+      {},
+      {{"pp", "4"}, {"workload.model.layers", "7"}},
+      {{"pp", "4"}, {"zero", "1"}, {"overlap_grad_reduce", "true"}, {"bucket_bytes", "1 kB"}},
+      {{"dp", "2"}, {"tp", "2"}, {"sequence_parallel", "true"}, {"overlap_grad_reduce", "true"}},
+      {{"dp", "2"}, {"zero", "1"}, {"overlap_param_gather", "true"}, {"workload.model.tied_embeddings", "true"}},
+      {{"pp", "4"}, {"layers_per_stage", "[0,3,1,0]"}, {"recompute", "full"}, {"precision", "bf16"}},
+      {{"cp", "2"}, {"scatter_gather", "true"}, {"tp", "2"}, {"recompute", "full"}, {"recompute_layers", "[1,0]"}},
+      {{"dp", "3"}, {"micro_batch", "2"}, {"zero", "1"}, {"zero_kind", "owners"}},
+      {{"pp", "6"}, {"workload.model.layers", "6"}, {"offload", R"(["optimizer"])"}},
+  };
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    expect_parity(kModels[i % 2], joined(kBase, joined(dualpipe, cases[i])));
+  }
+}
+
 // Windows of one token and up, in the first layers or in all; with sinks in the ring and where heads are dealt out.
 TEST(Parity, WindowsAndSinks) {
   const Overrides sinks = {

@@ -181,12 +181,18 @@ TEST(Job, ShardingIsReadAndChecked) {
 TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   const auto at = [](const char* key) { return std::string("command line: /strategy/") + key + ": "; };
   EXPECT_EQ(refusal({"ep=2"}), at("ep") + "2 needs a model with moe; expected 1");
-  EXPECT_EQ(refusal({"schedule=dualpipe"}),
-            at("schedule") +
-                "\"dualpipe\" is not built yet; built: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v");
+  EXPECT_EQ(refusal({"schedule=dualpipe", "pp=3"}),
+            at("schedule") + "dualpipe needs an even pp, not 3: its ranks are pairs");
+  EXPECT_EQ(refusal({"schedule=dualpipe", "pp=2", "dp=4", "zero=1", "shard=2"}),
+            at("shard") + "in groups with dualpipe is not built yet; leave the key out");
+  EXPECT_EQ(refusal({"schedule=dualpipe", "pp=2", "global_batch=7"}),
+            at("schedule") + "dualpipe takes half of the microbatches from either end: 7 are not even");
+  EXPECT_EQ(refusal({"schedule=dualpipe", "pp=2", "layers_per_stage=[2,2,1,1]"}),
+            at("layers_per_stage") + "4 numbers, but pp 2 x virtual_stages 1 = 2 stages");
   EXPECT_EQ(refusal({"schedule=zero"}),
             at("schedule") +
-                "\"zero\" is not allowed; expected one of: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v");
+                "\"zero\" is not allowed; expected one of: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v, "
+                "dualpipe");
   EXPECT_EQ(refusal({"data_parallel=parameter_server", "servers=2"}),
             at("data_parallel") + "\"parameter_server\" is not built yet; built: all_reduce\n" + at("servers") +
                 "the parameter server is not built yet; leave the key out");
@@ -206,6 +212,9 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
   EXPECT_EQ(refusal({"offload=[\"activations\"]", "recompute=full", "recompute_layers=1"}),
             at("offload") +
                 "\"activations\" with recompute_layers is not built yet; expected recompute of all layers or none");
+  EXPECT_EQ(refusal({"optimizer_sync=post_validation", "pp=2", "schedule=dualpipe"}),
+            at("optimizer_sync") +
+                "post_validation with dualpipe is not built yet: its stages have no one order; expected global");
   EXPECT_EQ(refusal({"offload_layers=1"}),
             at("offload_layers") + "needs offload [\"activations\"]: nothing else is offloaded by layers");
   EXPECT_EQ(refusal({"offload=[\"optimizer\"]", "dp=2", "zero=3"}),
@@ -262,7 +271,7 @@ job.json:5: /workload/seq_len: 0 is not allowed; expected an integer from 1 to 1
 job.json:13: /strategy/tp: "two" is not allowed; expected an integer from 1 to 1000000
 job.json:16: /strategies: unknown key "strategies"; did you mean "strategy"? known: workload, cluster, strategy, version, name, description
 job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, disturbance
-job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, cp_kind, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, recompute_layers, recompute_early_stop, overlap_grad_reduce, overlap_param_gather, overlap_tp, overlap_ep, scatter_gather, fused_grad_accumulation, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, split_by_speed, offload, offload_layers, servers, staleness, average_every, outer_optimizer)");
+job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, cp_kind, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, recompute_layers, recompute_early_stop, overlap_grad_reduce, overlap_param_gather, overlap_tp, overlap_ep, scatter_gather, fused_grad_accumulation, bucket_bytes, layers_per_stage, rank_order, padded_vocab, data_parallel, compression, split_by_speed, offload, offload_layers, optimizer_sync, servers, staleness, average_every, outer_optimizer)");
   EXPECT_EQ(message_of([] { read("{}"); }),
             "job.json:1: /version: missing, and has no default\n"
             "job.json:1: /workload: missing, and has no default\n"

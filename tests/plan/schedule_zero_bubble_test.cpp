@@ -108,6 +108,50 @@ TEST(DualPipe, BubbleAndActivations) {
   }
 }
 
+// Two ranks, eight microbatches: either end takes four. Rank 1 does on stages 2 and 1, with microbatches 4 to 7 and 0
+// to 3, what rank 0 does on 0 and 3, with 0 to 3 and 4 to 7.
+TEST(DualPipe, TwoCopies) {
+  const Schedule s = dualpipe(2, 8);
+  EXPECT_EQ(row(s, 0), "0F0 3F4 0F1 3B4 3F5 0B0 0F2 3B5 3F6 0B1 0F3 3B6 3F7 0B2 3B7 0I3 0W3\n");
+  EXPECT_EQ(row(s, 1), "2F4 1F0 2F5 1B0 1F1 2B4 2F6 1B1 1F2 2B5 2F7 1B2 1F3 2B6 1B3 2I7 2W7\n");
+  EXPECT_EQ(placement(s, 4), (std::vector<std::int32_t>{0, 1, 1, 0}));
+}
+
+// As the V of half as many ranks, of which either half of these is one: with F, I and W equally long and m >= 2 pp each
+// rank is idle for pp / 2 - 1 units, half of the authors' (pp/2 - 1)(F&B + B - 3W) = 2 (pp/2 - 1), for the reason
+// above, and holds at most pp + 1 activations of a whole stage, as theirs.
+TEST(DualPipe, BubbleAndActivationsOfTwoCopies) {
+  for (const int pp : {2, 4, 6, 12}) {
+    for (const int m : {2 * pp, 2 * pp + 2, 5 * pp}) {
+      const Schedule s = dualpipe(pp, m);
+      EXPECT_EQ(times(s, {}, 2).makespan, 3 * m + (pp / 2 - 1)) << pp << " " << m;
+      for (const std::vector<Action>& actions : s) {
+        EXPECT_EQ(assign_copies(actions).holds, pp + 1);
+      }
+    }
+  }
+}
+
+TEST(DualPipe, EitherHalfGoesItsOwnWay) {
+  for (int pp = 2; pp <= 8; pp += 2) {
+    for (const int m : {0, 2, 4, 6, 14}) {
+      EXPECT_NO_THROW(check(dualpipe(pp, m), pp, 2, m, "dualpipe", 2));
+    }
+  }
+  const auto message = [](const std::string& text) {
+    try {
+      check(schedule_from_text(text, "s"), 2, 2, 2, "s", 2);
+    } catch (const InputError& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(message("0F0 3F1 3B1 0B0\n2F1 1F0 1B0 2B1"), "");
+  EXPECT_EQ(message("0F1 3F1 3B1 0B0\n2F1 1F0 1B0 2B1"),
+            "s: pipeline rank 0, action 1 (0F1): microbatch 1 goes the other way, not through stage 0");
+  EXPECT_EQ(message("0F0 0B0\n2F1 1F0 1B0 2B1"), "s: no row has virtual stage 3; expected 0 to 3");
+}
+
 TEST(ZeroBubble, PassesItsOwnCheckOverAGrid) {
   for (int pp = 1; pp <= 6; ++pp) {
     for (const int m : {0, 1, 2, 3, 7, 12}) {

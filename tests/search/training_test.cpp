@@ -129,6 +129,21 @@ TEST(TrainingJob, DoesNotKnowTheAnswer) {
   EXPECT_EQ(text(job_of(object)), before);
 }
 
+// Megatron-LM of 2021 waits at each pass. 16 heads over tp 8 are 2 of one sequence and 4 of two: the kernel that fuses
+// the softmax takes fours.
+TEST(TrainingJob, HostsAndKernelsOfAFramework) {
+  json object = row_22b();
+  EXPECT_FALSE(job_of(object).job->cluster.profile->sharing.waits_each_pass);
+  object["plan"]["framework"] = "Megatron-LM (April 2021)";
+  EXPECT_TRUE(job_of(object).job->cluster.profile->sharing.waits_each_pass);
+  object["plan"]["framework"] = "Megatron-DeepSpeed";
+  object["model"]["heads"] = 16;
+  object["plan"]["micro_batch"] = 2;
+  EXPECT_EQ(field(job_of(object), "workload.attention").value, "fused_softmax");
+  object["plan"]["micro_batch"] = 1;
+  EXPECT_EQ(field(job_of(object), "workload.attention").value, "unfused");
+}
+
 TEST(TrainingJob, ContextParallelism) {
   json object = row_22b();
   object["plan"]["tp"] = 4;
@@ -208,7 +223,7 @@ TEST(TrainingJob, WhatThePlanGraphCannotSayIsSkippedOrNamed) {
   EXPECT_EQ(skipped("cluster", "gpus", 12), "the devices are no whole number of nodes");
   EXPECT_EQ(skipped("plan", "tp", nullptr), "not stated: strategy.tp");
   EXPECT_EQ(skipped("plan", "tp", 4).substr(0, 13), "no such job: ");
-  EXPECT_EQ(skipped("plan", "schedule", "DualPipe"), "not in the plan graph: the pipeline's schedule");
+  EXPECT_EQ(skipped("plan", "schedule", "Chimera"), "not in the plan graph: the pipeline's schedule");
   json object = row_22b();
   object["plan"]["fsdp"] = true;
   const Reading reading = job_of(object);

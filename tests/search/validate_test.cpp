@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "search/training_rules.h"
 #include "sim/collective_price.h"
 #include "sim/network.h"
 #include "topologies/cluster_file.h"
@@ -142,6 +143,16 @@ TEST(NetworkEnvironment, FirstPatternThatMatchesWins) {
   EXPECT_EQ(name("nowhere"), "");
 }
 
+// The catalogue's, or the one of a row whose runs' own machine was measured.
+topologies::Cluster system_of_jobs(const std::string& name) {
+  for (const DeviceRule& rule : load_training_rules("").devices) {
+    if (rule.cluster.name == name) {
+      return rule.cluster;
+    }
+  }
+  return topologies::load_system(name);
+}
+
 // `validate`, `estimate` and `explain collective` say the same of a system whose environments were measured. NCCL's
 // version is a table's own and a job's newest: with others the version counts, for all_reduce over nodes.
 TEST(SystemPricer, JobsArePricedAsValidated) {
@@ -154,7 +165,7 @@ TEST(SystemPricer, JobsArePricedAsValidated) {
     std::set<std::pair<std::string, std::string>> seen;  // of a system's environments the first counts
     for (const auto& e : environments) {
       for (const std::string& system : e.*side) {
-        const topologies::Cluster cluster = topologies::load_system(system);
+        const topologies::Cluster cluster = system_of_jobs(system);
         const auto model = sim::make_alpha_beta(cluster);
         const sim::CollectivePricer pricer(e, newest, newest);
         for (const auto& [word, constants] : inside ? e.node : e.fabric) {

@@ -35,9 +35,14 @@ TEST(Experts, ProductsAreThoseOfMatmuls) {
   plan::GroupedMatmul eight = one;
   eight.experts = 8;
   EXPECT_GT(seconds(eight), seconds(one));
+  // A weight gradient has its sums beside the products: 2048 x 1024 floats are read and written, at the full bandwidth.
+  // The matmul is at the power limit, and both wait for the slowest of 16 devices, 1.766 deviations away.
   plan::GroupedMatmul weight{plan::Direction::backward_weight, 1, 4096, 2048, 1024, Dtype::bf16, Dtype::fp32};
   matmul = {2048, 1024, 4096, true, false, false, true, Dtype::bf16, Dtype::fp32};
-  EXPECT_DOUBLE_EQ(seconds(weight), seconds(matmul));
+  const double sums = 2.0 * 4 * 2048 * 1024 / job.cluster.device.memory_bandwidth.value;
+  const double slowest = 1 + 1.766 * job.cluster.profile->roofline.matmul_spread.value;
+  EXPECT_GT(seconds(weight), seconds(matmul));
+  EXPECT_LE(seconds(weight), seconds(matmul) + sums * slowest * 1.001);
   // 256 experts of 16 rows waste most of their tiles: longer than 16 of 256.
   eight.experts = 256;
   const double small = seconds(eight);

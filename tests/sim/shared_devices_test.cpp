@@ -159,6 +159,26 @@ TEST(SharedDevices, TheHostWaitsForTablesOfRows) {
   EXPECT_EQ(end_with_time_folded(g, c), Time{std::max<std::int64_t>(267, 217 + d.value) + 210});
 }
 
+// A pass that is submitted at 50, 100 and 150 and ends at 310, [50,60) [100,300) [300,310), holds the host until then:
+// the next comes at 360 and 410 instead of 200 and 250. What belongs to no microbatch is not waited for.
+TEST(SharedDevices, TheHostWaitsAtTheEndOfEachPass) {
+  topologies::Cluster c = clockwork(1);
+  topologies::Profile p = *c.profile;
+  p.sharing.submit = {50e-12, "test"};
+  const auto end = [&](bool waits, int chunk) {
+    plan::PlanGraph g = stages(1);
+    append(g.roles[0], {work(10), work(200), work(10)});
+    append(g.roles[0], {work(10), work(10)});
+    g.roles[0].segments[0].chunk = chunk;
+    p.sharing.waits_each_pass = waits;
+    c.profile = std::make_shared<const topologies::Profile>(p);
+    return end_with_time_folded(g, c);
+  };
+  EXPECT_EQ(end(true, 0), Time{420});
+  EXPECT_EQ(end(false, 0), Time{330});
+  EXPECT_EQ(end(true, -1), Time{330});
+}
+
 // Sends are submitted like any op: at 100 on the one side, the receive at 50 on the other; a Join is no kernel.
 TEST(SharedDevices, CommunicationIsSubmittedToo) {
   plan::PlanGraph g = stages(2);
