@@ -226,11 +226,9 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   }
   fill_partition(row, f);
   fill_micro_batch(row, f);
-  const bool dualpipe = p.schedule.empty() && p.overlap.starts_with("DualPipe");
-  if (const ScheduleWord* schedule = schedule_of(dualpipe ? "DualPipe" : p.schedule);
-      schedule != nullptr && *schedule->job != '\0') {
+  if (const ScheduleWord* schedule = schedule_of(p.schedule); schedule != nullptr && *schedule->job != '\0') {
     f.state("strategy.schedule", schedule->job);
-  } else if (runs_dualpipe(row)) {
+  } else if (runs_dualpipe(row)) {  // whose exchanges run behind compute, which is built with DualPipeV
     f.by_rule("strategy.schedule", "dualpipe_v", "DeepSeek-V3 Technical Report (arXiv:2412.19437), section 3.2.1");
   }
   if (p.schedule.starts_with("ZB-")) {
