@@ -24,7 +24,8 @@ kernels::AttentionPart part_of(const plan::RingAttention& op, int own) {
 // Both pieces of a share over the keys of all.
 kernels::AttentionPart part_of_all(const plan::RingAttention& op, int own) {
   const plan::SequenceShare share{op.seq, own, op.parts};
-  kernels::AttentionPart part{0, op.seq, 0, share.whole(), true, share.position(0), op.window, share.whole()};
+  kernels::AttentionPart part{0,           op.seq,       0, share.whole(), true, share.position(0), op.window,
+                              op.document, share.whole()};
   part.jump_at = share.run();
   part.jump = share.position(share.run()) - share.run() - part.diagonal;
   return part;

@@ -82,6 +82,7 @@ struct KernelRunner {
     shape.causal = op.causal;
     shape.value_dim = op.value_dim;
     shape.window = op.window;
+    shape.document = op.document;
     switch (op.step) {
       case plan::AttentionStep::flash_forward: kernels::attention_forward(shape, read(0), write(0), write(1)); break;
       case plan::AttentionStep::flash_backward:

@@ -19,20 +19,29 @@ std::size_t at(int id) {
 // All bits set is a NaN in every floating-point type.
 constexpr int kPoison = 0xFF;
 
-// Instances after which their copy of this lifetime holds nothing that is still read: the next one in it has another
-// microbatch or chunk.
-std::vector<char> find_freed(const plan::Role& role, plan::Lifetime lifetime) {
+// By instance the copies of this lifetime that hold nothing after it that is still read: what is next in them is of
+// another microbatch or chunk.
+std::vector<std::vector<std::int32_t>> find_freed(const plan::Role& role, plan::Lifetime lifetime) {
+  struct Use {
+    std::size_t instance = 0;
+    std::int32_t copy = -1, microbatch = -1, chunk = -1;
+  };
+  std::vector<Use> uses;
   const std::vector<plan::Instance>& body = role.program.body;
-  std::vector<char> frees(body.size(), 0);
   for (std::size_t i = 0; i < body.size(); ++i) {
-    const std::int32_t copy = body[i].copy(lifetime);
-    if (copy < 0) {
-      continue;
+    for (const bool beside : {false, true}) {
+      const plan::InstanceSide side = body[i].side(beside);
+      if ((!beside || body[i].beside) && side.copy(lifetime) >= 0) {
+        uses.push_back({i, side.copy(lifetime), side.microbatch, role.segments[at(body[i].segment)].chunk_of(beside)});
+      }
     }
-    const auto next = std::find_if(body.begin() + static_cast<std::ptrdiff_t>(i) + 1, body.end(),
-                                   [&](const plan::Instance& n) { return n.copy(lifetime) == copy; });
-    frees[i] = next == body.end() || next->microbatch != body[i].microbatch ||
-               role.segments[at(next->segment)].chunk != role.segments[at(body[i].segment)].chunk;
+  }
+  std::vector<std::vector<std::int32_t>> frees(body.size());
+  for (auto use = uses.begin(); use != uses.end(); ++use) {
+    const auto next = std::find_if(use + 1, uses.end(), [&](const Use& u) { return u.copy == use->copy; });
+    if (next == uses.end() || next->microbatch != use->microbatch || next->chunk != use->chunk) {
+      frees[use->instance].push_back(use->copy);
+    }
   }
   return frees;
 }
@@ -232,18 +241,18 @@ void RankRunner::poison(int finished_instance) {
   if (body_index < 0 || at(body_index) >= frees_slot_.size()) {
     return;
   }
-  const bool frees_slot = frees_slot_[at(body_index)] != 0, frees_hold = frees_hold_[at(body_index)] != 0;
   for (std::size_t b = 0; b < role.buffers.size(); ++b) {
     const plan::Buffer& buffer = role.buffers[b];
-    if (!(buffer.lifetime == plan::Lifetime::slot && frees_slot) &&
-        !(buffer.lifetime == plan::Lifetime::hold && frees_hold)) {
+    if (buffer.lifetime != plan::Lifetime::slot && buffer.lifetime != plan::Lifetime::hold) {
       continue;
     }
-    const std::int32_t copy = role.program.body[at(body_index)].copy(buffer.lifetime);
     const plan::Placement& place = memory.placements[b];
-    for (std::int32_t layer = 0; layer < std::max(1, buffer.layers); ++layer) {
-      std::byte* const begin = arena_ + place.offset + layer * place.layer_stride + copy * place.copy_stride;
-      poison_range(begin, begin + size_bytes(buffer.dtype, buffer.elements), kept);
+    for (const std::int32_t copy :
+         (buffer.lifetime == plan::Lifetime::slot ? frees_slot_ : frees_hold_)[at(body_index)]) {
+      for (std::int32_t layer = 0; layer < std::max(1, buffer.layers); ++layer) {
+        std::byte* const begin = arena_ + place.offset + layer * place.layer_stride + copy * place.copy_stride;
+        poison_range(begin, begin + size_bytes(buffer.dtype, buffer.elements), kept);
+      }
     }
   }
 }

@@ -74,7 +74,7 @@ class RankRunner : private CompletionSink {
   std::vector<std::vector<OpNotes>> notes_;  // by block, op
   std::vector<EventHandle> outcome_events_;  // by StreamId: after the last write of loss or norm on it
   EventHandle poison_event_;
-  std::vector<char> frees_slot_, frees_hold_;  // by body instance
+  std::vector<std::vector<std::int32_t>> frees_slot_, frees_hold_;  // copies, by body instance
   OpCall call_;
   std::size_t scratch_bytes_ = 0;
   bool reports_loss_ = false, reports_grad_norm_ = false;

@@ -25,6 +25,8 @@ void check_part(const char* op, const AttentionShape& s, const AttentionPart& p)
         "{}: {} queries from {} on, and {} further, and {} keys under a causal mask; each sees its own key", op,
         p.queries, p.diagonal, p.jump, p.keys);
   CHECK(p.window == 0 || (p.window > 0 && p.causal), "{}: window {}; it needs a causal mask", op, p.window);
+  CHECK(p.document == 0 || (p.document > 0 && p.causal && p.first_key == 0),
+        "{}: documents of {}; they need a causal mask, and keys from the first on", op, p.document);
 }
 
 void check_types(const char* op, Dtype element, std::initializer_list<Dtype> same, Dtype statistic) {

@@ -137,6 +137,8 @@ struct AttentionShape {
   double scale = 0.0;          // of q·k; 0 means 1/sqrt(head_dim)
   std::int64_t value_dim = 0;  // of a value head; 0 means head_dim
   std::int64_t window = 0;     // with causal: the last so many keys up to its own are all a query sees; 0 means all
+  std::int64_t document = 0;   // with causal: sequences are documents of so many tokens, and a query sees its own one's
+                               // keys only; 0 means one document
 
   std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
   std::int64_t tokens() const { return batch * seq; }
@@ -166,11 +168,12 @@ void attention_backward(const AttentionShape& shape, ConstTensor qkv, ConstTenso
 // Some queries of every sequence against some of the keys, which may be another share's of a longer sequence: kv is
 // [batch*key_seq, kv_heads*(head_dim + v_dim)], per token all key heads, then all value heads. Query i of the part sees
 // its keys up to key i + diagonal where causal (which must be there), from query jump_at on `jump` further, of these
-// the last `window` where that is not 0, else all of them; AttentionShape's causal and window say nothing.
+// the last `window` where that is not 0, else all of them, and of documents those from the last multiple of `document`
+// up to its own on; AttentionShape's causal, window and document say nothing.
 struct AttentionPart {
   std::int64_t first_query = 0, queries = 0, first_key = 0, keys = 0;
   bool causal = false;
-  std::int64_t diagonal = 0, window = 0;
+  std::int64_t diagonal = 0, window = 0, document = 0;
   std::int64_t key_seq = 0;  // keys that a sequence has in kv; 0 means seq
   std::int64_t jump_at = 0, jump = 0;
 
@@ -204,7 +207,7 @@ void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int
 // Unfused: s, p, ds, dp are [batch, heads, seq, seq], of qkv's type or W.
 // s = q k^T (unscaled).
 void attention_scores(const AttentionShape& shape, ConstTensor qkv, Tensor s);
-// In place: s *= scale; with causal, columns after the row become -inf, and with a window those before it.
+// In place: s *= scale; with causal, columns after the row become -inf, and those before its window or document.
 void attention_scale_mask(const AttentionShape& shape, Tensor s);
 // p = softmax of each row of s; p may be s.
 void attention_softmax(const AttentionShape& shape, ConstTensor s, Tensor p);
@@ -218,7 +221,7 @@ void attention_context_backward(const AttentionShape& shape, ConstTensor p, Cons
                                 Tensor dqkv);
 // ds = p * (dp - sum_j p dp); ds may be dp.
 void attention_softmax_backward(const AttentionShape& shape, ConstTensor p, ConstTensor dp, Tensor ds);
-// In place: ds *= scale; what causal and window hide becomes 0.
+// In place: ds *= scale; what causal, window and document hide becomes 0.
 void attention_scale_mask_backward(const AttentionShape& shape, Tensor ds);
 // attention_softmax_backward and attention_scale_mask_backward in one pass; ds may be dp.
 void attention_scale_mask_softmax_backward(const AttentionShape& shape, ConstTensor p, ConstTensor dp, Tensor ds);

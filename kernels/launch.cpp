@@ -35,6 +35,8 @@ void check_attention(const char* op, const AttentionShape& s, Dtype qkv, std::in
         s.heads, s.kv_heads);
   CHECK(s.scale >= 0.0, "{}: scale {}; it is positive, or 0 for the default", op, s.scale);
   CHECK(s.window == 0 || (s.window > 0 && s.causal), "{}: window {}; it needs a causal mask", op, s.window);
+  CHECK(s.document == 0 || (s.document > 0 && s.causal), "{}: documents of {}; they need a causal mask", op,
+        s.document);
 }
 
 namespace {

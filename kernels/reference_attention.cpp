@@ -23,7 +23,8 @@ int64_t value_column(const AttentionShape& s, int64_t head) {
 
 // Does query i see key j?
 bool is_visible(const AttentionShape& s, int64_t i, int64_t j) {
-  return !s.causal || (j <= i && (s.window == 0 || i - j < s.window));
+  return !s.causal ||
+         (j <= i && (s.window == 0 || i - j < s.window) && (s.document == 0 || i / s.document == j / s.document));
 }
 
 double scale(const AttentionShape& s) {

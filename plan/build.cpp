@@ -131,14 +131,32 @@ std::vector<BackwardPart> parts_in(const std::vector<Action>& row) {
   return {parts.begin(), parts.end()};
 }
 
+// Segments in pairs, made where the first one is needed.
+class Pairs {
+ public:
+  Pairs(RoleContext& c, const LayerBlocks& layers) : c_(c), layers_(layers) {}
+  SegmentId operator()(SegmentId forward, SegmentId backward) {
+    const auto [pair, is_new] = known_.try_emplace({forward, backward});
+    if (is_new) {
+      pair->second = paired_segment(c_, forward, backward, layers_);
+    }
+    return pair->second;
+  }
+
+ private:
+  RoleContext& c_;
+  const LayerBlocks& layers_;
+  std::map<std::pair<SegmentId, SegmentId>, SegmentId> known_;
+};
+
 struct ChunkSegments {
   SegmentId forward = -1;        // gathers sharded parameters
   SegmentId forward_again = -1;  // of a later microbatch of the step, where they stay gathered
   std::map<std::pair<BackwardPart, bool>, SegmentId> backward;  // by part and "the step's last on this chunk"
 };
 
-std::vector<ChunkSegments> chunk_segments(RoleContext& c, const std::vector<BackwardPart>& parts) {
-  const LayerBlocks layers(c, parts);
+std::vector<ChunkSegments> chunk_segments(RoleContext& c, const LayerBlocks& layers,
+                                          const std::vector<BackwardPart>& parts) {
   c.role().program.body.push_back({begin_segment(c), -1, -1, -1});
   std::vector<ChunkSegments> chunks(c.chunk_layers.size());
   for (std::size_t i = 0; i < chunks.size(); ++i) {
@@ -205,7 +223,10 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   }
   role.grad_norm = c.builder.buffer("gradient_norm", Dtype::fp64, 2, BufferKind::workspace, Lifetime::persistent);
 
-  const std::vector<ChunkSegments> chunks = chunk_segments(c, parts_in(actions));
+  const std::vector<BackwardPart> parts = parts_in(actions);
+  const LayerBlocks layers(c, parts);
+  const std::vector<ChunkSegments> chunks = chunk_segments(c, layers, parts);
+  Pairs in_pairs(c, layers);
   const std::vector<std::size_t> last = last_actions(c, actions);
   std::int32_t next_ring = 0;
   const std::size_t validates_before = validated_before(c, actions);
@@ -220,12 +241,18 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
     if (a.kind == ActionKind::forward) {
       const SegmentId forward = began[chunk] ? chunks[chunk].forward_again : chunks[chunk].forward;
       began[chunk] = true;
-      role.program.body.push_back({forward, a.microbatch, copies.slot[i], -1, hold});
+      role.program.body.push_back({forward, a.microbatch, copies.slot[i], -1, hold, {}});
       continue;
     }
     const SegmentId segment = chunks[chunk].backward.at({part_of(a.kind), last[chunk] == i});
     const std::int32_t ring = c.splits ? copies.ring[i] : next_ring;
-    role.program.body.push_back({segment, a.microbatch, copies.slot[i], ring, hold});
+    if (i > 0 && row.paired[i - 1]) {
+      Instance& pair = role.program.body.back();
+      pair.segment = in_pairs(pair.segment, segment);
+      pair.beside = InstanceSide{a.microbatch, copies.slot[i], ring, hold};
+    } else {
+      role.program.body.push_back({segment, a.microbatch, copies.slot[i], ring, hold, {}});
+    }
     next_ring = (next_ring + 1) % role.rings;
     if (last[chunk] == i && c.reduces_apart()) {
       role.program.body.push_back({reduce_segment(c, static_cast<int>(chunk)), -1, -1, -1});
@@ -253,11 +280,14 @@ PlanGraph build(const Job& job) {
   g.microbatches = static_cast<std::int32_t>(job.microbatches());
   const Schedule schedule = make_schedule(s, g.microbatches);
   const std::vector<std::int32_t> rank_of_stage = placement(schedule, static_cast<int>(s.stages()));
+  const auto none_paired = [&](std::size_t p) { return std::vector<bool>(schedule[p].size(), false); };
+  const std::vector<std::vector<bool>> paired =
+      s.overlap_ep ? pairs(schedule, static_cast<int>(s.stages())) : std::vector<std::vector<bool>>{};
   g.roles.resize(static_cast<std::size_t>(s.pp));
   for (std::size_t p = 0; p < g.roles.size(); ++p) {
     const Groups groups = add_groups(g, job, rank_of_stage, static_cast<int>(p));
-    build_role(job, g, g.roles[p], groups, static_cast<int>(p), {schedule[p], rank_of_stage},
-               assign_copies(schedule[p]));
+    build_role(job, g, g.roles[p], groups, static_cast<int>(p),
+               {schedule[p], rank_of_stage, s.overlap_ep ? paired[p] : none_paired(p)}, assign_copies(schedule[p]));
   }
   return g;
 }

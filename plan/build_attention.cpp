@@ -10,8 +10,18 @@ using workloads::AttentionKind;
 struct AttentionEmitter : LayerEmitter {
   Attention attention(AttentionStep step) const {
     const std::int64_t n = c.all_to_all ? c.job.strategy.cp : 1;
-    return {step, c.job.workload.attention, c.n.batch, c.n.seq * n,      c.n.heads / n, c.n.kv_heads / n, c.n.head_dim,
-            true, c.type.activation,        c.n.v_dim, layer_kind.window};
+    return {step,
+            c.job.workload.attention,
+            c.n.batch,
+            c.n.seq * n,
+            c.n.heads / n,
+            c.n.kv_heads / n,
+            c.n.head_dim,
+            true,
+            c.type.activation,
+            c.n.v_dim,
+            layer_kind.window,
+            c.job.workload.document_length};
   }
   AttentionSinks sinks(Direction direction) const {
     const std::int64_t n = c.all_to_all ? c.job.strategy.cp : 1;

@@ -116,6 +116,7 @@ struct OnHost {
 struct PipelineRow {
   const std::vector<Action>& actions;
   const std::vector<std::int32_t>& rank_of_stage;  // by virtual stage
+  std::vector<bool> paired;                        // by action: it runs as one with the next (schedule.h)
 };
 
 // One role under construction.
@@ -286,6 +287,9 @@ BlockId layer_forward(RoleContext& c, LayerKind kind);
 // The last microbatch's weight gradients are complete.
 BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch);
 
+// A layer with experts in three blocks, between which others may stand: the first two end with tokens on their way.
+std::vector<BlockId> layer_forward_parts(RoleContext& c, LayerKind kind);
+std::vector<BlockId> layer_backward_parts(RoleContext& c, LayerKind kind, bool last_microbatch);
 // build_offload.cpp: activations that wait for their backward on the host.
 // One of emitted layers, where it passes through the device: so many copies, used in turn.
 BufferId passing(RoleContext& c, const std::string& name, Dtype dtype, std::int64_t elements);
@@ -320,6 +324,8 @@ class LayerBlocks {
   void call_forward(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const;
   void call_backward(std::vector<BlockCall>& calls, BackwardPart part, bool last, std::int32_t first,
                      std::int32_t count) const;
+  // A layer's block in parts between which others may stand: itself, where it has no such; nullptr if it is no layer's.
+  const std::vector<BlockId>* parts(BlockId block) const;
   // At a backward's begin: the first activations that it needs, of layers [first, first + count).
   void call_first_fetches(std::vector<BlockCall>& calls, std::int32_t first, std::int32_t count) const;
 
@@ -330,6 +336,7 @@ class LayerBlocks {
   std::vector<LayerKind> kinds_;  // by role-local layer
   std::map<LayerKind, BlockId> forward_;
   std::map<std::tuple<LayerKind, BackwardPart, bool>, BlockId> backward_;
+  std::map<BlockId, std::vector<BlockId>> parts_;  // of forwards and whole backwards, with overlap_ep
   std::map<LayerKind, BlockId> offload_, fetch_;
   BlockId await_layer_ = -1, await_all_ = -1;
 };
@@ -339,6 +346,10 @@ SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, 
 SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, BackwardPart part, bool last);
 // A chunk's gradients, all at once.
 SegmentId reduce_segment(RoleContext& c, int chunk);
+
+// build_pairs.cpp: a forward segment with a backward one beside it, layer by layer in turn, so that the exchanges of
+// tokens of either run behind the other's compute.
+SegmentId paired_segment(RoleContext& c, SegmentId forward, SegmentId backward, const LayerBlocks& layers);
 
 // build_units.cpp: parameters and gradients that are whole only while they are used, unit by unit: a layer, the
 // embedding, the head.

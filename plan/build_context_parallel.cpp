@@ -30,7 +30,8 @@ struct ShareEmitter : LayerEmitter {
             accumulate,
             c.type.activation,
             layer_kind.window,
-            c.n.v_dim};
+            c.n.v_dim,
+            c.job.workload.document_length};
   }
   void step(RingAttention op, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes) {
     b.emit(op, kCompute, phase, std::move(reads), std::move(writes));

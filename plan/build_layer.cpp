@@ -12,6 +12,9 @@
 // but the seq x seq probabilities and runs the attention core again (with flash attention there are none, and the two
 // words mean the same as none). A list of modules runs those again, each before the backward of its half: what they
 // write lives in the block only, or until the weight gradients.
+#include <algorithm>
+
+#include "base/error.h"
 #include "plan/layer_emitter.h"
 
 namespace foretrain::plan {
@@ -123,7 +126,79 @@ void emit_backward(LayerEmitter& e, BackwardPart part) {
   attention_backward(e, part, d);
 }
 
+// What tells that a part's tokens are there.
+EventId exchanged(RoleContext& c, bool forward) {
+  return c.builder.event(forward ? "moe.tokens_there" : "moe.gradients_there", Replicas::once);
+}
+
+// Begins a part of a layer with what the part before it sent, and ends it with what it sends itself.
+void await_exchange(RoleContext& c, BlockBuilder& b, MoePart part, bool forward) {
+  if (part != MoePart::before) {
+    b.join(forward ? Phase::forward : Phase::backward_input, {exchanged(c, forward)});
+  }
+}
+BlockId end_part(RoleContext& c, BlockBuilder& b, MoePart part, bool forward) {
+  if (part == MoePart::after) {
+    b.join_open(forward ? Phase::forward : Phase::backward_input);
+    return c.builder.add(b.take());
+  }
+  Block block = b.take();
+  const auto last =
+      std::find_if(block.ops.rbegin(), block.ops.rend(), [&](const Op& op) { return op.stream == c.ep_stream(); });
+  CHECK(last != block.ops.rend(), "role {}: {} exchanges nothing", c.role().name, block.name);
+  last->records.push_back(exchanged(c, forward));
+  return c.builder.add(std::move(block));
+}
+
+std::string part_name(MoePart part) {
+  return "." + std::to_string(static_cast<int>(part) + 1);
+}
+
+// At the end of a backward that completes its layer's gradients.
+void complete_gradients(RoleContext& c, BlockBuilder& b, LayerKind kind) {
+  reduce_replicated(c, b, kLayer, "norm1.gain");
+  if (kind.experts) {
+    reduce_routers(c, b);
+  }
+}
+
 }  // namespace
+
+std::vector<BlockId> layer_forward_parts(RoleContext& c, LayerKind kind) {
+  std::vector<BlockId> parts;
+  for (const MoePart part : kMoeParts) {
+    BlockBuilder b(c.role(), layer_name(c, kind) + ".forward" + part_name(part));
+    const Recomputed again = recomputed(c, kind);
+    const LayerEmitter e{c, b, layer_buffers(c, again, true, false), again, kind};
+    await_exchange(c, b, part, true);
+    if (part == MoePart::before) {
+      attention_forward(e, Phase::forward);
+    }
+    moe_forward(e, Phase::forward, part);
+    parts.push_back(end_part(c, b, part, true));
+  }
+  return parts;
+}
+
+std::vector<BlockId> layer_backward_parts(RoleContext& c, LayerKind kind, bool last_microbatch) {
+  std::vector<BlockId> parts;
+  for (const MoePart part : kMoeParts) {
+    BlockBuilder b(c.role(), layer_name(c, kind) + ".backward" + part_name(part) + (last_microbatch ? ".last" : ""));
+    const Recomputed again = recomputed(c, kind);
+    LayerEmitter e{c, b, layer_buffers(c, again, true, true), again, kind};
+    await_exchange(c, b, part, false);
+    const ResidualGradients d = e.residual_gradients();
+    moe_backward(e, BackwardPart::whole, part, d);
+    if (part == MoePart::after) {
+      attention_backward(e, BackwardPart::whole, d);
+      if (last_microbatch) {
+        complete_gradients(c, b, kind);
+      }
+    }
+    parts.push_back(end_part(c, b, part, false));
+  }
+  return parts;
+}
 
 BlockId layer_forward(RoleContext& c, LayerKind kind) {
   BlockBuilder b(c.role(), layer_name(c, kind) + ".forward");
@@ -151,10 +226,7 @@ BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool l
   }
   emit_backward(e, part);
   if (last_microbatch || c.uses[kLayer].reduces) {
-    reduce_replicated(c, b, kLayer, "norm1.gain");
-    if (kind.experts) {
-      reduce_routers(c, b);
-    }
+    complete_gradients(c, b, kind);
   }
   b.join_open(Phase::backward_input);
   return c.builder.add(b.take());

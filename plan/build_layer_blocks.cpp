@@ -32,11 +32,26 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
         backward_[{kind, part, true}] = layer_backward(c, kind, part, true);
       }
     }
+    if (c.job.strategy.overlap_ep) {
+      const BlockId forward = forward_.at(kind);
+      parts_[forward] = kind.experts ? layer_forward_parts(c, kind) : std::vector<BlockId>{forward};
+      for (const bool last : {false, true}) {
+        if (const auto whole = backward_.find({kind, BackwardPart::whole, last}); whole != backward_.end()) {
+          parts_[whole->second] =
+              kind.experts ? layer_backward_parts(c, kind, last) : std::vector<BlockId>{whole->second};
+        }
+      }
+    }
   }
   if (!offload_.empty()) {
     await_layer_ = await_offloaded(c, false);
     await_all_ = await_offloaded(c, true);
   }
+}
+
+const std::vector<BlockId>* LayerBlocks::parts(BlockId block) const {
+  const auto at = parts_.find(block);
+  return at == parts_.end() ? nullptr : &at->second;
 }
 
 std::int32_t LayerBlocks::end_of_run(std::int32_t from, std::int32_t end) const {

@@ -111,37 +111,55 @@ struct MoeEmitter : LayerEmitter {
     bound(b.emit(op, c.ep_stream(), phase, {from, of(back ? m.from : m.to), of(back ? m.to : m.from)}, {to}));
   }
 
-  // x[copies of each choice] to rows by local expert in `to`. `rows`: tokens with top_k copies, or choices with one.
-  void dispatch(Phase phase, const std::string& name, const Permute& shape, Operand x, Operand to) {
-    const Dtype dtype = shape.dtype;
+  // Between two parts of a layer, which other blocks may stand between; else inside a block.
+  Operand crossing(const std::string& name, Dtype dtype, std::int64_t elements) {
+    return all(c.builder.buffer("moe." + name, dtype, elements, BufferKind::workspace,
+                                c.job.strategy.overlap_ep ? Lifetime::segment : Lifetime::block));
+  }
+  // Of what weight gradients read.
+  Operand kept_or_crossing(const std::string& name, Dtype dtype, std::int64_t elements) {
+    return c.splits ? kept(name, dtype, elements) : crossing(name, dtype, elements);
+  }
+
+  // x[copies of each choice] on the way to rows by local expert in `to`, where receive() leaves them. `rows`: tokens
+  // with top_k copies, or choices with one.
+  void send(Phase phase, const std::string& name, const Permute& shape, Operand x, Operand to) {
     if (!exchanges()) {
       permute(phase, Direction::forward, shape, x, of(m.place), to);
       return;
     }
-    const Operand sent = temporary(name + ".sent", dtype, e.choices * shape.cols);
+    const Operand sent = crossing(name + ".sent", shape.dtype, e.choices * shape.cols);
     permute(phase, Direction::forward, shape, x, of(m.place), sent);
-    const Operand arrived = sorts() ? temporary(name + ".arrived", dtype, e.arriving * shape.cols) : to;
-    exchange(phase, name + ".dispatch", shape.cols, sent, arrived, false);
+    exchange(phase, name + ".dispatch", shape.cols, sent, arrived(name, shape, to), false);
+  }
+  Operand arrived(const std::string& name, const Permute& shape, Operand to) {
+    return sorts() ? crossing(name + ".arrived", shape.dtype, e.arriving * shape.cols) : to;
+  }
+  void receive(Phase phase, const std::string& name, const Permute& shape, Operand to) {
     if (sorts()) {
-      bound(permute(phase, Direction::forward, {{}, e.arriving, 1, shape.cols, dtype}, arrived, of(m.order), to));
+      bound(permute(phase, Direction::forward, {{}, e.arriving, 1, shape.cols, shape.dtype}, arrived(name, shape, to),
+                    of(m.order), to));
     }
   }
 
   // The way back: x = the sum of each row's copies.
-  void combine(Phase phase, const std::string& name, const Permute& shape, Operand rows, Operand x) {
-    const Dtype dtype = shape.dtype;
-    Operand returned = rows;
-    if (exchanges()) {
-      Operand leaving = rows;
-      if (sorts()) {
-        leaving = temporary(name + ".leaving", dtype, e.arriving * shape.cols);
-        bound(permute(phase, Direction::backward_input, {{}, e.arriving, 1, shape.cols, dtype}, rows, of(m.order),
-                      leaving));
-      }
-      returned = temporary(name + ".returned", dtype, e.choices * shape.cols);
-      exchange(phase, name + ".combine", shape.cols, leaving, returned, true);
+  void send_back(Phase phase, const std::string& name, const Permute& shape, Operand rows) {
+    if (!exchanges()) {
+      return;
     }
-    permute(phase, Direction::backward_input, shape, returned, of(m.place), x);
+    Operand leaving = rows;
+    if (sorts()) {
+      leaving = crossing(name + ".leaving", shape.dtype, e.arriving * shape.cols);
+      bound(permute(phase, Direction::backward_input, {{}, e.arriving, 1, shape.cols, shape.dtype}, rows, of(m.order),
+                    leaving));
+    }
+    exchange(phase, name + ".combine", shape.cols, leaving, returned(name, shape), true);
+  }
+  Operand returned(const std::string& name, const Permute& shape) {
+    return crossing(name + ".returned", shape.dtype, e.choices * shape.cols);
+  }
+  void receive_back(Phase phase, const std::string& name, const Permute& shape, Operand rows, Operand x) {
+    permute(phase, Direction::backward_input, shape, exchanges() ? returned(name, shape) : rows, of(m.place), x);
   }
 
   Permute of_tokens() const { return {{}, e.tokens, c.model.moe.top_k, c.n.hidden, c.type.activation}; }
@@ -212,6 +230,9 @@ struct MoeEmitter : LayerEmitter {
       b.emit(
           collective(phase, CollectiveKind::all_gather, c.groups.balanced, Dtype::i32, of(m.counts).elements, "counts"),
           stream, phase, {counts}, {of(m.counts)});
+      if (c.job.strategy.overlap_ep) {
+        b.join(phase);  // only the backward reads them, and this block's end waits for nothing
+      }
     }
     Operand arrived = counts;
     if (exchanges()) {
@@ -221,7 +242,7 @@ struct MoeEmitter : LayerEmitter {
     }
     b.emit(Route{RouteStep::arrange, e.arriving, e.experts, e.members, 0}, kCompute, phase, {counts, arrived},
            {of(m.order), of(m.offsets), of(m.to), of(m.from)});
-    dispatch(phase, "weights", of_weights(), weights, of(m.weights));
+    send(phase, "weights", of_weights(), weights, of(m.weights));
   }
 
   // The gate weighs what goes into the shared experts' last matmul, as weights do with the others'.
@@ -307,33 +328,41 @@ struct MoeEmitter : LayerEmitter {
   // All rows of the norm's output, where somebody needs them: the shared experts, or experts cut over tp.
   bool needs_all_rows() const { return has_shared() || !e.own_tokens; }
 
-  void forward(Phase phase) {
+  Operand shared_partial() { return crossing("shared.partial", c.type.activation, c.n.rows * c.n.hidden); }
+  Operand outputs() { return crossing("outputs", c.type.activation, e.arriving * c.n.hidden); }
+
+  // To the experts' ranks, there, and back: each part ends with tokens on their way.
+  void forward(Phase phase, MoePart part) {
     const Dtype a = c.type.activation;
-    norm_forward(phase, all(t.x_mid), "norm2", t.norm2, t.stats2);
-    const Operand rows = needs_all_rows() ? gather_rows(c, b, phase, all(t.norm2), "moe.input") : all(t.norm2);
-    const Operand h = e.own_tokens ? all(t.norm2) : rows;
-    Operand shared;
-    if (has_shared()) {
-      linear(phase, rows, "moe.shared.up", false, of(m.shared_up), e.shared_in, c.n.hidden);
-      if (has_gate()) {
-        weigh_shared(phase, rows);
+    if (part == MoePart::before) {
+      norm_forward(phase, all(t.x_mid), "norm2", t.norm2, t.stats2);
+      const Operand rows = needs_all_rows() ? gather_rows(c, b, phase, all(t.norm2), "moe.input") : all(t.norm2);
+      const Operand h = e.own_tokens ? all(t.norm2) : rows;
+      if (has_shared()) {
+        linear(phase, rows, "moe.shared.up", false, of(m.shared_up), e.shared_in, c.n.hidden);
+        if (has_gate()) {
+          weigh_shared(phase, rows);
+        }
+        activate_shared(phase);
+        linear(phase, of(m.shared_act), "moe.shared.down", false, shared_partial(), c.n.hidden, e.shared);
       }
-      activate_shared(phase);
-      shared = temporary("shared.partial", a, c.n.rows * c.n.hidden);
-      linear(phase, of(m.shared_act), "moe.shared.down", false, shared, c.n.hidden, e.shared);
+      route(phase, h);
+      send(phase, "tokens", of_tokens(), h, of(m.input));
+    } else if (part == MoePart::experts) {
+      receive(phase, "weights", of_weights(), of(m.weights));
+      receive(phase, "tokens", of_tokens(), of(m.input));
+      grouped_forward(phase, of(m.input), "experts.up.weight", of(m.up), e.ffn_in, c.n.hidden);
+      add_bias(phase, up_bias(Direction::forward), "experts.up.bias", of(m.up));
+      activate(phase);
+      grouped_forward(phase, of(m.act), "experts.down.weight", outputs(), c.n.hidden, e.ffn);
+      add_bias(phase, down_bias(Direction::forward), "experts.down.bias", outputs());
+      send_back(phase, "tokens", of_tokens(), outputs());
+    } else {
+      const Operand routed = temporary("routed", a, e.tokens * c.n.hidden);
+      receive_back(phase, "tokens", of_tokens(), outputs(), routed);
+      const Operand y = together(phase, routed, has_shared() ? shared_partial() : Operand{}, "moe.output");
+      residual_add(phase, all(t.x_mid), y, "", false, output(phase));
     }
-    route(phase, h);
-    dispatch(phase, "tokens", of_tokens(), h, of(m.input));
-    grouped_forward(phase, of(m.input), "experts.up.weight", of(m.up), e.ffn_in, c.n.hidden);
-    add_bias(phase, up_bias(Direction::forward), "experts.up.bias", of(m.up));
-    activate(phase);
-    const Operand outputs = temporary("outputs", a, e.arriving * c.n.hidden);
-    grouped_forward(phase, of(m.act), "experts.down.weight", outputs, c.n.hidden, e.ffn);
-    add_bias(phase, down_bias(Direction::forward), "experts.down.bias", outputs);
-    const Operand routed = temporary("routed", a, e.tokens * c.n.hidden);
-    combine(phase, "tokens", of_tokens(), outputs, routed);
-    const Operand y = together(phase, routed, shared, "moe.output");
-    residual_add(phase, all(t.x_mid), y, "", false, output(phase));
   }
 
   // The routed and the shared part, over the tokens of a shard, summed over tp.
@@ -351,63 +380,96 @@ struct MoeEmitter : LayerEmitter {
     return reduce_rows(c, b, phase, routed, name);
   }
 
-  void backward(BackwardPart part, const ResidualGradients& d) {
-    const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
-    const Dtype a = c.type.activation;
+  Operand d_outputs() { return kept_or_crossing("d_outputs", c.type.activation, e.arriving * c.n.hidden); }
+  Operand d_rows() { return crossing("d_rows", c.type.activation, e.arriving * c.n.hidden); }
+  Operand d_weights() { return crossing("d_weights", c.type.statistic, e.arriving); }
+  Operand d_shared() { return crossing("shared.d_input", c.type.activation, c.n.rows * c.n.hidden); }
+  // The norm's output, all rows, as weight gradients read it; from its shards in the first part.
+  Operand rows_again() {
+    return needs_all_rows() && c.sequence_parallel
+               ? crossing("input_again.full", c.type.activation, c.n.rows * c.n.hidden)
+               : all(t.norm2);
+  }
+
+  void backward(BackwardPart half, MoePart part, const ResidualGradients& d) {
+    const bool inputs = half != BackwardPart::weight, weights = half != BackwardPart::input;
+    if (part == MoePart::before) {
+      backward_begin(half, d);
+    } else if (part == MoePart::experts) {
+      backward_of_experts(inputs, weights);
+    } else {
+      backward_end(inputs, weights, d);
+    }
+  }
+
+  void backward_begin(BackwardPart half, const ResidualGradients& d) {
+    const bool inputs = half != BackwardPart::weight, weights = half != BackwardPart::input;
     if (inputs && !again.all) {
       compute_again();
     }
-    const Operand rows_dy = needs_all_rows() ? full_gradient(part, d.out, "moe.output_gradient") : d.out;
+    const Operand rows_dy = needs_all_rows() ? full_gradient(half, d.out, "moe.output_gradient") : d.out;
     const Operand dy = e.own_tokens ? d.out : rows_dy;
-    const Operand rows = !weights ? Operand{} : needs_all_rows() ? input_again("moe", t.norm2) : all(t.norm2);
-    const Operand h = e.own_tokens ? all(t.norm2) : rows;
-    const Operand d_shared = has_shared() ? shared_backward(part, rows_dy, rows) : Operand{};
-
-    const Operand d_outputs = kept("d_outputs", a, e.arriving * c.n.hidden);
-    const Operand d_up = kept("d_up", a, e.arriving * e.ffn_in);
-    const Operand d_weights = temporary("d_weights", c.type.statistic, e.arriving);
+    if (weights && needs_all_rows() && c.sequence_parallel) {
+      gather_rows_into(c, b, Phase::backward_weight, all(t.norm2), rows_again(), "moe.input_again");
+      wait_unless_overlapped(c, b, Phase::backward_weight);
+    }
+    if (has_shared()) {
+      shared_backward(half, rows_dy, rows_again());
+    }
     if (inputs) {
+      send(Phase::backward_input, "gradients", of_tokens(), dy, d_outputs());
+    }
+  }
+
+  void backward_of_experts(bool inputs, bool weights) {
+    const Dtype a = c.type.activation;
+    const Operand d_up = kept("d_up", a, e.arriving * e.ffn_in);
+    if (inputs) {
+      receive(Phase::backward_input, "gradients", of_tokens(), d_outputs());
       const Operand d_act = temporary("d_act", a, e.arriving * e.ffn);
-      dispatch(Phase::backward_input, "gradients", of_tokens(), dy, d_outputs);
-      grouped_input(d_outputs, "experts.down.weight", d_act, c.n.hidden, e.ffn);
+      grouped_input(d_outputs(), "experts.down.weight", d_act, c.n.hidden, e.ffn);
       bound(b.emit(activation(Direction::backward_input), kCompute, Phase::backward_input,
-                   {d_act, of(m.up), of(m.weights), of(m.offsets)}, {d_up, d_weights}));
+                   {d_act, of(m.up), of(m.weights), of(m.offsets)}, {d_up, d_weights()}));
       if (has_bias()) {
         bound(b.emit(down_bias(Direction::backward_input), kCompute, Phase::backward_input,
-                     {d_outputs, weight("experts.down.bias"), of(m.offsets), d_weights}, {d_weights}));
-        bias_gradients(d_up, d_outputs);
+                     {d_outputs(), weight("experts.down.bias"), of(m.offsets), d_weights()}, {d_weights()}));
+        bias_gradients(d_up, d_outputs());
       }
-    }
-    const Operand d_h = temporary("d_input", a, e.tokens * c.n.hidden);
-    if (inputs) {
-      const Operand d_rows = temporary("d_rows", a, e.arriving * c.n.hidden);
-      grouped_input(d_up, "experts.up.weight", d_rows, e.ffn_in, c.n.hidden);
-      combine(Phase::backward_input, "gradients", of_tokens(), d_rows, d_h);
+      send_back(Phase::backward_input, "weights", of_weights(), d_weights());
+      grouped_input(d_up, "experts.up.weight", d_rows(), e.ffn_in, c.n.hidden);
+      send_back(Phase::backward_input, "gradients", of_tokens(), d_rows());
     }
     if (weights) {  // while gradients are on their way
-      grouped_weight(d_outputs, of(m.act), "experts.down.weight", c.n.hidden, e.ffn);
+      grouped_weight(d_outputs(), of(m.act), "experts.down.weight", c.n.hidden, e.ffn);
       grouped_weight(d_up, of(m.input), "experts.up.weight", e.ffn_in, c.n.hidden);
     }
+  }
+
+  void backward_end(bool inputs, bool weights, const ResidualGradients& d) {
+    const Operand d_h = temporary("d_input", c.type.activation, e.tokens * c.n.hidden);
     const Operand d_logits = kept("d_logits", c.type.statistic, e.tokens * e.experts);
     if (inputs) {
-      router_input(d_weights, d_logits, d_h);
+      receive_back(Phase::backward_input, "gradients", of_tokens(), d_rows(), d_h);
+      router_input(d_logits, d_h);
     }
     if (weights) {
       const Matmul to_weight{e.experts, c.n.hidden, e.tokens,         true,           false,
                              false,     true,       c.type.statistic, c.type.gradient};
-      emit_weight_gradient(c, b, to_weight, d_logits, h, grad("moe.router.weight"));
+      emit_weight_gradient(c, b, to_weight, d_logits, e.own_tokens ? all(t.norm2) : rows_again(),
+                           grad("moe.router.weight"));
     }
     if (inputs) {
-      const Operand d_sum = together(Phase::backward_input, d_h, d_shared, "moe.input_gradient");
+      const Operand d_sum =
+          together(Phase::backward_input, d_h, has_shared() ? d_shared() : Operand{}, "moe.input_gradient");
       norm_backward(d_sum, all(t.x_mid), t.stats2, "norm2", d.out, d.mid);
     }
   }
 
   // From the gradients of the weights to those of the logits, and on to the router's input.
-  void router_input(Operand d_weights, Operand d_logits, Operand d_h) {
+  void router_input(Operand d_logits, Operand d_h) {
     const Phase phase = Phase::backward_input;
     const Operand d_choices = temporary("d_choice_weights", c.type.statistic, e.choices);
-    combine(phase, "weights", of_weights(), d_weights, d_choices);
+    receive_back(phase, "weights", of_weights(), d_weights(), d_choices);
     const Gate g = gate(Direction::backward_input);
     std::vector<Operand> reads{of(m.scores), of(m.chosen), d_choices};
     if (g.balance != 0) {
@@ -423,11 +485,11 @@ struct MoeEmitter : LayerEmitter {
     b.emit(to_input, kCompute, phase, {d_logits, weight("moe.router.weight"), d_h}, {d_h});
   }
 
-  Operand shared_backward(BackwardPart part, Operand dy, Operand rows) {
+  void shared_backward(BackwardPart part, Operand dy, Operand rows) {
     const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
     const Dtype a = c.type.activation;
     const Operand d_up = kept("shared.d_up", a, c.n.rows * e.shared_in);
-    const Operand d_input = temporary("shared.d_input", a, c.n.rows * c.n.hidden);
+    const Operand d_input = d_shared();
     const Operand d_logits = has_gate() ? kept("shared.d_gate_logits", c.type.statistic, c.n.rows) : Operand{};
     if (inputs) {
       const Operand d_act = temporary("shared.d_act", a, c.n.rows * e.shared);
@@ -453,7 +515,6 @@ struct MoeEmitter : LayerEmitter {
         emit_weight_gradient(c, b, to_weight, d_logits, rows, grad("moe.shared_gate.weight"));
       }
     }
-    return d_input;
   }
 
   // A rank of tp has its part of the weights' gradients: sums over tp are left to those of the inputs and the weight.
@@ -469,11 +530,23 @@ struct MoeEmitter : LayerEmitter {
 }  // namespace
 
 void moe_forward(const LayerEmitter& e, Phase phase) {
-  MoeEmitter(e, phase == Phase::recompute).forward(phase);
+  for (const MoePart part : kMoeParts) {
+    moe_forward(e, phase, part);
+  }
 }
 
-void moe_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d) {
-  MoeEmitter(e, true).backward(part, d);
+void moe_backward(const LayerEmitter& e, BackwardPart half, const ResidualGradients& d) {
+  for (const MoePart part : kMoeParts) {
+    moe_backward(e, half, part, d);
+  }
+}
+
+void moe_forward(const LayerEmitter& e, Phase phase, MoePart part) {
+  MoeEmitter(e, phase == Phase::recompute).forward(phase, part);
+}
+
+void moe_backward(const LayerEmitter& e, BackwardPart half, MoePart part, const ResidualGradients& d) {
+  MoeEmitter(e, true).backward(half, part, d);
 }
 
 }  // namespace foretrain::plan

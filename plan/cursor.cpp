@@ -29,6 +29,18 @@ int copy_of(const Event& event, const Binding& b) {
 
 }  // namespace
 
+Binding bind(const Segment& segment, const Instance& instance, const BlockCall& call, std::int32_t iteration) {
+  const InstanceSide side = instance.side(call.beside);
+  Binding b;
+  b.microbatch = side.microbatch;
+  b.slot = side.slot;
+  b.ring = side.ring;
+  b.hold = side.hold;
+  b.layer = call.first < 0 ? -1 : call.first + iteration * call.step;
+  b.first_layer = segment.first_layer_of(call.beside);
+  return b;
+}
+
 ProgramCursor::ProgramCursor(const Role& role, int role_index, const std::vector<Instance>& instances,
                              int first_instance)
     : role_(&role), instances_(&instances), role_index_(role_index), first_instance_(first_instance) {
@@ -62,12 +74,7 @@ void ProgramCursor::settle() {
       const BlockCall& call = segment.calls[call_];
       block_ = &role_->blocks[static_cast<std::size_t>(call.block)];
       if (iteration_ < call.count && !block_->ops.empty()) {
-        binding_.microbatch = instance.microbatch;
-        binding_.slot = instance.slot;
-        binding_.hold = instance.hold;
-        binding_.ring = instance.ring;
-        binding_.layer = call.first < 0 ? -1 : call.first + iteration_ * call.step;
-        binding_.first_layer = segment.first_layer;
+        binding_ = bind(segment, instance, call, iteration_);
         return;
       }
     }

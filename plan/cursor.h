@@ -13,6 +13,9 @@ struct Binding {
   std::int32_t step = 0;
 };
 
+// Of one iteration of a segment's call; the step is 0.
+Binding bind(const Segment& segment, const Instance& instance, const BlockCall& call, std::int32_t iteration);
+
 // for (ProgramCursor c(role, role_index, role.program.body, first_instance); c; c.next()) use c.op(), c.id(),
 // c.binding().
 class ProgramCursor {

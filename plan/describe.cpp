@@ -14,8 +14,8 @@ std::string describe(const PlanGraph& g, OpId id) {
   const Role& role = g.roles[static_cast<std::size_t>(id.role)];
   const Instance& instance = *instance_at(role, id.instance);
   std::string text = role.name + ", " + role.segments[static_cast<std::size_t>(instance.segment)].name;
-  if (instance.microbatch >= 0) {
-    text += fmt::format(" mb {}", instance.microbatch);
+  if (place.binding.microbatch >= 0) {
+    text += fmt::format(" mb {}", place.binding.microbatch);
   }
   if (place.layer >= 0) {
     text += fmt::format(", layer {}", role.global_layer[static_cast<std::size_t>(place.layer)]);

@@ -32,16 +32,19 @@ std::string span_text(const AxisSpan& span) {
   return span.stride == 1 ? text : text + fmt::format(" in strides of {}", span.stride);
 }
 
-// "F0(3)": segment and microbatch; only the segment where there is no microbatch.
+// "F0(3)": segment and microbatch; "F0|B0(3|1)": of two, the second beside the first; only the segment where there is
+// no microbatch.
 std::string instances_text(const Role& role, const std::vector<Instance>& instances) {
   return joined(instances, " ", [&](const Instance& i) {
     const std::string& segment = role.segments[static_cast<std::size_t>(i.segment)].name;
-    return i.microbatch < 0 ? segment : fmt::format("{}({})", segment, i.microbatch);
+    return i.microbatch < 0 ? segment
+                            : fmt::format("{}({}{})", segment, i.microbatch,
+                                          i.beside ? fmt::format("|{}", i.beside->microbatch) : "");
   });
 }
 
 std::string call_text(const Role& role, const BlockCall& call) {
-  const std::string& block = role.blocks[static_cast<std::size_t>(call.block)].name;
+  const std::string block = (call.beside ? "beside: " : "") + role.blocks[static_cast<std::size_t>(call.block)].name;
   if (call.first < 0) {
     return call.count == 1 ? block : fmt::format("{} x{}", block, call.count);
   }

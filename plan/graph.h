@@ -141,6 +141,7 @@ struct BlockCall {
   std::int32_t count = 1;
   std::int32_t first = -1;
   std::int32_t step = 1;
+  bool beside = false;  // for the instance's second microbatch
 };
 
 struct Segment {
@@ -148,14 +149,30 @@ struct Segment {
   std::int32_t chunk = -1;       // -1: no chunk (update)
   std::int32_t first_layer = 0;  // role-local layer of the chunk's first
   std::vector<BlockCall> calls;
+  // Of calls that are `beside`: a segment may run a forward and a backward of two microbatches in turn.
+  std::int32_t beside_chunk = -1, beside_first_layer = 0;
+
+  std::int32_t chunk_of(bool beside) const { return beside ? beside_chunk : chunk; }
+  std::int32_t first_layer_of(bool beside) const { return beside ? beside_first_layer : first_layer; }
+};
+
+// A microbatch, and the copies of buffers that it has.
+struct InstanceSide {
+  std::int32_t microbatch = -1;
+  std::int32_t slot = -1, ring = -1, hold = -1;
+  // Of a lifetime that has copies.
+  std::int32_t copy(Lifetime l) const { return l == Lifetime::slot ? slot : l == Lifetime::hold ? hold : ring; }
 };
 
 struct Instance {
   SegmentId segment = -1;
   std::int32_t microbatch = -1;
-  std::int32_t slot = -1, ring = -1, hold = -1;  // copies of buffers
-  // Of a lifetime that has copies.
-  std::int32_t copy(Lifetime l) const { return l == Lifetime::slot ? slot : l == Lifetime::hold ? hold : ring; }
+  std::int32_t slot = -1, ring = -1, hold = -1;
+  std::optional<InstanceSide> beside = {};  // of the segment's calls that are `beside`
+
+  InstanceSide side(bool is_beside) const {
+    return is_beside && beside ? *beside : InstanceSide{microbatch, slot, ring, hold};
+  }
 };
 
 struct Program {

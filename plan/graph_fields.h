@@ -114,7 +114,7 @@ void fields(auto& a, Of<Matmul> auto& x) {
 void fields(auto& a, Of<Attention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("causal", x.causal), a("dtype", x.dtype);
-  a("value_dim", x.value_dim), a("window", x.window);
+  a("value_dim", x.value_dim), a("window", x.window), a("document", x.document);
 }
 
 void fields(auto& a, Of<AttentionSinks> auto& x) {
@@ -277,7 +277,7 @@ void fields(auto& a, Of<RingAttention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("group", x.group), a("parts", x.parts);
   a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype), a("window", x.window);
-  a("v_dim", x.v_dim);
+  a("v_dim", x.v_dim), a("document", x.document);
 }
 
 void fields(auto& a, Of<Reshard> auto& x) {
@@ -318,15 +318,20 @@ void fields(auto& a, Of<Block> auto& x) {
 
 void fields(auto& a, Of<BlockCall> auto& x) {
   a("block", x.block), a("count", x.count), a("first", x.first), a("step", x.step);
+  a("beside", x.beside);
 }
 
 void fields(auto& a, Of<Segment> auto& x) {
   a("name", x.name), a("chunk", x.chunk), a("first_layer", x.first_layer), a("calls", x.calls);
+  a("beside_chunk", x.beside_chunk), a("beside_first_layer", x.beside_first_layer);
 }
 
+void fields(auto& a, Of<InstanceSide> auto& x) {
+  a("microbatch", x.microbatch), a("slot", x.slot), a("ring", x.ring), a("hold", x.hold);
+}
 void fields(auto& a, Of<Instance> auto& x) {
   a("segment", x.segment), a("microbatch", x.microbatch), a("slot", x.slot), a("hold", x.hold);
-  a("ring", x.ring);
+  a("ring", x.ring), a("beside", x.beside);
 }
 
 void fields(auto& a, Of<Program> auto& x) {

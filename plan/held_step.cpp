@@ -33,21 +33,26 @@ HeldKind kind_of(const Role& role, std::size_t buffer) {
 
 // Microbatches begun and not ended, at most.
 std::int32_t microbatches_in_flight(const std::vector<Instance>& body, std::int32_t microbatches) {
-  std::vector<std::size_t> last(at(microbatches), 0);
-  for (std::size_t i = 0; i < body.size(); ++i) {
-    if (body[i].microbatch >= 0) {
-      last[at(body[i].microbatch)] = i;
+  std::vector<std::int32_t> order;  // of microbatches, as the program touches them
+  for (const Instance& instance : body) {
+    for (const bool beside : {false, true}) {
+      if ((!beside || instance.beside) && instance.side(beside).microbatch >= 0) {
+        order.push_back(instance.side(beside).microbatch);
+      }
     }
+  }
+  std::vector<std::size_t> last(at(microbatches), 0);
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    last[at(order[i])] = i;
   }
   std::vector<bool> open(at(microbatches), false);
   std::int32_t in_flight = 0, most = 0;
-  for (std::size_t i = 0; i < body.size(); ++i) {
-    const std::int32_t m = body[i].microbatch;
-    if (m >= 0 && !open[at(m)]) {
-      open[at(m)] = true;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (!open[at(order[i])]) {
+      open[at(order[i])] = true;
       most = std::max(most, ++in_flight);
     }
-    if (m >= 0 && last[at(m)] == i) {
+    if (last[at(order[i])] == i) {
       --in_flight;
     }
   }
@@ -140,7 +145,7 @@ void HeldStep::persistent() {
   }
 }
 
-void HeldStep::touch(const Operand& o, const Instance& instance, std::int32_t layer, std::int32_t first_layer,
+void HeldStep::touch(const Operand& o, const InstanceSide& instance, std::int32_t layer, std::int32_t first_layer,
                      std::int32_t chunk, bool fills) {
   const BufferModel& model = buffers_[at(o.buffer)];
   if (model.bytes == 0 || model.stay == Stay::from_start) {
@@ -217,13 +222,14 @@ void HeldStep::walk() {
   losses_.assign(at(microbatches), {});
   const std::int32_t kept = microbatches_in_flight(body, microbatches) + 2;
   moments_ = late_.size();
+  const auto is_left_out = [&](std::int32_t m) { return m >= kept && m != microbatches - 1; };
   for (const Instance& instance : body) {
-    if (instance.microbatch >= kept && instance.microbatch != microbatches - 1) {
-      continue;
-    }
     ++instances_;
     const Segment& segment = role_.segments[at(instance.segment)];
     for (const BlockCall& call : segment.calls) {
+      if (is_left_out(instance.side(call.beside).microbatch)) {
+        continue;
+      }
       for (std::int32_t i = 0; i < call.count; ++i) {
         ++iterations_;
         for (const Op& op : role_.blocks[at(call.block)].ops) {
@@ -244,13 +250,15 @@ void HeldStep::walk_op(const Op& op, const Instance& instance, const Segment& se
     begin_update();
   }
   const bool fills = std::holds_alternative<Fill>(op.work);
-  const std::int32_t layer = call.first < 0 ? segment.first_layer : call.first + iteration * call.step;
+  const InstanceSide side = instance.side(call.beside);
+  const std::int32_t first_layer = segment.first_layer_of(call.beside);
+  const std::int32_t layer = call.first < 0 ? first_layer : call.first + iteration * call.step;
   for (const std::vector<Operand>* operands : {&op.reads, &op.writes}) {
     for (const Operand& o : *operands) {
-      touch(o, instance, layer, segment.first_layer, segment.chunk, fills);
+      touch(o, side, layer, first_layer, segment.chunk_of(call.beside), fills);
     }
   }
-  loss(op, instance.microbatch);
+  loss(op, side.microbatch);
   hand_over(op, call.first >= 0);
   ++events_;
 }

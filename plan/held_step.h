@@ -63,7 +63,7 @@ class HeldStep {
   void walk();
   void walk_op(const Op& op, const Instance& instance, const Segment& segment, const BlockCall& call,
                std::int32_t iteration);
-  void touch(const Operand& o, const Instance& instance, std::int32_t layer, std::int32_t first_layer,
+  void touch(const Operand& o, const InstanceSide& instance, std::int32_t layer, std::int32_t first_layer,
              std::int32_t chunk, bool fills);
   void hand_over(const Op& op, bool in_layer);
   void end_gradients();

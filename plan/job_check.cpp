@@ -214,6 +214,12 @@ void check_context_parallel(const Job& job, ObjectReader& strategy) {
                                  "with it; expected all_gather or all_to_all",
                                  m.attention_window, job.workload.seq_len));
   }
+  if (s.cp_kind == CpKind::ring && job.workload.document_length > 0) {
+    strategy.mistake("cp_kind",
+                     fmt::format("a ring takes all keys round: document_length {} is not built with it; expected "
+                                 "all_gather or all_to_all",
+                                 job.workload.document_length));
+  }
   if (s.cp_kind == CpKind::all_to_all) {
     for (const auto& [what, heads] : {std::pair{"heads", m.heads}, std::pair{"kv_heads", m.kv_heads}}) {
       if (heads % (s.tp * s.cp) != 0) {
@@ -233,6 +239,9 @@ void check_experts(const Job& job, ObjectReader& strategy) {
     if (s.ep > 1) {
       strategy.mistake("ep", fmt::format("{} needs a model with moe; expected 1", s.ep));
     }
+    if (s.overlap_ep) {
+      strategy.mistake("overlap_ep", "needs a model with moe and ep > 1: without it no tokens are exchanged");
+    }
     return;
   }
   const auto mistake = [&](const char* key, const std::string& what) { strategy.mistake(key, what); };
@@ -247,6 +256,15 @@ void check_experts(const Job& job, ObjectReader& strategy) {
   if (s.cp > 1 && moe.capacity_factor > 0) {
     mistake("cp", fmt::format("{} with a capacity_factor is not built: experts' places are counted by rank; expected 1",
                               s.cp));
+  }
+  if (s.overlap_ep && s.offload_activations) {
+    mistake("overlap_ep", "with activations on the host is not built yet; expected false, or an offload without them");
+  }
+  if (s.overlap_ep && s.post_validation) {
+    mistake("overlap_ep", "with optimizer_sync post_validation is not built yet; expected false, or global");
+  }
+  if (s.overlap_ep && s.ep == 1) {
+    mistake("overlap_ep", "needs ep > 1: without it no tokens are exchanged");
   }
   if (s.expert_tp != 1 && s.expert_tp != s.tp) {
     mistake("expert_tp", fmt::format("{} is not allowed; expected 1 or tp {}", s.expert_tp, s.tp));

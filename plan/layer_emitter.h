@@ -133,7 +133,13 @@ void mlp_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradie
 
 // build_moe.cpp: x' = x_mid + experts(norm2(x_mid)).
 void moe_forward(const LayerEmitter& e, Phase phase);
-void moe_backward(const LayerEmitter& e, BackwardPart part, const ResidualGradients& d);
+void moe_backward(const LayerEmitter& e, BackwardPart half, const ResidualGradients& d);
+// The same in three parts, between which other blocks may stand: the first two end with tokens (or gradients) on their
+// way to the experts, and back.
+enum class MoePart : std::uint8_t { before, experts, after };
+inline constexpr MoePart kMoeParts[] = {MoePart::before, MoePart::experts, MoePart::after};
+void moe_forward(const LayerEmitter& e, Phase phase, MoePart part);
+void moe_backward(const LayerEmitter& e, BackwardPart half, MoePart part, const ResidualGradients& d);
 // Sums the routers' gradients, of which each tp rank has a part.
 void reduce_routers(RoleContext& c, BlockBuilder& b);
 // build_parallel_layer.cpp: both halves read x: x' = x + attention(norm1(x)) + mlp(norm2(x)).

@@ -29,7 +29,8 @@ Place locate(const PlanGraph& graph, OpId id) {
     return {};
   }
   std::int64_t rest = id.position;
-  for (const BlockCall& call : role.segments[static_cast<std::size_t>(instance->segment)].calls) {
+  const Segment& segment = role.segments[static_cast<std::size_t>(instance->segment)];
+  for (const BlockCall& call : segment.calls) {
     const Block& block = role.blocks[static_cast<std::size_t>(call.block)];
     const std::int64_t size = static_cast<std::int64_t>(block.ops.size());
     if (rest < size * call.count) {
@@ -37,7 +38,8 @@ Place locate(const PlanGraph& graph, OpId id) {
       place.block = call.block;
       place.op_in_block = static_cast<int>(rest % size);
       place.iteration = static_cast<std::int32_t>(rest / size);
-      place.layer = call.first < 0 ? -1 : call.first + place.iteration * call.step;
+      place.binding = bind(segment, *instance, call, place.iteration);
+      place.layer = place.binding.layer;
       place.op = &block.ops[static_cast<std::size_t>(place.op_in_block)];
       return place;
     }

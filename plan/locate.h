@@ -12,6 +12,7 @@ struct Place {
   int op_in_block = 0;
   std::int32_t iteration = 0;  // of the block call
   std::int32_t layer = -1;     // role-local; -1: none
+  Binding binding;
 };
 
 // nullptr when the role has no such instance. Instances count prologue, body, epilogue and evaluation in a row.

@@ -1,6 +1,7 @@
 #include "plan/memory.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "base/error.h"
@@ -38,11 +39,15 @@ struct CopyUse {
   bool continues = false;  // reads one that it has not written itself: an earlier instance did
 };
 
-CopyUse copy_use(const Role& role, Lifetime lifetime, const Segment& segment) {
+// By the calls that are `beside`, or the others.
+CopyUse copy_use(const Role& role, Lifetime lifetime, const Segment& segment, bool beside) {
   CopyUse use;
   std::vector<bool> written(role.buffers.size(), false);
   const auto in_copy = [&](const Operand& o) { return role.buffers[at(o.buffer)].lifetime == lifetime; };
   for (const BlockCall& call : segment.calls) {
+    if (call.beside != beside) {
+      continue;
+    }
     for (const Op& op : role.blocks[at(call.block)].ops) {
       for (const Operand& o : op.reads) {
         use.touches |= in_copy(o);
@@ -59,26 +64,28 @@ CopyUse copy_use(const Role& role, Lifetime lifetime, const Segment& segment) {
 
 // Copies in use during each instance.
 std::vector<std::int64_t> copies_in_use(const Role& role, Lifetime lifetime, const std::vector<Instance>& instances) {
-  std::vector<CopyUse> uses;
+  std::vector<std::array<CopyUse, 2>> uses;
   for (const Segment& s : role.segments) {
-    uses.push_back(copy_use(role, lifetime, s));
+    uses.push_back({copy_use(role, lifetime, s, false), copy_use(role, lifetime, s, true)});
   }
   std::vector<std::int64_t> in_use(instances.size(), 0);
   std::vector<std::ptrdiff_t> last_use(at(role.copies(lifetime)), -1);
   for (std::size_t i = 0; i < instances.size(); ++i) {
-    const CopyUse& use = uses[at(instances[i].segment)];
-    if (!use.touches) {
-      continue;
+    for (const bool beside : {false, true}) {
+      const CopyUse& use = uses[at(instances[i].segment)][beside ? 1 : 0];
+      if (!use.touches) {
+        continue;
+      }
+      const std::int32_t copy = instances[i].side(beside).copy(lifetime);
+      CHECK(copy >= 0 && copy < role.copies(lifetime), "role {}: instance {} uses {} {} of {}", role.name, i,
+            name(lifetime), copy, role.copies(lifetime));
+      std::ptrdiff_t& last = last_use[at(copy)];
+      const std::size_t from = use.continues && last >= 0 ? static_cast<std::size_t>(last) + 1 : i;
+      for (std::size_t j = from; j <= i; ++j) {
+        ++in_use[j];
+      }
+      last = static_cast<std::ptrdiff_t>(i);
     }
-    const std::int32_t copy = instances[i].copy(lifetime);
-    CHECK(copy >= 0 && copy < role.copies(lifetime), "role {}: instance {} uses {} {} of {}", role.name, i,
-          name(lifetime), copy, role.copies(lifetime));
-    std::ptrdiff_t& last = last_use[at(copy)];
-    const std::size_t from = use.continues && last >= 0 ? static_cast<std::size_t>(last) + 1 : i;
-    for (std::size_t j = from; j <= i; ++j) {
-      ++in_use[j];
-    }
-    last = static_cast<std::ptrdiff_t>(i);
   }
   return in_use;
 }

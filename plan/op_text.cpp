@@ -26,6 +26,12 @@ std::string bucket_text(const PlanGraph& g, const Bucket& b) {
 }
 
 // What follows the kind's name.
+// What a mask hides beside the keys behind a query.
+std::string mask_text(std::int64_t window, std::int64_t document) {
+  return (window > 0 ? fmt::format(", window {}", window) : "") +
+         (document > 0 ? fmt::format(", documents of {}", document) : "");
+}
+
 struct Shapes {
   const PlanGraph& g;
 
@@ -38,7 +44,7 @@ struct Shapes {
   std::string operator()(const Attention& w) const {
     return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}{}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
                        w.v_dim() == w.head_dim ? "" : fmt::format(" and {}", w.v_dim()), name(w.dtype),
-                       w.causal ? ", causal" : "", w.window > 0 ? fmt::format(", window {}", w.window) : "");
+                       w.causal ? ", causal" : "", mask_text(w.window, w.document));
   }
   std::string operator()(const StateSpace& w) const {
     return fmt::format(" batch {} seq {} heads {} x {} state {} {}", w.batch, w.seq, w.heads, w.head_dim, w.state,
@@ -125,8 +131,7 @@ struct Shapes {
     const bool attends = w.step == RingStep::attend || w.step == RingStep::attend_backward;
     return fmt::format(" batch {} seq {} of {} parts heads {}/{} x {} {}{}{}", w.batch, w.seq, w.parts, w.heads,
                        w.kv_heads, w.head_dim, name(w.dtype),
-                       attends ? fmt::format(", keys from cp -{}", w.distance) : "",
-                       w.window > 0 ? fmt::format(", window {}", w.window) : "");
+                       attends ? fmt::format(", keys from cp -{}", w.distance) : "", mask_text(w.window, w.document));
   }
   std::string operator()(const Reshard& w) const {
     return fmt::format(" batch {} seq {} x ({} + {} + {}) {} over {}", w.batch, w.seq, w.q, w.k, w.v, name(w.dtype),

@@ -201,6 +201,7 @@ std::optional<AttentionCost> attention_of(const Work& w) {
     case RingStep::attend_all:
       a.seq *= ring->parts;
       a.window = ring->window;
+      a.document = ring->document;
       return AttentionCost{a, 1.0 / ring->parts, 2};  // one kernel for each piece of the share
     default: return std::nullopt;
   }

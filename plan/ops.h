@@ -69,6 +69,7 @@ struct Attention {
   Dtype dtype = Dtype::fp32;
   std::int64_t value_dim = 0;  // columns of a value head; 0: head_dim
   std::int64_t window = 0;     // with causal: keys that a query sees, its own among them; 0: all before it
+  std::int64_t document = 0;   // with causal: tokens of a document, of which a query sees its own; 0: one document
 
   std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
 };
@@ -134,8 +135,9 @@ struct RingAttention {
   std::int32_t distance = 0;  // attend, attend_backward
   bool accumulate = false;    // attend_backward
   Dtype dtype = Dtype::fp32;
-  std::int64_t window = 0;  // attend_all, attend_all_backward: as Attention's
-  std::int64_t v_dim = 0;   // of a value head
+  std::int64_t window = 0;    // attend_all, attend_all_backward: as Attention's
+  std::int64_t v_dim = 0;     // of a value head
+  std::int64_t document = 0;  // as window
 };
 
 // Rows around the all_to_all between shares of sequences with all heads and whole sequences with a share of the heads

@@ -15,7 +15,8 @@ const std::vector<std::string>& job_fields() {
     const std::vector<Part> parts{
         {"", {"name", "description"}},
         {"workload.",
-         {"model", "seq_len", "global_batch", "precision", "optimizer", "attention", "moe_imbalance", "data"}},
+         {"model", "seq_len", "global_batch", "precision", "optimizer", "attention", "document_length", "moe_imbalance",
+          "data"}},
         {"workload.model.",
          {"architecture",
           "layers",
@@ -74,6 +75,7 @@ const std::vector<std::string>& job_fields() {
           "overlap_grad_reduce",
           "overlap_param_gather",
           "overlap_tp",
+          "overlap_ep",
           "scatter_gather",
           "fused_grad_accumulation",
           "bucket_bytes",

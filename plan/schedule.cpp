@@ -46,7 +46,9 @@ Schedule gpipe(int pp, int microbatches) {
   return s;
 }
 
-Schedule one_f_one_b(int pp, int microbatches) {
+namespace {
+
+Schedule one_f_one_b_from(int pp, int microbatches, int distance, int more) {
   Schedule s;
   for (int rank = 0; rank < pp; ++rank) {
     std::vector<Action> forwards, backwards;
@@ -54,15 +56,27 @@ Schedule one_f_one_b(int pp, int microbatches) {
       forwards.push_back(forward(rank, m));
       backwards.push_back(backward(rank, m));
     }
-    s.push_back(alternate(forwards, backwards, pp - rank - 1));
+    s.push_back(alternate(forwards, backwards, distance * (pp - rank - 1) + more));
   }
   return s;
 }
 
+}  // namespace
+
+Schedule one_f_one_b(int pp, int microbatches) {
+  return one_f_one_b_from(pp, microbatches, 1, 0);
+}
+
+Schedule one_f_one_b_in_pairs(int pp, int microbatches) {
+  return one_f_one_b_from(pp, microbatches, 2, 1);
+}
+
+namespace {
+
 // Megatron-LM's order (megatron/core/pipeline_parallel/schedules.py, get_model_chunk_id and the warm-up count):
 // forwards take pp microbatches through chunk 0, the same through chunk 1, …, then the next pp; backwards likewise from
 // the last chunk down. A rank warms up with 2 (pp - rank - 1) + (v - 1) pp forwards.
-Schedule interleaved(int pp, int virtual_stages, int microbatches) {
+Schedule interleaved_from(int pp, int virtual_stages, int microbatches, int more) {
   CHECK(microbatches % pp == 0, "interleaved: {} microbatches in groups of {}", microbatches, pp);
   Schedule s;
   for (int rank = 0; rank < pp; ++rank) {
@@ -75,9 +89,19 @@ Schedule interleaved(int pp, int virtual_stages, int microbatches) {
         }
       }
     }
-    s.push_back(alternate(forwards, backwards, (pp - rank - 1) * 2 + (virtual_stages - 1) * pp));
+    s.push_back(alternate(forwards, backwards, (pp - rank - 1) * 2 + (virtual_stages - 1) * pp + more));
   }
   return s;
+}
+
+}  // namespace
+
+Schedule interleaved(int pp, int virtual_stages, int microbatches) {
+  return interleaved_from(pp, virtual_stages, microbatches, 0);
+}
+
+Schedule interleaved_in_pairs(int pp, int virtual_stages, int microbatches) {
+  return interleaved_from(pp, virtual_stages, microbatches, 1);
 }
 
 Schedule make_schedule(const Strategy& strategy, int microbatches) {
@@ -102,7 +126,12 @@ Schedule make_schedule(const Strategy& strategy, int microbatches) {
         throw InputError(fmt::format("{}: {} microbatches; expected a multiple of pp = {} with virtual_stages > 1",
                                      word, microbatches, pp));
       }
-      s = virtual_stages > 1 ? interleaved(pp, virtual_stages, microbatches) : one_f_one_b(pp, microbatches);
+      if (strategy.overlap_ep) {
+        s = virtual_stages > 1 ? interleaved_in_pairs(pp, virtual_stages, microbatches)
+                               : one_f_one_b_in_pairs(pp, microbatches);
+      } else {
+        s = virtual_stages > 1 ? interleaved(pp, virtual_stages, microbatches) : one_f_one_b(pp, microbatches);
+      }
       break;
     case ScheduleKind::zb_v:
     case ScheduleKind::dualpipe_v:

@@ -51,6 +51,16 @@ Schedule dualpipe_v(int pp, int microbatches);
 // (pp/2 - 1)(F&B + B - 3W). A rank holds at most pp + 1 activations of one stage. REQUIRES: pp and microbatches even.
 Schedule dualpipe(int pp, int microbatches);
 
+// 1F1B and its interleaved form for pairs: a forward and the backward behind it run as one, so that either's output is
+// there only at the pair's end. Twice the distance to the last rank, and one more, as warm-up, so that no rank waits
+// for its neighbour's pair; the interleaved form has its own and one more (Megatron-core's
+// overlap_moe_expert_parallel_comm).
+Schedule one_f_one_b_in_pairs(int pp, int microbatches);
+Schedule interleaved_in_pairs(int pp, int virtual_stages, int microbatches);
+// Which actions run as one with the action behind them: a forward with a whole backward of another microbatch or stage.
+// [pipeline rank][action]. A pair that would wait for itself runs apart.
+std::vector<std::vector<bool>> pairs(const Schedule& s, int stages);
+
 std::string to_text(const Action& a);
 std::string to_text(const Schedule& s);
 // Throws InputError with "origin:line:column: …".

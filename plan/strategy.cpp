@@ -202,6 +202,34 @@ void read_sharding(ObjectReader& reader, Strategy& s) {
   }
 }
 
+// A forward and a backward of two microbatches run in turn: schedules that have such pairs, and nothing in a layer's
+// backward that runs its exchanges again.
+void check_overlap_ep(ObjectReader& reader, const Strategy& s) {
+  if (s.schedule != ScheduleKind::one_f_one_b && s.schedule != ScheduleKind::interleaved &&
+      s.schedule != ScheduleKind::dualpipe_v) {
+    reader.mistake("overlap_ep", fmt::format("needs forwards and backwards in turn: schedule 1f1b, interleaved or "
+                                             "dualpipe_v, not {}",
+                                             name(s.schedule)));
+  }
+  if (s.recompute == Recompute::full) {
+    reader.mistake("overlap_ep",
+                   "does not go with recompute full, which exchanges tokens again at once; expected none, selective "
+                   "or a list of modules");
+  }
+  for (const RecomputeModule m : {RecomputeModule::norm, RecomputeModule::activation}) {
+    if (s.recomputes(m)) {
+      reader.mistake(
+          "overlap_ep",
+          fmt::format("with recompute of \"{}\" is not built yet: between a layer's parts another microbatch "
+                      "would write what is computed again; expected other modules",
+                      name(m)));
+    }
+  }
+  if (s.zero >= 2) {
+    reader.mistake("overlap_ep", fmt::format("with zero {} is not built yet; expected zero 0 or 1", s.zero));
+  }
+}
+
 void read_offload(ObjectReader& reader, Strategy& s) {
   for (const std::string& word : reader.words("offload", {"parameters", "gradients", "optimizer", "activations"})) {
     if (word != "optimizer" && word != "activations") {
@@ -296,6 +324,10 @@ Strategy read_strategy(ObjectReader& reader) {
     reader.mistake("overlap_param_gather", "needs zero 1 or 2: only there parameters are gathered after the optimizer");
   }
   s.overlap_tp = reader.boolean("overlap_tp", true);
+  s.overlap_ep = reader.boolean("overlap_ep", false);
+  if (s.overlap_ep) {
+    check_overlap_ep(reader, s);
+  }
   // Rows that sequence parallelism has shared out are parts already.
   s.scatter_gather = reader.boolean("scatter_gather", false) && s.tp > 1 && s.pp > 1 && !s.sequence_parallel;
   s.fused_grad_accumulation = reader.boolean("fused_grad_accumulation", true);
@@ -330,6 +362,7 @@ nlohmann::json to_json(const Strategy& s) {
                      {"overlap_grad_reduce", s.overlap_grad_reduce},
                      {"overlap_param_gather", s.overlap_param_gather},
                      {"overlap_tp", s.overlap_tp},
+                     {"overlap_ep", s.overlap_ep},
                      {"scatter_gather", s.scatter_gather},
                      {"fused_grad_accumulation", s.fused_grad_accumulation},
                      {"bucket_bytes", fmt::format("{} B", s.bucket_bytes)},

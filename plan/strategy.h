@@ -70,6 +70,7 @@ struct Strategy {
   bool overlap_grad_reduce = false;                // reduction behind the backward (zero 0 and 1: the step's last)
   bool overlap_param_gather = false;               // ZeRO-1: parameter all-gather behind the optimizer of later buckets
   bool overlap_tp = true;                          // the backward's tp communication beside matmuls that do not need it
+  bool overlap_ep = false;                         // tokens' exchanges of a microbatch beside another's compute
   bool scatter_gather = false;                     // pipeline messages in tp parts, gathered by the receivers
   bool post_validation = false;                    // the optimizer waits for no norm of later stages' gradients
   bool offload_optimizer = false;                  // state and update on the host (ZeRO-Offload)

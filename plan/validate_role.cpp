@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <variant>
 
 #include "plan/arity.h"
@@ -295,14 +296,20 @@ class RoleChecker {
   }
 
   void check_segment(const Segment& segment) {
-    SlotsUsed& used = used_.emplace_back();
+    std::array<SlotsUsed, 2>& used_by = used_.emplace_back();
     where_ = fmt::format("{}, segment {}", role_.name, segment.name);
     const auto layers = static_cast<std::int64_t>(role_.global_layer.size());
     if (segment.first_layer < 0 || segment.first_layer > layers) {
       fail(fmt::format("its first layer is {} of {}", segment.first_layer, layers));
       return;
     }
+    if (segment.beside_first_layer < 0 || segment.beside_first_layer > layers) {
+      fail(fmt::format("the first layer beside it is {} of {}", segment.beside_first_layer, layers));
+      return;
+    }
     for (const BlockCall& call : segment.calls) {
+      SlotsUsed& used = used_by[call.beside ? 1 : 0];
+      used.any = true;
       if (!has(role_.blocks, call.block)) {
         fail(fmt::format("no block {}", call.block));
         continue;
@@ -319,7 +326,9 @@ class RoleChecker {
         where_ = fmt::format("{}, segment {}, block {}, op {}", role_.name, segment.name, block.name, i);
         const Op& op = block.ops[i];
         for (const std::int64_t layer : {std::int64_t{call.first}, last}) {
-          const auto bounds = [&](const Operand& o) { check_bounds(o, layer, segment.first_layer, used); };
+          const auto bounds = [&](const Operand& o) {
+            check_bounds(o, layer, segment.first_layer_of(call.beside), used);
+          };
           std::for_each(op.reads.begin(), op.reads.end(), bounds);
           std::for_each(op.writes.begin(), op.writes.end(), bounds);
           if (op.guard) {
@@ -341,7 +350,7 @@ class RoleChecker {
   }
 
   struct SlotsUsed {
-    bool slot = false, hold = false, ring = false;
+    bool any = false, slot = false, hold = false, ring = false;
   };
 
   void check_bounds(const Operand& o, std::int64_t layer, std::int32_t first_layer, SlotsUsed& used) {
@@ -380,15 +389,22 @@ class RoleChecker {
       return;
     }
     const Segment& segment = role_.segments[at(instance.segment)];
-    const SlotsUsed used = used_[at(instance.segment)];
-    if (used.slot && (instance.slot < 0 || instance.slot >= role_.slots)) {
-      fail(fmt::format("instance {} of {}: slot {} of {}", i, segment.name, instance.slot, role_.slots));
-    }
-    if (used.hold && (instance.hold < 0 || instance.hold >= role_.holds)) {
-      fail(fmt::format("instance {} of {}: hold {} of {}", i, segment.name, instance.hold, role_.holds));
-    }
-    if (used.ring && (instance.ring < 0 || instance.ring >= role_.rings)) {
-      fail(fmt::format("instance {} of {}: ring copy {} of {}", i, segment.name, instance.ring, role_.rings));
+    for (const bool beside : {false, true}) {
+      const SlotsUsed used = used_[at(instance.segment)][beside ? 1 : 0];
+      const InstanceSide side = instance.side(beside);
+      if (beside && used.any != instance.beside.has_value()) {
+        fail(fmt::format("instance {} of {}: {} a second microbatch", i, segment.name,
+                         used.any ? "it lacks" : "nothing is done for"));
+      }
+      if (used.slot && (side.slot < 0 || side.slot >= role_.slots)) {
+        fail(fmt::format("instance {} of {}: slot {} of {}", i, segment.name, side.slot, role_.slots));
+      }
+      if (used.hold && (side.hold < 0 || side.hold >= role_.holds)) {
+        fail(fmt::format("instance {} of {}: hold {} of {}", i, segment.name, side.hold, role_.holds));
+      }
+      if (used.ring && (side.ring < 0 || side.ring >= role_.rings)) {
+        fail(fmt::format("instance {} of {}: ring copy {} of {}", i, segment.name, side.ring, role_.rings));
+      }
     }
   }
 
@@ -396,7 +412,7 @@ class RoleChecker {
   const Role& role_;
   Findings& findings_;
   std::string where_;
-  std::vector<SlotsUsed> used_;  // by segment
+  std::vector<std::array<SlotsUsed, 2>> used_;  // by segment, of its own calls and of those beside
 };
 
 }  // namespace

@@ -7,7 +7,7 @@ namespace foretrain::plan {
 // and computes of a window what it shows; the unfused steps read and write the b h s s scores.
 void WorkOf::operator()(const Attention& x) {
   const bool flash = x.step == AttentionStep::flash_forward || x.step == AttentionStep::flash_backward;
-  const double shown = flash ? workloads::visible_share(x.window, x.seq) : 1;
+  const double shown = flash ? workloads::visible_share(x.window, x.document, x.seq) : 1;
   const double with_keys = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim) * shown;
   const double with_values = 2 * product(x.batch, x.heads, x.seq, x.seq, x.v_dim()) * shown;
   const std::int64_t tokens = x.batch * x.seq;
@@ -170,7 +170,7 @@ void WorkOf::operator()(const RingAttention& x) {
   const Bytes all_kv{kv.value * x.parts};
   const double with_keys = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
   const double with_values = 2 * product(x.batch, x.heads, x.seq, x.seq, x.v_dim);
-  const double share_of_all = x.parts * workloads::visible_share(x.window, x.seq * x.parts);
+  const double share_of_all = x.parts * workloads::visible_share(x.window, x.document, x.seq * x.parts);
   switch (x.step) {
     case RingStep::pack:
     case RingStep::unpack: w.read = w.written = kv; break;

@@ -120,8 +120,8 @@ class TraceWriter {
                                        microseconds(span.start - timelines_[timeline].origin));
     std::string arguments = fmt::format(R"("op":"{}.{}.{}",{},"segment":{},"step":{})", span.op.role, span.op.instance,
                                         span.op.position, text.common, json_string(segment.name), span.step);
-    if (instance->microbatch >= 0) {
-      arguments += fmt::format(R"(,"microbatch":{})", instance->microbatch);
+    if (place.binding.microbatch >= 0) {
+      arguments += fmt::format(R"(,"microbatch":{})", place.binding.microbatch);
     }
     if (layer >= 0) {
       arguments += fmt::format(R"(,"layer":{})", layer);
@@ -129,12 +129,8 @@ class TraceWriter {
     event(fmt::format(R"({{"ph":"X","name":{},"cat":"{}",{},"dur":{},"args":{{{}}}}})", text.name,
                       plan::name(place.op->phase), at, microseconds(span.end - span.start), arguments));
     if (const auto* exchange = std::get_if<plan::Exchange>(&place.op->work)) {
-      plan::Binding binding;
-      binding.microbatch = instance->microbatch;
-      binding.layer = place.layer;
-      binding.first_layer = segment.first_layer;
       for (const plan::Message& message : exchange->messages) {
-        arrow_end(timeline, span, message, plan::match_key(role(span), message.tag, binding), at);
+        arrow_end(timeline, span, message, plan::match_key(role(span), message.tag, place.binding), at);
       }
     }
   }

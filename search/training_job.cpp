@@ -40,9 +40,13 @@ const ScheduleWord* schedule_of(const std::string& word) {
   return found == std::end(kSchedules) ? nullptr : found;
 }
 
+bool runs_dualpipe(const TrainingRow& r) {
+  return r.plan.overlap.find("DualPipe") != std::string::npos;
+}
+
 constexpr Feature kFeatures[] = {
-    {false, "the exchange of tokens that overlaps compute of another microbatch is forecast as exposed",
-     [](const TrainingRow& r) { return r.plan.overlap.find("EP all-to-all overlap") != std::string::npos; }},
+    {false, "DualPipe, which has two copies of the parameters, is forecast as DualPipeV, its half with one",
+     runs_dualpipe},
     {false, "kernels of their own that exchange tokens are forecast as NCCL's all-to-all",
      [](const TrainingRow& r) { return r.plan.dispatcher.starts_with("DeepEP"); }},
     {true, "the pipeline's schedule", [](const TrainingRow& r) { return schedule_of(r.plan.schedule) == nullptr; }},
@@ -222,10 +226,10 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
   }
   fill_partition(row, f);
   fill_micro_batch(row, f);
-  const bool dualpipe = p.schedule.empty() && p.overlap.starts_with("DualPipe");
-  if (const ScheduleWord* schedule = schedule_of(dualpipe ? "DualPipe" : p.schedule);
-      schedule != nullptr && *schedule->job != '\0') {
+  if (const ScheduleWord* schedule = schedule_of(p.schedule); schedule != nullptr && *schedule->job != '\0') {
     f.state("strategy.schedule", schedule->job);
+  } else if (runs_dualpipe(row)) {  // whose exchanges run behind compute, which is built with DualPipeV
+    f.by_rule("strategy.schedule", "dualpipe_v", "DeepSeek-V3 Technical Report (arXiv:2412.19437), section 3.2.1");
   }
   if (p.schedule.starts_with("ZB-")) {
     f.by_rule(
@@ -252,6 +256,9 @@ void fill_strategy(const TrainingRow& row, Filler& f) {
     f.fill("strategy.overlap_param_gather", "overlap_param_gather", overlap_stated(p.overlap));
   }
   f.fill("strategy.overlap_tp", "overlap_tp", tp_overlap_stated(p.overlap));
+  if (runs_dualpipe(row) || p.overlap.find("EP all-to-all overlap") != std::string::npos) {
+    f.state("strategy.overlap_ep", true);
+  }
   f.by_rule("strategy.scatter_gather", "scatter_gather");
   f.by_rule("strategy.fused_grad_accumulation", "fused_grad_accumulation");
   if (p.activation_cpu_offload.value_or(false)) {

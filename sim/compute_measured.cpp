@@ -194,7 +194,7 @@ class Tables {
       return std::nullopt;
     }
     const bool flash = a.step == plan::AttentionStep::flash_forward || a.step == plan::AttentionStep::flash_backward;
-    const double shown = flash ? workloads::visible_share(a.window, a.seq) : 1;
+    const double shown = flash ? workloads::visible_share(a.window, a.document, a.seq) : 1;
     return found->second.at({log_of(a.seq), log_of(a.head_dim)}) * products(a.batch * a.heads, a.seq, a.head_dim) *
            shown * cost.share;
   }

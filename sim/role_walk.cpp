@@ -63,12 +63,7 @@ bool RoleWalk::find_place() {
 
 void RoleWalk::bind() {
   const plan::Instance& instance = instances()[instance_];
-  const plan::BlockCall& c = call();
-  binding_.microbatch = instance.microbatch;
-  binding_.slot = instance.slot;
-  binding_.ring = instance.ring;
-  binding_.layer = c.first < 0 ? -1 : c.first + iteration_ * c.step;
-  binding_.first_layer = role_.segments[index(instance.segment)].first_layer;
+  binding_ = plan::bind(role_.segments[index(instance.segment)], instance, call(), iteration_);
   binding_.step = step_;
 }
 

@@ -206,6 +206,32 @@ Model read_deepseek(ObjectReader& reader, const std::string& type) {
   return m;
 }
 
+// Bamba: Mamba-2 mixers with an MLP behind each, attention in few layers; of a head a half is rotated.
+Model read_bamba(ObjectReader& reader) {
+  Model m;
+  m.layers = reader.integer("num_hidden_layers", std::nullopt, 1, kMaxLayers);
+  m.hidden = reader.integer("hidden_size", std::nullopt, 1, kMax);
+  m.heads = reader.integer("num_attention_heads", std::nullopt, 1, kMax);
+  m.kv_heads = integer(reader, "num_key_value_heads", m.heads);
+  m.ffn_hidden = reader.integer("intermediate_size", std::nullopt, 1, kMax);
+  m.vocab = reader.integer("vocab_size", std::nullopt, 1, 10 * kMax);
+  m.activation = activation(reader, "hidden_act", true);
+  m.norm = Norm::rmsnorm;
+  m.norm_eps = number(reader, "rms_norm_eps", 1e-5, 1e-12, 1);
+  m.positions = Positions::rotary;
+  m.rotary_base = number(reader, "rope_theta", 10000.0, 1, 1e12);
+  const double share = number(reader, "partial_rotary_factor", 0.5, 0, 1);
+  const std::int64_t head_dim = m.hidden / std::max<std::int64_t>(1, m.heads);
+  m.rotary_dim = integer(reader, "attn_rotary_emb", static_cast<std::int64_t>(static_cast<double>(head_dim) * share));
+  m.tied_embeddings = boolean(reader, "tie_word_embeddings", false);
+  for (const char* key : {"attention_bias", "mlp_bias", "mamba_proj_bias"}) {
+    refuse_if_set(reader, key);
+  }
+  m.attention_bias = m.output_bias = m.mlp_bias = false;
+  m.ssm = hf::read_state_space(reader, m.hidden, m.layers);
+  return m;
+}
+
 }  // namespace
 
 bool is_hf_config(const JsonDocument& document) {
@@ -219,9 +245,9 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   const std::string type =
       reader.word("model_type", std::nullopt,
                   {"gpt2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe",
-                   "deepseek_v2", "deepseek_v3", "kimi_k2", "gpt_oss"},
+                   "deepseek_v2", "deepseek_v3", "kimi_k2", "gpt_oss", "bamba"},
                   {"bert", "roberta", "t5", "gptj", "opt", "bloom", "falcon", "mpt", "phi", "phi3", "gemma", "gemma2",
-                   "gemma3", "olmo", "olmo2", "starcoder2", "cohere", "llama4"});
+                   "gemma3", "olmo", "olmo2", "starcoder2", "cohere", "llama4", "nemotron_h"});
   if (mistakes.count() != before) {
     Model none;  // its keys are another type's: nothing more can be judged
     none.layers = none.hidden = none.heads = none.kv_heads = none.head_dim = none.ffn_hidden = none.vocab = 1;
@@ -232,6 +258,7 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   Model m = type == "gpt2"       ? read_gpt2(reader)
             : type == "gpt_neox" ? read_gpt_neox(reader)
             : deepseek           ? read_deepseek(reader, type)
+            : type == "bamba"    ? read_bamba(reader)
                                  : read_llama_like(reader, type);
   m.name = document.origin();
   if (m.head_dim == 0) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace foretrain::workloads::hf {
@@ -115,6 +116,35 @@ void read_latent_attention(ObjectReader& reader, Model& m) {
   m.mla.rope_dim = reader.integer("qk_rope_head_dim", 64, 2, kMax);
   m.mla.v_dim = reader.integer("v_head_dim", 128, 1, kMax);
   m.head_dim = m.mla.nope_dim + m.mla.rope_dim;
+}
+
+Ssm read_state_space(ObjectReader& reader, std::int64_t hidden, std::int64_t layers) {
+  Ssm s;
+  s.heads = integer(reader, "mamba_n_heads", 128);
+  const bool stated = given(reader, "mamba_d_head") && reader.raw("mamba_d_head")->is_number();  // else "auto"
+  s.head_dim = stated ? integer(reader, "mamba_d_head", 64)
+                      : std::max<std::int64_t>(1, integer(reader, "mamba_expand", 2) * hidden / s.heads);
+  s.state = integer(reader, "mamba_d_state", 256);
+  s.groups = integer(reader, "mamba_n_groups", 1);
+  s.conv = integer(reader, "mamba_d_conv", 4);
+  s.chunk = integer(reader, "mamba_chunk_size", 256);
+  if (s.heads % s.groups != 0) {
+    reader.mistake("mamba_n_groups", fmt::format("{} do not divide {} heads", s.groups, s.heads));
+  }
+  if (given(reader, "mamba_conv_bias") && !reader.boolean("mamba_conv_bias", true)) {
+    reader.mistake("mamba_conv_bias", "false is not built yet; expected true");
+  }
+  if (given(reader, "attn_layer_indices")) {
+    s.attention_layers = reader.integers("attn_layer_indices", 0);
+    for (std::size_t i = 0; i < s.attention_layers.size(); ++i) {
+      if (s.attention_layers[i] >= layers || (i > 0 && s.attention_layers[i] <= s.attention_layers[i - 1])) {
+        reader.mistake("attn_layer_indices", fmt::format("{} is not allowed; expected rising numbers below {}",
+                                                         s.attention_layers[i], layers));
+        break;
+      }
+    }
+  }
+  return s;
 }
 
 }  // namespace foretrain::workloads::hf

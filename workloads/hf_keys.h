@@ -23,4 +23,7 @@ Moe read_experts(ObjectReader& reader, const std::string& type, std::int64_t ffn
 // Latent attention of the deepseek types, whose heads are all key-value heads.
 void read_latent_attention(ObjectReader& reader, Model& m);
 
+// Mamba-2 mixers of bamba, and which layers have attention instead.
+Ssm read_state_space(ObjectReader& reader, std::int64_t hidden, std::int64_t layers);
+
 }  // namespace foretrain::workloads::hf

@@ -101,6 +101,18 @@ double visible_share(std::int64_t window, std::int64_t seq_len) {
   return 1 - hidden * hidden;
 }
 
+double visible_share(std::int64_t window, std::int64_t document, std::int64_t seq_len) {
+  if (document <= 0 || document >= seq_len) {
+    return visible_share(window, seq_len);
+  }
+  const auto of = [&](std::int64_t tokens) {
+    const double part = static_cast<double>(tokens) / static_cast<double>(seq_len);
+    return part * part * visible_share(window, tokens);
+  };
+  const std::int64_t rest = seq_len % document;
+  return static_cast<double>(seq_len / document) * of(document) + (rest > 0 ? of(rest) : 0.0);
+}
+
 // Per sequence of s tokens, forward, two FLOPs per multiply-add:
 //   qkv 2·s·h·(q + 2·kv)   scores and context 2 · 2·s·s·q   projection 2·s·q·h   MLP 2·s·h·f·(2, gated 3)   logits
 //   2·s·h·V; with experts instead of the MLP 2·s·h·(f·(top_k·f_e + f_shared) + experts), f 2 or 3 as there; with latent

@@ -101,6 +101,9 @@ std::int64_t active_parameters(const Model& m);
 
 // Of the pairs of tokens that a causal mask shows, those that a window shows, too: 1 - (1 - w/s)^2, 1 for window 0.
 double visible_share(std::int64_t window, std::int64_t seq_len);
+// The same where sequences are documents of so many tokens (the last one what is left; 0: one document), of which a
+// query sees its own.
+double visible_share(std::int64_t window, std::int64_t document, std::int64_t seq_len);
 
 // Model FLOPs of one training step, forward and backward, as Megatron counts them (matmuls only, attention not halved,
 // no recompute; Korthikanti et al. 2022, eq. 9 generalised to grouped queries and gated MLPs), padded vocabulary not

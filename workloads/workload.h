@@ -63,6 +63,9 @@ struct Workload {
   Precision precision;
   Optimizer optimizer;
   AttentionKind attention = AttentionKind::flash;
+  // Sequences are packed of documents of so many tokens (the last one what is left), and attention does not look from
+  // one into another (Llama 3, arXiv:2407.21783, section 3.2); positions go on. 0: one document.
+  std::int64_t document_length = 0;
   // How unevenly tokens go to experts: standard deviation of an expert's share in a microbatch over the mean share.
   double moe_imbalance = 0.0;
   DataSpec data;

@@ -96,6 +96,8 @@ Workload read_workload(ObjectReader& reader, const std::string& default_precisio
   w.optimizer = read_optimizer(reader);
   w.attention =
       attention_of(reader.word("attention", "flash", {"unfused", "fused_softmax", "flash", "flash3", "cudnn"}));
+  w.document_length = reader.integer("document_length", 0, 0, kMaxSeqLen);
+  w.document_length = w.document_length >= w.seq_len ? 0 : w.document_length;
   w.moe_imbalance = reader.number("moe_imbalance", 0.0, 0.0, 1e3);
   w.data = read_data(reader);
   if (w.model.positions == Positions::learned && w.seq_len > w.model.max_positions) {
@@ -129,6 +131,7 @@ nlohmann::json to_json(const Workload& w) {
             {"momentum", o.momentum},
             {"clip", o.clip}}},
           {"attention", name(w.attention)},
+          {"document_length", w.document_length},
           {"moe_imbalance", w.moe_imbalance},
           {"data", {{"path", w.data.path}, {"distribution", "random"}}}};
 }

@@ -3,7 +3,8 @@
 // Work is done per batch entry and key/value head: its keys and values are packed once, as panels of a matrix product,
 // and serve every query head of the group. kBlock queries meet kBlock keys at a time; within such a tile, rows come in
 // groups of kTileRows and columns in panels of kTileCols. With causal, tiles above the diagonal are not visited, and in
-// a tile on the diagonal each group stops at its last row's column; with a window, tiles before it are not visited.
+// a tile on the diagonal each group stops at its last row's column; with a window or documents, tiles before what the
+// first row sees are not visited.
 #include "kernels/scratch.h"
 #include "kernels/simd/attention_shape.h"
 #include "kernels/simd/declare.h"
@@ -77,12 +78,19 @@ Rows<T> part_rows(const AttentionShape& s, const AttentionPart& part, T* qkv, T*
 
 // All queries of a sequence against all of its keys.
 AttentionPart whole(const AttentionShape& s) {
-  return {0, s.seq, 0, s.seq, s.causal, 0, s.window};
+  return {0, s.seq, 0, s.seq, s.causal, 0, s.window, s.document};
 }
 
 // Where the keys end that a query of the part sees under a causal mask.
 FORETRAIN_INLINE int64_t end_of_row(const AttentionPart& part, int64_t query) {
   return query + 1 + part.diagonal + (query >= part.jump_at ? part.jump : 0);
+}
+
+// And where they begin: at the window's, or at the query's document.
+FORETRAIN_INLINE int64_t begin_of_row(const AttentionPart& part, int64_t query) {
+  const int64_t end = end_of_row(part, query);
+  const int64_t window = part.window > 0 ? end - part.window : 0;
+  return part.document > 0 ? larger(window, (end - 1) / part.document * part.document) : larger(window, 0);
 }
 
 // One tile of queries against one of keys.
@@ -95,7 +103,9 @@ struct TileRange {
   int64_t seen_by(int64_t row) const { return end_of_row(part, query + row) - key; }
   // Where the keys end that query row `row` of the tile sees, and where they begin.
   int64_t end(int64_t row) const { return part.causal ? inside(seen_by(row)) : keys; }
-  int64_t begin(int64_t row) const { return part.window > 0 ? inside(seen_by(row) - part.window) : 0; }
+  int64_t begin(int64_t row) const {
+    return part.window > 0 || part.document > 0 ? inside(begin_of_row(part, query + row) - key) : 0;
+  }
   // The same, and 0 where it sees none.
   int64_t visible(int64_t row) const { return begin(row) < end(row) ? end(row) : 0; }
   // Where those of the group of rows from `row` on end.
@@ -112,7 +122,7 @@ struct TileRange {
 
 // The first tile of keys that queries from `query` on see, and where the keys end that the last of them sees.
 int64_t first_tile(const AttentionPart& part, int64_t query) {
-  return part.window > 0 ? larger(0, end_of_row(part, query) - part.window) / kBlock * kBlock : 0;
+  return part.window > 0 || part.document > 0 ? begin_of_row(part, query) / kBlock * kBlock : 0;
 }
 int64_t end_of_keys(const AttentionPart& part, int64_t query, int64_t queries) {
   return part.causal ? smaller(part.keys, end_of_row(part, query + queries - 1)) : part.keys;

@@ -1,5 +1,5 @@
 // The row operations of unfused attention. A row of scores is [seq]; with causal only its first row + 1 columns count,
-// with a window only the last so many of these.
+// with a window only the last so many of these, with documents those of its own.
 #include "kernels/simd/attention_shape.h"
 #include "kernels/simd/declare.h"
 #include "kernels/simd/vec.h"
@@ -20,7 +20,9 @@ template <class F>
 FORETRAIN_INLINE void for_rows(const AttentionShape& s, bool mask, F f) {
   for (int64_t r = 0; r < s.batch * s.heads * s.seq; ++r) {
     const int64_t end = mask ? r % s.seq + 1 : s.seq;
-    const int64_t begin = mask && s.window > 0 && end > s.window ? end - s.window : 0;
+    const int64_t window = mask && s.window > 0 && end > s.window ? end - s.window : 0;
+    const int64_t document = mask && s.document > 0 ? (end - 1) / s.document * s.document : 0;
+    const int64_t begin = window > document ? window : document;
     f(Counted{r * s.seq, begin, end - begin});
   }
 }

@@ -61,6 +61,7 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
           {"tied embeddings", {"pp=2", "workload.model.tied_embeddings=true"}},
           {"ep", {"dp=2", "ep=2", kMoe}},
           {"expert_tp=1", {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4", kMoe}},
+          {"overlap_ep", {"dp=2", "ep=2", "pp=2", "schedule=dualpipe_v", "overlap_ep=true", kMoe}},
           {"offload=[\"optimizer\"]", {"offload=[\"optimizer\"]"}},
           {"offload=[\"activations\"]", {"offload=[\"activations\"]", "offload_layers=3"}},
           {"optimizer_sync=post_validation",

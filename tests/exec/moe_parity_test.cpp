@@ -152,6 +152,26 @@ TEST(MoeParity, ExpertsInEveryThirdOrSecondLayer) {
   }
 }
 
+// The exchanges of a microbatch beside another's compute, in every schedule that has pairs: with layers of one kind or
+// two, whole or cut experts, ranks that sort what arrives or need not, and weight gradients apart.
+TEST(MoeParity, ExchangesBesideAnotherMicrobatch) {
+  for (Words words : std::vector<Words>{
+           {"dp=2", "ep=2"},
+           {"dp=4", "ep=4", "zero=1", "overlap_grad_reduce=true", "bucket_bytes=1 kB"},
+           {"dp=2", "ep=2", "pp=2", "workload.model.moe.every=2", "micro_batch=2"},
+           {"dp=2", "ep=2", "pp=2", "schedule=interleaved", "virtual_stages=2"},
+           {"dp=2", "ep=2", "pp=2", "schedule=dualpipe_v", "workload.model.moe.bias=true",
+            "workload.model.moe.shared_experts=0"},
+           {"tp=2", "dp=2", "ep=2", "sequence_parallel=true", "workload.model.moe.shared_gate=true"},
+           {"tp=2", "dp=2", "ep=4", "sequence_parallel=true", "expert_tp=1", "pp=2", "schedule=dualpipe_v"},
+           {"cp=2", "dp=2", "ep=2", "pp=2", R"(recompute=["mlp", "attention_core"])", "cp_kind=all_to_all",
+            "workload.model.kv_heads=4"},
+           {"dp=2", "ep=2", "pp=2", "schedule=dualpipe_v", "precision=bf16"}}) {
+    words.emplace_back("overlap_ep=true");
+    expect_parity(words);
+  }
+}
+
 // Beside attention of other kinds, and with a part of a layer computed again.
 TEST(MoeParity, WithLatentAttentionNormsOfHeadsAndModulesAgain) {
   const Words latent = {

@@ -33,14 +33,15 @@ struct Strategy {
 };
 
 // Weight gradients that come later than input gradients would be whole until then; owners broadcast after the update;
-// a ring's attention is not computed again by itself, and has no window; sinks stand behind flash attention.
+// a ring's attention is not computed again by itself, and has no window and no documents; sinks stand behind flash
+// attention.
 bool is_refused(const Overrides& o) {
   const auto word = [&](const char* key) { return o.contains(key) ? o.at(key) : std::string(); };
   return (word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v")) ||
          (word("recompute").find("attention_core") != std::string::npos && !word("cp").empty() && word("cp") != "1" &&
           word("cp_kind") != "all_to_all") ||
-         (!word("workload.model.attention_window").empty() && !word("cp").empty() && word("cp") != "1" &&
-          (word("cp_kind").empty() || word("cp_kind") == "ring")) ||
+         ((!word("workload.model.attention_window").empty() || !word("document_length").empty()) &&
+          !word("cp").empty() && word("cp") != "1" && (word("cp_kind").empty() || word("cp_kind") == "ring")) ||
          (word("workload.model.attention_sinks") == "true" &&
           (word("attention") == "unfused" || word("attention") == "fused_softmax")) ||
          (word("zero_kind") == "owners" && (word("zero") != "1" || word("overlap_param_gather") == "true"));
@@ -113,6 +114,7 @@ const std::vector<Strategy>& strategies() {
       {"parallel_residual", {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}}},
       {"qk_norm", {{"workload.model.qk_norm", "true"}, {"workload.model.activation", "gelu_erf"}}},
       {"windows", {{"workload.model.attention_window", "5"}, {"workload.model.full_attention_every", "2"}}},
+      {"documents", {{"document_length", "5"}}},
       {"sinks", {{"workload.model.attention_sinks", "true"}, {"workload.model.activation", "swiglu_clamped"}}},
       {"one_norm", {{"workload.model.parallel_residual", "true"}, {"workload.model.shared_norm", "true"}}},
   };
@@ -283,6 +285,19 @@ TEST(Parity, ActivationsOnTheHost) {
     expect_parity(kModels[i % 2], joined(kBase, joined(offload, cases[i])));
   }
   expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, offload)));
+}
+
+// Documents of few tokens, of which the last is shorter; in cut sequences, unfused kernels, latent attention.
+TEST(Parity, Documents) {
+  for (const Overrides& o : std::vector<Overrides>{
+           {{"document_length", "5"}, {"cp", "2"}, {"cp_kind", "all_gather"}},
+           {{"document_length", "5"}, {"cp", "2"}, {"cp_kind", "all_to_all"}, {"workload.model.kv_heads", "4"}},
+           {{"document_length", "4"}, {"attention", "unfused"}, {"recompute", "selective"}, {"tp", "2"}},
+           {{"document_length", "7"}, {"workload.model.attention_window", "3"}, {"pp", "2"}, {"precision", "bf16"}},
+           {{"document_length", "1"}, {"attention", "fused_softmax"}}}) {
+    expect_parity(testing::kTinyLlama, joined(kBase, o));
+  }
+  expect_parity(testing::kTinyLlama, joined(kBase, joined(kLatent, {{"document_length", "5"}, {"dp", "2"}})));
 }
 
 // The norm goes from stage to stage, and back in the next step; nothing is clipped.

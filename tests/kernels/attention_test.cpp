@@ -22,6 +22,10 @@ const std::vector<AttentionShape> kShapes = {
     {.batch = 1, .seq = 200, .heads = 2, .kv_heads = 1, .head_dim = 8, .window = 7},
     {.batch = 1, .seq = 200, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 110},
     {.batch = 1, .seq = 40, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 40},
+    {.batch = 2, .seq = 9, .heads = 2, .kv_heads = 1, .head_dim = 4, .document = 4},
+    {.batch = 1, .seq = 200, .heads = 2, .kv_heads = 1, .head_dim = 8, .document = 67},
+    {.batch = 1, .seq = 200, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 20, .document = 90},
+    {.batch = 1, .seq = 40, .heads = 1, .kv_heads = 1, .head_dim = 8, .document = 1},
 };
 
 // Every shape causal and, where it has no window, not, in every type.
@@ -32,6 +36,7 @@ void for_cases(F f) {
       for (const bool causal : {true, false}) {
         s.causal = causal;
         s.window = causal ? s.window : 0;
+        s.document = causal ? s.document : 0;
         for (const Dtype d : kElementTypes) {
           f(s, d, isa + " seq " + std::to_string(s.seq) + (causal ? " causal" : ""));
         }
@@ -294,7 +299,7 @@ void expect_gathered(const AttentionShape& whole, std::int64_t ranks, Dtype d, c
         expected[count(t * out_cols + c)] = eo[count(row_of(t) * out_cols + c)];
       }
     }
-    AttentionPart part{0, s.seq, 0, whole.seq, true, pieces[0] * piece, whole.window, whole.seq};
+    AttentionPart part{0, s.seq, 0, whole.seq, true, pieces[0] * piece, whole.window, whole.document, whole.seq};
     part.jump_at = piece;
     part.jump = (pieces[1] - pieces[0] - 1) * piece;
     attention_part_forward(s, part, own.tensor(), kv.tensor(), o.tensor(), lse.tensor());
@@ -323,6 +328,8 @@ TEST(Attention, PiecesOverGatheredKeysAreTheWhole) {
           expect_gathered({.batch = 2, .seq = 12, .heads = 2, .kv_heads = 1, .head_dim = 5, .window = window}, ranks, d,
                           isa);
         }
+        expect_gathered({.batch = 2, .seq = 12, .heads = 2, .kv_heads = 1, .head_dim = 5, .document = 5}, ranks, d,
+                        isa);
         expect_gathered({.batch = 1, .seq = 420, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 100}, ranks, d,
                         isa);
       }

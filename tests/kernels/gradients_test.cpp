@@ -177,10 +177,11 @@ TEST(Gradients, Rotary) {
 }
 
 TEST(Gradients, FlashAttention) {
-  for (const auto& [causal, window] : {std::pair{true, 0}, {false, 0}, {true, 4}}) {
+  for (const auto& [causal, window, document] : {std::tuple{true, 0, 0}, {false, 0, 0}, {true, 4, 0}, {true, 3, 5}}) {
     for (const std::int64_t seq : {1, 5, 13, 100}) {
       AttentionShape s = {.batch = 1, .seq = seq, .heads = 2, .kv_heads = 1, .head_dim = 3, .causal = causal};
       s.window = window;
+      s.document = document;
       s.heads = seq == 100 ? 1 : 2;
       const auto n = static_cast<std::size_t>(s.tokens() * s.qkv_cols());
       const auto n_out = static_cast<std::size_t>(s.tokens() * s.out_cols());

@@ -175,7 +175,8 @@ TEST(GraphJson, SaysWhatIsWrong) {
   EXPECT_EQ(changed("\"trans_a\": false", "\"trans_a\": 0"),
             "g.json: /roles/0/blocks/0/ops/0/work/trans_a: 0 is not allowed; expected true or false");
   EXPECT_EQ(changed("\"chunk\": 0", "\"chunk\": 0, \"colour\": 1"),
-            "g.json: /roles/0/segments/0: unknown key \"colour\"; known: name, chunk, first_layer, calls");
+            "g.json: /roles/0/segments/0: unknown key \"colour\"; known: name, chunk, first_layer, calls, "
+            "beside_chunk, beside_first_layer");
   EXPECT_EQ(changed("\"pp\",", "\"tp\","),
             "g.json: /: /mesh/order names an axis twice; expected each of pp, dp, cp, tp once");
 }

@@ -303,5 +303,58 @@ TEST(MakeSchedule, ReadsAndChecksAFile) {
   EXPECT_EQ(message_of([&] { make_schedule(s, 2); }), s.schedule_path + ": cannot be read; expected a schedule text");
 }
 
+// Two ranks, four microbatches. The last rank has one forward ahead of its first backward, the first one three.
+TEST(Pairs, OneForwardOneBackward) {
+  const Schedule s = one_f_one_b_in_pairs(2, 4);
+  check(s, 2, 1, 4, "pairs");
+  EXPECT_EQ(to_text(s),
+            "0F0 0F1 0F2 0F3 0B0 0B1 0B2 0B3\n"
+            "1F0 1F1 1B0 1F2 1B1 1F3 1B2 1B3\n");
+  const std::vector<std::vector<bool>> p = pairs(s, 2);
+  EXPECT_EQ(p[0], (std::vector<bool>{0, 0, 0, 1, 0, 0, 0, 0}));  // 0F3 with 0B0
+  EXPECT_EQ(p[1], (std::vector<bool>{0, 1, 0, 1, 0, 1, 0, 0}));
+}
+
+// Plain 1F1B: on the last rank a forward's backward is its own. On the first, 0F1 with 0B0 would wait for itself: 1B0
+// needs 1F0 only, and is there.
+TEST(Pairs, AMicrobatchIsNotBesideItself) {
+  const std::vector<std::vector<bool>> p = pairs(one_f_one_b(2, 2), 2);
+  EXPECT_EQ(p[0], (std::vector<bool>{0, 1, 0, 0}));
+  EXPECT_EQ(p[1], (std::vector<bool>{0, 0, 0, 0}));
+}
+
+// A pair that waits for what its own forward leads to runs apart: 0F1 0B1 on one rank, with 1F1 and 1B1 between them.
+TEST(Pairs, OneThatWaitsForItselfRunsApart) {
+  const Schedule s = schedule_from_text("0F0,0F1,0B1,0B0\n1F0,1F1,1B1,1B0\n", "text");
+  const std::vector<std::vector<bool>> p = pairs(s, 2);
+  EXPECT_EQ(p[0], (std::vector<bool>{0, 0, 0, 0}));
+  const Schedule crossed = schedule_from_text("0F0,0F1,0B0,0B1\n1F0,1F1,1B0,1B1\n", "text");
+  EXPECT_EQ(pairs(crossed, 2)[0], (std::vector<bool>{0, 0, 0, 0}));
+  EXPECT_EQ(pairs(crossed, 2)[1], (std::vector<bool>{0, 1, 0, 0}));
+}
+
+// Every schedule in pairs goes on to its end, whatever the sizes; in the steady middle every rank has one.
+TEST(Pairs, NoneWaitsForEver) {
+  for (const int pp : {1, 2, 3, 4, 8}) {
+    for (const int m : {1, 2, pp, 2 * pp, 4 * pp}) {
+      const Schedule plain = one_f_one_b_in_pairs(pp, m);
+      check(plain, pp, 1, m, "1f1b");
+      pairs(plain, pp);
+      if (pp > 1) {
+        const Schedule v = dualpipe_v(pp, m);
+        pairs(v, 2 * pp);
+      }
+      if (pp > 1 && m % pp == 0) {
+        const Schedule s = interleaved_in_pairs(pp, 2, m);
+        check(s, pp, 2, m, "interleaved");
+        const std::vector<std::vector<bool>> p = pairs(s, 2 * pp);
+        // 2 m forwards, of which the warm-up's have no backward behind them.
+        const int warm_up = std::min(2 * (pp - 1) + pp + 1, 2 * m);
+        EXPECT_EQ(std::count(p[0].begin(), p[0].end(), true), 2 * m - warm_up) << pp << " " << m;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace foretrain::plan

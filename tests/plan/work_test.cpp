@@ -70,6 +70,17 @@ TEST(Work, FlashComputesWhatAWindowShows) {
   EXPECT_EQ(of(w).flops, 3072);
 }
 
+// Documents of 3 in sequences of 4: of 16 pairs 9 and 1. With a window of 2 in them, 1 - 1/9 of the 9.
+TEST(Work, FlashComputesWhatDocumentsShow) {
+  Attention w = attention(AttentionStep::flash_forward);
+  w.document = 3;
+  EXPECT_DOUBLE_EQ(of(w).flops, 2 * 3072 * 10.0 / 16);
+  w.window = 2;
+  EXPECT_DOUBLE_EQ(of(w).flops, 2 * 3072 * 9.0 / 16);
+  EXPECT_EQ(workloads::visible_share(0, 4, 4), 1);
+  EXPECT_EQ(workloads::visible_share(0, 1, 4), 0.25);
+}
+
 // Two ranks of 4 tokens each: half of the square of 8, 4 * 3072, and keys and values of both.
 TEST(Work, AShareOverAllKeys) {
   RingAttention w{RingStep::attend_all, {}, 2, 4, 6, 3, 8, kNoGroup, 2, 0, false, Dtype::bf16, 0, 8};

@@ -73,6 +73,20 @@ TEST(Experts, ExchangeAcrossNodesTakesLonger) {
             exposed(R"(cluster={"system":"dgx-h100","nodes":2})"));
 }
 
+// A forward beside a backward of another microbatch: the exchanges of either run behind the other's compute, in the
+// middle of the step all but wholly. What they take from compute meanwhile is less than they took alone.
+TEST(Experts, ExchangesBesideAnotherMicrobatchAreHidden) {
+  const auto simulated = [](const std::string& overlap_ep) {
+    const plan::Job job = mixtral({"dp=16", "ep=8", "global_batch=128", "overlap_ep=" + overlap_ep});
+    return simulate(plan::build(job), job.cluster, {});
+  };
+  const Simulation apart = simulated("false"), beside = simulated("true");
+  EXPECT_LT(beside.step_time, apart.step_time);
+  // 8 microbatches: 7 pairs, and one forward and one backward alone.
+  EXPECT_LT(beside.breakdown.at(0).exposed_ep.value, apart.breakdown.at(0).exposed_ep.value / 2);
+  EXPECT_EQ(beside.classes.size(), 1u);
+}
+
 // Where ranks are simulated one by one the result is the same.
 TEST(Experts, FoldedIsUnfolded) {
   plan::Job job = foretrain::testing::tiny_job(

@@ -180,6 +180,9 @@ TEST(Fold, ExpertsWhoseHostWaitsAsOpByOp) {
   for (const Overrides& s : std::vector<Overrides>{
            {"dp=2", "ep=2"},
            {"dp=4", "ep=2", "pp=2"},
+           {"dp=4", "ep=2", "workload.model.moe.every=2", "zero=1", "shard=2"},
+           {"dp=2", "ep=2", "pp=2", "schedule=dualpipe_v", "overlap_ep=true"},
+           {"dp=4", "ep=4", "overlap_ep=true"},
            {"dp=2", "ep=2", "pp=2", "schedule=zb_h1", "recompute=full"},
            {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4", "zero=1", "overlap_grad_reduce=true"}}) {
     topologies::Cluster c;

@@ -278,14 +278,34 @@ TEST(HfConfigFields, ExpertsInEverySecondLayer) {
   EXPECT_FALSE(m.has_experts(6));
 }
 
+// As ibm-fms/Bamba-9B has it: the catalogue's model.
+TEST(HfConfigFields, OfBamba) {
+  const Model m = import(R"({"model_type": "bamba", "hidden_size": 4096, "intermediate_size": 14336,
+"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+"attn_layer_indices": [9, 18, 27], "attn_rotary_emb": 64, "mamba_d_head": "auto", "mamba_d_state": 128,
+"mamba_expand": 2, "mamba_n_heads": 128, "mamba_conv_bias": true, "mamba_proj_bias": false, "hidden_act": "silu",
+"rms_norm_eps": 1e-05, "rope_theta": 10000.0, "tie_word_embeddings": false})");
+  EXPECT_EQ(m.ssm.head_dim, 64);
+  EXPECT_EQ(m.rotary_dim, 64);
+  EXPECT_TRUE(m.ssm.has_layer(8));
+  EXPECT_FALSE(m.ssm.has_layer(9));
+  EXPECT_EQ(total_parameters(m), 9'780'235'392);
+  EXPECT_EQ(message_of([] {
+              import(R"({"model_type": "bamba", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
+"num_attention_heads": 4, "vocab_size": 8, "mamba_n_heads": 8, "attn_layer_indices": [2], "mamba_proj_bias": true})");
+            }),
+            "config.json:2: /mamba_proj_bias: true is not built yet; expected false\n"
+            "config.json:2: /attn_layer_indices: 2 is not allowed; expected rising numbers below 2");
+}
+
 TEST(HfConfigMistakes, OtherModelTypesAreRefusedByName) {
   EXPECT_EQ(message_of([] { import(R"({"model_type": "bert", "hidden_size": 4096, "num_hidden_layers": 32})"); }),
             "config.json:1: /model_type: \"bert\" is not built yet; built: gpt2, gpt_neox, llama, mistral, mixtral, "
-            "qwen2, qwen3, qwen2_moe, qwen3_moe, deepseek_v2, deepseek_v3, kimi_k2, gpt_oss");
+            "qwen2, qwen3, qwen2_moe, qwen3_moe, deepseek_v2, deepseek_v3, kimi_k2, gpt_oss, bamba");
   EXPECT_EQ(message_of([] { import(R"({"model_type": "lama"})"); }),
             "config.json:1: /model_type: \"lama\" is not allowed; did you mean \"llama\"? "
             "expected one of: gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3, qwen2_moe, qwen3_moe, "
-            "deepseek_v2, deepseek_v3, kimi_k2, gpt_oss");
+            "deepseek_v2, deepseek_v3, kimi_k2, gpt_oss, bamba");
   EXPECT_EQ(message_of([] {
               import(R"({"model_type": "qwen3_moe", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 4,
 "num_attention_heads": 4, "vocab_size": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8,
