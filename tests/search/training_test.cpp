@@ -188,7 +188,7 @@ TEST(TrainingJob, LastStageHasTheRest) {
   object["model"].update({{"name", "Kimi-K2"}, {"layers", 61}, {"gated_mlp", true}});
   object["model"]["moe"] = {{"experts", 8}, {"topk", 2}, {"moe_ffn", 1024}, {"mla", true}};
   object["cluster"]["gpus"] = 64;
-  object["plan"].update({{"dp", 3}, {"tp", 2}, {"pp", 8}, {"global_batch", 256}, {"recompute", nullptr}});
+  object["plan"].update({{"dp", 3}, {"tp", 2}, {"pp", 8}, {"ep", 4}, {"global_batch", 256}, {"recompute", nullptr}});
   object["plan"]["framework"] = "Megatron-Bridge 0.4.2";
   object["plan"]["overlap"] = "none for EP all-to-all";
   const Reading plain = job_of(object);
@@ -202,6 +202,7 @@ TEST(TrainingJob, LastStageHasTheRest) {
   EXPECT_EQ(overlapped.job->strategy.layers_per_stage.size(), 16U);
   EXPECT_EQ(overlapped.job->strategy.layers_per_stage.back(), 1);
   EXPECT_EQ(overlapped.job->strategy.recompute, plan::Recompute::none);
+  EXPECT_TRUE(overlapped.job->strategy.overlap_ep);
 }
 
 TEST(TrainingJob, ActivationsGoToTheHostWhereTheRowSaysSo) {
