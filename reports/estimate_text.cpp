@@ -170,25 +170,35 @@ std::string fixes_text(const Estimate& e) {
 std::string headline(const plan::Job& job) {
   const workloads::Workload& w = job.workload;
   const plan::Strategy& s = job.strategy;
-  std::string axes;
+  std::vector<std::string> words;
   for (const auto& [name, size] : {std::pair{"dp", s.dp}, {"tp", s.tp}, {"pp", s.pp}, {"cp", s.cp}, {"ep", s.ep}}) {
-    axes += size == 1 ? "" : fmt::format("{}{} {}", axes.empty() ? "" : ", ", name, size);
+    if (size > 1) {
+      words.push_back(fmt::format("{} {}", name, size));
+    }
   }
-  if (s.pp > 1) {
-    axes += fmt::format(", {}", name(s.schedule)) +
-            (s.virtual_stages > 1 ? fmt::format(" x {} chunks", s.virtual_stages) : "");
-  }
-  axes += s.zero > 0 ? fmt::format("{}zero {}", axes.empty() ? "" : ", ", s.zero) : "";
-  axes += s.sequence_parallel ? ", sequence parallel" : "";
+  const auto add = [&](bool is_so, const std::string& word) {
+    if (is_so) {
+      words.push_back(word);
+    }
+  };
+  add(s.pp > 1,
+      std::string(name(s.schedule)) + (s.virtual_stages > 1 ? fmt::format(" x {} chunks", s.virtual_stages) : ""));
+  add(s.zero > 0, fmt::format("zero {}", s.zero));
+  add(s.sequence_parallel, "sequence parallel");
   std::string recomputed(s.recompute == plan::Recompute::listed ? "" : name(s.recompute));
   for (const plan::RecomputeModule m : s.recompute_modules) {
     recomputed += (recomputed.empty() ? "" : " and ") + std::string(name(m));
   }
-  axes += s.recompute != plan::Recompute::none ? fmt::format(", {} recompute", recomputed) : "";
-  return fmt::format("{}, seq {}, batch {} in {} microbatch{}, {}, on {}: {}",
-                     w.model.name.empty() ? "model" : w.model.name, w.seq_len, w.global_batch, job.microbatches(),
-                     job.microbatches() == 1 ? "" : "es", w.precision.word, job.cluster.name,
-                     axes.empty() ? "one rank" : axes);
+  add(s.recompute != plan::Recompute::none, recomputed + " recompute");
+  add(s.offload_optimizer, "optimizer on the host");
+  add(s.offload_activations, "activations on the host");
+  add(words.empty(), "one rank");
+  const bool packed = w.document_length > 0 && w.document_length < w.seq_len;
+  return fmt::format("{}, seq {}{}, batch {} in {} microbatch{}, {}, on {}: {}",
+                     w.model.name.empty() ? "model" : w.model.name, w.seq_len,
+                     packed ? fmt::format(" in documents of {}", w.document_length) : "", w.global_batch,
+                     job.microbatches(), job.microbatches() == 1 ? "" : "es", w.precision.word, job.cluster.name,
+                     fmt::join(words, ", "));
 }
 
 std::string to_text(const Estimate& e, bool colour) {

@@ -65,6 +65,17 @@ TEST(Estimate, RecomputeRaisesHardwareFlopsOnly) {
   EXPECT_GT(b.hardware_flops, a.hardware_flops);
 }
 
+TEST(Estimate, HeadlineNamesThePlan) {
+  const auto of = [](const std::vector<std::string>& overrides) { return headline(tiny_job(kTinyGpt, overrides)); };
+  EXPECT_EQ(of({}), "inline, seq 16, batch 8 in 8 microbatches, fp64, on this-machine: one rank");
+  EXPECT_EQ(of({"dp=8", "zero=1", R"(offload=["optimizer", "activations"])", "document_length=5"}),
+            "inline, seq 16 in documents of 5, batch 8 in 1 microbatch, fp64, on this-machine: dp 8, zero 1, optimizer "
+            "on the "
+            "host, activations on the host");
+  EXPECT_EQ(of({"document_length=16"}), of({}));  // one document
+  EXPECT_EQ(of({"recompute=full"}), "inline, seq 16, batch 8 in 8 microbatches, fp64, on this-machine: full recompute");
+}
+
 // A parameter in 2 bytes on the device; on the host a copy, its gradient and master weight and two moments in 4 bytes
 // each: 18, which the device's totals do not count.
 TEST(Estimate, OffloadedStateIsOnTheHost) {
