@@ -44,9 +44,9 @@ struct Layer {
   const char* name;
   int64_t rows, in, out;
 };
-const Layer kLayers[] = {{"qkv", 1024, 768, 2304},    {"fc", 1024, 768, 3072},     {"fcproj", 1024, 3072, 768},
-                         {"head", 256, 768, 50304},   {"fc_small", 64, 768, 3072}, {"fc384", 1024, 384, 1536},
-                         {"square", 1024, 1024, 1024}};
+const Layer kLayers[] = {{"qkv", 1024, 768, 2304},     {"fc", 1024, 768, 3072},     {"fcproj", 1024, 3072, 768},
+                         {"head", 256, 768, 50304},    {"fc_small", 64, 768, 3072}, {"fc384", 1024, 384, 1536},
+                         {"square", 1024, 1024, 1024}, {"fc_4x64", 256, 768, 3072}, {"fc384_12x64", 768, 384, 1536}};
 
 enum class Pass { forward, backward_input, backward_weight };
 const Pass kPasses[] = {Pass::forward, Pass::backward_input, Pass::backward_weight};

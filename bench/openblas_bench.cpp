@@ -30,16 +30,22 @@ BENCHMARK_CAPTURE(linear, openblas_forward, CblasNoTrans, CblasTrans, 0.0f)
     ->Args({1024, 2304, 768})
     ->Args({256, 50304, 768})
     ->Args({64, 3072, 768})
-    ->Args({1024, 1024, 1024});
+    ->Args({1024, 1024, 1024})
+    ->Args({256, 3072, 768})
+    ->Args({768, 1536, 384});
 BENCHMARK_CAPTURE(linear, openblas_backward_input, CblasNoTrans, CblasNoTrans, 0.0f)
     ->Args({1024, 768, 2304})
     ->Args({256, 768, 50304})
     ->Args({64, 768, 3072})
-    ->Args({1024, 1024, 1024});
+    ->Args({1024, 1024, 1024})
+    ->Args({256, 768, 3072})
+    ->Args({768, 384, 1536});
 BENCHMARK_CAPTURE(linear, openblas_backward_weight, CblasTrans, CblasNoTrans, 1.0f)
     ->Args({2304, 768, 1024})
     ->Args({50304, 768, 256})
     ->Args({3072, 768, 64})
-    ->Args({1024, 1024, 1024});
+    ->Args({1024, 1024, 1024})
+    ->Args({3072, 768, 256})
+    ->Args({1536, 384, 768});
 
 }  // namespace

@@ -7,9 +7,11 @@
 #include "base/error.h"
 #include "base/output_file.h"
 #include "cli/options.h"
+#include "cli/together.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
 #include "exec/calibrate.h"
+#include "exec/calibrate_link.h"
 #include "reports/table.h"
 #include "reports/text.h"
 #include "topologies/this_machine.h"
@@ -68,19 +70,49 @@ nlohmann::ordered_json document(const topologies::Measured& m, const std::string
           {"best_matmul_flops_per_s", std::move(rates)}};
 }
 
+// Started on several hosts at once: the link between them.
+int calibrate_link(exec::Processes& processes, bool json, Console& console) {
+  exec::LinkFigures link;
+  return together(
+      processes, console, [] { return std::string(); },
+      [&] {
+        link = exec::measure_link(processes);
+        const nlohmann::ordered_json inter{{"bandwidth", fmt::format("{:.4g} Gb/s", link.bandwidth.value * 8e-9)},
+                                           {"latency", fmt::format("{:.4g} us", seconds(link.latency) * 1e6)}};
+        console.result(json ? nlohmann::ordered_json{{"schema", "foretrain.link/1"},
+                                                     {"hosts", link.hosts},
+                                                     {"bandwidth_bytes_per_s", link.bandwidth.value},
+                                                     {"latency_s", seconds(link.latency)},
+                                                     {"inter", inter}}
+                                      .dump(2) +
+                                  "\n"
+                            : fmt::format("between {} hosts, for the cluster of a job:\n\"nodes\": {}, \"inter\": {}\n",
+                                          link.hosts, link.hosts, inter.dump()));
+        return kOk;
+      });
+}
+
 }  // namespace
 
 int calibrate_command(const std::vector<std::string>& arguments, Console& console) {
   std::string path;
   bool json = false;
-  Options options("calibrate",
-                  "measures this machine in about a minute; forecasts of jobs on 'this-machine' use the result");
+  Options options(
+      "calibrate",
+      "measures this machine in about a minute; forecasts of jobs on 'this-machine' use the result. Started by "
+      "mpirun on several hosts: measures the link between them");
   options.text("out", "FILE", &path, "where the profile goes [the place that 'this-machine' looks at]", 'o');
   options.flag("json", &json, "one document, foretrain.calibrate/1");
   options.examples({"foretrain calibrate", "foretrain calibrate -o quiet-machine.json"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
+  }
+  if (const auto processes = exec::join_processes(); processes->count() > 1) {
+    if (!path.empty()) {
+      throw InputError("--out is for the profile of one machine; the link between hosts is printed");
+    }
+    return calibrate_link(*processes, json, console);
   }
   if (path.empty()) {
     path = topologies::this_machine_profile_path();

@@ -25,14 +25,17 @@ constexpr int kBarWidth = 30;
 Console::Console() {
   const char* no_color = std::getenv("NO_COLOR");
   const char* term = std::getenv("TERM");
-  const bool wanted = (no_color == nullptr || *no_color == '\0') && (term == nullptr || std::strcmp(term, "dumb") != 0);
+  // mpirun gives its processes a terminal of its own making, whatever its output goes to.
+  const bool by_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr;
+  const bool wanted =
+      !by_mpirun && (no_color == nullptr || *no_color == '\0') && (term == nullptr || std::strcmp(term, "dumb") != 0);
   colour_out_ = wanted && ::isatty(STDOUT_FILENO) != 0;
   terminal_err_ = ::isatty(STDERR_FILENO) != 0;
   colour_err_ = wanted && terminal_err_;
 }
 
 void Console::result(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
+  if (!muted_ && std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
     throw EnvironmentError(fmt::format("standard output: cannot be written: {}", std::strerror(errno)));
   }
 }
@@ -44,7 +47,9 @@ void Console::flush() {
 }
 
 void Console::note(std::string_view line) {
-  std::fputs(fmt::format("{}\n", line).c_str(), stderr);
+  if (!muted_) {
+    std::fputs(fmt::format("{}\n", line).c_str(), stderr);
+  }
 }
 
 void Console::warning(std::string_view line) {

@@ -12,9 +12,13 @@ class Console {
   // Colours: a terminal, TERM other than "dumb", and no NO_COLOR in the environment.
   Console();
 
+  // Says nothing from now on: another process speaks for this one.
+  void mute() { muted_ = true; }
+  void unmute() { muted_ = false; }
+
   bool colour() const { return colour_out_; }  // of results
   bool error_colour() const { return colour_err_; }
-  bool shows_progress() const { return terminal_err_; }
+  bool shows_progress() const { return terminal_err_ && !muted_; }
 
   // Throws EnvironmentError when stdout cannot take it.
   void result(std::string_view text);
@@ -24,7 +28,7 @@ class Console {
   void error(std::string_view message);  // "error: ..." on stderr, each line of it
 
  private:
-  bool colour_out_ = false, colour_err_ = false, terminal_err_ = false;
+  bool colour_out_ = false, colour_err_ = false, terminal_err_ = false, muted_ = false;
 };
 
 // A bar on stderr for what takes longer than a second; silent where stderr is no terminal. Erased by the destructor.

@@ -15,6 +15,7 @@
 #include "cli/options.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
+#include "exec/transport.h"
 #include "kernels/bf16_library.h"
 #include "kernels/kernels.h"
 #include "reports/table.h"
@@ -93,6 +94,24 @@ Part external(const std::string& name, const std::string& place, const std::stri
           fmt::format("nothing to install: this version does not use it yet ({})", purpose)};
 }
 
+// Ranks as processes that mpirun starts; sockets need nothing.
+Part mpi() {
+  const std::string launcher = find_program("mpirun");
+  std::string why;
+  const bool opens = exec::can_open_mpi(&why);
+  const std::string remedy =
+      !FORETRAIN_BUILT_WITH_MPI
+          ? "on Debian: apt-get install libopenmpi-dev openmpi-bin, then build again; torchrun and "
+            "its kin start processes without MPI"
+      : opens && !launcher.empty() ? ""
+                                   : "on Debian: apt-get install openmpi-bin";
+  return {"MPI", FORETRAIN_BUILT_WITH_MPI, opens && !launcher.empty(),
+          !opens             ? why
+          : launcher.empty() ? "mpirun is not on the PATH"
+                             : launcher,
+          remedy};
+}
+
 std::vector<Part> parts() {
   std::vector<Part> all;
   const bool uses_units = kernels::bf16_library().matmul != nullptr;
@@ -100,7 +119,7 @@ std::vector<Part> parts() {
                  FORETRAIN_BUILT_WITH_ONEDNN ? ""
                                              : "bf16 runs are slow without, not wrong; on Debian: apt-get install "
                                                "libdnnl-dev, then build again"});
-  all.push_back(external("MPI", find_program("mpirun"), "mpirun is not on the PATH", "ranks as processes"));
+  all.push_back(mpi());
   const std::string driver = find_library("libcuda.so.1");
   all.push_back(external("CUDA", driver, "no NVIDIA driver (libcuda.so.1)", "ranks on GPUs"));
   all.push_back(external("NCCL", find_library("libnccl.so.2"), "libnccl.so.2 was not found", "communication of GPUs"));

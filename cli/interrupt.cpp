@@ -30,6 +30,8 @@ void install_interrupt_handler() {
   action.sa_handler = on_signal;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+  // A file that may not grow further is an error of its writer, as a full disk is.
+  ::signal(SIGXFSZ, SIG_IGN);
 }
 
 bool was_interrupted() {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "base/error.h"
 #include "cli/recorder.h"
@@ -32,12 +33,24 @@ void start_at(plan::Timeline& timeline, Time origin, int first_step) {
 
 }  // namespace
 
-void check_runnable(const JobArguments& arguments, const plan::Job& job, const plan::PlanGraph& graph) {
+void check_runnable(const JobArguments& arguments, const plan::Job& job, const plan::PlanGraph& graph,
+                    const exec::Processes& processes) {
   if (!job.cluster.this_machine) {
     throw InputError(
         fmt::format("{}: /cluster/system: \"{}\" is not this machine; only jobs of \"this-machine\" can be "
                     "run here (override: system=this-machine)",
                     job.origin, job.cluster.name));
+  }
+  std::set<std::string> hosts;
+  for (const exec::Place& place : processes.places()) {
+    hosts.insert(place.host_key);
+  }
+  if (job.cluster.is_hosts() && static_cast<std::size_t>(job.cluster.nodes) != hosts.size()) {
+    throw InputError(
+        fmt::format("{}: /cluster/nodes: the job is of {} hosts, and this was started on {}; start `run` "
+                    "over {} hosts with mpirun (`scripts/hosts run` for network namespaces); `compare "
+                    "--timeline` takes the timeline that it writes",
+                    job.origin, job.cluster.nodes, hosts.size(), job.cluster.nodes));
   }
   plan::MemoryFit fit = plan::memory_fit(job, graph);
   if (!fit.fits()) {
@@ -64,17 +77,23 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   Recorder recorder(graph);
   exec::RunOptions run = run_options(options.timeout, watch);
   run.steps = options.steps;
-  run.first_traced_step = options.steps - options.traced_steps;
+  run.first_traced_step = options.first_step + options.steps - options.traced_steps;
+  run.keeper = options.keeper;
+  run.grace = options.keeper != nullptr ? options.timeout : run.grace;
   run.sink = options.traced_steps > 0 ? &recorder : nullptr;
   run.on_step = [&](int step, double loss, double seconds) {
-    progress.update(static_cast<double>(step + 1) / options.steps,
+    progress.update(static_cast<double>(step + 1 - options.first_step) / options.steps,
                     fmt::format("loss {:.4f}, {} per step", loss, reports::seconds_text(seconds)));
   };
   Measurement m;
   m.result = executor.run(run);
+  options.ended(options.first_step + static_cast<int>(m.result.loss.size()));
   watch.throw_if_interrupted();
+  if (static_cast<int>(m.result.loss.size()) < options.steps) {
+    throw Interrupted();  // another process was
+  }
   if (options.traced_steps > 0) {
-    const auto first = m.result.step_seconds.begin() + run.first_traced_step;
+    const auto first = m.result.step_seconds.end() - options.traced_steps;
     const Time origin = time_from_seconds(std::accumulate(m.result.step_seconds.begin(), first, 0.0));
     m.timeline =
         recorder.timeline("measured: cpu, threads", std::vector<Time>(static_cast<std::size_t>(options.traced_steps)));

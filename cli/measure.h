@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "cli/console.h"
@@ -10,17 +11,22 @@
 #include "cli/job.h"
 #include "exec/data.h"
 #include "exec/executor.h"
+#include "exec/processes.h"
 
 namespace foretrain::cli {
 
-// InputError for a job of another cluster than this machine; InfeasibleError, with what would fit, for one that does
-// not fit in its memory.
-void check_runnable(const JobArguments& arguments, const plan::Job& job, const plan::PlanGraph& graph);
+// InputError for a job of another cluster than this machine, or of another number of hosts than the `processes` live on
+// (a job of one host may run on several); InfeasibleError, with what would fit, for one that does not fit in memory.
+void check_runnable(const JobArguments& arguments, const plan::Job& job, const plan::PlanGraph& graph,
+                    const exec::Processes& processes);
 
 struct MeasureOptions {
+  int first_step = 0;  // the executor's next
   int steps = 1;
   int traced_steps = 0;  // the last so many
   std::chrono::milliseconds timeout{60000};
+  exec::StateKeeper* keeper = nullptr;                     // with one, an interrupted run gets the time to end its step
+  std::function<void(int steps_done)> ended = [](int) {};  // also of an interrupted run; all steps count
 };
 
 struct Measurement {

@@ -4,13 +4,19 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cli/checkpointing.h"
 #include "cli/files.h"
 #include "cli/measure.h"
+#include "cli/run_data.h"
+#include "cli/run_weights.h"
+#include "cli/supervise.h"
+#include "cli/together.h"
 #include "cli/verbs.h"
 #include "exec/evaluate.h"
 #include "exec/verify.h"
 #include "plan/build.h"
 #include "reports/run.h"
+#include "workloads/unicode.h"
 
 namespace foretrain::cli {
 
@@ -21,39 +27,54 @@ constexpr std::int64_t kMost = 1'000'000'000;
 
 struct RunArguments {
   JobArguments job;
+  DataArguments data;
+  WeightArguments weights;
+  std::string prompt = "\n";
   std::int64_t steps = 20, seed = 1, timeout_seconds = 60, sample = 0;
-  std::string data_path, timeline_path, trace_path;
+  std::string timeline_path, trace_path;
   bool verify = false, json = false;
+  CheckpointArguments checkpoint;
+  SuperviseArguments supervise;
 };
 
 reports::Verification verified(const plan::Job& job, const plan::PlanGraph& graph, const exec::DataSource& data,
-                               const RunArguments& arguments, const exec::RunOptions& run) {
+                               const RunArguments& arguments, const exec::RunOptions& run, exec::Processes& processes) {
   exec::VerifyOptions options;
   options.seed = static_cast<std::uint64_t>(arguments.seed);
   options.timeout = run.timeout;
   options.interrupted = run.interrupted;
   options.poison = run.poison;
   const workloads::Precision& precision = job.workload.precision;
-  const exec::Course one_rank = exec::train(plan::build(plan::one_rank_job(job)), precision, data, options);
+  exec::Course one_rank;
+  if (processes.number() == 0) {
+    one_rank = exec::train(plan::build(plan::one_rank_job(job)), precision, data, options);
+  }
+  options.processes = &processes;
   const exec::Verification v = exec::verify(graph, one_rank, precision, data, options);
   return {v.max_rel_loss,    v.max_rel_grad, v.tolerance.loss, v.tolerance.gradient,
           v.tolerance.steps, v.passed,       v.worst_tensor};
 }
 
-std::string sampled(exec::Executor& executor, const plan::PlanGraph& graph, const RunArguments& arguments,
-                    const exec::RunOptions& run) {
+std::string sampled(exec::Executor& executor, const plan::PlanGraph& graph, const exec::Text& text,
+                    const RunArguments& arguments, const exec::RunOptions& run) {
   exec::SampleOptions options;
+  options.prompt = arguments.prompt.empty() ? options.prompt : arguments.prompt;
   options.count = static_cast<int>(arguments.sample);
   options.seed = static_cast<std::uint64_t>(arguments.seed);
   options.run = run;
-  return exec::sample(executor, graph, options);
+  return exec::sample(executor, graph, text, options);
 }
 
-// Bytes that a model writes need not be UTF-8; what is not is shown as "?".
+// Bytes that a model writes need not be UTF-8; what is not, and control characters, are shown as "?".
 std::string printable(const std::string& bytes) {
   std::string out;
-  for (const char c : bytes) {
-    out += (c >= ' ' && c <= '~') || c == '\n' || c == '\t' ? c : '?';
+  for (std::size_t at = 0; at < bytes.size();) {
+    const workloads::CodePoint c = workloads::code_point(bytes, at);
+    const bool prints =
+        c.value != workloads::kNoCodePoint &&
+        (c.value == U'\n' || c.value == U'\t' || workloads::category(c.value) != workloads::Category::other);
+    out += prints ? bytes.substr(at, c.bytes) : "?";
+    at += c.bytes;
   }
   return out;
 }
@@ -64,6 +85,7 @@ struct Trained {
   const exec::Text& text;
   const exec::TextWindows& windows;
   exec::Executor& executor;
+  exec::Processes& processes;
 };
 
 // What the run was worth: its loss on unseen text, what it writes, whether one rank learns the same.
@@ -73,15 +95,16 @@ void judge(reports::RunReport& report, const Trained& t, const RunArguments& a, 
   progress.phase("validating");
   report.validation_loss = exec::validation_loss(t.executor, t.graph, t.job.workload.model.vocab, t.text, run);
   report.unigram_loss = exec::unigram_loss(t.text);
+  report.bytes_per_token = exec::bytes_per_id(t.text);
   watch.throw_if_interrupted();
   if (a.sample > 0) {
     progress.phase("sampling");
-    report.sample = printable(sampled(t.executor, t.graph, a, run));
+    report.sample = printable(sampled(t.executor, t.graph, t.text, a, run));
     watch.throw_if_interrupted();
   }
   if (a.verify) {
     progress.phase("verifying against one rank");
-    report.verification = verified(t.job, t.graph, t.windows, a, run);
+    report.verification = verified(t.job, t.graph, t.windows, a, run, t.processes);
     watch.throw_if_interrupted();
   }
 }
@@ -90,64 +113,119 @@ void add_options(Options& options, RunArguments& a) {
   a.job.add_to(options);
   options.integer("steps", &a.steps, 1, kMost, "training steps [20]");
   options.integer("seed", &a.seed, 0, INT64_MAX, "of parameters, data order and sample [1]");
-  options.text("data", "PATH", &a.data_path, "text to train on, instead of the job's or the built-in one");
+  a.data.add_to(options);
+  a.weights.add_to(options);
   options.flag("verify", &a.verify, "also trains on one rank and compares losses and gradients; exit 4 if they differ");
-  options.integer("sample", &a.sample, 1, kMost, "prints N bytes that the trained model writes");
+  options.integer("sample", &a.sample, 1, kMost, "prints N tokens that the trained model writes");
+  options.text("prompt", "TEXT", &a.prompt, "what they go on from [a new line]");
   options.text("timeline", "FILE", &a.timeline_path, "writes when each op of the last ten steps ran (JSON)");
   options.text("trace", "FILE", &a.trace_path, "writes the same as a trace for ui.perfetto.dev");
   options.integer("timeout", &a.timeout_seconds, 1, kMost / 1000, "seconds a rank waits for the others [60]");
   options.flag("json", &a.json, "one document, foretrain.run/1");
-  for (const char* name : {"checkpoint", "checkpoint-every", "resume"}) {
-    options.refused(name, "checkpoints are not built yet");
-  }
+  a.checkpoint.add_to(options);
+  a.supervise.add_to(options);
   options.examples({"foretrain run job.json --steps 50", "foretrain run job.json tp=2 dp=2 --verify",
                     "foretrain run job.json --steps 300 --sample 200",
-                    "foretrain run job.json --steps 20 --timeline t.json --trace run.trace.json"});
+                    "foretrain run job.json --steps 20 --timeline t.json --trace run.trace.json",
+                    "foretrain run job.json --steps 300 --checkpoint c --checkpoint-every 50 --max-restarts 3"});
 }
 
-}  // namespace
-
-int run_command(const std::vector<std::string>& arguments, Console& console) {
-  RunArguments a;
-  Options options("run", "trains a job for real on this machine, ranks as threads");
-  add_options(options, a);
-  if (const auto help = options.parse(arguments)) {
-    console.result(*help);
-    return kOk;
+// --steps counts the whole run's.
+std::int64_t steps_left(const RunArguments& a, const Checkpointing& checkpointing) {
+  if (a.steps < checkpointing.first_step()) {
+    throw InputError(
+        fmt::format("--steps: \"{}\" is not allowed: {} steps are done, and it counts the whole run's; "
+                    "expected more",
+                    a.steps, checkpointing.first_step()));
   }
-  const plan::Job job = a.job.load();
-  const plan::PlanGraph graph = plan::build(job);
-  check_runnable(a.job, job, graph);
-  const workloads::Workload& w = job.workload;
-  const exec::Text text = exec::load_text(a.data_path.empty() ? w.data.path : a.data_path);
-  const exec::TextWindows windows =
-      exec::training_windows(text, w.seq_len, w.global_batch, w.model.vocab, static_cast<std::uint64_t>(a.seed));
+  return a.steps - checkpointing.first_step();
+}
 
-  OutputFiles files(a.timeline_path, a.trace_path);
+int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& graph, const exec::Text& text,
+            exec::Processes& processes, Console& console) {
+  const workloads::Workload& w = job.workload;
+  const auto seed = static_cast<std::uint64_t>(a.seed);
+  const exec::TextWindows windows = exec::training_windows(text, w.seq_len, w.global_batch, w.model.vocab, seed);
+  const bool writes = processes.number() == 0;
+  OutputFiles files(writes ? a.timeline_path : "", writes ? a.trace_path : "");
   const InterruptWatch watch;
   const exec::RunOptions run = run_options(std::chrono::seconds(a.timeout_seconds), watch);
-  exec::Executor executor(graph, windows, static_cast<std::uint64_t>(a.seed));
+  exec::Executor executor(graph, windows, seed, &processes);
+  a.weights.load(executor, graph, job);
+  if (processes.count() > 1) {
+    console.note(rank_table(processes, graph.mesh.ranks()));
+  }
+  const std::string data = fmt::format("{}: {} {} to train on", text.name, text.training.size(), text.unit());
+  Checkpointing checkpointing(a.checkpoint, job, seed, data, run.timeout, executor, processes, console);
+  const std::int64_t steps = steps_left(a, checkpointing);
   MeasureOptions measure_options;
-  measure_options.steps = static_cast<int>(a.steps);
-  measure_options.traced_steps = files.wanted() ? static_cast<int>(std::min(a.steps, kTracedSteps)) : 0;
+  measure_options.first_step = checkpointing.first_step();
+  measure_options.steps = static_cast<int>(steps);
+  measure_options.traced_steps =
+      a.timeline_path.empty() && a.trace_path.empty() ? 0 : static_cast<int>(std::min(steps, kTracedSteps));
   measure_options.timeout = run.timeout;
+  measure_options.keeper = checkpointing.keeper();
+  measure_options.ended = [&](int steps_done) { checkpointing.ended(steps_done, steps_done < a.steps); };
   const Measurement m = measure(executor, graph, measure_options, watch, console);
+  if (m.result.loss.empty() && !a.weights.gradients_path.empty()) {
+    throw InputError("--dump-gradients: no step was left to run, so that there are no gradients");
+  }
+  a.weights.save(executor, job, text, writes);
+  processes.all_gather("");  // nobody begins to validate while it is written
 
   reports::RunReport report;
   report.job = &job;
   report.ranks = graph.mesh.ranks();
+  report.first_step = checkpointing.first_step();
+  report.checkpoint_folder = a.checkpoint.folder;
+  report.checkpoint_copies = checkpointing.copies();
   report.step_seconds = m.result.step_seconds;
   report.loss = m.result.loss;
   report.grad_norm = m.result.grad_norm;
   report.arena = m.result.arena;
   report.workspace = m.result.library_workspace;
   report.data = text.name;
+  report.epoch = epoch_text(windows, text.last_batch);
+  report.ids_are_bytes = text.is_bytes;
   report.timeline_path = a.timeline_path;
-  judge(report, Trained{job, graph, text, windows, executor}, a, run, watch, console);
+  judge(report, Trained{job, graph, text, windows, executor, processes}, a, run, watch, console);
   files.write_timeline(m.timeline);
   files.write_trace(graph, {reports::traced(m.timeline, "measured")});
   console.result(a.json ? reports::to_json(report).dump(2) + "\n" : reports::to_text(report, console.colour()));
   return report.verification && !report.verification->passed ? kThresholdBreached : kOk;
+}
+
+}  // namespace
+
+int run_command(const std::vector<std::string>& arguments, Console& console) {
+  RunArguments a;
+  Options options("run", "trains a job for real on this machine, ranks as threads or as processes that mpirun started");
+  add_options(options, a);
+  if (const auto help = options.parse(arguments)) {
+    console.result(*help);
+    return kOk;
+  }
+  a.checkpoint.check();
+  if (a.supervise.wanted()) {
+    // Ranks that wait for a stopped one end by themselves: that is longer than they need.
+    const std::chrono::seconds patience(2 * a.timeout_seconds + 1);
+    return supervise(arguments, a.supervise, a.checkpoint.folder, patience, console);
+  }
+  const std::unique_ptr<exec::Processes> processes = exec::join_processes();
+  processes->set_patience(std::chrono::seconds(a.timeout_seconds));
+  plan::Job job;
+  plan::PlanGraph graph;
+  exec::Text text;
+  const auto prepare = [&] {
+    job = a.job.load();
+    graph = plan::build(job);
+    check_runnable(a.job, job, graph, *processes);
+    a.weights.check(job);
+    text = a.data.load(job.workload);
+    return plan::resolved(job).dump() +
+           fmt::format("{} {} {} {}", text.name, text.ids, text.training.size(), text.validation.size());
+  };
+  return together(*processes, console, prepare, [&] { return run_job(a, job, graph, text, *processes, console); });
 }
 
 }  // namespace foretrain::cli

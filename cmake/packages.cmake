@@ -5,6 +5,7 @@ find_package(fmt 9 REQUIRED)             # fmt::fmt
 find_package(nlohmann_json 3.11 REQUIRED)  # nlohmann_json::nlohmann_json
 find_package(CLI11 2.1 REQUIRED)         # CLI11::CLI11
 find_package(Boost 1.74 REQUIRED)        # Boost::headers: Boost.Graph
+find_package(ZLIB REQUIRED)              # ZLIB::ZLIB: checksums
 find_package(tinyxml2 9 REQUIRED)        # tinyxml2::tinyxml2: NCCL's topology files
 
 # foretrain::dnnl, when present (FORETRAIN_HAVE_DNNL): oneDNN, for bf16 matmuls on the CPU's matrix units. Found by its
@@ -20,6 +21,20 @@ if(FORETRAIN_DNNL_INCLUDE AND FORETRAIN_DNNL_LIBRARY)
 else()
   set(FORETRAIN_HAVE_DNNL OFF)
   message(STATUS "oneDNN: not found; bf16 matmuls go without the CPU's matrix units (apt-get install libdnnl-dev)")
+endif()
+
+# foretrain::mpi, when present (FORETRAIN_HAVE_MPI): Open MPI, for ranks as processes. Its C interface only.
+find_package(MPI QUIET COMPONENTS C)
+if(MPI_C_FOUND)
+  set(FORETRAIN_HAVE_MPI ON)
+  add_library(foretrain_mpi_c INTERFACE)
+  target_include_directories(foretrain_mpi_c SYSTEM INTERFACE ${MPI_C_INCLUDE_DIRS})
+  target_link_libraries(foretrain_mpi_c INTERFACE ${MPI_C_LIBRARIES})
+  target_compile_definitions(foretrain_mpi_c INTERFACE OMPI_SKIP_MPICXX)
+  add_library(foretrain::mpi ALIAS foretrain_mpi_c)
+else()
+  set(FORETRAIN_HAVE_MPI OFF)
+  message(STATUS "Open MPI: not found; ranks are threads only (apt-get install libopenmpi-dev openmpi-bin)")
 endif()
 
 if(FORETRAIN_TESTS)

@@ -1,10 +1,7 @@
 #include "exec/cpu_device.h"
 
 #include <fmt/ranges.h>
-#include <sys/mman.h>
 
-#include <cerrno>
-#include <cstring>
 #include <deque>
 #include <utility>
 
@@ -24,7 +21,6 @@ constexpr std::chrono::milliseconds kFullWindowWait{1};
 constexpr std::chrono::microseconds kSpin{20};
 // Sleeps end at least this often, so that a timeout is noticed without a notification.
 constexpr std::chrono::milliseconds kNap{50};
-constexpr std::int64_t kPage = 4096;
 
 }  // namespace
 
@@ -43,37 +39,10 @@ struct CpuDevice::Stream {
   std::int64_t enqueued = 0, completed = 0;
 };
 
-struct CpuDevice::Arena {
-  explicit Arena(std::int64_t bytes) : size(static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1))) {
-    base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (base == MAP_FAILED) {
-      throw EnvironmentError(
-          fmt::format("no memory for an arena of {}: {}", to_string(Bytes{bytes}), std::strerror(errno)));
-    }
-    // First touch in 4 KiB pages is several times slower; refusal is no error.
-    (void)::madvise(base, size, MADV_HUGEPAGE);
-    auto* const bytes_of = static_cast<volatile std::byte*>(base);
-    for (std::size_t i = 0; i < size; i += static_cast<std::size_t>(kPage)) {
-      bytes_of[i] = std::byte{0};
-    }
-  }
-  ~Arena() { ::munmap(base, size); }
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  void* base = nullptr;
-  std::size_t size;
-};
-
 CpuDevice::CpuDevice(Communicator& communicator, std::function<std::string(const OpCall&)> describe)
     : communicator_(communicator), describe_(std::move(describe)) {}
 
 CpuDevice::~CpuDevice() = default;
-
-std::byte* CpuDevice::allocate_arena(Bytes bytes) {
-  CHECK(!arena_, "one arena per device");
-  arena_ = std::make_unique<Arena>(bytes.value);
-  return static_cast<std::byte*>(arena_->base);
-}
 
 StreamHandle CpuDevice::create_stream() {
   streams_.push_back(std::make_unique<Stream>());

@@ -24,7 +24,6 @@ class CpuDevice : public Device {
   void set_sink(CompletionSink* sink) { sink_ = sink; }
   void set_timeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
 
-  std::byte* allocate_arena(Bytes bytes) override;
   StreamHandle create_stream() override;
   EventHandle create_event() override;
   void launch(StreamHandle stream, const OpCall& call) override;
@@ -48,7 +47,6 @@ class CpuDevice : public Device {
   };
   struct Task;
   struct Stream;
-  struct Arena;
 
   Task& enqueue(StreamHandle stream);
   bool is_ready(const Task& task) const;
@@ -64,7 +62,6 @@ class CpuDevice : public Device {
   std::function<std::string(const OpCall&)> describe_;
   CompletionSink* sink_ = nullptr;
   std::chrono::milliseconds timeout_{60000};
-  std::unique_ptr<Arena> arena_;
   std::vector<std::unique_ptr<Stream>> streams_;
   std::vector<Point> events_;
   std::vector<std::unique_ptr<Task>> spare_;

@@ -1,40 +1,42 @@
 #include "exec/data.h"
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <vector>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 
 namespace foretrain::exec {
 
 namespace {
 
 namespace fs = std::filesystem;
+using workloads::DataFormat;
+using workloads::Tokens;
 
 constexpr const char* kLicences = "/usr/share/common-licenses";
 constexpr std::int64_t kByteValues = 256;
 
-std::string read_file(const fs::path& path) {
+constexpr const char* kExpected = "a file, or a folder of such files";
+
+// The regular files of a folder, in order of name.
+std::vector<std::string> files_of(const std::string& folder, bool follows_links) {
   std::error_code failure;
-  const fs::file_status status = fs::status(path, failure);
-  if (!fs::exists(status)) {
-    throw InputError(fmt::format("data: {}: no such file; expected a text file", path.string()));
+  std::vector<std::string> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, failure)) {
+    const bool is_hidden = entry.path().filename().string().starts_with('.');
+    std::error_code unreadable;
+    if (entry.is_regular_file(unreadable) && !is_hidden && (follows_links || !entry.is_symlink(unreadable))) {
+      files.push_back(entry.path().string());
+    }
   }
-  if (!fs::is_regular_file(status)) {
-    throw InputError(fmt::format("data: {}: not a regular file; expected a text file", path.string()));
+  if (failure) {
+    throw InputError(fmt::format("data: {}: cannot be read: {}", folder, failure.message()));
   }
-  std::ifstream file(path, std::ios::binary);
-  std::string bytes(static_cast<std::size_t>(fs::file_size(path, failure)), '\0');
-  if (!file || failure || !file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()))) {
-    throw InputError(fmt::format("data: {}: cannot be read: {}", path.string(), std::strerror(errno)));
-  }
-  return bytes;
+  std::sort(files.begin(), files.end());
+  return files;
 }
 
 // SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words that scrambles well.
@@ -69,43 +71,197 @@ std::int64_t permuted(std::int64_t index, std::int64_t size, std::uint64_t key) 
   return static_cast<std::int64_t>(x);
 }
 
-Text load_text(const std::string& path) {
-  if (!path.empty()) {
-    return {path, read_file(path)};
+namespace {
+
+// Ids of one or several files of text, in order.
+Tokens read_texts(const std::vector<std::string>& files, const workloads::Tokenizer* tokenizer) {
+  if (files.size() == 1 && tokenizer == nullptr) {
+    const auto file = std::make_shared<const MappedFile>(files.front(), "data", kExpected);
+    return {file, file->bytes().data(), 1, std::ssize(file->bytes())};
   }
-  std::error_code failure;
-  std::vector<fs::path> files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(kLicences, failure)) {
-    if (entry.is_regular_file() && !entry.is_symlink()) {
-      files.push_back(entry.path());
+  std::string all;
+  std::vector<std::int32_t> ids;
+  for (const std::string& path : files) {
+    const MappedFile file(path, "data", kExpected);
+    const std::string_view bytes(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+    if (tokenizer == nullptr) {
+      all += bytes;
+      continue;
+    }
+    try {
+      const std::vector<std::int32_t> more = tokenizer->encode(bytes);
+      ids.insert(ids.end(), more.begin(), more.end());
+    } catch (const InputError& e) {
+      throw InputError(fmt::format("data: {}: {}", path, e.what()));
     }
   }
-  if (failure || files.empty()) {
-    throw InputError(fmt::format("data: {} holds no text on this system; name a text file with --data", kLicences));
+  return tokenizer == nullptr ? Tokens::of_bytes(std::move(all)) : Tokens::of_ids(std::move(ids));
+}
+
+// A folder's is that of its files: text, or that of the first which is none.
+DataFormat known_format(const std::string& path, DataFormat asked) {
+  std::error_code none;
+  if (asked != DataFormat::automatic || !fs::is_directory(path, none)) {
+    return asked == DataFormat::automatic ? workloads::format_of(path) : asked;
   }
-  std::sort(files.begin(), files.end());
-  Text text{fmt::format("{} ({} licence texts)", kLicences, files.size()), {}};
-  for (const fs::path& file : files) {
-    text.bytes += read_file(file);
+  for (const std::string& file : files_of(path, /*follows_links=*/true)) {
+    if (const DataFormat format = workloads::format_of(file); format != DataFormat::text) {
+      return format;
+    }
+  }
+  return DataFormat::text;
+}
+
+// Ids of the files of a folder, in order; what is no such file in it is refused.
+Tokens read_id_files(const std::vector<std::string>& files, DataFormat asked) {
+  Tokens all;
+  for (const std::string& file : files) {
+    const DataFormat format = known_format(file, asked);
+    if (format == DataFormat::text) {
+      throw InputError(
+          fmt::format("data: {}: is text, and files of token ids stand beside it; expected one or the other", file));
+    }
+    if (format != DataFormat::megatron || !file.ends_with(".idx")) {
+      all.append(workloads::read_token_file(file, format));
+    }
+  }
+  return all;
+}
+
+Tokens read_part(const std::string& path, DataFormat asked, const workloads::Tokenizer* tokenizer) {
+  const DataFormat format = known_format(path, asked);
+  std::error_code none;
+  if (!fs::is_directory(path, none)) {
+    return format == DataFormat::text ? read_texts({path}, tokenizer) : workloads::read_token_file(path, format);
+  }
+  const std::vector<std::string> files = files_of(path, /*follows_links=*/true);
+  if (files.empty()) {
+    throw InputError(fmt::format("data: {}: the folder has no files; expected text, or token ids, in it", path));
+  }
+  return format == DataFormat::text ? read_texts(files, tokenizer) : read_id_files(files, asked);
+}
+
+std::shared_ptr<const workloads::Tokenizer> read_tokenizer(const std::string& path) {
+  std::error_code none;
+  const bool is_folder = fs::is_directory(path, none);
+  return std::make_shared<const workloads::Tokenizer>(
+      workloads::Tokenizer::from_file(is_folder ? (fs::path(path) / "tokenizer.json").string() : path));
+}
+
+// All ids into the two parts.
+void share_out(Text& text, const Tokens& all) {
+  text.training = all.part(0, all.size() - all.size() / 10);
+  text.validation = all.part(text.training.size(), all.size() / 10);
+}
+
+// Where the first id stands that is `vocab` or more.
+[[noreturn]] void refuse_ids(const Text& text, std::int64_t vocab) {
+  const auto in_training = text.training.first_from(vocab);
+  const Tokens& part = in_training ? text.training : text.validation;
+  const std::int64_t place = in_training ? *in_training : part.first_from(vocab).value();
+  throw InputError(fmt::format("data: {}: token {} of its {} part is {}; the model's vocabulary has ids from 0 to {}",
+                               text.name, place, in_training ? "training" : "validation", part[place], vocab - 1));
+}
+
+void check_vocabulary(const Text& text, std::int64_t vocab) {
+  if (text.ids <= vocab) {
+    return;
+  }
+  if (text.is_bytes) {
+    throw InputError(
+        fmt::format("model: a vocabulary of {} cannot hold bytes as tokens; expected vocab >= {}", vocab, kByteValues));
+  }
+  if (text.tokenizer != nullptr) {
+    throw InputError(fmt::format("model: a vocabulary of {} cannot hold the tokens of {}; expected vocab >= {}", vocab,
+                                 text.tokenizer->name(), text.ids));
+  }
+  refuse_ids(text, vocab);
+}
+
+}  // namespace
+
+std::string_view Text::bytes(std::int64_t id) const {
+  static const std::string values = [] {
+    std::string all;
+    for (int b = 0; b < kByteValues; ++b) {
+      all += static_cast<char>(b);
+    }
+    return all;
+  }();
+  return tokenizer != nullptr           ? tokenizer->bytes(static_cast<workloads::Tokenizer::Id>(id))
+         : is_bytes && id < kByteValues ? std::string_view(values).substr(static_cast<std::size_t>(id), 1)
+                                        : std::string_view();
+}
+
+Text text_of(std::string name, std::string bytes) {
+  Text text;
+  text.name = std::move(name);
+  share_out(text, Tokens::of_bytes(std::move(bytes)));
+  return text;
+}
+
+Text load_text(const workloads::DataSpec& data) {
+  Text text;
+  text.last_batch = data.last_batch;
+  if (!data.tokenizer.empty()) {
+    text.tokenizer = read_tokenizer(data.tokenizer);
+    text.ids = text.tokenizer->size();
+  }
+  Tokens all;
+  if (data.path.empty()) {
+    const std::vector<std::string> files = files_of(kLicences, /*follows_links=*/false);
+    if (files.empty()) {
+      throw InputError(fmt::format("data: {} holds no text on this system; name a text file with --data", kLicences));
+    }
+    text.name = fmt::format("{} ({} licence texts)", kLicences, files.size());
+    text.is_bytes = text.tokenizer == nullptr;
+    all = read_texts(files, text.tokenizer.get());
+  } else {
+    text.name = data.path;
+    text.is_bytes = known_format(data.path, data.format) == DataFormat::text && text.tokenizer == nullptr;
+    all = read_part(data.path, data.format, text.tokenizer.get());
+  }
+  if (text.tokenizer != nullptr) {
+    text.name += " through " + text.tokenizer->name();
+  }
+  if (data.validation.empty()) {
+    share_out(text, all);
+  } else {
+    const DataFormat other = known_format(data.validation, data.format);
+    if ((other == DataFormat::text && text.tokenizer == nullptr) != text.is_bytes) {
+      throw InputError(
+          fmt::format("data: {}: its ids are not those of {}: one of them is bytes", data.validation, text.name));
+    }
+    text.training = all;
+    text.validation = read_part(data.validation, data.format, text.tokenizer.get());
+  }
+  if (!text.is_bytes) {
+    // A file of ids may have more than the tokenizer that is said to have made it.
+    const std::int64_t above = std::max(text.training.largest(), text.validation.largest()) + 1;
+    if (text.tokenizer != nullptr && above > text.ids) {
+      refuse_ids(text, text.ids);
+    }
+    text.ids = text.tokenizer != nullptr ? text.ids : above;
   }
   return text;
 }
 
-TextWindows::TextWindows(const Text& text, std::string_view part, std::int64_t seq_len, std::int64_t sequences_per_step,
+TextWindows::TextWindows(const Text& text, Part part, std::int64_t seq_len, std::int64_t sequences_per_step,
                          std::int64_t vocab, Order order, std::uint64_t seed)
-    : part_(part), seq_len_(seq_len), sequences_per_step_(sequences_per_step), order_(order), seed_(seed) {
+    : part_(part == Part::training ? text.training : text.validation),
+      seq_len_(seq_len),
+      sequences_per_step_(sequences_per_step),
+      order_(order),
+      last_batch_(text.last_batch),
+      seed_(seed) {
   CHECK(seq_len >= 1 && sequences_per_step >= 1, "steps of {} sequences of {}", sequences_per_step, seq_len);
-  if (vocab < kByteValues) {
-    throw InputError(
-        fmt::format("model: a vocabulary of {} cannot hold bytes as tokens; expected vocab >= {}", vocab, kByteValues));
-  }
-  const auto size = static_cast<std::int64_t>(part.size());
-  windows_ = std::max<std::int64_t>(0, size - 1) / seq_len;
+  check_vocabulary(text, vocab);
+  windows_ = std::max<std::int64_t>(0, part_.size() - 1) / seq_len;
   if (windows_ < sequences_per_step) {
-    const bool trains = part.data() == text.training().data();
     throw InputError(
-        fmt::format("data: {}: {} bytes are too few: its {} part has {} bytes, and {} sequence{} of {} tokens need {}",
-                    text.name, text.bytes.size(), trains ? "training" : "validation", size, sequences_per_step,
+        fmt::format("data: {}: {} {} are too few: its {} part has {} {}, and {} sequence{} of {} tokens need {}",
+                    text.name, text.training.size() + text.validation.size(), text.unit(),
+                    part == Part::training ? "training" : "validation", part_.size(), text.unit(), sequences_per_step,
                     sequences_per_step == 1 ? "" : "s", seq_len, sequences_per_step * seq_len + 1));
   }
 }
@@ -115,32 +271,47 @@ void TextWindows::sequence(std::int64_t step, std::int64_t index_in_batch, std::
   CHECK(seq_len == seq_len_ && 0 <= index_in_batch && index_in_batch < sequences_per_step_,
         "sequence {} of {} tokens in steps of {} sequences of {}", index_in_batch, seq_len, sequences_per_step_,
         seq_len_);
-  const std::int64_t epoch = step / steps_per_epoch();
-  const std::int64_t place = step % steps_per_epoch() * sequences_per_step_ + index_in_batch;
+  std::int64_t epoch = step / steps_per_epoch();
+  std::int64_t place = step % steps_per_epoch() * sequences_per_step_ + index_in_batch;
+  if (last_batch_ == workloads::LastBatch::wrap) {
+    epoch = (step * sequences_per_step_ + index_in_batch) / windows_;
+    place = (step * sequences_per_step_ + index_in_batch) % windows_;
+  }
   const std::int64_t window =
       order_ == Order::as_written ? place : permuted(place, windows_, mix(seed_) ^ static_cast<std::uint64_t>(epoch));
-  const char* const first = part_.data() + window * seq_len_;
-  std::transform(first, first + seq_len + 1, ids,
-                 [](char c) { return static_cast<std::int32_t>(static_cast<unsigned char>(c)); });
+  part_.copy(window * seq_len_, seq_len + 1, ids);
 }
 
 TextWindows training_windows(const Text& text, std::int64_t seq_len, std::int64_t global_batch, std::int64_t vocab,
                              std::uint64_t seed) {
-  return {text, text.training(), seq_len, global_batch, vocab, TextWindows::Order::shuffled, seed};
+  return {text, TextWindows::Part::training, seq_len, global_batch, vocab, TextWindows::Order::shuffled, seed};
 }
 
 double unigram_loss(const Text& text) {
-  std::array<double, kByteValues> count;
-  count.fill(1.0);
-  for (const char c : text.training()) {
-    count[static_cast<unsigned char>(c)] += 1.0;
+  std::vector<double> count(static_cast<std::size_t>(text.ids), 1.0);
+  for (std::int64_t i = 0; i < text.training.size(); ++i) {
+    count[static_cast<std::size_t>(text.training[i])] += 1.0;
   }
-  const double total = static_cast<double>(text.training().size() + kByteValues);
+  const auto total = static_cast<double>(text.training.size() + text.ids);
   double sum = 0.0;
-  for (const char c : text.validation()) {
-    sum -= std::log(count[static_cast<unsigned char>(c)] / total);
+  for (std::int64_t i = 0; i < text.validation.size(); ++i) {
+    sum -= std::log(count[static_cast<std::size_t>(text.validation[i])] / total);
   }
-  return sum / static_cast<double>(std::max<std::size_t>(1, text.validation().size()));
+  return sum / static_cast<double>(std::max<std::int64_t>(1, text.validation.size()));
+}
+
+std::optional<double> bytes_per_id(const Text& text) {
+  if (text.is_bytes) {
+    return 1.0;
+  }
+  if (text.tokenizer == nullptr || text.validation.size() == 0) {
+    return std::nullopt;
+  }
+  double bytes = 0;
+  for (std::int64_t i = 0; i < text.validation.size(); ++i) {
+    bytes += static_cast<double>(text.bytes(text.validation[i]).size());
+  }
+  return bytes / static_cast<double>(text.validation.size());
 }
 
 }  // namespace foretrain::exec

@@ -1,51 +1,69 @@
-// Text as training data: bytes are tokens (0 to 255), the last tenth is kept for validation.
+// Text as training data: token ids, the last tenth kept for validation where no other text is named for it. Without a
+// tokenizer bytes are ids (0 to 255).
 //
-// A sequence is a window of seq_len + 1 bytes; windows start every seq_len bytes, so that each byte is once an input.
-// In each epoch the windows come in another order, a permutation that depends on the seed and the epoch only. A step
-// takes the next global_batch windows. Windows left over at the end of an epoch, too few for a whole step, are skipped
-// in that epoch.
+// A sequence is a window of seq_len + 1 ids; windows start every seq_len ids, so that each id is once an input. In each
+// epoch the windows come in another order, a permutation that depends on the seed and the epoch only. A step takes the
+// next global_batch windows: what it takes depends on its number and the seed alone, so that a run may go on in the
+// middle of an epoch. Windows left over at the end of an epoch, too few for a whole step, are skipped in that epoch
+// (last_batch drop), or stand in one step with the first of the next (wrap).
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "exec/executor.h"
+#include "workloads/token_file.h"
+#include "workloads/tokenizer.h"
+#include "workloads/workload.h"
 
 namespace foretrain::exec {
 
 struct Text {
   std::string name;  // what it is, for people
-  std::string bytes;
+  workloads::Tokens training, validation;
+  std::shared_ptr<const workloads::Tokenizer> tokenizer;  // of the ids; none where they are bytes, or nobody knows it
+  bool is_bytes = true;
+  std::int64_t ids = 256;  // all ids are below
+  workloads::LastBatch last_batch = workloads::LastBatch::drop;
 
-  std::string_view training() const { return std::string_view(bytes).substr(0, bytes.size() - bytes.size() / 10); }
-  std::string_view validation() const { return std::string_view(bytes).substr(bytes.size() - bytes.size() / 10); }
+  const char* unit() const { return is_bytes ? "bytes" : "tokens"; }
+  // What an id stands for: "" where nobody knows.
+  std::string_view bytes(std::int64_t id) const;
 };
 
-// The file at `path`; or, for "", the licence texts that every Debian system carries (the regular files of
-// /usr/share/common-licenses, in order of name), read where they are. Throws InputError for what is missing, unreadable
-// or no regular file.
-Text load_text(const std::string& path);
+// The bytes as text, as they are.
+Text text_of(std::string name, std::string bytes);
+
+// The data set of a workload; for the path "", the licence texts that every Debian system carries (the regular files of
+// /usr/share/common-licenses, in order of name), read where they are. A folder stands for the regular files in it, in
+// order of name, hidden ones aside, one after the other: texts, or token ids. Throws InputError for what is missing,
+// unreadable or not what its format says.
+Text load_text(const workloads::DataSpec& data);
 
 // Windows of one of the two parts, `sequences_per_step` at a time.
 class TextWindows : public DataSource {
  public:
+  enum class Part : std::uint8_t { training, validation };
   enum class Order : std::uint8_t { shuffled, as_written };
 
-  // `part` is of a text that outlives this. Throws InputError when the part is shorter than one step, with the bytes
-  // that are needed, and for a vocabulary below 256.
-  TextWindows(const Text& text, std::string_view part, std::int64_t seq_len, std::int64_t sequences_per_step,
-              std::int64_t vocab, Order order, std::uint64_t seed);
+  // Of a text that outlives this. Throws InputError when the part is shorter than one step, with the ids that are
+  // needed, and for a vocabulary without one of the ids.
+  TextWindows(const Text& text, Part part, std::int64_t seq_len, std::int64_t sequences_per_step, std::int64_t vocab,
+              Order order, std::uint64_t seed);
 
   void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const override;
   std::int64_t windows() const { return windows_; }
-  std::int64_t steps_per_epoch() const { return windows_ / sequences_per_step_; }
+  std::int64_t steps_per_epoch() const { return windows_ / sequences_per_step_; }  // whole ones
+  std::int64_t left_over() const { return windows_ % sequences_per_step_; }
 
  private:
-  std::string_view part_;
+  workloads::Tokens part_;
   std::int64_t seq_len_, sequences_per_step_, windows_;
   Order order_;
+  workloads::LastBatch last_batch_;
   std::uint64_t seed_;
 };
 
@@ -53,9 +71,12 @@ class TextWindows : public DataSource {
 TextWindows training_windows(const Text& text, std::int64_t seq_len, std::int64_t global_batch, std::int64_t vocab,
                              std::uint64_t seed);
 
-// Cross entropy in nats per byte of the validation part under the byte frequencies of the training part, one occurrence
-// of each of the 256 bytes added: what a model that knows no context reaches.
+// Cross entropy in nats per id of the validation part under the frequencies of ids in the training part, one occurrence
+// of each id added: what a model that knows no context reaches.
 double unigram_loss(const Text& text);
+
+// Bytes that an id of the validation part stands for, in the mean; none where nobody knows.
+std::optional<double> bytes_per_id(const Text& text);
 
 // Element `index` of a permutation of 0 … size - 1 that `key` names. REQUIRES: 0 <= index < size.
 std::int64_t permuted(std::int64_t index, std::int64_t size, std::uint64_t key);

@@ -1,4 +1,4 @@
-// What an executor needs of a device: memory, streams, events, and ops launched on them.
+// What an executor needs of a device: streams, events, and ops launched on them.
 //
 // Streams are first in, first out; events order them, with the meaning CUDA gives them: wait() waits for the latest
 // record() enqueued before it, and for nothing when there was none. launch() may return before the op has run; operands
@@ -33,8 +33,6 @@ class Device {
  public:
   virtual ~Device() = default;
 
-  // Zeroed, touched, and freed with the device. One arena per device. Throws EnvironmentError.
-  virtual std::byte* allocate_arena(Bytes bytes) = 0;
   virtual StreamHandle create_stream() = 0;
   virtual EventHandle create_event() = 0;
 

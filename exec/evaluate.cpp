@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "base/error.h"
 #include "kernels/philox.h"
@@ -9,8 +10,6 @@
 namespace foretrain::exec {
 
 namespace {
-
-constexpr std::size_t kByteValues = 256;
 
 // `batches` batches of windows of the validation text.
 class ValidationBatches : public DataSource {
@@ -34,22 +33,21 @@ class ValidationBatches : public DataSource {
 // not seen.
 class Context : public DataSource {
  public:
-  Context(const std::string& bytes) : bytes_(bytes) {}
+  explicit Context(std::span<const std::int32_t> known) : known_(known) {}
 
   void sequence(std::int64_t, std::int64_t, std::int64_t seq_len, std::int32_t* ids) const override {
     for (std::int64_t i = 0; i <= seq_len; ++i) {
-      const bool known = i < static_cast<std::int64_t>(bytes_.size());
-      ids[i] = known ? static_cast<unsigned char>(bytes_[static_cast<std::size_t>(i)]) : 0;
+      ids[i] = i < std::ssize(known_) ? known_[static_cast<std::size_t>(i)] : 0;
     }
   }
 
  private:
-  const std::string& bytes_;
+  std::span<const std::int32_t> known_;
 };
 
 // Draw number `draw` from softmax(logits / temperature).
-std::size_t draw_byte(const std::vector<double>& logits, double temperature, std::uint64_t seed, std::uint64_t draw) {
-  const auto end = logits.begin() + kByteValues;
+std::size_t draw_id(std::span<const double> logits, double temperature, std::uint64_t seed, std::uint64_t draw) {
+  const auto end = logits.end();
   const auto best = std::max_element(logits.begin(), end);
   if (temperature <= 0.0) {
     return static_cast<std::size_t>(best - logits.begin());
@@ -61,7 +59,7 @@ std::size_t draw_byte(const std::vector<double>& logits, double temperature, std
     sum += weights.back();
   }
   double rest = kernels::philox_uniform(seed, draw, 0).first * sum;
-  for (std::size_t i = 0; i < kByteValues; ++i) {
+  for (std::size_t i = 0; i < weights.size(); ++i) {
     rest -= weights[i];
     if (rest < 0.0) {
       return i;
@@ -70,30 +68,55 @@ std::size_t draw_byte(const std::vector<double>& logits, double temperature, std
   return static_cast<std::size_t>(best - logits.begin());
 }
 
+std::vector<std::int32_t> ids_of(const Text& text, const std::string& prompt) {
+  if (text.tokenizer != nullptr) {
+    return text.tokenizer->encode(prompt);
+  }
+  std::vector<std::int32_t> ids;
+  for (const char c : prompt) {
+    ids.push_back(static_cast<unsigned char>(c));
+  }
+  return text.is_bytes ? ids : std::vector<std::int32_t>{0};
+}
+
+std::string written(const Text& text, std::span<const std::int32_t> ids) {
+  if (text.tokenizer != nullptr) {
+    return text.tokenizer->decode(ids);
+  }
+  std::string all;
+  for (const std::int32_t id : ids) {
+    all += text.is_bytes ? std::string(text.bytes(id)) : fmt::format("{} ", id);
+  }
+  return all;
+}
+
 }  // namespace
 
 double validation_loss(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,
                        const RunOptions& options) {
-  const TextWindows windows(text, text.validation(), graph.seq_len, 1, vocab, TextWindows::Order::as_written, 0);
+  const TextWindows windows(text, TextWindows::Part::validation, graph.seq_len, 1, vocab,
+                            TextWindows::Order::as_written, 0);
   const std::int64_t batch = graph.sequences_per_step;
   const std::int64_t batches = std::max<std::int64_t>(1, std::min(windows.windows(), kMostValidationSequences) / batch);
   return executor.evaluate(ValidationBatches(windows, batch, batches), static_cast<int>(batches), options);
 }
 
-std::string sample(Executor& executor, const plan::PlanGraph& graph, const SampleOptions& options) {
+std::string sample(Executor& executor, const plan::PlanGraph& graph, const Text& text, const SampleOptions& options) {
   CHECK(!options.prompt.empty(), "an empty prompt");
+  std::vector<std::int32_t> ids = ids_of(text, options.prompt);
+  const std::size_t prompt = ids.size();
   const auto longest = static_cast<std::size_t>(graph.seq_len);
-  std::string text = options.prompt;
   for (int i = 0; i < options.count; ++i) {
-    const std::string seen = text.substr(text.size() - std::min(text.size(), longest));
-    const std::vector<double> logits =
-        executor.logits(Context(seen), static_cast<std::int64_t>(seen.size()) - 1, options.run);
+    const std::span seen = std::span(ids).last(std::min(ids.size(), longest));
+    const std::vector<double> logits = executor.logits(Context(seen), std::ssize(seen) - 1, options.run);
     if (options.run.interrupted != nullptr && options.run.interrupted->load()) {
       break;
     }
-    text += static_cast<char>(draw_byte(logits, options.temperature, options.seed, static_cast<std::uint64_t>(i)));
+    const std::size_t known = std::min(logits.size(), static_cast<std::size_t>(text.ids));
+    ids.push_back(static_cast<std::int32_t>(
+        draw_id(std::span(logits).first(known), options.temperature, options.seed, static_cast<std::uint64_t>(i))));
   }
-  return text.substr(options.prompt.size());
+  return written(text, ids).substr(written(text, std::span(ids).first(prompt)).size());
 }
 
 }  // namespace foretrain::exec

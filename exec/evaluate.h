@@ -21,14 +21,15 @@ double validation_loss(Executor& executor, const plan::PlanGraph& graph, std::in
 
 struct SampleOptions {
   std::string prompt = "\n";
-  int count = 200;           // bytes to write
-  double temperature = 0.8;  // 0: always the likeliest byte
+  int count = 200;           // tokens to write
+  double temperature = 0.8;  // 0: always the likeliest token
   std::uint64_t seed = 1;
   RunOptions run;  // timeout and interrupted
 };
 
-// The bytes after the prompt, each drawn from softmax(logits / temperature) over the 256 byte values. The model sees
-// the last seq_len bytes at most. Ends early when interrupted.
-std::string sample(Executor& executor, const plan::PlanGraph& graph, const SampleOptions& options);
+// What the tokens behind the prompt stand for, each drawn from softmax(logits / temperature) over the ids of the text
+// that the model was trained on. The model sees the last seq_len tokens at most. Ends early when interrupted. Where
+// nobody knows what ids stand for, the prompt is the id 0 and the ids themselves are written.
+std::string sample(Executor& executor, const plan::PlanGraph& graph, const Text& text, const SampleOptions& options);
 
 }  // namespace foretrain::exec

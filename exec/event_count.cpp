@@ -1,11 +1,9 @@
 #include "exec/event_count.h"
 
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <ctime>
 
 namespace foretrain::exec {
@@ -16,7 +14,7 @@ void EventCount::notify() {
   count_.fetch_add(1, std::memory_order_seq_cst);
   // Sequentially consistent with wait(): either the sleeper sees the new count or we see the sleeper.
   if (sleeping_.load(std::memory_order_seq_cst)) {
-    ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&count_), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+    ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&count_), FUTEX_WAKE, 1, nullptr, nullptr, 0);
   }
 }
 
@@ -25,18 +23,9 @@ void EventCount::wait(std::uint32_t seen, std::chrono::nanoseconds limit) {
   if (count_.load(std::memory_order_seq_cst) == seen) {
     const auto whole = std::chrono::duration_cast<std::chrono::seconds>(limit);
     const std::timespec span{static_cast<std::time_t>(whole.count()), static_cast<long>((limit - whole).count())};
-    ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&count_), FUTEX_WAIT_PRIVATE, seen, &span, nullptr, 0);
+    ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&count_), FUTEX_WAIT, seen, &span, nullptr, 0);
   }
   sleeping_.store(false, std::memory_order_seq_cst);
-}
-
-int available_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) != 0) {
-    return 1;
-  }
-  return std::max(1, CPU_COUNT(&set));
 }
 
 }  // namespace foretrain::exec

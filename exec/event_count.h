@@ -1,4 +1,5 @@
 // A counter that a thread can sleep on: the waiter reads it, looks for work, and sleeps only if it has not moved since.
+// May lie in memory that processes share.
 #pragma once
 
 #include <atomic>
@@ -19,8 +20,5 @@ class EventCount {
   std::atomic<std::uint32_t> count_{0};
   std::atomic<bool> sleeping_{false};
 };
-
-// Processors this process may run on.
-int available_cores();
 
 }  // namespace foretrain::exec

@@ -1,4 +1,4 @@
-// execute(): runs a plan graph for real on this machine, ranks as threads.
+// Runs a plan graph for real, ranks as threads of one process or of many.
 //
 // Each rank interprets its program: ops are enqueued on the device's streams in program order, events order them across
 // streams, collectives and messages go to the communicator, timestamps come from the device. There is no other
@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "exec/processes.h"
 #include "plan/graph.h"
 #include "plan/timeline.h"
 
@@ -28,11 +29,25 @@ class DataSource {
                         std::int32_t* ids) const = 0;
 };
 
+struct RankMemory;  // pieces.h
+
+// Is shown a rank's memory at ends of steps, when what is kept from step to step is complete and nothing runs that
+// could change it. Called on the ranks' threads, of several ranks at once; what it throws ends the run.
+class StateKeeper {
+ public:
+  virtual ~StateKeeper() = default;
+  // Whether it wants to see memory after so many steps: the same answer to every rank.
+  virtual bool wants(int steps_done) const = 0;
+  virtual void keep(const RankMemory& memory, int steps_done) = 0;
+};
+
 struct RunOptions {
   int steps = 1;
   std::uint64_t seed = 1;
   std::chrono::milliseconds timeout{60000};  // a rank that waits longer for others fails, naming them
   const std::atomic<bool>* interrupted = nullptr;
+  std::chrono::milliseconds grace{500};  // an interrupted run that does not end a step so soon is cut off in it
+  StateKeeper* keeper = nullptr;
   std::function<void(int step, double loss, double seconds)> on_step;  // called once per step, from one thread
   plan::SpanSink* sink = nullptr;                                      // measured spans
   int first_traced_step = 0;                                           // spans of earlier steps are not recorded
@@ -57,9 +72,11 @@ struct RunResult {
 // run().
 class Executor {
  public:
-  // `data` must outlive the executor. Throws InputError for a graph that a CPU cannot run (precisions that exist as
-  // cost only), InfeasibleError when the machine lacks the memory.
-  Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed);
+  // `data` must outlive the executor, and so must `processes`; without them all ranks are threads of this process. With
+  // them all processes make the same calls, and every result but the tensors' is the same in all. Throws InputError for
+  // a graph that a CPU cannot run (precisions that exist as cost only), InfeasibleError when the machine lacks the
+  // memory.
+  Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed, Processes* processes = nullptr);
   ~Executor();
 
   // Runs options.steps further steps. The prologue runs before the very first step, the epilogue at the end of each
@@ -68,9 +85,18 @@ class Executor {
   // cannot go on.
   RunResult run(const RunOptions& options);
 
-  // After run(): the reduced gradients of the last step, and the parameters, gathered over ranks and shards.
-  std::vector<FullTensor> gradients() const;
-  std::vector<FullTensor> parameters() const;
+  // Whether the last run ended between two steps.
+  bool can_go_on() const;
+
+  // Memory of the ranks that live here, between runs.
+  std::vector<RankMemory> memory() const;
+  // The first step will be this one: memory holds what so many steps left. REQUIRES: before the first run.
+  void go_on_from(int step);
+
+  // After run(): the reduced gradients of the last step, and the parameters, gathered over ranks and shards; on process
+  // 0, nothing elsewhere.
+  std::vector<FullTensor> gradients();
+  std::vector<FullTensor> parameters();
 
   // Replaces the parameters (and master weights), by name; optimizer state stays. REQUIRES: every tensor of the model.
   void set_parameters(const std::vector<FullTensor>& tensors);

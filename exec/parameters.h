@@ -6,19 +6,13 @@
 #include <vector>
 
 #include "exec/executor.h"
-#include "exec/op_call.h"
+#include "exec/pieces.h"
 
 namespace foretrain::exec {
 
 // Sets the rank's parameters and master weights. A value depends on the seed, the tensor's number and the element's
 // place in the whole tensor only, so that every way to shard starts from the same weights.
 void initialise_parameters(const RankContext& rank, std::byte* arena, std::uint64_t seed);
-
-// A rank's memory.
-struct RankMemory {
-  const RankContext* rank = nullptr;
-  std::byte* arena = nullptr;
-};
 
 enum class Quantity : std::uint8_t { gradient, parameter };
 

@@ -18,6 +18,7 @@ std::size_t at(int id) {
 
 // All bits set is a NaN in every floating-point type.
 constexpr int kPoison = 0xFF;
+constexpr std::int64_t kPage = 4096;
 
 // By instance the copies of this lifetime that hold nothing after it that is still read: what is next in them is of
 // another microbatch or chunk.
@@ -31,7 +32,7 @@ std::vector<std::vector<std::int32_t>> find_freed(const plan::Role& role, plan::
   for (std::size_t i = 0; i < body.size(); ++i) {
     for (const bool beside : {false, true}) {
       const plan::InstanceSide side = body[i].side(beside);
-      if ((!beside || body[i].beside) && side.copy(lifetime) >= 0) {
+      if (side.copy(lifetime) >= 0) {
         uses.push_back({i, side.copy(lifetime), side.microbatch, role.segments[at(body[i].segment)].chunk_of(beside)});
       }
     }
@@ -80,12 +81,14 @@ void RankRunner::make_streams_and_events() {
   for (std::size_t i = 0; i < role.streams.size(); ++i) {
     streams_.push_back(device_.create_stream());
     outcome_events_.push_back(device_.create_event());
+    step_ends_.push_back(device_.create_event());
   }
   const int copies = plan::event_copies(role);
   for (int i = 0; i < copies; ++i) {
     events_.push_back(device_.create_event());
   }
   poison_event_ = device_.create_event();
+  kept_event_ = device_.create_event();
   for (const plan::Block& block : role.blocks) {
     std::vector<OpNotes> notes(block.ops.size());
     for (std::size_t i = 0; i < block.ops.size(); ++i) {
@@ -102,8 +105,12 @@ void RankRunner::make_streams_and_events() {
   }
 }
 
-void RankRunner::prepare(std::uint64_t seed) {
-  arena_ = device_.allocate_arena(context_.role->memory.arena + context_.role->memory.host);
+void RankRunner::prepare(std::byte* arena, std::uint64_t seed) {
+  arena_ = arena;
+  const std::int64_t size = (context_.role->memory.arena + context_.role->memory.host).value;
+  for (std::int64_t i = 0; i < size; i += kPage) {
+    static_cast<volatile std::byte*>(arena_)[i] = std::byte{0};
+  }
   initialise_parameters(context_, arena_, seed);
 }
 
@@ -120,7 +127,7 @@ void RankRunner::run(RunControl& control, const Assignment& assignment) {
     if (!assignment.trains) {
       enqueue_evaluation(step);
     } else {
-      if (step == 0) {
+      if (step == assignment.begin) {
         poison_everything_dead();
         enqueue(program.prologue, 0, step);
       }
@@ -128,6 +135,10 @@ void RankRunner::run(RunControl& control, const Assignment& assignment) {
     }
     enqueue_outcome(step);
     close(open_steps_.back());
+    const StateKeeper* const keeper = assignment.options->keeper;
+    if (assignment.trains && keeper != nullptr && keeper->wants(step + 1)) {
+      enqueue_keep(step + 1);
+    }
   }
   if (assignment.trains) {
     enqueue(program.epilogue, first_body + static_cast<int>(program.body.size()), step - 1);
@@ -211,6 +222,22 @@ void RankRunner::enqueue_outcome(int step) {
     }
     finish_op(step, {});
   });
+}
+
+// Behind all of the step on every stream, and before anything of the next one: either may read and write what is kept.
+void RankRunner::enqueue_keep(int steps_done) {
+  const StreamHandle compute = streams_[plan::kCompute];
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    device_.record(step_ends_[i], streams_[i]);
+    device_.wait(compute, step_ends_[i]);
+  }
+  device_.launch_host(compute, [this, steps_done] {
+    assignment_.options->keeper->keep({&context_, arena_}, steps_done);
+  });
+  device_.record(kept_event_, compute);
+  for (const StreamHandle stream : streams_) {
+    device_.wait(stream, kept_event_);
+  }
 }
 
 // Before the very first step nothing but parameters and state may be read.

@@ -18,18 +18,19 @@ class RankRunner : private CompletionSink {
   // Everything given must outlive the rank.
   RankRunner(const plan::PlanGraph& graph, plan::Rank rank, Communicator& communicator);
 
-  // Allocates the arena and sets the parameters' initial values.
-  void prepare(std::uint64_t seed);
+  // Takes its arena (of the role's memory plan, zeroed), touches it, and sets the parameters' initial values.
+  void prepare(std::byte* arena, std::uint64_t seed);
   struct Assignment {
     bool trains = true;  // else: the evaluation program
     bool only_first_microbatch = false;
+    int begin = 0;       // the very first step, before which the prologue runs
     int first_step = 0;  // of the body, or batch of the evaluation
     Time origin;         // of spans
     const DataSource* data = nullptr;
     const RunOptions* options = nullptr;
   };
-  // Enqueues the prologue (before step 0), the body of every step that `control` lets begin, and the epilogue; or the
-  // evaluation for each. Returns when all is done.
+  // Enqueues the prologue (before the very first step), the body of every step that `control` lets begin, and the
+  // epilogue; or the evaluation for each. Returns when all is done.
   void run(RunControl& control, const Assignment& assignment);
 
   const RankContext& context() const { return context_; }
@@ -58,6 +59,7 @@ class RankRunner : private CompletionSink {
   void enqueue_evaluation(int batch);
   void enqueue_op(const plan::ProgramCursor& cursor, int step);
   void enqueue_outcome(int step);
+  void enqueue_keep(int steps_done);
   void poison_everything_dead();
   void enqueue_poison(int finished_instance);
   void poison(int finished_instance);
@@ -74,6 +76,8 @@ class RankRunner : private CompletionSink {
   std::vector<std::vector<OpNotes>> notes_;  // by block, op
   std::vector<EventHandle> outcome_events_;  // by StreamId: after the last write of loss or norm on it
   EventHandle poison_event_;
+  std::vector<EventHandle> step_ends_;  // by StreamId
+  EventHandle kept_event_;
   std::vector<std::vector<std::int32_t>> frees_slot_, frees_hold_;  // copies, by body instance
   OpCall call_;
   std::size_t scratch_bytes_ = 0;

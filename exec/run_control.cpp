@@ -5,11 +5,15 @@
 namespace foretrain::exec {
 
 RunControl::RunControl(int ranks, int first_step, int steps)
-    : ranks_(ranks), first_step_(first_step), steps_(static_cast<std::size_t>(steps)), begun_(first_step) {}
+    : ranks_(ranks),
+      first_step_(first_step),
+      steps_(static_cast<std::size_t>(steps)),
+      begun_(first_step),
+      end_(first_step + steps) {}
 
 bool RunControl::may_begin(int step) {
   const std::lock_guard lock(mutex_);
-  if (step >= first_step_ + static_cast<int>(steps_.size()) || (stopping_ && step >= begun_)) {
+  if (step >= std::max(begun_, end_)) {
     return false;
   }
   begun_ = std::max(begun_, step + 1);
@@ -49,9 +53,14 @@ void RunControl::end_rank(std::exception_ptr failure) {
   changed_.notify_one();
 }
 
-void RunControl::stop_soon() {
+int RunControl::begun() const {
   const std::lock_guard lock(mutex_);
-  stopping_ = true;
+  return begun_;
+}
+
+void RunControl::stop_before(int step) {
+  const std::lock_guard lock(mutex_);
+  end_ = std::min(end_, step);
 }
 
 RunControl::Wait RunControl::wait_for_step(int done, std::chrono::milliseconds limit) {

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -14,10 +15,10 @@
 
 namespace foretrain::exec {
 
-// What one step gave.
+// What one step gave; not a number where no rank reported it.
 struct StepOutcome {
-  double loss = 0.0, grad_norm = 0.0;
-  Time end;  // of its last op, over all ranks
+  double loss = std::numeric_limits<double>::quiet_NaN(), grad_norm = std::numeric_limits<double>::quiet_NaN();
+  Time end;  // of its last op, over the ranks that are counted
 };
 
 class RunControl {
@@ -25,7 +26,7 @@ class RunControl {
   RunControl(int ranks, int first_step, int steps);
 
   // --- ranks ---
-  // Whether this rank may begin the step. Once stop_soon() was called only steps that some rank has begun already may.
+  // Whether this rank may begin the step.
   bool may_begin(int step);
   void report_loss(int step, double loss);
   void report_grad_norm(int step, double norm);
@@ -34,7 +35,10 @@ class RunControl {
   void end_rank(std::exception_ptr failure);
 
   // --- the waiting thread ---
-  void stop_soon();
+  // Steps before this one have been begun by some rank.
+  int begun() const;
+  // From this step on none may begin that no rank has begun already.
+  void stop_before(int step);
   // Waits at most `limit` for step first_step + done to end, or for the last rank's end. A step that has ended is never
   // said to be absent.
   enum class Wait : std::uint8_t { ended, under_way, absent };
@@ -53,9 +57,8 @@ class RunControl {
   std::condition_variable changed_;
   const int ranks_, first_step_;
   std::vector<Step> steps_;
-  int begun_;  // steps before this one have been begun by some rank
+  int begun_, end_;  // steps before these have been begun by some rank, may begin
   int ended_ = 0;
-  bool stopping_ = false;
   std::exception_ptr failure_;
 };
 

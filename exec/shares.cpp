@@ -61,7 +61,7 @@ class Reducer {
         sources_[s] = {at(operation_.in[s], i * width), operation_.dtype};
       }
       std::byte* const result = at(destination, (i - begin) * width);
-      reduce(result, n);
+      reduce_in_order(operation_.reduction, sources_, {result, operation_.dtype}, n);
       for (void* const other : copies) {
         copy_bytes(at(other, (i - begin) * width), result, n * width);
       }
@@ -69,31 +69,13 @@ class Reducer {
   }
 
  private:
-  void reduce(void* result, std::int64_t n) {
-    if (operation_.reduction == plan::Reduction::sum) {
-      kernels::sum_in_order(sources_, {result, operation_.dtype}, n);
-      return;
-    }
-    switch (operation_.dtype) {
-      case Dtype::fp64: max_in_order<double>(sources_, result, n); break;
-      case Dtype::fp32: max_in_order<float>(sources_, result, n); break;
-      case Dtype::bf16: max_in_order<kernels::Bf16>(sources_, result, n); break;
-      default: CHECK(false, "a maximum over {}", name(operation_.dtype));
-    }
-  }
-
   const SharedOperation& operation_;
   std::vector<kernels::ConstTensor> sources_;
 };
 
 void all_reduce_share(const SharedOperation& o, int index) {
-  const auto members = static_cast<std::int64_t>(o.in.size());
   const std::int64_t width = size_bytes(o.dtype, 1);
-  const std::int64_t line = kCacheLine / width;
-  const std::int64_t lines = (o.elements + line - 1) / line;
-  const std::int64_t part = (lines + members - 1) / members * line;
-  const std::int64_t begin = std::min(o.elements, index * part);
-  const std::int64_t end = std::min(o.elements, begin + part);
+  const auto [begin, end] = all_reduce_part(o.elements, o.dtype, index, static_cast<int>(o.in.size()));
   std::vector<void*> others;
   for (std::size_t m = 0; m < o.out.size(); ++m) {
     if (static_cast<int>(m) != index) {
@@ -125,6 +107,28 @@ void counted_share(const SharedOperation& o, std::size_t self) {
 }
 
 }  // namespace
+
+ElementRange all_reduce_part(std::int64_t elements, Dtype dtype, int index, int members) {
+  const std::int64_t line = kCacheLine / size_bytes(dtype, 1);
+  const std::int64_t lines = (elements + line - 1) / line;
+  const std::int64_t part = (lines + members - 1) / members * line;
+  const std::int64_t begin = std::min(elements, index * part);
+  return {begin, std::min(elements, begin + part)};
+}
+
+void reduce_in_order(plan::Reduction reduction, const std::vector<kernels::ConstTensor>& sources, kernels::Tensor out,
+                     std::int64_t n) {
+  if (reduction == plan::Reduction::sum) {
+    kernels::sum_in_order(sources, out, n);
+    return;
+  }
+  switch (out.dtype) {
+    case Dtype::fp64: max_in_order<double>(sources, out.data, n); break;
+    case Dtype::fp32: max_in_order<float>(sources, out.data, n); break;
+    case Dtype::bf16: max_in_order<kernels::Bf16>(sources, out.data, n); break;
+    default: CHECK(false, "a maximum over {}", name(out.dtype));
+  }
+}
 
 void do_share(const SharedOperation& o, int index) {
   const auto self = static_cast<std::size_t>(index);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "kernels/tensor.h"
 #include "plan/ops.h"
 
 namespace foretrain::exec {
@@ -30,5 +31,15 @@ struct SharedOperation {
 //   all_gather, broadcast, all_to_all   its own output, read from the others' inputs
 //   message         the receiver's copy; the sender has no share
 void do_share(const SharedOperation& operation, int index);
+
+// The part of an all_reduce that member `index` of `members` reduces.
+struct ElementRange {
+  std::int64_t begin = 0, end = 0;
+};
+ElementRange all_reduce_part(std::int64_t elements, Dtype dtype, int index, int members);
+
+// out[0, n) = the sum or maximum over the sources, taken in their order; out may be one of them.
+void reduce_in_order(plan::Reduction reduction, const std::vector<kernels::ConstTensor>& sources, kernels::Tensor out,
+                     std::int64_t n);
 
 }  // namespace foretrain::exec

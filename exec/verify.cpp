@@ -65,7 +65,7 @@ Course train(const plan::PlanGraph& graph, const workloads::Precision& precision
              const VerifyOptions& options) {
   const Tolerance tolerance = tolerance_of(precision);
   Course course;
-  Executor executor(graph, data, options.seed);
+  Executor executor(graph, data, options.seed, options.processes);
   RunOptions run;
   run.seed = options.seed;
   run.timeout = options.timeout;
@@ -87,11 +87,11 @@ Course train(const plan::PlanGraph& graph, const workloads::Precision& precision
   return course;
 }
 
-Verification verify(const plan::PlanGraph& graph, const Course& reference, const workloads::Precision& precision,
-                    const DataSource& data, const VerifyOptions& options) {
+namespace {
+
+Verification judged(const Course& course, const Course& reference, const workloads::Precision& precision) {
   Verification v;
   v.tolerance = tolerance_of(precision);
-  const Course course = train(graph, precision, data, options);
   v.reference_loss = reference.loss;
   v.loss = course.loss;
   const auto steps = static_cast<std::size_t>(v.tolerance.steps);
@@ -110,6 +110,22 @@ Verification verify(const plan::PlanGraph& graph, const Course& reference, const
         at_least(v.max_rel_loss, std::abs(v.loss[i] - v.reference_loss[i]) / std::abs(v.reference_loss[i]));
   }
   v.passed = v.max_rel_loss <= v.tolerance.loss && v.max_rel_grad <= v.tolerance.gradient;
+  return v;
+}
+
+}  // namespace
+
+Verification verify(const plan::PlanGraph& graph, const Course& reference, const workloads::Precision& precision,
+                    const DataSource& data, const VerifyOptions& options) {
+  const Course course = train(graph, precision, data, options);
+  Verification v;
+  if (options.processes == nullptr) {
+    return judged(course, reference, precision);
+  }
+  if (options.processes->number() == 0) {
+    v = judged(course, reference, precision);
+  }
+  v.passed = options.processes->all_gather(v.passed ? "passed" : "").front() == "passed";
   return v;
 }
 

@@ -36,6 +36,7 @@ struct VerifyOptions {
   std::chrono::milliseconds timeout{60000};
   const std::atomic<bool>* interrupted = nullptr;  // ends early; the result has not passed then
   bool poison = false;
+  Processes* processes = nullptr;  // as of the executor
 };
 
 // What a graph trains, as far as it is compared: the loss of each step, and all gradients after the first of them.
@@ -46,8 +47,8 @@ struct Course {
 Course train(const plan::PlanGraph& graph, const workloads::Precision& precision, const DataSource& data,
              const VerifyOptions& options);
 
-// `reference`: of the graph of plan::one_rank_job of the same job, with the same data and options. It may serve for
-// many plans.
+// `reference`: of the graph of plan::one_rank_job of the same job, with the same data and options but no processes. It
+// may serve for many plans. With processes only process 0 needs it and judges; the others are told whether it passed.
 Verification verify(const plan::PlanGraph& graph, const Course& reference, const workloads::Precision& precision,
                     const DataSource& data, const VerifyOptions& options);
 

@@ -43,8 +43,9 @@ MemoryFit memory_fit(const Job& job, const PlanGraph& graph, const HeldRules& ru
   }
   fit.judge();
   if (fit.shared) {
-    fit.demand = all;
-    fit.verdict = all <= fit.capacity ? Verdict::fits : Verdict::oom;
+    const topologies::Cluster& c = job.cluster;
+    fit.demand = c.is_hosts() && !c.hosts_share_cores ? Bytes{(all.value + c.nodes - 1) / c.nodes} : all;
+    fit.verdict = fit.demand <= fit.capacity ? Verdict::fits : Verdict::oom;
   }
   return fit;
 }

@@ -171,7 +171,7 @@ struct Instance {
   std::optional<InstanceSide> beside = {};  // of the segment's calls that are `beside`
 
   InstanceSide side(bool is_beside) const {
-    return is_beside && beside ? *beside : InstanceSide{microbatch, slot, ring, hold};
+    return is_beside ? beside.value_or(InstanceSide{}) : InstanceSide{microbatch, slot, ring, hold};
   }
 };
 

@@ -36,7 +36,7 @@ std::int32_t microbatches_in_flight(const std::vector<Instance>& body, std::int3
   std::vector<std::int32_t> order;  // of microbatches, as the program touches them
   for (const Instance& instance : body) {
     for (const bool beside : {false, true}) {
-      if ((!beside || instance.beside) && instance.side(beside).microbatch >= 0) {
+      if (instance.side(beside).microbatch >= 0) {
         order.push_back(instance.side(beside).microbatch);
       }
     }

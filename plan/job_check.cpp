@@ -56,7 +56,13 @@ void complete_ranks(Job& job, const JobParts& parts) {
     return;
   }
   if (c.this_machine) {
-    c.nodes = 1;
+    c.nodes = std::max<std::int64_t>(1, c.nodes);
+    if (s.ranks() % c.nodes != 0) {
+      parts.strategy.mistake("", fmt::format("{} = {} ranks do not spread evenly over {} hosts (cluster.nodes)",
+                                             axes_of(s), s.ranks(), c.nodes));
+    } else if (c.is_hosts()) {
+      c.devices_per_node = static_cast<int>(s.ranks() / c.nodes);
+    }
     return;
   }
   if (c.nodes == 0) {

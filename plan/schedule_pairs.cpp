@@ -1,5 +1,5 @@
 // Which forwards run as one with the backward behind them.
-#include <map>
+#include <set>
 #include <tuple>
 
 #include "base/error.h"
@@ -9,7 +9,7 @@ namespace foretrain::plan {
 
 namespace {
 
-// (virtual stage, is forward, microbatch): done.
+// (virtual stage, is forward, microbatch)
 using Output = std::tuple<std::int32_t, bool, std::int32_t>;
 
 bool is_pair(const Action& a, const Action& b) {
@@ -22,7 +22,7 @@ struct Run {
   int stages;
   std::vector<std::vector<bool>>& pairs;
   std::vector<std::size_t> next;
-  std::map<Output, bool> done;
+  std::set<Output> done;
 
   bool ready(const Action& a) const {
     if (a.kind == ActionKind::backward_weight) {
@@ -35,7 +35,7 @@ struct Run {
   void finish(std::size_t rank) {
     const Action& a = s[rank][next[rank]++];
     if (a.kind != ActionKind::backward_weight) {
-      done[{a.stage, a.kind == ActionKind::forward, a.microbatch}] = true;
+      done.insert({a.stage, a.kind == ActionKind::forward, a.microbatch});
     }
   }
   // As far as the row goes; true if it went on.

@@ -25,8 +25,8 @@ Efficiency efficiency(const plan::Job& job, const plan::PlanGraph& graph, double
   const workloads::Workload& w = job.workload;
   const topologies::Cluster& cluster = job.cluster;
   Efficiency e;
-  e.devices = cluster.this_machine ? std::min<std::int64_t>(graph.mesh.ranks(), cluster.device_count())
-                                   : cluster.device_count();
+  e.devices =
+      cluster.this_machine ? std::min<std::int64_t>(graph.mesh.ranks(), cluster.cores()) : cluster.device_count();
   e.peak_flops = peak_of(cluster.device, w.precision.compute);
   e.model_flops = workloads::model_flops(w.model, w.global_batch, w.seq_len);
   e.model_flops_causal = workloads::model_flops(w.model, w.global_batch, w.seq_len, true);

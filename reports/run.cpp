@@ -46,6 +46,33 @@ Table steps_table(const RunReport& r) {
   return t;
 }
 
+// The validation loss in bits per byte of text, which compares models of different tokenizers.
+std::optional<double> bits_per_byte(const RunReport& r) {
+  if (!r.validation_loss || !r.bytes_per_token || *r.bytes_per_token <= 0) {
+    return std::nullopt;
+  }
+  return *r.validation_loss / std::log(2.0) / *r.bytes_per_token;
+}
+
+std::string validation_remark(const RunReport& r) {
+  const auto bits = bits_per_byte(r);
+  const std::string per_byte = bits ? fmt::format("{:.4f} bits per byte of text", *bits) : "";
+  const std::string unigram = r.unigram_loss ? fmt::format("{:.4f} for a model that knows {} frequencies only",
+                                                           *r.unigram_loss, r.ids_are_bytes ? "letter" : "token")
+                                             : "";
+  return unigram + (per_byte.empty() || unigram.empty() ? "" : "; ") + per_byte;
+}
+
+void add_speed(Table& t, const RunReport& r) {
+  t.rows.push_back(
+      {"step time",
+       {seconds_text(quantile(r.step_seconds, 0.5)), Tone::strong},
+       {fmt::format("median of {}; 10 % under {}, 10 % over {}", r.step_seconds.size(),
+                    seconds_text(quantile(r.step_seconds, 0.1)), seconds_text(quantile(r.step_seconds, 0.9))),
+        Tone::dim}});
+  t.rows.push_back({"throughput", compact(tokens_per_second(r)) + " tokens/s"});
+}
+
 }  // namespace
 
 double quantile(std::vector<double> values, double fraction) {
@@ -73,10 +100,15 @@ nlohmann::ordered_json to_json(const RunReport& r) {
            {"grad_norm", numbers(r.grad_norm)},
            {"validation_loss", r.validation_loss ? number(*r.validation_loss) : Json(nullptr)},
            {"unigram_loss", r.unigram_loss ? number(*r.unigram_loss) : Json(nullptr)},
+           {"validation_bits_per_byte", bits_per_byte(r) ? number(*bits_per_byte(r)) : Json(nullptr)},
            {"peak_bytes", r.arena.value},
            {"library_workspace_bytes", r.workspace.value},
            {"data", r.data},
+           {"epoch", r.epoch},
            {"timeline", r.timeline_path.empty() ? Json(nullptr) : Json(r.timeline_path)}};
+  if (!r.checkpoint_folder.empty()) {
+    out["checkpoint"] = {{"folder", r.checkpoint_folder}, {"copies_bytes", r.checkpoint_copies.value}};
+  }
   if (r.verification) {
     const Verification& v = *r.verification;
     out["verify"] = {{"max_rel_loss", number(v.max_rel_loss)},
@@ -96,28 +128,30 @@ nlohmann::ordered_json to_json(const RunReport& r) {
 
 std::string to_text(const RunReport& r, bool colour) {
   std::string out = toned(headline(*r.job), Tone::strong, colour) + "\n\n";
-  out += to_text(steps_table(r), colour) + "\n";
   Table t;
   t.columns = {{""}, {""}, {""}};
-  t.rows.push_back(
-      {"step time",
-       {seconds_text(quantile(r.step_seconds, 0.5)), Tone::strong},
-       {fmt::format("median of {}; 10 % under {}, 10 % over {}", r.step_seconds.size(),
-                    seconds_text(quantile(r.step_seconds, 0.1)), seconds_text(quantile(r.step_seconds, 0.9))),
-        Tone::dim}});
-  t.rows.push_back({"throughput", compact(tokens_per_second(r)) + " tokens/s"});
+  if (r.loss.empty()) {
+    out += fmt::format("all {} steps were done before\n\n", r.first_step);
+  } else {
+    out += to_text(steps_table(r), colour) + "\n";
+    add_speed(t, r);
+  }
   if (r.validation_loss) {
-    t.rows.push_back(
-        {"validation loss",
-         {fmt::format("{:.4f}", *r.validation_loss), Tone::strong},
-         {r.unigram_loss ? fmt::format("{:.4f} for a model that knows letter frequencies only", *r.unigram_loss) : "",
-          Tone::dim}});
+    t.rows.push_back({"validation loss",
+                      {fmt::format("{:.4f}", *r.validation_loss), Tone::strong},
+                      {validation_remark(r), Tone::dim}});
   }
   t.rows.push_back({"memory",
                     to_string(r.arena),
                     {fmt::format("planned and allocated by the largest rank; {} of library workspace in all",
                                  to_string(r.workspace)),
                      Tone::dim}});
+  if (!r.checkpoint_folder.empty()) {
+    t.rows.push_back(
+        {"checkpoints",
+         to_string(r.checkpoint_copies),
+         {"more on the host, over all ranks: copies that are written to " + r.checkpoint_folder, Tone::dim}});
+  }
   if (r.verification) {
     const Verification& v = *r.verification;
     t.rows.push_back(
@@ -129,7 +163,7 @@ std::string to_text(const RunReport& r, bool colour) {
                       v.worst_tensor.empty() ? "" : ", worst in " + v.worst_tensor),
           v.passed ? Tone::dim : Tone::bad}});
   }
-  out += to_text(t, colour) + "\ntrained on " + r.data + "\n";
+  out += to_text(t, colour) + "\ntrained on " + r.data + (r.epoch.empty() ? "" : "; " + r.epoch) + "\n";
   if (!r.timeline_path.empty()) {
     out += "timeline in " + r.timeline_path + "\n";
   }

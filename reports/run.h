@@ -28,11 +28,16 @@ struct RunReport {
   std::int64_t first_step = 0;
   std::vector<double> step_seconds, loss, grad_norm;  // per step
   std::optional<double> validation_loss;
-  std::optional<double> unigram_loss;  // of the same text: what a model without context reaches
-  Bytes arena;                         // planned and allocated, of the largest rank
-  Bytes workspace;                     // of libraries and communicators, all ranks
-  std::string data;                    // what it trained on
-  std::string timeline_path;           // "" for none
+  std::optional<double> unigram_loss;     // of the same text: what a model without context reaches
+  Bytes arena;                            // planned and allocated, of the largest rank
+  Bytes workspace;                        // of libraries and communicators, all ranks
+  std::string checkpoint_folder;          // "" for none
+  Bytes checkpoint_copies;                // of the state, while it is written; all ranks
+  std::optional<double> bytes_per_token;  // of that text, in the mean; none where nobody knows
+  std::string data;                       // what it trained on
+  std::string epoch;                      // what an epoch of it is, and what becomes of its last batch; "" unknown
+  bool ids_are_bytes = true;
+  std::string timeline_path;  // "" for none
   std::optional<Verification> verification;
   std::optional<std::string> sample;
 };

@@ -138,7 +138,7 @@ class RooflineModel final : public ComputeModel {
 
   // Ranks beyond the cores time-share them.
   double slowdown(const plan::Op&, std::int64_t active) const override {
-    return std::max(1.0, static_cast<double>(active) / static_cast<double>(cluster_.device_count()));
+    return std::max(1.0, static_cast<double>(active) / static_cast<double>(cluster_.machine_cores()));
   }
 
  private:

@@ -313,7 +313,7 @@ class Engine {
       shared_->start_communication(actors_of(meeting), id, now_, meeting.duration, meeting.load);
       return;
     }
-    if (!exclusive_) {
+    if (!exclusive_ || meeting.is_carried) {
       std::int64_t ranks = 0;
       if (!meeting.speed->empty()) {
         for (const std::int32_t a : actors_of(meeting)) {

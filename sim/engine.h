@@ -9,6 +9,7 @@
 // members have reached comes first, the one that became startable first; then the ready op that is first in the
 // program. Each member of a collective does its own share when its core is free, and the receiver of a message copies
 // it; the op is complete on all members with the last share. Nobody waits on its core for others.
+// What is carried between hosts takes no core.
 //
 // Meetings that share links are flows: each ends when the network (sim/flow_network.h) has carried it, and what of its
 // time is left changes with every other one that comes or goes. Their instants are merged with the others.

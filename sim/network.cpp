@@ -37,6 +37,10 @@ std::vector<plan::Rank> ascending_members(const plan::Mesh& mesh, const plan::Gr
   return ranks;
 }
 
+std::unique_ptr<NetworkModel> over_hosts(const topologies::Cluster& cluster, std::unique_ptr<NetworkModel> inside) {
+  return cluster.is_hosts() ? make_hosts_network(cluster, std::move(inside)) : std::move(inside);
+}
+
 }  // namespace
 
 GroupPlacement place_group(const plan::Mesh& mesh, const plan::Group& group, plan::Rank member, int devices_per_node) {
@@ -102,7 +106,7 @@ std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const 
   const bool has_tables = cluster.profile != nullptr && !cluster.profile->measured.collectives.empty();
   const std::string chosen = name == "auto" ? (has_tables ? "measured" : "alpha_beta") : name;
   if (chosen == "alpha_beta" || chosen == kFairShare) {
-    return make_alpha_beta(cluster, std::move(overrides));
+    return over_hosts(cluster, make_alpha_beta(cluster, std::move(overrides)));
   }
   if (chosen == "measured") {
     if (!overrides.empty()) {
@@ -113,7 +117,7 @@ std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const 
           "network model \"measured\": {} has no measured collectives; expected a profile made by calibrate",
           cluster.name));
     }
-    return make_measured_network(cluster);
+    return over_hosts(cluster, make_measured_network(cluster));
   }
   std::vector<std::string> known{"auto"};
   std::string list = "auto";

@@ -94,5 +94,8 @@ std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const 
 std::unique_ptr<NetworkModel> make_alpha_beta(const topologies::Cluster& cluster,
                                               std::vector<CollectiveOverride> overrides = {});
 std::unique_ptr<NetworkModel> make_measured_network(const topologies::Cluster& cluster);
+// Ranks of one host as `inside` has them, hosts joined by a network (topologies::Cluster::is_hosts).
+std::unique_ptr<NetworkModel> make_hosts_network(const topologies::Cluster& cluster,
+                                                 std::unique_ptr<NetworkModel> inside);
 
 }  // namespace foretrain::sim

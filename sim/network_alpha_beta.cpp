@@ -186,7 +186,7 @@ class AlphaBeta final : public NetworkModel {
   }
 
   double slowdown(Bytes, std::int64_t members, std::int64_t active) const override {
-    const auto cores = static_cast<double>(cluster_.device_count());
+    const auto cores = static_cast<double>(cluster_.machine_cores());
     return std::max(1.0, static_cast<double>(active) / cores) / std::max(1.0, static_cast<double>(members) / cores);
   }
 

@@ -24,7 +24,7 @@ struct MeetingKey {
 struct OpenMeeting {
   MeetingKey key;
   std::vector<Member> members;
-  bool is_message = false;
+  bool is_message = false, is_carried = false;
   std::int32_t receiver = -1;  // of a message
   std::size_t shares = 0;      // not done yet, on exclusive devices
   Time duration, startable;
@@ -100,6 +100,7 @@ class OpenMeetings {
     m.key = key;
     m.members.clear();
     m.is_message = about.is_message;
+    m.is_carried = about.is_carried;
     m.receiver = -1;
     m.speed = &about.speed;
     m.load = {};

@@ -47,9 +47,12 @@ struct Modeller {
     if (!shares_machine()) {
       return {};
     }
+    // Machines by themselves: as if those at work were spread evenly over them.
+    const std::int64_t machines = cluster.is_hosts() && !cluster.hosts_share_cores ? cluster.nodes : 1;
     std::vector<std::int64_t> result(static_cast<std::size_t>(all_ranks) + 1, kFullSpeed);
     for (std::int64_t active = 1; active <= all_ranks; ++active) {
-      const auto speed = static_cast<std::int64_t>(std::floor(static_cast<double>(kFullSpeed) / slowdown(active)));
+      const std::int64_t here = (active + machines - 1) / machines;
+      const auto speed = static_cast<std::int64_t>(std::floor(static_cast<double>(kFullSpeed) / slowdown(here)));
       result[static_cast<std::size_t>(active)] = std::clamp<std::int64_t>(speed, 1, 100 * kFullSpeed);
     }
     return result;
@@ -65,7 +68,7 @@ struct Modeller {
   }
 
   void traffic(Pattern pattern, const std::optional<Traffic>& traffic, plan::StreamId stream, Meeting& meeting) {
-    if (!traffic || shares_machine()) {
+    if (!traffic || (shares_machine() && !meeting.is_carried)) {
       return;
     }
     const MeetingTraffic t = make_traffic(pattern, meeting.duration, *traffic, cluster);
@@ -107,9 +110,14 @@ struct Modeller {
     meeting.tag = c.tag;
     meeting.duration = m.duration;
     meeting.load = collective_load(sharing, c.kind, bytes, group, seconds, is_through_switch(c.kind, bytes, group));
-    meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, group.ranks, active); });
+    meeting.is_carried = cluster.is_hosts() && group.nodes > 1;
+    if (!meeting.is_carried) {
+      meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, group.ranks, active); });
+    }
     if (group.ranks > 1) {
-      traffic(c.kind == plan::CollectiveKind::all_to_all ? Pattern::all_to_all : Pattern::ring,
+      traffic(cluster.is_hosts()                           ? Pattern::hosts
+              : c.kind == plan::CollectiveKind::all_to_all ? Pattern::all_to_all
+                                                           : Pattern::ring,
               network.traffic(c.kind, bytes, group), m.stream, meeting);
     }
     m.meetings.push_back(std::move(meeting));
@@ -180,6 +188,7 @@ struct Modeller {
       const double extra = message_extra(role_index, message);
       const double seconds = network.message(bytes, same_node) + extra;
       meeting.duration = time_from_seconds(seconds);
+      meeting.is_carried = cluster.is_hosts() && !same_node;
       m.duration = std::max(m.duration, meeting.duration);
       meeting.load = message_load(sharing, bytes, same_node, seconds);
       std::optional<Traffic> on_the_wires = network.message_traffic(bytes, same_node);
@@ -187,7 +196,9 @@ struct Modeller {
         on_the_wires->latency += extra;
       }
       traffic(Pattern::message, on_the_wires, m.stream, meeting);
-      meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, 1, active); });
+      if (!meeting.is_carried) {
+        meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, 1, active); });
+      }
       m.meetings.push_back(std::move(meeting));
     }
   }
@@ -317,7 +328,8 @@ std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Clu
   for (const Role& role : graph.roles) {
     modeller.all_ranks += plan::count(graph.mesh, role.ranks);
   }
-  const Bytes cache = compute.cache(modeller.all_ranks);
+  const bool apart = cluster.is_hosts() && !cluster.hosts_share_cores;
+  const Bytes cache = compute.cache(apart ? cluster.devices_per_node : modeller.all_ranks);
   std::vector<RoleModel> models;
   for (std::size_t r = 0; r < graph.roles.size(); ++r) {
     const Role& role = graph.roles[r];

@@ -62,6 +62,7 @@ struct Meeting {
   bool is_message = false;
   bool sends = false;
   Time duration;
+  bool is_carried = false;          // between hosts by a thread of their own: it takes no member's core
   std::vector<std::int64_t> speed;  // as OpModel::speed
   std::int32_t lane = -1;           // index in RoleModel::lanes; -1: the network model knows of no traffic
   AloneFlow flow;

@@ -35,6 +35,9 @@ std::vector<plan::Breakdown> by_role(const plan::PlanGraph& graph, const std::ve
 
 // auto: wherever the closed forms are taken and devices communicate beside their work.
 SharedLinks shared_links(const std::string& model, const topologies::Cluster& cluster, const NetworkModel& network) {
+  if (cluster.is_hosts()) {
+    return SharedLinks::yes;
+  }
   const bool can = !cluster.device.exclusive_streams && !cluster.this_machine;
   if (model == kFairShare && !can) {
     throw InputError(fmt::format(

@@ -74,6 +74,12 @@ void add_streams(const TrafficShape& shape, std::span<const plan::Rank> members,
     return;
   }
   const auto nodes = by_node(members, devices_per_node);
+  if (shape.pattern == Pattern::hosts) {
+    for (std::size_t n = 0; nodes.size() > 1 && n < nodes.size(); ++n) {
+      add(nodes[n].front(), nodes[(n + 1) % nodes.size()].front(), kWholeUse);
+    }
+    return;
+  }
   // A shape is of one role's groups; where another role's members put some of them on more nodes it has no part
   // outside.
   const std::int64_t outside = shape.fabric_use > 0 ? shape.fabric_use : shape.node_use;

@@ -13,6 +13,7 @@
 //                each member's adapter and link carry what the algorithm sends, to neighbours instead of to partners.
 //   all_to_all   every pair; a member's uses add up to one adapter
 //   message      one route
+//   hosts        one stream from each node to the next: what the ranks of a host put on its one link, together
 #pragma once
 
 #include <compare>
@@ -29,7 +30,7 @@ namespace foretrain::sim {
 
 inline constexpr std::int32_t kWholeUse = 1 << 20;
 
-enum class Pattern : std::uint8_t { ring, all_to_all, message };
+enum class Pattern : std::uint8_t { ring, all_to_all, message, hosts };
 
 // Two meetings of the same ranks and shape differ in nothing but their flow.
 struct TrafficShape {

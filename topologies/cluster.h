@@ -31,6 +31,9 @@ struct Link {
   Time latency;         // per hop
 };
 
+// Of a full Ethernet frame of 1514 bytes TCP carries 1448: what a host's link (Cluster::is_hosts) gives a run.
+inline constexpr double kTcpPayload = 1448, kTcpFrame = 1514, kTcpShare = kTcpPayload / kTcpFrame;
+
 // The machine that a device hangs on, as one of its devices has it to itself; 0 where nothing is known.
 struct HostPart {
   Bandwidth link;    // between the device and the host's memory, one direction
@@ -50,16 +53,24 @@ struct Cluster {
   int devices_per_node = 1;
   Device device;
   Link intra;  // device to device in one node
-  Link inter;  // one device's share of the node's NICs
+  Link inter;  // one device's share of the node's NICs; of hosts (below) the host's link, which its ranks share
   HostPart host;
   bool this_machine = false;  // ranks are threads; they may outnumber the devices
-  Bytes shared_memory;        // this_machine: all ranks together must fit in it; 0 elsewhere
-  std::string profile_path;   // "" = none: generic figures
+  Bytes shared_memory;        // this_machine: all ranks of a host together must fit in it; 0 elsewhere
+  // this_machine with several nodes: hosts like this machine, on each the same number of ranks (devices_per_node), in
+  // blocks by rank. hosts_share_cores: they are network namespaces of one machine.
+  int cores_per_host = 0;
+  bool hosts_share_cores = false;
+  std::string profile_path;  // "" = none: generic figures
   std::shared_ptr<const Profile> profile;
   std::shared_ptr<const Fabric> fabric;  // null: devices of a node on one switch, nodes on another (intra, inter)
   std::vector<std::string> sources;      // of the figures above, "what: where from"
   Disturbance disturbance;               // none on this machine
   std::int64_t device_count() const { return nodes * devices_per_node; }
+  bool is_hosts() const { return this_machine && nodes > 1; }
+  // this_machine: that the ranks of one machine share; of all machines.
+  std::int64_t machine_cores() const { return is_hosts() ? cores_per_host : device_count(); }
+  std::int64_t cores() const { return machine_cores() * (is_hosts() && !hosts_share_cores ? nodes : 1); }
 };
 
 }  // namespace foretrain::topologies

@@ -14,6 +14,7 @@ namespace foretrain::topologies {
 namespace {
 
 constexpr std::int64_t kMaxNodes = 1'000'000;
+constexpr std::int64_t kMaxHosts = 1'000;
 constexpr std::int64_t kMaxDevices = 100'000;
 constexpr Dtype kComputeTypes[] = {Dtype::fp64, Dtype::fp32, Dtype::tf32,  Dtype::fp16,
                                    Dtype::bf16, Dtype::fp8,  Dtype::mxfp8, Dtype::nvfp4};
@@ -161,9 +162,9 @@ Cluster read_system(ObjectReader& reader) {
       reader.integer("devices_per_node", c.this_machine ? std::optional<std::int64_t>(available_cores()) : std::nullopt,
                      1, kMaxDevices));
   c.intra = read_link(reader.object("intra"), c.name + " intra", c.sources);
-  // One machine has no other side; its inter link is never crossed.
-  c.inter = c.this_machine && !reader.has("inter") ? c.intra
-                                                   : read_link(reader.object("inter"), c.name + " inter", c.sources);
+  if (!c.this_machine || reader.has("inter")) {
+    c.inter = read_link(reader.object("inter"), c.name + " inter", c.sources);
+  }
   if (reader.has("host")) {
     c.host = read_host(reader.object("host"), c.name + " host", c.sources);
   }
@@ -179,6 +180,22 @@ Cluster read_system(ObjectReader& reader) {
   return c;
 }
 
+// The link of a host may stand beside the number of hosts, or in the system.
+void read_hosts(ObjectReader& reader, Cluster& c) {
+  c.cores_per_host = c.devices_per_node;
+  c.hosts_share_cores = reader.boolean("hosts_share_cores", c.hosts_share_cores);
+  if (reader.has("inter")) {
+    c.inter = read_link(reader.object("inter"), c.name + " inter", c.sources);
+  } else if (c.nodes > 1 && c.inter.bandwidth.value == 0) {
+    reader.mistake("inter", fmt::format("missing: what joins the {} hosts; expected an object such as "
+                                        "{{\"bandwidth\": \"1 Gb/s\", \"latency\": \"50 us\"}}",
+                                        c.nodes));
+  }
+  if (c.inter.bandwidth.value == 0) {
+    c.inter = c.intra;  // one machine has no other side
+  }
+}
+
 nlohmann::json link_to_json(const Link& link) {
   return {{"bandwidth", exact(link.bandwidth)}, {"latency", exact(link.latency)}};
 }
@@ -187,8 +204,11 @@ nlohmann::json link_to_json(const Link& link) {
 
 Cluster read_cluster(ObjectReader& reader) {
   Cluster c = read_part<Cluster>(reader, "system", kSystemFolder, "system", read_system);
-  c.nodes = reader.integer("nodes", 0, reader.has("nodes") ? 1 : 0, c.this_machine ? 1 : kMaxNodes);
+  c.nodes = reader.integer("nodes", 0, reader.has("nodes") ? 1 : 0, c.this_machine ? kMaxHosts : kMaxNodes);
   c.devices_per_node = static_cast<int>(reader.integer("devices_per_node", c.devices_per_node, 1, c.devices_per_node));
+  if (c.this_machine) {
+    read_hosts(reader, c);
+  }
   if (c.this_machine && reader.has("disturbance")) {
     reader.mistake("disturbance",
                    "this-machine is forecast as it was measured; expected no disturbance, or another system");
@@ -207,6 +227,7 @@ Cluster load_system(const std::string& name_or_path) {
   ObjectReader reader(document, mistakes);
   Cluster cluster = reader.present() ? read_system(reader) : Cluster{};
   mistakes.throw_if_any();
+  cluster.inter = cluster.inter.bandwidth.value == 0 ? cluster.intra : cluster.inter;
   return cluster;
 }
 
@@ -245,6 +266,10 @@ nlohmann::json to_json(const Cluster& c) {
     system["shared_memory"] = exact(c.shared_memory);
   }
   nlohmann::json cluster{{"system", system}, {"nodes", c.nodes}, {"devices_per_node", c.devices_per_node}};
+  if (c.is_hosts()) {
+    cluster["system"]["devices_per_node"] = cluster["devices_per_node"] = c.cores_per_host;
+    cluster["hosts_share_cores"] = c.hosts_share_cores;
+  }
   if (!c.disturbance.empty()) {
     cluster["disturbance"] = to_json(c.disturbance);
   }

@@ -101,8 +101,8 @@ struct Fabric {
   Sites sites;
 };
 
-// What a cluster without a description has: devices of a node on one switch (`intra`), an adapter for each, and one
-// switch for all adapters (`inter`).
+// What a cluster without a description has: devices of a node on one switch (`intra`), an adapter for each (of hosts
+// one for all), and one switch for all adapters (`inter`).
 Fabric default_fabric(const Cluster& cluster);
 
 }  // namespace foretrain::topologies

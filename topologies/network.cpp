@@ -260,7 +260,8 @@ Fabric default_fabric(const Cluster& cluster) {
                                  cluster.devices_per_node, kMaxDevices));
   }
   Fabric fabric;
-  fabric.node.devices = fabric.node.adapters = cluster.devices_per_node;
+  fabric.node.devices = cluster.devices_per_node;
+  fabric.node.adapters = cluster.is_hosts() ? 1 : cluster.devices_per_node;
   fabric.node.bandwidth = cluster.intra.bandwidth;
   fabric.node.latency = cluster.intra.latency;
   fabric.node.adapter_bandwidth = cluster.inter.bandwidth;

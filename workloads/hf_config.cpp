@@ -67,14 +67,29 @@ Model read_gpt2(ObjectReader& reader) {
   return m;
 }
 
-// GPT-NeoX and Pythia: both halves of a layer read x, each through a norm of its own, and a quarter of each head turns.
-Model read_gpt_neox(ObjectReader& reader) {
-  Model m;
+// By the names that all but GPT-2 have.
+void read_sizes(ObjectReader& reader, Model& m) {
   m.layers = reader.integer("num_hidden_layers", std::nullopt, 1, kMaxLayers);
   m.hidden = reader.integer("hidden_size", std::nullopt, 1, kMax);
   m.heads = m.kv_heads = reader.integer("num_attention_heads", std::nullopt, 1, kMax);
   m.ffn_hidden = reader.integer("intermediate_size", std::nullopt, 1, kMax);
   m.vocab = reader.integer("vocab_size", std::nullopt, 1, 10 * kMax);
+}
+
+// What Llama has brought its kin: a gated activation, RMSNorm, rotary positions, a head of its own.
+void read_as_llama(ObjectReader& reader, Model& m, double norm_eps, double rotary_base) {
+  m.activation = activation(reader, "hidden_act", true);
+  m.norm = Norm::rmsnorm;
+  m.norm_eps = number(reader, "rms_norm_eps", norm_eps, 1e-12, 1);
+  m.positions = Positions::rotary;
+  m.rotary_base = number(reader, "rope_theta", rotary_base, 1, 1e12);
+  m.tied_embeddings = boolean(reader, "tie_word_embeddings", false);
+}
+
+// GPT-NeoX and Pythia: both halves of a layer read x, each through a norm of its own, and a quarter of each head turns.
+Model read_gpt_neox(ObjectReader& reader) {
+  Model m;
+  read_sizes(reader, m);
   m.activation = given(reader, "hidden_act") ? activation(reader, "hidden_act", false) : Activation::gelu_erf;
   m.norm_eps = number(reader, "layer_norm_eps", 1e-5, 1e-12, 1);
   m.positions = Positions::rotary;
@@ -144,18 +159,10 @@ void read_gpt_oss(ObjectReader& reader, Model& m) {
 // llama, mistral, qwen2, qwen3 and their kin with experts differ in biases, in the attention window and in experts.
 Model read_llama_like(ObjectReader& reader, const std::string& type) {
   Model m;
-  m.layers = reader.integer("num_hidden_layers", std::nullopt, 1, kMaxLayers);
-  m.hidden = reader.integer("hidden_size", std::nullopt, 1, kMax);
-  m.heads = reader.integer("num_attention_heads", std::nullopt, 1, kMax);
+  read_sizes(reader, m);
   m.kv_heads = integer(reader, "num_key_value_heads", m.heads);
   m.head_dim = integer(reader, "head_dim", 0);
-  m.ffn_hidden = reader.integer("intermediate_size", std::nullopt, 1, kMax);
-  m.vocab = reader.integer("vocab_size", std::nullopt, 1, 10 * kMax);
-  m.activation = activation(reader, "hidden_act", true);
-  m.norm = Norm::rmsnorm;
-  m.norm_eps = number(reader, "rms_norm_eps", 1e-6, 1e-12, 1);
-  m.positions = Positions::rotary;
-  m.rotary_base = number(reader, "rope_theta", type == "gpt_oss" ? 150000.0 : 10000.0, 1, 1e12);
+  read_as_llama(reader, m, 1e-6, type == "gpt_oss" ? 150000.0 : 10000.0);
   if (given(reader, "rope_parameters")) {  // where version 5 of the library keeps it
     ObjectReader rope = reader.object("rope_parameters");
     m.rotary_base = number(rope, "rope_theta", m.rotary_base, 1, 1e12);
@@ -163,7 +170,6 @@ Model read_llama_like(ObjectReader& reader, const std::string& type) {
   if (number(reader, "partial_rotary_factor", 1, 0, 1) != 1) {
     reader.mistake("partial_rotary_factor", "rotating a part of the head is not built yet; expected 1");
   }
-  m.tied_embeddings = boolean(reader, "tie_word_embeddings", false);
   const bool qwen2 = type.starts_with("qwen2"), qwen3 = type.starts_with("qwen3");
   if (qwen3 && m.head_dim == 0) {
     m.head_dim = 128;
@@ -188,17 +194,8 @@ Model read_llama_like(ObjectReader& reader, const std::string& type) {
 // (num_nextn_predict_layers) are left out, as the library leaves them out.
 Model read_deepseek(ObjectReader& reader, const std::string& type) {
   Model m;
-  m.layers = reader.integer("num_hidden_layers", std::nullopt, 1, kMaxLayers);
-  m.hidden = reader.integer("hidden_size", std::nullopt, 1, kMax);
-  m.heads = m.kv_heads = reader.integer("num_attention_heads", std::nullopt, 1, kMax);
-  m.ffn_hidden = reader.integer("intermediate_size", std::nullopt, 1, kMax);
-  m.vocab = reader.integer("vocab_size", std::nullopt, 1, 10 * kMax);
-  m.activation = activation(reader, "hidden_act", true);
-  m.norm = Norm::rmsnorm;
-  m.norm_eps = number(reader, "rms_norm_eps", 1e-6, 1e-12, 1);
-  m.positions = Positions::rotary;
-  m.rotary_base = number(reader, "rope_theta", 10000.0, 1, 1e12);
-  m.tied_embeddings = boolean(reader, "tie_word_embeddings", false);
+  read_sizes(reader, m);
+  read_as_llama(reader, m, 1e-6, 10000.0);
   refuse_if_set(reader, "attention_bias");
   m.attention_bias = m.output_bias = m.mlp_bias = false;
   hf::read_latent_attention(reader, m);
@@ -209,21 +206,12 @@ Model read_deepseek(ObjectReader& reader, const std::string& type) {
 // Bamba: Mamba-2 mixers with an MLP behind each, attention in few layers; of a head a half is rotated.
 Model read_bamba(ObjectReader& reader) {
   Model m;
-  m.layers = reader.integer("num_hidden_layers", std::nullopt, 1, kMaxLayers);
-  m.hidden = reader.integer("hidden_size", std::nullopt, 1, kMax);
-  m.heads = reader.integer("num_attention_heads", std::nullopt, 1, kMax);
+  read_sizes(reader, m);
   m.kv_heads = integer(reader, "num_key_value_heads", m.heads);
-  m.ffn_hidden = reader.integer("intermediate_size", std::nullopt, 1, kMax);
-  m.vocab = reader.integer("vocab_size", std::nullopt, 1, 10 * kMax);
-  m.activation = activation(reader, "hidden_act", true);
-  m.norm = Norm::rmsnorm;
-  m.norm_eps = number(reader, "rms_norm_eps", 1e-5, 1e-12, 1);
-  m.positions = Positions::rotary;
-  m.rotary_base = number(reader, "rope_theta", 10000.0, 1, 1e12);
+  read_as_llama(reader, m, 1e-5, 10000.0);
   const double share = number(reader, "partial_rotary_factor", 0.5, 0, 1);
   const std::int64_t head_dim = m.hidden / std::max<std::int64_t>(1, m.heads);
   m.rotary_dim = integer(reader, "attn_rotary_emb", static_cast<std::int64_t>(static_cast<double>(head_dim) * share));
-  m.tied_embeddings = boolean(reader, "tie_word_embeddings", false);
   for (const char* key : {"attention_bias", "mlp_bias", "mamba_proj_bias"}) {
     refuse_if_set(reader, key);
   }

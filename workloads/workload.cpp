@@ -19,6 +19,15 @@ std::string_view name(OptimizerKind o) {
   return kNames[static_cast<std::size_t>(o)];
 }
 
+std::string_view name(DataFormat f) {
+  constexpr std::array<std::string_view, 6> kNames{"auto", "text", "llm.c", "uint16", "uint32", "megatron"};
+  return kNames[static_cast<std::size_t>(f)];
+}
+
+std::string_view name(LastBatch b) {
+  return b == LastBatch::drop ? "drop" : "wrap";
+}
+
 double learning_rate(const Optimizer& o, std::int64_t step) {
   if (step < o.warmup_steps) {
     return o.learning_rate * static_cast<double>(step + 1) / static_cast<double>(o.warmup_steps);

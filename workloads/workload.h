@@ -52,8 +52,20 @@ struct Precision {
 Precision precision_of(
     const std::string& word);  // REQUIRES: a word of design: fp64 fp32 tf32 fp16 bf16 fp8 mxfp8 nvfp4
 
+// What the files of a data set hold. automatic: by name and first bytes (workloads/token_file.h).
+enum class DataFormat : std::uint8_t { automatic, text, llm_c, uint16, uint32, megatron };
+std::string_view name(DataFormat f);
+
+// The sequences that an epoch has beyond whole steps: left out of it, or trained on in one step with the next epoch's.
+enum class LastBatch : std::uint8_t { drop, wrap };
+std::string_view name(LastBatch b);
+
 struct DataSpec {
-  std::string path;  // text file; "" = the built-in text
+  std::string path;  // a file, or a folder of text files; "" = the built-in text
+  DataFormat format = DataFormat::automatic;
+  std::string tokenizer;   // of text: a tokenizer.json; "" = bytes are ids
+  std::string validation;  // as path; "" = the last tenth of it
+  LastBatch last_batch = LastBatch::drop;
 };
 
 struct Workload {

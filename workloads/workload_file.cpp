@@ -62,10 +62,19 @@ Optimizer read_optimizer(ObjectReader& reader) {
 DataSpec read_data(ObjectReader& reader) {
   DataSpec data;
   ObjectReader object = reader.object("data", /*required=*/false);
-  if (object.has("path")) {
-    const std::string path = object.text("path", "");
-    data.path = path.empty() ? "" : object.file_path("path", path);
+  const auto file = [&object](const char* key) {
+    const std::string path = object.has(key) ? object.text(key, "") : "";
+    return path.empty() ? "" : object.file_path(key, path);
+  };
+  data.path = file("path");
+  data.tokenizer = file("tokenizer");
+  data.validation = file("validation");
+  const std::string format = object.word("format", "auto", {"auto", "text", "llm.c", "uint16", "uint32", "megatron"});
+  for (const DataFormat f :
+       {DataFormat::text, DataFormat::llm_c, DataFormat::uint16, DataFormat::uint32, DataFormat::megatron}) {
+    data.format = format == name(f) ? f : data.format;
   }
+  data.last_batch = object.word("last_batch", "drop", {"drop", "wrap"}) == "wrap" ? LastBatch::wrap : LastBatch::drop;
   object.word("distribution", "random", {"random"}, {"block", "sequential"});
   for (const char* key : {"epochs", "loaders", "prefetch", "cache"}) {
     if (object.has(key)) {
@@ -133,7 +142,13 @@ nlohmann::json to_json(const Workload& w) {
           {"attention", name(w.attention)},
           {"document_length", w.document_length},
           {"moe_imbalance", w.moe_imbalance},
-          {"data", {{"path", w.data.path}, {"distribution", "random"}}}};
+          {"data",
+           {{"path", w.data.path},
+            {"format", name(w.data.format)},
+            {"tokenizer", w.data.tokenizer},
+            {"validation", w.data.validation},
+            {"last_batch", name(w.data.last_batch)},
+            {"distribution", "random"}}}};
 }
 
 }  // namespace foretrain::workloads

@@ -125,7 +125,7 @@ TEST(Strategies, TheListSaysWhatTheTestsFind) {
   const fs::path schedule = fs::temp_directory_path() / ("schedule." + std::to_string(::getpid()) + ".txt");
   write_file(schedule.string(), "0F0 0F1 0B0 0I1 0W1\n1F0 1I0 1F1 1I1 1W0 1W1\n");
   const std::map<std::string, Overrides> all = jobs(schedule.string());
-  const exec::Text text = exec::load_text("");
+  const exec::Text text = exec::load_text({});
   nlohmann::ordered_json words = nlohmann::ordered_json::object();
   for (const StrategyWord& word : strategy_words()) {
     SCOPED_TRACE(word.name);

@@ -1,64 +1,163 @@
 #include "exec/data.h"
 
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 
 #include <cmath>
-#include <filesystem>
-#include <fstream>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
 
 #include "base/error.h"
+#include "tests/support/message_of.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tokenizer_files.h"
 
 namespace foretrain::exec {
 namespace {
 
-std::string message_of(const std::function<void()>& fn) {
-  try {
-    fn();
-  } catch (const InputError& e) {
-    return e.what();
-  }
-  return "no InputError";
-}
+using test::message_of;
 
 Text alphabet(int bytes) {
-  Text text{"alphabet", {}};
+  std::string text;
   for (int i = 0; i < bytes; ++i) {
-    text.bytes += static_cast<char>('a' + i % 26);
+    text += static_cast<char>('a' + i % 26);
   }
-  return text;
+  return text_of("alphabet", text);
+}
+
+Text load(const std::string& path) {
+  workloads::DataSpec data;
+  data.path = path;
+  return load_text(data);
+}
+
+std::string bytes_of(const Text& text) {
+  std::string all;
+  for (const workloads::Tokens* part : {&text.training, &text.validation}) {
+    for (std::int64_t i = 0; i < part->size(); ++i) {
+      all += text.bytes((*part)[i]);
+    }
+  }
+  return all;
+}
+
+// Ids 0 to 255 are the bytes; 256 is "ab", 257 "abab".
+std::string small_tokenizer() {
+  return test::byte_tokenizer({{"a", "b"}, {"ab", "ab"}}).dump();
 }
 
 TEST(Text, LastTenthIsForValidation) {
   const Text text = alphabet(105);
-  EXPECT_EQ(text.training().size(), 95U);  // 105 - 105 / 10
-  EXPECT_EQ(text.validation().size(), 10U);
-  EXPECT_EQ(std::string(text.training()) + std::string(text.validation()), text.bytes);
+  EXPECT_EQ(text.training.size(), 95);  // 105 - 105 / 10
+  EXPECT_EQ(text.validation.size(), 10);
+  EXPECT_EQ(bytes_of(text).substr(90, 10), "mnopqrstuv");  // 90 = 3 x 26 + 12
 }
 
 TEST(Text, ReadsAFileByteForByte) {
-  const std::string path = ::testing::TempDir() + "bytes.txt";
+  const test::TemporaryFolder folder;
   std::string bytes;
   for (int i = 0; i < 256; ++i) {
     bytes += static_cast<char>(i);
   }
-  std::ofstream(path, std::ios::binary) << bytes;
-  EXPECT_EQ(load_text(path).bytes, bytes);
+  folder.write("bytes.txt", bytes);
+  EXPECT_EQ(bytes_of(load(folder.path("bytes.txt"))), bytes);
+  folder.write("empty.txt", "");
+  EXPECT_EQ(bytes_of(load(folder.path("empty.txt"))), "");
+}
+
+TEST(Text, AFolderIsItsFilesInOrder) {
+  const test::TemporaryFolder folder;
+  folder.write("texts/b", "second ");
+  folder.write("texts/a", "first ");
+  folder.write("texts/c", "third");
+  folder.write("texts/.hidden", "not this");
+  folder.write("texts/inner/d", "nor this");
+  EXPECT_EQ(bytes_of(load(folder.path("texts"))), "first second third");
+  folder.write("ids/a.txt", "text");
+  folder.write("ids/b.bin", std::string("\x38\xD9\x34\x01", 4));  // 20240696: no magic number
+  EXPECT_EQ(message_of([&] { load(folder.path("ids")); }).substr(0, 34 + folder.path("ids").size()),
+            "data: " + folder.path("ids") + "/b.bin: begins with 20240696");
+  const auto llmc = [](const std::string& ids) {
+    return std::string("\x88\xD8\x34\x01\x01\0\0\0", 8) + static_cast<char>(ids.size() / 2) + std::string(1015, '\0') +
+           ids;
+  };
+  folder.write("ids/b.bin", llmc(std::string("\x05\0", 2)));
+  EXPECT_EQ(message_of([&] { load(folder.path("ids")); }),
+            "data: " + folder.path("ids/a.txt") +
+                ": is text, and files of token ids stand beside it; expected one or the other");
+  folder.write("shards/1.bin", llmc(std::string("\x05\0\x06\0", 4)));
+  folder.write("shards/2.bin", llmc(std::string("\x07\0", 2)));
+  const Text shards = load(folder.path("shards"));
+  ASSERT_EQ(shards.training.size(), 3);
+  EXPECT_EQ(shards.training[1], 6);
+  EXPECT_EQ(shards.training[2], 7);
+  EXPECT_EQ(shards.ids, 8);
+  EXPECT_EQ(message_of([&] { load(folder.path("texts/inner/d") + "/x"); }),
+            "data: " + folder.path("texts/inner/d/x") + ": no such file; expected a file, or a folder of such files");
 }
 
 TEST(Text, BuiltInTextIsRealEnglish) {
-  const Text text = load_text("");
-  EXPECT_GT(text.bytes.size(), 100'000U);
-  EXPECT_NE(text.bytes.find("GNU GENERAL PUBLIC LICENSE"), std::string::npos);
-  EXPECT_EQ(text.bytes, load_text("").bytes);
+  const std::string text = bytes_of(load(""));
+  EXPECT_GT(text.size(), 100'000U);
+  EXPECT_NE(text.find("GNU GENERAL PUBLIC LICENSE"), std::string::npos);
 }
 
 TEST(Text, RefusesWhatIsNoFile) {
-  EXPECT_EQ(message_of([] { load_text("/nowhere/text"); }), "data: /nowhere/text: no such file; expected a text file");
-  EXPECT_EQ(message_of([] { load_text("/tmp"); }), "data: /tmp: not a regular file; expected a text file");
-  EXPECT_EQ(message_of([] { load_text("/dev/zero"); }), "data: /dev/zero: not a regular file; expected a text file");
+  EXPECT_EQ(message_of([] { load("/nowhere/text"); }),
+            "data: /nowhere/text: no such file; expected a file, or a folder of such files");
+  EXPECT_EQ(message_of([] { load("/dev/zero"); }),
+            "data: /dev/zero: not a regular file; expected a file, or a folder of such files");
+}
+
+TEST(Text, OfATokenizer) {
+  const test::TemporaryFolder folder;
+  folder.write("tokenizer.json", small_tokenizer());
+  folder.write("text", "ababab\xFF");
+  folder.write("more", "abc");
+  workloads::DataSpec data;
+  data.path = folder.path("text");
+  data.tokenizer = folder.path("");  // the folder that holds it
+  data.validation = folder.path("more");
+  const Text text = load_text(data);
+  EXPECT_EQ(text.ids, 258);
+  ASSERT_EQ(text.training.size(), 3);
+  EXPECT_EQ(text.training[0], 257);
+  EXPECT_EQ(text.training[1], 256);
+  EXPECT_EQ(text.training[2], 255);
+  ASSERT_EQ(text.validation.size(), 2);
+  EXPECT_EQ(text.validation[0], 256);
+  EXPECT_EQ(bytes_per_id(text), 1.5);  // "ab" and "c"
+  EXPECT_EQ(bytes_of(text),
+            "ababab\xFF"
+            "abc");
+  EXPECT_EQ(message_of([&] { training_windows(text, 2, 1, 257, 1); }),
+            "model: a vocabulary of 257 cannot hold the tokens of " + folder.path("tokenizer.json") +
+                "; expected vocab >= 258");
+  EXPECT_EQ(training_windows(text, 2, 1, 258, 1).windows(), 1);
+}
+
+TEST(Text, OfTokenIds) {
+  const test::TemporaryFolder folder;
+  folder.write("ids", std::string("\x01\x00\x02\x00\x2C\x01", 6) + std::string(14, '\0'));  // 1, 2, 300 and seven 0
+  workloads::DataSpec data;
+  data.path = folder.path("ids");
+  data.format = workloads::DataFormat::uint16;
+  const Text text = load_text(data);
+  EXPECT_EQ(text.ids, 301);
+  EXPECT_FALSE(text.is_bytes);
+  EXPECT_EQ(bytes_per_id(text), std::nullopt);
+  EXPECT_EQ(
+      message_of([&] { training_windows(text, 2, 1, 300, 1); }),
+      "data: " + data.path + ": token 2 of its training part is 300; the model's vocabulary has ids from 0 to 299");
+  EXPECT_EQ(message_of([&] { training_windows(text, 9, 1, 301, 1); }),
+            "data: " + data.path +
+                ": 10 tokens are too few: its training part has 9 tokens, and 1 sequence of 9 tokens need 10");
+  data.validation = folder.path("ids");
+  data.tokenizer = folder.path("tokenizer.json");
+  folder.write("tokenizer.json", small_tokenizer());
+  EXPECT_EQ(message_of([&] { load_text(data); }),
+            "data: " + data.path + " through " + data.tokenizer +
+                ": token 2 of its training part is 300; the model's vocabulary has ids from 0 to 257");
 }
 
 TEST(TextWindows, SaysHowManyBytesAreNeeded) {
@@ -67,16 +166,17 @@ TEST(TextWindows, SaysHowManyBytesAreNeeded) {
       message_of([&] { training_windows(text, 16, 8, 256, 1); }),
       "data: alphabet: 100 bytes are too few: its training part has 90 bytes, and 8 sequences of 16 tokens need 129");
   EXPECT_EQ(
-      message_of([&] { TextWindows(text, text.validation(), 16, 1, 256, TextWindows::Order::as_written, 0); }),
+      message_of(
+          [&] { TextWindows(text, TextWindows::Part::validation, 16, 1, 256, TextWindows::Order::as_written, 0); }),
       "data: alphabet: 100 bytes are too few: its validation part has 10 bytes, and 1 sequence of 16 tokens need 17");
-  const Text empty{"empty", ""};
-  EXPECT_NE(message_of([&] { training_windows(empty, 1, 1, 256, 1); }), "no InputError");
+  const Text empty = text_of("empty", "");
+  EXPECT_NE(message_of([&] { training_windows(empty, 1, 1, 256, 1); }), "no error");
 }
 
 TEST(TextWindows, ExactlyEnoughIsEnough) {
   Text text = alphabet(8);  // 8 - 8 / 10 = 8 bytes for training: one sequence of 7
   EXPECT_EQ(training_windows(text, 7, 1, 256, 1).windows(), 1);
-  EXPECT_NE(message_of([&] { training_windows(text, 8, 1, 256, 1); }), "no InputError");
+  EXPECT_NE(message_of([&] { training_windows(text, 8, 1, 256, 1); }), "no error");
 }
 
 TEST(TextWindows, RefusesASmallVocabulary) {
@@ -112,6 +212,26 @@ TEST(TextWindows, AnEpochTakesEachWindowAtMostOnce) {
   EXPECT_NE(epochs[1], epochs[2]);
 }
 
+// The same 22 windows, none left out: step 4 has the last two of the first epoch and three of the second. Sequence n of
+// the run is window n mod 22 of epoch n / 22, whatever the step: five epochs are 22 steps.
+TEST(TextWindows, WrappedEpochsHaveEachWindowOnce) {
+  Text text = alphabet(100);
+  text.last_batch = workloads::LastBatch::wrap;
+  const TextWindows windows = training_windows(text, 4, 5, 256, 3);
+  EXPECT_EQ(windows.left_over(), 2);
+  // 4 x 22 letters and one more: of each epoch the same windows, in some order.
+  std::vector<std::multiset<std::vector<std::int32_t>>> epochs(5);
+  for (std::int64_t n = 0; n < 110; ++n) {
+    std::vector<std::int32_t> ids(5);
+    windows.sequence(n / 5, n % 5, 4, ids.data());
+    epochs[static_cast<std::size_t>(n / 22)].insert(ids);
+  }
+  for (const auto& epoch : epochs) {
+    EXPECT_EQ(epoch, epochs[0]);
+    EXPECT_EQ(epoch.size(), 22U);
+  }
+}
+
 TEST(TextWindows, DependOnTheSeedAlone) {
   const Text text = alphabet(1000);
   const TextWindows a = training_windows(text, 4, 5, 256, 3), b = training_windows(text, 4, 5, 256, 3),
@@ -144,7 +264,7 @@ TEST(Permuted, IsAPermutationOfAnySize) {
 // Training part "aaaaaaaaaaaaaaaaaa" (18 bytes), validation part "ab": each byte counted once more, of 18 + 256 = 274
 // in all. a: 19 / 274, b: 1 / 274; the mean of -ln of both.
 TEST(UnigramLoss, IsTheCrossEntropyOfByteFrequencies) {
-  const Text text{"t", std::string(18, 'a') + "ab"};
+  const Text text = text_of("t", std::string(18, 'a') + "ab");
   EXPECT_DOUBLE_EQ(unigram_loss(text), -(std::log(19.0 / 274.0) + std::log(1.0 / 274.0)) / 2);
 }
 

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "exec/cpu_device.h"
-#include "exec/threads_communicator.h"
+#include "exec/world.h"
 
 namespace foretrain::exec {
 namespace {
@@ -16,7 +16,8 @@ class CpuDeviceTest : public ::testing::Test {
     device_.launch_host(stream, [this, what] { order_.push_back(what); });
   }
 
-  ThreadsWorld world_{1};
+  Processes alone_;
+  World world_{alone_, 1};
   CpuDevice device_{world_.communicator(0), [](const OpCall&) { return std::string("op"); }};
   std::vector<std::string> order_;
 };
@@ -92,16 +93,15 @@ TEST_F(CpuDeviceTest, AnExceptionComesOutOfSynchronise) {
   EXPECT_THROW(device_.synchronise(), EnvironmentError);
 }
 
-TEST_F(CpuDeviceTest, ArenaIsZeroAndWholeInMemory) {
-  std::byte* const arena = device_.allocate_arena(Bytes{3'000'001});
+TEST_F(CpuDeviceTest, ArenasAreZeroAndMayBeEmpty) {
+  World world(alone_, 2);
+  world.allocate_arenas({Bytes{3'000'001}, Bytes{0}});
+  std::byte* const arena = world.arena(0);
   for (std::int64_t i = 0; i < 3'000'001; i += 1000) {
     EXPECT_EQ(arena[i], std::byte{0});
   }
   arena[3'000'000] = std::byte{1};
-}
-
-TEST_F(CpuDeviceTest, AnEmptyArenaIsNoError) {
-  EXPECT_NE(device_.allocate_arena(Bytes{0}), nullptr);
+  EXPECT_NE(world.arena(1), nullptr);
 }
 
 }  // namespace

@@ -380,7 +380,7 @@ TEST(Executor, RefusesWhatDoesNotFit) {
 // The text is one byte again and again: after a few steps the model writes nothing else, and its validation loss is
 // next to 0.
 TEST(Evaluate, ATrainedModelWritesWhatItLearned) {
-  const Text text{"a", std::string(2000, 'a')};
+  const Text text = text_of("a", std::string(2000, 'a'));
   for (const Words& words : {Words{}, Words{"tp=2", "dp=2"}, Words{"pp=2", "virtual_stages=1"}}) {
     Words all = words;
     all.insert(all.end(), {"workload.model.vocab=256", "padded_vocab=256", "global_batch=4", "seq_len=8",
@@ -399,9 +399,9 @@ TEST(Evaluate, ATrainedModelWritesWhatItLearned) {
     options.prompt = "aa";
     options.temperature = 0.0;
     options.run = steps(1);
-    EXPECT_EQ(sample(executor, graph, options), std::string(20, 'a'));
+    EXPECT_EQ(sample(executor, graph, text, options), std::string(20, 'a'));
     options.temperature = 1.0;
-    EXPECT_EQ(sample(executor, graph, options), sample(executor, graph, options)) << "the seed decides";
+    EXPECT_EQ(sample(executor, graph, text, options), sample(executor, graph, text, options)) << "the seed decides";
   }
 }
 

@@ -49,7 +49,7 @@ TEST(RunControl, AfterAStopOnlyBegunStepsGoOn) {
   RunControl control(2, 0, 10);
   EXPECT_TRUE(control.may_begin(0));
   EXPECT_TRUE(control.may_begin(1));
-  control.stop_soon();
+  control.stop_before(control.begun());
   EXPECT_TRUE(control.may_begin(1));  // the other rank
   EXPECT_FALSE(control.may_begin(2));
 }

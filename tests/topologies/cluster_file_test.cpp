@@ -59,8 +59,30 @@ TEST(ClusterFile, ThisMachineDescribesItself) {
   EXPECT_EQ(c.device.name, processor_name());
   EXPECT_GT(available_memory().value, 1 << 20);
   EXPECT_EQ(read(R"({"system": "this-machine", "devices_per_node": 1})").devices_per_node, 1);
+}
+
+TEST(ClusterFile, HostsOfThisMachine) {
+  const Cluster c = read(R"({"system": "this-machine", "nodes": 2, "devices_per_node": 1, "hosts_share_cores": true,
+                             "inter": {"bandwidth": "1 Gb/s", "latency": "50 us"}})");
+  EXPECT_TRUE(c.is_hosts());
+  EXPECT_EQ(c.inter.bandwidth.value, 125e6);
+  EXPECT_EQ(c.inter.latency.value, 50'000'000);
+  EXPECT_EQ(c.machine_cores(), 1);
+  EXPECT_EQ(c.cores(), 1);  // two namespaces of one machine
+  const Cluster one = read(R"({"system": "this-machine", "devices_per_node": 1})");
+  EXPECT_FALSE(one.is_hosts());
+  EXPECT_EQ(one.inter.bandwidth.value, one.intra.bandwidth.value);
+  const Cluster apart = read(R"({"system": "this-machine", "nodes": 3, "devices_per_node": 1,
+                                 "inter": {"bandwidth": "1 Gb/s", "latency": "50 us"}})");
+  EXPECT_EQ(apart.cores(), 3);
+  EXPECT_EQ(read(to_json(c).dump()).inter.bandwidth.value, 125e6);
   EXPECT_EQ(message_of([] { read(R"({"system": "this-machine", "nodes": 2})"); }),
-            "job.json:1: /nodes: 2 is not allowed; expected an integer from 1 to 1");
+            "job.json:1: /inter: missing: what joins the 2 hosts; expected an object such as {\"bandwidth\": \"1 "
+            "Gb/s\", \"latency\": \"50 us\"}");
+  EXPECT_EQ(message_of([] { read(R"({"system": "this-machine", "nodes": 1001})"); }),
+            "job.json:1: /nodes: 1001 is not allowed; expected an integer from 1 to 1000");
+  EXPECT_EQ(message_of([] { read(R"({"system": "dgx-h100", "inter": {"bandwidth": "1 Gb/s", "latency": "50 us"}})"); }),
+            "job.json:1: /inter: unknown key \"inter\"; known: system, nodes, devices_per_node, disturbance");
 }
 
 TEST(ThisMachine, ProfilePathFollowsTheEnvironment) {

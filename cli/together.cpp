@@ -1,0 +1,119 @@
+#include "cli/together.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/error.h"
+#include "cli/verbs.h"
+#include "cli/version.h"
+
+namespace foretrain::cli {
+
+namespace {
+
+// "0-3,8": runs of neighbours.
+std::string core_ranges(const std::vector<int>& cores) {
+  std::string text;
+  for (std::size_t i = 0; i < cores.size();) {
+    std::size_t last = i;
+    while (last + 1 < cores.size() && cores[last + 1] == cores[last] + 1) {
+      ++last;
+    }
+    text += fmt::format("{}{}", text.empty() ? "" : ",", cores[i]);
+    text += last > i ? fmt::format("-{}", cores[last]) : "";
+    i = last + 1;
+  }
+  return text;
+}
+
+// Process 0 speaks; should it be lost, the first that is left.
+bool speaks(const exec::Processes& processes) {
+  const std::vector<int>& lost = processes.lost();
+  int first = 0;
+  while (std::find(lost.begin(), lost.end(), first) != lost.end()) {
+    ++first;
+  }
+  return processes.number() == first;
+}
+
+void prepare_together(exec::Processes& processes, const std::function<std::string()>& prepare) {
+  if (processes.count() == 1) {
+    prepare();
+    return;
+  }
+  // A letter for the kind of the outcome, then its words.
+  std::string outcome;
+  try {
+    outcome = "=" + std::string(kVersion) + " " + kCommit + "\n" + prepare();
+  } catch (const InputError& e) {
+    outcome = fmt::format("{}{}", kBadInput, e.what());
+  } catch (const InfeasibleError& e) {
+    outcome = fmt::format("{}{}", kInfeasible, e.what());
+  } catch (const EnvironmentError& e) {
+    outcome = fmt::format("{}{}", kEnvironment, e.what());
+  } catch (const std::exception& e) {
+    outcome = fmt::format("{}{}", kInternal, e.what());
+  }
+  const std::vector<std::string> all = processes.all_gather(outcome);
+  const auto first_failed = std::find_if(all.begin(), all.end(), [](const std::string& o) { return o.front() != '='; });
+  const auto first_other = std::find_if(all.begin(), all.end(), [&](const std::string& o) { return o != all.front(); });
+  if (first_failed == all.end() && first_other == all.end()) {
+    return;
+  }
+  const auto culprit = static_cast<int>((first_failed != all.end() ? first_failed : first_other) - all.begin());
+  const int status = first_failed != all.end() ? first_failed->front() - '0' : kBadInput;
+  if (first_failed == all.end()) {
+    const std::string own = all.front().substr(0, all.front().find('\n'));
+    const std::string other = first_other->substr(0, first_other->find('\n'));
+    throw InputError(
+        own != other
+            ? fmt::format("{} runs another foretrain ({} instead of {}); all processes must run the same",
+                          processes.describe(culprit), other.substr(1), own.substr(1))
+            : fmt::format("{} has read another job than rank 0, or other data; all processes must find the same files",
+                          processes.describe(culprit)));
+  }
+  const std::string words = (culprit == 0 ? "" : processes.describe(culprit) + ": ") + first_failed->substr(1);
+  switch (status) {
+    case kBadInput: throw InputError(words);
+    case kInfeasible: throw InfeasibleError(words);
+    case kEnvironment: throw EnvironmentError(words);
+    default: throw InternalError(words);
+  }
+}
+
+}  // namespace
+
+int together(exec::Processes& processes, Console& console, const std::function<std::string()>& prepare,
+             const std::function<int()>& command) {
+  if (processes.number() != 0) {
+    console.mute();
+  }
+  prepare_together(processes, prepare);
+  try {
+    return command();
+  } catch (const std::exception& e) {
+    processes.fail(fmt::format("{}: {}", processes.describe(processes.number()), e.what()));
+    if (speaks(processes)) {
+      console.unmute();
+    }
+    throw;
+  }
+}
+
+std::string rank_table(const exec::Processes& processes, std::int64_t ranks) {
+  const std::int64_t each = ranks / processes.count();
+  std::string text = fmt::format("{} ranks in {} processes, started by {} ({})\n", ranks, processes.count(),
+                                 processes.launcher(), processes.library());
+  text += fmt::format("  {:<9} {:<20} {:>8}  cores", "rank", "host", "pid");
+  for (int p = 0; p < processes.count(); ++p) {
+    const exec::Place& place = processes.places()[static_cast<std::size_t>(p)];
+    const std::string names = each == 1 ? fmt::format("{}", p) : fmt::format("{}-{}", p * each, (p + 1) * each - 1);
+    text += fmt::format("\n  {:<9} {:<20} {:>8}  {}", names, place.host, place.pid, core_ranges(place.cores));
+  }
+  return text;
+}
+
+}  // namespace foretrain::cli

@@ -1,0 +1,132 @@
+#include "exec/checkpoint_state.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "kernels/kernels.h"
+
+namespace foretrain::exec {
+
+namespace {
+
+// Local elements [begin, begin + elements) of a slice, in the whole tensor.
+TensorRun run_of(const plan::Parameter& p, const plan::Slice& slice, std::int64_t begin, std::int64_t elements) {
+  return {begin / p.cols - slice.local_row + slice.global_row, slice.global_col, p.cols, begin % p.cols, elements};
+}
+
+int quantity(Stored stored) {
+  return stored == Stored::first_moment ? 1 : stored == Stored::second_moment ? 2 : 0;
+}
+
+// A row for each word of the padded vocabulary.
+bool is_table(const std::string& tensor) {
+  return tensor == "embedding.table" || tensor == "head.weight";
+}
+
+bool overlap(const TensorRun& a, const TensorRun& b) {
+  return a.row < b.end_row() && b.row < a.end_row() && a.col < b.col + b.width && b.col < a.col + a.width;
+}
+
+}  // namespace
+
+ShardSource::ShardSource(const RankMemory& memory) {
+  header_.rank = memory.rank->rank;
+  for_each_counted_piece(memory, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
+    const plan::Role& role = *call.rank->role;
+    const plan::Parameter& p = *piece.parameter;
+    // The master weights are the last but the moments; without them the parameters are.
+    const auto& step = std::get<plan::OptimizerStep>(call.op->work);
+    const std::size_t weights = step.precision.has_master() ? 1 : 0;
+    header_.dtype = call.writes.at(weights).dtype;
+    header_.moments = static_cast<int>(call.writes.size() - weights) - 1;
+    header_.pieces.push_back({plan::global_name(role, p, piece.layer), p.global_rows, p.global_cols,
+                              run_of(p, *piece.slice, piece.local_begin, piece.elements)});
+    for (std::size_t i = weights; i < call.writes.size(); ++i) {
+      const kernels::Tensor from = advanced(call.writes[i], first);
+      parts_.push_back({static_cast<const std::byte*>(from.data), size_bytes(from.dtype, piece.elements)});
+    }
+  });
+}
+
+void ShardSource::copy_to(std::byte* payload) const {
+  for (const Part& part : parts_) {
+    std::memcpy(payload, part.begin, static_cast<std::size_t>(part.bytes));
+    payload += part.bytes;
+  }
+}
+
+StateTargets::StateTargets(const std::vector<RankMemory>& ranks, std::int64_t vocab) : vocab_(vocab) {
+  for (const RankMemory& memory : ranks) {
+    for_each_stored_range(
+        *memory.rank, memory.arena, [&](Stored stored, const TensorRange& range, kernels::Tensor tensor) {
+          Whole& whole = tensors_[plan::global_name(*memory.rank->role, range.parameter, range.layer)];
+          whole.rows = range.parameter.global_rows;
+          whole.cols = range.parameter.global_cols;
+          whole.targets.push_back(
+              {stored, run_of(range.parameter, range.slice, range.begin, range.elements), tensor, 0});
+        });
+  }
+}
+
+void StateTargets::check(const ShardHeader& header, const std::string& origin) const {
+  for (const ShardPiece& piece : header.pieces) {
+    const auto found = tensors_.find(piece.tensor);
+    if (found == tensors_.end()) {
+      continue;  // of ranks that live elsewhere
+    }
+    const Whole& whole = found->second;
+    const bool fits =
+        whole.cols == piece.cols &&
+        (whole.rows == piece.rows || (is_table(piece.tensor) && whole.rows >= vocab_ && piece.rows >= vocab_));
+    if (!fits) {
+      throw InputError(fmt::format("{}: {} is {} x {}; expected {} x {}", origin, piece.tensor, piece.rows, piece.cols,
+                                   whole.rows, whole.cols));
+    }
+  }
+}
+
+bool StateTargets::wants(const ShardPiece& piece) const {
+  const auto found = tensors_.find(piece.tensor);
+  return found != tensors_.end() && std::any_of(found->second.targets.begin(), found->second.targets.end(),
+                                                [&](const Target& target) { return overlap(piece.run, target.run); });
+}
+
+void StateTargets::fill(const ShardHeader& header, const ShardPiece& piece, const std::byte* payload) {
+  const auto found = tensors_.find(piece.tensor);
+  if (found == tensors_.end()) {
+    return;
+  }
+  const std::int64_t bytes = size_bytes(header.dtype, piece.run.elements);
+  for (Target& target : found->second.targets) {
+    const int which = quantity(target.stored);
+    if (which >= header.quantities()) {
+      continue;
+    }
+    // The kernel only reads it.
+    const kernels::ConstTensor from{payload + which * bytes, header.dtype};
+    for_each_common(piece.run, target.run, [&](std::int64_t source, std::int64_t at, std::int64_t elements) {
+      kernels::cast({static_cast<const std::byte*>(from.data) + size_bytes(from.dtype, source), from.dtype},
+                    advanced(target.tensor, at), elements);
+      target.filled += elements;
+    });
+  }
+}
+
+std::string StateTargets::missing() const {
+  for (const auto& [name, whole] : tensors_) {
+    for (const Target& target : whole.targets) {
+      std::int64_t expected = target.run.elements;
+      if (is_table(name) && target.run.end_row() > vocab_) {
+        const std::int64_t in_vocab = std::max<std::int64_t>(0, vocab_ - target.run.row) * target.run.width;
+        expected = std::max<std::int64_t>(0, in_vocab - target.run.skip);
+      }
+      if (target.filled < expected) {
+        return name;
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace foretrain::exec

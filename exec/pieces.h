@@ -1,0 +1,42 @@
+// Which elements of which tensors lie where in a rank's memory: what is stored, and what of it this rank alone answers
+// for.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+#include "exec/op_call.h"
+#include "plan/parameters.h"
+
+namespace foretrain::exec {
+
+// A rank's memory.
+struct RankMemory {
+  const RankContext* rank = nullptr;
+  std::byte* arena = nullptr;
+};
+
+// What is kept of a parameter from step to step. Master weights are where parameters are stored in fewer bits.
+enum class Stored : std::uint8_t { parameter, master, first_moment, second_moment };
+
+// Local elements [begin, begin + elements) of a tensor; they lie in one slice.
+struct TensorRange {
+  const plan::Parameter& parameter;
+  const plan::Slice& slice;
+  std::int32_t layer = 0;   // role-local
+  std::int32_t tensor = 0;  // global number
+  std::int64_t begin = 0, elements = 0;
+};
+
+// Calls fn for every range that the rank stores, replicas among them, with its place in memory. What is gathered again
+// in every step is not stored.
+void for_each_stored_range(const RankContext& rank, std::byte* arena,
+                           const std::function<void(Stored, const TensorRange&, kernels::Tensor)>& fn);
+
+// Calls fn(the optimizer's op, piece, elements further on in the op's operands) for the pieces that this rank, of all
+// that hold the same, answers for: over all ranks, each element of each tensor once.
+void for_each_counted_piece(const RankMemory& memory,
+                            const std::function<void(const OpCall&, const plan::Piece&, std::int64_t)>& fn);
+
+}  // namespace foretrain::exec

@@ -1,0 +1,384 @@
+#include "exec/processes.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <climits>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "base/error.h"
+#include "exec/clock.h"
+
+namespace foretrain::exec {
+
+namespace {
+
+constexpr int kGatherTag = 1, kNoteTag = 2;
+constexpr std::size_t kPiece = std::size_t{1} << 28;
+constexpr std::chrono::microseconds kShortNap{20}, kLongNap{1000};
+constexpr std::chrono::milliseconds kLook{200};  // between two looks at the others
+constexpr std::chrono::seconds kFarewell{1};     // for words of failure to leave
+
+// First letters of notes.
+constexpr char kFailure = '!', kNote = '.';
+
+std::string first_line(const char* path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+Place own_place() {
+  Place place;
+  std::array<char, HOST_NAME_MAX + 1> name{};
+  ::gethostname(name.data(), HOST_NAME_MAX);
+  place.host = name.data();
+  std::error_code error;
+  place.clock_key = first_line("/proc/sys/kernel/random/boot_id");
+  // A host of its own is whatever has a network or process ids of its own: machines, containers, network namespaces.
+  place.host_key = place.host + " " + place.clock_key;
+  for (const char* const space : {"/proc/self/ns/net", "/proc/self/ns/pid"}) {
+    place.host_key += " " + std::filesystem::read_symlink(space, error).string();
+  }
+  place.pid = ::getpid();
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) {
+    for (int core = 0; core < CPU_SETSIZE; ++core) {
+      if (CPU_ISSET(core, &set)) {
+        place.cores.push_back(core);
+      }
+    }
+  }
+  return place;
+}
+
+std::string to_text(const Place& p) {
+  return nlohmann::json{
+      {"host", p.host}, {"host_key", p.host_key}, {"clock_key", p.clock_key}, {"pid", p.pid}, {"cores", p.cores}}
+      .dump();
+}
+
+Place to_place(const std::string& text) {
+  const nlohmann::json j = nlohmann::json::parse(text);
+  return {j.at("host").get<std::string>(), j.at("host_key").get<std::string>(), j.at("clock_key").get<std::string>(),
+          j.at("pid").get<std::int64_t>(), j.at("cores").get<std::vector<int>>()};
+}
+
+// The letter that the kernel gives a process of this host: 'R', 'S', 'T' when stopped, 'Z' when dead; 0: there is none.
+char state_of(std::int64_t pid) {
+  const std::string line = first_line(fmt::format("/proc/{}/stat", pid).c_str());
+  const std::size_t end = line.rfind(')');
+  return end == std::string::npos || end + 2 >= line.size() ? '\0' : line[end + 2];
+}
+
+}  // namespace
+
+Processes::Processes() : places_{own_place()} {}
+
+Processes::Processes(std::unique_ptr<Transport> transport, std::string launcher, int processes_per_host)
+    : transport_(std::move(transport)), launcher_(std::move(launcher)), number_(transport_->process()) {
+  most_tag_ = transport_->most_tag();
+  places_.resize(static_cast<std::size_t>(transport_->processes()));
+  std::vector<Place> places;
+  Place own = own_place();
+  if (processes_per_host > 0) {
+    own.host += fmt::format("-{}", number_ / processes_per_host);
+    own.host_key += fmt::format(" {}", number_ / processes_per_host);
+    own.clock_key = own.host_key;
+  }
+  for (const std::string& text : all_gather(to_text(own))) {
+    places.push_back(to_place(text));
+  }
+  places_ = std::move(places);
+  open_watches();
+  agree_on_clock();
+}
+
+Processes::~Processes() {
+  for (const int fd : watches_) {
+    if (fd >= 0) {
+      ::close(fd);
+    }
+  }
+  try {
+    if (count() > 1 && !has_failed()) {
+      finish_sent(true);
+    }
+  } catch (const Error&) {
+    // Somebody has gone; the next lines are for that.
+  }
+  if (has_failed()) {
+    // The library's own farewell would wait for those that are gone.
+    (void)transport_.release();
+  }
+}
+
+// A descriptor that becomes readable when the process ends, even before its parent has asked.
+void Processes::open_watches() {
+  watches_.assign(places_.size(), -1);
+  for (int p = 0; p < count(); ++p) {
+    if (p != number_ && same_host(p, number_)) {
+      watches_[static_cast<std::size_t>(p)] =
+          static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(place(p).pid), 0));
+    }
+  }
+}
+
+// The time of process 0's clock in all. Elsewhere it is asked for, and the answer that came fastest is taken: half of
+// its way is what the clock may be off by (Cristian, "Probabilistic clock synchronization", 1989).
+void Processes::agree_on_clock() {
+  constexpr int kQuestions = 32;
+  constexpr std::size_t kBytes = sizeof(std::int64_t);
+  const auto to_bytes = [](std::int64_t number) { return std::string(reinterpret_cast<const char*>(&number), kBytes); };
+  const auto to_number = [](const std::string& bytes) {
+    std::int64_t number = 0;
+    std::memcpy(&number, bytes.data(), kBytes);
+    return number;
+  };
+  const std::int64_t epoch = to_number(all_gather(to_bytes(clock_epoch())).front());
+  std::int64_t ahead = 0;  // of process 0's clock
+  for (int p = 1; p < count(); ++p) {
+    if (place(p).clock_key == place(0).clock_key) {
+      continue;
+    }
+    std::int64_t fastest = std::numeric_limits<std::int64_t>::max();
+    for (int i = 0; i < kQuestions; ++i) {
+      if (number_ == 0) {
+        (void)receive(p, kGatherTag, kBytes);
+        send(p, kGatherTag, to_bytes(steady_nanoseconds()));
+      } else if (number_ == p) {
+        const std::int64_t asked = steady_nanoseconds();
+        send(0, kGatherTag, to_bytes(asked));
+        const std::int64_t theirs = to_number(receive(0, kGatherTag, kBytes));
+        const std::int64_t taken = steady_nanoseconds() - asked;
+        if (taken < fastest) {
+          fastest = taken;
+          ahead = theirs - (asked + taken / 2);
+        }
+      }
+    }
+  }
+  set_clock_epoch(epoch - ahead);
+}
+
+void Processes::send(int to, int tag, const std::string& bytes) {
+  finish_sent(false);
+  sent_.push_back({bytes, nullptr});
+  sent_.back().request = transport_->send(to, tag, sent_.back().bytes.data(), sent_.back().bytes.size());
+}
+
+void Processes::finish_sent(bool wait_for_all) {
+  for (auto outgoing = sent_.begin(); outgoing != sent_.end();) {
+    if (wait_for_all) {
+      wait(outgoing->request);
+    } else if (!transport_->done(outgoing->request)) {
+      ++outgoing;
+      continue;
+    }
+    outgoing = sent_.erase(outgoing);
+  }
+}
+
+void Processes::wait(Transport::Request request) {
+  using Clock = std::chrono::steady_clock;
+  std::chrono::microseconds nap{0};
+  Clock::time_point next_look = Clock::now() + kLook;
+  // By looks, not by the clock: time in which this process was stopped as well does not count.
+  std::chrono::milliseconds stopped_for{0};
+  while (!transport_->done(request)) {
+    listen();
+    check();
+    if (const Clock::time_point now = Clock::now(); now > next_look) {
+      next_look = now + kLook;
+      const int process = stopped();
+      stopped_for = process < 0 ? std::chrono::milliseconds{0} : stopped_for + kLook;
+      if (stopped_for > patience_) {
+        fail(describe(process));
+        throw EnvironmentError(failure_);
+      }
+    }
+    std::this_thread::sleep_for(nap);
+    nap = std::min(kLongNap, nap + kShortNap);
+  }
+}
+
+std::string Processes::receive(int from, int tag, std::size_t bytes) {
+  std::string text(bytes, '\0');
+  wait(transport_->receive(from, tag, text.data(), bytes));
+  return text;
+}
+
+void Processes::send_long(int to, const std::string& bytes) {
+  const std::uint64_t size = bytes.size();
+  std::string header(sizeof size, '\0');
+  std::memcpy(header.data(), &size, sizeof size);
+  send(to, kGatherTag, header);
+  for (std::size_t begin = 0; begin < bytes.size(); begin += kPiece) {
+    send(to, kGatherTag, bytes.substr(begin, kPiece));
+  }
+}
+
+std::string Processes::receive_long(int from) {
+  std::uint64_t size = 0;
+  const std::string header = receive(from, kGatherTag, sizeof size);
+  std::memcpy(&size, header.data(), sizeof size);
+  std::string bytes;
+  while (bytes.size() < size) {
+    bytes += receive(from, kGatherTag, std::min(kPiece, static_cast<std::size_t>(size) - bytes.size()));
+  }
+  return bytes;
+}
+
+std::vector<std::string> Processes::gather(const std::string& mine) {
+  std::vector<std::string> all(places_.size());
+  if (number_ != 0) {
+    check();
+    send_long(0, mine);
+    finish_sent(true);
+    return all;
+  }
+  all.front() = mine;
+  for (int p = 1; p < count(); ++p) {
+    check();
+    all[static_cast<std::size_t>(p)] = receive_long(p);
+  }
+  return all;
+}
+
+// By way of process 0: what is agreed outside the steps is small or rare.
+std::vector<std::string> Processes::all_gather(const std::string& mine) {
+  std::vector<std::string> all = gather(mine);
+  if (number_ != 0) {
+    for (std::string& text : all) {
+      text = receive_long(0);
+    }
+    return all;
+  }
+  for (int p = 1; p < count(); ++p) {
+    for (const std::string& text : all) {
+      send_long(p, text);
+    }
+  }
+  finish_sent(true);
+  return all;
+}
+
+void Processes::tell(int to, const std::string& note) {
+  send(to, kNoteTag, kNote + note);
+}
+
+void Processes::listen() {
+  while (const auto arrival = transport_->probe(kNoteTag)) {
+    std::string note(arrival->bytes, '\0');
+    const Transport::Request request = transport_->receive(arrival->from, kNoteTag, note.data(), note.size());
+    while (!transport_->done(request)) {
+    }
+    if (note.front() == kFailure) {
+      failure_ = failure_.empty() ? note.substr(1) : failure_;
+      told_ = true;  // whoever failed has told everybody
+    } else {
+      heard_.emplace_back(arrival->from, note.substr(1));
+    }
+  }
+}
+
+std::optional<std::pair<int, std::string>> Processes::hear() {
+  if (count() == 1) {
+    return std::nullopt;
+  }
+  listen();
+  if (heard_.empty()) {
+    return std::nullopt;
+  }
+  auto first = std::move(heard_.front());
+  heard_.pop_front();
+  return first;
+}
+
+void Processes::fail(const std::string& why) {
+  if (count() == 1 || told_) {
+    return;
+  }
+  told_ = true;
+  failure_ = has_failed() ? failure_ : why;
+  for (int p = 0; p < count(); ++p) {
+    if (p != number_ && std::find(lost_.begin(), lost_.end(), p) == lost_.end()) {
+      send(p, kNoteTag, kFailure + failure_);
+    }
+  }
+  const auto deadline = std::chrono::steady_clock::now() + kFarewell;
+  while (!sent_.empty() && std::chrono::steady_clock::now() < deadline) {
+    finish_sent(false);
+    std::this_thread::sleep_for(kShortNap);
+  }
+}
+
+int Processes::stopped() const {
+  for (int p = 0; p < count(); ++p) {
+    if (same_host(p, number_) && state_of(place(p).pid) == 'T') {
+      return p;
+    }
+  }
+  return -1;
+}
+
+void Processes::check() {
+  if (count() == 1) {
+    return;
+  }
+  if (has_failed()) {
+    throw EnvironmentError(failure_);
+  }
+  std::vector<int> gone = transport_->lost();
+  for (int p = 0; p < static_cast<int>(watches_.size()); ++p) {
+    pollfd watch{watches_[static_cast<std::size_t>(p)], POLLIN, 0};
+    if (watch.fd >= 0 && ::poll(&watch, 1, 0) == 1) {
+      gone.push_back(p);
+    }
+  }
+  if (!gone.empty()) {
+    // It may have told us why before it went.
+    listen();
+    lost_ = gone;
+    const std::string words = describe(gone.front());
+    fail(words + (words.ends_with(')') ? " is gone" : ""));
+    throw EnvironmentError(failure_);
+  }
+}
+
+std::string Processes::ailing() const {
+  std::string text;
+  for (int p = 0; p < count(); ++p) {
+    const std::string words = describe(p);
+    text += words.ends_with(')') ? "" : "; " + words;
+  }
+  return text;
+}
+
+std::string Processes::describe(int process) const {
+  const Place& p = place(process);
+  const plan::Rank first = process * ranks_each_;
+  std::string text =
+      ranks_each_ == 1 ? fmt::format("rank {}", first) : fmt::format("ranks {} to {}", first, first + ranks_each_ - 1);
+  text += fmt::format(" (pid {} on {})", p.pid, p.host);
+  if (same_host(process, number_)) {
+    const char state = state_of(p.pid);
+    text += state == '\0' || state == 'Z' || state == 'X' ? " is gone" : state == 'T' ? " is stopped" : "";
+  }
+  return text;
+}
+
+}  // namespace foretrain::exec

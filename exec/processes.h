@@ -1,0 +1,122 @@
+// The processes of one run: where each of them lives, and how they agree outside the steps of training. Every process
+// executes the same calls in the same order (SPMD); process 0 alone speaks to people.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "exec/transport.h"
+#include "plan/mesh.h"
+
+namespace foretrain::exec {
+
+// Where a process lives.
+struct Place {
+  std::string host;       // its name
+  std::string host_key;   // equal where memory is shared: one boot of one kernel, the same network and process ids
+  std::string clock_key;  // equal where the steady clock is one
+  std::int64_t pid = 0;
+  std::vector<int> cores;  // that it may run on, ascending
+};
+
+class Processes {
+ public:
+  // Just this one.
+  Processes();
+  // Those that a launcher has started together; takes part in their first agreement. `launcher` is for people. With
+  // `processes_per_host` so many in a row count as a host of their own, to try on one host what goes on between
+  // several.
+  Processes(std::unique_ptr<Transport> transport, std::string launcher, int processes_per_host = 0);
+  // After a failure leaves without the others.
+  ~Processes();
+  Processes(const Processes&) = delete;
+  Processes& operator=(const Processes&) = delete;
+
+  int number() const { return number_; }
+  int count() const { return static_cast<int>(places_.size()); }
+  const std::vector<Place>& places() const { return places_; }  // by process
+  // Processes are named by their ranks: `each` in a row live in each.
+  void set_ranks_each(plan::Rank each) { ranks_each_ = each; }
+  // How long one that is stopped is waited for in an agreement: others may be busy for as long as they like.
+  void set_patience(std::chrono::milliseconds patience) { patience_ = patience; }
+  bool same_host(int a, int b) const { return place(a).host_key == place(b).host_key; }
+  const std::string& launcher() const { return launcher_; }
+  // What carries their messages: "Open MPI v4.1.4".
+  std::string library() const { return transport_ ? transport_->description() : "no library"; }
+  Transport& transport() { return *transport_; }  // REQUIRES: count() > 1
+
+  // What each process gave, by process; all call it in the same order, from the main thread. Throws EnvironmentError
+  // when a process is lost.
+  std::vector<std::string> all_gather(const std::string& mine);
+  // The same for process 0; the others get nothing.
+  std::vector<std::string> gather(const std::string& mine);
+
+  // Notes outside that order, kept in the order of one sender. hear() is for the main thread.
+  void tell(int to, const std::string& note);
+  std::optional<std::pair<int, std::string>> hear();
+
+  // Numbers for messages of the parties that exchange more (exec/parcels.h). Channels count alike in all processes that
+  // make the same calls, from the main thread; tags are this sender's own, from any thread.
+  int next_channel() { return kFirstChannel + next_channel_++ % (kFirstTag - kFirstChannel); }
+  int next_tag() { return kFirstTag + static_cast<int>(next_tag_++ % static_cast<unsigned>(most_tag_ - kFirstTag)); }
+
+  // Says to all others, once, why this process cannot go on.
+  void fail(const std::string& why);
+  // Throws EnvironmentError when another process has failed, with its words, or is gone.
+  void check();
+  bool has_failed() const { return !failure_.empty(); }
+  // Of those known to be gone.
+  const std::vector<int>& lost() const { return lost_; }
+  // "rank 3 (pid 4711 on node7)" and, on this host, what became of it: "is stopped", "is gone".
+  std::string describe(int process) const;
+  // "; rank 3 (pid 4711 on node7) is stopped": those of this host of which it knows no good. "" for none.
+  std::string ailing() const;
+
+ private:
+  static constexpr int kFirstChannel = 16, kFirstTag = 1024;
+  struct Outgoing {
+    std::string bytes;
+    Transport::Request request = nullptr;
+  };
+  const Place& place(int process) const { return places_[static_cast<std::size_t>(process)]; }
+  void send(int to, int tag, const std::string& bytes);
+  void finish_sent(bool wait);
+  std::string receive(int from, int tag, std::size_t bytes);
+  void wait(Transport::Request request);
+  std::string receive_long(int from);
+  void send_long(int to, const std::string& bytes);
+  void listen();
+  void open_watches();
+  void agree_on_clock();
+  int stopped() const;  // one of this host; -1: none is
+
+  std::unique_ptr<Transport> transport_;
+  std::string launcher_;
+  int number_ = 0;
+  plan::Rank ranks_each_ = 1;
+  std::chrono::milliseconds patience_{60000};
+  std::vector<Place> places_;
+  std::vector<int> watches_;  // by process: a pidfd of another one on this host, else -1
+  std::list<Outgoing> sent_;
+  std::list<std::pair<int, std::string>> heard_;
+  std::string failure_;
+  bool told_ = false;
+  int next_channel_ = 0, most_tag_ = 0;
+  std::atomic<unsigned> next_tag_{0};
+  std::vector<int> lost_;
+};
+
+// The processes that the launcher of this one started with it: mpirun, srun with MPI. Just this one where no launcher
+// is seen. Throws EnvironmentError when one is seen and cannot be used.
+std::unique_ptr<Processes> join_processes();
+// Whether join_processes() sees one.
+bool has_launcher();
+
+}  // namespace foretrain::exec

@@ -1,0 +1,131 @@
+"""The models of scripts/torch-parity and scripts/torch-speed in plain PyTorch: a GPT-2 (learned positions, LayerNorm, gelu in
+its tanh form, tied table), a Llama (rotary positions in halves, RMSNorm, SwiGLU, grouped queries) and a Mixtral (the same
+with experts, of which a token passes the best few). Parameters carry the names of Hugging Face checkpoints, but every
+weight is [out, in], so GPT-2's projections are theirs transposed. A model returns the mean cross entropy."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def attention(q, k, v):
+    """q [batch, heads, seq, dim]; k and v with heads or fewer: causal softmax(q k^T / sqrt(dim)) v, tokens' heads side by side."""
+    batch, heads, seq, dim = q.shape
+    k, v = (t.repeat_interleave(heads // t.shape[1], dim=1) for t in (k, v))
+    hidden = torch.ones(seq, seq, dtype=torch.bool).triu(1)
+    scores = (q @ k.transpose(-2, -1)) * dim**-0.5
+    out = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
+    return out.transpose(1, 2).reshape(batch, seq, heads * dim)
+
+
+def split_heads(x, dim):
+    return x.view(x.shape[0], x.shape[1], -1, dim).transpose(1, 2)
+
+
+class Gpt2Block(nn.Module):
+    def __init__(self, hidden, heads, ffn):
+        super().__init__()
+        self.dim = hidden // heads
+        self.ln_1, self.ln_2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.attn = nn.ModuleDict({"c_attn": nn.Linear(hidden, 3 * hidden), "c_proj": nn.Linear(hidden, hidden)})
+        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(hidden, ffn), "c_proj": nn.Linear(ffn, hidden)})
+
+    def forward(self, x):
+        q, k, v = (split_heads(t, self.dim) for t in self.attn["c_attn"](self.ln_1(x)).chunk(3, -1))
+        x = x + self.attn["c_proj"](attention(q, k, v))
+        return x + self.mlp["c_proj"](F.gelu(self.mlp["c_fc"](self.ln_2(x)), approximate="tanh"))
+
+
+class Gpt2(nn.Module):
+    def __init__(self, vocab, positions, layers, hidden, heads, ffn):
+        super().__init__()
+        self.transformer = nn.Module()
+        self.transformer.wte, self.transformer.wpe = nn.Embedding(vocab, hidden), nn.Embedding(positions, hidden)
+        self.transformer.h = nn.ModuleList(Gpt2Block(hidden, heads, ffn) for _ in range(layers))
+        self.transformer.ln_f = nn.LayerNorm(hidden)
+
+    def forward(self, ids, targets):
+        t = self.transformer
+        x = t.wte(ids) + t.wpe(torch.arange(ids.shape[1]))
+        for block in t.h:
+            x = block(x)
+        return F.cross_entropy(F.linear(t.ln_f(x), t.wte.weight).flatten(0, 1), targets.flatten())
+
+
+class RmsNorm(nn.Module):
+    def __init__(self, hidden, eps):
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(hidden)), eps
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+def rotate(x, base=10000.0):
+    dim, seq = x.shape[-1], x.shape[-2]
+    angle = torch.arange(seq, dtype=torch.float64)[:, None] * base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    low, high = x.chunk(2, -1)
+    return torch.cat((low * cos - high * sin, high * cos + low * sin), -1)
+
+
+class Experts(nn.Module):
+    """Each token passes the top_k experts of largest softmax, weighted by it as a share of theirs."""
+
+    def __init__(self, hidden, ffn, experts, top_k):
+        super().__init__()
+        linear = lambda i, o: nn.Linear(i, o, bias=False)
+        self.top_k, self.gate = top_k, linear(hidden, experts)
+        self.experts = nn.ModuleList(
+            nn.ModuleDict({"w1": linear(hidden, ffn), "w2": linear(ffn, hidden), "w3": linear(hidden, ffn)}) for _ in range(experts))
+
+    def forward(self, x):
+        score = self.gate(x).softmax(-1)
+        best, chosen = score.topk(self.top_k, -1)
+        weight = torch.zeros_like(score).scatter(-1, chosen, best / best.sum(-1, keepdim=True))
+        return sum(weight[..., e, None] * f["w2"](F.silu(f["w1"](x)) * f["w3"](x)) for e, f in enumerate(self.experts))
+
+
+class Mlp(nn.Module):
+    def __init__(self, hidden, ffn):
+        super().__init__()
+        linear = lambda i, o: nn.Linear(i, o, bias=False)
+        self.gate_proj, self.up_proj, self.down_proj = linear(hidden, ffn), linear(hidden, ffn), linear(ffn, hidden)
+
+    def forward(self, x):
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class LlamaLayer(nn.Module):
+    def __init__(self, hidden, heads, kv_heads, ffn, eps, moe):
+        super().__init__()
+        self.dim = hidden // heads
+        kv = kv_heads * self.dim
+        linear = lambda i, o: nn.Linear(i, o, bias=False)
+        self.self_attn = nn.ModuleDict(
+            {"q_proj": linear(hidden, hidden), "k_proj": linear(hidden, kv), "v_proj": linear(hidden, kv), "o_proj": linear(hidden, hidden)})
+        self.ffn = "block_sparse_moe" if moe else "mlp"
+        self.add_module(self.ffn, Experts(hidden, ffn, **moe) if moe else Mlp(hidden, ffn))
+        self.input_layernorm, self.post_attention_layernorm = RmsNorm(hidden, eps), RmsNorm(hidden, eps)
+
+    def forward(self, x):
+        a, y = self.self_attn, self.input_layernorm(x)
+        q, k, v = (split_heads(a[name](y), self.dim) for name in ("q_proj", "k_proj", "v_proj"))
+        x = x + a["o_proj"](attention(rotate(q), rotate(k), v))
+        return x + self._modules[self.ffn](self.post_attention_layernorm(x))
+
+
+class Llama(nn.Module):
+    def __init__(self, vocab, layers, hidden, heads, kv_heads, ffn, eps, moe=None):
+        super().__init__()
+        self.model = nn.Module()
+        self.model.embed_tokens = nn.Embedding(vocab, hidden)
+        self.model.layers = nn.ModuleList(LlamaLayer(hidden, heads, kv_heads, ffn, eps, moe) for _ in range(layers))
+        self.model.norm = RmsNorm(hidden, eps)
+        self.lm_head = nn.Linear(hidden, vocab, bias=False)
+
+    def forward(self, ids, targets):
+        x = self.model.embed_tokens(ids)
+        for layer in self.model.layers:
+            x = layer(x)
+        return F.cross_entropy(self.lm_head(self.model.norm(x)).flatten(0, 1), targets.flatten())

@@ -1,0 +1,220 @@
+// Ranks as processes: every strategy trains like one rank, and on one host, or with one member of each group per host,
+// to the bit like threads. Started by mpirun; every process runs the same tests and process 0 judges.
+#include "exec/processes.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <optional>
+#include <set>
+
+#include "base/error.h"
+#include "exec/checkpoint_writer.h"
+#include "exec/clock.h"
+#include "exec/verify.h"
+#include "plan/build.h"
+#include "tests/exec/company.h"
+#include "tests/exec/overrides.h"
+#include "tests/exec/strategies.h"
+#include "tests/exec/support.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_jobs.h"
+
+namespace foretrain::exec {
+namespace {
+
+using testing::company;
+using testing::GrammarData;
+using testing::joined;
+using testing::kBase;
+using testing::Overrides;
+
+bool judges() {
+  return company->number() == 0;
+}
+
+// As many ranks as all processes can share: more data parallelism where they do not come out even.
+Overrides spread(const Overrides& overrides) {
+  const auto extent = [&](const char* axis) {
+    const auto found = overrides.find(axis);
+    return found == overrides.end() ? 1 : std::stoi(found->second);
+  };
+  const int ranks = extent("dp") * extent("tp") * extent("pp") * extent("cp");
+  const int more = company->count() / std::gcd(ranks, company->count());
+  return joined(overrides, {{"dp", std::to_string(extent("dp") * more)}, {"global_batch", "24"}});
+}
+
+// joined() lets the second win; a strategy's own dp must not.
+Overrides over(const Overrides& winner, const Overrides& loser) {
+  return joined(loser, winner);
+}
+
+void expect_trains(const char* model, const Overrides& overrides, const char* precision, bool same_bits) {
+  SCOPED_TRACE(::testing::PrintToString(overrides));
+  const plan::Job job = testing::tiny_job(model, testing::words(over({{"workload.precision", precision}}, overrides)));
+  const GrammarData data(job.workload.model.vocab);
+  const plan::PlanGraph graph = plan::build(job);
+  VerifyOptions options;
+  options.poison = true;
+  options.timeout = std::chrono::seconds(20);
+  Course one_rank;
+  if (judges()) {
+    one_rank = testing::one_rank_course(job, data, options);
+  }
+  options.processes = company;
+  const Verification v = verify(graph, one_rank, job.workload.precision, data, options);
+  EXPECT_TRUE(v.passed) << "loss " << v.max_rel_loss << " of " << v.tolerance.loss << ", gradients " << v.max_rel_grad
+                        << " of " << v.tolerance.gradient << " in " << v.worst_tensor;
+  if (same_bits && judges()) {
+    options.processes = nullptr;
+    EXPECT_EQ(train(graph, job.workload.precision, data, options).loss, v.loss);
+  }
+}
+
+// Whether processes give the bits of threads: on several hosts sums go host by host, which of one process on each is
+// the order of threads.
+bool has_bits_of_threads() {
+  std::set<std::string> hosts;
+  for (const Place& place : company->places()) {
+    hosts.insert(place.host_key);
+  }
+  return hosts.size() == 1 || static_cast<int>(hosts.size()) == company->count();
+}
+
+TEST(Processes, EveryStrategy) {
+  int i = 0;
+  for (const testing::Strategy& s : testing::strategies()) {
+    const Overrides overrides = over(spread(s.overrides), kBase);
+    expect_trains(testing::kModels[i++ % 2], overrides, "fp64", false);
+  }
+}
+
+TEST(Processes, TheBitsOfThreads) {
+  const std::string all = std::to_string(company->count());
+  const std::vector<Overrides> cases = {
+      {{"dp", all}},
+      {{"dp", all}, {"zero", "1"}, {"overlap_grad_reduce", "true"}},
+      {{"dp", all}, {"zero", "3"}},
+      {{"tp", all}, {"sequence_parallel", "true"}},
+      {{"pp", all}},
+      {{"pp", "2"}, {"schedule", "zb_v"}, {"dp", std::to_string(company->count() / 2)}},
+      {{"cp", all}, {"seq_len", "16"}}};
+  for (const Overrides& overrides : cases) {
+    for (const char* const precision : {"fp32", "bf16"}) {
+      expect_trains(testing::kTinyGpt, over(over(overrides, {{"global_batch", "24"}}), kBase), precision,
+                    has_bits_of_threads());
+    }
+  }
+}
+
+TEST(Processes, ExpertsSpreadOverThem) {
+  for (const Overrides& overrides :
+       {Overrides{{"dp", "4"}, {"ep", "2"}}, Overrides{{"dp", "4"}, {"ep", "4"}, {"zero", "1"}},
+        Overrides{{"dp", "2"}, {"tp", "2"}, {"ep", "2"}}}) {
+    expect_trains(testing::kTinyMoe, overrides, "fp64", false);
+  }
+}
+
+TEST(Processes, ResultsAreKnownToAll) {
+  const plan::Job job = testing::tiny_job(testing::kTinyGpt, {"dp=" + std::to_string(company->count())});
+  const GrammarData data(61);
+  Executor executor(plan::build(job), data, 1, company);
+  RunOptions options;
+  options.steps = 3;
+  const RunResult result = executor.run(options);
+  ASSERT_EQ(result.loss.size(), 3U);
+  const double evaluated = executor.evaluate(data, 2, options);
+  const std::vector<double> logits = executor.logits(data, 0, options);
+  std::string mine(reinterpret_cast<const char*>(result.loss.data()), 3 * sizeof(double));
+  mine.append(reinterpret_cast<const char*>(&evaluated), sizeof evaluated);
+  mine.append(reinterpret_cast<const char*>(logits.data()), logits.size() * sizeof(double));
+  for (const std::string& other : company->all_gather(mine)) {
+    EXPECT_EQ(other, mine);
+  }
+  EXPECT_EQ(executor.parameters().empty(), !judges());
+}
+
+// Each writes the shards of its ranks; all of them, and threads of one process, go on as if there had been no break.
+TEST(Processes, GoOnFromACheckpointToTheBit) {
+  const Peers peers{company->number(), company->count(),
+                    [](const std::string& mine) { return company->all_gather(mine); }};
+  const std::string all = std::to_string(company->count());
+  for (const Overrides& overrides : {Overrides{{"dp", all}, {"zero", "1"}}, Overrides{{"dp", all}, {"zero", "3"}},
+                                     Overrides{{"tp", all}}, Overrides{{"pp", all}}}) {
+    SCOPED_TRACE(::testing::PrintToString(overrides));
+    const std::optional<test::TemporaryFolder> place =
+        judges() ? std::optional<test::TemporaryFolder>(std::in_place) : std::nullopt;
+    const std::string path = company->all_gather(judges() ? place->path("c") : "").front();
+    const plan::Job job =
+        testing::tiny_job(testing::kTinyGpt, testing::words(over(overrides, {{"precision", "fp32"}})));
+    const GrammarData data(job.workload.model.vocab);
+    const plan::PlanGraph graph = plan::build(job);
+    RunOptions options;
+    options.steps = 4;
+    options.timeout = std::chrono::seconds(20);
+    const std::vector<double> whole = Executor(graph, data, 1, company).run(options).loss;
+    const std::vector<double> end(whole.begin() + 2, whole.end());
+    const auto go_on = [&](Executor& executor, const CheckpointFolder& folder) {
+      const auto manifest = folder.newest([](const std::string& why) { ADD_FAILURE() << why; });
+      ASSERT_TRUE(manifest.has_value());
+      EXPECT_EQ(manifest->step, 2);
+      StateTargets targets(executor.memory(), job.workload.model.vocab);
+      restore(folder.of_step(2), *manifest, targets);
+      executor.go_on_from(2);
+      EXPECT_EQ(executor.run(options).loss, end);
+    };
+    options.steps = 2;
+    {
+      const CheckpointFolder folder(path, peers);
+      Executor first(graph, data, 1, company);
+      CheckpointOptions every;
+      every.every = 2;
+      CheckpointWriter writer(folder, first.memory(), manifest_of_first_step(job, 1, "grammar"), every);
+      options.keeper = &writer;
+      first.run(options);
+      options.keeper = nullptr;
+      writer.keep_all(first.memory(), 2);
+      company->all_gather("");
+      Executor second(graph, data, 1, company);
+      go_on(second, folder);
+    }
+    if (judges() && has_bits_of_threads()) {
+      Executor threads(graph, data, 1);
+      go_on(threads, CheckpointFolder(path, {}));
+    }
+  }
+}
+
+// Whoever asks later cannot have the earlier time, on whatever host; clocks of hosts agree to half of a message's way.
+TEST(Processes, ClocksOfHostsAgree) {
+  constexpr std::int64_t kWay = 1'000'000'000'000;  // picoseconds, generous
+  const std::int64_t before = std::stoll(company->all_gather(std::to_string(now().value)).front());
+  for (const std::string& other : company->all_gather(std::to_string(now().value))) {
+    EXPECT_GE(std::stoll(other), before - kWay);
+  }
+  EXPECT_GE(now().value, before - kWay);
+  EXPECT_LE(std::abs(now().value - before), 60 * kWay);
+}
+
+TEST(Processes, RanksThatDoNotComeOutEvenAreRefused) {
+  const plan::Job job =
+      testing::tiny_job(testing::kTinyGpt, {"dp=" + std::to_string(company->count() + 1), "global_batch=60"});
+  const GrammarData data(61);
+  EXPECT_THROW(Executor(plan::build(job), data, 1, company), InputError);
+}
+
+}  // namespace
+}  // namespace foretrain::exec
+
+foretrain::exec::Processes* foretrain::testing::company = nullptr;
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  const std::unique_ptr<foretrain::exec::Processes> processes = foretrain::exec::join_processes();
+  foretrain::testing::company = processes.get();
+  if (processes->number() != 0) {
+    ::testing::TestEventListeners& listeners = ::testing::UnitTest::GetInstance()->listeners();
+    delete listeners.Release(listeners.default_result_printer());
+  }
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,239 @@
+#include "workloads/hf_weights.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+
+namespace foretrain::workloads {
+
+namespace {
+
+using Rows = std::vector<std::int64_t>;
+
+Rows range(std::int64_t first, std::int64_t count) {
+  Rows rows(static_cast<std::size_t>(count));
+  std::iota(rows.begin(), rows.end(), first);
+  return rows;
+}
+
+// Theirs has pairs (2i, 2i + 1) of columns that turn together; ours turns i and i + half.
+void from_pairs(Rows& rows, std::int64_t first, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t at = first + i % 2 * (count / 2) + i / 2;
+    rows[static_cast<std::size_t>(first + i)] = at;
+  }
+}
+
+class Mapper {
+ public:
+  explicit Mapper(const Model& m) : m_(m) {}
+
+  WeightMaps maps() {
+    out_.model_type = hf_model_type(m_);
+    out_.prefix = prefix();
+    const bool gpt2 = type() == "gpt2", neox = type() == "gpt_neox";
+    const char* const table = gpt2 ? "wte" : neox ? "embed_in" : "embed_tokens";
+    matrix(fmt::format("{}{}.weight", out_.prefix, table), "embedding.table", range(0, m_.vocab), m_.hidden);
+    if (m_.positions == Positions::learned) {
+      matrix(out_.prefix + "wpe.weight", "embedding.positions", range(0, m_.max_positions), m_.hidden);
+    }
+    for (std::int64_t i = 0; i < m_.layers; ++i) {
+      theirs_ = fmt::format("{}{}.{}.", out_.prefix, gpt2 ? "h" : "layers", i);
+      ours_ = fmt::format("layers.{}.", i);
+      gpt2 ? gpt2_layer() : neox ? neox_layer() : llama_layer(i);
+    }
+    theirs_ = out_.prefix;
+    ours_ = "head.";
+    norm(gpt2 ? "ln_f" : neox ? "final_layer_norm" : "norm", "norm");
+    if (!m_.tied_embeddings) {
+      matrix(neox ? "embed_out.weight" : "lm_head.weight", "head.weight", range(0, m_.vocab), m_.hidden);
+    }
+    return std::move(out_);
+  }
+
+ private:
+  const std::string& type() const { return out_.model_type; }
+  std::string prefix() const {
+    return type() == "gpt2" ? "transformer." : type() == "gpt_neox" ? "gpt_neox." : "model.";
+  }
+
+  WeightMap& matrix(const std::string& theirs, const std::string& ours, Rows rows, std::int64_t cols) {
+    const std::int64_t count = std::ssize(rows);
+    out_.maps.push_back({theirs, {count, cols}, ours, std::move(rows), cols});
+    return out_.maps.back();
+  }
+  WeightMap& vector(const std::string& theirs, const std::string& ours, Rows rows) {
+    const std::int64_t count = std::ssize(rows);
+    out_.maps.push_back({theirs, {count}, ours, std::move(rows)});
+    return out_.maps.back();
+  }
+  void norm(const std::string& theirs, const std::string& ours) {
+    vector(theirs_ + theirs + ".weight", ours_ + ours + ".gain", range(0, m_.hidden));
+    if (m_.norm == Norm::layernorm) {
+      vector(theirs_ + theirs + ".bias", ours_ + ours + ".bias", range(0, m_.hidden));
+    }
+  }
+  // A product's matrix, of so many of our rows, and its bias.
+  void linear(const std::string& theirs, const std::string& ours, const Rows& rows, std::int64_t cols, bool bias) {
+    WeightMap& w = matrix(theirs_ + theirs + ".weight", ours_ + ours + ".weight", rows, cols);
+    if (type() == "gpt2") {
+      std::swap(w.shape[0], w.shape[1]);
+      w.transposed = true;
+    }
+    if (bias) {
+      vector(theirs_ + theirs + ".bias", ours_ + ours + ".bias", rows);
+    }
+  }
+
+  void gpt2_layer() {
+    norm("ln_1", "norm1");
+    linear("attn.c_attn", "attention.qkv", range(0, qkv()), m_.hidden, m_.attention_bias);
+    linear("attn.c_proj", "attention.out", range(0, m_.hidden), m_.context_size(), m_.output_bias);
+    norm("ln_2", "norm2");
+    linear("mlp.c_fc", "mlp.up", range(0, m_.ffn_hidden), m_.hidden, m_.mlp_bias);
+    linear("mlp.c_proj", "mlp.down", range(0, m_.hidden), m_.ffn_hidden, m_.mlp_bias);
+  }
+
+  void neox_layer() {
+    norm("input_layernorm", "norm1");
+    norm("post_attention_layernorm", "norm2");
+    Rows by_head;
+    for (std::int64_t head = 0; head < m_.heads; ++head) {
+      for (std::int64_t part = 0; part < 3; ++part) {
+        const Rows rows = range(part * m_.q_size() + head * m_.head_dim, m_.head_dim);
+        by_head.insert(by_head.end(), rows.begin(), rows.end());
+      }
+    }
+    linear("attention.query_key_value", "attention.qkv", by_head, m_.hidden, m_.attention_bias);
+    linear("attention.dense", "attention.out", range(0, m_.hidden), m_.context_size(), m_.output_bias);
+    linear("mlp.dense_h_to_4h", "mlp.up", range(0, m_.ffn_hidden), m_.hidden, m_.mlp_bias);
+    linear("mlp.dense_4h_to_h", "mlp.down", range(0, m_.hidden), m_.ffn_hidden, m_.mlp_bias);
+  }
+
+  void llama_layer(std::int64_t layer) {
+    norm("input_layernorm", "norm1");
+    m_.has_mla() ? latent_attention() : attention();
+    norm("post_attention_layernorm", "norm2");
+    if (!m_.has_experts(layer)) {
+      gated_mlp("mlp.", "mlp", m_.ffn_hidden, m_.mlp_bias);
+    } else if (type() == "gpt_oss") {
+      stacked_experts();
+    } else {
+      experts();
+    }
+  }
+
+  void attention() {
+    const std::int64_t q = m_.q_size(), kv = m_.kv_size();
+    linear("self_attn.q_proj", "attention.qkv", range(0, q), m_.hidden, m_.attention_bias);
+    linear("self_attn.k_proj", "attention.qkv", range(q, kv), m_.hidden, m_.attention_bias);
+    linear("self_attn.v_proj", "attention.qkv", range(q + kv, kv), m_.hidden, m_.attention_bias);
+    linear("self_attn.o_proj", "attention.out", range(0, m_.hidden), m_.context_size(), m_.output_bias);
+    if (m_.qk_norm) {
+      for (const std::string which : {"q_norm", "k_norm"}) {
+        vector(theirs_ + "self_attn." + which + ".weight", ours_ + "attention." + which + ".gain",
+               range(0, m_.head_dim));
+      }
+    }
+    if (m_.attention_sinks) {
+      vector(theirs_ + "self_attn.sinks", ours_ + "attention.sinks", range(0, m_.heads));
+    }
+  }
+
+  void latent_attention() {
+    const Mla& a = m_.mla;
+    Rows q = range(0, m_.q_size()), kv_down = range(0, a.kv_rank + a.rope_dim);
+    for (std::int64_t head = 0; head < m_.heads; ++head) {
+      from_pairs(q, head * m_.head_dim + a.nope_dim, a.rope_dim);
+    }
+    from_pairs(kv_down, a.kv_rank, a.rope_dim);
+    if (a.q_rank > 0) {
+      linear("self_attn.q_a_proj", "attention.q_down", range(0, a.q_rank), m_.hidden, false);
+      vector(theirs_ + "self_attn.q_a_layernorm.weight", ours_ + "attention.q_norm.gain", range(0, a.q_rank));
+      linear("self_attn.q_b_proj", "attention.q_up", q, a.q_rank, false);
+    } else {
+      linear("self_attn.q_proj", "attention.q", q, m_.hidden, false);
+    }
+    linear("self_attn.kv_a_proj_with_mqa", "attention.kv_down", kv_down, m_.hidden, false);
+    vector(theirs_ + "self_attn.kv_a_layernorm.weight", ours_ + "attention.kv_norm.gain", range(0, a.kv_rank));
+    linear("self_attn.kv_b_proj", "attention.kv_up", range(0, m_.heads * (a.nope_dim + a.v_dim)), a.kv_rank, false);
+    linear("self_attn.o_proj", "attention.out", range(0, m_.hidden), m_.context_size(), false);
+  }
+
+  // gate_proj, up_proj and down_proj; of an expert, its rows among all.
+  void gated_mlp(const std::string& theirs, const std::string& ours, std::int64_t width, bool bias,
+                 std::int64_t expert = 0,
+                 const std::vector<std::string>& names = {"gate_proj", "up_proj", "down_proj"}) {
+    linear(theirs + names[0], ours + ".up", range(expert * 2 * width, width), m_.hidden, bias);
+    linear(theirs + names[1], ours + ".up", range((expert * 2 + 1) * width, width), m_.hidden, bias);
+    linear(theirs + names[2], ours + ".down", range(expert * m_.hidden, m_.hidden), width, bias);
+  }
+
+  void experts() {
+    const Moe& moe = m_.moe;
+    const bool mixtral = type() == "mixtral", deepseek = m_.has_mla();
+    const std::string place = mixtral ? "block_sparse_moe." : "mlp.";
+    linear(place + "gate", "moe.router", range(0, moe.experts), m_.hidden, false);
+    if (moe.expert_bias) {
+      vector(theirs_ + place + "gate.e_score_correction_bias", "", range(0, moe.experts));
+    }
+    for (std::int64_t e = 0; e < moe.experts; ++e) {
+      const std::vector<std::string> names = mixtral ? std::vector<std::string>{"w1", "w3", "w2"}
+                                                     : std::vector<std::string>{"gate_proj", "up_proj", "down_proj"};
+      gated_mlp(fmt::format("{}experts.{}.", place, e), "experts", moe.ffn_hidden, false, e, names);
+    }
+    if (moe.shared_width() > 0) {
+      gated_mlp(place + (deepseek ? "shared_experts." : "shared_expert."), "moe.shared", moe.shared_width(), false);
+    }
+    if (moe.shared_gate) {
+      linear(place + "shared_expert_gate", "moe.shared_gate", range(0, 1), m_.hidden, false);
+    }
+  }
+
+  void stacked_experts() {
+    const std::int64_t experts = m_.moe.experts, f = m_.moe.ffn_hidden;
+    linear("mlp.router", "moe.router", range(0, experts), m_.hidden, m_.moe.bias);
+    Rows in_turn;
+    for (std::int64_t e = 0; e < experts; ++e) {
+      for (std::int64_t i = 0; i < 2 * f; ++i) {
+        in_turn.push_back((e * 2 + i % 2) * f + i / 2);
+      }
+    }
+    const auto stack = [&](WeightMap& w, std::vector<std::int64_t> shape) {
+      w.shape = std::move(shape);
+      w.blocks = experts;
+      w.transposed = true;
+    };
+    stack(matrix(theirs_ + "mlp.experts.gate_up_proj", ours_ + "experts.up.weight", in_turn, m_.hidden),
+          {experts, m_.hidden, 2 * f});
+    vector(theirs_ + "mlp.experts.gate_up_proj_bias", ours_ + "experts.up.bias", in_turn).shape = {experts, 2 * f};
+    stack(matrix(theirs_ + "mlp.experts.down_proj", ours_ + "experts.down.weight", range(0, experts * m_.hidden), f),
+          {experts, f, m_.hidden});
+    matrix(theirs_ + "mlp.experts.down_proj_bias", ours_ + "experts.down.bias", range(0, experts), m_.hidden);
+  }
+
+  std::int64_t qkv() const { return m_.q_size() + 2 * m_.kv_size(); }
+
+  const Model& m_;
+  std::string theirs_, ours_;  // what the names of this layer begin with
+  WeightMaps out_;
+};
+
+}  // namespace
+
+WeightMaps weight_maps(const Model& model) {
+  return Mapper(model).maps();
+}
+
+bool is_no_weight(std::string_view theirs, const Model& model) {
+  for (const char* end :
+       {".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"}) {
+    if (theirs.ends_with(end)) {
+      return true;
+    }
+  }
+  return model.has_mla() && theirs.starts_with(fmt::format("model.layers.{}.", model.layers));
+}
+
+}  // namespace foretrain::workloads
