@@ -17,6 +17,20 @@ void check_element_or_wide(const char* op, Dtype element, std::initializer_list<
   }
 }
 
+void check_same(const char* op, Dtype element, std::initializer_list<Dtype> types) {
+  check_element(op, element);
+  for (const Dtype d : types) {
+    CHECK(d == element, "{}: operands of types {} and {}; they share one", op, name(element), name(d));
+  }
+}
+
+void check_wide(const char* op, Dtype element, std::initializer_list<Dtype> types) {
+  for (const Dtype d : types) {
+    CHECK(d == wide(element), "{}: operand of type {}; with {} elements it is {}", op, name(d), name(element),
+          name(wide(element)));
+  }
+}
+
 void check_sizes(const char* op, std::initializer_list<std::int64_t> sizes) {
   for (const std::int64_t size : sizes) {
     CHECK(size >= 0, "{}: size {}; sizes are not negative", op, size);
@@ -38,20 +52,6 @@ void check_attention(const char* op, const AttentionShape& s, Dtype qkv, std::in
 namespace arguments {
 
 namespace {
-
-void check_same(const char* op, Dtype element, std::initializer_list<Dtype> types) {
-  check_element(op, element);
-  for (const Dtype d : types) {
-    CHECK(d == element, "{}: operands of types {} and {}; they share one", op, name(element), name(d));
-  }
-}
-
-void check_wide(const char* op, Dtype element, std::initializer_list<Dtype> types) {
-  for (const Dtype d : types) {
-    CHECK(d == wide(element), "{}: operand of type {}; with {} elements it is {}", op, name(d), name(element),
-          name(wide(element)));
-  }
-}
 
 // A tensor that may be absent, checked as the op's element type when it is.
 Dtype present(ConstTensor t, Dtype otherwise) {
