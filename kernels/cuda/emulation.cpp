@@ -56,7 +56,7 @@ struct Fiber {
 
 // What the lanes of a warp hand each other: two sets, for a lane may be one exchange ahead of the slowest.
 struct Warp {
-  unsigned char values[2][8 * kWarp];
+  unsigned char values[2][kExchanged * kWarp];
 };
 
 struct Machine {
@@ -214,7 +214,7 @@ unsigned lane() {
 const unsigned char* exchange(const void* value, std::size_t bytes) {
   Fiber& fiber = machine.fibers[machine.now];
   unsigned char* const values = machine.warps[machine.now / kWarp].values[fiber.exchanges++ % 2];
-  std::memcpy(values + 8 * lane(), value, bytes);
+  std::memcpy(values + kExchanged * lane(), value, bytes);
   wait_for_warp();
   return values;
 }
@@ -228,36 +228,24 @@ void trap() {
 }
 
 void mma_16x8x16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+  struct Lane {
+    std::uint32_t a[4], b[2];
+  };
+  static_assert(sizeof(Lane) == emulation::kExchanged);
+  const Lane own = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+  Lane lanes[kWarp];
+  std::memcpy(lanes, emulation::exchange(&own, sizeof(own)), sizeof(lanes));
   const auto element = [](std::uint32_t pair, unsigned i) {
     Bf16 x;
     x.bits = static_cast<std::uint16_t>(pair >> (16 * i));
     return static_cast<float>(x);
   };
-  float left[16][16], right[16][8];
-  const auto gather = [&](std::uint32_t pair, auto put) {
-    const unsigned char* const pairs = emulation::exchange(&pair, sizeof(pair));
-    for (unsigned lane = 0; lane < kWarp; ++lane) {
-      std::uint32_t theirs;
-      std::memcpy(&theirs, pairs + 8 * lane, sizeof(theirs));
-      put(lane / 4, 2 * (lane % 4), element(theirs, 0), element(theirs, 1));
-    }
-  };
-  for (unsigned i = 0; i < 4; ++i) {
-    gather(a[i], [&](unsigned g, unsigned t, float first, float second) {
-      left[g + 8 * (i % 2)][t + 8 * (i / 2)] = first;
-      left[g + 8 * (i % 2)][t + 8 * (i / 2) + 1] = second;
-    });
-  }
-  for (unsigned i = 0; i < 2; ++i) {
-    gather(b[i], [&](unsigned g, unsigned t, float first, float second) {
-      right[t + 8 * i][g] = first;
-      right[t + 8 * i + 1][g] = second;
-    });
-  }
   const unsigned g = emulation::lane() / 4, t = 2 * (emulation::lane() % 4);
   for (unsigned i = 0; i < 4; ++i) {
     for (unsigned k = 0; k < 16; ++k) {
-      c[i] += left[g + 8 * (i / 2)][k] * right[k][t + i % 2];
+      const unsigned low = k % 8 / 2, high = k / 8;  // in a group of four lanes, and among a lane's registers
+      c[i] +=
+          element(lanes[4 * g + low].a[i / 2 + 2 * high], k % 2) * element(lanes[4 * (t + i % 2) + low].b[high], k % 2);
     }
   }
 }

@@ -13,6 +13,7 @@
 #define __forceinline__ inline
 #define __shared__ static thread_local
 #define __launch_bounds__(...)
+#define FORETRAIN_UNROLL
 
 namespace foretrain::kernels::cuda {
 
@@ -28,8 +29,9 @@ void run(const std::function<void()>& thread, Extent grid, Extent block, std::si
 void* shared_memory();
 void wait_for_block();
 void wait_for_warp();
-// Hands `bytes` (8 at most) to the warp's other lanes and waits for theirs; returns 32 values of 8 bytes, valid until
-// this lane's exchange after the next.
+// Hands `bytes` (kExchanged at most) to the warp's other lanes and waits for theirs; returns 32 values, kExchanged
+// bytes apart, valid until this lane's exchange after the next.
+constexpr std::size_t kExchanged = 24;
 const unsigned char* exchange(const void* value, std::size_t bytes);
 unsigned lane();
 
@@ -62,7 +64,7 @@ template <class T>
 T shuffle(T x, unsigned lane) {
   const unsigned char* const values = emulation::exchange(&x, sizeof(T));
   T theirs;
-  std::memcpy(&theirs, values + 8 * (lane % kWarp), sizeof(T));
+  std::memcpy(&theirs, values + emulation::kExchanged * (lane % kWarp), sizeof(T));
   return theirs;
 }
 template <class T>
@@ -76,6 +78,10 @@ T shuffle_xor(T x, unsigned mask) {
 }
 
 void mma_16x8x16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]);
+
+inline void copy_16(void* to, const void* from) {
+  std::memcpy(__builtin_assume_aligned(to, 16), __builtin_assume_aligned(from, 16), 16);
+}
 
 void trap();
 

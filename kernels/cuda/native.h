@@ -3,6 +3,8 @@
 
 #include "kernels/cuda/runtime.h"
 
+#define FORETRAIN_UNROLL _Pragma("unroll")
+
 namespace foretrain::kernels::cuda {
 
 // Runs the kernel once for each thread of each block, after what the stream holds. An empty grid launches nothing.
@@ -57,6 +59,11 @@ __device__ inline void mma_16x8x16(float (&c)[4], const std::uint32_t (&a)[4], c
       "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// 16 bytes, from and to whole pieces of them.
+__device__ inline void copy_16(void* to, const void* from) {
+  *static_cast<uint4*>(to) = *static_cast<const uint4*>(from);
 }
 
 // A broken invariant: the launch fails, and what waits for it says so.
