@@ -1,3 +1,6 @@
 # The GPU kernels: built by nvcc here, and by the host's compiler in tests/kernels/cuda.
-set(cuda_kernel_sources)
+set(cuda_kernel_sources attention attention_merge attention_plain attention_softmax attention_tensor matmul_plain)
 list(TRANSFORM cuda_kernel_sources REPLACE "(.+)" "${CMAKE_SOURCE_DIR}/kernels/cuda/\\1.cu")
+# What of them is the host's.
+set(cuda_host_sources attention_products limits matmul matmul_layout)
+list(TRANSFORM cuda_host_sources REPLACE "(.+)" "${CMAKE_SOURCE_DIR}/kernels/cuda/\\1.cpp")
