@@ -47,7 +47,7 @@ if(FORETRAIN_CUDA AND NOT FORETRAIN_SANITIZE)
       set(CMAKE_CUDA_ARCHITECTURES 80 90 100)
     endif()
     enable_language(CUDA)
-    add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)  # CMake 3.25 knows nvcc up to C++17
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 knows nvcc up to C++17
     find_package(CUDAToolkit REQUIRED)   # CUDA::cudart_static, CUDA::cublasLt, …
     set(FORETRAIN_HAVE_CUDA ON)
   else()

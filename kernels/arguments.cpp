@@ -37,6 +37,10 @@ void check_sizes(const char* op, std::initializer_list<std::int64_t> sizes) {
   }
 }
 
+void check_most(const char* op, const char* what, std::int64_t count, std::int64_t most) {
+  CHECK(count <= most, "{}: {} {}; at most {}", op, count, what, most);
+}
+
 void check_attention(const char* op, const AttentionShape& s, Dtype qkv, std::initializer_list<Dtype> others) {
   check_element(op, qkv);
   check_element_or_wide(op, qkv, others);
@@ -83,14 +87,38 @@ void check_statistics(const char* op, Dtype element, std::initializer_list<Dtype
   check_wide(op, element, {element});
 }
 
+void check_latent_heads(const char* op, const LatentHeadsShape& s, Dtype qkv, std::initializer_list<Dtype> others) {
+  check_sizes(op, {s.batch, s.seq, s.heads, s.nope_dim, s.rope_dim, s.v_dim});
+  CHECK(s.rope_dim % 2 == 0, "{}: {} rotated columns; an even number", op, s.rope_dim);
+  check_same(op, qkv, others);
+}
+
+// All fp64, or any mix of fp32 and bf16.
+void check_product(const char* op, Dtype first, std::initializer_list<Dtype> others) {
+  check_element(op, first);
+  for (const Dtype d : others) {
+    check_element(op, d);
+    CHECK(wide(d) == wide(first), "{}: {} beside {}; all are fp64, or none", op, name(d), name(first));
+  }
+}
+
+void check_grouped(const char* op, const GroupedShape& s, Dtype first, std::initializer_list<Dtype> others) {
+  check_sizes(op, {s.experts, s.out, s.in});
+  check_product(op, first, others);
+}
+
+void check_expert_bias(const char* op, const ExpertBiasShape& s, std::initializer_list<Dtype> types) {
+  check_sizes(op, {s.experts, s.rows, s.cols});
+  for (const Dtype d : types) {
+    check_element(op, d);
+  }
+}
+
 }  // namespace
 
 void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool) {
   check_sizes("matmul", {s.m, s.n, s.k, s.lda, s.ldb, s.ldc, s.batch});
-  for (const Dtype d : {a.dtype, b.dtype, c.dtype, present(bias, c.dtype)}) {
-    check_element("matmul", d);
-    CHECK(wide(d) == wide(c.dtype), "matmul: {} beside {}; all are fp64, or none", name(d), name(c.dtype));
-  }
+  check_product("matmul", c.dtype, {a.dtype, b.dtype, present(bias, c.dtype)});
 }
 
 void norm_forward(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
@@ -238,6 +266,20 @@ void attention_scale_mask_softmax_backward(const AttentionShape& s, ConstTensor 
         name(dp.dtype));
 }
 
+void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t, Tensor dst, std::int64_t) {
+  CHECK(src.dtype == dst.dtype, "copy_matrix: {} to {}; they share one type", name(src.dtype), name(dst.dtype));
+  check_sizes("copy_matrix", {rows, cols});
+}
+
+void latent_heads_forward(const LatentHeadsShape& s, double, ConstTensor q, ConstTensor kv, ConstTensor k_rope,
+                          Tensor qkv) {
+  check_latent_heads("latent_heads_forward", s, qkv.dtype, {q.dtype, kv.dtype, k_rope.dtype});
+}
+
+void latent_heads_backward(const LatentHeadsShape& s, double, ConstTensor dqkv, Tensor dq, Tensor dkv, Tensor dk_rope) {
+  check_latent_heads("latent_heads_backward", s, dqkv.dtype, {dq.dtype, dkv.dtype, dk_rope.dtype});
+}
+
 void embedding_forward(const EmbeddingShape& s, const std::int32_t*, ConstTensor wte, ConstTensor wpe, Tensor out) {
   check_element("embedding_forward", out.dtype);
   check_element_or_wide("embedding_forward", out.dtype, {wte.dtype});
@@ -326,6 +368,33 @@ void permute_backward(std::int64_t rows, std::int64_t copies, std::int64_t cols,
                       Tensor x) {
   check_sizes("permute_backward", {rows, copies, cols});
   check_same("permute_backward", x.dtype, {y.dtype});
+}
+
+void grouped_forward(const GroupedShape& s, const std::int32_t*, ConstTensor x, ConstTensor w, Tensor y) {
+  check_grouped("grouped_forward", s, x.dtype, {w.dtype, y.dtype});
+}
+
+void grouped_backward_input(const GroupedShape& s, const std::int32_t*, ConstTensor dy, ConstTensor w, Tensor dx) {
+  check_grouped("grouped_backward_input", s, dy.dtype, {w.dtype, dx.dtype});
+}
+
+void grouped_backward_weight(const GroupedShape& s, const std::int32_t*, ConstTensor dy, ConstTensor x, Tensor dw) {
+  check_grouped("grouped_backward_weight", s, dy.dtype, {x.dtype, dw.dtype});
+}
+
+void expert_bias_forward(const ExpertBiasShape& s, const std::int32_t*, ConstTensor bias, ConstTensor weights,
+                         Tensor y) {
+  check_expert_bias("expert_bias_forward", s, {bias.dtype, weights.dtype, y.dtype});
+}
+
+void expert_bias_backward_weights(const ExpertBiasShape& s, const std::int32_t*, ConstTensor dy, ConstTensor bias,
+                                  Tensor dweights) {
+  check_expert_bias("expert_bias_backward_weights", s, {dy.dtype, bias.dtype, dweights.dtype});
+}
+
+void expert_bias_gradient(const ExpertBiasShape& s, const std::int32_t*, ConstTensor dy, ConstTensor weights,
+                          Tensor dbias) {
+  check_expert_bias("expert_bias_gradient", s, {dy.dtype, weights.dtype, dbias.dtype});
 }
 
 void expert_activation_forward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x,

@@ -74,8 +74,7 @@ void attention_sinks_backward(const AttentionShape& s, ConstTensor sinks, ConstT
 }
 
 void copy_matrix(int64_t rows, int64_t cols, ConstTensor src, int64_t ld_src, Tensor dst, int64_t ld_dst) {
-  CHECK(src.dtype == dst.dtype, "copy_matrix: {} to {}; they share one type", name(src.dtype), name(dst.dtype));
-  check_sizes("copy_matrix", {rows, cols});
+  arguments::copy_matrix(rows, cols, src, ld_src, dst, ld_dst);
   for (int64_t row = 0; row < rows; ++row) {
     std::memcpy(static_cast<char*>(dst.data) + size_bytes(dst.dtype, row * ld_dst),
                 static_cast<const char*>(src.data) + size_bytes(src.dtype, row * ld_src),

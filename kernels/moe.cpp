@@ -256,6 +256,7 @@ void permute_backward(int64_t rows, int64_t copies, int64_t cols, ConstTensor y,
 }
 
 void grouped_forward(const GroupedShape& s, const int32_t* offsets, ConstTensor x, ConstTensor w, Tensor y) {
+  arguments::grouped_forward(s, offsets, x, w, y);
   for (int64_t e = 0; e < s.experts; ++e) {
     matmul(MatmulShape::linear(offsets[e + 1] - offsets[e], s.in, s.out), advanced(x, offsets[e] * s.in),
            advanced(w, e * s.out * s.in), {}, advanced(y, offsets[e] * s.out), false);
@@ -263,6 +264,7 @@ void grouped_forward(const GroupedShape& s, const int32_t* offsets, ConstTensor 
 }
 
 void grouped_backward_input(const GroupedShape& s, const int32_t* offsets, ConstTensor dy, ConstTensor w, Tensor dx) {
+  arguments::grouped_backward_input(s, offsets, dy, w, dx);
   for (int64_t e = 0; e < s.experts; ++e) {
     matmul(MatmulShape::linear_backward_input(offsets[e + 1] - offsets[e], s.in, s.out),
            advanced(dy, offsets[e] * s.out), advanced(w, e * s.out * s.in), {}, advanced(dx, offsets[e] * s.in), false);
@@ -270,6 +272,7 @@ void grouped_backward_input(const GroupedShape& s, const int32_t* offsets, Const
 }
 
 void grouped_backward_weight(const GroupedShape& s, const int32_t* offsets, ConstTensor dy, ConstTensor x, Tensor dw) {
+  arguments::grouped_backward_weight(s, offsets, dy, x, dw);
   for (int64_t e = 0; e < s.experts; ++e) {
     matmul(MatmulShape::linear_backward_weight(offsets[e + 1] - offsets[e], s.in, s.out),
            advanced(dy, offsets[e] * s.out), advanced(x, offsets[e] * s.in), {}, advanced(dw, e * s.out * s.in), true);

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <memory>
+#include <numbers>
 #include <numeric>
 #include <random>
 #include <string>
@@ -220,6 +222,11 @@ const unsigned char* exchange(const void* value, std::size_t bytes) {
 }
 
 }  // namespace emulation
+
+CosSin cos_sin_of_turns(double u) {
+  const double angle = 2 * std::numbers::pi * u;
+  return {std::cos(angle), std::sin(angle)};
+}
 
 void trap() {
   emulation::machine.failure =

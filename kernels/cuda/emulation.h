@@ -83,6 +83,11 @@ inline void copy_16(void* to, const void* from) {
   std::memcpy(__builtin_assume_aligned(to, 16), __builtin_assume_aligned(from, 16), 16);
 }
 
+struct CosSin {
+  double cos, sin;
+};
+CosSin cos_sin_of_turns(double u);
+
 void trap();
 
 inline Bf16 to_bf16(float x) {

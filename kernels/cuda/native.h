@@ -66,6 +66,16 @@ __device__ inline void copy_16(void* to, const void* from) {
   *static_cast<uint4*>(to) = *static_cast<const uint4*>(from);
 }
 
+// Of the angle 2 pi u. A sine of any angle would need local memory to reduce it.
+struct CosSin {
+  double cos, sin;
+};
+__device__ inline CosSin cos_sin_of_turns(double u) {
+  CosSin result;
+  sincospi(2 * u, &result.sin, &result.cos);
+  return result;
+}
+
 // A broken invariant: the launch fails, and what waits for it says so.
 __device__ inline void trap() {
   __trap();
