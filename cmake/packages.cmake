@@ -47,6 +47,8 @@ if(FORETRAIN_CUDA AND NOT FORETRAIN_SANITIZE)
       set(CMAKE_CUDA_ARCHITECTURES 80 90 100)
     endif()
     enable_language(CUDA)
+    # nvcc's host compiler is ours: what it searches by itself may not come first.
+    list(APPEND CMAKE_CUDA_IMPLICIT_INCLUDE_DIRECTORIES ${CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES})
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 knows nvcc up to C++17
     find_package(CUDAToolkit REQUIRED)   # CUDA::cudart_static, CUDA::cublasLt, …
     set(FORETRAIN_HAVE_CUDA ON)

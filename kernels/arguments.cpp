@@ -37,10 +37,6 @@ void check_sizes(const char* op, std::initializer_list<std::int64_t> sizes) {
   }
 }
 
-void check_most(const char* op, const char* what, std::int64_t count, std::int64_t most) {
-  CHECK(count <= most, "{}: {} {}; at most {}", op, count, what, most);
-}
-
 void check_attention(const char* op, const AttentionShape& s, Dtype qkv, std::initializer_list<Dtype> others) {
   check_element(op, qkv);
   check_element_or_wide(op, qkv, others);

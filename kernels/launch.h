@@ -17,8 +17,6 @@ void check_same(const char* op, Dtype element, std::initializer_list<Dtype> type
 void check_wide(const char* op, Dtype element, std::initializer_list<Dtype> types);
 // Sizes that may not be negative.
 void check_sizes(const char* op, std::initializer_list<std::int64_t> sizes);
-// Of `what` a launcher takes so many.
-void check_most(const char* op, const char* what, std::int64_t count, std::int64_t most);
 // The shape, the element type of qkv, and the types of the other operands (that type or its wide type).
 void check_attention(const char* op, const AttentionShape& shape, Dtype qkv, std::initializer_list<Dtype> others);
 

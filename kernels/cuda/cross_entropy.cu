@@ -6,8 +6,8 @@
 #include "kernels/arguments.h"
 #include "kernels/cuda/block.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/with_type.h"
-#include "kernels/launch.h"
 
 namespace foretrain::kernels::cuda {
 
@@ -125,7 +125,7 @@ void cross_entropy_combine(const Stream& stream, int64_t rows, int64_t parts, Co
   arguments::cross_entropy_combine(rows, parts, stats, scale, loss, accumulate, row_stats);
   auto* const block_sums = static_cast<double*>(stream.workspace);
   const unsigned blocks = blocks_of(rows, kThreads);
-  check_most("cross_entropy_combine", "blocks of rows", blocks, kWorkspaceBytes / sizeof(double));
+  check_workspace("cross_entropy_combine", blocks * sizeof(double));
   const auto run = [&](auto w) {
     using W = decltype(w);
     launch(combine<W>, {blocks}, {kThreads}, stream, rows, parts, as<W>(stats), as<W>(row_stats), block_sums);

@@ -1,9 +1,9 @@
 #include "kernels/arguments.h"
 #include "kernels/cuda/block.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/with_bits.h"
 #include "kernels/cuda/with_type.h"
-#include "kernels/launch.h"
 
 namespace foretrain::kernels::cuda {
 

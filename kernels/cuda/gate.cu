@@ -5,8 +5,8 @@
 #include "kernels/arguments.h"
 #include "kernels/cuda/block.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/with_type.h"
-#include "kernels/launch.h"
 
 namespace foretrain::kernels::cuda {
 
@@ -211,7 +211,7 @@ void gate_forward(const Stream& stream, const GateShape& s, ConstTensor logits, 
 void gate_backward(const Stream& stream, const GateShape& s, ConstTensor scores, const int32_t* chosen,
                    ConstTensor dweights, double balance, const int32_t* counts, int64_t parts, Tensor dlogits) {
   arguments::gate_backward(s, scores, chosen, dweights, balance, counts, parts, dlogits);
-  check_most("gate_backward", "experts", s.experts, kWorkspaceBytes / sizeof(double));
+  check_workspace("gate_backward", static_cast<std::size_t>(s.experts) * sizeof(double));
   with_wide(scores.dtype, [&]<class W>(W) {
     W* const share = balance != 0 ? static_cast<W*>(stream.workspace) : nullptr;
     if (share != nullptr) {

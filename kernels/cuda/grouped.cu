@@ -112,7 +112,7 @@ void multiply_rows(const Stream& stream, const GroupedShape& s, int64_t n, int64
   if (columns == 0) {
     return;
   }
-  const Extent grid{ceil_div(4 * kTurnBlocks, columns), columns};
+  const Extent grid{ceil_div(kTurnBlocks, columns), columns};
   const auto kernel = x.dtype == Dtype::fp64 ? rows_product<double> : rows_product<float>;
   launch(kernel, grid, {kThreads}, stream, s.experts, n, k, offsets, any(x), any(w), w_row, w_col, any(y));
 }

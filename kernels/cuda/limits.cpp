@@ -13,6 +13,10 @@ int as_int(const char* op, std::int64_t size) {
   return static_cast<int>(size);
 }
 
+void check_most(const char* op, const char* what, std::int64_t count, std::int64_t most) {
+  CHECK(count <= most, "{}: {} {}; at most {}", op, count, what, most);
+}
+
 void check_workspace(const char* op, std::size_t bytes) {
   CHECK(bytes <= kWorkspaceBytes, "{}: needs {} bytes of workspace; there are {}", op, bytes, kWorkspaceBytes);
 }

@@ -13,9 +13,9 @@ constexpr unsigned kNormBlocks = 1024;
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) sum_squares(int64_t n, const T* x, double* block_sums) {
-  constexpr int64_t kStride = int64_t{kThreads} * kNormBlocks;
+  const int64_t stride = int64_t{kThreads} * gridDim.x;
   double sum = 0;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < n; i += kStride) {
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < n; i += stride) {
     const auto d = static_cast<double>(widen(x[i]));
     sum += d * d;
   }

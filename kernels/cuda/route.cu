@@ -1,6 +1,7 @@
 // Tables of rows, and moving rows by them.
 #include "kernels/arguments.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/order.h"
 #include "kernels/cuda/with_bits.h"
 #include "kernels/launch.h"
@@ -101,7 +102,7 @@ __global__ void __launch_bounds__(kThreads)
 void route_count(const Stream& stream, int64_t rows, int64_t experts, int64_t capacity, const int32_t* chosen,
                  int32_t* place, int32_t* counts) {
   check_sizes("route_count", {rows, experts, capacity});
-  check_most("route_count", "counts of experts", KeyCounts::elements(rows, experts), kWorkspaceBytes / sizeof(int32_t));
+  check_workspace("route_count", static_cast<std::size_t>(KeyCounts::elements(rows, experts)) * sizeof(int32_t));
   place_by_key(stream, rows, experts, capacity, ChosenExpert{chosen},
                KeyCounts::in(static_cast<int32_t*>(stream.workspace), rows, experts), counts, PutPlace{place});
 }
