@@ -44,7 +44,7 @@ if(FORETRAIN_CUDA AND NOT FORETRAIN_SANITIZE)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-      set(CMAKE_CUDA_ARCHITECTURES 80 90 100)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100)
     endif()
     enable_language(CUDA)
     # nvcc's host compiler is ours: what it searches by itself may not come first.

@@ -7,3 +7,6 @@ list(TRANSFORM cuda_kernel_sources REPLACE "(.+)" "${CMAKE_SOURCE_DIR}/kernels/c
 set(cuda_host_sources attention_products check check_elementwise check_experts check_optimizer check_rows
     check_tokens limits matmul matmul_layout)
 list(TRANSFORM cuda_host_sources REPLACE "(.+)" "${CMAKE_SOURCE_DIR}/kernels/cuda/\\1.cpp")
+# A kernel that spills registers or keeps an array in local memory does not build.
+set(cuda_kernel_options -O3 --expt-relaxed-constexpr
+    -Xptxas=--warn-on-spills,--warn-on-local-memory-usage,--warning-as-error)
