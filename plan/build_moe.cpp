@@ -1,5 +1,6 @@
 // The other half of a layer with experts: x' = x_mid + sum over the chosen e of w_e expert_e(h) + shared(h),
-// h = norm2(x_mid), and its backward. What is routed where: plan/moe_ops.h; who holds which experts: build_experts.cpp.
+// h = norm2(x_mid), and its backward. What is routed where: plan/moe_ops.h; who holds which experts: build_experts.cpp;
+// how rows travel: build_moe_rows.h.
 //
 //   router -> choices -> rows by expert -> to the experts' ranks -> rows by local expert
 //   -> up, act times weight, down -> back the same way -> each token's rows summed, in the order of its choices
@@ -9,157 +10,23 @@
 // sums over tp.
 #include <optional>
 
+#include "plan/build_moe_rows.h"
 #include "plan/build_shared_experts.h"
 
 namespace foretrain::plan {
 
 namespace {
 
-struct MoeBuffers {
-  BufferId scores, chosen, counts, place, order, offsets, to, from, input, weights, up, act;
-};
-
-// Ranks that route tokens of one microbatch.
-int balanced_parts(const RoleContext& c) {
-  return (c.e.own_tokens ? c.tp : 1) * static_cast<int>(c.job.strategy.cp);
-}
-
-MoeBuffers moe_buffers(RoleContext& c, const Recomputed& again, bool in_backward) {
-  const ExpertExtents& e = c.e;
-  const Dtype a = c.type.activation, w = c.type.statistic;
-  const auto saved = [&](const char* name, Dtype dtype, std::int64_t elements) {
-    return c.saved(std::string("moe.") + name, dtype, elements, again.all, kMoeLayers);
-  };
-  const auto read_by_weights = [&](const char* name, Dtype dtype, std::int64_t elements, bool recomputed) {
-    return c.read_by_weights(std::string("moe.") + name, dtype, elements, recomputed, in_backward, kMoeLayers);
-  };
-  const int parts = c.model.moe.aux_loss > 0 ? balanced_parts(c) : 1;
-  MoeBuffers t{};
-  t.scores = saved("scores", w, e.tokens * e.experts);
-  t.chosen = saved("chosen", Dtype::i32, e.choices);
-  t.counts = saved("counts", Dtype::i32, e.experts * parts);
-  t.place = saved("place", Dtype::i32, e.choices);
-  t.order = saved("order", Dtype::i32, e.arriving);
-  t.offsets = read_by_weights("offsets", Dtype::i32, e.local + 1, again.all);
-  t.to = saved("to", Dtype::i32, e.members);
-  t.from = saved("from", Dtype::i32, e.members);
-  t.input = read_by_weights("input", a, e.arriving * c.n.hidden, again.all);
-  t.weights = saved("weights", w, e.arriving);
-  t.up = saved("up", a, e.arriving * e.ffn_in);
-  t.act = read_by_weights("act", a, e.arriving * e.ffn, again.activation);
-  return t;
-}
-
-struct MoeEmitter : LayerEmitter {
-  MoeBuffers m;
-  const ExpertExtents& e;
+struct MoeEmitter : MoeRows {
   std::optional<SharedExperts> shared;
 
-  MoeEmitter(const LayerEmitter& layer, bool in_backward)
-      : LayerEmitter(layer), m(moe_buffers(c, again, in_backward)), e(c.e) {
+  MoeEmitter(const LayerEmitter& layer, bool in_backward) : MoeRows(layer, in_backward) {
     if (e.shared > 0) {
       shared.emplace(layer, in_backward);
     }
   }
 
-  Operand of(BufferId buffer) const { return all(buffer); }
-  Operand temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
-    return all(c.temporary("moe." + name, dtype, elements));
-  }
-  Operand kept(const std::string& name, Dtype dtype, std::int64_t elements) {
-    return of(c.kept("moe." + name, dtype, elements, kMoeLayers));
-  }
-  bool exchanges() const { return c.groups.ep != kNoGroup; }
-  // Rows of one expert arrive from several ranks, and those of others between them.
-  bool sorts() const { return exchanges() && e.local > 1; }
   bool has_bias() const { return c.model.moe.bias; }
-
-  // The rows of an op that depend on what all ranks route here.
-  void bound(int position) {
-    if (exchanges()) {
-      b.op(position).runtime_extent =
-          c.builder.runtime_extent({"expert_rows", e.arriving, "moe.offsets", e.mean, e.stddev, c.groups.ep});
-    }
-  }
-
-  int permute(Phase phase, Direction d, const Permute& shape, Operand from, Operand place, Operand to) {
-    Permute op = shape;
-    op.direction = d;
-    return b.emit(op, kCompute, phase, {from, place}, {to});
-  }
-
-  Collective collective(Phase phase, CollectiveKind kind, GroupId group, Dtype dtype, std::int64_t elements,
-                        const std::string& name) {
-    Collective op;
-    op.kind = kind;
-    op.group = group;
-    op.elements = elements;
-    op.dtype = dtype;
-    op.tag = c.builder.tag((phase == Phase::recompute ? "recompute.moe." : "moe.") + name);
-    return op;
-  }
-
-  // Rows to the ranks of their experts, or back.
-  void exchange(Phase phase, const std::string& name, std::int64_t row, Operand from, Operand to, bool back) {
-    const Dtype dtype = c.role().buffers[static_cast<std::size_t>(from.buffer)].dtype;
-    Collective op = collective(phase, CollectiveKind::all_to_all, c.groups.ep, dtype, e.choices * row, name);
-    op.row = row;
-    bound(b.emit(op, c.ep_stream(), phase, {from, of(back ? m.from : m.to), of(back ? m.to : m.from)}, {to}));
-  }
-
-  // Between two parts of a layer, which other blocks may stand between; else inside a block.
-  Operand crossing(const std::string& name, Dtype dtype, std::int64_t elements) {
-    return all(c.builder.buffer("moe." + name, dtype, elements, BufferKind::workspace,
-                                c.job.strategy.overlap_ep ? Lifetime::segment : Lifetime::block));
-  }
-  // Of what weight gradients read.
-  Operand kept_or_crossing(const std::string& name, Dtype dtype, std::int64_t elements) {
-    return c.splits ? kept(name, dtype, elements) : crossing(name, dtype, elements);
-  }
-
-  // x[copies of each choice] on the way to rows by local expert in `to`, where receive() leaves them. `rows`: tokens
-  // with top_k copies, or choices with one.
-  void send(Phase phase, const std::string& name, const Permute& shape, Operand x, Operand to) {
-    if (!exchanges()) {
-      permute(phase, Direction::forward, shape, x, of(m.place), to);
-      return;
-    }
-    const Operand sent = crossing(name + ".sent", shape.dtype, e.choices * shape.cols);
-    permute(phase, Direction::forward, shape, x, of(m.place), sent);
-    exchange(phase, name + ".dispatch", shape.cols, sent, arrived(name, shape, to), false);
-  }
-  Operand arrived(const std::string& name, const Permute& shape, Operand to) {
-    return sorts() ? crossing(name + ".arrived", shape.dtype, e.arriving * shape.cols) : to;
-  }
-  void receive(Phase phase, const std::string& name, const Permute& shape, Operand to) {
-    if (sorts()) {
-      bound(permute(phase, Direction::forward, {{}, e.arriving, 1, shape.cols, shape.dtype}, arrived(name, shape, to),
-                    of(m.order), to));
-    }
-  }
-
-  // The way back: x = the sum of each row's copies.
-  void send_back(Phase phase, const std::string& name, const Permute& shape, Operand rows) {
-    if (!exchanges()) {
-      return;
-    }
-    Operand leaving = rows;
-    if (sorts()) {
-      leaving = crossing(name + ".leaving", shape.dtype, e.arriving * shape.cols);
-      bound(permute(phase, Direction::backward_input, {{}, e.arriving, 1, shape.cols, shape.dtype}, rows, of(m.order),
-                    leaving));
-    }
-    exchange(phase, name + ".combine", shape.cols, leaving, returned(name, shape), true);
-  }
-  Operand returned(const std::string& name, const Permute& shape) {
-    return crossing(name + ".returned", shape.dtype, e.choices * shape.cols);
-  }
-  void receive_back(Phase phase, const std::string& name, const Permute& shape, Operand rows, Operand x) {
-    permute(phase, Direction::backward_input, shape, exchanges() ? returned(name, shape) : rows, of(m.place), x);
-  }
-
-  Permute of_tokens() const { return {{}, e.tokens, c.model.moe.top_k, c.n.hidden, c.type.activation}; }
-  Permute of_weights() const { return {{}, e.choices, 1, 1, c.type.statistic}; }
 
   GroupedMatmul grouped(Direction d, std::int64_t out, std::int64_t in) const {
     return {d,
