@@ -120,6 +120,11 @@ struct Executor::Impl {
   std::vector<double> logits_of(std::int64_t row);
   // Has every rank do its assignment, and waits.
   RunResult carry_out(const RankRunner::Assignment& assignment);
+  // Of the ranks on this host; those here that are held have an end too.
+  void cancel(RunControl& control) {
+    world.cancel();
+    control.stop_before(0);
+  }
   // Waits for the ranks, step by step; true if the run was cut off.
   bool watch(RunControl& control, Time start, const RankRunner::Assignment& assignment, RunResult& result);
   // Process 0's result, and what all together hold, in every process.
@@ -167,22 +172,24 @@ bool Executor::Impl::watch(RunControl& control, Time start, const RankRunner::As
   const RunOptions& options = *assignment.options;
   RunAgreement agreement(processes, control);
   Time previous = start;
-  Time interrupted_at;
+  Time stopping_since;
   bool is_cut_off = false;
   for (int done = 0, done_here = 0; done < options.steps;) {
-    if (options.interrupted != nullptr && options.interrupted->load() && !is_cut_off) {
-      if (interrupted_at == Time{}) {
-        interrupted_at = now();
-        agreement.stop_soon();
-      } else if (now() - interrupted_at > Time{std::chrono::nanoseconds(options.grace).count() * 1000}) {
-        is_cut_off = true;
-        world.cancel();
-      }
+    if (options.interrupted != nullptr && options.interrupted->load()) {
+      agreement.stop_soon();
     }
     agreement.listen();
     world.check();
+    if (agreement.is_stopping() && !is_cut_off) {
+      stopping_since = stopping_since == Time{} ? now() : stopping_since;
+      if (now() - stopping_since > Time{std::chrono::nanoseconds(options.grace).count() * 1000}) {
+        is_cut_off = true;
+        cancel(control);
+      }
+    }
     const bool waits_for_others = done < done_here;
-    const RunControl::Wait step = control.wait_for_step(done_here, waits_for_others ? kShortTick : kTick);
+    const RunControl::Wait step =
+        control.wait_for_step(done_here, waits_for_others || agreement.is_stopping() ? kShortTick : kTick);
     if (step == RunControl::Wait::ended) {
       agreement.step_ended(assignment.first_step + done_here, control.outcome(done_here));
       ++done_here;
@@ -288,7 +295,7 @@ RunResult Executor::Impl::carry_out(const RankRunner::Assignment& assignment) {
   try {
     is_broken = watch(control, start, assignment, result);
   } catch (...) {
-    world.cancel();
+    cancel(control);
     join();
     is_broken = true;
     throw;

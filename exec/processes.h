@@ -67,6 +67,9 @@ class Processes {
   int next_channel() { return kFirstChannel + next_channel_++ % (kFirstTag - kFirstChannel); }
   int next_tag() { return kFirstTag + static_cast<int>(next_tag_++ % static_cast<unsigned>(most_tag_ - kFirstTag)); }
 
+  // Of a run of steps; counts as channels do.
+  int next_run() { return next_run_++; }
+
   // Says to all others, once, why this process cannot go on.
   void fail(const std::string& why);
   // Throws EnvironmentError when another process has failed, with its words, or is gone.
@@ -108,7 +111,7 @@ class Processes {
   std::list<std::pair<int, std::string>> heard_;
   std::string failure_;
   bool told_ = false;
-  int next_channel_ = 0, most_tag_ = 0;
+  int next_channel_ = 0, next_run_ = 0, most_tag_ = 0;
   std::atomic<unsigned> next_tag_{0};
   std::vector<int> lost_;
 };
