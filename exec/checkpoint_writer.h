@@ -36,7 +36,7 @@ struct CheckpointOptions {
 class CheckpointWriter : public StateKeeper {
  public:
   // `about`: manifest_of_first_step(). All processes together. The folder and the ranks' memory must outlive it.
-  // Throws InfeasibleError where the copies do not fit.
+  // Throws InfeasibleError, in all, where the copies do not fit.
   CheckpointWriter(const CheckpointFolder& folder, const std::vector<RankMemory>& ranks, Manifest about,
                    CheckpointOptions options);
   // Waits for shards whose copies were made; not for long for those of other processes.

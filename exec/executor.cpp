@@ -29,20 +29,13 @@ Bytes arena_of(const plan::PlanGraph& graph, plan::Rank rank) {
   return role.memory.arena + role.memory.host;
 }
 
-// Of the ranks that live on this host.
-void check_memory(const plan::PlanGraph& graph, const World& world) {
+void check_memory(const plan::PlanGraph& graph, const World& world, Processes& processes) {
   Bytes needed;
-  for (plan::Rank r = 0; r < world.ranks(); ++r) {
-    needed += world.is_near(r) ? arena_of(graph, r) : Bytes{};
+  for (const plan::Rank r : world.ranks_here()) {
+    needed += arena_of(graph, r);
   }
-  const std::int64_t available = available_memory();
-  if (available >= 0 && needed.value > available) {
-    throw InfeasibleError(
-        fmt::format("the run needs {} for its ranks here, and this machine has {} left: {} are missing; a smaller "
-                    "micro_batch, model "
-                    "or number of ranks needs less",
-                    to_string(needed), to_string(Bytes{available}), to_string(needed - Bytes{available})));
-  }
+  require_memory([&](const std::string& mine) { return processes.all_gather(mine); }, memory_limits(), needed,
+                 "the run's ranks", "; a smaller micro_batch, model or number of ranks needs less");
 }
 
 // Spans of this process's ranks, to be sent to process 0.
@@ -74,7 +67,7 @@ class SpanBuffer : public plan::SpanSink {
 struct Executor::Impl {
   Impl(const plan::PlanGraph& g, const DataSource& d, Processes* p)
       : graph(g), data(d), processes(p != nullptr ? *p : alone), world(processes, g.mesh.ranks()) {
-    check_memory(graph, world);
+    check_memory(graph, world, processes);
     for (const plan::Rank r : world.ranks_here()) {
       ranks.push_back(std::make_unique<RankRunner>(graph, r, world.communicator(r)));
     }
