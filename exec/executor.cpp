@@ -124,7 +124,9 @@ struct Executor::Impl {
   void agree(RunResult& result);
   // And throws it.
   [[noreturn]] void tell_others(const std::exception_ptr& failure);
-  // Of all ranks; all processes together. What is not on process 0's host is there a copy, and elsewhere missing.
+  // Of the ranks here.
+  std::vector<RankMemory> memory() const;
+  // Of all ranks, on process 0; all processes together.
   std::vector<FullTensor> gathered(Quantity quantity);
 
   const plan::PlanGraph graph;
@@ -225,34 +227,18 @@ void Executor::Impl::agree(RunResult& result) {
   }
 }
 
+std::vector<RankMemory> Executor::Impl::memory() const {
+  std::vector<RankMemory> all;
+  for (const auto& rank : ranks) {
+    all.push_back({&rank->context(), rank->arena()});
+  }
+  return all;
+}
+
 std::vector<FullTensor> Executor::Impl::gathered(Quantity quantity) {
-  std::string mine;
-  if (!processes.same_host(0, processes.number())) {
-    for (const plan::Rank r : world.ranks_here()) {
-      mine.append(reinterpret_cast<const char*>(world.arena(r)), static_cast<std::size_t>(arena_of(graph, r).value));
-    }
-  }
-  std::vector<std::string> copies = processes.gather(mine);
-  std::vector<FullTensor> tensors;
-  if (processes.number() == 0) {
-    std::vector<RankContext> contexts;
-    for (plan::Rank r = 0; r < world.ranks(); ++r) {
-      contexts.push_back(rank_context(graph, r));
-    }
-    std::vector<RankMemory> memory;
-    std::size_t place = 0;  // in its process's copy
-    for (plan::Rank r = 0; r < world.ranks(); ++r) {
-      place = r > 0 && world.process_of(r) != world.process_of(r - 1) ? 0 : place;
-      std::byte* const near = world.arena(r);
-      std::string& copy = copies[static_cast<std::size_t>(world.process_of(r))];
-      memory.push_back({&contexts[static_cast<std::size_t>(r)],
-                        near != nullptr ? near : reinterpret_cast<std::byte*>(copy.data() + place)});
-      place += near != nullptr ? 0 : static_cast<std::size_t>(arena_of(graph, r).value);
-    }
-    tensors = gather(graph, memory, quantity);
-  }
-  processes.all_gather("");  // nobody goes on while its memory is read
-  return tensors;
+  const bool is_first = processes.number() == 0;
+  const std::vector<std::string> of_others = processes.gather(is_first ? "" : owned_parts(memory(), quantity));
+  return is_first ? gather(graph, memory(), quantity, of_others) : std::vector<FullTensor>{};
 }
 
 RunResult Executor::Impl::carry_out(const RankRunner::Assignment& assignment) {
@@ -401,11 +387,7 @@ RunResult Executor::run(const RunOptions& options) {
 }
 
 std::vector<RankMemory> Executor::memory() const {
-  std::vector<RankMemory> all;
-  for (const auto& rank : impl_->ranks) {
-    all.push_back({&rank->context(), rank->arena()});
-  }
-  return all;
+  return impl_->memory();
 }
 
 bool Executor::can_go_on() const {
@@ -426,11 +408,7 @@ std::vector<FullTensor> Executor::parameters() {
 }
 
 void Executor::set_parameters(const std::vector<FullTensor>& tensors) {
-  std::vector<RankMemory> memory;
-  for (const auto& rank : impl_->ranks) {
-    memory.push_back({&rank->context(), rank->arena()});
-  }
-  scatter(impl_->graph, memory, tensors);
+  scatter(impl_->graph, impl_->memory(), tensors);
 }
 
 double Executor::evaluate(const DataSource& data, int batches, const RunOptions& options) {
