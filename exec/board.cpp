@@ -1,6 +1,8 @@
 #include "exec/board.h"
 
 #include <cerrno>
+#include <chrono>
+#include <ctime>
 #include <new>
 
 #include "base/error.h"
@@ -12,6 +14,7 @@ namespace {
 constexpr int kBuckets = 1024;
 // A rank posts one operation per stream, or one batch of messages: far fewer.
 constexpr int kOperationsPerSeat = 64;
+constexpr std::chrono::seconds kLockTry{1};
 
 int operations(int seats) {
   return seats * kOperationsPerSeat;
@@ -89,7 +92,16 @@ Posting& Board::posting(const Operation& operation, int index) const {
 }
 
 Board::Lock::Lock(const Board& board) : mutex_(&board.head().mutex) {
-  const int status = ::pthread_mutex_lock(mutex_);
+  int status = ::pthread_mutex_trylock(mutex_);
+  while (status == EBUSY || (status == ETIMEDOUT && !board.cancelled())) {
+    timespec until{};
+    ::clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += kLockTry.count();
+    status = ::pthread_mutex_timedlock(mutex_, &until);
+  }
+  if (status == ETIMEDOUT) {
+    throw Cancelled{};
+  }
   if (status == EOWNERDEAD) {
     ::pthread_mutex_consistent(mutex_);
     board.cancel();

@@ -66,7 +66,8 @@ class Board {
   int seats() const { return seats_; }
   Seat& seat(int index) const;
 
-  // Held while tables change. A holder that has died counts as a cancellation.
+  // Held while tables change. A holder that has died counts as a cancellation; behind one that is stopped, a
+  // cancellation is thrown.
   class Lock {
    public:
     explicit Lock(const Board& board);

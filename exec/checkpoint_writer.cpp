@@ -149,7 +149,11 @@ void CheckpointWriter::keep_all(const std::vector<RankMemory>& ranks, int steps_
     }
   }
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return checkpoints_.empty(); });
+  while (!changed_.wait_for(lock, kTick, [&] { return checkpoints_.empty(); })) {
+    lock.unlock();
+    folder_.peers().check();
+    lock.lock();
+  }
 }
 
 void CheckpointWriter::work() {

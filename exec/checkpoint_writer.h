@@ -48,7 +48,7 @@ class CheckpointWriter : public StateKeeper {
   void keep(const RankMemory& memory, int steps_done) override;
 
   // Between runs: a checkpoint of this step, unless there is one. Then waits until all that was begun is written or
-  // given up.
+  // given up. Throws when another process is lost meanwhile.
   void keep_all(const std::vector<RankMemory>& ranks, int steps_done);
 
   Bytes copies() const;  // what this process holds of state a second time

@@ -139,7 +139,7 @@ TEST(Processes, ResultsAreKnownToAll) {
 // Each writes the shards of its ranks; all of them, and threads of one process, go on as if there had been no break.
 TEST(Processes, GoOnFromACheckpointToTheBit) {
   const Peers peers{company->number(), company->count(),
-                    [](const std::string& mine) { return company->all_gather(mine); }};
+                    [](const std::string& mine) { return company->all_gather(mine); }, [] { company->check(); }};
   const std::string all = std::to_string(company->count());
   for (const Overrides& overrides : {Overrides{{"dp", all}, {"zero", "1"}}, Overrides{{"dp", all}, {"zero", "3"}},
                                      Overrides{{"tp", all}}, Overrides{{"pp", all}}}) {
