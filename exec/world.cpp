@@ -225,8 +225,10 @@ std::vector<int> World::near_members(const GroupView& group) const {
 }
 
 void World::retire(Operation& operation) {
-  const Board::Lock lock(board_);
-  if (++operation.released == operation.members) {
+  // Read first: whoever lets go last may give the operation away.
+  const int members = operation.members;
+  if (operation.released.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
+    const Board::Lock lock(board_);
     board_.remove(operation);
   }
 }

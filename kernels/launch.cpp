@@ -186,13 +186,16 @@ void add(ConstTensor src, Tensor dst, std::int64_t n) {
   table().add(src, dst, n);
 }
 
-void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::int64_t n) {
+void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies, std::int64_t n) {
   CHECK(!sources.empty(), "sum_in_order: no sources; at least one is needed");
   for (const ConstTensor& source : sources) {
     check_same("sum_in_order", dst.dtype, {source.dtype});
   }
+  for (const Tensor& copy : copies) {
+    check_same("sum_in_order", dst.dtype, {copy.dtype});
+  }
   check_sizes("sum_in_order", {n});
-  table().sum_in_order(sources, dst, n);
+  table().sum_in_order(sources, dst, copies, n);
 }
 
 void rotary_forward(const AttentionShape& s, std::int64_t rotary_dim, double base, std::int64_t position_offset,
