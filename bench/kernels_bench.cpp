@@ -217,7 +217,7 @@ void sum(State& state, int count, Dtype dtype) {
   }
   Buffer dst(dtype, n);
   for (auto _ : state) {
-    sum_in_order(sources, dst.tensor(), n);
+    sum_in_order(sources, dst.tensor(), {}, n);
   }
   report_bytes(state, (count + 1) * dst.bytes());
 }

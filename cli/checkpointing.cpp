@@ -11,7 +11,8 @@ namespace {
 constexpr std::int64_t kMost = 1'000'000'000;
 
 exec::Peers peers_of(exec::Processes& processes) {
-  return {processes.number(), processes.count(), [&](const std::string& mine) { return processes.all_gather(mine); }};
+  return {processes.number(), processes.count(), [&](const std::string& mine) { return processes.all_gather(mine); },
+          [&] { processes.check(); }};
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include "exec/board.h"
 
 #include <cerrno>
+#include <chrono>
+#include <ctime>
 #include <new>
 
 #include "base/error.h"
@@ -12,6 +14,9 @@ namespace {
 constexpr int kBuckets = 1024;
 // A rank posts one operation per stream, or one batch of messages: far fewer.
 constexpr int kOperationsPerSeat = 64;
+constexpr std::chrono::seconds kLockTry{1};
+// Looks at a lock that another holds, before sleeping on it: what is done under it is far shorter than a wakeup.
+constexpr int kLockSpins = 100;
 
 int operations(int seats) {
   return seats * kOperationsPerSeat;
@@ -33,8 +38,8 @@ static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_alw
 
 // At the start of the memory; seats, operations and their postings follow.
 struct Board::Head {
-  pthread_mutex_t mutex;
-  std::atomic<bool> cancelled{false};
+  std::atomic<bool> cancelled{false};  // every poll reads it: not on a line that is written
+  alignas(64) pthread_mutex_t mutex;
   std::int32_t spare = -1;
   std::int32_t buckets[kBuckets];
 };
@@ -89,7 +94,20 @@ Posting& Board::posting(const Operation& operation, int index) const {
 }
 
 Board::Lock::Lock(const Board& board) : mutex_(&board.head().mutex) {
-  const int status = ::pthread_mutex_lock(mutex_);
+  int status = ::pthread_mutex_trylock(mutex_);
+  for (int i = 0; i < kLockSpins && status == EBUSY; ++i) {
+    __builtin_ia32_pause();
+    status = ::pthread_mutex_trylock(mutex_);
+  }
+  while (status == EBUSY || (status == ETIMEDOUT && !board.cancelled())) {
+    timespec until{};
+    ::clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += kLockTry.count();
+    status = ::pthread_mutex_timedlock(mutex_, &until);
+  }
+  if (status == ETIMEDOUT) {
+    throw Cancelled{};
+  }
   if (status == EOWNERDEAD) {
     ::pthread_mutex_consistent(mutex_);
     board.cancel();
@@ -121,9 +139,10 @@ Operation& Board::join(const OperationKey& key, int members) {
   o.next = first;
   first = index;
   o.members = members;
-  o.posted = o.released = 0;
+  o.posted = 0;
   o.ready.store(false, std::memory_order_relaxed);
   o.shares_done.store(0, std::memory_order_relaxed);
+  o.released.store(0, std::memory_order_relaxed);
   for (int i = 0; i < members; ++i) {
     new (&posting(o, i)) Posting;
   }

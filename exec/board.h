@@ -33,8 +33,8 @@ struct Posting {
   const std::int32_t* to = nullptr;
 };
 
-// Of the members on this host. Postings are filled in under the board's lock. After `ready` only `share_done` and
-// `shares_done` (atomic) and `released` (under the lock) change.
+// Of the members on this host. Postings are filled in under the board's lock. After `ready` only `share_done`,
+// `shares_done` and `released` change.
 struct Operation {
   OperationKey key;
   std::int32_t next = -1;  // in its bucket, or of the spare ones
@@ -45,11 +45,11 @@ struct Operation {
   Dtype dtype = Dtype::fp32;
   std::int64_t elements = 0, row = 0;
   int root = -1;
-  int members = 0, posted = 0, released = 0;
+  int members = 0, posted = 0;
   int shares = 0;  // how many must be done: all members', or just the receiver's
   Time ready_time;
   std::atomic<bool> ready{false};
-  std::atomic<int> shares_done{0};
+  std::atomic<int> shares_done{0}, released{0};
 
   bool complete() const { return shares_done.load(std::memory_order_acquire) == shares; }
 };
@@ -66,7 +66,8 @@ class Board {
   int seats() const { return seats_; }
   Seat& seat(int index) const;
 
-  // Held while tables change. A holder that has died counts as a cancellation.
+  // Held while tables change. A holder that has died counts as a cancellation; behind one that is stopped, a
+  // cancellation is thrown.
   class Lock {
    public:
     explicit Lock(const Board& board);

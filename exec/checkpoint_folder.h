@@ -21,6 +21,8 @@ struct Peers {
   std::function<std::vector<std::string>(const std::string&)> all_gather = [](const std::string& mine) {
     return std::vector<std::string>{mine};
   };
+  // Throws when one of them is lost.
+  std::function<void()> check = [] {};
 };
 
 // "step-00000010".

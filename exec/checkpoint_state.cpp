@@ -10,11 +10,6 @@ namespace foretrain::exec {
 
 namespace {
 
-// Local elements [begin, begin + elements) of a slice, in the whole tensor.
-TensorRun run_of(const plan::Parameter& p, const plan::Slice& slice, std::int64_t begin, std::int64_t elements) {
-  return {begin / p.cols - slice.local_row + slice.global_row, slice.global_col, p.cols, begin % p.cols, elements};
-}
-
 int quantity(Stored stored) {
   return stored == Stored::first_moment ? 1 : stored == Stored::second_moment ? 2 : 0;
 }
@@ -40,8 +35,7 @@ ShardSource::ShardSource(const RankMemory& memory) {
     const std::size_t weights = step.precision.has_master() ? 1 : 0;
     header_.dtype = call.writes.at(weights).dtype;
     header_.moments = static_cast<int>(call.writes.size() - weights) - 1;
-    header_.pieces.push_back({plan::global_name(role, p, piece.layer), p.global_rows, p.global_cols,
-                              run_of(p, *piece.slice, piece.local_begin, piece.elements)});
+    header_.pieces.push_back({plan::global_name(role, p, piece.layer), p.global_rows, p.global_cols, run_of(piece)});
     for (std::size_t i = weights; i < call.writes.size(); ++i) {
       const kernels::Tensor from = advanced(call.writes[i], first);
       parts_.push_back({static_cast<const std::byte*>(from.data), size_bytes(from.dtype, piece.elements)});
@@ -63,8 +57,7 @@ StateTargets::StateTargets(const std::vector<RankMemory>& ranks, std::int64_t vo
           Whole& whole = tensors_[plan::global_name(*memory.rank->role, range.parameter, range.layer)];
           whole.rows = range.parameter.global_rows;
           whole.cols = range.parameter.global_cols;
-          whole.targets.push_back(
-              {stored, run_of(range.parameter, range.slice, range.begin, range.elements), tensor, 0});
+          whole.targets.push_back({stored, run_of(range), tensor, 0});
         });
   }
 }

@@ -60,12 +60,7 @@ CheckpointWriter::CheckpointWriter(const CheckpointFolder& folder, const std::ve
       shards_.push_back({std::move(source), nullptr, false});
     }
   }
-  const std::int64_t available = available_memory();
-  if (available >= 0 && copies().value > available) {
-    throw InfeasibleError(
-        fmt::format("checkpoints need a copy of the state while it is written: {} here, and this machine has {} left",
-                    to_string(copies()), to_string(Bytes{available})));
-  }
+  require_memory(folder_.peers().all_gather, memory_limits(), copies(), "checkpoints' copies of the state", "");
   for (Shard& shard : shards_) {
     shard.copy = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(shard.source.payload_bytes()));
   }
@@ -154,7 +149,11 @@ void CheckpointWriter::keep_all(const std::vector<RankMemory>& ranks, int steps_
     }
   }
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return checkpoints_.empty(); });
+  while (!changed_.wait_for(lock, kTick, [&] { return checkpoints_.empty(); })) {
+    lock.unlock();
+    folder_.peers().check();
+    lock.lock();
+  }
 }
 
 void CheckpointWriter::work() {

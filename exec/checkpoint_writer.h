@@ -36,7 +36,7 @@ struct CheckpointOptions {
 class CheckpointWriter : public StateKeeper {
  public:
   // `about`: manifest_of_first_step(). All processes together. The folder and the ranks' memory must outlive it.
-  // Throws InfeasibleError where the copies do not fit.
+  // Throws InfeasibleError, in all, where the copies do not fit.
   CheckpointWriter(const CheckpointFolder& folder, const std::vector<RankMemory>& ranks, Manifest about,
                    CheckpointOptions options);
   // Waits for shards whose copies were made; not for long for those of other processes.
@@ -48,7 +48,7 @@ class CheckpointWriter : public StateKeeper {
   void keep(const RankMemory& memory, int steps_done) override;
 
   // Between runs: a checkpoint of this step, unless there is one. Then waits until all that was begun is written or
-  // given up.
+  // given up. Throws when another process is lost meanwhile.
   void keep_all(const std::vector<RankMemory>& ranks, int steps_done);
 
   Bytes copies() const;  // what this process holds of state a second time

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "exec/attention_ops.h"
 #include "kernels/kernels.h"
 #include "plan/sequence_share.h"
 
@@ -39,12 +40,7 @@ struct Columns {
 }  // namespace
 
 void ring_attention(const OpCall& call, const plan::RingAttention& op) {
-  kernels::AttentionShape shape;
-  shape.batch = op.batch;
-  shape.seq = op.seq;
-  shape.heads = op.heads;
-  shape.kv_heads = op.kv_heads;
-  shape.head_dim = op.head_dim;
+  kernels::AttentionShape shape = attention_shape(op);
   shape.value_dim = op.v_dim;
   const int own = call.rank->index_in(op.group);
   const std::vector<kernels::Tensor>& reads = call.reads;

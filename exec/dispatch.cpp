@@ -6,10 +6,10 @@
 #include <limits>
 
 #include "base/error.h"
+#include "exec/attention_ops.h"
 #include "exec/bucket.h"
 #include "exec/context_parallel.h"
 #include "kernels/kernels.h"
-#include "plan/sequence_share.h"
 
 namespace foretrain::exec {
 
@@ -72,60 +72,6 @@ struct KernelRunner {
     kernels::matmul(shape, read(0), read(1), op.bias ? read(2) : Tensor{}, write(0), op.accumulate);
   }
 
-  void operator()(const plan::Attention& op) const {
-    kernels::AttentionShape shape;
-    shape.batch = op.batch;
-    shape.seq = op.seq;
-    shape.heads = op.heads;
-    shape.kv_heads = op.kv_heads;
-    shape.head_dim = op.head_dim;
-    shape.causal = op.causal;
-    shape.value_dim = op.value_dim;
-    shape.window = op.window;
-    shape.document = op.document;
-    switch (op.step) {
-      case plan::AttentionStep::flash_forward: kernels::attention_forward(shape, read(0), write(0), write(1)); break;
-      case plan::AttentionStep::flash_backward:
-        kernels::attention_backward(shape, read(1), read(2), read(3), read(0), write(0));
-        break;
-      case plan::AttentionStep::scores: kernels::attention_scores(shape, read(0), write(0)); break;
-      case plan::AttentionStep::scale_mask: kernels::attention_scale_mask(shape, write(0)); break;
-      case plan::AttentionStep::softmax: kernels::attention_softmax(shape, read(0), write(0)); break;
-      case plan::AttentionStep::scale_mask_softmax:
-        kernels::attention_scale_mask_softmax(shape, read(0), write(0));
-        break;
-      case plan::AttentionStep::context: kernels::attention_context(shape, read(0), read(1), write(0)); break;
-      case plan::AttentionStep::context_backward:
-        kernels::attention_context_backward(shape, read(1), read(2), read(0), write(0), write(1));
-        break;
-      case plan::AttentionStep::softmax_backward:
-        kernels::attention_softmax_backward(shape, read(0), read(1), write(0));
-        break;
-      case plan::AttentionStep::scale_backward: kernels::attention_scale_mask_backward(shape, write(0)); break;
-      case plan::AttentionStep::softmax_scale_backward:
-        kernels::attention_scale_mask_softmax_backward(shape, read(0), read(1), write(0));
-        break;
-      case plan::AttentionStep::scores_backward:
-        kernels::attention_scores_backward(shape, read(0), read(1), write(0));
-        break;
-    }
-  }
-
-  void operator()(const plan::AttentionSinks& op) const {
-    kernels::AttentionShape shape;
-    shape.batch = op.batch;
-    shape.seq = op.seq;
-    shape.heads = shape.kv_heads = op.heads;
-    shape.head_dim = op.v_dim;
-    const std::int64_t first = call.rank->index_in(op.head_group) * op.heads;
-    if (op.direction == plan::Direction::forward) {
-      kernels::attention_sinks_forward(shape, advanced(read(0), first), write(0), write(1));
-    } else {
-      kernels::attention_sinks_backward(shape, advanced(read(3), first), read(1), read(2), read(0),
-                                        advanced(write(0), first));
-    }
-  }
-
   // Statistics [rows, 2] are stored as two columns: all means, then all reciprocal deviations.
   void operator()(const plan::Norm& op) const {
     const kernels::NormShape shape{kernel_kind(op.kind), op.rows, op.cols, op.eps};
@@ -142,27 +88,6 @@ struct KernelRunner {
         kernels::norm_backward_weight(shape, read(1), read(0), read(2), advanced(read(2), op.rows), write(0),
                                       call.writes.size() > 1 ? write(1) : Tensor{}, true);
         break;
-    }
-  }
-
-  void operator()(const plan::LatentHeads& op) const {
-    kernels::LatentHeadsShape shape{op.batch, op.seq, op.heads, op.nope_dim, op.rope_dim, op.v_dim};
-    const plan::SequenceShare share = share_in(op.seq_group, op.seq);
-    if (share.size > 1) {  // run by run of neighbouring positions
-      shape.batch = 1;
-      shape.seq = share.run();
-    }
-    const bool forward = op.direction == plan::Direction::forward;
-    for (std::int64_t token = 0; token < op.batch * op.seq; token += shape.tokens()) {
-      shape.position_offset = share.position(token % op.seq);
-      const auto from = [&](const auto& x, std::int64_t cols) { return advanced(x, token * cols); };
-      if (forward) {
-        kernels::latent_heads_forward(shape, op.base, from(read(0), shape.q_cols()), from(read(1), shape.kv_cols()),
-                                      from(read(2), op.rope_dim), from(write(0), shape.qkv_cols()));
-      } else {
-        kernels::latent_heads_backward(shape, op.base, from(read(0), shape.qkv_cols()), from(write(0), shape.q_cols()),
-                                       from(write(1), shape.kv_cols()), from(write(2), op.rope_dim));
-      }
     }
   }
 
@@ -206,29 +131,6 @@ struct KernelRunner {
     kernels::bias_gradient(op.rows, op.cols, read(0), write(0), true);
   }
 
-  void operator()(const plan::Rotary& op) const {
-    kernels::AttentionShape shape;
-    shape.batch = op.batch;
-    shape.seq = op.seq;
-    shape.heads = op.heads;
-    shape.kv_heads = op.kv_heads;
-    shape.head_dim = op.head_dim;
-    const plan::SequenceShare share = share_in(op.seq_group, op.seq);
-    if (share.size > 1) {  // run by run of neighbouring positions
-      shape.batch = 1;
-      shape.seq = share.run();
-    }
-    for (std::int64_t token = 0; token < op.batch * op.seq; token += shape.tokens()) {
-      const Tensor qkv = advanced(write(0), token * shape.qkv_cols());
-      const std::int64_t position = share.position(token % op.seq);
-      if (op.direction == plan::Direction::forward) {
-        kernels::rotary_forward(shape, op.rotary_dim, op.base, position, qkv);
-      } else {
-        kernels::rotary_backward(shape, op.rotary_dim, op.base, position, qkv);
-      }
-    }
-  }
-
   void operator()(const plan::Embedding& op) const {
     kernels::EmbeddingShape shape;
     shape.tokens = shape.seq = op.tokens;
@@ -245,7 +147,7 @@ struct KernelRunner {
   // Neighbouring rows have neighbouring positions up to the end of a run: whole runs at a time.
   void operator()(const plan::PositionAdd& op) const {
     const std::int64_t first = call.rank->index_in(op.row_group) * op.rows;
-    const plan::SequenceShare share = share_in(op.seq_group, op.seq);
+    const plan::SequenceShare share = call.rank->share_in(op.seq_group, op.seq);
     for (std::int64_t row = 0; row < op.rows;) {
       const std::int64_t token = (first + row) % op.seq;
       const std::int64_t position = share.position(token);
@@ -305,7 +207,7 @@ struct KernelRunner {
     const std::int64_t d = call.rank->coordinates[static_cast<std::size_t>(plan::Axis::dp)];
     const std::int64_t first = (call.binding.microbatch * dp + d) * op.sequences;
     const std::int64_t shift = op.task == plan::HostTask::load_targets ? 1 : 0;
-    const plan::SequenceShare share = share_in(op.seq_group, op.seq);
+    const plan::SequenceShare share = call.rank->share_in(op.seq_group, op.seq);
     std::vector<std::int32_t> sequence(static_cast<std::size_t>(share.whole()) + 1);
     auto* out = static_cast<std::int32_t*>(write(0).data);
     for (std::int64_t s = 0; s < op.sequences; ++s) {
@@ -394,12 +296,12 @@ struct KernelRunner {
     }
   }
 
+  void operator()(const plan::Attention& op) const { attention(call, op); }
+  void operator()(const plan::AttentionSinks& op) const { attention_sinks(call, op); }
+  void operator()(const plan::LatentHeads& op) const { latent_heads(call, op); }
+  void operator()(const plan::Rotary& op) const { rotary(call, op); }
   void operator()(const plan::RingAttention& op) const { ring_attention(call, op); }
   void operator()(const plan::Reshard& op) const { reshard(call, op); }
-
-  plan::SequenceShare share_in(plan::GroupId group, std::int64_t tokens) const {
-    return {tokens, call.rank->index_in(group), call.rank->size_of(group)};
-  }
 
   template <class Other>
   void operator()(const Other&) const {

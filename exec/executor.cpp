@@ -1,49 +1,21 @@
 #include "exec/executor.h"
 
-#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <mutex>
-#include <thread>
 #include <type_traits>
 
 #include "base/error.h"
 #include "exec/clock.h"
 #include "exec/dispatch.h"
-#include "exec/host_memory.h"
+#include "exec/local_ranks.h"
 #include "exec/parameters.h"
-#include "exec/rank.h"
 #include "exec/run_agreement.h"
-#include "exec/run_control.h"
-#include "exec/world.h"
 #include "plan/sequence_share.h"
 
 namespace foretrain::exec {
 
 namespace {
-
-constexpr std::chrono::milliseconds kTick{50}, kShortTick{1};
-
-Bytes arena_of(const plan::PlanGraph& graph, plan::Rank rank) {
-  const plan::Role& role = graph.roles[static_cast<std::size_t>(plan::role_of(graph, rank))];
-  return role.memory.arena + role.memory.host;
-}
-
-// Of the ranks that live on this host.
-void check_memory(const plan::PlanGraph& graph, const World& world) {
-  Bytes needed;
-  for (plan::Rank r = 0; r < world.ranks(); ++r) {
-    needed += world.is_near(r) ? arena_of(graph, r) : Bytes{};
-  }
-  const std::int64_t available = available_memory();
-  if (available >= 0 && needed.value > available) {
-    throw InfeasibleError(
-        fmt::format("the run needs {} for its ranks here, and this machine has {} left: {} are missing; a smaller "
-                    "micro_batch, model "
-                    "or number of ranks needs less",
-                    to_string(needed), to_string(Bytes{available}), to_string(needed - Bytes{available})));
-  }
-}
 
 // Spans of this process's ranks, to be sent to process 0.
 class SpanBuffer : public plan::SpanSink {
@@ -73,251 +45,28 @@ class SpanBuffer : public plan::SpanSink {
 
 struct Executor::Impl {
   Impl(const plan::PlanGraph& g, const DataSource& d, Processes* p)
-      : graph(g), data(d), processes(p != nullptr ? *p : alone), world(processes, g.mesh.ranks()) {
-    check_memory(graph, world);
-    for (const plan::Rank r : world.ranks_here()) {
-      ranks.push_back(std::make_unique<RankRunner>(graph, r, world.communicator(r)));
-    }
-    // The last role: with post-validation it alone has the norm of all in time.
-    const auto last_with = [&](plan::BufferId plan::Role::*buffer) -> RankRunner* {
-      for (auto role = graph.roles.rbegin(); role != graph.roles.rend(); ++role) {
-        if ((*role).*buffer >= 0) {
-          return runner(plan::first_rank(graph.mesh, role->ranks));
-        }
-      }
-      return nullptr;
-    };
-    if (RankRunner* const rank = last_with(&plan::Role::loss)) {
-      rank->set_reports_loss();
-    }
-    if (RankRunner* const rank = last_with(&plan::Role::grad_norm)) {
-      rank->set_reports_grad_norm();
-    }
-  }
+      : graph(g), data(d), processes(p != nullptr ? *p : alone), here(graph, processes) {}
 
-  // nullptr: the rank lives elsewhere.
-  RankRunner* runner(plan::Rank rank) const {
-    const auto found =
-        std::find_if(ranks.begin(), ranks.end(), [&](const auto& r) { return r->context().rank == rank; });
-    return found == ranks.end() ? nullptr : found->get();
-  }
-
-  // Runs fn(rank) on a thread each and joins them all.
-  template <class Fn>
-  void on_all_ranks(const Fn& fn) {
-    std::vector<std::thread> threads;
-    for (const auto& rank : ranks) {
-      threads.emplace_back([&fn, &rank] { fn(*rank); });
-    }
-    for (std::thread& thread : threads) {
-      thread.join();
-    }
-  }
-
-  void prepare(std::uint64_t seed);
   RunResult run(const RunOptions& options);
   RunResult evaluate(const DataSource& other, int batches, bool only_first_microbatch, const RunOptions& options);
   std::vector<double> logits_of(std::int64_t row);
-  // Has every rank do its assignment, and waits.
-  RunResult carry_out(const RankRunner::Assignment& assignment);
-  // Waits for the ranks, step by step; true if the run was cut off.
-  bool watch(RunControl& control, Time start, const RankRunner::Assignment& assignment, RunResult& result);
-  // Process 0's result, and what all together hold, in every process.
-  void agree(RunResult& result);
-  // And throws it.
-  [[noreturn]] void tell_others(const std::exception_ptr& failure);
-  // Of all ranks; all processes together. What is not on process 0's host is there a copy, and elsewhere missing.
+  // Of all ranks, on process 0; all processes together.
   std::vector<FullTensor> gathered(Quantity quantity);
 
   const plan::PlanGraph graph;
   const DataSource& data;
   Processes alone;
   Processes& processes;
-  World world;
-  std::vector<std::unique_ptr<RankRunner>> ranks;
+  LocalRanks here;
   Time origin;
   int begin = 0;  // the first step
   int next_step = 0;
-  bool is_broken = false;  // ranks stopped at different places
 };
 
-void Executor::Impl::prepare(std::uint64_t seed) {
-  std::vector<Bytes> arenas;
-  for (plan::Rank r = 0; r < world.ranks(); ++r) {
-    arenas.push_back(arena_of(graph, r));
-  }
-  world.allocate_arenas(arenas);
-  std::mutex mutex;
-  std::exception_ptr failure;
-  on_all_ranks([&](RankRunner& rank) {
-    try {
-      rank.prepare(world.arena(rank.context().rank), seed);
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      failure = std::current_exception();
-    }
-  });
-  if (failure) {
-    std::rethrow_exception(failure);
-  }
-}
-
-bool Executor::Impl::watch(RunControl& control, Time start, const RankRunner::Assignment& assignment,
-                           RunResult& result) {
-  const RunOptions& options = *assignment.options;
-  RunAgreement agreement(processes, control);
-  Time previous = start;
-  Time interrupted_at;
-  bool is_cut_off = false;
-  for (int done = 0, done_here = 0; done < options.steps;) {
-    if (options.interrupted != nullptr && options.interrupted->load() && !is_cut_off) {
-      if (interrupted_at == Time{}) {
-        interrupted_at = now();
-        agreement.stop_soon();
-      } else if (now() - interrupted_at > Time{std::chrono::nanoseconds(options.grace).count() * 1000}) {
-        is_cut_off = true;
-        world.cancel();
-      }
-    }
-    agreement.listen();
-    world.check();
-    const bool waits_for_others = done < done_here;
-    const RunControl::Wait step = control.wait_for_step(done_here, waits_for_others ? kShortTick : kTick);
-    if (step == RunControl::Wait::ended) {
-      agreement.step_ended(assignment.first_step + done_here, control.outcome(done_here));
-      ++done_here;
-    } else if (step == RunControl::Wait::absent) {
-      // What others have not ended yet they never will, once the ranks here have stopped before their time.
-      if (!waits_for_others || is_cut_off || world.cancelled() || control.failure()) {
-        break;
-      }
-      std::this_thread::sleep_for(kShortTick);
-    }
-    for (StepOutcome outcome; agreement.all_ended(assignment.first_step + done, &outcome); ++done) {
-      result.loss.push_back(outcome.loss);
-      result.grad_norm.push_back(outcome.grad_norm);
-      result.step_seconds.push_back(seconds(outcome.end - previous));
-      previous = outcome.end;
-      if (options.on_step) {
-        options.on_step(assignment.first_step + done, outcome.loss, result.step_seconds.back());
-      }
-    }
-  }
-  return is_cut_off;
-}
-
-void Executor::Impl::agree(RunResult& result) {
-  if (processes.count() == 1) {
-    return;
-  }
-  const auto of_first = [&](std::vector<double>& values) { values = all_gather(processes, values).front(); };
-  of_first(result.loss);
-  of_first(result.grad_norm);
-  of_first(result.step_seconds);
-  const std::vector<std::vector<double>> all =
-      all_gather(processes, {is_broken ? 1.0 : 0.0, static_cast<double>(result.arena.value),
-                             static_cast<double>(result.library_workspace.value)});
-  result.library_workspace = {};
-  for (const std::vector<double>& of_process : all) {
-    is_broken = is_broken || of_process[0] != 0.0;
-    result.arena = std::max(result.arena, Bytes{static_cast<std::int64_t>(of_process[1])});
-    result.library_workspace += Bytes{static_cast<std::int64_t>(of_process[2])};
-  }
-}
-
 std::vector<FullTensor> Executor::Impl::gathered(Quantity quantity) {
-  std::string mine;
-  if (!processes.same_host(0, processes.number())) {
-    for (const plan::Rank r : world.ranks_here()) {
-      mine.append(reinterpret_cast<const char*>(world.arena(r)), static_cast<std::size_t>(arena_of(graph, r).value));
-    }
-  }
-  std::vector<std::string> copies = processes.gather(mine);
-  std::vector<FullTensor> tensors;
-  if (processes.number() == 0) {
-    std::vector<RankContext> contexts;
-    for (plan::Rank r = 0; r < world.ranks(); ++r) {
-      contexts.push_back(rank_context(graph, r));
-    }
-    std::vector<RankMemory> memory;
-    std::size_t place = 0;  // in its process's copy
-    for (plan::Rank r = 0; r < world.ranks(); ++r) {
-      place = r > 0 && world.process_of(r) != world.process_of(r - 1) ? 0 : place;
-      std::byte* const near = world.arena(r);
-      std::string& copy = copies[static_cast<std::size_t>(world.process_of(r))];
-      memory.push_back({&contexts[static_cast<std::size_t>(r)],
-                        near != nullptr ? near : reinterpret_cast<std::byte*>(copy.data() + place)});
-      place += near != nullptr ? 0 : static_cast<std::size_t>(arena_of(graph, r).value);
-    }
-    tensors = gather(graph, memory, quantity);
-  }
-  processes.all_gather("");  // nobody goes on while its memory is read
-  return tensors;
-}
-
-RunResult Executor::Impl::carry_out(const RankRunner::Assignment& assignment) {
-  if (is_broken) {
-    throw EnvironmentError("this run was cut off in the middle of a step and cannot go on");
-  }
-  RunResult result;
-  RunControl control(static_cast<int>(ranks.size()), assignment.first_step, assignment.options->steps);
-  const Time start = now();
-  std::vector<std::thread> threads;
-  const auto join = [&] {
-    for (std::thread& thread : threads) {
-      thread.join();
-    }
-    threads.clear();
-  };
-  for (const auto& rank : ranks) {
-    threads.emplace_back([&, r = rank.get()] {
-      std::exception_ptr failure;
-      try {
-        r->run(control, assignment);
-      } catch (const Cancelled&) {
-        // Whoever cancelled knows why.
-      } catch (...) {
-        failure = std::current_exception();
-      }
-      control.end_rank(failure);
-      if (failure) {
-        world.cancel();
-      }
-    });
-  }
-  try {
-    is_broken = watch(control, start, assignment, result);
-  } catch (...) {
-    world.cancel();
-    join();
-    is_broken = true;
-    throw;
-  }
-  join();
-  if (const std::exception_ptr failure = control.failure()) {
-    is_broken = true;
-    tell_others(failure);
-  }
-  for (const auto& rank : ranks) {
-    result.arena = std::max(result.arena, rank->context().role->memory.arena);
-    result.library_workspace += Bytes{static_cast<std::int64_t>(rank->scratch_bytes())};
-  }
-  agree(result);
-  return result;
-}
-
-// A rank that waits in vain may be waiting for a process that this host can say more of.
-void Executor::Impl::tell_others(const std::exception_ptr& failure) {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const EnvironmentError& e) {
-    const std::string why = e.what() + processes.ailing();
-    processes.fail(why);
-    throw EnvironmentError(why);
-  } catch (const std::exception& e) {
-    processes.fail(e.what());
-    throw;
-  }
+  const bool is_first = processes.number() == 0;
+  const std::vector<std::string> of_others = processes.gather(is_first ? "" : owned_parts(here.memory(), quantity));
+  return is_first ? gather(graph, here.memory(), quantity, of_others) : std::vector<FullTensor>{};
 }
 
 RunResult Executor::Impl::run(const RunOptions& options) {
@@ -325,14 +74,14 @@ RunResult Executor::Impl::run(const RunOptions& options) {
   if (origin == Time{}) {
     origin = Time{std::stoll(processes.all_gather(fmt::format("{}", now().value)).front())};
   }
-  RunOptions here = options;
+  RunOptions local = options;
   SpanBuffer buffer;
   if (processes.count() > 1 && options.sink != nullptr) {
-    here.sink = &buffer;
+    local.sink = &buffer;
   }
-  RunResult result = carry_out({true, false, begin, next_step, origin, &data, &here});
+  RunResult result = here.carry_out({true, false, begin, next_step, origin, &data, &local});
   next_step += static_cast<int>(result.loss.size());
-  if (here.sink == &buffer) {
+  if (local.sink == &buffer) {
     for (const std::string& bytes : processes.gather(buffer.bytes())) {
       SpanBuffer::replay(bytes, *options.sink);
     }
@@ -346,7 +95,7 @@ RunResult Executor::Impl::evaluate(const DataSource& other, int batches, bool on
   evaluation.steps = batches;
   evaluation.timeout = options.timeout;
   evaluation.interrupted = options.interrupted;
-  return carry_out({false, only_first_microbatch, 0, 0, origin, &other, &evaluation});
+  return here.carry_out({false, only_first_microbatch, 0, 0, origin, &other, &evaluation});
 }
 
 // The head's shards lie side by side along the vocabulary on the tp ranks of the last stage.
@@ -356,7 +105,7 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
       graph.sequences_per_step / graph.microbatches / graph.mesh.size(plan::Axis::dp) * (graph.seq_len / cp);
   const plan::SharePlace place_of_row = plan::share_place(row, graph.seq_len, cp);
   std::vector<double> logits;
-  for (const auto& rank : ranks) {
+  for (const auto& rank : here.ranks()) {
     const RankContext& context = rank->context();
     const plan::Role& role = *context.role;
     if (role.logits < 0 || context.coordinates[static_cast<std::size_t>(plan::Axis::dp)] != 0 ||
@@ -391,7 +140,7 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
 Executor::Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed, Processes* processes) {
   check_runnable(graph);
   impl_ = std::make_unique<Impl>(graph, data, processes);
-  impl_->prepare(seed);
+  impl_->here.prepare(seed);
 }
 
 Executor::~Executor() = default;
@@ -401,15 +150,11 @@ RunResult Executor::run(const RunOptions& options) {
 }
 
 std::vector<RankMemory> Executor::memory() const {
-  std::vector<RankMemory> all;
-  for (const auto& rank : impl_->ranks) {
-    all.push_back({&rank->context(), rank->arena()});
-  }
-  return all;
+  return impl_->here.memory();
 }
 
 bool Executor::can_go_on() const {
-  return !impl_->is_broken;
+  return !impl_->here.is_broken();
 }
 
 void Executor::go_on_from(int step) {
@@ -426,11 +171,7 @@ std::vector<FullTensor> Executor::parameters() {
 }
 
 void Executor::set_parameters(const std::vector<FullTensor>& tensors) {
-  std::vector<RankMemory> memory;
-  for (const auto& rank : impl_->ranks) {
-    memory.push_back({&rank->context(), rank->arena()});
-  }
-  scatter(impl_->graph, memory, tensors);
+  scatter(impl_->graph, impl_->here.memory(), tensors);
 }
 
 double Executor::evaluate(const DataSource& data, int batches, const RunOptions& options) {

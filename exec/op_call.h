@@ -9,6 +9,7 @@
 #include "kernels/tensor.h"
 #include "plan/cursor.h"
 #include "plan/graph.h"
+#include "plan/sequence_share.h"
 
 namespace foretrain::exec {
 
@@ -27,6 +28,9 @@ struct RankContext {
   }
   int size_of(plan::GroupId group) const {
     return group == plan::kNoGroup ? 1 : groups[static_cast<std::size_t>(group)].size();
+  }
+  plan::SequenceShare share_in(plan::GroupId group, std::int64_t tokens) const {
+    return {tokens, index_in(group), size_of(group)};
   }
 };
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <type_traits>
 
 #include "base/error.h"
 #include "kernels/bf16.h"
@@ -66,6 +67,43 @@ bool is_weight(Stored stored) {
   return stored == Stored::parameter || stored == Stored::master;
 }
 
+// Calls fn(number, name, parameter) for the graph's tensors, for one that several roles hold as often.
+template <class Fn>
+void for_each_tensor(const plan::PlanGraph& graph, const Fn& fn) {
+  for (const plan::Role& role : graph.roles) {
+    for (const plan::ParameterFamily& family : role.parameter_families) {
+      for (std::int32_t copy = 0; copy < std::max(1, family.layers); ++copy) {
+        const std::int32_t layer = family.layers == 0 ? 0 : plan::layer_of_copy(role, family.layer_list, copy);
+        for (const plan::Parameter& p : family.parameters) {
+          fn(static_cast<std::size_t>(plan::global_tensor(role, p, layer)), plan::global_name(role, p, layer), p);
+        }
+      }
+    }
+  }
+}
+
+// Some of a whole tensor.
+struct Part {
+  std::int32_t tensor = 0;  // its number
+  Dtype dtype{};
+  TensorRun run;
+
+  std::int64_t bytes() const { return size_bytes(dtype, run.elements); }
+};
+static_assert(std::is_trivially_copyable_v<Part>, "it travels as its bytes");
+
+// Calls fn(part, its elements) for what the ranks answer for.
+template <class Fn>
+void for_each_owned_part(const std::vector<RankMemory>& ranks, Quantity quantity, const Fn& fn) {
+  for (const RankMemory& memory : ranks) {
+    for_each_counted_piece(memory, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
+      const kernels::Tensor from = advanced(quantity == Quantity::gradient ? call.reads[0] : call.writes[0], first);
+      fn({plan::global_tensor(*call.rank->role, *piece.parameter, piece.layer), from.dtype, run_of(piece)},
+         static_cast<const std::byte*>(from.data));
+    });
+  }
+}
+
 }  // namespace
 
 void initialise_parameters(const RankContext& rank, std::byte* arena, std::uint64_t seed) {
@@ -85,18 +123,11 @@ void scatter(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks,
     by_name[tensor.name] = &tensor;
   }
   std::vector<const FullTensor*> by_number(static_cast<std::size_t>(graph.tensors), nullptr);
-  for (const plan::Role& role : graph.roles) {
-    for (const plan::ParameterFamily& family : role.parameter_families) {
-      for (std::int32_t copy = 0; copy < std::max(1, family.layers); ++copy) {
-        const std::int32_t layer = family.layers == 0 ? 0 : plan::layer_of_copy(role, family.layer_list, copy);
-        for (const plan::Parameter& p : family.parameters) {
-          const auto found = by_name.find(plan::global_name(role, p, layer));
-          CHECK(found != by_name.end(), "no values for {}", plan::global_name(role, p, layer));
-          by_number[static_cast<std::size_t>(plan::global_tensor(role, p, layer))] = found->second;
-        }
-      }
-    }
-  }
+  for_each_tensor(graph, [&](std::size_t number, const std::string& name, const plan::Parameter&) {
+    const auto found = by_name.find(name);
+    CHECK(found != by_name.end(), "no values for {}", name);
+    by_number[number] = found->second;
+  });
   std::vector<double> wide;
   for (const RankMemory& memory : ranks) {
     for_each_stored_range(
@@ -125,23 +156,42 @@ double element(const kernels::ConstTensor& t, std::int64_t i) {
   return 0.0;
 }
 
-std::vector<FullTensor> gather(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks, Quantity quantity) {
+std::string owned_parts(const std::vector<RankMemory>& ranks, Quantity quantity) {
+  std::string bytes;
+  for_each_owned_part(ranks, quantity, [&](const Part& part, const std::byte* elements) {
+    bytes.append(reinterpret_cast<const char*>(&part), sizeof part);
+    bytes.append(reinterpret_cast<const char*>(elements), static_cast<std::size_t>(part.bytes()));
+    bytes.resize((bytes.size() + alignof(Part) - 1) / alignof(Part) * alignof(Part));
+  });
+  return bytes;
+}
+
+std::vector<FullTensor> gather(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks, Quantity quantity,
+                               const std::vector<std::string>& of_others) {
   std::vector<FullTensor> all(static_cast<std::size_t>(graph.tensors));
-  for (const RankMemory& memory : ranks) {
-    for_each_counted_piece(memory, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
-      const plan::Role& role = *call.rank->role;
-      const plan::Parameter& p = *piece.parameter;
-      FullTensor& full = all[static_cast<std::size_t>(plan::global_tensor(role, p, piece.layer))];
-      if (full.name.empty()) {
-        full.name = plan::global_name(role, p, piece.layer);
-        full.values.assign(static_cast<std::size_t>(p.global_rows * p.global_cols), 0.0);
-      }
-      const kernels::Tensor& source = quantity == Quantity::gradient ? call.reads[0] : call.writes[0];
-      for (std::int64_t i = 0; i < piece.elements; ++i) {
-        full.values[static_cast<std::size_t>(plan::global_index(p, *piece.slice, piece.local_begin + i))] =
-            element(source, first + i);
-      }
-    });
+  std::vector<std::int64_t> cols(all.size());
+  for_each_tensor(graph, [&](std::size_t number, const std::string& name, const plan::Parameter& p) {
+    all[number] = {name, std::vector<double>(static_cast<std::size_t>(p.global_rows * p.global_cols), 0.0)};
+    cols[number] = p.global_cols;
+  });
+  const auto put = [&](const Part& part, const std::byte* elements) {
+    const auto tensor = static_cast<std::size_t>(part.tensor);
+    const TensorRun& run = part.run;
+    for (std::int64_t i = 0; i < run.elements; ++i) {
+      const std::int64_t place = run.skip + i;
+      const std::int64_t index = (run.row + place / run.width) * cols[tensor] + run.col + place % run.width;
+      all[tensor].values.at(static_cast<std::size_t>(index)) = element({elements, part.dtype}, i);
+    }
+  };
+  for_each_owned_part(ranks, quantity, put);
+  for (const std::string& bytes : of_others) {
+    for (std::size_t at = 0; at < bytes.size();) {
+      Part part;
+      std::memcpy(static_cast<void*>(&part), bytes.data() + at, sizeof part);
+      put(part, reinterpret_cast<const std::byte*>(bytes.data() + at + sizeof part));
+      at += sizeof part + static_cast<std::size_t>(part.bytes());
+      at = (at + alignof(Part) - 1) / alignof(Part) * alignof(Part);
+    }
   }
   std::erase_if(all, [](const FullTensor& t) { return t.name.empty(); });
   return all;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "exec/executor.h"
@@ -16,9 +17,13 @@ void initialise_parameters(const RankContext& rank, std::byte* arena, std::uint6
 
 enum class Quantity : std::uint8_t { gradient, parameter };
 
-// Whole tensors, put together from the ranks that own their parts: by tensor number, those that the graph has.
-// Gradients are what the optimizer reads; parameters what the forward pass reads.
-std::vector<FullTensor> gather(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks, Quantity quantity);
+// What these ranks answer for of whole tensors, as bytes for another process. Gradients are what the optimizer reads;
+// parameters what the forward pass reads.
+std::string owned_parts(const std::vector<RankMemory>& ranks, Quantity quantity);
+// Whole tensors, put together from ranks here and from what others have sent: by tensor number, those that the graph
+// has.
+std::vector<FullTensor> gather(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks, Quantity quantity,
+                               const std::vector<std::string>& of_others);
 
 // The other way: sets parameters and master weights of all ranks from whole tensors. REQUIRES: every tensor the graph
 // has.

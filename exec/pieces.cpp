@@ -9,6 +9,11 @@ namespace foretrain::exec {
 
 namespace {
 
+// Local elements [begin, begin + elements) of a slice, in the whole tensor.
+TensorRun run_of(const plan::Parameter& p, const plan::Slice& slice, std::int64_t begin, std::int64_t elements) {
+  return {begin / p.cols - slice.local_row + slice.global_row, slice.global_col, p.cols, begin % p.cols, elements};
+}
+
 // Calls fn for each optimizer op of a step, bound to the rank.
 void for_each_optimizer_step(const RankContext& rank, std::byte* arena,
                              const std::function<void(const OpCall&, const plan::OptimizerStep&)>& fn) {
@@ -70,6 +75,14 @@ void for_each_whole_range(const RankContext& rank, std::byte* arena,
 }
 
 }  // namespace
+
+TensorRun run_of(const TensorRange& range) {
+  return run_of(range.parameter, range.slice, range.begin, range.elements);
+}
+
+TensorRun run_of(const plan::Piece& piece) {
+  return run_of(*piece.parameter, *piece.slice, piece.local_begin, piece.elements);
+}
 
 void for_each_stored_range(const RankContext& rank, std::byte* arena,
                            const std::function<void(Stored, const TensorRange&, kernels::Tensor)>& fn) {

@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "exec/op_call.h"
+#include "exec/tensor_run.h"
 #include "plan/parameters.h"
 
 namespace foretrain::exec {
@@ -28,6 +29,10 @@ struct TensorRange {
   std::int32_t tensor = 0;  // global number
   std::int64_t begin = 0, elements = 0;
 };
+
+// Where they lie in the whole tensor.
+TensorRun run_of(const TensorRange& range);
+TensorRun run_of(const plan::Piece& piece);
 
 // Calls fn for every range that the rank stores, replicas among them, with its place in memory. What is gathered again
 // in every step is not stored.

@@ -193,23 +193,10 @@ void Processes::finish_sent(bool wait_for_all) {
 }
 
 void Processes::wait(Transport::Request request) {
-  using Clock = std::chrono::steady_clock;
   std::chrono::microseconds nap{0};
-  Clock::time_point next_look = Clock::now() + kLook;
-  // By looks, not by the clock: time in which this process was stopped as well does not count.
-  std::chrono::milliseconds stopped_for{0};
   while (!transport_->done(request)) {
     listen();
     check();
-    if (const Clock::time_point now = Clock::now(); now > next_look) {
-      next_look = now + kLook;
-      const int process = stopped();
-      stopped_for = process < 0 ? std::chrono::milliseconds{0} : stopped_for + kLook;
-      if (stopped_for > patience_) {
-        fail(describe(process));
-        throw EnvironmentError(failure_);
-      }
-    }
     std::this_thread::sleep_for(nap);
     nap = std::min(kLongNap, nap + kShortNap);
   }
@@ -356,6 +343,15 @@ void Processes::check() {
     const std::string words = describe(gone.front());
     fail(words + (words.ends_with(')') ? " is gone" : ""));
     throw EnvironmentError(failure_);
+  }
+  if (const auto now = std::chrono::steady_clock::now(); now > next_look_) {
+    next_look_ = now + kLook;
+    const int process = stopped();
+    stopped_for_ = process < 0 ? std::chrono::milliseconds{0} : stopped_for_ + kLook;
+    if (stopped_for_ > patience_) {
+      fail(describe(process));
+      throw EnvironmentError(failure_);
+    }
   }
 }
 

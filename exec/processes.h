@@ -44,7 +44,7 @@ class Processes {
   const std::vector<Place>& places() const { return places_; }  // by process
   // Processes are named by their ranks: `each` in a row live in each.
   void set_ranks_each(plan::Rank each) { ranks_each_ = each; }
-  // How long one that is stopped is waited for in an agreement: others may be busy for as long as they like.
+  // How long one that is stopped is waited for: others may be busy for as long as they like.
   void set_patience(std::chrono::milliseconds patience) { patience_ = patience; }
   bool same_host(int a, int b) const { return place(a).host_key == place(b).host_key; }
   const std::string& launcher() const { return launcher_; }
@@ -67,9 +67,13 @@ class Processes {
   int next_channel() { return kFirstChannel + next_channel_++ % (kFirstTag - kFirstChannel); }
   int next_tag() { return kFirstTag + static_cast<int>(next_tag_++ % static_cast<unsigned>(most_tag_ - kFirstTag)); }
 
+  // Of a run of steps; counts as channels do.
+  int next_run() { return next_run_++; }
+
   // Says to all others, once, why this process cannot go on.
   void fail(const std::string& why);
-  // Throws EnvironmentError when another process has failed, with its words, or is gone.
+  // Throws EnvironmentError when another process has failed, with its words, is gone, or is stopped for too long. For
+  // the main thread, wherever it waits.
   void check();
   bool has_failed() const { return !failure_.empty(); }
   // Of those known to be gone.
@@ -108,9 +112,12 @@ class Processes {
   std::list<std::pair<int, std::string>> heard_;
   std::string failure_;
   bool told_ = false;
-  int next_channel_ = 0, most_tag_ = 0;
+  int next_channel_ = 0, next_run_ = 0, most_tag_ = 0;
   std::atomic<unsigned> next_tag_{0};
   std::vector<int> lost_;
+  std::chrono::steady_clock::time_point next_look_;  // at who is stopped
+  // By looks, not by the clock: time in which this process was stopped as well does not count.
+  std::chrono::milliseconds stopped_for_{0};
 };
 
 // The processes that the launcher of this one started with it: mpirun, srun with MPI. Just this one where no launcher

@@ -13,11 +13,14 @@ namespace {
 enum class Kind : std::uint8_t {
   step_ended,    // to process 0
   asks_to_stop,  // to process 0
+  holds,         // from process 0 to all: begin no other step, and say which is the first that nobody has begun
+  begun,         // to process 0: `step` is that
   stops_before,  // from process 0 to all: `step` and what follows must not begin
 };
 
 struct Note {
   Kind kind{};
+  int run = 0;  // one that comes late is not meant for the next
   int step = 0;
   StepOutcome outcome;
 };
@@ -29,19 +32,25 @@ std::string to_bytes(const Note& note) {
 
 }  // namespace
 
-void RunAgreement::add(int step, const StepOutcome& outcome) {
+RunAgreement::RunAgreement(Processes& processes, RunControl& control)
+    : processes_(processes), control_(control), run_(processes.next_run()), end_(control.end()) {}
+
+void RunAgreement::add(int process, int step, const StepOutcome& outcome) {
   Ended& ended = ended_[step];
   ++ended.processes;
   // What no rank of a process reports is not a number there.
   ended.outcome.loss = std::isnan(ended.outcome.loss) ? outcome.loss : ended.outcome.loss;
   ended.outcome.grad_norm = std::isnan(ended.outcome.grad_norm) ? outcome.grad_norm : ended.outcome.grad_norm;
   ended.outcome.end = std::max(ended.outcome.end, outcome.end);
+  if (step + 1 == end_) {
+    add_begun(process, end_);  // it may not hear a hold any more
+  }
 }
 
 void RunAgreement::step_ended(int step, const StepOutcome& outcome) {
-  add(step, outcome);
+  add(processes_.number(), step, outcome);
   if (processes_.number() != 0) {
-    processes_.tell(0, to_bytes({Kind::step_ended, step, outcome}));
+    processes_.tell(0, to_bytes({Kind::step_ended, run_, step, outcome}));
   }
 }
 
@@ -56,24 +65,39 @@ bool RunAgreement::all_ended(int step, StepOutcome* outcome) const {
 
 void RunAgreement::stop_soon() {
   if (processes_.number() == 0) {
-    stop_all();
+    hold_all();
   } else if (!is_stopping_) {
     is_stopping_ = true;
-    processes_.tell(0, to_bytes({Kind::asks_to_stop, 0, {}}));
+    processes_.tell(0, to_bytes({Kind::asks_to_stop, run_, 0, {}}));
   }
 }
 
-// A rank can be a step ahead of those here: it may have begun the next.
-void RunAgreement::stop_all() {
+// Ranks enqueue ahead of each other, by however many steps their windows hold: where all can end is known only while
+// none begins another.
+void RunAgreement::hold_all() {
   if (is_stopping_) {
     return;
   }
   is_stopping_ = true;
-  const int step = control_.begun() + (processes_.count() > 1 ? 1 : 0);
   for (int p = 1; p < processes_.count(); ++p) {
-    processes_.tell(p, to_bytes({Kind::stops_before, step, {}}));
+    processes_.tell(p, to_bytes({Kind::holds, run_, 0, {}}));
   }
-  control_.stop_before(step);
+  add_begun(0, control_.hold());
+}
+
+void RunAgreement::add_begun(int process, int step) {
+  const bool is_new = begun_.try_emplace(process, step).second;
+  if (!is_stopping_ || !is_new || static_cast<int>(begun_.size()) < processes_.count()) {
+    return;
+  }
+  int last = 0;
+  for (const auto& [of_process, begun] : begun_) {
+    last = std::max(last, begun);
+  }
+  for (int p = 1; p < processes_.count(); ++p) {
+    processes_.tell(p, to_bytes({Kind::stops_before, run_, last, {}}));
+  }
+  control_.stop_before(last);
 }
 
 void RunAgreement::listen() {
@@ -82,13 +106,18 @@ void RunAgreement::listen() {
     Note note;
     CHECK(heard->second.size() == sizeof note, "a note of {} bytes", heard->second.size());
     std::memcpy(&note, heard->second.data(), sizeof note);
+    if (note.run != run_) {
+      continue;
+    }
     switch (note.kind) {
-      case Kind::step_ended: add(note.step, note.outcome); break;
-      case Kind::asks_to_stop: stop_all(); break;
-      case Kind::stops_before:
+      case Kind::step_ended: add(heard->first, note.step, note.outcome); break;
+      case Kind::asks_to_stop: hold_all(); break;
+      case Kind::holds:
         is_stopping_ = true;
-        control_.stop_before(note.step);
+        processes_.tell(0, to_bytes({Kind::begun, run_, control_.hold(), {}}));
         break;
+      case Kind::begun: add_begun(heard->first, note.step); break;
+      case Kind::stops_before: control_.stop_before(note.step); break;
     }
   }
 }

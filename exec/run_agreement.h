@@ -12,15 +12,18 @@ namespace foretrain::exec {
 // For the main thread of each process. Of a single process it only passes outcomes through.
 class RunAgreement {
  public:
-  RunAgreement(Processes& processes, RunControl& control) : processes_(processes), control_(control) {}
+  // All processes make theirs together.
+  RunAgreement(Processes& processes, RunControl& control);
 
   // This process's ranks have ended a step.
   void step_ended(int step, const StepOutcome& outcome);
   // Process 0 knows of a step's end in all processes, the others of their own. `outcome` is of all those.
   bool all_ended(int step, StepOutcome* outcome) const;
 
-  // All shall stop after the steps that are under way.
+  // All shall stop, behind the last step that a rank of any has begun.
   void stop_soon();
+  // Whether one of them has said so, as far as is known here.
+  bool is_stopping() const { return is_stopping_; }
   // Hears what the others say. Throws EnvironmentError when one of them has failed or is gone.
   void listen();
 
@@ -29,12 +32,15 @@ class RunAgreement {
     int processes = 0;
     StepOutcome outcome;
   };
-  void add(int step, const StepOutcome& outcome);
-  void stop_all();
+  void add(int process, int step, const StepOutcome& outcome);
+  void hold_all();
+  void add_begun(int process, int step);
 
   Processes& processes_;
   RunControl& control_;
+  const int run_, end_;  // its number; behind the last step that it was to have
   std::map<int, Ended> ended_;
+  std::map<int, int> begun_;  // by process, once it begins no other: the first step that none there has begun
   bool is_stopping_ = false;
 };
 

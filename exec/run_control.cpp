@@ -12,7 +12,8 @@ RunControl::RunControl(int ranks, int first_step, int steps)
       end_(first_step + steps) {}
 
 bool RunControl::may_begin(int step) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  released_.wait(lock, [&] { return !is_held_ || step < begun_; });
   if (step >= std::max(begun_, end_)) {
     return false;
   }
@@ -49,18 +50,33 @@ void RunControl::end_rank(std::exception_ptr failure) {
     if (failure && !failure_) {
       failure_ = std::move(failure);
     }
+    if (failure_) {
+      end_ = std::min(end_, begun_);
+      is_held_ = false;
+    }
   }
   changed_.notify_one();
+  released_.notify_all();
 }
 
-int RunControl::begun() const {
+int RunControl::end() const {
   const std::lock_guard lock(mutex_);
+  return end_;
+}
+
+int RunControl::hold() {
+  const std::lock_guard lock(mutex_);
+  is_held_ = true;
   return begun_;
 }
 
 void RunControl::stop_before(int step) {
-  const std::lock_guard lock(mutex_);
-  end_ = std::min(end_, step);
+  {
+    const std::lock_guard lock(mutex_);
+    end_ = std::min(end_, step);
+    is_held_ = false;
+  }
+  released_.notify_all();
 }
 
 RunControl::Wait RunControl::wait_for_step(int done, std::chrono::milliseconds limit) {

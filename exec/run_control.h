@@ -26,7 +26,7 @@ class RunControl {
   RunControl(int ranks, int first_step, int steps);
 
   // --- ranks ---
-  // Whether this rank may begin the step.
+  // Whether this rank may begin the step; waits while a hold lasts.
   bool may_begin(int step);
   void report_loss(int step, double loss);
   void report_grad_norm(int step, double norm);
@@ -35,8 +35,9 @@ class RunControl {
   void end_rank(std::exception_ptr failure);
 
   // --- the waiting thread ---
-  // Steps before this one have been begun by some rank.
-  int begun() const;
+  int end() const;  // steps before this one may begin
+  // No step begins that no rank has begun already, until stop_before() says which may. Returns the first such step.
+  int hold();
   // From this step on none may begin that no rank has begun already.
   void stop_before(int step);
   // Waits at most `limit` for step first_step + done to end, or for the last rank's end. A step that has ended is never
@@ -54,10 +55,11 @@ class RunControl {
   Step& at(int step) { return steps_[static_cast<std::size_t>(step - first_step_)]; }
 
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable changed_, released_;  // for the waiting thread; for ranks
   const int ranks_, first_step_;
   std::vector<Step> steps_;
   int begun_, end_;  // steps before these have been begun by some rank, may begin
+  bool is_held_ = false;
   int ended_ = 0;
   std::exception_ptr failure_;
 };

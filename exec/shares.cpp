@@ -13,8 +13,6 @@ namespace foretrain::exec {
 namespace {
 
 constexpr std::int64_t kCacheLine = 64;
-// A piece of every member's buffer at a time, small enough that all of them stay in the second-level cache.
-constexpr std::int64_t kPieceBytes = 16 * 1024;
 
 const std::byte* at(const void* base, std::int64_t bytes) {
   return static_cast<const std::byte*>(base) + bytes;
@@ -46,43 +44,27 @@ void max_in_order(const std::vector<kernels::ConstTensor>& sources, void* out, s
   }
 }
 
-// Elements [begin, end) of all inputs, reduced into the first destination and copied to the others.
-class Reducer {
- public:
-  explicit Reducer(const SharedOperation& operation) : operation_(operation), sources_(operation.in.size()) {}
-
-  // Destinations are addresses of element `begin`.
-  void run(std::int64_t begin, std::int64_t end, void* destination, const std::vector<void*>& copies) {
-    const std::int64_t width = size_bytes(operation_.dtype, 1);
-    const std::int64_t piece = kPieceBytes / width;
-    for (std::int64_t i = begin; i < end; i += piece) {
-      const std::int64_t n = std::min(piece, end - i);
-      for (std::size_t s = 0; s < sources_.size(); ++s) {
-        sources_[s] = {at(operation_.in[s], i * width), operation_.dtype};
-      }
-      std::byte* const result = at(destination, (i - begin) * width);
-      reduce_in_order(operation_.reduction, sources_, {result, operation_.dtype}, n);
-      for (void* const other : copies) {
-        copy_bytes(at(other, (i - begin) * width), result, n * width);
-      }
-    }
+// Elements [begin, end) of all inputs, reduced into the first destination and copied to the others; destinations are
+// addresses of element `begin`.
+void reduce_range(const SharedOperation& o, std::int64_t begin, std::int64_t end, void* destination,
+                  const std::vector<kernels::Tensor>& copies) {
+  std::vector<kernels::ConstTensor> sources;
+  for (const void* const in : o.in) {
+    sources.push_back({at(in, size_bytes(o.dtype, begin)), o.dtype});
   }
-
- private:
-  const SharedOperation& operation_;
-  std::vector<kernels::ConstTensor> sources_;
-};
+  reduce_in_order(o.reduction, sources, {destination, o.dtype}, copies, end - begin);
+}
 
 void all_reduce_share(const SharedOperation& o, int index) {
   const std::int64_t width = size_bytes(o.dtype, 1);
   const auto [begin, end] = all_reduce_part(o.elements, o.dtype, index, static_cast<int>(o.in.size()));
-  std::vector<void*> others;
+  std::vector<kernels::Tensor> others;
   for (std::size_t m = 0; m < o.out.size(); ++m) {
     if (static_cast<int>(m) != index) {
-      others.push_back(at(o.out[m], begin * width));
+      others.push_back({at(o.out[m], begin * width), o.dtype});
     }
   }
-  Reducer(o).run(begin, end, at(o.out[static_cast<std::size_t>(index)], begin * width), others);
+  reduce_range(o, begin, end, at(o.out[static_cast<std::size_t>(index)], begin * width), others);
 }
 
 // Bytes of one member's block.
@@ -117,9 +99,9 @@ ElementRange all_reduce_part(std::int64_t elements, Dtype dtype, int index, int 
 }
 
 void reduce_in_order(plan::Reduction reduction, const std::vector<kernels::ConstTensor>& sources, kernels::Tensor out,
-                     std::int64_t n) {
+                     const std::vector<kernels::Tensor>& copies, std::int64_t n) {
   if (reduction == plan::Reduction::sum) {
-    kernels::sum_in_order(sources, out, n);
+    kernels::sum_in_order(sources, out, copies, n);
     return;
   }
   switch (out.dtype) {
@@ -127,6 +109,9 @@ void reduce_in_order(plan::Reduction reduction, const std::vector<kernels::Const
     case Dtype::fp32: max_in_order<float>(sources, out.data, n); break;
     case Dtype::bf16: max_in_order<kernels::Bf16>(sources, out.data, n); break;
     default: CHECK(false, "a maximum over {}", name(out.dtype));
+  }
+  for (const kernels::Tensor& copy : copies) {
+    copy_bytes(copy.data, out.data, size_bytes(out.dtype, n));
   }
 }
 
@@ -142,7 +127,7 @@ void do_share(const SharedOperation& o, int index) {
     case plan::CollectiveKind::all_reduce: all_reduce_share(o, index); break;
     case plan::CollectiveKind::reduce_scatter: {
       const std::int64_t block = block_bytes(o) / size_bytes(o.dtype, 1);
-      Reducer(o).run(index * block, (index + 1) * block, o.out[self], {});
+      reduce_range(o, index * block, (index + 1) * block, o.out[self], {});
       break;
     }
     case plan::CollectiveKind::all_gather: {

@@ -38,8 +38,9 @@ struct ElementRange {
 };
 ElementRange all_reduce_part(std::int64_t elements, Dtype dtype, int index, int members);
 
-// out[0, n) = the sum or maximum over the sources, taken in their order; out may be one of them.
+// out[0, n) and all copies = the sum or maximum over the sources, taken in their order; out and the copies may be
+// sources.
 void reduce_in_order(plan::Reduction reduction, const std::vector<kernels::ConstTensor>& sources, kernels::Tensor out,
-                     std::int64_t n);
+                     const std::vector<kernels::Tensor>& copies, std::int64_t n);
 
 }  // namespace foretrain::exec

@@ -1,6 +1,5 @@
 #include "exec/socket.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -10,9 +9,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -23,6 +24,7 @@ namespace foretrain::exec {
 namespace {
 
 constexpr std::chrono::milliseconds kBetweenTries{50};
+constexpr std::chrono::seconds kTry{3};  // for one address: another may answer
 
 int milliseconds_until(Socket::Deadline deadline) {
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
@@ -34,10 +36,57 @@ bool is_readable(int descriptor, Socket::Deadline deadline) {
   return ::poll(&watch, 1, milliseconds_until(deadline)) == 1;
 }
 
-std::string to_text(const sockaddr_in& address) {
-  char text[INET_ADDRSTRLEN] = {};
-  ::inet_ntop(AF_INET, &address.sin_addr, text, sizeof text);
-  return text;
+// Asks the descriptor for its own address, or its peer's.
+using AskAddress = int (*)(int, sockaddr*, socklen_t*);
+
+sockaddr_storage address_of(int descriptor, AskAddress ask) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  ask(descriptor, reinterpret_cast<sockaddr*>(&address), &size);
+  return address;
+}
+
+std::string to_text(const sockaddr_storage& address) {
+  std::array<char, NI_MAXHOST> name{};
+  ::getnameinfo(reinterpret_cast<const sockaddr*>(&address), sizeof address, name.data(), name.size(), nullptr, 0,
+                NI_NUMERICHOST);
+  constexpr std::string_view kMapped = "::ffff:";  // IPv4 at a socket for both
+  const std::string text = name.data();
+  return text.starts_with(kMapped) && text.find('.') != std::string::npos ? text.substr(kMapped.size()) : text;
+}
+
+// Whether it is listening there now.
+bool listens(int descriptor, const sockaddr* address, socklen_t size) {
+  const int on = 1;
+  ::setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  return ::bind(descriptor, address, size) == 0 && ::listen(descriptor, SOMAXCONN) == 0;
+}
+
+void set_waiting(int descriptor, bool waits) {
+  const int flags = ::fcntl(descriptor, F_GETFL, 0);
+  ::fcntl(descriptor, F_SETFL, waits ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
+}
+
+// 0, or why not.
+int connect_by(Socket::Deadline deadline, int descriptor, const addrinfo& to) {
+  set_waiting(descriptor, false);
+  if (::connect(descriptor, to.ai_addr, to.ai_addrlen) != 0) {
+    if (errno != EINPROGRESS) {
+      return errno;
+    }
+    pollfd watch{descriptor, POLLOUT, 0};
+    if (::poll(&watch, 1, milliseconds_until(deadline)) != 1) {
+      return ETIMEDOUT;
+    }
+    int why = 0;
+    socklen_t size = sizeof why;
+    ::getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &why, &size);
+    if (why != 0) {
+      return why;
+    }
+  }
+  set_waiting(descriptor, true);
+  return 0;
 }
 
 // Small messages must not wait for company; and a host that has lost its power is noticed.
@@ -67,57 +116,66 @@ Socket::~Socket() {
 }
 
 Socket Socket::listen(std::uint16_t port) {
+  // One socket for both; where the kernel has no IPv6, IPv4.
+  Socket both(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int off = 0;
+  sockaddr_in6 any6{};
+  any6.sin6_family = AF_INET6;
+  any6.sin6_port = htons(port);
+  if (both.descriptor_ >= 0 && ::setsockopt(both.descriptor_, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) == 0 &&
+      listens(both.descriptor_, reinterpret_cast<const sockaddr*>(&any6), sizeof any6)) {
+    return both;
+  }
   Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  ::setsockopt(socket.descriptor_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_ANY);
-  if (socket.descriptor_ < 0 ||
-      ::bind(socket.descriptor_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      ::listen(socket.descriptor_, SOMAXCONN) != 0) {
+  sockaddr_in any4{};
+  any4.sin_family = AF_INET;
+  any4.sin_port = htons(port);
+  if (socket.descriptor_ < 0 || !listens(socket.descriptor_, reinterpret_cast<const sockaddr*>(&any4), sizeof any4)) {
     throw EnvironmentError(fmt::format("TCP: cannot listen on port {}: {}", port, std::strerror(errno)));
   }
   return socket;
 }
 
 std::uint16_t Socket::port() const {
-  sockaddr_in address{};
-  socklen_t size = sizeof address;
-  ::getsockname(descriptor_, reinterpret_cast<sockaddr*>(&address), &size);
-  return ntohs(address.sin_port);
+  const sockaddr_storage address = address_of(descriptor_, &::getsockname);
+  return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
+                                             : reinterpret_cast<const sockaddr_in&>(address).sin_port);
 }
 
 std::optional<Socket> Socket::accept(Deadline deadline) const {
-  if (!is_readable(descriptor_, deadline)) {
-    return std::nullopt;
+  while (is_readable(descriptor_, deadline)) {
+    Socket connection(::accept4(descriptor_, nullptr, nullptr, SOCK_CLOEXEC));
+    if (connection.descriptor_ >= 0) {
+      set_up(connection.descriptor_);
+      return connection;
+    }
+    if (errno != ECONNABORTED && errno != EINTR) {
+      throw EnvironmentError(fmt::format("TCP: accept: {}", std::strerror(errno)));
+    }
   }
-  Socket connection(::accept4(descriptor_, nullptr, nullptr, SOCK_CLOEXEC));
-  if (connection.descriptor_ < 0) {
-    throw EnvironmentError(fmt::format("TCP: accept: {}", std::strerror(errno)));
-  }
-  set_up(connection.descriptor_);
-  return connection;
+  return std::nullopt;
 }
 
 Socket Socket::connect(const std::string& address, std::uint16_t port, Deadline deadline) {
   std::string why;
   do {
     addrinfo wanted{};
-    wanted.ai_family = AF_INET;
     wanted.ai_socktype = SOCK_STREAM;
     addrinfo* found = nullptr;
     if (const int status = ::getaddrinfo(address.c_str(), std::to_string(port).c_str(), &wanted, &found); status != 0) {
       why = ::gai_strerror(status);
     } else {
       const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
-      Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-      if (::connect(socket.descriptor_, found->ai_addr, found->ai_addrlen) == 0) {
-        set_up(socket.descriptor_);
-        return socket;
+      for (const addrinfo* to = found; to != nullptr; to = to->ai_next) {
+        Socket socket(::socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        const Deadline turn = std::min(deadline, std::chrono::steady_clock::now() + kTry);
+        const int failure = socket.descriptor_ < 0 ? errno : connect_by(turn, socket.descriptor_, *to);
+        if (failure == 0) {
+          set_up(socket.descriptor_);
+          return socket;
+        }
+        why = std::strerror(failure);
       }
-      why = std::strerror(errno);
     }
     std::this_thread::sleep_for(kBetweenTries);
   } while (std::chrono::steady_clock::now() < deadline);
@@ -125,17 +183,11 @@ Socket Socket::connect(const std::string& address, std::uint16_t port, Deadline 
 }
 
 std::string Socket::peer_address() const {
-  sockaddr_in address{};
-  socklen_t size = sizeof address;
-  ::getpeername(descriptor_, reinterpret_cast<sockaddr*>(&address), &size);
-  return to_text(address);
+  return to_text(address_of(descriptor_, &::getpeername));
 }
 
 std::string Socket::own_address() const {
-  sockaddr_in address{};
-  socklen_t size = sizeof address;
-  ::getsockname(descriptor_, reinterpret_cast<sockaddr*>(&address), &size);
-  return to_text(address);
+  return to_text(address_of(descriptor_, &::getsockname));
 }
 
 void Socket::write_all(const void* data, std::size_t bytes) const {
@@ -166,7 +218,7 @@ void Socket::read_all(void* data, std::size_t bytes, Deadline deadline) const {
 }
 
 void Socket::stop_waiting() const {
-  ::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL, 0) | O_NONBLOCK);
+  set_waiting(descriptor_, false);
 }
 
 }  // namespace foretrain::exec

@@ -1,4 +1,4 @@
-// A TCP connection or a place to make them, closed with the value. IPv4.
+// A TCP connection or a place to make them, closed with the value. IPv4 and IPv6.
 #pragma once
 
 #include <chrono>
@@ -23,8 +23,9 @@ class Socket {
   std::uint16_t port() const;  // it listens on
   // The next that connects; none by the deadline.
   std::optional<Socket> accept(Deadline deadline) const;
-  // Tries until the deadline; throws EnvironmentError with the last reason.
+  // Tries every address that the name has, until the deadline; throws EnvironmentError with the last reason.
   static Socket connect(const std::string& address, std::uint16_t port, Deadline deadline);
+  // Numbers, an IPv4 address as such however it came.
   std::string peer_address() const;
   std::string own_address() const;  // at this end of the connection
 

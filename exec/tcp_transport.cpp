@@ -278,14 +278,36 @@ class TcpTransport : public Transport {
   std::mutex mutex_;
 };
 
+// What either end of a new connection says first: ports are open to everybody.
+struct Greeting {
+  std::array<char, 16> word{"foretrain"};
+  std::int32_t version = 1;
+  std::int32_t process = 0, processes = 0;
+  std::int32_t port = 0;  // where it listens
+
+  bool is_ours() const { return word == Greeting{}.word && version == Greeting{}.version; }
+};
+constexpr std::chrono::seconds kGreetingLimit{3};  // for whoever comes
+
+// None when the other end says something else, or nothing.
+std::optional<Greeting> greeting_of(const Socket& connection, Socket::Deadline deadline) {
+  Greeting greeting;
+  try {
+    connection.read_all(&greeting, sizeof greeting, deadline);
+  } catch (const EnvironmentError&) {
+    return std::nullopt;
+  }
+  return greeting.is_ours() ? std::optional(greeting) : std::nullopt;
+}
+
 // How a process is reached: its host as process 0 sees it, and its port.
 struct Contact {
-  std::array<char, 16> address{};
+  std::array<char, 64> address{};  // of IPv6 with its interface
   std::uint16_t port = 0;
 };
 
 bool is_loopback(const std::string& address) {
-  return address.starts_with("127.");
+  return address.starts_with("127.") || address == "::1";
 }
 
 // Who came to process 0 from its own host is known by an address that means another host elsewhere.
@@ -312,7 +334,10 @@ std::unique_ptr<Transport> meet_over_tcp(const Meeting& meeting) {
   std::vector<Socket> sockets(n);
   std::vector<Contact> contacts(n);
   const Socket own = Socket::listen(0);
-  const std::uint16_t own_port = own.port();
+  Greeting me;
+  me.process = meeting.process;
+  me.processes = meeting.processes;
+  me.port = own.port();
   const auto missing = [&] {
     std::vector<std::size_t> all;
     for (std::size_t p = 0; p < n; ++p) {
@@ -322,23 +347,39 @@ std::unique_ptr<Transport> meet_over_tcp(const Meeting& meeting) {
     }
     return fmt::format("TCP: process {} waited {} s for process {}", self, meeting.seconds, fmt::join(all, ", "));
   };
+  // The next of the run's processes to come.
   const auto take = [&](const Socket& from, std::uint16_t* port) {
-    std::optional<Socket> connection = from.accept(deadline);
-    if (!connection) {
-      throw EnvironmentError(missing());
+    while (true) {
+      std::optional<Socket> connection = from.accept(deadline);
+      if (!connection) {
+        throw EnvironmentError(missing());
+      }
+      const std::optional<Greeting> who =
+          greeting_of(*connection, std::min(deadline, std::chrono::steady_clock::now() + kGreetingLimit));
+      if (!who) {
+        fmt::print(stderr, "TCP: {} connected and is no process of this run: sent away\n", connection->peer_address());
+        continue;
+      }
+      const auto p = static_cast<std::size_t>(who->process);
+      if (who->processes != meeting.processes || who->process < 0 || p >= n || p == self ||
+          sockets[p].descriptor() >= 0) {
+        throw EnvironmentError(fmt::format("TCP: {} says it is process {} of {}, which is known already or cannot be",
+                                           connection->peer_address(), who->process, who->processes));
+      }
+      connection->write_all(&me, sizeof me);
+      *port = static_cast<std::uint16_t>(who->port);
+      sockets[p] = std::move(*connection);
+      return p;
     }
-    std::array<std::int32_t, 2> who{};
-    connection->read_all(who.data(), sizeof who, deadline);
-    const auto p = static_cast<std::size_t>(who[0]);
-    if (who[0] < 0 || p >= n || p == self || sockets[p].descriptor() >= 0) {
-      throw EnvironmentError(fmt::format("TCP: {} says it is process {} of {}, which is known already or cannot be",
-                                         connection->peer_address(), who[0], n));
-    }
-    *port = static_cast<std::uint16_t>(who[1]);
-    sockets[p] = std::move(*connection);
-    return p;
   };
-  const std::array<std::int32_t, 2> me{meeting.process, own_port};
+  const auto go_to = [&](const std::string& address, std::uint16_t port) {
+    Socket connection = Socket::connect(address, port, deadline);
+    connection.write_all(&me, sizeof me);
+    if (!greeting_of(connection, deadline)) {
+      throw EnvironmentError(fmt::format("TCP: who answers at {}:{} is no process of this run", address, port));
+    }
+    return connection;
+  };
   if (self == 0) {
     // All come to process 0, which tells all where the others are.
     const Socket meeting_place = Socket::listen(meeting.port);
@@ -354,12 +395,10 @@ std::unique_ptr<Transport> meet_over_tcp(const Meeting& meeting) {
       sockets[p].write_all(seen.data(), n * sizeof(Contact));
     }
   } else {
-    sockets[0] = Socket::connect(meeting.address, meeting.port, deadline);
-    sockets[0].write_all(me.data(), sizeof me);
+    sockets[0] = go_to(meeting.address, meeting.port);
     sockets[0].read_all(contacts.data(), n * sizeof(Contact), deadline);
     for (std::size_t p = 1; p < self; ++p) {
-      sockets[p] = Socket::connect(contacts[p].address.data(), contacts[p].port, deadline);
-      sockets[p].write_all(me.data(), sizeof me);
+      sockets[p] = go_to(contacts[p].address.data(), contacts[p].port);
     }
     for (std::size_t p = self + 1; p < n; ++p) {
       std::uint16_t port = 0;

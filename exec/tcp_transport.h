@@ -12,13 +12,13 @@ namespace foretrain::exec {
 
 struct Meeting {
   int process = 0, processes = 1;
-  std::string address;     // of process 0's host: a name or an IPv4 address
+  std::string address;     // of process 0's host: a name or an address
   std::uint16_t port = 0;  // where process 0 listens until all are there
   int seconds = 60;        // within which all must be
 };
 
-// Returns when every process is connected with every other. Throws EnvironmentError naming who is missing, or the
-// address that cannot be reached.
+// Returns when every process is connected with every other. Whoever else comes is sent away, with a line on stderr.
+// Throws EnvironmentError naming who is missing, or the address that cannot be reached.
 std::unique_ptr<Transport> meet_over_tcp(const Meeting& meeting);
 
 }  // namespace foretrain::exec

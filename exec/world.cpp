@@ -196,8 +196,9 @@ GroupHosts World::hosts_of(const GroupView& group) const {
 }
 
 bool World::finish_share(Operation& operation, int index) {
+  const int shares = operation.shares;  // once the last one is done the operation may be another
   board_.posting(operation, index).share_done.store(true, std::memory_order_relaxed);
-  return operation.shares_done.fetch_add(1, std::memory_order_acq_rel) + 1 == operation.shares;
+  return operation.shares_done.fetch_add(1, std::memory_order_acq_rel) + 1 == shares;
 }
 
 // By the courier: once the last share is done the members may let go of the operation at any moment.
@@ -224,8 +225,10 @@ std::vector<int> World::near_members(const GroupView& group) const {
 }
 
 void World::retire(Operation& operation) {
-  const Board::Lock lock(board_);
-  if (++operation.released == operation.members) {
+  // Read first: whoever lets go last may give the operation away.
+  const int members = operation.members;
+  if (operation.released.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
+    const Board::Lock lock(board_);
     board_.remove(operation);
   }
 }

@@ -201,10 +201,13 @@ void add(ConstTensor src, Tensor dst, std::int64_t n) {
   check_sizes("add", {n});
 }
 
-void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::int64_t n) {
+void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies, std::int64_t n) {
   CHECK(!sources.empty(), "sum_in_order: no sources; at least one is needed");
   for (const ConstTensor& source : sources) {
     check_same("sum_in_order", dst.dtype, {source.dtype});
+  }
+  for (const Tensor& copy : copies) {
+    check_same("sum_in_order", dst.dtype, {copy.dtype});
   }
   check_sizes("sum_in_order", {n});
 }

@@ -122,9 +122,9 @@ void fill(Tensor x, std::int64_t n, double value);
 void cast(ConstTensor src, Tensor dst, std::int64_t n);
 // dst += src. Both of one type, or src bf16 and dst fp32.
 void add(ConstTensor src, Tensor dst, std::int64_t n);
-// dst = ((s0 + s1) + s2) + …, summed in W, rounded once: the reduction of every collective, in rank order. All of one
-// type; dst may be one of the sources. At least one source.
-void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::int64_t n);
+// dst and all copies = ((s0 + s1) + s2) + …, summed in W, rounded once: the reduction of every collective, in rank
+// order. All of one type; dst and the copies may be sources. At least one source.
+void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies, std::int64_t n);
 
 // ---- packed qkv: rotary positions and attention ---------------------------------------------------------------------
 

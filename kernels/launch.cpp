@@ -89,9 +89,9 @@ void add(ConstTensor src, Tensor dst, std::int64_t n) {
   table().add(src, dst, n);
 }
 
-void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::int64_t n) {
-  arguments::sum_in_order(sources, dst, n);
-  table().sum_in_order(sources, dst, n);
+void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies, std::int64_t n) {
+  arguments::sum_in_order(sources, dst, copies, n);
+  table().sum_in_order(sources, dst, copies, n);
 }
 
 void rotary_forward(const AttentionShape& s, std::int64_t rotary_dim, double base, std::int64_t position_offset,

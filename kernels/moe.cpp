@@ -250,7 +250,7 @@ void permute_backward(int64_t rows, int64_t copies, int64_t cols, ConstTensor y,
     } else if (sources.size() == 1) {
       std::memcpy(advanced(x, i * cols).data, sources[0].data, static_cast<std::size_t>(size_bytes(x.dtype, cols)));
     } else {
-      sum_in_order(sources, advanced(x, i * cols), cols);
+      sum_in_order(sources, advanced(x, i * cols), {}, cols);
     }
   }
 }

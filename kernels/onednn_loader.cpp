@@ -12,10 +12,15 @@ namespace foretrain::kernels {
 
 namespace {
 
-// Leaf 7 of cpuid: subleaf 0, EDX bits 22 (AMX_BF16) and 24 (AMX_TILE); subleaf 1, EAX bit 5 (AVX512_BF16).
+// Leaf 7 of cpuid: subleaf 0, EDX bits 22 (AMX_BF16), 23 (AVX512_FP16) and 24 (AMX_TILE); subleaf 1, EAX bit 5
+// (AVX512_BF16).
 bool has_amx_bf16() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx >> 22 & 1) != 0 && (edx >> 24 & 1) != 0;
+}
+bool has_avx512_fp16() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx >> 23 & 1) != 0;
 }
 bool has_avx512_bf16() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -31,12 +36,16 @@ bool request_amx() {
 }
 
 Bf16Library open_library() {
-  // Feature bits, never the model: virtual machines hide it. Where AMX exists, AVX512_BF16 runs at half the speed of
-  // fp32 (measured on Sapphire Rapids), so without permission for AMX the fp32 kernels are the better choice.
+  // Feature bits, never the model: virtual machines hide it. Cores with AMX, which came together with AVX512_FP16, run
+  // AVX512_BF16 at half the speed of fp32 (measured on Sapphire Rapids and Emerald Rapids): without AMX, for want of
+  // permission or because the virtual machine hides it, the fp32 kernels are the better choice.
   const bool amx = has_amx_bf16();
   const bool avx512_bf16 = has_avx512_bf16();
   if (!amx && !avx512_bf16) {
     return {.description = "fp32 (the processor has neither AMX nor AVX512_BF16)"};
+  }
+  if (!amx && has_avx512_fp16()) {
+    return {.description = "fp32 (without AMX this processor's AVX512_BF16 is slower)"};
   }
   if (amx && !request_amx()) {
     return {.description = "fp32 (the operating system does not permit AMX)"};

@@ -1,5 +1,6 @@
 // The other half of a layer with experts: x' = x_mid + sum over the chosen e of w_e expert_e(h) + shared(h),
-// h = norm2(x_mid), and its backward. What is routed where: plan/moe_ops.h; who holds which experts: build_experts.cpp.
+// h = norm2(x_mid), and its backward. What is routed where: plan/moe_ops.h; who holds which experts: build_experts.cpp;
+// how rows travel: build_moe_rows.h.
 //
 //   router -> choices -> rows by expert -> to the experts' ranks -> rows by local expert
 //   -> up, act times weight, down -> back the same way -> each token's rows summed, in the order of its choices
@@ -7,163 +8,25 @@
 // Each tp rank either routes the tokens of its own shard to whole experts, or all tp ranks route all tokens to their
 // parts of the experts; then the outputs, the gradients of weights and inputs, and so those of the router, are partial
 // sums over tp.
-#include "plan/layer_emitter.h"
+#include <optional>
+
+#include "plan/build_moe_rows.h"
+#include "plan/build_shared_experts.h"
 
 namespace foretrain::plan {
 
 namespace {
 
-struct MoeBuffers {
-  BufferId scores, chosen, counts, place, order, offsets, to, from, input, weights, up, act, shared_up, shared_act;
-  BufferId shared_weights, shared_chosen;  // of the shared experts' gate
-};
+struct MoeEmitter : MoeRows {
+  std::optional<SharedExperts> shared;
 
-// Ranks that route tokens of one microbatch.
-int balanced_parts(const RoleContext& c) {
-  return (c.e.own_tokens ? c.tp : 1) * static_cast<int>(c.job.strategy.cp);
-}
-
-MoeBuffers moe_buffers(RoleContext& c, const Recomputed& again, bool in_backward) {
-  const ExpertExtents& e = c.e;
-  const Dtype a = c.type.activation, w = c.type.statistic;
-  const auto saved = [&](const char* name, Dtype dtype, std::int64_t elements) {
-    return c.saved(std::string("moe.") + name, dtype, elements, again.all, kMoeLayers);
-  };
-  const auto read_by_weights = [&](const char* name, Dtype dtype, std::int64_t elements, bool recomputed) {
-    return c.read_by_weights(std::string("moe.") + name, dtype, elements, recomputed, in_backward, kMoeLayers);
-  };
-  const int parts = c.model.moe.aux_loss > 0 ? balanced_parts(c) : 1;
-  MoeBuffers t{};
-  t.scores = saved("scores", w, e.tokens * e.experts);
-  t.chosen = saved("chosen", Dtype::i32, e.choices);
-  t.counts = saved("counts", Dtype::i32, e.experts * parts);
-  t.place = saved("place", Dtype::i32, e.choices);
-  t.order = saved("order", Dtype::i32, e.arriving);
-  t.offsets = read_by_weights("offsets", Dtype::i32, e.local + 1, again.all);
-  t.to = saved("to", Dtype::i32, e.members);
-  t.from = saved("from", Dtype::i32, e.members);
-  t.input = read_by_weights("input", a, e.arriving * c.n.hidden, again.all);
-  t.weights = saved("weights", w, e.arriving);
-  t.up = saved("up", a, e.arriving * e.ffn_in);
-  t.act = read_by_weights("act", a, e.arriving * e.ffn, again.activation);
-  if (e.shared > 0) {
-    t.shared_up = saved("shared_up", a, c.n.rows * e.shared_in);
-    t.shared_act = read_by_weights("shared_act", a, c.n.rows * e.shared, again.activation);
-    if (c.model.moe.shared_gate) {
-      t.shared_weights = saved("shared_weights", w, c.n.rows);
-      t.shared_chosen = saved("shared_chosen", Dtype::i32, c.n.rows);
+  MoeEmitter(const LayerEmitter& layer, bool in_backward) : MoeRows(layer, in_backward) {
+    if (e.shared > 0) {
+      shared.emplace(layer, in_backward);
     }
   }
-  return t;
-}
 
-struct MoeEmitter : LayerEmitter {
-  MoeBuffers m;
-  const ExpertExtents& e;
-
-  MoeEmitter(const LayerEmitter& layer, bool in_backward)
-      : LayerEmitter(layer), m(moe_buffers(c, again, in_backward)), e(c.e) {}
-
-  Operand of(BufferId buffer) const { return all(buffer); }
-  Operand temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
-    return all(c.temporary("moe." + name, dtype, elements));
-  }
-  Operand kept(const std::string& name, Dtype dtype, std::int64_t elements) {
-    return of(c.kept("moe." + name, dtype, elements, kMoeLayers));
-  }
-  bool exchanges() const { return c.groups.ep != kNoGroup; }
-  // Rows of one expert arrive from several ranks, and those of others between them.
-  bool sorts() const { return exchanges() && e.local > 1; }
-  bool has_shared() const { return e.shared > 0; }
   bool has_bias() const { return c.model.moe.bias; }
-  bool has_gate() const { return c.model.moe.shared_gate; }
-
-  // The rows of an op that depend on what all ranks route here.
-  void bound(int position) {
-    if (exchanges()) {
-      b.op(position).runtime_extent =
-          c.builder.runtime_extent({"expert_rows", e.arriving, "moe.offsets", e.mean, e.stddev, c.groups.ep});
-    }
-  }
-
-  int permute(Phase phase, Direction d, const Permute& shape, Operand from, Operand place, Operand to) {
-    Permute op = shape;
-    op.direction = d;
-    return b.emit(op, kCompute, phase, {from, place}, {to});
-  }
-
-  Collective collective(Phase phase, CollectiveKind kind, GroupId group, Dtype dtype, std::int64_t elements,
-                        const std::string& name) {
-    Collective op;
-    op.kind = kind;
-    op.group = group;
-    op.elements = elements;
-    op.dtype = dtype;
-    op.tag = c.builder.tag((phase == Phase::recompute ? "recompute.moe." : "moe.") + name);
-    return op;
-  }
-
-  // Rows to the ranks of their experts, or back.
-  void exchange(Phase phase, const std::string& name, std::int64_t row, Operand from, Operand to, bool back) {
-    const Dtype dtype = c.role().buffers[static_cast<std::size_t>(from.buffer)].dtype;
-    Collective op = collective(phase, CollectiveKind::all_to_all, c.groups.ep, dtype, e.choices * row, name);
-    op.row = row;
-    bound(b.emit(op, c.ep_stream(), phase, {from, of(back ? m.from : m.to), of(back ? m.to : m.from)}, {to}));
-  }
-
-  // Between two parts of a layer, which other blocks may stand between; else inside a block.
-  Operand crossing(const std::string& name, Dtype dtype, std::int64_t elements) {
-    return all(c.builder.buffer("moe." + name, dtype, elements, BufferKind::workspace,
-                                c.job.strategy.overlap_ep ? Lifetime::segment : Lifetime::block));
-  }
-  // Of what weight gradients read.
-  Operand kept_or_crossing(const std::string& name, Dtype dtype, std::int64_t elements) {
-    return c.splits ? kept(name, dtype, elements) : crossing(name, dtype, elements);
-  }
-
-  // x[copies of each choice] on the way to rows by local expert in `to`, where receive() leaves them. `rows`: tokens
-  // with top_k copies, or choices with one.
-  void send(Phase phase, const std::string& name, const Permute& shape, Operand x, Operand to) {
-    if (!exchanges()) {
-      permute(phase, Direction::forward, shape, x, of(m.place), to);
-      return;
-    }
-    const Operand sent = crossing(name + ".sent", shape.dtype, e.choices * shape.cols);
-    permute(phase, Direction::forward, shape, x, of(m.place), sent);
-    exchange(phase, name + ".dispatch", shape.cols, sent, arrived(name, shape, to), false);
-  }
-  Operand arrived(const std::string& name, const Permute& shape, Operand to) {
-    return sorts() ? crossing(name + ".arrived", shape.dtype, e.arriving * shape.cols) : to;
-  }
-  void receive(Phase phase, const std::string& name, const Permute& shape, Operand to) {
-    if (sorts()) {
-      bound(permute(phase, Direction::forward, {{}, e.arriving, 1, shape.cols, shape.dtype}, arrived(name, shape, to),
-                    of(m.order), to));
-    }
-  }
-
-  // The way back: x = the sum of each row's copies.
-  void send_back(Phase phase, const std::string& name, const Permute& shape, Operand rows) {
-    if (!exchanges()) {
-      return;
-    }
-    Operand leaving = rows;
-    if (sorts()) {
-      leaving = crossing(name + ".leaving", shape.dtype, e.arriving * shape.cols);
-      bound(permute(phase, Direction::backward_input, {{}, e.arriving, 1, shape.cols, shape.dtype}, rows, of(m.order),
-                    leaving));
-    }
-    exchange(phase, name + ".combine", shape.cols, leaving, returned(name, shape), true);
-  }
-  Operand returned(const std::string& name, const Permute& shape) {
-    return crossing(name + ".returned", shape.dtype, e.choices * shape.cols);
-  }
-  void receive_back(Phase phase, const std::string& name, const Permute& shape, Operand rows, Operand x) {
-    permute(phase, Direction::backward_input, shape, exchanges() ? returned(name, shape) : rows, of(m.place), x);
-  }
-
-  Permute of_tokens() const { return {{}, e.tokens, c.model.moe.top_k, c.n.hidden, c.type.activation}; }
-  Permute of_weights() const { return {{}, e.choices, 1, 1, c.type.statistic}; }
 
   GroupedMatmul grouped(Direction d, std::int64_t out, std::int64_t in) const {
     return {d,
@@ -245,24 +108,6 @@ struct MoeEmitter : LayerEmitter {
     send(phase, "weights", of_weights(), weights, of(m.weights));
   }
 
-  // The gate weighs what goes into the shared experts' last matmul, as weights do with the others'.
-  Work shared_activation(Direction d) const {
-    if (has_gate()) {
-      return ExpertActivation{d, c.model.activation, 0, c.n.rows, e.shared, c.type.activation};
-    }
-    return Activation{d, c.model.activation, c.n.rows, e.shared, c.type.activation};
-  }
-  // A sigmoid of one logit per token: a gate that chooses one of one.
-  Gate shared_gate(Direction d) const {
-    Gate g;
-    g.direction = d;
-    g.tokens = c.n.rows;
-    g.experts = g.top_k = 1;
-    g.router = workloads::Router::sigmoid;
-    g.normalize = false;
-    g.dtype = c.type.statistic;
-    return g;
-  }
   ExpertActivation activation(Direction d) const {
     return {d, c.model.activation, e.local, e.arriving, e.ffn, c.type.activation};
   }
@@ -296,21 +141,6 @@ struct MoeEmitter : LayerEmitter {
     bound(
         b.emit(activation(Direction::forward), kCompute, phase, {of(m.up), of(m.weights), of(m.offsets)}, {of(m.act)}));
   }
-  void activate_shared(Phase phase) {
-    std::vector<Operand> reads{of(m.shared_up)};
-    if (has_gate()) {
-      reads.push_back(of(m.shared_weights));
-    }
-    b.emit(shared_activation(Direction::forward), kCompute, phase, std::move(reads), {of(m.shared_act)});
-  }
-  void weigh_shared(Phase phase, Operand rows) {
-    const Operand logits = temporary("shared.gate_logits", c.type.statistic, c.n.rows);
-    const Matmul to_logits{c.n.rows, 1, c.n.hidden, false, true, false, false, c.type.activation, c.type.statistic};
-    b.emit(to_logits, kCompute, phase, {rows, weight("moe.shared_gate.weight")}, {logits});
-    const Operand scores = temporary("shared.gate_scores", c.type.statistic, c.n.rows);
-    b.emit(shared_gate(Direction::forward), kCompute, phase, {logits},
-           {scores, of(m.shared_weights), of(m.shared_chosen)});
-  }
 
   // What a list of modules has the backward compute again.
   void compute_again() {
@@ -319,14 +149,14 @@ struct MoeEmitter : LayerEmitter {
     }
     if (again.activation) {
       activate(Phase::recompute);
-      if (has_shared()) {
-        activate_shared(Phase::recompute);
+      if (shared) {
+        shared->activate(Phase::recompute);
       }
     }
   }
 
   // All rows of the norm's output, where somebody needs them: the shared experts, or experts cut over tp.
-  bool needs_all_rows() const { return has_shared() || !e.own_tokens; }
+  bool needs_all_rows() const { return shared || !e.own_tokens; }
 
   Operand shared_partial() { return crossing("shared.partial", c.type.activation, c.n.rows * c.n.hidden); }
   Operand outputs() { return crossing("outputs", c.type.activation, e.arriving * c.n.hidden); }
@@ -338,13 +168,8 @@ struct MoeEmitter : LayerEmitter {
       norm_forward(phase, all(t.x_mid), "norm2", t.norm2, t.stats2);
       const Operand rows = needs_all_rows() ? gather_rows(c, b, phase, all(t.norm2), "moe.input") : all(t.norm2);
       const Operand h = e.own_tokens ? all(t.norm2) : rows;
-      if (has_shared()) {
-        linear(phase, rows, "moe.shared.up", false, of(m.shared_up), e.shared_in, c.n.hidden);
-        if (has_gate()) {
-          weigh_shared(phase, rows);
-        }
-        activate_shared(phase);
-        linear(phase, of(m.shared_act), "moe.shared.down", false, shared_partial(), c.n.hidden, e.shared);
+      if (shared) {
+        shared->forward(phase, rows, shared_partial());
       }
       route(phase, h);
       send(phase, "tokens", of_tokens(), h, of(m.input));
@@ -360,22 +185,22 @@ struct MoeEmitter : LayerEmitter {
     } else {
       const Operand routed = temporary("routed", a, e.tokens * c.n.hidden);
       receive_back(phase, "tokens", of_tokens(), outputs(), routed);
-      const Operand y = together(phase, routed, has_shared() ? shared_partial() : Operand{}, "moe.output");
+      const Operand y = together(phase, routed, shared ? shared_partial() : Operand{}, "moe.output");
       residual_add(phase, all(t.x_mid), y, "", false, output(phase));
     }
   }
 
   // The routed and the shared part, over the tokens of a shard, summed over tp.
-  Operand together(Phase phase, Operand routed, Operand shared, const std::string& name) {
+  Operand together(Phase phase, Operand routed, Operand beside, const std::string& name) {
     if (e.own_tokens) {
-      if (has_shared()) {
-        const Operand sum = reduce_rows(c, b, phase, shared, name);
+      if (shared) {
+        const Operand sum = reduce_rows(c, b, phase, beside, name);
         b.emit(ResidualAdd{e.tokens, c.n.hidden, false, c.type.activation}, kCompute, phase, {routed, sum}, {routed});
       }
       return routed;
     }
-    if (has_shared()) {
-      b.emit(ResidualAdd{e.tokens, c.n.hidden, false, c.type.activation}, kCompute, phase, {routed, shared}, {routed});
+    if (shared) {
+      b.emit(ResidualAdd{e.tokens, c.n.hidden, false, c.type.activation}, kCompute, phase, {routed, beside}, {routed});
     }
     return reduce_rows(c, b, phase, routed, name);
   }
@@ -413,8 +238,8 @@ struct MoeEmitter : LayerEmitter {
       gather_rows_into(c, b, Phase::backward_weight, all(t.norm2), rows_again(), "moe.input_again");
       wait_unless_overlapped(c, b, Phase::backward_weight);
     }
-    if (has_shared()) {
-      shared_backward(half, rows_dy, rows_again());
+    if (shared) {
+      shared->backward(half, rows_dy, rows_again(), d_shared());
     }
     if (inputs) {
       send(Phase::backward_input, "gradients", of_tokens(), dy, d_outputs());
@@ -459,8 +284,7 @@ struct MoeEmitter : LayerEmitter {
                            grad("moe.router.weight"));
     }
     if (inputs) {
-      const Operand d_sum =
-          together(Phase::backward_input, d_h, has_shared() ? d_shared() : Operand{}, "moe.input_gradient");
+      const Operand d_sum = together(Phase::backward_input, d_h, shared ? d_shared() : Operand{}, "moe.input_gradient");
       norm_backward(d_sum, all(t.x_mid), t.stats2, "norm2", d.out, d.mid);
     }
   }
@@ -483,47 +307,6 @@ struct MoeEmitter : LayerEmitter {
     const Matmul to_input{e.tokens, c.n.hidden,       e.experts,        false, false, false,
                           true,     c.type.statistic, c.type.activation};
     b.emit(to_input, kCompute, phase, {d_logits, weight("moe.router.weight"), d_h}, {d_h});
-  }
-
-  void shared_backward(BackwardPart part, Operand dy, Operand rows) {
-    const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
-    const Dtype a = c.type.activation;
-    const Operand d_up = kept("shared.d_up", a, c.n.rows * e.shared_in);
-    const Operand d_input = d_shared();
-    const Operand d_logits = has_gate() ? kept("shared.d_gate_logits", c.type.statistic, c.n.rows) : Operand{};
-    if (inputs) {
-      const Operand d_act = temporary("shared.d_act", a, c.n.rows * e.shared);
-      linear_input(dy, "moe.shared.down", d_act, c.n.hidden, e.shared);
-      std::vector<Operand> reads{d_act, of(m.shared_up)}, writes{d_up};
-      const Operand d_weights = temporary("shared.d_weights", c.type.statistic, c.n.rows);
-      if (has_gate()) {
-        reads.push_back(of(m.shared_weights));
-        writes.push_back(d_weights);
-      }
-      b.emit(shared_activation(Direction::backward_input), kCompute, Phase::backward_input, std::move(reads),
-             std::move(writes));
-      linear_input(d_up, "moe.shared.up", d_input, e.shared_in, c.n.hidden);
-      if (has_gate()) {
-        shared_gate_input(d_weights, d_logits, d_input);
-      }
-    }
-    if (weights) {
-      linear_weight(dy, of(m.shared_act), "moe.shared.down", c.n.hidden, e.shared);
-      linear_weight(d_up, rows, "moe.shared.up", e.shared_in, c.n.hidden);
-      if (has_gate()) {
-        const Matmul to_weight{1, c.n.hidden, c.n.rows, true, false, false, true, c.type.statistic, c.type.gradient};
-        emit_weight_gradient(c, b, to_weight, d_logits, rows, grad("moe.shared_gate.weight"));
-      }
-    }
-  }
-
-  // A rank of tp has its part of the weights' gradients: sums over tp are left to those of the inputs and the weight.
-  void shared_gate_input(Operand d_weights, Operand d_logits, Operand d_input) {
-    const Phase phase = Phase::backward_input;
-    b.emit(shared_gate(Direction::backward_input), kCompute, phase,
-           {of(m.shared_weights), of(m.shared_chosen), d_weights}, {d_logits});
-    const Matmul to_input{c.n.rows, c.n.hidden, 1, false, false, false, true, c.type.statistic, c.type.activation};
-    b.emit(to_input, kCompute, phase, {d_logits, weight("moe.shared_gate.weight"), d_input}, {d_input});
   }
 };
 

@@ -19,7 +19,7 @@ struct ValidationRow {
   std::string id, group;  // group: the table it stood in
   std::string what;       // what was measured: a collective's name, a model's
   std::string system;     // that it was forecast on; of training runs the kind of GPU; "" where none is known
-  bool fitted = false;    // the system's constants for this were fitted, else they are NCCL's alone
+  bool fitted = false;    // constants were fitted to its group; of a collective to its system, else NCCL's alone hold
   double bytes = 0;
   std::optional<double> predicted, measured;
   std::string unit;

@@ -42,6 +42,7 @@ GroupFigures group_figures(const ValidationPart& group, Error error_of) {
   GroupFigures g;
   g.group = group.title;
   g.rows = static_cast<int>(group.rows.size());
+  g.fitted = std::any_of(group.rows.begin(), group.rows.end(), [](const ValidationRow* r) { return r->fitted; });
   std::vector<double> used, exact;
   for (const ValidationRow* r : group.rows) {
     if (!r->system.empty() && std::find(g.systems.begin(), g.systems.end(), r->system) == g.systems.end()) {
@@ -125,7 +126,7 @@ AcrossGroups across_groups(const std::vector<GroupFigures>& groups) {
     if (g.exact.rows == 0) {
       continue;
     }
-    if (std::find(kFittedGroups.begin(), kFittedGroups.end(), g.group) != kFittedGroups.end()) {
+    if (g.fitted) {
       a.fitted.push_back(g.group);
     } else {
       medians.push_back(g.exact.median);

@@ -2,11 +2,9 @@
 // how well plans are ranked, verdicts on memory. Groups count alike over groups, whatever their size.
 #pragma once
 
-#include <array>
 #include <cmath>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "reports/validation.h"
@@ -27,6 +25,7 @@ struct GroupFigures {
   std::string group;
   std::vector<std::string> systems;  // kinds of device
   int rows = 0;                      // with the skipped ones
+  bool fitted = false;               // a constant was fitted to it: it has a part in its own forecast
   ErrorFigures used, exact;          // exact: rows whose plan is stated whole, without caveat
 };
 // Step times, by group in the order that groups first come.
@@ -34,17 +33,13 @@ std::vector<GroupFigures> time_figures(const ValidationRows& rows);
 // Memory of the fullest device, of groups that measured some.
 std::vector<GroupFigures> memory_figures(const ValidationRows& rows);
 
-// Groups that a constant was fitted to: sustained_clock of B200 (scripts/fit-clock), submit_us of two hosts
-// (scripts/fit-host). No other with exact rows has a part in its own forecast.
-constexpr std::array<std::string_view, 2> kFittedGroups{"simumax_b200", "aws_moe_dispatcher"};
-
 // Medians over groups of what each has on its exact rows; a group without such rows does not count, nor one fitted to.
 struct AcrossGroups {
   int groups = 0;
   double median = NAN, p90 = NAN;
   std::vector<std::string> biased;  // groups whose bias is beyond kBiasAllowed, on devices that other groups have too
   std::vector<std::string> alone;   // groups on devices that no other group has
-  std::vector<std::string> fitted;  // of kFittedGroups
+  std::vector<std::string> fitted;
 };
 constexpr double kBiasAllowed = 0.1;
 AcrossGroups across_groups(const std::vector<GroupFigures>& groups);

@@ -67,6 +67,7 @@ std::vector<std::pair<std::string, double>> where_time_goes(const TrainingForeca
 
 reports::ValidationRow validated(const TrainingRow& row, const TrainingRules& rules) {
   reports::ValidationRow r = blank(row);
+  r.fitted = rules.is_fitted(row.group);
   if (!row.out_of_memory && !has_time(row) && !r.measured_memory) {
     r.skipped = "no measurement";
     return r;

@@ -272,6 +272,10 @@ const FrameworkRules* TrainingRules::framework(const std::string& words) const {
   return found == frameworks.end() ? nullptr : &*found;
 }
 
+bool TrainingRules::is_fitted(const std::string& group) const {
+  return std::any_of(fitted.begin(), fitted.end(), [&](const FittedGroup& f) { return f.group == group; });
+}
+
 TrainingRules load_training_rules(const std::string& path) {
   const JsonDocument document = JsonDocument::from_file(path.empty() ? catalogue_home() + "/" + kFile : path);
   Mistakes mistakes;
@@ -285,6 +289,10 @@ TrainingRules load_training_rules(const std::string& path) {
     rules.frameworks.push_back(read_framework(std::move(framework), false));
   }
   rules.any = read_framework(reader.object("any"), true);
+  for (ObjectReader& group : reader.objects("fitted", /*required=*/false)) {
+    rules.fitted.push_back({group.text("group", std::nullopt), group.text("source", std::nullopt)});
+    group.finish();
+  }
   reader.finish();
   mistakes.throw_if_any();
   return rules;

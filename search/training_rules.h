@@ -40,11 +40,18 @@ struct FrameworkRules {
   std::vector<FieldRule> rules;
 };
 
+// Rows that a constant was fitted to, which so have a part in their own forecast.
+struct FittedGroup {
+  std::string group, source;
+};
+
 struct TrainingRules {
   std::vector<DeviceRule> devices;
   std::vector<FrameworkRules> frameworks;  // the first that matches counts
   FrameworkRules any;                      // ... then these
+  std::vector<FittedGroup> fitted;
 
+  bool is_fitted(const std::string& group) const;
   const DeviceRule* device(const std::string& family, const std::string& framework) const;
   // nullptr where no framework matches; `any` holds nevertheless.
   const FrameworkRules* framework(const std::string& words) const;

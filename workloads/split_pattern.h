@@ -13,6 +13,8 @@
 
 namespace foretrain::workloads {
 
+struct SplitExpression;
+
 class SplitPattern {
  public:
   // Throws InputError, without a place, that names what is not built.
@@ -24,12 +26,10 @@ class SplitPattern {
   // The pieces that matches and what lies between them cut the text into, in order; none is empty.
   std::vector<std::string_view> split(std::string_view text) const;
 
-  struct Node;  // of the compiled expression
-
  private:
   // Bytes of the match that begins at `at`; 0 for none.
   std::size_t match(std::string_view text, std::size_t at) const;
-  std::unique_ptr<const Node> root_;
+  std::unique_ptr<const SplitExpression> root_;
 };
 
 inline constexpr const char* kGpt2Pattern =

@@ -117,7 +117,7 @@ void sums_in_order(Bench& bench) {
     const Array large(bench, Dtype::fp32, Doubles(size, 1e8)), one(bench, Dtype::fp32, Doubles(size, 1.0)),
         back(bench, Dtype::fp32, Doubles(size, -1e8)), out = Array::unset(bench, Dtype::fp32, n);
     const std::vector<ConstTensor> sources = {large, one, one, one, back};
-    sum_in_order(bench.stream(), sources, out, n);
+    sum_in_order(bench.stream(), sources, out, {}, n);
     bench.expect_exact("sum_in_order", out, Doubles(size, 0.0));
     for (const Dtype d : kElementTypes) {
       const Array a = Array::random(bench, d, n, 1), b = Array::random(bench, d, n, 2),
@@ -127,8 +127,12 @@ void sums_in_order(Bench& bench) {
         expected[i] = a.given()[i] + b.given()[i] + c.given()[i];
       }
       const std::vector<ConstTensor> parts = {a, b, c};
-      sum_in_order(bench.stream(), parts, b, n);  // over one of them
+      const Array copy = Array::unset(bench, d, n);
+      const std::vector<Tensor> copies = {copy, c};
+      sum_in_order(bench.stream(), parts, b, copies, n);  // over two of them
       bench.expect("sum_in_order of three", b, expected);
+      bench.expect("sum_in_order of three, a copy", copy, expected);
+      bench.expect("sum_in_order of three, over a source", c, expected);
     }
   }
 }

@@ -40,22 +40,28 @@ __global__ void add_kernel(int64_t n, const S* src, T* dst) {
 }
 
 template <class T>
-struct Sources {
-  const T* of[kMostSources];
+struct Addresses {
+  T* of[kMostSources];
+  unsigned count;
 };
 
 template <class T>
-__global__ void sum_kernel(int64_t n, Sources<T> sources, unsigned count, T* dst) {
+__global__ void sum_kernel(int64_t n, Addresses<const T> sources, Addresses<T> sums) {
   each_element(
       n,
       [&](int64_t i) {
         Wide<T> sum = widen(sources.of[0][i]);
-        for (unsigned s = 1; s < count; ++s) {
+        for (unsigned s = 1; s < sources.count; ++s) {
           sum += widen(sources.of[s][i]);
         }
         return sum;
       },
-      [&](int64_t i, Wide<T> sum) { dst[i] = narrow<T>(sum); });
+      [&](int64_t i, Wide<T> sum) {
+        const T rounded = narrow<T>(sum);
+        for (unsigned s = 0; s < sums.count; ++s) {
+          sums.of[s][i] = rounded;
+        }
+      });
 }
 
 template <class U>
@@ -114,17 +120,22 @@ void add(const Stream& stream, ConstTensor src, Tensor dst, int64_t n) {
   });
 }
 
-void sum_in_order(const Stream& stream, std::span<const ConstTensor> sources, Tensor dst, int64_t n) {
-  arguments::sum_in_order(sources, dst, n);
+void sum_in_order(const Stream& stream, std::span<const ConstTensor> sources, Tensor dst,
+                  std::span<const Tensor> copies, int64_t n) {
+  arguments::sum_in_order(sources, dst, copies, n);
   check_most("sum_in_order", "sources", static_cast<int64_t>(sources.size()), kMostSources);
+  check_most("sum_in_order", "copies", static_cast<int64_t>(copies.size()), kMostSources - 1);
   with_type(dst.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    Sources<T> all{};
-    for (std::size_t s = 0; s < sources.size(); ++s) {
-      all.of[s] = as<T>(sources[s]);
+    Addresses<const T> from{};
+    for (const ConstTensor source : sources) {
+      from.of[from.count++] = as<T>(source);
     }
-    launch(sum_kernel<T>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, n, all,
-           static_cast<unsigned>(sources.size()), as<T>(dst));
+    Addresses<T> to{{as<T>(dst)}, 1};
+    for (const Tensor copy : copies) {
+      to.of[to.count++] = as<T>(copy);
+    }
+    launch(sum_kernel<T>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, n, from, to);
   });
 }
 

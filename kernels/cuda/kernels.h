@@ -35,8 +35,9 @@ void bias_gradient(const Stream& stream, std::int64_t rows, std::int64_t cols, C
 void fill(const Stream& stream, Tensor x, std::int64_t n, double value);
 void cast(const Stream& stream, ConstTensor src, Tensor dst, std::int64_t n);
 void add(const Stream& stream, ConstTensor src, Tensor dst, std::int64_t n);
-constexpr std::int64_t kMostSources = 256;
-void sum_in_order(const Stream& stream, std::span<const ConstTensor> sources, Tensor dst, std::int64_t n);
+constexpr std::int64_t kMostSources = 256;  // and as many results
+void sum_in_order(const Stream& stream, std::span<const ConstTensor> sources, Tensor dst,
+                  std::span<const Tensor> copies, std::int64_t n);
 void copy_matrix(const Stream& stream, std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t ld_src,
                  Tensor dst, std::int64_t ld_dst);
 

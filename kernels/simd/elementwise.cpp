@@ -28,9 +28,9 @@ void add_range(int64_t n, const From* src, To* dst) {
       n, [&](int64_t i, auto access) { access.store(dst + i, access.load(dst + i) + access.load(src + i)); });
 }
 
-// Four vectors at a time, so that walking the list of sources costs little beside the additions.
+// Four vectors at a time, so that walking the lists costs little beside the additions.
 template <class T>
-void sum_range(const ConstTensor* sources, int64_t count, T* dst, int64_t n) {
+void sum_range(std::span<const ConstTensor> sources, T* dst, std::span<const Tensor> copies, int64_t n) {
   using W = Wide<T>;
   constexpr int64_t step = 4 * kLanes<T>;
   int64_t i = 0;
@@ -39,7 +39,7 @@ void sum_range(const ConstTensor* sources, int64_t count, T* dst, int64_t n) {
     for (int v = 0; v < 4; ++v) {
       sum[v] = load(as<T>(sources[0]) + i + v * kLanes<T>);
     }
-    for (int64_t s = 1; s < count; ++s) {
+    for (std::size_t s = 1; s < sources.size(); ++s) {
       const T* source = as<T>(sources[s]) + i;
       for (int v = 0; v < 4; ++v) {
         sum[v] += load(source + v * kLanes<T>);
@@ -48,13 +48,21 @@ void sum_range(const ConstTensor* sources, int64_t count, T* dst, int64_t n) {
     for (int v = 0; v < 4; ++v) {
       store(dst + i + v * kLanes<T>, sum[v]);
     }
+    for (const Tensor& copy : copies) {
+      for (int v = 0; v < 4; ++v) {
+        store(as<T>(copy) + i + v * kLanes<T>, sum[v]);
+      }
+    }
   }
   for_vectors<W>(n - i, [&](int64_t j, auto access) {
     Vec<W> sum = access.load(as<T>(sources[0]) + i + j);
-    for (int64_t s = 1; s < count; ++s) {
+    for (std::size_t s = 1; s < sources.size(); ++s) {
       sum += access.load(as<T>(sources[s]) + i + j);
     }
     access.store(dst + i + j, sum);
+    for (const Tensor& copy : copies) {
+      access.store(as<T>(copy) + i + j, sum);
+    }
   });
 }
 
@@ -138,10 +146,10 @@ void add(ConstTensor src, Tensor dst, int64_t n) {
   });
 }
 
-void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, int64_t n) {
+void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies, int64_t n) {
   with_type(dst.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    sum_range<T>(sources.data(), static_cast<int64_t>(sources.size()), as<T>(dst), n);
+    sum_range<T>(sources, as<T>(dst), copies, n);
   });
 }
 

@@ -11,9 +11,10 @@ namespace foretrain::kernels::FORETRAIN_ISA {
 namespace {
 
 // Depth, rows and columns of the blocks. A panel of B, kDepth x kTileCols, fills three quarters of a first-level cache
-// of 32 KiB (48 KiB where there is AVX-512); a block of A some 400 KiB of the second. Bits depend on kDepth alone.
+// of 32 KiB; with AVX-512, whose tiles ask for less per operation, deeper ones that come in part from the second are
+// faster. A block of A takes some 400 KiB of the second. Bits depend on kDepth alone.
 template <class W>
-inline constexpr int64_t kDepth = (kTileRows > 6 ? 32 : 24) * 1024 / (kTileCols<W> * static_cast<int64_t>(sizeof(W)));
+inline constexpr int64_t kDepth = (kTileRows > 6 ? 48 : 24) * 1024 / (kTileCols<W> * static_cast<int64_t>(sizeof(W)));
 constexpr int64_t kRows = 264;
 constexpr int64_t kCols = 2048;
 static_assert(kRows % kTileRows == 0);

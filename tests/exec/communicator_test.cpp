@@ -308,6 +308,17 @@ TEST(Communicator, RefusesMembersThatDisagree) {
                InternalError);
 }
 
+// The holder does not let go: its process may be stopped.
+TEST(Board, ACancellationEndsTheWaitForItsLock) {
+  const Board board(1, SharedMemory::Reach::this_process);
+  const Board::Lock held(board);
+  std::thread other([&] {
+    board.cancel();
+    EXPECT_THROW(Board::Lock{board}, Cancelled);
+  });
+  other.join();
+}
+
 TEST(Communicator, CancelWakesWaiters) {
   Processes alone;
   World world(alone, 2);

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "exec/evaluate.h"
+#include "exec/parameters.h"
 #include "plan/build.h"
 #include "plan/timeline.h"
 #include "tests/exec/support.h"
@@ -320,6 +321,37 @@ TEST(Executor, NamesTheRankThatHangs) {
   const std::string message = failure_of(executor, options);
   EXPECT_NE(message.find("waited 150 ms for rank 1 in "), std::string::npos) << message;
   EXPECT_NE(message.find("all_reduce"), std::string::npos) << message;
+}
+
+// What the ranks of other processes would send, and nothing more: each element once, 4 bytes in fp32, and a header of
+// each piece.
+TEST(Executor, TensorsAreWholeFromWhatOthersSend) {
+  const testing::GrammarData data(61);
+  const plan::PlanGraph graph = plan::build(small_job(testing::kTinyGpt, {"dp=2", "tp=2", "zero=1", "precision=fp32"}));
+  Executor executor(graph, data, 1);
+  executor.run(steps(1));
+  const std::vector<RankMemory> ranks = executor.memory();
+  for (const Quantity quantity : {Quantity::gradient, Quantity::parameter}) {
+    const std::vector<FullTensor> whole = gather(graph, ranks, quantity, {});
+    std::vector<std::string> sent;
+    std::size_t bytes = 0, elements = 0;
+    for (std::size_t r = 1; r < ranks.size(); ++r) {
+      sent.push_back(owned_parts({ranks[r]}, quantity));
+    }
+    const std::vector<FullTensor> together = gather(graph, {ranks.front()}, quantity, sent);
+    ASSERT_EQ(together.size(), whole.size());
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      EXPECT_EQ(together[i].name, whole[i].name);
+      EXPECT_EQ(together[i].values, whole[i].values);
+      elements += whole[i].values.size();
+    }
+    sent.push_back(owned_parts({ranks.front()}, quantity));
+    for (const std::string& of_rank : sent) {
+      bytes += of_rank.size();
+    }
+    EXPECT_GE(bytes, 4 * elements);
+    EXPECT_LT(bytes, 5 * elements);
+  }
 }
 
 TEST(Executor, StopsBetweenStepsWhenInterrupted) {

@@ -7,10 +7,12 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <thread>
 
 #include "base/error.h"
 #include "exec/checkpoint_writer.h"
 #include "exec/clock.h"
+#include "exec/run_agreement.h"
 #include "exec/verify.h"
 #include "plan/build.h"
 #include "tests/exec/company.h"
@@ -137,7 +139,7 @@ TEST(Processes, ResultsAreKnownToAll) {
 // Each writes the shards of its ranks; all of them, and threads of one process, go on as if there had been no break.
 TEST(Processes, GoOnFromACheckpointToTheBit) {
   const Peers peers{company->number(), company->count(),
-                    [](const std::string& mine) { return company->all_gather(mine); }};
+                    [](const std::string& mine) { return company->all_gather(mine); }, [] { company->check(); }};
   const std::string all = std::to_string(company->count());
   for (const Overrides& overrides : {Overrides{{"dp", all}, {"zero", "1"}}, Overrides{{"dp", all}, {"zero", "3"}},
                                      Overrides{{"tp", all}}, Overrides{{"pp", all}}}) {
@@ -182,6 +184,35 @@ TEST(Processes, GoOnFromACheckpointToTheBit) {
       Executor threads(graph, data, 1);
       go_on(threads, CheckpointFolder(path, {}));
     }
+  }
+}
+
+// Each begins steps at a pace of its own and nothing binds them: all end behind the same step, and go on from there.
+TEST(Processes, AllStopBehindTheSameStep) {
+  constexpr int kSteps = 1'000'000;  // more than any can begin before it hears of the stop
+  int first = 0;
+  for (int who = 0; who < company->count(); ++who) {
+    RunControl control(1, first, kSteps);
+    RunAgreement agreement(*company, control);
+    std::atomic<int> next{first};
+    std::thread rank([&] {
+      for (; control.may_begin(next); ++next) {
+        std::this_thread::sleep_for(std::chrono::microseconds(100 * (company->count() - company->number())));
+      }
+      control.end_rank(nullptr);
+    });
+    while (control.wait_for_step(0, std::chrono::milliseconds(1)) == RunControl::Wait::under_way) {
+      if (who == company->number() && next > first + 10) {
+        agreement.stop_soon();
+      }
+      agreement.listen();
+    }
+    rank.join();
+    for (const std::string& other : company->all_gather(std::to_string(next))) {
+      EXPECT_EQ(other, std::to_string(next));
+    }
+    EXPECT_LT(next, first + kSteps);
+    first = next;
   }
 }
 

@@ -49,9 +49,35 @@ TEST(RunControl, AfterAStopOnlyBegunStepsGoOn) {
   RunControl control(2, 0, 10);
   EXPECT_TRUE(control.may_begin(0));
   EXPECT_TRUE(control.may_begin(1));
-  control.stop_before(control.begun());
+  control.stop_before(control.hold());
   EXPECT_TRUE(control.may_begin(1));  // the other rank
   EXPECT_FALSE(control.may_begin(2));
+}
+
+// Steps 0 and 1 are begun; a hold lets the other rank follow, and 2 waits for the word that all end behind it.
+TEST(RunControl, AHeldStepBeginsOnceItIsAllowed) {
+  RunControl control(2, 0, 10);
+  EXPECT_TRUE(control.may_begin(1));
+  EXPECT_EQ(control.hold(), 2);
+  EXPECT_TRUE(control.may_begin(0));
+  EXPECT_TRUE(control.may_begin(1));
+  int last = 2;
+  std::thread rank([&] {
+    while (control.may_begin(last)) {
+      ++last;
+    }
+  });
+  control.stop_before(3);
+  rank.join();
+  EXPECT_EQ(last, 3);
+}
+
+TEST(RunControl, AFailureEndsAHold) {
+  RunControl control(2, 0, 10);
+  EXPECT_EQ(control.hold(), 0);
+  std::thread rank([&] { EXPECT_FALSE(control.may_begin(0)); });
+  control.end_rank(std::make_exception_ptr(0));
+  rank.join();
 }
 
 }  // namespace

@@ -183,7 +183,7 @@ TEST(SumInOrder, TheOrderIsTheSources) {
         tensors.push_back(s.tensor());
       }
       Values out(Dtype::fp32, size);
-      sum_in_order(tensors, out.tensor(), n);
+      sum_in_order(tensors, out.tensor(), {}, n);
       for (std::size_t i = 0; i < size; ++i) {
         EXPECT_EQ(out.get(i), 0.0) << isa;
       }
@@ -220,17 +220,22 @@ TEST(SumInOrder, RoundsOnceAndMayOverwriteASource) {
               expected[i] = static_cast<double>(sum);
             }
           }
-          sum_in_order(tensors, sources[count - 1].tensor(), n);
+          // As an all_reduce in place: the sum into the last source, and copies into the first and elsewhere.
+          Values elsewhere = random_tensor(d, n, 9);
+          const std::vector<Tensor> copies = {sources[0].tensor(), elsewhere.tensor()};
+          sum_in_order(tensors, sources[count - 1].tensor(), copies, n);
           const Values rounded(d, expected);
           for (std::size_t i = 0; i < expected.size(); ++i) {
             EXPECT_EQ(sources[count - 1].get(i), rounded.get(i)) << isa << name(d);
+            EXPECT_EQ(sources[0].get(i), rounded.get(i)) << isa << name(d);
+            EXPECT_EQ(elsewhere.get(i), rounded.get(i)) << isa << name(d);
           }
         }
       }
     }
   });
   Values out(Dtype::fp32, 1);
-  EXPECT_THROW(sum_in_order({}, out.tensor(), 1), InternalError);
+  EXPECT_THROW(sum_in_order({}, out.tensor(), {}, 1), InternalError);
 }
 
 }  // namespace

@@ -6,26 +6,18 @@
 #include <iterator>
 #include <numeric>
 
-#include "base/error.h"
+#include "tests/support/message_of.h"
 
 namespace foretrain::plan {
 namespace {
+
+using foretrain::test::message_of;
 
 Mesh mesh(int pp, int dp, int cp, int tp, const std::string& order = "pp,dp,cp,tp") {
   Mesh m;
   m.order = parse_rank_order(order);
   m.extent = {pp, dp, cp, tp};
   return m;
-}
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const InputError& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 // rank = ((pp * 2 + dp) * 1 + cp) * 4 + tp.  13 = 1*8 + 1*4 + 1.

@@ -6,21 +6,13 @@
 #include <fstream>
 #include <random>
 
-#include "base/error.h"
 #include "plan/schedule_times.h"
+#include "tests/support/message_of.h"
 
 namespace foretrain::plan {
 namespace {
 
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const InputError& e) {
-    return e.what();
-  }
-  return "no error";
-}
+using foretrain::test::message_of;
 
 std::string row(const Schedule& s, std::size_t rank) {
   return to_text(Schedule{s[rank]});

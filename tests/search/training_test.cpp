@@ -339,6 +339,15 @@ TEST(TrainingRules, EachHasASource) {
   }
 }
 
+TEST(TrainingRules, NameTheGroupsThatAConstantWasFittedTo) {
+  EXPECT_TRUE(rules().is_fitted("simumax_b200"));
+  EXPECT_FALSE(rules().is_fitted("colm_layouts"));
+  json object = row_22b();
+  EXPECT_FALSE(forecast_all({read(object)}, rules())[0].fitted);
+  object["group"] = "simumax_b200";
+  EXPECT_TRUE(forecast_all({read(object)}, rules())[0].fitted);
+}
+
 TEST(TrainingForecast, OrderOfRowsAndThreadsDoNotMatter) {
   std::vector<TrainingRow> rows;
   for (int tp = 1; tp <= 8; tp *= 2) {

@@ -129,10 +129,7 @@ TEST(Model, MegatronSizesAreWhatTheirNamesSay) {
   EXPECT_NEAR(static_cast<double>(total_parameters(catalogue_model("megatron-1t"))), 1008e9, 1e9);
 }
 
-// h = 4, 2 heads of 2, 1 kv head, f = 6, vocab 10, gated, no biases, rmsnorm:
-//   qkv 4·(4 + 2·2) = 32, projection 4·4 = 16, up 4·12 = 48, down 6·4 = 24, norms 2·4 = 8: 128 a layer
-//   total 3·128 + embedding 40 + head 40 + final norm 4 = 468
-TEST(Model, CountsAGatedGroupedModelByHand) {
+Model gated_grouped() {
   Model m;
   m.layers = 3;
   m.hidden = 4;
@@ -146,6 +143,14 @@ TEST(Model, CountsAGatedGroupedModelByHand) {
   m.positions = Positions::rotary;
   m.tied_embeddings = false;
   m.attention_bias = m.output_bias = m.mlp_bias = false;
+  return m;
+}
+
+// h = 4, 2 heads of 2, 1 kv head, f = 6, vocab 10, gated, no biases, rmsnorm:
+//   qkv 4·(4 + 2·2) = 32, projection 4·4 = 16, up 4·12 = 48, down 6·4 = 24, norms 2·4 = 8: 128 a layer
+//   total 3·128 + embedding 40 + head 40 + final norm 4 = 468
+TEST(Model, CountsAGatedGroupedModelByHand) {
+  Model m = gated_grouped();
   EXPECT_EQ(layer_parameters(m), 128);
   EXPECT_EQ(total_parameters(m), 468);
   m.tied_embeddings = true;
@@ -167,19 +172,8 @@ TEST(Model, CountsAGatedGroupedModelByHand) {
 // of width 3. Common 48 + 8 = 56; MLP 72; an expert 3·4·6 = 72, the shared ones 3·4·6 = 72, the router 5·4 and 5
 // biases.
 TEST(Model, CountsExpertsByHand) {
-  Model m;
-  m.layers = 3;
-  m.hidden = 4;
-  m.heads = 2;
-  m.kv_heads = 1;
-  m.head_dim = 2;
-  m.ffn_hidden = 6;
-  m.vocab = 10;
-  m.activation = Activation::swiglu;
-  m.norm = Norm::rmsnorm;
-  m.positions = Positions::rotary;
+  Model m = gated_grouped();
   m.tied_embeddings = true;
-  m.attention_bias = m.output_bias = m.mlp_bias = false;
   m.moe = {.experts = 5,
            .top_k = 2,
            .ffn_hidden = 6,

@@ -1,0 +1,238 @@
+#include "exec/local_ranks.h"
+
+#include <algorithm>
+#include <mutex>
+#include <thread>
+
+#include "base/error.h"
+#include "exec/clock.h"
+#include "exec/host_memory.h"
+#include "exec/run_agreement.h"
+
+namespace foretrain::exec {
+
+namespace {
+
+constexpr std::chrono::milliseconds kTick{50}, kShortTick{1};
+
+Bytes arena_of(const plan::PlanGraph& graph, plan::Rank rank) {
+  const plan::Role& role = graph.roles[static_cast<std::size_t>(plan::role_of(graph, rank))];
+  return role.memory.arena + role.memory.host;
+}
+
+void check_memory(const plan::PlanGraph& graph, const World& world, Processes& processes) {
+  Bytes needed;
+  for (const plan::Rank r : world.ranks_here()) {
+    needed += arena_of(graph, r);
+  }
+  require_memory([&](const std::string& mine) { return processes.all_gather(mine); }, memory_limits(), needed,
+                 "the run's ranks", "; a smaller micro_batch, model or number of ranks needs less");
+}
+
+}  // namespace
+
+LocalRanks::LocalRanks(const plan::PlanGraph& graph, Processes& processes)
+    : graph_(graph), processes_(processes), world_(processes, graph.mesh.ranks()) {
+  check_memory(graph, world_, processes);
+  for (const plan::Rank r : world_.ranks_here()) {
+    ranks_.push_back(std::make_unique<RankRunner>(graph, r, world_.communicator(r)));
+  }
+  // The last role: with post-validation it alone has the norm of all in time.
+  const auto last_with = [&](plan::BufferId plan::Role::*buffer) -> RankRunner* {
+    for (auto role = graph.roles.rbegin(); role != graph.roles.rend(); ++role) {
+      if ((*role).*buffer >= 0) {
+        return runner(plan::first_rank(graph.mesh, role->ranks));
+      }
+    }
+    return nullptr;
+  };
+  if (RankRunner* const rank = last_with(&plan::Role::loss)) {
+    rank->set_reports_loss();
+  }
+  if (RankRunner* const rank = last_with(&plan::Role::grad_norm)) {
+    rank->set_reports_grad_norm();
+  }
+}
+
+RankRunner* LocalRanks::runner(plan::Rank rank) const {
+  const auto found =
+      std::find_if(ranks_.begin(), ranks_.end(), [&](const auto& r) { return r->context().rank == rank; });
+  return found == ranks_.end() ? nullptr : found->get();
+}
+
+template <class Fn>
+void LocalRanks::on_all_ranks(const Fn& fn) {
+  std::vector<std::thread> threads;
+  for (const auto& rank : ranks_) {
+    threads.emplace_back([&fn, &rank] { fn(*rank); });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+}
+
+void LocalRanks::cancel(RunControl& control) {
+  world_.cancel();
+  control.stop_before(0);
+}
+
+void LocalRanks::prepare(std::uint64_t seed) {
+  std::vector<Bytes> arenas;
+  for (plan::Rank r = 0; r < world_.ranks(); ++r) {
+    arenas.push_back(arena_of(graph_, r));
+  }
+  world_.allocate_arenas(arenas);
+  std::mutex mutex;
+  std::exception_ptr failure;
+  on_all_ranks([&](RankRunner& rank) {
+    try {
+      rank.prepare(world_.arena(rank.context().rank), seed);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      failure = std::current_exception();
+    }
+  });
+  if (failure) {
+    std::rethrow_exception(failure);
+  }
+}
+
+bool LocalRanks::watch(RunControl& control, Time start, const RankRunner::Assignment& assignment, RunResult& result) {
+  const RunOptions& options = *assignment.options;
+  RunAgreement agreement(processes_, control);
+  Time previous = start;
+  Time stopping_since;
+  bool is_cut_off = false;
+  for (int done = 0, done_here = 0; done < options.steps;) {
+    if (options.interrupted != nullptr && options.interrupted->load()) {
+      agreement.stop_soon();
+    }
+    agreement.listen();
+    world_.check();
+    if (agreement.is_stopping() && !is_cut_off) {
+      stopping_since = stopping_since == Time{} ? now() : stopping_since;
+      if (now() - stopping_since > Time{std::chrono::nanoseconds(options.grace).count() * 1000}) {
+        is_cut_off = true;
+        cancel(control);
+      }
+    }
+    const bool waits_for_others = done < done_here;
+    const RunControl::Wait step =
+        control.wait_for_step(done_here, waits_for_others || agreement.is_stopping() ? kShortTick : kTick);
+    if (step == RunControl::Wait::ended) {
+      agreement.step_ended(assignment.first_step + done_here, control.outcome(done_here));
+      ++done_here;
+    } else if (step == RunControl::Wait::absent) {
+      // What others have not ended yet they never will, once the ranks here have stopped before their time.
+      if (!waits_for_others || is_cut_off || world_.cancelled() || control.failure()) {
+        break;
+      }
+      std::this_thread::sleep_for(kShortTick);
+    }
+    for (StepOutcome outcome; agreement.all_ended(assignment.first_step + done, &outcome); ++done) {
+      result.loss.push_back(outcome.loss);
+      result.grad_norm.push_back(outcome.grad_norm);
+      result.step_seconds.push_back(seconds(outcome.end - previous));
+      previous = outcome.end;
+      if (options.on_step) {
+        options.on_step(assignment.first_step + done, outcome.loss, result.step_seconds.back());
+      }
+    }
+  }
+  return is_cut_off;
+}
+
+// Process 0's result, and what all together hold, in every process.
+void LocalRanks::agree(RunResult& result) {
+  if (processes_.count() == 1) {
+    return;
+  }
+  const auto of_first = [&](std::vector<double>& values) { values = all_gather(processes_, values).front(); };
+  of_first(result.loss);
+  of_first(result.grad_norm);
+  of_first(result.step_seconds);
+  const std::vector<std::vector<double>> all =
+      all_gather(processes_, {is_broken_ ? 1.0 : 0.0, static_cast<double>(result.arena.value),
+                              static_cast<double>(result.library_workspace.value)});
+  result.library_workspace = {};
+  for (const std::vector<double>& of_process : all) {
+    is_broken_ = is_broken_ || of_process[0] != 0.0;
+    result.arena = std::max(result.arena, Bytes{static_cast<std::int64_t>(of_process[1])});
+    result.library_workspace += Bytes{static_cast<std::int64_t>(of_process[2])};
+  }
+}
+
+std::vector<RankMemory> LocalRanks::memory() const {
+  std::vector<RankMemory> all;
+  for (const auto& rank : ranks_) {
+    all.push_back({&rank->context(), rank->arena()});
+  }
+  return all;
+}
+
+RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
+  if (is_broken_) {
+    throw EnvironmentError("this run was cut off in the middle of a step and cannot go on");
+  }
+  RunResult result;
+  RunControl control(static_cast<int>(ranks_.size()), assignment.first_step, assignment.options->steps);
+  const Time start = now();
+  std::vector<std::thread> threads;
+  const auto join = [&] {
+    for (std::thread& thread : threads) {
+      thread.join();
+    }
+    threads.clear();
+  };
+  for (const auto& rank : ranks_) {
+    threads.emplace_back([&, r = rank.get()] {
+      std::exception_ptr failure;
+      try {
+        r->run(control, assignment);
+      } catch (const Cancelled&) {
+        // Whoever cancelled knows why.
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      control.end_rank(failure);
+      if (failure) {
+        world_.cancel();
+      }
+    });
+  }
+  try {
+    is_broken_ = watch(control, start, assignment, result);
+  } catch (...) {
+    cancel(control);
+    join();
+    is_broken_ = true;
+    throw;
+  }
+  join();
+  if (const std::exception_ptr failure = control.failure()) {
+    is_broken_ = true;
+    tell_others(failure);
+  }
+  for (const auto& rank : ranks_) {
+    result.arena = std::max(result.arena, rank->context().role->memory.arena);
+    result.library_workspace += Bytes{static_cast<std::int64_t>(rank->scratch_bytes())};
+  }
+  agree(result);
+  return result;
+}
+
+// A rank that waits in vain may be waiting for a process that this host can say more of.
+void LocalRanks::tell_others(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const EnvironmentError& e) {
+    const std::string why = e.what() + processes_.ailing();
+    processes_.fail(why);
+    throw EnvironmentError(why);
+  } catch (const std::exception& e) {
+    processes_.fail(e.what());
+    throw;
+  }
+}
+
+}  // namespace foretrain::exec

@@ -1,0 +1,56 @@
+// The ranks of a run that live in this process: a thread for each while they work, and what the main thread does
+// meanwhile.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <vector>
+
+#include "exec/executor.h"
+#include "exec/pieces.h"
+#include "exec/rank.h"
+#include "exec/run_control.h"
+#include "exec/world.h"
+
+namespace foretrain::exec {
+
+class LocalRanks {
+ public:
+  // All processes make theirs together, and the same calls of prepare() and carry_out(). What is given must outlive it.
+  // Throws InfeasibleError when memory is lacking.
+  LocalRanks(const plan::PlanGraph& graph, Processes& processes);
+
+  // Makes arenas and parameters.
+  void prepare(std::uint64_t seed);
+  // Has every rank do its assignment, and waits. The result is process 0's, and what all together hold, in every
+  // process. Throws as Executor::run() does.
+  RunResult carry_out(const RankRunner::Assignment& assignment);
+  // Ranks have stopped at different places: nothing can be carried out any more.
+  bool is_broken() const { return is_broken_; }
+
+  const std::vector<std::unique_ptr<RankRunner>>& ranks() const { return ranks_; }
+  std::vector<RankMemory> memory() const;
+
+ private:
+  // nullptr: the rank lives elsewhere.
+  RankRunner* runner(plan::Rank rank) const;
+  // Runs fn(rank) on a thread each and joins them all.
+  template <class Fn>
+  void on_all_ranks(const Fn& fn);
+  // Ends the ranks on this host; those here that are held have an end too.
+  void cancel(RunControl& control);
+  // Waits for the ranks, step by step; true if the run was cut off.
+  bool watch(RunControl& control, Time start, const RankRunner::Assignment& assignment, RunResult& result);
+  void agree(RunResult& result);
+  // And throws it.
+  [[noreturn]] void tell_others(const std::exception_ptr& failure);
+
+  const plan::PlanGraph& graph_;
+  Processes& processes_;
+  World world_;
+  std::vector<std::unique_ptr<RankRunner>> ranks_;
+  bool is_broken_ = false;
+};
+
+}  // namespace foretrain::exec
