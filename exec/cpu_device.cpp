@@ -178,7 +178,7 @@ void CpuDevice::run_to_end(Stream& stream) {
     task.host();
     task.host = nullptr;
   } else {
-    run_kernel(task.call);
+    run_kernel(kernels::cpu_launchers(), task.call);
   }
   finish(stream, start, now());
 }
