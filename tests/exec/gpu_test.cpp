@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <tuple>
 
@@ -104,6 +105,41 @@ void expect_same_as_on_cpu(const char* model, const std::vector<std::string>& ov
   EXPECT_EQ(cpu.logits, other.logits);
   expect_equal(cpu.gradients, other.gradients);
   expect_equal(cpu.parameters, other.parameters);
+}
+
+// Without an event both orders come about, with it one.
+TEST(PretendedGpu, RunsItsStreamsInAnyOrderThatEventsAllow) {
+  for (const bool has_event : {false, true}) {
+    std::set<double> seen;
+    for (std::uint64_t seed = 1; seed <= 32; ++seed) {
+      PretendGpu gpu(seed);
+      auto* const x = reinterpret_cast<double*>(gpu.allocate(Bytes{16}));
+      const GpuStream a = gpu.create_stream(), b = gpu.create_stream();
+      const GpuEvent event = gpu.create_event();
+      gpu.on(a).fill({x, Dtype::fp64}, 1, 1.0);
+      if (has_event) {
+        gpu.record(event, a);
+        gpu.wait(b, event);
+      }
+      gpu.on(b).add({x, Dtype::fp64}, {x + 1, Dtype::fp64}, 1);
+      gpu.synchronise(b);
+      gpu.synchronise(a);
+      seen.insert(x[1]);
+      gpu.destroy(a);
+      gpu.destroy(b);
+      gpu.destroy(event);
+      gpu.release(reinterpret_cast<std::byte*>(x));
+    }
+    EXPECT_EQ(seen, has_event ? std::set{1.0} : (std::set{0.0, 1.0}));
+  }
+}
+
+TEST(PretendedGpu, RefusesKernelsOnMemoryOfTheHosts) {
+  PretendGpu gpu(1);
+  const GpuStream stream = gpu.create_stream();
+  double x = 0.0;
+  EXPECT_THROW(gpu.on(stream).fill({&x, Dtype::fp64}, 1, 1.0), InternalError);
+  gpu.destroy(stream);
 }
 
 TEST(Gpu, EveryStrategyAsOnACpu) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::uint64_t kMostPicoseconds = 20'000'000;  // of a kernel
 constexpr std::uint64_t kCommandsOfALook = 12;          // run, at most, when the host asks for an event
+constexpr std::uint64_t kPriorities = 1000;
 
 }  // namespace
 
@@ -354,6 +355,7 @@ exec::GpuStream PretendGpu::create_stream() {
   auto stream = std::make_unique<Stream>();
   stream->launchers = std::make_unique<QueueLaunchers>(*this, *stream);
   const std::lock_guard lock(mutex_);
+  stream->priority = static_cast<int>(random_() % kPriorities);
   streams_.push_back(std::move(stream));
   return {streams_.back().get()};
 }
@@ -412,7 +414,7 @@ Time PretendGpu::host_time() const {
 bool PretendGpu::run_one() {
   if (random_() % 32 == 0) {
     for (const auto& stream : streams_) {
-      stream->priority = static_cast<int>(random_() % 1000);
+      stream->priority = static_cast<int>(random_() % kPriorities);
     }
   }
   Stream* chosen = nullptr;
