@@ -45,7 +45,9 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t target = targets[row] - s.vocab_start;
     stats[3 * row] = greatest;
     stats[3 * row + 1] = total;
-    stats[3 * row + 2] = target >= 0 && target < s.valid ? widen(x[target]) : kLowest<W>;
+    stats[3 * row + 2] = targets[row] < 0                  ? -kLowest<W>
+                         : target >= 0 && target < s.valid ? widen(x[target])
+                                                           : kLowest<W>;
   }
 }
 
@@ -69,7 +71,9 @@ __global__ void __launch_bounds__(kThreads)
     const double log_sum = std::log(sum);
     row_stats[2 * row] = maximum;
     row_stats[2 * row + 1] = static_cast<W>(log_sum);
-    loss = log_sum + (static_cast<double>(maximum) - static_cast<double>(target));
+    // No target counts for nothing, but a logit that is no number shows.
+    loss =
+        target == -kLowest<W> ? 0.0 * log_sum : log_sum + (static_cast<double>(maximum) - static_cast<double>(target));
   }
   loss = over_block(Sum{}, loss);
   if (threadIdx.x == 0) {
@@ -100,7 +104,7 @@ __global__ void __launch_bounds__(kThreads) backward(CrossEntropyShape s, const 
   const int64_t target = targets[row] - s.vocab_start;
   for (int64_t c = threadIdx.x; c < s.cols; c += kThreads) {
     W d = 0;
-    if (c < s.valid) {
+    if (c < s.valid && targets[row] >= 0) {
       const W p = std::exp((widen(x[c]) - maximum) - log_sum);
       d = (c == target ? p - W{1} : p) * scale;
     }
