@@ -26,11 +26,11 @@ const std::vector<AttentionShape> kShapes = {
     {.batch = 1, .seq = 40, .heads = 4, .kv_heads = 2, .head_dim = 6, .value_dim = 10},
     {.batch = 1, .seq = 34, .heads = 2, .kv_heads = 1, .head_dim = 136, .value_dim = 130},
     {.batch = 1, .seq = 9, .heads = 2, .kv_heads = 1, .head_dim = 4, .window = 1},
-    {.batch = 1, .seq = 200, .heads = 2, .kv_heads = 1, .head_dim = 8, .window = 7},
-    {.batch = 1, .seq = 150, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 110},
+    {.batch = 1, .seq = 140, .heads = 2, .kv_heads = 1, .head_dim = 8, .window = 7},
+    {.batch = 1, .seq = 140, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 110},
     {.batch = 2, .seq = 9, .heads = 2, .kv_heads = 1, .head_dim = 4, .document = 4},
-    {.batch = 1, .seq = 200, .heads = 2, .kv_heads = 1, .head_dim = 8, .document = 67},
-    {.batch = 1, .seq = 200, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 20, .document = 90},
+    {.batch = 1, .seq = 140, .heads = 2, .kv_heads = 1, .head_dim = 8, .document = 67},
+    {.batch = 1, .seq = 140, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 20, .document = 90},
     {.batch = 1, .seq = 40, .heads = 1, .kv_heads = 1, .head_dim = 8, .document = 1},
 };
 
