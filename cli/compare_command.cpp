@@ -19,28 +19,31 @@ namespace {
 constexpr int kWarmUpSteps = 3;  // caches, page tables, clock frequency
 constexpr std::int64_t kMostSteps = 100'000;
 
-// On process 0; elsewhere without spans.
-plan::Timeline measured_now(const plan::Job& job, const plan::PlanGraph& graph, const exec::Text& text,
-                            std::int64_t steps, exec::Processes& processes, const Console& console) {
-  const workloads::Workload& w = job.workload;
-  constexpr std::uint64_t kSeed = 1;
-  const exec::TextWindows windows = exec::training_windows(text, w.seq_len, w.global_batch, w.model.vocab, kSeed);
-  const InterruptWatch watch;
-  exec::Executor executor(graph, windows, kSeed, &processes);
-  MeasureOptions options;
-  options.steps = kWarmUpSteps + static_cast<int>(steps);
-  options.traced_steps = static_cast<int>(steps);
-  return measure(executor, graph, options, watch, console).timeline;
-}
-
 struct CompareArguments {
   JobArguments job;
+  DeviceArguments device;
   ModelArguments models;
   std::int64_t steps = 20;
   std::string timeline_path, trace_path;
   std::optional<double> max_error;
   bool json = false;
 };
+
+// On process 0; elsewhere without spans.
+plan::Timeline measured_now(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph,
+                            const exec::Text& text, exec::Processes& processes, exec::Gpu* gpu,
+                            const Console& console) {
+  const workloads::Workload& w = job.workload;
+  constexpr std::uint64_t kSeed = 1;
+  const exec::TextWindows windows = exec::training_windows(text, w.seq_len, w.global_batch, w.model.vocab, kSeed);
+  const InterruptWatch watch;
+  exec::Executor executor(graph, windows, kSeed, &processes, gpu);
+  MeasureOptions options;
+  options.steps = kWarmUpSteps + static_cast<int>(a.steps);
+  options.traced_steps = static_cast<int>(a.steps);
+  options.device = a.device.word;
+  return measure(executor, graph, options, watch, console).timeline;
+}
 
 // `measure` runs the job, once the forecast is made.
 int compare(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph, bool judges,
@@ -72,6 +75,7 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
   CompareArguments a;
   Options options("compare", "sets the forecast of a job against a real run of it, op kind by op kind");
   a.job.add_to(options);
+  a.device.add_to(options);
   options.text("timeline", "FILE", &a.timeline_path,
                "the real run: a timeline of 'foretrain run'; without it, runs now");
   options.integer("steps", &a.steps, 1, kMostSteps, "steps to run now, after three to warm up [20]");
@@ -94,14 +98,16 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
   plan::Job job;
   plan::PlanGraph graph;
   exec::Text text;
+  std::unique_ptr<exec::Gpu> gpu;
   const auto prepare = [&] {
     job = a.job.load();
     graph = plan::build(job);
-    check_runnable(a.job, job, graph, *processes);
+    check_runnable(a.job, job, graph, *processes, a.device);
+    gpu = a.device.open();
     text = exec::load_text(job.workload.data);
     return plan::resolved(job).dump();
   };
-  const auto measure = [&] { return measured_now(job, graph, text, a.steps, *processes, console); };
+  const auto measure = [&] { return measured_now(a, job, graph, text, *processes, gpu.get(), console); };
   return together(*processes, console, prepare,
                   [&] { return compare(a, job, graph, processes->number() == 0, measure, console); });
 }

@@ -15,6 +15,7 @@
 #include "cli/options.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
+#include "exec/cuda.h"
 #include "exec/transport.h"
 #include "kernels/bf16_library.h"
 #include "kernels/kernels.h"
@@ -120,8 +121,8 @@ std::vector<Part> parts() {
                                              : "bf16 runs are slow without, not wrong; on Debian: apt-get install "
                                                "libdnnl-dev, then build again"});
   all.push_back(mpi());
-  const std::string driver = find_library("libcuda.so.1");
-  all.push_back(external("CUDA", driver, "no NVIDIA driver (libcuda.so.1)", "ranks on GPUs"));
+  const exec::CudaState cuda = exec::cuda_state();
+  all.push_back({"CUDA", cuda.is_built, cuda.is_usable, cuda.detail, cuda.remedy});
   all.push_back(external("NCCL", find_library("libnccl.so.2"), "libnccl.so.2 was not found", "communication of GPUs"));
   return all;
 }

@@ -34,7 +34,7 @@ void start_at(plan::Timeline& timeline, Time origin, int first_step) {
 }  // namespace
 
 void check_runnable(const JobArguments& arguments, const plan::Job& job, const plan::PlanGraph& graph,
-                    const exec::Processes& processes) {
+                    const exec::Processes& processes, const DeviceArguments& device) {
   if (!job.cluster.this_machine) {
     throw InputError(
         fmt::format("{}: /cluster/system: \"{}\" is not this machine; only jobs of \"this-machine\" can be "
@@ -51,6 +51,9 @@ void check_runnable(const JobArguments& arguments, const plan::Job& job, const p
                     "over {} hosts with mpirun (`scripts/hosts run` for network namespaces); `compare "
                     "--timeline` takes the timeline that it writes",
                     job.origin, job.cluster.nodes, hosts.size(), job.cluster.nodes));
+  }
+  if (device.is_gpu()) {
+    return;
   }
   plan::MemoryFit fit = plan::memory_fit(job, graph);
   if (!fit.fits()) {
@@ -95,8 +98,8 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   if (options.traced_steps > 0) {
     const auto first = m.result.step_seconds.end() - options.traced_steps;
     const Time origin = time_from_seconds(std::accumulate(m.result.step_seconds.begin(), first, 0.0));
-    m.timeline =
-        recorder.timeline("measured: cpu, threads", std::vector<Time>(static_cast<std::size_t>(options.traced_steps)));
+    m.timeline = recorder.timeline(fmt::format("measured: {}, threads", options.device),
+                                   std::vector<Time>(static_cast<std::size_t>(options.traced_steps)));
     start_at(m.timeline, origin, run.first_traced_step);
   }
   return m;

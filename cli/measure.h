@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cli/console.h"
+#include "cli/device.h"
 #include "cli/interrupt.h"
 #include "cli/job.h"
 #include "exec/data.h"
@@ -16,14 +17,16 @@
 namespace foretrain::cli {
 
 // InputError for a job of another cluster than this machine, or of another number of hosts than the `processes` live on
-// (a job of one host may run on several); InfeasibleError, with what would fit, for one that does not fit in memory.
+// (a job of one host may run on several); InfeasibleError, with what would fit, for one that does not fit in the host's
+// memory. A GPU's is the executor's to check.
 void check_runnable(const JobArguments& arguments, const plan::Job& job, const plan::PlanGraph& graph,
-                    const exec::Processes& processes);
+                    const exec::Processes& processes, const DeviceArguments& device);
 
 struct MeasureOptions {
   int first_step = 0;  // the executor's next
   int steps = 1;
   int traced_steps = 0;  // the last so many
+  std::string device = "cpu";
   std::chrono::milliseconds timeout{60000};
   exec::StateKeeper* keeper = nullptr;                     // with one, an interrupted run gets the time to end its step
   std::function<void(int steps_done)> ended = [](int) {};  // also of an interrupted run; all steps count

@@ -24,12 +24,14 @@ namespace {
 
 constexpr std::int64_t kTracedSteps = 10;
 constexpr std::int64_t kMost = 1'000'000'000;
+constexpr const char* kNewLine = "\n";
 
 struct RunArguments {
   JobArguments job;
+  DeviceArguments device;
   DataArguments data;
   WeightArguments weights;
-  std::string prompt = "\n";
+  std::string prompt = kNewLine;
   std::int64_t steps = 20, seed = 1, timeout_seconds = 60, sample = 0;
   std::string timeline_path, trace_path;
   bool verify = false, json = false;
@@ -37,20 +39,30 @@ struct RunArguments {
   SuperviseArguments supervise;
 };
 
-reports::Verification verified(const plan::Job& job, const plan::PlanGraph& graph, const exec::DataSource& data,
-                               const RunArguments& arguments, const exec::RunOptions& run, exec::Processes& processes) {
+struct Trained {
+  const plan::Job& job;
+  const plan::PlanGraph& graph;
+  const exec::Text& text;
+  const exec::TextWindows& windows;
+  exec::Executor& executor;
+  exec::Processes& processes;
+  exec::Gpu* gpu;
+};
+
+reports::Verification verified(const Trained& t, const RunArguments& arguments, const exec::RunOptions& run) {
   exec::VerifyOptions options;
   options.seed = static_cast<std::uint64_t>(arguments.seed);
   options.timeout = run.timeout;
   options.interrupted = run.interrupted;
   options.poison = run.poison;
-  const workloads::Precision& precision = job.workload.precision;
+  options.gpu = t.gpu;
+  const workloads::Precision& precision = t.job.workload.precision;
   exec::Course one_rank;
-  if (processes.number() == 0) {
-    one_rank = exec::train(plan::build(plan::one_rank_job(job)), precision, data, options);
+  if (t.processes.number() == 0) {
+    one_rank = exec::train(plan::build(plan::one_rank_job(t.job)), precision, t.windows, options);
   }
-  options.processes = &processes;
-  const exec::Verification v = exec::verify(graph, one_rank, precision, data, options);
+  options.processes = &t.processes;
+  const exec::Verification v = exec::verify(t.graph, one_rank, precision, t.windows, options);
   return {v.max_rel_loss,    v.max_rel_grad, v.tolerance.loss, v.tolerance.gradient,
           v.tolerance.steps, v.passed,       v.worst_tensor};
 }
@@ -79,15 +91,6 @@ std::string printable(const std::string& bytes) {
   return out;
 }
 
-struct Trained {
-  const plan::Job& job;
-  const plan::PlanGraph& graph;
-  const exec::Text& text;
-  const exec::TextWindows& windows;
-  exec::Executor& executor;
-  exec::Processes& processes;
-};
-
 // What the run was worth: its loss on unseen text, what it writes, whether one rank learns the same.
 void judge(reports::RunReport& report, const Trained& t, const RunArguments& a, const exec::RunOptions& run,
            const InterruptWatch& watch, const Console& console) {
@@ -95,7 +98,9 @@ void judge(reports::RunReport& report, const Trained& t, const RunArguments& a, 
   progress.phase("validating");
   report.validation_loss = exec::validation_loss(t.executor, t.graph, t.job.workload.model.vocab, t.text, run);
   report.unigram_loss = exec::unigram_loss(t.text);
-  report.bytes_per_token = exec::bytes_per_id(t.text);
+  if (!t.job.workload.model.is_encoder()) {  // what is told of masked tokens is not the text
+    report.bytes_per_token = exec::bytes_per_id(t.text);
+  }
   watch.throw_if_interrupted();
   if (a.sample > 0) {
     progress.phase("sampling");
@@ -104,13 +109,14 @@ void judge(reports::RunReport& report, const Trained& t, const RunArguments& a, 
   }
   if (a.verify) {
     progress.phase("verifying against one rank");
-    report.verification = verified(t.job, t.graph, t.windows, a, run, t.processes);
+    report.verification = verified(t, a, run);
     watch.throw_if_interrupted();
   }
 }
 
 void add_options(Options& options, RunArguments& a) {
   a.job.add_to(options);
+  a.device.add_to(options);
   options.integer("steps", &a.steps, 1, kMost, "training steps [20]");
   options.integer("seed", &a.seed, 0, INT64_MAX, "of parameters, data order and sample [1]");
   a.data.add_to(options);
@@ -130,6 +136,18 @@ void add_options(Options& options, RunArguments& a) {
                     "foretrain run job.json --steps 300 --checkpoint c --checkpoint-every 50 --max-restarts 3"});
 }
 
+// An encoder sees what comes behind a token, too.
+void check_sample(const RunArguments& a, const workloads::Model& model) {
+  for (const auto& [option, given] : {std::pair{"--sample", a.sample > 0}, {"--prompt", a.prompt != kNewLine}}) {
+    if (given && model.is_encoder()) {
+      throw InputError(
+          fmt::format("{}: the model is an encoder, which tells masked tokens and writes no text; expected a "
+                      "decoder, or no {}",
+                      option, option));
+    }
+  }
+}
+
 // --steps counts the whole run's.
 std::int64_t steps_left(const RunArguments& a, const Checkpointing& checkpointing) {
   if (a.steps < checkpointing.first_step()) {
@@ -142,7 +160,7 @@ std::int64_t steps_left(const RunArguments& a, const Checkpointing& checkpointin
 }
 
 int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& graph, const exec::Text& text,
-            exec::Processes& processes, Console& console) {
+            exec::Processes& processes, exec::Gpu* gpu, Console& console) {
   const workloads::Workload& w = job.workload;
   const auto seed = static_cast<std::uint64_t>(a.seed);
   const exec::TextWindows windows = exec::training_windows(text, w.seq_len, w.global_batch, w.model.vocab, seed);
@@ -150,7 +168,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   OutputFiles files(writes ? a.timeline_path : "", writes ? a.trace_path : "");
   const InterruptWatch watch;
   const exec::RunOptions run = run_options(std::chrono::seconds(a.timeout_seconds), watch);
-  exec::Executor executor(graph, windows, seed, &processes);
+  exec::Executor executor(graph, windows, seed, &processes, gpu);
   a.weights.load(executor, graph, job);
   if (processes.count() > 1) {
     console.note(rank_table(processes, graph.mesh.ranks()));
@@ -163,6 +181,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   measure_options.steps = static_cast<int>(steps);
   measure_options.traced_steps =
       a.timeline_path.empty() && a.trace_path.empty() ? 0 : static_cast<int>(std::min(steps, kTracedSteps));
+  measure_options.device = a.device.word;
   measure_options.timeout = run.timeout;
   measure_options.keeper = checkpointing.keeper();
   measure_options.ended = [&](int steps_done) { checkpointing.ended(steps_done, steps_done < a.steps); };
@@ -188,7 +207,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   report.epoch = epoch_text(windows, text.last_batch);
   report.ids_are_bytes = text.is_bytes;
   report.timeline_path = a.timeline_path;
-  judge(report, Trained{job, graph, text, windows, executor, processes}, a, run, watch, console);
+  judge(report, Trained{job, graph, text, windows, executor, processes, gpu}, a, run, watch, console);
   files.write_timeline(m.timeline);
   files.write_trace(graph, {reports::traced(m.timeline, "measured")});
   console.result(a.json ? reports::to_json(report).dump(2) + "\n" : reports::to_text(report, console.colour()));
@@ -216,16 +235,20 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
   plan::Job job;
   plan::PlanGraph graph;
   exec::Text text;
+  std::unique_ptr<exec::Gpu> gpu;
   const auto prepare = [&] {
     job = a.job.load();
     graph = plan::build(job);
-    check_runnable(a.job, job, graph, *processes);
+    check_runnable(a.job, job, graph, *processes, a.device);
+    gpu = a.device.open();
     a.weights.check(job);
+    check_sample(a, job.workload.model);
     text = a.data.load(job.workload);
     return plan::resolved(job).dump() +
            fmt::format("{} {} {} {}", text.name, text.ids, text.training.size(), text.validation.size());
   };
-  return together(*processes, console, prepare, [&] { return run_job(a, job, graph, text, *processes, console); });
+  return together(*processes, console, prepare,
+                  [&] { return run_job(a, job, graph, text, *processes, gpu.get(), console); });
 }
 
 }  // namespace foretrain::cli

@@ -20,7 +20,7 @@ void each_run(const OpCall& call, const Op& op, Shape shape, const F& f) {
 
 }  // namespace
 
-void attention(const OpCall& call, const plan::Attention& op) {
+void attention(const kernels::Launchers& launch, const OpCall& call, const plan::Attention& op) {
   kernels::AttentionShape shape = attention_shape(op);
   shape.causal = op.causal;
   shape.value_dim = op.value_dim;
@@ -28,34 +28,34 @@ void attention(const OpCall& call, const plan::Attention& op) {
   shape.document = op.document;
   const std::vector<kernels::Tensor>&reads = call.reads, &writes = call.writes;
   switch (op.step) {
-    case plan::AttentionStep::flash_forward: kernels::attention_forward(shape, reads[0], writes[0], writes[1]); break;
+    case plan::AttentionStep::flash_forward: launch.attention_forward(shape, reads[0], writes[0], writes[1]); break;
     case plan::AttentionStep::flash_backward:
-      kernels::attention_backward(shape, reads[1], reads[2], reads[3], reads[0], writes[0]);
+      launch.attention_backward(shape, reads[1], reads[2], reads[3], reads[0], writes[0]);
       break;
-    case plan::AttentionStep::scores: kernels::attention_scores(shape, reads[0], writes[0]); break;
-    case plan::AttentionStep::scale_mask: kernels::attention_scale_mask(shape, writes[0]); break;
-    case plan::AttentionStep::softmax: kernels::attention_softmax(shape, reads[0], writes[0]); break;
+    case plan::AttentionStep::scores: launch.attention_scores(shape, reads[0], writes[0]); break;
+    case plan::AttentionStep::scale_mask: launch.attention_scale_mask(shape, writes[0]); break;
+    case plan::AttentionStep::softmax: launch.attention_softmax(shape, reads[0], writes[0]); break;
     case plan::AttentionStep::scale_mask_softmax:
-      kernels::attention_scale_mask_softmax(shape, reads[0], writes[0]);
+      launch.attention_scale_mask_softmax(shape, reads[0], writes[0]);
       break;
-    case plan::AttentionStep::context: kernels::attention_context(shape, reads[0], reads[1], writes[0]); break;
+    case plan::AttentionStep::context: launch.attention_context(shape, reads[0], reads[1], writes[0]); break;
     case plan::AttentionStep::context_backward:
-      kernels::attention_context_backward(shape, reads[1], reads[2], reads[0], writes[0], writes[1]);
+      launch.attention_context_backward(shape, reads[1], reads[2], reads[0], writes[0], writes[1]);
       break;
     case plan::AttentionStep::softmax_backward:
-      kernels::attention_softmax_backward(shape, reads[0], reads[1], writes[0]);
+      launch.attention_softmax_backward(shape, reads[0], reads[1], writes[0]);
       break;
-    case plan::AttentionStep::scale_backward: kernels::attention_scale_mask_backward(shape, writes[0]); break;
+    case plan::AttentionStep::scale_backward: launch.attention_scale_mask_backward(shape, writes[0]); break;
     case plan::AttentionStep::softmax_scale_backward:
-      kernels::attention_scale_mask_softmax_backward(shape, reads[0], reads[1], writes[0]);
+      launch.attention_scale_mask_softmax_backward(shape, reads[0], reads[1], writes[0]);
       break;
     case plan::AttentionStep::scores_backward:
-      kernels::attention_scores_backward(shape, reads[0], reads[1], writes[0]);
+      launch.attention_scores_backward(shape, reads[0], reads[1], writes[0]);
       break;
   }
 }
 
-void attention_sinks(const OpCall& call, const plan::AttentionSinks& op) {
+void attention_sinks(const kernels::Launchers& launch, const OpCall& call, const plan::AttentionSinks& op) {
   kernels::AttentionShape shape;
   shape.batch = op.batch;
   shape.seq = op.seq;
@@ -63,14 +63,14 @@ void attention_sinks(const OpCall& call, const plan::AttentionSinks& op) {
   shape.head_dim = op.v_dim;
   const std::int64_t first = call.rank->index_in(op.head_group) * op.heads;
   if (op.direction == plan::Direction::forward) {
-    kernels::attention_sinks_forward(shape, advanced(call.reads[0], first), call.writes[0], call.writes[1]);
+    launch.attention_sinks_forward(shape, advanced(call.reads[0], first), call.writes[0], call.writes[1]);
   } else {
-    kernels::attention_sinks_backward(shape, advanced(call.reads[3], first), call.reads[1], call.reads[2],
-                                      call.reads[0], advanced(call.writes[0], first));
+    launch.attention_sinks_backward(shape, advanced(call.reads[3], first), call.reads[1], call.reads[2], call.reads[0],
+                                    advanced(call.writes[0], first));
   }
 }
 
-void latent_heads(const OpCall& call, const plan::LatentHeads& op) {
+void latent_heads(const kernels::Launchers& launch, const OpCall& call, const plan::LatentHeads& op) {
   using Shape = kernels::LatentHeadsShape;
   const Shape whole{op.batch, op.seq, op.heads, op.nope_dim, op.rope_dim, op.v_dim};
   each_run(call, op, whole, [&](Shape shape, std::int64_t token, std::int64_t position) {
@@ -78,23 +78,23 @@ void latent_heads(const OpCall& call, const plan::LatentHeads& op) {
     const auto read = [&](std::size_t i, std::int64_t cols) { return advanced(call.reads[i], token * cols); };
     const auto write = [&](std::size_t i, std::int64_t cols) { return advanced(call.writes[i], token * cols); };
     if (op.direction == plan::Direction::forward) {
-      kernels::latent_heads_forward(shape, op.base, read(0, shape.q_cols()), read(1, shape.kv_cols()),
-                                    read(2, op.rope_dim), write(0, shape.qkv_cols()));
+      launch.latent_heads_forward(shape, op.base, read(0, shape.q_cols()), read(1, shape.kv_cols()),
+                                  read(2, op.rope_dim), write(0, shape.qkv_cols()));
     } else {
-      kernels::latent_heads_backward(shape, op.base, read(0, shape.qkv_cols()), write(0, shape.q_cols()),
-                                     write(1, shape.kv_cols()), write(2, op.rope_dim));
+      launch.latent_heads_backward(shape, op.base, read(0, shape.qkv_cols()), write(0, shape.q_cols()),
+                                   write(1, shape.kv_cols()), write(2, op.rope_dim));
     }
   });
 }
 
-void rotary(const OpCall& call, const plan::Rotary& op) {
+void rotary(const kernels::Launchers& launch, const OpCall& call, const plan::Rotary& op) {
   using Shape = kernels::AttentionShape;
   each_run(call, op, attention_shape(op), [&](const Shape& shape, std::int64_t token, std::int64_t position) {
     const kernels::Tensor qkv = advanced(call.writes[0], token * shape.qkv_cols());
     if (op.direction == plan::Direction::forward) {
-      kernels::rotary_forward(shape, op.rotary_dim, op.base, position, qkv);
+      launch.rotary_forward(shape, op.rotary_dim, op.base, position, qkv);
     } else {
-      kernels::rotary_backward(shape, op.rotary_dim, op.base, position, qkv);
+      launch.rotary_backward(shape, op.rotary_dim, op.base, position, qkv);
     }
   });
 }

@@ -4,6 +4,7 @@
 
 #include "exec/op_call.h"
 #include "kernels/kernels.h"
+#include "kernels/launchers.h"
 
 namespace foretrain::exec {
 
@@ -19,9 +20,9 @@ kernels::AttentionShape attention_shape(const Op& op) {
   return shape;
 }
 
-void attention(const OpCall& call, const plan::Attention& op);
-void attention_sinks(const OpCall& call, const plan::AttentionSinks& op);
-void latent_heads(const OpCall& call, const plan::LatentHeads& op);
-void rotary(const OpCall& call, const plan::Rotary& op);
+void attention(const kernels::Launchers& launch, const OpCall& call, const plan::Attention& op);
+void attention_sinks(const kernels::Launchers& launch, const OpCall& call, const plan::AttentionSinks& op);
+void latent_heads(const kernels::Launchers& launch, const OpCall& call, const plan::LatentHeads& op);
+void rotary(const kernels::Launchers& launch, const OpCall& call, const plan::Rotary& op);
 
 }  // namespace foretrain::exec

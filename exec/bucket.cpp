@@ -34,7 +34,7 @@ std::int32_t first_copy(const OpCall& call, const plan::Bucket& bucket) {
   return family.layers == 0 ? 0 : plan::copies_before(*call.rank->role, family.layer_list, call.binding.layer);
 }
 
-void squared_norms(const OpCall& call, const plan::SquaredNorm& op) {
+void squared_norms(const kernels::Launchers& launch, const OpCall& call, const plan::SquaredNorm& op) {
   const plan::Role& role = *call.rank->role;
   const plan::Bucket& bucket = op.bucket;
   auto* const norms = static_cast<double*>(call.writes[0].data);
@@ -45,13 +45,12 @@ void squared_norms(const OpCall& call, const plan::SquaredNorm& op) {
   for (std::int64_t i = 0; i < pieces; ++i) {
     // Several slices of a tensor in one piece are one sum; pieces are summed in order.
     std::int32_t tensor = -1;
-    double sum = 0.0;
+    double* const sum = launch.scalar();
     const auto close = [&] {
       if (tensor >= 0) {
-        norms[tensor] += sum;
+        launch.add({sum, Dtype::fp64}, {norms + tensor, Dtype::fp64}, 1);
       }
       tensor = -1;
-      sum = 0.0;
     };
     plan::for_each_piece(role, bucket, first_copy(call, bucket), shard * pieces + i, op.piece_shards,
                          slice_index(call, bucket), [&](const plan::Piece& piece) {
@@ -59,18 +58,19 @@ void squared_norms(const OpCall& call, const plan::SquaredNorm& op) {
                              return;
                            }
                            const std::int32_t t = plan::global_tensor(role, *piece.parameter, piece.layer);
-                           if (t != tensor) {
+                           const bool goes_on = t == tensor;
+                           if (!goes_on) {
                              close();
                              tensor = t;
                            }
-                           kernels::squared_norm(advanced(call.reads[0], piece.bucket_begin - own_begin),
-                                                 piece.elements, &sum, true);
+                           launch.squared_norm(advanced(call.reads[0], piece.bucket_begin - own_begin), piece.elements,
+                                               sum, goes_on);
                          });
     close();
   }
 }
 
-void optimizer_step(const OpCall& call, const plan::OptimizerStep& op) {
+void optimizer_step(const kernels::Launchers& launch, const OpCall& call, const plan::OptimizerStep& op) {
   const bool has_master = op.precision.has_master();
   const bool has_m = op.optimizer.kind != workloads::OptimizerKind::sgd;
   const bool has_v =
@@ -95,11 +95,10 @@ void optimizer_step(const OpCall& call, const plan::OptimizerStep& op) {
                        slice_index(call, op.bucket), [&](const plan::Piece& piece) {
                          const std::int64_t i = piece.bucket_begin - own_begin;
                          step.weight_decay = piece.parameter->decay ? op.optimizer.weight_decay : 0.0;
-                         kernels::optimizer_step(step, piece.elements, advanced(call.reads[0], i),
-                                                 static_cast<const double*>(call.reads[1].data),
-                                                 advanced(has_master ? master : parameter, i), advanced(m, i),
-                                                 advanced(v, i),
-                                                 has_master ? advanced(parameter, i) : kernels::Tensor{});
+                         launch.optimizer_step(step, piece.elements, advanced(call.reads[0], i),
+                                               static_cast<const double*>(call.reads[1].data),
+                                               advanced(has_master ? master : parameter, i), advanced(m, i),
+                                               advanced(v, i), has_master ? advanced(parameter, i) : kernels::Tensor{});
                        });
 }
 

@@ -2,13 +2,14 @@
 #pragma once
 
 #include "exec/op_call.h"
+#include "kernels/launchers.h"
 
 namespace foretrain::exec {
 
 // norms[tensor] = sum of squares of what this rank counts of the tensor, pieces in shard order.
-void squared_norms(const OpCall& call, const plan::SquaredNorm& op);
+void squared_norms(const kernels::Launchers& launch, const OpCall& call, const plan::SquaredNorm& op);
 
-void optimizer_step(const OpCall& call, const plan::OptimizerStep& op);
+void optimizer_step(const kernels::Launchers& launch, const OpCall& call, const plan::OptimizerStep& op);
 
 // The copy of its family's layers that a bucket op starts at; 0 for a family without layers.
 std::int32_t first_copy(const OpCall& call, const plan::Bucket& bucket);

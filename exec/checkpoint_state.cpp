@@ -1,7 +1,6 @@
 #include "exec/checkpoint_state.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/error.h"
 #include "kernels/kernels.h"
@@ -25,7 +24,7 @@ bool overlap(const TensorRun& a, const TensorRun& b) {
 
 }  // namespace
 
-ShardSource::ShardSource(const RankMemory& memory) {
+ShardSource::ShardSource(const RankMemory& memory) : memory_(memory) {
   header_.rank = memory.rank->rank;
   for_each_counted_piece(memory, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
     const plan::Role& role = *call.rank->role;
@@ -45,20 +44,19 @@ ShardSource::ShardSource(const RankMemory& memory) {
 
 void ShardSource::copy_to(std::byte* payload) const {
   for (const Part& part : parts_) {
-    std::memcpy(payload, part.begin, static_cast<std::size_t>(part.bytes));
+    memory_.read(part.begin, payload, part.bytes);
     payload += part.bytes;
   }
 }
 
 StateTargets::StateTargets(const std::vector<RankMemory>& ranks, std::int64_t vocab) : vocab_(vocab) {
   for (const RankMemory& memory : ranks) {
-    for_each_stored_range(
-        *memory.rank, memory.arena, [&](Stored stored, const TensorRange& range, kernels::Tensor tensor) {
-          Whole& whole = tensors_[plan::global_name(*memory.rank->role, range.parameter, range.layer)];
-          whole.rows = range.parameter.global_rows;
-          whole.cols = range.parameter.global_cols;
-          whole.targets.push_back({stored, run_of(range), tensor, 0});
-        });
+    for_each_stored_range(memory, [&](Stored stored, const TensorRange& range, kernels::Tensor tensor) {
+      Whole& whole = tensors_[plan::global_name(*memory.rank->role, range.parameter, range.layer)];
+      whole.rows = range.parameter.global_rows;
+      whole.cols = range.parameter.global_cols;
+      whole.targets.push_back({memory, stored, run_of(range), tensor, 0});
+    });
   }
 }
 
@@ -99,8 +97,10 @@ void StateTargets::fill(const ShardHeader& header, const ShardPiece& piece, cons
     // The kernel only reads it.
     const kernels::ConstTensor from{payload + which * bytes, header.dtype};
     for_each_common(piece.run, target.run, [&](std::int64_t source, std::int64_t at, std::int64_t elements) {
-      kernels::cast({static_cast<const std::byte*>(from.data) + size_bytes(from.dtype, source), from.dtype},
-                    advanced(target.tensor, at), elements);
+      write_on_host(target.memory, advanced(target.tensor, at), elements, [&](kernels::Tensor out) {
+        kernels::cast({static_cast<const std::byte*>(from.data) + size_bytes(from.dtype, source), from.dtype}, out,
+                      elements);
+      });
       target.filled += elements;
     });
   }

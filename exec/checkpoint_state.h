@@ -31,6 +31,7 @@ class ShardSource {
     const std::byte* begin = nullptr;
     std::int64_t bytes = 0;
   };
+  RankMemory memory_;
   ShardHeader header_;
   std::vector<Part> parts_;  // in the payload's order
 };
@@ -51,6 +52,7 @@ class StateTargets {
 
  private:
   struct Target {
+    RankMemory memory;
     Stored stored{};
     TensorRun run;
     kernels::Tensor tensor;  // at the run's first element

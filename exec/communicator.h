@@ -64,19 +64,11 @@ struct MessageCall {
   void* data = nullptr;  // only read when sent
 };
 
-// One rank's end. Called from that rank's thread only.
-class Communicator {
+// What a rank's end knows of the ranks it communicates with. Called from that rank's thread only.
+class Partners {
  public:
-  using Ticket = void*;
-  virtual ~Communicator() = default;
-
-  virtual Ticket post(const CollectiveCall& call) = 0;
-  // A batch; done when every message is.
-  virtual Ticket post(std::span<const MessageCall> messages) = 0;
-
-  // Does what this rank can do now. True when the operation is complete; the ticket is dead then and `start`, if given,
-  // is when the last partner had posted, of a batch of messages the first one's. Throws Cancelled.
-  virtual bool poll(Ticket ticket, Time* start) = 0;
+  using Ticket = void*;  // of an operation that was posted
+  virtual ~Partners() = default;
 
   // Ranks that an unfinished operation still waits for, ascending; and those among all ranks that wait for nobody.
   virtual std::vector<plan::Rank> missing(Ticket ticket) = 0;
@@ -87,6 +79,18 @@ class Communicator {
   virtual void wait(std::uint32_t seen, std::chrono::nanoseconds limit) = 0;
   // Whether spinning before wait() takes nobody's core.
   virtual bool may_spin() const = 0;
+};
+
+// One rank's end.
+class Communicator : public Partners {
+ public:
+  virtual Ticket post(const CollectiveCall& call) = 0;
+  // A batch; done when every message is.
+  virtual Ticket post(std::span<const MessageCall> messages) = 0;
+
+  // Does what this rank can do now. True when the operation is complete; the ticket is dead then and `start`, if given,
+  // is when the last partner had posted, of a batch of messages the first one's. Throws Cancelled.
+  virtual bool poll(Ticket ticket, Time* start) = 0;
 
   // Bytes of buffers that the communicator holds beside the operands.
   virtual Bytes workspace() const = 0;

@@ -15,8 +15,8 @@ namespace {
 kernels::AttentionPart part_of(const plan::RingAttention& op, int own) {
   const std::int64_t half = op.seq / 2;
   const int other = (own - op.distance + op.parts) % op.parts;
-  if (other == own) {
-    return {0, op.seq, 0, op.seq, true};
+  if (other == own || !op.causal) {
+    return {0, op.seq, 0, op.seq, op.causal};
   }
   return other < own ? kernels::AttentionPart{0, op.seq, 0, half, false}
                      : kernels::AttentionPart{half, half, 0, op.seq, false};
@@ -25,6 +25,9 @@ kernels::AttentionPart part_of(const plan::RingAttention& op, int own) {
 // Both pieces of a share over the keys of all.
 kernels::AttentionPart part_of_all(const plan::RingAttention& op, int own) {
   const plan::SequenceShare share{op.seq, own, op.parts};
+  if (!op.causal) {
+    return {0, op.seq, 0, share.whole(), false, 0, 0, 0, share.whole()};
+  }
   kernels::AttentionPart part{0,           op.seq,       0, share.whole(), true, share.position(0), op.window,
                               op.document, share.whole()};
   part.jump_at = share.run();
@@ -39,7 +42,7 @@ struct Columns {
 
 }  // namespace
 
-void ring_attention(const OpCall& call, const plan::RingAttention& op) {
+void ring_attention(const kernels::Launchers& launch, const OpCall& call, const plan::RingAttention& op) {
   kernels::AttentionShape shape = attention_shape(op);
   shape.value_dim = op.v_dim;
   const int own = call.rank->index_in(op.group);
@@ -47,34 +50,34 @@ void ring_attention(const OpCall& call, const plan::RingAttention& op) {
   const std::vector<kernels::Tensor>& writes = call.writes;
   switch (op.step) {
     case plan::RingStep::pack:
-      kernels::copy_matrix(shape.tokens(), shape.kv_cols(), advanced(reads[0], shape.q_cols()), shape.qkv_cols(),
-                           writes[0], shape.kv_cols());
+      launch.copy_matrix(shape.tokens(), shape.kv_cols(), advanced(reads[0], shape.q_cols()), shape.qkv_cols(),
+                         writes[0], shape.kv_cols());
       break;
     case plan::RingStep::attend:
-      kernels::attention_part_forward(shape, part_of(op, own), reads[0], reads[1], writes[0], writes[1]);
+      launch.attention_part_forward(shape, part_of(op, own), reads[0], reads[1], writes[0], writes[1]);
       break;
     case plan::RingStep::merge:
-      kernels::attention_merge(shape, op.parts, reads[0], reads[1], writes[0], writes[1]);
+      launch.attention_merge(shape, op.parts, reads[0], reads[1], writes[0], writes[1]);
       break;
     case plan::RingStep::attend_backward:
-      kernels::attention_part_backward(shape, part_of(op, own), reads[1], reads[2], reads[3], reads[4], reads[0],
-                                       writes[0], writes[1], op.accumulate);
+      launch.attention_part_backward(shape, part_of(op, own), reads[1], reads[2], reads[3], reads[4], reads[0],
+                                     writes[0], writes[1], op.accumulate);
       break;
     case plan::RingStep::attend_all:
-      kernels::attention_part_forward(shape, part_of_all(op, own), reads[0], reads[1], writes[0], writes[1]);
+      launch.attention_part_forward(shape, part_of_all(op, own), reads[0], reads[1], writes[0], writes[1]);
       break;
     case plan::RingStep::attend_all_backward:
-      kernels::attention_part_backward(shape, part_of_all(op, own), reads[1], reads[2], reads[3], reads[4], reads[0],
-                                       writes[0], writes[1], false);
+      launch.attention_part_backward(shape, part_of_all(op, own), reads[1], reads[2], reads[3], reads[4], reads[0],
+                                     writes[0], writes[1], false);
       break;
     case plan::RingStep::unpack:
-      kernels::copy_matrix(shape.tokens(), shape.kv_cols(), reads[0], shape.kv_cols(),
-                           advanced(writes[0], shape.q_cols()), shape.qkv_cols());
+      launch.copy_matrix(shape.tokens(), shape.kv_cols(), reads[0], shape.kv_cols(),
+                         advanced(writes[0], shape.q_cols()), shape.qkv_cols());
       break;
   }
 }
 
-void reshard(const OpCall& call, const plan::Reshard& op) {
+void reshard(const kernels::Launchers& launch, const OpCall& call, const plan::Reshard& op) {
   const kernels::Tensor &from = call.reads[0], &to = call.writes[0];
   const std::int64_t all = op.q + op.k + op.v, width = all / op.parts;
   const std::int64_t q = op.q / op.parts, k = op.k / op.parts, v = op.v / op.parts;
@@ -83,9 +86,9 @@ void reshard(const OpCall& call, const plan::Reshard& op) {
   // Between [rows] blocks of one rank and where they come from or go to.
   const auto copy = [&](std::int64_t n, std::int64_t cols, std::int64_t matrix, std::int64_t ld, std::int64_t block) {
     if (packs) {
-      kernels::copy_matrix(n, cols, advanced(from, matrix), ld, advanced(to, block), width);
+      launch.copy_matrix(n, cols, advanced(from, matrix), ld, advanced(to, block), width);
     } else {
-      kernels::copy_matrix(n, cols, advanced(from, block), width, advanced(to, matrix), ld);
+      launch.copy_matrix(n, cols, advanced(from, block), width, advanced(to, matrix), ld);
     }
   };
   for (std::int32_t part = 0; part < op.parts; ++part) {

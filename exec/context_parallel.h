@@ -3,10 +3,11 @@
 #pragma once
 
 #include "exec/op_call.h"
+#include "kernels/launchers.h"
 
 namespace foretrain::exec {
 
-void ring_attention(const OpCall& call, const plan::RingAttention& op);
-void reshard(const OpCall& call, const plan::Reshard& op);
+void ring_attention(const kernels::Launchers& launch, const OpCall& call, const plan::RingAttention& op);
+void reshard(const kernels::Launchers& launch, const OpCall& call, const plan::Reshard& op);
 
 }  // namespace foretrain::exec

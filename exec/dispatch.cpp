@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "base/error.h"
 #include "exec/attention_ops.h"
 #include "exec/bucket.h"
 #include "exec/context_parallel.h"
+#include "exec/load_tokens.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::exec {
@@ -54,6 +54,7 @@ bool is_zero(const Tensor& scalar) {
 
 // One overload per kind of op; operands in the order of plan/ops.h.
 struct KernelRunner {
+  const kernels::Launchers& launch;
   const OpCall& call;
 
   const Tensor& read(std::size_t i) const { return call.reads[i]; }
@@ -69,7 +70,7 @@ struct KernelRunner {
     shape.k = op.k;
     shape.transpose_a = op.trans_a;
     shape.transpose_b = op.trans_b;
-    kernels::matmul(shape, read(0), read(1), op.bias ? read(2) : Tensor{}, write(0), op.accumulate);
+    launch.matmul(shape, read(0), read(1), op.bias ? read(2) : Tensor{}, write(0), op.accumulate);
   }
 
   // Statistics [rows, 2] are stored as two columns: all means, then all reciprocal deviations.
@@ -77,16 +78,15 @@ struct KernelRunner {
     const kernels::NormShape shape{kernel_kind(op.kind), op.rows, op.cols, op.eps};
     switch (op.direction) {
       case plan::Direction::forward:
-        kernels::norm_forward(shape, read(0), read(1), read_or_none(2), write(0), write(1),
-                              advanced(write(1), op.rows));
+        launch.norm_forward(shape, read(0), read(1), read_or_none(2), write(0), write(1), advanced(write(1), op.rows));
         break;
       case plan::Direction::backward_input:
-        kernels::norm_backward_input(shape, read(1), read(2), read(0), read(3), advanced(read(3), op.rows), read(4),
-                                     write(0));
+        launch.norm_backward_input(shape, read(1), read(2), read(0), read(3), advanced(read(3), op.rows),
+                                   read_or_none(4), write(0));
         break;
       case plan::Direction::backward_weight:
-        kernels::norm_backward_weight(shape, read(1), read(0), read(2), advanced(read(2), op.rows), write(0),
-                                      call.writes.size() > 1 ? write(1) : Tensor{}, true);
+        launch.norm_backward_weight(shape, read(1), read(0), read(2), advanced(read(2), op.rows), write(0),
+                                    call.writes.size() > 1 ? write(1) : Tensor{}, true);
         break;
     }
   }
@@ -94,41 +94,41 @@ struct KernelRunner {
   void operator()(const plan::SplitColumns& op) const {
     const std::int64_t both = op.left + op.right;
     if (op.direction == plan::Direction::forward) {
-      kernels::copy_matrix(op.rows, op.left, read(0), both, write(0), op.left);
-      kernels::copy_matrix(op.rows, op.right, advanced(read(0), op.left), both, write(1), op.right);
+      launch.copy_matrix(op.rows, op.left, read(0), both, write(0), op.left);
+      launch.copy_matrix(op.rows, op.right, advanced(read(0), op.left), both, write(1), op.right);
     } else {
-      kernels::copy_matrix(op.rows, op.left, read(0), op.left, write(0), both);
-      kernels::copy_matrix(op.rows, op.right, read(1), op.right, advanced(write(0), op.left), both);
+      launch.copy_matrix(op.rows, op.left, read(0), op.left, write(0), both);
+      launch.copy_matrix(op.rows, op.right, read(1), op.right, advanced(write(0), op.left), both);
     }
   }
 
   void operator()(const plan::HeadNorm& op) const {
     const kernels::HeadNormShape shape{op.rows, op.heads, op.kv_heads, op.head_dim, op.eps};
     switch (op.direction) {
-      case plan::Direction::forward: kernels::head_norm_forward(shape, read(0), read(1), write(0), write(1)); break;
+      case plan::Direction::forward: launch.head_norm_forward(shape, read(0), read(1), write(0), write(1)); break;
       case plan::Direction::backward_input:
-        kernels::head_norm_backward_input(shape, read(0), read(1), read(2), write(0));
+        launch.head_norm_backward_input(shape, read(0), read(1), read(2), write(0));
         break;
       case plan::Direction::backward_weight:
-        kernels::head_norm_backward_weight(shape, read(1), read(0), write(0), write(1));
+        launch.head_norm_backward_weight(shape, read(1), read(0), write(0), write(1));
         break;
     }
   }
 
   void operator()(const plan::Activation& op) const {
     if (op.direction == plan::Direction::forward) {
-      kernels::activation_forward(kernel_kind(op.kind), op.rows, op.cols, read(0), write(0));
+      launch.activation_forward(kernel_kind(op.kind), op.rows, op.cols, read(0), write(0));
     } else {
-      kernels::activation_backward(kernel_kind(op.kind), op.rows, op.cols, read(1), read(0), write(0));
+      launch.activation_backward(kernel_kind(op.kind), op.rows, op.cols, read(1), read(0), write(0));
     }
   }
 
   void operator()(const plan::ResidualAdd& op) const {
-    kernels::residual_add(op.rows, op.cols, read(0), read(1), op.bias ? read(2) : Tensor{}, write(0));
+    launch.residual_add(op.rows, op.cols, read(0), read(1), op.bias ? read(2) : Tensor{}, write(0));
   }
 
   void operator()(const plan::BiasGradient& op) const {
-    kernels::bias_gradient(op.rows, op.cols, read(0), write(0), true);
+    launch.bias_gradient(op.rows, op.cols, read(0), write(0), true);
   }
 
   void operator()(const plan::Embedding& op) const {
@@ -138,9 +138,9 @@ struct KernelRunner {
     shape.vocab_start = call.rank->index_in(op.vocab_group) * op.rows;
     shape.vocab_rows = op.rows;
     if (op.direction == plan::Direction::forward) {
-      kernels::embedding_forward(shape, ids(read(0)), read(1), {}, write(0));
+      launch.embedding_forward(shape, ids(read(0)), read(1), {}, write(0));
     } else {
-      kernels::embedding_backward(shape, ids(read(0)), read(1), write(0), {});
+      launch.embedding_backward(shape, ids(read(0)), read(1), write(0), {});
     }
   }
 
@@ -154,9 +154,9 @@ struct KernelRunner {
       const std::int64_t n = std::min(share.run() - token % share.run(), op.rows - row);
       if (op.direction == plan::Direction::forward) {
         const Tensor x = advanced(write(0), row * op.hidden);
-        kernels::residual_add(n, op.hidden, x, advanced(read(1), position * op.hidden), {}, x);
+        launch.residual_add(n, op.hidden, x, advanced(read(1), position * op.hidden), {}, x);
       } else {
-        kernels::add(advanced(read(0), row * op.hidden), advanced(write(0), position * op.hidden), n * op.hidden);
+        launch.add(advanced(read(0), row * op.hidden), advanced(write(0), position * op.hidden), n * op.hidden);
       }
       row += n;
     }
@@ -169,54 +169,35 @@ struct KernelRunner {
     shape.vocab_start = call.rank->index_in(op.vocab_group) * op.cols;
     shape.valid = std::clamp<std::int64_t>(op.vocab - shape.vocab_start, 0, op.cols);
     switch (op.step) {
-      case plan::CrossEntropyStep::stats: kernels::cross_entropy_stats(shape, read(0), ids(read(1)), write(0)); break;
+      case plan::CrossEntropyStep::stats: launch.cross_entropy_stats(shape, read(0), ids(read(1)), write(0)); break;
       case plan::CrossEntropyStep::combine:
-        kernels::cross_entropy_combine(op.rows, call.rank->size_of(op.vocab_group), read(0), op.scale,
-                                       static_cast<double*>(write(1).data), true, write(0));
+        launch.cross_entropy_combine(op.rows, call.rank->size_of(op.vocab_group), read(0), op.scale,
+                                     static_cast<double*>(write(1).data), true, write(0));
         break;
       case plan::CrossEntropyStep::backward:
-        kernels::cross_entropy_backward(shape, read(2), ids(read(1)), read(0), op.scale, write(0));
+        launch.cross_entropy_backward(shape, read(2), ids(read(1)), read(0), op.scale, write(0));
         break;
     }
   }
 
-  void operator()(const plan::SquaredNorm& op) const { squared_norms(call, op); }
+  void operator()(const plan::SquaredNorm& op) const { squared_norms(launch, call, op); }
 
   void operator()(const plan::ClipCoefficient& op) const {
     const std::span<const double> norms(static_cast<const double*>(read(0).data), static_cast<std::size_t>(op.tensors));
     auto* const result = static_cast<double*>(write(0).data);
     const double limit = op.clip > 0 ? op.clip : std::numeric_limits<double>::infinity();
-    kernels::clip_coefficient(norms, limit, &result[1], &result[0]);
+    launch.clip_coefficient(norms, limit, &result[1], &result[0]);
   }
 
-  void operator()(const plan::OptimizerStep& op) const { optimizer_step(call, op); }
+  void operator()(const plan::OptimizerStep& op) const { optimizer_step(launch, call, op); }
 
-  void operator()(const plan::Fill& op) const { kernels::fill(write(0), op.elements, 0.0); }
+  void operator()(const plan::Fill& op) const { launch.fill(write(0), op.elements, 0.0); }
 
-  void operator()(const plan::Accumulate& op) const { kernels::add(read(0), write(0), op.elements); }
+  void operator()(const plan::Accumulate& op) const { launch.add(read(0), write(0), op.elements); }
 
-  void operator()(const plan::Copy& op) const {
-    std::memcpy(write(0).data, read(0).data, static_cast<std::size_t>(op.bytes));
-  }
+  void operator()(const plan::Copy& op) const { launch.copy(read(0).data, write(0).data, op.bytes); }
 
-  // Microbatch m of data-parallel rank d holds the sequences from (m * dp + d) * sequences on: the one-rank job with
-  // the same microbatches takes them in the same order.
-  void operator()(const plan::Host& op) const {
-    const plan::Mesh& mesh = call.rank->graph->mesh;
-    const std::int64_t dp = mesh.size(plan::Axis::dp);
-    const std::int64_t d = call.rank->coordinates[static_cast<std::size_t>(plan::Axis::dp)];
-    const std::int64_t first = (call.binding.microbatch * dp + d) * op.sequences;
-    const std::int64_t shift = op.task == plan::HostTask::load_targets ? 1 : 0;
-    const plan::SequenceShare share = call.rank->share_in(op.seq_group, op.seq);
-    std::vector<std::int32_t> sequence(static_cast<std::size_t>(share.whole()) + 1);
-    auto* out = static_cast<std::int32_t*>(write(0).data);
-    for (std::int64_t s = 0; s < op.sequences; ++s) {
-      call.rank->data->sequence(call.binding.step, first + s, share.whole(), sequence.data());
-      for (std::int64_t token = 0; token < op.seq; token += share.run()) {
-        out = std::copy_n(sequence.begin() + share.position(token) + shift, share.run(), out);
-      }
-    }
-  }
+  void operator()(const plan::Host& op) const { load_tokens(call, op); }
 
   void operator()(const plan::Gate& op) const {
     kernels::GateShape shape;
@@ -230,39 +211,38 @@ struct KernelRunner {
     shape.normalize = op.normalize;
     shape.scale = op.scale;
     if (op.direction == plan::Direction::forward) {
-      kernels::gate_forward(shape, read(0), write(0), write(1), table(write(2)));
+      launch.gate_forward(shape, read(0), write(0), write(1), table(write(2)));
     } else {
-      kernels::gate_backward(shape, read(0), ids(read(1)), read(2), op.balance, ids(read_or_none(3)), op.parts,
-                             write(0));
+      launch.gate_backward(shape, read(0), ids(read(1)), read(2), op.balance, ids(read_or_none(3)), op.parts, write(0));
     }
   }
 
   void operator()(const plan::Route& op) const {
     if (op.step == plan::RouteStep::count) {
-      kernels::route_count(op.rows, op.experts, op.capacity, ids(read(0)), table(write(0)), table(write(1)));
+      launch.route_count(op.rows, op.experts, op.capacity, ids(read(0)), table(write(0)), table(write(1)));
     } else {
-      kernels::route_arrange(op.rows, op.experts, op.members, ids(read(0)), ids(read(1)), table(write(0)),
-                             table(write(1)), table(write(2)), table(write(3)));
+      launch.route_arrange(op.rows, op.experts, op.members, ids(read(0)), ids(read(1)), table(write(0)),
+                           table(write(1)), table(write(2)), table(write(3)));
     }
   }
 
   void operator()(const plan::Permute& op) const {
     if (op.direction == plan::Direction::forward) {
-      kernels::permute_forward(op.rows, op.copies, op.cols, read(0), ids(read(1)), write(0));
+      launch.permute_forward(op.rows, op.copies, op.cols, read(0), ids(read(1)), write(0));
     } else {
-      kernels::permute_backward(op.rows, op.copies, op.cols, read(0), ids(read(1)), write(0));
+      launch.permute_backward(op.rows, op.copies, op.cols, read(0), ids(read(1)), write(0));
     }
   }
 
   void operator()(const plan::GroupedMatmul& op) const {
     const kernels::GroupedShape shape{op.experts, op.out_features, op.in_features};
     switch (op.direction) {
-      case plan::Direction::forward: kernels::grouped_forward(shape, ids(read(2)), read(0), read(1), write(0)); break;
+      case plan::Direction::forward: launch.grouped_forward(shape, ids(read(2)), read(0), read(1), write(0)); break;
       case plan::Direction::backward_input:
-        kernels::grouped_backward_input(shape, ids(read(2)), read(0), read(1), write(0));
+        launch.grouped_backward_input(shape, ids(read(2)), read(0), read(1), write(0));
         break;
       case plan::Direction::backward_weight:
-        kernels::grouped_backward_weight(shape, ids(read(2)), read(0), read(1), write(0));
+        launch.grouped_backward_weight(shape, ids(read(2)), read(0), read(1), write(0));
         break;
     }
   }
@@ -274,34 +254,34 @@ struct KernelRunner {
     const auto rows = [&](std::size_t at) { return weights > 0 ? read(at) : kernels::ConstTensor{}; };
     switch (op.direction) {
       case plan::Direction::forward:
-        kernels::expert_bias_forward(shape, ends(2), read(1), rows(2 + offsets), write(0));
+        launch.expert_bias_forward(shape, ends(2), read(1), rows(2 + offsets), write(0));
         break;
       case plan::Direction::backward_input:
-        kernels::expert_bias_backward_weights(shape, ends(2), read(0), read(1), write(0));
+        launch.expert_bias_backward_weights(shape, ends(2), read(0), read(1), write(0));
         break;
       case plan::Direction::backward_weight:
-        kernels::expert_bias_gradient(shape, ends(1), read(0), rows(1 + offsets), write(0));
+        launch.expert_bias_gradient(shape, ends(1), read(0), rows(1 + offsets), write(0));
         break;
     }
   }
 
   void operator()(const plan::ExpertActivation& op) const {
     const bool forward = op.direction == plan::Direction::forward;
-    const std::int64_t rows = op.experts == 0 ? op.rows : ids(read(forward ? 2 : 3))[op.experts];
+    const std::int32_t* const count = op.experts == 0 ? nullptr : ids(read(forward ? 2 : 3)) + op.experts;
     if (forward) {
-      kernels::expert_activation_forward(kernel_kind(op.kind), rows, op.cols, read(0), read(1), write(0));
+      launch.expert_activation_forward(kernel_kind(op.kind), op.rows, count, op.cols, read(0), read(1), write(0));
     } else {
-      kernels::expert_activation_backward(kernel_kind(op.kind), rows, op.cols, read(1), read(2), read(0), write(0),
-                                          write(1));
+      launch.expert_activation_backward(kernel_kind(op.kind), op.rows, count, op.cols, read(1), read(2), read(0),
+                                        write(0), write(1));
     }
   }
 
-  void operator()(const plan::Attention& op) const { attention(call, op); }
-  void operator()(const plan::AttentionSinks& op) const { attention_sinks(call, op); }
-  void operator()(const plan::LatentHeads& op) const { latent_heads(call, op); }
-  void operator()(const plan::Rotary& op) const { rotary(call, op); }
-  void operator()(const plan::RingAttention& op) const { ring_attention(call, op); }
-  void operator()(const plan::Reshard& op) const { reshard(call, op); }
+  void operator()(const plan::Attention& op) const { attention(launch, call, op); }
+  void operator()(const plan::AttentionSinks& op) const { attention_sinks(launch, call, op); }
+  void operator()(const plan::LatentHeads& op) const { latent_heads(launch, call, op); }
+  void operator()(const plan::Rotary& op) const { rotary(launch, call, op); }
+  void operator()(const plan::RingAttention& op) const { ring_attention(launch, call, op); }
+  void operator()(const plan::Reshard& op) const { reshard(launch, call, op); }
 
   template <class Other>
   void operator()(const Other&) const {
@@ -347,11 +327,11 @@ void check_runnable(const plan::PlanGraph& graph) {
   }
 }
 
-void run_kernel(const OpCall& call) {
+void run_kernel(const kernels::Launchers& launch, const OpCall& call) {
   if (call.guard && is_zero(call.guard)) {
     return;
   }
-  std::visit(KernelRunner{call}, call.op->work);
+  std::visit(KernelRunner{launch, call}, call.op->work);
 }
 
 CollectiveCall collective_call(const OpCall& call) {

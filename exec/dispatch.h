@@ -1,10 +1,11 @@
-// From ops to kernels and to the communicator: the one place that knows how each kind of op is carried out on a CPU.
+// From ops to kernels and to the communicator: the one place that knows how each kind of op is carried out.
 #pragma once
 
 #include <vector>
 
 #include "exec/communicator.h"
 #include "exec/op_call.h"
+#include "kernels/launchers.h"
 
 namespace foretrain::exec {
 
@@ -14,8 +15,9 @@ bool is_communication(const plan::Work& work);
 // Throws InputError when a CPU cannot run the graph: an element type or a kind of op that exists as cost only.
 void check_runnable(const plan::PlanGraph& graph);
 
-// Runs a compute, copy or host op to its end on the calling thread.
-void run_kernel(const OpCall& call);
+// Runs a compute, copy or host op: of the CPU's kernels to its end on the calling thread. Of the operands it reads a
+// guard alone.
+void run_kernel(const kernels::Launchers& launch, const OpCall& call);
 
 // What a communication op posts. REQUIRES: of that kind.
 CollectiveCall collective_call(const OpCall& call);

@@ -44,8 +44,8 @@ class SpanBuffer : public plan::SpanSink {
 }  // namespace
 
 struct Executor::Impl {
-  Impl(const plan::PlanGraph& g, const DataSource& d, Processes* p)
-      : graph(g), data(d), processes(p != nullptr ? *p : alone), here(graph, processes) {}
+  Impl(const plan::PlanGraph& g, const DataSource& d, Processes* p, Gpu* gpu)
+      : graph(g), data(d), processes(p != nullptr ? *p : alone), here(graph, processes, gpu) {}
 
   RunResult run(const RunOptions& options);
   RunResult evaluate(const DataSource& other, int batches, bool only_first_microbatch, const RunOptions& options);
@@ -123,12 +123,13 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
     }
     const plan::Buffer& buffer = role.buffers[static_cast<std::size_t>(role.logits)];
     const plan::Placement& place = role.memory.placements[static_cast<std::size_t>(role.logits)];
-    const kernels::ConstTensor tensor{rank->arena() + place.offset + slot * place.copy_stride,
-                                      stored_type(buffer.dtype)};
     const std::int64_t cols = buffer.elements / rows;
-    for (std::int64_t c = 0; c < cols; ++c) {
-      logits.push_back(element(tensor, place_of_row.token * cols + c));
-    }
+    const kernels::Tensor tensor{rank->memory().at(place.offset + slot * place.copy_stride), stored_type(buffer.dtype)};
+    read_on_host(rank->memory(), advanced(tensor, place_of_row.token * cols), cols, [&](kernels::ConstTensor values) {
+      for (std::int64_t c = 0; c < cols; ++c) {
+        logits.push_back(element(values, c));
+      }
+    });
   }
   std::vector<double> all;
   for (const std::vector<double>& of_process : all_gather(processes, logits)) {
@@ -137,9 +138,10 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
   return all;
 }
 
-Executor::Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed, Processes* processes) {
+Executor::Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed, Processes* processes,
+                   Gpu* gpu) {
   check_runnable(graph);
-  impl_ = std::make_unique<Impl>(graph, data, processes);
+  impl_ = std::make_unique<Impl>(graph, data, processes, gpu);
   impl_->here.prepare(seed);
 }
 

@@ -29,7 +29,8 @@ class DataSource {
                         std::int32_t* ids) const = 0;
 };
 
-struct RankMemory;  // pieces.h
+class Gpu;
+struct RankMemory;  // rank_memory.h
 
 // Is shown a rank's memory at ends of steps, when what is kept from step to step is complete and nothing runs that
 // could change it. Called on the ranks' threads, of several ranks at once; what it throws ends the run.
@@ -72,11 +73,13 @@ struct RunResult {
 // run().
 class Executor {
  public:
-  // `data` must outlive the executor, and so must `processes`; without them all ranks are threads of this process. With
+  // `data` must outlive the executor, and so must `processes`; without them all ranks are threads of this process. On a
+  // `gpu`, which must outlive it too, all live there together: processes other than this one cannot take part. With
   // them all processes make the same calls, and every result but the tensors' is the same in all. Throws InputError for
   // a graph that a CPU cannot run (precisions that exist as cost only), InfeasibleError when the machine lacks the
   // memory.
-  Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed, Processes* processes = nullptr);
+  Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed, Processes* processes = nullptr,
+           Gpu* gpu = nullptr);
   ~Executor();
 
   // Runs options.steps further steps. The prologue runs before the very first step, the epilogue at the end of each

@@ -295,7 +295,8 @@ void HostExchange::reduce(const std::vector<const std::byte*>& sources, std::byt
   for (const std::byte* const source : sources) {
     tensors.push_back({source, call_.dtype});
   }
-  reduce_in_order(call_.reduction, tensors, {out, call_.dtype}, {}, bytes / size_bytes(call_.dtype, 1));
+  reduce_in_order(kernels::cpu_launchers(), call_.reduction, tensors, {out, call_.dtype}, {},
+                  bytes / size_bytes(call_.dtype, 1));
 }
 
 // Where a piece's result belongs with a member of this host.

@@ -6,8 +6,10 @@
 
 #include "base/error.h"
 #include "exec/clock.h"
+#include "exec/cpu_device.h"
 #include "exec/host_memory.h"
 #include "exec/run_agreement.h"
+#include "plan/dump.h"
 
 namespace foretrain::exec {
 
@@ -31,11 +33,15 @@ void check_memory(const plan::PlanGraph& graph, const World& world, Processes& p
 
 }  // namespace
 
-LocalRanks::LocalRanks(const plan::PlanGraph& graph, Processes& processes)
+LocalRanks::LocalRanks(const plan::PlanGraph& graph, Processes& processes, Gpu* gpu)
     : graph_(graph), processes_(processes), world_(processes, graph.mesh.ranks()) {
-  check_memory(graph, world_, processes);
+  if (gpu != nullptr) {
+    gpu_ranks_ = std::make_unique<GpuRanks>(*gpu, graph, processes);
+  } else {
+    check_memory(graph, world_, processes);
+  }
   for (const plan::Rank r : world_.ranks_here()) {
-    ranks_.push_back(std::make_unique<RankRunner>(graph, r, world_.communicator(r)));
+    ranks_.push_back(std::make_unique<RankRunner>(graph, r, device(r)));
   }
   // The last role: with post-validation it alone has the norm of all in time.
   const auto last_with = [&](plan::BufferId plan::Role::*buffer) -> RankRunner* {
@@ -52,6 +58,14 @@ LocalRanks::LocalRanks(const plan::PlanGraph& graph, Processes& processes)
   if (RankRunner* const rank = last_with(&plan::Role::grad_norm)) {
     rank->set_reports_grad_norm();
   }
+}
+
+std::unique_ptr<QueuedDevice> LocalRanks::device(plan::Rank rank) {
+  const auto describe = [this](const OpCall& call) { return plan::describe(graph_, call.id); };
+  if (gpu_ranks_) {
+    return gpu_ranks_->device(rank, describe);
+  }
+  return std::make_unique<CpuDevice>(world_.communicator(rank), describe);
 }
 
 RankRunner* LocalRanks::runner(plan::Rank rank) const {
@@ -71,22 +85,33 @@ void LocalRanks::on_all_ranks(const Fn& fn) {
   }
 }
 
-void LocalRanks::cancel(RunControl& control) {
+void LocalRanks::cancel() {
   world_.cancel();
+  if (gpu_ranks_) {
+    gpu_ranks_->cancel();
+  }
+}
+
+void LocalRanks::cancel(RunControl& control) {
+  cancel();
   control.stop_before(0);
 }
 
 void LocalRanks::prepare(std::uint64_t seed) {
-  std::vector<Bytes> arenas;
-  for (plan::Rank r = 0; r < world_.ranks(); ++r) {
-    arenas.push_back(arena_of(graph_, r));
+  if (!gpu_ranks_) {
+    std::vector<Bytes> arenas;
+    for (plan::Rank r = 0; r < world_.ranks(); ++r) {
+      arenas.push_back(arena_of(graph_, r));
+    }
+    world_.allocate_arenas(arenas);
   }
-  world_.allocate_arenas(arenas);
   std::mutex mutex;
   std::exception_ptr failure;
   on_all_ranks([&](RankRunner& rank) {
     try {
-      rank.prepare(world_.arena(rank.context().rank), seed);
+      const RankContext& context = rank.context();
+      rank.prepare(gpu_ranks_ ? gpu_ranks_->memory(context) : host_memory_of(context, world_.arena(context.rank)),
+                   seed);
     } catch (...) {
       const std::lock_guard lock(mutex);
       failure = std::current_exception();
@@ -165,7 +190,7 @@ void LocalRanks::agree(RunResult& result) {
 std::vector<RankMemory> LocalRanks::memory() const {
   std::vector<RankMemory> all;
   for (const auto& rank : ranks_) {
-    all.push_back({&rank->context(), rank->arena()});
+    all.push_back(rank->memory());
   }
   return all;
 }
@@ -196,7 +221,7 @@ RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
       }
       control.end_rank(failure);
       if (failure) {
-        world_.cancel();
+        cancel();
       }
     });
   }
@@ -215,7 +240,7 @@ RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
   }
   for (const auto& rank : ranks_) {
     result.arena = std::max(result.arena, rank->context().role->memory.arena);
-    result.library_workspace += Bytes{static_cast<std::int64_t>(rank->scratch_bytes())};
+    result.library_workspace += rank->workspace();
   }
   agree(result);
   return result;

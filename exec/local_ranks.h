@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "exec/executor.h"
+#include "exec/gpu_ranks.h"
 #include "exec/pieces.h"
 #include "exec/rank.h"
 #include "exec/run_control.h"
@@ -18,8 +19,8 @@ namespace foretrain::exec {
 class LocalRanks {
  public:
   // All processes make theirs together, and the same calls of prepare() and carry_out(). What is given must outlive it.
-  // Throws InfeasibleError when memory is lacking.
-  LocalRanks(const plan::PlanGraph& graph, Processes& processes);
+  // Without a GPU ranks are on the CPU. Throws InfeasibleError when memory is lacking.
+  LocalRanks(const plan::PlanGraph& graph, Processes& processes, Gpu* gpu);
 
   // Makes arenas and parameters.
   void prepare(std::uint64_t seed);
@@ -33,12 +34,15 @@ class LocalRanks {
   std::vector<RankMemory> memory() const;
 
  private:
+  std::unique_ptr<QueuedDevice> device(plan::Rank rank);
   // nullptr: the rank lives elsewhere.
   RankRunner* runner(plan::Rank rank) const;
   // Runs fn(rank) on a thread each and joins them all.
   template <class Fn>
   void on_all_ranks(const Fn& fn);
-  // Ends the ranks on this host; those here that are held have an end too.
+  // Ends the ranks on this host.
+  void cancel();
+  // And those here that are held.
   void cancel(RunControl& control);
   // Waits for the ranks, step by step; true if the run was cut off.
   bool watch(RunControl& control, Time start, const RankRunner::Assignment& assignment, RunResult& result);
@@ -49,6 +53,7 @@ class LocalRanks {
   const plan::PlanGraph& graph_;
   Processes& processes_;
   World world_;
+  std::unique_ptr<GpuRanks> gpu_ranks_;
   std::vector<std::unique_ptr<RankRunner>> ranks_;
   bool is_broken_ = false;
 };

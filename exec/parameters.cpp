@@ -98,19 +98,20 @@ void for_each_owned_part(const std::vector<RankMemory>& ranks, Quantity quantity
   for (const RankMemory& memory : ranks) {
     for_each_counted_piece(memory, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
       const kernels::Tensor from = advanced(quantity == Quantity::gradient ? call.reads[0] : call.writes[0], first);
-      fn({plan::global_tensor(*call.rank->role, *piece.parameter, piece.layer), from.dtype, run_of(piece)},
-         static_cast<const std::byte*>(from.data));
+      const Part part{plan::global_tensor(*call.rank->role, *piece.parameter, piece.layer), from.dtype, run_of(piece)};
+      read_on_host(memory, from, piece.elements,
+                   [&](kernels::ConstTensor elements) { fn(part, static_cast<const std::byte*>(elements.data)); });
     });
   }
 }
 
 }  // namespace
 
-void initialise_parameters(const RankContext& rank, std::byte* arena, std::uint64_t seed) {
+void initialise_parameters(const RankMemory& memory, std::uint64_t seed) {
   Initialiser initialiser(seed);
-  for_each_stored_range(rank, arena, [&](Stored stored, const TensorRange& range, kernels::Tensor out) {
+  for_each_stored_range(memory, [&](Stored stored, const TensorRange& range, kernels::Tensor out) {
     if (is_weight(stored)) {
-      initialiser.write(range, out);
+      write_on_host(memory, out, range.elements, [&](kernels::Tensor values) { initialiser.write(range, values); });
     }
   });
 }
@@ -130,19 +131,20 @@ void scatter(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks,
   });
   std::vector<double> wide;
   for (const RankMemory& memory : ranks) {
-    for_each_stored_range(
-        *memory.rank, memory.arena, [&](Stored stored, const TensorRange& range, kernels::Tensor out) {
-          if (!is_weight(stored)) {
-            return;
-          }
-          const std::vector<double>& values = by_number[static_cast<std::size_t>(range.tensor)]->values;
-          wide.resize(static_cast<std::size_t>(range.elements));
-          for (std::int64_t i = 0; i < range.elements; ++i) {
-            wide[static_cast<std::size_t>(i)] =
-                values.at(static_cast<std::size_t>(plan::global_index(range.parameter, range.slice, range.begin + i)));
-          }
-          kernels::cast({wide.data(), Dtype::fp64}, out, range.elements);
-        });
+    for_each_stored_range(memory, [&](Stored stored, const TensorRange& range, kernels::Tensor out) {
+      if (!is_weight(stored)) {
+        return;
+      }
+      const std::vector<double>& values = by_number[static_cast<std::size_t>(range.tensor)]->values;
+      wide.resize(static_cast<std::size_t>(range.elements));
+      for (std::int64_t i = 0; i < range.elements; ++i) {
+        wide[static_cast<std::size_t>(i)] =
+            values.at(static_cast<std::size_t>(plan::global_index(range.parameter, range.slice, range.begin + i)));
+      }
+      write_on_host(memory, out, range.elements, [&](kernels::Tensor narrow) {
+        kernels::cast({wide.data(), Dtype::fp64}, narrow, range.elements);
+      });
+    });
   }
 }
 

@@ -13,7 +13,7 @@ namespace foretrain::exec {
 
 // Sets the rank's parameters and master weights. A value depends on the seed, the tensor's number and the element's
 // place in the whole tensor only, so that every way to shard starts from the same weights.
-void initialise_parameters(const RankContext& rank, std::byte* arena, std::uint64_t seed);
+void initialise_parameters(const RankMemory& memory, std::uint64_t seed);
 
 enum class Quantity : std::uint8_t { gradient, parameter };
 

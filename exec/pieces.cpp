@@ -15,15 +15,16 @@ TensorRun run_of(const plan::Parameter& p, const plan::Slice& slice, std::int64_
 }
 
 // Calls fn for each optimizer op of a step, bound to the rank.
-void for_each_optimizer_step(const RankContext& rank, std::byte* arena,
+void for_each_optimizer_step(const RankMemory& memory,
                              const std::function<void(const OpCall&, const plan::OptimizerStep&)>& fn) {
   OpCall call;
+  const RankContext& rank = *memory.rank;
   const plan::Role& role = *rank.role;
   for (plan::ProgramCursor c(role, plan::role_of(*rank.graph, rank.rank), role.program.body,
                              plan::first_body_instance(role.program));
        c; c.next()) {
     if (const auto* step = std::get_if<plan::OptimizerStep>(&c.op().work)) {
-      bind_call(rank, arena, c, 0, call);
+      bind_call(memory, c, 0, call);
       fn(call, *step);
     }
   }
@@ -41,9 +42,10 @@ void for_each_owned_piece(const OpCall& call, const plan::OptimizerStep& op,
 }
 
 // Of a family buffer's layer.
-kernels::Tensor layer_tensor(const plan::Role& role, std::byte* arena, plan::BufferId buffer, std::int32_t layer) {
+kernels::Tensor layer_tensor(const RankMemory& memory, plan::BufferId buffer, std::int32_t layer) {
+  const plan::Role& role = *memory.rank->role;
   const plan::Placement& place = role.memory.placements[static_cast<std::size_t>(buffer)];
-  return {arena + place.offset + layer * place.layer_stride,
+  return {memory.at(place.offset + layer * place.layer_stride),
           stored_type(role.buffers[static_cast<std::size_t>(buffer)].dtype)};
 }
 
@@ -52,8 +54,9 @@ bool is_whole(const plan::Role& role, const plan::ParameterFamily& family) {
   return role.buffers[static_cast<std::size_t>(family.parameter)].elements == family.elements;
 }
 
-void for_each_whole_range(const RankContext& rank, std::byte* arena,
+void for_each_whole_range(const RankMemory& memory,
                           const std::function<void(Stored, const TensorRange&, kernels::Tensor)>& fn) {
+  const RankContext& rank = *memory.rank;
   const plan::Role& role = *rank.role;
   for (const plan::ParameterFamily& family : role.parameter_families) {
     if (family.parameter < 0 || !is_whole(role, family)) {
@@ -61,7 +64,7 @@ void for_each_whole_range(const RankContext& rank, std::byte* arena,
     }
     const auto slices = static_cast<std::size_t>(rank.index_in(family.slice_group));
     for (std::int32_t copy = 0; copy < std::max(1, family.layers); ++copy) {
-      const kernels::Tensor base = layer_tensor(role, arena, family.parameter, copy);
+      const kernels::Tensor base = layer_tensor(memory, family.parameter, copy);
       const std::int32_t layer = family.layers == 0 ? 0 : plan::layer_of_copy(role, family.layer_list, copy);
       for (const plan::Parameter& p : family.parameters) {
         for (const plan::Slice& slice : p.slices[slices]) {
@@ -84,11 +87,11 @@ TensorRun run_of(const plan::Piece& piece) {
   return run_of(*piece.parameter, *piece.slice, piece.local_begin, piece.elements);
 }
 
-void for_each_stored_range(const RankContext& rank, std::byte* arena,
+void for_each_stored_range(const RankMemory& memory,
                            const std::function<void(Stored, const TensorRange&, kernels::Tensor)>& fn) {
-  for_each_whole_range(rank, arena, fn);
-  const plan::Role& role = *rank.role;
-  for_each_optimizer_step(rank, arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
+  for_each_whole_range(memory, fn);
+  const plan::Role& role = *memory.rank->role;
+  for_each_optimizer_step(memory, [&](const OpCall& call, const plan::OptimizerStep& op) {
     struct Part {
       Stored stored;
       kernels::Tensor tensor;
@@ -127,7 +130,7 @@ void for_each_counted_piece(const RankMemory& memory,
                ? std::vector<plan::Rank>{memory.rank->rank}
                : plan::members(g.mesh, g.groups[static_cast<std::size_t>(group)], memory.rank->rank);
   };
-  for_each_optimizer_step(*memory.rank, memory.arena, [&](const OpCall& call, const plan::OptimizerStep& op) {
+  for_each_optimizer_step(memory, [&](const OpCall& call, const plan::OptimizerStep& op) {
     // Of those that hold the same, the ranks that share it out with the first one count.
     const plan::ParameterFamily& family =
         memory.rank->role->parameter_families[static_cast<std::size_t>(op.bucket.family)];

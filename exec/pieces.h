@@ -12,12 +12,6 @@
 
 namespace foretrain::exec {
 
-// A rank's memory.
-struct RankMemory {
-  const RankContext* rank = nullptr;
-  std::byte* arena = nullptr;
-};
-
 // What is kept of a parameter from step to step. Master weights are where parameters are stored in fewer bits.
 enum class Stored : std::uint8_t { parameter, master, first_moment, second_moment };
 
@@ -36,7 +30,7 @@ TensorRun run_of(const plan::Piece& piece);
 
 // Calls fn for every range that the rank stores, replicas among them, with its place in memory. What is gathered again
 // in every step is not stored.
-void for_each_stored_range(const RankContext& rank, std::byte* arena,
+void for_each_stored_range(const RankMemory& memory,
                            const std::function<void(Stored, const TensorRange&, kernels::Tensor)>& fn);
 
 // Calls fn(the optimizer's op, piece, elements further on in the op's operands) for the pieces that this rank, of all

@@ -1,11 +1,10 @@
 #include "exec/rank.h"
 
 #include <algorithm>
-#include <cstring>
+#include <utility>
 
 #include "base/error.h"
 #include "exec/parameters.h"
-#include "kernels/kernels.h"
 #include "plan/dump.h"
 
 namespace foretrain::exec {
@@ -47,30 +46,11 @@ std::vector<std::vector<std::int32_t>> find_freed(const plan::Role& role, plan::
   return frees;
 }
 
-// Fills [begin, end) except what is in `kept`, which is sorted by begin.
-void poison_range(std::byte* begin, std::byte* end, const std::vector<CpuDevice::Range>& kept) {
-  for (const CpuDevice::Range& range : kept) {
-    if (range.end <= begin || range.begin >= end) {
-      continue;
-    }
-    if (range.begin > begin) {
-      std::memset(begin, kPoison, static_cast<std::size_t>(range.begin - begin));
-    }
-    begin += range.end - begin;
-    if (begin >= end) {
-      return;
-    }
-  }
-  std::memset(begin, kPoison, static_cast<std::size_t>(end - begin));
-}
-
 }  // namespace
 
-RankRunner::RankRunner(const plan::PlanGraph& graph, plan::Rank rank, Communicator& communicator)
-    : context_(rank_context(graph, rank)),
-      role_index_(plan::role_of(graph, rank)),
-      device_(communicator, [&graph](const OpCall& call) { return plan::describe(graph, call.id); }) {
-  device_.set_sink(this);
+RankRunner::RankRunner(const plan::PlanGraph& graph, plan::Rank rank, std::unique_ptr<QueuedDevice> device)
+    : context_(rank_context(graph, rank)), role_index_(plan::role_of(graph, rank)), device_(std::move(device)) {
+  device_->set_sink(this);
   frees_slot_ = find_freed(*context_.role, plan::Lifetime::slot);
   frees_hold_ = find_freed(*context_.role, plan::Lifetime::hold);
   make_streams_and_events();
@@ -79,22 +59,22 @@ RankRunner::RankRunner(const plan::PlanGraph& graph, plan::Rank rank, Communicat
 void RankRunner::make_streams_and_events() {
   const plan::Role& role = *context_.role;
   for (std::size_t i = 0; i < role.streams.size(); ++i) {
-    streams_.push_back(device_.create_stream());
-    outcome_events_.push_back(device_.create_event());
-    step_ends_.push_back(device_.create_event());
+    streams_.push_back(device_->create_stream());
+    outcome_events_.push_back(device_->create_event());
+    step_ends_.push_back(device_->create_event());
   }
   const int copies = plan::event_copies(role);
   for (int i = 0; i < copies; ++i) {
-    events_.push_back(device_.create_event());
+    events_.push_back(device_->create_event());
   }
-  poison_event_ = device_.create_event();
-  kept_event_ = device_.create_event();
+  poison_event_ = device_->create_event();
+  kept_event_ = device_->create_event();
   for (const plan::Block& block : role.blocks) {
     std::vector<OpNotes> notes(block.ops.size());
     for (std::size_t i = 0; i < block.ops.size(); ++i) {
       for (const std::uint16_t earlier : block.ops[i].after) {
         if (block.ops[earlier].stream != block.ops[i].stream && notes[earlier].done.index < 0) {
-          notes[earlier].done = device_.create_event();
+          notes[earlier].done = device_->create_event();
         }
       }
       for (const plan::Operand& operand : block.ops[i].writes) {
@@ -105,20 +85,21 @@ void RankRunner::make_streams_and_events() {
   }
 }
 
-void RankRunner::prepare(std::byte* arena, std::uint64_t seed) {
-  arena_ = arena;
-  const std::int64_t size = (context_.role->memory.arena + context_.role->memory.host).value;
-  for (std::int64_t i = 0; i < size; i += kPage) {
-    static_cast<volatile std::byte*>(arena_)[i] = std::byte{0};
+void RankRunner::prepare(const RankMemory& memory, std::uint64_t seed) {
+  memory_ = memory;
+  const plan::MemoryPlan& plan = context_.role->memory;
+  const std::int64_t end = (plan.arena + plan.host).value;
+  for (std::int64_t i = memory.gpu != nullptr ? plan.arena.value : 0; i < end; i += kPage) {
+    *static_cast<volatile std::byte*>(memory.at(i)) = std::byte{0};
   }
-  initialise_parameters(context_, arena_, seed);
+  initialise_parameters(memory_, seed);
 }
 
 void RankRunner::run(RunControl& control, const Assignment& assignment) {
   control_ = &control;
   assignment_ = assignment;
   context_.data = assignment.data;
-  device_.set_timeout(assignment.options->timeout);
+  device_->set_timeout(assignment.options->timeout);
   const plan::Program& program = context_.role->program;
   const int first_body = plan::first_body_instance(program);
   int step = assignment.first_step;
@@ -143,8 +124,8 @@ void RankRunner::run(RunControl& control, const Assignment& assignment) {
   if (assignment.trains) {
     enqueue(program.epilogue, first_body + static_cast<int>(program.body.size()), step - 1);
   }
-  device_.synchronise();
-  scratch_bytes_ = kernels::scratch_bytes();
+  device_->synchronise();
+  workspace_ = device_->workspace();
 }
 
 void RankRunner::enqueue_evaluation(int batch) {
@@ -177,26 +158,26 @@ void RankRunner::enqueue_op(const plan::ProgramCursor& cursor, int step) {
   const std::vector<OpNotes>& notes = notes_[at(cursor.block())];
   for (const std::uint16_t earlier : op.after) {
     if (notes[earlier].done.index >= 0) {
-      device_.wait(stream, notes[earlier].done);
+      device_->wait(stream, notes[earlier].done);
     }
   }
   for (const plan::EventId event : op.waits) {
-    device_.wait(stream, events_[at(plan::event_copy(*context_.role, event, cursor.binding()))]);
+    device_->wait(stream, events_[at(plan::event_copy(*context_.role, event, cursor.binding()))]);
   }
-  bind_call(context_, arena_, cursor, step, call_);
+  bind_call(memory_, cursor, step, call_);
   if (!open_steps_.empty() && open_steps_.back().step == step) {
     ++open_steps_.back().open;
   }
-  device_.launch(stream, call_);
+  device_->launch(stream, call_);
   const OpNotes& note = notes[at(cursor.op_in_block())];
   if (note.done.index >= 0) {
-    device_.record(note.done, stream);
+    device_->record(note.done, stream);
   }
   if (note.writes_outcome) {
-    device_.record(outcome_events_[at(op.stream)], stream);
+    device_->record(outcome_events_[at(op.stream)], stream);
   }
   for (const plan::EventId event : op.records) {
-    device_.record(events_[at(plan::event_copy(*context_.role, event, cursor.binding()))], stream);
+    device_->record(events_[at(plan::event_copy(*context_.role, event, cursor.binding()))], stream);
   }
 }
 
@@ -206,13 +187,16 @@ void RankRunner::enqueue_outcome(int step) {
     return;
   }
   for (const EventHandle event : outcome_events_) {
-    device_.wait(streams_[plan::kCompute], event);
+    device_->wait(streams_[plan::kCompute], event);
   }
   ++open_steps_.back().open;
-  device_.launch_host(streams_[plan::kCompute], [this, step] {
+  device_->launch_host(streams_[plan::kCompute], [this, step] {
     const plan::Role& role = *context_.role;
     const auto value = [&](plan::BufferId buffer, std::size_t i) {
-      return reinterpret_cast<const double*>(arena_ + role.memory.placements[at(buffer)].offset)[i];
+      double result = 0.0;
+      const auto offset = role.memory.placements[at(buffer)].offset + static_cast<std::int64_t>(i * sizeof result);
+      memory_.read(memory_.at(offset), &result, sizeof result);
+      return result;
     };
     if (reports_loss_) {
       control_->report_loss(step, value(role.loss, 0));
@@ -228,15 +212,13 @@ void RankRunner::enqueue_outcome(int step) {
 void RankRunner::enqueue_keep(int steps_done) {
   const StreamHandle compute = streams_[plan::kCompute];
   for (std::size_t i = 0; i < streams_.size(); ++i) {
-    device_.record(step_ends_[i], streams_[i]);
-    device_.wait(compute, step_ends_[i]);
+    device_->record(step_ends_[i], streams_[i]);
+    device_->wait(compute, step_ends_[i]);
   }
-  device_.launch_host(compute, [this, steps_done] {
-    assignment_.options->keeper->keep({&context_, arena_}, steps_done);
-  });
-  device_.record(kept_event_, compute);
+  device_->launch_host(compute, [this, steps_done] { assignment_.options->keeper->keep(memory_, steps_done); });
+  device_->record(kept_event_, compute);
   for (const StreamHandle stream : streams_) {
-    device_.wait(stream, kept_event_);
+    device_->wait(stream, kept_event_);
   }
 }
 
@@ -244,25 +226,25 @@ void RankRunner::enqueue_keep(int steps_done) {
 void RankRunner::poison_everything_dead() {
   if (assignment_.options->poison) {
     const plan::MemoryPlan& memory = context_.role->memory;
-    poison_range(arena_ + memory.persistent.value, arena_ + memory.arena.value, {});
+    poison_range(memory_.arena + memory.persistent.value, memory_.arena + memory.arena.value, {});
   }
 }
 
 // Between two instances: what the finished one left behind must not be read. Ops of the next one wait for it.
 void RankRunner::enqueue_poison(int finished_instance) {
-  device_.launch_host(streams_[plan::kCompute], [this, finished_instance] { poison(finished_instance); });
-  device_.record(poison_event_, streams_[plan::kCompute]);
+  device_->launch_host(streams_[plan::kCompute], [this, finished_instance] { poison(finished_instance); });
+  device_->record(poison_event_, streams_[plan::kCompute]);
   for (const StreamHandle stream : streams_) {
-    device_.wait(stream, poison_event_);
+    device_->wait(stream, poison_event_);
   }
 }
 
 void RankRunner::poison(int finished_instance) {
   const plan::Role& role = *context_.role;
   const plan::MemoryPlan& memory = role.memory;
-  std::vector<CpuDevice::Range> kept = device_.ranges_in_flight();
+  std::vector<QueuedDevice::Range> kept = device_->ranges_in_flight();
   std::sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
-  poison_range(arena_ + memory.arena.value - memory.workspace.value, arena_ + memory.arena.value, kept);
+  poison_range(memory_.arena + memory.arena.value - memory.workspace.value, memory_.arena + memory.arena.value, kept);
 
   const int body_index = finished_instance - plan::first_body_instance(role.program);
   if (body_index < 0 || at(body_index) >= frees_slot_.size()) {
@@ -277,11 +259,28 @@ void RankRunner::poison(int finished_instance) {
     for (const std::int32_t copy :
          (buffer.lifetime == plan::Lifetime::slot ? frees_slot_ : frees_hold_)[at(body_index)]) {
       for (std::int32_t layer = 0; layer < std::max(1, buffer.layers); ++layer) {
-        std::byte* const begin = arena_ + place.offset + layer * place.layer_stride + copy * place.copy_stride;
+        std::byte* const begin = memory_.at(place.offset + layer * place.layer_stride + copy * place.copy_stride);
         poison_range(begin, begin + size_bytes(buffer.dtype, buffer.elements), kept);
       }
     }
   }
+}
+
+// Fills [begin, end) except what is in `kept`, which is sorted by begin.
+void RankRunner::poison_range(std::byte* begin, std::byte* end, const std::vector<QueuedDevice::Range>& kept) const {
+  for (const QueuedDevice::Range& range : kept) {
+    if (range.end <= begin || range.begin >= end) {
+      continue;
+    }
+    if (range.begin > begin) {
+      memory_.fill(begin, begin + (range.begin - begin), kPoison);
+    }
+    begin += range.end - begin;
+    if (begin >= end) {
+      return;
+    }
+  }
+  memory_.fill(begin, end, kPoison);
 }
 
 void RankRunner::completed(const OpCall& call, Time start, Time end) {

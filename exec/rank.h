@@ -4,10 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <memory>
+#include <string>
 #include <vector>
 
-#include "exec/cpu_device.h"
 #include "exec/op_call.h"
+#include "exec/queued_device.h"
 #include "exec/run_control.h"
 
 namespace foretrain::exec {
@@ -15,11 +18,11 @@ namespace foretrain::exec {
 // Prepared and run on a thread of its own; read by others only between runs.
 class RankRunner : private CompletionSink {
  public:
-  // Everything given must outlive the rank.
-  RankRunner(const plan::PlanGraph& graph, plan::Rank rank, Communicator& communicator);
+  // The graph must outlive the rank.
+  RankRunner(const plan::PlanGraph& graph, plan::Rank rank, std::unique_ptr<QueuedDevice> device);
 
-  // Takes its arena (of the role's memory plan, zeroed), touches it, and sets the parameters' initial values.
-  void prepare(std::byte* arena, std::uint64_t seed);
+  // Takes its memory (of the role's memory plan, zeroed), touches it, and sets the parameters' initial values.
+  void prepare(const RankMemory& memory, std::uint64_t seed);
   struct Assignment {
     bool trains = true;  // else: the evaluation program
     bool only_first_microbatch = false;
@@ -34,8 +37,8 @@ class RankRunner : private CompletionSink {
   void run(RunControl& control, const Assignment& assignment);
 
   const RankContext& context() const { return context_; }
-  std::byte* arena() const { return arena_; }
-  std::size_t scratch_bytes() const { return scratch_bytes_; }  // kernels' scratch of the last run
+  const RankMemory& memory() const { return memory_; }
+  Bytes workspace() const { return workspace_; }  // of the last run
 
   // One rank of all reports each.
   void set_reports_loss() { reports_loss_ = true; }
@@ -63,14 +66,15 @@ class RankRunner : private CompletionSink {
   void poison_everything_dead();
   void enqueue_poison(int finished_instance);
   void poison(int finished_instance);
+  void poison_range(std::byte* begin, std::byte* end, const std::vector<QueuedDevice::Range>& kept) const;
   void completed(const OpCall& call, Time start, Time end) override;
   void close(OpenStep& step);
   void finish_op(int step, Time end);
 
   RankContext context_;
   int role_index_;
-  CpuDevice device_;
-  std::byte* arena_ = nullptr;
+  std::unique_ptr<QueuedDevice> device_;
+  RankMemory memory_;
   std::vector<StreamHandle> streams_;        // by StreamId
   std::vector<EventHandle> events_;          // by plan::event_copy
   std::vector<std::vector<OpNotes>> notes_;  // by block, op
@@ -80,7 +84,7 @@ class RankRunner : private CompletionSink {
   EventHandle kept_event_;
   std::vector<std::vector<std::int32_t>> frees_slot_, frees_hold_;  // copies, by body instance
   OpCall call_;
-  std::size_t scratch_bytes_ = 0;
+  Bytes workspace_;
   bool reports_loss_ = false, reports_grad_norm_ = false;
 
   // Of the run in progress.

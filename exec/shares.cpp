@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 
 #include "base/error.h"
 #include "kernels/bf16.h"
@@ -19,12 +18,6 @@ const std::byte* at(const void* base, std::int64_t bytes) {
 }
 std::byte* at(void* base, std::int64_t bytes) {
   return static_cast<std::byte*>(base) + bytes;
-}
-
-void copy_bytes(void* to, const void* from, std::int64_t bytes) {
-  if (to != from && bytes > 0) {
-    std::memcpy(to, from, static_cast<std::size_t>(bytes));
-  }
 }
 
 template <class T>
@@ -46,16 +39,16 @@ void max_in_order(const std::vector<kernels::ConstTensor>& sources, void* out, s
 
 // Elements [begin, end) of all inputs, reduced into the first destination and copied to the others; destinations are
 // addresses of element `begin`.
-void reduce_range(const SharedOperation& o, std::int64_t begin, std::int64_t end, void* destination,
-                  const std::vector<kernels::Tensor>& copies) {
+void reduce_range(const kernels::Launchers& launch, const SharedOperation& o, std::int64_t begin, std::int64_t end,
+                  void* destination, const std::vector<kernels::Tensor>& copies) {
   std::vector<kernels::ConstTensor> sources;
   for (const void* const in : o.in) {
     sources.push_back({at(in, size_bytes(o.dtype, begin)), o.dtype});
   }
-  reduce_in_order(o.reduction, sources, {destination, o.dtype}, copies, end - begin);
+  reduce_in_order(launch, o.reduction, sources, {destination, o.dtype}, copies, end - begin);
 }
 
-void all_reduce_share(const SharedOperation& o, int index) {
+void all_reduce_share(const kernels::Launchers& launch, const SharedOperation& o, int index) {
   const std::int64_t width = size_bytes(o.dtype, 1);
   const auto [begin, end] = all_reduce_part(o.elements, o.dtype, index, static_cast<int>(o.in.size()));
   std::vector<kernels::Tensor> others;
@@ -64,7 +57,7 @@ void all_reduce_share(const SharedOperation& o, int index) {
       others.push_back({at(o.out[m], begin * width), o.dtype});
     }
   }
-  reduce_range(o, begin, end, at(o.out[static_cast<std::size_t>(index)], begin * width), others);
+  reduce_range(launch, o, begin, end, at(o.out[static_cast<std::size_t>(index)], begin * width), others);
 }
 
 // Bytes of one member's block.
@@ -74,18 +67,12 @@ std::int64_t block_bytes(const SharedOperation& o) {
   return size_bytes(o.dtype, o.elements / members);
 }
 
-// Rows from each member in turn, as many as it sends here.
-void counted_share(const SharedOperation& o, std::size_t self) {
-  const std::int64_t row = size_bytes(o.dtype, o.row);
-  std::int64_t arrived = 0;
+void counted_share(const kernels::Launchers& launch, const SharedOperation& o, std::size_t self) {
+  std::vector<kernels::ReceivedRows> members;
   for (std::size_t m = 0; m < o.in.size(); ++m) {
-    std::int64_t before = 0;
-    for (std::size_t j = 0; j < self; ++j) {
-      before += o.to[m][j];
-    }
-    copy_bytes(at(o.out[self], arrived * row), at(o.in[m], before * row), o.to[m][self] * row);
-    arrived += o.to[m][self];
+    members.push_back({o.in[m], o.to[m]});
   }
+  launch.receive_rows(members, static_cast<std::int64_t>(self), size_bytes(o.dtype, o.row), o.out[self]);
 }
 
 }  // namespace
@@ -98,10 +85,11 @@ ElementRange all_reduce_part(std::int64_t elements, Dtype dtype, int index, int 
   return {begin, std::min(elements, begin + part)};
 }
 
-void reduce_in_order(plan::Reduction reduction, const std::vector<kernels::ConstTensor>& sources, kernels::Tensor out,
+void reduce_in_order(const kernels::Launchers& launch, plan::Reduction reduction,
+                     const std::vector<kernels::ConstTensor>& sources, kernels::Tensor out,
                      const std::vector<kernels::Tensor>& copies, std::int64_t n) {
   if (reduction == plan::Reduction::sum) {
-    kernels::sum_in_order(sources, out, copies, n);
+    launch.sum_in_order(sources, out, copies, n);
     return;
   }
   switch (out.dtype) {
@@ -111,43 +99,43 @@ void reduce_in_order(plan::Reduction reduction, const std::vector<kernels::Const
     default: CHECK(false, "a maximum over {}", name(out.dtype));
   }
   for (const kernels::Tensor& copy : copies) {
-    copy_bytes(copy.data, out.data, size_bytes(out.dtype, n));
+    launch.copy(out.data, copy.data, size_bytes(out.dtype, n));
   }
 }
 
-void do_share(const SharedOperation& o, int index) {
+void do_share(const kernels::Launchers& launch, const SharedOperation& o, int index) {
   const auto self = static_cast<std::size_t>(index);
   if (o.is_message) {
     if (index == 1) {
-      copy_bytes(o.out[1], o.in[0], size_bytes(o.dtype, o.elements));
+      launch.copy(o.in[0], o.out[1], size_bytes(o.dtype, o.elements));
     }
     return;
   }
   switch (o.kind) {
-    case plan::CollectiveKind::all_reduce: all_reduce_share(o, index); break;
+    case plan::CollectiveKind::all_reduce: all_reduce_share(launch, o, index); break;
     case plan::CollectiveKind::reduce_scatter: {
       const std::int64_t block = block_bytes(o) / size_bytes(o.dtype, 1);
-      reduce_range(o, index * block, (index + 1) * block, o.out[self], {});
+      reduce_range(launch, o, index * block, (index + 1) * block, o.out[self], {});
       break;
     }
     case plan::CollectiveKind::all_gather: {
       const std::int64_t block = block_bytes(o);
       for (std::size_t m = 0; m < o.in.size(); ++m) {
-        copy_bytes(at(o.out[self], static_cast<std::int64_t>(m) * block), o.in[m], block);
+        launch.copy(o.in[m], at(o.out[self], static_cast<std::int64_t>(m) * block), block);
       }
       break;
     }
     case plan::CollectiveKind::broadcast:
-      copy_bytes(o.out[self], o.in.at(static_cast<std::size_t>(o.root)), size_bytes(o.dtype, o.elements));
+      launch.copy(o.in.at(static_cast<std::size_t>(o.root)), o.out[self], size_bytes(o.dtype, o.elements));
       break;
     case plan::CollectiveKind::all_to_all: {
       if (o.row > 0) {
-        counted_share(o, self);
+        counted_share(launch, o, self);
         break;
       }
       const std::int64_t block = block_bytes(o);
       for (std::size_t m = 0; m < o.in.size(); ++m) {
-        copy_bytes(at(o.out[self], static_cast<std::int64_t>(m) * block), at(o.in[m], index * block), block);
+        launch.copy(at(o.in[m], index * block), at(o.out[self], static_cast<std::int64_t>(m) * block), block);
       }
       break;
     }

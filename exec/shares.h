@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/dtype.h"
-#include "kernels/tensor.h"
+#include "kernels/launchers.h"
 #include "plan/ops.h"
 
 namespace foretrain::exec {
@@ -30,7 +30,7 @@ struct SharedOperation {
 //   reduce_scatter  its own output
 //   all_gather, broadcast, all_to_all   its own output, read from the others' inputs
 //   message         the receiver's copy; the sender has no share
-void do_share(const SharedOperation& operation, int index);
+void do_share(const kernels::Launchers& launch, const SharedOperation& operation, int index);
 
 // The part of an all_reduce that member `index` of `members` reduces.
 struct ElementRange {
@@ -39,8 +39,9 @@ struct ElementRange {
 ElementRange all_reduce_part(std::int64_t elements, Dtype dtype, int index, int members);
 
 // out[0, n) and all copies = the sum or maximum over the sources, taken in their order; out and the copies may be
-// sources.
-void reduce_in_order(plan::Reduction reduction, const std::vector<kernels::ConstTensor>& sources, kernels::Tensor out,
+// sources. Maxima are this processor's alone.
+void reduce_in_order(const kernels::Launchers& launch, plan::Reduction reduction,
+                     const std::vector<kernels::ConstTensor>& sources, kernels::Tensor out,
                      const std::vector<kernels::Tensor>& copies, std::int64_t n);
 
 }  // namespace foretrain::exec

@@ -65,7 +65,7 @@ Course train(const plan::PlanGraph& graph, const workloads::Precision& precision
              const VerifyOptions& options) {
   const Tolerance tolerance = tolerance_of(precision);
   Course course;
-  Executor executor(graph, data, options.seed, options.processes);
+  Executor executor(graph, data, options.seed, options.processes, options.gpu);
   RunOptions run;
   run.seed = options.seed;
   run.timeout = options.timeout;

@@ -37,6 +37,7 @@ struct VerifyOptions {
   const std::atomic<bool>* interrupted = nullptr;  // ends early; the result has not passed then
   bool poison = false;
   Processes* processes = nullptr;  // as of the executor
+  Gpu* gpu = nullptr;
 };
 
 // What a graph trains, as far as it is compared: the loss of each step, and all gradients after the first of them.

@@ -52,7 +52,7 @@ void World::Endpoint::arrive(Operation& operation, Board::Lock& lock) {
   if (bytes <= kSmallOperation && !operation.spans_hosts) {
     world_.view(operation, shared_);
     for (int member = 0; member < operation.members; ++member) {
-      do_share(shared_, member);
+      do_share(kernels::cpu_launchers(), shared_, member);
     }
     operation.shares_done.store(operation.shares, std::memory_order_relaxed);
   }
@@ -144,7 +144,7 @@ bool World::Endpoint::advance(Slot::Item& item, Slot& slot) {
       return false;
     }
     world_.view(operation, shared_);
-    do_share(shared_, item.index);
+    do_share(kernels::cpu_launchers(), shared_, item.index);
     if (!world_.finish_share(operation, item.index)) {
       return false;
     }

@@ -11,6 +11,7 @@
 #include "kernels/arguments.h"
 #include "kernels/bf16.h"
 #include "kernels/kernels.h"
+#include "kernels/launch.h"
 
 namespace foretrain::kernels {
 
@@ -223,6 +224,20 @@ void route_arrange(int64_t rows, int64_t experts, int64_t members, const int32_t
     }
   }
   std::fill(place + i, place + rows, -1);
+}
+
+void receive_rows(std::span<const ReceivedRows> members, int64_t index, int64_t row_bytes, void* y) {
+  check_sizes("receive_rows", {index, row_bytes});
+  auto* out = static_cast<std::byte*>(y);
+  for (const ReceivedRows& member : members) {
+    const int64_t before = std::accumulate(member.to, member.to + index, int64_t{0});
+    const int64_t bytes = member.to[index] * row_bytes;
+    if (bytes > 0) {
+      std::memcpy(out, static_cast<const std::byte*>(member.rows) + before * row_bytes,
+                  static_cast<std::size_t>(bytes));
+    }
+    out += bytes;
+  }
 }
 
 void permute_forward(int64_t rows, int64_t copies, int64_t cols, ConstTensor x, const int32_t* place, Tensor y) {

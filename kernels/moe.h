@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/tensor.h"
 
@@ -41,6 +42,14 @@ void route_count(std::int64_t rows, std::int64_t experts, std::int64_t capacity,
 void route_arrange(std::int64_t rows, std::int64_t experts, std::int64_t members, const std::int32_t* counts,
                    const std::int32_t* arrived, std::int32_t* place, std::int32_t* offsets, std::int32_t* to,
                    std::int32_t* from);
+
+// What a member of a group sends: rows for each member in turn, to[j] for member j.
+struct ReceivedRows {
+  const void* rows = nullptr;
+  const std::int32_t* to = nullptr;
+};
+// y = what member `index` is sent, by member; no element type, rows of row_bytes.
+void receive_rows(std::span<const ReceivedRows> members, std::int64_t index, std::int64_t row_bytes, void* y);
 
 // y[place[i, c]] = x[i]; rows of cols elements of any one type.
 void permute_forward(std::int64_t rows, std::int64_t copies, std::int64_t cols, ConstTensor x,

@@ -138,7 +138,8 @@ def as_lines(text, prefix=""):
 
 def run_command(command, foretrain, folder):
     """(lines as a test writes them, exit code)"""
-    environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+    environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(folder), "LC_ALL": "C.UTF-8",
+                   "CUDA_VISIBLE_DEVICES": "-1"}  # GPUs have tests of their own
     for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"):
         if name in os.environ:
             environment[name] = os.environ[name]

@@ -1,0 +1,314 @@
+// Ranks that share a GPU train as ranks on a CPU do, bit for bit where the kernels are the same, as those of the
+// pretended GPU are; whatever order its streams run in.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <tuple>
+
+#include "base/error.h"
+#include "exec/checkpoint_state.h"
+#include "exec/evaluate.h"
+#include "plan/build.h"
+#include "tests/exec/overrides.h"
+#include "tests/exec/pretend_gpu.h"
+#include "tests/exec/strategies.h"
+#include "tests/exec/support.h"
+
+namespace foretrain::exec {
+namespace {
+
+using testing::joined;
+using testing::kBase;
+using testing::kModels;
+using testing::Overrides;
+using testing::PretendGpu;
+using testing::strategies;
+using testing::Strategy;
+using testing::words;
+
+class Spans : public plan::SpanSink {
+ public:
+  void span(const plan::Span& s) override {
+    const std::lock_guard lock(mutex_);
+    timeline_.spans.push_back(s);
+  }
+  plan::Timeline take(int steps) {
+    std::sort(timeline_.spans.begin(), timeline_.spans.end(), [](const plan::Span& a, const plan::Span& b) {
+      return std::tie(a.rank, a.step, a.op) < std::tie(b.rank, b.step, b.op);
+    });
+    timeline_.step_ends.resize(static_cast<std::size_t>(steps));
+    for (const plan::Span& s : timeline_.spans) {
+      Time& end = timeline_.step_ends.at(static_cast<std::size_t>(s.step));
+      end = std::max(end, s.end);
+    }
+    return std::move(timeline_);
+  }
+
+ private:
+  std::mutex mutex_;
+  plan::Timeline timeline_;
+};
+
+constexpr int kSteps = 3;
+
+struct Outcome {
+  std::vector<double> loss, grad_norm, logits;
+  double evaluated = 0.0;
+  std::vector<FullTensor> gradients, parameters;
+};
+
+// On the GPU with poisoned memory, and its timeline is valid.
+Outcome run(const plan::PlanGraph& graph, std::int64_t vocab, Gpu* gpu) {
+  const testing::GrammarData data(vocab);
+  Executor executor(graph, data, 7, nullptr, gpu);
+  Spans spans;
+  RunOptions options;
+  options.steps = kSteps;
+  options.timeout = std::chrono::seconds(20);
+  options.poison = gpu != nullptr;
+  options.sink = &spans;
+  Outcome outcome;
+  const RunResult result = executor.run(options);
+  outcome.loss = result.loss;
+  outcome.grad_norm = result.grad_norm;
+  EXPECT_EQ(plan::validate(graph, spans.take(kSteps)), std::vector<std::string>{});
+  outcome.gradients = executor.gradients();
+  outcome.parameters = executor.parameters();
+  options.sink = nullptr;
+  outcome.evaluated = executor.evaluate(data, 2, options);
+  outcome.logits = executor.logits(data, 3, options);
+  return outcome;
+}
+
+void expect_equal(const std::vector<FullTensor>& a, const std::vector<FullTensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(a[i].name, b[i].name);
+    EXPECT_TRUE(a[i].values == b[i].values) << a[i].name;
+  }
+}
+
+void expect_same_as_on_cpu(const char* model, const std::vector<std::string>& overrides, std::uint64_t seed) {
+  SCOPED_TRACE(::testing::PrintToString(overrides));
+  const plan::Job job = testing::tiny_job(model, overrides);
+  const plan::PlanGraph graph = plan::build(job);
+  const std::int64_t vocab = job.workload.model.vocab;
+  const Outcome cpu = run(graph, vocab, nullptr);
+  PretendGpu gpu(seed);
+  const Outcome other = run(graph, vocab, &gpu);
+  EXPECT_EQ(cpu.loss, other.loss);
+  EXPECT_EQ(cpu.grad_norm, other.grad_norm);
+  EXPECT_EQ(cpu.evaluated, other.evaluated);
+  EXPECT_EQ(cpu.logits, other.logits);
+  expect_equal(cpu.gradients, other.gradients);
+  expect_equal(cpu.parameters, other.parameters);
+}
+
+// Without an event both orders come about, with it one.
+TEST(PretendedGpu, RunsItsStreamsInAnyOrderThatEventsAllow) {
+  for (const bool has_event : {false, true}) {
+    std::set<double> seen;
+    for (std::uint64_t seed = 1; seed <= 32; ++seed) {
+      PretendGpu gpu(seed);
+      auto* const x = reinterpret_cast<double*>(gpu.allocate(Bytes{16}));
+      const GpuStream a = gpu.create_stream(), b = gpu.create_stream();
+      const GpuEvent event = gpu.create_event();
+      gpu.on(a).fill({x, Dtype::fp64}, 1, 1.0);
+      if (has_event) {
+        gpu.record(event, a);
+        gpu.wait(b, event);
+      }
+      gpu.on(b).add({x, Dtype::fp64}, {x + 1, Dtype::fp64}, 1);
+      gpu.synchronise(b);
+      gpu.synchronise(a);
+      seen.insert(x[1]);
+      gpu.destroy(a);
+      gpu.destroy(b);
+      gpu.destroy(event);
+      gpu.release(reinterpret_cast<std::byte*>(x));
+    }
+    EXPECT_EQ(seen, has_event ? std::set{1.0} : (std::set{0.0, 1.0}));
+  }
+}
+
+TEST(PretendedGpu, RefusesKernelsOnMemoryOfTheHosts) {
+  PretendGpu gpu(1);
+  const GpuStream stream = gpu.create_stream();
+  double x = 0.0;
+  EXPECT_THROW(gpu.on(stream).fill({&x, Dtype::fp64}, 1, 1.0), InternalError);
+  gpu.destroy(stream);
+}
+
+TEST(Gpu, EveryStrategyAsOnACpu) {
+  std::uint64_t seed = 1;
+  for (const char* const model : kModels) {
+    for (const Strategy& s : strategies()) {
+      const char* const precision = seed % 3 == 0 ? "fp64" : seed % 3 == 1 ? "fp32" : "bf16";
+      expect_same_as_on_cpu(model, words(joined(kBase, joined(s.overrides, {{"precision", precision}}))), seed);
+      ++seed;
+    }
+  }
+}
+
+TEST(Gpu, ProductsOfStrategiesAsOnACpu) {
+  const std::vector<Overrides> cases = {
+      {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"zero", "1"}, {"sequence_parallel", "true"}},
+      {{"cp", "2"}, {"dp", "2"}, {"tp", "2"}, {"zero", "3"}, {"sequence_parallel", "true"}},
+      {{"pp", "2"}, {"virtual_stages", "2"}, {"dp", "2"}, {"overlap_grad_reduce", "true"}, {"recompute", "full"}},
+      {{"offload", R"(["optimizer"])"}, {"dp", "2"}, {"zero", "1"}, {"overlap_grad_reduce", "true"}},
+      {{"offload", R"(["activations"])"}, {"pp", "2"}, {"offload_layers", "1"}},
+      {{"offload", R"(["optimizer","activations"])"}, {"precision", "bf16"}},
+  };
+  std::uint64_t seed = 100;
+  for (const Overrides& overrides : cases) {
+    for (int i = 0; i < 3; ++i) {
+      const char* const model = kModels[seed % 2];
+      expect_same_as_on_cpu(model, words(joined(kBase, joined({{"precision", "fp32"}}, overrides))), seed++);
+    }
+  }
+}
+
+// Counts of tokens stay on the GPU.
+TEST(Gpu, ExpertsAsOnACpu) {
+  const std::vector<std::vector<std::string>> cases = {
+      {},
+      {"dp=4", "ep=2"},
+      {"tp=2", "dp=4", "sequence_parallel=true", "expert_tp=1", "ep=4", "shard=2", "zero=3"},
+      {"cp=2", "dp=2", "ep=2", "tp=2", "cp_kind=all_to_all", "workload.model.kv_heads=4"},
+      {"schedule=dualpipe", "pp=2", "dp=2", "ep=2"},
+      {"offload=[\"activations\"]", "dp=2", "ep=2", "pp=2", "precision=bf16"},
+  };
+  std::uint64_t seed = 200;
+  for (std::vector<std::string> all : cases) {
+    all.insert(all.begin(), {"global_batch=8", "seq_len=12", "workload.model.hidden=40", "workload.model.heads=8",
+                             "workload.model.head_dim=6", "workload.model.ffn_hidden=56", "padded_vocab=72"});
+    expect_same_as_on_cpu(testing::kTinyMoe, all, seed++);
+  }
+}
+
+plan::PlanGraph small_graph(std::vector<std::string> overrides) {
+  overrides.insert(overrides.end(), {"global_batch=4", "seq_len=8", "padded_vocab=64"});
+  return plan::build(testing::tiny_job(testing::kTinyGpt, overrides));
+}
+
+TEST(Gpu, ParametersComeBackAsTheyWereSet) {
+  const testing::GrammarData data(61);
+  PretendGpu gpu(1);
+  Executor executor(small_graph({"dp=2", "zero=1", "precision=bf16", "offload=[\"optimizer\"]"}), data, 1, nullptr,
+                    &gpu);
+  std::vector<FullTensor> parameters = executor.parameters();
+  double next = 0.0;
+  for (FullTensor& tensor : parameters) {
+    for (double& x : tensor.values) {
+      x = next = next < 100.0 ? next + 0.5 : 0.0;  // exact in bf16
+    }
+  }
+  executor.set_parameters(parameters);
+  expect_equal(executor.parameters(), parameters);
+}
+
+// State as the checkpoint writer and reader see it.
+class Keeper : public StateKeeper {
+ public:
+  bool wants(int steps_done) const override { return steps_done == 2; }
+  void keep(const RankMemory& memory, int) override {
+    const ShardSource source(memory);
+    std::vector<std::byte> payload(static_cast<std::size_t>(source.payload_bytes()));
+    source.copy_to(payload.data());
+    const std::lock_guard lock(mutex_);
+    shards.emplace_back(source.header(), std::move(payload));
+  }
+
+  std::vector<std::pair<ShardHeader, std::vector<std::byte>>> shards;
+
+ private:
+  std::mutex mutex_;
+};
+
+TEST(Gpu, GoesOnFromWhatWasKept) {
+  const testing::GrammarData data(61);
+  for (const std::vector<std::string>& overrides : std::vector<std::vector<std::string>>{
+           {"pp=2", "precision=fp32"}, {"dp=2", "zero=2", "precision=bf16"}, {"dp=2", "offload=[\"optimizer\"]"}}) {
+    const plan::PlanGraph graph = small_graph(overrides);
+    PretendGpu gpu(11);
+    Keeper keeper;
+    RunOptions options;
+    options.steps = 4;
+    options.keeper = &keeper;
+    Executor whole(graph, data, 1, nullptr, &gpu), second(graph, data, 2, nullptr, &gpu);
+    const std::vector<double> expected = whole.run(options).loss;
+    StateTargets targets(second.memory(), 61);
+    for (const auto& [header, payload] : keeper.shards) {
+      const std::byte* at = payload.data();
+      for (const ShardPiece& piece : header.pieces) {
+        targets.fill(header, piece, at);
+        at += header.piece_bytes(piece);
+      }
+    }
+    EXPECT_EQ(targets.missing(), "");
+    second.go_on_from(2);
+    options.steps = 2;
+    options.keeper = nullptr;
+    EXPECT_EQ(second.run(options).loss, (std::vector<double>{expected[2], expected[3]})) << overrides[0];
+  }
+}
+
+// ---- failures -------------------------------------------------------------------------------------------------------
+
+TEST(Gpu, SaysBeforehandWhatDoesNotFit) {
+  const testing::GrammarData data(61);
+  const plan::PlanGraph graph = small_graph({"dp=2"});
+  const plan::Role& role = graph.roles[0];
+  const std::int64_t needed = 2 * (role.memory.arena.value + std::ssize(role.streams) * 4096);
+  PretendGpu enough(1, Bytes{needed}), short_of_one(1, Bytes{needed - 1});
+  EXPECT_NO_THROW(Executor(graph, data, 1, nullptr, &enough));
+  EXPECT_THROW(Executor(graph, data, 1, nullptr, &short_of_one), InfeasibleError);
+}
+
+class BadData : public DataSource {
+ public:
+  explicit BadData(bool throws) : throws_(throws) {}
+  void sequence(std::int64_t step, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
+    if (step == 1 && index == 1) {
+      if (throws_) {
+        throw EnvironmentError("the disk is gone");
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    }
+    data_.sequence(step, index, seq_len, ids);
+  }
+
+ private:
+  bool throws_;
+  testing::GrammarData data_{61};
+};
+
+std::string failure_of(const DataSource& data) {
+  PretendGpu gpu(5);
+  Executor executor(small_graph({"dp=4"}), data, 1, nullptr, &gpu);
+  RunOptions options;
+  options.steps = 3;
+  options.timeout = std::chrono::milliseconds(200);
+  try {
+    executor.run(options);
+  } catch (const EnvironmentError& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST(Gpu, OneRanksExceptionStopsAll) {
+  EXPECT_EQ(failure_of(BadData(true)), "the disk is gone");
+}
+
+TEST(Gpu, NamesTheRankThatHangs) {
+  const std::string failure = failure_of(BadData(false));
+  EXPECT_NE(failure.find("waited 200 ms for rank 1 in "), std::string::npos) << failure;
+  EXPECT_NE(failure.find("ranks that wait for nobody: 1"), std::string::npos) << failure;
+}
+
+}  // namespace
+}  // namespace foretrain::exec
