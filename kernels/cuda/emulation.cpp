@@ -140,6 +140,18 @@ std::vector<std::uint32_t> order(std::size_t n, std::mt19937_64& random) {
   return order;
 }
 
+// Lets all that are ready and among `warps` (a bit for each) run until they wait. Returns false when there are none.
+bool run_ready(std::uint64_t warps, std::mt19937_64& random) {
+  bool any = false;
+  for (const std::uint32_t i : order(machine.fibers.size(), random)) {
+    if (machine.fibers[i].state == State::ready && (warps >> (i / kWarp) & 1U) != 0 && machine.failure.empty()) {
+      resume(i);
+      any = true;
+    }
+  }
+  return any;
+}
+
 void run_block(std::mt19937_64& random) {
   std::vector<Fiber>& fibers = machine.fibers;
   for (std::size_t i = 0; i < fibers.size(); ++i) {
@@ -147,13 +159,12 @@ void run_block(std::mt19937_64& random) {
   }
   // What the last block left in shared memory is not to be read: a pattern that is NaN in every type.
   std::fill(machine.shared.begin(), machine.shared.end(), std::bit_cast<double>(~std::uint64_t{0}));
-  do {
-    for (const std::uint32_t i : order(fibers.size(), random)) {
-      if (fibers[i].state == State::ready && machine.failure.empty()) {
-        resume(i);
-      }
-    }
-  } while (machine.failure.empty() && release());
+  // Some warps go as far as they can before the others move: nothing but barriers keeps warps together.
+  const std::uint64_t ahead = machine.seed == 0 ? ~std::uint64_t{0} : random();
+  for (bool any = true; any && machine.failure.empty();) {
+    any = run_ready(ahead, random) || run_ready(~ahead, random);
+    any = release() || any;
+  }
   if (machine.failure.empty() &&
       !std::all_of(fibers.begin(), fibers.end(), [](const Fiber& f) { return f.state == State::ended; })) {
     machine.failure = "some threads wait for others that wait elsewhere or have ended";
