@@ -37,6 +37,26 @@ else()
   message(STATUS "Open MPI: not found; ranks are threads only (apt-get install libopenmpi-dev openmpi-bin)")
 endif()
 
+# CUDA, when nvcc is there (FORETRAIN_HAVE_CUDA): GPU kernels and what drives them. Sanitizers do without.
+set(FORETRAIN_HAVE_CUDA OFF)
+if(FORETRAIN_CUDA AND NOT FORETRAIN_SANITIZE)
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100)
+    endif()
+    enable_language(CUDA)
+    # nvcc's host compiler is ours: what it searches by itself may not come first.
+    list(APPEND CMAKE_CUDA_IMPLICIT_INCLUDE_DIRECTORIES ${CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES})
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 knows nvcc up to C++17
+    find_package(CUDAToolkit REQUIRED)   # CUDA::cudart_static, CUDA::cublasLt, …
+    set(FORETRAIN_HAVE_CUDA ON)
+  else()
+    message(STATUS "nvcc: not found; no GPU can be used")
+  endif()
+endif()
+
 if(FORETRAIN_TESTS)
   find_package(GTest)
   find_package(Python3 COMPONENTS Interpreter)

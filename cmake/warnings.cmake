@@ -1,16 +1,18 @@
 # Warnings for our own targets, and the sanitizers for everything.
 add_library(foretrain_warnings INTERFACE)
-target_compile_options(foretrain_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers)
+set(own_languages $<COMPILE_LANGUAGE:C,CXX>)  # nvcc has words of its own
+target_compile_options(foretrain_warnings INTERFACE
+  $<${own_languages}:-Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers>)
 # GCC 12 sees overlapping copies inside std::string's operator+ (its bug 105651).
-target_compile_options(foretrain_warnings INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+target_compile_options(foretrain_warnings INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>)
 if(FORETRAIN_WERROR)
-  target_compile_options(foretrain_warnings INTERFACE -Werror)
+  target_compile_options(foretrain_warnings INTERFACE $<${own_languages}:-Werror> $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
 endif()
 
 # One result on any x86-64 machine: no contraction of a*b+c, no fast-math anywhere in the tree.
-add_compile_options(-ffp-contract=off)
+add_compile_options($<${own_languages}:-ffp-contract=off>)
 # __FILE__ in messages is the path from the repository root, wherever it was built.
-add_compile_options(-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=)
+add_compile_options($<${own_languages}:-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=>)
 
 if(FORETRAIN_SANITIZE)
   if(FORETRAIN_SANITIZE MATCHES "thread" AND FORETRAIN_SANITIZE MATCHES "address")

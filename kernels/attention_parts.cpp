@@ -1,9 +1,10 @@
-// Attention cut along the sequence: checks of its launchers, and what no part of the result covers.
+// Attention cut along the sequence: what no part of the result covers.
 #include <algorithm>
 #include <cstring>
 #include <limits>
 
 #include "base/error.h"
+#include "kernels/arguments.h"
 #include "kernels/kernels.h"
 #include "kernels/launch.h"
 #include "kernels/simd/ops.h"
@@ -13,29 +14,6 @@ namespace foretrain::kernels {
 namespace {
 
 using std::int64_t;
-
-void check_part(const char* op, const AttentionShape& s, const AttentionPart& p) {
-  const auto inside = [](int64_t first, int64_t count, int64_t all) {
-    return first >= 0 && count >= 0 && first + count <= all;
-  };
-  CHECK(inside(p.first_query, p.queries, s.seq) && inside(p.first_key, p.keys, p.keys_of(s)),
-        "{}: queries {} + {} of {}, keys {} + {} of {}", op, p.first_query, p.queries, s.seq, p.first_key, p.keys,
-        p.keys_of(s));
-  CHECK(!p.causal || (p.diagonal >= 0 && p.jump >= 0 && p.jump_at >= 0 && p.queries + p.diagonal + p.jump <= p.keys),
-        "{}: {} queries from {} on, and {} further, and {} keys under a causal mask; each sees its own key", op,
-        p.queries, p.diagonal, p.jump, p.keys);
-  CHECK(p.window == 0 || (p.window > 0 && p.causal), "{}: window {}; it needs a causal mask", op, p.window);
-  CHECK(p.document == 0 || (p.document > 0 && p.causal && p.first_key == 0),
-        "{}: documents of {}; they need a causal mask, and keys from the first on", op, p.document);
-}
-
-void check_types(const char* op, Dtype element, std::initializer_list<Dtype> same, Dtype statistic) {
-  for (const Dtype d : same) {
-    CHECK(d == element, "{}: operands of types {} and {}; they share one", op, name(element), name(d));
-  }
-  CHECK(statistic == wide(element), "{}: operand of type {}; with {} elements it is {}", op, name(statistic),
-        name(element), name(wide(element)));
-}
 
 template <class W>
 void set_lowest(W* lse, int64_t n) {
@@ -56,9 +34,7 @@ void clear_rows_outside(int64_t batch, int64_t seq, int64_t first, int64_t count
 
 void attention_part_forward(const AttentionShape& s, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
                             Tensor o, Tensor lse) {
-  check_attention("attention_part_forward", s, qkv.dtype, {});
-  check_types("attention_part_forward", qkv.dtype, {kv.dtype, o.dtype}, lse.dtype);
-  check_part("attention_part_forward", s, part);
+  arguments::attention_part_forward(s, part, qkv, kv, o, lse);
   const int64_t rows = s.batch * s.heads * s.seq;
   if (lse.dtype == Dtype::fp64) {
     set_lowest(static_cast<double*>(lse.data), rows);
@@ -72,9 +48,7 @@ void attention_part_forward(const AttentionShape& s, const AttentionPart& part, 
 
 void attention_part_backward(const AttentionShape& s, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
                              ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dqkv, Tensor dkv, bool add_to_dq) {
-  check_attention("attention_part_backward", s, qkv.dtype, {});
-  check_types("attention_part_backward", qkv.dtype, {kv.dtype, o.dtype, d_o.dtype, dqkv.dtype, dkv.dtype}, lse.dtype);
-  check_part("attention_part_backward", s, part);
+  arguments::attention_part_backward(s, part, qkv, kv, o, lse, d_o, dqkv, dkv, add_to_dq);
   clear_rows_outside(s.batch, part.keys_of(s), part.first_key, part.keys, s.kv_cols(), s.kv_cols(), dkv);
   if (!add_to_dq) {
     clear_rows_outside(s.batch, s.seq, part.first_query, part.queries, s.q_cols(), s.qkv_cols(), dqkv);
@@ -84,30 +58,23 @@ void attention_part_backward(const AttentionShape& s, const AttentionPart& part,
 
 void attention_merge(const AttentionShape& s, int64_t parts, ConstTensor o_parts, ConstTensor lse_parts, Tensor o,
                      Tensor lse) {
-  check_attention("attention_merge", s, o.dtype, {});
-  check_types("attention_merge", o.dtype, {o_parts.dtype}, lse.dtype);
-  check_types("attention_merge", o.dtype, {}, lse_parts.dtype);
-  check_sizes("attention_merge", {parts});
+  arguments::attention_merge(s, parts, o_parts, lse_parts, o, lse);
   table().attention_merge(s, parts, o_parts, lse_parts, o, lse);
 }
 
 void attention_sinks_forward(const AttentionShape& s, ConstTensor sinks, Tensor o, Tensor lse) {
-  check_attention("attention_sinks_forward", s, o.dtype, {sinks.dtype});
-  check_types("attention_sinks_forward", o.dtype, {}, lse.dtype);
+  arguments::attention_sinks_forward(s, sinks, o, lse);
   table().attention_sinks_forward(s, sinks, o, lse);
 }
 
 void attention_sinks_backward(const AttentionShape& s, ConstTensor sinks, ConstTensor o, ConstTensor lse,
                               ConstTensor d_o, Tensor d_sinks) {
-  check_attention("attention_sinks_backward", s, o.dtype, {sinks.dtype});
-  check_types("attention_sinks_backward", o.dtype, {d_o.dtype}, lse.dtype);
-  check_types("attention_sinks_backward", o.dtype, {}, d_sinks.dtype);
+  arguments::attention_sinks_backward(s, sinks, o, lse, d_o, d_sinks);
   table().attention_sinks_backward(s, sinks, o, lse, d_o, d_sinks);
 }
 
 void copy_matrix(int64_t rows, int64_t cols, ConstTensor src, int64_t ld_src, Tensor dst, int64_t ld_dst) {
-  CHECK(src.dtype == dst.dtype, "copy_matrix: {} to {}; they share one type", name(src.dtype), name(dst.dtype));
-  check_sizes("copy_matrix", {rows, cols});
+  arguments::copy_matrix(rows, cols, src, ld_src, dst, ld_dst);
   for (int64_t row = 0; row < rows; ++row) {
     std::memcpy(static_cast<char*>(dst.data) + size_bytes(dst.dtype, row * ld_dst),
                 static_cast<const char*>(src.data) + size_bytes(src.dtype, row * ld_src),

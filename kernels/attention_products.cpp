@@ -1,7 +1,7 @@
 // The matrix products of unfused attention: one per head, through matmul, so that every element type takes its best
 // path.
+#include "kernels/arguments.h"
 #include "kernels/kernels.h"
-#include "kernels/launch.h"
 #include "kernels/scratch.h"
 
 namespace foretrain::kernels {
@@ -83,7 +83,7 @@ class GroupSum {
 }  // namespace
 
 void attention_scores(const AttentionShape& s, ConstTensor qkv, Tensor scores) {
-  check_attention("attention_scores", s, qkv.dtype, {scores.dtype});
+  arguments::attention_scores(s, qkv, scores);
   for_heads(s, [&](const Head& h) {
     matmul(scores_shape(s, s.head_dim, s.qkv_cols(), s.qkv_cols()), offset(qkv, h.q), offset(qkv, h.k), {},
            offset(scores, h.scores), false);
@@ -91,7 +91,7 @@ void attention_scores(const AttentionShape& s, ConstTensor qkv, Tensor scores) {
 }
 
 void attention_context(const AttentionShape& s, ConstTensor p, ConstTensor qkv, Tensor o) {
-  check_attention("attention_context", s, qkv.dtype, {p.dtype, o.dtype});
+  arguments::attention_context(s, p, qkv, o);
   for_heads(s, [&](const Head& h) {
     matmul(heads_shape(s, s.v_dim(), false, s.qkv_cols(), s.out_cols()), offset(p, h.scores), offset(qkv, h.v), {},
            offset(o, h.out), false);
@@ -100,7 +100,7 @@ void attention_context(const AttentionShape& s, ConstTensor p, ConstTensor qkv, 
 
 void attention_context_backward(const AttentionShape& s, ConstTensor p, ConstTensor qkv, ConstTensor d_o, Tensor dp,
                                 Tensor dqkv) {
-  check_attention("attention_context_backward", s, qkv.dtype, {p.dtype, d_o.dtype, dp.dtype, dqkv.dtype});
+  arguments::attention_context_backward(s, p, qkv, d_o, dp, dqkv);
   GroupSum dv(s, s.v_dim(), dqkv.dtype);
   for_heads(s, [&](const Head& h) {
     matmul(scores_shape(s, s.v_dim(), s.out_cols(), s.qkv_cols()), offset(d_o, h.out), offset(qkv, h.v), {},
@@ -110,7 +110,7 @@ void attention_context_backward(const AttentionShape& s, ConstTensor p, ConstTen
 }
 
 void attention_scores_backward(const AttentionShape& s, ConstTensor ds, ConstTensor qkv, Tensor dqkv) {
-  check_attention("attention_scores_backward", s, qkv.dtype, {ds.dtype, dqkv.dtype});
+  arguments::attention_scores_backward(s, ds, qkv, dqkv);
   GroupSum dk(s, s.head_dim, dqkv.dtype);
   for_heads(s, [&](const Head& h) {
     matmul(heads_shape(s, s.head_dim, false, s.qkv_cols(), s.qkv_cols()), offset(ds, h.scores), offset(qkv, h.k), {},

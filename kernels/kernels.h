@@ -83,8 +83,8 @@ struct HeadNormShape {
   std::int64_t rows = 0, heads = 0, kv_heads = 0, head_dim = 0;
   double epsilon = 1e-6;
 
-  std::int64_t qkv_cols() const { return (heads + 2 * kv_heads) * head_dim; }
-  std::int64_t raw_cols() const { return (heads + kv_heads) * head_dim; }
+  constexpr std::int64_t qkv_cols() const { return (heads + 2 * kv_heads) * head_dim; }
+  constexpr std::int64_t raw_cols() const { return (heads + kv_heads) * head_dim; }
 };
 
 void head_norm_forward(const HeadNormShape& shape, ConstTensor q_gain, ConstTensor k_gain, Tensor qkv, Tensor raw);
@@ -140,13 +140,13 @@ struct AttentionShape {
   std::int64_t document = 0;   // with causal: sequences are documents of so many tokens, and a query sees its own one's
                                // keys only; 0 means one document
 
-  std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
-  std::int64_t tokens() const { return batch * seq; }
-  std::int64_t q_cols() const { return heads * head_dim; }
-  std::int64_t kv_cols() const { return kv_heads * (head_dim + v_dim()); }
-  std::int64_t qkv_cols() const { return q_cols() + kv_cols(); }
-  std::int64_t out_cols() const { return heads * v_dim(); }
-  std::int64_t score_elements() const { return batch * heads * seq * seq; }
+  constexpr std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
+  constexpr std::int64_t tokens() const { return batch * seq; }
+  constexpr std::int64_t q_cols() const { return heads * head_dim; }
+  constexpr std::int64_t kv_cols() const { return kv_heads * (head_dim + v_dim()); }
+  constexpr std::int64_t qkv_cols() const { return q_cols() + kv_cols(); }
+  constexpr std::int64_t out_cols() const { return heads * v_dim(); }
+  constexpr std::int64_t score_elements() const { return batch * heads * seq * seq; }
 };
 
 // Rotates the first d = rotary_dim columns of each head of q and k in place, halves paired (i, i + d/2) as in Hugging
@@ -177,7 +177,7 @@ struct AttentionPart {
   std::int64_t key_seq = 0;  // keys that a sequence has in kv; 0 means seq
   std::int64_t jump_at = 0, jump = 0;
 
-  std::int64_t keys_of(const AttentionShape& s) const { return key_seq != 0 ? key_seq : s.seq; }
+  constexpr std::int64_t keys_of(const AttentionShape& s) const { return key_seq != 0 ? key_seq : s.seq; }
 };
 
 // o and lse as of attention_forward, over the part's keys alone. Rows of other queries: -inf in lse, nothing in o.
@@ -235,11 +235,11 @@ void attention_scores_backward(const AttentionShape& shape, ConstTensor ds, Cons
 struct LatentHeadsShape {
   std::int64_t batch = 0, seq = 0, heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0, position_offset = 0;
 
-  std::int64_t tokens() const { return batch * seq; }
-  std::int64_t head_dim() const { return nope_dim + rope_dim; }
-  std::int64_t q_cols() const { return heads * head_dim(); }
-  std::int64_t kv_cols() const { return heads * (nope_dim + v_dim); }
-  std::int64_t qkv_cols() const { return 2 * q_cols() + heads * v_dim; }
+  constexpr std::int64_t tokens() const { return batch * seq; }
+  constexpr std::int64_t head_dim() const { return nope_dim + rope_dim; }
+  constexpr std::int64_t q_cols() const { return heads * head_dim(); }
+  constexpr std::int64_t kv_cols() const { return heads * (nope_dim + v_dim); }
+  constexpr std::int64_t qkv_cols() const { return 2 * q_cols() + heads * v_dim; }
 };
 void latent_heads_forward(const LatentHeadsShape& shape, double base, ConstTensor q, ConstTensor kv, ConstTensor k_rope,
                           Tensor qkv);

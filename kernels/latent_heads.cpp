@@ -1,8 +1,7 @@
 // Packing of latent attention's heads: bytes moved, and a rotation of few of them. One build serves every processor.
-#include "base/error.h"
+#include "kernels/arguments.h"
 #include "kernels/bf16.h"
 #include "kernels/kernels.h"
-#include "kernels/launch.h"
 #include "kernels/scratch.h"
 
 namespace foretrain::kernels {
@@ -18,15 +17,6 @@ void with_stored(Dtype d, F f) {
     case Dtype::fp64: f(double{}, double{}); break;
     case Dtype::fp32: f(float{}, float{}); break;
     default: f(Bf16{}, float{}); break;
-  }
-}
-
-void check(const char* op, const LatentHeadsShape& s, std::initializer_list<Dtype> types) {
-  check_sizes(op, {s.batch, s.seq, s.heads, s.nope_dim, s.rope_dim, s.v_dim});
-  CHECK(s.rope_dim % 2 == 0, "{}: {} rotated columns; an even number", op, s.rope_dim);
-  for (const Dtype d : types) {
-    check_element(op, d);
-    CHECK(d == *types.begin(), "{}: operands of types {} and {}; they share one", op, name(*types.begin()), name(d));
   }
 }
 
@@ -71,7 +61,7 @@ Turn<W> turn_of(const LatentHeadsShape& s, const RotaryTable<W>& table, int64_t 
 
 void latent_heads_forward(const LatentHeadsShape& s, double base, ConstTensor q, ConstTensor kv, ConstTensor k_rope,
                           Tensor qkv) {
-  check("latent_heads_forward", s, {q.dtype, kv.dtype, k_rope.dtype, qkv.dtype});
+  arguments::latent_heads_forward(s, base, q, kv, k_rope, qkv);
   with_stored(qkv.dtype, [&](auto stored, auto wide_value) {
     using T = decltype(stored);
     using W = decltype(wide_value);
@@ -97,7 +87,7 @@ void latent_heads_forward(const LatentHeadsShape& s, double base, ConstTensor q,
 
 void latent_heads_backward(const LatentHeadsShape& s, double base, ConstTensor dqkv, Tensor dq, Tensor dkv,
                            Tensor dk_rope) {
-  check("latent_heads_backward", s, {dqkv.dtype, dq.dtype, dkv.dtype, dk_rope.dtype});
+  arguments::latent_heads_backward(s, base, dqkv, dq, dkv, dk_rope);
   with_stored(dqkv.dtype, [&](auto stored, auto wide_value) {
     using T = decltype(stored);
     using W = decltype(wide_value);

@@ -11,6 +11,10 @@ namespace foretrain::kernels {
 void check_element(const char* op, Dtype d);
 // Each is the op's element type or its wide type.
 void check_element_or_wide(const char* op, Dtype element, std::initializer_list<Dtype> types);
+// All are the op's element type, and it is one.
+void check_same(const char* op, Dtype element, std::initializer_list<Dtype> types);
+// All are its wide type.
+void check_wide(const char* op, Dtype element, std::initializer_list<Dtype> types);
 // Sizes that may not be negative.
 void check_sizes(const char* op, std::initializer_list<std::int64_t> sizes);
 // The shape, the element type of qkv, and the types of the other operands (that type or its wide type).

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/arguments.h"
 #include "kernels/bf16.h"
 #include "kernels/kernels.h"
 #include "kernels/launch.h"
@@ -43,34 +44,14 @@ void with_element(const char* op, Dtype d, F f) {
 template <class T>
 using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-// Statistics and weights: fp64 or fp32.
+// The type of statistics and weights.
 template <class F>
-void with_wide(const char* op, std::initializer_list<Dtype> types, F f) {
-  const Dtype d = *types.begin();
-  for (const Dtype other : types) {
-    CHECK(other == d, "{}: operands of types {} and {}; they share one", op, name(d), name(other));
-  }
-  CHECK(d == Dtype::fp64 || d == Dtype::fp32, "{}: element type {}; fp64 and fp32 exist", op, name(d));
+void with_wide(Dtype d, F f) {
   if (d == Dtype::fp64) {
     f(double{});
   } else {
     f(float{});
   }
-}
-
-void check_weights(const char* op, Dtype element, std::initializer_list<Dtype> weights) {
-  for (const Dtype d : weights) {
-    CHECK(d == wide(element), "{}: weights of type {}; with {} elements they are {}", op, name(d), name(element),
-          name(wide(element)));
-  }
-}
-
-void check_gate(const char* op, const GateShape& s) {
-  CHECK(s.tokens >= 0 && s.experts >= 1 && s.top_k >= 1 && s.top_k <= s.experts && s.groups >= 1 &&
-            s.experts % s.groups == 0 && s.top_groups >= 1 && s.top_groups <= s.groups &&
-            s.top_k <= s.experts / s.groups * s.top_groups,
-        "{}: {} of {} experts for {} tokens, from {} of {} groups", op, s.top_k, s.experts, s.tokens, s.top_groups,
-        s.groups);
 }
 
 template <class W>
@@ -130,8 +111,8 @@ std::vector<int32_t> eligible(const GateShape& s, const W* scores) {
 }  // namespace
 
 void gate_forward(const GateShape& s, ConstTensor logits, Tensor scores, Tensor weights, int32_t* chosen) {
-  check_gate("gate_forward", s);
-  with_wide("gate_forward", {logits.dtype, scores.dtype, weights.dtype}, [&]<class W>(W) {
+  arguments::gate_forward(s, logits, scores, weights, chosen);
+  with_wide(logits.dtype, [&]<class W>(W) {
     for (int64_t t = 0; t < s.tokens; ++t) {
       W* const score = static_cast<W*>(scores.data) + t * s.experts;
       W* const weight = static_cast<W*>(weights.data) + t * s.top_k;
@@ -153,8 +134,8 @@ void gate_forward(const GateShape& s, ConstTensor logits, Tensor scores, Tensor 
 
 void gate_backward(const GateShape& s, ConstTensor scores, const int32_t* chosen, ConstTensor dweights, double balance,
                    const int32_t* counts, int64_t parts, Tensor dlogits) {
-  check_gate("gate_backward", s);
-  with_wide("gate_backward", {scores.dtype, dweights.dtype, dlogits.dtype}, [&]<class W>(W) {
+  arguments::gate_backward(s, scores, chosen, dweights, balance, counts, parts, dlogits);
+  with_wide(scores.dtype, [&]<class W>(W) {
     const auto n = static_cast<std::size_t>(s.experts);
     std::vector<W> share(n, 0), d(n);  // balancing: gradient of each p_e, the same for all tokens
     if (balance != 0) {
@@ -260,7 +241,7 @@ void receive_rows(std::span<const ReceivedRows> members, int64_t index, int64_t 
 }
 
 void permute_forward(int64_t rows, int64_t copies, int64_t cols, ConstTensor x, const int32_t* place, Tensor y) {
-  CHECK(x.dtype == y.dtype, "permute_forward: {} from {}", name(y.dtype), name(x.dtype));
+  arguments::permute_forward(rows, copies, cols, x, place, y);
   const auto bytes = static_cast<std::size_t>(size_bytes(x.dtype, cols));
   for (int64_t i = 0; i < rows * copies; ++i) {
     if (place[i] >= 0) {
@@ -270,7 +251,7 @@ void permute_forward(int64_t rows, int64_t copies, int64_t cols, ConstTensor x, 
 }
 
 void permute_backward(int64_t rows, int64_t copies, int64_t cols, ConstTensor y, const int32_t* place, Tensor x) {
-  CHECK(x.dtype == y.dtype, "permute_backward: {} from {}", name(x.dtype), name(y.dtype));
+  arguments::permute_backward(rows, copies, cols, y, place, x);
   std::vector<ConstTensor> sources;
   for (int64_t i = 0; i < rows; ++i) {
     sources.clear();
@@ -290,6 +271,7 @@ void permute_backward(int64_t rows, int64_t copies, int64_t cols, ConstTensor y,
 }
 
 void grouped_forward(const GroupedShape& s, const int32_t* offsets, ConstTensor x, ConstTensor w, Tensor y) {
+  arguments::grouped_forward(s, offsets, x, w, y);
   for (int64_t e = 0; e < s.experts; ++e) {
     matmul(MatmulShape::linear(offsets[e + 1] - offsets[e], s.in, s.out), advanced(x, offsets[e] * s.in),
            advanced(w, e * s.out * s.in), {}, advanced(y, offsets[e] * s.out), false);
@@ -297,6 +279,7 @@ void grouped_forward(const GroupedShape& s, const int32_t* offsets, ConstTensor 
 }
 
 void grouped_backward_input(const GroupedShape& s, const int32_t* offsets, ConstTensor dy, ConstTensor w, Tensor dx) {
+  arguments::grouped_backward_input(s, offsets, dy, w, dx);
   for (int64_t e = 0; e < s.experts; ++e) {
     matmul(MatmulShape::linear_backward_input(offsets[e + 1] - offsets[e], s.in, s.out),
            advanced(dy, offsets[e] * s.out), advanced(w, e * s.out * s.in), {}, advanced(dx, offsets[e] * s.in), false);
@@ -304,6 +287,7 @@ void grouped_backward_input(const GroupedShape& s, const int32_t* offsets, Const
 }
 
 void grouped_backward_weight(const GroupedShape& s, const int32_t* offsets, ConstTensor dy, ConstTensor x, Tensor dw) {
+  arguments::grouped_backward_weight(s, offsets, dy, x, dw);
   for (int64_t e = 0; e < s.experts; ++e) {
     matmul(MatmulShape::linear_backward_weight(offsets[e + 1] - offsets[e], s.in, s.out),
            advanced(dy, offsets[e] * s.out), advanced(x, offsets[e] * s.in), {}, advanced(dw, e * s.out * s.in), true);
@@ -312,8 +296,8 @@ void grouped_backward_weight(const GroupedShape& s, const int32_t* offsets, Cons
 
 void expert_activation_forward(Activation kind, int64_t rows, int64_t cols, ConstTensor x, ConstTensor weights,
                                Tensor y) {
+  arguments::expert_activation_forward(kind, rows, cols, x, weights, y);
   activation_forward(kind, rows, cols, x, y);
-  check_weights("expert_activation_forward", y.dtype, {weights.dtype});
   with_element("expert_activation_forward", y.dtype, [&]<class T>(T) {
     using W = Wide<T>;
     for (int64_t i = 0; i < rows * cols; ++i) {
@@ -326,10 +310,10 @@ void expert_activation_forward(Activation kind, int64_t rows, int64_t cols, Cons
 // Row by row: act(x) is needed for the weights' gradients, and kept nowhere.
 void expert_activation_backward(Activation kind, int64_t rows, int64_t cols, ConstTensor x, ConstTensor weights,
                                 ConstTensor dy, Tensor dx, Tensor dweights) {
+  arguments::expert_activation_backward(kind, rows, cols, x, weights, dy, dx, dweights);
   const int64_t width = is_gated(kind) ? 2 * cols : cols;
   std::vector<double> space(static_cast<std::size_t>(cols));  // of any element type
   const Tensor row{space.data(), dy.dtype};
-  check_weights("expert_activation_backward", dy.dtype, {weights.dtype, dweights.dtype});
   with_element("expert_activation_backward", dy.dtype, [&]<class T>(T) {
     using W = Wide<T>;
     for (int64_t r = 0; r < rows; ++r) {

@@ -1,0 +1,413 @@
+#include "kernels/arguments.h"
+
+#include "base/error.h"
+#include "kernels/launch.h"
+
+namespace foretrain::kernels {
+
+void check_element(const char* op, Dtype d) {
+  CHECK(d == Dtype::fp64 || d == Dtype::fp32 || d == Dtype::bf16, "{}: element type {}; fp64, fp32 and bf16 exist", op,
+        name(d));
+}
+
+void check_element_or_wide(const char* op, Dtype element, std::initializer_list<Dtype> types) {
+  for (const Dtype d : types) {
+    CHECK(d == element || d == wide(element), "{}: operand of type {}; with {} elements it is {} or {}", op, name(d),
+          name(element), name(element), name(wide(element)));
+  }
+}
+
+void check_same(const char* op, Dtype element, std::initializer_list<Dtype> types) {
+  check_element(op, element);
+  for (const Dtype d : types) {
+    CHECK(d == element, "{}: operands of types {} and {}; they share one", op, name(element), name(d));
+  }
+}
+
+void check_wide(const char* op, Dtype element, std::initializer_list<Dtype> types) {
+  for (const Dtype d : types) {
+    CHECK(d == wide(element), "{}: operand of type {}; with {} elements it is {}", op, name(d), name(element),
+          name(wide(element)));
+  }
+}
+
+void check_sizes(const char* op, std::initializer_list<std::int64_t> sizes) {
+  for (const std::int64_t size : sizes) {
+    CHECK(size >= 0, "{}: size {}; sizes are not negative", op, size);
+  }
+}
+
+void check_attention(const char* op, const AttentionShape& s, Dtype qkv, std::initializer_list<Dtype> others) {
+  check_element(op, qkv);
+  check_element_or_wide(op, qkv, others);
+  check_sizes(op, {s.batch, s.seq, s.heads, s.kv_heads, s.head_dim, s.value_dim});
+  CHECK(s.heads == 0 || (s.kv_heads > 0 && s.heads % s.kv_heads == 0), "{}: {} heads over {} key/value heads", op,
+        s.heads, s.kv_heads);
+  CHECK(s.scale >= 0.0, "{}: scale {}; it is positive, or 0 for the default", op, s.scale);
+  CHECK(s.window == 0 || (s.window > 0 && s.causal), "{}: window {}; it needs a causal mask", op, s.window);
+  CHECK(s.document == 0 || (s.document > 0 && s.causal), "{}: documents of {}; they need a causal mask", op,
+        s.document);
+}
+
+namespace arguments {
+
+namespace {
+
+// A tensor that may be absent, checked as the op's element type when it is.
+Dtype present(ConstTensor t, Dtype otherwise) {
+  return t ? t.dtype : otherwise;
+}
+
+void check_rotary(const char* op, const AttentionShape& s, std::int64_t rotary_dim, Dtype qkv) {
+  check_attention(op, s, qkv, {});
+  CHECK(rotary_dim >= 0 && rotary_dim <= s.head_dim && rotary_dim % 2 == 0,
+        "{}: {} columns of {}; an even number of a head's columns", op, rotary_dim, s.head_dim);
+}
+
+void check_norm(const char* op, const NormShape& s, ConstTensor mean, ConstTensor rstd, Dtype element) {
+  check_sizes(op, {s.rows, s.cols});
+  check_wide(op, element, {rstd.dtype, s.kind == NormKind::layernorm ? mean.dtype : rstd.dtype});
+}
+
+void check_gate(const char* op, const GateShape& s) {
+  CHECK(s.tokens >= 0 && s.experts >= 1 && s.top_k >= 1 && s.top_k <= s.experts && s.groups >= 1 &&
+            s.experts % s.groups == 0 && s.top_groups >= 1 && s.top_groups <= s.groups &&
+            s.top_k <= s.experts / s.groups * s.top_groups,
+        "{}: {} of {} experts for {} tokens, from {} of {} groups", op, s.top_k, s.experts, s.tokens, s.top_groups,
+        s.groups);
+}
+
+// Statistics and weights: fp64 or fp32.
+void check_statistics(const char* op, Dtype element, std::initializer_list<Dtype> types) {
+  check_same(op, element, types);
+  check_wide(op, element, {element});
+}
+
+void check_latent_heads(const char* op, const LatentHeadsShape& s, Dtype qkv, std::initializer_list<Dtype> others) {
+  check_sizes(op, {s.batch, s.seq, s.heads, s.nope_dim, s.rope_dim, s.v_dim});
+  CHECK(s.rope_dim % 2 == 0, "{}: {} rotated columns; an even number", op, s.rope_dim);
+  check_same(op, qkv, others);
+}
+
+// All fp64, or any mix of fp32 and bf16.
+void check_product(const char* op, Dtype first, std::initializer_list<Dtype> others) {
+  check_element(op, first);
+  for (const Dtype d : others) {
+    check_element(op, d);
+    CHECK(wide(d) == wide(first), "{}: {} beside {}; all are fp64, or none", op, name(d), name(first));
+  }
+}
+
+void check_grouped(const char* op, const GroupedShape& s, Dtype first, std::initializer_list<Dtype> others) {
+  check_sizes(op, {s.experts, s.out, s.in});
+  check_product(op, first, others);
+}
+
+void check_expert_bias(const char* op, const ExpertBiasShape& s, std::initializer_list<Dtype> types) {
+  check_sizes(op, {s.experts, s.rows, s.cols});
+  for (const Dtype d : types) {
+    check_element(op, d);
+  }
+}
+
+}  // namespace
+
+void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool) {
+  check_sizes("matmul", {s.m, s.n, s.k, s.lda, s.ldb, s.ldc, s.batch});
+  check_product("matmul", c.dtype, {a.dtype, b.dtype, present(bias, c.dtype)});
+}
+
+void norm_forward(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
+                  Tensor rstd) {
+  check_same("norm_forward", x.dtype, {y.dtype});
+  check_element_or_wide("norm_forward", x.dtype, {gain.dtype});
+  CHECK(!bias || (bias.dtype == gain.dtype && s.kind == NormKind::layernorm),
+        "norm_forward: bias of type {}; it has gain's type {}, and rmsnorm has none", name(bias.dtype),
+        name(gain.dtype));
+  check_norm("norm_forward", s, mean, rstd, x.dtype);
+}
+
+void norm_backward_input(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTensor dy, ConstTensor mean,
+                         ConstTensor rstd, ConstTensor base, Tensor dx) {
+  check_same("norm_backward_input", x.dtype, {dy.dtype, dx.dtype, present(base, x.dtype)});
+  check_element_or_wide("norm_backward_input", x.dtype, {gain.dtype});
+  check_norm("norm_backward_input", s, mean, rstd, x.dtype);
+  CHECK(!base || dx.data != dy.data, "norm_backward_input: dx is dy, and cannot be added to at the same time");
+}
+
+void norm_backward_weight(const NormShape& s, ConstTensor x, ConstTensor dy, ConstTensor mean, ConstTensor rstd,
+                          Tensor dgain, Tensor dbias, bool) {
+  check_same("norm_backward_weight", x.dtype, {dy.dtype});
+  check_norm("norm_backward_weight", s, mean, rstd, x.dtype);
+  check_wide("norm_backward_weight", x.dtype, {dgain.dtype, present(dbias, dgain.dtype)});
+}
+
+void head_norm_forward(const HeadNormShape& s, ConstTensor q_gain, ConstTensor k_gain, Tensor qkv, Tensor raw) {
+  check_same("head_norm_forward", qkv.dtype, {raw.dtype});
+  check_element_or_wide("head_norm_forward", qkv.dtype, {q_gain.dtype, k_gain.dtype});
+  check_sizes("head_norm_forward", {s.rows, s.heads, s.kv_heads, s.head_dim});
+}
+
+void head_norm_backward_input(const HeadNormShape& s, ConstTensor raw, ConstTensor q_gain, ConstTensor k_gain,
+                              Tensor dqkv) {
+  check_same("head_norm_backward_input", raw.dtype, {dqkv.dtype});
+  check_element_or_wide("head_norm_backward_input", raw.dtype, {q_gain.dtype, k_gain.dtype});
+  check_sizes("head_norm_backward_input", {s.rows, s.heads, s.kv_heads, s.head_dim});
+}
+
+void head_norm_backward_weight(const HeadNormShape& s, ConstTensor raw, ConstTensor dqkv, Tensor dq_gain,
+                               Tensor dk_gain) {
+  check_same("head_norm_backward_weight", raw.dtype, {dqkv.dtype});
+  check_wide("head_norm_backward_weight", raw.dtype, {dq_gain.dtype, dk_gain.dtype});
+  check_sizes("head_norm_backward_weight", {s.rows, s.heads, s.kv_heads, s.head_dim});
+}
+
+void activation_forward(Activation, std::int64_t rows, std::int64_t cols, ConstTensor x, Tensor y) {
+  check_same("activation_forward", x.dtype, {y.dtype});
+  check_sizes("activation_forward", {rows, cols});
+}
+
+void activation_backward(Activation, std::int64_t rows, std::int64_t cols, ConstTensor x, ConstTensor dy, Tensor dx) {
+  check_same("activation_backward", x.dtype, {dy.dtype, dx.dtype});
+  check_sizes("activation_backward", {rows, cols});
+}
+
+void residual_add(std::int64_t rows, std::int64_t cols, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor y) {
+  check_same("residual_add", a.dtype, {b.dtype, y.dtype});
+  check_element_or_wide("residual_add", a.dtype, {present(bias, a.dtype)});
+  check_sizes("residual_add", {rows, cols});
+}
+
+void bias_gradient(std::int64_t rows, std::int64_t cols, ConstTensor dy, Tensor db, bool) {
+  check_element("bias_gradient", dy.dtype);
+  check_wide("bias_gradient", dy.dtype, {db.dtype});
+  check_sizes("bias_gradient", {rows, cols});
+}
+
+void fill(Tensor x, std::int64_t n, double) {
+  check_element("fill", x.dtype);
+  check_sizes("fill", {n});
+}
+
+void cast(ConstTensor src, Tensor dst, std::int64_t n) {
+  check_element("cast", src.dtype);
+  check_element("cast", dst.dtype);
+  check_sizes("cast", {n});
+}
+
+void add(ConstTensor src, Tensor dst, std::int64_t n) {
+  check_element("add", src.dtype);
+  check_element_or_wide("add", src.dtype, {dst.dtype});
+  check_sizes("add", {n});
+}
+
+void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies, std::int64_t n) {
+  CHECK(!sources.empty(), "sum_in_order: no sources; at least one is needed");
+  for (const ConstTensor& source : sources) {
+    check_same("sum_in_order", dst.dtype, {source.dtype});
+  }
+  for (const Tensor& copy : copies) {
+    check_same("sum_in_order", dst.dtype, {copy.dtype});
+  }
+  check_sizes("sum_in_order", {n});
+}
+
+void rotary_forward(const AttentionShape& s, std::int64_t rotary_dim, double, std::int64_t, Tensor qkv) {
+  check_rotary("rotary_forward", s, rotary_dim, qkv.dtype);
+}
+
+void rotary_backward(const AttentionShape& s, std::int64_t rotary_dim, double, std::int64_t, Tensor dqkv) {
+  check_rotary("rotary_backward", s, rotary_dim, dqkv.dtype);
+}
+
+void attention_forward(const AttentionShape& s, ConstTensor qkv, Tensor o, Tensor lse) {
+  check_attention("attention_forward", s, qkv.dtype, {});
+  check_same("attention_forward", qkv.dtype, {o.dtype});
+  check_wide("attention_forward", qkv.dtype, {lse.dtype});
+}
+
+void attention_backward(const AttentionShape& s, ConstTensor qkv, ConstTensor o, ConstTensor lse, ConstTensor d_o,
+                        Tensor dqkv) {
+  check_attention("attention_backward", s, qkv.dtype, {});
+  check_same("attention_backward", qkv.dtype, {o.dtype, d_o.dtype, dqkv.dtype});
+  check_wide("attention_backward", qkv.dtype, {lse.dtype});
+}
+
+void attention_scale_mask(const AttentionShape& s, Tensor scores) {
+  check_attention("attention_scale_mask", s, scores.dtype, {});
+}
+
+void attention_softmax(const AttentionShape& s, ConstTensor scores, Tensor p) {
+  check_attention("attention_softmax", s, scores.dtype, {});
+  CHECK(wide(p.dtype) == wide(scores.dtype), "attention_softmax: {} from {}", name(p.dtype), name(scores.dtype));
+}
+
+void attention_scale_mask_softmax(const AttentionShape& s, ConstTensor scores, Tensor p) {
+  check_attention("attention_scale_mask_softmax", s, scores.dtype, {});
+  CHECK(wide(p.dtype) == wide(scores.dtype), "attention_scale_mask_softmax: {} from {}", name(p.dtype),
+        name(scores.dtype));
+}
+
+void attention_softmax_backward(const AttentionShape& s, ConstTensor p, ConstTensor dp, Tensor ds) {
+  check_attention("attention_softmax_backward", s, p.dtype, {});
+  check_same("attention_softmax_backward", dp.dtype, {ds.dtype});
+  CHECK(wide(p.dtype) == wide(dp.dtype), "attention_softmax_backward: {} beside {}", name(p.dtype), name(dp.dtype));
+}
+
+void attention_scale_mask_backward(const AttentionShape& s, Tensor ds) {
+  check_attention("attention_scale_mask_backward", s, ds.dtype, {});
+}
+
+void attention_scale_mask_softmax_backward(const AttentionShape& s, ConstTensor p, ConstTensor dp, Tensor ds) {
+  check_attention("attention_scale_mask_softmax_backward", s, p.dtype, {});
+  check_same("attention_scale_mask_softmax_backward", dp.dtype, {ds.dtype});
+  CHECK(wide(p.dtype) == wide(dp.dtype), "attention_scale_mask_softmax_backward: {} beside {}", name(p.dtype),
+        name(dp.dtype));
+}
+
+void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t, Tensor dst, std::int64_t) {
+  CHECK(src.dtype == dst.dtype, "copy_matrix: {} to {}; they share one type", name(src.dtype), name(dst.dtype));
+  check_sizes("copy_matrix", {rows, cols});
+}
+
+void latent_heads_forward(const LatentHeadsShape& s, double, ConstTensor q, ConstTensor kv, ConstTensor k_rope,
+                          Tensor qkv) {
+  check_latent_heads("latent_heads_forward", s, qkv.dtype, {q.dtype, kv.dtype, k_rope.dtype});
+}
+
+void latent_heads_backward(const LatentHeadsShape& s, double, ConstTensor dqkv, Tensor dq, Tensor dkv, Tensor dk_rope) {
+  check_latent_heads("latent_heads_backward", s, dqkv.dtype, {dq.dtype, dkv.dtype, dk_rope.dtype});
+}
+
+void embedding_forward(const EmbeddingShape& s, const std::int32_t*, ConstTensor wte, ConstTensor wpe, Tensor out) {
+  check_element("embedding_forward", out.dtype);
+  check_element_or_wide("embedding_forward", out.dtype, {wte.dtype});
+  CHECK(!wpe || wpe.dtype == wte.dtype, "embedding_forward: tables of types {} and {}; they share one", name(wte.dtype),
+        name(wpe.dtype));
+  check_sizes("embedding_forward", {s.tokens, s.seq, s.cols, s.vocab_rows});
+  CHECK(s.tokens == 0 || s.seq > 0, "embedding_forward: {} tokens in sequences of {}", s.tokens, s.seq);
+}
+
+void embedding_backward(const EmbeddingShape& s, const std::int32_t*, ConstTensor dout, Tensor dwte, Tensor dwpe) {
+  check_element("embedding_backward", dout.dtype);
+  check_wide("embedding_backward", dout.dtype, {present(dwte, wide(dout.dtype)), present(dwpe, wide(dout.dtype))});
+  check_sizes("embedding_backward", {s.tokens, s.seq, s.cols, s.vocab_rows});
+  CHECK(s.tokens == 0 || s.seq > 0, "embedding_backward: {} tokens in sequences of {}", s.tokens, s.seq);
+}
+
+void cross_entropy_stats(const CrossEntropyShape& s, ConstTensor logits, const std::int32_t*, Tensor stats) {
+  check_element("cross_entropy_stats", logits.dtype);
+  check_wide("cross_entropy_stats", logits.dtype, {stats.dtype});
+  check_sizes("cross_entropy_stats", {s.rows, s.valid, s.cols - s.valid});
+}
+
+void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor stats, double, double*, bool,
+                           Tensor row_stats) {
+  check_same("cross_entropy_combine", stats.dtype, {wide(stats.dtype), row_stats.dtype});
+  check_sizes("cross_entropy_combine", {rows, parts});
+}
+
+void cross_entropy_backward(const CrossEntropyShape& s, ConstTensor logits, const std::int32_t*, ConstTensor row_stats,
+                            double, Tensor gradient) {
+  check_element("cross_entropy_backward", logits.dtype);
+  check_same("cross_entropy_backward", logits.dtype, {gradient.dtype});
+  check_wide("cross_entropy_backward", logits.dtype, {row_stats.dtype});
+  check_sizes("cross_entropy_backward", {s.rows, s.valid, s.cols - s.valid});
+}
+
+void squared_norm(ConstTensor x, std::int64_t n, double*, bool) {
+  check_element("squared_norm", x.dtype);
+  check_sizes("squared_norm", {n});
+}
+
+void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double*, Tensor parameter,
+                    Tensor m, Tensor v, Tensor copy) {
+  const bool has_m = step.kind != OptimizerKind::sgd;
+  const bool has_v = step.kind == OptimizerKind::adam || step.kind == OptimizerKind::adamw;
+  const Dtype p = parameter.dtype;
+  CHECK(p == Dtype::fp64 || p == Dtype::fp32, "optimizer_step: parameter of type {}; fp64 and fp32 exist", name(p));
+  CHECK((!has_m || m.dtype == p) && (!has_v || v.dtype == p), "optimizer_step: moments have the parameter's type {}",
+        name(p));
+  CHECK(gradient.dtype == p || (p == Dtype::fp32 && gradient.dtype == Dtype::bf16),
+        "optimizer_step: gradient of type {} for a parameter of type {}", name(gradient.dtype), name(p));
+  CHECK(!copy || (p == Dtype::fp32 && copy.dtype == Dtype::bf16), "optimizer_step: copy of type {}; bf16 beside fp32",
+        name(copy.dtype));
+  CHECK(step.step >= 1, "optimizer_step: step {}; the first is 1", step.step);
+  check_sizes("optimizer_step", {n});
+}
+
+void init_normal(const InitShape& s, double, Tensor x) {
+  check_element("init_normal", x.dtype);
+  check_sizes("init_normal", {s.rows, s.cols, s.row_offset, s.col_offset, s.global_cols});
+}
+
+void init_uniform(const InitShape& s, double, double, Tensor x) {
+  check_element("init_uniform", x.dtype);
+  check_sizes("init_uniform", {s.rows, s.cols, s.row_offset, s.col_offset, s.global_cols});
+}
+
+void gate_forward(const GateShape& s, ConstTensor logits, Tensor scores, Tensor weights, std::int32_t*) {
+  check_gate("gate_forward", s);
+  check_statistics("gate_forward", logits.dtype, {scores.dtype, weights.dtype});
+}
+
+void gate_backward(const GateShape& s, ConstTensor scores, const std::int32_t*, ConstTensor dweights, double,
+                   const std::int32_t*, std::int64_t, Tensor dlogits) {
+  check_gate("gate_backward", s);
+  check_statistics("gate_backward", scores.dtype, {dweights.dtype, dlogits.dtype});
+}
+
+void permute_forward(std::int64_t rows, std::int64_t copies, std::int64_t cols, ConstTensor x, const std::int32_t*,
+                     Tensor y) {
+  check_sizes("permute_forward", {rows, copies, cols});
+  CHECK(x.dtype == y.dtype, "permute_forward: {} from {}", name(y.dtype), name(x.dtype));
+}
+
+void permute_backward(std::int64_t rows, std::int64_t copies, std::int64_t cols, ConstTensor y, const std::int32_t*,
+                      Tensor x) {
+  check_sizes("permute_backward", {rows, copies, cols});
+  check_same("permute_backward", x.dtype, {y.dtype});
+}
+
+void grouped_forward(const GroupedShape& s, const std::int32_t*, ConstTensor x, ConstTensor w, Tensor y) {
+  check_grouped("grouped_forward", s, x.dtype, {w.dtype, y.dtype});
+}
+
+void grouped_backward_input(const GroupedShape& s, const std::int32_t*, ConstTensor dy, ConstTensor w, Tensor dx) {
+  check_grouped("grouped_backward_input", s, dy.dtype, {w.dtype, dx.dtype});
+}
+
+void grouped_backward_weight(const GroupedShape& s, const std::int32_t*, ConstTensor dy, ConstTensor x, Tensor dw) {
+  check_grouped("grouped_backward_weight", s, dy.dtype, {x.dtype, dw.dtype});
+}
+
+void expert_bias_forward(const ExpertBiasShape& s, const std::int32_t*, ConstTensor bias, ConstTensor weights,
+                         Tensor y) {
+  check_expert_bias("expert_bias_forward", s, {bias.dtype, weights.dtype, y.dtype});
+}
+
+void expert_bias_backward_weights(const ExpertBiasShape& s, const std::int32_t*, ConstTensor dy, ConstTensor bias,
+                                  Tensor dweights) {
+  check_expert_bias("expert_bias_backward_weights", s, {dy.dtype, bias.dtype, dweights.dtype});
+}
+
+void expert_bias_gradient(const ExpertBiasShape& s, const std::int32_t*, ConstTensor dy, ConstTensor weights,
+                          Tensor dbias) {
+  check_expert_bias("expert_bias_gradient", s, {dy.dtype, weights.dtype, dbias.dtype});
+}
+
+void expert_activation_forward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x,
+                               ConstTensor weights, Tensor y) {
+  arguments::activation_forward(kind, rows, cols, x, y);
+  check_wide("expert_activation_forward", y.dtype, {weights.dtype});
+}
+
+void expert_activation_backward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x,
+                                ConstTensor weights, ConstTensor dy, Tensor dx, Tensor dweights) {
+  arguments::activation_backward(kind, rows, cols, x, dy, dx);
+  check_wide("expert_activation_backward", dy.dtype, {weights.dtype, dweights.dtype});
+}
+
+}  // namespace arguments
+
+}  // namespace foretrain::kernels

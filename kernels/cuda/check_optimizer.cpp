@@ -1,0 +1,117 @@
+// Norms of gradients, steps of the optimizer, initial values.
+#include <cmath>
+
+#include "kernels/cuda/check_bench.h"
+#include "kernels/cuda/kernels.h"
+#include "kernels/reference.h"
+
+namespace foretrain::kernels::cuda {
+
+namespace {
+
+using std::int64_t;
+
+double* number(const Array& x, int64_t i = 0) {
+  return static_cast<double*>(x.tensor().data) + i;
+}
+
+void gradient_norms(Bench& bench) {
+  for (const Dtype d : kElementTypes) {
+    for (const int64_t n : {0, 1, 133, 5000}) {
+      const Array x = Array::random(bench, d, n, 1), sum(bench, Dtype::fp64, {0.25});
+      double expected = 0.25;
+      for (const double value : x.given()) {
+        expected += value * value;
+      }
+      squared_norm(bench.stream(), x, n, number(sum), true);
+      bench.expect("squared_norm, added", sum, {expected});
+      squared_norm(bench.stream(), x, n, number(sum), false);
+      bench.expect("squared_norm", sum, {expected - 0.25});
+    }
+  }
+  for (const int64_t n : {0, 1, 300}) {
+    const Array sums(bench, Dtype::fp64, Doubles(static_cast<std::size_t>(n), 4.0));
+    for (const double clip : {1.0, 1e9}) {
+      const Array result = Array::unset(bench, Dtype::fp64, 2);
+      clip_coefficient(bench.stream(), {number(sums), static_cast<std::size_t>(n)}, clip, number(result, 1),
+                       number(result));
+      const double norm = std::sqrt(4.0 * static_cast<double>(n)), ratio = clip / (norm + 1e-6);
+      bench.expect("clip_coefficient", result, {ratio > 1 ? 1 : ratio, norm});
+    }
+  }
+  // One value that is none makes none of the norm, and of the coefficient.
+  const Array broken(bench, Dtype::fp64, {1, std::nan(""), 1}), result(bench, Dtype::fp64, {0, 0});
+  clip_coefficient(bench.stream(), {number(broken), 3}, 1.0, number(result, 1), number(result));
+  const Doubles values = result.read();
+  bench.expect_exact("clip_coefficient of no number", Array(bench, Dtype::fp64, {std::isnan(values[0]) ? 1.0 : 0.0}),
+                     {1.0});
+}
+
+void optimizer_steps(Bench& bench) {
+  for (const OptimizerKind kind :
+       {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam, OptimizerKind::adamw}) {
+    for (const Dtype p : {Dtype::fp64, Dtype::fp32}) {
+      for (const Dtype g : {p, p == Dtype::fp32 ? Dtype::bf16 : p}) {
+        for (const int64_t n : {0, 1, 1030}) {
+          for (const bool clipped : {false, true}) {
+            OptimizerStep s;
+            s.kind = kind;
+            s.learning_rate = 0.01;
+            s.weight_decay = 0.1;
+            s.step = 3;
+            const Array gradient = Array::random(bench, g, n, 1), parameter = Array::random(bench, p, n, 2);
+            const Array m = Array::random(bench, p, n, 3);
+            Doubles squares = random_values(n, 4);
+            for (double& x : squares) {
+              x = 0.01 + x * x;
+            }
+            const Array v(bench, p, squares), coefficient(bench, Dtype::fp64, {0.25});
+            const Array copy = Array::unset(bench, Dtype::bf16, n);
+            Doubles ep = parameter.given(), em = m.given(), ev = v.given();
+            const double factor = 0.25;
+            reference::optimizer_step(s, n, gradient.given().data(), clipped ? &factor : nullptr, ep.data(), em.data(),
+                                      ev.data());
+            const bool has_copy = p == Dtype::fp32;
+            optimizer_step(bench.stream(), s, n, gradient, clipped ? number(coefficient) : nullptr, parameter, m, v,
+                           has_copy ? copy.tensor() : Tensor{});
+            bench.expect("optimizer_step", parameter, ep);
+            bench.expect("optimizer_step, m", m, em);
+            bench.expect("optimizer_step, v", v, ev);
+            if (has_copy) {
+              bench.expect_exact("optimizer_step, copy", copy, parameter.read());
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Two pieces of a tensor, one of them of odd offset.
+void initial_values(Bench& bench) {
+  for (const Dtype d : kElementTypes) {
+    for (const InitShape s : {InitShape{0, 5, 0, 0, 5, 1, 2}, InitShape{3, 7, 0, 0, 7, 1234567890123, 2},
+                              InitShape{40, 33, 5, 11, 101, 7, 1}}) {
+      const int64_t n = s.rows * s.cols;
+      Doubles normal(static_cast<std::size_t>(n)), uniform(normal);
+      reference::init_normal(s, 0.02, normal.data());
+      reference::init_uniform(s, -1.0, 3.0, uniform.data());
+      const Array x = Array::unset(bench, d, n), y = Array::unset(bench, d, n);
+      init_normal(bench.stream(), s, 0.02, x);
+      init_uniform(bench.stream(), s, -1.0, 3.0, y);
+      bench.expect("init_normal", x, normal, 1e-2);
+      bench.expect("init_uniform", y, uniform, 1e-2);
+    }
+  }
+}
+
+constexpr Check kChecks[] = {
+    {"squared_norm, clip_coefficient", gradient_norms}, {"optimizer_step", optimizer_steps}, {"init", initial_values}};
+
+}  // namespace
+
+std::span<const Check> optimizer_checks() {
+  return kChecks;
+}
+
+}  // namespace foretrain::kernels::cuda

@@ -1,0 +1,55 @@
+// The rows of experts, [offsets[e], offsets[e + 1]), as kernels see them that do not know how many there are.
+#pragma once
+
+#include "kernels/cuda/block.h"
+#include "kernels/tensor.h"
+
+namespace foretrain::kernels::cuda {
+
+using std::int32_t;
+
+// Blocks that share an unknown number of rows or tiles, in turns: several for each multiprocessor of any GPU so far.
+constexpr unsigned kTurnBlocks = 640;
+
+// The expert of a row: the last one that begins at or before it.
+__device__ inline int64_t expert_of(const int32_t* offsets, int64_t experts, int64_t row) {
+  int64_t first = 0, past = experts;
+  while (past - first > 1) {
+    const int64_t middle = first + (past - first) / 2;
+    if (offsets[middle] <= row) {
+      first = middle;
+    } else {
+      past = middle;
+    }
+  }
+  return first;
+}
+
+// Elements of a type known when the kernel runs: few operations for each, and many types together.
+struct AnyTensor {
+  void* data;
+  Dtype dtype;
+
+  template <class W>
+  __device__ W load(int64_t i) const {
+    switch (dtype) {
+      case Dtype::fp64: return static_cast<W>(static_cast<const double*>(data)[i]);
+      case Dtype::bf16: return static_cast<W>(widen(static_cast<const Bf16*>(data)[i]));
+      default: return static_cast<W>(static_cast<const float*>(data)[i]);
+    }
+  }
+  template <class W>
+  __device__ void store(int64_t i, W x) const {
+    switch (dtype) {
+      case Dtype::fp64: static_cast<double*>(data)[i] = static_cast<double>(x); break;
+      case Dtype::bf16: static_cast<Bf16*>(data)[i] = narrow<Bf16>(x); break;
+      default: static_cast<float*>(data)[i] = static_cast<float>(x); break;
+    }
+  }
+};
+
+inline AnyTensor any(ConstTensor t) {
+  return {const_cast<void*>(t.data), t.dtype};
+}
+
+}  // namespace foretrain::kernels::cuda

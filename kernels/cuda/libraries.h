@@ -1,0 +1,29 @@
+// What NVIDIA's libraries compute on a stream: cuBLASLt matrix products, cuDNN attention. A launcher asks them first,
+// if its stream has them, and takes our own kernel where they have nothing.
+#pragma once
+
+#include <memory>
+
+#include "kernels/cuda/stream.h"
+#include "kernels/kernels.h"
+
+namespace foretrain::kernels::cuda {
+
+// Of one device, for one thread at a time. A function returns false, having done nothing, where the library has no
+// such product; what fails is an EnvironmentError.
+class Libraries {
+ public:
+  virtual ~Libraries() = default;
+
+  virtual bool matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias,
+                      Tensor c, bool accumulate) = 0;
+};
+
+// How cuBLASLt's algorithm for a shape is chosen when the shape is first met: by its heuristic, or by timing what the
+// heuristic proposes. A timed choice may be another the next time, and with it the last bits of the results.
+enum class AlgorithmChoice : std::uint8_t { heuristic, timed };
+
+// Of the current device.
+std::unique_ptr<Libraries> open_libraries(AlgorithmChoice choice);
+
+}  // namespace foretrain::kernels::cuda

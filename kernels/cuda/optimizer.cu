@@ -1,0 +1,154 @@
+#include <cmath>
+
+#include "kernels/arguments.h"
+#include "kernels/cuda/block.h"
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/with_type.h"
+
+namespace foretrain::kernels::cuda {
+
+namespace {
+
+constexpr unsigned kNormBlocks = 1024;
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) sum_squares(int64_t n, const T* x, double* block_sums) {
+  const int64_t stride = int64_t{kThreads} * gridDim.x;
+  double sum = 0;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < n; i += stride) {
+    const auto d = static_cast<double>(widen(x[i]));
+    sum += d * d;
+  }
+  sum = over_block(Sum{}, sum);
+  if (threadIdx.x == 0) {
+    block_sums[blockIdx.x] = sum;
+  }
+}
+
+// The sum of n numbers, in all threads of the block.
+__device__ double sum_of(const double* x, int64_t n) {
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) {
+    sum += x[i];
+  }
+  return over_block(Sum{}, sum);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    add_squares(int64_t n, const double* block_sums, double* sum, bool accumulate) {
+  const double all = sum_of(block_sums, n);
+  if (threadIdx.x == 0) {
+    *sum = all + (accumulate ? *sum : 0.0);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads)
+    coefficient_of(int64_t n, const double* sums, double clip, double* norm, double* coefficient) {
+  const double all = std::sqrt(sum_of(sums, n));
+  if (threadIdx.x == 0) {
+    *norm = all;
+    const double ratio = clip / (all + 1e-6);
+    *coefficient = ratio > 1.0 ? 1.0 : ratio;
+  }
+}
+
+// The step's numbers in the arithmetic of the parameter.
+template <class W>
+struct Numbers {
+  W lr, lr_decay, decay, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, step_size, inverse_root2;
+};
+
+template <class W>
+Numbers<W> numbers(const OptimizerStep& s) {
+  const auto t = static_cast<double>(s.step);
+  return {.lr = static_cast<W>(s.learning_rate),
+          .lr_decay = static_cast<W>(s.learning_rate * s.weight_decay),
+          .decay = static_cast<W>(s.weight_decay),
+          .beta1 = static_cast<W>(s.beta1),
+          .one_minus_beta1 = static_cast<W>(1.0 - s.beta1),
+          .beta2 = static_cast<W>(s.beta2),
+          .one_minus_beta2 = static_cast<W>(1.0 - s.beta2),
+          .epsilon = static_cast<W>(s.epsilon),
+          .step_size = static_cast<W>(s.learning_rate / (1.0 - std::pow(s.beta1, t))),
+          .inverse_root2 = static_cast<W>(1.0 / std::sqrt(1.0 - std::pow(s.beta2, t)))};
+}
+
+template <class W>
+struct Updated {
+  W parameter{}, m{}, v{};
+};
+
+template <class G, class W>
+__global__ void step_kernel(OptimizerKind kind, Numbers<W> k, int64_t n, const G* gradient, const double* coefficient,
+                            W* parameter, W* m, W* v, Bf16* copy) {
+  const bool has_m = kind != OptimizerKind::sgd;
+  const bool has_v = kind == OptimizerKind::adam || kind == OptimizerKind::adamw;
+  const W factor = coefficient != nullptr ? static_cast<W>(*coefficient) : W{1};
+  each_element(
+      n,
+      [=](int64_t i) {
+        Updated<W> x{parameter[i]};
+        W g = static_cast<W>(widen(gradient[i])) * factor;
+        if (kind == OptimizerKind::adamw) {
+          x.parameter -= k.lr_decay * x.parameter;
+        } else {
+          g += k.decay * x.parameter;
+        }
+        if (has_v) {
+          x.m = k.beta1 * m[i] + k.one_minus_beta1 * g;
+          x.v = k.beta2 * v[i] + k.one_minus_beta2 * g * g;
+          x.parameter -= k.step_size * x.m / (std::sqrt(x.v) * k.inverse_root2 + k.epsilon);
+        } else if (has_m) {
+          x.m = k.beta1 * m[i] + g;
+          x.parameter -= k.lr * x.m;
+        } else {
+          x.parameter -= k.lr * g;
+        }
+        return x;
+      },
+      [=](int64_t i, Updated<W> x) {
+        parameter[i] = x.parameter;
+        if (has_m) {
+          m[i] = x.m;
+        }
+        if (has_v) {
+          v[i] = x.v;
+        }
+        if (copy != nullptr) {
+          copy[i] = narrow<Bf16>(x.parameter);
+        }
+      });
+}
+
+}  // namespace
+
+void squared_norm(const Stream& stream, ConstTensor x, int64_t n, double* sum, bool accumulate) {
+  arguments::squared_norm(x, n, sum, accumulate);
+  auto* const block_sums = static_cast<double*>(stream.workspace);
+  const unsigned wanted = blocks_of(n, kBlockElements);
+  const unsigned blocks = wanted < kNormBlocks ? wanted : kNormBlocks;
+  with_type(x.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    launch(sum_squares<T>, {blocks}, {kThreads}, stream, n, as<T>(x), block_sums);
+  });
+  launch(add_squares, {1}, {kThreads}, stream, int64_t{blocks}, block_sums, sum, accumulate);
+}
+
+void clip_coefficient(const Stream& stream, std::span<const double> sums, double clip, double* norm,
+                      double* coefficient) {
+  launch(coefficient_of, {1}, {kThreads}, stream, static_cast<int64_t>(sums.size()), sums.data(), clip, norm,
+         coefficient);
+}
+
+void optimizer_step(const Stream& stream, const OptimizerStep& s, int64_t n, ConstTensor gradient,
+                    const double* coefficient, Tensor parameter, Tensor m, Tensor v, Tensor copy) {
+  arguments::optimizer_step(s, n, gradient, coefficient, parameter, m, v, copy);
+  with_types(parameter.dtype, gradient.dtype, [&]<class P, class Q>(P, Q) {
+    using W = Wide<typename P::type>;
+    using G = typename Q::type;
+    launch(step_kernel<G, W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, s.kind, numbers<W>(s), n,
+           as<G>(gradient), coefficient, as<W>(parameter), as<W>(m), as<W>(v), as<Bf16>(copy));
+  });
+}
+
+}  // namespace foretrain::kernels::cuda
