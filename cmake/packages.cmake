@@ -39,6 +39,7 @@ endif()
 
 # CUDA, when nvcc is there (FORETRAIN_HAVE_CUDA): GPU kernels and what drives them. Sanitizers do without.
 set(FORETRAIN_HAVE_CUDA OFF)
+set(FORETRAIN_HAVE_CUDNN OFF)
 if(FORETRAIN_CUDA AND NOT FORETRAIN_SANITIZE)
   include(CheckLanguage)
   check_language(CUDA)
@@ -52,6 +53,19 @@ if(FORETRAIN_CUDA AND NOT FORETRAIN_SANITIZE)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 knows nvcc up to C++17
     find_package(CUDAToolkit REQUIRED)   # CUDA::cudart_static, CUDA::cublasLt, …
     set(FORETRAIN_HAVE_CUDA ON)
+    # foretrain::cudnn, when present (FORETRAIN_HAVE_CUDNN), for attention. It stands in the toolkit or in the system.
+    find_path(FORETRAIN_CUDNN_INCLUDE cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+    find_library(FORETRAIN_CUDNN_LIBRARY NAMES cudnn libcudnn.so.9 HINTS ${CUDAToolkit_LIBRARY_DIR}
+      ${CUDAToolkit_TARGET_DIR}/lib)
+    if(FORETRAIN_CUDNN_INCLUDE AND FORETRAIN_CUDNN_LIBRARY)
+      set(FORETRAIN_HAVE_CUDNN ON)
+      add_library(foretrain_cudnn INTERFACE)
+      target_include_directories(foretrain_cudnn SYSTEM INTERFACE ${FORETRAIN_CUDNN_INCLUDE})
+      target_link_libraries(foretrain_cudnn INTERFACE ${FORETRAIN_CUDNN_LIBRARY})
+      add_library(foretrain::cudnn ALIAS foretrain_cudnn)
+    else()
+      message(STATUS "cuDNN: not found; attention on GPUs runs on kernels of our own")
+    endif()
   else()
     message(STATUS "nvcc: not found; no GPU can be used")
   endif()

@@ -5,6 +5,7 @@
 #include "kernels/arguments.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_view.h"
+#include "kernels/cuda/libraries.h"
 #include "kernels/cuda/limits.h"
 #include "kernels/cuda/with_type.h"
 
@@ -141,7 +142,7 @@ Heads heads_of(const AttentionShape& s, const AttentionPart& part) {
 
 void attention_forward(const Stream& stream, const AttentionShape& s, ConstTensor qkv, Tensor o, Tensor lse) {
   arguments::attention_forward(s, qkv, o, lse);
-  if (is_empty(s)) {
+  if (is_empty(s) || (stream.libraries != nullptr && stream.libraries->attention_forward(stream, s, qkv, o, lse))) {
     return;
   }
   with_type(qkv.dtype, [&](auto t) {

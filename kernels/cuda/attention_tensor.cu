@@ -174,6 +174,7 @@ __global__ void __launch_bounds__(kThreads, 1) forward_kernel(AttentionForward<B
     __syncthreads();
     float s[kOthers / 8][4];
     scores(q, keys, s);
+    const bool whole = a.sight.see_all(block_row, block_row + kRows, {key, key + kOthers});
     FORETRAIN_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int query = row + lane_row() + half * 8;
@@ -183,7 +184,7 @@ __global__ void __launch_bounds__(kThreads, 1) forward_kernel(AttentionForward<B
         FORETRAIN_UNROLL
         for (int i = 0; i < 2; ++i) {
           float& x = s[n][half * 2 + i];
-          x = a.sight.sees(query, key + n * 8 + lane_column() + i) ? x * scale : -INFINITY;
+          x = whole || a.sight.sees(query, key + n * 8 + lane_column() + i) ? x * scale : -INFINITY;
           most = x > most ? x : most;
         }
       }
@@ -266,6 +267,8 @@ __global__ void __launch_bounds__(kThreads, 1) backward_kernel(AttentionBackward
       if constexpr (kOf != Gradient::v) {
         scores(second_rows, second_others, dp);
       }
+      const bool whole = rows_are_queries ? a.sight.see_all(block_row, block_row + kRows, {other, other + kOthers})
+                                          : a.sight.see_all(other, other + kOthers, {block_row, block_row + kRows});
       FORETRAIN_UNROLL
       for (int n = 0; n < kOthers / 8; ++n) {
         FORETRAIN_UNROLL
@@ -273,7 +276,7 @@ __global__ void __launch_bounds__(kThreads, 1) backward_kernel(AttentionBackward
           const int r = row + lane_row() + i / 2 * 8, c = other + n * 8 + lane_column() + i % 2;
           const int query = rows_are_queries ? r : c, key = rows_are_queries ? c : r;
           float weight = 0;
-          if (a.sight.sees(query, key)) {
+          if (whole || a.sight.sees(query, key)) {
             weight = std::exp2((s[n][i] * scale - lse[query]) * kLog2e);
             if constexpr (kOf != Gradient::v) {
               weight *= dp[n][i] - dots[query];

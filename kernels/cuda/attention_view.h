@@ -34,6 +34,11 @@ struct Sight {
     const Range keys = of_query(query);
     return query >= first_query && query < past_query && key >= keys.first && key < keys.past;
   }
+  // Each of these queries sees each of these keys: nothing is masked.
+  __device__ bool see_all(int query, int past, Range keys) const {
+    return query >= first_query && past <= past_query && of_query(past - 1).first <= keys.first &&
+           of_query(query).past >= keys.past;
+  }
   // The keys that any of these queries sees.
   __device__ Range keys_of(int query, int past) const {
     const int first = query > first_query ? query : first_query;

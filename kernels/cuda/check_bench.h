@@ -98,5 +98,7 @@ std::span<const Check> row_checks();
 std::span<const Check> token_checks();
 std::span<const Check> optimizer_checks();
 std::span<const Check> expert_checks();
+std::span<const Check> matmul_checks();
+std::span<const Check> attention_checks();
 
 }  // namespace foretrain::kernels::cuda

@@ -1,22 +1,28 @@
-// What NVIDIA's libraries compute on a stream: cuBLASLt matrix products, cuDNN attention. A launcher asks them first,
-// if its stream has them, and takes our own kernel where they have nothing.
+// What NVIDIA's libraries compute on a stream: matrix products by cuBLASLt, the forward of attention by cuDNN. A
+// launcher asks them first, if its stream has them, and takes our own kernel where they have nothing.
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "kernels/cuda/stream.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::kernels::cuda {
 
-// Of one device, for one thread at a time. A function returns false, having done nothing, where the library has no
-// such product; what fails is an EnvironmentError.
+// Of one device, for one thread at a time. A function returns false, having done nothing, where the library has no such
+// product or attention; what fails is an EnvironmentError.
 class Libraries {
  public:
   virtual ~Libraries() = default;
 
   virtual bool matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias,
                       Tensor c, bool accumulate) = 0;
+  virtual bool attention_forward(const Stream& stream, const AttentionShape& shape, ConstTensor qkv, Tensor o,
+                                 Tensor lse) = 0;
+  // The bf16 attentions that went to our own kernel instead, and why: a sentence for each shape, once.
+  virtual const std::vector<std::string>& refused() const = 0;
 };
 
 // How cuBLASLt's algorithm for a shape is chosen when the shape is first met: by its heuristic, or by timing what the

@@ -10,7 +10,7 @@ ColumnMatrix stored(Dtype dtype, std::int64_t rows, std::int64_t cols, std::int6
 }
 
 bool has_product(Dtype a, Dtype b, std::optional<Dtype> bias, Dtype c) {
-  return a == b && (c == a || c == wide(a)) && (!bias || *bias == c);
+  return a == b && (c == a || c == wide(a)) && (!bias || (*bias == c && c != Dtype::fp64));
 }
 
 }  // namespace

@@ -27,8 +27,8 @@ struct ColumnProduct {
   auto operator<=>(const ColumnProduct&) const = default;
 };
 
-// None where cuBLASLt has no such product: operands of two types, fp32 operands with a bf16 result, a bias of another
-// type than the result's, or no k to sum over.
+// None where cuBLASLt has no such product: operands of two types, fp32 operands with a bf16 result, a bias with
+// fp64 or of another type than the result's, or no k to sum over.
 std::optional<ColumnProduct> column_product(const MatmulShape& shape, Dtype a, Dtype b, std::optional<Dtype> bias,
                                             Dtype c, bool accumulate);
 

@@ -4,8 +4,8 @@ set(cuda_kernel_sources activation attention attention_merge attention_plain att
     latent_heads matmul_plain norm optimizer order rotary route)
 list(TRANSFORM cuda_kernel_sources REPLACE "(.+)" "${CMAKE_SOURCE_DIR}/kernels/cuda/\\1.cu")
 # What of them is the host's, and their checks.
-set(cuda_host_sources attention_products check check_elementwise check_experts check_optimizer check_rows
-    check_tokens limits matmul matmul_layout)
+set(cuda_host_sources attention_graph attention_products check check_attention check_elementwise check_experts
+    check_matmul check_optimizer check_rows check_tokens limits matmul matmul_layout)
 list(TRANSFORM cuda_host_sources REPLACE "(.+)" "${CMAKE_SOURCE_DIR}/kernels/cuda/\\1.cpp")
 # A kernel that spills registers or keeps an array in local memory does not build.
 set(cuda_kernel_options -O3 --expt-relaxed-constexpr

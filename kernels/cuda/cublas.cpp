@@ -1,0 +1,253 @@
+#include "kernels/cuda/cublas.h"
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+#include <vector>
+
+#include "base/error.h"
+#include "kernels/cuda/matmul_layout.h"
+
+namespace foretrain::kernels::cuda {
+
+namespace {
+
+void check(cublasStatus_t status, const char* call) {
+  if (status != CUBLAS_STATUS_SUCCESS) {
+    throw EnvironmentError(fmt::format("cuBLASLt: {}: {}", call, cublasLtGetStatusString(status)));
+  }
+}
+
+void check(cudaError_t error, const char* call) {
+  if (error != cudaSuccess) {
+    throw EnvironmentError(fmt::format("CUDA: {}: {}", call, cudaGetErrorString(error)));
+  }
+}
+
+#define CHECK_CALL(function, ...) check(function(__VA_ARGS__), #function)
+
+// Owns one handle of the library.
+template <class T, cublasStatus_t (*kDestroy)(T)>
+class Handle {
+ public:
+  Handle() = default;
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  ~Handle() {
+    if (handle_ != nullptr) {
+      kDestroy(handle_);
+    }
+  }
+  T get() const { return handle_; }
+  T* out() { return &handle_; }
+
+ private:
+  T handle_ = nullptr;
+};
+using Library = Handle<cublasLtHandle_t, cublasLtDestroy>;
+using Layout = Handle<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Operation = Handle<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Preference = Handle<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+cudaDataType_t data_type(Dtype d) {
+  return d == Dtype::fp64 ? CUDA_R_64F : d == Dtype::bf16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+cublasComputeType_t compute_type(Dtype arithmetic) {
+  return arithmetic == Dtype::fp64   ? CUBLAS_COMPUTE_64F
+         : arithmetic == Dtype::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                     : CUBLAS_COMPUTE_32F;
+}
+
+void create(const ColumnMatrix& matrix, std::int64_t batch, Layout& layout) {
+  CHECK_CALL(cublasLtMatrixLayoutCreate, layout.out(), data_type(matrix.dtype), static_cast<std::uint64_t>(matrix.rows),
+             static_cast<std::uint64_t>(matrix.cols), matrix.ld);
+  const auto set = [&](cublasLtMatrixLayoutAttribute_t attribute, auto value) {
+    CHECK_CALL(cublasLtMatrixLayoutSetAttribute, layout.get(), attribute, &value, sizeof(value));
+  };
+  set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<std::int32_t>(batch));
+  set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, matrix.stride);
+}
+
+template <class T>
+void set(const Operation& operation, cublasLtMatmulDescAttributes_t attribute, T value) {
+  CHECK_CALL(cublasLtMatmulDescSetAttribute, operation.get(), attribute, &value, sizeof(value));
+}
+
+// The greatest power of two that divides an address; cuBLASLt asks for no more than 256.
+std::uint32_t alignment(const void* address) {
+  const auto bits = reinterpret_cast<std::uintptr_t>(address) | 256;
+  return static_cast<std::uint32_t>(bits & -bits);
+}
+
+struct Operands {
+  const void *left, *right, *bias;
+  void* out;
+};
+
+using Key = std::tuple<ColumnProduct, std::uint32_t, std::uint32_t, std::uint32_t>;
+
+struct Plan {
+  Operation operation;
+  Layout left, right, out;
+  std::vector<cublasLtMatmulAlgo_t>
+      algorithms;  // the one to use; before the choice, all proposed; none: no such product
+};
+
+void run(const Library& library, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const ColumnProduct& product,
+         const Operands& operands, const Stream& stream) {
+  const double one = 1.0, beta = product.accumulate ? 1.0 : 0.0;
+  const float one_32 = 1.0F, beta_32 = static_cast<float>(beta);
+  const bool is_64 = product.arithmetic == Dtype::fp64;
+  CHECK_CALL(cublasLtMatmul, library.get(), plan.operation.get(), is_64 ? static_cast<const void*>(&one) : &one_32,
+             operands.left, plan.left.get(), operands.right, plan.right.get(),
+             is_64 ? static_cast<const void*>(&beta) : &beta_32, operands.out, plan.out.get(), operands.out,
+             plan.out.get(), &algorithm, stream.workspace, kWorkspaceBytes, static_cast<cudaStream_t>(stream.handle));
+}
+
+// Milliseconds of some runs into memory of its own: adding to the result again and again would spoil it.
+class Stopwatch {
+ public:
+  explicit Stopwatch(const ColumnProduct& product) {
+    const ColumnMatrix& out = product.out;
+    const std::int64_t elements = (product.batch - 1) * out.stride + out.cols * out.ld;
+    CHECK_CALL(cudaMalloc, &scratch_, static_cast<std::size_t>(size_bytes(out.dtype, elements)));
+    CHECK_CALL(cudaEventCreate, &start_);
+    CHECK_CALL(cudaEventCreate, &end_);
+  }
+  ~Stopwatch() {
+    cudaFree(scratch_);
+    cudaEventDestroy(start_);
+    cudaEventDestroy(end_);
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+  template <class F>
+  float time(const Stream& stream, F run_into) {
+    constexpr int kRuns = 5;
+    const auto handle = static_cast<cudaStream_t>(stream.handle);
+    run_into(scratch_);
+    CHECK_CALL(cudaEventRecord, start_, handle);
+    for (int i = 0; i < kRuns; ++i) {
+      run_into(scratch_);
+    }
+    CHECK_CALL(cudaEventRecord, end_, handle);
+    CHECK_CALL(cudaEventSynchronize, end_);
+    float milliseconds = 0;
+    CHECK_CALL(cudaEventElapsedTime, &milliseconds, start_, end_);
+    return milliseconds;
+  }
+
+ private:
+  void* scratch_ = nullptr;
+  cudaEvent_t start_ = nullptr, end_ = nullptr;
+};
+
+}  // namespace
+
+struct Cublas::State {
+  AlgorithmChoice choice;
+  Library library;
+  std::map<Key, Plan> plans;
+
+  void make(const ColumnProduct& product, const Operands& operands, Plan& plan);
+  void propose(const Operands& operands, Plan& plan);
+  void choose(const ColumnProduct& product, const Operands& operands, const Stream& stream, Plan& plan);
+};
+
+void Cublas::State::make(const ColumnProduct& product, const Operands& operands, Plan& plan) {
+  CHECK_CALL(cublasLtMatmulDescCreate, plan.operation.out(), compute_type(product.arithmetic),
+             product.arithmetic == Dtype::fp64 ? CUDA_R_64F : CUDA_R_32F);
+  set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, product.transpose_left ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, product.transpose_right ? CUBLAS_OP_T : CUBLAS_OP_N);
+  if (product.bias) {
+    set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(product.out.dtype));
+    set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
+  }
+  create(product.left, product.batch, plan.left);
+  create(product.right, product.batch, plan.right);
+  create(product.out, product.batch, plan.out);
+  propose(operands, plan);
+}
+
+void Cublas::State::propose(const Operands& operands, Plan& plan) {
+  Preference preference;
+  CHECK_CALL(cublasLtMatmulPreferenceCreate, preference.out());
+  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
+    CHECK_CALL(cublasLtMatmulPreferenceSetAttribute, preference.get(), attribute, &value, sizeof(value));
+  };
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kWorkspaceBytes});
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(operands.left));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(operands.right));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(operands.out));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(operands.out));
+  // Parts of a sum over k are added up in the wide type and rounded once.
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+  constexpr int kTimed = 8;
+  cublasLtMatmulHeuristicResult_t results[kTimed] = {};
+  int count = 0;
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      library.get(), plan.operation.get(), plan.left.get(), plan.right.get(), plan.out.get(), plan.out.get(),
+      preference.get(), choice == AlgorithmChoice::timed ? kTimed : 1, results, &count);
+  if (status != CUBLAS_STATUS_NOT_SUPPORTED) {
+    check(status, "cublasLtMatmulAlgoGetHeuristic");
+  }
+  for (int i = 0; i < count; ++i) {
+    if (results[i].state == CUBLAS_STATUS_SUCCESS) {
+      plan.algorithms.push_back(results[i].algo);
+    }
+  }
+}
+
+void Cublas::State::choose(const ColumnProduct& product, const Operands& operands, const Stream& stream, Plan& plan) {
+  if (plan.algorithms.size() > 1) {
+    Stopwatch stopwatch(product);
+    std::vector<float> times;
+    for (const cublasLtMatmulAlgo_t& algorithm : plan.algorithms) {
+      times.push_back(stopwatch.time(stream, [&](void* out) {
+        run(library, plan, algorithm, product, {operands.left, operands.right, operands.bias, out}, stream);
+      }));
+    }
+    const auto fastest = std::min_element(times.begin(), times.end()) - times.begin();
+    plan.algorithms = {plan.algorithms[static_cast<std::size_t>(fastest)]};
+  }
+}
+
+Cublas::Cublas(AlgorithmChoice choice) : state_(std::make_unique<State>()) {
+  state_->choice = choice;
+  CHECK_CALL(cublasLtCreate, state_->library.out());
+}
+
+Cublas::~Cublas() = default;
+
+bool Cublas::matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias,
+                    Tensor c, bool accumulate) {
+  const std::optional<ColumnProduct> product = column_product(
+      shape, a.dtype, b.dtype, bias ? std::optional<Dtype>(bias.dtype) : std::nullopt, c.dtype, accumulate);
+  if (!product) {
+    return false;
+  }
+  const Operands operands = {b.data, a.data, bias.data, c.data};
+  const auto [at, is_new] =
+      state_->plans.try_emplace({*product, alignment(b.data), alignment(a.data), alignment(c.data)});
+  Plan& plan = at->second;
+  if (is_new) {
+    state_->make(*product, operands, plan);
+    state_->choose(*product, operands, stream, plan);
+  }
+  if (plan.algorithms.empty()) {
+    return false;
+  }
+  if (bias) {
+    set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
+  }
+  run(state_->library, plan, plan.algorithms.front(), *product, operands, stream);
+  return true;
+}
+
+}  // namespace foretrain::kernels::cuda

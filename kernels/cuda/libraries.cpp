@@ -1,0 +1,35 @@
+#include "kernels/cuda/libraries.h"
+
+#include "kernels/cuda/cublas.h"
+#include "kernels/cuda/cudnn_attention.h"
+
+namespace foretrain::kernels::cuda {
+
+namespace {
+
+class OfDevice final : public Libraries {
+ public:
+  explicit OfDevice(AlgorithmChoice choice) : cublas_(choice) {}
+
+  bool matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
+              bool accumulate) override {
+    return cublas_.matmul(stream, shape, a, b, bias, c, accumulate);
+  }
+  bool attention_forward(const Stream& stream, const AttentionShape& shape, ConstTensor qkv, Tensor o,
+                         Tensor lse) override {
+    return cudnn_.forward(stream, shape, qkv, o, lse);
+  }
+  const std::vector<std::string>& refused() const override { return cudnn_.refused(); }
+
+ private:
+  Cublas cublas_;
+  CudnnAttention cudnn_;
+};
+
+}  // namespace
+
+std::unique_ptr<Libraries> open_libraries(AlgorithmChoice choice) {
+  return std::make_unique<OfDevice>(choice);
+}
+
+}  // namespace foretrain::kernels::cuda
