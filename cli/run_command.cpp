@@ -24,13 +24,14 @@ namespace {
 
 constexpr std::int64_t kTracedSteps = 10;
 constexpr std::int64_t kMost = 1'000'000'000;
+constexpr const char* kNewLine = "\n";
 
 struct RunArguments {
   JobArguments job;
   DeviceArguments device;
   DataArguments data;
   WeightArguments weights;
-  std::string prompt = "\n";
+  std::string prompt = kNewLine;
   std::int64_t steps = 20, seed = 1, timeout_seconds = 60, sample = 0;
   std::string timeline_path, trace_path;
   bool verify = false, json = false;
@@ -97,7 +98,9 @@ void judge(reports::RunReport& report, const Trained& t, const RunArguments& a, 
   progress.phase("validating");
   report.validation_loss = exec::validation_loss(t.executor, t.graph, t.job.workload.model.vocab, t.text, run);
   report.unigram_loss = exec::unigram_loss(t.text);
-  report.bytes_per_token = exec::bytes_per_id(t.text);
+  if (!t.job.workload.model.is_encoder()) {  // what is told of masked tokens is not the text
+    report.bytes_per_token = exec::bytes_per_id(t.text);
+  }
   watch.throw_if_interrupted();
   if (a.sample > 0) {
     progress.phase("sampling");
@@ -131,6 +134,18 @@ void add_options(Options& options, RunArguments& a) {
                     "foretrain run job.json --steps 300 --sample 200",
                     "foretrain run job.json --steps 20 --timeline t.json --trace run.trace.json",
                     "foretrain run job.json --steps 300 --checkpoint c --checkpoint-every 50 --max-restarts 3"});
+}
+
+// An encoder sees what comes behind a token, too.
+void check_sample(const RunArguments& a, const workloads::Model& model) {
+  for (const auto& [option, given] : {std::pair{"--sample", a.sample > 0}, {"--prompt", a.prompt != kNewLine}}) {
+    if (given && model.is_encoder()) {
+      throw InputError(
+          fmt::format("{}: the model is an encoder, which tells masked tokens and writes no text; expected a "
+                      "decoder, or no {}",
+                      option, option));
+    }
+  }
 }
 
 // --steps counts the whole run's.
@@ -227,6 +242,7 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     check_runnable(a.job, job, graph, *processes, a.device);
     gpu = a.device.open();
     a.weights.check(job);
+    check_sample(a, job.workload.model);
     text = a.data.load(job.workload);
     return plan::resolved(job).dump() +
            fmt::format("{} {} {} {}", text.name, text.ids, text.training.size(), text.validation.size());

@@ -15,8 +15,8 @@ namespace {
 kernels::AttentionPart part_of(const plan::RingAttention& op, int own) {
   const std::int64_t half = op.seq / 2;
   const int other = (own - op.distance + op.parts) % op.parts;
-  if (other == own) {
-    return {0, op.seq, 0, op.seq, true};
+  if (other == own || !op.causal) {
+    return {0, op.seq, 0, op.seq, op.causal};
   }
   return other < own ? kernels::AttentionPart{0, op.seq, 0, half, false}
                      : kernels::AttentionPart{half, half, 0, op.seq, false};
@@ -25,6 +25,9 @@ kernels::AttentionPart part_of(const plan::RingAttention& op, int own) {
 // Both pieces of a share over the keys of all.
 kernels::AttentionPart part_of_all(const plan::RingAttention& op, int own) {
   const plan::SequenceShare share{op.seq, own, op.parts};
+  if (!op.causal) {
+    return {0, op.seq, 0, share.whole(), false, 0, 0, 0, share.whole()};
+  }
   kernels::AttentionPart part{0,           op.seq,       0, share.whole(), true, share.position(0), op.window,
                               op.document, share.whole()};
   part.jump_at = share.run();

@@ -8,6 +8,7 @@
 #include "exec/attention_ops.h"
 #include "exec/bucket.h"
 #include "exec/context_parallel.h"
+#include "exec/load_tokens.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::exec {
@@ -80,8 +81,8 @@ struct KernelRunner {
         launch.norm_forward(shape, read(0), read(1), read_or_none(2), write(0), write(1), advanced(write(1), op.rows));
         break;
       case plan::Direction::backward_input:
-        launch.norm_backward_input(shape, read(1), read(2), read(0), read(3), advanced(read(3), op.rows), read(4),
-                                   write(0));
+        launch.norm_backward_input(shape, read(1), read(2), read(0), read(3), advanced(read(3), op.rows),
+                                   read_or_none(4), write(0));
         break;
       case plan::Direction::backward_weight:
         launch.norm_backward_weight(shape, read(1), read(0), read(2), advanced(read(2), op.rows), write(0),
@@ -196,24 +197,7 @@ struct KernelRunner {
 
   void operator()(const plan::Copy& op) const { launch.copy(read(0).data, write(0).data, op.bytes); }
 
-  // Microbatch m of data-parallel rank d holds the sequences from (m * dp + d) * sequences on: the one-rank job with
-  // the same microbatches takes them in the same order.
-  void operator()(const plan::Host& op) const {
-    const plan::Mesh& mesh = call.rank->graph->mesh;
-    const std::int64_t dp = mesh.size(plan::Axis::dp);
-    const std::int64_t d = call.rank->coordinates[static_cast<std::size_t>(plan::Axis::dp)];
-    const std::int64_t first = (call.binding.microbatch * dp + d) * op.sequences;
-    const std::int64_t shift = op.task == plan::HostTask::load_targets ? 1 : 0;
-    const plan::SequenceShare share = call.rank->share_in(op.seq_group, op.seq);
-    std::vector<std::int32_t> sequence(static_cast<std::size_t>(share.whole()) + 1);
-    auto* out = static_cast<std::int32_t*>(write(0).data);
-    for (std::int64_t s = 0; s < op.sequences; ++s) {
-      call.rank->data->sequence(call.binding.step, first + s, share.whole(), sequence.data());
-      for (std::int64_t token = 0; token < op.seq; token += share.run()) {
-        out = std::copy_n(sequence.begin() + share.position(token) + shift, share.run(), out);
-      }
-    }
-  }
+  void operator()(const plan::Host& op) const { load_tokens(call, op); }
 
   void operator()(const plan::Gate& op) const {
     kernels::GateShape shape;

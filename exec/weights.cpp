@@ -92,12 +92,15 @@ class Reader {
 
  private:
   std::string name(const std::string& theirs) const {
-    return !has_prefix_ && theirs.starts_with(maps_.prefix) ? theirs.substr(maps_.prefix.size()) : theirs;
+    const std::string now =
+        !has_prefix_ && theirs.starts_with(maps_.prefix) ? theirs.substr(maps_.prefix.size()) : theirs;
+    return weights_.find(now) == nullptr && weights_.find(workloads::old_name(now)) != nullptr
+               ? workloads::old_name(now)
+               : now;
   }
-  std::string head() const { return maps_.model_type == "gpt_neox" ? "embed_out.weight" : "lm_head.weight"; }
 
   void check_names() const {
-    std::set<std::string> known{model_.tied_embeddings ? head() : ""};
+    std::set<std::string> known{maps_.tied_head};
     std::vector<std::string> missing, surplus;
     for (const WeightMap& map : maps_.maps) {
       known.insert(name(map.theirs));
@@ -139,7 +142,7 @@ class Reader {
   }
 
   void check_tied() const {
-    const StoredTensor* const stored = weights_.find(head());
+    const StoredTensor* const stored = weights_.find(maps_.tied_head);
     const StoredTensor& table = *weights_.find(name(maps_.maps.front().theirs));
     if (stored != nullptr && (stored->dtype != table.dtype || !std::equal(stored->bytes.begin(), stored->bytes.end(),
                                                                           table.bytes.begin(), table.bytes.end()))) {

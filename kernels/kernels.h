@@ -272,7 +272,10 @@ struct CrossEntropyShape {
   std::int64_t vocab_start = 0;  // word of column 0
 };
 
-// stats [rows,3] W: maximum, sum of exp(x - maximum), logit of the target (-inf when another shard has it).
+// A target below 0 is none: the row's loss and gradient are 0.
+
+// stats [rows,3] W: maximum, sum of exp(x - maximum), logit of the target (-inf when another shard has it, +inf for
+// none).
 // A shard without valid columns gives (-inf, 0, -inf).
 void cross_entropy_stats(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets, Tensor stats);
 // From the stats of all shards, [parts][rows][3] in shard order: *loss (+)= scale * sum over rows, and row_stats

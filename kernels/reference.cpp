@@ -265,7 +265,8 @@ void cross_entropy_stats(const CrossEntropyShape& s, const T* logits, const std:
     const int64_t target = targets[r] - s.vocab_start;
     stats[3 * r] = maximum;
     stats[3 * r + 1] = sum;
-    stats[3 * r + 2] = target >= 0 && target < s.valid ? x[target] : -std::numeric_limits<T>::infinity();
+    const T infinity = std::numeric_limits<T>::infinity();
+    stats[3 * r + 2] = targets[r] < 0 ? infinity : target >= 0 && target < s.valid ? x[target] : -infinity;
   }
 }
 
@@ -286,7 +287,9 @@ void cross_entropy_combine(int64_t rows, int64_t parts, const T* stats, double s
     }
     row_stats[2 * r] = maximum;
     row_stats[2 * r + 1] = std::log(sum);
-    total += static_cast<double>(row_stats[2 * r + 1] + (maximum - target));
+    total += target == std::numeric_limits<T>::infinity()
+                 ? 0.0
+                 : static_cast<double>(row_stats[2 * r + 1] + (maximum - target));
   }
   *loss = total * scale + (accumulate ? *loss : 0.0);
 }
@@ -299,7 +302,7 @@ void cross_entropy_backward(const CrossEntropyShape& s, T* logits, const std::in
     for (int64_t c = 0; c < s.cols; ++c) {
       T& x = logits[r * s.cols + c];
       const T p = std::exp(x - row_stats[2 * r] - row_stats[2 * r + 1]);
-      x = c < s.valid ? (p - (c == target ? T{1} : T{0})) * static_cast<T>(scale) : T{0};
+      x = c < s.valid && targets[r] >= 0 ? (p - (c == target ? T{1} : T{0})) * static_cast<T>(scale) : T{0};
     }
   }
 }

@@ -32,7 +32,7 @@ struct ArityOf {
     const std::size_t bias = w.kind == workloads::Norm::layernorm ? 1 : 0;
     switch (w.direction) {
       case Direction::forward: return {2 + bias, 2};
-      case Direction::backward_input: return {5, 1};
+      case Direction::backward_input: return {given.reads == 4 ? 4u : 5u, 1};
       case Direction::backward_weight: return {4 + bias, 1 + bias};
     }
     return {0, 0};

@@ -1,4 +1,5 @@
-// The attention half of a layer: x_mid = x + out(attention(rotary(qkv(norm1(x))))), and its backward.
+// The attention half of a layer: x_mid = x + out(attention(rotary(qkv(norm1(x))))), and its backward; with norms behind
+// x_mid = norm1(x + out(attention(rotary(qkv(x))))).
 #include "plan/build_context_parallel.h"
 
 namespace foretrain::plan {
@@ -17,7 +18,7 @@ struct AttentionEmitter : LayerEmitter {
             c.n.heads / n,
             c.n.kv_heads / n,
             c.n.head_dim,
-            true,
+            !c.model.is_encoder(),
             c.type.activation,
             c.n.v_dim,
             layer_kind.window,
@@ -154,14 +155,22 @@ struct AttentionEmitter : LayerEmitter {
     return all(d_qkv);
   }
 
+  // With norms behind x itself; the later half of a backward in two reads it when its slot is another's: a copy.
+  Operand branch_input() const { return c.model.norms_behind() && !c.splits ? input() : all(t.norm1); }
+
   void forward(Phase phase) {
     const Operand x = input();
-    norm_forward(phase, x, "norm1", t.norm1, t.stats1);
-    const Operand h1 = gather_rows(c, b, phase, all(t.norm1), "attention.input");
+    if (!c.model.norms_behind()) {
+      norm_forward(phase, x, "norm1", all(t.norm1), t.stats1);
+    } else if (c.splits) {
+      const Copy op{CopyKind::device_to_device, size_bytes(c.type.activation, x.elements)};
+      b.emit(op, kCompute, phase, {x}, {all(t.norm1)});
+    }
+    const Operand h1 = gather_rows(c, b, phase, branch_input(), "attention.input");
     const Operand partial1 = all(c.temporary("attention.partial", c.type.activation, c.n.rows * c.n.hidden));
     branch(phase, h1, partial1, false);
     const Operand out1 = reduce_rows(c, b, phase, partial1, "attention.output");
-    residual_add(phase, x, out1, "attention.out.bias", c.model.output_bias, all(t.x_mid));
+    add_half(phase, x, out1, "attention.out.bias", c.model.output_bias, t.sum1, "norm1", t.stats1, all(t.x_mid));
   }
 
   void backward(BackwardPart part, const ResidualGradients& d) {
@@ -169,16 +178,17 @@ struct AttentionEmitter : LayerEmitter {
     if (inputs) {
       attention_again(*this);
     }
+    const Operand d_out = half_gradient(part, d.mid, t.sum1, t.stats1, "norm1", "attention");
     if (inputs && c.model.output_bias) {
-      bias_gradient(d.mid, "attention.out.bias", c.n.shard_rows, c.n.hidden);
+      bias_gradient(d_out, "attention.out.bias", c.n.shard_rows, c.n.hidden);
     }
-    const Operand dy = full_gradient(part, d.mid, "attention.output_gradient");
-    const Operand x = inputs ? Operand{} : input_again("attention", t.norm1);
+    const Operand dy = full_gradient(part, d_out, "attention.output_gradient");
+    const Operand x = inputs ? Operand{} : input_again("attention", branch_input());
     const Operand d_qkv = branch_backward(part, dy);
-    const Operand d_sum =
-        through_input(part, "attention", "attention.qkv", d_qkv, c.n.qkv, t.norm1, x, c.model.attention_bias);
+    const Operand d_branch =
+        through_input(part, "attention", "attention.qkv", d_qkv, c.n.qkv, branch_input(), x, c.model.attention_bias);
     if (inputs) {
-      norm_backward(d_sum, input(), t.stats1, "norm1", d.mid, d.in);
+      add_half_gradient(d_branch, d_out, input(), t.stats1, "norm1", d.in);
     }
   }
 
@@ -255,7 +265,7 @@ void attention_core_backward(const LayerEmitter& e, Operand d_context, Operand d
 void attention_again(const LayerEmitter& e) {
   if (e.again.norms && !e.again.all) {
     LayerEmitter emitter = e;
-    emitter.norm_forward(Phase::recompute, e.input(), "norm1", e.t.norm1, e.t.stats1);
+    emitter.norm_forward(Phase::recompute, e.input(), "norm1", e.all(e.t.norm1), e.t.stats1);
   }
 }
 

@@ -152,7 +152,16 @@ bool RoleContext::reduces_replicated() const {
   const bool experts = has_experts() && !role().layer_lists[kMoeLayers].empty();
   return (layers && (groups.kv != kNoGroup || (groups.tp != kNoGroup && model.qk_norm))) ||
          (experts && groups.tp != kNoGroup) ||
-         (sequence_parallel && (layers || last || (first && has_parameter(kEmbedding, "embedding.positions"))));
+         (sequence_parallel && (layers || last || (first && !replicated_embedding().empty())));
+}
+
+std::string RoleContext::replicated_embedding() const {
+  for (const char* const name : {"embedding.positions", "embedding.types", "embedding.norm.gain"}) {
+    if (has_parameter(kEmbedding, name)) {
+      return name;
+    }
+  }
+  return "";
 }
 
 std::int32_t RoleContext::shards_of(Family f) const {

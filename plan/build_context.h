@@ -220,6 +220,8 @@ struct RoleContext {
   // without layers and a head, in a stage of the embedding alone, positions are all that could be.
   EventId replicated_reduced() { return builder.event("replicated_reduced", Replicas::once); }
   bool reduces_replicated() const;
+  // The first of the embedding's tensors that every tp rank holds, those behind it too; "": none.
+  std::string replicated_embedding() const;
 
   // A gradient's parts are with their owners (the whole of it may be written again); and are complete.
   EventId scattered() { return builder.event("gradients_scattered", Replicas::once); }
@@ -251,9 +253,9 @@ struct RoleContext {
   // split.
   BufferId kept(const std::string& name, Dtype dtype, std::int64_t elements, std::int32_t layer_list = kAllLayers);
   // The gradient of x, in ring copies. One that runs down the layers in place; of all layers, as x itself, where weight
-  // gradients read it later and have no gathered copy.
+  // gradients read it later and have no gathered copy, and no norm stands between.
   BufferId residual_gradient();
-  bool keeps_residual_gradients() const { return splits && !sequence_parallel; }
+  bool keeps_residual_gradients() const { return splits && !sequence_parallel && !model.norms_behind(); }
   // What the backward of a chunk of so many layers begins with, and what it ends with.
   Operand gradient_in(int layers) {
     return builder.whole(residual_gradient(), keeps_residual_gradients() ? layers : 0);

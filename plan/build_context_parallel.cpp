@@ -31,7 +31,8 @@ struct ShareEmitter : LayerEmitter {
             c.type.activation,
             layer_kind.window,
             c.n.v_dim,
-            c.job.workload.document_length};
+            c.job.workload.document_length,
+            !c.model.is_encoder()};
   }
   void step(RingAttention op, Phase phase, std::vector<Operand> reads, std::vector<Operand> writes) {
     b.emit(op, kCompute, phase, std::move(reads), std::move(writes));

@@ -1,6 +1,10 @@
-// The two ends of the model: embedding, and final norm with head and loss. The head's products stay in the activations'
-// type where layers compute in 8 bits or less: Megatron-core's output layer is none of Transformer Engine's
-// (megatron/core/models/gpt/gpt_model.py), and torchtitan converts every linear layer but the output's.
+// The two ends of the model: embedding, and head with loss. A plain head is the last norm and the product with the
+// vocabulary, a masked-LM head (BERT) a product of hidden x hidden, the activation, a norm, and that product with a
+// bias. Each tp rank has the whole of the former product, for its own rows. The head's products stay in the
+// activations' type where layers compute in 8 bits or less: Megatron-core's output layer is none of Transformer
+// Engine's (megatron/core/models/gpt/gpt_model.py), and torchtitan converts every linear layer but the output's.
+#include <optional>
+
 #include "plan/build_context.h"
 
 namespace foretrain::plan {
@@ -8,14 +12,22 @@ namespace foretrain::plan {
 namespace {
 
 struct HeadBuffers {
-  BufferId norm, stats, logits, d_logits, rows, targets;
+  BufferId dense, act, norm, stats, logits, d_logits, rows, targets;
 };
+
+bool transforms(const RoleContext& c) {
+  return c.model.head == workloads::Head::masked_lm;
+}
 
 // The gradient of the logits takes their place, unless weight gradients read it later.
 HeadBuffers head_buffers(RoleContext& c) {
   const Dtype a = c.type.activation;
   const std::int64_t norm = c.n.shard_rows * c.n.hidden, logits = c.n.rows * c.n.vocab;
   HeadBuffers t{};
+  if (transforms(c)) {
+    t.dense = c.head_buffer("head.dense", a, norm);
+    t.act = c.head_buffer("head.act", a, norm);
+  }
   t.norm = c.splits ? c.builder.buffer("head.norm", a, norm, BufferKind::activation, Lifetime::hold)
                     : c.head_buffer("head.norm", a, norm);
   t.stats = c.head_buffer("head.norm.stats", c.type.statistic, c.n.shard_rows * 2);
@@ -37,13 +49,89 @@ PositionAdd position_add(const RoleContext& c, Direction d) {
       c.groups.cp};
 }
 
-Norm head_norm(const RoleContext& c, Direction d) {
-  return {d, c.model.norm, c.n.shard_rows, c.n.hidden, c.model.norm_eps, c.type.activation};
+// The norm of the embedding, or of the head, from x to y and back. `base`: what the gradient is added to.
+struct EndNorm {
+  RoleContext& c;
+  BlockBuilder& b;
+  Family family;
+  std::string name;
+
+  Norm norm(Direction d) const {
+    return {d, c.model.norm, c.n.shard_rows, c.n.hidden, c.model.norm_eps, c.type.activation};
+  }
+  bool has_bias() const { return c.model.norm == workloads::Norm::layernorm; }
+
+  void forward(Operand x, Operand y, Operand stats) {
+    std::vector<Operand> reads{x, c.parameter(family, name + ".gain")};
+    if (has_bias()) {
+      reads.push_back(c.parameter(family, name + ".bias"));
+    }
+    b.emit(norm(Direction::forward), kCompute, Phase::forward, std::move(reads), {y, stats});
+  }
+
+  void backward(Operand dy, Operand x, Operand stats, std::optional<Operand> base, Operand dx) {
+    std::vector<Operand> inputs{dy, x, c.parameter(family, name + ".gain"), stats};
+    if (base) {
+      inputs.push_back(*base);
+    }
+    b.emit(norm(Direction::backward_input), kCompute, Phase::backward_input, std::move(inputs), {dx});
+    std::vector<Operand> sums{c.gradient(family, name + ".gain")};
+    if (has_bias()) {
+      sums.push_back(c.gradient(family, name + ".bias"));
+    }
+    std::vector<Operand> reads{dy, x, stats};
+    reads.insert(reads.end(), sums.begin(), sums.end());
+    b.emit(norm(Direction::backward_weight), kCompute, Phase::backward_weight, std::move(reads), std::move(sums));
+  }
+};
+
+// The sum that the embedding's norm reads, and its statistics.
+struct EmbeddingNorm {
+  Operand sum, stats;
+};
+EmbeddingNorm embedding_norm(RoleContext& c) {
+  const auto slot = [&](const char* name, Dtype dtype, std::int64_t elements) {
+    return c.builder.whole(c.builder.buffer(name, dtype, elements, BufferKind::activation, Lifetime::slot));
+  };
+  return {slot("embedding.sum", c.type.activation, c.n.shard_rows * c.n.hidden),
+          slot("embedding.norm.stats", c.type.statistic, c.n.shard_rows * 2)};
+}
+
+// The row of the first type, which all tokens are of.
+Operand first_type(Operand types, const RoleContext& c) {
+  types.elements = c.n.hidden;
+  return types;
 }
 
 CrossEntropy cross_entropy(const RoleContext& c, CrossEntropyStep step) {
-  const double targets = static_cast<double>(c.job.workload.global_batch * c.job.workload.seq_len);
+  const workloads::Workload& w = c.job.workload;
+  const double targets = static_cast<double>(w.global_batch * w.targets_per_sequence());
   return {step, c.n.rows, c.n.vocab, c.model.vocab, c.groups.tp, 1.0 / targets, c.type.activation};
+}
+
+Matmul dense(const RoleContext& c, Direction d) {
+  const std::int64_t rows = c.n.shard_rows, hidden = c.n.hidden;
+  const bool forward = d == Direction::forward;
+  return {rows, hidden, hidden, false, forward, forward, false, c.type.activation, c.type.activation};
+}
+
+Activation head_activation(const RoleContext& c, Direction d) {
+  return {d, c.model.activation, c.n.shard_rows, c.n.hidden, c.type.activation};
+}
+
+// From the gradient of what the head's norm read to dx. The product's weight gradient, small beside the vocabulary's,
+// is not put off.
+void transform_backward(RoleContext& c, BlockBuilder& b, const HeadBuffers& t, Operand d_act, Operand x, Operand dx) {
+  const Operand d_dense = c.builder.whole(c.temporary("head.d_dense", c.type.activation, d_act.elements));
+  b.emit(head_activation(c, Direction::backward_input), kCompute, Phase::backward_input,
+         {d_act, c.builder.whole(t.dense)}, {d_dense});
+  b.emit(dense(c, Direction::backward_input), kCompute, Phase::backward_input,
+         {d_dense, c.parameter(kHead, "head.dense.weight")}, {dx});
+  const Matmul to_weight{c.n.hidden, c.n.hidden, c.n.shard_rows, true, false, false, false, c.type.activation, {}};
+  emit_weight_gradient(c, b, to_weight, d_dense, x, c.gradient(kHead, "head.dense.weight"));
+  const Operand d_bias = c.gradient(kHead, "head.dense.bias");
+  b.emit(BiasGradient{c.n.shard_rows, c.n.hidden, c.type.activation}, kCompute, Phase::backward_weight,
+         {d_dense, d_bias}, {d_bias});
 }
 
 Operand head_weight(RoleContext& c) {
@@ -70,7 +158,8 @@ BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers) {
   if (gathers && c.uses[kEmbedding].gathers) {
     emit_unit_gather(c, b, kEmbedding, false);
   }
-  const Operand x = c.chunk_input(chunk);
+  const bool norm = c.model.embedding_norm;
+  const Operand x = norm ? embedding_norm(c).sum : c.chunk_input(chunk);
   const Operand out = c.sequence_parallel
                           ? c.builder.whole(c.temporary("embedding.partial", c.type.activation, c.n.rows * c.n.hidden))
                           : x;
@@ -89,15 +178,33 @@ BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers) {
     b.emit(position_add(c, Direction::forward), kCompute, Phase::forward,
            {x, c.parameter(kEmbedding, "embedding.positions")}, {x});
   }
+  if (c.model.token_types > 0) {
+    b.emit(PositionAdd{Direction::forward, c.n.shard_rows, c.n.hidden, 1, kNoGroup, c.type.activation}, kCompute,
+           Phase::forward, {x, first_type(c.parameter(kEmbedding, "embedding.types"), c)}, {x});
+  }
+  if (norm) {
+    EndNorm{c, b, kEmbedding, "embedding.norm"}.forward(x, c.chunk_input(chunk), embedding_norm(c).stats);
+  }
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
 BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
   BlockBuilder b(c.role(), last_microbatch ? "embedding.backward.last" : "embedding.backward");
-  const Operand dx = c.gradient_out();
+  Operand dx = c.gradient_out();
   if (!c.tied_here) {  // else the head's backward was the first to add to them
     clear_unit(c, b, kEmbedding);
+  }
+  if (c.model.embedding_norm) {
+    const EmbeddingNorm t = embedding_norm(c);
+    const Operand d_sum = c.builder.whole(c.temporary("embedding.d_sum", c.type.activation, dx.elements));
+    EndNorm{c, b, kEmbedding, "embedding.norm"}.backward(dx, t.sum, t.stats, std::nullopt, d_sum);
+    dx = d_sum;
+  }
+  if (c.model.token_types > 0) {
+    const Operand d_type = first_type(c.gradient(kEmbedding, "embedding.types"), c);
+    b.emit(BiasGradient{c.n.shard_rows, c.n.hidden, c.type.activation}, kCompute, Phase::backward_weight, {dx, d_type},
+           {d_type});
   }
   if (c.model.positions == workloads::Positions::learned) {
     const Operand d_positions = c.gradient(kEmbedding, "embedding.positions");
@@ -116,7 +223,7 @@ BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
 }
 
 void finish_embedding(RoleContext& c, BlockBuilder& b) {
-  reduce_replicated(c, b, kEmbedding, "embedding.positions");
+  reduce_replicated(c, b, kEmbedding, c.replicated_embedding());
   if (c.tied_here && !c.uses[kEmbedding].reduces) {
     const Operand d_table = c.gradient(kEmbedding, "embedding.table");
     b.emit(Accumulate{d_table.elements, c.type.gradient, c.type.gradient}, kCompute, Phase::grad_reduce,
@@ -129,14 +236,22 @@ BlockId head_forward(RoleContext& c, std::size_t chunk) {
   await_unit(c, b, kHead, Phase::forward);
   const HeadBuffers t = head_buffers(c);
   const auto all = [&c](BufferId id) { return c.builder.whole(id); };
-  std::vector<Operand> reads{c.chunk_output(chunk), c.parameter(kHead, "head.norm.gain")};
-  if (c.model.norm == workloads::Norm::layernorm) {
-    reads.push_back(c.parameter(kHead, "head.norm.bias"));
+  Operand x = c.chunk_output(chunk);
+  if (transforms(c)) {
+    b.emit(dense(c, Direction::forward), kCompute, Phase::forward,
+           {x, c.parameter(kHead, "head.dense.weight"), c.parameter(kHead, "head.dense.bias")}, {all(t.dense)});
+    b.emit(head_activation(c, Direction::forward), kCompute, Phase::forward, {all(t.dense)}, {all(t.act)});
+    x = all(t.act);
   }
-  b.emit(head_norm(c, Direction::forward), kCompute, Phase::forward, std::move(reads), {all(t.norm), all(t.stats)});
+  EndNorm{c, b, kHead, "head.norm"}.forward(x, all(t.norm), all(t.stats));
   const Operand h = gather_rows(c, b, Phase::forward, all(t.norm), "head.input");
-  const Matmul mm{c.n.rows, c.n.vocab, c.n.hidden, false, true, false, false, c.type.activation, c.type.activation};
-  b.emit(mm, kCompute, Phase::forward, {h, head_weight(c)}, {all(t.logits)});
+  Matmul mm{c.n.rows, c.n.vocab, c.n.hidden, false, true, false, false, c.type.activation, c.type.activation};
+  std::vector<Operand> reads{h, head_weight(c)};
+  if (transforms(c)) {
+    mm.bias = true;
+    reads.push_back(c.parameter(kHead, "head.bias"));
+  }
+  b.emit(mm, kCompute, Phase::forward, std::move(reads), {all(t.logits)});
   c.role().logits = t.logits;
   const Operand triple = all(c.temporary("loss.triple", c.type.statistic, c.n.rows * 3));
   b.emit(cross_entropy(c, CrossEntropyStep::stats), kCompute, Phase::forward, {all(t.logits), all(t.targets)},
@@ -171,9 +286,16 @@ BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool
   const Operand dy = c.gradient_in(c.chunk_layers[chunk]);
   const Operand d_logits = all(t.d_logits);
   if (inputs) {
-    b.emit(Fill{dy.elements, c.type.activation}, kCompute, Phase::backward_input, {}, {dy});
+    if (!transforms(c)) {
+      b.emit(Fill{dy.elements, c.type.activation}, kCompute, Phase::backward_input, {}, {dy});
+    }
     b.emit(cross_entropy(c, CrossEntropyStep::backward), kCompute, Phase::backward_input,
            {all(t.rows), all(t.targets), all(t.logits)}, {d_logits});
+    if (transforms(c)) {
+      const Operand d_bias = c.gradient(kHead, "head.bias");
+      b.emit(BiasGradient{c.n.rows, c.n.vocab, c.type.activation}, kCompute, Phase::backward_weight, {d_logits, d_bias},
+             {d_bias});
+    }
   }
   const Operand d_norm = all(c.temporary("head.d_input", c.type.activation, c.n.rows * c.n.hidden));
   const Operand h = weights ? gather_rows(c, b, Phase::backward_weight, all(t.norm), "head.input_again") : Operand{};
@@ -192,19 +314,17 @@ BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool
   }
   if (inputs) {
     const Operand x = c.chunk_output(chunk);
-    b.emit(head_norm(c, Direction::backward_input), kCompute, Phase::backward_input,
-           {d_sum, x, c.parameter(kHead, "head.norm.gain"), all(t.stats), dy}, {dy});
-    std::vector<Operand> sums{c.gradient(kHead, "head.norm.gain")};
-    if (c.model.norm == workloads::Norm::layernorm) {
-      sums.push_back(c.gradient(kHead, "head.norm.bias"));
+    EndNorm norm{c, b, kHead, "head.norm"};
+    if (transforms(c)) {
+      const Operand d_act = all(c.temporary("head.d_act", c.type.activation, dy.elements));
+      norm.backward(d_sum, all(t.act), all(t.stats), std::nullopt, d_act);
+      transform_backward(c, b, t, d_act, x, dy);
+    } else {
+      norm.backward(d_sum, x, all(t.stats), dy, dy);
     }
-    std::vector<Operand> reads{d_sum, x, all(t.stats)};
-    reads.insert(reads.end(), sums.begin(), sums.end());
-    b.emit(head_norm(c, Direction::backward_weight), kCompute, Phase::backward_weight, std::move(reads),
-           std::move(sums));
   }
   if (last_microbatch || c.uses[kHead].reduces) {
-    reduce_replicated(c, b, kHead, "head.norm.gain");
+    reduce_replicated(c, b, kHead, transforms(c) ? "head.dense.weight" : "head.norm.gain");
   }
   b.join_open(Phase::backward_input);
   return c.builder.add(b.take());

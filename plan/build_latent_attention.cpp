@@ -102,7 +102,7 @@ struct LatentEmitter : LayerEmitter {
 
   void forward(Phase phase) {
     const Operand x = input();
-    norm_forward(phase, x, "norm1", t.norm1, t.stats1);
+    norm_forward(phase, x, "norm1", all(t.norm1), t.stats1);
     down(phase);
     up(phase);
     attention_core(*this, phase);

@@ -3,7 +3,9 @@
 //
 //   x_mid = x + out(attention(rotary(qkv(norm1(x)))))        x' = x_mid + down(act(up(norm2(x_mid))))
 //
-// or both halves side by side (build_parallel_layer.cpp).
+// or both halves side by side (build_parallel_layer.cpp), or with the norms behind:
+//
+//   x_mid = norm1(x + out(attention(rotary(qkv(x)))))            x' = norm2(x_mid + down(act(up(x_mid))))
 //
 // Recompute: `full` keeps only x and runs the layer's forward again before its backward: all of it, as Megatron-LM and
 // PyTorch's reentrant checkpoints do, or (recompute_early_stop) up to the MLP's activation, the last that the backward
@@ -65,7 +67,10 @@ LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool experts
   const auto read_by_weights = [&](const std::string& name, std::int64_t elements, bool recomputed) {
     return c.read_by_weights(name, a, elements, recomputed, in_backward);
   };
-  t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden, again.norms);
+  const bool behind = c.model.norms_behind();
+  if (!behind || c.splits) {
+    t.norm1 = read_by_weights("norm1", n.shard_rows * n.hidden, again.norms);
+  }
   t.stats1 = c.saved("norm1.stats", s, n.shard_rows * 2, again.norms);
   t.qkv = c.saved("qkv", a, n.rows * n.mixer_in, again.mla_up);
   if (c.model.qk_norm) {
@@ -77,11 +82,17 @@ LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool experts
   if (c.model.has_mla()) {
     add_latents(c, again, t);
   }
-  if (!c.model.parallel_residual) {
+  if (behind) {
+    t.sum1 = c.saved("sum1", a, n.shard_rows * n.hidden, full);
+    t.x_mid = read_by_weights("x_mid", n.shard_rows * n.hidden, full);
+    t.sum2 = c.saved("sum2", a, n.shard_rows * n.hidden, full);
+  } else if (!c.model.parallel_residual) {
     t.x_mid = c.saved("x_mid", a, n.shard_rows * n.hidden, full);
   }
   if (!c.model.shared_norm) {
-    t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden, again.norms);
+    if (!behind) {
+      t.norm2 = read_by_weights("norm2", n.shard_rows * n.hidden, again.norms);
+    }
     t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, again.norms);
   }
   if (!experts) {

@@ -1,4 +1,5 @@
-// The MLP half of a layer: x' = x_mid + down(act(up(norm2(x_mid)))), and its backward.
+// The MLP half of a layer: x' = x_mid + down(act(up(norm2(x_mid)))), and its backward; with norms behind
+// x' = norm2(x_mid + down(act(up(x_mid)))).
 #include "plan/layer_emitter.h"
 
 namespace foretrain::plan {
@@ -41,7 +42,7 @@ struct MlpEmitter : LayerEmitter {
   void compute_again() {
     const Operand x = c.model.parallel_residual ? input() : all(t.x_mid);
     if (again.norms && !c.model.shared_norm) {
-      norm_forward(Phase::recompute, x, "norm2", t.norm2, t.stats2);
+      norm_forward(Phase::recompute, x, "norm2", all(t.norm2), t.stats2);
     }
     if (again.mlp) {
       behind_norm(Phase::recompute);
@@ -50,18 +51,22 @@ struct MlpEmitter : LayerEmitter {
     }
   }
 
+  BufferId branch_input() const { return c.model.norms_behind() ? t.x_mid : c.model.shared_norm ? t.norm1 : t.norm2; }
+
   Operand behind_norm(Phase phase) {
-    const Operand h2 = gather_rows(c, b, phase, all(c.model.shared_norm ? t.norm1 : t.norm2), "mlp.input");
+    const Operand h2 = gather_rows(c, b, phase, all(branch_input()), "mlp.input");
     const Operand partial2 = all(c.temporary("mlp.partial", c.type.activation, c.n.rows * c.n.hidden));
     branch(phase, h2, partial2, false);
     return stops_early(phase) ? Operand{} : reduce_rows(c, b, phase, partial2, "mlp.output");
   }
 
   void forward(Phase phase) {
-    norm_forward(phase, all(t.x_mid), "norm2", t.norm2, t.stats2);
+    if (!c.model.norms_behind()) {
+      norm_forward(phase, all(t.x_mid), "norm2", all(t.norm2), t.stats2);
+    }
     const Operand out2 = behind_norm(phase);
     if (!stops_early(phase)) {
-      residual_add(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, output(phase));
+      add_half(phase, all(t.x_mid), out2, "mlp.down.bias", c.model.mlp_bias, t.sum2, "norm2", t.stats2, output(phase));
     }
   }
 
@@ -70,15 +75,17 @@ struct MlpEmitter : LayerEmitter {
     if (inputs) {
       mlp_again(*this);
     }
+    const Operand d_out = half_gradient(part, d.out, t.sum2, t.stats2, "norm2", "mlp");
     if (inputs && c.model.mlp_bias) {
-      bias_gradient(d.out, "mlp.down.bias", c.n.shard_rows, c.n.hidden);
+      bias_gradient(d_out, "mlp.down.bias", c.n.shard_rows, c.n.hidden);
     }
-    const Operand dy = full_gradient(part, d.out, "mlp.output_gradient");
-    const Operand x = inputs ? Operand{} : input_again("mlp", t.norm2);
+    const Operand dy = full_gradient(part, d_out, "mlp.output_gradient");
+    const Operand x = inputs ? Operand{} : input_again("mlp", all(branch_input()));
     const Operand d_up = branch_backward(part, dy);
-    const Operand d_sum = through_input(part, "mlp", "mlp.up", d_up, c.n.ffn_in, t.norm2, x, c.model.mlp_bias);
+    const Operand d_branch =
+        through_input(part, "mlp", "mlp.up", d_up, c.n.ffn_in, all(branch_input()), x, c.model.mlp_bias);
     if (inputs) {
-      norm_backward(d_sum, all(t.x_mid), t.stats2, "norm2", d.out, d.mid);
+      add_half_gradient(d_branch, d_out, all(t.x_mid), t.stats2, "norm2", d.mid);
     }
   }
 };

@@ -145,7 +145,7 @@ struct MoeEmitter : MoeRows {
   // What a list of modules has the backward compute again.
   void compute_again() {
     if (again.norms) {
-      norm_forward(Phase::recompute, all(t.x_mid), "norm2", t.norm2, t.stats2);
+      norm_forward(Phase::recompute, all(t.x_mid), "norm2", all(t.norm2), t.stats2);
     }
     if (again.activation) {
       activate(Phase::recompute);
@@ -165,7 +165,7 @@ struct MoeEmitter : MoeRows {
   void forward(Phase phase, MoePart part) {
     const Dtype a = c.type.activation;
     if (part == MoePart::before) {
-      norm_forward(phase, all(t.x_mid), "norm2", t.norm2, t.stats2);
+      norm_forward(phase, all(t.x_mid), "norm2", all(t.norm2), t.stats2);
       const Operand rows = needs_all_rows() ? gather_rows(c, b, phase, all(t.norm2), "moe.input") : all(t.norm2);
       const Operand h = e.own_tokens ? all(t.norm2) : rows;
       if (shared) {

@@ -12,11 +12,11 @@ struct ParallelEmitter : LayerEmitter {
 
   void forward(Phase phase) {
     const Operand x = input();
-    norm_forward(phase, x, "norm1", t.norm1, t.stats1);
+    norm_forward(phase, x, "norm1", all(t.norm1), t.stats1);
     const Operand h1 = gather_rows(c, b, phase, all(t.norm1), "attention.input");
     Operand h2 = h1;
     if (!shared()) {
-      norm_forward(phase, x, "norm2", t.norm2, t.stats2);
+      norm_forward(phase, x, "norm2", all(t.norm2), t.stats2);
       h2 = gather_rows(c, b, phase, all(t.norm2), "mlp.input");
     }
     const Operand partial = all(c.temporary("layer.partial", c.type.activation, c.n.rows * c.n.hidden));
@@ -64,13 +64,13 @@ struct ParallelEmitter : LayerEmitter {
 
   void backward_of_two_norms(BackwardPart part, Operand dy, Operand d_out) {
     const bool inputs = part != BackwardPart::weight;
-    const Operand x2 = inputs ? Operand{} : input_again("mlp", t.norm2);
-    const Operand x1 = inputs ? Operand{} : input_again("attention", t.norm1);
+    const Operand x2 = inputs ? Operand{} : input_again("mlp", all(t.norm2));
+    const Operand x1 = inputs ? Operand{} : input_again("attention", all(t.norm1));
     const Operand d_up = mlp_branch_backward(*this, part, dy);
-    const Operand d_sum2 = through_input(part, "mlp", "mlp.up", d_up, c.n.ffn_in, t.norm2, x2, c.model.mlp_bias);
+    const Operand d_sum2 = through_input(part, "mlp", "mlp.up", d_up, c.n.ffn_in, all(t.norm2), x2, c.model.mlp_bias);
     const Operand d_qkv = attention_branch_backward(*this, part, dy);
     const Operand d_sum1 =
-        through_input(part, "attention", "attention.qkv", d_qkv, c.n.qkv, t.norm1, x1, c.model.attention_bias);
+        through_input(part, "attention", "attention.qkv", d_qkv, c.n.qkv, all(t.norm1), x1, c.model.attention_bias);
     if (inputs) {
       const Operand x = input(), dx = all(c.residual_gradient());
       norm_backward(d_sum2, x, t.stats2, "norm2", d_out, dx);
@@ -80,12 +80,12 @@ struct ParallelEmitter : LayerEmitter {
 
   void backward_of_one_norm(BackwardPart part, Operand dy, Operand d_out) {
     const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
-    Operand x = inputs ? Operand{} : input_again("layer", t.norm1);
+    Operand x = inputs ? Operand{} : input_again("layer", all(t.norm1));
     const Operand d_up = mlp_branch_backward(*this, part, dy);
     const Operand d_qkv = attention_branch_backward(*this, part, dy);
     Operand dx = all(c.temporary("layer.d_input", c.type.activation, c.n.rows * c.n.hidden));
     if (part == BackwardPart::whole) {
-      x = input_again("layer", t.norm1);
+      x = input_again("layer", all(t.norm1));
     }
     if (inputs) {
       linear_input(d_up, "mlp.up", dx, c.n.ffn_in, c.n.hidden);

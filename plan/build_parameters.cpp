@@ -66,6 +66,14 @@ void add_state_space(const RoleContext& c, Layout& l) {
   l.family.elements = std::max(l.family.elements, attention);
 }
 
+void add_norm(const RoleContext& c, Layout& l, const std::string& name) {
+  const std::int64_t hidden = c.n.hidden;
+  l.add_vector(name + ".gain", hidden, hidden, replicated(c.tp, hidden), Init::ones);
+  if (c.model.norm == workloads::Norm::layernorm) {
+    l.add_vector(name + ".bias", hidden, hidden, replicated(c.tp, hidden), Init::zeros);
+  }
+}
+
 Layout layer_layout(const RoleContext& c) {
   const workloads::Model& m = c.model;
   const Extents& n = c.n;
@@ -96,11 +104,7 @@ Layout layer_layout(const RoleContext& c) {
     l.add_vector("attention.q_norm.gain", n.head_dim, n.head_dim, replicated(c.tp, n.head_dim), Init::ones);
     l.add_vector("attention.k_norm.gain", n.head_dim, n.head_dim, replicated(c.tp, n.head_dim), Init::ones);
   }
-  const bool norm_bias = m.norm == workloads::Norm::layernorm;
-  l.add_vector("norm1.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
-  if (norm_bias) {
-    l.add_vector("norm1.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
-  }
+  add_norm(c, l, "norm1");
   if (m.output_bias) {
     l.add_vector("attention.out.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
   }
@@ -108,10 +112,7 @@ Layout layer_layout(const RoleContext& c) {
     add_latents(c, l);
   }
   if (!m.shared_norm) {
-    l.add_vector("norm2.gain", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::ones);
-    if (norm_bias) {
-      l.add_vector("norm2.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
-    }
+    add_norm(c, l, "norm2");
   }
   if (m.mlp_bias) {
     l.add_vector("mlp.down.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
@@ -128,6 +129,14 @@ Layout embedding_layout(const RoleContext& c) {
                          replicated(c.tp, c.model.max_positions));
     p.decay = false;
   }
+  if (c.model.token_types > 0) {
+    l.add("types", c.model.token_types, c.n.hidden, c.model.token_types, c.n.hidden,
+          replicated(c.tp, c.model.token_types))
+        .decay = false;
+  }
+  if (c.model.embedding_norm) {
+    add_norm(c, l, "norm");
+  }
   return l;
 }
 
@@ -138,21 +147,30 @@ Layout head_layout(const RoleContext& c) {
     l.add("weight", c.n.vocab, c.n.hidden, c.n.vocab * c.tp, c.n.hidden, row_sharded(c.tp, c.n.vocab, 1)).counted =
         !c.model.tied_embeddings;
   }
-  l.add_vector("norm.gain", c.n.hidden, c.n.hidden, replicated(c.tp, c.n.hidden), Init::ones);
-  if (c.model.norm == workloads::Norm::layernorm) {
-    l.add_vector("norm.bias", c.n.hidden, c.n.hidden, replicated(c.tp, c.n.hidden), Init::zeros);
+  if (c.model.head == workloads::Head::masked_lm) {
+    const std::int64_t hidden = c.n.hidden;
+    l.add_vector("bias", c.n.vocab, c.n.vocab * c.tp, row_sharded(c.tp, c.n.vocab, 1), Init::zeros);
+    l.add("dense.weight", hidden, hidden, hidden, hidden, replicated(c.tp, hidden));
+    l.add_vector("dense.bias", hidden, hidden, replicated(c.tp, hidden), Init::zeros);
   }
+  add_norm(c, l, "norm");
   return l;
 }
 
-// Names for people and global tensor numbers: embedding 0.., then layers with a fixed stride, then the head.
-constexpr int kEmbeddingTensors = 2;
+// Names for people and global tensor numbers: embedding 0.., then layers with a fixed stride, then the head, numbered
+// as if its table were its own.
+constexpr int kEmbeddingTensors = 2;  // of an embedding with few
 // Of a layer with few; the stride of those with more is theirs.
 constexpr int kLayerTensors = 12;
 constexpr int kMoeLayerTensors = 16;  // in models with experts
+constexpr int kHeadTensors = 3;       // of one with few
 
 int tensors_of(const Layout& l) {
   return static_cast<int>(l.family.parameters.size());
+}
+
+int first_of_layers(const Layout& embedding) {
+  return std::max(kEmbeddingTensors, tensors_of(embedding));
 }
 
 // A layer has an MLP or experts: both number from behind what all layers have.
@@ -171,7 +189,7 @@ void number(const RoleContext& c, int stride, Layout& embedding, Layout& layer, 
     p.first_tensor = next++;
     p.name = "embedding." + p.name;
   }
-  next = kEmbeddingTensors;
+  next = first_of_layers(embedding);
   const auto number_layer = [&](ParameterFamily& f) {
     for (Parameter& p : f.parameters) {
       p.first_tensor = next++;
@@ -181,14 +199,14 @@ void number(const RoleContext& c, int stride, Layout& embedding, Layout& layer, 
   };
   number_layer(layer.family);
   for (const bool has_experts : {false, true}) {
-    next = kEmbeddingTensors + tensors_of(layer);
+    next = first_of_layers(embedding) + tensors_of(layer);
     for (Layout& l : experts) {
       if (has_experts == (l.family.name != "mlp")) {
         number_layer(l.family);
       }
     }
   }
-  next = kEmbeddingTensors + stride * static_cast<int>(c.model.layers);
+  next = first_of_layers(embedding) + stride * static_cast<int>(c.model.layers) + (c.tied_here ? 1 : 0);
   for (Parameter& p : head.family.parameters) {
     // A tied head is the embedding's table.
     p.first_tensor = p.name == "weight" && c.model.tied_embeddings ? 0 : next;
@@ -208,10 +226,10 @@ bool stays_whole(const RoleContext& c, Family f) {
 }
 
 // The whole of a unit's parameters while they are used. The embedding's are needed by one block, unless the head shares
-// them.
+// them or its norm has a backward.
 BufferId gathered_copy(RoleContext& c, Family f, const ParameterFamily& unit) {
   const Strategy& s = c.job.strategy;
-  const bool in_block = f == kEmbedding && !c.tied_here && s.reshard;
+  const bool in_block = f == kEmbedding && !c.tied_here && s.reshard && !c.model.embedding_norm;
   const auto copies =
       static_cast<int>(std::min<std::int64_t>({1 + s.prefetch, c.max_chunk_layers(), std::max(1, unit.layers)}));
   const int layers = is_end(f) ? 0 : s.reshard ? copies : unit.layers;
@@ -291,7 +309,8 @@ void add_parameters(RoleContext& c) {
   std::vector<Layout> experts = expert_layouts(c);
   const int stride = layer_stride(layer, experts);
   number(c, stride, embedding, layer, head, experts);
-  c.tensors = kEmbeddingTensors + stride * static_cast<std::int32_t>(c.model.layers) + 3;
+  c.tensors = first_of_layers(embedding) + stride * static_cast<std::int32_t>(c.model.layers) +
+              std::max(kHeadTensors, tensors_of(head) + (c.tied_here ? 1 : 0));
   for (Layout* l : {&embedding, &layer, &head}) {
     l->family.data_group = c.groups.dp;
     l->family.slice_group = c.groups.tp;

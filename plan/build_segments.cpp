@@ -88,7 +88,12 @@ struct PipelineEnds {
     return c.builder.stream(known.at(peer), StreamKind::point_to_point, Axis::pp);
   }
 
-  Host load(HostTask task) const { return {task, c.n.batch, c.n.seq, c.groups.cp}; }
+  Host load(HostTask task) const {
+    const workloads::Model& m = c.model;
+    const Masking masking =
+        m.is_encoder() ? Masking{c.job.workload.targets_per_sequence(), m.mask_token, m.vocab} : Masking{};
+    return {task, c.n.batch, c.n.seq, c.groups.cp, masking};
+  }
 
   // Between two stages of this rank.
   Operand hand_over(const char* what, int below) {

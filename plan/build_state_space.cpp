@@ -15,7 +15,7 @@ struct StateSpaceEmitter : LayerEmitter {
 
   void forward(Phase phase) {
     const Operand x = input();
-    norm_forward(phase, x, "norm1", t.norm1, t.stats1);
+    norm_forward(phase, x, "norm1", all(t.norm1), t.stats1);
     const Operand h = gather_rows(c, b, phase, all(t.norm1), "mixer.input");
     linear(phase, h, "ssm.in", false, all(t.qkv), c.n.ssm_in, c.n.hidden);
     b.emit(scan(Direction::forward), kCompute, phase, {all(t.qkv), weight("ssm.vectors")}, {all(t.context)});
@@ -31,7 +31,7 @@ struct StateSpaceEmitter : LayerEmitter {
       attention_again(*this);
     }
     const Operand dy = full_gradient(part, d.mid, "mixer.output_gradient");
-    const Operand x = inputs ? Operand{} : input_again("mixer", t.norm1);
+    const Operand x = inputs ? Operand{} : input_again("mixer", all(t.norm1));
     const Operand d_inner = all(c.temporary("mixer.d_inner", c.type.activation, c.n.rows * c.n.ssm_inner));
     const Operand d_in = all(c.kept("mixer.d_in", c.type.activation, c.n.rows * c.n.ssm_in));
     if (inputs) {
@@ -45,7 +45,7 @@ struct StateSpaceEmitter : LayerEmitter {
       b.emit(scan(Direction::backward_input), kCompute, Phase::backward_input,
              {d_inner, all(t.qkv), weight("ssm.vectors"), sum}, {d_in, sum});
     }
-    const Operand d_sum = through_input(part, "mixer", "ssm.in", d_in, c.n.ssm_in, t.norm1, x, false);
+    const Operand d_sum = through_input(part, "mixer", "ssm.in", d_in, c.n.ssm_in, all(t.norm1), x, false);
     if (inputs) {
       norm_backward(d_sum, input(), t.stats1, "norm1", d.mid, d.in);
     }

@@ -261,8 +261,12 @@ void fields(auto& a, Of<Exchange> auto& x) {
 void fields(auto& a, Of<Copy> auto& x) {
   a("kind", x.kind), a("bytes", x.bytes);
 }
+void fields(auto& a, Of<Masking> auto& x) {
+  a("count", x.count), a("token", x.token), a("vocab", x.vocab);
+}
 void fields(auto& a, Of<Host> auto& x) {
   a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
+  a("masking", x.masking);
 }
 void fields(auto& a, Of<Put> auto& x) {
   a("channel", x.channel), a("elements", x.elements), a("dtype", x.dtype);
@@ -277,7 +281,7 @@ void fields(auto& a, Of<RingAttention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("group", x.group), a("parts", x.parts);
   a("distance", x.distance), a("accumulate", x.accumulate), a("dtype", x.dtype), a("window", x.window);
-  a("v_dim", x.v_dim), a("document", x.document);
+  a("v_dim", x.v_dim), a("document", x.document), a("causal", x.causal);
 }
 
 void fields(auto& a, Of<Reshard> auto& x) {

@@ -140,6 +140,11 @@ void check_recompute(const Job& job, ObjectReader& strategy) {
   if (job.strategy.recomputes(RecomputeModule::mla_up) && !job.workload.model.has_mla()) {
     strategy.mistake("recompute", "\"mla_up\" needs a model with latent attention (mla)");
   }
+  if (job.workload.model.norms_behind() && job.strategy.recomputes(RecomputeModule::norm)) {
+    strategy.mistake("recompute",
+                     "\"norm\" of a model with norms behind (norm_position post) is what the next half of a "
+                     "layer reads; expected full, or other modules");
+  }
   if (job.strategy.recompute_early_stop && job.workload.model.moe_layers() > 0) {
     strategy.mistake("recompute_early_stop",
                      "models with experts weigh the experts' outputs in the backward, so that whole layers run again; "

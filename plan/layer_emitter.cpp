@@ -46,18 +46,21 @@ Norm LayerEmitter::norm(Direction d) const {
   return {d, c.model.norm, c.n.shard_rows, c.n.hidden, c.model.norm_eps, c.type.activation};
 }
 
-void LayerEmitter::norm_forward(Phase phase, Operand x, const std::string& name, BufferId y, BufferId stats) {
+void LayerEmitter::norm_forward(Phase phase, Operand x, const std::string& name, Operand y, BufferId stats) {
   std::vector<Operand> reads{x, weight(name + ".gain")};
   if (norm_bias()) {
     reads.push_back(weight(name + ".bias"));
   }
-  b.emit(norm(Direction::forward), kCompute, phase, std::move(reads), {all(y), all(stats)});
+  b.emit(norm(Direction::forward), kCompute, phase, std::move(reads), {y, all(stats)});
 }
 
-void LayerEmitter::norm_backward(Operand dy, Operand x, BufferId stats, const std::string& name, Operand base,
-                                 Operand dx) {
-  b.emit(norm(Direction::backward_input), kCompute, Phase::backward_input,
-         {dy, x, weight(name + ".gain"), all(stats), base}, {dx});
+void LayerEmitter::norm_backward(Operand dy, Operand x, BufferId stats, const std::string& name,
+                                 std::optional<Operand> base, Operand dx) {
+  std::vector<Operand> inputs{dy, x, weight(name + ".gain"), all(stats)};
+  if (base) {
+    inputs.push_back(*base);
+  }
+  b.emit(norm(Direction::backward_input), kCompute, Phase::backward_input, std::move(inputs), {dx});
   std::vector<Operand> sums{grad(name + ".gain")};
   if (norm_bias()) {
     sums.push_back(grad(name + ".bias"));
@@ -75,6 +78,38 @@ void LayerEmitter::residual_add(Phase phase, Operand x, Operand y, const std::st
   }
   b.emit(ResidualAdd{c.n.shard_rows, c.n.hidden, has_bias, c.type.activation}, kCompute, phase, std::move(reads),
          {out});
+}
+
+void LayerEmitter::add_half(Phase phase, Operand x, Operand out, const std::string& bias, bool has_bias, BufferId sum,
+                            const std::string& norm, BufferId stats, Operand y) {
+  if (!c.model.norms_behind()) {
+    residual_add(phase, x, out, bias, has_bias, y);
+    return;
+  }
+  residual_add(phase, x, out, bias, has_bias, all(sum));
+  norm_forward(phase, all(sum), norm, y, stats);
+}
+
+Operand LayerEmitter::half_gradient(BackwardPart part, Operand dy, BufferId sum, BufferId stats,
+                                    const std::string& norm, const std::string& block) {
+  if (!c.model.norms_behind()) {
+    return dy;
+  }
+  const Operand d_sum = all(c.kept(block + ".d_sum", c.type.activation, c.n.shard_rows * c.n.hidden));
+  if (part != BackwardPart::weight) {
+    norm_backward(dy, all(sum), stats, norm, std::nullopt, d_sum);
+  }
+  return d_sum;
+}
+
+void LayerEmitter::add_half_gradient(Operand d_branch, Operand d_sum, Operand x, BufferId stats,
+                                     const std::string& norm, Operand dx) {
+  if (c.model.norms_behind()) {
+    b.emit(ResidualAdd{c.n.shard_rows, c.n.hidden, false, c.type.activation}, kCompute, Phase::backward_input,
+           {d_sum, d_branch}, {dx});
+  } else {
+    norm_backward(d_branch, x, stats, norm, d_sum, dx);
+  }
 }
 
 Operand LayerEmitter::full_gradient(BackwardPart part, Operand shard, const std::string& name) {
@@ -97,18 +132,18 @@ ResidualGradients LayerEmitter::residual_gradients() {
   return {c.builder.whole(c.residual_gradient(), 1), all(mid), dy};
 }
 
-Operand LayerEmitter::input_again(const std::string& block, BufferId norm) {
-  const Operand x = gather_rows(c, b, Phase::backward_weight, all(norm), block + ".input_again");
+Operand LayerEmitter::input_again(const std::string& block, Operand read) {
+  const Operand x = gather_rows(c, b, Phase::backward_weight, read, block + ".input_again");
   wait_unless_overlapped(c, b, Phase::backward_weight);
   return x;
 }
 
 Operand LayerEmitter::through_input(BackwardPart part, const std::string& block, const std::string& w, Operand dy,
-                                    std::int64_t out, BufferId norm, Operand x, bool bias) {
+                                    std::int64_t out, Operand read, Operand x, bool bias) {
   const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
   Operand dx = all(c.temporary(block + ".d_input", c.type.activation, c.n.rows * c.n.hidden));
   if (part == BackwardPart::whole) {
-    x = input_again(block, norm);
+    x = input_again(block, read);
   }
   if (inputs) {
     linear_input(dy, w, dx, out, c.n.hidden);

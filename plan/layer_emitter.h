@@ -2,6 +2,7 @@
 // backward. The backward of every op is written by hand; the executor knows no autograd. Used by build_*.cpp only.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "plan/build_context.h"
@@ -11,6 +12,7 @@ namespace foretrain::plan {
 // Buffers of one layer's activations.
 struct LayerBuffers {
   BufferId norm1, stats1, qkv, qk_raw, core, context, x_mid, norm2, stats2, up, act;
+  BufferId sum1, sum2;  // what norms behind the halves read
   BufferId q_latent, q_stats, q_latent_norm, kv_latent, kv_stats, kv_latent_norm, k_rope;  // of latent attention
 };
 
@@ -35,9 +37,9 @@ struct LayerEmitter {
   Operand weight(const std::string& name) { return c.parameter(c.family_of(name), name); }
   Operand grad(const std::string& name) { return c.gradient(c.family_of(name), name); }
 
-  // Whether what runs again of a layer ends before its last products, whose output nobody reads.
+  // Whether what runs again of a layer ends before its last products, whose output nobody reads; but a norm behind.
   bool stops_early(Phase phase) const {
-    return phase == Phase::recompute && again.all && c.job.strategy.recompute_early_stop;
+    return phase == Phase::recompute && again.all && c.job.strategy.recompute_early_stop && !c.model.norms_behind();
   }
 
   Operand input() const {
@@ -75,10 +77,21 @@ struct LayerEmitter {
 
   bool norm_bias() const { return c.model.norm == workloads::Norm::layernorm; }
 
-  void norm_forward(Phase phase, Operand x, const std::string& name, BufferId y, BufferId stats);
+  void norm_forward(Phase phase, Operand x, const std::string& name, Operand y, BufferId stats);
 
-  // dx = base + …
-  void norm_backward(Operand dy, Operand x, BufferId stats, const std::string& name, Operand base, Operand dx);
+  // dx = [base +] …
+  void norm_backward(Operand dy, Operand x, BufferId stats, const std::string& name, std::optional<Operand> base,
+                     Operand dx);
+
+  // The end of a half of a layer: y = x + out (+ bias), or the norm of that sum, where norms are behind.
+  void add_half(Phase phase, Operand x, Operand out, const std::string& bias, bool has_bias, BufferId sum,
+                const std::string& norm, BufferId stats, Operand y);
+  // The way back: from the gradient of y to that of the sum; and from the latter and that of what the half's first
+  // product read to that of x.
+  Operand half_gradient(BackwardPart part, Operand dy, BufferId sum, BufferId stats, const std::string& norm,
+                        const std::string& block);
+  void add_half_gradient(Operand d_branch, Operand d_sum, Operand x, BufferId stats, const std::string& norm,
+                         Operand dx);
 
   void residual_add(Phase phase, Operand x, Operand y, const std::string& bias, bool has_bias, Operand out);
 
@@ -87,13 +100,13 @@ struct LayerEmitter {
 
   ResidualGradients residual_gradients();
 
-  // A norm's output, all rows: gathered while the matmul emitted next runs (overlap_tp).
-  Operand input_again(const std::string& block, BufferId norm);
+  // What a half's first product read, all rows: gathered while the matmul emitted next runs (overlap_tp).
+  Operand input_again(const std::string& block, Operand read);
 
-  // The column-parallel matmul behind a norm: from the gradient of its output to that of the norm's output. `x` is the
-  // norm's output, all rows, where there is no input gradient to gather it behind.
+  // The column-parallel matmul that begins a half: from the gradient of its output to that of what it `read`. `x` is
+  // that, all rows, where there is no input gradient to gather it behind.
   Operand through_input(BackwardPart part, const std::string& block, const std::string& w, Operand dy, std::int64_t out,
-                        BufferId norm, Operand x, bool bias);
+                        Operand read, Operand x, bool bias);
 };
 
 // The inner part of each half: from its norm's output `h`, all rows, to what it adds to x as partial sums of the tp

@@ -118,7 +118,10 @@ struct Shapes {
     return text;
   }
   std::string operator()(const Copy& w) const { return fmt::format(" {} bytes", w.bytes); }
-  std::string operator()(const Host& w) const { return fmt::format(" {} sequences x {}", w.sequences, w.seq); }
+  std::string operator()(const Host& w) const {
+    return fmt::format(" {} sequences x {}{}", w.sequences, w.seq,
+                       w.masking.count > 0 ? fmt::format(", {} masked of each", w.masking.count) : "");
+  }
   std::string operator()(const Put& w) const {
     return fmt::format(" {} {} channel {}", w.elements, name(w.dtype), w.channel);
   }
@@ -131,7 +134,8 @@ struct Shapes {
     const bool attends = w.step == RingStep::attend || w.step == RingStep::attend_backward;
     return fmt::format(" batch {} seq {} of {} parts heads {}/{} x {} {}{}{}", w.batch, w.seq, w.parts, w.heads,
                        w.kv_heads, w.head_dim, name(w.dtype),
-                       attends ? fmt::format(", keys from cp -{}", w.distance) : "", mask_text(w.window, w.document));
+                       attends ? fmt::format(", keys from cp -{}", w.distance) : "",
+                       w.causal ? mask_text(w.window, w.document) : ", not causal");
   }
   std::string operator()(const Reshard& w) const {
     return fmt::format(" batch {} seq {} x ({} + {} + {}) {} over {}", w.batch, w.seq, w.q, w.k, w.v, name(w.dtype),

@@ -191,7 +191,7 @@ std::optional<AttentionCost> attention_of(const Work& w) {
               ring->heads,
               ring->kv_heads,
               ring->head_dim,
-              true,
+              ring->causal,
               ring->dtype,
               ring->v_dim};
   switch (ring->step) {
@@ -202,7 +202,7 @@ std::optional<AttentionCost> attention_of(const Work& w) {
       a.seq *= ring->parts;
       a.window = ring->window;
       a.document = ring->document;
-      return AttentionCost{a, 1.0 / ring->parts, 2};  // one kernel for each piece of the share
+      return AttentionCost{a, 1.0 / ring->parts, ring->causal ? 2 : 1};  // with a mask one for each piece of the share
     default: return std::nullopt;
   }
 }

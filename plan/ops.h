@@ -112,7 +112,7 @@ struct SplitColumns {
   Dtype dtype = Dtype::fp32;
 };
 
-// Causal flash attention of this rank's share of every sequence (seq tokens, plan/sequence_share.h) over the keys and
+// Flash attention of this rank's share of every sequence (seq tokens, plan/sequence_share.h) over the keys and
 // values of another's in `group`: of the rank `distance` before it, round the group. kv is [batch*seq,
 // 2*kv_heads*head_dim].
 //   pack:            reads {qkv}, writes {kv}: keys and values of qkv, which go round
@@ -122,8 +122,9 @@ struct SplitColumns {
 //   unpack:          reads {dkv}, writes {dqkv (k and v parts)}
 //   attend_all:      reads {qkv, kv}, writes {o, lse}: kv of all shares, in the order of positions
 //   attend_all_backward: reads {do, qkv, kv, o, lse}, writes {dqkv (q part), dkv}: as attend_all has them
-// Every step of a ring attends to as many pairs of tokens: of its own share the half below the diagonal, of an earlier
-// rank's all queries to the first half of the keys, of a later one's the second half of the queries to all keys.
+// Without `causal` all queries attend to all keys. With it every step of a ring attends to as many pairs of tokens: of
+// its own share the half below the diagonal, of an earlier rank's all queries to the first half of the keys, of a later
+// one's the second half of the queries to all keys.
 enum class RingStep : std::uint8_t { pack, attend, merge, attend_backward, unpack, attend_all, attend_all_backward };
 std::string_view name(RingStep s);
 struct RingAttention {
@@ -138,6 +139,7 @@ struct RingAttention {
   std::int64_t window = 0;    // attend_all, attend_all_backward: as Attention's
   std::int64_t v_dim = 0;     // of a value head
   std::int64_t document = 0;  // as window
+  bool causal = true;
 };
 
 // Rows around the all_to_all between shares of sequences with all heads and whole sequences with a share of the heads
@@ -155,8 +157,8 @@ struct Reshard {
   Dtype dtype = Dtype::fp32;
 };
 
-// forward: reads {x, gain, [bias]}, writes {y, stats[rows,2]}.  backward_input: reads {dy, x, gain, stats, base},
-// writes {dx}, dx = base + …; base may be dx.  backward_weight: reads {dy, x, stats, dgain, [dbias]}, writes {dgain,
+// forward: reads {x, gain, [bias]}, writes {y, stats[rows,2]}.  backward_input: reads {dy, x, gain, stats, [base]},
+// writes {dx}, dx = [base +] …; base may be dx.  backward_weight: reads {dy, x, stats, dgain, [dbias]}, writes {dgain,
 // [dbias]}, +=. bias exists for layernorm only. stats: mean, 1/std (rmsnorm: 0, 1/rms) in fp32 (fp64 for fp64).
 struct Norm {
   Direction direction{};
@@ -232,7 +234,7 @@ struct PositionAdd {
 };
 
 // Cross entropy over a vocabulary sharded along `vocab_group` (cols columns each; the published vocabulary is `vocab`,
-// columns beyond it are padding and take no part).
+// columns beyond it are padding and take no part). A target below 0 is none: its row's loss and gradient are 0.
 //   stats:    reads {logits[rows,cols], targets[rows]}, writes {triple[rows,3]} = max, sum exp(x - max), target logit
 //   combine:  reads {triples[shards,rows,3], loss}, writes {row_stats[rows,2], loss}: loss += scale * sum of rows
 //   backward: reads {row_stats, targets, logits}, writes {dlogits}: (softmax - onehot) * scale; dlogits may be logits
@@ -338,6 +340,14 @@ struct Copy {  // reads {src}, writes {dst}
   std::int64_t bytes = 0;
 };
 
+// Which tokens of a sequence are to be told, where it is not the next one of each (BERT, Devlin et al. 2019, section
+// 3.1): `count` of them, chosen by step and sequence alone; of these four in five are replaced by `token`, one in ten
+// by any id below `vocab`. The targets of the others are -1.
+struct Masking {
+  std::int64_t count = 0;  // 0: none; targets are the next tokens
+  std::int64_t token = 0, vocab = 0;
+};
+
 // load_inputs / load_targets: writes {ids[sequences*seq]} of this instance's microbatch, seq being this rank's share in
 // `seq_group` of each sequence. write_checkpoint: reads {...}.
 enum class HostTask : std::uint8_t { load_inputs, load_targets, write_checkpoint };
@@ -346,6 +356,7 @@ struct Host {
   HostTask task{};
   std::int64_t sequences = 0, seq = 0;
   GroupId seq_group = kNoGroup;
+  Masking masking;
 };
 
 // Asynchronous channels. put: reads {x}; never waits. take: writes {x}; waits for a message from `from_role` (-1: any

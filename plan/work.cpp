@@ -69,7 +69,8 @@ void WorkOf::operator()(const Norm& x) {
       break;
     case Direction::backward_input:
       w.flops = kNormBackward * product(x.rows, x.cols);
-      w.read = matrix + matrix + matrix + size(x.dtype, x.cols) + stats;
+      w.read = matrix + matrix + size(x.dtype, x.cols) + stats;
+      w.read += op.reads.size() == 4 ? Bytes{} : matrix;  // the base
       w.written = matrix;
       break;
     case Direction::backward_weight:

@@ -157,16 +157,16 @@ void WorkOf::operator()(const Rotary& x) {
   w.read = w.written = size(x.dtype, rotated);
 }
 
-// Of every step of a ring half of the share's square is visible. Against another's keys either half of the queries or
-// half of the keys take part, on ranks that go on together: in the mean three quarters. Over all keys at once a share
-// has its part of the whole sequence's pairs, its late piece nearly all keys.
+// Of every step of a causal ring half of the share's square is visible. Against another's keys either half of the
+// queries or half of the keys take part, on ranks that go on together: in the mean three quarters. Over all keys at
+// once a share has its part of the whole sequence's pairs, its late piece nearly all keys.
 void WorkOf::operator()(const RingAttention& x) {
   const std::int64_t tokens = x.batch * x.seq;
   const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim);  // also dq
   const Bytes o = size(x.dtype, tokens * x.heads * x.v_dim);     // also do
   const Bytes kv = size(x.dtype, tokens * x.kv_heads * (x.head_dim + x.v_dim));
   const Bytes lse = size(wide(x.dtype), tokens * x.heads);
-  const auto seen = [&x](Bytes all) { return Bytes{x.distance == 0 ? all.value : all.value * 3 / 4}; };
+  const auto seen = [&x](Bytes all) { return Bytes{x.distance == 0 || !x.causal ? all.value : all.value * 3 / 4}; };
   const Bytes all_kv{kv.value * x.parts};
   const double with_keys = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim);
   const double with_values = 2 * product(x.batch, x.heads, x.seq, x.seq, x.v_dim);

@@ -53,10 +53,11 @@ Table main_figures(const Estimate& e) {
   t.rows.push_back({"model FLOPs",
                     compact(eff.model_flops) + "FLOP per step",
                     {to_string(FlopRate{eff.model_flops / step / devices}) + " per device", Tone::dim}});
-  t.rows.push_back(
-      {"MFU",
-       {percent(eff.mfu), Tone::strong},
-       {fmt::format("{} with causal attention halved; HFU {}", percent(eff.mfu_causal), percent(eff.hfu)), Tone::dim}});
+  t.rows.push_back({"MFU",
+                    {percent(eff.mfu), Tone::strong},
+                    {(w.model.is_encoder() ? "" : percent(eff.mfu_causal) + " with causal attention halved; ") +
+                         "HFU " + percent(eff.hfu),
+                     Tone::dim}});
   const std::string where =
       fit.shared ? "all ranks together"
                  : fmt::format("rank {} ({})", plan::first_rank(e.graph->mesh, fullest.ranks), fullest.name);

@@ -1,5 +1,5 @@
 """The models of scripts/torch-parity and scripts/torch-speed in plain PyTorch: a GPT-2 (learned positions, LayerNorm, gelu in
-its tanh form, tied table), a Llama (rotary positions in halves, RMSNorm, SwiGLU, grouped queries) and a Mixtral (the same
+its tanh form, tied table), a BERT with its masked-LM head (norms behind, a token sees all others), a Llama (rotary positions in halves, RMSNorm, SwiGLU, grouped queries) and a Mixtral (the same
 with experts, of which a token passes the best few). Parameters carry the names of Hugging Face checkpoints, but every
 weight is [out, in], so GPT-2's projections are theirs transposed. A model returns the mean cross entropy."""
 
@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def attention(q, k, v):
-    """q [batch, heads, seq, dim]; k and v with heads or fewer: causal softmax(q k^T / sqrt(dim)) v, tokens' heads side by side."""
+def attention(q, k, v, causal=True):
+    """q [batch, heads, seq, dim]; k and v with heads or fewer: softmax(q k^T / sqrt(dim)) v, tokens' heads side by side."""
     batch, heads, seq, dim = q.shape
     k, v = (t.repeat_interleave(heads // t.shape[1], dim=1) for t in (k, v))
-    hidden = torch.ones(seq, seq, dtype=torch.bool).triu(1)
+    hidden = torch.full((seq, seq), causal).triu(1)
     scores = (q @ k.transpose(-2, -1)) * dim**-0.5
     out = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
     return out.transpose(1, 2).reshape(batch, seq, heads * dim)
@@ -50,6 +50,49 @@ class Gpt2(nn.Module):
         for block in t.h:
             x = block(x)
         return F.cross_entropy(F.linear(t.ln_f(x), t.wte.weight).flatten(0, 1), targets.flatten())
+
+
+class BertLayer(nn.Module):
+    def __init__(self, hidden, heads, ffn, eps):
+        super().__init__()
+        self.dim = hidden // heads
+        norm = lambda: nn.LayerNorm(hidden, eps)
+        self.attention = nn.ModuleDict({
+            "self": nn.ModuleDict({name: nn.Linear(hidden, hidden) for name in ("query", "key", "value")}),
+            "output": nn.ModuleDict({"dense": nn.Linear(hidden, hidden), "LayerNorm": norm()})})
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(hidden, ffn)})
+        self.output = nn.ModuleDict({"dense": nn.Linear(ffn, hidden), "LayerNorm": norm()})
+
+    def forward(self, x):
+        qkv = (split_heads(self.attention["self"][name](x), self.dim) for name in ("query", "key", "value"))
+        out = self.attention["output"]
+        x = out["LayerNorm"](x + out["dense"](attention(*qkv, causal=False)))
+        return self.output["LayerNorm"](x + self.output["dense"](F.gelu(self.intermediate["dense"](x))))
+
+
+class Bert(nn.Module):
+    """With targets of -1 where no token is to be told; all tokens are of type 0."""
+
+    def __init__(self, vocab, positions, types, layers, hidden, heads, ffn, eps):
+        super().__init__()
+        self.bert, self.cls = nn.Module(), nn.Module()
+        self.bert.embeddings = nn.ModuleDict({
+            "word_embeddings": nn.Embedding(vocab, hidden), "position_embeddings": nn.Embedding(positions, hidden),
+            "token_type_embeddings": nn.Embedding(types, hidden), "LayerNorm": nn.LayerNorm(hidden, eps)})
+        self.bert.encoder = nn.ModuleDict({"layer": nn.ModuleList(BertLayer(hidden, heads, ffn, eps) for _ in range(layers))})
+        self.cls.predictions = nn.Module()
+        self.cls.predictions.bias = nn.Parameter(torch.zeros(vocab))
+        self.cls.predictions.transform = nn.ModuleDict({"dense": nn.Linear(hidden, hidden), "LayerNorm": nn.LayerNorm(hidden, eps)})
+
+    def forward(self, ids, targets):
+        e, head = self.bert.embeddings, self.cls.predictions
+        words = e["word_embeddings"]
+        x = words(ids) + e["position_embeddings"](torch.arange(ids.shape[1])) + e["token_type_embeddings"].weight[0]
+        x = e["LayerNorm"](x)
+        for layer in self.bert.encoder["layer"]:
+            x = layer(x)
+        x = head.transform["LayerNorm"](F.gelu(head.transform["dense"](x)))
+        return F.cross_entropy(F.linear(x, words.weight, head.bias).flatten(0, 1), targets.flatten(), ignore_index=-1)
 
 
 class RmsNorm(nn.Module):

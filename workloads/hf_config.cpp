@@ -76,6 +76,31 @@ void read_sizes(ObjectReader& reader, Model& m) {
   m.vocab = reader.integer("vocab_size", std::nullopt, 1, 10 * kMax);
 }
 
+// Id of [MASK] in every vocabulary that BERT was published with; the library's config.json does not say it.
+constexpr std::int64_t kBertMask = 103;
+
+Model read_bert(ObjectReader& reader) {
+  Model m;
+  m.architecture = Architecture::encoder;
+  m.norm_position = NormPosition::post;
+  m.embedding_norm = true;
+  m.head = Head::masked_lm;
+  read_sizes(reader, m);
+  m.activation = given(reader, "hidden_act") ? activation(reader, "hidden_act", false) : Activation::gelu_erf;
+  m.norm_eps = number(reader, "layer_norm_eps", 1e-12, 1e-12, 1);
+  m.max_positions = integer(reader, "max_position_embeddings", 512);
+  m.token_types = integer(reader, "type_vocab_size", 2);
+  m.mask_token = given(reader, "mask_token_id") ? reader.integer("mask_token_id", kBertMask, 0, 10 * kMax)
+                                                : std::min(kBertMask, std::max<std::int64_t>(1, m.vocab) - 1);
+  m.tied_embeddings = boolean(reader, "tie_word_embeddings", true);
+  if (given(reader, "position_embedding_type") && reader.text("position_embedding_type", "") != "absolute") {
+    reader.mistake("position_embedding_type", "relative positions are not built yet; expected \"absolute\"");
+  }
+  refuse_if_set(reader, "is_decoder");
+  refuse_if_set(reader, "add_cross_attention");
+  return m;
+}
+
 // What Llama has brought its kin: a gated activation, RMSNorm, rotary positions, a head of its own.
 void read_as_llama(ObjectReader& reader, Model& m, double norm_eps, double rotary_base) {
   m.activation = activation(reader, "hidden_act", true);
@@ -232,10 +257,10 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   const std::size_t before = mistakes.count();
   const std::string type =
       reader.word("model_type", std::nullopt,
-                  {"gpt2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe",
-                   "deepseek_v2", "deepseek_v3", "kimi_k2", "gpt_oss", "bamba"},
-                  {"bert", "roberta", "t5", "gptj", "opt", "bloom", "falcon", "mpt", "phi", "phi3", "gemma", "gemma2",
-                   "gemma3", "olmo", "olmo2", "starcoder2", "cohere", "llama4", "nemotron_h"});
+                  {"bert", "gpt2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2_moe",
+                   "qwen3_moe", "deepseek_v2", "deepseek_v3", "kimi_k2", "gpt_oss", "bamba"},
+                  {"roberta", "t5", "gptj", "opt", "bloom", "falcon", "mpt", "phi", "phi3", "gemma", "gemma2", "gemma3",
+                   "olmo", "olmo2", "starcoder2", "cohere", "llama4", "nemotron_h"});
   if (mistakes.count() != before) {
     Model none;  // its keys are another type's: nothing more can be judged
     none.layers = none.hidden = none.heads = none.kv_heads = none.head_dim = none.ffn_hidden = none.vocab = 1;
@@ -244,6 +269,7 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   }
   const bool deepseek = type.starts_with("deepseek") || type == "kimi_k2";
   Model m = type == "gpt2"       ? read_gpt2(reader)
+            : type == "bert"     ? read_bert(reader)
             : type == "gpt_neox" ? read_gpt_neox(reader)
             : deepseek           ? read_deepseek(reader, type)
             : type == "bamba"    ? read_bamba(reader)

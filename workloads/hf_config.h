@@ -1,4 +1,4 @@
-// Import of Hugging Face's config.json. Built: gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3, qwen2_moe,
+// Import of Hugging Face's config.json. Built: bert, gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3, qwen2_moe,
 // qwen3_moe, deepseek_v2, deepseek_v3, kimi_k2; another model_type is refused by name. Read are the keys that shape the
 // model. Keys without effect on shape, work or arithmetic of training are ignored, and so is rope_scaling (it changes
 // angles, neither shapes nor costs). Features that we do not build are refused by name. Defaults of absent keys are

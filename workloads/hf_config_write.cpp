@@ -14,6 +14,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string nearest_type(const Model& m) {
+  if (m.is_encoder()) {
+    return "bert";
+  }
   if (m.has_mla()) {
     return m.moe.router == Router::sigmoid ? "deepseek_v3" : "deepseek_v2";
   }
@@ -31,7 +34,8 @@ std::string nearest_type(const Model& m) {
 }
 
 const char* architecture(const std::string& type) {
-  return type == "gpt2"          ? "GPT2LMHeadModel"
+  return type == "bert"          ? "BertForMaskedLM"
+         : type == "gpt2"        ? "GPT2LMHeadModel"
          : type == "gpt_neox"    ? "GPTNeoXForCausalLM"
          : type == "gpt_oss"     ? "GptOssForCausalLM"
          : type == "mistral"     ? "MistralForCausalLM"
@@ -74,6 +78,14 @@ void write_gpt2(const Model& m, Json& c) {
   c["n_positions"] = m.max_positions;
   c["activation_function"] = activation_word(m.activation);
   c["layer_norm_epsilon"] = m.norm_eps;
+}
+
+void write_bert(const Model& m, Json& c) {
+  c["layer_norm_eps"] = m.norm_eps;
+  c["type_vocab_size"] = m.token_types;
+  c["max_position_embeddings"] = m.max_positions;
+  c["position_embedding_type"] = "absolute";
+  c["mask_token_id"] = m.mask_token;  // ignored by the library, which has it in the tokenizer's files
 }
 
 void write_sizes(const Model& m, std::int64_t max_positions, Json& c) {
@@ -188,7 +200,7 @@ Json config_of(const Model& m, const std::string& type, std::int64_t max_positio
     write_gpt2(m, c);
   } else {
     write_sizes(m, max_positions, c);
-    type == "gpt_neox" ? write_neox(m, c) : write_llama_like(m, type, c);
+    type == "bert" ? write_bert(m, c) : type == "gpt_neox" ? write_neox(m, c) : write_llama_like(m, type, c);
   }
   c["tie_word_embeddings"] = m.tied_embeddings;
   return c;
@@ -198,6 +210,7 @@ Json config_of(const Model& m, const std::string& type, std::int64_t max_positio
 nlohmann::json compared(const Model& m) {
   nlohmann::json json = to_json(m);
   json.erase("name");
+  json.erase("mask_token");
   if (json.contains("moe")) {
     for (const char* key : {"capacity_factor", "aux_loss"}) {
       json["moe"].erase(key);

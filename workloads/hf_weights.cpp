@@ -32,6 +32,10 @@ class Mapper {
   WeightMaps maps() {
     out_.model_type = hf_model_type(m_);
     out_.prefix = prefix();
+    if (type() == "bert") {
+      bert();
+      return std::move(out_);
+    }
     const bool gpt2 = type() == "gpt2", neox = type() == "gpt_neox";
     const char* const table = gpt2 ? "wte" : neox ? "embed_in" : "embed_tokens";
     matrix(fmt::format("{}{}.weight", out_.prefix, table), "embedding.table", range(0, m_.vocab), m_.hidden);
@@ -46,16 +50,17 @@ class Mapper {
     theirs_ = out_.prefix;
     ours_ = "head.";
     norm(gpt2 ? "ln_f" : neox ? "final_layer_norm" : "norm", "norm");
-    if (!m_.tied_embeddings) {
-      matrix(neox ? "embed_out.weight" : "lm_head.weight", "head.weight", range(0, m_.vocab), m_.hidden);
-    }
+    head(neox ? "embed_out.weight" : "lm_head.weight");
     return std::move(out_);
   }
 
  private:
   const std::string& type() const { return out_.model_type; }
   std::string prefix() const {
-    return type() == "gpt2" ? "transformer." : type() == "gpt_neox" ? "gpt_neox." : "model.";
+    return type() == "gpt2"       ? "transformer."
+           : type() == "gpt_neox" ? "gpt_neox."
+           : type() == "bert"     ? "bert."
+                                  : "model.";
   }
 
   WeightMap& matrix(const std::string& theirs, const std::string& ours, Rows rows, std::int64_t cols) {
@@ -84,6 +89,47 @@ class Mapper {
     if (bias) {
       vector(theirs_ + theirs + ".bias", ours_ + ours + ".bias", rows);
     }
+  }
+
+  void head(const std::string& theirs) {
+    if (m_.tied_embeddings) {
+      out_.tied_head = theirs;
+    } else {
+      matrix(theirs, "head.weight", range(0, m_.vocab), m_.hidden);
+    }
+  }
+
+  void bert() {
+    theirs_ = out_.prefix + "embeddings.";
+    ours_ = "embedding.";
+    matrix(theirs_ + "word_embeddings.weight", "embedding.table", range(0, m_.vocab), m_.hidden);
+    matrix(theirs_ + "position_embeddings.weight", "embedding.positions", range(0, m_.max_positions), m_.hidden);
+    matrix(theirs_ + "token_type_embeddings.weight", "embedding.types", range(0, m_.token_types), m_.hidden);
+    norm("LayerNorm", "norm");
+    for (std::int64_t i = 0; i < m_.layers; ++i) {
+      theirs_ = fmt::format("{}encoder.layer.{}.", out_.prefix, i);
+      ours_ = fmt::format("layers.{}.", i);
+      bert_layer();
+    }
+    theirs_ = "cls.predictions.";
+    ours_ = "head.";
+    vector(theirs_ + "bias", "head.bias", range(0, m_.vocab));
+    linear("transform.dense", "dense", range(0, m_.hidden), m_.hidden, true);
+    norm("transform.LayerNorm", "norm");
+    head("cls.predictions.decoder.weight");
+  }
+
+  void bert_layer() {
+    const std::int64_t q = m_.q_size();
+    for (const auto& [name, first] :
+         {std::pair{"query", std::int64_t{0}}, std::pair{"key", q}, std::pair{"value", 2 * q}}) {
+      linear(std::string("attention.self.") + name, "attention.qkv", range(first, q), m_.hidden, m_.attention_bias);
+    }
+    linear("attention.output.dense", "attention.out", range(0, m_.hidden), m_.context_size(), m_.output_bias);
+    norm("attention.output.LayerNorm", "norm1");
+    linear("intermediate.dense", "mlp.up", range(0, m_.ffn_hidden), m_.hidden, m_.mlp_bias);
+    linear("output.dense", "mlp.down", range(0, m_.hidden), m_.ffn_hidden, m_.mlp_bias);
+    norm("output.LayerNorm", "norm2");
   }
 
   void gpt2_layer() {
@@ -226,7 +272,22 @@ WeightMaps weight_maps(const Model& model) {
   return Mapper(model).maps();
 }
 
+std::string old_name(const std::string& theirs) {
+  for (const auto& [now, before] :
+       {std::pair{"LayerNorm.weight", "LayerNorm.gamma"}, std::pair{"LayerNorm.bias", "LayerNorm.beta"}}) {
+    if (theirs.ends_with(now)) {
+      return theirs.substr(0, theirs.size() - std::string_view(now).size()) + before;
+    }
+  }
+  return theirs;
+}
+
 bool is_no_weight(std::string_view theirs, const Model& model) {
+  if (model.is_encoder()) {
+    return theirs.ends_with("embeddings.position_ids") || theirs.ends_with("pooler.dense.weight") ||
+           theirs.ends_with("pooler.dense.bias") || theirs.starts_with("cls.seq_relationship.") ||
+           theirs == "cls.predictions.decoder.bias";  // the same as cls.predictions.bias
+  }
   for (const char* end :
        {".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"}) {
     if (theirs.ends_with(end)) {

@@ -2,8 +2,9 @@
 // of their tensors lies in one of ours (names and row orders of plan/build_parameters.cpp and plan/build_experts.cpp).
 //
 // Ours are row-major [out, in] and stacked: q | k | v, gate | up, experts one after the other. Theirs differ by family:
-// GPT-2 stores the transpose; GPT-NeoX stacks q | k | v head by head; DeepSeek has the rotated columns of a head in
-// pairs where ours has them in halves; gpt-oss stacks experts, transposed, with gate and up columns in turn.
+// BERT and Llama have q, k and v apart; GPT-2 stores the transpose; GPT-NeoX stacks q | k | v head by head; DeepSeek
+// has the rotated columns of a head in pairs where ours has them in halves; gpt-oss stacks experts, transposed, with
+// gate and up columns in turn.
 #pragma once
 
 #include <cstdint>
@@ -50,14 +51,18 @@ struct WeightMap {
 struct WeightMaps {
   std::string model_type;
   std::string prefix;           // of all names but the head's; files of the model without its head lack it
+  std::string tied_head;        // name of a tied head, where a file has it nevertheless
   std::vector<WeightMap> maps;  // every tensor of the model, in its order; a tied head is not among them
 };
 
 // Throws as hf_model_type does.
 WeightMaps weight_maps(const Model& model);
 
+// What a tensor is called in files of the library's first years: BERT's norms had a gamma and a beta. Else the same.
+std::string old_name(const std::string& theirs);
+
 // Whether the library stores a tensor of this name that no parameter stands for: masks, rotary tables, modules that
-// predict further tokens.
+// predict further tokens, BERT's pooler and sentence head, which masked tokens do not train.
 bool is_no_weight(std::string_view theirs, const Model& model);
 
 }  // namespace foretrain::workloads

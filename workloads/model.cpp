@@ -18,6 +18,18 @@ std::string_view name(Positions p) {
   return kNames[static_cast<std::size_t>(p)];
 }
 
+std::string_view name(Architecture a) {
+  return a == Architecture::decoder ? "decoder" : "encoder";
+}
+
+std::string_view name(NormPosition p) {
+  return p == NormPosition::pre ? "pre" : "post";
+}
+
+std::string_view name(Head h) {
+  return h == Head::plain ? "plain" : "masked_lm";
+}
+
 namespace {
 
 // A scale, and for layernorm a shift.
@@ -66,12 +78,20 @@ std::int64_t with_experts(const Model& m, std::int64_t experts) {
          mlp_matrices(m, m.moe.shared_width());
 }
 
+// Its one norm among them; the product with the vocabulary where it is not the embedding's table.
+std::int64_t head_parameters(const Model& m) {
+  const std::int64_t transform = m.head == Head::masked_lm ? (m.hidden + 1) * m.hidden + m.vocab : 0;
+  return norm_parameters(m) + transform + (m.tied_embeddings ? 0 : m.vocab * m.hidden);
+}
+
+std::int64_t embedding_parameters(const Model& m) {
+  const std::int64_t positions = m.positions == Positions::learned ? m.max_positions : 0;
+  return (m.vocab + positions + m.token_types) * m.hidden + (m.embedding_norm ? norm_parameters(m) : 0);
+}
+
 std::int64_t parameters(const Model& m, std::int64_t experts) {
-  const std::int64_t embedding = m.vocab * m.hidden;
-  const std::int64_t positions = m.positions == Positions::learned ? m.max_positions * m.hidden : 0;
-  return embedding + positions + m.dense_layers() * layer_parameters(m) + m.moe_layers() * with_experts(m, experts) +
-         m.ssm_layers() * (ssm_parameters(m) - attention_parameters(m)) + norm_parameters(m) +
-         (m.tied_embeddings ? 0 : embedding);
+  return embedding_parameters(m) + m.dense_layers() * layer_parameters(m) + m.moe_layers() * with_experts(m, experts) +
+         m.ssm_layers() * (ssm_parameters(m) - attention_parameters(m)) + head_parameters(m);
 }
 
 }  // namespace
@@ -115,8 +135,9 @@ double visible_share(std::int64_t window, std::int64_t document, std::int64_t se
 
 // Per sequence of s tokens, forward, two FLOPs per multiply-add:
 //   qkv 2·s·h·(q + 2·kv)   scores and context 2 · 2·s·s·q   projection 2·s·q·h   MLP 2·s·h·f·(2, gated 3)   logits
-//   2·s·h·V; with experts instead of the MLP 2·s·h·(f·(top_k·f_e + f_shared) + experts), f 2 or 3 as there; with latent
-//   attention the matrices of its projections instead of h·(q + 2·kv), and values of their width
+//   2·s·h·V, of a masked-LM head 2·s·h·h before it; with experts instead of the MLP 2·s·h·(f·(top_k·f_e + f_shared) +
+//   experts), f 2 or 3 as there; with latent attention the matrices of its projections instead of h·(q + 2·kv), and
+//   values of their width
 // Backward is twice that. With q = kv = h and f = 4h the sum is 72·B·s·l·h²·(1 + s/6h + V/12lh), eq. 9 of Korthikanti
 // et al. (arXiv:2205.05198).
 double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved) {
@@ -135,8 +156,8 @@ double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len,
   for (std::int64_t layer = 0; layer < m.layers; ++layer) {
     squares += m.ssm.has_layer(layer) ? 0 : visible_share(m.window(layer, seq_len), seq_len);
   }
-  const double attention = 2 * s * s * (q + o) * (causal_halved ? 0.5 : 1.0) * squares;
-  const double logits = 2 * s * h * static_cast<double>(m.vocab);
+  const double attention = 2 * s * s * (q + o) * (causal_halved && !m.is_encoder() ? 0.5 : 1.0) * squares;
+  const double logits = 2 * s * h * (static_cast<double>(m.vocab) + (m.head == Head::masked_lm ? h : 0));
   const double ssm = 2 * s * h * static_cast<double>(m.ssm.in_cols() + m.ssm.inner()) +
                      7 * s * static_cast<double>(m.ssm.inner() * m.ssm.state);
   const double forward = static_cast<double>(m.layers - m.ssm_layers()) * matmuls + attention +

@@ -16,10 +16,21 @@ namespace foretrain::workloads {
 enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped };
 enum class Norm : std::uint8_t { layernorm, rmsnorm };
 enum class Positions : std::uint8_t { learned, rotary, none };
+// decoder: a token sees itself and those before it, and is to tell the next. encoder: it sees all, and some tokens,
+// which are masked, are to be told.
+enum class Architecture : std::uint8_t { decoder, encoder };
+// Of a half of a layer: before it, on what it reads (pre), or behind it, on the sum of what it reads and adds (post).
+enum class NormPosition : std::uint8_t { pre, post };
+// plain: the last norm of a model with norms before, then the product with the vocabulary. masked_lm (BERT): a product
+// of hidden x hidden, the activation and a norm, then that product with a bias.
+enum class Head : std::uint8_t { plain, masked_lm };
 
 std::string_view name(Activation a);
 std::string_view name(Norm n);
 std::string_view name(Positions p);
+std::string_view name(Architecture a);
+std::string_view name(NormPosition p);
+std::string_view name(Head h);
 constexpr bool is_gated(Activation a) {
   return a == Activation::swiglu || a == Activation::geglu || a == Activation::swiglu_clamped;
 }
@@ -32,11 +43,13 @@ struct Mla {
   std::int64_t nope_dim = 0, rope_dim = 0, v_dim = 0;
 };
 
-// A decoder-only transformer with pre-normalisation. Layer:
-//   x += proj(attention(qkv(norm1(x))));  x += down(act(up(norm2(x))));  after the last layer: norm, head.
+// A transformer. Layer:
+//   x += proj(attention(qkv(norm1(x))));  x += down(act(up(norm2(x))));  after the last layer: head.
 // With parallel_residual (GPT-NeoX, GPT-J): x += proj(attention(qkv(norm1(x)))) + down(act(up(norm2(x)))).
+// With norms behind (BERT): x = norm1(x + proj(attention(qkv(x))));  x = norm2(x + down(act(up(x)))).
 struct Model {
   std::string name;
+  Architecture architecture = Architecture::decoder;
   std::int64_t layers = 0;
   std::int64_t hidden = 0;
   std::int64_t heads = 0;
@@ -47,6 +60,8 @@ struct Model {
   std::int64_t max_positions = 0;  // rows of a learned position table; 0 otherwise
   Activation activation = Activation::gelu;
   Norm norm = Norm::layernorm;
+  NormPosition norm_position = NormPosition::pre;
+  bool embedding_norm = false;  // on the sum of the embeddings
   double norm_eps = 1e-5;
   Positions positions = Positions::learned;
   double rotary_base = 10000.0;
@@ -54,6 +69,9 @@ struct Model {
   bool parallel_residual = false;  // both halves read x
   bool shared_norm = false;        // one norm for both (needs parallel_residual)
   bool qk_norm = false;            // rmsnorm of each head of q and k before the rotation (Qwen3)
+  std::int64_t token_types = 0;    // rows of a table of kinds of tokens (BERT's segments); all tokens are of the first
+  Head head = Head::plain;
+  std::int64_t mask_token = 0;  // of an encoder: the id that stands where a masked token stood
   bool tied_embeddings = true;
   bool attention_bias = true;  // on qkv (and on the output projection when output_bias)
   bool output_bias = true;     // on the attention's output projection (qwen2: qkv has one, the output none)
@@ -65,6 +83,8 @@ struct Model {
 
   Mla mla;  // with it kv_heads is heads, head_dim nope_dim + rope_dim
 
+  bool is_encoder() const { return architecture == Architecture::encoder; }
+  bool norms_behind() const { return norm_position == NormPosition::post; }
   bool has_mla() const { return mla.kv_rank > 0; }
   // Keys that a query of this layer sees of `seq_len`; 0: all before it, be there a window or not.
   std::int64_t window(std::int64_t layer, std::int64_t seq_len) const {
@@ -92,7 +112,8 @@ struct Model {
 };
 
 // Parameters of one layer with an MLP, of one with experts, both with attention, and of the whole model (unpadded
-// vocabulary; tied weights once). Exact.
+// vocabulary; tied weights once). Exact. BERT's pooler and sentence head, which masked tokens do not train, are none of
+// the model's: it is what the transformers library calls BertForMaskedLM.
 std::int64_t layer_parameters(const Model& m);
 std::int64_t moe_layer_parameters(const Model& m);
 std::int64_t total_parameters(const Model& m);
@@ -108,8 +129,8 @@ double visible_share(std::int64_t window, std::int64_t document, std::int64_t se
 // Model FLOPs of one training step, forward and backward, as Megatron counts them (matmuls only, attention not halved,
 // no recompute; Korthikanti et al. 2022, eq. 9 generalised to grouped queries and gated MLPs), padded vocabulary not
 // counted: the published one is; of experts those that a token passes, and the router. `causal_halved` counts the
-// attention products at half; a state-space layer's scan counts 7 per token, column and state, as there. Layers with a
-// window count what a causal mask shows of the window (visible_share).
+// attention products of a decoder at half; a state-space layer's scan counts 7 per token, column and state, as there.
+// Layers with a window count what a causal mask shows of the window (visible_share).
 double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved = false);
 
 }  // namespace foretrain::workloads

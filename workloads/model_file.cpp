@@ -24,9 +24,7 @@ struct Refused {
   const char* name;
   const char* what;
 };
-constexpr Refused kRefused[] = {{"bert-base", "the encoder architecture is not built yet"},
-                                {"bert-large", "the encoder architecture is not built yet"},
-                                {"t5-base", "the encoder_decoder architecture is not built yet"},
+constexpr Refused kRefused[] = {{"t5-base", "the encoder_decoder architecture is not built yet"},
                                 {"t5-large", "the encoder_decoder architecture is not built yet"}};
 
 // Stands in for a model that could not be read, so that the other mistakes of the job are found too.
@@ -110,13 +108,56 @@ void check_mla(const Model& m, ObjectReader& reader) {
   }
 }
 
+// What is not built of norms, heads and encoders.
+void check_ends(const Model& m, ObjectReader& reader) {
+  if (m.norms_behind() && (m.parallel_residual || m.has_mla() || m.ssm.heads > 0 || m.moe.experts > 0)) {
+    reader.mistake("", "norms behind (norm_position post) are not built with parallel_residual, mla, ssm or moe");
+  }
+  if (m.norms_behind() != (m.head == Head::masked_lm)) {
+    reader.mistake("",
+                   fmt::format("a head \"{}\" with norm_position \"{}\" is not built yet; expected plain with pre, or "
+                               "masked_lm with post",
+                               name(m.head), name(m.norm_position)));
+  }
+  if (m.head == Head::masked_lm && is_gated(m.activation)) {
+    reader.mistake("", fmt::format("the masked_lm head has the layers' activation, and {} is gated; expected gelu_erf, "
+                                   "gelu or relu",
+                                   name(m.activation)));
+  }
+  if (!m.is_encoder()) {
+    return;
+  }
+  if (m.attention_window != 0 || m.ssm.heads > 0) {
+    reader.mistake("", "attention_window and ssm look at what came before; an encoder sees all tokens of a sequence");
+  }
+  if (m.mask_token >= m.vocab) {
+    reader.mistake("", fmt::format("mask_token {} is no id of a vocabulary of {}", m.mask_token, m.vocab));
+  }
+}
+
+// Where an encoder is another by default: BERT's.
+void read_ends(ObjectReader& reader, Model& m) {
+  const bool encoder = m.is_encoder();
+  const bool post = reader.word("norm_position", encoder ? "post" : "pre", {"pre", "post"}) == "post";
+  m.norm_position = post ? NormPosition::post : NormPosition::pre;
+  m.embedding_norm = reader.boolean("embedding_norm", encoder);
+  m.token_types = reader.integer("token_types", encoder ? 2 : 0, 0, kMaxWidth);
+  m.head = reader.word("head", post ? "masked_lm" : "plain", {"plain", "masked_lm"}) == "plain" ? Head::plain
+                                                                                                : Head::masked_lm;
+  if (encoder) {
+    m.mask_token = reader.integer("mask_token", std::max<std::int64_t>(1, m.vocab) - 1, 0, kMaxVocab);
+  }
+}
+
 Model read_object(ObjectReader& reader, const std::string& fallback_name, std::int64_t seq_len) {
   Model m;
   reader.integer("version", 1, 1, 1);
   m.name = reader.text("name", fallback_name);
   reader.text("description", "");
   reader.text("source", "");
-  reader.word("architecture", "decoder", {"decoder"}, {"encoder", "encoder_decoder", "mlp", "linear"});
+  const bool encoder =
+      reader.word("architecture", "decoder", {"decoder", "encoder"}, {"encoder_decoder", "mlp", "linear"}) == "encoder";
+  m.architecture = encoder ? Architecture::encoder : Architecture::decoder;
   m.layers = reader.integer("layers", std::nullopt, 1, kMaxLayers);
   m.hidden = reader.integer("hidden", std::nullopt, 1, kMaxWidth);
   m.heads = reader.integer("heads", std::nullopt, 1, kMaxWidth);
@@ -127,8 +168,8 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   }
   const std::int64_t own_dim = m.has_mla() ? m.mla.nope_dim + m.mla.rope_dim : m.hidden / m.heads;
   m.head_dim = reader.integer("head_dim", std::max<std::int64_t>(1, own_dim), 1, kMaxWidth);
-  m.activation = activation_of(
-      reader.word("activation", "gelu", {"gelu", "relu", "swiglu", "geglu", "gelu_erf", "swiglu_clamped"}));
+  m.activation = activation_of(reader.word("activation", encoder ? "gelu_erf" : "gelu",
+                                           {"gelu", "relu", "swiglu", "geglu", "gelu_erf", "swiglu_clamped"}));
   m.moe = read_moe(reader, "moe", m.layers);
   // Four times hidden is the convention of plain MLPs; gated ones have none. Without a dense layer nobody reads it.
   const auto ffn_default = m.dense_layers() == 0    ? std::optional(m.moe.ffn_hidden)
@@ -138,7 +179,8 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.vocab = reader.integer("vocab", std::nullopt, 1, kMaxVocab);
   const bool layernorm = reader.word("norm", "layernorm", {"layernorm", "rmsnorm"}) == "layernorm";
   m.norm = layernorm ? Norm::layernorm : Norm::rmsnorm;
-  m.norm_eps = reader.number("norm_eps", 1e-5, 1e-12, 1);
+  m.norm_eps = reader.number("norm_eps", encoder ? 1e-12 : 1e-5, 1e-12, 1);
+  read_ends(reader, m);
   const std::string positions =
       reader.word("positions", layernorm ? "learned" : "rotary", {"learned", "rotary", "none"}, {"alibi"});
   m.positions = positions == "learned"  ? Positions::learned
@@ -196,6 +238,7 @@ void check_model(const Model& m, ObjectReader& reader) {
   if (m.ssm.heads > 0 && (m.has_mla() || m.parallel_residual)) {
     reader.mistake("ssm", "mla and parallel_residual are not built with it");
   }
+  check_ends(m, reader);
   if (m.shared_norm && !m.parallel_residual) {
     reader.mistake("", "shared_norm needs parallel_residual: else the halves of a layer read different inputs");
   }
@@ -212,7 +255,8 @@ void check_model(const Model& m, ObjectReader& reader) {
                                 (2 * q + 2 * kv + 3 * static_cast<double>(m.ffn_hidden) +
                                  3 * static_cast<double>(m.moe.experts) * static_cast<double>(m.moe.ffn_hidden) +
                                  3 * static_cast<double>(m.moe.shared_width())) +
-                            h * (2 * static_cast<double>(m.vocab) + static_cast<double>(m.max_positions));
+                            h * (2 * static_cast<double>(m.vocab) + static_cast<double>(m.max_positions) +
+                                 static_cast<double>(m.token_types));
   if (parameters > kMaxParameters) {
     reader.mistake(
         "", fmt::format("a model of about {:.1g} parameters; expected at most {:.0g}", parameters, kMaxParameters));
@@ -253,7 +297,7 @@ Model load_model(const std::string& path) {
 
 nlohmann::json to_json(const Model& m) {
   nlohmann::json json{{"name", m.name},
-                      {"architecture", "decoder"},
+                      {"architecture", name(m.architecture)},
                       {"layers", m.layers},
                       {"hidden", m.hidden},
                       {"heads", m.heads},
@@ -263,6 +307,8 @@ nlohmann::json to_json(const Model& m) {
                       {"vocab", m.vocab},
                       {"activation", name(m.activation)},
                       {"norm", name(m.norm)},
+                      {"norm_position", name(m.norm_position)},
+                      {"embedding_norm", m.embedding_norm},
                       {"norm_eps", m.norm_eps},
                       {"positions", name(m.positions)},
                       {"max_positions", m.max_positions},
@@ -271,6 +317,8 @@ nlohmann::json to_json(const Model& m) {
                       {"parallel_residual", m.parallel_residual},
                       {"shared_norm", m.shared_norm},
                       {"qk_norm", m.qk_norm},
+                      {"token_types", m.token_types},
+                      {"head", name(m.head)},
                       {"tied_embeddings", m.tied_embeddings},
                       {"attention_bias", m.attention_bias},
                       {"output_bias", m.output_bias},
@@ -279,6 +327,9 @@ nlohmann::json to_json(const Model& m) {
                       {"full_attention_every", m.full_attention_every},
                       {"full_attention_first", m.full_attention_first},
                       {"attention_sinks", m.attention_sinks}};
+  if (m.is_encoder()) {
+    json["mask_token"] = m.mask_token;
+  }
   if (m.has_mla()) {
     json["mla"] = {{"q_rank", m.mla.q_rank},
                    {"kv_rank", m.mla.kv_rank},

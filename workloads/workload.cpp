@@ -28,6 +28,11 @@ std::string_view name(LastBatch b) {
   return b == LastBatch::drop ? "drop" : "wrap";
 }
 
+std::int64_t Workload::targets_per_sequence() const {
+  return model.is_encoder() ? std::max<std::int64_t>(1, std::llround(masked_share * static_cast<double>(seq_len)))
+                            : seq_len;
+}
+
 double learning_rate(const Optimizer& o, std::int64_t step) {
   if (step < o.warmup_steps) {
     return o.learning_rate * static_cast<double>(step + 1) / static_cast<double>(o.warmup_steps);

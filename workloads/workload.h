@@ -80,7 +80,12 @@ struct Workload {
   std::int64_t document_length = 0;
   // How unevenly tokens go to experts: standard deviation of an expert's share in a microbatch over the mean share.
   double moe_imbalance = 0.0;
+  // Of an encoder: the part of a sequence's tokens that are masked and to be told.
+  double masked_share = 0.15;
   DataSpec data;
+
+  // Tokens of each sequence that the loss is the mean over: an encoder's masked ones, at least one; else all.
+  std::int64_t targets_per_sequence() const;
 };
 
 }  // namespace foretrain::workloads

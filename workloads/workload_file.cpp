@@ -108,6 +108,15 @@ Workload read_workload(ObjectReader& reader, const std::string& default_precisio
   w.document_length = reader.integer("document_length", 0, 0, kMaxSeqLen);
   w.document_length = w.document_length >= w.seq_len ? 0 : w.document_length;
   w.moe_imbalance = reader.number("moe_imbalance", 0.0, 0.0, 1e3);
+  if (w.model.is_encoder()) {
+    w.masked_share = reader.number("masked_share", w.masked_share, 0, 1);
+    if (w.document_length > 0) {
+      reader.mistake("document_length", fmt::format("{} is not built with an encoder; expected 0, or seq_len at least",
+                                                    w.document_length));
+    }
+  } else if (reader.has("masked_share")) {
+    reader.mistake("masked_share", "is of an encoder; a decoder tells every next token: leave it out");
+  }
   w.data = read_data(reader);
   if (w.model.positions == Positions::learned && w.seq_len > w.model.max_positions) {
     reader.mistake("seq_len", fmt::format("{} is not allowed; the model has {} learned positions", w.seq_len,
@@ -123,32 +132,36 @@ Workload read_workload(ObjectReader& reader, const std::string& default_precisio
 
 nlohmann::json to_json(const Workload& w) {
   const Optimizer& o = w.optimizer;
-  return {{"model", to_json(w.model)},
-          {"seq_len", w.seq_len},
-          {"global_batch", w.global_batch},
-          {"precision", w.precision.word},
-          {"optimizer",
-           {{"name", name(o.kind)},
-            {"learning_rate", o.learning_rate},
-            {"min_learning_rate", o.min_learning_rate},
-            {"warmup_steps", o.warmup_steps},
-            {"decay_steps", o.decay_steps},
-            {"beta1", o.beta1},
-            {"beta2", o.beta2},
-            {"eps", o.eps},
-            {"weight_decay", o.weight_decay},
-            {"momentum", o.momentum},
-            {"clip", o.clip}}},
-          {"attention", name(w.attention)},
-          {"document_length", w.document_length},
-          {"moe_imbalance", w.moe_imbalance},
-          {"data",
-           {{"path", w.data.path},
-            {"format", name(w.data.format)},
-            {"tokenizer", w.data.tokenizer},
-            {"validation", w.data.validation},
-            {"last_batch", name(w.data.last_batch)},
-            {"distribution", "random"}}}};
+  nlohmann::json json{{"model", to_json(w.model)},
+                      {"seq_len", w.seq_len},
+                      {"global_batch", w.global_batch},
+                      {"precision", w.precision.word},
+                      {"optimizer",
+                       {{"name", name(o.kind)},
+                        {"learning_rate", o.learning_rate},
+                        {"min_learning_rate", o.min_learning_rate},
+                        {"warmup_steps", o.warmup_steps},
+                        {"decay_steps", o.decay_steps},
+                        {"beta1", o.beta1},
+                        {"beta2", o.beta2},
+                        {"eps", o.eps},
+                        {"weight_decay", o.weight_decay},
+                        {"momentum", o.momentum},
+                        {"clip", o.clip}}},
+                      {"attention", name(w.attention)},
+                      {"document_length", w.document_length},
+                      {"moe_imbalance", w.moe_imbalance},
+                      {"data",
+                       {{"path", w.data.path},
+                        {"format", name(w.data.format)},
+                        {"tokenizer", w.data.tokenizer},
+                        {"validation", w.data.validation},
+                        {"last_batch", name(w.data.last_batch)},
+                        {"distribution", "random"}}}};
+  if (w.model.is_encoder()) {
+    json["masked_share"] = w.masked_share;
+  }
+  return json;
 }
 
 }  // namespace foretrain::workloads

@@ -46,7 +46,7 @@ void row_stats(const CrossEntropyShape& s, const T* logits, const std::int32_t* 
     const int64_t target = targets[r] - s.vocab_start;
     stats[3 * r] = maximum;
     stats[3 * r + 1] = static_cast<W>(sum);
-    stats[3 * r + 2] = target >= 0 && target < s.valid ? widen(x[target]) : lowest;
+    stats[3 * r + 2] = targets[r] < 0 ? -lowest : target >= 0 && target < s.valid ? widen(x[target]) : lowest;
   }
 }
 
@@ -69,7 +69,10 @@ void combine(int64_t rows, int64_t parts, const W* stats, double scale, double* 
     const double log_sum = ::log(sum);
     out[2 * r] = maximum;
     out[2 * r + 1] = static_cast<W>(log_sum);
-    total += log_sum + (static_cast<double>(maximum) - static_cast<double>(target));
+    // No target counts for nothing, but a logit that is no number shows.
+    total += target == static_cast<W>(__builtin_inf())
+                 ? 0.0 * log_sum
+                 : log_sum + (static_cast<double>(maximum) - static_cast<double>(target));
   }
   *loss = total * scale + (accumulate ? *loss : 0.0);
 }
@@ -82,6 +85,10 @@ void backward(const CrossEntropyShape& s, const T* logits, const std::int32_t* t
   for (int64_t r = 0; r < s.rows; ++r) {
     const T* x = logits + r * s.cols;
     T* dx = gradient + r * s.cols;
+    if (targets[r] < 0) {
+      for_vectors<W>(s.cols, [&](int64_t i, auto access) { access.store(dx + i, Vec<W>{}); });
+      continue;
+    }
     const W maximum = stats[2 * r];
     const W log_sum = stats[2 * r + 1];
     const int64_t target = targets[r] - s.vocab_start;

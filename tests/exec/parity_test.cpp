@@ -147,6 +147,49 @@ TEST(Parity, LatentAttention) {
   }
 }
 
+// Norms behind the sums, and masked tokens: with every strategy that such a model has, and some together.
+TEST(Parity, Encoder) {
+  for (const Strategy& s : strategies()) {
+    const auto has = [&](const char* key) { return s.overrides.contains(key); };
+    const bool recomputes_norms = has("recompute") && s.overrides.at("recompute").find("norm") != std::string::npos;
+    if (!recomputes_norms && !has("workload.model.parallel_residual") && !has("workload.model.attention_window") &&
+        !has("document_length") && !has("workload.model.attention_sinks")) {
+      expect_parity(testing::kTinyBert, joined(kBase, s.overrides));
+    }
+  }
+  const Overrides sp = {{"tp", "2"}, {"sequence_parallel", "true"}};
+  for (const Overrides& o : std::vector<Overrides>{
+           {{"tp", "4"}, {"cp", "2"}, {"recompute", "full"}},
+           {{"cp", "3"}, {"micro_batch", "2"}, {"attention", "flash"}, {"workload.model.attention_sinks", "true"}},
+           {{"cp", "2"}, {"cp_kind", "all_to_all"}, {"attention", "unfused"}, {"dp", "2"}},
+           joined(sp, {{"pp", "2"}, {"dp", "2"}, {"zero", "1"}}),
+           joined(sp, {{"dp", "2"}, {"zero", "3"}, {"recompute", R"(["mlp"])"}}),
+           joined(sp, {{"pp", "2"}, {"schedule", "zb_h1"}, {"recompute", "full"}}),
+           joined(sp, {{"recompute", "full"}, {"recompute_early_stop", "true"}, {"workload.masked_share", "0.5"}}),
+           {{"pp", "4"}, {"offload", R"(["activations"])"}, {"layers_per_stage", "[0,3,1,0]"}},
+           {{"pp", "2"}, {"schedule", "dualpipe"}},
+           {{"workload.model.tied_embeddings", "false"}, {"pp", "2"}, {"tp", "2"}},
+           {{"workload.model.norm", "rmsnorm"}, {"workload.model.positions", "rotary"}, {"tp", "2"}},
+           joined(sp, {{"precision", "bf16"}, {"pp", "2"}}),
+           {{"precision", "fp32"}, {"dp", "2"}, {"zero", "2"}, {"tp", "2"}}}) {
+    expect_parity(testing::kTinyBert, joined(kBase, o));
+  }
+}
+
+// What an encoder has by default, on its own: a decoder with norms behind, an encoder with norms before, and their
+// like.
+TEST(Parity, PartsOfAnEncoder) {
+  const Overrides sp = {{"tp", "2"}, {"sequence_parallel", "true"}, {"pp", "2"}};
+  for (const Overrides& o : std::vector<Overrides>{{{"workload.model.norm_position", "post"}},
+                                                   {{"workload.model.embedding_norm", "true"}},
+                                                   {{"workload.model.token_types", "3"}},
+                                                   {{"workload.model.architecture", "encoder"},
+                                                    {"workload.model.norm_position", "pre"},
+                                                    {"workload.model.token_types", "0"}}}) {
+    expect_parity(testing::kTinyGpt, joined(kBase, joined(sp, o)));
+  }
+}
+
 // One layer of two recomputes, or two of three; and what makes copies, gathers and chunks of them.
 TEST(Parity, RecomputeOfSomeLayers) {
   const Overrides some = {{"recompute", "full"}, {"recompute_layers", "1"}};

@@ -26,6 +26,8 @@ using Words = std::vector<std::string>;
 const std::vector<std::pair<const char*, Words>>& families() {
   static const std::vector<std::pair<const char*, Words>> all{
       {testing::kTinyGpt, {}},
+      {testing::kTinyBert, {}},
+      {testing::kTinyBert, {"workload.model.tied_embeddings=false", "workload.model.token_types=1"}},
       {testing::kTinyGpt, {"workload.model.positions=rotary", "workload.model.parallel_residual=true"}},
       {testing::kTinyLlama, {}},
       {testing::kTinyLlama, {"workload.model.attention_window=4"}},
@@ -53,8 +55,9 @@ std::vector<FullTensor> counted(std::vector<FullTensor> tensors, std::int64_t vo
   double next = 0;
   for (FullTensor& tensor : tensors) {
     const bool padded = tensor.name == "embedding.table" || tensor.name == "head.weight";
+    const std::int64_t words = tensor.name == "head.bias" ? vocab : padded ? vocab * hidden : std::ssize(tensor.values);
     for (std::size_t i = 0; i < tensor.values.size(); ++i) {
-      const bool is_padding = padded && static_cast<std::int64_t>(i) >= vocab * hidden;
+      const bool is_padding = static_cast<std::int64_t>(i) >= words;
       tensor.values[i] = is_padding ? 0 : 0.25 * std::fmod(next++, 251.0) - 8;
     }
   }
@@ -106,6 +109,35 @@ TEST(Weights, OfEachFamilyComeBack) {
     expect_equal(model.read(path), model.tensors);
     expect_equal(model.read(path + "/model.safetensors"), model.tensors);
   }
+}
+
+// BERT as it was published: norms with gamma and beta, the tied table twice, a pooler and a head for sentences.
+TEST(Weights, OfTheFirstBerts) {
+  const TemporaryFolder folder;
+  const Saved model(testing::kTinyBert);
+  model.save(folder.path("now"));
+  const workloads::Safetensors saved(folder.path("now"));
+  std::vector<workloads::TensorToStore> tensors;
+  for (const workloads::StoredTensor& t : saved.tensors()) {
+    const std::string bytes(reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size());
+    std::string name = t.name;
+    for (const auto& [now, before] :
+         {std::pair{"LayerNorm.weight", "LayerNorm.gamma"}, {"LayerNorm.bias", "LayerNorm.beta"}}) {
+      if (name.ends_with(now)) {
+        name.replace(name.size() - std::string(now).size(), std::string::npos, before);
+      }
+    }
+    tensors.push_back({name, t.shape, [bytes] { return bytes; }});
+    if (t.name == "bert.embeddings.word_embeddings.weight") {
+      tensors.push_back({"cls.predictions.decoder.weight", t.shape, [bytes] { return bytes; }});
+    }
+  }
+  for (const char* const other : {"bert.pooler.dense.weight", "bert.pooler.dense.bias", "cls.seq_relationship.weight",
+                                  "cls.seq_relationship.bias", "bert.embeddings.position_ids"}) {
+    tensors.push_back({other, {1}, [] { return std::string(8, '\0'); }});
+  }
+  workloads::write_safetensors(folder.path("f.safetensors"), Dtype::fp64, tensors);
+  expect_equal(model.read(folder.path("f.safetensors")), model.tensors);
 }
 
 TEST(Weights, OfEachTypeAndInSeveralFiles) {

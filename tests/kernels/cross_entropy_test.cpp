@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 
 #include "kernels/reference.h"
@@ -85,6 +86,38 @@ TEST(CrossEntropy, ShardsAndPadding) {
   cross_entropy_backward({.rows = 1, .cols = 2, .valid = 0, .vocab_start = 2}, gradient.tensor(), &target,
                          row_stats.tensor(), 1.0, gradient.tensor());
   EXPECT_EQ(gradient.doubles(), (std::vector<double>{0.0, 0.0}));
+}
+
+// Two rows, of which one has no target: the other's loss alone, log 2, and no gradient there, on either of two shards.
+// A logit that is no number shows nevertheless.
+TEST(CrossEntropy, RowsWithoutATarget) {
+  for (const Dtype d : kElementTypes) {
+    const std::int32_t targets[] = {-1, 3};
+    Values stats(wide(d), 12), row_stats(wide(d), 4);
+    const auto shard = [&](std::int64_t number, const Values& logits) {
+      Values part(wide(d), 6);
+      cross_entropy_stats({.rows = 2, .cols = 2, .valid = 2, .vocab_start = 2 * number}, logits.tensor(), targets,
+                          part.tensor());
+      for (std::int64_t i = 0; i < 6; ++i) {
+        stats.set(static_cast<std::size_t>(6 * number + i), part.get(static_cast<std::size_t>(i)));
+      }
+    };
+    Values left(d, {7.0, 2.0, -1e4, -1e4}), right(d, {1.0, 0.0, 3.0, 3.0});
+    shard(0, left);
+    shard(1, right);
+    double loss = 0.0;
+    cross_entropy_combine(2, 2, stats.tensor(), 1.0, &loss, false, row_stats.tensor());
+    EXPECT_NEAR(loss, std::log(2.0), 1e-6);
+    cross_entropy_backward({.rows = 2, .cols = 2, .valid = 2, .vocab_start = 2}, right.tensor(), targets,
+                           row_stats.tensor(), 1.0, right.tensor());
+    EXPECT_EQ(right.get(0), 0.0);
+    EXPECT_EQ(right.get(1), 0.0);
+    EXPECT_NEAR(right.get(2), 0.5, 1e-2);  // bf16 has 8 bits
+    EXPECT_NEAR(right.get(3), -0.5, 1e-2);
+    shard(0, Values(d, {7.0, std::numeric_limits<double>::quiet_NaN(), 0.0, 0.0}));
+    cross_entropy_combine(2, 2, stats.tensor(), 1.0, &loss, false, row_stats.tensor());
+    EXPECT_TRUE(std::isnan(loss));
+  }
 }
 
 // Logits of ±1e4 neither overflow nor turn into NaN.

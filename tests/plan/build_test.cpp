@@ -13,6 +13,7 @@
 namespace foretrain::plan {
 namespace {
 
+using testing::kTinyBert;
 using testing::kTinyGpt;
 using testing::kTinyLlama;
 using testing::tiny_job;
@@ -79,6 +80,7 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
   for (const Overrides& s : strategies) {
     expect_valid(kTinyGpt, s);
     expect_valid(kTinyLlama, s);
+    expect_valid(kTinyBert, s);
   }
 }
 
@@ -103,11 +105,11 @@ std::int64_t stored_parameters(const PlanGraph& g, int tp) {
 TEST(Build, ParametersAreStoredOncePerReplica) {
   for (const Overrides& s : std::vector<Overrides>{
            {}, {"tp=2"}, {"tp=4"}, {"pp=2"}, {"pp=3"}, {"tp=2", "pp=2"}, {"pp=2", "schedule=zb_v"}}) {
-    for (const char* text : {kTinyGpt, kTinyLlama}) {
+    for (const char* text : {kTinyGpt, kTinyLlama, kTinyBert}) {
       const Job job = tiny_job(text, s);
       const workloads::Model& m = job.workload.model;
-      const std::int64_t tables = m.tied_embeddings ? 1 : 2;
-      const std::int64_t padding = (padded_vocab(job) - m.vocab) * m.hidden * tables;
+      const std::int64_t tables = m.tied_embeddings ? 1 : 2, biases = m.head == workloads::Head::masked_lm ? 1 : 0;
+      const std::int64_t padding = (padded_vocab(job) - m.vocab) * (m.hidden * tables + biases);
       EXPECT_EQ(stored_parameters(build(job), static_cast<int>(job.strategy.tp)),
                 workloads::total_parameters(m) + padding)
           << ::testing::PrintToString(s);
@@ -133,6 +135,18 @@ TEST(Build, MatmulFlopsMatchTheClosedForm) {
   // Full recompute runs every layer's forward again.
   EXPECT_DOUBLE_EQ(matmul_flops_per_step(build(tiny_job(kTinyGpt, {"recompute=full"}))),
                    once + tokens * 4 * (33792.0 + 3072));
+  // A masked-LM head has one product of 48 x 48 more.
+  EXPECT_DOUBLE_EQ(matmul_flops_per_step(build(tiny_job(kTinyBert))), once + tokens * 3 * 2 * 48 * 48);
+}
+
+// Norms behind keep as much of a layer as norms before: both sums and what comes between, in place of both norms and
+// that; statistics of two. Beyond it the embedding keeps its sum and statistics, the head its product and the
+// activation of it. Rows of 16 tokens, 48 wide, in fp64: 6144 bytes, statistics 256.
+TEST(Build, WhatAnEncoderKeeps) {
+  const auto activations = [](const char* text) {
+    return build(tiny_job(text)).roles[0].memory.by_kind[static_cast<int>(BufferKind::activation)].value;
+  };
+  EXPECT_EQ(activations(kTinyBert), activations(kTinyGpt) + 3 * 6144 + 256);
 }
 
 // What each rank sends in one step, by collective and stream name.

@@ -100,6 +100,19 @@ TEST(Work, AShareOverAllKeys) {
   EXPECT_EQ(attention_of(w)->whole.v_dim(), 4);
 }
 
+// Without a mask every query attends to all of another's keys, which are read whole, and a share over all keys is one
+// kernel.
+TEST(Work, ARingWithoutAMask) {
+  RingAttention w{RingStep::attend, {}, 2, 4, 6, 3, 8, kNoGroup, 2, 1, false, Dtype::bf16, 0, 8};
+  EXPECT_EQ(of(w).read.value, (384 + 384) * 2 * 3 / 4);
+  EXPECT_TRUE(attention_of(w)->whole.causal);
+  w.causal = false;
+  EXPECT_EQ(of(w).read.value, (384 + 384) * 2);
+  EXPECT_FALSE(attention_of(w)->whole.causal);
+  w.step = RingStep::attend_all;
+  EXPECT_EQ(attention_of(w)->kernels, 1);
+}
+
 // 2 sequences of 8 tokens in chunks of 4, 3 heads of 5, state 7, 1 group: 16 tokens, 15 columns, states of 4 chunks 420
 // and C B^T of 64 numbers in fp32.
 TEST(Work, StateSpace) {
@@ -157,6 +170,13 @@ TEST(Work, NormStatisticsAreWide) {
   EXPECT_EQ(of(w).written.value, 160 * 2 + 10 * 2 * 4);  // y, stats
   w.direction = Direction::backward_weight;
   EXPECT_EQ(of(w).written.value, 2 * 16 * 4);  // dgain, dbias in fp32
+  w.direction = Direction::backward_input;
+  EXPECT_EQ(of(w).read.value, 3 * 160 * 2 + 16 * 2 + 10 * 2 * 4);  // dy, x, base; gain; stats
+  Op without_base;
+  without_base.work = w;
+  without_base.reads.resize(4);
+  EXPECT_EQ(work(without_base).read.value, 2 * 160 * 2 + 16 * 2 + 10 * 2 * 4);
+  w.direction = Direction::backward_weight;
   w.kind = workloads::Norm::rmsnorm;
   EXPECT_EQ(of(w).written.value, 16 * 4);
   w.dtype = Dtype::fp64;

@@ -35,6 +35,12 @@ inline const char* const kTinyMoe = R"({"version": 1,
                "seq_len": 16, "global_batch": 8, "precision": "fp64", "optimizer": "adamw"},
   "cluster": {"system": "this-machine"}, "strategy": {"micro_batch": 1}})";
 
+// BERT style: norms behind, every token sees all, masked tokens are told, two of each sequence of 16.
+inline const char* const kTinyBert = R"({"version": 1,
+  "workload": {"model": {"architecture": "encoder", "layers": 4, "hidden": 48, "heads": 4, "ffn_hidden": 80, "vocab": 61},
+               "seq_len": 16, "global_batch": 8, "precision": "fp64", "optimizer": "adamw"},
+  "cluster": {"system": "this-machine"}, "strategy": {"micro_batch": 1}})";
+
 inline plan::Job tiny_job(const char* text, const std::vector<std::string>& overrides = {}) {
   return plan::job_from_text(text, "test job", overrides);
 }

@@ -17,6 +17,10 @@ import tempfile
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(REPO / "scripts"))
+import masking  # noqa: E402
+
 TEXT = b"the quick fox"  # one sequence: 12 inputs, 12 targets
 TOLERANCE = 1e-11
 
@@ -125,6 +129,10 @@ class Model:
         high = [x[i + half] * math.cos(angle[i]) + x[i] * math.sin(angle[i]) for i in range(half)]
         return low + high
 
+    def attend_all(self, q, k, v):
+        """One head, without a mask."""
+        return [[dot(w, column) for column in zip(*v)] for w in (softmax([dot(a, b) / math.sqrt(len(a)) for b in k]) for a in q)]
+
     def attend(self, q, k, v, window=0, sink=None):
         """One head, causal: lists of rows by position."""
         out = []
@@ -137,14 +145,39 @@ class Model:
 
     def loss(self, ids):
         inputs, targets = ids[:-1], ids[1:]
-        forward = {"gpt2": self.gpt2, "gpt_neox": self.gpt_neox}.get(self.type, self.llama)
+        if self.type == "bert":
+            inputs, targets = masking.masked(inputs, 0, round(0.15 * len(inputs)), self.c["mask_token_id"], self.c["vocab_size"])
+        forward = {"bert": self.bert, "gpt2": self.gpt2, "gpt_neox": self.gpt_neox}.get(self.type, self.llama)
+        told = [(row, target) for row, target in zip(forward(inputs), targets) if target >= 0]
         total = 0
-        for row, target in zip(forward(inputs), targets):
+        for row, target in told:
             top = max(row)
             total += math.log(sum(math.exp(v - top) for v in row)) + top - row[target]
         missed = set(self.t) - self.used
         assert not missed, f"not used: {sorted(missed)}"
-        return total / len(targets)
+        return total / len(told)
+
+    def bert(self, ids):
+        p, c = "bert.embeddings.", self.c
+        eps, heads = c["layer_norm_eps"], c["num_attention_heads"]
+        size = c["hidden_size"] // heads
+        words, first_type = self.get(p + "word_embeddings.weight"), self.get(p + "token_type_embeddings.weight").row(0)
+        places = self.get(p + "position_embeddings.weight")
+        x = [self.layer_norm(p + "LayerNorm", add(add(words.row(t), places.row(i)), first_type), eps) for i, t in enumerate(ids)]
+        for layer in range(c["num_hidden_layers"]):
+            h = f"bert.encoder.layer.{layer}."
+            q, k, v = ([self.linear(f"{h}attention.self.{w}", row) for row in x] for w in ("query", "key", "value"))
+            cut = lambda rows, head: [row[head * size :][:size] for row in rows]
+            parts = [self.attend_all(cut(q, head), cut(k, head), cut(v, head)) for head in range(heads)]
+            for i, row in enumerate(x):
+                out = self.linear(h + "attention.output.dense", sum((o[i] for o in parts), []))
+                row = self.layer_norm(h + "attention.output.LayerNorm", add(row, out), eps)
+                inner = [gelu(v) for v in self.linear(h + "intermediate.dense", row)]
+                x[i] = self.layer_norm(h + "output.LayerNorm", add(row, self.linear(h + "output.dense", inner)), eps)
+        p, scores = "cls.predictions.", self.get("cls.predictions.bias").values
+        x = [[gelu(v) for v in self.linear(p + "transform.dense", row)] for row in x]
+        x = [self.layer_norm(p + "transform.LayerNorm", row, eps) for row in x]
+        return [add([dot(words.row(i), row) for i in range(words.shape[0])], scores) for row in x]
 
     def gpt2(self, ids):
         p, c = "transformer.", self.c
@@ -304,6 +337,7 @@ SIZES = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 4, "i
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 10}
 LATENT = {"kv_lora_rank": 6, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 3, "first_k_dense_replace": 1}
 FAMILIES = {
+    "bert": {**SIZES, "max_position_embeddings": 16},
     "gpt2": {"model_type": "gpt2", "n_layer": 2, "n_embd": 16, "n_head": 4, "vocab_size": 256, "n_positions": 16},
     "gpt_neox": {**SIZES, "rotary_pct": 0.5, "use_parallel_residual": True},
     "gpt_neox_serial": {**SIZES, "model_type": "gpt_neox", "rotary_pct": 1.0, "use_parallel_residual": False},

@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <ostream>
 
+#include "base/catalogue.h"
 #include "tests/support/message_of.h"
+#include "workloads/hf_weights.h"
+#include "workloads/model_file.h"
 
 namespace foretrain::workloads {
 namespace {
@@ -298,13 +301,32 @@ TEST(HfConfigFields, OfBamba) {
             "config.json:2: /attn_layer_indices: 2 is not allowed; expected rising numbers below 2");
 }
 
+// bert-large-uncased's own.
+TEST(HfConfig, Bert) {
+  const Model m = import(R"({"architectures": ["BertForMaskedLM"], "attention_probs_dropout_prob": 0.1,
+"hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 1024, "initializer_range": 0.02,
+"intermediate_size": 4096, "layer_norm_eps": 1e-12, "max_position_embeddings": 512, "model_type": "bert",
+"num_attention_heads": 16, "num_hidden_layers": 24, "pad_token_id": 0, "position_embedding_type": "absolute",
+"type_vocab_size": 2, "use_cache": true, "vocab_size": 30522})");
+  const Model catalogue = load_model(catalogue_path(kModelFolder, "model", "bert-large"));
+  EXPECT_EQ(model_difference(m, catalogue), "");
+  EXPECT_EQ(m.mask_token, catalogue.mask_token);
+  EXPECT_EQ(message_of([] {
+              import(R"({"model_type": "bert", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
+"num_attention_heads": 4, "vocab_size": 8, "position_embedding_type": "relative_key", "is_decoder": true})");
+            }),
+            "config.json:2: /position_embedding_type: relative positions are not built yet; expected \"absolute\"\n"
+            "config.json:2: /is_decoder: true is not built yet; expected false");
+}
+
 TEST(HfConfigMistakes, OtherModelTypesAreRefusedByName) {
-  EXPECT_EQ(message_of([] { import(R"({"model_type": "bert", "hidden_size": 4096, "num_hidden_layers": 32})"); }),
-            "config.json:1: /model_type: \"bert\" is not built yet; built: gpt2, gpt_neox, llama, mistral, mixtral, "
-            "qwen2, qwen3, qwen2_moe, qwen3_moe, deepseek_v2, deepseek_v3, kimi_k2, gpt_oss, bamba");
+  EXPECT_EQ(
+      message_of([] { import(R"({"model_type": "roberta", "hidden_size": 4096, "num_hidden_layers": 32})"); }),
+      "config.json:1: /model_type: \"roberta\" is not built yet; built: bert, gpt2, gpt_neox, llama, mistral, mixtral, "
+      "qwen2, qwen3, qwen2_moe, qwen3_moe, deepseek_v2, deepseek_v3, kimi_k2, gpt_oss, bamba");
   EXPECT_EQ(message_of([] { import(R"({"model_type": "lama"})"); }),
             "config.json:1: /model_type: \"lama\" is not allowed; did you mean \"llama\"? "
-            "expected one of: gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3, qwen2_moe, qwen3_moe, "
+            "expected one of: bert, gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3, qwen2_moe, qwen3_moe, "
             "deepseek_v2, deepseek_v3, kimi_k2, gpt_oss, bamba");
   EXPECT_EQ(message_of([] {
               import(R"({"model_type": "qwen3_moe", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 4,

@@ -31,6 +31,7 @@ const std::map<std::string, std::string>& configs() {
       R"("num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 12, "vocab_size": 11)";
   static const std::map<std::string, std::string> all{
       {"gpt2", R"({"model_type": "gpt2", "n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 11, "n_positions": 6})"},
+      {"bert", R"({"model_type": "bert", "max_position_embeddings": 6, )" + sizes + "}"},
       {"gpt_neox", R"({"model_type": "gpt_neox", "rotary_pct": 0.5, )" + sizes + "}"},
       {"llama", R"({"model_type": "llama", "num_key_value_heads": 1, )" + sizes + "}"},
       {"mistral", R"({"model_type": "mistral", "sliding_window": 4, )" + sizes + "}"},
@@ -115,6 +116,17 @@ TEST(HfWeights, Gpt2StoresTheTranspose) {
   EXPECT_EQ(map.shape, (std::vector<std::int64_t>{8, 24}));
   EXPECT_EQ(map.first(23) + 5 * map.step(), 5 * 24 + 23);  // our row 23, column 5 is their row 5, column 23
   EXPECT_EQ(map_of(maps, "transformer.wte.weight").shape, (std::vector<std::int64_t>{11, 8}));
+}
+
+// Rows 0 to 7 of ours are q, 8 to 15 k, 16 to 23 v.
+TEST(HfWeights, BertHasQueriesKeysAndValuesApart) {
+  const WeightMaps maps = weight_maps(model_of(configs().at("bert")));
+  const WeightMap& map = map_of(maps, "bert.encoder.layer.1.attention.self.value.weight");
+  EXPECT_EQ(map.ours, "layers.1.attention.qkv.weight");
+  EXPECT_EQ(map.rows.front(), 16);
+  EXPECT_EQ(map.first(7) + 5 * map.step(), 7 * 8 + 5);  // our row 23, column 5 is their row 7, column 5
+  EXPECT_EQ(map_of(maps, "bert.encoder.layer.0.output.LayerNorm.weight").ours, "layers.0.norm2.gain");
+  EXPECT_EQ(maps.tied_head, "cls.predictions.decoder.weight");
 }
 
 // Heads of 4: theirs has q, k and v of head 0, then of head 1; ours q of both heads (rows 0 to 7), then k, then v.

@@ -42,6 +42,33 @@ TEST(ModelFile, DefaultsFollowTheNorm) {
   EXPECT_FALSE(m.tied_embeddings || m.attention_bias || m.output_bias || m.mlp_bias);
 }
 
+TEST(ModelFile, DefaultsOfAnEncoderAreThoseOfBert) {
+  const Model m = read(R"({"architecture": "encoder", "layers": 2, "hidden": 64, "heads": 4, "vocab": 256})");
+  EXPECT_TRUE(m.is_encoder() && m.norms_behind() && m.embedding_norm && m.tied_embeddings);
+  EXPECT_EQ(m.head, Head::masked_lm);
+  EXPECT_EQ(m.activation, Activation::gelu_erf);
+  EXPECT_EQ(m.norm_eps, 1e-12);
+  EXPECT_EQ(m.token_types, 2);
+  EXPECT_EQ(m.mask_token, 255);  // the last id
+}
+
+TEST(ModelFile, WhatAnEncoderCannotBe) {
+  const std::string shape = R"("architecture": "encoder", "layers": 2, "hidden": 64, "heads": 4, "vocab": 256)";
+  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "attention_window": 4, "mask_token": 256})"); }),
+            "job.json:1: /model: attention_window and ssm look at what came before; an encoder sees all tokens of a "
+            "sequence\n"
+            "job.json:1: /model: mask_token 256 is no id of a vocabulary of 256");
+  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "norm_position": "pre", "head": "masked_lm"})"); }),
+            "job.json:1: /model: a head \"masked_lm\" with norm_position \"pre\" is not built yet; expected plain with "
+            "pre, or masked_lm with post");
+  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "parallel_residual": true, "activation": "relu"})"); }),
+            "job.json:1: /model: norms behind (norm_position post) are not built with parallel_residual, mla, ssm or "
+            "moe");
+  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "ffn_hidden": 64, "activation": "geglu"})"); }),
+            "job.json:1: /model: the masked_lm head has the layers' activation, and geglu is gated; expected gelu_erf, "
+            "gelu or relu");
+}
+
 TEST(ModelFile, ObjectFormRoundTrips) {
   for (const char* text :
        {R"({"layers": 2, "hidden": 64, "heads": 4, "vocab": 256})",
@@ -50,7 +77,9 @@ TEST(ModelFile, ObjectFormRoundTrips) {
                                "attention_bias": true, "output_bias": false, "attention_window": 99})",
         R"({"layers": 2, "hidden": 64, "heads": 4, "vocab": 256, "norm": "rmsnorm", "activation": "swiglu",
             "ffn_hidden": 9, "mla": {"q_rank": 7, "kv_rank": 8, "nope_dim": 8, "rope_dim": 4, "v_dim": 6}})",
-        "\"llama3.1-405b\"", "\"gpt2-124m\""}) {
+        R"({"layers": 2, "hidden": 64, "heads": 4, "vocab": 256, "norm_position": "post", "embedding_norm": true,
+            "token_types": 3})",
+        "\"llama3.1-405b\"", "\"gpt2-124m\"", "\"bert-large\""}) {
     const nlohmann::json first = to_json(read(text));
     EXPECT_EQ(to_json(read(first.dump())), first) << text;
   }
@@ -58,10 +87,8 @@ TEST(ModelFile, ObjectFormRoundTrips) {
 
 TEST(ModelFile, WhatIsNotBuiltIsRefusedByName) {
   const std::string shape = R"("layers": 2, "hidden": 64, "heads": 4, "vocab": 256)";
-  EXPECT_EQ(message_of([&] { read("\"bert-large\""); }),
-            "job.json:1: /model: \"bert-large\": the encoder architecture is not built yet");
-  EXPECT_EQ(message_of([&] { read("\"bert-large\""); }),
-            "job.json:1: /model: \"bert-large\": the encoder architecture is not built yet");
+  EXPECT_EQ(message_of([&] { read("\"t5-base\""); }),
+            "job.json:1: /model: \"t5-base\": the encoder_decoder architecture is not built yet");
   EXPECT_EQ(
       message_of([&] { read("{" + shape + R"(, "moe": {"experts": 8, "top_k": 9, "ffn_hidden": 8, "groups": 3}})"); }),
       "job.json:1: /model/moe: top_k 9 of 8 experts\n"
@@ -71,8 +98,8 @@ TEST(ModelFile, WhatIsNotBuiltIsRefusedByName) {
                                                     "moe": {"experts": 8, "top_k": 2, "ffn_hidden": 8}})");
             }),
             "job.json:1: /model: mlp_bias with moe is not built yet; expected mlp_bias false");
-  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "architecture": "encoder"})"); }),
-            "job.json:1: /model/architecture: \"encoder\" is not built yet; built: decoder");
+  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "architecture": "mlp"})"); }),
+            "job.json:1: /model/architecture: \"mlp\" is not built yet; built: decoder, encoder");
   EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "positions": "alibi"})"); }),
             "job.json:1: /model/positions: \"alibi\" is not built yet; built: learned, rotary, none");
 }

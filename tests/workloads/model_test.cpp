@@ -33,6 +33,12 @@ TEST_P(PublishedTotals, AreExact) {
 // gpt3: V·h + P·h + l·(12h² + 13h) + 2h = 50257·12288 + 2048·12288 + 96·(12·12288² + 13·12288) + 24576
 //       = 617558016 + 25165824 + 96·1812099072 + 24576.
 // megatron: the same with V = 51200.
+// bert: tables and their norm (V + P + 2 + 2)·h; a layer 4(h² + h) + 2·4h² + 5h + 4h = 12h² + 13h; head h² + 3h + V:
+//   base  (30522 + 516)·768 + 12·(12·768² + 13·768) + 768² + 3·768 + 30522
+//         = 23837184 + 12·7087872 + 622650, the transformers library's BertForMaskedLM. BertModel has no head but a
+//         pooler of h² + h = 590592: 109482240; BertForPreTraining both and 2h + 2: 110106428.
+//   large (30522 + 516)·1024 + 24·(12·1024² + 13·1024) + 1024² + 3·1024 + 30522
+//         = 31782912 + 24·12596224 + 1082170; BertModel 335141888, BertForPreTraining 336226108.
 INSTANTIATE_TEST_SUITE_P(
     Catalogue, PublishedTotals,
     testing::Values(Published{"gpt2-124m", 124'439'808}, Published{"gpt2-350m", 354'823'168},
@@ -55,6 +61,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Published{"qwen3-30b-a3b", 30'532'122'624}, Published{"qwen3-235b-a22b", 235'093'634'560},
                     Published{"qwen1.5-moe-a2.7b", 14'315'784'192}, Published{"deepseek-v2-lite", 15'706'484'224},
                     Published{"deepseek-v2", 235'741'434'880}, Published{"deepseek-v3", 671'026'419'200},
+                    Published{"bert-base", 23'837'184 + 12 * 7'087'872 + 622'650},
+                    Published{"bert-large", 31'782'912 + 24 * 12'596'224 + 1'082'170},
                     Published{"bamba-9b", 9'780'235'392}, Published{"gpt-oss-20b", 20'914'757'184},
                     Published{"gpt-oss-120b", 116'829'156'672}),
     [](const auto& row) {
@@ -63,6 +71,28 @@ INSTANTIATE_TEST_SUITE_P(
           name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
       return name;
     });
+
+// The masked-LM head is one product more, 2·s·h·h = 2·5·4·4 = 160 forward; an encoder's attention is not halved:
+// 2·s·s·(q + context) = 2·5·5·8 = 400 of one layer. Tables of 2 types and a norm of 2·4 on the embedding; the head's
+// product with its bias 16 + 4, and a bias of 8.
+TEST(Model, EncoderByHand) {
+  Model m;
+  m.layers = 1;
+  m.hidden = m.ffn_hidden = 4;
+  m.heads = m.kv_heads = m.head_dim = 2;
+  m.vocab = 8;
+  m.positions = Positions::none;
+  const double flops = model_flops(m, 1, 5), halved = model_flops(m, 1, 5, /*causal_halved=*/true);
+  const std::int64_t parameters = total_parameters(m);
+  m.head = Head::masked_lm;
+  m.token_types = 2;
+  m.embedding_norm = true;
+  EXPECT_DOUBLE_EQ(model_flops(m, 1, 5), flops + 3 * 160);
+  EXPECT_DOUBLE_EQ(flops - halved, 3 * 0.5 * 400);
+  m.architecture = Architecture::encoder;
+  EXPECT_DOUBLE_EQ(model_flops(m, 1, 5, /*causal_halved=*/true), model_flops(m, 1, 5));
+  EXPECT_EQ(total_parameters(m), parameters + 2 * 4 + 2 * 4 + 20 + 8);
+}
 
 // Window 2 of 4 tokens shows 1 - (1 - 1/2)^2 = 3/4 of what a causal mask shows; of 3 layers the second sees all. A
 // sink for each of 2 heads. h = q = 4 and context 4: 2·4·4·(4 + 4) = 256 FLOPs per layer forward, 3/4 + 1 + 3/4 layers.

@@ -1,0 +1,73 @@
+#include "exec/load_tokens.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/error.h"
+#include "exec/data.h"
+#include "kernels/philox.h"
+
+namespace foretrain::exec {
+
+namespace {
+
+constexpr std::uint64_t kStream = 0x6D61736B;  // "mask"
+constexpr double kReplaced = 0.8, kRandom = 0.1;
+
+// Calls fn(position, number): of the masked ones, by a number that is the sequence's own.
+template <class Fn>
+void for_each_masked(const plan::Masking& masking, std::int64_t step, std::int64_t index, std::int64_t seq_len,
+                     const Fn& fn) {
+  CHECK(masking.count <= seq_len, "{} masked of {} tokens", masking.count, seq_len);
+  const auto words = kernels::philox4x32(kStream, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(index));
+  const std::uint64_t own = std::uint64_t{words[1]} << 32 | words[0];
+  for (std::int64_t i = 0; i < masking.count; ++i) {
+    fn(static_cast<std::size_t>(permuted(i, seq_len, own)), own);
+  }
+}
+
+}  // namespace
+
+// Microbatch m of data-parallel rank d holds the sequences from (m * dp + d) * sequences on: the one-rank job with the
+// same microbatches takes them in the same order.
+void load_tokens(const OpCall& call, const plan::Host& op) {
+  const RankContext& rank = *call.rank;
+  const std::int64_t dp = rank.graph->mesh.size(plan::Axis::dp);
+  const std::int64_t d = rank.coordinates[static_cast<std::size_t>(plan::Axis::dp)];
+  const std::int64_t first = (call.binding.microbatch * dp + d) * op.sequences;
+  const bool targets = op.task == plan::HostTask::load_targets, masks = op.masking.count > 0;
+  const std::int64_t shift = targets && !masks ? 1 : 0;
+  const plan::SequenceShare share = rank.share_in(op.seq_group, op.seq);
+  std::vector<std::int32_t> sequence(static_cast<std::size_t>(share.whole()) + 1);
+  auto* out = static_cast<std::int32_t*>(call.writes[0].data);
+  for (std::int64_t s = 0; s < op.sequences; ++s) {
+    rank.data->sequence(call.binding.step, first + s, share.whole(), sequence.data());
+    if (masks) {
+      (targets ? mask_targets : mask_inputs)(op.masking, call.binding.step, first + s,
+                                             std::span(sequence).first(sequence.size() - 1));
+    }
+    for (std::int64_t token = 0; token < op.seq; token += share.run()) {
+      out = std::copy_n(sequence.begin() + share.position(token) + shift, share.run(), out);
+    }
+  }
+}
+
+void mask_inputs(const plan::Masking& masking, std::int64_t step, std::int64_t index, std::span<std::int32_t> ids) {
+  for_each_masked(masking, step, index, std::ssize(ids), [&](std::size_t position, std::uint64_t own) {
+    const auto [what, which] = kernels::philox_uniform(own, position, 0);
+    if (what < kReplaced) {
+      ids[position] = static_cast<std::int32_t>(masking.token);
+    } else if (what < kReplaced + kRandom) {
+      ids[position] = static_cast<std::int32_t>(which * static_cast<double>(masking.vocab));
+    }
+  });
+}
+
+void mask_targets(const plan::Masking& masking, std::int64_t step, std::int64_t index, std::span<std::int32_t> ids) {
+  std::vector<std::int32_t> targets(ids.size(), -1);
+  for_each_masked(masking, step, index, std::ssize(ids),
+                  [&](std::size_t position, std::uint64_t) { targets[position] = ids[position]; });
+  std::copy(targets.begin(), targets.end(), ids.begin());
+}
+
+}  // namespace foretrain::exec
