@@ -67,8 +67,8 @@ struct RankMemory {
 // Memory of the host's alone, where host buffers lie behind the arena.
 RankMemory host_memory_of(const RankContext& rank, std::byte* arena);
 
-// Call fn with the elements where the host reaches them: as they are; or of any value, and what it leaves there is
-// theirs then.
+// Call fn with the elements, or a copy of them, where the host reaches them: to read them; or to write all of them,
+// whatever they were.
 void read_on_host(const RankMemory& memory, kernels::ConstTensor tensor, std::int64_t elements,
                   const std::function<void(kernels::ConstTensor)>& fn);
 void write_on_host(const RankMemory& memory, kernels::Tensor tensor, std::int64_t elements,

@@ -136,6 +136,30 @@ void permutes(Bench& bench) {
   }
 }
 
+// Two members' rows for three, of which each sends none to one.
+void receives(Bench& bench) {
+  const Ids to_all[] = {{2, 0, 5}, {0, 3, 1}};
+  for (const Dtype d : kElementTypes) {
+    for (const int64_t cols : {1, 7, 64}) {
+      const Array first = Array::random(bench, d, 7 * cols, 1), second = Array::random(bench, d, 4 * cols, 2);
+      const Table first_to(bench, to_all[0]), second_to(bench, to_all[1]);
+      const ReceivedRows members[] = {{first.tensor().data, first_to}, {second.tensor().data, second_to}};
+      // Where a member's rows for 0, 1 and 2 begin.
+      const int64_t begins[2][3] = {{0, 2, 2}, {0, 0, 3}};
+      for (std::size_t member = 0; member < 3; ++member) {
+        Doubles expected;
+        for (std::size_t m = 0; m < 2; ++m) {
+          const auto rows = (m == 0 ? first : second).given().begin() + begins[m][member] * cols;
+          expected.insert(expected.end(), rows, rows + to_all[m][member] * cols);
+        }
+        const Array y = Array::unset(bench, d, std::ssize(expected));
+        receive_rows(bench.stream(), members, static_cast<int64_t>(member), size_bytes(d, cols), y.tensor().data);
+        bench.expect_exact("receive_rows", y, expected);
+      }
+    }
+  }
+}
+
 struct Experts {
   Ids offsets;
   int64_t rows() const { return offsets.back(); }
@@ -241,6 +265,7 @@ constexpr Check kChecks[] = {{"gate", gates},
                              {"gate, order", gate_order},
                              {"route_count, route_arrange", routes},
                              {"permute", permutes},
+                             {"receive_rows", receives},
                              {"grouped", grouped},
                              {"expert_bias", expert_biases},
                              {"expert_activation", expert_activations}};

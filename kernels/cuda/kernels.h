@@ -84,6 +84,9 @@ void route_count(const Stream& stream, std::int64_t rows, std::int64_t experts, 
 void route_arrange(const Stream& stream, std::int64_t rows, std::int64_t experts, std::int64_t members,
                    const std::int32_t* counts, const std::int32_t* arrived, std::int32_t* place, std::int32_t* offsets,
                    std::int32_t* to, std::int32_t* from);
+constexpr std::int64_t kMostSenders = 128;
+void receive_rows(const Stream& stream, std::span<const ReceivedRows> members, std::int64_t index,
+                  std::int64_t row_bytes, void* y);
 void permute_forward(const Stream& stream, std::int64_t rows, std::int64_t copies, std::int64_t cols, ConstTensor x,
                      const std::int32_t* place, Tensor y);
 void permute_backward(const Stream& stream, std::int64_t rows, std::int64_t copies, std::int64_t cols, ConstTensor y,

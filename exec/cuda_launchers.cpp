@@ -1,0 +1,271 @@
+#include "exec/cuda_launchers.h"
+
+#include <cuda_runtime.h>
+
+#include "exec/cuda_check.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/matmul.h"
+
+namespace foretrain::exec {
+
+using namespace kernels;  // NOLINT: the launchers' words
+
+namespace {
+
+class CudaLaunchers : public Launchers {
+ public:
+  CudaLaunchers(const cuda::Stream& stream, double* scalar) : stream_(stream), scalar_(scalar) {}
+
+  double* scalar() const override { return scalar_; }
+  void copy(const void* from, void* to, std::int64_t bytes) const override {
+    if (from != to && bytes > 0) {
+      check_cuda("cudaMemcpyAsync", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault,
+                                                    static_cast<cudaStream_t>(stream_.handle)));
+    }
+  }
+
+  void matmul(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
+              bool accumulate) const override {
+    cuda::matmul(with_libraries(), shape, a, b, bias, c, accumulate);
+  }
+  void norm_forward(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
+                    Tensor rstd) const override {
+    cuda::norm_forward(stream_, shape, x, gain, bias, y, mean, rstd);
+  }
+  void norm_backward_input(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor dy, ConstTensor mean,
+                           ConstTensor rstd, ConstTensor base, Tensor dx) const override {
+    cuda::norm_backward_input(stream_, shape, x, gain, dy, mean, rstd, base, dx);
+  }
+  void norm_backward_weight(const NormShape& shape, ConstTensor x, ConstTensor dy, ConstTensor mean, ConstTensor rstd,
+                            Tensor dgain, Tensor dbias, bool accumulate) const override {
+    cuda::norm_backward_weight(stream_, shape, x, dy, mean, rstd, dgain, dbias, accumulate);
+  }
+  void head_norm_forward(const HeadNormShape& shape, ConstTensor q_gain, ConstTensor k_gain, Tensor qkv,
+                         Tensor raw) const override {
+    cuda::head_norm_forward(stream_, shape, q_gain, k_gain, qkv, raw);
+  }
+  void head_norm_backward_input(const HeadNormShape& shape, ConstTensor raw, ConstTensor q_gain, ConstTensor k_gain,
+                                Tensor dqkv) const override {
+    cuda::head_norm_backward_input(stream_, shape, raw, q_gain, k_gain, dqkv);
+  }
+  void head_norm_backward_weight(const HeadNormShape& shape, ConstTensor raw, ConstTensor dqkv, Tensor dq_gain,
+                                 Tensor dk_gain) const override {
+    cuda::head_norm_backward_weight(stream_, shape, raw, dqkv, dq_gain, dk_gain);
+  }
+  void activation_forward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x,
+                          Tensor y) const override {
+    cuda::activation_forward(stream_, kind, rows, cols, x, y);
+  }
+  void activation_backward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x, ConstTensor dy,
+                           Tensor dx) const override {
+    cuda::activation_backward(stream_, kind, rows, cols, x, dy, dx);
+  }
+  void residual_add(std::int64_t rows, std::int64_t cols, ConstTensor a, ConstTensor b, ConstTensor bias,
+                    Tensor y) const override {
+    cuda::residual_add(stream_, rows, cols, a, b, bias, y);
+  }
+  void bias_gradient(std::int64_t rows, std::int64_t cols, ConstTensor dy, Tensor db, bool accumulate) const override {
+    cuda::bias_gradient(stream_, rows, cols, dy, db, accumulate);
+  }
+  void fill(Tensor x, std::int64_t n, double value) const override { cuda::fill(stream_, x, n, value); }
+  void add(ConstTensor src, Tensor dst, std::int64_t n) const override { cuda::add(stream_, src, dst, n); }
+  void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies,
+                    std::int64_t n) const override {
+    cuda::sum_in_order(stream_, sources, dst, copies, n);
+  }
+  void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t ld_src, Tensor dst,
+                   std::int64_t ld_dst) const override {
+    cuda::copy_matrix(stream_, rows, cols, src, ld_src, dst, ld_dst);
+  }
+  void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
+                      Tensor qkv) const override {
+    cuda::rotary_forward(stream_, shape, rotary_dim, base, position_offset, qkv);
+  }
+  void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
+                       Tensor dqkv) const override {
+    cuda::rotary_backward(stream_, shape, rotary_dim, base, position_offset, dqkv);
+  }
+  void latent_heads_forward(const LatentHeadsShape& shape, double base, ConstTensor q, ConstTensor kv,
+                            ConstTensor k_rope, Tensor qkv) const override {
+    cuda::latent_heads_forward(stream_, shape, base, q, kv, k_rope, qkv);
+  }
+  void latent_heads_backward(const LatentHeadsShape& shape, double base, ConstTensor dqkv, Tensor dq, Tensor dkv,
+                             Tensor dk_rope) const override {
+    cuda::latent_heads_backward(stream_, shape, base, dqkv, dq, dkv, dk_rope);
+  }
+  void attention_forward(const AttentionShape& shape, ConstTensor qkv, Tensor o, Tensor lse) const override {
+    cuda::attention_forward(with_libraries(), shape, qkv, o, lse);
+  }
+  void attention_backward(const AttentionShape& shape, ConstTensor qkv, ConstTensor o, ConstTensor lse, ConstTensor d_o,
+                          Tensor dqkv) const override {
+    cuda::attention_backward(with_libraries(), shape, qkv, o, lse, d_o, dqkv);
+  }
+  void attention_part_forward(const AttentionShape& shape, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
+                              Tensor o, Tensor lse) const override {
+    cuda::attention_part_forward(with_libraries(), shape, part, qkv, kv, o, lse);
+  }
+  void attention_part_backward(const AttentionShape& shape, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
+                               ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dqkv, Tensor dkv,
+                               bool add_to_dq) const override {
+    cuda::attention_part_backward(with_libraries(), shape, part, qkv, kv, o, lse, d_o, dqkv, dkv, add_to_dq);
+  }
+  void attention_merge(const AttentionShape& shape, std::int64_t parts, ConstTensor o_parts, ConstTensor lse_parts,
+                       Tensor o, Tensor lse) const override {
+    cuda::attention_merge(with_libraries(), shape, parts, o_parts, lse_parts, o, lse);
+  }
+  void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse) const override {
+    cuda::attention_sinks_forward(stream_, shape, sinks, o, lse);
+  }
+  void attention_sinks_backward(const AttentionShape& shape, ConstTensor sinks, ConstTensor o, ConstTensor lse,
+                                ConstTensor d_o, Tensor d_sinks) const override {
+    cuda::attention_sinks_backward(stream_, shape, sinks, o, lse, d_o, d_sinks);
+  }
+  void attention_scores(const AttentionShape& shape, ConstTensor qkv, Tensor s) const override {
+    cuda::attention_scores(with_libraries(), shape, qkv, s);
+  }
+  void attention_scale_mask(const AttentionShape& shape, Tensor s) const override {
+    cuda::attention_scale_mask(with_libraries(), shape, s);
+  }
+  void attention_softmax(const AttentionShape& shape, ConstTensor s, Tensor p) const override {
+    cuda::attention_softmax(with_libraries(), shape, s, p);
+  }
+  void attention_scale_mask_softmax(const AttentionShape& shape, ConstTensor s, Tensor p) const override {
+    cuda::attention_scale_mask_softmax(with_libraries(), shape, s, p);
+  }
+  void attention_context(const AttentionShape& shape, ConstTensor p, ConstTensor qkv, Tensor o) const override {
+    cuda::attention_context(with_libraries(), shape, p, qkv, o);
+  }
+  void attention_context_backward(const AttentionShape& shape, ConstTensor p, ConstTensor qkv, ConstTensor d_o,
+                                  Tensor dp, Tensor dqkv) const override {
+    cuda::attention_context_backward(with_libraries(), shape, p, qkv, d_o, dp, dqkv);
+  }
+  void attention_softmax_backward(const AttentionShape& shape, ConstTensor p, ConstTensor dp,
+                                  Tensor ds) const override {
+    cuda::attention_softmax_backward(with_libraries(), shape, p, dp, ds);
+  }
+  void attention_scale_mask_backward(const AttentionShape& shape, Tensor ds) const override {
+    cuda::attention_scale_mask_backward(with_libraries(), shape, ds);
+  }
+  void attention_scale_mask_softmax_backward(const AttentionShape& shape, ConstTensor p, ConstTensor dp,
+                                             Tensor ds) const override {
+    cuda::attention_scale_mask_softmax_backward(with_libraries(), shape, p, dp, ds);
+  }
+  void attention_scores_backward(const AttentionShape& shape, ConstTensor ds, ConstTensor qkv,
+                                 Tensor dqkv) const override {
+    cuda::attention_scores_backward(with_libraries(), shape, ds, qkv, dqkv);
+  }
+  void embedding_forward(const EmbeddingShape& shape, const std::int32_t* ids, ConstTensor wte, ConstTensor wpe,
+                         Tensor out) const override {
+    cuda::embedding_forward(stream_, shape, ids, wte, wpe, out);
+  }
+  void embedding_backward(const EmbeddingShape& shape, const std::int32_t* ids, ConstTensor dout, Tensor dwte,
+                          Tensor dwpe) const override {
+    cuda::embedding_backward(stream_, shape, ids, dout, dwte, dwpe);
+  }
+  void cross_entropy_stats(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
+                           Tensor stats) const override {
+    cuda::cross_entropy_stats(stream_, shape, logits, targets, stats);
+  }
+  void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor stats, double scale, double* loss,
+                             bool accumulate, Tensor row_stats) const override {
+    cuda::cross_entropy_combine(stream_, rows, parts, stats, scale, loss, accumulate, row_stats);
+  }
+  void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
+                              ConstTensor row_stats, double scale, Tensor gradient) const override {
+    cuda::cross_entropy_backward(stream_, shape, logits, targets, row_stats, scale, gradient);
+  }
+  void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) const override {
+    cuda::squared_norm(stream_, x, n, sum, accumulate);
+  }
+  void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient) const override {
+    cuda::clip_coefficient(stream_, sums, clip, norm, coefficient);
+  }
+  void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
+                      Tensor parameter, Tensor m, Tensor v, Tensor copy) const override {
+    cuda::optimizer_step(stream_, step, n, gradient, coefficient, parameter, m, v, copy);
+  }
+  void gate_forward(const GateShape& shape, ConstTensor logits, Tensor scores, Tensor weights,
+                    std::int32_t* chosen) const override {
+    cuda::gate_forward(stream_, shape, logits, scores, weights, chosen);
+  }
+  void gate_backward(const GateShape& shape, ConstTensor scores, const std::int32_t* chosen, ConstTensor dweights,
+                     double balance, const std::int32_t* counts, std::int64_t parts, Tensor dlogits) const override {
+    cuda::gate_backward(stream_, shape, scores, chosen, dweights, balance, counts, parts, dlogits);
+  }
+  void route_count(std::int64_t rows, std::int64_t experts, std::int64_t capacity, const std::int32_t* chosen,
+                   std::int32_t* place, std::int32_t* counts) const override {
+    cuda::route_count(stream_, rows, experts, capacity, chosen, place, counts);
+  }
+  void route_arrange(std::int64_t rows, std::int64_t experts, std::int64_t members, const std::int32_t* counts,
+                     const std::int32_t* arrived, std::int32_t* place, std::int32_t* offsets, std::int32_t* to,
+                     std::int32_t* from) const override {
+    cuda::route_arrange(stream_, rows, experts, members, counts, arrived, place, offsets, to, from);
+  }
+  void receive_rows(std::span<const ReceivedRows> members, std::int64_t index, std::int64_t row_bytes,
+                    void* y) const override {
+    cuda::receive_rows(stream_, members, index, row_bytes, y);
+  }
+  void permute_forward(std::int64_t rows, std::int64_t copies, std::int64_t cols, ConstTensor x,
+                       const std::int32_t* place, Tensor y) const override {
+    cuda::permute_forward(stream_, rows, copies, cols, x, place, y);
+  }
+  void permute_backward(std::int64_t rows, std::int64_t copies, std::int64_t cols, ConstTensor y,
+                        const std::int32_t* place, Tensor x) const override {
+    cuda::permute_backward(stream_, rows, copies, cols, y, place, x);
+  }
+  void grouped_forward(const GroupedShape& shape, const std::int32_t* offsets, ConstTensor x, ConstTensor w,
+                       Tensor y) const override {
+    cuda::grouped_forward(stream_, shape, offsets, x, w, y);
+  }
+  void grouped_backward_input(const GroupedShape& shape, const std::int32_t* offsets, ConstTensor dy, ConstTensor w,
+                              Tensor dx) const override {
+    cuda::grouped_backward_input(stream_, shape, offsets, dy, w, dx);
+  }
+  void grouped_backward_weight(const GroupedShape& shape, const std::int32_t* offsets, ConstTensor dy, ConstTensor x,
+                               Tensor dw) const override {
+    cuda::grouped_backward_weight(stream_, shape, offsets, dy, x, dw);
+  }
+  void expert_bias_forward(const ExpertBiasShape& shape, const std::int32_t* offsets, ConstTensor bias,
+                           ConstTensor weights, Tensor y) const override {
+    cuda::expert_bias_forward(stream_, shape, offsets, bias, weights, y);
+  }
+  void expert_bias_backward_weights(const ExpertBiasShape& shape, const std::int32_t* offsets, ConstTensor dy,
+                                    ConstTensor bias, Tensor dweights) const override {
+    cuda::expert_bias_backward_weights(stream_, shape, offsets, dy, bias, dweights);
+  }
+  void expert_bias_gradient(const ExpertBiasShape& shape, const std::int32_t* offsets, ConstTensor dy,
+                            ConstTensor weights, Tensor dbias) const override {
+    cuda::expert_bias_gradient(stream_, shape, offsets, dy, weights, dbias);
+  }
+  void expert_activation_forward(Activation kind, std::int64_t rows, const std::int32_t* count, std::int64_t cols,
+                                 ConstTensor x, ConstTensor weights, Tensor y) const override {
+    cuda::expert_activation_forward(stream_, kind, rows, count, cols, x, weights, y);
+  }
+  void expert_activation_backward(Activation kind, std::int64_t rows, const std::int32_t* count, std::int64_t cols,
+                                  ConstTensor x, ConstTensor weights, ConstTensor dy, Tensor dx,
+                                  Tensor dweights) const override {
+    cuda::expert_activation_backward(stream_, kind, rows, count, cols, x, weights, dy, dx, dweights);
+  }
+
+ private:
+  const cuda::Stream& with_libraries() const {
+    if (libraries_ == nullptr) {
+      libraries_ = cuda::open_libraries(cuda::AlgorithmChoice::heuristic);
+      stream_.libraries = libraries_.get();
+    }
+    return stream_;
+  }
+
+  mutable cuda::Stream stream_;
+  mutable std::unique_ptr<cuda::Libraries> libraries_;
+  double* scalar_;
+};
+
+}  // namespace
+
+std::unique_ptr<Launchers> cuda_launchers(const cuda::Stream& stream, double* scalar) {
+  return std::make_unique<CudaLaunchers>(stream, scalar);
+}
+
+}  // namespace foretrain::exec
