@@ -103,7 +103,7 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
     job = a.job.load();
     graph = plan::build(job);
     check_runnable(a.job, job, graph, *processes, a.device);
-    gpu = a.device.open();
+    gpu = a.device.open(*processes);
     text = exec::load_text(job.workload.data);
     return plan::resolved(job).dump();
   };

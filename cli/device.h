@@ -6,6 +6,7 @@
 
 #include "cli/options.h"
 #include "exec/gpu.h"
+#include "exec/processes.h"
 
 namespace foretrain::cli {
 
@@ -14,8 +15,9 @@ struct DeviceArguments {
 
   void add_to(Options& options);
   bool is_gpu() const { return word != "cpu"; }
-  // nullptr: on the CPU. Throws EnvironmentError where there is no such device.
-  std::unique_ptr<exec::Gpu> open() const;
+  // nullptr: on the CPU. The processes of a host take its GPUs in turn. Throws EnvironmentError where there is no such
+  // device.
+  std::unique_ptr<exec::Gpu> open(const exec::Processes& processes) const;
 };
 
 }  // namespace foretrain::cli

@@ -89,10 +89,13 @@ struct Part {
   std::string remedy;  // "" where nothing is to be done
 };
 
-Part external(const std::string& name, const std::string& place, const std::string& absent,
-              const std::string& purpose) {
-  return {name, false, !place.empty(), place.empty() ? absent : place,
-          fmt::format("nothing to install: this version does not use it yet ({})", purpose)};
+// Between GPUs; one alone needs none.
+Part nccl() {
+  const std::string library = find_library("libnccl.so.2");
+  return {"NCCL", FORETRAIN_BUILT_WITH_NCCL, !library.empty(), library.empty() ? "libnccl.so.2 was not found" : library,
+          !FORETRAIN_BUILT_WITH_NCCL ? "install nccl.h beside CUDA's headers (libnccl-dev), and build again"
+          : library.empty()          ? "ranks on several GPUs need it: install libnccl2, 2.18 or later"
+                                     : ""};
 }
 
 // Ranks as processes that mpirun starts; sockets need nothing.
@@ -123,7 +126,7 @@ std::vector<Part> parts() {
   all.push_back(mpi());
   const exec::CudaState cuda = exec::cuda_state();
   all.push_back({"CUDA", cuda.is_built, cuda.is_usable, cuda.detail, cuda.remedy});
-  all.push_back(external("NCCL", find_library("libnccl.so.2"), "libnccl.so.2 was not found", "communication of GPUs"));
+  all.push_back(nccl());
   return all;
 }
 

@@ -240,7 +240,7 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     job = a.job.load();
     graph = plan::build(job);
     check_runnable(a.job, job, graph, *processes, a.device);
-    gpu = a.device.open();
+    gpu = a.device.open(*processes);
     a.weights.check(job);
     check_sample(a, job.workload.model);
     text = a.data.load(job.workload);

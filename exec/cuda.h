@@ -17,7 +17,8 @@ struct CudaState {
 };
 CudaState cuda_state();
 
-// The first GPU that this process sees. Throws EnvironmentError, with what is missing and what to do.
-std::unique_ptr<Gpu> open_cuda();
+// Of the GPUs that this process sees the one with this index, counted round. Throws EnvironmentError, with what is
+// missing and what to do.
+std::unique_ptr<Gpu> open_cuda(int index);
 
 }  // namespace foretrain::exec

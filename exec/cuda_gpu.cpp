@@ -11,6 +11,7 @@
 #include "exec/cuda_check.h"
 #include "exec/cuda_launchers.h"
 #include "exec/cuda_module.h"
+#include "exec/nccl.h"
 
 namespace foretrain::exec {
 
@@ -209,6 +210,11 @@ class CudaGpu : public Gpu {
     check_cuda("cudaStreamSynchronize", cudaStreamSynchronize(own_));
   }
 
+  std::unique_ptr<CollectiveLibrary> open_collectives() override {
+    use();
+    return open_nccl([](GpuStream stream) -> void* { return native(stream); });
+  }
+
   void begin_range(std::string_view name) override { nvtxRangePushA(std::string(name).c_str()); }
   void end_range() override { nvtxRangePop(); }
 
@@ -246,8 +252,10 @@ extern "C" void foretrain_cuda_state(CudaState* state) {
   *state = find_state();
 }
 
-extern "C" Gpu* foretrain_open_cuda() {
-  return new CudaGpu(0);
+extern "C" Gpu* foretrain_open_cuda(int index) {
+  int devices = 0;
+  check_cuda("cudaGetDeviceCount", cudaGetDeviceCount(&devices));
+  return new CudaGpu(index % devices);
 }
 
 }  // namespace foretrain::exec

@@ -12,13 +12,12 @@
 #include <vector>
 
 #include "base/units.h"
+#include "exec/collectives.h"
+#include "exec/gpu_stream.h"
 #include "kernels/launchers.h"
 
 namespace foretrain::exec {
 
-struct GpuStream {
-  void* handle = nullptr;
-};
 struct GpuEvent {
   void* handle = nullptr;
 };
@@ -57,6 +56,9 @@ class Gpu {
   // Beside all streams, done on return. Of a copy either side may be the host's.
   virtual void copy(const void* from, void* to, std::int64_t bytes) = 0;
   virtual void fill(void* begin, int byte, std::int64_t bytes) = 0;
+
+  // To exchange with other GPUs. Throws EnvironmentError, with what is missing and what to do.
+  virtual std::unique_ptr<CollectiveLibrary> open_collectives() = 0;
 
   // What this thread enqueues in between is shown under that name by tools.
   virtual void begin_range(std::string_view name) = 0;

@@ -14,8 +14,7 @@
 
 namespace foretrain::exec {
 
-// One rank's end. Operands are addresses of the GPU; reductions are in rank order, with the bits that Communicator's
-// have.
+// One rank's end. Operands are addresses of the GPU.
 class GpuCommunicator : public Partners {
  public:
   // For the stream to do next, once `ready` has been recorded on it.
@@ -24,13 +23,14 @@ class GpuCommunicator : public Partners {
 
   // Enqueues what can be. True when all of the operation is in the stream. Throws Cancelled.
   virtual bool submit(Ticket ticket) = 0;
-  // When the last partner was ready, of a batch of messages the first one's; the ticket is dead then. REQUIRES: the
-  // stream has come to the operation's end.
+  // When the last partner was ready, of a batch of messages the first one's, as far as it is known here; the ticket is
+  // dead then. REQUIRES: the stream has come to the operation's end.
   virtual Time finish(Ticket ticket) = 0;
 };
 
 // Ranks of one process that share a GPU: each enqueues its own share (shares.h) once all have posted, behind what made
-// everybody's operands ready; and goes on behind everybody's shares.
+// everybody's operands ready; and goes on behind everybody's shares. Reductions are in rank order, with the bits that
+// Communicator's have.
 class GpuWorld {
  public:
   GpuWorld(Gpu& gpu, EventPool& events, plan::Rank ranks);

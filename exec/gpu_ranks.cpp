@@ -8,39 +8,61 @@ namespace foretrain::exec {
 
 namespace {
 
-void check_memory(const Gpu& gpu, const plan::PlanGraph& graph) {
+// "": they fit.
+std::string shortage(const Gpu& gpu, const plan::PlanGraph& graph, plan::Rank first, plan::Rank count) {
   Bytes needed;
-  for (plan::Rank r = 0; r < graph.mesh.ranks(); ++r) {
+  for (plan::Rank r = first; r < first + count; ++r) {
     const plan::Role& role = graph.roles[static_cast<std::size_t>(plan::role_of(graph, r))];
     needed += role.memory.arena + Bytes{gpu.stream_workspace().value * std::ssize(role.streams)};
   }
   const Bytes free = gpu.free_memory();
-  if (needed > free) {
-    throw InfeasibleError(fmt::format(
-        "the run needs {} for its {} ranks on {}, which has {} left: {} are missing; a smaller micro_batch, "
-        "model or number of ranks needs less",
-        to_string(needed), graph.mesh.ranks(), gpu.name(), to_string(free), to_string(needed - free)));
-  }
+  return needed <= free
+             ? ""
+             : fmt::format(
+                   "the run needs {} for its {} on {}, which has {} left: {} are missing; a smaller "
+                   "micro_batch, model or number of ranks needs less",
+                   to_string(needed), count == 1 ? fmt::format("rank {}", first) : fmt::format("{} ranks", count),
+                   gpu.name(), to_string(free), to_string(needed - free));
 }
 
 }  // namespace
 
-GpuRanks::GpuRanks(Gpu& gpu, const plan::PlanGraph& graph, const Processes& processes)
-    : gpu_(gpu),
-      events_(gpu),
-      arenas_(static_cast<std::size_t>(graph.mesh.ranks())),
-      world_(gpu, events_, graph.mesh.ranks()) {
-  if (processes.count() > 1) {
+GpuRanks::GpuRanks(Gpu& gpu, const plan::PlanGraph& graph, Processes& processes)
+    : gpu_(gpu), events_(gpu), arenas_(static_cast<std::size_t>(graph.mesh.ranks())) {
+  const plan::Rank ranks = graph.mesh.ranks();
+  const bool are_together = processes.count() == 1;
+  if (!are_together && processes.count() != ranks) {
     throw InputError(
-        fmt::format("ranks on a GPU are threads of one process in this version, and {} processes were started; start "
-                    "one",
-                    processes.count()));
+        fmt::format("ranks share one GPU as threads of one process, or have one each in a process of their own: {} "
+                    "ranks are not for "
+                    "{} processes; start 1 or {}",
+                    ranks, processes.count(), ranks));
   }
-  check_memory(gpu, graph);
+  const plan::Rank first = are_together ? 0 : processes.number();
+  for (const std::string& why : processes.all_gather(shortage(gpu, graph, first, are_together ? ranks : 1))) {
+    if (!why.empty()) {
+      throw InfeasibleError(why);
+    }
+  }
+  if (are_together) {
+    world_ = std::make_unique<GpuWorld>(gpu, events_, ranks);
+    return;
+  }
+  peers_ = std::make_unique<GpuPeers>(gpu, events_, gpu.open_collectives(), graph, first);
+  peers_->join(processes.all_gather(peers_->offer()), [&] { processes.check(); });
 }
 
 std::unique_ptr<QueuedDevice> GpuRanks::device(plan::Rank rank, std::function<std::string(const OpCall&)> describe) {
-  return std::make_unique<GpuDevice>(gpu_, events_, world_.communicator(rank), std::move(describe));
+  GpuCommunicator& communicator = world_ ? world_->communicator(rank) : peers_->communicator();
+  return std::make_unique<GpuDevice>(gpu_, events_, communicator, std::move(describe));
+}
+
+void GpuRanks::cancel() {
+  if (world_) {
+    world_->cancel();
+  } else {
+    peers_->cancel();
+  }
 }
 
 RankMemory GpuRanks::memory(const RankContext& rank) {

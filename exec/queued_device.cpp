@@ -179,9 +179,12 @@ void QueuedDevice::fail_waiting() const {
     }
   }
   if (oldest == nullptr && unfinished != nullptr) {
-    throw EnvironmentError(fmt::format("rank {} waited {} ms for its device to end {} of step {}",
-                                       unfinished->call.rank->rank, timeout_.count(), describe_(unfinished->call),
-                                       unfinished->call.binding.step));
+    const std::vector<plan::Rank> others =
+        unfinished->ticket != nullptr ? partners_.missing(unfinished->ticket) : std::vector<plan::Rank>{};
+    throw EnvironmentError(fmt::format("rank {} waited {} ms for its device{} to end {} of step {}",
+                                       unfinished->call.rank->rank, timeout_.count(),
+                                       others.empty() ? "" : fmt::format(", and rank {},", fmt::join(others, ", ")),
+                                       describe_(unfinished->call), unfinished->call.binding.step));
   }
   CHECK(oldest != nullptr, "no op of the rank can run and none waits for another rank: its events form a circle");
   throw EnvironmentError(

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <thread>
 
 #include "base/error.h"
 #include "exec/clock.h"
+#include "tests/exec/pretend_fabric.h"
 
 namespace foretrain::testing {
 
@@ -287,7 +289,8 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
   std::byte* scalar_;
 };
 
-PretendGpu::PretendGpu(std::uint64_t seed, Bytes memory) : random_(seed), memory_(memory) {}
+PretendGpu::PretendGpu(std::uint64_t seed, Bytes memory, PretendFabric* fabric)
+    : random_(seed), memory_(memory), fabric_(fabric) {}
 
 PretendGpu::~PretendGpu() {
   CHECK(allocations_.empty() && host_allocations_.empty() && streams_.empty() && events_ == 0,
@@ -398,6 +401,15 @@ void PretendGpu::wait(exec::GpuStream stream, exec::GpuEvent event) {
   enqueue(*static_cast<Stream*>(stream.handle), {nullptr, nullptr, mark, {}});
 }
 
+void PretendGpu::enqueue(exec::GpuStream stream, std::function<bool()> can_run, std::function<void()> run) {
+  enqueue(*static_cast<Stream*>(stream.handle), {std::move(run), nullptr, nullptr, {}, std::move(can_run)});
+}
+
+std::unique_ptr<exec::CollectiveLibrary> PretendGpu::open_collectives() {
+  CHECK(fabric_ != nullptr, "this GPU is the only one");
+  return fabric_->library(*this);
+}
+
 void PretendGpu::enqueue(Stream& stream, Command command) {
   const std::lock_guard lock(mutex_);
   command.enqueued = host_time();
@@ -419,8 +431,9 @@ bool PretendGpu::run_one() {
   }
   Stream* chosen = nullptr;
   for (const auto& stream : streams_) {
-    const bool can_run = !stream->commands.empty() &&
-                         (stream->commands.front().wait == nullptr || stream->commands.front().wait->is_over);
+    const Command* const next = stream->commands.empty() ? nullptr : &stream->commands.front();
+    const bool can_run = next != nullptr && (next->wait == nullptr || next->wait->is_over) &&
+                         (next->can_run == nullptr || next->can_run());
     if (can_run && (chosen == nullptr || stream->priority > chosen->priority)) {
       chosen = stream.get();
     }
@@ -461,9 +474,14 @@ Time PretendGpu::time_of(exec::GpuEvent event) {
 }
 
 void PretendGpu::synchronise(exec::GpuStream stream) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   while (!static_cast<Stream*>(stream.handle)->commands.empty()) {
-    CHECK(run_one(), "streams wait for each other");
+    if (!run_one()) {
+      CHECK(fabric_ != nullptr, "streams wait for each other");
+      lock.unlock();
+      std::this_thread::yield();
+      lock.lock();
+    }
   }
   seen_ = std::max(seen_, static_cast<Stream*>(stream.handle)->at);
 }

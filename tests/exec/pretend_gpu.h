@@ -18,9 +18,12 @@
 
 namespace foretrain::testing {
 
+class PretendFabric;
+
 class PretendGpu : public exec::Gpu {
  public:
-  explicit PretendGpu(std::uint64_t seed, Bytes memory = Bytes{1'000'000'000});
+  // With a fabric, which must outlive it, it is one of several.
+  explicit PretendGpu(std::uint64_t seed, Bytes memory = Bytes{1'000'000'000}, PretendFabric* fabric = nullptr);
   ~PretendGpu() override;  // all that was taken has been given back
 
   std::string name() const override { return "a pretended GPU"; }
@@ -42,8 +45,12 @@ class PretendGpu : public exec::Gpu {
   Time time_of(exec::GpuEvent event) override;
   void copy(const void* from, void* to, std::int64_t bytes) override;
   void fill(void* begin, int byte, std::int64_t bytes) override;
+  std::unique_ptr<exec::CollectiveLibrary> open_collectives() override;
   void begin_range(std::string_view) override {}
   void end_range() override {}
+
+  // What begins once other GPUs let it: `can_run` says so.
+  void enqueue(exec::GpuStream stream, std::function<bool()> can_run, std::function<void()> run);
 
  private:
   class QueueLaunchers;
@@ -61,6 +68,7 @@ class PretendGpu : public exec::Gpu {
     std::shared_ptr<Mark> record;  // else, one of these
     std::shared_ptr<Mark> wait;
     Time enqueued;
+    std::function<bool()> can_run = nullptr;  // absent: at once
   };
   struct Stream {
     std::deque<Command> commands;
@@ -79,6 +87,7 @@ class PretendGpu : public exec::Gpu {
   mutable std::mutex mutex_;
   std::mt19937_64 random_;
   Bytes memory_, used_;
+  PretendFabric* fabric_;
   Time seen_;  // the latest that the host knows to be over
   std::map<const std::byte*, std::pair<std::unique_ptr<std::byte[]>, std::int64_t>> allocations_, host_allocations_;
   std::vector<std::unique_ptr<Stream>> streams_;
