@@ -6,6 +6,8 @@
 #include <chrono>
 #include <utility>
 
+#include "exec/leave_behind.h"
+
 namespace foretrain::exec {
 
 namespace {
@@ -23,9 +25,8 @@ Courier::Courier(Processes& processes)
 
 Courier::~Courier() {
   if (stop()) {
-    // Left behind: the run was cut off and the process is about to end.
-    (void)parcels_.release();
-    (void)std::make_unique<std::list<Active>>(std::move(active_)).release();
+    leave_behind(std::move(parcels_));
+    leave_behind(std::make_unique<std::list<Active>>(std::move(active_)));
   }
 }
 

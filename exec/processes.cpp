@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "exec/clock.h"
+#include "exec/leave_behind.h"
 
 namespace foretrain::exec {
 
@@ -122,7 +123,7 @@ Processes::~Processes() {
   }
   if (has_failed()) {
     // The library's own farewell would wait for those that are gone.
-    (void)transport_.release();
+    leave_behind(std::move(transport_));
   }
 }
 

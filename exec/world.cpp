@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "exec/leave_behind.h"
 #include "exec/world_endpoint.h"
 
 namespace foretrain::exec {
@@ -90,7 +91,7 @@ World::World(Processes& processes, plan::Rank ranks) : processes_(processes), ra
 
 World::~World() {
   if (courier_ && courier_->stop()) {
-    (void)std::make_unique<std::vector<SharedMemory>>(std::move(arenas_)).release();
+    leave_behind(std::make_unique<std::vector<SharedMemory>>(std::move(arenas_)));
   }
 }
 
