@@ -12,6 +12,7 @@
 #include "exec/socket.h"
 #include "exec/tcp_transport.h"
 #include "plan/build.h"
+#include "tests/exec/outcome.h"
 #include "tests/exec/overrides.h"
 #include "tests/exec/pretend_fabric.h"
 #include "tests/exec/strategies.h"
@@ -23,6 +24,7 @@ namespace {
 using testing::joined;
 using testing::kBase;
 using testing::kModels;
+using testing::Outcome;
 using testing::Overrides;
 using testing::PretendFabric;
 using testing::PretendGpu;
@@ -58,27 +60,13 @@ TEST(Circles, AreTheEndsOfMessages) {
 
 // ---- training -------------------------------------------------------------------------------------------------------
 
-struct Outcome {
-  std::vector<double> loss, grad_norm, logits;
-  double evaluated = 0.0;
-  std::vector<FullTensor> gradients, parameters;
-};
-
 Outcome run(const plan::PlanGraph& graph, const DataSource& data, Processes* processes, Gpu* gpu) {
   Executor executor(graph, data, 7, processes, gpu);
   RunOptions options;
   options.steps = kSteps;
   options.timeout = std::chrono::seconds(20);
   options.poison = gpu != nullptr;
-  Outcome outcome;
-  const RunResult result = executor.run(options);
-  outcome.loss = result.loss;
-  outcome.grad_norm = result.grad_norm;
-  outcome.gradients = executor.gradients();
-  outcome.parameters = executor.parameters();
-  outcome.evaluated = executor.evaluate(data, 1, options);
-  outcome.logits = executor.logits(data, 3, options);
-  return outcome;
+  return testing::train(executor, data, options);
 }
 
 // Calls act(processes, gpu) on a thread for each process; what each threw, by process.
@@ -104,14 +92,6 @@ std::vector<std::string> in_processes(int count, std::uint64_t seed, PretendFabr
   return failures;
 }
 
-void expect_equal(const std::vector<FullTensor>& a, const std::vector<FullTensor>& b) {
-  ASSERT_EQ(a.size(), b.size());
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    EXPECT_EQ(a[i].name, b[i].name);
-    EXPECT_TRUE(a[i].values == b[i].values) << a[i].name;
-  }
-}
-
 void expect_same_as_on_cpu(const char* model, const std::vector<std::string>& overrides, std::uint64_t seed) {
   SCOPED_TRACE(::testing::PrintToString(overrides));
   const plan::Job job = testing::tiny_job(model, overrides);
@@ -132,12 +112,7 @@ void expect_same_as_on_cpu(const char* model, const std::vector<std::string>& ov
   });
   EXPECT_EQ(failures, std::vector<std::string>(static_cast<std::size_t>(ranks)));
   EXPECT_EQ(fabric.circles(), std::ssize(circles_of(graph).members));
-  EXPECT_EQ(cpu.loss, other.loss);
-  EXPECT_EQ(cpu.grad_norm, other.grad_norm);
-  EXPECT_EQ(cpu.evaluated, other.evaluated);
-  EXPECT_EQ(cpu.logits, other.logits);
-  expect_equal(cpu.gradients, other.gradients);
-  expect_equal(cpu.parameters, other.parameters);
+  testing::expect_equal(cpu, other);
 }
 
 TEST(GpuPeers, EveryStrategyAsOnACpu) {

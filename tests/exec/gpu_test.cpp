@@ -12,6 +12,7 @@
 #include "exec/checkpoint_state.h"
 #include "exec/evaluate.h"
 #include "plan/build.h"
+#include "tests/exec/outcome.h"
 #include "tests/exec/overrides.h"
 #include "tests/exec/pretend_gpu.h"
 #include "tests/exec/strategies.h"
@@ -23,6 +24,7 @@ namespace {
 using testing::joined;
 using testing::kBase;
 using testing::kModels;
+using testing::Outcome;
 using testing::Overrides;
 using testing::PretendGpu;
 using testing::strategies;
@@ -54,12 +56,6 @@ class Spans : public plan::SpanSink {
 
 constexpr int kSteps = 3;
 
-struct Outcome {
-  std::vector<double> loss, grad_norm, logits;
-  double evaluated = 0.0;
-  std::vector<FullTensor> gradients, parameters;
-};
-
 // On the GPU with poisoned memory, and its timeline is valid.
 Outcome run(const plan::PlanGraph& graph, std::int64_t vocab, Gpu* gpu) {
   const testing::GrammarData data(vocab);
@@ -70,25 +66,9 @@ Outcome run(const plan::PlanGraph& graph, std::int64_t vocab, Gpu* gpu) {
   options.timeout = std::chrono::seconds(20);
   options.poison = gpu != nullptr;
   options.sink = &spans;
-  Outcome outcome;
-  const RunResult result = executor.run(options);
-  outcome.loss = result.loss;
-  outcome.grad_norm = result.grad_norm;
+  Outcome outcome = testing::train(executor, data, options);
   EXPECT_EQ(plan::validate(graph, spans.take(kSteps)), std::vector<std::string>{});
-  outcome.gradients = executor.gradients();
-  outcome.parameters = executor.parameters();
-  options.sink = nullptr;
-  outcome.evaluated = executor.evaluate(data, 2, options);
-  outcome.logits = executor.logits(data, 3, options);
   return outcome;
-}
-
-void expect_equal(const std::vector<FullTensor>& a, const std::vector<FullTensor>& b) {
-  ASSERT_EQ(a.size(), b.size());
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    EXPECT_EQ(a[i].name, b[i].name);
-    EXPECT_TRUE(a[i].values == b[i].values) << a[i].name;
-  }
 }
 
 void expect_same_as_on_cpu(const char* model, const std::vector<std::string>& overrides, std::uint64_t seed) {
@@ -99,12 +79,7 @@ void expect_same_as_on_cpu(const char* model, const std::vector<std::string>& ov
   const Outcome cpu = run(graph, vocab, nullptr);
   PretendGpu gpu(seed);
   const Outcome other = run(graph, vocab, &gpu);
-  EXPECT_EQ(cpu.loss, other.loss);
-  EXPECT_EQ(cpu.grad_norm, other.grad_norm);
-  EXPECT_EQ(cpu.evaluated, other.evaluated);
-  EXPECT_EQ(cpu.logits, other.logits);
-  expect_equal(cpu.gradients, other.gradients);
-  expect_equal(cpu.parameters, other.parameters);
+  testing::expect_equal(cpu, other);
 }
 
 // Without an event both orders come about, with it one.
@@ -207,7 +182,7 @@ TEST(Gpu, ParametersComeBackAsTheyWereSet) {
     }
   }
   executor.set_parameters(parameters);
-  expect_equal(executor.parameters(), parameters);
+  testing::expect_equal(executor.parameters(), parameters);
 }
 
 // State as the checkpoint writer and reader see it.
