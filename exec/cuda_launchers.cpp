@@ -69,10 +69,17 @@ class CudaLaunchers : public Launchers {
     cuda::bias_gradient(stream_, rows, cols, dy, db, accumulate);
   }
   void fill(Tensor x, std::int64_t n, double value) const override { cuda::fill(stream_, x, n, value); }
+  void cast(ConstTensor src, Tensor dst, std::int64_t n) const override { cuda::cast(stream_, src, dst, n); }
   void add(ConstTensor src, Tensor dst, std::int64_t n) const override { cuda::add(stream_, src, dst, n); }
   void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies,
                     std::int64_t n) const override {
     cuda::sum_in_order(stream_, sources, dst, copies, n);
+  }
+  void encode(const Code& code, ConstTensor x, Tensor residual, void* coded) const override {
+    cuda::encode(stream_, code, x, residual, coded);
+  }
+  void decode(const Code& code, std::int64_t parts, const void* coded, Tensor x) const override {
+    cuda::decode(stream_, code, parts, coded, x);
   }
   void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t ld_src, Tensor dst,
                    std::int64_t ld_dst) const override {
@@ -184,6 +191,10 @@ class CudaLaunchers : public Launchers {
   void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                       Tensor parameter, Tensor m, Tensor v, Tensor copy) const override {
     cuda::optimizer_step(stream_, step, n, gradient, coefficient, parameter, m, v, copy);
+  }
+  void outer_step(const OuterStep& step, std::int64_t n, Tensor weights, Tensor anchor, Tensor momentum,
+                  Tensor copy) const override {
+    cuda::outer_step(stream_, step, n, weights, anchor, momentum, copy);
   }
   void gate_forward(const GateShape& shape, ConstTensor logits, Tensor scores, Tensor weights,
                     std::int32_t* chosen) const override {

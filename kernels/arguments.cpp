@@ -10,6 +10,11 @@ void check_element(const char* op, Dtype d) {
         name(d));
 }
 
+void check_exchanged(const char* op, Dtype d) {
+  CHECK(d == Dtype::fp16 || d == Dtype::bf16 || d == wide(d), "{}: element type {}; fp64, fp32, bf16 and fp16 exist",
+        op, name(d));
+}
+
 void check_element_or_wide(const char* op, Dtype element, std::initializer_list<Dtype> types) {
   for (const Dtype d : types) {
     CHECK(d == element || d == wide(element), "{}: operand of type {}; with {} elements it is {} or {}", op, name(d),
@@ -110,6 +115,14 @@ void check_expert_bias(const char* op, const ExpertBiasShape& s, std::initialize
   }
 }
 
+// Places are counted in 32 bits.
+void check_code(const char* op, const Code& code, Dtype element) {
+  check_element(op, element);
+  check_wide(op, element, {code.dtype});
+  CHECK(code.elements >= 0 && code.kept >= 0 && code.kept <= code.elements && code.elements <= UINT32_MAX,
+        "{}: {} kept of {} values", op, code.kept, code.elements);
+}
+
 }  // namespace
 
 void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool) {
@@ -190,8 +203,8 @@ void fill(Tensor x, std::int64_t n, double) {
 }
 
 void cast(ConstTensor src, Tensor dst, std::int64_t n) {
-  check_element("cast", src.dtype);
-  check_element("cast", dst.dtype);
+  check_exchanged("cast", src.dtype);
+  check_exchanged("cast", dst.dtype);
   check_sizes("cast", {n});
 }
 
@@ -203,13 +216,27 @@ void add(ConstTensor src, Tensor dst, std::int64_t n) {
 
 void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies, std::int64_t n) {
   CHECK(!sources.empty(), "sum_in_order: no sources; at least one is needed");
+  check_exchanged("sum_in_order", dst.dtype);
+  const auto check_alike = [&](Dtype d) {
+    CHECK(d == dst.dtype, "sum_in_order: operands of types {} and {}; they share one", name(dst.dtype), name(d));
+  };
   for (const ConstTensor& source : sources) {
-    check_same("sum_in_order", dst.dtype, {source.dtype});
+    check_alike(source.dtype);
   }
   for (const Tensor& copy : copies) {
-    check_same("sum_in_order", dst.dtype, {copy.dtype});
+    check_alike(copy.dtype);
   }
   check_sizes("sum_in_order", {n});
+}
+
+void encode(const Code& code, ConstTensor x, Tensor residual, void*) {
+  check_code("encode", code, x.dtype);
+  check_wide("encode", x.dtype, {residual.dtype});
+}
+
+void decode(const Code& code, std::int64_t parts, const void*, Tensor x) {
+  check_code("decode", code, x.dtype);
+  check_sizes("decode", {parts});
 }
 
 void rotary_forward(const AttentionShape& s, std::int64_t rotary_dim, double, std::int64_t, Tensor qkv) {
@@ -318,6 +345,18 @@ void cross_entropy_backward(const CrossEntropyShape& s, ConstTensor logits, cons
 void squared_norm(ConstTensor x, std::int64_t n, double*, bool) {
   check_element("squared_norm", x.dtype);
   check_sizes("squared_norm", {n});
+}
+
+void outer_step(const OuterStep& s, std::int64_t n, Tensor weights, Tensor anchor, Tensor momentum, Tensor copy) {
+  check_element("outer_step", weights.dtype);
+  check_wide("outer_step", weights.dtype,
+             {present(anchor, wide(weights.dtype)), present(momentum, wide(weights.dtype))});
+  check_sizes("outer_step", {n});
+  CHECK(s.replicas >= 1, "outer_step: the mean of {}", s.replicas);
+  CHECK(n == 0 || (static_cast<bool>(anchor) == (s.kind != OuterKind::average) &&
+                   static_cast<bool>(momentum) == (s.kind == OuterKind::nesterov)),
+        "outer_step: an average has no anchor, and nesterov alone has a momentum");
+  CHECK(!copy || copy.dtype == Dtype::bf16, "outer_step: a copy of type {}; it is bf16", name(copy.dtype));
 }
 
 void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double*, Tensor parameter,

@@ -19,6 +19,7 @@
 #include <span>
 #include <string_view>
 
+#include "kernels/compression.h"
 #include "kernels/moe.h"
 #include "kernels/tensor.h"
 
@@ -118,12 +119,12 @@ void residual_add(std::int64_t rows, std::int64_t cols, ConstTensor a, ConstTens
 void bias_gradient(std::int64_t rows, std::int64_t cols, ConstTensor dy, Tensor db, bool accumulate);
 
 void fill(Tensor x, std::int64_t n, double value);
-// dst = src, rounded to dst's type. Any pair of fp64, fp32, bf16.
+// dst = src, rounded to dst's type. Any pair of fp64, fp32, bf16, fp16; from fp64 to fp16 by way of fp32.
 void cast(ConstTensor src, Tensor dst, std::int64_t n);
 // dst += src. Both of one type, or src bf16 and dst fp32.
 void add(ConstTensor src, Tensor dst, std::int64_t n);
 // dst and all copies = ((s0 + s1) + s2) + …, summed in W, rounded once: the reduction of every collective, in rank
-// order. All of one type; dst and the copies may be sources. At least one source.
+// order. All of one type, which may be fp16; dst and the copies may be sources. At least one source.
 void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies, std::int64_t n);
 
 // ---- packed qkv: rotary positions and attention ---------------------------------------------------------------------
@@ -314,6 +315,17 @@ struct OptimizerStep {
 // the parameter rounded to its type.
 void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                     Tensor parameter, Tensor m, Tensor v, Tensor copy);
+
+// Each kind of the outer step of local SGD (plan/ops.h): `weights` hold the sum of all replicas' weights, and receive
+// what they go on from. anchor (of sgd, nesterov) and momentum (of nesterov) [n] W; copy, which may be absent, receives
+// the weights, rounded.
+enum class OuterKind : std::uint8_t { average, sgd, nesterov };
+struct OuterStep {
+  OuterKind kind{};
+  std::int64_t replicas = 1;
+  double learning_rate = 1, momentum = 0;
+};
+void outer_step(const OuterStep& step, std::int64_t n, Tensor weights, Tensor anchor, Tensor momentum, Tensor copy);
 
 // ---- initial values -------------------------------------------------------------------------------------------------
 

@@ -66,10 +66,17 @@ class CpuLaunchers : public Launchers {
     kernels::bias_gradient(rows, cols, dy, db, accumulate);
   }
   void fill(Tensor x, std::int64_t n, double value) const override { kernels::fill(x, n, value); }
+  void cast(ConstTensor src, Tensor dst, std::int64_t n) const override { kernels::cast(src, dst, n); }
   void add(ConstTensor src, Tensor dst, std::int64_t n) const override { kernels::add(src, dst, n); }
   void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies,
                     std::int64_t n) const override {
     kernels::sum_in_order(sources, dst, copies, n);
+  }
+  void encode(const Code& code, ConstTensor x, Tensor residual, void* coded) const override {
+    kernels::encode(code, x, residual, coded);
+  }
+  void decode(const Code& code, std::int64_t parts, const void* coded, Tensor x) const override {
+    kernels::decode(code, parts, coded, x);
   }
   void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t ld_src, Tensor dst,
                    std::int64_t ld_dst) const override {
@@ -181,6 +188,10 @@ class CpuLaunchers : public Launchers {
   void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                       Tensor parameter, Tensor m, Tensor v, Tensor copy) const override {
     kernels::optimizer_step(step, n, gradient, coefficient, parameter, m, v, copy);
+  }
+  void outer_step(const OuterStep& step, std::int64_t n, Tensor weights, Tensor anchor, Tensor momentum,
+                  Tensor copy) const override {
+    kernels::outer_step(step, n, weights, anchor, momentum, copy);
   }
   void gate_forward(const GateShape& shape, ConstTensor logits, Tensor scores, Tensor weights,
                     std::int32_t* chosen) const override {

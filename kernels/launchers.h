@@ -46,9 +46,12 @@ class Launchers {
   virtual void bias_gradient(std::int64_t rows, std::int64_t cols, ConstTensor dy, Tensor db,
                              bool accumulate) const = 0;
   virtual void fill(Tensor x, std::int64_t n, double value) const = 0;
+  virtual void cast(ConstTensor src, Tensor dst, std::int64_t n) const = 0;
   virtual void add(ConstTensor src, Tensor dst, std::int64_t n) const = 0;
   virtual void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies,
                             std::int64_t n) const = 0;
+  virtual void encode(const Code& code, ConstTensor x, Tensor residual, void* coded) const = 0;
+  virtual void decode(const Code& code, std::int64_t parts, const void* coded, Tensor x) const = 0;
   virtual void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t ld_src, Tensor dst,
                            std::int64_t ld_dst) const = 0;
 
@@ -106,6 +109,9 @@ class Launchers {
   virtual void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient) const = 0;
   virtual void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient,
                               const double* coefficient, Tensor parameter, Tensor m, Tensor v, Tensor copy) const = 0;
+
+  virtual void outer_step(const OuterStep& step, std::int64_t n, Tensor weights, Tensor anchor, Tensor momentum,
+                          Tensor copy) const = 0;
 
   virtual void gate_forward(const GateShape& shape, ConstTensor logits, Tensor scores, Tensor weights,
                             std::int32_t* chosen) const = 0;

@@ -94,6 +94,7 @@ inline std::vector<Dtype> parameter_types(Dtype d) {
 }
 
 std::span<const Check> elementwise_checks();
+std::span<const Check> compression_checks();
 std::span<const Check> row_checks();
 std::span<const Check> token_checks();
 std::span<const Check> optimizer_checks();

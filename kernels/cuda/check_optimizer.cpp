@@ -87,6 +87,34 @@ void optimizer_steps(Bench& bench) {
   }
 }
 
+// The CPU's results.
+void outer_steps(Bench& bench) {
+  for (const OuterKind kind : {OuterKind::average, OuterKind::sgd, OuterKind::nesterov}) {
+    for (const Dtype d : kElementTypes) {
+      for (const int64_t n : {0, 1, 1030}) {
+        const OuterStep s{kind, 3, 0.7, 0.9};
+        const Array weights = Array::random(bench, d, n, 1), anchor = Array::random(bench, wide(d), n, 2);
+        const Array momentum = Array::random(bench, wide(d), n, 3), copy = Array::unset(bench, Dtype::bf16, n);
+        const bool has_copy = d == Dtype::fp32;
+        // In fp64, and so before rounding.
+        Doubles w = weights.given(), a = anchor.given(), m = momentum.given();
+        const auto wide_of = [](Doubles& x) { return Tensor{x.data(), Dtype::fp64}; };
+        const bool has_anchor = kind != OuterKind::average, has_momentum = kind == OuterKind::nesterov;
+        kernels::outer_step(s, n, wide_of(w), has_anchor ? wide_of(a) : Tensor{}, has_momentum ? wide_of(m) : Tensor{},
+                            {});
+        outer_step(bench.stream(), s, n, weights, has_anchor ? anchor.tensor() : Tensor{},
+                   has_momentum ? momentum.tensor() : Tensor{}, has_copy ? copy.tensor() : Tensor{});
+        bench.expect("outer_step", weights, w);
+        bench.expect("outer_step, anchor", anchor, a);
+        bench.expect("outer_step, momentum", momentum, m);
+        if (has_copy) {
+          bench.expect_exact("outer_step, copy", copy, weights.read());
+        }
+      }
+    }
+  }
+}
+
 // Two pieces of a tensor, one of them of odd offset.
 void initial_values(Bench& bench) {
   for (const Dtype d : kElementTypes) {
@@ -105,8 +133,10 @@ void initial_values(Bench& bench) {
   }
 }
 
-constexpr Check kChecks[] = {
-    {"squared_norm, clip_coefficient", gradient_norms}, {"optimizer_step", optimizer_steps}, {"init", initial_values}};
+constexpr Check kChecks[] = {{"squared_norm, clip_coefficient", gradient_norms},
+                             {"optimizer_step", optimizer_steps},
+                             {"outer_step", outer_steps},
+                             {"init", initial_values}};
 
 }  // namespace
 

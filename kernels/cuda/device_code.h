@@ -45,6 +45,8 @@ template <class T, class W>
 __device__ inline T narrow(W x) {
   if constexpr (std::is_same_v<T, Bf16>) {
     return to_bf16(static_cast<float>(x));
+  } else if constexpr (std::is_class_v<T>) {
+    return T(static_cast<float>(x));
   } else {
     return static_cast<T>(x);
   }

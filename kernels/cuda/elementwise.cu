@@ -102,8 +102,8 @@ void fill(const Stream& stream, Tensor x, int64_t n, double value) {
 
 void cast(const Stream& stream, ConstTensor src, Tensor dst, int64_t n) {
   arguments::cast(src, dst, n);
-  with_type(src.dtype, [&](auto s) {
-    with_type(dst.dtype, [&](auto t) {
+  with_exchanged(src.dtype, [&](auto s) {
+    with_exchanged(dst.dtype, [&](auto t) {
       using S = typename decltype(s)::type;
       using T = typename decltype(t)::type;
       launch(cast_kernel<S, T>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, n, as<S>(src), as<T>(dst));
@@ -125,7 +125,7 @@ void sum_in_order(const Stream& stream, std::span<const ConstTensor> sources, Te
   arguments::sum_in_order(sources, dst, copies, n);
   check_most("sum_in_order", "sources", static_cast<int64_t>(sources.size()), kMostSources);
   check_most("sum_in_order", "copies", static_cast<int64_t>(copies.size()), kMostSources - 1);
-  with_type(dst.dtype, [&](auto t) {
+  with_exchanged(dst.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
     Addresses<const T> from{};
     for (const ConstTensor source : sources) {

@@ -38,6 +38,9 @@ void add(const Stream& stream, ConstTensor src, Tensor dst, std::int64_t n);
 constexpr std::int64_t kMostSources = 256;  // and as many results
 void sum_in_order(const Stream& stream, std::span<const ConstTensor> sources, Tensor dst,
                   std::span<const Tensor> copies, std::int64_t n);
+void encode(const Stream& stream, const Code& code, ConstTensor x, Tensor residual, void* coded);
+constexpr std::int64_t kMostCoded = std::int64_t{1} << 31;  // of top_k: tables in the workspace
+void decode(const Stream& stream, const Code& code, std::int64_t parts, const void* coded, Tensor x);
 void copy_matrix(const Stream& stream, std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t ld_src,
                  Tensor dst, std::int64_t ld_dst);
 
@@ -67,6 +70,9 @@ void clip_coefficient(const Stream& stream, std::span<const double> sums, double
                       double* coefficient);
 void optimizer_step(const Stream& stream, const OptimizerStep& step, std::int64_t n, ConstTensor gradient,
                     const double* coefficient, Tensor parameter, Tensor m, Tensor v, Tensor copy);
+
+void outer_step(const Stream& stream, const OuterStep& step, std::int64_t n, Tensor weights, Tensor anchor,
+                Tensor momentum, Tensor copy);
 
 // The CPU's values, up to the rounding of a logarithm, a sine and a cosine in fp64.
 void init_normal(const Stream& stream, const InitShape& shape, double standard_deviation, Tensor x);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/device_code.h"
+#include "kernels/fp16.h"
 #include "kernels/tensor.h"
 
 namespace foretrain::kernels::cuda {
@@ -23,6 +24,16 @@ void with_type(Dtype d, F f) {
     f(Type<double>{});
   } else {
     with_stored(d, f);
+  }
+}
+
+// What ranks exchange: fp16 too.
+template <class F>
+void with_exchanged(Dtype d, F f) {
+  if (d == Dtype::fp16) {
+    f(Type<Fp16>{});
+  } else {
+    with_type(d, f);
   }
 }
 

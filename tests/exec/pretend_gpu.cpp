@@ -96,6 +96,13 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
   }
   void fill(Tensor x, std::int64_t n, double value) const override { queue(&Launchers::fill, x, n, value); }
   void add(ConstTensor src, Tensor dst, std::int64_t n) const override { queue(&Launchers::add, src, dst, n); }
+  void cast(ConstTensor src, Tensor dst, std::int64_t n) const override { queue(&Launchers::cast, src, dst, n); }
+  void encode(const Code& code, ConstTensor x, Tensor residual, void* coded) const override {
+    queue(&Launchers::encode, code, x, residual, coded);
+  }
+  void decode(const Code& code, std::int64_t parts, const void* coded, Tensor x) const override {
+    queue(&Launchers::decode, code, parts, coded, x);
+  }
   void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t ld_src, Tensor dst,
                    std::int64_t ld_dst) const override {
     queue(&Launchers::copy_matrix, rows, cols, src, ld_src, dst, ld_dst);
@@ -206,6 +213,10 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
   void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                       Tensor parameter, Tensor m, Tensor v, Tensor copy) const override {
     queue(&Launchers::optimizer_step, step, n, gradient, coefficient, parameter, m, v, copy);
+  }
+  void outer_step(const OuterStep& step, std::int64_t n, Tensor weights, Tensor anchor, Tensor momentum,
+                  Tensor copy) const override {
+    queue(&Launchers::outer_step, step, n, weights, anchor, momentum, copy);
   }
   void gate_forward(const GateShape& shape, ConstTensor logits, Tensor scores, Tensor weights,
                     std::int32_t* chosen) const override {

@@ -1,0 +1,200 @@
+// Plain loops: what counts is the memory that they go through.
+#include "kernels/compression.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+#include <type_traits>
+
+#include "base/error.h"
+#include "kernels/arguments.h"
+#include "kernels/bf16.h"
+#include "kernels/scratch.h"
+
+namespace foretrain::kernels {
+
+namespace {
+
+using std::int64_t;
+
+template <class T>
+using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+// Where a code's arrays begin.
+template <class W, class Byte>
+struct Arrays {
+  template <class X>
+  using Of = std::conditional_t<std::is_const_v<Byte>, const X, X>;
+  Of<W>* wide;  // scales, or values
+  Of<std::int8_t>* multiples;
+  Of<std::uint32_t>* places;
+
+  Arrays(const Code& code, Byte* begin) : wide(reinterpret_cast<Of<W>*>(begin)) {
+    multiples = reinterpret_cast<Of<std::int8_t>*>(wide + code.blocks());
+    places = reinterpret_cast<Of<std::uint32_t>*>(wide + code.kept);
+  }
+};
+
+// Adding it rounds to an integer.
+template <class W>
+constexpr W kRound = sizeof(W) == 8 ? 0x1.8p52 : 0x1.8p23;
+
+// In lanes, of which the compiler makes vectors. A comparison with a NaN is false: it comes in by the sum.
+template <class W>
+W scale_of(const W* v, int64_t n) {
+  constexpr int64_t kLanes = 16;
+  W largest[kLanes] = {}, nothing[kLanes] = {};
+  const auto take = [&](int64_t lane, W x) {
+    const W a = std::abs(x);
+    largest[lane] = largest[lane] < a ? a : largest[lane];
+    nothing[lane] += x == x ? W{0} : x;
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      take(lane, v[i + lane]);
+    }
+  }
+  for (; i < n; ++i) {
+    take(0, v[i]);
+  }
+  return *std::max_element(largest, largest + kLanes) / 127 + std::accumulate(nothing, nothing + kLanes, W{0});
+}
+
+template <class W>
+void encode_int8(const Code& code, W* v, const Arrays<W, std::byte>& out) {
+  for (int64_t block = 0; block < code.blocks(); ++block) {
+    const int64_t begin = block * Code::kBlock, end = std::min(code.elements, begin + Code::kBlock);
+    const W scale = scale_of(v + begin, end - begin), inverse = scale > 0 ? 1 / scale : 0;
+    out.wide[block] = scale;
+    for (int64_t i = begin; i < end; ++i) {
+      const W multiple = (std::min(W{127}, std::max(W{-127}, v[i] * inverse)) + kRound<W>)-kRound<W>;
+      out.multiples[i] = static_cast<std::int8_t>(multiple);
+      v[i] -= scale * multiple;
+    }
+  }
+}
+
+// The magnitude as an integer of the same order.
+template <class W>
+auto rank_of(W x) {
+  using U = std::conditional_t<sizeof(W) == 8, std::uint64_t, std::uint32_t>;
+  return std::bit_cast<U>(std::abs(x));
+}
+
+// The kept-th largest rank, digit by digit from the top; and how many of that rank are kept.
+template <class W>
+auto smallest_kept(const Code& code, const W* v, int64_t* equal) {
+  using U = decltype(rank_of(W{}));
+  constexpr int kDigit = 16, kDigits = 1 << kDigit;
+  auto* const count = static_cast<int64_t*>(scratch(Scratch::op, kDigits * sizeof(int64_t)));
+  U prefix = 0;
+  int64_t left = code.kept;
+  for (int shift = 8 * static_cast<int>(sizeof(U)) - kDigit; shift >= 0; shift -= kDigit) {
+    std::fill(count, count + kDigits, 0);
+    for (int64_t i = 0; i < code.elements; ++i) {
+      const U rank = rank_of(v[i]);
+      // Twice, as a shift by all bits has no meaning.
+      count[(rank >> shift) % kDigits] += (rank >> shift >> (kDigit - 1) >> 1) == prefix ? 1 : 0;
+    }
+    U digit = kDigits - 1;
+    for (; left > count[digit]; --digit) {
+      left -= count[digit];
+    }
+    prefix = static_cast<U>(prefix << (kDigit - 1) << 1) | digit;
+  }
+  *equal = left;
+  return prefix;
+}
+
+template <class W>
+void encode_top_k(const Code& code, W* v, const Arrays<W, std::byte>& out) {
+  if (code.kept == 0) {
+    return;
+  }
+  int64_t equal = 0;
+  const auto smallest = smallest_kept(code, v, &equal);
+  int64_t above = 0, among = code.kept - equal;
+  for (int64_t i = 0; i < code.elements; ++i) {
+    const auto rank = rank_of(v[i]);
+    if (rank < smallest || (rank == smallest && among == code.kept)) {
+      continue;
+    }
+    const int64_t at = rank > smallest ? above++ : among++;
+    out.wide[at] = v[i];
+    out.places[at] = static_cast<std::uint32_t>(i);
+    v[i] = 0;
+  }
+}
+
+template <class T, class W>
+void encode_typed(const Code& code, const T* x, W* residual, std::byte* coded) {
+  for (int64_t i = 0; i < code.elements; ++i) {
+    residual[i] += static_cast<W>(x[i]);
+  }
+  const Arrays<W, std::byte> out(code, coded);
+  code.kind == Coding::int8 ? encode_int8(code, residual, out) : encode_top_k(code, residual, out);
+}
+
+template <class T, class W>
+void decode_int8(const Code& code, int64_t parts, const std::byte* coded, T* x) {
+  W sum[Code::kBlock];
+  for (int64_t block = 0; block < code.blocks(); ++block) {
+    const int64_t begin = block * Code::kBlock, size = std::min(Code::kBlock, code.elements - begin);
+    std::fill(sum, sum + size, W{0});
+    for (int64_t part = 0; part < parts; ++part) {
+      const Arrays<W, const std::byte> in(code, coded + part * code.bytes());
+      const W scale = in.wide[block];
+      for (int64_t i = 0; i < size; ++i) {
+        sum[i] += scale * static_cast<W>(in.multiples[begin + i]);
+      }
+    }
+    std::transform(sum, sum + size, x + begin, [](W value) { return static_cast<T>(value); });
+  }
+}
+
+template <class T, class W>
+void decode_top_k(const Code& code, int64_t parts, const std::byte* coded, T* x) {
+  std::fill(x, x + code.elements, T(W{0}));
+  for (int64_t part = 0; part < parts; ++part) {
+    const Arrays<W, const std::byte> in(code, coded + part * code.bytes());
+    for (int64_t k = 0; k < code.kept; ++k) {
+      T& to = x[in.places[k]];
+      to = static_cast<T>(static_cast<W>(to) + in.wide[k]);
+    }
+  }
+}
+
+template <class F>
+void with_element(Dtype d, F f) {
+  switch (d) {
+    case Dtype::fp64: f(double{}); break;
+    case Dtype::fp32: f(float{}); break;
+    default: f(Bf16{}); break;
+  }
+}
+
+}  // namespace
+
+void encode(const Code& code, ConstTensor x, Tensor residual, void* coded) {
+  arguments::encode(code, x, residual, coded);
+  with_element(x.dtype, [&](auto t) {
+    using T = decltype(t);
+    encode_typed(code, static_cast<const T*>(x.data), static_cast<Wide<T>*>(residual.data),
+                 static_cast<std::byte*>(coded));
+  });
+}
+
+void decode(const Code& code, int64_t parts, const void* coded, Tensor x) {
+  arguments::decode(code, parts, coded, x);
+  const auto* const bytes = static_cast<const std::byte*>(coded);
+  with_element(x.dtype, [&](auto t) {
+    using T = decltype(t);
+    auto* const out = static_cast<T*>(x.data);
+    code.kind == Coding::int8 ? decode_int8<T, Wide<T>>(code, parts, bytes, out)
+                              : decode_top_k<T, Wide<T>>(code, parts, bytes, out);
+  });
+}
+
+}  // namespace foretrain::kernels
