@@ -56,7 +56,10 @@ reports::Verification verified(const Trained& t, const RunArguments& arguments, 
   options.interrupted = run.interrupted;
   options.poison = run.poison;
   options.gpu = t.gpu;
-  const workloads::Precision& precision = t.job.workload.precision;
+  workloads::Precision precision = t.job.workload.precision;
+  if (t.job.strategy.compression.kind != plan::CompressionKind::none) {
+    precision.compute = Dtype::bf16;  // gradients are as exact as in a run of 16 bits
+  }
   exec::Course one_rank;
   if (t.processes.number() == 0) {
     one_rank = exec::train(plan::build(plan::one_rank_job(t.job)), precision, t.windows, options);
@@ -148,6 +151,38 @@ void check_sample(const RunArguments& a, const workloads::Model& model) {
   }
 }
 
+// One rank has no residuals, and nothing to drift apart from.
+void check_verify(const RunArguments& a, const plan::Strategy& s) {
+  if (!a.verify) {
+    return;
+  }
+  if (s.drifting() > 1) {
+    throw InputError(
+        "--verify: with data_parallel local_sgd replicas take steps that one rank does not; expected all_reduce, or no "
+        "--verify");
+  }
+  if (s.compression.kind == plan::CompressionKind::top_k && s.compression.share < 1) {
+    throw InputError(
+        fmt::format("--verify: compression {} puts most gradients off to later steps, as one rank does "
+                    "not; expected topk:1, another compression, or no --verify",
+                    name(s.compression)));
+  }
+}
+
+// Checkpoints hold what ranks share.
+void check_checkpoint(const CheckpointArguments& a, const plan::Strategy& s) {
+  if (a.folder.empty() || (s.drifting() == 1 && !s.compression.is_coded())) {
+    return;
+  }
+  throw InputError(
+      s.drifting() > 1
+          ? "--checkpoint: with data_parallel local_sgd each replica has parameters and optimizer state of "
+            "its own, which checkpoints do not hold yet"
+          : fmt::format("--checkpoint: with compression {} each rank has residuals of its own, which "
+                        "checkpoints do not hold yet",
+                        name(s.compression)));
+}
+
 // --steps counts the whole run's.
 std::int64_t steps_left(const RunArguments& a, const Checkpointing& checkpointing) {
   if (a.steps < checkpointing.first_step()) {
@@ -203,6 +238,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   report.grad_norm = m.result.grad_norm;
   report.arena = m.result.arena;
   report.workspace = m.result.library_workspace;
+  report.sent = m.result.sent;
   report.data = text.name;
   report.epoch = epoch_text(windows, text.last_batch);
   report.ids_are_bytes = text.is_bytes;
@@ -243,6 +279,8 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     gpu = a.device.open(*processes);
     a.weights.check(job);
     check_sample(a, job.workload.model);
+    check_verify(a, job.strategy);
+    check_checkpoint(a.checkpoint, job.strategy);
     text = a.data.load(job.workload);
     return plan::resolved(job).dump() +
            fmt::format("{} {} {} {}", text.name, text.ids, text.training.size(), text.validation.size());

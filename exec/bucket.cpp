@@ -102,4 +102,20 @@ void optimizer_step(const kernels::Launchers& launch, const OpCall& call, const 
                        });
 }
 
+void outer_step(const kernels::Launchers& launch, const OpCall& call, const plan::OuterStep& op) {
+  const auto write = [&](std::size_t i) { return i < call.writes.size() ? call.writes[i] : kernels::Tensor{}; };
+  const bool has_anchor = op.outer.kind != plan::OuterKind::average;
+  const bool has_momentum = op.outer.kind == plan::OuterKind::nesterov;
+  kernels::OuterStep step;
+  step.kind = has_momentum ? kernels::OuterKind::nesterov
+              : has_anchor ? kernels::OuterKind::sgd
+                           : kernels::OuterKind::average;
+  step.replicas = op.replicas;
+  step.learning_rate = op.outer.learning_rate;
+  step.momentum = op.outer.momentum;
+  const std::size_t state = has_momentum ? 2 : has_anchor ? 1 : 0;
+  launch.outer_step(step, op.elements, write(0), has_anchor ? write(1) : kernels::Tensor{},
+                    has_momentum ? write(2) : kernels::Tensor{}, op.has_master ? write(1 + state) : kernels::Tensor{});
+}
+
 }  // namespace foretrain::exec

@@ -11,6 +11,8 @@ void squared_norms(const kernels::Launchers& launch, const OpCall& call, const p
 
 void optimizer_step(const kernels::Launchers& launch, const OpCall& call, const plan::OptimizerStep& op);
 
+void outer_step(const kernels::Launchers& launch, const OpCall& call, const plan::OuterStep& op);
+
 // The copy of its family's layers that a bucket op starts at; 0 for a family without layers.
 std::int32_t first_copy(const OpCall& call, const plan::Bucket& bucket);
 

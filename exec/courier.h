@@ -36,6 +36,9 @@ class Courier {
   // the message library may still touch it.
   bool stop();
 
+  // What this process has sent to other hosts.
+  Bytes sent() const { return Bytes{parcels_->sent()}; }
+
   // Why it has stopped working; empty while all is well. From any thread.
   std::string failure() const;
 

@@ -195,6 +195,11 @@ struct KernelRunner {
 
   void operator()(const plan::Accumulate& op) const { launch.add(read(0), write(0), op.elements); }
 
+  void operator()(const plan::Cast& op) const { launch.cast(read(0), write(0), op.elements); }
+  void operator()(const plan::Encode& op) const { launch.encode(op.code, read(0), write(1), write(0).data); }
+  void operator()(const plan::Decode& op) const { launch.decode(op.code, op.parts, read(0).data, write(0)); }
+  void operator()(const plan::OuterStep& op) const { outer_step(launch, call, op); }
+
   void operator()(const plan::Copy& op) const { launch.copy(read(0).data, write(0).data, op.bytes); }
 
   void operator()(const plan::Host& op) const { load_tokens(call, op); }
@@ -289,8 +294,11 @@ struct KernelRunner {
   }
 };
 
-bool runs_on_cpu(Dtype d) {
-  return d != Dtype::fp16 && d != Dtype::fp8 && d != Dtype::mxfp8 && d != Dtype::nvfp4;
+// fp16 is there on the way between ranks.
+bool runs_on_cpu(const plan::Buffer& buffer) {
+  const Dtype d = buffer.dtype;
+  return (d != Dtype::fp16 || buffer.kind == plan::BufferKind::communication) && d != Dtype::fp8 && d != Dtype::mxfp8 &&
+         d != Dtype::nvfp4;
 }
 
 bool is_built(const plan::Op& op) {
@@ -309,7 +317,7 @@ bool is_communication(const plan::Work& work) {
 void check_runnable(const plan::PlanGraph& graph) {
   for (const plan::Role& role : graph.roles) {
     for (const plan::Buffer& buffer : role.buffers) {
-      if (!runs_on_cpu(buffer.dtype)) {
+      if (!runs_on_cpu(buffer)) {
         throw InputError(
             fmt::format("precision: {} ({} of {}) can be estimated but not run on a CPU; allowed: fp64, "
                         "fp32, tf32, bf16",

@@ -67,6 +67,7 @@ struct RunResult {
   std::vector<double> step_seconds;
   Bytes arena;              // largest rank
   Bytes library_workspace;  // kernel scratch, communicator buffers; all ranks
+  Bytes sent;               // in this call from host to host, all of them; not over a GPU's library
 };
 
 // One prepared run: arenas allocated, parameters initialised from the seed. Ranks live on their own threads inside

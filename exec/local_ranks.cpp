@@ -176,14 +176,15 @@ void LocalRanks::agree(RunResult& result) {
   of_first(result.loss);
   of_first(result.grad_norm);
   of_first(result.step_seconds);
-  const std::vector<std::vector<double>> all =
-      all_gather(processes_, {is_broken_ ? 1.0 : 0.0, static_cast<double>(result.arena.value),
-                              static_cast<double>(result.library_workspace.value)});
-  result.library_workspace = {};
+  const std::vector<std::vector<double>> all = all_gather(
+      processes_, {is_broken_ ? 1.0 : 0.0, static_cast<double>(result.arena.value),
+                   static_cast<double>(result.library_workspace.value), static_cast<double>(result.sent.value)});
+  result.library_workspace = result.sent = {};
   for (const std::vector<double>& of_process : all) {
     is_broken_ = is_broken_ || of_process[0] != 0.0;
     result.arena = std::max(result.arena, Bytes{static_cast<std::int64_t>(of_process[1])});
     result.library_workspace += Bytes{static_cast<std::int64_t>(of_process[2])};
+    result.sent += Bytes{static_cast<std::int64_t>(of_process[3])};
   }
 }
 
@@ -202,6 +203,7 @@ RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
   RunResult result;
   RunControl control(static_cast<int>(ranks_.size()), assignment.first_step, assignment.options->steps);
   const Time start = now();
+  const Bytes sent_before = world_.sent();
   std::vector<std::thread> threads;
   const auto join = [&] {
     for (std::thread& thread : threads) {
@@ -242,6 +244,7 @@ RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
     result.arena = std::max(result.arena, rank->context().role->memory.arena);
     result.library_workspace += rank->workspace();
   }
+  result.sent = world_.sent() - sent_before;
   agree(result);
   return result;
 }

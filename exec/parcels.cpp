@@ -51,6 +51,7 @@ Parcels::Transfer& Parcels::new_transfer() {
 
 Parcels::Transfer* Parcels::send(int to, const ParcelLabel& label, const void* data, std::int64_t bytes) {
   Transfer& transfer = new_transfer();
+  sent_.fetch_add(bytes, std::memory_order_relaxed);
   const bool small = bytes <= kSmall;
   Header header{label, bytes, small ? -1 : processes_.next_tag()};
   transfer.header.resize(sizeof header + static_cast<std::size_t>(small ? bytes : 0));

@@ -2,6 +2,7 @@
 // for parcels in any order and gets them straight into place.
 #pragma once
 
+#include <atomic>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
@@ -38,6 +39,9 @@ class Parcels {
   Transfer* receive(int from, const ParcelLabel& label, void* data, std::int64_t bytes);
   bool done(Transfer* transfer);
 
+  // Bytes of all that was sent, without what is said about them. From any thread.
+  std::int64_t sent() const { return sent_.load(std::memory_order_relaxed); }
+
   // Hears what others announce; true if anything was.
   bool listen();
 
@@ -48,6 +52,7 @@ class Parcels {
 
   Processes& processes_;
   int channel_;
+  std::atomic<std::int64_t> sent_{0};
   std::vector<std::unique_ptr<Transfer>> transfers_;
   std::vector<Transfer*> free_;
   std::map<std::pair<int, ParcelLabel>, Announcement> announced_;  // and not asked for

@@ -144,7 +144,8 @@ void RankRunner::enqueue_evaluation(int batch) {
 }
 
 void RankRunner::enqueue(const std::vector<plan::Instance>& instances, int first_instance, int step) {
-  for (plan::ProgramCursor cursor(*context_.role, role_index_, instances, first_instance); cursor; cursor.next()) {
+  for (plan::ProgramCursor cursor(*context_.role, role_index_, instances, first_instance, step); cursor;
+       cursor.next()) {
     if (assignment_.trains && assignment_.options->poison && cursor.starts_instance()) {
       enqueue_poison(cursor.id().instance - 1);
     }

@@ -82,6 +82,13 @@ struct ArityOf {
   }
   Arity operator()(const Fill&) const { return {0, 1}; }
   Arity operator()(const Accumulate&) const { return {2, 1}; }
+  Arity operator()(const Cast&) const { return {1, 1}; }
+  Arity operator()(const Encode&) const { return {2, 2}; }
+  Arity operator()(const Decode&) const { return {1, 1}; }
+  Arity operator()(const OuterStep& w) const {
+    const std::size_t state = w.outer.kind == OuterKind::average ? 0 : w.outer.kind == OuterKind::sgd ? 1 : 2;
+    return {1 + state, 1 + state + (w.has_master ? 1 : 0)};
+  }
   Arity operator()(const Collective& w) const { return {w.row > 0 ? std::size_t{3} : std::size_t{1}, 1}; }
   Arity operator()(const Exchange& w) const {
     const auto sends = std::count_if(w.messages.begin(), w.messages.end(), [](const Message& m) { return m.send; });

@@ -107,6 +107,7 @@ struct BreakdownAccumulator::Impl {
   std::vector<Handle> block_ops;  // ops of the current block iteration
   std::optional<ProgramCursor> cursor;
   Part part = Part::body;
+  std::int32_t step = 0;
   std::deque<Piece> pieces;  // attributed, in no finished period yet
   std::deque<Time> ends;     // of periods not finished yet
   std::vector<Breakdown> steps;
@@ -130,7 +131,7 @@ struct BreakdownAccumulator::Impl {
     if (p == Part::prologue) {
       cursor.emplace(role, role_index, program.prologue, 0);
     } else if (p == Part::body) {
-      cursor.emplace(role, role_index, program.body, before_body);
+      cursor.emplace(role, role_index, program.body, before_body, step);
     } else {
       cursor.emplace(role, role_index, program.epilogue, before_epilogue);
     }
@@ -140,6 +141,7 @@ struct BreakdownAccumulator::Impl {
   void wrap(OpId next) {
     const std::size_t before_epilogue = role.program.prologue.size() + role.program.body.size();
     CHECK(part != Part::epilogue, "{}: spans after the epilogue", role.name);
+    step += part == Part::body ? 1 : 0;
     enter(static_cast<std::size_t>(next.instance) >= before_epilogue ? Part::epilogue : Part::body);
   }
 
@@ -286,6 +288,7 @@ struct BreakdownAccumulator::Impl {
 
   void add(const Span& span) {
     if (!cursor) {
+      step = span.step;
       enter(span.step == 0 && !role.program.prologue.empty() ? Part::prologue : Part::body);
     }
     if (span.stream != kCompute) {

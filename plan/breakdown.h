@@ -23,6 +23,9 @@ struct Breakdown {
   Breakdown& operator+=(const Breakdown& b);
 };
 
+// (a + more (a - b)) / steps, rounded down; what that leaves over is bubble.
+Breakdown mean_step(const Breakdown& a, const Breakdown& b, std::int64_t more, std::int64_t steps);
+
 // The bucket of an op: for what it does on the compute stream, or for being waited for on another stream.
 using Share = Time Breakdown::*;
 Share share_of(const PlanGraph& graph, const Role& role, const Op& op);

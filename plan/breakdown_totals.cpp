@@ -22,6 +22,16 @@ Time Breakdown::total() const {
                          [&](Time sum, Share b) { return sum + this->*b; });
 }
 
+Breakdown mean_step(const Breakdown& a, const Breakdown& b, std::int64_t more, std::int64_t steps) {
+  Breakdown mean;
+  for (const Share share : kShares) {
+    mean.*share = Time{((a.*share).value + more * ((a.*share) - (b.*share)).value) / steps};
+  }
+  const Time period{(a.total().value + more * (a.total() - b.total()).value) / steps};
+  mean.bubble += period - mean.total();
+  return mean;
+}
+
 Breakdown& Breakdown::operator+=(const Breakdown& b) {
   for (const Share share : kShares) {
     this->*share += b.*share;

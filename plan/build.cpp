@@ -43,8 +43,14 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
       along_dp.insert(along_dp.begin(), groups.pair.begin(), groups.pair.end());
       return along_dp;
     };
-    groups.dp = add("dp" + groups.of_pair,
-                    spanning(s.dp > 1 ? std::vector<AxisSpan>{{Axis::dp, 0, {}}} : std::vector<AxisSpan>{}));
+    groups.data = add("dp" + groups.of_pair,
+                      spanning(s.dp > 1 ? std::vector<AxisSpan>{{Axis::dp, 0, {}}} : std::vector<AxisSpan>{}));
+    groups.dp = groups.data;
+    if (s.drifting() > 1) {
+      const auto n = static_cast<int>(s.local_group);
+      groups.averaged = add("averaged", {{Axis::dp, 0, {}, n}});
+      groups.dp = n * s.cp == 1 ? kNoGroup : add("local", spanning({{Axis::dp, n, {}}}));
+    }
     groups.shard = s.shards() == 1 ? kNoGroup : groups.dp;
     if (s.shards() > 1 && s.shards() < s.replicas()) {
       const auto n = static_cast<int>(s.shard);
@@ -259,6 +265,14 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
     }
   }
   role.program.body.push_back({update_segment(c), -1, -1, -1});
+  if (groups.averaged != kNoGroup) {
+    Instance average{average_segment(c)};
+    average.every = static_cast<std::int32_t>(job.strategy.average_every);
+    role.program.body.push_back(average);
+    if (job.strategy.outer.kind != OuterKind::average) {
+      role.program.prologue.push_back({anchor_segment(c)});
+    }
+  }
   std::vector<SegmentId> forward;
   for (const ChunkSegments& chunk : chunks) {
     forward.push_back(chunk.forward);

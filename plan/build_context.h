@@ -20,7 +20,9 @@ namespace foretrain::plan {
 // Process groups of the mesh; kNoGroup where the group would have one member.
 struct Groups {
   GroupId tp = kNoGroup;
-  GroupId dp = kNoGroup;  // all ranks with the same parameters: dp, and cp where it cuts sequences
+  GroupId data = kNoGroup;      // all ranks with copies of the same parameters: dp, and cp where it cuts sequences
+  GroupId dp = kNoGroup;        // those of them whose copies never differ: they sum gradients in every step
+  GroupId averaged = kNoGroup;  // one of each such group: their parameters are averaged now and then
   GroupId cp = kNoGroup;
   GroupId shard = kNoGroup;      // dp ranks that share out state (and gradients and parameters) of one replica
   GroupId replicas = kNoGroup;   // dp ranks that own the same part, one of each such group
@@ -400,10 +402,21 @@ struct BucketRange {
   Family family{};
   std::int32_t first_layer = 0, layers = 1;  // role-local, and of the family's; 0, 1 for families without layers
 };
+// Everything that is updated (or, not `updated`, reduced) together: the head, the chunks, the embedding.
+std::vector<BucketRange> all_buckets(RoleContext& c, bool updated);
+BlockCall call_at(const BucketRange& range, BlockId block);
 // In the order in which a backward completes them.
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);
 bool reduces_gradients(const RoleContext& c);  // of some family
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range);
+// build_compression.cpp: gradients exchanged in fewer bytes.
+// Sums a bucket's gradients over the ranks that share them; returns the position of the op with which they are there.
+int emit_compressed_reduce(RoleContext& c, BlockBuilder& b, const BucketRange& range);
+// build_local_sgd.cpp: replicas that drift apart between two averages.
+// Behind the update, every so many steps.
+SegmentId average_segment(RoleContext& c);
+// Before the first step: the outer optimizer's anchor is where all begin.
+SegmentId anchor_segment(RoleContext& c);
 // build_post_validation.cpp: norms from stage to stage instead of over all at once.
 // Adds the norms of the stages before to this one's, and sends the sum on.
 void emit_norms_of_stages_before(RoleContext& c, BlockBuilder& b, Operand norms);

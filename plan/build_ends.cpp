@@ -106,7 +106,9 @@ Operand first_type(Operand types, const RoleContext& c) {
 CrossEntropy cross_entropy(const RoleContext& c, CrossEntropyStep step) {
   const workloads::Workload& w = c.job.workload;
   const double targets = static_cast<double>(w.global_batch * w.targets_per_sequence());
-  return {step, c.n.rows, c.n.vocab, c.model.vocab, c.groups.tp, 1.0 / targets, c.type.activation};
+  // The loss is the mean over the batch; a gradient over what its replica has of it.
+  const auto replicas = static_cast<double>(step == CrossEntropyStep::backward ? c.job.strategy.drifting() : 1);
+  return {step, c.n.rows, c.n.vocab, c.model.vocab, c.groups.tp, replicas / targets, c.type.activation};
 }
 
 Matmul dense(const RoleContext& c, Direction d) {

@@ -171,7 +171,7 @@ std::vector<Layout> expert_layouts(const RoleContext& c) {
     moe.add_vector("moe.router.bias", c.e.experts, c.e.experts, replicated(c.tp, c.e.experts), Init::zeros);
   }
   for (Layout* l : {&mlp, &moe}) {
-    l->family.data_group = c.groups.dp;
+    l->family.data_group = c.groups.data;
     l->family.slice_group = c.groups.tp;
   }
   mlp.family.layer_list = kMlpLayers;

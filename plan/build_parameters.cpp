@@ -312,7 +312,7 @@ void add_parameters(RoleContext& c) {
   c.tensors = first_of_layers(embedding) + stride * static_cast<std::int32_t>(c.model.layers) +
               std::max(kHeadTensors, tensors_of(head) + (c.tied_here ? 1 : 0));
   for (Layout* l : {&embedding, &layer, &head}) {
-    l->family.data_group = c.groups.dp;
+    l->family.data_group = c.groups.data;
     l->family.slice_group = c.groups.tp;
   }
   const std::int64_t ends = std::max(padded(c, embedding, c.first), padded(c, head, c.last));

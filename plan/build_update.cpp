@@ -34,27 +34,6 @@ std::vector<BucketRange> whole_chunk(const RoleContext& c, std::size_t chunk) {
   return ranges;
 }
 
-// What is reduced together; `updated`: what is updated together, which owners share out as a whole.
-std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
-  std::vector<BucketRange> all;
-  if (c.family(kHead).gradient >= 0) {
-    all.push_back({kHead, 0, 1});
-  }
-  for (int chunk = static_cast<int>(c.chunk_first.size()) - 1; chunk >= 0; --chunk) {
-    const auto i = static_cast<std::size_t>(chunk);
-    const std::vector<BucketRange> mine = updated && has_owners(c) ? whole_chunk(c, i) : chunk_buckets(c, chunk);
-    all.insert(all.end(), mine.begin(), mine.end());
-  }
-  if (c.family(kEmbedding).gradient >= 0) {
-    all.push_back({kEmbedding, 0, 1});
-  }
-  return all;
-}
-
-BlockCall call_at(const BucketRange& r, BlockId block) {
-  return {block, 1, r.family == kEmbedding || r.family == kHead ? -1 : r.first_layer, 1};
-}
-
 BufferId norms(RoleContext& c) {
   return c.builder.buffer("norms", Dtype::fp64, c.tensors, BufferKind::workspace, Lifetime::persistent);
 }
@@ -212,13 +191,13 @@ BlockId gather_block(RoleContext& c, const BucketRange& r) {
 
 // Every replica's loss is its share of the batch's mean.
 void emit_loss_reduce(RoleContext& c, BlockBuilder& b) {
-  if (c.role().loss < 0 || c.groups.dp == kNoGroup) {
+  if (c.role().loss < 0 || c.groups.data == kNoGroup) {
     return;
   }
   const Operand loss = c.builder.whole(c.role().loss);
   Collective op;
   op.kind = CollectiveKind::all_reduce;
-  op.group = c.groups.dp;
+  op.group = c.groups.data;
   op.elements = 1;
   op.dtype = Dtype::fp64;
   op.tag = c.builder.tag("loss.reduce");
@@ -233,6 +212,26 @@ void emit_loss_fill(RoleContext& c, BlockBuilder& b) {
 }
 
 }  // namespace
+
+std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
+  std::vector<BucketRange> all;
+  if (c.family(kHead).gradient >= 0) {
+    all.push_back({kHead, 0, 1});
+  }
+  for (int chunk = static_cast<int>(c.chunk_first.size()) - 1; chunk >= 0; --chunk) {
+    const auto i = static_cast<std::size_t>(chunk);
+    const std::vector<BucketRange> mine = updated && has_owners(c) ? whole_chunk(c, i) : chunk_buckets(c, chunk);
+    all.insert(all.end(), mine.begin(), mine.end());
+  }
+  if (c.family(kEmbedding).gradient >= 0) {
+    all.push_back({kEmbedding, 0, 1});
+  }
+  return all;
+}
+
+BlockCall call_at(const BucketRange& r, BlockId block) {
+  return {block, 1, r.family == kEmbedding || r.family == kHead ? -1 : r.first_layer, 1};
+}
 
 Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers) {
   Bucket b;
@@ -300,6 +299,10 @@ BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
   const ParameterFamily& f = c.family(range.family);
   BlockBuilder b(c.role(), "gradients.reduce." + f.name);
   b.join(Phase::grad_reduce, local_gradients_done(c));
+  if (c.job.strategy.compression.kind != CompressionKind::none) {
+    b.op(emit_compressed_reduce(c, b, range)).records.push_back(c.reduced());
+    return c.builder.add(b.take());
+  }
   Collective op;
   const bool scatters = k.shard_group != kNoGroup && !has_owners(c);
   op.kind = scatters ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;

@@ -80,6 +80,8 @@ struct Typer {
   Dtype operator()(const Matmul& x) const { return x.in; }
   Dtype operator()(const GroupedMatmul& x) const { return x.in; }
   Dtype operator()(const OptimizerStep& x) const { return x.precision.parameter; }
+  Dtype operator()(const Cast& x) const { return x.from; }
+  Dtype operator()(const OuterStep& x) const { return x.weights; }
   template <class Other>
   Dtype operator()(const Other& x) const {
     if constexpr (requires { x.dtype; }) {

@@ -42,8 +42,8 @@ Binding bind(const Segment& segment, const Instance& instance, const BlockCall& 
 }
 
 ProgramCursor::ProgramCursor(const Role& role, int role_index, const std::vector<Instance>& instances,
-                             int first_instance)
-    : role_(&role), instances_(&instances), role_index_(role_index), first_instance_(first_instance) {
+                             int first_instance, std::int32_t step)
+    : role_(&role), instances_(&instances), role_index_(role_index), first_instance_(first_instance), step_(step) {
   settle();
 }
 
@@ -69,6 +69,9 @@ void ProgramCursor::next() {
 void ProgramCursor::settle() {
   for (; instance_ < instances_->size(); ++instance_, call_ = 0, position_ = 0) {
     const Instance& instance = (*instances_)[instance_];
+    if (step_ != kAnyStep && !instance.runs_in(step_)) {
+      continue;
+    }
     const Segment& segment = role_->segments[static_cast<std::size_t>(instance.segment)];
     for (; call_ < segment.calls.size(); ++call_, iteration_ = 0) {
       const BlockCall& call = segment.calls[call_];

@@ -20,8 +20,11 @@ Binding bind(const Segment& segment, const Instance& instance, const BlockCall& 
 // c.binding().
 class ProgramCursor {
  public:
-  // `first_instance`: id of instances[0] (prologue, body, epilogue in a row). Empty segments and blocks are skipped.
-  ProgramCursor(const Role& role, int role_index, const std::vector<Instance>& instances, int first_instance);
+  // `first_instance`: id of instances[0] (prologue, body, epilogue in a row). Empty segments and blocks are skipped; of
+  // a `step`, instances that do not run in it.
+  static constexpr std::int32_t kAnyStep = -1;
+  ProgramCursor(const Role& role, int role_index, const std::vector<Instance>& instances, int first_instance,
+                std::int32_t step = kAnyStep);
 
   explicit operator bool() const { return instance_ < instances_->size(); }
   const Op& op() const { return block_->ops[op_]; }
@@ -39,6 +42,7 @@ class ProgramCursor {
   const Role* role_;
   const std::vector<Instance>* instances_;
   int role_index_, first_instance_;
+  std::int32_t step_;
   std::size_t instance_ = 0, call_ = 0, op_ = 0;
   std::int32_t iteration_ = 0, position_ = 0;
   const Block* block_ = nullptr;

@@ -37,6 +37,9 @@ std::string span_text(const AxisSpan& span) {
 std::string instances_text(const Role& role, const std::vector<Instance>& instances) {
   return joined(instances, " ", [&](const Instance& i) {
     const std::string& segment = role.segments[static_cast<std::size_t>(i.segment)].name;
+    if (i.every > 1) {
+      return fmt::format("{}(every {} steps)", segment, i.every);
+    }
     return i.microbatch < 0 ? segment
                             : fmt::format("{}({}{})", segment, i.microbatch,
                                           i.beside ? fmt::format("|{}", i.beside->microbatch) : "");

@@ -90,6 +90,16 @@ std::int64_t count(const Mesh& mesh, const RankSet& set) {
   return n;
 }
 
+std::int32_t period(const PlanGraph& graph) {
+  std::int32_t longest = 1;
+  for (const Role& role : graph.roles) {
+    for (const Instance& instance : role.program.body) {
+      longest = std::max(longest, instance.every);
+    }
+  }
+  return longest;
+}
+
 int role_of(const PlanGraph& graph, Rank r) {
   for (std::size_t i = 0; i < graph.roles.size(); ++i) {
     if (contains(graph.mesh, graph.roles[i].ranks, r)) {

@@ -6,6 +6,7 @@
 //  - Nothing is expanded. A program is a list of segment instances (segment, microbatch, slot); a segment is a list of
 //    block calls (block, count over layers); a block is a list of ops. Consumers iterate with ProgramCursor (cursor.h).
 //    An op's id is (role, instance, position), where position counts ops inside the instance.
+//  - The body repeats per step; of its instances some may run in every so manieth step only (Instance::every).
 //  - Program order is the order of iteration. Ops of one stream run in program order; beyond that only dependencies
 //    order them: `after` (earlier ops of the same block call) and events. An op that waits for an event waits for the
 //    latest record of that event earlier in program order, through the end of the previous step if need be; an event
@@ -169,7 +170,9 @@ struct Instance {
   std::int32_t microbatch = -1;
   std::int32_t slot = -1, ring = -1, hold = -1;
   std::optional<InstanceSide> beside = {};  // of the segment's calls that are `beside`
+  std::int32_t every = 1;                   // of the body: runs in the last of so many steps, and not in the others
 
+  bool runs_in(std::int32_t step) const { return (step + 1) % every == 0; }
   InstanceSide side(bool is_beside) const {
     return is_beside ? beside.value_or(InstanceSide{}) : InstanceSide{microbatch, slot, ring, hold};
   }
@@ -213,7 +216,7 @@ struct ParameterFamily {
   BufferId parameter = -1, gradient = -1, master = -1, m = -1, v = -1;
   std::vector<Parameter> parameters;
   std::int32_t layer_list = -1;    // which layers have copies (Role::layer_lists); -1: all
-  GroupId data_group = kNoGroup;   // ranks that hold the same elements and share their gradients
+  GroupId data_group = kNoGroup;   // ranks that hold the same elements, always or now and then (local SGD)
   GroupId slice_group = kNoGroup;  // ranks that hold different slices; kNoGroup: slices[0] is everybody's
 };
 
@@ -280,6 +283,9 @@ std::int32_t layer_copy(const Role& role, const Buffer& buffer, std::int32_t lay
 // Copies of a list's layers before a role-local layer; and back: the layer of a copy.
 std::int32_t copies_before(const Role& role, std::int32_t layer_list, std::int32_t layer);
 std::int32_t layer_of_copy(const Role& role, std::int32_t layer_list, std::int32_t copy);
+
+// Steps after which all is as it was: the greatest Instance::every.
+std::int32_t period(const PlanGraph& graph);
 
 // Role index of a rank.
 int role_of(const PlanGraph& graph, Rank r);

@@ -21,6 +21,10 @@ inline constexpr E kLast{};
 template <>
 inline constexpr Dtype kLast<Dtype> = Dtype::u8;
 template <>
+inline constexpr Coding kLast<Coding> = Coding::top_k;
+template <>
+inline constexpr OuterKind kLast<OuterKind> = OuterKind::nesterov;
+template <>
 inline constexpr Axis kLast<Axis> = Axis::tp;
 template <>
 inline constexpr Phase kLast<Phase> = Phase::checkpoint;
@@ -100,7 +104,11 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "expert_activation",
                                                   "attention_sinks",
                                                   "state_space",
-                                                  "expert_bias"};
+                                                  "expert_bias",
+                                                  "cast",
+                                                  "encode",
+                                                  "decode",
+                                                  "outer_step"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -213,6 +221,31 @@ void fields(auto& a, Of<Fill> auto& x) {
 }
 void fields(auto& a, Of<Accumulate> auto& x) {
   a("elements", x.elements), a("from", x.from), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Cast> auto& x) {
+  a("elements", x.elements), a("from", x.from), a("to", x.to);
+}
+
+void fields(auto& a, Of<Code> auto& x) {
+  a("kind", x.kind), a("elements", x.elements), a("kept", x.kept), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Encode> auto& x) {
+  a("code", x.code), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<Decode> auto& x) {
+  a("code", x.code), a("parts", x.parts), a("dtype", x.dtype);
+}
+
+void fields(auto& a, Of<OuterOptimizer> auto& x) {
+  a("kind", x.kind), a("learning_rate", x.learning_rate), a("momentum", x.momentum);
+}
+
+void fields(auto& a, Of<OuterStep> auto& x) {
+  a("elements", x.elements), a("replicas", x.replicas), a("outer", x.outer), a("weights", x.weights);
+  a("anchor", x.anchor), a("parameter", x.parameter), a("has_master", x.has_master);
 }
 
 void fields(auto& a, Of<Collective> auto& x) {
@@ -335,7 +368,7 @@ void fields(auto& a, Of<InstanceSide> auto& x) {
 }
 void fields(auto& a, Of<Instance> auto& x) {
   a("segment", x.segment), a("microbatch", x.microbatch), a("slot", x.slot), a("hold", x.hold);
-  a("ring", x.ring), a("beside", x.beside);
+  a("ring", x.ring), a("beside", x.beside), a("every", x.every);
 }
 
 void fields(auto& a, Of<Program> auto& x) {

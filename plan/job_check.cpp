@@ -108,6 +108,32 @@ void check_sharding(const Job& job, ObjectReader& strategy) {
   }
 }
 
+void check_local_sgd(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  if (s.data_parallel != DataParallel::local_sgd) {
+    return;
+  }
+  if (s.dp % s.local_group != 0) {
+    strategy.mistake("local_group", fmt::format("{} does not divide dp {}", s.local_group, s.dp));
+  }
+  if (job.workload.model.moe.experts > 0) {
+    strategy.mistake("data_parallel", "local_sgd of a model with experts is not built yet; expected all_reduce");
+  }
+}
+
+// Ranks that hold copies of a tensor lose the same in its code only if all that stands in the bucket is the same.
+void check_compression(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  const Compression& c = s.compression;
+  if (c.is_coded() && s.pp > 1 && job.workload.model.tied_embeddings) {
+    strategy.mistake("compression",
+                     fmt::format("{} with pp {} and tied embeddings is not built: the two stages that hold the table "
+                                 "would code it beside different weights, and drift apart; expected pp 1, untied "
+                                 "embeddings, or fp16 or bf16",
+                                 name(c), s.pp));
+  }
+}
+
 void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
   const workloads::Model& m = job.workload.model;
   const Strategy& s = job.strategy;
@@ -365,6 +391,8 @@ void complete_and_check(Job& job, const JobParts& parts) {
   if (parts.strategy_ok && parts.workload_ok) {
     check_batch(job, parts.workload, parts.strategy);
     check_sharding(job, parts.strategy);
+    check_compression(job, parts.strategy);
+    check_local_sgd(job, parts.strategy);
     check_tensor_parallel(job, parts.strategy);
     check_recompute(job, parts.strategy);
     check_recompute_layers(job, parts.strategy);

@@ -25,6 +25,11 @@ std::string bucket_text(const PlanGraph& g, const Bucket& b) {
                      group_name(g, b.shard_group));
 }
 
+std::string code_text(const Code& code, Dtype dtype) {
+  const std::string kept = code.kind == Coding::top_k ? fmt::format("{} of ", code.kept) : "";
+  return fmt::format(" {}{} {} in {} bytes", kept, code.elements, name(dtype), code.bytes());
+}
+
 // What follows the kind's name.
 // What a mask hides beside the keys behind a query.
 std::string mask_text(std::int64_t window, std::int64_t document) {
@@ -101,6 +106,16 @@ struct Shapes {
   std::string operator()(const Accumulate& w) const {
     const std::string from = w.from == w.dtype ? "" : fmt::format("{} to ", name(w.from));
     return fmt::format(" {} {}{}", w.elements, from, name(w.dtype));
+  }
+  std::string operator()(const Cast& w) const {
+    return fmt::format(" {} {} to {}", w.elements, name(w.from), name(w.to));
+  }
+  std::string operator()(const Encode& w) const { return code_text(w.code, w.dtype); }
+  std::string operator()(const Decode& w) const {
+    return code_text(w.code, w.dtype) + fmt::format(", the sum of {}", w.parts);
+  }
+  std::string operator()(const OuterStep& w) const {
+    return fmt::format(" {} {}, mean of {}", w.elements, name(w.weights), w.replicas);
   }
   std::string operator()(const Collective& w) const {
     return fmt::format(" {} {}{}{} over {}{} as {}", w.elements, name(w.dtype),

@@ -33,6 +33,10 @@ struct KindName {
   std::string operator()(const OptimizerStep&) const { return "optimizer_step"; }
   std::string operator()(const Fill&) const { return "fill"; }
   std::string operator()(const Accumulate&) const { return "accumulate"; }
+  std::string operator()(const Cast&) const { return "cast"; }
+  std::string operator()(const Encode& w) const { return dotted("encode", foretrain::name(w.code.kind)); }
+  std::string operator()(const Decode& w) const { return dotted("decode", foretrain::name(w.code.kind)); }
+  std::string operator()(const OuterStep& w) const { return dotted("outer_step", name(w.outer.kind)); }
   std::string operator()(const Collective& w) const { return std::string(name(w.kind)); }
   std::string operator()(const Exchange& w) const {
     const auto sends = std::count_if(w.messages.begin(), w.messages.end(), [](const Message& m) { return m.send; });
@@ -71,6 +75,15 @@ std::string_view name(CrossEntropyStep s) {
     case CrossEntropyStep::stats: return "stats";
     case CrossEntropyStep::combine: return "combine";
     case CrossEntropyStep::backward: return "backward";
+  }
+  return "?";
+}
+
+std::string_view name(OuterKind k) {
+  switch (k) {
+    case OuterKind::average: return "average";
+    case OuterKind::sgd: return "sgd";
+    case OuterKind::nesterov: return "nesterov";
   }
   return "?";
 }

@@ -98,6 +98,7 @@ const std::vector<std::string>& job_fields() {
           "servers",
           "staleness",
           "average_every",
+          "local_group",
           "outer_optimizer",
           "compression",
           "split_by_speed"}}};

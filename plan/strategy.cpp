@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "plan/mesh.h"
+#include "plan/strategy_exchange.h"
 
 namespace foretrain::plan {
 
@@ -273,12 +274,6 @@ void read_optimizer_sync(ObjectReader& reader, Strategy& s) {
 
 // Words of which not all values are built.
 void read_unbuilt(ObjectReader& reader, Strategy& s) {
-  reader.word("data_parallel", "all_reduce", {"all_reduce"}, {"gather", "all_gather", "parameter_server", "local_sgd"});
-  if (const std::string text = word_at(reader, "compression"); text.starts_with("topk:")) {
-    reader.mistake("compression", fmt::format("\"{}\" is not built yet; built: none", text));
-  } else {
-    reader.word("compression", "none", {"none"}, {"fp16", "bf16", "int8"});
-  }
   if (reader.boolean("split_by_speed", false)) {
     reader.mistake("split_by_speed", "true is not built yet; expected false");
   }
@@ -286,8 +281,6 @@ void read_unbuilt(ObjectReader& reader, Strategy& s) {
   read_optimizer_sync(reader, s);
   refuse(reader, "servers", "the parameter server");
   refuse(reader, "staleness", "the parameter server");
-  refuse(reader, "average_every", "local SGD");
-  refuse(reader, "outer_optimizer", "local SGD");
 }
 
 }  // namespace
@@ -340,7 +333,9 @@ Strategy read_strategy(ObjectReader& reader) {
     reader.mistake("rank_order", e.what());
   }
   s.padded_vocab = reader.integer("padded_vocab", 0, 0, 1'000'000'000);
+  s.compression = read_compression(reader, s);
   read_unbuilt(reader, s);
+  read_data_parallel(reader, s);
   return s;
 }
 
@@ -369,8 +364,11 @@ nlohmann::json to_json(const Strategy& s) {
                      {"layers_per_stage", s.layers_per_stage},
                      {"rank_order", s.rank_order},
                      {"padded_vocab", s.padded_vocab},
-                     {"data_parallel", "all_reduce"},
-                     {"compression", "none"}};
+                     {"data_parallel", name(s.data_parallel)},
+                     {"compression", name(s.compression)}};
+  if (s.data_parallel == DataParallel::local_sgd) {
+    add_local_sgd(all, s);
+  }
   if (s.offloads()) {
     all["offload"] = nlohmann::json::array();
     for (const auto& [is_offloaded, word] :

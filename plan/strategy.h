@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "plan/ops.h"
 
 namespace foretrain::plan {
 
@@ -45,6 +46,22 @@ std::string_view name(ZeroKind k);
 enum class CpKind : std::uint8_t { ring, all_to_all, all_gather };
 std::string_view name(CpKind k);
 
+// How replicas of the model stay alike. all_reduce: gradients are summed in every step. local_sgd: within groups of
+// neighbours along dp only; between these parameters are averaged every few steps (McMahan et al. 2017, Stich 2019),
+// where an outer optimizer may take a step along the difference (DiLoCo, Douillard et al. 2023).
+enum class DataParallel : std::uint8_t { all_reduce, local_sgd };
+std::string_view name(DataParallel d);
+
+// What gradients are exchanged as along dp: rounded to 16 bits and summed in them; or coded (base/code.h), gathered
+// from all and summed, with error feedback.
+enum class CompressionKind : std::uint8_t { none, fp16, bf16, int8, top_k };
+struct Compression {
+  CompressionKind kind = CompressionKind::none;
+  double share = 1;  // top_k: of a layer's gradients, those of the largest magnitude
+  bool is_coded() const { return kind == CompressionKind::int8 || kind == CompressionKind::top_k; }
+};
+std::string name(const Compression& c);  // "none", …, "topk:0.01"
+
 struct Strategy {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1;
   std::int64_t expert_tp = 1;       // ranks that share each expert's matrices: 1, or tp
@@ -80,11 +97,18 @@ struct Strategy {
   std::int64_t bucket_bytes = 0;  // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even
   std::string rank_order = "pp,dp,cp,tp";      // slowest first
-  std::int64_t padded_vocab = 0;               // 0 = next multiple of 128 x tp
+  DataParallel data_parallel = DataParallel::all_reduce;
+  std::int64_t average_every = 1;  // local_sgd: steps
+  std::int64_t local_group = 1;    // local_sgd: neighbours along dp that sum gradients in every step
+  OuterOptimizer outer;            // local_sgd
+  Compression compression;
+  std::int64_t padded_vocab = 0;  // 0 = next multiple of 128 x tp
 
   // Whether a list names the module; `full` names none.
   bool recomputes(RecomputeModule m) const;
   bool offloads() const { return offload_optimizer || offload_activations; }
+  // Replicas of the model that drift apart between two averages: 1 where all of them sum gradients.
+  std::int64_t drifting() const { return data_parallel == DataParallel::local_sgd ? dp / local_group : 1; }
   std::int64_t ranks() const { return dp * tp * pp * cp; }
   // Ways that microbatches take through the virtual stages: of dualpipe two, each through all of the model.
   std::int64_t ways() const { return schedule == ScheduleKind::dualpipe ? 2 : 1; }

@@ -120,7 +120,7 @@ class Checker {
     std::size_t next = first;
     // One of the program's lists, op by op; false at the first span that does not fit.
     const auto walk = [&](const std::vector<Instance>& instances, int first_instance, std::int32_t step) {
-      for (ProgramCursor c(role, role_index, instances, first_instance); c; c.next(), ++next) {
+      for (ProgramCursor c(role, role_index, instances, first_instance, step); c; c.next(), ++next) {
         if (next == last) {
           fail(fmt::format("rank {} step {}: no span of {}", head.rank, step, describe(graph_, c.id())));
           return false;

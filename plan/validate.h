@@ -8,7 +8,8 @@
 
 namespace foretrain::plan {
 
-// Walks all roles together for two steps, untimed, and returns one line per mistake (at most 20), naming role,
+// Walks all roles together for two steps (of a graph with instances that do not run in every step, for each kind of
+// step after each), untimed, and returns one line per mistake (at most 20), naming role,
 // instance, op and buffer. Checks: ids in range; `after` points backwards; groups contain the rank and have the same
 // size wherever the key appears; every match key meets exactly its partners with equal elements, dtype and kind, in the
 // same order per stream; no deadlock; operands lie inside their buffer (or run over following layers of it) and inside

@@ -53,7 +53,8 @@ struct StreamQueue {
 struct Part {
   const std::vector<Instance>* instances = nullptr;
   int first_instance = 0;
-  std::int32_t step = 0;
+  std::int32_t step = 0;  // of the walk
+  std::int32_t as = 0;    // the step whose instances run
 };
 
 struct Actor {
@@ -156,17 +157,22 @@ class Walk {
     const int body = first_body_instance(p);
     const int epilogue = body + static_cast<int>(p.body.size());
     const int evaluation = epilogue + static_cast<int>(p.epilogue.size());
-    actor.parts = {{&p.prologue, 0, 0},
-                   {&p.body, body, 1},
-                   {&p.body, body, 2},
-                   {&p.evaluation, evaluation, 3},
-                   {&p.epilogue, epilogue, 4}};
+    // Each kind of step after each.
+    const std::int32_t last_of_period = period(graph_) - 1;
+    std::int32_t number = 0;
+    actor.parts = {{&p.prologue, 0, number++, 0}};
+    for (const std::int32_t as : last_of_period == 0 ? std::vector{0, 0} : std::vector{0, 0, last_of_period, 0}) {
+      actor.parts.push_back({&p.body, body, number++, as});
+    }
+    actor.parts.push_back({&p.evaluation, evaluation, number++, 0});
+    actor.parts.push_back({&p.epilogue, epilogue, number++, 0});
     enter(actor);
   }
 
   void enter(Actor& actor) {
     const Part& part = actor.parts[actor.part];
-    actor.cursor = std::make_unique<ProgramCursor>(*actor.role, actor.index, *part.instances, part.first_instance);
+    actor.cursor =
+        std::make_unique<ProgramCursor>(*actor.role, actor.index, *part.instances, part.first_instance, part.as);
     actor.used_keys.clear();
   }
 

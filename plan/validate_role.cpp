@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <variant>
 
 #include "plan/arity.h"
@@ -179,6 +180,23 @@ class RoleChecker {
     if (op.reads.size() != expected.reads || op.writes.size() != expected.writes) {
       fail(fmt::format("{} reads {} operands and writes {}, has {} and {}", kind_name(op.work), expected.reads,
                        expected.writes, op.reads.size(), op.writes.size()));
+    }
+    if (const auto* encode = std::get_if<Encode>(&op.work)) {
+      check_code(encode->code, encode->dtype);
+    } else if (const auto* decode = std::get_if<Decode>(&op.work)) {
+      check_code(decode->code, decode->dtype);
+    }
+  }
+
+  // Multiples and magnitudes are of real numbers; places are counted in 32 bits.
+  void check_code(const Code& code, Dtype dtype) {
+    const Dtype wide = dtype == Dtype::fp64 ? Dtype::fp64 : Dtype::fp32;
+    if ((dtype != wide && dtype != Dtype::bf16) || code.dtype != wide || code.elements < 0 || code.kept < 0 ||
+        code.kept > code.elements || code.elements > std::numeric_limits<std::uint32_t>::max()) {
+      fail(
+          fmt::format("a code of {} {} values in {}, of which {} are kept; expected up to 2^32 of fp64 in fp64, or of "
+                      "fp32 or bf16 in fp32",
+                      code.elements, foretrain::name(dtype), foretrain::name(code.dtype), code.kept));
     }
   }
 
@@ -389,6 +407,10 @@ class RoleChecker {
       return;
     }
     const Segment& segment = role_.segments[at(instance.segment)];
+    if (instance.every < 1 || (instance.every > 1 && instance.every != period(graph_))) {
+      fail(fmt::format("instance {} of {}: runs every {} steps, where the graph repeats after {}", i, segment.name,
+                       instance.every, period(graph_)));
+    }
     for (const bool beside : {false, true}) {
       const SlotsUsed used = used_[at(instance.segment)][beside ? 1 : 0];
       const InstanceSide side = instance.side(beside);

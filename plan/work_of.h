@@ -45,6 +45,10 @@ struct WorkOf {
   void operator()(const OptimizerStep&);
   void operator()(const Fill&);
   void operator()(const Accumulate&);
+  void operator()(const Cast&);
+  void operator()(const Encode&);
+  void operator()(const Decode&);
+  void operator()(const OuterStep&);
   void operator()(const Collective&);
   void operator()(const Exchange&);
   void operator()(const Copy&);

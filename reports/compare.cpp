@@ -21,6 +21,7 @@ namespace {
 // Spans of one step of a timeline, and what all ranks did together.
 struct StepRange {
   std::int32_t first = 0, last = -1;  // as spans count steps
+  std::int32_t count() const { return last - first + 1; }
 };
 
 StepRange steps_of(const plan::Timeline& timeline) {
@@ -64,31 +65,34 @@ struct StepTotals {
   SeriesByName by_kind, by_phase, by_stream;
 };
 
-void append(SeriesByName& series, const std::map<std::string, plan::Busy>& step, double ranks) {
-  for (const auto& [name, busy] : step) {
+// `parts`: ranks x steps, over which the totals are.
+void append(SeriesByName& series, const std::map<std::string, plan::Busy>& totals, double parts) {
+  for (const auto& [name, busy] : totals) {
     Series& s = series[name];
-    s.seconds.push_back(seconds(busy.time) / ranks);
-    s.ops = static_cast<double>(busy.ops) / ranks;
+    s.seconds.push_back(seconds(busy.time) / parts);
+    s.ops = static_cast<double>(busy.ops) / parts;
   }
 }
 
-StepTotals totals_by_step(const plan::PlanGraph& graph, const plan::Timeline& timeline, StepRange steps) {
+// By period, of whole ones; per step.
+StepTotals totals_by_period(const plan::PlanGraph& graph, const plan::Timeline& timeline, StepRange steps) {
+  const std::int32_t period = plan::period(graph);
   std::deque<plan::TotalsAccumulator> accumulators;  // they do not move
-  for (std::int32_t step = steps.first; step <= steps.last; ++step) {
+  for (std::int32_t step = steps.first; step <= steps.last; step += period) {
     accumulators.emplace_back(graph);
   }
   for (const plan::Span& span : timeline.spans) {
     if (span.step >= steps.first) {
-      accumulators[static_cast<std::size_t>(span.step - steps.first)].add(span);
+      accumulators[static_cast<std::size_t>((span.step - steps.first) / period)].add(span);
     }
   }
   StepTotals out;
-  const auto ranks = static_cast<double>(graph.mesh.ranks());
+  const auto parts = static_cast<double>(graph.mesh.ranks() * period);
   for (const plan::TotalsAccumulator& accumulator : accumulators) {
     const plan::Totals totals = accumulator.totals();
-    append(out.by_kind, totals.by_kind, ranks);
-    append(out.by_phase, totals.by_phase, ranks);
-    append(out.by_stream, totals.by_stream, ranks);
+    append(out.by_kind, totals.by_kind, parts);
+    append(out.by_phase, totals.by_phase, parts);
+    append(out.by_stream, totals.by_stream, parts);
   }
   return out;
 }
@@ -143,13 +147,13 @@ std::map<OpKey, Durations> durations(const plan::PlanGraph& graph, const plan::T
 
 std::vector<ComparedTime> compared_ops(const plan::PlanGraph& graph, const plan::Timeline& predicted,
                                        std::int32_t predicted_from, const plan::Timeline& measured,
-                                       std::size_t measured_steps) {
+                                       StepRange measured_steps) {
   const std::map<OpKey, Durations> forecast = durations(graph, predicted, predicted_from);
   const auto ranks = static_cast<double>(graph.mesh.ranks());
   std::vector<ComparedTime> out;
-  for (const auto& [key, durations] : durations(graph, measured, 0)) {
+  for (const auto& [key, durations] : durations(graph, measured, measured_steps.first)) {
     const auto found = forecast.find(key);
-    const double ops = durations.count / ranks / static_cast<double>(measured_steps);
+    const double ops = durations.count / ranks / measured_steps.count();
     ComparedTime row{key.first + ": " + key.second, ops, 0, ops * quantile(durations.seconds, 0.5)};
     if (found != forecast.end()) {
       row.predicted_seconds = ops * quantile(found->second.seconds, 0.5);
@@ -162,14 +166,41 @@ std::vector<ComparedTime> compared_ops(const plan::PlanGraph& graph, const plan:
   return out;
 }
 
-std::vector<double> periods(const plan::Timeline& timeline) {
+// The timeline's last steps, so many that they are whole periods of the graph.
+StepRange whole_periods(const plan::PlanGraph& graph, const plan::Timeline& timeline) {
+  StepRange steps = steps_of(timeline);
+  const std::int32_t period = plan::period(graph);
+  if (steps.count() < period) {
+    throw InputError(
+        fmt::format("the timeline \"{}\" has {} steps; the job repeats after {} (average_every): expected as "
+                    "many, or more",
+                    timeline.machine, steps.count(), period));
+  }
+  steps.first += steps.count() % period;
+  return steps;
+}
+
+// Seconds of a step, the mean of each period.
+std::vector<double> periods(const plan::PlanGraph& graph, const plan::Timeline& timeline) {
+  const auto period = static_cast<std::size_t>(plan::period(graph));
+  const std::vector<Time>& ends = timeline.step_ends;
   std::vector<double> out;
-  Time before;
-  for (const Time end : timeline.step_ends) {
-    out.push_back(seconds(end - before));
-    before = end;
+  for (std::size_t end = ends.size() % period + period; end <= ends.size(); end += period) {
+    const Time before = end == period ? Time{} : ends[end - period - 1];
+    out.push_back(seconds(ends[end - 1] - before) / static_cast<double>(period));
   }
   return out;
+}
+
+// The mean step of a period, which begins so many steps behind the timeline's first.
+plan::Breakdown breakdown_of(const plan::PlanGraph& graph, const plan::Timeline& timeline, std::int32_t begin) {
+  const std::vector<plan::RankBreakdown> ranks = plan::breakdowns(graph, timeline);
+  const std::int32_t period = plan::period(graph);
+  plan::Breakdown sum;
+  for (std::int32_t step = begin; step < begin + period; ++step) {
+    sum += plan::mean_breakdown(ranks, static_cast<std::size_t>(step));
+  }
+  return plan::mean_step(sum, sum, 0, period);
 }
 
 // Index of the period nearest to the median; the earliest of equals.
@@ -202,28 +233,29 @@ Time exposed_communication(const plan::Breakdown& b) {
 Comparison compare(const plan::PlanGraph& graph, const plan::Timeline& predicted, const plan::Timeline& measured) {
   check_belongs(graph, predicted);
   check_belongs(graph, measured);
-  const std::vector<double> predicted_periods = periods(predicted);
-  const std::int32_t predicted_last = steps_of(predicted).last;
+  const StepRange measured_steps = whole_periods(graph, measured);
+  StepRange predicted_steps = whole_periods(graph, predicted);
+  predicted_steps.first = predicted_steps.last - plan::period(graph) + 1;
 
   Comparison c;
   c.predicted_machine = predicted.machine;
   c.measured_machine = measured.machine;
-  c.step_seconds = periods(measured);
-  c.steps = c.step_seconds.size();
-  c.predicted_step = predicted_periods.back();
+  c.step_seconds = periods(graph, measured);
+  c.steps = static_cast<std::size_t>(measured_steps.count());
+  c.predicted_step = periods(graph, predicted).back();
   c.measured_step = quantile(c.step_seconds, 0.5);
 
-  const StepTotals forecast = totals_by_step(graph, predicted, {predicted_last, predicted_last});
-  const StepTotals real = totals_by_step(graph, measured, steps_of(measured));
+  const StepTotals forecast = totals_by_period(graph, predicted, predicted_steps);
+  const StepTotals real = totals_by_period(graph, measured, measured_steps);
   c.by_kind = joined(forecast.by_kind, real.by_kind);
   c.by_phase = joined(forecast.by_phase, real.by_phase);
   c.by_stream = joined(forecast.by_stream, real.by_stream);
-  c.by_op = compared_ops(graph, predicted, predicted_last, measured, c.steps);
+  c.by_op = compared_ops(graph, predicted, predicted_steps.first, measured, measured_steps);
 
-  const std::size_t median = median_index(c.step_seconds);
-  c.median_step = steps_of(measured).first + static_cast<std::int32_t>(median);
-  c.predicted_breakdown = plan::mean_breakdown(plan::breakdowns(graph, predicted), predicted_periods.size() - 1);
-  c.measured_breakdown = plan::mean_breakdown(plan::breakdowns(graph, measured), median);
+  const auto median = static_cast<std::int32_t>(median_index(c.step_seconds));
+  c.median_step = measured_steps.first + median * plan::period(graph);
+  c.predicted_breakdown = breakdown_of(graph, predicted, predicted_steps.first - steps_of(predicted).first);
+  c.measured_breakdown = breakdown_of(graph, measured, c.median_step - steps_of(measured).first);
   return c;
 }
 

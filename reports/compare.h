@@ -1,5 +1,6 @@
 // Forecast against reality: two timelines of one graph, laid side by side. Every figure is of one step and one rank,
-// the mean over ranks; errors are (predicted - measured) / measured.
+// the mean over ranks, and over the steps of a period where these are not alike (plan::period); errors are (predicted -
+// measured) / measured.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,8 @@ struct ComparedTime {
 struct Comparison {
   double predicted_step = 0, measured_step = 0;  // seconds; the measured one is the median of `steps`
   double error() const;
-  std::size_t steps = 0;  // measured ones
-  std::vector<double> step_seconds;
+  std::size_t steps = 0;                                   // measured ones
+  std::vector<double> step_seconds;                        // by period
   std::vector<ComparedTime> by_kind, by_phase, by_stream;  // the largest measured time first
   // Ops of one place in a block ("layer forward: matmul 512x384x1536"), each by the median of its durations; those that
   // contribute most to the difference first.
@@ -37,8 +38,8 @@ struct Comparison {
   std::string predicted_machine, measured_machine;
 };
 
-// `predicted`: its last step counts. `measured`: all its steps, medians over them. Throws InputError where the
-// measured timeline is not one of this graph, or holds no step.
+// `predicted`: its last period counts. `measured`: all its steps, medians over them. Throws InputError where the
+// measured timeline is not one of this graph, or holds no period.
 Comparison compare(const plan::PlanGraph& graph, const plan::Timeline& predicted, const plan::Timeline& measured);
 
 // `max_error`: the threshold of --max-error, if one was given.

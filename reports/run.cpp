@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "reports/estimate.h"
 #include "reports/table.h"
@@ -21,6 +22,10 @@ constexpr std::size_t kStepsShown = 10;
 double tokens_per_second(const RunReport& r) {
   const workloads::Workload& w = r.job->workload;
   return static_cast<double>(w.global_batch * w.seq_len) / quantile(r.step_seconds, 0.5);
+}
+
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());  // NaN of none
 }
 
 Json numbers(const std::vector<double>& values) {
@@ -92,7 +97,8 @@ nlohmann::ordered_json to_json(const RunReport& r) {
            {"steps", r.loss.size()},
            {"first_step", r.first_step},
            {"step_time_s",
-            {{"median", number(quantile(r.step_seconds, 0.5))},
+            {{"mean", number(mean(r.step_seconds))},
+             {"median", number(quantile(r.step_seconds, 0.5))},
              {"p10", number(quantile(r.step_seconds, 0.1))},
              {"p90", number(quantile(r.step_seconds, 0.9))}}},
            {"tokens_per_s", number(tokens_per_second(r))},
@@ -103,6 +109,7 @@ nlohmann::ordered_json to_json(const RunReport& r) {
            {"validation_bits_per_byte", bits_per_byte(r) ? number(*bits_per_byte(r)) : Json(nullptr)},
            {"peak_bytes", r.arena.value},
            {"library_workspace_bytes", r.workspace.value},
+           {"bytes_sent", r.sent.value},
            {"data", r.data},
            {"epoch", r.epoch},
            {"timeline", r.timeline_path.empty() ? Json(nullptr) : Json(r.timeline_path)}};

@@ -31,6 +31,7 @@ struct RunReport {
   std::optional<double> unigram_loss;     // of the same text: what a model without context reaches
   Bytes arena;                            // planned and allocated, of the largest rank
   Bytes workspace;                        // of libraries and communicators, all ranks
+  Bytes sent;                             // from host to host, all of them
   std::string checkpoint_folder;          // "" for none
   Bytes checkpoint_copies;                // of the state, while it is written; all ranks
   std::optional<double> bytes_per_token;  // of that text, in the mean; none where nobody knows

@@ -10,6 +10,7 @@
 #include "sim/fold.h"
 #include "sim/job_classes.h"
 #include "sim/network.h"
+#include "sim/period.h"
 #include "sim/power_limit.h"
 #include "sim/role_model.h"
 #include "topologies/profile.h"
@@ -68,9 +69,9 @@ bool communication_takes(const std::vector<RoleModel>& models) {
   return false;
 }
 
-// As sim/simulator.h has it, at this clock (sim/power_limit.h).
-Simulation simulate_at(double clock, const plan::PlanGraph& graph, const topologies::Cluster& cluster,
-                       const Options& options, plan::SpanSink* sink) {
+// As sim/simulator.h has it, at this clock (sim/power_limit.h), of a graph whose steps are alike.
+Simulation simulate_alike(double clock, const plan::PlanGraph& graph, const topologies::Cluster& cluster,
+                          const Options& options, plan::SpanSink* sink) {
   const std::unique_ptr<ComputeModel> compute = make_compute_model(options.compute_model, cluster, clock);
   const auto make_network = [&](const topologies::Cluster& c) {
     return make_network_model(options.network_model, c, options.collectives);
@@ -120,6 +121,32 @@ Simulation simulate_at(double clock, const plan::PlanGraph& graph, const topolog
   result.step_time = result.step_ends[last] - (last > 0 ? result.step_ends[last - 1] : Time{});
   result.compute_model = compute->name();
   result.network_model = options.network_model == kFairShare || !job.flows.empty() ? kFairShare : network->name();
+  return result;
+}
+
+Simulation simulate_at(double clock, const plan::PlanGraph& graph, const topologies::Cluster& cluster,
+                       const Options& options, plan::SpanSink* sink) {
+  const std::int32_t period = plan::period(graph);
+  if (period == 1) {
+    return simulate_alike(clock, graph, cluster, options, sink);
+  }
+  const auto cycles = [&](std::int32_t steps, plan::SpanSink* spans) {
+    return simulate_alike(clock, cycle_of(graph, steps), cluster, options, spans);
+  };
+  Simulation result, shorter;
+  if (sink != nullptr) {
+    PeriodSpans spans(graph, *sink);
+    result = cycles(period, &spans);
+    result.step_ends = spans.step_ends();
+  } else {
+    result = cycles(std::min(period, kShortCycle), nullptr);
+  }
+  const std::int64_t more = sink != nullptr ? 0 : std::max(0, period - kShortCycle);
+  shorter = more > 0 ? cycles(kShortCycle - 1, nullptr) : result;
+  result.step_time = Time{(result.step_time.value + more * (result.step_time - shorter.step_time).value) / period};
+  for (std::size_t r = 0; r < result.breakdown.size(); ++r) {
+    result.breakdown[r] = plan::mean_step(result.breakdown[r], shorter.breakdown[r], more, period);
+  }
   return result;
 }
 

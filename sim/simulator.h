@@ -1,5 +1,5 @@
-// simulate(): walks a plan graph over a model of the cluster. Integer picoseconds, one result on any machine; a
-// simulation is a value with no hidden state.
+// simulate(): walks a plan graph over a model of the cluster. Steps that are not alike: sim/period.h. Integer
+// picoseconds, one result on any machine; a simulation is a value with no hidden state.
 #pragma once
 
 #include <memory>
@@ -23,7 +23,7 @@ struct Options {
   std::string network_model = "auto";
   std::vector<CollectiveOverride> collectives;  // algorithms that are not the library's choice (sim/network.h)
   bool share_devices = true;                    // compute and communication slow each other (sim/device_share.h)
-  int steps = 2;                                // the last two steps' ends give the steady period
+  int steps = 2;  // or whole periods of the graph: the last two's ends give the steady period
   // Folding never changes a result. Over ranks: those that do the same at the same time are simulated once. Over time:
   // repeated blocks are timed once and replayed; else every op is an event (always so with a sink).
   bool fold_ranks = true;
@@ -31,9 +31,9 @@ struct Options {
 };
 
 struct Simulation {
-  Time step_time;  // steady period between steps
-  std::vector<Time> step_ends;
-  std::vector<plan::Breakdown> breakdown;    // by role, of the last step
+  Time step_time;                            // steady period between steps; the mean over steps that are not alike
+  std::vector<Time> step_ends;               // of steps, or of the cycles that stand for them (without a sink)
+  std::vector<plan::Breakdown> breakdown;    // by role, of the last step, or the mean
   std::string compute_model, network_model;  // as chosen
   LinksSeen links_seen = LinksSeen::as_they_are;
   bool folded_time = false;

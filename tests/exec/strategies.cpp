@@ -13,6 +13,7 @@ bool is_refused(const Overrides& o) {
           !word("cp").empty() && word("cp") != "1" && (word("cp_kind").empty() || word("cp_kind") == "ring")) ||
          (word("workload.model.attention_sinks") == "true" &&
           (word("attention") == "unfused" || word("attention") == "fused_softmax")) ||
+         (!word("compression").empty() && (!word("zero").empty() || !word("tp").empty() || !word("pp").empty())) ||
          (word("zero_kind") == "owners" && (word("zero") != "1" || word("overlap_param_gather") == "true"));
 }
 
@@ -20,6 +21,8 @@ const std::vector<Strategy>& strategies() {
   static const std::vector<Strategy> all = {
       {"dp", {{"dp", "2"}}},
       {"dp_overlap", {{"dp", "2"}, {"overlap_grad_reduce", "true"}, {"bucket_bytes", "1 kB"}}},
+      {"all_coded",
+       {{"dp", "2"}, {"compression", "topk:1"}, {"overlap_grad_reduce", "true"}, {"bucket_bytes", "1 kB"}}},
       {"zero1", {{"dp", "2"}, {"zero", "1"}}},
       {"zero1_overlap",
        {{"dp", "2"},

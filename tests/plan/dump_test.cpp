@@ -128,7 +128,9 @@ TEST(GraphJson, HoldsEveryKindOfOp) {
   add(AttentionSinks{}), add(RingAttention{RingStep::attend_backward}),
       add(RingAttention{RingStep::attend_all_backward}), add(Reshard{ReshardStep::join_heads, 1, 2, 3, 4, 5, 6});
   add(Gate{}), add(Route{RouteStep::arrange, 1, 2, 1, 3}), add(Permute{}), add(GroupedMatmul{}),
-      add(ExpertActivation{}), add(ExpertBias{});
+      add(ExpertActivation{}), add(ExpertBias{}), add(Cast{1, Dtype::fp32, Dtype::fp16});
+  add(Encode{{Coding::top_k, 9, 2, Dtype::fp64}, Dtype::fp64}), add(Decode{{}, 3, Dtype::bf16});
+  add(OuterStep{8, 2, {OuterKind::sgd, 0.5, 0.1}, Dtype::fp64, Dtype::fp64, Dtype::bf16, true});
   add(foretrain::testing::message(true, 1, 3, 0));
   ops.back().guard = Guard{foretrain::testing::whole(1, 1)};
   ops.back().runtime_extent = 0;
