@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "cli/files.h"
 #include "cli/measure.h"
+#include "cli/run_data.h"
 #include "cli/together.h"
 #include "cli/verbs.h"
 #include "plan/build.h"
@@ -29,15 +30,13 @@ struct CompareArguments {
   bool json = false;
 };
 
+constexpr std::uint64_t kSeed = 1;
+
 // On process 0; elsewhere without spans.
-plan::Timeline measured_now(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph,
-                            const exec::Text& text, exec::Processes& processes, exec::Gpu* gpu,
-                            const Console& console) {
-  const workloads::Workload& w = job.workload;
-  constexpr std::uint64_t kSeed = 1;
-  const exec::TextWindows windows = exec::training_windows(text, w.seq_len, w.global_batch, w.model.vocab, kSeed);
+plan::Timeline measured_now(const CompareArguments& a, const plan::PlanGraph& graph, const TrainingData& data,
+                            exec::Processes& processes, exec::Gpu* gpu, const Console& console) {
   const InterruptWatch watch;
-  exec::Executor executor(graph, windows, kSeed, &processes, gpu);
+  exec::Executor executor(graph, data.source(), kSeed, &processes, gpu);
   MeasureOptions options;
   options.steps = kWarmUpSteps + static_cast<int>(a.steps);
   options.traced_steps = static_cast<int>(a.steps);
@@ -97,17 +96,17 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
   const std::unique_ptr<exec::Processes> processes = exec::join_processes();
   plan::Job job;
   plan::PlanGraph graph;
-  exec::Text text;
+  std::unique_ptr<const TrainingData> data;
   std::unique_ptr<exec::Gpu> gpu;
   const auto prepare = [&] {
     job = a.job.load();
     graph = plan::build(job);
     check_runnable(a.job, job, graph, *processes, a.device);
     gpu = a.device.open(*processes);
-    text = exec::load_text(job.workload.data);
+    data = std::make_unique<const TrainingData>(job.workload, kSeed);
     return plan::resolved(job).dump();
   };
-  const auto measure = [&] { return measured_now(a, job, graph, text, *processes, gpu.get(), console); };
+  const auto measure = [&] { return measured_now(a, graph, *data, *processes, gpu.get(), console); };
   return together(*processes, console, prepare,
                   [&] { return compare(a, job, graph, processes->number() == 0, measure, console); });
 }

@@ -175,6 +175,14 @@ class CudaLaunchers : public Launchers {
                               ConstTensor row_stats, double scale, Tensor gradient) const override {
     cuda::cross_entropy_backward(stream_, shape, logits, targets, row_stats, scale, gradient);
   }
+  void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                           double* loss) const override {
+    cuda::output_loss_forward(stream_, kind, n, y, target, scale, loss);
+  }
+  void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                            Tensor dy) const override {
+    cuda::output_loss_backward(stream_, kind, n, y, target, scale, dy);
+  }
   void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) const override {
     cuda::squared_norm(stream_, x, n, sum, accumulate);
   }

@@ -246,18 +246,25 @@ Text load_text(const workloads::DataSpec& data) {
   return text;
 }
 
+std::int64_t Epochs::item(std::int64_t step, std::int64_t index_in_batch) const {
+  std::int64_t epoch = step / steps();
+  std::int64_t place = step % steps() * per_step + index_in_batch;
+  if (last_batch == workloads::LastBatch::wrap) {
+    epoch = (step * per_step + index_in_batch) / items;
+    place = (step * per_step + index_in_batch) % items;
+  }
+  return is_shuffled ? permuted(place, items, mix(seed) ^ static_cast<std::uint64_t>(epoch)) : place;
+}
+
 TextWindows::TextWindows(const Text& text, Part part, std::int64_t seq_len, std::int64_t sequences_per_step,
                          std::int64_t vocab, Order order, std::uint64_t seed)
     : part_(part == Part::training ? text.training : text.validation),
       seq_len_(seq_len),
-      sequences_per_step_(sequences_per_step),
-      order_(order),
-      last_batch_(text.last_batch),
-      seed_(seed) {
+      epochs_{std::max<std::int64_t>(0, part_.size() - 1) / seq_len, sequences_per_step, text.last_batch,
+              order == Order::shuffled, seed} {
   CHECK(seq_len >= 1 && sequences_per_step >= 1, "steps of {} sequences of {}", sequences_per_step, seq_len);
   check_vocabulary(text, vocab);
-  windows_ = std::max<std::int64_t>(0, part_.size() - 1) / seq_len;
-  if (windows_ < sequences_per_step) {
+  if (windows() < sequences_per_step) {
     throw InputError(
         fmt::format("data: {}: {} {} are too few: its {} part has {} {}, and {} sequence{} of {} tokens need {}",
                     text.name, text.training.size() + text.validation.size(), text.unit(),
@@ -268,18 +275,9 @@ TextWindows::TextWindows(const Text& text, Part part, std::int64_t seq_len, std:
 
 void TextWindows::sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len,
                            std::int32_t* ids) const {
-  CHECK(seq_len == seq_len_ && 0 <= index_in_batch && index_in_batch < sequences_per_step_,
-        "sequence {} of {} tokens in steps of {} sequences of {}", index_in_batch, seq_len, sequences_per_step_,
-        seq_len_);
-  std::int64_t epoch = step / steps_per_epoch();
-  std::int64_t place = step % steps_per_epoch() * sequences_per_step_ + index_in_batch;
-  if (last_batch_ == workloads::LastBatch::wrap) {
-    epoch = (step * sequences_per_step_ + index_in_batch) / windows_;
-    place = (step * sequences_per_step_ + index_in_batch) % windows_;
-  }
-  const std::int64_t window =
-      order_ == Order::as_written ? place : permuted(place, windows_, mix(seed_) ^ static_cast<std::uint64_t>(epoch));
-  part_.copy(window * seq_len_, seq_len + 1, ids);
+  CHECK(seq_len == seq_len_ && 0 <= index_in_batch && index_in_batch < epochs_.per_step,
+        "sequence {} of {} tokens in steps of {} sequences of {}", index_in_batch, seq_len, epochs_.per_step, seq_len_);
+  part_.copy(epochs_.item(step, index_in_batch) * seq_len_, seq_len + 1, ids);
 }
 
 TextWindows training_windows(const Text& text, std::int64_t seq_len, std::int64_t global_batch, std::int64_t vocab,

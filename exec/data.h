@@ -43,6 +43,18 @@ Text text_of(std::string name, std::string bytes);
 // unreadable or not what its format says.
 Text load_text(const workloads::DataSpec& data);
 
+// Which of an epoch's items each step takes, as said above.
+struct Epochs {
+  std::int64_t items = 0, per_step = 1;
+  workloads::LastBatch last_batch = workloads::LastBatch::drop;
+  bool is_shuffled = true;
+  std::uint64_t seed = 0;
+
+  std::int64_t steps() const { return items / per_step; }  // whole ones
+  std::int64_t left_over() const { return items % per_step; }
+  std::int64_t item(std::int64_t step, std::int64_t index_in_batch) const;
+};
+
 // Windows of one of the two parts, `sequences_per_step` at a time.
 class TextWindows : public DataSource {
  public:
@@ -55,16 +67,13 @@ class TextWindows : public DataSource {
               Order order, std::uint64_t seed);
 
   void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const override;
-  std::int64_t windows() const { return windows_; }
-  std::int64_t steps_per_epoch() const { return windows_ / sequences_per_step_; }  // whole ones
-  std::int64_t left_over() const { return windows_ % sequences_per_step_; }
+  std::int64_t windows() const { return epochs_.items; }
+  const Epochs& epochs() const { return epochs_; }
 
  private:
   workloads::Tokens part_;
-  std::int64_t seq_len_, sequences_per_step_, windows_;
-  Order order_;
-  workloads::LastBatch last_batch_;
-  std::uint64_t seed_;
+  std::int64_t seq_len_;
+  Epochs epochs_;
 };
 
 // What a training run of this workload reads.

@@ -9,6 +9,7 @@
 #include "exec/bucket.h"
 #include "exec/context_parallel.h"
 #include "exec/load_tokens.h"
+#include "exec/samples.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::exec {
@@ -30,6 +31,7 @@ kernels::Activation kernel_kind(workloads::Activation kind) {
     case workloads::Activation::swiglu: return kernels::Activation::swiglu;
     case workloads::Activation::geglu: return kernels::Activation::geglu;
     case workloads::Activation::swiglu_clamped: return kernels::Activation::swiglu_clamped;
+    case workloads::Activation::sigmoid: return kernels::Activation::sigmoid;
   }
   return {};
 }
@@ -180,6 +182,17 @@ struct KernelRunner {
     }
   }
 
+  void operator()(const plan::OutputLoss& op) const {
+    const auto kind = op.kind == workloads::Loss::squared_error ? kernels::OutputLoss::squared_error
+                                                                : kernels::OutputLoss::binary_cross_entropy;
+    if (op.direction == plan::Direction::forward) {
+      launch.output_loss_forward(kind, op.rows * op.cols, read(0), read(1), op.scale,
+                                 static_cast<double*>(write(0).data));
+    } else {
+      launch.output_loss_backward(kind, op.rows * op.cols, read(0), read(1), op.scale, write(0));
+    }
+  }
+
   void operator()(const plan::SquaredNorm& op) const { squared_norms(launch, call, op); }
 
   void operator()(const plan::ClipCoefficient& op) const {
@@ -197,7 +210,7 @@ struct KernelRunner {
 
   void operator()(const plan::Copy& op) const { launch.copy(read(0).data, write(0).data, op.bytes); }
 
-  void operator()(const plan::Host& op) const { load_tokens(call, op); }
+  void operator()(const plan::Host& op) const { op.cols > 0 ? load_samples(call, op) : load_tokens(call, op); }
 
   void operator()(const plan::Gate& op) const {
     kernels::GateShape shape;

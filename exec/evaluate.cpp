@@ -11,6 +11,15 @@ namespace foretrain::exec {
 
 namespace {
 
+// Which of `all` items is number `place` of `asked`: evenly spread, or round again where they are fewer.
+std::int64_t spread(std::int64_t place, std::int64_t asked, std::int64_t all) {
+  return asked <= all ? place * all / asked : place % all;
+}
+
+std::int64_t whole_batches(std::int64_t items, std::int64_t batch) {
+  return std::max<std::int64_t>(1, std::min(items, kMostValidationSequences) / batch);
+}
+
 // `batches` batches of windows of the validation text.
 class ValidationBatches : public DataSource {
  public:
@@ -18,15 +27,27 @@ class ValidationBatches : public DataSource {
       : windows_(windows), batch_(batch), sequences_(batch * batches) {}
 
   void sequence(std::int64_t step, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
-    const std::int64_t all = windows_.windows();
-    const std::int64_t place = step * batch_ + index;
-    const std::int64_t window = sequences_ <= all ? place * all / sequences_ : place % all;
-    windows_.sequence(window, 0, seq_len, ids);
+    windows_.sequence(spread(step * batch_ + index, sequences_, windows_.windows()), 0, seq_len, ids);
   }
 
  private:
   const TextWindows& windows_;
   std::int64_t batch_, sequences_;
+};
+
+// The same of samples.
+class ValidationSamples : public DataSource {
+ public:
+  ValidationSamples(const Samples& samples, std::int64_t batch, std::int64_t batches)
+      : samples_(samples), batch_(batch), asked_(batch * batches) {}
+
+  Sample sample(std::int64_t step, std::int64_t index) const override {
+    return samples_.at(spread(step * batch_ + index, asked_, samples_.count()));
+  }
+
+ private:
+  const Samples& samples_;
+  std::int64_t batch_, asked_;
 };
 
 // One sequence, the same everywhere in the batch: what has been written so far, then zeros, which come later and are
@@ -97,8 +118,14 @@ double validation_loss(Executor& executor, const plan::PlanGraph& graph, std::in
   const TextWindows windows(text, TextWindows::Part::validation, graph.seq_len, 1, vocab,
                             TextWindows::Order::as_written, 0);
   const std::int64_t batch = graph.sequences_per_step;
-  const std::int64_t batches = std::max<std::int64_t>(1, std::min(windows.windows(), kMostValidationSequences) / batch);
+  const std::int64_t batches = whole_batches(windows.windows(), batch);
   return executor.evaluate(ValidationBatches(windows, batch, batches), static_cast<int>(batches), options);
+}
+
+double validation_loss(Executor& executor, const plan::PlanGraph& graph, const Samples& samples,
+                       const RunOptions& options) {
+  const std::int64_t batch = graph.sequences_per_step, batches = whole_batches(samples.count(), batch);
+  return executor.evaluate(ValidationSamples(samples, batch, batches), static_cast<int>(batches), options);
 }
 
 std::string sample(Executor& executor, const plan::PlanGraph& graph, const Text& text, const SampleOptions& options) {

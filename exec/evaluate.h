@@ -7,6 +7,7 @@
 
 #include "exec/data.h"
 #include "exec/executor.h"
+#include "exec/samples.h"
 #include "plan/graph.h"
 
 namespace foretrain::exec {
@@ -17,6 +18,10 @@ inline constexpr std::int64_t kMostValidationSequences = 256;
 // Mean cross entropy in nats per token over whole batches of windows, spread evenly over the validation text; where the
 // text is shorter than one batch it is gone round again. Throws InputError when it is shorter than one sequence.
 double validation_loss(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,
+                       const RunOptions& options);
+
+// Mean loss of the samples, each once where whole batches allow.
+double validation_loss(Executor& executor, const plan::PlanGraph& graph, const Samples& samples,
                        const RunOptions& options);
 
 struct SampleOptions {

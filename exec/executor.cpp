@@ -43,6 +43,15 @@ class SpanBuffer : public plan::SpanSink {
 
 }  // namespace
 
+void DataSource::sequence(std::int64_t, std::int64_t, std::int64_t, std::int32_t*) const {
+  CHECK(false, "data of samples has no sequences");
+}
+
+Sample DataSource::sample(std::int64_t, std::int64_t) const {
+  CHECK(false, "data of sequences has no samples");
+  return {};
+}
+
 struct Executor::Impl {
   Impl(const plan::PlanGraph& g, const DataSource& d, Processes* p, Gpu* gpu)
       : graph(g), data(d), processes(p != nullptr ? *p : alone), here(graph, processes, gpu) {}

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,13 +21,19 @@
 
 namespace foretrain::exec {
 
-// Batches of token ids. Sequence `s` of step `t` is the same whatever the strategy.
+struct Sample {
+  std::span<const double> features, labels;
+};
+
+// Batches of token ids, or of samples of features. Sequence, or sample, `s` of step `t` is the same whatever the
+// strategy. A source has one of the two.
 class DataSource {
  public:
   virtual ~DataSource() = default;
   // Writes seq_len + 1 ids of a sequence: inputs are the first seq_len, targets the last.
-  virtual void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len,
-                        std::int32_t* ids) const = 0;
+  virtual void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const;
+  // Lives as long as the source.
+  virtual Sample sample(std::int64_t step, std::int64_t index_in_batch) const;
 };
 
 class Gpu;

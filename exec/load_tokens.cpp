@@ -30,11 +30,16 @@ void for_each_masked(const plan::Masking& masking, std::int64_t step, std::int64
 
 // Microbatch m of data-parallel rank d holds the sequences from (m * dp + d) * sequences on: the one-rank job with the
 // same microbatches takes them in the same order.
-void load_tokens(const OpCall& call, const plan::Host& op) {
+std::int64_t first_sequence(const OpCall& call, const plan::Host& op) {
   const RankContext& rank = *call.rank;
   const std::int64_t dp = rank.graph->mesh.size(plan::Axis::dp);
   const std::int64_t d = rank.coordinates[static_cast<std::size_t>(plan::Axis::dp)];
-  const std::int64_t first = (call.binding.microbatch * dp + d) * op.sequences;
+  return (call.binding.microbatch * dp + d) * op.sequences;
+}
+
+void load_tokens(const OpCall& call, const plan::Host& op) {
+  const RankContext& rank = *call.rank;
+  const std::int64_t first = first_sequence(call, op);
   const bool targets = op.task == plan::HostTask::load_targets, masks = op.masking.count > 0;
   const std::int64_t shift = targets && !masks ? 1 : 0;
   const plan::SequenceShare share = rank.share_in(op.seq_group, op.seq);

@@ -315,6 +315,18 @@ void cross_entropy_backward(const CrossEntropyShape& s, ConstTensor logits, cons
   check_sizes("cross_entropy_backward", {s.rows, s.valid, s.cols - s.valid});
 }
 
+void output_loss_forward(OutputLoss, std::int64_t n, ConstTensor y, ConstTensor target, double, double*) {
+  check_element("output_loss_forward", y.dtype);
+  check_same("output_loss_forward", y.dtype, {target.dtype});
+  check_sizes("output_loss_forward", {n});
+}
+
+void output_loss_backward(OutputLoss, std::int64_t n, ConstTensor y, ConstTensor target, double, Tensor dy) {
+  check_element("output_loss_backward", y.dtype);
+  check_same("output_loss_backward", y.dtype, {target.dtype, dy.dtype});
+  check_sizes("output_loss_backward", {n});
+}
+
 void squared_norm(ConstTensor x, std::int64_t n, double*, bool) {
   check_element("squared_norm", x.dtype);
   check_sizes("squared_norm", {n});

@@ -49,6 +49,8 @@ decltype(kernels::embedding_backward) embedding_backward;
 decltype(kernels::cross_entropy_stats) cross_entropy_stats;
 decltype(kernels::cross_entropy_combine) cross_entropy_combine;
 decltype(kernels::cross_entropy_backward) cross_entropy_backward;
+decltype(kernels::output_loss_forward) output_loss_forward;
+decltype(kernels::output_loss_backward) output_loss_backward;
 decltype(kernels::squared_norm) squared_norm;
 decltype(kernels::optimizer_step) optimizer_step;
 decltype(kernels::init_normal) init_normal;

@@ -100,7 +100,7 @@ void head_norm_backward_weight(const HeadNormShape& shape, ConstTensor raw, Cons
 // gelu is the tanh form, gelu_erf the exact one. The gated ones read x = [rows, 2*cols], per row gate|up: y = act(gate)
 // * up, with act = silu for swiglu and gelu for geglu; swiglu_clamped, as gpt-oss has it, is act(min(gate, 7)) *
 // (clamp(up, -7, 7) + 1) with act(x) = x sigmoid(1.702 x). The others read x = [rows, cols]. y is [rows, cols].
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped };
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped, sigmoid };
 constexpr bool is_gated(Activation a) {
   return a == Activation::swiglu || a == Activation::geglu || a == Activation::swiglu_clamped;
 }
@@ -285,6 +285,16 @@ void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor st
 // gradient = scale * (softmax - onehot(target)); padding columns become 0. gradient may be logits.
 void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
                             ConstTensor row_stats, double scale, Tensor gradient);
+
+// ---- losses of plain outputs ----------------------------------------------------------------------------------------
+
+// squared_error: (y - t)^2. binary_cross_entropy: log(1 + exp(y)) - t y, y being a logit.
+enum class OutputLoss : std::uint8_t { squared_error, binary_cross_entropy };
+// *loss += scale * the sum over n outputs, in fp64. y, target T.
+void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                         double* loss);
+// dy = scale * the slope; dy may be y.
+void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy);
 
 // ---- optimizer ------------------------------------------------------------------------------------------------------
 

@@ -174,6 +174,17 @@ void cross_entropy_backward(const CrossEntropyShape& s, ConstTensor logits, cons
   table().cross_entropy_backward(s, logits, targets, row_stats, scale, gradient);
 }
 
+void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                         double* loss) {
+  arguments::output_loss_forward(kind, n, y, target, scale, loss);
+  table().output_loss_forward(kind, n, y, target, scale, loss);
+}
+
+void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy) {
+  arguments::output_loss_backward(kind, n, y, target, scale, dy);
+  table().output_loss_backward(kind, n, y, target, scale, dy);
+}
+
 void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) {
   arguments::squared_norm(x, n, sum, accumulate);
   table().squared_norm(x, n, sum, accumulate);

@@ -172,6 +172,14 @@ class CpuLaunchers : public Launchers {
                               ConstTensor row_stats, double scale, Tensor gradient) const override {
     kernels::cross_entropy_backward(shape, logits, targets, row_stats, scale, gradient);
   }
+  void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                           double* loss) const override {
+    kernels::output_loss_forward(kind, n, y, target, scale, loss);
+  }
+  void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                            Tensor dy) const override {
+    kernels::output_loss_backward(kind, n, y, target, scale, dy);
+  }
   void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) const override {
     kernels::squared_norm(x, n, sum, accumulate);
   }

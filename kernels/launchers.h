@@ -102,6 +102,10 @@ class Launchers {
   virtual void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
                                       ConstTensor row_stats, double scale, Tensor gradient) const = 0;
 
+  virtual void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                                   double* loss) const = 0;
+  virtual void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                                    Tensor dy) const = 0;
   virtual void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) const = 0;
   virtual void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient) const = 0;
   virtual void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient,

@@ -80,6 +80,11 @@ void cross_entropy_backward(const CrossEntropyShape& shape, T* logits, const std
                             double scale);
 
 template <class T>
+double output_loss_forward(OutputLoss kind, std::int64_t n, const T* y, const T* target, double scale);
+template <class T>
+void output_loss_backward(OutputLoss kind, std::int64_t n, const T* y, const T* target, double scale, T* dy);
+
+template <class T>
 void optimizer_step(const OptimizerStep& step, std::int64_t n, const T* gradient, const double* coefficient,
                     T* parameter, T* m, T* v);
 

@@ -71,6 +71,9 @@ struct ArityOf {
     }
     return {0, 0};
   }
+  Arity operator()(const OutputLoss& w) const {
+    return {w.direction == Direction::forward ? std::size_t{3} : std::size_t{2}, 1};
+  }
   Arity operator()(const SquaredNorm&) const { return {1, 1}; }
   Arity operator()(const ClipCoefficient&) const { return {1, 1}; }
   Arity operator()(const OptimizerStep& w) const {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "plan/build_context.h"
+#include "plan/build_dense.h"
 
 namespace foretrain::plan {
 
@@ -154,6 +155,9 @@ Operand head_weight_gradient(RoleContext& c) {
 }  // namespace
 
 BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers) {
+  if (c.model.is_dense()) {
+    return dense_input_forward(c, chunk, gathers);
+  }
   BlockBuilder b(c.role(), "embedding.forward");
   if (gathers && c.uses[kEmbedding].gathers) {
     emit_unit_gather(c, b, kEmbedding, false);
@@ -190,6 +194,9 @@ BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers) {
 }
 
 BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
+  if (c.model.is_dense()) {
+    return dense_input_backward(c);
+  }
   BlockBuilder b(c.role(), last_microbatch ? "embedding.backward.last" : "embedding.backward");
   Operand dx = c.gradient_out();
   if (!c.tied_here) {  // else the head's backward was the first to add to them
@@ -232,6 +239,9 @@ void finish_embedding(RoleContext& c, BlockBuilder& b) {
 }
 
 BlockId head_forward(RoleContext& c, std::size_t chunk) {
+  if (c.model.is_dense()) {
+    return dense_head_forward(c, chunk);
+  }
   BlockBuilder b(c.role(), "head.forward");
   await_unit(c, b, kHead, Phase::forward);
   const HeadBuffers t = head_buffers(c);
@@ -274,6 +284,9 @@ BlockId head_forward(RoleContext& c, std::size_t chunk) {
 }
 
 BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool last_microbatch) {
+  if (c.model.is_dense()) {
+    return dense_head_backward(c, chunk);
+  }
   BlockBuilder b(c.role(), "head.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
   await_unit(c, b, kHead, Phase::backward_input);

@@ -17,6 +17,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "plan/build_dense.h"
 #include "plan/layer_emitter.h"
 
 namespace foretrain::plan {
@@ -212,6 +213,9 @@ std::vector<BlockId> layer_backward_parts(RoleContext& c, LayerKind kind, bool l
 }
 
 BlockId layer_forward(RoleContext& c, LayerKind kind) {
+  if (c.model.is_dense()) {
+    return dense_layer_forward(c);
+  }
   BlockBuilder b(c.role(), layer_name(c, kind) + ".forward");
   c.emitted = kind;
   await_unit(c, b, kLayer, Phase::forward);
@@ -222,6 +226,9 @@ BlockId layer_forward(RoleContext& c, LayerKind kind) {
 }
 
 BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch) {
+  if (c.model.is_dense()) {
+    return dense_layer_backward(c);
+  }
   BlockBuilder b(c.role(),
                  layer_name(c, kind) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   c.emitted = kind;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "plan/build_context.h"
+#include "plan/build_dense.h"
 #include "plan/parameter_layout.h"
 
 namespace foretrain::plan {
@@ -75,6 +76,9 @@ void add_norm(const RoleContext& c, Layout& l, const std::string& name) {
 }
 
 Layout layer_layout(const RoleContext& c) {
+  if (c.model.is_dense()) {
+    return dense_layer_layout(c);
+  }
   const workloads::Model& m = c.model;
   const Extents& n = c.n;
   const double residual_std = residual_deviation(m);
@@ -121,6 +125,9 @@ Layout layer_layout(const RoleContext& c) {
 }
 
 Layout embedding_layout(const RoleContext& c) {
+  if (c.model.is_dense()) {
+    return dense_input_layout(c);
+  }
   Layout l;
   l.family.name = "embedding";
   l.add("table", c.n.vocab, c.n.hidden, c.n.vocab * c.tp, c.n.hidden, row_sharded(c.tp, c.n.vocab, 1));
@@ -141,6 +148,9 @@ Layout embedding_layout(const RoleContext& c) {
 }
 
 Layout head_layout(const RoleContext& c) {
+  if (c.model.is_dense()) {
+    return dense_head_layout(c);
+  }
   Layout l;
   l.family.name = "head";
   if (!c.tied_here) {
@@ -187,7 +197,7 @@ void number(const RoleContext& c, int stride, Layout& embedding, Layout& layer, 
   int next = 0;
   for (Parameter& p : embedding.family.parameters) {
     p.first_tensor = next++;
-    p.name = "embedding." + p.name;
+    p.name = embedding.family.name + "." + p.name;
   }
   next = first_of_layers(embedding);
   const auto number_layer = [&](ParameterFamily& f) {
@@ -315,8 +325,9 @@ void add_parameters(RoleContext& c) {
     l->family.data_group = c.groups.dp;
     l->family.slice_group = c.groups.tp;
   }
-  const std::int64_t ends = std::max(padded(c, embedding, c.first), padded(c, head, c.last));
-  add_family(c, std::move(embedding), kEmbedding, c.first, 0, ends);
+  const bool embeds = c.first && (!c.model.is_dense() || c.model.layers > 0);
+  const std::int64_t ends = std::max(padded(c, embedding, embeds), padded(c, head, c.last));
+  add_family(c, std::move(embedding), kEmbedding, embeds, 0, ends);
   add_family(c, std::move(layer), kLayer, true, static_cast<int>(c.role().global_layer.size()), ends);
   add_family(c, std::move(head), kHead, c.last, 0, ends);
   for (std::size_t i = 0; i < experts.size(); ++i) {

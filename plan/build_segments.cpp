@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "plan/build_context.h"
+#include "plan/build_dense.h"
 
 namespace foretrain::plan {
 
@@ -21,6 +22,7 @@ struct PipelineEnds {
   Operand input() const { return c.chunk_input(static_cast<std::size_t>(chunk)); }
   bool is_first() const { return c.begins(virtual_stage()); }
   bool is_last() const { return c.ends(virtual_stage()); }
+  bool has_embedding() const { return is_first() && c.family(kEmbedding).gradient >= 0; }
   int rank_of(int stage) const { return c.rank_of_stage[static_cast<std::size_t>(stage)]; }
   bool is_here(int stage) const { return rank_of(stage) == c.stage; }
 
@@ -105,9 +107,7 @@ struct PipelineEnds {
     b.emit(op, kCompute, phase, {from}, {to});
   }
 
-  BlockId begin_forward() {
-    BlockBuilder b(c.role(), "begin_forward");
-    const StreamId host = c.builder.stream("host", StreamKind::host, Axis::dp);
+  void load_tokens(BlockBuilder& b, StreamId host) {
     if (is_first()) {
       const BufferId ids = c.builder.buffer("tokens", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
       b.emit_ahead(load(HostTask::load_inputs), host, Phase::load, c.builder.whole(ids), slot_free());
@@ -115,6 +115,21 @@ struct PipelineEnds {
     if (is_last()) {
       const BufferId ids = c.builder.buffer("targets", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
       b.emit_ahead(load(HostTask::load_targets), host, Phase::load, c.builder.whole(ids), slot_free());
+    }
+  }
+
+  BlockId begin_forward() {
+    BlockBuilder b(c.role(), "begin_forward");
+    const StreamId host = c.builder.stream("host", StreamKind::host, Axis::dp);
+    if (c.model.is_dense()) {
+      if (is_first()) {
+        b.emit_ahead(load_samples(c, HostTask::load_features), host, Phase::load, features(c), slot_free());
+      }
+      if (is_last()) {
+        b.emit_ahead(load_samples(c, HostTask::load_labels), host, Phase::load, labels(c), slot_free());
+      }
+    } else {
+      load_tokens(b, host);
     }
     const int below = virtual_stage() - 1;
     if (!is_first() && !is_here(below)) {
@@ -234,7 +249,7 @@ SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, 
   GathersAhead gather(c, s, std::move(units), false);
   gather.begin();
   s.calls.push_back({ends.begin_forward(), 1, -1, 1});
-  if (ends.is_first()) {
+  if (ends.has_embedding()) {
     s.calls.push_back({embedding_forward(c, i, gathers), 1, -1, 1});
   }
   for (std::int32_t l = 0; by_layer && l < count; ++l) {
@@ -322,7 +337,7 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
   }
   down_to(c.chunk_first[i]);
   if (part != BackwardPart::weight) {
-    if (ends.is_first()) {
+    if (ends.has_embedding()) {
       s.calls.push_back({embedding_backward(c, last && !c.splits), 1, -1, 1});
       if (c.uses[kEmbedding].reduces) {
         s.calls.push_back({reduce_unit(c, {kEmbedding}, last), 1, -1, 1});

@@ -33,7 +33,9 @@ inline constexpr Direction kLast<Direction> = Direction::backward_weight;
 template <>
 inline constexpr workloads::Norm kLast<workloads::Norm> = workloads::Norm::rmsnorm;
 template <>
-inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::swiglu_clamped;
+inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::sigmoid;
+template <>
+inline constexpr workloads::Loss kLast<workloads::Loss> = workloads::Loss::cross_entropy;
 template <>
 inline constexpr workloads::Router kLast<workloads::Router> = workloads::Router::sigmoid;
 template <>
@@ -53,7 +55,7 @@ inline constexpr Reduction kLast<Reduction> = Reduction::max;
 template <>
 inline constexpr CopyKind kLast<CopyKind> = CopyKind::host_to_device;
 template <>
-inline constexpr HostTask kLast<HostTask> = HostTask::write_checkpoint;
+inline constexpr HostTask kLast<HostTask> = HostTask::load_labels;
 template <>
 inline constexpr StreamKind kLast<StreamKind> = StreamKind::host;
 template <>
@@ -100,7 +102,8 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "expert_activation",
                                                   "attention_sinks",
                                                   "state_space",
-                                                  "expert_bias"};
+                                                  "expert_bias",
+                                                  "output_loss"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -250,6 +253,11 @@ void fields(auto& a, Of<ExpertBias> auto& x) {
   a("weighted", x.weighted), a("scale", x.scale), a("dtype", x.dtype);
 }
 
+void fields(auto& a, Of<OutputLoss> auto& x) {
+  a("direction", x.direction), a("kind", x.kind), a("rows", x.rows), a("cols", x.cols), a("scale", x.scale);
+  a("dtype", x.dtype);
+}
+
 void fields(auto& a, Of<Message> auto& x) {
   a("send", x.send), a("axis", x.axis), a("peer", x.peer), a("elements", x.elements), a("dtype", x.dtype);
   a("tag", x.tag), a("relative", x.relative);
@@ -266,7 +274,7 @@ void fields(auto& a, Of<Masking> auto& x) {
 }
 void fields(auto& a, Of<Host> auto& x) {
   a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
-  a("masking", x.masking);
+  a("masking", x.masking), a("cols", x.cols), a("dtype", x.dtype);
 }
 void fields(auto& a, Of<Put> auto& x) {
   a("channel", x.channel), a("elements", x.elements), a("dtype", x.dtype);

@@ -303,12 +303,37 @@ void check_experts(const Job& job, ObjectReader& strategy) {
   }
 }
 
+// Models of features are small: what cuts or computes their layers again is not built.
+void check_dense(const Job& job, ObjectReader& strategy) {
+  const workloads::Model& m = job.workload.model;
+  const Strategy& s = job.strategy;
+  if (!m.is_dense()) {
+    return;
+  }
+  const std::string model(name(m.architecture));
+  const auto refuse = [&](const char* key, bool given, const char* expected) {
+    if (given) {
+      strategy.mistake(key, fmt::format("is not built for {} models; expected {}", model, expected));
+    }
+  };
+  refuse("tp", s.tp > 1, "1");
+  refuse("cp", s.cp > 1, "1");
+  refuse("recompute", s.recompute != Recompute::none, "none");
+  refuse("recompute_layers", !s.recompute_layers.empty(), "no such key");
+  refuse("offload", s.offload_activations, "no activations in it");
+  refuse("padded_vocab", s.padded_vocab != 0 && s.padded_vocab != m.vocab, "no such key");
+  refuse("schedule",
+         s.schedule != ScheduleKind::gpipe && s.schedule != ScheduleKind::one_f_one_b &&
+             s.schedule != ScheduleKind::interleaved,
+         "1f1b, gpipe or interleaved");
+}
+
 void check_stages(const Job& job, ObjectReader& strategy) {
-  const std::int64_t layers = job.workload.model.layers;
+  const std::int64_t layers = job.workload.model.repeated_layers();
   const Strategy& s = job.strategy;
   const std::vector<std::int64_t>& split = s.layers_per_stage;
   if (split.empty()) {
-    if (layers < s.model_stages()) {
+    if (layers < s.model_stages() && !(job.workload.model.is_dense() && s.model_stages() == 1)) {
       strategy.mistake("pp", fmt::format("{} layers are fewer than pp {} x virtual_stages {} = {} stages", layers, s.pp,
                                          s.virtual_stages / s.ways(), s.model_stages()));
     }
@@ -372,6 +397,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_post_validation(job, parts.strategy);
     check_state_space(job, parts.strategy);
     check_experts(job, parts.strategy);
+    check_dense(job, parts.strategy);
     check_stages(job, parts.strategy);
     check_sizes(job, parts.strategy);
   }

@@ -88,6 +88,9 @@ struct Shapes {
   std::string operator()(const CrossEntropy& w) const {
     return fmt::format(" {}x{} of {} {}", w.rows, w.cols, w.vocab, name(w.dtype));
   }
+  std::string operator()(const OutputLoss& w) const {
+    return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
+  }
   std::string operator()(const SquaredNorm& w) const {
     return fmt::format(" {} {}", bucket_text(g, w.bucket), name(w.dtype));
   }
@@ -119,6 +122,9 @@ struct Shapes {
   }
   std::string operator()(const Copy& w) const { return fmt::format(" {} bytes", w.bytes); }
   std::string operator()(const Host& w) const {
+    if (w.cols > 0) {
+      return fmt::format(" {} samples x {} {}", w.sequences, w.cols, name(w.dtype));
+    }
     return fmt::format(" {} sequences x {}{}", w.sequences, w.seq,
                        w.masking.count > 0 ? fmt::format(", {} masked of each", w.masking.count) : "");
   }

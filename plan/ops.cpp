@@ -28,6 +28,7 @@ struct KindName {
   std::string operator()(const Embedding& w) const { return dotted("embedding", name(w.direction)); }
   std::string operator()(const PositionAdd& w) const { return dotted("position_add", name(w.direction)); }
   std::string operator()(const CrossEntropy& w) const { return dotted("cross_entropy", name(w.step)); }
+  std::string operator()(const OutputLoss& w) const { return dotted("output_loss", name(w.direction)); }
   std::string operator()(const SquaredNorm&) const { return "squared_norm"; }
   std::string operator()(const ClipCoefficient&) const { return "clip_coefficient"; }
   std::string operator()(const OptimizerStep&) const { return "optimizer_step"; }
@@ -149,6 +150,8 @@ std::string_view name(HostTask t) {
     case HostTask::load_inputs: return "load_inputs";
     case HostTask::load_targets: return "load_targets";
     case HostTask::write_checkpoint: return "write_checkpoint";
+    case HostTask::load_features: return "load_features";
+    case HostTask::load_labels: return "load_labels";
   }
   return "?";
 }

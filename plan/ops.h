@@ -249,6 +249,17 @@ struct CrossEntropy {
   Dtype dtype = Dtype::fp32;
 };
 
+// The loss of a model of features (workloads/dense.h), but cross_entropy, which is CrossEntropy's.
+//   forward:        reads {y[rows,cols], targets, loss}, writes {loss}: loss += scale * sum. loss is one fp64
+//   backward_input: reads {y, targets}, writes {dy}, which may be y; times scale
+struct OutputLoss {
+  Direction direction{};
+  workloads::Loss kind{};
+  std::int64_t rows = 0, cols = 0;
+  double scale = 1.0;
+  Dtype dtype = Dtype::fp32;
+};
+
 // A bucket: whole layers of a parameter family as one flat range of `elements`, cut in `shards` equal parts; this rank
 // owns part `index in shard_group` (everything when shards == 1 or kNoGroup).
 struct Bucket {
@@ -349,14 +360,17 @@ struct Masking {
 };
 
 // load_inputs / load_targets: writes {ids[sequences*seq]} of this instance's microbatch, seq being this rank's share in
-// `seq_group` of each sequence. write_checkpoint: reads {...}.
-enum class HostTask : std::uint8_t { load_inputs, load_targets, write_checkpoint };
+// `seq_group` of each sequence. write_checkpoint: reads {...}. load_features / load_labels: writes {x[sequences, cols]}
+// in dtype, of samples; i32 labels are classes.
+enum class HostTask : std::uint8_t { load_inputs, load_targets, write_checkpoint, load_features, load_labels };
 std::string_view name(HostTask t);
 struct Host {
   HostTask task{};
   std::int64_t sequences = 0, seq = 0;
   GroupId seq_group = kNoGroup;
   Masking masking;
+  std::int64_t cols = 0;  // of features and labels
+  Dtype dtype = Dtype::i32;
 };
 
 // Asynchronous channels. put: reads {x}; never waits. take: writes {x}; waits for a message from `from_role` (-1: any
@@ -378,7 +392,7 @@ using Work =
     std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
                  CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
                  Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns, RingAttention, Reshard, Gate, Route,
-                 Permute, GroupedMatmul, ExpertActivation, AttentionSinks, StateSpace, ExpertBias>;
+                 Permute, GroupedMatmul, ExpertActivation, AttentionSinks, StateSpace, ExpertBias, OutputLoss>;
 
 // The attention of which the op costs so large a share, in so many kernels, where it is one: of a ring's step the
 // causal one of a share over itself, of attend_all that of the whole sequences.

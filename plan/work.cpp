@@ -90,6 +90,7 @@ void WorkOf::operator()(const Activation& x) {
   const Bytes input = workloads::is_gated(x.kind) ? y + y : y;
   // tanh and exp count as one; a gate is one more product, and its backward three.
   const double forward = x.kind == workloads::Activation::relu             ? 1
+                         : x.kind == workloads::Activation::sigmoid        ? 3
                          : x.kind == workloads::Activation::swiglu         ? 5
                          : x.kind == workloads::Activation::swiglu_clamped ? 8
                                                                            : 9;
@@ -165,6 +166,15 @@ void WorkOf::operator()(const CrossEntropy& x) {
   }
 }
 
+// Of squared_error; log and exp count as one.
+void WorkOf::operator()(const OutputLoss& x) {
+  const Bytes y = size(x.dtype, x.rows * x.cols);
+  const bool forward = x.direction == Direction::forward;
+  w.flops = (forward ? 4 : 2) * product(x.rows, x.cols);
+  w.read = y + y + (forward ? size(Dtype::fp64, 1) : Bytes{});
+  w.written = forward ? size(Dtype::fp64, 1) : y;
+}
+
 // The norms themselves (8 bytes a tensor) vanish beside the gradients.
 void WorkOf::operator()(const SquaredNorm& x) {
   const std::int64_t own = own_elements(x.bucket);
@@ -236,7 +246,7 @@ void WorkOf::operator()(const Copy& x) {
 // A checkpoint's bytes depend on its buffers' dtypes: the copies before it carry them.
 void WorkOf::operator()(const Host& x) {
   if (x.task != HostTask::write_checkpoint) {
-    w.written = size(Dtype::i32, x.sequences * x.seq);
+    w.written = x.cols > 0 ? size(x.dtype, x.sequences * x.cols) : size(Dtype::i32, x.sequences * x.seq);
   }
 }
 

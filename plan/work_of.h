@@ -40,6 +40,7 @@ struct WorkOf {
   void operator()(const Embedding&);
   void operator()(const PositionAdd&);
   void operator()(const CrossEntropy&);
+  void operator()(const OutputLoss&);
   void operator()(const SquaredNorm&);
   void operator()(const ClipCoefficient&);
   void operator()(const OptimizerStep&);

@@ -54,6 +54,7 @@ const char* activation_word(Activation a) {
     case Activation::gelu: return "gelu_new";
     case Activation::gelu_erf: return "gelu";
     case Activation::relu: return "relu";
+    case Activation::sigmoid: return "sigmoid";
     case Activation::geglu: return "gelu_pytorch_tanh";
     case Activation::swiglu:
     case Activation::swiglu_clamped: return "silu";
@@ -259,6 +260,9 @@ std::string model_difference(const Model& there, const Model& here) {
 std::string hf_model_type(const Model& model) {
   if (model.ssm.heads > 0) {
     throw InputError("weights: of models with state-space layers they are not built");
+  }
+  if (model.is_dense()) {
+    throw InputError(fmt::format("weights: the transformers library has no {} models", name(model.architecture)));
   }
   const std::string type = nearest_type(model);
   const JsonDocument document = JsonDocument::from_text(config_of(model, type, 1).dump(), "config.json of " + type);

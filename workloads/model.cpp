@@ -5,7 +5,8 @@
 namespace foretrain::workloads {
 
 std::string_view name(Activation a) {
-  constexpr std::array<std::string_view, 6> kNames{"gelu", "relu", "swiglu", "geglu", "gelu_erf", "swiglu_clamped"};
+  constexpr std::array<std::string_view, 7> kNames{"gelu",     "relu",           "swiglu", "geglu",
+                                                   "gelu_erf", "swiglu_clamped", "sigmoid"};
   return kNames[static_cast<std::size_t>(a)];
 }
 
@@ -19,7 +20,8 @@ std::string_view name(Positions p) {
 }
 
 std::string_view name(Architecture a) {
-  return a == Architecture::decoder ? "decoder" : "encoder";
+  constexpr std::array<std::string_view, 4> kNames{"decoder", "encoder", "linear", "mlp"};
+  return kNames[static_cast<std::size_t>(a)];
 }
 
 std::string_view name(NormPosition p) {
@@ -28,6 +30,11 @@ std::string_view name(NormPosition p) {
 
 std::string_view name(Head h) {
   return h == Head::plain ? "plain" : "masked_lm";
+}
+
+std::string_view name(Loss l) {
+  constexpr std::array<std::string_view, 3> kNames{"squared_error", "binary_cross_entropy", "cross_entropy"};
+  return kNames[static_cast<std::size_t>(l)];
 }
 
 namespace {
@@ -89,7 +96,30 @@ std::int64_t embedding_parameters(const Model& m) {
   return (m.vocab + positions + m.token_types) * m.hidden + (m.embedding_norm ? norm_parameters(m) : 0);
 }
 
+// Columns of what the output's product reads.
+std::int64_t last_width(const Model& m) {
+  return m.layers > 0 ? m.hidden : m.dense.inputs;
+}
+
+std::int64_t dense_parameters(const Model& m) {
+  const std::int64_t first = m.layers > 0 ? (m.dense.inputs + 1) * m.hidden : 0;
+  return first + m.repeated_layers() * (m.hidden + 1) * m.hidden + (last_width(m) + 1) * m.dense.outputs;
+}
+
+// A product of n in all has 2 n FLOPs, forward, for its weight's gradient and for its input's, where that has one.
+double dense_flops(const Model& m, double samples) {
+  const auto product = [](std::int64_t a, std::int64_t b) { return static_cast<double>(a) * static_cast<double>(b); };
+  const double first = m.layers > 0 ? product(m.dense.inputs, m.hidden) : product(m.dense.inputs, m.dense.outputs);
+  const double behind = m.layers > 0 ? static_cast<double>(m.repeated_layers()) * product(m.hidden, m.hidden) +
+                                           product(m.hidden, m.dense.outputs)
+                                     : 0;
+  return samples * (4 * first + 6 * behind);
+}
+
 std::int64_t parameters(const Model& m, std::int64_t experts) {
+  if (m.is_dense()) {
+    return dense_parameters(m);
+  }
   return embedding_parameters(m) + m.dense_layers() * layer_parameters(m) + m.moe_layers() * with_experts(m, experts) +
          m.ssm_layers() * (ssm_parameters(m) - attention_parameters(m)) + head_parameters(m);
 }
@@ -141,6 +171,9 @@ double visible_share(std::int64_t window, std::int64_t document, std::int64_t se
 // Backward is twice that. With q = kv = h and f = 4h the sum is 72·B·s·l·h²·(1 + s/6h + V/12lh), eq. 9 of Korthikanti
 // et al. (arXiv:2205.05198).
 double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved) {
+  if (m.is_dense()) {
+    return dense_flops(m, static_cast<double>(sequences));
+  }
   const double s = static_cast<double>(seq_len);
   const double h = static_cast<double>(m.hidden);
   const double q = static_cast<double>(m.q_size());

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "workloads/dense.h"
 #include "workloads/moe.h"
 #include "workloads/ssm.h"
 
@@ -13,12 +14,12 @@ namespace foretrain::workloads {
 
 // gelu: the tanh form (GPT-2); gelu_erf: the exact one (Pythia). swiglu_clamped (gpt-oss): gate up to 7 and up within
 // +-7, (up + 1) gate sigmoid(1.702 gate).
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped };
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped, sigmoid };
 enum class Norm : std::uint8_t { layernorm, rmsnorm };
 enum class Positions : std::uint8_t { learned, rotary, none };
 // decoder: a token sees itself and those before it, and is to tell the next. encoder: it sees all, and some tokens,
-// which are masked, are to be told.
-enum class Architecture : std::uint8_t { decoder, encoder };
+// which are masked, are to be told. linear, mlp: no transformers, but models of features (dense.h).
+enum class Architecture : std::uint8_t { decoder, encoder, linear, mlp };
 // Of a half of a layer: before it, on what it reads (pre), or behind it, on the sum of what it reads and adds (post).
 enum class NormPosition : std::uint8_t { pre, post };
 // plain: the last norm of a model with norms before, then the product with the vocabulary. masked_lm (BERT): a product
@@ -81,9 +82,14 @@ struct Model {
   std::int64_t full_attention_first = 0;  // so many first layers see all (Qwen2)
   bool attention_sinks = false;           // a learned logit per head in the softmax's denominator (gpt-oss)
 
+  Dense dense;  // of linear and mlp; of the above they have layers, hidden and activation, and vocab is outputs
+
   Mla mla;  // with it kv_heads is heads, head_dim nope_dim + rope_dim
 
   bool is_encoder() const { return architecture == Architecture::encoder; }
+  bool is_dense() const { return dense.inputs > 0; }
+  // Layers that are alike: an MLP's first one reads features, and stands where an embedding would.
+  std::int64_t repeated_layers() const { return is_dense() && layers > 0 ? layers - 1 : layers; }
   bool norms_behind() const { return norm_position == NormPosition::post; }
   bool has_mla() const { return mla.kv_rank > 0; }
   // Keys that a query of this layer sees of `seq_len`; 0: all before it, be there a window or not.
@@ -130,7 +136,8 @@ double visible_share(std::int64_t window, std::int64_t document, std::int64_t se
 // no recompute; Korthikanti et al. 2022, eq. 9 generalised to grouped queries and gated MLPs), padded vocabulary not
 // counted: the published one is; of experts those that a token passes, and the router. `causal_halved` counts the
 // attention products of a decoder at half; a state-space layer's scan counts 7 per token, column and state, as there.
-// Layers with a window count what a causal mask shows of the window (visible_share).
+// Layers with a window count what a causal mask shows of the window (visible_share). Of linear and mlp the products of
+// forward and backward; features have no gradient.
 double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved = false);
 
 }  // namespace foretrain::workloads

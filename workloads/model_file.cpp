@@ -5,6 +5,7 @@
 
 #include "base/catalogue.h"
 #include "base/error.h"
+#include "workloads/dense_file.h"
 #include "workloads/hf_config.h"
 #include "workloads/moe_file.h"
 
@@ -155,8 +156,14 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.name = reader.text("name", fallback_name);
   reader.text("description", "");
   reader.text("source", "");
-  const bool encoder =
-      reader.word("architecture", "decoder", {"decoder", "encoder"}, {"encoder_decoder", "mlp", "linear"}) == "encoder";
+  const std::string architecture =
+      reader.word("architecture", "decoder", {"decoder", "encoder", "linear", "mlp"}, {"encoder_decoder"});
+  if (architecture == "linear" || architecture == "mlp") {
+    read_dense(reader, architecture == "mlp", m);
+    reader.finish();
+    return m;
+  }
+  const bool encoder = architecture == "encoder";
   m.architecture = encoder ? Architecture::encoder : Architecture::decoder;
   m.layers = reader.integer("layers", std::nullopt, 1, kMaxLayers);
   m.hidden = reader.integer("hidden", std::nullopt, 1, kMaxWidth);
@@ -296,6 +303,9 @@ Model load_model(const std::string& path) {
 }
 
 nlohmann::json to_json(const Model& m) {
+  if (m.is_dense()) {
+    return dense_to_json(m);
+  }
   nlohmann::json json{{"name", m.name},
                       {"architecture", name(m.architecture)},
                       {"layers", m.layers},

@@ -24,6 +24,11 @@ std::string_view name(DataFormat f) {
   return kNames[static_cast<std::size_t>(f)];
 }
 
+std::string_view name(Synthetic s) {
+  constexpr std::array<std::string_view, 3> kNames{"none", "linear", "shells"};
+  return kNames[static_cast<std::size_t>(s)];
+}
+
 std::string_view name(LastBatch b) {
   return b == LastBatch::drop ? "drop" : "wrap";
 }

@@ -60,12 +60,19 @@ std::string_view name(DataFormat f);
 enum class LastBatch : std::uint8_t { drop, wrap };
 std::string_view name(LastBatch b);
 
+// Samples of features that are made up from the run's seed (exec/samples.h); of models of features.
+enum class Synthetic : std::uint8_t { none, linear, shells };
+std::string_view name(Synthetic s);
+
 struct DataSpec {
   std::string path;  // a file, or a folder of text files; "" = the built-in text
   DataFormat format = DataFormat::automatic;
   std::string tokenizer;   // of text: a tokenizer.json; "" = bytes are ids
   std::string validation;  // as path; "" = the last tenth of it
   LastBatch last_batch = LastBatch::drop;
+  Synthetic synthetic = Synthetic::none;
+  std::int64_t samples = 0;  // of an epoch, where they are made up
+  double noise = 0.0;
 };
 
 struct Workload {

@@ -15,6 +15,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kBelowOne = 0.999999;  // a moving average that forgets nothing never starts
 constexpr std::int64_t kMaxSeqLen = 10'000'000;
 constexpr std::int64_t kMaxBatch = 1'000'000'000;
+constexpr std::int64_t kDefaultSamples = 1024;
 constexpr std::int64_t kMaxSteps = 1'000'000'000'000;
 
 const std::vector<std::string> kOptimizers{"sgd", "momentum", "adam", "adamw"};
@@ -59,6 +60,24 @@ Optimizer read_optimizer(ObjectReader& reader) {
   return o;
 }
 
+// What a model of features is trained on is made up.
+DataSpec read_samples(ObjectReader& reader, const Dense& model) {
+  DataSpec data;
+  ObjectReader object = reader.object("data", /*required=*/false);
+  const bool regression = model.loss == Loss::squared_error;
+  const std::string kind = object.word("synthetic", regression ? "linear" : "shells", {"linear", "shells"});
+  data.synthetic = kind == "linear" ? Synthetic::linear : Synthetic::shells;
+  if ((data.synthetic == Synthetic::linear) != regression) {
+    object.mistake("synthetic", fmt::format("\"{}\" is not for a loss of {}; expected {}", kind, name(model.loss),
+                                            regression ? "linear" : "shells"));
+  }
+  data.samples = object.integer("samples", kDefaultSamples, 1, kMaxBatch);
+  data.noise = object.number("noise", 0.1, 0, kInfinity);
+  data.last_batch = object.word("last_batch", "drop", {"drop", "wrap"}) == "wrap" ? LastBatch::wrap : LastBatch::drop;
+  object.finish();
+  return data;
+}
+
 DataSpec read_data(ObjectReader& reader) {
   DataSpec data;
   ObjectReader object = reader.object("data", /*required=*/false);
@@ -97,12 +116,29 @@ AttentionKind attention_of(const std::string& word) {
 
 Workload read_workload(ObjectReader& reader, const std::string& default_precision) {
   Workload w;
-  w.seq_len = reader.integer("seq_len", std::nullopt, 1, kMaxSeqLen);
+  const bool has_length = reader.has("seq_len");
+  w.seq_len = has_length ? reader.integer("seq_len", std::nullopt, 1, kMaxSeqLen) : 1;
   w.model = read_model(reader, "model", w.seq_len);
+  if (!w.model.is_dense()) {
+    w.seq_len = has_length ? w.seq_len : reader.integer("seq_len", std::nullopt, 1, kMaxSeqLen);
+  } else if (w.seq_len != 1) {
+    reader.mistake("seq_len", fmt::format("{} is not allowed: samples of features have no length; expected 1, or no "
+                                          "seq_len",
+                                          w.seq_len));
+  }
   w.global_batch = reader.integer("global_batch", std::nullopt, 1, kMaxBatch);
   w.precision = precision_of(
       reader.word("precision", default_precision, {"fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4"}));
   w.optimizer = read_optimizer(reader);
+  if (w.model.is_dense()) {
+    for (const char* key : {"attention", "document_length", "moe_imbalance", "masked_share"}) {
+      if (reader.has(key)) {
+        reader.mistake(key, "is of transformers; leave the key out");
+      }
+    }
+    w.data = read_samples(reader, w.model.dense);
+    return w;
+  }
   w.attention =
       attention_of(reader.word("attention", "flash", {"unfused", "fused_softmax", "flash", "flash3", "cudnn"}));
   w.document_length = reader.integer("document_length", 0, 0, kMaxSeqLen);
@@ -147,17 +183,23 @@ nlohmann::json to_json(const Workload& w) {
                         {"eps", o.eps},
                         {"weight_decay", o.weight_decay},
                         {"momentum", o.momentum},
-                        {"clip", o.clip}}},
-                      {"attention", name(w.attention)},
-                      {"document_length", w.document_length},
-                      {"moe_imbalance", w.moe_imbalance},
-                      {"data",
-                       {{"path", w.data.path},
-                        {"format", name(w.data.format)},
-                        {"tokenizer", w.data.tokenizer},
-                        {"validation", w.data.validation},
-                        {"last_batch", name(w.data.last_batch)},
-                        {"distribution", "random"}}}};
+                        {"clip", o.clip}}}};
+  if (w.model.is_dense()) {
+    json["data"] = {{"synthetic", name(w.data.synthetic)},
+                    {"samples", w.data.samples},
+                    {"noise", w.data.noise},
+                    {"last_batch", name(w.data.last_batch)}};
+    return json;
+  }
+  json["attention"] = name(w.attention);
+  json["document_length"] = w.document_length;
+  json["moe_imbalance"] = w.moe_imbalance;
+  json["data"] = {{"path", w.data.path},
+                  {"format", name(w.data.format)},
+                  {"tokenizer", w.data.tokenizer},
+                  {"validation", w.data.validation},
+                  {"last_batch", name(w.data.last_batch)},
+                  {"distribution", "random"}};
   if (w.model.is_encoder()) {
     json["masked_share"] = w.masked_share;
   }

@@ -62,6 +62,10 @@ void cross_entropy_combine(const Stream& stream, std::int64_t rows, std::int64_t
 void cross_entropy_backward(const Stream& stream, const CrossEntropyShape& shape, ConstTensor logits,
                             const std::int32_t* targets, ConstTensor row_stats, double scale, Tensor gradient);
 
+void output_loss_forward(const Stream& stream, OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target,
+                         double scale, double* loss);
+void output_loss_backward(const Stream& stream, OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target,
+                          double scale, Tensor dy);
 void squared_norm(const Stream& stream, ConstTensor x, std::int64_t n, double* sum, bool accumulate);
 void clip_coefficient(const Stream& stream, std::span<const double> sums, double clip, double* norm,
                       double* coefficient);

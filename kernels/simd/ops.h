@@ -40,6 +40,8 @@
   X(cross_entropy_stats)                   \
   X(cross_entropy_combine)                 \
   X(cross_entropy_backward)                \
+  X(output_loss_forward)                   \
+  X(output_loss_backward)                  \
   X(squared_norm)                          \
   X(optimizer_step)                        \
   X(init_normal)                           \

@@ -306,5 +306,24 @@ TEST(Model, NamesOfItsWords) {
   EXPECT_EQ(name(Positions::none), "none");
 }
 
+// linear: 16·3 + 3 = 51; a sample takes 2·48 FLOPs forward and as many for the weight's gradient: 192.
+// mlp of 2, two hidden layers of 32, 3: (2 + 1)·32 + (32 + 1)·32 + (32 + 1)·3 = 96 + 1056 + 99 = 1251; products 64, of
+// which the input has no gradient, 1024 and 96: 4·64 + 6·1120 = 6976.
+TEST(Dense, CountsByHand) {
+  Model linear;
+  linear.architecture = Architecture::linear;
+  linear.dense = {16, 3, Loss::squared_error};
+  EXPECT_EQ(total_parameters(linear), 51);
+  EXPECT_EQ(model_flops(linear, 10, 1), 1920.0);
+  Model mlp;
+  mlp.architecture = Architecture::mlp;
+  mlp.dense = {2, 3, Loss::cross_entropy};
+  mlp.layers = 2;
+  mlp.hidden = 32;
+  EXPECT_EQ(total_parameters(mlp), 1251);
+  EXPECT_EQ(mlp.repeated_layers(), 1);
+  EXPECT_EQ(model_flops(mlp, 10, 1), 69760.0);
+}
+
 }  // namespace
 }  // namespace foretrain::workloads
