@@ -11,6 +11,9 @@ void squared_norms(const kernels::Launchers& launch, const OpCall& call, const p
 
 void optimizer_step(const kernels::Launchers& launch, const OpCall& call, const plan::OptimizerStep& op);
 
+// LAMB's first half.
+void lamb_update(const kernels::Launchers& launch, const OpCall& call, const plan::LambUpdate& op);
+
 // The copy of its family's layers that a bucket op starts at; 0 for a family without layers.
 std::int32_t first_copy(const OpCall& call, const plan::Bucket& bucket);
 

@@ -228,7 +228,7 @@ Maker optimizer(ProbeProgram& program, workloads::OptimizerKind kind, const work
     op.optimizer.weight_decay = 0.1;
     op.precision = precision;
     const std::int64_t n = op.bucket.elements;
-    const int moments = kind == workloads::OptimizerKind::sgd ? 0 : kind == workloads::OptimizerKind::momentum ? 1 : 2;
+    const int moments = workloads::moments(kind);
     Probe probe{op, {{precision.gradient, n}, {Dtype::fp64, 2}, {precision.parameter, n}}, {0, 1}, {2}};
     for (int i = 0; i < moments + (precision.has_master() ? 1 : 0); ++i) {
       probe.tensors.push_back({precision.state, n});

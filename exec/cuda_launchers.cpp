@@ -172,22 +172,35 @@ class CudaLaunchers : public Launchers {
     cuda::cross_entropy_combine(stream_, rows, parts, stats, scale, loss, accumulate, row_stats);
   }
   void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
-                              ConstTensor row_stats, double scale, Tensor gradient) const override {
-    cuda::cross_entropy_backward(stream_, shape, logits, targets, row_stats, scale, gradient);
+                              ConstTensor row_stats, double scale, Tensor gradient,
+                              const double* factor) const override {
+    cuda::cross_entropy_backward(stream_, shape, logits, targets, row_stats, scale, gradient, factor);
   }
   void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
                            double* loss) const override {
     cuda::output_loss_forward(stream_, kind, n, y, target, scale, loss);
   }
-  void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
-                            Tensor dy) const override {
-    cuda::output_loss_backward(stream_, kind, n, y, target, scale, dy);
+  void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy,
+                            const double* factor) const override {
+    cuda::output_loss_backward(stream_, kind, n, y, target, scale, dy, factor);
   }
   void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) const override {
     cuda::squared_norm(stream_, x, n, sum, accumulate);
   }
-  void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient) const override {
-    cuda::clip_coefficient(stream_, sums, clip, norm, coefficient);
+  void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient,
+                        const double* factor) const override {
+    cuda::clip_coefficient(stream_, sums, clip, norm, coefficient, factor);
+  }
+  void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleState* state) const override {
+    cuda::update_loss_scale(stream_, rule, norm, state);
+  }
+  void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double* coefficient,
+                   ConstTensor parameter, Tensor m, Tensor v) const override {
+    cuda::lamb_update(stream_, step, n, gradient, coefficient, parameter, m, v);
+  }
+  void lamb_step(std::int64_t n, double learning_rate, ConstTensor update, const double* weights, const double* updates,
+                 Tensor parameter, Tensor copy) const override {
+    cuda::lamb_step(stream_, n, learning_rate, update, weights, updates, parameter, copy);
   }
   void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                       Tensor parameter, Tensor m, Tensor v, Tensor copy) const override {

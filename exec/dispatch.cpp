@@ -54,6 +54,24 @@ bool is_zero(const Tensor& scalar) {
   return false;
 }
 
+// Memory is zero until there is a scale.
+void loss_scale(const kernels::Launchers& launch, const OpCall& call, const plan::LossScale& op) {
+  static_assert(sizeof(kernels::LossScaleState) == 5 * sizeof(double), "it is the op's state");
+  auto* const state = static_cast<kernels::LossScaleState*>(call.writes[0].data);
+  if (op.step == plan::LossScaleStep::begin) {
+    state->scale = state->scale == 0 ? op.scaling.initial : state->scale;
+    return;
+  }
+  const kernels::LossScaleRule rule{op.scaling.initial, op.scaling.growth, op.scaling.backoff, op.scaling.interval};
+  launch.update_loss_scale(rule, static_cast<const double*>(call.reads[0].data) + 1, state);
+  if (state->in_a_row >= static_cast<double>(op.scaling.limit)) {
+    throw InfeasibleError(
+        fmt::format("loss_scaling: gradients were no numbers in {} steps in a row (its limit), at a "
+                    "scale of {} in the end: the training has diverged",
+                    op.scaling.limit, state->scale));
+  }
+}
+
 // One overload per kind of op; operands in the order of plan/ops.h.
 struct KernelRunner {
   const kernels::Launchers& launch;
@@ -62,6 +80,9 @@ struct KernelRunner {
   const Tensor& read(std::size_t i) const { return call.reads[i]; }
   const Tensor& write(std::size_t i) const { return call.writes[i]; }
   Tensor read_or_none(std::size_t i) const { return i < call.reads.size() ? call.reads[i] : Tensor{}; }
+
+  // A number that a kernel is told by address.
+  const double* scalar(std::size_t i) const { return static_cast<const double*>(read(i).data); }
 
   void operator()(const plan::Join&) const {}
 
@@ -177,7 +198,8 @@ struct KernelRunner {
                                      static_cast<double*>(write(1).data), true, write(0));
         break;
       case plan::CrossEntropyStep::backward:
-        launch.cross_entropy_backward(shape, read(2), ids(read(1)), read(0), op.scale, write(0));
+        launch.cross_entropy_backward(shape, read(2), ids(read(1)), read(0), op.scale, write(0),
+                                      op.scaled ? scalar(3) : nullptr);
         break;
     }
   }
@@ -189,7 +211,8 @@ struct KernelRunner {
       launch.output_loss_forward(kind, op.rows * op.cols, read(0), read(1), op.scale,
                                  static_cast<double*>(write(0).data));
     } else {
-      launch.output_loss_backward(kind, op.rows * op.cols, read(0), read(1), op.scale, write(0));
+      launch.output_loss_backward(kind, op.rows * op.cols, read(0), read(1), op.scale, write(0),
+                                  op.scaled ? scalar(2) : nullptr);
     }
   }
 
@@ -199,10 +222,13 @@ struct KernelRunner {
     const std::span<const double> norms(static_cast<const double*>(read(0).data), static_cast<std::size_t>(op.tensors));
     auto* const result = static_cast<double*>(write(0).data);
     const double limit = op.clip > 0 ? op.clip : std::numeric_limits<double>::infinity();
-    launch.clip_coefficient(norms, limit, &result[1], &result[0]);
+    launch.clip_coefficient(norms, limit, &result[1], &result[0], op.scaled ? scalar(1) : nullptr);
   }
 
+  void operator()(const plan::LossScale& op) const { loss_scale(launch, call, op); }
+
   void operator()(const plan::OptimizerStep& op) const { optimizer_step(launch, call, op); }
+  void operator()(const plan::LambUpdate& op) const { lamb_update(launch, call, op); }
 
   void operator()(const plan::Fill& op) const { launch.fill(write(0), op.elements, 0.0); }
 

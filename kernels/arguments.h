@@ -53,6 +53,8 @@ decltype(kernels::output_loss_forward) output_loss_forward;
 decltype(kernels::output_loss_backward) output_loss_backward;
 decltype(kernels::squared_norm) squared_norm;
 decltype(kernels::optimizer_step) optimizer_step;
+decltype(kernels::lamb_update) lamb_update;
+decltype(kernels::lamb_step) lamb_step;
 decltype(kernels::init_normal) init_normal;
 decltype(kernels::init_uniform) init_uniform;
 decltype(kernels::gate_forward) gate_forward;

@@ -282,9 +282,10 @@ void cross_entropy_stats(const CrossEntropyShape& shape, ConstTensor logits, con
 // [rows,2] W: maximum and log of the sum, over all shards.
 void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor stats, double scale, double* loss,
                            bool accumulate, Tensor row_stats);
-// gradient = scale * (softmax - onehot(target)); padding columns become 0. gradient may be logits.
+// gradient = scale * *factor * (softmax - onehot(target)) (no factor: 1); padding columns become 0. gradient may be
+// logits.
 void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
-                            ConstTensor row_stats, double scale, Tensor gradient);
+                            ConstTensor row_stats, double scale, Tensor gradient, const double* factor = nullptr);
 
 // ---- losses of plain outputs ----------------------------------------------------------------------------------------
 
@@ -293,23 +294,46 @@ enum class OutputLoss : std::uint8_t { squared_error, binary_cross_entropy };
 // *loss += scale * the sum over n outputs, in fp64. y, target T.
 void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
                          double* loss);
-// dy = scale * the slope; dy may be y.
-void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy);
+// dy = scale * *factor * the slope (no factor: 1); dy may be y.
+void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy,
+                          const double* factor = nullptr);
 
 // ---- optimizer ------------------------------------------------------------------------------------------------------
 
 // *sum (+)= sum of squares, in fp64.
 void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate);
-// norm = sqrt(sums[0] + sums[1] + …); coefficient = min(1, clip / (norm + 1e-6)). A NaN stays one.
-void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient);
+// Of gradients that are *factor times as large as they should be (no factor: 1): norm = sqrt(sums[0] + sums[1] + …) /
+// *factor; coefficient = min(1, clip / (norm + 1e-6)) / *factor. A NaN stays one.
+void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient,
+                      const double* factor = nullptr);
 
-enum class OptimizerKind : std::uint8_t { sgd, momentum, adam, adamw };
+// The factor of the loss, and what became of it: how many steps it has stood, 1 or 0 as the last step's gradients were
+// finite or not, how many steps in a row they were not, and how many in all.
+struct LossScaleState {
+  double scale, steps, is_finite, in_a_row, skipped;
+};
+// From the norm of a step's gradients: where it is finite the scale grows every `interval` such steps, else it shrinks.
+struct LossScaleRule {
+  double initial = 65536, growth = 2, backoff = 0.5;
+  std::int64_t interval = 2000;
+};
+void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleState* state);
+
+enum class OptimizerKind : std::uint8_t { sgd, momentum, adam, adamw, rmsprop, lamb };
+constexpr bool has_m(OptimizerKind k) {
+  return k != OptimizerKind::sgd;
+}
+constexpr bool has_v(OptimizerKind k) {
+  return k == OptimizerKind::adam || k == OptimizerKind::adamw || k == OptimizerKind::lamb;
+}
 
 // sgd:      p -= lr (g + decay p)
 // momentum: m = beta1 m + g + decay p;  p -= lr m
 // adam:     as adamw, but decay p is added to g
 // adamw:    p -= lr decay p;  m = beta1 m + (1-beta1) g;  v = beta2 v + (1-beta2) g^2;
 //           p -= lr (m / (1-beta1^t)) / (sqrt(v / (1-beta2^t)) + epsilon)
+// rmsprop:  m = beta2 m + (1-beta2) (g + decay p)^2;  p -= lr (g + decay p) / (sqrt(m) + epsilon)
+// lamb:     in two launchers, below
 struct OptimizerStep {
   OptimizerKind kind = OptimizerKind::adamw;
   double learning_rate = 0.0;
@@ -320,10 +344,18 @@ struct OptimizerStep {
 };
 
 // One step on a flat range. g = gradient * *coefficient (no coefficient: 1). parameter, m, v are fp32 (or all fp64,
-// with gradient); gradient W or bf16; m is used by momentum, adam, adamw; v by adam, adamw. copy, when given, receives
+// with gradient); gradient W or bf16; m and v where the kind has them. Not lamb. copy, when given, receives
 // the parameter rounded to its type.
 void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                     Tensor parameter, Tensor m, Tensor v, Tensor copy);
+
+// LAMB (You et al. 2020, arXiv:1904.00962): the update adam's moments give, u = m^ / (sqrt(v^) + epsilon) + decay p, in
+// place of the gradient, which has the parameter's type; then, with sums of squares over the whole tensor,
+// p -= lr sqrt(*weights / *updates) u; the ratio is 1 where either is 0, or there are none.
+void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double* coefficient,
+                 ConstTensor parameter, Tensor m, Tensor v);
+void lamb_step(std::int64_t n, double learning_rate, ConstTensor update, const double* weights, const double* updates,
+               Tensor parameter, Tensor copy);
 
 // ---- initial values -------------------------------------------------------------------------------------------------
 

@@ -100,16 +100,23 @@ class Launchers {
   virtual void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor stats, double scale,
                                      double* loss, bool accumulate, Tensor row_stats) const = 0;
   virtual void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
-                                      ConstTensor row_stats, double scale, Tensor gradient) const = 0;
+                                      ConstTensor row_stats, double scale, Tensor gradient,
+                                      const double* factor) const = 0;
 
   virtual void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
                                    double* loss) const = 0;
   virtual void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
-                                    Tensor dy) const = 0;
+                                    Tensor dy, const double* factor) const = 0;
   virtual void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) const = 0;
-  virtual void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient) const = 0;
+  virtual void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient,
+                                const double* factor) const = 0;
+  virtual void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleState* state) const = 0;
   virtual void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient,
                               const double* coefficient, Tensor parameter, Tensor m, Tensor v, Tensor copy) const = 0;
+  virtual void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double* coefficient,
+                           ConstTensor parameter, Tensor m, Tensor v) const = 0;
+  virtual void lamb_step(std::int64_t n, double learning_rate, ConstTensor update, const double* weights,
+                         const double* updates, Tensor parameter, Tensor copy) const = 0;
 
   virtual void gate_forward(const GateShape& shape, ConstTensor logits, Tensor scores, Tensor weights,
                             std::int32_t* chosen) const = 0;

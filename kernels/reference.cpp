@@ -358,6 +358,11 @@ void optimizer_step(const OptimizerStep& s, int64_t n, const T* gradient, const 
         m[i] = beta1 * m[i] + g;
         p -= lr * m[i];
         break;
+      case OptimizerKind::rmsprop:
+        m[i] = beta2 * m[i] + (T{1} - beta2) * g * g;
+        p -= lr * g / (std::sqrt(m[i]) + static_cast<T>(s.epsilon));
+        break;
+      case OptimizerKind::lamb: break;  // lamb_update, lamb_step
       case OptimizerKind::adam:
       case OptimizerKind::adamw:
         m[i] = beta1 * m[i] + (T{1} - beta1) * g;
@@ -365,6 +370,30 @@ void optimizer_step(const OptimizerStep& s, int64_t n, const T* gradient, const 
         p -= lr * (m[i] / correction1) / (std::sqrt(v[i] / correction2) + static_cast<T>(s.epsilon));
         break;
     }
+  }
+}
+
+template <class T>
+void lamb_update(const OptimizerStep& s, int64_t n, T* gradient, const double* coefficient, const T* parameter, T* m,
+                 T* v) {
+  OptimizerStep adam = s;
+  adam.kind = OptimizerKind::adam;
+  adam.weight_decay = 0;
+  adam.learning_rate = 1;
+  for (int64_t i = 0; i < n; ++i) {
+    T moved{0};
+    optimizer_step(adam, 1, gradient + i, coefficient, &moved, m + i, v + i);
+    gradient[i] = static_cast<T>(s.weight_decay) * parameter[i] - moved;
+  }
+}
+
+template <class T>
+void lamb_step(int64_t n, double learning_rate, const T* update, const double* weights, const double* updates,
+               T* parameter) {
+  const bool adapts = weights != nullptr && *weights > 0 && *updates > 0;
+  const T factor = static_cast<T>(learning_rate * (adapts ? std::sqrt(*weights / *updates) : 1.0));
+  for (int64_t i = 0; i < n; ++i) {
+    parameter[i] -= factor * update[i];
   }
 }
 
@@ -408,7 +437,9 @@ void init_uniform(const InitShape& s, double low, double high, double* x) {
   template void cross_entropy_backward(const CrossEntropyShape&, T*, const std::int32_t*, const T*, double);       \
   template double output_loss_forward(OutputLoss, int64_t, const T*, const T*, double);                            \
   template void output_loss_backward(OutputLoss, int64_t, const T*, const T*, double, T*);                         \
-  template void optimizer_step(const OptimizerStep&, int64_t, const T*, const double*, T*, T*, T*)
+  template void optimizer_step(const OptimizerStep&, int64_t, const T*, const double*, T*, T*, T*);                \
+  template void lamb_update(const OptimizerStep&, int64_t, T*, const double*, const T*, T*, T*);                   \
+  template void lamb_step(int64_t, double, const T*, const double*, const double*, T*)
 INSTANTIATE(float);
 INSTANTIATE(double);
 #undef INSTANTIATE

@@ -87,6 +87,12 @@ void output_loss_backward(OutputLoss kind, std::int64_t n, const T* y, const T* 
 template <class T>
 void optimizer_step(const OptimizerStep& step, std::int64_t n, const T* gradient, const double* coefficient,
                     T* parameter, T* m, T* v);
+template <class T>
+void lamb_update(const OptimizerStep& step, std::int64_t n, T* gradient, const double* coefficient, const T* parameter,
+                 T* m, T* v);
+template <class T>
+void lamb_step(std::int64_t n, double learning_rate, const T* update, const double* weights, const double* updates,
+               T* parameter);
 
 void init_normal(const InitShape& shape, double standard_deviation, double* x);
 void init_uniform(const InitShape& shape, double low, double high, double* x);

@@ -67,19 +67,19 @@ struct ArityOf {
     switch (w.step) {
       case CrossEntropyStep::stats: return {2, 1};
       case CrossEntropyStep::combine: return {2, 2};
-      case CrossEntropyStep::backward: return {3, 1};
+      case CrossEntropyStep::backward: return {3u + (w.scaled ? 1u : 0u), 1};
     }
     return {0, 0};
   }
   Arity operator()(const OutputLoss& w) const {
-    return {w.direction == Direction::forward ? std::size_t{3} : std::size_t{2}, 1};
+    return {w.direction == Direction::forward ? 3u : 2u + (w.scaled ? 1u : 0u), 1};
   }
+  Arity operator()(const LambUpdate&) const { return {5, 3}; }
+  Arity operator()(const LossScale& w) const { return {w.step == LossScaleStep::begin ? 1u : 2u, 1}; }
   Arity operator()(const SquaredNorm&) const { return {1, 1}; }
-  Arity operator()(const ClipCoefficient&) const { return {1, 1}; }
+  Arity operator()(const ClipCoefficient& w) const { return {w.scaled ? 2u : 1u, 1}; }
   Arity operator()(const OptimizerStep& w) const {
-    const std::size_t moments = w.optimizer.kind == workloads::OptimizerKind::sgd        ? 0
-                                : w.optimizer.kind == workloads::OptimizerKind::momentum ? 1
-                                                                                         : 2;
+    const auto moments = static_cast<std::size_t>(workloads::moments(w.optimizer.kind));
     const std::size_t state = moments + (w.precision.has_master() ? 1 : 0);
     return {3 + state, 1 + state};
   }

@@ -223,6 +223,10 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   }
   role.grad_norm = c.builder.buffer("gradient_norm", Dtype::fp64, 2, BufferKind::workspace, Lifetime::persistent);
 
+  if (c.scales_loss()) {
+    role.loss_scale = c.builder.buffer("loss_scale", Dtype::fp64, 5, BufferKind::workspace, Lifetime::persistent);
+  }
+
   const std::vector<BackwardPart> parts = parts_in(actions);
   const LayerBlocks layers(c, parts);
   const std::vector<ChunkSegments> chunks = chunk_segments(c, layers, parts);

@@ -142,6 +142,9 @@ struct RoleContext {
   std::vector<std::int32_t> chunk_layers;
   std::vector<std::int32_t> chunk_stage;                           // its virtual stage
   std::map<std::string, std::map<int, std::string>> peer_streams;  // by direction and neighbour
+  // LossScale's state, and its first number.
+  Operand loss_scale_state() { return builder.whole(role().loss_scale); }
+  bool scales_loss() const { return job.workload.loss_scaling.is_on(); }
   bool head_in_slots = false;  // more than one microbatch between the head's forward and backward
   std::int32_t tensors = 0;
   std::vector<FamilyUse> uses;  // by Family; build_parameters.cpp

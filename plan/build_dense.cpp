@@ -96,11 +96,18 @@ struct Head {
 
   CrossEntropy cross_entropy(CrossEntropyStep step) const {
     const RoleContext& c = linear.c;
-    return {step, c.n.rows, c.n.vocab, c.model.vocab, kNoGroup, scale(), c.type.activation};
+    return {step,     c.n.rows, c.n.vocab,         c.model.vocab,
+            kNoGroup, scale(),  c.type.activation, step == CrossEntropyStep::backward && c.scales_loss()};
   }
   OutputLoss loss(Direction d) const {
     const RoleContext& c = linear.c;
-    return {d, c.model.dense.loss, c.n.rows, c.n.vocab, scale(), c.type.activation};
+    return {d,
+            c.model.dense.loss,
+            c.n.rows,
+            c.n.vocab,
+            scale(),
+            c.type.activation,
+            d == Direction::backward_input && c.scales_loss()};
   }
   // Means are over the step's samples, and outputs.
   double scale() const {
@@ -213,12 +220,14 @@ BlockId dense_head_backward(RoleContext& c, std::size_t chunk) {
   clear_unit(c, b, kHead);
   const Head h = head(c, b, chunk);
   const Operand dy = h.y;  // in place of the outputs
-  if (tells_classes(c)) {
-    b.emit(h.cross_entropy(CrossEntropyStep::backward), kCompute, Phase::backward_input, {h.loss_rows, labels(c), h.y},
-           {dy});
-  } else {
-    b.emit(h.loss(Direction::backward_input), kCompute, Phase::backward_input, {h.y, labels(c)}, {dy});
+  std::vector<Operand> told =
+      tells_classes(c) ? std::vector<Operand>{h.loss_rows, labels(c), h.y} : std::vector<Operand>{h.y, labels(c)};
+  if (c.scales_loss()) {
+    told.push_back(c.loss_scale_state());
   }
+  const Work loss =
+      tells_classes(c) ? Work(h.cross_entropy(CrossEntropyStep::backward)) : Work(h.loss(Direction::backward_input));
+  b.emit(loss, kCompute, Phase::backward_input, std::move(told), {dy});
   h.linear.backward(dy, h.x, c.model.layers > 0 ? std::optional(c.gradient_in(c.chunk_layers[chunk])) : std::nullopt);
   b.join_open(Phase::backward_input);
   return c.builder.add(b.take());

@@ -107,7 +107,8 @@ Operand first_type(Operand types, const RoleContext& c) {
 CrossEntropy cross_entropy(const RoleContext& c, CrossEntropyStep step) {
   const workloads::Workload& w = c.job.workload;
   const double targets = static_cast<double>(w.global_batch * w.targets_per_sequence());
-  return {step, c.n.rows, c.n.vocab, c.model.vocab, c.groups.tp, 1.0 / targets, c.type.activation};
+  return {step,        c.n.rows,      c.n.vocab,         c.model.vocab,
+          c.groups.tp, 1.0 / targets, c.type.activation, step == CrossEntropyStep::backward && c.scales_loss()};
 }
 
 Matmul dense(const RoleContext& c, Direction d) {
@@ -302,8 +303,11 @@ BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool
     if (!transforms(c)) {
       b.emit(Fill{dy.elements, c.type.activation}, kCompute, Phase::backward_input, {}, {dy});
     }
-    b.emit(cross_entropy(c, CrossEntropyStep::backward), kCompute, Phase::backward_input,
-           {all(t.rows), all(t.targets), all(t.logits)}, {d_logits});
+    std::vector<Operand> told{all(t.rows), all(t.targets), all(t.logits)};
+    if (c.scales_loss()) {
+      told.push_back(c.loss_scale_state());
+    }
+    b.emit(cross_entropy(c, CrossEntropyStep::backward), kCompute, Phase::backward_input, std::move(told), {d_logits});
     if (transforms(c)) {
       const Operand d_bias = c.gradient(kHead, "head.bias");
       b.emit(BiasGradient{c.n.rows, c.n.vocab, c.type.activation}, kCompute, Phase::backward_weight, {d_logits, d_bias},

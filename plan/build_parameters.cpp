@@ -293,10 +293,10 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
     if (c.job.workload.precision.has_master()) {
       f.master = add("master", c.type.state, part, state);
     }
-    if (kind != workloads::OptimizerKind::sgd) {
+    if (workloads::moments(kind) >= 1) {
       f.m = add("m", c.type.state, part, state);
     }
-    if (kind == workloads::OptimizerKind::adam || kind == workloads::OptimizerKind::adamw) {
+    if (workloads::moments(kind) >= 2) {
       f.v = add("v", c.type.state, part, state);
     }
     if (offloads) {

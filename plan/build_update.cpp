@@ -94,36 +94,109 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
   return c.builder.add(b.take());
 }
 
-// Sums the norms over all ranks that hold different tensors, then clips.
+// Sums numbers of tensors over all ranks that hold different ones, or parts of them.
+void reduce_of_tensors(RoleContext& c, BlockBuilder& b, GroupId group, StreamId stream, Operand all,
+                       const std::string& name) {
+  Collective op;
+  op.kind = CollectiveKind::all_reduce;
+  op.group = group;
+  op.elements = all.elements;
+  op.dtype = Dtype::fp64;
+  op.tag = c.builder.tag(name);
+  b.emit(op, stream, Phase::optimizer, {all}, {all});
+}
+
+// Sums the norms, then clips.
 BlockId clip_block(RoleContext& c) {
   BlockBuilder b(c.role(), "clip");
   const Operand sums = c.builder.whole(norms(c));
-  const auto reduce = [&](GroupId group, StreamId stream, Operand all, const std::string& name) {
-    Collective op;
-    op.kind = CollectiveKind::all_reduce;
-    op.group = group;
-    op.elements = all.elements;
-    op.dtype = Dtype::fp64;
-    op.tag = c.builder.tag(name);
-    b.emit(op, stream, Phase::optimizer, {all}, {all});
-  };
   if (c.shards_state()) {
-    reduce(c.groups.shard, c.dp_stream(), sums, "norm.reduce.dp");
+    reduce_of_tensors(c, b, c.groups.shard, c.dp_stream(), sums, "norm.reduce.dp");
   } else if (has_partial_norms(c)) {
     const Operand partial = c.builder.whole(expert_norms(c));
-    reduce(c.groups.expert_dp, c.dp_stream(), partial, "norm.reduce.experts");
+    reduce_of_tensors(c, b, c.groups.expert_dp, c.dp_stream(), partial, "norm.reduce.experts");
     b.emit(Accumulate{partial.elements, Dtype::fp64}, kCompute, Phase::optimizer, {partial, sums}, {sums});
   }
   if (c.job.strategy.post_validation) {
     if (c.groups.tp != kNoGroup) {
-      reduce(c.groups.tp, c.tp_stream(), sums, "norm.reduce.tp");
+      reduce_of_tensors(c, b, c.groups.tp, c.tp_stream(), sums, "norm.reduce.tp");
     }
     emit_norms_of_stages_before(c, b, sums);
   } else if (c.groups.model != kNoGroup) {
-    reduce(c.groups.model, c.world_stream(), sums, "norm.reduce.model");
+    reduce_of_tensors(c, b, c.groups.model, c.world_stream(), sums, "norm.reduce.model");
   }
-  b.emit(ClipCoefficient{c.tensors, c.job.workload.optimizer.clip}, kCompute, Phase::optimizer, {sums},
-         {c.builder.whole(c.role().grad_norm)});
+  const Operand norm = c.builder.whole(c.role().grad_norm);
+  std::vector<Operand> reads{sums};
+  if (c.scales_loss()) {
+    reads.push_back(c.loss_scale_state());
+  }
+  b.emit(ClipCoefficient{c.tensors, c.job.workload.optimizer.clip, c.scales_loss()}, kCompute, Phase::optimizer,
+         std::move(reads), {norm});
+  if (c.scales_loss()) {
+    const Operand state = c.loss_scale_state();
+    b.emit(LossScale{LossScaleStep::update, c.job.workload.loss_scaling}, kCompute, Phase::optimizer, {norm, state},
+           {state});
+  }
+  return c.builder.add(b.take());
+}
+
+// A step with a gradient that is no number does not happen.
+void guard(RoleContext& c, Op& op) {
+  if (c.scales_loss()) {
+    constexpr std::int64_t kIsFinite = 2;
+    op.guard = Guard{{c.role().loss_scale, 0, kNoGroup, kIsFinite, 1, 0}};
+  }
+}
+
+bool is_lamb(const RoleContext& c) {
+  return c.job.workload.optimizer.kind == workloads::OptimizerKind::lamb;
+}
+
+// Of all tensors' weights, then of their updates.
+Operand lamb_norms(RoleContext& c) {
+  return c.builder.whole(
+      c.builder.buffer("norms.lamb", Dtype::fp64, 2 * c.tensors, BufferKind::workspace, Lifetime::persistent));
+}
+
+BlockId lamb_update_block(RoleContext& c, const BucketRange& r) {
+  const ParameterFamily& f = c.family(r.family);
+  BlockBuilder b(c.role(), "lamb.update." + f.name);
+  const LambUpdate op{bucket(c, r), c.job.workload.optimizer, c.job.workload.precision};
+  const Operand gradient = own_part(c, op.bucket, f.gradient), m = own_part(c, op.bucket, f.m),
+                v = own_part(c, op.bucket, f.v);
+  const Operand weight = own_part(c, op.bucket, f.master >= 0 ? f.master : f.parameter);
+  const int at = b.emit(op, kCompute, Phase::optimizer, {c.builder.whole(c.role().grad_norm), weight, gradient, m, v},
+                        {gradient, m, v});
+  guard(c, b.op(at));
+  Operand sums = lamb_norms(c);
+  for (const auto& [tensors, dtype] :
+       {std::pair{weight, f.master >= 0 ? c.type.state : c.type.parameter}, std::pair{gradient, c.type.gradient}}) {
+    SquaredNorm norm;
+    norm.bucket = op.bucket;
+    norm.piece_shards = static_cast<std::int32_t>(c.job.strategy.replicas());
+    norm.dtype = dtype;
+    sums.elements = c.tensors;
+    b.emit(norm, kCompute, Phase::optimizer, {tensors}, {sums});
+    sums.offset += c.tensors;
+  }
+  return c.builder.add(b.take());
+}
+
+// Before the first bucket, and behind the last.
+BlockId lamb_begin_block(RoleContext& c) {
+  BlockBuilder b(c.role(), "lamb.begin");
+  b.emit(Fill{2 * c.tensors, Dtype::fp64}, kCompute, Phase::optimizer, {}, {lamb_norms(c)});
+  return c.builder.add(b.take());
+}
+BlockId lamb_norms_block(RoleContext& c) {
+  BlockBuilder b(c.role(), "lamb.norms");
+  if (c.shards_state()) {
+    reduce_of_tensors(c, b, c.groups.shard, c.dp_stream(), lamb_norms(c), "lamb.reduce.dp");
+  }
+  if (c.groups.model != kNoGroup) {
+    reduce_of_tensors(c, b, c.groups.model, c.world_stream(), lamb_norms(c), "lamb.reduce.model");
+  }
+  b.join_open(Phase::optimizer);
   return c.builder.add(b.take());
 }
 
@@ -141,7 +214,7 @@ void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   const Operand device_gradient = own_part(c, k, f.gradient), device_parameter = own_part(c, k, f.parameter);
   const Operand gradient = offloads ? own_part(c, k, c.use(r.family).host_gradient) : device_gradient;
   const Operand parameter = offloads ? own_part(c, k, c.use(r.family).host_parameter) : device_parameter;
-  std::vector<Operand> reads{gradient, c.builder.whole(c.role().grad_norm)};
+  std::vector<Operand> reads{gradient, is_lamb(c) ? lamb_norms(c) : c.builder.whole(c.role().grad_norm)};
   std::vector<Operand> writes{parameter};
   for (const BufferId state : {f.master, f.m, f.v}) {
     if (state >= 0) {
@@ -151,7 +224,7 @@ void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   }
   reads.push_back(parameter);
   if (!offloads) {
-    b.emit(std::move(op), kCompute, Phase::optimizer, std::move(reads), std::move(writes));
+    guard(c, b.op(b.emit(std::move(op), kCompute, Phase::optimizer, std::move(reads), std::move(writes))));
     return;
   }
   const StreamId to_host = c.builder.stream("to_host", StreamKind::copy, Axis::dp);
@@ -159,7 +232,7 @@ void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   const StreamId to_device = c.builder.stream("to_device", StreamKind::copy, Axis::dp);
   b.emit(Copy{CopyKind::device_to_host, size_bytes(c.type.gradient, gradient.elements)}, to_host, Phase::optimizer,
          {device_gradient}, {gradient});
-  b.emit(std::move(op), host, Phase::optimizer, std::move(reads), std::move(writes));
+  guard(c, b.op(b.emit(std::move(op), host, Phase::optimizer, std::move(reads), std::move(writes))));
   const int back = b.emit(Copy{CopyKind::host_to_device, size_bytes(c.type.parameter, parameter.elements)}, to_device,
                           Phase::optimizer, {parameter}, {device_parameter});
   b.op(back).records.push_back(updated(c));
@@ -337,6 +410,10 @@ SegmentId begin_segment(RoleContext& c) {
     b.emit(Fill{c.n.vocab * c.n.hidden, c.type.gradient}, kCompute, Phase::optimizer, {}, {c.builder.whole(head)});
   }
   emit_loss_fill(c, b);
+  if (c.scales_loss()) {
+    const Operand state = c.loss_scale_state();
+    b.emit(LossScale{LossScaleStep::begin, c.job.workload.loss_scaling}, kCompute, Phase::optimizer, {state}, {state});
+  }
   s.calls.push_back({c.builder.add(b.take()), 1, -1, 1});
   return c.builder.add(std::move(s));
 }
@@ -388,6 +465,14 @@ SegmentId update_segment(RoleContext& c) {
     s.calls.push_back(call_at(r, norm_block(c, r)));
   }
   s.calls.push_back({clip_block(c), 1, -1, 1});
+
+  if (is_lamb(c)) {
+    s.calls.push_back({lamb_begin_block(c), 1, -1, 1});
+    for (const BucketRange& r : buckets) {
+      s.calls.push_back(call_at(r, lamb_update_block(c, r)));
+    }
+    s.calls.push_back({lamb_norms_block(c), 1, -1, 1});
+  }
 
   const bool behind = c.job.strategy.overlap_param_gather;
   for (const BucketRange& r : buckets) {

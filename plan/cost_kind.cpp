@@ -38,6 +38,8 @@ std::string_view word(workloads::OptimizerKind k) {
     case workloads::OptimizerKind::momentum: return "momentum";
     case workloads::OptimizerKind::adam: return "adam";
     case workloads::OptimizerKind::adamw: return "adamw";
+    case workloads::OptimizerKind::rmsprop: return "momentum";  // moves the same bytes
+    case workloads::OptimizerKind::lamb: return "sgd";          // its second half does
   }
   return "?";
 }
@@ -69,6 +71,8 @@ struct Namer {
   // It reads and writes as the sum of as much does.
   std::string operator()(const OutputLoss&) const { return "accumulate"; }
   std::string operator()(const OptimizerStep& x) const { return join("optimizer", word(x.optimizer.kind)); }
+  // As adam but for the weight, which it reads and does not write.
+  std::string operator()(const LambUpdate&) const { return "optimizer.adam"; }
   std::string operator()(const ExpertActivation& x) const {
     return join(join("activation", workloads::name(tabled(x.kind))), word(x.direction));
   }
@@ -83,6 +87,7 @@ struct Typer {
   Dtype operator()(const Matmul& x) const { return x.in; }
   Dtype operator()(const GroupedMatmul& x) const { return x.in; }
   Dtype operator()(const OptimizerStep& x) const { return x.precision.parameter; }
+  Dtype operator()(const LambUpdate& x) const { return x.precision.state; }
   template <class Other>
   Dtype operator()(const Other& x) const {
     if constexpr (requires { x.dtype; }) {

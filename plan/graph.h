@@ -255,9 +255,10 @@ struct Role {
   std::int32_t copies(Lifetime l) const {
     return l == Lifetime::slot ? slots : l == Lifetime::hold ? holds : l == Lifetime::ring ? rings : 1;
   }
-  BufferId loss = -1;       // fp64 scalar, valid after a step (or evaluation) where this role computes a loss
-  BufferId logits = -1;     // [rows, padded local vocabulary] where this role has the head
-  BufferId grad_norm = -1;  // fp64[2]: clip coefficient, gradient norm
+  BufferId loss = -1;        // fp64 scalar, valid after a step (or evaluation) where this role computes a loss
+  BufferId logits = -1;      // [rows, padded local vocabulary] where this role has the head
+  BufferId grad_norm = -1;   // fp64[2]: clip coefficient, gradient norm
+  BufferId loss_scale = -1;  // LossScale's state, where losses are scaled
   MemoryPlan memory;
 };
 

@@ -43,7 +43,11 @@ inline constexpr RouteStep kLast<RouteStep> = RouteStep::arrange;
 template <>
 inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::backward;
 template <>
-inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::adamw;
+inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::lamb;
+template <>
+inline constexpr workloads::Schedule kLast<workloads::Schedule> = workloads::Schedule::inverse_sqrt;
+template <>
+inline constexpr LossScaleStep kLast<LossScaleStep> = LossScaleStep::update;
 template <>
 inline constexpr RingStep kLast<RingStep> = RingStep::attend_all_backward;
 template <>
@@ -103,7 +107,9 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "attention_sinks",
                                                   "state_space",
                                                   "expert_bias",
-                                                  "output_loss"};
+                                                  "output_loss",
+                                                  "lamb_update",
+                                                  "loss_scale"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -180,7 +186,7 @@ void fields(auto& a, Of<PositionAdd> auto& x) {
 
 void fields(auto& a, Of<CrossEntropy> auto& x) {
   a("step", x.step), a("rows", x.rows), a("cols", x.cols), a("vocab", x.vocab), a("vocab_group", x.vocab_group);
-  a("scale", x.scale), a("dtype", x.dtype);
+  a("scale", x.scale), a("dtype", x.dtype), a("scaled", x.scaled);
 }
 
 void fields(auto& a, Of<Bucket> auto& x) {
@@ -193,13 +199,14 @@ void fields(auto& a, Of<SquaredNorm> auto& x) {
 }
 
 void fields(auto& a, Of<ClipCoefficient> auto& x) {
-  a("tensors", x.tensors), a("clip", x.clip);
+  a("tensors", x.tensors), a("clip", x.clip), a("scaled", x.scaled);
 }
 
 void fields(auto& a, Of<workloads::Optimizer> auto& x) {
   a("kind", x.kind), a("learning_rate", x.learning_rate), a("min_learning_rate", x.min_learning_rate);
   a("warmup_steps", x.warmup_steps), a("decay_steps", x.decay_steps), a("beta1", x.beta1), a("beta2", x.beta2);
   a("eps", x.eps), a("weight_decay", x.weight_decay), a("momentum", x.momentum), a("clip", x.clip);
+  a("schedule", x.schedule);
 }
 
 void fields(auto& a, Of<workloads::Precision> auto& x) {
@@ -255,7 +262,20 @@ void fields(auto& a, Of<ExpertBias> auto& x) {
 
 void fields(auto& a, Of<OutputLoss> auto& x) {
   a("direction", x.direction), a("kind", x.kind), a("rows", x.rows), a("cols", x.cols), a("scale", x.scale);
-  a("dtype", x.dtype);
+  a("dtype", x.dtype), a("scaled", x.scaled);
+}
+
+void fields(auto& a, Of<LambUpdate> auto& x) {
+  a("bucket", x.bucket), a("optimizer", x.optimizer), a("precision", x.precision);
+}
+
+void fields(auto& a, Of<workloads::LossScaling> auto& x) {
+  a("initial", x.initial), a("growth", x.growth), a("backoff", x.backoff), a("interval", x.interval);
+  a("limit", x.limit);
+}
+
+void fields(auto& a, Of<LossScale> auto& x) {
+  a("step", x.step), a("scaling", x.scaling);
 }
 
 void fields(auto& a, Of<Message> auto& x) {
@@ -387,7 +407,8 @@ void fields(auto& a, Of<Role> auto& x) {
   a("program", x.program), a("global_layer", x.global_layer), a("layer_lists", x.layer_lists), a("slots", x.slots),
       a("holds", x.holds);
   a("rings", x.rings);
-  a("loss", x.loss), a("logits", x.logits), a("grad_norm", x.grad_norm), a("memory", x.memory);
+  a("loss", x.loss), a("logits", x.logits), a("grad_norm", x.grad_norm), a("loss_scale", x.loss_scale);
+  a("memory", x.memory);
 }
 
 void fields(auto& a, Of<AxisSpan> auto& x) {

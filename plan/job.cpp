@@ -128,7 +128,7 @@ Job read_job(JsonDocument document, const std::vector<std::string>& overrides) {
   };
   job.cluster = topologies::read_cluster(cluster);
   const bool cluster_ok = clean() && cluster.present();
-  job.workload = workloads::read_workload(workload, job.cluster.this_machine ? "fp32" : "bf16");
+  job.workload = workloads::read_workload(workload, job.cluster.this_machine);
   const bool workload_ok = clean() && workload.present();
   job.strategy = read_strategy(strategy);
   const bool strategy_ok = clean();

@@ -303,6 +303,23 @@ void check_experts(const Job& job, ObjectReader& strategy) {
   }
 }
 
+void check_optimizer(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  const bool lamb = job.workload.optimizer.kind == workloads::OptimizerKind::lamb;
+  if (lamb && s.offload_optimizer) {
+    strategy.mistake("offload", "\"optimizer\" is not built with lamb, whose norms are taken on the device");
+  }
+  if (lamb && s.post_validation) {
+    strategy.mistake("optimizer_sync", "post_validation is not built with lamb; expected global");
+  }
+  if (lamb && job.workload.model.moe.experts > 0) {
+    strategy.mistake("", "lamb is not built for models with experts; expected another optimizer");
+  }
+  if (job.workload.loss_scaling.is_on() && s.post_validation) {
+    strategy.mistake("optimizer_sync", "post_validation is not built with loss_scaling; expected global");
+  }
+}
+
 // Models of features are small: what cuts or computes their layers again is not built.
 void check_dense(const Job& job, ObjectReader& strategy) {
   const workloads::Model& m = job.workload.model;
@@ -397,6 +414,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_post_validation(job, parts.strategy);
     check_state_space(job, parts.strategy);
     check_experts(job, parts.strategy);
+    check_optimizer(job, parts.strategy);
     check_dense(job, parts.strategy);
     check_stages(job, parts.strategy);
     check_sizes(job, parts.strategy);

@@ -100,6 +100,10 @@ struct Shapes {
   std::string operator()(const OptimizerStep& w) const {
     return fmt::format(" {} {}, {}", workloads::name(w.optimizer.kind), bucket_text(g, w.bucket), w.precision.word);
   }
+  std::string operator()(const LambUpdate& w) const {
+    return fmt::format(" {}, {}", bucket_text(g, w.bucket), w.precision.word);
+  }
+  std::string operator()(const LossScale& w) const { return fmt::format(" from {}", w.scaling.initial); }
   std::string operator()(const Fill& w) const { return fmt::format(" {} {}", w.elements, name(w.dtype)); }
   std::string operator()(const Accumulate& w) const {
     const std::string from = w.from == w.dtype ? "" : fmt::format("{} to ", name(w.from));

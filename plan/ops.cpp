@@ -32,6 +32,8 @@ struct KindName {
   std::string operator()(const SquaredNorm&) const { return "squared_norm"; }
   std::string operator()(const ClipCoefficient&) const { return "clip_coefficient"; }
   std::string operator()(const OptimizerStep&) const { return "optimizer_step"; }
+  std::string operator()(const LambUpdate&) const { return "lamb_update"; }
+  std::string operator()(const LossScale& w) const { return dotted("loss_scale", name(w.step)); }
   std::string operator()(const Fill&) const { return "fill"; }
   std::string operator()(const Accumulate&) const { return "accumulate"; }
   std::string operator()(const Collective& w) const { return std::string(name(w.kind)); }
@@ -74,6 +76,10 @@ std::string_view name(CrossEntropyStep s) {
     case CrossEntropyStep::backward: return "backward";
   }
   return "?";
+}
+
+std::string_view name(LossScaleStep s) {
+  return s == LossScaleStep::begin ? "begin" : "update";
 }
 
 std::string_view name(RouteStep s) {

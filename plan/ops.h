@@ -237,7 +237,8 @@ struct PositionAdd {
 // columns beyond it are padding and take no part). A target below 0 is none: its row's loss and gradient are 0.
 //   stats:    reads {logits[rows,cols], targets[rows]}, writes {triple[rows,3]} = max, sum exp(x - max), target logit
 //   combine:  reads {triples[shards,rows,3], loss}, writes {row_stats[rows,2], loss}: loss += scale * sum of rows
-//   backward: reads {row_stats, targets, logits}, writes {dlogits}: (softmax - onehot) * scale; dlogits may be logits
+//   backward: reads {row_stats, targets, logits, [loss scale]}, writes {dlogits}: (softmax - onehot) * scale; dlogits
+//             may be logits
 // triples, row_stats fp32 (fp64 for fp64); loss is one fp64.
 enum class CrossEntropyStep : std::uint8_t { stats, combine, backward };
 std::string_view name(CrossEntropyStep s);
@@ -247,17 +248,19 @@ struct CrossEntropy {
   GroupId vocab_group = kNoGroup;
   double scale = 1.0;
   Dtype dtype = Dtype::fp32;
+  bool scaled = false;  // backward: times the loss scale, too
 };
 
 // The loss of a model of features (workloads/dense.h), but cross_entropy, which is CrossEntropy's.
 //   forward:        reads {y[rows,cols], targets, loss}, writes {loss}: loss += scale * sum. loss is one fp64
-//   backward_input: reads {y, targets}, writes {dy}, which may be y; times scale
+//   backward_input: reads {y, targets, [loss scale]}, writes {dy}, which may be y; times scale
 struct OutputLoss {
   Direction direction{};
   workloads::Loss kind{};
   std::int64_t rows = 0, cols = 0;
   double scale = 1.0;
   Dtype dtype = Dtype::fp32;
+  bool scaled = false;
 };
 
 // A bucket: whole layers of a parameter family as one flat range of `elements`, cut in `shards` equal parts; this rank
@@ -280,15 +283,37 @@ struct SquaredNorm {
 };
 
 // norm = sqrt(norms summed in order); coefficient = min(1, clip / (norm + 1e-6)), 1 if clip == 0.
-// reads {norms[tensors]}, writes {coefficient[2]} = coefficient, norm (fp64).
+// reads {norms[tensors], [loss scale]}, writes {coefficient[2]} = coefficient, norm (fp64). Of scaled gradients the
+// norm is of what they would be without, and the coefficient makes them so.
 struct ClipCoefficient {
   std::int64_t tensors = 0;
   double clip = 1.0;
+  bool scaled = false;
+};
+
+// Loss scaling (workloads::LossScaling). state is fp64[5]: the scale; steps since it last changed; 1 or 0 as the step's
+// gradients are numbers or not, which guards the update; steps skipped in a row; in all.
+//   begin:  reads {state}, writes {state}: the first scale, where there is none yet
+//   update: reads {coefficient[2], state}, writes {state}: by the step's norm
+enum class LossScaleStep : std::uint8_t { begin, update };
+std::string_view name(LossScaleStep s);
+struct LossScale {
+  LossScaleStep step{};
+  workloads::LossScaling scaling;
 };
 
 // One step over the bucket or own shard. reads {gradient, coefficient, [master], [m], [v], param}, writes
-// {param, [master], [m], [v]}. master iff precision has one; sgd has no m, v; momentum has m.
+// {param, [master], [m], [v]}. master iff precision has one; m and v as the optimizer has moments. Of lamb the gradient
+// is the update, and in place of the coefficient stand norms[2, tensors] of all weights and updates.
 struct OptimizerStep {
+  Bucket bucket;
+  workloads::Optimizer optimizer;
+  workloads::Precision precision;
+};
+
+// LAMB's moments, and in place of the gradient the update that they give. reads {coefficient, weight, gradient, m, v},
+// writes {gradient, m, v}; weight is the master where there is one.
+struct LambUpdate {
   Bucket bucket;
   workloads::Optimizer optimizer;
   workloads::Precision precision;
@@ -388,11 +413,11 @@ struct Take {
   Dtype dtype = Dtype::fp32;
 };
 
-using Work =
-    std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
-                 CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, Collective, Exchange,
-                 Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns, RingAttention, Reshard, Gate, Route,
-                 Permute, GroupedMatmul, ExpertActivation, AttentionSinks, StateSpace, ExpertBias, OutputLoss>;
+using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
+                          PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
+                          Collective, Exchange, Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns,
+                          RingAttention, Reshard, Gate, Route, Permute, GroupedMatmul, ExpertActivation, AttentionSinks,
+                          StateSpace, ExpertBias, OutputLoss, LambUpdate, LossScale>;
 
 // The attention of which the op costs so large a share, in so many kernels, where it is one: of a ring's step the
 // causal one of a share over itself, of attend_all that of the whole sequences.

@@ -192,9 +192,9 @@ void WorkOf::operator()(const ClipCoefficient& x) {
 // the moments, the master and the parameter.
 void WorkOf::operator()(const OptimizerStep& x) {
   const std::int64_t own = own_elements(x.bucket);
-  const int moments = x.optimizer.kind == workloads::OptimizerKind::sgd        ? 0
-                      : x.optimizer.kind == workloads::OptimizerKind::momentum ? 1
-                                                                               : 2;
+  // Lamb's moments are LambUpdate's.
+  const bool lamb = x.optimizer.kind == workloads::OptimizerKind::lamb;
+  const int moments = lamb ? 0 : workloads::moments(x.optimizer.kind);
   w.flops = (moments == 2 ? kAdam : 2 + 2 * moments) * static_cast<double>(own);
   const Bytes state = size(x.precision.state, own * (moments + (x.precision.has_master() ? 1 : 0)));
   const Bytes parameter = size(x.precision.parameter, own);
@@ -203,6 +203,17 @@ void WorkOf::operator()(const OptimizerStep& x) {
     w.read += parameter;
   }
   w.written = state + parameter;
+}
+
+void WorkOf::operator()(const LambUpdate& x) {
+  const std::int64_t own = own_elements(x.bucket);
+  w.flops = kAdam * static_cast<double>(own);
+  w.written = size(x.precision.gradient, own) + size(x.precision.state, 2 * own);
+  w.read = w.written + size(x.precision.has_master() ? x.precision.state : x.precision.parameter, own);
+}
+
+void WorkOf::operator()(const LossScale&) {
+  w.read = w.written = size(Dtype::fp64, 5);
 }
 
 void WorkOf::operator()(const Fill& x) {

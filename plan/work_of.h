@@ -44,6 +44,8 @@ struct WorkOf {
   void operator()(const SquaredNorm&);
   void operator()(const ClipCoefficient&);
   void operator()(const OptimizerStep&);
+  void operator()(const LambUpdate&);
+  void operator()(const LossScale&);
   void operator()(const Fill&);
   void operator()(const Accumulate&);
   void operator()(const Collective&);

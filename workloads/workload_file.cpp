@@ -16,10 +16,10 @@ constexpr double kBelowOne = 0.999999;  // a moving average that forgets nothing
 constexpr std::int64_t kMaxSeqLen = 10'000'000;
 constexpr std::int64_t kMaxBatch = 1'000'000'000;
 constexpr std::int64_t kDefaultSamples = 1024;
+constexpr double kInitialScale = 65536;
 constexpr std::int64_t kMaxSteps = 1'000'000'000'000;
 
-const std::vector<std::string> kOptimizers{"sgd", "momentum", "adam", "adamw"};
-const std::vector<std::string> kPlannedOptimizers{"rmsprop", "lamb"};
+const std::vector<std::string> kOptimizers{"sgd", "momentum", "adam", "adamw", "rmsprop", "lamb"};
 
 OptimizerKind kind_of(const std::string& word) {
   const auto at = std::find(kOptimizers.begin(), kOptimizers.end(), word);
@@ -29,7 +29,9 @@ OptimizerKind kind_of(const std::string& word) {
 Optimizer defaults_of(OptimizerKind kind) {
   Optimizer o;
   o.kind = kind;
-  o.weight_decay = kind == OptimizerKind::adamw ? 0.1 : 0.0;
+  o.weight_decay = kind == OptimizerKind::adamw ? 0.1 : kind == OptimizerKind::lamb ? 0.01 : 0.0;
+  o.beta2 = kind == OptimizerKind::rmsprop ? 0.99 : kind == OptimizerKind::lamb ? 0.999 : o.beta2;
+  o.eps = kind == OptimizerKind::lamb ? 1e-6 : o.eps;
   return o;
 }
 
@@ -37,10 +39,14 @@ Optimizer defaults_of(OptimizerKind kind) {
 Optimizer read_optimizer(ObjectReader& reader) {
   const nlohmann::json* value = reader.raw("optimizer");
   if (value == nullptr || value->is_string()) {
-    return defaults_of(kind_of(reader.word("optimizer", "adamw", kOptimizers, kPlannedOptimizers)));
+    return defaults_of(kind_of(reader.word("optimizer", "adamw", kOptimizers)));
   }
   ObjectReader object = reader.object("optimizer");
-  Optimizer o = defaults_of(kind_of(object.word("name", "adamw", kOptimizers, kPlannedOptimizers)));
+  Optimizer o = defaults_of(kind_of(object.word("name", "adamw", kOptimizers)));
+  const std::string schedule = object.word("schedule", "cosine", {"cosine", "linear", "inverse_sqrt"});
+  o.schedule = schedule == "linear"         ? Schedule::linear
+               : schedule == "inverse_sqrt" ? Schedule::inverse_sqrt
+                                            : o.schedule;
   o.learning_rate = object.number("learning_rate", o.learning_rate, 0, kInfinity);
   o.min_learning_rate = object.number("min_learning_rate", o.min_learning_rate, 0, kInfinity);
   o.warmup_steps = object.integer("warmup_steps", o.warmup_steps, 0, kMaxSteps);
@@ -58,6 +64,25 @@ Optimizer read_optimizer(ObjectReader& reader) {
   }
   object.finish();
   return o;
+}
+
+// "none", "dynamic", or an object with its numbers.
+LossScaling read_loss_scaling(ObjectReader& reader, bool by_default) {
+  LossScaling s;
+  const nlohmann::json* value = reader.raw("loss_scaling");
+  if (value == nullptr || value->is_string()) {
+    const bool on = reader.word("loss_scaling", by_default ? "dynamic" : "none", {"none", "dynamic"}) == "dynamic";
+    s.initial = on ? kInitialScale : 0;
+    return s;
+  }
+  ObjectReader object = reader.object("loss_scaling");
+  s.initial = object.number("initial", kInitialScale, 1e-30, 1e30);
+  s.growth = object.number("growth", s.growth, 1, 1e6);
+  s.backoff = object.number("backoff", s.backoff, 1e-6, kBelowOne);
+  s.interval = object.integer("interval", s.interval, 1, kMaxSteps);
+  s.limit = object.integer("limit", s.limit, 1, kMaxSteps);
+  object.finish();
+  return s;
 }
 
 // What a model of features is trained on is made up.
@@ -114,9 +139,10 @@ AttentionKind attention_of(const std::string& word) {
 
 }  // namespace
 
-Workload read_workload(ObjectReader& reader, const std::string& default_precision) {
+Workload read_workload(ObjectReader& reader, bool on_this_machine) {
+  const std::string default_precision = on_this_machine ? "fp32" : "bf16";
   Workload w;
-  const bool has_length = reader.has("seq_len");
+  const bool has_length = reader.has("seq_len") || !reader.has("model");
   w.seq_len = has_length ? reader.integer("seq_len", std::nullopt, 1, kMaxSeqLen) : 1;
   w.model = read_model(reader, "model", w.seq_len);
   if (!w.model.is_dense()) {
@@ -130,6 +156,10 @@ Workload read_workload(ObjectReader& reader, const std::string& default_precisio
   w.precision = precision_of(
       reader.word("precision", default_precision, {"fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4"}));
   w.optimizer = read_optimizer(reader);
+  w.loss_scaling = read_loss_scaling(reader, w.precision.word == "fp16" && on_this_machine);
+  if (w.loss_scaling.is_on() && w.model.moe.experts > 0) {
+    reader.mistake("loss_scaling", "is not built with experts, whose balance has a gradient of its own; expected none");
+  }
   if (w.model.is_dense()) {
     for (const char* key : {"attention", "document_length", "moe_imbalance", "masked_share"}) {
       if (reader.has(key)) {
@@ -174,6 +204,7 @@ nlohmann::json to_json(const Workload& w) {
                       {"precision", w.precision.word},
                       {"optimizer",
                        {{"name", name(o.kind)},
+                        {"schedule", name(o.schedule)},
                         {"learning_rate", o.learning_rate},
                         {"min_learning_rate", o.min_learning_rate},
                         {"warmup_steps", o.warmup_steps},
@@ -184,6 +215,13 @@ nlohmann::json to_json(const Workload& w) {
                         {"weight_decay", o.weight_decay},
                         {"momentum", o.momentum},
                         {"clip", o.clip}}}};
+  const LossScaling& s = w.loss_scaling;
+  json["loss_scaling"] = s.is_on() ? nlohmann::json{{"initial", s.initial},
+                                                    {"growth", s.growth},
+                                                    {"backoff", s.backoff},
+                                                    {"interval", s.interval},
+                                                    {"limit", s.limit}}
+                                   : nlohmann::json("none");
   if (w.model.is_dense()) {
     json["data"] = {{"synthetic", name(w.data.synthetic)},
                     {"samples", w.data.samples},

@@ -94,9 +94,11 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) backward(CrossEntropyShape s, const T* logits, const int32_t* targets,
-                                                     const Wide<T>* row_stats, Wide<T> scale, T* gradient) {
+__global__ void __launch_bounds__(kThreads)
+    backward(CrossEntropyShape s, const T* logits, const int32_t* targets, const Wide<T>* row_stats, double factors,
+             const double* factor, T* gradient) {
   using W = Wide<T>;
+  const W scale = static_cast<W>(factor != nullptr ? factors * *factor : factors);
   const int64_t row = blockIdx.x;
   const T* const x = logits + row * s.cols;
   T* const out = gradient + row * s.cols;
@@ -139,13 +141,14 @@ void cross_entropy_combine(const Stream& stream, int64_t rows, int64_t parts, Co
 }
 
 void cross_entropy_backward(const Stream& stream, const CrossEntropyShape& s, ConstTensor logits,
-                            const int32_t* targets, ConstTensor row_stats, double scale, Tensor gradient) {
-  arguments::cross_entropy_backward(s, logits, targets, row_stats, scale, gradient);
+                            const int32_t* targets, ConstTensor row_stats, double scale, Tensor gradient,
+                            const double* factor) {
+  arguments::cross_entropy_backward(s, logits, targets, row_stats, scale, gradient, factor);
   with_type(logits.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
     using W = Wide<T>;
     launch(backward<T>, {static_cast<unsigned>(s.rows)}, {kThreads}, stream, s, as<T>(logits), targets,
-           as<W>(row_stats), static_cast<W>(scale), as<T>(gradient));
+           as<W>(row_stats), scale, factor, as<T>(gradient));
   });
 }
 

@@ -31,7 +31,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void slopes(OutputLoss kind, int64_t n, const T* y, const T* target, Wide<T> scale, T* dy) {
+__global__ void slopes(OutputLoss kind, int64_t n, const T* y, const T* target, double factors, const double* factor,
+                       T* dy) {
+  const auto scale = static_cast<Wide<T>>(factor != nullptr ? factors * *factor : factors);
   each_element(
       n,
       [=](int64_t i) {
@@ -53,12 +55,12 @@ void output_loss_forward(const Stream& stream, OutputLoss kind, int64_t n, Const
 }
 
 void output_loss_backward(const Stream& stream, OutputLoss kind, int64_t n, ConstTensor y, ConstTensor target,
-                          double scale, Tensor dy) {
-  arguments::output_loss_backward(kind, n, y, target, scale, dy);
+                          double scale, Tensor dy, const double* factor) {
+  arguments::output_loss_backward(kind, n, y, target, scale, dy, factor);
   with_type(y.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    launch(slopes<T>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, kind, n, as<T>(y), as<T>(target),
-           static_cast<Wide<T>>(scale), as<T>(dy));
+    launch(slopes<T>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, kind, n, as<T>(y), as<T>(target), scale,
+           factor, as<T>(dy));
   });
 }
 

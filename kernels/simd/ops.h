@@ -44,6 +44,8 @@
   X(output_loss_backward)                  \
   X(squared_norm)                          \
   X(optimizer_step)                        \
+  X(lamb_update)                           \
+  X(lamb_step)                             \
   X(init_normal)                           \
   X(init_uniform)
 

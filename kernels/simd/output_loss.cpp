@@ -37,10 +37,12 @@ void output_loss_forward(OutputLoss kind, int64_t n, ConstTensor y, ConstTensor 
   });
 }
 
-void output_loss_backward(OutputLoss kind, int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy) {
+void output_loss_backward(OutputLoss kind, int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy,
+                          const double* factor) {
+  const double all = factor != nullptr ? scale * *factor : scale;
   with_type(y.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    slopes(kind, n, as<T>(y), as<T>(target), static_cast<Wide<T>>(scale), as<T>(dy));
+    slopes(kind, n, as<T>(y), as<T>(target), static_cast<Wide<T>>(all), as<T>(dy));
   });
 }
 

@@ -194,22 +194,35 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
     queue(&Launchers::cross_entropy_combine, rows, parts, stats, scale, loss, accumulate, row_stats);
   }
   void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
-                              ConstTensor row_stats, double scale, Tensor gradient) const override {
-    queue(&Launchers::cross_entropy_backward, shape, logits, targets, row_stats, scale, gradient);
+                              ConstTensor row_stats, double scale, Tensor gradient,
+                              const double* factor) const override {
+    queue(&Launchers::cross_entropy_backward, shape, logits, targets, row_stats, scale, gradient, factor);
   }
   void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
                            double* loss) const override {
     queue(&Launchers::output_loss_forward, kind, n, y, target, scale, loss);
   }
-  void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
-                            Tensor dy) const override {
-    queue(&Launchers::output_loss_backward, kind, n, y, target, scale, dy);
+  void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy,
+                            const double* factor) const override {
+    queue(&Launchers::output_loss_backward, kind, n, y, target, scale, dy, factor);
   }
   void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) const override {
     queue(&Launchers::squared_norm, x, n, sum, accumulate);
   }
-  void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient) const override {
-    queue(&Launchers::clip_coefficient, sums, clip, norm, coefficient);
+  void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient,
+                        const double* factor) const override {
+    queue(&Launchers::clip_coefficient, sums, clip, norm, coefficient, factor);
+  }
+  void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleState* state) const override {
+    queue(&Launchers::update_loss_scale, rule, norm, state);
+  }
+  void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double* coefficient,
+                   ConstTensor parameter, Tensor m, Tensor v) const override {
+    queue(&Launchers::lamb_update, step, n, gradient, coefficient, parameter, m, v);
+  }
+  void lamb_step(std::int64_t n, double learning_rate, ConstTensor update, const double* weights, const double* updates,
+                 Tensor parameter, Tensor copy) const override {
+    queue(&Launchers::lamb_step, n, learning_rate, update, weights, updates, parameter, copy);
   }
   void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                       Tensor parameter, Tensor m, Tensor v, Tensor copy) const override {

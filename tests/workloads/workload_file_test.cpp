@@ -15,7 +15,7 @@ Workload read(const std::string& text) {
   const JsonDocument document = JsonDocument::from_text(text, "job.json");
   Mistakes mistakes;
   ObjectReader reader(document, mistakes);
-  Workload w = read_workload(reader, "bf16");
+  Workload w = read_workload(reader, false);
   reader.finish();
   mistakes.throw_if_any();
   return w;
