@@ -55,13 +55,13 @@ reports::Verification verified(const Trained& t, const RunArguments& arguments, 
   options.interrupted = run.interrupted;
   options.poison = run.poison;
   options.gpu = t.gpu;
-  const workloads::Precision& precision = t.job.workload.precision;
+  const exec::Tolerance tolerance = exec::tolerance_of(t.job.workload.precision);
   exec::Course one_rank;
   if (t.processes.number() == 0) {
-    one_rank = exec::train(plan::build(plan::one_rank_job(t.job)), precision, t.data.source(), options);
+    one_rank = exec::train(plan::build(plan::one_rank_job(t.job)), tolerance, t.data.source(), options);
   }
   options.processes = &t.processes;
-  const exec::Verification v = exec::verify(t.graph, one_rank, precision, t.data.source(), options);
+  const exec::Verification v = exec::verify(t.graph, one_rank, tolerance, t.data.source(), options);
   return {v.max_rel_loss,    v.max_rel_grad, v.tolerance.loss, v.tolerance.gradient,
           v.tolerance.steps, v.passed,       v.worst_tensor};
 }

@@ -54,7 +54,7 @@ class Spans : public plan::SpanSink {
   plan::Timeline timeline_;
 };
 
-constexpr int kSteps = 3;
+constexpr int kSteps = 2;
 
 // On the GPU with poisoned memory, and its timeline is valid.
 Outcome run(const plan::PlanGraph& graph, std::int64_t vocab, Gpu* gpu) {
@@ -119,12 +119,11 @@ TEST(PretendedGpu, RefusesKernelsOnMemoryOfTheHosts) {
 
 TEST(Gpu, EveryStrategyAsOnACpu) {
   std::uint64_t seed = 1;
-  for (const char* const model : kModels) {
-    for (const Strategy& s : strategies()) {
-      const char* const precision = seed % 3 == 0 ? "fp64" : seed % 3 == 1 ? "fp32" : "bf16";
-      expect_same_as_on_cpu(model, words(joined(kBase, joined(s.overrides, {{"precision", precision}}))), seed);
-      ++seed;
-    }
+  for (const Strategy& s : strategies()) {
+    const char* const precision = seed % 3 == 0 ? "fp64" : seed % 3 == 1 ? "fp32" : "bf16";
+    expect_same_as_on_cpu(kModels[seed % 2], words(joined(kBase, joined(s.overrides, {{"precision", precision}}))),
+                          seed);
+    ++seed;
   }
 }
 
