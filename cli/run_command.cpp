@@ -233,8 +233,7 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     const std::chrono::seconds patience(2 * a.timeout_seconds + 1);
     return supervise(arguments, a.supervise, a.checkpoint.folder, patience, console);
   }
-  const std::unique_ptr<exec::Processes> processes = exec::join_processes();
-  processes->set_patience(std::chrono::seconds(a.timeout_seconds));
+  const std::unique_ptr<exec::Processes> processes = exec::join_processes(std::chrono::seconds(a.timeout_seconds));
   plan::Job job;
   plan::PlanGraph graph;
   std::unique_ptr<const TrainingData> data;
