@@ -102,6 +102,8 @@ class CudaGpu : public Gpu {
   }
 
   std::string name() const override { return properties_.name; }
+  Bytes memory() const override { return Bytes{static_cast<std::int64_t>(properties_.totalGlobalMem)}; }
+  Bytes cache() const override { return Bytes{properties_.l2CacheSize}; }
   Bytes free_memory() const override {
     use();
     std::size_t free = 0, total = 0;
