@@ -51,7 +51,9 @@ int compare(const CompareArguments& a, const plan::Job& job, const plan::PlanGra
   plan::Timeline predicted;
   const sim::Simulation simulation = simulate(job, graph, a.models, &predicted);
   if (job.cluster.profile == nullptr) {
-    console.warning("the forecast is made from generic figures; 'foretrain calibrate' measures this machine");
+    console.warning(
+        fmt::format("the forecast is made from generic figures; 'foretrain calibrate{}' measures this machine",
+                    a.device.is_gpu() ? " --device cuda" : ""));
   }
   const plan::Timeline measured = measure();
   if (!judges) {
@@ -89,7 +91,7 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
     return kOk;
   }
   if (!a.timeline_path.empty()) {
-    const plan::Job job = a.job.load();
+    const plan::Job job = a.device.load(a.job, 1);
     return compare(
         a, job, plan::build(job), true, [&] { return read_timeline(a.timeline_path); }, console);
   }
@@ -99,7 +101,7 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
   std::unique_ptr<const TrainingData> data;
   std::unique_ptr<exec::Gpu> gpu;
   const auto prepare = [&] {
-    job = a.job.load();
+    job = a.device.load(a.job, processes->count());
     graph = plan::build(job);
     check_runnable(a.job, job, graph, *processes, a.device);
     gpu = a.device.open(*processes);

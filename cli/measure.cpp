@@ -41,6 +41,10 @@ void check_runnable(const JobArguments& arguments, const plan::Job& job, const p
                     "run here (override: system=this-machine)",
                     job.origin, job.cluster.name));
   }
+  if (job.cluster.is_gpu && !device.is_gpu()) {
+    throw InputError(fmt::format("{}: /cluster/system: \"{}\" is a GPU; expected --device cuda beside it", job.origin,
+                                 job.cluster.name));
+  }
   std::set<std::string> hosts;
   for (const exec::Place& place : processes.places()) {
     hosts.insert(place.host_key);

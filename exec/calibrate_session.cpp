@@ -32,7 +32,7 @@ double median(std::vector<double> values) {
 
 void ProbeSession::run(int times, const std::atomic<bool>* interrupted) {
   const ProbeData data;
-  Executor executor(program_.graph(), data, 1);
+  Executor executor(program_.graph(), data, 1, processes_, gpu_);
   Collector collector(static_cast<std::size_t>(program_.graph().mesh.ranks()));
   RunOptions options;
   options.steps = 1 + times;
@@ -66,9 +66,11 @@ double ProbeSession::op_seconds(const std::vector<int>& positions) const {
     for (const int position : positions) {
       double start = 0, end = 0;
       for (const std::vector<Interval>& rank : run) {
-        const Interval& op = rank.at(static_cast<std::size_t>(position));
-        start = std::max(start, op.start);
-        end = std::max(end, op.end);
+        if (static_cast<std::size_t>(position) < rank.size()) {
+          const Interval& op = rank[static_cast<std::size_t>(position)];
+          start = std::max(start, op.start);
+          end = std::max(end, op.end);
+        }
       }
       values.push_back(end - start);
     }
@@ -98,16 +100,43 @@ double ProbeSession::slowdown(const Stretch& together, const Stretch& alone, boo
   return std::max(1.0, fastest_together / fastest_alone);
 }
 
-double ProbeSession::gap_seconds() const {
+double ProbeSession::gap_seconds(double at_least) const {
   std::vector<double> values;
   for (const Run& run : runs_) {
     for (const std::vector<Interval>& rank : run) {
       for (std::size_t i = 1; i < rank.size(); ++i) {
-        values.push_back(rank[i].start - rank[i - 1].end);
+        if (rank[i - 1].end - rank[i - 1].start >= at_least) {
+          values.push_back(rank[i].start - rank[i - 1].end);
+        }
       }
     }
   }
+  return values.empty() ? 0 : median(std::move(values));
+}
+
+double ProbeSession::spacing_seconds(int first, int last) const {
+  std::vector<double> values;
+  for (const Run& run : runs_) {
+    const std::vector<Interval>& rank = run.front();
+    values.push_back((rank.at(static_cast<std::size_t>(last)).start - rank.at(static_cast<std::size_t>(first)).start) /
+                     (last - first));
+  }
   return median(std::move(values));
+}
+
+double ProbeSession::slowdown_beside(const std::vector<int>& ops, const std::vector<int>& others, int alone) const {
+  std::vector<double> values;
+  for (const Run& run : runs_) {
+    const std::vector<Interval>& rank = run.front();
+    const auto at = [&](int position) { return rank.at(static_cast<std::size_t>(position)); };
+    for (const int position : ops) {
+      const Interval op = at(position);
+      if (at(others.front()).start <= op.start && op.end <= at(others.back()).end) {
+        values.push_back(op.end - op.start);
+      }
+    }
+  }
+  return values.empty() ? 0 : std::max(1.0, median(std::move(values)) / op_seconds(alone));
 }
 
 }  // namespace foretrain::exec

@@ -72,6 +72,8 @@ void CpuDevice::run_to_end(Stream& stream) {
   const Time start = now();
   if (task.host) {
     run_host(task);
+  } else if (task.read.use) {
+    task.read.use(static_cast<const std::byte*>(task.read.from));
   } else {
     run_kernel(kernels::cpu_launchers(), task.call);
   }

@@ -350,7 +350,7 @@ void check_runnable(const plan::PlanGraph& graph) {
     for (const plan::Buffer& buffer : role.buffers) {
       if (!runs_on_cpu(buffer.dtype)) {
         throw InputError(
-            fmt::format("precision: {} ({} of {}) can be estimated but not run on a CPU; allowed: fp64, "
+            fmt::format("precision: {} ({} of {}) can be estimated but not run here; allowed: fp64, "
                         "fp32, tf32, bf16",
                         name(buffer.dtype), buffer.name, role.name));
       }

@@ -82,8 +82,8 @@ class Executor {
  public:
   // `data` must outlive the executor, and so must `processes`; without them all ranks are threads of this process. On a
   // `gpu`, which must outlive it too, all live there together, or each process's one rank on its own. With processes
-  // all make the same calls, and every result but the tensors' is the same in all. Throws InputError for a graph that a
-  // CPU cannot run (precisions that exist as cost only), InfeasibleError when the machine lacks the memory.
+  // all make the same calls, and every result but the tensors' is the same in all. Throws InputError for a graph that
+  // cannot be run (precisions that exist as cost only), InfeasibleError when the machine lacks the memory.
   Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed, Processes* processes = nullptr,
            Gpu* gpu = nullptr);
   ~Executor();

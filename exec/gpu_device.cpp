@@ -14,6 +14,7 @@ namespace {
 constexpr std::chrono::microseconds kGpuNap{20};
 constexpr std::chrono::milliseconds kNap{50};
 constexpr std::int64_t kAlignment = 256;
+constexpr std::int64_t kReadBytes = 64;
 
 bool runs_on_host(const OpCall& call) {
   return call.rank->role->streams[static_cast<std::size_t>(call.op->stream)].kind == plan::StreamKind::host;
@@ -31,14 +32,16 @@ GpuDevice::~GpuDevice() {
       gpu_.synchronise(lane.stream);
       gpu_.destroy(lane.stream);
       gpu_.release_host(lane.staging);
+      std::for_each(lane.copies.begin(), lane.copies.end(), [this](std::byte* copy) { gpu_.release_host(copy); });
     } catch (const EnvironmentError&) {
       // A GPU that has failed says so to whoever asks it next.
     }
   }
+  std::for_each(spare_copies_.begin(), spare_copies_.end(), [this](std::byte* copy) { gpu_.release_host(copy); });
 }
 
 StreamHandle GpuDevice::create_stream() {
-  lanes_.push_back({gpu_.create_stream(), {}, {}, {}});
+  lanes_.push_back({gpu_.create_stream(), {}, {}, {}, {}});
   return QueuedDevice::create_stream();
 }
 
@@ -77,6 +80,11 @@ bool GpuDevice::complete(std::size_t index) {
       task.is_communication ? communicator_.finish(task.ticket) : gpu_.time_of(*lane.marks.front().begin);
   const Time end = gpu_.time_of(*lane.marks.front().end);
   lane.marks.pop_front();
+  if (task.read.use) {
+    task.read.use(lane.copies.front());
+    spare_copies_.push_back(lane.copies.front());
+    lane.copies.pop_front();
+  }
   finish(stream, start, end);
   return true;
 }
@@ -96,6 +104,8 @@ bool GpuDevice::submit(std::size_t index) {
     if (!submit_communication(lane, *task)) {
       return false;
     }
+  } else if (task->read.use) {
+    submit_read(lane, task->read);
   } else if (task->host || runs_on_host(task->call)) {
     if (!submit_host(lane, *task)) {
       return false;
@@ -166,6 +176,16 @@ bool GpuDevice::submit_host(Lane& lane, Task& task) {
   }
   lane.staged.clear();
   return true;
+}
+
+void GpuDevice::submit_read(Lane& lane, const Read& read) {
+  CHECK(read.bytes <= kReadBytes, "a look at {} bytes", read.bytes);
+  if (spare_copies_.empty()) {
+    spare_copies_.push_back(gpu_.allocate_host(Bytes{kReadBytes}));
+  }
+  lane.copies.push_back(spare_copies_.back());
+  spare_copies_.pop_back();
+  gpu_.on(lane.stream).copy(read.from, lane.copies.back(), read.bytes);
 }
 
 void GpuDevice::stage(Lane& lane, OpCall& call) {

@@ -66,6 +66,8 @@ QueuedDevice::Task& QueuedDevice::enqueue(StreamHandle stream) {
   std::swap(task.waits, s.waits);
   s.waits.clear();
   task.sequence = enqueued_++;
+  task.host = nullptr;
+  task.read = {};
   task.ticket = nullptr;
   ++s.enqueued;
   ++outstanding_;
@@ -75,13 +77,19 @@ QueuedDevice::Task& QueuedDevice::enqueue(StreamHandle stream) {
 void QueuedDevice::launch(StreamHandle stream, const OpCall& call) {
   Task& task = enqueue(stream);
   task.call = call;
-  task.host = nullptr;
   task.is_communication = is_communication(call.op->work);
 }
 
 void QueuedDevice::launch_host(StreamHandle stream, std::function<void()> function) {
   Task& task = enqueue(stream);
   task.host = std::move(function);
+  task.is_communication = false;
+}
+
+void QueuedDevice::launch_read(StreamHandle stream, const void* from, std::int64_t bytes,
+                               std::function<void(const std::byte*)> use) {
+  Task& task = enqueue(stream);
+  task.read = {from, bytes, std::move(use)};
   task.is_communication = false;
 }
 

@@ -1,6 +1,7 @@
 #include "exec/rank.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/error.h"
@@ -189,23 +190,24 @@ void RankRunner::enqueue_outcome(int step) {
   for (const EventHandle event : outcome_events_) {
     device_->wait(streams_[plan::kCompute], event);
   }
-  ++open_steps_.back().open;
-  device_->launch_host(streams_[plan::kCompute], [this, step] {
-    const plan::Role& role = *context_.role;
-    const auto value = [&](plan::BufferId buffer, std::size_t i) {
-      double result = 0.0;
-      const auto offset = role.memory.placements[at(buffer)].offset + static_cast<std::int64_t>(i * sizeof result);
-      memory_.read(memory_.at(offset), &result, sizeof result);
-      return result;
-    };
-    if (reports_loss_) {
-      control_->report_loss(step, value(role.loss, 0));
-    }
-    if (reports_grad_norm_ && assignment_.trains) {
-      control_->report_grad_norm(step, value(role.grad_norm, 1));
-    }
-    finish_op(step, {});
-  });
+  const plan::Role& role = *context_.role;
+  const auto report = [&](plan::BufferId buffer, std::int64_t i, void (RunControl::*tell)(int, double)) {
+    const std::int64_t offset = role.memory.placements[at(buffer)].offset + i * std::int64_t{sizeof(double)};
+    ++open_steps_.back().open;
+    device_->launch_read(streams_[plan::kCompute], memory_.at(offset), sizeof(double),
+                         [this, step, tell](const std::byte* bytes) {
+                           double value = 0.0;
+                           std::memcpy(&value, bytes, sizeof value);
+                           (control_->*tell)(step, value);
+                           finish_op(step, {});
+                         });
+  };
+  if (reports_loss_) {
+    report(role.loss, 0, &RunControl::report_loss);
+  }
+  if (reports_grad_norm_ && assignment_.trains) {
+    report(role.grad_norm, 1, &RunControl::report_grad_norm);
+  }
 }
 
 // Behind all of the step on every stream, and before anything of the next one: either may read and write what is kept.

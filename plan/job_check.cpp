@@ -62,6 +62,11 @@ void complete_ranks(Job& job, const JobParts& parts) {
                                              axes_of(s), s.ranks(), c.nodes));
     } else if (c.is_hosts()) {
       c.devices_per_node = static_cast<int>(s.ranks() / c.nodes);
+    } else if (c.is_gpu && c.devices_per_node > 1 && s.ranks() != c.devices_per_node) {
+      parts.strategy.mistake("",
+                             fmt::format("{} = {} ranks on {} GPUs (cluster.devices_per_node); each has its own, or "
+                                         "all share one: expected {} or 1",
+                                         axes_of(s), s.ranks(), c.devices_per_node, s.ranks()));
     }
     return;
   }

@@ -145,7 +145,9 @@ class Tables {
 
   // Samples of the very layout, else of the same inputs and layout, else of the same inputs.
   const Grid<3>& matmul_table(const plan::Matmul& x) const {
-    const Dtype in = x.in == Dtype::tf32 ? Dtype::fp32 : x.in;  // a CPU has no tf32
+    const bool knows_tf32 = std::any_of(matmul_.begin(), matmul_.end(),
+                                        [](const auto& table) { return std::get<0>(table.first) == Dtype::tf32; });
+    const Dtype in = x.in == Dtype::tf32 && !knows_tf32 ? Dtype::fp32 : x.in;  // a CPU has no tf32
     const auto same = matmul_.find({in, x.out, x.trans_a, x.trans_b});
     if (same != matmul_.end()) {
       return same->second;
@@ -236,6 +238,13 @@ class MeasuredModel final : public ComputeModel {
   Bytes cache(std::int64_t ranks) const override {
     const std::int64_t sharers = std::clamp<std::int64_t>(ranks, 1, std::max(1, measured_.cores));
     return measured_.core_cache + Bytes{measured_.shared_cache.value / sharers};
+  }
+
+  double seconds_beside(const plan::Op& op, const DeviceLoad& load) const override {
+    const std::string_view kind = plan::work(op).is_matmul ? "matmul" : "memory";
+    const auto found = std::find_if(measured_.overlap.begin(), measured_.overlap.end(),
+                                    [&](const topologies::OverlapSample& s) { return s.kind == kind; });
+    return seconds(op) * (load.is_none() || found == measured_.overlap.end() ? 1 : found->compute);
   }
 
   double slowdown(const plan::Op& op, std::int64_t active) const override {

@@ -1,7 +1,7 @@
 // Measured collectives and messages.  Seconds over bytes: a curve (sim/curve.h) per kind and number of ranks; between
 // measured numbers of ranks linear, beyond the most ranks in proportion to them. A kind without samples takes the
-// curves of all_gather, or of the first kind that has some. Source: the profile (exec/calibrate).   Holds for: ranks of
-// one machine.   Known wrong: data in cache or not.
+// curves of all_gather, or of the first kind that has some. Ranks with a GPU each have tables of their own. Source: the
+// profile (exec/calibrate).   Holds for: ranks of one machine.   Known wrong: data in cache or not.
 #include <algorithm>
 #include <map>
 
@@ -18,11 +18,24 @@ using topologies::Measured;
 class MeasuredNetwork final : public NetworkModel {
  public:
   explicit MeasuredNetwork(const topologies::Cluster& cluster) : measured_(cluster.profile->measured) {
+    const bool has_gpu_each = cluster.is_gpu && !cluster.shares_devices();
     for (const topologies::CollectiveSample& s : measured_.collectives) {
-      collectives_[s.kind][s.ranks].add(static_cast<double>(s.bytes), s.seconds);
+      if (s.has_gpu_each == has_gpu_each) {
+        collectives_[s.kind][s.ranks].add(static_cast<double>(s.bytes), s.seconds);
+      }
     }
     for (const topologies::ExchangeSample& s : measured_.exchanges) {
-      messages_.add(static_cast<double>(s.bytes), s.seconds);
+      if (s.has_gpu_each == has_gpu_each) {
+        messages_.add(static_cast<double>(s.bytes), s.seconds);
+      }
+    }
+    if (collectives_.empty()) {
+      throw InputError(fmt::format(
+          "the profile has no collectives of ranks that {}; calibrate again, {}",
+          has_gpu_each ? "have a GPU each" : "share a device",
+          has_gpu_each
+              ? "started as the run is: torchrun --no-python --nproc-per-node N foretrain calibrate --device cuda"
+              : "by itself"));
     }
   }
 

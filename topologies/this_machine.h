@@ -26,5 +26,7 @@ std::string processor_name();
 // Where `calibrate` puts the profile that `this-machine` uses: $FORETRAIN_PROFILE, else
 // $XDG_DATA_HOME/foretrain/this-machine.json, else ~/.local/share/foretrain/this-machine.json.
 std::string this_machine_profile_path();
+// The same of `calibrate --device cuda` and `this-gpu`: $FORETRAIN_GPU_PROFILE, else this-gpu.json there.
+std::string this_gpu_profile_path();
 
 }  // namespace foretrain::topologies

@@ -230,6 +230,32 @@ TEST(Gpu, GoesOnFromWhatWasKept) {
   }
 }
 
+// Kernels take 1 ms and what the host does 50 us: it is ahead, and stays so from step to step, so that a stream that
+// has something to do goes on at once.
+TEST(Gpu, LossIsReadWhileTheNextStepRuns) {
+  testing::PretendCosts costs;
+  costs.kernel = 1e-3;
+  costs.submit = 50e-6;
+  PretendGpu gpu(costs);
+  const testing::GrammarData data(61);
+  Executor executor(small_graph({"precision=fp32"}), data, 1, nullptr, &gpu);
+  Spans spans;
+  RunOptions options;
+  options.steps = kSteps;
+  options.sink = &spans;
+  executor.run(options);
+  std::vector<plan::Span> compute = spans.take(kSteps).spans;
+  compute.erase(
+      std::remove_if(compute.begin(), compute.end(), [](const auto& s) { return s.stream != plan::kCompute; }),
+      compute.end());
+  ASSERT_GT(compute.size(), 10U);
+  for (std::size_t i = 1; i < compute.size(); ++i) {
+    if (compute[i].step > compute.front().step && compute[i].step != compute[i - 1].step) {
+      EXPECT_LT(compute[i].start - compute[i - 1].end, time_from_seconds(25e-6)) << "step " << compute[i].step;
+    }
+  }
+}
+
 // ---- failures -------------------------------------------------------------------------------------------------------
 
 TEST(Gpu, SaysBeforehandWhatDoesNotFit) {

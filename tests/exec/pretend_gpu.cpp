@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 
 #include "base/error.h"
 #include "exec/clock.h"
@@ -17,6 +16,8 @@ namespace {
 constexpr std::uint64_t kMostPicoseconds = 20'000'000;  // of a kernel
 constexpr std::uint64_t kCommandsOfALook = 12;          // run, at most, when the host asks for an event
 constexpr std::uint64_t kPriorities = 1000;
+constexpr int kPatience = 16;
+constexpr double kAhead = 3600;
 
 }  // namespace
 
@@ -28,7 +29,13 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
 
   double* scalar() const override { return reinterpret_cast<double*>(scalar_); }
   void copy(const void* from, void* to, std::int64_t bytes) const override {
-    gpu_.enqueue(stream_, {[=] { kernels::cpu_launchers().copy(from, to, bytes); }, nullptr, nullptr, {}});
+    const bool stays = gpu_.owns(from) && gpu_.owns(to);
+    gpu_.enqueue(stream_, {[=] { kernels::cpu_launchers().copy(from, to, bytes); },
+                           nullptr,
+                           nullptr,
+                           {},
+                           nullptr,
+                           copy_seconds(bytes, stays)});
   }
   void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies,
                     std::int64_t n) const override {
@@ -37,7 +44,13 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
     check(dst);
     const std::vector<ConstTensor> from(sources.begin(), sources.end());
     const std::vector<Tensor> others(copies.begin(), copies.end());
-    gpu_.enqueue(stream_, {[=] { kernels::cpu_launchers().sum_in_order(from, dst, others, n); }, nullptr, nullptr, {}});
+    const auto tensors = static_cast<std::int64_t>(from.size() + others.size()) + 1;
+    gpu_.enqueue(stream_, {[=] { kernels::cpu_launchers().sum_in_order(from, dst, others, n); },
+                           nullptr,
+                           nullptr,
+                           {},
+                           nullptr,
+                           copy_seconds(tensors * size_bytes(dst.dtype, n), true)});
   }
   void receive_rows(std::span<const kernels::ReceivedRows> members, std::int64_t index, std::int64_t row_bytes,
                     void* y) const override {
@@ -53,7 +66,9 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
 
   void matmul(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
               bool accumulate) const override {
+    products_ = static_cast<double>(shape.m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
     queue(&Launchers::matmul, shape, a, b, bias, c, accumulate);
+    products_ = 0;
   }
   void norm_forward(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
                     Tensor rstd) const override {
@@ -291,7 +306,14 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
   template <class... Parameters, class... Arguments>
   void queue(void (Launchers::*kernel)(Parameters...) const, Arguments... arguments) const {
     (check(arguments), ...);
-    gpu_.enqueue(stream_, {[=] { (kernels::cpu_launchers().*kernel)(arguments...); }, nullptr, nullptr, {}});
+    const double seconds = gpu_.costs_ ? gpu_.costs_->kernel + products_ * gpu_.costs_->product : 0;
+    gpu_.enqueue(stream_,
+                 {[=] { (kernels::cpu_launchers().*kernel)(arguments...); }, nullptr, nullptr, {}, nullptr, seconds});
+  }
+
+  double copy_seconds(std::int64_t bytes, bool stays) const {
+    const PretendCosts costs = gpu_.costs_.value_or(PretendCosts{});
+    return costs.copy + static_cast<double>(bytes) * (stays ? costs.device_byte : costs.link_byte);
   }
 
   void check_address(const void* address) const {
@@ -308,10 +330,19 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
   PretendGpu& gpu_;
   Stream& stream_;
   std::byte* scalar_;
+  mutable double products_ = 0;  // of the kernel that is being enqueued
 };
 
 PretendGpu::PretendGpu(std::uint64_t seed, Bytes memory, PretendFabric* fabric)
     : random_(seed), memory_(memory), fabric_(fabric) {}
+
+// Its clock is ahead of the host's own for as long as it lives.
+PretendGpu::PretendGpu(const PretendCosts& costs)
+    : random_(1),
+      memory_(1'000'000'000),
+      fabric_(nullptr),
+      costs_(costs),
+      free_(exec::now() + time_from_seconds(kAhead)) {}
 
 PretendGpu::~PretendGpu() {
   CHECK(allocations_.empty() && host_allocations_.empty() && streams_.empty() && events_ == 0,
@@ -433,7 +464,14 @@ std::unique_ptr<exec::CollectiveLibrary> PretendGpu::open_collectives() {
 
 void PretendGpu::enqueue(Stream& stream, Command command) {
   const std::lock_guard lock(mutex_);
-  command.enqueued = host_time();
+  if (costs_) {
+    HostThread& host = self();
+    host.clock += time_from_seconds(command.record ? costs_->record : command.wait ? costs_->wait : costs_->submit);
+    host.looks = 0;
+    command.enqueued = host.clock;
+  } else {
+    command.enqueued = host_time();
+  }
   stream.commands.push_back(std::move(command));
 }
 
@@ -455,32 +493,55 @@ bool PretendGpu::run_one() {
     const Command* const next = stream->commands.empty() ? nullptr : &stream->commands.front();
     const bool can_run = next != nullptr && (next->wait == nullptr || next->wait->is_over) &&
                          (next->can_run == nullptr || next->can_run());
-    if (can_run && (chosen == nullptr || stream->priority > chosen->priority)) {
+    const auto comes_first = [&](const Stream& other) {
+      return costs_ ? next->enqueued < other.commands.front().enqueued : stream->priority > other.priority;
+    };
+    if (can_run && (chosen == nullptr || comes_first(*chosen))) {
       chosen = stream.get();
     }
   }
   if (chosen == nullptr) {
     return false;
   }
-  const Command command = std::move(chosen->commands.front());
-  chosen->commands.pop_front();
-  chosen->at = std::max(chosen->at, command.enqueued);
+  run_on(*chosen);
+  return true;
+}
+
+void PretendGpu::run_on(Stream& stream) {
+  const Command command = std::move(stream.commands.front());
+  stream.commands.pop_front();
+  stream.at = std::max(stream.at, command.enqueued);
   if (command.wait) {
-    chosen->at = std::max(chosen->at, command.wait->time);
+    stream.at = std::max(stream.at, command.wait->time);
   } else if (command.record) {
-    *command.record = {true, chosen->at};
+    stream.at += time_from_seconds(costs_ ? costs_->mark : 0);
+    *command.record = {true, stream.at};
+  } else if (costs_) {
+    stream.at = free_ = std::max(stream.at, free_) + time_from_seconds(command.seconds);
   } else {
     command.run();
-    chosen->at += Time{static_cast<std::int64_t>(1 + random_() % kMostPicoseconds)};
+    stream.at += Time{static_cast<std::int64_t>(1 + random_() % kMostPicoseconds)};
   }
-  return true;
 }
 
 bool PretendGpu::is_over(exec::GpuEvent event) {
   const std::lock_guard lock(mutex_);
+  const Mark& mark = *static_cast<Event*>(event.handle)->latest;
+  if (costs_) {
+    while (!mark.is_over && run_one()) {
+    }
+    HostThread& host = self();
+    if (mark.is_over && ++host.looks > kPatience) {
+      host.clock = std::max(host.clock, mark.time);
+    }
+    if (!mark.is_over || mark.time > host.clock) {
+      return false;
+    }
+    host.looks = 0;
+    return true;
+  }
   for (std::uint64_t i = random_() % (kCommandsOfALook + 1); i > 0 && run_one(); --i) {
   }
-  const Mark& mark = *static_cast<Event*>(event.handle)->latest;
   if (mark.is_over) {
     seen_ = std::max(seen_, mark.time);
   }

@@ -279,5 +279,23 @@ TEST(MeasuredNetwork, InterpolatesBytesAndRanks) {
   EXPECT_NEAR(model->message(Bytes{1000}, true), 1e-5, 1e-16);  // half way in logarithms
 }
 
+// Ranks that share a GPU exchange by its memory, those with one each by a library: each has its table.
+TEST(MeasuredNetwork, KnowsRanksWithAGpuEach) {
+  topologies::Cluster c = measured();
+  c.is_gpu = true;
+  topologies::Profile p = *c.profile;
+  p.measured.collectives.push_back({"all_reduce", 2, 1000, 7e-6, true});
+  p.measured.exchanges.push_back({1000, 8e-6, true});
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  c.devices_per_node = 1;
+  const auto together = make_network_model("measured", c);
+  EXPECT_NEAR(together->collective(CollectiveKind::all_reduce, Bytes{1000}, {2, 1, 2}), 1e-6, 1e-18);
+  EXPECT_NEAR(together->message(Bytes{1000}, true), 1e-5, 1e-16);
+  c.devices_per_node = 2;
+  const auto apart = make_network_model("measured", c);
+  EXPECT_NEAR(apart->collective(CollectiveKind::all_reduce, Bytes{1000}, {2, 1, 2}), 7e-6, 1e-18);
+  EXPECT_NEAR(apart->message(Bytes{1000}, true), 8e-6, 1e-16);
+}
+
 }  // namespace
 }  // namespace foretrain::sim
