@@ -142,7 +142,7 @@ struct RoleContext {
   std::vector<std::int32_t> chunk_layers;
   std::vector<std::int32_t> chunk_stage;                           // its virtual stage
   std::map<std::string, std::map<int, std::string>> peer_streams;  // by direction and neighbour
-  // LossScale's state, and its first number.
+  // LossScale's state, whose first number is the scale.
   Operand loss_scale_state() { return builder.whole(role().loss_scale); }
   bool scales_loss() const { return job.workload.loss_scaling.is_on(); }
   bool head_in_slots = false;  // more than one microbatch between the head's forward and backward
@@ -407,6 +407,20 @@ struct BucketRange {
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);
 bool reduces_gradients(const RoleContext& c);  // of some family
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range);
+// Sums numbers of tensors over the ranks of a group, which hold different ones, or parts of them.
+void reduce_of_tensors(RoleContext& c, BlockBuilder& b, GroupId group, StreamId stream, Operand all,
+                       const std::string& name);
+// A step with a gradient that is no number does not happen, where losses are scaled.
+void guard_update(RoleContext& c, Op& op);
+// build_lamb.cpp: before the first bucket; of each, the update in place of its gradient; behind the last. What the
+// optimizer then reads: norms of all tensors' weights, and of their updates.
+inline bool is_lamb(const RoleContext& c) {
+  return c.job.workload.optimizer.kind == workloads::OptimizerKind::lamb;
+}
+BlockId lamb_begin_block(RoleContext& c);
+BlockId lamb_update_block(RoleContext& c, const BucketRange& range);
+BlockId lamb_norms_block(RoleContext& c);
+Operand lamb_norms(RoleContext& c);
 // build_post_validation.cpp: norms from stage to stage instead of over all at once.
 // Adds the norms of the stages before to this one's, and sends the sum on.
 void emit_norms_of_stages_before(RoleContext& c, BlockBuilder& b, Operand norms);

@@ -94,18 +94,6 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
   return c.builder.add(b.take());
 }
 
-// Sums numbers of tensors over all ranks that hold different ones, or parts of them.
-void reduce_of_tensors(RoleContext& c, BlockBuilder& b, GroupId group, StreamId stream, Operand all,
-                       const std::string& name) {
-  Collective op;
-  op.kind = CollectiveKind::all_reduce;
-  op.group = group;
-  op.elements = all.elements;
-  op.dtype = Dtype::fp64;
-  op.tag = c.builder.tag(name);
-  b.emit(op, stream, Phase::optimizer, {all}, {all});
-}
-
 // Sums the norms, then clips.
 BlockId clip_block(RoleContext& c) {
   BlockBuilder b(c.role(), "clip");
@@ -140,66 +128,6 @@ BlockId clip_block(RoleContext& c) {
   return c.builder.add(b.take());
 }
 
-// A step with a gradient that is no number does not happen.
-void guard(RoleContext& c, Op& op) {
-  if (c.scales_loss()) {
-    constexpr std::int64_t kIsFinite = 2;
-    op.guard = Guard{{c.role().loss_scale, 0, kNoGroup, kIsFinite, 1, 0}};
-  }
-}
-
-bool is_lamb(const RoleContext& c) {
-  return c.job.workload.optimizer.kind == workloads::OptimizerKind::lamb;
-}
-
-// Of all tensors' weights, then of their updates.
-Operand lamb_norms(RoleContext& c) {
-  return c.builder.whole(
-      c.builder.buffer("norms.lamb", Dtype::fp64, 2 * c.tensors, BufferKind::workspace, Lifetime::persistent));
-}
-
-BlockId lamb_update_block(RoleContext& c, const BucketRange& r) {
-  const ParameterFamily& f = c.family(r.family);
-  BlockBuilder b(c.role(), "lamb.update." + f.name);
-  const LambUpdate op{bucket(c, r), c.job.workload.optimizer, c.job.workload.precision};
-  const Operand gradient = own_part(c, op.bucket, f.gradient), m = own_part(c, op.bucket, f.m),
-                v = own_part(c, op.bucket, f.v);
-  const Operand weight = own_part(c, op.bucket, f.master >= 0 ? f.master : f.parameter);
-  const int at = b.emit(op, kCompute, Phase::optimizer, {c.builder.whole(c.role().grad_norm), weight, gradient, m, v},
-                        {gradient, m, v});
-  guard(c, b.op(at));
-  Operand sums = lamb_norms(c);
-  for (const auto& [tensors, dtype] :
-       {std::pair{weight, f.master >= 0 ? c.type.state : c.type.parameter}, std::pair{gradient, c.type.gradient}}) {
-    SquaredNorm norm;
-    norm.bucket = op.bucket;
-    norm.piece_shards = static_cast<std::int32_t>(c.job.strategy.replicas());
-    norm.dtype = dtype;
-    sums.elements = c.tensors;
-    b.emit(norm, kCompute, Phase::optimizer, {tensors}, {sums});
-    sums.offset += c.tensors;
-  }
-  return c.builder.add(b.take());
-}
-
-// Before the first bucket, and behind the last.
-BlockId lamb_begin_block(RoleContext& c) {
-  BlockBuilder b(c.role(), "lamb.begin");
-  b.emit(Fill{2 * c.tensors, Dtype::fp64}, kCompute, Phase::optimizer, {}, {lamb_norms(c)});
-  return c.builder.add(b.take());
-}
-BlockId lamb_norms_block(RoleContext& c) {
-  BlockBuilder b(c.role(), "lamb.norms");
-  if (c.shards_state()) {
-    reduce_of_tensors(c, b, c.groups.shard, c.dp_stream(), lamb_norms(c), "lamb.reduce.dp");
-  }
-  if (c.groups.model != kNoGroup) {
-    reduce_of_tensors(c, b, c.groups.model, c.world_stream(), lamb_norms(c), "lamb.reduce.model");
-  }
-  b.join_open(Phase::optimizer);
-  return c.builder.add(b.take());
-}
-
 EventId updated(RoleContext& c) {
   return c.builder.event("updated", Replicas::once);
 }
@@ -224,7 +152,7 @@ void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   }
   reads.push_back(parameter);
   if (!offloads) {
-    guard(c, b.op(b.emit(std::move(op), kCompute, Phase::optimizer, std::move(reads), std::move(writes))));
+    guard_update(c, b.op(b.emit(std::move(op), kCompute, Phase::optimizer, std::move(reads), std::move(writes))));
     return;
   }
   const StreamId to_host = c.builder.stream("to_host", StreamKind::copy, Axis::dp);
@@ -232,7 +160,7 @@ void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   const StreamId to_device = c.builder.stream("to_device", StreamKind::copy, Axis::dp);
   b.emit(Copy{CopyKind::device_to_host, size_bytes(c.type.gradient, gradient.elements)}, to_host, Phase::optimizer,
          {device_gradient}, {gradient});
-  guard(c, b.op(b.emit(std::move(op), host, Phase::optimizer, std::move(reads), std::move(writes))));
+  guard_update(c, b.op(b.emit(std::move(op), host, Phase::optimizer, std::move(reads), std::move(writes))));
   const int back = b.emit(Copy{CopyKind::host_to_device, size_bytes(c.type.parameter, parameter.elements)}, to_device,
                           Phase::optimizer, {parameter}, {device_parameter});
   b.op(back).records.push_back(updated(c));
@@ -306,6 +234,24 @@ void emit_loss_fill(RoleContext& c, BlockBuilder& b) {
 }
 
 }  // namespace
+
+void reduce_of_tensors(RoleContext& c, BlockBuilder& b, GroupId group, StreamId stream, Operand all,
+                       const std::string& name) {
+  Collective op;
+  op.kind = CollectiveKind::all_reduce;
+  op.group = group;
+  op.elements = all.elements;
+  op.dtype = Dtype::fp64;
+  op.tag = c.builder.tag(name);
+  b.emit(op, stream, Phase::optimizer, {all}, {all});
+}
+
+void guard_update(RoleContext& c, Op& op) {
+  if (c.scales_loss()) {
+    constexpr std::int64_t kIsFinite = 2;
+    op.guard = Guard{{c.role().loss_scale, 0, kNoGroup, kIsFinite, 1, 0}};
+  }
+}
 
 Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers) {
   Bucket b;

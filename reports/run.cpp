@@ -73,6 +73,24 @@ void add_speed(Table& t, const RunReport& r) {
   t.rows.push_back({"throughput", compact(tokens_per_second(r)) + " tokens/s"});
 }
 
+// What loss scaling did: steps without numbers in their gradients are skipped, and the scale follows.
+struct Scaled {
+  std::int64_t skipped = 0;
+  double scale = 0;
+};
+Scaled scaled(const RunReport& r) {
+  const workloads::LossScaling& rule = r.job->workload.loss_scaling;
+  Scaled s{0, rule.initial};
+  std::int64_t fine = 0;
+  for (const double norm : r.grad_norm) {
+    fine = std::isfinite(norm) ? fine + 1 : 0;
+    s.skipped += fine == 0 ? 1 : 0;
+    s.scale *= fine == 0 ? rule.backoff : fine == rule.interval ? rule.growth : 1;
+    fine = fine == rule.interval ? 0 : fine;
+  }
+  return s;
+}
+
 }  // namespace
 
 double quantile(std::vector<double> values, double fraction) {
@@ -106,6 +124,9 @@ nlohmann::ordered_json to_json(const RunReport& r) {
            {"data", r.data},
            {"epoch", r.epoch},
            {"timeline", r.timeline_path.empty() ? Json(nullptr) : Json(r.timeline_path)}};
+  if (r.job->workload.loss_scaling.is_on()) {
+    out["loss_scaling"] = {{"skipped_steps", scaled(r).skipped}, {"scale", scaled(r).scale}};
+  }
   if (!r.checkpoint_folder.empty()) {
     out["checkpoint"] = {{"folder", r.checkpoint_folder}, {"copies_bytes", r.checkpoint_copies.value}};
   }
@@ -140,6 +161,13 @@ std::string to_text(const RunReport& r, bool colour) {
     t.rows.push_back({"validation loss",
                       {fmt::format("{:.4f}", *r.validation_loss), Tone::strong},
                       {validation_remark(r), Tone::dim}});
+  }
+  if (r.job->workload.loss_scaling.is_on()) {
+    t.rows.push_back({"loss scale",
+                      fmt::format("{:g}", scaled(r).scale),
+                      {fmt::format("in the end; {} of {} steps skipped, whose gradients were no numbers",
+                                   scaled(r).skipped, r.grad_norm.size()),
+                       Tone::dim}});
   }
   t.rows.push_back({"memory",
                     to_string(r.arena),

@@ -76,7 +76,7 @@ LossScaling read_loss_scaling(ObjectReader& reader, bool by_default) {
     return s;
   }
   ObjectReader object = reader.object("loss_scaling");
-  s.initial = object.number("initial", kInitialScale, 1e-30, 1e30);
+  s.initial = object.number("initial", kInitialScale, 1e-30, 1e300);
   s.growth = object.number("growth", s.growth, 1, 1e6);
   s.backoff = object.number("backoff", s.backoff, 1e-6, kBelowOne);
   s.interval = object.integer("interval", s.interval, 1, kMaxSteps);

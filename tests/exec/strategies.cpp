@@ -69,6 +69,8 @@ const std::vector<Strategy>& strategies() {
       {"cp_all_gather", {{"cp", "2"}, {"cp_kind", "all_gather"}, {"attention", "flash"}}},
       {"rank_order", {{"rank_order", "tp,cp,dp,pp"}}},
       {"momentum", {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}}},
+      {"rmsprop", {{"workload.optimizer", R"({"name":"rmsprop","learning_rate":0.002})"}}},
+      {"lamb", {{"workload.optimizer", R"({"name":"lamb","learning_rate":0.01})"}}},
       {"parallel_residual", {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}}},
       {"qk_norm", {{"workload.model.qk_norm", "true"}, {"workload.model.activation", "gelu_erf"}}},
       {"windows", {{"workload.model.attention_window", "5"}, {"workload.model.full_attention_every", "2"}}},

@@ -129,7 +129,8 @@ TEST(GraphJson, HoldsEveryKindOfOp) {
       add(RingAttention{RingStep::attend_all_backward}), add(Reshard{ReshardStep::join_heads, 1, 2, 3, 4, 5, 6});
   add(Gate{}), add(Route{RouteStep::arrange, 1, 2, 1, 3}), add(Permute{}), add(GroupedMatmul{}),
       add(ExpertActivation{}), add(ExpertBias{}),
-      add(OutputLoss{Direction::backward_input, workloads::Loss::cross_entropy, 1, 2});
+      add(OutputLoss{Direction::backward_input, workloads::Loss::cross_entropy, 1, 2}), add(LambUpdate{}),
+      add(LossScale{LossScaleStep::update});
   add(foretrain::testing::message(true, 1, 3, 0));
   ops.back().guard = Guard{foretrain::testing::whole(1, 1)};
   ops.back().runtime_extent = 0;

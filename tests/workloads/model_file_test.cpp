@@ -98,8 +98,9 @@ TEST(ModelFile, WhatIsNotBuiltIsRefusedByName) {
                                                     "moe": {"experts": 8, "top_k": 2, "ffn_hidden": 8}})");
             }),
             "job.json:1: /model: mlp_bias with moe is not built yet; expected mlp_bias false");
-  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "architecture": "mlp"})"); }),
-            "job.json:1: /model/architecture: \"mlp\" is not built yet; built: decoder, encoder");
+  EXPECT_EQ(
+      message_of([&] { read("{" + shape + R"(, "architecture": "encoder_decoder"})"); }),
+      "job.json:1: /model/architecture: \"encoder_decoder\" is not built yet; built: decoder, encoder, linear, mlp");
   EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "positions": "alibi"})"); }),
             "job.json:1: /model/positions: \"alibi\" is not built yet; built: learned, rotary, none");
 }
