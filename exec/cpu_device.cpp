@@ -74,7 +74,7 @@ void CpuDevice::run_to_end(Stream& stream) {
     run_host(task);
   } else if (task.read.use) {
     task.read.use(static_cast<const std::byte*>(task.read.from));
-  } else {
+  } else if (!is_guarded_off(task.call)) {
     run_kernel(kernels::cpu_launchers(), task.call);
   }
   finish_next(stream, start, now());

@@ -18,6 +18,7 @@ class CudaLaunchers : public Launchers {
   CudaLaunchers(const cuda::Stream& stream, double* scalar) : stream_(stream), scalar_(scalar) {}
 
   double* scalar() const override { return scalar_; }
+  void set_guard(const double* guard) const override { stream_.guard = guard; }
   void copy(const void* from, void* to, std::int64_t bytes) const override {
     if (from != to && bytes > 0) {
       check_cuda("cudaMemcpyAsync", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault,

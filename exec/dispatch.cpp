@@ -54,22 +54,13 @@ bool is_zero(const Tensor& scalar) {
   return false;
 }
 
-// Memory is zero until there is a scale.
 void loss_scale(const kernels::Launchers& launch, const OpCall& call, const plan::LossScale& op) {
   static_assert(sizeof(kernels::LossScaleState) == 5 * sizeof(double), "it is the op's state");
   auto* const state = static_cast<kernels::LossScaleState*>(call.writes[0].data);
-  if (op.step == plan::LossScaleStep::begin) {
-    state->scale = state->scale == 0 ? op.scaling.initial : state->scale;
-    return;
-  }
+  const auto* const norm =
+      op.step == plan::LossScaleStep::begin ? nullptr : static_cast<const double*>(call.reads[0].data) + 1;
   const kernels::LossScaleRule rule{op.scaling.initial, op.scaling.growth, op.scaling.backoff, op.scaling.interval};
-  launch.update_loss_scale(rule, static_cast<const double*>(call.reads[0].data) + 1, state);
-  if (state->in_a_row >= static_cast<double>(op.scaling.limit)) {
-    throw InfeasibleError(
-        fmt::format("loss_scaling: gradients were no numbers in {} steps in a row (its limit), at a "
-                    "scale of {} in the end: the training has diverged",
-                    op.scaling.limit, state->scale));
-  }
+  launch.update_loss_scale(rule, norm, state);
 }
 
 // One overload per kind of op; operands in the order of plan/ops.h.
@@ -366,10 +357,11 @@ void check_runnable(const plan::PlanGraph& graph) {
   }
 }
 
+bool is_guarded_off(const OpCall& call) {
+  return call.guard && is_zero(call.guard);
+}
+
 void run_kernel(const kernels::Launchers& launch, const OpCall& call) {
-  if (call.guard && is_zero(call.guard)) {
-    return;
-  }
   std::visit(KernelRunner{launch, call}, call.op->work);
 }
 

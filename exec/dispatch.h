@@ -15,8 +15,10 @@ bool is_communication(const plan::Work& work);
 // Throws InputError when a CPU cannot run the graph: an element type or a kind of op that exists as cost only.
 void check_runnable(const plan::PlanGraph& graph);
 
-// Runs a compute, copy or host op: of the CPU's kernels to its end on the calling thread. Of the operands it reads a
-// guard alone.
+// Whether a guard says that the op is not to run. REQUIRES: it lies where the host reaches it.
+bool is_guarded_off(const OpCall& call);
+
+// Runs a compute, copy or host op: of the CPU's kernels to its end on the calling thread. It reads no operand.
 void run_kernel(const kernels::Launchers& launch, const OpCall& call);
 
 // What a communication op posts. REQUIRES: of that kind.

@@ -20,6 +20,18 @@ bool runs_on_host(const OpCall& call) {
   return call.rank->role->streams[static_cast<std::size_t>(call.op->stream)].kind == plan::StreamKind::host;
 }
 
+// The host does not know it: what kernels look at.
+const double* guard_of(const OpCall& call) {
+  if (!call.guard) {
+    return nullptr;
+  }
+  CHECK(std::holds_alternative<plan::OptimizerStep>(call.op->work) ||
+            std::holds_alternative<plan::LambUpdate>(call.op->work),
+        "kernels of {} look at no guard", plan::kind_name(call.op->work));
+  CHECK(call.guard.dtype == Dtype::fp64, "a guard of type {}", name(call.guard.dtype));
+  return static_cast<const double*>(call.guard.data);
+}
+
 }  // namespace
 
 GpuDevice::GpuDevice(Gpu& gpu, EventPool& events, GpuCommunicator& communicator,
@@ -111,9 +123,11 @@ bool GpuDevice::submit(std::size_t index) {
       return false;
     }
   } else {
-    CHECK(!task->call.guard, "a guard is read on the host, and this one is on the GPU");
+    const kernels::Launchers& launch = gpu_.on(lane.stream);
     gpu_.begin_range(plan::kind_name(task->call.op->work));
-    run_kernel(gpu_.on(lane.stream), task->call);
+    launch.set_guard(guard_of(task->call));
+    run_kernel(launch, task->call);
+    launch.set_guard(nullptr);
     gpu_.end_range();
   }
   lane.marks.back().end = mark(lane);
@@ -168,7 +182,9 @@ bool GpuDevice::submit_host(Lane& lane, Task& task) {
     run_host(task);
     return true;
   }
-  run_kernel(kernels::cpu_launchers(), lane.call);
+  if (!is_guarded_off(lane.call)) {
+    run_kernel(kernels::cpu_launchers(), lane.call);
+  }
   for (const Staged& s : lane.staged) {
     if (s.is_written) {
       gpu_.on(lane.stream).copy(s.host, s.device, s.bytes);
@@ -204,6 +220,11 @@ void GpuDevice::stage(Lane& lane, OpCall& call) {
   };
   add(call.reads, call.op->reads, false);
   add(call.writes, call.op->writes, true);
+  std::vector<kernels::Tensor> guard;
+  if (call.guard) {
+    guard.push_back(call.guard);
+    add(guard, {call.op->guard->scalar}, false);
+  }
   if (needed > lane.staging_bytes) {
     gpu_.synchronise(lane.stream);  // it may be copying from there
     gpu_.release_host(lane.staging);
@@ -222,6 +243,9 @@ void GpuDevice::stage(Lane& lane, OpCall& call) {
     if (!s.is_written) {
       gpu_.on(lane.stream).copy(s.device, s.host, s.bytes);
     }
+  }
+  if (call.guard) {
+    call.guard = guard.front();
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "exec/parameters.h"
+#include "kernels/kernels.h"
 #include "plan/dump.h"
 
 namespace foretrain::exec {
@@ -47,6 +48,22 @@ std::vector<std::vector<std::int32_t>> find_freed(const plan::Role& role, plan::
   return frees;
 }
 
+template <class T>
+T read_as(const std::byte* bytes) {
+  T value;
+  std::memcpy(&value, bytes, sizeof value);
+  return value;
+}
+
+void throw_if_diverged(const kernels::LossScaleState& state, std::int64_t limit) {
+  if (state.in_a_row >= static_cast<double>(limit)) {
+    throw InfeasibleError(
+        fmt::format("loss_scaling: gradients were no numbers in {} steps in a row (its limit), at a "
+                    "scale of {} in the end: the training has diverged",
+                    limit, state.scale));
+  }
+}
+
 }  // namespace
 
 RankRunner::RankRunner(const plan::PlanGraph& graph, plan::Rank rank, std::unique_ptr<QueuedDevice> device)
@@ -54,6 +71,13 @@ RankRunner::RankRunner(const plan::PlanGraph& graph, plan::Rank rank, std::uniqu
   device_->set_sink(this);
   frees_slot_ = find_freed(*context_.role, plan::Lifetime::slot);
   frees_hold_ = find_freed(*context_.role, plan::Lifetime::hold);
+  for (const plan::Block& block : context_.role->blocks) {
+    for (const plan::Op& op : block.ops) {
+      if (const auto* const scale = std::get_if<plan::LossScale>(&op.work)) {
+        skip_limit_ = scale->scaling.limit;
+      }
+    }
+  }
   make_streams_and_events();
 }
 
@@ -191,22 +215,26 @@ void RankRunner::enqueue_outcome(int step) {
     device_->wait(streams_[plan::kCompute], event);
   }
   const plan::Role& role = *context_.role;
-  const auto report = [&](plan::BufferId buffer, std::int64_t i, void (RunControl::*tell)(int, double)) {
-    const std::int64_t offset = role.memory.placements[at(buffer)].offset + i * std::int64_t{sizeof(double)};
+  const auto read = [&](plan::BufferId buffer, std::int64_t bytes, std::function<void(const std::byte*)> use) {
     ++open_steps_.back().open;
-    device_->launch_read(streams_[plan::kCompute], memory_.at(offset), sizeof(double),
-                         [this, step, tell](const std::byte* bytes) {
-                           double value = 0.0;
-                           std::memcpy(&value, bytes, sizeof value);
-                           (control_->*tell)(step, value);
+    device_->launch_read(streams_[plan::kCompute], memory_.at(role.memory.placements[at(buffer)].offset), bytes,
+                         [this, step, use = std::move(use)](const std::byte* copy) {
+                           use(copy);
                            finish_op(step, {});
                          });
   };
   if (reports_loss_) {
-    report(role.loss, 0, &RunControl::report_loss);
+    read(role.loss, sizeof(double),
+         [this, step](const std::byte* copy) { control_->report_loss(step, read_as<double>(copy)); });
   }
   if (reports_grad_norm_ && assignment_.trains) {
-    report(role.grad_norm, 1, &RunControl::report_grad_norm);
+    read(role.grad_norm, 2 * sizeof(double), [this, step](const std::byte* copy) {
+      control_->report_grad_norm(step, read_as<double>(copy + sizeof(double)));
+    });
+    if (skip_limit_ > 0) {
+      read(role.loss_scale, sizeof(kernels::LossScaleState),
+           [this](const std::byte* copy) { throw_if_diverged(read_as<kernels::LossScaleState>(copy), skip_limit_); });
+    }
   }
 }
 

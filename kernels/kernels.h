@@ -313,6 +313,7 @@ struct LossScaleState {
   double scale, steps, is_finite, in_a_row, skipped;
 };
 // From the norm of a step's gradients: where it is finite the scale grows every `interval` such steps, else it shrinks.
+// No norm: before a step; a state of zeros gets the initial scale.
 struct LossScaleRule {
   double initial = 65536, growth = 2, backoff = 0.5;
   std::int64_t interval = 2000;

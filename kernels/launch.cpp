@@ -204,6 +204,10 @@ void clip_coefficient(std::span<const double> sums, double clip, double* norm, d
 }
 
 void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleState* state) {
+  if (norm == nullptr) {
+    state->scale = state->scale == 0 ? rule.initial : state->scale;
+    return;
+  }
   if (std::isfinite(*norm)) {
     state->is_finite = 1;
     state->in_a_row = 0;

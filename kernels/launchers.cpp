@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "base/error.h"
+
 namespace foretrain::kernels {
 
 namespace {
@@ -12,6 +14,9 @@ std::int64_t rows_of(std::int64_t rows, const std::int32_t* count) {
 
 class CpuLaunchers : public Launchers {
  public:
+  void set_guard(const double* guard) const override {
+    CHECK(guard == nullptr, "who calls the kernels of a CPU looks at its guard");
+  }
   double* scalar() const override {
     thread_local double value = 0.0;
     return &value;

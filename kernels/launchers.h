@@ -18,6 +18,8 @@ class Launchers {
 
   // A number of this thread's, or stream's, own, for what one kernel tells the next.
   virtual double* scalar() const = 0;
+  // Of a GPU: from now on kernels of the optimizer do nothing where this number is 0 when they run; nullptr: they do.
+  virtual void set_guard(const double* guard) const = 0;
   // to = from. Of a GPU either may be memory of the host's.
   virtual void copy(const void* from, void* to, std::int64_t bytes) const = 0;
 

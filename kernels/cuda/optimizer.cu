@@ -58,7 +58,9 @@ __global__ void loss_scale_of(LossScaleRule rule, const double* norm, LossScaleS
     return;
   }
   LossScaleState next = *state;
-  if (std::isfinite(*norm)) {
+  if (norm == nullptr) {
+    next.scale = next.scale == 0 ? rule.initial : next.scale;
+  } else if (std::isfinite(*norm)) {
     next.is_finite = 1;
     next.in_a_row = 0;
     next.steps += 1;
@@ -102,9 +104,17 @@ struct Updated {
   W parameter{}, m{}, v{};
 };
 
+// A guard that is 0 (cuda::Stream).
+__device__ bool is_off(const double* guard) {
+  return guard != nullptr && *guard == 0;
+}
+
 template <class G, class W>
-__global__ void step_kernel(OptimizerKind kind, Numbers<W> k, int64_t n, const G* gradient, const double* coefficient,
-                            W* parameter, W* m, W* v, Bf16* copy) {
+__global__ void step_kernel(const double* guard, OptimizerKind kind, Numbers<W> k, int64_t n, const G* gradient,
+                            const double* coefficient, W* parameter, W* m, W* v, Bf16* copy) {
+  if (is_off(guard)) {
+    return;
+  }
   const bool with_m = has_m(kind), with_v = has_v(kind);
   const W factor = coefficient != nullptr ? static_cast<W>(*coefficient) : W{1};
   each_element(
@@ -147,8 +157,11 @@ __global__ void step_kernel(OptimizerKind kind, Numbers<W> k, int64_t n, const G
 }
 
 template <class W>
-__global__ void lamb_updates(Numbers<W> k, int64_t n, W* gradient, const double* coefficient, const W* parameter, W* m,
-                             W* v) {
+__global__ void lamb_updates(const double* guard, Numbers<W> k, int64_t n, W* gradient, const double* coefficient,
+                             const W* parameter, W* m, W* v) {
+  if (is_off(guard)) {
+    return;
+  }
   const W factor = coefficient != nullptr ? static_cast<W>(*coefficient) : W{1};
   each_element(
       n,
@@ -168,8 +181,11 @@ __global__ void lamb_updates(Numbers<W> k, int64_t n, W* gradient, const double*
 }
 
 template <class W>
-__global__ void subtract(int64_t n, double learning_rate, const W* update, const double* weights, const double* updates,
-                         W* parameter, Bf16* copy) {
+__global__ void subtract(const double* guard, int64_t n, double learning_rate, const W* update, const double* weights,
+                         const double* updates, W* parameter, Bf16* copy) {
+  if (is_off(guard)) {
+    return;
+  }
   const bool adapts = weights != nullptr && *weights > 0 && *updates > 0;
   const auto factor = static_cast<W>(learning_rate * (adapts ? std::sqrt(*weights / *updates) : 1.0));
   each_element(
@@ -211,8 +227,8 @@ void lamb_update(const Stream& stream, const OptimizerStep& s, int64_t n, Tensor
   arguments::lamb_update(s, n, gradient, coefficient, parameter, m, v);
   const auto run = [&](auto w) {
     using W = decltype(w);
-    launch(lamb_updates<W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, numbers<W>(s), n, as<W>(gradient),
-           coefficient, as<W>(parameter), as<W>(m), as<W>(v));
+    launch(lamb_updates<W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, stream.guard, numbers<W>(s), n,
+           as<W>(gradient), coefficient, as<W>(parameter), as<W>(m), as<W>(v));
   };
   parameter.dtype == Dtype::fp64 ? run(double{}) : run(float{});
 }
@@ -222,8 +238,8 @@ void lamb_step(const Stream& stream, int64_t n, double learning_rate, ConstTenso
   arguments::lamb_step(n, learning_rate, update, weights, updates, parameter, copy);
   const auto run = [&](auto w) {
     using W = decltype(w);
-    launch(subtract<W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, n, learning_rate, as<W>(update), weights,
-           updates, as<W>(parameter), as<Bf16>(copy));
+    launch(subtract<W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, stream.guard, n, learning_rate,
+           as<W>(update), weights, updates, as<W>(parameter), as<Bf16>(copy));
   };
   parameter.dtype == Dtype::fp64 ? run(double{}) : run(float{});
 }
@@ -234,8 +250,8 @@ void optimizer_step(const Stream& stream, const OptimizerStep& s, int64_t n, Con
   with_types(parameter.dtype, gradient.dtype, [&]<class P, class Q>(P, Q) {
     using W = Wide<typename P::type>;
     using G = typename Q::type;
-    launch(step_kernel<G, W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, s.kind, numbers<W>(s), n,
-           as<G>(gradient), coefficient, as<W>(parameter), as<W>(m), as<W>(v), as<Bf16>(copy));
+    launch(step_kernel<G, W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, stream.guard, s.kind, numbers<W>(s),
+           n, as<G>(gradient), coefficient, as<W>(parameter), as<W>(m), as<W>(v), as<Bf16>(copy));
   });
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -160,6 +161,52 @@ TEST(Gpu, ExpertsAsOnACpu) {
     all.insert(all.begin(), {"global_batch=8", "seq_len=12", "workload.model.hidden=40", "workload.model.heads=8",
                              "workload.model.head_dim=6", "workload.model.ffn_hidden=56", "padded_vocab=72"});
     expect_same_as_on_cpu(testing::kTinyMoe, all, seed++);
+  }
+}
+
+// At 2^140 the gradients of the logits are no numbers in fp32, at 2^124 they are: the first step is skipped, by kernels
+// that look at the guard on the GPU; or by the host where the update is there.
+TEST(Gpu, StepsWhoseGradientsAreNoNumbersAreSkippedAsOnACpu) {
+  const std::string scaling = R"(loss_scaling={"initial":1.3937965749081639e42,"backoff":1.52587890625e-05})";
+  for (const std::vector<std::string>& overrides : std::vector<std::vector<std::string>>{
+           {}, {"dp=2", "zero=1"}, {"pp=2"}, {"offload=[\"optimizer\"]"}, {"workload.optimizer.kind=lamb"}}) {
+    SCOPED_TRACE(::testing::PrintToString(overrides));
+    std::vector<std::string> all{"precision=fp32", "global_batch=4", "seq_len=8", "padded_vocab=64", scaling};
+    all.insert(all.end(), overrides.begin(), overrides.end());
+    const plan::PlanGraph graph = plan::build(testing::tiny_job(testing::kTinyGpt, all));
+    const testing::GrammarData data(61);
+    PretendGpu gpu(3);
+    Executor cpu(graph, data, 1), other(graph, data, 1, nullptr, &gpu);
+    RunOptions options;
+    options.steps = 1;
+    const std::vector<FullTensor> before = cpu.parameters();
+    EXPECT_FALSE(std::isfinite(cpu.run(options).grad_norm[0]));
+    EXPECT_FALSE(std::isfinite(other.run(options).grad_norm[0]));
+    testing::expect_equal(other.parameters(), before);
+    options.steps = 2;
+    const RunResult expected = cpu.run(options), result = other.run(options);
+    EXPECT_TRUE(std::isfinite(expected.grad_norm[0]));
+    EXPECT_EQ(result.grad_norm, expected.grad_norm);
+    EXPECT_EQ(result.loss, expected.loss);
+    testing::expect_equal(other.parameters(), cpu.parameters());
+  }
+}
+
+// A step later than on a CPU is soon enough.
+TEST(Gpu, EndsByNameWhereStepsAreSkippedForTooLong) {
+  const testing::GrammarData data(61);
+  PretendGpu gpu(3);
+  Executor executor(plan::build(testing::tiny_job(
+                        testing::kTinyGpt, {"precision=fp32", "global_batch=4", "seq_len=8", "padded_vocab=64", "dp=2",
+                                            R"(loss_scaling={"initial":1e300,"limit":3})"})),
+                    data, 1, nullptr, &gpu);
+  RunOptions options;
+  options.steps = 10;
+  try {
+    executor.run(options);
+    ADD_FAILURE() << "went on";
+  } catch (const InfeasibleError& e) {
+    EXPECT_NE(std::string(e.what()).find("no numbers in 3 steps in a row"), std::string::npos) << e.what();
   }
 }
 

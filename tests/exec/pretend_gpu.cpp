@@ -28,6 +28,10 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
   ~QueueLaunchers() override { gpu_.release(scalar_); }
 
   double* scalar() const override { return reinterpret_cast<double*>(scalar_); }
+  void set_guard(const double* guard) const override {
+    check_address(guard);
+    guard_ = guard;
+  }
   void copy(const void* from, void* to, std::int64_t bytes) const override {
     const bool stays = gpu_.owns(from) && gpu_.owns(to);
     gpu_.enqueue(stream_, {[=] { kernels::cpu_launchers().copy(from, to, bytes); },
@@ -307,8 +311,12 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
   void queue(void (Launchers::*kernel)(Parameters...) const, Arguments... arguments) const {
     (check(arguments), ...);
     const double seconds = gpu_.costs_ ? gpu_.costs_->kernel + products_ * gpu_.costs_->product : 0;
-    gpu_.enqueue(stream_,
-                 {[=] { (kernels::cpu_launchers().*kernel)(arguments...); }, nullptr, nullptr, {}, nullptr, seconds});
+    const auto run = [=, guard = guard_] {
+      if (guard == nullptr || *guard != 0) {
+        (kernels::cpu_launchers().*kernel)(arguments...);
+      }
+    };
+    gpu_.enqueue(stream_, {run, nullptr, nullptr, {}, nullptr, seconds});
   }
 
   double copy_seconds(std::int64_t bytes, bool stays) const {
@@ -330,6 +338,7 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
   PretendGpu& gpu_;
   Stream& stream_;
   std::byte* scalar_;
+  mutable const double* guard_ = nullptr;
   mutable double products_ = 0;  // of the kernel that is being enqueued
 };
 
