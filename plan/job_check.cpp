@@ -412,7 +412,9 @@ void complete_and_check(Job& job, const JobParts& parts) {
   if (parts.strategy_ok && parts.workload_ok) {
     check_batch(job, parts.workload, parts.strategy);
     check_sharding(job, parts.strategy);
-    check_tensor_parallel(job, parts.strategy);
+    if (!job.workload.model.is_dense()) {
+      check_tensor_parallel(job, parts.strategy);
+    }
     check_recompute(job, parts.strategy);
     check_recompute_layers(job, parts.strategy);
     check_context_parallel(job, parts.strategy);

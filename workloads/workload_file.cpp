@@ -43,7 +43,7 @@ Optimizer read_optimizer(ObjectReader& reader) {
   }
   ObjectReader object = reader.object("optimizer");
   Optimizer o = defaults_of(kind_of(object.word("name", "adamw", kOptimizers)));
-  const std::string schedule = object.word("schedule", "cosine", {"cosine", "linear", "inverse_sqrt"});
+  const std::string schedule = object.word("decay", "cosine", {"cosine", "linear", "inverse_sqrt"});
   o.schedule = schedule == "linear"         ? Schedule::linear
                : schedule == "inverse_sqrt" ? Schedule::inverse_sqrt
                                             : o.schedule;
@@ -204,7 +204,7 @@ nlohmann::json to_json(const Workload& w) {
                       {"precision", w.precision.word},
                       {"optimizer",
                        {{"name", name(o.kind)},
-                        {"schedule", name(o.schedule)},
+                        {"decay", name(o.schedule)},
                         {"learning_rate", o.learning_rate},
                         {"min_learning_rate", o.min_learning_rate},
                         {"warmup_steps", o.warmup_steps},

@@ -162,10 +162,11 @@ TEST(Mlp, EveryStrategyTrainsLikeOneRank) {
     const Samples samples(job.workload, Samples::Part::training, 1);
     const plan::PlanGraph graph = plan::build(job);
     EXPECT_EQ(plan::validate(graph), std::vector<std::string>{});
+    const Tolerance tolerance = tolerance_of(job.workload.precision);
     VerifyOptions options;
     options.poison = true;
-    const Course one = train(plan::build(plan::one_rank_job(job)), job.workload.precision, samples, options);
-    const Verification v = verify(graph, one, job.workload.precision, samples, options);
+    const Course one = train(plan::build(plan::one_rank_job(job)), tolerance, samples, options);
+    const Verification v = verify(graph, one, tolerance, samples, options);
     EXPECT_TRUE(v.passed) << v.max_rel_loss << ", " << v.max_rel_grad << " in " << v.worst_tensor;
   }
 }

@@ -60,13 +60,14 @@ TEST(Optimizer, FirstStepByHand) {
 
 // m = 0.25 4^2 = 4, so that the step is 0.1 4 / (2 + 1); then m = 0.75 4 + 0.25 = 3.25.
 TEST(Optimizer, RmspropByHand) {
-  Values p(Dtype::fp64, std::vector{1.0}), m(Dtype::fp64, 1);
+  Values p(Dtype::fp64, std::vector<double>{1.0}), m(Dtype::fp64, 1);
   OptimizerStep step{.kind = OptimizerKind::rmsprop, .learning_rate = 0.1, .beta2 = 0.75, .epsilon = 1.0};
-  optimizer_step(step, 1, Values(Dtype::fp64, std::vector{4.0}).tensor(), nullptr, p.tensor(), m.tensor(), {}, {});
+  const Values first(Dtype::fp64, std::vector<double>{4.0}), second(Dtype::fp64, std::vector<double>{-1.0});
+  optimizer_step(step, 1, first.tensor(), nullptr, p.tensor(), m.tensor(), {}, {});
   EXPECT_NEAR(m.get(0), 4.0, 1e-15);
   EXPECT_NEAR(p.get(0), 1.0 - 0.4 / 3.0, 1e-15);
   step.step = 2;
-  optimizer_step(step, 1, Values(Dtype::fp64, std::vector{-1.0}).tensor(), nullptr, p.tensor(), m.tensor(), {}, {});
+  optimizer_step(step, 1, second.tensor(), nullptr, p.tensor(), m.tensor(), {}, {});
   EXPECT_NEAR(m.get(0), 3.25, 1e-15);
   EXPECT_NEAR(p.get(0), 1.0 - 0.4 / 3.0 + 0.1 / (std::sqrt(3.25) + 1.0), 1e-15);
 }
