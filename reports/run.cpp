@@ -20,7 +20,7 @@ constexpr std::size_t kStepsShown = 10;
 
 double tokens_per_second(const RunReport& r) {
   const workloads::Workload& w = r.job->workload;
-  return static_cast<double>(w.global_batch * w.seq_len) / quantile(r.step_seconds, 0.5);
+  return static_cast<double>(w.global_batch * w.tokens_per_sequence()) / quantile(r.step_seconds, 0.5);
 }
 
 Json numbers(const std::vector<double>& values) {
@@ -119,6 +119,12 @@ nlohmann::ordered_json to_json(const RunReport& r) {
                      {"steps", v.steps},
                      {"passed", v.passed}};
   }
+  if (r.answered) {
+    out["answered"] = {{"sequences", r.answered->sequences},
+                       {"right_sequences", r.answered->right_sequences},
+                       {"tokens", r.answered->tokens},
+                       {"right_tokens", r.answered->right_tokens}};
+  }
   if (r.sample) {
     out["sample"] = *r.sample;
   }
@@ -140,6 +146,14 @@ std::string to_text(const RunReport& r, bool colour) {
     t.rows.push_back({"validation loss",
                       {fmt::format("{:.4f}", *r.validation_loss), Tone::strong},
                       {validation_remark(r), Tone::dim}});
+  }
+  if (r.answered) {
+    t.rows.push_back({"answers",
+                      {fmt::format("{} of {} right", r.answered->right_sequences, r.answered->sequences), Tone::strong},
+                      {fmt::format("validation sequences, each token behind those that the model told itself; {} of {} "
+                                   "tokens",
+                                   r.answered->right_tokens, r.answered->tokens),
+                       Tone::dim}});
   }
   t.rows.push_back({"memory",
                     to_string(r.arena),
