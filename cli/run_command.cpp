@@ -103,6 +103,11 @@ void judge(reports::RunReport& report, const Trained& t, const RunArguments& a, 
     }
   }
   watch.throw_if_interrupted();
+  if (t.job.workload.data.synthetic == workloads::Synthetic::reverse) {
+    const exec::Answers answers = exec::answers(t.executor, t.graph, t.job.workload.model.vocab, t.data.text(), run);
+    report.answered = {answers.sequences, answers.right_sequences, answers.tokens, answers.right_tokens};
+    watch.throw_if_interrupted();
+  }
   if (a.sample > 0) {
     progress.phase("sampling");
     report.sample = printable(sampled(t.executor, t.graph, t.data.text(), a, run));
@@ -137,12 +142,18 @@ void add_options(Options& options, RunArguments& a) {
                     "foretrain run job.json --steps 300 --checkpoint c --checkpoint-every 50 --max-restarts 3"});
 }
 
-// An encoder sees what comes behind a token, too.
+// An encoder sees what comes behind a token, too; and a decoder behind one answers a sequence.
 void check_sample(const RunArguments& a, const workloads::Model& model) {
   for (const auto& [option, given] : {std::pair{"--sample", a.sample > 0}, {"--prompt", a.prompt != kNewLine}}) {
     if (given && model.is_dense()) {
       throw InputError(
           fmt::format("{}: the model is one of features and writes no text; expected no {}", option, option));
+    }
+    if (given && model.is_encoder_decoder()) {
+      throw InputError(fmt::format(
+          "{}: the model is an encoder_decoder, which answers a sequence and goes on from no text; expected "
+          "a decoder, or no {}",
+          option, option));
     }
     if (given && model.is_encoder()) {
       throw InputError(

@@ -31,9 +31,11 @@ TrainingData::TrainingData(const workloads::Workload& workload, std::uint64_t se
     samples_ = std::make_unique<const exec::Samples>(w, exec::Samples::Part::training, seed);
     return;
   }
-  text_ = exec::load_text(w.data);
+  text_ = w.data.synthetic == workloads::Synthetic::reverse
+              ? exec::reversals(w.seq_len, w.model.vocab, w.model.start_token)
+              : exec::load_text(w.data);
   windows_ = std::make_unique<const exec::TextWindows>(
-      exec::training_windows(text_, w.seq_len, w.global_batch, w.model.vocab, seed));
+      exec::training_windows(text_, w.tokens_per_sequence(), w.global_batch, w.model.vocab, seed));
 }
 
 const exec::DataSource& TrainingData::source() const {
@@ -80,6 +82,11 @@ void DataArguments::apply(workloads::Workload& workload) const {
           fmt::format("{}: the model is one of features, whose samples are made up (workload.data); "
                       "expected no {}",
                       option, option));
+    }
+    if (given && workload.data.synthetic != workloads::Synthetic::none) {
+      throw InputError(
+          fmt::format("{}: the job's sequences are made up (workload.data.synthetic \"{}\"); expected no {}", option,
+                      workloads::name(workload.data.synthetic), option));
     }
   }
   workload.data.path = path.empty() ? workload.data.path : path;

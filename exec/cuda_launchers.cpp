@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include "base/error.h"
 #include "exec/cuda_check.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/kernels.h"
@@ -115,6 +116,16 @@ class CudaLaunchers : public Launchers {
                        Tensor o, Tensor lse) const override {
     cuda::attention_merge(with_libraries(), shape, parts, o_parts, lse_parts, o, lse);
   }
+  void attention_rows_forward(const AttentionShape&, const AttentionRows&, ConstTensor, ConstTensor, ConstTensor,
+                              Tensor, Tensor) const override {
+    refuse();
+  }
+  void attention_rows_backward(const AttentionShape&, const AttentionRows&, ConstTensor, ConstTensor, ConstTensor,
+                               ConstTensor, ConstTensor, ConstTensor, Tensor, Tensor, Tensor) const override {
+    refuse();
+  }
+  void relative_bias_forward(const RelativeBiasShape&, ConstTensor, Tensor) const override { refuse(); }
+  void relative_bias_backward(const RelativeBiasShape&, ConstTensor, Tensor) const override { refuse(); }
   void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse) const override {
     cuda::attention_sinks_forward(stream_, shape, sinks, o, lse);
   }
@@ -271,6 +282,7 @@ class CudaLaunchers : public Launchers {
   }
 
  private:
+  [[noreturn]] static void refuse() { CHECK(false, "cross attention and a bias by distance are not built on GPUs"); }
   const cuda::Stream& with_libraries() const {
     if (libraries_ == nullptr) {
       libraries_ = cuda::open_libraries(cuda::AlgorithmChoice::heuristic);

@@ -200,6 +200,31 @@ Text text_of(std::string name, std::string bytes) {
   return text;
 }
 
+Text reversals(std::int64_t seq_len, std::int64_t vocab, std::int64_t start) {
+  constexpr std::int64_t kIds = 1 << 20;
+  constexpr std::uint64_t kKey = 0x72657673;  // "revs"
+  std::vector<std::int32_t> ids;
+  for (std::int64_t window = 0; window < kIds / (2 * seq_len) + 20; ++window) {
+    for (std::int64_t i = 0; i < seq_len; ++i) {
+      const auto place = static_cast<std::uint64_t>(window * seq_len + i);
+      const auto symbol = static_cast<std::int64_t>(mix(kKey ^ mix(place)) % static_cast<std::uint64_t>(vocab - 1));
+      ids.push_back(static_cast<std::int32_t>(symbol < start ? symbol : symbol + 1));
+    }
+    for (std::int64_t i = 1; i <= seq_len; ++i) {
+      ids.push_back(ids[ids.size() - static_cast<std::size_t>(2 * i - 1)]);
+    }
+  }
+  Text text;
+  text.name = "sequences to reverse";
+  text.is_bytes = false;
+  text.ids = vocab;
+  const std::int64_t windows = std::ssize(ids) / (2 * seq_len), kept = windows / 10 * 2 * seq_len;
+  const Tokens all = Tokens::of_ids(std::move(ids));
+  text.training = all.part(0, all.size() - kept);  // whole sequences in either part
+  text.validation = all.part(text.training.size(), kept);
+  return text;
+}
+
 Text load_text(const workloads::DataSpec& data) {
   Text text;
   text.last_batch = data.last_batch;

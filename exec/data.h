@@ -37,6 +37,10 @@ struct Text {
 // The bytes as text, as they are.
 Text text_of(std::string name, std::string bytes);
 
+// A made data set: sequences of `seq_len` random ids below `vocab`, each followed by itself back to front. `start`
+// stands in none; the same for everybody.
+Text reversals(std::int64_t seq_len, std::int64_t vocab, std::int64_t start);
+
 // The data set of a workload; for the path "", the licence texts that every Debian system carries (the regular files of
 // /usr/share/common-licenses, in order of name), read where they are. A folder stands for the regular files in it, in
 // order of name, hidden ones aside, one after the other: texts, or token ids. Throws InputError for what is missing,

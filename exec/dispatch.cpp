@@ -308,6 +308,7 @@ struct KernelRunner {
 
   void operator()(const plan::Attention& op) const { attention(launch, call, op); }
   void operator()(const plan::AttentionSinks& op) const { attention_sinks(launch, call, op); }
+  void operator()(const plan::RelativeBias& op) const { relative_bias(launch, call, op); }
   void operator()(const plan::LatentHeads& op) const { latent_heads(launch, call, op); }
   void operator()(const plan::Rotary& op) const { rotary(launch, call, op); }
   void operator()(const plan::RingAttention& op) const { ring_attention(launch, call, op); }

@@ -128,6 +128,35 @@ double validation_loss(Executor& executor, const plan::PlanGraph& graph, const S
   return executor.evaluate(ValidationSamples(samples, batch, batches), static_cast<int>(batches), options);
 }
 
+Answers answers(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,
+                const RunOptions& options) {
+  constexpr std::int64_t kAnswered = 16;
+  const TextWindows windows(text, TextWindows::Part::validation, graph.seq_len, 1, vocab,
+                            TextWindows::Order::as_written, 0);
+  const auto read = static_cast<std::size_t>(graph.seq_len - graph.told_len);
+  std::vector<std::int32_t> sequence(static_cast<std::size_t>(graph.seq_len) + 1);
+  Answers result;
+  for (std::int64_t s = 0; s < std::min(kAnswered, windows.windows()); ++s) {
+    windows.sequence(s, 0, graph.seq_len, sequence.data());
+    std::vector<std::int32_t> known(sequence.begin(), sequence.begin() + static_cast<std::ptrdiff_t>(read));
+    std::int64_t right = 0;
+    for (std::int64_t t = 0; t < graph.told_len; ++t) {
+      const std::vector<double> logits = executor.logits(Context(known), t, options);
+      if (options.interrupted != nullptr && options.interrupted->load()) {
+        return result;
+      }
+      const auto end = logits.begin() + std::min<std::ptrdiff_t>(vocab, std::ssize(logits));
+      known.push_back(static_cast<std::int32_t>(std::max_element(logits.begin(), end) - logits.begin()));
+      right += known.back() == sequence[known.size() - 1] ? 1 : 0;
+    }
+    ++result.sequences;
+    result.right_sequences += right == graph.told_len ? 1 : 0;
+    result.tokens += graph.told_len;
+    result.right_tokens += right;
+  }
+  return result;
+}
+
 std::string sample(Executor& executor, const plan::PlanGraph& graph, const Text& text, const SampleOptions& options) {
   CHECK(!options.prompt.empty(), "an empty prompt");
   std::vector<std::int32_t> ids = ids_of(text, options.prompt);

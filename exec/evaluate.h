@@ -24,6 +24,16 @@ double validation_loss(Executor& executor, const plan::PlanGraph& graph, std::in
 double validation_loss(Executor& executor, const plan::PlanGraph& graph, const Samples& samples,
                        const RunOptions& options);
 
+// How a decoder behind an encoder answers sequences of the validation text, each token being the likeliest behind those
+// that it has told itself.
+struct Answers {
+  std::int64_t sequences = 0, right_sequences = 0;
+  std::int64_t tokens = 0, right_tokens = 0;
+};
+// Of the first few. Ends early when interrupted.
+Answers answers(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,
+                const RunOptions& options);
+
 struct SampleOptions {
   std::string prompt = "\n";
   int count = 200;           // tokens to write

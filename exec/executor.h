@@ -113,7 +113,8 @@ class Executor {
   // Mean loss over `batches` batches of `data` with the parameters as they are (plan::Program::evaluation). Not a
   // number when interrupted.
   double evaluate(const DataSource& data, int batches, const RunOptions& options);
-  // Logits that position `row` of the first sequence of `data` gives, over the padded vocabulary.
+  // Logits that position `row` of the first sequence of `data` (of what is told of it) gives, over the padded
+  // vocabulary.
   std::vector<double> logits(const DataSource& data, std::int64_t row, const RunOptions& options);
 
  private:

@@ -188,6 +188,36 @@ void attention_part_forward(const AttentionShape& shape, const AttentionPart& pa
 // and of dqkv not written.
 void attention_part_backward(const AttentionShape& shape, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
                              ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dqkv, Tensor dkv, bool add_to_dq);
+// All queries of every sequence against all of its keys, wherever they stand: a token's queries [heads*head_dim] at q,
+// its keys [kv_heads*head_dim] and behind them its values at kv, which may be another sequence's (cross attention; then
+// not causal) or, as of packed qkv, lie in the same rows.
+struct AttentionRows {
+  std::int64_t key_seq = 0;          // keys of a sequence
+  std::int64_t ld_q = 0, ld_kv = 0;  // elements from one token's to the next one's
+};
+
+// As attention_forward; `bias` [heads, seq + key_seq - 1] W, which may be absent, is added to the scaled scores by
+// distance: key j seen from query i gets element j - i + seq - 1 of its head. Window and document must be 0.
+void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                            ConstTensor bias, Tensor o, Tensor lse);
+// dq and dkv, which lie as q and kv do, are written; d_bias += where there is a bias.
+void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                             ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dq, Tensor dkv,
+                             Tensor d_bias);
+
+// What such a bias is made of in T5 (Raffel et al. 2020, section 2.1): a table [heads, buckets] of which distances up
+// to half of its buckets have one each, further ones share the rest by their logarithm up to max_distance; with
+// bidirectional half of the buckets are of keys behind the query, else those have the query's own.
+struct RelativeBiasShape {
+  std::int64_t heads = 0, seq = 0, key_seq = 0, buckets = 0, max_distance = 0;
+  bool bidirectional = true;
+
+  constexpr std::int64_t distances() const { return seq + key_seq - 1; }
+};
+// bias [heads, distances] W, from table T or W; d_table W += sums of d_bias, distances in order.
+void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias);
+void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table);
+
 // o and lse of attention over the keys of all parts, from theirs: o_parts [parts, tokens, heads*v_dim], lse_parts
 // [parts, batch, heads, seq] W. Rows whose lse is -inf are not read. o = sum of o_p exp(lse_p - lse), summed in order
 // in W and rounded once (Dao et al., "FlashAttention", 2022, equation for blocks).

@@ -73,6 +73,13 @@ class Launchers {
                                        Tensor dkv, bool add_to_dq) const = 0;
   virtual void attention_merge(const AttentionShape& shape, std::int64_t parts, ConstTensor o_parts,
                                ConstTensor lse_parts, Tensor o, Tensor lse) const = 0;
+  virtual void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q,
+                                      ConstTensor kv, ConstTensor bias, Tensor o, Tensor lse) const = 0;
+  virtual void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q,
+                                       ConstTensor kv, ConstTensor bias, ConstTensor o, ConstTensor lse,
+                                       ConstTensor d_o, Tensor dq, Tensor dkv, Tensor d_bias) const = 0;
+  virtual void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias) const = 0;
+  virtual void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table) const = 0;
   virtual void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse) const = 0;
   virtual void attention_sinks_backward(const AttentionShape& shape, ConstTensor sinks, ConstTensor o, ConstTensor lse,
                                         ConstTensor d_o, Tensor d_sinks) const = 0;

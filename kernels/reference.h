@@ -66,6 +66,13 @@ template <class T>
 void attention_backward(const AttentionShape& shape, const T* qkv, const T* d_o, T* dqkv);
 
 template <class T>
+void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, const T* q, const T* kv,
+                            const T* bias, T* o, T* lse);
+template <class T>
+void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, const T* q, const T* kv,
+                             const T* bias, const T* o, const T* lse, const T* d_o, T* dq, T* dkv, T* d_bias);
+
+template <class T>
 void embedding_forward(const EmbeddingShape& shape, const std::int32_t* ids, const T* wte, const T* wpe, T* out);
 template <class T>
 void embedding_backward(const EmbeddingShape& shape, const std::int32_t* ids, const T* dout, T* dwte, T* dwpe);

@@ -12,9 +12,10 @@ struct ArityOf {
   Arity operator()(const Join&) const { return {0, 0}; }
   Arity operator()(const Matmul& w) const { return {2u + (w.bias ? 1u : 0u) + (w.accumulate ? 1u : 0u), 1}; }
   Arity operator()(const Attention& w) const {
+    const std::size_t apart = w.key_seq != 0 ? 1 : 0, bias = w.biased ? 1 : 0;
     switch (w.step) {
-      case AttentionStep::flash_forward: return {1, 2};
-      case AttentionStep::flash_backward: return {4, 1};
+      case AttentionStep::flash_forward: return {1 + apart + bias, 2};
+      case AttentionStep::flash_backward: return {4 + apart + 2 * bias, 1 + apart + bias};
       case AttentionStep::scores:
       case AttentionStep::scale_mask:
       case AttentionStep::softmax:
@@ -37,6 +38,7 @@ struct ArityOf {
     }
     return {0, 0};
   }
+  Arity operator()(const RelativeBias& w) const { return {w.direction == Direction::forward ? 1u : 2u, 1}; }
   Arity operator()(const StateSpace& w) const { return w.direction == Direction::forward ? Arity{2, 1} : Arity{4, 2}; }
   Arity operator()(const AttentionSinks& w) const {
     return w.direction == Direction::forward ? Arity{3, 2} : Arity{5, 1};

@@ -216,6 +216,10 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
         "strategy: offload \"activations\" cannot go with a schedule that has backwards in two halves; expected whole "
         "backwards");
   }
+  if (c.splits && c.model.is_encoder_decoder()) {
+    throw InputError(
+        "strategy: schedule: backwards in two halves are not built with an encoder_decoder; expected whole backwards");
+  }
   add_parameters(c);
   g.tensors = c.tensors;
   if (c.last) {
@@ -280,7 +284,8 @@ PlanGraph build(const Job& job) {
   g.mesh.order = parse_rank_order(s.rank_order);
   g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp), static_cast<int>(s.cp), static_cast<int>(s.tp)};
   g.sequences_per_step = job.workload.global_batch;
-  g.seq_len = job.workload.seq_len;
+  g.seq_len = job.workload.tokens_per_sequence();
+  g.told_len = job.workload.target_len;
   g.microbatches = static_cast<std::int32_t>(job.microbatches());
   const Schedule schedule = make_schedule(s, g.microbatches);
   const std::vector<std::int32_t> rank_of_stage = placement(schedule, static_cast<int>(s.stages()));

@@ -73,9 +73,10 @@ struct Dtypes {
   Dtype statistic{};  // norm statistics, log-sum-exp, loss terms
 };
 
-// The last three in models with experts only: there kLayer is what all layers have, kMlp the MLPs of layers without
-// experts, kMoe routers and shared experts.
-enum Family : std::int16_t { kEmbedding = 0, kLayer = 1, kHead = 2, kMlp = 3, kMoe = 4, kExperts = 5 };
+// From kMlp on in models with experts only: there kLayer is what all layers have, kMlp the MLPs of layers without
+// experts, kMoe routers and shared experts. kCross in those with an encoder and a decoder: what the decoder's layers
+// have beside kLayer.
+enum Family : std::int16_t { kEmbedding = 0, kLayer = 1, kHead = 2, kMlp = 3, kMoe = 4, kExperts = 5, kCross = 3 };
 
 // What compute reads and writes of a family: what is stored, where that is whole; else transient copies that are
 // gathered before, or cleared before and reduced after (build_units.cpp).
@@ -92,14 +93,19 @@ struct FamilyUse {
 enum class BackwardPart : std::uint8_t { whole, input, weight };
 std::string_view suffix(BackwardPart part);  // of names
 
-// Lists of layers (Role::layer_lists) in models with experts.
-inline constexpr std::int32_t kAllLayers = -1, kMlpLayers = 0, kMoeLayers = 1;
+// Lists of layers (Role::layer_lists) in models with experts, and in those with an encoder and a decoder.
+inline constexpr std::int32_t kAllLayers = -1, kMlpLayers = 0, kMoeLayers = 1, kEncoderLayers = 0, kDecoderLayers = 1;
 
-// What layers of a model differ in: an MLP or experts; attention, with a window or without, or a state-space mixer;
-// whether they recompute, as the strategy has it, or keep everything; whether what they keep goes to the host
-// (build_offload.cpp), and then whether they are their chunk's first and last that do.
+// Of a model with an encoder and a decoder: whose sequences a block is about. Their buffers and messages have names of
+// their own.
+enum class Side : std::uint8_t { encoder, decoder };
+
+// What layers of a model differ in: an MLP or experts; of an encoder, or of a decoder that attends to one; attention,
+// with a window or without, or a state-space mixer; whether they recompute, as the strategy has it, or keep everything;
+// whether what they keep goes to the host (build_offload.cpp), and then whether they are their chunk's first and last
+// that do.
 struct LayerKind {
-  bool experts = false, ssm = false, recomputes = false;
+  bool experts = false, ssm = false, recomputes = false, decoder = false;
   std::int64_t window = 0;
   bool offloads = false, first_of_chunk = false, last_of_chunk = false;
 
@@ -135,7 +141,7 @@ struct RoleContext {
   bool first = false, last = false;  // holds the embedding / the head
   bool splits;                       // has backwards in two halves: what the later half reads is kept until then
   bool tied_here = false;            // embedding and head on this very role, one table
-  Extents n;
+  Extents n;                         // of the side that is being written, where there are two
   ExpertExtents e;
   Dtypes type;
   std::vector<std::int32_t> chunk_first;  // role-local first layer of each chunk
@@ -149,6 +155,7 @@ struct RoleContext {
   std::int32_t tensors = 0;
   std::vector<FamilyUse> uses;  // by Family; build_parameters.cpp
   LayerKind emitted;            // whose block is being written
+  Side side = Side::encoder;    // and on which side, where there are two
   std::map<LayerKind, std::vector<OnHost>> on_host;
   std::set<BlockId> only_for_backward;  // what a forward without a backward leaves out
 
@@ -157,15 +164,26 @@ struct RoleContext {
   std::int32_t max_chunk_layers() const;
   const ParameterFamily& family(Family f) const { return role().parameter_families[static_cast<std::size_t>(f)]; }
   const FamilyUse& use(Family f) const { return uses[static_cast<std::size_t>(f)]; }
+  void enter(Side side);  // what is written next is of this side; nothing in models with one
+  // A name on the side, and the list of its layers.
+  std::string named(const std::string& name) const { return side == Side::decoder ? "decoder." + name : name; }
+  std::int32_t side_list() const {
+    return !model.is_encoder_decoder() ? kAllLayers : side == Side::decoder ? kDecoderLayers : kEncoderLayers;
+  }
+  bool is_causal() const { return model.is_encoder_decoder() ? side == Side::decoder : !model.is_encoder(); }
   bool has_experts() const { return model.moe.experts > 0; }
   bool has_experts(std::int32_t layer) const {  // role-local
     return model.has_experts(role().global_layer[static_cast<std::size_t>(layer)]);
+  }
+  // Of the second list of layers: with experts, or of the decoder. Their unit has other families.
+  bool has_more(std::int32_t layer) const {  // role-local
+    return has_experts(layer) || model.has_cross_attention(role().global_layer[static_cast<std::size_t>(layer)]);
   }
   // Of a list's layers: how many a chunk has of them, the first so many of the role's, and the most of any chunk.
   std::int32_t chunk_copies(std::size_t chunk, std::int32_t layer_list) const;
   std::int32_t max_chunk_copies(std::int32_t layer_list) const;
   // Of buffers that only layers with an MLP have.
-  std::int32_t mlp_list() const { return has_experts() ? kMlpLayers : kAllLayers; }
+  std::int32_t mlp_list() const { return has_experts() ? kMlpLayers : side_list(); }
   // Layers of a chunk that recompute, the first ones, where all of a layer is recomputed.
   std::int32_t recomputed_layers(std::size_t chunk) const;
   // Layers that recompute and layers that keep everything share the role. Copies by layer of what the latter keep:
@@ -233,7 +251,7 @@ struct RoleContext {
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
   // One copy of each layer of a chunk that is in the list (of each that keeps it, where not all do).
   BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
-                 std::int32_t layer_list = kAllLayers);
+                 std::int32_t layer_list = kAllLayers);  // all: those of the side
   BufferId by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime,
                     std::int32_t layer_list);
   // One that weight gradients read.
@@ -251,7 +269,7 @@ struct RoleContext {
     return offloaded_layers(chunk) > 0 ? input_of_offloading() : builder.whole(residual());
   }
   Operand input_of_offloading();
-  Operand chunk_output(std::size_t chunk) { return builder.whole(residual(), chunk_layers[chunk]); }
+  Operand chunk_output(std::size_t chunk) { return builder.whole(residual(), chunk_copies(chunk, side_list())); }
   // From a layer's input gradient to its weight gradient, per layer in ring copies; inside a block where nothing is
   // split.
   BufferId kept(const std::string& name, Dtype dtype, std::int64_t elements, std::int32_t layer_list = kAllLayers);
@@ -308,7 +326,22 @@ BlockId await_offloaded(RoleContext& c, bool all);
 // Before a backward reads.
 void await_fetched(RoleContext& c, BlockBuilder& b, LayerKind kind);
 
-// build_ends.cpp
+// build_cross_attention.cpp: what the decoder's layers read of the encoder, and its gradient, the sum over them.
+Operand encoded(RoleContext& c);
+Operand encoded_gradient(RoleContext& c);
+// Relative positions: the logits by distance of the side's layers, and their gradient, the sum over the layers.
+Operand position_bias(RoleContext& c);
+Operand position_bias_gradient(RoleContext& c);
+// At the begin of the side's backward: nothing has been added to these sums.
+void clear_sums(RoleContext& c, BlockBuilder& b);
+// On to the table that they come from.
+void relative_bias_forward(RoleContext& c, BlockBuilder& b);
+void relative_bias_backward(RoleContext& c, BlockBuilder& b);
+
+// build_ends.cpp. Of a model with two sides embedding_* are about the one that the context is on.
+// The norm between the encoder's last layer and the decoder's layers.
+BlockId encoder_norm_forward(RoleContext& c, std::size_t chunk);
+BlockId encoder_norm_backward(RoleContext& c, std::size_t chunk);
 // `gathers`: the embedding's parameters, where they are sharded, first.
 BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers);
 BlockId embedding_backward(RoleContext& c, bool last_microbatch);
@@ -366,7 +399,7 @@ void await_unit(RoleContext& c, BlockBuilder& b, Family f, Phase phase);
 // The unit's gradients are cleared: its backward follows.
 void clear_unit(RoleContext& c, BlockBuilder& b, Family f);
 // A layer's: of what all have, and of its MLP or experts.
-std::vector<Family> layer_unit(const RoleContext& c, bool experts);
+std::vector<Family> layer_unit(const RoleContext& c, bool more);
 // The unit's gradients to their owners. `last`: of the step's microbatches; then across replicas, too.
 BlockId reduce_unit(RoleContext& c, const std::vector<Family>& families, bool last);
 // At the begin of a backward: what the backward before it left to reduce is on its way no more.
@@ -386,7 +419,7 @@ class GathersAhead {
   RoleContext& c_;
   Segment& segment_;
   std::vector<std::int32_t> units_;
-  std::map<std::pair<Family, bool>, BlockId> blocks_;  // of layers with and without experts
+  std::map<std::pair<Family, bool>, BlockId> blocks_;  // of layers of either list
   bool again_;
   std::size_t ahead_, used_ = 0, gathered_ = 0;
 };

@@ -41,7 +41,7 @@ HeadBuffers head_buffers(RoleContext& c) {
 }
 
 BufferId tokens(RoleContext& c) {
-  return c.builder.buffer("tokens", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
+  return c.builder.buffer(c.named("tokens"), Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
 }
 
 PositionAdd position_add(const RoleContext& c, Direction d) {
@@ -96,6 +96,16 @@ EmbeddingNorm embedding_norm(RoleContext& c) {
   };
   return {slot("embedding.sum", c.type.activation, c.n.shard_rows * c.n.hidden),
           slot("embedding.norm.stats", c.type.statistic, c.n.shard_rows * 2)};
+}
+
+// Of the norm behind the encoder.
+Operand encoder_norm_stats(RoleContext& c) {
+  return c.builder.whole(c.builder.buffer("encoder.norm.stats", c.type.statistic, c.n.shard_rows * 2,
+                                          BufferKind::activation, Lifetime::slot));
+}
+
+std::string positions(const RoleContext& c) {
+  return c.side == Side::decoder ? "embedding.decoder_positions" : "embedding.positions";
 }
 
 // The row of the first type, which all tokens are of.
@@ -155,11 +165,27 @@ Operand head_weight_gradient(RoleContext& c) {
 
 }  // namespace
 
+BlockId encoder_norm_forward(RoleContext& c, std::size_t chunk) {
+  BlockBuilder b(c.role(), "encoder.norm.forward");
+  c.enter(Side::encoder);
+  EndNorm{c, b, kEmbedding, "embedding.encoder_norm"}.forward(c.chunk_output(chunk), encoded(c), encoder_norm_stats(c));
+  return c.builder.add(b.take());
+}
+
+BlockId encoder_norm_backward(RoleContext& c, std::size_t chunk) {
+  BlockBuilder b(c.role(), "encoder.norm.backward");
+  c.enter(Side::encoder);
+  clear_sums(c, b);
+  EndNorm{c, b, kEmbedding, "embedding.encoder_norm"}.backward(encoded_gradient(c), c.chunk_output(chunk),
+                                                               encoder_norm_stats(c), std::nullopt, c.gradient_out());
+  return c.builder.add(b.take());
+}
+
 BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers) {
   if (c.model.is_dense()) {
     return dense_input_forward(c, chunk, gathers);
   }
-  BlockBuilder b(c.role(), "embedding.forward");
+  BlockBuilder b(c.role(), c.named("embedding.forward"));
   if (gathers && c.uses[kEmbedding].gathers) {
     emit_unit_gather(c, b, kEmbedding, false);
   }
@@ -176,13 +202,14 @@ BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers) {
     op.group = c.groups.tp;
     op.elements = out.elements;
     op.dtype = c.type.activation;
-    op.tag = c.builder.tag("embedding.reduce");
+    op.tag = c.builder.tag(c.named("embedding.reduce"));
     b.emit(op, c.tp_stream(), Phase::forward, {out}, {x});
   }
   if (c.model.positions == workloads::Positions::learned) {
-    b.emit(position_add(c, Direction::forward), kCompute, Phase::forward,
-           {x, c.parameter(kEmbedding, "embedding.positions")}, {x});
+    b.emit(position_add(c, Direction::forward), kCompute, Phase::forward, {x, c.parameter(kEmbedding, positions(c))},
+           {x});
   }
+  relative_bias_forward(c, b);
   if (c.model.token_types > 0) {
     b.emit(PositionAdd{Direction::forward, c.n.shard_rows, c.n.hidden, 1, kNoGroup, c.type.activation}, kCompute,
            Phase::forward, {x, first_type(c.parameter(kEmbedding, "embedding.types"), c)}, {x});
@@ -198,9 +225,11 @@ BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
   if (c.model.is_dense()) {
     return dense_input_backward(c);
   }
-  BlockBuilder b(c.role(), last_microbatch ? "embedding.backward.last" : "embedding.backward");
+  BlockBuilder b(c.role(), c.named(last_microbatch ? "embedding.backward.last" : "embedding.backward"));
   Operand dx = c.gradient_out();
-  if (!c.tied_here) {  // else the head's backward was the first to add to them
+  const bool is_first = !c.model.is_encoder_decoder() || c.side == Side::decoder;  // of the embedding's, here
+  const bool is_last = !c.model.is_encoder_decoder() || c.side == Side::encoder;
+  if (is_first && !c.tied_here) {  // else the head's backward was the first to add to them
     clear_unit(c, b, kEmbedding);
   }
   if (c.model.embedding_norm) {
@@ -215,15 +244,16 @@ BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
            {d_type});
   }
   if (c.model.positions == workloads::Positions::learned) {
-    const Operand d_positions = c.gradient(kEmbedding, "embedding.positions");
+    const Operand d_positions = c.gradient(kEmbedding, positions(c));
     b.emit(position_add(c, Direction::backward_weight), kCompute, Phase::backward_weight, {dx, d_positions},
            {d_positions});
   }
+  relative_bias_backward(c, b);
   const Operand full = gather_rows(c, b, Phase::backward_weight, dx, "embedding.output_gradient");
   const Operand d_table = c.gradient(kEmbedding, "embedding.table");
   const Embedding e{Direction::backward_weight, c.n.rows, c.n.hidden, c.n.vocab, c.groups.tp, c.type.activation};
   b.emit(e, kCompute, Phase::backward_weight, {c.builder.whole(tokens(c)), full, d_table}, {d_table});
-  if (last_microbatch || c.uses[kEmbedding].reduces) {
+  if (is_last && (last_microbatch || c.uses[kEmbedding].reduces)) {
     finish_embedding(c, b);
   }
   b.join_open(Phase::backward_input);
@@ -244,6 +274,7 @@ BlockId head_forward(RoleContext& c, std::size_t chunk) {
     return dense_head_forward(c, chunk);
   }
   BlockBuilder b(c.role(), "head.forward");
+  c.enter(Side::decoder);
   await_unit(c, b, kHead, Phase::forward);
   const HeadBuffers t = head_buffers(c);
   const auto all = [&c](BufferId id) { return c.builder.whole(id); };
@@ -290,6 +321,7 @@ BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool
   }
   BlockBuilder b(c.role(), "head.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
+  c.enter(Side::decoder);
   await_unit(c, b, kHead, Phase::backward_input);
   clear_unit(c, b, kHead);
   if (c.tied_here) {
@@ -298,6 +330,7 @@ BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool
   const HeadBuffers t = head_buffers(c);
   const auto all = [&c](BufferId id) { return c.builder.whole(id); };
   const Operand dy = c.gradient_in(c.chunk_layers[chunk]);
+  clear_sums(c, b);
   const Operand d_logits = all(t.d_logits);
   if (inputs) {
     if (!transforms(c)) {

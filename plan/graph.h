@@ -269,8 +269,9 @@ struct PlanGraph {
   std::vector<std::string> tags;  // match keys' first part
   std::vector<RuntimeExtent> runtime_extents;
   std::vector<Role> roles;
-  std::int32_t tensors = 0;  // global parameter tensors
-  std::int64_t sequences_per_step = 0, seq_len = 0;
+  std::int32_t tensors = 0;                          // global parameter tensors
+  std::int64_t sequences_per_step = 0, seq_len = 0;  // seq_len: of a sequence as data, both sides of an encoder_decoder
+  std::int64_t told_len = 0;                         // of these the last so many are told (and have logits); 0: all
   std::int32_t microbatches = 0;
 };
 

@@ -109,7 +109,8 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "expert_bias",
                                                   "output_loss",
                                                   "lamb_update",
-                                                  "loss_scale"};
+                                                  "loss_scale",
+                                                  "relative_bias"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -124,6 +125,7 @@ void fields(auto& a, Of<Attention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("causal", x.causal), a("dtype", x.dtype);
   a("value_dim", x.value_dim), a("window", x.window), a("document", x.document);
+  a("key_seq", x.key_seq), a("biased", x.biased), a("scaled", x.scaled);
 }
 
 void fields(auto& a, Of<AttentionSinks> auto& x) {
@@ -172,6 +174,11 @@ void fields(auto& a, Of<Rotary> auto& x) {
   a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("kv_heads", x.kv_heads);
   a("head_dim", x.head_dim), a("rotary_dim", x.rotary_dim), a("base", x.base), a("dtype", x.dtype);
   a("seq_group", x.seq_group);
+}
+
+void fields(auto& a, Of<RelativeBias> auto& x) {
+  a("direction", x.direction), a("heads", x.heads), a("seq", x.seq), a("buckets", x.buckets);
+  a("max_distance", x.max_distance), a("bidirectional", x.bidirectional), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<Embedding> auto& x) {
@@ -292,9 +299,12 @@ void fields(auto& a, Of<Copy> auto& x) {
 void fields(auto& a, Of<Masking> auto& x) {
   a("count", x.count), a("token", x.token), a("vocab", x.vocab);
 }
+void fields(auto& a, Of<SequencePart> auto& x) {
+  a("length", x.length), a("first", x.first), a("start", x.start);
+}
 void fields(auto& a, Of<Host> auto& x) {
   a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
-  a("masking", x.masking), a("cols", x.cols), a("dtype", x.dtype);
+  a("masking", x.masking), a("cols", x.cols), a("dtype", x.dtype), a("part", x.part);
 }
 void fields(auto& a, Of<Put> auto& x) {
   a("channel", x.channel), a("elements", x.elements), a("dtype", x.dtype);
@@ -429,7 +439,8 @@ void fields(auto& a, Of<RuntimeExtent> auto& x) {
 void fields(auto& a, Of<PlanGraph> auto& x) {
   a("name", x.name), a("mesh", x.mesh), a("groups", x.groups), a("tags", x.tags);
   a("runtime_extents", x.runtime_extents), a("roles", x.roles), a("tensors", x.tensors);
-  a("sequences_per_step", x.sequences_per_step), a("seq_len", x.seq_len), a("microbatches", x.microbatches);
+  a("sequences_per_step", x.sequences_per_step), a("seq_len", x.seq_len), a("told_len", x.told_len),
+      a("microbatches", x.microbatches);
 }
 
 }  // namespace foretrain::plan

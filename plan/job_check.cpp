@@ -141,6 +141,35 @@ void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
   }
 }
 
+// What a model with an encoder and a decoder is not built with.
+void check_encoder_decoder(const Job& job, ObjectReader& strategy) {
+  const workloads::Model& m = job.workload.model;
+  const Strategy& s = job.strategy;
+  if (!m.is_encoder_decoder()) {
+    return;
+  }
+  const auto one = [&](const char* key, std::int64_t value, const char* why) {
+    if (value > 1) {
+      strategy.mistake(key, fmt::format("{} with an encoder_decoder is not built yet: {}; expected 1", value, why));
+    }
+  };
+  one("pp", s.pp, "all of the decoder's stages read what the encoder makes");
+  one("virtual_stages", s.virtual_stages, "all of the decoder's layers read what the encoder makes");
+  one("cp", s.cp, "queries and keys of cross attention are of different sequences");
+  if (m.kv_heads % s.tp != 0) {
+    strategy.mistake("tp", fmt::format("{} does not divide the {} kv_heads of an encoder_decoder", s.tp, m.kv_heads));
+  }
+  if (s.sequence_parallel && job.workload.target_len % s.tp != 0) {
+    strategy.mistake("tp", fmt::format("{} does not divide target_len {}", s.tp, job.workload.target_len));
+  }
+  if (!s.recompute_layers.empty()) {
+    strategy.mistake("recompute_layers", "with an encoder_decoder is not built yet; leave the key out");
+  }
+  if (s.offload_activations) {
+    strategy.mistake("offload", "\"activations\" with an encoder_decoder is not built yet; expected others");
+  }
+}
+
 void check_recompute(const Job& job, ObjectReader& strategy) {
   if (job.strategy.recomputes(RecomputeModule::mla_up) && !job.workload.model.has_mla()) {
     strategy.mistake("recompute", "\"mla_up\" needs a model with latent attention (mla)");
@@ -375,7 +404,8 @@ void check_stages(const Job& job, ObjectReader& strategy) {
 void check_sizes(const Job& job, ObjectReader& strategy) {
   const workloads::Model& m = job.workload.model;
   const double tp = static_cast<double>(job.strategy.tp);
-  const double rows = static_cast<double>(job.strategy.micro_batch) * static_cast<double>(job.workload.seq_len);
+  const double rows = static_cast<double>(job.strategy.micro_batch) *
+                      static_cast<double>(std::max(job.workload.seq_len, job.workload.target_len));
   const double scores = is_flash(job.workload.attention)
                             ? 1.0
                             : static_cast<double>(m.heads) / tp * static_cast<double>(job.workload.seq_len);
@@ -415,6 +445,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     if (!job.workload.model.is_dense()) {
       check_tensor_parallel(job, parts.strategy);
     }
+    check_encoder_decoder(job, parts.strategy);
     check_recompute(job, parts.strategy);
     check_recompute_layers(job, parts.strategy);
     check_context_parallel(job, parts.strategy);

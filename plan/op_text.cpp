@@ -44,7 +44,12 @@ struct Shapes {
   std::string operator()(const Attention& w) const {
     return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}{}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
                        w.v_dim() == w.head_dim ? "" : fmt::format(" and {}", w.v_dim()), name(w.dtype),
-                       w.causal ? ", causal" : "", mask_text(w.window, w.document));
+                       w.causal ? ", causal" : "", mask_text(w.window, w.document)) +
+           (w.key_seq > 0 ? fmt::format(", {} keys", w.key_seq) : "") + (w.biased ? ", + bias by distance" : "");
+  }
+  std::string operator()(const RelativeBias& w) const {
+    return fmt::format(" seq {} heads {} from {} buckets up to {} {}", w.seq, w.heads, w.buckets, w.max_distance,
+                       name(w.dtype));
   }
   std::string operator()(const StateSpace& w) const {
     return fmt::format(" batch {} seq {} heads {} x {} state {} {}", w.batch, w.seq, w.heads, w.head_dim, w.state,
@@ -130,7 +135,8 @@ struct Shapes {
       return fmt::format(" {} samples x {} {}", w.sequences, w.cols, name(w.dtype));
     }
     return fmt::format(" {} sequences x {}{}", w.sequences, w.seq,
-                       w.masking.count > 0 ? fmt::format(", {} masked of each", w.masking.count) : "");
+                       w.masking.count > 0 ? fmt::format(", {} masked of each", w.masking.count) : "") +
+           (w.part.length > 0 ? fmt::format(" from {} on of {}", w.part.first, w.part.length) : "");
   }
   std::string operator()(const Put& w) const {
     return fmt::format(" {} {} channel {}", w.elements, name(w.dtype), w.channel);

@@ -19,6 +19,7 @@ struct KindName {
   std::string operator()(const LatentHeads& w) const { return dotted("latent_heads", name(w.direction)); }
   std::string operator()(const SplitColumns& w) const { return dotted("split_columns", name(w.direction)); }
   std::string operator()(const AttentionSinks& w) const { return dotted("attention_sinks", name(w.direction)); }
+  std::string operator()(const RelativeBias& w) const { return dotted("relative_bias", name(w.direction)); }
   std::string operator()(const StateSpace& w) const { return dotted("state_space", name(w.direction)); }
   std::string operator()(const HeadNorm& w) const { return dotted("head_norm", name(w.direction)); }
   std::string operator()(const Activation& w) const { return dotted("activation", name(w.direction)); }

@@ -44,6 +44,11 @@ struct Matmul {
   Dtype in = Dtype::fp32, out = Dtype::fp32;
 };
 
+// With key_seq attention of q to another sequence's keys and values: flash_forward reads {q, kv, [bias]}, writes {o,
+// lse}; flash_backward reads {do, q, kv, o, lse, [bias, dbias]}, writes {dq, dkv, [dbias]}; q [batch*seq,
+// heads*head_dim], kv [batch*key_seq, kv_heads*(head_dim + value_dim)]. With `biased` a logit by distance is added to
+// the scores, bias [heads, seq + keys - 1] as RelativeBias writes it, and dbias is added to: flash_forward reads {qkv,
+// bias}, flash_backward {do, qkv, o, lse, bias, dbias}, writes {dqkv, dbias}. Flash steps alone have these two.
 // Packed qkv [batch*seq, (heads + kv_heads) * head_dim + kv_heads * value_dim]; o [batch*seq, heads*value_dim]; scores
 // and probabilities [batch, heads, seq, seq] in dtype; lse [batch, heads, seq] in fp32 (fp64 for fp64).
 enum class AttentionStep : std::uint8_t {
@@ -70,8 +75,22 @@ struct Attention {
   std::int64_t value_dim = 0;  // columns of a value head; 0: head_dim
   std::int64_t window = 0;     // with causal: keys that a query sees, its own among them; 0: all before it
   std::int64_t document = 0;   // with causal: tokens of a document, of which a query sees its own; 0: one document
+  std::int64_t key_seq = 0;    // keys of the other sequence; 0: its own, of qkv
+  bool biased = false;
+  bool scaled = true;  // scores are, by 1/sqrt(head_dim)
 
+  std::int64_t keys() const { return key_seq != 0 ? key_seq : seq; }
   std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
+};
+
+// Logits by distance from a table of buckets (kernels.h): forward: reads {table[heads,buckets]}, writes {bias[heads,
+// 2*seq - 1]}; backward_weight: reads {dbias, dtable}, writes {dtable}, +=. bidirectional: keys behind a query have
+// buckets of their own. bias in fp32 (fp64 for fp64).
+struct RelativeBias {
+  Direction direction{};
+  std::int64_t heads = 0, seq = 0, buckets = 0, max_distance = 0;
+  bool bidirectional = true;
+  Dtype dtype = Dtype::fp32;
 };
 
 // A logit per head beside those of the keys, with no value (gpt-oss); behind flash attention, whose backward takes what
@@ -384,9 +403,16 @@ struct Masking {
   std::int64_t token = 0, vocab = 0;
 };
 
+// Of data whose sequences have `length` tokens, those of one side of a model from `first` on. Those that are told
+// (first > 0) a decoder reads one later, behind the id `start`.
+struct SequencePart {
+  std::int64_t length = 0;  // 0: all are one side's
+  std::int64_t first = 0, start = 0;
+};
+
 // load_inputs / load_targets: writes {ids[sequences*seq]} of this instance's microbatch, seq being this rank's share in
-// `seq_group` of each sequence. write_checkpoint: reads {...}. load_features / load_labels: writes {x[sequences, cols]}
-// in dtype, of samples; i32 labels are classes.
+// `seq_group` of each sequence, or the tokens of its part. write_checkpoint: reads {...}. load_features / load_labels:
+// writes {x[sequences, cols]} in dtype, of samples; i32 labels are classes.
 enum class HostTask : std::uint8_t { load_inputs, load_targets, write_checkpoint, load_features, load_labels };
 std::string_view name(HostTask t);
 struct Host {
@@ -396,6 +422,7 @@ struct Host {
   Masking masking;
   std::int64_t cols = 0;  // of features and labels
   Dtype dtype = Dtype::i32;
+  SequencePart part;
 };
 
 // Asynchronous channels. put: reads {x}; never waits. take: writes {x}; waits for a message from `from_role` (-1: any
@@ -417,7 +444,7 @@ using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd
                           PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
                           Collective, Exchange, Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns,
                           RingAttention, Reshard, Gate, Route, Permute, GroupedMatmul, ExpertActivation, AttentionSinks,
-                          StateSpace, ExpertBias, OutputLoss, LambUpdate, LossScale>;
+                          StateSpace, ExpertBias, OutputLoss, LambUpdate, LossScale, RelativeBias>;
 
 // The attention of which the op costs so large a share, in so many kernels, where it is one: of a ring's step the
 // causal one of a share over itself, of attend_all that of the whole sequences.

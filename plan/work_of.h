@@ -55,6 +55,7 @@ struct WorkOf {
   void operator()(const Put&);
   void operator()(const Take&);
   void operator()(const Attention&);
+  void operator()(const RelativeBias&);
   void operator()(const StateSpace&);
   void operator()(const AttentionSinks&);
   void operator()(const LatentHeads&);

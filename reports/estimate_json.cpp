@@ -91,7 +91,7 @@ nlohmann::ordered_json to_json(const Estimate& e) {
   const workloads::Workload& w = e.job->workload;
   const double step = seconds(e.step_time);
   const Efficiency eff = efficiency(*e.job, *e.graph, step);
-  const double tokens_per_second = static_cast<double>(w.global_batch * w.seq_len) / step;
+  const double tokens_per_second = static_cast<double>(w.global_batch * w.tokens_per_sequence()) / step;
   const double devices = static_cast<double>(eff.devices);
 
   Json out{{"schema", "foretrain.estimate/1"},

@@ -33,7 +33,7 @@ Table main_figures(const Estimate& e) {
   const workloads::Workload& w = e.job->workload;
   const double step = seconds(e.step_time);
   const Efficiency eff = efficiency(*e.job, *e.graph, step);
-  const double tokens_per_second = static_cast<double>(w.global_batch * w.seq_len) / step;
+  const double tokens_per_second = static_cast<double>(w.global_batch * w.tokens_per_sequence()) / step;
   const double devices = static_cast<double>(eff.devices);
   const plan::MemoryFit& fit = e.fit;
   const plan::Role& fullest = e.graph->roles[fit.fullest];
@@ -195,11 +195,11 @@ std::string headline(const plan::Job& job) {
   add(s.offload_activations, "activations on the host");
   add(words.empty(), "one rank");
   const bool packed = w.document_length > 0 && w.document_length < w.seq_len;
-  return fmt::format("{}, seq {}{}, batch {} in {} microbatch{}, {}, on {}: {}",
-                     w.model.name.empty() ? "model" : w.model.name, w.seq_len,
-                     packed ? fmt::format(" in documents of {}", w.document_length) : "", w.global_batch,
-                     job.microbatches(), job.microbatches() == 1 ? "" : "es", w.precision.word, job.cluster.name,
-                     fmt::join(words, ", "));
+  return fmt::format(
+      "{}, seq {}{}{}, batch {} in {} microbatch{}, {}, on {}: {}", w.model.name.empty() ? "model" : w.model.name,
+      w.seq_len, packed ? fmt::format(" in documents of {}", w.document_length) : "",
+      w.model.is_encoder_decoder() ? fmt::format(" to {}", w.target_len) : "", w.global_batch, job.microbatches(),
+      job.microbatches() == 1 ? "" : "es", w.precision.word, job.cluster.name, fmt::join(words, ", "));
 }
 
 std::string to_text(const Estimate& e, bool colour) {

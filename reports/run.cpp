@@ -20,7 +20,7 @@ constexpr std::size_t kStepsShown = 10;
 
 double tokens_per_second(const RunReport& r) {
   const workloads::Workload& w = r.job->workload;
-  return static_cast<double>(w.global_batch * w.seq_len) / quantile(r.step_seconds, 0.5);
+  return static_cast<double>(w.global_batch * w.tokens_per_sequence()) / quantile(r.step_seconds, 0.5);
 }
 
 Json numbers(const std::vector<double>& values) {
@@ -140,6 +140,12 @@ nlohmann::ordered_json to_json(const RunReport& r) {
                      {"steps", v.steps},
                      {"passed", v.passed}};
   }
+  if (r.answered) {
+    out["answered"] = {{"sequences", r.answered->sequences},
+                       {"right_sequences", r.answered->right_sequences},
+                       {"tokens", r.answered->tokens},
+                       {"right_tokens", r.answered->right_tokens}};
+  }
   if (r.sample) {
     out["sample"] = *r.sample;
   }
@@ -167,6 +173,14 @@ std::string to_text(const RunReport& r, bool colour) {
                       fmt::format("{:g}", scaled(r).scale),
                       {fmt::format("in the end; {} of {} steps skipped, whose gradients were no numbers",
                                    scaled(r).skipped, r.grad_norm.size()),
+                       Tone::dim}});
+  }
+  if (r.answered) {
+    t.rows.push_back({"answers",
+                      {fmt::format("{} of {} right", r.answered->right_sequences, r.answered->sequences), Tone::strong},
+                      {fmt::format("validation sequences, each token behind those that the model told itself; {} of {} "
+                                   "tokens",
+                                   r.answered->right_tokens, r.answered->tokens),
                        Tone::dim}});
   }
   t.rows.push_back({"memory",

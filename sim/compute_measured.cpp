@@ -114,7 +114,7 @@ class Tables {
     }
     for (const AttentionSample& s : measured.attention) {
       attention_[{s.step, s.dtype, s.causal}].add({log_of(s.seq), log_of(s.head_dim)},
-                                                  time(s) / products(s.batch * s.heads, s.seq, s.head_dim));
+                                                  time(s) / products(s.batch * s.heads, s.seq, s.seq, s.head_dim));
     }
     for (const topologies::MemorySample& s : measured.memory) {
       memory_[{s.kind, s.dtype}].add(static_cast<double>(s.bytes), time(s));
@@ -138,8 +138,8 @@ class Tables {
   }
 
  private:
-  static double products(std::int64_t heads, std::int64_t seq, std::int64_t head_dim) {
-    return static_cast<double>(heads) * static_cast<double>(seq) * static_cast<double>(seq) *
+  static double products(std::int64_t heads, std::int64_t seq, std::int64_t keys, std::int64_t head_dim) {
+    return static_cast<double>(heads) * static_cast<double>(seq) * static_cast<double>(keys) *
            static_cast<double>(head_dim);
   }
 
@@ -197,8 +197,8 @@ class Tables {
     }
     const bool flash = a.step == plan::AttentionStep::flash_forward || a.step == plan::AttentionStep::flash_backward;
     const double shown = flash ? workloads::visible_share(a.window, a.document, a.seq) : 1;
-    return found->second.at({log_of(a.seq), log_of(a.head_dim)}) * products(a.batch * a.heads, a.seq, a.head_dim) *
-           shown * cost.share;
+    return found->second.at({log_of(a.keys()), log_of(a.head_dim)}) *
+           products(a.batch * a.heads, a.seq, a.keys(), a.head_dim) * shown * cost.share;
   }
 
   double memory_seconds(const plan::Work& work, double bytes) const {

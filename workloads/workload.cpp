@@ -30,7 +30,7 @@ std::string_view name(DataFormat f) {
 }
 
 std::string_view name(Synthetic s) {
-  constexpr std::array<std::string_view, 3> kNames{"none", "linear", "shells"};
+  constexpr std::array<std::string_view, 4> kNames{"none", "linear", "shells", "reverse"};
   return kNames[static_cast<std::size_t>(s)];
 }
 
@@ -40,7 +40,8 @@ std::string_view name(LastBatch b) {
 
 std::int64_t Workload::targets_per_sequence() const {
   return model.is_encoder() ? std::max<std::int64_t>(1, std::llround(masked_share * static_cast<double>(seq_len)))
-                            : seq_len;
+         : model.is_encoder_decoder() ? target_len
+                                      : seq_len;
 }
 
 double learning_rate(const Optimizer& o, std::int64_t step) {

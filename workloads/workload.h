@@ -81,8 +81,9 @@ std::string_view name(DataFormat f);
 enum class LastBatch : std::uint8_t { drop, wrap };
 std::string_view name(LastBatch b);
 
-// Samples of features that are made up from the run's seed (exec/samples.h); of models of features.
-enum class Synthetic : std::uint8_t { none, linear, shells };
+// Data that is made up: samples of features, from the run's seed (exec/samples.h), of models of features; reverse:
+// sequences to be told back to front, of an encoder_decoder (exec/data.h).
+enum class Synthetic : std::uint8_t { none, linear, shells, reverse };
 std::string_view name(Synthetic s);
 
 struct DataSpec {
@@ -99,6 +100,8 @@ struct DataSpec {
 struct Workload {
   Model model;
   std::int64_t seq_len = 0;
+  std::int64_t target_len = 0;  // of an encoder and decoder: tokens that are told of each sequence, seq_len being those
+                                // that are read; 0 in other models
   std::int64_t global_batch = 0;  // sequences per step
   Precision precision;
   Optimizer optimizer;
@@ -113,7 +116,11 @@ struct Workload {
   double masked_share = 0.15;
   DataSpec data;
 
-  // Tokens of each sequence that the loss is the mean over: an encoder's masked ones, at least one; else all.
+  // Of a sequence as data: those that are read, and those that are told of it.
+  std::int64_t tokens_per_sequence() const { return seq_len + target_len; }
+
+  // Tokens of each sequence that the loss is the mean over: an encoder's masked ones, at least one; all that a decoder
+  // tells.
   std::int64_t targets_per_sequence() const;
 };
 

@@ -119,6 +119,12 @@ DataSpec read_data(ObjectReader& reader) {
     data.format = format == name(f) ? f : data.format;
   }
   data.last_batch = object.word("last_batch", "drop", {"drop", "wrap"}) == "wrap" ? LastBatch::wrap : LastBatch::drop;
+  data.synthetic =
+      object.word("synthetic", "none", {"none", "reverse"}) == "none" ? Synthetic::none : Synthetic::reverse;
+  if (data.synthetic != Synthetic::none && !(data.path + data.tokenizer + data.validation).empty()) {
+    object.mistake("synthetic",
+                   fmt::format("\"{}\" is made up; leave path, tokenizer and validation out", name(data.synthetic)));
+  }
   object.word("distribution", "random", {"random"}, {"block", "sequential"});
   for (const char* key : {"epochs", "loaders", "prefetch", "cache"}) {
     if (object.has(key)) {
@@ -137,6 +143,30 @@ AttentionKind attention_of(const std::string& word) {
                                    : AttentionKind::flash;
 }
 
+// Symbols are all ids but the start token, of which it takes two to tell anything.
+void check_synthetic(const Workload& w, ObjectReader& reader) {
+  if (w.data.synthetic == Synthetic::reverse && (!w.model.is_encoder_decoder() || w.target_len != w.seq_len)) {
+    reader.mistake("data",
+                   "synthetic \"reverse\" is of an encoder_decoder that tells as many tokens as it reads "
+                   "(target_len seq_len)");
+  } else if (w.data.synthetic == Synthetic::reverse && w.model.vocab < 3) {
+    reader.mistake("data",
+                   fmt::format("synthetic \"reverse\" needs a vocabulary of 3 at least, not {}", w.model.vocab));
+  }
+}
+
+void check_encoder_decoder(const Workload& w, ObjectReader& reader) {
+  if (!is_flash(w.attention)) {
+    reader.mistake("attention", fmt::format("cross attention is built as flash attention; expected flash, flash3 or "
+                                            "cudnn, not {}",
+                                            name(w.attention)));
+  }
+  if (w.document_length > 0) {
+    reader.mistake("document_length",
+                   fmt::format("{} is not built with an encoder; expected 0, or seq_len at least", w.document_length));
+  }
+}
+
 }  // namespace
 
 Workload read_workload(ObjectReader& reader, bool on_this_machine) {
@@ -151,6 +181,11 @@ Workload read_workload(ObjectReader& reader, bool on_this_machine) {
     reader.mistake("seq_len", fmt::format("{} is not allowed: samples of features have no length; expected 1, or no "
                                           "seq_len",
                                           w.seq_len));
+  }
+  if (w.model.is_encoder_decoder()) {
+    w.target_len = reader.integer("target_len", w.seq_len, 1, kMaxSeqLen);
+  } else if (reader.has("target_len")) {
+    reader.mistake("target_len", "is of an encoder_decoder, whose decoder tells other tokens than are read");
   }
   w.global_batch = reader.integer("global_batch", std::nullopt, 1, kMaxBatch);
   w.precision = precision_of(
@@ -184,10 +219,16 @@ Workload read_workload(ObjectReader& reader, bool on_this_machine) {
     reader.mistake("masked_share", "is of an encoder; a decoder tells every next token: leave it out");
   }
   w.data = read_data(reader);
-  if (w.model.positions == Positions::learned && w.seq_len > w.model.max_positions) {
-    reader.mistake("seq_len", fmt::format("{} is not allowed; the model has {} learned positions", w.seq_len,
-                                          w.model.max_positions));
+  for (const auto& [key, tokens] : {std::pair{"seq_len", w.seq_len}, {"target_len", w.target_len}}) {
+    if (w.model.positions == Positions::learned && tokens > w.model.max_positions) {
+      reader.mistake(
+          key, fmt::format("{} is not allowed; the model has {} learned positions", tokens, w.model.max_positions));
+    }
   }
+  if (w.model.is_encoder_decoder()) {
+    check_encoder_decoder(w, reader);
+  }
+  check_synthetic(w, reader);
   if (w.model.attention_sinks && !is_flash(w.attention)) {
     reader.mistake("attention", fmt::format("the model's attention_sinks are built behind flash attention; expected "
                                             "flash, flash3 or cudnn, not {}",
@@ -237,7 +278,11 @@ nlohmann::json to_json(const Workload& w) {
                   {"tokenizer", w.data.tokenizer},
                   {"validation", w.data.validation},
                   {"last_batch", name(w.data.last_batch)},
+                  {"synthetic", name(w.data.synthetic)},
                   {"distribution", "random"}};
+  if (w.model.is_encoder_decoder()) {
+    json["target_len"] = w.target_len;
+  }
   if (w.model.is_encoder()) {
     json["masked_share"] = w.masked_share;
   }

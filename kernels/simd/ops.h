@@ -26,6 +26,8 @@
   X(attention_backward)                    \
   X(attention_part_forward)                \
   X(attention_part_backward)               \
+  X(attention_rows_forward)                \
+  X(attention_rows_backward)               \
   X(attention_merge)                       \
   X(attention_sinks_forward)               \
   X(attention_sinks_backward)              \

@@ -215,6 +215,49 @@ TEST(Parity, Encoder) {
   }
 }
 
+// An encoder and a decoder, of T5's kind and with learned positions and biases: with every strategy that such a model
+// has, and some together.
+TEST(Parity, EncoderAndDecoder) {
+  const Overrides plain = {{"workload.model.norm", "layernorm"},
+                           {"workload.model.positions", "learned"},
+                           {"workload.model.attention_bias", "true"},
+                           {"workload.model.mlp_bias", "true"},
+                           {"workload.model.activation", "gelu"}};
+  const Overrides sp = {{"tp", "2"}, {"sequence_parallel", "true"}};
+  for (const Overrides& o : std::vector<Overrides>{
+           {},
+           {{"dp", "2"}},
+           {{"dp", "2"}, {"overlap_grad_reduce", "true"}, {"bucket_bytes", "1 kB"}},
+           {{"dp", "2"}, {"zero", "1"}, {"bucket_bytes", "1 kB"}},
+           {{"dp", "2"}, {"zero", "1"}, {"overlap_grad_reduce", "true"}, {"overlap_param_gather", "true"}},
+           {{"dp", "2"}, {"zero", "2"}},
+           {{"dp", "2"}, {"zero", "3"}},
+           {{"dp", "2"}, {"zero", "3"}, {"reshard", "false"}, {"recompute", "full"}},
+           {{"dp", "2"}, {"zero", "3"}, {"workload.model.tied_embeddings", "false"}},
+           {{"dp", "2"}, {"zero", "2"}, {"workload.model.tied_embeddings", "false"}},
+           {{"dp", "4"}, {"global_batch", "24"}, {"zero", "3"}, {"shard", "2"}, {"strategy.prefetch", "2"}},
+           {{"tp", "2"}},
+           {{"tp", "4"}, {"dp", "2"}, {"zero", "1"}},
+           {{"tp", "2"}, {"overlap_tp", "false"}},
+           sp,
+           joined(sp, {{"dp", "2"}, {"zero", "3"}}),
+           joined(sp, {{"recompute", "full"}, {"recompute_early_stop", "true"}}),
+           {{"recompute", "full"}, {"dp", "2"}, {"zero", "2"}},
+           {{"recompute", R"(["attention_core","norm","activation"])"}, {"tp", "2"}},
+           {{"recompute", R"(["norm","mlp"])"}},
+           {{"recompute", "selective"}},
+           {{"micro_batch", "3"}},
+           {{"fused_grad_accumulation", "false"}},
+           {{"offload", R"(["optimizer"])"}, {"dp", "2"}},
+           {{"workload.model.kv_heads", "2"}, {"tp", "2"}, {"workload.model.activation", "geglu"}},
+           {{"target_len", "16"}, {"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}, {"dp", "3"}},
+           joined(sp, {{"precision", "bf16"}, {"dp", "2"}}),
+           {{"precision", "fp32"}, {"dp", "2"}, {"zero", "2"}, {"tp", "2"}}}) {
+    expect_parity(testing::kTinyT5, joined(kBase, o));
+    expect_parity(testing::kTinyT5, joined(kBase, joined(plain, o)));
+  }
+}
+
 // What an encoder has by default, on its own: a decoder with norms behind, an encoder with norms before, and their
 // like.
 TEST(Parity, PartsOfAnEncoder) {

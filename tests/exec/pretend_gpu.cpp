@@ -155,6 +155,21 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
                        Tensor o, Tensor lse) const override {
     queue(&Launchers::attention_merge, shape, parts, o_parts, lse_parts, o, lse);
   }
+  void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                              ConstTensor bias, Tensor o, Tensor lse) const override {
+    queue(&Launchers::attention_rows_forward, shape, rows, q, kv, bias, o, lse);
+  }
+  void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                               ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dq, Tensor dkv,
+                               Tensor d_bias) const override {
+    queue(&Launchers::attention_rows_backward, shape, rows, q, kv, bias, o, lse, d_o, dq, dkv, d_bias);
+  }
+  void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias) const override {
+    queue(&Launchers::relative_bias_forward, shape, table, bias);
+  }
+  void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table) const override {
+    queue(&Launchers::relative_bias_backward, shape, d_bias, d_table);
+  }
   void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse) const override {
     queue(&Launchers::attention_sinks_forward, shape, sinks, o, lse);
   }
