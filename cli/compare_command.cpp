@@ -30,9 +30,8 @@ struct CompareArguments {
 };
 
 // On process 0; elsewhere without spans.
-plan::Timeline measured_now(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph,
-                            const exec::Text& text, exec::Processes& processes, exec::Gpu* gpu,
-                            const Console& console) {
+Measurement measured_now(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph,
+                         const exec::Text& text, exec::Processes& processes, exec::Gpu* gpu, const Console& console) {
   const workloads::Workload& w = job.workload;
   constexpr std::uint64_t kSeed = 1;
   const exec::TextWindows windows = exec::training_windows(text, w.seq_len, w.global_batch, w.model.vocab, kSeed);
@@ -42,23 +41,26 @@ plan::Timeline measured_now(const CompareArguments& a, const plan::Job& job, con
   options.steps = kWarmUpSteps + static_cast<int>(a.steps);
   options.traced_steps = static_cast<int>(a.steps);
   options.device = a.device.word;
-  return measure(executor, graph, options, watch, console).timeline;
+  return measure(executor, graph, options, watch, console);
 }
 
 // `measure` runs the job, once the forecast is made.
 int compare(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph, bool judges,
-            const std::function<plan::Timeline()>& measure, Console& console) {
+            const std::function<Measurement()>& measure, Console& console) {
   OutputFiles files("", judges ? a.trace_path : "");
   plan::Timeline predicted;
   const sim::Simulation simulation = simulate(job, graph, a.models, &predicted);
   if (job.cluster.profile == nullptr) {
     console.warning("the forecast is made from generic figures; 'foretrain calibrate' measures this machine");
   }
-  const plan::Timeline measured = measure();
+  const Measurement measurement = measure();
+  const plan::Timeline& measured = measurement.timeline;
   if (!judges) {
     return kOk;
   }
-  const reports::Comparison comparison = reports::compare(graph, predicted, measured);
+  reports::Comparison comparison = reports::compare(graph, predicted, measured);
+  comparison.predicted_staleness = simulation.staleness;
+  comparison.measured_staleness = measurement.staleness;
   if (files.wants_trace()) {
     const auto last = static_cast<std::int32_t>(simulation.step_ends.size()) - 1;
     files.write_trace(graph, {reports::traced_step(predicted, "forecast", last),
@@ -92,7 +94,11 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
   if (!a.timeline_path.empty()) {
     const plan::Job job = a.job.load();
     return compare(
-        a, job, plan::build(job), true, [&] { return read_timeline(a.timeline_path); }, console);
+        a, job, plan::build(job), true,
+        [&] {
+          return Measurement{{}, read_timeline(a.timeline_path), {}};
+        },
+        console);
   }
   const std::unique_ptr<exec::Processes> processes = exec::join_processes();
   plan::Job job;

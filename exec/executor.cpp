@@ -101,8 +101,7 @@ RunResult Executor::Impl::evaluate(const DataSource& other, int batches, bool on
 // The head's shards lie side by side along the vocabulary on the tp ranks of the last stage.
 std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
   const int cp = graph.mesh.size(plan::Axis::cp);
-  const std::int64_t rows =
-      graph.sequences_per_step / graph.microbatches / graph.mesh.size(plan::Axis::dp) * (graph.seq_len / cp);
+  const std::int64_t rows = graph.sequences_per_step / graph.microbatches / graph.data_ranks() * (graph.seq_len / cp);
   const plan::SharePlace place_of_row = plan::share_place(row, graph.seq_len, cp);
   std::vector<double> logits;
   for (const auto& rank : here.ranks()) {

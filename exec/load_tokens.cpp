@@ -32,7 +32,7 @@ void for_each_masked(const plan::Masking& masking, std::int64_t step, std::int64
 // same microbatches takes them in the same order.
 void load_tokens(const OpCall& call, const plan::Host& op) {
   const RankContext& rank = *call.rank;
-  const std::int64_t dp = rank.graph->mesh.size(plan::Axis::dp);
+  const std::int64_t dp = rank.graph->data_ranks();
   const std::int64_t d = rank.coordinates[static_cast<std::size_t>(plan::Axis::dp)];
   const std::int64_t first = (call.binding.microbatch * dp + d) * op.sequences;
   const bool targets = op.task == plan::HostTask::load_targets, masks = op.masking.count > 0;

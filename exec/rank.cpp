@@ -199,7 +199,8 @@ void RankRunner::enqueue_outcome(int step) {
       return result;
     };
     if (reports_loss_) {
-      control_->report_loss(step, value(role.loss, 0));
+      const bool is_part = context_.graph->asynchronous && assignment_.trains;
+      control_->report_loss(step, value(role.loss, 0) * (is_part ? context_.graph->data_ranks() : 1));
     }
     if (reports_grad_norm_ && assignment_.trains) {
       control_->report_grad_norm(step, value(role.grad_norm, 1));
@@ -293,6 +294,7 @@ void RankRunner::completed(const OpCall& call, Time start, Time end) {
     span.stream = call.op->stream;
     span.multiplicity = 1;
     span.rank = context_.rank;
+    span.sender = call.sender;
     span.start = start - assignment_.origin;
     span.end = end - assignment_.origin;
     options.sink->span(span);

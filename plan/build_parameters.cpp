@@ -280,13 +280,13 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
     const workloads::OptimizerKind kind = c.job.workload.optimizer.kind;
     const bool offloads = c.job.strategy.offload_optimizer;
     const BufferKind state = offloads ? BufferKind::host : BufferKind::optimizer_state;
-    if (c.job.workload.precision.has_master()) {
+    if (c.updates() && c.job.workload.precision.has_master()) {
       f.master = add("master", c.type.state, part, state);
     }
-    if (kind != workloads::OptimizerKind::sgd) {
+    if (c.updates() && kind != workloads::OptimizerKind::sgd) {
       f.m = add("m", c.type.state, part, state);
     }
-    if (kind == workloads::OptimizerKind::adam || kind == workloads::OptimizerKind::adamw) {
+    if (c.updates() && (kind == workloads::OptimizerKind::adam || kind == workloads::OptimizerKind::adamw)) {
       f.v = add("v", c.type.state, part, state);
     }
     if (offloads) {

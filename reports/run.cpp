@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "reports/estimate.h"
+#include "reports/staleness.h"
 #include "reports/table.h"
 #include "reports/text.h"
 
@@ -106,6 +107,9 @@ nlohmann::ordered_json to_json(const RunReport& r) {
            {"data", r.data},
            {"epoch", r.epoch},
            {"timeline", r.timeline_path.empty() ? Json(nullptr) : Json(r.timeline_path)}};
+  if (!r.staleness.empty()) {
+    out["staleness"] = staleness_json(r.staleness);
+  }
   if (!r.checkpoint_folder.empty()) {
     out["checkpoint"] = {{"folder", r.checkpoint_folder}, {"copies_bytes", r.checkpoint_copies.value}};
   }
@@ -135,6 +139,11 @@ std::string to_text(const RunReport& r, bool colour) {
   } else {
     out += to_text(steps_table(r), colour) + "\n";
     add_speed(t, r);
+  }
+  if (!r.staleness.empty()) {
+    t.rows.push_back({"staleness",
+                      {staleness_text(r.staleness), Tone::strong},
+                      {"updates that a server made between a worker's parameters and its gradient", Tone::dim}});
   }
   if (r.validation_loss) {
     t.rows.push_back({"validation loss",
