@@ -33,20 +33,20 @@ struct CompareArguments {
 constexpr std::uint64_t kSeed = 1;
 
 // On process 0; elsewhere without spans.
-plan::Timeline measured_now(const CompareArguments& a, const plan::PlanGraph& graph, const TrainingData& data,
-                            exec::Processes& processes, exec::Gpu* gpu, const Console& console) {
+Measurement measured_now(const CompareArguments& a, const plan::PlanGraph& graph, const TrainingData& data,
+                         exec::Processes& processes, exec::Gpu* gpu, const Console& console) {
   const InterruptWatch watch;
   exec::Executor executor(graph, data.source(), kSeed, &processes, gpu);
   MeasureOptions options;
   options.steps = kWarmUpSteps + static_cast<int>(a.steps);
   options.traced_steps = static_cast<int>(a.steps);
   options.device = a.device.word;
-  return measure(executor, graph, options, watch, console).timeline;
+  return measure(executor, graph, options, watch, console);
 }
 
 // `measure` runs the job, once the forecast is made.
 int compare(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph, bool judges,
-            const std::function<plan::Timeline()>& measure, Console& console) {
+            const std::function<Measurement()>& measure, Console& console) {
   OutputFiles files("", judges ? a.trace_path : "");
   plan::Timeline predicted;
   const sim::Simulation simulation = simulate(job, graph, a.models, &predicted);
@@ -55,11 +55,14 @@ int compare(const CompareArguments& a, const plan::Job& job, const plan::PlanGra
         fmt::format("the forecast is made from generic figures; 'foretrain calibrate{}' measures this machine",
                     a.device.is_gpu() ? " --device cuda" : ""));
   }
-  const plan::Timeline measured = measure();
+  const Measurement measurement = measure();
+  const plan::Timeline& measured = measurement.timeline;
   if (!judges) {
     return kOk;
   }
-  const reports::Comparison comparison = reports::compare(graph, predicted, measured);
+  reports::Comparison comparison = reports::compare(graph, predicted, measured);
+  comparison.predicted_staleness = simulation.staleness;
+  comparison.measured_staleness = measurement.staleness;
   if (files.wants_trace()) {
     const auto last = static_cast<std::int32_t>(simulation.step_ends.size()) - 1;
     files.write_trace(graph, {reports::traced_step(predicted, "forecast", last),
@@ -93,7 +96,11 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
   if (!a.timeline_path.empty()) {
     const plan::Job job = a.device.load(a.job, 1);
     return compare(
-        a, job, plan::build(job), true, [&] { return read_timeline(a.timeline_path); }, console);
+        a, job, plan::build(job), true,
+        [&] {
+          return Measurement{{}, read_timeline(a.timeline_path), {}};
+        },
+        console);
   }
   const std::unique_ptr<exec::Processes> processes = exec::join_processes();
   plan::Job job;

@@ -83,6 +83,7 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   estimate.job = &job;
   estimate.graph = &graph;
   estimate.step_time = simulation.step_time;
+  estimate.staleness = simulation.staleness;
   estimate.by_role = simulation.breakdown;
   estimate.compute_model = simulation.compute_model;
   estimate.network_model = simulation.network_model;

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <numeric>
 #include <set>
+#include <tuple>
 
 #include "base/error.h"
 #include "cli/recorder.h"
@@ -30,6 +32,39 @@ void start_at(plan::Timeline& timeline, Time origin, int first_step) {
     end = std::max(end, span.end);
   }
 }
+
+// Counts takes, and passes on what is traced.
+class Takes : public plan::SpanSink {
+ public:
+  Takes(plan::SpanSink& traced, int first_traced_step) : traced_(traced), first_traced_step_(first_traced_step) {}
+
+  void span(const plan::Span& s) override {
+    if (s.sender >= 0) {
+      const std::lock_guard lock(mutex_);
+      takes_.push_back(s);
+    }
+    if (s.step >= first_traced_step_) {
+      traced_.span(s);
+    }
+  }
+
+  plan::Staleness staleness(const plan::PlanGraph& graph) {
+    std::stable_sort(takes_.begin(), takes_.end(), [](const plan::Span& a, const plan::Span& b) {
+      return std::tie(a.rank, a.step, a.op) < std::tie(b.rank, b.step, b.op);
+    });
+    plan::StalenessCount count(graph);
+    for (const plan::Span& s : takes_) {
+      count.span(s);
+    }
+    return count.of_updates();
+  }
+
+ private:
+  plan::SpanSink& traced_;
+  const int first_traced_step_;
+  std::mutex mutex_;
+  std::vector<plan::Span> takes_;
+};
 
 }  // namespace
 
@@ -91,6 +126,11 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   run.keeper = options.keeper;
   run.grace = options.keeper != nullptr ? options.timeout : run.grace;
   run.sink = options.traced_steps > 0 ? &recorder : nullptr;
+  Takes takes(recorder, run.first_traced_step);
+  if (graph.asynchronous) {
+    run.sink = &takes;
+    run.first_traced_step = options.first_step;
+  }
   run.on_step = [&](int step, double loss, double seconds) {
     progress.update(static_cast<double>(step + 1 - options.first_step) / options.steps,
                     fmt::format("loss {:.4f}, {} per step", loss, reports::seconds_text(seconds)));
@@ -102,12 +142,13 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   if (static_cast<int>(m.result.loss.size()) < options.steps) {
     throw Interrupted();  // another process was
   }
+  m.staleness = takes.staleness(graph);
   if (options.traced_steps > 0) {
     const auto first = m.result.step_seconds.end() - options.traced_steps;
     const Time origin = time_from_seconds(std::accumulate(m.result.step_seconds.begin(), first, 0.0));
     m.timeline = recorder.timeline(fmt::format("measured: {}, threads", options.device),
                                    std::vector<Time>(static_cast<std::size_t>(options.traced_steps)));
-    start_at(m.timeline, origin, run.first_traced_step);
+    start_at(m.timeline, origin, options.first_step + options.steps - options.traced_steps);
   }
   return m;
 }

@@ -213,6 +213,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   report.checkpoint_folder = a.checkpoint.folder;
   report.checkpoint_copies = checkpointing.copies();
   report.step_seconds = m.result.step_seconds;
+  report.staleness = m.staleness;
   report.loss = m.result.loss;
   report.grad_norm = m.result.grad_norm;
   report.arena = m.result.arena;
@@ -256,6 +257,11 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     gpu = a.device.open(*processes);
     a.weights.check(job);
     check_sample(a, job.workload.model);
+    if (a.verify && graph.asynchronous) {
+      throw InputError(
+          "--verify: updates that do not wait for each other are not those of one rank; expected a job "
+          "without staleness");
+    }
     a.data.apply(job.workload);
     data = std::make_unique<const TrainingData>(job.workload, static_cast<std::uint64_t>(a.seed));
     return plan::resolved(job).dump() + data->fingerprint();

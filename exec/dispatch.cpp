@@ -225,6 +225,17 @@ struct KernelRunner {
 
   void operator()(const plan::Accumulate& op) const { launch.add(read(0), write(0), op.elements); }
 
+  void operator()(const plan::SumParts& op) const {
+    std::vector<ConstTensor> terms;
+    if (op.accumulate) {
+      terms.push_back(write(0));
+    }
+    for (std::int32_t part = 0; part < op.parts; ++part) {
+      terms.push_back(advanced(read(0), part * op.elements));
+    }
+    launch.sum_in_order(terms, write(0), {}, op.elements);
+  }
+
   void operator()(const plan::Copy& op) const { launch.copy(read(0).data, write(0).data, op.bytes); }
 
   void operator()(const plan::Host& op) const { op.cols > 0 ? load_samples(call, op) : load_tokens(call, op); }
@@ -326,15 +337,15 @@ bool runs_on_cpu(Dtype d) {
 
 bool is_built(const plan::Op& op) {
   const plan::Host* host = std::get_if<plan::Host>(&op.work);
-  return !std::holds_alternative<plan::Put>(op.work) && !std::holds_alternative<plan::Take>(op.work) &&
-         !std::holds_alternative<plan::StateSpace>(op.work) &&
+  return !std::holds_alternative<plan::StateSpace>(op.work) &&
          !(host != nullptr && host->task == plan::HostTask::write_checkpoint);
 }
 
 }  // namespace
 
 bool is_communication(const plan::Work& work) {
-  return std::holds_alternative<plan::Collective>(work) || std::holds_alternative<plan::Exchange>(work);
+  return std::holds_alternative<plan::Collective>(work) || std::holds_alternative<plan::Exchange>(work) ||
+         std::holds_alternative<plan::Channel>(work);
 }
 
 void check_runnable(const plan::PlanGraph& graph) {
@@ -377,8 +388,8 @@ CollectiveCall collective_call(const OpCall& call) {
   c.dtype = stored_type(op.dtype);
   c.elements = op.elements;
   c.root = op.root;
-  c.in = call.reads.at(0).data;
-  c.out = call.writes.at(0).data;
+  c.in = call.reads.empty() ? nullptr : call.reads[0].data;
+  c.out = call.writes.empty() ? nullptr : call.writes[0].data;
   c.group = &group;
   if (op.row > 0) {
     c.row = op.row;
@@ -402,6 +413,29 @@ void message_calls(const OpCall& call, std::vector<MessageCall>& messages) {
     out.dtype = stored_type(m.dtype);
     out.elements = m.elements;
     out.data = m.send ? call.reads.at(reads++).data : call.writes.at(writes++).data;
+    messages.push_back(out);
+  }
+}
+
+void channel_calls(const OpCall& call, int worker, std::int64_t clock, std::vector<MessageCall>& messages) {
+  const auto& op = std::get<plan::Channel>(call.op->work);
+  const std::vector<plan::Rank>& members = call.rank->groups[static_cast<std::size_t>(op.group)].members;
+  const bool up = op.step == plan::ChannelStep::put || op.step == plan::ChannelStep::take;
+  const bool sends = op.step == plan::ChannelStep::put || op.step == plan::ChannelStep::release;
+  const plan::Rank server = members[static_cast<std::size_t>(op.root)];
+  const plan::Rank other = members[static_cast<std::size_t>(worker)];
+  const std::vector<plan::Operand>& operands = sends ? call.op->reads : call.op->writes;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    MessageCall out;
+    out.key = {{op.tag, -1, static_cast<std::int32_t>(i)},
+               static_cast<std::int32_t>(clock),
+               up ? other : server,
+               up ? server : other};
+    out.send = sends;
+    out.dtype = stored_type(op.dtype);
+    out.elements = operands[i].elements;
+    out.data = (sends ? call.reads : call.writes)[i].data;
+    out.announces = op.step == plan::ChannelStep::put;
     messages.push_back(out);
   }
 }

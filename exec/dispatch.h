@@ -9,7 +9,7 @@
 
 namespace foretrain::exec {
 
-// Collectives and exchanges.
+// Collectives, exchanges, channels.
 bool is_communication(const plan::Work& work);
 
 // Throws InputError when a CPU cannot run the graph: an element type or a kind of op that exists as cost only.
@@ -24,5 +24,7 @@ void run_kernel(const kernels::Launchers& launch, const OpCall& call);
 // What a communication op posts. REQUIRES: of that kind.
 CollectiveCall collective_call(const OpCall& call);
 void message_calls(const OpCall& call, std::vector<MessageCall>& messages);
+// Appends those of a channel between the server and a worker at this clock, one for each operand.
+void channel_calls(const OpCall& call, int worker, std::int64_t clock, std::vector<MessageCall>& messages);
 
 }  // namespace foretrain::exec

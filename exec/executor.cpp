@@ -112,8 +112,7 @@ RunResult Executor::Impl::evaluate(const DataSource& other, int batches, bool on
 std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
   const int cp = graph.mesh.size(plan::Axis::cp);
   const std::int64_t told = graph.told_len > 0 ? graph.told_len : graph.seq_len;
-  const std::int64_t rows =
-      graph.sequences_per_step / graph.microbatches / graph.mesh.size(plan::Axis::dp) * (told / cp);
+  const std::int64_t rows = graph.sequences_per_step / graph.microbatches / graph.data_ranks() * (told / cp);
   const plan::SharePlace place_of_row = plan::share_place(row, told, cp);
   std::vector<double> logits;
   for (const auto& rank : here.ranks()) {

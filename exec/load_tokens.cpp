@@ -41,7 +41,7 @@ std::int32_t* copy_part(const plan::Host& op, std::span<const std::int32_t> sequ
 // same microbatches takes them in the same order.
 std::int64_t first_sequence(const OpCall& call, const plan::Host& op) {
   const RankContext& rank = *call.rank;
-  const std::int64_t dp = rank.graph->mesh.size(plan::Axis::dp);
+  const std::int64_t dp = rank.graph->data_ranks();
   const std::int64_t d = rank.coordinates[static_cast<std::size_t>(plan::Axis::dp)];
   return (call.binding.microbatch * dp + d) * op.sequences;
 }

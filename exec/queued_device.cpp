@@ -186,6 +186,14 @@ void QueuedDevice::fail_waiting() const {
       unfinished = stream->tasks.front().get();
     }
   }
+  for (const auto& stream : streams_) {
+    const Task* const next = stream->next();
+    if (oldest == nullptr && next != nullptr && next->is_communication && next->ticket == nullptr && is_ready(*next)) {
+      throw EnvironmentError(fmt::format(
+          "rank {} waited {} ms for any rank in {} of step {}; ranks that wait for nobody: {}", next->call.rank->rank,
+          timeout_.count(), describe_(next->call), next->call.binding.step, fmt::join(partners_.busy_ranks(), ", ")));
+    }
+  }
   if (oldest == nullptr && unfinished != nullptr) {
     const std::vector<plan::Rank> others =
         unfinished->ticket != nullptr ? partners_.missing(unfinished->ticket) : std::vector<plan::Rank>{};

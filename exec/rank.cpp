@@ -224,8 +224,10 @@ void RankRunner::enqueue_outcome(int step) {
                          });
   };
   if (reports_loss_) {
+    const bool is_part = context_.graph->asynchronous && assignment_.trains;
+    const int parts = is_part ? context_.graph->data_ranks() : 1;
     read(role.loss, sizeof(double),
-         [this, step](const std::byte* copy) { control_->report_loss(step, read_as<double>(copy)); });
+         [this, step, parts](const std::byte* copy) { control_->report_loss(step, read_as<double>(copy) * parts); });
   }
   if (reports_grad_norm_ && assignment_.trains) {
     read(role.grad_norm, 2 * sizeof(double), [this, step](const std::byte* copy) {
@@ -323,6 +325,7 @@ void RankRunner::completed(const OpCall& call, Time start, Time end) {
     span.stream = call.op->stream;
     span.multiplicity = 1;
     span.rank = context_.rank;
+    span.sender = call.sender;
     span.start = start - assignment_.origin;
     span.end = end - assignment_.origin;
     options.sink->span(span);

@@ -87,7 +87,12 @@ struct ArityOf {
   }
   Arity operator()(const Fill&) const { return {0, 1}; }
   Arity operator()(const Accumulate&) const { return {2, 1}; }
-  Arity operator()(const Collective& w) const { return {w.row > 0 ? std::size_t{3} : std::size_t{1}, 1}; }
+  Arity operator()(const SumParts& w) const { return {w.accumulate ? std::size_t{2} : std::size_t{1}, 1}; }
+  // A root and the others have different ends of a star.
+  Arity operator()(const Collective& w) const {
+    return is_star(w.kind) ? (given.writes == 0 ? Arity{1, 0} : Arity{0, 1})
+                           : Arity{w.row > 0 ? std::size_t{3} : std::size_t{1}, 1};
+  }
   Arity operator()(const Exchange& w) const {
     const auto sends = std::count_if(w.messages.begin(), w.messages.end(), [](const Message& m) { return m.send; });
     return {static_cast<std::size_t>(sends), w.messages.size() - static_cast<std::size_t>(sends)};
@@ -96,8 +101,10 @@ struct ArityOf {
   Arity operator()(const Host& w) const {
     return w.task == HostTask::write_checkpoint ? Arity{given.reads, 0} : Arity{0, 1};
   }
-  Arity operator()(const Put&) const { return {1, 0}; }
-  Arity operator()(const Take&) const { return {0, 1}; }
+  Arity operator()(const Channel& w) const {
+    const bool reads = w.step == ChannelStep::put || w.step == ChannelStep::release;
+    return reads ? Arity{std::max<std::size_t>(1, given.reads), 0} : Arity{0, std::max<std::size_t>(1, given.writes)};
+  }
   Arity operator()(const RingAttention& w) const {
     switch (w.step) {
       case RingStep::pack:

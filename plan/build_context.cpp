@@ -65,11 +65,12 @@ std::string_view suffix(BackwardPart part) {
 }
 
 RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, int stage_coordinate,
-                         const PipelineRow& row)
+                         const PipelineRow& row, Part p)
     : job(j),
       model(j.workload.model),
       builder(g, r),
       groups(gr),
+      part(p),
       stage(stage_coordinate),
       rank_of_stage(row.rank_of_stage),
       tp(static_cast<int>(j.strategy.tp)),
@@ -176,6 +177,10 @@ std::string RoleContext::replicated_embedding() const {
     }
   }
   return "";
+}
+
+EventId RoleContext::reduced() {
+  return builder.event(kReducedEvent, Replicas::once);
 }
 
 std::int32_t RoleContext::shards_of(Family f) const {

@@ -31,12 +31,18 @@ struct Groups {
   // Ranks that hold the same parts of the same experts; those of them that share out their state; ranks that hold
   // different ones, along dp and tp; and along dp only.
   GroupId expert_data = kNoGroup, expert_shard = kNoGroup, expert_slices = kNoGroup, expert_dp = kNoGroup;
-  GroupId balanced = kNoGroup;  // ranks that route tokens of one microbatch
+  GroupId balanced = kNoGroup;       // ranks that route tokens of one microbatch
+  std::vector<GroupId> with_server;  // by server: it, behind all workers
+  GroupId servers = kNoGroup;        // where there are several
   // Pipeline ranks with copies of the same layers, as a span of groups and in their names; none where there is one
   // copy.
   std::vector<AxisSpan> pair;
   std::string of_pair;
 };
+
+// What a role does of data parallelism: all of it; where one rank updates for its replica group, that one's part or the
+// others'; a server's.
+enum class Part : std::uint8_t { whole, central, worker, server };
 
 // Local extents on one rank of the role.
 struct Extents {
@@ -125,14 +131,28 @@ struct PipelineRow {
   std::vector<bool> paired;                        // by action: it runs as one with the next (schedule.h)
 };
 
+struct BucketRange {
+  Family family{};
+  std::int32_t first_layer = 0, layers = 1;  // role-local, and of the family's; 0, 1 for families without layers
+};
+
+// Which server has what.
+struct Dealing {
+  std::int32_t embedding = -1, head = -1;
+  std::vector<std::int32_t> layers;  // global
+  std::int32_t server_of(const Role& role, const BucketRange& r) const;
+};
+
 // One role under construction.
 struct RoleContext {
-  RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, int stage_coordinate, const PipelineRow& row);
+  RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, int stage_coordinate, const PipelineRow& row,
+              Part p);
 
   const Job& job;
   const workloads::Model& model;
   RoleBuilder builder;
   Groups groups;
+  Part part;
   int stage;  // pp coordinate
   const std::vector<std::int32_t>& rank_of_stage;
   int tp;
@@ -158,6 +178,7 @@ struct RoleContext {
   Side side = Side::encoder;    // and on which side, where there are two
   std::map<LayerKind, std::vector<OnHost>> on_host;
   std::set<BlockId> only_for_backward;  // what a forward without a backward leaves out
+  Dealing dealt;                        // with parameter servers
 
   Role& role() { return builder.role(); }
   const Role& role() const { return builder.role(); }
@@ -198,6 +219,9 @@ struct RoleContext {
   std::vector<Family> layer_families() const;
   Family family_of(const std::string& name) const;
   GroupId data_group(Family f) const { return f == kExperts ? groups.expert_data : groups.dp; }
+  // A family's gradients meet those of other ranks; this role updates parameters.
+  bool exchanges(Family f) const { return data_group(f) != kNoGroup || !groups.with_server.empty(); }
+  bool updates() const { return part != Part::worker; }
   // Ranks that share out the state of a family, and how many parts that makes.
   GroupId shard_group(Family f) const {
     return f != kExperts ? groups.shard : job.strategy.zero >= 1 ? groups.expert_shard : kNoGroup;
@@ -246,7 +270,7 @@ struct RoleContext {
 
   // A gradient's parts are with their owners (the whole of it may be written again); and are complete.
   EventId scattered() { return builder.event("gradients_scattered", Replicas::once); }
-  EventId reduced() { return builder.event("gradients_reduced", Replicas::once); }
+  EventId reduced();
 
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
   // One copy of each layer of a chunk that is in the list (of each that keeps it, where not all do).
@@ -432,11 +456,9 @@ Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers);
 std::vector<EventId> local_gradients_done(RoleContext& c);
 // Sums a part over the replicas; returns the op's position.
 int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std::string& name);
-struct BucketRange {
-  Family family{};
-  std::int32_t first_layer = 0, layers = 1;  // role-local, and of the family's; 0, 1 for families without layers
-};
-// In the order in which a backward completes them.
+// In the order in which a backward completes them: a chunk's layers; all that are reduced together, or (`updated`)
+// updated together, which owners share out as a whole.
+std::vector<BucketRange> all_buckets(RoleContext& c, bool updated);
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);
 bool reduces_gradients(const RoleContext& c);  // of some family
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range);
@@ -454,6 +476,27 @@ BlockId lamb_begin_block(RoleContext& c);
 BlockId lamb_update_block(RoleContext& c, const BucketRange& range);
 BlockId lamb_norms_block(RoleContext& c);
 Operand lamb_norms(RoleContext& c);
+// build_central.cpp: gradients to where they are summed, and there the sum; parameters from there. Every such block
+// records an event of these names, of which a role may have several.
+inline constexpr const char* kReducedEvent = "gradients_reduced";
+inline constexpr const char* kHandedOutEvent = "handed_out";
+BlockId exchange_bucket(RoleContext& c, const BucketRange& range);
+BlockId hand_out_bucket(RoleContext& c, const BucketRange& range);
+std::vector<EventId> exchange_events(RoleContext& c, const char* name);
+
+// build_server.cpp
+// Throws InputError where a server would have nothing.
+Dealing deal(const Strategy& strategy, const Role& worker);
+// build_asynchronous.cpp: the same where servers update by each worker's gradients, one at a time.
+void add_asynchronous_update(RoleContext& c, Segment& s);  // of a worker
+void add_asynchronous_program(RoleContext& c);             // of a server
+// Norms, clipping, and the optimizer; parameters that are stored whole are gathered behind it where that overlaps.
+void add_update(RoleContext& c, Segment& s, const std::vector<BucketRange>& buckets,
+                const std::vector<EventId>& reduced);
+
+void build_server(const Job& job, PlanGraph& g, Role& role, const Groups& groups, std::int32_t index,
+                  const Dealing& dealt, std::int32_t last_microbatch);
+
 // build_post_validation.cpp: norms from stage to stage instead of over all at once.
 // Adds the norms of the stages before to this one's, and sends the sum on.
 void emit_norms_of_stages_before(RoleContext& c, BlockBuilder& b, Operand norms);

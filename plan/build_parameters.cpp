@@ -332,13 +332,13 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
     const workloads::OptimizerKind kind = c.job.workload.optimizer.kind;
     const bool offloads = c.job.strategy.offload_optimizer;
     const BufferKind state = offloads ? BufferKind::host : BufferKind::optimizer_state;
-    if (c.job.workload.precision.has_master()) {
+    if (c.updates() && c.job.workload.precision.has_master()) {
       f.master = add("master", c.type.state, part, state);
     }
-    if (workloads::moments(kind) >= 1) {
+    if (c.updates() && workloads::moments(kind) >= 1) {
       f.m = add("m", c.type.state, part, state);
     }
-    if (workloads::moments(kind) >= 2) {
+    if (c.updates() && workloads::moments(kind) >= 2) {
       f.v = add("v", c.type.state, part, state);
     }
     if (offloads) {

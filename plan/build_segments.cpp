@@ -241,7 +241,7 @@ std::vector<std::int32_t> gathered_again(const RoleContext& c, std::size_t chunk
 
 // Behind the backward, as the layers.
 bool reduces_head(const RoleContext& c) {
-  return c.groups.dp != kNoGroup && (c.groups.embedding == kNoGroup || c.tied_here);
+  return c.exchanges(kHead) && (c.groups.embedding == kNoGroup || c.tied_here);
 }
 
 }  // namespace
@@ -299,7 +299,7 @@ SegmentId reduce_segment(RoleContext& c, int chunk) {
     s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
   }
   for (const BucketRange& r : chunk_buckets(c, chunk)) {
-    if (c.data_group(r.family) != kNoGroup) {
+    if (c.exchanges(r.family)) {
       s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
     }
   }
@@ -363,7 +363,7 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
   } else if (reduce) {
     for (const BucketRange& r : chunk_buckets(c, chunk)) {
       down_to(r.first_layer);
-      if (c.data_group(r.family) != kNoGroup) {
+      if (c.exchanges(r.family)) {
         s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
       }
     }

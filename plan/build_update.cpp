@@ -34,23 +34,6 @@ std::vector<BucketRange> whole_chunk(const RoleContext& c, std::size_t chunk) {
   return ranges;
 }
 
-// What is reduced together; `updated`: what is updated together, which owners share out as a whole.
-std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
-  std::vector<BucketRange> all;
-  if (c.family(kHead).gradient >= 0) {
-    all.push_back({kHead, 0, 1});
-  }
-  for (int chunk = static_cast<int>(c.chunk_first.size()) - 1; chunk >= 0; --chunk) {
-    const auto i = static_cast<std::size_t>(chunk);
-    const std::vector<BucketRange> mine = updated && has_owners(c) ? whole_chunk(c, i) : chunk_buckets(c, chunk);
-    all.insert(all.end(), mine.begin(), mine.end());
-  }
-  if (c.family(kEmbedding).gradient >= 0) {
-    all.push_back({kEmbedding, 0, 1});
-  }
-  return all;
-}
-
 BlockCall call_at(const BucketRange& r, BlockId block) {
   return {block, 1, r.family == kEmbedding || r.family == kHead ? -1 : r.first_layer, 1};
 }
@@ -104,6 +87,9 @@ BlockId clip_block(RoleContext& c) {
     const Operand partial = c.builder.whole(expert_norms(c));
     reduce_of_tensors(c, b, c.groups.expert_dp, c.dp_stream(), partial, "norm.reduce.experts");
     b.emit(Accumulate{partial.elements, Dtype::fp64}, kCompute, Phase::optimizer, {partial, sums}, {sums});
+  }
+  if (c.part == Part::server && c.groups.servers != kNoGroup) {
+    reduce(c.groups.servers, c.dp_stream(), sums, "norm.reduce.servers");
   }
   if (c.job.strategy.post_validation) {
     if (c.groups.tp != kNoGroup) {
@@ -287,15 +273,31 @@ int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std:
   return b.emit(op, c.replicas_stream(), Phase::grad_reduce, {part}, {part});
 }
 
+std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
+  std::vector<BucketRange> all;
+  if (c.family(kHead).gradient >= 0) {
+    all.push_back({kHead, 0, 1});
+  }
+  for (int chunk = static_cast<int>(c.chunk_first.size()) - 1; chunk >= 0; --chunk) {
+    const auto i = static_cast<std::size_t>(chunk);
+    const std::vector<BucketRange> mine = updated && has_owners(c) ? whole_chunk(c, i) : chunk_buckets(c, chunk);
+    all.insert(all.end(), mine.begin(), mine.end());
+  }
+  if (c.family(kEmbedding).gradient >= 0) {
+    all.push_back({kEmbedding, 0, 1});
+  }
+  return all;
+}
+
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
   const auto i = static_cast<std::size_t>(chunk);
   const std::int64_t target = bucket_bytes(c.job).value * 8 / bits(c.type.gradient);
   std::vector<BucketRange> ranges;
   for (const Family which : c.layer_families()) {
     const ParameterFamily& f = c.family(which);
-    // Units that are reduced on their own are cut on their own.
+    // Units that are reduced on their own are cut on their own, and so are those that servers share out.
     const auto per_bucket =
-        c.use(which).reduces
+        c.use(which).reduces || !c.groups.with_server.empty()
             ? 1
             : static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
     const std::int32_t first = copies_before(c.role(), f.layer_list, c.chunk_first[i]);
@@ -311,10 +313,13 @@ std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
 }
 
 bool reduces_gradients(const RoleContext& c) {
-  return c.groups.dp != kNoGroup || c.groups.expert_data != kNoGroup;
+  return c.exchanges(kLayer) || c.groups.expert_data != kNoGroup;
 }
 
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
+  if (c.job.strategy.data_parallel != DataParallel::all_reduce) {
+    return exchange_bucket(c, range);
+  }
   const Bucket k = bucket(c, range);
   const ParameterFamily& f = c.family(range.family);
   BlockBuilder b(c.role(), "gradients.reduce." + f.name);
@@ -364,41 +369,8 @@ SegmentId begin_segment(RoleContext& c) {
   return c.builder.add(std::move(s));
 }
 
-SegmentId update_segment(RoleContext& c) {
-  Segment s;
-  s.name = "update";
-  const bool overlapped = reduces_gradients(c) && c.job.strategy.overlap_grad_reduce;
-  const bool tied_across = c.groups.embedding != kNoGroup && (c.first || c.last);
-  if (tied_across) {
-    s.calls.push_back({tied_block(c), 1, -1, 1});
-  }
-  if (c.splits && c.first) {
-    BlockBuilder b(c.role(), "embedding.finish");
-    finish_embedding(c, b);
-    b.join_open(Phase::grad_reduce);
-    if (Block block = b.take(); !block.ops.empty()) {
-      s.calls.push_back({c.builder.add(std::move(block)), 1, -1, 1});
-    }
-  }
-  const std::vector<BucketRange> reduced_buckets = all_buckets(c, false), buckets = all_buckets(c, true);
-  std::vector<EventId> reduced = local_gradients_done(c);
-  bool reduces = false;
-  for (const BucketRange& r : reduced_buckets) {
-    // Units were reduced behind every backward; layers, and an untied head, behind the last one.
-    const bool done = overlapped && r.family != kEmbedding && !(r.family == kHead && tied_across);
-    const bool by_others = c.data_group(r.family) != kNoGroup;
-    if (!done && by_others && !c.use(r.family).reduces) {
-      s.calls.push_back(call_at(r, reduce_bucket(c, r)));
-    }
-    reduces = reduces || by_others;
-  }
-  if (reduces) {
-    reduced.push_back(c.reduced());
-  }
-  if (c.job.strategy.post_validation) {
-    const std::vector<EventId> passed_on = norms_passed_on(c);
-    reduced.insert(reduced.end(), passed_on.begin(), passed_on.end());
-  }
+void add_update(RoleContext& c, Segment& s, const std::vector<BucketRange>& buckets,
+                const std::vector<EventId>& reduced) {
   BlockBuilder start(c.role(), "norm.begin");
   start.join(Phase::optimizer, reduced);
   const Operand sums = c.builder.whole(norms(c));
@@ -434,13 +406,64 @@ SegmentId update_segment(RoleContext& c) {
     back.join(Phase::optimizer, {updated(c)});
     s.calls.push_back({c.builder.add(back.take()), 1, -1, 1});
   }
+}
+
+SegmentId update_segment(RoleContext& c) {
+  Segment s;
+  s.name = "update";
+  const bool serves = c.part == Part::server;
+  const bool overlapped = reduces_gradients(c) && c.job.strategy.overlap_grad_reduce;
+  const bool tied_across = !serves && c.groups.embedding != kNoGroup && (c.first || c.last);
+  if (tied_across) {
+    s.calls.push_back({tied_block(c), 1, -1, 1});
+  }
+  if (c.splits && c.first) {
+    BlockBuilder b(c.role(), "embedding.finish");
+    finish_embedding(c, b);
+    b.join_open(Phase::grad_reduce);
+    if (Block block = b.take(); !block.ops.empty()) {
+      s.calls.push_back({c.builder.add(std::move(block)), 1, -1, 1});
+    }
+  }
+  if (c.job.strategy.staleness) {
+    add_asynchronous_update(c, s);
+    return c.builder.add(std::move(s));
+  }
+  const std::vector<BucketRange> reduced_buckets = all_buckets(c, false), buckets = all_buckets(c, true);
+  std::vector<EventId> reduced = serves ? std::vector<EventId>{} : local_gradients_done(c);
+  for (const BucketRange& r : reduced_buckets) {
+    // Units were reduced behind every backward; layers, and an untied head, behind the last one.
+    const bool done = overlapped && r.family != kEmbedding && !(r.family == kHead && tied_across);
+    if (!done && c.exchanges(r.family) && !c.use(r.family).reduces) {
+      s.calls.push_back(call_at(r, reduce_bucket(c, r)));
+    }
+  }
+  const std::vector<EventId> exchanged = exchange_events(c, kReducedEvent);
+  reduced.insert(reduced.end(), exchanged.begin(), exchanged.end());
+  if (c.job.strategy.post_validation) {
+    const std::vector<EventId> passed_on = norms_passed_on(c);
+    reduced.insert(reduced.end(), passed_on.begin(), passed_on.end());
+  }
+  if (c.updates()) {
+    add_update(c, s, buckets, reduced);
+  } else {
+    BlockBuilder sent(c.role(), "gradients.sent");
+    sent.join(Phase::grad_reduce, reduced);
+    s.calls.push_back({c.builder.add(sent.take()), 1, -1, 1});
+  }
+  const bool behind = c.job.strategy.overlap_param_gather;
+  std::vector<EventId> gathered;
   for (const BucketRange& r : buckets) {
     if (gathers_updated(c, r) && !behind) {
       s.calls.push_back(call_at(r, has_owners(c) ? broadcast_block(c, r) : gather_block(c, r)));
+    } else if (c.part != Part::whole) {
+      s.calls.push_back(call_at(r, hand_out_bucket(c, r)));
     }
   }
   BlockBuilder end(c.role(), "end_step");
-  std::vector<EventId> gathered;
+  if (c.part != Part::whole) {
+    gathered = exchange_events(c, kHandedOutEvent);
+  }
   if (std::any_of(buckets.begin(), buckets.end(), [&](const BucketRange& r) { return gathers_updated(c, r); })) {
     gathered.push_back(c.builder.event("gathered", Replicas::once));
   }

@@ -77,6 +77,8 @@ struct Namer {
     return join(join("activation", workloads::name(tabled(x.kind))), word(x.direction));
   }
   std::string operator()(const Copy& x) const { return join("copy", word(x.kind)); }
+  // The same passes over memory.
+  std::string operator()(const SumParts&) const { return "accumulate"; }
   template <class Other>
   std::string operator()(const Other& x) const {
     return kind_name(Work(x));

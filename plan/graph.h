@@ -229,9 +229,14 @@ struct MemoryPlan {
   Bytes host;                   // of host buffers; their offsets begin where the arena ends
 };
 
-// The set of ranks {r : coordinates(r)[axis] == value for all fixed}.
+// Coordinates first, first + 1, … first + count - 1 along an axis.
+struct AxisRange {
+  Axis axis{};
+  int first = 0, count = 1;
+};
+// The ranks that lie in all of these ranges.
 struct RankSet {
-  std::vector<std::pair<Axis, int>> fixed;
+  std::vector<AxisRange> fixed;
 };
 bool contains(const Mesh& mesh, const RankSet& set, Rank r);
 Rank first_rank(const Mesh& mesh, const RankSet& set);
@@ -269,7 +274,12 @@ struct PlanGraph {
   std::vector<std::string> tags;  // match keys' first part
   std::vector<RuntimeExtent> runtime_extents;
   std::vector<Role> roles;
-  std::int32_t tensors = 0;                          // global parameter tensors
+  std::int32_t tensors = 0;  // global parameter tensors
+  // The last so many coordinates along dp: ranks that hold parameters and see no data.
+  std::int32_t servers = 0;
+  // Those with data do not wait for each other: of a step's loss the reported part is that of the first one's samples.
+  bool asynchronous = false;
+  int data_ranks() const { return mesh.size(Axis::dp) - servers; }  // that share out a batch
   std::int64_t sequences_per_step = 0, seq_len = 0;  // seq_len: of a sequence as data, both sides of an encoder_decoder
   std::int64_t told_len = 0;                         // of these the last so many are told (and have logits); 0: all
   std::int32_t microbatches = 0;

@@ -53,7 +53,9 @@ inline constexpr RingStep kLast<RingStep> = RingStep::attend_all_backward;
 template <>
 inline constexpr ReshardStep kLast<ReshardStep> = ReshardStep::join_heads;
 template <>
-inline constexpr CollectiveKind kLast<CollectiveKind> = CollectiveKind::all_to_all;
+inline constexpr CollectiveKind kLast<CollectiveKind> = CollectiveKind::distribute;
+template <>
+inline constexpr ChannelStep kLast<ChannelStep> = ChannelStep::fetch;
 template <>
 inline constexpr Reduction kLast<Reduction> = Reduction::max;
 template <>
@@ -232,6 +234,10 @@ void fields(auto& a, Of<Accumulate> auto& x) {
   a("elements", x.elements), a("from", x.from), a("dtype", x.dtype);
 }
 
+void fields(auto& a, Of<SumParts> auto& x) {
+  a("elements", x.elements), a("parts", x.parts), a("accumulate", x.accumulate), a("dtype", x.dtype);
+}
+
 void fields(auto& a, Of<Collective> auto& x) {
   a("kind", x.kind), a("group", x.group), a("elements", x.elements), a("dtype", x.dtype);
   a("reduction", x.reduction), a("tag", x.tag), a("row", x.row), a("root", x.root);
@@ -306,13 +312,9 @@ void fields(auto& a, Of<Host> auto& x) {
   a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
   a("masking", x.masking), a("cols", x.cols), a("dtype", x.dtype), a("part", x.part);
 }
-void fields(auto& a, Of<Put> auto& x) {
-  a("channel", x.channel), a("elements", x.elements), a("dtype", x.dtype);
-}
-
-void fields(auto& a, Of<Take> auto& x) {
-  a("channel", x.channel), a("from_role", x.from_role), a("staleness", x.staleness), a("elements", x.elements);
-  a("dtype", x.dtype);
+void fields(auto& a, Of<Channel> auto& x) {
+  a("step", x.step), a("group", x.group), a("root", x.root), a("elements", x.elements), a("dtype", x.dtype);
+  a("tag", x.tag), a("staleness", x.staleness), a("in_turn", x.in_turn);
 }
 
 void fields(auto& a, Of<RingAttention> auto& x) {
@@ -407,6 +409,9 @@ void fields(auto& a, Of<MemoryPlan> auto& x) {
   a("holds", x.holds), a("rings", x.rings), a("workspace", x.workspace), a("by_kind", x.by_kind), a("host", x.host);
 }
 
+void fields(auto& a, Of<AxisRange> auto& x) {
+  a("axis", x.axis), a("first", x.first), a("count", x.count);
+}
 void fields(auto& a, Of<RankSet> auto& x) {
   a("fixed", x.fixed);
 }
@@ -439,8 +444,8 @@ void fields(auto& a, Of<RuntimeExtent> auto& x) {
 void fields(auto& a, Of<PlanGraph> auto& x) {
   a("name", x.name), a("mesh", x.mesh), a("groups", x.groups), a("tags", x.tags);
   a("runtime_extents", x.runtime_extents), a("roles", x.roles), a("tensors", x.tensors);
-  a("sequences_per_step", x.sequences_per_step), a("seq_len", x.seq_len), a("told_len", x.told_len),
-      a("microbatches", x.microbatches);
+  a("servers", x.servers), a("asynchronous", x.asynchronous), a("sequences_per_step", x.sequences_per_step),
+      a("seq_len", x.seq_len), a("told_len", x.told_len), a("microbatches", x.microbatches);
 }
 
 }  // namespace foretrain::plan

@@ -14,7 +14,8 @@ constexpr double kMaxActions = 2e7;    // of a schedule: it is held in memory
 constexpr double kMaxElements = 1e15;  // of one tensor: products of its shape stay far inside an int64
 
 std::string axes_of(const Strategy& s) {
-  return fmt::format("dp {} x tp {} x pp {} x cp {}", s.dp, s.tp, s.pp, s.cp);
+  return fmt::format("dp {} x tp {} x pp {} x cp {}{}", s.dp, s.tp, s.pp, s.cp,
+                     s.servers > 0 ? fmt::format(" + {} servers", s.servers) : "");
 }
 
 void check_disturbance(const topologies::Cluster& c, ObjectReader& cluster) {
@@ -49,7 +50,7 @@ void complete_ranks(Job& job, const JobParts& parts) {
   const std::int64_t model_parallel = s.tp * s.pp * s.cp;
   if (dp_follows) {
     const bool fills = !c.this_machine && c.nodes != 0;
-    s.dp = fills ? std::max<std::int64_t>(1, c.device_count() / model_parallel) : 1;
+    s.dp = fills ? std::max<std::int64_t>(1, c.device_count() / model_parallel - s.servers) : 1;
   }
   if (static_cast<double>(s.dp) * static_cast<double>(model_parallel) > kMaxRanks) {
     parts.strategy.mistake("", fmt::format("{} are more than {:.0e} ranks", axes_of(s), kMaxRanks));
@@ -103,6 +104,23 @@ void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy)
   if (static_cast<double>(job.microbatches()) * static_cast<double>(s.stages()) > kMaxActions) {
     workload.mistake("global_batch", fmt::format("{} microbatches through {} stages; expected at most {:.0e} in all",
                                                  job.microbatches(), s.stages(), kMaxActions));
+  }
+}
+
+// Each layer is one part, and so are the embedding and the head.
+void check_servers(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  if (s.data_parallel != DataParallel::parameter_server) {
+    return;
+  }
+  const std::int64_t parts = job.workload.model.layers + 2;
+  if (s.servers > parts) {
+    strategy.mistake("servers", fmt::format("{} servers for {} parts of the parameters (each layer, the embedding, the "
+                                            "head); expected at most as many",
+                                            s.servers, parts));
+  }
+  if (job.workload.model.moe.experts > 0) {
+    strategy.mistake("data_parallel", "parameter_server with experts is not built yet; expected another word");
   }
 }
 
@@ -442,6 +460,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
   if (parts.strategy_ok && parts.workload_ok) {
     check_batch(job, parts.workload, parts.strategy);
     check_sharding(job, parts.strategy);
+    check_servers(job, parts.strategy);
     if (!job.workload.model.is_dense()) {
       check_tensor_parallel(job, parts.strategy);
     }

@@ -114,11 +114,15 @@ struct Shapes {
     const std::string from = w.from == w.dtype ? "" : fmt::format("{} to ", name(w.from));
     return fmt::format(" {} {}{}", w.elements, from, name(w.dtype));
   }
+  std::string operator()(const SumParts& w) const {
+    return fmt::format(" {} of {} {}{}", w.parts, w.elements, name(w.dtype), w.accumulate ? ", accumulate" : "");
+  }
   std::string operator()(const Collective& w) const {
-    return fmt::format(" {} {}{}{} over {}{} as {}", w.elements, name(w.dtype),
-                       w.reduction == Reduction::max ? " (max)" : "",
-                       w.row > 0 ? fmt::format(" in rows of {}", w.row) : "", group_name(g, w.group),
-                       w.root < 0 ? "" : fmt::format(" from {}", w.root), tag_name(g, w.tag));
+    return fmt::format(
+        " {} {}{}{} over {}{} as {}", w.elements, name(w.dtype), w.reduction == Reduction::max ? " (max)" : "",
+        w.row > 0 ? fmt::format(" in rows of {}", w.row) : "", group_name(g, w.group),
+        w.root < 0 ? "" : fmt::format(" {} {}", w.kind == CollectiveKind::gather ? "to" : "from", w.root),
+        tag_name(g, w.tag));
   }
   std::string operator()(const Exchange& w) const {
     std::string text;
@@ -138,13 +142,11 @@ struct Shapes {
                        w.masking.count > 0 ? fmt::format(", {} masked of each", w.masking.count) : "") +
            (w.part.length > 0 ? fmt::format(" from {} on of {}", w.part.first, w.part.length) : "");
   }
-  std::string operator()(const Put& w) const {
-    return fmt::format(" {} {} channel {}", w.elements, name(w.dtype), w.channel);
-  }
-  std::string operator()(const Take& w) const {
-    return fmt::format(" {} {} channel {}{}{}", w.elements, name(w.dtype), w.channel,
-                       w.from_role < 0 ? "" : fmt::format(" from role {}", w.from_role),
-                       w.staleness < 0 ? "" : fmt::format(" staleness {}", w.staleness));
+  std::string operator()(const Channel& w) const {
+    const bool bounded = w.step == ChannelStep::release && w.staleness >= 0;
+    return fmt::format(" {} {} over {}{}{} as {}", w.elements, name(w.dtype), group_name(g, w.group),
+                       bounded ? fmt::format(" staleness {}", w.staleness) : "", w.in_turn ? " in turn" : "",
+                       tag_name(g, w.tag));
   }
   std::string operator()(const RingAttention& w) const {
     const bool attends = w.step == RingStep::attend || w.step == RingStep::attend_backward;

@@ -37,6 +37,7 @@ struct KindName {
   std::string operator()(const LossScale& w) const { return dotted("loss_scale", name(w.step)); }
   std::string operator()(const Fill&) const { return "fill"; }
   std::string operator()(const Accumulate&) const { return "accumulate"; }
+  std::string operator()(const SumParts&) const { return "sum_parts"; }
   std::string operator()(const Collective& w) const { return std::string(name(w.kind)); }
   std::string operator()(const Exchange& w) const {
     const auto sends = std::count_if(w.messages.begin(), w.messages.end(), [](const Message& m) { return m.send; });
@@ -47,8 +48,7 @@ struct KindName {
   }
   std::string operator()(const Copy& w) const { return dotted("copy", name(w.kind)); }
   std::string operator()(const Host& w) const { return std::string(name(w.task)); }
-  std::string operator()(const Put&) const { return "put"; }
-  std::string operator()(const Take&) const { return "take"; }
+  std::string operator()(const Channel& w) const { return std::string(name(w.step)); }
   std::string operator()(const RingAttention& w) const { return dotted("ring_attention", name(w.step)); }
   std::string operator()(const Reshard& w) const { return dotted("reshard", name(w.step)); }
   std::string operator()(const Gate& w) const { return dotted("gate", name(w.direction)); }
@@ -148,6 +148,18 @@ std::string_view name(CollectiveKind k) {
     case CollectiveKind::all_gather: return "all_gather";
     case CollectiveKind::broadcast: return "broadcast";
     case CollectiveKind::all_to_all: return "all_to_all";
+    case CollectiveKind::gather: return "gather";
+    case CollectiveKind::distribute: return "distribute";
+  }
+  return "?";
+}
+
+std::string_view name(ChannelStep s) {
+  switch (s) {
+    case ChannelStep::put: return "put";
+    case ChannelStep::take: return "take";
+    case ChannelStep::release: return "release";
+    case ChannelStep::fetch: return "fetch";
   }
   return "?";
 }

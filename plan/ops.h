@@ -348,8 +348,29 @@ struct Accumulate {  // dst += src. reads {src, dst}, writes {dst}; src is as wi
   Dtype from = Dtype::fp32, dtype = Dtype::fp32;  // of src, of dst
 };
 
-enum class CollectiveKind : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, all_to_all };
+// y = [y +] the sum of `parts` tensors one behind the other, added in their order. reads {parts, [y if accumulate]},
+// writes {y}.
+struct SumParts {
+  std::int64_t elements = 0;  // of y, and of each part
+  std::int32_t parts = 1;
+  bool accumulate = false;
+  Dtype dtype = Dtype::fp32;
+};
+
+enum class CollectiveKind : std::uint8_t {
+  all_reduce,
+  reduce_scatter,
+  all_gather,
+  broadcast,
+  all_to_all,
+  gather,
+  distribute
+};
 std::string_view name(CollectiveKind k);
+// A root and each of the others by itself: what a server does.
+constexpr bool is_star(CollectiveKind k) {
+  return k == CollectiveKind::gather || k == CollectiveKind::distribute;
+}
 enum class Reduction : std::uint8_t { sum, max };
 std::string_view name(Reduction r);
 
@@ -358,7 +379,8 @@ std::string_view name(Reduction r);
 // reads {shard}, writes {full}; reduce_scatter: reads {full}, writes {shard}; the shard may lie inside the full buffer
 // at its own place. Sums are taken in rank order. all_to_all: equal blocks; with `row` it takes counts: reads
 // {x, to[members] i32, from[members] i32}, writes {y}, rows of so many elements one after the other by member;
-// `elements` is then what a member sends in all where nothing is dropped.
+// `elements` is then what a member sends in all where nothing is dropped. gather: `root` writes {parts}, of all others
+// in their order, `elements` in all; each of them reads {its part}. distribute: `root` reads {x}; all others write {x}.
 struct Collective {
   CollectiveKind kind{};
   GroupId group = kNoGroup;
@@ -366,7 +388,7 @@ struct Collective {
   Dtype dtype = Dtype::fp32;
   Reduction reduction = Reduction::sum;
   std::int32_t tag = -1;   // match key, index in PlanGraph::tags
-  std::int32_t root = -1;  // broadcast: whose x all get, as index in the group
+  std::int32_t root = -1;  // of broadcast, gather, distribute: its index in the group
   std::int64_t row = 0;
 };
 
@@ -425,24 +447,33 @@ struct Host {
   SequencePart part;
 };
 
-// Asynchronous channels. put: reads {x}; never waits. take: writes {x}; waits for a message from `from_role` (-1: any
-// sender) and until counters differ by at most `staleness` (-1: unbounded).
-struct Put {
-  std::int32_t channel = 0;
+// What a server and workers that do not wait for each other exchange (plan/channel.h). The server is the group's
+// `root`, `elements` are those of all operands.
+//   put:     of a worker; reads {x…}; ends when the server has taken it
+//   take:    of the server; writes {x…}; takes what was put first, of whomever, or, `in_turn`, of the one whose turn it
+//   is release: of the server; reads {y…}; to the workers whose last message was taken and who are at most `staleness`
+//   (-1:
+//            any number) steps ahead of the slowest; perhaps to none
+//   fetch:   of a worker; writes {y…}; waits until it is released
+enum class ChannelStep : std::uint8_t { put, take, release, fetch };
+std::string_view name(ChannelStep s);
+constexpr bool is_of_server(ChannelStep s) {
+  return s == ChannelStep::take || s == ChannelStep::release;
+}
+struct Channel {
+  ChannelStep step{};
+  GroupId group = kNoGroup;
+  std::int32_t root = -1;
   std::int64_t elements = 0;
   Dtype dtype = Dtype::fp32;
-};
-struct Take {
-  std::int32_t channel = 0;
-  std::int32_t from_role = -1;
+  std::int32_t tag = -1;
   std::int64_t staleness = -1;
-  std::int64_t elements = 0;
-  Dtype dtype = Dtype::fp32;
+  bool in_turn = false;
 };
 
 using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
                           PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
-                          Collective, Exchange, Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns,
+                          SumParts, Collective, Exchange, Copy, Host, Channel, HeadNorm, LatentHeads, SplitColumns,
                           RingAttention, Reshard, Gate, Route, Permute, GroupedMatmul, ExpertActivation, AttentionSinks,
                           StateSpace, ExpertBias, OutputLoss, LambUpdate, LossScale, RelativeBias>;
 

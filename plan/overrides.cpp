@@ -105,6 +105,8 @@ const std::vector<std::string>& job_fields() {
           "padded_vocab",
           "data_parallel",
           "servers",
+          "server_sharding",
+          "server_order",
           "staleness",
           "average_every",
           "outer_optimizer",

@@ -273,7 +273,6 @@ void read_optimizer_sync(ObjectReader& reader, Strategy& s) {
 
 // Words of which not all values are built.
 void read_unbuilt(ObjectReader& reader, Strategy& s) {
-  reader.word("data_parallel", "all_reduce", {"all_reduce"}, {"gather", "all_gather", "parameter_server", "local_sgd"});
   if (const std::string text = word_at(reader, "compression"); text.starts_with("topk:")) {
     reader.mistake("compression", fmt::format("\"{}\" is not built yet; built: none", text));
   } else {
@@ -284,8 +283,6 @@ void read_unbuilt(ObjectReader& reader, Strategy& s) {
   }
   read_offload(reader, s);
   read_optimizer_sync(reader, s);
-  refuse(reader, "servers", "the parameter server");
-  refuse(reader, "staleness", "the parameter server");
   refuse(reader, "average_every", "local SGD");
   refuse(reader, "outer_optimizer", "local SGD");
 }
@@ -341,6 +338,7 @@ Strategy read_strategy(ObjectReader& reader) {
   }
   s.padded_vocab = reader.integer("padded_vocab", 0, 0, 1'000'000'000);
   read_unbuilt(reader, s);
+  read_data_parallel(reader, s);
   return s;
 }
 
@@ -369,8 +367,8 @@ nlohmann::json to_json(const Strategy& s) {
                      {"layers_per_stage", s.layers_per_stage},
                      {"rank_order", s.rank_order},
                      {"padded_vocab", s.padded_vocab},
-                     {"data_parallel", "all_reduce"},
                      {"compression", "none"}};
+  write_data_parallel(s, all);
   if (s.offloads()) {
     all["offload"] = nlohmann::json::array();
     for (const auto& [is_offloaded, word] :

@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/json.h"
+#include "plan/data_parallel.h"
 
 namespace foretrain::plan {
 
@@ -81,11 +83,18 @@ struct Strategy {
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even
   std::string rank_order = "pp,dp,cp,tp";      // slowest first
   std::int64_t padded_vocab = 0;               // 0 = next multiple of 128 x tp
+  DataParallel data_parallel = DataParallel::all_reduce;
+  std::int64_t servers = 0;  // parameter_server: ranks beside the dp workers
+  ServerSharding server_sharding = ServerSharding::size;
+  // parameter_server: an update per worker instead of one of their sum, by whoever comes first; a worker goes on where
+  // it is at most so many steps ahead of the slowest, or kUnbounded. Nothing: synchronous.
+  std::optional<std::int64_t> staleness;
+  bool servers_choose = false;  // asynchronous: workers take turns, in a random order of each step
 
   // Whether a list names the module; `full` names none.
   bool recomputes(RecomputeModule m) const;
   bool offloads() const { return offload_optimizer || offload_activations; }
-  std::int64_t ranks() const { return dp * tp * pp * cp; }
+  std::int64_t ranks() const { return (dp + servers) * tp * pp * cp; }
   // Ways that microbatches take through the virtual stages: of dualpipe two, each through all of the model.
   std::int64_t ways() const { return schedule == ScheduleKind::dualpipe ? 2 : 1; }
   std::int64_t replicas() const { return dp * cp * ways(); }  // ranks with the same parameters and other tokens

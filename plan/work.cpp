@@ -226,6 +226,13 @@ void WorkOf::operator()(const Accumulate& x) {
   w.written = size(x.dtype, x.elements);
 }
 
+void WorkOf::operator()(const SumParts& x) {
+  const std::int64_t terms = x.parts + (x.accumulate ? 1 : 0);
+  w.flops = static_cast<double>(x.elements) * static_cast<double>(terms - 1);
+  w.read = size(x.dtype, x.elements * terms);
+  w.written = size(x.dtype, x.elements);
+}
+
 // Shards are as large as their operands say: the group's size is the mesh's affair.
 void WorkOf::operator()(const Collective& x) {
   w.sent = size(x.dtype, x.elements);
@@ -261,12 +268,12 @@ void WorkOf::operator()(const Host& x) {
   }
 }
 
-void WorkOf::operator()(const Put& x) {
-  w.sent = w.read = size(x.dtype, x.elements);
-}
-
-void WorkOf::operator()(const Take& x) {
-  w.written = size(x.dtype, x.elements);
+void WorkOf::operator()(const Channel& x) {
+  if (op.writes.empty()) {
+    w.sent = w.read = size(x.dtype, x.elements);
+  } else {
+    w.written = size(x.dtype, x.elements);
+  }
 }
 
 OpWork work(const Op& op) {

@@ -48,12 +48,12 @@ struct WorkOf {
   void operator()(const LossScale&);
   void operator()(const Fill&);
   void operator()(const Accumulate&);
+  void operator()(const SumParts&);
   void operator()(const Collective&);
   void operator()(const Exchange&);
   void operator()(const Copy&);
   void operator()(const Host&);
-  void operator()(const Put&);
-  void operator()(const Take&);
+  void operator()(const Channel&);
   void operator()(const Attention&);
   void operator()(const RelativeBias&);
   void operator()(const StateSpace&);

@@ -210,7 +210,7 @@ Comparison compare(const plan::PlanGraph& graph, const plan::Timeline& predicted
   c.measured_machine = measured.machine;
   c.step_seconds = periods(measured);
   c.steps = c.step_seconds.size();
-  c.predicted_step = predicted_periods.back();
+  c.predicted_step = graph.asynchronous ? quantile(predicted_periods, 0.5) : predicted_periods.back();
   c.measured_step = quantile(c.step_seconds, 0.5);
 
   const StepTotals forecast = totals_by_step(graph, predicted, {predicted_last, predicted_last});

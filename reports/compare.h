@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "plan/breakdown.h"
+#include "plan/channel.h"
 #include "plan/graph.h"
 #include "plan/job.h"
 #include "plan/timeline.h"
@@ -35,10 +36,12 @@ struct Comparison {
   plan::Breakdown predicted_breakdown, measured_breakdown;  // the measured one of the step of median length
   std::int32_t median_step = 0;                             // the step it is taken from, as spans count
   std::string predicted_machine, measured_machine;
+  plan::Staleness predicted_staleness, measured_staleness;  // of asynchronous updates, where they were counted
 };
 
-// `predicted`: its last step counts. `measured`: all its steps, medians over them. Throws InputError where the
-// measured timeline is not one of this graph, or holds no step.
+// `predicted`: its last step counts, of one whose steps overlap (asynchronous) the period in the median. `measured`:
+// all its steps, medians over them. Throws InputError where the measured timeline is not one of this graph, or holds no
+// step.
 Comparison compare(const plan::PlanGraph& graph, const plan::Timeline& predicted, const plan::Timeline& measured);
 
 // `max_error`: the threshold of --max-error, if one was given.

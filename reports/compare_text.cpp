@@ -7,6 +7,7 @@
 #include "reports/compare.h"
 #include "reports/estimate.h"
 #include "reports/figures.h"
+#include "reports/staleness.h"
 #include "reports/table.h"
 #include "reports/text.h"
 
@@ -108,6 +109,12 @@ nlohmann::ordered_json to_json(const Comparison& c, const plan::Job& job, std::o
       {"exposed_communication", pair_json(seconds(exposed_communication(c.predicted_breakdown)),
                                           seconds(exposed_communication(c.measured_breakdown)))},
       {"bubble", pair_json(seconds(c.predicted_breakdown.bubble), seconds(c.measured_breakdown.bubble))}};
+  for (const auto& [key, staleness] :
+       {std::pair{"predicted_staleness", &c.predicted_staleness}, {"measured_staleness", &c.measured_staleness}}) {
+    if (!staleness->empty()) {
+      out[key] = staleness_json(*staleness);
+    }
+  }
   if (max_error) {
     out["max_error"] = *max_error;
     out["passed"] = std::abs(c.error()) <= *max_error;
@@ -127,6 +134,10 @@ std::string to_text(const Comparison& c, const plan::Job& job, std::optional<dou
       toned(signed_percent(c.error()), breached ? Tone::bad : Tone::strong, colour),
       max_error ? fmt::format(", {} the {} allowed", breached ? "more than" : "within", percent(*max_error)) : "");
   out += fmt::format("{}; {}\n", c.predicted_machine, c.measured_machine);
+  if (!c.predicted_staleness.empty() && !c.measured_staleness.empty()) {
+    out += fmt::format("staleness of updates: forecast {}; measured {}\n", staleness_text(c.predicted_staleness),
+                       staleness_text(c.measured_staleness));
+  }
   out += "error = (forecast - measured) / measured; 'of the step' is the same difference over the measured step\n\n";
   out += to_text(breakdown_table(c), colour) + "\n";
   out += to_text(times_table("By op kind, mean over ranks", c.by_kind, c.measured_step, kAll), colour) + "\n";

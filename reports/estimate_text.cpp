@@ -6,6 +6,7 @@
 #include "plan/memory.h"
 #include "reports/estimate.h"
 #include "reports/figures.h"
+#include "reports/staleness.h"
 #include "reports/table.h"
 #include "reports/text.h"
 
@@ -184,6 +185,11 @@ std::string headline(const plan::Job& job) {
   };
   add(s.pp > 1,
       std::string(name(s.schedule)) + (s.virtual_stages > 1 ? fmt::format(" x {} chunks", s.virtual_stages) : ""));
+  add(s.data_parallel != plan::DataParallel::all_reduce,
+      s.servers == 0 ? std::string(name(s.data_parallel))
+                     : fmt::format("{} parameter server{}", s.servers, s.servers == 1 ? "" : "s"));
+  add(s.staleness.has_value(),
+      s.staleness == plan::kUnbounded ? "asynchronous" : fmt::format("staleness {}", s.staleness.value_or(0)));
   add(s.zero > 0, fmt::format("zero {}", s.zero));
   add(s.sequence_parallel, "sequence parallel");
   std::string recomputed(s.recompute == plan::Recompute::listed ? "" : name(s.recompute));
@@ -215,6 +221,9 @@ std::string to_text(const Estimate& e, bool colour) {
   }
   out += to_text(largest_table(e), colour);
   out += "\n" + toned(formula(e), Tone::dim, colour) + "\n";
+  if (!e.staleness.empty()) {
+    out += fmt::format("staleness of updates: {}\n", staleness_text(e.staleness));
+  }
   for (const std::string& note : e.notes) {
     out += note + "\n";
   }

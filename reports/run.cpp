@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "reports/estimate.h"
+#include "reports/staleness.h"
 #include "reports/table.h"
 #include "reports/text.h"
 
@@ -127,6 +128,9 @@ nlohmann::ordered_json to_json(const RunReport& r) {
   if (r.job->workload.loss_scaling.is_on()) {
     out["loss_scaling"] = {{"skipped_steps", scaled(r).skipped}, {"scale", scaled(r).scale}};
   }
+  if (!r.staleness.empty()) {
+    out["staleness"] = staleness_json(r.staleness);
+  }
   if (!r.checkpoint_folder.empty()) {
     out["checkpoint"] = {{"folder", r.checkpoint_folder}, {"copies_bytes", r.checkpoint_copies.value}};
   }
@@ -162,6 +166,11 @@ std::string to_text(const RunReport& r, bool colour) {
   } else {
     out += to_text(steps_table(r), colour) + "\n";
     add_speed(t, r);
+  }
+  if (!r.staleness.empty()) {
+    t.rows.push_back({"staleness",
+                      {staleness_text(r.staleness), Tone::strong},
+                      {"updates that a server made between a worker's parameters and its gradient", Tone::dim}});
   }
   if (r.validation_loss) {
     t.rows.push_back({"validation loss",

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "plan/channel.h"
 #include "plan/job.h"
 
 namespace foretrain::reports {
@@ -33,6 +34,7 @@ struct RunReport {
   std::int64_t ranks = 0;
   std::int64_t first_step = 0;
   std::vector<double> step_seconds, loss, grad_norm;  // per step
+  plan::Staleness staleness;                          // of asynchronous updates
   std::optional<double> validation_loss;
   std::optional<double> unigram_loss;     // of the same text: what a model without context reaches
   Bytes arena;                            // planned and allocated, of the largest rank

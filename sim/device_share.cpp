@@ -58,7 +58,9 @@ double bus_factor(CollectiveKind kind, double n) {
     case CollectiveKind::all_gather:
     case CollectiveKind::reduce_scatter:
     case CollectiveKind::all_to_all: return (n - 1) / n;
-    case CollectiveKind::broadcast: break;
+    case CollectiveKind::broadcast:
+    case CollectiveKind::gather:
+    case CollectiveKind::distribute: break;
   }
   return 1;
 }
@@ -85,7 +87,7 @@ SharingFigures sharing_figures(const topologies::Cluster& cluster) {
 DeviceLoad collective_load(const SharingFigures& figures, CollectiveKind kind, Bytes bytes, const GroupPlacement& group,
                            double seconds, bool through_switch) {
   const auto& blocks = group.nodes == 1 ? figures.node_blocks : figures.fabric_blocks;
-  std::string key(plan::name(kind));
+  std::string key(plan::name(plan::is_star(kind) ? CollectiveKind::broadcast : kind));
   if (through_switch && blocks.count(key + "_in_switch") > 0) {
     key += "_in_switch";
   }

@@ -1,7 +1,8 @@
 // Measured collectives and messages.  Seconds over bytes: a curve (sim/curve.h) per kind and number of ranks; between
 // measured numbers of ranks linear, beyond the most ranks in proportion to them. A kind without samples takes the
-// curves of all_gather, or of the first kind that has some. Ranks with a GPU each have tables of their own. Source: the
-// profile (exec/calibrate).   Holds for: ranks of one machine.   Known wrong: data in cache or not.
+// curves of all_gather, or of the first kind that has some. gather and distribute: every member moves its own part or
+// copy, as much as an all_gather of that size moves on each. Ranks with a GPU each have tables of their own. Source:
+// the profile (exec/calibrate).   Holds for: ranks of one machine.   Known wrong: data in cache or not.
 #include <algorithm>
 #include <map>
 
@@ -45,7 +46,8 @@ class MeasuredNetwork final : public NetworkModel {
     if (group.ranks <= 1) {
       return 0;
     }
-    const auto size = static_cast<double>(bytes.value);
+    const std::int64_t senders = kind == plan::CollectiveKind::gather ? group.ranks - 1 : 1;
+    const auto size = static_cast<double>(bytes.value) / static_cast<double>(senders);
     const std::map<int, Curve>& by_ranks = table(kind);
     const auto above = by_ranks.lower_bound(group.ranks);
     if (above == by_ranks.end()) {

@@ -69,11 +69,25 @@ struct Modeller {
     return static_cast<std::int32_t>(found - views.begin());
   }
 
-  void traffic(Pattern pattern, const std::optional<Traffic>& traffic, plan::StreamId stream, Meeting& meeting) {
+  Pattern pattern_of(plan::CollectiveKind kind) const {
+    if (cluster.is_hosts()) {
+      return Pattern::hosts;
+    }
+    switch (kind) {
+      case plan::CollectiveKind::all_to_all: return Pattern::all_to_all;
+      case plan::CollectiveKind::gather: return Pattern::to_root;
+      case plan::CollectiveKind::distribute: return Pattern::from_root;
+      default: return Pattern::ring;
+    }
+  }
+
+  void traffic(Pattern pattern, const std::optional<Traffic>& traffic, plan::StreamId stream, Meeting& meeting,
+               std::int32_t root = -1) {
     if (!traffic || (shares_machine() && !meeting.is_carried)) {
       return;
     }
-    const MeetingTraffic t = make_traffic(pattern, meeting.duration, *traffic, cluster);
+    MeetingTraffic t = make_traffic(pattern, meeting.duration, *traffic, cluster);
+    t.shape.root = pattern == Pattern::to_root || pattern == Pattern::from_root ? root : -1;
     meeting.flow = t.flow;
     if (t.flow.bytes.value == 0) {
       return;
@@ -117,10 +131,7 @@ struct Modeller {
       meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, group.ranks, active); });
     }
     if (group.ranks > 1) {
-      traffic(cluster.is_hosts()                           ? Pattern::hosts
-              : c.kind == plan::CollectiveKind::all_to_all ? Pattern::all_to_all
-                                                           : Pattern::ring,
-              network.traffic(c.kind, bytes, group), m.stream, meeting);
+      traffic(pattern_of(c.kind), network.traffic(c.kind, bytes, group), m.stream, meeting, c.root);
     }
     m.meetings.push_back(std::move(meeting));
   }
@@ -205,6 +216,28 @@ struct Modeller {
     }
   }
 
+  // A message, which the server takes or sends one after the other: no two of them share its link.
+  void channel(int role, const plan::Channel& c, OpModel& m) {
+    const GroupPlacement& group = placement(role, c.group);
+    const Bytes bytes{size_bytes(c.dtype, c.elements)};
+    const bool same_node = group.nodes == 1;
+    const double seconds = network.message(bytes, same_node) + group.extra.farthest;
+    m.kind = OpKind::channel;
+    m.duration = time_from_seconds(seconds);
+    Meeting meeting;
+    meeting.view = view({c.group, {}, 0, false});
+    meeting.tag = c.tag;
+    meeting.is_message = true;
+    meeting.sends = c.step == plan::ChannelStep::put || c.step == plan::ChannelStep::release;
+    meeting.duration = m.duration;
+    meeting.is_carried = cluster.is_hosts() && !same_node;
+    meeting.load = message_load(sharing, bytes, same_node, seconds);
+    if (!meeting.is_carried) {
+      meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, 1, active); });
+    }
+    m.meetings.push_back(std::move(meeting));
+  }
+
   // Of copies over the device's link to its host, and of what the host computes: as fast as its memory.
   std::optional<double> host_seconds(const Role& role, const Op& op) const {
     if (cluster.this_machine || cluster.host.link.value <= 0) {
@@ -284,8 +317,8 @@ struct Modeller {
       collective(role_index, *c, m);
     } else if (const auto* e = std::get_if<Exchange>(&op.work)) {
       exchange(role_index, *e, m);
-    } else if (std::holds_alternative<plan::Put>(op.work) || std::holds_alternative<plan::Take>(op.work)) {
-      throw InputError(fmt::format("{}: asynchronous channels are not simulated", role.name));
+    } else if (const auto* channel = std::get_if<plan::Channel>(&op.work)) {
+      this->channel(role_index, *channel, m);
     } else {
       local(role, op, cached, m);
     }

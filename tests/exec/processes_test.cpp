@@ -41,6 +41,10 @@ Overrides spread(const Overrides& overrides) {
     const auto found = overrides.find(axis);
     return found == overrides.end() ? 1 : std::stoi(found->second);
   };
+  if (overrides.contains("servers")) {
+    const std::string all = std::to_string(company->count());
+    return joined(overrides, {{"dp", all}, {"servers", all}, {"global_batch", "24"}});
+  }
   const int ranks = extent("dp") * extent("tp") * extent("pp") * extent("cp");
   const int more = company->count() / std::gcd(ranks, company->count());
   return joined(overrides, {{"dp", std::to_string(extent("dp") * more)}, {"global_batch", "12"}});

@@ -124,7 +124,8 @@ TEST(GraphJson, HoldsEveryKindOfOp) {
   add(Join{}), add(plan::Attention{}), add(plan::Norm{}), add(ResidualAdd{}), add(BiasGradient{}), add(Rotary{});
   add(Embedding{}), add(PositionAdd{}), add(CrossEntropy{}), add(SquaredNorm{}), add(ClipCoefficient{});
   add(OptimizerStep{}), add(Fill{}), add(Accumulate{}), add(Copy{CopyKind::host_to_device, 8});
-  add(Host{HostTask::write_checkpoint, 1, 2}), add(Put{1, 2, Dtype::u8}), add(Take{1, 2, 3, 4, Dtype::nvfp4});
+  add(Host{HostTask::write_checkpoint, 1, 2}), add(SumParts{1, 2, true, Dtype::u8}),
+      add(Channel{ChannelStep::release, 0, 1, 2, Dtype::nvfp4, 0, 3, true});
   add(AttentionSinks{}), add(RingAttention{RingStep::attend_backward}),
       add(RingAttention{RingStep::attend_all_backward}), add(Reshard{ReshardStep::join_heads, 1, 2, 3, 4, 5, 6});
   add(Gate{}), add(Route{RouteStep::arrange, 1, 2, 1, 3}), add(Permute{}), add(GroupedMatmul{}),

@@ -193,9 +193,12 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
             at("schedule") +
                 "\"zero\" is not allowed; expected one of: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v, "
                 "dualpipe");
-  EXPECT_EQ(refusal({"data_parallel=parameter_server", "servers=2"}),
-            at("data_parallel") + "\"parameter_server\" is not built yet; built: all_reduce\n" + at("servers") +
-                "the parameter server is not built yet; leave the key out");
+  EXPECT_EQ(
+      refusal({"data_parallel=local_sgd"}),
+      at("data_parallel") + "\"local_sgd\" is not built yet; built: all_reduce, gather, all_gather, parameter_server");
+  EXPECT_EQ(refusal({"data_parallel=parameter_server", "zero=1", "tp=2", "staleness=0"}),
+            at("zero") + "1 with data_parallel parameter_server is not built yet; expected 0\n" + at("tp") +
+                "2 with data_parallel parameter_server is not built yet; expected 1");
   EXPECT_EQ(refusal({"compression=int8"}), at("compression") + "\"int8\" is not built yet; built: none");
   EXPECT_EQ(refusal({"compression=topk:0.01"}), at("compression") + "\"topk:0.01\" is not built yet; built: none");
   EXPECT_EQ(refusal({"recompute=[\"mlp\",\"activation\"]"}),
