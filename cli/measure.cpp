@@ -6,10 +6,12 @@
 #include <cmath>
 #include <numeric>
 #include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "cli/recorder.h"
 #include "reports/text.h"
+#include "topologies/this_machine.h"
 
 namespace foretrain::cli {
 
@@ -91,7 +93,11 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   run.keeper = options.keeper;
   run.grace = options.keeper != nullptr ? options.timeout : run.grace;
   run.sink = options.traced_steps > 0 ? &recorder : nullptr;
+  std::vector<Time> stolen;  // of each step
+  double stolen_before = topologies::stolen_seconds();
   run.on_step = [&](int step, double loss, double seconds) {
+    const double stolen_now = topologies::stolen_seconds();
+    stolen.push_back(time_from_seconds(stolen_now - std::exchange(stolen_before, stolen_now)));
     progress.update(static_cast<double>(step + 1 - options.first_step) / options.steps,
                     fmt::format("loss {:.4f}, {} per step", loss, reports::seconds_text(seconds)));
   };
@@ -107,6 +113,7 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
     const Time origin = time_from_seconds(std::accumulate(m.result.step_seconds.begin(), first, 0.0));
     m.timeline = recorder.timeline(fmt::format("measured: {}, threads", options.device),
                                    std::vector<Time>(static_cast<std::size_t>(options.traced_steps)));
+    m.timeline.stolen.assign(stolen.end() - options.traced_steps, stolen.end());
     start_at(m.timeline, origin, run.first_traced_step);
   }
   return m;

@@ -24,10 +24,12 @@ struct ComparedTime {
 };
 
 struct Comparison {
-  double predicted_step = 0, measured_step = 0;  // seconds; the measured one is the median of `steps`
+  double predicted_step = 0, measured_step = 0;  // seconds; the measured one is the median of the counted steps
   double error() const;
-  std::size_t steps = 0;  // measured ones
-  std::vector<double> step_seconds;
+  std::vector<double> step_seconds;  // of all measured steps
+  // Indices of those that count: not those in which a hypervisor kept cores waiting (topologies::kMostStolen), where
+  // enough others are left.
+  std::vector<std::size_t> counted;
   std::vector<ComparedTime> by_kind, by_phase, by_stream;  // the largest measured time first
   // Ops of one place in a block ("layer forward: matmul 512x384x1536"), each by the median of its durations; those that
   // contribute most to the difference first.
@@ -37,7 +39,7 @@ struct Comparison {
   std::string predicted_machine, measured_machine;
 };
 
-// `predicted`: its last step counts. `measured`: all its steps, medians over them. Throws InputError where the
+// `predicted`: its last step counts. `measured`: medians over its counted steps. Throws InputError where the
 // measured timeline is not one of this graph, or holds no step.
 Comparison compare(const plan::PlanGraph& graph, const plan::Timeline& predicted, const plan::Timeline& measured);
 
