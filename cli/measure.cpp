@@ -8,10 +8,12 @@
 #include <numeric>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "base/error.h"
 #include "cli/recorder.h"
 #include "reports/text.h"
+#include "topologies/this_machine.h"
 
 namespace foretrain::cli {
 
@@ -131,7 +133,11 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
     run.sink = &takes;
     run.first_traced_step = options.first_step;
   }
+  std::vector<Time> stolen;  // of each step
+  double stolen_before = topologies::stolen_seconds();
   run.on_step = [&](int step, double loss, double seconds) {
+    const double stolen_now = topologies::stolen_seconds();
+    stolen.push_back(time_from_seconds(stolen_now - std::exchange(stolen_before, stolen_now)));
     progress.update(static_cast<double>(step + 1 - options.first_step) / options.steps,
                     fmt::format("loss {:.4f}, {} per step", loss, reports::seconds_text(seconds)));
   };
@@ -148,6 +154,7 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
     const Time origin = time_from_seconds(std::accumulate(m.result.step_seconds.begin(), first, 0.0));
     m.timeline = recorder.timeline(fmt::format("measured: {}, threads", options.device),
                                    std::vector<Time>(static_cast<std::size_t>(options.traced_steps)));
+    m.timeline.stolen.assign(stolen.end() - options.traced_steps, stolen.end());
     start_at(m.timeline, origin, options.first_step + options.steps - options.traced_steps);
   }
   return m;

@@ -86,7 +86,8 @@ void OpsPhase::report(topologies::Measured& measured) const {
 }
 
 SharingPhase::SharingPhase(const Site& site, int ranks)
-    : Phase(fmt::format("{} ranks at once", ranks), site, ranks, plan::Axis::pp, pool_of(site.scale, ranks), 2) {
+    : Phase(fmt::format("{} ranks at once", ranks), site, ranks, plan::Axis::pp, pool_of(site.scale, ranks),
+            ranks > site.cores ? 2 : 8) {
   const CalibrateScale& scale = site.scale;
   const auto times = [](double all, double once) { return std::max(2, static_cast<int>(all / once)); };
   const Probe product = square_matmul(scale.sharing_extent);
@@ -103,11 +104,9 @@ SharingPhase::SharingPhase(const Site& site, int ranks)
   for (Stretch& s : stretches_) {
     meet();
     for (int role = 0; role < ranks; ++role) {
-      s.together = add(s, role);
+      s.together.push_back(add(s, role));
     }
-  }
-  meet();
-  for (Stretch& s : stretches_) {
+    meet();
     s.alone = add(s, 0);
   }
   meet();
@@ -131,7 +130,7 @@ ProbeSession::Stretch SharingPhase::add(const Stretch& stretch, int role) {
 
 void SharingPhase::report(topologies::Measured& measured) const {
   for (const Stretch& s : stretches_) {
-    measured.sharing.push_back({ranks_, s.kind, s.bytes, session_.slowdown(s.together, s.alone, ranks_ > site_.cores)});
+    measured.sharing.push_back({ranks_, s.kind, s.bytes, session_.slowdown(s.together, s.alone)});
   }
 }
 

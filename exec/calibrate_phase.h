@@ -78,7 +78,8 @@ class SharingPhase : public Phase {
     Probe probe;
     std::int64_t bytes = 0;
     int times = 0;
-    ProbeSession::Stretch together, alone;
+    std::vector<ProbeSession::Stretch> together;  // by role
+    ProbeSession::Stretch alone;
   };
   ProbeSession::Stretch add(const Stretch& stretch, int role);
   void meet();

@@ -23,15 +23,15 @@ class ProbeSession {
   double op_seconds(int position) const;
   // Of several ops that are the same but for their addresses.
   double op_seconds(const std::vector<int>& positions) const;
-  // Time of a stretch of ops that all ranks run at once over that of a stretch that rank 0 runs while the others wait,
-  // at least 1: of each the fastest run, since a hypervisor may run two of our cores on one of its own for a while,
-  // which slows either but is not what our ranks do to each other.
-  // Of each rank its own time counts; or, where ranks wait for cores, the time from the first's start to the last's
-  // end.
+  // Time of a stretch of ops that all ranks run at once over that of a stretch that rank 0 runs just before or after
+  // while the others wait, at least 1: the median over runs, each against itself, since a core's own speed changes from
+  // one second to the next with what else its hypervisor has to do; of runs that had no time stolen, where there are.
+  // From the first rank's start to the last one's end: ranks of a step wait for the slowest.
   struct Stretch {
     int first = 0, last = 0;
   };
-  double slowdown(const Stretch& together, const Stretch& alone, bool ranks_wait) const;
+  // `together`: by rank.
+  double slowdown(const std::vector<Stretch>& together, const Stretch& alone) const;
   // From an op's end to the next one's start, over all ops that lasted at least so long: the median; 0 of none.
   double gap_seconds(double at_least) const;
   // From one op's start to the next one's on the first rank, where each of these is on another stream than the one
@@ -51,6 +51,7 @@ class ProbeSession {
   Gpu* const gpu_;
   Processes* const processes_;
   std::vector<Run> runs_;
+  std::vector<bool> disturbed_;  // by run: more than topologies::kMostStolen of its time was stolen
 };
 
 }  // namespace foretrain::exec

@@ -28,6 +28,7 @@ struct Timeline {
   std::string machine;          // "simulated: roofline, alpha_beta" or "measured: cpu, threads"
   std::vector<Span> spans;      // by rank, then program order
   std::vector<Time> step_ends;  // when the last op of step i ended, over all ranks
+  std::vector<Time> stolen;     // measured: time that a hypervisor kept cores waiting in step i; empty: not known
 };
 
 // Where a machine writes its spans. Ranks of an executor call it from their own threads: calls for one rank come from

@@ -7,16 +7,23 @@
 #include <deque>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <tuple>
+#include <utility>
 
 #include "base/error.h"
 #include "plan/locate.h"
 #include "plan/op_text.h"
 #include "reports/run.h"
+#include "topologies/this_machine.h"
 
 namespace foretrain::reports {
 
 namespace {
+
+// A median of fewer steps says less than one of all, disturbed or not.
+constexpr std::size_t kLeastCounted = 3;
+const std::vector<std::size_t> kFirst{0};  // a forecast's one step
 
 // Spans of one step of a timeline, and what all ranks did together.
 struct StepRange {
@@ -72,7 +79,9 @@ void append(SeriesByName& series, const std::map<std::string, plan::Busy>& step,
   }
 }
 
-StepTotals totals_by_step(const plan::PlanGraph& graph, const plan::Timeline& timeline, StepRange steps) {
+// `counted`: indices from steps.first.
+StepTotals totals_by_step(const plan::PlanGraph& graph, const plan::Timeline& timeline, StepRange steps,
+                          const std::vector<std::size_t>& counted) {
   std::deque<plan::TotalsAccumulator> accumulators;  // they do not move
   for (std::int32_t step = steps.first; step <= steps.last; ++step) {
     accumulators.emplace_back(graph);
@@ -84,8 +93,8 @@ StepTotals totals_by_step(const plan::PlanGraph& graph, const plan::Timeline& ti
   }
   StepTotals out;
   const auto ranks = static_cast<double>(graph.mesh.ranks());
-  for (const plan::TotalsAccumulator& accumulator : accumulators) {
-    const plan::Totals totals = accumulator.totals();
+  for (const std::size_t i : counted) {
+    const plan::Totals totals = accumulators[i].totals();
     append(out.by_kind, totals.by_kind, ranks);
     append(out.by_phase, totals.by_phase, ranks);
     append(out.by_stream, totals.by_stream, ranks);
@@ -121,11 +130,12 @@ struct Durations {
   double count = 0;  // span x multiplicity
 };
 std::map<OpKey, Durations> durations(const plan::PlanGraph& graph, const plan::Timeline& timeline,
-                                     std::int32_t first_step) {
+                                     std::int32_t first_step, const std::vector<std::size_t>& counted) {
   std::map<std::tuple<std::int32_t, plan::BlockId, int>, OpKey> keys;  // words are made once per op of a block
   std::map<OpKey, Durations> out;
   for (const plan::Span& span : timeline.spans) {
-    if (span.step < first_step) {
+    if (span.step < first_step ||
+        !std::binary_search(counted.begin(), counted.end(), static_cast<std::size_t>(span.step - first_step))) {
       continue;
     }
     const plan::Place place = plan::locate(graph, span.op);
@@ -143,13 +153,13 @@ std::map<OpKey, Durations> durations(const plan::PlanGraph& graph, const plan::T
 
 std::vector<ComparedTime> compared_ops(const plan::PlanGraph& graph, const plan::Timeline& predicted,
                                        std::int32_t predicted_from, const plan::Timeline& measured,
-                                       std::size_t measured_steps) {
-  const std::map<OpKey, Durations> forecast = durations(graph, predicted, predicted_from);
+                                       const std::vector<std::size_t>& counted) {
+  const std::map<OpKey, Durations> forecast = durations(graph, predicted, predicted_from, kFirst);
   const auto ranks = static_cast<double>(graph.mesh.ranks());
   std::vector<ComparedTime> out;
-  for (const auto& [key, durations] : durations(graph, measured, 0)) {
+  for (const auto& [key, durations] : durations(graph, measured, steps_of(measured).first, counted)) {
     const auto found = forecast.find(key);
-    const double ops = durations.count / ranks / static_cast<double>(measured_steps);
+    const double ops = durations.count / ranks / static_cast<double>(counted.size());
     ComparedTime row{key.first + ": " + key.second, ops, 0, ops * quantile(durations.seconds, 0.5)};
     if (found != forecast.end()) {
       row.predicted_seconds = ops * quantile(found->second.seconds, 0.5);
@@ -172,13 +182,31 @@ std::vector<double> periods(const plan::Timeline& timeline) {
   return out;
 }
 
-// Index of the period nearest to the median; the earliest of equals.
-std::size_t median_index(const std::vector<double>& values) {
-  const double median = quantile(values, 0.5);
-  return static_cast<std::size_t>(
-      std::min_element(values.begin(), values.end(),
-                       [&](double a, double b) { return std::abs(a - median) < std::abs(b - median); }) -
-      values.begin());
+std::vector<std::size_t> counted_steps(const plan::Timeline& timeline, const std::vector<double>& periods) {
+  std::vector<std::size_t> all(periods.size());
+  std::iota(all.begin(), all.end(), 0);
+  if (timeline.stolen.empty()) {
+    return all;
+  }
+  std::vector<std::size_t> undisturbed;
+  std::copy_if(all.begin(), all.end(), std::back_inserter(undisturbed),
+               [&](std::size_t i) { return seconds(timeline.stolen[i]) <= topologies::kMostStolen * periods[i]; });
+  return undisturbed.size() < kLeastCounted ? all : undisturbed;
+}
+
+double median(const std::vector<double>& periods, const std::vector<std::size_t>& counted) {
+  std::vector<double> values;
+  for (const std::size_t i : counted) {
+    values.push_back(periods[i]);
+  }
+  return quantile(std::move(values), 0.5);
+}
+
+// Of the counted periods the one nearest to `value`; the earliest of equals.
+std::size_t nearest(double value, const std::vector<double>& periods, const std::vector<std::size_t>& counted) {
+  return *std::min_element(counted.begin(), counted.end(), [&](std::size_t a, std::size_t b) {
+    return std::abs(periods[a] - value) < std::abs(periods[b] - value);
+  });
 }
 
 double relative_error(double predicted, double measured) {
@@ -209,21 +237,21 @@ Comparison compare(const plan::PlanGraph& graph, const plan::Timeline& predicted
   c.predicted_machine = predicted.machine;
   c.measured_machine = measured.machine;
   c.step_seconds = periods(measured);
-  c.steps = c.step_seconds.size();
+  c.counted = counted_steps(measured, c.step_seconds);
   c.predicted_step = graph.asynchronous ? quantile(predicted_periods, 0.5) : predicted_periods.back();
-  c.measured_step = quantile(c.step_seconds, 0.5);
+  c.measured_step = median(c.step_seconds, c.counted);
 
-  const StepTotals forecast = totals_by_step(graph, predicted, {predicted_last, predicted_last});
-  const StepTotals real = totals_by_step(graph, measured, steps_of(measured));
+  const StepTotals forecast = totals_by_step(graph, predicted, {predicted_last, predicted_last}, kFirst);
+  const StepTotals real = totals_by_step(graph, measured, steps_of(measured), c.counted);
   c.by_kind = joined(forecast.by_kind, real.by_kind);
   c.by_phase = joined(forecast.by_phase, real.by_phase);
   c.by_stream = joined(forecast.by_stream, real.by_stream);
-  c.by_op = compared_ops(graph, predicted, predicted_last, measured, c.steps);
+  c.by_op = compared_ops(graph, predicted, predicted_last, measured, c.counted);
 
-  const std::size_t median = median_index(c.step_seconds);
-  c.median_step = steps_of(measured).first + static_cast<std::int32_t>(median);
+  const std::size_t typical = nearest(c.measured_step, c.step_seconds, c.counted);
+  c.median_step = steps_of(measured).first + static_cast<std::int32_t>(typical);
   c.predicted_breakdown = plan::mean_breakdown(plan::breakdowns(graph, predicted), predicted_periods.size() - 1);
-  c.measured_breakdown = plan::mean_breakdown(plan::breakdowns(graph, measured), median);
+  c.measured_breakdown = plan::mean_breakdown(plan::breakdowns(graph, measured), typical);
   return c;
 }
 

@@ -25,10 +25,12 @@ struct ComparedTime {
 };
 
 struct Comparison {
-  double predicted_step = 0, measured_step = 0;  // seconds; the measured one is the median of `steps`
+  double predicted_step = 0, measured_step = 0;  // seconds; the measured one is the median of the counted steps
   double error() const;
-  std::size_t steps = 0;  // measured ones
-  std::vector<double> step_seconds;
+  std::vector<double> step_seconds;  // of all measured steps
+  // Indices of those that count: not those in which a hypervisor kept cores waiting (topologies::kMostStolen), where
+  // enough others are left.
+  std::vector<std::size_t> counted;
   std::vector<ComparedTime> by_kind, by_phase, by_stream;  // the largest measured time first
   // Ops of one place in a block ("layer forward: matmul 512x384x1536"), each by the median of its durations; those that
   // contribute most to the difference first.
@@ -40,7 +42,7 @@ struct Comparison {
 };
 
 // `predicted`: its last step counts, of one whose steps overlap (asynchronous) the period in the median. `measured`:
-// all its steps, medians over them. Throws InputError where the measured timeline is not one of this graph, or holds no
+// medians over its counted steps. Throws InputError where the measured timeline is not one of this graph, or holds no
 // step.
 Comparison compare(const plan::PlanGraph& graph, const plan::Timeline& predicted, const plan::Timeline& measured);
 

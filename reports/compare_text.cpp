@@ -96,7 +96,8 @@ nlohmann::ordered_json to_json(const Comparison& c, const plan::Job& job, std::o
       {"predicted_step_s", number(c.predicted_step)},
       {"measured_step_s", number(c.measured_step)},
       {"error", number(c.error())},
-      {"steps", c.steps},
+      {"steps", c.step_seconds.size()},
+      {"counted_steps", c.counted},
       {"measured_steps_s", c.step_seconds},
       {"predicted_by", c.predicted_machine},
       {"measured_on", c.measured_machine},
@@ -128,11 +129,15 @@ std::string to_text(const Comparison& c, const plan::Job& job, std::optional<dou
   std::string out = toned(headline(job), Tone::strong, colour) + "\n\n";
   const bool breached = max_error && !(std::abs(c.error()) <= *max_error);
   out += fmt::format(
-      "step time: forecast {}, measured {} (median of {}): {}{}\n",
+      "step time: forecast {}, measured {} (median of {}): {}{}{}\n",
       toned(seconds_text(c.predicted_step), Tone::strong, colour),
-      toned(seconds_text(c.measured_step), Tone::strong, colour), c.steps,
+      toned(seconds_text(c.measured_step), Tone::strong, colour), c.counted.size(),
       toned(signed_percent(c.error()), breached ? Tone::bad : Tone::strong, colour),
-      max_error ? fmt::format(", {} the {} allowed", breached ? "more than" : "within", percent(*max_error)) : "");
+      max_error ? fmt::format(", {} the {} allowed", breached ? "more than" : "within", percent(*max_error)) : "",
+      c.counted.size() < c.step_seconds.size()
+          ? fmt::format("; not counted: {} more, in which the hypervisor kept cores waiting",
+                        c.step_seconds.size() - c.counted.size())
+          : "");
   out += fmt::format("{}; {}\n", c.predicted_machine, c.measured_machine);
   if (!c.predicted_staleness.empty() && !c.measured_staleness.empty()) {
     out += fmt::format("staleness of updates: forecast {}; measured {}\n", staleness_text(c.predicted_staleness),

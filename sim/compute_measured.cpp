@@ -4,8 +4,8 @@
 //   Memory-bound ops: a curve of seconds over bytes per kind and dtype. Each op pays the dispatch between two ops as
 //   well. All of it twice: with operands in memory, and with operands in a core's caches.
 // Source: the profile (exec/calibrate).   Holds for: the machine the profile was taken on.
-// Known wrong: kinds without samples, which take the curve of "accumulate"
-// at their bytes; dtypes without samples of a kind, which take another dtype's at the same bytes.
+// Known wrong: what ranks wait for the slowest of them counts as computing; kinds without samples, which take the curve
+// of "accumulate" at their bytes; dtypes without samples of a kind, which take another dtype's at the same bytes.
 #include <algorithm>
 #include <array>
 #include <cmath>

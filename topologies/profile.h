@@ -125,9 +125,10 @@ struct ExchangeSample {
   bool has_gpu_each = false;
 };
 
-// With `active` ranks computing at once, time of a piece of work over its time alone (>= 1 but for noise; more ranks
-// than cores time-share, so the factor then holds that too). `kind` "matmul": large matmuls; "memory": streaming work
-// of which each rank touches `bytes` again and again (several sizes: what fits a core's cache is hardly slowed).
+// With `active` ranks computing at once, time of a piece of work, until the slowest rank has done it, over its time
+// alone (>= 1; more ranks than cores time-share, so the factor then holds that too). `kind` "matmul": large matmuls;
+// "memory": streaming work of which each rank touches `bytes` again and again (several sizes: what fits a core's cache
+// is hardly slowed).
 struct SharingSample {
   int active = 0;
   std::string kind;

@@ -68,6 +68,14 @@ CacheSizes cache_sizes() {
   }
 }
 
+double stolen_seconds() {
+  std::ifstream file("/proc/stat");
+  std::string word;
+  double user = 0, nice = 0, system = 0, idle = 0, io = 0, interrupts = 0, soft_interrupts = 0, stolen = 0;
+  file >> word >> user >> nice >> system >> idle >> io >> interrupts >> soft_interrupts >> stolen;
+  return stolen / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
 std::string processor_name() {
   std::ifstream file("/proc/cpuinfo");
   std::string line;
