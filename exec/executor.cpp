@@ -1,6 +1,5 @@
 #include "exec/executor.h"
 
-#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <mutex>
@@ -151,10 +150,6 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
 Executor::Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed, Processes* processes,
                    Gpu* gpu) {
   check_runnable(graph);
-  const auto scales = [](const plan::Role& role) { return role.loss_scale >= 0; };
-  if (gpu != nullptr && std::any_of(graph.roles.begin(), graph.roles.end(), scales)) {
-    throw InputError("loss_scaling: on a GPU it is not built yet; expected none");
-  }
   impl_ = std::make_unique<Impl>(graph, data, processes, gpu);
   impl_->here.prepare(seed);
 }

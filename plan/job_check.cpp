@@ -367,6 +367,11 @@ void check_optimizer(const Job& job, ObjectReader& strategy) {
   if (lamb && job.workload.model.moe.experts > 0) {
     strategy.mistake("", "lamb is not built for models with experts; expected another optimizer");
   }
+  if ((lamb || job.workload.loss_scaling.is_on()) &&
+      (s.data_parallel == DataParallel::gather || s.data_parallel == DataParallel::parameter_server)) {
+    strategy.mistake("data_parallel", fmt::format("{} is not built with {}; expected all_reduce or all_gather",
+                                                  name(s.data_parallel), lamb ? "lamb" : "loss_scaling"));
+  }
   if (job.workload.loss_scaling.is_on() && s.post_validation) {
     strategy.mistake("optimizer_sync", "post_validation is not built with loss_scaling; expected global");
   }

@@ -60,11 +60,12 @@ void optimizer_steps(Bench& bench) {
             s.weight_decay = 0.1;
             s.step = 3;
             const Array gradient = Array::random(bench, g, n, 1), parameter = Array::random(bench, p, n, 2);
-            const Array m = Array::random(bench, p, n, 3);
             Doubles squares = random_values(n, 4);
             for (double& x : squares) {
               x = 0.01 + x * x;
             }
+            // Of rmsprop m is a mean of squares, too.
+            const Array m = kind == OptimizerKind::rmsprop ? Array(bench, p, squares) : Array::random(bench, p, n, 3);
             const Array v(bench, p, squares), coefficient(bench, Dtype::fp64, {0.25});
             const Array copy = Array::unset(bench, Dtype::bf16, n);
             Doubles ep = parameter.given(), em = m.given(), ev = v.given();
