@@ -97,8 +97,8 @@ TEST(AttentionRows, OfPackedRowsAsFlash) {
 // 3/4 and 1/4, o = 3. d_o 1: dp 2 and 6, d 3, ds = 3/4 (2 - 3) and 1/4 (6 - 3).
 TEST(AttentionRows, BiasByHand) {
   const AttentionShape s = {.batch = 1, .seq = 1, .heads = 1, .kv_heads = 1, .head_dim = 1, .causal = false};
-  const Values q(Dtype::fp64, {1}), kv(Dtype::fp64, {0, 2, 0, 6}), bias(Dtype::fp64, {std::log(3.0), 0}),
-      d_o(Dtype::fp64, {1});
+  const Values q(Dtype::fp64, std::vector<double>{1}), kv(Dtype::fp64, {0, 2, 0, 6}),
+      bias(Dtype::fp64, {std::log(3.0), 0}), d_o(Dtype::fp64, std::vector<double>{1});
   Values o(Dtype::fp64, 1), lse(Dtype::fp64, 1), dq(Dtype::fp64, 1), dkv(Dtype::fp64, 4), d_bias(Dtype::fp64, {1, 1});
   const AttentionRows rows{2, 1, 2};
   attention_rows_forward(s, rows, q.tensor(), kv.tensor(), bias.tensor(), o.tensor(), lse.tensor());

@@ -119,7 +119,7 @@ TEST(ModelFile, WhatIsNotBuiltIsRefusedByName) {
             }),
             "job.json:1: /model: mlp_bias with moe is not built yet; expected mlp_bias false");
   EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "positions": "alibi"})"); }),
-            "job.json:1: /model/positions: \"alibi\" is not built yet; built: learned, rotary, none");
+            "job.json:1: /model/positions: \"alibi\" is not built yet; built: learned, rotary, none, relative");
 }
 
 TEST(ModelFile, BadSizes) {

@@ -76,7 +76,7 @@ job.json:7: /attention: "flsh" is not allowed; did you mean "flash"? expected on
 job.json:8: /data/distribution: "block" is not built yet; built: random
 job.json:8: /data/epochs: is not built yet; leave the key out
 job.json:3: /seq_len: 1024 is not allowed; the model has 512 learned positions
-job.json:9: /batch: unknown key "batch"; known: seq_len, model, global_batch, precision, optimizer, loss_scaling, attention, document_length, moe_imbalance, masked_share, data)");
+job.json:9: /batch: unknown key "batch"; known: seq_len, model, target_len, global_batch, precision, optimizer, loss_scaling, attention, document_length, moe_imbalance, masked_share, data)");
 }
 
 }  // namespace
