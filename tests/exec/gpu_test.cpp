@@ -164,12 +164,13 @@ TEST(Gpu, ExpertsAsOnACpu) {
   }
 }
 
-// At 2^140 the gradients of the logits are no numbers in fp32, at 2^124 they are: the first step is skipped, by kernels
+// At 2^134 the gradients of the logits are no numbers in fp32, at 2^115 they are: the first step is skipped, by kernels
 // that look at the guard on the GPU; or by the host where the update is there.
 TEST(Gpu, StepsWhoseGradientsAreNoNumbersAreSkippedAsOnACpu) {
-  const std::string scaling = R"(loss_scaling={"initial":1.3937965749081639e42,"backoff":1.52587890625e-05})";
+  const std::string scaling =
+      R"(workload.loss_scaling={"initial":2.1778071482940062e40,"backoff":1.9073486328125e-06})";
   for (const std::vector<std::string>& overrides : std::vector<std::vector<std::string>>{
-           {}, {"dp=2", "zero=1"}, {"pp=2"}, {"offload=[\"optimizer\"]"}, {"workload.optimizer.kind=lamb"}}) {
+           {}, {"dp=2", "zero=1"}, {"pp=2"}, {"offload=[\"optimizer\"]"}, {"workload.optimizer.name=lamb"}}) {
     SCOPED_TRACE(::testing::PrintToString(overrides));
     std::vector<std::string> all{"precision=fp32", "global_batch=4", "seq_len=8", "padded_vocab=64", scaling};
     all.insert(all.end(), overrides.begin(), overrides.end());
@@ -198,7 +199,7 @@ TEST(Gpu, EndsByNameWhereStepsAreSkippedForTooLong) {
   PretendGpu gpu(3);
   Executor executor(plan::build(testing::tiny_job(
                         testing::kTinyGpt, {"precision=fp32", "global_batch=4", "seq_len=8", "padded_vocab=64", "dp=2",
-                                            R"(loss_scaling={"initial":1e300,"limit":3})"})),
+                                            R"(workload.loss_scaling={"initial":1e300,"limit":3})"})),
                     data, 1, nullptr, &gpu);
   RunOptions options;
   options.steps = 10;
