@@ -89,7 +89,7 @@ BlockId clip_block(RoleContext& c) {
     b.emit(Accumulate{partial.elements, Dtype::fp64}, kCompute, Phase::optimizer, {partial, sums}, {sums});
   }
   if (c.part == Part::server && c.groups.servers != kNoGroup) {
-    reduce(c.groups.servers, c.dp_stream(), sums, "norm.reduce.servers");
+    reduce_of_tensors(c, b, c.groups.servers, c.dp_stream(), sums, "norm.reduce.servers");
   }
   if (c.job.strategy.post_validation) {
     if (c.groups.tp != kNoGroup) {

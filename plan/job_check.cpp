@@ -110,7 +110,13 @@ void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy)
 // Each layer is one part, and so are the embedding and the head.
 void check_servers(const Job& job, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
-  if (s.data_parallel != DataParallel::parameter_server) {
+  const bool serves = s.data_parallel == DataParallel::parameter_server;
+  if (job.workload.loss_scaling.is_on() && (serves || s.data_parallel == DataParallel::gather)) {
+    strategy.mistake("data_parallel", fmt::format("{} with loss_scaling is not built yet: who updates alone knows the "
+                                                  "scale; expected all_reduce or all_gather",
+                                                  name(s.data_parallel)));
+  }
+  if (!serves) {
     return;
   }
   const std::int64_t parts = job.workload.model.layers + 2;
@@ -119,8 +125,10 @@ void check_servers(const Job& job, ObjectReader& strategy) {
                                             "head); expected at most as many",
                                             s.servers, parts));
   }
-  if (job.workload.model.moe.experts > 0) {
-    strategy.mistake("data_parallel", "parameter_server with experts is not built yet; expected another word");
+  if (job.workload.model.moe.experts > 0 || job.workload.model.is_encoder_decoder()) {
+    strategy.mistake(
+        "data_parallel",
+        "parameter_server with experts, or an encoder and a decoder, is not built yet; expected another word");
   }
 }
 
