@@ -110,13 +110,7 @@ void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy)
 // Each layer is one part, and so are the embedding and the head.
 void check_servers(const Job& job, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
-  const bool serves = s.data_parallel == DataParallel::parameter_server;
-  if (job.workload.loss_scaling.is_on() && (serves || s.data_parallel == DataParallel::gather)) {
-    strategy.mistake("data_parallel", fmt::format("{} with loss_scaling is not built yet: who updates alone knows the "
-                                                  "scale; expected all_reduce or all_gather",
-                                                  name(s.data_parallel)));
-  }
-  if (!serves) {
+  if (s.data_parallel != DataParallel::parameter_server) {
     return;
   }
   const std::int64_t parts = job.workload.model.layers + 2;
