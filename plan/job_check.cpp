@@ -119,8 +119,10 @@ void check_servers(const Job& job, ObjectReader& strategy) {
                                             "head); expected at most as many",
                                             s.servers, parts));
   }
-  if (job.workload.model.moe.experts > 0) {
-    strategy.mistake("data_parallel", "parameter_server with experts is not built yet; expected another word");
+  if (job.workload.model.moe.experts > 0 || job.workload.model.is_encoder_decoder()) {
+    strategy.mistake(
+        "data_parallel",
+        "parameter_server with experts, or an encoder and a decoder, is not built yet; expected another word");
   }
 }
 

@@ -478,7 +478,9 @@ class Engine {
   OpenChannels channels_;
   const OpenChannels::Meet meet_ = [this](const MeetingKey& key, const ChannelEnd& end) {
     const std::size_t index = meetings_.find(key, 2, *end.about);
-    if (meetings_.join(index, 2, *end.about, -1, end.member)) {
+    const bool is_last = meetings_.join(index, 2, *end.about, -1, end.member);
+    meetings_[index].duration = std::max(meetings_[index].duration, Time{end.about->duration.value * end.turn});
+    if (is_last) {
       all_here(index);
     }
   };

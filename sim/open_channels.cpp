@@ -25,8 +25,10 @@ std::uint32_t OpenChannels::reach(const ChannelEnd& end, int workers, Time now, 
     case plan::ChannelStep::release: break;
   }
   const std::vector<int> released = channel.clocks.release(end.op->staleness);
+  ChannelEnd release = end;
   for (const int worker : released) {
-    meet(key_of(end, channel.clocks.clock(worker) - 1, worker, false), end);
+    meet(key_of(end, channel.clocks.clock(worker) - 1, worker, false), release);
+    release.turn += end.about->speed.empty() ? 1 : 0;  // on a machine that all share each worker copies by itself
   }
   return static_cast<std::uint32_t>(released.size());
 }

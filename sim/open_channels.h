@@ -21,6 +21,7 @@ struct ChannelEnd {
   std::int32_t step = 0, nth = 0;
   int index = 0;  // in the group
   Member member;
+  int turn = 1;  // of several that a server sends to at once over a link of its own: one after the other
 };
 
 class OpenChannels {

@@ -59,21 +59,22 @@ TEST(Asynchronous, InStepEachRoundBeginsFresh) {
   EXPECT_EQ(s.staleness, (plan::Staleness{{0, kSteps}, {1, kSteps}, {2, kSteps}, {3, kSteps}}));
 }
 
-// A worker that takes ten times as long: without a bound the others do not wait for it; with one they soon do.
+// A worker that takes ten times as long (the server, too, takes its time): without a bound the others do not wait for
+// it; with one they soon do.
 TEST(Asynchronous, ASlowWorkerHoldsBackWhomTheBoundHolds) {
   const Simulation even = simulated({"dp=4", "staleness=0"}), free = simulated({"dp=4", "staleness=\"unbounded\""}, 10);
   const Simulation bound = simulated({"dp=4", "staleness=2"}, 10);
-  EXPECT_GT(bound.step_time.value, 5 * even.step_time.value);
+  EXPECT_GT(bound.step_time.value, 2 * even.step_time.value);
   EXPECT_GT(free.staleness.rbegin()->first, bound.staleness.rbegin()->first);
   EXPECT_LE(bound.staleness.rbegin()->first, 3 * (2 * 2 + 1));
 }
 
 TEST(Asynchronous, OnCoresThatAllShare) {
   const plan::PlanGraph g =
-      plan::build(testing::tiny_job(testing::kTinyGpt, {"dp=3", "data_parallel=parameter_server", "servers=2",
+      plan::build(testing::tiny_job(testing::kTinyGpt, {"dp=4", "data_parallel=parameter_server", "servers=2",
                                                         "staleness=1", "server_order=random"}));
   topologies::Cluster c = clockwork(1);
-  c.nodes = 5;
+  c.nodes = 6;
   c.this_machine = true;
   c.device.exclusive_streams = true;
   c.device.peak[Dtype::fp64] = FlopRate{1e12};

@@ -159,8 +159,15 @@ TEST(Fold, PlacesOfARingAreClasses) {
   }
 }
 
-// Events decide what a ring's messages slow beside a pipeline's, and what a reduction between two stages does.
+// Events decide what a ring's messages slow beside a pipeline's, what a reduction between two stages does, and what
+// ranks of different roles gather behind their backwards.
 bool folds_on_shared_devices(const plan::Mesh& mesh, const Overrides& strategy) {
+  const auto has = [&](const char* word) {
+    return std::find(strategy.begin(), strategy.end(), word) != strategy.end();
+  };
+  if (has("overlap_grad_reduce=true") && (has("data_parallel=gather") || has("data_parallel=parameter_server"))) {
+    return false;
+  }
   return (mesh.size(plan::Axis::cp) == 1 || mesh.size(plan::Axis::pp) == 1) &&
          std::find(strategy.begin(), strategy.end(), "schedule=dualpipe") == strategy.end();
 }
