@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/output_file.h"
+#include "cli/device.h"
 #include "cli/options.h"
 #include "cli/together.h"
 #include "cli/verbs.h"
@@ -38,10 +39,10 @@ std::vector<std::pair<std::string, double>> matmul_rates(const topologies::Measu
 
 std::size_t samples(const topologies::Measured& m) {
   return m.matmul.size() + m.attention.size() + m.memory.size() + m.collectives.size() + m.exchanges.size() +
-         m.sharing.size();
+         m.sharing.size() + m.overlap.size();
 }
 
-std::string text(const topologies::Measured& m, const std::string& path, bool colour) {
+std::string text(const topologies::Measured& m, const std::string& path, bool is_gpu, bool colour) {
   reports::Table t;
   t.columns = {{""}, {""}};
   t.rows = {{"machine", m.machine},
@@ -49,7 +50,17 @@ std::string text(const topologies::Measured& m, const std::string& path, bool co
             {"samples", reports::count(static_cast<std::int64_t>(samples(m)))},
             {"op dispatch", reports::seconds_text(m.dispatch_seconds)}};
   for (const auto& [dtype, rate] : matmul_rates(m)) {
-    t.rows.push_back({fmt::format("best {} matmul", dtype), to_string(FlopRate{rate}) + " on one core"});
+    t.rows.push_back(
+        {fmt::format("best {} matmul", dtype), to_string(FlopRate{rate}) + (is_gpu ? "" : " on one core")});
+  }
+  if (is_gpu) {
+    t.rows.push_back({"op submission",
+                      fmt::format("{}, {} more for each other stream it waits for",
+                                  reports::seconds_text(m.submit_seconds), reports::seconds_text(m.event_seconds))});
+    for (const topologies::OverlapSample& o : m.overlap) {
+      t.rows.push_back({fmt::format("{} beside communication", o.kind),
+                        fmt::format("takes {:.2f} times as long, and that {:.2f} times", o.compute, o.communication)});
+    }
   }
   t.rows.push_back({"profile", {path, reports::Tone::strong}});
   return reports::to_text(t, colour);
@@ -67,6 +78,7 @@ nlohmann::ordered_json document(const topologies::Measured& m, const std::string
           {"commit", m.commit},
           {"samples", samples(m)},
           {"dispatch_s", reports::number(m.dispatch_seconds)},
+          {"submit_s", reports::number(m.submit_seconds)},
           {"best_matmul_flops_per_s", std::move(rates)}};
 }
 
@@ -92,44 +104,68 @@ int calibrate_link(exec::Processes& processes, bool json, Console& console) {
       });
 }
 
+// Into `path`, by process 0.
+int calibrate_profile(exec::CalibrateOptions calibration, const std::string& path, bool json, Console& console) {
+  const bool is_gpu = calibration.gpu != nullptr;
+  Progress progress(console, "calibrating");
+  calibration.on_progress = [&](double fraction, const std::string& what) { progress.update(fraction, what); };
+  const topologies::Profile profile = exec::calibrate(calibration);
+  if (calibration.processes != nullptr && calibration.processes->number() > 0) {
+    return kOk;
+  }
+  topologies::save_profile(profile, path);
+  console.result(json ? document(profile.measured, path).dump(2) + "\n"
+                      : text(profile.measured, path, is_gpu, console.colour()));
+  return kOk;
+}
+
 }  // namespace
 
 int calibrate_command(const std::vector<std::string>& arguments, Console& console) {
   std::string path;
+  DeviceArguments device;
   bool json = false;
   Options options(
       "calibrate",
-      "measures this machine in about a minute; forecasts of jobs on 'this-machine' use the result. Started by "
-      "mpirun on several hosts: measures the link between them");
-  options.text("out", "FILE", &path, "where the profile goes [the place that 'this-machine' looks at]", 'o');
+      "measures this machine, or a GPU of it, in about a minute; forecasts of jobs on 'this-machine' use the "
+      "result. Started by mpirun on several hosts: measures the link between them; with a GPU for each "
+      "process: also what the GPUs exchange");
+  options.text("out", "FILE", &path, "where the profile goes [the place that forecasts look at]", 'o');
+  device.add_to(options);
   options.flag("json", &json, "one document, foretrain.calibrate/1");
-  options.examples({"foretrain calibrate", "foretrain calibrate -o quiet-machine.json"});
+  options.examples(
+      {"foretrain calibrate", "foretrain calibrate -o quiet-machine.json", "foretrain calibrate --device cuda"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
   }
-  if (const auto processes = exec::join_processes(); processes->count() > 1) {
+  const auto processes = exec::join_processes();
+  if (processes->count() > 1 && !device.is_gpu()) {
     if (!path.empty()) {
       throw InputError("--out is for the profile of one machine; the link between hosts is printed");
     }
     return calibrate_link(*processes, json, console);
   }
-  if (path.empty()) {
-    path = topologies::this_machine_profile_path();
-    make_folder_of(path);
-  }
-  static_cast<void>(
-      OutputFile(path));  // so that a path that cannot be written is known now and not in a minute; leaves nothing
-  Progress progress(console, "calibrating");
+  std::unique_ptr<exec::Gpu> gpu;
+  const auto prepare = [&] {
+    gpu = device.open(*processes);
+    if (path.empty()) {
+      path = gpu ? topologies::this_gpu_profile_path() : topologies::this_machine_profile_path();
+      make_folder_of(path);
+    }
+    static_cast<void>(
+        OutputFile(path));  // so that a path that cannot be written is known now and not in a minute; leaves nothing
+    return std::string();
+  };
   exec::CalibrateOptions calibration;
+  calibration.name = device.is_gpu() ? "this-gpu" : "this-machine";
   calibration.commit = kCommit;
   calibration.command = fmt::format("foretrain calibrate{}{}", arguments.empty() ? "" : " ", fmt::join(arguments, " "));
-  calibration.on_progress = [&](double fraction, const std::string& what) { progress.update(fraction, what); };
-  const topologies::Profile profile = exec::calibrate(calibration);
-  topologies::save_profile(profile, path);
-  console.result(json ? document(profile.measured, path).dump(2) + "\n"
-                      : text(profile.measured, path, console.colour()));
-  return kOk;
+  return together(*processes, console, prepare, [&] {
+    calibration.gpu = gpu.get();
+    calibration.processes = gpu ? processes.get() : nullptr;
+    return calibrate_profile(calibration, path, json, console);
+  });
 }
 
 }  // namespace foretrain::cli

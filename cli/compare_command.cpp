@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "cli/files.h"
 #include "cli/measure.h"
+#include "cli/run_data.h"
 #include "cli/together.h"
 #include "cli/verbs.h"
 #include "plan/build.h"
@@ -29,36 +30,39 @@ struct CompareArguments {
   bool json = false;
 };
 
+constexpr std::uint64_t kSeed = 1;
+
 // On process 0; elsewhere without spans.
-plan::Timeline measured_now(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph,
-                            const exec::Text& text, exec::Processes& processes, exec::Gpu* gpu,
-                            const Console& console) {
-  const workloads::Workload& w = job.workload;
-  constexpr std::uint64_t kSeed = 1;
-  const exec::TextWindows windows = exec::training_windows(text, w.seq_len, w.global_batch, w.model.vocab, kSeed);
+Measurement measured_now(const CompareArguments& a, const plan::PlanGraph& graph, const TrainingData& data,
+                         exec::Processes& processes, exec::Gpu* gpu, const Console& console) {
   const InterruptWatch watch;
-  exec::Executor executor(graph, windows, kSeed, &processes, gpu);
+  exec::Executor executor(graph, data.source(), kSeed, &processes, gpu);
   MeasureOptions options;
   options.steps = kWarmUpSteps + static_cast<int>(a.steps);
   options.traced_steps = static_cast<int>(a.steps);
   options.device = a.device.word;
-  return measure(executor, graph, options, watch, console).timeline;
+  return measure(executor, graph, options, watch, console);
 }
 
 // `measure` runs the job, once the forecast is made.
 int compare(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph, bool judges,
-            const std::function<plan::Timeline()>& measure, Console& console) {
+            const std::function<Measurement()>& measure, Console& console) {
   OutputFiles files("", judges ? a.trace_path : "");
   plan::Timeline predicted;
   const sim::Simulation simulation = simulate(job, graph, a.models, &predicted);
   if (job.cluster.profile == nullptr) {
-    console.warning("the forecast is made from generic figures; 'foretrain calibrate' measures this machine");
+    console.warning(
+        fmt::format("the forecast is made from generic figures; 'foretrain calibrate{}' measures this machine",
+                    a.device.is_gpu() ? " --device cuda" : ""));
   }
-  const plan::Timeline measured = measure();
+  const Measurement measurement = measure();
+  const plan::Timeline& measured = measurement.timeline;
   if (!judges) {
     return kOk;
   }
-  const reports::Comparison comparison = reports::compare(graph, predicted, measured);
+  reports::Comparison comparison = reports::compare(graph, predicted, measured);
+  comparison.predicted_staleness = simulation.staleness;
+  comparison.measured_staleness = measurement.staleness;
   if (files.wants_trace()) {
     const auto last = static_cast<std::int32_t>(simulation.step_ends.size()) - 1;
     files.write_trace(graph, {reports::traced_step(predicted, "forecast", last),
@@ -90,24 +94,28 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
     return kOk;
   }
   if (!a.timeline_path.empty()) {
-    const plan::Job job = a.job.load();
+    const plan::Job job = a.device.load(a.job, 1);
     return compare(
-        a, job, plan::build(job), true, [&] { return read_timeline(a.timeline_path); }, console);
+        a, job, plan::build(job), true,
+        [&] {
+          return Measurement{{}, read_timeline(a.timeline_path), {}};
+        },
+        console);
   }
   const std::unique_ptr<exec::Processes> processes = exec::join_processes();
   plan::Job job;
   plan::PlanGraph graph;
-  exec::Text text;
+  std::unique_ptr<const TrainingData> data;
   std::unique_ptr<exec::Gpu> gpu;
   const auto prepare = [&] {
-    job = a.job.load();
+    job = a.device.load(a.job, processes->count());
     graph = plan::build(job);
     check_runnable(a.job, job, graph, *processes, a.device);
     gpu = a.device.open(*processes);
-    text = exec::load_text(job.workload.data);
+    data = std::make_unique<const TrainingData>(job.workload, kSeed);
     return plan::resolved(job).dump();
   };
-  const auto measure = [&] { return measured_now(a, job, graph, text, *processes, gpu.get(), console); };
+  const auto measure = [&] { return measured_now(a, graph, *data, *processes, gpu.get(), console); };
   return together(*processes, console, prepare,
                   [&] { return compare(a, job, graph, processes->number() == 0, measure, console); });
 }

@@ -1,5 +1,8 @@
 #include "cli/device.h"
 
+#include <fmt/format.h>
+
+#include "base/error.h"
 #include "exec/cuda.h"
 
 namespace foretrain::cli {
@@ -7,6 +10,25 @@ namespace foretrain::cli {
 void DeviceArguments::add_to(Options& options) {
   options.word("device", &word, {"cpu", "cuda"},
                "what ranks compute on: a core each; or an NVIDIA GPU, which those of one process share [cpu]");
+}
+
+plan::Job DeviceArguments::load(const JobArguments& arguments, int processes) const {
+  plan::Job job = arguments.load();
+  if (!is_gpu() || !job.cluster.this_machine) {
+    return job;
+  }
+  if (job.cluster.is_hosts()) {
+    throw InputError(fmt::format("{}: /cluster/nodes: GPUs of {} hosts are not forecast; expected 1 with --device cuda",
+                                 job.origin, job.cluster.nodes));
+  }
+  std::vector<std::string> further;
+  if (!job.cluster.is_gpu) {
+    further.emplace_back("cluster.system=this-gpu");
+  }
+  if (processes > 1) {
+    further.push_back(fmt::format("cluster.devices_per_node={}", processes));
+  }
+  return further.empty() ? job : arguments.load(further);
 }
 
 std::unique_ptr<exec::Gpu> DeviceArguments::open(const exec::Processes& processes) const {

@@ -126,7 +126,13 @@ std::vector<Part> parts() {
   all.push_back(mpi());
   const exec::CudaState cuda = exec::cuda_state();
   all.push_back({"CUDA", cuda.is_built, cuda.is_usable, cuda.detail, cuda.remedy});
-  all.push_back(nccl());
+  if (cuda.devices.empty()) {
+    all.push_back(nccl());
+    return all;
+  }
+  for (const exec::CudaFinding& f : exec::cuda_findings(cuda)) {
+    all.push_back({f.name, f.name != "NCCL" || FORETRAIN_BUILT_WITH_NCCL, f.is_good, f.detail, f.remedy});
+  }
   return all;
 }
 

@@ -23,7 +23,9 @@ reports::ErrorBand error_band(const plan::Job& job, const sim::Simulation& simul
   constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
   if (profile == nullptr) {
     return {kUnknown, kUnknown,
-            job.cluster.this_machine
+            job.cluster.is_gpu
+                ? "generic figures, not measured on this GPU; 'foretrain calibrate --device cuda' measures it"
+            : job.cluster.this_machine
                 ? "generic figures, not measured on this machine; 'foretrain calibrate' measures it"
                 : "datasheet figures without a profile; no validation covers them"};
   }

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cli/device.h"
 #include "cli/files.h"
 #include "cli/job.h"
 #include "cli/verbs.h"
@@ -39,11 +40,13 @@ std::string dump(const plan::Job& job, const std::string& form) {
 
 int estimate_command(const std::vector<std::string>& arguments, Console& console) {
   JobArguments job_arguments;
+  DeviceArguments device;
   ModelArguments models;
   std::string timeline_path, trace_path, dump_form;
   bool json = false;
   Options options("estimate", "forecasts a training step of a job: its time, its memory, where the time goes");
   job_arguments.add_to(options);
+  device.add_to(options);
   options.flag("json", &json, "one document, foretrain.estimate/1");
   options.text("timeline", "FILE", &timeline_path, "writes when each op of two steps would run (JSON)");
   options.text("trace", "FILE", &trace_path, "writes the steady step as a trace for ui.perfetto.dev");
@@ -61,7 +64,7 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
     throw InputError("--json and --dump exclude each other: stdout takes one document");
   }
 
-  const plan::Job job = job_arguments.load();
+  const plan::Job job = device.load(job_arguments, 1);
   if (!dump_form.empty()) {
     console.result(dump(job, dump_form));
     return kOk;
@@ -80,6 +83,7 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   estimate.job = &job;
   estimate.graph = &graph;
   estimate.step_time = simulation.step_time;
+  estimate.staleness = simulation.staleness;
   estimate.by_role = simulation.breakdown;
   estimate.compute_model = simulation.compute_model;
   estimate.network_model = simulation.network_model;

@@ -96,8 +96,9 @@ void list_topologies(const TopologyOptions& options, nlohmann::ordered_json& ite
                     : cluster.this_machine                     ? 1
                                                                : kListedNodes;
     const auto network = topologies::make_network(cluster);
-    const std::string node = cluster.this_machine ? fmt::format("{} cores sharing memory", cluster.devices_per_node)
-                                                  : topologies::describe(fabric.node);
+    const std::string node = cluster.is_gpu         ? "ranks share a GPU, or have one each"
+                             : cluster.this_machine ? fmt::format("{} cores sharing memory", cluster.devices_per_node)
+                                                    : topologies::describe(fabric.node);
     const std::string shape = network->fabric_shape().empty() ? "-" : network->fabric_shape();
     items.push_back({{"name", entry.item.name},
                      {"description", entry.item.description},

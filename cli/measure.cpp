@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <numeric>
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include "base/error.h"
 #include "cli/recorder.h"
 #include "reports/text.h"
+#include "topologies/this_machine.h"
 
 namespace foretrain::cli {
 
@@ -31,6 +35,39 @@ void start_at(plan::Timeline& timeline, Time origin, int first_step) {
   }
 }
 
+// Counts takes, and passes on what is traced.
+class Takes : public plan::SpanSink {
+ public:
+  Takes(plan::SpanSink& traced, int first_traced_step) : traced_(traced), first_traced_step_(first_traced_step) {}
+
+  void span(const plan::Span& s) override {
+    if (s.sender >= 0) {
+      const std::lock_guard lock(mutex_);
+      takes_.push_back(s);
+    }
+    if (s.step >= first_traced_step_) {
+      traced_.span(s);
+    }
+  }
+
+  plan::Staleness staleness(const plan::PlanGraph& graph) {
+    std::stable_sort(takes_.begin(), takes_.end(), [](const plan::Span& a, const plan::Span& b) {
+      return std::tie(a.rank, a.step, a.op) < std::tie(b.rank, b.step, b.op);
+    });
+    plan::StalenessCount count(graph);
+    for (const plan::Span& s : takes_) {
+      count.span(s);
+    }
+    return count.of_updates();
+  }
+
+ private:
+  plan::SpanSink& traced_;
+  const int first_traced_step_;
+  std::mutex mutex_;
+  std::vector<plan::Span> takes_;
+};
+
 }  // namespace
 
 void check_runnable(const JobArguments& arguments, const plan::Job& job, const plan::PlanGraph& graph,
@@ -40,6 +77,10 @@ void check_runnable(const JobArguments& arguments, const plan::Job& job, const p
         fmt::format("{}: /cluster/system: \"{}\" is not this machine; only jobs of \"this-machine\" can be "
                     "run here (override: system=this-machine)",
                     job.origin, job.cluster.name));
+  }
+  if (job.cluster.is_gpu && !device.is_gpu()) {
+    throw InputError(fmt::format("{}: /cluster/system: \"{}\" is a GPU; expected --device cuda beside it", job.origin,
+                                 job.cluster.name));
   }
   std::set<std::string> hosts;
   for (const exec::Place& place : processes.places()) {
@@ -53,6 +94,9 @@ void check_runnable(const JobArguments& arguments, const plan::Job& job, const p
                     job.origin, job.cluster.nodes, hosts.size(), job.cluster.nodes));
   }
   if (device.is_gpu()) {
+    if (job.workload.model.is_encoder_decoder()) {
+      throw InputError("--device: cross attention is not built on GPUs yet; an encoder_decoder runs with cpu");
+    }
     return;
   }
   plan::MemoryFit fit = plan::memory_fit(job, graph);
@@ -84,7 +128,16 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   run.keeper = options.keeper;
   run.grace = options.keeper != nullptr ? options.timeout : run.grace;
   run.sink = options.traced_steps > 0 ? &recorder : nullptr;
+  Takes takes(recorder, run.first_traced_step);
+  if (graph.asynchronous) {
+    run.sink = &takes;
+    run.first_traced_step = options.first_step;
+  }
+  std::vector<Time> stolen;  // of each step
+  double stolen_before = topologies::stolen_seconds();
   run.on_step = [&](int step, double loss, double seconds) {
+    const double stolen_now = topologies::stolen_seconds();
+    stolen.push_back(time_from_seconds(stolen_now - std::exchange(stolen_before, stolen_now)));
     progress.update(static_cast<double>(step + 1 - options.first_step) / options.steps,
                     fmt::format("loss {:.4f}, {} per step", loss, reports::seconds_text(seconds)));
   };
@@ -95,12 +148,14 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   if (static_cast<int>(m.result.loss.size()) < options.steps) {
     throw Interrupted();  // another process was
   }
+  m.staleness = takes.staleness(graph);
   if (options.traced_steps > 0) {
     const auto first = m.result.step_seconds.end() - options.traced_steps;
     const Time origin = time_from_seconds(std::accumulate(m.result.step_seconds.begin(), first, 0.0));
     m.timeline = recorder.timeline(fmt::format("measured: {}, threads", options.device),
                                    std::vector<Time>(static_cast<std::size_t>(options.traced_steps)));
-    start_at(m.timeline, origin, run.first_traced_step);
+    m.timeline.stolen.assign(stolen.end() - options.traced_steps, stolen.end());
+    start_at(m.timeline, origin, options.first_step + options.steps - options.traced_steps);
   }
   return m;
 }

@@ -13,6 +13,7 @@
 #include "exec/data.h"
 #include "exec/executor.h"
 #include "exec/processes.h"
+#include "plan/channel.h"
 
 namespace foretrain::cli {
 
@@ -34,7 +35,8 @@ struct MeasureOptions {
 
 struct Measurement {
   exec::RunResult result;
-  plan::Timeline timeline;  // of the traced steps; starts with the first of them
+  plan::Timeline timeline;    // of the traced steps; starts with the first of them
+  plan::Staleness staleness;  // of asynchronous updates
 };
 
 // Runs it with a progress bar. Throws Interrupted after Ctrl-C.

@@ -42,8 +42,7 @@ struct RunArguments {
 struct Trained {
   const plan::Job& job;
   const plan::PlanGraph& graph;
-  const exec::Text& text;
-  const exec::TextWindows& windows;
+  const TrainingData& data;
   exec::Executor& executor;
   exec::Processes& processes;
   exec::Gpu* gpu;
@@ -60,12 +59,13 @@ reports::Verification verified(const Trained& t, const RunArguments& arguments, 
   if (t.job.strategy.compression.kind != plan::CompressionKind::none) {
     precision.compute = Dtype::bf16;  // gradients are as exact as in a run of 16 bits
   }
+  const exec::Tolerance tolerance = exec::tolerance_of(precision);
   exec::Course one_rank;
   if (t.processes.number() == 0) {
-    one_rank = exec::train(plan::build(plan::one_rank_job(t.job)), precision, t.windows, options);
+    one_rank = exec::train(plan::build(plan::one_rank_job(t.job)), tolerance, t.data.source(), options);
   }
   options.processes = &t.processes;
-  const exec::Verification v = exec::verify(t.graph, one_rank, precision, t.windows, options);
+  const exec::Verification v = exec::verify(t.graph, one_rank, tolerance, t.data.source(), options);
   return {v.max_rel_loss,    v.max_rel_grad, v.tolerance.loss, v.tolerance.gradient,
           v.tolerance.steps, v.passed,       v.worst_tensor};
 }
@@ -99,15 +99,22 @@ void judge(reports::RunReport& report, const Trained& t, const RunArguments& a, 
            const InterruptWatch& watch, const Console& console) {
   Progress progress(console, "");
   progress.phase("validating");
-  report.validation_loss = exec::validation_loss(t.executor, t.graph, t.job.workload.model.vocab, t.text, run);
-  report.unigram_loss = exec::unigram_loss(t.text);
-  if (!t.job.workload.model.is_encoder()) {  // what is told of masked tokens is not the text
-    report.bytes_per_token = exec::bytes_per_id(t.text);
+  report.validation_loss = t.data.validation_loss(t.executor, t.graph, run);
+  if (t.data.is_text()) {
+    report.unigram_loss = exec::unigram_loss(t.data.text());
+    if (!t.job.workload.model.is_encoder()) {  // what is told of masked tokens is not the text
+      report.bytes_per_token = exec::bytes_per_id(t.data.text());
+    }
   }
   watch.throw_if_interrupted();
+  if (t.job.workload.data.synthetic == workloads::Synthetic::reverse) {
+    const exec::Answers answers = exec::answers(t.executor, t.graph, t.job.workload.model.vocab, t.data.text(), run);
+    report.answered = {answers.sequences, answers.right_sequences, answers.tokens, answers.right_tokens};
+    watch.throw_if_interrupted();
+  }
   if (a.sample > 0) {
     progress.phase("sampling");
-    report.sample = printable(sampled(t.executor, t.graph, t.text, a, run));
+    report.sample = printable(sampled(t.executor, t.graph, t.data.text(), a, run));
     watch.throw_if_interrupted();
   }
   if (a.verify) {
@@ -139,9 +146,19 @@ void add_options(Options& options, RunArguments& a) {
                     "foretrain run job.json --steps 300 --checkpoint c --checkpoint-every 50 --max-restarts 3"});
 }
 
-// An encoder sees what comes behind a token, too.
+// An encoder sees what comes behind a token, too; and a decoder behind one answers a sequence.
 void check_sample(const RunArguments& a, const workloads::Model& model) {
   for (const auto& [option, given] : {std::pair{"--sample", a.sample > 0}, {"--prompt", a.prompt != kNewLine}}) {
+    if (given && model.is_dense()) {
+      throw InputError(
+          fmt::format("{}: the model is one of features and writes no text; expected no {}", option, option));
+    }
+    if (given && model.is_encoder_decoder()) {
+      throw InputError(fmt::format(
+          "{}: the model is an encoder_decoder, which answers a sequence and goes on from no text; expected "
+          "a decoder, or no {}",
+          option, option));
+    }
     if (given && model.is_encoder()) {
       throw InputError(
           fmt::format("{}: the model is an encoder, which tells masked tokens and writes no text; expected a "
@@ -151,10 +168,15 @@ void check_sample(const RunArguments& a, const workloads::Model& model) {
   }
 }
 
-// One rank has no residuals, and nothing to drift apart from.
+// One rank waits for nobody, has no residuals, and nothing to drift apart from.
 void check_verify(const RunArguments& a, const plan::Strategy& s) {
   if (!a.verify) {
     return;
+  }
+  if (s.staleness) {
+    throw InputError(
+        "--verify: updates that do not wait for each other are not those of one rank; expected a job "
+        "without staleness");
   }
   if (s.drifting() > 1) {
     throw InputError(
@@ -194,22 +216,20 @@ std::int64_t steps_left(const RunArguments& a, const Checkpointing& checkpointin
   return a.steps - checkpointing.first_step();
 }
 
-int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& graph, const exec::Text& text,
+int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& graph, const TrainingData& data,
             exec::Processes& processes, exec::Gpu* gpu, Console& console) {
-  const workloads::Workload& w = job.workload;
   const auto seed = static_cast<std::uint64_t>(a.seed);
-  const exec::TextWindows windows = exec::training_windows(text, w.seq_len, w.global_batch, w.model.vocab, seed);
   const bool writes = processes.number() == 0;
   OutputFiles files(writes ? a.timeline_path : "", writes ? a.trace_path : "");
   const InterruptWatch watch;
   const exec::RunOptions run = run_options(std::chrono::seconds(a.timeout_seconds), watch);
-  exec::Executor executor(graph, windows, seed, &processes, gpu);
+  exec::Executor executor(graph, data.source(), seed, &processes, gpu);
   a.weights.load(executor, graph, job);
   if (processes.count() > 1) {
     console.note(rank_table(processes, graph.mesh.ranks()));
   }
-  const std::string data = fmt::format("{}: {} {} to train on", text.name, text.training.size(), text.unit());
-  Checkpointing checkpointing(a.checkpoint, job, seed, data, run.timeout, executor, processes, console);
+  Checkpointing checkpointing(a.checkpoint, job, seed, data.name() + ": " + data.amount(), run.timeout, executor,
+                              processes, console);
   const std::int64_t steps = steps_left(a, checkpointing);
   MeasureOptions measure_options;
   measure_options.first_step = checkpointing.first_step();
@@ -224,7 +244,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   if (m.result.loss.empty() && !a.weights.gradients_path.empty()) {
     throw InputError("--dump-gradients: no step was left to run, so that there are no gradients");
   }
-  a.weights.save(executor, job, text, writes);
+  a.weights.save(executor, job, data.text(), writes);
   processes.all_gather("");  // nobody begins to validate while it is written
 
   reports::RunReport report;
@@ -234,16 +254,17 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   report.checkpoint_folder = a.checkpoint.folder;
   report.checkpoint_copies = checkpointing.copies();
   report.step_seconds = m.result.step_seconds;
+  report.staleness = m.staleness;
   report.loss = m.result.loss;
   report.grad_norm = m.result.grad_norm;
   report.arena = m.result.arena;
   report.workspace = m.result.library_workspace;
   report.sent = m.result.sent;
-  report.data = text.name;
-  report.epoch = epoch_text(windows, text.last_batch);
-  report.ids_are_bytes = text.is_bytes;
+  report.data = data.name();
+  report.epoch = data.epoch();
+  report.ids_are_bytes = data.text().is_bytes;
   report.timeline_path = a.timeline_path;
-  judge(report, Trained{job, graph, text, windows, executor, processes, gpu}, a, run, watch, console);
+  judge(report, Trained{job, graph, data, executor, processes, gpu}, a, run, watch, console);
   files.write_timeline(m.timeline);
   files.write_trace(graph, {reports::traced(m.timeline, "measured")});
   console.result(a.json ? reports::to_json(report).dump(2) + "\n" : reports::to_text(report, console.colour()));
@@ -266,11 +287,10 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     const std::chrono::seconds patience(2 * a.timeout_seconds + 1);
     return supervise(arguments, a.supervise, a.checkpoint.folder, patience, console);
   }
-  const std::unique_ptr<exec::Processes> processes = exec::join_processes();
-  processes->set_patience(std::chrono::seconds(a.timeout_seconds));
+  const std::unique_ptr<exec::Processes> processes = exec::join_processes(std::chrono::seconds(a.timeout_seconds));
   plan::Job job;
   plan::PlanGraph graph;
-  exec::Text text;
+  std::unique_ptr<const TrainingData> data;
   std::unique_ptr<exec::Gpu> gpu;
   const auto prepare = [&] {
     job = a.job.load();
@@ -281,12 +301,12 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     check_sample(a, job.workload.model);
     check_verify(a, job.strategy);
     check_checkpoint(a.checkpoint, job.strategy);
-    text = a.data.load(job.workload);
-    return plan::resolved(job).dump() +
-           fmt::format("{} {} {} {}", text.name, text.ids, text.training.size(), text.validation.size());
+    a.data.apply(job.workload);
+    data = std::make_unique<const TrainingData>(job.workload, static_cast<std::uint64_t>(a.seed));
+    return plan::resolved(job).dump() + data->fingerprint();
   };
   return together(*processes, console, prepare,
-                  [&] { return run_job(a, job, graph, text, *processes, gpu.get(), console); });
+                  [&] { return run_job(a, job, graph, *data, *processes, gpu.get(), console); });
 }
 
 }  // namespace foretrain::cli

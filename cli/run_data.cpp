@@ -2,7 +2,72 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
+#include "exec/evaluate.h"
+
 namespace foretrain::cli {
+
+namespace {
+
+std::string plural(std::int64_t n, const char* what) {
+  return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
+}
+
+std::string epoch_text(const exec::Epochs& epochs, const char* item) {
+  const std::int64_t rest = epochs.left_over();
+  return fmt::format("an epoch is {}: {}{}", plural(epochs.items, item), plural(epochs.steps(), "step"),
+                     rest == 0 ? std::string()
+                     : epochs.last_batch == workloads::LastBatch::drop
+                         ? fmt::format(", the {} left over {} skipped", plural(rest, item), rest == 1 ? "is" : "are")
+                         : fmt::format(", the {} left over {} trained on with the next epoch's", plural(rest, item),
+                                       rest == 1 ? "is" : "are"));
+}
+
+}  // namespace
+
+TrainingData::TrainingData(const workloads::Workload& workload, std::uint64_t seed) : workload_(workload), seed_(seed) {
+  const workloads::Workload& w = workload_;
+  if (w.model.is_dense()) {
+    samples_ = std::make_unique<const exec::Samples>(w, exec::Samples::Part::training, seed);
+    return;
+  }
+  text_ = w.data.synthetic == workloads::Synthetic::reverse
+              ? exec::reversals(w.seq_len, w.model.vocab, w.model.start_token)
+              : exec::load_text(w.data);
+  windows_ = std::make_unique<const exec::TextWindows>(
+      exec::training_windows(text_, w.tokens_per_sequence(), w.global_batch, w.model.vocab, seed));
+}
+
+const exec::DataSource& TrainingData::source() const {
+  return is_text() ? static_cast<const exec::DataSource&>(*windows_) : *samples_;
+}
+
+std::string TrainingData::name() const {
+  return is_text()
+             ? text_.name
+             : fmt::format("synthetic {}, noise {}", workloads::name(workload_.data.synthetic), workload_.data.noise);
+}
+
+std::string TrainingData::amount() const {
+  return is_text() ? fmt::format("{} {} to train on", text_.training.size(), text_.unit())
+                   : fmt::format("{} samples to train on", samples_->epochs().items);
+}
+
+std::string TrainingData::fingerprint() const {
+  return is_text() ? fmt::format("{} {} {} {}", text_.name, text_.ids, text_.training.size(), text_.validation.size())
+                   : name();
+}
+
+std::string TrainingData::epoch() const {
+  return is_text() ? epoch_text(windows_->epochs(), "sequence") : epoch_text(samples_->epochs(), "sample");
+}
+
+double TrainingData::validation_loss(exec::Executor& executor, const plan::PlanGraph& graph,
+                                     const exec::RunOptions& run) const {
+  return is_text() ? exec::validation_loss(executor, graph, workload_.model.vocab, text_, run)
+                   : exec::validation_loss(executor, graph,
+                                           exec::Samples(workload_, exec::Samples::Part::validation, seed_), run);
+}
 
 void DataArguments::add_to(Options& options) {
   options.text("data", "PATH", &path,
@@ -10,25 +75,22 @@ void DataArguments::add_to(Options& options) {
   options.text("tokenizer", "FILE", &tokenizer, "a tokenizer.json that turns text into tokens; without it bytes are");
 }
 
-exec::Text DataArguments::load(const workloads::Workload& workload) const {
-  workloads::DataSpec data = workload.data;
-  data.path = path.empty() ? data.path : path;
-  data.tokenizer = tokenizer.empty() ? data.tokenizer : tokenizer;
-  return exec::load_text(data);
-}
-
-std::string epoch_text(const exec::TextWindows& windows, workloads::LastBatch last_batch) {
-  const auto plural = [](std::int64_t n, const char* what) {
-    return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
-  };
-  const std::int64_t rest = windows.left_over();
-  return fmt::format(
-      "an epoch is {}: {}{}", plural(windows.windows(), "sequence"), plural(windows.steps_per_epoch(), "step"),
-      rest == 0 ? std::string()
-      : last_batch == workloads::LastBatch::drop
-          ? fmt::format(", the {} left over {} skipped", plural(rest, "sequence"), rest == 1 ? "is" : "are")
-          : fmt::format(", the {} left over {} trained on with the next epoch's", plural(rest, "sequence"),
-                        rest == 1 ? "is" : "are"));
+void DataArguments::apply(workloads::Workload& workload) const {
+  for (const auto& [option, given] : {std::pair{"--data", !path.empty()}, {"--tokenizer", !tokenizer.empty()}}) {
+    if (given && workload.model.is_dense()) {
+      throw InputError(
+          fmt::format("{}: the model is one of features, whose samples are made up (workload.data); "
+                      "expected no {}",
+                      option, option));
+    }
+    if (given && workload.data.synthetic != workloads::Synthetic::none) {
+      throw InputError(
+          fmt::format("{}: the job's sequences are made up (workload.data.synthetic \"{}\"); expected no {}", option,
+                      workloads::name(workload.data.synthetic), option));
+    }
+  }
+  workload.data.path = path.empty() ? workload.data.path : path;
+  workload.data.tokenizer = tokenizer.empty() ? workload.data.tokenizer : tokenizer;
 }
 
 }  // namespace foretrain::cli

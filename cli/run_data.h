@@ -1,24 +1,51 @@
-// What `run` trains on.
+// What `run` and `compare` train on.
 #pragma once
 
+#include <cstdint>
+#include <memory>
 #include <string>
 
 #include "cli/options.h"
 #include "exec/data.h"
+#include "exec/executor.h"
+#include "exec/samples.h"
+#include "plan/graph.h"
 #include "workloads/workload.h"
 
 namespace foretrain::cli {
+
+// Text, or samples where the model is one of features. Others point into it: it stays where it is.
+class TrainingData {
+ public:
+  // Throws InputError for what cannot be read, and for too little of it.
+  TrainingData(const workloads::Workload& workload, std::uint64_t seed);
+
+  const exec::DataSource& source() const;
+  bool is_text() const { return samples_ == nullptr; }
+  const exec::Text& text() const { return text_; }  // empty where samples are
+  std::string name() const;                         // for people
+  std::string amount() const;                       // "9,000 bytes to train on"
+  // What all processes have to have alike.
+  std::string fingerprint() const;
+  // What an epoch is, and what becomes of the last batch: "an epoch is 562 sequences: 140 steps, the 2 sequences left
+  // over are skipped".
+  std::string epoch() const;
+  double validation_loss(exec::Executor& executor, const plan::PlanGraph& graph, const exec::RunOptions& run) const;
+
+ private:
+  workloads::Workload workload_;
+  std::uint64_t seed_;
+  exec::Text text_;
+  std::unique_ptr<const exec::TextWindows> windows_;
+  std::unique_ptr<const exec::Samples> samples_;
+};
 
 // Words of the command line that stand for those of the job's workload.data.
 struct DataArguments {
   std::string path, tokenizer;
 
   void add_to(Options& options);
-  exec::Text load(const workloads::Workload& workload) const;
+  void apply(workloads::Workload& workload) const;
 };
-
-// What an epoch of these windows is, and what becomes of the last batch: "an epoch is 562 sequences: 140 steps, the 2
-// sequences left over are skipped".
-std::string epoch_text(const exec::TextWindows& windows, workloads::LastBatch last_batch);
 
 }  // namespace foretrain::cli

@@ -36,7 +36,7 @@ void WeightArguments::save(exec::Executor& executor, const plan::Job& job, const
   if (!gradients_path.empty()) {
     const std::vector<exec::FullTensor> gradients = executor.gradients();
     if (writes) {
-      exec::save_tensors(gradients_path, w.model, w.precision.gradient, gradients);
+      exec::save_gradients(gradients_path, w.model, w.precision.gradient, gradients);
     }
   }
   if (!save_path.empty()) {

@@ -20,12 +20,40 @@ void each_run(const OpCall& call, const Op& op, Shape shape, const F& f) {
 
 }  // namespace
 
+namespace {
+
+// Queries, keys and values where they stand: apart, or in packed rows.
+void attention_rows(const kernels::Launchers& launch, const OpCall& call, const plan::Attention& op,
+                    const kernels::AttentionShape& shape) {
+  const bool apart = op.key_seq != 0, forward = op.step == plan::AttentionStep::flash_forward;
+  const std::int64_t ld_q = apart ? shape.q_cols() : shape.qkv_cols(), behind = apart ? 0 : shape.q_cols();
+  const kernels::AttentionRows rows{op.keys(), ld_q, apart ? shape.kv_cols() : ld_q};
+  std::size_t next = forward ? 0 : 1;
+  const kernels::Tensor q = call.reads[next++], kv = apart ? call.reads[next++] : advanced(q, behind);
+  if (forward) {
+    launch.attention_rows_forward(shape, rows, q, kv, op.biased ? call.reads[next] : kernels::Tensor{}, call.writes[0],
+                                  call.writes[1]);
+    return;
+  }
+  const kernels::Tensor o = call.reads[next++], lse = call.reads[next++];
+  const kernels::Tensor dq = call.writes[0], dkv = apart ? call.writes[1] : advanced(dq, behind);
+  launch.attention_rows_backward(shape, rows, q, kv, op.biased ? call.reads[next] : kernels::Tensor{}, o, lse,
+                                 call.reads[0], dq, dkv, op.biased ? call.writes.back() : kernels::Tensor{});
+}
+
+}  // namespace
+
 void attention(const kernels::Launchers& launch, const OpCall& call, const plan::Attention& op) {
   kernels::AttentionShape shape = attention_shape(op);
   shape.causal = op.causal;
   shape.value_dim = op.value_dim;
   shape.window = op.window;
   shape.document = op.document;
+  shape.scale = op.scaled ? 0.0 : 1.0;
+  if (op.key_seq != 0 || op.biased) {
+    attention_rows(launch, call, op, shape);
+    return;
+  }
   const std::vector<kernels::Tensor>&reads = call.reads, &writes = call.writes;
   switch (op.step) {
     case plan::AttentionStep::flash_forward: launch.attention_forward(shape, reads[0], writes[0], writes[1]); break;
@@ -67,6 +95,15 @@ void attention_sinks(const kernels::Launchers& launch, const OpCall& call, const
   } else {
     launch.attention_sinks_backward(shape, advanced(call.reads[3], first), call.reads[1], call.reads[2], call.reads[0],
                                     advanced(call.writes[0], first));
+  }
+}
+
+void relative_bias(const kernels::Launchers& launch, const OpCall& call, const plan::RelativeBias& op) {
+  const kernels::RelativeBiasShape shape{op.heads, op.seq, op.seq, op.buckets, op.max_distance, op.bidirectional};
+  if (op.direction == plan::Direction::forward) {
+    launch.relative_bias_forward(shape, call.reads[0], call.writes[0]);
+  } else {
+    launch.relative_bias_backward(shape, call.reads[0], call.writes[0]);
   }
 }
 

@@ -22,6 +22,7 @@ kernels::AttentionShape attention_shape(const Op& op) {
 
 void attention(const kernels::Launchers& launch, const OpCall& call, const plan::Attention& op);
 void attention_sinks(const kernels::Launchers& launch, const OpCall& call, const plan::AttentionSinks& op);
+void relative_bias(const kernels::Launchers& launch, const OpCall& call, const plan::RelativeBias& op);
 void latent_heads(const kernels::Launchers& launch, const OpCall& call, const plan::LatentHeads& op);
 void rotary(const kernels::Launchers& launch, const OpCall& call, const plan::Rotary& op);
 

@@ -149,6 +149,14 @@ Operation& Board::join(const OperationKey& key, int members) {
   return o;
 }
 
+const Operation* Board::find(const OperationKey& key) const {
+  std::int32_t i = head().buckets[bucket(key)];
+  while (i >= 0 && operation(i).key != key) {
+    i = operation(i).next;
+  }
+  return i < 0 ? nullptr : &operation(i);
+}
+
 void Board::remove(Operation& removed) {
   Head& h = head();
   const auto index = static_cast<std::int32_t>(&removed - &operation(0));

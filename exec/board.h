@@ -46,8 +46,8 @@ struct Operation {
   std::int64_t elements = 0, row = 0;
   int root = -1;
   int members = 0, posted = 0;
-  int shares = 0;  // how many must be done: all members', or just the receiver's
-  Time ready_time;
+  int shares = 0;          // how many must be done: all members', or just the receiver's
+  Time begun, ready_time;  // since the first member has posted, since all have
   std::atomic<bool> ready{false};
   std::atomic<int> shares_done{0}, released{0};
 
@@ -82,6 +82,7 @@ class Board {
 
   // REQUIRES of all: the lock is held.
   Operation& join(const OperationKey& key, int members);  // found, or new with nothing posted
+  const Operation* find(const OperationKey& key) const;   // nullptr: nobody has posted it
   void remove(Operation& operation);
   Posting& posting(const Operation& operation, int index) const;
 

@@ -15,6 +15,8 @@ kernels::OptimizerKind kernel_kind(workloads::OptimizerKind kind) {
     case workloads::OptimizerKind::momentum: return kernels::OptimizerKind::momentum;
     case workloads::OptimizerKind::adam: return kernels::OptimizerKind::adam;
     case workloads::OptimizerKind::adamw: return kernels::OptimizerKind::adamw;
+    case workloads::OptimizerKind::rmsprop: return kernels::OptimizerKind::rmsprop;
+    case workloads::OptimizerKind::lamb: return kernels::OptimizerKind::lamb;
   }
   return {};
 }
@@ -25,6 +27,27 @@ const plan::ParameterFamily& family_of(const OpCall& call, const plan::Bucket& b
 
 int slice_index(const OpCall& call, const plan::Bucket& bucket) {
   return call.rank->index_in(family_of(call, bucket).slice_group);
+}
+
+kernels::OptimizerStep numbers(const workloads::Optimizer& o, int step) {
+  kernels::OptimizerStep s;
+  s.kind = kernel_kind(o.kind);
+  s.learning_rate = workloads::learning_rate(o, step);
+  s.beta1 = o.kind == workloads::OptimizerKind::momentum ? o.momentum : o.beta1;
+  s.beta2 = o.beta2;
+  s.epsilon = o.eps;
+  s.step = step + 1;
+  return s;
+}
+
+// Calls fn(piece, its first element in this rank's part of the bucket).
+template <class Fn>
+void for_each_own_piece(const OpCall& call, const plan::Bucket& bucket, const Fn& fn) {
+  const std::int64_t shard = call.rank->index_in(bucket.shard_group);
+  const std::int64_t own_begin = shard * (bucket.elements / bucket.shards);
+  plan::for_each_piece(*call.rank->role, bucket, first_copy(call, bucket), shard, bucket.shards,
+                       slice_index(call, bucket),
+                       [&](const plan::Piece& piece) { fn(piece, piece.bucket_begin - own_begin); });
 }
 
 }  // namespace
@@ -72,34 +95,42 @@ void squared_norms(const kernels::Launchers& launch, const OpCall& call, const p
 
 void optimizer_step(const kernels::Launchers& launch, const OpCall& call, const plan::OptimizerStep& op) {
   const bool has_master = op.precision.has_master();
-  const bool has_m = op.optimizer.kind != workloads::OptimizerKind::sgd;
-  const bool has_v =
-      op.optimizer.kind == workloads::OptimizerKind::adam || op.optimizer.kind == workloads::OptimizerKind::adamw;
+  const bool has_m = workloads::moments(op.optimizer.kind) >= 1, has_v = workloads::moments(op.optimizer.kind) >= 2;
   std::size_t next = 1;
   const kernels::Tensor parameter = call.writes[0];
   const kernels::Tensor master = has_master ? call.writes.at(next++) : kernels::Tensor{};
   const kernels::Tensor m = has_m ? call.writes.at(next++) : kernels::Tensor{};
   const kernels::Tensor v = has_v ? call.writes.at(next++) : kernels::Tensor{};
 
-  kernels::OptimizerStep step;
-  step.kind = kernel_kind(op.optimizer.kind);
-  step.learning_rate = workloads::learning_rate(op.optimizer, call.binding.step);
-  step.beta1 = op.optimizer.kind == workloads::OptimizerKind::momentum ? op.optimizer.momentum : op.optimizer.beta1;
-  step.beta2 = op.optimizer.beta2;
-  step.epsilon = op.optimizer.eps;
-  step.step = call.binding.step + 1;
+  kernels::OptimizerStep step = numbers(op.optimizer, call.binding.step);
+  const auto tensors = static_cast<std::int64_t>(call.rank->graph->tensors);
+  for_each_own_piece(call, op.bucket, [&](const plan::Piece& piece, std::int64_t i) {
+    step.weight_decay = piece.parameter->decay ? op.optimizer.weight_decay : 0.0;
+    const auto* const factor = static_cast<const double*>(call.reads[1].data);
+    if (step.kind == kernels::OptimizerKind::lamb) {
+      // As the authors' code has it, what does not decay does not adapt either.
+      const double* const weights = piece.parameter->decay
+                                        ? factor + plan::global_tensor(*call.rank->role, *piece.parameter, piece.layer)
+                                        : nullptr;
+      launch.lamb_step(piece.elements, step.learning_rate, advanced(call.reads[0], i), weights,
+                       weights == nullptr ? nullptr : weights + tensors, advanced(has_master ? master : parameter, i),
+                       has_master ? advanced(parameter, i) : kernels::Tensor{});
+      return;
+    }
+    launch.optimizer_step(step, piece.elements, advanced(call.reads[0], i), factor,
+                          advanced(has_master ? master : parameter, i), advanced(m, i), advanced(v, i),
+                          has_master ? advanced(parameter, i) : kernels::Tensor{});
+  });
+}
 
-  const std::int64_t shard = call.rank->index_in(op.bucket.shard_group);
-  const std::int64_t own_begin = shard * (op.bucket.elements / op.bucket.shards);
-  plan::for_each_piece(*call.rank->role, op.bucket, first_copy(call, op.bucket), shard, op.bucket.shards,
-                       slice_index(call, op.bucket), [&](const plan::Piece& piece) {
-                         const std::int64_t i = piece.bucket_begin - own_begin;
-                         step.weight_decay = piece.parameter->decay ? op.optimizer.weight_decay : 0.0;
-                         launch.optimizer_step(step, piece.elements, advanced(call.reads[0], i),
-                                               static_cast<const double*>(call.reads[1].data),
-                                               advanced(has_master ? master : parameter, i), advanced(m, i),
-                                               advanced(v, i), has_master ? advanced(parameter, i) : kernels::Tensor{});
-                       });
+void lamb_update(const kernels::Launchers& launch, const OpCall& call, const plan::LambUpdate& op) {
+  kernels::OptimizerStep step = numbers(op.optimizer, call.binding.step);
+  for_each_own_piece(call, op.bucket, [&](const plan::Piece& piece, std::int64_t i) {
+    step.weight_decay = piece.parameter->decay ? op.optimizer.weight_decay : 0.0;
+    launch.lamb_update(step, piece.elements, advanced(call.writes[0], i),
+                       static_cast<const double*>(call.reads[0].data), advanced(call.reads[1], i),
+                       advanced(call.writes[1], i), advanced(call.writes[2], i));
+  });
 }
 
 void outer_step(const kernels::Launchers& launch, const OpCall& call, const plan::OuterStep& op) {

@@ -13,6 +13,9 @@ void optimizer_step(const kernels::Launchers& launch, const OpCall& call, const 
 
 void outer_step(const kernels::Launchers& launch, const OpCall& call, const plan::OuterStep& op);
 
+// LAMB's first half.
+void lamb_update(const kernels::Launchers& launch, const OpCall& call, const plan::LambUpdate& op);
+
 // The copy of its family's layers that a bucket op starts at; 0 for a family without layers.
 std::int32_t first_copy(const OpCall& call, const plan::Bucket& bucket);
 

@@ -4,7 +4,7 @@
 #include <array>
 #include <functional>
 
-#include "plan/work.h"
+#include "exec/calibrate_probes.h"
 
 namespace foretrain::exec {
 
@@ -13,13 +13,7 @@ namespace {
 using plan::AttentionStep;
 using plan::Direction;
 
-// Larger products run at the rate of the largest.
-std::int64_t most_products(Dtype t) {
-  return std::int64_t{1} << (t == Dtype::fp32 ? 27 : 25);
-}
-constexpr std::int64_t kMostScores = std::int64_t{1} << 22;
-constexpr std::int64_t kWidth = 256;  // columns of the matrices of memory-bound ops: a small model's
-
+constexpr std::int64_t kLeastExtent = 32;
 constexpr std::array kDtypes{Dtype::fp32, Dtype::bf16, Dtype::fp64};
 
 Dtype wide(Dtype d) {
@@ -70,27 +64,20 @@ Probe attention_probe(const plan::Attention& a) {
 // A family of probes: `rows` of something.
 using Maker = std::function<Probe(std::int64_t rows)>;
 
-Bytes touched(const Probe& probe) {
-  plan::Op op;
-  op.work = probe.work;
-  const plan::OpWork work = plan::work(op);
-  return work.read + work.written;
-}
-
 Probe of_about(Bytes bytes, const Maker& make) {
-  const std::int64_t one = touched(make(1024)).value / 1024;
+  const std::int64_t one = touched(make(1024).work).value / 1024;
   return make(std::max<std::int64_t>(1, bytes.value / std::max<std::int64_t>(one, 1)));
 }
 
-Maker norm(workloads::Norm kind, Direction direction, Dtype t) {
+Maker norm(workloads::Norm kind, Direction direction, Dtype t, std::int64_t width) {
   return [=](std::int64_t rows) -> Probe {
     plan::Norm op;
     op.kind = kind;
     op.direction = direction;
     op.rows = rows;
-    op.cols = kWidth;
+    op.cols = width;
     op.dtype = t;
-    const ProbeTensor x{t, rows * kWidth}, gain{t, kWidth}, stats{wide(t), 2 * rows}, sums{wide(t), kWidth};
+    const ProbeTensor x{t, rows * width}, gain{t, width}, stats{wide(t), 2 * rows}, sums{wide(t), width};
     const bool has_bias = kind == workloads::Norm::layernorm;
     switch (direction) {
       case Direction::forward:
@@ -105,25 +92,25 @@ Maker norm(workloads::Norm kind, Direction direction, Dtype t) {
   };
 }
 
-Maker activation(workloads::Activation kind, Direction direction, Dtype t) {
+Maker activation(workloads::Activation kind, Direction direction, Dtype t, std::int64_t width) {
   return [=](std::int64_t rows) -> Probe {
     plan::Activation op;
     op.kind = kind;
     op.direction = direction;
     op.rows = rows;
-    op.cols = 4 * kWidth;
+    op.cols = 4 * width;
     op.dtype = t;
     const ProbeTensor y{t, rows * op.cols}, x{t, rows * op.cols * (workloads::is_gated(kind) ? 2 : 1)};
     return direction == Direction::forward ? Probe{op, {x, y}, {0}, {1}} : Probe{op, {y, x, x}, {0, 1}, {2}};
   };
 }
 
-Maker cross_entropy(plan::CrossEntropyStep step, Dtype t) {
+Maker cross_entropy(plan::CrossEntropyStep step, Dtype t, std::int64_t vocabulary) {
   return [=](std::int64_t rows) -> Probe {
     plan::CrossEntropy op;
     op.step = step;
     op.rows = rows;
-    op.cols = op.vocab = kProbeVocabulary;
+    op.cols = op.vocab = vocabulary;
     op.dtype = t;
     const ProbeTensor logits{t, rows * op.cols}, targets{Dtype::i32, rows}, triples{wide(t), 3 * rows},
         row_stats{wide(t), 2 * rows}, loss{Dtype::fp64, 1};
@@ -136,99 +123,102 @@ Maker cross_entropy(plan::CrossEntropyStep step, Dtype t) {
   };
 }
 
-Maker embedding(Direction direction, Dtype t) {
+Maker embedding(Direction direction, Dtype t, std::int64_t width) {
   return [=](std::int64_t rows) -> Probe {
     plan::Embedding op;
     op.direction = direction;
     op.tokens = rows;
-    op.hidden = kWidth;
+    op.hidden = width;
     op.rows = kProbeVocabulary;
     op.dtype = t;
-    const ProbeTensor token_ids{Dtype::i32, rows}, x{t, rows * kWidth};
-    return direction == Direction::forward ? Probe{op, {token_ids, {t, op.rows * kWidth}, x}, {0, 1}, {2}}
-                                           : Probe{op, {token_ids, x, {wide(t), op.rows * kWidth}}, {0, 1, 2}, {2}};
+    const ProbeTensor token_ids{Dtype::i32, rows}, x{t, rows * width};
+    return direction == Direction::forward ? Probe{op, {token_ids, {t, op.rows * width}, x}, {0, 1}, {2}}
+                                           : Probe{op, {token_ids, x, {wide(t), op.rows * width}}, {0, 1, 2}, {2}};
   };
 }
 
-Maker position_add(Direction direction, Dtype t) {
+Maker position_add(Direction direction, Dtype t, std::int64_t width) {
   return [=](std::int64_t rows) -> Probe {
     plan::PositionAdd op;
     op.direction = direction;
     op.rows = rows;
-    op.hidden = kWidth;
+    op.hidden = width;
     op.seq = 128;
     op.dtype = t;
-    const ProbeTensor x{t, rows * kWidth};
-    return direction == Direction::forward ? Probe{op, {x, {t, op.seq * kWidth}}, {0, 1}, {0}}
-                                           : Probe{op, {x, {wide(t), op.seq * kWidth}}, {0, 1}, {1}};
+    const ProbeTensor x{t, rows * width};
+    return direction == Direction::forward ? Probe{op, {x, {t, op.seq * width}}, {0, 1}, {0}}
+                                           : Probe{op, {x, {wide(t), op.seq * width}}, {0, 1}, {1}};
   };
 }
 
-Maker rotary(Dtype t) {
+Maker rotary(Dtype t, std::int64_t width) {
   return [=](std::int64_t rows) -> Probe {
     plan::Rotary op;
     op.direction = Direction::forward;
     op.batch = 1;
     op.seq = rows;
     op.heads = op.kv_heads = 4;
-    op.head_dim = op.rotary_dim = kWidth / 4;
+    op.head_dim = op.rotary_dim = width / 4;
     op.dtype = t;
-    return {op, {{t, rows * 3 * kWidth}}, {0}, {0}};
+    return {op, {{t, rows * 3 * width}}, {0}, {0}};
   };
 }
 
-Maker residual_add(bool bias, Dtype t) {
+Maker residual_add(bool bias, Dtype t, std::int64_t width) {
   return [=](std::int64_t rows) -> Probe {
-    const ProbeTensor x{t, rows * kWidth};
-    const plan::ResidualAdd op{rows, kWidth, bias, t};
-    return bias ? Probe{op, {x, x, {t, kWidth}, x}, {0, 1, 2}, {3}} : Probe{op, {x, x, x}, {0, 1}, {2}};
+    const ProbeTensor x{t, rows * width};
+    const plan::ResidualAdd op{rows, width, bias, t};
+    return bias ? Probe{op, {x, x, {t, width}, x}, {0, 1, 2}, {3}} : Probe{op, {x, x, x}, {0, 1}, {2}};
   };
 }
 
-Maker bias_gradient(Dtype t) {
+Maker bias_gradient(Dtype t, std::int64_t width) {
   return [=](std::int64_t rows) -> Probe {
-    return {plan::BiasGradient{rows, kWidth, t}, {{t, rows * kWidth}, {wide(t), kWidth}}, {0, 1}, {1}};
+    return {plan::BiasGradient{rows, width, t}, {{t, rows * width}, {wide(t), width}}, {0, 1}, {1}};
   };
 }
 
-// Elements, not rows: kWidth of them each.
-Maker fill(Dtype t) {
-  return [=](std::int64_t rows) -> Probe { return {plan::Fill{rows * kWidth, t}, {{t, rows * kWidth}}, {}, {0}}; };
+// Elements, not rows: width of them each.
+Maker fill(Dtype t, std::int64_t width) {
+  return [=](std::int64_t rows) -> Probe { return {plan::Fill{rows * width, t}, {{t, rows * width}}, {}, {0}}; };
 }
 
-Maker accumulate(Dtype t) {
+Maker accumulate(Dtype t, std::int64_t width) {
   return [=](std::int64_t rows) -> Probe {
-    return {plan::Accumulate{rows * kWidth, t, t}, {{t, rows * kWidth}, {t, rows * kWidth}}, {0, 1}, {1}};
+    return {plan::Accumulate{rows * width, t, t}, {{t, rows * width}, {t, rows * width}}, {0, 1}, {1}};
   };
 }
 
-Maker copy() {
-  return [](std::int64_t rows) -> Probe {
-    const ProbeTensor x{Dtype::fp32, rows * kWidth};
-    return {plan::Copy{plan::CopyKind::device_to_device, rows * kWidth * 4}, {x, x}, {0}, {1}};
+Maker copy(plan::CopyKind kind, std::int64_t width) {
+  return [=](std::int64_t rows) -> Probe {
+    ProbeTensor from{Dtype::fp32, rows * width}, to = from;
+    from.on_host = kind == plan::CopyKind::host_to_device;
+    to.on_host = kind == plan::CopyKind::device_to_host;
+    return {plan::Copy{kind, rows * width * 4}, {from, to}, {0}, {1}};
   };
 }
 
-Maker squared_norm(ProbeProgram& program, Dtype t) {
-  return [&program, t](std::int64_t rows) -> Probe {
+Maker squared_norm(ProbeProgram& program, Dtype t, std::int64_t width) {
+  return [&program, t, width](std::int64_t rows) -> Probe {
     plan::SquaredNorm op;
-    op.bucket.elements = rows * kWidth;
+    op.bucket.elements = rows * width;
     op.bucket.family = program.family(op.bucket.elements);
     op.dtype = t;
     return {op, {{t, op.bucket.elements}, {Dtype::fp64, 1}}, {0}, {1}};
   };
 }
 
-Maker optimizer(ProbeProgram& program, workloads::OptimizerKind kind, const workloads::Precision& precision) {
-  return [&program, kind, precision](std::int64_t rows) -> Probe {
+Maker optimizer(ProbeProgram& program, workloads::OptimizerKind kind, const workloads::Precision& precision,
+                std::int64_t width) {
+  return [&program, kind, precision, width](std::int64_t rows) -> Probe {
     plan::OptimizerStep op;
-    op.bucket.elements = rows * kWidth;
+    op.bucket.elements = rows * width;
     op.bucket.family = program.family(op.bucket.elements);
     op.optimizer.kind = kind;
     op.optimizer.weight_decay = 0.1;
     op.precision = precision;
     const std::int64_t n = op.bucket.elements;
-    const int moments = kind == workloads::OptimizerKind::sgd ? 0 : kind == workloads::OptimizerKind::momentum ? 1 : 2;
+    const int moments = workloads::moments(kind);
     Probe probe{op, {{precision.gradient, n}, {Dtype::fp64, 2}, {precision.parameter, n}}, {0, 1}, {2}};
     for (int i = 0; i < moments + (precision.has_master() ? 1 : 0); ++i) {
       probe.tensors.push_back({precision.state, n});
@@ -240,54 +230,55 @@ Maker optimizer(ProbeProgram& program, workloads::OptimizerKind kind, const work
   };
 }
 
-std::vector<Maker> makers(ProbeProgram& program, Dtype t) {
+std::vector<Maker> makers(const CalibrateScale& scale, ProbeProgram& program, Dtype t) {
   using workloads::Activation;
   using workloads::OptimizerKind;
+  const std::int64_t width = scale.width;
   std::vector<Maker> all;
   for (const auto kind : {workloads::Norm::layernorm, workloads::Norm::rmsnorm}) {
     for (const Direction d : {Direction::forward, Direction::backward_input, Direction::backward_weight}) {
-      all.push_back(norm(kind, d, t));
+      all.push_back(norm(kind, d, t, width));
     }
   }
   for (const Activation kind : {Activation::gelu, Activation::relu, Activation::swiglu, Activation::geglu}) {
-    all.push_back(activation(kind, Direction::forward, t));
-    all.push_back(activation(kind, Direction::backward_input, t));
+    all.push_back(activation(kind, Direction::forward, t, width));
+    all.push_back(activation(kind, Direction::backward_input, t, width));
   }
   for (const auto step :
        {plan::CrossEntropyStep::stats, plan::CrossEntropyStep::combine, plan::CrossEntropyStep::backward}) {
-    all.push_back(cross_entropy(step, t));
+    all.push_back(cross_entropy(step, t, scale.vocabulary));
   }
   for (const Direction d : {Direction::forward, Direction::backward_weight}) {
-    all.push_back(embedding(d, t));
-    all.push_back(position_add(d, t));
+    all.push_back(embedding(d, t, width));
+    all.push_back(position_add(d, t, width));
   }
-  all.push_back(rotary(t));
-  all.push_back(residual_add(false, t));
-  all.push_back(residual_add(true, t));
-  all.push_back(bias_gradient(t));
-  all.push_back(fill(t));
-  all.push_back(accumulate(t));
+  all.push_back(rotary(t, width));
+  all.push_back(residual_add(false, t, width));
+  all.push_back(residual_add(true, t, width));
+  all.push_back(bias_gradient(t, width));
+  all.push_back(fill(t, width));
+  all.push_back(accumulate(t, width));
   for (const OptimizerKind kind :
        {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam, OptimizerKind::adamw}) {
-    all.push_back(optimizer(program, kind, workloads::precision_of(std::string(name(t)))));
+    all.push_back(optimizer(program, kind, workloads::precision_of(std::string(name(t))), width));
   }
   if (t != Dtype::bf16) {
-    all.push_back(squared_norm(program, t));
+    all.push_back(squared_norm(program, t, width));
   }
   return all;
 }
 
 }  // namespace
 
-std::vector<Probe> matmul_grid() {
+std::vector<Probe> matmul_grid(const CalibrateScale& scale) {
   std::vector<Probe> probes;
-  for (const Dtype dtype : kDtypes) {
-    const std::int64_t step = dtype == Dtype::fp32 ? 2 : 4;
-    for (std::int64_t m = 32; m <= 2048; m *= step) {
-      for (std::int64_t n = 32; n <= 2048; n *= step) {
-        for (std::int64_t k = 32; k <= 2048; k *= step) {
-          if (m * n * k <= most_products(dtype)) {
-            add_matmuls(m, n, k, dtype, probes);
+  for (const MatmulRange& range : scale.matmul) {
+    for (std::int64_t m = range.smallest; m <= range.largest; m *= range.step) {
+      for (std::int64_t n = range.smallest; n <= range.largest; n *= range.step) {
+        for (std::int64_t k = range.smallest; k <= range.largest; k *= range.step) {
+          const std::int64_t most_elements = scale.ops_pool.value / size_bytes(wide(range.dtype), 1);
+          if (m * n * k <= range.most_products && std::max({m * k, k * n, m * n}) <= most_elements) {
+            add_matmuls(m, n, k, range.dtype, probes);
           }
         }
       }
@@ -296,21 +287,20 @@ std::vector<Probe> matmul_grid() {
   return probes;
 }
 
-std::vector<Probe> attention_grid() {
+std::vector<Probe> attention_grid(const CalibrateScale& scale) {
   std::vector<Probe> probes;
-  for (const Dtype dtype : kDtypes) {
-    const std::int64_t step = dtype == Dtype::fp32 ? 2 : 4;
-    for (std::int64_t seq = 32; seq <= (dtype == Dtype::fp32 ? 1024 : 512); seq *= step) {
-      for (std::int64_t head_dim = 32; head_dim <= 128; head_dim *= step) {
+  for (const AttentionRange& range : scale.attention) {
+    for (std::int64_t seq = kLeastExtent; seq <= range.longest; seq *= range.step) {
+      for (std::int64_t head_dim = kLeastExtent; head_dim <= range.largest_head; head_dim *= range.step) {
         for (int s = 0; s <= static_cast<int>(AttentionStep::scores_backward); ++s) {
           plan::Attention a;
           a.step = static_cast<AttentionStep>(s);
           a.kind = s < 2 ? workloads::AttentionKind::flash : workloads::AttentionKind::unfused;
           a.batch = 1;
           a.seq = seq;
-          a.heads = a.kv_heads = std::min<std::int64_t>(4, kMostScores / (seq * seq));
+          a.heads = a.kv_heads = std::clamp<std::int64_t>(scale.most_scores / (seq * seq), 1, scale.heads);
           a.head_dim = head_dim;
-          a.dtype = dtype;
+          a.dtype = range.dtype;
           probes.push_back(attention_probe(a));
         }
       }
@@ -319,15 +309,19 @@ std::vector<Probe> attention_grid() {
   return probes;
 }
 
-std::vector<Probe> memory_grid(ProbeProgram& program) {
+std::vector<Probe> memory_grid(const CalibrateScale& scale, ProbeProgram& program) {
   std::vector<Probe> probes;
-  std::vector<Maker> all{copy()};
+  std::vector<Maker> all{copy(plan::CopyKind::device_to_device, scale.width)};
+  if (scale.has_launches) {
+    all.push_back(copy(plan::CopyKind::host_to_device, scale.width));
+    all.push_back(copy(plan::CopyKind::device_to_host, scale.width));
+  }
   for (const Dtype dtype : kDtypes) {
-    const std::vector<Maker> of_type = makers(program, dtype);
+    const std::vector<Maker> of_type = makers(scale, program, dtype);
     all.insert(all.end(), of_type.begin(), of_type.end());
   }
   for (const Maker& make : all) {
-    for (std::int64_t bytes = 16 << 10; bytes <= 32 << 20; bytes *= 8) {
+    for (std::int64_t bytes = scale.smallest_memory; bytes <= scale.largest_memory; bytes *= 8) {
       probes.push_back(of_about(Bytes{bytes}, make));
     }
   }

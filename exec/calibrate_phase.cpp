@@ -3,78 +3,30 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <variant>
 
 #include "exec/calibrate_grid.h"
+#include "exec/calibrate_probes.h"
 #include "plan/cost_kind.h"
 #include "plan/work.h"
-#include "topologies/this_machine.h"
 
 namespace foretrain::exec {
 
 namespace {
 
-constexpr Bytes kPool{std::int64_t{64} << 20};
-// Of each of many ranks: together they hold no more than two do.
-constexpr Bytes kSmallPool{std::int64_t{16} << 20};
-
-// An op runs again on what it has just touched only where that fits a core's caches.
-constexpr std::int64_t kMostCachedBytes = std::int64_t{8} << 20;
-
-// How long ranks are watched that share cores: several slices of the system's scheduler.
-constexpr double kSharingFlops = 1e9, kSharingBytes = 256e6;
-
 constexpr std::int64_t kSmallMessage = std::int64_t{256} << 10;
+constexpr std::int64_t kSmallestMessage = 1024;
 
-// Twice the caches, so that what an op finds in it was not touched lately.
-Bytes large_pool() {
-  const topologies::CacheSizes caches = topologies::cache_sizes();
-  return Bytes{std::clamp(2 * (caches.own + caches.shared).value, kPool.value, 4 * kPool.value)};
-}
+// While an op of a GPU lasts so long the host has submitted the next. Every few ops there is one that gives the host a
+// lead, so that what is measured is the GPU and not how it waits for the host.
+constexpr double kHostIsAhead = 50e-6;
+constexpr std::size_t kOpsAhead = 8;  // each of them perhaps twice
 
-Bytes pool_of(int ranks) {
-  return ranks <= 2 ? kPool : kSmallPool;
-}
-
-Bytes touched(const plan::Work& work) {
-  plan::Op op;
-  op.work = work;
-  const plan::OpWork w = plan::work(op);
-  return w.read + w.written;
-}
-
-// y = x W^T on square matrices.
-Probe square_matmul(std::int64_t extent) {
-  plan::Matmul op;
-  op.m = op.n = op.k = extent;
-  op.trans_b = true;
-  const ProbeTensor matrix{Dtype::fp32, extent * extent};
-  return {op, {matrix, matrix, matrix}, {0, 1}, {2}};
-}
-
-Probe accumulate(std::int64_t elements) {
-  const ProbeTensor x{Dtype::fp32, elements};
-  return {plan::Accumulate{elements, Dtype::fp32, Dtype::fp32}, {x, x}, {0, 1}, {1}};
-}
-
-// Half a millisecond of work or less: ranks that begin it together end it some ten microseconds apart.
-Probe some_work() {
-  return square_matmul(192);
-}
-
-Probe collective(plan::CollectiveKind kind, std::int64_t elements, int ranks, std::int32_t tag) {
-  plan::Collective op;
-  op.kind = kind;
-  op.group = 0;
-  op.elements = elements;
-  op.tag = tag;
-  const ProbeTensor full{Dtype::fp32, elements}, part{Dtype::fp32, elements / ranks, 0};
-  switch (kind) {
-    case plan::CollectiveKind::reduce_scatter: return {op, {full, part}, {0}, {1}};
-    case plan::CollectiveKind::all_gather: return {op, {full, part}, {1}, {0}};
-    default: return {op, {full}, {0}, {0}};
-  }
+// Of each of many ranks: together they hold no more than two do.
+Bytes pool_of(const CalibrateScale& scale, int ranks) {
+  return ranks <= 2 ? scale.pool : scale.small_pool;
 }
 
 Probe message(bool send, std::int64_t elements, std::int32_t tag) {
@@ -91,9 +43,13 @@ int repetitions(std::int64_t bytes) {
 }  // namespace
 
 // Neighbours in a grid are no neighbours in time: what else the machine does hits no part of a grid as a whole.
-OpsPhase::OpsPhase() : Phase("ops of one rank", 1, plan::Axis::dp, large_pool(), 3) {
+OpsPhase::OpsPhase(const Site& site)
+    : Phase("ops of one rank", site, 1, plan::Axis::dp, site.scale.ops_pool, 3,
+            site.scale.has_launches ? Bytes{site.scale.largest_memory} : Bytes{}) {
+  const CalibrateScale& scale = site.scale;
   std::vector<Probe> probes;
-  for (std::vector<Probe>& grid : std::vector{matmul_grid(), attention_grid(), memory_grid(program_)}) {
+  for (std::vector<Probe>& grid :
+       std::vector{matmul_grid(scale), attention_grid(scale), memory_grid(scale, program_)}) {
     probes.insert(probes.end(), grid.begin(), grid.end());
   }
   const std::size_t n = probes.size();
@@ -102,9 +58,12 @@ OpsPhase::OpsPhase() : Phase("ops of one rank", 1, plan::Axis::dp, large_pool(),
     ++stride;
   }
   for (std::size_t i = 0, at = 0; i < n; ++i, at = (at + stride) % n) {
+    if (scale.has_launches && i % kOpsAhead == 0) {
+      program_.add(square_matmul(scale.sharing_extent));
+    }
     const Probe& probe = probes[at];
     const int position = program_.add(probe);
-    const bool fits = touched(probe.work).value <= kMostCachedBytes;
+    const bool fits = touched(probe.work).value <= scale.most_cached;
     measurements_.push_back(
         {probe.work, position, fits ? program_.add(probe, 0, ProbeProgram::Place::same) : position});
   }
@@ -123,34 +82,31 @@ void OpsPhase::report(topologies::Measured& measured) const {
           {plan::cost_kind(m.work), plan::cost_dtype(m.work), touched(m.work).value, seconds, cached});
     }
   }
-  measured.dispatch_seconds = session_.gap_seconds();
+  measured.dispatch_seconds = session_.gap_seconds(site_.scale.has_launches ? kHostIsAhead : 0);
 }
 
-SharingPhase::SharingPhase(int ranks, int cores)
-    : Phase(fmt::format("{} ranks at once", ranks), ranks, plan::Axis::pp, pool_of(ranks), 2), cores_(cores) {
-  const Probe product = square_matmul(384);
+SharingPhase::SharingPhase(const Site& site, int ranks)
+    : Phase(fmt::format("{} ranks at once", ranks), site, ranks, plan::Axis::pp, pool_of(site.scale, ranks),
+            ranks > site.cores ? 2 : 8) {
+  const CalibrateScale& scale = site.scale;
+  const auto times = [](double all, double once) { return std::max(2, static_cast<int>(all / once)); };
+  const Probe product = square_matmul(scale.sharing_extent);
   stretches_.push_back({"matmul",
                         product,
                         touched(product.work).value,
-                        static_cast<int>(kSharingFlops / (2.0 * 384 * 384 * 384)),
+                        times(scale.sharing_flops, 2 * std::pow(static_cast<double>(scale.sharing_extent), 3)),
                         {},
                         {}});
-  for (std::int64_t bytes = 64 << 10; bytes <= kSmallPool.value; bytes *= 4) {
-    stretches_.push_back({"memory",
-                          accumulate(bytes / 12),
-                          bytes,
-                          static_cast<int>(kSharingBytes / static_cast<double>(bytes)),
-                          {},
-                          {}});
+  for (std::int64_t bytes = scale.smallest_sharing; bytes <= scale.small_pool.value; bytes *= 4) {
+    stretches_.push_back(
+        {"memory", accumulate(bytes / 12), bytes, times(scale.sharing_bytes, static_cast<double>(bytes)), {}, {}});
   }
   for (Stretch& s : stretches_) {
     meet();
     for (int role = 0; role < ranks; ++role) {
-      s.together = add(s, role);
+      s.together.push_back(add(s, role));
     }
-  }
-  meet();
-  for (Stretch& s : stretches_) {
+    meet();
     s.alone = add(s, 0);
   }
   meet();
@@ -174,19 +130,19 @@ ProbeSession::Stretch SharingPhase::add(const Stretch& stretch, int role) {
 
 void SharingPhase::report(topologies::Measured& measured) const {
   for (const Stretch& s : stretches_) {
-    measured.sharing.push_back({ranks_, s.kind, s.bytes, session_.slowdown(s.together, s.alone, ranks_ > cores_)});
+    measured.sharing.push_back({ranks_, s.kind, s.bytes, session_.slowdown(s.together, s.alone)});
   }
 }
 
-CollectivesPhase::CollectivesPhase(int ranks)
-    : Phase(fmt::format("collectives of {} ranks", ranks), ranks, plan::Axis::dp, pool_of(ranks), 2) {
+CollectivesPhase::CollectivesPhase(const Site& site, int ranks)
+    : Phase(fmt::format("collectives of {} ranks", ranks), site, ranks, plan::Axis::dp, pool_of(site.scale, ranks), 2) {
   for (const auto kind :
        {plan::CollectiveKind::all_reduce, plan::CollectiveKind::reduce_scatter, plan::CollectiveKind::all_gather}) {
-    for (std::int64_t bytes = 1024; bytes <= pool_of(ranks).value; bytes *= 4) {
+    for (std::int64_t bytes = kSmallestMessage; bytes <= pool_of(site.scale, ranks).value; bytes *= 4) {
       const std::int64_t elements = bytes / 4 / ranks * ranks;
       Measurement m{std::string(plan::name(kind)), elements * 4, {}};
       for (int i = 0; i < repetitions(bytes); ++i) {
-        program_.add(some_work());
+        program_.add(square_matmul(site_.scale.work_extent));
         program_.add(accumulate(elements));
         m.positions.push_back(
             program_.add(collective(kind, elements, ranks, program_.new_tag()), 0, ProbeProgram::Place::same));
@@ -198,17 +154,19 @@ CollectivesPhase::CollectivesPhase(int ranks)
 
 void CollectivesPhase::report(topologies::Measured& measured) const {
   for (const Measurement& m : measurements_) {
-    measured.collectives.push_back({m.kind, ranks_, m.bytes, session_.op_seconds(m.positions)});
+    measured.collectives.push_back(
+        {m.kind, ranks_, m.bytes, session_.op_seconds(m.positions), site_.processes != nullptr});
   }
 }
 
-MessagesPhase::MessagesPhase() : Phase("messages", 2, plan::Axis::pp, kPool, 2) {
-  for (std::int64_t bytes = 1024; bytes <= kPool.value; bytes *= 4) {
+MessagesPhase::MessagesPhase(const Site& site, int ranks)
+    : Phase("messages", site, ranks, plan::Axis::pp, site.scale.pool, 2) {
+  for (std::int64_t bytes = kSmallestMessage; bytes <= site.scale.pool.value; bytes *= 4) {
     Measurement m{bytes, {}};
     for (int i = 0; i < repetitions(bytes); ++i) {
       const std::int32_t tag = program_.new_tag();
       for (const int role : {0, 1}) {
-        program_.add(some_work(), role);
+        program_.add(square_matmul(site_.scale.work_extent), role);
         program_.add(accumulate(bytes / 4), role);
         m.positions.push_back(program_.add(message(role == 0, bytes / 4, tag), role, ProbeProgram::Place::same));
       }
@@ -220,7 +178,7 @@ MessagesPhase::MessagesPhase() : Phase("messages", 2, plan::Axis::pp, kPool, 2) 
 
 void MessagesPhase::report(topologies::Measured& measured) const {
   for (const Measurement& m : measurements_) {
-    measured.exchanges.push_back({m.bytes, session_.op_seconds(m.positions)});
+    measured.exchanges.push_back({m.bytes, session_.op_seconds(m.positions), site_.processes != nullptr});
   }
 }
 

@@ -7,10 +7,19 @@
 #include <string>
 #include <vector>
 
+#include "exec/calibrate_scale.h"
 #include "exec/calibrate_session.h"
 #include "topologies/profile.h"
 
 namespace foretrain::exec {
+
+// Where ranks run, and how much of it is measured. All of it outlives the phases.
+struct Site {
+  CalibrateScale scale;
+  int cores = 1;                   // that ranks take turns on: a GPU counts as one
+  Gpu* gpu = nullptr;              // the ranks', unless they are on cores
+  Processes* processes = nullptr;  // a rank in each, with a GPU each
+};
 
 class Phase {
  public:
@@ -24,9 +33,15 @@ class Phase {
   virtual void report(topologies::Measured& measured) const = 0;
 
  protected:
-  Phase(std::string name, int ranks, plan::Axis axis, Bytes pool, int times)
-      : program_(ranks, axis, pool), session_(program_), ranks_(ranks), times_(times), name_(std::move(name)) {}
+  Phase(std::string name, const Site& site, int ranks, plan::Axis axis, Bytes pool, int times, Bytes host = {})
+      : site_(site),
+        program_(ranks, axis, pool, host),
+        session_(program_, site.gpu, site.processes),
+        ranks_(ranks),
+        times_(times),
+        name_(std::move(name)) {}
 
+  const Site& site_;
   ProbeProgram program_;
   ProbeSession session_;
   const int ranks_;
@@ -40,7 +55,7 @@ class Phase {
 // once more on the same.
 class OpsPhase : public Phase {
  public:
-  OpsPhase();
+  explicit OpsPhase(const Site& site);
   void report(topologies::Measured& measured) const override;
 
  private:
@@ -54,7 +69,7 @@ class OpsPhase : public Phase {
 // Ranks that compute the same at once: how they slow each other.
 class SharingPhase : public Phase {
  public:
-  SharingPhase(int ranks, int cores);
+  SharingPhase(const Site& site, int ranks);
   void report(topologies::Measured& measured) const override;
 
  private:
@@ -63,12 +78,12 @@ class SharingPhase : public Phase {
     Probe probe;
     std::int64_t bytes = 0;
     int times = 0;
-    ProbeSession::Stretch together, alone;
+    std::vector<ProbeSession::Stretch> together;  // by role
+    ProbeSession::Stretch alone;
   };
   ProbeSession::Stretch add(const Stretch& stretch, int role);
   void meet();
 
-  const int cores_;
   std::vector<Stretch> stretches_;
 };
 
@@ -76,7 +91,7 @@ class SharingPhase : public Phase {
 // so that some sleep.
 class CollectivesPhase : public Phase {
  public:
-  explicit CollectivesPhase(int ranks);
+  CollectivesPhase(const Site& site, int ranks);
   void report(topologies::Measured& measured) const override;
 
  private:
@@ -90,7 +105,8 @@ class CollectivesPhase : public Phase {
 
 class MessagesPhase : public Phase {
  public:
-  MessagesPhase();
+  // Between the first two.
+  MessagesPhase(const Site& site, int ranks);
   void report(topologies::Measured& measured) const override;
 
  private:
@@ -99,6 +115,33 @@ class MessagesPhase : public Phase {
     std::vector<int> positions;
   };
   std::vector<Measurement> measurements_;
+};
+
+// What a host thread takes to hand a GPU an op, and one that waits for another stream's.
+class LaunchesPhase : public Phase {
+ public:
+  explicit LaunchesPhase(const Site& site);
+  void report(topologies::Measured& measured) const override;
+
+ private:
+  struct Stretch {
+    int first = 0, last = 0;
+  } apart_, waiting_;
+};
+
+// Compute beside communication of the same rank: how they slow each other.
+class OverlapPhase : public Phase {
+ public:
+  OverlapPhase(const Site& site, int ranks);
+  void report(topologies::Measured& measured) const override;
+
+ private:
+  struct Stretch {
+    std::string kind;
+    std::vector<int> compute, communication;  // at once
+    int compute_alone = 0, communication_alone = 0;
+  };
+  std::vector<Stretch> stretches_;
 };
 
 }  // namespace foretrain::exec

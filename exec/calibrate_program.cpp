@@ -10,7 +10,7 @@ namespace foretrain::exec {
 namespace {
 
 // Views of the same bytes as elements of each type, by BufferId.
-enum View : plan::BufferId { fp64, fp32, bf16, fp64_written, fp32_written, bf16_written, ids };
+enum View : plan::BufferId { fp64, fp32, bf16, fp64_written, fp32_written, bf16_written, ids, on_host };
 constexpr std::int64_t kAlignment = 256;
 
 // Lengths of sequences that ask ProbeData for numbers and for ids.
@@ -19,7 +19,8 @@ constexpr std::int64_t kNumbers = 16384, kIds = kProbeIds;
 plan::BufferId view(Dtype dtype, bool is_written) {
   switch (dtype) {
     case Dtype::fp64: return is_written ? fp64_written : fp64;
-    case Dtype::fp32: return is_written ? fp32_written : fp32;
+    case Dtype::fp32:
+    case Dtype::tf32: return is_written ? fp32_written : fp32;
     case Dtype::bf16: return is_written ? bf16_written : bf16;
     case Dtype::i32: return ids;
     default: CHECK(false, "no probes of {}", name(dtype)); return ids;
@@ -40,19 +41,53 @@ plan::Buffer buffer(std::string name, Dtype dtype, std::int64_t bytes) {
   return b;
 }
 
+// Of a role's streams the first kStreams are ProbeProgram's.
+constexpr plan::StreamId kHostStream = ProbeProgram::kStreams;
+
 // Fills `elements` words of a buffer.
 plan::Op load(plan::BufferId into, std::int64_t elements, std::int64_t length) {
   plan::Op op;
+  op.stream = kHostStream;
   op.phase = plan::Phase::load;
   op.work = plan::Host{plan::HostTask::load_inputs, elements / length, length};
   op.writes = {plan::Operand{into, 0, plan::kNoGroup, 0, elements, 0}};
   return op;
 }
 
+// Loads wait for the step before, and all streams for them.
+std::vector<plan::Op> loads(std::int64_t pool) {
+  plan::Op begin;
+  begin.work = plan::Join{};
+  begin.stream = kHostStream;
+  std::vector<plan::Op> ops{begin, load(fp32, pool / 4, kNumbers), load(fp32_written, pool / 4, kNumbers),
+                            load(ids, kProbeIds, kIds)};
+  for (int i = 0; i < ProbeProgram::kStreams; ++i) {
+    ops.front().waits.push_back(static_cast<plan::EventId>(i));
+    plan::Op loaded;
+    loaded.work = plan::Join{};
+    loaded.stream = static_cast<plan::StreamId>(i);
+    loaded.after = {1, 2, 3};
+    ops.push_back(loaded);
+  }
+  return ops;
+}
+
+std::vector<plan::Op> ends() {
+  std::vector<plan::Op> ops;
+  for (int i = 0; i < ProbeProgram::kStreams; ++i) {
+    plan::Op end;
+    end.work = plan::Join{};
+    end.stream = static_cast<plan::StreamId>(i);
+    end.records = {static_cast<plan::EventId>(i)};
+    ops.push_back(end);
+  }
+  return ops;
+}
+
 }  // namespace
 
-ProbeProgram::ProbeProgram(int ranks, plan::Axis axis, Bytes pool)
-    : pool_(pool.value / (kNumbers * 4) * (kNumbers * 4)) {
+ProbeProgram::ProbeProgram(int ranks, plan::Axis axis, Bytes pool, Bytes host)
+    : pool_(pool.value / (kNumbers * 4) * (kNumbers * 4)), host_(host.value) {
   graph_.name = "calibration";
   graph_.mesh.extent[static_cast<std::size_t>(axis)] = ranks;
   graph_.groups.push_back({"all", {{axis, 0, {}}}, {}});
@@ -65,7 +100,11 @@ ProbeProgram::ProbeProgram(int ranks, plan::Axis axis, Bytes pool)
     if (roles > 1) {
       role.ranks.fixed = {{axis, r}};
     }
-    role.streams = {{"compute", plan::StreamKind::compute, plan::Axis::tp}};
+    for (int i = 0; i < kStreams; ++i) {
+      role.streams.push_back({fmt::format("compute {}", i), plan::StreamKind::compute, plan::Axis::tp});
+      role.events.push_back({"ended", plan::Replicas::once});
+    }
+    role.streams.push_back({"host", plan::StreamKind::host, plan::Axis::tp});
     for (const char* pool_name : {"read", "written"}) {
       for (const Dtype dtype : {Dtype::fp64, Dtype::fp32, Dtype::bf16}) {
         role.buffers.push_back(buffer(pool_name, dtype, pool_));
@@ -75,12 +114,15 @@ ProbeProgram::ProbeProgram(int ranks, plan::Axis axis, Bytes pool)
     role.buffers.push_back(buffer("ids", Dtype::i32, kProbeIds * 4));
     role.memory.placements.push_back({2 * pool_, 0, 0});
     role.memory.arena = role.memory.persistent = Bytes{2 * pool_ + kProbeIds * 4};
-    role.blocks = {
-        {"load",
-         {load(fp32, pool_ / 4, kNumbers), load(fp32_written, pool_ / 4, kNumbers), load(ids, kProbeIds, kIds)}},
-        {"probes", {}}};
-    role.segments = {{"load", -1, 0, {{0, 1, -1, 1}}}, {"probes", -1, 0, {{1, 1, -1, 1}}}};
-    role.program.body = {{0, 0, -1, -1}, {1, 0, -1, -1}};
+    role.buffers.push_back(buffer("on_host", Dtype::fp32, host_));
+    role.buffers.back().kind = plan::BufferKind::host;
+    role.memory.placements.push_back({role.memory.arena.value, 0, 0});
+    role.memory.host = Bytes{host_};
+    role.blocks = {{"load", loads(pool_)}, {"probes", {}}, {"end", ends()}};
+    for (plan::BlockId block = 0; block < std::ssize(role.blocks); ++block) {
+      role.segments.push_back({role.blocks[static_cast<std::size_t>(block)].name, -1, 0, {{block, 1, -1, 1}}});
+      role.program.body.push_back({block, 0, -1, -1});
+    }
     graph_.roles.push_back(std::move(role));
   }
   walks_.resize(static_cast<std::size_t>(roles));
@@ -89,8 +131,13 @@ ProbeProgram::ProbeProgram(int ranks, plan::Axis axis, Bytes pool)
 
 plan::Operand ProbeProgram::take(Walk& walk, const ProbeTensor& tensor, bool is_written) const {
   plan::Operand operand;
-  operand.buffer = view(tensor.dtype, is_written);
   operand.elements = tensor.elements;
+  if (tensor.on_host) {
+    CHECK(size_bytes(tensor.dtype, tensor.elements) <= host_, "{} elements on the host", tensor.elements);
+    operand.buffer = on_host;
+    return operand;
+  }
+  operand.buffer = view(tensor.dtype, is_written);
   if (tensor.dtype == Dtype::i32) {
     CHECK(tensor.elements <= kProbeIds, "{} token ids", tensor.elements);
     return operand;
@@ -104,7 +151,7 @@ plan::Operand ProbeProgram::take(Walk& walk, const ProbeTensor& tensor, bool is_
   return operand;
 }
 
-int ProbeProgram::add(const Probe& probe, int role, Place place) {
+plan::Op ProbeProgram::op_of(const Probe& probe, int role, Place place) {
   const auto r = static_cast<std::size_t>(role);
   if (place == Place::same) {
     walks_[r] = last_[r];
@@ -134,9 +181,26 @@ int ProbeProgram::add(const Probe& probe, int role, Place place) {
   for (const int t : probe.writes) {
     op.writes.push_back(operands[static_cast<std::size_t>(t)]);
   }
-  std::vector<plan::Op>& ops = graph_.roles[r].blocks[kInstance].ops;
+  return op;
+}
+
+int ProbeProgram::append(plan::Op op, int role) {
+  std::vector<plan::Op>& ops = graph_.roles[static_cast<std::size_t>(role)].blocks[kInstance].ops;
   ops.push_back(std::move(op));
   return static_cast<int>(ops.size()) - 1;
+}
+
+int ProbeProgram::add(const Probe& probe, int role, Place place) {
+  return append(op_of(probe, role, place), role);
+}
+
+int ProbeProgram::add_on(int stream, const Probe& probe, Place place, const std::vector<int>& after) {
+  plan::Op op = op_of(probe, 0, place);
+  op.stream = static_cast<plan::StreamId>(stream);
+  for (const int earlier : after) {
+    op.after.push_back(static_cast<std::uint16_t>(earlier));
+  }
+  return append(std::move(op), 0);
 }
 
 std::int16_t ProbeProgram::family(std::int64_t elements) {

@@ -3,6 +3,7 @@
 //
 // Memory is two pools that the ops walk through from front to back: tensors that are only read lie in the one, which
 // ops never write, all others in the second. Every step loads both anew with small numbers in every element type.
+// Tensors on the host all begin where its memory does.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,7 @@ struct ProbeTensor {
   Dtype dtype = Dtype::fp32;
   std::int64_t elements = 0;
   int part_of = -1;  // index of another tensor of the op: rank r has part r of it
+  bool on_host = false;
 };
 
 // An op to measure. `reads` and `writes` are indices of `tensors`, in the order of plan/ops.h.
@@ -30,17 +32,20 @@ struct Probe {
 // All token ids in the pools are below it.
 inline constexpr std::int64_t kProbeVocabulary = 256;
 // Token ids that an op can read at most.
-inline constexpr std::int64_t kProbeIds = 65536;
+inline constexpr std::int64_t kProbeIds = 262144;
 
 class ProbeProgram {
  public:
-  // Ranks along dp have one role, ranks along pp one each. `pool`: bytes of each of the two.
-  ProbeProgram(int ranks, plan::Axis axis, Bytes pool);
+  // Ranks along dp have one role, ranks along pp one each. `pool`: bytes of each of the two; `host`: of the host's.
+  ProbeProgram(int ranks, plan::Axis axis, Bytes pool, Bytes host = {});
 
   // Appends an op to a role's program; returns its position. Its tensors lie on the next addresses of the pools, or
   // begin where those of the role's last op do.
   enum class Place : std::uint8_t { next, same };
   int add(const Probe& probe, int role = 0, Place place = Place::next);
+  // The same for role 0 on one of kStreams streams, of which add() takes the first, behind earlier ops on others.
+  static constexpr int kStreams = 4;
+  int add_on(int stream, const Probe& probe, Place place, const std::vector<int>& after = {});
   // Index of a parameter family of that many elements, for ops over buckets.
   std::int16_t family(std::int64_t elements);
   // A match key of its own for a communication op.
@@ -55,9 +60,11 @@ class ProbeProgram {
     std::int64_t read = 0, written = 0;  // bytes into the pools
   };
   plan::Operand take(Walk& walk, const ProbeTensor& tensor, bool is_written) const;
+  plan::Op op_of(const Probe& probe, int role, Place place);
+  int append(plan::Op op, int role);
 
   plan::PlanGraph graph_;
-  std::int64_t pool_;
+  std::int64_t pool_, host_;
   std::vector<Walk> walks_, last_;  // by role: where the next op's tensors begin, where the last one's did
   std::map<std::int64_t, std::int16_t> families_;
 };

@@ -1,10 +1,10 @@
 #include "exec/calibrate_session.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "base/error.h"
 #include "exec/calibrate.h"
+#include "topologies/this_machine.h"
 
 namespace foretrain::exec {
 
@@ -32,13 +32,21 @@ double median(std::vector<double> values) {
 
 void ProbeSession::run(int times, const std::atomic<bool>* interrupted) {
   const ProbeData data;
-  Executor executor(program_.graph(), data, 1);
+  Executor executor(program_.graph(), data, 1, processes_, gpu_);
   Collector collector(static_cast<std::size_t>(program_.graph().mesh.ranks()));
   RunOptions options;
   options.steps = 1 + times;
   options.first_traced_step = 1;
   options.interrupted = interrupted;
   options.sink = &collector;
+  double stolen_before = topologies::stolen_seconds();
+  options.on_step = [&](int step, double, double seconds) {
+    const double stolen = topologies::stolen_seconds();
+    if (step >= options.first_traced_step) {
+      disturbed_.push_back(stolen - stolen_before > topologies::kMostStolen * seconds);
+    }
+    stolen_before = stolen;
+  };
   executor.run(options);
   if (interrupted != nullptr && interrupted->load()) {
     throw InterruptedCalibration{};
@@ -66,9 +74,11 @@ double ProbeSession::op_seconds(const std::vector<int>& positions) const {
     for (const int position : positions) {
       double start = 0, end = 0;
       for (const std::vector<Interval>& rank : run) {
-        const Interval& op = rank.at(static_cast<std::size_t>(position));
-        start = std::max(start, op.start);
-        end = std::max(end, op.end);
+        if (static_cast<std::size_t>(position) < rank.size()) {
+          const Interval& op = rank[static_cast<std::size_t>(position)];
+          start = std::max(start, op.start);
+          end = std::max(end, op.end);
+        }
       }
       values.push_back(end - start);
     }
@@ -76,38 +86,67 @@ double ProbeSession::op_seconds(const std::vector<int>& positions) const {
   return median(std::move(values));
 }
 
-double ProbeSession::slowdown(const Stretch& together, const Stretch& alone, bool ranks_wait) const {
+double ProbeSession::slowdown(const std::vector<Stretch>& together, const Stretch& alone) const {
   const auto start = [](const std::vector<Interval>& rank, const Stretch& s) {
     return rank.at(static_cast<std::size_t>(s.first)).start;
   };
   const auto end = [](const std::vector<Interval>& rank, const Stretch& s) {
     return rank.at(static_cast<std::size_t>(s.last)).end;
   };
-  double fastest_together = std::numeric_limits<double>::max(), fastest_alone = fastest_together;
-  for (const Run& run : runs_) {
-    double earliest = start(run.front(), together), latest = 0, sum = 0;
-    for (const std::vector<Interval>& rank : run) {
-      earliest = std::min(earliest, start(rank, together));
-      latest = std::max(latest, end(rank, together));
-      sum += end(rank, together) - start(rank, together);
+  const bool all_disturbed = std::find(disturbed_.begin(), disturbed_.end(), false) == disturbed_.end();
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < runs_.size(); ++i) {
+    if (disturbed_[i] && !all_disturbed) {
+      continue;
     }
-    const double taken = ranks_wait ? latest - earliest : sum / static_cast<double>(run.size());
-    fastest_together = std::min(fastest_together, taken);
-    fastest_alone = std::min(fastest_alone, end(run.front(), alone) - start(run.front(), alone));
+    const Run& run = runs_[i];
+    double earliest = start(run.front(), together.front()), latest = 0;
+    for (std::size_t r = 0; r < run.size(); ++r) {
+      earliest = std::min(earliest, start(run[r], together[r]));
+      latest = std::max(latest, end(run[r], together[r]));
+    }
+    ratios.push_back((latest - earliest) / (end(run.front(), alone) - start(run.front(), alone)));
   }
-  return std::max(1.0, fastest_together / fastest_alone);
+  return std::max(1.0, median(std::move(ratios)));
 }
 
-double ProbeSession::gap_seconds() const {
+double ProbeSession::gap_seconds(double at_least) const {
   std::vector<double> values;
   for (const Run& run : runs_) {
     for (const std::vector<Interval>& rank : run) {
       for (std::size_t i = 1; i < rank.size(); ++i) {
-        values.push_back(rank[i].start - rank[i - 1].end);
+        if (rank[i - 1].end - rank[i - 1].start >= at_least) {
+          values.push_back(rank[i].start - rank[i - 1].end);
+        }
       }
     }
   }
+  return values.empty() ? 0 : median(std::move(values));
+}
+
+double ProbeSession::spacing_seconds(int first, int last) const {
+  std::vector<double> values;
+  for (const Run& run : runs_) {
+    const std::vector<Interval>& rank = run.front();
+    values.push_back((rank.at(static_cast<std::size_t>(last)).start - rank.at(static_cast<std::size_t>(first)).start) /
+                     (last - first));
+  }
   return median(std::move(values));
+}
+
+double ProbeSession::slowdown_beside(const std::vector<int>& ops, const std::vector<int>& others, int alone) const {
+  std::vector<double> values;
+  for (const Run& run : runs_) {
+    const std::vector<Interval>& rank = run.front();
+    const auto at = [&](int position) { return rank.at(static_cast<std::size_t>(position)); };
+    for (const int position : ops) {
+      const Interval op = at(position);
+      if (at(others.front()).start <= op.start && op.end <= at(others.back()).end) {
+        values.push_back(op.end - op.start);
+      }
+    }
+  }
+  return values.empty() ? 0 : std::max(1.0, median(std::move(values)) / op_seconds(alone));
 }
 
 }  // namespace foretrain::exec

@@ -38,7 +38,8 @@ struct OperationKey {
   friend auto operator<=>(const OperationKey&, const OperationKey&) = default;
 };
 
-// `elements` as in plan::Collective: of the whole buffer. in and out are equal for all_reduce and broadcast; for
+// `elements` as in plan::Collective: of the whole buffer. in and out are equal for all_reduce and broadcast; of gather
+// and distribute a member has one of the two; for
 // reduce_scatter out, and for all_gather in, holds elements / members. reduce_scatter's out may lie inside in, and
 // all_gather's in inside out, at this member's own place. all_to_all: block j of in goes to member j, in != out; with
 // `row` the blocks are to[j] rows, and from[j] come from member j.
@@ -48,7 +49,7 @@ struct CollectiveCall {
   plan::Reduction reduction = plan::Reduction::sum;
   Dtype dtype = Dtype::fp32;
   std::int64_t elements = 0;
-  int root = -1;  // of a broadcast
+  int root = -1;  // of broadcast, gather, distribute
   const void* in = nullptr;
   void* out = nullptr;
   const GroupView* group = nullptr;                   // must outlive the operation
@@ -61,7 +62,8 @@ struct MessageCall {
   bool send = true;
   Dtype dtype = Dtype::fp32;
   std::int64_t elements = 0;
-  void* data = nullptr;  // only read when sent
+  void* data = nullptr;    // only read when sent
+  bool announces = false;  // of one that is sent: wakes the receiver, who may not have posted it
 };
 
 // What a rank's end knows of the ranks it communicates with. Called from that rank's thread only.
@@ -87,6 +89,10 @@ class Communicator : public Partners {
   virtual Ticket post(const CollectiveCall& call) = 0;
   // A batch; done when every message is.
   virtual Ticket post(std::span<const MessageCall> messages) = 0;
+
+  // Of messages that it could receive, the one that was sent first; -1: none yet. REQUIRES: they announce themselves,
+  // and come from this host.
+  virtual int first_sent(std::span<const MessageCall> receives) = 0;
 
   // Does what this rank can do now. True when the operation is complete; the ticket is dead then and `start`, if given,
   // is when the last partner had posted, of a batch of messages the first one's. Throws Cancelled.

@@ -52,7 +52,11 @@ bool CpuDevice::run_communication(Stream& stream) {
   Task& task = *stream.next();
   const bool is_new = task.ticket == nullptr;
   if (is_new) {
-    if (std::holds_alternative<plan::Collective>(task.call.op->work)) {
+    if (std::holds_alternative<plan::Channel>(task.call.op->work)) {
+      if (!post_channel(task)) {
+        return false;
+      }
+    } else if (std::holds_alternative<plan::Collective>(task.call.op->work)) {
       task.ticket = communicator_.post(collective_call(task.call));
     } else {
       message_calls(task.call, messages_);
@@ -67,12 +71,55 @@ bool CpuDevice::run_communication(Stream& stream) {
   return true;
 }
 
+bool CpuDevice::post_channel(Task& task) {
+  const auto& op = std::get<plan::Channel>(task.call.op->work);
+  const RankContext& rank = *task.call.rank;
+  const std::int64_t step = task.call.binding.step;
+  messages_.clear();
+  if (!plan::is_of_server(op.step)) {
+    channel_calls(task.call, rank.index_in(op.group), step, messages_);
+    task.ticket = communicator_.post(messages_);
+    return true;
+  }
+  plan::ChannelClocks& clocks = clocks_.try_emplace(op.tag, rank.size_of(op.group) - 1, step).first->second;
+  if (op.step == plan::ChannelStep::release) {
+    for (const int worker : clocks.release(op.staleness)) {
+      channel_calls(task.call, worker, clocks.clock(worker) - 1, messages_);
+    }
+    task.ticket = communicator_.post(messages_);
+    return true;
+  }
+  // What it could take; of a message in several parts the first one says that it is there.
+  for (int worker = 0; worker < clocks.workers(); ++worker) {
+    channel_calls(task.call, worker, clocks.clock(worker), messages_);
+  }
+  const auto parts = messages_.size() / static_cast<std::size_t>(clocks.workers());
+  std::vector<MessageCall> first;
+  for (std::size_t i = 0; i < messages_.size(); i += parts) {
+    first.push_back(messages_[i]);
+  }
+  int sender = op.in_turn ? plan::worker_in_turn(clocks.workers(), step, task.call.binding.microbatch) : 0;
+  const std::span<const MessageCall> wanted =
+      op.in_turn ? std::span(first).subspan(static_cast<std::size_t>(sender), 1) : std::span(first);
+  const int found = communicator_.first_sent(wanted);
+  if (found < 0) {
+    return false;
+  }
+  sender += found;
+  clocks.take(sender);
+  task.call.sender = sender;
+  task.ticket = communicator_.post(std::span(messages_).subspan(static_cast<std::size_t>(sender) * parts, parts));
+  return true;
+}
+
 void CpuDevice::run_to_end(Stream& stream) {
   Task& task = *stream.next();
   const Time start = now();
   if (task.host) {
     run_host(task);
-  } else {
+  } else if (task.read.use) {
+    task.read.use(static_cast<const std::byte*>(task.read.from));
+  } else if (!is_guarded_off(task.call)) {
     run_kernel(kernels::cpu_launchers(), task.call);
   }
   finish_next(stream, start, now());

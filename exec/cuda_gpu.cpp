@@ -1,5 +1,4 @@
 // The CUDA module: a GPU through the CUDA runtime.
-#include <cublasLt.h>
 #include <cuda_runtime.h>
 #include <nvtx3/nvToolsExt.h>
 
@@ -17,57 +16,8 @@ namespace foretrain::exec {
 
 namespace {
 
-constexpr int kLeastMajor = 8;             // compute capability that the kernels are built for
-constexpr int kLeastDriver = 580;          // NVIDIA's release of CUDA 13.0
 constexpr float kLongest = 2000;           // milliseconds: a float's 24 bits are then below the 0.5 us of events
 constexpr std::size_t kScalarBytes = 256;  // behind a stream's workspace
-
-std::string version_text(int version) {
-  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
-}
-
-CudaState find_state() {
-  CudaState state;
-  state.is_built = true;
-  int driver = 0, runtime = 0, devices = 0;
-  if (cudaDriverGetVersion(&driver) != cudaSuccess) {
-    driver = 0;
-  }
-  check_cuda("cudaRuntimeGetVersion", cudaRuntimeGetVersion(&runtime));
-  const cudaError_t error = cudaGetDeviceCount(&devices);
-  if (driver == 0) {
-    state.detail = "this machine has no NVIDIA driver (libcuda.so.1)";
-    state.remedy = fmt::format("install the driver of its GPU, release {} or newer", kLeastDriver);
-    return state;
-  }
-  if (driver / 1000 < runtime / 1000) {
-    state.detail = fmt::format("the NVIDIA driver is of CUDA {}, and this program of {}", version_text(driver),
-                               version_text(runtime));
-    state.remedy = fmt::format("install driver release {} or newer", kLeastDriver);
-    return state;
-  }
-  if (error == cudaErrorNoDevice || (error == cudaSuccess && devices == 0)) {
-    state.detail = "the NVIDIA driver shows this process no GPU";
-    state.remedy = "nvidia-smi lists those that there are; CUDA_VISIBLE_DEVICES or a container may hide them";
-    return state;
-  }
-  if (error != cudaSuccess) {
-    state.detail = fmt::format("{} ({})", cudaGetErrorString(error), cudaGetErrorName(error));
-    state.remedy = "nvidia-smi and the kernel's log may say more";
-    return state;
-  }
-  cudaDeviceProp properties{};
-  check_cuda("cudaGetDeviceProperties", cudaGetDeviceProperties(&properties, 0));
-  state.detail = fmt::format("{} ({}, compute capability {}.{}), {} in all; driver of CUDA {}, runtime {}, cuBLASLt {}",
-                             properties.name, to_string(Bytes{static_cast<std::int64_t>(properties.totalGlobalMem)}),
-                             properties.major, properties.minor, devices, version_text(driver), version_text(runtime),
-                             cublasLtGetVersion());
-  state.is_usable = properties.major >= kLeastMajor;
-  if (!state.is_usable) {
-    state.remedy = fmt::format("GPUs from compute capability {}.0 on (A100 and later) can be used", kLeastMajor);
-  }
-  return state;
-}
 
 struct CudaStream {
   cudaStream_t handle = nullptr;
@@ -102,6 +52,8 @@ class CudaGpu : public Gpu {
   }
 
   std::string name() const override { return properties_.name; }
+  Bytes memory() const override { return Bytes{static_cast<std::int64_t>(properties_.totalGlobalMem)}; }
+  Bytes cache() const override { return Bytes{properties_.l2CacheSize}; }
   Bytes free_memory() const override {
     use();
     std::size_t free = 0, total = 0;
@@ -247,10 +199,6 @@ class CudaGpu : public Gpu {
 };
 
 }  // namespace
-
-extern "C" void foretrain_cuda_state(CudaState* state) {
-  *state = find_state();
-}
 
 extern "C" Gpu* foretrain_open_cuda(int index) {
   int devices = 0;

@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include "base/error.h"
 #include "exec/cuda_check.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/kernels.h"
@@ -18,6 +19,7 @@ class CudaLaunchers : public Launchers {
   CudaLaunchers(const cuda::Stream& stream, double* scalar) : stream_(stream), scalar_(scalar) {}
 
   double* scalar() const override { return scalar_; }
+  void set_guard(const double* guard) const override { stream_.guard = guard; }
   void copy(const void* from, void* to, std::int64_t bytes) const override {
     if (from != to && bytes > 0) {
       check_cuda("cudaMemcpyAsync", cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault,
@@ -121,6 +123,16 @@ class CudaLaunchers : public Launchers {
                        Tensor o, Tensor lse) const override {
     cuda::attention_merge(with_libraries(), shape, parts, o_parts, lse_parts, o, lse);
   }
+  void attention_rows_forward(const AttentionShape&, const AttentionRows&, ConstTensor, ConstTensor, ConstTensor,
+                              Tensor, Tensor) const override {
+    refuse();
+  }
+  void attention_rows_backward(const AttentionShape&, const AttentionRows&, ConstTensor, ConstTensor, ConstTensor,
+                               ConstTensor, ConstTensor, ConstTensor, Tensor, Tensor, Tensor) const override {
+    refuse();
+  }
+  void relative_bias_forward(const RelativeBiasShape&, ConstTensor, Tensor) const override { refuse(); }
+  void relative_bias_backward(const RelativeBiasShape&, ConstTensor, Tensor) const override { refuse(); }
   void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse) const override {
     cuda::attention_sinks_forward(stream_, shape, sinks, o, lse);
   }
@@ -179,14 +191,35 @@ class CudaLaunchers : public Launchers {
     cuda::cross_entropy_combine(stream_, rows, parts, stats, scale, loss, accumulate, row_stats);
   }
   void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
-                              ConstTensor row_stats, double scale, Tensor gradient) const override {
-    cuda::cross_entropy_backward(stream_, shape, logits, targets, row_stats, scale, gradient);
+                              ConstTensor row_stats, double scale, Tensor gradient,
+                              const double* factor) const override {
+    cuda::cross_entropy_backward(stream_, shape, logits, targets, row_stats, scale, gradient, factor);
+  }
+  void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                           double* loss) const override {
+    cuda::output_loss_forward(stream_, kind, n, y, target, scale, loss);
+  }
+  void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy,
+                            const double* factor) const override {
+    cuda::output_loss_backward(stream_, kind, n, y, target, scale, dy, factor);
   }
   void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) const override {
     cuda::squared_norm(stream_, x, n, sum, accumulate);
   }
-  void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient) const override {
-    cuda::clip_coefficient(stream_, sums, clip, norm, coefficient);
+  void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient,
+                        const double* factor) const override {
+    cuda::clip_coefficient(stream_, sums, clip, norm, coefficient, factor);
+  }
+  void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleState* state) const override {
+    cuda::update_loss_scale(stream_, rule, norm, state);
+  }
+  void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double* coefficient,
+                   ConstTensor parameter, Tensor m, Tensor v) const override {
+    cuda::lamb_update(stream_, step, n, gradient, coefficient, parameter, m, v);
+  }
+  void lamb_step(std::int64_t n, double learning_rate, ConstTensor update, const double* weights, const double* updates,
+                 Tensor parameter, Tensor copy) const override {
+    cuda::lamb_step(stream_, n, learning_rate, update, weights, updates, parameter, copy);
   }
   void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                       Tensor parameter, Tensor m, Tensor v, Tensor copy) const override {
@@ -260,6 +293,7 @@ class CudaLaunchers : public Launchers {
   }
 
  private:
+  [[noreturn]] static void refuse() { CHECK(false, "cross attention and a bias by distance are not built on GPUs"); }
   const cuda::Stream& with_libraries() const {
     if (libraries_ == nullptr) {
       libraries_ = cuda::open_libraries(cuda::AlgorithmChoice::heuristic);

@@ -200,6 +200,31 @@ Text text_of(std::string name, std::string bytes) {
   return text;
 }
 
+Text reversals(std::int64_t seq_len, std::int64_t vocab, std::int64_t start) {
+  constexpr std::int64_t kIds = 1 << 20;
+  constexpr std::uint64_t kKey = 0x72657673;  // "revs"
+  std::vector<std::int32_t> ids;
+  for (std::int64_t window = 0; window < kIds / (2 * seq_len) + 20; ++window) {
+    for (std::int64_t i = 0; i < seq_len; ++i) {
+      const auto place = static_cast<std::uint64_t>(window * seq_len + i);
+      const auto symbol = static_cast<std::int64_t>(mix(kKey ^ mix(place)) % static_cast<std::uint64_t>(vocab - 1));
+      ids.push_back(static_cast<std::int32_t>(symbol < start ? symbol : symbol + 1));
+    }
+    for (std::int64_t i = 1; i <= seq_len; ++i) {
+      ids.push_back(ids[ids.size() - static_cast<std::size_t>(2 * i - 1)]);
+    }
+  }
+  Text text;
+  text.name = "sequences to reverse";
+  text.is_bytes = false;
+  text.ids = vocab;
+  const std::int64_t windows = std::ssize(ids) / (2 * seq_len), kept = windows / 10 * 2 * seq_len;
+  const Tokens all = Tokens::of_ids(std::move(ids));
+  text.training = all.part(0, all.size() - kept);  // whole sequences in either part
+  text.validation = all.part(text.training.size(), kept);
+  return text;
+}
+
 Text load_text(const workloads::DataSpec& data) {
   Text text;
   text.last_batch = data.last_batch;
@@ -246,18 +271,25 @@ Text load_text(const workloads::DataSpec& data) {
   return text;
 }
 
+std::int64_t Epochs::item(std::int64_t step, std::int64_t index_in_batch) const {
+  std::int64_t epoch = step / steps();
+  std::int64_t place = step % steps() * per_step + index_in_batch;
+  if (last_batch == workloads::LastBatch::wrap) {
+    epoch = (step * per_step + index_in_batch) / items;
+    place = (step * per_step + index_in_batch) % items;
+  }
+  return is_shuffled ? permuted(place, items, mix(seed) ^ static_cast<std::uint64_t>(epoch)) : place;
+}
+
 TextWindows::TextWindows(const Text& text, Part part, std::int64_t seq_len, std::int64_t sequences_per_step,
                          std::int64_t vocab, Order order, std::uint64_t seed)
     : part_(part == Part::training ? text.training : text.validation),
       seq_len_(seq_len),
-      sequences_per_step_(sequences_per_step),
-      order_(order),
-      last_batch_(text.last_batch),
-      seed_(seed) {
+      epochs_{std::max<std::int64_t>(0, part_.size() - 1) / seq_len, sequences_per_step, text.last_batch,
+              order == Order::shuffled, seed} {
   CHECK(seq_len >= 1 && sequences_per_step >= 1, "steps of {} sequences of {}", sequences_per_step, seq_len);
   check_vocabulary(text, vocab);
-  windows_ = std::max<std::int64_t>(0, part_.size() - 1) / seq_len;
-  if (windows_ < sequences_per_step) {
+  if (windows() < sequences_per_step) {
     throw InputError(
         fmt::format("data: {}: {} {} are too few: its {} part has {} {}, and {} sequence{} of {} tokens need {}",
                     text.name, text.training.size() + text.validation.size(), text.unit(),
@@ -268,18 +300,9 @@ TextWindows::TextWindows(const Text& text, Part part, std::int64_t seq_len, std:
 
 void TextWindows::sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len,
                            std::int32_t* ids) const {
-  CHECK(seq_len == seq_len_ && 0 <= index_in_batch && index_in_batch < sequences_per_step_,
-        "sequence {} of {} tokens in steps of {} sequences of {}", index_in_batch, seq_len, sequences_per_step_,
-        seq_len_);
-  std::int64_t epoch = step / steps_per_epoch();
-  std::int64_t place = step % steps_per_epoch() * sequences_per_step_ + index_in_batch;
-  if (last_batch_ == workloads::LastBatch::wrap) {
-    epoch = (step * sequences_per_step_ + index_in_batch) / windows_;
-    place = (step * sequences_per_step_ + index_in_batch) % windows_;
-  }
-  const std::int64_t window =
-      order_ == Order::as_written ? place : permuted(place, windows_, mix(seed_) ^ static_cast<std::uint64_t>(epoch));
-  part_.copy(window * seq_len_, seq_len + 1, ids);
+  CHECK(seq_len == seq_len_ && 0 <= index_in_batch && index_in_batch < epochs_.per_step,
+        "sequence {} of {} tokens in steps of {} sequences of {}", index_in_batch, seq_len, epochs_.per_step, seq_len_);
+  part_.copy(epochs_.item(step, index_in_batch) * seq_len_, seq_len + 1, ids);
 }
 
 TextWindows training_windows(const Text& text, std::int64_t seq_len, std::int64_t global_batch, std::int64_t vocab,

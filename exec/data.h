@@ -37,11 +37,27 @@ struct Text {
 // The bytes as text, as they are.
 Text text_of(std::string name, std::string bytes);
 
+// A made data set: sequences of `seq_len` random ids below `vocab`, each followed by itself back to front. `start`
+// stands in none; the same for everybody.
+Text reversals(std::int64_t seq_len, std::int64_t vocab, std::int64_t start);
+
 // The data set of a workload; for the path "", the licence texts that every Debian system carries (the regular files of
 // /usr/share/common-licenses, in order of name), read where they are. A folder stands for the regular files in it, in
 // order of name, hidden ones aside, one after the other: texts, or token ids. Throws InputError for what is missing,
 // unreadable or not what its format says.
 Text load_text(const workloads::DataSpec& data);
+
+// Which of an epoch's items each step takes, as said above.
+struct Epochs {
+  std::int64_t items = 0, per_step = 1;
+  workloads::LastBatch last_batch = workloads::LastBatch::drop;
+  bool is_shuffled = true;
+  std::uint64_t seed = 0;
+
+  std::int64_t steps() const { return items / per_step; }  // whole ones
+  std::int64_t left_over() const { return items % per_step; }
+  std::int64_t item(std::int64_t step, std::int64_t index_in_batch) const;
+};
 
 // Windows of one of the two parts, `sequences_per_step` at a time.
 class TextWindows : public DataSource {
@@ -55,16 +71,13 @@ class TextWindows : public DataSource {
               Order order, std::uint64_t seed);
 
   void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const override;
-  std::int64_t windows() const { return windows_; }
-  std::int64_t steps_per_epoch() const { return windows_ / sequences_per_step_; }  // whole ones
-  std::int64_t left_over() const { return windows_ % sequences_per_step_; }
+  std::int64_t windows() const { return epochs_.items; }
+  const Epochs& epochs() const { return epochs_; }
 
  private:
   workloads::Tokens part_;
-  std::int64_t seq_len_, sequences_per_step_, windows_;
-  Order order_;
-  workloads::LastBatch last_batch_;
-  std::uint64_t seed_;
+  std::int64_t seq_len_;
+  Epochs epochs_;
 };
 
 // What a training run of this workload reads.

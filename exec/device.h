@@ -40,6 +40,10 @@ class Device {
   virtual void launch(StreamHandle stream, const OpCall& call) = 0;
   // Enqueues a function of the host.
   virtual void launch_host(StreamHandle stream, std::function<void()> function) = 0;
+  // Enqueues a look at a few bytes of the rank's memory, as they are then: `use` is called with them some time later,
+  // and the stream does not wait for it.
+  virtual void launch_read(StreamHandle stream, const void* from, std::int64_t bytes,
+                           std::function<void(const std::byte*)> use) = 0;
   virtual void record(EventHandle event, StreamHandle stream) = 0;
   virtual void wait(StreamHandle stream, EventHandle event) = 0;
 

@@ -9,6 +9,7 @@
 #include "exec/bucket.h"
 #include "exec/context_parallel.h"
 #include "exec/load_tokens.h"
+#include "exec/samples.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::exec {
@@ -30,6 +31,7 @@ kernels::Activation kernel_kind(workloads::Activation kind) {
     case workloads::Activation::swiglu: return kernels::Activation::swiglu;
     case workloads::Activation::geglu: return kernels::Activation::geglu;
     case workloads::Activation::swiglu_clamped: return kernels::Activation::swiglu_clamped;
+    case workloads::Activation::sigmoid: return kernels::Activation::sigmoid;
   }
   return {};
 }
@@ -52,6 +54,15 @@ bool is_zero(const Tensor& scalar) {
   return false;
 }
 
+void loss_scale(const kernels::Launchers& launch, const OpCall& call, const plan::LossScale& op) {
+  static_assert(sizeof(kernels::LossScaleState) == 5 * sizeof(double), "it is the op's state");
+  auto* const state = static_cast<kernels::LossScaleState*>(call.writes[0].data);
+  const auto* const norm =
+      op.step == plan::LossScaleStep::begin ? nullptr : static_cast<const double*>(call.reads[0].data) + 1;
+  const kernels::LossScaleRule rule{op.scaling.initial, op.scaling.growth, op.scaling.backoff, op.scaling.interval};
+  launch.update_loss_scale(rule, norm, state);
+}
+
 // One overload per kind of op; operands in the order of plan/ops.h.
 struct KernelRunner {
   const kernels::Launchers& launch;
@@ -60,6 +71,9 @@ struct KernelRunner {
   const Tensor& read(std::size_t i) const { return call.reads[i]; }
   const Tensor& write(std::size_t i) const { return call.writes[i]; }
   Tensor read_or_none(std::size_t i) const { return i < call.reads.size() ? call.reads[i] : Tensor{}; }
+
+  // A number that a kernel is told by address.
+  const double* scalar(std::size_t i) const { return static_cast<const double*>(read(i).data); }
 
   void operator()(const plan::Join&) const {}
 
@@ -175,8 +189,21 @@ struct KernelRunner {
                                      static_cast<double*>(write(1).data), true, write(0));
         break;
       case plan::CrossEntropyStep::backward:
-        launch.cross_entropy_backward(shape, read(2), ids(read(1)), read(0), op.scale, write(0));
+        launch.cross_entropy_backward(shape, read(2), ids(read(1)), read(0), op.scale, write(0),
+                                      op.scaled ? scalar(3) : nullptr);
         break;
+    }
+  }
+
+  void operator()(const plan::OutputLoss& op) const {
+    const auto kind = op.kind == workloads::Loss::squared_error ? kernels::OutputLoss::squared_error
+                                                                : kernels::OutputLoss::binary_cross_entropy;
+    if (op.direction == plan::Direction::forward) {
+      launch.output_loss_forward(kind, op.rows * op.cols, read(0), read(1), op.scale,
+                                 static_cast<double*>(write(0).data));
+    } else {
+      launch.output_loss_backward(kind, op.rows * op.cols, read(0), read(1), op.scale, write(0),
+                                  op.scaled ? scalar(2) : nullptr);
     }
   }
 
@@ -186,10 +213,13 @@ struct KernelRunner {
     const std::span<const double> norms(static_cast<const double*>(read(0).data), static_cast<std::size_t>(op.tensors));
     auto* const result = static_cast<double*>(write(0).data);
     const double limit = op.clip > 0 ? op.clip : std::numeric_limits<double>::infinity();
-    launch.clip_coefficient(norms, limit, &result[1], &result[0]);
+    launch.clip_coefficient(norms, limit, &result[1], &result[0], op.scaled ? scalar(1) : nullptr);
   }
 
+  void operator()(const plan::LossScale& op) const { loss_scale(launch, call, op); }
+
   void operator()(const plan::OptimizerStep& op) const { optimizer_step(launch, call, op); }
+  void operator()(const plan::LambUpdate& op) const { lamb_update(launch, call, op); }
 
   void operator()(const plan::Fill& op) const { launch.fill(write(0), op.elements, 0.0); }
 
@@ -200,9 +230,20 @@ struct KernelRunner {
   void operator()(const plan::Decode& op) const { launch.decode(op.code, op.parts, read(0).data, write(0)); }
   void operator()(const plan::OuterStep& op) const { outer_step(launch, call, op); }
 
+  void operator()(const plan::SumParts& op) const {
+    std::vector<ConstTensor> terms;
+    if (op.accumulate) {
+      terms.push_back(write(0));
+    }
+    for (std::int32_t part = 0; part < op.parts; ++part) {
+      terms.push_back(advanced(read(0), part * op.elements));
+    }
+    launch.sum_in_order(terms, write(0), {}, op.elements);
+  }
+
   void operator()(const plan::Copy& op) const { launch.copy(read(0).data, write(0).data, op.bytes); }
 
-  void operator()(const plan::Host& op) const { load_tokens(call, op); }
+  void operator()(const plan::Host& op) const { op.cols > 0 ? load_samples(call, op) : load_tokens(call, op); }
 
   void operator()(const plan::Gate& op) const {
     kernels::GateShape shape;
@@ -283,6 +324,7 @@ struct KernelRunner {
 
   void operator()(const plan::Attention& op) const { attention(launch, call, op); }
   void operator()(const plan::AttentionSinks& op) const { attention_sinks(launch, call, op); }
+  void operator()(const plan::RelativeBias& op) const { relative_bias(launch, call, op); }
   void operator()(const plan::LatentHeads& op) const { latent_heads(launch, call, op); }
   void operator()(const plan::Rotary& op) const { rotary(launch, call, op); }
   void operator()(const plan::RingAttention& op) const { ring_attention(launch, call, op); }
@@ -303,15 +345,15 @@ bool runs_on_cpu(const plan::Buffer& buffer) {
 
 bool is_built(const plan::Op& op) {
   const plan::Host* host = std::get_if<plan::Host>(&op.work);
-  return !std::holds_alternative<plan::Put>(op.work) && !std::holds_alternative<plan::Take>(op.work) &&
-         !std::holds_alternative<plan::StateSpace>(op.work) &&
+  return !std::holds_alternative<plan::StateSpace>(op.work) &&
          !(host != nullptr && host->task == plan::HostTask::write_checkpoint);
 }
 
 }  // namespace
 
 bool is_communication(const plan::Work& work) {
-  return std::holds_alternative<plan::Collective>(work) || std::holds_alternative<plan::Exchange>(work);
+  return std::holds_alternative<plan::Collective>(work) || std::holds_alternative<plan::Exchange>(work) ||
+         std::holds_alternative<plan::Channel>(work);
 }
 
 void check_runnable(const plan::PlanGraph& graph) {
@@ -319,7 +361,7 @@ void check_runnable(const plan::PlanGraph& graph) {
     for (const plan::Buffer& buffer : role.buffers) {
       if (!runs_on_cpu(buffer)) {
         throw InputError(
-            fmt::format("precision: {} ({} of {}) can be estimated but not run on a CPU; allowed: fp64, "
+            fmt::format("precision: {} ({} of {}) can be estimated but not run here; allowed: fp64, "
                         "fp32, tf32, bf16",
                         name(buffer.dtype), buffer.name, role.name));
       }
@@ -335,10 +377,11 @@ void check_runnable(const plan::PlanGraph& graph) {
   }
 }
 
+bool is_guarded_off(const OpCall& call) {
+  return call.guard && is_zero(call.guard);
+}
+
 void run_kernel(const kernels::Launchers& launch, const OpCall& call) {
-  if (call.guard && is_zero(call.guard)) {
-    return;
-  }
   std::visit(KernelRunner{launch, call}, call.op->work);
 }
 
@@ -353,8 +396,8 @@ CollectiveCall collective_call(const OpCall& call) {
   c.dtype = stored_type(op.dtype);
   c.elements = op.elements;
   c.root = op.root;
-  c.in = call.reads.at(0).data;
-  c.out = call.writes.at(0).data;
+  c.in = call.reads.empty() ? nullptr : call.reads[0].data;
+  c.out = call.writes.empty() ? nullptr : call.writes[0].data;
   c.group = &group;
   if (op.row > 0) {
     c.row = op.row;
@@ -378,6 +421,29 @@ void message_calls(const OpCall& call, std::vector<MessageCall>& messages) {
     out.dtype = stored_type(m.dtype);
     out.elements = m.elements;
     out.data = m.send ? call.reads.at(reads++).data : call.writes.at(writes++).data;
+    messages.push_back(out);
+  }
+}
+
+void channel_calls(const OpCall& call, int worker, std::int64_t clock, std::vector<MessageCall>& messages) {
+  const auto& op = std::get<plan::Channel>(call.op->work);
+  const std::vector<plan::Rank>& members = call.rank->groups[static_cast<std::size_t>(op.group)].members;
+  const bool up = op.step == plan::ChannelStep::put || op.step == plan::ChannelStep::take;
+  const bool sends = op.step == plan::ChannelStep::put || op.step == plan::ChannelStep::release;
+  const plan::Rank server = members[static_cast<std::size_t>(op.root)];
+  const plan::Rank other = members[static_cast<std::size_t>(worker)];
+  const std::vector<plan::Operand>& operands = sends ? call.op->reads : call.op->writes;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    MessageCall out;
+    out.key = {{op.tag, -1, static_cast<std::int32_t>(i)},
+               static_cast<std::int32_t>(clock),
+               up ? other : server,
+               up ? server : other};
+    out.send = sends;
+    out.dtype = stored_type(op.dtype);
+    out.elements = operands[i].elements;
+    out.data = (sends ? call.reads : call.writes)[i].data;
+    out.announces = op.step == plan::ChannelStep::put;
     messages.push_back(out);
   }
 }

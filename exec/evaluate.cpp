@@ -11,6 +11,15 @@ namespace foretrain::exec {
 
 namespace {
 
+// Which of `all` items is number `place` of `asked`: evenly spread, or round again where they are fewer.
+std::int64_t spread(std::int64_t place, std::int64_t asked, std::int64_t all) {
+  return asked <= all ? place * all / asked : place % all;
+}
+
+std::int64_t whole_batches(std::int64_t items, std::int64_t batch) {
+  return std::max<std::int64_t>(1, std::min(items, kMostValidationSequences) / batch);
+}
+
 // `batches` batches of windows of the validation text.
 class ValidationBatches : public DataSource {
  public:
@@ -18,15 +27,27 @@ class ValidationBatches : public DataSource {
       : windows_(windows), batch_(batch), sequences_(batch * batches) {}
 
   void sequence(std::int64_t step, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
-    const std::int64_t all = windows_.windows();
-    const std::int64_t place = step * batch_ + index;
-    const std::int64_t window = sequences_ <= all ? place * all / sequences_ : place % all;
-    windows_.sequence(window, 0, seq_len, ids);
+    windows_.sequence(spread(step * batch_ + index, sequences_, windows_.windows()), 0, seq_len, ids);
   }
 
  private:
   const TextWindows& windows_;
   std::int64_t batch_, sequences_;
+};
+
+// The same of samples.
+class ValidationSamples : public DataSource {
+ public:
+  ValidationSamples(const Samples& samples, std::int64_t batch, std::int64_t batches)
+      : samples_(samples), batch_(batch), asked_(batch * batches) {}
+
+  Sample sample(std::int64_t step, std::int64_t index) const override {
+    return samples_.at(spread(step * batch_ + index, asked_, samples_.count()));
+  }
+
+ private:
+  const Samples& samples_;
+  std::int64_t batch_, asked_;
 };
 
 // One sequence, the same everywhere in the batch: what has been written so far, then zeros, which come later and are
@@ -97,8 +118,43 @@ double validation_loss(Executor& executor, const plan::PlanGraph& graph, std::in
   const TextWindows windows(text, TextWindows::Part::validation, graph.seq_len, 1, vocab,
                             TextWindows::Order::as_written, 0);
   const std::int64_t batch = graph.sequences_per_step;
-  const std::int64_t batches = std::max<std::int64_t>(1, std::min(windows.windows(), kMostValidationSequences) / batch);
+  const std::int64_t batches = whole_batches(windows.windows(), batch);
   return executor.evaluate(ValidationBatches(windows, batch, batches), static_cast<int>(batches), options);
+}
+
+double validation_loss(Executor& executor, const plan::PlanGraph& graph, const Samples& samples,
+                       const RunOptions& options) {
+  const std::int64_t batch = graph.sequences_per_step, batches = whole_batches(samples.count(), batch);
+  return executor.evaluate(ValidationSamples(samples, batch, batches), static_cast<int>(batches), options);
+}
+
+Answers answers(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,
+                const RunOptions& options) {
+  constexpr std::int64_t kAnswered = 16;
+  const TextWindows windows(text, TextWindows::Part::validation, graph.seq_len, 1, vocab,
+                            TextWindows::Order::as_written, 0);
+  const auto read = static_cast<std::size_t>(graph.seq_len - graph.told_len);
+  std::vector<std::int32_t> sequence(static_cast<std::size_t>(graph.seq_len) + 1);
+  Answers result;
+  for (std::int64_t s = 0; s < std::min(kAnswered, windows.windows()); ++s) {
+    windows.sequence(s, 0, graph.seq_len, sequence.data());
+    std::vector<std::int32_t> known(sequence.begin(), sequence.begin() + static_cast<std::ptrdiff_t>(read));
+    std::int64_t right = 0;
+    for (std::int64_t t = 0; t < graph.told_len; ++t) {
+      const std::vector<double> logits = executor.logits(Context(known), t, options);
+      if (options.interrupted != nullptr && options.interrupted->load()) {
+        return result;
+      }
+      const auto end = logits.begin() + std::min<std::ptrdiff_t>(vocab, std::ssize(logits));
+      known.push_back(static_cast<std::int32_t>(std::max_element(logits.begin(), end) - logits.begin()));
+      right += known.back() == sequence[known.size() - 1] ? 1 : 0;
+    }
+    ++result.sequences;
+    result.right_sequences += right == graph.told_len ? 1 : 0;
+    result.tokens += graph.told_len;
+    result.right_tokens += right;
+  }
+  return result;
 }
 
 std::string sample(Executor& executor, const plan::PlanGraph& graph, const Text& text, const SampleOptions& options) {

@@ -7,6 +7,7 @@
 
 #include "exec/data.h"
 #include "exec/executor.h"
+#include "exec/samples.h"
 #include "plan/graph.h"
 
 namespace foretrain::exec {
@@ -18,6 +19,20 @@ inline constexpr std::int64_t kMostValidationSequences = 256;
 // text is shorter than one batch it is gone round again. Throws InputError when it is shorter than one sequence.
 double validation_loss(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,
                        const RunOptions& options);
+
+// Mean loss of the samples, each once where whole batches allow.
+double validation_loss(Executor& executor, const plan::PlanGraph& graph, const Samples& samples,
+                       const RunOptions& options);
+
+// How a decoder behind an encoder answers sequences of the validation text, each token being the likeliest behind those
+// that it has told itself.
+struct Answers {
+  std::int64_t sequences = 0, right_sequences = 0;
+  std::int64_t tokens = 0, right_tokens = 0;
+};
+// Of the first few. Ends early when interrupted.
+Answers answers(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,
+                const RunOptions& options);
 
 struct SampleOptions {
   std::string prompt = "\n";

@@ -43,6 +43,15 @@ class SpanBuffer : public plan::SpanSink {
 
 }  // namespace
 
+void DataSource::sequence(std::int64_t, std::int64_t, std::int64_t, std::int32_t*) const {
+  CHECK(false, "data of samples has no sequences");
+}
+
+Sample DataSource::sample(std::int64_t, std::int64_t) const {
+  CHECK(false, "data of sequences has no samples");
+  return {};
+}
+
 struct Executor::Impl {
   Impl(const plan::PlanGraph& g, const DataSource& d, Processes* p, Gpu* gpu)
       : graph(g), data(d), processes(p != nullptr ? *p : alone), here(graph, processes, gpu) {}
@@ -101,9 +110,9 @@ RunResult Executor::Impl::evaluate(const DataSource& other, int batches, bool on
 // The head's shards lie side by side along the vocabulary on the tp ranks of the last stage.
 std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
   const int cp = graph.mesh.size(plan::Axis::cp);
-  const std::int64_t rows =
-      graph.sequences_per_step / graph.microbatches / graph.mesh.size(plan::Axis::dp) * (graph.seq_len / cp);
-  const plan::SharePlace place_of_row = plan::share_place(row, graph.seq_len, cp);
+  const std::int64_t told = graph.told_len > 0 ? graph.told_len : graph.seq_len;
+  const std::int64_t rows = graph.sequences_per_step / graph.microbatches / graph.data_ranks() * (told / cp);
+  const plan::SharePlace place_of_row = plan::share_place(row, told, cp);
   std::vector<double> logits;
   for (const auto& rank : here.ranks()) {
     const RankContext& context = rank->context();

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,13 +21,19 @@
 
 namespace foretrain::exec {
 
-// Batches of token ids. Sequence `s` of step `t` is the same whatever the strategy.
+struct Sample {
+  std::span<const double> features, labels;
+};
+
+// Batches of token ids, or of samples of features. Sequence, or sample, `s` of step `t` is the same whatever the
+// strategy. A source has one of the two.
 class DataSource {
  public:
   virtual ~DataSource() = default;
   // Writes seq_len + 1 ids of a sequence: inputs are the first seq_len, targets the last.
-  virtual void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len,
-                        std::int32_t* ids) const = 0;
+  virtual void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const;
+  // Lives as long as the source.
+  virtual Sample sample(std::int64_t step, std::int64_t index_in_batch) const;
 };
 
 class Gpu;
@@ -76,8 +83,8 @@ class Executor {
  public:
   // `data` must outlive the executor, and so must `processes`; without them all ranks are threads of this process. On a
   // `gpu`, which must outlive it too, all live there together, or each process's one rank on its own. With processes
-  // all make the same calls, and every result but the tensors' is the same in all. Throws InputError for a graph that a
-  // CPU cannot run (precisions that exist as cost only), InfeasibleError when the machine lacks the memory.
+  // all make the same calls, and every result but the tensors' is the same in all. Throws InputError for a graph that
+  // cannot be run (precisions that exist as cost only), InfeasibleError when the machine lacks the memory.
   Executor(const plan::PlanGraph& graph, const DataSource& data, std::uint64_t seed, Processes* processes = nullptr,
            Gpu* gpu = nullptr);
   ~Executor();
@@ -107,7 +114,8 @@ class Executor {
   // Mean loss over `batches` batches of `data` with the parameters as they are (plan::Program::evaluation). Not a
   // number when interrupted.
   double evaluate(const DataSource& data, int batches, const RunOptions& options);
-  // Logits that position `row` of the first sequence of `data` gives, over the padded vocabulary.
+  // Logits that position `row` of the first sequence of `data` (of what is told of it) gives, over the padded
+  // vocabulary.
   std::vector<double> logits(const DataSource& data, std::int64_t row, const RunOptions& options);
 
  private:

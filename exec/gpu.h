@@ -27,7 +27,9 @@ class Gpu {
   virtual ~Gpu() = default;
 
   virtual std::string name() const = 0;  // "NVIDIA H100 80GB HBM3, driver 580.65"
+  virtual Bytes memory() const = 0;
   virtual Bytes free_memory() const = 0;
+  virtual Bytes cache() const = 0;  // that all of its multiprocessors share
   // What a stream's kernels hold beside the operands.
   virtual Bytes stream_workspace() const = 0;
 

@@ -14,9 +14,22 @@ namespace {
 constexpr std::chrono::microseconds kGpuNap{20};
 constexpr std::chrono::milliseconds kNap{50};
 constexpr std::int64_t kAlignment = 256;
+constexpr std::int64_t kReadBytes = 64;
 
 bool runs_on_host(const OpCall& call) {
   return call.rank->role->streams[static_cast<std::size_t>(call.op->stream)].kind == plan::StreamKind::host;
+}
+
+// The host does not know it: what kernels look at.
+const double* guard_of(const OpCall& call) {
+  if (!call.guard) {
+    return nullptr;
+  }
+  CHECK(std::holds_alternative<plan::OptimizerStep>(call.op->work) ||
+            std::holds_alternative<plan::LambUpdate>(call.op->work),
+        "kernels of {} look at no guard", plan::kind_name(call.op->work));
+  CHECK(call.guard.dtype == Dtype::fp64, "a guard of type {}", name(call.guard.dtype));
+  return static_cast<const double*>(call.guard.data);
 }
 
 }  // namespace
@@ -31,14 +44,16 @@ GpuDevice::~GpuDevice() {
       gpu_.synchronise(lane.stream);
       gpu_.destroy(lane.stream);
       gpu_.release_host(lane.staging);
+      std::for_each(lane.copies.begin(), lane.copies.end(), [this](std::byte* copy) { gpu_.release_host(copy); });
     } catch (const EnvironmentError&) {
       // A GPU that has failed says so to whoever asks it next.
     }
   }
+  std::for_each(spare_copies_.begin(), spare_copies_.end(), [this](std::byte* copy) { gpu_.release_host(copy); });
 }
 
 StreamHandle GpuDevice::create_stream() {
-  lanes_.push_back({gpu_.create_stream(), {}, {}, {}});
+  lanes_.push_back({gpu_.create_stream(), {}, {}, {}, {}});
   return QueuedDevice::create_stream();
 }
 
@@ -77,6 +92,11 @@ bool GpuDevice::complete(std::size_t index) {
       task.is_communication ? communicator_.finish(task.ticket) : gpu_.time_of(*lane.marks.front().begin);
   const Time end = gpu_.time_of(*lane.marks.front().end);
   lane.marks.pop_front();
+  if (task.read.use) {
+    task.read.use(lane.copies.front());
+    spare_copies_.push_back(lane.copies.front());
+    lane.copies.pop_front();
+  }
   finish(stream, start, end);
   return true;
 }
@@ -96,14 +116,18 @@ bool GpuDevice::submit(std::size_t index) {
     if (!submit_communication(lane, *task)) {
       return false;
     }
+  } else if (task->read.use) {
+    submit_read(lane, task->read);
   } else if (task->host || runs_on_host(task->call)) {
     if (!submit_host(lane, *task)) {
       return false;
     }
   } else {
-    CHECK(!task->call.guard, "a guard is read on the host, and this one is on the GPU");
+    const kernels::Launchers& launch = gpu_.on(lane.stream);
     gpu_.begin_range(plan::kind_name(task->call.op->work));
-    run_kernel(gpu_.on(lane.stream), task->call);
+    launch.set_guard(guard_of(task->call));
+    run_kernel(launch, task->call);
+    launch.set_guard(nullptr);
     gpu_.end_range();
   }
   lane.marks.back().end = mark(lane);
@@ -158,7 +182,9 @@ bool GpuDevice::submit_host(Lane& lane, Task& task) {
     run_host(task);
     return true;
   }
-  run_kernel(kernels::cpu_launchers(), lane.call);
+  if (!is_guarded_off(lane.call)) {
+    run_kernel(kernels::cpu_launchers(), lane.call);
+  }
   for (const Staged& s : lane.staged) {
     if (s.is_written) {
       gpu_.on(lane.stream).copy(s.host, s.device, s.bytes);
@@ -166,6 +192,16 @@ bool GpuDevice::submit_host(Lane& lane, Task& task) {
   }
   lane.staged.clear();
   return true;
+}
+
+void GpuDevice::submit_read(Lane& lane, const Read& read) {
+  CHECK(read.bytes <= kReadBytes, "a look at {} bytes", read.bytes);
+  if (spare_copies_.empty()) {
+    spare_copies_.push_back(gpu_.allocate_host(Bytes{kReadBytes}));
+  }
+  lane.copies.push_back(spare_copies_.back());
+  spare_copies_.pop_back();
+  gpu_.on(lane.stream).copy(read.from, lane.copies.back(), read.bytes);
 }
 
 void GpuDevice::stage(Lane& lane, OpCall& call) {
@@ -184,6 +220,11 @@ void GpuDevice::stage(Lane& lane, OpCall& call) {
   };
   add(call.reads, call.op->reads, false);
   add(call.writes, call.op->writes, true);
+  std::vector<kernels::Tensor> guard;
+  if (call.guard) {
+    guard.push_back(call.guard);
+    add(guard, {call.op->guard->scalar}, false);
+  }
   if (needed > lane.staging_bytes) {
     gpu_.synchronise(lane.stream);  // it may be copying from there
     gpu_.release_host(lane.staging);
@@ -202,6 +243,9 @@ void GpuDevice::stage(Lane& lane, OpCall& call) {
     if (!s.is_written) {
       gpu_.on(lane.stream).copy(s.device, s.host, s.bytes);
     }
+  }
+  if (call.guard) {
+    call.guard = guard.front();
   }
 }
 

@@ -1,7 +1,8 @@
 // A rank's share of a GPU as a device. The rank's thread puts ops into the GPU's streams as soon as what they wait for
 // has been put there: events do the rest on the GPU. A collective or message goes in once all partners have come to it,
 // and holds back its own stream alone until then. Functions of the host, and ops of the plan's host streams, run on the
-// rank's thread once their stream has come to them. Spans are the GPU's own, from events.
+// rank's thread once their stream has come to them; a read is copied in its stream, and looked at when that is over.
+// Spans are the GPU's own, from events.
 #pragma once
 
 #include <deque>
@@ -42,7 +43,8 @@ class GpuDevice : public QueuedDevice {
   // A stream's other half, on the GPU.
   struct Lane {
     GpuStream stream;
-    std::deque<Marks> marks;  // of the tasks that are not complete and have been begun
+    std::deque<Marks> marks;        // of the tasks that are not complete and have been begun
+    std::deque<std::byte*> copies;  // on the host, of those of them that are reads
     // Of a task for the host: the op with its copies there.
     SharedEvent may_run;
     OpCall call;
@@ -59,6 +61,7 @@ class GpuDevice : public QueuedDevice {
   void begin(Lane& lane, const Task& task);
   bool submit_communication(Lane& lane, Task& task);
   bool submit_host(Lane& lane, Task& task);
+  void submit_read(Lane& lane, const Read& read);
   // Has the call's operands on the GPU copied to the host, and puts the copies in their place.
   void stage(Lane& lane, OpCall& call);
   SharedEvent mark(const Lane& lane);
@@ -66,7 +69,8 @@ class GpuDevice : public QueuedDevice {
   Gpu& gpu_;
   EventPool& pool_;
   GpuCommunicator& communicator_;
-  std::vector<Lane> lanes_;  // by stream
+  std::vector<Lane> lanes_;               // by stream
+  std::vector<std::byte*> spare_copies_;  // of kReadBytes each
   std::vector<MessageCall> messages_;
 };
 

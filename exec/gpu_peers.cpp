@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "exec/event_count.h"
+#include "exec/shares.h"
 
 namespace foretrain::exec {
 
@@ -88,6 +89,7 @@ class GpuPeers::Endpoint : public GpuCommunicator {
   void fetch_counts(Slot& slot);
   void issue(const Slot& slot);
   void issue_all_to_all(const Slot& slot);
+  void issue_star(const Slot& slot);
 
   Gpu& gpu_;
   EventPool& events_;
@@ -193,7 +195,33 @@ void GpuPeers::Endpoint::issue(const Slot& slot) {
     case plan::CollectiveKind::all_gather: end.all_gather(c.in, c.out, c.elements, c.dtype, slot.stream); break;
     case plan::CollectiveKind::broadcast: end.broadcast(c.in, c.out, c.elements, c.dtype, c.root, slot.stream); break;
     case plan::CollectiveKind::all_to_all: issue_all_to_all(slot); break;
+    case plan::CollectiveKind::gather:
+    case plan::CollectiveKind::distribute: issue_star(slot); break;
   }
+}
+
+// The root and each of the others by messages.
+void GpuPeers::Endpoint::issue_star(const Slot& slot) {
+  const CollectiveCall& c = slot.call;
+  Collectives& end = *slot.circle->end;
+  const bool gathers = c.kind == plan::CollectiveKind::gather;
+  const std::int64_t part = gathers ? c.elements / (c.group->size() - 1) : c.elements;
+  const bool is_root = c.group->index == c.root;
+  library_.begin_batch();
+  for (int m = 0; m < c.group->size(); ++m) {
+    if ((m == c.root) == is_root) {
+      continue;
+    }
+    if (!is_root) {
+      gathers ? end.send(c.in, part, c.dtype, m, slot.stream) : end.receive(c.out, part, c.dtype, m, slot.stream);
+    } else if (gathers) {
+      end.receive(at(static_cast<std::byte*>(c.out), part_of(m, c.root) * part, c.dtype), part, c.dtype, m,
+                  slot.stream);
+    } else {
+      end.send(c.in, part, c.dtype, m, slot.stream);
+    }
+  }
+  library_.end_batch();
 }
 
 void GpuPeers::Endpoint::issue_all_to_all(const Slot& slot) {

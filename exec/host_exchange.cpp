@@ -35,6 +35,8 @@ HostExchange::HostExchange(const CollectiveCall& call, const GroupHosts& hosts, 
   near_index_ = static_cast<int>(std::find(members.begin(), members.end(), index_) - members.begin());
   if (call.kind == plan::CollectiveKind::all_to_all) {
     plan_blocks();
+  } else if (plan::is_star(call.kind)) {
+    plan_star();
   } else {
     reduces_ = call.kind == plan::CollectiveKind::all_reduce || call.kind == plan::CollectiveKind::reduce_scatter;
     gives_back_ = call.kind != plan::CollectiveKind::reduce_scatter;
@@ -147,6 +149,30 @@ void HostExchange::plan_blocks() {
     }
     if (count(call_.from, other) > 0) {
       add_transfer(false, other * members + index_, arrives, count(call_.from, other), process);
+    }
+  }
+}
+
+// gather, distribute: the root and every member of another host by themselves. The root fetches what members of its own
+// host give, they fetch what it has.
+void HostExchange::plan_star() {
+  const auto members = static_cast<int>(hosts_.processes.size());
+  const bool gathers = call_.kind == plan::CollectiveKind::gather, is_root = index_ == call_.root;
+  const std::int64_t bytes = size_bytes(call_.dtype, gathers ? call_.elements / (members - 1) : call_.elements);
+  const std::vector<int>& near = hosts_.near();
+  for (int other = 0; other < members; ++other) {
+    if (other == index_ || (!is_root && other != call_.root)) {
+      continue;
+    }
+    const int member = is_root ? other : index_;  // the end that is no root
+    std::byte* const out = bytes_of(call_.out) + (is_root && gathers ? part_of(member, call_.root) * bytes : 0);
+    const bool sends = is_root != gathers;
+    const auto here = std::find(near.begin(), near.end(), other);
+    if (here == near.end()) {
+      auto* const in = const_cast<std::byte*>(bytes_of(call_.in));  // only read
+      add_transfer(sends, member, sends ? in : out, bytes, hosts_.processes[at(other)]);
+    } else if (!sends) {
+      std::memcpy(out, near_.in[at(here - near.begin())], at(bytes));
     }
   }
 }

@@ -5,9 +5,9 @@
 // to the owner, who adds the hosts' sums in the order of their first members and sends the result back, once per host;
 // within a host memory is shared. So a host's link carries, each way, of S bytes over H hosts with as many members on
 // each: all_reduce 2 (H-1)/H S, reduce_scatter (the first half) and all_gather (the second) (H-1)/H S; broadcast sends
-// S to each other host once, all_to_all and messages go straight from member to member. Parts travel in pieces, so that
-// sums, sends and receives overlap. With one member per host the sums are taken in member order, as on one host: the
-// same bits; with more, and on other hosts, in another order.
+// S to each other host once; all_to_all, gather, distribute and messages go straight from member to member. Parts
+// travel in pieces, so that sums, sends and receives overlap. With one member per host the sums are taken in member
+// order, as on one host: the same bits; with more, and on other hosts, in another order.
 #pragma once
 
 #include <cstdint>
@@ -57,6 +57,7 @@ class HostExchange {
   void add_transfer(bool sends, std::int32_t part, std::byte* data, std::int64_t bytes, int process);
   void plan_parts();
   void plan_blocks();
+  void plan_star();
   bool advance(Piece& piece, Parcels& parcels);
   bool advance_owner(Piece& piece, Parcels& parcels);
   bool advance_speaker(Piece& piece, Parcels& parcels);

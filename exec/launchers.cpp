@@ -65,7 +65,8 @@ std::optional<Meeting> meeting_in_environment() {
   return meeting;
 }
 
-std::unique_ptr<Processes> join_over_mpi(const std::string& launcher, const char* count) {
+std::unique_ptr<Processes> join_over_mpi(const std::string& launcher, const char* count,
+                                         std::chrono::milliseconds patience) {
   std::string why;
   std::unique_ptr<Transport> transport = open_mpi(&why);
   if (transport == nullptr) {
@@ -77,7 +78,7 @@ std::unique_ptr<Processes> join_over_mpi(const std::string& launcher, const char
         fmt::format("MPI: {} has started {} processes, but Open MPI sees {}; is it another MPI's launcher?", launcher,
                     std::getenv(count), transport->processes()));
   }
-  return std::make_unique<Processes>(std::move(transport), launcher, processes_per_host());
+  return std::make_unique<Processes>(std::move(transport), launcher, processes_per_host(), patience);
 }
 
 bool by_mpirun() {
@@ -93,16 +94,17 @@ bool has_launcher() {
   return by_mpirun() || by_pmi() || meeting_in_environment();
 }
 
-std::unique_ptr<Processes> join_processes() {
+std::unique_ptr<Processes> join_processes(std::chrono::milliseconds patience) {
   if (by_mpirun()) {
-    return join_over_mpi("mpirun", "OMPI_COMM_WORLD_SIZE");
+    return join_over_mpi("mpirun", "OMPI_COMM_WORLD_SIZE", patience);
   }
-  if (const std::optional<Meeting> meeting = meeting_in_environment()) {
-    return std::make_unique<Processes>(meet_over_tcp(*meeting), "RANK and WORLD_SIZE", processes_per_host());
+  if (std::optional<Meeting> meeting = meeting_in_environment()) {
+    meeting->patience = patience;
+    return std::make_unique<Processes>(meet_over_tcp(*meeting), "RANK and WORLD_SIZE", processes_per_host(), patience);
   }
   if (by_pmi()) {
     return join_over_mpi(is_set("SLURM_STEP_ID") ? "srun" : "a PMI launcher",
-                         is_set("PMI_SIZE") ? "PMI_SIZE" : "SLURM_STEP_NUM_TASKS");
+                         is_set("PMI_SIZE") ? "PMI_SIZE" : "SLURM_STEP_NUM_TASKS", patience);
   }
   return std::make_unique<Processes>();
 }

@@ -26,22 +26,41 @@ void for_each_masked(const plan::Masking& masking, std::int64_t step, std::int64
   }
 }
 
+// The tokens of the part, as the model reads them or is to tell them.
+std::int32_t* copy_part(const plan::Host& op, std::span<const std::int32_t> sequence, std::int32_t* out) {
+  const bool shifted = op.task == plan::HostTask::load_inputs && op.part.first > 0;
+  if (shifted) {
+    *out++ = static_cast<std::int32_t>(op.part.start);
+  }
+  return std::copy_n(sequence.begin() + op.part.first, op.seq - (shifted ? 1 : 0), out);
+}
+
 }  // namespace
 
 // Microbatch m of data-parallel rank d holds the sequences from (m * dp + d) * sequences on: the one-rank job with the
 // same microbatches takes them in the same order.
+std::int64_t first_sequence(const OpCall& call, const plan::Host& op) {
+  const RankContext& rank = *call.rank;
+  const std::int64_t dp = rank.graph->data_ranks();
+  const std::int64_t d = rank.coordinates[static_cast<std::size_t>(plan::Axis::dp)];
+  return (call.binding.microbatch * dp + d) * op.sequences;
+}
+
 void load_tokens(const OpCall& call, const plan::Host& op) {
   const RankContext& rank = *call.rank;
-  const std::int64_t dp = rank.graph->mesh.size(plan::Axis::dp);
-  const std::int64_t d = rank.coordinates[static_cast<std::size_t>(plan::Axis::dp)];
-  const std::int64_t first = (call.binding.microbatch * dp + d) * op.sequences;
+  const std::int64_t first = first_sequence(call, op);
   const bool targets = op.task == plan::HostTask::load_targets, masks = op.masking.count > 0;
   const std::int64_t shift = targets && !masks ? 1 : 0;
   const plan::SequenceShare share = rank.share_in(op.seq_group, op.seq);
-  std::vector<std::int32_t> sequence(static_cast<std::size_t>(share.whole()) + 1);
+  const std::int64_t length = op.part.length > 0 ? op.part.length : share.whole();
+  std::vector<std::int32_t> sequence(static_cast<std::size_t>(length) + 1);
   auto* out = static_cast<std::int32_t*>(call.writes[0].data);
   for (std::int64_t s = 0; s < op.sequences; ++s) {
-    rank.data->sequence(call.binding.step, first + s, share.whole(), sequence.data());
+    rank.data->sequence(call.binding.step, first + s, length, sequence.data());
+    if (op.part.length > 0) {
+      out = copy_part(op, sequence, out);
+      continue;
+    }
     if (masks) {
       (targets ? mask_targets : mask_inputs)(op.masking, call.binding.step, first + s,
                                              std::span(sequence).first(sequence.size() - 1));

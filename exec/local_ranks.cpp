@@ -31,10 +31,25 @@ void check_memory(const plan::PlanGraph& graph, const World& world, Processes& p
                  "the run's ranks", "; a smaller micro_batch, model or number of ranks needs less");
 }
 
+// Whose turn it is at a server is known where all ranks meet in one memory.
+void check_channels(const plan::PlanGraph& graph, const World& world, bool on_gpu) {
+  bool is_one_host = true;
+  for (plan::Rank r = 0; r < world.ranks(); ++r) {
+    is_one_host = is_one_host && world.is_near(r);
+  }
+  if (graph.asynchronous && (on_gpu || !is_one_host)) {
+    throw InputError(
+        fmt::format("strategy.staleness: servers that wait for nobody run on the cores of one host so far, "
+                    "not on {}",
+                    on_gpu ? "GPUs" : "several hosts"));
+  }
+}
+
 }  // namespace
 
 LocalRanks::LocalRanks(const plan::PlanGraph& graph, Processes& processes, Gpu* gpu)
     : graph_(graph), processes_(processes), world_(processes, graph.mesh.ranks()) {
+  check_channels(graph, world_, gpu != nullptr);
   if (gpu != nullptr) {
     gpu_ranks_ = std::make_unique<GpuRanks>(*gpu, graph, processes);
   } else {

@@ -18,7 +18,8 @@ struct OpCall {
   plan::OpId id;
   plan::Binding binding;  // `step` counts from the executor's first
   std::vector<kernels::Tensor> reads, writes;
-  kernels::Tensor guard;  // absent: runs always
+  kernels::Tensor guard;     // absent: runs always
+  std::int32_t sender = -1;  // of a take that is over: whom from
 };
 
 // Binds the op a cursor stands on. `call` is reused from op to op, so that its lists need no new memory.

@@ -89,8 +89,12 @@ char state_of(std::int64_t pid) {
 
 Processes::Processes() : places_{own_place()} {}
 
-Processes::Processes(std::unique_ptr<Transport> transport, std::string launcher, int processes_per_host)
-    : transport_(std::move(transport)), launcher_(std::move(launcher)), number_(transport_->process()) {
+Processes::Processes(std::unique_ptr<Transport> transport, std::string launcher, int processes_per_host,
+                     std::chrono::milliseconds patience)
+    : transport_(std::move(transport)),
+      launcher_(std::move(launcher)),
+      number_(transport_->process()),
+      patience_(patience) {
   most_tag_ = transport_->most_tag();
   places_.resize(static_cast<std::size_t>(transport_->processes()));
   std::vector<Place> places;

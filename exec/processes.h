@@ -26,14 +26,17 @@ struct Place {
   std::vector<int> cores;  // that it may run on, ascending
 };
 
+inline constexpr std::chrono::seconds kPatience{60};
+
 class Processes {
  public:
   // Just this one.
   Processes();
   // Those that a launcher has started together; takes part in their first agreement. `launcher` is for people. With
   // `processes_per_host` so many in a row count as a host of their own, to try on one host what goes on between
-  // several.
-  Processes(std::unique_ptr<Transport> transport, std::string launcher, int processes_per_host = 0);
+  // several. `patience`: how long one that is stopped is waited for: others may be busy for as long as they like.
+  Processes(std::unique_ptr<Transport> transport, std::string launcher, int processes_per_host = 0,
+            std::chrono::milliseconds patience = kPatience);
   // After a failure leaves without the others.
   ~Processes();
   Processes(const Processes&) = delete;
@@ -44,8 +47,6 @@ class Processes {
   const std::vector<Place>& places() const { return places_; }  // by process
   // Processes are named by their ranks: `each` in a row live in each.
   void set_ranks_each(plan::Rank each) { ranks_each_ = each; }
-  // How long one that is stopped is waited for: others may be busy for as long as they like.
-  void set_patience(std::chrono::milliseconds patience) { patience_ = patience; }
   bool same_host(int a, int b) const { return place(a).host_key == place(b).host_key; }
   const std::string& launcher() const { return launcher_; }
   // What carries their messages: "Open MPI v4.1.4".
@@ -105,7 +106,7 @@ class Processes {
   std::string launcher_;
   int number_ = 0;
   plan::Rank ranks_each_ = 1;
-  std::chrono::milliseconds patience_{60000};
+  std::chrono::milliseconds patience_ = kPatience;
   std::vector<Place> places_;
   std::vector<int> watches_;  // by process: a pidfd of another one on this host, else -1
   std::list<Outgoing> sent_;
@@ -121,8 +122,9 @@ class Processes {
 };
 
 // The processes that the launcher of this one started with it: mpirun, srun with MPI. Just this one where no launcher
-// is seen. Throws EnvironmentError when one is seen and cannot be used.
-std::unique_ptr<Processes> join_processes();
+// is seen. Throws EnvironmentError when one is seen and cannot be used; over TCP, when they have not all come within
+// `patience`. MPI's own start knows no limit.
+std::unique_ptr<Processes> join_processes(std::chrono::milliseconds patience = kPatience);
 // Whether join_processes() sees one.
 bool has_launcher();
 

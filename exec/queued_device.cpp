@@ -66,6 +66,8 @@ QueuedDevice::Task& QueuedDevice::enqueue(StreamHandle stream) {
   std::swap(task.waits, s.waits);
   s.waits.clear();
   task.sequence = enqueued_++;
+  task.host = nullptr;
+  task.read = {};
   task.ticket = nullptr;
   ++s.enqueued;
   ++outstanding_;
@@ -75,13 +77,19 @@ QueuedDevice::Task& QueuedDevice::enqueue(StreamHandle stream) {
 void QueuedDevice::launch(StreamHandle stream, const OpCall& call) {
   Task& task = enqueue(stream);
   task.call = call;
-  task.host = nullptr;
   task.is_communication = is_communication(call.op->work);
 }
 
 void QueuedDevice::launch_host(StreamHandle stream, std::function<void()> function) {
   Task& task = enqueue(stream);
   task.host = std::move(function);
+  task.is_communication = false;
+}
+
+void QueuedDevice::launch_read(StreamHandle stream, const void* from, std::int64_t bytes,
+                               std::function<void(const std::byte*)> use) {
+  Task& task = enqueue(stream);
+  task.read = {from, bytes, std::move(use)};
   task.is_communication = false;
 }
 
@@ -176,6 +184,14 @@ void QueuedDevice::fail_waiting() const {
     }
     if (stream->started > stream->completed && stream->tasks.front()->call.op != nullptr) {
       unfinished = stream->tasks.front().get();
+    }
+  }
+  for (const auto& stream : streams_) {
+    const Task* const next = stream->next();
+    if (oldest == nullptr && next != nullptr && next->is_communication && next->ticket == nullptr && is_ready(*next)) {
+      throw EnvironmentError(fmt::format(
+          "rank {} waited {} ms for any rank in {} of step {}; ranks that wait for nobody: {}", next->call.rank->rank,
+          timeout_.count(), describe_(next->call), next->call.binding.step, fmt::join(partners_.busy_ranks(), ", ")));
     }
   }
   if (oldest == nullptr && unfinished != nullptr) {

@@ -29,6 +29,8 @@ class QueuedDevice : public Device {
   EventHandle create_event() override;
   void launch(StreamHandle stream, const OpCall& call) override;
   void launch_host(StreamHandle stream, std::function<void()> function) override;
+  void launch_read(StreamHandle stream, const void* from, std::int64_t bytes,
+                   std::function<void(const std::byte*)> use) override;
   void record(EventHandle event, StreamHandle stream) override;
   void wait(StreamHandle stream, EventHandle event) override;
   void synchronise() override;
@@ -49,9 +51,15 @@ class QueuedDevice : public Device {
     std::int32_t stream = -1;
     std::int64_t position = -1;
   };
+  struct Read {
+    const void* from = nullptr;
+    std::int64_t bytes = 0;
+    std::function<void(const std::byte*)> use;
+  };
   struct Task {
     OpCall call;
     std::function<void()> host;  // instead of the call
+    Read read;                   // or this
     bool is_communication = false;
     std::vector<Point> waits;
     std::int64_t sequence = 0;

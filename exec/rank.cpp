@@ -1,10 +1,12 @@
 #include "exec/rank.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/error.h"
 #include "exec/parameters.h"
+#include "kernels/kernels.h"
 #include "plan/dump.h"
 
 namespace foretrain::exec {
@@ -46,6 +48,22 @@ std::vector<std::vector<std::int32_t>> find_freed(const plan::Role& role, plan::
   return frees;
 }
 
+template <class T>
+T read_as(const std::byte* bytes) {
+  T value;
+  std::memcpy(&value, bytes, sizeof value);
+  return value;
+}
+
+void throw_if_diverged(const kernels::LossScaleState& state, std::int64_t limit) {
+  if (state.in_a_row >= static_cast<double>(limit)) {
+    throw InfeasibleError(
+        fmt::format("loss_scaling: gradients were no numbers in {} steps in a row (its limit), at a "
+                    "scale of {} in the end: the training has diverged",
+                    limit, state.scale));
+  }
+}
+
 }  // namespace
 
 RankRunner::RankRunner(const plan::PlanGraph& graph, plan::Rank rank, std::unique_ptr<QueuedDevice> device)
@@ -53,6 +71,13 @@ RankRunner::RankRunner(const plan::PlanGraph& graph, plan::Rank rank, std::uniqu
   device_->set_sink(this);
   frees_slot_ = find_freed(*context_.role, plan::Lifetime::slot);
   frees_hold_ = find_freed(*context_.role, plan::Lifetime::hold);
+  for (const plan::Block& block : context_.role->blocks) {
+    for (const plan::Op& op : block.ops) {
+      if (const auto* const scale = std::get_if<plan::LossScale>(&op.work)) {
+        skip_limit_ = scale->scaling.limit;
+      }
+    }
+  }
   make_streams_and_events();
 }
 
@@ -190,23 +215,30 @@ void RankRunner::enqueue_outcome(int step) {
   for (const EventHandle event : outcome_events_) {
     device_->wait(streams_[plan::kCompute], event);
   }
-  ++open_steps_.back().open;
-  device_->launch_host(streams_[plan::kCompute], [this, step] {
-    const plan::Role& role = *context_.role;
-    const auto value = [&](plan::BufferId buffer, std::size_t i) {
-      double result = 0.0;
-      const auto offset = role.memory.placements[at(buffer)].offset + static_cast<std::int64_t>(i * sizeof result);
-      memory_.read(memory_.at(offset), &result, sizeof result);
-      return result;
-    };
-    if (reports_loss_) {
-      control_->report_loss(step, value(role.loss, 0));
+  const plan::Role& role = *context_.role;
+  const auto read = [&](plan::BufferId buffer, std::int64_t bytes, std::function<void(const std::byte*)> use) {
+    ++open_steps_.back().open;
+    device_->launch_read(streams_[plan::kCompute], memory_.at(role.memory.placements[at(buffer)].offset), bytes,
+                         [this, step, use = std::move(use)](const std::byte* copy) {
+                           use(copy);
+                           finish_op(step, {});
+                         });
+  };
+  if (reports_loss_) {
+    const bool is_part = context_.graph->asynchronous && assignment_.trains;
+    const int parts = is_part ? context_.graph->data_ranks() : 1;
+    read(role.loss, sizeof(double),
+         [this, step, parts](const std::byte* copy) { control_->report_loss(step, read_as<double>(copy) * parts); });
+  }
+  if (reports_grad_norm_ && assignment_.trains) {
+    read(role.grad_norm, 2 * sizeof(double), [this, step](const std::byte* copy) {
+      control_->report_grad_norm(step, read_as<double>(copy + sizeof(double)));
+    });
+    if (skip_limit_ > 0) {
+      read(role.loss_scale, sizeof(kernels::LossScaleState),
+           [this](const std::byte* copy) { throw_if_diverged(read_as<kernels::LossScaleState>(copy), skip_limit_); });
     }
-    if (reports_grad_norm_ && assignment_.trains) {
-      control_->report_grad_norm(step, value(role.grad_norm, 1));
-    }
-    finish_op(step, {});
-  });
+  }
 }
 
 // Behind all of the step on every stream, and before anything of the next one: either may read and write what is kept.
@@ -294,6 +326,7 @@ void RankRunner::completed(const OpCall& call, Time start, Time end) {
     span.stream = call.op->stream;
     span.multiplicity = 1;
     span.rank = context_.rank;
+    span.sender = call.sender;
     span.start = start - assignment_.origin;
     span.end = end - assignment_.origin;
     options.sink->span(span);

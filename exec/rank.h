@@ -85,6 +85,7 @@ class RankRunner : private CompletionSink {
   std::vector<std::vector<std::int32_t>> frees_slot_, frees_hold_;  // copies, by body instance
   OpCall call_;
   Bytes workspace_;
+  std::int64_t skip_limit_ = 0;  // so many steps in a row whose gradients are no numbers end the run; 0: no matter
   bool reports_loss_ = false, reports_grad_norm_ = false;
 
   // Of the run in progress.

@@ -128,6 +128,17 @@ void do_share(const kernels::Launchers& launch, const SharedOperation& o, int in
     case plan::CollectiveKind::broadcast:
       launch.copy(o.in.at(static_cast<std::size_t>(o.root)), o.out[self], size_bytes(o.dtype, o.elements));
       break;
+    case plan::CollectiveKind::gather:
+      if (index != o.root) {
+        const std::int64_t part = size_bytes(o.dtype, o.elements / (std::ssize(o.in) - 1));
+        launch.copy(o.in[self], at(o.out.at(static_cast<std::size_t>(o.root)), part_of(index, o.root) * part), part);
+      }
+      break;
+    case plan::CollectiveKind::distribute:
+      if (index != o.root) {
+        launch.copy(o.in.at(static_cast<std::size_t>(o.root)), o.out[self], size_bytes(o.dtype, o.elements));
+      }
+      break;
     case plan::CollectiveKind::all_to_all: {
       if (o.row > 0) {
         counted_share(launch, o, self);

@@ -18,7 +18,7 @@ struct SharedOperation {
   plan::Reduction reduction = plan::Reduction::sum;
   Dtype dtype = Dtype::fp32;
   std::int64_t elements = 0;
-  int root = -1;                // of a broadcast: whose input all get
+  int root = -1;                // of broadcast, gather, distribute
   std::vector<const void*> in;  // by member
   std::vector<void*> out;
   std::int64_t row = 0;                 // of a counted all_to_all
@@ -29,8 +29,14 @@ struct SharedOperation {
 //   all_reduce      its part of all outputs, sums taken in member order (parts are cut at cache lines)
 //   reduce_scatter  its own output
 //   all_gather, broadcast, all_to_all   its own output, read from the others' inputs
-//   message         the receiver's copy; the sender has no share
+//   gather, distribute   its own part into the root's output, its own output from the root's input; the root's is
+//   nothing message         the receiver's copy; the sender has no share
 void do_share(const kernels::Launchers& launch, const SharedOperation& operation, int index);
+
+// Which of the gathered parts is a member's.
+constexpr int part_of(int member, int root) {
+  return member < root ? member : member - 1;
+}
 
 // The part of an all_reduce that member `index` of `members` reduces.
 struct ElementRange {

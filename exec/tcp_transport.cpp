@@ -328,7 +328,7 @@ std::vector<Contact> as_seen_by(const Socket& connection, std::vector<Contact> c
 }  // namespace
 
 std::unique_ptr<Transport> meet_over_tcp(const Meeting& meeting) {
-  const Socket::Deadline deadline = std::chrono::steady_clock::now() + std::chrono::seconds(meeting.seconds);
+  const Socket::Deadline deadline = std::chrono::steady_clock::now() + meeting.patience;
   const auto n = static_cast<std::size_t>(meeting.processes);
   const auto self = static_cast<std::size_t>(meeting.process);
   std::vector<Socket> sockets(n);
@@ -345,7 +345,8 @@ std::unique_ptr<Transport> meet_over_tcp(const Meeting& meeting) {
         all.push_back(p);
       }
     }
-    return fmt::format("TCP: process {} waited {} s for process {}", self, meeting.seconds, fmt::join(all, ", "));
+    return fmt::format("TCP: process {} waited {} s for process {}", self,
+                       std::chrono::duration<double>(meeting.patience).count(), fmt::join(all, ", "));
   };
   // The next of the run's processes to come.
   const auto take = [&](const Socket& from, std::uint16_t* port) {

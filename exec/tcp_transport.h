@@ -2,6 +2,7 @@
 // give each process a number, and the address where process 0 is to be found.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,9 +13,9 @@ namespace foretrain::exec {
 
 struct Meeting {
   int process = 0, processes = 1;
-  std::string address;     // of process 0's host: a name or an address
-  std::uint16_t port = 0;  // where process 0 listens until all are there
-  int seconds = 60;        // within which all must be
+  std::string address;                                            // of process 0's host: a name or an address
+  std::uint16_t port = 0;                                         // where process 0 listens until all are there
+  std::chrono::milliseconds patience = std::chrono::seconds(60);  // within it all must be there
 };
 
 // Returns when every process is connected with every other. Whoever else comes is sent away, with a line on stderr.

@@ -61,9 +61,8 @@ GradientError gradient_error(const std::vector<FullTensor>& reference, const std
   return worst;
 }
 
-Course train(const plan::PlanGraph& graph, const workloads::Precision& precision, const DataSource& data,
+Course train(const plan::PlanGraph& graph, const Tolerance& tolerance, const DataSource& data,
              const VerifyOptions& options) {
-  const Tolerance tolerance = tolerance_of(precision);
   Course course;
   Executor executor(graph, data, options.seed, options.processes, options.gpu);
   RunOptions run;
@@ -89,9 +88,9 @@ Course train(const plan::PlanGraph& graph, const workloads::Precision& precision
 
 namespace {
 
-Verification judged(const Course& course, const Course& reference, const workloads::Precision& precision) {
+Verification judged(const Course& course, const Course& reference, const Tolerance& tolerance) {
   Verification v;
-  v.tolerance = tolerance_of(precision);
+  v.tolerance = tolerance;
   v.reference_loss = reference.loss;
   v.loss = course.loss;
   const auto steps = static_cast<std::size_t>(v.tolerance.steps);
@@ -115,15 +114,15 @@ Verification judged(const Course& course, const Course& reference, const workloa
 
 }  // namespace
 
-Verification verify(const plan::PlanGraph& graph, const Course& reference, const workloads::Precision& precision,
+Verification verify(const plan::PlanGraph& graph, const Course& reference, const Tolerance& tolerance,
                     const DataSource& data, const VerifyOptions& options) {
-  const Course course = train(graph, precision, data, options);
+  const Course course = train(graph, tolerance, data, options);
   Verification v;
   if (options.processes == nullptr) {
-    return judged(course, reference, precision);
+    return judged(course, reference, tolerance);
   }
   if (options.processes->number() == 0) {
-    v = judged(course, reference, precision);
+    v = judged(course, reference, tolerance);
   }
   v.passed = options.processes->all_gather(v.passed ? "passed" : "").front() == "passed";
   return v;

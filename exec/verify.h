@@ -45,12 +45,12 @@ struct Course {
   std::vector<double> loss;                        // Tolerance::steps; fewer when interrupted
   std::vector<std::vector<FullTensor>> gradients;  // of the first Tolerance::gradient_steps
 };
-Course train(const plan::PlanGraph& graph, const workloads::Precision& precision, const DataSource& data,
+Course train(const plan::PlanGraph& graph, const Tolerance& tolerance, const DataSource& data,
              const VerifyOptions& options);
 
 // `reference`: of the graph of plan::one_rank_job of the same job, with the same data and options but no processes. It
 // may serve for many plans. With processes only process 0 needs it and judges; the others are told whether it passed.
-Verification verify(const plan::PlanGraph& graph, const Course& reference, const workloads::Precision& precision,
+Verification verify(const plan::PlanGraph& graph, const Course& reference, const Tolerance& tolerance,
                     const DataSource& data, const VerifyOptions& options);
 
 // Largest error over tensors, as in Tolerance::gradient, and the tensor it is in. REQUIRES: the same tensors in both.

@@ -81,7 +81,7 @@ class Reader {
         CHECK(row + static_cast<std::size_t>(map.cols) <= out.size(), "{}: row {}", map.ours, row);
         const double* from = values_.data() + map.first(i);
         for (std::int64_t c = 0; c < map.cols; ++c, from += step) {
-          out[row + static_cast<std::size_t>(c)] = *from;
+          out[row + static_cast<std::size_t>(c)] = *from * map.scale;
         }
       }
     }
@@ -195,8 +195,10 @@ void check_config(const std::string& path, const workloads::Model& model) {
   }
 }
 
-// Their tensor, out of ours.
-std::string stored_bytes(const WeightMap& map, Dtype dtype, const std::map<std::string, const FullTensor*>& by_name) {
+// Their tensor, out of ours: of values, or of gradients with respect to them.
+std::string stored_bytes(const WeightMap& map, Dtype dtype, const std::map<std::string, const FullTensor*>& by_name,
+                         bool gradients) {
+  const double factor = gradients ? map.scale : 1 / map.scale;
   std::vector<double> values(map.rows.size() * static_cast<std::size_t>(map.cols));
   if (!map.ours.empty()) {
     const auto found = by_name.find(map.ours);
@@ -208,7 +210,7 @@ std::string stored_bytes(const WeightMap& map, Dtype dtype, const std::map<std::
       CHECK(row + static_cast<std::size_t>(map.cols) <= from.size(), "{}: row {}", map.ours, row);
       double* to = values.data() + map.first(i);
       for (std::int64_t c = 0; c < map.cols; ++c, to += step) {
-        *to = from[row + static_cast<std::size_t>(c)];
+        *to = from[row + static_cast<std::size_t>(c)] * factor;
       }
     }
   }
@@ -216,10 +218,12 @@ std::string stored_bytes(const WeightMap& map, Dtype dtype, const std::map<std::
 }
 
 std::vector<workloads::TensorToStore> to_store(const workloads::WeightMaps& maps, Dtype dtype,
-                                               const std::map<std::string, const FullTensor*>& by_name) {
+                                               const std::map<std::string, const FullTensor*>& by_name,
+                                               bool gradients) {
   std::vector<workloads::TensorToStore> out;
   for (const WeightMap& map : maps.maps) {
-    out.push_back({map.theirs, map.shape, [&map, &by_name, dtype] { return stored_bytes(map, dtype, by_name); }});
+    out.push_back({map.theirs, map.shape,
+                   [&map, &by_name, dtype, gradients] { return stored_bytes(map, dtype, by_name, gradients); }});
   }
   return out;
 }
@@ -271,14 +275,14 @@ void save_model(const std::string& folder, const workloads::Model& model, std::i
   const auto values = by_name(tensors);
   write_file((fs::path(folder) / "config.json").string(),
              workloads::hf_config(model, max_positions, dtype).dump(2) + "\n");
-  workloads::write_safetensors_folder(folder, dtype, to_store(maps, dtype, values), shard_bytes);
+  workloads::write_safetensors_folder(folder, dtype, to_store(maps, dtype, values, false), shard_bytes);
 }
 
-void save_tensors(const std::string& path, const workloads::Model& model, Dtype dtype,
-                  const std::vector<FullTensor>& tensors) {
+void save_gradients(const std::string& path, const workloads::Model& model, Dtype dtype,
+                    const std::vector<FullTensor>& tensors) {
   const workloads::WeightMaps maps = workloads::weight_maps(model);
   const auto values = by_name(tensors);
-  workloads::write_safetensors(path, dtype, to_store(maps, dtype, values));
+  workloads::write_safetensors(path, dtype, to_store(maps, dtype, values, true));
 }
 
 }  // namespace foretrain::exec

@@ -36,9 +36,9 @@ void check_can_save(const std::string& folder, const workloads::Model& model);
 void save_model(const std::string& folder, const workloads::Model& model, std::int64_t max_positions, Dtype dtype,
                 const std::vector<FullTensor>& tensors, std::int64_t shard_bytes = kShardBytes);
 
-// Tensors of the model's shapes (gradients, say) in one file, in fp64 or fp32.
-void save_tensors(const std::string& path, const workloads::Model& model, Dtype dtype,
-                  const std::vector<FullTensor>& tensors);
+// Gradients with respect to the weights as they are stored, in one file, in fp64 or fp32.
+void save_gradients(const std::string& path, const workloads::Model& model, Dtype dtype,
+                    const std::vector<FullTensor>& tensors);
 
 // Little-endian numbers as fp64, and back (rounded to nearest, ties to even). `dtype`: fp64, fp32, fp16 or bf16.
 void decode(std::span<const std::byte> bytes, Dtype dtype, std::vector<double>& values);

@@ -115,6 +115,7 @@ Communicator::Ticket World::Endpoint::post(std::span<const MessageCall> messages
       operation.spans_hosts = spans_hosts;
       operation.dtype = message.dtype;
       operation.elements = message.elements;
+      operation.begun = slot.posted;
     }
     CHECK(operation.is_message && operation.dtype == message.dtype && operation.elements == message.elements,
           "rank {} {} {} {} where its peer posted {} {} (tag {})", rank_, message.send ? "sends" : "receives",
@@ -123,6 +124,10 @@ Communicator::Ticket World::Endpoint::post(std::span<const MessageCall> messages
     put_down(operation, index, message.send ? message.data : nullptr, message.send ? nullptr : message.data, nullptr);
     slot.items.push_back({&operation, index, nullptr});
     arrive(operation, lock);
+    if (message.announces) {
+      lock.unlock();
+      world_.board_.seat(world_.seat_of(message.key.to)).wake.notify();
+    }
     if (spans_hosts) {
       world_.courier_->add({[] { return true; },
                             [this, message, other] { return HostExchange(message, world_.process_of(other)); },
@@ -130,6 +135,21 @@ Communicator::Ticket World::Endpoint::post(std::span<const MessageCall> messages
     }
   }
   return &slot;
+}
+
+int World::Endpoint::first_sent(std::span<const MessageCall> receives) {
+  throw_if_cancelled();
+  const Board::Lock lock(world_.board_);
+  int first = -1;
+  Time begun;
+  for (std::size_t i = 0; i < receives.size(); ++i) {
+    const Operation* const operation = world_.board_.find(receives[i].key);
+    if (operation != nullptr && (first < 0 || operation->begun < begun)) {
+      first = static_cast<int>(i);
+      begun = operation->begun;
+    }
+  }
+  return first;
 }
 
 // True once the operation is complete.

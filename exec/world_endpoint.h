@@ -27,6 +27,7 @@ class World::Endpoint : public Communicator {
 
   Ticket post(const CollectiveCall& call) override;
   Ticket post(std::span<const MessageCall> messages) override;
+  int first_sent(std::span<const MessageCall> receives) override;
   bool poll(Ticket ticket, Time* start) override;
   std::vector<plan::Rank> missing(Ticket ticket) override;
   std::vector<plan::Rank> busy_ranks() override;

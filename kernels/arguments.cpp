@@ -335,11 +335,24 @@ void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor st
 }
 
 void cross_entropy_backward(const CrossEntropyShape& s, ConstTensor logits, const std::int32_t*, ConstTensor row_stats,
-                            double, Tensor gradient) {
+                            double, Tensor gradient, const double*) {
   check_element("cross_entropy_backward", logits.dtype);
   check_same("cross_entropy_backward", logits.dtype, {gradient.dtype});
   check_wide("cross_entropy_backward", logits.dtype, {row_stats.dtype});
   check_sizes("cross_entropy_backward", {s.rows, s.valid, s.cols - s.valid});
+}
+
+void output_loss_forward(OutputLoss, std::int64_t n, ConstTensor y, ConstTensor target, double, double*) {
+  check_element("output_loss_forward", y.dtype);
+  check_same("output_loss_forward", y.dtype, {target.dtype});
+  check_sizes("output_loss_forward", {n});
+}
+
+void output_loss_backward(OutputLoss, std::int64_t n, ConstTensor y, ConstTensor target, double, Tensor dy,
+                          const double*) {
+  check_element("output_loss_backward", y.dtype);
+  check_same("output_loss_backward", y.dtype, {target.dtype, dy.dtype});
+  check_sizes("output_loss_backward", {n});
 }
 
 void squared_norm(ConstTensor x, std::int64_t n, double*, bool) {
@@ -361,18 +374,36 @@ void outer_step(const OuterStep& s, std::int64_t n, Tensor weights, Tensor ancho
 
 void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double*, Tensor parameter,
                     Tensor m, Tensor v, Tensor copy) {
-  const bool has_m = step.kind != OptimizerKind::sgd;
-  const bool has_v = step.kind == OptimizerKind::adam || step.kind == OptimizerKind::adamw;
   const Dtype p = parameter.dtype;
   CHECK(p == Dtype::fp64 || p == Dtype::fp32, "optimizer_step: parameter of type {}; fp64 and fp32 exist", name(p));
-  CHECK((!has_m || m.dtype == p) && (!has_v || v.dtype == p), "optimizer_step: moments have the parameter's type {}",
-        name(p));
+  CHECK(step.kind != OptimizerKind::lamb, "optimizer_step: lamb is lamb_update and lamb_step");
+  CHECK((!has_m(step.kind) || m.dtype == p) && (!has_v(step.kind) || v.dtype == p),
+        "optimizer_step: moments have the parameter's type {}", name(p));
   CHECK(gradient.dtype == p || (p == Dtype::fp32 && gradient.dtype == Dtype::bf16),
         "optimizer_step: gradient of type {} for a parameter of type {}", name(gradient.dtype), name(p));
   CHECK(!copy || (p == Dtype::fp32 && copy.dtype == Dtype::bf16), "optimizer_step: copy of type {}; bf16 beside fp32",
         name(copy.dtype));
   CHECK(step.step >= 1, "optimizer_step: step {}; the first is 1", step.step);
   check_sizes("optimizer_step", {n});
+}
+
+void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double*, ConstTensor parameter,
+                 Tensor m, Tensor v) {
+  const Dtype p = parameter.dtype;
+  CHECK(p == Dtype::fp64 || p == Dtype::fp32, "lamb_update: parameter of type {}; fp64 and fp32 exist", name(p));
+  check_same("lamb_update", p, {gradient.dtype, m.dtype, v.dtype});
+  CHECK(step.step >= 1, "lamb_update: step {}; the first is 1", step.step);
+  check_sizes("lamb_update", {n});
+}
+
+void lamb_step(std::int64_t n, double, ConstTensor update, const double*, const double*, Tensor parameter,
+               Tensor copy) {
+  const Dtype p = parameter.dtype;
+  CHECK(p == Dtype::fp64 || p == Dtype::fp32, "lamb_step: parameter of type {}; fp64 and fp32 exist", name(p));
+  check_same("lamb_step", p, {update.dtype});
+  CHECK(!copy || (p == Dtype::fp32 && copy.dtype == Dtype::bf16), "lamb_step: copy of type {}; bf16 beside fp32",
+        name(copy.dtype));
+  check_sizes("lamb_step", {n});
 }
 
 void init_normal(const InitShape& s, double, Tensor x) {

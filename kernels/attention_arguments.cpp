@@ -22,7 +22,51 @@ void check_part(const char* op, const AttentionShape& s, const AttentionPart& p)
         "{}: documents of {}; they need a causal mask, and keys from the first on", op, p.document);
 }
 
+void check_rows(const char* op, const AttentionShape& s, const AttentionRows& r, ConstTensor bias) {
+  check_sizes(op, {r.key_seq, r.ld_q - s.q_cols(), r.ld_kv - s.kv_cols()});
+  CHECK(s.window == 0 && s.document == 0, "{}: window {} and document {}; expected 0", op, s.window, s.document);
+  CHECK(!s.causal || s.seq == r.key_seq, "{}: {} queries and {} keys under a causal mask; expected as many", op, s.seq,
+        r.key_seq);
+  CHECK(!bias || r.key_seq > 0, "{}: a bias for no keys", op);
+}
+
+void check_relative_bias(const char* op, const RelativeBiasShape& s) {
+  check_sizes(op, {s.heads, s.seq - 1, s.key_seq - 1});
+  const std::int64_t of_side = s.bidirectional ? s.buckets / 2 : s.buckets;
+  CHECK(of_side >= 2 && s.max_distance > of_side / 2, "{}: {} buckets up to a distance of {}", op, s.buckets,
+        s.max_distance);
+}
+
 }  // namespace
+
+void attention_rows_forward(const AttentionShape& s, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                            ConstTensor bias, Tensor o, Tensor lse) {
+  const char* const op = "attention_rows_forward";
+  check_attention(op, s, q.dtype, {});
+  check_same(op, q.dtype, {kv.dtype, o.dtype});
+  check_wide(op, q.dtype, {lse.dtype, bias ? bias.dtype : lse.dtype});
+  check_rows(op, s, rows, bias);
+}
+
+void attention_rows_backward(const AttentionShape& s, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                             ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dq, Tensor dkv,
+                             Tensor d_bias) {
+  const char* const op = "attention_rows_backward";
+  check_attention(op, s, q.dtype, {});
+  check_same(op, q.dtype, {kv.dtype, o.dtype, d_o.dtype, dq.dtype, dkv.dtype});
+  check_wide(op, q.dtype, {lse.dtype, bias ? bias.dtype : lse.dtype, bias ? d_bias.dtype : lse.dtype});
+  check_rows(op, s, rows, bias);
+}
+
+void relative_bias_forward(const RelativeBiasShape& s, ConstTensor table, Tensor bias) {
+  check_relative_bias("relative_bias_forward", s);
+  check_wide("relative_bias_forward", table.dtype, {bias.dtype});
+}
+
+void relative_bias_backward(const RelativeBiasShape& s, ConstTensor d_bias, Tensor d_table) {
+  check_relative_bias("relative_bias_backward", s);
+  check_wide("relative_bias_backward", d_bias.dtype, {d_bias.dtype, d_table.dtype});
+}
 
 void attention_part_forward(const AttentionShape& s, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
                             Tensor o, Tensor lse) {

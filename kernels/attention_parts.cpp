@@ -56,6 +56,19 @@ void attention_part_backward(const AttentionShape& s, const AttentionPart& part,
   table().attention_part_backward(s, part, qkv, kv, o, lse, d_o, dqkv, dkv, add_to_dq);
 }
 
+void attention_rows_forward(const AttentionShape& s, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                            ConstTensor bias, Tensor o, Tensor lse) {
+  arguments::attention_rows_forward(s, rows, q, kv, bias, o, lse);
+  table().attention_rows_forward(s, rows, q, kv, bias, o, lse);
+}
+
+void attention_rows_backward(const AttentionShape& s, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                             ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dq, Tensor dkv,
+                             Tensor d_bias) {
+  arguments::attention_rows_backward(s, rows, q, kv, bias, o, lse, d_o, dq, dkv, d_bias);
+  table().attention_rows_backward(s, rows, q, kv, bias, o, lse, d_o, dq, dkv, d_bias);
+}
+
 void attention_merge(const AttentionShape& s, int64_t parts, ConstTensor o_parts, ConstTensor lse_parts, Tensor o,
                      Tensor lse) {
   arguments::attention_merge(s, parts, o_parts, lse_parts, o, lse);

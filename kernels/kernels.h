@@ -101,7 +101,7 @@ void head_norm_backward_weight(const HeadNormShape& shape, ConstTensor raw, Cons
 // gelu is the tanh form, gelu_erf the exact one. The gated ones read x = [rows, 2*cols], per row gate|up: y = act(gate)
 // * up, with act = silu for swiglu and gelu for geglu; swiglu_clamped, as gpt-oss has it, is act(min(gate, 7)) *
 // (clamp(up, -7, 7) + 1) with act(x) = x sigmoid(1.702 x). The others read x = [rows, cols]. y is [rows, cols].
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped };
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped, sigmoid };
 constexpr bool is_gated(Activation a) {
   return a == Activation::swiglu || a == Activation::geglu || a == Activation::swiglu_clamped;
 }
@@ -189,6 +189,36 @@ void attention_part_forward(const AttentionShape& shape, const AttentionPart& pa
 // and of dqkv not written.
 void attention_part_backward(const AttentionShape& shape, const AttentionPart& part, ConstTensor qkv, ConstTensor kv,
                              ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dqkv, Tensor dkv, bool add_to_dq);
+// All queries of every sequence against all of its keys, wherever they stand: a token's queries [heads*head_dim] at q,
+// its keys [kv_heads*head_dim] and behind them its values at kv, which may be another sequence's (cross attention; then
+// not causal) or, as of packed qkv, lie in the same rows.
+struct AttentionRows {
+  std::int64_t key_seq = 0;          // keys of a sequence
+  std::int64_t ld_q = 0, ld_kv = 0;  // elements from one token's to the next one's
+};
+
+// As attention_forward; `bias` [heads, seq + key_seq - 1] W, which may be absent, is added to the scaled scores by
+// distance: key j seen from query i gets element j - i + seq - 1 of its head. Window and document must be 0.
+void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                            ConstTensor bias, Tensor o, Tensor lse);
+// dq and dkv, which lie as q and kv do, are written; d_bias += where there is a bias.
+void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                             ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dq, Tensor dkv,
+                             Tensor d_bias);
+
+// What such a bias is made of in T5 (Raffel et al. 2020, section 2.1): a table [heads, buckets] of which distances up
+// to half of its buckets have one each, further ones share the rest by their logarithm up to max_distance; with
+// bidirectional half of the buckets are of keys behind the query, else those have the query's own.
+struct RelativeBiasShape {
+  std::int64_t heads = 0, seq = 0, key_seq = 0, buckets = 0, max_distance = 0;
+  bool bidirectional = true;
+
+  constexpr std::int64_t distances() const { return seq + key_seq - 1; }
+};
+// bias [heads, distances] W, from table T or W; d_table W += sums of d_bias, distances in order.
+void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias);
+void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table);
+
 // o and lse of attention over the keys of all parts, from theirs: o_parts [parts, tokens, heads*v_dim], lse_parts
 // [parts, batch, heads, seq] W. Rows whose lse is -inf are not read. o = sum of o_p exp(lse_p - lse), summed in order
 // in W and rounded once (Dao et al., "FlashAttention", 2022, equation for blocks).
@@ -283,24 +313,59 @@ void cross_entropy_stats(const CrossEntropyShape& shape, ConstTensor logits, con
 // [rows,2] W: maximum and log of the sum, over all shards.
 void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor stats, double scale, double* loss,
                            bool accumulate, Tensor row_stats);
-// gradient = scale * (softmax - onehot(target)); padding columns become 0. gradient may be logits.
+// gradient = scale * *factor * (softmax - onehot(target)) (no factor: 1); padding columns become 0. gradient may be
+// logits.
 void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
-                            ConstTensor row_stats, double scale, Tensor gradient);
+                            ConstTensor row_stats, double scale, Tensor gradient, const double* factor = nullptr);
+
+// ---- losses of plain outputs ----------------------------------------------------------------------------------------
+
+// squared_error: (y - t)^2. binary_cross_entropy: log(1 + exp(y)) - t y, y being a logit.
+enum class OutputLoss : std::uint8_t { squared_error, binary_cross_entropy };
+// *loss += scale * the sum over n outputs, in fp64. y, target T.
+void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                         double* loss);
+// dy = scale * *factor * the slope (no factor: 1); dy may be y.
+void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy,
+                          const double* factor = nullptr);
 
 // ---- optimizer ------------------------------------------------------------------------------------------------------
 
 // *sum (+)= sum of squares, in fp64.
 void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate);
-// norm = sqrt(sums[0] + sums[1] + …); coefficient = min(1, clip / (norm + 1e-6)). A NaN stays one.
-void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient);
+// Of gradients that are *factor times as large as they should be (no factor: 1): norm = sqrt(sums[0] + sums[1] + …) /
+// *factor; coefficient = min(1, clip / (norm + 1e-6)) / *factor. A NaN stays one.
+void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient,
+                      const double* factor = nullptr);
 
-enum class OptimizerKind : std::uint8_t { sgd, momentum, adam, adamw };
+// The factor of the loss, and what became of it: how many steps it has stood, 1 or 0 as the last step's gradients were
+// finite or not, how many steps in a row they were not, and how many in all.
+struct LossScaleState {
+  double scale, steps, is_finite, in_a_row, skipped;
+};
+// From the norm of a step's gradients: where it is finite the scale grows every `interval` such steps, else it shrinks.
+// No norm: before a step; a state of zeros gets the initial scale.
+struct LossScaleRule {
+  double initial = 65536, growth = 2, backoff = 0.5;
+  std::int64_t interval = 2000;
+};
+void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleState* state);
+
+enum class OptimizerKind : std::uint8_t { sgd, momentum, adam, adamw, rmsprop, lamb };
+constexpr bool has_m(OptimizerKind k) {
+  return k != OptimizerKind::sgd;
+}
+constexpr bool has_v(OptimizerKind k) {
+  return k == OptimizerKind::adam || k == OptimizerKind::adamw || k == OptimizerKind::lamb;
+}
 
 // sgd:      p -= lr (g + decay p)
 // momentum: m = beta1 m + g + decay p;  p -= lr m
 // adam:     as adamw, but decay p is added to g
 // adamw:    p -= lr decay p;  m = beta1 m + (1-beta1) g;  v = beta2 v + (1-beta2) g^2;
 //           p -= lr (m / (1-beta1^t)) / (sqrt(v / (1-beta2^t)) + epsilon)
+// rmsprop:  m = beta2 m + (1-beta2) (g + decay p)^2;  p -= lr (g + decay p) / (sqrt(m) + epsilon)
+// lamb:     in two launchers, below
 struct OptimizerStep {
   OptimizerKind kind = OptimizerKind::adamw;
   double learning_rate = 0.0;
@@ -311,7 +376,7 @@ struct OptimizerStep {
 };
 
 // One step on a flat range. g = gradient * *coefficient (no coefficient: 1). parameter, m, v are fp32 (or all fp64,
-// with gradient); gradient W or bf16; m is used by momentum, adam, adamw; v by adam, adamw. copy, when given, receives
+// with gradient); gradient W or bf16; m and v where the kind has them. Not lamb. copy, when given, receives
 // the parameter rounded to its type.
 void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                     Tensor parameter, Tensor m, Tensor v, Tensor copy);
@@ -326,6 +391,14 @@ struct OuterStep {
   double learning_rate = 1, momentum = 0;
 };
 void outer_step(const OuterStep& step, std::int64_t n, Tensor weights, Tensor anchor, Tensor momentum, Tensor copy);
+
+// LAMB (You et al. 2020, arXiv:1904.00962): the update adam's moments give, u = m^ / (sqrt(v^) + epsilon) + decay p, in
+// place of the gradient, which has the parameter's type; then, with sums of squares over the whole tensor,
+// p -= lr sqrt(*weights / *updates) u; the ratio is 1 where either is 0, or there are none.
+void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double* coefficient,
+                 ConstTensor parameter, Tensor m, Tensor v);
+void lamb_step(std::int64_t n, double learning_rate, ConstTensor update, const double* weights, const double* updates,
+               Tensor parameter, Tensor copy);
 
 // ---- initial values -------------------------------------------------------------------------------------------------
 

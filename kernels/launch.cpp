@@ -170,9 +170,21 @@ void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor st
 }
 
 void cross_entropy_backward(const CrossEntropyShape& s, ConstTensor logits, const std::int32_t* targets,
-                            ConstTensor row_stats, double scale, Tensor gradient) {
-  arguments::cross_entropy_backward(s, logits, targets, row_stats, scale, gradient);
-  table().cross_entropy_backward(s, logits, targets, row_stats, scale, gradient);
+                            ConstTensor row_stats, double scale, Tensor gradient, const double* factor) {
+  arguments::cross_entropy_backward(s, logits, targets, row_stats, scale, gradient, factor);
+  table().cross_entropy_backward(s, logits, targets, row_stats, scale, gradient, factor);
+}
+
+void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                         double* loss) {
+  arguments::output_loss_forward(kind, n, y, target, scale, loss);
+  table().output_loss_forward(kind, n, y, target, scale, loss);
+}
+
+void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy,
+                          const double* factor) {
+  arguments::output_loss_backward(kind, n, y, target, scale, dy, factor);
+  table().output_loss_backward(kind, n, y, target, scale, dy, factor);
 }
 
 void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) {
@@ -180,20 +192,55 @@ void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) {
   table().squared_norm(x, n, sum, accumulate);
 }
 
-void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient) {
+void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient,
+                      const double* factor) {
   double total = 0.0;
   for (const double sum : sums) {
     total += sum;
   }
-  *norm = std::sqrt(total);
+  const double by = factor != nullptr ? 1.0 / *factor : 1.0;
+  *norm = std::sqrt(total) * by;
   const double ratio = clip / (*norm + 1e-6);
-  *coefficient = ratio > 1.0 ? 1.0 : ratio;
+  *coefficient = (ratio > 1.0 ? 1.0 : ratio) * by;
+}
+
+void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleState* state) {
+  if (norm == nullptr) {
+    state->scale = state->scale == 0 ? rule.initial : state->scale;
+    return;
+  }
+  if (std::isfinite(*norm)) {
+    state->is_finite = 1;
+    state->in_a_row = 0;
+    state->steps += 1;
+    if (state->steps >= static_cast<double>(rule.interval)) {
+      state->scale *= rule.growth;
+      state->steps = 0;
+    }
+    return;
+  }
+  state->is_finite = state->steps = 0;
+  state->scale *= rule.backoff;
+  state->in_a_row += 1;
+  state->skipped += 1;
 }
 
 void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                     Tensor parameter, Tensor m, Tensor v, Tensor copy) {
   arguments::optimizer_step(step, n, gradient, coefficient, parameter, m, v, copy);
   table().optimizer_step(step, n, gradient, coefficient, parameter, m, v, copy);
+}
+
+void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double* coefficient,
+                 ConstTensor parameter, Tensor m, Tensor v) {
+  arguments::lamb_update(step, n, gradient, coefficient, parameter, m, v);
+  table().lamb_update(step, n, gradient, coefficient, parameter, m, v);
+}
+
+void lamb_step(std::int64_t n, double learning_rate, ConstTensor update, const double* weights, const double* updates,
+               Tensor parameter, Tensor copy) {
+  arguments::lamb_step(n, learning_rate, update, weights, updates, parameter, copy);
+  table().lamb_step(n, learning_rate, update, weights, updates, parameter, copy);
 }
 
 void init_normal(const InitShape& s, double standard_deviation, Tensor x) {

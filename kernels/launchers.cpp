@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "base/error.h"
+
 namespace foretrain::kernels {
 
 namespace {
@@ -12,6 +14,9 @@ std::int64_t rows_of(std::int64_t rows, const std::int32_t* count) {
 
 class CpuLaunchers : public Launchers {
  public:
+  void set_guard(const double* guard) const override {
+    CHECK(guard == nullptr, "who calls the kernels of a CPU looks at its guard");
+  }
   double* scalar() const override {
     thread_local double value = 0.0;
     return &value;
@@ -118,6 +123,21 @@ class CpuLaunchers : public Launchers {
                        Tensor o, Tensor lse) const override {
     kernels::attention_merge(shape, parts, o_parts, lse_parts, o, lse);
   }
+  void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                              ConstTensor bias, Tensor o, Tensor lse) const override {
+    kernels::attention_rows_forward(shape, rows, q, kv, bias, o, lse);
+  }
+  void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                               ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dq, Tensor dkv,
+                               Tensor d_bias) const override {
+    kernels::attention_rows_backward(shape, rows, q, kv, bias, o, lse, d_o, dq, dkv, d_bias);
+  }
+  void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias) const override {
+    kernels::relative_bias_forward(shape, table, bias);
+  }
+  void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table) const override {
+    kernels::relative_bias_backward(shape, d_bias, d_table);
+  }
   void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse) const override {
     kernels::attention_sinks_forward(shape, sinks, o, lse);
   }
@@ -176,14 +196,35 @@ class CpuLaunchers : public Launchers {
     kernels::cross_entropy_combine(rows, parts, stats, scale, loss, accumulate, row_stats);
   }
   void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
-                              ConstTensor row_stats, double scale, Tensor gradient) const override {
-    kernels::cross_entropy_backward(shape, logits, targets, row_stats, scale, gradient);
+                              ConstTensor row_stats, double scale, Tensor gradient,
+                              const double* factor) const override {
+    kernels::cross_entropy_backward(shape, logits, targets, row_stats, scale, gradient, factor);
+  }
+  void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                           double* loss) const override {
+    kernels::output_loss_forward(kind, n, y, target, scale, loss);
+  }
+  void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy,
+                            const double* factor) const override {
+    kernels::output_loss_backward(kind, n, y, target, scale, dy, factor);
   }
   void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) const override {
     kernels::squared_norm(x, n, sum, accumulate);
   }
-  void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient) const override {
-    kernels::clip_coefficient(sums, clip, norm, coefficient);
+  void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient,
+                        const double* factor) const override {
+    kernels::clip_coefficient(sums, clip, norm, coefficient, factor);
+  }
+  void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleState* state) const override {
+    kernels::update_loss_scale(rule, norm, state);
+  }
+  void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double* coefficient,
+                   ConstTensor parameter, Tensor m, Tensor v) const override {
+    kernels::lamb_update(step, n, gradient, coefficient, parameter, m, v);
+  }
+  void lamb_step(std::int64_t n, double learning_rate, ConstTensor update, const double* weights, const double* updates,
+                 Tensor parameter, Tensor copy) const override {
+    kernels::lamb_step(n, learning_rate, update, weights, updates, parameter, copy);
   }
   void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                       Tensor parameter, Tensor m, Tensor v, Tensor copy) const override {

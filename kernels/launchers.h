@@ -18,6 +18,8 @@ class Launchers {
 
   // A number of this thread's, or stream's, own, for what one kernel tells the next.
   virtual double* scalar() const = 0;
+  // Of a GPU: from now on kernels of the optimizer do nothing where this number is 0 when they run; nullptr: they do.
+  virtual void set_guard(const double* guard) const = 0;
   // to = from. Of a GPU either may be memory of the host's.
   virtual void copy(const void* from, void* to, std::int64_t bytes) const = 0;
 
@@ -74,6 +76,13 @@ class Launchers {
                                        Tensor dkv, bool add_to_dq) const = 0;
   virtual void attention_merge(const AttentionShape& shape, std::int64_t parts, ConstTensor o_parts,
                                ConstTensor lse_parts, Tensor o, Tensor lse) const = 0;
+  virtual void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q,
+                                      ConstTensor kv, ConstTensor bias, Tensor o, Tensor lse) const = 0;
+  virtual void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q,
+                                       ConstTensor kv, ConstTensor bias, ConstTensor o, ConstTensor lse,
+                                       ConstTensor d_o, Tensor dq, Tensor dkv, Tensor d_bias) const = 0;
+  virtual void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias) const = 0;
+  virtual void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table) const = 0;
   virtual void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse) const = 0;
   virtual void attention_sinks_backward(const AttentionShape& shape, ConstTensor sinks, ConstTensor o, ConstTensor lse,
                                         ConstTensor d_o, Tensor d_sinks) const = 0;
@@ -103,12 +112,23 @@ class Launchers {
   virtual void cross_entropy_combine(std::int64_t rows, std::int64_t parts, ConstTensor stats, double scale,
                                      double* loss, bool accumulate, Tensor row_stats) const = 0;
   virtual void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
-                                      ConstTensor row_stats, double scale, Tensor gradient) const = 0;
+                                      ConstTensor row_stats, double scale, Tensor gradient,
+                                      const double* factor) const = 0;
 
+  virtual void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                                   double* loss) const = 0;
+  virtual void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                                    Tensor dy, const double* factor) const = 0;
   virtual void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) const = 0;
-  virtual void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient) const = 0;
+  virtual void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient,
+                                const double* factor) const = 0;
+  virtual void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleState* state) const = 0;
   virtual void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient,
                               const double* coefficient, Tensor parameter, Tensor m, Tensor v, Tensor copy) const = 0;
+  virtual void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double* coefficient,
+                           ConstTensor parameter, Tensor m, Tensor v) const = 0;
+  virtual void lamb_step(std::int64_t n, double learning_rate, ConstTensor update, const double* weights,
+                         const double* updates, Tensor parameter, Tensor copy) const = 0;
 
   virtual void outer_step(const OuterStep& step, std::int64_t n, Tensor weights, Tensor anchor, Tensor momentum,
                           Tensor copy) const = 0;

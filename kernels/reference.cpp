@@ -165,6 +165,7 @@ void activation_forward(Activation kind, int64_t rows, int64_t cols, const T* x,
         case Activation::gelu: out = gelu(x[r * cols + c]); break;
         case Activation::gelu_erf: out = x[r * cols + c] * normal(x[r * cols + c]); break;
         case Activation::relu: out = std::max(x[r * cols + c], T{0}); break;
+        case Activation::sigmoid: out = T{1} / (T{1} + std::exp(-x[r * cols + c])); break;
         case Activation::swiglu: out = silu(gated[0]) * gated[cols]; break;
         case Activation::geglu: out = gelu(gated[0]) * gated[cols]; break;
         case Activation::swiglu_clamped: out = quick_gelu(clamped_gate(gated[0])) * clamped_up(gated[cols]); break;
@@ -184,6 +185,11 @@ void activation_backward(Activation kind, int64_t rows, int64_t cols, const T* x
         case Activation::gelu: dx[plain] = d * gelu_slope(x[plain]); break;
         case Activation::gelu_erf: dx[plain] = d * (normal(x[plain]) + x[plain] * normal_density(x[plain])); break;
         case Activation::relu: dx[plain] = x[plain] > T{0} ? d : T{0}; break;
+        case Activation::sigmoid: {
+          const T s = T{1} / (T{1} + std::exp(-x[plain]));
+          dx[plain] = d * s * (T{1} - s);
+          break;
+        }
         case Activation::swiglu:
           dx[gate] = d * x[gate + cols] * silu_slope(x[gate]);
           dx[gate + cols] = d * silu(x[gate]);
@@ -308,6 +314,26 @@ void cross_entropy_backward(const CrossEntropyShape& s, T* logits, const std::in
 }
 
 template <class T>
+double output_loss_forward(OutputLoss kind, int64_t n, const T* y, const T* target, double scale) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const auto out = static_cast<double>(y[i]), t = static_cast<double>(target[i]);
+    sum += kind == OutputLoss::squared_error ? (out - t) * (out - t)
+                                             : std::max(out, 0.0) + std::log1p(std::exp(-std::abs(out))) - t * out;
+  }
+  return scale * sum;
+}
+
+template <class T>
+void output_loss_backward(OutputLoss kind, int64_t n, const T* y, const T* target, double scale, T* dy) {
+  for (int64_t i = 0; i < n; ++i) {
+    const T slope =
+        kind == OutputLoss::squared_error ? 2 * (y[i] - target[i]) : T{1} / (T{1} + std::exp(-y[i])) - target[i];
+    dy[i] = static_cast<T>(scale) * slope;
+  }
+}
+
+template <class T>
 void optimizer_step(const OptimizerStep& s, int64_t n, const T* gradient, const double* coefficient, T* parameter, T* m,
                     T* v) {
   const double t = static_cast<double>(s.step);
@@ -332,6 +358,11 @@ void optimizer_step(const OptimizerStep& s, int64_t n, const T* gradient, const 
         m[i] = beta1 * m[i] + g;
         p -= lr * m[i];
         break;
+      case OptimizerKind::rmsprop:
+        m[i] = beta2 * m[i] + (T{1} - beta2) * g * g;
+        p -= lr * g / (std::sqrt(m[i]) + static_cast<T>(s.epsilon));
+        break;
+      case OptimizerKind::lamb: break;  // lamb_update, lamb_step
       case OptimizerKind::adam:
       case OptimizerKind::adamw:
         m[i] = beta1 * m[i] + (T{1} - beta1) * g;
@@ -339,6 +370,30 @@ void optimizer_step(const OptimizerStep& s, int64_t n, const T* gradient, const 
         p -= lr * (m[i] / correction1) / (std::sqrt(v[i] / correction2) + static_cast<T>(s.epsilon));
         break;
     }
+  }
+}
+
+template <class T>
+void lamb_update(const OptimizerStep& s, int64_t n, T* gradient, const double* coefficient, const T* parameter, T* m,
+                 T* v) {
+  OptimizerStep adam = s;
+  adam.kind = OptimizerKind::adam;
+  adam.weight_decay = 0;
+  adam.learning_rate = 1;
+  for (int64_t i = 0; i < n; ++i) {
+    T moved{0};
+    optimizer_step(adam, 1, gradient + i, coefficient, &moved, m + i, v + i);
+    gradient[i] = static_cast<T>(s.weight_decay) * parameter[i] - moved;
+  }
+}
+
+template <class T>
+void lamb_step(int64_t n, double learning_rate, const T* update, const double* weights, const double* updates,
+               T* parameter) {
+  const bool adapts = weights != nullptr && *weights > 0 && *updates > 0;
+  const T factor = static_cast<T>(learning_rate * (adapts ? std::sqrt(*weights / *updates) : 1.0));
+  for (int64_t i = 0; i < n; ++i) {
+    parameter[i] -= factor * update[i];
   }
 }
 
@@ -380,7 +435,11 @@ void init_uniform(const InitShape& s, double low, double high, double* x) {
   template void cross_entropy_stats(const CrossEntropyShape&, const T*, const std::int32_t*, T*);                  \
   template void cross_entropy_combine(int64_t, int64_t, const T*, double, double*, bool, T*);                      \
   template void cross_entropy_backward(const CrossEntropyShape&, T*, const std::int32_t*, const T*, double);       \
-  template void optimizer_step(const OptimizerStep&, int64_t, const T*, const double*, T*, T*, T*)
+  template double output_loss_forward(OutputLoss, int64_t, const T*, const T*, double);                            \
+  template void output_loss_backward(OutputLoss, int64_t, const T*, const T*, double, T*);                         \
+  template void optimizer_step(const OptimizerStep&, int64_t, const T*, const double*, T*, T*, T*);                \
+  template void lamb_update(const OptimizerStep&, int64_t, T*, const double*, const T*, T*, T*);                   \
+  template void lamb_step(int64_t, double, const T*, const double*, const double*, T*)
 INSTANTIATE(float);
 INSTANTIATE(double);
 #undef INSTANTIATE

@@ -66,6 +66,13 @@ template <class T>
 void attention_backward(const AttentionShape& shape, const T* qkv, const T* d_o, T* dqkv);
 
 template <class T>
+void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, const T* q, const T* kv,
+                            const T* bias, T* o, T* lse);
+template <class T>
+void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, const T* q, const T* kv,
+                             const T* bias, const T* o, const T* lse, const T* d_o, T* dq, T* dkv, T* d_bias);
+
+template <class T>
 void embedding_forward(const EmbeddingShape& shape, const std::int32_t* ids, const T* wte, const T* wpe, T* out);
 template <class T>
 void embedding_backward(const EmbeddingShape& shape, const std::int32_t* ids, const T* dout, T* dwte, T* dwpe);
@@ -80,8 +87,19 @@ void cross_entropy_backward(const CrossEntropyShape& shape, T* logits, const std
                             double scale);
 
 template <class T>
+double output_loss_forward(OutputLoss kind, std::int64_t n, const T* y, const T* target, double scale);
+template <class T>
+void output_loss_backward(OutputLoss kind, std::int64_t n, const T* y, const T* target, double scale, T* dy);
+
+template <class T>
 void optimizer_step(const OptimizerStep& step, std::int64_t n, const T* gradient, const double* coefficient,
                     T* parameter, T* m, T* v);
+template <class T>
+void lamb_update(const OptimizerStep& step, std::int64_t n, T* gradient, const double* coefficient, const T* parameter,
+                 T* m, T* v);
+template <class T>
+void lamb_step(std::int64_t n, double learning_rate, const T* update, const double* weights, const double* updates,
+               T* parameter);
 
 void init_normal(const InitShape& shape, double standard_deviation, double* x);
 void init_uniform(const InitShape& shape, double low, double high, double* x);

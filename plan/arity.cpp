@@ -12,9 +12,10 @@ struct ArityOf {
   Arity operator()(const Join&) const { return {0, 0}; }
   Arity operator()(const Matmul& w) const { return {2u + (w.bias ? 1u : 0u) + (w.accumulate ? 1u : 0u), 1}; }
   Arity operator()(const Attention& w) const {
+    const std::size_t apart = w.key_seq != 0 ? 1 : 0, bias = w.biased ? 1 : 0;
     switch (w.step) {
-      case AttentionStep::flash_forward: return {1, 2};
-      case AttentionStep::flash_backward: return {4, 1};
+      case AttentionStep::flash_forward: return {1 + apart + bias, 2};
+      case AttentionStep::flash_backward: return {4 + apart + 2 * bias, 1 + apart + bias};
       case AttentionStep::scores:
       case AttentionStep::scale_mask:
       case AttentionStep::softmax:
@@ -37,6 +38,7 @@ struct ArityOf {
     }
     return {0, 0};
   }
+  Arity operator()(const RelativeBias& w) const { return {w.direction == Direction::forward ? 1u : 2u, 1}; }
   Arity operator()(const StateSpace& w) const { return w.direction == Direction::forward ? Arity{2, 1} : Arity{4, 2}; }
   Arity operator()(const AttentionSinks& w) const {
     return w.direction == Direction::forward ? Arity{3, 2} : Arity{5, 1};
@@ -67,16 +69,19 @@ struct ArityOf {
     switch (w.step) {
       case CrossEntropyStep::stats: return {2, 1};
       case CrossEntropyStep::combine: return {2, 2};
-      case CrossEntropyStep::backward: return {3, 1};
+      case CrossEntropyStep::backward: return {3u + (w.scaled ? 1u : 0u), 1};
     }
     return {0, 0};
   }
+  Arity operator()(const OutputLoss& w) const {
+    return {w.direction == Direction::forward ? 3u : 2u + (w.scaled ? 1u : 0u), 1};
+  }
+  Arity operator()(const LambUpdate&) const { return {5, 3}; }
+  Arity operator()(const LossScale& w) const { return {w.step == LossScaleStep::begin ? 1u : 2u, 1}; }
   Arity operator()(const SquaredNorm&) const { return {1, 1}; }
-  Arity operator()(const ClipCoefficient&) const { return {1, 1}; }
+  Arity operator()(const ClipCoefficient& w) const { return {w.scaled ? 2u : 1u, 1}; }
   Arity operator()(const OptimizerStep& w) const {
-    const std::size_t moments = w.optimizer.kind == workloads::OptimizerKind::sgd        ? 0
-                                : w.optimizer.kind == workloads::OptimizerKind::momentum ? 1
-                                                                                         : 2;
+    const auto moments = static_cast<std::size_t>(workloads::moments(w.optimizer.kind));
     const std::size_t state = moments + (w.precision.has_master() ? 1 : 0);
     return {3 + state, 1 + state};
   }
@@ -89,7 +94,12 @@ struct ArityOf {
     const std::size_t state = w.outer.kind == OuterKind::average ? 0 : w.outer.kind == OuterKind::sgd ? 1 : 2;
     return {1 + state, 1 + state + (w.has_master ? 1 : 0)};
   }
-  Arity operator()(const Collective& w) const { return {w.row > 0 ? std::size_t{3} : std::size_t{1}, 1}; }
+  Arity operator()(const SumParts& w) const { return {w.accumulate ? std::size_t{2} : std::size_t{1}, 1}; }
+  // A root and the others have different ends of a star.
+  Arity operator()(const Collective& w) const {
+    return is_star(w.kind) ? (given.writes == 0 ? Arity{1, 0} : Arity{0, 1})
+                           : Arity{w.row > 0 ? std::size_t{3} : std::size_t{1}, 1};
+  }
   Arity operator()(const Exchange& w) const {
     const auto sends = std::count_if(w.messages.begin(), w.messages.end(), [](const Message& m) { return m.send; });
     return {static_cast<std::size_t>(sends), w.messages.size() - static_cast<std::size_t>(sends)};
@@ -98,8 +108,10 @@ struct ArityOf {
   Arity operator()(const Host& w) const {
     return w.task == HostTask::write_checkpoint ? Arity{given.reads, 0} : Arity{0, 1};
   }
-  Arity operator()(const Put&) const { return {1, 0}; }
-  Arity operator()(const Take&) const { return {0, 1}; }
+  Arity operator()(const Channel& w) const {
+    const bool reads = w.step == ChannelStep::put || w.step == ChannelStep::release;
+    return reads ? Arity{std::max<std::size_t>(1, given.reads), 0} : Arity{0, std::max<std::size_t>(1, given.writes)};
+  }
   Arity operator()(const RingAttention& w) const {
     switch (w.step) {
       case RingStep::pack:

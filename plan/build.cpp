@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <set>
 #include <utility>
 
@@ -35,6 +36,19 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   if (s.tp > 1) {
     groups.tp = add("tp", {{Axis::tp, 0, {}}});
   }
+  // Behind the workers stand the servers.
+  std::vector<int> workers(s.servers > 0 ? static_cast<std::size_t>(s.dp) : 0);
+  std::iota(workers.begin(), workers.end(), 0);
+  for (int server = 0; server < s.servers; ++server) {
+    std::vector<int> with = workers;
+    with.push_back(static_cast<int>(s.dp) + server);
+    groups.with_server.push_back(add(fmt::format("workers and server {}", server), {{Axis::dp, 0, with}}));
+  }
+  if (s.servers > 1) {
+    std::vector<int> servers(static_cast<std::size_t>(s.servers));
+    std::iota(servers.begin(), servers.end(), static_cast<int>(s.dp));
+    groups.servers = add("servers", {{Axis::dp, 0, servers}});
+  }
   if (s.replicas() > 1) {
     const auto spanning = [&](std::vector<AxisSpan> along_dp) {
       if (s.cp > 1) {
@@ -44,7 +58,7 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
       return along_dp;
     };
     groups.data = add("dp" + groups.of_pair,
-                      spanning(s.dp > 1 ? std::vector<AxisSpan>{{Axis::dp, 0, {}}} : std::vector<AxisSpan>{}));
+                      spanning(s.dp > 1 ? std::vector<AxisSpan>{{Axis::dp, 0, workers}} : std::vector<AxisSpan>{}));
     groups.dp = groups.data;
     if (s.drifting() > 1) {
       const auto n = static_cast<int>(s.local_group);
@@ -200,13 +214,34 @@ std::size_t validated_before(const RoleContext& c, const std::vector<Action>& ro
   return c.stage + 1 == c.job.strategy.pp ? 0 : static_cast<std::size_t>(first_backward - row.begin());
 }
 
-void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, int stage, const PipelineRow& row,
-                const CopyAssignment& copies) {
-  const std::vector<Action>& actions = row.actions;
+// What the ranks of a pipeline stage do; with servers those of the only one are all workers.
+std::vector<Part> parts_of(const Strategy& s) {
+  switch (s.data_parallel) {
+    case DataParallel::gather: return s.dp > 1 ? std::vector{Part::central, Part::worker} : std::vector{Part::whole};
+    case DataParallel::parameter_server: return {Part::worker};
+    default: return {Part::whole};
+  }
+}
+
+void place_ranks(const Strategy& s, int stage, Part part, Role& role) {
   role.name = "stage " + std::to_string(stage);
   role.ranks.fixed = {{Axis::pp, stage}};
+  if (s.servers > 0) {
+    role.name = "workers";
+    role.ranks.fixed.push_back({Axis::dp, 0, static_cast<int>(s.dp)});
+  } else if (part != Part::whole) {
+    const bool central = part == Part::central;
+    role.name += central ? " central" : " workers";
+    role.ranks.fixed.push_back({Axis::dp, central ? 0 : 1, central ? 1 : static_cast<int>(s.dp) - 1});
+  }
+}
+
+void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, int stage, Part part,
+                const PipelineRow& row, const CopyAssignment& copies) {
+  const std::vector<Action>& actions = row.actions;
+  place_ranks(job.strategy, stage, part, role);
   role.slots = copies.slots;
-  RoleContext c(job, g, role, groups, stage, row);
+  RoleContext c(job, g, role, groups, stage, row, part);
   // A whole backward takes a ring for itself: two of them, so that the next gradient may arrive meanwhile.
   role.holds = c.splits ? copies.holds : 0;
   role.rings = c.splits ? copies.rings : job.strategy.pp > 1 ? 2 : 1;
@@ -222,12 +257,25 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
         "strategy: offload \"activations\" cannot go with a schedule that has backwards in two halves; expected whole "
         "backwards");
   }
+  if (c.splits && c.model.is_encoder_decoder()) {
+    throw InputError(
+        "strategy: schedule: backwards in two halves are not built with an encoder_decoder; expected whole backwards");
+  }
   add_parameters(c);
   g.tensors = c.tensors;
+  if (job.strategy.servers > 0) {
+    c.dealt = deal(job.strategy, role);
+  }
   if (c.last) {
     role.loss = c.builder.buffer("loss", Dtype::fp64, 1, BufferKind::workspace, Lifetime::persistent);
   }
-  role.grad_norm = c.builder.buffer("gradient_norm", Dtype::fp64, 2, BufferKind::workspace, Lifetime::persistent);
+  if (c.updates()) {
+    role.grad_norm = c.builder.buffer("gradient_norm", Dtype::fp64, 2, BufferKind::workspace, Lifetime::persistent);
+  }
+
+  if (c.scales_loss()) {
+    role.loss_scale = c.builder.buffer("loss_scale", Dtype::fp64, 5, BufferKind::workspace, Lifetime::persistent);
+  }
 
   const std::vector<BackwardPart> parts = parts_in(actions);
   const LayerBlocks layers(c, parts);
@@ -288,20 +336,32 @@ PlanGraph build(const Job& job) {
   PlanGraph g;
   g.name = job.workload.model.name;
   g.mesh.order = parse_rank_order(s.rank_order);
-  g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp), static_cast<int>(s.cp), static_cast<int>(s.tp)};
+  g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp + s.servers), static_cast<int>(s.cp),
+                   static_cast<int>(s.tp)};
+  g.servers = static_cast<std::int32_t>(s.servers);
+  g.asynchronous = s.staleness.has_value();
   g.sequences_per_step = job.workload.global_batch;
-  g.seq_len = job.workload.seq_len;
+  g.seq_len = job.workload.tokens_per_sequence();
+  g.told_len = job.workload.target_len;
   g.microbatches = static_cast<std::int32_t>(job.microbatches());
   const Schedule schedule = make_schedule(s, g.microbatches);
   const std::vector<std::int32_t> rank_of_stage = placement(schedule, static_cast<int>(s.stages()));
   const auto none_paired = [&](std::size_t p) { return std::vector<bool>(schedule[p].size(), false); };
   const std::vector<std::vector<bool>> paired =
       s.overlap_ep ? pairs(schedule, static_cast<int>(s.stages())) : std::vector<std::vector<bool>>{};
-  g.roles.resize(static_cast<std::size_t>(s.pp));
-  for (std::size_t p = 0; p < g.roles.size(); ++p) {
-    const Groups groups = add_groups(g, job, rank_of_stage, static_cast<int>(p));
-    build_role(job, g, g.roles[p], groups, static_cast<int>(p),
-               {schedule[p], rank_of_stage, s.overlap_ep ? paired[p] : none_paired(p)}, assign_copies(schedule[p]));
+  const std::vector<Part> parts = parts_of(s);
+  g.roles.resize(static_cast<std::size_t>(s.pp) * parts.size() + static_cast<std::size_t>(s.servers));
+  auto role = g.roles.begin();
+  Groups groups;
+  for (std::size_t p = 0; p < static_cast<std::size_t>(s.pp); ++p) {
+    groups = add_groups(g, job, rank_of_stage, static_cast<int>(p));
+    for (const Part part : parts) {
+      build_role(job, g, *role++, groups, static_cast<int>(p), part,
+                 {schedule[p], rank_of_stage, s.overlap_ep ? paired[p] : none_paired(p)}, assign_copies(schedule[p]));
+    }
+  }
+  for (std::int32_t server = 0; server < s.servers; ++server) {
+    build_server(job, g, *role++, groups, server, deal(s, g.roles.front()), schedule[0].back().microbatch);
   }
   return g;
 }

@@ -18,12 +18,16 @@ struct AttentionEmitter : LayerEmitter {
             c.n.heads / n,
             c.n.kv_heads / n,
             c.n.head_dim,
-            !c.model.is_encoder(),
+            c.is_causal(),
             c.type.activation,
             c.n.v_dim,
             layer_kind.window,
-            c.job.workload.document_length};
+            c.job.workload.document_length,
+            0,
+            is_biased(),
+            c.model.scaled_scores};
   }
+  bool is_biased() const { return c.model.positions == workloads::Positions::relative; }
   AttentionSinks sinks(Direction direction) const {
     const std::int64_t n = c.all_to_all ? c.job.strategy.cp : 1;
     return {direction,        c.n.batch, c.n.seq * n, c.n.heads / n, c.n.v_dim, c.all_to_all ? c.groups.cp : kNoGroup,
@@ -197,9 +201,17 @@ struct AttentionEmitter : LayerEmitter {
     return all(c.saved("context.whole", c.type.activation, c.n.rows * c.n.context, again.all));
   }
 
+  void flash_forward(Phase phase, Operand context) {
+    std::vector<Operand> reads{all(t.qkv)};
+    if (is_biased()) {
+      reads.push_back(position_bias(c));
+    }
+    attend(AttentionStep::flash_forward, phase, std::move(reads), {context, all(t.core)});
+  }
+
   void core_forward(Phase phase, Operand context) {
     if (workloads::is_flash(c.job.workload.attention)) {
-      attend(AttentionStep::flash_forward, phase, {all(t.qkv)}, {context, all(t.core)});
+      flash_forward(phase, context);
       sink(phase, context);
     } else {
       probabilities(phase);
@@ -213,11 +225,16 @@ struct AttentionEmitter : LayerEmitter {
     if (workloads::is_flash(c.job.workload.attention)) {
       if (core_again) {  // frameworks run the whole of it, though the output is kept
         const Operand output = all(c.temporary("context.again", c.type.activation, c.n.rows * c.n.context));
-        attend(AttentionStep::flash_forward, Phase::recompute, {all(t.qkv)}, {output, all(t.core)});
+        flash_forward(Phase::recompute, output);
         sink(Phase::recompute, output);
       }
       sink_backward(d_context, context);
-      attend(AttentionStep::flash_backward, phase, {d_context, all(t.qkv), context, all(t.core)}, {d_qkv});
+      std::vector<Operand> reads{d_context, all(t.qkv), context, all(t.core)}, writes{d_qkv};
+      if (is_biased()) {
+        reads.insert(reads.end(), {position_bias(c), position_bias_gradient(c)});
+        writes.push_back(position_bias_gradient(c));
+      }
+      attend(AttentionStep::flash_backward, phase, std::move(reads), std::move(writes));
       return;
     }
     if (core_again) {

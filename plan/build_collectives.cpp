@@ -19,7 +19,7 @@ Collective collective(RoleContext& c, CollectiveKind kind, std::int64_t elements
   op.group = c.groups.tp;
   op.elements = elements;
   op.dtype = c.type.activation;
-  op.tag = c.builder.tag(std::string(prefix(phase)) + name);
+  op.tag = c.builder.tag(std::string(prefix(phase)) + c.named(name));
   return op;
 }
 

@@ -8,12 +8,12 @@ namespace foretrain::plan {
 
 namespace {
 
-Extents extents(const Job& job) {
+Extents extents(const Job& job, std::int64_t seq_len) {
   const workloads::Model& m = job.workload.model;
   const Strategy& s = job.strategy;
   Extents n;
   n.batch = s.micro_batch;
-  n.seq = job.workload.seq_len / s.cp;
+  n.seq = seq_len / s.cp;
   n.rows = n.batch * n.seq;
   n.shard_rows = s.sequence_parallel ? n.rows / s.tp : n.rows;
   n.hidden = m.hidden;
@@ -65,11 +65,12 @@ std::string_view suffix(BackwardPart part) {
 }
 
 RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, int stage_coordinate,
-                         const PipelineRow& row)
+                         const PipelineRow& row, Part p)
     : job(j),
       model(j.workload.model),
       builder(g, r),
       groups(gr),
+      part(p),
       stage(stage_coordinate),
       rank_of_stage(row.rank_of_stage),
       tp(static_cast<int>(j.strategy.tp)),
@@ -77,7 +78,7 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
       all_to_all(j.strategy.cp > 1 && j.strategy.cp_kind == CpKind::all_to_all),
       splits(std::any_of(row.actions.begin(), row.actions.end(),
                          [](const Action& a) { return a.kind == ActionKind::backward_input; })),
-      n(extents(j)),
+      n(extents(j, j.workload.seq_len)),
       e(expert_extents(j, n)),
       type(dtypes(j.workload.precision)) {
   r.streams.push_back({"compute", StreamKind::compute, Axis::tp});
@@ -102,9 +103,22 @@ RoleContext::RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, 
       r.layer_lists[static_cast<std::size_t>(has_experts(l) ? kMoeLayers : kMlpLayers)].push_back(l);
     }
   }
+  if (model.is_encoder_decoder()) {
+    r.layer_lists.resize(2);
+    for (std::int32_t l = 0; l < std::ssize(r.global_layer); ++l) {
+      r.layer_lists[static_cast<std::size_t>(has_more(l) ? kDecoderLayers : kEncoderLayers)].push_back(l);
+    }
+  }
   first = begins(chunk_stage.front());
   last = ends(chunk_stage.back());
   tied_here = first && last && model.tied_embeddings;
+}
+
+void RoleContext::enter(Side now) {
+  if (model.is_encoder_decoder()) {
+    side = now;
+    n = extents(job, side == Side::decoder ? job.workload.target_len : job.workload.seq_len);
+  }
 }
 
 std::int32_t RoleContext::chunk_copies(std::size_t chunk, std::int32_t layer_list) const {
@@ -156,12 +170,17 @@ bool RoleContext::reduces_replicated() const {
 }
 
 std::string RoleContext::replicated_embedding() const {
-  for (const char* const name : {"embedding.positions", "embedding.types", "embedding.norm.gain"}) {
+  for (const char* const name :
+       {"embedding.positions", "embedding.types", "embedding.norm.gain", "embedding.encoder_norm.gain"}) {
     if (has_parameter(kEmbedding, name)) {
       return name;
     }
   }
   return "";
+}
+
+EventId RoleContext::reduced() {
+  return builder.event(kReducedEvent, Replicas::once);
 }
 
 std::int32_t RoleContext::shards_of(Family f) const {
@@ -174,11 +193,14 @@ std::int32_t RoleContext::shards_of(Family f) const {
 }
 
 std::vector<Family> RoleContext::layer_families() const {
-  return has_experts() ? std::vector<Family>{kExperts, kMoe, kMlp, kLayer} : std::vector<Family>{kLayer};
+  return has_experts()                ? std::vector<Family>{kExperts, kMoe, kMlp, kLayer}
+         : model.is_encoder_decoder() ? std::vector<Family>{kCross, kLayer}
+                                      : std::vector<Family>{kLayer};
 }
 
 Family RoleContext::family_of(const std::string& name) const {
-  return !has_experts()                 ? kLayer
+  return name.starts_with("cross.")     ? kCross
+         : !has_experts()               ? kLayer
          : name.starts_with("mlp.")     ? kMlp
          : name.starts_with("moe.")     ? kMoe
          : name.starts_with("experts.") ? kExperts
@@ -231,8 +253,8 @@ bool RoleContext::mixes_recompute() const {
 BufferId RoleContext::saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
                             std::int32_t layer_list) {
   if (recomputed) {
-    return builder.buffer(mixes_recompute() ? name + ".recomputed" : name, dtype, elements, BufferKind::workspace,
-                          Lifetime::block);
+    return builder.buffer(named(mixes_recompute() ? name + ".recomputed" : name), dtype, elements,
+                          BufferKind::workspace, Lifetime::block);
   }
   return by_layer(name, dtype, elements, Lifetime::slot, layer_list);
 }
@@ -244,8 +266,9 @@ BufferId RoleContext::by_layer(const std::string& name, Dtype dtype, std::int64_
   }
   // Copies that wrap are used in turn by all layers, whichever list they are in.
   const bool mixes = mixes_recompute() || most_offloaded() > 0;
+  layer_list = layer_list == kAllLayers ? side_list() : layer_list;
   const BufferId id =
-      builder.buffer(name, dtype, elements, BufferKind::activation, lifetime,
+      builder.buffer(named(name), dtype, elements, BufferKind::activation, lifetime,
                      mixes ? kept_copies() : max_chunk_copies(layer_list), mixes ? kAllLayers : layer_list);
   role().buffers[static_cast<std::size_t>(id)].wraps = mixes;
   return id;
@@ -266,7 +289,7 @@ BufferId RoleContext::read_by_weights(const std::string& name, Dtype dtype, std:
 }
 
 BufferId RoleContext::temporary(const std::string& name, Dtype dtype, std::int64_t elements) {
-  return builder.buffer(name, dtype, elements, BufferKind::workspace, Lifetime::block);
+  return builder.buffer(named(name), dtype, elements, BufferKind::workspace, Lifetime::block);
 }
 
 BufferId RoleContext::head_buffer(const std::string& name, Dtype dtype, std::int64_t elements) {
@@ -276,8 +299,9 @@ BufferId RoleContext::head_buffer(const std::string& name, Dtype dtype, std::int
 
 BufferId RoleContext::residual() {
   const bool offloads = most_offloaded() > 0;
-  const BufferId id = builder.buffer("x", type.activation, n.shard_rows * n.hidden, BufferKind::activation,
-                                     Lifetime::slot, (offloads ? kept_copies() : max_chunk_layers()) + 1);
+  const BufferId id =
+      builder.buffer(named("x"), type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::slot,
+                     (offloads ? kept_copies() : max_chunk_copies(side_list())) + 1, side_list());
   role().buffers[static_cast<std::size_t>(id)].wraps = offloads;
   return id;
 }
@@ -296,7 +320,7 @@ BufferId RoleContext::kept(const std::string& name, Dtype dtype, std::int64_t el
 }
 
 BufferId RoleContext::residual_gradient() {
-  return builder.buffer("dy", type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::ring,
+  return builder.buffer(named("dy"), type.activation, n.shard_rows * n.hidden, BufferKind::activation, Lifetime::ring,
                         keeps_residual_gradients() ? max_chunk_layers() + 1 : 0);
 }
 

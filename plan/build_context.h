@@ -33,12 +33,18 @@ struct Groups {
   // Ranks that hold the same parts of the same experts; those of them that share out their state; ranks that hold
   // different ones, along dp and tp; and along dp only.
   GroupId expert_data = kNoGroup, expert_shard = kNoGroup, expert_slices = kNoGroup, expert_dp = kNoGroup;
-  GroupId balanced = kNoGroup;  // ranks that route tokens of one microbatch
+  GroupId balanced = kNoGroup;       // ranks that route tokens of one microbatch
+  std::vector<GroupId> with_server;  // by server: it, behind all workers
+  GroupId servers = kNoGroup;        // where there are several
   // Pipeline ranks with copies of the same layers, as a span of groups and in their names; none where there is one
   // copy.
   std::vector<AxisSpan> pair;
   std::string of_pair;
 };
+
+// What a role does of data parallelism: all of it; where one rank updates for its replica group, that one's part or the
+// others'; a server's.
+enum class Part : std::uint8_t { whole, central, worker, server };
 
 // Local extents on one rank of the role.
 struct Extents {
@@ -75,9 +81,10 @@ struct Dtypes {
   Dtype statistic{};  // norm statistics, log-sum-exp, loss terms
 };
 
-// The last three in models with experts only: there kLayer is what all layers have, kMlp the MLPs of layers without
-// experts, kMoe routers and shared experts.
-enum Family : std::int16_t { kEmbedding = 0, kLayer = 1, kHead = 2, kMlp = 3, kMoe = 4, kExperts = 5 };
+// From kMlp on in models with experts only: there kLayer is what all layers have, kMlp the MLPs of layers without
+// experts, kMoe routers and shared experts. kCross in those with an encoder and a decoder: what the decoder's layers
+// have beside kLayer.
+enum Family : std::int16_t { kEmbedding = 0, kLayer = 1, kHead = 2, kMlp = 3, kMoe = 4, kExperts = 5, kCross = 3 };
 
 // What compute reads and writes of a family: what is stored, where that is whole; else transient copies that are
 // gathered before, or cleared before and reduced after (build_units.cpp).
@@ -94,14 +101,19 @@ struct FamilyUse {
 enum class BackwardPart : std::uint8_t { whole, input, weight };
 std::string_view suffix(BackwardPart part);  // of names
 
-// Lists of layers (Role::layer_lists) in models with experts.
-inline constexpr std::int32_t kAllLayers = -1, kMlpLayers = 0, kMoeLayers = 1;
+// Lists of layers (Role::layer_lists) in models with experts, and in those with an encoder and a decoder.
+inline constexpr std::int32_t kAllLayers = -1, kMlpLayers = 0, kMoeLayers = 1, kEncoderLayers = 0, kDecoderLayers = 1;
 
-// What layers of a model differ in: an MLP or experts; attention, with a window or without, or a state-space mixer;
-// whether they recompute, as the strategy has it, or keep everything; whether what they keep goes to the host
-// (build_offload.cpp), and then whether they are their chunk's first and last that do.
+// Of a model with an encoder and a decoder: whose sequences a block is about. Their buffers and messages have names of
+// their own.
+enum class Side : std::uint8_t { encoder, decoder };
+
+// What layers of a model differ in: an MLP or experts; of an encoder, or of a decoder that attends to one; attention,
+// with a window or without, or a state-space mixer; whether they recompute, as the strategy has it, or keep everything;
+// whether what they keep goes to the host (build_offload.cpp), and then whether they are their chunk's first and last
+// that do.
 struct LayerKind {
-  bool experts = false, ssm = false, recomputes = false;
+  bool experts = false, ssm = false, recomputes = false, decoder = false;
   std::int64_t window = 0;
   bool offloads = false, first_of_chunk = false, last_of_chunk = false;
 
@@ -121,14 +133,28 @@ struct PipelineRow {
   std::vector<bool> paired;                        // by action: it runs as one with the next (schedule.h)
 };
 
+struct BucketRange {
+  Family family{};
+  std::int32_t first_layer = 0, layers = 1;  // role-local, and of the family's; 0, 1 for families without layers
+};
+
+// Which server has what.
+struct Dealing {
+  std::int32_t embedding = -1, head = -1;
+  std::vector<std::int32_t> layers;  // global
+  std::int32_t server_of(const Role& role, const BucketRange& r) const;
+};
+
 // One role under construction.
 struct RoleContext {
-  RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, int stage_coordinate, const PipelineRow& row);
+  RoleContext(const Job& j, PlanGraph& g, Role& r, const Groups& gr, int stage_coordinate, const PipelineRow& row,
+              Part p);
 
   const Job& job;
   const workloads::Model& model;
   RoleBuilder builder;
   Groups groups;
+  Part part;
   int stage;  // pp coordinate
   const std::vector<std::int32_t>& rank_of_stage;
   int tp;
@@ -137,34 +163,52 @@ struct RoleContext {
   bool first = false, last = false;  // holds the embedding / the head
   bool splits;                       // has backwards in two halves: what the later half reads is kept until then
   bool tied_here = false;            // embedding and head on this very role, one table
-  Extents n;
+  Extents n;                         // of the side that is being written, where there are two
   ExpertExtents e;
   Dtypes type;
   std::vector<std::int32_t> chunk_first;  // role-local first layer of each chunk
   std::vector<std::int32_t> chunk_layers;
   std::vector<std::int32_t> chunk_stage;                           // its virtual stage
   std::map<std::string, std::map<int, std::string>> peer_streams;  // by direction and neighbour
+  // LossScale's state, whose first number is the scale.
+  Operand loss_scale_state() { return builder.whole(role().loss_scale); }
+  bool scales_loss() const { return job.workload.loss_scaling.is_on(); }
+  // The loss is the mean over the batch; a gradient over what its replica has of it, this times as much.
+  double replicas_apart() const { return static_cast<double>(job.strategy.drifting()); }
   bool head_in_slots = false;  // more than one microbatch between the head's forward and backward
   std::int32_t tensors = 0;
   std::vector<FamilyUse> uses;  // by Family; build_parameters.cpp
   LayerKind emitted;            // whose block is being written
+  Side side = Side::encoder;    // and on which side, where there are two
   std::map<LayerKind, std::vector<OnHost>> on_host;
   std::set<BlockId> only_for_backward;  // what a forward without a backward leaves out
+  Dealing dealt;                        // with parameter servers
 
   Role& role() { return builder.role(); }
   const Role& role() const { return builder.role(); }
   std::int32_t max_chunk_layers() const;
   const ParameterFamily& family(Family f) const { return role().parameter_families[static_cast<std::size_t>(f)]; }
   const FamilyUse& use(Family f) const { return uses[static_cast<std::size_t>(f)]; }
+  void enter(Side side);  // what is written next is of this side; nothing in models with one
+  // A name on the side, and the list of its layers.
+  std::string named(const std::string& name) const { return side == Side::decoder ? "decoder." + name : name; }
+  std::int32_t side_list() const {
+    return !model.is_encoder_decoder() ? kAllLayers : side == Side::decoder ? kDecoderLayers : kEncoderLayers;
+  }
+  bool is_causal() const { return model.is_encoder_decoder() ? side == Side::decoder : !model.is_encoder(); }
   bool has_experts() const { return model.moe.experts > 0; }
   bool has_experts(std::int32_t layer) const {  // role-local
     return model.has_experts(role().global_layer[static_cast<std::size_t>(layer)]);
+  }
+  // Of the second list of layers: with experts, or of the decoder. Their unit has other families.
+  bool has_more(std::int32_t layer) const {  // role-local
+    return has_experts(layer) || model.has_cross_attention(role().global_layer[static_cast<std::size_t>(layer)]);
   }
   // Of a list's layers: how many a chunk has of them, the first so many of the role's, and the most of any chunk.
   std::int32_t chunk_copies(std::size_t chunk, std::int32_t layer_list) const;
   std::int32_t max_chunk_copies(std::int32_t layer_list) const;
   // Of buffers that only layers with an MLP have.
-  std::int32_t mlp_list() const { return has_experts() ? kMlpLayers : kAllLayers; }
+  std::int32_t mlp_list() const { return has_experts() ? kMlpLayers : side_list(); }
   // Layers of a chunk that recompute, the first ones, where all of a layer is recomputed.
   std::int32_t recomputed_layers(std::size_t chunk) const;
   // Layers that recompute and layers that keep everything share the role. Copies by layer of what the latter keep:
@@ -179,6 +223,9 @@ struct RoleContext {
   std::vector<Family> layer_families() const;
   Family family_of(const std::string& name) const;
   GroupId data_group(Family f) const { return f == kExperts ? groups.expert_data : groups.dp; }
+  // A family's gradients meet those of other ranks; this role updates parameters.
+  bool exchanges(Family f) const { return data_group(f) != kNoGroup || !groups.with_server.empty(); }
+  bool updates() const { return part != Part::worker; }
   // Ranks that share out the state of a family, and how many parts that makes.
   GroupId shard_group(Family f) const {
     return f != kExperts ? groups.shard : job.strategy.zero >= 1 ? groups.expert_shard : kNoGroup;
@@ -227,12 +274,12 @@ struct RoleContext {
 
   // A gradient's parts are with their owners (the whole of it may be written again); and are complete.
   EventId scattered() { return builder.event("gradients_scattered", Replicas::once); }
-  EventId reduced() { return builder.event("gradients_reduced", Replicas::once); }
+  EventId reduced();
 
   // Activation kept from forward to backward (a slot), or only inside a block when it is recomputed.
   // One copy of each layer of a chunk that is in the list (of each that keeps it, where not all do).
   BufferId saved(const std::string& name, Dtype dtype, std::int64_t elements, bool recomputed,
-                 std::int32_t layer_list = kAllLayers);
+                 std::int32_t layer_list = kAllLayers);  // all: those of the side
   BufferId by_layer(const std::string& name, Dtype dtype, std::int64_t elements, Lifetime lifetime,
                     std::int32_t layer_list);
   // One that weight gradients read.
@@ -250,7 +297,7 @@ struct RoleContext {
     return offloaded_layers(chunk) > 0 ? input_of_offloading() : builder.whole(residual());
   }
   Operand input_of_offloading();
-  Operand chunk_output(std::size_t chunk) { return builder.whole(residual(), chunk_layers[chunk]); }
+  Operand chunk_output(std::size_t chunk) { return builder.whole(residual(), chunk_copies(chunk, side_list())); }
   // From a layer's input gradient to its weight gradient, per layer in ring copies; inside a block where nothing is
   // split.
   BufferId kept(const std::string& name, Dtype dtype, std::int64_t elements, std::int32_t layer_list = kAllLayers);
@@ -307,7 +354,22 @@ BlockId await_offloaded(RoleContext& c, bool all);
 // Before a backward reads.
 void await_fetched(RoleContext& c, BlockBuilder& b, LayerKind kind);
 
-// build_ends.cpp
+// build_cross_attention.cpp: what the decoder's layers read of the encoder, and its gradient, the sum over them.
+Operand encoded(RoleContext& c);
+Operand encoded_gradient(RoleContext& c);
+// Relative positions: the logits by distance of the side's layers, and their gradient, the sum over the layers.
+Operand position_bias(RoleContext& c);
+Operand position_bias_gradient(RoleContext& c);
+// At the begin of the side's backward: nothing has been added to these sums.
+void clear_sums(RoleContext& c, BlockBuilder& b);
+// On to the table that they come from.
+void relative_bias_forward(RoleContext& c, BlockBuilder& b);
+void relative_bias_backward(RoleContext& c, BlockBuilder& b);
+
+// build_ends.cpp. Of a model with two sides embedding_* are about the one that the context is on.
+// The norm between the encoder's last layer and the decoder's layers.
+BlockId encoder_norm_forward(RoleContext& c, std::size_t chunk);
+BlockId encoder_norm_backward(RoleContext& c, std::size_t chunk);
 // `gathers`: the embedding's parameters, where they are sharded, first.
 BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers);
 BlockId embedding_backward(RoleContext& c, bool last_microbatch);
@@ -365,7 +427,7 @@ void await_unit(RoleContext& c, BlockBuilder& b, Family f, Phase phase);
 // The unit's gradients are cleared: its backward follows.
 void clear_unit(RoleContext& c, BlockBuilder& b, Family f);
 // A layer's: of what all have, and of its MLP or experts.
-std::vector<Family> layer_unit(const RoleContext& c, bool experts);
+std::vector<Family> layer_unit(const RoleContext& c, bool more);
 // The unit's gradients to their owners. `last`: of the step's microbatches; then across replicas, too.
 BlockId reduce_unit(RoleContext& c, const std::vector<Family>& families, bool last);
 // At the begin of a backward: what the backward before it left to reduce is on its way no more.
@@ -385,7 +447,7 @@ class GathersAhead {
   RoleContext& c_;
   Segment& segment_;
   std::vector<std::int32_t> units_;
-  std::map<std::pair<Family, bool>, BlockId> blocks_;  // of layers with and without experts
+  std::map<std::pair<Family, bool>, BlockId> blocks_;  // of layers of either list
   bool again_;
   std::size_t ahead_, used_ = 0, gathered_ = 0;
 };
@@ -398,14 +460,10 @@ Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers);
 std::vector<EventId> local_gradients_done(RoleContext& c);
 // Sums a part over the replicas; returns the op's position.
 int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std::string& name);
-struct BucketRange {
-  Family family{};
-  std::int32_t first_layer = 0, layers = 1;  // role-local, and of the family's; 0, 1 for families without layers
-};
-// Everything that is updated (or, not `updated`, reduced) together: the head, the chunks, the embedding.
+// In the order in which a backward completes them: a chunk's layers; all that are reduced together, or (`updated`)
+// updated together, which owners share out as a whole.
 std::vector<BucketRange> all_buckets(RoleContext& c, bool updated);
 BlockCall call_at(const BucketRange& range, BlockId block);
-// In the order in which a backward completes them.
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);
 bool reduces_gradients(const RoleContext& c);  // of some family
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range);
@@ -417,6 +475,41 @@ int emit_compressed_reduce(RoleContext& c, BlockBuilder& b, const BucketRange& r
 SegmentId average_segment(RoleContext& c);
 // Before the first step: the outer optimizer's anchor is where all begin.
 SegmentId anchor_segment(RoleContext& c);
+// Sums numbers of tensors over the ranks of a group, which hold different ones, or parts of them.
+void reduce_of_tensors(RoleContext& c, BlockBuilder& b, GroupId group, StreamId stream, Operand all,
+                       const std::string& name);
+// A step with a gradient that is no number does not happen, where losses are scaled.
+void guard_update(RoleContext& c, Op& op);
+// build_lamb.cpp: before the first bucket; of each, the update in place of its gradient; behind the last. What the
+// optimizer then reads: norms of all tensors' weights, and of their updates.
+inline bool is_lamb(const RoleContext& c) {
+  return c.job.workload.optimizer.kind == workloads::OptimizerKind::lamb;
+}
+BlockId lamb_begin_block(RoleContext& c);
+BlockId lamb_update_block(RoleContext& c, const BucketRange& range);
+BlockId lamb_norms_block(RoleContext& c);
+Operand lamb_norms(RoleContext& c);
+// build_central.cpp: gradients to where they are summed, and there the sum; parameters from there. Every such block
+// records an event of these names, of which a role may have several.
+inline constexpr const char* kReducedEvent = "gradients_reduced";
+inline constexpr const char* kHandedOutEvent = "handed_out";
+BlockId exchange_bucket(RoleContext& c, const BucketRange& range);
+BlockId hand_out_bucket(RoleContext& c, const BucketRange& range);
+std::vector<EventId> exchange_events(RoleContext& c, const char* name);
+
+// build_server.cpp
+// Throws InputError where a server would have nothing.
+Dealing deal(const Strategy& strategy, const Role& worker);
+// build_asynchronous.cpp: the same where servers update by each worker's gradients, one at a time.
+void add_asynchronous_update(RoleContext& c, Segment& s);  // of a worker
+void add_asynchronous_program(RoleContext& c);             // of a server
+// Norms, clipping, and the optimizer; parameters that are stored whole are gathered behind it where that overlaps.
+void add_update(RoleContext& c, Segment& s, const std::vector<BucketRange>& buckets,
+                const std::vector<EventId>& reduced);
+
+void build_server(const Job& job, PlanGraph& g, Role& role, const Groups& groups, std::int32_t index,
+                  const Dealing& dealt, std::int32_t last_microbatch);
+
 // build_post_validation.cpp: norms from stage to stage instead of over all at once.
 // Adds the norms of the stages before to this one's, and sends the sum on.
 void emit_norms_of_stages_before(RoleContext& c, BlockBuilder& b, Operand norms);

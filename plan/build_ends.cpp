@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "plan/build_context.h"
+#include "plan/build_dense.h"
 
 namespace foretrain::plan {
 
@@ -40,7 +41,7 @@ HeadBuffers head_buffers(RoleContext& c) {
 }
 
 BufferId tokens(RoleContext& c) {
-  return c.builder.buffer("tokens", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
+  return c.builder.buffer(c.named("tokens"), Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
 }
 
 PositionAdd position_add(const RoleContext& c, Direction d) {
@@ -97,6 +98,16 @@ EmbeddingNorm embedding_norm(RoleContext& c) {
           slot("embedding.norm.stats", c.type.statistic, c.n.shard_rows * 2)};
 }
 
+// Of the norm behind the encoder.
+Operand encoder_norm_stats(RoleContext& c) {
+  return c.builder.whole(c.builder.buffer("encoder.norm.stats", c.type.statistic, c.n.shard_rows * 2,
+                                          BufferKind::activation, Lifetime::slot));
+}
+
+std::string positions(const RoleContext& c) {
+  return c.side == Side::decoder ? "embedding.decoder_positions" : "embedding.positions";
+}
+
 // The row of the first type, which all tokens are of.
 Operand first_type(Operand types, const RoleContext& c) {
   types.elements = c.n.hidden;
@@ -106,9 +117,9 @@ Operand first_type(Operand types, const RoleContext& c) {
 CrossEntropy cross_entropy(const RoleContext& c, CrossEntropyStep step) {
   const workloads::Workload& w = c.job.workload;
   const double targets = static_cast<double>(w.global_batch * w.targets_per_sequence());
-  // The loss is the mean over the batch; a gradient over what its replica has of it.
-  const auto replicas = static_cast<double>(step == CrossEntropyStep::backward ? c.job.strategy.drifting() : 1);
-  return {step, c.n.rows, c.n.vocab, c.model.vocab, c.groups.tp, replicas / targets, c.type.activation};
+  const bool backward = step == CrossEntropyStep::backward;
+  const double scale = (backward ? c.replicas_apart() : 1.0) / targets;
+  return {step, c.n.rows, c.n.vocab, c.model.vocab, c.groups.tp, scale, c.type.activation, backward && c.scales_loss()};
 }
 
 Matmul dense(const RoleContext& c, Direction d) {
@@ -155,8 +166,27 @@ Operand head_weight_gradient(RoleContext& c) {
 
 }  // namespace
 
+BlockId encoder_norm_forward(RoleContext& c, std::size_t chunk) {
+  BlockBuilder b(c.role(), "encoder.norm.forward");
+  c.enter(Side::encoder);
+  EndNorm{c, b, kEmbedding, "embedding.encoder_norm"}.forward(c.chunk_output(chunk), encoded(c), encoder_norm_stats(c));
+  return c.builder.add(b.take());
+}
+
+BlockId encoder_norm_backward(RoleContext& c, std::size_t chunk) {
+  BlockBuilder b(c.role(), "encoder.norm.backward");
+  c.enter(Side::encoder);
+  clear_sums(c, b);
+  EndNorm{c, b, kEmbedding, "embedding.encoder_norm"}.backward(encoded_gradient(c), c.chunk_output(chunk),
+                                                               encoder_norm_stats(c), std::nullopt, c.gradient_out());
+  return c.builder.add(b.take());
+}
+
 BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers) {
-  BlockBuilder b(c.role(), "embedding.forward");
+  if (c.model.is_dense()) {
+    return dense_input_forward(c, chunk, gathers);
+  }
+  BlockBuilder b(c.role(), c.named("embedding.forward"));
   if (gathers && c.uses[kEmbedding].gathers) {
     emit_unit_gather(c, b, kEmbedding, false);
   }
@@ -173,13 +203,14 @@ BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers) {
     op.group = c.groups.tp;
     op.elements = out.elements;
     op.dtype = c.type.activation;
-    op.tag = c.builder.tag("embedding.reduce");
+    op.tag = c.builder.tag(c.named("embedding.reduce"));
     b.emit(op, c.tp_stream(), Phase::forward, {out}, {x});
   }
   if (c.model.positions == workloads::Positions::learned) {
-    b.emit(position_add(c, Direction::forward), kCompute, Phase::forward,
-           {x, c.parameter(kEmbedding, "embedding.positions")}, {x});
+    b.emit(position_add(c, Direction::forward), kCompute, Phase::forward, {x, c.parameter(kEmbedding, positions(c))},
+           {x});
   }
+  relative_bias_forward(c, b);
   if (c.model.token_types > 0) {
     b.emit(PositionAdd{Direction::forward, c.n.shard_rows, c.n.hidden, 1, kNoGroup, c.type.activation}, kCompute,
            Phase::forward, {x, first_type(c.parameter(kEmbedding, "embedding.types"), c)}, {x});
@@ -192,9 +223,14 @@ BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers) {
 }
 
 BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
-  BlockBuilder b(c.role(), last_microbatch ? "embedding.backward.last" : "embedding.backward");
+  if (c.model.is_dense()) {
+    return dense_input_backward(c);
+  }
+  BlockBuilder b(c.role(), c.named(last_microbatch ? "embedding.backward.last" : "embedding.backward"));
   Operand dx = c.gradient_out();
-  if (!c.tied_here) {  // else the head's backward was the first to add to them
+  const bool is_first = !c.model.is_encoder_decoder() || c.side == Side::decoder;  // of the embedding's, here
+  const bool is_last = !c.model.is_encoder_decoder() || c.side == Side::encoder;
+  if (is_first && !c.tied_here) {  // else the head's backward was the first to add to them
     clear_unit(c, b, kEmbedding);
   }
   if (c.model.embedding_norm) {
@@ -209,15 +245,16 @@ BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
            {d_type});
   }
   if (c.model.positions == workloads::Positions::learned) {
-    const Operand d_positions = c.gradient(kEmbedding, "embedding.positions");
+    const Operand d_positions = c.gradient(kEmbedding, positions(c));
     b.emit(position_add(c, Direction::backward_weight), kCompute, Phase::backward_weight, {dx, d_positions},
            {d_positions});
   }
+  relative_bias_backward(c, b);
   const Operand full = gather_rows(c, b, Phase::backward_weight, dx, "embedding.output_gradient");
   const Operand d_table = c.gradient(kEmbedding, "embedding.table");
   const Embedding e{Direction::backward_weight, c.n.rows, c.n.hidden, c.n.vocab, c.groups.tp, c.type.activation};
   b.emit(e, kCompute, Phase::backward_weight, {c.builder.whole(tokens(c)), full, d_table}, {d_table});
-  if (last_microbatch || c.uses[kEmbedding].reduces) {
+  if (is_last && (last_microbatch || c.uses[kEmbedding].reduces)) {
     finish_embedding(c, b);
   }
   b.join_open(Phase::backward_input);
@@ -234,7 +271,11 @@ void finish_embedding(RoleContext& c, BlockBuilder& b) {
 }
 
 BlockId head_forward(RoleContext& c, std::size_t chunk) {
+  if (c.model.is_dense()) {
+    return dense_head_forward(c, chunk);
+  }
   BlockBuilder b(c.role(), "head.forward");
+  c.enter(Side::decoder);
   await_unit(c, b, kHead, Phase::forward);
   const HeadBuffers t = head_buffers(c);
   const auto all = [&c](BufferId id) { return c.builder.whole(id); };
@@ -276,8 +317,12 @@ BlockId head_forward(RoleContext& c, std::size_t chunk) {
 }
 
 BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool last_microbatch) {
+  if (c.model.is_dense()) {
+    return dense_head_backward(c, chunk);
+  }
   BlockBuilder b(c.role(), "head.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
+  c.enter(Side::decoder);
   await_unit(c, b, kHead, Phase::backward_input);
   clear_unit(c, b, kHead);
   if (c.tied_here) {
@@ -286,13 +331,17 @@ BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool
   const HeadBuffers t = head_buffers(c);
   const auto all = [&c](BufferId id) { return c.builder.whole(id); };
   const Operand dy = c.gradient_in(c.chunk_layers[chunk]);
+  clear_sums(c, b);
   const Operand d_logits = all(t.d_logits);
   if (inputs) {
     if (!transforms(c)) {
       b.emit(Fill{dy.elements, c.type.activation}, kCompute, Phase::backward_input, {}, {dy});
     }
-    b.emit(cross_entropy(c, CrossEntropyStep::backward), kCompute, Phase::backward_input,
-           {all(t.rows), all(t.targets), all(t.logits)}, {d_logits});
+    std::vector<Operand> told{all(t.rows), all(t.targets), all(t.logits)};
+    if (c.scales_loss()) {
+      told.push_back(c.loss_scale_state());
+    }
+    b.emit(cross_entropy(c, CrossEntropyStep::backward), kCompute, Phase::backward_input, std::move(told), {d_logits});
     if (transforms(c)) {
       const Operand d_bias = c.gradient(kHead, "head.bias");
       b.emit(BiasGradient{c.n.rows, c.n.vocab, c.type.activation}, kCompute, Phase::backward_weight, {d_logits, d_bias},

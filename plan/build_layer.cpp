@@ -17,6 +17,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "plan/build_dense.h"
 #include "plan/layer_emitter.h"
 
 namespace foretrain::plan {
@@ -57,7 +58,7 @@ void add_latents(RoleContext& c, const Recomputed& again, LayerBuffers& t) {
 }
 
 // As the forward writes them, or as the backward reads them: those that are recomputed are not the same.
-LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool experts, bool in_backward) {
+LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, LayerKind kind, bool in_backward) {
   const Extents& n = c.n;
   const Dtype a = c.type.activation, s = c.type.statistic;
   const bool full = again.all;
@@ -95,11 +96,26 @@ LayerBuffers layer_buffers(RoleContext& c, const Recomputed& again, bool experts
     }
     t.stats2 = c.saved("norm2.stats", s, n.shard_rows * 2, again.norms);
   }
-  if (!experts) {
+  if (!kind.experts) {
     t.up = c.saved("up", a, n.rows * n.ffn_in, again.mlp, c.mlp_list());
     t.act = c.read_by_weights("act", a, n.rows * n.ffn, again.activation, in_backward, c.mlp_list());
   }
+  if (kind.decoder) {
+    const std::int64_t keys = c.job.strategy.micro_batch * c.job.workload.seq_len;
+    t.cross_norm = c.saved("cross.norm", a, n.shard_rows * n.hidden, again.norms);
+    t.cross_stats = c.saved("cross.norm.stats", s, n.shard_rows * 2, again.norms);
+    t.cross_q = c.saved("cross.q", a, n.rows * n.q, full);
+    t.cross_kv = c.saved("cross.kv", a, keys * (n.qkv - n.q), full);
+    t.cross_core = c.saved("cross.log_sum_exp", s, n.rows * n.heads, again.core);
+    t.cross_context = c.saved("cross.context", a, n.rows * n.context, full);
+    t.cross_x = c.saved("cross.x", a, n.shard_rows * n.hidden, full);
+  }
   return t;
+}
+
+LayerEmitter behind_cross_attention(LayerEmitter e) {
+  e.t.x_mid = e.t.cross_x;
+  return e;
 }
 
 void emit_forward(const LayerEmitter& e, Phase phase) {
@@ -108,7 +124,10 @@ void emit_forward(const LayerEmitter& e, Phase phase) {
     return;
   }
   attention_forward(e, phase);
-  if (e.layer_kind.experts) {
+  if (e.layer_kind.decoder) {
+    cross_attention_forward(e, phase);
+    mlp_forward(behind_cross_attention(e), phase);
+  } else if (e.layer_kind.experts) {
     moe_forward(e, phase);
   } else {
     mlp_forward(e, phase);
@@ -116,7 +135,9 @@ void emit_forward(const LayerEmitter& e, Phase phase) {
 }
 
 std::string layer_name(const RoleContext& c, LayerKind kind) {
-  return std::string(kind.experts ? "moe_layer" : "layer") +
+  return std::string(kind.experts   ? "moe_layer"
+                     : kind.decoder ? "decoder_layer"
+                                    : "layer") +
          (kind.ssm          ? ".state_space"
           : kind.window > 0 ? ".window"
                             : "") +
@@ -129,7 +150,10 @@ void emit_backward(LayerEmitter& e, BackwardPart part) {
     return;
   }
   const ResidualGradients d = e.residual_gradients();
-  if (e.layer_kind.experts) {
+  if (e.layer_kind.decoder) {
+    mlp_backward(behind_cross_attention(e), part, d);
+    cross_attention_backward(e, d);
+  } else if (e.layer_kind.experts) {
     moe_backward(e, part, d);
   } else {
     mlp_backward(e, part, d);
@@ -168,6 +192,9 @@ std::string part_name(MoePart part) {
 // At the end of a backward that completes its layer's gradients.
 void complete_gradients(RoleContext& c, BlockBuilder& b, LayerKind kind) {
   reduce_replicated(c, b, kLayer, "norm1.gain");
+  if (kind.decoder) {
+    reduce_replicated(c, b, kCross, "cross.norm.gain");
+  }
   if (kind.experts) {
     reduce_routers(c, b);
   }
@@ -180,7 +207,7 @@ std::vector<BlockId> layer_forward_parts(RoleContext& c, LayerKind kind) {
   for (const MoePart part : kMoeParts) {
     BlockBuilder b(c.role(), layer_name(c, kind) + ".forward" + part_name(part));
     const Recomputed again = recomputed(c, kind);
-    const LayerEmitter e{c, b, layer_buffers(c, again, true, false), again, kind};
+    const LayerEmitter e{c, b, layer_buffers(c, again, kind, false), again, kind};
     await_exchange(c, b, part, true);
     if (part == MoePart::before) {
       attention_forward(e, Phase::forward);
@@ -196,7 +223,7 @@ std::vector<BlockId> layer_backward_parts(RoleContext& c, LayerKind kind, bool l
   for (const MoePart part : kMoeParts) {
     BlockBuilder b(c.role(), layer_name(c, kind) + ".backward" + part_name(part) + (last_microbatch ? ".last" : ""));
     const Recomputed again = recomputed(c, kind);
-    LayerEmitter e{c, b, layer_buffers(c, again, true, true), again, kind};
+    LayerEmitter e{c, b, layer_buffers(c, again, kind, true), again, kind};
     await_exchange(c, b, part, false);
     const ResidualGradients d = e.residual_gradients();
     moe_backward(e, BackwardPart::whole, part, d);
@@ -212,24 +239,32 @@ std::vector<BlockId> layer_backward_parts(RoleContext& c, LayerKind kind, bool l
 }
 
 BlockId layer_forward(RoleContext& c, LayerKind kind) {
+  if (c.model.is_dense()) {
+    return dense_layer_forward(c);
+  }
   BlockBuilder b(c.role(), layer_name(c, kind) + ".forward");
+  c.enter(kind.decoder ? Side::decoder : Side::encoder);
   c.emitted = kind;
   await_unit(c, b, kLayer, Phase::forward);
   const Recomputed again = recomputed(c, kind);
-  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, kind.experts, false), again, kind}, Phase::forward);
+  emit_forward(LayerEmitter{c, b, layer_buffers(c, again, kind, false), again, kind}, Phase::forward);
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
 
 BlockId layer_backward(RoleContext& c, LayerKind kind, BackwardPart part, bool last_microbatch) {
+  if (c.model.is_dense()) {
+    return dense_layer_backward(c);
+  }
   BlockBuilder b(c.role(),
                  layer_name(c, kind) + ".backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
+  c.enter(kind.decoder ? Side::decoder : Side::encoder);
   c.emitted = kind;
   const Recomputed again = recomputed(c, kind);
-  LayerEmitter e{c, b, layer_buffers(c, again, kind.experts, true), again, kind};
+  LayerEmitter e{c, b, layer_buffers(c, again, kind, true), again, kind};
   await_fetched(c, b, kind);
   await_unit(c, b, kLayer, Phase::backward_input);
-  for (const Family f : layer_unit(c, kind.experts)) {
+  for (const Family f : layer_unit(c, kind.experts || kind.decoder)) {
     clear_unit(c, b, f);
   }
   if (again.all && part != BackwardPart::weight) {

@@ -16,8 +16,8 @@ LayerBlocks::LayerBlocks(RoleContext& c, const std::vector<BackwardPart>& parts)
       const bool ssm = c.model.ssm.has_layer(layer);
       const std::int32_t offloaded = c.offloaded_layers(chunk);
       kinds_.push_back({c.has_experts(static_cast<std::int32_t>(kinds_.size())), ssm, l < c.recomputed_layers(chunk),
-                        ssm ? 0 : c.model.window(layer, c.job.workload.seq_len), l < offloaded, l < offloaded && l == 0,
-                        l + 1 == offloaded});
+                        c.model.has_cross_attention(layer), ssm ? 0 : c.model.window(layer, c.job.workload.seq_len),
+                        l < offloaded, l < offloaded && l == 0, l + 1 == offloaded});
     }
   }
   for (const LayerKind& kind : std::set<LayerKind>(kinds_.begin(), kinds_.end())) {

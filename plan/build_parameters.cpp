@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "plan/build_context.h"
+#include "plan/build_dense.h"
 #include "plan/parameter_layout.h"
 
 namespace foretrain::plan {
@@ -75,6 +76,9 @@ void add_norm(const RoleContext& c, Layout& l, const std::string& name) {
 }
 
 Layout layer_layout(const RoleContext& c) {
+  if (c.model.is_dense()) {
+    return dense_layer_layout(c);
+  }
   const workloads::Model& m = c.model;
   const Extents& n = c.n;
   const double residual_std = residual_deviation(m);
@@ -121,13 +125,28 @@ Layout layer_layout(const RoleContext& c) {
 }
 
 Layout embedding_layout(const RoleContext& c) {
+  if (c.model.is_dense()) {
+    return dense_input_layout(c);
+  }
   Layout l;
   l.family.name = "embedding";
   l.add("table", c.n.vocab, c.n.hidden, c.n.vocab * c.tp, c.n.hidden, row_sharded(c.tp, c.n.vocab, 1));
+  const bool two_sides = c.model.is_encoder_decoder();
+  if (c.model.positions == workloads::Positions::relative) {
+    for (const char* const side : {"encoder_bias", "decoder_bias"}) {
+      l.add(side, c.n.heads, c.model.relative_buckets, c.model.heads, c.model.relative_buckets,
+            row_sharded(c.tp, c.n.heads, 1))
+          .decay = false;
+    }
+  }
   if (c.model.positions == workloads::Positions::learned) {
-    Parameter& p = l.add("positions", c.model.max_positions, c.n.hidden, c.model.max_positions, c.n.hidden,
-                         replicated(c.tp, c.model.max_positions));
-    p.decay = false;
+    for (const char* const side : {"positions", "decoder_positions"}) {
+      if (two_sides || side == std::string_view("positions")) {
+        l.add(side, c.model.max_positions, c.n.hidden, c.model.max_positions, c.n.hidden,
+              replicated(c.tp, c.model.max_positions))
+            .decay = false;
+      }
+    }
   }
   if (c.model.token_types > 0) {
     l.add("types", c.model.token_types, c.n.hidden, c.model.token_types, c.n.hidden,
@@ -137,10 +156,42 @@ Layout embedding_layout(const RoleContext& c) {
   if (c.model.embedding_norm) {
     add_norm(c, l, "norm");
   }
+  if (two_sides) {  // its gradient is complete when the embedding's is
+    add_norm(c, l, "encoder_norm");
+  }
+  return l;
+}
+
+// What the decoder's layers have beside the encoder's.
+Layout cross_layout(const RoleContext& c) {
+  const workloads::Model& m = c.model;
+  const Extents& n = c.n;
+  Layout l;
+  l.family.name = "cross";
+  l.family.layer_list = kDecoderLayers;
+  l.family.data_group = c.groups.data;
+  l.family.slice_group = c.groups.tp;
+  const auto add = [&](const std::string& name, std::int64_t rows, std::int64_t global, int parts) {
+    l.add(name + ".weight", rows * parts, n.hidden, global * parts, n.hidden, row_sharded(c.tp, rows, parts));
+    if (m.attention_bias) {
+      l.add_vector(name + ".bias", rows * parts, global * parts, row_sharded(c.tp, rows, parts), Init::zeros);
+    }
+  };
+  add("cross.q", n.q, m.q_size(), 1);
+  add("cross.kv", n.kv, m.kv_size(), 2);
+  l.add("cross.out.weight", n.hidden, n.context, n.hidden, n.context * c.tp, column_sharded(c.tp, n.hidden, n.context))
+      .init_std = residual_deviation(m);
+  add_norm(c, l, "cross.norm");
+  if (m.output_bias) {
+    l.add_vector("cross.out.bias", n.hidden, n.hidden, replicated(c.tp, n.hidden), Init::zeros);
+  }
   return l;
 }
 
 Layout head_layout(const RoleContext& c) {
+  if (c.model.is_dense()) {
+    return dense_head_layout(c);
+  }
   Layout l;
   l.family.name = "head";
   if (!c.tied_here) {
@@ -173,7 +224,7 @@ int first_of_layers(const Layout& embedding) {
   return std::max(kEmbeddingTensors, tensors_of(embedding));
 }
 
-// A layer has an MLP or experts: both number from behind what all layers have.
+// A layer has an MLP or experts (or cross attention): both number from behind what all layers have.
 int layer_stride(const Layout& layer, const std::vector<Layout>& experts) {
   int mlp = 0, moe = 0;
   for (const Layout& l : experts) {
@@ -187,7 +238,7 @@ void number(const RoleContext& c, int stride, Layout& embedding, Layout& layer, 
   int next = 0;
   for (Parameter& p : embedding.family.parameters) {
     p.first_tensor = next++;
-    p.name = "embedding." + p.name;
+    p.name = embedding.family.name + "." + p.name;
   }
   next = first_of_layers(embedding);
   const auto number_layer = [&](ParameterFamily& f) {
@@ -229,7 +280,8 @@ bool stays_whole(const RoleContext& c, Family f) {
 // them or its norm has a backward.
 BufferId gathered_copy(RoleContext& c, Family f, const ParameterFamily& unit) {
   const Strategy& s = c.job.strategy;
-  const bool in_block = f == kEmbedding && !c.tied_here && s.reshard && !c.model.embedding_norm;
+  const bool in_block =
+      f == kEmbedding && !c.tied_here && s.reshard && !c.model.embedding_norm && !c.model.is_encoder_decoder();
   const auto copies =
       static_cast<int>(std::min<std::int64_t>({1 + s.prefetch, c.max_chunk_layers(), std::max(1, unit.layers)}));
   const int layers = is_end(f) ? 0 : s.reshard ? copies : unit.layers;
@@ -280,13 +332,13 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
     const workloads::OptimizerKind kind = c.job.workload.optimizer.kind;
     const bool offloads = c.job.strategy.offload_optimizer;
     const BufferKind state = offloads ? BufferKind::host : BufferKind::optimizer_state;
-    if (c.job.workload.precision.has_master()) {
+    if (c.updates() && c.job.workload.precision.has_master()) {
       f.master = add("master", c.type.state, part, state);
     }
-    if (kind != workloads::OptimizerKind::sgd) {
+    if (c.updates() && workloads::moments(kind) >= 1) {
       f.m = add("m", c.type.state, part, state);
     }
-    if (kind == workloads::OptimizerKind::adam || kind == workloads::OptimizerKind::adamw) {
+    if (c.updates() && workloads::moments(kind) >= 2) {
       f.v = add("v", c.type.state, part, state);
     }
     if (offloads) {
@@ -307,6 +359,9 @@ void add_family(RoleContext& c, Layout layout, Family which, bool present, int l
 void add_parameters(RoleContext& c) {
   Layout embedding = embedding_layout(c), layer = layer_layout(c), head = head_layout(c);
   std::vector<Layout> experts = expert_layouts(c);
+  if (c.model.is_encoder_decoder()) {
+    experts.push_back(cross_layout(c));
+  }
   const int stride = layer_stride(layer, experts);
   number(c, stride, embedding, layer, head, experts);
   c.tensors = first_of_layers(embedding) + stride * static_cast<std::int32_t>(c.model.layers) +
@@ -315,8 +370,9 @@ void add_parameters(RoleContext& c) {
     l->family.data_group = c.groups.data;
     l->family.slice_group = c.groups.tp;
   }
-  const std::int64_t ends = std::max(padded(c, embedding, c.first), padded(c, head, c.last));
-  add_family(c, std::move(embedding), kEmbedding, c.first, 0, ends);
+  const bool embeds = c.first && (!c.model.is_dense() || c.model.layers > 0);
+  const std::int64_t ends = std::max(padded(c, embedding, embeds), padded(c, head, c.last));
+  add_family(c, std::move(embedding), kEmbedding, embeds, 0, ends);
   add_family(c, std::move(layer), kLayer, true, static_cast<int>(c.role().global_layer.size()), ends);
   add_family(c, std::move(head), kHead, c.last, 0, ends);
   for (std::size_t i = 0; i < experts.size(); ++i) {

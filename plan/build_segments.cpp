@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "plan/build_context.h"
+#include "plan/build_dense.h"
 
 namespace foretrain::plan {
 
@@ -21,6 +22,7 @@ struct PipelineEnds {
   Operand input() const { return c.chunk_input(static_cast<std::size_t>(chunk)); }
   bool is_first() const { return c.begins(virtual_stage()); }
   bool is_last() const { return c.ends(virtual_stage()); }
+  bool has_embedding() const { return is_first() && c.family(kEmbedding).gradient >= 0; }
   int rank_of(int stage) const { return c.rank_of_stage[static_cast<std::size_t>(stage)]; }
   bool is_here(int stage) const { return rank_of(stage) == c.stage; }
 
@@ -92,7 +94,17 @@ struct PipelineEnds {
     const workloads::Model& m = c.model;
     const Masking masking =
         m.is_encoder() ? Masking{c.job.workload.targets_per_sequence(), m.mask_token, m.vocab} : Masking{};
-    return {task, c.n.batch, c.n.seq, c.groups.cp, masking};
+    Host op{task, c.n.batch, c.n.seq, c.groups.cp, masking};
+    if (m.is_encoder_decoder()) {
+      const workloads::Workload& w = c.job.workload;
+      op.part = {w.tokens_per_sequence(), c.side == Side::decoder ? w.seq_len : 0, m.start_token};
+    }
+    return op;
+  }
+  void load_into(BlockBuilder& b, HostTask task, const std::string& name) {
+    const BufferId ids = c.builder.buffer(name, Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
+    b.emit_ahead(load(task), c.builder.stream("host", StreamKind::host, Axis::dp), Phase::load, c.builder.whole(ids),
+                 slot_free());
   }
 
   // Between two stages of this rank.
@@ -105,16 +117,32 @@ struct PipelineEnds {
     b.emit(op, kCompute, phase, {from}, {to});
   }
 
+  void load_tokens(BlockBuilder& b) {
+    c.enter(Side::encoder);
+    if (is_first()) {
+      load_into(b, HostTask::load_inputs, c.named("tokens"));
+    }
+    if (c.model.is_encoder_decoder()) {
+      c.enter(Side::decoder);
+      load_into(b, HostTask::load_inputs, c.named("tokens"));
+    }
+    if (is_last()) {
+      load_into(b, HostTask::load_targets, "targets");
+    }
+  }
+
   BlockId begin_forward() {
     BlockBuilder b(c.role(), "begin_forward");
     const StreamId host = c.builder.stream("host", StreamKind::host, Axis::dp);
-    if (is_first()) {
-      const BufferId ids = c.builder.buffer("tokens", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
-      b.emit_ahead(load(HostTask::load_inputs), host, Phase::load, c.builder.whole(ids), slot_free());
-    }
-    if (is_last()) {
-      const BufferId ids = c.builder.buffer("targets", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
-      b.emit_ahead(load(HostTask::load_targets), host, Phase::load, c.builder.whole(ids), slot_free());
+    if (c.model.is_dense()) {
+      if (is_first()) {
+        b.emit_ahead(load_samples(c, HostTask::load_features), host, Phase::load, features(c), slot_free());
+      }
+      if (is_last()) {
+        b.emit_ahead(load_samples(c, HostTask::load_labels), host, Phase::load, labels(c), slot_free());
+      }
+    } else {
+      load_tokens(b);
     }
     const int below = virtual_stage() - 1;
     if (!is_first() && !is_here(below)) {
@@ -213,7 +241,7 @@ std::vector<std::int32_t> gathered_again(const RoleContext& c, std::size_t chunk
 
 // Behind the backward, as the layers.
 bool reduces_head(const RoleContext& c) {
-  return c.groups.dp != kNoGroup && (c.groups.embedding == kNoGroup || c.tied_here);
+  return c.exchanges(kHead) && (c.groups.embedding == kNoGroup || c.tied_here);
 }
 
 }  // namespace
@@ -234,15 +262,26 @@ SegmentId forward_segment(RoleContext& c, int chunk, const LayerBlocks& layers, 
   GathersAhead gather(c, s, std::move(units), false);
   gather.begin();
   s.calls.push_back({ends.begin_forward(), 1, -1, 1});
-  if (ends.is_first()) {
+  if (ends.has_embedding()) {
+    c.enter(Side::encoder);
     s.calls.push_back({embedding_forward(c, i, gathers), 1, -1, 1});
   }
-  for (std::int32_t l = 0; by_layer && l < count; ++l) {
-    gather.before_use();
-    layers.call_forward(s.calls, first + l, 1);
-  }
-  if (!by_layer) {
-    layers.call_forward(s.calls, first, count);
+  const std::int32_t before = c.model.is_encoder_decoder() ? c.chunk_copies(i, kEncoderLayers) : count;
+  const auto call_layers = [&](std::int32_t from, std::int32_t to) {
+    for (std::int32_t l = from; by_layer && l < to; ++l) {
+      gather.before_use();
+      layers.call_forward(s.calls, l, 1);
+    }
+    if (!by_layer) {
+      layers.call_forward(s.calls, from, to - from);
+    }
+  };
+  call_layers(first, first + before);
+  if (c.model.is_encoder_decoder()) {
+    s.calls.push_back({encoder_norm_forward(c, i), 1, -1, 1});
+    c.enter(Side::decoder);
+    s.calls.push_back({embedding_forward(c, i, false), 1, -1, 1});
+    call_layers(first + before, first + count);
   }
   gather.before_use();
   if (ends.is_last()) {
@@ -260,7 +299,7 @@ SegmentId reduce_segment(RoleContext& c, int chunk) {
     s.calls.push_back({reduce_bucket(c, {kHead, 0, 1}), 1, -1, 1});
   }
   for (const BucketRange& r : chunk_buckets(c, chunk)) {
-    if (c.data_group(r.family) != kNoGroup) {
+    if (c.exchanges(r.family)) {
       s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
     }
   }
@@ -295,34 +334,44 @@ SegmentId backward_segment(RoleContext& c, int chunk, const LayerBlocks& layers,
     }
   }
   std::int32_t above = c.chunk_first[i] + c.chunk_layers[i];  // layers from here on are done
+  const std::int32_t encoder_end =
+      c.model.is_encoder_decoder() ? c.chunk_first[i] + c.chunk_copies(i, kEncoderLayers) : above;
   const auto down_to = [&](std::int32_t first) {
+    if (first < encoder_end && encoder_end <= above && c.model.is_encoder_decoder()) {
+      layers.call_backward(s.calls, part, last, encoder_end, above - encoder_end);
+      above = encoder_end;
+      c.enter(Side::decoder);
+      s.calls.push_back({embedding_backward(c, last), 1, -1, 1});
+      s.calls.push_back({encoder_norm_backward(c, i), 1, -1, 1});
+    }
     layers.call_backward(s.calls, part, last, first, above - first);
     above = first;
   };
   if (by_unit && c.chunk_layers[i] > 0) {
-    std::map<bool, BlockId> reduce_layer;  // without and with experts
+    std::map<bool, BlockId> reduce_layer;  // of either list
     for (std::int32_t l = above; l-- > c.chunk_first[i];) {
-      const bool experts = c.has_experts(l);
-      const auto [block, is_new] = reduce_layer.try_emplace(experts);
-      block->second = is_new ? reduce_unit(c, layer_unit(c, experts), last) : block->second;
+      const bool more = c.has_more(l);
+      const auto [block, is_new] = reduce_layer.try_emplace(more);
+      block->second = is_new ? reduce_unit(c, layer_unit(c, more), last) : block->second;
       gather.before_use();
       down_to(l);
       s.calls.push_back({block->second, 1, l, 1});
-      if (reduce && experts && !c.uses[kExperts].reduces && c.data_group(kExperts) != kNoGroup) {
+      if (reduce && c.has_experts(l) && !c.uses[kExperts].reduces && c.data_group(kExperts) != kNoGroup) {
         s.calls.push_back({reduce_bucket(c, {kExperts, l, 1}), 1, l, 1});  // whole on all ranks of a shard group
       }
     }
   } else if (reduce) {
     for (const BucketRange& r : chunk_buckets(c, chunk)) {
       down_to(r.first_layer);
-      if (c.data_group(r.family) != kNoGroup) {
+      if (c.exchanges(r.family)) {
         s.calls.push_back({reduce_bucket(c, r), 1, r.first_layer, 1});
       }
     }
   }
   down_to(c.chunk_first[i]);
   if (part != BackwardPart::weight) {
-    if (ends.is_first()) {
+    if (ends.has_embedding()) {
+      c.enter(Side::encoder);
       s.calls.push_back({embedding_backward(c, last && !c.splits), 1, -1, 1});
       if (c.uses[kEmbedding].reduces) {
         s.calls.push_back({reduce_unit(c, {kEmbedding}, last), 1, -1, 1});

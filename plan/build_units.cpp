@@ -42,10 +42,11 @@ void await_unit(RoleContext& c, BlockBuilder& b, Family f, Phase phase) {
   }
 }
 
-std::vector<Family> layer_unit(const RoleContext& c, bool experts) {
-  return !c.has_experts() ? std::vector<Family>{kLayer}
-         : experts        ? std::vector<Family>{kLayer, kMoe, kExperts}
-                          : std::vector<Family>{kLayer, kMlp};
+std::vector<Family> layer_unit(const RoleContext& c, bool more) {
+  if (!c.has_experts()) {
+    return more ? std::vector<Family>{kLayer, kCross} : std::vector<Family>{kLayer};
+  }
+  return more ? std::vector<Family>{kLayer, kMoe, kExperts} : std::vector<Family>{kLayer, kMlp};
 }
 
 void clear_unit(RoleContext& c, BlockBuilder& b, Family f) {
@@ -126,10 +127,10 @@ void GathersAhead::up_to(std::size_t count) {
   for (; gathered_ < std::min(count, units_.size()); ++gathered_) {
     const std::int32_t layer = units_[gathered_];
     const Family f = layer == kHeadUnit ? kHead : kLayer;
-    const bool experts = f == kLayer && c_.has_experts(layer);
-    auto [block, is_new] = blocks_.try_emplace({f, experts});
+    const bool more = f == kLayer && c_.has_more(layer);
+    auto [block, is_new] = blocks_.try_emplace({f, more});
     if (is_new) {
-      const std::vector<Family> families = f == kHead ? std::vector<Family>{f} : layer_unit(c_, experts);
+      const std::vector<Family> families = f == kHead ? std::vector<Family>{f} : layer_unit(c_, more);
       BlockBuilder b(c_.role(), "parameters.gather." + c_.family(families.back()).name + (again_ ? ".again" : ""));
       int at = -1;
       for (const Family part : families) {

@@ -73,36 +73,40 @@ BlockId norm_block(RoleContext& c, const BucketRange& r) {
   return c.builder.add(b.take());
 }
 
-// Sums the norms over all ranks that hold different tensors, then clips.
+// Sums the norms, then clips.
 BlockId clip_block(RoleContext& c) {
   BlockBuilder b(c.role(), "clip");
   const Operand sums = c.builder.whole(norms(c));
-  const auto reduce = [&](GroupId group, StreamId stream, Operand all, const std::string& name) {
-    Collective op;
-    op.kind = CollectiveKind::all_reduce;
-    op.group = group;
-    op.elements = all.elements;
-    op.dtype = Dtype::fp64;
-    op.tag = c.builder.tag(name);
-    b.emit(op, stream, Phase::optimizer, {all}, {all});
-  };
   if (c.shards_state()) {
-    reduce(c.groups.shard, c.dp_stream(), sums, "norm.reduce.dp");
+    reduce_of_tensors(c, b, c.groups.shard, c.dp_stream(), sums, "norm.reduce.dp");
   } else if (has_partial_norms(c)) {
     const Operand partial = c.builder.whole(expert_norms(c));
-    reduce(c.groups.expert_dp, c.dp_stream(), partial, "norm.reduce.experts");
+    reduce_of_tensors(c, b, c.groups.expert_dp, c.dp_stream(), partial, "norm.reduce.experts");
     b.emit(Accumulate{partial.elements, Dtype::fp64}, kCompute, Phase::optimizer, {partial, sums}, {sums});
+  }
+  if (c.part == Part::server && c.groups.servers != kNoGroup) {
+    reduce_of_tensors(c, b, c.groups.servers, c.dp_stream(), sums, "norm.reduce.servers");
   }
   if (c.job.strategy.post_validation) {
     if (c.groups.tp != kNoGroup) {
-      reduce(c.groups.tp, c.tp_stream(), sums, "norm.reduce.tp");
+      reduce_of_tensors(c, b, c.groups.tp, c.tp_stream(), sums, "norm.reduce.tp");
     }
     emit_norms_of_stages_before(c, b, sums);
   } else if (c.groups.model != kNoGroup) {
-    reduce(c.groups.model, c.world_stream(), sums, "norm.reduce.model");
+    reduce_of_tensors(c, b, c.groups.model, c.world_stream(), sums, "norm.reduce.model");
   }
-  b.emit(ClipCoefficient{c.tensors, c.job.workload.optimizer.clip}, kCompute, Phase::optimizer, {sums},
-         {c.builder.whole(c.role().grad_norm)});
+  const Operand norm = c.builder.whole(c.role().grad_norm);
+  std::vector<Operand> reads{sums};
+  if (c.scales_loss()) {
+    reads.push_back(c.loss_scale_state());
+  }
+  b.emit(ClipCoefficient{c.tensors, c.job.workload.optimizer.clip, c.scales_loss()}, kCompute, Phase::optimizer,
+         std::move(reads), {norm});
+  if (c.scales_loss()) {
+    const Operand state = c.loss_scale_state();
+    b.emit(LossScale{LossScaleStep::update, c.job.workload.loss_scaling}, kCompute, Phase::optimizer, {norm, state},
+           {state});
+  }
   return c.builder.add(b.take());
 }
 
@@ -120,7 +124,7 @@ void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   const Operand device_gradient = own_part(c, k, f.gradient), device_parameter = own_part(c, k, f.parameter);
   const Operand gradient = offloads ? own_part(c, k, c.use(r.family).host_gradient) : device_gradient;
   const Operand parameter = offloads ? own_part(c, k, c.use(r.family).host_parameter) : device_parameter;
-  std::vector<Operand> reads{gradient, c.builder.whole(c.role().grad_norm)};
+  std::vector<Operand> reads{gradient, is_lamb(c) ? lamb_norms(c) : c.builder.whole(c.role().grad_norm)};
   std::vector<Operand> writes{parameter};
   for (const BufferId state : {f.master, f.m, f.v}) {
     if (state >= 0) {
@@ -130,7 +134,7 @@ void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   }
   reads.push_back(parameter);
   if (!offloads) {
-    b.emit(std::move(op), kCompute, Phase::optimizer, std::move(reads), std::move(writes));
+    guard_update(c, b.op(b.emit(std::move(op), kCompute, Phase::optimizer, std::move(reads), std::move(writes))));
     return;
   }
   const StreamId to_host = c.builder.stream("to_host", StreamKind::copy, Axis::dp);
@@ -138,7 +142,7 @@ void emit_step(RoleContext& c, BlockBuilder& b, const BucketRange& r) {
   const StreamId to_device = c.builder.stream("to_device", StreamKind::copy, Axis::dp);
   b.emit(Copy{CopyKind::device_to_host, size_bytes(c.type.gradient, gradient.elements)}, to_host, Phase::optimizer,
          {device_gradient}, {gradient});
-  b.emit(std::move(op), host, Phase::optimizer, std::move(reads), std::move(writes));
+  guard_update(c, b.op(b.emit(std::move(op), host, Phase::optimizer, std::move(reads), std::move(writes))));
   const int back = b.emit(Copy{CopyKind::host_to_device, size_bytes(c.type.parameter, parameter.elements)}, to_device,
                           Phase::optimizer, {parameter}, {device_parameter});
   b.op(back).records.push_back(updated(c));
@@ -213,24 +217,26 @@ void emit_loss_fill(RoleContext& c, BlockBuilder& b) {
 
 }  // namespace
 
-std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
-  std::vector<BucketRange> all;
-  if (c.family(kHead).gradient >= 0) {
-    all.push_back({kHead, 0, 1});
-  }
-  for (int chunk = static_cast<int>(c.chunk_first.size()) - 1; chunk >= 0; --chunk) {
-    const auto i = static_cast<std::size_t>(chunk);
-    const std::vector<BucketRange> mine = updated && has_owners(c) ? whole_chunk(c, i) : chunk_buckets(c, chunk);
-    all.insert(all.end(), mine.begin(), mine.end());
-  }
-  if (c.family(kEmbedding).gradient >= 0) {
-    all.push_back({kEmbedding, 0, 1});
-  }
-  return all;
-}
-
 BlockCall call_at(const BucketRange& r, BlockId block) {
   return {block, 1, r.family == kEmbedding || r.family == kHead ? -1 : r.first_layer, 1};
+}
+
+void reduce_of_tensors(RoleContext& c, BlockBuilder& b, GroupId group, StreamId stream, Operand all,
+                       const std::string& name) {
+  Collective op;
+  op.kind = CollectiveKind::all_reduce;
+  op.group = group;
+  op.elements = all.elements;
+  op.dtype = Dtype::fp64;
+  op.tag = c.builder.tag(name);
+  b.emit(op, stream, Phase::optimizer, {all}, {all});
+}
+
+void guard_update(RoleContext& c, Op& op) {
+  if (c.scales_loss()) {
+    constexpr std::int64_t kIsFinite = 2;
+    op.guard = Guard{{c.role().loss_scale, 0, kNoGroup, kIsFinite, 1, 0}};
+  }
 }
 
 Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers) {
@@ -267,15 +273,31 @@ int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std:
   return b.emit(op, c.replicas_stream(), Phase::grad_reduce, {part}, {part});
 }
 
+std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
+  std::vector<BucketRange> all;
+  if (c.family(kHead).gradient >= 0) {
+    all.push_back({kHead, 0, 1});
+  }
+  for (int chunk = static_cast<int>(c.chunk_first.size()) - 1; chunk >= 0; --chunk) {
+    const auto i = static_cast<std::size_t>(chunk);
+    const std::vector<BucketRange> mine = updated && has_owners(c) ? whole_chunk(c, i) : chunk_buckets(c, chunk);
+    all.insert(all.end(), mine.begin(), mine.end());
+  }
+  if (c.family(kEmbedding).gradient >= 0) {
+    all.push_back({kEmbedding, 0, 1});
+  }
+  return all;
+}
+
 std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
   const auto i = static_cast<std::size_t>(chunk);
   const std::int64_t target = bucket_bytes(c.job).value * 8 / bits(c.type.gradient);
   std::vector<BucketRange> ranges;
   for (const Family which : c.layer_families()) {
     const ParameterFamily& f = c.family(which);
-    // Units that are reduced on their own are cut on their own.
+    // Units that are reduced on their own are cut on their own, and so are those that servers share out.
     const auto per_bucket =
-        c.use(which).reduces
+        c.use(which).reduces || !c.groups.with_server.empty()
             ? 1
             : static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
     const std::int32_t first = copies_before(c.role(), f.layer_list, c.chunk_first[i]);
@@ -291,10 +313,13 @@ std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
 }
 
 bool reduces_gradients(const RoleContext& c) {
-  return c.groups.dp != kNoGroup || c.groups.expert_data != kNoGroup;
+  return c.exchanges(kLayer) || c.groups.expert_data != kNoGroup;
 }
 
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range) {
+  if (c.job.strategy.gathers_gradients()) {
+    return exchange_bucket(c, range);
+  }
   const Bucket k = bucket(c, range);
   const ParameterFamily& f = c.family(range.family);
   BlockBuilder b(c.role(), "gradients.reduce." + f.name);
@@ -340,45 +365,16 @@ SegmentId begin_segment(RoleContext& c) {
     b.emit(Fill{c.n.vocab * c.n.hidden, c.type.gradient}, kCompute, Phase::optimizer, {}, {c.builder.whole(head)});
   }
   emit_loss_fill(c, b);
+  if (c.scales_loss()) {
+    const Operand state = c.loss_scale_state();
+    b.emit(LossScale{LossScaleStep::begin, c.job.workload.loss_scaling}, kCompute, Phase::optimizer, {state}, {state});
+  }
   s.calls.push_back({c.builder.add(b.take()), 1, -1, 1});
   return c.builder.add(std::move(s));
 }
 
-SegmentId update_segment(RoleContext& c) {
-  Segment s;
-  s.name = "update";
-  const bool overlapped = reduces_gradients(c) && c.job.strategy.overlap_grad_reduce;
-  const bool tied_across = c.groups.embedding != kNoGroup && (c.first || c.last);
-  if (tied_across) {
-    s.calls.push_back({tied_block(c), 1, -1, 1});
-  }
-  if (c.splits && c.first) {
-    BlockBuilder b(c.role(), "embedding.finish");
-    finish_embedding(c, b);
-    b.join_open(Phase::grad_reduce);
-    if (Block block = b.take(); !block.ops.empty()) {
-      s.calls.push_back({c.builder.add(std::move(block)), 1, -1, 1});
-    }
-  }
-  const std::vector<BucketRange> reduced_buckets = all_buckets(c, false), buckets = all_buckets(c, true);
-  std::vector<EventId> reduced = local_gradients_done(c);
-  bool reduces = false;
-  for (const BucketRange& r : reduced_buckets) {
-    // Units were reduced behind every backward; layers, and an untied head, behind the last one.
-    const bool done = overlapped && r.family != kEmbedding && !(r.family == kHead && tied_across);
-    const bool by_others = c.data_group(r.family) != kNoGroup;
-    if (!done && by_others && !c.use(r.family).reduces) {
-      s.calls.push_back(call_at(r, reduce_bucket(c, r)));
-    }
-    reduces = reduces || by_others;
-  }
-  if (reduces) {
-    reduced.push_back(c.reduced());
-  }
-  if (c.job.strategy.post_validation) {
-    const std::vector<EventId> passed_on = norms_passed_on(c);
-    reduced.insert(reduced.end(), passed_on.begin(), passed_on.end());
-  }
+void add_update(RoleContext& c, Segment& s, const std::vector<BucketRange>& buckets,
+                const std::vector<EventId>& reduced) {
   BlockBuilder start(c.role(), "norm.begin");
   start.join(Phase::optimizer, reduced);
   const Operand sums = c.builder.whole(norms(c));
@@ -391,6 +387,14 @@ SegmentId update_segment(RoleContext& c) {
     s.calls.push_back(call_at(r, norm_block(c, r)));
   }
   s.calls.push_back({clip_block(c), 1, -1, 1});
+
+  if (is_lamb(c)) {
+    s.calls.push_back({lamb_begin_block(c), 1, -1, 1});
+    for (const BucketRange& r : buckets) {
+      s.calls.push_back(call_at(r, lamb_update_block(c, r)));
+    }
+    s.calls.push_back({lamb_norms_block(c), 1, -1, 1});
+  }
 
   const bool behind = c.job.strategy.overlap_param_gather;
   for (const BucketRange& r : buckets) {
@@ -406,13 +410,64 @@ SegmentId update_segment(RoleContext& c) {
     back.join(Phase::optimizer, {updated(c)});
     s.calls.push_back({c.builder.add(back.take()), 1, -1, 1});
   }
+}
+
+SegmentId update_segment(RoleContext& c) {
+  Segment s;
+  s.name = "update";
+  const bool serves = c.part == Part::server;
+  const bool overlapped = reduces_gradients(c) && c.job.strategy.overlap_grad_reduce;
+  const bool tied_across = !serves && c.groups.embedding != kNoGroup && (c.first || c.last);
+  if (tied_across) {
+    s.calls.push_back({tied_block(c), 1, -1, 1});
+  }
+  if (c.splits && c.first) {
+    BlockBuilder b(c.role(), "embedding.finish");
+    finish_embedding(c, b);
+    b.join_open(Phase::grad_reduce);
+    if (Block block = b.take(); !block.ops.empty()) {
+      s.calls.push_back({c.builder.add(std::move(block)), 1, -1, 1});
+    }
+  }
+  if (c.job.strategy.staleness) {
+    add_asynchronous_update(c, s);
+    return c.builder.add(std::move(s));
+  }
+  const std::vector<BucketRange> reduced_buckets = all_buckets(c, false), buckets = all_buckets(c, true);
+  std::vector<EventId> reduced = serves ? std::vector<EventId>{} : local_gradients_done(c);
+  for (const BucketRange& r : reduced_buckets) {
+    // Units were reduced behind every backward; layers, and an untied head, behind the last one.
+    const bool done = overlapped && r.family != kEmbedding && !(r.family == kHead && tied_across);
+    if (!done && c.exchanges(r.family) && !c.use(r.family).reduces) {
+      s.calls.push_back(call_at(r, reduce_bucket(c, r)));
+    }
+  }
+  const std::vector<EventId> exchanged = exchange_events(c, kReducedEvent);
+  reduced.insert(reduced.end(), exchanged.begin(), exchanged.end());
+  if (c.job.strategy.post_validation) {
+    const std::vector<EventId> passed_on = norms_passed_on(c);
+    reduced.insert(reduced.end(), passed_on.begin(), passed_on.end());
+  }
+  if (c.updates()) {
+    add_update(c, s, buckets, reduced);
+  } else {
+    BlockBuilder sent(c.role(), "gradients.sent");
+    sent.join(Phase::grad_reduce, reduced);
+    s.calls.push_back({c.builder.add(sent.take()), 1, -1, 1});
+  }
+  const bool behind = c.job.strategy.overlap_param_gather;
+  std::vector<EventId> gathered;
   for (const BucketRange& r : buckets) {
     if (gathers_updated(c, r) && !behind) {
       s.calls.push_back(call_at(r, has_owners(c) ? broadcast_block(c, r) : gather_block(c, r)));
+    } else if (c.part != Part::whole) {
+      s.calls.push_back(call_at(r, hand_out_bucket(c, r)));
     }
   }
   BlockBuilder end(c.role(), "end_step");
-  std::vector<EventId> gathered;
+  if (c.part != Part::whole) {
+    gathered = exchange_events(c, kHandedOutEvent);
+  }
   if (std::any_of(buckets.begin(), buckets.end(), [&](const BucketRange& r) { return gathers_updated(c, r); })) {
     gathered.push_back(c.builder.event("gathered", Replicas::once));
   }

@@ -38,6 +38,8 @@ std::string_view word(workloads::OptimizerKind k) {
     case workloads::OptimizerKind::momentum: return "momentum";
     case workloads::OptimizerKind::adam: return "adam";
     case workloads::OptimizerKind::adamw: return "adamw";
+    case workloads::OptimizerKind::rmsprop: return "momentum";  // moves the same bytes
+    case workloads::OptimizerKind::lamb: return "sgd";          // its second half does
   }
   return "?";
 }
@@ -51,9 +53,10 @@ struct Namer {
   }
   // It reads and writes as a norm of the same bytes does.
   std::string operator()(const HeadNorm& x) const { return join("norm.rmsnorm", word(x.direction)); }
-  // Both gelus move the same bytes, and so do both swiglus: one table serves them.
+  // Both gelus and sigmoid move the same bytes, and so do both swiglus: one table serves them.
   static workloads::Activation tabled(workloads::Activation kind) {
-    return kind == workloads::Activation::gelu_erf         ? workloads::Activation::gelu
+    return kind == workloads::Activation::gelu_erf || kind == workloads::Activation::sigmoid
+               ? workloads::Activation::gelu
            : kind == workloads::Activation::swiglu_clamped ? workloads::Activation::swiglu
                                                            : kind;
   }
@@ -65,11 +68,17 @@ struct Namer {
   std::string operator()(const Embedding& x) const { return join("embedding", word(x.direction)); }
   std::string operator()(const PositionAdd& x) const { return join("position_add", word(x.direction)); }
   std::string operator()(const CrossEntropy& x) const { return join("cross_entropy", word(x.step)); }
+  // It reads and writes as the sum of as much does.
+  std::string operator()(const OutputLoss&) const { return "accumulate"; }
   std::string operator()(const OptimizerStep& x) const { return join("optimizer", word(x.optimizer.kind)); }
+  // As adam but for the weight, which it reads and does not write.
+  std::string operator()(const LambUpdate&) const { return "optimizer.adam"; }
   std::string operator()(const ExpertActivation& x) const {
     return join(join("activation", workloads::name(tabled(x.kind))), word(x.direction));
   }
   std::string operator()(const Copy& x) const { return join("copy", word(x.kind)); }
+  // The same passes over memory.
+  std::string operator()(const SumParts&) const { return "accumulate"; }
   template <class Other>
   std::string operator()(const Other& x) const {
     return kind_name(Work(x));
@@ -82,6 +91,7 @@ struct Typer {
   Dtype operator()(const OptimizerStep& x) const { return x.precision.parameter; }
   Dtype operator()(const Cast& x) const { return x.from; }
   Dtype operator()(const OuterStep& x) const { return x.weights; }
+  Dtype operator()(const LambUpdate& x) const { return x.precision.state; }
   template <class Other>
   Dtype operator()(const Other& x) const {
     if constexpr (requires { x.dtype; }) {

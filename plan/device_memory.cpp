@@ -4,6 +4,15 @@
 
 namespace foretrain::plan {
 
+namespace {
+
+// Of cores host and device are one.
+Bytes held_on_machine(const Role& role, const topologies::Cluster& cluster) {
+  return cluster.is_gpu ? role.memory.arena : role.memory.arena + role.memory.host;
+}
+
+}  // namespace
+
 std::string_view name(Verdict v) {
   return v == Verdict::fits ? "FITS" : v == Verdict::tight ? "TIGHT" : "OOM";
 }
@@ -15,8 +24,7 @@ DeviceMemory device_memory(const PlanGraph& graph, const Role& role, const topol
   memory.held = held_memory(role, rules, cluster.device.memory - memory.runtime.total());
   if (cluster.this_machine) {
     HeldMemory& held = memory.held;
-    // Host and device are one.
-    const Bytes all = role.memory.arena + role.memory.host;
+    const Bytes all = held_on_machine(role, cluster);
     held.by_kind[static_cast<std::size_t>(HeldKind::workspace)] += all - held.allocated;
     held.allocated = held.reserved = held.needed = all;
   }
@@ -34,12 +42,12 @@ void MemoryFit::judge() {
 
 MemoryFit memory_fit(const Job& job, const PlanGraph& graph, const HeldRules& rules) {
   MemoryFit fit;
-  fit.shared = job.cluster.this_machine;
-  fit.capacity = fit.shared ? job.cluster.shared_memory : job.cluster.device.memory;
+  fit.shared = job.cluster.shares_devices();
+  fit.capacity = fit.shared && !job.cluster.is_gpu ? job.cluster.shared_memory : job.cluster.device.memory;
   Bytes all;
   for (const Role& role : graph.roles) {
     fit.roles.push_back(device_memory(graph, role, job.cluster, rules));
-    all += Bytes{(role.memory.arena + role.memory.host).value * count(graph.mesh, role.ranks)};
+    all += Bytes{held_on_machine(role, job.cluster).value * count(graph.mesh, role.ranks)};
   }
   fit.judge();
   if (fit.shared) {

@@ -62,8 +62,10 @@ class RoleText {
       : graph_(graph), role_(role), out_(std::back_inserter(text)) {}
 
   void write() {
-    const std::string at =
-        joined(role_.ranks.fixed, ", ", [](const auto& f) { return fmt::format("{} {}", name(f.first), f.second); });
+    const std::string at = joined(role_.ranks.fixed, ", ", [](const AxisRange& f) {
+      return f.count == 1 ? fmt::format("{} {}", name(f.axis), f.first)
+                          : fmt::format("{} {}-{}", name(f.axis), f.first, f.first + f.count - 1);
+    });
     fmt::format_to(out_, "\nrole {}: {} of {} ranks{}{}, layers [{}], {} slots, {} holds, {} rings, arena {}\n",
                    role_.name, count(graph_.mesh, role_.ranks), graph_.mesh.ranks(), at.empty() ? "" : " at ", at,
                    joined(role_.global_layer, " ", [](int l) { return std::to_string(l); }), role_.slots, role_.holds,

@@ -64,28 +64,30 @@ std::string_view name(Init i) {
 
 bool contains(const Mesh& mesh, const RankSet& set, Rank r) {
   const Coordinates c = mesh.coordinates(r);
-  return std::all_of(set.fixed.begin(), set.fixed.end(),
-                     [&](const auto& f) { return c[static_cast<std::size_t>(f.first)] == f.second; });
+  return std::all_of(set.fixed.begin(), set.fixed.end(), [&](const AxisRange& f) {
+    const int at = c[static_cast<std::size_t>(f.axis)] - f.first;
+    return at >= 0 && at < f.count;
+  });
 }
 
 Rank first_rank(const Mesh& mesh, const RankSet& set) {
   Coordinates c{};
-  for (const auto& [axis, value] : set.fixed) {
-    CHECK(value >= 0 && value < mesh.size(axis), "coordinate {} along {} of {} ranks", value, name(axis),
-          mesh.size(axis));
-    c[static_cast<std::size_t>(axis)] = value;
+  for (const AxisRange& f : set.fixed) {
+    CHECK(f.first >= 0 && f.count >= 1 && f.first + f.count <= mesh.size(f.axis), "{} coordinates from {} of {} ranks",
+          f.count, f.first, mesh.size(f.axis));
+    c[static_cast<std::size_t>(f.axis)] = f.first;
   }
   return mesh.rank(c);
 }
 
 std::int64_t count(const Mesh& mesh, const RankSet& set) {
-  std::array<bool, kAxes> is_fixed{};
-  for (const auto& f : set.fixed) {
-    is_fixed[static_cast<std::size_t>(f.first)] = true;
+  std::array<int, kAxes> extent = mesh.extent;
+  for (const AxisRange& f : set.fixed) {
+    extent[static_cast<std::size_t>(f.axis)] = f.count;
   }
   std::int64_t n = 1;
-  for (const Axis a : mesh.order) {
-    n *= is_fixed[static_cast<std::size_t>(a)] ? 1 : mesh.size(a);
+  for (const int e : extent) {
+    n *= e;
   }
   return n;
 }

@@ -232,9 +232,14 @@ struct MemoryPlan {
   Bytes host;                   // of host buffers; their offsets begin where the arena ends
 };
 
-// The set of ranks {r : coordinates(r)[axis] == value for all fixed}.
+// Coordinates first, first + 1, … first + count - 1 along an axis.
+struct AxisRange {
+  Axis axis{};
+  int first = 0, count = 1;
+};
+// The ranks that lie in all of these ranges.
 struct RankSet {
-  std::vector<std::pair<Axis, int>> fixed;
+  std::vector<AxisRange> fixed;
 };
 bool contains(const Mesh& mesh, const RankSet& set, Rank r);
 Rank first_rank(const Mesh& mesh, const RankSet& set);
@@ -258,9 +263,10 @@ struct Role {
   std::int32_t copies(Lifetime l) const {
     return l == Lifetime::slot ? slots : l == Lifetime::hold ? holds : l == Lifetime::ring ? rings : 1;
   }
-  BufferId loss = -1;       // fp64 scalar, valid after a step (or evaluation) where this role computes a loss
-  BufferId logits = -1;     // [rows, padded local vocabulary] where this role has the head
-  BufferId grad_norm = -1;  // fp64[2]: clip coefficient, gradient norm
+  BufferId loss = -1;        // fp64 scalar, valid after a step (or evaluation) where this role computes a loss
+  BufferId logits = -1;      // [rows, padded local vocabulary] where this role has the head
+  BufferId grad_norm = -1;   // fp64[2]: clip coefficient, gradient norm
+  BufferId loss_scale = -1;  // LossScale's state, where losses are scaled
   MemoryPlan memory;
 };
 
@@ -272,7 +278,13 @@ struct PlanGraph {
   std::vector<RuntimeExtent> runtime_extents;
   std::vector<Role> roles;
   std::int32_t tensors = 0;  // global parameter tensors
-  std::int64_t sequences_per_step = 0, seq_len = 0;
+  // The last so many coordinates along dp: ranks that hold parameters and see no data.
+  std::int32_t servers = 0;
+  // Those with data do not wait for each other: of a step's loss the reported part is that of the first one's samples.
+  bool asynchronous = false;
+  int data_ranks() const { return mesh.size(Axis::dp) - servers; }  // that share out a batch
+  std::int64_t sequences_per_step = 0, seq_len = 0;  // seq_len: of a sequence as data, both sides of an encoder_decoder
+  std::int64_t told_len = 0;                         // of these the last so many are told (and have logits); 0: all
   std::int32_t microbatches = 0;
 };
 

@@ -37,7 +37,9 @@ inline constexpr Direction kLast<Direction> = Direction::backward_weight;
 template <>
 inline constexpr workloads::Norm kLast<workloads::Norm> = workloads::Norm::rmsnorm;
 template <>
-inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::swiglu_clamped;
+inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::sigmoid;
+template <>
+inline constexpr workloads::Loss kLast<workloads::Loss> = workloads::Loss::cross_entropy;
 template <>
 inline constexpr workloads::Router kLast<workloads::Router> = workloads::Router::sigmoid;
 template <>
@@ -45,19 +47,25 @@ inline constexpr RouteStep kLast<RouteStep> = RouteStep::arrange;
 template <>
 inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::backward;
 template <>
-inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::adamw;
+inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::lamb;
+template <>
+inline constexpr workloads::Schedule kLast<workloads::Schedule> = workloads::Schedule::inverse_sqrt;
+template <>
+inline constexpr LossScaleStep kLast<LossScaleStep> = LossScaleStep::update;
 template <>
 inline constexpr RingStep kLast<RingStep> = RingStep::attend_all_backward;
 template <>
 inline constexpr ReshardStep kLast<ReshardStep> = ReshardStep::join_heads;
 template <>
-inline constexpr CollectiveKind kLast<CollectiveKind> = CollectiveKind::all_to_all;
+inline constexpr CollectiveKind kLast<CollectiveKind> = CollectiveKind::distribute;
+template <>
+inline constexpr ChannelStep kLast<ChannelStep> = ChannelStep::fetch;
 template <>
 inline constexpr Reduction kLast<Reduction> = Reduction::max;
 template <>
 inline constexpr CopyKind kLast<CopyKind> = CopyKind::host_to_device;
 template <>
-inline constexpr HostTask kLast<HostTask> = HostTask::write_checkpoint;
+inline constexpr HostTask kLast<HostTask> = HostTask::load_labels;
 template <>
 inline constexpr StreamKind kLast<StreamKind> = StreamKind::host;
 template <>
@@ -105,6 +113,10 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "attention_sinks",
                                                   "state_space",
                                                   "expert_bias",
+                                                  "output_loss",
+                                                  "lamb_update",
+                                                  "loss_scale",
+                                                  "relative_bias",
                                                   "cast",
                                                   "encode",
                                                   "decode",
@@ -123,6 +135,7 @@ void fields(auto& a, Of<Attention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("causal", x.causal), a("dtype", x.dtype);
   a("value_dim", x.value_dim), a("window", x.window), a("document", x.document);
+  a("key_seq", x.key_seq), a("biased", x.biased), a("scaled", x.scaled);
 }
 
 void fields(auto& a, Of<AttentionSinks> auto& x) {
@@ -173,6 +186,11 @@ void fields(auto& a, Of<Rotary> auto& x) {
   a("seq_group", x.seq_group);
 }
 
+void fields(auto& a, Of<RelativeBias> auto& x) {
+  a("direction", x.direction), a("heads", x.heads), a("seq", x.seq), a("buckets", x.buckets);
+  a("max_distance", x.max_distance), a("bidirectional", x.bidirectional), a("dtype", x.dtype);
+}
+
 void fields(auto& a, Of<Embedding> auto& x) {
   a("direction", x.direction), a("tokens", x.tokens), a("hidden", x.hidden), a("rows", x.rows);
   a("vocab_group", x.vocab_group), a("dtype", x.dtype);
@@ -185,7 +203,7 @@ void fields(auto& a, Of<PositionAdd> auto& x) {
 
 void fields(auto& a, Of<CrossEntropy> auto& x) {
   a("step", x.step), a("rows", x.rows), a("cols", x.cols), a("vocab", x.vocab), a("vocab_group", x.vocab_group);
-  a("scale", x.scale), a("dtype", x.dtype);
+  a("scale", x.scale), a("dtype", x.dtype), a("scaled", x.scaled);
 }
 
 void fields(auto& a, Of<Bucket> auto& x) {
@@ -198,13 +216,14 @@ void fields(auto& a, Of<SquaredNorm> auto& x) {
 }
 
 void fields(auto& a, Of<ClipCoefficient> auto& x) {
-  a("tensors", x.tensors), a("clip", x.clip);
+  a("tensors", x.tensors), a("clip", x.clip), a("scaled", x.scaled);
 }
 
 void fields(auto& a, Of<workloads::Optimizer> auto& x) {
   a("kind", x.kind), a("learning_rate", x.learning_rate), a("min_learning_rate", x.min_learning_rate);
   a("warmup_steps", x.warmup_steps), a("decay_steps", x.decay_steps), a("beta1", x.beta1), a("beta2", x.beta2);
   a("eps", x.eps), a("weight_decay", x.weight_decay), a("momentum", x.momentum), a("clip", x.clip);
+  a("schedule", x.schedule);
 }
 
 void fields(auto& a, Of<workloads::Precision> auto& x) {
@@ -248,6 +267,10 @@ void fields(auto& a, Of<OuterStep> auto& x) {
   a("anchor", x.anchor), a("parameter", x.parameter), a("has_master", x.has_master);
 }
 
+void fields(auto& a, Of<SumParts> auto& x) {
+  a("elements", x.elements), a("parts", x.parts), a("accumulate", x.accumulate), a("dtype", x.dtype);
+}
+
 void fields(auto& a, Of<Collective> auto& x) {
   a("kind", x.kind), a("group", x.group), a("elements", x.elements), a("dtype", x.dtype);
   a("reduction", x.reduction), a("tag", x.tag), a("row", x.row), a("root", x.root);
@@ -283,6 +306,24 @@ void fields(auto& a, Of<ExpertBias> auto& x) {
   a("weighted", x.weighted), a("scale", x.scale), a("dtype", x.dtype);
 }
 
+void fields(auto& a, Of<OutputLoss> auto& x) {
+  a("direction", x.direction), a("kind", x.kind), a("rows", x.rows), a("cols", x.cols), a("scale", x.scale);
+  a("dtype", x.dtype), a("scaled", x.scaled);
+}
+
+void fields(auto& a, Of<LambUpdate> auto& x) {
+  a("bucket", x.bucket), a("optimizer", x.optimizer), a("precision", x.precision);
+}
+
+void fields(auto& a, Of<workloads::LossScaling> auto& x) {
+  a("initial", x.initial), a("growth", x.growth), a("backoff", x.backoff), a("interval", x.interval);
+  a("limit", x.limit);
+}
+
+void fields(auto& a, Of<LossScale> auto& x) {
+  a("step", x.step), a("scaling", x.scaling);
+}
+
 void fields(auto& a, Of<Message> auto& x) {
   a("send", x.send), a("axis", x.axis), a("peer", x.peer), a("elements", x.elements), a("dtype", x.dtype);
   a("tag", x.tag), a("relative", x.relative);
@@ -297,17 +338,16 @@ void fields(auto& a, Of<Copy> auto& x) {
 void fields(auto& a, Of<Masking> auto& x) {
   a("count", x.count), a("token", x.token), a("vocab", x.vocab);
 }
+void fields(auto& a, Of<SequencePart> auto& x) {
+  a("length", x.length), a("first", x.first), a("start", x.start);
+}
 void fields(auto& a, Of<Host> auto& x) {
   a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
-  a("masking", x.masking);
+  a("masking", x.masking), a("cols", x.cols), a("dtype", x.dtype), a("part", x.part);
 }
-void fields(auto& a, Of<Put> auto& x) {
-  a("channel", x.channel), a("elements", x.elements), a("dtype", x.dtype);
-}
-
-void fields(auto& a, Of<Take> auto& x) {
-  a("channel", x.channel), a("from_role", x.from_role), a("staleness", x.staleness), a("elements", x.elements);
-  a("dtype", x.dtype);
+void fields(auto& a, Of<Channel> auto& x) {
+  a("step", x.step), a("group", x.group), a("root", x.root), a("elements", x.elements), a("dtype", x.dtype);
+  a("tag", x.tag), a("staleness", x.staleness), a("in_turn", x.in_turn);
 }
 
 void fields(auto& a, Of<RingAttention> auto& x) {
@@ -402,6 +442,9 @@ void fields(auto& a, Of<MemoryPlan> auto& x) {
   a("holds", x.holds), a("rings", x.rings), a("workspace", x.workspace), a("by_kind", x.by_kind), a("host", x.host);
 }
 
+void fields(auto& a, Of<AxisRange> auto& x) {
+  a("axis", x.axis), a("first", x.first), a("count", x.count);
+}
 void fields(auto& a, Of<RankSet> auto& x) {
   a("fixed", x.fixed);
 }
@@ -412,7 +455,8 @@ void fields(auto& a, Of<Role> auto& x) {
   a("program", x.program), a("global_layer", x.global_layer), a("layer_lists", x.layer_lists), a("slots", x.slots),
       a("holds", x.holds);
   a("rings", x.rings);
-  a("loss", x.loss), a("logits", x.logits), a("grad_norm", x.grad_norm), a("memory", x.memory);
+  a("loss", x.loss), a("logits", x.logits), a("grad_norm", x.grad_norm), a("loss_scale", x.loss_scale);
+  a("memory", x.memory);
 }
 
 void fields(auto& a, Of<AxisSpan> auto& x) {
@@ -433,7 +477,8 @@ void fields(auto& a, Of<RuntimeExtent> auto& x) {
 void fields(auto& a, Of<PlanGraph> auto& x) {
   a("name", x.name), a("mesh", x.mesh), a("groups", x.groups), a("tags", x.tags);
   a("runtime_extents", x.runtime_extents), a("roles", x.roles), a("tensors", x.tensors);
-  a("sequences_per_step", x.sequences_per_step), a("seq_len", x.seq_len), a("microbatches", x.microbatches);
+  a("servers", x.servers), a("asynchronous", x.asynchronous), a("sequences_per_step", x.sequences_per_step),
+      a("seq_len", x.seq_len), a("told_len", x.told_len), a("microbatches", x.microbatches);
 }
 
 }  // namespace foretrain::plan

@@ -128,7 +128,7 @@ Job read_job(JsonDocument document, const std::vector<std::string>& overrides) {
   };
   job.cluster = topologies::read_cluster(cluster);
   const bool cluster_ok = clean() && cluster.present();
-  job.workload = workloads::read_workload(workload, job.cluster.this_machine ? "fp32" : "bf16");
+  job.workload = workloads::read_workload(workload, job.cluster.this_machine);
   const bool workload_ok = clean() && workload.present();
   job.strategy = read_strategy(strategy);
   const bool strategy_ok = clean();
@@ -173,7 +173,7 @@ std::vector<std::int64_t> layers_per_stage(const Job& job) {
     return job.strategy.layers_per_stage;
   }
   const std::int64_t stages = job.strategy.model_stages();
-  const std::int64_t layers = job.workload.model.layers;
+  const std::int64_t layers = job.workload.model.repeated_layers();
   std::vector<std::int64_t> split(static_cast<std::size_t>(stages), (layers + stages - 1) / stages);
   // Stages one layer short: the last (it has the head), the first (it has the embedding), then from the end backwards.
   std::int64_t shorter = (stages - layers % stages) % stages;
@@ -187,6 +187,9 @@ std::vector<std::int64_t> layers_per_stage(const Job& job) {
 std::int64_t padded_vocab(const Job& job) {
   if (job.strategy.padded_vocab != 0) {
     return job.strategy.padded_vocab;
+  }
+  if (job.workload.model.is_dense()) {
+    return job.workload.model.vocab;
   }
   const std::int64_t unit = 128 * job.strategy.tp;
   return (job.workload.model.vocab + unit - 1) / unit * unit;

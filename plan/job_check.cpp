@@ -14,7 +14,8 @@ constexpr double kMaxActions = 2e7;    // of a schedule: it is held in memory
 constexpr double kMaxElements = 1e15;  // of one tensor: products of its shape stay far inside an int64
 
 std::string axes_of(const Strategy& s) {
-  return fmt::format("dp {} x tp {} x pp {} x cp {}", s.dp, s.tp, s.pp, s.cp);
+  return fmt::format("dp {} x tp {} x pp {} x cp {}{}", s.dp, s.tp, s.pp, s.cp,
+                     s.servers > 0 ? fmt::format(" + {} servers", s.servers) : "");
 }
 
 void check_disturbance(const topologies::Cluster& c, ObjectReader& cluster) {
@@ -49,7 +50,7 @@ void complete_ranks(Job& job, const JobParts& parts) {
   const std::int64_t model_parallel = s.tp * s.pp * s.cp;
   if (dp_follows) {
     const bool fills = !c.this_machine && c.nodes != 0;
-    s.dp = fills ? std::max<std::int64_t>(1, c.device_count() / model_parallel) : 1;
+    s.dp = fills ? std::max<std::int64_t>(1, c.device_count() / model_parallel - s.servers) : 1;
   }
   if (static_cast<double>(s.dp) * static_cast<double>(model_parallel) > kMaxRanks) {
     parts.strategy.mistake("", fmt::format("{} are more than {:.0e} ranks", axes_of(s), kMaxRanks));
@@ -62,6 +63,11 @@ void complete_ranks(Job& job, const JobParts& parts) {
                                              axes_of(s), s.ranks(), c.nodes));
     } else if (c.is_hosts()) {
       c.devices_per_node = static_cast<int>(s.ranks() / c.nodes);
+    } else if (c.is_gpu && c.devices_per_node > 1 && s.ranks() != c.devices_per_node) {
+      parts.strategy.mistake("",
+                             fmt::format("{} = {} ranks on {} GPUs (cluster.devices_per_node); each has its own, or "
+                                         "all share one: expected {} or 1",
+                                         axes_of(s), s.ranks(), c.devices_per_node, s.ranks()));
     }
     return;
   }
@@ -98,6 +104,25 @@ void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy)
   if (static_cast<double>(job.microbatches()) * static_cast<double>(s.stages()) > kMaxActions) {
     workload.mistake("global_batch", fmt::format("{} microbatches through {} stages; expected at most {:.0e} in all",
                                                  job.microbatches(), s.stages(), kMaxActions));
+  }
+}
+
+// Each layer is one part, and so are the embedding and the head.
+void check_servers(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  if (s.data_parallel != DataParallel::parameter_server) {
+    return;
+  }
+  const std::int64_t parts = job.workload.model.layers + 2;
+  if (s.servers > parts) {
+    strategy.mistake("servers", fmt::format("{} servers for {} parts of the parameters (each layer, the embedding, the "
+                                            "head); expected at most as many",
+                                            s.servers, parts));
+  }
+  if (job.workload.model.moe.experts > 0 || job.workload.model.is_encoder_decoder()) {
+    strategy.mistake(
+        "data_parallel",
+        "parameter_server with experts, or an encoder and a decoder, is not built yet; expected another word");
   }
 }
 
@@ -159,6 +184,35 @@ void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
     strategy.mistake("padded_vocab", fmt::format("{} is not allowed; expected a multiple of tp {} that is at least the "
                                                  "vocabulary of {}",
                                                  s.padded_vocab, s.tp, m.vocab));
+  }
+}
+
+// What a model with an encoder and a decoder is not built with.
+void check_encoder_decoder(const Job& job, ObjectReader& strategy) {
+  const workloads::Model& m = job.workload.model;
+  const Strategy& s = job.strategy;
+  if (!m.is_encoder_decoder()) {
+    return;
+  }
+  const auto one = [&](const char* key, std::int64_t value, const char* why) {
+    if (value > 1) {
+      strategy.mistake(key, fmt::format("{} with an encoder_decoder is not built yet: {}; expected 1", value, why));
+    }
+  };
+  one("pp", s.pp, "all of the decoder's stages read what the encoder makes");
+  one("virtual_stages", s.virtual_stages, "all of the decoder's layers read what the encoder makes");
+  one("cp", s.cp, "queries and keys of cross attention are of different sequences");
+  if (m.kv_heads % s.tp != 0) {
+    strategy.mistake("tp", fmt::format("{} does not divide the {} kv_heads of an encoder_decoder", s.tp, m.kv_heads));
+  }
+  if (s.sequence_parallel && job.workload.target_len % s.tp != 0) {
+    strategy.mistake("tp", fmt::format("{} does not divide target_len {}", s.tp, job.workload.target_len));
+  }
+  if (!s.recompute_layers.empty()) {
+    strategy.mistake("recompute_layers", "with an encoder_decoder is not built yet; leave the key out");
+  }
+  if (s.offload_activations) {
+    strategy.mistake("offload", "\"activations\" with an encoder_decoder is not built yet; expected others");
   }
 }
 
@@ -329,12 +383,68 @@ void check_experts(const Job& job, ObjectReader& strategy) {
   }
 }
 
+void check_optimizer(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  const bool lamb = job.workload.optimizer.kind == workloads::OptimizerKind::lamb;
+  if (lamb && s.offload_optimizer) {
+    strategy.mistake("offload", "\"optimizer\" is not built with lamb, whose norms are taken on the device");
+  }
+  if (lamb && s.post_validation) {
+    strategy.mistake("optimizer_sync", "post_validation is not built with lamb; expected global");
+  }
+  if (lamb && job.workload.model.moe.experts > 0) {
+    strategy.mistake("", "lamb is not built for models with experts; expected another optimizer");
+  }
+  if (job.workload.loss_scaling.is_on() && s.data_parallel == DataParallel::local_sgd) {
+    strategy.mistake("data_parallel",
+                     "local_sgd is not built with loss_scaling: replicas would skip different steps; "
+                     "expected all_reduce or all_gather");
+  }
+  if (job.workload.loss_scaling.is_on() && s.compression.kind != CompressionKind::none) {
+    strategy.mistake("compression",
+                     fmt::format("{} is not built with loss_scaling; expected none", name(s.compression)));
+  }
+  if ((lamb || job.workload.loss_scaling.is_on()) &&
+      (s.data_parallel == DataParallel::gather || s.data_parallel == DataParallel::parameter_server)) {
+    strategy.mistake("data_parallel", fmt::format("{} is not built with {}; expected all_reduce or all_gather",
+                                                  name(s.data_parallel), lamb ? "lamb" : "loss_scaling"));
+  }
+  if (job.workload.loss_scaling.is_on() && s.post_validation) {
+    strategy.mistake("optimizer_sync", "post_validation is not built with loss_scaling; expected global");
+  }
+}
+
+// Models of features are small: what cuts or computes their layers again is not built.
+void check_dense(const Job& job, ObjectReader& strategy) {
+  const workloads::Model& m = job.workload.model;
+  const Strategy& s = job.strategy;
+  if (!m.is_dense()) {
+    return;
+  }
+  const std::string model(name(m.architecture));
+  const auto refuse = [&](const char* key, bool given, const char* expected) {
+    if (given) {
+      strategy.mistake(key, fmt::format("is not built for {} models; expected {}", model, expected));
+    }
+  };
+  refuse("tp", s.tp > 1, "1");
+  refuse("cp", s.cp > 1, "1");
+  refuse("recompute", s.recompute != Recompute::none, "none");
+  refuse("recompute_layers", !s.recompute_layers.empty(), "no such key");
+  refuse("offload", s.offload_activations, "no activations in it");
+  refuse("padded_vocab", s.padded_vocab != 0 && s.padded_vocab != m.vocab, "no such key");
+  refuse("schedule",
+         s.schedule != ScheduleKind::gpipe && s.schedule != ScheduleKind::one_f_one_b &&
+             s.schedule != ScheduleKind::interleaved,
+         "1f1b, gpipe or interleaved");
+}
+
 void check_stages(const Job& job, ObjectReader& strategy) {
-  const std::int64_t layers = job.workload.model.layers;
+  const std::int64_t layers = job.workload.model.repeated_layers();
   const Strategy& s = job.strategy;
   const std::vector<std::int64_t>& split = s.layers_per_stage;
   if (split.empty()) {
-    if (layers < s.model_stages()) {
+    if (layers < s.model_stages() && !(job.workload.model.is_dense() && s.model_stages() == 1)) {
       strategy.mistake("pp", fmt::format("{} layers are fewer than pp {} x virtual_stages {} = {} stages", layers, s.pp,
                                          s.virtual_stages / s.ways(), s.model_stages()));
     }
@@ -354,7 +464,8 @@ void check_stages(const Job& job, ObjectReader& strategy) {
 void check_sizes(const Job& job, ObjectReader& strategy) {
   const workloads::Model& m = job.workload.model;
   const double tp = static_cast<double>(job.strategy.tp);
-  const double rows = static_cast<double>(job.strategy.micro_batch) * static_cast<double>(job.workload.seq_len);
+  const double rows = static_cast<double>(job.strategy.micro_batch) *
+                      static_cast<double>(std::max(job.workload.seq_len, job.workload.target_len));
   const double scores = is_flash(job.workload.attention)
                             ? 1.0
                             : static_cast<double>(m.heads) / tp * static_cast<double>(job.workload.seq_len);
@@ -393,13 +504,19 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_sharding(job, parts.strategy);
     check_compression(job, parts.strategy);
     check_local_sgd(job, parts.strategy);
-    check_tensor_parallel(job, parts.strategy);
+    check_servers(job, parts.strategy);
+    if (!job.workload.model.is_dense()) {
+      check_tensor_parallel(job, parts.strategy);
+    }
+    check_encoder_decoder(job, parts.strategy);
     check_recompute(job, parts.strategy);
     check_recompute_layers(job, parts.strategy);
     check_context_parallel(job, parts.strategy);
     check_post_validation(job, parts.strategy);
     check_state_space(job, parts.strategy);
     check_experts(job, parts.strategy);
+    check_optimizer(job, parts.strategy);
+    check_dense(job, parts.strategy);
     check_stages(job, parts.strategy);
     check_sizes(job, parts.strategy);
   }

@@ -13,7 +13,8 @@ namespace foretrain::plan {
 struct LayerBuffers {
   BufferId norm1, stats1, qkv, qk_raw, core, context, x_mid, norm2, stats2, up, act;
   BufferId sum1, sum2;  // what norms behind the halves read
-  BufferId q_latent, q_stats, q_latent_norm, kv_latent, kv_stats, kv_latent_norm, k_rope;  // of latent attention
+  BufferId cross_norm, cross_stats, cross_q, cross_kv, cross_core, cross_context, cross_x;  // of a decoder's layer
+  BufferId q_latent, q_stats, q_latent_norm, kv_latent, kv_stats, kv_latent_norm, k_rope;   // of latent attention
 };
 
 // The gradients of x', x_mid and x: one buffer from top to bottom, or three where weight gradients read them later.
@@ -123,6 +124,11 @@ BufferId attention_share(const LayerEmitter& e);
 void attention_enter(const LayerEmitter& e, Phase phase);
 void attention_core(const LayerEmitter& e, Phase phase);
 void attention_core_backward(const LayerEmitter& e, Operand d_context, Operand d_qkv);
+
+// build_cross_attention.cpp: cross_x = x_mid + out(attention(q(norm(x_mid)), kv(encoded))), in place of x_mid for what
+// follows.
+void cross_attention_forward(const LayerEmitter& e, Phase phase);
+void cross_attention_backward(const LayerEmitter& e, const ResidualGradients& d);
 
 // build_latent_attention.cpp: the attention half of a layer with latent attention.
 void latent_attention_forward(const LayerEmitter& e, Phase phase);

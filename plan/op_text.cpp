@@ -49,7 +49,12 @@ struct Shapes {
   std::string operator()(const Attention& w) const {
     return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}{}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
                        w.v_dim() == w.head_dim ? "" : fmt::format(" and {}", w.v_dim()), name(w.dtype),
-                       w.causal ? ", causal" : "", mask_text(w.window, w.document));
+                       w.causal ? ", causal" : "", mask_text(w.window, w.document)) +
+           (w.key_seq > 0 ? fmt::format(", {} keys", w.key_seq) : "") + (w.biased ? ", + bias by distance" : "");
+  }
+  std::string operator()(const RelativeBias& w) const {
+    return fmt::format(" seq {} heads {} from {} buckets up to {} {}", w.seq, w.heads, w.buckets, w.max_distance,
+                       name(w.dtype));
   }
   std::string operator()(const StateSpace& w) const {
     return fmt::format(" batch {} seq {} heads {} x {} state {} {}", w.batch, w.seq, w.heads, w.head_dim, w.state,
@@ -93,6 +98,9 @@ struct Shapes {
   std::string operator()(const CrossEntropy& w) const {
     return fmt::format(" {}x{} of {} {}", w.rows, w.cols, w.vocab, name(w.dtype));
   }
+  std::string operator()(const OutputLoss& w) const {
+    return fmt::format(" {} {}x{} {}", workloads::name(w.kind), w.rows, w.cols, name(w.dtype));
+  }
   std::string operator()(const SquaredNorm& w) const {
     return fmt::format(" {} {}", bucket_text(g, w.bucket), name(w.dtype));
   }
@@ -102,6 +110,10 @@ struct Shapes {
   std::string operator()(const OptimizerStep& w) const {
     return fmt::format(" {} {}, {}", workloads::name(w.optimizer.kind), bucket_text(g, w.bucket), w.precision.word);
   }
+  std::string operator()(const LambUpdate& w) const {
+    return fmt::format(" {}, {}", bucket_text(g, w.bucket), w.precision.word);
+  }
+  std::string operator()(const LossScale& w) const { return fmt::format(" from {}", w.scaling.initial); }
   std::string operator()(const Fill& w) const { return fmt::format(" {} {}", w.elements, name(w.dtype)); }
   std::string operator()(const Accumulate& w) const {
     const std::string from = w.from == w.dtype ? "" : fmt::format("{} to ", name(w.from));
@@ -117,11 +129,15 @@ struct Shapes {
   std::string operator()(const OuterStep& w) const {
     return fmt::format(" {} {}, mean of {}", w.elements, name(w.weights), w.replicas);
   }
+  std::string operator()(const SumParts& w) const {
+    return fmt::format(" {} of {} {}{}", w.parts, w.elements, name(w.dtype), w.accumulate ? ", accumulate" : "");
+  }
   std::string operator()(const Collective& w) const {
-    return fmt::format(" {} {}{}{} over {}{} as {}", w.elements, name(w.dtype),
-                       w.reduction == Reduction::max ? " (max)" : "",
-                       w.row > 0 ? fmt::format(" in rows of {}", w.row) : "", group_name(g, w.group),
-                       w.root < 0 ? "" : fmt::format(" from {}", w.root), tag_name(g, w.tag));
+    return fmt::format(
+        " {} {}{}{} over {}{} as {}", w.elements, name(w.dtype), w.reduction == Reduction::max ? " (max)" : "",
+        w.row > 0 ? fmt::format(" in rows of {}", w.row) : "", group_name(g, w.group),
+        w.root < 0 ? "" : fmt::format(" {} {}", w.kind == CollectiveKind::gather ? "to" : "from", w.root),
+        tag_name(g, w.tag));
   }
   std::string operator()(const Exchange& w) const {
     std::string text;
@@ -134,16 +150,18 @@ struct Shapes {
   }
   std::string operator()(const Copy& w) const { return fmt::format(" {} bytes", w.bytes); }
   std::string operator()(const Host& w) const {
+    if (w.cols > 0) {
+      return fmt::format(" {} samples x {} {}", w.sequences, w.cols, name(w.dtype));
+    }
     return fmt::format(" {} sequences x {}{}", w.sequences, w.seq,
-                       w.masking.count > 0 ? fmt::format(", {} masked of each", w.masking.count) : "");
+                       w.masking.count > 0 ? fmt::format(", {} masked of each", w.masking.count) : "") +
+           (w.part.length > 0 ? fmt::format(" from {} on of {}", w.part.first, w.part.length) : "");
   }
-  std::string operator()(const Put& w) const {
-    return fmt::format(" {} {} channel {}", w.elements, name(w.dtype), w.channel);
-  }
-  std::string operator()(const Take& w) const {
-    return fmt::format(" {} {} channel {}{}{}", w.elements, name(w.dtype), w.channel,
-                       w.from_role < 0 ? "" : fmt::format(" from role {}", w.from_role),
-                       w.staleness < 0 ? "" : fmt::format(" staleness {}", w.staleness));
+  std::string operator()(const Channel& w) const {
+    const bool bounded = w.step == ChannelStep::release && w.staleness >= 0;
+    return fmt::format(" {} {} over {}{}{} as {}", w.elements, name(w.dtype), group_name(g, w.group),
+                       bounded ? fmt::format(" staleness {}", w.staleness) : "", w.in_turn ? " in turn" : "",
+                       tag_name(g, w.tag));
   }
   std::string operator()(const RingAttention& w) const {
     const bool attends = w.step == RingStep::attend || w.step == RingStep::attend_backward;

@@ -19,6 +19,7 @@ struct KindName {
   std::string operator()(const LatentHeads& w) const { return dotted("latent_heads", name(w.direction)); }
   std::string operator()(const SplitColumns& w) const { return dotted("split_columns", name(w.direction)); }
   std::string operator()(const AttentionSinks& w) const { return dotted("attention_sinks", name(w.direction)); }
+  std::string operator()(const RelativeBias& w) const { return dotted("relative_bias", name(w.direction)); }
   std::string operator()(const StateSpace& w) const { return dotted("state_space", name(w.direction)); }
   std::string operator()(const HeadNorm& w) const { return dotted("head_norm", name(w.direction)); }
   std::string operator()(const Activation& w) const { return dotted("activation", name(w.direction)); }
@@ -28,15 +29,19 @@ struct KindName {
   std::string operator()(const Embedding& w) const { return dotted("embedding", name(w.direction)); }
   std::string operator()(const PositionAdd& w) const { return dotted("position_add", name(w.direction)); }
   std::string operator()(const CrossEntropy& w) const { return dotted("cross_entropy", name(w.step)); }
+  std::string operator()(const OutputLoss& w) const { return dotted("output_loss", name(w.direction)); }
   std::string operator()(const SquaredNorm&) const { return "squared_norm"; }
   std::string operator()(const ClipCoefficient&) const { return "clip_coefficient"; }
   std::string operator()(const OptimizerStep&) const { return "optimizer_step"; }
+  std::string operator()(const LambUpdate&) const { return "lamb_update"; }
+  std::string operator()(const LossScale& w) const { return dotted("loss_scale", name(w.step)); }
   std::string operator()(const Fill&) const { return "fill"; }
   std::string operator()(const Accumulate&) const { return "accumulate"; }
   std::string operator()(const Cast&) const { return "cast"; }
   std::string operator()(const Encode& w) const { return dotted("encode", foretrain::name(w.code.kind)); }
   std::string operator()(const Decode& w) const { return dotted("decode", foretrain::name(w.code.kind)); }
   std::string operator()(const OuterStep& w) const { return dotted("outer_step", name(w.outer.kind)); }
+  std::string operator()(const SumParts&) const { return "sum_parts"; }
   std::string operator()(const Collective& w) const { return std::string(name(w.kind)); }
   std::string operator()(const Exchange& w) const {
     const auto sends = std::count_if(w.messages.begin(), w.messages.end(), [](const Message& m) { return m.send; });
@@ -47,8 +52,7 @@ struct KindName {
   }
   std::string operator()(const Copy& w) const { return dotted("copy", name(w.kind)); }
   std::string operator()(const Host& w) const { return std::string(name(w.task)); }
-  std::string operator()(const Put&) const { return "put"; }
-  std::string operator()(const Take&) const { return "take"; }
+  std::string operator()(const Channel& w) const { return std::string(name(w.step)); }
   std::string operator()(const RingAttention& w) const { return dotted("ring_attention", name(w.step)); }
   std::string operator()(const Reshard& w) const { return dotted("reshard", name(w.step)); }
   std::string operator()(const Gate& w) const { return dotted("gate", name(w.direction)); }
@@ -86,6 +90,10 @@ std::string_view name(OuterKind k) {
     case OuterKind::nesterov: return "nesterov";
   }
   return "?";
+}
+
+std::string_view name(LossScaleStep s) {
+  return s == LossScaleStep::begin ? "begin" : "update";
 }
 
 std::string_view name(RouteStep s) {
@@ -153,6 +161,18 @@ std::string_view name(CollectiveKind k) {
     case CollectiveKind::all_gather: return "all_gather";
     case CollectiveKind::broadcast: return "broadcast";
     case CollectiveKind::all_to_all: return "all_to_all";
+    case CollectiveKind::gather: return "gather";
+    case CollectiveKind::distribute: return "distribute";
+  }
+  return "?";
+}
+
+std::string_view name(ChannelStep s) {
+  switch (s) {
+    case ChannelStep::put: return "put";
+    case ChannelStep::take: return "take";
+    case ChannelStep::release: return "release";
+    case ChannelStep::fetch: return "fetch";
   }
   return "?";
 }
@@ -162,6 +182,8 @@ std::string_view name(HostTask t) {
     case HostTask::load_inputs: return "load_inputs";
     case HostTask::load_targets: return "load_targets";
     case HostTask::write_checkpoint: return "write_checkpoint";
+    case HostTask::load_features: return "load_features";
+    case HostTask::load_labels: return "load_labels";
   }
   return "?";
 }

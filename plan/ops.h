@@ -45,6 +45,11 @@ struct Matmul {
   Dtype in = Dtype::fp32, out = Dtype::fp32;
 };
 
+// With key_seq attention of q to another sequence's keys and values: flash_forward reads {q, kv, [bias]}, writes {o,
+// lse}; flash_backward reads {do, q, kv, o, lse, [bias, dbias]}, writes {dq, dkv, [dbias]}; q [batch*seq,
+// heads*head_dim], kv [batch*key_seq, kv_heads*(head_dim + value_dim)]. With `biased` a logit by distance is added to
+// the scores, bias [heads, seq + keys - 1] as RelativeBias writes it, and dbias is added to: flash_forward reads {qkv,
+// bias}, flash_backward {do, qkv, o, lse, bias, dbias}, writes {dqkv, dbias}. Flash steps alone have these two.
 // Packed qkv [batch*seq, (heads + kv_heads) * head_dim + kv_heads * value_dim]; o [batch*seq, heads*value_dim]; scores
 // and probabilities [batch, heads, seq, seq] in dtype; lse [batch, heads, seq] in fp32 (fp64 for fp64).
 enum class AttentionStep : std::uint8_t {
@@ -71,8 +76,22 @@ struct Attention {
   std::int64_t value_dim = 0;  // columns of a value head; 0: head_dim
   std::int64_t window = 0;     // with causal: keys that a query sees, its own among them; 0: all before it
   std::int64_t document = 0;   // with causal: tokens of a document, of which a query sees its own; 0: one document
+  std::int64_t key_seq = 0;    // keys of the other sequence; 0: its own, of qkv
+  bool biased = false;
+  bool scaled = true;  // scores are, by 1/sqrt(head_dim)
 
+  std::int64_t keys() const { return key_seq != 0 ? key_seq : seq; }
   std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
+};
+
+// Logits by distance from a table of buckets (kernels.h): forward: reads {table[heads,buckets]}, writes {bias[heads,
+// 2*seq - 1]}; backward_weight: reads {dbias, dtable}, writes {dtable}, +=. bidirectional: keys behind a query have
+// buckets of their own. bias in fp32 (fp64 for fp64).
+struct RelativeBias {
+  Direction direction{};
+  std::int64_t heads = 0, seq = 0, buckets = 0, max_distance = 0;
+  bool bidirectional = true;
+  Dtype dtype = Dtype::fp32;
 };
 
 // A logit per head beside those of the keys, with no value (gpt-oss); behind flash attention, whose backward takes what
@@ -238,7 +257,8 @@ struct PositionAdd {
 // columns beyond it are padding and take no part). A target below 0 is none: its row's loss and gradient are 0.
 //   stats:    reads {logits[rows,cols], targets[rows]}, writes {triple[rows,3]} = max, sum exp(x - max), target logit
 //   combine:  reads {triples[shards,rows,3], loss}, writes {row_stats[rows,2], loss}: loss += scale * sum of rows
-//   backward: reads {row_stats, targets, logits}, writes {dlogits}: (softmax - onehot) * scale; dlogits may be logits
+//   backward: reads {row_stats, targets, logits, [loss scale]}, writes {dlogits}: (softmax - onehot) * scale; dlogits
+//             may be logits
 // triples, row_stats fp32 (fp64 for fp64); loss is one fp64.
 enum class CrossEntropyStep : std::uint8_t { stats, combine, backward };
 std::string_view name(CrossEntropyStep s);
@@ -248,6 +268,19 @@ struct CrossEntropy {
   GroupId vocab_group = kNoGroup;
   double scale = 1.0;
   Dtype dtype = Dtype::fp32;
+  bool scaled = false;  // backward: times the loss scale, too
+};
+
+// The loss of a model of features (workloads/dense.h), but cross_entropy, which is CrossEntropy's.
+//   forward:        reads {y[rows,cols], targets, loss}, writes {loss}: loss += scale * sum. loss is one fp64
+//   backward_input: reads {y, targets, [loss scale]}, writes {dy}, which may be y; times scale
+struct OutputLoss {
+  Direction direction{};
+  workloads::Loss kind{};
+  std::int64_t rows = 0, cols = 0;
+  double scale = 1.0;
+  Dtype dtype = Dtype::fp32;
+  bool scaled = false;
 };
 
 // A bucket: whole layers of a parameter family as one flat range of `elements`, cut in `shards` equal parts; this rank
@@ -270,15 +303,37 @@ struct SquaredNorm {
 };
 
 // norm = sqrt(norms summed in order); coefficient = min(1, clip / (norm + 1e-6)), 1 if clip == 0.
-// reads {norms[tensors]}, writes {coefficient[2]} = coefficient, norm (fp64).
+// reads {norms[tensors], [loss scale]}, writes {coefficient[2]} = coefficient, norm (fp64). Of scaled gradients the
+// norm is of what they would be without, and the coefficient makes them so.
 struct ClipCoefficient {
   std::int64_t tensors = 0;
   double clip = 1.0;
+  bool scaled = false;
+};
+
+// Loss scaling (workloads::LossScaling). state is fp64[5]: the scale; steps since it last changed; 1 or 0 as the step's
+// gradients are numbers or not, which guards the update; steps skipped in a row; in all.
+//   begin:  reads {state}, writes {state}: the first scale, where there is none yet
+//   update: reads {coefficient[2], state}, writes {state}: by the step's norm
+enum class LossScaleStep : std::uint8_t { begin, update };
+std::string_view name(LossScaleStep s);
+struct LossScale {
+  LossScaleStep step{};
+  workloads::LossScaling scaling;
 };
 
 // One step over the bucket or own shard. reads {gradient, coefficient, [master], [m], [v], param}, writes
-// {param, [master], [m], [v]}. master iff precision has one; sgd has no m, v; momentum has m.
+// {param, [master], [m], [v]}. master iff precision has one; m and v as the optimizer has moments. Of lamb the gradient
+// is the update, and in place of the coefficient stand norms[2, tensors] of all weights and updates.
 struct OptimizerStep {
+  Bucket bucket;
+  workloads::Optimizer optimizer;
+  workloads::Precision precision;
+};
+
+// LAMB's moments, and in place of the gradient the update that they give. reads {coefficient, weight, gradient, m, v},
+// writes {gradient, m, v}; weight is the master where there is one.
+struct LambUpdate {
   Bucket bucket;
   workloads::Optimizer optimizer;
   workloads::Precision precision;
@@ -332,8 +387,29 @@ struct OuterStep {
   bool has_master = false;
 };
 
-enum class CollectiveKind : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, all_to_all };
+// y = [y +] the sum of `parts` tensors one behind the other, added in their order. reads {parts, [y if accumulate]},
+// writes {y}.
+struct SumParts {
+  std::int64_t elements = 0;  // of y, and of each part
+  std::int32_t parts = 1;
+  bool accumulate = false;
+  Dtype dtype = Dtype::fp32;
+};
+
+enum class CollectiveKind : std::uint8_t {
+  all_reduce,
+  reduce_scatter,
+  all_gather,
+  broadcast,
+  all_to_all,
+  gather,
+  distribute
+};
 std::string_view name(CollectiveKind k);
+// A root and each of the others by itself: what a server does.
+constexpr bool is_star(CollectiveKind k) {
+  return k == CollectiveKind::gather || k == CollectiveKind::distribute;
+}
 enum class Reduction : std::uint8_t { sum, max };
 std::string_view name(Reduction r);
 
@@ -342,7 +418,8 @@ std::string_view name(Reduction r);
 // reads {shard}, writes {full}; reduce_scatter: reads {full}, writes {shard}; the shard may lie inside the full buffer
 // at its own place. Sums are taken in rank order. all_to_all: equal blocks; with `row` it takes counts: reads
 // {x, to[members] i32, from[members] i32}, writes {y}, rows of so many elements one after the other by member;
-// `elements` is then what a member sends in all where nothing is dropped.
+// `elements` is then what a member sends in all where nothing is dropped. gather: `root` writes {parts}, of all others
+// in their order, `elements` in all; each of them reads {its part}. distribute: `root` reads {x}; all others write {x}.
 struct Collective {
   CollectiveKind kind{};
   GroupId group = kNoGroup;
@@ -350,7 +427,7 @@ struct Collective {
   Dtype dtype = Dtype::fp32;
   Reduction reduction = Reduction::sum;
   std::int32_t tag = -1;   // match key, index in PlanGraph::tags
-  std::int32_t root = -1;  // broadcast: whose x all get, as index in the group
+  std::int32_t root = -1;  // of broadcast, gather, distribute: its index in the group
   std::int64_t row = 0;
 };
 
@@ -387,37 +464,58 @@ struct Masking {
   std::int64_t token = 0, vocab = 0;
 };
 
+// Of data whose sequences have `length` tokens, those of one side of a model from `first` on. Those that are told
+// (first > 0) a decoder reads one later, behind the id `start`.
+struct SequencePart {
+  std::int64_t length = 0;  // 0: all are one side's
+  std::int64_t first = 0, start = 0;
+};
+
 // load_inputs / load_targets: writes {ids[sequences*seq]} of this instance's microbatch, seq being this rank's share in
-// `seq_group` of each sequence. write_checkpoint: reads {...}.
-enum class HostTask : std::uint8_t { load_inputs, load_targets, write_checkpoint };
+// `seq_group` of each sequence, or the tokens of its part. write_checkpoint: reads {...}. load_features / load_labels:
+// writes {x[sequences, cols]} in dtype, of samples; i32 labels are classes.
+enum class HostTask : std::uint8_t { load_inputs, load_targets, write_checkpoint, load_features, load_labels };
 std::string_view name(HostTask t);
 struct Host {
   HostTask task{};
   std::int64_t sequences = 0, seq = 0;
   GroupId seq_group = kNoGroup;
   Masking masking;
+  std::int64_t cols = 0;  // of features and labels
+  Dtype dtype = Dtype::i32;
+  SequencePart part;
 };
 
-// Asynchronous channels. put: reads {x}; never waits. take: writes {x}; waits for a message from `from_role` (-1: any
-// sender) and until counters differ by at most `staleness` (-1: unbounded).
-struct Put {
-  std::int32_t channel = 0;
+// What a server and workers that do not wait for each other exchange (plan/channel.h). The server is the group's
+// `root`, `elements` are those of all operands.
+//   put:     of a worker; reads {x…}; ends when the server has taken it
+//   take:    of the server; writes {x…}; takes what was put first, of whomever, or, `in_turn`, of the one whose turn it
+//   is release: of the server; reads {y…}; to the workers whose last message was taken and who are at most `staleness`
+//   (-1:
+//            any number) steps ahead of the slowest; perhaps to none
+//   fetch:   of a worker; writes {y…}; waits until it is released
+enum class ChannelStep : std::uint8_t { put, take, release, fetch };
+std::string_view name(ChannelStep s);
+constexpr bool is_of_server(ChannelStep s) {
+  return s == ChannelStep::take || s == ChannelStep::release;
+}
+struct Channel {
+  ChannelStep step{};
+  GroupId group = kNoGroup;
+  std::int32_t root = -1;
   std::int64_t elements = 0;
   Dtype dtype = Dtype::fp32;
-};
-struct Take {
-  std::int32_t channel = 0;
-  std::int32_t from_role = -1;
+  std::int32_t tag = -1;
   std::int64_t staleness = -1;
-  std::int64_t elements = 0;
-  Dtype dtype = Dtype::fp32;
+  bool in_turn = false;
 };
 
-using Work = std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding,
-                          PositionAdd, CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate,
-                          Collective, Exchange, Copy, Host, Put, Take, HeadNorm, LatentHeads, SplitColumns,
-                          RingAttention, Reshard, Gate, Route, Permute, GroupedMatmul, ExpertActivation, AttentionSinks,
-                          StateSpace, ExpertBias, Cast, Encode, Decode, OuterStep>;
+using Work =
+    std::variant<Join, Matmul, Attention, Norm, Activation, ResidualAdd, BiasGradient, Rotary, Embedding, PositionAdd,
+                 CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, SumParts, Collective,
+                 Exchange, Copy, Host, Channel, HeadNorm, LatentHeads, SplitColumns, RingAttention, Reshard, Gate,
+                 Route, Permute, GroupedMatmul, ExpertActivation, AttentionSinks, StateSpace, ExpertBias, OutputLoss,
+                 LambUpdate, LossScale, RelativeBias, Cast, Encode, Decode, OuterStep>;
 
 // The attention of which the op costs so large a share, in so many kernels, where it is one: of a ring's step the
 // causal one of a share over itself, of attend_all that of the whole sequences.

@@ -48,13 +48,6 @@ namespace {
 
 constexpr std::int64_t kMaxAxis = 1'000'000;
 
-// A known key of a feature that is not built: no value of it means anything yet.
-void refuse(ObjectReader& reader, const std::string& key, const char* what) {
-  if (reader.has(key)) {
-    reader.mistake(key, fmt::format("{} is not built yet; leave the key out", what));
-  }
-}
-
 // The text at a key; "" where there is none.
 std::string word_at(ObjectReader& reader, const std::string& key) {
   const nlohmann::json* value = reader.raw(key);
@@ -279,8 +272,6 @@ void read_unbuilt(ObjectReader& reader, Strategy& s) {
   }
   read_offload(reader, s);
   read_optimizer_sync(reader, s);
-  refuse(reader, "servers", "the parameter server");
-  refuse(reader, "staleness", "the parameter server");
 }
 
 }  // namespace
@@ -364,11 +355,8 @@ nlohmann::json to_json(const Strategy& s) {
                      {"layers_per_stage", s.layers_per_stage},
                      {"rank_order", s.rank_order},
                      {"padded_vocab", s.padded_vocab},
-                     {"data_parallel", name(s.data_parallel)},
                      {"compression", name(s.compression)}};
-  if (s.data_parallel == DataParallel::local_sgd) {
-    add_local_sgd(all, s);
-  }
+  write_data_parallel(s, all);
   if (s.offloads()) {
     all["offload"] = nlohmann::json::array();
     for (const auto& [is_offloaded, word] :

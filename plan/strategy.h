@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/json.h"
+#include "plan/data_parallel.h"
 #include "plan/ops.h"
 
 namespace foretrain::plan {
@@ -45,12 +47,6 @@ std::string_view name(ZeroKind k);
 // How attention sees the keys of other shares.
 enum class CpKind : std::uint8_t { ring, all_to_all, all_gather };
 std::string_view name(CpKind k);
-
-// How replicas of the model stay alike. all_reduce: gradients are summed in every step. local_sgd: within groups of
-// neighbours along dp only; between these parameters are averaged every few steps (McMahan et al. 2017, Stich 2019),
-// where an outer optimizer may take a step along the difference (DiLoCo, Douillard et al. 2023).
-enum class DataParallel : std::uint8_t { all_reduce, local_sgd };
-std::string_view name(DataParallel d);
 
 // What gradients are exchanged as along dp: rounded to 16 bits and summed in them; or coded (base/code.h), gathered
 // from all and summed, with error feedback.
@@ -97,19 +93,29 @@ struct Strategy {
   std::int64_t bucket_bytes = 0;  // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even
   std::string rank_order = "pp,dp,cp,tp";      // slowest first
+  std::int64_t padded_vocab = 0;               // 0 = next multiple of 128 x tp
+  Compression compression;
   DataParallel data_parallel = DataParallel::all_reduce;
+  std::int64_t servers = 0;  // parameter_server: ranks beside the dp workers
+  ServerSharding server_sharding = ServerSharding::size;
+  // parameter_server: an update per worker instead of one of their sum, by whoever comes first; a worker goes on where
+  // it is at most so many steps ahead of the slowest, or kUnbounded. Nothing: synchronous.
+  std::optional<std::int64_t> staleness;
+  bool servers_choose = false;     // asynchronous: workers take turns, in a random order of each step
   std::int64_t average_every = 1;  // local_sgd: steps
   std::int64_t local_group = 1;    // local_sgd: neighbours along dp that sum gradients in every step
   OuterOptimizer outer;            // local_sgd
-  Compression compression;
-  std::int64_t padded_vocab = 0;  // 0 = next multiple of 128 x tp
 
   // Whether a list names the module; `full` names none.
   bool recomputes(RecomputeModule m) const;
   bool offloads() const { return offload_optimizer || offload_activations; }
+  // Gradients are gathered, and then summed, instead of reduced.
+  bool gathers_gradients() const {
+    return data_parallel != DataParallel::all_reduce && data_parallel != DataParallel::local_sgd;
+  }
   // Replicas of the model that drift apart between two averages: 1 where all of them sum gradients.
   std::int64_t drifting() const { return data_parallel == DataParallel::local_sgd ? dp / local_group : 1; }
-  std::int64_t ranks() const { return dp * tp * pp * cp; }
+  std::int64_t ranks() const { return (dp + servers) * tp * pp * cp; }
   // Ways that microbatches take through the virtual stages: of dualpipe two, each through all of the model.
   std::int64_t ways() const { return schedule == ScheduleKind::dualpipe ? 2 : 1; }
   std::int64_t replicas() const { return dp * cp * ways(); }  // ranks with the same parameters and other tokens

@@ -32,22 +32,6 @@ OuterOptimizer read_outer(ObjectReader& reader) {
   return o;
 }
 
-// What local SGD is not built with.
-void check_local_sgd(ObjectReader& reader, const Strategy& s) {
-  const auto refuse = [&](const char* key, const std::string& what, const char* expected) {
-    reader.mistake(key, fmt::format("{} with data_parallel local_sgd is not built yet; expected {}", what, expected));
-  };
-  if (s.zero != 0) {
-    refuse("zero", fmt::format("zero {}", s.zero), "0");
-  }
-  if (s.ways() > 1) {
-    refuse("schedule", std::string(name(s.schedule)), "another schedule");
-  }
-  if (s.offload_optimizer) {
-    refuse("offload", "\"optimizer\"", "a list without it");
-  }
-}
-
 }  // namespace
 
 std::string name(const Compression& c) {
@@ -92,35 +76,24 @@ Compression read_compression(ObjectReader& reader, const Strategy& s) {
   return c;
 }
 
-std::string_view name(DataParallel d) {
-  return d == DataParallel::local_sgd ? "local_sgd" : "all_reduce";
-}
-
-void read_data_parallel(ObjectReader& reader, Strategy& s) {
-  const std::string word = reader.word("data_parallel", "all_reduce", {"all_reduce", "local_sgd"},
-                                       {"gather", "all_gather", "parameter_server"});
-  s.data_parallel = word == "local_sgd" ? DataParallel::local_sgd : DataParallel::all_reduce;
+void read_local_sgd(ObjectReader& reader, Strategy& s) {
   s.average_every = reader.integer("average_every", 1, 1, kMost);
   s.local_group = reader.integer("local_group", 1, 1, kMost);
   s.outer = read_outer(reader);
-  if (s.data_parallel == DataParallel::local_sgd) {
-    check_local_sgd(reader, s);
-    return;
-  }
   for (const char* key : {"average_every", "local_group", "outer_optimizer"}) {
-    if (reader.has(key)) {
+    if (s.data_parallel != DataParallel::local_sgd && reader.has(key)) {
       reader.mistake(key, "needs data_parallel local_sgd: without it all replicas take the same steps");
     }
   }
 }
 
-void add_local_sgd(nlohmann::json& all, const Strategy& s) {
-  all["average_every"] = s.average_every;
-  all["local_group"] = s.local_group;
+void write_local_sgd(const Strategy& s, nlohmann::json& out) {
+  out["average_every"] = s.average_every;
+  out["local_group"] = s.local_group;
   if (s.outer.kind != OuterKind::average) {
-    all["outer_optimizer"] = {{"kind", name(s.outer.kind)}, {"learning_rate", s.outer.learning_rate}};
+    out["outer_optimizer"] = {{"kind", name(s.outer.kind)}, {"learning_rate", s.outer.learning_rate}};
     if (s.outer.kind == OuterKind::nesterov) {
-      all["outer_optimizer"]["momentum"] = s.outer.momentum;
+      out["outer_optimizer"]["momentum"] = s.outer.momentum;
     }
   }
 }

@@ -20,6 +20,7 @@ struct Span {
   std::int32_t multiplicity = 1;
   Rank rank = 0;
   Time start, end;
+  std::int32_t sender = -1;   // of a take: whose message, as index in its group
   bool held_by_host = false;  // all that it waits for was over, and its host had not submitted it (simulated only)
 };
 
@@ -27,6 +28,7 @@ struct Timeline {
   std::string machine;          // "simulated: roofline, alpha_beta" or "measured: cpu, threads"
   std::vector<Span> spans;      // by rank, then program order
   std::vector<Time> step_ends;  // when the last op of step i ended, over all ranks
+  std::vector<Time> stolen;     // measured: time that a hypervisor kept cores waiting in step i; empty: not known
 };
 
 // Where a machine writes its spans. Ranks of an executor call it from their own threads: calls for one rank come from

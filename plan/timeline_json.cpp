@@ -72,8 +72,15 @@ std::string to_json(const Timeline& t) {
   std::string text = fmt::format("{{\"schema\":\"{}\",\n\"machine\":{},\n\"step_ends_ps\":[", kSchema,
                                  nlohmann::json(t.machine).dump());
   const auto out = std::back_inserter(text);
-  for (std::size_t i = 0; i < t.step_ends.size(); ++i) {
-    fmt::format_to(out, "{}{}", i == 0 ? "" : ",", t.step_ends[i].value);
+  const auto add_times = [&](const std::vector<Time>& times) {
+    for (std::size_t i = 0; i < times.size(); ++i) {
+      fmt::format_to(out, "{}{}", i == 0 ? "" : ",", times[i].value);
+    }
+  };
+  add_times(t.step_ends);
+  if (!t.stolen.empty()) {
+    text += "],\n\"stolen_ps\":[";
+    add_times(t.stolen);
   }
   fmt::format_to(out, "],\n\"fields\":\"{}\",\n\"spans\":[", kFields);
   for (std::size_t i = 0; i < t.spans.size(); ++i) {
@@ -104,8 +111,19 @@ Timeline timeline_from_json(const std::string& text, const std::string& origin) 
   }
   Timeline t;
   t.machine = machine.get<std::string>();
-  for (std::size_t i = 0; i < step_ends.size(); ++i) {
-    t.step_ends.push_back(Time{reader.integer<std::int64_t>(step_ends[i], 0, fmt::format("/step_ends_ps/{}", i))});
+  const auto times = [&](const nlohmann::json& values, const char* where) {
+    std::vector<Time> out;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      out.push_back(Time{reader.integer<std::int64_t>(values[i], 0, fmt::format("/{}/{}", where, i))});
+    }
+    return out;
+  };
+  t.step_ends = times(step_ends, "step_ends_ps");
+  if (const auto stolen = document.find("stolen_ps"); stolen != document.end()) {
+    if (!stolen->is_array() || stolen->size() != step_ends.size()) {
+      reader.fail("/stolen_ps", "expected an array as long as \"step_ends_ps\"");
+    }
+    t.stolen = times(*stolen, "stolen_ps");
   }
   t.spans.reserve(spans.size());
   for (std::size_t i = 0; i < spans.size(); ++i) {

@@ -82,8 +82,8 @@ Rank last_rank(const Mesh& mesh, const RankSet& set) {
   for (int a = 0; a < kAxes; ++a) {
     c[static_cast<std::size_t>(a)] = mesh.extent[static_cast<std::size_t>(a)] - 1;
   }
-  for (const auto& [axis, value] : set.fixed) {
-    c[static_cast<std::size_t>(axis)] = value;
+  for (const AxisRange& f : set.fixed) {
+    c[static_cast<std::size_t>(f.axis)] = f.first + f.count - 1;
   }
   return mesh.rank(c);
 }
@@ -372,7 +372,7 @@ class Walk {
       return group_size(graph_.mesh, graph_.groups[static_cast<std::size_t>(c.group)]);
     };
     return x.kind == y.kind && x.elements == y.elements && x.dtype == y.dtype && x.reduction == y.reduction &&
-           size(x) == size(y);
+           x.root == y.root && size(x) == size(y);
   }
 
   void finish(Actor& actor, StreamQueue& stream, Node& node) {

@@ -21,14 +21,19 @@ std::size_t at(std::int64_t id) {
   return static_cast<std::size_t>(id);
 }
 
-// The one coordinate of a role's ranks along an axis; -1 when they lie along it.
-int coordinate(const Mesh& mesh, const Role& role, Axis axis) {
-  for (const auto& [fixed, value] : role.ranks.fixed) {
-    if (fixed == axis) {
-      return value;
+// Where a role's ranks lie along an axis.
+AxisRange range(const Mesh& mesh, const Role& role, Axis axis) {
+  for (const AxisRange& fixed : role.ranks.fixed) {
+    if (fixed.axis == axis) {
+      return fixed;
     }
   }
-  return mesh.size(axis) == 1 ? 0 : -1;
+  return {axis, 0, mesh.size(axis)};
+}
+// The one coordinate of them; -1 when they lie along it.
+int coordinate(const Mesh& mesh, const Role& role, Axis axis) {
+  const AxisRange all = range(mesh, role, axis);
+  return all.count == 1 ? all.first : -1;
 }
 
 // Extents and places of honest graphs lie far below; beyond, sums could wrap.
@@ -158,6 +163,8 @@ class RoleChecker {
       check_collective(op, *collective);
     } else if (const auto* exchange = std::get_if<Exchange>(&op.work)) {
       check_exchange(op, *exchange);
+    } else if (const auto* channel = std::get_if<Channel>(&op.work)) {
+      check_channel(op, *channel);
     }
   }
 
@@ -176,7 +183,7 @@ class RoleChecker {
     if (op.guard) {
       check(op.guard->scalar);
     }
-    const Arity expected = arity(op.work, {op.reads.size(), op.writes.size()});
+    const Arity expected = expected_of(op);
     if (op.reads.size() != expected.reads || op.writes.size() != expected.writes) {
       fail(fmt::format("{} reads {} operands and writes {}, has {} and {}", kind_name(op.work), expected.reads,
                        expected.writes, op.reads.size(), op.writes.size()));
@@ -200,18 +207,17 @@ class RoleChecker {
     }
   }
 
+  static Arity expected_of(const Op& op) { return arity(op.work, {op.reads.size(), op.writes.size()}); }
+
   // Every rank of the role must be in it.
   bool check_group(GroupId id) {
     const Group& group = graph_.groups[at(id)];
     for (const AxisSpan& span : group.spans) {
-      const int own = coordinate(graph_.mesh, role_, span.axis);
+      const AxisRange own = range(graph_.mesh, role_, span.axis);
       const auto inside = [&](int c) { return std::find(span.only.begin(), span.only.end(), c) != span.only.end(); };
-      bool contained = span.only.empty() || (own >= 0 && inside(own));
-      if (!contained && own < 0) {
-        contained = true;
-        for (int c = 0; c < graph_.mesh.size(span.axis); ++c) {
-          contained = contained && inside(c);
-        }
+      bool contained = true;
+      for (int c = own.first; !span.only.empty() && contained && c < own.first + own.count; ++c) {
+        contained = inside(c);
       }
       if (!contained) {
         fail(fmt::format("group {} does not contain the role's ranks", group.name));
@@ -237,7 +243,7 @@ class RoleChecker {
       fail(fmt::format("{} has rows of {} elements", op_text(graph_, op), c.row));
       return;
     }
-    if (!check_group(c.group) || op.reads.size() != (c.row > 0 ? 3 : 1) || op.writes.size() != 1) {
+    if (!check_group(c.group) || !(Arity{op.reads.size(), op.writes.size()} == expected_of(op))) {
       return;
     }
     if (c.row > 0) {
@@ -249,9 +255,13 @@ class RoleChecker {
       return;
     }
     const int members = group_size(graph_.mesh, graph_.groups[at(c.group)]);
-    const bool has_root = c.kind == CollectiveKind::broadcast;
+    const bool star = is_star(c.kind), has_root = star || c.kind == CollectiveKind::broadcast;
     if (has_root ? c.root < 0 || c.root >= members : c.root != -1) {
       fail(fmt::format("{} from member {} of {}", op_text(graph_, op), c.root, members));
+    }
+    if (star) {
+      check_star(op, c, members);
+      return;
     }
     const std::int64_t shard = c.elements / members;
     const std::int64_t read = c.kind == CollectiveKind::all_gather ? shard : c.elements;
@@ -259,6 +269,43 @@ class RoleChecker {
     if (op.reads[0].elements != read || op.writes[0].elements != written) {
       fail(fmt::format("{} reads {} and writes {} elements; expected {} and {}", op_text(graph_, op),
                        op.reads[0].elements, op.writes[0].elements, read, written));
+    }
+  }
+
+  // The root alone takes what is gathered, and gives what is distributed.
+  void check_star(const Op& op, const Collective& c, int members) {
+    const Group& group = graph_.groups[at(c.group)];
+    const bool gathers = c.kind == CollectiveKind::gather;
+    const bool is_root = index_in_group(graph_.mesh, group, first_rank(graph_.mesh, role_.ranks)) == c.root;
+    const std::vector<Operand>& operands = is_root == gathers ? op.writes : op.reads;
+    const std::int64_t expected = gathers && !is_root ? c.elements / (members - 1) : c.elements;
+    if (operands.size() != 1 || operands[0].elements != expected) {
+      fail(fmt::format("{}: {} {} {} elements", op_text(graph_, op), is_root ? "the root" : "a member",
+                       is_root == gathers ? "writes" : "reads", expected));
+    }
+  }
+
+  // The server has one end, the others the other.
+  void check_channel(const Op& op, const Channel& c) {
+    check_tag(c.tag);
+    if (!has(graph_.groups, c.group)) {
+      fail(fmt::format("no group {}", c.group));
+      return;
+    }
+    if (!check_group(c.group)) {
+      return;
+    }
+    const Group& group = graph_.groups[at(c.group)];
+    const bool is_root = index_in_group(graph_.mesh, group, first_rank(graph_.mesh, role_.ranks)) == c.root;
+    std::int64_t elements = 0;
+    for (const auto* operands : {&op.reads, &op.writes}) {
+      for (const Operand& o : *operands) {
+        elements += is_sane(o.elements) ? o.elements : 0;
+      }
+    }
+    if (is_root != is_of_server(c.step) || elements != c.elements) {
+      fail(fmt::format("{} of {} elements {}", op_text(graph_, op), elements,
+                       is_root ? "on the server" : "on a worker"));
     }
   }
 

@@ -4,7 +4,6 @@
 #include <array>
 #include <functional>
 #include <map>
-#include <set>
 #include <variant>
 
 #include "plan/validate_internal.h"
@@ -14,8 +13,9 @@ namespace {
 
 bool intersect(const RankSet& a, const RankSet& b) {
   return std::none_of(a.fixed.begin(), a.fixed.end(), [&](const auto& x) {
-    return std::any_of(b.fixed.begin(), b.fixed.end(),
-                       [&](const auto& y) { return x.first == y.first && x.second != y.second; });
+    return std::any_of(b.fixed.begin(), b.fixed.end(), [&](const auto& y) {
+      return x.axis == y.axis && (x.first + x.count <= y.first || y.first + y.count <= x.first);
+    });
   });
 }
 
@@ -40,34 +40,42 @@ void check_group_spans(const Mesh& mesh, const Group& group, Findings& findings)
   }
 }
 
-struct Channel {
-  std::int64_t puts = 0, takes = 0;  // of all ranks
-  std::set<std::int64_t> elements;   // of a message
+struct Traffic {
+  std::array<std::int64_t, 4> ops{};  // by ChannelStep, of all ranks
+  std::array<std::int64_t, 4> elements{-1, -1, -1, -1};
 };
 
-// Within a step as many messages are taken from a channel as are put, all of one size.
+// Within a step as many messages are taken from a channel as are put, and as many parameters fetched, all of one size;
+// and after every take the server releases whom it may.
 void check_channels(const PlanGraph& graph, Findings& findings) {
-  std::map<std::int32_t, Channel> channels;
+  std::map<std::int32_t, Traffic> channels;
   for (std::size_t r = 0; r < graph.roles.size(); ++r) {
     const Role& role = graph.roles[r];
     const std::int64_t ranks = count(graph.mesh, role.ranks);
     for (ProgramCursor c(role, static_cast<int>(r), role.program.body, first_body_instance(role.program)); c;
          c.next()) {
-      if (const auto* put = std::get_if<Put>(&c.op().work)) {
-        channels[put->channel].puts += ranks;
-        channels[put->channel].elements.insert(put->elements);
-      } else if (const auto* take = std::get_if<Take>(&c.op().work)) {
-        channels[take->channel].takes += ranks;
-        channels[take->channel].elements.insert(take->elements);
+      if (const auto* op = std::get_if<Channel>(&c.op().work)) {
+        const auto step = static_cast<std::size_t>(op->step);
+        Traffic& channel = channels[op->tag];
+        channel.ops[step] += ranks;
+        if (channel.elements[step] >= 0 && channel.elements[step] != op->elements) {
+          findings.add(fmt::format("channel {}: {} of {} and of {} elements",
+                                   graph.tags[static_cast<std::size_t>(op->tag)], name(op->step),
+                                   channel.elements[step], op->elements));
+        }
+        channel.elements[step] = op->elements;
       }
     }
   }
-  for (const auto& [channel, c] : channels) {
-    if (c.puts != c.takes) {
-      findings.add(fmt::format("channel {}: {} puts and {} takes in a step", channel, c.puts, c.takes));
-    }
-    if (c.elements.size() > 1) {
-      findings.add(fmt::format("channel {}: messages of {} elements", channel, fmt::join(c.elements, " and of ")));
+  for (const auto& [tag, c] : channels) {
+    const std::string& name = graph.tags[static_cast<std::size_t>(tag)];
+    const auto& [puts, takes, releases, fetches] = c.ops;
+    if (puts != takes || takes != releases || releases != fetches) {
+      findings.add(fmt::format("channel {}: {} puts, {} takes, {} releases and {} fetches in a step", name, puts, takes,
+                               releases, fetches));
+    } else if (c.elements[0] != c.elements[1] || c.elements[2] != c.elements[3]) {
+      findings.add(fmt::format("channel {}: puts of {} elements and takes of {}, releases of {} and fetches of {}",
+                               name, c.elements[0], c.elements[1], c.elements[2], c.elements[3]));
     }
   }
 }
@@ -82,9 +90,12 @@ void check_structure(const PlanGraph& graph, Findings& findings) {
   for (std::size_t i = 0; i < graph.roles.size(); ++i) {
     const Role& role = graph.roles[i];
     std::array<bool, kAxes> is_fixed{};
-    for (const auto& [axis, value] : role.ranks.fixed) {
-      if (value < 0 || value >= graph.mesh.size(axis) || is_fixed[static_cast<std::size_t>(axis)]) {
-        findings.add(fmt::format("{}: at {} {} of {}", role.name, name(axis), value, graph.mesh.size(axis)));
+    for (const auto& [axis, first, count] : role.ranks.fixed) {
+      const int size = graph.mesh.size(axis);
+      if (first < 0 || first >= size || count < 1 || count > size - first || is_fixed[static_cast<std::size_t>(axis)]) {
+        findings.add(fmt::format("{}: at {} {} of {}", role.name, name(axis),
+                                 count == 1 ? std::to_string(first) : fmt::format("{} and {} more", first, count - 1),
+                                 size));
       }
       is_fixed[static_cast<std::size_t>(axis)] = true;
     }
@@ -94,6 +105,9 @@ void check_structure(const PlanGraph& graph, Findings& findings) {
       }
     }
     ranks += count(graph.mesh, role.ranks);
+  }
+  if (graph.servers < 0 || graph.servers >= graph.mesh.size(Axis::dp)) {
+    findings.add(fmt::format("{} servers of {} ranks along dp", graph.servers, graph.mesh.size(Axis::dp)));
   }
   if (ranks != graph.mesh.ranks()) {
     findings.add(fmt::format("the roles have {} ranks, the mesh {}", ranks, graph.mesh.ranks()));

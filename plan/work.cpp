@@ -90,6 +90,7 @@ void WorkOf::operator()(const Activation& x) {
   const Bytes input = workloads::is_gated(x.kind) ? y + y : y;
   // tanh and exp count as one; a gate is one more product, and its backward three.
   const double forward = x.kind == workloads::Activation::relu             ? 1
+                         : x.kind == workloads::Activation::sigmoid        ? 3
                          : x.kind == workloads::Activation::swiglu         ? 5
                          : x.kind == workloads::Activation::swiglu_clamped ? 8
                                                                            : 9;
@@ -165,6 +166,15 @@ void WorkOf::operator()(const CrossEntropy& x) {
   }
 }
 
+// Of squared_error; log and exp count as one.
+void WorkOf::operator()(const OutputLoss& x) {
+  const Bytes y = size(x.dtype, x.rows * x.cols);
+  const bool forward = x.direction == Direction::forward;
+  w.flops = (forward ? 4 : 2) * product(x.rows, x.cols);
+  w.read = y + y + (forward ? size(Dtype::fp64, 1) : Bytes{});
+  w.written = forward ? size(Dtype::fp64, 1) : y;
+}
+
 // The norms themselves (8 bytes a tensor) vanish beside the gradients.
 void WorkOf::operator()(const SquaredNorm& x) {
   const std::int64_t own = own_elements(x.bucket);
@@ -182,9 +192,9 @@ void WorkOf::operator()(const ClipCoefficient& x) {
 // the moments, the master and the parameter.
 void WorkOf::operator()(const OptimizerStep& x) {
   const std::int64_t own = own_elements(x.bucket);
-  const int moments = x.optimizer.kind == workloads::OptimizerKind::sgd        ? 0
-                      : x.optimizer.kind == workloads::OptimizerKind::momentum ? 1
-                                                                               : 2;
+  // Lamb's moments are LambUpdate's.
+  const bool lamb = x.optimizer.kind == workloads::OptimizerKind::lamb;
+  const int moments = lamb ? 0 : workloads::moments(x.optimizer.kind);
   w.flops = (moments == 2 ? kAdam : 2 + 2 * moments) * static_cast<double>(own);
   const Bytes state = size(x.precision.state, own * (moments + (x.precision.has_master() ? 1 : 0)));
   const Bytes parameter = size(x.precision.parameter, own);
@@ -195,6 +205,17 @@ void WorkOf::operator()(const OptimizerStep& x) {
   w.written = state + parameter;
 }
 
+void WorkOf::operator()(const LambUpdate& x) {
+  const std::int64_t own = own_elements(x.bucket);
+  w.flops = kAdam * static_cast<double>(own);
+  w.written = size(x.precision.gradient, own) + size(x.precision.state, 2 * own);
+  w.read = w.written + size(x.precision.has_master() ? x.precision.state : x.precision.parameter, own);
+}
+
+void WorkOf::operator()(const LossScale&) {
+  w.read = w.written = size(Dtype::fp64, 5);
+}
+
 void WorkOf::operator()(const Fill& x) {
   w.written = size(x.dtype, x.elements);
 }
@@ -202,6 +223,13 @@ void WorkOf::operator()(const Fill& x) {
 void WorkOf::operator()(const Accumulate& x) {
   w.flops = static_cast<double>(x.elements);
   w.read = size(x.from, x.elements) + size(x.dtype, x.elements);
+  w.written = size(x.dtype, x.elements);
+}
+
+void WorkOf::operator()(const SumParts& x) {
+  const std::int64_t terms = x.parts + (x.accumulate ? 1 : 0);
+  w.flops = static_cast<double>(x.elements) * static_cast<double>(terms - 1);
+  w.read = size(x.dtype, x.elements * terms);
   w.written = size(x.dtype, x.elements);
 }
 
@@ -236,16 +264,16 @@ void WorkOf::operator()(const Copy& x) {
 // A checkpoint's bytes depend on its buffers' dtypes: the copies before it carry them.
 void WorkOf::operator()(const Host& x) {
   if (x.task != HostTask::write_checkpoint) {
-    w.written = size(Dtype::i32, x.sequences * x.seq);
+    w.written = x.cols > 0 ? size(x.dtype, x.sequences * x.cols) : size(Dtype::i32, x.sequences * x.seq);
   }
 }
 
-void WorkOf::operator()(const Put& x) {
-  w.sent = w.read = size(x.dtype, x.elements);
-}
-
-void WorkOf::operator()(const Take& x) {
-  w.written = size(x.dtype, x.elements);
+void WorkOf::operator()(const Channel& x) {
+  if (op.writes.empty()) {
+    w.sent = w.read = size(x.dtype, x.elements);
+  } else {
+    w.written = size(x.dtype, x.elements);
+  }
 }
 
 OpWork work(const Op& op) {

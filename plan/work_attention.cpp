@@ -8,17 +8,18 @@ namespace foretrain::plan {
 void WorkOf::operator()(const Attention& x) {
   const bool flash = x.step == AttentionStep::flash_forward || x.step == AttentionStep::flash_backward;
   const double shown = flash ? workloads::visible_share(x.window, x.document, x.seq) : 1;
-  const double with_keys = 2 * product(x.batch, x.heads, x.seq, x.seq, x.head_dim) * shown;
-  const double with_values = 2 * product(x.batch, x.heads, x.seq, x.seq, x.v_dim()) * shown;
-  const std::int64_t tokens = x.batch * x.seq;
+  const double with_keys = 2 * product(x.batch, x.heads, x.seq, x.keys(), x.head_dim) * shown;
+  const double with_values = 2 * product(x.batch, x.heads, x.seq, x.keys(), x.v_dim()) * shown;
+  const std::int64_t tokens = x.batch * x.seq, key_tokens = x.batch * x.keys();
   const std::int64_t score_count = tokens * x.heads * x.seq;
   const Bytes square = size(x.dtype, score_count);
-  const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim);     // also dq
-  const Bytes o = size(x.dtype, tokens * x.heads * x.v_dim());      // also do
-  const Bytes k = size(x.dtype, tokens * x.kv_heads * x.head_dim);  // also dk
-  const Bytes v = size(x.dtype, tokens * x.kv_heads * x.v_dim());   // also dv
+  const Bytes q = size(x.dtype, tokens * x.heads * x.head_dim);         // also dq
+  const Bytes o = size(x.dtype, tokens * x.heads * x.v_dim());          // also do
+  const Bytes k = size(x.dtype, key_tokens * x.kv_heads * x.head_dim);  // also dk
+  const Bytes v = size(x.dtype, key_tokens * x.kv_heads * x.v_dim());   // also dv
   const Bytes qkv = q + k + v;
   const Bytes lse = size(wide(x.dtype), tokens * x.heads);
+  const Bytes bias = x.biased ? size(wide(x.dtype), x.heads * (x.seq + x.keys() - 1)) : Bytes{};
   const auto products = [&](double keys, double values) {
     w.flops = keys * with_keys + values * with_values;
     w.is_matmul = true;
@@ -27,13 +28,13 @@ void WorkOf::operator()(const Attention& x) {
   switch (x.step) {
     case AttentionStep::flash_forward:
       products(1, 1);
-      w.read = qkv;
+      w.read = qkv + bias;
       w.written = o + lse;
       break;
     case AttentionStep::flash_backward:
       products(3, 2);
-      w.read = o + qkv + o + lse;
-      w.written = qkv;
+      w.read = o + qkv + o + lse + bias + bias;
+      w.written = qkv + bias;
       break;
     case AttentionStep::scores:
       products(1, 0);
@@ -78,6 +79,18 @@ void WorkOf::operator()(const Attention& x) {
       w.read = square + square;
       w.written = square;
       break;
+  }
+}
+
+void WorkOf::operator()(const RelativeBias& x) {
+  const Bytes bias = size(wide(x.dtype), x.heads * (2 * x.seq - 1));
+  if (x.direction == Direction::forward) {
+    w.read = size(x.dtype, x.heads * x.buckets);
+    w.written = bias;
+  } else {
+    w.flops = product(x.heads, 2 * x.seq - 1);
+    w.written = size(wide(x.dtype), x.heads * x.buckets);
+    w.read = bias + w.written;
   }
 }
 

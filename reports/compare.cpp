@@ -7,16 +7,23 @@
 #include <deque>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <tuple>
+#include <utility>
 
 #include "base/error.h"
 #include "plan/locate.h"
 #include "plan/op_text.h"
 #include "reports/run.h"
+#include "topologies/this_machine.h"
 
 namespace foretrain::reports {
 
 namespace {
+
+// A median of fewer steps says less than one of all, disturbed or not.
+constexpr std::size_t kLeastCounted = 3;
+const std::vector<std::size_t> kFirst{0};  // a forecast's one period
 
 // Spans of one step of a timeline, and what all ranks did together.
 struct StepRange {
@@ -74,8 +81,9 @@ void append(SeriesByName& series, const std::map<std::string, plan::Busy>& total
   }
 }
 
-// By period, of whole ones; per step.
-StepTotals totals_by_period(const plan::PlanGraph& graph, const plan::Timeline& timeline, StepRange steps) {
+// By period, of whole ones; per step. `counted`: indices of periods.
+StepTotals totals_by_period(const plan::PlanGraph& graph, const plan::Timeline& timeline, StepRange steps,
+                            const std::vector<std::size_t>& counted) {
   const std::int32_t period = plan::period(graph);
   std::deque<plan::TotalsAccumulator> accumulators;  // they do not move
   for (std::int32_t step = steps.first; step <= steps.last; step += period) {
@@ -88,8 +96,8 @@ StepTotals totals_by_period(const plan::PlanGraph& graph, const plan::Timeline& 
   }
   StepTotals out;
   const auto parts = static_cast<double>(graph.mesh.ranks() * period);
-  for (const plan::TotalsAccumulator& accumulator : accumulators) {
-    const plan::Totals totals = accumulator.totals();
+  for (const std::size_t i : counted) {
+    const plan::Totals totals = accumulators[i].totals();
     append(out.by_kind, totals.by_kind, parts);
     append(out.by_phase, totals.by_phase, parts);
     append(out.by_stream, totals.by_stream, parts);
@@ -125,11 +133,13 @@ struct Durations {
   double count = 0;  // span x multiplicity
 };
 std::map<OpKey, Durations> durations(const plan::PlanGraph& graph, const plan::Timeline& timeline,
-                                     std::int32_t first_step) {
+                                     std::int32_t first_step, const std::vector<std::size_t>& counted) {
+  const std::int32_t period = plan::period(graph);
   std::map<std::tuple<std::int32_t, plan::BlockId, int>, OpKey> keys;  // words are made once per op of a block
   std::map<OpKey, Durations> out;
   for (const plan::Span& span : timeline.spans) {
-    if (span.step < first_step) {
+    if (span.step < first_step || !std::binary_search(counted.begin(), counted.end(),
+                                                      static_cast<std::size_t>((span.step - first_step) / period))) {
       continue;
     }
     const plan::Place place = plan::locate(graph, span.op);
@@ -147,13 +157,14 @@ std::map<OpKey, Durations> durations(const plan::PlanGraph& graph, const plan::T
 
 std::vector<ComparedTime> compared_ops(const plan::PlanGraph& graph, const plan::Timeline& predicted,
                                        std::int32_t predicted_from, const plan::Timeline& measured,
-                                       StepRange measured_steps) {
-  const std::map<OpKey, Durations> forecast = durations(graph, predicted, predicted_from);
+                                       std::int32_t measured_from, const std::vector<std::size_t>& counted) {
+  const std::map<OpKey, Durations> forecast = durations(graph, predicted, predicted_from, kFirst);
+  const auto steps = static_cast<double>(counted.size() * static_cast<std::size_t>(plan::period(graph)));
   const auto ranks = static_cast<double>(graph.mesh.ranks());
   std::vector<ComparedTime> out;
-  for (const auto& [key, durations] : durations(graph, measured, measured_steps.first)) {
+  for (const auto& [key, durations] : durations(graph, measured, measured_from, counted)) {
     const auto found = forecast.find(key);
-    const double ops = durations.count / ranks / measured_steps.count();
+    const double ops = durations.count / ranks / steps;
     ComparedTime row{key.first + ": " + key.second, ops, 0, ops * quantile(durations.seconds, 0.5)};
     if (found != forecast.end()) {
       row.predicted_seconds = ops * quantile(found->second.seconds, 0.5);
@@ -203,13 +214,43 @@ plan::Breakdown breakdown_of(const plan::PlanGraph& graph, const plan::Timeline&
   return plan::mean_step(sum, sum, 0, period);
 }
 
-// Index of the period nearest to the median; the earliest of equals.
-std::size_t median_index(const std::vector<double>& values) {
-  const double median = quantile(values, 0.5);
-  return static_cast<std::size_t>(
-      std::min_element(values.begin(), values.end(),
-                       [&](double a, double b) { return std::abs(a - median) < std::abs(b - median); }) -
-      values.begin());
+// Of periods those of which no step was disturbed.
+std::vector<std::size_t> counted_periods(const plan::PlanGraph& graph, const plan::Timeline& timeline,
+                                         const std::vector<double>& periods) {
+  std::vector<std::size_t> all(periods.size());
+  std::iota(all.begin(), all.end(), 0);
+  if (timeline.stolen.empty()) {
+    return all;
+  }
+  const auto period = static_cast<std::size_t>(plan::period(graph));
+  const std::vector<Time>& ends = timeline.step_ends;
+  const auto disturbed = [&](std::size_t step) {
+    const Time before = step == 0 ? Time{} : ends[step - 1];
+    return seconds(timeline.stolen[step]) > topologies::kMostStolen * seconds(ends[step] - before);
+  };
+  std::vector<std::size_t> undisturbed;
+  std::copy_if(all.begin(), all.end(), std::back_inserter(undisturbed), [&](std::size_t i) {
+    const std::size_t first = ends.size() % period + i * period;
+    std::vector<std::size_t> steps(period);
+    std::iota(steps.begin(), steps.end(), first);
+    return std::none_of(steps.begin(), steps.end(), disturbed);
+  });
+  return undisturbed.size() < kLeastCounted ? all : undisturbed;
+}
+
+double median(const std::vector<double>& periods, const std::vector<std::size_t>& counted) {
+  std::vector<double> values;
+  for (const std::size_t i : counted) {
+    values.push_back(periods[i]);
+  }
+  return quantile(std::move(values), 0.5);
+}
+
+// Of the counted periods the one nearest to `value`; the earliest of equals.
+std::size_t nearest(double value, const std::vector<double>& periods, const std::vector<std::size_t>& counted) {
+  return *std::min_element(counted.begin(), counted.end(), [&](std::size_t a, std::size_t b) {
+    return std::abs(periods[a] - value) < std::abs(periods[b] - value);
+  });
 }
 
 double relative_error(double predicted, double measured) {
@@ -241,19 +282,20 @@ Comparison compare(const plan::PlanGraph& graph, const plan::Timeline& predicted
   c.predicted_machine = predicted.machine;
   c.measured_machine = measured.machine;
   c.step_seconds = periods(graph, measured);
-  c.steps = static_cast<std::size_t>(measured_steps.count());
-  c.predicted_step = periods(graph, predicted).back();
-  c.measured_step = quantile(c.step_seconds, 0.5);
+  c.counted = counted_periods(graph, measured, c.step_seconds);
+  const std::vector<double> predicted_periods = periods(graph, predicted);
+  c.predicted_step = graph.asynchronous ? quantile(predicted_periods, 0.5) : predicted_periods.back();
+  c.measured_step = median(c.step_seconds, c.counted);
 
-  const StepTotals forecast = totals_by_period(graph, predicted, predicted_steps);
-  const StepTotals real = totals_by_period(graph, measured, measured_steps);
+  const StepTotals forecast = totals_by_period(graph, predicted, predicted_steps, kFirst);
+  const StepTotals real = totals_by_period(graph, measured, measured_steps, c.counted);
   c.by_kind = joined(forecast.by_kind, real.by_kind);
   c.by_phase = joined(forecast.by_phase, real.by_phase);
   c.by_stream = joined(forecast.by_stream, real.by_stream);
-  c.by_op = compared_ops(graph, predicted, predicted_steps.first, measured, measured_steps);
+  c.by_op = compared_ops(graph, predicted, predicted_steps.first, measured, measured_steps.first, c.counted);
 
-  const auto median = static_cast<std::int32_t>(median_index(c.step_seconds));
-  c.median_step = measured_steps.first + median * plan::period(graph);
+  const auto typical = static_cast<std::int32_t>(nearest(c.measured_step, c.step_seconds, c.counted));
+  c.median_step = measured_steps.first + typical * plan::period(graph);
   c.predicted_breakdown = breakdown_of(graph, predicted, predicted_steps.first - steps_of(predicted).first);
   c.measured_breakdown = breakdown_of(graph, measured, c.median_step - steps_of(measured).first);
   return c;

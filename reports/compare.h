@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "plan/breakdown.h"
+#include "plan/channel.h"
 #include "plan/graph.h"
 #include "plan/job.h"
 #include "plan/timeline.h"
@@ -25,10 +26,12 @@ struct ComparedTime {
 };
 
 struct Comparison {
-  double predicted_step = 0, measured_step = 0;  // seconds; the measured one is the median of `steps`
+  double predicted_step = 0, measured_step = 0;  // seconds; the measured one is the median of the counted steps
   double error() const;
-  std::size_t steps = 0;                                   // measured ones
-  std::vector<double> step_seconds;                        // by period
+  std::vector<double> step_seconds;  // of all measured steps; by period, where steps are not alike, the mean one
+  // Indices of those that count: not those in which a hypervisor kept cores waiting (topologies::kMostStolen), where
+  // enough others are left.
+  std::vector<std::size_t> counted;
   std::vector<ComparedTime> by_kind, by_phase, by_stream;  // the largest measured time first
   // Ops of one place in a block ("layer forward: matmul 512x384x1536"), each by the median of its durations; those that
   // contribute most to the difference first.
@@ -36,10 +39,12 @@ struct Comparison {
   plan::Breakdown predicted_breakdown, measured_breakdown;  // the measured one of the step of median length
   std::int32_t median_step = 0;                             // the step it is taken from, as spans count
   std::string predicted_machine, measured_machine;
+  plan::Staleness predicted_staleness, measured_staleness;  // of asynchronous updates, where they were counted
 };
 
-// `predicted`: its last period counts. `measured`: all its steps, medians over them. Throws InputError where the
-// measured timeline is not one of this graph, or holds no period.
+// `predicted`: its last period counts, of one whose steps overlap (asynchronous) the one in the median. `measured`:
+// medians over its counted periods. Throws InputError where the measured timeline is not one of this graph, or holds no
+// period.
 Comparison compare(const plan::PlanGraph& graph, const plan::Timeline& predicted, const plan::Timeline& measured);
 
 // `max_error`: the threshold of --max-error, if one was given.

@@ -7,6 +7,7 @@
 #include "reports/compare.h"
 #include "reports/estimate.h"
 #include "reports/figures.h"
+#include "reports/staleness.h"
 #include "reports/table.h"
 #include "reports/text.h"
 
@@ -95,7 +96,8 @@ nlohmann::ordered_json to_json(const Comparison& c, const plan::Job& job, std::o
       {"predicted_step_s", number(c.predicted_step)},
       {"measured_step_s", number(c.measured_step)},
       {"error", number(c.error())},
-      {"steps", c.steps},
+      {"steps", c.step_seconds.size()},
+      {"counted_steps", c.counted},
       {"measured_steps_s", c.step_seconds},
       {"predicted_by", c.predicted_machine},
       {"measured_on", c.measured_machine},
@@ -108,6 +110,12 @@ nlohmann::ordered_json to_json(const Comparison& c, const plan::Job& job, std::o
       {"exposed_communication", pair_json(seconds(exposed_communication(c.predicted_breakdown)),
                                           seconds(exposed_communication(c.measured_breakdown)))},
       {"bubble", pair_json(seconds(c.predicted_breakdown.bubble), seconds(c.measured_breakdown.bubble))}};
+  for (const auto& [key, staleness] :
+       {std::pair{"predicted_staleness", &c.predicted_staleness}, {"measured_staleness", &c.measured_staleness}}) {
+    if (!staleness->empty()) {
+      out[key] = staleness_json(*staleness);
+    }
+  }
   if (max_error) {
     out["max_error"] = *max_error;
     out["passed"] = std::abs(c.error()) <= *max_error;
@@ -121,12 +129,20 @@ std::string to_text(const Comparison& c, const plan::Job& job, std::optional<dou
   std::string out = toned(headline(job), Tone::strong, colour) + "\n\n";
   const bool breached = max_error && !(std::abs(c.error()) <= *max_error);
   out += fmt::format(
-      "step time: forecast {}, measured {} (median of {}): {}{}\n",
+      "step time: forecast {}, measured {} (median of {}): {}{}{}\n",
       toned(seconds_text(c.predicted_step), Tone::strong, colour),
-      toned(seconds_text(c.measured_step), Tone::strong, colour), c.steps,
+      toned(seconds_text(c.measured_step), Tone::strong, colour), c.counted.size(),
       toned(signed_percent(c.error()), breached ? Tone::bad : Tone::strong, colour),
-      max_error ? fmt::format(", {} the {} allowed", breached ? "more than" : "within", percent(*max_error)) : "");
+      max_error ? fmt::format(", {} the {} allowed", breached ? "more than" : "within", percent(*max_error)) : "",
+      c.counted.size() < c.step_seconds.size()
+          ? fmt::format("; not counted: {} more, in which the hypervisor kept cores waiting",
+                        c.step_seconds.size() - c.counted.size())
+          : "");
   out += fmt::format("{}; {}\n", c.predicted_machine, c.measured_machine);
+  if (!c.predicted_staleness.empty() && !c.measured_staleness.empty()) {
+    out += fmt::format("staleness of updates: forecast {}; measured {}\n", staleness_text(c.predicted_staleness),
+                       staleness_text(c.measured_staleness));
+  }
   out += "error = (forecast - measured) / measured; 'of the step' is the same difference over the measured step\n\n";
   out += to_text(breakdown_table(c), colour) + "\n";
   out += to_text(times_table("By op kind, mean over ranks", c.by_kind, c.measured_step, kAll), colour) + "\n";

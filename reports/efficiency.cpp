@@ -28,8 +28,8 @@ Efficiency efficiency(const plan::Job& job, const plan::PlanGraph& graph, double
   e.devices =
       cluster.this_machine ? std::min<std::int64_t>(graph.mesh.ranks(), cluster.cores()) : cluster.device_count();
   e.peak_flops = peak_of(cluster.device, w.precision.compute);
-  e.model_flops = workloads::model_flops(w.model, w.global_batch, w.seq_len);
-  e.model_flops_causal = workloads::model_flops(w.model, w.global_batch, w.seq_len, true);
+  e.model_flops = workloads::model_flops(w.model, w.global_batch, w.seq_len, false, w.target_len);
+  e.model_flops_causal = workloads::model_flops(w.model, w.global_batch, w.seq_len, true, w.target_len);
   e.hardware_flops = plan::matmul_flops_per_step(graph);
   const double device_seconds = step_seconds * static_cast<double>(e.devices);
   e.mfu = e.model_flops / (device_seconds * e.peak_flops);

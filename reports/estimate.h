@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "plan/breakdown.h"
+#include "plan/channel.h"
 #include "plan/device_memory.h"
 #include "plan/graph.h"
 #include "plan/job.h"
@@ -54,6 +55,7 @@ struct Estimate {
   const plan::PlanGraph* graph = nullptr;
   plan::MemoryFit fit;
   Time step_time;
+  plan::Staleness staleness;             // of asynchronous updates
   std::vector<plan::Breakdown> by_role;  // of one steady step
   std::string compute_model, network_model;
   std::vector<RankClass> classes;

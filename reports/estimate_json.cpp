@@ -4,6 +4,7 @@
 #include "plan/memory.h"
 #include "reports/estimate.h"
 #include "reports/figures.h"
+#include "reports/staleness.h"
 #include "reports/text.h"
 
 namespace foretrain::reports {
@@ -91,7 +92,7 @@ nlohmann::ordered_json to_json(const Estimate& e) {
   const workloads::Workload& w = e.job->workload;
   const double step = seconds(e.step_time);
   const Efficiency eff = efficiency(*e.job, *e.graph, step);
-  const double tokens_per_second = static_cast<double>(w.global_batch * w.seq_len) / step;
+  const double tokens_per_second = static_cast<double>(w.global_batch * w.tokens_per_sequence()) / step;
   const double devices = static_cast<double>(eff.devices);
 
   Json out{{"schema", "foretrain.estimate/1"},
@@ -118,6 +119,9 @@ nlohmann::ordered_json to_json(const Estimate& e) {
     roles.push_back({{"role", e.graph->roles[i].name}, {"breakdown_s", breakdown_json(e.by_role[i])}});
   }
   out["breakdown_by_role"] = std::move(roles);
+  if (!e.staleness.empty()) {
+    out["staleness"] = staleness_json(e.staleness);
+  }
   out["memory"] = memory_json(e);
   out["fixes"] = fixes_json(e);
   out["error_band"] = {{"low_s", number(e.error_band.low_seconds)},

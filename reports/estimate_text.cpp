@@ -6,6 +6,7 @@
 #include "plan/memory.h"
 #include "reports/estimate.h"
 #include "reports/figures.h"
+#include "reports/staleness.h"
 #include "reports/table.h"
 #include "reports/text.h"
 
@@ -33,7 +34,7 @@ Table main_figures(const Estimate& e) {
   const workloads::Workload& w = e.job->workload;
   const double step = seconds(e.step_time);
   const Efficiency eff = efficiency(*e.job, *e.graph, step);
-  const double tokens_per_second = static_cast<double>(w.global_batch * w.seq_len) / step;
+  const double tokens_per_second = static_cast<double>(w.global_batch * w.tokens_per_sequence()) / step;
   const double devices = static_cast<double>(eff.devices);
   const plan::MemoryFit& fit = e.fit;
   const plan::Role& fullest = e.graph->roles[fit.fullest];
@@ -184,6 +185,11 @@ std::string headline(const plan::Job& job) {
   };
   add(s.pp > 1,
       std::string(name(s.schedule)) + (s.virtual_stages > 1 ? fmt::format(" x {} chunks", s.virtual_stages) : ""));
+  add(s.data_parallel != plan::DataParallel::all_reduce,
+      s.servers == 0 ? std::string(name(s.data_parallel))
+                     : fmt::format("{} parameter server{}", s.servers, s.servers == 1 ? "" : "s"));
+  add(s.staleness.has_value(),
+      s.staleness == plan::kUnbounded ? "asynchronous" : fmt::format("staleness {}", s.staleness.value_or(0)));
   add(s.zero > 0, fmt::format("zero {}", s.zero));
   add(s.sequence_parallel, "sequence parallel");
   std::string recomputed(s.recompute == plan::Recompute::listed ? "" : name(s.recompute));
@@ -195,11 +201,11 @@ std::string headline(const plan::Job& job) {
   add(s.offload_activations, "activations on the host");
   add(words.empty(), "one rank");
   const bool packed = w.document_length > 0 && w.document_length < w.seq_len;
-  return fmt::format("{}, seq {}{}, batch {} in {} microbatch{}, {}, on {}: {}",
-                     w.model.name.empty() ? "model" : w.model.name, w.seq_len,
-                     packed ? fmt::format(" in documents of {}", w.document_length) : "", w.global_batch,
-                     job.microbatches(), job.microbatches() == 1 ? "" : "es", w.precision.word, job.cluster.name,
-                     fmt::join(words, ", "));
+  return fmt::format(
+      "{}, seq {}{}{}, batch {} in {} microbatch{}, {}, on {}: {}", w.model.name.empty() ? "model" : w.model.name,
+      w.seq_len, packed ? fmt::format(" in documents of {}", w.document_length) : "",
+      w.model.is_encoder_decoder() ? fmt::format(" to {}", w.target_len) : "", w.global_batch, job.microbatches(),
+      job.microbatches() == 1 ? "" : "es", w.precision.word, job.cluster.name, fmt::join(words, ", "));
 }
 
 std::string to_text(const Estimate& e, bool colour) {
@@ -215,6 +221,9 @@ std::string to_text(const Estimate& e, bool colour) {
   }
   out += to_text(largest_table(e), colour);
   out += "\n" + toned(formula(e), Tone::dim, colour) + "\n";
+  if (!e.staleness.empty()) {
+    out += fmt::format("staleness of updates: {}\n", staleness_text(e.staleness));
+  }
   for (const std::string& note : e.notes) {
     out += note + "\n";
   }

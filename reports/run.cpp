@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "reports/estimate.h"
+#include "reports/staleness.h"
 #include "reports/table.h"
 #include "reports/text.h"
 
@@ -21,7 +22,7 @@ constexpr std::size_t kStepsShown = 10;
 
 double tokens_per_second(const RunReport& r) {
   const workloads::Workload& w = r.job->workload;
-  return static_cast<double>(w.global_batch * w.seq_len) / quantile(r.step_seconds, 0.5);
+  return static_cast<double>(w.global_batch * w.tokens_per_sequence()) / quantile(r.step_seconds, 0.5);
 }
 
 double mean(const std::vector<double>& values) {
@@ -78,6 +79,24 @@ void add_speed(Table& t, const RunReport& r) {
   t.rows.push_back({"throughput", compact(tokens_per_second(r)) + " tokens/s"});
 }
 
+// What loss scaling did: steps without numbers in their gradients are skipped, and the scale follows.
+struct Scaled {
+  std::int64_t skipped = 0;
+  double scale = 0;
+};
+Scaled scaled(const RunReport& r) {
+  const workloads::LossScaling& rule = r.job->workload.loss_scaling;
+  Scaled s{0, rule.initial};
+  std::int64_t fine = 0;
+  for (const double norm : r.grad_norm) {
+    fine = std::isfinite(norm) ? fine + 1 : 0;
+    s.skipped += fine == 0 ? 1 : 0;
+    s.scale *= fine == 0 ? rule.backoff : fine == rule.interval ? rule.growth : 1;
+    fine = fine == rule.interval ? 0 : fine;
+  }
+  return s;
+}
+
 }  // namespace
 
 double quantile(std::vector<double> values, double fraction) {
@@ -113,6 +132,12 @@ nlohmann::ordered_json to_json(const RunReport& r) {
            {"data", r.data},
            {"epoch", r.epoch},
            {"timeline", r.timeline_path.empty() ? Json(nullptr) : Json(r.timeline_path)}};
+  if (r.job->workload.loss_scaling.is_on()) {
+    out["loss_scaling"] = {{"skipped_steps", scaled(r).skipped}, {"scale", scaled(r).scale}};
+  }
+  if (!r.staleness.empty()) {
+    out["staleness"] = staleness_json(r.staleness);
+  }
   if (!r.checkpoint_folder.empty()) {
     out["checkpoint"] = {{"folder", r.checkpoint_folder}, {"copies_bytes", r.checkpoint_copies.value}};
   }
@@ -125,6 +150,12 @@ nlohmann::ordered_json to_json(const RunReport& r) {
                      {"worst_tensor", v.worst_tensor},
                      {"steps", v.steps},
                      {"passed", v.passed}};
+  }
+  if (r.answered) {
+    out["answered"] = {{"sequences", r.answered->sequences},
+                       {"right_sequences", r.answered->right_sequences},
+                       {"tokens", r.answered->tokens},
+                       {"right_tokens", r.answered->right_tokens}};
   }
   if (r.sample) {
     out["sample"] = *r.sample;
@@ -143,10 +174,30 @@ std::string to_text(const RunReport& r, bool colour) {
     out += to_text(steps_table(r), colour) + "\n";
     add_speed(t, r);
   }
+  if (!r.staleness.empty()) {
+    t.rows.push_back({"staleness",
+                      {staleness_text(r.staleness), Tone::strong},
+                      {"updates that a server made between a worker's parameters and its gradient", Tone::dim}});
+  }
   if (r.validation_loss) {
     t.rows.push_back({"validation loss",
                       {fmt::format("{:.4f}", *r.validation_loss), Tone::strong},
                       {validation_remark(r), Tone::dim}});
+  }
+  if (r.job->workload.loss_scaling.is_on()) {
+    t.rows.push_back({"loss scale",
+                      fmt::format("{:g}", scaled(r).scale),
+                      {fmt::format("in the end; {} of {} steps skipped, whose gradients were no numbers",
+                                   scaled(r).skipped, r.grad_norm.size()),
+                       Tone::dim}});
+  }
+  if (r.answered) {
+    t.rows.push_back({"answers",
+                      {fmt::format("{} of {} right", r.answered->right_sequences, r.answered->sequences), Tone::strong},
+                      {fmt::format("validation sequences, each token behind those that the model told itself; {} of {} "
+                                   "tokens",
+                                   r.answered->right_tokens, r.answered->tokens),
+                       Tone::dim}});
   }
   t.rows.push_back({"memory",
                     to_string(r.arena),

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "plan/channel.h"
 #include "plan/job.h"
 
 namespace foretrain::reports {
@@ -22,11 +23,18 @@ struct Verification {
   std::string worst_tensor;  // where max_rel_grad stands
 };
 
+// Of sequences that the model answered by itself, those that it answered rightly; and of their tokens.
+struct Answered {
+  std::int64_t sequences = 0, right_sequences = 0;
+  std::int64_t tokens = 0, right_tokens = 0;
+};
+
 struct RunReport {
   const plan::Job* job = nullptr;  // must outlive the report
   std::int64_t ranks = 0;
   std::int64_t first_step = 0;
   std::vector<double> step_seconds, loss, grad_norm;  // per step
+  plan::Staleness staleness;                          // of asynchronous updates
   std::optional<double> validation_loss;
   std::optional<double> unigram_loss;     // of the same text: what a model without context reaches
   Bytes arena;                            // planned and allocated, of the largest rank
@@ -41,6 +49,7 @@ struct RunReport {
   std::string timeline_path;  // "" for none
   std::optional<Verification> verification;
   std::optional<std::string> sample;
+  std::optional<Answered> answered;
 };
 
 // Value at `fraction` (0 to 1) of the sorted values, interpolated between neighbours. NaN for none.

@@ -1,7 +1,9 @@
 """The models of scripts/torch-parity and scripts/torch-speed in plain PyTorch: a GPT-2 (learned positions, LayerNorm, gelu in
-its tanh form, tied table), a BERT with its masked-LM head (norms behind, a token sees all others), a Llama (rotary positions in halves, RMSNorm, SwiGLU, grouped queries) and a Mixtral (the same
+its tanh form, tied table), a BERT with its masked-LM head (norms behind, a token sees all others), a T5 (an encoder and a decoder, logits by distance), a Llama (rotary positions in halves, RMSNorm, SwiGLU, grouped queries) and a Mixtral (the same
 with experts, of which a token passes the best few). Parameters carry the names of Hugging Face checkpoints, but every
 weight is [out, in], so GPT-2's projections are theirs transposed. A model returns the mean cross entropy."""
+
+import math
 
 import torch
 from torch import nn
@@ -93,6 +95,85 @@ class Bert(nn.Module):
             x = layer(x)
         x = head.transform["LayerNorm"](F.gelu(head.transform["dense"](x)))
         return F.cross_entropy(F.linear(x, words.weight, head.bias).flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+
+def relative_bias(table, queries, keys, both):
+    """T5's logits by distance, [heads, queries, keys], from a table [buckets, heads] up to a distance of 16."""
+    buckets = table.shape[0]
+    distance = torch.arange(keys)[None] - torch.arange(queries)[:, None]
+    first = torch.zeros_like(distance)
+    if both:
+        buckets //= 2
+        first, distance = (distance > 0) * buckets, distance.abs()
+    else:
+        distance = -distance.clamp(max=0)
+    exact = buckets // 2
+    further = exact + (torch.log(distance.clamp(min=1).float() / exact) / math.log(16 / exact) * (buckets - exact)).long()
+    return table[first + torch.where(distance < exact, distance, further.clamp(max=buckets - 1))].permute(2, 0, 1)
+
+
+class T5Attention(nn.Module):
+    def __init__(self, hidden, heads, dim, buckets):
+        super().__init__()
+        self.dim = dim
+        self.q, self.k, self.v = (nn.Linear(hidden, heads * dim, bias=False) for _ in range(3))
+        self.o = nn.Linear(heads * dim, hidden, bias=False)
+        if buckets:
+            self.relative_attention_bias = nn.Embedding(buckets, heads)
+
+    def forward(self, x, read, bias):
+        q, k, v = (split_heads(t, self.dim) for t in (self.q(x), self.k(read), self.v(read)))
+        out = (q @ k.transpose(-2, -1) + bias).softmax(-1) @ v
+        return self.o(out.transpose(1, 2).flatten(2))
+
+
+class T5Block(nn.Module):
+    def __init__(self, hidden, heads, dim, ffn, eps, buckets, decodes):
+        super().__init__()
+        linear = lambda i, o: nn.Linear(i, o, bias=False)
+        halves = {"SelfAttention": T5Attention(hidden, heads, dim, buckets)}
+        if decodes:
+            halves["EncDecAttention"] = T5Attention(hidden, heads, dim, 0)
+        halves["DenseReluDense"] = nn.ModuleDict({"wi": linear(hidden, ffn), "wo": linear(ffn, hidden)})
+        self.layer = nn.ModuleList(nn.ModuleDict({name: half, "layer_norm": RmsNorm(hidden, eps)}) for name, half in halves.items())
+
+    def forward(self, x, encoded, bias):
+        for part in self.layer:
+            y = part["layer_norm"](x)
+            if "SelfAttention" in part:
+                x = x + part["SelfAttention"](y, y, bias)
+            elif "EncDecAttention" in part:
+                x = x + part["EncDecAttention"](y, encoded, 0)
+            else:
+                x = x + part["DenseReluDense"]["wo"](F.relu(part["DenseReluDense"]["wi"](y)))
+        return x
+
+
+class T5(nn.Module):
+    """Reads the first tokens of a sequence and tells the last `told`, behind the token 0; a tied table."""
+
+    def __init__(self, vocab, layers, hidden, heads, dim, ffn, eps, buckets, told):
+        super().__init__()
+        self.told, self.hidden, self.shared = told, hidden, nn.Embedding(vocab, hidden)
+        self.encoder, self.decoder = (nn.ModuleDict({
+            "block": nn.ModuleList(T5Block(hidden, heads, dim, ffn, eps, 0 if i else buckets, decodes) for i in range(layers)),
+            "final_layer_norm": RmsNorm(hidden, eps)}) for decodes in (False, True))
+
+    def side(self, side, ids, encoded):
+        x = self.shared(ids)
+        table = side["block"][0].layer[0]["SelfAttention"].relative_attention_bias.weight
+        bias = relative_bias(table, ids.shape[1], ids.shape[1], encoded is None)
+        if encoded is not None:
+            bias = bias.masked_fill(torch.full(bias.shape[1:], True).triu(1), float("-inf"))
+        for block in side["block"]:
+            x = block(x, encoded, bias)
+        return side["final_layer_norm"](x)
+
+    def forward(self, ids, _):
+        told = ids[:, -self.told :]
+        read = torch.cat((torch.zeros_like(told[:, :1]), told[:, :-1]), 1)
+        x = self.side(self.decoder, read, self.side(self.encoder, ids[:, : -self.told], None)) * self.hidden**-0.5
+        return F.cross_entropy(F.linear(x, self.shared.weight).flatten(0, 1), told.flatten())
 
 
 class RmsNorm(nn.Module):

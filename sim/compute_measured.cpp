@@ -4,8 +4,8 @@
 //   Memory-bound ops: a curve of seconds over bytes per kind and dtype. Each op pays the dispatch between two ops as
 //   well. All of it twice: with operands in memory, and with operands in a core's caches.
 // Source: the profile (exec/calibrate).   Holds for: the machine the profile was taken on.
-// Known wrong: kinds without samples, which take the curve of "accumulate"
-// at their bytes; dtypes without samples of a kind, which take another dtype's at the same bytes.
+// Known wrong: what ranks wait for the slowest of them counts as computing; kinds without samples, which take the curve
+// of "accumulate" at their bytes; dtypes without samples of a kind, which take another dtype's at the same bytes.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -114,7 +114,7 @@ class Tables {
     }
     for (const AttentionSample& s : measured.attention) {
       attention_[{s.step, s.dtype, s.causal}].add({log_of(s.seq), log_of(s.head_dim)},
-                                                  time(s) / products(s.batch * s.heads, s.seq, s.head_dim));
+                                                  time(s) / products(s.batch * s.heads, s.seq, s.seq, s.head_dim));
     }
     for (const topologies::MemorySample& s : measured.memory) {
       memory_[{s.kind, s.dtype}].add(static_cast<double>(s.bytes), time(s));
@@ -138,14 +138,16 @@ class Tables {
   }
 
  private:
-  static double products(std::int64_t heads, std::int64_t seq, std::int64_t head_dim) {
-    return static_cast<double>(heads) * static_cast<double>(seq) * static_cast<double>(seq) *
+  static double products(std::int64_t heads, std::int64_t seq, std::int64_t keys, std::int64_t head_dim) {
+    return static_cast<double>(heads) * static_cast<double>(seq) * static_cast<double>(keys) *
            static_cast<double>(head_dim);
   }
 
   // Samples of the very layout, else of the same inputs and layout, else of the same inputs.
   const Grid<3>& matmul_table(const plan::Matmul& x) const {
-    const Dtype in = x.in == Dtype::tf32 ? Dtype::fp32 : x.in;  // a CPU has no tf32
+    const bool knows_tf32 = std::any_of(matmul_.begin(), matmul_.end(),
+                                        [](const auto& table) { return std::get<0>(table.first) == Dtype::tf32; });
+    const Dtype in = x.in == Dtype::tf32 && !knows_tf32 ? Dtype::fp32 : x.in;  // a CPU has no tf32
     const auto same = matmul_.find({in, x.out, x.trans_a, x.trans_b});
     if (same != matmul_.end()) {
       return same->second;
@@ -195,8 +197,8 @@ class Tables {
     }
     const bool flash = a.step == plan::AttentionStep::flash_forward || a.step == plan::AttentionStep::flash_backward;
     const double shown = flash ? workloads::visible_share(a.window, a.document, a.seq) : 1;
-    return found->second.at({log_of(a.seq), log_of(a.head_dim)}) * products(a.batch * a.heads, a.seq, a.head_dim) *
-           shown * cost.share;
+    return found->second.at({log_of(a.keys()), log_of(a.head_dim)}) *
+           products(a.batch * a.heads, a.seq, a.keys(), a.head_dim) * shown * cost.share;
   }
 
   double memory_seconds(const plan::Work& work, double bytes) const {
@@ -236,6 +238,13 @@ class MeasuredModel final : public ComputeModel {
   Bytes cache(std::int64_t ranks) const override {
     const std::int64_t sharers = std::clamp<std::int64_t>(ranks, 1, std::max(1, measured_.cores));
     return measured_.core_cache + Bytes{measured_.shared_cache.value / sharers};
+  }
+
+  double seconds_beside(const plan::Op& op, const DeviceLoad& load) const override {
+    const std::string_view kind = plan::work(op).is_matmul ? "matmul" : "memory";
+    const auto found = std::find_if(measured_.overlap.begin(), measured_.overlap.end(),
+                                    [&](const topologies::OverlapSample& s) { return s.kind == kind; });
+    return seconds(op) * (load.is_none() || found == measured_.overlap.end() ? 1 : found->compute);
   }
 
   double slowdown(const plan::Op& op, std::int64_t active) const override {

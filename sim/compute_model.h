@@ -27,7 +27,7 @@ class ComputeModel {
     return {};
   }
   // The same beside communication kernels of this load all the time, never less than seconds(op): only models that know
-  // multiprocessors and memory bandwidth tell the difference.
+  // multiprocessors and memory bandwidth, or have measured it, tell the difference.
   virtual double seconds_beside(const plan::Op& op, const DeviceLoad& load) const {
     (void)load;
     return seconds(op);

@@ -258,7 +258,7 @@ class RooflineModel final : public ComputeModel {
       return figure != figures.end() ? figure->second.value : absent;
     };
     const double masked = a.causal ? 0.5 : 1;
-    const double keys = masked * static_cast<double>(a.seq) * workloads::visible_share(a.window, a.document, a.seq);
+    const double keys = masked * static_cast<double>(a.keys()) * workloads::visible_share(a.window, a.document, a.seq);
     const double blocks = static_cast<double>(a.batch) * static_cast<double>(a.heads) *
                           std::ceil(cost.share * static_cast<double>(a.seq) / kQueryBlock);
     const double processors = cluster_.device.multiprocessors;

@@ -13,11 +13,13 @@ using plan::CollectiveKind;
 using topologies::Figure;
 using topologies::SharingFigures;
 
+constexpr const char* kKinds[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast"};
+
 // For a system without a profile: the figures of the H100, whatever the device.
 SharingFigures assumed() {
   const std::string source = "assumed, not measured";
   SharingFigures s;
-  for (const char* kind : {"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast"}) {
+  for (const char* kind : kKinds) {
     s.node_blocks[kind] = s.fabric_blocks[kind] = {16, source};
     s.memory_traffic[kind] = {2, source};
   }
@@ -25,6 +27,22 @@ SharingFigures assumed() {
   s.compute_clock = {0.99, source};
   s.communication_speed = {0.9, source};
   s.submit = {25e-6, source};
+  return s;
+}
+
+// A block each, so that whoever communicates is known; what that does to compute the tables say (compute_measured.cpp).
+SharingFigures measured(const topologies::Measured& tables) {
+  const std::string source = "calibrate";
+  SharingFigures s;
+  double sum = 0;
+  for (const topologies::OverlapSample& o : tables.overlap) {
+    sum += 1 / o.communication;
+  }
+  s.communication_speed = {sum / static_cast<double>(tables.overlap.size()), source};
+  for (const char* kind : kKinds) {
+    s.node_blocks[kind] = {1, source};
+  }
+  s.node_blocks["message"] = {1, source};
   return s;
 }
 
@@ -40,7 +58,9 @@ double bus_factor(CollectiveKind kind, double n) {
     case CollectiveKind::all_gather:
     case CollectiveKind::reduce_scatter:
     case CollectiveKind::all_to_all: return (n - 1) / n;
-    case CollectiveKind::broadcast: break;
+    case CollectiveKind::broadcast:
+    case CollectiveKind::gather:
+    case CollectiveKind::distribute: break;
   }
   return 1;
 }
@@ -54,6 +74,10 @@ DeviceLoad load(const SharingFigures& figures, const std::map<std::string, Figur
 }  // namespace
 
 SharingFigures sharing_figures(const topologies::Cluster& cluster) {
+  if (cluster.is_gpu) {
+    const bool has_tables = cluster.profile != nullptr && !cluster.profile->measured.overlap.empty();
+    return has_tables && !cluster.shares_devices() ? measured(cluster.profile->measured) : SharingFigures{};
+  }
   if (cluster.profile != nullptr) {
     return cluster.profile->sharing;
   }
@@ -63,7 +87,7 @@ SharingFigures sharing_figures(const topologies::Cluster& cluster) {
 DeviceLoad collective_load(const SharingFigures& figures, CollectiveKind kind, Bytes bytes, const GroupPlacement& group,
                            double seconds, bool through_switch) {
   const auto& blocks = group.nodes == 1 ? figures.node_blocks : figures.fabric_blocks;
-  std::string key(plan::name(kind));
+  std::string key(plan::name(plan::is_star(kind) ? CollectiveKind::broadcast : kind));
   if (through_switch && blocks.count(key + "_in_switch") > 0) {
     key += "_in_switch";
   }

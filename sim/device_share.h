@@ -25,7 +25,8 @@
 
 namespace foretrain::sim {
 
-// The profile's figures; for a device with multiprocessors and no profile at all, assumed ones.
+// The profile's figures, or what its tables say of ranks with a GPU each; for a device with multiprocessors and no
+// profile at all, assumed ones.
 topologies::SharingFigures sharing_figures(const topologies::Cluster& cluster);
 
 // Of a collective that takes `seconds` alone. `through_switch`: the switch reduces.

@@ -3,37 +3,29 @@
 #include <algorithm>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include "base/error.h"
 #include "sim/activities.h"
 #include "sim/lowered_role.h"
 #include "sim/meeting_flows.h"
+#include "sim/open_channels.h"
 #include "sim/open_meetings.h"
 #include "sim/shared_devices.h"
 #include "sim/span_log.h"
+#include "sim/stream_state.h"
 
 namespace foretrain::sim {
 namespace {
 
-enum class State : std::uint8_t { waiting, with_host, wants_core, under_way, finished };
-
-struct StreamState {
-  StreamPlace place;
-  const LoweredOp* op = nullptr;
-  std::uint32_t met = 0;      // dependencies that have ended: the first ones
-  std::int32_t awaited = -1;  // the stream that the next one is on, if it has not ended when last looked at
-  Sequence until = 0;         // its place there
-  State state = State::waiting;
-  bool held_by_host = false;
-  std::uint32_t open_meetings = 0;
-  Time start;
-};
+using State = StreamState::State;
 
 class Engine {
  public:
   Engine(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
          const EventOptions& options, plan::SpanSink* sink)
-      : models_(models),
+      : graph_(graph),
+        models_(models),
         classes_(classes),
         exclusive_(options.exclusive_streams),
         jitter_(options.jitter),
@@ -165,6 +157,7 @@ class Engine {
         begin_ready({a, s});
       }
     }
+    channels_.serve(meet_, [this](const ChannelEnd& take, int worker) { stream(take.member).sender = worker; });
     if (exclusive_) {
       for (std::int32_t a = 0; a < static_cast<std::int32_t>(actors_.size()); ++a) {
         choose(a);
@@ -222,6 +215,7 @@ class Engine {
           }
           break;
         case OpKind::meeting: arrive(m); break;
+        case OpKind::channel: reach_channel(m); break;
       }
     }
   }
@@ -274,6 +268,25 @@ class Engine {
       if (meetings_.join(index, place.arrivals, about, rank_class(m.actor).route(about), m)) {
         all_here(index);
       }
+    }
+  }
+
+  void reach_channel(Member m) {
+    StreamState& s = stream(m);
+    const OpModel& op = *s.op->model;
+    const auto& channel = std::get<plan::Channel>(op.op->work);
+    const plan::Group& group = graph_.groups[static_cast<std::size_t>(channel.group)];
+    const RankClass& ranks = rank_class(m.actor);
+    const Meeting& about = op.meetings.front();
+    s.state = State::under_way;
+    s.start = Time{-1};
+    const std::int32_t instance = ranks.place(about).instance;
+    const int index = plan::index_in_group(graph_.mesh, group, ranks.first);
+    const ChannelEnd end{&channel, &about, instance, s.place.step, s.op->microbatch, index, m};
+    s.open_meetings = channels_.reach(end, plan::group_size(graph_.mesh, group) - 1, now_, meet_);
+    if (s.open_meetings == 0) {
+      s.start = now_;
+      complete(m);
     }
   }
 
@@ -419,6 +432,7 @@ class Engine {
     span.start = s.start;
     span.end = now_;
     span.held_by_host = s.held_by_host;
+    span.sender = std::exchange(s.sender, -1);
     if (s.place.part != LoweredRole::kEpilogue) {
       const auto step = static_cast<std::size_t>(s.place.step);
       step_ends_[step] = std::max(step_ends_[step], now_);
@@ -446,6 +460,7 @@ class Engine {
     CHECK(waiting.empty(), "the graph deadlocks; waiting: {}", waiting);
   }
 
+  const plan::PlanGraph& graph_;
   const std::vector<RoleModel>& models_;
   const std::vector<RankClass>& classes_;
   const bool exclusive_;
@@ -460,6 +475,15 @@ class Engine {
   std::vector<std::int32_t> owner_;   // by stream: its actor
   std::vector<std::int32_t> touched_, scratch_;
   OpenMeetings meetings_;
+  OpenChannels channels_;
+  const OpenChannels::Meet meet_ = [this](const MeetingKey& key, const ChannelEnd& end) {
+    const std::size_t index = meetings_.find(key, 2, *end.about);
+    const bool is_last = meetings_.join(index, 2, *end.about, -1, end.member);
+    meetings_[index].duration = std::max(meetings_[index].duration, Time{end.about->duration.value * end.turn});
+    if (is_last) {
+      all_here(index);
+    }
+  };
   MeetingFlows flows_;
   std::optional<SharedDevices> shared_;
   std::vector<std::int64_t> open_ops_;  // by step: of its body, not ended yet

@@ -110,8 +110,8 @@ int job_period(const plan::PlanGraph& graph, const std::vector<RoleModel>& model
   const plan::Mesh& mesh = graph.mesh;
   const int dp = mesh.size(Axis::dp);
   for (const plan::Role& role : graph.roles) {
-    for (const auto& fixed : role.ranks.fixed) {
-      if (fixed.first == Axis::dp) {
+    for (const plan::AxisRange& fixed : role.ranks.fixed) {
+      if (fixed.axis == Axis::dp) {
         return dp;
       }
     }

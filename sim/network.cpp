@@ -58,7 +58,8 @@ GroupPlacement widest_group(const plan::Mesh& mesh, const plan::Group& group, co
   is_taken[static_cast<std::size_t>(first)] = true;
   std::vector<int> places{first};
   for (const plan::Axis axis : mesh.order) {
-    if (std::any_of(ranks.fixed.begin(), ranks.fixed.end(), [axis](const auto& f) { return f.first == axis; })) {
+    if (std::any_of(ranks.fixed.begin(), ranks.fixed.end(),
+                    [axis](const auto& f) { return f.axis == axis && f.count == 1; })) {
       continue;
     }
     const auto span =

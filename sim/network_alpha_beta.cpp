@@ -14,6 +14,8 @@
 //         plateau; more: reduced in the switch, tree over the nodes: a = hop + 2 floor(log2 N) hop_fabric + o, b as the
 //         tree's
 //   all_to_all  each rank's NIC carries what leaves the node: S (n-q)/n, or on one node S (n-1)/n over NVLink
+//   gather, distribute  the root's link and its NIC carry every other member's part s, one message's latency once:
+//         max((p-1) s / link, (n-q) s / w), as messages fill them
 // Where hops between nodes take more than the way through one switch (sim/extra_latency.h), that comes on top of t; the
 // choice knows nothing of it, as NCCL's table does not.
 // The algorithm is the one with the least a + S/b over NCCL's protocols, as NCCL chooses (topologies/nccl); it is
@@ -89,7 +91,9 @@ Ring ring_of(CollectiveKind kind, double n, double nodes) {
     case CollectiveKind::reduce_scatter:
     case CollectiveKind::all_gather: return {n - 1, nodes - 1, n / (n - 1)};
     case CollectiveKind::broadcast: return {n - 1, nodes - 1, 1};
-    case CollectiveKind::all_to_all: break;
+    case CollectiveKind::all_to_all:
+    case CollectiveKind::gather:
+    case CollectiveKind::distribute: break;
   }
   return {n - 1, nodes - 1, n / (n - 1)};
 }
@@ -135,6 +139,10 @@ class AlphaBeta final : public NetworkModel {
     }
     if (kind == CollectiveKind::all_to_all) {
       return all_to_all(size, group);
+    }
+    if (plan::is_star(kind)) {
+      const Star s = star(kind, size, group);
+      return s.latency + std::max(s.node, s.fabric);
     }
     const std::vector<Algorithm> all = algorithms(kind, group);
     return chosen_of(all, size).seconds(size, kappa(group));
@@ -197,6 +205,10 @@ class AlphaBeta final : public NetworkModel {
       const double n = group.ranks, p = group.per_node, q = group.fewest;
       return {all_to_all(0, group), size * (p - 1) / n / node_bandwidth(kind),
               leaves ? size * (n - q) / n / (fabric_bandwidth(kind, group) / q) : 0};
+    }
+    if (plan::is_star(kind)) {
+      const Star s = star(kind, size, group);
+      return {s.latency, s.node, s.fabric};
     }
     const std::vector<Algorithm> all = algorithms(kind, group);
     const Algorithm& a = chosen_of(all, size);
@@ -364,6 +376,18 @@ class AlphaBeta final : public NetworkModel {
     return message(Bytes{0}, false) + g.extra.farthest + std::max(inside, outside);
   }
 
+  struct Star {
+    double latency = 0, node = 0, fabric = 0;  // seconds at the root
+  };
+  Star star(CollectiveKind kind, double bytes, const GroupPlacement& g) const {
+    const double part = kind == CollectiveKind::gather ? bytes / (g.ranks - 1) : bytes;
+    const auto seconds = [&](double sent, bool same_node) {
+      return message(Bytes{std::llround(sent)}, same_node) - message(Bytes{0}, same_node);
+    };
+    return {message(Bytes{0}, g.nodes == 1) + g.extra.farthest, seconds((g.per_node - 1) * part, true),
+            g.nodes > 1 ? seconds((g.ranks - g.fewest) * part, false) : 0};
+  }
+
   const topologies::Cluster& cluster_;
   const std::vector<CollectiveOverride> overrides_;
   const SystemPricer prices_;
@@ -442,6 +466,11 @@ void AlphaBeta::own_candidates(Kind kind, double size, const GroupPlacement& gro
                                   fabric_hop(hops, kSimple), 1};
   closed_form_candidates(kind, size, group, fabric, in_switch() > 0, out);
   for (CollectiveCandidate& c : out) {
+    if (c.algorithm == "server") {  // what collective() takes
+      const Star s = star(kind == Kind::gather ? CollectiveKind::gather : CollectiveKind::distribute, size, group);
+      c.seconds = s.latency + std::max(s.node, s.fabric);
+      c.algbw = size / c.seconds;
+    }
     if (c.algorithm == "direct") {  // what collective() takes
       const auto measured = prices_.collective(kind, size, group);
       c.seconds = measured ? measured->seconds : all_to_all(size, group);

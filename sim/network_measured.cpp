@@ -1,7 +1,8 @@
 // Measured collectives and messages.  Seconds over bytes: a curve (sim/curve.h) per kind and number of ranks; between
 // measured numbers of ranks linear, beyond the most ranks in proportion to them. A kind without samples takes the
-// curves of all_gather, or of the first kind that has some. Source: the profile (exec/calibrate).   Holds for: ranks of
-// one machine.   Known wrong: data in cache or not.
+// curves of all_gather, or of the first kind that has some. gather and distribute: every member moves its own part or
+// copy, as much as an all_gather of that size moves on each. Ranks with a GPU each have tables of their own. Source:
+// the profile (exec/calibrate).   Holds for: ranks of one machine.   Known wrong: data in cache or not.
 #include <algorithm>
 #include <map>
 
@@ -18,11 +19,24 @@ using topologies::Measured;
 class MeasuredNetwork final : public NetworkModel {
  public:
   explicit MeasuredNetwork(const topologies::Cluster& cluster) : measured_(cluster.profile->measured) {
+    const bool has_gpu_each = cluster.is_gpu && !cluster.shares_devices();
     for (const topologies::CollectiveSample& s : measured_.collectives) {
-      collectives_[s.kind][s.ranks].add(static_cast<double>(s.bytes), s.seconds);
+      if (s.has_gpu_each == has_gpu_each) {
+        collectives_[s.kind][s.ranks].add(static_cast<double>(s.bytes), s.seconds);
+      }
     }
     for (const topologies::ExchangeSample& s : measured_.exchanges) {
-      messages_.add(static_cast<double>(s.bytes), s.seconds);
+      if (s.has_gpu_each == has_gpu_each) {
+        messages_.add(static_cast<double>(s.bytes), s.seconds);
+      }
+    }
+    if (collectives_.empty()) {
+      throw InputError(fmt::format(
+          "the profile has no collectives of ranks that {}; calibrate again, {}",
+          has_gpu_each ? "have a GPU each" : "share a device",
+          has_gpu_each
+              ? "started as the run is: torchrun --no-python --nproc-per-node N foretrain calibrate --device cuda"
+              : "by itself"));
     }
   }
 
@@ -32,7 +46,8 @@ class MeasuredNetwork final : public NetworkModel {
     if (group.ranks <= 1) {
       return 0;
     }
-    const auto size = static_cast<double>(bytes.value);
+    const std::int64_t senders = kind == plan::CollectiveKind::gather ? group.ranks - 1 : 1;
+    const auto size = static_cast<double>(bytes.value) / static_cast<double>(senders);
     const std::map<int, Curve>& by_ranks = table(kind);
     const auto above = by_ranks.lower_bound(group.ranks);
     if (above == by_ranks.end()) {

@@ -64,8 +64,8 @@ void find_places(const PlanGraph& graph, const std::vector<RoleModel>& models, c
 std::vector<plan::Group> slices_along_roles(const PlanGraph& graph) {
   std::set<plan::Axis> axes;
   for (const plan::Role& role : graph.roles) {
-    for (const auto& fixed : role.ranks.fixed) {
-      axes.insert(fixed.first);
+    for (const plan::AxisRange& fixed : role.ranks.fixed) {
+      axes.insert(fixed.axis);
     }
   }
   std::vector<plan::Group> result;

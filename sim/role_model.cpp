@@ -13,6 +13,7 @@
 #include "sim/device_share.h"
 #include "sim/host_ops.h"
 #include "topologies/network.h"
+#include "topologies/profile.h"
 
 namespace foretrain::sim {
 namespace {
@@ -34,13 +35,14 @@ struct Modeller {
   int per_unit = topologies::devices_per_unit(cluster);
   LongRoutes long_routes = LongRoutes(cluster);
   std::int64_t all_ranks = 0;
-  std::vector<View> views = {};                                             // of the role
-  std::vector<Lane> lanes = {};                                             // of the role
+  std::int64_t most_active = 0;  // that can be at work at once: ranks, or streams of theirs
+  std::vector<View> views = {};  // of the role
+  std::vector<Lane> lanes = {};  // of the role
   std::map<std::pair<int, plan::GroupId>, GroupPlacement> placements = {};  // the widest of the role's
   std::map<std::pair<int, View>, double> message_extras = {};               // seconds
   std::map<std::pair<int, View>, bool> leave_node = {};
 
-  bool shares_machine() const { return cluster.this_machine && all_ranks > 1; }
+  bool shares_machine() const { return cluster.shares_devices() && all_ranks > 1; }
 
   // By number of ranks at work.
   std::vector<std::int64_t> speeds(const std::function<double(std::int64_t)>& slowdown) const {
@@ -49,8 +51,8 @@ struct Modeller {
     }
     // Machines by themselves: as if those at work were spread evenly over them.
     const std::int64_t machines = cluster.is_hosts() && !cluster.hosts_share_cores ? cluster.nodes : 1;
-    std::vector<std::int64_t> result(static_cast<std::size_t>(all_ranks) + 1, kFullSpeed);
-    for (std::int64_t active = 1; active <= all_ranks; ++active) {
+    std::vector<std::int64_t> result(static_cast<std::size_t>(most_active) + 1, kFullSpeed);
+    for (std::int64_t active = 1; active <= most_active; ++active) {
       const std::int64_t here = (active + machines - 1) / machines;
       const auto speed = static_cast<std::int64_t>(std::floor(static_cast<double>(kFullSpeed) / slowdown(here)));
       result[static_cast<std::size_t>(active)] = std::clamp<std::int64_t>(speed, 1, 100 * kFullSpeed);
@@ -67,11 +69,25 @@ struct Modeller {
     return static_cast<std::int32_t>(found - views.begin());
   }
 
-  void traffic(Pattern pattern, const std::optional<Traffic>& traffic, plan::StreamId stream, Meeting& meeting) {
+  Pattern pattern_of(plan::CollectiveKind kind) const {
+    if (cluster.is_hosts()) {
+      return Pattern::hosts;
+    }
+    switch (kind) {
+      case plan::CollectiveKind::all_to_all: return Pattern::all_to_all;
+      case plan::CollectiveKind::gather: return Pattern::to_root;
+      case plan::CollectiveKind::distribute: return Pattern::from_root;
+      default: return Pattern::ring;
+    }
+  }
+
+  void traffic(Pattern pattern, const std::optional<Traffic>& traffic, plan::StreamId stream, Meeting& meeting,
+               std::int32_t root = -1) {
     if (!traffic || (shares_machine() && !meeting.is_carried)) {
       return;
     }
-    const MeetingTraffic t = make_traffic(pattern, meeting.duration, *traffic, cluster);
+    MeetingTraffic t = make_traffic(pattern, meeting.duration, *traffic, cluster);
+    t.shape.root = pattern == Pattern::to_root || pattern == Pattern::from_root ? root : -1;
     meeting.flow = t.flow;
     if (t.flow.bytes.value == 0) {
       return;
@@ -115,10 +131,7 @@ struct Modeller {
       meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, group.ranks, active); });
     }
     if (group.ranks > 1) {
-      traffic(cluster.is_hosts()                           ? Pattern::hosts
-              : c.kind == plan::CollectiveKind::all_to_all ? Pattern::all_to_all
-                                                           : Pattern::ring,
-              network.traffic(c.kind, bytes, group), m.stream, meeting);
+      traffic(pattern_of(c.kind), network.traffic(c.kind, bytes, group), m.stream, meeting, c.root);
     }
     m.meetings.push_back(std::move(meeting));
   }
@@ -203,6 +216,28 @@ struct Modeller {
     }
   }
 
+  // A message, which the server takes or sends one after the other: no two of them share its link.
+  void channel(int role, const plan::Channel& c, OpModel& m) {
+    const GroupPlacement& group = placement(role, c.group);
+    const Bytes bytes{size_bytes(c.dtype, c.elements)};
+    const bool same_node = group.nodes == 1;
+    const double seconds = network.message(bytes, same_node) + group.extra.farthest;
+    m.kind = OpKind::channel;
+    m.duration = time_from_seconds(seconds);
+    Meeting meeting;
+    meeting.view = view({c.group, {}, 0, false});
+    meeting.tag = c.tag;
+    meeting.is_message = true;
+    meeting.sends = c.step == plan::ChannelStep::put || c.step == plan::ChannelStep::release;
+    meeting.duration = m.duration;
+    meeting.is_carried = cluster.is_hosts() && !same_node;
+    meeting.load = message_load(sharing, bytes, same_node, seconds);
+    if (!meeting.is_carried) {
+      meeting.speed = speeds([&](std::int64_t active) { return network.slowdown(bytes, 1, active); });
+    }
+    m.meetings.push_back(std::move(meeting));
+  }
+
   // Of copies over the device's link to its host, and of what the host computes: as fast as its memory.
   std::optional<double> host_seconds(const Role& role, const Op& op) const {
     if (cluster.this_machine || cluster.host.link.value <= 0) {
@@ -237,7 +272,19 @@ struct Modeller {
     }
   }
 
-  // `cached`: part of the op's bytes that the core's caches hold.
+  // Of a measured GPU each op is one of the host's, and so is each wait for another stream.
+  double submit_seconds(const Role& role, const Op& op) const {
+    if (!cluster.is_gpu) {
+      return sharing.submit.value * host_ops(op.work);
+    }
+    if (cluster.profile == nullptr ||
+        role.streams[static_cast<std::size_t>(op.stream)].kind == plan::StreamKind::host) {
+      return 0;
+    }
+    const topologies::Measured& measured = cluster.profile->measured;
+    return measured.submit_seconds + measured.event_seconds * static_cast<double>(op.after.size() + op.waits.size());
+  }
+
   // The shapes of such ops are maxima: what the busiest rank has counts.
   Op at_run_time(const Op& op) const {
     if (op.runtime_extent < 0) {
@@ -247,6 +294,7 @@ struct Modeller {
     return plan::at_extent(op, plan::busiest(graph.mesh, graph.groups, extent));
   }
 
+  // `cached`: part of the op's bytes that the core's caches hold.
   OpModel model(int role_index, const Op& planned, double cached, const std::vector<std::int32_t>& first_copy) {
     const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
     OpModel m;
@@ -269,13 +317,13 @@ struct Modeller {
       collective(role_index, *c, m);
     } else if (const auto* e = std::get_if<Exchange>(&op.work)) {
       exchange(role_index, *e, m);
-    } else if (std::holds_alternative<plan::Put>(op.work) || std::holds_alternative<plan::Take>(op.work)) {
-      throw InputError(fmt::format("{}: asynchronous channels are not simulated", role.name));
+    } else if (const auto* channel = std::get_if<plan::Channel>(&op.work)) {
+      this->channel(role_index, *channel, m);
     } else {
       local(role, op, cached, m);
     }
     if (m.kind != OpKind::instant) {
-      m.submit = time_from_seconds(sharing.submit.value * host_ops(op.work));
+      m.submit = time_from_seconds(submit_seconds(role, op));
       m.holds_host = m.submit.value > 0 && host_waits_for(op.work);
     }
     return m;
@@ -322,11 +370,13 @@ std::int32_t EventRef::copy(const plan::Binding& b) const {
 std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Cluster& cluster,
                                    const ComputeModel& compute, const NetworkModel& network) {
   Modeller modeller{graph, cluster, compute, network};
-  if (cluster.this_machine || cluster.device.exclusive_streams) {
+  if (cluster.shares_devices() || cluster.device.exclusive_streams) {
     modeller.sharing = {};
   }
   for (const Role& role : graph.roles) {
-    modeller.all_ranks += plan::count(graph.mesh, role.ranks);
+    const std::int64_t ranks = plan::count(graph.mesh, role.ranks);
+    modeller.all_ranks += ranks;
+    modeller.most_active += ranks * (cluster.device.exclusive_streams ? 1 : std::ssize(role.streams));
   }
   const bool apart = cluster.is_hosts() && !cluster.hosts_share_cores;
   const Bytes cache = compute.cache(apart ? cluster.devices_per_node : modeller.all_ranks);

@@ -28,6 +28,7 @@ enum class OpKind : std::uint8_t {
   instant,  // takes no time and no device: Join, Host
   local,    // compute, copies
   meeting,  // a collective, or messages
+  channel   // between a server and workers that do not wait for each other: a message once two have met
 };
 
 // Speeds are fixed-point fractions of the speed alone.

@@ -56,6 +56,21 @@ SharedLinks shared_links(const std::string& model, const topologies::Cluster& cl
   return can && model == "auto" && network.name() == "alpha_beta" ? SharedLinks::where_cheap : SharedLinks::no;
 }
 
+// Counts, and passes on.
+class StalenessTee : public plan::StalenessCount {
+ public:
+  StalenessTee(const plan::PlanGraph& graph, plan::SpanSink* sink) : StalenessCount(graph), sink_(sink) {}
+  void span(const plan::Span& s) override {
+    StalenessCount::span(s);
+    if (sink_ != nullptr) {
+      sink_->span(s);
+    }
+  }
+
+ private:
+  plan::SpanSink* sink_;
+};
+
 bool communication_takes(const std::vector<RoleModel>& models) {
   for (const RoleModel& model : models) {
     for (const std::vector<OpModel>& block : model.blocks) {
@@ -79,7 +94,7 @@ Simulation simulate_alike(double clock, const plan::PlanGraph& graph, const topo
   const std::unique_ptr<NetworkModel> network = make_network(cluster);
   const bool exclusive = cluster.device.exclusive_streams;
   const Jitter jitter(cluster.disturbance.jitter, cluster.disturbance.seed);
-  const bool fold_ranks = options.fold_ranks && jitter.is_none();
+  const bool fold_ranks = options.fold_ranks && jitter.is_none() && !graph.asynchronous;
   // Slow nodes are slow links where links are seen, else slow meetings.
   std::vector<RoleModel> models;
   std::vector<std::int32_t> first_model;
@@ -106,19 +121,26 @@ Simulation simulate_alike(double clock, const plan::PlanGraph& graph, const topo
   ShareSpeeds speeds(*compute, sharing_figures(cluster));
   ShareSpeeds* sharing = options.share_devices && communication_takes(models) ? &speeds : nullptr;
   std::optional<StepTimes> times;
-  if (options.fold_time && sink == nullptr && !exclusive && !cluster.this_machine && jitter.is_none()) {
+  if (options.fold_time && sink == nullptr && !graph.asynchronous && !exclusive && !cluster.this_machine &&
+      jitter.is_none()) {
     times = run_folded(graph, models, job.classes, job.flows, options.steps, sharing);
   }
   result.folded_time = times.has_value();
   if (!times) {
-    times = run_events(graph, models, job.classes, {options.steps, exclusive, jitter, job.flows, sharing}, sink);
+    const int steps = graph.asynchronous ? std::max(options.steps, kAsynchronousSteps) : options.steps;
+    StalenessTee count(graph, sink);
+    times = run_events(graph, models, job.classes, {steps, exclusive, jitter, job.flows, sharing},
+                       graph.asynchronous ? &count : sink);
+    result.staleness = count.of_updates();
   }
   result.classes = std::move(job.classes);
   result.ops = times->ops;
   result.step_ends = std::move(times->step_ends);
   result.breakdown = by_role(graph, result.classes, times->breakdown);
-  const std::size_t last = result.step_ends.size() - 1;
-  result.step_time = result.step_ends[last] - (last > 0 ? result.step_ends[last - 1] : Time{});
+  const std::size_t last = result.step_ends.size() - 1,
+                    period = graph.asynchronous ? last / 2 : std::min<std::size_t>(1, last);
+  result.step_time = result.step_ends[last] - (period > 0 ? result.step_ends[last - period] : Time{});
+  result.step_time.value /= std::max<std::int64_t>(1, static_cast<std::int64_t>(period));
   result.compute_model = compute->name();
   result.network_model = options.network_model == kFairShare || !job.flows.empty() ? kFairShare : network->name();
   return result;

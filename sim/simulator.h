@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "plan/breakdown.h"
+#include "plan/channel.h"
 #include "plan/graph.h"
 #include "plan/timeline.h"
 #include "sim/job_classes.h"
@@ -23,15 +24,20 @@ struct Options {
   std::string network_model = "auto";
   std::vector<CollectiveOverride> collectives;  // algorithms that are not the library's choice (sim/network.h)
   bool share_devices = true;                    // compute and communication slow each other (sim/device_share.h)
-  int steps = 2;  // or whole periods of the graph: the last two's ends give the steady period
+  // Or whole periods of the graph: the last two's ends give the steady period; where servers wait for nobody at least
+  // kAsynchronousSteps, the mean over the second half of them.
+  int steps = 2;
   // Folding never changes a result. Over ranks: those that do the same at the same time are simulated once. Over time:
   // repeated blocks are timed once and replayed; else every op is an event (always so with a sink).
   bool fold_ranks = true;
   bool fold_time = true;
 };
 
+inline constexpr int kAsynchronousSteps = 16;
+
 struct Simulation {
   Time step_time;                            // steady period between steps; the mean over steps that are not alike
+  plan::Staleness staleness;                 // of asynchronous updates
   std::vector<Time> step_ends;               // of steps, or of the cycles that stand for them (without a sink)
   std::vector<plan::Breakdown> breakdown;    // by role, of the last step, or the mean
   std::string compute_model, network_model;  // as chosen

@@ -80,6 +80,20 @@ void add_streams(const TrafficShape& shape, std::span<const plan::Rank> members,
     }
     return;
   }
+  if (shape.pattern == Pattern::to_root || shape.pattern == Pattern::from_root) {
+    const plan::Rank root = members[static_cast<std::size_t>(shape.root)];
+    const auto at_root = static_cast<std::size_t>(std::count_if(
+        members.begin(), members.end(), [&](plan::Rank r) { return r / devices_per_node == root / devices_per_node; }));
+    for (const plan::Rank r : members) {
+      const bool same = r / devices_per_node == root / devices_per_node;
+      const std::int64_t all = same || shape.fabric_use == 0 ? shape.node_use : shape.fabric_use;
+      const std::size_t peers = same ? at_root - 1 : members.size() - at_root;
+      if (r != root) {
+        shape.pattern == Pattern::to_root ? add(r, root, divided(all, peers)) : add(root, r, divided(all, peers));
+      }
+    }
+    return;
+  }
   // A shape is of one role's groups; where another role's members put some of them on more nodes it has no part
   // outside.
   const std::int64_t outside = shape.fabric_use > 0 ? shape.fabric_use : shape.node_use;

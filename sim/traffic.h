@@ -13,6 +13,7 @@
 //                each member's adapter and link carry what the algorithm sends, to neighbours instead of to partners.
 //   all_to_all   every pair; a member's uses add up to one adapter
 //   message      one route
+//   to_root, from_root  between the root and each of the others; the root's uses add up to one adapter
 //   hosts        one stream from each node to the next: what the ranks of a host put on its one link, together
 #pragma once
 
@@ -30,14 +31,15 @@ namespace foretrain::sim {
 
 inline constexpr std::int32_t kWholeUse = 1 << 20;
 
-enum class Pattern : std::uint8_t { ring, all_to_all, message, hosts };
+enum class Pattern : std::uint8_t { ring, all_to_all, message, hosts, to_root, from_root };
 
 // Two meetings of the same ranks and shape differ in nothing but their flow.
 struct TrafficShape {
   Pattern pattern = Pattern::ring;
-  Rate unit = 0;                // that fills the adapter or link at which the flow is counted; no cap is higher
-  std::int32_t node_use = 0;    // of a stream inside a node (all_to_all: of a member's streams there together)
-  std::int32_t fabric_use = 0;  // of one between nodes
+  Rate unit = 0;  // that fills the adapter or link at which the flow is counted; no cap is higher
+  // Of a stream inside a node, of one between nodes; of all_to_all of a member's streams there together, of a root's.
+  std::int32_t node_use = 0, fabric_use = 0;
+  std::int32_t root = -1;  // to_root, from_root: among the members in ascending order
   friend auto operator<=>(const TrafficShape&, const TrafficShape&) = default;
 };
 

@@ -56,7 +56,9 @@ struct Cluster {
   Link inter;  // one device's share of the node's NICs; of hosts (below) the host's link, which its ranks share
   HostPart host;
   bool this_machine = false;  // ranks are threads; they may outnumber the devices
-  Bytes shared_memory;        // this_machine: all ranks of a host together must fit in it; 0 elsewhere
+  // this_machine: its GPUs, not its cores. With one device all ranks share it; else each has its own.
+  bool is_gpu = false;
+  Bytes shared_memory;  // this_machine: all ranks of a host together must fit in it; 0 elsewhere
   // this_machine with several nodes: hosts like this machine, on each the same number of ranks (devices_per_node), in
   // blocks by rank. hosts_share_cores: they are network namespaces of one machine.
   int cores_per_host = 0;
@@ -68,6 +70,8 @@ struct Cluster {
   Disturbance disturbance;               // none on this machine
   std::int64_t device_count() const { return nodes * devices_per_node; }
   bool is_hosts() const { return this_machine && nodes > 1; }
+  // Ranks share the machine's cores and memory, or one GPU.
+  bool shares_devices() const { return this_machine && (!is_gpu || devices_per_node == 1); }
   // this_machine: that the ranks of one machine share; of all machines.
   std::int64_t machine_cores() const { return is_hosts() ? cores_per_host : device_count(); }
   std::int64_t cores() const { return machine_cores() * (is_hosts() && !hosts_share_cores ? nodes : 1); }

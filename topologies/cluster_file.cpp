@@ -74,13 +74,14 @@ struct DevicePart {
 };
 
 // On this machine the name and the memory are the machine's own unless given.
-DevicePart read_device(ObjectReader& reader, bool this_machine) {
+// `is_cores`: those of this machine.
+DevicePart read_device(ObjectReader& reader, bool is_cores) {
   DevicePart part;
   Device& d = part.device;
   reader.integer("version", 1, 1, 1);
   reader.text("description", "");
-  const auto own_memory = this_machine ? std::optional(available_memory()) : std::nullopt;
-  d.name = reader.text("name", this_machine ? std::optional(processor_name()) : std::nullopt);
+  const auto own_memory = is_cores ? std::optional(available_memory()) : std::nullopt;
+  d.name = reader.text("name", is_cores ? std::optional(processor_name()) : std::nullopt);
   d.memory = memory(reader, "memory", own_memory);
   d.memory_bandwidth = bandwidth(reader, "memory_bandwidth");
   ObjectReader peak = reader.object("peak");
@@ -97,7 +98,7 @@ DevicePart read_device(ObjectReader& reader, bool this_machine) {
   d.multiprocessors = static_cast<int>(reader.integer("multiprocessors", 0, 0, 100'000));
   d.l2 = reader.bytes("l2", Bytes{});
   d.tdp_watts = reader.number("tdp_watts", 0.0, 0, 1e6);
-  d.exclusive_streams = reader.boolean("exclusive_streams", this_machine);
+  d.exclusive_streams = reader.boolean("exclusive_streams", is_cores);
   take_source(reader, d.name, part.sources);
   reader.finish();
   return part;
@@ -122,12 +123,12 @@ HostPart read_host(ObjectReader reader, const std::string& what, std::vector<std
 }
 
 // An absent profile of the machine itself is no mistake: nobody has calibrated yet.
-std::string profile_path(ObjectReader& reader, bool this_machine) {
+std::string profile_path(ObjectReader& reader, const Cluster& c) {
   namespace fs = std::filesystem;
   std::error_code error;
   const std::string word = reader.text("profile", "");
   if (word.empty()) {
-    const std::string own = this_machine ? this_machine_profile_path() : "";
+    const std::string own = c.is_gpu ? this_gpu_profile_path() : c.this_machine ? this_machine_profile_path() : "";
     return !own.empty() && fs::exists(own, error) ? fs::absolute(own).string() : "";
   }
   if (!is_catalogue_name(word)) {
@@ -151,16 +152,23 @@ Cluster read_system(ObjectReader& reader) {
   c.name = reader.text("name", "inline");
   c.description = reader.text("description", "");
   c.this_machine = reader.boolean("this_machine", false);
-  if (c.this_machine) {
+  c.is_gpu = reader.boolean("gpu", false);
+  if (c.is_gpu && !c.this_machine) {
+    reader.mistake("gpu", "is for this_machine: GPUs elsewhere are devices of a node");
+  }
+  const bool is_cores = c.this_machine && !c.is_gpu;
+  if (is_cores) {
     c.shared_memory = memory(reader, "shared_memory", available_memory());
   }
   DevicePart part = read_part<DevicePart>(reader, "device", kDeviceFolder, "device",
-                                          [&](ObjectReader& object) { return read_device(object, c.this_machine); });
+                                          [&](ObjectReader& object) { return read_device(object, is_cores); });
   c.device = std::move(part.device);
   c.sources = std::move(part.sources);
-  c.devices_per_node = static_cast<int>(
-      reader.integer("devices_per_node", c.this_machine ? std::optional<std::int64_t>(available_cores()) : std::nullopt,
-                     1, kMaxDevices));
+  c.devices_per_node = static_cast<int>(reader.integer("devices_per_node",
+                                                       c.is_gpu   ? std::optional<std::int64_t>(1)
+                                                       : is_cores ? std::optional<std::int64_t>(available_cores())
+                                                                  : std::nullopt,
+                                                       1, kMaxDevices));
   c.intra = read_link(reader.object("intra"), c.name + " intra", c.sources);
   if (!c.this_machine || reader.has("inter")) {
     c.inter = read_link(reader.object("inter"), c.name + " inter", c.sources);
@@ -171,7 +179,7 @@ Cluster read_system(ObjectReader& reader) {
   ObjectReader fabric = reader.object("fabric", false);
   take_source(fabric, c.name + " fabric", c.sources);
   c.fabric = read_fabric(fabric, c);
-  c.profile_path = profile_path(reader, c.this_machine);
+  c.profile_path = profile_path(reader, c);
   take_source(reader, c.name, c.sources);
   for (std::string& source : reader.texts("sources")) {
     c.sources.push_back(std::move(source));
@@ -204,8 +212,12 @@ nlohmann::json link_to_json(const Link& link) {
 
 Cluster read_cluster(ObjectReader& reader) {
   Cluster c = read_part<Cluster>(reader, "system", kSystemFolder, "system", read_system);
-  c.nodes = reader.integer("nodes", 0, reader.has("nodes") ? 1 : 0, c.this_machine ? kMaxHosts : kMaxNodes);
-  c.devices_per_node = static_cast<int>(reader.integer("devices_per_node", c.devices_per_node, 1, c.devices_per_node));
+  c.nodes = reader.integer("nodes", 0, reader.has("nodes") ? 1 : 0,
+                           c.is_gpu         ? 1
+                           : c.this_machine ? kMaxHosts
+                                            : kMaxNodes);
+  c.devices_per_node = static_cast<int>(
+      reader.integer("devices_per_node", c.devices_per_node, 1, c.is_gpu ? kMaxDevices : c.devices_per_node));
   if (c.this_machine) {
     read_hosts(reader, c);
   }
@@ -254,6 +266,7 @@ nlohmann::json to_json(const Cluster& c) {
                         {"intra", link_to_json(c.intra)},
                         {"inter", link_to_json(c.inter)},
                         {"this_machine", c.this_machine},
+                        {"gpu", c.is_gpu},
                         {"profile", c.profile_path},
                         {"sources", c.sources}};
   if (c.fabric != nullptr) {
@@ -262,7 +275,7 @@ nlohmann::json to_json(const Cluster& c) {
   if (c.host.link.value > 0) {
     system["host"] = {{"link", exact(c.host.link)}, {"memory", exact(c.host.memory)}};
   }
-  if (c.this_machine) {
+  if (c.shared_memory.value > 0) {
     system["shared_memory"] = exact(c.shared_memory);
   }
   nlohmann::json cluster{{"system", system}, {"nodes", c.nodes}, {"devices_per_node", c.devices_per_node}};

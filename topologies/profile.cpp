@@ -159,6 +159,7 @@ SharingFigures read_sharing_figures(ObjectReader reader) {
 }
 
 constexpr std::int64_t kLargest = std::int64_t{1} << 40;
+constexpr double kMostSlowdown = 1e6;
 
 MatmulSample read_matmul(ObjectReader& r) {
   MatmulSample s;
@@ -205,6 +206,7 @@ CollectiveSample read_collective(ObjectReader& r) {
   s.ranks = static_cast<int>(r.integer("ranks", std::nullopt, 2, 1 << 20));
   s.bytes = r.integer("bytes", std::nullopt, 1);
   s.seconds = seconds(r);
+  s.has_gpu_each = r.boolean("has_gpu_each", false);
   return s;
 }
 
@@ -212,6 +214,15 @@ ExchangeSample read_exchange(ObjectReader& r) {
   ExchangeSample s;
   s.bytes = r.integer("bytes", std::nullopt, 1);
   s.seconds = seconds(r);
+  s.has_gpu_each = r.boolean("has_gpu_each", false);
+  return s;
+}
+
+OverlapSample read_overlap(ObjectReader& r) {
+  OverlapSample s;
+  s.kind = r.word("kind", std::nullopt, {"matmul", "memory"});
+  s.compute = r.number("compute", std::nullopt, 1, kMostSlowdown);
+  s.communication = r.number("communication", std::nullopt, 1, kMostSlowdown);
   return s;
 }
 
@@ -220,7 +231,7 @@ SharingSample read_sharing(ObjectReader& r) {
   s.active = static_cast<int>(r.integer("active", std::nullopt, 1, 1 << 20));
   s.kind = r.word("kind", std::nullopt, {"matmul", "memory"});
   s.bytes = r.integer("bytes", std::nullopt, 1);
-  s.slowdown = r.number("slowdown", std::nullopt, 0.01, 1e6);
+  s.slowdown = r.number("slowdown", std::nullopt, 0.01, kMostSlowdown);
   return s;
 }
 
@@ -244,12 +255,18 @@ Measured read_measured(ObjectReader reader) {
   m.core_cache = {reader.integer("core_cache_bytes", 0, 0)};
   m.shared_cache = {reader.integer("shared_cache_bytes", 0, 0)};
   m.dispatch_seconds = reader.number("dispatch_seconds", std::nullopt, 0, 1);
+  m.submit_seconds = reader.number("submit_seconds", 0.0, 0, 1);
+  m.event_seconds = reader.number("event_seconds", 0.0, 0, 1);
+  m.device_memory = {reader.integer("device_memory_bytes", 0, 0)};
   m.matmul = samples(reader, "matmul", read_matmul);
   m.attention = samples(reader, "attention", read_attention);
   m.memory = samples(reader, "memory", read_memory);
   m.collectives = samples(reader, "collectives", read_collective);
   m.exchanges = samples(reader, "exchanges", read_exchange);
   m.sharing = samples(reader, "sharing", read_sharing);
+  if (reader.has("overlap")) {
+    m.overlap = samples(reader, "overlap", read_overlap);
+  }
   reader.finish();
   return m;
 }
@@ -309,6 +326,9 @@ void load_profile_of(Cluster& cluster) {
   if (cluster.this_machine) {
     for (const auto& [dtype, rate] : best_matmul_rates(cluster.profile->measured)) {
       cluster.device.peak[dtype] = rate;
+    }
+    if (const Bytes memory = cluster.profile->measured.device_memory; cluster.is_gpu && memory.value > 0) {
+      cluster.device.memory = memory;
     }
   }
 }

@@ -109,22 +109,26 @@ struct MemorySample {
 
 // `kind`: name of a plan::CollectiveKind; `bytes`: Collective::elements x size (the total buffer); all `ranks` ranks of
 // this machine took part and nothing else ran. seconds: from the last rank's arrival to the last rank's return.
+// `has_gpu_each`: over a library between GPUs; else ranks shared the cores, or one GPU.
 struct CollectiveSample {
   std::string kind;
   int ranks = 0;
   std::int64_t bytes = 0;
   double seconds = 0;
+  bool has_gpu_each = false;
 };
 
 // One message from rank to rank, from the later arrival to both sides' return.
 struct ExchangeSample {
   std::int64_t bytes = 0;
   double seconds = 0;
+  bool has_gpu_each = false;
 };
 
-// With `active` ranks computing at once, time of a piece of work over its time alone (>= 1 but for noise; more ranks
-// than cores time-share, so the factor then holds that too). `kind` "matmul": large matmuls; "memory": streaming work
-// of which each rank touches `bytes` again and again (several sizes: what fits a core's cache is hardly slowed).
+// With `active` ranks computing at once, time of a piece of work, until the slowest rank has done it, over its time
+// alone (>= 1; more ranks than cores time-share, so the factor then holds that too). `kind` "matmul": large matmuls;
+// "memory": streaming work of which each rank touches `bytes` again and again (several sizes: what fits a core's cache
+// is hardly slowed).
 struct SharingSample {
   int active = 0;
   std::string kind;
@@ -132,20 +136,31 @@ struct SharingSample {
   double slowdown = 1;
 };
 
+// Of a rank with a GPU: time of compute ("matmul" or "memory" as above) beside communication, and of communication
+// beside that compute, over their times alone (>= 1).
+struct OverlapSample {
+  std::string kind;
+  double compute = 1, communication = 1;
+};
+
 struct Measured {
-  std::string machine;  // processor, cores, memory
-  int cores = 0;        // that ranks can run on
+  std::string machine;  // processor, cores, memory; or GPU, memory
+  int cores = 0;        // that ranks can run on; 1 of a GPU
   std::string date;     // ISO 8601
   std::string commit;   // of foretrain
   std::string command;
   Bytes core_cache, shared_cache;  // what a core has for itself, and what all share
   double dispatch_seconds = 0;     // per op: from the end of one op to the start of the next on the same rank
+  // Of a GPU: what the host takes to hand it an op; and what is added for an op of another stream that it waits for.
+  double submit_seconds = 0, event_seconds = 0;
+  Bytes device_memory;  // of a GPU; 0 of a machine's cores
   std::vector<MatmulSample> matmul;
   std::vector<AttentionSample> attention;
   std::vector<MemorySample> memory;
   std::vector<CollectiveSample> collectives;
   std::vector<ExchangeSample> exchanges;
   std::vector<SharingSample> sharing;  // active = 1 .. 2 x cores
+  std::vector<OverlapSample> overlap;
   bool empty() const { return matmul.empty() && memory.empty(); }
 };
 
@@ -165,8 +180,8 @@ struct Profile {
 Profile load_profile(const std::string& path);
 // The fastest matmul sample of each element type: what one core really reaches.
 std::map<Dtype, FlopRate> best_matmul_rates(const Measured& measured);
-// Loads the profile that the cluster names, where it names one and has not loaded it yet. A CPU core has no datasheet:
-// this machine's peak becomes the best measured matmul.
+// Loads the profile that the cluster names, where it names one and has not loaded it yet. This machine has no
+// datasheet: its peak becomes the best measured matmul, and a GPU's memory what it said it has.
 void load_profile_of(Cluster& cluster);
 Profile profile_from_text(const std::string& text, const std::string& origin);
 

@@ -104,11 +104,19 @@ ordered_json json_of(const MemorySample& s) {
 }
 
 ordered_json json_of(const CollectiveSample& s) {
-  return {{"kind", s.kind}, {"ranks", s.ranks}, {"bytes", s.bytes}, {"seconds", s.seconds}};
+  return {{"kind", s.kind},
+          {"ranks", s.ranks},
+          {"bytes", s.bytes},
+          {"seconds", s.seconds},
+          {"has_gpu_each", s.has_gpu_each}};
 }
 
 ordered_json json_of(const ExchangeSample& s) {
-  return {{"bytes", s.bytes}, {"seconds", s.seconds}};
+  return {{"bytes", s.bytes}, {"seconds", s.seconds}, {"has_gpu_each", s.has_gpu_each}};
+}
+
+ordered_json json_of(const OverlapSample& s) {
+  return {{"kind", s.kind}, {"compute", s.compute}, {"communication", s.communication}};
 }
 
 ordered_json json_of(const SharingSample& s) {
@@ -135,9 +143,11 @@ std::string text_of(const Measured& m) {
   return "{\n" + line("machine", m.machine) + line("cores", m.cores) + line("date", m.date) + line("commit", m.commit) +
          line("command", m.command) + line("core_cache_bytes", m.core_cache.value) +
          line("shared_cache_bytes", m.shared_cache.value) + line("dispatch_seconds", m.dispatch_seconds) +
-         table("matmul", lines(m.matmul)) + ",\n" + table("attention", lines(m.attention)) + ",\n" +
-         table("memory", lines(m.memory)) + ",\n" + table("collectives", lines(m.collectives)) + ",\n" +
-         table("exchanges", lines(m.exchanges)) + ",\n" + table("sharing", lines(m.sharing)) + "\n  }";
+         line("submit_seconds", m.submit_seconds) + line("event_seconds", m.event_seconds) +
+         line("device_memory_bytes", m.device_memory.value) + table("matmul", lines(m.matmul)) + ",\n" +
+         table("attention", lines(m.attention)) + ",\n" + table("memory", lines(m.memory)) + ",\n" +
+         table("collectives", lines(m.collectives)) + ",\n" + table("exchanges", lines(m.exchanges)) + ",\n" +
+         table("sharing", lines(m.sharing)) + ",\n" + table("overlap", lines(m.overlap)) + "\n  }";
 }
 
 // A part of the document, indented as one.

@@ -24,6 +24,14 @@ std::int64_t number_in(const char* path) {
   return file >> value && value > 0 ? value : std::numeric_limits<std::int64_t>::max();
 }
 
+std::string profile_path(const char* variable, const char* file) {
+  if (const std::string path = environment(variable); !path.empty()) {
+    return path;
+  }
+  const std::string data = environment("XDG_DATA_HOME");
+  return (data.empty() ? environment("HOME") + "/.local/share" : data) + "/foretrain/" + file;
+}
+
 }  // namespace
 
 int available_cores() {
@@ -60,6 +68,14 @@ CacheSizes cache_sizes() {
   }
 }
 
+double stolen_seconds() {
+  std::ifstream file("/proc/stat");
+  std::string word;
+  double user = 0, nice = 0, system = 0, idle = 0, io = 0, interrupts = 0, soft_interrupts = 0, stolen = 0;
+  file >> word >> user >> nice >> system >> idle >> io >> interrupts >> soft_interrupts >> stolen;
+  return stolen / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
 std::string processor_name() {
   std::ifstream file("/proc/cpuinfo");
   std::string line;
@@ -73,11 +89,11 @@ std::string processor_name() {
 }
 
 std::string this_machine_profile_path() {
-  if (const std::string path = environment("FORETRAIN_PROFILE"); !path.empty()) {
-    return path;
-  }
-  const std::string data = environment("XDG_DATA_HOME");
-  return (data.empty() ? environment("HOME") + "/.local/share" : data) + "/foretrain/this-machine.json";
+  return profile_path("FORETRAIN_PROFILE", "this-machine.json");
+}
+
+std::string this_gpu_profile_path() {
+  return profile_path("FORETRAIN_GPU_PROFILE", "this-gpu.json");
 }
 
 }  // namespace foretrain::topologies

@@ -20,11 +20,19 @@ struct CacheSizes {
 };
 CacheSizes cache_sizes();
 
+// Seconds in which cores of this machine had work and a hypervisor did not run them, since it started; in steps of the
+// system's clock tick, 10 ms as a rule. 0 where the system does not say.
+double stolen_seconds();
+// What was measured while more than this part of the time was stolen says little of the machine.
+inline constexpr double kMostStolen = 0.02;
+
 // "Intel(R) Xeon(R) Platinum 8481C", from /proc/cpuinfo; "CPU" where it says nothing.
 std::string processor_name();
 
 // Where `calibrate` puts the profile that `this-machine` uses: $FORETRAIN_PROFILE, else
 // $XDG_DATA_HOME/foretrain/this-machine.json, else ~/.local/share/foretrain/this-machine.json.
 std::string this_machine_profile_path();
+// The same of `calibrate --device cuda` and `this-gpu`: $FORETRAIN_GPU_PROFILE, else this-gpu.json there.
+std::string this_gpu_profile_path();
 
 }  // namespace foretrain::topologies

@@ -101,6 +101,38 @@ Model read_bert(ObjectReader& reader) {
   return m;
 }
 
+// Both sides have a table of distances in their first layers, which the others share. Where the table of tokens is
+// tied, the library scales what the head reads by 1/sqrt(d_model); here that is the last norm's gain.
+Model read_t5(ObjectReader& reader) {
+  Model m;
+  m.architecture = Architecture::encoder_decoder;
+  m.encoder_layers = reader.integer("num_layers", std::nullopt, 1, kMaxLayers);
+  m.layers = m.encoder_layers + (given(reader, "num_decoder_layers")
+                                     ? reader.integer("num_decoder_layers", std::nullopt, 1, kMaxLayers)
+                                     : m.encoder_layers);
+  m.hidden = reader.integer("d_model", std::nullopt, 1, kMax);
+  m.heads = m.kv_heads = reader.integer("num_heads", std::nullopt, 1, kMax);
+  m.head_dim = integer(reader, "d_kv", 64);
+  m.ffn_hidden = reader.integer("d_ff", std::nullopt, 1, kMax);
+  m.vocab = reader.integer("vocab_size", std::nullopt, 1, 10 * kMax);
+  const std::string mlp = given(reader, "feed_forward_proj") ? reader.text("feed_forward_proj", "") : "relu";
+  if (mlp != "relu" && mlp != "gated-gelu") {
+    reader.mistake("feed_forward_proj", fmt::format("\"{}\" is not built yet; built: relu, gated-gelu", mlp));
+  }
+  m.activation = mlp == "relu" ? Activation::relu : Activation::geglu;
+  m.norm = Norm::rmsnorm;
+  m.norm_eps = number(reader, "layer_norm_epsilon", 1e-6, 1e-12, 1);
+  m.positions = Positions::relative;
+  m.scaled_scores = false;
+  m.relative_buckets = integer(reader, "relative_attention_num_buckets", 32);
+  m.relative_distance = integer(reader, "relative_attention_max_distance", 128);
+  m.start_token =
+      given(reader, "decoder_start_token_id") ? reader.integer("decoder_start_token_id", 0, 0, 10 * kMax) : 0;
+  m.tied_embeddings = boolean(reader, "tie_word_embeddings", true);
+  m.attention_bias = m.output_bias = m.mlp_bias = false;
+  return m;
+}
+
 // What Llama has brought its kin: a gated activation, RMSNorm, rotary positions, a head of its own.
 void read_as_llama(ObjectReader& reader, Model& m, double norm_eps, double rotary_base) {
   m.activation = activation(reader, "hidden_act", true);
@@ -257,9 +289,9 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   const std::size_t before = mistakes.count();
   const std::string type =
       reader.word("model_type", std::nullopt,
-                  {"bert", "gpt2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2_moe",
+                  {"bert", "t5", "gpt2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2_moe",
                    "qwen3_moe", "deepseek_v2", "deepseek_v3", "kimi_k2", "gpt_oss", "bamba"},
-                  {"roberta", "t5", "gptj", "opt", "bloom", "falcon", "mpt", "phi", "phi3", "gemma", "gemma2", "gemma3",
+                  {"roberta", "gptj", "opt", "bloom", "falcon", "mpt", "phi", "phi3", "gemma", "gemma2", "gemma3",
                    "olmo", "olmo2", "starcoder2", "cohere", "llama4", "nemotron_h"});
   if (mistakes.count() != before) {
     Model none;  // its keys are another type's: nothing more can be judged
@@ -270,6 +302,7 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   const bool deepseek = type.starts_with("deepseek") || type == "kimi_k2";
   Model m = type == "gpt2"       ? read_gpt2(reader)
             : type == "bert"     ? read_bert(reader)
+            : type == "t5"       ? read_t5(reader)
             : type == "gpt_neox" ? read_gpt_neox(reader)
             : deepseek           ? read_deepseek(reader, type)
             : type == "bamba"    ? read_bamba(reader)

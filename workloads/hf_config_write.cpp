@@ -17,6 +17,9 @@ std::string nearest_type(const Model& m) {
   if (m.is_encoder()) {
     return "bert";
   }
+  if (m.is_encoder_decoder()) {
+    return "t5";
+  }
   if (m.has_mla()) {
     return m.moe.router == Router::sigmoid ? "deepseek_v3" : "deepseek_v2";
   }
@@ -35,6 +38,7 @@ std::string nearest_type(const Model& m) {
 
 const char* architecture(const std::string& type) {
   return type == "bert"          ? "BertForMaskedLM"
+         : type == "t5"          ? "T5ForConditionalGeneration"
          : type == "gpt2"        ? "GPT2LMHeadModel"
          : type == "gpt_neox"    ? "GPTNeoXForCausalLM"
          : type == "gpt_oss"     ? "GptOssForCausalLM"
@@ -54,6 +58,7 @@ const char* activation_word(Activation a) {
     case Activation::gelu: return "gelu_new";
     case Activation::gelu_erf: return "gelu";
     case Activation::relu: return "relu";
+    case Activation::sigmoid: return "sigmoid";
     case Activation::geglu: return "gelu_pytorch_tanh";
     case Activation::swiglu:
     case Activation::swiglu_clamped: return "silu";
@@ -86,6 +91,21 @@ void write_bert(const Model& m, Json& c) {
   c["max_position_embeddings"] = m.max_positions;
   c["position_embedding_type"] = "absolute";
   c["mask_token_id"] = m.mask_token;  // ignored by the library, which has it in the tokenizer's files
+}
+
+void write_t5(const Model& m, Json& c) {
+  c["d_model"] = m.hidden;
+  c["d_kv"] = m.head_dim;
+  c["d_ff"] = m.ffn_hidden;
+  c["num_layers"] = m.encoder_layers;
+  c["num_decoder_layers"] = m.decoder_layers();
+  c["num_heads"] = m.heads;
+  c["feed_forward_proj"] = is_gated(m.activation) ? "gated-gelu" : "relu";
+  c["layer_norm_epsilon"] = m.norm_eps;
+  c["relative_attention_num_buckets"] = m.relative_buckets;
+  c["relative_attention_max_distance"] = m.relative_distance;
+  c["decoder_start_token_id"] = c["pad_token_id"] = m.start_token;
+  c["is_encoder_decoder"] = true;
 }
 
 void write_sizes(const Model& m, std::int64_t max_positions, Json& c) {
@@ -198,6 +218,8 @@ Json config_of(const Model& m, const std::string& type, std::int64_t max_positio
   Json c{{"architectures", {architecture(type)}}, {"model_type", type}, {"vocab_size", m.vocab}};
   if (type == "gpt2") {
     write_gpt2(m, c);
+  } else if (type == "t5") {
+    write_t5(m, c);
   } else {
     write_sizes(m, max_positions, c);
     type == "bert" ? write_bert(m, c) : type == "gpt_neox" ? write_neox(m, c) : write_llama_like(m, type, c);
@@ -259,6 +281,9 @@ std::string model_difference(const Model& there, const Model& here) {
 std::string hf_model_type(const Model& model) {
   if (model.ssm.heads > 0) {
     throw InputError("weights: of models with state-space layers they are not built");
+  }
+  if (model.is_dense()) {
+    throw InputError(fmt::format("weights: the transformers library has no {} models", name(model.architecture)));
   }
   const std::string type = nearest_type(model);
   const JsonDocument document = JsonDocument::from_text(config_of(model, type, 1).dump(), "config.json of " + type);

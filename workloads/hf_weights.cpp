@@ -1,6 +1,7 @@
 #include "workloads/hf_weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "base/error.h"
@@ -36,6 +37,10 @@ class Mapper {
       bert();
       return std::move(out_);
     }
+    if (type() == "t5") {
+      t5();
+      return std::move(out_);
+    }
     const bool gpt2 = type() == "gpt2", neox = type() == "gpt_neox";
     const char* const table = gpt2 ? "wte" : neox ? "embed_in" : "embed_tokens";
     matrix(fmt::format("{}{}.weight", out_.prefix, table), "embedding.table", range(0, m_.vocab), m_.hidden);
@@ -60,6 +65,7 @@ class Mapper {
     return type() == "gpt2"       ? "transformer."
            : type() == "gpt_neox" ? "gpt_neox."
            : type() == "bert"     ? "bert."
+           : type() == "t5"       ? ""
                                   : "model.";
   }
 
@@ -130,6 +136,53 @@ class Mapper {
     linear("intermediate.dense", "mlp.up", range(0, m_.ffn_hidden), m_.hidden, m_.mlp_bias);
     linear("output.dense", "mlp.down", range(0, m_.hidden), m_.ffn_hidden, m_.mlp_bias);
     norm("output.LayerNorm", "norm2");
+  }
+
+  // A tied table's product reads the last norm's output divided by the root of hidden, in the library's code.
+  void t5() {
+    matrix("shared.weight", "embedding.table", range(0, m_.vocab), m_.hidden);
+    for (const std::string side : {"encoder", "decoder"}) {
+      const bool decodes = side == "decoder";
+      for (std::int64_t i = 0; i < (decodes ? m_.decoder_layers() : m_.encoder_layers); ++i) {
+        ours_ = fmt::format("layers.{}.", decodes ? m_.encoder_layers + i : i);
+        const std::string block = fmt::format("{}.block.{}.layer.", side, i);
+        theirs_ = block + "0.";
+        t5_attention("SelfAttention.", "attention.qkv", 0, "attention.qkv", m_.q_size(), "attention.out");
+        if (i == 0) {
+          WeightMap& w = matrix(theirs_ + "SelfAttention.relative_attention_bias.weight",
+                                fmt::format("embedding.{}_bias", side), range(0, m_.heads), m_.relative_buckets);
+          std::swap(w.shape[0], w.shape[1]);
+          w.transposed = true;
+        }
+        norm("layer_norm", "norm1");
+        if (decodes) {
+          theirs_ = block + "1.";
+          t5_attention("EncDecAttention.", "cross.q", 0, "cross.kv", 0, "cross.out");
+          norm("layer_norm", "cross.norm");
+        }
+        theirs_ = block + (decodes ? "2." : "1.");
+        if (is_gated(m_.activation)) {
+          gated_mlp("DenseReluDense.", "mlp", m_.ffn_hidden, false, 0, {"wi_0", "wi_1", "wo"});
+        } else {
+          linear("DenseReluDense.wi", "mlp.up", range(0, m_.ffn_hidden), m_.hidden, false);
+          linear("DenseReluDense.wo", "mlp.down", range(0, m_.hidden), m_.ffn_hidden, false);
+        }
+        norm("layer_norm", "norm2");
+      }
+      theirs_ = side + ".";
+      ours_ = decodes ? "head." : "embedding.";
+      norm("final_layer_norm", decodes ? "norm" : "encoder_norm");
+    }
+    out_.maps.back().scale = m_.tied_embeddings ? 1 / std::sqrt(static_cast<double>(m_.hidden)) : 1.0;
+    head("lm_head.weight");
+  }
+
+  void t5_attention(const std::string& theirs, const std::string& q, std::int64_t first_q, const std::string& kv,
+                    std::int64_t first_kv, const std::string& out) {
+    linear(theirs + "q", q, range(first_q, m_.q_size()), m_.hidden, false);
+    linear(theirs + "k", kv, range(first_kv, m_.kv_size()), m_.hidden, false);
+    linear(theirs + "v", kv, range(first_kv + m_.kv_size(), m_.kv_size()), m_.hidden, false);
+    linear(theirs + "o", out, range(0, m_.hidden), m_.context_size(), false);
   }
 
   void gpt2_layer() {
@@ -283,6 +336,10 @@ std::string old_name(const std::string& theirs) {
 }
 
 bool is_no_weight(std::string_view theirs, const Model& model) {
+  if (model.is_encoder_decoder()) {  // the shared table again; a bias that early versions had and never used
+    return theirs.ends_with(".embed_tokens.weight") ||
+           theirs.ends_with(".EncDecAttention.relative_attention_bias.weight");
+  }
   if (model.is_encoder()) {
     return theirs.ends_with("embeddings.position_ids") || theirs.ends_with("pooler.dense.weight") ||
            theirs.ends_with("pooler.dense.bias") || theirs.starts_with("cls.seq_relationship.") ||

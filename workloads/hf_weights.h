@@ -38,6 +38,7 @@ struct WeightMap {
   std::int64_t cols = 1;           // of ours
   std::int64_t blocks = 1;
   bool transposed = false;
+  double scale = 1.0;  // ours is theirs times it
 
   // Place in their tensor of element (i, c), i being an index into `rows`: first(i) + c * step().
   std::int64_t first(std::int64_t i) const {

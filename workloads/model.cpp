@@ -5,7 +5,8 @@
 namespace foretrain::workloads {
 
 std::string_view name(Activation a) {
-  constexpr std::array<std::string_view, 6> kNames{"gelu", "relu", "swiglu", "geglu", "gelu_erf", "swiglu_clamped"};
+  constexpr std::array<std::string_view, 7> kNames{"gelu",     "relu",           "swiglu", "geglu",
+                                                   "gelu_erf", "swiglu_clamped", "sigmoid"};
   return kNames[static_cast<std::size_t>(a)];
 }
 
@@ -14,12 +15,13 @@ std::string_view name(Norm n) {
 }
 
 std::string_view name(Positions p) {
-  constexpr std::array<std::string_view, 3> kNames{"learned", "rotary", "none"};
+  constexpr std::array<std::string_view, 4> kNames{"learned", "rotary", "none", "relative"};
   return kNames[static_cast<std::size_t>(p)];
 }
 
 std::string_view name(Architecture a) {
-  return a == Architecture::decoder ? "decoder" : "encoder";
+  constexpr std::array<std::string_view, 5> kNames{"decoder", "encoder", "linear", "mlp", "encoder_decoder"};
+  return kNames[static_cast<std::size_t>(a)];
 }
 
 std::string_view name(NormPosition p) {
@@ -28,6 +30,11 @@ std::string_view name(NormPosition p) {
 
 std::string_view name(Head h) {
   return h == Head::plain ? "plain" : "masked_lm";
+}
+
+std::string_view name(Loss l) {
+  constexpr std::array<std::string_view, 3> kNames{"squared_error", "binary_cross_entropy", "cross_entropy"};
+  return kNames[static_cast<std::size_t>(l)];
 }
 
 namespace {
@@ -85,13 +92,40 @@ std::int64_t head_parameters(const Model& m) {
 }
 
 std::int64_t embedding_parameters(const Model& m) {
-  const std::int64_t positions = m.positions == Positions::learned ? m.max_positions : 0;
-  return (m.vocab + positions + m.token_types) * m.hidden + (m.embedding_norm ? norm_parameters(m) : 0);
+  const std::int64_t sides = m.is_encoder_decoder() ? 2 : 1;
+  const std::int64_t positions = m.positions == Positions::learned ? sides * m.max_positions : 0;
+  const std::int64_t relative = m.positions == Positions::relative ? sides * m.heads * m.relative_buckets : 0;
+  return (m.vocab + positions + m.token_types) * m.hidden + relative +
+         (m.embedding_norm || m.is_encoder_decoder() ? norm_parameters(m) : 0);
+}
+
+// Columns of what the output's product reads.
+std::int64_t last_width(const Model& m) {
+  return m.layers > 0 ? m.hidden : m.dense.inputs;
+}
+
+std::int64_t dense_parameters(const Model& m) {
+  const std::int64_t first = m.layers > 0 ? (m.dense.inputs + 1) * m.hidden : 0;
+  return first + m.repeated_layers() * (m.hidden + 1) * m.hidden + (last_width(m) + 1) * m.dense.outputs;
+}
+
+// A product of n in all has 2 n FLOPs, forward, for its weight's gradient and for its input's, where that has one.
+double dense_flops(const Model& m, double samples) {
+  const auto product = [](std::int64_t a, std::int64_t b) { return static_cast<double>(a) * static_cast<double>(b); };
+  const double first = m.layers > 0 ? product(m.dense.inputs, m.hidden) : product(m.dense.inputs, m.dense.outputs);
+  const double behind = m.layers > 0 ? static_cast<double>(m.repeated_layers()) * product(m.hidden, m.hidden) +
+                                           product(m.hidden, m.dense.outputs)
+                                     : 0;
+  return samples * (4 * first + 6 * behind);
 }
 
 std::int64_t parameters(const Model& m, std::int64_t experts) {
+  if (m.is_dense()) {
+    return dense_parameters(m);
+  }
   return embedding_parameters(m) + m.dense_layers() * layer_parameters(m) + m.moe_layers() * with_experts(m, experts) +
-         m.ssm_layers() * (ssm_parameters(m) - attention_parameters(m)) + head_parameters(m);
+         m.ssm_layers() * (ssm_parameters(m) - attention_parameters(m)) +
+         m.decoder_layers() * cross_attention_parameters(m) + head_parameters(m);
 }
 
 }  // namespace
@@ -103,6 +137,10 @@ std::int64_t layer_parameters(const Model& m) {
 
 std::int64_t moe_layer_parameters(const Model& m) {
   return with_experts(m, m.moe.experts);
+}
+
+std::int64_t cross_attention_parameters(const Model& m) {
+  return norm_parameters(m) + attention_parameters(m);
 }
 
 std::int64_t total_parameters(const Model& m) {
@@ -133,14 +171,41 @@ double visible_share(std::int64_t window, std::int64_t document, std::int64_t se
   return static_cast<double>(seq_len / document) * of(document) + (rest > 0 ? of(rest) : 0.0);
 }
 
+namespace {
+
+double encoder_decoder_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, std::int64_t target_len,
+                             bool causal_halved) {
+  const double s = static_cast<double>(seq_len), t = static_cast<double>(target_len);
+  const double h = static_cast<double>(m.hidden), q = static_cast<double>(m.q_size());
+  const double kv = static_cast<double>(m.kv_size());
+  const double layer = 2 * h * (2 * q + 2 * kv) + 2 * static_cast<double>(mlp_matrices(m, m.ffn_hidden));  // of a token
+  const double encoder = s * layer + 4 * s * s * q;
+  const double decoder = t * layer + 4 * t * t * q * (causal_halved ? 0.5 : 1.0);
+  const double cross = 2 * h * (2 * t * q + 2 * s * kv) + 4 * t * s * q;
+  const double forward = static_cast<double>(m.encoder_layers) * encoder +
+                         static_cast<double>(m.decoder_layers()) * (decoder + cross) +
+                         2 * t * h * static_cast<double>(m.vocab);
+  return 3 * forward * static_cast<double>(sequences);
+}
+
+}  // namespace
+
 // Per sequence of s tokens, forward, two FLOPs per multiply-add:
 //   qkv 2·s·h·(q + 2·kv)   scores and context 2 · 2·s·s·q   projection 2·s·q·h   MLP 2·s·h·f·(2, gated 3)   logits
 //   2·s·h·V, of a masked-LM head 2·s·h·h before it; with experts instead of the MLP 2·s·h·(f·(top_k·f_e + f_shared) +
 //   experts), f 2 or 3 as there; with latent attention the matrices of its projections instead of h·(q + 2·kv), and
-//   values of their width
+//   values of their width. Of an encoder and decoder a decoder's layer counts t tokens for s, and beside it
+//   q and projection 2·t·h·q each, kv 2·s·h·2·kv, scores and context 2 · 2·t·s·q; logits are of t
 // Backward is twice that. With q = kv = h and f = 4h the sum is 72·B·s·l·h²·(1 + s/6h + V/12lh), eq. 9 of Korthikanti
 // et al. (arXiv:2205.05198).
-double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved) {
+double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved,
+                   std::int64_t target_len) {
+  if (m.is_dense()) {
+    return dense_flops(m, static_cast<double>(sequences));
+  }
+  if (m.is_encoder_decoder()) {
+    return encoder_decoder_flops(m, sequences, seq_len, target_len, causal_halved);
+  }
   const double s = static_cast<double>(seq_len);
   const double h = static_cast<double>(m.hidden);
   const double q = static_cast<double>(m.q_size());

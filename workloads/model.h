@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "workloads/dense.h"
 #include "workloads/moe.h"
 #include "workloads/ssm.h"
 
@@ -13,12 +14,14 @@ namespace foretrain::workloads {
 
 // gelu: the tanh form (GPT-2); gelu_erf: the exact one (Pythia). swiglu_clamped (gpt-oss): gate up to 7 and up within
 // +-7, (up + 1) gate sigmoid(1.702 gate).
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped };
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped, sigmoid };
 enum class Norm : std::uint8_t { layernorm, rmsnorm };
-enum class Positions : std::uint8_t { learned, rotary, none };
+// relative (T5): logits by the distance between two tokens, from a table of buckets that all layers of a side share.
+enum class Positions : std::uint8_t { learned, rotary, none, relative };
 // decoder: a token sees itself and those before it, and is to tell the next. encoder: it sees all, and some tokens,
-// which are masked, are to be told.
-enum class Architecture : std::uint8_t { decoder, encoder };
+// which are masked, are to be told. encoder_decoder: an encoder reads a sequence, and a decoder, whose layers attend to
+// what the encoder makes of it too, is to tell another. linear, mlp: no transformers, but models of features (dense.h).
+enum class Architecture : std::uint8_t { decoder, encoder, linear, mlp, encoder_decoder };
 // Of a half of a layer: before it, on what it reads (pre), or behind it, on the sum of what it reads and adds (post).
 enum class NormPosition : std::uint8_t { pre, post };
 // plain: the last norm of a model with norms before, then the product with the vocabulary. masked_lm (BERT): a product
@@ -47,10 +50,13 @@ struct Mla {
 //   x += proj(attention(qkv(norm1(x))));  x += down(act(up(norm2(x))));  after the last layer: head.
 // With parallel_residual (GPT-NeoX, GPT-J): x += proj(attention(qkv(norm1(x)))) + down(act(up(norm2(x)))).
 // With norms behind (BERT): x = norm1(x + proj(attention(qkv(x))));  x = norm2(x + down(act(up(x)))).
+// Of an encoder and decoder the first encoder_layers are the encoder's, with a norm behind the last of them; the
+// decoder's have x += out(attention(q(norm(x)), kv(encoded))) between the two halves. Both sides embed by one table.
 struct Model {
   std::string name;
   Architecture architecture = Architecture::decoder;
-  std::int64_t layers = 0;
+  std::int64_t layers = 0;          // of an encoder and decoder those of both
+  std::int64_t encoder_layers = 0;  // of these the encoder's; 0 in other models
   std::int64_t hidden = 0;
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
@@ -65,6 +71,9 @@ struct Model {
   double norm_eps = 1e-5;
   Positions positions = Positions::learned;
   double rotary_base = 10000.0;
+  std::int64_t relative_buckets = 32, relative_distance = 128;  // of relative positions, and from where on one bucket
+  bool scaled_scores = true;                                    // by 1/sqrt(head_dim); T5's are not
+  std::int64_t start_token = 0;    // of an encoder and decoder: what the decoder reads before the first token it tells
   std::int64_t rotary_dim = 0;     // the first columns of a head that are rotated; default head_dim
   bool parallel_residual = false;  // both halves read x
   bool shared_norm = false;        // one norm for both (needs parallel_residual)
@@ -81,9 +90,17 @@ struct Model {
   std::int64_t full_attention_first = 0;  // so many first layers see all (Qwen2)
   bool attention_sinks = false;           // a learned logit per head in the softmax's denominator (gpt-oss)
 
+  Dense dense;  // of linear and mlp; of the above they have layers, hidden and activation, and vocab is outputs
+
   Mla mla;  // with it kv_heads is heads, head_dim nope_dim + rope_dim
 
   bool is_encoder() const { return architecture == Architecture::encoder; }
+  bool is_dense() const { return dense.inputs > 0; }
+  // Layers that are alike: an MLP's first one reads features, and stands where an embedding would.
+  std::int64_t repeated_layers() const { return is_dense() && layers > 0 ? layers - 1 : layers; }
+  bool is_encoder_decoder() const { return architecture == Architecture::encoder_decoder; }
+  bool has_cross_attention(std::int64_t layer) const { return is_encoder_decoder() && layer >= encoder_layers; }
+  std::int64_t decoder_layers() const { return is_encoder_decoder() ? layers - encoder_layers : 0; }
   bool norms_behind() const { return norm_position == NormPosition::post; }
   bool has_mla() const { return mla.kv_rank > 0; }
   // Keys that a query of this layer sees of `seq_len`; 0: all before it, be there a window or not.
@@ -116,6 +133,7 @@ struct Model {
 // the model's: it is what the transformers library calls BertForMaskedLM.
 std::int64_t layer_parameters(const Model& m);
 std::int64_t moe_layer_parameters(const Model& m);
+std::int64_t cross_attention_parameters(const Model& m);  // what a decoder's layer has beside an encoder's
 std::int64_t total_parameters(const Model& m);
 // Those that one token passes: top_k experts of each layer, all else whole.
 std::int64_t active_parameters(const Model& m);
@@ -130,7 +148,10 @@ double visible_share(std::int64_t window, std::int64_t document, std::int64_t se
 // no recompute; Korthikanti et al. 2022, eq. 9 generalised to grouped queries and gated MLPs), padded vocabulary not
 // counted: the published one is; of experts those that a token passes, and the router. `causal_halved` counts the
 // attention products of a decoder at half; a state-space layer's scan counts 7 per token, column and state, as there.
-// Layers with a window count what a causal mask shows of the window (visible_share).
-double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved = false);
+// Layers with a window count what a causal mask shows of the window (visible_share). Of linear and mlp the products of
+// forward and backward; features have no gradient. An encoder reads seq_len tokens, and the decoder with it tells
+// `target_len`.
+double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved = false,
+                   std::int64_t target_len = 0);
 
 }  // namespace foretrain::workloads

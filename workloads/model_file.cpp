@@ -5,6 +5,7 @@
 
 #include "base/catalogue.h"
 #include "base/error.h"
+#include "workloads/dense_file.h"
 #include "workloads/hf_config.h"
 #include "workloads/moe_file.h"
 
@@ -18,14 +19,6 @@ constexpr std::int64_t kMaxWidth = 10'000'000;
 constexpr std::int64_t kMaxVocab = 100'000'000;
 constexpr std::int64_t kMaxPositions = 10'000'000;
 constexpr double kMaxParameters = 1e17;
-
-// Catalogue names of the design whose kind of model is not built.
-struct Refused {
-  const char* name;
-  const char* what;
-};
-constexpr Refused kRefused[] = {{"t5-base", "the encoder_decoder architecture is not built yet"},
-                                {"t5-large", "the encoder_decoder architecture is not built yet"}};
 
 // Stands in for a model that could not be read, so that the other mistakes of the job are found too.
 Model placeholder() {
@@ -135,6 +128,46 @@ void check_ends(const Model& m, ObjectReader& reader) {
   }
 }
 
+// What is not built with an encoder and a decoder, and what nothing else has.
+void check_sides(const Model& m, ObjectReader& reader) {
+  if (m.positions == Positions::relative &&
+      (m.relative_buckets < 8 || m.relative_buckets % 2 != 0 || m.relative_distance <= m.relative_buckets / 2)) {
+    reader.mistake("", fmt::format("{} relative_buckets up to a relative_distance of {}; expected an even number of 8 "
+                                   "at least, and a distance of more than its half",
+                                   m.relative_buckets, m.relative_distance));
+  }
+  if (!m.is_encoder_decoder()) {
+    if (m.positions == Positions::relative || !m.scaled_scores) {
+      reader.mistake("", "relative positions and scores without scale are built for an encoder_decoder");
+    }
+    return;
+  }
+  if (m.encoder_layers >= m.layers) {
+    reader.mistake("",
+                   fmt::format("encoder_layers {} of {} layers leave none to the decoder", m.encoder_layers, m.layers));
+  }
+  if (m.start_token >= m.vocab) {
+    reader.mistake("", fmt::format("start_token {} is no id of a vocabulary of {}", m.start_token, m.vocab));
+  }
+  const std::pair<const char*, bool> others[] = {{"norm_position post", m.norms_behind()},
+                                                 {"head masked_lm", m.head == Head::masked_lm},
+                                                 {"embedding_norm", m.embedding_norm},
+                                                 {"token_types", m.token_types > 0},
+                                                 {"parallel_residual", m.parallel_residual},
+                                                 {"qk_norm", m.qk_norm},
+                                                 {"attention_window", m.attention_window > 0},
+                                                 {"attention_sinks", m.attention_sinks},
+                                                 {"mla", m.has_mla()},
+                                                 {"ssm", m.ssm.heads > 0},
+                                                 {"moe", m.moe.experts > 0},
+                                                 {"rotary positions", m.positions == Positions::rotary}};
+  for (const auto& [what, has] : others) {
+    if (has) {
+      reader.mistake("", fmt::format("{} is not built with an encoder_decoder", what));
+    }
+  }
+}
+
 // Where an encoder is another by default: BERT's.
 void read_ends(ObjectReader& reader, Model& m) {
   const bool encoder = m.is_encoder();
@@ -155,10 +188,20 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.name = reader.text("name", fallback_name);
   reader.text("description", "");
   reader.text("source", "");
-  const bool encoder =
-      reader.word("architecture", "decoder", {"decoder", "encoder"}, {"encoder_decoder", "mlp", "linear"}) == "encoder";
-  m.architecture = encoder ? Architecture::encoder : Architecture::decoder;
+  const std::string architecture =
+      reader.word("architecture", "decoder", {"decoder", "encoder", "encoder_decoder", "linear", "mlp"});
+  if (architecture == "linear" || architecture == "mlp") {
+    read_dense(reader, architecture == "mlp", m);
+    reader.finish();
+    return m;
+  }
+  const bool encoder = architecture == "encoder", both = architecture == "encoder_decoder";
+  m.architecture = encoder ? Architecture::encoder : both ? Architecture::encoder_decoder : Architecture::decoder;
   m.layers = reader.integer("layers", std::nullopt, 1, kMaxLayers);
+  if (both) {
+    m.encoder_layers = reader.integer("encoder_layers", m.layers / 2, 1, kMaxLayers);
+    m.start_token = reader.integer("start_token", 0, 0, kMaxVocab);
+  }
   m.hidden = reader.integer("hidden", std::nullopt, 1, kMaxWidth);
   m.heads = reader.integer("heads", std::nullopt, 1, kMaxWidth);
   m.kv_heads = reader.integer("kv_heads", m.heads, 1, kMaxWidth);
@@ -181,18 +224,25 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.norm = layernorm ? Norm::layernorm : Norm::rmsnorm;
   m.norm_eps = reader.number("norm_eps", encoder ? 1e-12 : 1e-5, 1e-12, 1);
   read_ends(reader, m);
-  const std::string positions =
-      reader.word("positions", layernorm ? "learned" : "rotary", {"learned", "rotary", "none"}, {"alibi"});
-  m.positions = positions == "learned"  ? Positions::learned
-                : positions == "rotary" ? Positions::rotary
-                                        : Positions::none;
+  const std::string positions = reader.word("positions",
+                                            layernorm ? "learned"
+                                            : both    ? "relative"
+                                                      : "rotary",
+                                            {"learned", "rotary", "none", "relative"}, {"alibi"});
+  m.positions = positions == "learned"    ? Positions::learned
+                : positions == "rotary"   ? Positions::rotary
+                : positions == "relative" ? Positions::relative
+                                          : Positions::none;
+  m.relative_buckets = reader.integer("relative_buckets", m.relative_buckets, 4, kMaxPositions);
+  m.relative_distance = reader.integer("relative_distance", m.relative_distance, 2, kMaxPositions);
+  m.scaled_scores = reader.boolean("scaled_scores", m.positions != Positions::relative);
   m.max_positions = reader.integer("max_positions", m.positions == Positions::learned ? seq_len : 0, 0, kMaxPositions);
   m.rotary_base = reader.number("rotary_base", 10000.0, 1, 1e12);
   m.rotary_dim = reader.integer("rotary_dim", m.head_dim, 1, kMaxWidth);
   m.parallel_residual = reader.boolean("parallel_residual", false);
   m.shared_norm = reader.boolean("shared_norm", false);
   m.qk_norm = reader.boolean("qk_norm", false);
-  m.tied_embeddings = reader.boolean("tied_embeddings", layernorm);
+  m.tied_embeddings = reader.boolean("tied_embeddings", layernorm || both);
   m.attention_bias = reader.boolean("attention_bias", layernorm);
   m.output_bias = reader.boolean("output_bias", m.attention_bias);
   m.mlp_bias = reader.boolean("mlp_bias", layernorm && m.moe.experts == 0);
@@ -239,6 +289,7 @@ void check_model(const Model& m, ObjectReader& reader) {
     reader.mistake("ssm", "mla and parallel_residual are not built with it");
   }
   check_ends(m, reader);
+  check_sides(m, reader);
   if (m.shared_norm && !m.parallel_residual) {
     reader.mistake("", "shared_norm needs parallel_residual: else the halves of a layer read different inputs");
   }
@@ -270,12 +321,6 @@ Model read_model(ObjectReader& reader, const std::string& key, std::int64_t seq_
     return object.present() ? read_object(object, "inline", seq_len) : placeholder();
   }
   const auto word = value->get<std::string>();
-  for (const Refused& refused : kRefused) {
-    if (word == refused.name) {
-      reader.mistake(key, fmt::format("\"{}\": {}", word, refused.what));
-      return placeholder();
-    }
-  }
   try {
     const std::string path =
         is_catalogue_name(word) ? catalogue_path(kModelFolder, "model", word) : reader.file_path(key, word);
@@ -296,6 +341,9 @@ Model load_model(const std::string& path) {
 }
 
 nlohmann::json to_json(const Model& m) {
+  if (m.is_dense()) {
+    return dense_to_json(m);
+  }
   nlohmann::json json{{"name", m.name},
                       {"architecture", name(m.architecture)},
                       {"layers", m.layers},
@@ -329,6 +377,13 @@ nlohmann::json to_json(const Model& m) {
                       {"attention_sinks", m.attention_sinks}};
   if (m.is_encoder()) {
     json["mask_token"] = m.mask_token;
+  }
+  if (m.is_encoder_decoder()) {
+    json["encoder_layers"] = m.encoder_layers;
+    json["start_token"] = m.start_token;
+    json["relative_buckets"] = m.relative_buckets;
+    json["relative_distance"] = m.relative_distance;
+    json["scaled_scores"] = m.scaled_scores;
   }
   if (m.has_mla()) {
     json["mla"] = {{"q_rank", m.mla.q_rank},

@@ -15,13 +15,23 @@ std::string_view name(AttentionKind a) {
 }
 
 std::string_view name(OptimizerKind o) {
-  constexpr std::array<std::string_view, 4> kNames{"sgd", "momentum", "adam", "adamw"};
+  constexpr std::array<std::string_view, 6> kNames{"sgd", "momentum", "adam", "adamw", "rmsprop", "lamb"};
   return kNames[static_cast<std::size_t>(o)];
+}
+
+std::string_view name(Schedule s) {
+  constexpr std::array<std::string_view, 3> kNames{"cosine", "linear", "inverse_sqrt"};
+  return kNames[static_cast<std::size_t>(s)];
 }
 
 std::string_view name(DataFormat f) {
   constexpr std::array<std::string_view, 6> kNames{"auto", "text", "llm.c", "uint16", "uint32", "megatron"};
   return kNames[static_cast<std::size_t>(f)];
+}
+
+std::string_view name(Synthetic s) {
+  constexpr std::array<std::string_view, 4> kNames{"none", "linear", "shells", "reverse"};
+  return kNames[static_cast<std::size_t>(s)];
 }
 
 std::string_view name(LastBatch b) {
@@ -30,12 +40,17 @@ std::string_view name(LastBatch b) {
 
 std::int64_t Workload::targets_per_sequence() const {
   return model.is_encoder() ? std::max<std::int64_t>(1, std::llround(masked_share * static_cast<double>(seq_len)))
-                            : seq_len;
+         : model.is_encoder_decoder() ? target_len
+                                      : seq_len;
 }
 
 double learning_rate(const Optimizer& o, std::int64_t step) {
   if (step < o.warmup_steps) {
     return o.learning_rate * static_cast<double>(step + 1) / static_cast<double>(o.warmup_steps);
+  }
+  if (o.schedule == Schedule::inverse_sqrt) {
+    const double peak = static_cast<double>(std::max<std::int64_t>(1, o.warmup_steps));
+    return std::max(o.min_learning_rate, o.learning_rate * std::sqrt(peak / static_cast<double>(step + 1)));
   }
   if (o.decay_steps == 0) {
     return o.learning_rate;
@@ -44,7 +59,8 @@ double learning_rate(const Optimizer& o, std::int64_t step) {
     return o.min_learning_rate;
   }
   const double done = static_cast<double>(step - o.warmup_steps) / static_cast<double>(o.decay_steps - o.warmup_steps);
-  return o.min_learning_rate + (o.learning_rate - o.min_learning_rate) * 0.5 * (1 + std::cos(std::numbers::pi * done));
+  const double left = o.schedule == Schedule::linear ? 1 - done : 0.5 * (1 + std::cos(std::numbers::pi * done));
+  return o.min_learning_rate + (o.learning_rate - o.min_learning_rate) * left;
 }
 
 // compute, parameter, gradient, state. fp8 and below follow Transformer Engine's recipe: matmuls in 8 bit or less,

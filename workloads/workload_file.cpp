@@ -15,10 +15,11 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kBelowOne = 0.999999;  // a moving average that forgets nothing never starts
 constexpr std::int64_t kMaxSeqLen = 10'000'000;
 constexpr std::int64_t kMaxBatch = 1'000'000'000;
+constexpr std::int64_t kDefaultSamples = 1024;
+constexpr double kInitialScale = 65536;
 constexpr std::int64_t kMaxSteps = 1'000'000'000'000;
 
-const std::vector<std::string> kOptimizers{"sgd", "momentum", "adam", "adamw"};
-const std::vector<std::string> kPlannedOptimizers{"rmsprop", "lamb"};
+const std::vector<std::string> kOptimizers{"sgd", "momentum", "adam", "adamw", "rmsprop", "lamb"};
 
 OptimizerKind kind_of(const std::string& word) {
   const auto at = std::find(kOptimizers.begin(), kOptimizers.end(), word);
@@ -28,7 +29,9 @@ OptimizerKind kind_of(const std::string& word) {
 Optimizer defaults_of(OptimizerKind kind) {
   Optimizer o;
   o.kind = kind;
-  o.weight_decay = kind == OptimizerKind::adamw ? 0.1 : 0.0;
+  o.weight_decay = kind == OptimizerKind::adamw ? 0.1 : kind == OptimizerKind::lamb ? 0.01 : 0.0;
+  o.beta2 = kind == OptimizerKind::rmsprop ? 0.99 : kind == OptimizerKind::lamb ? 0.999 : o.beta2;
+  o.eps = kind == OptimizerKind::lamb ? 1e-6 : o.eps;
   return o;
 }
 
@@ -36,10 +39,14 @@ Optimizer defaults_of(OptimizerKind kind) {
 Optimizer read_optimizer(ObjectReader& reader) {
   const nlohmann::json* value = reader.raw("optimizer");
   if (value == nullptr || value->is_string()) {
-    return defaults_of(kind_of(reader.word("optimizer", "adamw", kOptimizers, kPlannedOptimizers)));
+    return defaults_of(kind_of(reader.word("optimizer", "adamw", kOptimizers)));
   }
   ObjectReader object = reader.object("optimizer");
-  Optimizer o = defaults_of(kind_of(object.word("name", "adamw", kOptimizers, kPlannedOptimizers)));
+  Optimizer o = defaults_of(kind_of(object.word("name", "adamw", kOptimizers)));
+  const std::string schedule = object.word("decay", "cosine", {"cosine", "linear", "inverse_sqrt"});
+  o.schedule = schedule == "linear"         ? Schedule::linear
+               : schedule == "inverse_sqrt" ? Schedule::inverse_sqrt
+                                            : o.schedule;
   o.learning_rate = object.number("learning_rate", o.learning_rate, 0, kInfinity);
   o.min_learning_rate = object.number("min_learning_rate", o.min_learning_rate, 0, kInfinity);
   o.warmup_steps = object.integer("warmup_steps", o.warmup_steps, 0, kMaxSteps);
@@ -59,6 +66,43 @@ Optimizer read_optimizer(ObjectReader& reader) {
   return o;
 }
 
+// "none", "dynamic", or an object with its numbers.
+LossScaling read_loss_scaling(ObjectReader& reader, bool by_default) {
+  LossScaling s;
+  const nlohmann::json* value = reader.raw("loss_scaling");
+  if (value == nullptr || value->is_string()) {
+    const bool on = reader.word("loss_scaling", by_default ? "dynamic" : "none", {"none", "dynamic"}) == "dynamic";
+    s.initial = on ? kInitialScale : 0;
+    return s;
+  }
+  ObjectReader object = reader.object("loss_scaling");
+  s.initial = object.number("initial", kInitialScale, 1e-30, 1e300);
+  s.growth = object.number("growth", s.growth, 1, 1e6);
+  s.backoff = object.number("backoff", s.backoff, 1e-6, kBelowOne);
+  s.interval = object.integer("interval", s.interval, 1, kMaxSteps);
+  s.limit = object.integer("limit", s.limit, 1, kMaxSteps);
+  object.finish();
+  return s;
+}
+
+// What a model of features is trained on is made up.
+DataSpec read_samples(ObjectReader& reader, const Dense& model) {
+  DataSpec data;
+  ObjectReader object = reader.object("data", /*required=*/false);
+  const bool regression = model.loss == Loss::squared_error;
+  const std::string kind = object.word("synthetic", regression ? "linear" : "shells", {"linear", "shells"});
+  data.synthetic = kind == "linear" ? Synthetic::linear : Synthetic::shells;
+  if ((data.synthetic == Synthetic::linear) != regression) {
+    object.mistake("synthetic", fmt::format("\"{}\" is not for a loss of {}; expected {}", kind, name(model.loss),
+                                            regression ? "linear" : "shells"));
+  }
+  data.samples = object.integer("samples", kDefaultSamples, 1, kMaxBatch);
+  data.noise = object.number("noise", 0.1, 0, kInfinity);
+  data.last_batch = object.word("last_batch", "drop", {"drop", "wrap"}) == "wrap" ? LastBatch::wrap : LastBatch::drop;
+  object.finish();
+  return data;
+}
+
 DataSpec read_data(ObjectReader& reader) {
   DataSpec data;
   ObjectReader object = reader.object("data", /*required=*/false);
@@ -75,6 +119,12 @@ DataSpec read_data(ObjectReader& reader) {
     data.format = format == name(f) ? f : data.format;
   }
   data.last_batch = object.word("last_batch", "drop", {"drop", "wrap"}) == "wrap" ? LastBatch::wrap : LastBatch::drop;
+  data.synthetic =
+      object.word("synthetic", "none", {"none", "reverse"}) == "none" ? Synthetic::none : Synthetic::reverse;
+  if (data.synthetic != Synthetic::none && !(data.path + data.tokenizer + data.validation).empty()) {
+    object.mistake("synthetic",
+                   fmt::format("\"{}\" is made up; leave path, tokenizer and validation out", name(data.synthetic)));
+  }
   object.word("distribution", "random", {"random"}, {"block", "sequential"});
   for (const char* key : {"epochs", "loaders", "prefetch", "cache"}) {
     if (object.has(key)) {
@@ -93,16 +143,67 @@ AttentionKind attention_of(const std::string& word) {
                                    : AttentionKind::flash;
 }
 
+// Symbols are all ids but the start token, of which it takes two to tell anything.
+void check_synthetic(const Workload& w, ObjectReader& reader) {
+  if (w.data.synthetic == Synthetic::reverse && (!w.model.is_encoder_decoder() || w.target_len != w.seq_len)) {
+    reader.mistake("data",
+                   "synthetic \"reverse\" is of an encoder_decoder that tells as many tokens as it reads "
+                   "(target_len seq_len)");
+  } else if (w.data.synthetic == Synthetic::reverse && w.model.vocab < 3) {
+    reader.mistake("data",
+                   fmt::format("synthetic \"reverse\" needs a vocabulary of 3 at least, not {}", w.model.vocab));
+  }
+}
+
+void check_encoder_decoder(const Workload& w, ObjectReader& reader) {
+  if (!is_flash(w.attention)) {
+    reader.mistake("attention", fmt::format("cross attention is built as flash attention; expected flash, flash3 or "
+                                            "cudnn, not {}",
+                                            name(w.attention)));
+  }
+  if (w.document_length > 0) {
+    reader.mistake("document_length",
+                   fmt::format("{} is not built with an encoder; expected 0, or seq_len at least", w.document_length));
+  }
+}
+
 }  // namespace
 
-Workload read_workload(ObjectReader& reader, const std::string& default_precision) {
+Workload read_workload(ObjectReader& reader, bool on_this_machine) {
+  const std::string default_precision = on_this_machine ? "fp32" : "bf16";
   Workload w;
-  w.seq_len = reader.integer("seq_len", std::nullopt, 1, kMaxSeqLen);
+  const bool has_length = reader.has("seq_len") || !reader.has("model");
+  w.seq_len = has_length ? reader.integer("seq_len", std::nullopt, 1, kMaxSeqLen) : 1;
   w.model = read_model(reader, "model", w.seq_len);
+  if (!w.model.is_dense()) {
+    w.seq_len = has_length ? w.seq_len : reader.integer("seq_len", std::nullopt, 1, kMaxSeqLen);
+  } else if (w.seq_len != 1) {
+    reader.mistake("seq_len", fmt::format("{} is not allowed: samples of features have no length; expected 1, or no "
+                                          "seq_len",
+                                          w.seq_len));
+  }
+  if (w.model.is_encoder_decoder()) {
+    w.target_len = reader.integer("target_len", w.seq_len, 1, kMaxSeqLen);
+  } else if (reader.has("target_len")) {
+    reader.mistake("target_len", "is of an encoder_decoder, whose decoder tells other tokens than are read");
+  }
   w.global_batch = reader.integer("global_batch", std::nullopt, 1, kMaxBatch);
   w.precision = precision_of(
       reader.word("precision", default_precision, {"fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4"}));
   w.optimizer = read_optimizer(reader);
+  w.loss_scaling = read_loss_scaling(reader, w.precision.word == "fp16" && on_this_machine);
+  if (w.loss_scaling.is_on() && w.model.moe.experts > 0) {
+    reader.mistake("loss_scaling", "is not built with experts, whose balance has a gradient of its own; expected none");
+  }
+  if (w.model.is_dense()) {
+    for (const char* key : {"attention", "document_length", "moe_imbalance", "masked_share"}) {
+      if (reader.has(key)) {
+        reader.mistake(key, "is of transformers; leave the key out");
+      }
+    }
+    w.data = read_samples(reader, w.model.dense);
+    return w;
+  }
   w.attention =
       attention_of(reader.word("attention", "flash", {"unfused", "fused_softmax", "flash", "flash3", "cudnn"}));
   w.document_length = reader.integer("document_length", 0, 0, kMaxSeqLen);
@@ -118,10 +219,16 @@ Workload read_workload(ObjectReader& reader, const std::string& default_precisio
     reader.mistake("masked_share", "is of an encoder; a decoder tells every next token: leave it out");
   }
   w.data = read_data(reader);
-  if (w.model.positions == Positions::learned && w.seq_len > w.model.max_positions) {
-    reader.mistake("seq_len", fmt::format("{} is not allowed; the model has {} learned positions", w.seq_len,
-                                          w.model.max_positions));
+  for (const auto& [key, tokens] : {std::pair{"seq_len", w.seq_len}, {"target_len", w.target_len}}) {
+    if (w.model.positions == Positions::learned && tokens > w.model.max_positions) {
+      reader.mistake(
+          key, fmt::format("{} is not allowed; the model has {} learned positions", tokens, w.model.max_positions));
+    }
   }
+  if (w.model.is_encoder_decoder()) {
+    check_encoder_decoder(w, reader);
+  }
+  check_synthetic(w, reader);
   if (w.model.attention_sinks && !is_flash(w.attention)) {
     reader.mistake("attention", fmt::format("the model's attention_sinks are built behind flash attention; expected "
                                             "flash, flash3 or cudnn, not {}",
@@ -138,6 +245,7 @@ nlohmann::json to_json(const Workload& w) {
                       {"precision", w.precision.word},
                       {"optimizer",
                        {{"name", name(o.kind)},
+                        {"decay", name(o.schedule)},
                         {"learning_rate", o.learning_rate},
                         {"min_learning_rate", o.min_learning_rate},
                         {"warmup_steps", o.warmup_steps},
@@ -147,17 +255,34 @@ nlohmann::json to_json(const Workload& w) {
                         {"eps", o.eps},
                         {"weight_decay", o.weight_decay},
                         {"momentum", o.momentum},
-                        {"clip", o.clip}}},
-                      {"attention", name(w.attention)},
-                      {"document_length", w.document_length},
-                      {"moe_imbalance", w.moe_imbalance},
-                      {"data",
-                       {{"path", w.data.path},
-                        {"format", name(w.data.format)},
-                        {"tokenizer", w.data.tokenizer},
-                        {"validation", w.data.validation},
-                        {"last_batch", name(w.data.last_batch)},
-                        {"distribution", "random"}}}};
+                        {"clip", o.clip}}}};
+  const LossScaling& s = w.loss_scaling;
+  json["loss_scaling"] = s.is_on() ? nlohmann::json{{"initial", s.initial},
+                                                    {"growth", s.growth},
+                                                    {"backoff", s.backoff},
+                                                    {"interval", s.interval},
+                                                    {"limit", s.limit}}
+                                   : nlohmann::json("none");
+  if (w.model.is_dense()) {
+    json["data"] = {{"synthetic", name(w.data.synthetic)},
+                    {"samples", w.data.samples},
+                    {"noise", w.data.noise},
+                    {"last_batch", name(w.data.last_batch)}};
+    return json;
+  }
+  json["attention"] = name(w.attention);
+  json["document_length"] = w.document_length;
+  json["moe_imbalance"] = w.moe_imbalance;
+  json["data"] = {{"path", w.data.path},
+                  {"format", name(w.data.format)},
+                  {"tokenizer", w.data.tokenizer},
+                  {"validation", w.data.validation},
+                  {"last_batch", name(w.data.last_batch)},
+                  {"synthetic", name(w.data.synthetic)},
+                  {"distribution", "random"}};
+  if (w.model.is_encoder_decoder()) {
+    json["target_len"] = w.target_len;
+  }
   if (w.model.is_encoder()) {
     json["masked_share"] = w.masked_share;
   }

@@ -10,7 +10,7 @@
 namespace foretrain::workloads {
 
 // Reads all but finish(), so that a part file may have keys of its own. Records mistakes.
-Workload read_workload(ObjectReader& reader, const std::string& default_precision);
+Workload read_workload(ObjectReader& reader, bool on_this_machine);
 
 // The part with every default filled in; read_workload gives back an equal workload.
 nlohmann::json to_json(const Workload& workload);

@@ -1,40 +1,69 @@
 #include "kernels/arguments.h"
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/pack.h"
 #include "kernels/cuda/with_type.h"
 
 namespace foretrain::kernels::cuda {
 
 namespace {
 
-// Only the gated ones need to know the row.
+// Where the inputs of element i of [rows, cols] stand, and their gradients: x = [rows, cols], or gate|up per row.
+struct Inputs {
+  int64_t first, second;
+};
 template <Activation kind>
-__device__ Place element_at(int64_t i, int64_t cols) {
-  return is_gated(kind) ? place_of(i, cols) : Place{0, i};
+__device__ Inputs inputs_of(int64_t i, int64_t cols) {
+  if constexpr (is_gated(kind)) {
+    const int64_t first = i + place_of(i, cols).row * cols;
+    return {first, first + cols};
+  } else {
+    return {i, i};
+  }
 }
 
-template <Activation kind, class T>
-__global__ void forward(int64_t n, int64_t cols, const T* x, T* y) {
-  each_element(
-      n,
-      [=](int64_t i) {
-        const Place at = element_at<kind>(i, cols);
-        return activation<kind>(activation_inputs<kind>(x, at.row, at.col, cols));
-      },
-      [=](int64_t i, Wide<T> value) { y[i] = narrow<T>(value); });
+template <class W, int kPack>
+struct InputValues {
+  Values<W, kPack> first, second;
+
+  __device__ Pair<W> operator[](int k) const { return {first.of[k], second.of[k]}; }
+};
+template <int kPack, Activation kind, class T>
+__device__ InputValues<Wide<T>, kPack> read_inputs(const T* x, Inputs at) {
+  InputValues<Wide<T>, kPack> values;
+  values.first = read<kPack>(x + at.first);
+  if constexpr (is_gated(kind)) {
+    values.second = read<kPack>(x + at.second);
+  }
+  return values;
 }
 
-template <Activation kind, class T>
-__global__ void backward(int64_t n, int64_t cols, const T* x, const T* dy, T* dx) {
-  each_element(
+template <int kPack, Activation kind, class T>
+__global__ void __launch_bounds__(kThreads) forward(int64_t n, int64_t cols, const T* x, T* y) {
+  each_pack<kPack>(
       n,
       [=](int64_t i) {
-        const Place at = element_at<kind>(i, cols);
-        return activation_gradient<kind>(activation_inputs<kind>(x, at.row, at.col, cols), widen(dy[i]));
+        const auto in = read_inputs<kPack, kind>(x, inputs_of<kind>(i, cols));
+        return each_of_pack<kPack>([&](int k) { return activation<kind>(in[k]); });
       },
-      [=](int64_t i, Pair<Wide<T>> d) {
-        const Place at = element_at<kind>(i, cols);
-        put_gradients<kind>(dx, at.row, at.col, cols, d);
+      [=](int64_t i, const auto& values) { write(y + i, values); });
+}
+
+template <int kPack, Activation kind, class T>
+__global__ void __launch_bounds__(kThreads) backward(int64_t n, int64_t cols, const T* x, const T* dy, T* dx) {
+  each_pack<kPack>(
+      n,
+      [=](int64_t i) {
+        const auto in = read_inputs<kPack, kind>(x, inputs_of<kind>(i, cols));
+        const auto d = read<kPack>(dy + i);
+        return each_of_pack<kPack>([&](int k) { return activation_gradient<kind>(in[k], d.of[k]); });
+      },
+      [=](int64_t i, const auto& d) {
+        const Inputs to = inputs_of<kind>(i, cols);
+        write(dx + to.first, each_of_pack<kPack>([&](int k) { return d.of[k].first; }));
+        if constexpr (is_gated(kind)) {
+          write(dx + to.second, each_of_pack<kPack>([&](int k) { return d.of[k].second; }));
+        }
       });
 }
 
@@ -45,8 +74,11 @@ void activation_forward(const Stream& stream, Activation kind, int64_t rows, int
   with_kind(kind, [&](auto k) {
     with_type(x.dtype, [&](auto t) {
       using T = typename decltype(t)::type;
-      launch(forward<decltype(k)::value, T>, {blocks_of(rows * cols, kBlockElements)}, {kThreads}, stream, rows * cols,
-             cols, as<T>(x), as<T>(y));
+      with_pack<T>(cols, {x.data, y.data}, [&](auto p) {
+        constexpr int kPack = decltype(p)::value;
+        launch(forward<kPack, decltype(k)::value, T>, {blocks_of(rows * cols, kBlockPacked<kPack>)}, {kThreads}, stream,
+               rows * cols, cols, as<T>(x), as<T>(y));
+      });
     });
   });
 }
@@ -57,8 +89,11 @@ void activation_backward(const Stream& stream, Activation kind, int64_t rows, in
   with_kind(kind, [&](auto k) {
     with_type(x.dtype, [&](auto t) {
       using T = typename decltype(t)::type;
-      launch(backward<decltype(k)::value, T>, {blocks_of(rows * cols, kBlockElements)}, {kThreads}, stream, rows * cols,
-             cols, as<T>(x), as<T>(dy), as<T>(dx));
+      with_pack<T>(cols, {x.data, dy.data, dx.data}, [&](auto p) {
+        constexpr int kPack = decltype(p)::value;
+        launch(backward<kPack, decltype(k)::value, T>, {blocks_of(rows * cols, kBlockPacked<kPack>)}, {kThreads},
+               stream, rows * cols, cols, as<T>(x), as<T>(dy), as<T>(dx));
+      });
     });
   });
 }

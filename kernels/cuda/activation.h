@@ -63,6 +63,8 @@ __device__ inline W activation(Pair<W> x) {
     return a * normal(a);
   } else if constexpr (kind == Activation::relu) {
     return a < W{0} ? W{0} : a;
+  } else if constexpr (kind == Activation::sigmoid) {
+    return sigmoid(a);
   } else if constexpr (kind == Activation::swiglu) {
     return a * sigmoid(a) * x.second;
   } else if constexpr (kind == Activation::geglu) {
@@ -83,6 +85,9 @@ __device__ inline Pair<W> activation_gradient(Pair<W> x, W d) {
     return {d * (normal(a) + a * normal_density(a)), W{0}};
   } else if constexpr (kind == Activation::relu) {
     return {a > W{0} ? d : W{0}, W{0}};
+  } else if constexpr (kind == Activation::sigmoid) {
+    const W s = sigmoid(a);
+    return {d * (s * (W{1} - s)), W{0}};
   } else if constexpr (kind == Activation::swiglu) {
     const W s = sigmoid(a);
     return {d * x.second * (s * (W{1} + a * (W{1} - s))), d * (a * s)};
@@ -110,6 +115,7 @@ void with_kind(Activation kind, F f) {
     case Activation::swiglu: f(Kind<Activation::swiglu>{}); break;
     case Activation::geglu: f(Kind<Activation::geglu>{}); break;
     case Activation::gelu_erf: f(Kind<Activation::gelu_erf>{}); break;
+    case Activation::sigmoid: f(Kind<Activation::sigmoid>{}); break;
     case Activation::swiglu_clamped: f(Kind<Activation::swiglu_clamped>{}); break;
   }
 }

@@ -1,9 +1,9 @@
 // Attention on a GPU: the launchers of kernels.h, with the stream first. Tensors are device memory.
 //
 // attention_forward is cuDNN's where the stream has it and it has the shape (attention_graph.h). Else it,
-// attention_backward and the parts run on tensor cores for bf16 heads of up to 128 columns, else
-// plainly in the wide type. The backward takes a pass for each of dq, dk and dv, so that nothing is added up in an
-// order that changes; its workspace holds one number per query and head.
+// attention_backward and the parts run on tensor cores for bf16 heads of up to 128 columns, else plainly in the wide
+// type. The backward takes a pass for dq and others for dk and dv, so that nothing is added up in an order that
+// changes; its workspace holds one number per query and head.
 #pragma once
 
 #include "kernels/cuda/stream.h"

@@ -145,7 +145,7 @@ struct AttentionBackward {
   int first_pair, pairs;
 };
 
-// What a block of the backward computes: one tile of rows of one of the three gradients.
+// What a block of the plain backward computes: one tile of rows of one of the three gradients.
 enum class Gradient : std::uint8_t { q, k, v };
 
 // Of head_dim and v_dim up to this, bf16 runs on the tensor cores.

@@ -16,8 +16,6 @@ namespace foretrain::kernels::cuda {
 
 namespace {
 
-constexpr std::int64_t kShift = 3;  // elements: no address is aligned beyond its element
-
 std::vector<std::byte> rounded_bytes(Dtype d, const Doubles& values) {
   std::vector<std::byte> bytes(static_cast<std::size_t>(size_bytes(d, static_cast<std::int64_t>(values.size()))));
   const auto put = [&](auto convert) {
@@ -79,10 +77,10 @@ Ids random_ids(std::int64_t n, std::int32_t below, unsigned seed) {
 }
 
 Array::Array(Bench& bench, Dtype dtype, const Doubles& values)
-    : bench_(&bench), dtype_(dtype), n_(static_cast<std::int64_t>(values.size())) {
+    : bench_(&bench), dtype_(dtype), n_(static_cast<std::int64_t>(values.size())), shift_(bench.shift()) {
   const std::vector<std::byte> bytes = rounded_bytes(dtype, values);
   given_ = values_of(dtype, bytes);
-  memory_ = bench.memory().allocate(static_cast<std::size_t>(size_bytes(dtype, kShift)) + bytes.size());
+  memory_ = bench.memory().allocate(static_cast<std::size_t>(size_bytes(dtype, shift_)) + bytes.size());
   bench.memory().write(bytes.data(), data(), bytes.size());
 }
 
@@ -98,6 +96,7 @@ Array::Array(Array&& other) noexcept
     : bench_(other.bench_),
       dtype_(other.dtype_),
       n_(other.n_),
+      shift_(other.shift_),
       given_(std::move(other.given_)),
       memory_(std::exchange(other.memory_, nullptr)) {}
 
@@ -108,7 +107,7 @@ Array::~Array() {
 }
 
 std::byte* Array::data() const {
-  return static_cast<std::byte*>(memory_) + size_bytes(dtype_, kShift);
+  return static_cast<std::byte*>(memory_) + size_bytes(dtype_, shift_);
 }
 
 Doubles Array::read() const {

@@ -12,15 +12,16 @@ using Doubles = std::vector<double>;
 using Ids = std::vector<std::int32_t>;
 
 inline constexpr Dtype kElementTypes[] = {Dtype::fp64, Dtype::fp32, Dtype::bf16};
-inline constexpr std::int64_t kCounts[] = {0, 1, 3, 32, 133, 1025};
-inline constexpr Activation kActivations[] = {Activation::gelu,  Activation::relu,     Activation::swiglu,
-                                              Activation::geglu, Activation::gelu_erf, Activation::swiglu_clamped};
+inline constexpr std::int64_t kCounts[] = {0, 1, 3, 32, 133, 1025, 1032};
+inline constexpr Activation kActivations[] = {Activation::gelu,   Activation::relu,     Activation::swiglu,
+                                              Activation::geglu,  Activation::gelu_erf, Activation::swiglu_clamped,
+                                              Activation::sigmoid};
 
 // n values between -scale and scale, and n numbers below `below`; the same for the same seed.
 Doubles random_values(std::int64_t n, unsigned seed, double scale = 1.0);
 Ids random_ids(std::int64_t n, std::int32_t below, unsigned seed);
 
-// Device memory with values of one type, a few elements past an aligned address.
+// Device memory with values of one type, a few elements past an aligned address, or at one.
 class Array {
  public:
   Array(Bench& bench, Dtype dtype, const Doubles& values);
@@ -45,7 +46,7 @@ class Array {
 
   Bench* bench_;
   Dtype dtype_;
-  std::int64_t n_;
+  std::int64_t n_, shift_;
   Doubles given_;
   void* memory_;
 };
@@ -74,6 +75,9 @@ class Bench {
   Memory& memory() { return memory_; }
   const Stream& stream() { return memory_.stream(); }
   const Outcome& outcome() const { return outcome_; }
+  // How many elements past an aligned address arrays begin: 3 are enough for none to be aligned beyond its element.
+  std::int64_t shift() const { return shift_; }
+  void align() { shift_ = 0; }
 
   // Each value within one rounding of its type, and `factor` times 1e-12 (fp64) or 1e-5 of the largest expected one.
   void expect(const std::string& what, const Array& actual, const Doubles& expected, double factor = 1.0);
@@ -87,7 +91,15 @@ class Bench {
 
   Memory& memory_;
   Outcome outcome_;
+  std::int64_t shift_ = 3;
 };
+
+// A check once more, on tensors that kernels take whole packs of (pack.h).
+template <void (*kCheck)(Bench&)>
+void in_packs(Bench& bench) {
+  bench.align();
+  kCheck(bench);
+}
 
 inline std::vector<Dtype> parameter_types(Dtype d) {
   return d == wide(d) ? std::vector<Dtype>{d} : std::vector<Dtype>{d, wide(d)};

@@ -72,7 +72,7 @@ void residual_adds(Bench& bench) {
 void column_sums(Bench& bench) {
   for (const Dtype d : kElementTypes) {
     for (const int64_t rows : {0, 1, 9, 64, 200}) {
-      for (const int64_t cols : {0, 1, 31, 65}) {
+      for (const int64_t cols : {0, 1, 31, 65, 264}) {
         for (const bool accumulate : {false, true}) {
           const Array dy = Array::random(bench, d, rows * cols, 1);
           const Array db = Array::random(bench, wide(d), cols, 2);
@@ -155,8 +155,15 @@ void matrices(Bench& bench) {
 }
 
 constexpr Check kChecks[] = {
-    {"activation", activations},    {"activation, far out", far_from_zero}, {"residual_add", residual_adds},
-    {"bias_gradient", column_sums}, {"fill, cast, add", fills_casts_adds},  {"sum_in_order", sums_in_order},
+    {"activation", activations},
+    {"activation, in packs", in_packs<activations>},
+    {"activation, far out", far_from_zero},
+    {"residual_add", residual_adds},
+    {"residual_add, in packs", in_packs<residual_adds>},
+    {"bias_gradient", column_sums},
+    {"bias_gradient, in packs", in_packs<column_sums>},
+    {"fill, cast, add", fills_casts_adds},
+    {"sum_in_order", sums_in_order},
     {"copy_matrix", matrices},
 };
 

@@ -48,8 +48,8 @@ void gradient_norms(Bench& bench) {
 }
 
 void optimizer_steps(Bench& bench) {
-  for (const OptimizerKind kind :
-       {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam, OptimizerKind::adamw}) {
+  for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam,
+                                   OptimizerKind::adamw, OptimizerKind::rmsprop}) {
     for (const Dtype p : {Dtype::fp64, Dtype::fp32}) {
       for (const Dtype g : {p, p == Dtype::fp32 ? Dtype::bf16 : p}) {
         for (const int64_t n : {0, 1, 1030}) {
@@ -60,11 +60,12 @@ void optimizer_steps(Bench& bench) {
             s.weight_decay = 0.1;
             s.step = 3;
             const Array gradient = Array::random(bench, g, n, 1), parameter = Array::random(bench, p, n, 2);
-            const Array m = Array::random(bench, p, n, 3);
             Doubles squares = random_values(n, 4);
             for (double& x : squares) {
               x = 0.01 + x * x;
             }
+            // Of rmsprop m is a mean of squares, too.
+            const Array m = kind == OptimizerKind::rmsprop ? Array(bench, p, squares) : Array::random(bench, p, n, 3);
             const Array v(bench, p, squares), coefficient(bench, Dtype::fp64, {0.25});
             const Array copy = Array::unset(bench, Dtype::bf16, n);
             Doubles ep = parameter.given(), em = m.given(), ev = v.given();
@@ -115,6 +116,60 @@ void outer_steps(Bench& bench) {
   }
 }
 
+void lamb(Bench& bench) {
+  for (const Dtype d : {Dtype::fp64, Dtype::fp32}) {
+    for (const int64_t n : {0, 1, 1030}) {
+      OptimizerStep s;
+      s.kind = OptimizerKind::lamb;
+      s.weight_decay = 0.1;
+      s.step = 3;
+      const Array gradient = Array::random(bench, d, n, 1), parameter = Array::random(bench, d, n, 2);
+      const Array m = Array::random(bench, d, n, 3), coefficient(bench, Dtype::fp64, {0.25});
+      Doubles squares = random_values(n, 4);
+      for (double& x : squares) {
+        x = 0.01 + x * x;
+      }
+      const Array v(bench, d, squares), norms(bench, Dtype::fp64, {3.0, 2.0, 0.0});
+      Doubles eg = gradient.given(), ep = parameter.given(), em = m.given(), ev = v.given();
+      const double quarter = 0.25, weights = 3.0, updates = 2.0;
+      lamb_update(bench.stream(), s, n, gradient, number(coefficient), parameter, m, v);
+      reference::lamb_update(s, n, eg.data(), &quarter, ep.data(), em.data(), ev.data());
+      bench.expect("lamb_update", gradient, eg);
+      bench.expect("lamb_update, m", m, em);
+      bench.expect("lamb_update, v", v, ev);
+      const Array copy = Array::unset(bench, Dtype::bf16, n);
+      const bool has_copy = d == Dtype::fp32;
+      lamb_step(bench.stream(), n, 0.01, gradient, number(norms), number(norms, 1), parameter,
+                has_copy ? copy.tensor() : Tensor{});
+      reference::lamb_step(n, 0.01, eg.data(), &weights, &updates, ep.data());
+      bench.expect("lamb_step", parameter, ep);
+      if (has_copy) {
+        bench.expect_exact("lamb_step, copy", copy, parameter.read());
+      }
+      lamb_step(bench.stream(), n, 0.01, gradient, number(norms, 2), number(norms, 1), parameter, {});
+      reference::lamb_step<double>(n, 0.01, eg.data(), nullptr, nullptr, ep.data());
+      bench.expect("lamb_step of weights that are 0", parameter, ep);
+    }
+  }
+}
+
+void loss_scales(Bench& bench) {
+  const LossScaleRule rule{8, 4, 0.5, 2};
+  LossScaleState expected{8, 0, 0, 0, 0};
+  const Array state(bench, Dtype::fp64, {8, 0, 0, 0, 0}), norms(bench, Dtype::fp64, {1.0, std::nan(""), INFINITY});
+  for (const int64_t norm : {0, 0, 0, 1, 2, 0}) {
+    update_loss_scale(bench.stream(), rule, number(norms, norm), static_cast<LossScaleState*>(state.tensor().data));
+    const double value = norms.given()[static_cast<std::size_t>(norm)];
+    kernels::update_loss_scale(rule, &value, &expected);
+    bench.expect_exact("update_loss_scale", state,
+                       {expected.scale, expected.steps, expected.is_finite, expected.in_a_row, expected.skipped});
+  }
+  const Array sums(bench, Dtype::fp64, {144, 256}), factor(bench, Dtype::fp64, {4.0});
+  const Array result = Array::unset(bench, Dtype::fp64, 2);
+  clip_coefficient(bench.stream(), {number(sums), 2}, 1.0, number(result, 1), number(result), number(factor));
+  bench.expect("clip_coefficient of scaled gradients", result, {1.0 / (5.0 + 1e-6) / 4.0, 5.0});
+}
+
 // Two pieces of a tensor, one of them of odd offset.
 void initial_values(Bench& bench) {
   for (const Dtype d : kElementTypes) {
@@ -136,6 +191,8 @@ void initial_values(Bench& bench) {
 constexpr Check kChecks[] = {{"squared_norm, clip_coefficient", gradient_norms},
                              {"optimizer_step", optimizer_steps},
                              {"outer_step", outer_steps},
+                             {"lamb", lamb},
+                             {"loss_scale", loss_scales},
                              {"init", initial_values}};
 
 }  // namespace

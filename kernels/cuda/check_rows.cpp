@@ -16,7 +16,7 @@ void norms(Bench& bench) {
   for (const NormKind kind : {NormKind::layernorm, NormKind::rmsnorm}) {
     for (const Dtype d : kElementTypes) {
       for (const Dtype parameter : parameter_types(d)) {
-        for (const int64_t cols : {1, 3, 256, 300}) {
+        for (const int64_t cols : {1, 3, 256, 300, 1032}) {
           for (const int64_t rows : {0, 1, cols == 3 ? 140 : 2}) {
             const bool centred = kind == NormKind::layernorm;
             const NormShape s{kind, rows, cols, 1e-5};
@@ -103,7 +103,7 @@ void head_norms(Bench& bench) {
 // A vocabulary in three shards, the last one with padding and one that is padding alone; `rows` predictions.
 void cross_entropies(Bench& bench) {
   for (const Dtype d : kElementTypes) {
-    for (const int64_t cols : {1, 31, 300}) {
+    for (const int64_t cols : {1, 31, 304}) {
       for (const int64_t rows : {0, 1, 5, 300}) {
         if (rows == 300 && cols > 1) {
           continue;  // nothing new, and long
@@ -157,7 +157,13 @@ void cross_entropies(Bench& bench) {
   }
 }
 
-constexpr Check kChecks[] = {{"norm", norms}, {"head_norm", head_norms}, {"cross_entropy", cross_entropies}};
+constexpr Check kChecks[] = {
+    {"norm", norms},
+    {"norm, in packs", in_packs<norms>},
+    {"head_norm", head_norms},
+    {"cross_entropy", cross_entropies},
+    {"cross_entropy, in packs", in_packs<cross_entropies>},
+};
 
 }  // namespace
 

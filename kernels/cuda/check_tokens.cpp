@@ -113,7 +113,28 @@ void embeddings(Bench& bench) {
   }
 }
 
-constexpr Check kChecks[] = {{"rotary", rotary}, {"latent_heads", latent_heads}, {"embedding", embeddings}};
+void output_losses(Bench& bench) {
+  for (const OutputLoss kind : {OutputLoss::squared_error, OutputLoss::binary_cross_entropy}) {
+    for (const Dtype d : kElementTypes) {
+      for (const int64_t n : kCounts) {
+        const Array y = Array::random(bench, d, n, 1, 9.0), target = Array::random(bench, d, n, 2);
+        const Array dy = Array::unset(bench, d, n), loss(bench, Dtype::fp64, {0.5});
+        Doubles expected(static_cast<std::size_t>(n));
+        const double sum = reference::output_loss_forward(kind, n, y.given().data(), target.given().data(), 0.3);
+        reference::output_loss_backward(kind, n, y.given().data(), target.given().data(), 0.3, expected.data());
+        output_loss_forward(bench.stream(), kind, n, y, target, 0.3, static_cast<double*>(loss.tensor().data));
+        bench.expect("output_loss", loss, {0.5 + sum});
+        output_loss_backward(bench.stream(), kind, n, y, target, 0.3, dy);
+        bench.expect("output_loss, backward", dy, expected);
+        output_loss_backward(bench.stream(), kind, n, y, target, 0.3, y);
+        bench.expect("output_loss, backward in place", y, expected);
+      }
+    }
+  }
+}
+
+constexpr Check kChecks[] = {
+    {"rotary", rotary}, {"latent_heads", latent_heads}, {"embedding", embeddings}, {"output_loss", output_losses}};
 
 }  // namespace
 

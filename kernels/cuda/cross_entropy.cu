@@ -4,9 +4,9 @@
 #include <limits>
 
 #include "kernels/arguments.h"
-#include "kernels/cuda/block.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/limits.h"
+#include "kernels/cuda/pack.h"
 #include "kernels/cuda/with_type.h"
 
 namespace foretrain::kernels::cuda {
@@ -24,20 +24,28 @@ __device__ W exp_below(W x, W maximum) {
   return x == kLowest<W> ? W{0} : std::exp(x - maximum);
 }
 
-template <class T>
+template <int kPack, class T>
 __global__ void __launch_bounds__(kThreads)
     row_stats(CrossEntropyShape s, const T* logits, const int32_t* targets, Wide<T>* stats) {
   using W = Wide<T>;
   const int64_t row = blockIdx.x;
   const T* const x = logits + row * s.cols;
   W maximum = kLowest<W>, sum = 0;
-  for (int64_t c = threadIdx.x; c < s.valid; c += kThreads) {
-    const W value = widen(x[c]);
-    if (value > maximum) {
-      sum *= exp_below(maximum, value);
-      maximum = value;
+  for (int64_t c = int64_t{threadIdx.x} * kPack; c < s.valid; c += kThreads * kPack) {
+    auto values = read<kPack>(x + c);
+    W most = maximum;
+    FORETRAIN_UNROLL for (int k = 0; k < kPack; ++k) {
+      W& value = values.of[k];
+      value = c + k < s.valid ? value : kLowest<W>;
+      most = value > most ? value : most;
     }
-    sum += exp_below(value, maximum);
+    if (most > maximum) {
+      sum *= exp_below(maximum, most);
+      maximum = most;
+    }
+    FORETRAIN_UNROLL for (int k = 0; k < kPack; ++k) {
+      sum += exp_below(values.of[k], maximum);
+    }
   }
   const W greatest = over_block(Greatest{}, maximum);
   const W total = over_block(Sum{}, sum == W{0} ? sum : sum * exp_below(maximum, greatest));
@@ -93,22 +101,25 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads) backward(CrossEntropyShape s, const T* logits, const int32_t* targets,
-                                                     const Wide<T>* row_stats, Wide<T> scale, T* gradient) {
+template <int kPack, class T>
+__global__ void __launch_bounds__(kThreads)
+    backward(CrossEntropyShape s, const T* logits, const int32_t* targets, const Wide<T>* row_stats, double factors,
+             const double* factor, T* gradient) {
   using W = Wide<T>;
+  const W scale = static_cast<W>(factor != nullptr ? factors * *factor : factors);
   const int64_t row = blockIdx.x;
-  const T* const x = logits + row * s.cols;
-  T* const out = gradient + row * s.cols;
   const W maximum = row_stats[2 * row], log_sum = row_stats[2 * row + 1];
+  const bool counts = targets[row] >= 0;
   const int64_t target = targets[row] - s.vocab_start;
-  for (int64_t c = threadIdx.x; c < s.cols; c += kThreads) {
-    W d = 0;
-    if (c < s.valid && targets[row] >= 0) {
-      const W p = std::exp((widen(x[c]) - maximum) - log_sum);
-      d = (c == target ? p - W{1} : p) * scale;
-    }
-    out[c] = narrow<T>(d);
+  for (int64_t c = int64_t{threadIdx.x} * kPack; c < s.cols; c += kThreads * kPack) {
+    const auto x = read<kPack>(logits + row * s.cols + c);
+    write(gradient + row * s.cols + c, each_of_pack<kPack>([&](int k) {
+            if (!counts || c + k >= s.valid) {
+              return W{0};
+            }
+            const W p = std::exp((x.of[k] - maximum) - log_sum);
+            return (c + k == target ? p - W{1} : p) * scale;
+          }));
   }
 }
 
@@ -119,8 +130,10 @@ void cross_entropy_stats(const Stream& stream, const CrossEntropyShape& s, Const
   arguments::cross_entropy_stats(s, logits, targets, stats);
   with_type(logits.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    launch(row_stats<T>, {static_cast<unsigned>(s.rows)}, {kThreads}, stream, s, as<T>(logits), targets,
-           as<Wide<T>>(stats));
+    with_pack<T>(s.cols, {logits.data}, [&](auto pack) {
+      launch(row_stats<decltype(pack)::value, T>, {static_cast<unsigned>(s.rows)}, {kThreads}, stream, s, as<T>(logits),
+             targets, as<Wide<T>>(stats));
+    });
   });
 }
 
@@ -139,13 +152,16 @@ void cross_entropy_combine(const Stream& stream, int64_t rows, int64_t parts, Co
 }
 
 void cross_entropy_backward(const Stream& stream, const CrossEntropyShape& s, ConstTensor logits,
-                            const int32_t* targets, ConstTensor row_stats, double scale, Tensor gradient) {
-  arguments::cross_entropy_backward(s, logits, targets, row_stats, scale, gradient);
+                            const int32_t* targets, ConstTensor row_stats, double scale, Tensor gradient,
+                            const double* factor) {
+  arguments::cross_entropy_backward(s, logits, targets, row_stats, scale, gradient, factor);
   with_type(logits.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
     using W = Wide<T>;
-    launch(backward<T>, {static_cast<unsigned>(s.rows)}, {kThreads}, stream, s, as<T>(logits), targets,
-           as<W>(row_stats), static_cast<W>(scale), as<T>(gradient));
+    with_pack<T>(s.cols, {logits.data, gradient.data}, [&](auto pack) {
+      launch(backward<decltype(pack)::value, T>, {static_cast<unsigned>(s.rows)}, {kThreads}, stream, s, as<T>(logits),
+             targets, as<W>(row_stats), scale, factor, as<T>(gradient));
+    });
   });
 }
 

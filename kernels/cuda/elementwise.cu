@@ -2,6 +2,7 @@
 #include "kernels/cuda/block.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/limits.h"
+#include "kernels/cuda/pack.h"
 #include "kernels/cuda/with_bits.h"
 #include "kernels/cuda/with_type.h"
 
@@ -9,15 +10,21 @@ namespace foretrain::kernels::cuda {
 
 namespace {
 
-template <class T, class P>
-__global__ void residual_add_kernel(int64_t n, int64_t cols, const T* a, const T* b, const P* bias, T* y) {
-  each_element(
+template <int kPack, class T, class P>
+__global__ void __launch_bounds__(kThreads)
+    residual_add_kernel(int64_t n, int64_t cols, const T* a, const T* b, const P* bias, T* y) {
+  using W = Wide<T>;
+  each_pack<kPack>(
       n,
       [=](int64_t i) {
-        const Wide<T> sum = widen(a[i]) + widen(b[i]);
-        return bias == nullptr ? sum : sum + static_cast<Wide<T>>(widen(bias[place_of(i, cols).col]));
+        const auto x = read<kPack>(a + i), z = read<kPack>(b + i);
+        Values<Wide<P>, kPack> added;
+        if (bias != nullptr) {
+          added = read<kPack>(bias + place_of(i, cols).col);
+        }
+        return each_of_pack<kPack>([&](int k) { return x.of[k] + z.of[k] + static_cast<W>(added.of[k]); });
       },
-      [=](int64_t i, Wide<T> sum) { y[i] = narrow<T>(sum); });
+      [=](int64_t i, const auto& sums) { write(y + i, sums); });
 }
 
 template <class T>
@@ -86,8 +93,11 @@ void residual_add(const Stream& stream, int64_t rows, int64_t cols, ConstTensor 
   with_types(a.dtype, bias ? bias.dtype : a.dtype, [&](auto t, auto p) {
     using T = typename decltype(t)::type;
     using P = typename decltype(p)::type;
-    launch(residual_add_kernel<T, P>, {blocks_of(rows * cols, kBlockElements)}, {kThreads}, stream, rows * cols, cols,
-           as<T>(a), as<T>(b), as<P>(bias), as<T>(y));
+    with_pack<T>(cols, {a.data, b.data, bias.data, y.data}, [&](auto pack) {
+      constexpr int kPack = decltype(pack)::value;
+      launch(residual_add_kernel<kPack, T, P>, {blocks_of(rows * cols, kBlockPacked<kPack>)}, {kThreads}, stream,
+             rows * cols, cols, as<T>(a), as<T>(b), as<P>(bias), as<T>(y));
+    });
   });
 }
 

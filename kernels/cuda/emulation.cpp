@@ -49,11 +49,17 @@ constexpr std::size_t kMostSharedBytes = 163 << 10;  // of a block on compute ca
 
 enum class State : std::uint8_t { ready, waits_for_warp, waits_for_block, ended };
 
+struct PendingCopy {
+  void* to;
+  const void* from;
+};
+
 struct Fiber {
   void* stack = nullptr;
   State state = State::ended;
   Extent index;
   unsigned exchanges = 0;
+  std::vector<PendingCopy> copies;  // of 16 bytes
 };
 
 // What the lanes of a warp hand each other: two sets, for a lane may be one exchange ahead of the slowest.
@@ -103,6 +109,7 @@ void prepare(Fiber& fiber, std::size_t i) {
   fiber.stack = top - 6;
   fiber.state = State::ready;
   fiber.exchanges = 0;
+  fiber.copies.clear();
   fiber.index.x = static_cast<unsigned>(i) % blockDim.x;
   fiber.index.y = static_cast<unsigned>(i) / blockDim.x % blockDim.y;
   fiber.index.z = static_cast<unsigned>(i) / blockDim.x / blockDim.y;
@@ -243,6 +250,49 @@ void trap() {
   emulation::machine.failure =
       fmt::format("thread {} {} {} found an invariant broken", threadIdx.x, threadIdx.y, threadIdx.z);
   emulation::leave(emulation::State::ended);
+}
+
+namespace {
+
+struct Piece {
+  std::uint16_t at[8];
+};
+
+// element(rows, i, j) of each of the four matrices whose rows the warp's lanes give.
+template <class F>
+void exchange_rows(std::uint32_t (&to)[4], const void* row, F element) {
+  Piece own, rows[kWarp];
+  std::memcpy(&own, __builtin_assume_aligned(row, sizeof(own)), sizeof(own));
+  const unsigned char* const values = emulation::exchange(&own, sizeof(own));
+  for (unsigned i = 0; i < kWarp; ++i) {
+    std::memcpy(&rows[i], values + i * emulation::kExchanged, sizeof(Piece));
+  }
+  const unsigned g = emulation::lane() / 4, t = 2 * (emulation::lane() % 4);
+  for (unsigned m = 0; m < 4; ++m) {
+    const Piece* const matrix = rows + 8 * m;
+    to[m] = std::uint32_t{element(matrix, g, t + 1)} << 16 | element(matrix, g, t);
+  }
+}
+
+}  // namespace
+
+void load_matrices(std::uint32_t (&to)[4], const void* row) {
+  exchange_rows(to, row, [](const Piece* matrix, unsigned i, unsigned j) { return matrix[i].at[j]; });
+}
+
+void load_matrices_transposed(std::uint32_t (&to)[4], const void* row) {
+  exchange_rows(to, row, [](const Piece* matrix, unsigned i, unsigned j) { return matrix[j].at[i]; });
+}
+
+void start_copy_16(void* to, const void* from) {
+  emulation::machine.fibers[emulation::machine.now].copies.push_back({to, from});
+}
+
+void finish_copies() {
+  for (const emulation::PendingCopy& copy : emulation::machine.fibers[emulation::machine.now].copies) {
+    std::memcpy(__builtin_assume_aligned(copy.to, 16), __builtin_assume_aligned(copy.from, 16), 16);
+  }
+  emulation::machine.fibers[emulation::machine.now].copies.clear();
 }
 
 void mma_16x8x16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {

@@ -4,6 +4,7 @@
 // described in native.h.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 #include <functional>
 
@@ -79,8 +80,20 @@ T shuffle_xor(T x, unsigned mask) {
 
 void mma_16x8x16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]);
 
-inline void copy_16(void* to, const void* from) {
-  std::memcpy(__builtin_assume_aligned(to, 16), __builtin_assume_aligned(from, 16), 16);
+void load_matrices(std::uint32_t (&to)[4], const void* row);
+void load_matrices_transposed(std::uint32_t (&to)[4], const void* row);
+
+// Nothing is copied before finish_copies: who reads too early sees what stood there.
+void start_copy_16(void* to, const void* from);
+void finish_copies();
+
+template <int kBytes>
+void load_piece(void* to, const void* from) {
+  std::memcpy(to, __builtin_assume_aligned(from, kBytes), kBytes);
+}
+template <int kBytes>
+void store_piece(void* to, const void* from) {
+  std::memcpy(__builtin_assume_aligned(to, kBytes), from, kBytes);
 }
 
 struct CosSin {
@@ -92,6 +105,12 @@ void trap();
 
 inline Bf16 to_bf16(float x) {
   return Bf16(x);
+}
+inline std::uint32_t bf16_pair(float low, float high) {
+  return std::uint32_t{to_bf16(high).bits} << 16 | to_bf16(low).bits;
+}
+inline float power_of_2(float x) {
+  return std::exp2(x);
 }
 
 }  // namespace foretrain::kernels::cuda

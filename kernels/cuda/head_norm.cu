@@ -96,11 +96,11 @@ struct Gain {
   const T* dqkv;
   const Wide<T>* inverse;
 
-  __device__ Sums<Wide<T>, 1> operator()(int64_t row, int64_t col) const {
+  __device__ Values<Sums<Wide<T>, 1>, 1> operator()(int64_t row, int64_t col) const {
     const Place at = place_of(row, count);
     const int64_t i = at.row * (s.heads + s.kv_heads) + first + at.col;
     const Head head = head_at(s, i);
-    return {{widen(dqkv[head.packed + col]) * widen(raw[head.raw + col]) * inverse[i]}};
+    return {{{{widen(dqkv[head.packed + col]) * widen(raw[head.raw + col]) * inverse[i]}}}};
   }
 };
 
@@ -146,8 +146,8 @@ void head_norm_backward_weight(const Stream& stream, const HeadNormShape& shape,
       launch(inverses<T>, {blocks_of(s.rows * heads, kWarps)}, {kThreads}, stream, s, values, inverse);
       const auto add = [&](int64_t first, int64_t count, Tensor gain) {
         if (count > 0) {
-          sum_columns<W, 1>(stream, s.rows * count, s.head_dim, Gain<T>{s, first, count, values, gradients, inverse},
-                            {{as<W>(gain)}}, true);
+          sum_columns<1, W, 1>(stream, s.rows * count, s.head_dim, Gain<T>{s, first, count, values, gradients, inverse},
+                               {{as<W>(gain)}}, true);
         }
       };
       add(0, s.heads, dq_gain);

@@ -63,11 +63,21 @@ void cross_entropy_stats(const Stream& stream, const CrossEntropyShape& shape, C
 void cross_entropy_combine(const Stream& stream, std::int64_t rows, std::int64_t parts, ConstTensor stats, double scale,
                            double* loss, bool accumulate, Tensor row_stats);
 void cross_entropy_backward(const Stream& stream, const CrossEntropyShape& shape, ConstTensor logits,
-                            const std::int32_t* targets, ConstTensor row_stats, double scale, Tensor gradient);
+                            const std::int32_t* targets, ConstTensor row_stats, double scale, Tensor gradient,
+                            const double* factor = nullptr);
 
+void output_loss_forward(const Stream& stream, OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target,
+                         double scale, double* loss);
+void output_loss_backward(const Stream& stream, OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target,
+                          double scale, Tensor dy, const double* factor = nullptr);
 void squared_norm(const Stream& stream, ConstTensor x, std::int64_t n, double* sum, bool accumulate);
 void clip_coefficient(const Stream& stream, std::span<const double> sums, double clip, double* norm,
-                      double* coefficient);
+                      double* coefficient, const double* factor = nullptr);
+void update_loss_scale(const Stream& stream, const LossScaleRule& rule, const double* norm, LossScaleState* state);
+void lamb_update(const Stream& stream, const OptimizerStep& step, std::int64_t n, Tensor gradient,
+                 const double* coefficient, ConstTensor parameter, Tensor m, Tensor v);
+void lamb_step(const Stream& stream, std::int64_t n, double learning_rate, ConstTensor update, const double* weights,
+               const double* updates, Tensor parameter, Tensor copy);
 void optimizer_step(const Stream& stream, const OptimizerStep& step, std::int64_t n, ConstTensor gradient,
                     const double* coefficient, Tensor parameter, Tensor m, Tensor v, Tensor copy);
 

@@ -1,6 +1,8 @@
 // device_code.h for nvcc.
 #pragma once
 
+#include <cstring>
+
 #include "kernels/cuda/runtime.h"
 
 #define FORETRAIN_UNROLL _Pragma("unroll")
@@ -61,9 +63,47 @@ __device__ inline void mma_16x8x16(float (&c)[4], const std::uint32_t (&a)[4], c
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// 16 bytes, from and to whole pieces of them.
-__device__ inline void copy_16(void* to, const void* from) {
-  *static_cast<uint4*>(to) = *static_cast<const uint4*>(from);
+// Four 8 x 8 matrices of 16-bit elements out of shared memory, by the whole warp: lane i gives the address of row i % 8
+// of matrix i / 8, a whole piece of 16 bytes. to[m] becomes elements 2t and 2t + 1 of row g of matrix m, or of its
+// transpose: what mma_16x8x16 takes as b.
+__device__ inline void load_matrices(std::uint32_t (&to)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+__device__ inline void load_matrices_transposed(std::uint32_t (&to)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+
+// 16 bytes, from and to whole pieces of them, from global to shared memory; they are there once the thread that started
+// them has finished its copies.
+__device__ inline void start_copy_16(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+               :
+               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(to))), "l"(__cvta_generic_to_global(from))
+               : "memory");
+}
+__device__ inline void finish_copies() {
+  asm volatile("cp.async.wait_all;" : : : "memory");
+}
+
+// kBytes, 8 or 16, from and to whole pieces of as many, between memory and what will be registers.
+template <int kBytes>
+using PieceWords = std::conditional_t<kBytes == 16, uint4, uint2>;
+template <int kBytes>
+__device__ inline void load_piece(void* to, const void* from) {
+  const auto piece = *static_cast<const PieceWords<kBytes>*>(from);
+  std::memcpy(to, &piece, kBytes);
+}
+template <int kBytes>
+__device__ inline void store_piece(void* to, const void* from) {
+  PieceWords<kBytes> piece;
+  std::memcpy(&piece, from, kBytes);
+  *static_cast<PieceWords<kBytes>*>(to) = piece;
 }
 
 // Of the angle 2 pi u. A sine of any angle would need local memory to reduce it.
@@ -85,6 +125,20 @@ __device__ inline Bf16 to_bf16(float x) {
   Bf16 rounded;
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(rounded.bits) : "f"(x));
   return rounded;
+}
+
+// Both rounded to bf16, `low` in the low half.
+__device__ inline std::uint32_t bf16_pair(float low, float high) {
+  std::uint32_t rounded;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(rounded) : "f"(high), "f"(low));
+  return rounded;
+}
+
+// 2^x to 22 bits; what is too small for a normal number is 0.
+__device__ inline float power_of_2(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
 }
 
 }  // namespace foretrain::kernels::cuda

@@ -42,20 +42,45 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
-    coefficient_of(int64_t n, const double* sums, double clip, double* norm, double* coefficient) {
-  const double all = std::sqrt(sum_of(sums, n));
+__global__ void __launch_bounds__(kThreads) coefficient_of(int64_t n, const double* sums, double clip, double* norm,
+                                                           double* coefficient, const double* factor) {
+  const double by = factor != nullptr ? 1.0 / *factor : 1.0;
+  const double all = std::sqrt(sum_of(sums, n)) * by;
   if (threadIdx.x == 0) {
     *norm = all;
     const double ratio = clip / (all + 1e-6);
-    *coefficient = ratio > 1.0 ? 1.0 : ratio;
+    *coefficient = (ratio > 1.0 ? 1.0 : ratio) * by;
   }
+}
+
+__global__ void loss_scale_of(LossScaleRule rule, const double* norm, LossScaleState* state) {
+  if (blockIdx.x != 0 || threadIdx.x != 0) {
+    return;
+  }
+  LossScaleState next = *state;
+  if (norm == nullptr) {
+    next.scale = next.scale == 0 ? rule.initial : next.scale;
+  } else if (std::isfinite(*norm)) {
+    next.is_finite = 1;
+    next.in_a_row = 0;
+    next.steps += 1;
+    if (next.steps >= static_cast<double>(rule.interval)) {
+      next.scale *= rule.growth;
+      next.steps = 0;
+    }
+  } else {
+    next.is_finite = next.steps = 0;
+    next.scale *= rule.backoff;
+    next.in_a_row += 1;
+    next.skipped += 1;
+  }
+  *state = next;
 }
 
 // The step's numbers in the arithmetic of the parameter.
 template <class W>
 struct Numbers {
-  W lr, lr_decay, decay, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, step_size, inverse_root2;
+  W lr, lr_decay, decay, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, step_size, correction1, inverse_root2;
 };
 
 template <class W>
@@ -70,6 +95,7 @@ Numbers<W> numbers(const OptimizerStep& s) {
           .one_minus_beta2 = static_cast<W>(1.0 - s.beta2),
           .epsilon = static_cast<W>(s.epsilon),
           .step_size = static_cast<W>(s.learning_rate / (1.0 - std::pow(s.beta1, t))),
+          .correction1 = static_cast<W>(1.0 / (1.0 - std::pow(s.beta1, t))),
           .inverse_root2 = static_cast<W>(1.0 / std::sqrt(1.0 - std::pow(s.beta2, t)))};
 }
 
@@ -78,11 +104,18 @@ struct Updated {
   W parameter{}, m{}, v{};
 };
 
+// A guard that is 0 (cuda::Stream).
+__device__ bool is_off(const double* guard) {
+  return guard != nullptr && *guard == 0;
+}
+
 template <class G, class W>
-__global__ void step_kernel(OptimizerKind kind, Numbers<W> k, int64_t n, const G* gradient, const double* coefficient,
-                            W* parameter, W* m, W* v, Bf16* copy) {
-  const bool has_m = kind != OptimizerKind::sgd;
-  const bool has_v = kind == OptimizerKind::adam || kind == OptimizerKind::adamw;
+__global__ void step_kernel(const double* guard, OptimizerKind kind, Numbers<W> k, int64_t n, const G* gradient,
+                            const double* coefficient, W* parameter, W* m, W* v, Bf16* copy) {
+  if (is_off(guard)) {
+    return;
+  }
+  const bool with_m = has_m(kind), with_v = has_v(kind);
   const W factor = coefficient != nullptr ? static_cast<W>(*coefficient) : W{1};
   each_element(
       n,
@@ -94,11 +127,14 @@ __global__ void step_kernel(OptimizerKind kind, Numbers<W> k, int64_t n, const G
         } else {
           g += k.decay * x.parameter;
         }
-        if (has_v) {
+        if (with_v) {
           x.m = k.beta1 * m[i] + k.one_minus_beta1 * g;
           x.v = k.beta2 * v[i] + k.one_minus_beta2 * g * g;
           x.parameter -= k.step_size * x.m / (std::sqrt(x.v) * k.inverse_root2 + k.epsilon);
-        } else if (has_m) {
+        } else if (kind == OptimizerKind::rmsprop) {
+          x.m = k.beta2 * m[i] + k.one_minus_beta2 * g * g;
+          x.parameter -= k.lr * g / (std::sqrt(x.m) + k.epsilon);
+        } else if (with_m) {
           x.m = k.beta1 * m[i] + g;
           x.parameter -= k.lr * x.m;
         } else {
@@ -108,14 +144,56 @@ __global__ void step_kernel(OptimizerKind kind, Numbers<W> k, int64_t n, const G
       },
       [=](int64_t i, Updated<W> x) {
         parameter[i] = x.parameter;
-        if (has_m) {
+        if (with_m) {
           m[i] = x.m;
         }
-        if (has_v) {
+        if (with_v) {
           v[i] = x.v;
         }
         if (copy != nullptr) {
           copy[i] = narrow<Bf16>(x.parameter);
+        }
+      });
+}
+
+template <class W>
+__global__ void lamb_updates(const double* guard, Numbers<W> k, int64_t n, W* gradient, const double* coefficient,
+                             const W* parameter, W* m, W* v) {
+  if (is_off(guard)) {
+    return;
+  }
+  const W factor = coefficient != nullptr ? static_cast<W>(*coefficient) : W{1};
+  each_element(
+      n,
+      [=](int64_t i) {
+        const W g = gradient[i] * factor;
+        Updated<W> x;
+        x.m = k.beta1 * m[i] + k.one_minus_beta1 * g;
+        x.v = k.beta2 * v[i] + k.one_minus_beta2 * g * g;
+        x.parameter = k.correction1 * x.m / (std::sqrt(x.v) * k.inverse_root2 + k.epsilon) + k.decay * parameter[i];
+        return x;
+      },
+      [=](int64_t i, Updated<W> x) {
+        gradient[i] = x.parameter;
+        m[i] = x.m;
+        v[i] = x.v;
+      });
+}
+
+template <class W>
+__global__ void subtract(const double* guard, int64_t n, double learning_rate, const W* update, const double* weights,
+                         const double* updates, W* parameter, Bf16* copy) {
+  if (is_off(guard)) {
+    return;
+  }
+  const bool adapts = weights != nullptr && *weights > 0 && *updates > 0;
+  const auto factor = static_cast<W>(learning_rate * (adapts ? std::sqrt(*weights / *updates) : 1.0));
+  each_element(
+      n, [=](int64_t i) { return parameter[i] - factor * update[i]; },
+      [=](int64_t i, W p) {
+        parameter[i] = p;
+        if (copy != nullptr) {
+          copy[i] = narrow<Bf16>(p);
         }
       });
 }
@@ -135,9 +213,35 @@ void squared_norm(const Stream& stream, ConstTensor x, int64_t n, double* sum, b
 }
 
 void clip_coefficient(const Stream& stream, std::span<const double> sums, double clip, double* norm,
-                      double* coefficient) {
+                      double* coefficient, const double* factor) {
   launch(coefficient_of, {1}, {kThreads}, stream, static_cast<int64_t>(sums.size()), sums.data(), clip, norm,
-         coefficient);
+         coefficient, factor);
+}
+
+void update_loss_scale(const Stream& stream, const LossScaleRule& rule, const double* norm, LossScaleState* state) {
+  launch(loss_scale_of, {1}, {kThreads}, stream, rule, norm, state);
+}
+
+void lamb_update(const Stream& stream, const OptimizerStep& s, int64_t n, Tensor gradient, const double* coefficient,
+                 ConstTensor parameter, Tensor m, Tensor v) {
+  arguments::lamb_update(s, n, gradient, coefficient, parameter, m, v);
+  const auto run = [&](auto w) {
+    using W = decltype(w);
+    launch(lamb_updates<W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, stream.guard, numbers<W>(s), n,
+           as<W>(gradient), coefficient, as<W>(parameter), as<W>(m), as<W>(v));
+  };
+  parameter.dtype == Dtype::fp64 ? run(double{}) : run(float{});
+}
+
+void lamb_step(const Stream& stream, int64_t n, double learning_rate, ConstTensor update, const double* weights,
+               const double* updates, Tensor parameter, Tensor copy) {
+  arguments::lamb_step(n, learning_rate, update, weights, updates, parameter, copy);
+  const auto run = [&](auto w) {
+    using W = decltype(w);
+    launch(subtract<W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, stream.guard, n, learning_rate,
+           as<W>(update), weights, updates, as<W>(parameter), as<Bf16>(copy));
+  };
+  parameter.dtype == Dtype::fp64 ? run(double{}) : run(float{});
 }
 
 void optimizer_step(const Stream& stream, const OptimizerStep& s, int64_t n, ConstTensor gradient,
@@ -146,8 +250,8 @@ void optimizer_step(const Stream& stream, const OptimizerStep& s, int64_t n, Con
   with_types(parameter.dtype, gradient.dtype, [&]<class P, class Q>(P, Q) {
     using W = Wide<typename P::type>;
     using G = typename Q::type;
-    launch(step_kernel<G, W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, s.kind, numbers<W>(s), n,
-           as<G>(gradient), coefficient, as<W>(parameter), as<W>(m), as<W>(v), as<Bf16>(copy));
+    launch(step_kernel<G, W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, stream.guard, s.kind, numbers<W>(s),
+           n, as<G>(gradient), coefficient, as<W>(parameter), as<W>(m), as<W>(v), as<Bf16>(copy));
   });
 }
 

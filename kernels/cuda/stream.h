@@ -16,6 +16,7 @@ struct Stream {
   void* handle = nullptr;          // a cudaStream_t; nullptr is the default stream
   void* workspace = nullptr;       // kWorkspaceBytes of device memory, 256-byte aligned
   Libraries* libraries = nullptr;  // asked first for what they can do; without them our own kernels do it all
+  const double* guard = nullptr;   // where it is 0 when they run, kernels of the optimizer do nothing
 };
 
 // Blocks of a grid, threads of a block.

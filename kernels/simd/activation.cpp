@@ -69,6 +69,12 @@ FORETRAIN_INLINE ValueAndSlope<V> gelu_erf(V x) {
 }
 
 template <class V>
+FORETRAIN_INLINE ValueAndSlope<V> logistic(V x) {
+  const V s = sigmoid(x);
+  return {s, s * (1 - s)};
+}
+
+template <class V>
 FORETRAIN_INLINE ValueAndSlope<V> relu(V x) {
   return {x > 0 ? x : V{}, x > 0 ? 1 + V{} : V{}};
 }
@@ -82,6 +88,7 @@ FORETRAIN_INLINE void with_function(Activation kind, F f) {
     case Activation::geglu: f([](auto x) { return gelu(x); }, plain); break;
     case Activation::gelu_erf: f([](auto x) { return gelu_erf(x); }, plain); break;
     case Activation::relu: f([](auto x) { return relu(x); }, plain); break;
+    case Activation::sigmoid: f([](auto x) { return logistic(x); }, plain); break;
     case Activation::swiglu: f([](auto x) { return silu(x); }, plain); break;
     case Activation::swiglu_clamped:
       f([](auto x) { return clamped_gate(x); }, [](auto x) { return clamped_up(x); });

@@ -6,127 +6,12 @@
 // a tile on the diagonal each group stops at its last row's column; with a window or documents, tiles before what the
 // first row sees are not visited.
 #include "kernels/scratch.h"
-#include "kernels/simd/attention_shape.h"
+#include "kernels/simd/attention_tile.h"
 #include "kernels/simd/declare.h"
-#include "kernels/simd/gemm.h"
 
 namespace foretrain::kernels::FORETRAIN_ISA {
 
 namespace {
-
-// Queries and keys of a tile: a multiple of kTileRows and of kTileCols for every instruction set.
-constexpr int64_t kBlock = 96;
-static_assert(kBlock % kTileRows == 0 && kBlock % kTileCols<float> == 0 && kBlock % kTileCols<double> == 0);
-
-FORETRAIN_INLINE int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-FORETRAIN_INLINE int64_t larger(int64_t a, int64_t b) {
-  return a > b ? a : b;
-}
-
-// Divides one allocation into pieces of whole cache lines.
-template <class W>
-class Divider {
- public:
-  W* take(int64_t n) {
-    W* p = next_;
-    next_ += padded(n);
-    return p;
-  }
-  static int64_t padded(int64_t n) { return round_up(n, 64 / static_cast<int64_t>(sizeof(W))); }
-  explicit Divider(W* start) : next_(start) {}
-
- private:
-  W* next_;
-};
-
-// Lengths that everything is padded to.
-template <class W>
-struct Padded {
-  int64_t keys, dim, panels;  // columns of keys, columns of a head, panels of a head
-
-  Padded(int64_t key_count, int64_t head_dim)
-      : keys(round_up(key_count, kTileCols<W>)), dim(round_up(head_dim, kTileCols<W>)), panels(dim / kTileCols<W>) {}
-};
-
-// Queries and keys of every sequence, wherever they are stored: their first row's first head, and the rows' distance.
-// Sequences lie s.seq rows apart, their keys part.keys_of(s).
-template <class T>
-struct Rows {
-  T* q;
-  T* k;
-  T* v;
-  int64_t ld_q, ld_kv;
-
-  Rows entry(int64_t sequence, int64_t seq, int64_t key_seq) const {
-    return {q + sequence * seq * ld_q, k + sequence * key_seq * ld_kv, v + sequence * key_seq * ld_kv, ld_q, ld_kv};
-  }
-};
-
-template <class T>
-Rows<T> packed_rows(const AttentionShape& s, T* qkv) {
-  return {qkv, qkv + key_column(s, 0), qkv + value_column(s, 0), s.qkv_cols(), s.qkv_cols()};
-}
-
-// Queries from packed qkv, keys and values from packed kv.
-template <class T>
-Rows<T> part_rows(const AttentionShape& s, const AttentionPart& part, T* qkv, T* kv) {
-  T* const k = kv + part.first_key * s.kv_cols();
-  return {qkv + part.first_query * s.qkv_cols(), k, k + s.kv_heads * s.head_dim, s.qkv_cols(), s.kv_cols()};
-}
-
-// All queries of a sequence against all of its keys.
-AttentionPart whole(const AttentionShape& s) {
-  return {0, s.seq, 0, s.seq, s.causal, 0, s.window, s.document};
-}
-
-// Where the keys end that a query of the part sees under a causal mask.
-FORETRAIN_INLINE int64_t end_of_row(const AttentionPart& part, int64_t query) {
-  return query + 1 + part.diagonal + (query >= part.jump_at ? part.jump : 0);
-}
-
-// And where they begin: at the window's, or at the query's document.
-FORETRAIN_INLINE int64_t begin_of_row(const AttentionPart& part, int64_t query) {
-  const int64_t end = end_of_row(part, query);
-  const int64_t window = part.window > 0 ? end - part.window : 0;
-  return part.document > 0 ? larger(window, (end - 1) / part.document * part.document) : larger(window, 0);
-}
-
-// One tile of queries against one of keys.
-struct TileRange {
-  int64_t query, queries;  // first query, and how many of the kBlock exist
-  int64_t key, keys;
-  const AttentionPart& part;
-
-  int64_t inside(int64_t column) const { return larger(0, smaller(keys, column)); }
-  int64_t seen_by(int64_t row) const { return end_of_row(part, query + row) - key; }
-  // Where the keys end that query row `row` of the tile sees, and where they begin.
-  int64_t end(int64_t row) const { return part.causal ? inside(seen_by(row)) : keys; }
-  int64_t begin(int64_t row) const {
-    return part.window > 0 || part.document > 0 ? inside(begin_of_row(part, query + row) - key) : 0;
-  }
-  // The same, and 0 where it sees none.
-  int64_t visible(int64_t row) const { return begin(row) < end(row) ? end(row) : 0; }
-  // Where those of the group of rows from `row` on end.
-  int64_t group_visible(int64_t row) const { return end(smaller(row + kTileRows, queries) - 1); }
-  // No row before it sees column `col`.
-  int64_t first_row(int64_t col) const {
-    int64_t first = key + col - part.diagonal;
-    if (first >= part.jump_at) {
-      first = larger(part.jump_at, first - part.jump);
-    }
-    return part.causal ? smaller(queries, larger(0, first - query)) : 0;
-  }
-};
-
-// The first tile of keys that queries from `query` on see, and where the keys end that the last of them sees.
-int64_t first_tile(const AttentionPart& part, int64_t query) {
-  return part.window > 0 || part.document > 0 ? begin_of_row(part, query) / kBlock * kBlock : 0;
-}
-int64_t end_of_keys(const AttentionPart& part, int64_t query, int64_t queries) {
-  return part.causal ? smaller(part.keys, end_of_row(part, query + queries - 1)) : part.keys;
-}
 
 // Copies rows of a head, times `factor`, to [rows][dim], with zeros in the rows up to `padded`.
 template <class T>
@@ -209,6 +94,41 @@ FORETRAIN_INLINE void clear(W* row, int64_t from, int64_t to, W value = 0) {
   }
 }
 
+// A logit by the distance between query and key: [heads][queries + keys - 1], key - query + queries - 1 of each head.
+// Absent where first is nullptr.
+template <class W>
+struct DistanceBias {
+  W* first = nullptr;
+  int64_t queries = 0, keys = 0;
+
+  // Of key 0 of the tile, seen from query row `row` of it; the next keys' follow.
+  W* of_row(const TileRange& range, int64_t head, int64_t row) const {
+    return first + head * (queries + keys - 1) + range.key - (range.query + row) + queries - 1;
+  }
+};
+
+// Adds it to a tile of scores.
+template <class W>
+void add_bias(const TileRange& range, const DistanceBias<const W>& bias, int64_t head, W* s) {
+  for (int64_t row = 0; bias.first != nullptr && row < range.queries; ++row) {
+    const W* const logits = bias.of_row(range, head, row);
+    for_vectors<W>(range.visible(row), [&](int64_t i, auto access) {
+      access.store(s + row * kBlock + i, access.load(s + row * kBlock + i) + access.load(logits + i));
+    });
+  }
+}
+
+// Its gradient += that of a tile of scores.
+template <class W>
+void add_bias_gradient(const TileRange& range, const W* ds, const DistanceBias<W>& d_bias, int64_t head) {
+  for (int64_t row = 0; d_bias.first != nullptr && row < range.queries; ++row) {
+    W* const sums = d_bias.of_row(range, head, row);
+    for_vectors<W>(range.visible(row), [&](int64_t i, auto access) {
+      access.store(sums + i, access.load(sums + i) + access.load(ds + row * kBlock + i));
+    });
+  }
+}
+
 // ---- forward --------------------------------------------------------------------------------------------------------
 
 // State of the online softmax of kBlock queries.
@@ -259,7 +179,8 @@ void online_softmax(const TileRange& range, W* s, const OnlineSoftmax<W>& state)
 }
 
 template <class T>
-void forward(const AttentionShape& s, const AttentionPart& part, const Rows<const T>& sequences, T* o, Wide<T>* lse) {
+void forward(const AttentionShape& s, const AttentionPart& part, const Rows<const T>& sequences,
+             const DistanceBias<const Wide<T>>& bias, T* o, Wide<T>* lse) {
   using W = Wide<T>;
   using D = Divider<W>;
   const int64_t v_dim = s.v_dim();
@@ -296,6 +217,7 @@ void forward(const AttentionShape& s, const AttentionPart& part, const Rows<cons
         for (int64_t key = first_tile(part, query); key < end; key += kBlock) {
           const TileRange range = {query, queries, key, smaller(kBlock, part.keys - key), part};
           row_products(range, s.head_dim, q, keys, scores);
+          add_bias(range, bias, head, scores);
           online_softmax(range, scores, state);
           for (int64_t row = 0; row < queries; row += kTileRows) {
             add_product(range.group_visible(row), scores + row * kBlock, kBlock, 1, values, part.keys, key, padded,
@@ -345,8 +267,9 @@ void row_dots(int64_t rows, int64_t dim, int64_t ld, const T* o, const T* d_o, W
 }
 
 template <class T>
-void backward(const AttentionShape& s, const AttentionPart& part, const Rows<const T>& sequences, const T* o,
-              const Wide<T>* lse, const T* d_o, const Rows<T>& gradients, bool add_to_dq) {
+void backward(const AttentionShape& s, const AttentionPart& part, const Rows<const T>& sequences,
+              const DistanceBias<const Wide<T>>& bias, const T* o, const Wide<T>* lse, const T* d_o,
+              const Rows<T>& gradients, const DistanceBias<Wide<T>>& d_bias, bool add_to_dq) {
   using W = Wide<T>;
   using D = Divider<W>;
   const int64_t v_dim = s.v_dim();
@@ -403,8 +326,10 @@ void backward(const AttentionShape& s, const AttentionPart& part, const Rows<con
         for (int64_t key = first_tile(part, query); key < end; key += kBlock) {
           const TileRange range = {query, queries, key, smaller(kBlock, part.keys - key), part};
           row_products(range, s.head_dim, q, keys_transposed, p);
+          add_bias(range, bias, head, p);
           row_products(range, v_dim, d_out, values_transposed, ds);
           probabilities(range, row_lse, d, p, ds);
+          add_bias_gradient(range, ds, d_bias, head);
           for (int64_t row = 0; row < queries; row += kTileRows) {
             add_product<W>(range.group_visible(row), ds + row * kBlock, kBlock, 1, keys, part.keys, key, padded,
                            nullptr, dq + row * padded.dim);
@@ -435,7 +360,7 @@ void backward(const AttentionShape& s, const AttentionPart& part, const Rows<con
 void attention_forward(const AttentionShape& s, ConstTensor qkv, Tensor o, Tensor lse) {
   with_type(qkv.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    forward<T>(s, whole(s), packed_rows(s, as<T>(qkv)), as<T>(o), as<Wide<T>>(lse));
+    forward<T>(s, whole(s), packed_rows(s, as<T>(qkv)), {}, as<T>(o), as<Wide<T>>(lse));
   });
 }
 
@@ -443,8 +368,8 @@ void attention_backward(const AttentionShape& s, ConstTensor qkv, ConstTensor o,
                         Tensor dqkv) {
   with_type(qkv.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    backward<T>(s, whole(s), packed_rows(s, as<T>(qkv)), as<T>(o), as<Wide<T>>(lse), as<T>(d_o),
-                packed_rows(s, as<T>(dqkv)), false);
+    backward<T>(s, whole(s), packed_rows(s, as<T>(qkv)), {}, as<T>(o), as<Wide<T>>(lse), as<T>(d_o),
+                packed_rows(s, as<T>(dqkv)), {}, false);
   });
 }
 
@@ -452,7 +377,7 @@ void attention_part_forward(const AttentionShape& s, const AttentionPart& part, 
                             Tensor o, Tensor lse) {
   with_type(qkv.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    forward<T>(s, part, part_rows(s, part, as<T>(qkv), as<T>(kv)), as<T>(o) + part.first_query * s.out_cols(),
+    forward<T>(s, part, part_rows(s, part, as<T>(qkv), as<T>(kv)), {}, as<T>(o) + part.first_query * s.out_cols(),
                as<Wide<T>>(lse) + part.first_query);
   });
 }
@@ -462,8 +387,29 @@ void attention_part_backward(const AttentionShape& s, const AttentionPart& part,
   with_type(qkv.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
     const int64_t out = part.first_query * s.out_cols();
-    backward<T>(s, part, part_rows(s, part, as<T>(qkv), as<T>(kv)), as<T>(o) + out, as<Wide<T>>(lse) + part.first_query,
-                as<T>(d_o) + out, part_rows(s, part, as<T>(dqkv), as<T>(dkv)), add_to_dq);
+    backward<T>(s, part, part_rows(s, part, as<T>(qkv), as<T>(kv)), {}, as<T>(o) + out,
+                as<Wide<T>>(lse) + part.first_query, as<T>(d_o) + out, part_rows(s, part, as<T>(dqkv), as<T>(dkv)), {},
+                add_to_dq);
+  });
+}
+
+void attention_rows_forward(const AttentionShape& s, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                            ConstTensor bias, Tensor o, Tensor lse) {
+  with_type(q.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    forward<T>(s, part_of(s, rows), rows_apart(s, rows, as<T>(q), as<T>(kv)), {as<Wide<T>>(bias), s.seq, rows.key_seq},
+               as<T>(o), as<Wide<T>>(lse));
+  });
+}
+
+void attention_rows_backward(const AttentionShape& s, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                             ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dq, Tensor dkv,
+                             Tensor d_bias) {
+  with_type(q.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    backward<T>(s, part_of(s, rows), rows_apart(s, rows, as<T>(q), as<T>(kv)), {as<Wide<T>>(bias), s.seq, rows.key_seq},
+                as<T>(o), as<Wide<T>>(lse), as<T>(d_o), rows_apart(s, rows, as<T>(dq), as<T>(dkv)),
+                {as<Wide<T>>(d_bias), s.seq, rows.key_seq}, false);
   });
 }
 

@@ -123,10 +123,11 @@ void cross_entropy_combine(int64_t rows, int64_t parts, ConstTensor stats, doubl
 }
 
 void cross_entropy_backward(const CrossEntropyShape& s, ConstTensor logits, const std::int32_t* targets,
-                            ConstTensor row_stats, double scale, Tensor gradient) {
+                            ConstTensor row_stats, double scale, Tensor gradient, const double* factor) {
+  const double all = factor != nullptr ? scale * *factor : scale;
   with_type(logits.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    backward<T>(s, as<T>(logits), targets, as<Wide<T>>(row_stats), scale, as<T>(gradient));
+    backward<T>(s, as<T>(logits), targets, as<Wide<T>>(row_stats), all, as<T>(gradient));
   });
 }
 

@@ -26,6 +26,8 @@
   X(attention_backward)                    \
   X(attention_part_forward)                \
   X(attention_part_backward)               \
+  X(attention_rows_forward)                \
+  X(attention_rows_backward)               \
   X(attention_merge)                       \
   X(attention_sinks_forward)               \
   X(attention_sinks_backward)              \
@@ -40,8 +42,12 @@
   X(cross_entropy_stats)                   \
   X(cross_entropy_combine)                 \
   X(cross_entropy_backward)                \
+  X(output_loss_forward)                   \
+  X(output_loss_backward)                  \
   X(squared_norm)                          \
   X(optimizer_step)                        \
+  X(lamb_update)                           \
+  X(lamb_step)                             \
   X(init_normal)                           \
   X(init_uniform)
 

@@ -86,6 +86,10 @@ void run(const OptimizerStep& s, int64_t n, const G* gradient, const double* coe
       const Vec<W> moment = k.beta1 * access.load(m + i) + g;
       access.store(m + i, moment);
       p -= k.lr * moment;
+    } else if constexpr (kind == OptimizerKind::rmsprop) {
+      const Vec<W> square = k.beta2 * access.load(m + i) + k.one_minus_beta2 * g * g;
+      access.store(m + i, square);
+      p -= k.lr * g / (sqrt(square) + k.epsilon);
     } else {
       const Vec<W> first = k.beta1 * access.load(m + i) + k.one_minus_beta1 * g;
       const Vec<W> second = k.beta2 * access.load(v + i) + k.one_minus_beta2 * g * g;
@@ -125,7 +129,56 @@ void run_typed(const OptimizerStep& s, int64_t n, ConstTensor gradient, const do
   }
 }
 
+template <class W>
+void lamb_updates(const OptimizerStep& s, int64_t n, W* gradient, const double* coefficient, const W* parameter, W* m,
+                  W* v) {
+  const Numbers<W> k = numbers<W>(s, coefficient);
+  const W correction = static_cast<W>(1.0 / (1.0 - ::pow(s.beta1, static_cast<double>(s.step))));
+  for_vectors<W>(n, [&](int64_t i, auto access) {
+    const Vec<W> g = access.load(gradient + i) * k.factor;
+    const Vec<W> first = k.beta1 * access.load(m + i) + k.one_minus_beta1 * g;
+    const Vec<W> second = k.beta2 * access.load(v + i) + k.one_minus_beta2 * g * g;
+    access.store(m + i, first);
+    access.store(v + i, second);
+    access.store(gradient + i, correction * first / (sqrt(second) * k.inverse_root2 + k.epsilon) +
+                                   k.decay * access.load(parameter + i));
+  });
+}
+
+template <class W, bool has_copy>
+void subtract(int64_t n, W factor, const W* update, W* parameter, Bf16* copy) {
+  for_vectors<W>(n, [&](int64_t i, auto access) {
+    const Vec<W> p = access.load(parameter + i) - factor * access.load(update + i);
+    access.store(parameter + i, p);
+    if constexpr (has_copy) {
+      access.store(copy + i, p);
+    }
+  });
+}
+
 }  // namespace
+
+void lamb_update(const OptimizerStep& s, int64_t n, Tensor gradient, const double* coefficient, ConstTensor parameter,
+                 Tensor m, Tensor v) {
+  const auto run = [&](auto t) {
+    using W = typename decltype(t)::type;
+    lamb_updates(s, n, as<W>(gradient), coefficient, as<W>(parameter), as<W>(m), as<W>(v));
+  };
+  parameter.dtype == Dtype::fp64 ? run(Type<double>{}) : run(Type<float>{});
+}
+
+void lamb_step(int64_t n, double learning_rate, ConstTensor update, const double* weights, const double* updates,
+               Tensor parameter, Tensor copy) {
+  const bool adapts = weights != nullptr && *weights > 0 && *updates > 0;
+  const double factor = learning_rate * (adapts ? ::sqrt(*weights / *updates) : 1.0);
+  if (parameter.dtype == Dtype::fp64) {
+    subtract<double, false>(n, factor, as<double>(update), as<double>(parameter), nullptr);
+  } else if (copy) {
+    subtract<float, true>(n, static_cast<float>(factor), as<float>(update), as<float>(parameter), as<Bf16>(copy));
+  } else {
+    subtract<float, false>(n, static_cast<float>(factor), as<float>(update), as<float>(parameter), nullptr);
+  }
+}
 
 void squared_norm(ConstTensor x, int64_t n, double* sum, bool accumulate) {
   with_type(x.dtype, [&](auto t) {
@@ -144,6 +197,8 @@ void optimizer_step(const OptimizerStep& s, int64_t n, ConstTensor gradient, con
     case OptimizerKind::momentum: run_kind.template operator()<OptimizerKind::momentum>(); break;
     case OptimizerKind::adam: run_kind.template operator()<OptimizerKind::adam>(); break;
     case OptimizerKind::adamw: run_kind.template operator()<OptimizerKind::adamw>(); break;
+    case OptimizerKind::rmsprop: run_kind.template operator()<OptimizerKind::rmsprop>(); break;
+    case OptimizerKind::lamb: break;  // refused before
   }
 }
 

@@ -23,6 +23,8 @@ Kind from_plan(plan::CollectiveKind kind) {
     case plan::CollectiveKind::reduce_scatter: return Kind::reduce_scatter;
     case plan::CollectiveKind::all_gather: return Kind::all_gather;
     case plan::CollectiveKind::broadcast: return Kind::broadcast;
+    case plan::CollectiveKind::gather: return Kind::gather;
+    case plan::CollectiveKind::distribute: return Kind::scatter;
     case plan::CollectiveKind::all_to_all: break;
   }
   return Kind::all_to_all;

@@ -20,8 +20,8 @@ struct Outcome {
   std::vector<FullTensor> parameters;
 };
 
-Outcome run(const char* model, const Overrides& overrides) {
-  const plan::Job job = testing::tiny_job(model, words(joined(joined(kBase, overrides), {{"precision", "fp32"}})));
+Outcome run(const char* model, const Overrides& overrides, const std::string& precision = "fp32") {
+  const plan::Job job = testing::tiny_job(model, words(joined(joined(kBase, overrides), {{"precision", precision}})));
   const testing::GrammarData data(job.workload.model.vocab);
   Executor executor(plan::build(job), data, 7);
   RunOptions options;
@@ -67,6 +67,33 @@ TEST(BitForBit, ZeroOneAgainstZeroNought) {
         expect_same_bits(run(model, joined(common, {{"zero", "1"}})), run(model, common), "dp " + std::string(dp));
       }
     }
+  }
+}
+
+// Whoever adds the gradients, in the order of the ranks.
+TEST(BitForBit, SumsElsewhereAgainstAllReduce) {
+  for (const char* const model : kModels) {
+    for (const char* const precision : {"fp64", "fp32", "bf16"}) {
+      for (const char* const dp : {"1", "2", "3", "4"}) {
+        const Overrides common = {{"dp", dp}, {"bucket_bytes", "60 kB"}};
+        const Outcome reduced = run(model, common, precision);
+        for (const Overrides& o : std::vector<Overrides>{
+                 {{"data_parallel", "gather"}},
+                 {{"data_parallel", "gather"}, {"overlap_grad_reduce", "true"}, {"bucket_bytes", "1 kB"}},
+                 {{"data_parallel", "all_gather"}},
+                 {{"data_parallel", "parameter_server"}},
+                 {{"data_parallel", "parameter_server"}, {"servers", "3"}, {"overlap_grad_reduce", "true"}},
+                 {{"data_parallel", "parameter_server"}, {"servers", "6"}},
+                 {{"data_parallel", "parameter_server"}, {"servers", "2"}, {"server_sharding", "hash"}}}) {
+          expect_same_bits(run(model, joined(common, o), precision), reduced,
+                           std::string(precision) + ::testing::PrintToString(words(joined(common, o))));
+        }
+      }
+    }
+    const Overrides spread = {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"sequence_parallel", "true"}};
+    expect_same_bits(run(model, joined(spread, {{"data_parallel", "gather"}})), run(model, spread),
+                     "gather, tp and pp");
+    expect_same_bits(run(model, joined(spread, {{"data_parallel", "all_gather"}})), run(model, spread), "all_gather");
   }
 }
 

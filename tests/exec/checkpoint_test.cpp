@@ -99,6 +99,8 @@ const std::vector<Overrides>& strategies() {
       {{"dp", "2"}, {"zero", "2"}},
       {{"dp", "4"}, {"zero", "3"}},
       {{"dp", "2"}, {"zero", "3"}, {"reshard", "false"}},
+      {{"dp", "4"}, {"data_parallel", "gather"}},
+      {{"dp", "2"}, {"data_parallel", "parameter_server"}, {"servers", "3"}},
       {{"tp", "2"}},
       {{"tp", "4"}, {"sequence_parallel", "true"}},
       {{"pp", "2"}},

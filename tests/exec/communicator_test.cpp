@@ -197,6 +197,36 @@ TEST_P(CommunicatorGrid, Broadcast) {
   });
 }
 
+// The root has the others' parts in their order; and everybody has what the root gives.
+TEST_P(CommunicatorGrid, GatherAndDistribute) {
+  if (ranks() == 1) {
+    return;
+  }
+  const int root = ranks() / 2;
+  on_ranks(ranks(), [&](Member& m) {
+    const bool is_root = m.index == root;
+    const std::int64_t all = size() * (ranks() - 1);
+    const std::vector<float> part = input(m.index, size());
+    std::vector<float> parts(static_cast<std::size_t>(all), -1.0F), given(static_cast<std::size_t>(size()), -1.0F);
+    CollectiveCall call =
+        call_of(m, CollectiveKind::gather, all, is_root ? nullptr : part.data(), is_root ? parts.data() : nullptr);
+    call.root = root;
+    finish(m.communicator, m.communicator.post(call));
+    for (std::int64_t i = 0; is_root && i < all; ++i) {
+      const int from = static_cast<int>(i / size());
+      ASSERT_EQ(parts[static_cast<std::size_t>(i)], value(from < root ? from : from + 1, i % size()));
+    }
+    call = call_of(m, CollectiveKind::distribute, size(), is_root ? part.data() : nullptr,
+                   is_root ? nullptr : given.data());
+    call.root = root;
+    call.key.match.microbatch = 1;
+    finish(m.communicator, m.communicator.post(call));
+    if (!is_root) {
+      ASSERT_EQ(given, input(root, size()));
+    }
+  });
+}
+
 TEST_P(CommunicatorGrid, AllToAll) {
   const std::int64_t all = size() * ranks();
   on_ranks(ranks(), [&](Member& m) {

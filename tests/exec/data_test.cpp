@@ -192,7 +192,7 @@ TEST(TextWindows, AnEpochTakesEachWindowAtMostOnce) {
   const Text text = alphabet(100);
   const TextWindows windows = training_windows(text, 4, 5, 256, 3);
   ASSERT_EQ(windows.windows(), 22);
-  ASSERT_EQ(windows.steps_per_epoch(), 4);
+  ASSERT_EQ(windows.epochs().steps(), 4);
   std::vector<std::vector<std::vector<std::int32_t>>> epochs(3);
   for (std::int64_t step = 0; step < 12; ++step) {
     for (std::int64_t i = 0; i < 5; ++i) {
@@ -220,7 +220,7 @@ TEST(TextWindows, WrappedEpochsHaveEachWindowOnce) {
   Text text = alphabet(100);
   text.last_batch = workloads::LastBatch::wrap;
   const TextWindows windows = training_windows(text, 4, 5, 256, 3);
-  EXPECT_EQ(windows.left_over(), 2);
+  EXPECT_EQ(windows.epochs().left_over(), 2);
   // 4 x 22 letters and one more: of each epoch the same windows, in some order.
   std::vector<std::multiset<std::vector<std::int32_t>>> epochs(5);
   for (std::int64_t n = 0; n < 110; ++n) {

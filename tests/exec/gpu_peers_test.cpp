@@ -78,7 +78,7 @@ std::vector<std::string> in_processes(int count, std::uint64_t seed, PretendFabr
   for (int p = 0; p < count; ++p) {
     threads.emplace_back([&, p] {
       try {
-        Processes processes(meet_over_tcp({p, count, "127.0.0.1", port, 60}), "threads");
+        Processes processes(meet_over_tcp({p, count, "127.0.0.1", port}), "threads");
         PretendGpu gpu(seed + static_cast<std::uint64_t>(p), Bytes{100'000'000}, &fabric);
         act(processes, gpu);
       } catch (const std::exception& e) {

@@ -128,6 +128,27 @@ void broadcast(Member& m, std::int64_t n) {
   }
 }
 
+void gather_and_distribute(Member& m, std::int64_t n) {
+  for (int root = 0; root < m.size() && m.size() > 1; ++root) {
+    const bool is_root = m.group.index == root;
+    const float* const x = m.input(n);
+    CollectiveCall gather =
+        m.call(CollectiveKind::gather, n * (m.size() - 1), is_root ? nullptr : x, is_root ? m.array(1) : nullptr);
+    gather.root = root;
+    m.finish(gather);
+    for (std::int64_t i = 0; is_root && i < n * (m.size() - 1); ++i) {
+      const auto from = static_cast<int>(i / n);
+      ASSERT_EQ(m.array(1)[i], value(m.member(from < root ? from : from + 1), i % n)) << "gather to " << root;
+    }
+    CollectiveCall give = m.call(CollectiveKind::distribute, n, is_root ? x : nullptr, is_root ? nullptr : m.array(1));
+    give.root = root;
+    m.finish(give);
+    for (std::int64_t i = 0; !is_root && i < n; ++i) {
+      ASSERT_EQ(m.array(1)[i], value(m.member(root), i)) << "distribute from " << root;
+    }
+  }
+}
+
 void all_to_all(Member& m, std::int64_t n) {
   const float* const x = m.input(n * m.size());
   m.finish(m.call(CollectiveKind::all_to_all, n * m.size(), x, m.array(1)));
@@ -212,6 +233,7 @@ TEST(HostExchange, EveryCollectiveInEveryGroup) {
       for (const std::int64_t n : {std::int64_t{0}, std::int64_t{1}, std::int64_t{257}, kMostElements}) {
         reduce(m, n);
         broadcast(m, n);
+        gather_and_distribute(m, n);
         messages_in_a_ring(m, n);
         const std::int64_t block = n / m.size();
         scatter_and_gather(m, block);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 
 #include "base/error.h"
 #include "exec/clock.h"
@@ -17,6 +16,8 @@ namespace {
 constexpr std::uint64_t kMostPicoseconds = 20'000'000;  // of a kernel
 constexpr std::uint64_t kCommandsOfALook = 12;          // run, at most, when the host asks for an event
 constexpr std::uint64_t kPriorities = 1000;
+constexpr int kPatience = 16;
+constexpr double kAhead = 3600;
 
 }  // namespace
 
@@ -27,8 +28,18 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
   ~QueueLaunchers() override { gpu_.release(scalar_); }
 
   double* scalar() const override { return reinterpret_cast<double*>(scalar_); }
+  void set_guard(const double* guard) const override {
+    check_address(guard);
+    guard_ = guard;
+  }
   void copy(const void* from, void* to, std::int64_t bytes) const override {
-    gpu_.enqueue(stream_, {[=] { kernels::cpu_launchers().copy(from, to, bytes); }, nullptr, nullptr, {}});
+    const bool stays = gpu_.owns(from) && gpu_.owns(to);
+    gpu_.enqueue(stream_, {[=] { kernels::cpu_launchers().copy(from, to, bytes); },
+                           nullptr,
+                           nullptr,
+                           {},
+                           nullptr,
+                           copy_seconds(bytes, stays)});
   }
   void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies,
                     std::int64_t n) const override {
@@ -37,7 +48,13 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
     check(dst);
     const std::vector<ConstTensor> from(sources.begin(), sources.end());
     const std::vector<Tensor> others(copies.begin(), copies.end());
-    gpu_.enqueue(stream_, {[=] { kernels::cpu_launchers().sum_in_order(from, dst, others, n); }, nullptr, nullptr, {}});
+    const auto tensors = static_cast<std::int64_t>(from.size() + others.size()) + 1;
+    gpu_.enqueue(stream_, {[=] { kernels::cpu_launchers().sum_in_order(from, dst, others, n); },
+                           nullptr,
+                           nullptr,
+                           {},
+                           nullptr,
+                           copy_seconds(tensors * size_bytes(dst.dtype, n), true)});
   }
   void receive_rows(std::span<const kernels::ReceivedRows> members, std::int64_t index, std::int64_t row_bytes,
                     void* y) const override {
@@ -53,7 +70,9 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
 
   void matmul(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
               bool accumulate) const override {
+    products_ = static_cast<double>(shape.m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
     queue(&Launchers::matmul, shape, a, b, bias, c, accumulate);
+    products_ = 0;
   }
   void norm_forward(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
                     Tensor rstd) const override {
@@ -143,6 +162,21 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
                        Tensor o, Tensor lse) const override {
     queue(&Launchers::attention_merge, shape, parts, o_parts, lse_parts, o, lse);
   }
+  void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                              ConstTensor bias, Tensor o, Tensor lse) const override {
+    queue(&Launchers::attention_rows_forward, shape, rows, q, kv, bias, o, lse);
+  }
+  void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                               ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dq, Tensor dkv,
+                               Tensor d_bias) const override {
+    queue(&Launchers::attention_rows_backward, shape, rows, q, kv, bias, o, lse, d_o, dq, dkv, d_bias);
+  }
+  void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias) const override {
+    queue(&Launchers::relative_bias_forward, shape, table, bias);
+  }
+  void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table) const override {
+    queue(&Launchers::relative_bias_backward, shape, d_bias, d_table);
+  }
   void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse) const override {
     queue(&Launchers::attention_sinks_forward, shape, sinks, o, lse);
   }
@@ -201,14 +235,35 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
     queue(&Launchers::cross_entropy_combine, rows, parts, stats, scale, loss, accumulate, row_stats);
   }
   void cross_entropy_backward(const CrossEntropyShape& shape, ConstTensor logits, const std::int32_t* targets,
-                              ConstTensor row_stats, double scale, Tensor gradient) const override {
-    queue(&Launchers::cross_entropy_backward, shape, logits, targets, row_stats, scale, gradient);
+                              ConstTensor row_stats, double scale, Tensor gradient,
+                              const double* factor) const override {
+    queue(&Launchers::cross_entropy_backward, shape, logits, targets, row_stats, scale, gradient, factor);
+  }
+  void output_loss_forward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale,
+                           double* loss) const override {
+    queue(&Launchers::output_loss_forward, kind, n, y, target, scale, loss);
+  }
+  void output_loss_backward(OutputLoss kind, std::int64_t n, ConstTensor y, ConstTensor target, double scale, Tensor dy,
+                            const double* factor) const override {
+    queue(&Launchers::output_loss_backward, kind, n, y, target, scale, dy, factor);
   }
   void squared_norm(ConstTensor x, std::int64_t n, double* sum, bool accumulate) const override {
     queue(&Launchers::squared_norm, x, n, sum, accumulate);
   }
-  void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient) const override {
-    queue(&Launchers::clip_coefficient, sums, clip, norm, coefficient);
+  void clip_coefficient(std::span<const double> sums, double clip, double* norm, double* coefficient,
+                        const double* factor) const override {
+    queue(&Launchers::clip_coefficient, sums, clip, norm, coefficient, factor);
+  }
+  void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleState* state) const override {
+    queue(&Launchers::update_loss_scale, rule, norm, state);
+  }
+  void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double* coefficient,
+                   ConstTensor parameter, Tensor m, Tensor v) const override {
+    queue(&Launchers::lamb_update, step, n, gradient, coefficient, parameter, m, v);
+  }
+  void lamb_step(std::int64_t n, double learning_rate, ConstTensor update, const double* weights, const double* updates,
+                 Tensor parameter, Tensor copy) const override {
+    queue(&Launchers::lamb_step, n, learning_rate, update, weights, updates, parameter, copy);
   }
   void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                       Tensor parameter, Tensor m, Tensor v, Tensor copy) const override {
@@ -281,7 +336,18 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
   template <class... Parameters, class... Arguments>
   void queue(void (Launchers::*kernel)(Parameters...) const, Arguments... arguments) const {
     (check(arguments), ...);
-    gpu_.enqueue(stream_, {[=] { (kernels::cpu_launchers().*kernel)(arguments...); }, nullptr, nullptr, {}});
+    const double seconds = gpu_.costs_ ? gpu_.costs_->kernel + products_ * gpu_.costs_->product : 0;
+    const auto run = [=, guard = guard_] {
+      if (guard == nullptr || *guard != 0) {
+        (kernels::cpu_launchers().*kernel)(arguments...);
+      }
+    };
+    gpu_.enqueue(stream_, {run, nullptr, nullptr, {}, nullptr, seconds});
+  }
+
+  double copy_seconds(std::int64_t bytes, bool stays) const {
+    const PretendCosts costs = gpu_.costs_.value_or(PretendCosts{});
+    return costs.copy + static_cast<double>(bytes) * (stays ? costs.device_byte : costs.link_byte);
   }
 
   void check_address(const void* address) const {
@@ -298,10 +364,20 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
   PretendGpu& gpu_;
   Stream& stream_;
   std::byte* scalar_;
+  mutable const double* guard_ = nullptr;
+  mutable double products_ = 0;  // of the kernel that is being enqueued
 };
 
 PretendGpu::PretendGpu(std::uint64_t seed, Bytes memory, PretendFabric* fabric)
     : random_(seed), memory_(memory), fabric_(fabric) {}
+
+// Its clock is ahead of the host's own for as long as it lives.
+PretendGpu::PretendGpu(const PretendCosts& costs)
+    : random_(1),
+      memory_(1'000'000'000),
+      fabric_(nullptr),
+      costs_(costs),
+      free_(exec::now() + time_from_seconds(kAhead)) {}
 
 PretendGpu::~PretendGpu() {
   CHECK(allocations_.empty() && host_allocations_.empty() && streams_.empty() && events_ == 0,
@@ -423,7 +499,14 @@ std::unique_ptr<exec::CollectiveLibrary> PretendGpu::open_collectives() {
 
 void PretendGpu::enqueue(Stream& stream, Command command) {
   const std::lock_guard lock(mutex_);
-  command.enqueued = host_time();
+  if (costs_) {
+    HostThread& host = self();
+    host.clock += time_from_seconds(command.record ? costs_->record : command.wait ? costs_->wait : costs_->submit);
+    host.looks = 0;
+    command.enqueued = host.clock;
+  } else {
+    command.enqueued = host_time();
+  }
   stream.commands.push_back(std::move(command));
 }
 
@@ -445,32 +528,55 @@ bool PretendGpu::run_one() {
     const Command* const next = stream->commands.empty() ? nullptr : &stream->commands.front();
     const bool can_run = next != nullptr && (next->wait == nullptr || next->wait->is_over) &&
                          (next->can_run == nullptr || next->can_run());
-    if (can_run && (chosen == nullptr || stream->priority > chosen->priority)) {
+    const auto comes_first = [&](const Stream& other) {
+      return costs_ ? next->enqueued < other.commands.front().enqueued : stream->priority > other.priority;
+    };
+    if (can_run && (chosen == nullptr || comes_first(*chosen))) {
       chosen = stream.get();
     }
   }
   if (chosen == nullptr) {
     return false;
   }
-  const Command command = std::move(chosen->commands.front());
-  chosen->commands.pop_front();
-  chosen->at = std::max(chosen->at, command.enqueued);
+  run_on(*chosen);
+  return true;
+}
+
+void PretendGpu::run_on(Stream& stream) {
+  const Command command = std::move(stream.commands.front());
+  stream.commands.pop_front();
+  stream.at = std::max(stream.at, command.enqueued);
   if (command.wait) {
-    chosen->at = std::max(chosen->at, command.wait->time);
+    stream.at = std::max(stream.at, command.wait->time);
   } else if (command.record) {
-    *command.record = {true, chosen->at};
+    stream.at += time_from_seconds(costs_ ? costs_->mark : 0);
+    *command.record = {true, stream.at};
+  } else if (costs_) {
+    stream.at = free_ = std::max(stream.at, free_) + time_from_seconds(command.seconds);
   } else {
     command.run();
-    chosen->at += Time{static_cast<std::int64_t>(1 + random_() % kMostPicoseconds)};
+    stream.at += Time{static_cast<std::int64_t>(1 + random_() % kMostPicoseconds)};
   }
-  return true;
 }
 
 bool PretendGpu::is_over(exec::GpuEvent event) {
   const std::lock_guard lock(mutex_);
+  const Mark& mark = *static_cast<Event*>(event.handle)->latest;
+  if (costs_) {
+    while (!mark.is_over && run_one()) {
+    }
+    HostThread& host = self();
+    if (mark.is_over && ++host.looks > kPatience) {
+      host.clock = std::max(host.clock, mark.time);
+    }
+    if (!mark.is_over || mark.time > host.clock) {
+      return false;
+    }
+    host.looks = 0;
+    return true;
+  }
   for (std::uint64_t i = random_() % (kCommandsOfALook + 1); i > 0 && run_one(); --i) {
   }
-  const Mark& mark = *static_cast<Event*>(event.handle)->latest;
   if (mark.is_over) {
     seen_ = std::max(seen_, mark.time);
   }

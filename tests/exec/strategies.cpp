@@ -6,6 +6,12 @@ namespace foretrain::testing {
 
 bool is_refused(const Overrides& o) {
   const auto word = [&](const char* key) { return o.contains(key) ? o.at(key) : std::string(); };
+  const auto cut = [&](const char* key) { return !word(key).empty() && word(key) != "1"; };
+  const std::string by = word("data_parallel");
+  if (!by.empty() && (!word("zero").empty() || (by != "all_gather" && cut("cp")) ||
+                      (by == "parameter_server" && (cut("tp") || cut("pp"))))) {
+    return true;
+  }
   return (word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v")) ||
          (word("recompute").find("attention_core") != std::string::npos && !word("cp").empty() && word("cp") != "1" &&
           word("cp_kind") != "all_to_all") ||
@@ -23,6 +29,9 @@ const std::vector<Strategy>& strategies() {
       {"dp_overlap", {{"dp", "2"}, {"overlap_grad_reduce", "true"}, {"bucket_bytes", "1 kB"}}},
       {"all_coded",
        {{"dp", "2"}, {"compression", "topk:1"}, {"overlap_grad_reduce", "true"}, {"bucket_bytes", "1 kB"}}},
+      {"gather", {{"dp", "2"}, {"data_parallel", "gather"}, {"bucket_bytes", "1 kB"}}},
+      {"all_gather", {{"dp", "2"}, {"data_parallel", "all_gather"}, {"bucket_bytes", "1 kB"}}},
+      {"servers", {{"dp", "2"}, {"data_parallel", "parameter_server"}, {"servers", "2"}}},
       {"zero1", {{"dp", "2"}, {"zero", "1"}}},
       {"zero1_overlap",
        {{"dp", "2"},
@@ -72,6 +81,8 @@ const std::vector<Strategy>& strategies() {
       {"cp_all_gather", {{"cp", "2"}, {"cp_kind", "all_gather"}, {"attention", "flash"}}},
       {"rank_order", {{"rank_order", "tp,cp,dp,pp"}}},
       {"momentum", {{"workload.optimizer", R"({"name":"momentum","learning_rate":0.05})"}}},
+      {"rmsprop", {{"workload.optimizer", R"({"name":"rmsprop","learning_rate":0.002})"}}},
+      {"lamb", {{"workload.optimizer", R"({"name":"lamb","learning_rate":0.01})"}}},
       {"parallel_residual", {{"workload.model.parallel_residual", "true"}, {"workload.model.rotary_dim", "4"}}},
       {"qk_norm", {{"workload.model.qk_norm", "true"}, {"workload.model.activation", "gelu_erf"}}},
       {"windows", {{"workload.model.attention_window", "5"}, {"workload.model.full_attention_every", "2"}}},

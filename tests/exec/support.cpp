@@ -1,5 +1,6 @@
 #include "tests/exec/support.h"
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -9,6 +10,13 @@
 
 namespace foretrain::testing {
 
+exec::Tolerance brief(const workloads::Precision& precision) {
+  exec::Tolerance tolerance = exec::tolerance_of(precision);
+  tolerance.steps = (tolerance.steps + 1) / 2;
+  tolerance.gradient_steps = std::min(tolerance.gradient_steps, tolerance.steps);
+  return tolerance;
+}
+
 const exec::Course& one_rank_course(const plan::Job& job, const exec::DataSource& data,
                                     const exec::VerifyOptions& options) {
   static std::map<std::string, exec::Course> known;
@@ -16,7 +24,7 @@ const exec::Course& one_rank_course(const plan::Job& job, const exec::DataSource
   const auto [found, is_new] =
       known.try_emplace(workloads::to_json(one.workload).dump() + plan::to_json(one.strategy).dump());
   if (is_new) {
-    found->second = exec::train(plan::build(one), one.workload.precision, data, options);
+    found->second = exec::train(plan::build(one), brief(one.workload.precision), data, options);
   }
   return found->second;
 }
@@ -31,7 +39,7 @@ void expect_parity(const char* model, const std::vector<std::string>& overrides)
   options.poison = true;
   options.timeout = std::chrono::seconds(20);
   const exec::Verification v =
-      exec::verify(graph, one_rank_course(job, data, options), job.workload.precision, data, options);
+      exec::verify(graph, one_rank_course(job, data, options), brief(job.workload.precision), data, options);
   EXPECT_TRUE(v.passed) << "loss " << v.max_rel_loss << " of " << v.tolerance.loss << ", gradients " << v.max_rel_grad
                         << " of " << v.tolerance.gradient << " in " << v.worst_tensor;
 }

@@ -40,7 +40,10 @@ class GrammarData : public exec::DataSource {
   std::int64_t vocab_;
 };
 
-// What one rank trains with the job's workload. Many plans have the same: each is trained once.
+// As many steps as show a mistake in whatever goes from one to the next; of bf16, some for it to grow.
+exec::Tolerance brief(const workloads::Precision& precision);
+
+// What one rank trains with the job's workload, briefly. Many plans have the same: each is trained once.
 const exec::Course& one_rank_course(const plan::Job& job, const exec::DataSource& data,
                                     const exec::VerifyOptions& options);
 

@@ -46,7 +46,7 @@ void expect_meets(const std::string& address, int processes, const std::function
   std::vector<int> sums(static_cast<std::size_t>(processes), -1);
   for (int p = 0; p < processes; ++p) {
     threads.emplace_back([&, p] {
-      const std::unique_ptr<Transport> transport = meet_over_tcp({p, processes, address, port, 60});
+      const std::unique_ptr<Transport> transport = meet_over_tcp({p, processes, address, port});
       sums[static_cast<std::size_t>(p)] = sum_of_others(*transport);
     });
     if (p == 0) {
@@ -89,6 +89,16 @@ TEST(TcpTransport, StrangersAreSentAwayAndTheMeetingGoesOn) {
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), line + line + line);
 }
 
+TEST(TcpTransport, WhoeverDoesNotComeInTimeIsNamed) {
+  const std::uint16_t port = Socket::listen(0).port();
+  try {
+    meet_over_tcp({0, 3, "127.0.0.1", port, std::chrono::milliseconds(100)});
+    FAIL();
+  } catch (const EnvironmentError& e) {
+    EXPECT_STREQ(e.what(), "TCP: process 0 waited 0.1 s for process 1, 2");
+  }
+}
+
 TEST(TcpTransport, WhoeverAnswersMustBeOfTheRun) {
   const Socket other = Socket::listen(0);
   std::thread server([&] {
@@ -100,7 +110,7 @@ TEST(TcpTransport, WhoeverAnswersMustBeOfTheRun) {
     EXPECT_THROW(
         while (true) { connection->read_all(&last, 1, deadline); }, EnvironmentError);
   });
-  EXPECT_THROW(meet_over_tcp({1, 2, "127.0.0.1", other.port(), 60}), EnvironmentError);
+  EXPECT_THROW(meet_over_tcp({1, 2, "127.0.0.1", other.port()}), EnvironmentError);
   server.join();
 }
 

@@ -31,7 +31,7 @@ bool is_caught(const plan::Job& job, const plan::PlanGraph& mutated) {
   options.timeout = std::chrono::milliseconds(500);
   try {
     const Course& one_rank = testing::one_rank_course(job, data, options);
-    return !verify(mutated, one_rank, job.workload.precision, data, options).passed;
+    return !verify(mutated, one_rank, testing::brief(job.workload.precision), data, options).passed;
   } catch (const EnvironmentError&) {
     return true;
   }
@@ -155,8 +155,9 @@ TEST(Verify, FailsWhenABiasIsForgotten) {
 TEST(Verify, StatesWhatItCompared) {
   const plan::Job job = small_job(testing::kTinyGpt, {"dp=2"});
   const testing::GrammarData data(61);
-  const Course& one_rank = testing::one_rank_course(job, data, {});
-  const Verification v = verify(plan::build(job), one_rank, job.workload.precision, data, {});
+  const Tolerance tolerance = tolerance_of(job.workload.precision);
+  const Course one_rank = train(plan::build(plan::one_rank_job(job)), tolerance, data, {});
+  const Verification v = verify(plan::build(job), one_rank, tolerance, data, {});
   EXPECT_TRUE(v.passed);
   EXPECT_EQ(v.tolerance.steps, 5);
   EXPECT_EQ(v.loss.size(), 5U);
@@ -171,11 +172,12 @@ TEST(Verify, AnInterruptedOneHasNotPassed) {
   const std::atomic<bool> interrupted{true};
   VerifyOptions options;
   options.interrupted = &interrupted;
+  const Tolerance tolerance = testing::brief(job.workload.precision);
   Verification v;
-  for (int attempt = 0; attempt < 20 && v.loss.size() < 5; ++attempt) {
-    const Course interrupted_too = train(plan::build(job), job.workload.precision, data, options);
-    v = verify(plan::build(job), interrupted_too, job.workload.precision, data, options);
-    EXPECT_TRUE(v.loss.size() == 5 || !v.passed);
+  for (int attempt = 0; attempt < 20 && v.loss.size() < 3; ++attempt) {
+    const Course interrupted_too = train(plan::build(job), tolerance, data, options);
+    v = verify(plan::build(job), interrupted_too, tolerance, data, options);
+    EXPECT_TRUE(v.loss.size() == 3 || !v.passed);
   }
 }
 

@@ -14,7 +14,7 @@ nlohmann::json read(std::string_view text) {
   const auto document = foretrain::JsonDocument::from_text(text, "input");
   foretrain::Mistakes mistakes;
   foretrain::ObjectReader reader(document, mistakes);
-  const auto workload = foretrain::workloads::read_workload(reader, "bf16");
+  const auto workload = foretrain::workloads::read_workload(reader, false);
   reader.finish();
   mistakes.throw_if_any();
   return foretrain::workloads::to_json(workload);

@@ -157,5 +157,48 @@ TEST(CrossEntropy, LongRowsKeepTheirDigits) {
   EXPECT_NEAR(loss, std::log(sum) - logits.get(17), 2e-7 * loss);
 }
 
+// (3 - 1)^2 + (0 - 2)^2 = 8, slopes 2 (y - t): 4 and -4; of a logit log(1 + e^y) - t y: log 2 at y 0 for any t; e^800
+// does not fit a double, and the loss there is 800 - 800 t.
+TEST(OutputLoss, ByHand) {
+  for (const Dtype d : kElementTypes) {
+    const Values y(d, std::vector<double>{3, 0}), t(d, std::vector<double>{1, 2});
+    Values dy(d, 2);
+    double loss = 1.0;
+    output_loss_forward(OutputLoss::squared_error, 2, y.tensor(), t.tensor(), 0.5, &loss);
+    output_loss_backward(OutputLoss::squared_error, 2, y.tensor(), t.tensor(), 0.5, dy.tensor());
+    EXPECT_EQ(loss, 5.0);
+    EXPECT_EQ(dy.doubles(), (std::vector<double>{2, -2}));
+
+    const Values logits(d, std::vector<double>{0, 800, -800}), labels(d, std::vector<double>{1, 0, 0});
+    Values slope(d, 3);
+    loss = 0.0;
+    output_loss_forward(OutputLoss::binary_cross_entropy, 3, logits.tensor(), labels.tensor(), 1.0, &loss);
+    output_loss_backward(OutputLoss::binary_cross_entropy, 3, logits.tensor(), labels.tensor(), 1.0, slope.tensor());
+    EXPECT_DOUBLE_EQ(loss, std::log(2.0) + 800.0);
+    EXPECT_EQ(slope.doubles(), (std::vector<double>{-0.5, 1, 0}));
+  }
+}
+
+TEST(OutputLoss, AgainstTheReference) {
+  for_instruction_sets([](const std::string& isa) {
+    for (const OutputLoss kind : {OutputLoss::squared_error, OutputLoss::binary_cross_entropy}) {
+      for (const Dtype d : kElementTypes) {
+        for (const std::int64_t n : {0, 1, 16, 133}) {
+          const Values y(d, random_values(n, 1, 9.0)), t(d, random_values(n, 2));
+          Values dy(d, n);
+          double loss = 0.5;
+          output_loss_forward(kind, n, y.tensor(), t.tensor(), 0.3, &loss);
+          output_loss_backward(kind, n, y.tensor(), t.tensor(), 0.3, dy.tensor());
+          std::vector<double> expected(static_cast<std::size_t>(n));
+          const double all = reference::output_loss_forward(kind, n, y.doubles().data(), t.doubles().data(), 0.3);
+          reference::output_loss_backward(kind, n, y.doubles().data(), t.doubles().data(), 0.3, expected.data());
+          EXPECT_NEAR(loss, all + 0.5, 1e-12 * std::max(1.0, all)) << isa;
+          expect_close(dy, expected, d, 40, isa);
+        }
+      }
+    }
+  });
+}
+
 }  // namespace
 }  // namespace foretrain::kernels

@@ -8,8 +8,9 @@ namespace foretrain::kernels {
 namespace {
 
 const std::vector<std::int64_t> kCounts = {0, 1, 3, 16, 31, 64, 133, 1000};
-const std::vector<Activation> kActivations = {Activation::gelu,  Activation::relu,     Activation::swiglu,
-                                              Activation::geglu, Activation::gelu_erf, Activation::swiglu_clamped};
+const std::vector<Activation> kActivations = {Activation::gelu,   Activation::relu,     Activation::swiglu,
+                                              Activation::geglu,  Activation::gelu_erf, Activation::swiglu_clamped,
+                                              Activation::sigmoid};
 
 TEST(Activation, AgainstTheReference) {
   for_instruction_sets([](const std::string& isa) {

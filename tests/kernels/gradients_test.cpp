@@ -98,9 +98,25 @@ TEST(Gradients, Norm) {
   }
 }
 
+TEST(Gradients, OutputLoss) {
+  for (const OutputLoss kind : {OutputLoss::squared_error, OutputLoss::binary_cross_entropy}) {
+    const Vector y = random_values(33, 1, 4.0), target = random_values(33, 2);
+    Vector dy(33);
+    output_loss_backward(kind, 33, as_tensor(y), as_tensor(target), 0.25, as_tensor(dy));
+    expect_gradient(
+        y, {1.0}, dy,
+        [&](const Vector& v) {
+          Vector loss(1);
+          output_loss_forward(kind, 33, as_tensor(v), as_tensor(target), 0.25, loss.data());
+          return loss;
+        },
+        "loss " + std::to_string(static_cast<int>(kind)));
+  }
+}
+
 TEST(Gradients, Activation) {
   for (const Activation kind : {Activation::gelu, Activation::relu, Activation::swiglu, Activation::geglu,
-                                Activation::gelu_erf, Activation::swiglu_clamped}) {
+                                Activation::gelu_erf, Activation::swiglu_clamped, Activation::sigmoid}) {
     const std::int64_t rows = 3, cols = 11;
     const Vector x = random_values(is_gated(kind) ? 66 : 33, 1, kind == Activation::swiglu_clamped ? 12.0 : 4.0),
                  dy = random_values(33, 2);

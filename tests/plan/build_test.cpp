@@ -16,6 +16,7 @@ namespace {
 using testing::kTinyBert;
 using testing::kTinyGpt;
 using testing::kTinyLlama;
+using testing::kTinyT5;
 using testing::tiny_job;
 
 using Overrides = std::vector<std::string>;
@@ -84,6 +85,21 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
   }
 }
 
+TEST(Build, AnEncoderAndDecoderGivesAValidGraph) {
+  for (const Overrides& s : std::vector<Overrides>{
+           {},
+           {"dp=2", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
+           {"dp=2", "zero=1", "overlap_grad_reduce=true", "overlap_param_gather=true"},
+           {"dp=2", "zero=2", "tp=2"},
+           {"dp=4", "zero=3", "shard=2"},
+           {"dp=2", "zero=3", "workload.model.tied_embeddings=false"},
+           {"tp=2", "sequence_parallel=true", "recompute=full"},
+           {"tp=4", "micro_batch=2"},
+           {"workload.model.norm=layernorm", "workload.model.positions=learned", "tp=2", "sequence_parallel=true"}}) {
+    expect_valid(kTinyT5, s);
+  }
+}
+
 // Every parameter is stored once per replica: local elements of the slices that count, over all ranks of one dp
 // replica, add up to the model's parameters plus the vocabulary's padding rows.
 std::int64_t stored_parameters(const PlanGraph& g, int tp) {
@@ -105,7 +121,10 @@ std::int64_t stored_parameters(const PlanGraph& g, int tp) {
 TEST(Build, ParametersAreStoredOncePerReplica) {
   for (const Overrides& s : std::vector<Overrides>{
            {}, {"tp=2"}, {"tp=4"}, {"pp=2"}, {"pp=3"}, {"tp=2", "pp=2"}, {"pp=2", "schedule=zb_v"}}) {
-    for (const char* text : {kTinyGpt, kTinyLlama, kTinyBert}) {
+    for (const char* text : {kTinyGpt, kTinyLlama, kTinyBert, kTinyT5}) {
+      if (text == kTinyT5 && !s.empty() && s.back() != "tp=2" && s.back() != "tp=4") {
+        continue;  // one stage
+      }
       const Job job = tiny_job(text, s);
       const workloads::Model& m = job.workload.model;
       const std::int64_t tables = m.tied_embeddings ? 1 : 2, biases = m.head == workloads::Head::masked_lm ? 1 : 0;
@@ -137,6 +156,17 @@ TEST(Build, MatmulFlopsMatchTheClosedForm) {
                    once + tokens * 4 * (33792.0 + 3072));
   // A masked-LM head has one product of 48 x 48 more.
   EXPECT_DOUBLE_EQ(matmul_flops_per_step(build(tiny_job(kTinyBert))), once + tokens * 3 * 2 * 48 * 48);
+}
+
+// An encoder's two layers have 16 tokens, a decoder's three 8: 33792 a token as above, and of cross attention 24 times
+// 2·48·96 = 9216, q and projection of 8 and kv of 16; attention products of 2·16·16·48 = 24576, 2·8·8·48 = 6144 and
+// 2·8·16·48 = 12288, two forward and five backward; head of 8 tokens. 8 sequences.
+TEST(Build, MatmulFlopsOfAnEncoderAndDecoder) {
+  const double products = 2 * 16 * 33792.0 + 3 * 8 * 33792.0 + 3 * 24 * 9216.0 + 8 * 12288.0;
+  const double attention = 2 * 24576.0 + 3 * (6144.0 + 12288.0);
+  for (const Overrides& s : std::vector<Overrides>{{}, {"dp=2", "zero=3"}, {"tp=2", "padded_vocab=128"}}) {
+    EXPECT_DOUBLE_EQ(matmul_flops_per_step(build(tiny_job(kTinyT5, s))), 8 * (3 * products + 7 * attention));
+  }
 }
 
 // Norms behind keep as much of a layer as norms before: both sums and what comes between, in place of both norms and

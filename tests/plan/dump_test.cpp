@@ -124,11 +124,14 @@ TEST(GraphJson, HoldsEveryKindOfOp) {
   add(Join{}), add(plan::Attention{}), add(plan::Norm{}), add(ResidualAdd{}), add(BiasGradient{}), add(Rotary{});
   add(Embedding{}), add(PositionAdd{}), add(CrossEntropy{}), add(SquaredNorm{}), add(ClipCoefficient{});
   add(OptimizerStep{}), add(Fill{}), add(Accumulate{}), add(Copy{CopyKind::host_to_device, 8});
-  add(Host{HostTask::write_checkpoint, 1, 2}), add(Put{1, 2, Dtype::u8}), add(Take{1, 2, 3, 4, Dtype::nvfp4});
+  add(Host{HostTask::write_checkpoint, 1, 2}), add(SumParts{1, 2, true, Dtype::u8}),
+      add(Channel{ChannelStep::release, 0, 1, 2, Dtype::nvfp4, 0, 3, true});
   add(AttentionSinks{}), add(RingAttention{RingStep::attend_backward}),
       add(RingAttention{RingStep::attend_all_backward}), add(Reshard{ReshardStep::join_heads, 1, 2, 3, 4, 5, 6});
   add(Gate{}), add(Route{RouteStep::arrange, 1, 2, 1, 3}), add(Permute{}), add(GroupedMatmul{}),
-      add(ExpertActivation{}), add(ExpertBias{}), add(Cast{1, Dtype::fp32, Dtype::fp16});
+      add(ExpertActivation{}), add(ExpertBias{}),
+      add(OutputLoss{Direction::backward_input, workloads::Loss::cross_entropy, 1, 2}), add(LambUpdate{}),
+      add(LossScale{LossScaleStep::update}), add(Cast{1, Dtype::fp32, Dtype::fp16});
   add(Encode{{Coding::top_k, 9, 2, Dtype::fp64}, Dtype::fp64}), add(Decode{{}, 3, Dtype::bf16});
   add(OuterStep{8, 2, {OuterKind::sgd, 0.5, 0.1}, Dtype::fp64, Dtype::fp64, Dtype::bf16, true});
   add(foretrain::testing::message(true, 1, 3, 0));

@@ -153,6 +153,9 @@ TEST(TimelineJson, LooksLikeThis) {
             "{\"schema\":\"foretrain.timeline/1\",\n\"machine\":\"a \\\"machine\\\"\",\n\"step_ends_ps\":[7,9],\n"
             "\"fields\":\"role, instance, position, step, stream, multiplicity, rank, start_ps, end_ps\",\n"
             "\"spans\":[\n[1,2,3,4,5,9,6,7,8]]}\n");
+  t.stolen = {Time{}, Time{1}};
+  EXPECT_NE(to_json(t).find("\"step_ends_ps\":[7,9],\n\"stolen_ps\":[0,1],\n"), std::string::npos);
+  EXPECT_EQ(timeline_from_json(to_json(t), "t.json").stolen, t.stolen);
 }
 
 TEST(TimelineJson, SaysWhatIsWrong) {
@@ -161,6 +164,8 @@ TEST(TimelineJson, SaysWhatIsWrong) {
   };
   const std::string head = R"({"schema":"foretrain.timeline/1","machine":"m","step_ends_ps":[],"spans":)";
   EXPECT_EQ(message("[]"), "t.json: /: expected an object");
+  EXPECT_EQ(message(R"({"schema":"foretrain.timeline/1","machine":"m","step_ends_ps":[1],"stolen_ps":[],"spans":[]})"),
+            "t.json: /stolen_ps: expected an array as long as \"step_ends_ps\"");
   EXPECT_EQ(message("{}"), "t.json: /schema: missing");
   EXPECT_EQ(message(R"({"schema":"x"})"), "t.json: /schema: \"x\" is not allowed; expected \"foretrain.timeline/1\"");
   EXPECT_EQ(

@@ -99,7 +99,7 @@ TEST(Validate, LayersMayBeRunOverWhenTheyTouch) {
 TEST(Validate, RolesShareOutTheMesh) {
   EXPECT_EQ(after(pipeline_graph(), [](PlanGraph& g) { g.roles[1].ranks.fixed = {}; }),
             Lines({"stage 0 and stage 1 share ranks", "the roles have 3 ranks, the mesh 2"}));
-  EXPECT_EQ(after(pipeline_graph(), [](PlanGraph& g) { g.roles[1].ranks.fixed[0].second = 2; })[0],
+  EXPECT_EQ(after(pipeline_graph(), [](PlanGraph& g) { g.roles[1].ranks.fixed[0].first = 2; })[0],
             "stage 1: at pp 2 of 2");
 }
 
@@ -228,22 +228,17 @@ TEST(Validate, KeysAreUniqueInAStep) {
       "(sum, mb 0)");
 }
 
-TEST(Validate, PutsAndTakesBalance) {
-  const auto channel = [](std::int64_t taken) {
+// Two stages as a worker and its server: what is put is taken, and what is released fetched.
+TEST(Validate, ChannelsBalance) {
+  const auto channel = [](ChannelStep last, std::int64_t taken) {
     return after(pipeline_graph(), [&](PlanGraph& g) {
-      op_of(g, 0, 1).work = Put{3, 8, Dtype::fp32};
-      op_of(g, 1, 0).work = Take{3, 0, -1, taken, Dtype::fp32};
+      g.groups.push_back({"pair", {{Axis::pp, 0, {}}}, {}});
+      const auto group = static_cast<GroupId>(g.groups.size() - 1);
+      op_of(g, 0, 1).work = Channel{ChannelStep::put, group, 1, 8, Dtype::fp32, 0};
+      op_of(g, 1, 0).work = Channel{last, group, 1, taken, Dtype::fp32, 0};
     });
   };
-  EXPECT_EQ(channel(8), Lines{});
-  EXPECT_EQ(channel(4), Lines{"channel 3: messages of 4 and of 8 elements"});
-  EXPECT_EQ(after(pipeline_graph(),
-                  [](PlanGraph& g) {
-                    op_of(g, 0, 1).work = Put{3, 8, Dtype::fp32};
-                    op_of(g, 1, 0) = foretrain::testing::op(Fill{8, Dtype::fp32}, 1, {}, {whole(0, 8)});
-                    op_of(g, 1, 0).waits = {0};
-                  }),
-            Lines{"channel 3: 2 puts and 0 takes in a step"});
+  EXPECT_EQ(channel(ChannelStep::take, 8), Lines{"channel act: 2 puts, 2 takes, 0 releases and 0 fetches in a step"});
 }
 
 TEST(Validate, StopsAtTwentyLines) {

@@ -31,7 +31,7 @@ TEST(Compare, EqualTimelinesHaveNoError) {
     const Comparison r =
         compare(c.graph, fake_timeline(c.graph, 2, kMicrosecond, true), fake_timeline(c.graph, 3, kMicrosecond, false));
     EXPECT_DOUBLE_EQ(r.error(), 0);
-    EXPECT_EQ(r.steps, 3U);
+    EXPECT_EQ(r.counted.size(), 3U);
     for (const auto* rows : {&r.by_kind, &r.by_phase, &r.by_stream, &r.by_op}) {
       EXPECT_FALSE(rows->empty());
       for (const ComparedTime& row : *rows) {
@@ -81,6 +81,28 @@ TEST(Compare, TheMeasuredStepIsTheMedianAndOutliersDoNotCount) {
   const Comparison r = compare(c.graph, fake_timeline(c.graph, 2, kMicrosecond, true), measured);
   EXPECT_DOUBLE_EQ(r.measured_step, seconds(step));
   EXPECT_EQ(r.median_step, 0);
+}
+
+TEST(Compare, StepsThatLostTimeToAHypervisorDoNotCount) {
+  const Case c({});
+  plan::Timeline measured = fake_timeline(c.graph, 5, kMicrosecond, false);
+  const Time s = measured.step_ends[0];
+  const auto hundredths = [&](std::int64_t n) { return Time{n * s.value / 100}; };
+  // Periods of 10, 10, 1, 1 and 2 s; of the last 1.5 % was stolen, of the first two 3 %.
+  measured.step_ends = {hundredths(1000), hundredths(2000), hundredths(2100), hundredths(2200), hundredths(2400)};
+  measured.stolen = {hundredths(30), hundredths(30), {}, {}, hundredths(3)};
+  const plan::Timeline forecast = fake_timeline(c.graph, 2, kMicrosecond, true);
+  Comparison r = compare(c.graph, forecast, measured);
+  EXPECT_EQ(r.counted, (std::vector<std::size_t>{2, 3, 4}));
+  EXPECT_NEAR(r.measured_step, seconds(s), 1e-12);
+  EXPECT_EQ(r.median_step, 2);
+  EXPECT_NE(to_text(r, c.job, std::nullopt, false).find("not counted: 2 more"), std::string::npos);
+  EXPECT_EQ(to_json(r, c.job, std::nullopt)["counted_steps"], (std::vector<int>{2, 3, 4}));
+
+  measured.stolen[4] = hundredths(5);  // 2.5 %: two undisturbed ones are too few
+  r = compare(c.graph, forecast, measured);
+  EXPECT_EQ(r.counted.size(), 5U);
+  EXPECT_NEAR(r.measured_step, 2 * seconds(s), 1e-12);
 }
 
 TEST(Compare, ATimelineOfAnotherJobIsRefused) {

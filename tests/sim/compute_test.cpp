@@ -355,6 +355,17 @@ TEST(MeasuredCompute, MatmulsAreInterpolatedInLogarithms) {
   EXPECT_EQ(model->slowdown(matmul(16, 16, 16), 2), 1.25);
 }
 
+TEST(MeasuredCompute, BesideCommunicationAsTheTablesSay) {
+  topologies::Cluster c = calibrated();
+  topologies::Profile p = *c.profile;
+  p.measured.overlap = {{"matmul", 1.25, 1.5}};
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  const auto model = make_compute_model("measured", c);
+  const plan::Op op = matmul(16, 64, 16);
+  EXPECT_EQ(model->seconds_beside(op, {}), model->seconds(op));
+  EXPECT_EQ(model->seconds_beside(op, {1, 0}), 1.25 * model->seconds(op));
+}
+
 TEST(MeasuredCompute, AttentionAndMemory) {
   const topologies::Cluster c = calibrated();
   const auto model = make_compute_model("measured", c);

@@ -80,6 +80,11 @@ const std::vector<Overrides>& all_strategies() {
       {"dp=2", "overlap_grad_reduce=true", "bucket_bytes=1 B"},
       {"dp=4", "zero=1", "overlap_grad_reduce=true", "overlap_param_gather=true", "bucket_bytes=20 kB"},
       {"dp=2", "zero=1", "zero_kind=owners"},
+      {"dp=4", "data_parallel=gather", "overlap_grad_reduce=true", "bucket_bytes=20 kB"},
+      {"dp=2", "pp=2", "tp=2", "data_parallel=gather"},
+      {"dp=4", "data_parallel=all_gather", "overlap_grad_reduce=true"},
+      {"dp=4", "data_parallel=parameter_server", "servers=2"},
+      {"dp=2", "data_parallel=parameter_server", "servers=2", "overlap_grad_reduce=true"},
       {"dp=2", "zero=2", "overlap_grad_reduce=false"},
       {"dp=2", "zero=1", "offload=[\"optimizer\"]", "overlap_param_gather=true", "bucket_bytes=20 kB"},
       {"pp=2", "tp=2", "offload=[\"optimizer\"]"},
@@ -154,8 +159,15 @@ TEST(Fold, PlacesOfARingAreClasses) {
   }
 }
 
-// Events decide what a ring's messages slow beside a pipeline's, and what a reduction between two stages does.
+// Events decide what a ring's messages slow beside a pipeline's, what a reduction between two stages does, and what
+// ranks of different roles gather behind their backwards.
 bool folds_on_shared_devices(const plan::Mesh& mesh, const Overrides& strategy) {
+  const auto has = [&](const char* word) {
+    return std::find(strategy.begin(), strategy.end(), word) != strategy.end();
+  };
+  if (has("overlap_grad_reduce=true") && (has("data_parallel=gather") || has("data_parallel=parameter_server"))) {
+    return false;
+  }
   return (mesh.size(plan::Axis::cp) == 1 || mesh.size(plan::Axis::pp) == 1) &&
          std::find(strategy.begin(), strategy.end(), "schedule=dualpipe") == strategy.end();
 }

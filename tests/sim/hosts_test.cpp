@@ -49,6 +49,8 @@ TEST(HostsNetwork, OneRankOnEachHost) {
     EXPECT_NEAR(time(CollectiveKind::reduce_scatter), 50e-6 + part * 1e-3, 1e-12);
     EXPECT_NEAR(time(CollectiveKind::all_gather), 50e-6 + part * 1e-3, 1e-12);
     EXPECT_NEAR(time(CollectiveKind::broadcast), 50e-6 + (h - 1) * 1e-3, 1e-12);
+    EXPECT_NEAR(time(CollectiveKind::gather), 50e-6 + 1e-3, 1e-12);  // all that the root ends with
+    EXPECT_NEAR(time(CollectiveKind::distribute), 50e-6 + (h - 1) * 1e-3, 1e-12);
     EXPECT_NEAR(time(CollectiveKind::all_to_all), 50e-6 + part * 1e-3, 1e-12);
     EXPECT_NEAR(model->collective(CollectiveKind::all_reduce, Bytes{0}, group), 100e-6, 1e-12);
     EXPECT_NEAR(model->message(whole, false), 1.05e-3, 1e-12);

@@ -107,6 +107,18 @@ TEST(AlphaBeta, RingsOfOneNode) {
   }
 }
 
+// At the root: 7 parts of 1 GB over the node's link; of two nodes of 4 the other's 4 through the root's adapter take
+// longer than 3 over the link. A gather counts what the root ends with.
+TEST(AlphaBeta, StarsAreHeldBackByTheirRoot) {
+  const topologies::Cluster c = plain();
+  const auto model = make_alpha_beta(c);
+  const Bytes part{1'000'000'000};
+  EXPECT_NEAR(model->collective(CollectiveKind::distribute, part, {8, 1, 8}), 1e-6 + 7.0 / 100, 1e-12);
+  EXPECT_NEAR(model->collective(CollectiveKind::gather, Bytes{7 * part.value}, {8, 1, 8}), 1e-6 + 7.0 / 100, 1e-12);
+  EXPECT_NEAR(model->collective(CollectiveKind::distribute, part, {8, 2, 4}), 10e-6 + 4.0 / 25, 1e-12);
+  EXPECT_NEAR(model->collective(CollectiveKind::gather, Bytes{7 * part.value}, {8, 2, 4}), 10e-6 + 4.0 / 25, 1e-12);
+}
+
 // 4 nodes of 1: every member brings one NIC. 4 nodes of 8: 8 NICs, but no more than the node's own bandwidth.
 TEST(AlphaBeta, RingsOverNodes) {
   const topologies::Cluster c = plain();
@@ -201,8 +213,9 @@ TEST_P(ChosenCandidate, IsTheForecast) {
       std::make_shared<const topologies::Profile>(topologies::load_profile("topologies/profiles/dgx-h100.json"));
   c.name = GetParam();
   const auto model = make_alpha_beta(c);
-  for (const auto kind : {CollectiveKind::all_reduce, CollectiveKind::reduce_scatter, CollectiveKind::all_gather,
-                          CollectiveKind::broadcast, CollectiveKind::all_to_all}) {
+  for (const auto kind :
+       {CollectiveKind::all_reduce, CollectiveKind::reduce_scatter, CollectiveKind::all_gather,
+        CollectiveKind::broadcast, CollectiveKind::all_to_all, CollectiveKind::gather, CollectiveKind::distribute}) {
     for (const GroupPlacement& g : {GroupPlacement{2, 1, 2}, {8, 1, 8}, {4, 4, 1}, {16, 2, 8}, {12, 2, 8}}) {
       for (const std::int64_t bytes : {std::int64_t{0}, std::int64_t{4096}, std::int64_t{1} << 30}) {
         int chosen = 0;
@@ -277,6 +290,24 @@ TEST(MeasuredNetwork, InterpolatesBytesAndRanks) {
   EXPECT_NEAR(model->collective(CollectiveKind::all_reduce, Bytes{1000}, {8, 1, 8}), 6e-6, 1e-18);
   EXPECT_NEAR(model->collective(CollectiveKind::broadcast, Bytes{1000}, {2, 1, 2}), 2e-6, 1e-18);  // as all_gather
   EXPECT_NEAR(model->message(Bytes{1000}, true), 1e-5, 1e-16);  // half way in logarithms
+}
+
+// Ranks that share a GPU exchange by its memory, those with one each by a library: each has its table.
+TEST(MeasuredNetwork, KnowsRanksWithAGpuEach) {
+  topologies::Cluster c = measured();
+  c.is_gpu = true;
+  topologies::Profile p = *c.profile;
+  p.measured.collectives.push_back({"all_reduce", 2, 1000, 7e-6, true});
+  p.measured.exchanges.push_back({1000, 8e-6, true});
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  c.devices_per_node = 1;
+  const auto together = make_network_model("measured", c);
+  EXPECT_NEAR(together->collective(CollectiveKind::all_reduce, Bytes{1000}, {2, 1, 2}), 1e-6, 1e-18);
+  EXPECT_NEAR(together->message(Bytes{1000}, true), 1e-5, 1e-16);
+  c.devices_per_node = 2;
+  const auto apart = make_network_model("measured", c);
+  EXPECT_NEAR(apart->collective(CollectiveKind::all_reduce, Bytes{1000}, {2, 1, 2}), 7e-6, 1e-18);
+  EXPECT_NEAR(apart->message(Bytes{1000}, true), 8e-6, 1e-16);
 }
 
 }  // namespace

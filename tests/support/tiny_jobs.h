@@ -41,6 +41,14 @@ inline const char* const kTinyBert = R"({"version": 1,
                "seq_len": 16, "global_batch": 8, "precision": "fp64", "optimizer": "adamw"},
   "cluster": {"system": "this-machine"}, "strategy": {"micro_batch": 1}})";
 
+// T5 style: an encoder of 2 layers and a decoder of 3, relative positions, scores without scale; 8 tokens told of 16
+inline const char* const kTinyT5 = R"({"version": 1,
+  "workload": {"model": {"architecture": "encoder_decoder", "layers": 5, "encoder_layers": 2, "hidden": 48, "heads": 4,
+                         "ffn_hidden": 80, "vocab": 61, "activation": "relu", "norm": "rmsnorm",
+                         "relative_buckets": 8, "relative_distance": 10},
+               "seq_len": 16, "target_len": 8, "global_batch": 8, "precision": "fp64", "optimizer": "adamw"},
+  "cluster": {"system": "this-machine"}, "strategy": {"micro_batch": 1}})";
+
 inline plan::Job tiny_job(const char* text, const std::vector<std::string>& overrides = {}) {
   return plan::job_from_text(text, "test job", overrides);
 }

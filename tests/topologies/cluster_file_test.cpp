@@ -91,6 +91,7 @@ TEST(ThisMachine, ProfilePathFollowsTheEnvironment) {
   unsetenv("FORETRAIN_PROFILE");
   setenv("XDG_DATA_HOME", "/data", 1);
   EXPECT_EQ(this_machine_profile_path(), "/data/foretrain/this-machine.json");
+  EXPECT_EQ(this_gpu_profile_path(), "/data/foretrain/this-gpu.json");
   unsetenv("XDG_DATA_HOME");
 }
 
@@ -117,6 +118,19 @@ TEST(ClusterFile, InlineSystemsRoundTrip) {
   }
 }
 
+// Ranks share its one GPU, unless there are more.
+TEST(ClusterFile, GpusOfThisMachine) {
+  const Cluster one = read(R"({"system": "this-gpu"})");
+  EXPECT_TRUE(one.this_machine && one.is_gpu && one.shares_devices());
+  EXPECT_FALSE(one.device.exclusive_streams);
+  EXPECT_EQ(one.devices_per_node, 1);
+  EXPECT_EQ(one.shared_memory, Bytes{});
+  EXPECT_FALSE(read(R"({"system": "this-gpu", "devices_per_node": 4})").shares_devices());
+  EXPECT_TRUE(read(R"({"system": "this-machine"})").shares_devices());
+  EXPECT_EQ(message_of([] { read(R"({"system": "this-gpu", "nodes": 2})"); }),
+            "job.json:1: /nodes: 2 is not allowed; expected an integer from 1 to 1");
+}
+
 TEST(ClusterFile, AllMistakesAtOnce) {
   EXPECT_EQ(message_of([] {
               read(R"({"system": {
@@ -138,7 +152,7 @@ job.json:5: /system/intra/bandwidth: must be more than zero
 job.json:5: /system/intra/latency: "-1 us" is negative; expected a quantity >= 0
 job.json:1: /system/inter: missing, and has no default
 job.json:6: /system/profile: /no/such.json: no such file
-job.json:7: /system/nodes: unknown key "nodes"; known: version, name, description, this_machine, device, devices_per_node, intra, inter, host, fabric, profile, source, sources
+job.json:7: /system/nodes: unknown key "nodes"; known: version, name, description, this_machine, gpu, device, devices_per_node, intra, inter, host, fabric, profile, source, sources
 job.json:8: /nodes: 0 is not allowed; expected an integer from 1 to 1000000)");
 }
 
@@ -150,7 +164,8 @@ TEST(ClusterFile, NamesThatLeadNowhere) {
       "dgx-a100-80gb, "
       "dgx-b200, dgx-b300, dgx-h100, dgx-h200, dgx-v100, gb200-nvl72, gb300-nvl72, gcp-a3-high, gcp-a3-mega, "
       "gcp-a3-ultra, grand-teton-h100-96gb, hgx-a800, hgx-h800, meta-24k-roce, mi300x, oci-a100, oci-h100, polaris, "
-      "this-machine");
+      "this-gpu, "
+      "this-gpu, this-machine");
   EXPECT_EQ(message_of([] { read("{}"); }), "job.json:1: /system: missing, and has no default");
 }
 

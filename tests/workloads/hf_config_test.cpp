@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "base/catalogue.h"
@@ -319,15 +320,38 @@ TEST(HfConfig, Bert) {
             "config.json:2: /is_decoder: true is not built yet; expected false");
 }
 
+// t5-base's own, and a gated one of version 1.1 without ties and with a shorter decoder; both written and read again.
+TEST(HfConfig, T5) {
+  const Model m = import(R"({"architectures": ["T5ForConditionalGeneration"], "d_ff": 3072, "d_kv": 64, "d_model": 768,
+"decoder_start_token_id": 0, "dropout_rate": 0.1, "eos_token_id": 1, "initializer_factor": 1.0,
+"is_encoder_decoder": true, "layer_norm_epsilon": 1e-06, "model_type": "t5", "n_positions": 512, "num_heads": 12,
+"num_layers": 12, "output_past": true, "pad_token_id": 0, "relative_attention_num_buckets": 32, "vocab_size": 32128})");
+  EXPECT_EQ(model_difference(m, load_model(catalogue_path(kModelFolder, "model", "t5-base"))), "");
+  EXPECT_EQ(hf_config(m, 1, Dtype::fp32)["feed_forward_proj"], "relu");
+  const Model gated = import(R"({"model_type": "t5", "d_ff": 1024, "d_model": 512, "num_layers": 8,
+"num_decoder_layers": 4, "num_heads": 6, "vocab_size": 32128, "feed_forward_proj": "gated-gelu",
+"tie_word_embeddings": false})");
+  EXPECT_EQ(gated.layers, 12);
+  EXPECT_EQ(gated.encoder_layers, 8);
+  EXPECT_EQ(gated.activation, Activation::geglu);
+  EXPECT_FALSE(gated.tied_embeddings);
+  EXPECT_EQ(hf_config(gated, 1, Dtype::fp32)["num_decoder_layers"], 4);
+  EXPECT_EQ(message_of([] {
+              import(R"({"model_type": "t5", "d_ff": 1024, "d_model": 512, "num_layers": 8, "num_heads": 6,
+"vocab_size": 32128, "feed_forward_proj": "gated-silu"})");
+            }),
+            "config.json:2: /feed_forward_proj: \"gated-silu\" is not built yet; built: relu, gated-gelu");
+}
+
 TEST(HfConfigMistakes, OtherModelTypesAreRefusedByName) {
   EXPECT_EQ(
       message_of([] { import(R"({"model_type": "roberta", "hidden_size": 4096, "num_hidden_layers": 32})"); }),
-      "config.json:1: /model_type: \"roberta\" is not built yet; built: bert, gpt2, gpt_neox, llama, mistral, mixtral, "
-      "qwen2, qwen3, qwen2_moe, qwen3_moe, deepseek_v2, deepseek_v3, kimi_k2, gpt_oss, bamba");
+      "config.json:1: /model_type: \"roberta\" is not built yet; built: bert, t5, gpt2, gpt_neox, llama, mistral, "
+      "mixtral, qwen2, qwen3, qwen2_moe, qwen3_moe, deepseek_v2, deepseek_v3, kimi_k2, gpt_oss, bamba");
   EXPECT_EQ(message_of([] { import(R"({"model_type": "lama"})"); }),
             "config.json:1: /model_type: \"lama\" is not allowed; did you mean \"llama\"? "
-            "expected one of: bert, gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3, qwen2_moe, qwen3_moe, "
-            "deepseek_v2, deepseek_v3, kimi_k2, gpt_oss, bamba");
+            "expected one of: bert, t5, gpt2, gpt_neox, llama, mistral, mixtral, qwen2, qwen3, qwen2_moe, "
+            "qwen3_moe, deepseek_v2, deepseek_v3, kimi_k2, gpt_oss, bamba");
   EXPECT_EQ(message_of([] {
               import(R"({"model_type": "qwen3_moe", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 4,
 "num_attention_heads": 4, "vocab_size": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8,

@@ -52,6 +52,28 @@ TEST(ModelFile, DefaultsOfAnEncoderAreThoseOfBert) {
   EXPECT_EQ(m.mask_token, 255);  // the last id
 }
 
+TEST(ModelFile, DefaultsOfAnEncoderAndDecoder) {
+  const std::string shape = R"("architecture": "encoder_decoder", "layers": 6, "hidden": 64, "heads": 4, "vocab": 256)";
+  const Model plain = read("{" + shape + "}"), t5 = read("{" + shape + R"(, "norm": "rmsnorm"})");
+  EXPECT_EQ(plain.encoder_layers, 3);
+  EXPECT_TRUE(plain.tied_embeddings && t5.tied_embeddings && plain.scaled_scores && !t5.scaled_scores);
+  EXPECT_EQ(plain.positions, Positions::learned);
+  EXPECT_EQ(t5.positions, Positions::relative);
+  EXPECT_EQ(t5.relative_buckets, 32);
+  EXPECT_EQ(message_of([&] {
+              read("{" + shape + R"(, "encoder_layers": 6, "qk_norm": true, "positions": "relative",
+"relative_buckets": 20, "relative_distance": 10, "start_token": 256})");
+            }),
+            "job.json:1: /model: 20 relative_buckets up to a relative_distance of 10; expected an even number of 8 at "
+            "least, and a distance of more than its half\n"
+            "job.json:1: /model: encoder_layers 6 of 6 layers leave none to the decoder\n"
+            "job.json:1: /model: start_token 256 is no id of a vocabulary of 256\n"
+            "job.json:1: /model: qk_norm is not built with an encoder_decoder");
+  EXPECT_EQ(
+      message_of([&] { read(R"({"layers": 2, "hidden": 64, "heads": 4, "vocab": 256, "positions": "relative"})"); }),
+      "job.json:1: /model: relative positions and scores without scale are built for an encoder_decoder");
+}
+
 TEST(ModelFile, WhatAnEncoderCannotBe) {
   const std::string shape = R"("architecture": "encoder", "layers": 2, "hidden": 64, "heads": 4, "vocab": 256)";
   EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "attention_window": 4, "mask_token": 256})"); }),
@@ -87,8 +109,6 @@ TEST(ModelFile, ObjectFormRoundTrips) {
 
 TEST(ModelFile, WhatIsNotBuiltIsRefusedByName) {
   const std::string shape = R"("layers": 2, "hidden": 64, "heads": 4, "vocab": 256)";
-  EXPECT_EQ(message_of([&] { read("\"t5-base\""); }),
-            "job.json:1: /model: \"t5-base\": the encoder_decoder architecture is not built yet");
   EXPECT_EQ(
       message_of([&] { read("{" + shape + R"(, "moe": {"experts": 8, "top_k": 9, "ffn_hidden": 8, "groups": 3}})"); }),
       "job.json:1: /model/moe: top_k 9 of 8 experts\n"
@@ -98,10 +118,8 @@ TEST(ModelFile, WhatIsNotBuiltIsRefusedByName) {
                                                     "moe": {"experts": 8, "top_k": 2, "ffn_hidden": 8}})");
             }),
             "job.json:1: /model: mlp_bias with moe is not built yet; expected mlp_bias false");
-  EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "architecture": "mlp"})"); }),
-            "job.json:1: /model/architecture: \"mlp\" is not built yet; built: decoder, encoder");
   EXPECT_EQ(message_of([&] { read("{" + shape + R"(, "positions": "alibi"})"); }),
-            "job.json:1: /model/positions: \"alibi\" is not built yet; built: learned, rotary, none");
+            "job.json:1: /model/positions: \"alibi\" is not built yet; built: learned, rotary, none, relative");
 }
 
 TEST(ModelFile, BadSizes) {

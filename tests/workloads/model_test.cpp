@@ -72,6 +72,33 @@ INSTANTIATE_TEST_SUITE_P(
       return name;
     });
 
+// t5: an encoder's layer 4h·d + 2hf + 2h with d = heads·64, a decoder's 4h·d + h more; table V·h, two norms 2h, two
+// tables of 32 distances for each head. The transformers library's T5ForConditionalGeneration:
+//   small (h 512, d 512, f 2048)   6·3146752 + 6·4195840 + 32128·512 + 1024 + 512
+//   base  (h 768, d 768, f 3072)   12·7079424 + 12·9439488 + 32128·768 + 1536 + 768
+//   large (h 1024, d 1024, f 4096) 24·12584960 + 24·16780288 + 32128·1024 + 2048 + 1024
+TEST(Model, T5Parameters) {
+  const auto of = [](const char* name) { return total_parameters(catalogue_model(name)); };
+  EXPECT_EQ(of("t5-small"), 60'506'624);
+  EXPECT_EQ(of("t5-base"), 222'903'552);
+  EXPECT_EQ(of("t5-large"), 737'668'096);
+}
+
+// One layer on either side, hidden, width and MLP 4, vocabulary 8. Encoder of 5 tokens: products 5·(2·4·16 + 2·2·16) =
+// 960, scores and context 4·5·5·4 = 400; decoder of 3: 576 and 4·3·3·4 = 144; cross attention: q and projection
+// 2·4·(2·3·4), kv 2·4·(2·5·4), 512 in all, scores and context 4·3·5·4 = 240; logits 2·3·4·8 = 192.
+TEST(Model, EncoderAndDecoderByHand) {
+  Model m;
+  m.architecture = Architecture::encoder_decoder;
+  m.layers = 2;
+  m.encoder_layers = 1;
+  m.hidden = m.ffn_hidden = 4;
+  m.heads = m.kv_heads = m.head_dim = 2;
+  m.vocab = 8;
+  EXPECT_DOUBLE_EQ(model_flops(m, 2, 5, false, 3), 2 * 3 * (960 + 400 + 576 + 144 + 512 + 240 + 192));
+  EXPECT_DOUBLE_EQ(model_flops(m, 1, 5, true, 3), 3 * (960 + 400 + 576 + 72 + 512 + 240 + 192));
+}
+
 // The masked-LM head is one product more, 2·s·h·h = 2·5·4·4 = 160 forward; an encoder's attention is not halved:
 // 2·s·s·(q + context) = 2·5·5·8 = 400 of one layer. Tables of 2 types and a norm of 2·4 on the embedding; the head's
 // product with its bias 16 + 4, and a bias of 8.
@@ -304,6 +331,25 @@ TEST(Model, NamesOfItsWords) {
   EXPECT_EQ(name(Activation::geglu), "geglu");
   EXPECT_EQ(name(Norm::rmsnorm), "rmsnorm");
   EXPECT_EQ(name(Positions::none), "none");
+}
+
+// linear: 16·3 + 3 = 51; a sample takes 2·48 FLOPs forward and as many for the weight's gradient: 192.
+// mlp of 2, two hidden layers of 32, 3: (2 + 1)·32 + (32 + 1)·32 + (32 + 1)·3 = 96 + 1056 + 99 = 1251; products 64, of
+// which the input has no gradient, 1024 and 96: 4·64 + 6·1120 = 6976.
+TEST(Dense, CountsByHand) {
+  Model linear;
+  linear.architecture = Architecture::linear;
+  linear.dense = {16, 3, Loss::squared_error};
+  EXPECT_EQ(total_parameters(linear), 51);
+  EXPECT_EQ(model_flops(linear, 10, 1), 1920.0);
+  Model mlp;
+  mlp.architecture = Architecture::mlp;
+  mlp.dense = {2, 3, Loss::cross_entropy};
+  mlp.layers = 2;
+  mlp.hidden = 32;
+  EXPECT_EQ(total_parameters(mlp), 1251);
+  EXPECT_EQ(mlp.repeated_layers(), 1);
+  EXPECT_EQ(model_flops(mlp, 10, 1), 69760.0);
 }
 
 }  // namespace

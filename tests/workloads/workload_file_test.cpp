@@ -15,7 +15,7 @@ Workload read(const std::string& text) {
   const JsonDocument document = JsonDocument::from_text(text, "job.json");
   Mistakes mistakes;
   ObjectReader reader(document, mistakes);
-  Workload w = read_workload(reader, "bf16");
+  Workload w = read_workload(reader, false);
   reader.finish();
   mistakes.throw_if_any();
   return w;
@@ -59,7 +59,7 @@ TEST(WorkloadFile, AllMistakesAtOnce) {
   "seq_len": 1024,
   "global_batch": 0,
   "precision": "float32",
-  "optimizer": {"name": "lamb", "learning_rate": -1, "beta1": 1, "warmup_steps": 9, "decay_steps": 5, "lr": 1},
+  "optimizer": {"name": "newton", "learning_rate": -1, "beta1": 1, "warmup_steps": 9, "decay_steps": 5, "lr": 1},
   "attention": "flsh",
   "data": {"distribution": "block", "epochs": 2},
   "batch": 3
@@ -67,16 +67,16 @@ TEST(WorkloadFile, AllMistakesAtOnce) {
             }),
             R"(job.json:4: /global_batch: 0 is not allowed; expected an integer from 1 to 1000000000
 job.json:5: /precision: "float32" is not allowed; expected one of: fp64, fp32, tf32, fp16, bf16, fp8, mxfp8, nvfp4
-job.json:6: /optimizer/name: "lamb" is not built yet; built: sgd, momentum, adam, adamw
+job.json:6: /optimizer/name: "newton" is not allowed; expected one of: sgd, momentum, adam, adamw, rmsprop, lamb
 job.json:6: /optimizer/learning_rate: -1 is not allowed; expected a number >= 0
 job.json:6: /optimizer/beta1: 1 is not allowed; expected a number from 0 to 0.999999
 job.json:6: /optimizer/decay_steps: 5 is not allowed; expected 0 (constant) or more than the 9 warmup_steps
-job.json:6: /optimizer/lr: unknown key "lr"; known: name, learning_rate, min_learning_rate, warmup_steps, decay_steps, beta1, beta2, eps, weight_decay, momentum, clip
+job.json:6: /optimizer/lr: unknown key "lr"; known: name, decay, learning_rate, min_learning_rate, warmup_steps, decay_steps, beta1, beta2, eps, weight_decay, momentum, clip
 job.json:7: /attention: "flsh" is not allowed; did you mean "flash"? expected one of: unfused, fused_softmax, flash, flash3, cudnn
 job.json:8: /data/distribution: "block" is not built yet; built: random
 job.json:8: /data/epochs: is not built yet; leave the key out
 job.json:3: /seq_len: 1024 is not allowed; the model has 512 learned positions
-job.json:9: /batch: unknown key "batch"; known: seq_len, model, global_batch, precision, optimizer, attention, document_length, moe_imbalance, masked_share, data)");
+job.json:9: /batch: unknown key "batch"; known: seq_len, model, target_len, global_batch, precision, optimizer, loss_scaling, attention, document_length, moe_imbalance, masked_share, data)");
 }
 
 }  // namespace

@@ -51,5 +51,35 @@ TEST(Words, OfAttentionAndOptimizers) {
   EXPECT_TRUE(is_flash(AttentionKind::cudnn));
 }
 
+// From 1 at step 2 to 0.2 at step 6: halfway at step 4.
+TEST(LearningRate, FallsInALine) {
+  Optimizer o;
+  o.schedule = Schedule::linear;
+  o.learning_rate = 1;
+  o.min_learning_rate = 0.2;
+  o.warmup_steps = 2;
+  o.decay_steps = 6;
+  EXPECT_DOUBLE_EQ(learning_rate(o, 0), 0.5);
+  EXPECT_DOUBLE_EQ(learning_rate(o, 2), 1.0);
+  EXPECT_DOUBLE_EQ(learning_rate(o, 4), 0.6);
+  EXPECT_DOUBLE_EQ(learning_rate(o, 5), 0.4);
+  EXPECT_DOUBLE_EQ(learning_rate(o, 100), 0.2);
+}
+
+// The 16th step is four times the 4th, where the warm-up ends: half of its rate.
+TEST(LearningRate, FallsAsTheInverseRoot) {
+  Optimizer o;
+  o.schedule = Schedule::inverse_sqrt;
+  o.learning_rate = 1;
+  o.min_learning_rate = 0.1;
+  o.warmup_steps = 4;
+  EXPECT_DOUBLE_EQ(learning_rate(o, 1), 0.5);
+  EXPECT_DOUBLE_EQ(learning_rate(o, 3), 1.0);
+  EXPECT_DOUBLE_EQ(learning_rate(o, 15), 0.5);
+  EXPECT_DOUBLE_EQ(learning_rate(o, 1'000'000), 0.1);
+  o.warmup_steps = 0;
+  EXPECT_DOUBLE_EQ(learning_rate(o, 3), 0.5);
+}
+
 }  // namespace
 }  // namespace foretrain::workloads

@@ -127,6 +127,47 @@ TEST(Emulation, MatrixUnits) {
   }
 }
 
+// Element j of row i of matrix m is 64 m + 8 i + j: lane 4 g + t gets 64 m + 8 g + 2t and the next one, of the
+// transposes 64 m + 16 t + g and 8 more. Rows come into shared memory by copies that nobody sees before they are
+// finished.
+__global__ void matrices(const std::uint16_t* from, std::uint32_t* out, std::uint16_t* early) {
+  auto* const rows = dynamic_shared<std::uint16_t>();
+  rows[8 * threadIdx.x] = 7;
+  start_copy_16(rows + 8 * threadIdx.x, from + 8 * threadIdx.x);
+  early[threadIdx.x] = rows[8 * threadIdx.x];
+  finish_copies();
+  __syncwarp();
+  std::uint32_t plain[4], transposed[4];
+  load_matrices(plain, rows + 8 * threadIdx.x);
+  load_matrices_transposed(transposed, rows + 8 * threadIdx.x);
+  for (unsigned m = 0; m < 4; ++m) {
+    out[8 * threadIdx.x + m] = plain[m];
+    out[8 * threadIdx.x + 4 + m] = transposed[m];
+  }
+}
+
+TEST(Emulation, MatricesOfSharedMemory) {
+  emulation::use_order(1);
+  alignas(16) std::uint16_t from[256];
+  for (unsigned i = 0; i < 256; ++i) {
+    from[i] = static_cast<std::uint16_t>(i);
+  }
+  std::vector<std::uint32_t> out(256);
+  std::vector<std::uint16_t> early(32);
+  launch_shared(matrices, {1}, {32}, sizeof(from), Stream{}, static_cast<const std::uint16_t*>(from), out.data(),
+                early.data());
+  emulation::use_order(0);
+  EXPECT_EQ(early, std::vector<std::uint16_t>(32, 7));
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    const unsigned g = lane / 4, t = lane % 4;
+    for (unsigned m = 0; m < 4; ++m) {
+      const unsigned plain = 64 * m + 8 * g + 2 * t, transposed = 64 * m + 16 * t + g;
+      EXPECT_EQ(out[8 * lane + m], (plain + 1) << 16 | plain);
+      EXPECT_EQ(out[8 * lane + 4 + m], (transposed + 8) << 16 | transposed);
+    }
+  }
+}
+
 __global__ void leaves_early() {
   if (threadIdx.x > 0) {
     __syncthreads();

@@ -1,0 +1,82 @@
+#include "plan/channel.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "base/error.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+std::size_t at(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+// splitmix64.
+std::uint64_t mixed(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+  return x ^ x >> 31;
+}
+
+}  // namespace
+
+std::int64_t ChannelClocks::take(int worker) {
+  CHECK(!waits_[at(worker)], "worker {} sends twice without a release", worker);
+  ++clock_[at(worker)];
+  waits_[at(worker)] = true;
+  return version_++ - has_[at(worker)];
+}
+
+std::vector<int> ChannelClocks::release(std::int64_t staleness) {
+  const std::int64_t slowest = *std::min_element(clock_.begin(), clock_.end());
+  std::vector<int> released;
+  for (int w = 0; w < workers(); ++w) {
+    if (waits_[at(w)] && (staleness < 0 || clock_[at(w)] <= slowest + staleness)) {
+      released.push_back(w);
+      waits_[at(w)] = false;
+      has_[at(w)] = version_;
+    }
+  }
+  return released;
+}
+
+int worker_in_turn(int workers, std::int64_t step, std::int64_t nth) {
+  std::vector<int> order(at(workers));
+  std::iota(order.begin(), order.end(), 0);
+  std::uint64_t state = mixed(static_cast<std::uint64_t>(step));
+  for (std::size_t i = order.size(); i > 1; --i) {
+    state = mixed(state);
+    std::swap(order[i - 1], order[state % i]);
+  }
+  return order[at(nth)];
+}
+
+StalenessCount::StalenessCount(const PlanGraph& graph) : graph_(graph) {
+  for (std::size_t r = 0; r < graph.roles.size(); ++r) {
+    const Role& role = graph.roles[r];
+    for (ProgramCursor c(role, static_cast<int>(r), role.program.body, first_body_instance(role.program)); c;
+         c.next()) {
+      const auto* channel = std::get_if<Channel>(&c.op().work);
+      if (channel != nullptr && channel->step == ChannelStep::release) {
+        channels_[{c.id().role, c.id().instance}] = channel;
+      }
+    }
+  }
+}
+
+void StalenessCount::span(const Span& s) {
+  if (s.sender < 0) {
+    return;
+  }
+  const Channel& release = *channels_.at({s.op.role, s.op.instance});
+  const int workers = group_size(graph_.mesh, graph_.groups[at(release.group)]) - 1;
+  ChannelClocks& clocks = clocks_.try_emplace(s.rank, workers, 0).first->second;
+  ++updates_[clocks.take(s.sender)];
+  clocks.release(release.staleness);
+}
+
+}  // namespace foretrain::plan

@@ -1,0 +1,59 @@
+// What a server knows of workers that do not wait for each other: the one rule of who is taken from next and who may go
+// on, for simulator, executor and reports.
+//
+// A worker's clock is how many of its messages the server has taken; the server's version is how many in all. Staleness
+// of an update: versions that the server has gone on since it released the worker that sent it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "plan/cursor.h"
+#include "plan/timeline.h"
+
+namespace foretrain::plan {
+
+class ChannelClocks {
+ public:
+  // All workers have the server's parameters after so many steps.
+  ChannelClocks(int workers, std::int64_t clock)
+      : clock_(static_cast<std::size_t>(workers), clock), has_(clock_.size(), 0), waits_(clock_.size(), false) {}
+
+  int workers() const { return static_cast<int>(clock_.size()); }
+  std::int64_t clock(int worker) const { return clock_[static_cast<std::size_t>(worker)]; }
+
+  // A message of the worker is taken; returns its staleness.
+  std::int64_t take(int worker);
+  // Whom to release now, ascending: they count as released. `staleness` as Channel's.
+  std::vector<int> release(std::int64_t staleness);
+
+ private:
+  std::vector<std::int64_t> clock_;
+  std::vector<std::int64_t> has_;  // the version that a worker was released with
+  std::vector<bool> waits_;        // for its release
+  std::int64_t version_ = 0;
+};
+
+// Whose turn is the `nth` of a step: a random order of the workers, the same on every machine.
+int worker_in_turn(int workers, std::int64_t step, std::int64_t nth);
+
+// Updates by their staleness.
+using Staleness = std::map<std::int64_t, std::int64_t>;
+
+// Of all servers' takes, as the spans say who was taken from. REQUIRES: spans from the first step on, of each rank in
+// program order.
+class StalenessCount : public SpanSink {
+ public:
+  explicit StalenessCount(const PlanGraph& graph);
+  void span(const Span& s) override;
+  const Staleness& of_updates() const { return updates_; }
+
+ private:
+  const PlanGraph& graph_;
+  std::map<Rank, ChannelClocks> clocks_;
+  std::map<std::pair<std::int32_t, std::int32_t>, const Channel*> channels_;  // by role and instance: its ops of one
+  Staleness updates_;
+};
+
+}  // namespace foretrain::plan

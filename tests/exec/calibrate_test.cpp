@@ -1,0 +1,144 @@
+// What calibrate says of a GPU whose costs are known.
+#include "exec/calibrate.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/exec/pretend_gpu.h"
+
+namespace foretrain::exec {
+namespace {
+
+using testing::PretendCosts;
+using testing::PretendGpu;
+using topologies::Profile;
+
+constexpr std::int64_t kMiB = 1 << 20;
+
+// Kernels shorter than what the host takes to enqueue them, but for large products.
+PretendCosts costs() {
+  PretendCosts c;
+  c.kernel = 2e-6;
+  c.product = 1e-10;
+  c.copy = 3e-6;
+  c.device_byte = 1e-12;
+  c.link_byte = 20e-12;
+  c.mark = 0.5e-6;
+  c.submit = 5e-6;
+  c.record = 1e-6;
+  c.wait = 1.5e-6;
+  return c;
+}
+
+CalibrateScale small_scale() {
+  CalibrateScale s;
+  s.matmul = {{Dtype::fp32, 32, 128, 2, 1 << 21}, {Dtype::bf16, 64, 128, 2, 1 << 21}};
+  s.attention = {{Dtype::bf16, 64, 32, 2}};
+  s.heads = 2;
+  s.most_scores = 1 << 14;
+  s.width = 64;
+  s.vocabulary = 512;
+  s.smallest_memory = 16 << 10;
+  s.largest_memory = kMiB;
+  s.pool = s.small_pool = Bytes{kMiB};
+  s.ops_pool = Bytes{4 * kMiB};
+  s.most_cached = 64 << 10;
+  s.ranks = {2, 3};
+  s.work_extent = 32;
+  s.sharing_extent = 128;
+  s.smallest_sharing = 256 << 10;
+  s.sharing_flops = 1e8;
+  s.sharing_bytes = 4e6;
+  s.has_launches = true;
+  return s;
+}
+
+const Profile& profile() {
+  static const Profile made = [] {
+    PretendGpu gpu(costs());
+    CalibrateOptions options;
+    options.budget = std::chrono::seconds(0);
+    options.gpu = &gpu;
+    return calibrate(options, small_scale());
+  }();
+  return made;
+}
+
+void expect_near(double value, double expected) {
+  EXPECT_NEAR(value, expected, 1e-3 * expected);
+}
+
+TEST(CalibrateGpu, SaysWhatWasMeasured) {
+  EXPECT_EQ(profile().measured.machine, "a pretended GPU, 1.00 GB");
+  EXPECT_EQ(profile().measured.cores, 1);
+  EXPECT_EQ(profile().measured.device_memory, Bytes{1'000'000'000});
+  EXPECT_EQ(profile().measured.shared_cache, Bytes{kMiB});
+}
+
+// A matmul is one kernel, and its end's record takes its time before it is there: 2 us + m n k x 0.1 ns + 0.5 us.
+TEST(CalibrateGpu, Matmuls) {
+  // Extents 32, 64, 128: 27 of fp32; 64, 128: 8 of bf16; in three layouts each.
+  EXPECT_EQ(profile().measured.matmul.size(), 3U * (27 + 8));
+  for (const topologies::MatmulSample& s : profile().measured.matmul) {
+    const double products = static_cast<double>(s.m * s.n * s.k);
+    expect_near(s.seconds, 2e-6 + 1e-10 * products + 0.5e-6);
+    expect_near(s.cached_seconds, s.seconds);
+  }
+}
+
+// Copies: 3 us and a byte's price within the device, or over the link.
+TEST(CalibrateGpu, Copies) {
+  int seen = 0;
+  for (const topologies::MemorySample& s : profile().measured.memory) {
+    const bool stays = s.kind == "copy.device_to_device";
+    if (s.kind.rfind("copy.", 0) != 0) {
+      continue;
+    }
+    // Bytes touched on the device: read and written, or either.
+    const double bytes = static_cast<double>(stays ? s.bytes / 2 : s.bytes);
+    expect_near(s.seconds, 3e-6 + bytes * (stays ? 1e-12 : 20e-12) + 0.5e-6);
+    ++seen;
+  }
+  EXPECT_EQ(seen, 3 * 3);  // kinds; 16 KiB, 128 KiB, 1 MiB
+}
+
+// An op is a record before it, a kernel and a record behind it; a wait comes on top. Between two ops in a stream that
+// has enough to do lies the second's first record.
+TEST(CalibrateGpu, LaunchesAndEvents) {
+  expect_near(profile().measured.submit_seconds, 1e-6 + 5e-6 + 1e-6);
+  EXPECT_NEAR(profile().measured.event_seconds, 1.5e-6, 0.01e-6);
+  expect_near(profile().measured.dispatch_seconds, 0.5e-6);
+}
+
+// One kernel runs at a time: n ranks with products of 128^3 x 0.1 ns = 210 us, far longer than their enqueueing, take n
+// times as long.
+TEST(CalibrateGpu, RanksShareIt) {
+  int seen = 0;
+  for (const topologies::SharingSample& s : profile().measured.sharing) {
+    if (s.kind == "matmul") {
+      EXPECT_NEAR(s.slowdown, s.active, 0.03 * s.active);
+      ++seen;
+    }
+  }
+  EXPECT_EQ(seen, 2);
+}
+
+// n shares of 3 us one after the other, each of n parts that are read, one that is summed and n - 1 that are copied.
+TEST(CalibrateGpu, CollectivesTakeAtLeastTheirShares) {
+  int seen = 0;
+  for (const topologies::CollectiveSample& s : profile().measured.collectives) {
+    EXPECT_FALSE(s.has_gpu_each);
+    if (s.kind == "all_reduce") {
+      EXPECT_GE(s.seconds, s.ranks * 3e-6 + 2.0 * static_cast<double>(s.ranks * s.bytes) * 1e-12);
+      ++seen;
+    }
+  }
+  EXPECT_EQ(seen, 2 * 6);  // 1 KiB to 1 MiB
+}
+
+TEST(CalibrateGpu, IsReadBack) {
+  const std::string text = topologies::to_json(profile());
+  EXPECT_EQ(topologies::to_json(topologies::profile_from_text(text, "made")), text);
+}
+
+}  // namespace
+}  // namespace foretrain::exec

@@ -1,0 +1,159 @@
+// Gradients that are summed elsewhere than in an all-reduce: who holds what, and what is sent.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "plan/build.h"
+#include "plan/channel.h"
+#include "plan/cursor.h"
+#include "plan/validate.h"
+#include "tests/support/tiny_jobs.h"
+
+namespace foretrain::plan {
+namespace {
+
+using Lines = std::vector<std::string>;
+
+PlanGraph graph_of(const Lines& overrides) {
+  const PlanGraph g = build(testing::tiny_job(testing::kTinyLlama, overrides));
+  EXPECT_EQ(validate(g), Lines{}) << ::testing::PrintToString(overrides);
+  return g;
+}
+
+// Elements of a step's ops by kind, of one rank of the role.
+std::map<std::string, std::int64_t> moved(const PlanGraph& g, std::size_t role) {
+  std::map<std::string, std::int64_t> result;
+  const Program& p = g.roles[role].program;
+  for (ProgramCursor c(g.roles[role], static_cast<int>(role), p.body, first_body_instance(p)); c; c.next()) {
+    if (const auto* collective = std::get_if<Collective>(&c.op().work)) {
+      result[kind_name(c.op().work)] += collective->elements;
+    } else if (const auto* channel = std::get_if<Channel>(&c.op().work)) {
+      result[kind_name(c.op().work)] += channel->elements;
+    } else if (const auto* sum = std::get_if<SumParts>(&c.op().work)) {
+      result["sum_parts"] += sum->elements * (sum->parts + (sum->accumulate ? 1 : 0));
+    }
+  }
+  return result;
+}
+
+std::int64_t parameters_of(const PlanGraph& g, std::size_t role) {
+  std::int64_t n = 0;
+  for (const ParameterFamily& f : g.roles[role].parameter_families) {
+    n += f.parameter < 0 ? 0 : f.elements * std::max(1, f.layers);
+  }
+  return n;
+}
+
+bool has_state(const Role& role) {
+  return std::any_of(role.parameter_families.begin(), role.parameter_families.end(),
+                     [](const ParameterFamily& f) { return f.m >= 0; });
+}
+
+// Of 3 ranks the first gathers two gradients, adds its own, and gives the parameters to all. The loss is one element.
+TEST(DataParallel, TheFirstRankGathersSumsAndUpdates) {
+  const PlanGraph g = graph_of({"dp=4", "data_parallel=gather"});
+  ASSERT_EQ(g.roles.size(), 2u);
+  const std::int64_t n = parameters_of(g, 0);
+  EXPECT_EQ(count(g.mesh, g.roles[0].ranks), 1);
+  EXPECT_EQ(count(g.mesh, g.roles[1].ranks), 3);
+  EXPECT_TRUE(has_state(g.roles[0]));
+  EXPECT_FALSE(has_state(g.roles[1]));
+  using Moved = std::map<std::string, std::int64_t>;
+  EXPECT_EQ(moved(g, 0), (Moved{{"gather", 3 * n}, {"sum_parts", 4 * n}, {"broadcast", n}, {"all_reduce", 1}}));
+  EXPECT_EQ(moved(g, 1), (Moved{{"gather", 3 * n}, {"broadcast", n}, {"all_reduce", 1}}));
+}
+
+TEST(DataParallel, EverybodyGathersSumsAndUpdates) {
+  const PlanGraph g = graph_of({"dp=4", "data_parallel=all_gather"});
+  ASSERT_EQ(g.roles.size(), 1u);
+  const std::int64_t n = parameters_of(g, 0);
+  EXPECT_EQ(moved(g, 0),
+            (std::map<std::string, std::int64_t>{{"all_gather", 4 * n}, {"sum_parts", 4 * n}, {"all_reduce", 1}}));
+}
+
+// Four equal layers, a larger embedding and head of equal size: two servers have as much; each gathers its own.
+TEST(DataParallel, ServersShareTheParameters) {
+  const PlanGraph g = graph_of({"dp=3", "global_batch=6", "data_parallel=parameter_server", "servers=2"});
+  ASSERT_EQ(g.roles.size(), 3u);
+  EXPECT_EQ(g.mesh.ranks(), 5);
+  EXPECT_EQ(g.data_ranks(), 3);
+  EXPECT_FALSE(has_state(g.roles[0]));
+  EXPECT_EQ(parameters_of(g, 1) + parameters_of(g, 2), parameters_of(g, 0));
+  for (const std::size_t server : {1u, 2u}) {
+    const std::int64_t n = parameters_of(g, server);
+    EXPECT_EQ(g.roles[server].global_layer.size(), 2u);
+    EXPECT_TRUE(has_state(g.roles[server]));
+    EXPECT_EQ(moved(g, server),
+              (std::map<std::string, std::int64_t>{
+                  {"gather", 3 * n}, {"sum_parts", 3 * n}, {"distribute", n}, {"all_reduce", g.tensors}}));
+    EXPECT_EQ(role_of(g, static_cast<Rank>(2 + server)), static_cast<int>(server));
+  }
+}
+
+// An update for each worker; workers put all and fetch all, once.
+TEST(DataParallel, AsynchronousServersUpdateForEachWorker) {
+  const PlanGraph g =
+      graph_of({"dp=4", "data_parallel=parameter_server", "servers=2", "staleness=1", "server_order=random"});
+  EXPECT_TRUE(g.asynchronous);
+  using Moved = std::map<std::string, std::int64_t>;
+  const std::int64_t n = parameters_of(g, 0);
+  EXPECT_EQ(moved(g, 0), (Moved{{"put", n}, {"fetch", n}}));
+  for (const std::size_t server : {1u, 2u}) {
+    const std::int64_t own = parameters_of(g, server);
+    EXPECT_EQ(moved(g, server), (Moved{{"take", 4 * own}, {"release", 4 * own}}));
+  }
+}
+
+TEST(DataParallel, RefusesServersWithNothing) {
+  const auto refusal = [](const Lines& overrides) {
+    try {
+      graph_of(overrides);
+    } catch (const InputError& e) {
+      return std::string(e.what());
+    }
+    return std::string("none");
+  };
+  EXPECT_NE(refusal({"data_parallel=parameter_server", "servers=7"})
+                .find("7 servers for 6 parts of the parameters (each layer, the embedding, the head)"),
+            std::string::npos);
+  EXPECT_NE(refusal({"data_parallel=parameter_server", "servers=0"}).find("/strategy/servers: 0 is not allowed"),
+            std::string::npos);
+  EXPECT_NE(refusal({"data_parallel=parameter_server", "staleness=-1"}).find("/strategy/staleness: -1 is not allowed"),
+            std::string::npos);
+  EXPECT_NE(refusal({"data_parallel=parameter_server", "dp=0"}).find("/strategy/dp: 0 is not allowed"),
+            std::string::npos);
+  EXPECT_NE(refusal({"servers=1"}).find("/strategy/servers: needs data_parallel parameter_server, not all_reduce"),
+            std::string::npos);
+}
+
+// Three workers, one step ahead at most: worker 0 sends twice; its second release waits for the slowest.
+TEST(ChannelClocks, HoldBackWhoIsAhead) {
+  ChannelClocks clocks(3, 0);
+  EXPECT_EQ(clocks.take(0), 0);
+  EXPECT_EQ(clocks.release(1), std::vector<int>{0});  // at 1, the others at 0
+  EXPECT_EQ(clocks.take(1), 1);                       // version 1, sent from 0
+  EXPECT_EQ(clocks.release(1), std::vector<int>{1});
+  EXPECT_EQ(clocks.take(0), 1);                      // released at 1, now 2
+  EXPECT_EQ(clocks.release(1), std::vector<int>{});  // at 2, worker 2 at 0
+  EXPECT_EQ(clocks.take(2), 3);
+  EXPECT_EQ(clocks.release(1), (std::vector<int>{0, 2}));
+  EXPECT_EQ(clocks.take(2), 0);
+  EXPECT_EQ(clocks.release(-1), std::vector<int>{2});
+}
+
+TEST(ChannelClocks, EverybodyHasATurnInAStep) {
+  for (const int workers : {1, 2, 5}) {
+    for (const std::int64_t step : {0, 1, 2, 1000}) {
+      std::vector<bool> had(static_cast<std::size_t>(workers), false);
+      for (int n = 0; n < workers; ++n) {
+        had[static_cast<std::size_t>(worker_in_turn(workers, step, n))] = true;
+      }
+      EXPECT_EQ(had, std::vector<bool>(had.size(), true));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace foretrain::plan
