@@ -218,11 +218,9 @@ TEST(Parity, Encoder) {
 // An encoder and a decoder, of T5's kind and with learned positions and biases: with every strategy that such a model
 // has, and some together.
 TEST(Parity, EncoderAndDecoder) {
-  const Overrides plain = {{"workload.model.norm", "layernorm"},
-                           {"workload.model.positions", "learned"},
-                           {"workload.model.attention_bias", "true"},
-                           {"workload.model.mlp_bias", "true"},
-                           {"workload.model.activation", "gelu"}};
+  const Overrides plain = {{"workload.model.norm", "layernorm"},   {"workload.model.positions", "learned"},
+                           {"workload.model.max_positions", "16"}, {"workload.model.attention_bias", "true"},
+                           {"workload.model.mlp_bias", "true"},    {"workload.model.activation", "gelu"}};
   const Overrides sp = {{"tp", "2"}, {"sequence_parallel", "true"}};
   for (const Overrides& o : std::vector<Overrides>{
            {},

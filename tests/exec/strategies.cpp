@@ -9,7 +9,8 @@ bool is_refused(const Overrides& o) {
   const auto cut = [&](const char* key) { return !word(key).empty() && word(key) != "1"; };
   const std::string by = word("data_parallel");
   if (!by.empty() && (!word("zero").empty() || (by != "all_gather" && cut("cp")) ||
-                      (by == "parameter_server" && (cut("tp") || cut("pp"))))) {
+                      (by == "parameter_server" && (cut("tp") || cut("pp"))) ||
+                      (by != "all_gather" && word("workload.optimizer").find("lamb") != std::string::npos))) {
     return true;
   }
   return (word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v")) ||

@@ -92,7 +92,7 @@ TEST(DataParallel, ServersShareTheParameters) {
   }
 }
 
-// An update for each worker; workers put all and fetch all, once.
+// An update for each worker, clipped by the norm over all servers; workers put all and fetch all, once.
 TEST(DataParallel, AsynchronousServersUpdateForEachWorker) {
   const PlanGraph g =
       graph_of({"dp=4", "data_parallel=parameter_server", "servers=2", "staleness=1", "server_order=random"});
@@ -102,7 +102,7 @@ TEST(DataParallel, AsynchronousServersUpdateForEachWorker) {
   EXPECT_EQ(moved(g, 0), (Moved{{"put", n}, {"fetch", n}}));
   for (const std::size_t server : {1u, 2u}) {
     const std::int64_t own = parameters_of(g, server);
-    EXPECT_EQ(moved(g, server), (Moved{{"take", 4 * own}, {"release", 4 * own}}));
+    EXPECT_EQ(moved(g, server), (Moved{{"take", 4 * own}, {"release", 4 * own}, {"all_reduce", 4 * g.tensors}}));
   }
 }
 

@@ -65,8 +65,8 @@ TEST(Profile, MistakesAreNamedAllAtOnce) {
       "p.json:3: /measured/matmul/0/m: 0 is not allowed; expected an integer from 1 to 1099511627776\n"
       "p.json:4: /measured/memory/0/seconds: missing, and has no default\n"
       "p.json:5: /measured/extra: unknown key \"extra\"; known: machine, cores, date, commit, command, "
-      "core_cache_bytes, shared_cache_bytes, dispatch_seconds, matmul, attention, memory, collectives, exchanges, "
-      "sharing");
+      "core_cache_bytes, shared_cache_bytes, dispatch_seconds, submit_seconds, event_seconds, device_memory_bytes, "
+      "matmul, attention, memory, collectives, exchanges, sharing, overlap");
 }
 
 }  // namespace

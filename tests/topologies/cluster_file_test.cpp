@@ -164,7 +164,6 @@ TEST(ClusterFile, NamesThatLeadNowhere) {
       "dgx-a100-80gb, "
       "dgx-b200, dgx-b300, dgx-h100, dgx-h200, dgx-v100, gb200-nvl72, gb300-nvl72, gcp-a3-high, gcp-a3-mega, "
       "gcp-a3-ultra, grand-teton-h100-96gb, hgx-a800, hgx-h800, meta-24k-roce, mi300x, oci-a100, oci-h100, polaris, "
-      "this-gpu, "
       "this-gpu, this-machine");
   EXPECT_EQ(message_of([] { read("{}"); }), "job.json:1: /system: missing, and has no default");
 }
