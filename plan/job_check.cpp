@@ -107,55 +107,10 @@ void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy)
   }
 }
 
-// Each layer is one part, and so are the embedding and the head.
-void check_servers(const Job& job, ObjectReader& strategy) {
-  const Strategy& s = job.strategy;
-  if (s.data_parallel != DataParallel::parameter_server) {
-    return;
-  }
-  const std::int64_t parts = job.workload.model.layers + 2;
-  if (s.servers > parts) {
-    strategy.mistake("servers", fmt::format("{} servers for {} parts of the parameters (each layer, the embedding, the "
-                                            "head); expected at most as many",
-                                            s.servers, parts));
-  }
-  if (job.workload.model.moe.experts > 0 || job.workload.model.is_encoder_decoder()) {
-    strategy.mistake(
-        "data_parallel",
-        "parameter_server with experts, or an encoder and a decoder, is not built yet; expected another word");
-  }
-}
-
 void check_sharding(const Job& job, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
   if (s.shard != 0 && s.dp % s.shard != 0) {
     strategy.mistake("shard", fmt::format("{} does not divide dp {}", s.shard, s.dp));
-  }
-}
-
-void check_local_sgd(const Job& job, ObjectReader& strategy) {
-  const Strategy& s = job.strategy;
-  if (s.data_parallel != DataParallel::local_sgd) {
-    return;
-  }
-  if (s.dp % s.local_group != 0) {
-    strategy.mistake("local_group", fmt::format("{} does not divide dp {}", s.local_group, s.dp));
-  }
-  if (job.workload.model.moe.experts > 0) {
-    strategy.mistake("data_parallel", "local_sgd of a model with experts is not built yet; expected all_reduce");
-  }
-}
-
-// Ranks that hold copies of a tensor lose the same in its code only if all that stands in the bucket is the same.
-void check_compression(const Job& job, ObjectReader& strategy) {
-  const Strategy& s = job.strategy;
-  const Compression& c = s.compression;
-  if (c.is_coded() && s.pp > 1 && job.workload.model.tied_embeddings) {
-    strategy.mistake("compression",
-                     fmt::format("{} with pp {} and tied embeddings is not built: the two stages that hold the table "
-                                 "would code it beside different weights, and drift apart; expected pp 1, untied "
-                                 "embeddings, or fp16 or bf16",
-                                 name(c), s.pp));
   }
 }
 
@@ -395,20 +350,6 @@ void check_optimizer(const Job& job, ObjectReader& strategy) {
   if (lamb && job.workload.model.moe.experts > 0) {
     strategy.mistake("", "lamb is not built for models with experts; expected another optimizer");
   }
-  if (job.workload.loss_scaling.is_on() && s.data_parallel == DataParallel::local_sgd) {
-    strategy.mistake("data_parallel",
-                     "local_sgd is not built with loss_scaling: replicas would skip different steps; "
-                     "expected all_reduce or all_gather");
-  }
-  if (job.workload.loss_scaling.is_on() && s.compression.kind != CompressionKind::none) {
-    strategy.mistake("compression",
-                     fmt::format("{} is not built with loss_scaling; expected none", name(s.compression)));
-  }
-  if ((lamb || job.workload.loss_scaling.is_on()) &&
-      (s.data_parallel == DataParallel::gather || s.data_parallel == DataParallel::parameter_server)) {
-    strategy.mistake("data_parallel", fmt::format("{} is not built with {}; expected all_reduce or all_gather",
-                                                  name(s.data_parallel), lamb ? "lamb" : "loss_scaling"));
-  }
   if (job.workload.loss_scaling.is_on() && s.post_validation) {
     strategy.mistake("optimizer_sync", "post_validation is not built with loss_scaling; expected global");
   }
@@ -502,9 +443,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
   if (parts.strategy_ok && parts.workload_ok) {
     check_batch(job, parts.workload, parts.strategy);
     check_sharding(job, parts.strategy);
-    check_compression(job, parts.strategy);
-    check_local_sgd(job, parts.strategy);
-    check_servers(job, parts.strategy);
+    check_data_parallel(job, parts.strategy);
     if (!job.workload.model.is_dense()) {
       check_tensor_parallel(job, parts.strategy);
     }

@@ -16,4 +16,7 @@ struct JobParts {
 // Fills in what follows from the whole job (dp, nodes), then records every broken rule.
 void complete_and_check(Job& job, const JobParts& parts);
 
+// data_parallel_check.cpp, for the above: what the model and the optimizer mean for how replicas stay alike.
+void check_data_parallel(const Job& job, ObjectReader& strategy);
+
 }  // namespace foretrain::plan

@@ -11,7 +11,7 @@
 
 #include "base/json.h"
 #include "plan/data_parallel.h"
-#include "plan/ops.h"
+#include "plan/exchange_ops.h"
 
 namespace foretrain::plan {
 

@@ -1,0 +1,81 @@
+#include "base/error.h"
+#include "plan/job_check.h"
+
+namespace foretrain::plan {
+
+namespace {
+
+// Each layer is one part, and so are the embedding and the head.
+void check_servers(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  if (s.data_parallel != DataParallel::parameter_server) {
+    return;
+  }
+  const std::int64_t parts = job.workload.model.layers + 2;
+  if (s.servers > parts) {
+    strategy.mistake("servers", fmt::format("{} servers for {} parts of the parameters (each layer, the embedding, the "
+                                            "head); expected at most as many",
+                                            s.servers, parts));
+  }
+  if (job.workload.model.moe.experts > 0 || job.workload.model.is_encoder_decoder()) {
+    strategy.mistake(
+        "data_parallel",
+        "parameter_server with experts, or an encoder and a decoder, is not built yet; expected another word");
+  }
+}
+
+void check_local_sgd(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  if (s.data_parallel != DataParallel::local_sgd) {
+    return;
+  }
+  if (s.dp % s.local_group != 0) {
+    strategy.mistake("local_group", fmt::format("{} does not divide dp {}", s.local_group, s.dp));
+  }
+  if (job.workload.model.moe.experts > 0) {
+    strategy.mistake("data_parallel", "local_sgd of a model with experts is not built yet; expected all_reduce");
+  }
+}
+
+// Ranks that hold copies of a tensor lose the same in its code only if all that stands in the bucket is the same.
+void check_compression(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  const Compression& c = s.compression;
+  if (c.is_coded() && s.pp > 1 && job.workload.model.tied_embeddings) {
+    strategy.mistake("compression",
+                     fmt::format("{} with pp {} and tied embeddings is not built: the two stages that hold the table "
+                                 "would code it beside different weights, and drift apart; expected pp 1, untied "
+                                 "embeddings, or fp16 or bf16",
+                                 name(c), s.pp));
+  }
+}
+
+void check_optimizer(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  const bool lamb = job.workload.optimizer.kind == workloads::OptimizerKind::lamb;
+  if (job.workload.loss_scaling.is_on() && s.data_parallel == DataParallel::local_sgd) {
+    strategy.mistake("data_parallel",
+                     "local_sgd is not built with loss_scaling: replicas would skip different steps; "
+                     "expected all_reduce or all_gather");
+  }
+  if (job.workload.loss_scaling.is_on() && s.compression.kind != CompressionKind::none) {
+    strategy.mistake("compression",
+                     fmt::format("{} is not built with loss_scaling; expected none", name(s.compression)));
+  }
+  if ((lamb || job.workload.loss_scaling.is_on()) &&
+      (s.data_parallel == DataParallel::gather || s.data_parallel == DataParallel::parameter_server)) {
+    strategy.mistake("data_parallel", fmt::format("{} is not built with {}; expected all_reduce or all_gather",
+                                                  name(s.data_parallel), lamb ? "lamb" : "loss_scaling"));
+  }
+}
+
+}  // namespace
+
+void check_data_parallel(const Job& job, ObjectReader& strategy) {
+  check_servers(job, strategy);
+  check_local_sgd(job, strategy);
+  check_compression(job, strategy);
+  check_optimizer(job, strategy);
+}
+
+}  // namespace foretrain::plan
