@@ -27,6 +27,8 @@ TEST(Compression, TopKOfAllIsAllReduce) {
       testing::expect_parity(model, words(joined(kBase, joined(with, {{"compression", "topk:1"}}))));
     }
   }
+  testing::expect_parity(testing::kTinyT5, {"dp=2", "compression=topk:1"});
+  testing::expect_parity(testing::kTinyGpt, {"dp=2", "compression=topk:1", R"(workload.optimizer={"name":"lamb"})"});
 }
 
 std::vector<double> losses(const Overrides& with, int steps) {

@@ -154,6 +154,9 @@ TEST(Mlp, EveryStrategyTrainsLikeOneRank) {
            {"dp=4", "zero=3", "shard=2"},
            {"pp=2"},
            {"pp=3", "schedule=gpipe", "dp=2"},
+           {"dp=2", "data_parallel=gather"},
+           {"dp=2", "data_parallel=all_gather"},
+           {"dp=2", "compression=topk:1"},
            {"dp=2", "workload.model.outputs=3"},
            {"dp=2", "workload.model.outputs=3", "workload.model.loss=binary_cross_entropy"},
            {"dp=2", "precision=bf16"}}) {
@@ -172,6 +175,32 @@ TEST(Mlp, EveryStrategyTrainsLikeOneRank) {
 }
 
 // Shells that do not touch can be told apart: the loss falls near 0, of samples that were not trained on too.
+// Averages in every step, of steps along gradients that are not clipped: the step along the mean gradient.
+TEST(Linear, ReplicasThatAverageEveryStepAreAllReduce) {
+  const auto trained = [](const std::vector<std::string>& strategy) {
+    const plan::Job job = tiny_job(kLinear, strategy);
+    const Samples samples(job.workload, Samples::Part::training, 1);
+    const plan::PlanGraph graph = plan::build(job);
+    EXPECT_EQ(plan::validate(graph), std::vector<std::string>{});
+    Executor executor(graph, samples, 1);
+    RunOptions run;
+    run.steps = 5;
+    run.poison = true;
+    const std::vector<double> loss = executor.run(run).loss;
+    return std::pair{loss, values_of(executor.parameters(), executor.parameters().front().name)};
+  };
+  const auto reduced = trained({"dp=4"});
+  for (const char* const group : {"local_group=1", "local_group=2"}) {
+    const auto averaged = trained({"dp=4", "data_parallel=local_sgd", group});
+    for (std::size_t i = 0; i < reduced.first.size(); ++i) {
+      EXPECT_NEAR(averaged.first[i], reduced.first[i], 1e-12) << i;
+    }
+    for (std::size_t i = 0; i < reduced.second.size(); ++i) {
+      EXPECT_NEAR(averaged.second[i], reduced.second[i], 1e-12) << i;
+    }
+  }
+}
+
 TEST(Mlp, LearnsToTellClasses) {
   for (const char* classes : {"workload.model.outputs=1", "workload.model.outputs=3"}) {
     const plan::Job job = tiny_job(

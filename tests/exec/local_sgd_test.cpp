@@ -161,9 +161,11 @@ TEST(LocalSgd, GoesWithTheOtherWays) {
   for (const Words& words : {Words{"tp=2"}, Words{"tp=2", "sequence_parallel=true"},
                              Words{"pp=2", "overlap_grad_reduce=true"}, Words{"cp=2"}, Words{"pp=2", "schedule=zb_h1"},
                              Words{"dp=4", "local_group=2", "overlap_grad_reduce=true", "bucket_bytes=1 kB"},
-                             Words{"dp=4", "local_group=2", "compression=topk:1"}}) {
+                             Words{"dp=4", "local_group=2", "compression=topk:1"},
+                             Words{R"(workload.optimizer={"name":"lamb","learning_rate":0.01})"}}) {
     expect_as_by_hand(testing::kTinyGpt, base + words);
   }
+  expect_as_by_hand(testing::kTinyT5, base + Words{"workload.model.layers=3", "target_len=4"});
 }
 
 // Averages in every step, of steps along gradients that are not clipped: the step along the mean gradient.
