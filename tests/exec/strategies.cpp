@@ -8,7 +8,7 @@ bool is_refused(const Overrides& o) {
   const auto word = [&](const char* key) { return o.contains(key) ? o.at(key) : std::string(); };
   const auto cut = [&](const char* key) { return !word(key).empty() && word(key) != "1"; };
   const std::string by = word("data_parallel");
-  if (!by.empty() && (!word("zero").empty() || (by != "all_gather" && cut("cp")) ||
+  if (!by.empty() && (!word("zero").empty() || !word("compression").empty() || (by != "all_gather" && cut("cp")) ||
                       (by == "parameter_server" && (cut("tp") || cut("pp"))) ||
                       (by != "all_gather" && word("workload.optimizer").find("lamb") != std::string::npos))) {
     return true;

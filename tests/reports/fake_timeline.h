@@ -31,7 +31,8 @@ inline plan::Timeline fake_timeline(const plan::PlanGraph& graph, int steps, Tim
     const auto multiplicity = by_role ? static_cast<std::int32_t>(plan::count(graph.mesh, role.ranks)) : 1;
     for (int step = 0; step < steps; ++step) {
       Time now{step * longest * op_time.value};
-      for (plan::ProgramCursor c(role, r, role.program.body, plan::first_body_instance(role.program)); c; c.next()) {
+      for (plan::ProgramCursor c(role, r, role.program.body, plan::first_body_instance(role.program), step); c;
+           c.next()) {
         const Time end = now + op_time;
         timeline.spans.push_back({c.id(), step, c.op().stream, multiplicity, rank, now, end});
         now = end;
