@@ -2,7 +2,6 @@
 
 #include <cuda_runtime.h>
 
-#include "base/error.h"
 #include "exec/cuda_check.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/kernels.h"
@@ -123,16 +122,21 @@ class CudaLaunchers : public Launchers {
                        Tensor o, Tensor lse) const override {
     cuda::attention_merge(with_libraries(), shape, parts, o_parts, lse_parts, o, lse);
   }
-  void attention_rows_forward(const AttentionShape&, const AttentionRows&, ConstTensor, ConstTensor, ConstTensor,
-                              Tensor, Tensor) const override {
-    refuse();
+  void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                              ConstTensor bias, Tensor o, Tensor lse) const override {
+    cuda::attention_rows_forward(stream_, shape, rows, q, kv, bias, o, lse);
   }
-  void attention_rows_backward(const AttentionShape&, const AttentionRows&, ConstTensor, ConstTensor, ConstTensor,
-                               ConstTensor, ConstTensor, ConstTensor, Tensor, Tensor, Tensor) const override {
-    refuse();
+  void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                               ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dq, Tensor dkv,
+                               Tensor d_bias) const override {
+    cuda::attention_rows_backward(stream_, shape, rows, q, kv, bias, o, lse, d_o, dq, dkv, d_bias);
   }
-  void relative_bias_forward(const RelativeBiasShape&, ConstTensor, Tensor) const override { refuse(); }
-  void relative_bias_backward(const RelativeBiasShape&, ConstTensor, Tensor) const override { refuse(); }
+  void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias) const override {
+    cuda::relative_bias_forward(stream_, shape, table, bias);
+  }
+  void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table) const override {
+    cuda::relative_bias_backward(stream_, shape, d_bias, d_table);
+  }
   void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse) const override {
     cuda::attention_sinks_forward(stream_, shape, sinks, o, lse);
   }
@@ -293,7 +297,6 @@ class CudaLaunchers : public Launchers {
   }
 
  private:
-  [[noreturn]] static void refuse() { CHECK(false, "cross attention and a bias by distance are not built on GPUs"); }
   const cuda::Stream& with_libraries() const {
     if (libraries_ == nullptr) {
       libraries_ = cuda::open_libraries(cuda::AlgorithmChoice::heuristic);
