@@ -15,7 +15,8 @@ namespace {
 
 class CudaLaunchers : public Launchers {
  public:
-  CudaLaunchers(const cuda::Stream& stream, double* scalar) : stream_(stream), scalar_(scalar) {}
+  CudaLaunchers(const cuda::Stream& stream, double* scalar, cuda::Order order)
+      : stream_(stream), scalar_(scalar), order_(order) {}
 
   double* scalar() const override { return scalar_; }
   void set_guard(const double* guard) const override { stream_.guard = guard; }
@@ -299,7 +300,7 @@ class CudaLaunchers : public Launchers {
  private:
   const cuda::Stream& with_libraries() const {
     if (libraries_ == nullptr) {
-      libraries_ = cuda::open_libraries(cuda::AlgorithmChoice::heuristic);
+      libraries_ = cuda::open_libraries(cuda::AlgorithmChoice::heuristic, order_);
       stream_.libraries = libraries_.get();
     }
     return stream_;
@@ -308,12 +309,13 @@ class CudaLaunchers : public Launchers {
   mutable cuda::Stream stream_;
   mutable std::unique_ptr<cuda::Libraries> libraries_;
   double* scalar_;
+  cuda::Order order_;
 };
 
 }  // namespace
 
-std::unique_ptr<Launchers> cuda_launchers(const cuda::Stream& stream, double* scalar) {
-  return std::make_unique<CudaLaunchers>(stream, scalar);
+std::unique_ptr<Launchers> cuda_launchers(const cuda::Stream& stream, double* scalar, cuda::Order order) {
+  return std::make_unique<CudaLaunchers>(stream, scalar, order);
 }
 
 }  // namespace foretrain::exec

@@ -209,7 +209,8 @@ void attention_forward(const Stream& stream, const AttentionShape& s, ConstTenso
 void attention_backward(const Stream& stream, const AttentionShape& s, ConstTensor qkv, ConstTensor o, ConstTensor lse,
                         ConstTensor d_o, Tensor dqkv) {
   arguments::attention_backward(s, qkv, o, lse, d_o, dqkv);
-  if (is_empty(s)) {
+  if (is_empty(s) ||
+      (stream.libraries != nullptr && stream.libraries->attention_backward(stream, s, qkv, o, lse, d_o, dqkv))) {
     return;
   }
   with_type(qkv.dtype, [&](auto t) {

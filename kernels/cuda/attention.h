@@ -1,7 +1,7 @@
 // Attention on a GPU: the launchers of kernels.h, with the stream first. Tensors are device memory.
 //
-// attention_forward is cuDNN's where the stream has it and it has the shape (attention_graph.h). Else it,
-// attention_backward and the parts run on tensor cores for bf16 heads of up to 256 columns, else plainly in the wide
+// attention_forward and attention_backward are cuDNN's where the stream has it and it takes them (cudnn_attention.h).
+// Else they and the parts run on tensor cores for bf16 heads of up to 256 columns, else plainly in the wide
 // type. The backward takes a pass for dq and others for dk and dv, so that nothing is added up in an order that
 // changes; its workspace holds one number per query and head.
 #pragma once
