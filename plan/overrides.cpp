@@ -34,6 +34,7 @@ const std::vector<std::string>& job_fields() {
           "positions",
           "max_positions",
           "rotary_base",
+          "rotary_scaling",
           "rotary_dim",
           "parallel_residual",
           "shared_norm",

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/rotary_frequencies.h"
 #include "workloads/dense.h"
 #include "workloads/moe.h"
 #include "workloads/ssm.h"
@@ -65,7 +66,7 @@ struct Model {
   bool embedding_norm = false;  // on the sum of the embeddings
   double norm_eps = 1e-5;
   Positions positions = Positions::learned;
-  double rotary_base = 10000.0;
+  RotaryFrequencies rotary;
   std::int64_t rotary_dim = 0;     // the first columns of a head that are rotated; default head_dim
   bool parallel_residual = false;  // both halves read x
   bool shared_norm = false;        // one norm for both (needs parallel_residual)

@@ -61,6 +61,23 @@ Mla read_mla(ObjectReader& reader) {
   return a;
 }
 
+RotaryFrequencies read_rotary(ObjectReader& reader) {
+  RotaryFrequencies f(reader.number("rotary_base", 10000.0, 1, 1e12));
+  ObjectReader object = reader.object("rotary_scaling", /*required=*/false);
+  if (!object.present()) {
+    return f;
+  }
+  f.factor = object.number("factor", std::nullopt, 1, 1e6);
+  f.low = object.number("low", f.low, 0, 1e6);
+  f.high = object.number("high", f.high, 0, 1e6);
+  f.original_positions = object.number("original_positions", std::nullopt, 1, 1e12);
+  if (f.high <= f.low) {
+    object.mistake("high", fmt::format("{} turns are no more than low, {}", f.high, f.low));
+  }
+  object.finish();
+  return f;
+}
+
 Ssm read_ssm(ObjectReader& reader, std::int64_t layers) {
   Ssm s;
   ObjectReader object = reader.object("ssm", /*required=*/false);
@@ -194,7 +211,7 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
                 : positions == "rotary" ? Positions::rotary
                                         : Positions::none;
   m.max_positions = reader.integer("max_positions", m.positions == Positions::learned ? seq_len : 0, 0, kMaxPositions);
-  m.rotary_base = reader.number("rotary_base", 10000.0, 1, 1e12);
+  m.rotary = read_rotary(reader);
   m.rotary_dim = reader.integer("rotary_dim", m.head_dim, 1, kMaxWidth);
   m.parallel_residual = reader.boolean("parallel_residual", false);
   m.shared_norm = reader.boolean("shared_norm", false);
@@ -322,7 +339,7 @@ nlohmann::json to_json(const Model& m) {
                       {"norm_eps", m.norm_eps},
                       {"positions", name(m.positions)},
                       {"max_positions", m.max_positions},
-                      {"rotary_base", m.rotary_base},
+                      {"rotary_base", m.rotary.base},
                       {"rotary_dim", m.rotary_dim},
                       {"parallel_residual", m.parallel_residual},
                       {"shared_norm", m.shared_norm},
@@ -339,6 +356,12 @@ nlohmann::json to_json(const Model& m) {
                       {"attention_sinks", m.attention_sinks}};
   if (m.is_encoder()) {
     json["mask_token"] = m.mask_token;
+  }
+  if (m.rotary.are_scaled()) {
+    json["rotary_scaling"] = {{"factor", m.rotary.factor},
+                              {"low", m.rotary.low},
+                              {"high", m.rotary.high},
+                              {"original_positions", m.rotary.original_positions}};
   }
   if (m.has_mla()) {
     json["mla"] = {{"q_rank", m.mla.q_rank},
