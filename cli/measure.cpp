@@ -94,9 +94,6 @@ void check_runnable(const JobArguments& arguments, const plan::Job& job, const p
                     job.origin, job.cluster.nodes, hosts.size(), job.cluster.nodes));
   }
   if (device.is_gpu()) {
-    if (job.workload.model.is_encoder_decoder()) {
-      throw InputError("--device: cross attention is not built on GPUs yet; an encoder_decoder runs with cpu");
-    }
     return;
   }
   plan::MemoryFit fit = plan::memory_fit(job, graph);

@@ -123,6 +123,7 @@ void judge(reports::RunReport& report, const Trained& t, const RunArguments& a, 
 void add_options(Options& options, RunArguments& a) {
   a.job.add_to(options);
   a.device.add_to(options);
+  a.device.add_deterministic_to(options);
   options.integer("steps", &a.steps, 1, kMost, "training steps [20]");
   options.integer("seed", &a.seed, 0, INT64_MAX, "of parameters, data order and sample [1]");
   a.data.add_to(options);

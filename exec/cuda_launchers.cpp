@@ -2,7 +2,6 @@
 
 #include <cuda_runtime.h>
 
-#include "base/error.h"
 #include "exec/cuda_check.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/kernels.h"
@@ -16,7 +15,8 @@ namespace {
 
 class CudaLaunchers : public Launchers {
  public:
-  CudaLaunchers(const cuda::Stream& stream, double* scalar) : stream_(stream), scalar_(scalar) {}
+  CudaLaunchers(const cuda::Stream& stream, double* scalar, cuda::Order order)
+      : stream_(stream), scalar_(scalar), order_(order) {}
 
   double* scalar() const override { return scalar_; }
   void set_guard(const double* guard) const override { stream_.guard = guard; }
@@ -123,16 +123,21 @@ class CudaLaunchers : public Launchers {
                        Tensor o, Tensor lse) const override {
     cuda::attention_merge(with_libraries(), shape, parts, o_parts, lse_parts, o, lse);
   }
-  void attention_rows_forward(const AttentionShape&, const AttentionRows&, ConstTensor, ConstTensor, ConstTensor,
-                              Tensor, Tensor) const override {
-    refuse();
+  void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                              ConstTensor bias, Tensor o, Tensor lse) const override {
+    cuda::attention_rows_forward(stream_, shape, rows, q, kv, bias, o, lse);
   }
-  void attention_rows_backward(const AttentionShape&, const AttentionRows&, ConstTensor, ConstTensor, ConstTensor,
-                               ConstTensor, ConstTensor, ConstTensor, Tensor, Tensor, Tensor) const override {
-    refuse();
+  void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                               ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dq, Tensor dkv,
+                               Tensor d_bias) const override {
+    cuda::attention_rows_backward(stream_, shape, rows, q, kv, bias, o, lse, d_o, dq, dkv, d_bias);
   }
-  void relative_bias_forward(const RelativeBiasShape&, ConstTensor, Tensor) const override { refuse(); }
-  void relative_bias_backward(const RelativeBiasShape&, ConstTensor, Tensor) const override { refuse(); }
+  void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias) const override {
+    cuda::relative_bias_forward(stream_, shape, table, bias);
+  }
+  void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table) const override {
+    cuda::relative_bias_backward(stream_, shape, d_bias, d_table);
+  }
   void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse) const override {
     cuda::attention_sinks_forward(stream_, shape, sinks, o, lse);
   }
@@ -293,10 +298,9 @@ class CudaLaunchers : public Launchers {
   }
 
  private:
-  [[noreturn]] static void refuse() { CHECK(false, "cross attention and a bias by distance are not built on GPUs"); }
   const cuda::Stream& with_libraries() const {
     if (libraries_ == nullptr) {
-      libraries_ = cuda::open_libraries(cuda::AlgorithmChoice::heuristic);
+      libraries_ = cuda::open_libraries(cuda::AlgorithmChoice::heuristic, order_);
       stream_.libraries = libraries_.get();
     }
     return stream_;
@@ -305,12 +309,13 @@ class CudaLaunchers : public Launchers {
   mutable cuda::Stream stream_;
   mutable std::unique_ptr<cuda::Libraries> libraries_;
   double* scalar_;
+  cuda::Order order_;
 };
 
 }  // namespace
 
-std::unique_ptr<Launchers> cuda_launchers(const cuda::Stream& stream, double* scalar) {
-  return std::make_unique<CudaLaunchers>(stream, scalar);
+std::unique_ptr<Launchers> cuda_launchers(const cuda::Stream& stream, double* scalar, cuda::Order order) {
+  return std::make_unique<CudaLaunchers>(stream, scalar, order);
 }
 
 }  // namespace foretrain::exec

@@ -216,6 +216,8 @@ struct RelativeBiasShape {
 
   constexpr std::int64_t distances() const { return seq + key_seq - 1; }
 };
+// The bucket of a key that many tokens behind its query.
+std::int64_t relative_bucket(const RelativeBiasShape& shape, std::int64_t distance);
 // bias [heads, distances] W, from table T or W; d_table W += sums of d_bias, distances in order.
 void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias);
 void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table);

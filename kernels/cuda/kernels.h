@@ -53,6 +53,10 @@ void latent_heads_forward(const Stream& stream, const LatentHeadsShape& shape, c
 void latent_heads_backward(const Stream& stream, const LatentHeadsShape& shape, const RotaryFrequencies& frequencies,
                            ConstTensor dqkv, Tensor dq, Tensor dkv, Tensor dk_rope);
 
+constexpr std::int64_t kMostBuckets = 512;  // of a side
+void relative_bias_forward(const Stream& stream, const RelativeBiasShape& shape, ConstTensor table, Tensor bias);
+void relative_bias_backward(const Stream& stream, const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table);
+
 void embedding_forward(const Stream& stream, const EmbeddingShape& shape, const std::int32_t* ids, ConstTensor wte,
                        ConstTensor wpe, Tensor out);
 void embedding_backward(const Stream& stream, const EmbeddingShape& shape, const std::int32_t* ids, ConstTensor dout,

@@ -9,7 +9,7 @@ namespace {
 
 class OfDevice final : public Libraries {
  public:
-  explicit OfDevice(AlgorithmChoice choice) : cublas_(choice) {}
+  OfDevice(AlgorithmChoice choice, Order order) : cublas_(choice), cudnn_(order) {}
 
   bool matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
               bool accumulate) override {
@@ -18,6 +18,10 @@ class OfDevice final : public Libraries {
   bool attention_forward(const Stream& stream, const AttentionShape& shape, ConstTensor qkv, Tensor o,
                          Tensor lse) override {
     return cudnn_.forward(stream, shape, qkv, o, lse);
+  }
+  bool attention_backward(const Stream& stream, const AttentionShape& shape, ConstTensor qkv, ConstTensor o,
+                          ConstTensor lse, ConstTensor d_o, Tensor dqkv) override {
+    return cudnn_.backward(stream, shape, qkv, o, lse, d_o, dqkv);
   }
   const std::vector<std::string>& refused() const override { return cudnn_.refused(); }
 
@@ -28,8 +32,8 @@ class OfDevice final : public Libraries {
 
 }  // namespace
 
-std::unique_ptr<Libraries> open_libraries(AlgorithmChoice choice) {
-  return std::make_unique<OfDevice>(choice);
+std::unique_ptr<Libraries> open_libraries(AlgorithmChoice choice, Order order) {
+  return std::make_unique<OfDevice>(choice, order);
 }
 
 }  // namespace foretrain::kernels::cuda
