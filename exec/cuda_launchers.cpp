@@ -87,21 +87,21 @@ class CudaLaunchers : public Launchers {
                    std::int64_t ld_dst) const override {
     cuda::copy_matrix(stream_, rows, cols, src, ld_src, dst, ld_dst);
   }
-  void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                      Tensor qkv) const override {
-    cuda::rotary_forward(stream_, shape, rotary_dim, base, position_offset, qkv);
+  void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                      std::int64_t position_offset, Tensor qkv) const override {
+    cuda::rotary_forward(stream_, shape, rotary_dim, frequencies, position_offset, qkv);
   }
-  void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                       Tensor dqkv) const override {
-    cuda::rotary_backward(stream_, shape, rotary_dim, base, position_offset, dqkv);
+  void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                       std::int64_t position_offset, Tensor dqkv) const override {
+    cuda::rotary_backward(stream_, shape, rotary_dim, frequencies, position_offset, dqkv);
   }
-  void latent_heads_forward(const LatentHeadsShape& shape, double base, ConstTensor q, ConstTensor kv,
-                            ConstTensor k_rope, Tensor qkv) const override {
-    cuda::latent_heads_forward(stream_, shape, base, q, kv, k_rope, qkv);
+  void latent_heads_forward(const LatentHeadsShape& shape, const RotaryFrequencies& frequencies, ConstTensor q,
+                            ConstTensor kv, ConstTensor k_rope, Tensor qkv) const override {
+    cuda::latent_heads_forward(stream_, shape, frequencies, q, kv, k_rope, qkv);
   }
-  void latent_heads_backward(const LatentHeadsShape& shape, double base, ConstTensor dqkv, Tensor dq, Tensor dkv,
-                             Tensor dk_rope) const override {
-    cuda::latent_heads_backward(stream_, shape, base, dqkv, dq, dkv, dk_rope);
+  void latent_heads_backward(const LatentHeadsShape& shape, const RotaryFrequencies& frequencies, ConstTensor dqkv,
+                             Tensor dq, Tensor dkv, Tensor dk_rope) const override {
+    cuda::latent_heads_backward(stream_, shape, frequencies, dqkv, dq, dkv, dk_rope);
   }
   void attention_forward(const AttentionShape& shape, ConstTensor qkv, Tensor o, Tensor lse) const override {
     cuda::attention_forward(with_libraries(), shape, qkv, o, lse);
