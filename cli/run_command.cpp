@@ -34,7 +34,8 @@ struct RunArguments {
   DataArguments data;
   WeightArguments weights;
   std::string prompt = kNewLine;
-  std::int64_t steps = 20, seed = 1, timeout_seconds = 60, sample = 0;
+  std::int64_t steps = 0;  // 0: not given
+  std::int64_t seed = 1, timeout_seconds = 60, sample = 0;
   std::string timeline_path, trace_path;
   bool verify = false, json = false;
   CheckpointArguments checkpoint;
@@ -126,7 +127,8 @@ void add_options(Options& options, RunArguments& a) {
   a.job.add_to(options);
   a.device.add_to(options);
   a.device.add_deterministic_to(options);
-  options.integer("steps", &a.steps, 1, kMost, "training steps [20]");
+  options.integer("steps", &a.steps, 1, kMost,
+                  "training steps, fewer where the job's epochs are over [20, or its epochs]");
   options.integer("seed", &a.seed, 0, INT64_MAX, "of parameters, data order and sample [1]");
   a.data.add_to(options);
   a.weights.add_to(options);
@@ -258,6 +260,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   measure_options.traced_steps =
       a.timeline_path.empty() && a.trace_path.empty() ? 0 : static_cast<int>(std::min(steps, kTracedSteps));
   measure_options.device = a.device.word;
+  hold_back(measure_options, job, graph);
   measure_options.timeout = run.timeout;
   measure_options.keeper = checkpointing.keeper();
   measure_options.ended = [&](int steps_done) { checkpointing.ended(steps_done, steps_done < a.steps); };
@@ -325,7 +328,8 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     check_verify(a, job.strategy);
     check_checkpoint(a.checkpoint, job.strategy);
     a.data.apply(job.workload);
-    data = std::make_unique<const TrainingData>(job.workload, static_cast<std::uint64_t>(a.seed));
+    data = std::make_unique<const TrainingData>(job, static_cast<std::uint64_t>(a.seed));
+    a.steps = data->steps(a.steps > 0 ? std::optional(a.steps) : std::nullopt);
     return plan::resolved(job).dump() + data->fingerprint();
   };
   return together(*processes, console, prepare,

@@ -349,6 +349,7 @@ void fields(auto& a, Of<SequencePart> auto& x) {
 void fields(auto& a, Of<Host> auto& x) {
   a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
   a("masking", x.masking), a("cols", x.cols), a("dtype", x.dtype), a("part", x.part);
+  a("bytes", x.bytes), a("loaders", x.loaders), a("prefetch", x.prefetch);
 }
 void fields(auto& a, Of<Channel> auto& x) {
   a("step", x.step), a("group", x.group), a("root", x.root), a("elements", x.elements), a("dtype", x.dtype);
@@ -484,6 +485,7 @@ void fields(auto& a, Of<PlanGraph> auto& x) {
   a("runtime_extents", x.runtime_extents), a("roles", x.roles), a("tensors", x.tensors);
   a("servers", x.servers), a("asynchronous", x.asynchronous), a("sequences_per_step", x.sequences_per_step),
       a("seq_len", x.seq_len), a("told_len", x.told_len), a("microbatches", x.microbatches);
+  a("microbatches_of", x.microbatches_of);
 }
 
 }  // namespace foretrain::plan

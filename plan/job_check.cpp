@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "plan/split_by_speed.h"
 
 namespace foretrain::plan {
 
@@ -18,7 +19,7 @@ std::string axes_of(const Strategy& s) {
                      s.servers > 0 ? fmt::format(" + {} servers", s.servers) : "");
 }
 
-void check_disturbance(const topologies::Cluster& c, ObjectReader& cluster) {
+void check_disturbance(const topologies::Cluster& c, std::int64_t devices, ObjectReader& cluster) {
   const auto check = [&](const char* what, const std::vector<topologies::SpeedRange>& ranges, std::int64_t count) {
     for (const topologies::SpeedRange& r : ranges) {
       if (r.last >= count) {
@@ -27,14 +28,14 @@ void check_disturbance(const topologies::Cluster& c, ObjectReader& cluster) {
       }
     }
   };
-  check("devices", c.disturbance.devices, c.device_count());
+  check("devices", c.disturbance.devices, devices);
   check("nodes", c.disturbance.nodes, c.nodes);
   const auto check_ends = [&](const char* what, const auto& all) {
     for (const auto& x : all) {
       const std::int64_t last = std::max(x.from, x.to);
-      if (last >= c.device_count()) {
+      if (last >= devices) {
         cluster.mistake("disturbance",
-                        fmt::format("{}: device {}: there are {}, numbered from 0", what, last, c.device_count()));
+                        fmt::format("{}: device {}: there are {}, numbered from 0", what, last, devices));
       }
     }
   };
@@ -69,6 +70,7 @@ void complete_ranks(Job& job, const JobParts& parts) {
                                          "all share one: expected {} or 1",
                                          axes_of(s), s.ranks(), c.devices_per_node, s.ranks()));
     }
+    check_disturbance(c, s.ranks(), parts.cluster);
     return;
   }
   if (c.nodes == 0) {
@@ -82,12 +84,17 @@ void complete_ranks(Job& job, const JobParts& parts) {
                             ? fmt::format("; cluster.devices_per_node={} uses a part of a node", s.ranks())
                             : ""));
   }
-  check_disturbance(c, parts.cluster);
+  check_disturbance(c, c.device_count(), parts.cluster);
 }
 
 void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
-  const std::int64_t share = s.dp * s.micro_batch;
+  const std::int64_t share = (s.split_by_speed ? 1 : s.dp) * s.micro_batch;
+  if (s.split_by_speed && job.workload.global_batch % share != 0) {
+    workload.mistake("global_batch",
+                     fmt::format("{} is not a multiple of micro_batch {}", job.workload.global_batch, s.micro_batch));
+    return;
+  }
   if (job.workload.global_batch % share != 0) {
     workload.mistake("global_batch", fmt::format("{} is not a multiple of dp {} x micro_batch {} = {}",
                                                  job.workload.global_batch, s.dp, s.micro_batch, share));
@@ -441,6 +448,9 @@ void complete_and_check(Job& job, const JobParts& parts) {
   }
   job.strategy.dp = std::max<std::int64_t>(1, job.strategy.dp);
   if (parts.strategy_ok && parts.workload_ok) {
+    if (parts.cluster_ok && job.strategy.split_by_speed) {
+      split_by_speed(job, parts.strategy);
+    }
     check_batch(job, parts.workload, parts.strategy);
     check_sharding(job, parts.strategy);
     check_data_parallel(job, parts.strategy);

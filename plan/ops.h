@@ -438,6 +438,9 @@ struct Host {
   std::int64_t cols = 0;  // of features and labels
   Dtype dtype = Dtype::i32;
   SequencePart part;
+  // What is read of storage for it; of several loads of the same sequences the first one's. A rank's reads are taken in
+  // program order, on so many threads, and begin up to `prefetch` of them ahead, perhaps of later steps.
+  std::int64_t bytes = 0, loaders = 1, prefetch = 0;
 };
 
 // What a server and workers that do not wait for each other exchange (plan/channel.h). The server is the group's

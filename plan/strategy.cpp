@@ -267,9 +267,7 @@ void read_optimizer_sync(ObjectReader& reader, Strategy& s) {
 
 // Words of which not all values are built.
 void read_unbuilt(ObjectReader& reader, Strategy& s) {
-  if (reader.boolean("split_by_speed", false)) {
-    reader.mistake("split_by_speed", "true is not built yet; expected false");
-  }
+  s.split_by_speed = reader.boolean("split_by_speed", false);
   read_offload(reader, s);
   read_optimizer_sync(reader, s);
 }
@@ -376,6 +374,9 @@ nlohmann::json to_json(const Strategy& s) {
     const std::vector<std::int64_t>& layers = s.recompute_layers;
     const bool equal = std::all_of(layers.begin(), layers.end(), [&](std::int64_t n) { return n == layers.front(); });
     all["recompute_layers"] = equal ? nlohmann::json(layers.front()) : nlohmann::json(layers);
+  }
+  if (s.split_by_speed) {
+    all["split_by_speed"] = true;
   }
   if (s.zero == 1) {
     all["zero_kind"] = name(s.zero_kind);

@@ -105,6 +105,9 @@ struct Strategy {
   std::int64_t average_every = 1;  // local_sgd: steps
   std::int64_t local_group = 1;    // local_sgd: neighbours along dp that sum gradients in every step
   OuterOptimizer outer;            // local_sgd
+  bool split_by_speed = false;     // slower devices get less of the batch, and fewer layers
+  // Of each coordinate along dp, where split_by_speed has them differ.
+  std::vector<std::int64_t> microbatches_of;
 
   // Whether a list names the module; `full` names none.
   bool recomputes(RecomputeModule m) const;

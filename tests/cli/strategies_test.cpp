@@ -79,6 +79,8 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
       {"schedule=dualpipe", {"pp=2", "schedule=dualpipe"}},
       {"schedule=text", {"pp=2", "global_batch=2", "schedule=" + schedule_path}},
       {"layers_per_stage", {"pp=2", "layers_per_stage=[3,1]"}},
+      {"split_by_speed",
+       {"dp=2", "pp=2", "split_by_speed=true", R"(cluster.disturbance={"devices": [{"range": "1", "speed": 0.5}]})"}},
       {"tied embeddings", {"pp=2", "workload.model.tied_embeddings=true"}},
       {"ep", {"dp=2", "ep=2", kMoe}},
       {"expert_tp=1", {"tp=2", "dp=2", "sequence_parallel=true", "expert_tp=1", "ep=4", kMoe}},
