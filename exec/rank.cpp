@@ -124,6 +124,7 @@ void RankRunner::run(RunControl& control, const Assignment& assignment) {
   control_ = &control;
   assignment_ = assignment;
   context_.data = assignment.data;
+  context_.keeper = assignment.trains ? assignment.options->keeper : nullptr;
   device_->set_timeout(assignment.options->timeout);
   const plan::Program& program = context_.role->program;
   const int first_body = plan::first_body_instance(program);
@@ -135,6 +136,8 @@ void RankRunner::run(RunControl& control, const Assignment& assignment) {
     } else {
       if (step == assignment.begin) {
         poison_everything_dead();
+      }
+      if (step == 0) {
         enqueue(program.prologue, 0, step);
       }
       enqueue(program.body, first_body, step);
