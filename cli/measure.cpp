@@ -49,11 +49,14 @@ class Takes : public plan::SpanSink {
     }
   }
 
-  plan::Staleness staleness(const plan::PlanGraph& graph) {
+  plan::Staleness staleness(const plan::PlanGraph& graph, const MeasureOptions& options) {
     std::stable_sort(takes_.begin(), takes_.end(), [](const plan::Span& a, const plan::Span& b) {
       return std::tie(a.rank, a.step, a.op) < std::tie(b.rank, b.step, b.op);
     });
-    plan::StalenessCount count(graph);
+    const plan::Meets all_meet = [&](std::int64_t clock) {
+      return options.keeper != nullptr && options.keeper->wants(static_cast<int>(clock));
+    };
+    plan::StalenessCount count(graph, options.first_step, all_meet);
     for (const plan::Span& s : takes_) {
       count.span(s);
     }
@@ -152,7 +155,7 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   if (static_cast<int>(m.result.loss.size()) < options.steps) {
     throw Interrupted();  // another process was
   }
-  m.staleness = takes.staleness(graph);
+  m.staleness = takes.staleness(graph, options);
   if (options.traced_steps > 0) {
     const auto first = m.result.step_seconds.end() - options.traced_steps;
     const Time origin = time_from_seconds(std::accumulate(m.result.step_seconds.begin(), first, 0.0));

@@ -197,20 +197,6 @@ void check_verify(const RunArguments& a, const plan::Strategy& s) {
   }
 }
 
-// Checkpoints hold what ranks share.
-void check_checkpoint(const CheckpointArguments& a, const plan::Strategy& s) {
-  if (a.folder.empty() || (s.drifting() == 1 && !s.compression.is_coded())) {
-    return;
-  }
-  throw InputError(
-      s.drifting() > 1
-          ? "--checkpoint: with data_parallel local_sgd each replica has parameters and optimizer state of "
-            "its own, which checkpoints do not hold yet"
-          : fmt::format("--checkpoint: with compression {} each rank has residuals of its own, which "
-                        "checkpoints do not hold yet",
-                        name(s.compression)));
-}
-
 // --steps counts the whole run's.
 std::int64_t steps_left(const RunArguments& a, const Checkpointing& checkpointing) {
   if (a.steps < checkpointing.first_step()) {
@@ -326,7 +312,6 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     a.weights.check(job);
     check_sample(a, job.workload.model);
     check_verify(a, job.strategy);
-    check_checkpoint(a.checkpoint, job.strategy);
     a.data.apply(job.workload);
     data = std::make_unique<const TrainingData>(job, static_cast<std::uint64_t>(a.seed));
     a.steps = data->steps(a.steps > 0 ? std::optional(a.steps) : std::nullopt);

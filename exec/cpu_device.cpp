@@ -94,7 +94,10 @@ bool CpuDevice::post_channel(Task& task) {
   }
   plan::ChannelClocks& clocks = clocks_.try_emplace(op.tag, rank.size_of(op.group) - 1, step).first->second;
   if (op.step == plan::ChannelStep::release) {
-    for (const int worker : clocks.release(op.staleness)) {
+    const auto all_meet = [&](std::int64_t clock) {
+      return rank.keeper != nullptr && rank.keeper->wants(static_cast<int>(clock));
+    };
+    for (const int worker : clocks.release(op.staleness, all_meet)) {
       channel_calls(task.call, worker, clocks.clock(worker) - 1, messages_);
     }
     task.ticket = communicator_.post(messages_);

@@ -94,10 +94,9 @@ class Executor {
            Gpu* gpu = nullptr);
   ~Executor();
 
-  // Runs options.steps further steps. The prologue runs before the very first step, the epilogue at the end of each
-  // call. Throws EnvironmentError for a lost or hanging rank, and what the first failing rank threw. When interrupted
-  // the result holds the steps that were completed; a run that could not stop between two steps in time, or failed,
-  // cannot go on.
+  // Runs options.steps further steps. The prologue runs before step 0, the epilogue at the end of each call. Throws
+  // EnvironmentError for a lost or hanging rank, and what the first failing rank threw. When interrupted the result
+  // holds the steps that were completed; a run that could not stop between two steps in time, or failed, cannot go on.
   RunResult run(const RunOptions& options);
 
   // Whether the last run ended between two steps.
@@ -105,7 +104,8 @@ class Executor {
 
   // Memory of the ranks that live here, between runs.
   std::vector<RankMemory> memory() const;
-  // The first step will be this one: memory holds what so many steps left. REQUIRES: before the first run.
+  // The first step will be this one: memory holds what so many steps, and the prologue, left. REQUIRES: before the
+  // first run.
   void go_on_from(int step);
 
   // After run(): the reduced gradients of the last step, and the parameters, gathered over ranks and shards; on process

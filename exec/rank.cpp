@@ -127,6 +127,7 @@ void RankRunner::run(RunControl& control, const Assignment& assignment) {
   const std::vector<double>& speeds = assignment.options->speeds;
   const std::unique_ptr<Loader> loader = assignment.trains ? make_loader(assignment) : nullptr;
   device_->set_pace(speeds.empty() ? 1 : speeds[at(static_cast<int>(context_.rank))], loader.get());
+  context_.keeper = assignment.trains ? assignment.options->keeper : nullptr;
   device_->set_timeout(assignment.options->timeout);
   const plan::Program& program = context_.role->program;
   const int first_body = plan::first_body_instance(program);
@@ -138,6 +139,8 @@ void RankRunner::run(RunControl& control, const Assignment& assignment) {
     } else {
       if (step == assignment.begin) {
         poison_everything_dead();
+      }
+      if (step == 0) {
         enqueue(program.prologue, 0, step);
       }
       enqueue(program.body, first_body, step);

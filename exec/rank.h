@@ -27,13 +27,13 @@ class RankRunner : private CompletionSink {
   struct Assignment {
     bool trains = true;  // else: the evaluation program
     bool only_first_microbatch = false;
-    int begin = 0;       // the very first step, before which the prologue runs
+    int begin = 0;       // the first step of this process
     int first_step = 0;  // of the body, or batch of the evaluation
     Time origin;         // of spans
     const DataSource* data = nullptr;
     const RunOptions* options = nullptr;
   };
-  // Enqueues the prologue (before the very first step), the body of every step that `control` lets begin, and the
+  // Enqueues the prologue (before step 0), the body of every step that `control` lets begin, and the
   // epilogue; or the evaluation for each. Returns when all is done.
   void run(RunControl& control, const Assignment& assignment);
 

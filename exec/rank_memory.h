@@ -20,8 +20,10 @@ struct RankContext {
   const plan::Role* role = nullptr;
   plan::Rank rank = 0;
   plan::Coordinates coordinates{};
-  std::vector<GroupView> groups;     // by GroupId
-  const DataSource* data = nullptr;  // of the run in progress
+  std::vector<GroupView> groups;  // by GroupId
+  // Of the run in progress.
+  const DataSource* data = nullptr;
+  const StateKeeper* keeper = nullptr;
 
   // Of the sharded dimension an op names; 0 of 1 for kNoGroup.
   int index_in(plan::GroupId group) const {
