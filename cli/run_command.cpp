@@ -161,10 +161,10 @@ void check_sample(const RunArguments& a, const plan::Job& job) {
           option, option));
     }
     if (given && job.strategy.loss_chunks > 1) {
-      throw InputError(
-          fmt::format("{}: with strategy.loss_chunks {} only the last chunk's logits are there in the end, and text goes "
-                      "on from any token's; expected loss_chunks 1, or no {}",
-                      option, job.strategy.loss_chunks, option));
+      throw InputError(fmt::format(
+          "{}: with strategy.loss_chunks {} only the last chunk's logits are there in the end, and text goes "
+          "on from any token's; expected loss_chunks 1, or no {}",
+          option, job.strategy.loss_chunks, option));
     }
     if (given && model.is_encoder()) {
       throw InputError(

@@ -41,10 +41,9 @@ void gather_rows_into(RoleContext& c, BlockBuilder& b, Phase phase, Operand shar
 }
 
 Operand reduce_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand partial, const std::string& name) {
-  const Operand sum =
-      c.sequence_parallel
-          ? c.builder.whole(c.temporary(name + ".shard", c.type.activation, partial.elements / c.tp))
-          : partial;
+  const Operand sum = c.sequence_parallel
+                          ? c.builder.whole(c.temporary(name + ".shard", c.type.activation, partial.elements / c.tp))
+                          : partial;
   reduce_rows_into(c, b, phase, partial, sum, name);
   return sum;
 }

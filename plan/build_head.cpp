@@ -47,9 +47,9 @@ HeadBuffers head_buffers(RoleContext& c) {
                              : of_chunk("head.norm", a, norm);
   t.stats = c.head_buffer("head.norm.stats", c.type.statistic, c.n.shard_rows * 2);
   t.logits = of_chunk("logits", a, rows * c.n.vocab);
-  t.d_logits = whole && c.splits ? c.builder.buffer("head.d_logits", a, rows * c.n.vocab, BufferKind::activation,
-                                                    Lifetime::ring)
-                                 : t.logits;
+  t.d_logits = whole && c.splits
+                   ? c.builder.buffer("head.d_logits", a, rows * c.n.vocab, BufferKind::activation, Lifetime::ring)
+                   : t.logits;
   t.rows = of_chunk("loss.rows", c.type.statistic, rows * 2);
   t.targets = c.builder.buffer("targets", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
   if (!whole) {
@@ -179,10 +179,9 @@ void begin_gradients(RoleContext& c, BlockBuilder& b, bool awaits) {
 // All rows' loss, of one chunk after the other; the gradients of each behind it.
 void loss_in_chunks(RoleContext& c, BlockBuilder& b, const HeadBuffers& t, Operand h, bool has_backward) {
   const Operand d_norm = c.builder.whole(t.d_norm);
-  const Operand d_h =
-      c.sequence_parallel
-          ? c.builder.whole(c.temporary("head.d_input", c.type.activation, c.n.rows * c.n.hidden))
-          : d_norm;
+  const Operand d_h = c.sequence_parallel
+                          ? c.builder.whole(c.temporary("head.d_input", c.type.activation, c.n.rows * c.n.hidden))
+                          : d_norm;
   if (has_backward) {
     begin_gradients(c, b, true);
   }

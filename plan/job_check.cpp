@@ -432,9 +432,10 @@ void check_sizes(const Job& job, ObjectReader& strategy) {
   const double scores = is_flash(job.workload.attention)
                             ? 1.0
                             : static_cast<double>(m.heads) / tp * static_cast<double>(job.workload.seq_len);
-  const double width = std::max(
-      {static_cast<double>(m.vocab) / tp / static_cast<double>(job.strategy.loss_chunks), 2 * static_cast<double>(m.ffn_hidden) / tp, static_cast<double>(m.hidden),
-       (2 * static_cast<double>(m.q_size()) + static_cast<double>(m.context_size())) / tp, scores});
+  const double width =
+      std::max({static_cast<double>(m.vocab) / tp / static_cast<double>(job.strategy.loss_chunks),
+                2 * static_cast<double>(m.ffn_hidden) / tp, static_cast<double>(m.hidden),
+                (2 * static_cast<double>(m.q_size()) + static_cast<double>(m.context_size())) / tp, scores});
   if (rows * width > kMaxElements) {
     strategy.mistake("micro_batch",
                      fmt::format("one microbatch needs a tensor of {:.1g} elements; expected at most {:.0g}",

@@ -43,9 +43,15 @@ std::int64_t count(const std::vector<const Op*>& ops, CrossEntropyStep step) {
 // has the place. In 8 chunks there are, only inside the forward, the norm's output, 12,582,912, the logits of 1,024
 // tokens, 103,022,592, and their statistics 1,024 x (2 + 3) x 4 B = 20,480: more than any other op's workspace.
 TEST(LossChunks, LogitsOfOneChunkAreThere) {
-  const Overrides gpt2{"workload.model.layers=1",   "workload.model.hidden=768",  "workload.model.heads=12",
-                       "workload.model.vocab=50257", "workload.model.ffn_hidden=3072", "padded_vocab=50304",
-                       "seq_len=1024",               "micro_batch=8",              "precision=bf16"};
+  const Overrides gpt2{"workload.model.layers=1",
+                       "workload.model.hidden=768",
+                       "workload.model.heads=12",
+                       "workload.model.vocab=50257",
+                       "workload.model.ffn_hidden=3072",
+                       "padded_vocab=50304",
+                       "seq_len=1024",
+                       "micro_batch=8",
+                       "precision=bf16"};
   const MemoryPlan whole = build(tiny_job(kTinyGpt, gpt2)).roles[0].memory;
   const PlanGraph g = build(tiny_job(kTinyGpt, with(gpt2, "loss_chunks=8")));
   const MemoryPlan& chunks = g.roles[0].memory;
