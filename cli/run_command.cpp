@@ -148,7 +148,8 @@ void add_options(Options& options, RunArguments& a) {
 }
 
 // An encoder sees what comes behind a token, too; and a decoder behind one answers a sequence.
-void check_sample(const RunArguments& a, const workloads::Model& model) {
+void check_sample(const RunArguments& a, const plan::Job& job) {
+  const workloads::Model& model = job.workload.model;
   for (const auto& [option, given] : {std::pair{"--sample", a.sample > 0}, {"--prompt", a.prompt != kNewLine}}) {
     if (given && model.is_dense()) {
       throw InputError(
@@ -159,6 +160,12 @@ void check_sample(const RunArguments& a, const workloads::Model& model) {
           "{}: the model is an encoder_decoder, which answers a sequence and goes on from no text; expected "
           "a decoder, or no {}",
           option, option));
+    }
+    if (given && job.strategy.loss_chunks > 1) {
+      throw InputError(fmt::format(
+          "{}: with strategy.loss_chunks {} only the last chunk's logits are there in the end, and text goes "
+          "on from any token's; expected loss_chunks 1, or no {}",
+          option, job.strategy.loss_chunks, option));
     }
     if (given && model.is_encoder()) {
       throw InputError(
@@ -310,7 +317,7 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     check_runnable(a.job, job, graph, *processes, a.device);
     gpu = a.device.open(*processes);
     a.weights.check(job);
-    check_sample(a, job.workload.model);
+    check_sample(a, job);
     check_verify(a, job.strategy);
     a.data.apply(job.workload);
     data = std::make_unique<const TrainingData>(job, static_cast<std::uint64_t>(a.seed));

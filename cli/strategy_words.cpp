@@ -107,6 +107,12 @@ std::vector<StrategyWord> words() {
        {},
        {},
        {}},
+      {"loss_chunks",
+       "output layer and loss on a part of a microbatch's tokens after the other, gradients at once: one part's logits "
+       "exist",
+       {},
+       {},
+       {}},
       {"pp", "pipeline parallel: consecutive layers on different ranks", {}, {}, {}},
       {"scatter_gather",
        "with tp and pp: each rank sends its part of what all of the tp group hold, the receivers gather it",

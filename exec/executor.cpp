@@ -144,6 +144,7 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
   for (const std::vector<double>& of_process : all_gather(processes, logits)) {
     all.insert(all.end(), of_process.begin(), of_process.end());
   }
+  CHECK(!all.empty(), "no rank keeps the logits of all rows");
   return all;
 }
 

@@ -120,7 +120,7 @@ class Executor {
   // number when interrupted.
   double evaluate(const DataSource& data, int batches, const RunOptions& options);
   // Logits that position `row` of the first sequence of `data` (of what is told of it) gives, over the padded
-  // vocabulary.
+  // vocabulary. REQUIRES: some role has plan::Role::logits.
   std::vector<double> logits(const DataSource& data, std::int64_t row, const RunOptions& options);
 
  private:

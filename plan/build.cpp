@@ -112,7 +112,11 @@ SegmentId evaluation_segment(RoleContext& c, SegmentId forward) {
   end.join(Phase::forward, {}, {c.builder.event("slot_free", Replicas::per_slot)});
   Segment s = c.role().segments[static_cast<std::size_t>(forward)];
   s.name[0] = 'E';
-  std::erase_if(s.calls, [&](const BlockCall& call) { return c.only_for_backward.contains(call.block); });
+  for (BlockCall& call : s.calls) {
+    const auto at = c.without_backward.find(call.block);
+    call.block = at == c.without_backward.end() ? call.block : at->second;
+  }
+  std::erase_if(s.calls, [](const BlockCall& call) { return call.block < 0; });
   s.calls.push_back({c.builder.add(end.take()), 1, -1, 1});
   return c.builder.add(std::move(s));
 }
@@ -235,6 +239,13 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
     throw InputError(
         "strategy: offload \"activations\" cannot go with a schedule that has backwards in two halves; expected whole "
         "backwards");
+  }
+  if (job.strategy.loss_chunks > 1 && job.strategy.zero >= 2 && c.head_in_slots) {
+    throw InputError(
+        fmt::format("strategy: loss_chunks {} has the output layer's gradients from a forward on: with zero {} they "
+                    "would be those of several microbatches in this schedule; expected one in which the last stage's "
+                    "backward follows its forward, zero 0 or 1, or loss_chunks 1",
+                    job.strategy.loss_chunks, job.strategy.zero));
   }
   if (c.splits && c.model.is_encoder_decoder()) {
     throw InputError(

@@ -264,7 +264,7 @@ struct Role {
     return l == Lifetime::slot ? slots : l == Lifetime::hold ? holds : l == Lifetime::ring ? rings : 1;
   }
   BufferId loss = -1;        // fp64 scalar, valid after a step (or evaluation) where this role computes a loss
-  BufferId logits = -1;      // [rows, padded local vocabulary] where this role has the head
+  BufferId logits = -1;      // [rows, padded local vocabulary] where this role has the head, and all of them at once
   BufferId grad_norm = -1;   // fp64[2]: clip coefficient, gradient norm
   BufferId loss_scale = -1;  // LossScale's state, where losses are scaled
   MemoryPlan memory;

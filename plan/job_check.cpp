@@ -285,6 +285,27 @@ void check_context_parallel(const Job& job, ObjectReader& strategy) {
   }
 }
 
+// Chunks are equal, and of each but the last the logits are gone.
+void check_loss_chunks(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  const workloads::Workload& w = job.workload;
+  if (s.loss_chunks == 1 || w.model.is_dense()) {
+    return;
+  }
+  const std::int64_t told = w.model.is_encoder_decoder() ? w.target_len : w.seq_len;
+  const std::int64_t rows = s.micro_batch * told / s.cp;
+  if (rows % s.loss_chunks != 0) {
+    strategy.mistake("loss_chunks",
+                     fmt::format("{} does not divide the {} tokens of a microbatch on a rank", s.loss_chunks, rows));
+  }
+  if (w.data.synthetic == workloads::Synthetic::reverse) {
+    strategy.mistake("loss_chunks",
+                     fmt::format("{} with workload.data.synthetic reverse is not built: a run tells how many sequences "
+                                 "are answered rightly by the logits of all tokens; expected 1",
+                                 s.loss_chunks));
+  }
+}
+
 void check_experts(const Job& job, ObjectReader& strategy) {
   const workloads::Moe& moe = job.workload.model.moe;
   const Strategy& s = job.strategy;
@@ -380,6 +401,7 @@ void check_dense(const Job& job, ObjectReader& strategy) {
   refuse("recompute", s.recompute != Recompute::none, "none");
   refuse("recompute_layers", !s.recompute_layers.empty(), "no such key");
   refuse("offload", s.offload_activations, "no activations in it");
+  refuse("loss_chunks", s.loss_chunks > 1, "1");
   refuse("padded_vocab", s.padded_vocab != 0 && s.padded_vocab != m.vocab, "no such key");
   refuse("schedule",
          s.schedule != ScheduleKind::gpipe && s.schedule != ScheduleKind::one_f_one_b &&
@@ -417,9 +439,10 @@ void check_sizes(const Job& job, ObjectReader& strategy) {
   const double scores = is_flash(job.workload.attention)
                             ? 1.0
                             : static_cast<double>(m.heads) / tp * static_cast<double>(job.workload.seq_len);
-  const double width = std::max(
-      {static_cast<double>(m.vocab) / tp, 2 * static_cast<double>(m.ffn_hidden) / tp, static_cast<double>(m.hidden),
-       (2 * static_cast<double>(m.q_size()) + static_cast<double>(m.context_size())) / tp, scores});
+  const double width =
+      std::max({static_cast<double>(m.vocab) / tp / static_cast<double>(job.strategy.loss_chunks),
+                2 * static_cast<double>(m.ffn_hidden) / tp, static_cast<double>(m.hidden),
+                (2 * static_cast<double>(m.q_size()) + static_cast<double>(m.context_size())) / tp, scores});
   if (rows * width > kMaxElements) {
     strategy.mistake("micro_batch",
                      fmt::format("one microbatch needs a tensor of {:.1g} elements; expected at most {:.0g}",
@@ -463,6 +486,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_context_parallel(job, parts.strategy);
     check_post_validation(job, parts.strategy);
     check_state_space(job, parts.strategy);
+    check_loss_chunks(job, parts.strategy);
     check_experts(job, parts.strategy);
     check_optimizer(job, parts.strategy);
     check_dense(job, parts.strategy);

@@ -47,6 +47,7 @@ bool Strategy::recomputes(RecomputeModule m) const {
 namespace {
 
 constexpr std::int64_t kMaxAxis = 1'000'000;
+constexpr std::int64_t kMaxChunks = 256;  // each is ops of its own
 
 // The text at a key; "" where there is none.
 std::string word_at(ObjectReader& reader, const std::string& key) {
@@ -313,6 +314,7 @@ Strategy read_strategy(ObjectReader& reader) {
   // Rows that sequence parallelism has shared out are parts already.
   s.scatter_gather = reader.boolean("scatter_gather", false) && s.tp > 1 && s.pp > 1 && !s.sequence_parallel;
   s.fused_grad_accumulation = reader.boolean("fused_grad_accumulation", true);
+  s.loss_chunks = reader.integer("loss_chunks", 1, 1, kMaxChunks);
   s.bucket_bytes = reader.bytes("bucket_bytes", Bytes{}).value;
   s.layers_per_stage = reader.integers("layers_per_stage", 0);
   s.rank_order = reader.text("rank_order", s.rank_order);
@@ -366,6 +368,9 @@ nlohmann::json to_json(const Strategy& s) {
   }
   if (s.post_validation) {
     all["optimizer_sync"] = "post_validation";
+  }
+  if (s.loss_chunks > 1) {
+    all["loss_chunks"] = s.loss_chunks;
   }
   if (s.offload_layers >= 0) {
     all["offload_layers"] = s.offload_layers;
