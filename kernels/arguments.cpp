@@ -105,7 +105,7 @@ void check_product(const char* op, Dtype first, std::initializer_list<Dtype> oth
 
 void check_grouped(const char* op, const GroupedShape& s, Dtype first, std::initializer_list<Dtype> others) {
   check_sizes(op, {s.experts, s.out, s.in});
-  check_product(op, first, others);
+  check_same(op, first, others);
 }
 
 void check_expert_bias(const char* op, const ExpertBiasShape& s, std::initializer_list<Dtype> types) {
@@ -448,7 +448,8 @@ void grouped_backward_input(const GroupedShape& s, const std::int32_t*, ConstTen
 }
 
 void grouped_backward_weight(const GroupedShape& s, const std::int32_t*, ConstTensor dy, ConstTensor x, Tensor dw) {
-  check_grouped("grouped_backward_weight", s, dy.dtype, {x.dtype, dw.dtype});
+  check_grouped("grouped_backward_weight", s, dy.dtype, {x.dtype});
+  check_wide("grouped_backward_weight", dy.dtype, {dw.dtype});
 }
 
 void expert_bias_forward(const ExpertBiasShape& s, const std::int32_t*, ConstTensor bias, ConstTensor weights,

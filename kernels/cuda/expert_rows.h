@@ -25,6 +25,20 @@ __device__ inline int64_t expert_of(const int32_t* offsets, int64_t experts, int
   return first;
 }
 
+// Cuts each expert's rows in tiles of kRows, of which the last may be shorter, and calls f(expert, first row of the
+// tile in the expert's) for this block's share: a block takes every gridDim.x-th tile.
+template <int kRows, class F>
+__device__ inline void each_row_tile(const int32_t* offsets, int experts, F f) {
+  int row = static_cast<int>(blockIdx.x) * kRows;  // as if each expert's rows began at a tile
+  for (int expert = 0; expert < experts; ++expert) {
+    const int rows = ceil_div(offsets[expert + 1] - offsets[expert], kRows) * kRows;
+    for (; row < rows; row += static_cast<int>(gridDim.x) * kRows) {
+      f(expert, row);
+    }
+    row -= rows;
+  }
+}
+
 // Elements of a type known when the kernel runs: few operations for each, and many types together.
 struct AnyTensor {
   void* data;
