@@ -296,7 +296,7 @@ class CudaLaunchers : public Launchers {
   [[noreturn]] static void refuse() { CHECK(false, "cross attention and a bias by distance are not built on GPUs"); }
   const cuda::Stream& with_libraries() const {
     if (libraries_ == nullptr) {
-      libraries_ = cuda::open_libraries(cuda::AlgorithmChoice::heuristic);
+      libraries_ = cuda::open_libraries();
       stream_.libraries = libraries_.get();
     }
     return stream_;

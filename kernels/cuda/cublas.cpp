@@ -3,10 +3,9 @@
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
 #include <map>
+#include <optional>
 #include <tuple>
-#include <vector>
 
 #include "base/error.h"
 #include "kernels/cuda/matmul_layout.h"
@@ -93,70 +92,30 @@ using Key = std::tuple<ColumnProduct, std::uint32_t, std::uint32_t, std::uint32_
 struct Plan {
   Operation operation;
   Layout left, right, out;
-  std::vector<cublasLtMatmulAlgo_t>
-      algorithms;  // the one to use; before the choice, all proposed; none: no such product
+  std::optional<cublasLtMatmulAlgo_t> algorithm;  // none: no such product
 };
 
-void run(const Library& library, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const ColumnProduct& product,
-         const Operands& operands, const Stream& stream) {
+// REQUIRES: an algorithm.
+void run(const Library& library, const Plan& plan, const ColumnProduct& product, const Operands& operands,
+         const Stream& stream) {
   const double one = 1.0, beta = product.accumulate ? 1.0 : 0.0;
   const float one_32 = 1.0F, beta_32 = static_cast<float>(beta);
   const bool is_64 = product.arithmetic == Dtype::fp64;
   CHECK_CALL(cublasLtMatmul, library.get(), plan.operation.get(), is_64 ? static_cast<const void*>(&one) : &one_32,
              operands.left, plan.left.get(), operands.right, plan.right.get(),
              is_64 ? static_cast<const void*>(&beta) : &beta_32, operands.out, plan.out.get(), operands.out,
-             plan.out.get(), &algorithm, stream.workspace, kWorkspaceBytes, static_cast<cudaStream_t>(stream.handle));
+             plan.out.get(), &*plan.algorithm, stream.workspace, kWorkspaceBytes,
+             static_cast<cudaStream_t>(stream.handle));
 }
-
-// Milliseconds of some runs into memory of its own: adding to the result again and again would spoil it.
-class Stopwatch {
- public:
-  explicit Stopwatch(const ColumnProduct& product) {
-    const ColumnMatrix& out = product.out;
-    const std::int64_t elements = (product.batch - 1) * out.stride + out.cols * out.ld;
-    CHECK_CALL(cudaMalloc, &scratch_, static_cast<std::size_t>(size_bytes(out.dtype, elements)));
-    CHECK_CALL(cudaEventCreate, &start_);
-    CHECK_CALL(cudaEventCreate, &end_);
-  }
-  ~Stopwatch() {
-    cudaFree(scratch_);
-    cudaEventDestroy(start_);
-    cudaEventDestroy(end_);
-  }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
-  template <class F>
-  float time(const Stream& stream, F run_into) {
-    constexpr int kRuns = 5;
-    const auto handle = static_cast<cudaStream_t>(stream.handle);
-    run_into(scratch_);
-    CHECK_CALL(cudaEventRecord, start_, handle);
-    for (int i = 0; i < kRuns; ++i) {
-      run_into(scratch_);
-    }
-    CHECK_CALL(cudaEventRecord, end_, handle);
-    CHECK_CALL(cudaEventSynchronize, end_);
-    float milliseconds = 0;
-    CHECK_CALL(cudaEventElapsedTime, &milliseconds, start_, end_);
-    return milliseconds;
-  }
-
- private:
-  void* scratch_ = nullptr;
-  cudaEvent_t start_ = nullptr, end_ = nullptr;
-};
 
 }  // namespace
 
 struct Cublas::State {
-  AlgorithmChoice choice;
   Library library;
   std::map<Key, Plan> plans;
 
   void make(const ColumnProduct& product, const Operands& operands, Plan& plan);
-  void propose(const Operands& operands, Plan& plan);
-  void choose(const ColumnProduct& product, const Operands& operands, const Stream& stream, Plan& plan);
+  void choose(const Operands& operands, Plan& plan);
 };
 
 void Cublas::State::make(const ColumnProduct& product, const Operands& operands, Plan& plan) {
@@ -172,10 +131,10 @@ void Cublas::State::make(const ColumnProduct& product, const Operands& operands,
   create(product.left, product.batch, plan.left);
   create(product.right, product.batch, plan.right);
   create(product.out, product.batch, plan.out);
-  propose(operands, plan);
+  choose(operands, plan);
 }
 
-void Cublas::State::propose(const Operands& operands, Plan& plan) {
+void Cublas::State::choose(const Operands& operands, Plan& plan) {
   Preference preference;
   CHECK_CALL(cublasLtMatmulPreferenceCreate, preference.out());
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
@@ -188,38 +147,20 @@ void Cublas::State::propose(const Operands& operands, Plan& plan) {
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(operands.out));
   // Parts of a sum over k are added up in the wide type and rounded once.
   prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
-  constexpr int kTimed = 8;
-  cublasLtMatmulHeuristicResult_t results[kTimed] = {};
+  cublasLtMatmulHeuristicResult_t result = {};
   int count = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      library.get(), plan.operation.get(), plan.left.get(), plan.right.get(), plan.out.get(), plan.out.get(),
-      preference.get(), choice == AlgorithmChoice::timed ? kTimed : 1, results, &count);
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(library.get(), plan.operation.get(), plan.left.get(), plan.right.get(),
+                                     plan.out.get(), plan.out.get(), preference.get(), 1, &result, &count);
   if (status != CUBLAS_STATUS_NOT_SUPPORTED) {
     check(status, "cublasLtMatmulAlgoGetHeuristic");
   }
-  for (int i = 0; i < count; ++i) {
-    if (results[i].state == CUBLAS_STATUS_SUCCESS) {
-      plan.algorithms.push_back(results[i].algo);
-    }
+  if (count > 0 && result.state == CUBLAS_STATUS_SUCCESS) {
+    plan.algorithm = result.algo;
   }
 }
 
-void Cublas::State::choose(const ColumnProduct& product, const Operands& operands, const Stream& stream, Plan& plan) {
-  if (plan.algorithms.size() > 1) {
-    Stopwatch stopwatch(product);
-    std::vector<float> times;
-    for (const cublasLtMatmulAlgo_t& algorithm : plan.algorithms) {
-      times.push_back(stopwatch.time(stream, [&](void* out) {
-        run(library, plan, algorithm, product, {operands.left, operands.right, operands.bias, out}, stream);
-      }));
-    }
-    const auto fastest = std::min_element(times.begin(), times.end()) - times.begin();
-    plan.algorithms = {plan.algorithms[static_cast<std::size_t>(fastest)]};
-  }
-}
-
-Cublas::Cublas(AlgorithmChoice choice) : state_(std::make_unique<State>()) {
-  state_->choice = choice;
+Cublas::Cublas() : state_(std::make_unique<State>()) {
   CHECK_CALL(cublasLtCreate, state_->library.out());
 }
 
@@ -238,15 +179,14 @@ bool Cublas::matmul(const Stream& stream, const MatmulShape& shape, ConstTensor 
   Plan& plan = at->second;
   if (is_new) {
     state_->make(*product, operands, plan);
-    state_->choose(*product, operands, stream, plan);
   }
-  if (plan.algorithms.empty()) {
+  if (!plan.algorithm) {
     return false;
   }
   if (bias) {
     set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
   }
-  run(state_->library, plan, plan.algorithms.front(), *product, operands, stream);
+  run(state_->library, plan, *product, operands, stream);
   return true;
 }
 

@@ -63,7 +63,7 @@ int check_device() {
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, 0));
   fmt::print("{}, compute capability {}.{}\n", properties.name, properties.major, properties.minor);
-  const std::unique_ptr<Libraries> libraries = open_libraries(AlgorithmChoice::heuristic);
+  const std::unique_ptr<Libraries> libraries = open_libraries();
   const int failed = run_all("own", nullptr) + run_all("libraries", libraries.get());
   for (const std::string& refused : libraries->refused()) {
     fmt::print("{}\n", refused);

@@ -9,8 +9,6 @@ namespace {
 
 class OfDevice final : public Libraries {
  public:
-  explicit OfDevice(AlgorithmChoice choice) : cublas_(choice) {}
-
   bool matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
               bool accumulate) override {
     return cublas_.matmul(stream, shape, a, b, bias, c, accumulate);
@@ -28,8 +26,8 @@ class OfDevice final : public Libraries {
 
 }  // namespace
 
-std::unique_ptr<Libraries> open_libraries(AlgorithmChoice choice) {
-  return std::make_unique<OfDevice>(choice);
+std::unique_ptr<Libraries> open_libraries() {
+  return std::make_unique<OfDevice>();
 }
 
 }  // namespace foretrain::kernels::cuda

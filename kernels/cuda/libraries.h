@@ -25,11 +25,7 @@ class Libraries {
   virtual const std::vector<std::string>& refused() const = 0;
 };
 
-// How cuBLASLt's algorithm for a shape is chosen when the shape is first met: by its heuristic, or by timing what the
-// heuristic proposes. A timed choice may be another the next time, and with it the last bits of the results.
-enum class AlgorithmChoice : std::uint8_t { heuristic, timed };
-
 // Of the current device.
-std::unique_ptr<Libraries> open_libraries(AlgorithmChoice choice);
+std::unique_ptr<Libraries> open_libraries();
 
 }  // namespace foretrain::kernels::cuda
