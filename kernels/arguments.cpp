@@ -127,7 +127,7 @@ void check_code(const char* op, const Code& code, Dtype element) {
 
 void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool) {
   check_sizes("matmul", {s.m, s.n, s.k, s.lda, s.ldb, s.ldc, s.batch});
-  check_product("matmul", c.dtype, {a.dtype, b.dtype, present(bias, c.dtype)});
+  check_product("matmul", c.dtype, {stored_type(a.dtype), stored_type(b.dtype), present(bias, c.dtype)});
 }
 
 void norm_forward(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,

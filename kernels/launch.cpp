@@ -10,6 +10,8 @@ namespace foretrain::kernels {
 
 void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool accumulate) {
   arguments::matmul(s, a, b, bias, c, accumulate);
+  a.dtype = stored_type(a.dtype);
+  b.dtype = stored_type(b.dtype);
   if (a.dtype == Dtype::bf16 && b.dtype == Dtype::bf16 && s.m > 0 && s.n > 0 && s.k > 0) {
     if (const Bf16Library& library = bf16_library();
         library.matmul != nullptr && library.matmul(s, a, b, bias, c, accumulate)) {

@@ -6,8 +6,8 @@
 
 namespace foretrain::kernels::cuda {
 
-// By cuBLASLt where the stream has it and it has the product (matmul_layout.h), else by matmul_plain. Operands may also
-// be tf32: stored as fp32, which cuBLASLt then rounds for the tensor cores.
+// By cuBLASLt where the stream has it and it has the product (matmul_layout.h), else by matmul_plain, to which tf32 is
+// fp32.
 void matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
             bool accumulate);
 

@@ -70,6 +70,12 @@ TEST(BitForBit, ZeroOneAgainstZeroNought) {
   }
 }
 
+TEST(BitForBit, Tf32IsFp32ToACpu) {
+  for (const char* const model : kModels) {
+    expect_same_bits(run(model, {}, "tf32"), run(model, {}), model);
+  }
+}
+
 // Whoever adds the gradients, in the order of the ranks.
 TEST(BitForBit, SumsElsewhereAgainstAllReduce) {
   for (const char* const model : kModels) {

@@ -83,9 +83,11 @@ TEST(MatmulLayout, WhatCublasLtHas) {
 struct Recorder : Libraries {
   bool has = true;
   int asked = 0;
+  Dtype type{};
 
-  bool matmul(const Stream&, const MatmulShape&, ConstTensor, ConstTensor, ConstTensor, Tensor c, bool) override {
+  bool matmul(const Stream&, const MatmulShape&, ConstTensor a, ConstTensor, ConstTensor, Tensor c, bool) override {
     ++asked;
+    type = a.dtype;
     if (has) {
       *static_cast<double*>(c.data) = 42;
     }
@@ -109,6 +111,18 @@ TEST(CudaMatmul, TheLibraryIsAskedFirst) {
   EXPECT_EQ(c, 48);
   matmul({.libraries = &library}, {.m = 0, .n = 1, .k = 1}, ta, tb, {}, {&c, Dtype::fp64}, true);
   EXPECT_EQ(library.asked, 2);
+}
+
+// The library is told; to our own kernel it is fp32: 1 + 2^-20 has more digits than tf32.
+TEST(CudaMatmul, Tf32) {
+  const float a = 1 + 0x1p-20F, b = 1;
+  float c = 0;
+  const ConstTensor ta{&a, Dtype::tf32}, tb{&b, Dtype::tf32};
+  Recorder library;
+  library.has = false;
+  matmul({.libraries = &library}, {.m = 1, .n = 1, .k = 1}, ta, tb, {}, {&c, Dtype::fp32}, false);
+  EXPECT_EQ(c, a);
+  EXPECT_EQ(library.type, Dtype::tf32);
 }
 
 }  // namespace
