@@ -87,7 +87,12 @@ struct KernelRunner {
     shape.k = op.k;
     shape.transpose_a = op.trans_a;
     shape.transpose_b = op.trans_b;
-    launch.matmul(shape, factor(0, op.in), factor(1, op.in), op.bias ? read(2) : Tensor{}, write(0), op.accumulate);
+    const Tensor a = factor(0, op.in), b = factor(1, op.in), bias = op.bias ? read(2) : Tensor{};
+    switch (op.epilogue) {
+      case plan::Epilogue::none: launch.matmul(shape, a, b, bias, write(0), op.accumulate); break;
+      case plan::Epilogue::gelu: launch.matmul_gelu(shape, a, b, bias, write(1), write(0)); break;
+      case plan::Epilogue::gelu_backward: launch.matmul_gelu_backward(shape, a, b, read(2), write(0)); break;
+    }
   }
 
   // Statistics [rows, 2] are stored as two columns: all means, then all reciprocal deviations.

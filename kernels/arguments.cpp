@@ -103,6 +103,12 @@ void check_product(const char* op, Dtype first, std::initializer_list<Dtype> oth
   }
 }
 
+void check_epilogue(const char* op, const MatmulShape& s, Dtype x, Dtype c) {
+  check_same(op, c, {x});
+  CHECK(s.batch == 1 && (s.ldc == 0 || s.ldc == s.n), "{}: {} matrices with rows {} apart; one, of dense rows", op,
+        s.batch, s.ldc);
+}
+
 void check_grouped(const char* op, const GroupedShape& s, Dtype first, std::initializer_list<Dtype> others) {
   check_sizes(op, {s.experts, s.out, s.in});
   check_same(op, first, others);
@@ -128,6 +134,16 @@ void check_code(const char* op, const Code& code, Dtype element) {
 void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool) {
   check_sizes("matmul", {s.m, s.n, s.k, s.lda, s.ldb, s.ldc, s.batch});
   check_product("matmul", c.dtype, {stored_type(a.dtype), stored_type(b.dtype), present(bias, c.dtype)});
+}
+
+void matmul_gelu(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x, Tensor y) {
+  matmul(s, a, b, bias, x, false);
+  check_epilogue("matmul_gelu", s, x.dtype, y.dtype);
+}
+
+void matmul_gelu_backward(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor x, Tensor dx) {
+  matmul(s, a, b, {}, dx, false);
+  check_epilogue("matmul_gelu_backward", s, x.dtype, dx.dtype);
 }
 
 void norm_forward(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,

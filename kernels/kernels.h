@@ -56,6 +56,13 @@ struct MatmulShape {
 // b and k alone: rows and columns computed apart, on other ranks say, are the same.
 void matmul(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool accumulate);
 
+// With Activation::gelu behind, or its backward, in one kernel where the machine has one; shape is of one matrix, and
+// c's rows are dense. x and y, x and dx are of one type. x = op(a) op(b) (+ bias), y = gelu(x), of x before or after it
+// is rounded.
+void matmul_gelu(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x, Tensor y);
+// dx = op(a) op(b), rounded or not, times gelu's slope at x.
+void matmul_gelu_backward(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor x, Tensor dx);
+
 // ---- normalisation --------------------------------------------------------------------------------------------------
 
 enum class NormKind : std::uint8_t { layernorm, rmsnorm };

@@ -21,6 +21,18 @@ void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias
   table().matmul(s, a, b, bias, c, accumulate);
 }
 
+void matmul_gelu(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x, Tensor y) {
+  arguments::matmul_gelu(s, a, b, bias, x, y);
+  matmul(s, a, b, bias, x, false);
+  activation_forward(Activation::gelu, s.m, s.n, x, y);
+}
+
+void matmul_gelu_backward(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor x, Tensor dx) {
+  arguments::matmul_gelu_backward(s, a, b, x, dx);
+  matmul(s, a, b, {}, dx, false);
+  activation_backward(Activation::gelu, s.m, s.n, x, dx, dx);
+}
+
 void norm_forward(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
                   Tensor rstd) {
   arguments::norm_forward(s, x, gain, bias, y, mean, rstd);

@@ -95,6 +95,7 @@ const std::vector<std::string>& job_fields() {
           "overlap_ep",
           "scatter_gather",
           "fused_grad_accumulation",
+          "fused_activation",
           "bucket_bytes",
           "cp_kind",
           "offload",

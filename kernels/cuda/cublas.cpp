@@ -84,10 +84,39 @@ std::uint32_t alignment(const void* address) {
 
 struct Operands {
   const void *left, *right, *bias;
-  void* out;
+  void *out, *x;
 };
 
-using Key = std::tuple<ColumnProduct, std::uint32_t, std::uint32_t, std::uint32_t>;
+// Algorithms may differ by the alignment of each operand.
+using Key = std::tuple<ColumnProduct, std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t>;
+
+Key key_of(const ColumnProduct& product, const Operands& operands) {
+  return {product,
+          alignment(operands.left),
+          alignment(operands.right),
+          alignment(operands.bias),
+          alignment(operands.out),
+          alignment(operands.x)};
+}
+
+cublasLtEpilogue_t epilogue(const ColumnProduct& product) {
+  switch (product.epilogue) {
+    case Epilogue::gelu: return product.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    case Epilogue::gelu_backward: return CUBLASLT_EPILOGUE_DGELU;
+    case Epilogue::none: break;
+  }
+  return product.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+// Where the epilogue finds what it works on: of each call, and when an algorithm is chosen, for the alignment.
+void point(const Operation& operation, const ColumnProduct& product, const Operands& operands) {
+  if (product.bias) {
+    set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
+  }
+  if (product.epilogue != Epilogue::none) {
+    set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, operands.x);
+  }
+}
 
 struct Plan {
   Operation operation;
@@ -123,11 +152,14 @@ void Cublas::State::make(const ColumnProduct& product, const Operands& operands,
              product.arithmetic == Dtype::fp64 ? CUDA_R_64F : CUDA_R_32F);
   set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, product.transpose_left ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, product.transpose_right ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(product));
   if (product.bias) {
-    set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
     set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(product.out.dtype));
-    set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
   }
+  if (product.epilogue != Epilogue::none) {
+    set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, product.out.ld);
+  }
+  point(plan.operation, product, operands);
   create(product.left, product.batch, plan.left);
   create(product.right, product.batch, plan.right);
   create(product.out, product.batch, plan.out);
@@ -167,15 +199,15 @@ Cublas::Cublas() : state_(std::make_unique<State>()) {
 Cublas::~Cublas() = default;
 
 bool Cublas::matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias,
-                    Tensor c, bool accumulate) {
-  const std::optional<ColumnProduct> product = column_product(
-      shape, a.dtype, b.dtype, bias ? std::optional<Dtype>(bias.dtype) : std::nullopt, c.dtype, accumulate);
+                    Tensor c, bool accumulate, const Behind& behind) {
+  const std::optional<ColumnProduct> product =
+      column_product(shape, a.dtype, b.dtype, bias ? std::optional<Dtype>(bias.dtype) : std::nullopt, c.dtype,
+                     accumulate, behind.epilogue);
   if (!product) {
     return false;
   }
-  const Operands operands = {b.data, a.data, bias.data, c.data};
-  const auto [at, is_new] =
-      state_->plans.try_emplace({*product, alignment(b.data), alignment(a.data), alignment(c.data)});
+  const Operands operands = {b.data, a.data, bias.data, c.data, behind.x};
+  const auto [at, is_new] = state_->plans.try_emplace(key_of(*product, operands));
   Plan& plan = at->second;
   if (is_new) {
     state_->make(*product, operands, plan);
@@ -183,9 +215,7 @@ bool Cublas::matmul(const Stream& stream, const MatmulShape& shape, ConstTensor 
   if (!plan.algorithm) {
     return false;
   }
-  if (bias) {
-    set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
-  }
+  point(plan.operation, *product, operands);
   run(state_->library, plan, *product, operands, stream);
   return true;
 }

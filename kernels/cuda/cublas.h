@@ -16,7 +16,7 @@ class Cublas {
 
   // As Libraries::matmul.
   bool matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
-              bool accumulate);
+              bool accumulate, const Behind& behind);
 
  private:
   struct State;

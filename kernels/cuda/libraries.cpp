@@ -10,8 +10,8 @@ namespace {
 class OfDevice final : public Libraries {
  public:
   bool matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
-              bool accumulate) override {
-    return cublas_.matmul(stream, shape, a, b, bias, c, accumulate);
+              bool accumulate, const Behind& behind) override {
+    return cublas_.matmul(stream, shape, a, b, bias, c, accumulate, behind);
   }
   bool attention_forward(const Stream& stream, const AttentionShape& shape, ConstTensor qkv, Tensor o,
                          Tensor lse) override {

@@ -11,6 +11,12 @@ namespace foretrain::kernels::cuda {
 void matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
             bool accumulate);
 
+// By cuBLASLt's epilogue where it has one for the product, else by a product and a kernel behind it.
+void matmul_gelu(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias,
+                 Tensor x, Tensor y);
+void matmul_gelu_backward(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor x,
+                          Tensor dx);
+
 // Products that are summed before they are rounded: the next one's matrices stand that many elements further.
 struct Terms {
   std::int64_t count = 1, stride_a = 0, stride_b = 0;

@@ -76,6 +76,15 @@ TEST(BitForBit, Tf32IsFp32ToACpu) {
   }
 }
 
+// To a CPU it is two kernels, the same ones.
+TEST(BitForBit, FusedActivationAgainstPassesOfTheirOwn) {
+  for (const Overrides& o : {Overrides{}, Overrides{{"tp", "2"}}, Overrides{{"recompute", R"(["activation"])"}},
+                             Overrides{{"pp", "2"}, {"schedule", "zb_h1"}}}) {
+    expect_same_bits(run(testing::kTinyGpt, joined(o, {{"fused_activation", "true"}})), run(testing::kTinyGpt, o),
+                     ::testing::PrintToString(words(o)));
+  }
+}
+
 // Whoever adds the gradients, in the order of the ranks.
 TEST(BitForBit, SumsElsewhereAgainstAllReduce) {
   for (const char* const model : kModels) {

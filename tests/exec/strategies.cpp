@@ -55,6 +55,7 @@ const std::vector<Strategy>& strategies() {
       {"recompute_early_stop",
        {{"tp", "2"}, {"sequence_parallel", "true"}, {"recompute", "full"}, {"recompute_early_stop", "true"}}},
       {"unfused_accumulation", {{"fused_grad_accumulation", "false"}}},
+      {"fused_activation", {{"tp", "2"}, {"fused_activation", "true"}}},
       {"gpipe", {{"pp", "2"}, {"schedule", "gpipe"}}},
       {"one_f_one_b", {{"pp", "2"}, {"schedule", "1f1b"}}},
       {"interleaved", {{"pp", "2"}, {"schedule", "interleaved"}, {"virtual_stages", "2"}}},
