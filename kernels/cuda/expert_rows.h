@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/block.h"
-#include "kernels/tensor.h"
+#include "kernels/cuda/with_type.h"
 
 namespace foretrain::kernels::cuda {
 
@@ -37,33 +37,6 @@ __device__ inline void each_row_tile(const int32_t* offsets, int experts, F f) {
     }
     row -= rows;
   }
-}
-
-// Elements of a type known when the kernel runs: few operations for each, and many types together.
-struct AnyTensor {
-  void* data;
-  Dtype dtype;
-
-  template <class W>
-  __device__ W load(int64_t i) const {
-    switch (dtype) {
-      case Dtype::fp64: return static_cast<W>(static_cast<const double*>(data)[i]);
-      case Dtype::bf16: return static_cast<W>(widen(static_cast<const Bf16*>(data)[i]));
-      default: return static_cast<W>(static_cast<const float*>(data)[i]);
-    }
-  }
-  template <class W>
-  __device__ void store(int64_t i, W x) const {
-    switch (dtype) {
-      case Dtype::fp64: static_cast<double*>(data)[i] = static_cast<double>(x); break;
-      case Dtype::bf16: static_cast<Bf16*>(data)[i] = narrow<Bf16>(x); break;
-      default: static_cast<float*>(data)[i] = static_cast<float>(x); break;
-    }
-  }
-};
-
-inline AnyTensor any(ConstTensor t) {
-  return {const_cast<void*>(t.data), t.dtype};
 }
 
 }  // namespace foretrain::kernels::cuda
