@@ -137,12 +137,12 @@ void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias
 }
 
 void matmul_gelu(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x, Tensor y) {
-  matmul(s, a, b, bias, x, false);
+  arguments::matmul(s, a, b, bias, x, false);
   check_epilogue("matmul_gelu", s, x.dtype, y.dtype);
 }
 
 void matmul_gelu_backward(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor x, Tensor dx) {
-  matmul(s, a, b, {}, dx, false);
+  arguments::matmul(s, a, b, {}, dx, false);
   check_epilogue("matmul_gelu_backward", s, x.dtype, dx.dtype);
 }
 
