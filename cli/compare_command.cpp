@@ -80,6 +80,7 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
   Options options("compare", "sets the forecast of a job against a real run of it, op kind by op kind");
   a.job.add_to(options);
   a.device.add_to(options);
+  a.device.add_deterministic_to(options);
   options.text("timeline", "FILE", &a.timeline_path,
                "the real run: a timeline of 'foretrain run'; without it, runs now");
   options.integer("steps", &a.steps, 1, kMostSteps, "steps to run now, after three to warm up [20]");

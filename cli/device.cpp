@@ -12,6 +12,12 @@ void DeviceArguments::add_to(Options& options) {
                "what ranks compute on: a core each; or an NVIDIA GPU, which those of one process share [cpu]");
 }
 
+void DeviceArguments::add_deterministic_to(Options& options) {
+  options.flag(
+      "deterministic", &deterministic,
+      "the same bits in every run on a GPU too: without cuDNN's backward of attention, whose sums have no order");
+}
+
 plan::Job DeviceArguments::load(const JobArguments& arguments, int processes) const {
   plan::Job job = arguments.load();
   if (!is_gpu() || !job.cluster.this_machine) {
@@ -39,7 +45,7 @@ std::unique_ptr<exec::Gpu> DeviceArguments::open(const exec::Processes& processe
   for (int p = 0; p < processes.number(); ++p) {
     before += processes.same_host(p, processes.number()) ? 1 : 0;
   }
-  return exec::open_cuda(before);
+  return exec::open_cuda(before, deterministic);
 }
 
 }  // namespace foretrain::cli

@@ -13,8 +13,10 @@ namespace foretrain::cli {
 
 struct DeviceArguments {
   std::string word = "cpu";
+  bool deterministic = false;
 
   void add_to(Options& options);
+  void add_deterministic_to(Options& options);  // of what executes
   bool is_gpu() const { return word != "cpu"; }
   // The job; one of this machine's on its GPUs where the device is one: all ranks on one, or by several processes each
   // on its own.

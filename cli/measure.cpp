@@ -6,7 +6,6 @@
 #include <cmath>
 #include <mutex>
 #include <numeric>
-#include <set>
 #include <tuple>
 #include <utility>
 
@@ -82,21 +81,16 @@ void check_runnable(const JobArguments& arguments, const plan::Job& job, const p
     throw InputError(fmt::format("{}: /cluster/system: \"{}\" is a GPU; expected --device cuda beside it", job.origin,
                                  job.cluster.name));
   }
-  std::set<std::string> hosts;
-  for (const exec::Place& place : processes.places()) {
-    hosts.insert(place.host_key);
-  }
-  if (job.cluster.is_hosts() && static_cast<std::size_t>(job.cluster.nodes) != hosts.size()) {
+  const std::vector<int> of_processes = processes.hosts();
+  const int hosts = 1 + *std::max_element(of_processes.begin(), of_processes.end());
+  if (job.cluster.is_hosts() && job.cluster.nodes != hosts) {
     throw InputError(
         fmt::format("{}: /cluster/nodes: the job is of {} hosts, and this was started on {}; start `run` "
                     "over {} hosts with mpirun (`scripts/hosts run` for network namespaces); `compare "
                     "--timeline` takes the timeline that it writes",
-                    job.origin, job.cluster.nodes, hosts.size(), job.cluster.nodes));
+                    job.origin, job.cluster.nodes, hosts, job.cluster.nodes));
   }
   if (device.is_gpu()) {
-    if (job.workload.model.is_encoder_decoder()) {
-      throw InputError("--device: cross attention is not built on GPUs yet; an encoder_decoder runs with cpu");
-    }
     return;
   }
   plan::MemoryFit fit = plan::memory_fit(job, graph);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "cli/checkpointing.h"
@@ -15,6 +16,7 @@
 #include "exec/evaluate.h"
 #include "exec/verify.h"
 #include "plan/build.h"
+#include "plan/host_traffic.h"
 #include "reports/run.h"
 #include "workloads/unicode.h"
 
@@ -123,6 +125,7 @@ void judge(reports::RunReport& report, const Trained& t, const RunArguments& a, 
 void add_options(Options& options, RunArguments& a) {
   a.job.add_to(options);
   a.device.add_to(options);
+  a.device.add_deterministic_to(options);
   options.integer("steps", &a.steps, 1, kMost, "training steps [20]");
   options.integer("seed", &a.seed, 0, INT64_MAX, "of parameters, data order and sample [1]");
   a.data.add_to(options);
@@ -217,6 +220,23 @@ std::int64_t steps_left(const RunArguments& a, const Checkpointing& checkpointin
   return a.steps - checkpointing.first_step();
 }
 
+// What hosts send each other by the plan, as far as it tells: not where tokens choose their experts, servers do not
+// wait, or a GPU's library sends it.
+std::optional<plan::HostTraffic> told_traffic(const plan::Job& job, const plan::PlanGraph& graph,
+                                              const exec::Processes& processes, bool on_gpu, std::int64_t first_step,
+                                              std::int64_t steps) {
+  if (on_gpu || graph.asynchronous || job.workload.model.moe.experts > 0) {
+    return std::nullopt;
+  }
+  const std::vector<int> hosts = processes.hosts();
+  const std::int64_t ranks = graph.mesh.ranks(), each = ranks / processes.count();
+  std::vector<int> host_of;
+  for (plan::Rank r = 0; r < ranks; ++r) {
+    host_of.push_back(hosts[static_cast<std::size_t>(r / each)]);
+  }
+  return plan::host_traffic(graph, host_of, first_step, steps);
+}
+
 int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& graph, const TrainingData& data,
             exec::Processes& processes, exec::Gpu* gpu, Console& console) {
   const auto seed = static_cast<std::uint64_t>(a.seed);
@@ -262,6 +282,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   report.arena = m.result.arena;
   report.workspace = m.result.library_workspace;
   report.sent = m.result.sent;
+  report.told = told_traffic(job, graph, processes, gpu != nullptr, checkpointing.first_step(), steps);
   report.data = data.name();
   report.epoch = data.epoch();
   report.ids_are_bytes = data.text().is_bytes;

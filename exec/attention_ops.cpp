@@ -111,10 +111,10 @@ void latent_heads(const kernels::Launchers& launch, const OpCall& call, const pl
     const auto read = [&](std::size_t i, std::int64_t cols) { return advanced(call.reads[i], token * cols); };
     const auto write = [&](std::size_t i, std::int64_t cols) { return advanced(call.writes[i], token * cols); };
     if (op.direction == plan::Direction::forward) {
-      launch.latent_heads_forward(shape, op.base, read(0, shape.q_cols()), read(1, shape.kv_cols()),
+      launch.latent_heads_forward(shape, op.frequencies, read(0, shape.q_cols()), read(1, shape.kv_cols()),
                                   read(2, op.rope_dim), write(0, shape.qkv_cols()));
     } else {
-      launch.latent_heads_backward(shape, op.base, read(0, shape.qkv_cols()), write(0, shape.q_cols()),
+      launch.latent_heads_backward(shape, op.frequencies, read(0, shape.qkv_cols()), write(0, shape.q_cols()),
                                    write(1, shape.kv_cols()), write(2, op.rope_dim));
     }
   });
@@ -125,9 +125,9 @@ void rotary(const kernels::Launchers& launch, const OpCall& call, const plan::Ro
   each_run(call, op, attention_shape(op), [&](const Shape& shape, std::int64_t token, std::int64_t position) {
     const kernels::Tensor qkv = advanced(call.writes[0], token * shape.qkv_cols());
     if (op.direction == plan::Direction::forward) {
-      launch.rotary_forward(shape, op.rotary_dim, op.base, position, qkv);
+      launch.rotary_forward(shape, op.rotary_dim, op.frequencies, position, qkv);
     } else {
-      launch.rotary_backward(shape, op.rotary_dim, op.base, position, qkv);
+      launch.rotary_backward(shape, op.rotary_dim, op.frequencies, position, qkv);
     }
   });
 }

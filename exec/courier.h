@@ -36,8 +36,8 @@ class Courier {
   // the message library may still touch it.
   bool stop();
 
-  // What this process has sent to other hosts.
-  Bytes sent() const { return Bytes{parcels_->sent()}; }
+  // What this process has sent to one of another host.
+  Bytes sent(int to) const { return Bytes{parcels_->sent(to)}; }
 
   // Why it has stopped working; empty while all is well. From any thread.
   std::string failure() const;

@@ -57,8 +57,8 @@ struct CudaFinding {
 // versions go together.
 std::vector<CudaFinding> cuda_findings(const CudaState& state);
 
-// Of the GPUs that this process sees the one with this index, counted round. Throws EnvironmentError, with what is
-// missing and what to do.
-std::unique_ptr<Gpu> open_cuda(int index);
+// Of the GPUs that this process sees the one with this index, counted round; `deterministic`: what it computes has the
+// same bits in every run. Throws EnvironmentError, with what is missing and what to do.
+std::unique_ptr<Gpu> open_cuda(int index, bool deterministic);
 
 }  // namespace foretrain::exec

@@ -35,7 +35,7 @@ cudaEvent_t native(GpuEvent event) {
 // Of one device. A thread that calls has it as its current device from then on.
 class CudaGpu : public Gpu {
  public:
-  explicit CudaGpu(int device) : device_(device) {
+  CudaGpu(int device, kernels::cuda::Order order) : device_(device), order_(order) {
     use();
     check_cuda("cudaGetDeviceProperties", cudaGetDeviceProperties(&properties_, device));
     check_cuda("cudaStreamCreateWithFlags", cudaStreamCreateWithFlags(&own_, cudaStreamNonBlocking));
@@ -88,8 +88,9 @@ class CudaGpu : public Gpu {
     auto stream = std::make_unique<CudaStream>();
     check_cuda("cudaStreamCreateWithFlags", cudaStreamCreateWithFlags(&stream->handle, cudaStreamNonBlocking));
     stream->workspace = allocate(stream_workspace());
-    stream->launchers = cuda_launchers({stream->handle, stream->workspace},
-                                       reinterpret_cast<double*>(stream->workspace + kernels::cuda::kWorkspaceBytes));
+    stream->launchers =
+        cuda_launchers({stream->handle, stream->workspace},
+                       reinterpret_cast<double*>(stream->workspace + kernels::cuda::kWorkspaceBytes), order_);
     return {stream.release()};
   }
   GpuEvent create_event() override {
@@ -192,6 +193,7 @@ class CudaGpu : public Gpu {
   static Time as_time(float milliseconds) { return Time{std::llround(static_cast<double>(milliseconds) * 1e9)}; }
 
   int device_;
+  kernels::cuda::Order order_;
   cudaDeviceProp properties_{};
   std::mutex mutex_;  // of what follows
   cudaStream_t own_ = nullptr;
@@ -200,10 +202,10 @@ class CudaGpu : public Gpu {
 
 }  // namespace
 
-extern "C" Gpu* foretrain_open_cuda(int index) {
+extern "C" Gpu* foretrain_open_cuda(int index, bool deterministic) {
   int devices = 0;
   check_cuda("cudaGetDeviceCount", cudaGetDeviceCount(&devices));
-  return new CudaGpu(index % devices);
+  return new CudaGpu(index % devices, deterministic ? kernels::cuda::Order::fixed : kernels::cuda::Order::any);
 }
 
 }  // namespace foretrain::exec

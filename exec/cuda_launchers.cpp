@@ -2,7 +2,6 @@
 
 #include <cuda_runtime.h>
 
-#include "base/error.h"
 #include "exec/cuda_check.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/kernels.h"
@@ -16,7 +15,8 @@ namespace {
 
 class CudaLaunchers : public Launchers {
  public:
-  CudaLaunchers(const cuda::Stream& stream, double* scalar) : stream_(stream), scalar_(scalar) {}
+  CudaLaunchers(const cuda::Stream& stream, double* scalar, cuda::Order order)
+      : stream_(stream), scalar_(scalar), order_(order) {}
 
   double* scalar() const override { return scalar_; }
   void set_guard(const double* guard) const override { stream_.guard = guard; }
@@ -95,21 +95,21 @@ class CudaLaunchers : public Launchers {
                    std::int64_t ld_dst) const override {
     cuda::copy_matrix(stream_, rows, cols, src, ld_src, dst, ld_dst);
   }
-  void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                      Tensor qkv) const override {
-    cuda::rotary_forward(stream_, shape, rotary_dim, base, position_offset, qkv);
+  void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                      std::int64_t position_offset, Tensor qkv) const override {
+    cuda::rotary_forward(stream_, shape, rotary_dim, frequencies, position_offset, qkv);
   }
-  void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                       Tensor dqkv) const override {
-    cuda::rotary_backward(stream_, shape, rotary_dim, base, position_offset, dqkv);
+  void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                       std::int64_t position_offset, Tensor dqkv) const override {
+    cuda::rotary_backward(stream_, shape, rotary_dim, frequencies, position_offset, dqkv);
   }
-  void latent_heads_forward(const LatentHeadsShape& shape, double base, ConstTensor q, ConstTensor kv,
-                            ConstTensor k_rope, Tensor qkv) const override {
-    cuda::latent_heads_forward(stream_, shape, base, q, kv, k_rope, qkv);
+  void latent_heads_forward(const LatentHeadsShape& shape, const RotaryFrequencies& frequencies, ConstTensor q,
+                            ConstTensor kv, ConstTensor k_rope, Tensor qkv) const override {
+    cuda::latent_heads_forward(stream_, shape, frequencies, q, kv, k_rope, qkv);
   }
-  void latent_heads_backward(const LatentHeadsShape& shape, double base, ConstTensor dqkv, Tensor dq, Tensor dkv,
-                             Tensor dk_rope) const override {
-    cuda::latent_heads_backward(stream_, shape, base, dqkv, dq, dkv, dk_rope);
+  void latent_heads_backward(const LatentHeadsShape& shape, const RotaryFrequencies& frequencies, ConstTensor dqkv,
+                             Tensor dq, Tensor dkv, Tensor dk_rope) const override {
+    cuda::latent_heads_backward(stream_, shape, frequencies, dqkv, dq, dkv, dk_rope);
   }
   void attention_forward(const AttentionShape& shape, ConstTensor qkv, Tensor o, Tensor lse) const override {
     cuda::attention_forward(with_libraries(), shape, qkv, o, lse);
@@ -131,16 +131,21 @@ class CudaLaunchers : public Launchers {
                        Tensor o, Tensor lse) const override {
     cuda::attention_merge(with_libraries(), shape, parts, o_parts, lse_parts, o, lse);
   }
-  void attention_rows_forward(const AttentionShape&, const AttentionRows&, ConstTensor, ConstTensor, ConstTensor,
-                              Tensor, Tensor) const override {
-    refuse();
+  void attention_rows_forward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                              ConstTensor bias, Tensor o, Tensor lse) const override {
+    cuda::attention_rows_forward(stream_, shape, rows, q, kv, bias, o, lse);
   }
-  void attention_rows_backward(const AttentionShape&, const AttentionRows&, ConstTensor, ConstTensor, ConstTensor,
-                               ConstTensor, ConstTensor, ConstTensor, Tensor, Tensor, Tensor) const override {
-    refuse();
+  void attention_rows_backward(const AttentionShape& shape, const AttentionRows& rows, ConstTensor q, ConstTensor kv,
+                               ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o, Tensor dq, Tensor dkv,
+                               Tensor d_bias) const override {
+    cuda::attention_rows_backward(stream_, shape, rows, q, kv, bias, o, lse, d_o, dq, dkv, d_bias);
   }
-  void relative_bias_forward(const RelativeBiasShape&, ConstTensor, Tensor) const override { refuse(); }
-  void relative_bias_backward(const RelativeBiasShape&, ConstTensor, Tensor) const override { refuse(); }
+  void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias) const override {
+    cuda::relative_bias_forward(stream_, shape, table, bias);
+  }
+  void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table) const override {
+    cuda::relative_bias_backward(stream_, shape, d_bias, d_table);
+  }
   void attention_sinks_forward(const AttentionShape& shape, ConstTensor sinks, Tensor o, Tensor lse) const override {
     cuda::attention_sinks_forward(stream_, shape, sinks, o, lse);
   }
@@ -301,10 +306,9 @@ class CudaLaunchers : public Launchers {
   }
 
  private:
-  [[noreturn]] static void refuse() { CHECK(false, "cross attention and a bias by distance are not built on GPUs"); }
   const cuda::Stream& with_libraries() const {
     if (libraries_ == nullptr) {
-      libraries_ = cuda::open_libraries();
+      libraries_ = cuda::open_libraries(order_);
       stream_.libraries = libraries_.get();
     }
     return stream_;
@@ -313,12 +317,13 @@ class CudaLaunchers : public Launchers {
   mutable cuda::Stream stream_;
   mutable std::unique_ptr<cuda::Libraries> libraries_;
   double* scalar_;
+  cuda::Order order_;
 };
 
 }  // namespace
 
-std::unique_ptr<Launchers> cuda_launchers(const cuda::Stream& stream, double* scalar) {
-  return std::make_unique<CudaLaunchers>(stream, scalar);
+std::unique_ptr<Launchers> cuda_launchers(const cuda::Stream& stream, double* scalar, cuda::Order order) {
+  return std::make_unique<CudaLaunchers>(stream, scalar, order);
 }
 
 }  // namespace foretrain::exec

@@ -10,6 +10,7 @@
 namespace foretrain::exec {
 
 // In a stream; its libraries are opened when first needed, by the thread that fills it.
-std::unique_ptr<kernels::Launchers> cuda_launchers(const kernels::cuda::Stream& stream, double* scalar);
+std::unique_ptr<kernels::Launchers> cuda_launchers(const kernels::cuda::Stream& stream, double* scalar,
+                                                   kernels::cuda::Order order);
 
 }  // namespace foretrain::exec

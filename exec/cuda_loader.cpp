@@ -40,13 +40,13 @@ CudaState cuda_state() {
   return state;
 }
 
-std::unique_ptr<Gpu> open_cuda(int index) {
+std::unique_ptr<Gpu> open_cuda(int index, bool deterministic) {
   const CudaState state = cuda_state();
   if (!state.is_usable) {
     throw EnvironmentError(fmt::format("CUDA: {}; {}", state.detail, state.remedy));
   }
   std::string why;
-  return std::unique_ptr<Gpu>(find<OpenCudaFunction>(find_module(&why), kOpenCuda)(index));
+  return std::unique_ptr<Gpu>(find<OpenCudaFunction>(find_module(&why), kOpenCuda)(index, deterministic));
 }
 
 }  // namespace foretrain::exec

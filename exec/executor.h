@@ -17,6 +17,7 @@
 
 #include "exec/processes.h"
 #include "plan/graph.h"
+#include "plan/host_traffic.h"
 #include "plan/timeline.h"
 
 namespace foretrain::exec {
@@ -75,7 +76,7 @@ struct RunResult {
   double loss_scale = 0;    // behind the last step; NaN where losses are not scaled
   Bytes arena;              // largest rank
   Bytes library_workspace;  // kernel scratch, communicator buffers; all ranks
-  Bytes sent;               // in this call from host to host, all of them; not over a GPU's library
+  plan::HostTraffic sent;   // in this call from host to host; not over a GPU's library
 };
 
 // One prepared run: arenas allocated, parameters initialised from the seed. Ranks live on their own threads inside

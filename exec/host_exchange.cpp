@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "plan/all_reduce_part.h"
 
 namespace foretrain::exec {
 
@@ -62,7 +63,7 @@ int HostExchange::speaker(int host, std::int32_t part) const {
 std::int64_t HostExchange::part_bytes(std::int32_t part, std::int64_t* begin) const {
   const auto members = static_cast<int>(hosts_.processes.size());
   if (call_.kind == plan::CollectiveKind::all_reduce) {
-    const ElementRange range = all_reduce_part(call_.elements, call_.dtype, part, members);
+    const plan::ElementRange range = plan::all_reduce_part(call_.elements, call_.dtype, part, members);
     *begin = size_bytes(call_.dtype, range.begin);
     return size_bytes(call_.dtype, range.end - range.begin);
   }

@@ -1,6 +1,8 @@
 #include "exec/local_ranks.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <mutex>
 #include <thread>
 
@@ -183,8 +185,16 @@ bool LocalRanks::watch(RunControl& control, Time start, const RankRunner::Assign
   return is_cut_off;
 }
 
-// Process 0's result, and what all together hold, in every process.
-void LocalRanks::agree(RunResult& result) {
+std::vector<double> LocalRanks::sent() const {
+  std::vector<double> to;
+  for (int process = 0; process < processes_.count(); ++process) {
+    to.push_back(static_cast<double>(world_.sent(process).value));
+  }
+  return to;
+}
+
+// Process 0's result, and what all together hold and have sent, in every process.
+void LocalRanks::agree(const std::vector<double>& sent_before, RunResult& result) {
   if (processes_.count() == 1) {
     return;
   }
@@ -192,16 +202,23 @@ void LocalRanks::agree(RunResult& result) {
   of_first(result.loss);
   of_first(result.grad_norm);
   of_first(result.step_seconds);
-  result.loss_scale = all_gather(processes_, {result.loss_scale}).front().front();
-  const std::vector<std::vector<double>> all = all_gather(
-      processes_, {is_broken_ ? 1.0 : 0.0, static_cast<double>(result.arena.value),
-                   static_cast<double>(result.library_workspace.value), static_cast<double>(result.sent.value)});
-  result.library_workspace = result.sent = {};
-  for (const std::vector<double>& of_process : all) {
-    is_broken_ = is_broken_ || of_process[0] != 0.0;
-    result.arena = std::max(result.arena, Bytes{static_cast<std::int64_t>(of_process[1])});
-    result.library_workspace += Bytes{static_cast<std::int64_t>(of_process[2])};
-    result.sent += Bytes{static_cast<std::int64_t>(of_process[3])};
+  const std::vector<double> sent_now = sent();
+  std::vector<double> mine = {is_broken_ ? 1.0 : 0.0, result.loss_scale, static_cast<double>(result.arena.value),
+                              static_cast<double>(result.library_workspace.value)};
+  const std::size_t fixed = mine.size();
+  std::transform(sent_now.begin(), sent_now.end(), sent_before.begin(), std::back_inserter(mine), std::minus<>());
+  const std::vector<int> hosts = processes_.hosts();
+  result.sent = plan::HostTraffic(1 + *std::max_element(hosts.begin(), hosts.end()));
+  result.library_workspace = {};
+  const std::vector<std::vector<double>> all = all_gather(processes_, mine);
+  result.loss_scale = all.front()[1];
+  for (std::size_t p = 0; p < all.size(); ++p) {
+    is_broken_ = is_broken_ || all[p][0] != 0.0;
+    result.arena = std::max(result.arena, Bytes{static_cast<std::int64_t>(all[p][2])});
+    result.library_workspace += Bytes{static_cast<std::int64_t>(all[p][3])};
+    for (std::size_t to = 0; to < all.size(); ++to) {
+      result.sent.at(hosts[p], hosts[to]) += static_cast<std::int64_t>(all[p][fixed + to]);
+    }
   }
 }
 
@@ -220,7 +237,7 @@ RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
   RunResult result;
   RunControl control(static_cast<int>(ranks_.size()), assignment.first_step, assignment.options->steps);
   const Time start = now();
-  const Bytes sent_before = world_.sent();
+  const std::vector<double> sent_before = sent();
   std::vector<std::thread> threads;
   const auto join = [&] {
     for (std::thread& thread : threads) {
@@ -261,8 +278,7 @@ RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
     result.arena = std::max(result.arena, rank->context().role->memory.arena);
     result.library_workspace += rank->workspace();
   }
-  result.sent = world_.sent() - sent_before;
-  agree(result);
+  agree(sent_before, result);
   return result;
 }
 

@@ -46,7 +46,9 @@ class LocalRanks {
   void cancel(RunControl& control);
   // Waits for the ranks, step by step; true if the run was cut off.
   bool watch(RunControl& control, Time start, const RankRunner::Assignment& assignment, RunResult& result);
-  void agree(RunResult& result);
+  // By process, from here, so far.
+  std::vector<double> sent() const;
+  void agree(const std::vector<double>& sent_before, RunResult& result);
   // And throws it.
   [[noreturn]] void tell_others(const std::exception_ptr& failure);
 

@@ -8,7 +8,7 @@ CudaState cuda_state() {
           "install NVIDIA's CUDA toolkit 13, so that nvcc is on the PATH, and build again"};
 }
 
-std::unique_ptr<Gpu> open_cuda(int) {
+std::unique_ptr<Gpu> open_cuda(int, bool) {
   const CudaState state = cuda_state();
   throw EnvironmentError(fmt::format("CUDA: {}; {}", state.detail, state.remedy));
 }

@@ -35,7 +35,8 @@ struct Parcels::Announcement {
   std::vector<std::byte> small;
 };
 
-Parcels::Parcels(Processes& processes, int channel) : processes_(processes), channel_(channel) {}
+Parcels::Parcels(Processes& processes, int channel)
+    : processes_(processes), channel_(channel), sent_(static_cast<std::size_t>(processes.count())) {}
 
 Parcels::~Parcels() = default;
 
@@ -51,7 +52,7 @@ Parcels::Transfer& Parcels::new_transfer() {
 
 Parcels::Transfer* Parcels::send(int to, const ParcelLabel& label, const void* data, std::int64_t bytes) {
   Transfer& transfer = new_transfer();
-  sent_.fetch_add(bytes, std::memory_order_relaxed);
+  sent_[static_cast<std::size_t>(to)].fetch_add(bytes, std::memory_order_relaxed);
   const bool small = bytes <= kSmall;
   Header header{label, bytes, small ? -1 : processes_.next_tag()};
   transfer.header.resize(sizeof header + static_cast<std::size_t>(small ? bytes : 0));

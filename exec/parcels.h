@@ -39,8 +39,8 @@ class Parcels {
   Transfer* receive(int from, const ParcelLabel& label, void* data, std::int64_t bytes);
   bool done(Transfer* transfer);
 
-  // Bytes of all that was sent, without what is said about them. From any thread.
-  std::int64_t sent() const { return sent_.load(std::memory_order_relaxed); }
+  // Bytes of all that was sent to a process, without what is said about them. From any thread.
+  std::int64_t sent(int to) const { return sent_[static_cast<std::size_t>(to)].load(std::memory_order_relaxed); }
 
   // Hears what others announce; true if anything was.
   bool listen();
@@ -52,7 +52,7 @@ class Parcels {
 
   Processes& processes_;
   int channel_;
-  std::atomic<std::int64_t> sent_{0};
+  std::vector<std::atomic<std::int64_t>> sent_;  // by process
   std::vector<std::unique_ptr<Transfer>> transfers_;
   std::vector<Transfer*> free_;
   std::map<std::pair<int, ParcelLabel>, Announcement> announced_;  // and not asked for

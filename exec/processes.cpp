@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -251,6 +252,15 @@ std::vector<std::string> Processes::gather(const std::string& mine) {
 }
 
 // By way of process 0: what is agreed outside the steps is small or rare.
+std::vector<int> Processes::hosts() const {
+  std::vector<int> hosts;
+  std::map<std::string, int> numbers;  // by key
+  for (const Place& place : places_) {
+    hosts.push_back(numbers.try_emplace(place.host_key, static_cast<int>(numbers.size())).first->second);
+  }
+  return hosts;
+}
+
 std::vector<std::string> Processes::all_gather(const std::string& mine) {
   std::vector<std::string> all = gather(mine);
   if (number_ != 0) {

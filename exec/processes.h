@@ -48,6 +48,8 @@ class Processes {
   // Processes are named by their ranks: `each` in a row live in each.
   void set_ranks_each(plan::Rank each) { ranks_each_ = each; }
   bool same_host(int a, int b) const { return place(a).host_key == place(b).host_key; }
+  // By process: its host's number, in the order of their first processes.
+  std::vector<int> hosts() const;
   const std::string& launcher() const { return launcher_; }
   // What carries their messages: "Open MPI v4.1.4".
   std::string library() const { return transport_ ? transport_->description() : "no library"; }

@@ -6,12 +6,11 @@
 #include "base/error.h"
 #include "kernels/bf16.h"
 #include "kernels/kernels.h"
+#include "plan/all_reduce_part.h"
 
 namespace foretrain::exec {
 
 namespace {
-
-constexpr std::int64_t kCacheLine = 64;
 
 const std::byte* at(const void* base, std::int64_t bytes) {
   return static_cast<const std::byte*>(base) + bytes;
@@ -50,7 +49,7 @@ void reduce_range(const kernels::Launchers& launch, const SharedOperation& o, st
 
 void all_reduce_share(const kernels::Launchers& launch, const SharedOperation& o, int index) {
   const std::int64_t width = size_bytes(o.dtype, 1);
-  const auto [begin, end] = all_reduce_part(o.elements, o.dtype, index, static_cast<int>(o.in.size()));
+  const auto [begin, end] = plan::all_reduce_part(o.elements, o.dtype, index, static_cast<int>(o.in.size()));
   std::vector<kernels::Tensor> others;
   for (std::size_t m = 0; m < o.out.size(); ++m) {
     if (static_cast<int>(m) != index) {
@@ -76,14 +75,6 @@ void counted_share(const kernels::Launchers& launch, const SharedOperation& o, s
 }
 
 }  // namespace
-
-ElementRange all_reduce_part(std::int64_t elements, Dtype dtype, int index, int members) {
-  const std::int64_t line = kCacheLine / size_bytes(dtype, 1);
-  const std::int64_t lines = (elements + line - 1) / line;
-  const std::int64_t part = (lines + members - 1) / members * line;
-  const std::int64_t begin = std::min(elements, index * part);
-  return {begin, std::min(elements, begin + part)};
-}
 
 void reduce_in_order(const kernels::Launchers& launch, plan::Reduction reduction,
                      const std::vector<kernels::ConstTensor>& sources, kernels::Tensor out,

@@ -39,12 +39,6 @@ constexpr int part_of(int member, int root) {
   return member < root ? member : member - 1;
 }
 
-// The part of an all_reduce that member `index` of `members` reduces.
-struct ElementRange {
-  std::int64_t begin = 0, end = 0;
-};
-ElementRange all_reduce_part(std::int64_t elements, Dtype dtype, int index, int members);
-
 // out[0, n) and all copies = the sum or maximum over the sources, taken in their order; out and the copies may be
 // sources. Maxima are this processor's alone.
 void reduce_in_order(const kernels::Launchers& launch, plan::Reduction reduction,

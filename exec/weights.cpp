@@ -187,9 +187,9 @@ void check_config(const std::string& path, const workloads::Model& model) {
       continue;
     }
     const nlohmann::json type = scaling.value("rope_type", scaling.value("type", nlohmann::json("default")));
-    if (type != "default") {
+    if (type != "default" && !(type == "llama3" && there.rotary.are_scaled())) {
       refuse(file, fmt::format("/{}: rotary positions of type {} are not built yet; with them these weights would "
-                               "compute something else; expected \"default\"",
+                               "compute something else; expected \"default\" or \"llama3\"",
                                key, shown(type)));
     }
   }

@@ -42,8 +42,8 @@ class World {
   // Throws EnvironmentError when this process cannot exchange with other hosts any more.
   void check() const;
 
-  // What this process has sent to other hosts so far.
-  Bytes sent() const { return courier_ ? courier_->sent() : Bytes{}; }
+  // What this process has sent so far to one of another host.
+  Bytes sent(int to) const { return courier_ ? courier_->sent(to) : Bytes{}; }
   // Every rank's next poll or wait throws Cancelled, for good; on this host. From any thread.
   void cancel() { board_.cancel(); }
   bool cancelled() const { return board_.cancelled(); }

@@ -255,11 +255,13 @@ void decode(const Code& code, std::int64_t parts, const void*, Tensor x) {
   check_sizes("decode", {parts});
 }
 
-void rotary_forward(const AttentionShape& s, std::int64_t rotary_dim, double, std::int64_t, Tensor qkv) {
+void rotary_forward(const AttentionShape& s, std::int64_t rotary_dim, const RotaryFrequencies&, std::int64_t,
+                    Tensor qkv) {
   check_rotary("rotary_forward", s, rotary_dim, qkv.dtype);
 }
 
-void rotary_backward(const AttentionShape& s, std::int64_t rotary_dim, double, std::int64_t, Tensor dqkv) {
+void rotary_backward(const AttentionShape& s, std::int64_t rotary_dim, const RotaryFrequencies&, std::int64_t,
+                     Tensor dqkv) {
   check_rotary("rotary_backward", s, rotary_dim, dqkv.dtype);
 }
 
@@ -313,12 +315,13 @@ void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int
   check_sizes("copy_matrix", {rows, cols});
 }
 
-void latent_heads_forward(const LatentHeadsShape& s, double, ConstTensor q, ConstTensor kv, ConstTensor k_rope,
-                          Tensor qkv) {
+void latent_heads_forward(const LatentHeadsShape& s, const RotaryFrequencies&, ConstTensor q, ConstTensor kv,
+                          ConstTensor k_rope, Tensor qkv) {
   check_latent_heads("latent_heads_forward", s, qkv.dtype, {q.dtype, kv.dtype, k_rope.dtype});
 }
 
-void latent_heads_backward(const LatentHeadsShape& s, double, ConstTensor dqkv, Tensor dq, Tensor dkv, Tensor dk_rope) {
+void latent_heads_backward(const LatentHeadsShape& s, const RotaryFrequencies&, ConstTensor dqkv, Tensor dq, Tensor dkv,
+                           Tensor dk_rope) {
   check_latent_heads("latent_heads_backward", s, dqkv.dtype, {dq.dtype, dkv.dtype, dk_rope.dtype});
 }
 

@@ -19,6 +19,7 @@
 #include <span>
 #include <string_view>
 
+#include "base/rotary_frequencies.h"
 #include "kernels/compression.h"
 #include "kernels/moe.h"
 #include "kernels/tensor.h"
@@ -158,13 +159,13 @@ struct AttentionShape {
 };
 
 // Rotates the first d = rotary_dim columns of each head of q and k in place, halves paired (i, i + d/2) as in Hugging
-// Face Llama and GPT-NeoX; the angle of pair i at position p is p * base^(-2i/d). The position of a token is
+// Face Llama and GPT-NeoX; the angle of pair i at position p is p times its frequency. The position of a token is
 // position_offset + its index in the sequence. d even, at most head_dim.
-void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                    Tensor qkv);
+void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                    std::int64_t position_offset, Tensor qkv);
 // The same rotation backwards, on dq and dk.
-void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                     Tensor dqkv);
+void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                     std::int64_t position_offset, Tensor dqkv);
 
 // Flash-like: o[tokens, heads*v_dim] = softmax(scale * q k^T, causal) v, by tiles; never holds seq x seq.
 // lse [batch, heads, seq] W: log of the row's sum of exponentials.
@@ -222,6 +223,8 @@ struct RelativeBiasShape {
 
   constexpr std::int64_t distances() const { return seq + key_seq - 1; }
 };
+// The bucket of a key that many tokens behind its query.
+std::int64_t relative_bucket(const RelativeBiasShape& shape, std::int64_t distance);
 // bias [heads, distances] W, from table T or W; d_table W += sums of d_bias, distances in order.
 void relative_bias_forward(const RelativeBiasShape& shape, ConstTensor table, Tensor bias);
 void relative_bias_backward(const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table);
@@ -279,11 +282,11 @@ struct LatentHeadsShape {
   constexpr std::int64_t kv_cols() const { return heads * (nope_dim + v_dim); }
   constexpr std::int64_t qkv_cols() const { return 2 * q_cols() + heads * v_dim; }
 };
-void latent_heads_forward(const LatentHeadsShape& shape, double base, ConstTensor q, ConstTensor kv, ConstTensor k_rope,
-                          Tensor qkv);
+void latent_heads_forward(const LatentHeadsShape& shape, const RotaryFrequencies& frequencies, ConstTensor q,
+                          ConstTensor kv, ConstTensor k_rope, Tensor qkv);
 // The way back; dk_rope is the sum over the heads, in order.
-void latent_heads_backward(const LatentHeadsShape& shape, double base, ConstTensor dqkv, Tensor dq, Tensor dkv,
-                           Tensor dk_rope);
+void latent_heads_backward(const LatentHeadsShape& shape, const RotaryFrequencies& frequencies, ConstTensor dqkv,
+                           Tensor dq, Tensor dkv, Tensor dk_rope);
 
 // ---- embedding ------------------------------------------------------------------------------------------------------
 

@@ -47,8 +47,8 @@ void copy(const T* from, int64_t n, T* to) {
 }
 
 template <class W>
-RotaryTable<W> table_of(const LatentHeadsShape& s, double base) {
-  return rotary_table<W>(s.seq, s.rope_dim, base, s.position_offset);
+RotaryTable<W> table_of(const LatentHeadsShape& s, const RotaryFrequencies& frequencies) {
+  return rotary_table<W>(s.seq, s.rope_dim, frequencies, s.position_offset);
 }
 
 template <class W>
@@ -59,13 +59,13 @@ Turn<W> turn_of(const LatentHeadsShape& s, const RotaryTable<W>& table, int64_t 
 
 }  // namespace
 
-void latent_heads_forward(const LatentHeadsShape& s, double base, ConstTensor q, ConstTensor kv, ConstTensor k_rope,
-                          Tensor qkv) {
-  arguments::latent_heads_forward(s, base, q, kv, k_rope, qkv);
+void latent_heads_forward(const LatentHeadsShape& s, const RotaryFrequencies& frequencies, ConstTensor q,
+                          ConstTensor kv, ConstTensor k_rope, Tensor qkv) {
+  arguments::latent_heads_forward(s, frequencies, q, kv, k_rope, qkv);
   with_stored(qkv.dtype, [&](auto stored, auto wide_value) {
     using T = decltype(stored);
     using W = decltype(wide_value);
-    const RotaryTable<W> table = table_of<W>(s, base);
+    const RotaryTable<W> table = table_of<W>(s, frequencies);
     for (int64_t t = 0; t < s.tokens(); ++t) {
       const Turn<W> here = turn_of(s, table, t);
       const T* shared = static_cast<const T*>(k_rope.data) + t * s.rope_dim;
@@ -85,13 +85,13 @@ void latent_heads_forward(const LatentHeadsShape& s, double base, ConstTensor q,
   });
 }
 
-void latent_heads_backward(const LatentHeadsShape& s, double base, ConstTensor dqkv, Tensor dq, Tensor dkv,
-                           Tensor dk_rope) {
-  arguments::latent_heads_backward(s, base, dqkv, dq, dkv, dk_rope);
+void latent_heads_backward(const LatentHeadsShape& s, const RotaryFrequencies& frequencies, ConstTensor dqkv, Tensor dq,
+                           Tensor dkv, Tensor dk_rope) {
+  arguments::latent_heads_backward(s, frequencies, dqkv, dq, dkv, dk_rope);
   with_stored(dqkv.dtype, [&](auto stored, auto wide_value) {
     using T = decltype(stored);
     using W = decltype(wide_value);
-    const RotaryTable<W> table = table_of<W>(s, base);
+    const RotaryTable<W> table = table_of<W>(s, frequencies);
     auto* const sum =
         static_cast<W*>(scratch(Scratch::op, static_cast<std::size_t>(s.rope_dim) * sizeof(W)));  // over the heads
     for (int64_t t = 0; t < s.tokens(); ++t) {

@@ -109,16 +109,16 @@ void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<co
   (dst.dtype == Dtype::fp16 ? sum_halves : table().sum_in_order)(sources, dst, copies, n);
 }
 
-void rotary_forward(const AttentionShape& s, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                    Tensor qkv) {
-  arguments::rotary_forward(s, rotary_dim, base, position_offset, qkv);
-  table().rotary_forward(s, rotary_dim, base, position_offset, qkv);
+void rotary_forward(const AttentionShape& s, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                    std::int64_t position_offset, Tensor qkv) {
+  arguments::rotary_forward(s, rotary_dim, frequencies, position_offset, qkv);
+  table().rotary_forward(s, rotary_dim, frequencies, position_offset, qkv);
 }
 
-void rotary_backward(const AttentionShape& s, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                     Tensor dqkv) {
-  arguments::rotary_backward(s, rotary_dim, base, position_offset, dqkv);
-  table().rotary_backward(s, rotary_dim, base, position_offset, dqkv);
+void rotary_backward(const AttentionShape& s, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                     std::int64_t position_offset, Tensor dqkv) {
+  arguments::rotary_backward(s, rotary_dim, frequencies, position_offset, dqkv);
+  table().rotary_backward(s, rotary_dim, frequencies, position_offset, dqkv);
 }
 
 void attention_forward(const AttentionShape& s, ConstTensor qkv, Tensor o, Tensor lse) {

@@ -95,21 +95,21 @@ class CpuLaunchers : public Launchers {
                    std::int64_t ld_dst) const override {
     kernels::copy_matrix(rows, cols, src, ld_src, dst, ld_dst);
   }
-  void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                      Tensor qkv) const override {
-    kernels::rotary_forward(shape, rotary_dim, base, position_offset, qkv);
+  void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                      std::int64_t position_offset, Tensor qkv) const override {
+    kernels::rotary_forward(shape, rotary_dim, frequencies, position_offset, qkv);
   }
-  void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                       Tensor dqkv) const override {
-    kernels::rotary_backward(shape, rotary_dim, base, position_offset, dqkv);
+  void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                       std::int64_t position_offset, Tensor dqkv) const override {
+    kernels::rotary_backward(shape, rotary_dim, frequencies, position_offset, dqkv);
   }
-  void latent_heads_forward(const LatentHeadsShape& shape, double base, ConstTensor q, ConstTensor kv,
-                            ConstTensor k_rope, Tensor qkv) const override {
-    kernels::latent_heads_forward(shape, base, q, kv, k_rope, qkv);
+  void latent_heads_forward(const LatentHeadsShape& shape, const RotaryFrequencies& frequencies, ConstTensor q,
+                            ConstTensor kv, ConstTensor k_rope, Tensor qkv) const override {
+    kernels::latent_heads_forward(shape, frequencies, q, kv, k_rope, qkv);
   }
-  void latent_heads_backward(const LatentHeadsShape& shape, double base, ConstTensor dqkv, Tensor dq, Tensor dkv,
-                             Tensor dk_rope) const override {
-    kernels::latent_heads_backward(shape, base, dqkv, dq, dkv, dk_rope);
+  void latent_heads_backward(const LatentHeadsShape& shape, const RotaryFrequencies& frequencies, ConstTensor dqkv,
+                             Tensor dq, Tensor dkv, Tensor dk_rope) const override {
+    kernels::latent_heads_backward(shape, frequencies, dqkv, dq, dkv, dk_rope);
   }
   void attention_forward(const AttentionShape& shape, ConstTensor qkv, Tensor o, Tensor lse) const override {
     kernels::attention_forward(shape, qkv, o, lse);

@@ -62,14 +62,15 @@ class Launchers {
   virtual void copy_matrix(std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t ld_src, Tensor dst,
                            std::int64_t ld_dst) const = 0;
 
-  virtual void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, double base,
-                              std::int64_t position_offset, Tensor qkv) const = 0;
-  virtual void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, double base,
-                               std::int64_t position_offset, Tensor dqkv) const = 0;
-  virtual void latent_heads_forward(const LatentHeadsShape& shape, double base, ConstTensor q, ConstTensor kv,
-                                    ConstTensor k_rope, Tensor qkv) const = 0;
-  virtual void latent_heads_backward(const LatentHeadsShape& shape, double base, ConstTensor dqkv, Tensor dq,
-                                     Tensor dkv, Tensor dk_rope) const = 0;
+  virtual void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim,
+                              const RotaryFrequencies& frequencies, std::int64_t position_offset, Tensor qkv) const = 0;
+  virtual void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim,
+                               const RotaryFrequencies& frequencies, std::int64_t position_offset,
+                               Tensor dqkv) const = 0;
+  virtual void latent_heads_forward(const LatentHeadsShape& shape, const RotaryFrequencies& frequencies, ConstTensor q,
+                                    ConstTensor kv, ConstTensor k_rope, Tensor qkv) const = 0;
+  virtual void latent_heads_backward(const LatentHeadsShape& shape, const RotaryFrequencies& frequencies,
+                                     ConstTensor dqkv, Tensor dq, Tensor dkv, Tensor dk_rope) const = 0;
 
   virtual void attention_forward(const AttentionShape& shape, ConstTensor qkv, Tensor o, Tensor lse) const = 0;
   virtual void attention_backward(const AttentionShape& shape, ConstTensor qkv, ConstTensor o, ConstTensor lse,

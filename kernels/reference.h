@@ -37,11 +37,11 @@ template <class T>
 void bias_gradient(std::int64_t rows, std::int64_t cols, const T* dy, T* db, bool accumulate);
 
 template <class T>
-void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                    T* qkv);
+void rotary_forward(const AttentionShape& shape, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                    std::int64_t position_offset, T* qkv);
 template <class T>
-void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, double base, std::int64_t position_offset,
-                     T* dqkv);
+void rotary_backward(const AttentionShape& shape, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                     std::int64_t position_offset, T* dqkv);
 
 template <class T>
 void attention_scores(const AttentionShape& shape, const T* qkv, T* s);

@@ -47,15 +47,17 @@ void for_each_score(const AttentionShape& s, F f) {
 }
 
 template <class T>
-void rotate(const AttentionShape& s, int64_t rotary_dim, double base, int64_t position_offset, double direction,
-            T* qkv) {
+void rotate(const AttentionShape& s, int64_t rotary_dim, const RotaryFrequencies& frequencies, int64_t position_offset,
+            double direction, T* qkv) {
   const int64_t half = rotary_dim / 2;
   for (int64_t t = 0; t < s.tokens(); ++t) {
     const double position = static_cast<double>(position_offset + t % s.seq);
     for (int64_t h = 0; h < s.heads + s.kv_heads; ++h) {
       T* x = qkv + t * s.qkv_cols() + h * s.head_dim;
       for (int64_t i = 0; i < half; ++i) {
-        const double angle = position * std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dim));
+        const double angle =
+            position * frequencies.scaled(
+                           std::pow(frequencies.base, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dim)));
         const T c = static_cast<T>(std::cos(angle));
         const T n = static_cast<T>(direction * std::sin(angle));
         const T low = x[i];
@@ -70,13 +72,15 @@ void rotate(const AttentionShape& s, int64_t rotary_dim, double base, int64_t po
 }  // namespace
 
 template <class T>
-void rotary_forward(const AttentionShape& s, int64_t rotary_dim, double base, int64_t position_offset, T* qkv) {
-  rotate(s, rotary_dim, base, position_offset, 1.0, qkv);
+void rotary_forward(const AttentionShape& s, int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                    int64_t position_offset, T* qkv) {
+  rotate(s, rotary_dim, frequencies, position_offset, 1.0, qkv);
 }
 
 template <class T>
-void rotary_backward(const AttentionShape& s, int64_t rotary_dim, double base, int64_t position_offset, T* dqkv) {
-  rotate(s, rotary_dim, base, position_offset, -1.0, dqkv);
+void rotary_backward(const AttentionShape& s, int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                     int64_t position_offset, T* dqkv) {
+  rotate(s, rotary_dim, frequencies, position_offset, -1.0, dqkv);
 }
 
 template <class T>
@@ -223,8 +227,8 @@ void attention_backward(const AttentionShape& s, const T* qkv, const T* d_o, T* 
 }
 
 #define INSTANTIATE(T)                                                                                   \
-  template void rotary_forward(const AttentionShape&, int64_t, double, int64_t, T*);                     \
-  template void rotary_backward(const AttentionShape&, int64_t, double, int64_t, T*);                    \
+  template void rotary_forward(const AttentionShape&, int64_t, const RotaryFrequencies&, int64_t, T*);   \
+  template void rotary_backward(const AttentionShape&, int64_t, const RotaryFrequencies&, int64_t, T*);  \
   template void attention_scores(const AttentionShape&, const T*, T*);                                   \
   template void attention_scale_mask(const AttentionShape&, T*);                                         \
   template void attention_softmax(const AttentionShape&, const T*, T*);                                  \

@@ -12,28 +12,12 @@ namespace {
 
 using std::int64_t;
 
-// Of a key so many tokens behind its query. In fp32, as the library that T5's weights come with computes it
-// (transformers, T5Attention._relative_position_bucket).
-int64_t bucket_of(const RelativeBiasShape& s, int64_t distance) {
-  const int64_t of_side = s.bidirectional ? s.buckets / 2 : s.buckets;
-  const int64_t first = s.bidirectional && distance > 0 ? of_side : 0;
-  const int64_t away = s.bidirectional ? std::abs(distance) : std::max<int64_t>(0, -distance);
-  const int64_t exact = of_side / 2;
-  if (away < exact) {
-    return first + away;
-  }
-  const float share = std::log(static_cast<float>(away) / static_cast<float>(exact)) /
-                      static_cast<float>(std::log(static_cast<double>(s.max_distance) / static_cast<double>(exact)));
-  const auto further = static_cast<int64_t>(share * static_cast<float>(of_side - exact));
-  return first + std::min(of_side - 1, exact + further);
-}
-
 // Calls f(index in the table, index in the bias).
 template <class F>
 void for_each_distance(const RelativeBiasShape& s, F f) {
   for (int64_t head = 0; head < s.heads; ++head) {
     for (int64_t i = 0; i < s.distances(); ++i) {
-      f(head * s.buckets + bucket_of(s, i - (s.seq - 1)), head * s.distances() + i);
+      f(head * s.buckets + relative_bucket(s, i - (s.seq - 1)), head * s.distances() + i);
     }
   }
 }
@@ -53,6 +37,22 @@ void backward(const RelativeBiasShape& s, ConstTensor d_bias, Tensor d_table) {
 }
 
 }  // namespace
+
+// In fp32, as the library that T5's weights come with computes it (transformers,
+// T5Attention._relative_position_bucket).
+int64_t relative_bucket(const RelativeBiasShape& s, int64_t distance) {
+  const int64_t of_side = s.bidirectional ? s.buckets / 2 : s.buckets;
+  const int64_t first = s.bidirectional && distance > 0 ? of_side : 0;
+  const int64_t away = s.bidirectional ? std::abs(distance) : std::max<int64_t>(0, -distance);
+  const int64_t exact = of_side / 2;
+  if (away < exact) {
+    return first + away;
+  }
+  const float share = std::log(static_cast<float>(away) / static_cast<float>(exact)) /
+                      static_cast<float>(std::log(static_cast<double>(s.max_distance) / static_cast<double>(exact)));
+  const auto further = static_cast<int64_t>(share * static_cast<float>(of_side - exact));
+  return first + std::min(of_side - 1, exact + further);
+}
 
 void relative_bias_forward(const RelativeBiasShape& s, ConstTensor table, Tensor bias) {
   arguments::relative_bias_forward(s, table, bias);

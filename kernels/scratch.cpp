@@ -45,7 +45,7 @@ struct Arena {
 
 template <class W>
 struct RotaryCache {
-  std::tuple<std::int64_t, std::int64_t, double, std::int64_t> key{};
+  std::tuple<std::int64_t, std::int64_t, RotaryFrequencies, std::int64_t> key{};
   std::vector<W> values;
 
   std::size_t bytes() const { return values.capacity() * sizeof(W); }
@@ -76,15 +76,17 @@ void* scratch(Scratch use, std::size_t bytes) {
 }
 
 template <class W>
-RotaryTable<W> rotary_table(std::int64_t seq, std::int64_t dim, double base, std::int64_t position_offset) {
+RotaryTable<W> rotary_table(std::int64_t seq, std::int64_t dim, const RotaryFrequencies& frequencies,
+                            std::int64_t position_offset) {
   RotaryCache<W>& cache = rotary_cache<W>();
   const std::int64_t half = dim / 2;
   const auto count = static_cast<std::size_t>(seq * half);
-  const auto key = std::make_tuple(seq, dim, base, position_offset);
+  const auto key = std::make_tuple(seq, dim, frequencies, position_offset);
   if (cache.key != key || cache.values.size() != 2 * count) {
     cache.values.resize(2 * count);
     for (std::int64_t i = 0; i < half; ++i) {
-      const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
+      const double frequency =
+          frequencies.scaled(std::pow(frequencies.base, -2.0 * static_cast<double>(i) / static_cast<double>(dim)));
       for (std::int64_t t = 0; t < seq; ++t) {
         const double angle = static_cast<double>(position_offset + t) * frequency;
         const auto at = static_cast<std::size_t>(t * half + i);
@@ -96,8 +98,8 @@ RotaryTable<W> rotary_table(std::int64_t seq, std::int64_t dim, double base, std
   }
   return {cache.values.data(), cache.values.data() + count};
 }
-template RotaryTable<float> rotary_table(std::int64_t, std::int64_t, double, std::int64_t);
-template RotaryTable<double> rotary_table(std::int64_t, std::int64_t, double, std::int64_t);
+template RotaryTable<float> rotary_table(std::int64_t, std::int64_t, const RotaryFrequencies&, std::int64_t);
+template RotaryTable<double> rotary_table(std::int64_t, std::int64_t, const RotaryFrequencies&, std::int64_t);
 
 std::size_t scratch_bytes() {
   return memory.op.bytes + memory.product.bytes + memory.rotary_float.bytes() + memory.rotary_double.bytes();

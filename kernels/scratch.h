@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/rotary_frequencies.h"
+
 namespace foretrain::kernels {
 
 // A matrix product has memory of its own, so that an op may use one while it holds the other.
@@ -21,8 +23,9 @@ struct RotaryTable {
   const W* sin;
 };
 template <class W>
-RotaryTable<W> rotary_table(std::int64_t seq, std::int64_t dim, double base, std::int64_t position_offset);
-extern template RotaryTable<float> rotary_table(std::int64_t, std::int64_t, double, std::int64_t);
-extern template RotaryTable<double> rotary_table(std::int64_t, std::int64_t, double, std::int64_t);
+RotaryTable<W> rotary_table(std::int64_t seq, std::int64_t dim, const RotaryFrequencies& frequencies,
+                            std::int64_t position_offset);
+extern template RotaryTable<float> rotary_table(std::int64_t, std::int64_t, const RotaryFrequencies&, std::int64_t);
+extern template RotaryTable<double> rotary_table(std::int64_t, std::int64_t, const RotaryFrequencies&, std::int64_t);
 
 }  // namespace foretrain::kernels

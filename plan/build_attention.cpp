@@ -65,8 +65,8 @@ struct AttentionEmitter : LayerEmitter {
 
   void rotary(Direction direction, Phase phase, BufferId qkv) {
     if (c.model.positions == workloads::Positions::rotary) {
-      const Rotary r{direction,          c.n.batch,           c.n.seq,           c.n.heads,  c.n.kv_heads, c.n.head_dim,
-                     c.model.rotary_dim, c.model.rotary_base, c.type.activation, c.groups.cp};
+      const Rotary r{direction,    c.n.batch,          c.n.seq,        c.n.heads,         c.n.kv_heads,
+                     c.n.head_dim, c.model.rotary_dim, c.model.rotary, c.type.activation, c.groups.cp};
       b.emit(r, kCompute, phase, {all(qkv)}, {all(qkv)});
     }
   }

@@ -63,8 +63,8 @@ struct LatentEmitter : LayerEmitter {
   }
 
   LatentHeads heads(Direction direction) const {
-    return {direction,   c.n.batch,           c.n.seq,           c.n.heads,  mla().nope_dim, mla().rope_dim,
-            mla().v_dim, c.model.rotary_base, c.type.activation, c.groups.cp};
+    return {direction,      c.n.batch,   c.n.seq,        c.n.heads,         mla().nope_dim,
+            mla().rope_dim, mla().v_dim, c.model.rotary, c.type.activation, c.groups.cp};
   }
   SplitColumns split(Direction direction) const {
     return {direction, c.n.shard_rows, mla().kv_rank, mla().rope_dim, c.type.activation};

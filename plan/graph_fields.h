@@ -127,6 +127,11 @@ static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
 
+void fields(auto& a, Of<RotaryFrequencies> auto& x) {
+  a("base", x.base), a("factor", x.factor), a("low", x.low), a("high", x.high);
+  a("original_positions", x.original_positions);
+}
+
 void fields(auto& a, Of<Matmul> auto& x) {
   a("m", x.m), a("n", x.n), a("k", x.k);
   a("trans_a", x.trans_a), a("trans_b", x.trans_b), a("bias", x.bias), a("accumulate", x.accumulate);
@@ -157,7 +162,7 @@ void fields(auto& a, Of<Norm> auto& x) {
 
 void fields(auto& a, Of<LatentHeads> auto& x) {
   a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("nope_dim", x.nope_dim);
-  a("rope_dim", x.rope_dim), a("v_dim", x.v_dim), a("base", x.base), a("dtype", x.dtype);
+  a("rope_dim", x.rope_dim), a("v_dim", x.v_dim), fields(a, x.frequencies), a("dtype", x.dtype);
   a("seq_group", x.seq_group);
 }
 
@@ -184,7 +189,7 @@ void fields(auto& a, Of<BiasGradient> auto& x) {
 
 void fields(auto& a, Of<Rotary> auto& x) {
   a("direction", x.direction), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads), a("kv_heads", x.kv_heads);
-  a("head_dim", x.head_dim), a("rotary_dim", x.rotary_dim), a("base", x.base), a("dtype", x.dtype);
+  a("head_dim", x.head_dim), a("rotary_dim", x.rotary_dim), fields(a, x.frequencies), a("dtype", x.dtype);
   a("seq_group", x.seq_group);
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "base/rotary_frequencies.h"
 #include "plan/exchange_ops.h"
 #include "plan/mesh.h"
 #include "plan/moe_ops.h"
@@ -127,7 +128,7 @@ struct StateSpace {
 struct LatentHeads {
   Direction direction{};
   std::int64_t batch = 0, seq = 0, heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
-  double base = 10000.0;
+  RotaryFrequencies frequencies;
   Dtype dtype = Dtype::fp32;
   GroupId seq_group = kNoGroup;  // whose ranks hold shares of the sequences; seq is of a share
 };
@@ -233,7 +234,7 @@ struct BiasGradient {
 struct Rotary {
   Direction direction{};
   std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, head_dim = 0, rotary_dim = 0;
-  double base = 10000.0;
+  RotaryFrequencies frequencies;
   Dtype dtype = Dtype::fp32;
   GroupId seq_group = kNoGroup;
 };

@@ -42,6 +42,7 @@ const std::vector<std::string>& job_fields() {
           "scaled_scores",
           "start_token",
           "rotary_base",
+          "rotary_scaling",
           "rotary_dim",
           "parallel_residual",
           "shared_norm",

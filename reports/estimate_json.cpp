@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "plan/host_traffic.h"
 #include "plan/memory.h"
 #include "reports/estimate.h"
 #include "reports/figures.h"
@@ -86,6 +87,25 @@ Json memory_json(const Estimate& e) {
   return memory;
 }
 
+// What each host sends each other in a step, the mean where these are not alike.
+Json links_json(const plan::Job& job, const plan::PlanGraph& graph) {
+  const std::int64_t ranks = graph.mesh.ranks(), steps = plan::period(graph);
+  std::vector<int> host_of;
+  for (plan::Rank r = 0; r < ranks; ++r) {
+    host_of.push_back(static_cast<int>(r * job.cluster.nodes / ranks));
+  }
+  const plan::HostTraffic sent = plan::host_traffic(graph, host_of, 0, steps);
+  Json links = Json::array();
+  for (int from = 0; from < sent.hosts; ++from) {
+    for (int to = 0; to < sent.hosts; ++to) {
+      if (from != to) {
+        links.push_back({{"from", from}, {"to", to}, {"bytes_per_step", sent.at(from, to) / steps}});
+      }
+    }
+  }
+  return links;
+}
+
 }  // namespace
 
 nlohmann::ordered_json to_json(const Estimate& e) {
@@ -121,6 +141,9 @@ nlohmann::ordered_json to_json(const Estimate& e) {
   out["breakdown_by_role"] = std::move(roles);
   if (!e.staleness.empty()) {
     out["staleness"] = staleness_json(e.staleness);
+  }
+  if (e.job->cluster.is_hosts() && !e.graph->asynchronous) {
+    out["links"] = links_json(*e.job, *e.graph);
   }
   out["memory"] = memory_json(e);
   out["fixes"] = fixes_json(e);

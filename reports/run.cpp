@@ -37,6 +37,22 @@ Json numbers(const std::vector<double>& values) {
   return out;
 }
 
+// Pairs of hosts that are joined by a link, one way each.
+Json links_json(const RunReport& r) {
+  Json links = Json::array();
+  for (int from = 0; from < r.sent.hosts; ++from) {
+    for (int to = 0; to < r.sent.hosts; ++to) {
+      if (from != to) {
+        links.push_back({{"from", from},
+                         {"to", to},
+                         {"bytes", r.sent.at(from, to)},
+                         {"forecast_bytes", r.told ? Json(r.told->at(from, to)) : Json(nullptr)}});
+      }
+    }
+  }
+  return links;
+}
+
 // First, last, and evenly spaced steps between.
 Table steps_table(const RunReport& r) {
   Table t;
@@ -116,7 +132,8 @@ nlohmann::ordered_json to_json(const RunReport& r) {
            {"validation_bits_per_byte", bits_per_byte(r) ? number(*bits_per_byte(r)) : Json(nullptr)},
            {"peak_bytes", r.arena.value},
            {"library_workspace_bytes", r.workspace.value},
-           {"bytes_sent", r.sent.value},
+           {"bytes_sent", r.sent.total()},
+           {"links", links_json(r)},
            {"data", r.data},
            {"epoch", r.epoch},
            {"timeline", r.timeline_path.empty() ? Json(nullptr) : Json(r.timeline_path)}};
@@ -192,6 +209,15 @@ std::string to_text(const RunReport& r, bool colour) {
                     {fmt::format("planned and allocated by the largest rank; {} of library workspace in all",
                                  to_string(r.workspace)),
                      Tone::dim}});
+  if (r.sent.hosts > 1) {
+    const std::string remark = !r.told ? ""
+                               : *r.told == r.sent
+                                   ? ", as the plan has it"
+                                   : fmt::format("; the plan has {}", to_string(Bytes{r.told->total()}));
+    t.rows.push_back({"sent",
+                      to_string(Bytes{r.sent.total()}),
+                      {fmt::format("between {} hosts{}", r.sent.hosts, remark), Tone::dim}});
+  }
   if (!r.checkpoint_folder.empty()) {
     t.rows.push_back(
         {"checkpoints",

@@ -9,6 +9,7 @@
 
 #include "base/units.h"
 #include "plan/channel.h"
+#include "plan/host_traffic.h"
 #include "plan/job.h"
 
 namespace foretrain::reports {
@@ -40,7 +41,8 @@ struct RunReport {
   std::optional<double> unigram_loss;     // of the same text: what a model without context reaches
   Bytes arena;                            // planned and allocated, of the largest rank
   Bytes workspace;                        // of libraries and communicators, all ranks
-  Bytes sent;                             // from host to host, all of them
+  plan::HostTraffic sent;                 // from host to host, as counted
+  std::optional<plan::HostTraffic> told;  // and as the plan has it, where what is counted can be told
   std::string checkpoint_folder;          // "" for none
   Bytes checkpoint_copies;                // of the state, while it is written; all ranks
   std::optional<double> bytes_per_token;  // of that text, in the mean; none where nobody knows

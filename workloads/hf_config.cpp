@@ -139,7 +139,7 @@ void read_as_llama(ObjectReader& reader, Model& m, double norm_eps, double rotar
   m.norm = Norm::rmsnorm;
   m.norm_eps = number(reader, "rms_norm_eps", norm_eps, 1e-12, 1);
   m.positions = Positions::rotary;
-  m.rotary_base = number(reader, "rope_theta", rotary_base, 1, 1e12);
+  m.rotary.base = number(reader, "rope_theta", rotary_base, 1, 1e12);
   m.tied_embeddings = boolean(reader, "tie_word_embeddings", false);
 }
 
@@ -150,7 +150,7 @@ Model read_gpt_neox(ObjectReader& reader) {
   m.activation = given(reader, "hidden_act") ? activation(reader, "hidden_act", false) : Activation::gelu_erf;
   m.norm_eps = number(reader, "layer_norm_eps", 1e-5, 1e-12, 1);
   m.positions = Positions::rotary;
-  m.rotary_base = number(reader, "rotary_emb_base", 10000.0, 1, 1e12);
+  m.rotary.base = number(reader, "rotary_emb_base", 10000.0, 1, 1e12);
   const double share = number(reader, "rotary_pct", 0.25, 0, 1);
   m.rotary_dim = static_cast<std::int64_t>(static_cast<double>(m.hidden / std::max<std::int64_t>(1, m.heads)) * share);
   m.parallel_residual = boolean(reader, "use_parallel_residual", true);
@@ -213,6 +213,21 @@ void read_gpt_oss(ObjectReader& reader, Model& m) {
   }
 }
 
+// Of the ways to scale frequencies Llama 3.1's; a forecast does not see the others, weights are refused with them.
+void read_rope(ObjectReader rope, RotaryFrequencies& f) {
+  f.base = number(rope, "rope_theta", f.base, 1, 1e12);
+  const nlohmann::json* type = rope.raw(rope.has("rope_type") ? "rope_type" : "type");
+  if (type != nullptr && *type == "llama3") {
+    f.factor = rope.number("factor", std::nullopt, 1, 1e6);
+    f.low = rope.number("low_freq_factor", std::nullopt, 0, 1e6);
+    f.high = rope.number("high_freq_factor", std::nullopt, 0, 1e6);
+    f.original_positions = rope.number("original_max_position_embeddings", std::nullopt, 1, 1e12);
+    if (f.high <= f.low) {
+      rope.mistake("high_freq_factor", "is no more than low_freq_factor");
+    }
+  }
+}
+
 // llama, mistral, qwen2, qwen3 and their kin with experts differ in biases, in the attention window and in experts.
 Model read_llama_like(ObjectReader& reader, const std::string& type) {
   Model m;
@@ -220,9 +235,10 @@ Model read_llama_like(ObjectReader& reader, const std::string& type) {
   m.kv_heads = integer(reader, "num_key_value_heads", m.heads);
   m.head_dim = integer(reader, "head_dim", 0);
   read_as_llama(reader, m, 1e-6, type == "gpt_oss" ? 150000.0 : 10000.0);
-  if (given(reader, "rope_parameters")) {  // where version 5 of the library keeps it
-    ObjectReader rope = reader.object("rope_parameters");
-    m.rotary_base = number(rope, "rope_theta", m.rotary_base, 1, 1e12);
+  for (const char* const key : {"rope_scaling", "rope_parameters"}) {  // the second since version 5 of the library
+    if (const nlohmann::json* rope = reader.raw(key); rope != nullptr && rope->is_object()) {
+      read_rope(reader.object(key), m.rotary);
+    }
   }
   if (number(reader, "partial_rotary_factor", 1, 0, 1) != 1) {
     reader.mistake("partial_rotary_factor", "rotating a part of the head is not built yet; expected 1");

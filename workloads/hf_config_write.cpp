@@ -119,7 +119,7 @@ void write_sizes(const Model& m, std::int64_t max_positions, Json& c) {
 
 void write_neox(const Model& m, Json& c) {
   c["layer_norm_eps"] = m.norm_eps;
-  c["rotary_emb_base"] = m.rotary_base;
+  c["rotary_emb_base"] = m.rotary.base;
   c["rotary_pct"] = static_cast<double>(m.rotary_dim) / static_cast<double>(m.head_dim);
   c["use_parallel_residual"] = m.parallel_residual;
   c["attention_bias"] = m.attention_bias;
@@ -196,8 +196,15 @@ void write_llama_like(const Model& m, const std::string& type, Json& c) {
     c["head_dim"] = m.head_dim;
   }
   c["rms_norm_eps"] = m.norm_eps;
-  c["rope_theta"] = m.rotary_base;
+  c["rope_theta"] = m.rotary.base;
   c["rope_scaling"] = nullptr;  // absent, it is no scaling in every family but gpt_oss
+  if (m.rotary.are_scaled()) {
+    c["rope_scaling"] = {{"rope_type", "llama3"},
+                         {"factor", m.rotary.factor},
+                         {"low_freq_factor", m.rotary.low},
+                         {"high_freq_factor", m.rotary.high},
+                         {"original_max_position_embeddings", m.rotary.original_positions}};
+  }
   if (type == "llama" || type == "qwen3" || type == "qwen3_moe" || type == "gpt_oss") {
     c["attention_bias"] = m.attention_bias;
   }
@@ -249,6 +256,7 @@ nlohmann::json compared(const Model& m) {
   }
   if (m.positions != Positions::rotary) {
     json.erase("rotary_base");
+    json.erase("rotary_scaling");
     json.erase("rotary_dim");
   }
   if (m.positions != Positions::learned) {

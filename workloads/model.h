@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/rotary_frequencies.h"
 #include "workloads/dense.h"
 #include "workloads/moe.h"
 #include "workloads/ssm.h"
@@ -70,7 +71,7 @@ struct Model {
   bool embedding_norm = false;  // on the sum of the embeddings
   double norm_eps = 1e-5;
   Positions positions = Positions::learned;
-  double rotary_base = 10000.0;
+  RotaryFrequencies rotary;
   std::int64_t relative_buckets = 32, relative_distance = 128;  // of relative positions, and from where on one bucket
   bool scaled_scores = true;                                    // by 1/sqrt(head_dim); T5's are not
   std::int64_t start_token = 0;    // of an encoder and decoder: what the decoder reads before the first token it tells

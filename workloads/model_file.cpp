@@ -53,6 +53,23 @@ Mla read_mla(ObjectReader& reader) {
   return a;
 }
 
+RotaryFrequencies read_rotary(ObjectReader& reader) {
+  RotaryFrequencies f(reader.number("rotary_base", 10000.0, 1, 1e12));
+  ObjectReader object = reader.object("rotary_scaling", /*required=*/false);
+  if (!object.present()) {
+    return f;
+  }
+  f.factor = object.number("factor", std::nullopt, 1, 1e6);
+  f.low = object.number("low", f.low, 0, 1e6);
+  f.high = object.number("high", f.high, 0, 1e6);
+  f.original_positions = object.number("original_positions", std::nullopt, 1, 1e12);
+  if (f.high <= f.low) {
+    object.mistake("high", fmt::format("{} turns are no more than low, {}", f.high, f.low));
+  }
+  object.finish();
+  return f;
+}
+
 Ssm read_ssm(ObjectReader& reader, std::int64_t layers) {
   Ssm s;
   ObjectReader object = reader.object("ssm", /*required=*/false);
@@ -237,7 +254,7 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.relative_distance = reader.integer("relative_distance", m.relative_distance, 2, kMaxPositions);
   m.scaled_scores = reader.boolean("scaled_scores", m.positions != Positions::relative);
   m.max_positions = reader.integer("max_positions", m.positions == Positions::learned ? seq_len : 0, 0, kMaxPositions);
-  m.rotary_base = reader.number("rotary_base", 10000.0, 1, 1e12);
+  m.rotary = read_rotary(reader);
   m.rotary_dim = reader.integer("rotary_dim", m.head_dim, 1, kMaxWidth);
   m.parallel_residual = reader.boolean("parallel_residual", false);
   m.shared_norm = reader.boolean("shared_norm", false);
@@ -360,7 +377,7 @@ nlohmann::json to_json(const Model& m) {
                       {"norm_eps", m.norm_eps},
                       {"positions", name(m.positions)},
                       {"max_positions", m.max_positions},
-                      {"rotary_base", m.rotary_base},
+                      {"rotary_base", m.rotary.base},
                       {"rotary_dim", m.rotary_dim},
                       {"parallel_residual", m.parallel_residual},
                       {"shared_norm", m.shared_norm},
@@ -384,6 +401,12 @@ nlohmann::json to_json(const Model& m) {
     json["relative_buckets"] = m.relative_buckets;
     json["relative_distance"] = m.relative_distance;
     json["scaled_scores"] = m.scaled_scores;
+  }
+  if (m.rotary.are_scaled()) {
+    json["rotary_scaling"] = {{"factor", m.rotary.factor},
+                              {"low", m.rotary.low},
+                              {"high", m.rotary.high},
+                              {"original_positions", m.rotary.original_positions}};
   }
   if (m.has_mla()) {
     json["mla"] = {{"q_rank", m.mla.q_rank},

@@ -45,14 +45,41 @@ __global__ void __launch_bounds__(kThreads) dots_kernel(AttentionBackward<T> a) 
   }
 }
 
-bool on_tensor_cores(const Heads& heads) {
-  return heads.head_dim <= kMostTensorColumns && heads.v_dim <= kMostTensorColumns;
+// One thread per head and distance: what blocks of queries have of it, in their order.
+template <class T>
+__global__ void __launch_bounds__(kThreads) add_sums_kernel(AttentionBackward<T> a, int tiles) {
+  const int at = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
+  if (at >= a.heads.heads * a.heads.distances()) {
+    return;
+  }
+  const int head = at / a.heads.distances(), distance = at % a.heads.distances(), group = a.heads.group();
+  const int past_pair = a.first_pair + a.pairs;
+  Wide<T> sum = 0;
+  for (int sequence = a.first_pair / a.heads.kv_heads; sequence * a.heads.kv_heads < past_pair; ++sequence) {
+    const int pair = sequence * a.heads.kv_heads + head / group;
+    if (pair < a.first_pair || pair >= past_pair) {
+      continue;
+    }
+    const std::int64_t block = (std::int64_t{pair - a.first_pair} * group + head % group) * tiles;
+    for (int tile = 0; tile < tiles; ++tile) {
+      const int in_block = distance - (a.heads.seq - 1) + (tile + 1) * kTileRows - 1;
+      if (in_block >= 0 && in_block < a.heads.block_distances()) {
+        sum += a.sums[(block + tile) * a.heads.block_distances() + in_block];
+      }
+    }
+  }
+  a.d_bias[at] += sum;
+}
+
+bool on_tensor_cores(const Heads& heads, bool biased) {
+  const int most = biased ? kMostBiasedColumns : kMostTensorColumns;
+  return heads.head_dim <= most && heads.v_dim <= most;
 }
 
 template <class T>
 void forward(const Stream& stream, const AttentionForward<T>& a) {
   if constexpr (std::is_same_v<T, Bf16>) {
-    if (on_tensor_cores(a.heads)) {
+    if (on_tensor_cores(a.heads, a.bias != nullptr)) {
       tensor_forward(stream, a);
       return;
     }
@@ -60,25 +87,40 @@ void forward(const Stream& stream, const AttentionForward<T>& a) {
   plain_forward(stream, a);
 }
 
-// As many key/value heads at a time as the workspace has room for the dots of.
+template <class T>
+void backward_of_pairs(const Stream& stream, const AttentionBackward<T>& a) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    if (on_tensor_cores(a.heads, a.bias != nullptr)) {
+      tensor_backward(stream, a);
+      return;
+    }
+  }
+  plain_backward(stream, a);
+}
+
+// As many key/value heads at a time as the workspace has room for: for their dots, and with a bias for the sums of
+// their blocks.
 template <class T>
 void backward(const Stream& stream, AttentionBackward<T> a) {
   const int group = a.heads.group(), pairs = a.heads.batch * a.heads.kv_heads;
-  const std::size_t bytes = sizeof(Wide<T>) * static_cast<std::size_t>(group) * static_cast<std::size_t>(a.heads.seq);
+  const int tiles = ceil_div(a.heads.seq, kTileRows);
+  const std::int64_t dots = std::int64_t{group} * a.heads.seq;
+  const std::int64_t sums = a.bias != nullptr ? std::int64_t{group} * tiles * a.heads.block_distances() : 0;
+  const std::size_t bytes = sizeof(Wide<T>) * static_cast<std::size_t>(dots + sums);
   check_workspace("attention_backward", bytes);
   const int fit = bytes == 0 ? pairs : static_cast<int>(std::min(kWorkspaceBytes / bytes, std::size_t(pairs)));
   a.dots = static_cast<Wide<T>*>(stream.workspace);
+  a.sums = a.bias != nullptr ? a.dots + fit * dots : nullptr;
   for (a.first_pair = 0; a.first_pair < pairs; a.first_pair += fit) {
     a.pairs = std::min(fit, pairs - a.first_pair);
     const std::int64_t rows = std::int64_t{a.pairs} * group * a.heads.seq;
     launch(&dots_kernel<T>, {static_cast<unsigned>(ceil_div(rows, std::int64_t{kRowsOfBlock}))}, {kThreads}, stream, a);
-    if constexpr (std::is_same_v<T, Bf16>) {
-      if (on_tensor_cores(a.heads)) {
-        tensor_backward(stream, a);
-        continue;
-      }
+    backward_of_pairs(stream, a);
+    if (a.bias != nullptr) {
+      const int distances = a.heads.heads * a.heads.distances();
+      launch(&add_sums_kernel<T>, {static_cast<unsigned>(ceil_div(distances, static_cast<int>(kThreads)))}, {kThreads},
+             stream, a, tiles);
     }
-    plain_backward(stream, a);
   }
 }
 
@@ -94,6 +136,10 @@ Parts<T> packed(const AttentionShape& s, T* qkv) {
 template <class T>
 Parts<T> apart(const AttentionShape& s, T* qkv, T* kv) {
   return {qkv, kv, kv + s.kv_heads * s.head_dim};
+}
+
+AttentionPart all_keys(const AttentionShape& s, const AttentionRows& rows) {
+  return {.queries = s.seq, .keys = rows.key_seq, .causal = s.causal, .key_seq = rows.key_seq};
 }
 
 bool is_empty(const AttentionShape& s) {
@@ -140,6 +186,14 @@ Heads heads_of(const AttentionShape& s, const AttentionPart& part) {
   return heads;
 }
 
+Heads heads_of(const AttentionShape& s, const AttentionRows& rows) {
+  Heads heads = heads_of(s);
+  heads.key_seq = counted(rows.key_seq);
+  heads.ld_q = rows.ld_q;
+  heads.ld_kv = rows.ld_kv;
+  return heads;
+}
+
 void attention_forward(const Stream& stream, const AttentionShape& s, ConstTensor qkv, Tensor o, Tensor lse) {
   arguments::attention_forward(s, qkv, o, lse);
   if (is_empty(s) || (stream.libraries != nullptr && stream.libraries->attention_forward(stream, s, qkv, o, lse))) {
@@ -155,7 +209,8 @@ void attention_forward(const Stream& stream, const AttentionShape& s, ConstTenso
 void attention_backward(const Stream& stream, const AttentionShape& s, ConstTensor qkv, ConstTensor o, ConstTensor lse,
                         ConstTensor d_o, Tensor dqkv) {
   arguments::attention_backward(s, qkv, o, lse, d_o, dqkv);
-  if (is_empty(s)) {
+  if (is_empty(s) ||
+      (stream.libraries != nullptr && stream.libraries->attention_backward(stream, s, qkv, o, lse, d_o, dqkv))) {
     return;
   }
   with_type(qkv.dtype, [&](auto t) {
@@ -212,6 +267,47 @@ void attention_part_backward(const Stream& stream, const AttentionShape& s, cons
                          .dk = to.k,
                          .dv = to.v,
                          .add_to_dq = add_to_dq});
+  });
+}
+
+void attention_rows_forward(const Stream& stream, const AttentionShape& s, const AttentionRows& rows, ConstTensor q,
+                            ConstTensor kv, ConstTensor bias, Tensor o, Tensor lse) {
+  arguments::attention_rows_forward(s, rows, q, kv, bias, o, lse);
+  if (is_empty(s)) {
+    return;
+  }
+  with_type(q.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    const Parts<const T> from = apart(s, as<T>(q), as<T>(kv));
+    forward<T>(stream, {heads_of(s, rows), sight_of(all_keys(s, rows)), from.q, from.k, from.v, as<T>(o),
+                        as<Wide<T>>(lse), as<Wide<T>>(bias)});
+  });
+}
+
+void attention_rows_backward(const Stream& stream, const AttentionShape& s, const AttentionRows& rows, ConstTensor q,
+                             ConstTensor kv, ConstTensor bias, ConstTensor o, ConstTensor lse, ConstTensor d_o,
+                             Tensor dq, Tensor dkv, Tensor d_bias) {
+  arguments::attention_rows_backward(s, rows, q, kv, bias, o, lse, d_o, dq, dkv, d_bias);
+  if (is_empty(s)) {
+    return;
+  }
+  with_type(q.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    const Parts<const T> from = apart(s, as<T>(q), as<T>(kv));
+    const Parts<T> to = apart(s, as<T>(dq), as<T>(dkv));
+    backward<T>(stream, {.heads = heads_of(s, rows),
+                         .sight = sight_of(all_keys(s, rows)),
+                         .q = from.q,
+                         .k = from.k,
+                         .v = from.v,
+                         .o = as<T>(o),
+                         .lse = as<Wide<T>>(lse),
+                         .d_o = as<T>(d_o),
+                         .dq = to.q,
+                         .dk = to.k,
+                         .dv = to.v,
+                         .bias = as<Wide<T>>(bias),
+                         .d_bias = as<Wide<T>>(d_bias)});
   });
 }
 

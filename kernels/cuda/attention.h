@@ -1,7 +1,7 @@
 // Attention on a GPU: the launchers of kernels.h, with the stream first. Tensors are device memory.
 //
-// attention_forward is cuDNN's where the stream has it and it has the shape (attention_graph.h). Else it,
-// attention_backward and the parts run on tensor cores for bf16 heads of up to 128 columns, else plainly in the wide
+// attention_forward and attention_backward are cuDNN's where the stream has it and it takes them (cudnn_attention.h).
+// Else they and the parts run on tensor cores for bf16 heads of up to 256 columns, else plainly in the wide
 // type. The backward takes a pass for dq and others for dk and dv, so that nothing is added up in an order that
 // changes; its workspace holds one number per query and head.
 #pragma once
@@ -19,6 +19,11 @@ void attention_part_forward(const Stream& stream, const AttentionShape& shape, c
 void attention_part_backward(const Stream& stream, const AttentionShape& shape, const AttentionPart& part,
                              ConstTensor qkv, ConstTensor kv, ConstTensor o, ConstTensor lse, ConstTensor d_o,
                              Tensor dqkv, Tensor dkv, bool add_to_dq);
+void attention_rows_forward(const Stream& stream, const AttentionShape& shape, const AttentionRows& rows, ConstTensor q,
+                            ConstTensor kv, ConstTensor bias, Tensor o, Tensor lse);
+void attention_rows_backward(const Stream& stream, const AttentionShape& shape, const AttentionRows& rows,
+                             ConstTensor q, ConstTensor kv, ConstTensor bias, ConstTensor o, ConstTensor lse,
+                             ConstTensor d_o, Tensor dq, Tensor dkv, Tensor d_bias);
 void attention_merge(const Stream& stream, const AttentionShape& shape, std::int64_t parts, ConstTensor o_parts,
                      ConstTensor lse_parts, Tensor o, Tensor lse);
 void attention_sinks_forward(const Stream& stream, const AttentionShape& shape, ConstTensor sinks, Tensor o,

@@ -12,8 +12,8 @@ namespace foretrain::kernels::cuda {
 
 namespace {
 
-constexpr int kTile = 64;  // rows, and others
-constexpr int kSide = 16;  // threads along each
+constexpr int kTile = kTileRows;  // rows, and others
+constexpr int kSide = 16;         // threads along each
 constexpr int kEach = kTile / kSide;
 constexpr int kDepth = 8;      // columns of a head that are in shared memory at a time
 constexpr int kColumns = 128;  // of the result
@@ -91,7 +91,8 @@ __device__ void add_weighted(const HeadRows<const T>& others, int other, int pas
 }
 
 template <class T, class W>
-__device__ void write(const HeadRows<T>& to, int row, Range rows, int column, bool add, const Result<W>& result) {
+__device__ void write(const HeadRows<T>& to, int row, Range rows, int column, W factor, bool add,
+                      const Result<W>& result) {
   FORETRAIN_UNROLL
   for (int i = 0; i < kEach; ++i) {
     FORETRAIN_UNROLL
@@ -99,10 +100,15 @@ __device__ void write(const HeadRows<T>& to, int row, Range rows, int column, bo
       const int r = row + row_of(i), c = column + column_of(j);
       if (r >= rows.first && r < rows.past && c < to.cols) {
         T& element = to.row(r)[c];
-        element = narrow<T>(result[i][j] + (add ? widen(element) : W{0}));
+        element = narrow<T>(result[i][j] * factor + (add ? widen(element) : W{0}));
       }
     }
   }
+}
+
+template <class A>
+__device__ auto bias_of(const A& a, int head, int query, int key) {
+  return a.bias != nullptr ? a.bias[a.heads.distance(head, query, key)] : 0;
 }
 
 // Over the threads that share rows.
@@ -145,7 +151,8 @@ __global__ void __launch_bounds__(kThreads, 1) forward_kernel(AttentionForward<T
       W most = maximum[i];
       FORETRAIN_UNROLL
       for (int j = 0; j < kEach; ++j) {
-        s[i][j] = a.sight.sees(row + row_of(i), key + column_of(j)) ? s[i][j] * scale : lowest;
+        const int query = row + row_of(i), other = key + column_of(j);
+        s[i][j] = a.sight.sees(query, other) ? s[i][j] * scale + bias_of(a, head, query, other) : lowest;
         most = s[i][j] > most ? s[i][j] : most;
       }
       most = over_row(most, [](W x, W y) { return x > y ? x : y; });
@@ -180,7 +187,7 @@ __global__ void __launch_bounds__(kThreads, 1) forward_kernel(AttentionForward<T
       result[i][j] /= sum[i];
     }
   }
-  write(a.heads.out(a.o, sequence, head), row, {a.sight.first_query, a.sight.past_query}, column, false, result);
+  write(a.heads.out(a.o, sequence, head), row, {a.sight.first_query, a.sight.past_query}, column, W{1}, false, result);
 }
 
 template <class T, Gradient kOf>
@@ -206,6 +213,7 @@ __global__ void __launch_bounds__(kThreads, 1) backward_kernel(AttentionBackward
       result[i][j] = 0;
     }
   }
+  W* const sums = rows_are_queries && column == 0 ? sums_of_block(a) : nullptr;
   const Range others = rows_are_queries ? a.sight.keys_of(row, row + kTile) : a.sight.queries_of(row, row + kTile);
   for (int head = first_head; head < first_head + heads; ++head) {
     const auto q = a.heads.query(a.q, sequence, head);
@@ -231,15 +239,18 @@ __global__ void __launch_bounds__(kThreads, 1) backward_kernel(AttentionBackward
           const int query = rows_are_queries ? r : c, key = rows_are_queries ? c : r;
           W weight = 0;
           if (a.sight.sees(query, key)) {
-            weight = std::exp(s[i][j] * scale - lse[query]);
+            weight = std::exp(s[i][j] * scale + bias_of(a, head, query, key) - lse[query]);
             if constexpr (kOf != Gradient::v) {
-              weight *= (dp[i][j] - dots[query]) * scale;
+              weight *= dp[i][j] - dots[query];
             }
           }
           memory.weights[row_of(i)][column_of(j)] = weight;
         }
       }
       __syncthreads();
+      if (sums != nullptr) {
+        add_diagonals(a.heads, memory.weights, other, sums);
+      }
       add_weighted(rows_are_queries ? k : kOf == Gradient::k ? q : d_o, other, others.past, column, memory, result);
       __syncthreads();
     }
@@ -247,7 +258,7 @@ __global__ void __launch_bounds__(kThreads, 1) backward_kernel(AttentionBackward
   const HeadRows<T> to = kOf == Gradient::q   ? a.heads.query(a.dq, sequence, first_head)
                          : kOf == Gradient::k ? a.heads.key(a.dk, sequence, kv_head)
                                               : a.heads.value(a.dv, sequence, kv_head);
-  write(to, row, {0, past_row}, column, rows_are_queries && a.add_to_dq, result);
+  write(to, row, {0, past_row}, column, kOf == Gradient::v ? W{1} : scale, rows_are_queries && a.add_to_dq, result);
 }
 
 template <class T, Gradient kOf>

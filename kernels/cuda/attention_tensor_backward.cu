@@ -23,10 +23,37 @@ struct QueryStatistics {
   }
 };
 
-template <int kColumns, int kOthers, Pass kPass>
+// A tile of ds where its diagonals are to be added up.
+template <int kOthers, bool kIsThere>
+struct DsTile {
+  float at[kTileRows][kOthers + 1];
+
+  __device__ void store(const float (&ds)[kOthers / 8][4]) {
+    FORETRAIN_UNROLL
+    for (int n = 0; n < kOthers / 8; ++n) {
+      FORETRAIN_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        at[warp_row(0) + lane_row() + i / 2 * 8][n * 8 + lane_column() + i % 2] = ds[n][i];
+      }
+    }
+  }
+};
+template <int kOthers>
+struct DsTile<kOthers, false> {};
+
+template <int kKey, int kValue, int kOthers, bool kHasDs>
+struct BackwardMemory {
+  HeadTiles<kKey, kValue, kOthers> buffers[2];  // keys, values; or queries, d_o
+  typename Rows<kKey, kKey>::Shared first_rows;
+  typename Rows<kValue, kKey>::Shared second_rows;
+  DsTile<kOthers, kHasDs> ds;
+};
+
+template <int kKey, int kValue, int kOthers, Pass kPass, bool kBiased>
 __global__ void __launch_bounds__(kTileThreads, 1) backward_kernel(AttentionBackward<Bf16> a, int tiles, bool aligned) {
-  __shared__ HeadTiles<kColumns, kOthers> buffers[2];  // keys, values; or queries, d_o
   constexpr bool rows_are_queries = kPass == Pass::dq;
+  constexpr bool adds_diagonals = rows_are_queries && kBiased;
+  auto& memory = *dynamic_shared<BackwardMemory<kKey, kValue, kOthers, adds_diagonals>>();
   constexpr bool needs_dp = kPass != Pass::dv;
   const int of = static_cast<int>(blockIdx.x) / tiles, block_row = static_cast<int>(blockIdx.x) % tiles * kTileRows;
   const int group = a.heads.group();
@@ -46,38 +73,41 @@ __global__ void __launch_bounds__(kTileThreads, 1) backward_kernel(AttentionBack
   const Range range = rows_are_queries ? a.sight.keys_of(block_row, block_row + kTileRows)
                                        : a.sight.queries_of(block_row, block_row + kTileRows);
   const int of_head = ceil_div(range.past - range.first, kOthers), steps = of_head * (rows_are_queries ? 1 : group);
-  const auto load = [&](int step, HeadTiles<kColumns, kOthers>& to) {
+  const auto load = [&](int step, HeadTiles<kKey, kValue, kOthers>& to) {
     if (step < steps) {
       const int head = first_head + step / of_head, other = range.first + step % of_head * kOthers;
       to.first.load(rows_are_queries ? k : a.heads.query(a.q, sequence, head), other, range.past, aligned);
       to.second.load(rows_are_queries ? v : a.heads.out(a.d_o, sequence, head), other, range.past, aligned);
     }
   };
-  load(0, buffers[0]);
+  load(0, memory.buffers[0]);
 
-  RowFragments<kColumns> first_rows, second_rows;
+  Rows<kKey, kKey> first_rows(memory.first_rows);
+  Rows<kValue, kKey> second_rows(memory.second_rows);
   Statistic of_rows[2];
   if constexpr (rows_are_queries) {
-    first_rows.load(a.heads.query(a.q, sequence, first_head), row, past_row);
-    second_rows.load(a.heads.out(a.d_o, sequence, first_head), row, past_row);
+    first_rows.load(a.heads.query(a.q, sequence, first_head), block_row, past_row, aligned);
+    second_rows.load(a.heads.out(a.d_o, sequence, first_head), block_row, past_row, aligned);
     of_rows[0] = statistics_of(first_head).of(row + lane_row());
     of_rows[1] = statistics_of(first_head).of(row + lane_row() + 8);
   } else {
-    first_rows.load(k, row, past_row);
+    first_rows.load(k, block_row, past_row, aligned);
     if constexpr (needs_dp) {
-      second_rows.load(v, row, past_row);
+      second_rows.load(v, block_row, past_row, aligned);
     }
   }
-  float to_first[kColumns / 8][4], to_second[kColumns / 8][4];  // dq or dk; dv
-  clear<kColumns>(to_first);
-  clear<kColumns>(to_second);
+  [[maybe_unused]] float* const sums = adds_diagonals ? sums_of_block(a) : nullptr;
+  float to_first[kKey / 8][4], to_second[kValue / 8][4];  // dq or dk; dv
+  clear<kKey>(to_first);
+  clear<kValue>(to_second);
   for (int step = 0; step < steps; ++step) {
-    const HeadTiles<kColumns, kOthers>& others = buffers[step % 2];
+    const HeadTiles<kKey, kValue, kOthers>& others = memory.buffers[step % 2];
     finish_copies();
     __syncthreads();  // the tiles are there, and nobody reads the last ones
-    load(step + 1, buffers[(step + 1) % 2]);
+    load(step + 1, memory.buffers[(step + 1) % 2]);
     const int other = range.first + step % of_head * kOthers;
-    const QueryStatistics statistics = statistics_of(first_head + step / of_head);
+    const int head = first_head + step / of_head;
+    const QueryStatistics statistics = statistics_of(head);
     float weights[kOthers / 8][4], ds[kOthers / 8][4];
     scores(first_rows, others.first, weights);
     if constexpr (needs_dp) {
@@ -94,52 +124,84 @@ __global__ void __launch_bounds__(kTileThreads, 1) backward_kernel(AttentionBack
         const Statistic at = rows_are_queries ? of_rows[i / 2] : statistics.of(query);
         float& weight = weights[n][i];
         const bool sees = whole || a.sight.sees(query, key);
-        weight = sees ? power_of_2(weight * (scale * kLog2e) - at.lse) : 0.0F;
+        weight *= scale * kLog2e;
+        if (kBiased && sees) {
+          weight += a.bias[a.heads.distance(head, query, key)] * kLog2e;
+        }
+        weight = sees ? power_of_2(weight - at.lse) : 0.0F;
         if constexpr (needs_dp) {
           ds[n][i] = sees ? weight * (ds[n][i] - at.dots) : 0.0F;
         }
       }
     }
+    if constexpr (adds_diagonals) {
+      memory.ds.store(ds);
+      __syncthreads();
+      add_diagonals(a.heads, memory.ds.at, other, sums);
+    }
     if constexpr (kPass == Pass::dv || kPass == Pass::dk_dv) {
-      add_weighted<kColumns, kOthers>(weights, others.second, to_second);
+      add_weighted<kValue, kOthers>(weights, others.second, to_second);
     }
     if constexpr (needs_dp) {
-      add_weighted<kColumns, kOthers>(ds, others.first, to_first);
+      add_weighted<kKey, kOthers>(ds, others.first, to_first);
     }
   }
   if constexpr (rows_are_queries) {
-    write<kColumns>(a.heads.query(a.dq, sequence, first_head), row, {0, past_row}, {scale, scale}, a.add_to_dq,
-                    to_first);
+    write<kKey>(a.heads.query(a.dq, sequence, first_head), row, {0, past_row}, {scale, scale}, a.add_to_dq, to_first);
   } else {
     if constexpr (needs_dp) {
-      write<kColumns>(a.heads.key(a.dk, sequence, kv_head), row, {0, past_row}, {scale, scale}, false, to_first);
+      write<kKey>(a.heads.key(a.dk, sequence, kv_head), row, {0, past_row}, {scale, scale}, false, to_first);
     }
     if constexpr (kPass != Pass::dk) {
-      write<kColumns>(a.heads.value(a.dv, sequence, kv_head), row, {0, past_row}, {1, 1}, false, to_second);
+      write<kValue>(a.heads.value(a.dv, sequence, kv_head), row, {0, past_row}, {1, 1}, false, to_second);
     }
   }
 }
 
-template <int kColumns, int kOthers, Pass kPass>
+template <int kKey, int kValue, int kOthers, Pass kPass, bool kBiased = false>
 void run(const Stream& stream, const AttentionBackward<Bf16>& a) {
   constexpr bool rows_are_queries = kPass == Pass::dq;
   const int tiles = ceil_div(rows_are_queries ? a.heads.seq : a.heads.key_seq, kTileRows);
   const int pairs = a.pairs * (rows_are_queries ? a.heads.group() : 1);
-  launch(&backward_kernel<kColumns, kOthers, kPass>, {static_cast<unsigned>(pairs * tiles)}, {kTileThreads}, stream, a,
-         tiles, is_aligned(a.heads, {a.q, a.k, a.v, a.d_o}));
+  launch_shared(&backward_kernel<kKey, kValue, kOthers, kPass, kBiased>, {static_cast<unsigned>(pairs * tiles)},
+                {kTileThreads}, sizeof(BackwardMemory < kKey, kValue, kOthers, rows_are_queries && kBiased >), stream,
+                a, tiles, is_aligned(a.heads, {a.q, a.k, a.v, a.d_o}));
+}
+
+template <bool kBiased>
+void run_64(const Stream& stream, const AttentionBackward<Bf16>& a) {
+  run<64, 64, 32, Pass::dq, kBiased>(stream, a);
+  run<64, 64, 32, Pass::dk_dv, kBiased>(stream, a);
+}
+
+template <bool kBiased>
+void run_128(const Stream& stream, const AttentionBackward<Bf16>& a) {
+  run<128, 128, 16, Pass::dq, kBiased>(stream, a);
+  run<128, 128, 32, Pass::dk, kBiased>(stream, a);
+  run<128, 128, 32, Pass::dv, kBiased>(stream, a);
 }
 
 }  // namespace
 
-// Rows' fragments, two tiles of scores and the results are in registers: 128 columns have no room for both dk and dv.
+// Two tiles of scores and the results are in registers, and rows of up to 128 columns: those, and results of 256, leave
+// no room for both dk and dv.
 void tensor_backward(const Stream& stream, const AttentionBackward<Bf16>& a) {
-  if (is_narrow(a.heads)) {
-    run<64, 32, Pass::dq>(stream, a);
-    run<64, 32, Pass::dk_dv>(stream, a);
-  } else {
-    run<128, 16, Pass::dq>(stream, a);
-    run<128, 32, Pass::dk>(stream, a);
-    run<128, 32, Pass::dv>(stream, a);
+  if (a.bias != nullptr) {
+    is_narrow(a.heads) ? run_64<true>(stream, a) : run_128<true>(stream, a);
+    return;
+  }
+  switch (width_of(a.heads)) {
+    case Width::of_64: run_64<false>(stream, a); break;
+    case Width::of_128: run_128<false>(stream, a); break;
+    case Width::of_192_128:
+      run<192, 128, 16, Pass::dq>(stream, a);
+      run<192, 128, 16, Pass::dk_dv>(stream, a);
+      break;
+    case Width::of_256:
+      run<256, 256, 16, Pass::dq>(stream, a);
+      run<256, 256, 16, Pass::dk>(stream, a);
+      run<256, 256, 16, Pass::dv>(stream, a);
+      break;
   }
 }
 

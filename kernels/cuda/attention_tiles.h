@@ -1,10 +1,10 @@
-// What attention on tensor cores is made of (attention_tensor*.cu): heads of up to kColumns columns, narrower ones
-// filled up with zeros.
+// What attention on tensor cores is made of (attention_tensor*.cu): keys of up to kKey columns and values of up to
+// kValue, narrower ones filled up with zeros.
 //
-// A block is four warps with 16 rows each, which stay in registers, as their results do; the others come through shared
-// memory, a tile at a time, the next one on its way while one is worked on. Rows and others are as in
-// attention_plain.cu. A tile of scores leaves one product in the layout in which the next one takes its left matrix, so
-// that weights never leave their registers.
+// A block is four warps with 16 rows each, whose results stay in registers, as do the rows themselves where there is
+// room for both; the others come through shared memory, a tile at a time, the next one on its way while one is worked
+// on. Rows and others are as in attention_plain.cu. A tile of scores leaves one product in the layout in which the next
+// one takes its left matrix, so that weights never leave their registers.
 #pragma once
 
 #include <cmath>
@@ -16,7 +16,7 @@ namespace foretrain::kernels::cuda {
 
 constexpr int kTileWarps = 4;
 constexpr int kRowsOfWarp = 16;
-constexpr int kTileRows = kTileWarps * kRowsOfWarp;
+static_assert(kTileRows == kTileWarps * kRowsOfWarp);
 constexpr unsigned kTileThreads = kTileWarps * kWarp;
 constexpr float kLog2e = 1.4426950408889634F;
 
@@ -54,17 +54,25 @@ struct HeadTile {
 };
 
 // What stands against the rows at a time: keys and values, or queries and d_o.
-template <int kColumns, int kOthers>
+template <int kKey, int kValue, int kOthers>
 struct HeadTiles {
-  HeadTile<kColumns, kOthers> first, second;
+  HeadTile<kKey, kOthers> first;
+  HeadTile<kValue, kOthers> second;
 };
 
-// The left matrix of a product: a warp's 16 rows of a head.
-template <int kColumns>
-struct RowFragments {
-  std::uint32_t at[kColumns / 16][4];
+// The left matrix of a product, a warp's 16 rows of a head, 16 columns at a time.
+struct Fragment {
+  std::uint32_t of[4];
+};
 
-  __device__ void load(const HeadRows<const Bf16>& from, int first, int past) {
+template <int kColumns>
+class RowsInRegisters {
+ public:
+  struct Shared {};
+  __device__ explicit RowsInRegisters(Shared&) {}
+
+  __device__ void load(const HeadRows<const Bf16>& from, int block_row, int past, bool) {
+    const int first = warp_row(block_row);
     const auto element = [&](int row, int column) {
       return row < past && column < from.cols ? from.row(row)[column].bits : std::uint16_t{0};
     };
@@ -72,17 +80,45 @@ struct RowFragments {
     for (int k = 0; k < kColumns / 16; ++k) {
       FORETRAIN_UNROLL
       for (int i = 0; i < 4; ++i) {
-        const int row = first + lane_row() + i % 2 * 8, column = k * 16 + i / 2 * 8 + lane_column();
-        at[k][i] = static_cast<std::uint32_t>(element(row, column + 1)) << 16 | element(row, column);
+        const int row = first + lane_row() + i % 2 * 8, column = k * 16 + lane_column() + i / 2 * 8;
+        at_[k].of[i] = static_cast<std::uint32_t>(element(row, column + 1)) << 16 | element(row, column);
       }
     }
   }
+  __device__ Fragment fragment(int k) const { return at_[k]; }
+
+ private:
+  Fragment at_[kColumns / 16];
 };
 
+// There after finish_copies and a barrier.
+template <int kColumns>
+class RowsInShared {
+ public:
+  using Shared = HeadTile<kColumns, kTileRows>;
+  __device__ explicit RowsInShared(Shared& tile) : tile_(tile) {}
+
+  __device__ void load(const HeadRows<const Bf16>& from, int block_row, int past, bool aligned) {
+    tile_.load(from, block_row, past, aligned);
+  }
+  __device__ Fragment fragment(int k) const {
+    const int lane = static_cast<int>(threadIdx.x % kWarp);
+    Fragment fragment;
+    load_matrices(fragment.of, tile_.piece(warp_row(0) + lane % 16, k * 16 + lane / 16 * 8));
+    return fragment;
+  }
+
+ private:
+  Shared& tile_;
+};
+
+// Of heads whose keys have kKey columns: wider ones leave no registers for rows.
+template <int kColumns, int kKey>
+using Rows = std::conditional_t<(kKey > 128), RowsInShared<kColumns>, RowsInRegisters<kColumns>>;
+
 // s = rows · others^T, of a warp's rows.
-template <int kColumns, int kOthers>
-__device__ void scores(const RowFragments<kColumns>& rows, const HeadTile<kColumns, kOthers>& others,
-                       float (&s)[kOthers / 8][4]) {
+template <class R, int kColumns, int kOthers>
+__device__ void scores(const R& rows, const HeadTile<kColumns, kOthers>& others, float (&s)[kOthers / 8][4]) {
   const int lane = static_cast<int>(threadIdx.x % kWarp);
   FORETRAIN_UNROLL
   for (int n = 0; n < kOthers / 8; ++n) {
@@ -90,12 +126,13 @@ __device__ void scores(const RowFragments<kColumns>& rows, const HeadTile<kColum
   }
   FORETRAIN_UNROLL
   for (int k = 0; k < kColumns / 16; k += 2) {
+    const Fragment left = rows.fragment(k), next = rows.fragment(k + 1);
     FORETRAIN_UNROLL
     for (int n = 0; n < kOthers / 8; ++n) {
       std::uint32_t right[4];
       load_matrices(right, others.piece(n * 8 + lane % 8, k * 16 + lane / 8 * 8));
-      mma_16x8x16(s[n], rows.at[k], {right[0], right[1]});
-      mma_16x8x16(s[n], rows.at[k + 1], {right[2], right[3]});
+      mma_16x8x16(s[n], left.of, {right[0], right[1]});
+      mma_16x8x16(s[n], next.of, {right[2], right[3]});
     }
   }
 }
@@ -154,8 +191,19 @@ inline bool is_aligned(const Heads& h, std::initializer_list<const void*> tensor
   return aligned;
 }
 
+// The tiles that hold a launch's heads: of key columns and value columns.
+enum class Width : std::uint8_t { of_64, of_128, of_192_128, of_256 };
+
+inline Width width_of(const Heads& h) {
+  const int most = h.head_dim > h.v_dim ? h.head_dim : h.v_dim;
+  return most <= 64                            ? Width::of_64
+         : most <= 128                         ? Width::of_128
+         : h.head_dim <= 192 && h.v_dim <= 128 ? Width::of_192_128
+                                               : Width::of_256;
+}
+
 inline bool is_narrow(const Heads& heads) {
-  return heads.head_dim <= 64 && heads.v_dim <= 64;
+  return width_of(heads) == Width::of_64;
 }
 
 }  // namespace foretrain::kernels::cuda

@@ -77,6 +77,8 @@ struct Sight {
 Sight sight_of(const AttentionShape& shape);
 Sight sight_of(const AttentionPart& part);
 
+constexpr int kTileRows = 64;  // of a block
+
 // The rows of one head: [·][cols], `ld` elements apart.
 template <class T>
 struct HeadRows {
@@ -110,6 +112,13 @@ struct Heads {
   __device__ HeadRows<T> out(T* o, int sequence, int head) const {
     return {o + std::int64_t{sequence} * seq * ld_o + std::int64_t{head} * v_dim, ld_o, v_dim};
   }
+  // A bias by distance has for each head distances() elements, and for its query and key this one (AttentionRows).
+  __host__ __device__ int distances() const { return seq + key_seq - 1; }
+  __device__ std::int64_t distance(int head, int query, int key) const {
+    return std::int64_t{head} * distances() + key - query + seq - 1;
+  }
+  // What a block of kTileRows queries has of them: first that of its last query and the first key.
+  __host__ __device__ int block_distances() const { return key_seq + kTileRows - 1; }
   // The first of a head's `seq` statistics.
   __device__ std::int64_t statistics(int sequence, int head) const {
     return (std::int64_t{sequence} * heads + head) * seq;
@@ -119,6 +128,25 @@ struct Heads {
 // Of queries, keys and values packed together, and of keys and values on their own.
 Heads heads_of(const AttentionShape& shape);
 Heads heads_of(const AttentionShape& shape, const AttentionPart& part);
+Heads heads_of(const AttentionShape& shape, const AttentionRows& rows);
+
+// To a block's sums by distance those of a tile of ds, kTileRows queries against the keys from `key` on; its last
+// column is not of it. Each diagonal is added up by one thread; all threads are behind a barrier, and come to one.
+template <class W, int kColumns>
+__device__ void add_diagonals(const Heads& heads, const W (&ds)[kTileRows][kColumns], int key, W* sums) {
+  constexpr int kOthers = kColumns - 1;
+  for (int i = static_cast<int>(threadIdx.x); i < kTileRows + kOthers - 1; i += static_cast<int>(blockDim.x)) {
+    if (key + i >= heads.block_distances()) {
+      return;
+    }
+    W sum = 0;
+    for (int row = 0; row < kTileRows; ++row) {
+      const int other = row + i - (kTileRows - 1);
+      sum += other >= 0 && other < kOthers ? ds[row][other] : W{0};
+    }
+    sums[key + i] += sum;
+  }
+}
 
 // One launch, forward: tensors of T start at their first row of the first sequence.
 template <class T>
@@ -128,10 +156,12 @@ struct AttentionForward {
   const T *q, *k, *v;
   T* o;
   Wide<T>* lse;
+  const Wide<T>* bias = nullptr;  // by distance, where there is one
 };
 
 // Backward, of the key/value heads [first_pair, first_pair + pairs), counted over all sequences. `dots`: of each query
-// of each of their query heads, the sum of d_o o.
+// of each of their query heads, the sum of d_o o. `sums`: where there is a bias, of each block of the pass for dq its
+// block_distances() sums of ds.
 template <class T>
 struct AttentionBackward {
   Heads heads;
@@ -141,15 +171,30 @@ struct AttentionBackward {
   const T* d_o;
   Wide<T>* dots;
   T *dq, *dk, *dv;
-  bool add_to_dq;
-  int first_pair, pairs;
+  bool add_to_dq = false;
+  const Wide<T>* bias = nullptr;
+  Wide<T>*d_bias = nullptr, *sums = nullptr;
+  int first_pair = 0, pairs = 0;
 };
+
+// The sums of a block of the pass for dq, set to 0; none where there is no bias. A barrier stands before their use.
+template <class T>
+__device__ Wide<T>* sums_of_block(const AttentionBackward<T>& a) {
+  if (a.sums == nullptr) {
+    return nullptr;
+  }
+  Wide<T>* const sums = a.sums + std::int64_t{blockIdx.x} * a.heads.block_distances();
+  for (int i = static_cast<int>(threadIdx.x); i < a.heads.block_distances(); i += static_cast<int>(blockDim.x)) {
+    sums[i] = 0;
+  }
+  return sums;
+}
 
 // What a block of the plain backward computes: one tile of rows of one of the three gradients.
 enum class Gradient : std::uint8_t { q, k, v };
 
-// Of head_dim and v_dim up to this, bf16 runs on the tensor cores.
-constexpr int kMostTensorColumns = 128;
+// Of head_dim and v_dim up to this, bf16 runs on the tensor cores; with a bias up to that.
+constexpr int kMostTensorColumns = 256, kMostBiasedColumns = 128;
 void tensor_forward(const Stream& stream, const AttentionForward<Bf16>& call);
 void tensor_backward(const Stream& stream, const AttentionBackward<Bf16>& call);  // dots are given
 

@@ -192,8 +192,9 @@ void Bench::expect_ids(const std::string& what, const Table& table, const Ids& e
 
 std::vector<Check> checks() {
   std::vector<Check> all;
-  for (const std::span<const Check> some : {elementwise_checks(), compression_checks(), row_checks(), token_checks(),
-                                            optimizer_checks(), expert_checks(), matmul_checks(), attention_checks()}) {
+  for (const std::span<const Check> some :
+       {elementwise_checks(), compression_checks(), row_checks(), token_checks(), optimizer_checks(), expert_checks(),
+        matmul_checks(), attention_checks(), attention_rows_checks()}) {
     all.insert(all.end(), some.begin(), some.end());
   }
   return all;

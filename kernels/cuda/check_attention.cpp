@@ -11,7 +11,8 @@ namespace {
 
 using std::int64_t;
 
-// Tiles have 64 rows and 64 or 32 others, bf16 heads are filled up to 64 and 128 columns: sizes on both sides of each.
+// Tiles have 64 rows and 64, 32 or 16 others, bf16 heads are filled up to 64, 128 or 256 columns, or keys to 192 and
+// values to 128: sizes on both sides of each.
 const std::vector<AttentionShape> kShapes = {
     {.batch = 0, .seq = 5, .heads = 2, .kv_heads = 2, .head_dim = 4},
     {.batch = 2, .seq = 0, .heads = 2, .kv_heads = 2, .head_dim = 4},
@@ -25,6 +26,10 @@ const std::vector<AttentionShape> kShapes = {
     {.batch = 1, .seq = 40, .heads = 1, .kv_heads = 1, .head_dim = 8, .scale = 0.7},
     {.batch = 1, .seq = 40, .heads = 4, .kv_heads = 2, .head_dim = 6, .value_dim = 10},
     {.batch = 1, .seq = 34, .heads = 2, .kv_heads = 1, .head_dim = 136, .value_dim = 130},
+    {.batch = 1, .seq = 70, .heads = 2, .kv_heads = 1, .head_dim = 190, .value_dim = 120},
+    {.batch = 1, .seq = 66, .heads = 2, .kv_heads = 1, .head_dim = 120, .value_dim = 140},
+    {.batch = 1, .seq = 65, .heads = 1, .kv_heads = 1, .head_dim = 256},
+    {.batch = 1, .seq = 34, .heads = 2, .kv_heads = 1, .head_dim = 260, .value_dim = 30},
     {.batch = 1, .seq = 9, .heads = 2, .kv_heads = 1, .head_dim = 4, .window = 1},
     {.batch = 1, .seq = 140, .heads = 2, .kv_heads = 1, .head_dim = 8, .window = 7},
     {.batch = 1, .seq = 140, .heads = 1, .kv_heads = 1, .head_dim = 8, .window = 110},
@@ -88,10 +93,13 @@ void aligned(Bench& bench) {
   const auto past = [](const Array& array) {
     return Tensor{static_cast<char*>(array.tensor().data) + size_bytes(array.dtype(), kSkipped), array.dtype()};
   };
-  for (const int64_t head_dim : {64, 128}) {
+  struct Columns {
+    int64_t keys, values;
+  };
+  for (const auto& [keys, values] : {Columns{64, 64}, Columns{128, 128}, Columns{192, 128}, Columns{256, 256}}) {
     for (const bool causal : {true, false}) {
       const AttentionShape s = {
-          .batch = 2, .seq = 70, .heads = 4, .kv_heads = 2, .head_dim = head_dim, .causal = causal};
+          .batch = 2, .seq = 70, .heads = 4, .kv_heads = 2, .head_dim = keys, .causal = causal, .value_dim = values};
       const int64_t elements = s.tokens() * s.qkv_cols(), outs = s.tokens() * s.out_cols();
       const int64_t rows = s.batch * s.heads * s.seq;
       const Array qkv = Array::random(bench, Dtype::bf16, kSkipped + elements, 1);

@@ -113,5 +113,6 @@ std::span<const Check> optimizer_checks();
 std::span<const Check> expert_checks();
 std::span<const Check> matmul_checks();
 std::span<const Check> attention_checks();
+std::span<const Check> attention_rows_checks();
 
 }  // namespace foretrain::kernels::cuda

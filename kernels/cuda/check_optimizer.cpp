@@ -170,6 +170,65 @@ void loss_scales(Bench& bench) {
   bench.expect("clip_coefficient of scaled gradients", result, {1.0 / (5.0 + 1e-6) / 4.0, 5.0});
 }
 
+// A step as a graph of ops takes it, its numbers on the device from the gradient on: one that has a gradient that is no
+// number leaves all as it is, the next one goes on.
+void guarded_steps(Bench& bench) {
+  constexpr int64_t n = 1030;
+  const LossScaleRule rule{8, 4, 0.5, 2};
+  for (const Dtype d : {Dtype::fp64, Dtype::fp32}) {
+    for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adamw, OptimizerKind::lamb}) {
+      OptimizerStep s;
+      s.kind = kind;
+      s.learning_rate = 0.01;
+      s.weight_decay = 0.1;
+      s.step = 3;
+      const Array state(bench, Dtype::fp64, {8, 0, 0, 0, 0}), sum(bench, Dtype::fp64, {0}),
+          norms(bench, Dtype::fp64, {3, 2});
+      const Array clipped = Array::unset(bench, Dtype::fp64, 2), squares(bench, d, Doubles(n, 0.5));
+      const Array parameter = Array::random(bench, d, n, 2), m = Array::random(bench, d, n, 3);
+      const Array copy = Array::random(bench, Dtype::bf16, n, 4);
+      const Tensor given_copy = d == Dtype::fp32 ? copy.tensor() : Tensor{};
+      Stream stream = bench.stream();
+      stream.guard = number(state, 2);  // is_finite
+      for (const bool is_number : {false, true}) {
+        Doubles values = random_values(n, 1);
+        values[700] = is_number ? values[700] : std::nan("");
+        const Array gradient(bench, d, values);
+        squared_norm(bench.stream(), gradient, n, number(sum), false);
+        clip_coefficient(bench.stream(), {number(sum), 1}, 1.0, number(clipped, 1), number(clipped), number(state));
+        update_loss_scale(bench.stream(), rule, number(clipped, 1), static_cast<LossScaleState*>(state.tensor().data));
+        Doubles ep = parameter.given(), em = m.given(), ev = squares.given(), eg = gradient.given();
+        if (kind == OptimizerKind::lamb) {
+          lamb_update(stream, s, n, gradient, number(clipped), parameter, m, squares);
+          lamb_step(stream, n, 0.01, gradient, number(norms), number(norms, 1), parameter, given_copy);
+        } else {
+          optimizer_step(stream, s, n, gradient, number(clipped), parameter, m, squares, given_copy);
+        }
+        if (!is_number) {
+          bench.expect_exact("a skipped step", parameter, ep);
+          bench.expect_exact("a skipped step, m", m, em);
+          bench.expect_exact("a skipped step, v", squares, ev);
+          bench.expect_exact("a skipped step, copy", copy, copy.given());
+          continue;
+        }
+        const double coefficient = clipped.read()[0], weights = 3, updates = 2;
+        if (kind == OptimizerKind::lamb) {
+          reference::lamb_update(s, n, eg.data(), &coefficient, ep.data(), em.data(), ev.data());
+          reference::lamb_step(n, 0.01, eg.data(), &weights, &updates, ep.data());
+        } else {
+          reference::optimizer_step(s, n, eg.data(), &coefficient, ep.data(), em.data(), ev.data());
+        }
+        bench.expect("a step behind a skipped one", parameter, ep);
+        bench.expect("a step behind a skipped one, m", m, em);
+        bench.expect("a step behind a skipped one, v", squares, ev);
+        if (given_copy) {
+          bench.expect_exact("a step behind a skipped one, copy", copy, parameter.read());
+        }
+      }
+    }
+  }
+}
+
 // Two pieces of a tensor, one of them of odd offset.
 void initial_values(Bench& bench) {
   for (const Dtype d : kElementTypes) {
@@ -193,6 +252,7 @@ constexpr Check kChecks[] = {{"squared_norm, clip_coefficient", gradient_norms},
                              {"outer_step", outer_steps},
                              {"lamb", lamb},
                              {"loss_scale", loss_scales},
+                             {"optimizer, guarded", guarded_steps},
                              {"init", initial_values}};
 
 }  // namespace

@@ -21,9 +21,11 @@ void rotary(Bench& bench) {
       for (const bool forward : {true, false}) {
         const Array qkv = Array::random(bench, d, s.tokens() * s.qkv_cols(), 1);
         Doubles expected = qkv.given();
-        forward ? reference::rotary_forward(s, rotary_dim, 10000.0, 100, expected.data())
-                : reference::rotary_backward(s, rotary_dim, 10000.0, 100, expected.data());
-        (forward ? rotary_forward : rotary_backward)(bench.stream(), s, rotary_dim, 10000.0, 100, qkv);
+        RotaryFrequencies frequencies(10000.0);
+        frequencies.factor = rotary_dim == 64 ? 8.0 : 1.0;
+        forward ? reference::rotary_forward(s, rotary_dim, frequencies, 100, expected.data())
+                : reference::rotary_backward(s, rotary_dim, frequencies, 100, expected.data());
+        (forward ? rotary_forward : rotary_backward)(bench.stream(), s, rotary_dim, frequencies, 100, qkv);
         bench.expect(fmt::format("rotary of {} columns", rotary_dim), qkv, expected);
       }
     }

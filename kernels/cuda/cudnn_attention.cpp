@@ -1,8 +1,8 @@
 #include "kernels/cuda/cudnn_attention.h"
 
-#include <cudnn.h>
-
+#include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 #include <map>
 #include <optional>
@@ -10,261 +10,138 @@
 #include <utility>
 
 #include "base/error.h"
-#include "kernels/cuda/attention_graph.h"
+#include "kernels/cuda/cudnn_graph.h"
 
 namespace foretrain::kernels::cuda {
 
 namespace {
 
-void check(cudnnStatus_t status, const char* call) {
-  if (status != CUDNN_STATUS_SUCCESS) {
-    throw EnvironmentError(fmt::format("cuDNN: {}: {}", call, cudnnGetErrorString(status)));
-  }
-}
+constexpr const char* kNoGraph = "a window, documents, or heads that are no multiple of 8";
+constexpr std::size_t kPadding = 256;  // of pieces of the workspace
+constexpr std::size_t kElement = 2;    // bytes of bf16
+// Before, it needed a mask for what fills up rows of keys to 128.
+constexpr std::size_t kLeastForBackward = 91600;
 
-// A descriptor of the graph interface: attributes, then finalize.
-class Descriptor {
- public:
-  explicit Descriptor(cudnnBackendDescriptorType_t type) {
-    check(cudnnBackendCreateDescriptor(type, &handle_), "cudnnBackendCreateDescriptor");
-  }
-  Descriptor(Descriptor&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  ~Descriptor() {
-    if (handle_ != nullptr) {
-      cudnnBackendDestroyDescriptor(handle_);
-    }
-  }
-
-  cudnnBackendDescriptor_t get() const { return handle_; }
-  Descriptor& set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, std::int64_t count,
-                  const void* values) {
-    check(cudnnBackendSetAttribute(handle_, name, type, count, values), "cudnnBackendSetAttribute");
-    return *this;
-  }
-  template <class T>
-  Descriptor& set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, const T& value) {
-    return set(name, type, 1, &value);
-  }
-  Descriptor& set(cudnnBackendAttributeName_t name, const Descriptor& value) {
-    return set(name, CUDNN_TYPE_BACKEND_DESCRIPTOR, value.handle_);
-  }
-  Descriptor& finalize() {
-    check(cudnnBackendFinalize(handle_), "cudnnBackendFinalize");
-    return *this;
-  }
-
- private:
-  cudnnBackendDescriptor_t handle_ = nullptr;
-};
-
-cudnnDataType_t data_type(GraphType type) {
-  switch (type) {
-    case GraphType::bf16: return CUDNN_DATA_BFLOAT16;
-    case GraphType::fp32: return CUDNN_DATA_FLOAT;
-    case GraphType::i32: return CUDNN_DATA_INT32;
-    case GraphType::boolean: return CUDNN_DATA_BOOLEAN;
-  }
-  return CUDNN_DATA_FLOAT;
-}
-
-Descriptor tensor(const GraphTensor& t) {
-  constexpr std::int64_t kAlignment = 16;
-  Descriptor descriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-  descriptor.set(CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, data_type(t.type))
-      .set(CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, t.dims.data())
-      .set(CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, t.strides.data())
-      .set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, t.id)
-      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, kAlignment)
-      .set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, t.is_virtual())
-      .set(CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, t.is_host_value());
-  descriptor.finalize();
-  return descriptor;
-}
-
-cudnnPointwiseMode_t pointwise_mode(GraphOpKind kind) {
-  switch (kind) {
-    case GraphOpKind::multiply: return CUDNN_POINTWISE_MUL;
-    case GraphOpKind::subtract: return CUDNN_POINTWISE_SUB;
-    case GraphOpKind::add: return CUDNN_POINTWISE_ADD;
-    case GraphOpKind::divide: return CUDNN_POINTWISE_DIV;
-    case GraphOpKind::exp: return CUDNN_POINTWISE_EXP;
-    case GraphOpKind::log: return CUDNN_POINTWISE_LOG;
-    case GraphOpKind::row_index:
-    case GraphOpKind::column_index: return CUDNN_POINTWISE_GEN_INDEX;
-    case GraphOpKind::greater_equal: return CUDNN_POINTWISE_CMP_GE;
-    case GraphOpKind::select: return CUDNN_POINTWISE_BINARY_SELECT;
-    default: CHECK(false, "a graph op of kind {} element by element", static_cast<int>(kind));
-  }
-}
-
-using Tensors = std::map<GraphTensorId, Descriptor>;
-
-// An operation holds its own copy of what describes it.
-Descriptor matmul(const GraphOp& op, const Tensors& tensors) {
-  Descriptor how(CUDNN_BACKEND_MATMUL_DESCRIPTOR);
-  how.set(CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_FLOAT).finalize();
-  Descriptor operation(CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR);
-  operation.set(CUDNN_ATTR_OPERATION_MATMUL_ADESC, tensors.at(op.x))
-      .set(CUDNN_ATTR_OPERATION_MATMUL_BDESC, tensors.at(*op.b))
-      .set(CUDNN_ATTR_OPERATION_MATMUL_CDESC, tensors.at(op.y))
-      .set(CUDNN_ATTR_OPERATION_MATMUL_DESC, how)
-      .finalize();
-  return operation;
-}
-
-Descriptor reduction(const GraphOp& op, const Tensors& tensors) {
-  Descriptor how(CUDNN_BACKEND_REDUCTION_DESCRIPTOR);
-  how.set(CUDNN_ATTR_REDUCTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_FLOAT)
-      .set(CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE,
-           op.kind == GraphOpKind::row_maximum ? CUDNN_REDUCE_TENSOR_MAX : CUDNN_REDUCE_TENSOR_ADD)
-      .finalize();
-  Descriptor operation(CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR);
-  operation.set(CUDNN_ATTR_OPERATION_REDUCTION_XDESC, tensors.at(op.x))
-      .set(CUDNN_ATTR_OPERATION_REDUCTION_YDESC, tensors.at(op.y))
-      .set(CUDNN_ATTR_OPERATION_REDUCTION_DESC, how)
-      .finalize();
-  return operation;
-}
-
-Descriptor pointwise(const GraphOp& op, const Tensors& tensors) {
-  Descriptor how(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
-  how.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, pointwise_mode(op.kind))
-      .set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE,
-           op.kind == GraphOpKind::greater_equal ? CUDNN_DATA_BOOLEAN : CUDNN_DATA_FLOAT);
-  if (op.kind == GraphOpKind::row_index || op.kind == GraphOpKind::column_index) {
-    const std::int64_t axis = op.kind == GraphOpKind::row_index ? 2 : 3;
-    how.set(CUDNN_ATTR_POINTWISE_AXIS, CUDNN_TYPE_INT64, axis);
-  }
-  how.finalize();
-  Descriptor operation(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-  operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how)
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, tensors.at(op.x))
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, tensors.at(op.y));
-  if (op.b) {
-    operation.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, tensors.at(*op.b));
-  }
-  if (op.t) {
-    operation.set(CUDNN_ATTR_OPERATION_POINTWISE_TDESC, tensors.at(*op.t));
-  }
-  operation.finalize();
-  return operation;
-}
-
-Descriptor operation(const GraphOp& op, const Tensors& tensors) {
-  switch (op.kind) {
-    case GraphOpKind::matmul: return matmul(op, tensors);
-    case GraphOpKind::row_maximum:
-    case GraphOpKind::row_sum: return reduction(op, tensors);
-    default: return pointwise(op, tensors);
-  }
-}
-
-// The first of the heuristic's engines that takes the graph and has room in the workspace; none: *why.
-std::optional<Descriptor> plan_of(const AttentionGraph& graph, cudnnHandle_t library, std::string* why) {
-  Tensors tensors;
-  for (const GraphTensor& t : graph.tensors) {
-    tensors.emplace(t.id, tensor(t));
-  }
-  std::vector<Descriptor> operations;
-  std::vector<cudnnBackendDescriptor_t> handles;
-  for (const GraphOp& op : graph.ops) {
-    operations.push_back(operation(op, tensors));
-    handles.push_back(operations.back().get());
-  }
-  const auto failed = [&](cudnnStatus_t status) {
-    if (status != CUDNN_STATUS_SUCCESS) {
-      char words[512] = "";
-      cudnnGetLastErrorString(words, sizeof(words));
-      *why = fmt::format("{}: {}", cudnnGetErrorString(status), words);
-    }
-    return status != CUDNN_STATUS_SUCCESS;
-  };
-  Descriptor operation_graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-  operation_graph
-      .set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, static_cast<std::int64_t>(handles.size()),
-           handles.data())
-      .set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, library);
-  if (failed(cudnnBackendFinalize(operation_graph.get()))) {
-    return std::nullopt;
-  }
-  Descriptor heuristic(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-  heuristic.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, operation_graph)
-      .set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, CUDNN_HEUR_MODE_A);
-  if (failed(cudnnBackendFinalize(heuristic.get()))) {
-    return std::nullopt;
-  }
-  constexpr std::size_t kMost = 16;
-  std::vector<Descriptor> configurations;
-  std::vector<cudnnBackendDescriptor_t> results;
-  for (std::size_t i = 0; i < kMost; ++i) {
-    configurations.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-    results.push_back(configurations.back().get());
-  }
-  std::int64_t count = 0;
-  check(cudnnBackendGetAttribute(heuristic.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, kMost,
-                                 &count, results.data()),
-        "cudnnBackendGetAttribute");
-  *why = "no engine";
-  for (std::size_t i = 0; i < static_cast<std::size_t>(count) && i < kMost; ++i) {
-    Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-    plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configurations[i])
-        .set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, library);
-    if (failed(cudnnBackendFinalize(plan.get()))) {
-      continue;
-    }
-    std::int64_t bytes = 0, one = 0;
-    check(cudnnBackendGetAttribute(plan.get(), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &one,
-                                   &bytes),
-          "cudnnBackendGetAttribute");
-    if (static_cast<std::size_t>(bytes) <= kWorkspaceBytes) {
-      return plan;
-    }
-    *why = fmt::format("a workspace of {} bytes", bytes);
-  }
-  return std::nullopt;
+std::size_t padded(std::int64_t floats) {
+  return (static_cast<std::size_t>(floats) * sizeof(float) + kPadding - 1) / kPadding * kPadding;
 }
 
 auto key_of(const AttentionShape& s) {
   return std::tuple(s.batch, s.seq, s.heads, s.kv_heads, s.head_dim, s.v_dim(), s.causal, s.window, s.document);
 }
 
-bool is_aligned(const void* address) {
-  return reinterpret_cast<std::uintptr_t>(address) % 16 == 0;
+bool are_aligned(std::initializer_list<const void*> addresses) {
+  return std::all_of(addresses.begin(), addresses.end(),
+                     [](const void* address) { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; });
+}
+
+// A portion of a backward, and how the workspace is shared: dots, dq_sums, the plan's own.
+struct BackwardPlan {
+  CudnnPlan plan;
+  AttentionPortion portion;
+  std::size_t dq_sums = 0, own = 0;  // where they begin
+};
+
+using Bindings = std::vector<std::pair<GraphTensorId, void*>>;
+
+void* past(const void* tensor, std::int64_t elements, std::size_t element = kElement) {
+  return static_cast<char*>(const_cast<void*>(tensor)) +
+         elements * static_cast<std::int64_t>(element);  // cuDNN has one kind of pointer
 }
 
 }  // namespace
 
 struct CudnnAttention::State {
   cudnnHandle_t handle = nullptr;
-  std::map<decltype(key_of({})), std::optional<Descriptor>> plans;
+  Order order = Order::fixed;
+  std::map<decltype(key_of({})), std::optional<CudnnPlan>> forwards;
+  std::map<decltype(key_of({})), std::optional<BackwardPlan>> backwards;
   std::vector<std::string> refused;
 
   ~State() {
-    plans.clear();
+    forwards.clear();
+    backwards.clear();
     if (handle != nullptr) {
       cudnnDestroy(handle);
     }
   }
 
-  const std::optional<Descriptor>& plan(const AttentionShape& s) {
-    const auto [at, is_new] = plans.try_emplace(key_of(s));
+  void refuse(const char* what, const AttentionShape& s, const std::string& why) {
+    refused.push_back(fmt::format("cuDNN has no {} of {} x {} tokens and {}/{} heads of {} and {} ({})", what, s.batch,
+                                  s.seq, s.heads, s.kv_heads, s.head_dim, s.v_dim(), why));
+  }
+
+  const std::optional<CudnnPlan>& forward(const AttentionShape& s) {
+    const auto [at, is_new] = forwards.try_emplace(key_of(s));
     if (is_new) {
-      std::string why = "a window, documents, or heads that are no multiple of 8";
+      std::string why = kNoGraph;
       const std::optional<AttentionGraph> graph = attention_graph(s);
-      if (std::optional<Descriptor> found = graph ? plan_of(*graph, handle, &why) : std::nullopt) {
-        at->second.emplace(std::move(*found));
+      std::optional<CudnnPlan> plan = graph ? cudnn_plan(*graph, {handle, nullptr}, &why) : std::nullopt;
+      if (plan && plan->workspace <= kWorkspaceBytes) {
+        at->second.emplace(std::move(*plan));
       } else {
-        refused.push_back(fmt::format("cuDNN has no attention of {} x {} tokens and {}/{} heads of {} and {} ({})",
-                                      s.batch, s.seq, s.heads, s.kv_heads, s.head_dim, s.v_dim(), why));
+        refuse("attention", s, plan ? fmt::format("a workspace of {} bytes", plan->workspace) : why);
       }
     }
     return at->second;
   }
+
+  const std::optional<BackwardPlan>& backward(const AttentionShape& s) {
+    const auto [at, is_new] = backwards.try_emplace(key_of(s));
+    if (!is_new) {
+      return at->second;
+    }
+    std::string why = attention_graph(s) ? "no portion has room in the workspace" : kNoGraph;
+    for (const AttentionPortion& portion :
+         attention_graph(s) ? attention_portions(s) : std::vector<AttentionPortion>{}) {
+      const std::size_t dq_sums = padded(portion.dots(s)), own = dq_sums + padded(portion.dq_sums(s));
+      if (own > kWorkspaceBytes) {
+        continue;
+      }
+      std::string none;
+      std::optional<CudnnPlan> plan = cudnn_plan(attention_backward_graph(s, portion), {handle, nullptr}, &none);
+      if (!plan) {  // nor has less of the same an engine
+        why = none;
+        break;
+      }
+      if (own + plan->workspace <= kWorkspaceBytes) {
+        at->second.emplace(BackwardPlan{std::move(*plan), portion, dq_sums, own});
+        return at->second;
+      }
+    }
+    refuse("backward of attention", s, why);
+    return at->second;
+  }
+
+  void execute(const Stream& stream, const CudnnPlan& plan, const AttentionShape& s, Bindings tensors,
+               std::size_t own) {
+    float scale = static_cast<float>(s.scale != 0.0 ? s.scale : 1.0 / std::sqrt(static_cast<double>(s.head_dim)));
+    float minus_infinity = -std::numeric_limits<float>::infinity();
+    tensors.emplace_back(GraphTensorId::scale, &scale);
+    if (s.causal) {
+      tensors.emplace_back(GraphTensorId::minus_infinity, &minus_infinity);
+    }
+    std::vector<std::int64_t> ids;
+    std::vector<void*> addresses;
+    for (const auto& [id, address] : tensors) {
+      ids.push_back(static_cast<std::int64_t>(id));
+      addresses.push_back(address);
+    }
+    const auto count = static_cast<std::int64_t>(ids.size());
+    void* const workspace = past(stream.workspace, static_cast<std::int64_t>(own), 1);
+    CudnnDescriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, addresses.data())
+        .set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids.data())
+        .set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, workspace)
+        .finalize();
+    check_cudnn(cudnnSetStream(handle, static_cast<cudaStream_t>(stream.handle)), "cudnnSetStream");
+    check_cudnn(cudnnBackendExecute(handle, plan.plan.get(), pack.get()), "cudnnBackendExecute");
+  }
 };
 
-CudnnAttention::CudnnAttention() : state_(std::make_unique<State>()) {
-  check(cudnnCreate(&state_->handle), "cudnnCreate");
+CudnnAttention::CudnnAttention(Order order) : state_(std::make_unique<State>()) {
+  state_->order = order;
+  check_cudnn(cudnnCreate(&state_->handle), "cudnnCreate");
 }
 
 CudnnAttention::~CudnnAttention() = default;
@@ -274,41 +151,57 @@ const std::vector<std::string>& CudnnAttention::refused() const {
 }
 
 bool CudnnAttention::forward(const Stream& stream, const AttentionShape& s, ConstTensor qkv, Tensor o, Tensor lse) {
-  if (qkv.dtype != Dtype::bf16 || !is_aligned(qkv.data) || !is_aligned(o.data) || !is_aligned(lse.data)) {
+  if (qkv.dtype != Dtype::bf16 || !are_aligned({qkv.data, o.data, lse.data})) {
     return false;
   }
-  const std::optional<Descriptor>& plan = state_->plan(s);
+  const std::optional<CudnnPlan>& plan = state_->forward(s);
   if (!plan) {
     return false;
   }
-  check(cudnnSetStream(state_->handle, static_cast<cudaStream_t>(stream.handle)), "cudnnSetStream");
-  constexpr std::int64_t kElement = 2;
-  auto* const q = static_cast<char*>(const_cast<void*>(qkv.data));  // the interface has one kind of pointer
-  float scale = static_cast<float>(s.scale != 0.0 ? s.scale : 1.0 / std::sqrt(static_cast<double>(s.head_dim)));
-  float minus_infinity = -std::numeric_limits<float>::infinity();
-  const std::vector<std::pair<GraphTensorId, void*>> tensors = {
-      {GraphTensorId::q, q},
-      {GraphTensorId::k, q + s.q_cols() * kElement},
-      {GraphTensorId::v, q + (s.q_cols() + s.kv_heads * s.head_dim) * kElement},
-      {GraphTensorId::o, o.data},
-      {GraphTensorId::lse, lse.data},
-      {GraphTensorId::scale, &scale},
-      {GraphTensorId::minus_infinity, &minus_infinity}};
-  std::vector<std::int64_t> ids;
-  std::vector<void*> addresses;
-  for (const auto& [id, address] : tensors) {
-    if (s.causal || id != GraphTensorId::minus_infinity) {
-      ids.push_back(static_cast<std::int64_t>(id));
-      addresses.push_back(address);
+  state_->execute(stream, *plan, s,
+                  {{GraphTensorId::q, past(qkv.data, 0)},
+                   {GraphTensorId::k, past(qkv.data, s.q_cols())},
+                   {GraphTensorId::v, past(qkv.data, s.q_cols() + s.kv_heads * s.head_dim)},
+                   {GraphTensorId::o, o.data},
+                   {GraphTensorId::lse, lse.data}},
+                  0);
+  return true;
+}
+
+bool CudnnAttention::backward(const Stream& stream, const AttentionShape& s, ConstTensor qkv, ConstTensor o,
+                              ConstTensor lse, ConstTensor d_o, Tensor dqkv) {
+  if (state_->order == Order::fixed || cudnnGetVersion() < kLeastForBackward || qkv.dtype != Dtype::bf16 ||
+      !are_aligned({qkv.data, o.data, lse.data, d_o.data, dqkv.data})) {
+    return false;
+  }
+  const std::optional<BackwardPlan>& plan = state_->backward(s);
+  if (!plan) {
+    return false;
+  }
+  const std::int64_t k = s.q_cols(), v = k + s.kv_heads * s.head_dim, group = s.heads / s.kv_heads;
+  float one = 1;
+  for (std::int64_t sequence = 0; sequence < s.batch; sequence += plan->portion.sequences) {
+    for (std::int64_t kv_head = 0; kv_head < s.kv_heads; kv_head += plan->portion.kv_heads) {
+      const std::int64_t row = sequence * s.seq * s.qkv_cols(), head = kv_head * group;
+      const std::int64_t of_q = row + head * s.head_dim, of_k = row + k + kv_head * s.head_dim,
+                         of_v = row + v + kv_head * s.v_dim();
+      const std::int64_t of_o = sequence * s.seq * s.out_cols() + head * s.v_dim();
+      state_->execute(stream, plan->plan, s,
+                      {{GraphTensorId::q, past(qkv.data, of_q)},
+                       {GraphTensorId::k, past(qkv.data, of_k)},
+                       {GraphTensorId::v, past(qkv.data, of_v)},
+                       {GraphTensorId::o, past(o.data, of_o)},
+                       {GraphTensorId::d_o, past(d_o.data, of_o)},
+                       {GraphTensorId::lse, past(lse.data, (sequence * s.heads + head) * s.seq, sizeof(float))},
+                       {GraphTensorId::dq, past(dqkv.data, of_q)},
+                       {GraphTensorId::dk, past(dqkv.data, of_k)},
+                       {GraphTensorId::dv, past(dqkv.data, of_v)},
+                       {GraphTensorId::dots, stream.workspace},
+                       {GraphTensorId::dq_sums, past(stream.workspace, static_cast<std::int64_t>(plan->dq_sums), 1)},
+                       {GraphTensorId::one, &one}},
+                      plan->own);
     }
   }
-  const auto count = static_cast<std::int64_t>(ids.size());
-  Descriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-  pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, addresses.data())
-      .set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids.data())
-      .set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, stream.workspace)
-      .finalize();
-  check(cudnnBackendExecute(state_->handle, plan->get(), pack.get()), "cudnnBackendExecute");
   return true;
 }
 

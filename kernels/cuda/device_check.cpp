@@ -1,10 +1,11 @@
 // The checks of the GPU kernels (kernels/cuda/check.h) on the first GPU: by our own kernels, then with NVIDIA's
-// libraries asked first. A line for each; exit status 1 where one fails, 5 where there is no GPU.
+// libraries asked first, and attention once more with what these add up in any order. A line for each; exit status 1
+// where one fails, 5 where there is no GPU.
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/check_bench.h"
 #include "kernels/cuda/libraries.h"
 
 namespace foretrain::kernels::cuda {
@@ -42,13 +43,14 @@ class DeviceMemory final : public Memory {
   Stream stream_;
 };
 
-// How many failed.
-int run_all(const char* by, Libraries* libraries) {
+// How many failed; in a fixed order another run must have the same bits.
+int run_all(const char* by, const std::vector<Check>& checks, Libraries* libraries, Order order) {
   DeviceMemory memory(libraries);
   int failed = 0;
-  for (const Check& check : checks()) {
+  for (const Check& check : checks) {
     const Outcome outcome = run(check, memory);
-    const bool passed = outcome.failure.empty() && run(check, memory).bits == outcome.bits;
+    const bool repeats = order == Order::any || run(check, memory).bits == outcome.bits;
+    const bool passed = outcome.failure.empty() && repeats;
     failed += passed ? 0 : 1;
     fmt::print("{:<10} {:<36} {:<6} {:>9} values, worst {:.3g} of what is allowed{}{}\n", by, check.name,
                passed ? "ok" : "FAILED", outcome.compared, outcome.worst, passed ? "" : "; ",
@@ -63,9 +65,13 @@ int check_device() {
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, 0));
   fmt::print("{}, compute capability {}.{}\n", properties.name, properties.major, properties.minor);
-  const std::unique_ptr<Libraries> libraries = open_libraries();
-  const int failed = run_all("own", nullptr) + run_all("libraries", libraries.get());
-  for (const std::string& refused : libraries->refused()) {
+  const std::unique_ptr<Libraries> fixed = open_libraries(Order::fixed);
+  const std::unique_ptr<Libraries> any = open_libraries(Order::any);
+  const std::span<const Check> attention = attention_checks();
+  const int failed = run_all("own", checks(), nullptr, Order::fixed) +
+                     run_all("libraries", checks(), fixed.get(), Order::fixed) +
+                     run_all("any order", {attention.begin(), attention.end()}, any.get(), Order::any);
+  for (const std::string& refused : any->refused()) {
     fmt::print("{}\n", refused);
   }
   return failed == 0 ? 0 : 1;

@@ -44,14 +44,18 @@ void decode(const Stream& stream, const Code& code, std::int64_t parts, const vo
 void copy_matrix(const Stream& stream, std::int64_t rows, std::int64_t cols, ConstTensor src, std::int64_t ld_src,
                  Tensor dst, std::int64_t ld_dst);
 
-void rotary_forward(const Stream& stream, const AttentionShape& shape, std::int64_t rotary_dim, double base,
-                    std::int64_t position_offset, Tensor qkv);
-void rotary_backward(const Stream& stream, const AttentionShape& shape, std::int64_t rotary_dim, double base,
-                     std::int64_t position_offset, Tensor dqkv);
-void latent_heads_forward(const Stream& stream, const LatentHeadsShape& shape, double base, ConstTensor q,
-                          ConstTensor kv, ConstTensor k_rope, Tensor qkv);
-void latent_heads_backward(const Stream& stream, const LatentHeadsShape& shape, double base, ConstTensor dqkv,
-                           Tensor dq, Tensor dkv, Tensor dk_rope);
+void rotary_forward(const Stream& stream, const AttentionShape& shape, std::int64_t rotary_dim,
+                    const RotaryFrequencies& frequencies, std::int64_t position_offset, Tensor qkv);
+void rotary_backward(const Stream& stream, const AttentionShape& shape, std::int64_t rotary_dim,
+                     const RotaryFrequencies& frequencies, std::int64_t position_offset, Tensor dqkv);
+void latent_heads_forward(const Stream& stream, const LatentHeadsShape& shape, const RotaryFrequencies& frequencies,
+                          ConstTensor q, ConstTensor kv, ConstTensor k_rope, Tensor qkv);
+void latent_heads_backward(const Stream& stream, const LatentHeadsShape& shape, const RotaryFrequencies& frequencies,
+                           ConstTensor dqkv, Tensor dq, Tensor dkv, Tensor dk_rope);
+
+constexpr std::int64_t kMostBuckets = 512;  // of a side
+void relative_bias_forward(const Stream& stream, const RelativeBiasShape& shape, ConstTensor table, Tensor bias);
+void relative_bias_backward(const Stream& stream, const RelativeBiasShape& shape, ConstTensor d_bias, Tensor d_table);
 
 void embedding_forward(const Stream& stream, const EmbeddingShape& shape, const std::int32_t* ids, ConstTensor wte,
                        ConstTensor wpe, Tensor out);

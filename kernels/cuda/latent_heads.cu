@@ -19,10 +19,10 @@ __device__ void each_column(int64_t heads, int64_t cols, F f) {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    forward(LatentHeadsShape s, double base, const T* q, const T* kv, const T* k_rope, T* qkv) {
+    forward(LatentHeadsShape s, RotaryFrequencies frequencies, const T* q, const T* kv, const T* k_rope, T* qkv) {
   using W = Wide<T>;
   const int64_t token = blockIdx.x, pair = s.nope_dim + s.v_dim;
-  const Turns<W> turns = turns_at<W>(s.position_offset + token % s.seq, s.rope_dim, base);
+  const Turns<W> turns = turns_at<W>(s.position_offset + token % s.seq, s.rope_dim, frequencies);
   const T* const in_q = q + token * s.q_cols();
   const T* const in_kv = kv + token * s.kv_cols();
   const T* const shared = k_rope + token * s.rope_dim;
@@ -49,10 +49,10 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    backward(LatentHeadsShape s, double base, const T* dqkv, T* dq, T* dkv, T* dk_rope) {
+    backward(LatentHeadsShape s, RotaryFrequencies frequencies, const T* dqkv, T* dq, T* dkv, T* dk_rope) {
   using W = Wide<T>;
   const int64_t token = blockIdx.x, pair = s.nope_dim + s.v_dim;
-  const Turns<W> turns = turns_at<W>(s.position_offset + token % s.seq, s.rope_dim, base);
+  const Turns<W> turns = turns_at<W>(s.position_offset + token % s.seq, s.rope_dim, frequencies);
   const T* const in_q = dqkv + token * s.qkv_cols();
   const T* const in_k = in_q + s.q_cols();
   const T* const in_v = in_k + s.q_cols();
@@ -88,23 +88,23 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void latent_heads_forward(const Stream& stream, const LatentHeadsShape& s, double base, ConstTensor q, ConstTensor kv,
-                          ConstTensor k_rope, Tensor qkv) {
-  arguments::latent_heads_forward(s, base, q, kv, k_rope, qkv);
+void latent_heads_forward(const Stream& stream, const LatentHeadsShape& s, const RotaryFrequencies& frequencies,
+                          ConstTensor q, ConstTensor kv, ConstTensor k_rope, Tensor qkv) {
+  arguments::latent_heads_forward(s, frequencies, q, kv, k_rope, qkv);
   with_type(qkv.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
     launch_shared(forward<T>, {static_cast<unsigned>(s.tokens())}, {kThreads}, turns_bytes<Wide<T>>(s.rope_dim), stream,
-                  s, base, as<T>(q), as<T>(kv), as<T>(k_rope), as<T>(qkv));
+                  s, frequencies, as<T>(q), as<T>(kv), as<T>(k_rope), as<T>(qkv));
   });
 }
 
-void latent_heads_backward(const Stream& stream, const LatentHeadsShape& s, double base, ConstTensor dqkv, Tensor dq,
-                           Tensor dkv, Tensor dk_rope) {
-  arguments::latent_heads_backward(s, base, dqkv, dq, dkv, dk_rope);
+void latent_heads_backward(const Stream& stream, const LatentHeadsShape& s, const RotaryFrequencies& frequencies,
+                           ConstTensor dqkv, Tensor dq, Tensor dkv, Tensor dk_rope) {
+  arguments::latent_heads_backward(s, frequencies, dqkv, dq, dkv, dk_rope);
   with_type(dqkv.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
     launch_shared(backward<T>, {static_cast<unsigned>(s.tokens())}, {kThreads}, turns_bytes<Wide<T>>(s.rope_dim),
-                  stream, s, base, as<T>(dqkv), as<T>(dq), as<T>(dkv), as<T>(dk_rope));
+                  stream, s, frequencies, as<T>(dqkv), as<T>(dq), as<T>(dkv), as<T>(dk_rope));
   });
 }
 

@@ -1,5 +1,5 @@
-// What NVIDIA's libraries compute on a stream: matrix products by cuBLASLt, the forward of attention by cuDNN. A
-// launcher asks them first, if its stream has them, and takes our own kernel where they have nothing.
+// What NVIDIA's libraries compute on a stream: matrix products by cuBLASLt, attention by cuDNN. A launcher asks them
+// first, if its stream has them, and takes our own kernel where they have nothing.
 #pragma once
 
 #include <memory>
@@ -29,11 +29,17 @@ class Libraries {
                       Tensor c, bool accumulate, const Behind& behind) = 0;
   virtual bool attention_forward(const Stream& stream, const AttentionShape& shape, ConstTensor qkv, Tensor o,
                                  Tensor lse) = 0;
+  virtual bool attention_backward(const Stream& stream, const AttentionShape& shape, ConstTensor qkv, ConstTensor o,
+                                  ConstTensor lse, ConstTensor d_o, Tensor dqkv) = 0;
   // The bf16 attentions that went to our own kernel instead, and why: a sentence for each shape, once.
   virtual const std::vector<std::string>& refused() const = 0;
 };
 
+// Whether everything is added up in the same order in every run: cuDNN's backward of attention, which does not, is then
+// not asked.
+enum class Order : std::uint8_t { fixed, any };
+
 // Of the current device.
-std::unique_ptr<Libraries> open_libraries();
+std::unique_ptr<Libraries> open_libraries(Order order);
 
 }  // namespace foretrain::kernels::cuda

@@ -90,7 +90,7 @@ __device__ inline void finish_copies() {
   asm volatile("cp.async.wait_all;" : : : "memory");
 }
 
-// kBytes, 8 or 16, from and to whole pieces of as many, between memory and what will be registers.
+// kBytes, 8 or 16, from and to whole pieces of as many, between global memory and what will be registers.
 template <int kBytes>
 using PieceWords = std::conditional_t<kBytes == 16, uint4, uint2>;
 template <int kBytes>
@@ -100,9 +100,20 @@ __device__ inline void load_piece(void* to, const void* from) {
 }
 template <int kBytes>
 __device__ inline void store_piece(void* to, const void* from) {
-  PieceWords<kBytes> piece;
-  std::memcpy(&piece, from, kBytes);
-  *static_cast<PieceWords<kBytes>*>(to) = piece;
+  std::uint32_t words[kBytes / 4];
+  std::memcpy(words, from, kBytes);
+  // Said so: what is put together of smaller elements would be stored as these.
+  if constexpr (kBytes == 16) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
+                 :
+                 : "l"(__cvta_generic_to_global(to)), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+                 : "memory");
+  } else {
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};"
+                 :
+                 : "l"(__cvta_generic_to_global(to)), "r"(words[0]), "r"(words[1])
+                 : "memory");
+  }
 }
 
 // Of the angle 2 pi u. A sine of any angle would need local memory to reduce it.

@@ -7,7 +7,7 @@ struct CudnnAttention::State {
   std::vector<std::string> refused = {"cuDNN was absent when this was built: attention runs on kernels of our own"};
 };
 
-CudnnAttention::CudnnAttention() : state_(std::make_unique<State>()) {}
+CudnnAttention::CudnnAttention(Order) : state_(std::make_unique<State>()) {}
 
 CudnnAttention::~CudnnAttention() = default;
 
@@ -16,6 +16,11 @@ const std::vector<std::string>& CudnnAttention::refused() const {
 }
 
 bool CudnnAttention::forward(const Stream&, const AttentionShape&, ConstTensor, Tensor, Tensor) {
+  return false;
+}
+
+bool CudnnAttention::backward(const Stream&, const AttentionShape&, ConstTensor, ConstTensor, ConstTensor, ConstTensor,
+                              Tensor) {
   return false;
 }
 

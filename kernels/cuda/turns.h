@@ -23,12 +23,13 @@ std::size_t turns_bytes(int64_t dim) {
 
 // All threads of the block take part.
 template <class W>
-__device__ inline Turns<W> turns_at(int64_t position, int64_t dim, double base) {
+__device__ inline Turns<W> turns_at(int64_t position, int64_t dim, const RotaryFrequencies& frequencies) {
   const int64_t half = dim / 2;
   W* const cos = dynamic_shared<W>();
   W* const sin = cos + half;
   for (int64_t i = threadIdx.x; i < half; i += kThreads) {
-    const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
+    const double frequency =
+        frequencies.scaled(std::pow(frequencies.base, -2.0 * static_cast<double>(i) / static_cast<double>(dim)));
     const double turns = static_cast<double>(position) * frequency / (2 * std::numbers::pi);
     const CosSin angle = cos_sin_of_turns(turns - std::floor(turns));
     cos[i] = static_cast<W>(angle.cos);

@@ -8,11 +8,11 @@ namespace {
 
 // direction is 1 (forward) or -1 (backward: the rotation's inverse is its transpose).
 template <class T>
-void rotate(const AttentionShape& s, int64_t rotary_dim, double base, int64_t position_offset, Wide<T> direction,
-            T* qkv) {
+void rotate(const AttentionShape& s, int64_t rotary_dim, const RotaryFrequencies& frequencies, int64_t position_offset,
+            Wide<T> direction, T* qkv) {
   using W = Wide<T>;
   const int64_t half = rotary_dim / 2;
-  const RotaryTable<W> table = rotary_table<W>(s.seq, rotary_dim, base, position_offset);
+  const RotaryTable<W> table = rotary_table<W>(s.seq, rotary_dim, frequencies, position_offset);
   for (int64_t t = 0; t < s.tokens(); ++t) {
     const W* cos = table.cos + t % s.seq * half;
     const W* sin = table.sin + t % s.seq * half;
@@ -33,17 +33,19 @@ void rotate(const AttentionShape& s, int64_t rotary_dim, double base, int64_t po
 
 }  // namespace
 
-void rotary_forward(const AttentionShape& s, int64_t rotary_dim, double base, int64_t position_offset, Tensor qkv) {
+void rotary_forward(const AttentionShape& s, int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                    int64_t position_offset, Tensor qkv) {
   with_type(qkv.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    rotate<T>(s, rotary_dim, base, position_offset, 1, as<T>(qkv));
+    rotate<T>(s, rotary_dim, frequencies, position_offset, 1, as<T>(qkv));
   });
 }
 
-void rotary_backward(const AttentionShape& s, int64_t rotary_dim, double base, int64_t position_offset, Tensor dqkv) {
+void rotary_backward(const AttentionShape& s, int64_t rotary_dim, const RotaryFrequencies& frequencies,
+                     int64_t position_offset, Tensor dqkv) {
   with_type(dqkv.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    rotate<T>(s, rotary_dim, base, position_offset, -1, as<T>(dqkv));
+    rotate<T>(s, rotary_dim, frequencies, position_offset, -1, as<T>(dqkv));
   });
 }
 

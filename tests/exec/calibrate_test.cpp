@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/exec/gpu_processes.h"
 #include "tests/exec/pretend_gpu.h"
 
 namespace foretrain::exec {
@@ -133,6 +134,46 @@ TEST(CalibrateGpu, CollectivesTakeAtLeastTheirShares) {
     }
   }
   EXPECT_EQ(seen, 2 * 6);  // 1 KiB to 1 MiB
+}
+
+// Started by torchrun: number 0 measures its GPU alone, then all together what they exchange; its profile holds both.
+TEST(CalibrateGpu, SeveralMeasureWhatTheyExchange) {
+  testing::PretendFabric fabric;
+  CalibrateScale scale = small_scale();
+  scale.matmul = {{Dtype::fp32, 32, 32, 2, 1 << 15}};
+  scale.ranks = {2};
+  Profile made;
+  const auto failures = testing::in_processes(2, 1, fabric, [&](Processes& processes, Gpu& gpu) {
+    CalibrateOptions options;
+    options.budget = std::chrono::seconds(0);
+    options.gpu = &gpu;
+    options.processes = &processes;
+    Profile profile = calibrate(options, scale);
+    if (processes.number() == 0) {
+      made = std::move(profile);
+    } else {
+      EXPECT_TRUE(profile.measured.matmul.empty() && profile.measured.overlap.empty());
+    }
+  });
+  EXPECT_EQ(failures, std::vector<std::string>(2));
+  EXPECT_EQ(made.measured.machine, "2 of a pretended GPU, 100 MB");
+  EXPECT_EQ(made.measured.matmul.size(), 3U);
+  const auto of_each = [](const auto& samples) {
+    return std::count_if(samples.begin(), samples.end(), [](const auto& s) { return s.has_gpu_each; });
+  };
+  // As many kinds and sizes as of two ranks that share one.
+  EXPECT_EQ(2 * of_each(made.measured.collectives), std::ssize(made.measured.collectives));
+  EXPECT_EQ(2 * of_each(made.measured.exchanges), std::ssize(made.measured.exchanges));
+  EXPECT_GT(of_each(made.measured.collectives), 0);
+  EXPECT_GT(of_each(made.measured.exchanges), 0);
+  std::vector<std::string> beside;
+  for (const topologies::OverlapSample& s : made.measured.overlap) {
+    beside.push_back(s.kind);
+    EXPECT_GE(std::min(s.compute, s.communication), 1.0);
+  }
+  EXPECT_EQ(beside, (std::vector<std::string>{"matmul", "memory"}));
+  const std::string text = topologies::to_json(made);
+  EXPECT_EQ(topologies::to_json(topologies::profile_from_text(text, "made")), text);
 }
 
 TEST(CalibrateGpu, IsReadBack) {

@@ -9,9 +9,8 @@
 #include <thread>
 
 #include "base/error.h"
-#include "exec/socket.h"
-#include "exec/tcp_transport.h"
 #include "plan/build.h"
+#include "tests/exec/gpu_processes.h"
 #include "tests/exec/outcome.h"
 #include "tests/exec/overrides.h"
 #include "tests/exec/pretend_fabric.h"
@@ -21,6 +20,7 @@
 namespace foretrain::exec {
 namespace {
 
+using testing::in_processes;
 using testing::joined;
 using testing::kBase;
 using testing::kModels;
@@ -67,29 +67,6 @@ Outcome run(const plan::PlanGraph& graph, const DataSource& data, Processes* pro
   options.timeout = std::chrono::seconds(20);
   options.poison = gpu != nullptr;
   return testing::train(executor, data, options);
-}
-
-// Calls act(processes, gpu) on a thread for each process; what each threw, by process.
-template <class Act>
-std::vector<std::string> in_processes(int count, std::uint64_t seed, PretendFabric& fabric, const Act& act) {
-  const std::uint16_t port = Socket::listen(0).port();
-  std::vector<std::string> failures(static_cast<std::size_t>(count));
-  std::vector<std::thread> threads;
-  for (int p = 0; p < count; ++p) {
-    threads.emplace_back([&, p] {
-      try {
-        Processes processes(meet_over_tcp({p, count, "127.0.0.1", port}), "threads");
-        PretendGpu gpu(seed + static_cast<std::uint64_t>(p), Bytes{100'000'000}, &fabric);
-        act(processes, gpu);
-      } catch (const std::exception& e) {
-        failures[static_cast<std::size_t>(p)] = e.what();
-      }
-    });
-  }
-  for (std::thread& thread : threads) {
-    thread.join();
-  }
-  return failures;
 }
 
 void expect_same_as_on_cpu(const char* model, const std::vector<std::string>& overrides, std::uint64_t seed) {

@@ -164,6 +164,19 @@ TEST(Gpu, ExpertsAsOnACpu) {
   }
 }
 
+// Queries of one sequence and keys of another, scores with a bias by distance.
+TEST(Gpu, EncodersAndDecodersAsOnACpu) {
+  std::uint64_t seed = 300;
+  for (const Overrides& overrides : std::vector<Overrides>{{{"precision", "fp32"}},
+                                                           {{"precision", "bf16"}, {"dp", "2"}, {"zero", "2"}},
+                                                           {{"precision", "fp64"}, {"dp", "2"}, {"zero", "3"}},
+                                                           {{"tp", "2"}, {"sequence_parallel", "true"}},
+                                                           {{"dp", "2"}, {"recompute", "full"}},
+                                                           {{"offload", R"(["optimizer"])"}, {"target_len", "16"}}}) {
+    expect_same_as_on_cpu(testing::kTinyT5, words(joined(kBase, overrides)), seed++);
+  }
+}
+
 // At 2^134 the gradients of the logits are no numbers in fp32, at 2^115 they are: the first step is skipped, by kernels
 // that look at the guard on the GPU; or by the host where the update is there.
 TEST(Gpu, StepsWhoseGradientsAreNoNumbersAreSkippedAsOnACpu) {

@@ -15,6 +15,7 @@
 #include "exec/run_agreement.h"
 #include "exec/verify.h"
 #include "plan/build.h"
+#include "plan/host_traffic.h"
 #include "tests/exec/company.h"
 #include "tests/exec/overrides.h"
 #include "tests/exec/strategies.h"
@@ -118,6 +119,40 @@ TEST(Processes, ExpertsSpreadOverThem) {
        {Overrides{{"dp", "4"}, {"ep", "2"}}, Overrides{{"dp", "4"}, {"ep", "4"}, {"zero", "1"}},
         Overrides{{"dp", "2"}, {"tp", "2"}, {"ep", "2"}}}) {
     expect_trains(testing::kTinyMoe, overrides, "fp64", false);
+  }
+}
+
+// From host to host goes what the plan says, to the byte: sums and what comes of them, parts, messages along a pipeline
+// and a ring, codes, averages every second step.
+TEST(Processes, SendWhatThePlanSays) {
+  const std::string all = std::to_string(company->count());
+  const std::string few = std::to_string(company->count() / 2);
+  for (const Overrides& overrides :
+       {Overrides{{"dp", all}}, Overrides{{"dp", all}, {"zero", "1"}, {"overlap_grad_reduce", "true"}},
+        Overrides{{"dp", all}, {"zero", "3"}}, Overrides{{"tp", all}, {"sequence_parallel", "true"}},
+        Overrides{{"pp", all}}, Overrides{{"tp", "2"}, {"pp", few}}, Overrides{{"pp", "2"}, {"dp", few}},
+        Overrides{{"cp", all}, {"seq_len", "16"}}, Overrides{{"cp", all}, {"seq_len", "16"}, {"cp_kind", "all_to_all"}},
+        Overrides{{"dp", all}, {"data_parallel", "gather"}},
+        Overrides{{"dp", all}, {"data_parallel", "parameter_server"}, {"servers", all}},
+        Overrides{{"dp", all}, {"compression", "int8"}},
+        Overrides{{"dp", all}, {"data_parallel", "local_sgd"}, {"average_every", "2"}}}) {
+    SCOPED_TRACE(::testing::PrintToString(overrides));
+    const plan::Job job =
+        testing::tiny_job(testing::kTinyGpt, testing::words(over(over(overrides, {{"global_batch", "8"}}), kBase)));
+    const GrammarData data(job.workload.model.vocab);
+    const plan::PlanGraph graph = plan::build(job);
+    Executor executor(graph, data, 1, company);
+    std::vector<int> host_of;
+    for (plan::Rank r = 0; r < graph.mesh.ranks(); ++r) {
+      const std::int64_t each = graph.mesh.ranks() / company->count();
+      host_of.push_back(company->hosts().at(static_cast<std::size_t>(r / each)));
+    }
+    RunOptions options;
+    options.steps = 3;
+    options.timeout = std::chrono::seconds(20);
+    EXPECT_EQ(executor.run(options).sent.bytes, plan::host_traffic(graph, host_of, 0, 3).bytes);
+    options.steps = 2;
+    EXPECT_EQ(executor.run(options).sent.bytes, plan::host_traffic(graph, host_of, 3, 2).bytes);
   }
 }
 

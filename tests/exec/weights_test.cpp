@@ -211,12 +211,22 @@ TEST(Weights, TheConfigMustBeTheJobsModel) {
                                                  ": is not the job's model: rotary_base is 10000.0 there and "
                                                  "500000.0 here; \"model\" may name this file");
   nlohmann::json config = workloads::hf_config(model.job.workload.model, 16, Dtype::fp32);
-  config["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 8.0}};
+  config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 8.0}};
   write_file(folder.path("m/config.json"), config.dump());
   EXPECT_EQ(model.refusal(folder.path("m")),
             "weights: " + folder.path("m/config.json") +
-                ": /rope_scaling: rotary positions of type \"llama3\" are not "
-                "built yet; with them these weights would compute something else; expected \"default\"");
+                ": /rope_scaling: rotary positions of type \"yarn\" are not "
+                "built yet; with them these weights would compute something else; expected \"default\" or \"llama3\"");
+}
+
+// Saved and read again with the scaling; a job without it is another model.
+TEST(Weights, OfScaledRotaryPositions) {
+  const TemporaryFolder folder;
+  const Saved plain(testing::kTinyLlama),
+      scaled(testing::kTinyLlama, {R"(workload.model.rotary_scaling={"factor": 8, "original_positions": 16})"});
+  scaled.save(folder.path("m"));
+  EXPECT_EQ(scaled.refusal(folder.path("m")), "no error");
+  EXPECT_NE(plain.refusal(folder.path("m")).find("is not the job's model: rotary_scaling is "), std::string::npos);
 }
 
 TEST(Weights, SaysBeforeARunWhatCannotBeSaved) {

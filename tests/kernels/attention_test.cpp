@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <numbers>
+
 #include "base/error.h"
 #include "kernels/reference.h"
 #include "tests/kernels/values.h"
@@ -413,6 +416,35 @@ TEST(Rotary, AgainstTheReferenceAndBack) {
       expect_close(turned, expected, d, 4, what);
       expect_close(turned, qkv.doubles(), d, d == Dtype::bf16 ? 0.02 / rounding(Dtype::fp32) : 8, what + " and back");
     }
+  });
+}
+
+// Head of 8 at base 10000: pairs turn by 1, 0.1, 0.01 and 0.001. Of 64 positions low 0.05 and high 2 are f = 0.0049 and
+// 0.196: the first stays, the last is halved, and 64 * 0.1 / 2 pi = 1.0186 turns are (1.0186 - 0.05) / 1.95 = 0.4967 of
+// the way: 0.1 * (0.5033 / 2 + 0.4967).
+TEST(Rotary, ScaledByHand) {
+  const AttentionShape s = {.batch = 1, .seq = 2, .heads = 1, .kv_heads = 1, .head_dim = 8};
+  RotaryFrequencies f(10000.0);
+  f.factor = 2.0;
+  f.low = 0.05;
+  f.high = 2.0;
+  f.original_positions = 64.0;
+  const double way = (6.4 / (2 * std::numbers::pi) - 0.05) / 1.95;
+  std::vector<double> x(48, 0.0);
+  for (const std::size_t i : {24, 25, 27}) {  // q of the second token
+    x[i] = 1.0;
+  }
+  for_instruction_sets([&](const std::string& isa) {
+    Values qkv(Dtype::fp64, x);
+    rotary_forward(s, 8, f, 0, qkv.tensor());
+    EXPECT_NEAR(qkv.get(28), std::sin(1.0), 1e-15) << isa;
+    EXPECT_NEAR(qkv.get(29), std::sin(0.1 * ((1 - way) / 2 + way)), 1e-15) << isa;
+    EXPECT_NEAR(qkv.get(31), std::sin(0.0005), 1e-15) << isa;
+    std::vector<double> expected = x;
+    reference::rotary_forward(s, 8, f, 0, expected.data());
+    expect_close(qkv, expected, Dtype::fp64, 4, isa);
+    rotary_backward(s, 8, f, 0, qkv.tensor());
+    expect_close(qkv, x, Dtype::fp64, 4, isa + " and back");
   });
 }
 

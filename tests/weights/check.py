@@ -124,10 +124,24 @@ class Model:
     def rotate(self, x, position, base):
         """rotate_half."""
         half = len(x) // 2
-        angle = [position * base ** (-2 * i / len(x)) for i in range(half)]
+        angle = [position * self.scaled(base ** (-2 * i / len(x))) for i in range(half)]
         low = [x[i] * math.cos(angle[i]) - x[i + half] * math.sin(angle[i]) for i in range(half)]
         high = [x[i + half] * math.cos(angle[i]) + x[i] * math.sin(angle[i]) for i in range(half)]
         return low + high
+
+    def scaled(self, frequency):
+        """_compute_llama3_parameters."""
+        c = self.c.get("rope_scaling")
+        if not c:
+            return frequency
+        wave = 2 * math.pi / frequency
+        original, low, high = c["original_max_position_embeddings"], c["low_freq_factor"], c["high_freq_factor"]
+        if wave < original / high:
+            return frequency
+        if wave > original / low:
+            return frequency / c["factor"]
+        smooth = (original / wave - low) / (high - low)
+        return (1 - smooth) * frequency / c["factor"] + smooth * frequency
 
     def attend_all(self, q, k, v):
         """One head, without a mask."""
@@ -342,6 +356,9 @@ FAMILIES = {
     "gpt_neox": {**SIZES, "rotary_pct": 0.5, "use_parallel_residual": True},
     "gpt_neox_serial": {**SIZES, "model_type": "gpt_neox", "rotary_pct": 1.0, "use_parallel_residual": False},
     "llama": {**SIZES, "num_key_value_heads": 2, "attention_bias": True, "mlp_bias": True},
+    "llama3": {**SIZES, "model_type": "llama", "num_key_value_heads": 2, "head_dim": 8,
+               "rope_scaling": {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 0.1, "high_freq_factor": 2.0,
+                                "original_max_position_embeddings": 16}},
     "mistral": {**SIZES, "num_key_value_heads": 1, "sliding_window": 5},
     "qwen2": {**SIZES, "num_key_value_heads": 2, "tie_word_embeddings": True},
     "qwen3": {**SIZES, "num_key_value_heads": 2, "head_dim": 6},

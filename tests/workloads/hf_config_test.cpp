@@ -53,7 +53,8 @@ const Published kPublished[] = {
     {"llama3_1_405b",
      R"({"model_type": "llama", "hidden_size": 16384, "intermediate_size": 53248, "num_hidden_layers": 126,
          "num_attention_heads": 128, "num_key_value_heads": 8, "vocab_size": 128256, "hidden_act": "silu",
-         "rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}, "mlp_bias": false})",
+         "rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
+         "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}, "mlp_bias": false})",
      405'853'388'800},
     {"llama3_2_1b",
      R"({"model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
@@ -171,7 +172,7 @@ TEST(HfConfigFields, AreTheModelsOwn) {
   EXPECT_TRUE(qwen.attention_bias);
   EXPECT_FALSE(qwen.output_bias);
   EXPECT_EQ(qwen.attention_window, 0);  // not used
-  EXPECT_EQ(qwen.rotary_base, 1e6);
+  EXPECT_EQ(qwen.rotary.base, 1e6);
   const Model neox = import(kPublished[10].config);
   EXPECT_TRUE(neox.parallel_residual);
   EXPECT_FALSE(neox.shared_norm);
@@ -188,8 +189,26 @@ TEST(HfConfigFields, AreTheModelsOwn) {
   EXPECT_TRUE(gpt2.tied_embeddings);
   EXPECT_EQ(import(R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1,
                       "num_attention_heads": 4, "vocab_size": 8, "rope_parameters": {"rope_theta": 5000.0}})")
-                .rotary_base,
+                .rotary.base,
             5000);
+}
+
+// As Llama-3.1-8B has it; other ways are not read.
+TEST(HfConfigFields, RotaryScaling) {
+  const auto scaled = [](const std::string& type) {
+    return import(R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1,
+"num_attention_heads": 4, "vocab_size": 8, "rope_theta": 500000.0, "rope_scaling": {"factor": 8.0,
+"low_freq_factor": 1.5, "high_freq_factor": 4.5, "original_max_position_embeddings": 4096, "rope_type": ")" +
+                  type + "\"}}")
+        .rotary;
+  };
+  RotaryFrequencies expected(500000.0);
+  EXPECT_EQ(scaled("yarn"), expected);
+  expected.factor = 8.0;
+  expected.low = 1.5;
+  expected.high = 4.5;
+  expected.original_positions = 4096;
+  EXPECT_EQ(scaled("llama3"), expected);
 }
 
 TEST(HfConfigFields, OfExperts) {
@@ -268,7 +287,7 @@ TEST(HfConfigFields, OfGptOss) {
   EXPECT_EQ(m.window(1, 100), 0);
   EXPECT_EQ(m.moe.experts, 4);
   EXPECT_EQ(m.moe.top_k, 4);
-  EXPECT_EQ(m.rotary_base, 150000);
+  EXPECT_EQ(m.rotary.base, 150000);
 }
 
 TEST(HfConfigFields, ExpertsInEverySecondLayer) {

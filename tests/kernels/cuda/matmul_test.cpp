@@ -107,6 +107,10 @@ struct Recorder : Libraries {
     }
     return has;
   }
+  bool attention_backward(const Stream&, const AttentionShape&, ConstTensor, ConstTensor, ConstTensor, ConstTensor,
+                          Tensor) override {
+    return false;
+  }
   bool attention_forward(const Stream&, const AttentionShape&, ConstTensor, Tensor, Tensor) override { return false; }
   const std::vector<std::string>& refused() const override { return none; }
 
