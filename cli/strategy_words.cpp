@@ -107,6 +107,11 @@ std::vector<StrategyWord> words() {
        {},
        {},
        {}},
+      {"fused_activation",
+       "gelu and its backward inside the MLP's matmuls, as cuBLASLt can; no other activation",
+       {},
+       {},
+       {}},
       {"loss_chunks",
        "output layer and loss on a part of a microbatch's tokens after the other, gradients at once: one part's logits "
        "exist",

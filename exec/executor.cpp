@@ -133,7 +133,8 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
     const plan::Buffer& buffer = role.buffers[static_cast<std::size_t>(role.logits)];
     const plan::Placement& place = role.memory.placements[static_cast<std::size_t>(role.logits)];
     const std::int64_t cols = buffer.elements / rows;
-    const kernels::Tensor tensor{rank->memory().at(place.offset + slot * place.copy_stride), stored_type(buffer.dtype)};
+    const kernels::Tensor tensor{rank->memory().at(place.offset + slot * place.copy_stride),
+                                 kernels::stored_type(buffer.dtype)};
     read_on_host(rank->memory(), advanced(tensor, place_of_row.token * cols), cols, [&](kernels::ConstTensor values) {
       for (std::int64_t c = 0; c < cols; ++c) {
         logits.push_back(element(values, c));

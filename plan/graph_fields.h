@@ -45,6 +45,8 @@ inline constexpr workloads::Router kLast<workloads::Router> = workloads::Router:
 template <>
 inline constexpr RouteStep kLast<RouteStep> = RouteStep::arrange;
 template <>
+inline constexpr Epilogue kLast<Epilogue> = Epilogue::gelu_backward;
+template <>
 inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::backward;
 template <>
 inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::lamb;
@@ -133,7 +135,7 @@ void fields(auto& a, Of<RotaryFrequencies> auto& x) {
 void fields(auto& a, Of<Matmul> auto& x) {
   a("m", x.m), a("n", x.n), a("k", x.k);
   a("trans_a", x.trans_a), a("trans_b", x.trans_b), a("bias", x.bias), a("accumulate", x.accumulate);
-  a("in", x.in), a("out", x.out);
+  a("in", x.in), a("out", x.out), a("epilogue", x.epilogue);
 }
 
 void fields(auto& a, Of<Attention> auto& x) {

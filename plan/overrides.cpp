@@ -97,6 +97,7 @@ const std::vector<std::string>& job_fields() {
           "overlap_ep",
           "scatter_gather",
           "fused_grad_accumulation",
+          "fused_activation",
           "loss_chunks",
           "bucket_bytes",
           "cp_kind",

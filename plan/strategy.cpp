@@ -314,6 +314,7 @@ Strategy read_strategy(ObjectReader& reader) {
   // Rows that sequence parallelism has shared out are parts already.
   s.scatter_gather = reader.boolean("scatter_gather", false) && s.tp > 1 && s.pp > 1 && !s.sequence_parallel;
   s.fused_grad_accumulation = reader.boolean("fused_grad_accumulation", true);
+  s.fused_activation = reader.boolean("fused_activation", false);
   s.loss_chunks = reader.integer("loss_chunks", 1, 1, kMaxChunks);
   s.bucket_bytes = reader.bytes("bucket_bytes", Bytes{}).value;
   s.layers_per_stage = reader.integers("layers_per_stage", 0);
@@ -351,6 +352,7 @@ nlohmann::json to_json(const Strategy& s) {
                      {"overlap_ep", s.overlap_ep},
                      {"scatter_gather", s.scatter_gather},
                      {"fused_grad_accumulation", s.fused_grad_accumulation},
+                     {"fused_activation", s.fused_activation},
                      {"bucket_bytes", fmt::format("{} B", s.bucket_bytes)},
                      {"layers_per_stage", s.layers_per_stage},
                      {"rank_order", s.rank_order},

@@ -90,6 +90,7 @@ struct Strategy {
   bool offload_activations = false;                // what a layer keeps for its backward waits on the host
   std::int64_t offload_layers = -1;                // of a virtual stage's layers, the first ones; -1: all
   bool fused_grad_accumulation = true;             // weight gradients are added up inside their matmul
+  bool fused_activation = false;                   // gelu and its backward inside the MLP's matmuls
   std::int64_t loss_chunks = 1;                    // parts of a microbatch's rows whose logits exist one at a time
   std::int64_t bucket_bytes = 0;  // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even

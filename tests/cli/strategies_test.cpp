@@ -67,6 +67,7 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
       {"overlap_tp=false", {"tp=2", "overlap_tp=false"}},
       {"recompute_early_stop", {"recompute=full", "recompute_early_stop=true"}},
       {"fused_grad_accumulation=false", {"fused_grad_accumulation=false"}},
+      {"fused_activation", {"fused_activation=true"}},
       {"loss_chunks", {"loss_chunks=4"}},
       {"pp", {"pp=4"}},
       {"scatter_gather", {"tp=2", "pp=2", "scatter_gather=true"}},

@@ -56,6 +56,7 @@ const std::vector<Strategy>& strategies() {
       {"recompute_early_stop",
        {{"tp", "2"}, {"sequence_parallel", "true"}, {"recompute", "full"}, {"recompute_early_stop", "true"}}},
       {"unfused_accumulation", {{"fused_grad_accumulation", "false"}}},
+      {"fused_activation", {{"tp", "2"}, {"fused_activation", "true"}}},
       {"loss_chunks", {{"loss_chunks", "3"}}},
       {"gpipe", {{"pp", "2"}, {"schedule", "gpipe"}}},
       {"one_f_one_b", {{"pp", "2"}, {"schedule", "1f1b"}}},
