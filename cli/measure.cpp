@@ -49,11 +49,14 @@ class Takes : public plan::SpanSink {
     }
   }
 
-  plan::Staleness staleness(const plan::PlanGraph& graph) {
+  plan::Staleness staleness(const plan::PlanGraph& graph, const MeasureOptions& options) {
     std::stable_sort(takes_.begin(), takes_.end(), [](const plan::Span& a, const plan::Span& b) {
       return std::tie(a.rank, a.step, a.op) < std::tie(b.rank, b.step, b.op);
     });
-    plan::StalenessCount count(graph);
+    const plan::Meets all_meet = [&](std::int64_t clock) {
+      return options.keeper != nullptr && options.keeper->wants(static_cast<int>(clock));
+    };
+    plan::StalenessCount count(graph, options.first_step, all_meet);
     for (const plan::Span& s : takes_) {
       count.span(s);
     }
@@ -112,6 +115,14 @@ exec::RunOptions run_options(std::chrono::milliseconds timeout, const InterruptW
   return options;
 }
 
+void hold_back(MeasureOptions& options, const plan::Job& job, const plan::PlanGraph& graph) {
+  options.storage = plan::read_rate(graph, job.cluster);
+  const std::vector<topologies::SpeedRange>& slow = job.cluster.disturbance.devices;
+  for (plan::Rank r = 0; r < graph.mesh.ranks() && !slow.empty(); ++r) {
+    options.speeds.push_back(topologies::speed_of(slow, r));
+  }
+}
+
 Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, const MeasureOptions& options,
                     const InterruptWatch& watch, const Console& console) {
   Progress progress(console, "running");
@@ -119,6 +130,8 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   exec::RunOptions run = run_options(options.timeout, watch);
   run.steps = options.steps;
   run.first_traced_step = options.first_step + options.steps - options.traced_steps;
+  run.speeds = options.speeds;
+  run.storage = options.storage;
   run.keeper = options.keeper;
   run.grace = options.keeper != nullptr ? options.timeout : run.grace;
   run.sink = options.traced_steps > 0 ? &recorder : nullptr;
@@ -142,7 +155,7 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   if (static_cast<int>(m.result.loss.size()) < options.steps) {
     throw Interrupted();  // another process was
   }
-  m.staleness = takes.staleness(graph);
+  m.staleness = takes.staleness(graph, options);
   if (options.traced_steps > 0) {
     const auto first = m.result.step_seconds.end() - options.traced_steps;
     const Time origin = time_from_seconds(std::accumulate(m.result.step_seconds.begin(), first, 0.0));

@@ -225,15 +225,17 @@ std::string damage(const std::string& folder, std::int64_t step, int number, int
 }
 
 void restore(const std::string& folder, const Manifest& manifest, StateTargets& targets) {
-  std::vector<std::byte> payload;
   for (const ShardFile& file : manifest.shards) {
     const std::string path = folder + "/" + file.name;
-    const ShardReader reader(path);
-    targets.check(reader.header(), path);
+    targets.check(ShardReader(path).header(), path);
+  }
+  std::vector<std::byte> payload;
+  for (const ShardFile& file : manifest.shards) {
+    const ShardReader reader(folder + "/" + file.name);
     std::int64_t at = 0;
     for (const ShardPiece& piece : reader.header().pieces) {
       const std::int64_t bytes = reader.header().piece_bytes(piece);
-      if (targets.wants(piece)) {
+      if (targets.wants(reader.header(), piece)) {
         payload.resize(static_cast<std::size_t>(bytes));
         reader.read(at, bytes, payload.data());
         targets.fill(reader.header(), piece, payload.data());
@@ -241,6 +243,7 @@ void restore(const std::string& folder, const Manifest& manifest, StateTargets& 
       at += bytes;
     }
   }
+  targets.complete();
   if (const std::string name = targets.missing(); !name.empty()) {
     throw InputError(fmt::format("{}: some of {} is in none of its files", folder, name));
   }

@@ -60,6 +60,26 @@ json model_of(const json& workload) {
   return model;
 }
 
+// What another way to exchange makes of what ranks had each their own of.
+void add_exchange_changes(const json& before, const plan::Strategy& now, std::vector<std::string>& all) {
+  if (!before.is_object()) {
+    return;
+  }
+  const auto number = [&](const char* key) { return before.value(key, std::int64_t{1}); };
+  const bool drifted = before.value("data_parallel", "") == name(plan::DataParallel::local_sgd);
+  const std::int64_t replicas = drifted ? number("dp") / number("local_group") : 1;
+  if (replicas > 1 && replicas != now.drifting()) {
+    all.push_back(fmt::format("weights and optimizer state of {} replicas are averaged", replicas));
+  }
+  const std::string coding = before.value("compression", "none");
+  const std::int64_t ways = before.value("schedule", "") == name(plan::ScheduleKind::dualpipe) ? 2 : 1;
+  const bool had_residuals =
+      (coding == "int8" || coding.starts_with("topk:")) && number("dp") * number("cp") * ways > replicas;
+  if (had_residuals && !(now.compression.is_coded() && now.replicas() > now.drifting())) {
+    all.push_back(fmt::format("what compression {} had put off to later steps is dropped", coding));
+  }
+}
+
 }  // namespace
 
 Manifest manifest_of_first_step(const plan::Job& job, std::uint64_t seed, const std::string& data) {
@@ -148,6 +168,7 @@ std::vector<std::string> changes(const Manifest& manifest, const plan::Job& job,
     return settings;
   };
   add_differences(data_of(before), data_of(now), "/workload/data", all);
+  add_exchange_changes(part(json::parse(manifest.job), "strategy"), job.strategy, all);
   add_differences(manifest.seed, seed, "seed", all);
   add_differences(manifest.data, data, "data", all);
   return all;

@@ -2,6 +2,7 @@
 
 #include <zlib.h>
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -37,16 +38,28 @@ constexpr std::int64_t padded(std::int64_t bytes) {
   return (bytes + kAlign - 1) / kAlign * kAlign;
 }
 
+const std::vector<std::string> kParts{"state", "anchor", "outer_momentum", "residual", "loss_scale"};  // by Part
+
+nlohmann::json to_json(const ShardPiece& p) {
+  nlohmann::json piece = {{"tensor", p.tensor},        {"shape", {p.rows, p.cols}}, {"row", p.run.row},
+                          {"col", p.run.col},          {"width", p.run.width},      {"skip", p.run.skip},
+                          {"elements", p.run.elements}};
+  if (p.part != Part::state) {
+    piece["part"] = kParts[static_cast<std::size_t>(p.part)];
+  }
+  if (p.among.replicas > 1) {
+    piece["replica"] = {p.among.replica, p.among.replicas};
+  }
+  if (p.among.members > 1) {
+    piece["member"] = {p.among.member, p.among.members};
+  }
+  return piece;
+}
+
 nlohmann::json to_json(const ShardHeader& h) {
   nlohmann::json pieces = nlohmann::json::array();
   for (const ShardPiece& p : h.pieces) {
-    pieces.push_back({{"tensor", p.tensor},
-                      {"shape", {p.rows, p.cols}},
-                      {"row", p.run.row},
-                      {"col", p.run.col},
-                      {"width", p.run.width},
-                      {"skip", p.run.skip},
-                      {"elements", p.run.elements}});
+    pieces.push_back(to_json(p));
   }
   return {{"step", h.step},
           {"rank", h.rank},
@@ -54,6 +67,20 @@ nlohmann::json to_json(const ShardHeader& h) {
           {"moments", h.moments},
           {"payload_crc32", h.payload_crc},
           {"pieces", std::move(pieces)}};
+}
+
+// [which, of how many], of more than one.
+void read_place(ObjectReader& reader, const char* key, std::int64_t& which, std::int64_t& all) {
+  if (!reader.has(key)) {
+    return;
+  }
+  const std::vector<std::int64_t> place = reader.integers(key, 0);
+  if (place.size() != 2 || place[1] < 2 || place[0] >= place[1]) {
+    reader.mistake(key, "expected which one, and of how many");
+    return;
+  }
+  which = place[0];
+  all = place[1];
 }
 
 ShardPiece read_piece(ObjectReader& reader) {
@@ -71,6 +98,10 @@ ShardPiece read_piece(ObjectReader& reader) {
   p.run.width = reader.integer("width", {}, 1, kMost);
   p.run.skip = reader.integer("skip", {}, 0, kMost);
   p.run.elements = reader.integer("elements", {}, 1, kMost);
+  const std::string part = reader.word("part", kParts.front(), kParts);
+  p.part = static_cast<Part>(std::find(kParts.begin(), kParts.end(), part) - kParts.begin());
+  read_place(reader, "replica", p.among.replica, p.among.replicas);
+  read_place(reader, "member", p.among.member, p.among.members);
   reader.finish();
   if (p.run.skip >= p.run.width || p.run.col + p.run.width > p.cols || p.run.end_row() > p.rows) {
     reader.mistake("", fmt::format("{} elements of columns {} to {} from row {} on are not in a tensor of {} x {}",

@@ -9,8 +9,45 @@ namespace foretrain::exec {
 
 namespace {
 
-int quantity(Stored stored) {
-  return stored == Stored::first_moment ? 1 : stored == Stored::second_moment ? 2 : 0;
+// What a strategy may have that the checkpoint's had not.
+bool begins_at_nought(Part part) {
+  return part == Part::residual || part == Part::outer_momentum || part == Part::loss_scale;
+}
+
+// Where what is stored stands in a checkpoint: in which part, and as which of its quantities.
+std::pair<Part, int> place_of(Stored stored) {
+  switch (stored) {
+    case Stored::parameter:
+    case Stored::master: return {Part::state, 0};
+    case Stored::first_moment: return {Part::state, 1};
+    case Stored::second_moment: return {Part::state, 2};
+    case Stored::anchor: return {Part::anchor, 0};
+    case Stored::outer_momentum: return {Part::outer_momentum, 0};
+    case Stored::residual: return {Part::residual, 0};
+  }
+  return {};
+}
+
+// Who has values of its own: replicas have state, each of their members residuals, and all the same outer state.
+Among among(const RankMemory& memory, const plan::ParameterFamily& family, Part part) {
+  Among own = among(memory, family);
+  if (part != Part::residual) {
+    own.member = 0;
+    own.members = 1;
+  }
+  return part == Part::anchor || part == Part::outer_momentum ? Among{} : own;
+}
+
+constexpr const char* kLossScale = "loss_scale";
+constexpr std::int64_t kLossScaleNumbers = sizeof(kernels::LossScaleState) / sizeof(double);
+
+// Without data where the loss has none.
+kernels::Tensor loss_scale(const RankMemory& memory) {
+  const plan::Role& role = *memory.rank->role;
+  if (role.loss_scale < 0) {
+    return {};
+  }
+  return {memory.at(role.memory.placements[static_cast<std::size_t>(role.loss_scale)].offset), Dtype::fp64};
 }
 
 // A row for each word of the padded vocabulary.
@@ -26,42 +63,74 @@ bool overlap(const TensorRun& a, const TensorRun& b) {
 
 ShardSource::ShardSource(const RankMemory& memory) : memory_(memory) {
   header_.rank = memory.rank->rank;
-  for_each_counted_piece(memory, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
-    const plan::Role& role = *call.rank->role;
+  const plan::Role& role = *memory.rank->role;
+  const auto add = [&](const kernels::Tensor& from, std::int64_t elements) {
+    stretches_.push_back({static_cast<const std::byte*>(from.data), size_bytes(from.dtype, elements)});
+  };
+  for_each_counted_piece(memory, Replicas::all, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
     const plan::Parameter& p = *piece.parameter;
     // The master weights are the last but the moments; without them the parameters are.
     const auto& step = std::get<plan::OptimizerStep>(call.op->work);
     const std::size_t weights = step.precision.has_master() ? 1 : 0;
     header_.dtype = call.writes.at(weights).dtype;
     header_.moments = static_cast<int>(call.writes.size() - weights) - 1;
-    header_.pieces.push_back({plan::global_name(role, p, piece.layer), p.global_rows, p.global_cols, run_of(piece)});
+    const plan::ParameterFamily& family = role.parameter_families[static_cast<std::size_t>(step.bucket.family)];
+    header_.pieces.push_back({plan::global_name(role, p, piece.layer), p.global_rows, p.global_cols, run_of(piece),
+                              Part::state, among(memory, family, Part::state)});
     for (std::size_t i = weights; i < call.writes.size(); ++i) {
-      const kernels::Tensor from = advanced(call.writes[i], first);
-      parts_.push_back({static_cast<const std::byte*>(from.data), size_bytes(from.dtype, piece.elements)});
+      add(advanced(call.writes[i], first), piece.elements);
     }
   });
+  for_each_stored_range(memory, [&](Stored stored, const TensorRange& range, kernels::Tensor tensor) {
+    const plan::Parameter& p = range.parameter;
+    const Part part = place_of(stored).first;
+    const Among place = exec::among(memory, range.family);
+    const bool is_mine = part == Part::residual || (place.replica == 0 && place.member == 0);
+    if (part == Part::state || !is_mine || !p.counted || range.slice.replica != 0) {
+      return;
+    }
+    header_.dtype = tensor.dtype;
+    header_.pieces.push_back({plan::global_name(role, p, range.layer), p.global_rows, p.global_cols, run_of(range),
+                              part, among(memory, range.family, part)});
+    add(tensor, range.elements);
+  });
+  if (const kernels::Tensor state = loss_scale(memory); state && header_.rank == 0) {
+    header_.pieces.push_back({kLossScale, kLossScaleNumbers, 1, {0, 0, 1, 0, kLossScaleNumbers}, Part::loss_scale, {}});
+    add(state, kLossScaleNumbers);
+  }
 }
 
 void ShardSource::copy_to(std::byte* payload) const {
-  for (const Part& part : parts_) {
-    memory_.read(part.begin, payload, part.bytes);
-    payload += part.bytes;
+  for (const Stretch& stretch : stretches_) {
+    memory_.read(stretch.begin, payload, stretch.bytes);
+    payload += stretch.bytes;
   }
 }
 
 StateTargets::StateTargets(const std::vector<RankMemory>& ranks, std::int64_t vocab) : vocab_(vocab) {
+  const auto add = [&](const std::string& name, std::int64_t rows, std::int64_t cols, Target target) {
+    Whole& whole = tensors_[name];
+    whole.rows = rows;
+    whole.cols = cols;
+    whole.targets.push_back(std::move(target));
+  };
   for (const RankMemory& memory : ranks) {
     for_each_stored_range(memory, [&](Stored stored, const TensorRange& range, kernels::Tensor tensor) {
-      Whole& whole = tensors_[plan::global_name(*memory.rank->role, range.parameter, range.layer)];
-      whole.rows = range.parameter.global_rows;
-      whole.cols = range.parameter.global_cols;
-      whole.targets.push_back({memory, stored, run_of(range), tensor, 0});
+      const plan::Parameter& p = range.parameter;
+      const auto [part, quantity] = place_of(stored);
+      add(plan::global_name(*memory.rank->role, p, range.layer), p.global_rows, p.global_cols,
+          {memory, part, quantity, run_of(range), among(memory, range.family, part), tensor, 0, 1, {}});
     });
+    if (const kernels::Tensor state = loss_scale(memory)) {
+      add(kLossScale, kLossScaleNumbers, 1,
+          {memory, Part::loss_scale, 0, {0, 0, 1, 0, kLossScaleNumbers}, {}, state, 0, 1, {}});
+    }
   }
 }
 
-void StateTargets::check(const ShardHeader& header, const std::string& origin) const {
+void StateTargets::check(const ShardHeader& header, const std::string& origin) {
   for (const ShardPiece& piece : header.pieces) {
+    has_anchors_ = has_anchors_ || piece.part == Part::anchor;
     const auto found = tensors_.find(piece.tensor);
     if (found == tensors_.end()) {
       continue;  // of ranks that live elsewhere
@@ -77,10 +146,28 @@ void StateTargets::check(const ShardHeader& header, const std::string& origin) c
   }
 }
 
-bool StateTargets::wants(const ShardPiece& piece) const {
+StateTargets::Gift StateTargets::gift(const ShardHeader& header, const ShardPiece& piece, const Target& target) const {
+  const bool is_anchor = target.part == Part::anchor && !has_anchors_ && piece.part == Part::state;
+  if ((piece.part != target.part && !is_anchor) || target.quantity >= header.quantities(piece) ||
+      !overlap(piece.run, target.run)) {
+    return {};
+  }
+  const Among &from = piece.among, &to = target.among;
+  const bool keeps_replicas = from.replicas == to.replicas;
+  if (keeps_replicas && from.members == to.members) {
+    return {from == to ? 1 : 0, 1};
+  }
+  if (keeps_replicas) {
+    return {from.replica == to.replica ? from.members : 0, 1.0 / static_cast<double>(to.members)};
+  }
+  return {from.members * from.replicas, 1.0 / static_cast<double>(from.replicas * to.members)};
+}
+
+bool StateTargets::wants(const ShardHeader& header, const ShardPiece& piece) const {
   const auto found = tensors_.find(piece.tensor);
-  return found != tensors_.end() && std::any_of(found->second.targets.begin(), found->second.targets.end(),
-                                                [&](const Target& target) { return overlap(piece.run, target.run); });
+  return found != tensors_.end() &&
+         std::any_of(found->second.targets.begin(), found->second.targets.end(),
+                     [&](const Target& target) { return gift(header, piece, target).givers > 0; });
 }
 
 void StateTargets::fill(const ShardHeader& header, const ShardPiece& piece, const std::byte* payload) {
@@ -88,21 +175,55 @@ void StateTargets::fill(const ShardHeader& header, const ShardPiece& piece, cons
   if (found == tensors_.end()) {
     return;
   }
-  const std::int64_t bytes = size_bytes(header.dtype, piece.run.elements);
+  const Dtype dtype = header.dtype_of(piece);
+  std::vector<double> wide;
   for (Target& target : found->second.targets) {
-    const int which = quantity(target.stored);
-    if (which >= header.quantities()) {
+    const Gift given = gift(header, piece, target);
+    if (given.givers == 0) {
       continue;
     }
-    // The kernel only reads it.
-    const kernels::ConstTensor from{payload + which * bytes, header.dtype};
+    const bool adds = given.givers > 1 || given.share != 1;
+    target.givers = given.givers;
+    if (adds) {
+      target.sum.resize(static_cast<std::size_t>(target.run.elements));
+    }
+    const std::byte* const begin = payload + target.quantity * size_bytes(dtype, piece.run.elements);
     for_each_common(piece.run, target.run, [&](std::int64_t source, std::int64_t at, std::int64_t elements) {
-      write_on_host(target.memory, advanced(target.tensor, at), elements, [&](kernels::Tensor out) {
-        kernels::cast({static_cast<const std::byte*>(from.data) + size_bytes(from.dtype, source), from.dtype}, out,
-                      elements);
-      });
+      const kernels::ConstTensor from{begin + size_bytes(dtype, source), dtype};
       target.filled += elements;
+      if (!adds) {
+        write_on_host(target.memory, advanced(target.tensor, at), elements,
+                      [&](kernels::Tensor out) { kernels::cast(from, out, elements); });
+        return;
+      }
+      wide.resize(static_cast<std::size_t>(elements));
+      kernels::cast(from, {wide.data(), Dtype::fp64}, elements);
+      for (std::int64_t i = 0; i < elements; ++i) {
+        target.sum[static_cast<std::size_t>(at + i)] += given.share * wide[static_cast<std::size_t>(i)];
+      }
     });
+  }
+}
+
+void StateTargets::complete() {
+  for (auto& [name, whole] : tensors_) {
+    for (Target& target : whole.targets) {
+      const std::int64_t n = target.run.elements;
+      if (!target.sum.empty()) {
+        // In 16 bits parameters are the fp32 master weights, rounded.
+        std::vector<float> narrow(target.tensor.dtype == Dtype::bf16 ? target.sum.size() : 0);
+        const kernels::ConstTensor sum{target.sum.data(), Dtype::fp64};
+        if (!narrow.empty()) {
+          kernels::cast(sum, {narrow.data(), Dtype::fp32}, n);
+        }
+        const kernels::ConstTensor from = narrow.empty() ? sum : kernels::ConstTensor{narrow.data(), Dtype::fp32};
+        write_on_host(target.memory, target.tensor, n, [&](kernels::Tensor out) { kernels::cast(from, out, n); });
+        target.sum = {};
+      } else if (target.filled == 0 && begins_at_nought(target.part)) {
+        write_on_host(target.memory, target.tensor, n, [&](kernels::Tensor out) { kernels::fill(out, n, 0.0); });
+        target.filled = n;
+      }
+    }
   }
 }
 
@@ -114,7 +235,7 @@ std::string StateTargets::missing() const {
         const std::int64_t in_vocab = std::max<std::int64_t>(0, vocab_ - target.run.row) * target.run.width;
         expected = std::max<std::int64_t>(0, in_vocab - target.run.skip);
       }
-      if (target.filled < expected) {
+      if (target.filled < expected * target.givers) {
         return name;
       }
     }

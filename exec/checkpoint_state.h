@@ -1,6 +1,7 @@
 // What a checkpoint holds of the ranks' memory, and the way back. State is what a step reads that the steps before it
-// left: parameters (master weights, where parameters have fewer bits: they are these, rounded) and the optimizer's
-// moments. All else of a step follows from them, the step's number, the seed and the data.
+// left: parameters (master weights, where parameters have fewer bits: they are these, rounded), the optimizer's
+// moments, the outer optimizer's state, residuals of coded gradients, the loss's scale. All else of a step follows from
+// them, the step's number, the seed and the data. Replicas that drift apart have each their own.
 #pragma once
 
 #include <cstddef>
@@ -27,13 +28,13 @@ class ShardSource {
   void copy_to(std::byte* payload) const;
 
  private:
-  struct Part {
+  struct Stretch {
     const std::byte* begin = nullptr;
     std::int64_t bytes = 0;
   };
   RankMemory memory_;
   ShardHeader header_;
-  std::vector<Part> parts_;  // in the payload's order
+  std::vector<Stretch> stretches_;  // in the payload's order
 };
 
 // All that ranks of one process store, to be filled from shards of whichever ranks.
@@ -42,29 +43,43 @@ class StateTargets {
   // `vocab`: of the model. Rows of tables of words behind it are padding, of which strategies have more or fewer.
   StateTargets(const std::vector<RankMemory>& ranks, std::int64_t vocab);
 
-  // Throws InputError, with `origin`, for a piece of a tensor that the model does not have so.
-  void check(const ShardHeader& header, const std::string& origin) const;
-  bool wants(const ShardPiece& piece) const;
+  // Before anything is filled: of every shard. Throws InputError, with `origin`, for a piece of a tensor that the model
+  // does not have so.
+  void check(const ShardHeader& header, const std::string& origin);
+  bool wants(const ShardHeader& header, const ShardPiece& piece) const;
   // Takes what is here of a piece, whose bytes are at `payload`.
   void fill(const ShardHeader& header, const ShardPiece& piece, const std::byte* payload);
+  // All has been offered: puts down what was added up, and noughts where nobody had any. Where there are as many
+  // replicas, or members of one, as there were, each has its own again; else replicas are averaged, and what is left
+  // over of a replica's gradients is shared out alike over its members.
+  void complete();
   // The name of a tensor of which something was not filled; "" when all was. Padding keeps what it had.
   std::string missing() const;
 
  private:
   struct Target {
     RankMemory memory;
-    Stored stored{};
+    Part part{};
+    int quantity = 0;  // of the part's
     TensorRun run;
+    Among among;
     kernels::Tensor tensor;  // at the run's first element
-    std::int64_t filled = 0;
+    std::int64_t filled = 0, givers = 1;
+    std::vector<double> sum;  // of several givers
   };
   struct Whole {
     std::int64_t rows = 0, cols = 0;
     std::vector<Target> targets;
   };
+  struct Gift {
+    std::int64_t givers = 0;  // of each element; 0: it is not for this target
+    double share = 1;         // of what is given
+  };
+  Gift gift(const ShardHeader& header, const ShardPiece& piece, const Target& target) const;
 
   std::int64_t vocab_;
   std::map<std::string, Whole> tensors_;
+  bool has_anchors_ = false;  // the checkpoint; else the weights are where outer steps go on from
 };
 
 }  // namespace foretrain::exec

@@ -18,6 +18,7 @@
 #include "exec/processes.h"
 #include "plan/graph.h"
 #include "plan/host_traffic.h"
+#include "plan/reading.h"
 #include "plan/timeline.h"
 
 namespace foretrain::exec {
@@ -60,7 +61,9 @@ struct RunOptions {
   std::function<void(int step, double loss, double seconds)> on_step;  // called once per step, from one thread
   plan::SpanSink* sink = nullptr;                                      // measured spans
   int first_traced_step = 0;                                           // spans of earlier steps are not recorded
-  bool poison = false;                                                 // fill dead ranges with NaN (dev builds)
+  std::vector<double> speeds;  // by rank: what part of its speed it is held back to; empty: none is
+  plan::ReadRate storage;      // what each rank reads is held back to
+  bool poison = false;         // fill dead ranges with NaN (dev builds)
 };
 
 // A full (unsharded) parameter-shaped tensor gathered from all ranks, in fp64.
@@ -91,10 +94,9 @@ class Executor {
            Gpu* gpu = nullptr);
   ~Executor();
 
-  // Runs options.steps further steps. The prologue runs before the very first step, the epilogue at the end of each
-  // call. Throws EnvironmentError for a lost or hanging rank, and what the first failing rank threw. When interrupted
-  // the result holds the steps that were completed; a run that could not stop between two steps in time, or failed,
-  // cannot go on.
+  // Runs options.steps further steps. The prologue runs before step 0, the epilogue at the end of each call. Throws
+  // EnvironmentError for a lost or hanging rank, and what the first failing rank threw. When interrupted the result
+  // holds the steps that were completed; a run that could not stop between two steps in time, or failed, cannot go on.
   RunResult run(const RunOptions& options);
 
   // Whether the last run ended between two steps.
@@ -102,7 +104,8 @@ class Executor {
 
   // Memory of the ranks that live here, between runs.
   std::vector<RankMemory> memory() const;
-  // The first step will be this one: memory holds what so many steps left. REQUIRES: before the first run.
+  // The first step will be this one: memory holds what so many steps, and the prologue, left. REQUIRES: before the
+  // first run.
   void go_on_from(int step);
 
   // After run(): the reduced gradients of the last step, and the parameters, gathered over ranks and shards; on process
@@ -117,7 +120,7 @@ class Executor {
   // number when interrupted.
   double evaluate(const DataSource& data, int batches, const RunOptions& options);
   // Logits that position `row` of the first sequence of `data` (of what is told of it) gives, over the padded
-  // vocabulary.
+  // vocabulary. REQUIRES: some role has plan::Role::logits.
   std::vector<double> logits(const DataSource& data, std::int64_t row, const RunOptions& options);
 
  private:

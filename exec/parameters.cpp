@@ -96,12 +96,14 @@ static_assert(std::is_trivially_copyable_v<Part>, "it travels as its bytes");
 template <class Fn>
 void for_each_owned_part(const std::vector<RankMemory>& ranks, Quantity quantity, const Fn& fn) {
   for (const RankMemory& memory : ranks) {
-    for_each_counted_piece(memory, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
-      const kernels::Tensor from = advanced(quantity == Quantity::gradient ? call.reads[0] : call.writes[0], first);
-      const Part part{plan::global_tensor(*call.rank->role, *piece.parameter, piece.layer), from.dtype, run_of(piece)};
-      read_on_host(memory, from, piece.elements,
-                   [&](kernels::ConstTensor elements) { fn(part, static_cast<const std::byte*>(elements.data)); });
-    });
+    for_each_counted_piece(
+        memory, Replicas::first, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
+          const kernels::Tensor from = advanced(quantity == Quantity::gradient ? call.reads[0] : call.writes[0], first);
+          const Part part{plan::global_tensor(*call.rank->role, *piece.parameter, piece.layer), from.dtype,
+                          run_of(piece)};
+          read_on_host(memory, from, piece.elements,
+                       [&](kernels::ConstTensor elements) { fn(part, static_cast<const std::byte*>(elements.data)); });
+        });
   }
 }
 

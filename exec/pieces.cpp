@@ -46,7 +46,7 @@ kernels::Tensor layer_tensor(const RankMemory& memory, plan::BufferId buffer, st
   const plan::Role& role = *memory.rank->role;
   const plan::Placement& place = role.memory.placements[static_cast<std::size_t>(buffer)];
   return {memory.at(place.offset + layer * place.layer_stride),
-          stored_type(role.buffers[static_cast<std::size_t>(buffer)].dtype)};
+          kernels::stored_type(role.buffers[static_cast<std::size_t>(buffer)].dtype)};
 }
 
 // Whether a rank stores all of a family's parameters, and not only those whose updates it makes.
@@ -54,30 +54,104 @@ bool is_whole(const plan::Role& role, const plan::ParameterFamily& family) {
   return role.buffers[static_cast<std::size_t>(family.parameter)].elements == family.elements;
 }
 
+struct Kept {
+  Stored stored;
+  plan::BufferId buffer;
+};
+
+// What a rank keeps of all of a family's elements: parameters, and what exchanges leave for later ones.
+std::vector<Kept> kept_whole(const plan::Role& role, const plan::ParameterFamily& family) {
+  std::vector<Kept> all;
+  if (family.parameter < 0 || !is_whole(role, family)) {
+    return all;
+  }
+  const auto add = [&](Stored stored, plan::BufferId buffer) {
+    if (std::none_of(all.begin(), all.end(), [&](const Kept& k) { return k.buffer == buffer; })) {
+      all.push_back({stored, buffer});
+    }
+  };
+  add(Stored::parameter, family.parameter);
+  const plan::BufferId weights = family.master >= 0 ? family.master : family.parameter;
+  for (const plan::Block& block : role.blocks) {
+    for (const plan::Op& op : block.ops) {
+      if (std::holds_alternative<plan::Encode>(op.work) && op.reads[0].buffer == family.gradient) {
+        add(Stored::residual, op.reads[1].buffer);
+      } else if (std::holds_alternative<plan::OuterStep>(op.work) && op.reads[0].buffer == weights) {
+        for (std::size_t i = 1; i < op.reads.size(); ++i) {
+          add(i == 1 ? Stored::anchor : Stored::outer_momentum, op.reads[i].buffer);
+        }
+      }
+    }
+  }
+  return all;
+}
+
 void for_each_whole_range(const RankMemory& memory,
                           const std::function<void(Stored, const TensorRange&, kernels::Tensor)>& fn) {
   const RankContext& rank = *memory.rank;
   const plan::Role& role = *rank.role;
   for (const plan::ParameterFamily& family : role.parameter_families) {
-    if (family.parameter < 0 || !is_whole(role, family)) {
-      continue;
-    }
     const auto slices = static_cast<std::size_t>(rank.index_in(family.slice_group));
-    for (std::int32_t copy = 0; copy < std::max(1, family.layers); ++copy) {
-      const kernels::Tensor base = layer_tensor(memory, family.parameter, copy);
-      const std::int32_t layer = family.layers == 0 ? 0 : plan::layer_of_copy(role, family.layer_list, copy);
-      for (const plan::Parameter& p : family.parameters) {
-        for (const plan::Slice& slice : p.slices[slices]) {
-          const std::int64_t begin = slice.local_row * p.cols;
-          fn(Stored::parameter, {p, slice, layer, plan::global_tensor(role, p, layer), begin, slice.rows * p.cols},
-             advanced(base, p.offset + begin));
+    for (const Kept& kept : kept_whole(role, family)) {
+      for (std::int32_t copy = 0; copy < std::max(1, family.layers); ++copy) {
+        const kernels::Tensor base = layer_tensor(memory, kept.buffer, copy);
+        const std::int32_t layer = family.layers == 0 ? 0 : plan::layer_of_copy(role, family.layer_list, copy);
+        for (const plan::Parameter& p : family.parameters) {
+          for (const plan::Slice& slice : p.slices[slices]) {
+            const std::int64_t begin = slice.local_row * p.cols;
+            fn(kept.stored, {family, p, slice, layer, plan::global_tensor(role, p, layer), begin, slice.rows * p.cols},
+               advanced(base, p.offset + begin));
+          }
         }
       }
     }
   }
 }
 
+// How many replicas drift apart, as whoever averages their weights says.
+std::int64_t drifting(const RankContext& rank) {
+  for (const plan::Block& block : rank.role->blocks) {
+    for (const plan::Op& op : block.ops) {
+      if (const auto* const step = std::get_if<plan::OuterStep>(&op.work)) {
+        return step->replicas;
+      }
+    }
+  }
+  return 1;
+}
+
+// The members of a family's data group that hold the same as this rank, and the replica that they are.
+struct Alike {
+  std::int64_t replica = 0, replicas = 1;
+  std::vector<plan::Rank> ranks;
+};
+
+Alike alike(const RankContext& rank, const plan::ParameterFamily& family) {
+  if (family.data_group == plan::kNoGroup) {
+    return {0, 1, {rank.rank}};
+  }
+  const plan::PlanGraph& g = *rank.graph;
+  Alike all{0, drifting(rank), {}};
+  const std::int64_t each = g.mesh.size(plan::Axis::dp) / all.replicas;
+  const auto replica_of = [&](plan::Rank r) {
+    return all.replicas == 1 ? 0 : g.mesh.coordinates(r)[static_cast<std::size_t>(plan::Axis::dp)] / each;
+  };
+  all.replica = replica_of(rank.rank);
+  for (const plan::Rank r : rank.groups[static_cast<std::size_t>(family.data_group)].members) {
+    if (replica_of(r) == all.replica) {
+      all.ranks.push_back(r);
+    }
+  }
+  return all;
+}
+
 }  // namespace
+
+Among among(const RankMemory& memory, const plan::ParameterFamily& family) {
+  const Alike all = alike(*memory.rank, family);
+  const auto own = std::find(all.ranks.begin(), all.ranks.end(), memory.rank->rank);
+  return {all.replica, all.replicas, own - all.ranks.begin(), static_cast<std::int64_t>(all.ranks.size())};
+}
 
 TensorRun run_of(const TensorRange& range) {
   return run_of(range.parameter, range.slice, range.begin, range.elements);
@@ -114,15 +188,15 @@ void for_each_stored_range(const RankMemory& memory,
     for (const Part& part : owned) {
       for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {
         fn(part.stored,
-           {*piece.parameter, *piece.slice, piece.layer, plan::global_tensor(role, *piece.parameter, piece.layer),
-            piece.local_begin, piece.elements},
+           {family, *piece.parameter, *piece.slice, piece.layer,
+            plan::global_tensor(role, *piece.parameter, piece.layer), piece.local_begin, piece.elements},
            advanced(part.tensor, i));
       });
     }
   });
 }
 
-void for_each_counted_piece(const RankMemory& memory,
+void for_each_counted_piece(const RankMemory& memory, Replicas of,
                             const std::function<void(const OpCall&, const plan::Piece&, std::int64_t)>& fn) {
   const plan::PlanGraph& g = *memory.rank->graph;
   const auto members = [&](plan::GroupId group) {
@@ -135,7 +209,9 @@ void for_each_counted_piece(const RankMemory& memory,
     const plan::ParameterFamily& family =
         memory.rank->role->parameter_families[static_cast<std::size_t>(op.bucket.family)];
     const std::vector<plan::Rank> owners = members(op.bucket.shard_group);
-    if (std::find(owners.begin(), owners.end(), members(family.data_group).front()) == owners.end()) {
+    const Alike all = alike(*memory.rank, family);
+    if ((of == Replicas::first && all.replica != 0) ||
+        std::find(owners.begin(), owners.end(), all.ranks.front()) == owners.end()) {
       return;
     }
     for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {

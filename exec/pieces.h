@@ -13,10 +13,13 @@
 namespace foretrain::exec {
 
 // What is kept of a parameter from step to step. Master weights are where parameters are stored in fewer bits.
-enum class Stored : std::uint8_t { parameter, master, first_moment, second_moment };
+// anchor, outer_momentum: of local SGD's outer optimizer. residual: what a rank's codes of gradients have left out so
+// far.
+enum class Stored : std::uint8_t { parameter, master, first_moment, second_moment, anchor, outer_momentum, residual };
 
 // Local elements [begin, begin + elements) of a tensor; they lie in one slice.
 struct TensorRange {
+  const plan::ParameterFamily& family;
   const plan::Parameter& parameter;
   const plan::Slice& slice;
   std::int32_t layer = 0;   // role-local
@@ -28,14 +31,20 @@ struct TensorRange {
 TensorRun run_of(const TensorRange& range);
 TensorRun run_of(const plan::Piece& piece);
 
+// The rank's place in the family's data group: replicas of local SGD differ between two averages, and every member has
+// residuals of its own.
+Among among(const RankMemory& memory, const plan::ParameterFamily& family);
+
 // Calls fn for every range that the rank stores, replicas among them, with its place in memory. What is gathered again
 // in every step is not stored.
 void for_each_stored_range(const RankMemory& memory,
                            const std::function<void(Stored, const TensorRange&, kernels::Tensor)>& fn);
 
 // Calls fn(the optimizer's op, piece, elements further on in the op's operands) for the pieces that this rank, of all
-// that hold the same, answers for: over all ranks, each element of each tensor once.
-void for_each_counted_piece(const RankMemory& memory,
+// that hold the same, answers for: over all ranks of a replica, each element of each tensor once. `of`: all replicas
+// that drift apart, or the first.
+enum class Replicas : std::uint8_t { first, all };
+void for_each_counted_piece(const RankMemory& memory, Replicas of,
                             const std::function<void(const OpCall&, const plan::Piece&, std::int64_t)>& fn);
 
 }  // namespace foretrain::exec

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "exec/loader.h"
 #include "exec/op_call.h"
 #include "exec/queued_device.h"
 #include "exec/run_control.h"
@@ -26,13 +27,13 @@ class RankRunner : private CompletionSink {
   struct Assignment {
     bool trains = true;  // else: the evaluation program
     bool only_first_microbatch = false;
-    int begin = 0;       // the very first step, before which the prologue runs
+    int begin = 0;       // the first step of this process
     int first_step = 0;  // of the body, or batch of the evaluation
     Time origin;         // of spans
     const DataSource* data = nullptr;
     const RunOptions* options = nullptr;
   };
-  // Enqueues the prologue (before the very first step), the body of every step that `control` lets begin, and the
+  // Enqueues the prologue (before step 0), the body of every step that `control` lets begin, and the
   // epilogue; or the evaluation for each. Returns when all is done.
   void run(RunControl& control, const Assignment& assignment);
 
@@ -58,6 +59,7 @@ class RankRunner : private CompletionSink {
   };
 
   void make_streams_and_events();
+  std::unique_ptr<Loader> make_loader(const Assignment& assignment);
   void enqueue(const std::vector<plan::Instance>& instances, int first_instance, int step);
   void enqueue_evaluation(int batch);
   void enqueue_op(const plan::ProgramCursor& cursor, int step);

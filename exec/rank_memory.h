@@ -20,8 +20,10 @@ struct RankContext {
   const plan::Role* role = nullptr;
   plan::Rank rank = 0;
   plan::Coordinates coordinates{};
-  std::vector<GroupView> groups;     // by GroupId
-  const DataSource* data = nullptr;  // of the run in progress
+  std::vector<GroupView> groups;  // by GroupId
+  // Of the run in progress.
+  const DataSource* data = nullptr;
+  const StateKeeper* keeper = nullptr;
 
   // Of the sharded dimension an op names; 0 of 1 for kNoGroup.
   int index_in(plan::GroupId group) const {
@@ -36,11 +38,6 @@ struct RankContext {
 };
 
 RankContext rank_context(const plan::PlanGraph& graph, plan::Rank rank);
-
-// What a CPU stores and computes for an element type: tf32 is fp32.
-constexpr Dtype stored_type(Dtype d) {
-  return d == Dtype::tf32 ? Dtype::fp32 : d;
-}
 
 // The same tensor from `elements` on.
 inline kernels::Tensor advanced(const kernels::Tensor& t, std::int64_t elements) {

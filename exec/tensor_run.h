@@ -1,4 +1,4 @@
-// Where some elements of a tensor lie in the whole of it, and what two such sets have in common.
+// Where some elements of a tensor lie in the whole of it, whose they are, and what two such sets have in common.
 #pragma once
 
 #include <algorithm>
@@ -13,6 +13,14 @@ struct TensorRun {
 
   std::int64_t end_row() const { return elements == 0 ? row : row + (skip + elements - 1) / width + 1; }
   friend bool operator==(const TensorRun&, const TensorRun&) = default;
+};
+
+// Of those that each have values of their own for the same elements: which replica of those that drift apart (local
+// SGD), and which member of it.
+struct Among {
+  std::int64_t replica = 0, replicas = 1, member = 0, members = 1;
+
+  friend bool operator==(const Among&, const Among&) = default;
 };
 
 // Calls fn(first element in a, first element in b, elements) for all that two runs of one tensor share, in order.

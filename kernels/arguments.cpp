@@ -103,9 +103,15 @@ void check_product(const char* op, Dtype first, std::initializer_list<Dtype> oth
   }
 }
 
+void check_epilogue(const char* op, const MatmulShape& s, Dtype x, Dtype c) {
+  check_same(op, c, {x});
+  CHECK(s.batch == 1 && (s.ldc == 0 || s.ldc == s.n), "{}: {} matrices with rows {} apart; one, of dense rows", op,
+        s.batch, s.ldc);
+}
+
 void check_grouped(const char* op, const GroupedShape& s, Dtype first, std::initializer_list<Dtype> others) {
   check_sizes(op, {s.experts, s.out, s.in});
-  check_product(op, first, others);
+  check_same(op, first, others);
 }
 
 void check_expert_bias(const char* op, const ExpertBiasShape& s, std::initializer_list<Dtype> types) {
@@ -127,7 +133,17 @@ void check_code(const char* op, const Code& code, Dtype element) {
 
 void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool) {
   check_sizes("matmul", {s.m, s.n, s.k, s.lda, s.ldb, s.ldc, s.batch});
-  check_product("matmul", c.dtype, {a.dtype, b.dtype, present(bias, c.dtype)});
+  check_product("matmul", c.dtype, {stored_type(a.dtype), stored_type(b.dtype), present(bias, c.dtype)});
+}
+
+void matmul_gelu(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x, Tensor y) {
+  arguments::matmul(s, a, b, bias, x, false);
+  check_epilogue("matmul_gelu", s, x.dtype, y.dtype);
+}
+
+void matmul_gelu_backward(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor x, Tensor dx) {
+  arguments::matmul(s, a, b, {}, dx, false);
+  check_epilogue("matmul_gelu_backward", s, x.dtype, dx.dtype);
 }
 
 void norm_forward(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
@@ -451,7 +467,8 @@ void grouped_backward_input(const GroupedShape& s, const std::int32_t*, ConstTen
 }
 
 void grouped_backward_weight(const GroupedShape& s, const std::int32_t*, ConstTensor dy, ConstTensor x, Tensor dw) {
-  check_grouped("grouped_backward_weight", s, dy.dtype, {x.dtype, dw.dtype});
+  check_grouped("grouped_backward_weight", s, dy.dtype, {x.dtype});
+  check_wide("grouped_backward_weight", dy.dtype, {dw.dtype});
 }
 
 void expert_bias_forward(const ExpertBiasShape& s, const std::int32_t*, ConstTensor bias, ConstTensor weights,

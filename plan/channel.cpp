@@ -31,11 +31,13 @@ std::int64_t ChannelClocks::take(int worker) {
   return version_++ - has_[at(worker)];
 }
 
-std::vector<int> ChannelClocks::release(std::int64_t staleness) {
+std::vector<int> ChannelClocks::release(std::int64_t staleness, const Meets& all_meet) {
   const std::int64_t slowest = *std::min_element(clock_.begin(), clock_.end());
   std::vector<int> released;
   for (int w = 0; w < workers(); ++w) {
-    if (waits_[at(w)] && (staleness < 0 || clock_[at(w)] <= slowest + staleness)) {
+    const std::int64_t bound = staleness < 0 ? clock_[at(w)] : slowest + staleness;
+    const bool meets = all_meet && all_meet(clock_[at(w)]);
+    if (waits_[at(w)] && clock_[at(w)] <= (meets ? slowest : bound)) {
       released.push_back(w);
       waits_[at(w)] = false;
       has_[at(w)] = version_;
@@ -55,7 +57,8 @@ int worker_in_turn(int workers, std::int64_t step, std::int64_t nth) {
   return order[at(nth)];
 }
 
-StalenessCount::StalenessCount(const PlanGraph& graph) : graph_(graph) {
+StalenessCount::StalenessCount(const PlanGraph& graph, std::int64_t first_step, Meets all_meet)
+    : graph_(graph), first_step_(first_step), all_meet_(std::move(all_meet)) {
   for (std::size_t r = 0; r < graph.roles.size(); ++r) {
     const Role& role = graph.roles[r];
     for (ProgramCursor c(role, static_cast<int>(r), role.program.body, first_body_instance(role.program)); c;
@@ -74,9 +77,9 @@ void StalenessCount::span(const Span& s) {
   }
   const Channel& release = *channels_.at({s.op.role, s.op.instance});
   const int workers = group_size(graph_.mesh, graph_.groups[at(release.group)]) - 1;
-  ChannelClocks& clocks = clocks_.try_emplace(s.rank, workers, 0).first->second;
+  ChannelClocks& clocks = clocks_.try_emplace(s.rank, workers, first_step_).first->second;
   ++updates_[clocks.take(s.sender)];
-  clocks.release(release.staleness);
+  clocks.release(release.staleness, all_meet_);
 }
 
 }  // namespace foretrain::plan

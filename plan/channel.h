@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <vector>
 
@@ -13,6 +14,9 @@
 #include "plan/timeline.h"
 
 namespace foretrain::plan {
+
+// Whether all meet at this clock.
+using Meets = std::function<bool(std::int64_t clock)>;
 
 class ChannelClocks {
  public:
@@ -25,8 +29,9 @@ class ChannelClocks {
 
   // A message of the worker is taken; returns its staleness.
   std::int64_t take(int worker);
-  // Whom to release now, ascending: they count as released. `staleness` as Channel's.
-  std::vector<int> release(std::int64_t staleness);
+  // Whom to release now, ascending: they count as released. `staleness` as Channel's. A worker whose clock is one at
+  // which all meet waits for the slowest: there a checkpoint is of as many steps of each.
+  std::vector<int> release(std::int64_t staleness, const Meets& all_meet = {});
 
  private:
   std::vector<std::int64_t> clock_;
@@ -41,16 +46,18 @@ int worker_in_turn(int workers, std::int64_t step, std::int64_t nth);
 // Updates by their staleness.
 using Staleness = std::map<std::int64_t, std::int64_t>;
 
-// Of all servers' takes, as the spans say who was taken from. REQUIRES: spans from the first step on, of each rank in
+// Of all servers' takes, as the spans say who was taken from. REQUIRES: spans from `first_step` on, of each rank in
 // program order.
 class StalenessCount : public SpanSink {
  public:
-  explicit StalenessCount(const PlanGraph& graph);
+  explicit StalenessCount(const PlanGraph& graph, std::int64_t first_step = 0, Meets all_meet = {});
   void span(const Span& s) override;
   const Staleness& of_updates() const { return updates_; }
 
  private:
   const PlanGraph& graph_;
+  const std::int64_t first_step_;
+  const Meets all_meet_;
   std::map<Rank, ChannelClocks> clocks_;
   std::map<std::pair<std::int32_t, std::int32_t>, const Channel*> channels_;  // by role and instance: its ops of one
   Staleness updates_;

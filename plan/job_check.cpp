@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "plan/split_by_speed.h"
 
 namespace foretrain::plan {
 
@@ -18,7 +19,7 @@ std::string axes_of(const Strategy& s) {
                      s.servers > 0 ? fmt::format(" + {} servers", s.servers) : "");
 }
 
-void check_disturbance(const topologies::Cluster& c, ObjectReader& cluster) {
+void check_disturbance(const topologies::Cluster& c, std::int64_t devices, ObjectReader& cluster) {
   const auto check = [&](const char* what, const std::vector<topologies::SpeedRange>& ranges, std::int64_t count) {
     for (const topologies::SpeedRange& r : ranges) {
       if (r.last >= count) {
@@ -27,14 +28,14 @@ void check_disturbance(const topologies::Cluster& c, ObjectReader& cluster) {
       }
     }
   };
-  check("devices", c.disturbance.devices, c.device_count());
+  check("devices", c.disturbance.devices, devices);
   check("nodes", c.disturbance.nodes, c.nodes);
   const auto check_ends = [&](const char* what, const auto& all) {
     for (const auto& x : all) {
       const std::int64_t last = std::max(x.from, x.to);
-      if (last >= c.device_count()) {
+      if (last >= devices) {
         cluster.mistake("disturbance",
-                        fmt::format("{}: device {}: there are {}, numbered from 0", what, last, c.device_count()));
+                        fmt::format("{}: device {}: there are {}, numbered from 0", what, last, devices));
       }
     }
   };
@@ -69,6 +70,7 @@ void complete_ranks(Job& job, const JobParts& parts) {
                                          "all share one: expected {} or 1",
                                          axes_of(s), s.ranks(), c.devices_per_node, s.ranks()));
     }
+    check_disturbance(c, s.ranks(), parts.cluster);
     return;
   }
   if (c.nodes == 0) {
@@ -82,12 +84,17 @@ void complete_ranks(Job& job, const JobParts& parts) {
                             ? fmt::format("; cluster.devices_per_node={} uses a part of a node", s.ranks())
                             : ""));
   }
-  check_disturbance(c, parts.cluster);
+  check_disturbance(c, c.device_count(), parts.cluster);
 }
 
 void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
-  const std::int64_t share = s.dp * s.micro_batch;
+  const std::int64_t share = (s.split_by_speed ? 1 : s.dp) * s.micro_batch;
+  if (s.split_by_speed && job.workload.global_batch % share != 0) {
+    workload.mistake("global_batch",
+                     fmt::format("{} is not a multiple of micro_batch {}", job.workload.global_batch, s.micro_batch));
+    return;
+  }
   if (job.workload.global_batch % share != 0) {
     workload.mistake("global_batch", fmt::format("{} is not a multiple of dp {} x micro_batch {} = {}",
                                                  job.workload.global_batch, s.dp, s.micro_batch, share));
@@ -278,6 +285,27 @@ void check_context_parallel(const Job& job, ObjectReader& strategy) {
   }
 }
 
+// Chunks are equal, and of each but the last the logits are gone.
+void check_loss_chunks(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  const workloads::Workload& w = job.workload;
+  if (s.loss_chunks == 1 || w.model.is_dense()) {
+    return;
+  }
+  const std::int64_t told = w.model.is_encoder_decoder() ? w.target_len : w.seq_len;
+  const std::int64_t rows = s.micro_batch * told / s.cp;
+  if (rows % s.loss_chunks != 0) {
+    strategy.mistake("loss_chunks",
+                     fmt::format("{} does not divide the {} tokens of a microbatch on a rank", s.loss_chunks, rows));
+  }
+  if (w.data.synthetic == workloads::Synthetic::reverse) {
+    strategy.mistake("loss_chunks",
+                     fmt::format("{} with workload.data.synthetic reverse is not built: a run tells how many sequences "
+                                 "are answered rightly by the logits of all tokens; expected 1",
+                                 s.loss_chunks));
+  }
+}
+
 void check_experts(const Job& job, ObjectReader& strategy) {
   const workloads::Moe& moe = job.workload.model.moe;
   const Strategy& s = job.strategy;
@@ -373,6 +401,7 @@ void check_dense(const Job& job, ObjectReader& strategy) {
   refuse("recompute", s.recompute != Recompute::none, "none");
   refuse("recompute_layers", !s.recompute_layers.empty(), "no such key");
   refuse("offload", s.offload_activations, "no activations in it");
+  refuse("loss_chunks", s.loss_chunks > 1, "1");
   refuse("padded_vocab", s.padded_vocab != 0 && s.padded_vocab != m.vocab, "no such key");
   refuse("schedule",
          s.schedule != ScheduleKind::gpipe && s.schedule != ScheduleKind::one_f_one_b &&
@@ -410,9 +439,10 @@ void check_sizes(const Job& job, ObjectReader& strategy) {
   const double scores = is_flash(job.workload.attention)
                             ? 1.0
                             : static_cast<double>(m.heads) / tp * static_cast<double>(job.workload.seq_len);
-  const double width = std::max(
-      {static_cast<double>(m.vocab) / tp, 2 * static_cast<double>(m.ffn_hidden) / tp, static_cast<double>(m.hidden),
-       (2 * static_cast<double>(m.q_size()) + static_cast<double>(m.context_size())) / tp, scores});
+  const double width =
+      std::max({static_cast<double>(m.vocab) / tp / static_cast<double>(job.strategy.loss_chunks),
+                2 * static_cast<double>(m.ffn_hidden) / tp, static_cast<double>(m.hidden),
+                (2 * static_cast<double>(m.q_size()) + static_cast<double>(m.context_size())) / tp, scores});
   if (rows * width > kMaxElements) {
     strategy.mistake("micro_batch",
                      fmt::format("one microbatch needs a tensor of {:.1g} elements; expected at most {:.0g}",
@@ -441,6 +471,9 @@ void complete_and_check(Job& job, const JobParts& parts) {
   }
   job.strategy.dp = std::max<std::int64_t>(1, job.strategy.dp);
   if (parts.strategy_ok && parts.workload_ok) {
+    if (parts.cluster_ok && job.strategy.split_by_speed) {
+      split_by_speed(job, parts.strategy);
+    }
     check_batch(job, parts.workload, parts.strategy);
     check_sharding(job, parts.strategy);
     check_data_parallel(job, parts.strategy);
@@ -453,6 +486,7 @@ void complete_and_check(Job& job, const JobParts& parts) {
     check_context_parallel(job, parts.strategy);
     check_post_validation(job, parts.strategy);
     check_state_space(job, parts.strategy);
+    check_loss_chunks(job, parts.strategy);
     check_experts(job, parts.strategy);
     check_optimizer(job, parts.strategy);
     check_dense(job, parts.strategy);

@@ -90,6 +90,7 @@ void read_local_sgd(ObjectReader& reader, Strategy& s) {
 void write_local_sgd(const Strategy& s, nlohmann::json& out) {
   out["average_every"] = s.average_every;
   out["local_group"] = s.local_group;
+  out["local_group"] = s.local_group;
   if (s.outer.kind != OuterKind::average) {
     out["outer_optimizer"] = {{"kind", name(s.outer.kind)}, {"learning_rate", s.outer.learning_rate}};
     if (s.outer.kind == OuterKind::nesterov) {

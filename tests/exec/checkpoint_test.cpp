@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 
+#include "exec/parameters.h"
 #include "tests/exec/checkpoint_support.h"
 #include "tests/support/temporary_folder.h"
 
@@ -39,6 +41,24 @@ void write(Trained& run, const CheckpointFolder& folder, int step) {
   EXPECT_EQ(writer.newest(), step);
 }
 
+// Codes span the gaps between tensors, where a run begins with noughts and never has anything else.
+void spoil_residuals(const RankMemory& memory) {
+  const plan::Role& role = *memory.rank->role;
+  for (std::size_t b = 0; b < role.buffers.size(); ++b) {
+    const plan::Buffer& buffer = role.buffers[b];
+    for (std::int32_t layer = 0; buffer.name.ends_with(".residual") && layer < std::max(1, buffer.layers); ++layer) {
+      const plan::Placement& place = role.memory.placements[b];
+      std::memset(memory.at(place.offset + layer * place.layer_stride), 0,
+                  static_cast<std::size_t>(size_bytes(buffer.dtype, buffer.elements)));
+    }
+  }
+  for_each_stored_range(memory, [](Stored stored, const TensorRange& range, kernels::Tensor tensor) {
+    if (stored == Stored::residual) {
+      std::memset(tensor.data, 0xFF, static_cast<std::size_t>(size_bytes(tensor.dtype, range.elements)));
+    }
+  });
+}
+
 void expect_resumes(const char* model, const Overrides& overrides) {
   SCOPED_TRACE(::testing::PrintToString(words(overrides)));
   const TemporaryFolder place;
@@ -58,6 +78,7 @@ void expect_resumes(const char* model, const Overrides& overrides) {
     const plan::MemoryPlan& plan = memory.rank->role->memory;
     std::memset(memory.arena, 0xFF, static_cast<std::size_t>(plan.persistent.value));
     std::memset(memory.arena + plan.arena.value, 0xFF, static_cast<std::size_t>(plan.host.value));
+    spoil_residuals(memory);
   }
   ASSERT_EQ(second.resume(folder), kBefore);
   EXPECT_EQ(second.run(kAfter, nullptr, true), end_of(whole(model, overrides)));
@@ -126,6 +147,144 @@ TEST(Checkpoint, ResumesOnTheSameStrategyToTheBit) {
       expect_resumes(model, joined(kFp32, o));
     }
   }
+}
+
+// Ranks with state of their own: residuals of codes, replicas between two averages (of steps 3, 6, …), an outer
+// optimizer.
+constexpr const char* kNesterov = R"({"kind": "nesterov", "learning_rate": 0.7, "momentum": 0.9})";
+const Overrides kLocal = {{"data_parallel", "local_sgd"}, {"average_every", "3"}};
+const Overrides kDiloco = joined(kLocal, {{"outer_optimizer", kNesterov}});
+
+const std::vector<Overrides>& own_states() {
+  static const std::vector<Overrides> all = {
+      {{"dp", "2"}, {"compression", "int8"}},
+      {{"dp", "4"}, {"compression", "topk:0.1"}, {"overlap_grad_reduce", "true"}, {"bucket_bytes", "1 kB"}},
+      {{"dp", "2"}, {"cp", "2"}, {"compression", "topk:0.1"}},
+      joined(kLocal, {{"dp", "2"}}),
+      joined(kLocal, {{"dp", "4"}, {"local_group", "2"}}),
+      joined(kLocal, {{"dp", "2"}, {"outer_optimizer", R"({"kind": "sgd"})"}}),
+      joined(kDiloco, {{"dp", "2"}}),
+      joined(kDiloco, {{"dp", "2"}, {"average_every", "1"}}),
+      joined(kDiloco, {{"dp", "2"}, {"tp", "2"}}),
+      joined(kDiloco, {{"dp", "2"}, {"pp", "2"}}),
+      joined(kDiloco, {{"dp", "2"}, {"cp", "2"}}),
+      joined(kDiloco, {{"dp", "4"}, {"local_group", "2"}, {"compression", "int8"}}),
+      // Servers that take from all in turn, none of whom is ahead.
+      {{"dp", "4"},
+       {"data_parallel", "parameter_server"},
+       {"servers", "2"},
+       {"staleness", "0"},
+       {"server_order", "random"}},
+  };
+  return all;
+}
+
+TEST(Checkpoint, HoldsWhatEachRankHasOfItsOwn) {
+  for (const Overrides& o : own_states()) {
+    expect_resumes(testing::kTinyGpt, joined(kFp32, o));
+  }
+  for (const char* const precision : {"fp64", "bf16"}) {
+    const Overrides o = joined(kFp32, {{"precision", precision}, {"dp", "2"}});
+    expect_resumes(testing::kTinyLlama, joined(o, kDiloco));
+    expect_resumes(testing::kTinyLlama, joined(o, {{"compression", "int8"}}));
+    expect_resumes(testing::kTinyLlama, joined(o, {{"pp", "2"}, {"compression", "topk:0.1"}}));
+  }
+  expect_resumes(testing::kTinyMoe, joined(kFp32, {{"dp", "4"}, {"ep", "2"}, {"compression", "int8"}}));
+}
+
+// As many replicas, or members, as there were have their own again, wherever they live.
+TEST(Checkpoint, ReshardsWhatEachRankHasOfItsOwn) {
+  const Overrides diloco = joined(joined(kFp32, kDiloco), {{"dp", "2"}});
+  for (const Overrides& o : {Overrides{{"tp", "2"}}, Overrides{{"pp", "2"}}, Overrides{{"cp", "2"}},
+                             Overrides{{"dp", "4"}, {"local_group", "2"}}}) {
+    expect_reshards(testing::kTinyGpt, diloco, joined(diloco, o));
+  }
+  const Overrides coded = joined(kFp32, {{"dp", "2"}, {"compression", "topk:0.1"}});
+  expect_reshards(testing::kTinyLlama, coded, joined(coded, {{"pp", "2"}}));
+  expect_reshards(testing::kTinyLlama, coded, joined(coded, {{"dp", "1"}, {"cp", "2"}}));
+}
+
+// Of each tensor the sum over the ranks that store it whole.
+std::map<std::string, std::vector<double>> summed(const Trained& run, Stored of) {
+  std::map<std::string, std::vector<double>> all;
+  for (const RankMemory& memory : run.executor.memory()) {
+    for_each_stored_range(memory, [&](Stored stored, const TensorRange& range, kernels::Tensor tensor) {
+      std::vector<double>& sum = all[plan::global_name(*memory.rank->role, range.parameter, range.layer)];
+      sum.resize(static_cast<std::size_t>(range.elements));
+      for (std::int64_t i = 0; stored == of && i < range.elements; ++i) {
+        sum[static_cast<std::size_t>(i)] += element(tensor, i);
+      }
+    });
+  }
+  return all;
+}
+
+void expect_multiple(const std::map<std::string, std::vector<double>>& a, double factor,
+                     const std::map<std::string, std::vector<double>>& b) {
+  for (const auto& [name, values] : a) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      ASSERT_NEAR(values[i], factor * b.at(name)[i], 1e-6) << name << " " << i;
+    }
+  }
+}
+
+// Other replicas have the mean of those that were; the members of a group share out what was left over.
+TEST(Checkpoint, AveragesReplicasAndSharesOutResiduals) {
+  const auto resumed = [](const Overrides& from, const Overrides& to, const auto& judge) {
+    const TemporaryFolder place;
+    const CheckpointFolder folder(place.path("c"), {});
+    Trained first(testing::kTinyGpt, joined(kFp32, from));
+    first.run(kBefore);
+    write(first, folder, kBefore);
+    Trained second(testing::kTinyGpt, joined(kFp32, to));
+    ASSERT_EQ(second.resume(folder), kBefore);
+    judge(first, second);
+    EXPECT_EQ(second.run(kAfter, nullptr, true).size(), static_cast<std::size_t>(kAfter));
+  };
+  const Overrides two = joined(kDiloco, {{"dp", "2"}}), four = joined(kDiloco, {{"dp", "4"}});
+  for (const Stored stored : {Stored::parameter, Stored::first_moment, Stored::second_moment}) {
+    resumed(two, {},
+            [&](const Trained& a, const Trained& b) { expect_multiple(summed(a, stored), 2, summed(b, stored)); });
+    resumed(four, two,
+            [&](const Trained& a, const Trained& b) { expect_multiple(summed(a, stored), 2, summed(b, stored)); });
+  }
+  // Where there was no outer step yet, the weights are where it goes on from.
+  resumed({{"dp", "2"}}, two, [](const Trained&, const Trained& b) {
+    expect_multiple(summed(b, Stored::anchor), 1, summed(b, Stored::parameter));
+    expect_multiple(summed(b, Stored::outer_momentum), 0, summed(b, Stored::parameter));
+  });
+  const Overrides coded = {{"compression", "topk:0.1"}};
+  for (const auto& [from, to] : {std::pair{"2", "4"}, {"4", "2"}}) {
+    resumed(joined(coded, {{"dp", from}}), joined(coded, {{"dp", to}}), [](const Trained& a, const Trained& b) {
+      expect_multiple(summed(a, Stored::residual), 1, summed(b, Stored::residual));
+    });
+  }
+  resumed(joined(coded, {{"dp", "2"}}), {{"dp", "2"}}, [](const Trained&, const Trained&) {});
+  resumed({{"dp", "2"}}, joined(coded, {{"dp", "2"}}), [](const Trained&, const Trained& b) {
+    expect_multiple(summed(b, Stored::residual), 0, summed(b, Stored::parameter));
+  });
+}
+
+// A scale that has shrunk in steps whose gradients were no numbers.
+TEST(Checkpoint, HoldsTheScaleOfTheLoss) {
+  expect_resumes(
+      testing::kTinyGpt,
+      joined(kFp32, {{"dp", "2"}, {"loss_scaling", R"({"initial": 1e42, "backoff": 1e-5, "interval": 2})"}}));
+}
+
+// With a checkpoint behind every step nobody is ahead of it, whatever the bound.
+TEST(Checkpoint, AsynchronousWorkersMeetAtIt) {
+  class EveryStep : public StateKeeper {
+   public:
+    bool wants(int) const override { return true; }
+    void keep(const RankMemory&, int) override {}
+  };
+  EveryStep keeper;
+  const Overrides served =
+      joined(kFp32, {{"dp", "4"}, {"data_parallel", "parameter_server"}, {"server_order", "random"}});
+  Trained bound(testing::kTinyGpt, joined(served, {{"staleness", "0"}}));
+  Trained free(testing::kTinyGpt, joined(served, {{"staleness", "\"unbounded\""}}));
+  EXPECT_EQ(free.run(4, &keeper), bound.run(4));
 }
 
 TEST(Checkpoint, ResumesInEveryPrecisionAndWithEveryOptimizer) {

@@ -143,6 +143,21 @@ TEST(ChannelClocks, HoldBackWhoIsAhead) {
   EXPECT_EQ(clocks.release(-1), std::vector<int>{2});
 }
 
+// All meet at every second step: whoever has done two waits there for the slowest, whatever the bound.
+TEST(ChannelClocks, MeetWhereAllMeet) {
+  ChannelClocks clocks(2, 0);
+  const Meets second = [](std::int64_t clock) { return clock % 2 == 0; };
+  clocks.take(0);
+  EXPECT_EQ(clocks.release(-1, second), std::vector<int>{0});
+  clocks.take(0);
+  EXPECT_EQ(clocks.release(-1, second), std::vector<int>{});
+  clocks.take(1);
+  EXPECT_EQ(clocks.release(-1, second), std::vector<int>{1});
+  EXPECT_EQ(clocks.take(1), 0);
+  EXPECT_EQ(clocks.release(-1, second), (std::vector<int>{0, 1}));
+  EXPECT_EQ(clocks.take(0), 0);
+}
+
 TEST(ChannelClocks, EverybodyHasATurnInAStep) {
   for (const int workers : {1, 2, 5}) {
     for (const std::int64_t step : {0, 1, 2, 1000}) {
