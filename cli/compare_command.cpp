@@ -33,14 +33,15 @@ struct CompareArguments {
 constexpr std::uint64_t kSeed = 1;
 
 // On process 0; elsewhere without spans.
-Measurement measured_now(const CompareArguments& a, const plan::PlanGraph& graph, const TrainingData& data,
-                         exec::Processes& processes, exec::Gpu* gpu, const Console& console) {
+Measurement measured_now(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph,
+                         const TrainingData& data, exec::Processes& processes, exec::Gpu* gpu, const Console& console) {
   const InterruptWatch watch;
   exec::Executor executor(graph, data.source(), kSeed, &processes, gpu);
   MeasureOptions options;
   options.steps = kWarmUpSteps + static_cast<int>(a.steps);
   options.traced_steps = static_cast<int>(a.steps);
   options.device = a.device.word;
+  hold_back(options, job, graph);
   return measure(executor, graph, options, watch, console);
 }
 
@@ -113,10 +114,10 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
     graph = plan::build(job);
     check_runnable(a.job, job, graph, *processes, a.device);
     gpu = a.device.open(*processes);
-    data = std::make_unique<const TrainingData>(job.workload, kSeed);
+    data = std::make_unique<const TrainingData>(job, kSeed);
     return plan::resolved(job).dump();
   };
-  const auto measure = [&] { return measured_now(a, graph, *data, *processes, gpu.get(), console); };
+  const auto measure = [&] { return measured_now(a, job, graph, *data, *processes, gpu.get(), console); };
   return together(*processes, console, prepare,
                   [&] { return compare(a, job, graph, processes->number() == 0, measure, console); });
 }

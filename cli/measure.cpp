@@ -115,6 +115,14 @@ exec::RunOptions run_options(std::chrono::milliseconds timeout, const InterruptW
   return options;
 }
 
+void hold_back(MeasureOptions& options, const plan::Job& job, const plan::PlanGraph& graph) {
+  options.storage = plan::read_rate(graph, job.cluster);
+  const std::vector<topologies::SpeedRange>& slow = job.cluster.disturbance.devices;
+  for (plan::Rank r = 0; r < graph.mesh.ranks() && !slow.empty(); ++r) {
+    options.speeds.push_back(topologies::speed_of(slow, r));
+  }
+}
+
 Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, const MeasureOptions& options,
                     const InterruptWatch& watch, const Console& console) {
   Progress progress(console, "running");
@@ -122,6 +130,8 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   exec::RunOptions run = run_options(options.timeout, watch);
   run.steps = options.steps;
   run.first_traced_step = options.first_step + options.steps - options.traced_steps;
+  run.speeds = options.speeds;
+  run.storage = options.storage;
   run.keeper = options.keeper;
   run.grace = options.keeper != nullptr ? options.timeout : run.grace;
   run.sink = options.traced_steps > 0 ? &recorder : nullptr;

@@ -29,6 +29,8 @@ struct MeasureOptions {
   int traced_steps = 0;  // the last so many
   std::string device = "cpu";
   std::chrono::milliseconds timeout{60000};
+  std::vector<double> speeds;  // as exec::RunOptions
+  plan::ReadRate storage;
   exec::StateKeeper* keeper = nullptr;                     // with one, an interrupted run gets the time to end its step
   std::function<void(int steps_done)> ended = [](int) {};  // also of an interrupted run; all steps count
 };
@@ -38,6 +40,9 @@ struct Measurement {
   plan::Timeline timeline;    // of the traced steps; starts with the first of them
   plan::Staleness staleness;  // of asynchronous updates
 };
+
+// What a job's cluster holds its ranks back to: slow devices, the storage.
+void hold_back(MeasureOptions& options, const plan::Job& job, const plan::PlanGraph& graph);
 
 // Runs it with a progress bar. Throws Interrupted after Ctrl-C.
 Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, const MeasureOptions& options,

@@ -34,7 +34,8 @@ struct RunArguments {
   DataArguments data;
   WeightArguments weights;
   std::string prompt = kNewLine;
-  std::int64_t steps = 20, seed = 1, timeout_seconds = 60, sample = 0;
+  std::int64_t steps = 0;  // 0: not given
+  std::int64_t seed = 1, timeout_seconds = 60, sample = 0;
   std::string timeline_path, trace_path;
   bool verify = false, json = false;
   CheckpointArguments checkpoint;
@@ -126,7 +127,8 @@ void add_options(Options& options, RunArguments& a) {
   a.job.add_to(options);
   a.device.add_to(options);
   a.device.add_deterministic_to(options);
-  options.integer("steps", &a.steps, 1, kMost, "training steps [20]");
+  options.integer("steps", &a.steps, 1, kMost,
+                  "training steps, fewer where the job's epochs are over [20, or its epochs]");
   options.integer("seed", &a.seed, 0, INT64_MAX, "of parameters, data order and sample [1]");
   a.data.add_to(options);
   a.weights.add_to(options);
@@ -146,7 +148,8 @@ void add_options(Options& options, RunArguments& a) {
 }
 
 // An encoder sees what comes behind a token, too; and a decoder behind one answers a sequence.
-void check_sample(const RunArguments& a, const workloads::Model& model) {
+void check_sample(const RunArguments& a, const plan::Job& job) {
+  const workloads::Model& model = job.workload.model;
   for (const auto& [option, given] : {std::pair{"--sample", a.sample > 0}, {"--prompt", a.prompt != kNewLine}}) {
     if (given && model.is_dense()) {
       throw InputError(
@@ -157,6 +160,12 @@ void check_sample(const RunArguments& a, const workloads::Model& model) {
           "{}: the model is an encoder_decoder, which answers a sequence and goes on from no text; expected "
           "a decoder, or no {}",
           option, option));
+    }
+    if (given && job.strategy.loss_chunks > 1) {
+      throw InputError(fmt::format(
+          "{}: with strategy.loss_chunks {} only the last chunk's logits are there in the end, and text goes "
+          "on from any token's; expected loss_chunks 1, or no {}",
+          option, job.strategy.loss_chunks, option));
     }
     if (given && model.is_encoder()) {
       throw InputError(
@@ -244,6 +253,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   measure_options.traced_steps =
       a.timeline_path.empty() && a.trace_path.empty() ? 0 : static_cast<int>(std::min(steps, kTracedSteps));
   measure_options.device = a.device.word;
+  hold_back(measure_options, job, graph);
   measure_options.timeout = run.timeout;
   measure_options.keeper = checkpointing.keeper();
   measure_options.ended = [&](int steps_done) { checkpointing.ended(steps_done, steps_done < a.steps); };
@@ -307,10 +317,11 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     check_runnable(a.job, job, graph, *processes, a.device);
     gpu = a.device.open(*processes);
     a.weights.check(job);
-    check_sample(a, job.workload.model);
+    check_sample(a, job);
     check_verify(a, job.strategy);
     a.data.apply(job.workload);
-    data = std::make_unique<const TrainingData>(job.workload, static_cast<std::uint64_t>(a.seed));
+    data = std::make_unique<const TrainingData>(job, static_cast<std::uint64_t>(a.seed));
+    a.steps = data->steps(a.steps > 0 ? std::optional(a.steps) : std::nullopt);
     return plan::resolved(job).dump() + data->fingerprint();
   };
   return together(*processes, console, prepare,

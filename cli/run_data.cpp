@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "exec/evaluate.h"
 
@@ -9,13 +11,17 @@ namespace foretrain::cli {
 
 namespace {
 
+constexpr std::int64_t kDefaultSteps = 20;
+
 std::string plural(std::int64_t n, const char* what) {
   return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
 }
 
 std::string epoch_text(const exec::Epochs& epochs, const char* item) {
-  const std::int64_t rest = epochs.left_over();
-  return fmt::format("an epoch is {}: {}{}", plural(epochs.items, item), plural(epochs.steps(), "step"),
+  const std::int64_t rest = epochs.left_over(), blocks = epochs.dealing.blocks();
+  return fmt::format("an epoch is {}{}: {}{}", plural(epochs.items, item),
+                     blocks == 1 ? "" : fmt::format(" in {} blocks of {}", blocks, epochs.items / blocks),
+                     plural(epochs.steps(), "step"),
                      rest == 0 ? std::string()
                      : epochs.last_batch == workloads::LastBatch::drop
                          ? fmt::format(", the {} left over {} skipped", plural(rest, item), rest == 1 ? "is" : "are")
@@ -25,17 +31,18 @@ std::string epoch_text(const exec::Epochs& epochs, const char* item) {
 
 }  // namespace
 
-TrainingData::TrainingData(const workloads::Workload& workload, std::uint64_t seed) : workload_(workload), seed_(seed) {
+TrainingData::TrainingData(const plan::Job& job, std::uint64_t seed) : workload_(job.workload), seed_(seed) {
   const workloads::Workload& w = workload_;
+  const exec::Dealing dealing{w.data.distribution, w.data.reshuffle, job.strategy.dp, job.strategy.micro_batch};
   if (w.model.is_dense()) {
-    samples_ = std::make_unique<const exec::Samples>(w, exec::Samples::Part::training, seed);
+    samples_ = std::make_unique<const exec::Samples>(w, exec::Samples::Part::training, seed, dealing);
     return;
   }
   text_ = w.data.synthetic == workloads::Synthetic::reverse
               ? exec::reversals(w.seq_len, w.model.vocab, w.model.start_token)
               : exec::load_text(w.data);
   windows_ = std::make_unique<const exec::TextWindows>(
-      exec::training_windows(text_, w.tokens_per_sequence(), w.global_batch, w.model.vocab, seed));
+      exec::training_windows(text_, w.tokens_per_sequence(), w.global_batch, w.model.vocab, seed, dealing));
 }
 
 const exec::DataSource& TrainingData::source() const {
@@ -58,8 +65,20 @@ std::string TrainingData::fingerprint() const {
                    : name();
 }
 
+const exec::Epochs& TrainingData::epochs() const {
+  return is_text() ? windows_->epochs() : samples_->epochs();
+}
+
 std::string TrainingData::epoch() const {
-  return is_text() ? epoch_text(windows_->epochs(), "sequence") : epoch_text(samples_->epochs(), "sample");
+  return epoch_text(epochs(), is_text() ? "sequence" : "sample");
+}
+
+std::int64_t TrainingData::steps(std::optional<std::int64_t> asked) const {
+  if (workload_.data.epochs == 0) {
+    return asked.value_or(kDefaultSteps);
+  }
+  const std::int64_t all = epochs().steps_of(workload_.data.epochs);
+  return std::min(asked.value_or(all), all);
 }
 
 double TrainingData::validation_loss(exec::Executor& executor, const plan::PlanGraph& graph,

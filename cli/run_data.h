@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cli/options.h"
@@ -10,6 +11,7 @@
 #include "exec/executor.h"
 #include "exec/samples.h"
 #include "plan/graph.h"
+#include "plan/job.h"
 #include "workloads/workload.h"
 
 namespace foretrain::cli {
@@ -18,7 +20,7 @@ namespace foretrain::cli {
 class TrainingData {
  public:
   // Throws InputError for what cannot be read, and for too little of it.
-  TrainingData(const workloads::Workload& workload, std::uint64_t seed);
+  TrainingData(const plan::Job& job, std::uint64_t seed);
 
   const exec::DataSource& source() const;
   bool is_text() const { return samples_ == nullptr; }
@@ -30,9 +32,13 @@ class TrainingData {
   // What an epoch is, and what becomes of the last batch: "an epoch is 562 sequences: 140 steps, the 2 sequences left
   // over are skipped".
   std::string epoch() const;
+  // Of a run that is to have so many, if anybody said so: no more than the job's epochs have.
+  std::int64_t steps(std::optional<std::int64_t> asked) const;
   double validation_loss(exec::Executor& executor, const plan::PlanGraph& graph, const exec::RunOptions& run) const;
 
  private:
+  const exec::Epochs& epochs() const;
+
   workloads::Workload workload_;
   std::uint64_t seed_;
   exec::Text text_;

@@ -1,9 +1,12 @@
 #include "exec/cpu_device.h"
 
+#include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "exec/clock.h"
 #include "exec/dispatch.h"
+#include "exec/loader.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::exec {
@@ -12,6 +15,8 @@ namespace {
 
 // Sleeps end at least this often, so that a timeout is noticed without a notification.
 constexpr std::chrono::milliseconds kNap{50};
+// A shorter sleep is not exact: what a slow rank owes less is put off to later ops.
+constexpr double kShortestSleep = 200e-6;
 
 }  // namespace
 
@@ -23,7 +28,7 @@ Bytes CpuDevice::workspace() const {
 }
 
 std::chrono::nanoseconds CpuDevice::nap() const {
-  return kNap;
+  return is_reading_ ? std::min<std::chrono::nanoseconds>(kNap, loader_->wait()) : kNap;
 }
 
 bool CpuDevice::run_some() {
@@ -33,11 +38,17 @@ bool CpuDevice::run_some() {
       return true;
     }
   }
+  is_reading_ = false;
   Stream* oldest = nullptr;
   for (const auto& stream : streams_) {
     const Task* const task = stream->next();
-    if (task != nullptr && !task->is_communication && is_ready(*task) &&
-        (oldest == nullptr || task->sequence < oldest->next()->sequence)) {
+    if (task != nullptr && is_read(*task) && is_ready(*task)) {
+      if (take_read(*stream)) {
+        return true;
+      }
+      is_reading_ = true;
+    } else if (task != nullptr && !task->is_communication && is_ready(*task) &&
+               (oldest == nullptr || task->sequence < oldest->next()->sequence)) {
       oldest = stream.get();
     }
   }
@@ -115,6 +126,36 @@ bool CpuDevice::post_channel(Task& task) {
   return true;
 }
 
+bool CpuDevice::is_read(const Task& task) const {
+  if (loader_ == nullptr || task.call.op == nullptr || task.host || task.read.use) {
+    return false;
+  }
+  const auto* const host = std::get_if<plan::Host>(&task.call.op->work);
+  return host != nullptr && host->bytes > 0;
+}
+
+bool CpuDevice::take_read(Stream& stream) {
+  Task& task = *stream.next();
+  if (task.since == Time{}) {
+    task.since = now();
+  }
+  if (!loader_->take(task.call)) {
+    return false;
+  }
+  finish_next(stream, task.since, now());
+  return true;
+}
+
+// As long as a slower core would have taken in the end.
+void CpuDevice::hold_back(Time took) {
+  owed_ += seconds(took) * (1 / speed_ - 1);
+  if (owed_ >= kShortestSleep) {
+    const Time start = now();
+    std::this_thread::sleep_for(std::chrono::duration<double>(owed_));
+    owed_ -= seconds(now() - start);
+  }
+}
+
 void CpuDevice::run_to_end(Stream& stream) {
   Task& task = *stream.next();
   const Time start = now();
@@ -124,6 +165,9 @@ void CpuDevice::run_to_end(Stream& stream) {
     task.read.use(static_cast<const std::byte*>(task.read.from));
   } else if (!is_guarded_off(task.call)) {
     run_kernel(kernels::cpu_launchers(), task.call);
+    if (speed_ < 1) {
+      hold_back(now() - start);
+    }
   }
   finish_next(stream, start, now());
 }

@@ -2,6 +2,8 @@
 // driver.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,6 +11,15 @@
 #include "exec/gpu.h"
 
 namespace foretrain::exec {
+
+constexpr int kLeastMajor = 8;  // compute capability that the kernels are built for
+inline std::string least_major_text() {
+  return fmt::format("GPUs from compute capability {}.0 on (A100 and later) can be used", kLeastMajor);
+}
+// Of CUDA, its driver or its runtime: "13.0" of 13000.
+inline std::string cuda_version_text(int version) {
+  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
 
 struct CudaDevice {
   std::string name;

@@ -7,11 +7,6 @@ namespace foretrain::exec {
 namespace {
 
 constexpr int kLeastNccl = 21800;  // communicators that do not block
-constexpr int kLeastMajor = 8;     // compute capability that the kernels are built for
-
-std::string cuda_text(int version) {
-  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
-}
 
 // Both have two digits for the minor version and for the patch; cuBLAS has four in all for what follows the major one.
 std::string text(int version) {
@@ -19,11 +14,13 @@ std::string text(int version) {
 }
 
 CudaFinding driver(const CudaVersions& v) {
-  CudaFinding f{"driver", v.driver / 1000 >= v.runtime / 1000,
-                fmt::format("release {}, of CUDA {}; this program's runtime is of {}",
-                            v.release.empty() ? "unknown" : v.release, cuda_text(v.driver), cuda_text(v.runtime)),
-                ""};
-  f.remedy = f.is_good ? "" : fmt::format("install a driver of CUDA {} or newer", cuda_text(v.runtime / 1000 * 1000));
+  CudaFinding f{
+      "driver", v.driver / 1000 >= v.runtime / 1000,
+      fmt::format("release {}, of CUDA {}; this program's runtime is of {}", v.release.empty() ? "unknown" : v.release,
+                  cuda_version_text(v.driver), cuda_version_text(v.runtime)),
+      ""};
+  f.remedy =
+      f.is_good ? "" : fmt::format("install a driver of CUDA {} or newer", cuda_version_text(v.runtime / 1000 * 1000));
   return f;
 }
 
@@ -31,7 +28,7 @@ CudaFinding device(std::size_t index, const CudaDevice& d) {
   const bool is_good = d.major >= kLeastMajor;
   return {fmt::format("GPU {}", index), is_good,
           fmt::format("{}, {}, compute capability {}.{}", d.name, to_string(d.memory), d.major, d.minor),
-          is_good ? "" : fmt::format("GPUs from compute capability {}.0 on (A100 and later) can be used", kLeastMajor)};
+          is_good ? "" : least_major_text()};
 }
 
 CudaFinding links(const std::vector<CudaDevice>& devices) {
@@ -60,7 +57,7 @@ CudaFinding cudnn(const CudaVersions& v) {
   }
   const bool is_good = v.cudnn_runtime / 1000 == v.runtime / 1000;
   return {
-      "cuDNN", is_good, fmt::format("{}, of CUDA {}", text(v.cudnn), cuda_text(v.cudnn_runtime)),
+      "cuDNN", is_good, fmt::format("{}, of CUDA {}", text(v.cudnn), cuda_version_text(v.cudnn_runtime)),
       is_good ? "" : fmt::format("install the one of CUDA {} (libcudnn9-cuda-{})", v.runtime / 1000, v.runtime / 1000)};
 }
 

@@ -31,6 +31,14 @@ class CudaLaunchers : public Launchers {
               bool accumulate) const override {
     cuda::matmul(with_libraries(), shape, a, b, bias, c, accumulate);
   }
+  void matmul_gelu(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x,
+                   Tensor y) const override {
+    cuda::matmul_gelu(with_libraries(), shape, a, b, bias, x, y);
+  }
+  void matmul_gelu_backward(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor x,
+                            Tensor dx) const override {
+    cuda::matmul_gelu_backward(with_libraries(), shape, a, b, x, dx);
+  }
   void norm_forward(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
                     Tensor rstd) const override {
     cuda::norm_forward(stream_, shape, x, gain, bias, y, mean, rstd);
@@ -300,7 +308,7 @@ class CudaLaunchers : public Launchers {
  private:
   const cuda::Stream& with_libraries() const {
     if (libraries_ == nullptr) {
-      libraries_ = cuda::open_libraries(cuda::AlgorithmChoice::heuristic, order_);
+      libraries_ = cuda::open_libraries(order_);
       stream_.libraries = libraries_.get();
     }
     return stream_;

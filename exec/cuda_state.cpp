@@ -12,7 +12,6 @@ namespace foretrain::exec {
 
 namespace {
 
-constexpr int kLeastMajor = 8;     // compute capability that the kernels are built for
 constexpr int kLeastDriver = 580;  // NVIDIA's release of CUDA 13.0
 
 // A library that may be absent, and a function of it, declared here so that its headers may be too.
@@ -67,10 +66,6 @@ void ask_nvml(CudaState& state) {
   }
 }
 
-std::string version_text(int version) {
-  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
-}
-
 CudaState find_state() {
   CudaState state;
   state.is_built = true;
@@ -86,8 +81,8 @@ CudaState find_state() {
     return state;
   }
   if (driver / 1000 < runtime / 1000) {
-    state.detail = fmt::format("the NVIDIA driver is of CUDA {}, and this program of {}", version_text(driver),
-                               version_text(runtime));
+    state.detail = fmt::format("the NVIDIA driver is of CUDA {}, and this program of {}", cuda_version_text(driver),
+                               cuda_version_text(runtime));
     state.remedy = fmt::format("install driver release {} or newer", kLeastDriver);
     return state;
   }
@@ -112,10 +107,10 @@ CudaState find_state() {
   const CudaDevice& first = state.devices.front();
   state.detail = fmt::format("{} ({}, compute capability {}.{}), {} in all; driver of CUDA {}, runtime {}, cuBLASLt {}",
                              first.name, to_string(first.memory), first.major, first.minor, devices,
-                             version_text(driver), version_text(runtime), cublasLtGetVersion());
+                             cuda_version_text(driver), cuda_version_text(runtime), cublasLtGetVersion());
   state.is_usable = first.major >= kLeastMajor;
   if (!state.is_usable) {
-    state.remedy = fmt::format("GPUs from compute capability {}.0 on (A100 and later) can be used", kLeastMajor);
+    state.remedy = least_major_text();
   }
   return state;
 }

@@ -271,22 +271,36 @@ Text load_text(const workloads::DataSpec& data) {
   return text;
 }
 
+std::int64_t Epochs::steps_of(std::int64_t epochs) const {
+  return last_batch == workloads::LastBatch::wrap ? epochs * items / per_step : epochs * steps();
+}
+
+// Each block has an epoch of its own, of which a step takes its part: microbatch by microbatch.
 std::int64_t Epochs::item(std::int64_t step, std::int64_t index_in_batch) const {
-  std::int64_t epoch = step / steps();
-  std::int64_t place = step % steps() * per_step + index_in_batch;
+  const std::int64_t blocks = dealing.blocks(), size = items / blocks, share = per_step / blocks;
+  const std::int64_t microbatch = index_in_batch / dealing.together;
+  const std::int64_t block = blocks > 1 ? microbatch % blocks : 0;
+  const std::int64_t index =
+      blocks > 1 ? microbatch / blocks * dealing.together + index_in_batch % dealing.together : index_in_batch;
+  std::int64_t epoch = step / (size / share);
+  std::int64_t place = step % (size / share) * share + index;
   if (last_batch == workloads::LastBatch::wrap) {
-    epoch = (step * per_step + index_in_batch) / items;
-    place = (step * per_step + index_in_batch) % items;
+    epoch = (step * share + index) / size;
+    place = (step * share + index) % size;
   }
-  return is_shuffled ? permuted(place, items, mix(seed) ^ static_cast<std::uint64_t>(epoch)) : place;
+  if (dealing.distribution == workloads::Distribution::sequential) {
+    return place;
+  }
+  const auto key = static_cast<std::uint64_t>(dealing.reshuffles ? epoch : 0) ^ static_cast<std::uint64_t>(block) << 32;
+  return block * size + permuted(place, size, mix(seed) ^ key);
 }
 
 TextWindows::TextWindows(const Text& text, Part part, std::int64_t seq_len, std::int64_t sequences_per_step,
-                         std::int64_t vocab, Order order, std::uint64_t seed)
+                         std::int64_t vocab, const Dealing& dealing, std::uint64_t seed)
     : part_(part == Part::training ? text.training : text.validation),
       seq_len_(seq_len),
-      epochs_{std::max<std::int64_t>(0, part_.size() - 1) / seq_len, sequences_per_step, text.last_batch,
-              order == Order::shuffled, seed} {
+      epochs_{std::max<std::int64_t>(0, part_.size() - 1) / seq_len / dealing.blocks() * dealing.blocks(),
+              sequences_per_step, text.last_batch, dealing, seed} {
   CHECK(seq_len >= 1 && sequences_per_step >= 1, "steps of {} sequences of {}", sequences_per_step, seq_len);
   check_vocabulary(text, vocab);
   if (windows() < sequences_per_step) {
@@ -306,8 +320,8 @@ void TextWindows::sequence(std::int64_t step, std::int64_t index_in_batch, std::
 }
 
 TextWindows training_windows(const Text& text, std::int64_t seq_len, std::int64_t global_batch, std::int64_t vocab,
-                             std::uint64_t seed) {
-  return {text, TextWindows::Part::training, seq_len, global_batch, vocab, TextWindows::Order::shuffled, seed};
+                             std::uint64_t seed, const Dealing& dealing) {
+  return {text, TextWindows::Part::training, seq_len, global_batch, vocab, dealing, seed};
 }
 
 double unigram_loss(const Text& text) {

@@ -2,10 +2,15 @@
 // tokenizer bytes are ids (0 to 255).
 //
 // A sequence is a window of seq_len + 1 ids; windows start every seq_len ids, so that each id is once an input. In each
-// epoch the windows come in another order, a permutation that depends on the seed and the epoch only. A step takes the
-// next global_batch windows: what it takes depends on its number and the seed alone, so that a run may go on in the
-// middle of an epoch. Windows left over at the end of an epoch, too few for a whole step, are skipped in that epoch
-// (last_batch drop), or stand in one step with the first of the next (wrap).
+// epoch the windows come in another order, a permutation that depends on the seed and the epoch only (in every epoch
+// the same one, where they are not reshuffled). A step takes the next global_batch windows: what it takes depends on
+// its number and the seed alone, so that a run may go on in the middle of an epoch. Windows left over at the end of an
+// epoch, too few for a whole step, are skipped in that epoch (last_batch drop), or stand in one step with the first of
+// the next (wrap).
+//
+// distribution block: each data-parallel rank takes its part of a step from a contiguous block of the windows, in the
+// order of a permutation of that block; the last windows, fewer than ranks, are in none. sequential: the order is that
+// of the data.
 #pragma once
 
 #include <cstdint>
@@ -47,15 +52,26 @@ Text reversals(std::int64_t seq_len, std::int64_t vocab, std::int64_t start);
 // unreadable or not what its format says.
 Text load_text(const workloads::DataSpec& data);
 
+// How items are dealt out. Blocks are those of `ranks` that take `together` items of each microbatch.
+struct Dealing {
+  workloads::Distribution distribution = workloads::Distribution::random;
+  bool reshuffles = true;
+  std::int64_t ranks = 1, together = 1;
+
+  std::int64_t blocks() const { return distribution == workloads::Distribution::block ? ranks : 1; }
+};
+
 // Which of an epoch's items each step takes, as said above.
 struct Epochs {
-  std::int64_t items = 0, per_step = 1;
+  std::int64_t items = 0, per_step = 1;  // REQUIRES: multiples of the dealing's blocks
   workloads::LastBatch last_batch = workloads::LastBatch::drop;
-  bool is_shuffled = true;
+  Dealing dealing;
   std::uint64_t seed = 0;
 
   std::int64_t steps() const { return items / per_step; }  // whole ones
   std::int64_t left_over() const { return items % per_step; }
+  // Steps after which so many epochs are over.
+  std::int64_t steps_of(std::int64_t epochs) const;
   std::int64_t item(std::int64_t step, std::int64_t index_in_batch) const;
 };
 
@@ -63,12 +79,10 @@ struct Epochs {
 class TextWindows : public DataSource {
  public:
   enum class Part : std::uint8_t { training, validation };
-  enum class Order : std::uint8_t { shuffled, as_written };
-
   // Of a text that outlives this. Throws InputError when the part is shorter than one step, with the ids that are
   // needed, and for a vocabulary without one of the ids.
   TextWindows(const Text& text, Part part, std::int64_t seq_len, std::int64_t sequences_per_step, std::int64_t vocab,
-              Order order, std::uint64_t seed);
+              const Dealing& dealing, std::uint64_t seed);
 
   void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const override;
   std::int64_t windows() const { return epochs_.items; }
@@ -82,7 +96,9 @@ class TextWindows : public DataSource {
 
 // What a training run of this workload reads.
 TextWindows training_windows(const Text& text, std::int64_t seq_len, std::int64_t global_batch, std::int64_t vocab,
-                             std::uint64_t seed);
+                             std::uint64_t seed, const Dealing& dealing = {});
+// As they are written.
+inline constexpr Dealing kAsWritten{workloads::Distribution::sequential, false};
 
 // Cross entropy in nats per id of the validation part under the frequencies of ids in the training part, one occurrence
 // of each id added: what a model that knows no context reaches.

@@ -75,6 +75,9 @@ struct KernelRunner {
   // A number that a kernel is told by address.
   const double* scalar(std::size_t i) const { return static_cast<const double*>(read(i).data); }
 
+  // A product's a or b: buffers do not tell tf32 from fp32.
+  Tensor factor(std::size_t i, Dtype in) const { return {read(i).data, in == Dtype::tf32 ? in : read(i).dtype}; }
+
   void operator()(const plan::Join&) const {}
 
   void operator()(const plan::Matmul& op) const {
@@ -84,7 +87,12 @@ struct KernelRunner {
     shape.k = op.k;
     shape.transpose_a = op.trans_a;
     shape.transpose_b = op.trans_b;
-    launch.matmul(shape, read(0), read(1), op.bias ? read(2) : Tensor{}, write(0), op.accumulate);
+    const Tensor a = factor(0, op.in), b = factor(1, op.in), bias = op.bias ? read(2) : Tensor{};
+    switch (op.epilogue) {
+      case plan::Epilogue::none: launch.matmul(shape, a, b, bias, write(0), op.accumulate); break;
+      case plan::Epilogue::gelu: launch.matmul_gelu(shape, a, b, bias, write(1), write(0)); break;
+      case plan::Epilogue::gelu_backward: launch.matmul_gelu_backward(shape, a, b, read(2), write(0)); break;
+    }
   }
 
   // Statistics [rows, 2] are stored as two columns: all means, then all reciprocal deviations.
@@ -393,7 +401,7 @@ CollectiveCall collective_call(const OpCall& call) {
   c.key = {plan::match_key(*call.rank->role, op.tag, call.binding), call.binding.step, group.members.front(), -1};
   c.kind = op.kind;
   c.reduction = op.reduction;
-  c.dtype = stored_type(op.dtype);
+  c.dtype = kernels::stored_type(op.dtype);
   c.elements = op.elements;
   c.root = op.root;
   c.in = call.reads.empty() ? nullptr : call.reads[0].data;
@@ -418,7 +426,7 @@ void message_calls(const OpCall& call, std::vector<MessageCall>& messages) {
     out.key.from = m.send ? call.rank->rank : other;
     out.key.to = m.send ? other : call.rank->rank;
     out.send = m.send;
-    out.dtype = stored_type(m.dtype);
+    out.dtype = kernels::stored_type(m.dtype);
     out.elements = m.elements;
     out.data = m.send ? call.reads.at(reads++).data : call.writes.at(writes++).data;
     messages.push_back(out);
@@ -440,7 +448,7 @@ void channel_calls(const OpCall& call, int worker, std::int64_t clock, std::vect
                up ? other : server,
                up ? server : other};
     out.send = sends;
-    out.dtype = stored_type(op.dtype);
+    out.dtype = kernels::stored_type(op.dtype);
     out.elements = operands[i].elements;
     out.data = (sends ? call.reads : call.writes)[i].data;
     out.announces = op.step == plan::ChannelStep::put;

@@ -115,8 +115,7 @@ std::string written(const Text& text, std::span<const std::int32_t> ids) {
 
 double validation_loss(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,
                        const RunOptions& options) {
-  const TextWindows windows(text, TextWindows::Part::validation, graph.seq_len, 1, vocab,
-                            TextWindows::Order::as_written, 0);
+  const TextWindows windows(text, TextWindows::Part::validation, graph.seq_len, 1, vocab, kAsWritten, 0);
   const std::int64_t batch = graph.sequences_per_step;
   const std::int64_t batches = whole_batches(windows.windows(), batch);
   return executor.evaluate(ValidationBatches(windows, batch, batches), static_cast<int>(batches), options);
@@ -131,8 +130,7 @@ double validation_loss(Executor& executor, const plan::PlanGraph& graph, const S
 Answers answers(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,
                 const RunOptions& options) {
   constexpr std::int64_t kAnswered = 16;
-  const TextWindows windows(text, TextWindows::Part::validation, graph.seq_len, 1, vocab,
-                            TextWindows::Order::as_written, 0);
+  const TextWindows windows(text, TextWindows::Part::validation, graph.seq_len, 1, vocab, kAsWritten, 0);
   const auto read = static_cast<std::size_t>(graph.seq_len - graph.told_len);
   std::vector<std::int32_t> sequence(static_cast<std::size_t>(graph.seq_len) + 1);
   Answers result;

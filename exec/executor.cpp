@@ -111,7 +111,7 @@ RunResult Executor::Impl::evaluate(const DataSource& other, int batches, bool on
 std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
   const int cp = graph.mesh.size(plan::Axis::cp);
   const std::int64_t told = graph.told_len > 0 ? graph.told_len : graph.seq_len;
-  const std::int64_t rows = graph.sequences_per_step / graph.microbatches / graph.data_ranks() * (told / cp);
+  const std::int64_t rows = graph.sequences_per_step / graph.all_microbatches() * (told / cp);
   const plan::SharePlace place_of_row = plan::share_place(row, told, cp);
   std::vector<double> logits;
   for (const auto& rank : here.ranks()) {
@@ -125,7 +125,7 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
     std::int32_t slot = 0, last_chunk = -1;
     for (const plan::Instance& instance : role.program.evaluation) {
       const std::int32_t chunk = role.segments[static_cast<std::size_t>(instance.segment)].chunk;
-      if (instance.microbatch == 0 && chunk > last_chunk) {
+      if (instance.microbatch == plan::first_microbatch(role) && chunk > last_chunk) {
         last_chunk = chunk;
         slot = instance.slot;
       }
@@ -133,7 +133,8 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
     const plan::Buffer& buffer = role.buffers[static_cast<std::size_t>(role.logits)];
     const plan::Placement& place = role.memory.placements[static_cast<std::size_t>(role.logits)];
     const std::int64_t cols = buffer.elements / rows;
-    const kernels::Tensor tensor{rank->memory().at(place.offset + slot * place.copy_stride), stored_type(buffer.dtype)};
+    const kernels::Tensor tensor{rank->memory().at(place.offset + slot * place.copy_stride),
+                                 kernels::stored_type(buffer.dtype)};
     read_on_host(rank->memory(), advanced(tensor, place_of_row.token * cols), cols, [&](kernels::ConstTensor values) {
       for (std::int64_t c = 0; c < cols; ++c) {
         logits.push_back(element(values, c));
@@ -144,6 +145,7 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
   for (const std::vector<double>& of_process : all_gather(processes, logits)) {
     all.insert(all.end(), of_process.begin(), of_process.end());
   }
+  CHECK(!all.empty(), "no rank keeps the logits of all rows");
   return all;
 }
 

@@ -18,6 +18,7 @@
 #include "exec/processes.h"
 #include "plan/graph.h"
 #include "plan/host_traffic.h"
+#include "plan/reading.h"
 #include "plan/timeline.h"
 
 namespace foretrain::exec {
@@ -60,7 +61,9 @@ struct RunOptions {
   std::function<void(int step, double loss, double seconds)> on_step;  // called once per step, from one thread
   plan::SpanSink* sink = nullptr;                                      // measured spans
   int first_traced_step = 0;                                           // spans of earlier steps are not recorded
-  bool poison = false;                                                 // fill dead ranges with NaN (dev builds)
+  std::vector<double> speeds;  // by rank: what part of its speed it is held back to; empty: none is
+  plan::ReadRate storage;      // what each rank reads is held back to
+  bool poison = false;         // fill dead ranges with NaN (dev builds)
 };
 
 // A full (unsharded) parameter-shaped tensor gathered from all ranks, in fp64.
@@ -117,7 +120,7 @@ class Executor {
   // number when interrupted.
   double evaluate(const DataSource& data, int batches, const RunOptions& options);
   // Logits that position `row` of the first sequence of `data` (of what is told of it) gives, over the padded
-  // vocabulary.
+  // vocabulary. REQUIRES: some role has plan::Role::logits.
   std::vector<double> logits(const DataSource& data, std::int64_t row, const RunOptions& options);
 
  private:

@@ -37,13 +37,10 @@ std::int32_t* copy_part(const plan::Host& op, std::span<const std::int32_t> sequ
 
 }  // namespace
 
-// Microbatch m of data-parallel rank d holds the sequences from (m * dp + d) * sequences on: the one-rank job with the
-// same microbatches takes them in the same order.
 std::int64_t first_sequence(const OpCall& call, const plan::Host& op) {
   const RankContext& rank = *call.rank;
-  const std::int64_t dp = rank.graph->data_ranks();
-  const std::int64_t d = rank.coordinates[static_cast<std::size_t>(plan::Axis::dp)];
-  return (call.binding.microbatch * dp + d) * op.sequences;
+  return op.sequences * rank.graph->microbatches_before(rank.coordinates[static_cast<std::size_t>(plan::Axis::dp)],
+                                                        call.binding.microbatch);
 }
 
 void load_tokens(const OpCall& call, const plan::Host& op) {

@@ -47,6 +47,20 @@ void check_channels(const plan::PlanGraph& graph, const World& world, bool on_gp
   }
 }
 
+// GPUs are as fast as they are, and take what the host has when they get there.
+void check_pace(const plan::PlanGraph& graph, const RunOptions& options) {
+  const bool reads_ahead = std::any_of(graph.roles.begin(), graph.roles.end(), [](const plan::Role& role) {
+    const plan::Host* const op = plan::reading_op(role);
+    return op != nullptr && op->prefetch > 0;
+  });
+  if (reads_ahead || options.storage.is_limited() || !options.speeds.empty()) {
+    throw InputError(fmt::format("{}: runs on cores so far, not on GPUs", !options.speeds.empty()
+                                                                              ? "cluster.disturbance"
+                                                                          : reads_ahead ? "workload.data.prefetch"
+                                                                                        : "cluster.storage"));
+  }
+}
+
 }  // namespace
 
 LocalRanks::LocalRanks(const plan::PlanGraph& graph, Processes& processes, Gpu* gpu)
@@ -233,6 +247,9 @@ std::vector<RankMemory> LocalRanks::memory() const {
 RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
   if (is_broken_) {
     throw EnvironmentError("this run was cut off in the middle of a step and cannot go on");
+  }
+  if (gpu_ranks_) {
+    check_pace(graph_, *assignment.options);
   }
   RunResult result;
   RunControl control(static_cast<int>(ranks_.size()), assignment.first_step, assignment.options->steps);

@@ -7,7 +7,7 @@ namespace {
 kernels::Tensor tensor(const RankMemory& memory, const plan::Operand& operand, const plan::Binding& binding) {
   const RankContext& rank = *memory.rank;
   return {memory.at(plan::operand_offset(*rank.graph, *rank.role, operand, binding, rank.rank)),
-          stored_type(rank.role->buffers[static_cast<std::size_t>(operand.buffer)].dtype)};
+          kernels::stored_type(rank.role->buffers[static_cast<std::size_t>(operand.buffer)].dtype)};
 }
 
 }  // namespace

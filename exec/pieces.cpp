@@ -46,7 +46,7 @@ kernels::Tensor layer_tensor(const RankMemory& memory, plan::BufferId buffer, st
   const plan::Role& role = *memory.rank->role;
   const plan::Placement& place = role.memory.placements[static_cast<std::size_t>(buffer)];
   return {memory.at(place.offset + layer * place.layer_stride),
-          stored_type(role.buffers[static_cast<std::size_t>(buffer)].dtype)};
+          kernels::stored_type(role.buffers[static_cast<std::size_t>(buffer)].dtype)};
 }
 
 // Whether a rank stores all of a family's parameters, and not only those whose updates it makes.

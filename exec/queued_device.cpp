@@ -69,6 +69,7 @@ QueuedDevice::Task& QueuedDevice::enqueue(StreamHandle stream) {
   task.host = nullptr;
   task.read = {};
   task.ticket = nullptr;
+  task.since = {};
   ++s.enqueued;
   ++outstanding_;
   return task;
@@ -165,7 +166,7 @@ void QueuedDevice::idle(std::chrono::nanoseconds limit) {
         __builtin_ia32_pause();
       }
     }
-    if (now() >= idle_since_ + as_time(timeout_)) {
+    if (now() >= idle_since_ + as_time(timeout_) && !is_reading()) {
       fail_waiting();
     }
     partners_.wait(seen, std::min(limit, nap()));

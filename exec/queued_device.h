@@ -14,6 +14,8 @@
 
 namespace foretrain::exec {
 
+class Loader;
+
 class QueuedDevice : public Device {
  public:
   // `partners` must outlive the device. `describe` names an op in messages.
@@ -23,6 +25,11 @@ class QueuedDevice : public Device {
   QueuedDevice& operator=(const QueuedDevice&) = delete;
 
   void set_sink(CompletionSink* sink) { sink_ = sink; }
+  // What part of its speed it is held back to, and who reads for it: nobody where loads take no time (nullptr).
+  void set_pace(double speed, Loader* loader) {
+    speed_ = speed;
+    loader_ = loader;
+  }
   void set_timeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
 
   StreamHandle create_stream() override;
@@ -62,6 +69,7 @@ class QueuedDevice : public Device {
     Read read;                   // or this
     bool is_communication = false;
     std::vector<Point> waits;
+    Time since;  // a load: when it began to wait for what is read; zero: not yet
     std::int64_t sequence = 0;
     Partners::Ticket ticket = nullptr;  // of posted communication
   };
@@ -83,6 +91,9 @@ class QueuedDevice : public Device {
   // The longest sleep after which to look again without a notification.
   virtual std::chrono::nanoseconds nap() const = 0;
 
+  // Something is being read, so that waiting ends by itself.
+  virtual bool is_reading() const { return false; }
+
   // All that it waits for has been started.
   bool is_ready(const Task& task) const;
   void run_host(Task& task);
@@ -91,6 +102,8 @@ class QueuedDevice : public Device {
   Stream& stream(std::int32_t index) { return *streams_[static_cast<std::size_t>(index)]; }
 
   std::vector<std::unique_ptr<Stream>> streams_;
+  double speed_ = 1;
+  Loader* loader_ = nullptr;
 
  private:
   Task& enqueue(StreamHandle stream);

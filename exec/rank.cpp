@@ -124,6 +124,9 @@ void RankRunner::run(RunControl& control, const Assignment& assignment) {
   control_ = &control;
   assignment_ = assignment;
   context_.data = assignment.data;
+  const std::vector<double>& speeds = assignment.options->speeds;
+  const std::unique_ptr<Loader> loader = assignment.trains ? make_loader(assignment) : nullptr;
+  device_->set_pace(speeds.empty() ? 1 : speeds[at(static_cast<int>(context_.rank))], loader.get());
   context_.keeper = assignment.trains ? assignment.options->keeper : nullptr;
   device_->set_timeout(assignment.options->timeout);
   const plan::Program& program = context_.role->program;
@@ -156,6 +159,23 @@ void RankRunner::run(RunControl& control, const Assignment& assignment) {
   workspace_ = device_->workspace();
 }
 
+// Reads what a step of the body loads, ahead of it. None where that takes no time and nothing is to be ahead.
+std::unique_ptr<Loader> RankRunner::make_loader(const Assignment& assignment) {
+  const plan::Host* const op = plan::reading_op(*context_.role);
+  if (op == nullptr || (!assignment.options->storage.is_limited() && op->prefetch == 0)) {
+    return nullptr;
+  }
+  const plan::Program& program = context_.role->program;
+  std::vector<OpCall> loads;
+  for (plan::ProgramCursor cursor(*context_.role, role_index_, program.body, plan::first_body_instance(program));
+       cursor; cursor.next()) {
+    if (const auto* const host = std::get_if<plan::Host>(&cursor.op().work); host != nullptr && host->bytes > 0) {
+      bind_call(memory_, cursor, 0, loads.emplace_back());
+    }
+  }
+  return std::make_unique<Loader>(std::move(loads), assignment.first_step, assignment.options->storage);
+}
+
 void RankRunner::enqueue_evaluation(int batch) {
   const plan::Program& p = context_.role->program;
   const auto first = static_cast<int>(p.prologue.size() + p.body.size() + p.epilogue.size());
@@ -165,7 +185,7 @@ void RankRunner::enqueue_evaluation(int batch) {
   }
   // Instance by instance, so that each keeps its id.
   for (std::size_t i = 0; i < p.evaluation.size(); ++i) {
-    if (p.evaluation[i].microbatch <= 0) {
+    if (p.evaluation[i].microbatch <= plan::first_microbatch(*context_.role)) {
       enqueue({p.evaluation[i]}, first + static_cast<int>(i), batch);
     }
   }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "exec/loader.h"
 #include "exec/op_call.h"
 #include "exec/queued_device.h"
 #include "exec/run_control.h"
@@ -58,6 +59,7 @@ class RankRunner : private CompletionSink {
   };
 
   void make_streams_and_events();
+  std::unique_ptr<Loader> make_loader(const Assignment& assignment);
   void enqueue(const std::vector<plan::Instance>& instances, int first_instance, int step);
   void enqueue_evaluation(int batch);
   void enqueue_op(const plan::ProgramCursor& cursor, int step);

@@ -39,11 +39,6 @@ struct RankContext {
 
 RankContext rank_context(const plan::PlanGraph& graph, plan::Rank rank);
 
-// What a CPU stores and computes for an element type: tf32 is fp32.
-constexpr Dtype stored_type(Dtype d) {
-  return d == Dtype::tf32 ? Dtype::fp32 : d;
-}
-
 // The same tensor from `elements` on.
 inline kernels::Tensor advanced(const kernels::Tensor& t, std::int64_t elements) {
   return t ? kernels::Tensor{static_cast<std::byte*>(t.data) + size_bytes(t.dtype, elements), t.dtype} : t;

@@ -68,14 +68,16 @@ T* put(std::span<const double> from, T* to) {
 
 }  // namespace
 
-Samples::Samples(const workloads::Workload& workload, Part part, std::uint64_t seed)
+Samples::Samples(const workloads::Workload& workload, Part part, std::uint64_t seed, const Dealing& dealing)
     : inputs_(workload.model.dense.inputs),
       labels_(tells_classes(workload.model.dense) ? 1 : workload.model.dense.outputs) {
   const workloads::DataSpec& data = workload.data;
   const bool trains = part == Part::training;
   count_ = trains ? data.samples : std::max<std::int64_t>(1, data.samples / 10);
-  epochs_ = {count_, trains ? workload.global_batch : 1, data.last_batch, trains, seed};
-  if (trains && count_ < workload.global_batch) {
+  const Dealing dealt = trains ? dealing : kAsWritten;
+  epochs_ = {count_ / dealt.blocks() * dealt.blocks(), trains ? workload.global_batch : 1, data.last_batch, dealt,
+             seed};
+  if (trains && epochs_.items < workload.global_batch) {
     throw InputError(
         fmt::format("data: {} samples are fewer than the {} of a step (global_batch)", count_, workload.global_batch));
   }

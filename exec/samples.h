@@ -22,11 +22,11 @@ class Samples : public DataSource {
  public:
   enum class Part : std::uint8_t { training, validation };
   // REQUIRES: a model of features. Throws InputError for fewer samples than a step takes.
-  Samples(const workloads::Workload& workload, Part part, std::uint64_t seed);
+  Samples(const workloads::Workload& workload, Part part, std::uint64_t seed, const Dealing& dealing = {});
 
   Sample sample(std::int64_t step, std::int64_t index_in_batch) const override;
   std::int64_t count() const { return count_; }
-  Epochs epochs() const { return epochs_; }
+  const Epochs& epochs() const { return epochs_; }
   // Sample `index` as it was made.
   Sample at(std::int64_t index) const;
 

@@ -74,20 +74,6 @@ void check_norm(const char* op, const NormShape& s, ConstTensor mean, ConstTenso
   check_wide(op, element, {rstd.dtype, s.kind == NormKind::layernorm ? mean.dtype : rstd.dtype});
 }
 
-void check_gate(const char* op, const GateShape& s) {
-  CHECK(s.tokens >= 0 && s.experts >= 1 && s.top_k >= 1 && s.top_k <= s.experts && s.groups >= 1 &&
-            s.experts % s.groups == 0 && s.top_groups >= 1 && s.top_groups <= s.groups &&
-            s.top_k <= s.experts / s.groups * s.top_groups,
-        "{}: {} of {} experts for {} tokens, from {} of {} groups", op, s.top_k, s.experts, s.tokens, s.top_groups,
-        s.groups);
-}
-
-// Statistics and weights: fp64 or fp32.
-void check_statistics(const char* op, Dtype element, std::initializer_list<Dtype> types) {
-  check_same(op, element, types);
-  check_wide(op, element, {element});
-}
-
 void check_latent_heads(const char* op, const LatentHeadsShape& s, Dtype qkv, std::initializer_list<Dtype> others) {
   check_sizes(op, {s.batch, s.seq, s.heads, s.nope_dim, s.rope_dim, s.v_dim});
   CHECK(s.rope_dim % 2 == 0, "{}: {} rotated columns; an even number", op, s.rope_dim);
@@ -103,16 +89,10 @@ void check_product(const char* op, Dtype first, std::initializer_list<Dtype> oth
   }
 }
 
-void check_grouped(const char* op, const GroupedShape& s, Dtype first, std::initializer_list<Dtype> others) {
-  check_sizes(op, {s.experts, s.out, s.in});
-  check_product(op, first, others);
-}
-
-void check_expert_bias(const char* op, const ExpertBiasShape& s, std::initializer_list<Dtype> types) {
-  check_sizes(op, {s.experts, s.rows, s.cols});
-  for (const Dtype d : types) {
-    check_element(op, d);
-  }
+void check_epilogue(const char* op, const MatmulShape& s, Dtype x, Dtype c) {
+  check_same(op, c, {x});
+  CHECK(s.batch == 1 && (s.ldc == 0 || s.ldc == s.n), "{}: {} matrices with rows {} apart; one, of dense rows", op,
+        s.batch, s.ldc);
 }
 
 // Places are counted in 32 bits.
@@ -127,7 +107,17 @@ void check_code(const char* op, const Code& code, Dtype element) {
 
 void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool) {
   check_sizes("matmul", {s.m, s.n, s.k, s.lda, s.ldb, s.ldc, s.batch});
-  check_product("matmul", c.dtype, {a.dtype, b.dtype, present(bias, c.dtype)});
+  check_product("matmul", c.dtype, {stored_type(a.dtype), stored_type(b.dtype), present(bias, c.dtype)});
+}
+
+void matmul_gelu(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x, Tensor y) {
+  arguments::matmul(s, a, b, bias, x, false);
+  check_epilogue("matmul_gelu", s, x.dtype, y.dtype);
+}
+
+void matmul_gelu_backward(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor x, Tensor dx) {
+  arguments::matmul(s, a, b, {}, dx, false);
+  check_epilogue("matmul_gelu_backward", s, x.dtype, dx.dtype);
 }
 
 void norm_forward(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
@@ -417,68 +407,6 @@ void init_normal(const InitShape& s, double, Tensor x) {
 void init_uniform(const InitShape& s, double, double, Tensor x) {
   check_element("init_uniform", x.dtype);
   check_sizes("init_uniform", {s.rows, s.cols, s.row_offset, s.col_offset, s.global_cols});
-}
-
-void gate_forward(const GateShape& s, ConstTensor logits, Tensor scores, Tensor weights, std::int32_t*) {
-  check_gate("gate_forward", s);
-  check_statistics("gate_forward", logits.dtype, {scores.dtype, weights.dtype});
-}
-
-void gate_backward(const GateShape& s, ConstTensor scores, const std::int32_t*, ConstTensor dweights, double,
-                   const std::int32_t*, std::int64_t, Tensor dlogits) {
-  check_gate("gate_backward", s);
-  check_statistics("gate_backward", scores.dtype, {dweights.dtype, dlogits.dtype});
-}
-
-void permute_forward(std::int64_t rows, std::int64_t copies, std::int64_t cols, ConstTensor x, const std::int32_t*,
-                     Tensor y) {
-  check_sizes("permute_forward", {rows, copies, cols});
-  CHECK(x.dtype == y.dtype, "permute_forward: {} from {}", name(y.dtype), name(x.dtype));
-}
-
-void permute_backward(std::int64_t rows, std::int64_t copies, std::int64_t cols, ConstTensor y, const std::int32_t*,
-                      Tensor x) {
-  check_sizes("permute_backward", {rows, copies, cols});
-  check_same("permute_backward", x.dtype, {y.dtype});
-}
-
-void grouped_forward(const GroupedShape& s, const std::int32_t*, ConstTensor x, ConstTensor w, Tensor y) {
-  check_grouped("grouped_forward", s, x.dtype, {w.dtype, y.dtype});
-}
-
-void grouped_backward_input(const GroupedShape& s, const std::int32_t*, ConstTensor dy, ConstTensor w, Tensor dx) {
-  check_grouped("grouped_backward_input", s, dy.dtype, {w.dtype, dx.dtype});
-}
-
-void grouped_backward_weight(const GroupedShape& s, const std::int32_t*, ConstTensor dy, ConstTensor x, Tensor dw) {
-  check_grouped("grouped_backward_weight", s, dy.dtype, {x.dtype, dw.dtype});
-}
-
-void expert_bias_forward(const ExpertBiasShape& s, const std::int32_t*, ConstTensor bias, ConstTensor weights,
-                         Tensor y) {
-  check_expert_bias("expert_bias_forward", s, {bias.dtype, weights.dtype, y.dtype});
-}
-
-void expert_bias_backward_weights(const ExpertBiasShape& s, const std::int32_t*, ConstTensor dy, ConstTensor bias,
-                                  Tensor dweights) {
-  check_expert_bias("expert_bias_backward_weights", s, {dy.dtype, bias.dtype, dweights.dtype});
-}
-
-void expert_bias_gradient(const ExpertBiasShape& s, const std::int32_t*, ConstTensor dy, ConstTensor weights,
-                          Tensor dbias) {
-  check_expert_bias("expert_bias_gradient", s, {dy.dtype, weights.dtype, dbias.dtype});
-}
-
-void expert_activation_forward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x,
-                               ConstTensor weights, Tensor y) {
-  arguments::activation_forward(kind, rows, cols, x, y);
-  check_wide("expert_activation_forward", y.dtype, {weights.dtype});
-}
-
-void expert_activation_backward(Activation kind, std::int64_t rows, std::int64_t cols, ConstTensor x,
-                                ConstTensor weights, ConstTensor dy, Tensor dx, Tensor dweights) {
-  arguments::activation_backward(kind, rows, cols, x, dy, dx);
-  check_wide("expert_activation_backward", dy.dtype, {weights.dtype, dweights.dtype});
 }
 
 }  // namespace arguments

@@ -8,6 +8,8 @@
 namespace foretrain::kernels::arguments {
 
 decltype(kernels::matmul) matmul;
+decltype(kernels::matmul_gelu) matmul_gelu;
+decltype(kernels::matmul_gelu_backward) matmul_gelu_backward;
 decltype(kernels::norm_forward) norm_forward;
 decltype(kernels::norm_backward_input) norm_backward_input;
 decltype(kernels::norm_backward_weight) norm_backward_weight;

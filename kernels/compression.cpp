@@ -21,21 +21,6 @@ using std::int64_t;
 template <class T>
 using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-// Where a code's arrays begin.
-template <class W, class Byte>
-struct Arrays {
-  template <class X>
-  using Of = std::conditional_t<std::is_const_v<Byte>, const X, X>;
-  Of<W>* wide;  // scales, or values
-  Of<std::int8_t>* multiples;
-  Of<std::uint32_t>* places;
-
-  Arrays(const Code& code, Byte* begin) : wide(reinterpret_cast<Of<W>*>(begin)) {
-    multiples = reinterpret_cast<Of<std::int8_t>*>(wide + code.blocks());
-    places = reinterpret_cast<Of<std::uint32_t>*>(wide + code.kept);
-  }
-};
-
 // Adding it rounds to an integer.
 template <class W>
 constexpr W kRound = sizeof(W) == 8 ? 0x1.8p52 : 0x1.8p23;
@@ -63,7 +48,7 @@ W scale_of(const W* v, int64_t n) {
 }
 
 template <class W>
-void encode_int8(const Code& code, W* v, const Arrays<W, std::byte>& out) {
+void encode_int8(const Code& code, W* v, const CodeArrays<W, std::byte>& out) {
   for (int64_t block = 0; block < code.blocks(); ++block) {
     const int64_t begin = block * Code::kBlock, end = std::min(code.elements, begin + Code::kBlock);
     const W scale = scale_of(v + begin, end - begin), inverse = scale > 0 ? 1 / scale : 0;
@@ -109,7 +94,7 @@ auto smallest_kept(const Code& code, const W* v, int64_t* equal) {
 }
 
 template <class W>
-void encode_top_k(const Code& code, W* v, const Arrays<W, std::byte>& out) {
+void encode_top_k(const Code& code, W* v, const CodeArrays<W, std::byte>& out) {
   if (code.kept == 0) {
     return;
   }
@@ -133,7 +118,7 @@ void encode_typed(const Code& code, const T* x, W* residual, std::byte* coded) {
   for (int64_t i = 0; i < code.elements; ++i) {
     residual[i] += static_cast<W>(x[i]);
   }
-  const Arrays<W, std::byte> out(code, coded);
+  const CodeArrays<W, std::byte> out(code, coded);
   code.kind == Coding::int8 ? encode_int8(code, residual, out) : encode_top_k(code, residual, out);
 }
 
@@ -144,7 +129,7 @@ void decode_int8(const Code& code, int64_t parts, const std::byte* coded, T* x) 
     const int64_t begin = block * Code::kBlock, size = std::min(Code::kBlock, code.elements - begin);
     std::fill(sum, sum + size, W{0});
     for (int64_t part = 0; part < parts; ++part) {
-      const Arrays<W, const std::byte> in(code, coded + part * code.bytes());
+      const CodeArrays<W, const std::byte> in(code, coded + part * code.bytes());
       const W scale = in.wide[block];
       for (int64_t i = 0; i < size; ++i) {
         sum[i] += scale * static_cast<W>(in.multiples[begin + i]);
@@ -158,7 +143,7 @@ template <class T, class W>
 void decode_top_k(const Code& code, int64_t parts, const std::byte* coded, T* x) {
   std::fill(x, x + code.elements, T(W{0}));
   for (int64_t part = 0; part < parts; ++part) {
-    const Arrays<W, const std::byte> in(code, coded + part * code.bytes());
+    const CodeArrays<W, const std::byte> in(code, coded + part * code.bytes());
     for (int64_t k = 0; k < code.kept; ++k) {
       T& to = x[in.places[k]];
       to = static_cast<T>(static_cast<W>(to) + in.wide[k]);

@@ -3,11 +3,27 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "base/code.h"
 #include "kernels/tensor.h"
 
 namespace foretrain::kernels {
+
+// Where the arrays of a code stand that begins at `begin`, of a possibly const byte.
+template <class W, class Byte>
+struct CodeArrays {
+  template <class X>
+  using Of = std::conditional_t<std::is_const_v<Byte>, const X, X>;
+  Of<W>* wide;                 // scales of int8, values of top_k
+  Of<std::int8_t>* multiples;  // of int8
+  Of<std::uint32_t>* places;   // of top_k
+
+  CodeArrays(const Code& code, Byte* begin)
+      : wide(reinterpret_cast<Of<W>*>(begin)),
+        multiples(reinterpret_cast<Of<std::int8_t>*>(wide + code.blocks())),
+        places(reinterpret_cast<Of<std::uint32_t>*>(wide + code.kept)) {}
+};
 
 // v = x + residual; `code` is v coded; residual = v - what the code says. x [elements] T; residual [elements] of the
 // code's dtype, W.

@@ -52,10 +52,17 @@ struct MatmulShape {
 };
 
 // c = op(a) op(b) (+ bias[n]) (+ c when accumulate). All fp64, or any mix of fp32 and bf16. Products are summed in W
-// and rounded to c's type once.
+// and rounded to c's type once. a and b may be tf32: fp32, of which a GPU's tensor cores may round the elements first.
 // Where no bf16 library takes part (bf16_matmul_backend), the bits of an element depend on its row of a, its column of
 // b and k alone: rows and columns computed apart, on other ranks say, are the same.
 void matmul(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool accumulate);
+
+// With Activation::gelu behind, or its backward, in one kernel where the machine has one; shape is of one matrix, and
+// c's rows are dense. x and y, x and dx are of one type. x = op(a) op(b) (+ bias), y = gelu(x), of x before or after it
+// is rounded.
+void matmul_gelu(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x, Tensor y);
+// dx = op(a) op(b), rounded or not, times gelu's slope at x.
+void matmul_gelu_backward(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor x, Tensor dx);
 
 // ---- normalisation --------------------------------------------------------------------------------------------------
 

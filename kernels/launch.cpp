@@ -10,6 +10,8 @@ namespace foretrain::kernels {
 
 void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c, bool accumulate) {
   arguments::matmul(s, a, b, bias, c, accumulate);
+  a.dtype = stored_type(a.dtype);
+  b.dtype = stored_type(b.dtype);
   if (a.dtype == Dtype::bf16 && b.dtype == Dtype::bf16 && s.m > 0 && s.n > 0 && s.k > 0) {
     if (const Bf16Library& library = bf16_library();
         library.matmul != nullptr && library.matmul(s, a, b, bias, c, accumulate)) {
@@ -17,6 +19,18 @@ void matmul(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias
     }
   }
   table().matmul(s, a, b, bias, c, accumulate);
+}
+
+void matmul_gelu(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x, Tensor y) {
+  arguments::matmul_gelu(s, a, b, bias, x, y);
+  matmul(s, a, b, bias, x, false);
+  activation_forward(Activation::gelu, s.m, s.n, x, y);
+}
+
+void matmul_gelu_backward(const MatmulShape& s, ConstTensor a, ConstTensor b, ConstTensor x, Tensor dx) {
+  arguments::matmul_gelu_backward(s, a, b, x, dx);
+  matmul(s, a, b, {}, dx, false);
+  activation_backward(Activation::gelu, s.m, s.n, x, dx, dx);
 }
 
 void norm_forward(const NormShape& s, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,

@@ -31,6 +31,14 @@ class CpuLaunchers : public Launchers {
               bool accumulate) const override {
     kernels::matmul(shape, a, b, bias, c, accumulate);
   }
+  void matmul_gelu(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x,
+                   Tensor y) const override {
+    kernels::matmul_gelu(shape, a, b, bias, x, y);
+  }
+  void matmul_gelu_backward(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor x,
+                            Tensor dx) const override {
+    kernels::matmul_gelu_backward(shape, a, b, x, dx);
+  }
   void norm_forward(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
                     Tensor rstd) const override {
     kernels::norm_forward(shape, x, gain, bias, y, mean, rstd);

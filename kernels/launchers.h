@@ -26,6 +26,11 @@ class Launchers {
   virtual void matmul(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
                       bool accumulate) const = 0;
 
+  virtual void matmul_gelu(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x,
+                           Tensor y) const = 0;
+  virtual void matmul_gelu_backward(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor x,
+                                    Tensor dx) const = 0;
+
   virtual void norm_forward(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y,
                             Tensor mean, Tensor rstd) const = 0;
   virtual void norm_backward_input(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor dy,

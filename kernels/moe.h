@@ -58,7 +58,7 @@ void permute_forward(std::int64_t rows, std::int64_t copies, std::int64_t cols, 
 void permute_backward(std::int64_t rows, std::int64_t copies, std::int64_t cols, ConstTensor y,
                       const std::int32_t* place, Tensor x);
 
-// One product per expert, over its rows [offsets[e], offsets[e + 1]), with w [experts * out, in].
+// One product per expert, over its rows [offsets[e], offsets[e + 1]), with w [experts * out, in]. All T, but dw W.
 struct GroupedShape {
   std::int64_t experts = 0, out = 0, in = 0;
 };

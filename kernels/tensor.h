@@ -19,6 +19,11 @@ struct Tensor {
   operator ConstTensor() const { return {data, dtype}; }  // NOLINT: reading what may be written is always right
 };
 
+// What elements are in memory: tf32, a way to compute products, is fp32 there.
+constexpr Dtype stored_type(Dtype d) {
+  return d == Dtype::tf32 ? Dtype::fp32 : d;
+}
+
 // Type of arithmetic, of saved statistics and of parameter gradients: fp64 for fp64, else fp32.
 constexpr Dtype wide(Dtype d) {
   return d == Dtype::fp64 ? Dtype::fp64 : Dtype::fp32;

@@ -10,7 +10,10 @@ struct ArityOf {
   Arity given;
 
   Arity operator()(const Join&) const { return {0, 0}; }
-  Arity operator()(const Matmul& w) const { return {2u + (w.bias ? 1u : 0u) + (w.accumulate ? 1u : 0u), 1}; }
+  Arity operator()(const Matmul& w) const {
+    const bool reads_x = w.epilogue == Epilogue::gelu_backward, writes_x = w.epilogue == Epilogue::gelu;
+    return {2u + (w.bias ? 1u : 0u) + (w.accumulate ? 1u : 0u) + (reads_x ? 1u : 0u), writes_x ? 2u : 1u};
+  }
   Arity operator()(const Attention& w) const {
     const std::size_t apart = w.key_seq != 0 ? 1 : 0, bias = w.biased ? 1 : 0;
     switch (w.step) {

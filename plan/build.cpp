@@ -11,6 +11,7 @@
 #include "plan/build_update.h"
 #include "plan/memory.h"
 #include "plan/schedule.h"
+#include "plan/stage_share.h"
 
 namespace foretrain::plan {
 
@@ -111,7 +112,11 @@ SegmentId evaluation_segment(RoleContext& c, SegmentId forward) {
   end.join(Phase::forward, {}, {c.builder.event("slot_free", Replicas::per_slot)});
   Segment s = c.role().segments[static_cast<std::size_t>(forward)];
   s.name[0] = 'E';
-  std::erase_if(s.calls, [&](const BlockCall& call) { return c.only_for_backward.contains(call.block); });
+  for (BlockCall& call : s.calls) {
+    const auto at = c.without_backward.find(call.block);
+    call.block = at == c.without_backward.end() ? call.block : at->second;
+  }
+  std::erase_if(s.calls, [](const BlockCall& call) { return call.block < 0; });
   s.calls.push_back({c.builder.add(end.take()), 1, -1, 1});
   return c.builder.add(std::move(s));
 }
@@ -214,34 +219,12 @@ std::size_t validated_before(const RoleContext& c, const std::vector<Action>& ro
   return c.stage + 1 == c.job.strategy.pp ? 0 : static_cast<std::size_t>(first_backward - row.begin());
 }
 
-// What the ranks of a pipeline stage do; with servers those of the only one are all workers.
-std::vector<Part> parts_of(const Strategy& s) {
-  switch (s.data_parallel) {
-    case DataParallel::gather: return s.dp > 1 ? std::vector{Part::central, Part::worker} : std::vector{Part::whole};
-    case DataParallel::parameter_server: return {Part::worker};
-    default: return {Part::whole};
-  }
-}
-
-void place_ranks(const Strategy& s, int stage, Part part, Role& role) {
-  role.name = "stage " + std::to_string(stage);
-  role.ranks.fixed = {{Axis::pp, stage}};
-  if (s.servers > 0) {
-    role.name = "workers";
-    role.ranks.fixed.push_back({Axis::dp, 0, static_cast<int>(s.dp)});
-  } else if (part != Part::whole) {
-    const bool central = part == Part::central;
-    role.name += central ? " central" : " workers";
-    role.ranks.fixed.push_back({Axis::dp, central ? 0 : 1, central ? 1 : static_cast<int>(s.dp) - 1});
-  }
-}
-
-void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, int stage, Part part,
+void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, int stage, const StageShare& share,
                 const PipelineRow& row, const CopyAssignment& copies) {
   const std::vector<Action>& actions = row.actions;
-  place_ranks(job.strategy, stage, part, role);
+  place_ranks(job.strategy, stage, share, role);
   role.slots = copies.slots;
-  RoleContext c(job, g, role, groups, stage, row, part);
+  RoleContext c(job, g, role, groups, stage, row, share.part);
   // A whole backward takes a ring for itself: two of them, so that the next gradient may arrive meanwhile.
   role.holds = c.splits ? copies.holds : 0;
   role.rings = c.splits ? copies.rings : job.strategy.pp > 1 ? 2 : 1;
@@ -256,6 +239,13 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
     throw InputError(
         "strategy: offload \"activations\" cannot go with a schedule that has backwards in two halves; expected whole "
         "backwards");
+  }
+  if (job.strategy.loss_chunks > 1 && job.strategy.zero >= 2 && c.head_in_slots) {
+    throw InputError(
+        fmt::format("strategy: loss_chunks {} has the output layer's gradients from a forward on: with zero {} they "
+                    "would be those of several microbatches in this schedule; expected one in which the last stage's "
+                    "backward follows its forward, zero 0 or 1, or loss_chunks 1",
+                    job.strategy.loss_chunks, job.strategy.zero));
   }
   if (c.splits && c.model.is_encoder_decoder()) {
     throw InputError(
@@ -344,24 +334,30 @@ PlanGraph build(const Job& job) {
   g.seq_len = job.workload.tokens_per_sequence();
   g.told_len = job.workload.target_len;
   g.microbatches = static_cast<std::int32_t>(job.microbatches());
-  const Schedule schedule = make_schedule(s, g.microbatches);
-  const std::vector<std::int32_t> rank_of_stage = placement(schedule, static_cast<int>(s.stages()));
-  const auto none_paired = [&](std::size_t p) { return std::vector<bool>(schedule[p].size(), false); };
-  const std::vector<std::vector<bool>> paired =
-      s.overlap_ep ? pairs(schedule, static_cast<int>(s.stages())) : std::vector<std::vector<bool>>{};
-  const std::vector<Part> parts = parts_of(s);
-  g.roles.resize(static_cast<std::size_t>(s.pp) * parts.size() + static_cast<std::size_t>(s.servers));
+  g.microbatches_of.assign(s.microbatches_of.begin(), s.microbatches_of.end());
+  const std::vector<StageShare> shares = shares_of(s, g.microbatches);
+  g.roles.resize(static_cast<std::size_t>(s.pp) * shares.size() + static_cast<std::size_t>(s.servers));
+  std::vector<Schedule> schedules;
+  for (const StageShare& share : shares) {
+    schedules.push_back(schedule_of(s, share.microbatches, g.microbatches));
+  }
+  const std::vector<std::int32_t> rank_of_stage = placement(schedules[0], static_cast<int>(s.stages()));
+  const auto paired = [&](const Schedule& schedule, std::size_t p) {
+    return s.overlap_ep ? pairs(schedule, static_cast<int>(s.stages()))[p]
+                        : std::vector<bool>(schedule[p].size(), false);
+  };
   auto role = g.roles.begin();
   Groups groups;
   for (std::size_t p = 0; p < static_cast<std::size_t>(s.pp); ++p) {
     groups = add_groups(g, job, rank_of_stage, static_cast<int>(p));
-    for (const Part part : parts) {
-      build_role(job, g, *role++, groups, static_cast<int>(p), part,
-                 {schedule[p], rank_of_stage, s.overlap_ep ? paired[p] : none_paired(p)}, assign_copies(schedule[p]));
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      const Schedule& schedule = schedules[i];
+      build_role(job, g, *role++, groups, static_cast<int>(p), shares[i],
+                 {schedule[p], rank_of_stage, paired(schedule, p)}, assign_copies(schedule[p]));
     }
   }
   for (std::int32_t server = 0; server < s.servers; ++server) {
-    build_server(job, g, *role++, groups, server, deal(s, g.roles.front()), schedule[0].back().microbatch);
+    build_server(job, g, *role++, groups, server, deal(s, g.roles.front()), schedules[0][0].back().microbatch);
   }
   return g;
 }

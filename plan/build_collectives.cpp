@@ -41,18 +41,19 @@ void gather_rows_into(RoleContext& c, BlockBuilder& b, Phase phase, Operand shar
 }
 
 Operand reduce_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand partial, const std::string& name) {
-  if (c.groups.tp == kNoGroup) {
-    return partial;
+  const Operand sum = c.sequence_parallel
+                          ? c.builder.whole(c.temporary(name + ".shard", c.type.activation, partial.elements / c.tp))
+                          : partial;
+  reduce_rows_into(c, b, phase, partial, sum, name);
+  return sum;
+}
+
+void reduce_rows_into(RoleContext& c, BlockBuilder& b, Phase phase, Operand partial, Operand sum,
+                      const std::string& name) {
+  if (c.groups.tp != kNoGroup) {
+    const CollectiveKind kind = c.sequence_parallel ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
+    b.emit(collective(c, kind, partial.elements, phase, name + ".reduce"), c.tp_stream(), phase, {partial}, {sum});
   }
-  if (!c.sequence_parallel) {
-    b.emit(collective(c, CollectiveKind::all_reduce, partial.elements, phase, name + ".reduce"), c.tp_stream(), phase,
-           {partial}, {partial});
-    return partial;
-  }
-  const Operand shard = c.builder.whole(c.temporary(name + ".shard", c.type.activation, partial.elements / c.tp));
-  b.emit(collective(c, CollectiveKind::reduce_scatter, partial.elements, phase, name + ".reduce"), c.tp_stream(), phase,
-         {partial}, {shard});
-  return shard;
 }
 
 void wait_unless_overlapped(RoleContext& c, BlockBuilder& b, Phase phase) {

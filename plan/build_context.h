@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <compare>
 #include <map>
-#include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -181,8 +180,9 @@ struct RoleContext {
   LayerKind emitted;            // whose block is being written
   Side side = Side::encoder;    // and on which side, where there are two
   std::map<LayerKind, std::vector<OnHost>> on_host;
-  std::set<BlockId> only_for_backward;  // what a forward without a backward leaves out
-  Dealing dealt;                        // with parameter servers
+  // What a forward without a backward has in a block's place, or leaves out (-1).
+  std::map<BlockId, BlockId> without_backward;
+  Dealing dealt;  // with parameter servers
 
   Role& role() { return builder.role(); }
   const Role& role() const { return builder.role(); }
@@ -325,6 +325,9 @@ Operand gather_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard,
 void gather_rows_into(RoleContext& c, BlockBuilder& b, Phase phase, Operand shard, Operand full,
                       const std::string& name);
 Operand reduce_rows(RoleContext& c, BlockBuilder& b, Phase phase, Operand partial, const std::string& name);
+// `sum`: this rank's rows under sequence parallelism, else `partial` itself.
+void reduce_rows_into(RoleContext& c, BlockBuilder& b, Phase phase, Operand partial, Operand sum,
+                      const std::string& name);
 // In a backward, before ops that do not need what the tp group was last asked for: they wait for it nevertheless,
 // unless communication overlaps compute (overlap_tp).
 void wait_unless_overlapped(RoleContext& c, BlockBuilder& b, Phase phase);
@@ -375,6 +378,7 @@ BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers);
 BlockId embedding_backward(RoleContext& c, bool last_microbatch);
 // What is left once all gradients of the embedding, and of a head tied to it, are there.
 void finish_embedding(RoleContext& c, BlockBuilder& b);
+// build_head.cpp
 BlockId head_forward(RoleContext& c, std::size_t chunk);
 BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool last_microbatch);
 // Sums gradients of tensors that every tp rank holds but only saw its own rows of (sequence parallelism).

@@ -5,8 +5,7 @@
 //   is kept, and the gradients of keys and values follow one step behind, so that each ends where it belongs. As
 //   TransformerEngine's "p2p" does it (AttnFuncWithCPAndKVP2P), with these differences: outputs are merged by one
 //   kernel, and this rank's own keys and values stay beside the last ones, since they lie packed with q.
-// all_gather: keys and values of all shares are gathered before attention, and again before its backward; their
-// gradients
+// all_gather: keys and values of all shares are gathered before attention, and again before its backward; gradients
 //   are reduced and scattered (Llama 3, arXiv:2407.21783, section 3.3.2; TransformerEngine's "all_gather",
 //   AttnFuncWithCPAndKVAllGather, which has attention windows, too).
 // all_to_all: shares of sequences with all heads become whole sequences with a share of the heads, and back (Jacobs et

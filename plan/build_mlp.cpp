@@ -8,8 +8,12 @@ namespace {
 
 struct MlpEmitter : LayerEmitter {
   void branch(Phase phase, Operand h, Operand out, bool accumulate) {
-    linear(phase, h, "mlp.up", c.model.mlp_bias, all(t.up), c.n.ffn_in, c.n.hidden);
-    activate(phase);
+    if (fuses_activation()) {
+      linear_gelu(phase, h, "mlp.up", c.model.mlp_bias, all(t.up), all(t.act), c.n.ffn, c.n.hidden);
+    } else {
+      linear(phase, h, "mlp.up", c.model.mlp_bias, all(t.up), c.n.ffn_in, c.n.hidden);
+      activate(phase);
+    }
     if (!stops_early(phase)) {
       linear_partial(phase, all(t.act), "mlp.down", out, accumulate, c.n.hidden, c.n.ffn);
     }
@@ -18,19 +22,26 @@ struct MlpEmitter : LayerEmitter {
   Operand branch_backward(BackwardPart part, Operand dy) {
     const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;
     const Dtype a = c.type.activation;
-    const Operand d_act = all(c.temporary("mlp.d_act", a, c.n.rows * c.n.ffn));
-    if (inputs) {
+    const auto gradient = [&] { return all(c.kept("mlp.d_up", a, c.n.rows * c.n.ffn_in)); };
+    const Operand d_act = fuses_activation() ? gradient() : all(c.temporary("mlp.d_act", a, c.n.rows * c.n.ffn));
+    if (inputs && fuses_activation()) {
+      linear_input_gelu(dy, "mlp.down", all(t.up), d_act, c.n.hidden, c.n.ffn);
+    } else if (inputs) {
       linear_input(dy, "mlp.down", d_act, c.n.hidden, c.n.ffn);
     }
     if (weights) {
       linear_weight(dy, all(t.act), "mlp.down", c.n.hidden, c.n.ffn);
     }
-    const Operand d_up = all(c.kept("mlp.d_up", a, c.n.rows * c.n.ffn_in));
-    if (inputs) {
+    const Operand d_up = gradient();
+    if (inputs && !fuses_activation()) {
       b.emit(Activation{Direction::backward_input, c.model.activation, c.n.rows, c.n.ffn, a}, kCompute,
              Phase::backward_input, {d_act, all(t.up)}, {d_up});
     }
     return d_up;
+  }
+
+  bool fuses_activation() const {
+    return c.job.strategy.fused_activation && c.model.activation == workloads::Activation::gelu;
   }
 
   void activate(Phase phase) {

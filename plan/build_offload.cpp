@@ -81,7 +81,7 @@ Operand passing_x(RoleContext& c, bool is_input) {
 
 BlockId offload_layer(RoleContext& c, LayerKind kind) {
   const BlockId block = copies(c, kind, true);
-  c.only_for_backward.insert(block);
+  c.without_backward[block] = -1;
   return block;
 }
 
@@ -93,7 +93,7 @@ BlockId await_offloaded(RoleContext& c, bool all) {
   BlockBuilder b(c.role(), all ? "activations.all_offloaded" : "activations.offloaded");
   b.join(Phase::forward, {offloaded(c, all)});
   const BlockId block = c.builder.add(b.take());
-  c.only_for_backward.insert(block);
+  c.without_backward[block] = -1;
   return block;
 }
 

@@ -293,9 +293,11 @@ BufferId gathered_copy(RoleContext& c, Family f, const ParameterFamily& unit) {
 }
 
 // The whole of a unit's gradients until they are reduced: a layer's while the next one's are computed. The embedding's
-// and the head's are not there at once, unless they are added up in one table.
+// and the head's are not there at once, unless they are added up in one table, or the head's, there from a forward on,
+// are beside those of another chunk.
 BufferId whole_gradient(RoleContext& c, Family f, const ParameterFamily& unit, std::int64_t ends) {
-  const bool layered = !is_end(f), apart = layered || c.tied_here;
+  const bool layered = !is_end(f);
+  const bool apart = layered || c.tied_here || (c.job.strategy.loss_chunks > 1 && c.chunk_first.size() > 1);
   const int copies = std::min(
       {c.job.strategy.overlap_grad_reduce ? 2 : 1, std::max(1, c.max_chunk_layers()), std::max(1, unit.layers)});
   const BufferId id =

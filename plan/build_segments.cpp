@@ -90,11 +90,22 @@ struct PipelineEnds {
     return c.builder.stream(known.at(peer), StreamKind::point_to_point, Axis::pp);
   }
 
+  // Of several loads of the same sequences the first one reads them.
+  Host reading(Host op) const {
+    const workloads::Workload& w = c.job.workload;
+    op.bytes = op.sequences * w.bytes_per_sequence().value;
+    op.loaders = w.data.loaders;
+    op.prefetch = w.data.prefetch;
+    return op;
+  }
   Host load(HostTask task) const {
     const workloads::Model& m = c.model;
     const Masking masking =
         m.is_encoder() ? Masking{c.job.workload.targets_per_sequence(), m.mask_token, m.vocab} : Masking{};
     Host op{task, c.n.batch, c.n.seq, c.groups.cp, masking};
+    if (c.side == Side::encoder && (task == HostTask::load_inputs || !c.first)) {
+      op = reading(op);
+    }
     if (m.is_encoder_decoder()) {
       const workloads::Workload& w = c.job.workload;
       op.part = {w.tokens_per_sequence(), c.side == Side::decoder ? w.seq_len : 0, m.start_token};
@@ -136,10 +147,11 @@ struct PipelineEnds {
     const StreamId host = c.builder.stream("host", StreamKind::host, Axis::dp);
     if (c.model.is_dense()) {
       if (is_first()) {
-        b.emit_ahead(load_samples(c, HostTask::load_features), host, Phase::load, features(c), slot_free());
+        b.emit_ahead(reading(load_samples(c, HostTask::load_features)), host, Phase::load, features(c), slot_free());
       }
       if (is_last()) {
-        b.emit_ahead(load_samples(c, HostTask::load_labels), host, Phase::load, labels(c), slot_free());
+        const Host load = load_samples(c, HostTask::load_labels);
+        b.emit_ahead(c.first ? load : reading(load), host, Phase::load, labels(c), slot_free());
       }
     } else {
       load_tokens(b);

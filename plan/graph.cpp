@@ -1,6 +1,8 @@
 #include "plan/graph.h"
 
 #include <algorithm>
+#include <limits>
+#include <numeric>
 
 #include "base/error.h"
 
@@ -100,6 +102,29 @@ std::int32_t period(const PlanGraph& graph) {
     }
   }
   return longest;
+}
+
+std::int64_t PlanGraph::all_microbatches() const {
+  return microbatches_of.empty() ? std::int64_t{microbatches} * data_ranks()
+                                 : std::accumulate(microbatches_of.begin(), microbatches_of.end(), std::int64_t{0});
+}
+
+// Microbatch by microbatch from rank to rank, so that the one-rank job takes them in the same order; where ranks have
+// different numbers of them, rank by rank.
+std::int64_t PlanGraph::microbatches_before(int data_rank, std::int32_t microbatch) const {
+  if (microbatches_of.empty()) {
+    return std::int64_t{microbatch} * data_ranks() + data_rank;
+  }
+  const auto own = microbatches_of.begin() + data_rank;
+  return std::accumulate(microbatches_of.begin(), own, std::int64_t{0}) + microbatch - (microbatches - *own);
+}
+
+std::int32_t first_microbatch(const Role& role) {
+  std::int32_t first = std::numeric_limits<std::int32_t>::max();
+  for (const Instance& instance : role.program.evaluation) {
+    first = instance.microbatch >= 0 ? std::min(first, instance.microbatch) : first;
+  }
+  return first;
 }
 
 int role_of(const PlanGraph& graph, Rank r) {

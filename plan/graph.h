@@ -264,7 +264,7 @@ struct Role {
     return l == Lifetime::slot ? slots : l == Lifetime::hold ? holds : l == Lifetime::ring ? rings : 1;
   }
   BufferId loss = -1;        // fp64 scalar, valid after a step (or evaluation) where this role computes a loss
-  BufferId logits = -1;      // [rows, padded local vocabulary] where this role has the head
+  BufferId logits = -1;      // [rows, padded local vocabulary] where this role has the head, and all of them at once
   BufferId grad_norm = -1;   // fp64[2]: clip coefficient, gradient norm
   BufferId loss_scale = -1;  // LossScale's state, where losses are scaled
   MemoryPlan memory;
@@ -285,7 +285,12 @@ struct PlanGraph {
   int data_ranks() const { return mesh.size(Axis::dp) - servers; }  // that share out a batch
   std::int64_t sequences_per_step = 0, seq_len = 0;  // seq_len: of a sequence as data, both sides of an encoder_decoder
   std::int64_t told_len = 0;                         // of these the last so many are told (and have logits); 0: all
-  std::int32_t microbatches = 0;
+  std::int32_t microbatches = 0;  // of each rank that shares out a batch; the most of any, where they differ
+  std::vector<std::int32_t> microbatches_of;  // where they differ, by coordinate along dp: the last ones of that many
+
+  // Of all ranks together; and those of the step's batch that come before a rank's.
+  std::int64_t all_microbatches() const;
+  std::int64_t microbatches_before(int data_rank, std::int32_t microbatch) const;
 };
 
 // Which of its copies a buffer with layers has for a role-local layer in a segment that begins at `first_layer`, so
@@ -295,6 +300,9 @@ std::int32_t layer_copy(const Role& role, const Buffer& buffer, std::int32_t lay
 // Copies of a list's layers before a role-local layer; and back: the layer of a copy.
 std::int32_t copies_before(const Role& role, std::int32_t layer_list, std::int32_t layer);
 std::int32_t layer_of_copy(const Role& role, std::int32_t layer_list, std::int32_t copy);
+
+// The first microbatch of the ranks of a role that sees data.
+std::int32_t first_microbatch(const Role& role);
 
 // Steps after which all is as it was: the greatest Instance::every.
 std::int32_t period(const PlanGraph& graph);

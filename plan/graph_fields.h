@@ -45,6 +45,8 @@ inline constexpr workloads::Router kLast<workloads::Router> = workloads::Router:
 template <>
 inline constexpr RouteStep kLast<RouteStep> = RouteStep::arrange;
 template <>
+inline constexpr Epilogue kLast<Epilogue> = Epilogue::gelu_backward;
+template <>
 inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::backward;
 template <>
 inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::lamb;
@@ -133,7 +135,7 @@ void fields(auto& a, Of<RotaryFrequencies> auto& x) {
 void fields(auto& a, Of<Matmul> auto& x) {
   a("m", x.m), a("n", x.n), a("k", x.k);
   a("trans_a", x.trans_a), a("trans_b", x.trans_b), a("bias", x.bias), a("accumulate", x.accumulate);
-  a("in", x.in), a("out", x.out);
+  a("in", x.in), a("out", x.out), a("epilogue", x.epilogue);
 }
 
 void fields(auto& a, Of<Attention> auto& x) {
@@ -349,6 +351,7 @@ void fields(auto& a, Of<SequencePart> auto& x) {
 void fields(auto& a, Of<Host> auto& x) {
   a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
   a("masking", x.masking), a("cols", x.cols), a("dtype", x.dtype), a("part", x.part);
+  a("bytes", x.bytes), a("loaders", x.loaders), a("prefetch", x.prefetch);
 }
 void fields(auto& a, Of<Channel> auto& x) {
   a("step", x.step), a("group", x.group), a("root", x.root), a("elements", x.elements), a("dtype", x.dtype);
@@ -484,6 +487,7 @@ void fields(auto& a, Of<PlanGraph> auto& x) {
   a("runtime_extents", x.runtime_extents), a("roles", x.roles), a("tensors", x.tensors);
   a("servers", x.servers), a("asynchronous", x.asynchronous), a("sequences_per_step", x.sequences_per_step),
       a("seq_len", x.seq_len), a("told_len", x.told_len), a("microbatches", x.microbatches);
+  a("microbatches_of", x.microbatches_of);
 }
 
 }  // namespace foretrain::plan

@@ -24,8 +24,9 @@ HeldKind kind_of(const Role& role, std::size_t buffer) {
     case BufferKind::gradient: return HeldKind::gradients;
     case BufferKind::optimizer_state: return HeldKind::optimizer_state;
     case BufferKind::activation:
-      return id == role.logits || b.name == "head.d_logits" || b.name == "loss.rows" ? HeldKind::logits
-                                                                                     : HeldKind::activations;
+      return id == role.logits || b.name == "logits" || b.name == "head.d_logits" || b.name == "loss.rows"
+                 ? HeldKind::logits
+                 : HeldKind::activations;
     case BufferKind::communication: return HeldKind::communication;
     default: return HeldKind::workspace;
   }

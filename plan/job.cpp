@@ -168,6 +168,12 @@ nlohmann::json resolved(const Job& job) {
   return document;
 }
 
+std::int64_t Job::microbatches() const {
+  const std::vector<std::int64_t>& of = strategy.microbatches_of;
+  return of.empty() ? workload.global_batch / (strategy.dp * strategy.micro_batch)
+                    : *std::max_element(of.begin(), of.end());
+}
+
 std::vector<std::int64_t> layers_per_stage(const Job& job) {
   if (!job.strategy.layers_per_stage.empty()) {
     return job.strategy.layers_per_stage;

@@ -17,7 +17,8 @@ struct Job {
   workloads::Workload workload;
   topologies::Cluster cluster;
   Strategy strategy;
-  std::int64_t microbatches() const { return workload.global_batch / (strategy.dp * strategy.micro_batch); }
+  // Of a rank; the most of any, where split_by_speed has them differ.
+  std::int64_t microbatches() const;
 };
 
 // Reads a job file, its parts ("workload": "path.json" points to a file, relative to the job file) and the overrides

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "plan/split_by_speed.h"
 
 namespace foretrain::plan {
 
@@ -18,7 +19,7 @@ std::string axes_of(const Strategy& s) {
                      s.servers > 0 ? fmt::format(" + {} servers", s.servers) : "");
 }
 
-void check_disturbance(const topologies::Cluster& c, ObjectReader& cluster) {
+void check_disturbance(const topologies::Cluster& c, std::int64_t devices, ObjectReader& cluster) {
   const auto check = [&](const char* what, const std::vector<topologies::SpeedRange>& ranges, std::int64_t count) {
     for (const topologies::SpeedRange& r : ranges) {
       if (r.last >= count) {
@@ -27,14 +28,14 @@ void check_disturbance(const topologies::Cluster& c, ObjectReader& cluster) {
       }
     }
   };
-  check("devices", c.disturbance.devices, c.device_count());
+  check("devices", c.disturbance.devices, devices);
   check("nodes", c.disturbance.nodes, c.nodes);
   const auto check_ends = [&](const char* what, const auto& all) {
     for (const auto& x : all) {
       const std::int64_t last = std::max(x.from, x.to);
-      if (last >= c.device_count()) {
+      if (last >= devices) {
         cluster.mistake("disturbance",
-                        fmt::format("{}: device {}: there are {}, numbered from 0", what, last, c.device_count()));
+                        fmt::format("{}: device {}: there are {}, numbered from 0", what, last, devices));
       }
     }
   };
@@ -69,6 +70,7 @@ void complete_ranks(Job& job, const JobParts& parts) {
                                          "all share one: expected {} or 1",
                                          axes_of(s), s.ranks(), c.devices_per_node, s.ranks()));
     }
+    check_disturbance(c, s.ranks(), parts.cluster);
     return;
   }
   if (c.nodes == 0) {
@@ -82,12 +84,17 @@ void complete_ranks(Job& job, const JobParts& parts) {
                             ? fmt::format("; cluster.devices_per_node={} uses a part of a node", s.ranks())
                             : ""));
   }
-  check_disturbance(c, parts.cluster);
+  check_disturbance(c, c.device_count(), parts.cluster);
 }
 
 void check_batch(const Job& job, ObjectReader& workload, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
-  const std::int64_t share = s.dp * s.micro_batch;
+  const std::int64_t share = (s.split_by_speed ? 1 : s.dp) * s.micro_batch;
+  if (s.split_by_speed && job.workload.global_batch % share != 0) {
+    workload.mistake("global_batch",
+                     fmt::format("{} is not a multiple of micro_batch {}", job.workload.global_batch, s.micro_batch));
+    return;
+  }
   if (job.workload.global_batch % share != 0) {
     workload.mistake("global_batch", fmt::format("{} is not a multiple of dp {} x micro_batch {} = {}",
                                                  job.workload.global_batch, s.dp, s.micro_batch, share));
@@ -142,35 +149,6 @@ void check_tensor_parallel(const Job& job, ObjectReader& strategy) {
   }
 }
 
-// What a model with an encoder and a decoder is not built with.
-void check_encoder_decoder(const Job& job, ObjectReader& strategy) {
-  const workloads::Model& m = job.workload.model;
-  const Strategy& s = job.strategy;
-  if (!m.is_encoder_decoder()) {
-    return;
-  }
-  const auto one = [&](const char* key, std::int64_t value, const char* why) {
-    if (value > 1) {
-      strategy.mistake(key, fmt::format("{} with an encoder_decoder is not built yet: {}; expected 1", value, why));
-    }
-  };
-  one("pp", s.pp, "all of the decoder's stages read what the encoder makes");
-  one("virtual_stages", s.virtual_stages, "all of the decoder's layers read what the encoder makes");
-  one("cp", s.cp, "queries and keys of cross attention are of different sequences");
-  if (m.kv_heads % s.tp != 0) {
-    strategy.mistake("tp", fmt::format("{} does not divide the {} kv_heads of an encoder_decoder", s.tp, m.kv_heads));
-  }
-  if (s.sequence_parallel && job.workload.target_len % s.tp != 0) {
-    strategy.mistake("tp", fmt::format("{} does not divide target_len {}", s.tp, job.workload.target_len));
-  }
-  if (!s.recompute_layers.empty()) {
-    strategy.mistake("recompute_layers", "with an encoder_decoder is not built yet; leave the key out");
-  }
-  if (s.offload_activations) {
-    strategy.mistake("offload", "\"activations\" with an encoder_decoder is not built yet; expected others");
-  }
-}
-
 void check_recompute(const Job& job, ObjectReader& strategy) {
   if (job.strategy.recomputes(RecomputeModule::mla_up) && !job.workload.model.has_mla()) {
     strategy.mistake("recompute", "\"mla_up\" needs a model with latent attention (mla)");
@@ -184,21 +162,6 @@ void check_recompute(const Job& job, ObjectReader& strategy) {
     strategy.mistake("recompute_early_stop",
                      "models with experts weigh the experts' outputs in the backward, so that whole layers run again; "
                      "expected false");
-  }
-}
-
-void check_state_space(const Job& job, ObjectReader& strategy) {
-  const workloads::Ssm& ssm = job.workload.model.ssm;
-  const Strategy& s = job.strategy;
-  if (ssm.heads == 0) {
-    return;
-  }
-  if (s.cp > 1) {
-    strategy.mistake("cp",
-                     fmt::format("state-space layers have whole sequences on every rank; expected 1, not {}", s.cp));
-  }
-  if (ssm.groups % s.tp != 0) {
-    strategy.mistake("tp", fmt::format("{} does not divide the {} groups of state-space layers", s.tp, ssm.groups));
   }
 }
 
@@ -278,63 +241,24 @@ void check_context_parallel(const Job& job, ObjectReader& strategy) {
   }
 }
 
-void check_experts(const Job& job, ObjectReader& strategy) {
-  const workloads::Moe& moe = job.workload.model.moe;
+// Chunks are equal, and of each but the last the logits are gone.
+void check_loss_chunks(const Job& job, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
-  if (moe.experts == 0) {
-    if (s.ep > 1) {
-      strategy.mistake("ep", fmt::format("{} needs a model with moe; expected 1", s.ep));
-    }
-    if (s.overlap_ep) {
-      strategy.mistake("overlap_ep", "needs a model with moe and ep > 1: without it no tokens are exchanged");
-    }
+  const workloads::Workload& w = job.workload;
+  if (s.loss_chunks == 1 || w.model.is_dense()) {
     return;
   }
-  const auto mistake = [&](const char* key, const std::string& what) { strategy.mistake(key, what); };
-  if (s.shard != 0 && s.shard % s.ep_along_dp() != 0) {
-    mistake("shard", fmt::format("{} is not a multiple of the {} ranks along dp that hold all experts: a group holds "
-                                 "whole sets of them",
-                                 s.shard, s.ep_along_dp()));
+  const std::int64_t told = w.model.is_encoder_decoder() ? w.target_len : w.seq_len;
+  const std::int64_t rows = s.micro_batch * told / s.cp;
+  if (rows % s.loss_chunks != 0) {
+    strategy.mistake("loss_chunks",
+                     fmt::format("{} does not divide the {} tokens of a microbatch on a rank", s.loss_chunks, rows));
   }
-  if (job.workload.model.parallel_residual) {
-    mistake("", "experts beside attention (parallel_residual) are not built yet");
-  }
-  if (s.cp > 1 && moe.capacity_factor > 0) {
-    mistake("cp", fmt::format("{} with a capacity_factor is not built: experts' places are counted by rank; expected 1",
-                              s.cp));
-  }
-  if (s.overlap_ep && s.offload_activations) {
-    mistake("overlap_ep", "with activations on the host is not built yet; expected false, or an offload without them");
-  }
-  if (s.overlap_ep && s.post_validation) {
-    mistake("overlap_ep", "with optimizer_sync post_validation is not built yet; expected false, or global");
-  }
-  if (s.overlap_ep && s.ep == 1) {
-    mistake("overlap_ep", "needs ep > 1: without it no tokens are exchanged");
-  }
-  if (s.expert_tp != 1 && s.expert_tp != s.tp) {
-    mistake("expert_tp", fmt::format("{} is not allowed; expected 1 or tp {}", s.expert_tp, s.tp));
-    return;
-  }
-  if (s.expert_tp < s.tp && !s.sequence_parallel) {
-    mistake("expert_tp", fmt::format("1 with tp {} needs sequence_parallel: each rank routes tokens of its own", s.tp));
-  }
-  if (moe.experts % s.ep != 0) {
-    mistake("ep", fmt::format("{} does not divide {} experts", s.ep, moe.experts));
-  }
-  const bool fits = s.expert_tp == s.tp
-                        ? s.dp % s.ep == 0
-                        : (s.ep <= s.tp ? s.tp % s.ep == 0 : s.ep % s.tp == 0 && s.dp % (s.ep / s.tp) == 0);
-  if (!fits) {
-    mistake("ep", s.expert_tp == s.tp
-                      ? fmt::format("{} does not divide dp {}", s.ep, s.dp)
-                      : fmt::format("{} neither divides tp {} nor is tp times a divisor of dp {}", s.ep, s.tp, s.dp));
-  }
-  if (moe.ffn_hidden % s.expert_tp != 0) {
-    mistake("tp", fmt::format("{} does not divide the experts' ffn_hidden {}", s.tp, moe.ffn_hidden));
-  }
-  if (moe.shared_width() % s.tp != 0) {
-    mistake("tp", fmt::format("{} does not divide the shared experts' width {}", s.tp, moe.shared_width()));
+  if (w.data.synthetic == workloads::Synthetic::reverse) {
+    strategy.mistake("loss_chunks",
+                     fmt::format("{} with workload.data.synthetic reverse is not built: a run tells how many sequences "
+                                 "are answered rightly by the logits of all tokens; expected 1",
+                                 s.loss_chunks));
   }
 }
 
@@ -356,30 +280,6 @@ void check_optimizer(const Job& job, ObjectReader& strategy) {
 }
 
 // Models of features are small: what cuts or computes their layers again is not built.
-void check_dense(const Job& job, ObjectReader& strategy) {
-  const workloads::Model& m = job.workload.model;
-  const Strategy& s = job.strategy;
-  if (!m.is_dense()) {
-    return;
-  }
-  const std::string model(name(m.architecture));
-  const auto refuse = [&](const char* key, bool given, const char* expected) {
-    if (given) {
-      strategy.mistake(key, fmt::format("is not built for {} models; expected {}", model, expected));
-    }
-  };
-  refuse("tp", s.tp > 1, "1");
-  refuse("cp", s.cp > 1, "1");
-  refuse("recompute", s.recompute != Recompute::none, "none");
-  refuse("recompute_layers", !s.recompute_layers.empty(), "no such key");
-  refuse("offload", s.offload_activations, "no activations in it");
-  refuse("padded_vocab", s.padded_vocab != 0 && s.padded_vocab != m.vocab, "no such key");
-  refuse("schedule",
-         s.schedule != ScheduleKind::gpipe && s.schedule != ScheduleKind::one_f_one_b &&
-             s.schedule != ScheduleKind::interleaved,
-         "1f1b, gpipe or interleaved");
-}
-
 void check_stages(const Job& job, ObjectReader& strategy) {
   const std::int64_t layers = job.workload.model.repeated_layers();
   const Strategy& s = job.strategy;
@@ -410,9 +310,10 @@ void check_sizes(const Job& job, ObjectReader& strategy) {
   const double scores = is_flash(job.workload.attention)
                             ? 1.0
                             : static_cast<double>(m.heads) / tp * static_cast<double>(job.workload.seq_len);
-  const double width = std::max(
-      {static_cast<double>(m.vocab) / tp, 2 * static_cast<double>(m.ffn_hidden) / tp, static_cast<double>(m.hidden),
-       (2 * static_cast<double>(m.q_size()) + static_cast<double>(m.context_size())) / tp, scores});
+  const double width =
+      std::max({static_cast<double>(m.vocab) / tp / static_cast<double>(job.strategy.loss_chunks),
+                2 * static_cast<double>(m.ffn_hidden) / tp, static_cast<double>(m.hidden),
+                (2 * static_cast<double>(m.q_size()) + static_cast<double>(m.context_size())) / tp, scores});
   if (rows * width > kMaxElements) {
     strategy.mistake("micro_batch",
                      fmt::format("one microbatch needs a tensor of {:.1g} elements; expected at most {:.0g}",
@@ -441,21 +342,22 @@ void complete_and_check(Job& job, const JobParts& parts) {
   }
   job.strategy.dp = std::max<std::int64_t>(1, job.strategy.dp);
   if (parts.strategy_ok && parts.workload_ok) {
+    if (parts.cluster_ok && job.strategy.split_by_speed) {
+      split_by_speed(job, parts.strategy);
+    }
     check_batch(job, parts.workload, parts.strategy);
     check_sharding(job, parts.strategy);
     check_data_parallel(job, parts.strategy);
     if (!job.workload.model.is_dense()) {
       check_tensor_parallel(job, parts.strategy);
     }
-    check_encoder_decoder(job, parts.strategy);
     check_recompute(job, parts.strategy);
     check_recompute_layers(job, parts.strategy);
     check_context_parallel(job, parts.strategy);
     check_post_validation(job, parts.strategy);
-    check_state_space(job, parts.strategy);
-    check_experts(job, parts.strategy);
+    check_loss_chunks(job, parts.strategy);
+    check_model(job, parts.strategy);
     check_optimizer(job, parts.strategy);
-    check_dense(job, parts.strategy);
     check_stages(job, parts.strategy);
     check_sizes(job, parts.strategy);
   }

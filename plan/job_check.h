@@ -19,4 +19,7 @@ void complete_and_check(Job& job, const JobParts& parts);
 // data_parallel_check.cpp, for the above: what the model and the optimizer mean for how replicas stay alike.
 void check_data_parallel(const Job& job, ObjectReader& strategy);
 
+// model_check.cpp, for the above: what a kind of model asks of the strategy.
+void check_model(const Job& job, ObjectReader& strategy);
+
 }  // namespace foretrain::plan

@@ -12,6 +12,16 @@ void LayerEmitter::linear(Phase phase, Operand x, const std::string& w, bool bia
   b.emit(mm, kCompute, phase, std::move(reads), {y});
 }
 
+void LayerEmitter::linear_gelu(Phase phase, Operand x, const std::string& w, bool bias, Operand product, Operand y,
+                               std::int64_t out, std::int64_t in) {
+  const Matmul mm{c.n.rows, out, in, false, true, bias, false, c.type.matmul, c.type.activation, Epilogue::gelu};
+  std::vector<Operand> reads{x, weight(w + ".weight")};
+  if (bias) {
+    reads.push_back(weight(w + ".bias"));
+  }
+  b.emit(mm, kCompute, phase, std::move(reads), {y, product});
+}
+
 void LayerEmitter::linear_partial(Phase phase, Operand x, const std::string& w, Operand y, bool accumulate,
                                   std::int64_t out, std::int64_t in) {
   Matmul mm{c.n.rows, out, in, false, true, false, accumulate, c.type.matmul, c.type.activation};
@@ -30,6 +40,13 @@ void LayerEmitter::linear_input(Operand dy, const std::string& w, Operand dx, st
     reads.push_back(dx);
   }
   b.emit(mm, kCompute, Phase::backward_input, std::move(reads), {dx});
+}
+
+void LayerEmitter::linear_input_gelu(Operand dy, const std::string& w, Operand product, Operand dx, std::int64_t out,
+                                     std::int64_t in) {
+  const Matmul mm{
+      c.n.rows, in, out, false, false, false, false, c.type.matmul, c.type.activation, Epilogue::gelu_backward};
+  b.emit(mm, kCompute, Phase::backward_input, {dy, weight(w + ".weight"), product}, {dx});
 }
 
 void LayerEmitter::linear_weight(Operand dy, Operand x, const std::string& w, std::int64_t out, std::int64_t in) {

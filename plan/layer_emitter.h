@@ -61,6 +61,10 @@ struct LayerEmitter {
   // y[rows, out] = x[rows, in] W[out, in]^T (+ bias)
   void linear(Phase phase, Operand x, const std::string& w, bool bias, Operand y, std::int64_t out, std::int64_t in);
 
+  // The same, the result being `product`, and y = gelu(product), by one kernel.
+  void linear_gelu(Phase phase, Operand x, const std::string& w, bool bias, Operand product, Operand y,
+                   std::int64_t out, std::int64_t in);
+
   // y[rows, out] = x[rows, in] W[out, in]^T (+ y): partial sums of a row-parallel matmul.
   void linear_partial(Phase phase, Operand x, const std::string& w, Operand y, bool accumulate, std::int64_t out,
                       std::int64_t in);
@@ -68,6 +72,10 @@ struct LayerEmitter {
   // dx[rows, in] = dy[rows, out] W[out, in] (+ dx)
   void linear_input(Operand dy, const std::string& w, Operand dx, std::int64_t out, std::int64_t in,
                     bool accumulate = false);
+
+  // The same, times gelu's slope at product[rows, in], by one kernel.
+  void linear_input_gelu(Operand dy, const std::string& w, Operand product, Operand dx, std::int64_t out,
+                         std::int64_t in);
 
   // dW[out, in] += dy[rows, out]^T x[rows, in]
   void linear_weight(Operand dy, Operand x, const std::string& w, std::int64_t out, std::int64_t in);

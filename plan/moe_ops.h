@@ -40,8 +40,7 @@ struct Gate {
 
 // Where rows go.
 //   count:   reads {chosen[rows]}, writes {place[rows], counts[experts]}: of choice i the place among all that are
-//   sent,
-//            -1 where its expert has got `capacity` (0: any number)
+//            sent, -1 where its expert has got `capacity` (0: any number)
 //   arrange: reads {counts[experts], arrived[members, experts/members]}, writes {place[rows], offsets[experts/members +
 //            1], to[members], from[members]}: of row i of those that arrive its place by expert, -1 beyond them; where
 //            each expert's rows begin, and all end; how many go to each member and come from each
@@ -76,8 +75,9 @@ struct GroupedMatmul {
 // is added is times `scale` (tp ranks add their parts of one). In fp64. Without experts (0) all rows are one's, and
 // there are no offsets: the router.
 //   forward:         reads {y[rows, cols], bias[experts, cols], [offsets[experts + 1]], [weights[rows]]}, writes {y}
-//   backward_input:  reads {dy, bias, offsets, dweights}, writes {dweights}: += scale · <dy[row], bias[e]>; weighted
-//   only backward_weight: reads {dy, [offsets], [weights], dbias}, writes {dbias}: += weight · dy, not times scale
+//   backward_input:  reads {dy, bias, offsets, dweights}, writes {dweights}: += scale · <dy[row], bias[e]>; only where
+//                    weighted
+//   backward_weight: reads {dy, [offsets], [weights], dbias}, writes {dbias}: += weight · dy, not times scale
 struct ExpertBias {
   Direction direction{};
   std::int64_t experts = 0, rows = 0, cols = 0;

@@ -42,9 +42,10 @@ struct Shapes {
 
   std::string operator()(const Join&) const { return ""; }
   std::string operator()(const Matmul& w) const {
-    return fmt::format(" {}x{}x{} {} -> {}{}{}{}{}", w.m, w.n, w.k, name(w.in), name(w.out),
+    return fmt::format(" {}x{}x{} {} -> {}{}{}{}{}{}", w.m, w.n, w.k, name(w.in), name(w.out),
                        w.trans_a ? ", A transposed" : "", w.trans_b ? ", B transposed" : "", w.bias ? ", + bias" : "",
-                       w.accumulate ? ", accumulated" : "");
+                       w.accumulate ? ", accumulated" : "",
+                       w.epilogue == Epilogue::none ? "" : fmt::format(", {}", name(w.epilogue)));
   }
   std::string operator()(const Attention& w) const {
     return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}{}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,

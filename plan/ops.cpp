@@ -74,6 +74,15 @@ std::string_view name(Direction d) {
   return "?";
 }
 
+std::string_view name(Epilogue e) {
+  switch (e) {
+    case Epilogue::none: return "none";
+    case Epilogue::gelu: return "gelu";
+    case Epilogue::gelu_backward: return "gelu_backward";
+  }
+  return "?";
+}
+
 std::string_view name(CrossEntropyStep s) {
   switch (s) {
     case CrossEntropyStep::stats: return "stats";

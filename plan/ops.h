@@ -38,12 +38,19 @@ std::string_view name(Phase p);
 // Joins streams: no work, a place where the compute stream waits for or signals others.
 struct Join {};
 
-// C[m,n] = op(A) op(B) [+ bias[n]] [+ C]. reads {A, B, [bias], [C if accumulate]}, writes {C}.
-// Stored A is [m,k] ([k,m] if trans_a), B is [k,n] ([n,k] if trans_b).
+// What a product's kernel does before it writes C[m,n], of whose type X is.
+//   gelu:          C = gelu(X), X the product; both are written. Of the tanh's form (workloads::Activation::gelu)
+//   gelu_backward: C = the product times gelu's slope at X, which is read
+enum class Epilogue : std::uint8_t { none, gelu, gelu_backward };
+std::string_view name(Epilogue e);
+
+// C[m,n] = op(A) op(B) [+ bias[n]] [+ C]. reads {A, B, [bias], [C if accumulate], [X]}, writes {C, [X]}.
+// Stored A is [m,k] ([k,m] if trans_a), B is [k,n] ([n,k] if trans_b). With an epilogue there is no `accumulate`.
 struct Matmul {
   std::int64_t m = 0, n = 0, k = 0;
   bool trans_a = false, trans_b = false, bias = false, accumulate = false;
   Dtype in = Dtype::fp32, out = Dtype::fp32;
+  Epilogue epilogue = Epilogue::none;
 };
 
 // With key_seq attention of q to another sequence's keys and values: flash_forward reads {q, kv, [bias]}, writes {o,
@@ -438,6 +445,9 @@ struct Host {
   std::int64_t cols = 0;  // of features and labels
   Dtype dtype = Dtype::i32;
   SequencePart part;
+  // What is read of storage for it; of several loads of the same sequences the first one's. A rank's reads are taken in
+  // program order, on so many threads, and begin up to `prefetch` of them ahead, perhaps of later steps.
+  std::int64_t bytes = 0, loaders = 1, prefetch = 0;
 };
 
 // What a server and workers that do not wait for each other exchange (plan/channel.h). The server is the group's

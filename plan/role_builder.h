@@ -38,9 +38,8 @@ class RoleBuilder {
 };
 
 // Collects a block's ops in program order and orders them:
-//  - a compute op comes after the latest conflicting op of every other stream (read after write, write after read or
-//  write
-//    on the same buffer);
+//  - a compute op comes after the latest conflicting op of every other stream (of one buffer: read after write, write
+//    after read or write);
 //  - an op of another stream comes after all compute ops before it, of this block and of earlier ones: its operands and
 //    the workspace that it writes to were theirs. A Join is put in where the block has none yet.
 class BlockBuilder {

@@ -47,6 +47,7 @@ bool Strategy::recomputes(RecomputeModule m) const {
 namespace {
 
 constexpr std::int64_t kMaxAxis = 1'000'000;
+constexpr std::int64_t kMaxChunks = 256;  // each is ops of its own
 
 // The text at a key; "" where there is none.
 std::string word_at(ObjectReader& reader, const std::string& key) {
@@ -267,9 +268,7 @@ void read_optimizer_sync(ObjectReader& reader, Strategy& s) {
 
 // Words of which not all values are built.
 void read_unbuilt(ObjectReader& reader, Strategy& s) {
-  if (reader.boolean("split_by_speed", false)) {
-    reader.mistake("split_by_speed", "true is not built yet; expected false");
-  }
+  s.split_by_speed = reader.boolean("split_by_speed", false);
   read_offload(reader, s);
   read_optimizer_sync(reader, s);
 }
@@ -315,6 +314,8 @@ Strategy read_strategy(ObjectReader& reader) {
   // Rows that sequence parallelism has shared out are parts already.
   s.scatter_gather = reader.boolean("scatter_gather", false) && s.tp > 1 && s.pp > 1 && !s.sequence_parallel;
   s.fused_grad_accumulation = reader.boolean("fused_grad_accumulation", true);
+  s.fused_activation = reader.boolean("fused_activation", false);
+  s.loss_chunks = reader.integer("loss_chunks", 1, 1, kMaxChunks);
   s.bucket_bytes = reader.bytes("bucket_bytes", Bytes{}).value;
   s.layers_per_stage = reader.integers("layers_per_stage", 0);
   s.rank_order = reader.text("rank_order", s.rank_order);
@@ -351,6 +352,7 @@ nlohmann::json to_json(const Strategy& s) {
                      {"overlap_ep", s.overlap_ep},
                      {"scatter_gather", s.scatter_gather},
                      {"fused_grad_accumulation", s.fused_grad_accumulation},
+                     {"fused_activation", s.fused_activation},
                      {"bucket_bytes", fmt::format("{} B", s.bucket_bytes)},
                      {"layers_per_stage", s.layers_per_stage},
                      {"rank_order", s.rank_order},
@@ -369,6 +371,9 @@ nlohmann::json to_json(const Strategy& s) {
   if (s.post_validation) {
     all["optimizer_sync"] = "post_validation";
   }
+  if (s.loss_chunks > 1) {
+    all["loss_chunks"] = s.loss_chunks;
+  }
   if (s.offload_layers >= 0) {
     all["offload_layers"] = s.offload_layers;
   }
@@ -376,6 +381,9 @@ nlohmann::json to_json(const Strategy& s) {
     const std::vector<std::int64_t>& layers = s.recompute_layers;
     const bool equal = std::all_of(layers.begin(), layers.end(), [&](std::int64_t n) { return n == layers.front(); });
     all["recompute_layers"] = equal ? nlohmann::json(layers.front()) : nlohmann::json(layers);
+  }
+  if (s.split_by_speed) {
+    all["split_by_speed"] = true;
   }
   if (s.zero == 1) {
     all["zero_kind"] = name(s.zero_kind);

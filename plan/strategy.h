@@ -90,6 +90,8 @@ struct Strategy {
   bool offload_activations = false;                // what a layer keeps for its backward waits on the host
   std::int64_t offload_layers = -1;                // of a virtual stage's layers, the first ones; -1: all
   bool fused_grad_accumulation = true;             // weight gradients are added up inside their matmul
+  bool fused_activation = false;                   // gelu and its backward inside the MLP's matmuls
+  std::int64_t loss_chunks = 1;                    // parts of a microbatch's rows whose logits exist one at a time
   std::int64_t bucket_bytes = 0;  // zero 0 and 1: gradient bucket target; 0 = 40 million elements, as Megatron
   std::vector<std::int64_t> layers_per_stage;  // by virtual stage; empty = even
   std::string rank_order = "pp,dp,cp,tp";      // slowest first
@@ -105,6 +107,9 @@ struct Strategy {
   std::int64_t average_every = 1;  // local_sgd: steps
   std::int64_t local_group = 1;    // local_sgd: neighbours along dp that sum gradients in every step
   OuterOptimizer outer;            // local_sgd
+  bool split_by_speed = false;     // slower devices get less of the batch, and fewer layers
+  // Of each coordinate along dp, where split_by_speed has them differ.
+  std::vector<std::int64_t> microbatches_of;
 
   // Whether a list names the module; `full` names none.
   bool recomputes(RecomputeModule m) const;

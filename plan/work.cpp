@@ -46,7 +46,7 @@ double matmul_flops(const PlanGraph& graph, const Role& role, const Segment& seg
 
 void WorkOf::operator()(const Join&) {}
 
-// 2 m n k; reads A, B, [bias], [C]; writes C.
+// 2 m n k, beside which an epilogue's count as nothing; reads A, B, [bias], [C], [X]; writes C, [X].
 void WorkOf::operator()(const Matmul& x) {
   w.flops = 2 * product(x.m, x.n, x.k);
   w.is_matmul = true;
@@ -55,6 +55,9 @@ void WorkOf::operator()(const Matmul& x) {
     w.read += size(x.out, x.m * x.n);
   }
   w.written = size(x.out, x.m * x.n);
+  if (x.epilogue != Epilogue::none) {
+    (x.epilogue == Epilogue::gelu ? w.written : w.read) += size(x.out, x.m * x.n);
+  }
 }
 
 void WorkOf::operator()(const Norm& x) {

@@ -202,13 +202,18 @@ std::string headline(const plan::Job& job) {
   add(s.recompute != plan::Recompute::none, recomputed + " recompute");
   add(s.offload_optimizer, "optimizer on the host");
   add(s.offload_activations, "activations on the host");
+  add(s.split_by_speed, "split by speed");
   add(words.empty(), "one rank");
   const bool packed = w.document_length > 0 && w.document_length < w.seq_len;
-  return fmt::format(
-      "{}, seq {}{}{}, batch {} in {} microbatch{}, {}, on {}: {}", w.model.name.empty() ? "model" : w.model.name,
-      w.seq_len, packed ? fmt::format(" in documents of {}", w.document_length) : "",
-      w.model.is_encoder_decoder() ? fmt::format(" to {}", w.target_len) : "", w.global_batch, job.microbatches(),
-      job.microbatches() == 1 ? "" : "es", w.precision.word, job.cluster.name, fmt::join(words, ", "));
+  return fmt::format("{}, seq {}{}{}, batch {} in {}{} microbatch{}, {}, on {}: {}",
+                     w.model.name.empty() ? "model" : w.model.name, w.seq_len,
+                     packed ? fmt::format(" in documents of {}", w.document_length) : "",
+                     w.model.is_encoder_decoder() ? fmt::format(" to {}", w.target_len) : "", w.global_batch,
+                     s.microbatches_of.empty()
+                         ? ""
+                         : fmt::format("{} to ", *std::min_element(s.microbatches_of.begin(), s.microbatches_of.end())),
+                     job.microbatches(), job.microbatches() == 1 ? "" : "es", w.precision.word, job.cluster.name,
+                     fmt::join(words, ", "));
 }
 
 std::string to_text(const Estimate& e, bool colour) {

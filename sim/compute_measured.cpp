@@ -124,7 +124,7 @@ class Tables {
   double seconds(const plan::Op& op) const {
     const plan::OpWork work = plan::work(op);
     if (const auto* matmul = std::get_if<plan::Matmul>(&op.work)) {
-      return matmul_seconds(*matmul, work.flops);
+      return matmul_seconds(*matmul, work.flops) + epilogue_seconds(*matmul);
     }
     if (const auto* grouped = std::get_if<plan::GroupedMatmul>(&op.work)) {
       return matmul_seconds(of_one_expert(*grouped), work.flops);
@@ -183,6 +183,17 @@ class Tables {
 
   double matmul_seconds(const plan::Matmul& x, double flops) const {
     return flops * matmul_table(x).at({log_of(x.m), log_of(x.n), log_of(x.k)});
+  }
+
+  // What it moves beside the product, at the rate of a pass over as many bytes: products are measured without.
+  double epilogue_seconds(const plan::Matmul& x) const {
+    if (x.epilogue == plan::Epilogue::none) {
+      return 0;
+    }
+    const plan::Activation pass{
+        x.epilogue == plan::Epilogue::gelu ? plan::Direction::forward : plan::Direction::backward_input,
+        workloads::Activation::gelu, x.m, x.n, x.out};
+    return memory_seconds(pass, static_cast<double>(size_bytes(x.out, x.m * x.n)));
   }
 
   std::optional<double> attention_seconds(const plan::AttentionCost& cost) const {

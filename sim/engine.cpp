@@ -7,13 +7,13 @@
 
 #include "base/error.h"
 #include "sim/activities.h"
+#include "sim/actor.h"
 #include "sim/lowered_role.h"
 #include "sim/meeting_flows.h"
 #include "sim/open_channels.h"
 #include "sim/open_meetings.h"
 #include "sim/shared_devices.h"
 #include "sim/span_log.h"
-#include "sim/stream_state.h"
 
 namespace foretrain::sim {
 namespace {
@@ -25,7 +25,6 @@ class Engine {
   Engine(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
          const EventOptions& options, plan::SpanSink* sink)
       : graph_(graph),
-        models_(models),
         classes_(classes),
         exclusive_(options.exclusive_streams),
         jitter_(options.jitter),
@@ -45,6 +44,8 @@ class Engine {
       actor.program = &lowered_[static_cast<std::size_t>(lowered[m])];
       actor.first_stream = static_cast<std::int32_t>(streams_.size());
       actor.streams = static_cast<std::int32_t>(models[m].role->streams.size());
+      actor.role = models[m].role;
+      actor.reads = models[m].reads.value_or(plan::Reads{});
       streams_.resize(streams_.size() + models[m].role->streams.size());
       owner_.resize(streams_.size(), static_cast<std::int32_t>(actors_.size() - 1));
       log_.add_class(graph, c.role);
@@ -78,17 +79,6 @@ class Engine {
   }
 
  private:
-  struct Actor {
-    const LoweredRole* program = nullptr;
-    std::int32_t first_stream = 0, streams = 0;
-    bool is_touched = false;
-    bool core_taken = false;
-    Sequence held_by = -1;               // the last op that the host waited for
-    Time late;                           // of the host then, behind one that never waits
-    std::ptrdiff_t share = -1;           // the meeting that the core is at work for
-    std::vector<std::size_t> startable;  // meetings that all have reached and that need a share of this actor
-  };
-
   Actor& actor(std::int32_t a) { return actors_[static_cast<std::size_t>(a)]; }
   const RankClass& rank_class(std::int32_t a) const { return classes_[static_cast<std::size_t>(a)]; }
   std::int32_t id_of(Member m) { return actor(m.actor).first_stream + m.stream; }
@@ -214,6 +204,7 @@ class Engine {
             start_local(m);
           }
           break;
+        case OpKind::read: start_read(m); break;
         case OpKind::meeting: arrive(m); break;
         case OpKind::channel: reach_channel(m); break;
       }
@@ -250,6 +241,19 @@ class Engine {
     } else {
       activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity);
     }
+  }
+
+  // It takes no core: nobody but the rank waits for it.
+  void start_read(Member m) {
+    StreamState& s = stream(m);
+    s.start = now_;
+    const Time there = actor(m.actor).reads.take(now_);
+    if (there == now_) {
+      complete(m);
+      return;
+    }
+    s.state = State::under_way;
+    activities_.start(id_of(m), now_, there - now_, {}, 0);
   }
 
   // ---- meetings
@@ -389,14 +393,18 @@ class Engine {
     }
     const std::int32_t a = owner_[static_cast<std::size_t>(id)];
     Actor& self = actor(a);
-    if (StreamState& s = stream({a, id - self.first_stream}); s.state == State::with_host) {
+    const Member m{a, id - self.first_stream};
+    if (StreamState& s = stream(m); s.state == State::with_host) {
       s.state = State::waiting;
       touch(a);
+      return;
+    } else if (s.state == State::under_way && s.op->model->kind == OpKind::read) {
+      complete(m);
       return;
     }
     self.core_taken = false;
     if (self.share < 0) {
-      complete({a, id - self.first_stream});
+      complete(m);
       return;
     }
     const auto index = static_cast<std::size_t>(self.share);
@@ -446,22 +454,11 @@ class Engine {
   }
 
   void check_all_done() {
-    std::string waiting;
-    for (std::int32_t a = 0; a < static_cast<std::int32_t>(actors_.size()); ++a) {
-      for (std::int32_t i = 0; i < actor(a).streams; ++i) {
-        const StreamState& s = stream({a, i});
-        if (s.state != State::finished) {
-          waiting += fmt::format("{}{} {}.{}", waiting.empty() ? "" : ", ",
-                                 models_[static_cast<std::size_t>(rank_class(a).model)].role->name, s.op->instance,
-                                 s.op->position);
-        }
-      }
-    }
+    const std::string waiting = unfinished(actors_, streams_);
     CHECK(waiting.empty(), "the graph deadlocks; waiting: {}", waiting);
   }
 
   const plan::PlanGraph& graph_;
-  const std::vector<RoleModel>& models_;
   const std::vector<RankClass>& classes_;
   const bool exclusive_;
   const Jitter jitter_;

@@ -42,6 +42,7 @@ struct Modeller {
   std::map<std::pair<int, View>, double> message_extras = {};               // seconds
   std::map<std::pair<int, View>, bool> leave_node = {};
 
+  bool reads() const { return cluster.storage.bandwidth.value > 0; }
   bool shares_machine() const { return cluster.shares_devices() && all_ranks > 1; }
 
   // By number of ranks at work.
@@ -319,6 +320,9 @@ struct Modeller {
       exchange(role_index, *e, m);
     } else if (const auto* channel = std::get_if<plan::Channel>(&op.work)) {
       this->channel(role_index, *channel, m);
+    } else if (const auto* host = std::get_if<plan::Host>(&op.work); host != nullptr && host->bytes > 0 && reads()) {
+      m.kind = OpKind::read;
+      return m;
     } else {
       local(role, op, cached, m);
     }
@@ -380,11 +384,15 @@ std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Clu
   }
   const bool apart = cluster.is_hosts() && !cluster.hosts_share_cores;
   const Bytes cache = compute.cache(apart ? cluster.devices_per_node : modeller.all_ranks);
+  const plan::ReadRate rate = plan::read_rate(graph, cluster);
   std::vector<RoleModel> models;
   for (std::size_t r = 0; r < graph.roles.size(); ++r) {
     const Role& role = graph.roles[r];
     RoleModel m;
     m.role = &role;
+    if (const plan::Host* const host = plan::reading_op(role); host != nullptr && rate.is_limited()) {
+      m.reads.emplace(*host, rate);
+    }
     std::vector<std::int32_t> first_copy;
     for (const plan::Event& event : role.events) {
       first_copy.push_back(m.event_copies);

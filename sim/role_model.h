@@ -4,11 +4,13 @@
 
 #include <compare>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "plan/breakdown.h"
 #include "plan/cursor.h"
 #include "plan/graph.h"
+#include "plan/reading.h"
 #include "sim/compute_model.h"
 #include "sim/device_load.h"
 #include "sim/network.h"
@@ -28,6 +30,7 @@ enum class OpKind : std::uint8_t {
   instant,  // takes no time and no device: Join, Host
   local,    // compute, copies
   meeting,  // a collective, or messages
+  read,     // of storage, beside all else that the rank does
   channel   // between a server and workers that do not wait for each other: a message once two have met
 };
 
@@ -90,6 +93,7 @@ struct RoleModel {
   std::vector<View> views;
   std::vector<Lane> lanes;
   std::int32_t event_copies = 0;
+  std::optional<plan::Reads> reads;  // when its reads are there, where they take time
 };
 
 // `models` of all roles of a graph. Throws what the models throw.

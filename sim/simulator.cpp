@@ -121,8 +121,9 @@ Simulation simulate_alike(double clock, const plan::PlanGraph& graph, const topo
   ShareSpeeds speeds(*compute, sharing_figures(cluster));
   ShareSpeeds* sharing = options.share_devices && communication_takes(models) ? &speeds : nullptr;
   std::optional<StepTimes> times;
+  const bool reads = std::any_of(models.begin(), models.end(), [](const RoleModel& m) { return m.reads.has_value(); });
   if (options.fold_time && sink == nullptr && !graph.asynchronous && !exclusive && !cluster.this_machine &&
-      jitter.is_none()) {
+      jitter.is_none() && !reads) {
     times = run_folded(graph, models, job.classes, job.flows, options.steps, sharing);
   }
   result.folded_time = times.has_value();

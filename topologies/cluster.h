@@ -40,6 +40,13 @@ struct HostPart {
   Bandwidth memory;  // of the host's memory, this device's share
 };
 
+// What data is read from: of each node, or (is_shared) of all together. Nothing known: reading takes no time.
+struct Storage {
+  Bandwidth bandwidth;
+  Time latency;  // of each read
+  bool is_shared = false;
+};
+
 // `measured` tables of calibrate and fitted efficiencies; read from topologies/profiles/*.json.
 struct Profile;
 
@@ -55,6 +62,7 @@ struct Cluster {
   Link intra;  // device to device in one node
   Link inter;  // one device's share of the node's NICs; of hosts (below) the host's link, which its ranks share
   HostPart host;
+  Storage storage;
   bool this_machine = false;  // ranks are threads; they may outnumber the devices
   // this_machine: its GPUs, not its cores. With one device all ranks share it; else each has its own.
   bool is_gpu = false;
@@ -67,7 +75,7 @@ struct Cluster {
   std::shared_ptr<const Profile> profile;
   std::shared_ptr<const Fabric> fabric;  // null: devices of a node on one switch, nodes on another (intra, inter)
   std::vector<std::string> sources;      // of the figures above, "what: where from"
-  Disturbance disturbance;               // none on this machine
+  Disturbance disturbance;               // on this machine slow devices only, which runs are held to
   std::int64_t device_count() const { return nodes * devices_per_node; }
   bool is_hosts() const { return this_machine && nodes > 1; }
   // Ranks share the machine's cores and memory, or one GPU.

@@ -122,6 +122,17 @@ HostPart read_host(ObjectReader reader, const std::string& what, std::vector<std
   return host;
 }
 
+// In the system, or beside it.
+Storage read_storage(ObjectReader reader, const std::string& what, std::vector<std::string>& sources) {
+  Storage storage;
+  storage.bandwidth = link_bandwidth(reader, "bandwidth", std::nullopt);
+  storage.latency = reader.time("latency", Time{});
+  storage.is_shared = reader.boolean("shared", false);
+  take_source(reader, what, sources);
+  reader.finish();
+  return storage;
+}
+
 // An absent profile of the machine itself is no mistake: nobody has calibrated yet.
 std::string profile_path(ObjectReader& reader, const Cluster& c) {
   namespace fs = std::filesystem;
@@ -176,6 +187,9 @@ Cluster read_system(ObjectReader& reader) {
   if (reader.has("host")) {
     c.host = read_host(reader.object("host"), c.name + " host", c.sources);
   }
+  if (reader.has("storage")) {
+    c.storage = read_storage(reader.object("storage"), c.name + " storage", c.sources);
+  }
   ObjectReader fabric = reader.object("fabric", false);
   take_source(fabric, c.name + " fabric", c.sources);
   c.fabric = read_fabric(fabric, c);
@@ -204,6 +218,27 @@ void read_hosts(ObjectReader& reader, Cluster& c) {
   }
 }
 
+// Ranks are held back, and that is all that can be done to the machine itself.
+void check_own_disturbance(ObjectReader& reader, const Cluster& c) {
+  const Disturbance& d = c.disturbance;
+  if (!d.nodes.empty() || d.needs_links() || d.jitter != 0) {
+    reader.mistake("disturbance",
+                   "this-machine is forecast as it was measured, but for slow \"devices\"; expected no nodes, links, "
+                   "background or jitter, or another system");
+  }
+  for (const SpeedRange& r : d.devices) {
+    if (r.speed > 1) {
+      reader.mistake("disturbance",
+                     fmt::format("devices {}-{}: a rank of this-machine can be held back, not sped up; expected a "
+                                 "speed of at most 1, not {}",
+                                 r.first, r.last, r.speed));
+    }
+  }
+  if (c.is_gpu && !d.devices.empty()) {
+    reader.mistake("disturbance", "ranks of a GPU are not held back; expected no devices");
+  }
+}
+
 nlohmann::json link_to_json(const Link& link) {
   return {{"bandwidth", exact(link.bandwidth)}, {"latency", exact(link.latency)}};
 }
@@ -221,12 +256,14 @@ Cluster read_cluster(ObjectReader& reader) {
   if (c.this_machine) {
     read_hosts(reader, c);
   }
-  if (c.this_machine && reader.has("disturbance")) {
-    reader.mistake("disturbance",
-                   "this-machine is forecast as it was measured; expected no disturbance, or another system");
-    reader.raw("disturbance");
-  } else if (ObjectReader disturbance = reader.object("disturbance", false); disturbance.present()) {
+  if (reader.has("storage")) {
+    c.storage = read_storage(reader.object("storage"), c.name + " storage", c.sources);
+  }
+  if (ObjectReader disturbance = reader.object("disturbance", false); disturbance.present()) {
     c.disturbance = read_disturbance(disturbance);
+  }
+  if (c.this_machine) {
+    check_own_disturbance(reader, c);
   }
   return c;
 }
@@ -274,6 +311,11 @@ nlohmann::json to_json(const Cluster& c) {
   }
   if (c.host.link.value > 0) {
     system["host"] = {{"link", exact(c.host.link)}, {"memory", exact(c.host.memory)}};
+  }
+  if (c.storage.bandwidth.value > 0) {
+    system["storage"] = {{"bandwidth", exact(c.storage.bandwidth)},
+                         {"latency", exact(c.storage.latency)},
+                         {"shared", c.storage.is_shared}};
   }
   if (c.shared_memory.value > 0) {
     system["shared_memory"] = exact(c.shared_memory);

@@ -1,4 +1,5 @@
-// What is not as it should be: slow devices, degraded nodes and links, traffic of others, jitter. Only in forecasts.
+// What is not as it should be: slow devices, degraded nodes and links, traffic of others, jitter. In forecasts; ranks
+// of this machine can be held to the speed of slow devices, and nothing else.
 #pragma once
 
 #include <cstdint>

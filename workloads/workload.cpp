@@ -38,6 +38,17 @@ std::string_view name(LastBatch b) {
   return b == LastBatch::drop ? "drop" : "wrap";
 }
 
+std::string_view name(Distribution d) {
+  constexpr std::array<std::string_view, 3> kNames{"random", "block", "sequential"};
+  return kNames[static_cast<std::size_t>(d)];
+}
+
+Bytes Workload::bytes_per_sequence() const {
+  constexpr std::int64_t kBytesOfNumber = 4;
+  const std::int64_t numbers = model.is_dense() ? model.dense.inputs + model.dense.outputs : tokens_per_sequence();
+  return data.bytes_per_sequence.value > 0 ? data.bytes_per_sequence : Bytes{kBytesOfNumber * numbers};
+}
+
 std::int64_t Workload::targets_per_sequence() const {
   return model.is_encoder() ? std::max<std::int64_t>(1, std::llround(masked_share * static_cast<double>(seq_len)))
          : model.is_encoder_decoder() ? target_len

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/dtype.h"
+#include "base/units.h"
 #include "workloads/model.h"
 
 namespace foretrain::workloads {
@@ -86,6 +87,11 @@ std::string_view name(LastBatch b);
 enum class Synthetic : std::uint8_t { none, linear, shells, reverse };
 std::string_view name(Synthetic s);
 
+// How items come to the data-parallel ranks. random: a permutation of all, dealt out step by step; block: each rank has
+// a contiguous block of them, and permutes that; sequential: as they are written, dealt out step by step.
+enum class Distribution : std::uint8_t { random, block, sequential };
+std::string_view name(Distribution d);
+
 struct DataSpec {
   std::string path;  // a file, or a folder of text files; "" = the built-in text
   DataFormat format = DataFormat::automatic;
@@ -95,6 +101,12 @@ struct DataSpec {
   Synthetic synthetic = Synthetic::none;
   std::int64_t samples = 0;  // of an epoch, where they are made up
   double noise = 0.0;
+  Distribution distribution = Distribution::random;
+  bool reshuffle = true;    // permutations differ from epoch to epoch
+  std::int64_t epochs = 0;  // after which a run ends; 0: --steps alone says when
+  // Each rank reads on so many threads of its own, microbatches ahead of the one that it trains on.
+  std::int64_t loaders = 1, prefetch = 0;
+  Bytes bytes_per_sequence;  // in storage; 0: 4 bytes for each token or number
 };
 
 struct Workload {
@@ -118,6 +130,9 @@ struct Workload {
 
   // Of a sequence as data: those that are read, and those that are told of it.
   std::int64_t tokens_per_sequence() const { return seq_len + target_len; }
+
+  // Of storage, for one sequence or sample.
+  Bytes bytes_per_sequence() const;
 
   // Tokens of each sequence that the loss is the mean over: an encoder's masked ones, at least one; all that a decoder
   // tells.

@@ -16,6 +16,8 @@ constexpr double kBelowOne = 0.999999;  // a moving average that forgets nothing
 constexpr std::int64_t kMaxSeqLen = 10'000'000;
 constexpr std::int64_t kMaxBatch = 1'000'000'000;
 constexpr std::int64_t kDefaultSamples = 1024;
+constexpr std::int64_t kMaxLoaders = 64, kMaxPrefetch = 1024;
+constexpr std::int64_t kMostBytes = 1'000'000'000'000;  // of one sequence
 constexpr double kInitialScale = 65536;
 constexpr std::int64_t kMaxSteps = 1'000'000'000'000;
 
@@ -85,6 +87,45 @@ LossScaling read_loss_scaling(ObjectReader& reader, bool by_default) {
   return s;
 }
 
+// How items come to the ranks, and how they are read.
+void read_reading(ObjectReader& object, DataSpec& data) {
+  const std::string word = object.word("distribution", "random", {"random", "block", "sequential"});
+  for (const Distribution d : {Distribution::block, Distribution::sequential}) {
+    data.distribution = word == name(d) ? d : data.distribution;
+  }
+  data.reshuffle = object.boolean("reshuffle", data.distribution != Distribution::sequential);
+  if (data.reshuffle && data.distribution == Distribution::sequential) {
+    object.mistake("reshuffle", "true is not for distribution sequential, whose order is the data's own");
+  }
+  data.epochs = object.integer("epochs", 0, object.has("epochs") ? 1 : 0, kMaxSteps);
+  data.loaders = object.integer("loaders", 1, 1, kMaxLoaders);
+  data.prefetch = object.integer("prefetch", 0, 0, kMaxPrefetch);
+  if (data.loaders > std::max<std::int64_t>(1, data.prefetch)) {
+    object.mistake("loaders", fmt::format("{} threads with prefetch {}: a thread reads one microbatch ahead at a time; "
+                                          "expected at most as many threads",
+                                          data.loaders, data.prefetch));
+  }
+  data.bytes_per_sequence = object.bytes("bytes_per_sequence", Bytes{});
+  if (data.bytes_per_sequence.value > kMostBytes) {
+    object.mistake("bytes_per_sequence", fmt::format("is more than {}", to_string(Bytes{kMostBytes})));
+  }
+  if (object.has("cache")) {
+    object.mistake("cache", "is not built yet; leave the key out");
+  }
+}
+
+nlohmann::json reading_json(const DataSpec& data) {
+  nlohmann::json json{{"distribution", name(data.distribution)},
+                      {"reshuffle", data.reshuffle},
+                      {"loaders", data.loaders},
+                      {"prefetch", data.prefetch},
+                      {"bytes_per_sequence", fmt::format("{} B", data.bytes_per_sequence.value)}};
+  if (data.epochs > 0) {
+    json["epochs"] = data.epochs;
+  }
+  return json;
+}
+
 // What a model of features is trained on is made up.
 DataSpec read_samples(ObjectReader& reader, const Dense& model) {
   DataSpec data;
@@ -99,6 +140,7 @@ DataSpec read_samples(ObjectReader& reader, const Dense& model) {
   data.samples = object.integer("samples", kDefaultSamples, 1, kMaxBatch);
   data.noise = object.number("noise", 0.1, 0, kInfinity);
   data.last_batch = object.word("last_batch", "drop", {"drop", "wrap"}) == "wrap" ? LastBatch::wrap : LastBatch::drop;
+  read_reading(object, data);
   object.finish();
   return data;
 }
@@ -125,12 +167,7 @@ DataSpec read_data(ObjectReader& reader) {
     object.mistake("synthetic",
                    fmt::format("\"{}\" is made up; leave path, tokenizer and validation out", name(data.synthetic)));
   }
-  object.word("distribution", "random", {"random"}, {"block", "sequential"});
-  for (const char* key : {"epochs", "loaders", "prefetch", "cache"}) {
-    if (object.has(key)) {
-      object.mistake(key, "is not built yet; leave the key out");
-    }
-  }
+  read_reading(object, data);
   object.finish();
   return data;
 }
@@ -268,6 +305,7 @@ nlohmann::json to_json(const Workload& w) {
                     {"samples", w.data.samples},
                     {"noise", w.data.noise},
                     {"last_batch", name(w.data.last_batch)}};
+    json["data"].update(reading_json(w.data));
     return json;
   }
   json["attention"] = name(w.attention);
@@ -278,8 +316,8 @@ nlohmann::json to_json(const Workload& w) {
                   {"tokenizer", w.data.tokenizer},
                   {"validation", w.data.validation},
                   {"last_batch", name(w.data.last_batch)},
-                  {"synthetic", name(w.data.synthetic)},
-                  {"distribution", "random"}};
+                  {"synthetic", name(w.data.synthetic)}};
+  json["data"].update(reading_json(w.data));
   if (w.model.is_encoder_decoder()) {
     json["target_len"] = w.target_len;
   }

@@ -3,7 +3,7 @@
 // attention_forward and attention_backward are cuDNN's where the stream has it and it takes them (cudnn_attention.h).
 // Else they and the parts run on tensor cores for bf16 heads of up to 256 columns, else plainly in the wide
 // type. The backward takes a pass for dq and others for dk and dv, so that nothing is added up in an order that
-// changes; its workspace holds one number per query and head.
+// changes; its workspace holds one number per query and head, and of a bias by distance sums of each 64 queries.
 #pragma once
 
 #include "kernels/cuda/stream.h"

@@ -24,13 +24,6 @@ constexpr float kLog2e = 1.4426950408889634F;
 __device__ inline int warp_row(int block_row) {
   return block_row + static_cast<int>(threadIdx.x / kWarp) * kRowsOfWarp;
 }
-// Where a lane's part of a result stands: this row and the one 8 further, this column and the next one.
-__device__ inline int lane_row() {
-  return static_cast<int>(threadIdx.x % kWarp) / 4;
-}
-__device__ inline int lane_column() {
-  return static_cast<int>(threadIdx.x % 4) * 2;
-}
 
 // kOthers rows of a head, two elements to a word; a row is 4 words longer, which puts neighbouring rows on different
 // banks.

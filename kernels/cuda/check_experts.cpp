@@ -167,12 +167,13 @@ struct Experts {
 };
 const Experts kExperts[] = {{{0}}, {{0, 0}}, {{0, 1}}, {{0, 2, 2, 67, 70, 200, 200}}};
 
+// Beside the sizes of tiles (64 x 64, 16 deep; 128 x 128, 32 deep), and more than one of them.
 void grouped(Bench& bench) {
   for (const Experts& experts : kExperts) {
     const Table offsets(bench, experts.offsets);
     for (const Dtype d : kElementTypes) {
-      for (const int64_t out : {1, 70}) {
-        for (const int64_t in : {0, 33}) {
+      for (const int64_t out : {1, 70, 136}) {
+        for (const int64_t in : {0, 33, 168}) {
           const GroupedShape s{experts.count(), out, in};
           const int64_t rows = experts.rows(), n = s.experts * out * in;
           const Array x = Array::random(bench, d, rows * in, 1), w = Array::random(bench, d, n, 2),
@@ -267,6 +268,7 @@ constexpr Check kChecks[] = {{"gate", gates},
                              {"permute", permutes},
                              {"receive_rows", receives},
                              {"grouped", grouped},
+                             {"grouped, in packs", in_packs<grouped>},
                              {"expert_bias", expert_biases},
                              {"expert_activation", expert_activations}};
 

@@ -86,7 +86,38 @@ void terms(Bench& bench) {
   bench.expect_exact("four terms", c, {1.0 + 0x1p-7});
 }
 
-constexpr Check kChecks[] = {{"matmul, layouts", layouts}, {"matmul, batches", batches}, {"matmul, terms", terms}};
+// A product in bf16 may be rounded before gelu, or not.
+void epilogues(Bench& bench) {
+  for (const Dtype d : {Dtype::fp64, Dtype::fp32, Dtype::bf16}) {
+    for (const auto& [m, n, k] : {std::array<int64_t, 3>{0, 3, 4}, {1, 1, 1}, {65, 136, 40}}) {
+      for (const bool with_bias : {false, true}) {
+        const MatmulShape s = MatmulShape::linear(m, k, n);
+        const Array a = Array::random(bench, d, m * k, 1), b = Array::random(bench, d, n * k, 2),
+                    bias = Array::random(bench, d, n, 3), given = Array::random(bench, d, m * n, 4),
+                    x = Array::unset(bench, d, m * n), y = Array::unset(bench, d, m * n),
+                    dx = Array::unset(bench, d, m * n);
+        Doubles ex(static_cast<std::size_t>(m * n)), ey = ex, edx = ex, dy = ex;
+        reference::matmul(s, a.given().data(), b.given().data(), with_bias ? bias.given().data() : nullptr, ex.data(),
+                          false);
+        reference::activation_forward(Activation::gelu, m, n, ex.data(), ey.data());
+        reference::matmul(s, a.given().data(), b.given().data(), static_cast<const double*>(nullptr), dy.data(), false);
+        reference::activation_backward(Activation::gelu, m, n, given.given().data(), dy.data(), edx.data());
+        matmul_gelu(bench.stream(), s, a, b, with_bias ? ConstTensor(bias) : ConstTensor{}, x, y);
+        matmul_gelu_backward(bench.stream(), s, a, b, given, dx);
+        const double factor = d == Dtype::bf16 ? 500 : 1;  // a rounding to bf16 more: 2^-8 is 400 times 1e-5
+        bench.expect("matmul_gelu, product", x, ex);
+        bench.expect("matmul_gelu", y, ey, factor);
+        bench.expect("matmul_gelu_backward", dx, edx, factor);
+      }
+    }
+  }
+}
+
+constexpr Check kChecks[] = {{"matmul, layouts", layouts},
+                             {"matmul, batches", batches},
+                             {"matmul, terms", terms},
+                             {"matmul, epilogues", epilogues},
+                             {"matmul, epilogues, in packs", in_packs<epilogues>}};
 
 }  // namespace
 

@@ -1,3 +1,5 @@
+// Of int8 a block of threads codes a block of values. Of top_k the smallest kept magnitude is found digit by digit, and
+// what is kept then placed in order (order.h).
 #include <bit>
 #include <cmath>
 
@@ -14,21 +16,6 @@ namespace {
 
 using std::uint32_t;
 using std::uint64_t;
-
-// The arrays of a code.
-template <class W, class Byte>
-struct Arrays {
-  template <class X>
-  using Of = std::conditional_t<std::is_const_v<Byte>, const X, X>;
-  Of<W>* wide;  // scales, or values
-  Of<std::int8_t>* multiples;
-  Of<uint32_t>* places;
-
-  Arrays(const Code& code, Byte* begin)
-      : wide(reinterpret_cast<Of<W>*>(begin)),
-        multiples(reinterpret_cast<Of<std::int8_t>*>(wide + code.blocks())),
-        places(reinterpret_cast<Of<uint32_t>*>(wide + code.kept)) {}
-};
 
 // A block of threads for a block of values: a thread has one.
 static_assert(Code::kBlock == kThreads);
@@ -192,7 +179,7 @@ void encode_top_k(const Stream& stream, const Code& code, W* v, std::byte* coded
     launch(count_digits<W>, {blocks}, {kThreads}, stream, code.elements, v, shift, selection, counts);
     launch(choose_digit, {1}, {kThreads}, stream, blocks, counts, selection);
   }
-  const Arrays<W, std::byte> out(code, coded);
+  const CodeArrays<W, std::byte> out(code, coded);
   place_by_key(stream, code.elements, 3, 0, Kind<W>{v, selection}, KeyCounts::in(tables, code.elements, 3), nullptr,
                Keep<W>{v, code.kept, out.wide, out.places});
 }
@@ -208,7 +195,7 @@ void encode(const Stream& stream, const Code& code, ConstTensor x, Tensor residu
     using W = Wide<T>;
     W* const v = as<W>(residual);
     if (code.kind == Coding::int8) {
-      const Arrays<W, std::byte> out(code, bytes);
+      const CodeArrays<W, std::byte> out(code, bytes);
       launch(encode_int8_kernel<T, W>, {blocks_of(code.elements, Code::kBlock)}, {kThreads}, stream, code.elements,
              as<T>(x), v, out.wide, out.multiples);
       return;
@@ -228,14 +215,14 @@ void decode(const Stream& stream, const Code& code, int64_t parts, const void* c
     using T = typename decltype(t)::type;
     using W = Wide<T>;
     if (code.kind == Coding::int8) {
-      const Arrays<W, const std::byte> in(code, bytes);
+      const CodeArrays<W, const std::byte> in(code, bytes);
       launch(decode_int8_kernel<T, W>, {blocks_of(code.elements, kBlockElements)}, {kThreads}, stream, code.elements,
              parts, code.bytes(), in.wide, in.multiples, as<T>(x));
       return;
     }
     launch(clear_kernel<T>, {blocks_of(code.elements, kBlockElements)}, {kThreads}, stream, code.elements, as<T>(x));
     for (int64_t part = 0; part < parts; ++part) {  // one after the other: their places may be the same
-      const Arrays<W, const std::byte> in(code, bytes + part * code.bytes());
+      const CodeArrays<W, const std::byte> in(code, bytes + part * code.bytes());
       launch(decode_top_k_kernel<T, W>, {blocks_of(code.kept, kBlockElements)}, {kThreads}, stream, code.kept, in.wide,
              in.places, as<T>(x));
     }

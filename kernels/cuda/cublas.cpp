@@ -3,10 +3,9 @@
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
 #include <map>
+#include <optional>
 #include <tuple>
-#include <vector>
 
 #include "base/error.h"
 #include "kernels/cuda/matmul_layout.h"
@@ -85,78 +84,67 @@ std::uint32_t alignment(const void* address) {
 
 struct Operands {
   const void *left, *right, *bias;
-  void* out;
+  void *out, *x;
 };
 
-using Key = std::tuple<ColumnProduct, std::uint32_t, std::uint32_t, std::uint32_t>;
+// Algorithms may differ by the alignment of each operand.
+using Key = std::tuple<ColumnProduct, std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t>;
+
+Key key_of(const ColumnProduct& product, const Operands& operands) {
+  return {product,
+          alignment(operands.left),
+          alignment(operands.right),
+          alignment(operands.bias),
+          alignment(operands.out),
+          alignment(operands.x)};
+}
+
+cublasLtEpilogue_t epilogue(const ColumnProduct& product) {
+  switch (product.epilogue) {
+    case Epilogue::gelu: return product.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    case Epilogue::gelu_backward: return CUBLASLT_EPILOGUE_DGELU;
+    case Epilogue::none: break;
+  }
+  return product.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+// Where the epilogue finds what it works on: of each call, and when an algorithm is chosen, for the alignment.
+void point(const Operation& operation, const ColumnProduct& product, const Operands& operands) {
+  if (product.bias) {
+    set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
+  }
+  if (product.epilogue != Epilogue::none) {
+    set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, operands.x);
+  }
+}
 
 struct Plan {
   Operation operation;
   Layout left, right, out;
-  std::vector<cublasLtMatmulAlgo_t>
-      algorithms;  // the one to use; before the choice, all proposed; none: no such product
+  std::optional<cublasLtMatmulAlgo_t> algorithm;  // none: no such product
 };
 
-void run(const Library& library, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const ColumnProduct& product,
-         const Operands& operands, const Stream& stream) {
+// REQUIRES: an algorithm.
+void run(const Library& library, const Plan& plan, const ColumnProduct& product, const Operands& operands,
+         const Stream& stream) {
   const double one = 1.0, beta = product.accumulate ? 1.0 : 0.0;
   const float one_32 = 1.0F, beta_32 = static_cast<float>(beta);
   const bool is_64 = product.arithmetic == Dtype::fp64;
   CHECK_CALL(cublasLtMatmul, library.get(), plan.operation.get(), is_64 ? static_cast<const void*>(&one) : &one_32,
              operands.left, plan.left.get(), operands.right, plan.right.get(),
              is_64 ? static_cast<const void*>(&beta) : &beta_32, operands.out, plan.out.get(), operands.out,
-             plan.out.get(), &algorithm, stream.workspace, kWorkspaceBytes, static_cast<cudaStream_t>(stream.handle));
+             plan.out.get(), &*plan.algorithm, stream.workspace, kWorkspaceBytes,
+             static_cast<cudaStream_t>(stream.handle));
 }
-
-// Milliseconds of some runs into memory of its own: adding to the result again and again would spoil it.
-class Stopwatch {
- public:
-  explicit Stopwatch(const ColumnProduct& product) {
-    const ColumnMatrix& out = product.out;
-    const std::int64_t elements = (product.batch - 1) * out.stride + out.cols * out.ld;
-    CHECK_CALL(cudaMalloc, &scratch_, static_cast<std::size_t>(size_bytes(out.dtype, elements)));
-    CHECK_CALL(cudaEventCreate, &start_);
-    CHECK_CALL(cudaEventCreate, &end_);
-  }
-  ~Stopwatch() {
-    cudaFree(scratch_);
-    cudaEventDestroy(start_);
-    cudaEventDestroy(end_);
-  }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
-  template <class F>
-  float time(const Stream& stream, F run_into) {
-    constexpr int kRuns = 5;
-    const auto handle = static_cast<cudaStream_t>(stream.handle);
-    run_into(scratch_);
-    CHECK_CALL(cudaEventRecord, start_, handle);
-    for (int i = 0; i < kRuns; ++i) {
-      run_into(scratch_);
-    }
-    CHECK_CALL(cudaEventRecord, end_, handle);
-    CHECK_CALL(cudaEventSynchronize, end_);
-    float milliseconds = 0;
-    CHECK_CALL(cudaEventElapsedTime, &milliseconds, start_, end_);
-    return milliseconds;
-  }
-
- private:
-  void* scratch_ = nullptr;
-  cudaEvent_t start_ = nullptr, end_ = nullptr;
-};
 
 }  // namespace
 
 struct Cublas::State {
-  AlgorithmChoice choice;
   Library library;
   std::map<Key, Plan> plans;
 
   void make(const ColumnProduct& product, const Operands& operands, Plan& plan);
-  void propose(const Operands& operands, Plan& plan);
-  void choose(const ColumnProduct& product, const Operands& operands, const Stream& stream, Plan& plan);
+  void choose(const Operands& operands, Plan& plan);
 };
 
 void Cublas::State::make(const ColumnProduct& product, const Operands& operands, Plan& plan) {
@@ -164,18 +152,21 @@ void Cublas::State::make(const ColumnProduct& product, const Operands& operands,
              product.arithmetic == Dtype::fp64 ? CUDA_R_64F : CUDA_R_32F);
   set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, product.transpose_left ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, product.transpose_right ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(product));
   if (product.bias) {
-    set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
     set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(product.out.dtype));
-    set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
   }
+  if (product.epilogue != Epilogue::none) {
+    set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, product.out.ld);
+  }
+  point(plan.operation, product, operands);
   create(product.left, product.batch, plan.left);
   create(product.right, product.batch, plan.right);
   create(product.out, product.batch, plan.out);
-  propose(operands, plan);
+  choose(operands, plan);
 }
 
-void Cublas::State::propose(const Operands& operands, Plan& plan) {
+void Cublas::State::choose(const Operands& operands, Plan& plan) {
   Preference preference;
   CHECK_CALL(cublasLtMatmulPreferenceCreate, preference.out());
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
@@ -188,65 +179,44 @@ void Cublas::State::propose(const Operands& operands, Plan& plan) {
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(operands.out));
   // Parts of a sum over k are added up in the wide type and rounded once.
   prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
-  constexpr int kTimed = 8;
-  cublasLtMatmulHeuristicResult_t results[kTimed] = {};
+  cublasLtMatmulHeuristicResult_t result = {};
   int count = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      library.get(), plan.operation.get(), plan.left.get(), plan.right.get(), plan.out.get(), plan.out.get(),
-      preference.get(), choice == AlgorithmChoice::timed ? kTimed : 1, results, &count);
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(library.get(), plan.operation.get(), plan.left.get(), plan.right.get(),
+                                     plan.out.get(), plan.out.get(), preference.get(), 1, &result, &count);
   if (status != CUBLAS_STATUS_NOT_SUPPORTED) {
     check(status, "cublasLtMatmulAlgoGetHeuristic");
   }
-  for (int i = 0; i < count; ++i) {
-    if (results[i].state == CUBLAS_STATUS_SUCCESS) {
-      plan.algorithms.push_back(results[i].algo);
-    }
+  if (count > 0 && result.state == CUBLAS_STATUS_SUCCESS) {
+    plan.algorithm = result.algo;
   }
 }
 
-void Cublas::State::choose(const ColumnProduct& product, const Operands& operands, const Stream& stream, Plan& plan) {
-  if (plan.algorithms.size() > 1) {
-    Stopwatch stopwatch(product);
-    std::vector<float> times;
-    for (const cublasLtMatmulAlgo_t& algorithm : plan.algorithms) {
-      times.push_back(stopwatch.time(stream, [&](void* out) {
-        run(library, plan, algorithm, product, {operands.left, operands.right, operands.bias, out}, stream);
-      }));
-    }
-    const auto fastest = std::min_element(times.begin(), times.end()) - times.begin();
-    plan.algorithms = {plan.algorithms[static_cast<std::size_t>(fastest)]};
-  }
-}
-
-Cublas::Cublas(AlgorithmChoice choice) : state_(std::make_unique<State>()) {
-  state_->choice = choice;
+Cublas::Cublas() : state_(std::make_unique<State>()) {
   CHECK_CALL(cublasLtCreate, state_->library.out());
 }
 
 Cublas::~Cublas() = default;
 
 bool Cublas::matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias,
-                    Tensor c, bool accumulate) {
-  const std::optional<ColumnProduct> product = column_product(
-      shape, a.dtype, b.dtype, bias ? std::optional<Dtype>(bias.dtype) : std::nullopt, c.dtype, accumulate);
+                    Tensor c, bool accumulate, const Behind& behind) {
+  const std::optional<ColumnProduct> product =
+      column_product(shape, a.dtype, b.dtype, bias ? std::optional<Dtype>(bias.dtype) : std::nullopt, c.dtype,
+                     accumulate, behind.epilogue);
   if (!product) {
     return false;
   }
-  const Operands operands = {b.data, a.data, bias.data, c.data};
-  const auto [at, is_new] =
-      state_->plans.try_emplace({*product, alignment(b.data), alignment(a.data), alignment(c.data)});
+  const Operands operands = {b.data, a.data, bias.data, c.data, behind.x};
+  const auto [at, is_new] = state_->plans.try_emplace(key_of(*product, operands));
   Plan& plan = at->second;
   if (is_new) {
     state_->make(*product, operands, plan);
-    state_->choose(*product, operands, stream, plan);
   }
-  if (plan.algorithms.empty()) {
+  if (!plan.algorithm) {
     return false;
   }
-  if (bias) {
-    set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
-  }
-  run(state_->library, plan, plan.algorithms.front(), *product, operands, stream);
+  point(plan.operation, *product, operands);
+  run(state_->library, plan, *product, operands, stream);
   return true;
 }
 

@@ -1,5 +1,6 @@
 // Matrix products by cuBLASLt. A product's plan (descriptors and algorithm) is made when its shape, types and alignment
-// are first met, and kept.
+// are first met, and kept. The algorithm is the one that its heuristic puts first: a choice by timing would differ from
+// run to run, and with it the last bits of the results.
 #pragma once
 
 #include <memory>
@@ -10,12 +11,12 @@ namespace foretrain::kernels::cuda {
 
 class Cublas {
  public:
-  explicit Cublas(AlgorithmChoice choice);
+  Cublas();
   ~Cublas();
 
   // As Libraries::matmul.
   bool matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
-              bool accumulate);
+              bool accumulate, const Behind& behind);
 
  private:
   struct State;

@@ -215,7 +215,7 @@ std::optional<CudnnPlan> cudnn_plan(const AttentionGraph& graph, const CudnnTarg
   check_cudnn(cudnnBackendGetAttribute(heuristic.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                                        kMost, &count, results.data()),
               "cudnnBackendGetAttribute");
-  *why = "no engine";
+  *why = kNoEngine;
   for (std::size_t i = 0; i < static_cast<std::size_t>(count) && i < kMost; ++i) {
     CudnnDescriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configurations[i]);

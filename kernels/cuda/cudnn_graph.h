@@ -50,6 +50,7 @@ struct CudnnPlan {
   std::size_t workspace = 0;  // bytes
 };
 
+inline constexpr const char* kNoEngine = "no engine";
 // The first of the heuristic's engines that takes the graph; none: *why. It takes seconds: kernels are compiled.
 std::optional<CudnnPlan> cudnn_plan(const AttentionGraph& graph, const CudnnTarget& target, std::string* why);
 

@@ -65,8 +65,8 @@ int check_device() {
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, 0));
   fmt::print("{}, compute capability {}.{}\n", properties.name, properties.major, properties.minor);
-  const std::unique_ptr<Libraries> fixed = open_libraries(AlgorithmChoice::heuristic, Order::fixed);
-  const std::unique_ptr<Libraries> any = open_libraries(AlgorithmChoice::heuristic, Order::any);
+  const std::unique_ptr<Libraries> fixed = open_libraries(Order::fixed);
+  const std::unique_ptr<Libraries> any = open_libraries(Order::any);
   const std::span<const Check> attention = attention_checks();
   const int failed = run_all("own", checks(), nullptr, Order::fixed) +
                      run_all("libraries", checks(), fixed.get(), Order::fixed) +

@@ -4,8 +4,8 @@
 //  * CUDA's words: __global__, __device__, __shared__ (static, of types without constructors), __launch_bounds__,
 //    threadIdx, blockIdx, blockDim, gridDim, __syncthreads, __syncwarp. A block is a whole number of warps.
 //  * Ours: Extent, launch, dynamic_shared, shuffle_down, shuffle_xor, shuffle, mma_16x8x16, load_matrices,
-//    start_copy_16, load_piece, store_piece, trap, cos_sin_of_turns, power_of_2, bf16_pair; widen and narrow;
-//    FORETRAIN_UNROLL before a loop that must be unrolled, so that arrays stay in registers.
+//    start_copy_16, load_piece, store_piece, trap, cos_sin_of_turns, power_of_2, bf16_pair; widen and narrow; lane_row,
+//    lane_column; FORETRAIN_UNROLL before a loop that must be unrolled, so that arrays stay in registers.
 //  * Functions of <cmath> with std::. constexpr functions of other headers (philox.h, bf16.h) may be called.
 //  * No CHECK: nvcc cannot read fmt's. Launchers check their arguments by functions of .cpp files (kernels/launch.h).
 #pragma once
@@ -50,6 +50,14 @@ __device__ inline T narrow(W x) {
   } else {
     return static_cast<T>(x);
   }
+}
+
+// Where a lane's part of mma_16x8x16's result stands: this row and the one 8 further, this column and the next one.
+__device__ inline int lane_row() {
+  return static_cast<int>(threadIdx.x % kWarp) / 4;
+}
+__device__ inline int lane_column() {
+  return static_cast<int>(threadIdx.x % 4) * 2;
 }
 
 template <class A, class B>

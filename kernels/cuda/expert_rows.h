@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/block.h"
-#include "kernels/tensor.h"
+#include "kernels/cuda/with_type.h"
 
 namespace foretrain::kernels::cuda {
 
@@ -25,31 +25,18 @@ __device__ inline int64_t expert_of(const int32_t* offsets, int64_t experts, int
   return first;
 }
 
-// Elements of a type known when the kernel runs: few operations for each, and many types together.
-struct AnyTensor {
-  void* data;
-  Dtype dtype;
-
-  template <class W>
-  __device__ W load(int64_t i) const {
-    switch (dtype) {
-      case Dtype::fp64: return static_cast<W>(static_cast<const double*>(data)[i]);
-      case Dtype::bf16: return static_cast<W>(widen(static_cast<const Bf16*>(data)[i]));
-      default: return static_cast<W>(static_cast<const float*>(data)[i]);
+// Cuts each expert's rows in tiles of kRows, of which the last may be shorter, and calls f(expert, first row of the
+// tile in the expert's) for this block's share: a block takes every gridDim.x-th tile.
+template <int kRows, class F>
+__device__ inline void each_row_tile(const int32_t* offsets, int experts, F f) {
+  int row = static_cast<int>(blockIdx.x) * kRows;  // as if each expert's rows began at a tile
+  for (int expert = 0; expert < experts; ++expert) {
+    const int rows = ceil_div(offsets[expert + 1] - offsets[expert], kRows) * kRows;
+    for (; row < rows; row += static_cast<int>(gridDim.x) * kRows) {
+      f(expert, row);
     }
+    row -= rows;
   }
-  template <class W>
-  __device__ void store(int64_t i, W x) const {
-    switch (dtype) {
-      case Dtype::fp64: static_cast<double*>(data)[i] = static_cast<double>(x); break;
-      case Dtype::bf16: static_cast<Bf16*>(data)[i] = narrow<Bf16>(x); break;
-      default: static_cast<float*>(data)[i] = static_cast<float>(x); break;
-    }
-  }
-};
-
-inline AnyTensor any(ConstTensor t) {
-  return {const_cast<void*>(t.data), t.dtype};
 }
 
 }  // namespace foretrain::kernels::cuda

@@ -9,11 +9,11 @@ namespace {
 
 class OfDevice final : public Libraries {
  public:
-  OfDevice(AlgorithmChoice choice, Order order) : cublas_(choice), cudnn_(order) {}
+  explicit OfDevice(Order order) : cudnn_(order) {}
 
   bool matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
-              bool accumulate) override {
-    return cublas_.matmul(stream, shape, a, b, bias, c, accumulate);
+              bool accumulate, const Behind& behind) override {
+    return cublas_.matmul(stream, shape, a, b, bias, c, accumulate, behind);
   }
   bool attention_forward(const Stream& stream, const AttentionShape& shape, ConstTensor qkv, Tensor o,
                          Tensor lse) override {
@@ -32,8 +32,8 @@ class OfDevice final : public Libraries {
 
 }  // namespace
 
-std::unique_ptr<Libraries> open_libraries(AlgorithmChoice choice, Order order) {
-  return std::make_unique<OfDevice>(choice, order);
+std::unique_ptr<Libraries> open_libraries(Order order) {
+  return std::make_unique<OfDevice>(order);
 }
 
 }  // namespace foretrain::kernels::cuda

@@ -11,6 +11,14 @@
 
 namespace foretrain::kernels::cuda {
 
+// What a product does before it writes c: nothing; c = gelu of the product, which goes to x (kernels.h: matmul_gelu);
+// the product times gelu's slope at x. x is of c's shape and type.
+enum class Epilogue : std::uint8_t { none, gelu, gelu_backward };
+struct Behind {
+  Epilogue epilogue = Epilogue::none;
+  void* x = nullptr;
+};
+
 // Of one device, for one thread at a time. A function returns false, having done nothing, where the library has no such
 // product or attention; what fails is an EnvironmentError.
 class Libraries {
@@ -18,7 +26,7 @@ class Libraries {
   virtual ~Libraries() = default;
 
   virtual bool matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias,
-                      Tensor c, bool accumulate) = 0;
+                      Tensor c, bool accumulate, const Behind& behind) = 0;
   virtual bool attention_forward(const Stream& stream, const AttentionShape& shape, ConstTensor qkv, Tensor o,
                                  Tensor lse) = 0;
   virtual bool attention_backward(const Stream& stream, const AttentionShape& shape, ConstTensor qkv, ConstTensor o,
@@ -27,15 +35,11 @@ class Libraries {
   virtual const std::vector<std::string>& refused() const = 0;
 };
 
-// How cuBLASLt's algorithm for a shape is chosen when the shape is first met: by its heuristic, or by timing what the
-// heuristic proposes. A timed choice may be another the next time, and with it the last bits of the results.
-enum class AlgorithmChoice : std::uint8_t { heuristic, timed };
-
 // Whether everything is added up in the same order in every run: cuDNN's backward of attention, which does not, is then
 // not asked.
 enum class Order : std::uint8_t { fixed, any };
 
 // Of the current device.
-std::unique_ptr<Libraries> open_libraries(AlgorithmChoice choice, Order order);
+std::unique_ptr<Libraries> open_libraries(Order order);
 
 }  // namespace foretrain::kernels::cuda

@@ -6,10 +6,16 @@
 
 namespace foretrain::kernels::cuda {
 
-// By cuBLASLt where the stream has it and it has the product (matmul_layout.h), else by matmul_plain. Operands may also
-// be tf32: stored as fp32, which cuBLASLt then rounds for the tensor cores.
+// By cuBLASLt where the stream has it and it has the product (matmul_layout.h), else by matmul_plain, to which tf32 is
+// fp32.
 void matmul(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor c,
             bool accumulate);
+
+// By cuBLASLt's epilogue where it has one for the product, else by a product and a kernel behind it.
+void matmul_gelu(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias,
+                 Tensor x, Tensor y);
+void matmul_gelu_backward(const Stream& stream, const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor x,
+                          Tensor dx);
 
 // Products that are summed before they are rounded: the next one's matrices stand that many elements further.
 struct Terms {

@@ -13,11 +13,15 @@ bool has_product(Dtype a, Dtype b, std::optional<Dtype> bias, Dtype c) {
   return a == b && (c == a || c == wide(a)) && (!bias || (*bias == c && c != Dtype::fp64));
 }
 
+bool has_epilogue(const MatmulShape& s, Dtype a, Dtype c, Epilogue epilogue) {
+  return epilogue == Epilogue::none || (a == Dtype::bf16 && c == Dtype::bf16 && s.n % 8 == 0);
+}
+
 }  // namespace
 
 std::optional<ColumnProduct> column_product(const MatmulShape& s, Dtype a, Dtype b, std::optional<Dtype> bias, Dtype c,
-                                            bool accumulate) {
-  if (s.k == 0 || !has_product(a, b, bias, c)) {
+                                            bool accumulate, Epilogue epilogue) {
+  if (s.k == 0 || !has_product(a, b, bias, c) || !has_epilogue(s, a, c, epilogue)) {
     return std::nullopt;
   }
   return ColumnProduct{
@@ -29,7 +33,8 @@ std::optional<ColumnProduct> column_product(const MatmulShape& s, Dtype a, Dtype
       .batch = s.batch,
       .arithmetic = a == Dtype::bf16 ? Dtype::fp32 : a,
       .bias = bias.has_value(),
-      .accumulate = accumulate};
+      .accumulate = accumulate,
+      .epilogue = epilogue};
 }
 
 }  // namespace foretrain::kernels::cuda

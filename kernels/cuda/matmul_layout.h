@@ -5,6 +5,7 @@
 #include <compare>
 #include <optional>
 
+#include "kernels/cuda/libraries.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::kernels::cuda {
@@ -16,7 +17,7 @@ struct ColumnMatrix {
   auto operator<=>(const ColumnMatrix&) const = default;
 };
 
-// out [n, m] = op(left) op(right) (+ bias by row) (+ out).
+// out [n, m] = op(left) op(right) (+ bias by row) (+ out), and the epilogue, whose x lies as out does.
 struct ColumnProduct {
   ColumnMatrix left, right, out;
   bool transpose_left = false, transpose_right = false;
@@ -24,12 +25,13 @@ struct ColumnProduct {
   Dtype arithmetic = Dtype::fp32;  // fp64, fp32 (also of bf16 operands), or tf32
   bool bias = false;               // of out's type
   bool accumulate = false;
+  Epilogue epilogue = Epilogue::none;
   auto operator<=>(const ColumnProduct&) const = default;
 };
 
 // None where cuBLASLt has no such product: operands of two types, fp32 operands with a bf16 result, a bias with
-// fp64 or of another type than the result's, or no k to sum over.
+// fp64 or of another type than the result's, or no k to sum over; an epilogue but of bf16 in rows of multiples of 8.
 std::optional<ColumnProduct> column_product(const MatmulShape& shape, Dtype a, Dtype b, std::optional<Dtype> bias,
-                                            Dtype c, bool accumulate);
+                                            Dtype c, bool accumulate, Epilogue epilogue = Epilogue::none);
 
 }  // namespace foretrain::kernels::cuda

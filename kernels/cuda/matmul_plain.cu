@@ -25,28 +25,9 @@ struct Product {
   Operand<TA> a;
   Operand<TB> b;
   std::int64_t k, terms, ldc, stride_c;
-  ConstTensor bias;
-  Tensor c;
+  AnyTensor bias, c;
   bool accumulate;
 };
-
-template <class W>
-__device__ W load(const void* data, Dtype dtype, std::int64_t i) {
-  switch (dtype) {
-    case Dtype::fp64: return static_cast<W>(static_cast<const double*>(data)[i]);
-    case Dtype::bf16: return static_cast<W>(widen(static_cast<const Bf16*>(data)[i]));
-    default: return static_cast<W>(static_cast<const float*>(data)[i]);
-  }
-}
-
-template <class W>
-__device__ void store(void* data, Dtype dtype, std::int64_t i, W x) {
-  switch (dtype) {
-    case Dtype::fp64: static_cast<double*>(data)[i] = x; break;
-    case Dtype::bf16: static_cast<Bf16*>(data)[i] = narrow<Bf16>(x); break;
-    default: static_cast<float*>(data)[i] = static_cast<float>(x); break;
-  }
-}
 
 // Neighbouring threads read neighbouring elements, whichever way the matrix is stored.
 template <class T, class W>
@@ -98,12 +79,12 @@ __global__ void __launch_bounds__(kThreads, 1) product_kernel(Product<TA, TB> p,
         const std::int64_t at = matrix * p.stride_c + r * p.ldc + c;
         W x = sum[i][j];
         if (p.bias.data != nullptr) {
-          x += load<W>(p.bias.data, p.bias.dtype, c);
+          x += p.bias.template load<W>(c);
         }
         if (p.accumulate) {
-          x += load<W>(p.c.data, p.c.dtype, at);
+          x += p.c.template load<W>(at);
         }
-        store(p.c.data, p.c.dtype, at, x);
+        p.c.store(at, x);
       }
     }
   }
@@ -124,8 +105,8 @@ void run(const Stream& stream, const MatmulShape& s, const Terms& terms, ConstTe
       .terms = terms.count,
       .ldc = dense(s.ldc, s.n),
       .stride_c = s.stride_c,
-      .bias = bias,
-      .c = c,
+      .bias = any(bias),
+      .c = any(c),
       .accumulate = accumulate};
   const std::int64_t tiles_m = ceil_div(s.m, std::int64_t{kTile}), tiles_n = ceil_div(s.n, std::int64_t{kTile});
   launch(&product_kernel<TA, TB>, {static_cast<unsigned>(tiles_m * tiles_n * s.batch)}, {kThreads}, stream, product,

@@ -49,8 +49,7 @@ __device__ inline T shuffle(T x, unsigned lane) {
   return __shfl_sync(0xffffffffU, x, static_cast<int>(lane));
 }
 
-// c[16,8] += a[16,16] b[16,8] in fp32, by the whole warp, a and b bf16. With g = lane / 4 and t = lane % 4, a lane
-// holds
+// c[16,8] += a[16,16] b[16,8] in fp32, by the whole warp, a and b bf16. With g = lane / 4 and t = lane % 4, a lane has
 //   a: rows g, g + 8, g, g + 8 and columns 2t, 2t, 2t + 8, 2t + 8 (two neighbours in a register, the first one low)
 //   b: rows 2t and 2t + 8 (two neighbouring rows in a register) of column g
 //   c: rows g, g, g + 8, g + 8 and columns 2t, 2t + 1, 2t, 2t + 1.

@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kThreads) coefficient_of(int64_t n, const doub
 }
 
 __global__ void loss_scale_of(LossScaleRule rule, const double* norm, LossScaleState* state) {
-  if (blockIdx.x != 0 || threadIdx.x != 0) {
+  if (threadIdx.x != 0) {
     return;
   }
   LossScaleState next = *state;

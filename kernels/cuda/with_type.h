@@ -1,4 +1,4 @@
-// From element types known when a launcher is called to types of the language.
+// From element types known when a launcher is called to types of the language, or to a switch in the kernel.
 #pragma once
 
 #include "kernels/cuda/device_code.h"
@@ -45,6 +45,33 @@ void with_types(Dtype a, Dtype b, F f) {
   } else {
     with_stored(a, [&](auto ta) { with_stored(b, [&](auto tb) { f(ta, tb); }); });
   }
+}
+
+// Elements of a type known when the kernel runs: few operations for each, and many types together.
+struct AnyTensor {
+  void* data;
+  Dtype dtype;
+
+  template <class W>
+  __device__ W load(std::int64_t i) const {
+    switch (dtype) {
+      case Dtype::fp64: return static_cast<W>(static_cast<const double*>(data)[i]);
+      case Dtype::bf16: return static_cast<W>(widen(static_cast<const Bf16*>(data)[i]));
+      default: return static_cast<W>(static_cast<const float*>(data)[i]);
+    }
+  }
+  template <class W>
+  __device__ void store(std::int64_t i, W x) const {
+    switch (dtype) {
+      case Dtype::fp64: static_cast<double*>(data)[i] = static_cast<double>(x); break;
+      case Dtype::bf16: static_cast<Bf16*>(data)[i] = narrow<Bf16>(x); break;
+      default: static_cast<float*>(data)[i] = static_cast<float>(x); break;
+    }
+  }
+};
+
+inline AnyTensor any(ConstTensor t) {
+  return {const_cast<void*>(t.data), t.dtype};
 }
 
 template <class T>

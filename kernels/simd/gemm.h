@@ -1,9 +1,8 @@
 // The pieces of a matrix product, shared by matmul and attention: a register tile, and the packing of its operands.
 //
-// A tile is kTileRows x kTileCols elements of C, held in registers while k advances: per step one row of a packed B
-// panel
-// ([k][kTileCols]) times one broadcast element of A per row. A padded tile (rows or columns past the end) computes on
-// zeros and is cut when stored, so an element of C is summed the same way wherever it stands: its bits depend on its
+// A tile is kTileRows x kTileCols elements of C, held in registers while k advances: per step one row of a packed panel
+// of B ([k][kTileCols]) times one broadcast element of A per row. A padded tile (rows or columns past the end) computes
+// on zeros and is cut when stored, so an element of C is summed the same way wherever it stands: its bits depend on its
 // row of A, its column of B and k, not on m or n.
 #pragma once
 

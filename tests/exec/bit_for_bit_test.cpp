@@ -70,6 +70,23 @@ TEST(BitForBit, ZeroOneAgainstZeroNought) {
   }
 }
 
+// A job of a GPU, whose peak in tf32 is known, carried out by a CPU.
+TEST(BitForBit, Tf32IsFp32ToACpu) {
+  const Overrides o = {{"cluster.system", "this-gpu"}};
+  for (const char* const model : kModels) {
+    expect_same_bits(run(model, o, "tf32"), run(model, o), model);
+  }
+}
+
+// To a CPU it is two kernels, the same ones.
+TEST(BitForBit, FusedActivationAgainstPassesOfTheirOwn) {
+  for (const Overrides& o : {Overrides{}, Overrides{{"tp", "2"}}, Overrides{{"recompute", R"(["activation"])"}},
+                             Overrides{{"pp", "2"}, {"schedule", "zb_h1"}}}) {
+    expect_same_bits(run(testing::kTinyGpt, joined(o, {{"fused_activation", "true"}})), run(testing::kTinyGpt, o),
+                     ::testing::PrintToString(words(o)));
+  }
+}
+
 // Whoever adds the gradients, in the order of the ranks.
 TEST(BitForBit, SumsElsewhereAgainstAllReduce) {
   for (const char* const model : kModels) {

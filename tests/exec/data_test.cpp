@@ -168,8 +168,7 @@ TEST(TextWindows, SaysHowManyBytesAreNeeded) {
       message_of([&] { training_windows(text, 16, 8, 256, 1); }),
       "data: alphabet: 100 bytes are too few: its training part has 90 bytes, and 8 sequences of 16 tokens need 129");
   EXPECT_EQ(
-      message_of(
-          [&] { TextWindows(text, TextWindows::Part::validation, 16, 1, 256, TextWindows::Order::as_written, 0); }),
+      message_of([&] { TextWindows(text, TextWindows::Part::validation, 16, 1, 256, kAsWritten, 0); }),
       "data: alphabet: 100 bytes are too few: its validation part has 10 bytes, and 1 sequence of 16 tokens need 17");
   const Text empty = text_of("empty", "");
   EXPECT_NE(message_of([&] { training_windows(empty, 1, 1, 256, 1); }), "no error");
@@ -232,6 +231,83 @@ TEST(TextWindows, WrappedEpochsHaveEachWindowOnce) {
     EXPECT_EQ(epoch, epochs[0]);
     EXPECT_EQ(epoch.size(), 22U);
   }
+}
+
+// Which window of the alphabet it is: each begins with a letter of its own, as there are 6 of them.
+std::int64_t window_of(const TextWindows& windows, std::int64_t step, std::int64_t index) {
+  std::vector<std::int32_t> ids(5);
+  windows.sequence(step, index, 4, ids.data());
+  return (ids[0] - 'a') / 4;
+}
+
+// 28 bytes, of which 26 train: 6 windows of 4, two at a time, in order, three steps an epoch.
+TEST(TextWindows, SequentialOnesComeAsTheyAreWritten) {
+  const Text text = alphabet(28);
+  const TextWindows windows = training_windows(text, 4, 2, 256, 3, kAsWritten);
+  for (std::int64_t step = 0; step < 6; ++step) {
+    for (std::int64_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(window_of(windows, step, i), step % 3 * 2 + i);
+    }
+  }
+}
+
+TEST(TextWindows, NotReshuffledEpochsAreTheSame) {
+  const Text text = alphabet(28);
+  const TextWindows windows = training_windows(text, 4, 2, 256, 3, {workloads::Distribution::random, false});
+  for (std::int64_t step = 0; step < 3; ++step) {
+    for (std::int64_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(window_of(windows, step, i), window_of(windows, step + 3, i));
+    }
+  }
+}
+
+// Two ranks of one sequence per microbatch: sequence i of a step is rank i mod 2's. Of the 6 windows rank 0 has 0 to 2
+// and rank 1 the others, each of them once in an epoch, of a step of two, three steps. A text of 5 windows loses one.
+TEST(TextWindows, BlocksAreTheRanksOwn) {
+  for (const bool reshuffles : {true, false}) {
+    const Text text = alphabet(28);
+    const TextWindows windows =
+        training_windows(text, 4, 2, 256, 3, {workloads::Distribution::block, reshuffles, 2, 1});
+    EXPECT_EQ(windows.epochs().steps_of(4), 12);
+    std::set<std::vector<std::int64_t>> orders;
+    for (std::int64_t epoch = 0; epoch < 8; ++epoch) {
+      for (std::int64_t rank = 0; rank < 2; ++rank) {
+        std::vector<std::int64_t> order;
+        for (std::int64_t step = 0; step < 3; ++step) {
+          order.push_back(window_of(windows, epoch * 3 + step, rank) - 3 * rank);
+        }
+        orders.insert(order);
+        std::sort(order.begin(), order.end());
+        EXPECT_EQ(order, (std::vector<std::int64_t>{0, 1, 2}));
+      }
+    }
+    EXPECT_TRUE(reshuffles ? orders.size() > 2 : orders.size() <= 2);
+  }
+  EXPECT_EQ(training_windows(alphabet(24), 4, 2, 256, 3, {workloads::Distribution::block, true, 2, 1}).windows(), 4);
+}
+
+// Of a step of 8 sequences in two microbatches of two per rank: 0 1 and 4 5 are rank 0's.
+TEST(Epochs, BlocksByMicrobatch) {
+  const Epochs epochs{16, 8, workloads::LastBatch::drop, {workloads::Distribution::block, true, 2, 2}, 7};
+  for (std::int64_t step = 0; step < 4; ++step) {
+    for (std::int64_t i = 0; i < 8; ++i) {
+      EXPECT_EQ(epochs.item(step, i) / 8, i / 2 % 2);
+    }
+  }
+  std::set<std::int64_t> all;
+  for (std::int64_t n = 0; n < 16; ++n) {
+    all.insert(epochs.item(n / 8, n % 8));
+  }
+  EXPECT_EQ(all.size(), 16U);
+}
+
+// Two epochs of 22 sequences, 5 at a time: 4 steps each; wrapped 44 / 5.
+TEST(Epochs, AreSoManySteps) {
+  Epochs epochs{22, 5};
+  EXPECT_EQ(epochs.steps_of(2), 8);
+  epochs.last_batch = workloads::LastBatch::wrap;
+  EXPECT_EQ(epochs.steps_of(2), 8);
+  EXPECT_EQ(epochs.steps_of(3), 13);
 }
 
 TEST(TextWindows, DependOnTheSeedAlone) {

@@ -66,7 +66,7 @@ Outcome run(const plan::PlanGraph& graph, const DataSource& data, Processes* pro
   options.steps = kSteps;
   options.timeout = std::chrono::seconds(20);
   options.poison = gpu != nullptr;
-  return testing::train(executor, data, options);
+  return testing::train(graph, executor, data, options);
 }
 
 void expect_same_as_on_cpu(const char* model, const std::vector<std::string>& overrides, std::uint64_t seed) {

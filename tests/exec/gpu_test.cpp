@@ -67,7 +67,7 @@ Outcome run(const plan::PlanGraph& graph, std::int64_t vocab, Gpu* gpu) {
   options.timeout = std::chrono::seconds(20);
   options.poison = gpu != nullptr;
   options.sink = &spans;
-  Outcome outcome = testing::train(executor, data, options);
+  Outcome outcome = testing::train(graph, executor, data, options);
   EXPECT_EQ(plan::validate(graph, spans.take(kSteps)), std::vector<std::string>{});
   return outcome;
 }
@@ -133,6 +133,7 @@ TEST(Gpu, ProductsOfStrategiesAsOnACpu) {
       {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"zero", "1"}, {"sequence_parallel", "true"}},
       {{"cp", "2"}, {"dp", "2"}, {"tp", "2"}, {"zero", "3"}, {"sequence_parallel", "true"}},
       {{"pp", "2"}, {"virtual_stages", "2"}, {"dp", "2"}, {"overlap_grad_reduce", "true"}, {"recompute", "full"}},
+      {{"loss_chunks", "6"}, {"dp", "2"}, {"tp", "2"}, {"zero", "3"}, {"sequence_parallel", "true"}},
       {{"offload", R"(["optimizer"])"}, {"dp", "2"}, {"zero", "1"}, {"overlap_grad_reduce", "true"}},
       {{"offload", R"(["activations"])"}, {"pp", "2"}, {"offload_layers", "1"}},
       {{"offload", R"(["optimizer","activations"])"}, {"precision", "bf16"}},

@@ -51,7 +51,8 @@ const std::vector<std::vector<std::string>>& strategies() {
       {"dp=2", "zero=1", "overlap_grad_reduce=true", "overlap_param_gather=true"},
       {"dp=2", "zero=3"},
       {"tp=2", "sequence_parallel=true"},
-      {"pp=2", "dp=2"}};
+      {"pp=2", "dp=2"},
+      {"tp=2", "loss_chunks=4"}};
   return all;
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -16,8 +17,9 @@ struct Outcome {
   std::vector<exec::FullTensor> gradients, parameters;
 };
 
-// Of options.steps steps, traced if `options` say so, and of an evaluation behind them.
-inline Outcome train(exec::Executor& executor, const exec::DataSource& data, exec::RunOptions options) {
+// Of options.steps steps of the graph's executor, traced if `options` say so, and of an evaluation behind them.
+inline Outcome train(const plan::PlanGraph& graph, exec::Executor& executor, const exec::DataSource& data,
+                     exec::RunOptions options) {
   Outcome outcome;
   const exec::RunResult result = executor.run(options);
   outcome.loss = result.loss;
@@ -26,7 +28,9 @@ inline Outcome train(exec::Executor& executor, const exec::DataSource& data, exe
   outcome.parameters = executor.parameters();
   options.sink = nullptr;
   outcome.evaluated = executor.evaluate(data, 2, options);
-  outcome.logits = executor.logits(data, 3, options);
+  if (std::any_of(graph.roles.begin(), graph.roles.end(), [](const plan::Role& r) { return r.logits >= 0; })) {
+    outcome.logits = executor.logits(data, 3, options);
+  }
   return outcome;
 }
 

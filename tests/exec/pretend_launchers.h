@@ -65,6 +65,18 @@ class PretendGpu::QueueLaunchers : public kernels::Launchers {
     queue(&Launchers::matmul, shape, a, b, bias, c, accumulate);
     products_ = 0;
   }
+  void matmul_gelu(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor bias, Tensor x,
+                   Tensor y) const override {
+    products_ = static_cast<double>(shape.m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
+    queue(&Launchers::matmul_gelu, shape, a, b, bias, x, y);
+    products_ = 0;
+  }
+  void matmul_gelu_backward(const MatmulShape& shape, ConstTensor a, ConstTensor b, ConstTensor x,
+                            Tensor dx) const override {
+    products_ = static_cast<double>(shape.m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
+    queue(&Launchers::matmul_gelu_backward, shape, a, b, x, dx);
+    products_ = 0;
+  }
   void norm_forward(const NormShape& shape, ConstTensor x, ConstTensor gain, ConstTensor bias, Tensor y, Tensor mean,
                     Tensor rstd) const override {
     queue(&Launchers::norm_forward, shape, x, gain, bias, y, mean, rstd);

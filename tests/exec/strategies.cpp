@@ -14,6 +14,7 @@ bool is_refused(const Overrides& o) {
     return true;
   }
   return (word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v")) ||
+         (word("zero") >= "2" && cut("loss_chunks") && word("schedule") == "gpipe") ||
          (word("recompute").find("attention_core") != std::string::npos && !word("cp").empty() && word("cp") != "1" &&
           word("cp_kind") != "all_to_all") ||
          ((!word("workload.model.attention_window").empty() || !word("document_length").empty()) &&
@@ -55,6 +56,8 @@ const std::vector<Strategy>& strategies() {
       {"recompute_early_stop",
        {{"tp", "2"}, {"sequence_parallel", "true"}, {"recompute", "full"}, {"recompute_early_stop", "true"}}},
       {"unfused_accumulation", {{"fused_grad_accumulation", "false"}}},
+      {"fused_activation", {{"tp", "2"}, {"fused_activation", "true"}}},
+      {"loss_chunks", {{"loss_chunks", "3"}}},
       {"gpipe", {{"pp", "2"}, {"schedule", "gpipe"}}},
       {"one_f_one_b", {{"pp", "2"}, {"schedule", "1f1b"}}},
       {"interleaved", {{"pp", "2"}, {"schedule", "interleaved"}, {"virtual_stages", "2"}}},

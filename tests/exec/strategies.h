@@ -16,9 +16,9 @@ struct Strategy {
 const std::vector<Strategy>& strategies();
 
 // Whether a product of some of them is refused: weight gradients that come later than input gradients would be whole
-// until then; what is summed elsewhere than in an all-reduce goes with little else; owners broadcast after the update;
-// a ring's attention is not computed again by itself, and has no window and no documents; sinks stand behind flash
-// attention.
+// until then, and so would the head's of a loss in chunks whose forwards follow each other; what is summed elsewhere
+// than in an all-reduce goes with little else; owners broadcast after the update; a ring's attention is not computed
+// again by itself, and has no window and no documents; sinks stand behind flash attention.
 bool is_refused(const Overrides& overrides);
 
 }  // namespace foretrain::testing

@@ -43,6 +43,8 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
       {"tp=2", "pp=2", "scatter_gather=true", "schedule=zb_v", "recompute=full"},
       {"recompute=full", "recompute_early_stop=true", "tp=2", "pp=2", "schedule=zb_h1"},
       {"fused_grad_accumulation=false"},
+      {"fused_activation=true"},
+      {"fused_activation=true", "tp=2", "pp=2", "schedule=zb_h2"},
       {"fused_grad_accumulation=false", "tp=2", "pp=2", "schedule=zb_h2", "dp=2", "zero=1"},
       {"tp=4"},  // more tp ranks than kv heads of the llama
       {"tp=4", "sequence_parallel=true"},
@@ -288,6 +290,42 @@ TEST(Build, UnfusedGradientsAreAddedInAPassOfTheirOwn) {
   EXPECT_EQ(elements, 8 * (4 * 48 * (144 + 48 + 80 + 80) + 48 * 128));
   EXPECT_EQ(read, 6.0 * static_cast<double>(elements));
   EXPECT_EQ(written, 4.0 * static_cast<double>(elements));
+}
+
+// gelu inside the products around it: no activations of their own, the gradient behind gelu nowhere; and of m x n = 80
+// columns the forward writes as many bytes more, the backward reads as many more.
+TEST(Build, FusedActivationIsPartOfItsMatmuls) {
+  const auto count = [](const PlanGraph& g, auto kind) {
+    int n = 0;
+    for (ProgramCursor c(g.roles[0], 0, g.roles[0].program.body, 0); c; c.next()) {
+      n += kind(c.op().work) ? 1 : 0;
+    }
+    return n;
+  };
+  const auto is_activation = [](const Work& w) { return std::holds_alternative<Activation>(w); };
+  const auto is = [](Epilogue e) {
+    return [e](const Work& w) { return std::holds_alternative<Matmul>(w) && std::get<Matmul>(w).epilogue == e; };
+  };
+  const PlanGraph apart = build(tiny_job(kTinyGpt, {})), fused = build(tiny_job(kTinyGpt, {"fused_activation=true"}));
+  const int activations = count(apart, is_activation);
+  EXPECT_EQ(count(fused, is_activation), 0);
+  EXPECT_EQ(count(fused, is(Epilogue::gelu)), activations / 2);
+  EXPECT_EQ(count(fused, is(Epilogue::gelu_backward)), activations / 2);
+  EXPECT_LE(fused.roles[0].memory.arena.value, apart.roles[0].memory.arena.value);
+  EXPECT_EQ(count(build(tiny_job(kTinyLlama, {"fused_activation=true"})), is(Epilogue::gelu)), 0);
+  Op op;
+  Matmul mm{3, 80, 5, false, true, false, false, Dtype::bf16, Dtype::bf16};
+  op.work = mm;
+  const OpWork plain = work(op);
+  mm.epilogue = Epilogue::gelu;
+  op.work = mm;
+  EXPECT_EQ(work(op).written, plain.written + plain.written);
+  EXPECT_EQ(work(op).read, plain.read);
+  EXPECT_EQ(work(op).flops, plain.flops);
+  mm.epilogue = Epilogue::gelu_backward;
+  op.work = mm;
+  EXPECT_EQ(work(op).written, plain.written);
+  EXPECT_EQ(work(op).read, plain.read + plain.written);
 }
 
 TEST(Build, ZeroOneShardsOptimizerState) {

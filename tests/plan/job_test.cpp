@@ -236,7 +236,6 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
                 at("overlap_ep") + "with zero 2 is not built yet; expected zero 0 or 1");
   EXPECT_EQ(refusal({"overlap_ep=true"}),
             at("overlap_ep") + "needs a model with moe and ep > 1: without it no tokens are exchanged");
-  EXPECT_EQ(refusal({"split_by_speed=true"}), at("split_by_speed") + "true is not built yet; expected false");
   EXPECT_EQ(refusal({"overlap_param_gather=true"}),
             at("overlap_param_gather") + "needs zero 1 or 2: only there parameters are gathered after the optimizer");
   EXPECT_EQ(refusal({"rank_order=tp,dp"}).substr(0, at("rank_order").size()), at("rank_order"));
@@ -272,8 +271,8 @@ TEST(Job, AllMistakesOfAFileAtOnce) {
 job.json:5: /workload/seq_len: 0 is not allowed; expected an integer from 1 to 10000000
 job.json:13: /strategy/tp: "two" is not allowed; expected an integer from 1 to 1000000
 job.json:16: /strategies: unknown key "strategies"; did you mean "strategy"? known: workload, cluster, strategy, version, name, description
-job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, disturbance
-job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, cp_kind, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, recompute_layers, recompute_early_stop, overlap_grad_reduce, overlap_param_gather, overlap_tp, overlap_ep, scatter_gather, fused_grad_accumulation, bucket_bytes, layers_per_stage, rank_order, padded_vocab, compression, split_by_speed, offload, offload_layers, optimizer_sync, data_parallel, servers, server_sharding, staleness, server_order, average_every, local_group, outer_optimizer)");
+job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, storage, disturbance
+job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, cp_kind, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, recompute_layers, recompute_early_stop, overlap_grad_reduce, overlap_param_gather, overlap_tp, overlap_ep, scatter_gather, fused_grad_accumulation, fused_activation, loss_chunks, bucket_bytes, layers_per_stage, rank_order, padded_vocab, compression, split_by_speed, offload, offload_layers, optimizer_sync, data_parallel, servers, server_sharding, staleness, server_order, average_every, local_group, outer_optimizer)");
   EXPECT_EQ(message_of([] { read("{}"); }),
             "job.json:1: /version: missing, and has no default\n"
             "job.json:1: /workload: missing, and has no default\n"

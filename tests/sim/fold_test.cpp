@@ -95,6 +95,7 @@ const std::vector<Overrides>& all_strategies() {
       {"tp=4", "sequence_parallel=true", "overlap_tp=false"},
       {"tp=2", "pp=3", "scatter_gather=true", "overlap_tp=false"},
       {"tp=2", "fused_grad_accumulation=false"},
+      {"tp=2", "pp=2", "dp=2", "loss_chunks=4", "zero=2"},
       {"tp=2", "recompute=full", "recompute_early_stop=true"},
       {"pp=2"},
       {"pp=4", "schedule=gpipe"},

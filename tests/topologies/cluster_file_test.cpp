@@ -82,7 +82,7 @@ TEST(ClusterFile, HostsOfThisMachine) {
   EXPECT_EQ(message_of([] { read(R"({"system": "this-machine", "nodes": 1001})"); }),
             "job.json:1: /nodes: 1001 is not allowed; expected an integer from 1 to 1000");
   EXPECT_EQ(message_of([] { read(R"({"system": "dgx-h100", "inter": {"bandwidth": "1 Gb/s", "latency": "50 us"}})"); }),
-            "job.json:1: /inter: unknown key \"inter\"; known: system, nodes, devices_per_node, disturbance");
+            "job.json:1: /inter: unknown key \"inter\"; known: system, nodes, devices_per_node, storage, disturbance");
 }
 
 TEST(ThisMachine, ProfilePathFollowsTheEnvironment) {

@@ -61,7 +61,7 @@ TEST(WorkloadFile, AllMistakesAtOnce) {
   "precision": "float32",
   "optimizer": {"name": "newton", "learning_rate": -1, "beta1": 1, "warmup_steps": 9, "decay_steps": 5, "lr": 1},
   "attention": "flsh",
-  "data": {"distribution": "block", "epochs": 2},
+  "data": {"distribution": "sequential", "reshuffle": true, "epochs": 0, "loaders": 2, "cache": "1 GB"},
   "batch": 3
 })");
             }),
@@ -73,8 +73,10 @@ job.json:6: /optimizer/beta1: 1 is not allowed; expected a number from 0 to 0.99
 job.json:6: /optimizer/decay_steps: 5 is not allowed; expected 0 (constant) or more than the 9 warmup_steps
 job.json:6: /optimizer/lr: unknown key "lr"; known: name, decay, learning_rate, min_learning_rate, warmup_steps, decay_steps, beta1, beta2, eps, weight_decay, momentum, clip
 job.json:7: /attention: "flsh" is not allowed; did you mean "flash"? expected one of: unfused, fused_softmax, flash, flash3, cudnn
-job.json:8: /data/distribution: "block" is not built yet; built: random
-job.json:8: /data/epochs: is not built yet; leave the key out
+job.json:8: /data/reshuffle: true is not for distribution sequential, whose order is the data's own
+job.json:8: /data/epochs: 0 is not allowed; expected an integer from 1 to 1000000000000
+job.json:8: /data/loaders: 2 threads with prefetch 0: a thread reads one microbatch ahead at a time; expected at most as many threads
+job.json:8: /data/cache: is not built yet; leave the key out
 job.json:3: /seq_len: 1024 is not allowed; the model has 512 learned positions
 job.json:9: /batch: unknown key "batch"; known: seq_len, model, target_len, global_batch, precision, optimizer, loss_scaling, attention, document_length, moe_imbalance, masked_share, data)");
 }

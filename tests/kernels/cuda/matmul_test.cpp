@@ -79,13 +79,29 @@ TEST(MatmulLayout, WhatCublasLtHas) {
   EXPECT_FALSE(column_product({.m = 2, .n = 2, .k = 0}, fp32, fp32, {}, fp32, false));
 }
 
+TEST(MatmulLayout, Epilogues) {
+  const auto product = [](std::int64_t n, Dtype d) {
+    return column_product({.m = 3, .n = n, .k = 2}, d, d, d, d, false, Epilogue::gelu);
+  };
+  EXPECT_EQ(product(16, Dtype::bf16)->epilogue, Epilogue::gelu);
+  EXPECT_FALSE(product(12, Dtype::bf16));  // its x wants rows of multiples of 8
+  EXPECT_FALSE(product(16, Dtype::fp32));
+  EXPECT_NE(product(16, Dtype::bf16),
+            column_product({.m = 3, .n = 16, .k = 2}, Dtype::bf16, Dtype::bf16, Dtype::bf16, Dtype::bf16, false));
+}
+
 // Has some products, and writes 42 for them.
 struct Recorder : Libraries {
   bool has = true;
   int asked = 0;
+  Dtype type{};
+  Epilogue epilogue{};
 
-  bool matmul(const Stream&, const MatmulShape&, ConstTensor, ConstTensor, ConstTensor, Tensor c, bool) override {
+  bool matmul(const Stream&, const MatmulShape&, ConstTensor a, ConstTensor, ConstTensor, Tensor c, bool,
+              const Behind& behind) override {
     ++asked;
+    type = a.dtype;
+    epilogue = behind.epilogue;
     if (has) {
       *static_cast<double*>(c.data) = 42;
     }
@@ -113,6 +129,38 @@ TEST(CudaMatmul, TheLibraryIsAskedFirst) {
   EXPECT_EQ(c, 48);
   matmul({.libraries = &library}, {.m = 0, .n = 1, .k = 1}, ta, tb, {}, {&c, Dtype::fp64}, true);
   EXPECT_EQ(library.asked, 2);
+}
+
+// gelu(0) = 0, and its slope there is 1/2.
+TEST(CudaMatmul, Epilogues) {
+  const double a = 0, b = 3;
+  double x = -1, y = -1;
+  const ConstTensor ta{&a, Dtype::fp64}, tb{&b, Dtype::fp64};
+  const Tensor tx{&x, Dtype::fp64}, ty{&y, Dtype::fp64};
+  Recorder library;
+  matmul_gelu({.libraries = &library}, {.m = 1, .n = 1, .k = 1}, ta, tb, {}, tx, ty);
+  EXPECT_EQ(library.epilogue, Epilogue::gelu);
+  EXPECT_EQ(y, 42);
+  EXPECT_EQ(x, -1);
+  library.has = false;
+  matmul_gelu({.libraries = &library}, {.m = 1, .n = 1, .k = 1}, ta, tb, {}, tx, ty);
+  EXPECT_EQ(library.epilogue, Epilogue::none);  // asked for the product alone, too
+  EXPECT_EQ(y, 0);
+  EXPECT_EQ(x, 0);
+  matmul_gelu_backward({.libraries = &library}, {.m = 1, .n = 1, .k = 1}, tb, tb, tx, ty);
+  EXPECT_EQ(y, 4.5);
+}
+
+// The library is told; to our own kernel it is fp32: 1 + 2^-20 has more digits than tf32.
+TEST(CudaMatmul, Tf32) {
+  const float a = 1 + 0x1p-20F, b = 1;
+  float c = 0;
+  const ConstTensor ta{&a, Dtype::tf32}, tb{&b, Dtype::tf32};
+  Recorder library;
+  library.has = false;
+  matmul({.libraries = &library}, {.m = 1, .n = 1, .k = 1}, ta, tb, {}, {&c, Dtype::fp32}, false);
+  EXPECT_EQ(c, a);
+  EXPECT_EQ(library.type, Dtype::tf32);
 }
 
 }  // namespace

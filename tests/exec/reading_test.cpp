@@ -1,0 +1,109 @@
+// What is read ahead, and from slow storage, is what a rank loads by itself: the same bits.
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "base/error.h"
+#include "exec/data.h"
+#include "exec/executor.h"
+#include "exec/samples.h"
+#include "plan/build.h"
+#include "plan/validate.h"
+#include "tests/exec/support.h"
+#include "tests/support/tiny_jobs.h"
+
+namespace foretrain::exec {
+namespace {
+
+using Words = std::vector<std::string>;
+constexpr const char* kDense = R"({"version": 1,
+  "workload": {"model": {"architecture": "mlp", "inputs": 5, "outputs": 1, "hidden": 8, "layers": 3},
+               "global_batch": 8, "precision": "fp64", "data": {"samples": 40}},
+  "cluster": {"system": "this-machine"}, "strategy": {"dp": 2, "micro_batch": 2}})";
+
+RunOptions steps(int n) {
+  RunOptions options;
+  options.steps = n;
+  options.timeout = std::chrono::seconds(20);
+  options.poison = true;
+  return options;
+}
+
+// Losses of twice three steps, with an evaluation between them.
+std::vector<double> losses(const char* text, const Words& words, const plan::ReadRate& storage) {
+  const plan::Job job = testing::tiny_job(text, words);
+  const plan::PlanGraph graph = plan::build(job);
+  EXPECT_EQ(plan::validate(graph), Words{});
+  const testing::GrammarData grammar(61);
+  std::unique_ptr<const Samples> samples;
+  if (job.workload.model.is_dense()) {
+    samples = std::make_unique<const Samples>(job.workload, Samples::Part::training, 1);
+  }
+  const DataSource& data = samples ? static_cast<const DataSource&>(*samples) : grammar;
+  Executor executor(graph, data, 1);
+  RunOptions options = steps(3);
+  options.storage = storage;
+  std::vector<double> all = executor.run(options).loss;
+  all.push_back(executor.evaluate(data, 1, options));
+  for (const double loss : executor.run(options).loss) {
+    all.push_back(loss);
+  }
+  return all;
+}
+
+TEST(Reading, AheadAndFromSlowStorageIsTheSame) {
+  const plan::ReadRate none, slow{Bandwidth{1e6}, parse_time("100 us")};
+  for (const char* const text : {testing::kTinyGpt, testing::kTinyBert, testing::kTinyT5, kDense}) {
+    const std::vector<double> expected = losses(text, {}, none);
+    EXPECT_EQ(expected.size(), 7U);
+    EXPECT_EQ(losses(text, {}, slow), expected);
+    for (const char* const prefetch : {"1", "2", "13"}) {
+      const Words ahead{std::string("workload.data.prefetch=") + prefetch};
+      EXPECT_EQ(losses(text, ahead, none), expected);
+      EXPECT_EQ(losses(text, ahead, slow), expected);
+    }
+    EXPECT_EQ(losses(text, {"workload.data.prefetch=5", "loaders=3"}, slow), expected);
+  }
+}
+
+TEST(Reading, OfPipelinesAndWhatIsCut) {
+  const plan::ReadRate none, slow{Bandwidth{1e6}, parse_time("50 us")};
+  const Words reading{"workload.data.prefetch=3", "loaders=2"};
+  for (const Words& words : std::vector<Words>{{"pp=2"},
+                                               {"pp=2", "schedule=dualpipe"},
+                                               {"pp=2", "virtual_stages=2"},
+                                               {"dp=2", "cp=2", "tp=2"},
+                                               {"dp=2", "data_parallel=parameter_server"}}) {
+    Words both = words;
+    both.insert(both.end(), reading.begin(), reading.end());
+    EXPECT_EQ(losses(testing::kTinyGpt, both, slow), losses(testing::kTinyGpt, words, none)) << words[0];
+  }
+}
+
+class Broken : public DataSource {
+ public:
+  void sequence(std::int64_t, std::int64_t, std::int64_t, std::int32_t*) const override {
+    throw EnvironmentError("the disk is gone");
+  }
+};
+
+TEST(Reading, WhatAThreadFailsAtEndsTheRun) {
+  const plan::PlanGraph graph = plan::build(testing::tiny_job(testing::kTinyGpt, {"dp=2", "workload.data.prefetch=2"}));
+  const Broken data;
+  Executor executor(graph, data, 1);
+  EXPECT_THROW(executor.run(steps(2)), EnvironmentError);
+}
+
+// Held back to a third of their speed, ranks compute what they would have computed.
+TEST(Reading, SlowRanksComputeTheSame) {
+  const plan::PlanGraph graph = plan::build(testing::tiny_job(testing::kTinyGpt, {"dp=2"}));
+  const testing::GrammarData data(61);
+  RunOptions options = steps(2);
+  Executor fast(graph, data, 1), slow(graph, data, 1);
+  const std::vector<double> expected = fast.run(options).loss;
+  options.speeds = {1, 1.0 / 3};
+  EXPECT_EQ(slow.run(options).loss, expected);
+}
+
+}  // namespace
+}  // namespace foretrain::exec

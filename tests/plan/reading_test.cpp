@@ -1,0 +1,87 @@
+// When what a rank reads is there, by hand: 10 ps of a read are the storage's, then 4 ps of latency.
+#include "plan/reading.h"
+
+#include <gtest/gtest.h>
+
+#include "plan/build.h"
+#include "tests/support/tiny_jobs.h"
+
+namespace foretrain::plan {
+namespace {
+
+Reads reads(std::int64_t prefetch, std::int64_t loaders) {
+  Host op;
+  op.bytes = 10;
+  op.prefetch = prefetch;
+  op.loaders = loaders;
+  return {op, {Bandwidth{1e12}, Time{4}}};
+}
+
+TEST(Reads, TakeNoTimeWhereNothingIsKnownOfStorage) {
+  Reads none;
+  EXPECT_EQ(none.take(Time{3}), Time{3});
+  EXPECT_EQ(none.take(Time{5}), Time{5});
+}
+
+// Asked for when it is taken: 14 each time.
+TEST(Reads, WithoutPrefetchEachIsWaitedFor) {
+  Reads r = reads(0, 1);
+  EXPECT_EQ(r.take(Time{0}), Time{14});
+  EXPECT_EQ(r.take(Time{20}), Time{34});
+}
+
+// The first is asked for at 0 and there at 14. Taking it asks for the second, there at 28, which whoever comes at 30
+// has at once; that asks for the third, at 44.
+TEST(Reads, OneAheadIsReadMeanwhile) {
+  Reads r = reads(1, 1);
+  EXPECT_EQ(r.take(Time{0}), Time{14});
+  EXPECT_EQ(r.take(Time{30}), Time{30});
+  EXPECT_EQ(r.take(Time{30}), Time{44});
+}
+
+// One thread waits for the latency of a read before it asks for the next one: 14, 28, 42. Two have the storage busy all
+// the time: it is done at 10, 20, 30, 40, and what it read is there 4 later.
+TEST(Reads, ThreadsHideLatencyAndShareBandwidth) {
+  Reads one = reads(3, 1), two = reads(3, 2);
+  for (const std::int64_t there : {14, 28, 42, 56}) {
+    EXPECT_EQ(one.take(Time{0}), Time{there});
+  }
+  for (const std::int64_t there : {14, 24, 34, 44}) {
+    EXPECT_EQ(two.take(Time{0}), Time{there});
+  }
+}
+
+// Two stages of three replicas and two tp ranks, tokens on the first stage, targets on the last: 12 ranks read, on two
+// nodes of 8 devices 8 and 4 of them.
+TEST(Reads, ReadersOfAStorageShareIt) {
+  const Job job = testing::tiny_job(testing::kTinyGpt, {"pp=2", "dp=3", "tp=2", "global_batch=6"});
+  const PlanGraph g = build(job);
+  topologies::Cluster c;
+  c.devices_per_node = 8;
+  EXPECT_FALSE(read_rate(g, c).is_limited());
+  c.storage = {Bandwidth{24e9}, Time{7}, false};
+  EXPECT_DOUBLE_EQ(read_rate(g, c).bandwidth.value, 3e9);
+  EXPECT_EQ(read_rate(g, c).latency, Time{7});
+  c.storage.is_shared = true;
+  EXPECT_DOUBLE_EQ(read_rate(g, c).bandwidth.value, 2e9);
+}
+
+// 16 tokens of 4 bytes, or what the job says; servers and stages in the middle read nothing.
+TEST(Reads, OfAMicrobatchAreItsSequences) {
+  const auto bytes = [](const std::vector<std::string>& overrides) {
+    std::vector<std::int64_t> all;
+    for (const Role& role : build(testing::tiny_job(testing::kTinyGpt, overrides)).roles) {
+      const Host* const op = reading_op(role);
+      all.push_back(op == nullptr ? 0 : op->bytes);
+    }
+    return all;
+  };
+  using All = std::vector<std::int64_t>;
+  EXPECT_EQ(bytes({"micro_batch=2"}), (All{128}));
+  EXPECT_EQ(bytes({"micro_batch=2", "workload.data.bytes_per_sequence=1 kB"}), (All{2000}));
+  EXPECT_EQ(bytes({"pp=3"}), (All{64, 0, 64}));
+  EXPECT_EQ(bytes({"dp=2", "data_parallel=parameter_server"}), (All{64, 0}));
+}
+
+}  // namespace
+}  // namespace foretrain::plan
