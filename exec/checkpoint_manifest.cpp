@@ -156,8 +156,8 @@ std::vector<std::string> changes(const Manifest& manifest, const plan::Job& job,
                                  const std::string& data) {
   std::vector<std::string> all;
   const json before = part(json::parse(manifest.job), "workload"), now = part(plan::resolved(job), "workload");
-  for (const char* const key :
-       {"seq_len", "target_len", "global_batch", "optimizer", "attention", "document_length", "masked_share"}) {
+  for (const char* const key : {"seq_len", "target_len", "global_batch", "optimizer", "attention", "document_length",
+                                "masked_share", "loss_scaling"}) {
     add_differences(part(before, key), part(now, key), std::string("/workload/") + key, all);
   }
   const auto data_of = [](const json& workload) {

@@ -87,6 +87,21 @@ TEST(CheckpointShard, ComesBack) {
   EXPECT_EQ(back.payload_crc, 0xDEADBEEFu);
 }
 
+TEST(CheckpointShard, SaysWhoseAPieceIs) {
+  ShardHeader h = header();
+  h.pieces[0].part = Part::residual;
+  h.pieces[0].among = {1, 2, 3, 4};
+  h.pieces[1].part = Part::anchor;
+  h.pieces.push_back({"loss_scale", 5, 1, {0, 0, 1, 0, 5}, Part::loss_scale, {}});
+  // Of moments there are none: 7 elements of 4 bytes, 4 of 4 and 5 of 8.
+  EXPECT_EQ(h.payload_bytes(), 28 + 16 + 40);
+  EXPECT_EQ(shard_start(to_bytes(h), "x").header.pieces, h.pieces);
+  for (const Among& among : {Among{2, 2, 0, 1}, Among{0, 1, 4, 4}}) {
+    h.pieces[0].among = among;
+    EXPECT_THROW(shard_start(to_bytes(h), "x"), InputError) << among.replica << " " << among.member;
+  }
+}
+
 TEST(CheckpointShard, RefusesPiecesOutsideOfTheirTensor) {
   for (const TensorRun& run : {TensorRun{5, 0, 4, 0, 1}, TensorRun{4, 0, 4, 0, 5}, TensorRun{0, 1, 4, 0, 1},
                                TensorRun{0, 0, 5, 0, 1}, TensorRun{0, 0, 4, 4, 1}}) {
@@ -144,6 +159,23 @@ TEST(CheckpointManifest, NamesWhatMakesItAnotherRun) {
             (std::vector<std::string>{"/workload/global_batch: 8 in the checkpoint, 16 in this job",
                                       "seed: 18446744073709551615 in the checkpoint, 2 in this job",
                                       "data: \"text\" in the checkpoint, \"book\" in this job"}));
+}
+
+TEST(CheckpointManifest, NamesWhatBecomesOfWhatRanksHaveOfTheirOwn) {
+  using Words = std::vector<std::string>;
+  const auto between = [](const Words& before, const Words& now) {
+    const Manifest m = manifest(testing::tiny_job(testing::kTinyGpt, before));
+    return changes(m, testing::tiny_job(testing::kTinyGpt, now), m.seed, "text");
+  };
+  const Words local = {"dp=4", "data_parallel=local_sgd", "local_group=2", "average_every=3"};
+  EXPECT_EQ(between(local, local), Words{});
+  EXPECT_EQ(between(local, {"dp=2", "data_parallel=local_sgd"}), Words{});
+  EXPECT_EQ(between(local, {"dp=2"}), Words{"weights and optimizer state of 2 replicas are averaged"});
+  EXPECT_EQ(between({"dp=2", "compression=int8"}, {"dp=4", "compression=topk:0.1"}), Words{});
+  const Words dropped = {"what compression int8 had put off to later steps is dropped"};
+  EXPECT_EQ(between({"dp=2", "compression=int8"}, {"dp=2", "compression=bf16"}), dropped);
+  EXPECT_EQ(between({"dp=2", "compression=int8"}, {"compression=int8"}), dropped);  // one rank exchanges nothing
+  EXPECT_EQ(between({"compression=int8"}, {}), Words{});
 }
 
 }  // namespace
