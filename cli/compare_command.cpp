@@ -100,7 +100,9 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
     return compare(
         a, job, plan::build(job), true,
         [&] {
-          return Measurement{{}, read_timeline(a.timeline_path), {}};
+          Measurement m;
+          m.timeline = read_timeline(a.timeline_path);
+          return m;
         },
         console);
   }
