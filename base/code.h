@@ -15,8 +15,7 @@ std::string_view name(Coding c);
 //   int8:  scale[blocks] in dtype, the largest magnitude of 256 values / 127; int8[elements], multiples of the scale to
 //          the nearest even. A block with a NaN is NaN.
 //   top_k: the `kept` values of largest magnitude, in dtype, of equal ones the first; u32[kept], where they stood.
-//   First
-//          those above the smallest that is kept, then those equal to it, each in their order. A NaN is the largest.
+//          Those above the smallest that is kept come first, then its equals, each in their order. NaN is the largest.
 struct Code {
   Coding kind{};
   std::int64_t elements = 0, kept = 0;  // kept: of top_k

@@ -51,8 +51,7 @@ std::vector<StrategyWord> words() {
        {}},
       {"data_parallel=local_sgd",
        "replicas take average_every steps of their own, then average their parameters; local_group: neighbours that "
-       "sum "
-       "gradients",
+       "sum gradients",
        {},
        {},
        {}},

@@ -4,7 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <thread>
 
 #include "base/error.h"
 #include "cli/verbs.h"
@@ -13,6 +15,9 @@
 namespace foretrain::cli {
 
 namespace {
+
+// A launcher ends all processes once one has failed: by then the one that speaks shall have spoken.
+constexpr std::chrono::milliseconds kToSpeak{500};
 
 // "0-3,8": runs of neighbours.
 std::string core_ranges(const std::vector<int>& cores) {
@@ -98,6 +103,8 @@ int together(exec::Processes& processes, Console& console, const std::function<s
     processes.fail(fmt::format("{}: {}", processes.describe(processes.number()), e.what()));
     if (speaks(processes)) {
       console.unmute();
+    } else {
+      std::this_thread::sleep_for(kToSpeak);
     }
     throw;
   }

@@ -18,10 +18,6 @@ void each_run(const OpCall& call, const Op& op, Shape shape, const F& f) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 // Queries, keys and values where they stand: apart, or in packed rows.
 void attention_rows(const kernels::Launchers& launch, const OpCall& call, const plan::Attention& op,
                     const kernels::AttentionShape& shape) {

@@ -38,11 +38,13 @@ struct OperationKey {
   friend auto operator<=>(const OperationKey&, const OperationKey&) = default;
 };
 
-// `elements` as in plan::Collective: of the whole buffer. in and out are equal for all_reduce and broadcast; of gather
-// and distribute a member has one of the two; for
-// reduce_scatter out, and for all_gather in, holds elements / members. reduce_scatter's out may lie inside in, and
-// all_gather's in inside out, at this member's own place. all_to_all: block j of in goes to member j, in != out; with
-// `row` the blocks are to[j] rows, and from[j] come from member j.
+// `elements` as in plan::Collective: of the whole buffer.
+//   all_reduce, broadcast   in and out are equal
+//   reduce_scatter          out holds elements / members; it may lie inside in, at this member's own place
+//   all_gather              in holds elements / members; it may lie inside out, likewise
+//   gather, distribute      a member has one of the two
+//   all_to_all              block j of in goes to member j, in != out; with `row` the blocks are to[j] rows, and
+//                           from[j] come from member j
 struct CollectiveCall {
   OperationKey key;
   plan::CollectiveKind kind{};

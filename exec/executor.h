@@ -72,6 +72,7 @@ struct RunResult {
   std::vector<double> loss;       // per step, mean over tokens
   std::vector<double> grad_norm;  // per step, before clipping
   std::vector<double> step_seconds;
+  double loss_scale = 0;    // behind the last step; NaN where losses are not scaled
   Bytes arena;              // largest rank
   Bytes library_workspace;  // kernel scratch, communicator buffers; all ranks
   Bytes sent;               // in this call from host to host, all of them; not over a GPU's library

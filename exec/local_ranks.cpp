@@ -172,6 +172,7 @@ bool LocalRanks::watch(RunControl& control, Time start, const RankRunner::Assign
     for (StepOutcome outcome; agreement.all_ended(assignment.first_step + done, &outcome); ++done) {
       result.loss.push_back(outcome.loss);
       result.grad_norm.push_back(outcome.grad_norm);
+      result.loss_scale = outcome.loss_scale;
       result.step_seconds.push_back(seconds(outcome.end - previous));
       previous = outcome.end;
       if (options.on_step) {
@@ -191,6 +192,7 @@ void LocalRanks::agree(RunResult& result) {
   of_first(result.loss);
   of_first(result.grad_norm);
   of_first(result.step_seconds);
+  result.loss_scale = all_gather(processes_, {result.loss_scale}).front().front();
   const std::vector<std::vector<double>> all = all_gather(
       processes_, {is_broken_ ? 1.0 : 0.0, static_cast<double>(result.arena.value),
                    static_cast<double>(result.library_workspace.value), static_cast<double>(result.sent.value)});

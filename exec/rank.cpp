@@ -235,8 +235,11 @@ void RankRunner::enqueue_outcome(int step) {
       control_->report_grad_norm(step, read_as<double>(copy + sizeof(double)));
     });
     if (skip_limit_ > 0) {
-      read(role.loss_scale, sizeof(kernels::LossScaleState),
-           [this](const std::byte* copy) { throw_if_diverged(read_as<kernels::LossScaleState>(copy), skip_limit_); });
+      read(role.loss_scale, sizeof(kernels::LossScaleState), [this, step](const std::byte* copy) {
+        const auto state = read_as<kernels::LossScaleState>(copy);
+        throw_if_diverged(state, skip_limit_);
+        control_->report_loss_scale(step, state.scale);
+      });
     }
   }
 }

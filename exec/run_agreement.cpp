@@ -41,6 +41,7 @@ void RunAgreement::add(int process, int step, const StepOutcome& outcome) {
   // What no rank of a process reports is not a number there.
   ended.outcome.loss = std::isnan(ended.outcome.loss) ? outcome.loss : ended.outcome.loss;
   ended.outcome.grad_norm = std::isnan(ended.outcome.grad_norm) ? outcome.grad_norm : ended.outcome.grad_norm;
+  ended.outcome.loss_scale = std::isnan(ended.outcome.loss_scale) ? outcome.loss_scale : ended.outcome.loss_scale;
   ended.outcome.end = std::max(ended.outcome.end, outcome.end);
   if (step + 1 == end_) {
     add_begun(process, end_);  // it may not hear a hold any more

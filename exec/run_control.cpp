@@ -31,6 +31,11 @@ void RunControl::report_grad_norm(int step, double norm) {
   at(step).outcome.grad_norm = norm;
 }
 
+void RunControl::report_loss_scale(int step, double scale) {
+  const std::lock_guard lock(mutex_);
+  at(step).outcome.loss_scale = scale;
+}
+
 void RunControl::finish_step(int step, Time end) {
   {
     const std::lock_guard lock(mutex_);

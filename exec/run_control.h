@@ -17,8 +17,10 @@ namespace foretrain::exec {
 
 // What one step gave; not a number where no rank reported it.
 struct StepOutcome {
-  double loss = std::numeric_limits<double>::quiet_NaN(), grad_norm = std::numeric_limits<double>::quiet_NaN();
-  Time end;  // of its last op, over the ranks that are counted
+  static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  double loss = kUnknown, grad_norm = kUnknown;
+  double loss_scale = kUnknown;  // of the next step
+  Time end;                      // of its last op, over the ranks that are counted
 };
 
 class RunControl {
@@ -30,6 +32,7 @@ class RunControl {
   bool may_begin(int step);
   void report_loss(int step, double loss);
   void report_grad_norm(int step, double norm);
+  void report_loss_scale(int step, double scale);
   void finish_step(int step, Time end);
   // The rank's thread is done; with the exception that ended it, if any.
   void end_rank(std::exception_ptr failure);

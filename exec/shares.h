@@ -29,8 +29,9 @@ struct SharedOperation {
 //   all_reduce      its part of all outputs, sums taken in member order (parts are cut at cache lines)
 //   reduce_scatter  its own output
 //   all_gather, broadcast, all_to_all   its own output, read from the others' inputs
-//   gather, distribute   its own part into the root's output, its own output from the root's input; the root's is
-//   nothing message         the receiver's copy; the sender has no share
+//   gather          its own part into the root's output; the root has no share
+//   distribute      its own output from the root's input; the root has no share
+//   message         the receiver's copy; the sender has no share
 void do_share(const kernels::Launchers& launch, const SharedOperation& operation, int index);
 
 // Which of the gathered parts is a member's.

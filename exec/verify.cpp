@@ -28,8 +28,10 @@ double at_least(double worst, double error) {
 
 }  // namespace
 
-Tolerance tolerance_of(const workloads::Precision& precision) {
-  switch (precision.compute) {
+Tolerance tolerance_of(const plan::Job& job) {
+  const plan::CompressionKind sent = job.strategy.compression.kind;
+  const bool rounded = sent == plan::CompressionKind::fp16 || sent == plan::CompressionKind::bf16;
+  switch (rounded ? Dtype::bf16 : job.workload.precision.compute) {
     case Dtype::fp64: return {5, 5, 1e-12, 1e-12};
     case Dtype::fp32:
     case Dtype::tf32: return {5, 1, 1e-6, 1e-5};

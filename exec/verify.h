@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "exec/executor.h"
-#include "workloads/workload.h"
+#include "plan/job.h"
 
 namespace foretrain::exec {
 
@@ -20,8 +20,8 @@ struct Tolerance {
   double gradient = 0;     // ||difference|| / max(||gradient||, 0.01 ||all gradients||), per tensor
 };
 // fp64: 1e-12 for both over 5 steps. fp32 (tf32): loss 1e-6 over 5 steps, gradients 1e-5 at step 1. bf16: loss 1e-3
-// over 10 steps, gradients 5e-2 at step 1.
-Tolerance tolerance_of(const workloads::Precision& precision);
+// over 10 steps, gradients 5e-2 at step 1, as where gradients go in 16 bits.
+Tolerance tolerance_of(const plan::Job& job);
 
 struct Verification {
   Tolerance tolerance;

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "plan/build_context.h"
+#include "plan/build_update.h"
 #include "plan/memory.h"
 #include "plan/schedule.h"
 

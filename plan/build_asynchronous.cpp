@@ -4,7 +4,7 @@
 // updates of a step, on the same parameters, add up to the synchronous one. Norms are clipped by server and update.
 #include <fmt/format.h>
 
-#include "plan/build_context.h"
+#include "plan/build_update.h"
 
 namespace foretrain::plan {
 

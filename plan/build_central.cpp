@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "plan/build_context.h"
+#include "plan/build_update.h"
 
 namespace foretrain::plan {
 

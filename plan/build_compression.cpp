@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "plan/build_context.h"
+#include "plan/build_update.h"
 #include "plan/workspace.h"
 
 namespace foretrain::plan {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "plan/build_update.h"
 
 namespace foretrain::plan {
 

@@ -1,7 +1,7 @@
 // LAMB (You et al. 2020, arXiv:1904.00962) takes each tensor's step as long as its weights are: between the update that
 // the moments give and the step stand sums of squares of both, over all ranks that hold parts of a tensor. They are
 // taken in pieces, in order, as the gradient's norm is, so that sharded and unsharded optimizers agree bit for bit.
-#include "plan/build_context.h"
+#include "plan/build_update.h"
 
 namespace foretrain::plan {
 

@@ -1,7 +1,7 @@
 // Local SGD: replicas take steps of their own, and every so many of them their weights (master weights, where there are
 // some) are summed over the replicas, bucket behind bucket, and divided; or an outer optimizer goes on from where the
 // last average ended. The inner optimizer's state stays where it is, as DiLoCo has it.
-#include "plan/build_context.h"
+#include "plan/build_update.h"
 
 namespace foretrain::plan {
 

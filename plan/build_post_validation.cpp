@@ -4,7 +4,7 @@
 // and every stage has it when it has done the next step's first forwards: a step that should have been clipped, or
 // skipped, would be taken back there and its forwards done again. That is not in the graph: it is right where no step
 // is clipped.
-#include "plan/build_context.h"
+#include "plan/build_update.h"
 
 namespace foretrain::plan {
 

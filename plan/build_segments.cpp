@@ -6,8 +6,8 @@
 #include <map>
 
 #include "base/error.h"
-#include "plan/build_context.h"
 #include "plan/build_dense.h"
+#include "plan/build_update.h"
 
 namespace foretrain::plan {
 

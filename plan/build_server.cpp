@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "plan/build_context.h"
+#include "plan/build_update.h"
 #include "plan/memory.h"
 
 namespace foretrain::plan {

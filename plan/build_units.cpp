@@ -8,7 +8,7 @@
 // Gathers and reductions share a stream: they use one communicator, which takes them in order.
 #include <algorithm>
 
-#include "plan/build_context.h"
+#include "plan/build_update.h"
 
 namespace foretrain::plan {
 

@@ -1,9 +1,9 @@
 // What happens once per step: zeroing, gradient reduction, norm and clipping, optimizer, parameter gathering.
+#include "plan/build_update.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
-
-#include "plan/build_context.h"
 
 namespace foretrain::plan {
 

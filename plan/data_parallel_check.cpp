@@ -11,13 +11,14 @@ void check_servers(const Job& job, ObjectReader& strategy) {
   if (s.data_parallel != DataParallel::parameter_server) {
     return;
   }
-  const std::int64_t parts = job.workload.model.layers + 2;
+  const workloads::Model& m = job.workload.model;
+  const std::int64_t parts = m.is_dense() && m.layers == 0 ? 1 : m.repeated_layers() + 2;
   if (s.servers > parts) {
     strategy.mistake("servers", fmt::format("{} servers for {} parts of the parameters (each layer, the embedding, the "
                                             "head); expected at most as many",
                                             s.servers, parts));
   }
-  if (job.workload.model.moe.experts > 0 || job.workload.model.is_encoder_decoder()) {
+  if (m.moe.experts > 0 || m.is_encoder_decoder()) {
     strategy.mistake(
         "data_parallel",
         "parameter_server with experts, or an encoder and a decoder, is not built yet; expected another word");

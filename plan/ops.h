@@ -442,10 +442,9 @@ struct Host {
 // What a server and workers that do not wait for each other exchange (plan/channel.h). The server is the group's
 // `root`, `elements` are those of all operands.
 //   put:     of a worker; reads {x…}; ends when the server has taken it
-//   take:    of the server; writes {x…}; takes what was put first, of whomever, or, `in_turn`, of the one whose turn it
-//   is release: of the server; reads {y…}; to the workers whose last message was taken and who are at most `staleness`
-//   (-1:
-//            any number) steps ahead of the slowest; perhaps to none
+//   take:    of the server; writes {x…}; takes what was put first, of whomever; `in_turn`: of whose turn it is
+//   release: of the server; reads {y…}; to the workers whose last message was taken and who are at most `staleness`
+//            steps ahead of the slowest (-1: any number); perhaps to none
 //   fetch:   of a worker; writes {y…}; waits until it is released
 enum class ChannelStep : std::uint8_t { put, take, release, fetch };
 std::string_view name(ChannelStep s);

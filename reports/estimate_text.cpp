@@ -48,17 +48,20 @@ Table main_figures(const Estimate& e) {
        known ? fmt::format("{} to {}", seconds_text(e.error_band.low_seconds), seconds_text(e.error_band.high_seconds))
              : "unknown",
        {e.error_band.basis, Tone::dim}});
-  t.rows.push_back({"throughput",
-                    compact(tokens_per_second) + " tokens/s",
-                    {compact(tokens_per_second / devices) + " tokens/s per device", Tone::dim}});
+  t.rows.push_back(
+      {"throughput",
+       fmt::format("{} {}/s", compact(tokens_per_second), w.model.counted_in()),
+       {fmt::format("{} {}/s per device", compact(tokens_per_second / devices), w.model.counted_in()), Tone::dim}});
   t.rows.push_back({"model FLOPs",
                     compact(eff.model_flops) + "FLOP per step",
                     {to_string(FlopRate{eff.model_flops / step / devices}) + " per device", Tone::dim}});
-  t.rows.push_back({"MFU",
-                    {percent(eff.mfu), Tone::strong},
-                    {(w.model.is_encoder() ? "" : percent(eff.mfu_causal) + " with causal attention halved; ") +
-                         "HFU " + percent(eff.hfu),
-                     Tone::dim}});
+  t.rows.push_back(
+      {"MFU",
+       {percent(eff.mfu), Tone::strong},
+       {(w.model.is_encoder() || w.model.is_dense() ? ""
+                                                    : percent(eff.mfu_causal) + " with causal attention halved; ") +
+            "HFU " + percent(eff.hfu),
+        Tone::dim}});
   const std::string where =
       fit.shared ? "all ranks together"
                  : fmt::format("rank {} ({})", plan::first_rank(e.graph->mesh, fullest.ranks), fullest.name);

@@ -76,25 +76,13 @@ void add_speed(Table& t, const RunReport& r) {
        {fmt::format("median of {}; 10 % under {}, 10 % over {}", r.step_seconds.size(),
                     seconds_text(quantile(r.step_seconds, 0.1)), seconds_text(quantile(r.step_seconds, 0.9))),
         Tone::dim}});
-  t.rows.push_back({"throughput", compact(tokens_per_second(r)) + " tokens/s"});
+  t.rows.push_back(
+      {"throughput", fmt::format("{} {}/s", compact(tokens_per_second(r)), r.job->workload.model.counted_in())});
 }
 
-// What loss scaling did: steps without numbers in their gradients are skipped, and the scale follows.
-struct Scaled {
-  std::int64_t skipped = 0;
-  double scale = 0;
-};
-Scaled scaled(const RunReport& r) {
-  const workloads::LossScaling& rule = r.job->workload.loss_scaling;
-  Scaled s{0, rule.initial};
-  std::int64_t fine = 0;
-  for (const double norm : r.grad_norm) {
-    fine = std::isfinite(norm) ? fine + 1 : 0;
-    s.skipped += fine == 0 ? 1 : 0;
-    s.scale *= fine == 0 ? rule.backoff : fine == rule.interval ? rule.growth : 1;
-    fine = fine == rule.interval ? 0 : fine;
-  }
-  return s;
+// Steps without numbers in their gradients, which loss scaling skips.
+std::int64_t skipped_steps(const RunReport& r) {
+  return std::count_if(r.grad_norm.begin(), r.grad_norm.end(), [](double norm) { return !std::isfinite(norm); });
 }
 
 }  // namespace
@@ -133,7 +121,7 @@ nlohmann::ordered_json to_json(const RunReport& r) {
            {"epoch", r.epoch},
            {"timeline", r.timeline_path.empty() ? Json(nullptr) : Json(r.timeline_path)}};
   if (r.job->workload.loss_scaling.is_on()) {
-    out["loss_scaling"] = {{"skipped_steps", scaled(r).skipped}, {"scale", scaled(r).scale}};
+    out["loss_scaling"] = {{"skipped_steps", skipped_steps(r)}, {"scale", number(r.loss_scale)}};
   }
   if (!r.staleness.empty()) {
     out["staleness"] = staleness_json(r.staleness);
@@ -186,9 +174,9 @@ std::string to_text(const RunReport& r, bool colour) {
   }
   if (r.job->workload.loss_scaling.is_on()) {
     t.rows.push_back({"loss scale",
-                      fmt::format("{:g}", scaled(r).scale),
+                      fmt::format("{:g}", r.loss_scale),
                       {fmt::format("in the end; {} of {} steps skipped, whose gradients were no numbers",
-                                   scaled(r).skipped, r.grad_norm.size()),
+                                   skipped_steps(r), r.grad_norm.size()),
                        Tone::dim}});
   }
   if (r.answered) {

@@ -34,6 +34,7 @@ struct RunReport {
   std::int64_t ranks = 0;
   std::int64_t first_step = 0;
   std::vector<double> step_seconds, loss, grad_norm;  // per step
+  double loss_scale = 0;                              // in the end, where losses are scaled
   plan::Staleness staleness;                          // of asynchronous updates
   std::optional<double> validation_loss;
   std::optional<double> unigram_loss;     // of the same text: what a model without context reaches

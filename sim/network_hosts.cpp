@@ -8,8 +8,9 @@
 //   all_gather        k = 1, the same                      2 (H - 1) / H and (H - 1) / H
 //   broadcast         k = 1, L = H - 1                     the root's host sends to each other one
 //   all_to_all        k = 1, L = max of p (n - p) / n, q (n - q) / n
-//   gather            k = 1, L = (n - q) / (n - 1)         each of the others by itself, the root being where fewest
-//   are distribute        k = 1, L = n - q message           k = 1, L = 1, between two hosts
+//   gather            k = 1, L = (n - q) / (n - 1)         each by itself, to a root where fewest are
+//   distribute        k = 1, L = n - q                     likewise, from the root
+//   message           k = 1, L = 1                         between two hosts
 // e = 1448 / 1514: what TCP over Ethernet carries of a full frame. In-host: the same kind among p members; one alone
 // has nothing to do. What is on a host's link at once shares it (Pattern::hosts).
 // Source: exec/host_exchange.h; e measured over network namespaces limited by tc tbf to 100 Mb/s and 1 Gb/s, both ways

@@ -96,6 +96,7 @@ struct Model {
 
   bool is_encoder() const { return architecture == Architecture::encoder; }
   bool is_dense() const { return dense.inputs > 0; }
+  std::string_view counted_in() const { return is_dense() ? "samples" : "tokens"; }  // what a batch holds
   // Layers that are alike: an MLP's first one reads features, and stands where an embedding would.
   std::int64_t repeated_layers() const { return is_dense() && layers > 0 ? layers - 1 : layers; }
   bool is_encoder_decoder() const { return architecture == Architecture::encoder_decoder; }

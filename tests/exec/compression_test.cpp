@@ -1,6 +1,10 @@
 // Gradients exchanged in fewer bytes: nothing is lost where everything is sent; what is lost comes later.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 #include "exec/executor.h"
 #include "plan/build.h"
 #include "plan/validate.h"
@@ -61,6 +65,46 @@ TEST(Compression, RoundedGradientsTrainAlike) {
       }
     }
   }
+}
+
+double norm(const std::vector<FullTensor>& tensors) {
+  double sum = 0;
+  for (const FullTensor& t : tensors) {
+    sum = std::inner_product(t.values.begin(), t.values.end(), t.values.begin(), sum);
+  }
+  return std::sqrt(sum);
+}
+
+std::vector<FullTensor> first_gradients(const plan::Job& job, const DataSource& data) {
+  Executor executor(plan::build(job), data, 1);
+  RunOptions options;
+  options.poison = true;
+  executor.run(options);
+  return executor.gradients();
+}
+
+// A value is at most half a scale off, the scale is the largest of 256 magnitudes / 127, and that is no more than their
+// norm: a rank's code is off by at most sqrt(256) / 254 of its gradients' norm, and the sum by the sum of these.
+TEST(Compression, ACodeOfEightBitsIsAsNearAsItsScales) {
+  const Overrides base = {{"dp", "2"}, {"workload.optimizer", R"({"name":"sgd","clip":0})"}};
+  const plan::Job exact = testing::tiny_job(testing::kTinyGpt, words(joined(kBase, base)));
+  const plan::Job coded =
+      testing::tiny_job(testing::kTinyGpt, words(joined(kBase, joined(base, {{"compression", "int8"}}))));
+  const testing::GrammarData data(exact.workload.model.vocab);
+  double bound = 0;
+  for (const int rank : {0, 1}) {
+    plan::Job own = plan::one_rank_job(exact);
+    own.workload.global_batch /= 2;
+    bound += 16.0 / 254.0 * norm(first_gradients(own, testing::OfReplica(data, 2, rank, 2))) / 2;
+  }
+  std::vector<FullTensor> error = first_gradients(coded, data);
+  const std::vector<FullTensor> sum = first_gradients(exact, data);
+  for (std::size_t t = 0; t < error.size(); ++t) {
+    std::transform(error[t].values.begin(), error[t].values.end(), sum[t].values.begin(), error[t].values.begin(),
+                   std::minus<>());
+  }
+  EXPECT_LE(norm(error), bound);
+  EXPECT_GT(norm(error), 0.0);
 }
 
 // tp and 16 bits go together, and precisions as well.

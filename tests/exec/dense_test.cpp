@@ -165,7 +165,7 @@ TEST(Mlp, EveryStrategyTrainsLikeOneRank) {
     const Samples samples(job.workload, Samples::Part::training, 1);
     const plan::PlanGraph graph = plan::build(job);
     EXPECT_EQ(plan::validate(graph), std::vector<std::string>{});
-    const Tolerance tolerance = tolerance_of(job.workload.precision);
+    const Tolerance tolerance = tolerance_of(job);
     VerifyOptions options;
     options.poison = true;
     const Course one = train(plan::build(plan::one_rank_job(job)), tolerance, samples, options);

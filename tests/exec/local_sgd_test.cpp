@@ -34,20 +34,6 @@ RunOptions steps(int n) {
 
 const Words kSmall = {"global_batch=8", "seq_len=8", "workload.model.layers=2", "padded_vocab=64"};
 
-// What one replica of `replicas` sees: of the `dp` sequences that belong together in a batch, those of its neighbours.
-class OfReplica : public DataSource {
- public:
-  OfReplica(const DataSource& all, std::int64_t dp, std::int64_t replica, std::int64_t replicas)
-      : all_(all), dp_(dp), first_(dp / replicas * replica), size_(dp / replicas) {}
-  void sequence(std::int64_t step, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
-    all_.sequence(step, index / size_ * dp_ + first_ + index % size_, seq_len, ids);
-  }
-
- private:
-  const DataSource& all_;
-  std::int64_t dp_, first_, size_;
-};
-
 // Replicas on one rank each, which share nothing but averages.
 class ByHand {
  public:
@@ -56,7 +42,7 @@ class ByHand {
     const std::int64_t replicas = job.strategy.drifting();
     own.workload.global_batch /= replicas;
     for (std::int64_t r = 0; r < replicas; ++r) {
-      data_.push_back(std::make_unique<OfReplica>(data, job.strategy.dp, r, replicas));
+      data_.push_back(std::make_unique<testing::OfReplica>(data, job.strategy.dp, r, replicas));
       replicas_.push_back(std::make_unique<Executor>(plan::build(own), *data_.back(), 1));
     }
     anchor_ = replicas_.front()->parameters();

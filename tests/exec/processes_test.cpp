@@ -68,7 +68,7 @@ void expect_trains(const char* model, const Overrides& overrides, const char* pr
     one_rank = testing::one_rank_course(job, data, options);
   }
   options.processes = company;
-  const Verification v = verify(graph, one_rank, testing::brief(job.workload.precision), data, options);
+  const Verification v = verify(graph, one_rank, testing::brief(job), data, options);
   EXPECT_TRUE(v.passed) << "loss " << v.max_rel_loss << " of " << v.tolerance.loss << ", gradients " << v.max_rel_grad
                         << " of " << v.tolerance.gradient << " in " << v.worst_tensor;
   if (same_bits && judges()) {

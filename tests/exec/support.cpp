@@ -10,8 +10,8 @@
 
 namespace foretrain::testing {
 
-exec::Tolerance brief(const workloads::Precision& precision) {
-  exec::Tolerance tolerance = exec::tolerance_of(precision);
+exec::Tolerance brief(const plan::Job& job) {
+  exec::Tolerance tolerance = exec::tolerance_of(job);
   tolerance.steps = (tolerance.steps + 1) / 2;
   tolerance.gradient_steps = std::min(tolerance.gradient_steps, tolerance.steps);
   return tolerance;
@@ -24,7 +24,7 @@ const exec::Course& one_rank_course(const plan::Job& job, const exec::DataSource
   const auto [found, is_new] =
       known.try_emplace(workloads::to_json(one.workload).dump() + plan::to_json(one.strategy).dump());
   if (is_new) {
-    found->second = exec::train(plan::build(one), brief(one.workload.precision), data, options);
+    found->second = exec::train(plan::build(one), brief(one), data, options);
   }
   return found->second;
 }
@@ -38,8 +38,7 @@ void expect_parity(const char* model, const std::vector<std::string>& overrides)
   exec::VerifyOptions options;
   options.poison = true;
   options.timeout = std::chrono::seconds(20);
-  const exec::Verification v =
-      exec::verify(graph, one_rank_course(job, data, options), brief(job.workload.precision), data, options);
+  const exec::Verification v = exec::verify(graph, one_rank_course(job, data, options), brief(job), data, options);
   EXPECT_TRUE(v.passed) << "loss " << v.max_rel_loss << " of " << v.tolerance.loss << ", gradients " << v.max_rel_grad
                         << " of " << v.tolerance.gradient << " in " << v.worst_tensor;
 }

@@ -40,8 +40,22 @@ class GrammarData : public exec::DataSource {
   std::int64_t vocab_;
 };
 
+// What one replica of `replicas` sees: of the `dp` sequences that belong together in a batch, those of its neighbours.
+class OfReplica : public exec::DataSource {
+ public:
+  OfReplica(const exec::DataSource& all, std::int64_t dp, std::int64_t replica, std::int64_t replicas)
+      : all_(all), dp_(dp), first_(dp / replicas * replica), size_(dp / replicas) {}
+  void sequence(std::int64_t step, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
+    all_.sequence(step, index / size_ * dp_ + first_ + index % size_, seq_len, ids);
+  }
+
+ private:
+  const exec::DataSource& all_;
+  std::int64_t dp_, first_, size_;
+};
+
 // As many steps as show a mistake in whatever goes from one to the next; of bf16, some for it to grow.
-exec::Tolerance brief(const workloads::Precision& precision);
+exec::Tolerance brief(const plan::Job& job);
 
 // What one rank trains with the job's workload, briefly. Many plans have the same: each is trained once.
 const exec::Course& one_rank_course(const plan::Job& job, const exec::DataSource& data,

@@ -31,7 +31,7 @@ bool is_caught(const plan::Job& job, const plan::PlanGraph& mutated) {
   options.timeout = std::chrono::milliseconds(500);
   try {
     const Course& one_rank = testing::one_rank_course(job, data, options);
-    return !verify(mutated, one_rank, testing::brief(job.workload.precision), data, options).passed;
+    return !verify(mutated, one_rank, testing::brief(job), data, options).passed;
   } catch (const EnvironmentError&) {
     return true;
   }
@@ -155,7 +155,7 @@ TEST(Verify, FailsWhenABiasIsForgotten) {
 TEST(Verify, StatesWhatItCompared) {
   const plan::Job job = small_job(testing::kTinyGpt, {"dp=2"});
   const testing::GrammarData data(61);
-  const Tolerance tolerance = tolerance_of(job.workload.precision);
+  const Tolerance tolerance = tolerance_of(job);
   const Course one_rank = train(plan::build(plan::one_rank_job(job)), tolerance, data, {});
   const Verification v = verify(plan::build(job), one_rank, tolerance, data, {});
   EXPECT_TRUE(v.passed);
@@ -172,7 +172,7 @@ TEST(Verify, AnInterruptedOneHasNotPassed) {
   const std::atomic<bool> interrupted{true};
   VerifyOptions options;
   options.interrupted = &interrupted;
-  const Tolerance tolerance = testing::brief(job.workload.precision);
+  const Tolerance tolerance = testing::brief(job);
   Verification v;
   for (int attempt = 0; attempt < 20 && v.loss.size() < 3; ++attempt) {
     const Course interrupted_too = train(plan::build(job), tolerance, data, options);

@@ -1,0 +1,87 @@
+// What stands behind a step's backward: gradients summed over the ranks that share them, their norm, the optimizer, and
+// parameters back to who needs them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "plan/build_context.h"
+
+namespace foretrain::plan {
+
+// build_update.cpp: buckets, gradient reduction, norm, optimizer.
+// Of a bucket in a buffer that holds it whole, or only this rank's part: the part that this rank owns.
+Operand own_part(const RoleContext& c, const Bucket& bucket, BufferId buffer);
+Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers);
+// What, beside the compute stream, must be over before a gradient may leave this rank.
+std::vector<EventId> local_gradients_done(RoleContext& c);
+// Sums a part over the replicas; returns the op's position.
+int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std::string& name);
+// In the order in which a backward completes them: a chunk's layers; all that are reduced together, or (`updated`)
+// updated together, which owners share out as a whole.
+std::vector<BucketRange> all_buckets(RoleContext& c, bool updated);
+BlockCall call_at(const BucketRange& range, BlockId block);
+std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);
+bool reduces_gradients(const RoleContext& c);  // of some family
+BlockId reduce_bucket(RoleContext& c, const BucketRange& range);
+// Sums numbers of tensors over the ranks of a group, which hold different ones, or parts of them.
+void reduce_of_tensors(RoleContext& c, BlockBuilder& b, GroupId group, StreamId stream, Operand all,
+                       const std::string& name);
+// A step with a gradient that is no number does not happen, where losses are scaled.
+void guard_update(RoleContext& c, Op& op);
+// Norms, clipping, and the optimizer; parameters that are stored whole are gathered behind it where that overlaps.
+void add_update(RoleContext& c, Segment& s, const std::vector<BucketRange>& buckets,
+                const std::vector<EventId>& reduced);
+SegmentId begin_segment(RoleContext& c);
+SegmentId update_segment(RoleContext& c);
+SegmentId evaluation_begin_segment(RoleContext& c);
+SegmentId evaluation_end_segment(RoleContext& c);
+
+// build_compression.cpp: gradients exchanged in fewer bytes.
+// Sums a bucket's gradients over the ranks that share them; returns the position of the op with which they are there.
+int emit_compressed_reduce(RoleContext& c, BlockBuilder& b, const BucketRange& range);
+
+// build_local_sgd.cpp: replicas that drift apart between two averages.
+// Behind the update, every so many steps.
+SegmentId average_segment(RoleContext& c);
+// Before the first step: the outer optimizer's anchor is where all begin.
+SegmentId anchor_segment(RoleContext& c);
+
+// build_lamb.cpp: before the first bucket; of each, the update in place of its gradient; behind the last. What the
+// optimizer then reads: norms of all tensors' weights, and of their updates.
+inline bool is_lamb(const RoleContext& c) {
+  return c.job.workload.optimizer.kind == workloads::OptimizerKind::lamb;
+}
+BlockId lamb_begin_block(RoleContext& c);
+BlockId lamb_update_block(RoleContext& c, const BucketRange& range);
+BlockId lamb_norms_block(RoleContext& c);
+Operand lamb_norms(RoleContext& c);
+
+// build_central.cpp: gradients to where they are summed, and there the sum; parameters from there. Every such block
+// records an event of these names, of which a role may have several.
+inline constexpr const char* kReducedEvent = "gradients_reduced";
+inline constexpr const char* kHandedOutEvent = "handed_out";
+BlockId exchange_bucket(RoleContext& c, const BucketRange& range);
+BlockId hand_out_bucket(RoleContext& c, const BucketRange& range);
+std::vector<EventId> exchange_events(RoleContext& c, const char* name);
+
+// build_server.cpp
+// Throws InputError where a server would have nothing.
+Dealing deal(const Strategy& strategy, const Role& worker);
+void build_server(const Job& job, PlanGraph& g, Role& role, const Groups& groups, std::int32_t index,
+                  const Dealing& dealt, std::int32_t last_microbatch);
+
+// build_asynchronous.cpp: servers that update by each worker's gradients, one at a time.
+void add_asynchronous_update(RoleContext& c, Segment& s);  // of a worker
+void add_asynchronous_program(RoleContext& c);             // of a server
+
+// build_post_validation.cpp: norms from stage to stage instead of over all at once.
+// Adds the norms of the stages before to this one's, and sends the sum on.
+void emit_norms_of_stages_before(RoleContext& c, BlockBuilder& b, Operand norms);
+// In the next step: the norm over all stages, on its way back from the last.
+SegmentId validation_segment(RoleContext& c);
+// What must be over before norms are written again.
+std::vector<EventId> norms_passed_on(RoleContext& c);
+
+}  // namespace foretrain::plan
