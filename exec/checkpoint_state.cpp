@@ -32,20 +32,28 @@ ShardSource::ShardSource(const RankMemory& memory) : memory_(memory) {
     // The master weights are the last but the moments; without them the parameters are.
     const auto& step = std::get<plan::OptimizerStep>(call.op->work);
     const std::size_t weights = step.precision.has_master() ? 1 : 0;
-    header_.dtype = call.writes.at(weights).dtype;
+    header_.dtype = kernels::wide(call.writes.at(weights).dtype);
     header_.moments = static_cast<int>(call.writes.size() - weights) - 1;
     header_.pieces.push_back({plan::global_name(role, p, piece.layer), p.global_rows, p.global_cols, run_of(piece)});
     for (std::size_t i = weights; i < call.writes.size(); ++i) {
       const kernels::Tensor from = advanced(call.writes[i], first);
-      parts_.push_back({static_cast<const std::byte*>(from.data), size_bytes(from.dtype, piece.elements)});
+      parts_.push_back({from, piece.elements});
     }
   });
 }
 
 void ShardSource::copy_to(std::byte* payload) const {
+  std::vector<std::byte> narrow;
   for (const Part& part : parts_) {
-    memory_.read(part.begin, payload, part.bytes);
-    payload += part.bytes;
+    const std::int64_t bytes = size_bytes(part.from.dtype, part.elements);
+    if (part.from.dtype == header_.dtype) {
+      memory_.read(part.from.data, payload, bytes);
+    } else {
+      narrow.resize(static_cast<std::size_t>(bytes));
+      memory_.read(part.from.data, narrow.data(), bytes);
+      kernels::cast({narrow.data(), part.from.dtype}, {payload, header_.dtype}, part.elements);
+    }
+    payload += size_bytes(header_.dtype, part.elements);
   }
 }
 

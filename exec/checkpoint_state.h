@@ -28,8 +28,8 @@ class ShardSource {
 
  private:
   struct Part {
-    const std::byte* begin = nullptr;
-    std::int64_t bytes = 0;
+    kernels::Tensor from;
+    std::int64_t elements = 0;
   };
   RankMemory memory_;
   ShardHeader header_;

@@ -22,6 +22,7 @@ struct RankContext {
   plan::Coordinates coordinates{};
   std::vector<GroupView> groups;     // by GroupId
   const DataSource* data = nullptr;  // of the run in progress
+  std::uint64_t seed = 0;            // of initial values, and of what is rounded by chance
 
   // Of the sharded dimension an op names; 0 of 1 for kNoGroup.
   int index_in(plan::GroupId group) const {
