@@ -40,6 +40,15 @@ kernels::OptimizerStep numbers(const workloads::Optimizer& o, int step) {
   return s;
 }
 
+kernels::Rounding rounding_of(const OpCall& call, const plan::Piece& piece) {
+  const plan::Parameter& p = *piece.parameter;
+  const std::int32_t tensor = plan::global_tensor(*call.rank->role, p, piece.layer);
+  return {call.rank->seed,
+          static_cast<std::uint64_t>(tensor),
+          {piece.local_begin, p.cols, piece.slice->global_row - piece.slice->local_row, piece.slice->global_col,
+           p.global_cols}};
+}
+
 // Calls fn(piece, its first element in this rank's part of the bucket).
 template <class Fn>
 void for_each_own_piece(const OpCall& call, const plan::Bucket& bucket, const Fn& fn) {
@@ -117,6 +126,7 @@ void optimizer_step(const kernels::Launchers& launch, const OpCall& call, const 
                        has_master ? advanced(parameter, i) : kernels::Tensor{});
       return;
     }
+    step.rounding = rounding_of(call, piece);
     launch.optimizer_step(step, piece.elements, advanced(call.reads[0], i), factor,
                           advanced(has_master ? master : parameter, i), advanced(m, i), advanced(v, i),
                           has_master ? advanced(parameter, i) : kernels::Tensor{});

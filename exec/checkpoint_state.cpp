@@ -65,14 +65,14 @@ ShardSource::ShardSource(const RankMemory& memory) : memory_(memory) {
   header_.rank = memory.rank->rank;
   const plan::Role& role = *memory.rank->role;
   const auto add = [&](const kernels::Tensor& from, std::int64_t elements) {
-    stretches_.push_back({static_cast<const std::byte*>(from.data), size_bytes(from.dtype, elements)});
+    stretches_.push_back({from, elements, header_.dtype_of(header_.pieces.back())});
   };
   for_each_counted_piece(memory, Replicas::all, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
     const plan::Parameter& p = *piece.parameter;
     // The master weights are the last but the moments; without them the parameters are.
     const auto& step = std::get<plan::OptimizerStep>(call.op->work);
     const std::size_t weights = step.precision.has_master() ? 1 : 0;
-    header_.dtype = call.writes.at(weights).dtype;
+    header_.dtype = kernels::wide(call.writes.at(weights).dtype);
     header_.moments = static_cast<int>(call.writes.size() - weights) - 1;
     const plan::ParameterFamily& family = role.parameter_families[static_cast<std::size_t>(step.bucket.family)];
     header_.pieces.push_back({plan::global_name(role, p, piece.layer), p.global_rows, p.global_cols, run_of(piece),
@@ -89,7 +89,7 @@ ShardSource::ShardSource(const RankMemory& memory) : memory_(memory) {
     if (part == Part::state || !is_mine || !p.counted || range.slice.replica != 0) {
       return;
     }
-    header_.dtype = tensor.dtype;
+    header_.dtype = kernels::wide(tensor.dtype);
     header_.pieces.push_back({plan::global_name(role, p, range.layer), p.global_rows, p.global_cols, run_of(range),
                               part, among(memory, range.family, part)});
     add(tensor, range.elements);
@@ -101,9 +101,17 @@ ShardSource::ShardSource(const RankMemory& memory) : memory_(memory) {
 }
 
 void ShardSource::copy_to(std::byte* payload) const {
+  std::vector<std::byte> narrow;
   for (const Stretch& stretch : stretches_) {
-    memory_.read(stretch.begin, payload, stretch.bytes);
-    payload += stretch.bytes;
+    const std::int64_t bytes = size_bytes(stretch.from.dtype, stretch.elements);
+    if (stretch.from.dtype == stretch.stored) {
+      memory_.read(stretch.from.data, payload, bytes);
+    } else {
+      narrow.resize(static_cast<std::size_t>(bytes));
+      memory_.read(stretch.from.data, narrow.data(), bytes);
+      kernels::cast({narrow.data(), stretch.from.dtype}, {payload, stretch.stored}, stretch.elements);
+    }
+    payload += size_bytes(stretch.stored, stretch.elements);
   }
 }
 

@@ -29,8 +29,9 @@ class ShardSource {
 
  private:
   struct Stretch {
-    const std::byte* begin = nullptr;
-    std::int64_t bytes = 0;
+    kernels::Tensor from;
+    std::int64_t elements = 0;
+    Dtype stored{};  // as which it is written
   };
   RankMemory memory_;
   ShardHeader header_;

@@ -112,6 +112,7 @@ void RankRunner::make_streams_and_events() {
 
 void RankRunner::prepare(const RankMemory& memory, std::uint64_t seed) {
   memory_ = memory;
+  context_.seed = seed;
   const plan::MemoryPlan& plan = context_.role->memory;
   const std::int64_t end = (plan.arena + plan.host).value;
   for (std::int64_t i = memory.gpu != nullptr ? plan.arena.value : 0; i < end; i += kPage) {

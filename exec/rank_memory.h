@@ -24,6 +24,7 @@ struct RankContext {
   // Of the run in progress.
   const DataSource* data = nullptr;
   const StateKeeper* keeper = nullptr;
+  std::uint64_t seed = 0;  // of initial values, and of what is rounded by chance
 
   // Of the sharded dimension an op names; 0 of 1 for kNoGroup.
   int index_in(plan::GroupId group) const {

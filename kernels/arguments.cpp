@@ -368,11 +368,13 @@ void outer_step(const OuterStep& s, std::int64_t n, Tensor weights, Tensor ancho
 void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double*, Tensor parameter,
                     Tensor m, Tensor v, Tensor copy) {
   const Dtype p = parameter.dtype;
-  CHECK(p == Dtype::fp64 || p == Dtype::fp32, "optimizer_step: parameter of type {}; fp64 and fp32 exist", name(p));
+  const Dtype w = wide(p);
+  CHECK(p == Dtype::fp64 || p == Dtype::fp32 || p == Dtype::bf16,
+        "optimizer_step: parameter of type {}; fp64, fp32 and bf16 exist", name(p));
   CHECK(step.kind != OptimizerKind::lamb, "optimizer_step: lamb is lamb_update and lamb_step");
-  CHECK((!has_m(step.kind) || m.dtype == p) && (!has_v(step.kind) || v.dtype == p),
-        "optimizer_step: moments have the parameter's type {}", name(p));
-  CHECK(gradient.dtype == p || (p == Dtype::fp32 && gradient.dtype == Dtype::bf16),
+  CHECK((!has_m(step.kind) || m.dtype == w) && (!has_v(step.kind) || v.dtype == w),
+        "optimizer_step: moments of a parameter of type {} are {}", name(p), name(w));
+  CHECK(gradient.dtype == w || (w == Dtype::fp32 && gradient.dtype == Dtype::bf16),
         "optimizer_step: gradient of type {} for a parameter of type {}", name(gradient.dtype), name(p));
   CHECK(!copy || (p == Dtype::fp32 && copy.dtype == Dtype::bf16), "optimizer_step: copy of type {}; bf16 beside fp32",
         name(copy.dtype));

@@ -22,6 +22,7 @@
 #include "base/rotary_frequencies.h"
 #include "kernels/compression.h"
 #include "kernels/moe.h"
+#include "kernels/rounding.h"
 #include "kernels/tensor.h"
 
 namespace foretrain::kernels {
@@ -383,11 +384,13 @@ struct OptimizerStep {
   double epsilon = 1e-8;
   double weight_decay = 0.0;  // 0 for parameters that do not decay
   std::int64_t step = 1;      // t, from 1
+  Rounding rounding;          // of bf16 parameters
 };
 
 // One step on a flat range. g = gradient * *coefficient (no coefficient: 1). parameter, m, v are fp32 (or all fp64,
 // with gradient); gradient W or bf16; m and v where the kind has them. Not lamb. copy, when given, receives
-// the parameter rounded to its type.
+// the parameter rounded to its type. A bf16 parameter, with m and v fp32 and no copy, is what the step makes of it in
+// fp32, rounded by chance (kernels/rounding.h).
 void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
                     Tensor parameter, Tensor m, Tensor v, Tensor copy);
 

@@ -51,6 +51,25 @@ void check_compression(const Job& job, ObjectReader& strategy) {
   }
 }
 
+// An average of weights has no masters to be rounded from; an asynchronous server's updates of one step would all draw
+// the same bits.
+void check_rounding(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  if (job.workload.precision.rounding == workloads::Rounding::nearest) {
+    return;
+  }
+  if (s.data_parallel == DataParallel::local_sgd) {
+    strategy.mistake("data_parallel",
+                     "local_sgd with stochastic rounding is not built: weights without masters would be averaged in "
+                     "bf16; expected another word, or rounding nearest");
+  }
+  if (s.staleness) {
+    strategy.mistake("staleness",
+                     "with stochastic rounding is not built: a step's updates would be rounded by the same bits; "
+                     "expected no staleness, or rounding nearest");
+  }
+}
+
 void check_optimizer(const Job& job, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
   const bool lamb = job.workload.optimizer.kind == workloads::OptimizerKind::lamb;
@@ -77,6 +96,7 @@ void check_data_parallel(const Job& job, ObjectReader& strategy) {
   check_local_sgd(job, strategy);
   check_compression(job, strategy);
   check_optimizer(job, strategy);
+  check_rounding(job, strategy);
 }
 
 }  // namespace foretrain::plan

@@ -49,6 +49,8 @@ inline constexpr Epilogue kLast<Epilogue> = Epilogue::gelu_backward;
 template <>
 inline constexpr CrossEntropyStep kLast<CrossEntropyStep> = CrossEntropyStep::backward;
 template <>
+inline constexpr workloads::Rounding kLast<workloads::Rounding> = workloads::Rounding::stochastic;
+template <>
 inline constexpr workloads::OptimizerKind kLast<workloads::OptimizerKind> = workloads::OptimizerKind::lamb;
 template <>
 inline constexpr workloads::Schedule kLast<workloads::Schedule> = workloads::Schedule::inverse_sqrt;
@@ -235,7 +237,7 @@ void fields(auto& a, Of<workloads::Optimizer> auto& x) {
 
 void fields(auto& a, Of<workloads::Precision> auto& x) {
   a("word", x.word), a("compute", x.compute), a("parameter", x.parameter), a("gradient", x.gradient);
-  a("state", x.state);
+  a("state", x.state), a("rounding", x.rounding);
 }
 
 void fields(auto& a, Of<OptimizerStep> auto& x) {

@@ -109,7 +109,9 @@ struct Shapes {
     return fmt::format(" {} tensors, clip {}", w.tensors, w.clip);
   }
   std::string operator()(const OptimizerStep& w) const {
-    return fmt::format(" {} {}, {}", workloads::name(w.optimizer.kind), bucket_text(g, w.bucket), w.precision.word);
+    const bool nearest = w.precision.rounding == workloads::Rounding::nearest;
+    return fmt::format(" {} {}, {}{}", workloads::name(w.optimizer.kind), bucket_text(g, w.bucket), w.precision.word,
+                       nearest ? "" : ", stochastic rounding");
   }
   std::string operator()(const LambUpdate& w) const {
     return fmt::format(" {}, {}", bucket_text(g, w.bucket), w.precision.word);

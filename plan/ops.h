@@ -331,7 +331,8 @@ struct LossScale {
 };
 
 // One step over the bucket or own shard. reads {gradient, coefficient, [master], [m], [v], param}, writes
-// {param, [master], [m], [v]}. master iff precision has one; m and v as the optimizer has moments. Of lamb the gradient
+// {param, [master], [m], [v]}. master iff precision has one (without, a narrower param is rounded by chance, of the
+// run's seed, the step and the place in the whole tensor); m and v as the optimizer has moments. Of lamb the gradient
 // is the update, and in place of the coefficient stand norms[2, tensors] of all weights and updates.
 struct OptimizerStep {
   Bucket bucket;

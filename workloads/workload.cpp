@@ -24,6 +24,10 @@ std::string_view name(Schedule s) {
   return kNames[static_cast<std::size_t>(s)];
 }
 
+std::string_view name(Rounding r) {
+  return r == Rounding::nearest ? "nearest" : "stochastic";
+}
+
 std::string_view name(DataFormat f) {
   constexpr std::array<std::string_view, 6> kNames{"auto", "text", "llm.c", "uint16", "uint32", "megatron"};
   return kNames[static_cast<std::size_t>(f)];
@@ -92,7 +96,7 @@ Precision precision_of(const std::string& word) {
                                       {"nvfp4", nvfp4, bf16, fp32, fp32}}};
   const auto* const row = std::find_if(kRows.begin(), kRows.end(), [&](const Row& r) { return word == r.word; });
   CHECK(row != kRows.end(), "precision \"{}\"", word);
-  return {word, row->compute, row->parameter, row->gradient, row->state};
+  return {word, row->compute, row->parameter, row->gradient, row->state, Rounding::nearest};
 }
 
 }  // namespace foretrain::workloads

@@ -51,13 +51,19 @@ double learning_rate(const Optimizer& o, std::int64_t step);  // step counts fro
 
 // What each thing is stored in. fp32/tf32: all fp32. fp64: all fp64. fp16/bf16: compute and parameters 16 bit, master
 // weights, gradients and optimizer state fp32 (Megatron's mixed precision).
+// Of a 16-bit weight that is updated: from its master, to the nearest; or, without one, up or down by chance, so that
+// its mean is right (Gupta et al. 2015, arXiv:1502.02551).
+enum class Rounding : std::uint8_t { nearest, stochastic };
+std::string_view name(Rounding r);
+
 struct Precision {
   std::string word;             // as the job says it
   Dtype compute = Dtype::bf16;  // what matmuls read; activations are stored in it
   Dtype parameter = Dtype::bf16;
   Dtype gradient = Dtype::fp32;
   Dtype state = Dtype::fp32;  // master weights and moments
-  bool has_master() const { return parameter != state; }
+  Rounding rounding = Rounding::nearest;
+  bool has_master() const { return parameter != state && rounding == Rounding::nearest; }
 };
 Precision precision_of(
     const std::string& word);  // REQUIRES: a word of design: fp64 fp32 tf32 fp16 bf16 fp8 mxfp8 nvfp4

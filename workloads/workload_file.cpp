@@ -37,8 +37,24 @@ Optimizer defaults_of(OptimizerKind kind) {
   return o;
 }
 
-// A word, or an object with its numbers.
-Optimizer read_optimizer(ObjectReader& reader) {
+// Only bf16 is rounded so.
+Rounding read_rounding(ObjectReader& object, OptimizerKind kind, const Precision& precision) {
+  if (object.word("rounding", "nearest", {"nearest", "stochastic"}) == "nearest") {
+    return Rounding::nearest;
+  }
+  if (precision.parameter != Dtype::bf16) {
+    object.mistake("rounding", fmt::format("stochastic is of bf16 weights without fp32 masters, and precision {} has "
+                                           "weights in {}; expected nearest, or precision bf16",
+                                           precision.word, foretrain::name(precision.parameter)));
+  }
+  if (kind == OptimizerKind::lamb) {
+    object.mistake("rounding", "stochastic is not built with lamb; expected nearest, or another optimizer");
+  }
+  return Rounding::stochastic;
+}
+
+// A word, or an object with its numbers; and how it rounds what it updates.
+Optimizer read_optimizer(ObjectReader& reader, Precision& precision) {
   const nlohmann::json* value = reader.raw("optimizer");
   if (value == nullptr || value->is_string()) {
     return defaults_of(kind_of(reader.word("optimizer", "adamw", kOptimizers)));
@@ -59,6 +75,7 @@ Optimizer read_optimizer(ObjectReader& reader) {
   o.weight_decay = object.number("weight_decay", o.weight_decay, 0, kInfinity);
   o.momentum = object.number("momentum", o.momentum, 0, kBelowOne);
   o.clip = object.number("clip", o.clip, 0, kInfinity);
+  precision.rounding = read_rounding(object, o.kind, precision);
   if (o.decay_steps != 0 && o.decay_steps <= o.warmup_steps) {
     object.mistake("decay_steps",
                    fmt::format("{} is not allowed; expected 0 (constant) or more than the {} warmup_steps",
@@ -227,7 +244,7 @@ Workload read_workload(ObjectReader& reader, bool on_this_machine) {
   w.global_batch = reader.integer("global_batch", std::nullopt, 1, kMaxBatch);
   w.precision = precision_of(
       reader.word("precision", default_precision, {"fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4"}));
-  w.optimizer = read_optimizer(reader);
+  w.optimizer = read_optimizer(reader, w.precision);
   w.loss_scaling = read_loss_scaling(reader, w.precision.word == "fp16" && on_this_machine);
   if (w.loss_scaling.is_on() && w.model.moe.experts > 0) {
     reader.mistake("loss_scaling", "is not built with experts, whose balance has a gradient of its own; expected none");
@@ -293,6 +310,9 @@ nlohmann::json to_json(const Workload& w) {
                         {"weight_decay", o.weight_decay},
                         {"momentum", o.momentum},
                         {"clip", o.clip}}}};
+  if (w.precision.rounding != Rounding::nearest) {
+    json["optimizer"]["rounding"] = name(w.precision.rounding);
+  }
   const LossScaling& s = w.loss_scaling;
   json["loss_scaling"] = s.is_on() ? nlohmann::json{{"initial", s.initial},
                                                     {"growth", s.growth},

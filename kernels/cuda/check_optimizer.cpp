@@ -88,6 +88,37 @@ void optimizer_steps(Bench& bench) {
   }
 }
 
+// The bits that the CPU draws, of what the same kernel makes of fp32.
+void rounded_steps(Bench& bench) {
+  for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adamw}) {
+    for (const Dtype g : {Dtype::fp32, Dtype::bf16}) {
+      for (const int64_t n : {0, 1, 1030}) {
+        OptimizerStep s;
+        s.kind = kind;
+        s.learning_rate = 0.01;
+        s.weight_decay = 0.1;
+        s.step = 3;
+        s.rounding = {11, 4, {3, 7, 2, 5, 20}};
+        const Array gradient = Array::random(bench, g, n, 1), parameter = Array::random(bench, Dtype::bf16, n, 2);
+        const Array in_fp32(bench, Dtype::fp32, parameter.given());
+        const auto moment = [&] { return Array(bench, Dtype::fp32, Doubles(static_cast<std::size_t>(n), 0.25)); };
+        const Array m = moment(), v = moment(), m_of_fp32 = moment(), v_of_fp32 = moment();
+        optimizer_step(bench.stream(), s, n, gradient, nullptr, parameter, m, v, {});
+        optimizer_step(bench.stream(), s, n, gradient, nullptr, in_fp32, m_of_fp32, v_of_fp32, {});
+        Doubles expected;
+        for (const double x : in_fp32.read()) {
+          const auto i = std::ssize(expected), index = (2 + (3 + i) / 7) * 20 + 5 + (3 + i) % 7;
+          const std::uint32_t bits = rounding_bits(rounding_words(s.rounding, s.step, index / 8), index);
+          expected.push_back(static_cast<double>(static_cast<float>(rounded(static_cast<float>(x), bits))));
+        }
+        bench.expect_exact("optimizer_step of bf16", parameter, expected);
+        bench.expect_exact("optimizer_step of bf16, m", m, m_of_fp32.read());
+        bench.expect_exact("optimizer_step of bf16, v", v, v_of_fp32.read());
+      }
+    }
+  }
+}
+
 // The CPU's results.
 void outer_steps(Bench& bench) {
   for (const OuterKind kind : {OuterKind::average, OuterKind::sgd, OuterKind::nesterov}) {
@@ -249,6 +280,7 @@ void initial_values(Bench& bench) {
 
 constexpr Check kChecks[] = {{"squared_norm, clip_coefficient", gradient_norms},
                              {"optimizer_step", optimizer_steps},
+                             {"optimizer_step of bf16", rounded_steps},
                              {"outer_step", outer_steps},
                              {"lamb", lamb},
                              {"loss_scale", loss_scales},

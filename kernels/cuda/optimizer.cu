@@ -109,9 +109,18 @@ __device__ bool is_off(const double* guard) {
   return guard != nullptr && *guard == 0;
 }
 
-template <class G, class W>
-__global__ void step_kernel(const double* guard, OptimizerKind kind, Numbers<W> k, int64_t n, const G* gradient,
-                            const double* coefficient, W* parameter, W* m, W* v, Bf16* copy) {
+// What bf16 holds of a parameter is drawn (kernels/rounding.h); every thread makes the words that eight neighbours
+// share: they are of several threads.
+__device__ Bf16 drawn(const Rounding& r, int64_t step, int64_t i, float x) {
+  const Place at = place_of(r.part.first + i, r.part.cols);
+  const int64_t index = r.part.index(at.row, at.col);
+  return rounded(x, rounding_bits(rounding_words(r, step, index / 8), index));
+}
+
+template <class P, class G, class W = Wide<P>>
+__global__ void step_kernel(const double* guard, OptimizerKind kind, Numbers<W> k, int64_t step, Rounding rounding,
+                            int64_t n, const G* gradient, const double* coefficient, P* parameter, W* m, W* v,
+                            Bf16* copy) {
   if (is_off(guard)) {
     return;
   }
@@ -120,7 +129,7 @@ __global__ void step_kernel(const double* guard, OptimizerKind kind, Numbers<W> 
   each_element(
       n,
       [=](int64_t i) {
-        Updated<W> x{parameter[i]};
+        Updated<W> x{widen(parameter[i])};
         W g = static_cast<W>(widen(gradient[i])) * factor;
         if (kind == OptimizerKind::adamw) {
           x.parameter -= k.lr_decay * x.parameter;
@@ -143,7 +152,11 @@ __global__ void step_kernel(const double* guard, OptimizerKind kind, Numbers<W> 
         return x;
       },
       [=](int64_t i, Updated<W> x) {
-        parameter[i] = x.parameter;
+        if constexpr (std::is_same_v<P, Bf16>) {
+          parameter[i] = drawn(rounding, step, i, x.parameter);
+        } else {
+          parameter[i] = x.parameter;
+        }
         if (with_m) {
           m[i] = x.m;
         }
@@ -248,10 +261,11 @@ void optimizer_step(const Stream& stream, const OptimizerStep& s, int64_t n, Con
                     const double* coefficient, Tensor parameter, Tensor m, Tensor v, Tensor copy) {
   arguments::optimizer_step(s, n, gradient, coefficient, parameter, m, v, copy);
   with_types(parameter.dtype, gradient.dtype, [&]<class P, class Q>(P, Q) {
-    using W = Wide<typename P::type>;
+    using T = typename P::type;
     using G = typename Q::type;
-    launch(step_kernel<G, W>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, stream.guard, s.kind, numbers<W>(s),
-           n, as<G>(gradient), coefficient, as<W>(parameter), as<W>(m), as<W>(v), as<Bf16>(copy));
+    using W = Wide<T>;
+    launch(step_kernel<T, G>, {blocks_of(n, kBlockElements)}, {kThreads}, stream, stream.guard, s.kind, numbers<W>(s),
+           s.step, s.rounding, n, as<G>(gradient), coefficient, as<T>(parameter), as<W>(m), as<W>(v), as<Bf16>(copy));
   });
 }
 

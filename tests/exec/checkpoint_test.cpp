@@ -297,6 +297,13 @@ TEST(Checkpoint, ResumesInEveryPrecisionAndWithEveryOptimizer) {
   }
 }
 
+// bf16 weights without masters are kept as they are, beside moments in fp32.
+TEST(Checkpoint, ResumesRoundingByChance) {
+  const Overrides o = joined(kFp32, {{"precision", "bf16"}, {"optimizer", R"({"rounding": "stochastic"})"}});
+  expect_resumes(testing::kTinyGpt, joined(o, {{"dp", "2"}, {"zero", "1"}}));
+  expect_resumes(testing::kTinyLlama, joined(o, {{"tp", "2"}}));
+}
+
 TEST(Checkpoint, ReshardsByWayOfEveryOtherStrategy) {
   const Overrides product = {{"tp", "2"}, {"dp", "2"}, {"zero", "3"}};
   for (const Overrides& o : strategies()) {

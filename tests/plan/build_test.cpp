@@ -401,6 +401,25 @@ TEST(Build, WhatWeightGradientsReadIsKept) {
   EXPECT_EQ(copy_elements(sharded, Lifetime::ring), 2 * 16 * (2 * 48 + 72 + 40) + 8 * 48 + logits / 2);
 }
 
+// AdamW of bf16: a master and two moments of 4 B for each element, the head's and the embedding's among them; rounded
+// by chance two moments.
+TEST(Build, StochasticRoundingHasNoMasters) {
+  const Role with = build(tiny_job(kTinyGpt, {"precision=bf16"})).roles[0];
+  const Role without =
+      build(tiny_job(kTinyGpt, {"precision=bf16", R"(workload.optimizer={"rounding":"stochastic"})"})).roles[0];
+  std::int64_t elements = 0;
+  for (const ParameterFamily& f : without.parameter_families) {
+    elements += f.elements * std::max(1, f.layers);
+    EXPECT_EQ(f.master, -1);
+  }
+  const auto state = [](const Role& r) {
+    return r.memory.by_kind[static_cast<std::size_t>(BufferKind::optimizer_state)];
+  };
+  EXPECT_EQ(state(with), Bytes{12 * elements});
+  EXPECT_EQ(state(without), Bytes{8 * elements});
+  EXPECT_EQ(with.memory.arena - without.memory.arena, Bytes{4 * elements});
+}
+
 // Of kTinyGpt's 4 layers, N recompute: N times the workspace of full recompute in FLOPs, and 4 - N copies of what a
 // layer keeps. Matmuls of a layer run 3 times (forward, two gradients), recomputed ones 4 times.
 TEST(Build, RecomputeOfSomeLayers) {

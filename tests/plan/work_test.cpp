@@ -203,6 +203,9 @@ TEST(Work, OptimizerReadsTheMasterInsteadOfTheParameter) {
   w.precision = {"bf16", Dtype::bf16, Dtype::bf16, Dtype::fp32, Dtype::fp32};
   EXPECT_EQ(of(w).read.value, 250 * (4 + 12));     // gradient; master, m, v
   EXPECT_EQ(of(w).written.value, 250 * (12 + 2));  // master, m, v; parameter
+  w.precision.rounding = workloads::Rounding::stochastic;
+  EXPECT_EQ(of(w).read.value, 250 * (4 + 8 + 2));  // gradient; m, v; parameter
+  EXPECT_EQ(of(w).written.value, 250 * (8 + 2));
   w.precision = {"fp32", Dtype::fp32, Dtype::fp32, Dtype::fp32, Dtype::fp32};
   w.optimizer.kind = workloads::OptimizerKind::sgd;
   EXPECT_EQ(of(w).read.value, 250 * 8);  // gradient, parameter
