@@ -70,14 +70,6 @@ TEST(BitForBit, ZeroOneAgainstZeroNought) {
   }
 }
 
-// A job of a GPU, whose peak in tf32 is known, carried out by a CPU.
-TEST(BitForBit, Tf32IsFp32ToACpu) {
-  const Overrides o = {{"cluster.system", "this-gpu"}};
-  for (const char* const model : kModels) {
-    expect_same_bits(run(model, o, "tf32"), run(model, o), model);
-  }
-}
-
 // To a CPU it is two kernels, the same ones.
 TEST(BitForBit, FusedActivationAgainstPassesOfTheirOwn) {
   for (const Overrides& o : {Overrides{}, Overrides{{"tp", "2"}}, Overrides{{"recompute", R"(["activation"])"}},
