@@ -152,7 +152,7 @@ job.json:5: /system/intra/bandwidth: must be more than zero
 job.json:5: /system/intra/latency: "-1 us" is negative; expected a quantity >= 0
 job.json:1: /system/inter: missing, and has no default
 job.json:6: /system/profile: /no/such.json: no such file
-job.json:7: /system/nodes: unknown key "nodes"; known: version, name, description, this_machine, gpu, device, devices_per_node, intra, inter, host, fabric, profile, source, sources
+job.json:7: /system/nodes: unknown key "nodes"; known: version, name, description, this_machine, gpu, device, devices_per_node, intra, inter, host, storage, fabric, profile, source, sources
 job.json:8: /nodes: 0 is not allowed; expected an integer from 1 to 1000000)");
 }
 
