@@ -15,9 +15,8 @@
 namespace foretrain::reports {
 
 // What the step costs in FLOPs and what share of the devices' peak that is.
-//   MFU = model FLOPs / (step time x devices x peak)       model FLOPs: workloads::model_flops; attention counted
-//   whole, HFU = hardware FLOPs / (the same)                      nothing recomputed. hardware FLOPs: all matmuls of
-//   the graph
+//   MFU = model FLOPs / (step time x devices x peak)     workloads::model_flops: attention whole, nothing recomputed
+//   HFU = hardware FLOPs / (the same)                    all matmuls of the graph
 // peak: dense, of the compute dtype, from the datasheet (this-machine: from its device description). NaN without a
 // peak.
 struct Efficiency {

@@ -13,13 +13,12 @@
 //           multiprocessors, each with its part of the rows and with the tile that it would have alone; a launch for
 //           each. A weight gradient has few rows for what it adds to: sums, read and written, are not hidden,
 //           max( tiles, flops / (peak · limit) + sums / bandwidth )
-//   flash   flops/(peak·e) = flops / (peak · e_kind) · (1 + keys_half/keys) (1 + head_half/head_dim) (1 + tail ·
-//   S/blocks)
-//           keys = s, and s/2 under a causal mask, which also halves flops; blocks = batch · heads · ceil(s/128):
-//           filling and draining of each block, the exponentials beside the products, the wait for the last block
-//   matmul and flash x (1 + spread · z(n)), z the expected largest of n standard normals: dies of one kind differ in
-//   the
-//           clock that their power allows, and all n devices of a job wait for the slowest
+//   flash   flops/(peak·e) = flops / (peak · e_kind) · (1 + keys_half/keys) (1 + head_half/head_dim)
+//           (1 + tail · S/blocks),  keys = s, and s/2 under a causal mask, which also halves flops; blocks = batch ·
+//           heads · ceil(s/128): filling and draining of each block, the exponentials beside the products, the wait
+//           for the last block
+//   matmul and flash x (1 + spread · z(n)), z the expected largest of n standard normals: dies of one kind differ
+//           in the clock that their power allows, and all n devices of a job wait for the slowest
 //   other   bytes only: these kernels wait for memory on every device we know
 // Beside communication that occupies b multiprocessors and moves v bytes/s of memory:
 //   matmul  the tile stays, its waves are counted on S - b: x W(tiles, S - b) / W(tiles, S);  flash  x S / (S - b);

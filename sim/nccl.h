@@ -2,14 +2,12 @@
 // with the least  t(S) = latency k + S / bandwidth,  k = 1 but for a plateau of rings; the trees' bandwidth has a
 // correction by size. n ranks, N nodes, p ranks per node, C channels of a speed v each; B = C v; o: overhead of the
 // processor per message, 1 us (Intel) or 2 us (AMD), three times that for Simple.
-//   ring       latency base + (s - s_N) max(node, o if N > 1) + s_N net,  s = 2(n-1), s_N = 2(N-1) for all_reduce, half
-//   of
-//              both for all_gather, reduce_scatter;  broadcast, reduce: base + s hops;  bandwidth B n/s;  LL B/2 up to
-//              the LL limit, LL128 0.92 B up to C limit;  Simple all_reduce over nodes: 1.4 latency from 64 bytes per
-//              chunk on
-//   tree       base + 2 ((p-1) node + floor(log2 N) net);  bandwidth 0.92 B/2, LL a 3.8th of that, LL128 7/9 (one node)
-//   or
-//              120/128 of it, each up to its limit;  0.85 of it where the trees are plain ones
+//   ring       latency base + (s - s_N) max(node, o if N > 1) + s_N net,  s = 2(n-1), s_N = 2(N-1) for all_reduce,
+//              half of both for all_gather, reduce_scatter;  broadcast, reduce: base + s hops;  bandwidth B n/s;
+//              LL B/2 up to the LL limit, LL128 0.92 B up to C limit;  Simple all_reduce over nodes: 1.4 latency from
+//              64 bytes per chunk on
+//   tree       base + 2 ((p-1) node + floor(log2 N) net);  bandwidth 0.92 B/2, LL a 3.8th of that, LL128 7/9 (one
+//              node) or 120/128 of it, each up to its limit;  0.85 of it where the trees are plain ones
 //   nvls       node (+ net over nodes);  all_reduce C min(2 v eff (C-1)/C, w) n/s;  others C v eff (C-1)/C (p-1)/p
 //   nvls_tree  base + node + 2 floor(log2 N) net;  as nvls, up to its limit per channel, the fabric doubled for N = 2
 //   pat        base + log2(N) net / 3.5 + 2.8 n;  0.75 B; one rank per node only

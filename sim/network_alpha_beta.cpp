@@ -1,7 +1,7 @@
 // Collectives in closed form: where a system's were measured by their constants (sim/system_price.h), else
 //   t = a + S/b + 2 kappa sqrt(a S / b)
-//   S total bytes, n ranks, N nodes, p ranks per node, q on the node with fewest, B bandwidth of the bus, w NIC of one
-//   rank, o extra latency
+//   S total bytes, n ranks, N nodes, p ranks per node, q on the node with fewest, B bandwidth of the bus, w a rank's
+//   NIC, o extra latency
 //   B     = node_busbw on one node, else min(node_busbw, fabric_fraction · q · w): each member brings its own NIC, the
 //           other ranks of the node need theirs for the groups beside this one
 //   ring  a = base + (s - s_N) hop_node + s_N hop_fabric + o;  all_reduce s = 2(n-1), s_N = 2(N-1), b = B n / 2(n-1);

@@ -2,8 +2,8 @@
 // subtrees of level l-1 below it, and every switch of level l-1 has w[l] parents. Level 0 are the ports.
 //   W[l] = w[1] ... w[l]    switches of level l in one subtree, and cables out of each of its children
 //   a port p lies in subtree t(p, l) = leaf(p) / (m[2] ... m[l]) of level l, which has the switches (t, 0 .. W[l]-1)
-//   switch (t, b) of level l-1 reaches (t / m[l], b w[l] + i), i < w[l]: a route up is fixed by b at its top, b / w[l]
-//   below
+//   switch (t, b) of level l-1 reaches (t / m[l], b w[l] + i), i < w[l]: a route up is fixed by b at its top, and by
+//   b / w[l] below
 // Two ports meet at the lowest level where their subtrees are equal; any of its W switches joins them, and the way down
 // has the same b. sprayed: all b at once, so the stage of a subtree is one vertex and the cables between two stages are
 // one bundle (topologies/network.h). hashed: b = hash mod W.

@@ -237,5 +237,19 @@ TEST(Work, OfAStepCountsEveryRankAndLayer) {
   EXPECT_EQ(matmul_flops_per_step(g), 0);
 }
 
+// Of m x n numbers the product before gelu is written besides, and read in the backward.
+TEST(Work, EpiloguesMoveTheProductBesides) {
+  Matmul mm = matmul(3, 80, 5, Dtype::bf16, Dtype::bf16);
+  const OpWork plain = of(mm);
+  EXPECT_EQ(plain.written, Bytes{3 * 80 * 2});
+  mm.epilogue = Epilogue::gelu;
+  EXPECT_EQ(of(mm).written, plain.written + plain.written);
+  EXPECT_EQ(of(mm).read, plain.read);
+  EXPECT_EQ(of(mm).flops, plain.flops);
+  mm.epilogue = Epilogue::gelu_backward;
+  EXPECT_EQ(of(mm).written, plain.written);
+  EXPECT_EQ(of(mm).read, plain.read + plain.written);
+}
+
 }  // namespace
 }  // namespace foretrain::plan

@@ -160,13 +160,16 @@ TEST(Fold, PlacesOfARingAreClasses) {
   }
 }
 
-// Events decide what a ring's messages slow beside a pipeline's, what a reduction between two stages does, and what
-// ranks of different roles gather behind their backwards.
+// Events decide what a ring's messages slow beside a pipeline's, what a reduction between two stages does, what ranks
+// of different roles gather behind their backwards, and what the loss's chunks exchange beside a head's reductions.
 bool folds_on_shared_devices(const plan::Mesh& mesh, const Overrides& strategy) {
   const auto has = [&](const char* word) {
     return std::find(strategy.begin(), strategy.end(), word) != strategy.end();
   };
   if (has("overlap_grad_reduce=true") && (has("data_parallel=gather") || has("data_parallel=parameter_server"))) {
+    return false;
+  }
+  if (has("loss_chunks=4") && has("zero=2")) {
     return false;
   }
   return (mesh.size(plan::Axis::cp) == 1 || mesh.size(plan::Axis::pp) == 1) &&

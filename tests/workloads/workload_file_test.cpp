@@ -71,7 +71,7 @@ job.json:6: /optimizer/name: "newton" is not allowed; expected one of: sgd, mome
 job.json:6: /optimizer/learning_rate: -1 is not allowed; expected a number >= 0
 job.json:6: /optimizer/beta1: 1 is not allowed; expected a number from 0 to 0.999999
 job.json:6: /optimizer/decay_steps: 5 is not allowed; expected 0 (constant) or more than the 9 warmup_steps
-job.json:6: /optimizer/lr: unknown key "lr"; known: name, decay, learning_rate, min_learning_rate, warmup_steps, decay_steps, beta1, beta2, eps, weight_decay, momentum, clip
+job.json:6: /optimizer/lr: unknown key "lr"; known: name, decay, learning_rate, min_learning_rate, warmup_steps, decay_steps, beta1, beta2, eps, weight_decay, momentum, clip, rounding
 job.json:7: /attention: "flsh" is not allowed; did you mean "flash"? expected one of: unfused, fused_softmax, flash, flash3, cudnn
 job.json:8: /data/reshuffle: true is not for distribution sequential, whose order is the data's own
 job.json:8: /data/epochs: 0 is not allowed; expected an integer from 1 to 1000000000000
