@@ -34,9 +34,12 @@ constexpr std::uint64_t kSeed = 1;
 
 // On process 0; elsewhere without spans.
 Measurement measured_now(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph,
-                         const TrainingData& data, exec::Processes& processes, exec::Gpu* gpu, const Console& console) {
+                         const TrainingData& data, exec::Processes& processes, exec::Gpu* gpu, Console& console) {
   const InterruptWatch watch;
   exec::Executor executor(graph, data.source(), kSeed, &processes, gpu);
+  if (processes.count() > 1) {
+    console.note(rank_table(processes, graph.mesh.ranks()));
+  }
   MeasureOptions options;
   options.steps = kWarmUpSteps + static_cast<int>(a.steps);
   options.traced_steps = static_cast<int>(a.steps);

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <iterator>
+#include <set>
 #include <thread>
 
 #include "base/error.h"
@@ -110,6 +112,35 @@ int together(exec::Processes& processes, Console& console, const std::function<s
   }
 }
 
+namespace {
+
+// "": every host's ranks have a core each.
+std::string shared_cores(const exec::Processes& processes, std::int64_t each) {
+  const std::vector<int> hosts = processes.hosts();
+  std::string text;
+  for (int host = 0; host <= *std::max_element(hosts.begin(), hosts.end()); ++host) {
+    std::set<int> cores;
+    std::int64_t ranks = 0;
+    std::string name;
+    for (std::size_t p = 0; p < hosts.size(); ++p) {
+      if (hosts[p] == host) {
+        const exec::Place& place = processes.places()[p];
+        cores.insert(place.cores.begin(), place.cores.end());
+        ranks += each;
+        name = place.host;
+      }
+    }
+    if (ranks > std::ssize(cores)) {
+      text +=
+          fmt::format("\n  {} ranks on {} share {} core{}: mpirun binds a process to one, unless with --bind-to none",
+                      ranks, name, cores.size(), cores.size() == 1 ? "" : "s");
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string rank_table(const exec::Processes& processes, std::int64_t ranks) {
   const std::int64_t each = ranks / processes.count();
   std::string text = fmt::format("{} ranks in {} processes, started by {} ({})\n", ranks, processes.count(),
@@ -120,7 +151,7 @@ std::string rank_table(const exec::Processes& processes, std::int64_t ranks) {
     const std::string names = each == 1 ? fmt::format("{}", p) : fmt::format("{}-{}", p * each, (p + 1) * each - 1);
     text += fmt::format("\n  {:<9} {:<20} {:>8}  {}", names, place.host, place.pid, core_ranges(place.cores));
   }
-  return text;
+  return text + shared_cores(processes, each);
 }
 
 }  // namespace foretrain::cli

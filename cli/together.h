@@ -16,7 +16,7 @@ namespace foretrain::cli {
 int together(exec::Processes& processes, Console& console, const std::function<std::string()>& prepare,
              const std::function<int()>& command);
 
-// Which rank lives where, for people: a line per process.
+// Which rank lives where, for people: a line per process, and one per host whose ranks have no core each.
 std::string rank_table(const exec::Processes& processes, std::int64_t ranks);
 
 }  // namespace foretrain::cli
