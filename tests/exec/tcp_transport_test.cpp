@@ -5,6 +5,7 @@
 
 #include <fstream>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,22 +43,18 @@ int sum_of_others(Transport& transport) {
 // All of `processes` meet at the address; `first` comes to the port before any but process 0.
 void expect_meets(const std::string& address, int processes, const std::function<void(std::uint16_t)>& first) {
   const std::uint16_t port = Socket::listen(0).port();
-  std::vector<std::thread> threads;
-  std::vector<int> sums(static_cast<std::size_t>(processes), -1);
+  std::vector<std::future<int>> sums;
   for (int p = 0; p < processes; ++p) {
-    threads.emplace_back([&, p] {
+    sums.push_back(std::async(std::launch::async, [=] {
       const std::unique_ptr<Transport> transport = meet_over_tcp({p, processes, address, port});
-      sums[static_cast<std::size_t>(p)] = sum_of_others(*transport);
-    });
+      return sum_of_others(*transport);
+    }));
     if (p == 0) {
       first(port);
     }
   }
-  for (std::thread& thread : threads) {
-    thread.join();
-  }
   for (int p = 0; p < processes; ++p) {
-    EXPECT_EQ(sums[static_cast<std::size_t>(p)], processes * (processes - 1) / 2 - p);
+    EXPECT_EQ(sums[static_cast<std::size_t>(p)].get(), processes * (processes - 1) / 2 - p);
   }
 }
 
