@@ -43,7 +43,7 @@ Checkpointing::Checkpointing(const CheckpointArguments& arguments, const plan::J
   exec::CheckpointOptions options;
   options.every = arguments.every;
   options.keep = arguments.keep;
-  options.patience = timeout;
+  options.patience = job.strategy.elastic ? 2 * timeout : timeout;  // before it, one that is stopped is left out
   options.warn = [&console](const std::string& why) { console.warning(why); };
   writer_ = std::make_unique<exec::CheckpointWriter>(*folder_, executor.memory(),
                                                      exec::manifest_of_first_step(job, seed, data), options);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <mutex>
 #include <numeric>
 #include <tuple>
@@ -40,7 +41,7 @@ class Takes : public plan::SpanSink {
   Takes(plan::SpanSink& traced, int first_traced_step) : traced_(traced), first_traced_step_(first_traced_step) {}
 
   void span(const plan::Span& s) override {
-    if (s.sender >= 0) {
+    if (s.sender != -1) {
       const std::lock_guard lock(mutex_);
       takes_.push_back(s);
     }
@@ -61,6 +62,24 @@ class Takes : public plan::SpanSink {
       count.span(s);
     }
     return count.of_updates();
+  }
+
+  std::vector<std::int64_t> updates(const plan::PlanGraph& graph) const {
+    std::map<plan::Rank, std::vector<std::int64_t>> of_servers;
+    for (const plan::Span& s : takes_) {
+      std::vector<std::int64_t>& of_workers = of_servers[s.rank];
+      of_workers.resize(static_cast<std::size_t>(graph.data_ranks()));
+      if (!plan::is_passed_over(s.sender)) {
+        ++of_workers[static_cast<std::size_t>(s.sender)];
+      }
+    }
+    std::vector<std::int64_t> least;
+    for (const auto& [server, of_workers] : of_servers) {
+      least = least.empty() ? of_workers : least;
+      std::transform(least.begin(), least.end(), of_workers.begin(), least.begin(),
+                     [](std::int64_t a, std::int64_t b) { return std::min(a, b); });
+    }
+    return least;
   }
 
  private:
@@ -134,6 +153,7 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
   run.storage = options.storage;
   run.keeper = options.keeper;
   run.grace = options.keeper != nullptr ? options.timeout : run.grace;
+  run.on_lost = options.lost;
   run.sink = options.traced_steps > 0 ? &recorder : nullptr;
   Takes takes(recorder, run.first_traced_step);
   if (graph.asynchronous) {
@@ -156,6 +176,7 @@ Measurement measure(exec::Executor& executor, const plan::PlanGraph& graph, cons
     throw Interrupted();  // another process was
   }
   m.staleness = takes.staleness(graph, options);
+  m.updates = takes.updates(graph);
   if (options.traced_steps > 0) {
     const auto first = m.result.step_seconds.end() - options.traced_steps;
     const Time origin = time_from_seconds(std::accumulate(m.result.step_seconds.begin(), first, 0.0));

@@ -33,12 +33,15 @@ struct MeasureOptions {
   plan::ReadRate storage;
   exec::StateKeeper* keeper = nullptr;                     // with one, an interrupted run gets the time to end its step
   std::function<void(int steps_done)> ended = [](int) {};  // also of an interrupted run; all steps count
+  std::function<void(const std::string&)> lost = [](const std::string&) {};  // as exec::RunOptions::on_lost
 };
 
 struct Measurement {
   exec::RunResult result;
   plan::Timeline timeline;    // of the traced steps; starts with the first of them
   plan::Staleness staleness;  // of asynchronous updates
+  // Of asynchronous workers, those of this run of which every server has taken its part.
+  std::vector<std::int64_t> updates;
 };
 
 // What a job's cluster holds its ranks back to: slow devices, the storage.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 
 #include "base/error.h"
@@ -232,6 +233,23 @@ std::optional<plan::HostTraffic> told_traffic(const plan::Job& job, const plan::
   return plan::host_traffic(graph, host_of, first_step, steps);
 }
 
+// Whom the run has gone on without, by now.
+std::vector<reports::Lost> lost_ranks(const exec::Processes& processes, const plan::PlanGraph& graph,
+                                      const Measurement& m, std::int64_t first_step) {
+  const std::int64_t each = graph.mesh.ranks() / processes.count();
+  std::vector<int> lost = processes.lost();
+  std::sort(lost.begin(), lost.end());
+  std::vector<reports::Lost> ranks;
+  for (const int p : lost) {
+    for (std::int64_t r = p * each; r < (p + 1) * each; ++r) {
+      const auto worker = static_cast<std::size_t>(r);  // workers come first, by rank
+      ranks.push_back({r, processes.places()[static_cast<std::size_t>(p)].host,
+                       first_step + (worker < m.updates.size() ? m.updates[worker] : 0)});
+    }
+  }
+  return ranks;
+}
+
 int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& graph, const TrainingData& data,
             exec::Processes& processes, exec::Gpu* gpu, Console& console) {
   const auto seed = static_cast<std::uint64_t>(a.seed);
@@ -256,6 +274,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   hold_back(measure_options, job, graph);
   measure_options.timeout = run.timeout;
   measure_options.keeper = checkpointing.keeper();
+  measure_options.lost = [&](const std::string& who) { console.warning(who + ": the others go on"); };
   measure_options.ended = [&](int steps_done) { checkpointing.ended(steps_done, steps_done < a.steps); };
   const Measurement m = measure(executor, graph, measure_options, watch, console);
   if (m.result.loss.empty() && !a.weights.gradients_path.empty()) {
@@ -284,6 +303,8 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   report.ids_are_bytes = data.text().is_bytes;
   report.timeline_path = a.timeline_path;
   judge(report, Trained{job, graph, data, executor, processes, gpu}, a, run, watch, console);
+  report.lost = lost_ranks(processes, graph, m, report.first_step);
+  report.updates = std::accumulate(m.updates.begin(), m.updates.end(), std::int64_t{0});
   files.write_timeline(m.timeline);
   files.write_trace(graph, {reports::traced(m.timeline, "measured")});
   console.result(a.json ? reports::to_json(report).dump(2) + "\n" : reports::to_text(report, console.colour()));

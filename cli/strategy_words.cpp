@@ -37,6 +37,7 @@ std::vector<StrategyWord> words() {
        {}},
       {"staleness=unbounded", "asynchronous: every worker goes on at its own pace", {}, {}, {}},
       {"server_order=random", "with staleness: one worker per update, in a random order of each step", {}, {}, {}},
+      {"elastic", "with staleness: a run goes on without worker processes that it loses", {}, {}, {}},
       {"compression=fp16", "gradients are rounded to fp16 and summed in it on their way over dp", {}, {}, {}},
       {"compression=bf16", "gradients are rounded to bf16 and summed in it on their way over dp", {}, {}, {}},
       {"compression=int8",

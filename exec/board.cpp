@@ -109,11 +109,26 @@ Board::Lock::Lock(const Board& board) : mutex_(&board.head().mutex) {
     throw Cancelled{};
   }
   if (status == EOWNERDEAD) {
+    board.link_again();
     ::pthread_mutex_consistent(mutex_);
-    board.cancel();
     return;
   }
   CHECK(status == 0, "the board's lock: error {}", status);
+}
+
+// All tables anew, as operations say themselves whether they are in use.
+void Board::link_again() const {
+  Head& h = head();
+  h.spare = -1;
+  for (std::int32_t& first : h.buckets) {
+    first = -1;
+  }
+  for (std::int32_t i = operations(seats_) - 1; i >= 0; --i) {
+    Operation& o = operation(i);
+    std::int32_t& first = o.in_use.load(std::memory_order_acquire) ? h.buckets[bucket(o.key)] : h.spare;
+    o.next = first;
+    first = i;
+  }
 }
 
 void Board::Lock::unlock() {
@@ -136,16 +151,17 @@ Operation& Board::join(const OperationKey& key, int members) {
   Operation& o = operation(index);
   h.spare = o.next;
   o.key = key;
-  o.next = first;
-  first = index;
   o.members = members;
-  o.posted = 0;
+  o.posted.store(0, std::memory_order_relaxed);
   o.ready.store(false, std::memory_order_relaxed);
   o.shares_done.store(0, std::memory_order_relaxed);
   o.released.store(0, std::memory_order_relaxed);
   for (int i = 0; i < members; ++i) {
     new (&posting(o, i)) Posting;
   }
+  o.in_use.store(true, std::memory_order_release);
+  o.next = first;
+  first = index;
   return o;
 }
 
@@ -164,6 +180,7 @@ void Board::remove(Operation& removed) {
   while (*link != index) {
     link = &operation(*link).next;
   }
+  removed.in_use.store(false, std::memory_order_release);
   *link = removed.next;
   removed.next = h.spare;
   h.spare = index;

@@ -34,9 +34,11 @@ struct Posting {
 };
 
 // Of the members on this host. Postings are filled in under the board's lock. After `ready` only `share_done`,
-// `shares_done` and `released` change.
+// `shares_done` and `released` change. Whoever does so may be killed between any two writes: `in_use` and `posted` are
+// written behind all that they stand for.
 struct Operation {
   OperationKey key;
+  std::atomic<bool> in_use{false};
   std::int32_t next = -1;  // in its bucket, or of the spare ones
   bool is_message = false;
   bool spans_hosts = false;  // there are members elsewhere
@@ -45,7 +47,8 @@ struct Operation {
   Dtype dtype = Dtype::fp32;
   std::int64_t elements = 0, row = 0;
   int root = -1;
-  int members = 0, posted = 0;
+  int members = 0;
+  std::atomic<int> posted{0};
   int shares = 0;          // how many must be done: all members', or just the receiver's
   Time begun, ready_time;  // since the first member has posted, since all have
   std::atomic<bool> ready{false};
@@ -66,7 +69,7 @@ class Board {
   int seats() const { return seats_; }
   Seat& seat(int index) const;
 
-  // Held while tables change. A holder that has died counts as a cancellation; behind one that is stopped, a
+  // Held while tables change. Tables of a holder that has died are put in order; behind one that is stopped, a
   // cancellation is thrown.
   class Lock {
    public:
@@ -94,6 +97,7 @@ class Board {
   static Bytes size(int seats);
   Head& head() const;
   Operation& operation(std::int32_t index) const;
+  void link_again() const;
 
   SharedMemory memory_;
   int seats_ = 0;

@@ -96,6 +96,9 @@ class Communicator : public Partners {
   // and come from this host.
   virtual int first_sent(std::span<const MessageCall> receives) = 0;
 
+  // Whether the run goes on without the rank (World::leave_out): what is sent to it is done with at once.
+  virtual bool is_left_out(plan::Rank rank) const = 0;
+
   // Does what this rank can do now. True when the operation is complete; the ticket is dead then and `start`, if given,
   // is when the last partner had posted, of a batch of messages the first one's. Throws Cancelled.
   virtual bool poll(Ticket ticket, Time* start) = 0;

@@ -87,39 +87,58 @@ bool CpuDevice::post_channel(Task& task) {
   const RankContext& rank = *task.call.rank;
   const std::int64_t step = task.call.binding.step;
   messages_.clear();
-  if (!plan::is_of_server(op.step)) {
-    channel_calls(task.call, rank.index_in(op.group), step, messages_);
-    task.ticket = communicator_.post(messages_);
-    return true;
+  if (op.step == plan::ChannelStep::take) {
+    return post_take(task);
   }
-  plan::ChannelClocks& clocks = clocks_.try_emplace(op.tag, rank.size_of(op.group) - 1, step).first->second;
   if (op.step == plan::ChannelStep::release) {
     const auto all_meet = [&](std::int64_t clock) {
       return rank.keeper != nullptr && rank.keeper->wants(static_cast<int>(clock));
     };
+    plan::ChannelClocks& clocks = clocks_.at(op.tag);
     for (const int worker : clocks.release(op.staleness, all_meet)) {
       channel_calls(task.call, worker, clocks.clock(worker) - 1, messages_);
     }
-    task.ticket = communicator_.post(messages_);
-    return true;
+    passed_over_.erase({step, task.call.id.instance});
+  } else {
+    channel_calls(task.call, rank.index_in(op.group), step, messages_);
   }
-  // What it could take; of a message in several parts the first one says that it is there.
+  task.ticket = communicator_.post(messages_);
+  return true;
+}
+
+bool CpuDevice::post_take(Task& task) {
+  const auto& op = std::get<plan::Channel>(task.call.op->work);
+  const GroupView& group = task.call.rank->groups[static_cast<std::size_t>(op.group)];
+  const std::int64_t step = task.call.binding.step;
+  plan::ChannelClocks& clocks = clocks_.try_emplace(op.tag, group.size() - 1, step).first->second;
+  // What it could take; of a message in several parts the last one says that all are there.
   for (int worker = 0; worker < clocks.workers(); ++worker) {
     channel_calls(task.call, worker, clocks.clock(worker), messages_);
+    if (communicator_.is_left_out(group.members[static_cast<std::size_t>(worker)])) {
+      clocks.leave_out(worker);
+    }
   }
   const auto parts = messages_.size() / static_cast<std::size_t>(clocks.workers());
-  std::vector<MessageCall> first;
-  for (std::size_t i = 0; i < messages_.size(); i += parts) {
-    first.push_back(messages_[i]);
+  std::vector<MessageCall> last;
+  for (std::size_t i = parts - 1; i < messages_.size(); i += parts) {
+    last.push_back(messages_[i]);
   }
-  int sender = op.in_turn ? plan::worker_in_turn(clocks.workers(), step, task.call.binding.microbatch) : 0;
+  const int turn =
+      op.in_turn ? plan::worker_in_turn(clocks.workers(), step, task.call.binding.microbatch) : clocks.overdue(step);
   const std::span<const MessageCall> wanted =
-      op.in_turn ? std::span(first).subspan(static_cast<std::size_t>(sender), 1) : std::span(first);
+      turn >= 0 ? std::span(last).subspan(static_cast<std::size_t>(turn), 1) : std::span(last);
   const int found = communicator_.first_sent(wanted);
+  if (found < 0 && turn >= 0 && clocks.is_left_out(turn)) {
+    clocks.pass_over(turn);
+    task.call.sender = plan::passed_over(turn);
+    passed_over_.insert({step, task.call.id.instance});
+    task.ticket = communicator_.post(std::span<const MessageCall>{});
+    return true;
+  }
   if (found < 0) {
     return false;
   }
-  sender += found;
+  const int sender = std::max(turn, 0) + found;
   clocks.take(sender);
   task.call.sender = sender;
   task.ticket = communicator_.post(std::span(messages_).subspan(static_cast<std::size_t>(sender) * parts, parts));
@@ -163,7 +182,7 @@ void CpuDevice::run_to_end(Stream& stream) {
     run_host(task);
   } else if (task.read.use) {
     task.read.use(static_cast<const std::byte*>(task.read.from));
-  } else if (!is_guarded_off(task.call)) {
+  } else if (!is_guarded_off(task.call) && !passed_over_.contains({task.call.binding.step, task.call.id.instance})) {
     run_kernel(kernels::cpu_launchers(), task.call);
     if (speed_ < 1) {
       hold_back(now() - start);

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <map>
+#include <set>
+#include <utility>
 
 #include "exec/queued_device.h"
 #include "plan/channel.h"
@@ -24,6 +26,7 @@ class CpuDevice : public QueuedDevice {
   bool run_communication(Stream& stream);
   // False: nobody has put anything yet.
   bool post_channel(Task& task);
+  bool post_take(Task& task);
   bool is_read(const Task& task) const;
   // False: what it loads is not there yet.
   bool take_read(Stream& stream);
@@ -37,6 +40,8 @@ class CpuDevice : public QueuedDevice {
   bool is_reading_ = false;                             // a load could go on but for what it reads
   double owed_ = 0;                                     // seconds that ops have been too fast so far
   std::map<std::int32_t, plan::ChannelClocks> clocks_;  // by tag: of channels whose server the rank is
+  // Of a server, by step and instance until that releases: there is no message, and no update.
+  std::set<std::pair<std::int64_t, std::int32_t>> passed_over_;
 };
 
 }  // namespace foretrain::exec

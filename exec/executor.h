@@ -59,11 +59,13 @@ struct RunOptions {
   std::chrono::milliseconds grace{500};  // an interrupted run that does not end a step so soon is cut off in it
   StateKeeper* keeper = nullptr;
   std::function<void(int step, double loss, double seconds)> on_step;  // called once per step, from one thread
-  plan::SpanSink* sink = nullptr;                                      // measured spans
-  int first_traced_step = 0;                                           // spans of earlier steps are not recorded
-  std::vector<double> speeds;  // by rank: what part of its speed it is held back to; empty: none is
-  plan::ReadRate storage;      // what each rank reads is held back to
-  bool poison = false;         // fill dead ranges with NaN (dev builds)
+  // Hears, from the main thread, who was lost, of processes that an elastic run goes on without.
+  std::function<void(const std::string&)> on_lost = [](const std::string&) {};
+  plan::SpanSink* sink = nullptr;  // measured spans
+  int first_traced_step = 0;       // spans of earlier steps are not recorded
+  std::vector<double> speeds;      // by rank: what part of its speed it is held back to; empty: none is
+  plan::ReadRate storage;          // what each rank reads is held back to
+  bool poison = false;             // fill dead ranges with NaN (dev builds)
 };
 
 // A full (unsharded) parameter-shaped tensor gathered from all ranks, in fp64.
@@ -95,7 +97,9 @@ class Executor {
   ~Executor();
 
   // Runs options.steps further steps. The prologue runs before step 0, the epilogue at the end of each call. Throws
-  // EnvironmentError for a lost or hanging rank, and what the first failing rank threw. When interrupted the result
+  // EnvironmentError for a lost or hanging rank, and what the first failing rank threw. Of an elastic graph processes
+  // other than the first that have no servers may be lost: the others make their steps, and all that comes after, but
+  // not while it runs, is without them. When interrupted the result
   // holds the steps that were completed; a run that could not stop between two steps in time, or failed, cannot go on.
   RunResult run(const RunOptions& options);
 
@@ -116,8 +120,8 @@ class Executor {
   // Replaces the parameters (and master weights), by name; optimizer state stays. REQUIRES: every tensor of the model.
   void set_parameters(const std::vector<FullTensor>& tensors);
 
-  // Mean loss over `batches` batches of `data` with the parameters as they are (plan::Program::evaluation). Not a
-  // number when interrupted.
+  // Mean loss over `batches` batches of `data` with the parameters as they are (plan::Program::evaluation); without
+  // the parts of ranks that are lost. Not a number when interrupted.
   double evaluate(const DataSource& data, int batches, const RunOptions& options);
   // Logits that position `row` of the first sequence of `data` (of what is told of it) gives, over the padded
   // vocabulary. REQUIRES: some role has plan::Role::logits.

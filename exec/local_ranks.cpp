@@ -153,6 +153,58 @@ void LocalRanks::prepare(std::uint64_t seed) {
   }
 }
 
+std::vector<int> LocalRanks::expendable() const {
+  std::vector<bool> is_needed(static_cast<std::size_t>(processes_.count()), false);
+  is_needed[0] = true;
+  for (plan::Rank r = 0; r < world_.ranks(); ++r) {
+    if (graph_.mesh.coordinates(r)[static_cast<std::size_t>(plan::Axis::dp)] >= graph_.data_ranks()) {
+      is_needed[static_cast<std::size_t>(world_.process_of(r))] = true;
+    }
+  }
+  std::vector<int> all;
+  for (int p = 0; p < processes_.count(); ++p) {
+    if (!is_needed[static_cast<std::size_t>(p)]) {
+      all.push_back(p);
+    }
+  }
+  return all;
+}
+
+void LocalRanks::leave_out(int process) {
+  if (std::find(left_out_.begin(), left_out_.end(), process) != left_out_.end()) {
+    return;
+  }
+  left_out_.push_back(process);
+  for (plan::Rank r = 0; r < world_.ranks(); ++r) {
+    if (world_.process_of(r) == process) {
+      world_.leave_out(r);
+    }
+  }
+}
+
+void LocalRanks::leave_out_together() {
+  processes_.all_gather("");  // process 0 knows of all that did not come
+  const std::vector<int>& lost = processes_.lost();
+  const std::vector<std::vector<double>> all = all_gather(processes_, {lost.begin(), lost.end()});
+  for (const double process : all.front()) {
+    leave_out(static_cast<int>(process));
+  }
+}
+
+void LocalRanks::look_for_losses(const RankRunner::Assignment& assignment) {
+  for (const int process : processes_.lost()) {
+    if (std::find(left_out_.begin(), left_out_.end(), process) != left_out_.end()) {
+      continue;
+    }
+    if (!assignment.trains) {
+      throw EnvironmentError(fmt::format("{}, and all that were left when it began take part in an evaluation",
+                                         processes_.describe(process)));
+    }
+    leave_out(process);
+    assignment.options->on_lost(processes_.describe(process));
+  }
+}
+
 bool LocalRanks::watch(RunControl& control, Time start, const RankRunner::Assignment& assignment, RunResult& result) {
   const RunOptions& options = *assignment.options;
   RunAgreement agreement(processes_, control);
@@ -164,6 +216,7 @@ bool LocalRanks::watch(RunControl& control, Time start, const RankRunner::Assign
       agreement.stop_soon();
     }
     agreement.listen();
+    look_for_losses(assignment);
     world_.check();
     if (agreement.is_stopping() && !is_cut_off) {
       stopping_since = stopping_since == Time{} ? now() : stopping_since;
@@ -227,6 +280,9 @@ void LocalRanks::agree(const std::vector<double>& sent_before, RunResult& result
   const std::vector<std::vector<double>> all = all_gather(processes_, mine);
   result.loss_scale = all.front()[1];
   for (std::size_t p = 0; p < all.size(); ++p) {
+    if (all[p].empty()) {
+      continue;  // it is lost
+    }
     is_broken_ = is_broken_ || all[p][0] != 0.0;
     result.arena = std::max(result.arena, Bytes{static_cast<std::int64_t>(all[p][2])});
     result.library_workspace += Bytes{static_cast<std::int64_t>(all[p][3])};
@@ -244,12 +300,23 @@ std::vector<RankMemory> LocalRanks::memory() const {
   return all;
 }
 
-RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
+RunResult LocalRanks::carry_out(RankRunner::Assignment assignment) {
   if (is_broken_) {
     throw EnvironmentError("this run was cut off in the middle of a step and cannot go on");
   }
   if (gpu_ranks_) {
     check_pace(graph_, *assignment.options);
+  }
+  RunOptions patient = *assignment.options;
+  if (graph_.elastic && processes_.count() > 1) {
+    // Whoever waits for one that is stopped goes on once that is left out, which takes as long.
+    patient.timeout *= 2;
+    assignment.options = &patient;
+    if (assignment.trains) {
+      processes_.let_go(expendable());
+    }
+    leave_out_together();
+    assignment.lost = static_cast<int>(left_out_.size()) * static_cast<int>(ranks_.size());
   }
   RunResult result;
   RunControl control(static_cast<int>(ranks_.size()), assignment.first_step, assignment.options->steps);

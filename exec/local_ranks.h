@@ -26,7 +26,7 @@ class LocalRanks {
   void prepare(std::uint64_t seed);
   // Has every rank do its assignment, and waits. The result is process 0's, and what all together hold, in every
   // process. Throws as Executor::run() does.
-  RunResult carry_out(const RankRunner::Assignment& assignment);
+  RunResult carry_out(RankRunner::Assignment assignment);
   // Ranks have stopped at different places: nothing can be carried out any more.
   bool is_broken() const { return is_broken_; }
 
@@ -44,6 +44,13 @@ class LocalRanks {
   void cancel();
   // And those here that are held.
   void cancel(RunControl& control);
+  // The processes that an elastic run can do without: with workers only, and not the first.
+  std::vector<int> expendable() const;
+  void leave_out(int process);
+  // Of those that are lost now, in all processes alike.
+  void leave_out_together();
+  // Of those that have been lost since. Throws EnvironmentError where all are needed: in an evaluation.
+  void look_for_losses(const RankRunner::Assignment& assignment);
   // Waits for the ranks, step by step; true if the run was cut off.
   bool watch(RunControl& control, Time start, const RankRunner::Assignment& assignment, RunResult& result);
   // By process, from here, so far.
@@ -57,6 +64,7 @@ class LocalRanks {
   World world_;
   std::unique_ptr<GpuRanks> gpu_ranks_;
   std::vector<std::unique_ptr<RankRunner>> ranks_;
+  std::vector<int> left_out_;  // processes
   bool is_broken_ = false;
 };
 

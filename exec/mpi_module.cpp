@@ -94,8 +94,9 @@ class MpiTransport : public Transport {
     constexpr int kPromised = 32767;  // by the standard
     return found != 0 ? *most : kPromised;
   }
-  // Open MPI's launcher ends the others itself.
+  // Open MPI's launcher ends the others itself, unless with --enable-recovery. MPI_Finalize waits for all.
   std::vector<int> lost() override { return {}; }
+  bool parts_with_the_rest() const override { return false; }
 
  private:
   std::mutex mutex_;

@@ -10,13 +10,17 @@
 #include <array>
 #include <chrono>
 #include <climits>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <utility>
 
 #include "base/error.h"
 #include "exec/clock.h"
@@ -122,13 +126,19 @@ Processes::~Processes() {
   try {
     if (count() > 1 && !has_failed()) {
       finish_sent(true);
+      if (!lost_.empty() && !transport_->parts_with_the_rest()) {
+        all_gather("");  // instead of the library's own farewell
+      }
     }
   } catch (const Error&) {
     // Somebody has gone; the next lines are for that.
   }
-  if (has_failed()) {
+  if (has_failed() || (!lost_.empty() && !transport_->parts_with_the_rest())) {
     // The library's own farewell would wait for those that are gone.
     leave_behind(std::move(transport_));
+  }
+  if (!sent_.empty()) {
+    leave_behind(std::make_unique<std::list<Outgoing>>(std::move(sent_)));
   }
 }
 
@@ -182,36 +192,37 @@ void Processes::agree_on_clock() {
 
 void Processes::send(int to, int tag, const std::string& bytes) {
   finish_sent(false);
-  sent_.push_back({bytes, nullptr});
+  sent_.push_back({to, bytes, nullptr});
   sent_.back().request = transport_->send(to, tag, sent_.back().bytes.data(), sent_.back().bytes.size());
 }
 
 void Processes::finish_sent(bool wait_for_all) {
   for (auto outgoing = sent_.begin(); outgoing != sent_.end();) {
-    if (wait_for_all) {
-      wait(outgoing->request);
-    } else if (!transport_->done(outgoing->request)) {
-      ++outgoing;
-      continue;
-    }
-    outgoing = sent_.erase(outgoing);
+    const bool done = wait_for_all ? wait(outgoing->request, outgoing->to)
+                                   : !is_lost(outgoing->to) && transport_->done(outgoing->request);
+    outgoing = done ? sent_.erase(outgoing) : std::next(outgoing);
   }
 }
 
-void Processes::wait(Transport::Request request) {
-  std::chrono::microseconds nap{0};
-  while (!transport_->done(request)) {
+bool Processes::wait(Transport::Request request, int other) {
+  for (std::chrono::microseconds nap{0}; !is_lost(other); nap = std::min(kLongNap, nap + kShortNap)) {
+    if (transport_->done(request)) {
+      return true;
+    }
     listen();
     check();
     std::this_thread::sleep_for(nap);
-    nap = std::min(kLongNap, nap + kShortNap);
   }
+  return false;
 }
 
 std::string Processes::receive(int from, int tag, std::size_t bytes) {
-  std::string text(bytes, '\0');
-  wait(transport_->receive(from, tag, text.data(), bytes));
-  return text;
+  auto text = std::make_unique<std::string>(bytes, '\0');
+  if (!wait(transport_->receive(from, tag, text->data(), bytes), from)) {
+    leave_behind(std::move(text));
+    return {};
+  }
+  return std::move(*text);
 }
 
 void Processes::send_long(int to, const std::string& bytes) {
@@ -227,12 +238,12 @@ void Processes::send_long(int to, const std::string& bytes) {
 std::string Processes::receive_long(int from) {
   std::uint64_t size = 0;
   const std::string header = receive(from, kGatherTag, sizeof size);
-  std::memcpy(&size, header.data(), sizeof size);
+  std::memcpy(&size, header.data(), header.size());
   std::string bytes;
-  while (bytes.size() < size) {
+  while (bytes.size() < size && !is_lost(from)) {
     bytes += receive(from, kGatherTag, std::min(kPiece, static_cast<std::size_t>(size) - bytes.size()));
   }
-  return bytes;
+  return bytes.size() < size ? std::string() : bytes;
 }
 
 std::vector<std::string> Processes::gather(const std::string& mine) {
@@ -246,7 +257,7 @@ std::vector<std::string> Processes::gather(const std::string& mine) {
   all.front() = mine;
   for (int p = 1; p < count(); ++p) {
     check();
-    all[static_cast<std::size_t>(p)] = receive_long(p);
+    all[static_cast<std::size_t>(p)] = is_lost(p) ? "" : receive_long(p);
   }
   return all;
 }
@@ -271,7 +282,9 @@ std::vector<std::string> Processes::all_gather(const std::string& mine) {
   }
   for (int p = 1; p < count(); ++p) {
     for (const std::string& text : all) {
-      send_long(p, text);
+      if (!is_lost(p)) {
+        send_long(p, text);
+      }
     }
   }
   finish_sent(true);
@@ -279,7 +292,9 @@ std::vector<std::string> Processes::all_gather(const std::string& mine) {
 }
 
 void Processes::tell(int to, const std::string& note) {
-  send(to, kNoteTag, kNote + note);
+  if (!is_lost(to)) {
+    send(to, kNoteTag, kNote + note);
+  }
 }
 
 void Processes::listen() {
@@ -317,12 +332,13 @@ void Processes::fail(const std::string& why) {
   told_ = true;
   failure_ = has_failed() ? failure_ : why;
   for (int p = 0; p < count(); ++p) {
-    if (p != number_ && std::find(lost_.begin(), lost_.end(), p) == lost_.end()) {
+    if (p != number_ && !is_lost(p)) {
       send(p, kNoteTag, kFailure + failure_);
     }
   }
   const auto deadline = std::chrono::steady_clock::now() + kFarewell;
-  while (!sent_.empty() && std::chrono::steady_clock::now() < deadline) {
+  const auto waits = [this](const Outgoing& o) { return !is_lost(o.to); };
+  while (std::any_of(sent_.begin(), sent_.end(), waits) && std::chrono::steady_clock::now() < deadline) {
     finish_sent(false);
     std::this_thread::sleep_for(kShortNap);
   }
@@ -337,6 +353,30 @@ int Processes::stopped() const {
   return -1;
 }
 
+bool Processes::kill(int process) const {
+  return ::syscall(SYS_pidfd_send_signal, watches_[static_cast<std::size_t>(process)], SIGKILL, nullptr, 0) == 0;
+}
+
+void Processes::let_go(std::vector<int> processes) {
+  expendable_ = std::move(processes);
+}
+
+bool Processes::is_lost(int process) const {
+  return std::find(lost_.begin(), lost_.end(), process) != lost_.end();
+}
+
+std::vector<int> Processes::newly_gone() {
+  std::vector<int> gone = transport_->lost();
+  std::erase_if(gone, [this](int p) { return is_lost(p); });
+  for (int p = 0; p < static_cast<int>(watches_.size()); ++p) {
+    pollfd watch{watches_[static_cast<std::size_t>(p)], POLLIN, 0};
+    if (!is_lost(p) && watch.fd >= 0 && ::poll(&watch, 1, 0) == 1) {
+      gone.push_back(p);
+    }
+  }
+  return gone;
+}
+
 void Processes::check() {
   if (count() == 1) {
     return;
@@ -344,26 +384,31 @@ void Processes::check() {
   if (has_failed()) {
     throw EnvironmentError(failure_);
   }
-  std::vector<int> gone = transport_->lost();
-  for (int p = 0; p < static_cast<int>(watches_.size()); ++p) {
-    pollfd watch{watches_[static_cast<std::size_t>(p)], POLLIN, 0};
-    if (watch.fd >= 0 && ::poll(&watch, 1, 0) == 1) {
-      gone.push_back(p);
-    }
-  }
-  if (!gone.empty()) {
+  const auto is_expendable = [this](int p) {
+    return std::find(expendable_.begin(), expendable_.end(), p) != expendable_.end();
+  };
+  if (const std::vector<int> gone = newly_gone(); !gone.empty()) {
     // It may have told us why before it went.
     listen();
-    lost_ = gone;
-    const std::string words = describe(gone.front());
-    fail(words + (words.ends_with(')') ? " is gone" : ""));
-    throw EnvironmentError(failure_);
+    for (const int p : gone) {
+      if (!is_lost(p)) {
+        lost_.push_back(p);
+      }
+    }
+    const auto fatal = std::find_if_not(gone.begin(), gone.end(), is_expendable);
+    if (fatal != gone.end()) {
+      const std::string words = describe(*fatal);
+      fail(words + (words.ends_with(')') ? " is gone" : ""));
+    }
+    if (has_failed()) {
+      throw EnvironmentError(failure_);
+    }
   }
   if (const auto now = std::chrono::steady_clock::now(); now > next_look_) {
     next_look_ = now + kLook;
     const int process = stopped();
     stopped_for_ = process < 0 ? std::chrono::milliseconds{0} : stopped_for_ + kLook;
-    if (stopped_for_ > patience_) {
+    if (stopped_for_ > patience_ && !(is_expendable(process) && kill(process))) {
       fail(describe(process));
       throw EnvironmentError(failure_);
     }

@@ -55,6 +55,10 @@ class Processes {
   std::string library() const { return transport_ ? transport_->description() : "no library"; }
   Transport& transport() { return *transport_; }  // REQUIRES: count() > 1
 
+  // The run goes on without these when they are lost: check() says nothing then, what they give is "", and one that is
+  // stopped for too long is killed, so that it cannot come back. All live on this host; the same in all processes.
+  void let_go(std::vector<int> processes);
+
   // What each process gave, by process; all call it in the same order, from the main thread. Throws EnvironmentError
   // when a process is lost.
   std::vector<std::string> all_gather(const std::string& mine);
@@ -79,8 +83,9 @@ class Processes {
   // the main thread, wherever it waits.
   void check();
   bool has_failed() const { return !failure_.empty(); }
-  // Of those known to be gone.
+  // Of those known to be gone, in the order in which that was seen.
   const std::vector<int>& lost() const { return lost_; }
+  bool is_lost(int process) const;
   // "rank 3 (pid 4711 on node7)" and, on this host, what became of it: "is stopped", "is gone".
   std::string describe(int process) const;
   // "; rank 3 (pid 4711 on node7) is stopped": those of this host of which it knows no good. "" for none.
@@ -89,20 +94,25 @@ class Processes {
  private:
   static constexpr int kFirstChannel = 16, kFirstTag = 1024;
   struct Outgoing {
+    int to = 0;
     std::string bytes;
     Transport::Request request = nullptr;
   };
   const Place& place(int process) const { return places_[static_cast<std::size_t>(process)]; }
   void send(int to, int tag, const std::string& bytes);
   void finish_sent(bool wait);
+  // "" when the other one is lost.
   std::string receive(int from, int tag, std::size_t bytes);
-  void wait(Transport::Request request);
+  // False when the other one is lost: memory of the request must stay.
+  bool wait(Transport::Request request, int other);
   std::string receive_long(int from);
   void send_long(int to, const std::string& bytes);
   void listen();
   void open_watches();
   void agree_on_clock();
+  std::vector<int> newly_gone();
   int stopped() const;  // one of this host; -1: none is
+  bool kill(int process) const;
 
   std::unique_ptr<Transport> transport_;
   std::string launcher_;
@@ -117,7 +127,7 @@ class Processes {
   bool told_ = false;
   int next_channel_ = 0, next_run_ = 0, most_tag_ = 0;
   std::atomic<unsigned> next_tag_{0};
-  std::vector<int> lost_;
+  std::vector<int> expendable_, lost_;
   std::chrono::steady_clock::time_point next_look_;  // at who is stopped
   // By looks, not by the clock: time in which this process was stopped as well does not count.
   std::chrono::milliseconds stopped_for_{0};

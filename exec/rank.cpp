@@ -249,10 +249,11 @@ void RankRunner::enqueue_outcome(int step) {
                          });
   };
   if (reports_loss_) {
+    const int shares = context_.graph->data_ranks();
     const bool is_part = context_.graph->asynchronous && assignment_.trains;
-    const int parts = is_part ? context_.graph->data_ranks() : 1;
+    const double of_all = static_cast<double>(shares) / (is_part ? 1 : shares - assignment_.lost);
     read(role.loss, sizeof(double),
-         [this, step, parts](const std::byte* copy) { control_->report_loss(step, read_as<double>(copy) * parts); });
+         [this, step, of_all](const std::byte* copy) { control_->report_loss(step, read_as<double>(copy) * of_all); });
   }
   if (reports_grad_norm_ && assignment_.trains) {
     read(role.grad_norm, 2 * sizeof(double), [this, step](const std::byte* copy) {

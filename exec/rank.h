@@ -32,6 +32,7 @@ class RankRunner : private CompletionSink {
     Time origin;         // of spans
     const DataSource* data = nullptr;
     const RunOptions* options = nullptr;
+    int lost = 0;  // of the ranks that share out a batch
   };
   // Enqueues the prologue (before step 0), the body of every step that `control` lets begin, and the
   // epilogue; or the evaluation for each. Returns when all is done.

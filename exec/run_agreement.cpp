@@ -1,7 +1,9 @@
 #include "exec/run_agreement.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "base/error.h"
@@ -33,18 +35,23 @@ std::string to_bytes(const Note& note) {
 }  // namespace
 
 RunAgreement::RunAgreement(Processes& processes, RunControl& control)
-    : processes_(processes), control_(control), run_(processes.next_run()), end_(control.end()) {}
+    : processes_(processes),
+      control_(control),
+      run_(processes.next_run()),
+      end_(control.end()),
+      ended_(static_cast<std::size_t>(processes.count()), std::numeric_limits<int>::min()) {}
 
 void RunAgreement::add(int process, int step, const StepOutcome& outcome) {
-  Ended& ended = ended_[step];
-  ++ended.processes;
+  StepOutcome& all = outcomes_[step];
   // What no rank of a process reports is not a number there.
-  ended.outcome.loss = std::isnan(ended.outcome.loss) ? outcome.loss : ended.outcome.loss;
-  ended.outcome.grad_norm = std::isnan(ended.outcome.grad_norm) ? outcome.grad_norm : ended.outcome.grad_norm;
-  ended.outcome.loss_scale = std::isnan(ended.outcome.loss_scale) ? outcome.loss_scale : ended.outcome.loss_scale;
-  ended.outcome.end = std::max(ended.outcome.end, outcome.end);
+  all.loss = std::isnan(all.loss) ? outcome.loss : all.loss;
+  all.grad_norm = std::isnan(all.grad_norm) ? outcome.grad_norm : all.grad_norm;
+  all.loss_scale = std::isnan(all.loss_scale) ? outcome.loss_scale : all.loss_scale;
+  all.end = std::max(all.end, outcome.end);
+  ended_[static_cast<std::size_t>(process)] = step + 1;
   if (step + 1 == end_) {
-    add_begun(process, end_);  // it may not hear a hold any more
+    begun_.try_emplace(process, end_);  // it may not hear a hold any more
+    stop_if_all_hold();
   }
 }
 
@@ -56,11 +63,13 @@ void RunAgreement::step_ended(int step, const StepOutcome& outcome) {
 }
 
 bool RunAgreement::all_ended(int step, StepOutcome* outcome) const {
-  const auto ended = ended_.find(step);
-  if (ended == ended_.end() || ended->second.processes < (processes_.number() == 0 ? processes_.count() : 1)) {
-    return false;
+  for (int p = 0; p < processes_.count(); ++p) {
+    const bool counts = p == processes_.number() || (processes_.number() == 0 && !processes_.is_lost(p));
+    if (counts && ended_[static_cast<std::size_t>(p)] <= step) {
+      return false;
+    }
   }
-  *outcome = ended->second.outcome;
+  *outcome = outcomes_.at(step);
   return true;
 }
 
@@ -83,18 +92,26 @@ void RunAgreement::hold_all() {
   for (int p = 1; p < processes_.count(); ++p) {
     processes_.tell(p, to_bytes({Kind::holds, run_, 0, {}}));
   }
-  add_begun(0, control_.hold());
+  begun_.try_emplace(0, control_.hold());
+  stop_if_all_hold();
 }
 
-void RunAgreement::add_begun(int process, int step) {
-  const bool is_new = begun_.try_emplace(process, step).second;
-  if (!is_stopping_ || !is_new || static_cast<int>(begun_.size()) < processes_.count()) {
+// A lost process may have got further than was heard of it: by the step that was under way, and by one whose end it
+// could not tell any more.
+void RunAgreement::stop_if_all_hold() {
+  if (!is_stopping_ || has_stopped_ || processes_.number() != 0) {
     return;
   }
   int last = 0;
-  for (const auto& [of_process, begun] : begun_) {
-    last = std::max(last, begun);
+  for (int p = 0; p < processes_.count(); ++p) {
+    const auto begun = begun_.find(p);
+    if (begun == begun_.end() && !processes_.is_lost(p)) {
+      return;
+    }
+    last = std::max(last, begun != begun_.end() ? begun->second : ended_[static_cast<std::size_t>(p)] + 2);
   }
+  has_stopped_ = true;
+  last = std::min(last, end_);
   for (int p = 1; p < processes_.count(); ++p) {
     processes_.tell(p, to_bytes({Kind::stops_before, run_, last, {}}));
   }
@@ -117,10 +134,11 @@ void RunAgreement::listen() {
         is_stopping_ = true;
         processes_.tell(0, to_bytes({Kind::begun, run_, control_.hold(), {}}));
         break;
-      case Kind::begun: add_begun(heard->first, note.step); break;
+      case Kind::begun: begun_.try_emplace(heard->first, note.step); break;
       case Kind::stops_before: control_.stop_before(note.step); break;
     }
   }
+  stop_if_all_hold();
 }
 
 std::vector<std::vector<double>> all_gather(Processes& processes, const std::vector<double>& values) {

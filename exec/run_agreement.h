@@ -17,7 +17,8 @@ class RunAgreement {
 
   // This process's ranks have ended a step.
   void step_ended(int step, const StepOutcome& outcome);
-  // Process 0 knows of a step's end in all processes, the others of their own. `outcome` is of all those.
+  // Process 0 knows of a step's end in all processes that are not lost, the others of their own. `outcome` is of all
+  // those.
   bool all_ended(int step, StepOutcome* outcome) const;
 
   // All shall stop, behind the last step that a rank of any has begun.
@@ -28,20 +29,17 @@ class RunAgreement {
   void listen();
 
  private:
-  struct Ended {
-    int processes = 0;
-    StepOutcome outcome;
-  };
   void add(int process, int step, const StepOutcome& outcome);
   void hold_all();
-  void add_begun(int process, int step);
+  void stop_if_all_hold();
 
   Processes& processes_;
   RunControl& control_;
   const int run_, end_;  // its number; behind the last step that it was to have
-  std::map<int, Ended> ended_;
+  std::map<int, StepOutcome> outcomes_;
+  std::vector<int> ended_;    // by process: behind the last step that it has ended, as far as is known here
   std::map<int, int> begun_;  // by process, once it begins no other: the first step that none there has begun
-  bool is_stopping_ = false;
+  bool is_stopping_ = false, has_stopped_ = false;
 };
 
 // Values of every process, in order; all together.

@@ -145,6 +145,7 @@ class TcpTransport : public Transport {
   }
 
   int most_tag() const override { return 1 << 30; }
+  bool parts_with_the_rest() const override { return true; }
   std::vector<int> lost() override {
     const std::lock_guard lock(mutex_);
     std::vector<int> all;

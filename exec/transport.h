@@ -37,6 +37,8 @@ class Transport {
 
   // Processes that are known to be gone before their time.
   virtual std::vector<int> lost() = 0;
+  // Whether this value can be destroyed when some are.
+  virtual bool parts_with_the_rest() const = 0;
 };
 
 // Open MPI, with the processes that its launcher started. nullptr, and why, where it was absent when this program was

@@ -33,7 +33,8 @@ std::vector<int> to_numbers(const std::string& text) {
 
 }  // namespace
 
-World::World(Processes& processes, plan::Rank ranks) : processes_(processes), ranks_(ranks) {
+World::World(Processes& processes, plan::Rank ranks)
+    : processes_(processes), ranks_(ranks), is_left_out_(static_cast<std::size_t>(ranks)) {
   CHECK(ranks >= 1, "a world of {} ranks", ranks);
   const int n = processes.count();
   if (ranks % n != 0) {
@@ -165,6 +166,13 @@ void World::view(const Operation& operation, SharedOperation& shared) const {
   }
 }
 
+void World::leave_out(plan::Rank rank) {
+  is_left_out_[static_cast<std::size_t>(rank)].store(true, std::memory_order_release);
+  for (const plan::Rank r : ranks_here_) {
+    board_.seat(seat_of(r)).wake.notify();
+  }
+}
+
 void World::check() const {
   if (courier_ && !courier_->failure().empty()) {
     throw EnvironmentError(courier_->failure());
@@ -218,7 +226,8 @@ void World::finish_exchange(Operation& operation, int index) {
 std::vector<int> World::near_members(const GroupView& group) const {
   std::vector<int> near;
   for (int i = 0; i < group.size(); ++i) {
-    if (is_near(group.members[static_cast<std::size_t>(i)])) {
+    const plan::Rank member = group.members[static_cast<std::size_t>(i)];
+    if (is_near(member) && !is_left_out(member)) {
       near.push_back(i);
     }
   }

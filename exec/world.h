@@ -4,6 +4,7 @@
 // copies from the sender's buffer.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -39,6 +40,13 @@ class World {
   // Of any rank of this host; nullptr for others.
   std::byte* arena(plan::Rank rank) const;
 
+  // The process of a rank of this host is gone, and the others go on: messages to the rank are done with, and
+  // operations that are posted from now on are without it. In every process of the host; by the main thread.
+  void leave_out(plan::Rank rank);
+  bool is_left_out(plan::Rank rank) const {
+    return is_left_out_[static_cast<std::size_t>(rank)].load(std::memory_order_acquire);
+  }
+
   // Throws EnvironmentError when this process cannot exchange with other hosts any more.
   void check() const;
 
@@ -62,7 +70,7 @@ class World {
   void wake(const Operation& operation, int except_seat);
   bool spans_hosts(const std::vector<plan::Rank>& members) const;
   GroupHosts hosts_of(const GroupView& group) const;
-  // Indices in the group of its members on this host.
+  // Indices in the group of its members on this host that are not left out.
   std::vector<int> near_members(const GroupView& group) const;
   // Marks a share as done; true if it was the last.
   bool finish_share(Operation& operation, int index);
@@ -71,8 +79,9 @@ class World {
   Processes& processes_;
   plan::Rank ranks_ = 0, ranks_each_ = 1;
   std::vector<plan::Rank> ranks_here_;
-  std::vector<int> seats_;                  // by rank: on this host's board; -1 elsewhere
-  std::vector<plan::Rank> ranks_of_seats_;  // by seat
+  std::vector<int> seats_;                      // by rank: on this host's board; -1 elsewhere
+  std::vector<plan::Rank> ranks_of_seats_;      // by seat
+  std::vector<std::atomic<bool>> is_left_out_;  // by rank
   Board board_;
   std::vector<SharedMemory> arenas_;                  // by seat
   std::vector<std::unique_ptr<Endpoint>> endpoints_;  // by ranks_here_

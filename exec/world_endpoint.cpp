@@ -38,7 +38,7 @@ void World::Endpoint::put_down(Operation& operation, int index, const void* in, 
   posting.out = out;
   posting.to = to;
   posting.posted = true;
-  ++operation.posted;
+  operation.posted.fetch_add(1, std::memory_order_release);
 }
 
 // The member has put down its operands; the last one opens the operation, and does it all if it is small.
@@ -144,7 +144,8 @@ int World::Endpoint::first_sent(std::span<const MessageCall> receives) {
   Time begun;
   for (std::size_t i = 0; i < receives.size(); ++i) {
     const Operation* const operation = world_.board_.find(receives[i].key);
-    if (operation != nullptr && (first < 0 || operation->begun < begun)) {
+    if (operation != nullptr && operation->posted.load(std::memory_order_acquire) > 0 &&
+        (first < 0 || operation->begun < begun)) {
       first = static_cast<int>(i);
       begun = operation->begun;
     }
@@ -152,9 +153,19 @@ int World::Endpoint::first_sent(std::span<const MessageCall> receives) {
   return first;
 }
 
-// True once the operation is complete.
+bool World::Endpoint::has_lost_receiver(const Slot::Item& item) const {
+  const OperationKey& key = item.operation->key;
+  return item.group == nullptr && key.from == rank_ && world_.is_left_out(key.to);
+}
+
+// True once the operation is complete, or nobody is there to complete it: then it stays on the board, which has room
+// for what a lost rank can leave behind.
 bool World::Endpoint::advance(Slot::Item& item, Slot& slot) {
   Operation& operation = *item.operation;
+  if (has_lost_receiver(item)) {
+    item.operation = nullptr;
+    return true;
+  }
   if (!operation.ready.load(std::memory_order_acquire)) {
     return false;
   }
@@ -208,6 +219,9 @@ std::vector<plan::Rank> World::Endpoint::missing(Ticket ticket) {
         item.group != nullptr ? item.group->members : std::vector{operation.key.from, operation.key.to};
     int places = 0;
     for (const plan::Rank member : members) {
+      if (item.group != nullptr && world_.is_left_out(member)) {
+        continue;
+      }
       const int place = world_.is_near(member) ? places++ : -1;
       // Once all of this host are there, those of others are waited for.
       const Posting* const posting = place < 0 ? nullptr : &world_.board_.posting(operation, place);

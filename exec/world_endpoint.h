@@ -28,6 +28,7 @@ class World::Endpoint : public Communicator {
   Ticket post(const CollectiveCall& call) override;
   Ticket post(std::span<const MessageCall> messages) override;
   int first_sent(std::span<const MessageCall> receives) override;
+  bool is_left_out(plan::Rank rank) const override { return world_.is_left_out(rank); }
   bool poll(Ticket ticket, Time* start) override;
   std::vector<plan::Rank> missing(Ticket ticket) override;
   std::vector<plan::Rank> busy_ranks() override;
@@ -42,6 +43,7 @@ class World::Endpoint : public Communicator {
   void put_down(Operation& operation, int index, const void* in, void* out, const std::int32_t* to);
   void arrive(Operation& operation, Board::Lock& lock);
   bool advance(Slot::Item& item, Slot& slot);
+  bool has_lost_receiver(const Slot::Item& item) const;
   void throw_if_cancelled() const {
     if (world_.cancelled()) {
       throw Cancelled{};

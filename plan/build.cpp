@@ -330,6 +330,7 @@ PlanGraph build(const Job& job) {
                    static_cast<int>(s.tp)};
   g.servers = static_cast<std::int32_t>(s.servers);
   g.asynchronous = s.staleness.has_value();
+  g.elastic = s.elastic;
   g.sequences_per_step = job.workload.global_batch;
   g.seq_len = job.workload.tokens_per_sequence();
   g.told_len = job.workload.target_len;

@@ -1,6 +1,7 @@
 #include "plan/channel.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -27,23 +28,34 @@ std::uint64_t mixed(std::uint64_t x) {
 std::int64_t ChannelClocks::take(int worker) {
   CHECK(!waits_[at(worker)], "worker {} sends twice without a release", worker);
   ++clock_[at(worker)];
-  waits_[at(worker)] = true;
+  waits_[at(worker)] = !is_left_out(worker);
   return version_++ - has_[at(worker)];
 }
 
 std::vector<int> ChannelClocks::release(std::int64_t staleness, const Meets& all_meet) {
-  const std::int64_t slowest = *std::min_element(clock_.begin(), clock_.end());
+  std::int64_t slowest = std::numeric_limits<std::int64_t>::max();
+  for (int w = 0; w < workers(); ++w) {
+    slowest = is_left_out(w) ? slowest : std::min(slowest, clock(w));
+  }
   std::vector<int> released;
   for (int w = 0; w < workers(); ++w) {
     const std::int64_t bound = staleness < 0 ? clock_[at(w)] : slowest + staleness;
     const bool meets = all_meet && all_meet(clock_[at(w)]);
-    if (waits_[at(w)] && clock_[at(w)] <= (meets ? slowest : bound)) {
+    if (waits_[at(w)] && !is_left_out(w) && clock_[at(w)] <= (meets ? slowest : bound)) {
       released.push_back(w);
       waits_[at(w)] = false;
       has_[at(w)] = version_;
     }
   }
   return released;
+}
+
+int ChannelClocks::overdue(std::int64_t step) const {
+  int worker = 0;
+  while (worker < workers() && (!is_left_out(worker) || clock(worker) > step)) {
+    ++worker;
+  }
+  return worker < workers() ? worker : -1;
 }
 
 int worker_in_turn(int workers, std::int64_t step, std::int64_t nth) {
@@ -72,13 +84,18 @@ StalenessCount::StalenessCount(const PlanGraph& graph, std::int64_t first_step, 
 }
 
 void StalenessCount::span(const Span& s) {
-  if (s.sender < 0) {
+  if (s.sender == -1) {
     return;
   }
   const Channel& release = *channels_.at({s.op.role, s.op.instance});
   const int workers = group_size(graph_.mesh, graph_.groups[at(release.group)]) - 1;
   ChannelClocks& clocks = clocks_.try_emplace(s.rank, workers, first_step_).first->second;
-  ++updates_[clocks.take(s.sender)];
+  if (is_passed_over(s.sender)) {
+    clocks.leave_out(passed_over(s.sender));
+    clocks.pass_over(passed_over(s.sender));
+  } else {
+    ++updates_[clocks.take(s.sender)];
+  }
   clocks.release(release.staleness, all_meet_);
 }
 

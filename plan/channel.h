@@ -22,7 +22,10 @@ class ChannelClocks {
  public:
   // All workers have the server's parameters after so many steps.
   ChannelClocks(int workers, std::int64_t clock)
-      : clock_(static_cast<std::size_t>(workers), clock), has_(clock_.size(), 0), waits_(clock_.size(), false) {}
+      : clock_(static_cast<std::size_t>(workers), clock),
+        has_(clock_.size(), 0),
+        waits_(clock_.size(), false),
+        is_left_out_(clock_.size(), false) {}
 
   int workers() const { return static_cast<int>(clock_.size()); }
   std::int64_t clock(int worker) const { return clock_[static_cast<std::size_t>(worker)]; }
@@ -33,15 +36,33 @@ class ChannelClocks {
   // which all meet waits for the slowest: there a checkpoint is of as many steps of each.
   std::vector<int> release(std::int64_t staleness, const Meets& all_meet = {});
 
+  // The worker is lost: it is not released any more, and nobody waits for it.
+  void leave_out(int worker) { is_left_out_[static_cast<std::size_t>(worker)] = true; }
+  bool is_left_out(int worker) const { return is_left_out_[static_cast<std::size_t>(worker)]; }
+  // The first worker that is left out and has no message taken, and no turn passed over, of this step; -1: none. Until
+  // that is -1 no other worker's turn is it: so the server's steps keep up with the workers'.
+  int overdue(std::int64_t step) const;
+  // A worker's that is left out.
+  void pass_over(int worker) { ++clock_[static_cast<std::size_t>(worker)]; }
+
  private:
   std::vector<std::int64_t> clock_;
   std::vector<std::int64_t> has_;  // the version that a worker was released with
   std::vector<bool> waits_;        // for its release
+  std::vector<bool> is_left_out_;
   std::int64_t version_ = 0;
 };
 
 // Whose turn is the `nth` of a step: a random order of the workers, the same on every machine.
 int worker_in_turn(int workers, std::int64_t step, std::int64_t nth);
+
+// Span::sender of a take that was of no message, since the worker whose turn it was is lost; and back.
+constexpr std::int32_t passed_over(int worker) {
+  return -2 - worker;
+}
+constexpr bool is_passed_over(std::int32_t sender) {
+  return sender < -1;
+}
 
 // Updates by their staleness.
 using Staleness = std::map<std::int64_t, std::int64_t>;

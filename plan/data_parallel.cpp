@@ -47,9 +47,12 @@ void read_staleness(ObjectReader& reader, Strategy& s) {
   const nlohmann::json* value = reader.raw("staleness");
   const std::string order = reader.word("server_order", "arrival", {"arrival", "random"});
   s.servers_choose = order == "random";
+  s.elastic = reader.boolean("elastic", false);
   if (value == nullptr) {
-    if (reader.has("server_order")) {
-      reader.mistake("server_order", "needs staleness: without it servers wait for all workers");
+    for (const char* const key : {"server_order", "elastic"}) {
+      if (reader.has(key)) {
+        reader.mistake(key, "needs staleness: without it servers wait for all workers");
+      }
     }
     return;
   }
@@ -87,7 +90,7 @@ void read_data_parallel(ObjectReader& reader, Strategy& s) {
   s.server_sharding =
       reader.word("server_sharding", "size", {"size", "hash"}) == "hash" ? ServerSharding::hash : ServerSharding::size;
   read_staleness(reader, s);
-  for (const char* const key : {"servers", "server_sharding", "staleness", "server_order"}) {
+  for (const char* const key : {"servers", "server_sharding", "staleness", "server_order", "elastic"}) {
     if (!serves && reader.has(key)) {
       reader.mistake(key, fmt::format("needs data_parallel parameter_server, not {}", name(s.data_parallel)));
     }
@@ -106,6 +109,7 @@ void write_data_parallel(const Strategy& s, nlohmann::json& out) {
     if (s.staleness) {
       out["staleness"] = *s.staleness == kUnbounded ? nlohmann::json("unbounded") : nlohmann::json(*s.staleness);
       out["server_order"] = s.servers_choose ? "random" : "arrival";
+      out["elastic"] = s.elastic;
     }
   } else if (s.data_parallel == DataParallel::local_sgd) {
     write_local_sgd(s, out);

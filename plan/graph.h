@@ -282,6 +282,7 @@ struct PlanGraph {
   std::int32_t servers = 0;
   // Those with data do not wait for each other: of a step's loss the reported part is that of the first one's samples.
   bool asynchronous = false;
+  bool elastic = false;                                             // of these some may be lost on the way
   int data_ranks() const { return mesh.size(Axis::dp) - servers; }  // that share out a batch
   std::int64_t sequences_per_step = 0, seq_len = 0;  // seq_len: of a sequence as data, both sides of an encoder_decoder
   std::int64_t told_len = 0;                         // of these the last so many are told (and have logits); 0: all

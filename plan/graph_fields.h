@@ -487,8 +487,9 @@ void fields(auto& a, Of<RuntimeExtent> auto& x) {
 void fields(auto& a, Of<PlanGraph> auto& x) {
   a("name", x.name), a("mesh", x.mesh), a("groups", x.groups), a("tags", x.tags);
   a("runtime_extents", x.runtime_extents), a("roles", x.roles), a("tensors", x.tensors);
-  a("servers", x.servers), a("asynchronous", x.asynchronous), a("sequences_per_step", x.sequences_per_step),
-      a("seq_len", x.seq_len), a("told_len", x.told_len), a("microbatches", x.microbatches);
+  a("servers", x.servers), a("asynchronous", x.asynchronous), a("elastic", x.elastic);
+  a("sequences_per_step", x.sequences_per_step), a("seq_len", x.seq_len), a("told_len", x.told_len),
+      a("microbatches", x.microbatches);
   a("microbatches_of", x.microbatches_of);
 }
 

@@ -112,6 +112,7 @@ const std::vector<std::string>& job_fields() {
           "server_sharding",
           "server_order",
           "staleness",
+          "elastic",
           "average_every",
           "local_group",
           "outer_optimizer",

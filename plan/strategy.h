@@ -104,6 +104,7 @@ struct Strategy {
   // it is at most so many steps ahead of the slowest, or kUnbounded. Nothing: synchronous.
   std::optional<std::int64_t> staleness;
   bool servers_choose = false;     // asynchronous: workers take turns, in a random order of each step
+  bool elastic = false;            // asynchronous: a run goes on without workers that it loses
   std::int64_t average_every = 1;  // local_sgd: steps
   std::int64_t local_group = 1;    // local_sgd: neighbours along dp that sum gradients in every step
   OuterOptimizer outer;            // local_sgd

@@ -20,9 +20,16 @@ namespace {
 using Json = nlohmann::ordered_json;
 constexpr std::size_t kStepsShown = 10;
 
+// Of an elastic run.
+std::int64_t planned_updates(const RunReport& r) {
+  return r.job->strategy.dp * std::ssize(r.loss);
+}
+
+// Those that were trained on.
 double tokens_per_second(const RunReport& r) {
   const workloads::Workload& w = r.job->workload;
-  return static_cast<double>(w.global_batch * w.tokens_per_sequence()) / quantile(r.step_seconds, 0.5);
+  const double share = r.lost.empty() ? 1 : static_cast<double>(r.updates) / static_cast<double>(planned_updates(r));
+  return share * static_cast<double>(w.global_batch * w.tokens_per_sequence()) / quantile(r.step_seconds, 0.5);
 }
 
 double mean(const std::vector<double>& values) {
@@ -101,6 +108,19 @@ std::int64_t skipped_steps(const RunReport& r) {
   return std::count_if(r.grad_norm.begin(), r.grad_norm.end(), [](double norm) { return !std::isfinite(norm); });
 }
 
+void add_lost(Table& t, const RunReport& r) {
+  for (const Lost& l : r.lost) {
+    t.rows.push_back(
+        {l.rank == r.lost.front().rank ? "lost" : "",
+         {fmt::format("rank {} on {}", l.rank, l.host), Tone::bad},
+         {fmt::format("after {} of {} updates; the others went on", l.updates, r.first_step + std::ssize(r.loss)),
+          Tone::dim}});
+  }
+  if (!r.lost.empty()) {
+    t.rows.push_back({"updates", fmt::format("{} of {}", r.updates, planned_updates(r))});
+  }
+}
+
 }  // namespace
 
 double quantile(std::vector<double> values, double fraction) {
@@ -143,6 +163,14 @@ nlohmann::ordered_json to_json(const RunReport& r) {
   if (!r.staleness.empty()) {
     out["staleness"] = staleness_json(r.staleness);
   }
+  if (r.job->strategy.elastic) {
+    Json lost = Json::array();
+    for (const Lost& l : r.lost) {
+      lost.push_back({{"rank", l.rank}, {"host", l.host}, {"updates", l.updates}});
+    }
+    out["lost"] = std::move(lost);
+    out["updates"] = {{"made", r.updates}, {"planned", planned_updates(r)}};
+  }
   if (!r.checkpoint_folder.empty()) {
     out["checkpoint"] = {{"folder", r.checkpoint_folder}, {"copies_bytes", r.checkpoint_copies.value}};
   }
@@ -184,6 +212,7 @@ std::string to_text(const RunReport& r, bool colour) {
                       {staleness_text(r.staleness), Tone::strong},
                       {"updates that a server made between a worker's parameters and its gradient", Tone::dim}});
   }
+  add_lost(t, r);
   if (r.validation_loss) {
     t.rows.push_back({"validation loss",
                       {fmt::format("{:.4f}", *r.validation_loss), Tone::strong},

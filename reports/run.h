@@ -30,6 +30,13 @@ struct Answered {
   std::int64_t tokens = 0, right_tokens = 0;
 };
 
+// A rank that an elastic run has gone on without.
+struct Lost {
+  std::int64_t rank = 0;
+  std::string host;
+  std::int64_t updates = 0;  // that it had made, of all steps
+};
+
 struct RunReport {
   const plan::Job* job = nullptr;  // must outlive the report
   std::int64_t ranks = 0;
@@ -37,6 +44,8 @@ struct RunReport {
   std::vector<double> step_seconds, loss, grad_norm;  // per step
   double loss_scale = 0;                              // in the end, where losses are scaled
   plan::Staleness staleness;                          // of asynchronous updates
+  std::vector<Lost> lost;                             // by rank
+  std::int64_t updates = 0;                           // of an elastic run's workers, by this call
   std::optional<double> validation_loss;
   std::optional<double> unigram_loss;     // of the same text: what a model without context reaches
   Bytes arena;                            // planned and allocated, of the largest rank

@@ -117,6 +117,15 @@ TEST(Asynchronous, BoundNoughtIsSynchronous) {
   }
 }
 
+// Without a loss `elastic` changes nothing.
+TEST(Asynchronous, ElasticIsTheSameWhileNobodyIsLost) {
+  const Overrides common = joined(kServed, {{"dp", "3"}, {"staleness", "0"}, {"server_order", "random"}});
+  const Outcome fixed = run(common, 5), elastic = run(joined(common, {{"elastic", "true"}}), 5);
+  EXPECT_EQ(elastic.loss, fixed.loss);
+  expect_near(elastic, fixed, 0);
+  EXPECT_EQ(elastic.staleness, fixed.staleness);
+}
+
 TEST(Asynchronous, EveryModeLearns) {
   for (const Overrides& mode :
        std::vector<Overrides>{{{"staleness", "1"}},

@@ -1,5 +1,7 @@
 // The in-process communicator over ranks 1 to 8 and sizes 0, 1, a prime and large, with values whose sums are exact.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <functional>
@@ -347,6 +349,68 @@ TEST(Board, ACancellationEndsTheWaitForItsLock) {
     EXPECT_THROW(Board::Lock{board}, Cancelled);
   });
   other.join();
+}
+
+// As a process does that is killed in the middle of a change.
+TEST(Board, TheTablesOfAHolderThatDiedAreInOrder) {
+  Board board(2, SharedMemory::Reach::this_host);
+  const auto key = [](plan::Rank from) {
+    OperationKey k;
+    k.from = from;
+    return k;
+  };
+  Operation* kept = nullptr;
+  {
+    const Board::Lock lock(board);
+    kept = &board.join(key(1), 2);
+  }
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const Board::Lock lock(board);
+    board.join(key(2), 2);
+    board.join(key(3), 2).in_use = false;
+    ::_exit(0);
+  }
+  ::waitpid(child, nullptr, 0);
+  const Board::Lock lock(board);
+  EXPECT_FALSE(board.cancelled());
+  EXPECT_EQ(board.find(key(1)), kept);
+  ASSERT_NE(board.find(key(2)), nullptr);
+  EXPECT_EQ(board.find(key(2))->posted, 0);
+  EXPECT_EQ(board.find(key(3)), nullptr);
+  board.remove(*kept);
+  for (plan::Rank r = 3; r < 130; ++r) {  // 64 for each of two seats, one of which is in use
+    board.join(key(r), 2);
+  }
+  EXPECT_THROW(board.join(key(130), 2), InternalError);
+}
+
+// What is sent to a rank that is left out is done with, and sums are without it.
+TEST(Communicator, GoesOnWithoutWhoIsLeftOut) {
+  Processes alone;
+  World world(alone, 3);
+  const auto message = [](plan::Rank to, float* data) {
+    MessageCall call;
+    call.key.from = 0;
+    call.key.to = to;
+    call.elements = 1;
+    call.data = data;
+    return call;
+  };
+  float x = 1.0F, y = 2.0F;
+  Communicator& first = world.communicator(0);
+  const Communicator::Ticket sent = first.post(std::vector{message(1, &x)});
+  EXPECT_FALSE(first.poll(sent, nullptr));
+  EXPECT_FALSE(first.is_left_out(1));
+  world.leave_out(1);
+  EXPECT_TRUE(first.is_left_out(1));
+  EXPECT_TRUE(first.poll(sent, nullptr));
+  Member a{first, {{0, 1, 2}, 0}, 0}, c{world.communicator(2), {{0, 1, 2}, 2}, 2};
+  const Communicator::Ticket of_a = first.post(call_of(a, CollectiveKind::all_reduce, 1, &x, &x));
+  finish(c.communicator, c.communicator.post(call_of(c, CollectiveKind::all_reduce, 1, &y, &y)));
+  finish(first, of_a);
+  EXPECT_EQ(x, 3.0F);
+  EXPECT_EQ(y, 3.0F);
 }
 
 TEST(Communicator, CancelWakesWaiters) {

@@ -124,6 +124,10 @@ TEST(DataParallel, RefusesServersWithNothing) {
             std::string::npos);
   EXPECT_NE(refusal({"data_parallel=parameter_server", "dp=0"}).find("/strategy/dp: 0 is not allowed"),
             std::string::npos);
+  for (const char* const order : {"elastic=true", "server_order=random"}) {
+    EXPECT_NE(refusal({"dp=2", "data_parallel=parameter_server", order}).find("needs staleness: without it servers"),
+              std::string::npos);
+  }
   EXPECT_NE(refusal({"servers=1"}).find("/strategy/servers: needs data_parallel parameter_server, not all_reduce"),
             std::string::npos);
 }
@@ -156,6 +160,34 @@ TEST(ChannelClocks, MeetWhereAllMeet) {
   EXPECT_EQ(clocks.take(1), 0);
   EXPECT_EQ(clocks.release(-1, second), (std::vector<int>{0, 1}));
   EXPECT_EQ(clocks.take(0), 0);
+}
+
+// Worker 2 is lost before its first message: worker 0 waits for worker 1 alone, and worker 2's turns are passed over
+// one by one, as the server's steps go by.
+TEST(ChannelClocks, NobodyWaitsForWhoIsLeftOut) {
+  ChannelClocks clocks(3, 0);
+  clocks.take(0);
+  EXPECT_EQ(clocks.release(0), std::vector<int>{});
+  EXPECT_EQ(clocks.overdue(0), -1);
+  clocks.leave_out(2);
+  EXPECT_EQ(clocks.release(0), std::vector<int>{});  // worker 1 is at 0
+  EXPECT_EQ(clocks.overdue(0), 2);
+  clocks.pass_over(2);
+  EXPECT_EQ(clocks.overdue(0), -1);
+  EXPECT_EQ(clocks.take(1), 1);  // no update was made when worker 2's turn was passed over
+  EXPECT_EQ(clocks.release(0), (std::vector<int>{0, 1}));
+  EXPECT_EQ(clocks.overdue(1), 2);
+}
+
+// What it had sent whole counts, and nobody releases it.
+TEST(ChannelClocks, WhoIsLeftOutMayHaveSentBefore) {
+  ChannelClocks clocks(2, 0);
+  clocks.take(0);
+  clocks.leave_out(1);
+  EXPECT_EQ(clocks.take(1), 1);
+  EXPECT_EQ(clocks.release(0), std::vector<int>{0});
+  EXPECT_EQ(clocks.overdue(0), -1);
+  EXPECT_EQ(clocks.overdue(1), 1);
 }
 
 TEST(ChannelClocks, EverybodyHasATurnInAStep) {

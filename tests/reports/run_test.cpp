@@ -66,6 +66,26 @@ TEST(Run, VerificationAndSample) {
   }
 }
 
+// Rank 2 was killed in its second step of three; all of ranks 0 and 1 came.
+TEST(Run, WhoWasLost) {
+  const plan::Job job = testing::tiny_job(
+      testing::kTinyGpt, {"dp=4", "data_parallel=parameter_server", "staleness=unbounded", "elastic=true"});
+  RunReport r = sample(job);
+  EXPECT_EQ(to_json(r)["lost"], nlohmann::ordered_json::array());
+  EXPECT_EQ(to_text(r, false).find("lost"), std::string::npos);
+  r.first_step = 10;
+  r.lost = {{2, "node7", 11}, {3, "node7", 12}};
+  r.updates = 9;
+  const nlohmann::ordered_json d = to_json(r);
+  EXPECT_EQ(d["lost"].dump(), R"([{"rank":2,"host":"node7","updates":11},{"rank":3,"host":"node7","updates":12}])");
+  EXPECT_EQ(d["updates"].dump(), R"({"made":9,"planned":12})");
+  const std::string text = to_text(r, false);
+  for (const char* piece :
+       {"rank 2 on node7  after 11 of 13 updates; the others went on", "rank 3 on node7", "9 of 12"}) {
+    EXPECT_NE(text.find(piece), std::string::npos) << piece << "\n" << text;
+  }
+}
+
 TEST(Run, LongRunsShowTenSteps) {
   const plan::Job job = testing::tiny_job(testing::kTinyGpt);
   RunReport r = sample(job);
