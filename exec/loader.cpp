@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "exec/clock.h"
 #include "exec/dispatch.h"
+#include "exec/load_tokens.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::exec {
@@ -28,12 +29,12 @@ std::chrono::nanoseconds as_duration(Time t) {
 
 }  // namespace
 
-Loader::Loader(std::vector<OpCall> loads, int first_step, const plan::ReadRate& rate)
+Loader::Loader(std::vector<OpCall> loads, int first_step, const plan::ReadRate& rate, const DataCache* cache)
     : loads_(std::move(loads)),
       first_step_(first_step),
       ahead_(static_cast<std::size_t>(host_of(loads_.at(0)).prefetch)),
-      transfer_(rate.transfer(Bytes{host_of(loads_[0]).bytes})),
-      latency_(rate.latency),
+      rate_(rate),
+      cache_(cache),
       slots_(ahead_ + 1) {
   std::int64_t most = 0;
   for (const OpCall& load : loads_) {
@@ -63,8 +64,23 @@ Loader::~Loader() {
 
 // REQUIRES: the mutex is held, or nobody else is there.
 void Loader::ask() {
-  asked_for_.push_back({asked_++, now()});
+  asked_for_.push_back({asked_, now(), of_storage(asked_)});
+  ++asked_;
   changed_.notify_all();  // one may be at its wait for storage
+}
+
+std::int64_t Loader::of_storage(std::size_t number) const {
+  const OpCall& load = load_of(number);
+  const plan::Host& op = host_of(load);
+  if (cache_ == nullptr) {
+    return op.bytes;
+  }
+  const std::int64_t first = first_sequence(load, op);
+  std::int64_t missing = 0;
+  for (std::int64_t s = 0; s < op.sequences; ++s) {
+    missing += cache_->has(step_of(number), first + s) ? 0 : 1;
+  }
+  return missing * (op.bytes / op.sequences);
 }
 
 void Loader::fill(std::size_t number) {
@@ -86,8 +102,13 @@ void Loader::work() {
     const Read read = asked_for_.front();
     asked_for_.pop_front();
     Slot& slot = slot_of(read.number);
-    storage_free_ = std::max({read.asked, free, storage_free_}) + transfer_;
-    slot.due = free = storage_free_ + latency_;
+    free = std::max(read.asked, free);
+    if (read.of_storage > 0) {
+      storage_free_ = std::max(free, storage_free_) + rate_.transfer(Bytes{read.of_storage});
+      free = storage_free_ + rate_.latency;
+    }
+    slot.of_storage = read.of_storage;
+    slot.due = free;
     lock.unlock();
     std::exception_ptr failure;
     try {
@@ -121,6 +142,8 @@ bool Loader::take(const OpCall& call) {
             call.binding.step == step_of(taken_),
         "microbatch {} of step {} is loaded out of turn", call.binding.microbatch, call.binding.step);
   std::memcpy(call.writes[0].data, slot.bytes.data(), static_cast<std::size_t>(bytes_of(call)));
+  read_.of_storage += slot.of_storage;
+  read_.of_cache += host_of(expected).bytes - slot.of_storage;
   slot.is_there = false;
   slot.due = {};
   ++taken_;

@@ -319,6 +319,23 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   place(role);
 }
 
+DataSet data_set(const Job& job) {
+  const workloads::Workload& w = job.workload;
+  const workloads::DataSpec& data = w.data;
+  DataSet set;
+  const bool is_block = data.distribution == workloads::Distribution::block;
+  const std::int64_t all = w.model.is_dense() ? data.samples : data.sequences;
+  set.sequences = is_block ? all / job.strategy.dp * job.strategy.dp : all;
+  const std::int64_t whole = set.sequences / w.global_batch * w.global_batch;
+  const bool drops = data.last_batch == workloads::LastBatch::drop;
+  set.per_epoch = drops ? whole : set.sequences;
+  set.bytes_per_sequence = w.bytes_per_sequence().value;
+  set.kept = data.cache.value / set.bytes_per_sequence;
+  set.stays = is_block || (!data.reshuffle && (drops || set.sequences == whole));
+  set.sequences = set.stays && !is_block ? whole : set.sequences;  // those left over are the same in every epoch
+  return set;
+}
+
 }  // namespace
 
 PlanGraph build(const Job& job) {
@@ -326,10 +343,12 @@ PlanGraph build(const Job& job) {
   PlanGraph g;
   g.name = job.workload.model.name;
   g.mesh.order = parse_rank_order(s.rank_order);
-  g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp + s.servers), static_cast<int>(s.cp),
+  g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp + s.servers + s.loader_ranks), static_cast<int>(s.cp),
                    static_cast<int>(s.tp)};
   g.servers = static_cast<std::int32_t>(s.servers);
+  g.loader_ranks = static_cast<std::int32_t>(s.loader_ranks);
   g.asynchronous = s.staleness.has_value();
+  g.data = data_set(job);
   g.sequences_per_step = job.workload.global_batch;
   g.seq_len = job.workload.tokens_per_sequence();
   g.told_len = job.workload.target_len;

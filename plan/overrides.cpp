@@ -67,7 +67,7 @@ const std::vector<std::string>& job_fields() {
         {"workload.loss_scaling.", {"initial", "growth", "backoff", "interval", "limit"}},
         {"workload.data.",
          {"path", "format", "tokenizer", "validation", "last_batch", "synthetic", "samples", "noise", "distribution",
-          "reshuffle", "epochs", "loaders", "prefetch", "bytes_per_sequence", "cache"}},
+          "reshuffle", "epochs", "loaders", "prefetch", "bytes_per_sequence", "sequences", "cache"}},
         {"cluster.", {"system", "nodes", "devices_per_node", "inter", "hosts_share_cores", "disturbance", "storage"}},
         {"cluster.inter.", {"bandwidth", "latency"}},
         {"cluster.storage.", {"bandwidth", "latency", "shared"}},

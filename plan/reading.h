@@ -1,7 +1,12 @@
 // How fast ranks read what they are trained on, and when what they read is there: one rule for the simulator and the
 // executor.
+//
+// A node's cache keeps the first sequences that its ranks read, as many as it has room for, and gives none up for
+// another (Mohan et al., "Analyzing and Mitigating Data Stalls in DNN Training", VLDB 2021: their MinIO cache). What it
+// keeps is read of storage in one epoch and of memory in all later ones.
 #pragma once
 
+#include <set>
 #include <vector>
 
 #include "base/units.h"
@@ -14,20 +19,33 @@ namespace foretrain::plan {
 struct ReadRate {
   Bandwidth bandwidth;  // 0: reading takes no time
   Time latency;
+  double kept = 0;  // of the sequences that it reads, once the cache is full; the mean
 
   bool is_limited() const { return bandwidth.value > 0; }
   Time transfer(Bytes bytes) const { return is_limited() ? transfer_time(bytes, bandwidth) : Time{}; }
 };
 
-// Of the ranks that read most slowly, on the node (or host) where most of them are.
+// Of the ranks that read most slowly, on the node (or host) where most of them are, and where least is kept.
 ReadRate read_rate(const PlanGraph& graph, const topologies::Cluster& cluster);
+
+// What all ranks read in an epoch whose caches are full, in the mean where chance has a part in it: of a random order
+// with sequences left over, or over several nodes.
+struct EpochReads {
+  Bytes all, kept;
+  Bytes cache;  // that the fullest node has use for
+};
+EpochReads epoch_reads(const PlanGraph& graph, const topologies::Cluster& cluster);
+// Those whose sequences the rank reads, by coordinate along dp.
+std::set<std::int32_t> data_ranks_read(const PlanGraph& graph, Rank r);
+// What all ranks read in a step.
+Bytes step_reads(const PlanGraph& graph);
 
 // The op of a role that reads, nullptr where it sees no data. All its loads of one program read as much.
 const Host* reading_op(const Role& role);
 
 // When a rank's reads are there. Each takes its turn at the rank's part of the bandwidth, then `latency`, on the thread
-// that is free first. The first `prefetch` of them are asked for at time 0; each that is taken asks for the one so many
-// further on.
+// that is free first; of what is kept as much less as it is in the mean. The first `prefetch` of them are asked for at
+// time 0; each that is taken asks for the one so many further on.
 class Reads {
  public:
   Reads() = default;  // take no time
