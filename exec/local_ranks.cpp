@@ -32,11 +32,14 @@ void check_memory(Bytes needed, Processes& processes) {
                  "the run's ranks", "; a smaller micro_batch, model or number of ranks needs less");
 }
 
-// Whose turn it is at a server is known where all ranks meet in one memory.
+// What is sent to train on lies on the host. Whose turn it is at a server is known where all ranks meet in one memory.
 void check_channels(const plan::PlanGraph& graph, const World& world, bool on_gpu) {
   bool is_one_host = true;
   for (plan::Rank r = 0; r < world.ranks(); ++r) {
     is_one_host = is_one_host && world.is_near(r);
+  }
+  if (graph.loader_ranks > 0 && on_gpu) {
+    throw InputError("strategy.loader_ranks: runs on cores so far, not on GPUs");
   }
   if (graph.asynchronous && (on_gpu || !is_one_host)) {
     throw InputError(

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "plan/build_loading.h"
 #include "plan/build_update.h"
 #include "plan/memory.h"
 #include "plan/schedule.h"
@@ -37,8 +38,8 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   if (s.tp > 1) {
     groups.tp = add("tp", {{Axis::tp, 0, {}}});
   }
-  // Behind the workers stand the servers.
-  std::vector<int> workers(s.servers > 0 ? static_cast<std::size_t>(s.dp) : 0);
+  // Behind the workers stand the servers, or who reads for them.
+  std::vector<int> workers(s.servers + s.loader_ranks > 0 ? static_cast<std::size_t>(s.dp) : 0);
   std::iota(workers.begin(), workers.end(), 0);
   for (int server = 0; server < s.servers; ++server) {
     std::vector<int> with = workers;
@@ -355,7 +356,7 @@ PlanGraph build(const Job& job) {
   g.microbatches = static_cast<std::int32_t>(job.microbatches());
   g.microbatches_of.assign(s.microbatches_of.begin(), s.microbatches_of.end());
   const std::vector<StageShare> shares = shares_of(s, g.microbatches);
-  g.roles.resize(static_cast<std::size_t>(s.pp) * shares.size() + static_cast<std::size_t>(s.servers));
+  g.roles.resize(static_cast<std::size_t>(s.pp) * shares.size() + static_cast<std::size_t>(s.servers + s.loader_ranks));
   std::vector<Schedule> schedules;
   for (const StageShare& share : shares) {
     schedules.push_back(schedule_of(s, share.microbatches, g.microbatches));
@@ -377,6 +378,9 @@ PlanGraph build(const Job& job) {
   }
   for (std::int32_t server = 0; server < s.servers; ++server) {
     build_server(job, g, *role++, groups, server, deal(s, g.roles.front()), schedules[0][0].back().microbatch);
+  }
+  for (std::int32_t loader = 0; loader < s.loader_ranks; ++loader) {
+    build_loader(job, g, *role++, groups, loader);
   }
   return g;
 }

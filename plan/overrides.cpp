@@ -111,6 +111,7 @@ const std::vector<std::string>& job_fields() {
           "servers",
           "server_sharding",
           "server_order",
+          "loader_ranks",
           "staleness",
           "average_every",
           "local_group",

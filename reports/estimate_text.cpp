@@ -199,6 +199,7 @@ std::string headline(const plan::Job& job) {
   add(s.data_parallel != plan::DataParallel::all_reduce,
       s.servers == 0 ? std::string(name(s.data_parallel))
                      : fmt::format("{} parameter server{}", s.servers, s.servers == 1 ? "" : "s"));
+  add(s.loader_ranks > 0, fmt::format("{} loader{}", s.loader_ranks, s.loader_ranks == 1 ? "" : "s"));
   add(s.staleness.has_value(),
       s.staleness == plan::kUnbounded ? "asynchronous" : fmt::format("staleness {}", s.staleness.value_or(0)));
   add(s.zero > 0, fmt::format("zero {}", s.zero));

@@ -48,6 +48,10 @@ Overrides spread(const Overrides& overrides) {
     const std::string all = std::to_string(company->count());
     return joined(overrides, {{"dp", all}, {"servers", all}, {"global_batch", "24"}});
   }
+  if (overrides.contains("loader_ranks")) {
+    const std::string all = std::to_string(company->count());
+    return joined(overrides, {{"dp", all}, {"loader_ranks", all}, {"global_batch", "24"}});
+  }
   const int ranks = extent("dp") * extent("tp") * extent("pp") * extent("cp");
   const int more = company->count() / std::gcd(ranks, company->count());
   return joined(overrides, {{"dp", std::to_string(extent("dp") * more)}, {"global_batch", "12"}});
@@ -136,7 +140,7 @@ TEST(Processes, SendWhatThePlanSays) {
         Overrides{{"cp", all}, {"seq_len", "16"}}, Overrides{{"cp", all}, {"seq_len", "16"}, {"cp_kind", "all_to_all"}},
         Overrides{{"dp", all}, {"data_parallel", "gather"}},
         Overrides{{"dp", all}, {"data_parallel", "parameter_server"}, {"servers", all}},
-        Overrides{{"dp", all}, {"compression", "int8"}},
+        Overrides{{"dp", few}, {"loader_ranks", few}}, Overrides{{"dp", all}, {"compression", "int8"}},
         Overrides{{"dp", all}, {"data_parallel", "local_sgd"}, {"average_every", "2"}}}) {
     SCOPED_TRACE(::testing::PrintToString(overrides));
     const plan::Job job =

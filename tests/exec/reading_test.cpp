@@ -73,6 +73,7 @@ TEST(Reading, OfPipelinesAndWhatIsCut) {
                                                {"pp=2", "schedule=dualpipe"},
                                                {"pp=2", "virtual_stages=2"},
                                                {"dp=2", "cp=2", "tp=2"},
+                                               {"dp=2", "loader_ranks=1"},
                                                {"dp=2", "data_parallel=parameter_server"}}) {
     Words both = words;
     both.insert(both.end(), reading.begin(), reading.end());

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "plan/build.h"
+#include "plan/host_traffic.h"
+#include "plan/validate.h"
 #include "tests/support/tiny_jobs.h"
 
 namespace foretrain::plan {
@@ -98,6 +100,22 @@ TEST(Reads, WhatIsLeftOverIsReadNever) {
   };
   EXPECT_EQ(all("random"), 20);
   EXPECT_EQ(all("sequential"), 16);
+}
+
+// A loader reads what two workers of two microbatches train on, 16 tokens of 4 bytes of each, and sends as many and as
+// many targets: 4 x 2 x 64 bytes a step from its host to theirs.
+TEST(Reads, LoadersSendWhatWorkersTrainOn) {
+  const Job job = testing::tiny_job(testing::kTinyGpt, {"dp=2", "loader_ranks=1", "global_batch=4"});
+  const PlanGraph g = build(job);
+  EXPECT_EQ(validate(g), std::vector<std::string>{});
+  ASSERT_EQ(g.roles.size(), 3U);
+  EXPECT_EQ(g.mesh.ranks(), 3);
+  EXPECT_EQ(g.data_ranks(), 2);
+  EXPECT_EQ(reading_op(g.roles[0]), nullptr);
+  EXPECT_EQ(reading_op(g.roles[2])->bytes, 64);
+  EXPECT_EQ(data_ranks_read(g, 2), (std::set<std::int32_t>{0, 1}));
+  EXPECT_EQ(step_reads(g), Bytes{4 * 64});
+  EXPECT_EQ(host_traffic(g, {0, 0, 1}, 0, 1).bytes, (std::vector<std::int64_t>{0, 0, 512, 0}));
 }
 
 // Two stages of three replicas and two tp ranks, tokens on the first stage, targets on the last: 12 ranks read, on two
