@@ -35,7 +35,8 @@ Loader::Loader(std::vector<OpCall> loads, int first_step, const plan::ReadRate& 
       ahead_(static_cast<std::size_t>(host_of(loads_.at(0)).prefetch)),
       rate_(rate),
       cache_(cache),
-      slots_(ahead_ + 1) {
+      slots_(ahead_ + 1),
+      arrivals_(host_of(loads_[0]).loaders) {
   std::int64_t most = 0;
   for (const OpCall& load : loads_) {
     most = std::max(most, bytes_of(load));
@@ -64,8 +65,10 @@ Loader::~Loader() {
 
 // REQUIRES: the mutex is held, or nobody else is there.
 void Loader::ask() {
-  asked_for_.push_back({asked_, now(), of_storage(asked_)});
-  ++asked_;
+  Slot& slot = slot_of(asked_);
+  slot.of_storage = of_storage(asked_++);
+  slot.due = slot.of_storage == 0 ? arrivals_.ask(now(), {}, {})
+                                  : arrivals_.ask(now(), rate_.transfer(Bytes{slot.of_storage}), rate_.latency);
   changed_.notify_all();  // one may be at its wait for storage
 }
 
@@ -90,38 +93,29 @@ void Loader::fill(std::size_t number) {
   run_kernel(kernels::cpu_launchers(), call);
 }
 
-// Instants are those of an exact thread: what it is late is not added up.
+// Instants are those of exact threads: what these are late is not added up.
 void Loader::work() {
-  Time free;
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return is_over_ || !asked_for_.empty(); });
+    changed_.wait(lock, [this] { return is_over_ || begun_ < asked_; });
     if (is_over_) {
       return;
     }
-    const Read read = asked_for_.front();
-    asked_for_.pop_front();
-    Slot& slot = slot_of(read.number);
-    free = std::max(read.asked, free);
-    if (read.of_storage > 0) {
-      storage_free_ = std::max(free, storage_free_) + rate_.transfer(Bytes{read.of_storage});
-      free = storage_free_ + rate_.latency;
-    }
-    slot.of_storage = read.of_storage;
-    slot.due = free;
+    const std::size_t number = begun_++;
+    const Time due = slot_of(number).due;
     lock.unlock();
     std::exception_ptr failure;
     try {
-      fill(read.number);
+      fill(number);
     } catch (...) {
       failure = std::current_exception();
     }
     lock.lock();
     failure_ = failure ? failure : failure_;
-    while (!is_over_ && now() < free) {
-      changed_.wait_for(lock, as_duration(free - now()));
+    while (!is_over_ && now() < due) {
+      changed_.wait_for(lock, as_duration(due - now()));
     }
-    slot.is_there = true;
+    slot_of(number).is_there = true;
   }
 }
 
@@ -145,7 +139,6 @@ bool Loader::take(const OpCall& call) {
   read_.of_storage += slot.of_storage;
   read_.of_cache += host_of(expected).bytes - slot.of_storage;
   slot.is_there = false;
-  slot.due = {};
   ++taken_;
   while (asked_ < taken_ + ahead_) {
     ask();

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -34,14 +33,9 @@ class Loader {
   BytesRead read() const { return read_; }
 
  private:
-  struct Read {
-    std::size_t number = 0;
-    Time asked;
-    std::int64_t of_storage = 0;
-  };
   struct Slot {
     std::vector<std::byte> bytes;
-    Time due;  // zero: nobody has begun to read it
+    Time due;  // of what was last asked for
     std::int64_t of_storage = 0;
     bool is_there = false;
   };
@@ -62,9 +56,8 @@ class Loader {
   std::mutex mutex_;  // of what follows
   std::condition_variable changed_;
   std::vector<Slot> slots_;
-  std::deque<Read> asked_for_;
-  std::size_t asked_ = 0, taken_ = 0;
-  Time storage_free_;
+  plan::Arrivals arrivals_;
+  std::size_t asked_ = 0, begun_ = 0, taken_ = 0;
   BytesRead read_;
   std::exception_ptr failure_;
   bool is_over_ = false;

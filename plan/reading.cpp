@@ -141,11 +141,21 @@ EpochReads epoch_reads(const PlanGraph& graph, const topologies::Cluster& cluste
           Bytes{std::llround(cache) * graph.data.bytes_per_sequence}};
 }
 
+Time Arrivals::ask(Time now, Time transfer, Time latency) {
+  Time& thread = *std::min_element(free_.begin(), free_.end());
+  thread = std::max(now, thread);
+  if (transfer + latency > Time{}) {
+    storage_free_ = std::max(thread, storage_free_) + transfer;
+    thread = storage_free_ + latency;
+  }
+  return thread;
+}
+
 Reads::Reads(const Host& op, const ReadRate& rate)
     : transfer_(rate.transfer(Bytes{std::llround(static_cast<double>(op.bytes) * (1 - rate.kept))})),
       latency_(std::llround(static_cast<double>(rate.latency.value) *
                             (1 - std::pow(rate.kept, static_cast<double>(std::max<std::int64_t>(1, op.sequences)))))),
-      free_(static_cast<std::size_t>(op.loaders)),
+      arrivals_(op.loaders),
       arrival_(static_cast<std::size_t>(op.prefetch) + 1),
       prefetch_(static_cast<std::size_t>(op.prefetch)) {
   while (asked_ < prefetch_) {
@@ -153,15 +163,8 @@ Reads::Reads(const Host& op, const ReadRate& rate)
   }
 }
 
-void Reads::ask(Time now) {
-  Time& thread = *std::min_element(free_.begin(), free_.end());
-  storage_free_ = std::max({now, thread, storage_free_}) + transfer_;
-  thread = storage_free_ + latency_;
-  arrival_[asked_++ % arrival_.size()] = thread;
-}
-
 Time Reads::take(Time now) {
-  if (free_.empty()) {
+  if (arrival_.empty()) {
     return now;
   }
   if (asked_ == taken_) {
