@@ -29,6 +29,7 @@ std::vector<StrategyWord> words() {
        {},
        {},
        {}},
+      {"loader_ranks", "ranks of their own read what the others train on, and send it", {}, {}, {}},
       {"server_sharding=hash", "with servers: layers dealt by their names, not by size", {}, {}, {}},
       {"staleness=1",
        "stale synchronous: servers update by each worker's gradients; none is more than a step ahead of the slowest",

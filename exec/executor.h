@@ -27,6 +27,11 @@ struct Sample {
   std::span<const double> features, labels;
 };
 
+// Which of a data set's items a sequence or sample is, and in which epoch it is read.
+struct DataPlace {
+  std::int64_t epoch = 0, item = 0;
+};
+
 // Batches of token ids, or of samples of features. Sequence, or sample, `s` of step `t` is the same whatever the
 // strategy. A source has one of the two.
 class DataSource {
@@ -36,6 +41,14 @@ class DataSource {
   virtual void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const;
   // Lives as long as the source.
   virtual Sample sample(std::int64_t step, std::int64_t index_in_batch) const;
+  // Of data that has epochs.
+  virtual DataPlace place(std::int64_t step, std::int64_t index_in_batch) const;
+};
+
+// What was read to train on.
+struct BytesRead {
+  std::int64_t of_storage = 0, of_cache = 0;
+  friend bool operator==(const BytesRead&, const BytesRead&) = default;
 };
 
 class Gpu;
@@ -81,6 +94,7 @@ struct RunResult {
   double loss_scale = 0;    // behind the last step; NaN where losses are not scaled
   Bytes arena;              // largest rank
   Bytes library_workspace;  // kernel scratch, communicator buffers; all ranks
+  BytesRead read;           // in this call, by all ranks
   plan::HostTraffic sent;   // in this call from host to host; not over a GPU's library
 };
 

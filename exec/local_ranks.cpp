@@ -1,9 +1,12 @@
 #include "exec/local_ranks.h"
 
+#include <pmmintrin.h>
+
 #include <algorithm>
 #include <functional>
 #include <iterator>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "base/error.h"
@@ -19,25 +22,26 @@ namespace {
 
 constexpr std::chrono::milliseconds kTick{50}, kShortTick{1};
 
-Bytes arena_of(const plan::PlanGraph& graph, plan::Rank rank) {
+constexpr std::int64_t kLine = 64;
+
+Bytes planned(const plan::PlanGraph& graph, plan::Rank rank) {
   const plan::Role& role = graph.roles[static_cast<std::size_t>(plan::role_of(graph, rank))];
-  return role.memory.arena + role.memory.host;
+  return Bytes{((role.memory.arena + role.memory.host).value + kLine - 1) / kLine * kLine};
 }
 
-void check_memory(const plan::PlanGraph& graph, const World& world, Processes& processes) {
-  Bytes needed;
-  for (const plan::Rank r : world.ranks_here()) {
-    needed += arena_of(graph, r);
-  }
+void check_memory(Bytes needed, Processes& processes) {
   require_memory([&](const std::string& mine) { return processes.all_gather(mine); }, memory_limits(), needed,
                  "the run's ranks", "; a smaller micro_batch, model or number of ranks needs less");
 }
 
-// Whose turn it is at a server is known where all ranks meet in one memory.
+// What is sent to train on lies on the host. Whose turn it is at a server is known where all ranks meet in one memory.
 void check_channels(const plan::PlanGraph& graph, const World& world, bool on_gpu) {
   bool is_one_host = true;
   for (plan::Rank r = 0; r < world.ranks(); ++r) {
     is_one_host = is_one_host && world.is_near(r);
+  }
+  if (graph.loader_ranks > 0 && on_gpu) {
+    throw InputError("strategy.loader_ranks: runs on cores so far, not on GPUs");
   }
   if (graph.asynchronous && (on_gpu || !is_one_host)) {
     throw InputError(
@@ -47,29 +51,46 @@ void check_channels(const plan::PlanGraph& graph, const World& world, bool on_gp
   }
 }
 
+// Of this thread: numbers below their type's normal range count as 0. A processor takes some hundred cycles for each,
+// and the moments of weights that have no gradient any more pass through them.
+void flush_denormals() {
+  _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
+  _MM_SET_DENORMALS_ZERO_MODE(_MM_DENORMALS_ZERO_ON);
+}
+
 // GPUs are as fast as they are, and take what the host has when they get there.
 void check_pace(const plan::PlanGraph& graph, const RunOptions& options) {
   const bool reads_ahead = std::any_of(graph.roles.begin(), graph.roles.end(), [](const plan::Role& role) {
     const plan::Host* const op = plan::reading_op(role);
     return op != nullptr && op->prefetch > 0;
   });
-  if (reads_ahead || options.storage.is_limited() || !options.speeds.empty()) {
-    throw InputError(fmt::format("{}: runs on cores so far, not on GPUs", !options.speeds.empty()
-                                                                              ? "cluster.disturbance"
-                                                                          : reads_ahead ? "workload.data.prefetch"
-                                                                                        : "cluster.storage"));
+  const char* const word = !options.speeds.empty()        ? "cluster.disturbance"
+                           : reads_ahead                  ? "workload.data.prefetch"
+                           : graph.data.kept > 0          ? "workload.data.cache"
+                           : options.storage.is_limited() ? "cluster.storage"
+                                                          : nullptr;
+  if (word != nullptr) {
+    throw InputError(fmt::format("{}: runs on cores so far, not on GPUs", word));
   }
 }
 
 }  // namespace
 
-LocalRanks::LocalRanks(const plan::PlanGraph& graph, Processes& processes, Gpu* gpu)
+LocalRanks::LocalRanks(const plan::PlanGraph& graph, const DataSource& data, Processes& processes, Gpu* gpu)
     : graph_(graph), processes_(processes), world_(processes, graph.mesh.ranks()) {
+  while (!world_.is_near(first_near_)) {
+    ++first_near_;
+  }
   check_channels(graph, world_, gpu != nullptr);
   if (gpu != nullptr) {
     gpu_ranks_ = std::make_unique<GpuRanks>(*gpu, graph, processes);
   } else {
-    check_memory(graph, world_, processes);
+    cache_bytes_ = DataCache::size(graph, data);
+    Bytes needed;
+    for (const plan::Rank r : world_.ranks_here()) {
+      needed += arena_of(r);
+    }
+    check_memory(needed, processes);
   }
   for (const plan::Rank r : world_.ranks_here()) {
     ranks_.push_back(std::make_unique<RankRunner>(graph, r, device(r)));
@@ -97,6 +118,21 @@ std::unique_ptr<QueuedDevice> LocalRanks::device(plan::Rank rank) {
     return gpu_ranks_->device(rank, describe);
   }
   return std::make_unique<CpuDevice>(world_.communicator(rank), describe);
+}
+
+Bytes LocalRanks::arena_of(plan::Rank rank) const {
+  return planned(graph_, rank) + (rank == first_near_ ? cache_bytes_ : Bytes{});
+}
+
+std::unique_ptr<const DataCache> LocalRanks::make_cache(const DataSource& data, int first_step) const {
+  std::set<std::int32_t> of;
+  for (plan::Rank r = 0; r < world_.ranks(); ++r) {
+    if (world_.is_near(r)) {
+      of.merge(plan::data_ranks_read(graph_, r));
+    }
+  }
+  std::byte* const memory = world_.arena(first_near_) + planned(graph_, first_near_).value;
+  return std::make_unique<const DataCache>(graph_, data, std::vector(of.begin(), of.end()), first_step, memory);
 }
 
 RankRunner* LocalRanks::runner(plan::Rank rank) const {
@@ -132,7 +168,7 @@ void LocalRanks::prepare(std::uint64_t seed) {
   if (!gpu_ranks_) {
     std::vector<Bytes> arenas;
     for (plan::Rank r = 0; r < world_.ranks(); ++r) {
-      arenas.push_back(arena_of(graph_, r));
+      arenas.push_back(arena_of(r));
     }
     world_.allocate_arenas(arenas);
   }
@@ -197,11 +233,11 @@ void LocalRanks::look_for_losses(const RankRunner::Assignment& assignment) {
       continue;
     }
     if (!assignment.trains) {
-      throw EnvironmentError(fmt::format("{}, and all that were left when it began take part in an evaluation",
-                                         processes_.describe(process)));
+      throw EnvironmentError(
+          fmt::format("{}, and an evaluation is by all that were left", processes_.describe_lost(process)));
     }
     leave_out(process);
-    assignment.options->on_lost(processes_.describe(process));
+    assignment.options->on_lost(processes_.describe_lost(process));
   }
 }
 
@@ -270,13 +306,18 @@ void LocalRanks::agree(const std::vector<double>& sent_before, RunResult& result
   of_first(result.grad_norm);
   of_first(result.step_seconds);
   const std::vector<double> sent_now = sent();
-  std::vector<double> mine = {is_broken_ ? 1.0 : 0.0, result.loss_scale, static_cast<double>(result.arena.value),
-                              static_cast<double>(result.library_workspace.value)};
+  std::vector<double> mine = {is_broken_ ? 1.0 : 0.0,
+                              result.loss_scale,
+                              static_cast<double>(result.arena.value),
+                              static_cast<double>(result.library_workspace.value),
+                              static_cast<double>(result.read.of_storage),
+                              static_cast<double>(result.read.of_cache)};
   const std::size_t fixed = mine.size();
   std::transform(sent_now.begin(), sent_now.end(), sent_before.begin(), std::back_inserter(mine), std::minus<>());
   const std::vector<int> hosts = processes_.hosts();
   result.sent = plan::HostTraffic(1 + *std::max_element(hosts.begin(), hosts.end()));
   result.library_workspace = {};
+  result.read = {};
   const std::vector<std::vector<double>> all = all_gather(processes_, mine);
   result.loss_scale = all.front()[1];
   for (std::size_t p = 0; p < all.size(); ++p) {
@@ -286,6 +327,8 @@ void LocalRanks::agree(const std::vector<double>& sent_before, RunResult& result
     is_broken_ = is_broken_ || all[p][0] != 0.0;
     result.arena = std::max(result.arena, Bytes{static_cast<std::int64_t>(all[p][2])});
     result.library_workspace += Bytes{static_cast<std::int64_t>(all[p][3])};
+    result.read.of_storage += static_cast<std::int64_t>(all[p][4]);
+    result.read.of_cache += static_cast<std::int64_t>(all[p][5]);
     for (std::size_t to = 0; to < all.size(); ++to) {
       result.sent.at(hosts[p], hosts[to]) += static_cast<std::int64_t>(all[p][fixed + to]);
     }
@@ -318,6 +361,10 @@ RunResult LocalRanks::carry_out(RankRunner::Assignment assignment) {
     leave_out_together();
     assignment.lost = static_cast<int>(left_out_.size()) * static_cast<int>(ranks_.size());
   }
+  if (assignment.trains && cache_bytes_.value > 0) {
+    cache_ = cache_ ? std::move(cache_) : make_cache(*assignment.data, assignment.first_step);
+    assignment.cache = cache_.get();
+  }
   RunResult result;
   RunControl control(static_cast<int>(ranks_.size()), assignment.first_step, assignment.options->steps);
   const Time start = now();
@@ -331,6 +378,7 @@ RunResult LocalRanks::carry_out(RankRunner::Assignment assignment) {
   };
   for (const auto& rank : ranks_) {
     threads.emplace_back([&, r = rank.get()] {
+      flush_denormals();
       std::exception_ptr failure;
       try {
         r->run(control, assignment);
@@ -361,6 +409,8 @@ RunResult LocalRanks::carry_out(RankRunner::Assignment assignment) {
   for (const auto& rank : ranks_) {
     result.arena = std::max(result.arena, rank->context().role->memory.arena);
     result.library_workspace += rank->workspace();
+    result.read.of_storage += rank->read().of_storage;
+    result.read.of_cache += rank->read().of_cache;
   }
   agree(sent_before, result);
   return result;

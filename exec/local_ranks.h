@@ -20,7 +20,7 @@ class LocalRanks {
  public:
   // All processes make theirs together, and the same calls of prepare() and carry_out(). What is given must outlive it.
   // Without a GPU ranks are on the CPU. Throws InfeasibleError when memory is lacking.
-  LocalRanks(const plan::PlanGraph& graph, Processes& processes, Gpu* gpu);
+  LocalRanks(const plan::PlanGraph& graph, const DataSource& data, Processes& processes, Gpu* gpu);
 
   // Makes arenas and parameters.
   void prepare(std::uint64_t seed);
@@ -35,6 +35,10 @@ class LocalRanks {
 
  private:
   std::unique_ptr<QueuedDevice> device(plan::Rank rank);
+  // Of the arena of a rank that lives on this host: what its memory plan has, and behind that of the first one what the
+  // host keeps of its data.
+  Bytes arena_of(plan::Rank rank) const;
+  std::unique_ptr<const DataCache> make_cache(const DataSource& data, int first_step) const;
   // nullptr: the rank lives elsewhere.
   RankRunner* runner(plan::Rank rank) const;
   // Runs fn(rank) on a thread each and joins them all.
@@ -62,6 +66,9 @@ class LocalRanks {
   const plan::PlanGraph& graph_;
   Processes& processes_;
   World world_;
+  plan::Rank first_near_ = 0;  // of the ranks on this host
+  Bytes cache_bytes_;
+  std::unique_ptr<const DataCache> cache_;  // from the first step on
   std::unique_ptr<GpuRanks> gpu_ranks_;
   std::vector<std::unique_ptr<RankRunner>> ranks_;
   std::vector<int> left_out_;  // processes

@@ -397,8 +397,7 @@ void Processes::check() {
     }
     const auto fatal = std::find_if_not(gone.begin(), gone.end(), is_expendable);
     if (fatal != gone.end()) {
-      const std::string words = describe(*fatal);
-      fail(words + (words.ends_with(')') ? " is gone" : ""));
+      fail(describe_lost(*fatal));
     }
     if (has_failed()) {
       throw EnvironmentError(failure_);
@@ -413,6 +412,11 @@ void Processes::check() {
       throw EnvironmentError(failure_);
     }
   }
+}
+
+std::string Processes::describe_lost(int process) const {
+  const std::string words = describe(process);
+  return words + (words.ends_with(')') ? " is gone" : "");
 }
 
 std::string Processes::ailing() const {

@@ -88,6 +88,8 @@ class Processes {
   bool is_lost(int process) const;
   // "rank 3 (pid 4711 on node7)" and, on this host, what became of it: "is stopped", "is gone".
   std::string describe(int process) const;
+  // The same of one that is lost: "is gone", whatever this host knows.
+  std::string describe_lost(int process) const;
   // "; rank 3 (pid 4711 on node7) is stopped": those of this host of which it knows no good. "" for none.
   std::string ailing() const;
 

@@ -158,23 +158,28 @@ void RankRunner::run(RunControl& control, const Assignment& assignment) {
   }
   device_->synchronise();
   workspace_ = device_->workspace();
+  read_ = loader ? loader->read() : BytesRead{};
 }
 
-// Reads what a step of the body loads, ahead of it. None where that takes no time and nothing is to be ahead.
+// Reads what a step of the body loads, ahead of it. None where that takes no time and nothing is to be ahead, or kept.
 std::unique_ptr<Loader> RankRunner::make_loader(const Assignment& assignment) {
   const plan::Host* const op = plan::reading_op(*context_.role);
-  if (op == nullptr || (!assignment.options->storage.is_limited() && op->prefetch == 0)) {
+  const DataCache* const cache = assignment.cache;
+  if (op == nullptr || (!assignment.options->storage.is_limited() && op->prefetch == 0 && cache == nullptr)) {
     return nullptr;
   }
+  reading_ = context_;
+  reading_.data = cache != nullptr ? cache : context_.data;
   const plan::Program& program = context_.role->program;
   std::vector<OpCall> loads;
   for (plan::ProgramCursor cursor(*context_.role, role_index_, program.body, plan::first_body_instance(program));
        cursor; cursor.next()) {
     if (const auto* const host = std::get_if<plan::Host>(&cursor.op().work); host != nullptr && host->bytes > 0) {
       bind_call(memory_, cursor, 0, loads.emplace_back());
+      loads.back().rank = &reading_;
     }
   }
-  return std::make_unique<Loader>(std::move(loads), assignment.first_step, assignment.options->storage);
+  return std::make_unique<Loader>(std::move(loads), assignment.first_step, assignment.options->storage, cache);
 }
 
 void RankRunner::enqueue_evaluation(int batch) {

@@ -32,7 +32,8 @@ class RankRunner : private CompletionSink {
     Time origin;         // of spans
     const DataSource* data = nullptr;
     const RunOptions* options = nullptr;
-    int lost = 0;  // of the ranks that share out a batch
+    const DataCache* cache = nullptr;  // may be nobody's
+    int lost = 0;                      // of the ranks that share out a batch
   };
   // Enqueues the prologue (before step 0), the body of every step that `control` lets begin, and the
   // epilogue; or the evaluation for each. Returns when all is done.
@@ -41,6 +42,7 @@ class RankRunner : private CompletionSink {
   const RankContext& context() const { return context_; }
   const RankMemory& memory() const { return memory_; }
   Bytes workspace() const { return workspace_; }  // of the last run
+  BytesRead read() const { return read_; }        // likewise
 
   // One rank of all reports each.
   void set_reports_loss() { reports_loss_ = true; }
@@ -87,7 +89,9 @@ class RankRunner : private CompletionSink {
   EventHandle kept_event_;
   std::vector<std::vector<std::int32_t>> frees_slot_, frees_hold_;  // copies, by body instance
   OpCall call_;
+  RankContext reading_;  // as context_, of data that may be kept
   Bytes workspace_;
+  BytesRead read_;
   std::int64_t skip_limit_ = 0;  // so many steps in a row whose gradients are no numbers end the run; 0: no matter
   bool reports_loss_ = false, reports_grad_norm_ = false;
 

@@ -96,6 +96,7 @@ void read_data_parallel(ObjectReader& reader, Strategy& s) {
     }
   }
   read_local_sgd(reader, s);
+  s.loader_ranks = reader.integer("loader_ranks", 0, 0, kMostServers);
   if (s.data_parallel != DataParallel::all_reduce) {
     check_company(reader, s);
   }
@@ -103,6 +104,9 @@ void read_data_parallel(ObjectReader& reader, Strategy& s) {
 
 void write_data_parallel(const Strategy& s, nlohmann::json& out) {
   out["data_parallel"] = name(s.data_parallel);
+  if (s.loader_ranks > 0) {
+    out["loader_ranks"] = s.loader_ranks;
+  }
   if (s.data_parallel == DataParallel::parameter_server) {
     out["servers"] = s.servers;
     out["server_sharding"] = name(s.server_sharding);

@@ -353,7 +353,7 @@ void fields(auto& a, Of<SequencePart> auto& x) {
 void fields(auto& a, Of<Host> auto& x) {
   a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
   a("masking", x.masking), a("cols", x.cols), a("dtype", x.dtype), a("part", x.part);
-  a("bytes", x.bytes), a("loaders", x.loaders), a("prefetch", x.prefetch);
+  a("bytes", x.bytes), a("loaders", x.loaders), a("prefetch", x.prefetch), a("data_rank", x.data_rank);
 }
 void fields(auto& a, Of<Channel> auto& x) {
   a("step", x.step), a("group", x.group), a("root", x.root), a("elements", x.elements), a("dtype", x.dtype);
@@ -484,13 +484,18 @@ void fields(auto& a, Of<RuntimeExtent> auto& x) {
   a("group", x.group);
 }
 
+void fields(auto& a, Of<DataSet> auto& x) {
+  a("sequences", x.sequences), a("per_epoch", x.per_epoch), a("kept", x.kept), a("stays", x.stays);
+  a("bytes_per_sequence", x.bytes_per_sequence);
+}
+
 void fields(auto& a, Of<PlanGraph> auto& x) {
   a("name", x.name), a("mesh", x.mesh), a("groups", x.groups), a("tags", x.tags);
   a("runtime_extents", x.runtime_extents), a("roles", x.roles), a("tensors", x.tensors);
-  a("servers", x.servers), a("asynchronous", x.asynchronous), a("elastic", x.elastic);
-  a("sequences_per_step", x.sequences_per_step), a("seq_len", x.seq_len), a("told_len", x.told_len),
-      a("microbatches", x.microbatches);
-  a("microbatches_of", x.microbatches_of);
+  a("servers", x.servers), a("loader_ranks", x.loader_ranks), a("asynchronous", x.asynchronous),
+      a("elastic", x.elastic);
+  a("data", x.data), a("sequences_per_step", x.sequences_per_step), a("seq_len", x.seq_len), a("told_len", x.told_len);
+  a("microbatches", x.microbatches), a("microbatches_of", x.microbatches_of);
 }
 
 }  // namespace foretrain::plan

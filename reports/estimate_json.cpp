@@ -96,14 +96,24 @@ Json links_json(const plan::Job& job, const plan::PlanGraph& graph) {
   }
   const plan::HostTraffic sent = plan::host_traffic(graph, host_of, 0, steps);
   Json links = Json::array();
-  for (int from = 0; from < sent.hosts; ++from) {
-    for (int to = 0; to < sent.hosts; ++to) {
-      if (from != to) {
-        links.push_back({{"from", from}, {"to", to}, {"bytes_per_step", sent.at(from, to) / steps}});
-      }
-    }
-  }
+  sent.for_each_link([&](int from, int to) {
+    links.push_back({{"from", from}, {"to", to}, {"bytes_per_step", sent.at(from, to) / steps}});
+  });
   return links;
+}
+
+Json reading_json(const Estimate& e) {
+  const Reading& r = *e.reading;
+  Json out{{"bytes_per_step", r.per_step.value}};
+  if (e.graph->data.kept > 0) {
+    out["cache_bytes_per_node"] = r.epoch.cache.value;
+    out["first_epoch"] = {
+        {"storage_bytes", r.epoch.all.value}, {"cache_bytes", 0}, {"step_time_s", number(seconds(r.first_step_time))}};
+    out["later_epochs"] = {{"storage_bytes", (r.epoch.all - r.epoch.kept).value},
+                           {"cache_bytes", r.epoch.kept.value},
+                           {"step_time_s", number(seconds(e.step_time))}};
+  }
+  return out;
 }
 
 }  // namespace
@@ -141,6 +151,9 @@ nlohmann::ordered_json to_json(const Estimate& e) {
   out["breakdown_by_role"] = std::move(roles);
   if (!e.staleness.empty()) {
     out["staleness"] = staleness_json(e.staleness);
+  }
+  if (e.reading) {
+    out["reading"] = reading_json(e);
   }
   if (e.job->cluster.is_hosts() && !e.graph->asynchronous) {
     out["links"] = links_json(*e.job, *e.graph);

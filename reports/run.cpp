@@ -47,16 +47,12 @@ Json numbers(const std::vector<double>& values) {
 // Pairs of hosts that are joined by a link, one way each.
 Json links_json(const RunReport& r) {
   Json links = Json::array();
-  for (int from = 0; from < r.sent.hosts; ++from) {
-    for (int to = 0; to < r.sent.hosts; ++to) {
-      if (from != to) {
-        links.push_back({{"from", from},
-                         {"to", to},
-                         {"bytes", r.sent.at(from, to)},
-                         {"forecast_bytes", r.told ? Json(r.told->at(from, to)) : Json(nullptr)}});
-      }
-    }
-  }
+  r.sent.for_each_link([&](int from, int to) {
+    links.push_back({{"from", from},
+                     {"to", to},
+                     {"bytes", r.sent.at(from, to)},
+                     {"forecast_bytes", r.told ? Json(r.told->at(from, to)) : Json(nullptr)}});
+  });
   return links;
 }
 
@@ -160,6 +156,9 @@ nlohmann::ordered_json to_json(const RunReport& r) {
   if (r.job->workload.loss_scaling.is_on()) {
     out["loss_scaling"] = {{"skipped_steps", skipped_steps(r)}, {"scale", number(r.loss_scale)}};
   }
+  if (r.of_storage.value + r.of_cache.value > 0) {
+    out["reading"] = {{"storage_bytes", r.of_storage.value}, {"cache_bytes", r.of_cache.value}};
+  }
   if (!r.staleness.empty()) {
     out["staleness"] = staleness_json(r.staleness);
   }
@@ -238,6 +237,11 @@ std::string to_text(const RunReport& r, bool colour) {
                     {fmt::format("planned and allocated by the largest rank; {} of library workspace in all",
                                  to_string(r.workspace)),
                      Tone::dim}});
+  if (r.of_cache.value > 0) {
+    t.rows.push_back({"read",
+                      to_string(r.of_storage),
+                      {fmt::format("of storage, and {} of what nodes keep", to_string(r.of_cache)), Tone::dim}});
+  }
   if (r.sent.hosts > 1) {
     const std::string remark = !r.told ? ""
                                : *r.told == r.sent

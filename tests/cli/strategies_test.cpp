@@ -53,6 +53,7 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
       {"staleness=unbounded", {"dp=2", "data_parallel=parameter_server", "staleness=unbounded"}},
       {"server_order=random", {"dp=2", "data_parallel=parameter_server", "staleness=unbounded", "server_order=random"}},
       {"elastic", {"dp=2", "data_parallel=parameter_server", "staleness=unbounded", "elastic=true"}},
+      {"loader_ranks", {"dp=2", "loader_ranks=1", "workload.data.prefetch=2"}},
       {"zero=1", {"dp=2", "zero=1"}},
       {"zero_kind=owners", {"dp=2", "zero=1", "zero_kind=owners"}},
       {"zero=2", {"dp=2", "zero=2"}},
