@@ -34,6 +34,8 @@ const std::vector<Strategy>& strategies() {
       {"gather", {{"dp", "2"}, {"data_parallel", "gather"}, {"bucket_bytes", "1 kB"}}},
       {"all_gather", {{"dp", "2"}, {"data_parallel", "all_gather"}, {"bucket_bytes", "1 kB"}}},
       {"servers", {{"dp", "2"}, {"data_parallel", "parameter_server"}, {"servers", "2"}}},
+      {"replicated_servers",
+       {{"dp", "2"}, {"data_parallel", "parameter_server"}, {"servers", "2"}, {"server_replicas", "1"}}},
       {"zero1", {{"dp", "2"}, {"zero", "1"}}},
       {"zero1_overlap",
        {{"dp", "2"},
