@@ -56,7 +56,11 @@ BlockId receive_from_server(RoleContext& c, const BucketRange& range) {
   return c.builder.add(b.take());
 }
 
-BlockId acknowledgement_block(RoleContext& c) {
+void add_acknowledgement(RoleContext& c, Segment& s, std::vector<EventId>& before_update,
+                         std::vector<EventId>& before_end) {
+  if (!is_replicated(c)) {
+    return;
+  }
   const Operand word = c.builder.whole(
       c.builder.buffer("acknowledgement", Dtype::fp64, 1, BufferKind::communication, Lifetime::persistent));
   const std::vector<Operand> it{word}, nothing;
@@ -67,8 +71,10 @@ BlockId acknowledgement_block(RoleContext& c) {
   }
   const int at = b.emit(message(c, sends, 1, Dtype::fp64, "acknowledgement"), stream(c), Phase::grad_reduce,
                         sends ? it : nothing, sends ? nothing : it);
-  b.op(at).records.push_back(c.builder.event(kAcknowledgedEvent, Replicas::once));
-  return c.builder.add(b.take());
+  const EventId acknowledged = c.builder.event("acknowledged", Replicas::once);
+  b.op(at).records.push_back(acknowledged);
+  (sends ? before_end : before_update).push_back(acknowledged);
+  s.calls.push_back({c.builder.add(b.take()), 1, -1, 1});
 }
 
 }  // namespace foretrain::plan

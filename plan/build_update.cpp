@@ -445,12 +445,8 @@ SegmentId update_segment(RoleContext& c) {
   }
   const std::vector<EventId> exchanged = exchange_events(c, kReducedEvent);
   reduced.insert(reduced.end(), exchanged.begin(), exchanged.end());
-  if (is_replicated(c)) {
-    s.calls.push_back({acknowledgement_block(c), 1, -1, 1});
-    if (c.part == Part::server) {
-      reduced.push_back(c.builder.event(kAcknowledgedEvent, Replicas::once));
-    }
-  }
+  std::vector<EventId> gathered;
+  add_acknowledgement(c, s, reduced, gathered);
   if (c.job.strategy.post_validation) {
     const std::vector<EventId> passed_on = norms_passed_on(c);
     reduced.insert(reduced.end(), passed_on.begin(), passed_on.end());
@@ -463,7 +459,6 @@ SegmentId update_segment(RoleContext& c) {
     s.calls.push_back({c.builder.add(sent.take()), 1, -1, 1});
   }
   const bool behind = c.job.strategy.overlap_param_gather;
-  std::vector<EventId> gathered;
   for (const BucketRange& r : buckets) {
     if (gathers_updated(c, r) && !behind) {
       s.calls.push_back(call_at(r, has_owners(c) ? broadcast_block(c, r) : gather_block(c, r)));
@@ -472,9 +467,7 @@ SegmentId update_segment(RoleContext& c) {
     }
   }
   BlockBuilder end(c.role(), "end_step");
-  if (c.part == Part::replica) {
-    gathered = {c.builder.event(kAcknowledgedEvent, Replicas::once)};
-  } else if (c.part != Part::whole) {
+  if (c.part != Part::whole && c.part != Part::replica) {
     gathered = exchange_events(c, kHandedOutEvent);
   }
   if (std::any_of(buckets.begin(), buckets.end(), [&](const BucketRange& r) { return gathers_updated(c, r); })) {

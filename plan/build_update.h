@@ -71,10 +71,10 @@ std::vector<EventId> exchange_events(RoleContext& c, const char* name);
 bool is_replicated(const RoleContext& c);
 void send_to_replica(RoleContext& c, BlockBuilder& b, const BucketRange& range);
 BlockId receive_from_server(RoleContext& c, const BucketRange& range);
-// The replica says that it has them all. Records kAcknowledgedEvent at both ends: the server waits for it before it
-// updates.
-inline constexpr const char* kAcknowledgedEvent = "acknowledged";
-BlockId acknowledgement_block(RoleContext& c);
+// The replica says that it has them all: events that the server waits for before it updates, the replica at the step's
+// end. Nothing without replicas.
+void add_acknowledgement(RoleContext& c, Segment& s, std::vector<EventId>& before_update,
+                         std::vector<EventId>& before_end);
 
 // build_server.cpp
 // Throws InputError where a server would have nothing.
