@@ -287,6 +287,15 @@ RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
   }
   try {
     is_broken_ = watch(control, start, assignment, result);
+    join();
+    if (const std::exception_ptr failure = control.failure()) {
+      tell_others(failure);
+    }
+    for (const auto& rank : ranks_) {
+      result.arena = std::max(result.arena, rank->context().role->memory.arena);
+      result.library_workspace += rank->workspace();
+    }
+    agree(sent_before, result);
   } catch (...) {
     const LastState last = last_state(control, assignment);
     cancel(control);
@@ -295,21 +304,6 @@ RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
     keep_last(last, assignment);
     throw;
   }
-  join();
-  if (const std::exception_ptr failure = control.failure()) {
-    is_broken_ = true;
-    try {
-      tell_others(failure);
-    } catch (...) {
-      keep_last(last_state(control, assignment), assignment);
-      throw;
-    }
-  }
-  for (const auto& rank : ranks_) {
-    result.arena = std::max(result.arena, rank->context().role->memory.arena);
-    result.library_workspace += rank->workspace();
-  }
-  agree(sent_before, result);
   return result;
 }
 

@@ -379,6 +379,7 @@ void Processes::check() {
     return;
   }
   if (has_failed()) {
+    lost_ = gone();  // who speaks for the others depends on it
     throw EnvironmentError(failure_);
   }
   if (const std::vector<int> lost = gone(); !lost.empty()) {
