@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "plan/build_dense.h"
+#include "plan/build_ends.h"
 #include "plan/build_update.h"
 
 namespace foretrain::plan {
@@ -100,8 +101,9 @@ struct PipelineEnds {
   }
   Host load(HostTask task) const {
     const workloads::Model& m = c.model;
-    const Masking masking =
-        m.is_encoder() ? Masking{c.job.workload.targets_per_sequence(), m.mask_token, m.vocab} : Masking{};
+    const Masking masking = m.head == workloads::Head::masked_lm
+                                ? Masking{c.job.workload.targets_per_sequence(), m.mask_token, m.vocab}
+                                : Masking{};
     Host op{task, c.n.batch, c.n.seq, c.groups.cp, masking};
     if (c.side == Side::encoder && (task == HostTask::load_inputs || !c.first)) {
       op = reading(op);
@@ -128,6 +130,18 @@ struct PipelineEnds {
     b.emit(op, kCompute, phase, {from}, {to});
   }
 
+  // A number of each sequence: its length, for the layers, and its class, for the head.
+  void load_of_sequences(BlockBuilder& b) {
+    const StreamId host = c.builder.stream("host", StreamKind::host, Axis::dp);
+    Host load{HostTask::load_lengths, c.n.batch, 1};
+    load.cols = 1;
+    b.emit_ahead(c.first || chunk > 0 ? load : reading(load), host, Phase::load, lengths(c), slot_free());
+    if (is_last()) {
+      load.task = HostTask::load_labels;
+      b.emit_ahead(load, host, Phase::load, classes_told(c), slot_free());
+    }
+  }
+
   void load_tokens(BlockBuilder& b) {
     c.enter(Side::encoder);
     if (is_first()) {
@@ -137,7 +151,9 @@ struct PipelineEnds {
       c.enter(Side::decoder);
       load_into(b, HostTask::load_inputs, c.named("tokens"));
     }
-    if (is_last()) {
+    if (c.model.is_classifier()) {
+      load_of_sequences(b);
+    } else if (is_last()) {
       load_into(b, HostTask::load_targets, "targets");
     }
   }
