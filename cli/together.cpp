@@ -36,6 +36,31 @@ std::string core_ranges(const std::vector<int>& cores) {
   return text;
 }
 
+// "": every host's ranks have a core each.
+std::string shared_cores(const exec::Processes& processes, std::int64_t each) {
+  const std::vector<int> hosts = processes.hosts();
+  std::string text;
+  for (int host = 0; host <= *std::max_element(hosts.begin(), hosts.end()); ++host) {
+    std::set<int> cores;
+    std::int64_t ranks = 0;
+    std::string name;
+    for (std::size_t p = 0; p < hosts.size(); ++p) {
+      if (hosts[p] == host) {
+        const exec::Place& place = processes.places()[p];
+        cores.insert(place.cores.begin(), place.cores.end());
+        ranks += each;
+        name = place.host;
+      }
+    }
+    if (ranks > std::ssize(cores)) {
+      text +=
+          fmt::format("\n  {} ranks on {} share {} core{}: mpirun binds a process to one, unless with --bind-to none",
+                      ranks, name, cores.size(), cores.size() == 1 ? "" : "s");
+    }
+  }
+  return text;
+}
+
 // Process 0 speaks; should it be lost, the first that is left.
 bool speaks(const exec::Processes& processes) {
   const std::vector<int>& lost = processes.lost();
@@ -111,35 +136,6 @@ int together(exec::Processes& processes, Console& console, const std::function<s
     throw;
   }
 }
-
-namespace {
-
-// "": every host's ranks have a core each.
-std::string shared_cores(const exec::Processes& processes, std::int64_t each) {
-  const std::vector<int> hosts = processes.hosts();
-  std::string text;
-  for (int host = 0; host <= *std::max_element(hosts.begin(), hosts.end()); ++host) {
-    std::set<int> cores;
-    std::int64_t ranks = 0;
-    std::string name;
-    for (std::size_t p = 0; p < hosts.size(); ++p) {
-      if (hosts[p] == host) {
-        const exec::Place& place = processes.places()[p];
-        cores.insert(place.cores.begin(), place.cores.end());
-        ranks += each;
-        name = place.host;
-      }
-    }
-    if (ranks > std::ssize(cores)) {
-      text +=
-          fmt::format("\n  {} ranks on {} share {} core{}: mpirun binds a process to one, unless with --bind-to none",
-                      ranks, name, cores.size(), cores.size() == 1 ? "" : "s");
-    }
-  }
-  return text;
-}
-
-}  // namespace
 
 std::string rank_table(const exec::Processes& processes, std::int64_t ranks) {
   const std::int64_t each = ranks / processes.count();

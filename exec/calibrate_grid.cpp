@@ -13,7 +13,7 @@ namespace {
 using plan::AttentionStep;
 using plan::Direction;
 
-constexpr std::int64_t kLeastExtent = 32;
+constexpr std::int64_t kLeastHead = 32;
 constexpr std::array kDtypes{Dtype::fp32, Dtype::bf16, Dtype::fp64};
 
 Dtype wide(Dtype d) {
@@ -290,13 +290,13 @@ std::vector<Probe> matmul_grid(const CalibrateScale& scale) {
 std::vector<Probe> attention_grid(const CalibrateScale& scale) {
   std::vector<Probe> probes;
   for (const AttentionRange& range : scale.attention) {
-    for (std::int64_t seq = kLeastExtent; seq <= range.longest; seq *= range.step) {
-      for (std::int64_t head_dim = kLeastExtent; head_dim <= range.largest_head; head_dim *= range.step) {
+    for (std::int64_t seq = range.shortest; seq <= range.longest; seq *= range.step) {
+      for (std::int64_t head_dim = kLeastHead; head_dim <= range.largest_head; head_dim *= range.step) {
         for (int s = 0; s <= static_cast<int>(AttentionStep::scores_backward); ++s) {
           plan::Attention a;
           a.step = static_cast<AttentionStep>(s);
           a.kind = s < 2 ? workloads::AttentionKind::flash : workloads::AttentionKind::unfused;
-          a.batch = 1;
+          a.batch = std::max<std::int64_t>(1, scale.least_tokens / seq);
           a.seq = seq;
           a.heads = a.kv_heads = std::clamp<std::int64_t>(scale.most_scores / (seq * seq), 1, scale.heads);
           a.head_dim = head_dim;

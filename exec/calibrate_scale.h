@@ -19,13 +19,14 @@ struct MatmulRange {
 };
 struct AttentionRange {
   Dtype dtype = Dtype::fp32;
-  std::int64_t longest = 0, largest_head = 0, step = 2;  // from 32 on
+  std::int64_t shortest = 0, longest = 0, largest_head = 0, step = 2;  // heads from 32 columns on
 };
 
 struct CalibrateScale {
   std::vector<MatmulRange> matmul;
   std::vector<AttentionRange> attention;
   std::int64_t heads = 0, most_scores = 0;               // of attention: as many heads as keep heads x seq^2 within it
+  std::int64_t least_tokens = 0;                         // of attention: as many sequences as have them
   std::int64_t width = 0;                                // columns of the matrices of memory-bound ops
   std::int64_t vocabulary = 0;                           // of logits
   std::int64_t smallest_memory = 0, largest_memory = 0;  // bytes that memory-bound ops touch

@@ -32,9 +32,8 @@ Loader::Loader(std::vector<OpCall> loads, int first_step, const plan::ReadRate& 
     : loads_(std::move(loads)),
       first_step_(first_step),
       ahead_(static_cast<std::size_t>(host_of(loads_.at(0)).prefetch)),
-      transfer_(rate.transfer(Bytes{host_of(loads_[0]).bytes})),
-      latency_(rate.latency),
-      slots_(ahead_ + 1) {
+      slots_(ahead_ + 1),
+      arrivals_(host_of(loads_[0]), rate) {
   std::int64_t most = 0;
   for (const OpCall& load : loads_) {
     most = std::max(most, bytes_of(load));
@@ -63,7 +62,7 @@ Loader::~Loader() {
 
 // REQUIRES: the mutex is held, or nobody else is there.
 void Loader::ask() {
-  asked_for_.push_back({asked_++, now()});
+  slot_of(asked_++).due = arrivals_.ask(now());
   changed_.notify_all();  // one may be at its wait for storage
 }
 
@@ -74,33 +73,29 @@ void Loader::fill(std::size_t number) {
   run_kernel(kernels::cpu_launchers(), call);
 }
 
-// Instants are those of an exact thread: what it is late is not added up.
+// Instants are those of exact threads: what these are late is not added up.
 void Loader::work() {
-  Time free;
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return is_over_ || !asked_for_.empty(); });
+    changed_.wait(lock, [this] { return is_over_ || begun_ < asked_; });
     if (is_over_) {
       return;
     }
-    const Read read = asked_for_.front();
-    asked_for_.pop_front();
-    Slot& slot = slot_of(read.number);
-    storage_free_ = std::max({read.asked, free, storage_free_}) + transfer_;
-    slot.due = free = storage_free_ + latency_;
+    const std::size_t number = begun_++;
+    const Time due = slot_of(number).due;
     lock.unlock();
     std::exception_ptr failure;
     try {
-      fill(read.number);
+      fill(number);
     } catch (...) {
       failure = std::current_exception();
     }
     lock.lock();
     failure_ = failure ? failure : failure_;
-    while (!is_over_ && now() < free) {
-      changed_.wait_for(lock, as_duration(free - now()));
+    while (!is_over_ && now() < due) {
+      changed_.wait_for(lock, as_duration(due - now()));
     }
-    slot.is_there = true;
+    slot_of(number).is_there = true;
   }
 }
 
@@ -122,7 +117,6 @@ bool Loader::take(const OpCall& call) {
         "microbatch {} of step {} is loaded out of turn", call.binding.microbatch, call.binding.step);
   std::memcpy(call.writes[0].data, slot.bytes.data(), static_cast<std::size_t>(bytes_of(call)));
   slot.is_there = false;
-  slot.due = {};
   ++taken_;
   while (asked_ < taken_ + ahead_) {
     ask();

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -30,13 +29,9 @@ class Loader {
   std::chrono::nanoseconds wait();
 
  private:
-  struct Read {
-    std::size_t number = 0;
-    Time asked;
-  };
   struct Slot {
     std::vector<std::byte> bytes;
-    Time due;  // zero: nobody has begun to read it
+    Time due;  // of what was last asked for
     bool is_there = false;
   };
 
@@ -50,13 +45,11 @@ class Loader {
   const std::vector<OpCall> loads_;
   const int first_step_;
   const std::size_t ahead_;
-  const Time transfer_, latency_;
   std::mutex mutex_;  // of what follows
   std::condition_variable changed_;
   std::vector<Slot> slots_;
-  std::deque<Read> asked_for_;
-  std::size_t asked_ = 0, taken_ = 0;
-  Time storage_free_;
+  plan::Arrivals arrivals_;
+  std::size_t asked_ = 0, begun_ = 0, taken_ = 0;
   std::exception_ptr failure_;
   bool is_over_ = false;
   std::vector<std::thread> threads_;

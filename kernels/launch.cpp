@@ -1,8 +1,5 @@
-// The launchers of kernels.h: check the call, then run the build of the op for this processor's instruction set.
-#include <algorithm>
+// Launchers of kernels.h: check the call, then run the build of the op for this processor's instruction set.
 #include <cmath>
-#include <cstddef>
-#include <type_traits>
 
 #include "kernels/arguments.h"
 #include "kernels/bf16_library.h"
@@ -240,29 +237,6 @@ void update_loss_scale(const LossScaleRule& rule, const double* norm, LossScaleS
   state->scale *= rule.backoff;
   state->in_a_row += 1;
   state->skipped += 1;
-}
-
-void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double* coefficient,
-                    Tensor parameter, Tensor m, Tensor v, Tensor copy) {
-  arguments::optimizer_step(step, n, gradient, coefficient, parameter, m, v, copy);
-  if (parameter.dtype != Dtype::bf16) {
-    table().optimizer_step(step, n, gradient, coefficient, parameter, m, v, copy);
-    return;
-  }
-  constexpr std::int64_t kTile = 1024;
-  float tile[kTile];
-  const auto from = [](auto t, std::int64_t element) {
-    using Byte = std::conditional_t<std::is_same_v<decltype(t), Tensor>, std::byte, const std::byte>;
-    return t ? decltype(t){static_cast<Byte*>(t.data) + size_bytes(t.dtype, element), t.dtype} : t;
-  };
-  auto* const p = static_cast<Bf16*>(parameter.data);
-  for (std::int64_t begin = 0; begin < n; begin += kTile) {
-    const std::int64_t count = std::min(kTile, n - begin);
-    std::transform(p + begin, p + begin + count, tile, [](Bf16 x) { return static_cast<float>(x); });
-    table().optimizer_step(step, count, from(gradient, begin), coefficient, {tile, Dtype::fp32}, from(m, begin),
-                           from(v, begin), {});
-    store_rounded(step.rounding, step.step, begin, count, tile, p + begin);
-  }
 }
 
 void lamb_update(const OptimizerStep& step, std::int64_t n, Tensor gradient, const double* coefficient,

@@ -20,7 +20,7 @@ class Counter {
     const int index = role_of(graph_, r);
     const Role& role = graph_.roles[static_cast<std::size_t>(index)];
     for (const Instance& instance : role.program.prologue) {
-      add(r, role, instance, 1);
+      add(r, role, instance, first_step == 0 ? 1 : 0);
     }
     for (const Instance& instance : role.program.body) {
       add(r, role, instance, (first_step + steps) / instance.every - first_step / instance.every);

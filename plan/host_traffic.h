@@ -17,10 +17,19 @@ struct HostTraffic {
   std::int64_t& at(int from, int to) { return bytes[static_cast<std::size_t>(from * hosts + to)]; }
   std::int64_t at(int from, int to) const { return bytes[static_cast<std::size_t>(from * hosts + to)]; }
   std::int64_t total() const;
+  // Calls fn(from, to) for each two hosts, one way and the other.
+  template <class Fn>
+  void for_each_link(const Fn& fn) const {
+    for (int i = 0; i < hosts * hosts; ++i) {
+      if (i / hosts != i % hosts) {
+        fn(i / hosts, i % hosts);
+      }
+    }
+  }
   friend bool operator==(const HostTraffic&, const HostTraffic&) = default;
 };
 
-// Of `steps` steps from `first_step` on, with the prologue and the epilogue; `host_of`: by rank. As
+// Of `steps` steps from `first_step` on, with the prologue before step 0, and the epilogue; `host_of`: by rank. As
 // exec/host_exchange.h does it: of a part of a sum each other host sends one, of a result one is sent to each. Rows
 // that go where tokens choose (a counted all_to_all) count as if all experts were chosen equally often. REQUIRES:
 // graph.asynchronous is false; hosts are numbered from 0.

@@ -37,10 +37,18 @@ ReadRate read_rate(const PlanGraph& graph, const topologies::Cluster& cluster) {
   return rate;
 }
 
+Arrivals::Arrivals(const Host& op, const ReadRate& rate)
+    : transfer_(rate.transfer(Bytes{op.bytes})), latency_(rate.latency), free_(static_cast<std::size_t>(op.loaders)) {}
+
+Time Arrivals::ask(Time now) {
+  Time& thread = *std::min_element(free_.begin(), free_.end());
+  storage_free_ = std::max({now, thread, storage_free_}) + transfer_;
+  thread = storage_free_ + latency_;
+  return thread;
+}
+
 Reads::Reads(const Host& op, const ReadRate& rate)
-    : transfer_(rate.transfer(Bytes{op.bytes})),
-      latency_(rate.latency),
-      free_(static_cast<std::size_t>(op.loaders)),
+    : arrivals_(op, rate),
       arrival_(static_cast<std::size_t>(op.prefetch) + 1),
       prefetch_(static_cast<std::size_t>(op.prefetch)) {
   while (asked_ < prefetch_) {
@@ -48,15 +56,8 @@ Reads::Reads(const Host& op, const ReadRate& rate)
   }
 }
 
-void Reads::ask(Time now) {
-  Time& thread = *std::min_element(free_.begin(), free_.end());
-  storage_free_ = std::max({now, thread, storage_free_}) + transfer_;
-  thread = storage_free_ + latency_;
-  arrival_[asked_++ % arrival_.size()] = thread;
-}
-
 Time Reads::take(Time now) {
-  if (free_.empty()) {
+  if (arrival_.empty()) {
     return now;
   }
   if (asked_ == taken_) {

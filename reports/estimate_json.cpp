@@ -96,13 +96,9 @@ Json links_json(const plan::Job& job, const plan::PlanGraph& graph) {
   }
   const plan::HostTraffic sent = plan::host_traffic(graph, host_of, 0, steps);
   Json links = Json::array();
-  for (int from = 0; from < sent.hosts; ++from) {
-    for (int to = 0; to < sent.hosts; ++to) {
-      if (from != to) {
-        links.push_back({{"from", from}, {"to", to}, {"bytes_per_step", sent.at(from, to) / steps}});
-      }
-    }
-  }
+  sent.for_each_link([&](int from, int to) {
+    links.push_back({{"from", from}, {"to", to}, {"bytes_per_step", sent.at(from, to) / steps}});
+  });
   return links;
 }
 

@@ -40,16 +40,12 @@ Json numbers(const std::vector<double>& values) {
 // Pairs of hosts that are joined by a link, one way each.
 Json links_json(const RunReport& r) {
   Json links = Json::array();
-  for (int from = 0; from < r.sent.hosts; ++from) {
-    for (int to = 0; to < r.sent.hosts; ++to) {
-      if (from != to) {
-        links.push_back({{"from", from},
-                         {"to", to},
-                         {"bytes", r.sent.at(from, to)},
-                         {"forecast_bytes", r.told ? Json(r.told->at(from, to)) : Json(nullptr)}});
-      }
-    }
-  }
+  r.sent.for_each_link([&](int from, int to) {
+    links.push_back({{"from", from},
+                     {"to", to},
+                     {"bytes", r.sent.at(from, to)},
+                     {"forecast_bytes", r.told ? Json(r.told->at(from, to)) : Json(nullptr)}});
+  });
   return links;
 }
 

@@ -143,7 +143,8 @@ struct OnlineSoftmax {
 template <class W>
 void online_softmax(const TileRange& range, W* s, const OnlineSoftmax<W>& state) {
   const W lowest = -static_cast<W>(__builtin_inf());
-  for (int64_t row = 0; row < kBlock; ++row) {
+  const int64_t rows = range.rows();
+  for (int64_t row = 0; row < rows; ++row) {
     Vec<W> maximum = broadcast(lowest);
     const int64_t n = row < range.queries ? range.visible(row) : 0;
     W* score = s + row * kBlock;
@@ -161,7 +162,7 @@ void online_softmax(const TileRange& range, W* s, const OnlineSoftmax<W>& state)
     // A row that has seen nothing yet stays as it is: -inf minus -inf would be NaN.
     state.factor[row] = state.maximum[row] == lowest ? W{0} : old - state.maximum[row];
   }
-  for_vectors<W>(kBlock,
+  for_vectors<W>(rows,
                  [&](int64_t i, auto access) { access.store(state.factor + i, exp(access.load(state.factor + i))); });
   for (int64_t row = 0; row < range.queries; ++row) {
     const int64_t n = range.visible(row);
@@ -205,14 +206,14 @@ void forward(const AttentionShape& s, const AttentionPart& part, const Rows<cons
     pack_b(part.keys, v_dim, rows.v + kv_head * v_dim, rows.ld_kv, false, values);
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       for (int64_t query = 0; query < part.queries; query += kBlock) {
-        const int64_t queries = smaller(kBlock, part.queries - query);
-        copy_head(rows.q + query * rows.ld_q + head * s.head_dim, rows.ld_q, queries, kBlock, s.head_dim,
+        const int64_t queries = smaller(kBlock, part.queries - query), padded_queries = round_up(queries, kTileRows);
+        copy_head(rows.q + query * rows.ld_q + head * s.head_dim, rows.ld_q, queries, padded_queries, s.head_dim,
                   static_cast<W>(softmax_scale(s)), q);
-        for (int64_t i = 0; i < kBlock; ++i) {
+        for (int64_t i = 0; i < padded_queries; ++i) {
           state.maximum[i] = -static_cast<W>(__builtin_inf());
           state.sum[i] = 0;
         }
-        __builtin_memset(out, 0, static_cast<std::size_t>(kBlock * padded.dim) * sizeof(W));
+        __builtin_memset(out, 0, static_cast<std::size_t>(padded_queries * padded.dim) * sizeof(W));
         const int64_t end = end_of_keys(part, query, queries);
         for (int64_t key = first_tile(part, query); key < end; key += kBlock) {
           const TileRange range = {query, queries, key, smaller(kBlock, part.keys - key), part};
@@ -236,10 +237,12 @@ void forward(const AttentionShape& s, const AttentionPart& part, const Rows<cons
 
 // ---- backward -------------------------------------------------------------------------------------------------------
 
-// p = exp(score - lse) and ds = p (dp - d) in place of scores and dp; 0 where not visible, up to the whole padded tile.
+// p = exp(score - lse) and ds = p (dp - d) in place of scores and dp; 0 where not visible, up to whole groups of rows
+// and of columns.
 template <class W>
 void probabilities(const TileRange& range, const W* lse, const W* d, W* p, W* ds) {
-  for (int64_t row = 0; row < round_up(range.queries, kTileRows); ++row) {
+  const int64_t columns = round_up(range.keys, kTileRows);
+  for (int64_t row = 0; row < range.rows(); ++row) {
     const int64_t n = row < range.queries ? range.visible(row) : 0;
     W* p_row = p + row * kBlock;
     W* ds_row = ds + row * kBlock;
@@ -252,7 +255,7 @@ void probabilities(const TileRange& range, const W* lse, const W* d, W* p, W* ds
     });
     for (W* const x : {p_row, ds_row}) {
       clear(x, 0, n > 0 ? range.begin(row) : 0);
-      clear(x, n, kBlock);
+      clear(x, n, columns);
     }
   }
 }
@@ -275,7 +278,7 @@ void backward(const AttentionShape& s, const AttentionPart& part, const Rows<con
   const int64_t v_dim = s.v_dim();
   const Padded<W> padded(part.keys, s.head_dim), padded_v(part.keys, v_dim);
   const int64_t ld_out = s.out_cols();
-  const int64_t key_rows = round_up(part.keys, kBlock);  // dk and dv are added to by whole groups of rows
+  const int64_t key_rows = round_up(part.keys, kTileRows);  // dk and dv are added to by whole groups of rows
   const int64_t total = D::padded(padded.keys * s.head_dim) + D::padded(padded.keys * v_dim) +
                         D::padded(part.keys * padded.dim) + D::padded(key_rows * padded.dim) +
                         D::padded(key_rows * padded_v.dim) + D::padded(kBlock * s.head_dim) +
@@ -311,17 +314,18 @@ void backward(const AttentionShape& s, const AttentionPart& part, const Rows<con
     __builtin_memset(dv, 0, static_cast<std::size_t>(key_rows * padded_v.dim) * sizeof(W));
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       for (int64_t query = 0; query < part.queries; query += kBlock) {
-        const int64_t queries = smaller(kBlock, part.queries - query);
+        const int64_t queries = smaller(kBlock, part.queries - query), padded_queries = round_up(queries, kTileRows);
         const T* o_rows = o + (b * s.seq + query) * ld_out + head * v_dim;
         const T* d_o_rows = d_o + (b * s.seq + query) * ld_out + head * v_dim;
         const W* row_lse = lse + (b * s.heads + head) * s.seq + query;
         // The scale goes into q, so that scores and dk need none; dq gets it at the end.
-        copy_head(rows.q + query * rows.ld_q + head * s.head_dim, rows.ld_q, queries, kBlock, s.head_dim, scale, q);
-        copy_head(d_o_rows, ld_out, queries, kBlock, v_dim, W{1}, d_out);
-        pack_b(kBlock, s.head_dim, q, s.head_dim, false, q_panels);
-        pack_b(kBlock, v_dim, d_out, v_dim, false, d_out_panels);
+        copy_head(rows.q + query * rows.ld_q + head * s.head_dim, rows.ld_q, queries, padded_queries, s.head_dim, scale,
+                  q);
+        copy_head(d_o_rows, ld_out, queries, padded_queries, v_dim, W{1}, d_out);
+        pack_b(padded_queries, s.head_dim, q, s.head_dim, false, q_panels);
+        pack_b(padded_queries, v_dim, d_out, v_dim, false, d_out_panels);
         row_dots(queries, v_dim, ld_out, o_rows, d_o_rows, d);
-        __builtin_memset(dq, 0, static_cast<std::size_t>(kBlock * padded.dim) * sizeof(W));
+        __builtin_memset(dq, 0, static_cast<std::size_t>(padded_queries * padded.dim) * sizeof(W));
         const int64_t end = end_of_keys(part, query, queries);
         for (int64_t key = first_tile(part, query); key < end; key += kBlock) {
           const TileRange range = {query, queries, key, smaller(kBlock, part.keys - key), part};
@@ -336,10 +340,10 @@ void backward(const AttentionShape& s, const AttentionPart& part, const Rows<con
           }
           for (int64_t col = 0; col < range.keys; col += kTileRows) {
             const int64_t first = range.first_row(col);
-            add_product<W>(queries - first, p + first * kBlock + col, 1, kBlock, d_out_panels, kBlock, first, padded_v,
-                           nullptr, dv + (key + col) * padded_v.dim);
-            add_product<W>(queries - first, ds + first * kBlock + col, 1, kBlock, q_panels, kBlock, first, padded,
-                           nullptr, dk + (key + col) * padded.dim);
+            add_product<W>(queries - first, p + first * kBlock + col, 1, kBlock, d_out_panels, padded_queries, first,
+                           padded_v, nullptr, dv + (key + col) * padded_v.dim);
+            add_product<W>(queries - first, ds + first * kBlock + col, 1, kBlock, q_panels, padded_queries, first,
+                           padded, nullptr, dk + (key + col) * padded.dim);
           }
         }
         T* const dq_rows = d_rows.q + query * rows.ld_q + head * s.head_dim;

@@ -104,6 +104,8 @@ struct TileRange {
   int64_t key, keys;
   const AttentionPart& part;
 
+  // Of whole groups.
+  int64_t rows() const { return round_up(queries, kTileRows); }
   int64_t inside(int64_t column) const { return larger(0, smaller(keys, column)); }
   int64_t seen_by(int64_t row) const { return end_of_row(part, query + row) - key; }
   // Where the keys end that query row `row` of the tile sees, and where they begin.

@@ -92,9 +92,9 @@ void pack_b(int64_t k, int64_t n, const T* b, int64_t ld, bool transposed, Wide<
           store(out, load(row));
           store(out + lanes, load(row + lanes));
         } else {
-          for (int64_t c = 0; c < cols; ++c) {
-            out[c] = c < n - j ? widen(row[c]) : W{0};
-          }
+          const int64_t left = n - j;
+          store(out, left < lanes ? load_partial(row, left) : load(row));
+          store(out + lanes, left > lanes ? load_partial(row + lanes, left - lanes) : Vec<W>{});
         }
       }
     }
@@ -104,11 +104,11 @@ void pack_b(int64_t k, int64_t n, const T* b, int64_t ld, bool transposed, Wide<
     const T* row = b + j * ld;
     W* out = packed + j / cols * cols * k + j % cols;
     int64_t l = 0;
-    for (; rows == lanes && l + lanes <= k; l += lanes) {
+    for (; l + lanes <= k; l += lanes) {
       Vec<W> v[lanes];
 #pragma GCC unroll 16
       for (int i = 0; i < lanes; ++i) {
-        v[i] = load(row + i * ld + l);
+        v[i] = i < rows ? load(row + i * ld + l) : Vec<W>{};
       }
       transpose<W>(v);
 #pragma GCC unroll 16

@@ -124,21 +124,58 @@ FORETRAIN_INLINE void store(Bf16* p, Vec<float> v) {
   }
 }
 
+// AVX-512 has masks: no loop over the lanes of a partial vector.
+inline constexpr bool kHasMasks = FORETRAIN_VECTOR_BYTES == 64;
+
+// A bit for each of the first n lanes.
+FORETRAIN_INLINE std::uint16_t first_lanes(int64_t n) {
+  return static_cast<std::uint16_t>((1u << n) - 1);
+}
+
 // The first n < kLanes elements; the other lanes read as `rest` and are not written.
 template <class T>
 FORETRAIN_INLINE Vec<Wide<T>> load_partial(const T* p, int64_t n, Wide<T> rest = 0) {
   Vec<Wide<T>> v = broadcast<Wide<T>>(rest);
-  for (int64_t i = 0; i < n; ++i) {
-    v[i] = widen(p[i]);
+  if constexpr (kHasMasks && std::is_same_v<T, float>) {
+    return bits_as<Vec<T>>(_mm512_mask_loadu_ps(bits_as<__m512>(v), first_lanes(n), p));
+  } else if constexpr (kHasMasks && std::is_same_v<T, double>) {
+    return bits_as<Vec<T>>(_mm512_mask_loadu_pd(bits_as<__m512d>(v), static_cast<__mmask8>(first_lanes(n)), p));
+  } else if constexpr (kHasMasks) {
+    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p));
+    return bits_as<Vec<float>>(_mm512_mask_slli_epi32(bits_as<__m512i>(v), first_lanes(n), bits, 16));
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      v[i] = widen(p[i]);
+    }
+    return v;
   }
-  return v;
 }
 template <class T>
 FORETRAIN_INLINE void store_partial(T* p, Vec<Wide<T>> v, int64_t n) {
-  T whole[kLanes<T>];
-  store(whole, v);
-  for (int64_t i = 0; i < n; ++i) {
-    p[i] = whole[i];
+  if constexpr (kHasMasks && std::is_same_v<T, float>) {
+    _mm512_mask_storeu_ps(p, first_lanes(n), bits_as<__m512>(v));
+  } else if constexpr (kHasMasks && std::is_same_v<T, double>) {
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first_lanes(n)), bits_as<__m512d>(v));
+  } else {
+    T whole[kLanes<T>];
+    store(whole, v);
+    for (int64_t i = 0; i < n; ++i) {
+      p[i] = whole[i];
+    }
+  }
+}
+// v with 0 in the other lanes.
+template <class V>
+FORETRAIN_INLINE V only_first(int64_t n, V v) {
+  if constexpr (kHasMasks && std::is_same_v<V, Vec<float>>) {
+    return bits_as<V>(_mm512_maskz_mov_ps(first_lanes(n), bits_as<__m512>(v)));
+  } else if constexpr (kHasMasks && std::is_same_v<V, Vec<double>>) {
+    return bits_as<V>(_mm512_maskz_mov_pd(static_cast<__mmask8>(first_lanes(n)), bits_as<__m512d>(v)));
+  } else {
+    for (auto i = n; i < static_cast<int64_t>(sizeof(V) / sizeof(v[0])); ++i) {
+      v[i] = 0;
+    }
+    return v;
   }
 }
 
@@ -171,10 +208,7 @@ struct PartialAccess {
   }
   template <class V>
   FORETRAIN_INLINE V only(V v) const {
-    for (auto i = n; i < static_cast<int64_t>(sizeof(V) / sizeof(v[0])); ++i) {
-      v[i] = 0;
-    }
-    return v;
+    return only_first(n, v);
   }
 };
 // Calls f(offset, access) for every vector of n elements.

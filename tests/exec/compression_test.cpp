@@ -42,11 +42,7 @@ std::vector<double> losses(const Overrides& with, int steps) {
   const plan::PlanGraph graph = plan::build(job);
   EXPECT_EQ(plan::validate(graph), std::vector<std::string>{});
   Executor executor(graph, data, 1);
-  RunOptions options;
-  options.steps = steps;
-  options.timeout = std::chrono::seconds(20);
-  options.poison = true;
-  return executor.run(options).loss;
+  return executor.run(testing::steps(steps)).loss;
 }
 
 // In fp32 the gradients of step 0 are rounded to 11, 8 or about 7 bits: the losses of the first steps are alike to a
@@ -77,9 +73,7 @@ double norm(const std::vector<FullTensor>& tensors) {
 
 std::vector<FullTensor> first_gradients(const plan::Job& job, const DataSource& data) {
   Executor executor(plan::build(job), data, 1);
-  RunOptions options;
-  options.poison = true;
-  executor.run(options);
+  executor.run(testing::steps(1));
   return executor.gradients();
 }
 

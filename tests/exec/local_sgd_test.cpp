@@ -17,19 +17,12 @@
 namespace foretrain::exec {
 namespace {
 
+using testing::steps;
 using Words = std::vector<std::string>;
 
 Words operator+(Words a, const Words& b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;
-}
-
-RunOptions steps(int n) {
-  RunOptions options;
-  options.steps = n;
-  options.timeout = std::chrono::seconds(20);
-  options.poison = true;
-  return options;
 }
 
 const Words kSmall = {"global_batch=8", "seq_len=8", "workload.model.layers=2", "padded_vocab=64"};

@@ -15,19 +15,12 @@
 namespace foretrain::exec {
 namespace {
 
+using testing::steps;
 using Words = std::vector<std::string>;
 constexpr const char* kDense = R"({"version": 1,
   "workload": {"model": {"architecture": "mlp", "inputs": 5, "outputs": 1, "hidden": 8, "layers": 3},
                "global_batch": 8, "precision": "fp64", "data": {"samples": 40}},
   "cluster": {"system": "this-machine"}, "strategy": {"dp": 2, "micro_batch": 2}})";
-
-RunOptions steps(int n) {
-  RunOptions options;
-  options.steps = n;
-  options.timeout = std::chrono::seconds(20);
-  options.poison = true;
-  return options;
-}
 
 // Losses of twice three steps, with an evaluation between them.
 std::vector<double> losses(const char* text, const Words& words, const plan::ReadRate& storage) {

@@ -54,6 +54,15 @@ class OfReplica : public exec::DataSource {
   std::int64_t dp_, first_, size_;
 };
 
+// A run of so many steps; what is dead must not be read.
+inline exec::RunOptions steps(int n) {
+  exec::RunOptions options;
+  options.steps = n;
+  options.timeout = std::chrono::seconds(20);
+  options.poison = true;
+  return options;
+}
+
 // As many steps as show a mistake in whatever goes from one to the next; of bf16, some for it to grow.
 exec::Tolerance brief(const plan::Job& job);
 

@@ -90,6 +90,15 @@ TEST(HostTraffic, StepsThatDoNotAll) {
   EXPECT_EQ(host_traffic(g, kHosts, 0, 0).total(), 0);
 }
 
+// Before step 0 the prologue, behind the last step of every call the epilogue.
+TEST(HostTraffic, ThePrologueIsBeforeStepZero) {
+  PlanGraph g = one_op(of_48(CollectiveKind::broadcast, 3));
+  Program& program = g.roles[0].program;
+  program.prologue = program.epilogue = program.body;
+  EXPECT_EQ(host_traffic(g, kHosts, 0, 5).total(), 7 * 192);
+  EXPECT_EQ(host_traffic(g, kHosts, 5, 5).total(), 6 * 192);
+}
+
 TEST(HostTraffic, OneHostSendsNothing) {
   EXPECT_EQ(host_traffic(one_op(of_48(CollectiveKind::all_reduce)), {0, 0, 0, 0}, 0, 5).bytes,
             (std::vector<std::int64_t>{0}));
