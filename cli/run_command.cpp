@@ -106,6 +106,11 @@ void judge(reports::RunReport& report, const Trained& t, const RunArguments& a, 
     }
   }
   watch.throw_if_interrupted();
+  if (t.job.workload.model.is_classifier()) {
+    const exec::Classified classified = t.data.classified(t.executor, t.graph, run);
+    report.classified = {classified.sequences, classified.right};
+    watch.throw_if_interrupted();
+  }
   if (t.job.workload.data.synthetic == workloads::Synthetic::reverse) {
     const exec::Answers answers = exec::answers(t.executor, t.graph, t.job.workload.model.vocab, t.data.text(), run);
     report.answered = {answers.sequences, answers.right_sequences, answers.tokens, answers.right_tokens};
@@ -169,9 +174,8 @@ void check_sample(const RunArguments& a, const plan::Job& job) {
     }
     if (given && model.is_encoder()) {
       throw InputError(
-          fmt::format("{}: the model is an encoder, which tells masked tokens and writes no text; expected a "
-                      "decoder, or no {}",
-                      option, option));
+          fmt::format("{}: the model is an encoder, which tells {} and writes no text; expected a decoder, or no {}",
+                      option, model.is_classifier() ? "a class" : "masked tokens", option));
     }
   }
 }

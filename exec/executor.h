@@ -23,6 +23,7 @@
 
 namespace foretrain::exec {
 
+// Of padded sequences the features are the length alone, and the labels the class.
 struct Sample {
   std::span<const double> features, labels;
 };
@@ -33,7 +34,7 @@ struct DataPlace {
 };
 
 // Batches of token ids, or of samples of features. Sequence, or sample, `s` of step `t` is the same whatever the
-// strategy. A source has one of the two.
+// strategy. A source has one of the two; of padded sequences both.
 class DataSource {
  public:
   virtual ~DataSource() = default;
@@ -130,7 +131,7 @@ class Executor {
   std::vector<FullTensor> gradients();
   std::vector<FullTensor> parameters();
 
-  // Replaces the parameters (and master weights), by name; optimizer state stays. REQUIRES: every tensor of the model.
+  // Replaces the parameters (and master weights) of these names; others, and optimizer state, stay.
   void set_parameters(const std::vector<FullTensor>& tensors);
 
   // Mean loss over `batches` batches of `data` with the parameters as they are (plan::Program::evaluation). Not a
@@ -139,6 +140,8 @@ class Executor {
   // Logits that position `row` of the first sequence of `data` (of what is told of it) gives, over the padded
   // vocabulary. REQUIRES: some role has plan::Role::logits.
   std::vector<double> logits(const DataSource& data, std::int64_t row, const RunOptions& options);
+  // Of a classifier: those of the first microbatch's sequences, one after the other; perhaps all of them several times.
+  std::vector<double> class_logits(const DataSource& data, const RunOptions& options);
 
  private:
   struct Impl;

@@ -59,6 +59,22 @@ void flush_denormals() {
   _MM_SET_DENORMALS_ZERO_MODE(_MM_DENORMALS_ZERO_ON);
 }
 
+// A GPU's kernels would have to be told each sequence's length there.
+void check_padding(const plan::PlanGraph& graph) {
+  for (const plan::Role& role : graph.roles) {
+    for (const plan::Block& block : role.blocks) {
+      for (const plan::Op& op : block.ops) {
+        const auto* const attention = std::get_if<plan::Attention>(&op.work);
+        if (attention != nullptr && attention->padded) {
+          throw InputError(
+              "model: attention to padded sequences (head classifier) runs on cores so far, not on GPUs; expected "
+              "--device cpu");
+        }
+      }
+    }
+  }
+}
+
 // GPUs are as fast as they are, and take what the host has when they get there.
 void check_pace(const plan::PlanGraph& graph, const RunOptions& options) {
   const bool reads_ahead = std::any_of(graph.roles.begin(), graph.roles.end(), [](const plan::Role& role) {
@@ -84,6 +100,7 @@ LocalRanks::LocalRanks(const plan::PlanGraph& graph, const DataSource& data, Pro
   }
   check_channels(graph, world_, gpu != nullptr);
   if (gpu != nullptr) {
+    check_padding(graph);
     gpu_ranks_ = std::make_unique<GpuRanks>(*gpu, graph, processes);
   } else {
     cache_bytes_ = DataCache::size(graph, data);

@@ -368,7 +368,7 @@ PlanGraph build(const Job& job) {
   g.data = data_set(job);
   g.sequences_per_step = job.workload.global_batch;
   g.seq_len = job.workload.tokens_per_sequence();
-  g.told_len = job.workload.target_len;
+  g.told_len = job.workload.model.is_classifier() ? 1 : job.workload.target_len;
   g.microbatches = static_cast<std::int32_t>(job.microbatches());
   g.microbatches_of.assign(s.microbatches_of.begin(), s.microbatches_of.end());
   const std::vector<StageShare> shares = shares_of(s, g.microbatches);

@@ -371,6 +371,9 @@ void clear_sums(RoleContext& c, BlockBuilder& b);
 void relative_bias_forward(RoleContext& c, BlockBuilder& b);
 void relative_bias_backward(RoleContext& c, BlockBuilder& b);
 
+// build_classifier.cpp: of padded sequences, as they are loaded.
+Operand lengths(RoleContext& c);
+
 // build_ends.cpp. Of a model with two sides embedding_* are about the one that the context is on.
 // The norm between the encoder's last layer and the decoder's layers.
 BlockId encoder_norm_forward(RoleContext& c, std::size_t chunk);
