@@ -62,6 +62,9 @@ class StateKeeper {
   // Whether it wants to see memory after so many steps: the same answer to every rank.
   virtual bool wants(int steps_done) const = 0;
   virtual void keep(const RankMemory& memory, int steps_done) = 0;
+  // A run of several processes has failed, and replicas of servers, if `failure` is empty those here too, hold the
+  // state after so many steps. Called in each process that is left, by its main thread; `is_first` in one of them.
+  virtual void keep_last(int /*steps_done*/, bool /*is_first*/, const std::string& /*failure*/) {}
 };
 
 struct RunOptions {

@@ -110,6 +110,7 @@ const std::vector<std::string>& job_fields() {
           "data_parallel",
           "servers",
           "server_sharding",
+          "server_replicas",
           "server_order",
           "loader_ranks",
           "staleness",

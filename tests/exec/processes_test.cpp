@@ -140,6 +140,7 @@ TEST(Processes, SendWhatThePlanSays) {
         Overrides{{"cp", all}, {"seq_len", "16"}}, Overrides{{"cp", all}, {"seq_len", "16"}, {"cp_kind", "all_to_all"}},
         Overrides{{"dp", all}, {"data_parallel", "gather"}},
         Overrides{{"dp", all}, {"data_parallel", "parameter_server"}, {"servers", all}},
+        Overrides{{"dp", all}, {"data_parallel", "parameter_server"}, {"servers", all}, {"server_replicas", "1"}},
         Overrides{{"dp", few}, {"loader_ranks", few}}, Overrides{{"dp", all}, {"compression", "int8"}},
         Overrides{{"dp", all}, {"data_parallel", "local_sgd"}, {"average_every", "2"}}}) {
     SCOPED_TRACE(::testing::PrintToString(overrides));
