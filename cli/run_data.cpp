@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "exec/evaluate.h"
 
 namespace foretrain::cli {
 
@@ -39,6 +38,10 @@ TrainingData::TrainingData(const plan::Job& job, std::uint64_t seed) : workload_
     samples_ = std::make_unique<const exec::Samples>(w, exec::Samples::Part::training, seed, dealing);
     return;
   }
+  if (w.model.is_classifier()) {
+    keywords_ = std::make_unique<const exec::Keywords>(w, exec::Keywords::Part::training, seed, dealing);
+    return;
+  }
   text_ = w.data.synthetic == workloads::Synthetic::reverse
               ? exec::reversals(w.seq_len, w.model.vocab, w.model.start_token)
               : exec::load_text(w.data);
@@ -53,18 +56,21 @@ TrainingData::TrainingData(const plan::Job& job, std::uint64_t seed) : workload_
 }
 
 const exec::DataSource& TrainingData::source() const {
-  return is_text() ? static_cast<const exec::DataSource&>(*windows_) : *samples_;
+  return is_text()              ? static_cast<const exec::DataSource&>(*windows_)
+         : keywords_ != nullptr ? static_cast<const exec::DataSource&>(*keywords_)
+                                : *samples_;
 }
 
 std::string TrainingData::name() const {
-  return is_text()
-             ? text_.name
+  return is_text() ? text_.name
+         : keywords_ != nullptr
+             ? fmt::format("synthetic keywords of {} classes", workload_.model.classes)
              : fmt::format("synthetic {}, noise {}", workloads::name(workload_.data.synthetic), workload_.data.noise);
 }
 
 std::string TrainingData::amount() const {
   return is_text() ? fmt::format("{} {} to train on", text_.training.size(), text_.unit())
-                   : fmt::format("{} samples to train on", samples_->epochs().items);
+                   : fmt::format("{} {}s to train on", epochs().items, samples_ == nullptr ? "sequence" : "sample");
 }
 
 std::string TrainingData::fingerprint() const {
@@ -73,11 +79,11 @@ std::string TrainingData::fingerprint() const {
 }
 
 const exec::Epochs& TrainingData::epochs() const {
-  return is_text() ? windows_->epochs() : samples_->epochs();
+  return is_text() ? windows_->epochs() : keywords_ != nullptr ? keywords_->epochs() : samples_->epochs();
 }
 
 std::string TrainingData::epoch() const {
-  return epoch_text(epochs(), is_text() ? "sequence" : "sample");
+  return epoch_text(epochs(), samples_ == nullptr ? "sequence" : "sample");
 }
 
 std::int64_t TrainingData::steps(std::optional<std::int64_t> asked) const {
@@ -90,9 +96,19 @@ std::int64_t TrainingData::steps(std::optional<std::int64_t> asked) const {
 
 double TrainingData::validation_loss(exec::Executor& executor, const plan::PlanGraph& graph,
                                      const exec::RunOptions& run) const {
+  if (keywords_ != nullptr) {
+    return exec::validation_loss(executor, graph, exec::Keywords(workload_, exec::Keywords::Part::validation, seed_),
+                                 run);
+  }
   return is_text() ? exec::validation_loss(executor, graph, workload_.model.vocab, text_, run)
                    : exec::validation_loss(executor, graph,
                                            exec::Samples(workload_, exec::Samples::Part::validation, seed_), run);
+}
+
+exec::Classified TrainingData::classified(exec::Executor& executor, const plan::PlanGraph& graph,
+                                          const exec::RunOptions& run) const {
+  return exec::classified(executor, graph, exec::Keywords(workload_, exec::Keywords::Part::validation, seed_),
+                          workload_.model.classes, run);
 }
 
 void DataArguments::add_to(Options& options) {

@@ -1,5 +1,7 @@
 #include "exec/attention_ops.h"
 
+#include "base/error.h"
+
 namespace foretrain::exec {
 
 namespace {
@@ -37,6 +39,35 @@ void attention_rows(const kernels::Launchers& launch, const OpCall& call, const 
                                  call.reads[0], dq, dkv, op.biased ? call.writes.back() : kernels::Tensor{});
 }
 
+// Sequence by sequence, of packed rows: every query sees the first of its sequence's keys, and the others' gradients
+// are 0.
+void padded_attention(const kernels::Launchers& launch, const OpCall& call, const plan::Attention& op,
+                      kernels::AttentionShape shape) {
+  const bool forward = op.step == plan::AttentionStep::flash_forward;
+  const auto* const lengths = static_cast<const std::int32_t*>(call.reads.back().data);
+  const std::int64_t ld = shape.qkv_cols(), behind = shape.q_cols();
+  shape.batch = 1;
+  for (std::int64_t s = 0; s < op.batch; ++s) {
+    const std::int64_t row = s * op.seq, keys = lengths[s];
+    CHECK(keys > 0 && keys <= op.seq, "a sequence of {} tokens in rows of {}", keys, op.seq);
+    const kernels::AttentionRows rows{keys, ld, ld};
+    const auto qkv = [&](const kernels::Tensor& t) { return advanced(t, row * ld); };
+    const auto out = [&](const kernels::Tensor& t) { return advanced(t, row * shape.out_cols()); };
+    const auto lse = [&](const kernels::Tensor& t) { return advanced(t, row * op.heads); };
+    if (forward) {
+      const kernels::Tensor q = qkv(call.reads[0]);
+      launch.attention_rows_forward(shape, rows, q, advanced(q, behind), {}, out(call.writes[0]), lse(call.writes[1]));
+      continue;
+    }
+    const kernels::Tensor q = qkv(call.reads[1]), dq = qkv(call.writes[0]);
+    launch.attention_rows_backward(shape, rows, q, advanced(q, behind), {}, out(call.reads[2]), lse(call.reads[3]),
+                                   out(call.reads[0]), dq, advanced(dq, behind), {});
+    for (std::int64_t key = keys; key < op.seq; ++key) {
+      launch.fill(advanced(dq, key * ld + behind), shape.kv_cols(), 0.0);
+    }
+  }
+}
+
 }  // namespace
 
 void attention(const kernels::Launchers& launch, const OpCall& call, const plan::Attention& op) {
@@ -46,6 +77,10 @@ void attention(const kernels::Launchers& launch, const OpCall& call, const plan:
   shape.window = op.window;
   shape.document = op.document;
   shape.scale = op.scaled ? 0.0 : 1.0;
+  if (op.padded) {
+    padded_attention(launch, call, op, shape);
+    return;
+  }
   if (op.key_seq != 0 || op.biased) {
     attention_rows(launch, call, op, shape);
     return;

@@ -32,6 +32,7 @@ kernels::Activation kernel_kind(workloads::Activation kind) {
     case workloads::Activation::geglu: return kernels::Activation::geglu;
     case workloads::Activation::swiglu_clamped: return kernels::Activation::swiglu_clamped;
     case workloads::Activation::sigmoid: return kernels::Activation::sigmoid;
+    case workloads::Activation::tanh: return kernels::Activation::tanh;
   }
   return {};
 }
@@ -163,6 +164,19 @@ struct KernelRunner {
       launch.embedding_forward(shape, ids(read(0)), read(1), {}, write(0));
     } else {
       launch.embedding_backward(shape, ids(read(0)), read(1), write(0), {});
+    }
+  }
+
+  void operator()(const plan::FirstTokens& op) const {
+    const std::int64_t first_row = call.rank->index_in(op.row_group) * op.rows;
+    const bool forward = op.direction == plan::Direction::forward;
+    launch.fill(write(0), (forward ? op.sequences : op.rows) * op.hidden, 0.0);
+    for (std::int64_t s = 0; s < op.sequences; ++s) {
+      const std::int64_t row = s * op.seq - first_row;
+      if (row >= 0 && row < op.rows) {
+        const std::int64_t from = (forward ? row : s) * op.hidden, to = (forward ? s : row) * op.hidden;
+        launch.copy(advanced(read(0), from).data, advanced(write(0), to).data, size_bytes(op.dtype, op.hidden));
+      }
     }
   }
 

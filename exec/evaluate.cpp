@@ -20,35 +20,48 @@ std::int64_t whole_batches(std::int64_t items, std::int64_t batch) {
   return std::max<std::int64_t>(1, std::min(items, kMostValidationSequences) / batch);
 }
 
-// `batches` batches of windows of the validation text.
+// `batches` batches of a source of `items` that has one of them in a step, in order.
 class ValidationBatches : public DataSource {
  public:
-  ValidationBatches(const TextWindows& windows, std::int64_t batch, std::int64_t batches)
-      : windows_(windows), batch_(batch), sequences_(batch * batches) {}
+  ValidationBatches(const DataSource& source, std::int64_t items, std::int64_t batch, std::int64_t batches)
+      : source_(source), items_(items), batch_(batch), asked_(batch * batches) {}
 
   void sequence(std::int64_t step, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
-    windows_.sequence(spread(step * batch_ + index, sequences_, windows_.windows()), 0, seq_len, ids);
+    source_.sequence(item(step, index), 0, seq_len, ids);
   }
+  Sample sample(std::int64_t step, std::int64_t index) const override { return source_.sample(item(step, index), 0); }
 
  private:
-  const TextWindows& windows_;
-  std::int64_t batch_, sequences_;
+  std::int64_t item(std::int64_t step, std::int64_t index) const {
+    return spread(step * batch_ + index, asked_, items_);
+  }
+
+  const DataSource& source_;
+  std::int64_t items_, batch_, asked_;
 };
 
-// The same of samples.
-class ValidationSamples : public DataSource {
+// Those from `first` on, round again behind the last.
+class From : public DataSource {
  public:
-  ValidationSamples(const Samples& samples, std::int64_t batch, std::int64_t batches)
-      : samples_(samples), batch_(batch), asked_(batch * batches) {}
+  From(const Keywords& sequences, std::int64_t first) : sequences_(sequences), first_(first) {}
 
-  Sample sample(std::int64_t step, std::int64_t index) const override {
-    return samples_.at(spread(step * batch_ + index, asked_, samples_.count()));
+  void sequence(std::int64_t, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
+    sequences_.sequence((first_ + index) % sequences_.count(), 0, seq_len, ids);
+  }
+  Sample sample(std::int64_t, std::int64_t index) const override {
+    return sequences_.sample((first_ + index) % sequences_.count(), 0);
   }
 
  private:
-  const Samples& samples_;
-  std::int64_t batch_, asked_;
+  const Keywords& sequences_;
+  std::int64_t first_;
 };
+
+double mean_loss(Executor& executor, const plan::PlanGraph& graph, const DataSource& source, std::int64_t items,
+                 const RunOptions& options) {
+  const std::int64_t batch = graph.sequences_per_step, batches = whole_batches(items, batch);
+  return executor.evaluate(ValidationBatches(source, items, batch, batches), static_cast<int>(batches), options);
+}
 
 // One sequence, the same everywhere in the batch: what has been written so far, then zeros, which come later and are
 // not seen.
@@ -116,15 +129,40 @@ std::string written(const Text& text, std::span<const std::int32_t> ids) {
 double validation_loss(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,
                        const RunOptions& options) {
   const TextWindows windows(text, TextWindows::Part::validation, graph.seq_len, 1, vocab, kAsWritten, 0);
-  const std::int64_t batch = graph.sequences_per_step;
-  const std::int64_t batches = whole_batches(windows.windows(), batch);
-  return executor.evaluate(ValidationBatches(windows, batch, batches), static_cast<int>(batches), options);
+  return mean_loss(executor, graph, windows, windows.windows(), options);
 }
 
 double validation_loss(Executor& executor, const plan::PlanGraph& graph, const Samples& samples,
                        const RunOptions& options) {
-  const std::int64_t batch = graph.sequences_per_step, batches = whole_batches(samples.count(), batch);
-  return executor.evaluate(ValidationSamples(samples, batch, batches), static_cast<int>(batches), options);
+  return mean_loss(executor, graph, samples, samples.count(), options);
+}
+
+double validation_loss(Executor& executor, const plan::PlanGraph& graph, const Keywords& sequences,
+                       const RunOptions& options) {
+  return mean_loss(executor, graph, sequences, sequences.count(), options);
+}
+
+Classified classified(Executor& executor, const plan::PlanGraph& graph, const Keywords& sequences, std::int64_t classes,
+                      const RunOptions& options) {
+  const std::int64_t asked = std::min(sequences.count(), kMostValidationSequences);
+  const std::int64_t together = graph.sequences_per_step / graph.all_microbatches();
+  Classified result;
+  while (result.sequences < asked) {
+    const std::int64_t first = result.sequences;
+    const From data(sequences, first);
+    const std::vector<double> logits = executor.class_logits(data, options);
+    if (options.interrupted != nullptr && options.interrupted->load()) {
+      break;
+    }
+    const std::int64_t n = std::min(together, asked - first);
+    for (std::int64_t s = 0; s < n; ++s) {
+      const auto begin = logits.begin() + s * classes;
+      const std::int64_t told = std::max_element(begin, begin + classes) - begin;
+      result.right += told == static_cast<std::int64_t>(data.sample(0, s).labels[0]) ? 1 : 0;
+    }
+    result.sequences += n;
+  }
+  return result;
 }
 
 Answers answers(Executor& executor, const plan::PlanGraph& graph, std::int64_t vocab, const Text& text,

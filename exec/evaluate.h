@@ -7,6 +7,7 @@
 
 #include "exec/data.h"
 #include "exec/executor.h"
+#include "exec/keywords.h"
 #include "exec/samples.h"
 #include "plan/graph.h"
 
@@ -23,6 +24,18 @@ double validation_loss(Executor& executor, const plan::PlanGraph& graph, std::in
 // Mean loss of the samples, each once where whole batches allow.
 double validation_loss(Executor& executor, const plan::PlanGraph& graph, const Samples& samples,
                        const RunOptions& options);
+
+// Mean loss of the padded sequences, in the same way.
+double validation_loss(Executor& executor, const plan::PlanGraph& graph, const Keywords& sequences,
+                       const RunOptions& options);
+
+// Sequences whose class the model finds the likeliest.
+struct Classified {
+  std::int64_t sequences = 0, right = 0;
+};
+// Of the first few hundred. Ends early when interrupted.
+Classified classified(Executor& executor, const plan::PlanGraph& graph, const Keywords& sequences, std::int64_t classes,
+                      const RunOptions& options);
 
 // How a decoder behind an encoder answers sequences of the validation text, each token being the likeliest behind those
 // that it has told itself.

@@ -63,7 +63,7 @@ struct Executor::Impl {
 
   RunResult run(const RunOptions& options);
   RunResult evaluate(const DataSource& other, int batches, bool only_first_microbatch, const RunOptions& options);
-  std::vector<double> logits_of(std::int64_t row);
+  std::vector<double> logits_of(std::int64_t row, std::int64_t rows);
   // Of all ranks, on process 0; all processes together.
   std::vector<FullTensor> gathered(Quantity quantity);
 
@@ -113,7 +113,7 @@ RunResult Executor::Impl::evaluate(const DataSource& other, int batches, bool on
 }
 
 // The head's shards lie side by side along the vocabulary on the tp ranks of the last stage.
-std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
+std::vector<double> Executor::Impl::logits_of(std::int64_t row, std::int64_t asked) {
   const int cp = graph.mesh.size(plan::Axis::cp);
   const std::int64_t told = graph.told_len > 0 ? graph.told_len : graph.seq_len;
   const std::int64_t rows = graph.sequences_per_step / graph.all_microbatches() * (told / cp);
@@ -140,8 +140,9 @@ std::vector<double> Executor::Impl::logits_of(std::int64_t row) {
     const std::int64_t cols = buffer.elements / rows;
     const kernels::Tensor tensor{rank->memory().at(place.offset + slot * place.copy_stride),
                                  kernels::stored_type(buffer.dtype)};
-    read_on_host(rank->memory(), advanced(tensor, place_of_row.token * cols), cols, [&](kernels::ConstTensor values) {
-      for (std::int64_t c = 0; c < cols; ++c) {
+    const std::int64_t n = asked * cols;
+    read_on_host(rank->memory(), advanced(tensor, place_of_row.token * cols), n, [&](kernels::ConstTensor values) {
+      for (std::int64_t c = 0; c < n; ++c) {
         logits.push_back(element(values, c));
       }
     });
@@ -207,7 +208,12 @@ double Executor::evaluate(const DataSource& data, int batches, const RunOptions&
 
 std::vector<double> Executor::logits(const DataSource& data, std::int64_t row, const RunOptions& options) {
   impl_->evaluate(data, 1, true, options);
-  return impl_->logits_of(row);
+  return impl_->logits_of(row, 1);
+}
+
+std::vector<double> Executor::class_logits(const DataSource& data, const RunOptions& options) {
+  impl_->evaluate(data, 1, true, options);
+  return impl_->logits_of(0, impl_->graph.sequences_per_step / impl_->graph.all_microbatches());
 }
 
 }  // namespace foretrain::exec

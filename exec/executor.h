@@ -23,6 +23,7 @@
 
 namespace foretrain::exec {
 
+// Of padded sequences the features are the length alone, and the labels the class.
 struct Sample {
   std::span<const double> features, labels;
 };
@@ -33,7 +34,7 @@ struct DataPlace {
 };
 
 // Batches of token ids, or of samples of features. Sequence, or sample, `s` of step `t` is the same whatever the
-// strategy. A source has one of the two.
+// strategy. A source has one of the two; of padded sequences both.
 class DataSource {
  public:
   virtual ~DataSource() = default;
@@ -62,6 +63,9 @@ class StateKeeper {
   // Whether it wants to see memory after so many steps: the same answer to every rank.
   virtual bool wants(int steps_done) const = 0;
   virtual void keep(const RankMemory& memory, int steps_done) = 0;
+  // A run of several processes has failed, and replicas of servers, if `failure` is empty those here too, hold the
+  // state after so many steps. Called in each process that is left, by its main thread; `is_first` in one of them.
+  virtual void keep_last(int /*steps_done*/, bool /*is_first*/, const std::string& /*failure*/) {}
 };
 
 struct RunOptions {
@@ -131,7 +135,7 @@ class Executor {
   std::vector<FullTensor> gradients();
   std::vector<FullTensor> parameters();
 
-  // Replaces the parameters (and master weights), by name; optimizer state stays. REQUIRES: every tensor of the model.
+  // Replaces the parameters (and master weights) of these names; others, and optimizer state, stay.
   void set_parameters(const std::vector<FullTensor>& tensors);
 
   // Mean loss over `batches` batches of `data` with the parameters as they are (plan::Program::evaluation); without
@@ -140,6 +144,8 @@ class Executor {
   // Logits that position `row` of the first sequence of `data` (of what is told of it) gives, over the padded
   // vocabulary. REQUIRES: some role has plan::Role::logits.
   std::vector<double> logits(const DataSource& data, std::int64_t row, const RunOptions& options);
+  // Of a classifier: those of the first microbatch's sequences, one after the other; perhaps all of them several times.
+  std::vector<double> class_logits(const DataSource& data, const RunOptions& options);
 
  private:
   struct Impl;

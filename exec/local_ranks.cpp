@@ -21,6 +21,7 @@ namespace foretrain::exec {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{50}, kShortTick{1};
+constexpr Time kRest{300'000'000'000};  // 0.3 s, in which a replica that waits would have heard
 
 constexpr std::int64_t kLine = 64;
 
@@ -58,6 +59,22 @@ void flush_denormals() {
   _MM_SET_DENORMALS_ZERO_MODE(_MM_DENORMALS_ZERO_ON);
 }
 
+// A GPU's kernels would have to be told each sequence's length there.
+void check_padding(const plan::PlanGraph& graph) {
+  for (const plan::Role& role : graph.roles) {
+    for (const plan::Block& block : role.blocks) {
+      for (const plan::Op& op : block.ops) {
+        const auto* const attention = std::get_if<plan::Attention>(&op.work);
+        if (attention != nullptr && attention->padded) {
+          throw InputError(
+              "model: attention to padded sequences (head classifier) runs on cores so far, not on GPUs; expected "
+              "--device cpu");
+        }
+      }
+    }
+  }
+}
+
 // GPUs are as fast as they are, and take what the host has when they get there.
 void check_pace(const plan::PlanGraph& graph, const RunOptions& options) {
   const bool reads_ahead = std::any_of(graph.roles.begin(), graph.roles.end(), [](const plan::Role& role) {
@@ -83,6 +100,7 @@ LocalRanks::LocalRanks(const plan::PlanGraph& graph, const DataSource& data, Pro
   }
   check_channels(graph, world_, gpu != nullptr);
   if (gpu != nullptr) {
+    check_padding(graph);
     gpu_ranks_ = std::make_unique<GpuRanks>(*gpu, graph, processes);
   } else {
     cache_bytes_ = DataCache::size(graph, data);
@@ -91,6 +109,12 @@ LocalRanks::LocalRanks(const plan::PlanGraph& graph, const DataSource& data, Pro
       needed += arena_of(r);
     }
     check_memory(needed, processes);
+  }
+  for (plan::Rank r = 0; r < world_.ranks(); ++r) {
+    const int process = world_.process_of(r);
+    if (is_replica_of_server(graph, r) && (replica_processes_.empty() || replica_processes_.back() != process)) {
+      replica_processes_.push_back(process);
+    }
   }
   for (const plan::Rank r : world_.ranks_here()) {
     ranks_.push_back(std::make_unique<RankRunner>(graph, r, device(r)));
@@ -395,25 +419,72 @@ RunResult LocalRanks::carry_out(RankRunner::Assignment assignment) {
   }
   try {
     is_broken_ = watch(control, start, assignment, result);
+    join();
+    if (const std::exception_ptr failure = control.failure()) {
+      tell_others(failure);
+    }
+    for (const auto& rank : ranks_) {
+      result.arena = std::max(result.arena, rank->context().role->memory.arena);
+      result.library_workspace += rank->workspace();
+      result.read.of_storage += rank->read().of_storage;
+      result.read.of_cache += rank->read().of_cache;
+    }
+    agree(sent_before, result);
   } catch (...) {
+    const LastState last = last_state(control, assignment);
     cancel(control);
     join();
     is_broken_ = true;
+    keep_last(last, assignment);
     throw;
   }
-  join();
-  if (const std::exception_ptr failure = control.failure()) {
-    is_broken_ = true;
-    tell_others(failure);
-  }
-  for (const auto& rank : ranks_) {
-    result.arena = std::max(result.arena, rank->context().role->memory.arena);
-    result.library_workspace += rank->workspace();
-    result.read.of_storage += rank->read().of_storage;
-    result.read.of_cache += rank->read().of_cache;
-  }
-  agree(sent_before, result);
   return result;
+}
+
+// Replicas go on by themselves to the last update that a server may have made, and then wait for ever.
+LastState LocalRanks::last_state(RunControl& control, const RankRunner::Assignment& assignment) {
+  if (replica_processes_.empty() || processes_.count() == 1 || !assignment.trains ||
+      assignment.options->keeper == nullptr) {
+    return {};
+  }
+  control.stop_before(0);
+  std::int64_t ops_done = -1;
+  Time since;
+  const auto made = [&]() -> std::optional<int> {
+    bool are_waiting = true, agree = true;
+    std::int64_t ops = 0;
+    int updates = -1;
+    for (const auto& rank : ranks_) {
+      const plan::Rank r = rank->context().rank;
+      if (is_replica_of_server(graph_, r)) {
+        are_waiting = are_waiting && world_.is_waiting(r);
+        ops += rank->ops_done();
+        const int of_rank = rank->updates_made();
+        agree = agree && of_rank >= 0 && (updates < 0 || updates == of_rank);
+        updates = of_rank;
+      }
+    }
+    if (control.all_ended()) {
+      return agree ? std::optional(updates) : std::nullopt;
+    }
+    if (!are_waiting || ops != ops_done) {
+      ops_done = ops;
+      since = now();
+    }
+    return agree && now() - since > kRest ? std::optional(updates) : std::nullopt;
+  };
+  return agree_on_last_state(processes_, replica_processes_, made);
+}
+
+void LocalRanks::keep_last(const LastState& last, const RankRunner::Assignment& assignment) const {
+  if (last.steps_done < 0) {
+    return;
+  }
+  const bool are_there = std::all_of(ranks_.begin(), ranks_.end(), [&](const auto& rank) {
+    return !is_replica_of_server(graph_, rank->context().rank) || rank->updates_made() == last.steps_done;
+  });
+  assignment.options->keeper->keep_last(last.steps_done, last.is_first,
+                                        are_there ? "" : "a replica was cut off in an update");
 }
 
 // A rank that waits in vain may be waiting for a process that this host can say more of.

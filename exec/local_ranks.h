@@ -9,6 +9,7 @@
 
 #include "exec/executor.h"
 #include "exec/gpu_ranks.h"
+#include "exec/last_state.h"
 #include "exec/pieces.h"
 #include "exec/rank.h"
 #include "exec/run_control.h"
@@ -60,6 +61,11 @@ class LocalRanks {
   // By process, from here, so far.
   std::vector<double> sent() const;
   void agree(const std::vector<double>& sent_before, RunResult& result);
+  // Of a run that has failed: lets its keeper know what the replicas of servers hold, if there are some. Threads may
+  // have ended.
+  LastState last_state(RunControl& control, const RankRunner::Assignment& assignment);
+  // They have.
+  void keep_last(const LastState& last, const RankRunner::Assignment& assignment) const;
   // And throws it.
   [[noreturn]] void tell_others(const std::exception_ptr& failure);
 
@@ -71,7 +77,8 @@ class LocalRanks {
   std::unique_ptr<const DataCache> cache_;  // from the first step on
   std::unique_ptr<GpuRanks> gpu_ranks_;
   std::vector<std::unique_ptr<RankRunner>> ranks_;
-  std::vector<int> left_out_;  // processes
+  std::vector<int> left_out_;           // processes
+  std::vector<int> replica_processes_;  // in which replicas of servers live, ascending
   bool is_broken_ = false;
 };
 

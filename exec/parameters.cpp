@@ -128,16 +128,16 @@ void scatter(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks,
   std::vector<const FullTensor*> by_number(static_cast<std::size_t>(graph.tensors), nullptr);
   for_each_tensor(graph, [&](std::size_t number, const std::string& name, const plan::Parameter&) {
     const auto found = by_name.find(name);
-    CHECK(found != by_name.end(), "no values for {}", name);
-    by_number[number] = found->second;
+    by_number[number] = found == by_name.end() ? nullptr : found->second;
   });
   std::vector<double> wide;
   for (const RankMemory& memory : ranks) {
     for_each_stored_range(memory, [&](Stored stored, const TensorRange& range, kernels::Tensor out) {
-      if (!is_weight(stored)) {
+      const FullTensor* const tensor = by_number[static_cast<std::size_t>(range.tensor)];
+      if (!is_weight(stored) || tensor == nullptr) {
         return;
       }
-      const std::vector<double>& values = by_number[static_cast<std::size_t>(range.tensor)]->values;
+      const std::vector<double>& values = tensor->values;
       wide.resize(static_cast<std::size_t>(range.elements));
       for (std::int64_t i = 0; i < range.elements; ++i) {
         wide[static_cast<std::size_t>(i)] =

@@ -25,8 +25,7 @@ std::string owned_parts(const std::vector<RankMemory>& ranks, Quantity quantity)
 std::vector<FullTensor> gather(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks, Quantity quantity,
                                const std::vector<std::string>& of_others);
 
-// The other way: sets parameters and master weights of all ranks from whole tensors. REQUIRES: every tensor the graph
-// has.
+// The other way: sets parameters and master weights of all ranks from whole tensors; those of others stay.
 void scatter(const plan::PlanGraph& graph, const std::vector<RankMemory>& ranks,
              const std::vector<FullTensor>& tensors);
 

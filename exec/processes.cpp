@@ -25,6 +25,7 @@
 #include "base/error.h"
 #include "exec/clock.h"
 #include "exec/leave_behind.h"
+#include "exec/renumbered_transport.h"
 
 namespace foretrain::exec {
 
@@ -37,7 +38,7 @@ constexpr std::chrono::milliseconds kLook{200};  // between two looks at the oth
 constexpr std::chrono::seconds kFarewell{1};     // for words of failure to leave
 
 // First letters of notes.
-constexpr char kFailure = '!', kNote = '.';
+constexpr char kFailure = '!', kNote = '.', kLastWords = '=';
 
 std::string first_line(const char* path) {
   std::ifstream file(path);
@@ -190,6 +191,22 @@ void Processes::agree_on_clock() {
   set_clock_epoch(epoch - ahead);
 }
 
+void Processes::renumber(const std::vector<int>& order) {
+  CHECK(order.size() == places_.size(), "an order of {} for {} processes", order.size(), places_.size());
+  if (std::is_sorted(order.begin(), order.end())) {
+    return;
+  }
+  finish_sent(true);
+  transport_ = renumbered(std::move(transport_), order);
+  number_ = transport_->process();
+  const std::vector<Place> places = places_;
+  const std::vector<int> watches = watches_;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    places_[i] = places[static_cast<std::size_t>(order[i])];
+    watches_[i] = watches[static_cast<std::size_t>(order[i])];
+  }
+}
+
 void Processes::send(int to, int tag, const std::string& bytes) {
   finish_sent(false);
   sent_.push_back({to, bytes, nullptr});
@@ -306,6 +323,9 @@ void Processes::listen() {
     if (note.front() == kFailure) {
       failure_ = failure_.empty() ? note.substr(1) : failure_;
       told_ = true;  // whoever failed has told everybody
+    } else if (note.front() == kLastWords) {
+      last_words_.resize(places_.size());
+      last_words_[static_cast<std::size_t>(arrival->from)] = note.substr(1);
     } else {
       heard_.emplace_back(arrival->from, note.substr(1));
     }
@@ -365,16 +385,37 @@ bool Processes::is_lost(int process) const {
   return std::find(lost_.begin(), lost_.end(), process) != lost_.end();
 }
 
-std::vector<int> Processes::newly_gone() {
+std::vector<int> Processes::gone() {
   std::vector<int> gone = transport_->lost();
-  std::erase_if(gone, [this](int p) { return is_lost(p); });
   for (int p = 0; p < static_cast<int>(watches_.size()); ++p) {
     pollfd watch{watches_[static_cast<std::size_t>(p)], POLLIN, 0};
-    if (!is_lost(p) && watch.fd >= 0 && ::poll(&watch, 1, 0) == 1) {
+    if (watch.fd >= 0 && ::poll(&watch, 1, 0) == 1) {
       gone.push_back(p);
     }
   }
   return gone;
+}
+
+void Processes::say_last(const std::string& words) {
+  for (int p = 0; p < count(); ++p) {
+    if (p != number_ && is_left(p)) {
+      send(p, kNoteTag, kLastWords + words);
+    }
+  }
+  last_words_.resize(places_.size());
+  last_words_[static_cast<std::size_t>(number_)] = words;
+}
+
+const std::vector<std::string>& Processes::last_words() {
+  last_words_.resize(places_.size());
+  lost_ = gone();
+  listen();  // what one said before it went
+  finish_sent(false);
+  return last_words_;
+}
+
+bool Processes::is_left(int process) const {
+  return !is_lost(process) && (!same_host(process, number_) || state_of(place(process).pid) != 'T');
 }
 
 void Processes::check() {
@@ -382,21 +423,24 @@ void Processes::check() {
     return;
   }
   if (has_failed()) {
+    lost_ = gone();  // who speaks for the others depends on it
     throw EnvironmentError(failure_);
   }
   const auto is_expendable = [this](int p) {
     return std::find(expendable_.begin(), expendable_.end(), p) != expendable_.end();
   };
-  if (const std::vector<int> gone = newly_gone(); !gone.empty()) {
+  std::vector<int> lost = gone();
+  std::erase_if(lost, [this](int p) { return is_lost(p); });
+  if (!lost.empty()) {
     // It may have told us why before it went.
     listen();
-    for (const int p : gone) {
+    for (const int p : lost) {
       if (!is_lost(p)) {
         lost_.push_back(p);
       }
     }
-    const auto fatal = std::find_if_not(gone.begin(), gone.end(), is_expendable);
-    if (fatal != gone.end()) {
+    const auto fatal = std::find_if_not(lost.begin(), lost.end(), is_expendable);
+    if (fatal != lost.end()) {
       fail(describe_lost(*fatal));
     }
     if (has_failed()) {

@@ -50,6 +50,8 @@ class Processes {
   bool same_host(int a, int b) const { return place(a).host_key == place(b).host_key; }
   // By process: its host's number, in the order of their first processes.
   std::vector<int> hosts() const;
+  // Process `order[i]` is number i from now on; all call it with the same permutation, before they hold ranks.
+  void renumber(const std::vector<int>& order);
   const std::string& launcher() const { return launcher_; }
   // What carries their messages: "Open MPI v4.1.4".
   std::string library() const { return transport_ ? transport_->description() : "no library"; }
@@ -83,9 +85,15 @@ class Processes {
   // the main thread, wherever it waits.
   void check();
   bool has_failed() const { return !failure_.empty(); }
-  // Of those known to be gone, in the order in which that was seen.
+  // Of those known to be gone.
   const std::vector<int>& lost() const { return lost_; }
   bool is_lost(int process) const;
+  // After a failure, from each to all that are left: its last words, which may change.
+  void say_last(const std::string& words);
+  // By process; "" of one that has said none. Looks who is gone meanwhile.
+  const std::vector<std::string>& last_words();
+  // Neither known to be gone nor, on this host, stopped.
+  bool is_left(int process) const;
   // "rank 3 (pid 4711 on node7)" and, on this host, what became of it: "is stopped", "is gone".
   std::string describe(int process) const;
   // The same of one that is lost: "is gone", whatever this host knows.
@@ -112,9 +120,9 @@ class Processes {
   void listen();
   void open_watches();
   void agree_on_clock();
-  std::vector<int> newly_gone();
   int stopped() const;  // one of this host; -1: none is
   bool kill(int process) const;
+  std::vector<int> gone();
 
   std::unique_ptr<Transport> transport_;
   std::string launcher_;
@@ -126,6 +134,7 @@ class Processes {
   std::list<Outgoing> sent_;
   std::list<std::pair<int, std::string>> heard_;
   std::string failure_;
+  std::vector<std::string> last_words_;  // by process
   bool told_ = false;
   int next_channel_ = 0, next_run_ = 0, most_tag_ = 0;
   std::atomic<unsigned> next_tag_{0};

@@ -124,6 +124,7 @@ void RankRunner::prepare(const RankMemory& memory, std::uint64_t seed) {
 void RankRunner::run(RunControl& control, const Assignment& assignment) {
   control_ = &control;
   assignment_ = assignment;
+  ops_done_ = optimizer_ops_done_ = 0;
   context_.data = assignment.data;
   const std::vector<double>& speeds = assignment.options->speeds;
   const std::unique_ptr<Loader> loader = assignment.trains ? make_loader(assignment) : nullptr;
@@ -364,7 +365,20 @@ void RankRunner::completed(const OpCall& call, Time start, Time end) {
     span.end = end - assignment_.origin;
     options.sink->span(span);
   }
+  optimizer_ops_done_ += std::holds_alternative<plan::OptimizerStep>(call.op->work) ? 1 : 0;
+  ++ops_done_;
   finish_op(step, end);
+}
+
+int RankRunner::updates_made() const {
+  const plan::Program& program = context_.role->program;
+  std::int64_t of_step = 0;
+  for (plan::ProgramCursor c(*context_.role, role_index_, program.body, plan::first_body_instance(program)); c;
+       c.next()) {
+    of_step += std::holds_alternative<plan::OptimizerStep>(c.op().work) ? 1 : 0;
+  }
+  const std::int64_t done = optimizer_ops_done_;
+  return of_step > 0 && done % of_step == 0 ? assignment_.first_step + static_cast<int>(done / of_step) : -1;
 }
 
 void RankRunner::finish_op(int step, Time end) {

@@ -1,6 +1,7 @@
 // One rank: its arena, its streams, and the walk of its program.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -43,6 +44,10 @@ class RankRunner : private CompletionSink {
   const RankMemory& memory() const { return memory_; }
   Bytes workspace() const { return workspace_; }  // of the last run
   BytesRead read() const { return read_; }        // likewise
+  // From any thread. Ops of the run that are complete; steps whose updates this rank has made, by its optimizer ops, -1
+  // where it is in the middle of one.
+  std::int64_t ops_done() const { return ops_done_.load(); }
+  int updates_made() const;
 
   // One rank of all reports each.
   void set_reports_loss() { reports_loss_ = true; }
@@ -99,6 +104,7 @@ class RankRunner : private CompletionSink {
   RunControl* control_ = nullptr;
   Assignment assignment_;
   std::deque<OpenStep> open_steps_;
+  std::atomic<std::int64_t> ops_done_{0}, optimizer_ops_done_{0};
 };
 
 }  // namespace foretrain::exec

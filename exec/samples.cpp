@@ -124,7 +124,7 @@ void load_samples(const OpCall& call, const plan::Host& op) {
   const kernels::Tensor& out = call.writes[0];
   for (std::int64_t s = 0; s < op.sequences; ++s) {
     const Sample sample = rank.data->sample(call.binding.step, first + s);
-    const std::span<const double> from = op.task == plan::HostTask::load_features ? sample.features : sample.labels;
+    const std::span<const double> from = op.task == plan::HostTask::load_labels ? sample.labels : sample.features;
     CHECK(std::ssize(from) == op.cols, "{} numbers of a sample, and {} are asked for", from.size(), op.cols);
     const kernels::Tensor to = advanced(out, s * op.cols);
     switch (to.dtype) {

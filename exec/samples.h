@@ -39,7 +39,7 @@ class Samples : public DataSource {
   std::vector<double> values_;  // of a sample one after the other: features, labels
 };
 
-// load_features, load_labels: this rank's share of the samples of the call's microbatch.
+// load_features, load_labels, load_lengths: this rank's share of the samples of the call's microbatch.
 void load_samples(const OpCall& call, const plan::Host& op);
 
 }  // namespace foretrain::exec

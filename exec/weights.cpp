@@ -67,6 +67,10 @@ class Reader {
   void read(std::map<std::string, FullTensor>& tensors) {
     check_names();
     for (const WeightMap& map : maps_.maps) {
+      if (map.may_lack && weights_.find(name(map.theirs)) == nullptr) {
+        tensors.erase(map.ours);
+        continue;
+      }
       const StoredTensor& stored = *weights_.find(name(map.theirs));
       check(stored, map.shape);
       decode(stored.bytes, *stored.number_type(), values_);
@@ -104,7 +108,7 @@ class Reader {
     std::vector<std::string> missing, surplus;
     for (const WeightMap& map : maps_.maps) {
       known.insert(name(map.theirs));
-      if (weights_.find(name(map.theirs)) == nullptr) {
+      if (!map.may_lack && weights_.find(name(map.theirs)) == nullptr) {
         missing.push_back(name(map.theirs));
       }
     }
@@ -171,8 +175,13 @@ void check_config(const std::string& path, const workloads::Model& model) {
     return;
   }
   Mistakes mistakes;
-  const workloads::Model there = workloads::import_hf_config(document, mistakes);
+  workloads::Model there = workloads::import_hf_config(document, mistakes);
   mistakes.throw_if_any();
+  if (model.is_classifier() && !there.is_classifier()) {  // which the job puts in its head's place
+    there.head = model.head;
+    there.classes = model.classes;
+    there.tied_embeddings = model.tied_embeddings;
+  }
   if (const std::string what = workloads::model_difference(there, model); !what.empty()) {
     refuse(file, fmt::format("is not the job's model: {}; \"model\" may name this file", what));
   }

@@ -19,8 +19,9 @@ namespace foretrain::exec {
 // The files that --save makes are at most this large where tensors allow it.
 inline constexpr std::int64_t kShardBytes = 5'000'000'000;
 
-// Values for every parameter of the graph, for Executor::set_parameters; rows of the padded vocabulary are zero. Types
-// may differ from the run's. Throws InputError that names the file and the tensor: one that is missing, of another
+// Values for every parameter of the graph, for Executor::set_parameters; rows of the padded vocabulary are zero. Of a
+// classifier's head those that are there: it may begin from a model that masked tokens trained. Types may differ from
+// the run's. Throws InputError that names the file and the tensor: one that is missing, of another
 // shape, of a type without numbers, one too many (names that the transformers library itself passes over aside), a tied
 // head that differs from the embedding. Where the folder of the weights has a config.json, what it computes must be
 // what the model does.

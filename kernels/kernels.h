@@ -110,7 +110,7 @@ void head_norm_backward_weight(const HeadNormShape& shape, ConstTensor raw, Cons
 // gelu is the tanh form, gelu_erf the exact one. The gated ones read x = [rows, 2*cols], per row gate|up: y = act(gate)
 // * up, with act = silu for swiglu and gelu for geglu; swiglu_clamped, as gpt-oss has it, is act(min(gate, 7)) *
 // (clamp(up, -7, 7) + 1) with act(x) = x sigmoid(1.702 x). The others read x = [rows, cols]. y is [rows, cols].
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped, sigmoid };
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped, sigmoid, tanh };
 constexpr bool is_gated(Activation a) {
   return a == Activation::swiglu || a == Activation::geglu || a == Activation::swiglu_clamped;
 }

@@ -166,6 +166,7 @@ void activation_forward(Activation kind, int64_t rows, int64_t cols, const T* x,
         case Activation::gelu_erf: out = x[r * cols + c] * normal(x[r * cols + c]); break;
         case Activation::relu: out = std::max(x[r * cols + c], T{0}); break;
         case Activation::sigmoid: out = T{1} / (T{1} + std::exp(-x[r * cols + c])); break;
+        case Activation::tanh: out = std::tanh(x[r * cols + c]); break;
         case Activation::swiglu: out = silu(gated[0]) * gated[cols]; break;
         case Activation::geglu: out = gelu(gated[0]) * gated[cols]; break;
         case Activation::swiglu_clamped: out = quick_gelu(clamped_gate(gated[0])) * clamped_up(gated[cols]); break;
@@ -190,6 +191,7 @@ void activation_backward(Activation kind, int64_t rows, int64_t cols, const T* x
           dx[plain] = d * s * (T{1} - s);
           break;
         }
+        case Activation::tanh: dx[plain] = d * (T{1} - std::tanh(x[plain]) * std::tanh(x[plain])); break;
         case Activation::swiglu:
           dx[gate] = d * x[gate + cols] * silu_slope(x[gate]);
           dx[gate + cols] = d * silu(x[gate]);

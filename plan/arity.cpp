@@ -15,10 +15,10 @@ struct ArityOf {
     return {2u + (w.bias ? 1u : 0u) + (w.accumulate ? 1u : 0u) + (reads_x ? 1u : 0u), writes_x ? 2u : 1u};
   }
   Arity operator()(const Attention& w) const {
-    const std::size_t apart = w.key_seq != 0 ? 1 : 0, bias = w.biased ? 1 : 0;
+    const std::size_t apart = w.key_seq != 0 ? 1 : 0, bias = w.biased ? 1 : 0, lengths = w.padded ? 1 : 0;
     switch (w.step) {
-      case AttentionStep::flash_forward: return {1 + apart + bias, 2};
-      case AttentionStep::flash_backward: return {4 + apart + 2 * bias, 1 + apart + bias};
+      case AttentionStep::flash_forward: return {1 + apart + bias + lengths, 2};
+      case AttentionStep::flash_backward: return {4 + apart + 2 * bias + lengths, 1 + apart + bias};
       case AttentionStep::scores:
       case AttentionStep::scale_mask:
       case AttentionStep::softmax:
@@ -68,6 +68,7 @@ struct ArityOf {
     return {w.direction == Direction::forward ? std::size_t{2} : std::size_t{3}, 1};
   }
   Arity operator()(const PositionAdd&) const { return {2, 1}; }
+  Arity operator()(const FirstTokens&) const { return {1, 1}; }
   Arity operator()(const CrossEntropy& w) const {
     switch (w.step) {
       case CrossEntropyStep::stats: return {2, 1};

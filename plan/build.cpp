@@ -39,7 +39,7 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
     groups.tp = add("tp", {{Axis::tp, 0, {}}});
   }
   // Behind the workers stand the servers, or who reads for them.
-  std::vector<int> workers(s.servers + s.loader_ranks > 0 ? static_cast<std::size_t>(s.dp) : 0);
+  std::vector<int> workers(s.beside() > 0 ? static_cast<std::size_t>(s.dp) : 0);
   std::iota(workers.begin(), workers.end(), 0);
   for (int server = 0; server < s.servers; ++server) {
     std::vector<int> with = workers;
@@ -50,6 +50,11 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
     std::vector<int> servers(static_cast<std::size_t>(s.servers));
     std::iota(servers.begin(), servers.end(), static_cast<int>(s.dp));
     groups.servers = add("servers", {{Axis::dp, 0, servers}});
+  }
+  for (int server = 0; server < s.servers && s.server_replicas > 0; ++server) {
+    const int rank = static_cast<int>(s.dp) + server;
+    groups.with_replica.push_back(add(fmt::format("server {} and its replica", server),
+                                      {{Axis::dp, 0, {rank, rank + static_cast<int>(s.servers)}}}));
   }
   if (s.replicas() > 1) {
     const auto spanning = [&](std::vector<AxisSpan> along_dp) {
@@ -91,6 +96,17 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   }
   add_expert_groups(g, job, groups);
   return groups;
+}
+
+// As Groups::servers.
+GroupId replicas_of_servers(PlanGraph& g, const Strategy& s) {
+  if (s.servers == 1) {
+    return kNoGroup;
+  }
+  std::vector<int> replicas(static_cast<std::size_t>(s.servers));
+  std::iota(replicas.begin(), replicas.end(), static_cast<int>(s.dp + s.servers));
+  g.groups.push_back({"replicas of servers", {{Axis::dp, 0, replicas}}, {}});
+  return static_cast<GroupId>(g.groups.size() - 1);
 }
 
 // Are several microbatches between the head's forward and its backward at once?
@@ -344,20 +360,20 @@ PlanGraph build(const Job& job) {
   PlanGraph g;
   g.name = job.workload.model.name;
   g.mesh.order = parse_rank_order(s.rank_order);
-  g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp + s.servers + s.loader_ranks), static_cast<int>(s.cp),
+  g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp + s.beside()), static_cast<int>(s.cp),
                    static_cast<int>(s.tp)};
-  g.servers = static_cast<std::int32_t>(s.servers);
+  g.servers = static_cast<std::int32_t>(s.serving());
   g.loader_ranks = static_cast<std::int32_t>(s.loader_ranks);
   g.asynchronous = s.staleness.has_value();
   g.elastic = s.elastic;
   g.data = data_set(job);
   g.sequences_per_step = job.workload.global_batch;
   g.seq_len = job.workload.tokens_per_sequence();
-  g.told_len = job.workload.target_len;
+  g.told_len = job.workload.model.is_classifier() ? 1 : job.workload.target_len;
   g.microbatches = static_cast<std::int32_t>(job.microbatches());
   g.microbatches_of.assign(s.microbatches_of.begin(), s.microbatches_of.end());
   const std::vector<StageShare> shares = shares_of(s, g.microbatches);
-  g.roles.resize(static_cast<std::size_t>(s.pp) * shares.size() + static_cast<std::size_t>(s.servers + s.loader_ranks));
+  g.roles.resize(static_cast<std::size_t>(s.pp) * shares.size() + static_cast<std::size_t>(s.beside()));
   std::vector<Schedule> schedules;
   for (const StageShare& share : shares) {
     schedules.push_back(schedule_of(s, share.microbatches, g.microbatches));
@@ -377,8 +393,15 @@ PlanGraph build(const Job& job) {
                  {schedule[p], rank_of_stage, paired(schedule, p)}, assign_copies(schedule[p]));
     }
   }
-  for (std::int32_t server = 0; server < s.servers; ++server) {
-    build_server(job, g, *role++, groups, server, deal(s, g.roles.front()), schedules[0][0].back().microbatch);
+  const auto serve = [&](Part part) {
+    for (std::int32_t server = 0; server < s.servers; ++server) {
+      build_server(job, g, *role++, groups, part, server, deal(s, g.roles.front()), schedules[0][0].back().microbatch);
+    }
+  };
+  serve(Part::server);
+  if (s.server_replicas > 0) {
+    groups.servers = replicas_of_servers(g, s);
+    serve(Part::replica);
   }
   for (std::int32_t loader = 0; loader < s.loader_ranks; ++loader) {
     build_loader(job, g, *role++, groups, loader);

@@ -25,7 +25,8 @@ struct AttentionEmitter : LayerEmitter {
             c.job.workload.document_length,
             0,
             is_biased(),
-            c.model.scaled_scores};
+            c.model.scaled_scores,
+            c.model.is_classifier()};
   }
   bool is_biased() const { return c.model.positions == workloads::Positions::relative; }
   AttentionSinks sinks(Direction direction) const {
@@ -206,6 +207,9 @@ struct AttentionEmitter : LayerEmitter {
     if (is_biased()) {
       reads.push_back(position_bias(c));
     }
+    if (c.model.is_classifier()) {
+      reads.push_back(lengths(c));
+    }
     attend(AttentionStep::flash_forward, phase, std::move(reads), {context, all(t.core)});
   }
 
@@ -233,6 +237,9 @@ struct AttentionEmitter : LayerEmitter {
       if (is_biased()) {
         reads.insert(reads.end(), {position_bias(c), position_bias_gradient(c)});
         writes.push_back(position_bias_gradient(c));
+      }
+      if (c.model.is_classifier()) {
+        reads.push_back(lengths(c));
       }
       attend(AttentionStep::flash_backward, phase, std::move(reads), std::move(writes));
       return;

@@ -167,7 +167,8 @@ bool RoleContext::reduces_replicated() const {
   const bool experts = has_experts() && !role().layer_lists[kMoeLayers].empty();
   return (layers && (groups.kv != kNoGroup || (groups.tp != kNoGroup && model.qk_norm))) ||
          (experts && groups.tp != kNoGroup) ||
-         (sequence_parallel && (layers || last || (first && !replicated_embedding().empty())));
+         (sequence_parallel &&
+          (layers || (last && !model.is_classifier()) || (first && !replicated_embedding().empty())));
 }
 
 std::string RoleContext::replicated_embedding() const {

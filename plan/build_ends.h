@@ -1,5 +1,5 @@
-// What both ends of the model share: the embedding's (build_ends.cpp) and the head's (build_head.cpp). Used by
-// build_*.cpp only.
+// What both ends of the model share: the embedding's (build_ends.cpp) and the head's (build_head.cpp,
+// build_classifier.cpp). Used by build_*.cpp only.
 #pragma once
 
 #include <optional>
@@ -23,6 +23,11 @@ struct EndNorm {
   Norm norm(Direction d) const;
   bool has_bias() const { return c.model.norm == workloads::Norm::layernorm; }
 };
+
+// build_classifier.cpp: the class of each sequence, as it is loaded.
+Operand classes_told(RoleContext& c);
+BlockId classifier_forward(RoleContext& c, std::size_t chunk);
+BlockId classifier_backward(RoleContext& c, std::size_t chunk, BackwardPart part);
 
 // A tied table keeps one gradient accumulator per use, unless it is cleared and reduced for every microbatch.
 Operand head_weight_gradient(RoleContext& c);

@@ -245,6 +245,9 @@ BlockId head_forward(RoleContext& c, std::size_t chunk) {
   if (c.model.is_dense()) {
     return dense_head_forward(c, chunk);
   }
+  if (c.model.is_classifier()) {
+    return classifier_forward(c, chunk);
+  }
   const BlockId block = head_forward(c, chunk, true);
   if (in_chunks(c)) {
     c.without_backward[block] = head_forward(c, chunk, false);
@@ -255,6 +258,9 @@ BlockId head_forward(RoleContext& c, std::size_t chunk) {
 BlockId head_backward(RoleContext& c, std::size_t chunk, BackwardPart part, bool last_microbatch) {
   if (c.model.is_dense()) {
     return dense_head_backward(c, chunk);
+  }
+  if (c.model.is_classifier()) {
+    return classifier_backward(c, chunk, part);
   }
   BlockBuilder b(c.role(), "head.backward" + std::string(suffix(part)) + (last_microbatch ? ".last" : ""));
   const bool inputs = part != BackwardPart::weight, weights = part != BackwardPart::input;

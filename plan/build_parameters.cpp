@@ -194,15 +194,25 @@ Layout head_layout(const RoleContext& c) {
   }
   Layout l;
   l.family.name = "head";
+  const auto add_dense = [&] {
+    const std::int64_t hidden = c.n.hidden;
+    l.add("dense.weight", hidden, hidden, hidden, hidden, replicated(c.tp, hidden));
+    l.add_vector("dense.bias", hidden, hidden, replicated(c.tp, hidden), Init::zeros);
+  };
+  if (c.model.is_classifier()) {
+    const std::int64_t classes = c.model.classes;
+    l.add("weight", classes, c.n.hidden, classes, c.n.hidden, replicated(c.tp, classes));
+    l.add_vector("bias", classes, classes, replicated(c.tp, classes), Init::zeros);
+    add_dense();
+    return l;
+  }
   if (!c.tied_here) {
     l.add("weight", c.n.vocab, c.n.hidden, c.n.vocab * c.tp, c.n.hidden, row_sharded(c.tp, c.n.vocab, 1)).counted =
         !c.model.tied_embeddings;
   }
   if (c.model.head == workloads::Head::masked_lm) {
-    const std::int64_t hidden = c.n.hidden;
     l.add_vector("bias", c.n.vocab, c.n.vocab * c.tp, row_sharded(c.tp, c.n.vocab, 1), Init::zeros);
-    l.add("dense.weight", hidden, hidden, hidden, hidden, replicated(c.tp, hidden));
-    l.add_vector("dense.bias", hidden, hidden, replicated(c.tp, hidden), Init::zeros);
+    add_dense();
   }
   add_norm(c, l, "norm");
   return l;

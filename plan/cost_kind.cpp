@@ -53,9 +53,10 @@ struct Namer {
   }
   // It reads and writes as a norm of the same bytes does.
   std::string operator()(const HeadNorm& x) const { return join("norm.rmsnorm", word(x.direction)); }
-  // Both gelus and sigmoid move the same bytes, and so do both swiglus: one table serves them.
+  // Both gelus, sigmoid and tanh move the same bytes, and so do both swiglus: one table serves them.
   static workloads::Activation tabled(workloads::Activation kind) {
-    return kind == workloads::Activation::gelu_erf || kind == workloads::Activation::sigmoid
+    return kind == workloads::Activation::gelu_erf || kind == workloads::Activation::sigmoid ||
+                   kind == workloads::Activation::tanh
                ? workloads::Activation::gelu
            : kind == workloads::Activation::swiglu_clamped ? workloads::Activation::swiglu
                                                            : kind;
@@ -68,6 +69,7 @@ struct Namer {
   std::string operator()(const Embedding& x) const { return join("embedding", word(x.direction)); }
   std::string operator()(const PositionAdd& x) const { return join("position_add", word(x.direction)); }
   std::string operator()(const CrossEntropy& x) const { return join("cross_entropy", word(x.step)); }
+  std::string operator()(const FirstTokens&) const { return "copy.device_to_device"; }
   // It reads and writes as the sum of as much does.
   std::string operator()(const OutputLoss&) const { return "accumulate"; }
   std::string operator()(const OptimizerStep& x) const { return join("optimizer", word(x.optimizer.kind)); }

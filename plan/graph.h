@@ -296,7 +296,8 @@ struct PlanGraph {
   bool elastic = false;  // of these some may be lost on the way
   int data_ranks() const { return mesh.size(Axis::dp) - servers - loader_ranks; }  // that share out a batch
   std::int64_t sequences_per_step = 0, seq_len = 0;  // seq_len: of a sequence as data, both sides of an encoder_decoder
-  std::int64_t told_len = 0;                         // of these the last so many are told (and have logits); 0: all
+  // Of these the last so many are told (and have logits), of a classifier's one; 0: all.
+  std::int64_t told_len = 0;
   std::int32_t microbatches = 0;  // of each rank that shares out a batch; the most of any, where they differ
   DataSet data;
   std::vector<std::int32_t> microbatches_of;  // where they differ, by coordinate along dp: the last ones of that many

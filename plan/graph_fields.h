@@ -11,7 +11,6 @@
 #include "plan/graph.h"
 
 namespace foretrain::plan {
-
 template <class T, class U>
 concept Of = std::same_as<std::remove_const_t<T>, U>;
 
@@ -37,7 +36,7 @@ inline constexpr Direction kLast<Direction> = Direction::backward_weight;
 template <>
 inline constexpr workloads::Norm kLast<workloads::Norm> = workloads::Norm::rmsnorm;
 template <>
-inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::sigmoid;
+inline constexpr workloads::Activation kLast<workloads::Activation> = workloads::Activation::tanh;
 template <>
 inline constexpr workloads::Loss kLast<workloads::Loss> = workloads::Loss::cross_entropy;
 template <>
@@ -69,7 +68,7 @@ inline constexpr Reduction kLast<Reduction> = Reduction::max;
 template <>
 inline constexpr CopyKind kLast<CopyKind> = CopyKind::host_to_device;
 template <>
-inline constexpr HostTask kLast<HostTask> = HostTask::load_labels;
+inline constexpr HostTask kLast<HostTask> = HostTask::load_lengths;
 template <>
 inline constexpr StreamKind kLast<StreamKind> = StreamKind::host;
 template <>
@@ -124,7 +123,8 @@ inline constexpr std::string_view kWorkWords[] = {"join",
                                                   "cast",
                                                   "encode",
                                                   "decode",
-                                                  "outer_step"};
+                                                  "outer_step",
+                                                  "first_tokens"};
 static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
@@ -144,7 +144,7 @@ void fields(auto& a, Of<Attention> auto& x) {
   a("step", x.step), a("kind", x.kind), a("batch", x.batch), a("seq", x.seq), a("heads", x.heads);
   a("kv_heads", x.kv_heads), a("head_dim", x.head_dim), a("causal", x.causal), a("dtype", x.dtype);
   a("value_dim", x.value_dim), a("window", x.window), a("document", x.document);
-  a("key_seq", x.key_seq), a("biased", x.biased), a("scaled", x.scaled);
+  a("key_seq", x.key_seq), a("biased", x.biased), a("scaled", x.scaled), a("padded", x.padded);
 }
 
 void fields(auto& a, Of<AttentionSinks> auto& x) {
@@ -208,6 +208,11 @@ void fields(auto& a, Of<Embedding> auto& x) {
 void fields(auto& a, Of<PositionAdd> auto& x) {
   a("direction", x.direction), a("rows", x.rows), a("hidden", x.hidden), a("seq", x.seq);
   a("row_group", x.row_group), a("dtype", x.dtype), a("seq_group", x.seq_group);
+}
+
+void fields(auto& a, Of<FirstTokens> auto& x) {
+  a("direction", x.direction), a("sequences", x.sequences), a("seq", x.seq), a("rows", x.rows), a("hidden", x.hidden),
+      a("row_group", x.row_group), a("dtype", x.dtype);
 }
 
 void fields(auto& a, Of<CrossEntropy> auto& x) {
@@ -480,8 +485,8 @@ void fields(auto& a, Of<Mesh> auto& x) {
 }
 
 void fields(auto& a, Of<RuntimeExtent> auto& x) {
-  a("name", x.name), a("maximum", x.maximum), a("source", x.source), a("mean", x.mean), a("stddev", x.stddev);
-  a("group", x.group);
+  a("name", x.name), a("maximum", x.maximum), a("source", x.source), a("mean", x.mean), a("stddev", x.stddev),
+      a("group", x.group);
 }
 
 void fields(auto& a, Of<DataSet> auto& x) {

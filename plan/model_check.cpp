@@ -35,6 +35,24 @@ void check_encoder_decoder(const Job& job, ObjectReader& strategy) {
   }
 }
 
+// Padded sequences, of which attention sees a part.
+void check_classifier(const Job& job, ObjectReader& strategy) {
+  const Strategy& s = job.strategy;
+  if (!job.workload.model.is_classifier()) {
+    return;
+  }
+  if (s.cp > 1) {
+    strategy.mistake("cp",
+                     fmt::format("{} cuts sequences in equal parts, and a classifier's have lengths of their own; "
+                                 "expected 1",
+                                 s.cp));
+  }
+  if (s.loss_chunks > 1) {
+    strategy.mistake("loss_chunks",
+                     fmt::format("{} with a classifier, which tells no tokens; expected 1", s.loss_chunks));
+  }
+}
+
 void check_state_space(const Job& job, ObjectReader& strategy) {
   const workloads::Ssm& ssm = job.workload.model.ssm;
   const Strategy& s = job.strategy;
@@ -139,6 +157,7 @@ void check_dense(const Job& job, ObjectReader& strategy) {
 
 void check_model(const Job& job, ObjectReader& strategy) {
   check_encoder_decoder(job, strategy);
+  check_classifier(job, strategy);
   check_state_space(job, strategy);
   check_experts(job, strategy);
   check_dense(job, strategy);

@@ -51,7 +51,8 @@ struct Shapes {
     return fmt::format(" batch {} seq {} heads {}/{} x {}{} {}{}{}", w.batch, w.seq, w.heads, w.kv_heads, w.head_dim,
                        w.v_dim() == w.head_dim ? "" : fmt::format(" and {}", w.v_dim()), name(w.dtype),
                        w.causal ? ", causal" : "", mask_text(w.window, w.document)) +
-           (w.key_seq > 0 ? fmt::format(", {} keys", w.key_seq) : "") + (w.biased ? ", + bias by distance" : "");
+           (w.key_seq > 0 ? fmt::format(", {} keys", w.key_seq) : "") + (w.biased ? ", + bias by distance" : "") +
+           (w.padded ? ", up to lengths" : "");
   }
   std::string operator()(const RelativeBias& w) const {
     return fmt::format(" seq {} heads {} from {} buckets up to {} {}", w.seq, w.heads, w.buckets, w.max_distance,
@@ -95,6 +96,9 @@ struct Shapes {
   }
   std::string operator()(const PositionAdd& w) const {
     return fmt::format(" {}x{} seq {} {}", w.rows, w.hidden, w.seq, name(w.dtype));
+  }
+  std::string operator()(const FirstTokens& w) const {
+    return fmt::format(" of {} sequences of {}, {}x{} {}", w.sequences, w.seq, w.rows, w.hidden, name(w.dtype));
   }
   std::string operator()(const CrossEntropy& w) const {
     return fmt::format(" {}x{} of {} {}", w.rows, w.cols, w.vocab, name(w.dtype));

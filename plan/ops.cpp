@@ -28,6 +28,7 @@ struct KindName {
   std::string operator()(const Rotary& w) const { return dotted("rotary", name(w.direction)); }
   std::string operator()(const Embedding& w) const { return dotted("embedding", name(w.direction)); }
   std::string operator()(const PositionAdd& w) const { return dotted("position_add", name(w.direction)); }
+  std::string operator()(const FirstTokens& w) const { return dotted("first_tokens", name(w.direction)); }
   std::string operator()(const CrossEntropy& w) const { return dotted("cross_entropy", name(w.step)); }
   std::string operator()(const OutputLoss& w) const { return dotted("output_loss", name(w.direction)); }
   std::string operator()(const SquaredNorm&) const { return "squared_norm"; }
@@ -193,6 +194,7 @@ std::string_view name(HostTask t) {
     case HostTask::write_checkpoint: return "write_checkpoint";
     case HostTask::load_features: return "load_features";
     case HostTask::load_labels: return "load_labels";
+    case HostTask::load_lengths: return "load_lengths";
   }
   return "?";
 }

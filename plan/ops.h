@@ -15,12 +15,10 @@
 #include "plan/exchange_ops.h"
 #include "plan/mesh.h"
 #include "plan/moe_ops.h"
+#include "plan/sequence_ops.h"
 #include "workloads/workload.h"
 
 namespace foretrain::plan {
-
-using GroupId = std::int16_t;
-inline constexpr GroupId kNoGroup = -1;
 
 enum class Phase : std::uint8_t {
   load,
@@ -57,9 +55,11 @@ struct Matmul {
 // lse}; flash_backward reads {do, q, kv, o, lse, [bias, dbias]}, writes {dq, dkv, [dbias]}; q [batch*seq,
 // heads*head_dim], kv [batch*key_seq, kv_heads*(head_dim + value_dim)]. With `biased` a logit by distance is added to
 // the scores, bias [heads, seq + keys - 1] as RelativeBias writes it, and dbias is added to: flash_forward reads {qkv,
-// bias}, flash_backward {do, qkv, o, lse, bias, dbias}, writes {dqkv, dbias}. Flash steps alone have these two.
-// Packed qkv [batch*seq, (heads + kv_heads) * head_dim + kv_heads * value_dim]; o [batch*seq, heads*value_dim]; scores
-// and probabilities [batch, heads, seq, seq] in dtype; lse [batch, heads, seq] in fp32 (fp64 for fp64).
+// bias}, flash_backward {do, qkv, o, lse, bias, dbias}, writes {dqkv, dbias}. With `padded` a sequence's queries see
+// its first lengths[batch] i32 keys: flash_forward reads {qkv, lengths}, flash_backward {do, qkv, o, lse, lengths}.
+// Flash steps alone have these three. Packed qkv [batch*seq, (heads + kv_heads) * head_dim + kv_heads * value_dim]; o
+// [batch*seq, heads*value_dim]; scores and probabilities [batch, heads, seq, seq] in dtype; lse [batch, heads, seq] in
+// fp32 (fp64 for fp64).
 enum class AttentionStep : std::uint8_t {
   flash_forward,           // reads {qkv}, writes {o, lse}
   flash_backward,          // reads {do, qkv, o, lse}, writes {dqkv}
@@ -87,19 +87,10 @@ struct Attention {
   std::int64_t key_seq = 0;    // keys of the other sequence; 0: its own, of qkv
   bool biased = false;
   bool scaled = true;  // scores are, by 1/sqrt(head_dim)
+  bool padded = false;
 
   std::int64_t keys() const { return key_seq != 0 ? key_seq : seq; }
   std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
-};
-
-// Logits by distance from a table of buckets (kernels.h): forward: reads {table[heads,buckets]}, writes {bias[heads,
-// 2*seq - 1]}; backward_weight: reads {dbias, dtable}, writes {dtable}, +=. bidirectional: keys behind a query have
-// buckets of their own. bias in fp32 (fp64 for fp64).
-struct RelativeBias {
-  Direction direction{};
-  std::int64_t heads = 0, seq = 0, buckets = 0, max_distance = 0;
-  bool bidirectional = true;
-  Dtype dtype = Dtype::fp32;
 };
 
 // A logit per head beside those of the keys, with no value (gpt-oss); behind flash attention, whose backward takes what
@@ -435,8 +426,15 @@ struct SequencePart {
 
 // load_inputs / load_targets: writes {ids[sequences*seq]} of this instance's microbatch, seq being this rank's share in
 // `seq_group` of each sequence, or the tokens of its part. write_checkpoint: reads {...}. load_features / load_labels:
-// writes {x[sequences, cols]} in dtype, of samples; i32 labels are classes.
-enum class HostTask : std::uint8_t { load_inputs, load_targets, write_checkpoint, load_features, load_labels };
+// writes {x[sequences, cols]} in dtype, of samples; i32 labels are classes. load_lengths: the same of sequences, i32.
+enum class HostTask : std::uint8_t {
+  load_inputs,
+  load_targets,
+  write_checkpoint,
+  load_features,
+  load_labels,
+  load_lengths
+};
 std::string_view name(HostTask t);
 struct Host {
   HostTask task{};
@@ -480,7 +478,7 @@ using Work =
                  CrossEntropy, SquaredNorm, ClipCoefficient, OptimizerStep, Fill, Accumulate, SumParts, Collective,
                  Exchange, Copy, Host, Channel, HeadNorm, LatentHeads, SplitColumns, RingAttention, Reshard, Gate,
                  Route, Permute, GroupedMatmul, ExpertActivation, AttentionSinks, StateSpace, ExpertBias, OutputLoss,
-                 LambUpdate, LossScale, RelativeBias, Cast, Encode, Decode, OuterStep>;
+                 LambUpdate, LossScale, RelativeBias, Cast, Encode, Decode, OuterStep, FirstTokens>;
 
 // The attention of which the op costs so large a share, in so many kernels, where it is one: of a ring's step the
 // causal one of a share over itself, of attend_all that of the whole sequences.

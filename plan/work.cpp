@@ -93,6 +93,7 @@ void WorkOf::operator()(const Activation& x) {
   const Bytes input = workloads::is_gated(x.kind) ? y + y : y;
   // tanh and exp count as one; a gate is one more product, and its backward three.
   const double forward = x.kind == workloads::Activation::relu             ? 1
+                         : x.kind == workloads::Activation::tanh           ? 1
                          : x.kind == workloads::Activation::sigmoid        ? 3
                          : x.kind == workloads::Activation::swiglu         ? 5
                          : x.kind == workloads::Activation::swiglu_clamped ? 8
@@ -142,6 +143,11 @@ void WorkOf::operator()(const PositionAdd& x) {
     w.written = size(wide(x.dtype), table);
     w.read = size(x.dtype, x.rows * x.hidden) + w.written;
   }
+}
+
+void WorkOf::operator()(const FirstTokens& x) {
+  w.read = size(x.dtype, x.sequences * x.hidden);
+  w.written = size(x.dtype, (x.direction == Direction::forward ? x.sequences : x.rows) * x.hidden);
 }
 
 void WorkOf::operator()(const CrossEntropy& x) {

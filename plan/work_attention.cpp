@@ -19,6 +19,7 @@ void WorkOf::operator()(const Attention& x) {
   const Bytes v = size(x.dtype, key_tokens * x.kv_heads * x.v_dim());   // also dv
   const Bytes qkv = q + k + v;
   const Bytes lse = size(wide(x.dtype), tokens * x.heads);
+  const Bytes lengths = x.padded ? size(Dtype::i32, x.batch) : Bytes{};
   const Bytes bias = x.biased ? size(wide(x.dtype), x.heads * (x.seq + x.keys() - 1)) : Bytes{};
   const auto products = [&](double keys, double values) {
     w.flops = keys * with_keys + values * with_values;
@@ -28,12 +29,12 @@ void WorkOf::operator()(const Attention& x) {
   switch (x.step) {
     case AttentionStep::flash_forward:
       products(1, 1);
-      w.read = qkv + bias;
+      w.read = qkv + bias + lengths;
       w.written = o + lse;
       break;
     case AttentionStep::flash_backward:
       products(3, 2);
-      w.read = o + qkv + o + lse + bias + bias;
+      w.read = o + qkv + o + lse + bias + bias + lengths;
       w.written = qkv + bias;
       break;
     case AttentionStep::scores:

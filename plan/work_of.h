@@ -38,6 +38,7 @@ struct WorkOf {
   void operator()(const ResidualAdd&);
   void operator()(const BiasGradient&);
   void operator()(const Embedding&);
+  void operator()(const FirstTokens&);
   void operator()(const PositionAdd&);
   void operator()(const CrossEntropy&);
   void operator()(const OutputLoss&);

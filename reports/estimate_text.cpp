@@ -198,7 +198,10 @@ std::string headline(const plan::Job& job) {
       std::string(name(s.schedule)) + (s.virtual_stages > 1 ? fmt::format(" x {} chunks", s.virtual_stages) : ""));
   add(s.data_parallel != plan::DataParallel::all_reduce,
       s.servers == 0 ? std::string(name(s.data_parallel))
-                     : fmt::format("{} parameter server{}", s.servers, s.servers == 1 ? "" : "s"));
+                     : fmt::format("{} parameter server{}{}", s.servers, s.servers == 1 ? "" : "s",
+                                   s.server_replicas == 0 ? ""
+                                   : s.servers == 1       ? ", a replica"
+                                                          : ", a replica of each"));
   add(s.loader_ranks > 0, fmt::format("{} loader{}", s.loader_ranks, s.loader_ranks == 1 ? "" : "s"));
   add(s.staleness.has_value(),
       s.staleness == plan::kUnbounded ? "asynchronous" : fmt::format("staleness {}", s.staleness.value_or(0)));

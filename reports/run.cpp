@@ -189,6 +189,9 @@ nlohmann::ordered_json to_json(const RunReport& r) {
                        {"tokens", r.answered->tokens},
                        {"right_tokens", r.answered->right_tokens}};
   }
+  if (r.classified) {
+    out["classified"] = {{"sequences", r.classified->sequences}, {"right", r.classified->right}};
+  }
   if (r.sample) {
     out["sample"] = *r.sample;
   }
@@ -231,6 +234,14 @@ std::string to_text(const RunReport& r, bool colour) {
                                    "tokens",
                                    r.answered->right_tokens, r.answered->tokens),
                        Tone::dim}});
+  }
+  if (r.classified) {
+    t.rows.push_back(
+        {"accuracy",
+         {fmt::format("{:.1f} %",
+                      100.0 * static_cast<double>(r.classified->right) / static_cast<double>(r.classified->sequences)),
+          Tone::strong},
+         {fmt::format("{} of {} validation sequences", r.classified->right, r.classified->sequences), Tone::dim}});
   }
   t.rows.push_back({"memory",
                     to_string(r.arena),

@@ -37,6 +37,11 @@ struct Lost {
   std::int64_t updates = 0;  // that it had made, of all steps
 };
 
+// Of padded sequences those whose class the model found the likeliest.
+struct Classified {
+  std::int64_t sequences = 0, right = 0;
+};
+
 struct RunReport {
   const plan::Job* job = nullptr;  // must outlive the report
   std::int64_t ranks = 0;
@@ -63,6 +68,7 @@ struct RunReport {
   std::optional<Verification> verification;
   std::optional<std::string> sample;
   std::optional<Answered> answered;
+  std::optional<Classified> classified;
 };
 
 // Value at `fraction` (0 to 1) of the sorted values, interpolated between neighbours. NaN for none.

@@ -1,5 +1,5 @@
 """The data of a masked language model as exec/load_tokens.cpp and exec/data.cpp make it, in plain Python: which window of a text is
-which sequence of a step, which of its tokens are masked, and what stands there."""
+which sequence of a step, which of its tokens are masked, and what stands there; and a classifier's, as exec/keywords.cpp makes it."""
 
 MASK64 = (1 << 64) - 1
 MASK32 = (1 << 32) - 1
@@ -57,3 +57,13 @@ def masked(ids, index, count, token, vocab, step=0):
         elif what < 0.8 + 0.1:
             inputs[position] = int(which * vocab)
     return inputs, targets
+
+
+def keywords(item, seq_len, vocab, classes, seed=1):
+    """A padded sequence, its length and its class."""
+    draw = lambda which: (philox(seed ^ 0x6B657977 << 32, item, which)[0] >> 12) * 2.0**-52
+    between = lambda first, past, which: first + int(draw(which) * (past - first))
+    length, told = between(max(2, seq_len // 4), seq_len + 1, 0), between(0, classes, 1)
+    ids = [1] + [between(2 + classes, vocab, 2 + t) for t in range(1, length)] + [0] * (seq_len - length)
+    ids[between(1, length, 2)] = 2 + told
+    return ids, length, told

@@ -1,5 +1,5 @@
 """The models of scripts/torch-parity and scripts/torch-speed in plain PyTorch: a GPT-2 (learned positions, LayerNorm, gelu in
-its tanh form, tied table), a BERT with its masked-LM head (norms behind, a token sees all others), a T5 (an encoder and a decoder, logits by distance), a Llama (rotary positions in halves, RMSNorm, SwiGLU, grouped queries) and a Mixtral (the same
+its tanh form, tied table), a BERT with its masked-LM head (norms behind, a token sees all others) or one that tells classes of padded sequences, a T5 (an encoder and a decoder, logits by distance), a Llama (rotary positions in halves, RMSNorm, SwiGLU, grouped queries) and a Mixtral (the same
 with experts, of which a token passes the best few). Parameters carry the names of Hugging Face checkpoints, but every
 weight is [out, in], so GPT-2's projections are theirs transposed. A model returns the mean cross entropy."""
 
@@ -10,11 +10,14 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def attention(q, k, v, causal=True):
-    """q [batch, heads, seq, dim]; k and v with heads or fewer: softmax(q k^T / sqrt(dim)) v, tokens' heads side by side."""
+def attention(q, k, v, causal=True, lengths=None):
+    """q [batch, heads, seq, dim]; k and v with heads or fewer: softmax(q k^T / sqrt(dim)) v, tokens' heads side by side; of sequences
+    with lengths the keys up to them."""
     batch, heads, seq, dim = q.shape
     k, v = (t.repeat_interleave(heads // t.shape[1], dim=1) for t in (k, v))
     hidden = torch.full((seq, seq), causal).triu(1)
+    if lengths is not None:
+        hidden = (torch.arange(seq) >= lengths[:, None])[:, None, None]
     scores = (q @ k.transpose(-2, -1)) * dim**-0.5
     out = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
     return out.transpose(1, 2).reshape(batch, seq, heads * dim)
@@ -65,10 +68,10 @@ class BertLayer(nn.Module):
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(hidden, ffn)})
         self.output = nn.ModuleDict({"dense": nn.Linear(ffn, hidden), "LayerNorm": norm()})
 
-    def forward(self, x):
+    def forward(self, x, lengths=None):
         qkv = (split_heads(self.attention["self"][name](x), self.dim) for name in ("query", "key", "value"))
         out = self.attention["output"]
-        x = out["LayerNorm"](x + out["dense"](attention(*qkv, causal=False)))
+        x = out["LayerNorm"](x + out["dense"](attention(*qkv, causal=False, lengths=lengths)))
         return self.output["LayerNorm"](x + self.output["dense"](F.gelu(self.intermediate["dense"](x))))
 
 
@@ -86,15 +89,34 @@ class Bert(nn.Module):
         self.cls.predictions.bias = nn.Parameter(torch.zeros(vocab))
         self.cls.predictions.transform = nn.ModuleDict({"dense": nn.Linear(hidden, hidden), "LayerNorm": nn.LayerNorm(hidden, eps)})
 
-    def forward(self, ids, targets):
-        e, head = self.bert.embeddings, self.cls.predictions
-        words = e["word_embeddings"]
-        x = words(ids) + e["position_embeddings"](torch.arange(ids.shape[1])) + e["token_type_embeddings"].weight[0]
+    def encoded(self, ids, lengths=None):
+        e = self.bert.embeddings
+        x = e["word_embeddings"](ids) + e["position_embeddings"](torch.arange(ids.shape[1])) + e["token_type_embeddings"].weight[0]
         x = e["LayerNorm"](x)
         for layer in self.bert.encoder["layer"]:
-            x = layer(x)
+            x = layer(x, lengths)
+        return x
+
+    def forward(self, ids, targets):
+        head, words = self.cls.predictions, self.bert.embeddings["word_embeddings"]
+        x = self.encoded(ids)
         x = head.transform["LayerNorm"](F.gelu(head.transform["dense"](x)))
         return F.cross_entropy(F.linear(x, words.weight, head.bias).flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+
+class BertClassifier(Bert):
+    """Of padded sequences: targets are their lengths and classes."""
+
+    def __init__(self, vocab, positions, types, layers, hidden, heads, ffn, eps, classes):
+        super().__init__(vocab, positions, types, layers, hidden, heads, ffn, eps)
+        del self.cls
+        self.bert.pooler = nn.ModuleDict({"dense": nn.Linear(hidden, hidden)})
+        self.classifier = nn.Linear(hidden, classes)
+
+    def forward(self, ids, targets):
+        lengths, classes = targets
+        pooled = torch.tanh(self.bert.pooler["dense"](self.encoded(ids, lengths)[:, 0]))
+        return F.cross_entropy(self.classifier(pooled), classes)
 
 
 def relative_bias(table, queries, keys, both):

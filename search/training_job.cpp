@@ -33,6 +33,8 @@ constexpr Feature kFeatures[] = {
      runs_dualpipe},
     {false, "kernels of their own that exchange tokens are forecast as NCCL's all-to-all",
      [](const TrainingRow& r) { return r.plan.dispatcher.starts_with("DeepEP"); }},
+    {false, "the masked tokens' logits are forecast as logits of all tokens",
+     [](const TrainingRow& r) { return r.model.encoder; }},
     {true, "the pipeline's schedule", [](const TrainingRow& r) { return !knows_schedule(r); }},
     {false, "the zero-bubble schedule that a search found is forecast as ZB-H1 or ZB-H2 of the same memory",
      [](const TrainingRow& r) { return r.plan.schedule.starts_with("ZB-"); }},

@@ -53,6 +53,9 @@ void fill_experts(const TrainingRow& row, Filler& f) {
 
 void fill_model(const TrainingRow& row, Filler& f) {
   const auto& m = row.model;
+  if (m.encoder) {
+    f.state("workload.model.architecture", "encoder");
+  }
   f.require("workload.model.layers", m.layers);
   f.require("workload.model.hidden", m.hidden);
   f.require("workload.model.heads", m.heads);

@@ -87,6 +87,7 @@ TrainingRow read_training_row(const RowReader& reader) {
 
   const RowReader model = reader.object("model", true);
   row.model.name = model.text("name");
+  row.model.encoder = model.text("architecture") == "encoder";
   row.model.layers = model.integer("layers", 1);
   row.model.hidden = model.integer("hidden", 1);
   row.model.heads = model.integer("heads", 1);

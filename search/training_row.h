@@ -17,6 +17,7 @@ struct TrainingRow {
 
   struct {
     std::string name;
+    bool encoder = false;  // of BERT's kind, with masked tokens
     std::optional<std::int64_t> layers, hidden, heads, kv_heads, head_dim, ffn_hidden, vocab, seq_len;
     std::optional<bool> gated_mlp, tied_embeddings;
     bool moe = false;

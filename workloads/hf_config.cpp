@@ -79,6 +79,24 @@ void read_sizes(ObjectReader& reader, Model& m) {
 // Id of [MASK] in every vocabulary that BERT was published with; the library's config.json does not say it.
 constexpr std::int64_t kBertMask = 103;
 
+// Of a model for sequence classification, which tells one class of each; two, where nothing says how many.
+void read_classes(ObjectReader& reader, Model& m) {
+  const nlohmann::json* const classes = reader.raw("architectures");
+  if (classes == nullptr || *classes != nlohmann::json::array({"BertForSequenceClassification"})) {
+    return;
+  }
+  m.head = Head::classifier;
+  m.tied_embeddings = false;
+  const nlohmann::json* const labels = reader.raw("id2label");
+  m.classes = labels != nullptr && labels->is_object() ? std::ssize(*labels) : integer(reader, "num_labels", 2);
+  if (m.classes < 2) {
+    reader.mistake("", fmt::format("{} class; a regression is not built yet; expected 2 classes at least", m.classes));
+  }
+  if (given(reader, "problem_type") && reader.text("problem_type", "") != "single_label_classification") {
+    reader.mistake("problem_type", "is not built yet; expected \"single_label_classification\"");
+  }
+}
+
 Model read_bert(ObjectReader& reader) {
   Model m;
   m.architecture = Architecture::encoder;
@@ -93,6 +111,7 @@ Model read_bert(ObjectReader& reader) {
   m.mask_token = given(reader, "mask_token_id") ? reader.integer("mask_token_id", kBertMask, 0, 10 * kMax)
                                                 : std::min(kBertMask, std::max<std::int64_t>(1, m.vocab) - 1);
   m.tied_embeddings = boolean(reader, "tie_word_embeddings", true);
+  read_classes(reader, m);
   if (given(reader, "position_embedding_type") && reader.text("position_embedding_type", "") != "absolute") {
     reader.mistake("position_embedding_type", "relative positions are not built yet; expected \"absolute\"");
   }

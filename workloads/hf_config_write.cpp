@@ -59,6 +59,7 @@ const char* activation_word(Activation a) {
     case Activation::gelu_erf: return "gelu";
     case Activation::relu: return "relu";
     case Activation::sigmoid: return "sigmoid";
+    case Activation::tanh: return "tanh";
     case Activation::geglu: return "gelu_pytorch_tanh";
     case Activation::swiglu:
     case Activation::swiglu_clamped: return "silu";
@@ -90,6 +91,13 @@ void write_bert(const Model& m, Json& c) {
   c["type_vocab_size"] = m.token_types;
   c["max_position_embeddings"] = m.max_positions;
   c["position_embedding_type"] = "absolute";
+  if (m.is_classifier()) {
+    for (std::int64_t i = 0; i < m.classes; ++i) {
+      const std::string label = fmt::format("LABEL_{}", i);
+      c["id2label"][std::to_string(i)] = label;
+      c["label2id"][label] = i;
+    }
+  }
   c["mask_token_id"] = m.mask_token;  // ignored by the library, which has it in the tokenizer's files
 }
 
@@ -222,7 +230,9 @@ void write_llama_like(const Model& m, const std::string& type, Json& c) {
 }
 
 Json config_of(const Model& m, const std::string& type, std::int64_t max_positions) {
-  Json c{{"architectures", {architecture(type)}}, {"model_type", type}, {"vocab_size", m.vocab}};
+  Json c{{"architectures", {m.is_classifier() ? "BertForSequenceClassification" : architecture(type)}},
+         {"model_type", type},
+         {"vocab_size", m.vocab}};
   if (type == "gpt2") {
     write_gpt2(m, c);
   } else if (type == "t5") {

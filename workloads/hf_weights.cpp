@@ -117,12 +117,27 @@ class Mapper {
       ours_ = fmt::format("layers.{}.", i);
       bert_layer();
     }
+    if (m_.is_classifier()) {
+      classifier();
+      return;
+    }
     theirs_ = "cls.predictions.";
     ours_ = "head.";
     vector(theirs_ + "bias", "head.bias", range(0, m_.vocab));
     linear("transform.dense", "dense", range(0, m_.hidden), m_.hidden, true);
     norm("transform.LayerNorm", "norm");
     head("cls.predictions.decoder.weight");
+  }
+
+  void classifier() {
+    const std::size_t before = out_.maps.size();
+    theirs_ = out_.prefix + "pooler.";
+    ours_ = "head.";
+    linear("dense", "dense", range(0, m_.hidden), m_.hidden, true);
+    theirs_ = ours_ = "";
+    linear("classifier", "head", range(0, m_.classes), m_.hidden, true);
+    std::for_each(out_.maps.begin() + static_cast<std::ptrdiff_t>(before), out_.maps.end(),
+                  [](WeightMap& map) { map.may_lack = true; });
   }
 
   void bert_layer() {
@@ -341,6 +356,9 @@ bool is_no_weight(std::string_view theirs, const Model& model) {
            theirs.ends_with(".EncDecAttention.relative_attention_bias.weight");
   }
   if (model.is_encoder()) {
+    if (model.is_classifier()) {
+      return theirs.ends_with("embeddings.position_ids") || theirs.starts_with("cls.");
+    }
     return theirs.ends_with("embeddings.position_ids") || theirs.ends_with("pooler.dense.weight") ||
            theirs.ends_with("pooler.dense.bias") || theirs.starts_with("cls.seq_relationship.") ||
            theirs == "cls.predictions.decoder.bias";  // the same as cls.predictions.bias

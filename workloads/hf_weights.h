@@ -38,7 +38,8 @@ struct WeightMap {
   std::int64_t cols = 1;           // of ours
   std::int64_t blocks = 1;
   bool transposed = false;
-  double scale = 1.0;  // ours is theirs times it
+  double scale = 1.0;     // ours is theirs times it
+  bool may_lack = false;  // a model that was trained for something else has none
 
   // Place in their tensor of element (i, c), i being an index into `rows`: first(i) + c * step().
   std::int64_t first(std::int64_t i) const {
@@ -63,7 +64,8 @@ WeightMaps weight_maps(const Model& model);
 std::string old_name(const std::string& theirs);
 
 // Whether the library stores a tensor of this name that no parameter stands for: masks, rotary tables, modules that
-// predict further tokens, BERT's pooler and sentence head, which masked tokens do not train.
+// predict further tokens, BERT's pooler and sentence head, which masked tokens do not train, and before a classifier
+// its masked-LM head.
 bool is_no_weight(std::string_view theirs, const Model& model);
 
 }  // namespace foretrain::workloads

@@ -5,8 +5,8 @@
 namespace foretrain::workloads {
 
 std::string_view name(Activation a) {
-  constexpr std::array<std::string_view, 7> kNames{"gelu",     "relu",           "swiglu", "geglu",
-                                                   "gelu_erf", "swiglu_clamped", "sigmoid"};
+  constexpr std::array<std::string_view, 8> kNames{"gelu",     "relu",           "swiglu",  "geglu",
+                                                   "gelu_erf", "swiglu_clamped", "sigmoid", "tanh"};
   return kNames[static_cast<std::size_t>(a)];
 }
 
@@ -29,7 +29,8 @@ std::string_view name(NormPosition p) {
 }
 
 std::string_view name(Head h) {
-  return h == Head::plain ? "plain" : "masked_lm";
+  constexpr std::array<std::string_view, 3> kNames{"plain", "masked_lm", "classifier"};
+  return kNames[static_cast<std::size_t>(h)];
 }
 
 std::string_view name(Loss l) {
@@ -87,6 +88,9 @@ std::int64_t with_experts(const Model& m, std::int64_t experts) {
 
 // Its one norm among them; the product with the vocabulary where it is not the embedding's table.
 std::int64_t head_parameters(const Model& m) {
+  if (m.is_classifier()) {
+    return (m.hidden + 1) * (m.hidden + m.classes);
+  }
   const std::int64_t transform = m.head == Head::masked_lm ? (m.hidden + 1) * m.hidden + m.vocab : 0;
   return norm_parameters(m) + transform + (m.tied_embeddings ? 0 : m.vocab * m.hidden);
 }
@@ -192,10 +196,11 @@ double encoder_decoder_flops(const Model& m, std::int64_t sequences, std::int64_
 
 // Per sequence of s tokens, forward, two FLOPs per multiply-add:
 //   qkv 2·s·h·(q + 2·kv)   scores and context 2 · 2·s·s·q   projection 2·s·q·h   MLP 2·s·h·f·(2, gated 3)   logits
-//   2·s·h·V, of a masked-LM head 2·s·h·h before it; with experts instead of the MLP 2·s·h·(f·(top_k·f_e + f_shared) +
-//   experts), f 2 or 3 as there; with latent attention the matrices of its projections instead of h·(q + 2·kv), and
-//   values of their width. Of an encoder and decoder a decoder's layer counts t tokens for s, and beside it
-//   q and projection 2·t·h·q each, kv 2·s·h·2·kv, scores and context 2 · 2·t·s·q; logits are of t
+//   2·s·h·V, of a masked-LM head 2·s·h·h before it, of a classifier 2·h·(h + classes) instead; with experts instead of
+//   the MLP 2·s·h·(f·(top_k·f_e + f_shared) + experts), f 2 or 3 as there; with latent attention the matrices of its
+//   projections instead of h·(q + 2·kv), and values of their width. Of an encoder and decoder a decoder's layer counts
+//   t tokens for s, and beside it q and projection 2·t·h·q each, kv 2·s·h·2·kv, scores and context 2 · 2·t·s·q; logits
+//   are of t
 // Backward is twice that. With q = kv = h and f = 4h the sum is 72·B·s·l·h²·(1 + s/6h + V/12lh), eq. 9 of Korthikanti
 // et al. (arXiv:2205.05198).
 double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len, bool causal_halved,
@@ -222,7 +227,9 @@ double model_flops(const Model& m, std::int64_t sequences, std::int64_t seq_len,
     squares += m.ssm.has_layer(layer) ? 0 : visible_share(m.window(layer, seq_len), seq_len);
   }
   const double attention = 2 * s * s * (q + o) * (causal_halved && !m.is_encoder() ? 0.5 : 1.0) * squares;
-  const double logits = 2 * s * h * (static_cast<double>(m.vocab) + (m.head == Head::masked_lm ? h : 0));
+  const double logits = m.is_classifier()
+                            ? 2 * h * (h + static_cast<double>(m.classes))
+                            : 2 * s * h * (static_cast<double>(m.vocab) + (m.head == Head::masked_lm ? h : 0));
   const double ssm = 2 * s * h * static_cast<double>(m.ssm.in_cols() + m.ssm.inner()) +
                      7 * s * static_cast<double>(m.ssm.inner() * m.ssm.state);
   const double forward = static_cast<double>(m.layers - m.ssm_layers()) * matmuls + attention +

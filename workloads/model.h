@@ -14,8 +14,8 @@
 namespace foretrain::workloads {
 
 // gelu: the tanh form (GPT-2); gelu_erf: the exact one (Pythia). swiglu_clamped (gpt-oss): gate up to 7 and up within
-// +-7, (up + 1) gate sigmoid(1.702 gate).
-enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped, sigmoid };
+// +-7, (up + 1) gate sigmoid(1.702 gate). tanh is a classifier's.
+enum class Activation : std::uint8_t { gelu, relu, swiglu, geglu, gelu_erf, swiglu_clamped, sigmoid, tanh };
 enum class Norm : std::uint8_t { layernorm, rmsnorm };
 // relative (T5): logits by the distance between two tokens, from a table of buckets that all layers of a side share.
 enum class Positions : std::uint8_t { learned, rotary, none, relative };
@@ -26,8 +26,10 @@ enum class Architecture : std::uint8_t { decoder, encoder, linear, mlp, encoder_
 // Of a half of a layer: before it, on what it reads (pre), or behind it, on the sum of what it reads and adds (post).
 enum class NormPosition : std::uint8_t { pre, post };
 // plain: the last norm of a model with norms before, then the product with the vocabulary. masked_lm (BERT): a product
-// of hidden x hidden, the activation and a norm, then that product with a bias.
-enum class Head : std::uint8_t { plain, masked_lm };
+// of hidden x hidden, the activation and a norm, then that product with a bias. classifier (BERT, fine-tuned): of a
+// sequence's first token a product of hidden x hidden, tanh, and a product with the classes; sequences are padded, and
+// attention sees each one's own tokens alone.
+enum class Head : std::uint8_t { plain, masked_lm, classifier };
 
 std::string_view name(Activation a);
 std::string_view name(Norm n);
@@ -81,6 +83,7 @@ struct Model {
   bool qk_norm = false;            // rmsnorm of each head of q and k before the rotation (Qwen3)
   std::int64_t token_types = 0;    // rows of a table of kinds of tokens (BERT's segments); all tokens are of the first
   Head head = Head::plain;
+  std::int64_t classes = 0;     // that a classifier tells
   std::int64_t mask_token = 0;  // of an encoder: the id that stands where a masked token stood
   bool tied_embeddings = true;
   bool attention_bias = true;  // on qkv (and on the output projection when output_bias)
@@ -96,6 +99,7 @@ struct Model {
   Mla mla;  // with it kv_heads is heads, head_dim nope_dim + rope_dim
 
   bool is_encoder() const { return architecture == Architecture::encoder; }
+  bool is_classifier() const { return head == Head::classifier; }
   bool is_dense() const { return dense.inputs > 0; }
   std::string_view counted_in() const { return is_dense() ? "samples" : "tokens"; }  // what a batch holds
   // Layers that are alike: an MLP's first one reads features, and stands where an embedding would.
@@ -132,7 +136,8 @@ struct Model {
 
 // Parameters of one layer with an MLP, of one with experts, both with attention, and of the whole model (unpadded
 // vocabulary; tied weights once). Exact. BERT's pooler and sentence head, which masked tokens do not train, are none of
-// the model's: it is what the transformers library calls BertForMaskedLM.
+// the model's: it is what the transformers library calls BertForMaskedLM, or with a classifier
+// BertForSequenceClassification.
 std::int64_t layer_parameters(const Model& m);
 std::int64_t moe_layer_parameters(const Model& m);
 std::int64_t cross_attention_parameters(const Model& m);  // what a decoder's layer has beside an encoder's

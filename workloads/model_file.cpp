@@ -123,11 +123,17 @@ void check_ends(const Model& m, ObjectReader& reader) {
   if (m.norms_behind() && (m.parallel_residual || m.has_mla() || m.ssm.heads > 0 || m.moe.experts > 0)) {
     reader.mistake("", "norms behind (norm_position post) are not built with parallel_residual, mla, ssm or moe");
   }
-  if (m.norms_behind() != (m.head == Head::masked_lm)) {
+  if (m.norms_behind() != (m.head != Head::plain)) {
     reader.mistake("",
                    fmt::format("a head \"{}\" with norm_position \"{}\" is not built yet; expected plain with pre, or "
                                "masked_lm with post",
                                name(m.head), name(m.norm_position)));
+  }
+  if (m.is_classifier() && !m.is_encoder()) {
+    reader.mistake("", "the head classifier is of an encoder, whose first token sees all others");
+  }
+  if (m.is_classifier() && m.tied_embeddings) {
+    reader.mistake("", "tied_embeddings: a classifier has no product with the vocabulary; expected false");
   }
   if (m.head == Head::masked_lm && is_gated(m.activation)) {
     reader.mistake("", fmt::format("the masked_lm head has the layers' activation, and {} is gated; expected gelu_erf, "
@@ -192,8 +198,11 @@ void read_ends(ObjectReader& reader, Model& m) {
   m.norm_position = post ? NormPosition::post : NormPosition::pre;
   m.embedding_norm = reader.boolean("embedding_norm", encoder);
   m.token_types = reader.integer("token_types", encoder ? 2 : 0, 0, kMaxWidth);
-  m.head = reader.word("head", post ? "masked_lm" : "plain", {"plain", "masked_lm"}) == "plain" ? Head::plain
-                                                                                                : Head::masked_lm;
+  const std::string head = reader.word("head", post ? "masked_lm" : "plain", {"plain", "masked_lm", "classifier"});
+  m.head = head == "plain" ? Head::plain : head == "masked_lm" ? Head::masked_lm : Head::classifier;
+  if (m.is_classifier()) {
+    m.classes = reader.integer("classes", 2, 2, kMaxWidth);
+  }
   if (encoder) {
     m.mask_token = reader.integer("mask_token", std::max<std::int64_t>(1, m.vocab) - 1, 0, kMaxVocab);
   }
@@ -259,7 +268,7 @@ Model read_object(ObjectReader& reader, const std::string& fallback_name, std::i
   m.parallel_residual = reader.boolean("parallel_residual", false);
   m.shared_norm = reader.boolean("shared_norm", false);
   m.qk_norm = reader.boolean("qk_norm", false);
-  m.tied_embeddings = reader.boolean("tied_embeddings", layernorm || both);
+  m.tied_embeddings = reader.boolean("tied_embeddings", (layernorm || both) && !m.is_classifier());
   m.attention_bias = reader.boolean("attention_bias", layernorm);
   m.output_bias = reader.boolean("output_bias", m.attention_bias);
   m.mlp_bias = reader.boolean("mlp_bias", layernorm && m.moe.experts == 0);
@@ -394,6 +403,9 @@ nlohmann::json to_json(const Model& m) {
                       {"attention_sinks", m.attention_sinks}};
   if (m.is_encoder()) {
     json["mask_token"] = m.mask_token;
+  }
+  if (m.is_classifier()) {
+    json["classes"] = m.classes;
   }
   if (m.is_encoder_decoder()) {
     json["encoder_layers"] = m.encoder_layers;

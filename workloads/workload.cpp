@@ -34,7 +34,7 @@ std::string_view name(DataFormat f) {
 }
 
 std::string_view name(Synthetic s) {
-  constexpr std::array<std::string_view, 4> kNames{"none", "linear", "shells", "reverse"};
+  constexpr std::array<std::string_view, 5> kNames{"none", "linear", "shells", "reverse", "keywords"};
   return kNames[static_cast<std::size_t>(s)];
 }
 
@@ -54,7 +54,8 @@ Bytes Workload::bytes_per_sequence() const {
 }
 
 std::int64_t Workload::targets_per_sequence() const {
-  return model.is_encoder() ? std::max<std::int64_t>(1, std::llround(masked_share * static_cast<double>(seq_len)))
+  return model.is_classifier() ? 1
+         : model.is_encoder()  ? std::max<std::int64_t>(1, std::llround(masked_share * static_cast<double>(seq_len)))
          : model.is_encoder_decoder() ? target_len
                                       : seq_len;
 }

@@ -89,8 +89,9 @@ enum class LastBatch : std::uint8_t { drop, wrap };
 std::string_view name(LastBatch b);
 
 // Data that is made up: samples of features, from the run's seed (exec/samples.h), of models of features; reverse:
-// sequences to be told back to front, of an encoder_decoder (exec/data.h).
-enum class Synthetic : std::uint8_t { none, linear, shells, reverse };
+// sequences to be told back to front, of an encoder_decoder (exec/data.h); keywords: padded sequences whose class a
+// word in them tells, of a classifier (exec/keywords.h).
+enum class Synthetic : std::uint8_t { none, linear, shells, reverse, keywords };
 std::string_view name(Synthetic s);
 
 // How items come to the data-parallel ranks. random: a permutation of all, dealt out step by step; block: each rank has
@@ -144,8 +145,8 @@ struct Workload {
   // Of storage, for one sequence or sample.
   Bytes bytes_per_sequence() const;
 
-  // Tokens of each sequence that the loss is the mean over: an encoder's masked ones, at least one; all that a decoder
-  // tells.
+  // Tokens of each sequence that the loss is the mean over: an encoder's masked ones, at least one; a classifier's
+  // first one; all that a decoder tells.
   std::int64_t targets_per_sequence() const;
 };
 

@@ -148,6 +148,24 @@ nlohmann::json reading_json(const DataSpec& data) {
   return json;
 }
 
+// Of what is made up item by item.
+void read_made(ObjectReader& object, DataSpec& data) {
+  data.samples = object.integer("samples", kDefaultSamples, 1, kMaxBatch);
+  data.last_batch = object.word("last_batch", "drop", {"drop", "wrap"}) == "wrap" ? LastBatch::wrap : LastBatch::drop;
+  read_reading(object, data);
+}
+
+// What a classifier is trained on is made up, too.
+DataSpec read_labelled(ObjectReader& reader) {
+  DataSpec data;
+  ObjectReader object = reader.object("data", /*required=*/false);
+  object.word("synthetic", "keywords", {"keywords"});
+  data.synthetic = Synthetic::keywords;
+  read_made(object, data);
+  object.finish();
+  return data;
+}
+
 // What a model of features is trained on is made up.
 DataSpec read_samples(ObjectReader& reader, const Dense& model) {
   DataSpec data;
@@ -159,10 +177,8 @@ DataSpec read_samples(ObjectReader& reader, const Dense& model) {
     object.mistake("synthetic", fmt::format("\"{}\" is not for a loss of {}; expected {}", kind, name(model.loss),
                                             regression ? "linear" : "shells"));
   }
-  data.samples = object.integer("samples", kDefaultSamples, 1, kMaxBatch);
   data.noise = object.number("noise", 0.1, 0, kInfinity);
-  data.last_batch = object.word("last_batch", "drop", {"drop", "wrap"}) == "wrap" ? LastBatch::wrap : LastBatch::drop;
-  read_reading(object, data);
+  read_made(object, data);
   object.finish();
   return data;
 }
@@ -215,6 +231,21 @@ void check_synthetic(const Workload& w, ObjectReader& reader) {
   } else if (w.data.synthetic == Synthetic::reverse && w.model.vocab < 3) {
     reader.mistake("data",
                    fmt::format("synthetic \"reverse\" needs a vocabulary of 3 at least, not {}", w.model.vocab));
+  }
+  if (w.data.synthetic == Synthetic::keywords && w.model.vocab < w.model.classes + 3) {
+    reader.mistake("data", fmt::format("synthetic \"keywords\" of {} classes needs a vocabulary of {} at least, not {}",
+                                       w.model.classes, w.model.classes + 3, w.model.vocab));
+  }
+  if (w.model.is_classifier() && w.seq_len < 2) {
+    reader.mistake("seq_len",
+                   "1 is not allowed: a classifier's sequences have a first token and others; expected 2 at "
+                   "least");
+  }
+  if (w.model.is_classifier() && !is_flash(w.attention)) {
+    reader.mistake("attention",
+                   fmt::format("of padded sequences is built as flash attention; expected flash, flash3 or "
+                               "cudnn, not {}",
+                               name(w.attention)));
   }
 }
 
@@ -273,15 +304,18 @@ Workload read_workload(ObjectReader& reader, bool on_this_machine) {
   w.document_length = w.document_length >= w.seq_len ? 0 : w.document_length;
   w.moe_imbalance = reader.number("moe_imbalance", 0.0, 0.0, 1e3);
   if (w.model.is_encoder()) {
-    w.masked_share = reader.number("masked_share", w.masked_share, 0, 1);
+    w.masked_share = w.model.is_classifier() ? w.masked_share : reader.number("masked_share", w.masked_share, 0, 1);
     if (w.document_length > 0) {
       reader.mistake("document_length", fmt::format("{} is not built with an encoder; expected 0, or seq_len at least",
                                                     w.document_length));
     }
-  } else if (reader.has("masked_share")) {
-    reader.mistake("masked_share", "is of an encoder; a decoder tells every next token: leave it out");
   }
-  w.data = read_data(reader);
+  if (reader.has("masked_share") && !w.model.is_encoder()) {
+    reader.mistake("masked_share", "is of an encoder; a decoder tells every next token: leave it out");
+  } else if (reader.has("masked_share") && w.model.is_classifier()) {
+    reader.mistake("masked_share", "is of the head masked_lm; a classifier masks no tokens: leave it out");
+  }
+  w.data = w.model.is_classifier() ? read_labelled(reader) : read_data(reader);
   if (w.data.sequences > 0 && w.data.sequences < w.global_batch) {
     reader.mistake("data", fmt::format("sequences {} are fewer than the {} of a step (global_batch)", w.data.sequences,
                                        w.global_batch));
@@ -344,6 +378,12 @@ nlohmann::json to_json(const Workload& w) {
   json["attention"] = name(w.attention);
   json["document_length"] = w.document_length;
   json["moe_imbalance"] = w.moe_imbalance;
+  if (w.model.is_classifier()) {
+    json["data"] = {
+        {"synthetic", name(w.data.synthetic)}, {"samples", w.data.samples}, {"last_batch", name(w.data.last_batch)}};
+    json["data"].update(reading_json(w.data));
+    return json;
+  }
   json["data"] = {{"path", w.data.path},
                   {"format", name(w.data.format)},
                   {"tokenizer", w.data.tokenizer},

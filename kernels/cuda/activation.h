@@ -65,6 +65,8 @@ __device__ inline W activation(Pair<W> x) {
     return a < W{0} ? W{0} : a;
   } else if constexpr (kind == Activation::sigmoid) {
     return sigmoid(a);
+  } else if constexpr (kind == Activation::tanh) {
+    return std::tanh(a);
   } else if constexpr (kind == Activation::swiglu) {
     return a * sigmoid(a) * x.second;
   } else if constexpr (kind == Activation::geglu) {
@@ -88,6 +90,9 @@ __device__ inline Pair<W> activation_gradient(Pair<W> x, W d) {
   } else if constexpr (kind == Activation::sigmoid) {
     const W s = sigmoid(a);
     return {d * (s * (W{1} - s)), W{0}};
+  } else if constexpr (kind == Activation::tanh) {
+    const W t = std::tanh(a);
+    return {d * (W{1} - t * t), W{0}};
   } else if constexpr (kind == Activation::swiglu) {
     const W s = sigmoid(a);
     return {d * x.second * (s * (W{1} + a * (W{1} - s))), d * (a * s)};
@@ -116,6 +121,7 @@ void with_kind(Activation kind, F f) {
     case Activation::geglu: f(Kind<Activation::geglu>{}); break;
     case Activation::gelu_erf: f(Kind<Activation::gelu_erf>{}); break;
     case Activation::sigmoid: f(Kind<Activation::sigmoid>{}); break;
+    case Activation::tanh: f(Kind<Activation::tanh>{}); break;
     case Activation::swiglu_clamped: f(Kind<Activation::swiglu_clamped>{}); break;
   }
 }

@@ -13,9 +13,9 @@ using Ids = std::vector<std::int32_t>;
 
 inline constexpr Dtype kElementTypes[] = {Dtype::fp64, Dtype::fp32, Dtype::bf16};
 inline constexpr std::int64_t kCounts[] = {0, 1, 3, 32, 133, 1025, 1032};
-inline constexpr Activation kActivations[] = {Activation::gelu,   Activation::relu,     Activation::swiglu,
-                                              Activation::geglu,  Activation::gelu_erf, Activation::swiglu_clamped,
-                                              Activation::sigmoid};
+inline constexpr Activation kActivations[] = {Activation::gelu,    Activation::relu,     Activation::swiglu,
+                                              Activation::geglu,   Activation::gelu_erf, Activation::swiglu_clamped,
+                                              Activation::sigmoid, Activation::tanh};
 
 // n values between -scale and scale, and n numbers below `below`; the same for the same seed.
 Doubles random_values(std::int64_t n, unsigned seed, double scale = 1.0);

@@ -49,6 +49,7 @@ std::map<std::string, Overrides> jobs(const std::string& schedule_path) {
       {"data_parallel=all_gather", {"dp=2", "data_parallel=all_gather"}},
       {"data_parallel=parameter_server", {"dp=2", "data_parallel=parameter_server", "servers=2"}},
       {"server_sharding=hash", {"dp=2", "data_parallel=parameter_server", "servers=2", "server_sharding=hash"}},
+      {"server_replicas=1", {"dp=2", "data_parallel=parameter_server", "servers=2", "server_replicas=1"}},
       {"staleness=1", {"dp=2", "data_parallel=parameter_server", "staleness=1"}},
       {"staleness=unbounded", {"dp=2", "data_parallel=parameter_server", "staleness=unbounded"}},
       {"server_order=random", {"dp=2", "data_parallel=parameter_server", "staleness=unbounded", "server_order=random"}},

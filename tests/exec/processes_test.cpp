@@ -140,6 +140,7 @@ TEST(Processes, SendWhatThePlanSays) {
         Overrides{{"cp", all}, {"seq_len", "16"}}, Overrides{{"cp", all}, {"seq_len", "16"}, {"cp_kind", "all_to_all"}},
         Overrides{{"dp", all}, {"data_parallel", "gather"}},
         Overrides{{"dp", all}, {"data_parallel", "parameter_server"}, {"servers", all}},
+        Overrides{{"dp", all}, {"data_parallel", "parameter_server"}, {"servers", all}, {"server_replicas", "1"}},
         Overrides{{"dp", few}, {"loader_ranks", few}}, Overrides{{"dp", all}, {"compression", "int8"}},
         Overrides{{"dp", all}, {"data_parallel", "local_sgd"}, {"average_every", "2"}}}) {
     SCOPED_TRACE(::testing::PrintToString(overrides));
@@ -297,6 +298,25 @@ TEST(Processes, ClocksOfHostsAgree) {
   }
   EXPECT_GE(now().value, before - kWay);
   EXPECT_LE(std::abs(now().value - before), 60 * kWay);
+}
+
+// All goes by the new numbers, and back by the old ones.
+TEST(Processes, NumbersMayBeOthers) {
+  const int count = company->count(), old = company->number();
+  const std::vector<Place> places = company->places();
+  std::vector<int> reversed(places.size());
+  std::iota(reversed.rbegin(), reversed.rend(), 0);
+  company->renumber(reversed);
+  EXPECT_EQ(company->number(), count - 1 - old);
+  const std::vector<std::string> all = company->all_gather(std::to_string(old));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(all[i], std::to_string(reversed[i]));
+    EXPECT_EQ(company->places()[i].pid, places[static_cast<std::size_t>(reversed[i])].pid);
+  }
+  expect_trains(testing::kTinyGpt, {{"dp", std::to_string(count)}}, "fp64", has_bits_of_threads());
+  company->renumber(reversed);
+  EXPECT_EQ(company->number(), old);
+  EXPECT_EQ(company->all_gather(std::to_string(old)).back(), std::to_string(count - 1));
 }
 
 TEST(Processes, RanksThatDoNotComeOutEvenAreRefused) {

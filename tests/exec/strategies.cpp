@@ -39,6 +39,8 @@ const std::vector<Strategy>& strategies() {
       {"all_gather", {{"dp", "2"}, {"data_parallel", "all_gather"}, {"bucket_bytes", "1 kB"}}},
       {"servers", {{"dp", "2"}, {"data_parallel", "parameter_server"}, {"servers", "2"}}},
       {"loaders", {{"dp", "2"}, {"loader_ranks", "2"}}},
+      {"replicated_servers",
+       {{"dp", "2"}, {"data_parallel", "parameter_server"}, {"servers", "2"}, {"server_replicas", "1"}}},
       {"zero1", {{"dp", "2"}, {"zero", "1"}}},
       {"zero1_overlap",
        {{"dp", "2"},

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "exec/keywords.h"
 #include "plan/build.h"
 #include "plan/validate.h"
 #include "workloads/workload_file.h"
@@ -32,7 +34,12 @@ const exec::Course& one_rank_course(const plan::Job& job, const exec::DataSource
 void expect_parity(const char* model, const std::vector<std::string>& overrides) {
   SCOPED_TRACE(::testing::PrintToString(overrides));
   const plan::Job job = tiny_job(model, overrides);
-  const GrammarData data(job.workload.model.vocab);
+  const GrammarData tokens(job.workload.model.vocab);
+  const std::optional<exec::Keywords> keywords =
+      job.workload.model.is_classifier()
+          ? std::optional<exec::Keywords>(std::in_place, job.workload, exec::Keywords::Part::training, 1)
+          : std::nullopt;
+  const exec::DataSource& data = keywords ? static_cast<const exec::DataSource&>(*keywords) : tokens;
   const plan::PlanGraph graph = plan::build(job);
   EXPECT_EQ(plan::validate(graph), std::vector<std::string>{});
   exec::VerifyOptions options;

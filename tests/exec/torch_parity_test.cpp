@@ -6,9 +6,11 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "exec/data.h"
 #include "exec/executor.h"
+#include "exec/keywords.h"
 #include "exec/weights.h"
 #include "plan/build.h"
 #include "tests/support/temporary_folder.h"
@@ -88,6 +90,9 @@ Difference difference(const std::string& model, const std::string& precision, co
   if (told > 0) {
     document["workload"]["target_len"] = told;
   }
+  if (expected.at("model").contains("classes")) {
+    document["workload"]["data"] = {{"samples", figures().at("batch")}};
+  }
   const plan::Job job = plan::job_from_text(document.dump(), "parity job", words);
   const plan::PlanGraph graph = plan::build(job);
   const test::TemporaryFolder folder;
@@ -100,7 +105,10 @@ Difference difference(const std::string& model, const std::string& precision, co
   workloads::write_safetensors(folder.path("weights"), Dtype::fp64, weights);
   const workloads::Workload& w = job.workload;
   const Text text = hashed_text(all * w.global_batch + 1);
-  const TextWindows data = training_windows(text, all, w.global_batch, w.model.vocab, 1);
+  const TextWindows windows = training_windows(text, all, w.global_batch, w.model.vocab, 1);
+  const std::optional<Keywords> keywords =
+      w.model.is_classifier() ? std::optional<Keywords>(std::in_place, w, Keywords::Part::training, 1) : std::nullopt;
+  const DataSource& data = keywords ? static_cast<const DataSource&>(*keywords) : windows;
   Executor executor(graph, data, 1);
   executor.set_parameters(read_weights(graph, job.workload.model, workloads::Safetensors(folder.path("weights"))));
   RunOptions one_step;
@@ -141,12 +149,13 @@ Difference difference(const std::string& model, const std::string& precision, co
 }
 
 void expect_parity(const std::string& precision, const Words& words, double limit) {
-  const bool cuts = std::any_of(words.begin(), words.end(), [](const std::string& word) {
-    return word.starts_with("pp=") || word.starts_with("cp=");
-  });
+  const auto has = [&](const char* axis) {
+    return std::any_of(words.begin(), words.end(), [&](const std::string& word) { return word.starts_with(axis); });
+  };
   for (const auto& [model, of] : figures().at("models").items()) {
-    if (cuts && of.contains("target_len")) {
-      continue;  // an encoder_decoder is not cut so
+    if ((of.contains("target_len") && (has("pp=") || has("cp="))) ||
+        (of.at("model").contains("classes") && has("cp="))) {
+      continue;  // an encoder_decoder is not cut so, nor are a classifier's sequences
     }
     const Difference d = difference(model, precision, words);
     EXPECT_LE(d.loss, limit) << model;

@@ -27,6 +27,7 @@ const std::vector<std::pair<const char*, Words>>& families() {
   static const std::vector<std::pair<const char*, Words>> all{
       {testing::kTinyGpt, {}},
       {testing::kTinyBert, {}},
+      {testing::kTinyClassifier, {}},
       {testing::kTinyBert, {"workload.model.tied_embeddings=false", "workload.model.token_types=1"}},
       {testing::kTinyGpt, {"workload.model.positions=rotary", "workload.model.parallel_residual=true"}},
       {testing::kTinyLlama, {}},
@@ -54,8 +55,11 @@ const std::vector<std::pair<const char*, Words>>& families() {
 std::vector<FullTensor> counted(std::vector<FullTensor> tensors, std::int64_t vocab, std::int64_t hidden) {
   double next = 0;
   for (FullTensor& tensor : tensors) {
-    const bool padded = tensor.name == "embedding.table" || tensor.name == "head.weight";
-    const std::int64_t words = tensor.name == "head.bias" ? vocab : padded ? vocab * hidden : std::ssize(tensor.values);
+    const bool padded = tensor.name == "embedding.table" ||
+                        (tensor.name == "head.weight" && std::ssize(tensor.values) >= vocab * hidden);
+    const std::int64_t words = tensor.name == "head.bias" && std::ssize(tensor.values) >= vocab ? vocab
+                               : padded                                                         ? vocab * hidden
+                                        : std::ssize(tensor.values);
     for (std::size_t i = 0; i < tensor.values.size(); ++i) {
       const bool is_padding = static_cast<std::int64_t>(i) >= words;
       tensor.values[i] = is_padding ? 0 : 0.25 * std::fmod(next++, 251.0) - 8;
@@ -138,6 +142,20 @@ TEST(Weights, OfTheFirstBerts) {
   }
   workloads::write_safetensors(folder.path("f.safetensors"), Dtype::fp64, tensors);
   expect_equal(model.read(folder.path("f.safetensors")), model.tensors);
+}
+
+// A classifier begins from a model that masked tokens trained: all but its head, which stays as it was drawn.
+TEST(Weights, OfAClassifierFromAMaskedModel) {
+  const TemporaryFolder folder;
+  const Saved masked(testing::kTinyBert), classifier(testing::kTinyClassifier);
+  masked.save(folder.path("masked"));
+  std::vector<FullTensor> expected;
+  for (const FullTensor& t : masked.tensors) {
+    if (!t.name.starts_with("head.")) {
+      expected.push_back(t);
+    }
+  }
+  expect_equal(classifier.read(folder.path("masked")), expected);
 }
 
 TEST(Weights, OfEachTypeAndInSeveralFiles) {

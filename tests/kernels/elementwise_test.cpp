@@ -8,9 +8,9 @@ namespace foretrain::kernels {
 namespace {
 
 const std::vector<std::int64_t> kCounts = {0, 1, 3, 16, 31, 64, 133, 1000};
-const std::vector<Activation> kActivations = {Activation::gelu,   Activation::relu,     Activation::swiglu,
-                                              Activation::geglu,  Activation::gelu_erf, Activation::swiglu_clamped,
-                                              Activation::sigmoid};
+const std::vector<Activation> kActivations = {Activation::gelu,    Activation::relu,     Activation::swiglu,
+                                              Activation::geglu,   Activation::gelu_erf, Activation::swiglu_clamped,
+                                              Activation::sigmoid, Activation::tanh};
 
 TEST(Activation, AgainstTheReference) {
   for_instruction_sets([](const std::string& isa) {

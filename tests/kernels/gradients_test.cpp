@@ -115,8 +115,9 @@ TEST(Gradients, OutputLoss) {
 }
 
 TEST(Gradients, Activation) {
-  for (const Activation kind : {Activation::gelu, Activation::relu, Activation::swiglu, Activation::geglu,
-                                Activation::gelu_erf, Activation::swiglu_clamped, Activation::sigmoid}) {
+  for (const Activation kind :
+       {Activation::gelu, Activation::relu, Activation::swiglu, Activation::geglu, Activation::gelu_erf,
+        Activation::swiglu_clamped, Activation::sigmoid, Activation::tanh}) {
     const std::int64_t rows = 3, cols = 11;
     const Vector x = random_values(is_gated(kind) ? 66 : 33, 1, kind == Activation::swiglu_clamped ? 12.0 : 4.0),
                  dy = random_values(33, 2);

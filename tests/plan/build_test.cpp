@@ -14,6 +14,7 @@ namespace foretrain::plan {
 namespace {
 
 using testing::kTinyBert;
+using testing::kTinyClassifier;
 using testing::kTinyGpt;
 using testing::kTinyLlama;
 using testing::kTinyT5;
@@ -84,6 +85,11 @@ TEST(Build, EveryStrategyGivesAValidGraph) {
     expect_valid(kTinyGpt, s);
     expect_valid(kTinyLlama, s);
     expect_valid(kTinyBert, s);
+    if (!std::any_of(s.begin(), s.end(), [](const std::string& word) {
+          return word.starts_with("cp") || word.starts_with("attention=");
+        })) {
+      expect_valid(kTinyClassifier, s);
+    }
   }
 }
 
@@ -123,13 +129,14 @@ std::int64_t stored_parameters(const PlanGraph& g, int tp) {
 TEST(Build, ParametersAreStoredOncePerReplica) {
   for (const Overrides& s : std::vector<Overrides>{
            {}, {"tp=2"}, {"tp=4"}, {"pp=2"}, {"pp=3"}, {"tp=2", "pp=2"}, {"pp=2", "schedule=zb_v"}}) {
-    for (const char* text : {kTinyGpt, kTinyLlama, kTinyBert, kTinyT5}) {
+    for (const char* text : {kTinyGpt, kTinyLlama, kTinyBert, kTinyClassifier, kTinyT5}) {
       if (text == kTinyT5 && !s.empty() && s.back() != "tp=2" && s.back() != "tp=4") {
         continue;  // one stage
       }
       const Job job = tiny_job(text, s);
       const workloads::Model& m = job.workload.model;
-      const std::int64_t tables = m.tied_embeddings ? 1 : 2, biases = m.head == workloads::Head::masked_lm ? 1 : 0;
+      const std::int64_t tables = m.tied_embeddings || m.is_classifier() ? 1 : 2,
+                         biases = m.head == workloads::Head::masked_lm ? 1 : 0;
       const std::int64_t padding = (padded_vocab(job) - m.vocab) * (m.hidden * tables + biases);
       EXPECT_EQ(stored_parameters(build(job), static_cast<int>(job.strategy.tp)),
                 workloads::total_parameters(m) + padding)
@@ -158,6 +165,10 @@ TEST(Build, MatmulFlopsMatchTheClosedForm) {
                    once + tokens * 4 * (33792.0 + 3072));
   // A masked-LM head has one product of 48 x 48 more.
   EXPECT_DOUBLE_EQ(matmul_flops_per_step(build(tiny_job(kTinyBert))), once + tokens * 3 * 2 * 48 * 48);
+  // A classifier has of each of 8 sequences one token's product of 48 x 48 and one of 48 x 3, and none with the
+  // vocabulary, of which 12288 FLOPs a token are.
+  EXPECT_DOUBLE_EQ(matmul_flops_per_step(build(tiny_job(kTinyClassifier))),
+                   once - tokens * 3 * 12288 + 8 * 3 * 2 * 48 * (48.0 + 3));
 }
 
 // An encoder's two layers have 16 tokens, a decoder's three 8: 33792 a token as above, and of cross attention 24 times

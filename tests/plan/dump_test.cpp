@@ -122,7 +122,8 @@ TEST(GraphJson, HoldsEveryKindOfOp) {
   std::vector<Op>& ops = g.roles[0].blocks[0].ops;
   const auto add = [&](Work w) { ops.push_back(foretrain::testing::op(std::move(w), 0, {}, {})); };
   add(Join{}), add(plan::Attention{}), add(plan::Norm{}), add(ResidualAdd{}), add(BiasGradient{}), add(Rotary{});
-  add(Embedding{}), add(PositionAdd{}), add(CrossEntropy{}), add(SquaredNorm{}), add(ClipCoefficient{});
+  add(Embedding{}), add(PositionAdd{}), add(FirstTokens{}), add(CrossEntropy{}), add(SquaredNorm{}),
+      add(ClipCoefficient{});
   add(OptimizerStep{}), add(Fill{}), add(Accumulate{}), add(Copy{CopyKind::host_to_device, 8});
   add(Host{HostTask::write_checkpoint, 1, 2}), add(SumParts{1, 2, true, Dtype::u8}),
       add(Channel{ChannelStep::release, 0, 1, 2, Dtype::nvfp4, 0, 3, true});

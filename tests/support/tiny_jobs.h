@@ -41,6 +41,13 @@ inline const char* const kTinyBert = R"({"version": 1,
                "seq_len": 16, "global_batch": 8, "precision": "fp64", "optimizer": "adamw"},
   "cluster": {"system": "this-machine"}, "strategy": {"micro_batch": 1}})";
 
+// BERT fine-tuned: which of 3 classes a padded sequence of 4 to 16 tokens is of.
+inline const char* const kTinyClassifier = R"({"version": 1,
+  "workload": {"model": {"architecture": "encoder", "layers": 4, "hidden": 48, "heads": 4, "ffn_hidden": 80, "vocab": 61,
+                         "head": "classifier", "classes": 3},
+               "seq_len": 16, "global_batch": 8, "precision": "fp64", "optimizer": "adamw"},
+  "cluster": {"system": "this-machine"}, "strategy": {"micro_batch": 1}})";
+
 // T5 style: an encoder of 2 layers and a decoder of 3, relative positions, scores without scale; 8 tokens told of 16
 inline const char* const kTinyT5 = R"({"version": 1,
   "workload": {"model": {"architecture": "encoder_decoder", "layers": 5, "encoder_layers": 2, "hidden": 48, "heads": 4,

@@ -339,6 +339,24 @@ TEST(HfConfig, Bert) {
             "config.json:2: /is_decoder: true is not built yet; expected false");
 }
 
+// As the library writes it of three classes; what it writes of two, it leaves out.
+TEST(HfConfig, BertForSequences) {
+  const std::string shape = R"("model_type": "bert", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
+"num_attention_heads": 4, "vocab_size": 8, "architectures": ["BertForSequenceClassification"])";
+  const Model two = import("{" + shape + "}");
+  EXPECT_TRUE(two.is_classifier() && !two.tied_embeddings);
+  EXPECT_EQ(two.classes, 2);
+  const Model three = import("{" + shape + R"(, "id2label": {"0": "a", "1": "b", "2": "c"}})");
+  EXPECT_EQ(three.classes, 3);
+  const auto written = hf_config(three, 1, Dtype::fp32);
+  EXPECT_EQ(written["architectures"][0], "BertForSequenceClassification");
+  EXPECT_EQ(written["id2label"].size(), 3u);
+  EXPECT_EQ(written["label2id"]["LABEL_2"], 2);
+  EXPECT_EQ(message_of([&] { import("{" + shape + R"(, "num_labels": 1, "problem_type": "regression"})"); }),
+            "config.json:1: /: 1 class; a regression is not built yet; expected 2 classes at least\n"
+            "config.json:2: /problem_type: is not built yet; expected \"single_label_classification\"");
+}
+
 // t5-base's own, and a gated one of version 1.1 without ties and with a shorter decoder; both written and read again.
 TEST(HfConfig, T5) {
   const Model m = import(R"({"architectures": ["T5ForConditionalGeneration"], "d_ff": 3072, "d_kv": 64, "d_model": 768,

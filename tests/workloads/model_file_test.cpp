@@ -91,6 +91,18 @@ TEST(ModelFile, WhatAnEncoderCannotBe) {
             "gelu or relu");
 }
 
+TEST(ModelFile, Classifier) {
+  const std::string shape = R"("layers": 2, "hidden": 64, "heads": 4, "vocab": 256, "head": "classifier")";
+  const Model m = read(R"({"architecture": "encoder", )" + shape + "}");
+  EXPECT_TRUE(m.is_classifier() && m.is_encoder() && !m.tied_embeddings);
+  EXPECT_EQ(m.classes, 2);
+  EXPECT_EQ(message_of([&] { read(R"({"norm_position": "post", "tied_embeddings": true, )" + shape + "}"); }),
+            "job.json:1: /model: the head classifier is of an encoder, whose first token sees all others\n"
+            "job.json:1: /model: tied_embeddings: a classifier has no product with the vocabulary; expected false");
+  EXPECT_EQ(message_of([&] { read(R"({"architecture": "encoder", "classes": 1, )" + shape + "}"); }),
+            "job.json:1: /model/classes: 1 is not allowed; expected an integer from 2 to 10000000");
+}
+
 TEST(ModelFile, ObjectFormRoundTrips) {
   for (const char* text :
        {R"({"layers": 2, "hidden": 64, "heads": 4, "vocab": 256})",

@@ -121,6 +121,24 @@ TEST(Model, EncoderByHand) {
   EXPECT_EQ(total_parameters(m), parameters + 2 * 4 + 2 * 4 + 20 + 8);
 }
 
+// A pooler of 4 x 4 + 4 and 3 classes of 4 + 1 each, in place of the last norm of 2·4 and (tied) no matrix; 2·4·(4 + 3)
+// FLOPs forward of the first token in place of 2·5·4·8 of five tokens' logits.
+TEST(Model, ClassifierByHand) {
+  Model m;
+  m.layers = 1;
+  m.hidden = m.ffn_hidden = 4;
+  m.heads = m.kv_heads = m.head_dim = 2;
+  m.vocab = 8;
+  m.positions = Positions::none;
+  const double flops = model_flops(m, 1, 5);
+  const std::int64_t parameters = total_parameters(m);
+  m.head = Head::classifier;
+  m.classes = 3;
+  m.tied_embeddings = false;
+  EXPECT_DOUBLE_EQ(model_flops(m, 1, 5), flops + 3 * (56 - 320));
+  EXPECT_EQ(total_parameters(m), parameters - 8 + 20 + 15);
+}
+
 // Window 2 of 4 tokens shows 1 - (1 - 1/2)^2 = 3/4 of what a causal mask shows; of 3 layers the second sees all. A
 // sink for each of 2 heads. h = q = 4 and context 4: 2·4·4·(4 + 4) = 256 FLOPs per layer forward, 3/4 + 1 + 3/4 layers.
 TEST(Model, WindowsAndSinksByHand) {
