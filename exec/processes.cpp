@@ -30,8 +30,9 @@ namespace {
 constexpr int kGatherTag = 1, kNoteTag = 2;
 constexpr std::size_t kPiece = std::size_t{1} << 28;
 constexpr std::chrono::microseconds kShortNap{20}, kLongNap{1000};
-constexpr std::chrono::milliseconds kLook{200};  // between two looks at the others
-constexpr std::chrono::seconds kFarewell{1};     // for words of failure to leave
+constexpr std::chrono::milliseconds kLook{200};     // between two looks at the others
+constexpr std::chrono::seconds kFarewell{1};        // for words of failure to leave
+constexpr std::chrono::milliseconds kToArrive{20};  // for them to arrive
 
 // First letters of notes.
 constexpr char kFailure = '!', kNote = '.', kLastWords = '=';
@@ -401,7 +402,10 @@ void Processes::check() {
   }
   if (const std::vector<int> lost = gone(); !lost.empty()) {
     // It may have told us why before it went.
-    listen();
+    for (const auto end = std::chrono::steady_clock::now() + kToArrive;
+         !has_failed() && std::chrono::steady_clock::now() < end; std::this_thread::sleep_for(kShortNap)) {
+      listen();
+    }
     lost_ = lost;
     const std::string words = describe(lost.front());
     fail(words + (words.ends_with(')') ? " is gone" : ""));
