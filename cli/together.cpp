@@ -61,11 +61,10 @@ std::string shared_cores(const exec::Processes& processes, std::int64_t each) {
   return text;
 }
 
-// Process 0 speaks; should it be lost, the first that is left.
+// Process 0 speaks; should it be lost, or stopped, the first that is left.
 bool speaks(const exec::Processes& processes) {
-  const std::vector<int>& lost = processes.lost();
   int first = 0;
-  while (std::find(lost.begin(), lost.end(), first) != lost.end()) {
+  while (first < processes.number() && !processes.is_left(first)) {
     ++first;
   }
   return processes.number() == first;

@@ -34,8 +34,9 @@ namespace {
 constexpr int kGatherTag = 1, kNoteTag = 2;
 constexpr std::size_t kPiece = std::size_t{1} << 28;
 constexpr std::chrono::microseconds kShortNap{20}, kLongNap{1000};
-constexpr std::chrono::milliseconds kLook{200};  // between two looks at the others
-constexpr std::chrono::seconds kFarewell{1};     // for words of failure to leave
+constexpr std::chrono::milliseconds kLook{200};     // between two looks at the others
+constexpr std::chrono::seconds kFarewell{1};        // for words of failure to leave
+constexpr std::chrono::milliseconds kToArrive{20};  // for them to arrive
 
 // First letters of notes.
 constexpr char kFailure = '!', kNote = '.', kLastWords = '=';
@@ -433,13 +434,18 @@ void Processes::check() {
   std::erase_if(lost, [this](int p) { return is_lost(p); });
   if (!lost.empty()) {
     // It may have told us why before it went.
+    const auto fatal = std::find_if_not(lost.begin(), lost.end(), is_expendable);
     listen();
+    for (const auto end = std::chrono::steady_clock::now() + kToArrive;
+         fatal != lost.end() && !has_failed() && std::chrono::steady_clock::now() < end;
+         std::this_thread::sleep_for(kShortNap)) {
+      listen();
+    }
     for (const int p : lost) {
       if (!is_lost(p)) {
         lost_.push_back(p);
       }
     }
-    const auto fatal = std::find_if_not(lost.begin(), lost.end(), is_expendable);
     if (fatal != lost.end()) {
       fail(describe_lost(*fatal));
     }
