@@ -45,6 +45,10 @@ Checkpointing::Checkpointing(const CheckpointArguments& arguments, const plan::J
   options.keep = arguments.keep;
   options.patience = timeout;
   options.warn = [&console](const std::string& why) { console.warning(why); };
+  options.left_behind = [this](std::int64_t step) {
+    console_.note(fmt::format("the servers' replicas left step {} in {}; --resume goes on from there", step,
+                              folder_->of_step(step)));
+  };
   writer_ = std::make_unique<exec::CheckpointWriter>(*folder_, executor.memory(),
                                                      exec::manifest_of_first_step(job, seed, data), options);
   if (first_step_ > 0) {

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -32,6 +33,12 @@ struct CompareArguments {
 
 constexpr std::uint64_t kSeed = 1;
 
+// A step of the forecast finds caches full.
+std::int64_t warm_up_steps(const plan::DataSet& data, std::int64_t per_step) {
+  const std::int64_t first_epoch = data.kept > 0 ? (data.per_epoch + per_step - 1) / per_step : 0;
+  return std::max<std::int64_t>(kWarmUpSteps, first_epoch);
+}
+
 // On process 0; elsewhere without spans.
 Measurement measured_now(const CompareArguments& a, const plan::Job& job, const plan::PlanGraph& graph,
                          const TrainingData& data, exec::Processes& processes, exec::Gpu* gpu, Console& console) {
@@ -41,7 +48,7 @@ Measurement measured_now(const CompareArguments& a, const plan::Job& job, const 
     console.note(rank_table(processes, graph.mesh.ranks()));
   }
   MeasureOptions options;
-  options.steps = kWarmUpSteps + static_cast<int>(a.steps);
+  options.steps = static_cast<int>(warm_up_steps(graph.data, graph.sequences_per_step) + a.steps);
   options.traced_steps = static_cast<int>(a.steps);
   options.device = a.device.word;
   hold_back(options, job, graph);
@@ -87,7 +94,8 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
   a.device.add_deterministic_to(options);
   options.text("timeline", "FILE", &a.timeline_path,
                "the real run: a timeline of 'foretrain run'; without it, runs now");
-  options.integer("steps", &a.steps, 1, kMostSteps, "steps to run now, after three to warm up [20]");
+  options.integer("steps", &a.steps, 1, kMostSteps,
+                  "steps to run now, after three to warm up, or an epoch that fills a data.cache [20]");
   options.number("max-error", &a.max_error, 0, "exit 4 when the step time is off by more, as a fraction: 0.08");
   options.text("trace", "FILE", &a.trace_path, "writes both timelines side by side as a trace for ui.perfetto.dev");
   options.flag("json", &a.json, "one document, foretrain.compare/1");

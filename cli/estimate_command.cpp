@@ -36,6 +36,23 @@ std::string dump(const plan::Job& job, const std::string& form) {
   return out;
 }
 
+// What its ranks read, and what the first epoch's step takes, whose caches are empty.
+std::optional<reports::Reading> reading(const plan::Job& job, const plan::PlanGraph& graph,
+                                        const ModelArguments& models) {
+  if (job.cluster.storage.bandwidth.value == 0 && graph.data.kept == 0) {
+    return std::nullopt;
+  }
+  reports::Reading r;
+  r.per_step = plan::step_reads(graph);
+  if (graph.data.kept > 0) {
+    r.epoch = plan::epoch_reads(graph, job.cluster);
+    plan::PlanGraph empty = graph;
+    empty.data.kept = 0;
+    r.first_step_time = simulate(job, empty, models, nullptr).step_time;
+  }
+  return r;
+}
+
 }  // namespace
 
 int estimate_command(const std::vector<std::string>& arguments, Console& console) {
@@ -85,6 +102,7 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   estimate.step_time = simulation.step_time;
   estimate.staleness = simulation.staleness;
   estimate.by_role = simulation.breakdown;
+  estimate.reading = reading(job, graph, models);
   estimate.compute_model = simulation.compute_model;
   estimate.network_model = simulation.network_model;
   estimate.error_band = error_band(job, simulation);

@@ -281,6 +281,8 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   report.loss_scale = m.result.loss_scale;
   report.arena = m.result.arena;
   report.workspace = m.result.library_workspace;
+  report.of_storage = Bytes{m.result.read.of_storage};
+  report.of_cache = Bytes{m.result.read.of_cache};
   report.sent = m.result.sent;
   report.told = told_traffic(job, graph, processes, gpu != nullptr, checkpointing.first_step(), steps);
   report.data = data.name();

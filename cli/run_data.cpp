@@ -32,7 +32,8 @@ std::string epoch_text(const exec::Epochs& epochs, const char* item) {
 
 TrainingData::TrainingData(const plan::Job& job, std::uint64_t seed) : workload_(job.workload), seed_(seed) {
   const workloads::Workload& w = workload_;
-  const exec::Dealing dealing{w.data.distribution, w.data.reshuffle, job.strategy.dp, job.strategy.micro_batch};
+  const exec::Dealing dealing{w.data.distribution, w.data.reshuffle, job.strategy.dp, job.strategy.micro_batch,
+                              w.data.sequences};
   if (w.model.is_dense()) {
     samples_ = std::make_unique<const exec::Samples>(w, exec::Samples::Part::training, seed, dealing);
     return;
@@ -46,6 +47,12 @@ TrainingData::TrainingData(const plan::Job& job, std::uint64_t seed) : workload_
               : exec::load_text(w.data);
   windows_ = std::make_unique<const exec::TextWindows>(
       exec::training_windows(text_, w.tokens_per_sequence(), w.global_batch, w.model.vocab, seed, dealing));
+  const std::int64_t there = (text_.training.size() - 1) / w.tokens_per_sequence();
+  if (w.data.sequences > there) {
+    throw InputError(
+        fmt::format("data: {}: an epoch of {} sequences (workload.data.sequences) is more than there are: {}",
+                    text_.name, w.data.sequences, there));
+  }
 }
 
 const exec::DataSource& TrainingData::source() const {

@@ -28,7 +28,7 @@ CalibrateScale scale_of_cores(int cores) {
   s.least_tokens = 256;
   s.width = 256;  // a small model's
   s.vocabulary = 256;
-  s.smallest_memory = 16 * kKiB;
+  s.smallest_memory = 2 * kKiB;
   s.largest_memory = 32 * kMiB;
   s.pool = Bytes{64 * kMiB};
   s.small_pool = Bytes{16 * kMiB};

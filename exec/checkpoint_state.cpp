@@ -61,13 +61,13 @@ bool overlap(const TensorRun& a, const TensorRun& b) {
 
 }  // namespace
 
-ShardSource::ShardSource(const RankMemory& memory) : memory_(memory) {
+ShardSource::ShardSource(const RankMemory& memory, Replicas of) : memory_(memory) {
   header_.rank = memory.rank->rank;
   const plan::Role& role = *memory.rank->role;
   const auto add = [&](const kernels::Tensor& from, std::int64_t elements) {
     stretches_.push_back({from, elements, header_.dtype_of(header_.pieces.back())});
   };
-  for_each_counted_piece(memory, Replicas::all, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
+  for_each_counted_piece(memory, of, [&](const OpCall& call, const plan::Piece& piece, std::int64_t first) {
     const plan::Parameter& p = *piece.parameter;
     // The master weights are the last but the moments; without them the parameters are.
     const auto& step = std::get<plan::OptimizerStep>(call.op->work);

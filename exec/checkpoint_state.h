@@ -18,7 +18,7 @@ namespace foretrain::exec {
 // What one rank writes: of all that hold the same, one does.
 class ShardSource {
  public:
-  explicit ShardSource(const RankMemory& memory);
+  explicit ShardSource(const RankMemory& memory, Replicas of = Replicas::all);
 
   plan::Rank rank() const { return static_cast<plan::Rank>(header_.rank); }
   bool empty() const { return header_.pieces.empty(); }

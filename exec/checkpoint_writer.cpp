@@ -27,6 +27,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kTick{20};
 constexpr std::chrono::seconds kLast{2};  // for shards of others, when the run has ended without them
 constexpr std::size_t kBlock = std::size_t{1} << 22;
+constexpr char kOwner = '.', kReplica = '+';
 
 std::string shard_name(plan::Rank rank) {
   return fmt::format("rank-{:05}.shard", rank);
@@ -52,22 +53,27 @@ void rename_path(const std::string& from, const std::string& to) {
 CheckpointWriter::CheckpointWriter(const CheckpointFolder& folder, const std::vector<RankMemory>& ranks, Manifest about,
                                    CheckpointOptions options)
     : folder_(folder), about_(std::move(about)), options_(std::move(options)) {
-  std::string mine;
-  for (const RankMemory& memory : ranks) {
-    ShardSource source(memory);
+  std::string mine;  // lines: a letter for the party, then the name
+  const auto add = [&mine](Party& party, char letter, ShardSource source) {
     if (!source.empty()) {
-      mine += shard_name(source.rank()) + "\n";
-      shards_.push_back({std::move(source), nullptr, false});
+      mine += letter + shard_name(source.rank()) + "\n";
+      party.shards.push_back({std::move(source), nullptr, false});
+    }
+  };
+  for (const RankMemory& memory : ranks) {
+    add(owners_, kOwner, ShardSource(memory));
+    if (is_replica_of_server(*memory.rank->graph, memory.rank->rank)) {
+      add(replicas_, kReplica, ShardSource(memory, Replicas::in_its_place));
     }
   }
   require_memory(folder_.peers().all_gather, memory_limits(), copies(), "checkpoints' copies of the state", "");
-  for (Shard& shard : shards_) {
+  for (Shard& shard : owners_.shards) {
     shard.copy = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(shard.source.payload_bytes()));
   }
   for (const std::string& of_process : folder_.peers().all_gather(mine)) {
     std::istringstream lines(of_process);
     for (std::string name; std::getline(lines, name);) {
-      names_.push_back(name);
+      (name.front() == kReplica ? replicas_ : owners_).names.push_back(name.substr(1));
     }
   }
   thread_ = std::thread([this] { work(); });
@@ -84,7 +90,7 @@ CheckpointWriter::~CheckpointWriter() {
 
 Bytes CheckpointWriter::copies() const {
   std::int64_t bytes = 0;
-  for (const Shard& shard : shards_) {
+  for (const Shard& shard : owners_.shards) {
     bytes += shard.source.payload_bytes();
   }
   return Bytes{bytes};
@@ -104,7 +110,7 @@ void CheckpointWriter::set_newest(std::int64_t step) {
 CheckpointWriter::Checkpoint* CheckpointWriter::begun(int step) {
   if (step > last_begun_) {
     last_begun_ = step;
-    checkpoints_.push_back({step, 0, {}});
+    checkpoints_.push_back({step, 0, {}, false, folder_.peers().number == 0});
   }
   const auto found =
       std::find_if(checkpoints_.begin(), checkpoints_.end(), [&](const Checkpoint& c) { return c.step == step; });
@@ -112,11 +118,12 @@ CheckpointWriter::Checkpoint* CheckpointWriter::begun(int step) {
 }
 
 void CheckpointWriter::keep(const RankMemory& memory, int steps_done) {
-  const auto shard = std::find_if(shards_.begin(), shards_.end(),
-                                  [&](const Shard& s) { return s.source.rank() == memory.rank->rank; });
+  std::vector<Shard>& shards = owners_.shards;
+  const auto shard =
+      std::find_if(shards.begin(), shards.end(), [&](const Shard& s) { return s.source.rank() == memory.rank->rank; });
   std::unique_lock lock(mutex_);
   begun(steps_done);
-  if (shard != shards_.end()) {
+  if (shard != shards.end()) {
     // Others wait for this rank meanwhile, and not for ever.
     const bool is_free = changed_.wait_for(lock, options_.patience / 2, [&] { return !shard->is_full; });
     if (is_free) {
@@ -134,6 +141,16 @@ void CheckpointWriter::keep(const RankMemory& memory, int steps_done) {
     }
   }
   lock.unlock();
+  changed_.notify_all();
+}
+
+void CheckpointWriter::keep_last(int steps_done, bool is_first, const std::string& failure) {
+  {
+    const std::lock_guard lock(mutex_);
+    // What lacks copies still will never have them.
+    std::erase_if(checkpoints_, [&](const Checkpoint& c) { return c.copied < owners_.shards.size(); });
+    checkpoints_.push_back({steps_done, owners_.shards.size(), failure, true, is_first});
+  }
   changed_.notify_all();
 }
 
@@ -159,7 +176,7 @@ void CheckpointWriter::keep_all(const std::vector<RankMemory>& ranks, int steps_
 void CheckpointWriter::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    const auto is_ready = [&] { return !checkpoints_.empty() && checkpoints_.front().copied == shards_.size(); };
+    const auto is_ready = [&] { return !checkpoints_.empty() && checkpoints_.front().copied == owners_.shards.size(); };
     changed_.wait(lock, [&] { return is_ready() || is_ending_; });
     if (!is_ready()) {
       return;  // what ranks have not all copied will never be
@@ -179,24 +196,30 @@ std::string CheckpointWriter::marker(int process) const {
 }
 
 void CheckpointWriter::write(const Checkpoint& checkpoint) {
-  const std::string folder = folder_.unfinished(checkpoint_name(checkpoint.step));
+  const std::string folder = unfinished(checkpoint);
+  std::vector<Shard>& shards = party(checkpoint).shards;
   std::string failure = checkpoint.failure;
   std::error_code ignored;
   try {
     options_.at("begin");
     // Whoever writes nothing may come when the folder has its name already.
-    if (!shards_.empty() || folder_.peers().number == 0) {
+    if (!shards.empty() || checkpoint.puts_in_place) {
       fs::create_directory(folder, ignored);
     }
-    for (std::size_t i = 0; i < shards_.size() && failure.empty(); ++i) {
-      write_shard(folder, shards_[i], checkpoint.step);
+    for (std::size_t i = 0; i < shards.size() && failure.empty(); ++i) {
+      if (checkpoint.is_last) {
+        const ShardSource& source = shards[i].source;
+        shards[i].copy = std::make_unique<std::byte[]>(static_cast<std::size_t>(source.payload_bytes()));
+        source.copy_to(shards[i].copy.get());
+      }
+      write_shard(folder, shards[i], checkpoint.step);
     }
   } catch (const std::exception& error) {
     failure = error.what();
   }
   {
     const std::lock_guard lock(mutex_);
-    for (Shard& shard : shards_) {
+    for (Shard& shard : shards) {
       shard.is_full = false;
     }
   }
@@ -204,18 +227,22 @@ void CheckpointWriter::write(const Checkpoint& checkpoint) {
   if (!failure.empty()) {
     std::ofstream(fmt::format("{}/{}", folder, marker(folder_.peers().number))) << failure;
   }
-  if (folder_.peers().number != 0) {
+  if (!checkpoint.puts_in_place) {
     return;
   }
   try {
     if (!failure.empty()) {
       throw EnvironmentError(failure);
     }
-    put_in_place(checkpoint.step);
+    put_in_place(checkpoint);
+    if (checkpoint.is_last) {
+      options_.left_behind(checkpoint.step);
+    }
   } catch (const std::exception& error) {
     fs::remove_all(folder, ignored);
     const std::int64_t before = newest();
-    options_.warn(fmt::format("no checkpoint of step {}: {}; training goes on{}", checkpoint.step, error.what(),
+    options_.warn(fmt::format("no checkpoint of step {}: {}{}{}", checkpoint.step, error.what(),
+                              checkpoint.is_last ? "" : "; training goes on",
                               before < 0 ? "" : fmt::format(", {} is the newest", folder_.of_step(before))));
   }
 }
@@ -240,13 +267,14 @@ void CheckpointWriter::write_shard(const std::string& folder, const Shard& shard
 }
 
 // When all shards are there. Throws Error when one does not come.
-void CheckpointWriter::put_in_place(int step) {
-  const std::string folder = folder_.unfinished(checkpoint_name(step)), place = folder_.of_step(step);
+void CheckpointWriter::put_in_place(const Checkpoint& checkpoint) {
+  const int step = checkpoint.step;
+  const std::string folder = unfinished(checkpoint), place = folder_.of_step(step);
   Manifest manifest = about_;
   manifest.step = step;
   manifest.sequences = about_.sequences * step;
-  for (const std::string& name : names_) {
-    manifest.shards.push_back(wait_for(folder, name, step));
+  for (const std::string& name : party(checkpoint).names) {
+    manifest.shards.push_back(wait_for(folder, name, checkpoint));
   }
   options_.at("before the manifest");
   write_file(folder + "/manifest.json", to_json(manifest));
@@ -269,7 +297,12 @@ void CheckpointWriter::put_in_place(int step) {
   remove_old(step);
 }
 
-ShardFile CheckpointWriter::wait_for(const std::string& folder, const std::string& name, int step) const {
+std::string CheckpointWriter::unfinished(const Checkpoint& checkpoint) const {
+  return folder_.unfinished(checkpoint_name(checkpoint.step) + (checkpoint.is_last ? "-last" : ""));
+}
+
+ShardFile CheckpointWriter::wait_for(const std::string& folder, const std::string& name,
+                                     const Checkpoint& checkpoint) const {
   const std::string path = folder + "/" + name;
   const Clock::time_point begin = Clock::now();
   Clock::time_point ended{};
@@ -283,7 +316,7 @@ ShardFile CheckpointWriter::wait_for(const std::string& folder, const std::strin
     const Clock::time_point now = Clock::now();
     {
       const std::lock_guard lock(mutex_);
-      if (is_ending_ && ended == Clock::time_point{}) {
+      if (is_ending_ && !checkpoint.is_last && ended == Clock::time_point{}) {
         ended = now;
       }
     }
@@ -294,7 +327,7 @@ ShardFile CheckpointWriter::wait_for(const std::string& folder, const std::strin
     std::this_thread::sleep_for(kTick);
   }
   const ShardReader shard(path);
-  CHECK(shard.header().step == step, "{}: of step {}, not {}", path, shard.header().step, step);
+  CHECK(shard.header().step == checkpoint.step, "{}: of step {}, not {}", path, shard.header().step, checkpoint.step);
   return {name, shard.file_bytes(), shard.header_crc()};
 }
 

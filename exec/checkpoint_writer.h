@@ -29,6 +29,8 @@ struct CheckpointOptions {
   std::chrono::milliseconds patience{60000};  // for the shards of others, and for the checkpoint before
   // Hears, on the writer's thread, why a checkpoint was given up; training goes on.
   std::function<void(const std::string&)> warn = [](const std::string&) {};
+  // Hears there of the checkpoint that replicas of servers have left behind, of a run that has failed.
+  std::function<void(std::int64_t step)> left_behind = [](std::int64_t) {};
   // Called on the writer's thread at named points between two writes: where a test kills the process.
   std::function<void(std::string_view)> at = [](std::string_view) {};
 };
@@ -46,6 +48,8 @@ class CheckpointWriter : public StateKeeper {
 
   bool wants(int steps_done) const override { return options_.every > 0 && steps_done % options_.every == 0; }
   void keep(const RankMemory& memory, int steps_done) override;
+
+  void keep_last(int steps_done, bool is_first, const std::string& failure) override;
 
   // Between runs: a checkpoint of this step, unless there is one. Then waits until all that was begun is written or
   // given up. Throws when another process is lost meanwhile.
@@ -66,22 +70,30 @@ class CheckpointWriter : public StateKeeper {
     int step = 0;
     std::size_t copied = 0;  // shards
     std::string failure;
+    bool is_last = false;        // by replicas of servers
+    bool puts_in_place = false;  // this process does, once all shards are there
+  };
+  // Who writes it: shards of ranks here, in the names of all.
+  struct Party {
+    std::vector<std::string> names;
+    std::vector<Shard> shards;
   };
 
   Checkpoint* begun(int step);
   void work();
   void write(const Checkpoint& checkpoint);
   void write_shard(const std::string& folder, const Shard& shard, int step) const;
-  void put_in_place(int step);
-  ShardFile wait_for(const std::string& folder, const std::string& name, int step) const;
+  void put_in_place(const Checkpoint& checkpoint);
+  ShardFile wait_for(const std::string& folder, const std::string& name, const Checkpoint& checkpoint) const;
+  Party& party(const Checkpoint& checkpoint) { return checkpoint.is_last ? replicas_ : owners_; }
+  std::string unfinished(const Checkpoint& checkpoint) const;
   void remove_old(int step) const;
   std::string marker(int process) const;
 
   const CheckpointFolder& folder_;
   Manifest about_;
   CheckpointOptions options_;
-  std::vector<std::string> names_;  // of all processes' shards
-  std::vector<Shard> shards_;       // of ranks here that write any
+  Party owners_, replicas_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -276,7 +276,7 @@ std::int64_t Epochs::steps_of(std::int64_t epochs) const {
 }
 
 // Each block has an epoch of its own, of which a step takes its part: microbatch by microbatch.
-std::int64_t Epochs::item(std::int64_t step, std::int64_t index_in_batch) const {
+DataPlace Epochs::place(std::int64_t step, std::int64_t index_in_batch) const {
   const std::int64_t blocks = dealing.blocks(), size = items / blocks, share = per_step / blocks;
   const std::int64_t microbatch = index_in_batch / dealing.together;
   const std::int64_t block = blocks > 1 ? microbatch % blocks : 0;
@@ -289,18 +289,28 @@ std::int64_t Epochs::item(std::int64_t step, std::int64_t index_in_batch) const 
     place = (step * share + index) % size;
   }
   if (dealing.distribution == workloads::Distribution::sequential) {
-    return place;
+    return {epoch, place};
   }
   const auto key = static_cast<std::uint64_t>(dealing.reshuffles ? epoch : 0) ^ static_cast<std::uint64_t>(block) << 32;
-  return block * size + permuted(place, size, mix(seed) ^ key);
+  return {epoch, block * size + permuted(place, size, mix(seed) ^ key)};
 }
+
+namespace {
+
+// Of so many items those that are dealt out.
+std::int64_t dealt(std::int64_t items, const Dealing& dealing) {
+  const std::int64_t blocks = dealing.blocks();
+  return (dealing.first == 0 ? items : std::min(items, dealing.first)) / blocks * blocks;
+}
+
+}  // namespace
 
 TextWindows::TextWindows(const Text& text, Part part, std::int64_t seq_len, std::int64_t sequences_per_step,
                          std::int64_t vocab, const Dealing& dealing, std::uint64_t seed)
     : part_(part == Part::training ? text.training : text.validation),
       seq_len_(seq_len),
-      epochs_{std::max<std::int64_t>(0, part_.size() - 1) / seq_len / dealing.blocks() * dealing.blocks(),
-              sequences_per_step, text.last_batch, dealing, seed} {
+      epochs_{dealt(std::max<std::int64_t>(0, part_.size() - 1) / seq_len, dealing), sequences_per_step,
+              text.last_batch, dealing, seed} {
   CHECK(seq_len >= 1 && sequences_per_step >= 1, "steps of {} sequences of {}", sequences_per_step, seq_len);
   check_vocabulary(text, vocab);
   if (windows() < sequences_per_step) {

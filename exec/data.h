@@ -57,6 +57,7 @@ struct Dealing {
   workloads::Distribution distribution = workloads::Distribution::random;
   bool reshuffles = true;
   std::int64_t ranks = 1, together = 1;
+  std::int64_t first = 0;  // so many of the data, the first ones; 0: all
 
   std::int64_t blocks() const { return distribution == workloads::Distribution::block ? ranks : 1; }
 };
@@ -72,7 +73,8 @@ struct Epochs {
   std::int64_t left_over() const { return items % per_step; }
   // Steps after which so many epochs are over.
   std::int64_t steps_of(std::int64_t epochs) const;
-  std::int64_t item(std::int64_t step, std::int64_t index_in_batch) const;
+  DataPlace place(std::int64_t step, std::int64_t index_in_batch) const;
+  std::int64_t item(std::int64_t step, std::int64_t index_in_batch) const { return place(step, index_in_batch).item; }
 };
 
 // Windows of one of the two parts, `sequences_per_step` at a time.
@@ -85,6 +87,9 @@ class TextWindows : public DataSource {
               const Dealing& dealing, std::uint64_t seed);
 
   void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const override;
+  DataPlace place(std::int64_t step, std::int64_t index_in_batch) const override {
+    return epochs_.place(step, index_in_batch);
+  }
   std::int64_t windows() const { return epochs_.items; }
   const Epochs& epochs() const { return epochs_; }
 

@@ -52,9 +52,14 @@ Sample DataSource::sample(std::int64_t, std::int64_t) const {
   return {};
 }
 
+DataPlace DataSource::place(std::int64_t, std::int64_t) const {
+  CHECK(false, "this data has no epochs");
+  return {};
+}
+
 struct Executor::Impl {
   Impl(const plan::PlanGraph& g, const DataSource& d, Processes* p, Gpu* gpu)
-      : graph(g), data(d), processes(p != nullptr ? *p : alone), here(graph, processes, gpu) {}
+      : graph(g), data(d), processes(p != nullptr ? *p : alone), here(graph, d, processes, gpu) {}
 
   RunResult run(const RunOptions& options);
   RunResult evaluate(const DataSource& other, int batches, bool only_first_microbatch, const RunOptions& options);

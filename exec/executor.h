@@ -28,6 +28,11 @@ struct Sample {
   std::span<const double> features, labels;
 };
 
+// Which of a data set's items a sequence or sample is, and in which epoch it is read.
+struct DataPlace {
+  std::int64_t epoch = 0, item = 0;
+};
+
 // Batches of token ids, or of samples of features. Sequence, or sample, `s` of step `t` is the same whatever the
 // strategy. A source has one of the two; of padded sequences both.
 class DataSource {
@@ -37,6 +42,14 @@ class DataSource {
   virtual void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const;
   // Lives as long as the source.
   virtual Sample sample(std::int64_t step, std::int64_t index_in_batch) const;
+  // Of data that has epochs.
+  virtual DataPlace place(std::int64_t step, std::int64_t index_in_batch) const;
+};
+
+// What was read to train on.
+struct BytesRead {
+  std::int64_t of_storage = 0, of_cache = 0;
+  friend bool operator==(const BytesRead&, const BytesRead&) = default;
 };
 
 class Gpu;
@@ -50,6 +63,9 @@ class StateKeeper {
   // Whether it wants to see memory after so many steps: the same answer to every rank.
   virtual bool wants(int steps_done) const = 0;
   virtual void keep(const RankMemory& memory, int steps_done) = 0;
+  // A run of several processes has failed, and replicas of servers, if `failure` is empty those here too, hold the
+  // state after so many steps. Called in each process that is left, by its main thread; `is_first` in one of them.
+  virtual void keep_last(int /*steps_done*/, bool /*is_first*/, const std::string& /*failure*/) {}
 };
 
 struct RunOptions {
@@ -80,6 +96,7 @@ struct RunResult {
   double loss_scale = 0;    // behind the last step; NaN where losses are not scaled
   Bytes arena;              // largest rank
   Bytes library_workspace;  // kernel scratch, communicator buffers; all ranks
+  BytesRead read;           // in this call, by all ranks
   plan::HostTraffic sent;   // in this call from host to host; not over a GPU's library
 };
 

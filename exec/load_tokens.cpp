@@ -39,8 +39,8 @@ std::int32_t* copy_part(const plan::Host& op, std::span<const std::int32_t> sequ
 
 std::int64_t first_sequence(const OpCall& call, const plan::Host& op) {
   const RankContext& rank = *call.rank;
-  return op.sequences * rank.graph->microbatches_before(rank.coordinates[static_cast<std::size_t>(plan::Axis::dp)],
-                                                        call.binding.microbatch);
+  const int of = op.data_rank >= 0 ? op.data_rank : rank.coordinates[static_cast<std::size_t>(plan::Axis::dp)];
+  return op.sequences * rank.graph->microbatches_before(of, call.binding.microbatch);
 }
 
 void load_tokens(const OpCall& call, const plan::Host& op) {

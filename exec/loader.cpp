@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "exec/clock.h"
 #include "exec/dispatch.h"
+#include "exec/load_tokens.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::exec {
@@ -28,12 +29,14 @@ std::chrono::nanoseconds as_duration(Time t) {
 
 }  // namespace
 
-Loader::Loader(std::vector<OpCall> loads, int first_step, const plan::ReadRate& rate)
+Loader::Loader(std::vector<OpCall> loads, int first_step, const plan::ReadRate& rate, const DataCache* cache)
     : loads_(std::move(loads)),
       first_step_(first_step),
       ahead_(static_cast<std::size_t>(host_of(loads_.at(0)).prefetch)),
+      rate_(rate),
+      cache_(cache),
       slots_(ahead_ + 1),
-      arrivals_(host_of(loads_[0]), rate) {
+      arrivals_(host_of(loads_[0]).loaders) {
   std::int64_t most = 0;
   for (const OpCall& load : loads_) {
     most = std::max(most, bytes_of(load));
@@ -62,8 +65,25 @@ Loader::~Loader() {
 
 // REQUIRES: the mutex is held, or nobody else is there.
 void Loader::ask() {
-  slot_of(asked_++).due = arrivals_.ask(now());
+  Slot& slot = slot_of(asked_);
+  slot.of_storage = of_storage(asked_++);
+  slot.due = slot.of_storage == 0 ? arrivals_.ask(now(), {}, {})
+                                  : arrivals_.ask(now(), rate_.transfer(Bytes{slot.of_storage}), rate_.latency);
   changed_.notify_all();  // one may be at its wait for storage
+}
+
+std::int64_t Loader::of_storage(std::size_t number) const {
+  const OpCall& load = load_of(number);
+  const plan::Host& op = host_of(load);
+  if (cache_ == nullptr) {
+    return op.bytes;
+  }
+  const std::int64_t first = first_sequence(load, op);
+  std::int64_t missing = 0;
+  for (std::int64_t s = 0; s < op.sequences; ++s) {
+    missing += cache_->has(step_of(number), first + s) ? 0 : 1;
+  }
+  return missing * (op.bytes / op.sequences);
 }
 
 void Loader::fill(std::size_t number) {
@@ -116,6 +136,8 @@ bool Loader::take(const OpCall& call) {
             call.binding.step == step_of(taken_),
         "microbatch {} of step {} is loaded out of turn", call.binding.microbatch, call.binding.step);
   std::memcpy(call.writes[0].data, slot.bytes.data(), static_cast<std::size_t>(bytes_of(call)));
+  read_.of_storage += slot.of_storage;
+  read_.of_cache += host_of(expected).bytes - slot.of_storage;
   slot.is_there = false;
   ++taken_;
   while (asked_ < taken_ + ahead_) {

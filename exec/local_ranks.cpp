@@ -1,9 +1,12 @@
 #include "exec/local_ranks.h"
 
+#include <pmmintrin.h>
+
 #include <algorithm>
 #include <functional>
 #include <iterator>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "base/error.h"
@@ -18,26 +21,28 @@ namespace foretrain::exec {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{50}, kShortTick{1};
+constexpr Time kRest{300'000'000'000};  // 0.3 s, in which a replica that waits would have heard
 
-Bytes arena_of(const plan::PlanGraph& graph, plan::Rank rank) {
+constexpr std::int64_t kLine = 64;
+
+Bytes planned(const plan::PlanGraph& graph, plan::Rank rank) {
   const plan::Role& role = graph.roles[static_cast<std::size_t>(plan::role_of(graph, rank))];
-  return role.memory.arena + role.memory.host;
+  return Bytes{((role.memory.arena + role.memory.host).value + kLine - 1) / kLine * kLine};
 }
 
-void check_memory(const plan::PlanGraph& graph, const World& world, Processes& processes) {
-  Bytes needed;
-  for (const plan::Rank r : world.ranks_here()) {
-    needed += arena_of(graph, r);
-  }
+void check_memory(Bytes needed, Processes& processes) {
   require_memory([&](const std::string& mine) { return processes.all_gather(mine); }, memory_limits(), needed,
                  "the run's ranks", "; a smaller micro_batch, model or number of ranks needs less");
 }
 
-// Whose turn it is at a server is known where all ranks meet in one memory.
+// What is sent to train on lies on the host. Whose turn it is at a server is known where all ranks meet in one memory.
 void check_channels(const plan::PlanGraph& graph, const World& world, bool on_gpu) {
   bool is_one_host = true;
   for (plan::Rank r = 0; r < world.ranks(); ++r) {
     is_one_host = is_one_host && world.is_near(r);
+  }
+  if (graph.loader_ranks > 0 && on_gpu) {
+    throw InputError("strategy.loader_ranks: runs on cores so far, not on GPUs");
   }
   if (graph.asynchronous && (on_gpu || !is_one_host)) {
     throw InputError(
@@ -63,30 +68,53 @@ void check_padding(const plan::PlanGraph& graph) {
   }
 }
 
+// Of this thread: numbers below their type's normal range count as 0. A processor takes some hundred cycles for each,
+// and the moments of weights that have no gradient any more pass through them.
+void flush_denormals() {
+  _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
+  _MM_SET_DENORMALS_ZERO_MODE(_MM_DENORMALS_ZERO_ON);
+}
+
 // GPUs are as fast as they are, and take what the host has when they get there.
 void check_pace(const plan::PlanGraph& graph, const RunOptions& options) {
   const bool reads_ahead = std::any_of(graph.roles.begin(), graph.roles.end(), [](const plan::Role& role) {
     const plan::Host* const op = plan::reading_op(role);
     return op != nullptr && op->prefetch > 0;
   });
-  if (reads_ahead || options.storage.is_limited() || !options.speeds.empty()) {
-    throw InputError(fmt::format("{}: runs on cores so far, not on GPUs", !options.speeds.empty()
-                                                                              ? "cluster.disturbance"
-                                                                          : reads_ahead ? "workload.data.prefetch"
-                                                                                        : "cluster.storage"));
+  const char* const word = !options.speeds.empty()        ? "cluster.disturbance"
+                           : reads_ahead                  ? "workload.data.prefetch"
+                           : graph.data.kept > 0          ? "workload.data.cache"
+                           : options.storage.is_limited() ? "cluster.storage"
+                                                          : nullptr;
+  if (word != nullptr) {
+    throw InputError(fmt::format("{}: runs on cores so far, not on GPUs", word));
   }
 }
 
 }  // namespace
 
-LocalRanks::LocalRanks(const plan::PlanGraph& graph, Processes& processes, Gpu* gpu)
+LocalRanks::LocalRanks(const plan::PlanGraph& graph, const DataSource& data, Processes& processes, Gpu* gpu)
     : graph_(graph), processes_(processes), world_(processes, graph.mesh.ranks()) {
+  while (!world_.is_near(first_near_)) {
+    ++first_near_;
+  }
   check_channels(graph, world_, gpu != nullptr);
   if (gpu != nullptr) {
     check_padding(graph);
     gpu_ranks_ = std::make_unique<GpuRanks>(*gpu, graph, processes);
   } else {
-    check_memory(graph, world_, processes);
+    cache_bytes_ = DataCache::size(graph, data);
+    Bytes needed;
+    for (const plan::Rank r : world_.ranks_here()) {
+      needed += arena_of(r);
+    }
+    check_memory(needed, processes);
+  }
+  for (plan::Rank r = 0; r < world_.ranks(); ++r) {
+    const int process = world_.process_of(r);
+    if (is_replica_of_server(graph, r) && (replica_processes_.empty() || replica_processes_.back() != process)) {
+      replica_processes_.push_back(process);
+    }
   }
   for (const plan::Rank r : world_.ranks_here()) {
     ranks_.push_back(std::make_unique<RankRunner>(graph, r, device(r)));
@@ -114,6 +142,21 @@ std::unique_ptr<QueuedDevice> LocalRanks::device(plan::Rank rank) {
     return gpu_ranks_->device(rank, describe);
   }
   return std::make_unique<CpuDevice>(world_.communicator(rank), describe);
+}
+
+Bytes LocalRanks::arena_of(plan::Rank rank) const {
+  return planned(graph_, rank) + (rank == first_near_ ? cache_bytes_ : Bytes{});
+}
+
+std::unique_ptr<const DataCache> LocalRanks::make_cache(const DataSource& data, int first_step) const {
+  std::set<std::int32_t> of;
+  for (plan::Rank r = 0; r < world_.ranks(); ++r) {
+    if (world_.is_near(r)) {
+      of.merge(plan::data_ranks_read(graph_, r));
+    }
+  }
+  std::byte* const memory = world_.arena(first_near_) + planned(graph_, first_near_).value;
+  return std::make_unique<const DataCache>(graph_, data, std::vector(of.begin(), of.end()), first_step, memory);
 }
 
 RankRunner* LocalRanks::runner(plan::Rank rank) const {
@@ -149,7 +192,7 @@ void LocalRanks::prepare(std::uint64_t seed) {
   if (!gpu_ranks_) {
     std::vector<Bytes> arenas;
     for (plan::Rank r = 0; r < world_.ranks(); ++r) {
-      arenas.push_back(arena_of(graph_, r));
+      arenas.push_back(arena_of(r));
     }
     world_.allocate_arenas(arenas);
   }
@@ -234,19 +277,26 @@ void LocalRanks::agree(const std::vector<double>& sent_before, RunResult& result
   of_first(result.grad_norm);
   of_first(result.step_seconds);
   const std::vector<double> sent_now = sent();
-  std::vector<double> mine = {is_broken_ ? 1.0 : 0.0, result.loss_scale, static_cast<double>(result.arena.value),
-                              static_cast<double>(result.library_workspace.value)};
+  std::vector<double> mine = {is_broken_ ? 1.0 : 0.0,
+                              result.loss_scale,
+                              static_cast<double>(result.arena.value),
+                              static_cast<double>(result.library_workspace.value),
+                              static_cast<double>(result.read.of_storage),
+                              static_cast<double>(result.read.of_cache)};
   const std::size_t fixed = mine.size();
   std::transform(sent_now.begin(), sent_now.end(), sent_before.begin(), std::back_inserter(mine), std::minus<>());
   const std::vector<int> hosts = processes_.hosts();
   result.sent = plan::HostTraffic(1 + *std::max_element(hosts.begin(), hosts.end()));
   result.library_workspace = {};
+  result.read = {};
   const std::vector<std::vector<double>> all = all_gather(processes_, mine);
   result.loss_scale = all.front()[1];
   for (std::size_t p = 0; p < all.size(); ++p) {
     is_broken_ = is_broken_ || all[p][0] != 0.0;
     result.arena = std::max(result.arena, Bytes{static_cast<std::int64_t>(all[p][2])});
     result.library_workspace += Bytes{static_cast<std::int64_t>(all[p][3])};
+    result.read.of_storage += static_cast<std::int64_t>(all[p][4]);
+    result.read.of_cache += static_cast<std::int64_t>(all[p][5]);
     for (std::size_t to = 0; to < all.size(); ++to) {
       result.sent.at(hosts[p], hosts[to]) += static_cast<std::int64_t>(all[p][fixed + to]);
     }
@@ -261,12 +311,16 @@ std::vector<RankMemory> LocalRanks::memory() const {
   return all;
 }
 
-RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
+RunResult LocalRanks::carry_out(RankRunner::Assignment assignment) {
   if (is_broken_) {
     throw EnvironmentError("this run was cut off in the middle of a step and cannot go on");
   }
   if (gpu_ranks_) {
     check_pace(graph_, *assignment.options);
+  }
+  if (assignment.trains && cache_bytes_.value > 0) {
+    cache_ = cache_ ? std::move(cache_) : make_cache(*assignment.data, assignment.first_step);
+    assignment.cache = cache_.get();
   }
   RunResult result;
   RunControl control(static_cast<int>(ranks_.size()), assignment.first_step, assignment.options->steps);
@@ -281,6 +335,7 @@ RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
   };
   for (const auto& rank : ranks_) {
     threads.emplace_back([&, r = rank.get()] {
+      flush_denormals();
       std::exception_ptr failure;
       try {
         r->run(control, assignment);
@@ -297,23 +352,72 @@ RunResult LocalRanks::carry_out(const RankRunner::Assignment& assignment) {
   }
   try {
     is_broken_ = watch(control, start, assignment, result);
+    join();
+    if (const std::exception_ptr failure = control.failure()) {
+      tell_others(failure);
+    }
+    for (const auto& rank : ranks_) {
+      result.arena = std::max(result.arena, rank->context().role->memory.arena);
+      result.library_workspace += rank->workspace();
+      result.read.of_storage += rank->read().of_storage;
+      result.read.of_cache += rank->read().of_cache;
+    }
+    agree(sent_before, result);
   } catch (...) {
+    const LastState last = last_state(control, assignment);
     cancel(control);
     join();
     is_broken_ = true;
+    keep_last(last, assignment);
     throw;
   }
-  join();
-  if (const std::exception_ptr failure = control.failure()) {
-    is_broken_ = true;
-    tell_others(failure);
-  }
-  for (const auto& rank : ranks_) {
-    result.arena = std::max(result.arena, rank->context().role->memory.arena);
-    result.library_workspace += rank->workspace();
-  }
-  agree(sent_before, result);
   return result;
+}
+
+// Replicas go on by themselves to the last update that a server may have made, and then wait for ever.
+LastState LocalRanks::last_state(RunControl& control, const RankRunner::Assignment& assignment) {
+  if (replica_processes_.empty() || processes_.count() == 1 || !assignment.trains ||
+      assignment.options->keeper == nullptr) {
+    return {};
+  }
+  control.stop_before(0);
+  std::int64_t ops_done = -1;
+  Time since;
+  const auto made = [&]() -> std::optional<int> {
+    bool are_waiting = true, agree = true;
+    std::int64_t ops = 0;
+    int updates = -1;
+    for (const auto& rank : ranks_) {
+      const plan::Rank r = rank->context().rank;
+      if (is_replica_of_server(graph_, r)) {
+        are_waiting = are_waiting && world_.is_waiting(r);
+        ops += rank->ops_done();
+        const int of_rank = rank->updates_made();
+        agree = agree && of_rank >= 0 && (updates < 0 || updates == of_rank);
+        updates = of_rank;
+      }
+    }
+    if (control.all_ended()) {
+      return agree ? std::optional(updates) : std::nullopt;
+    }
+    if (!are_waiting || ops != ops_done) {
+      ops_done = ops;
+      since = now();
+    }
+    return agree && now() - since > kRest ? std::optional(updates) : std::nullopt;
+  };
+  return agree_on_last_state(processes_, replica_processes_, made);
+}
+
+void LocalRanks::keep_last(const LastState& last, const RankRunner::Assignment& assignment) const {
+  if (last.steps_done < 0) {
+    return;
+  }
+  const bool are_there = std::all_of(ranks_.begin(), ranks_.end(), [&](const auto& rank) {
+    return !is_replica_of_server(graph_, rank->context().rank) || rank->updates_made() == last.steps_done;
+  });
+  assignment.options->keeper->keep_last(last.steps_done, last.is_first,
+                                        are_there ? "" : "a replica was cut off in an update");
 }
 
 // A rank that waits in vain may be waiting for a process that this host can say more of.

@@ -196,6 +196,16 @@ void for_each_stored_range(const RankMemory& memory,
   });
 }
 
+bool is_replica_of_server(const plan::PlanGraph& graph, plan::Rank rank) {
+  const plan::Role& role = graph.roles[static_cast<std::size_t>(plan::role_of(graph, rank))];
+  const int along_dp = graph.mesh.coordinates(rank)[static_cast<std::size_t>(plan::Axis::dp)];
+  return along_dp >= graph.data_ranks() &&
+         std::any_of(role.parameter_families.begin(), role.parameter_families.end(), [&](const auto& family) {
+           return family.data_group != plan::kNoGroup &&
+                  plan::index_in_group(graph.mesh, graph.groups[static_cast<std::size_t>(family.data_group)], rank) > 0;
+         });
+}
+
 void for_each_counted_piece(const RankMemory& memory, Replicas of,
                             const std::function<void(const OpCall&, const plan::Piece&, std::int64_t)>& fn) {
   const plan::PlanGraph& g = *memory.rank->graph;
@@ -210,8 +220,8 @@ void for_each_counted_piece(const RankMemory& memory, Replicas of,
         memory.rank->role->parameter_families[static_cast<std::size_t>(op.bucket.family)];
     const std::vector<plan::Rank> owners = members(op.bucket.shard_group);
     const Alike all = alike(*memory.rank, family);
-    if ((of == Replicas::first && all.replica != 0) ||
-        std::find(owners.begin(), owners.end(), all.ranks.front()) == owners.end()) {
+    const bool is_first = std::find(owners.begin(), owners.end(), all.ranks.front()) != owners.end();
+    if ((of == Replicas::first && all.replica != 0) || (of != Replicas::in_its_place && !is_first)) {
       return;
     }
     for_each_owned_piece(call, op, [&](const plan::Piece& piece, std::int64_t i) {

@@ -40,10 +40,13 @@ Among among(const RankMemory& memory, const plan::ParameterFamily& family);
 void for_each_stored_range(const RankMemory& memory,
                            const std::function<void(Stored, const TensorRange&, kernels::Tensor)>& fn);
 
+// Whether a rank makes, beside a server, the same updates.
+bool is_replica_of_server(const plan::PlanGraph& graph, plan::Rank rank);
+
 // Calls fn(the optimizer's op, piece, elements further on in the op's operands) for the pieces that this rank, of all
 // that hold the same, answers for: over all ranks of a replica, each element of each tensor once. `of`: all replicas
-// that drift apart, or the first.
-enum class Replicas : std::uint8_t { first, all };
+// that drift apart, or the first; in_its_place: as if the rank were the server that it is a replica of.
+enum class Replicas : std::uint8_t { first, all, in_its_place };
 void for_each_counted_piece(const RankMemory& memory, Replicas of,
                             const std::function<void(const OpCall&, const plan::Piece&, std::int64_t)>& fn);
 

@@ -33,7 +33,7 @@ constexpr std::chrono::milliseconds kLook{200};  // between two looks at the oth
 constexpr std::chrono::seconds kFarewell{1};     // for words of failure to leave
 
 // First letters of notes.
-constexpr char kFailure = '!', kNote = '.';
+constexpr char kFailure = '!', kNote = '.', kLastWords = '=';
 
 std::string first_line(const char* path) {
   std::ifstream file(path);
@@ -291,6 +291,9 @@ void Processes::listen() {
     if (note.front() == kFailure) {
       failure_ = failure_.empty() ? note.substr(1) : failure_;
       told_ = true;  // whoever failed has told everybody
+    } else if (note.front() == kLastWords) {
+      last_words_.resize(places_.size());
+      last_words_[static_cast<std::size_t>(arrival->from)] = note.substr(1);
     } else {
       heard_.emplace_back(arrival->from, note.substr(1));
     }
@@ -337,13 +340,7 @@ int Processes::stopped() const {
   return -1;
 }
 
-void Processes::check() {
-  if (count() == 1) {
-    return;
-  }
-  if (has_failed()) {
-    throw EnvironmentError(failure_);
-  }
+std::vector<int> Processes::gone() {
   std::vector<int> gone = transport_->lost();
   for (int p = 0; p < static_cast<int>(watches_.size()); ++p) {
     pollfd watch{watches_[static_cast<std::size_t>(p)], POLLIN, 0};
@@ -351,11 +348,45 @@ void Processes::check() {
       gone.push_back(p);
     }
   }
-  if (!gone.empty()) {
+  return gone;
+}
+
+void Processes::say_last(const std::string& words) {
+  for (int p = 0; p < count(); ++p) {
+    if (p != number_ && is_left(p)) {
+      send(p, kNoteTag, kLastWords + words);
+    }
+  }
+  last_words_.resize(places_.size());
+  last_words_[static_cast<std::size_t>(number_)] = words;
+}
+
+const std::vector<std::string>& Processes::last_words() {
+  last_words_.resize(places_.size());
+  lost_ = gone();
+  listen();  // what one said before it went
+  finish_sent(false);
+  return last_words_;
+}
+
+bool Processes::is_left(int process) const {
+  return std::find(lost_.begin(), lost_.end(), process) == lost_.end() &&
+         (!same_host(process, number_) || state_of(place(process).pid) != 'T');
+}
+
+void Processes::check() {
+  if (count() == 1) {
+    return;
+  }
+  if (has_failed()) {
+    lost_ = gone();  // who speaks for the others depends on it
+    throw EnvironmentError(failure_);
+  }
+  if (const std::vector<int> lost = gone(); !lost.empty()) {
     // It may have told us why before it went.
     listen();
-    lost_ = gone;
-    const std::string words = describe(gone.front());
+    lost_ = lost;
+    const std::string words = describe(lost.front());
     fail(words + (words.ends_with(')') ? " is gone" : ""));
     throw EnvironmentError(failure_);
   }

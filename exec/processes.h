@@ -81,6 +81,12 @@ class Processes {
   bool has_failed() const { return !failure_.empty(); }
   // Of those known to be gone.
   const std::vector<int>& lost() const { return lost_; }
+  // After a failure, from each to all that are left: its last words, which may change.
+  void say_last(const std::string& words);
+  // By process; "" of one that has said none. Looks who is gone meanwhile.
+  const std::vector<std::string>& last_words();
+  // Neither known to be gone nor, on this host, stopped.
+  bool is_left(int process) const;
   // "rank 3 (pid 4711 on node7)" and, on this host, what became of it: "is stopped", "is gone".
   std::string describe(int process) const;
   // "; rank 3 (pid 4711 on node7) is stopped": those of this host of which it knows no good. "" for none.
@@ -103,6 +109,7 @@ class Processes {
   void open_watches();
   void agree_on_clock();
   int stopped() const;  // one of this host; -1: none is
+  std::vector<int> gone();
 
   std::unique_ptr<Transport> transport_;
   std::string launcher_;
@@ -114,6 +121,7 @@ class Processes {
   std::list<Outgoing> sent_;
   std::list<std::pair<int, std::string>> heard_;
   std::string failure_;
+  std::vector<std::string> last_words_;  // by process
   bool told_ = false;
   int next_channel_ = 0, next_run_ = 0, most_tag_ = 0;
   std::atomic<unsigned> next_tag_{0};

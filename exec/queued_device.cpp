@@ -18,7 +18,8 @@ constexpr std::int64_t kWindow = 256;
 // How long a full window with nothing to run may hold up launch(). After it one more op is let in: an op further on may
 // be the one that another rank waits for.
 constexpr std::chrono::milliseconds kFullWindowWait{1};
-constexpr std::chrono::microseconds kSpin{20};
+// Who sleeps is awake again some 50 us after it could go on, where a hypervisor runs the cores: longer than most waits.
+constexpr std::chrono::microseconds kSpin{1000};
 
 Time as_time(std::chrono::nanoseconds duration) {
   return Time{duration.count() * 1000};

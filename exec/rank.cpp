@@ -124,6 +124,7 @@ void RankRunner::prepare(const RankMemory& memory, std::uint64_t seed) {
 void RankRunner::run(RunControl& control, const Assignment& assignment) {
   control_ = &control;
   assignment_ = assignment;
+  ops_done_ = optimizer_ops_done_ = 0;
   context_.data = assignment.data;
   const std::vector<double>& speeds = assignment.options->speeds;
   const std::unique_ptr<Loader> loader = assignment.trains ? make_loader(assignment) : nullptr;
@@ -158,23 +159,28 @@ void RankRunner::run(RunControl& control, const Assignment& assignment) {
   }
   device_->synchronise();
   workspace_ = device_->workspace();
+  read_ = loader ? loader->read() : BytesRead{};
 }
 
-// Reads what a step of the body loads, ahead of it. None where that takes no time and nothing is to be ahead.
+// Reads what a step of the body loads, ahead of it. None where that takes no time and nothing is to be ahead, or kept.
 std::unique_ptr<Loader> RankRunner::make_loader(const Assignment& assignment) {
   const plan::Host* const op = plan::reading_op(*context_.role);
-  if (op == nullptr || (!assignment.options->storage.is_limited() && op->prefetch == 0)) {
+  const DataCache* const cache = assignment.cache;
+  if (op == nullptr || (!assignment.options->storage.is_limited() && op->prefetch == 0 && cache == nullptr)) {
     return nullptr;
   }
+  reading_ = context_;
+  reading_.data = cache != nullptr ? cache : context_.data;
   const plan::Program& program = context_.role->program;
   std::vector<OpCall> loads;
   for (plan::ProgramCursor cursor(*context_.role, role_index_, program.body, plan::first_body_instance(program));
        cursor; cursor.next()) {
     if (const auto* const host = std::get_if<plan::Host>(&cursor.op().work); host != nullptr && host->bytes > 0) {
       bind_call(memory_, cursor, 0, loads.emplace_back());
+      loads.back().rank = &reading_;
     }
   }
-  return std::make_unique<Loader>(std::move(loads), assignment.first_step, assignment.options->storage);
+  return std::make_unique<Loader>(std::move(loads), assignment.first_step, assignment.options->storage, cache);
 }
 
 void RankRunner::enqueue_evaluation(int batch) {
@@ -358,7 +364,20 @@ void RankRunner::completed(const OpCall& call, Time start, Time end) {
     span.end = end - assignment_.origin;
     options.sink->span(span);
   }
+  optimizer_ops_done_ += std::holds_alternative<plan::OptimizerStep>(call.op->work) ? 1 : 0;
+  ++ops_done_;
   finish_op(step, end);
+}
+
+int RankRunner::updates_made() const {
+  const plan::Program& program = context_.role->program;
+  std::int64_t of_step = 0;
+  for (plan::ProgramCursor c(*context_.role, role_index_, program.body, plan::first_body_instance(program)); c;
+       c.next()) {
+    of_step += std::holds_alternative<plan::OptimizerStep>(c.op().work) ? 1 : 0;
+  }
+  const std::int64_t done = optimizer_ops_done_;
+  return of_step > 0 && done % of_step == 0 ? assignment_.first_step + static_cast<int>(done / of_step) : -1;
 }
 
 void RankRunner::finish_op(int step, Time end) {

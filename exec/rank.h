@@ -1,6 +1,7 @@
 // One rank: its arena, its streams, and the walk of its program.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -32,6 +33,7 @@ class RankRunner : private CompletionSink {
     Time origin;         // of spans
     const DataSource* data = nullptr;
     const RunOptions* options = nullptr;
+    const DataCache* cache = nullptr;  // may be nobody's
   };
   // Enqueues the prologue (before step 0), the body of every step that `control` lets begin, and the
   // epilogue; or the evaluation for each. Returns when all is done.
@@ -40,6 +42,11 @@ class RankRunner : private CompletionSink {
   const RankContext& context() const { return context_; }
   const RankMemory& memory() const { return memory_; }
   Bytes workspace() const { return workspace_; }  // of the last run
+  BytesRead read() const { return read_; }        // likewise
+  // From any thread. Ops of the run that are complete; steps whose updates this rank has made, by its optimizer ops, -1
+  // where it is in the middle of one.
+  std::int64_t ops_done() const { return ops_done_.load(); }
+  int updates_made() const;
 
   // One rank of all reports each.
   void set_reports_loss() { reports_loss_ = true; }
@@ -86,7 +93,9 @@ class RankRunner : private CompletionSink {
   EventHandle kept_event_;
   std::vector<std::vector<std::int32_t>> frees_slot_, frees_hold_;  // copies, by body instance
   OpCall call_;
+  RankContext reading_;  // as context_, of data that may be kept
   Bytes workspace_;
+  BytesRead read_;
   std::int64_t skip_limit_ = 0;  // so many steps in a row whose gradients are no numbers end the run; 0: no matter
   bool reports_loss_ = false, reports_grad_norm_ = false;
 
@@ -94,6 +103,7 @@ class RankRunner : private CompletionSink {
   RunControl* control_ = nullptr;
   Assignment assignment_;
   std::deque<OpenStep> open_steps_;
+  std::atomic<std::int64_t> ops_done_{0}, optimizer_ops_done_{0};
 };
 
 }  // namespace foretrain::exec

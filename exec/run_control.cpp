@@ -101,6 +101,11 @@ StepOutcome RunControl::outcome(int done) const {
   return steps_[static_cast<std::size_t>(done)].outcome;
 }
 
+bool RunControl::all_ended() const {
+  const std::lock_guard lock(mutex_);
+  return ended_ == ranks_;
+}
+
 std::exception_ptr RunControl::failure() const {
   const std::lock_guard lock(mutex_);
   return failure_;

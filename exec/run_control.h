@@ -49,6 +49,7 @@ class RunControl {
   Wait wait_for_step(int done, std::chrono::milliseconds limit);
   StepOutcome outcome(int done) const;
   std::exception_ptr failure() const;
+  bool all_ended() const;  // the ranks' threads
 
  private:
   struct Step {

@@ -25,6 +25,9 @@ class Samples : public DataSource {
   Samples(const workloads::Workload& workload, Part part, std::uint64_t seed, const Dealing& dealing = {});
 
   Sample sample(std::int64_t step, std::int64_t index_in_batch) const override;
+  DataPlace place(std::int64_t step, std::int64_t index_in_batch) const override {
+    return epochs_.place(step, index_in_batch);
+  }
   std::int64_t count() const { return count_; }
   const Epochs& epochs() const { return epochs_; }
   // Sample `index` as it was made.

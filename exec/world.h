@@ -42,6 +42,9 @@ class World {
   // Throws EnvironmentError when this process cannot exchange with other hosts any more.
   void check() const;
 
+  // Whether a rank that lives here has had to wait since its last exchange. From any thread.
+  bool is_waiting(plan::Rank rank) const { return board_.seat(seat_of(rank)).waiting; }
+
   // What this process has sent so far to one of another host.
   Bytes sent(int to) const { return courier_ ? courier_->sent(to) : Bytes{}; }
   // Every rank's next poll or wait throws Cancelled, for good; on this host. From any thread.

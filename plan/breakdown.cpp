@@ -54,6 +54,7 @@ struct Handle {
 // Known from two sides: its span, and its place in the program. Either may come first.
 struct OtherOp {
   bool has_span = false, has_place = false;
+  bool is_sent_to_host = false;  // what is trained on: the wait for who sends it is the host's, too
   Time start, end;
   std::vector<Handle> waits;
 };
@@ -177,6 +178,8 @@ struct BreakdownAccumulator::Impl {
     std::vector<Handle> waits = place({stream, ordinal});
     OtherOp& op = window.at(ordinal);
     op.has_place = true;
+    op.is_sent_to_host = role.streams[static_cast<std::size_t>(stream)].kind == StreamKind::host &&
+                         std::holds_alternative<Exchange>(cursor->op().work);
     op.waits = std::move(waits);
   }
 
@@ -253,6 +256,7 @@ struct BreakdownAccumulator::Impl {
     const Time from = busy_until;
     const std::vector<Handle>* next = &waits;
     Handle before;  // the op ahead on the stream of the one we look at
+    Share waiting = &Breakdown::bubble;
     for (bool is_first = true; to > from; is_first = false) {
       const OtherOp* last = nullptr;
       Handle last_handle;
@@ -271,13 +275,14 @@ struct BreakdownAccumulator::Impl {
       } else if (is_first) {
         take_by_others(end, to);
       } else {
-        gap.push_back({end, to, &Breakdown::bubble});
+        gap.push_back({end, to, waiting});
       }
       if (last == nullptr) {
         break;
       }
       to = std::max(std::min(last->start, end), from);
       gap.push_back({to, end, of_stream(role.streams[static_cast<std::size_t>(last_handle.stream)])});
+      waiting = last->is_sent_to_host ? &Breakdown::host : &Breakdown::bubble;
       next = &last->waits;
       before = {last_handle.stream, last_handle.ordinal - 1};
     }

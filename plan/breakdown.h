@@ -34,9 +34,9 @@ Share share_of(const PlanGraph& graph, const Role& role, const Op& op);
 // While that stream is idle, the instant belongs to the op it waits for: the dependency of its next op that ended last,
 // from that op's start to its end, by its stream (tp, dp, pp, cp; host and copy streams: host); before that op's start,
 // to what that op waited for in turn, on its own stream or through its dependencies; what none of them covers is bubble
-// (they waited for other ranks). When all dependencies had ended and still nothing ran, the host was late where the
-// span says so; else the device was taken: by another stream's op if one ran then, else bubble. Joins are nothing but
-// their waits.
+// (they waited for other ranks), or host where a message on a host stream did. When all dependencies had ended and
+// still nothing ran, the host was late where the span says so; else the device was taken: by another stream's op if one
+// ran then, else bubble. Joins are nothing but their waits.
 //
 // Takes one rank's spans in order of completion (ties in program order) and the ends of steps in order, early or late.
 // The first span may belong to any step. Keeps little more than one step's communication.

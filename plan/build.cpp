@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "plan/build_loading.h"
 #include "plan/build_update.h"
 #include "plan/memory.h"
 #include "plan/schedule.h"
@@ -37,8 +38,8 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   if (s.tp > 1) {
     groups.tp = add("tp", {{Axis::tp, 0, {}}});
   }
-  // Behind the workers stand the servers.
-  std::vector<int> workers(s.servers > 0 ? static_cast<std::size_t>(s.dp) : 0);
+  // Behind the workers stand the servers, or who reads for them.
+  std::vector<int> workers(s.beside() > 0 ? static_cast<std::size_t>(s.dp) : 0);
   std::iota(workers.begin(), workers.end(), 0);
   for (int server = 0; server < s.servers; ++server) {
     std::vector<int> with = workers;
@@ -49,6 +50,11 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
     std::vector<int> servers(static_cast<std::size_t>(s.servers));
     std::iota(servers.begin(), servers.end(), static_cast<int>(s.dp));
     groups.servers = add("servers", {{Axis::dp, 0, servers}});
+  }
+  for (int server = 0; server < s.servers && s.server_replicas > 0; ++server) {
+    const int rank = static_cast<int>(s.dp) + server;
+    groups.with_replica.push_back(add(fmt::format("server {} and its replica", server),
+                                      {{Axis::dp, 0, {rank, rank + static_cast<int>(s.servers)}}}));
   }
   if (s.replicas() > 1) {
     const auto spanning = [&](std::vector<AxisSpan> along_dp) {
@@ -90,6 +96,17 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   }
   add_expert_groups(g, job, groups);
   return groups;
+}
+
+// As Groups::servers.
+GroupId replicas_of_servers(PlanGraph& g, const Strategy& s) {
+  if (s.servers == 1) {
+    return kNoGroup;
+  }
+  std::vector<int> replicas(static_cast<std::size_t>(s.servers));
+  std::iota(replicas.begin(), replicas.end(), static_cast<int>(s.dp + s.servers));
+  g.groups.push_back({"replicas of servers", {{Axis::dp, 0, replicas}}, {}});
+  return static_cast<GroupId>(g.groups.size() - 1);
 }
 
 // Are several microbatches between the head's forward and its backward at once?
@@ -319,6 +336,23 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   place(role);
 }
 
+DataSet data_set(const Job& job) {
+  const workloads::Workload& w = job.workload;
+  const workloads::DataSpec& data = w.data;
+  DataSet set;
+  const bool is_block = data.distribution == workloads::Distribution::block;
+  const std::int64_t all = data.samples > 0 ? data.samples : data.sequences;
+  set.sequences = is_block ? all / job.strategy.dp * job.strategy.dp : all;
+  const std::int64_t whole = set.sequences / w.global_batch * w.global_batch;
+  const bool drops = data.last_batch == workloads::LastBatch::drop;
+  set.per_epoch = drops ? whole : set.sequences;
+  set.bytes_per_sequence = w.bytes_per_sequence().value;
+  set.kept = data.cache.value / set.bytes_per_sequence;
+  set.stays = is_block || (!data.reshuffle && (drops || set.sequences == whole));
+  set.sequences = set.stays && !is_block ? whole : set.sequences;  // those left over are the same in every epoch
+  return set;
+}
+
 }  // namespace
 
 PlanGraph build(const Job& job) {
@@ -326,17 +360,19 @@ PlanGraph build(const Job& job) {
   PlanGraph g;
   g.name = job.workload.model.name;
   g.mesh.order = parse_rank_order(s.rank_order);
-  g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp + s.servers), static_cast<int>(s.cp),
+  g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp + s.beside()), static_cast<int>(s.cp),
                    static_cast<int>(s.tp)};
-  g.servers = static_cast<std::int32_t>(s.servers);
+  g.servers = static_cast<std::int32_t>(s.serving());
+  g.loader_ranks = static_cast<std::int32_t>(s.loader_ranks);
   g.asynchronous = s.staleness.has_value();
+  g.data = data_set(job);
   g.sequences_per_step = job.workload.global_batch;
   g.seq_len = job.workload.tokens_per_sequence();
   g.told_len = job.workload.model.is_classifier() ? 1 : job.workload.target_len;
   g.microbatches = static_cast<std::int32_t>(job.microbatches());
   g.microbatches_of.assign(s.microbatches_of.begin(), s.microbatches_of.end());
   const std::vector<StageShare> shares = shares_of(s, g.microbatches);
-  g.roles.resize(static_cast<std::size_t>(s.pp) * shares.size() + static_cast<std::size_t>(s.servers));
+  g.roles.resize(static_cast<std::size_t>(s.pp) * shares.size() + static_cast<std::size_t>(s.beside()));
   std::vector<Schedule> schedules;
   for (const StageShare& share : shares) {
     schedules.push_back(schedule_of(s, share.microbatches, g.microbatches));
@@ -356,8 +392,18 @@ PlanGraph build(const Job& job) {
                  {schedule[p], rank_of_stage, paired(schedule, p)}, assign_copies(schedule[p]));
     }
   }
-  for (std::int32_t server = 0; server < s.servers; ++server) {
-    build_server(job, g, *role++, groups, server, deal(s, g.roles.front()), schedules[0][0].back().microbatch);
+  const auto serve = [&](Part part) {
+    for (std::int32_t server = 0; server < s.servers; ++server) {
+      build_server(job, g, *role++, groups, part, server, deal(s, g.roles.front()), schedules[0][0].back().microbatch);
+    }
+  };
+  serve(Part::server);
+  if (s.server_replicas > 0) {
+    groups.servers = replicas_of_servers(g, s);
+    serve(Part::replica);
+  }
+  for (std::int32_t loader = 0; loader < s.loader_ranks; ++loader) {
+    build_loader(job, g, *role++, groups, loader);
   }
   return g;
 }

@@ -32,9 +32,8 @@ Center center_of(RoleContext& c, const BucketRange& r) {
     center.root = center.parts = size_of(c, center.group) - 1;
     center.server = fmt::format(" {}", server);
     // Servers do not wait for each other.
-    center.stream = c.part == Part::server
-                        ? c.dp_stream()
-                        : c.builder.stream("server" + center.server, StreamKind::collective, Axis::dp);
+    center.stream =
+        c.serves() ? c.dp_stream() : c.builder.stream("server" + center.server, StreamKind::collective, Axis::dp);
     return center;
   }
   center.group = c.data_group(r.family);
@@ -80,6 +79,9 @@ std::vector<EventId> exchange_events(RoleContext& c, const char* name) {
 }
 
 BlockId exchange_bucket(RoleContext& c, const BucketRange& range) {
+  if (c.part == Part::replica) {
+    return receive_from_server(c, range);
+  }
   const ParameterFamily& f = c.family(range.family);
   const Bucket k = bucket_of(c, range.family, range.layers);
   const Operand gradient{f.gradient, 0, kNoGroup, 0, k.elements, 0};
@@ -107,6 +109,9 @@ BlockId exchange_bucket(RoleContext& c, const BucketRange& range) {
                 std::move(terms), {gradient});
   }
   b.op(at).records.push_back(event_of(c, kReducedEvent, center));
+  if (is_replicated(c)) {
+    send_to_replica(c, b, range);
+  }
   return c.builder.add(b.take());
 }
 

@@ -32,9 +32,10 @@ struct Groups {
   // Ranks that hold the same parts of the same experts; those of them that share out their state; ranks that hold
   // different ones, along dp and tp; and along dp only.
   GroupId expert_data = kNoGroup, expert_shard = kNoGroup, expert_slices = kNoGroup, expert_dp = kNoGroup;
-  GroupId balanced = kNoGroup;       // ranks that route tokens of one microbatch
-  std::vector<GroupId> with_server;  // by server: it, behind all workers
-  GroupId servers = kNoGroup;        // where there are several
+  GroupId balanced = kNoGroup;        // ranks that route tokens of one microbatch
+  std::vector<GroupId> with_server;   // by server: it, behind all workers
+  GroupId servers = kNoGroup;         // where there are several; of a replica's role: their replicas
+  std::vector<GroupId> with_replica;  // by server: it and its replica, where they have some
   // Pipeline ranks with copies of the same layers, as a span of groups and in their names; none where there is one
   // copy.
   std::vector<AxisSpan> pair;
@@ -42,8 +43,8 @@ struct Groups {
 };
 
 // What a role does of data parallelism: all of it; where one rank updates for its replica group, that one's part or the
-// others'; a server's.
-enum class Part : std::uint8_t { whole, central, worker, server };
+// others'; a server's, or its replica's.
+enum class Part : std::uint8_t { whole, central, worker, server, replica };
 
 // Local extents on one rank of the role.
 struct Extents {
@@ -226,6 +227,7 @@ struct RoleContext {
   // A family's gradients meet those of other ranks; this role updates parameters.
   bool exchanges(Family f) const { return data_group(f) != kNoGroup || !groups.with_server.empty(); }
   bool updates() const { return part != Part::worker; }
+  bool serves() const { return part == Part::server || part == Part::replica; }
   // Ranks that share out the state of a family, and how many parts that makes.
   GroupId shard_group(Family f) const {
     return f != kExperts ? groups.shard : job.strategy.zero >= 1 ? groups.expert_shard : kNoGroup;

@@ -6,8 +6,7 @@
 #include <map>
 
 #include "base/error.h"
-#include "plan/build_dense.h"
-#include "plan/build_ends.h"
+#include "plan/build_loading.h"
 #include "plan/build_update.h"
 
 namespace foretrain::plan {
@@ -91,35 +90,6 @@ struct PipelineEnds {
     return c.builder.stream(known.at(peer), StreamKind::point_to_point, Axis::pp);
   }
 
-  // Of several loads of the same sequences the first one reads them.
-  Host reading(Host op) const {
-    const workloads::Workload& w = c.job.workload;
-    op.bytes = op.sequences * w.bytes_per_sequence().value;
-    op.loaders = w.data.loaders;
-    op.prefetch = w.data.prefetch;
-    return op;
-  }
-  Host load(HostTask task) const {
-    const workloads::Model& m = c.model;
-    const Masking masking = m.head == workloads::Head::masked_lm
-                                ? Masking{c.job.workload.targets_per_sequence(), m.mask_token, m.vocab}
-                                : Masking{};
-    Host op{task, c.n.batch, c.n.seq, c.groups.cp, masking};
-    if (c.side == Side::encoder && (task == HostTask::load_inputs || !c.first)) {
-      op = reading(op);
-    }
-    if (m.is_encoder_decoder()) {
-      const workloads::Workload& w = c.job.workload;
-      op.part = {w.tokens_per_sequence(), c.side == Side::decoder ? w.seq_len : 0, m.start_token};
-    }
-    return op;
-  }
-  void load_into(BlockBuilder& b, HostTask task, const std::string& name) {
-    const BufferId ids = c.builder.buffer(name, Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
-    b.emit_ahead(load(task), c.builder.stream("host", StreamKind::host, Axis::dp), Phase::load, c.builder.whole(ids),
-                 slot_free());
-  }
-
   // Between two stages of this rank.
   Operand hand_over(const char* what, int below) {
     return c.builder.whole(c.builder.buffer(boundary(what, below), c.type.activation, c.n.shard_rows * c.n.hidden,
@@ -130,48 +100,9 @@ struct PipelineEnds {
     b.emit(op, kCompute, phase, {from}, {to});
   }
 
-  // A number of each sequence: its length, for the layers, and its class, for the head.
-  void load_of_sequences(BlockBuilder& b) {
-    const StreamId host = c.builder.stream("host", StreamKind::host, Axis::dp);
-    Host load{HostTask::load_lengths, c.n.batch, 1};
-    load.cols = 1;
-    b.emit_ahead(c.first || chunk > 0 ? load : reading(load), host, Phase::load, lengths(c), slot_free());
-    if (is_last()) {
-      load.task = HostTask::load_labels;
-      b.emit_ahead(load, host, Phase::load, classes_told(c), slot_free());
-    }
-  }
-
-  void load_tokens(BlockBuilder& b) {
-    c.enter(Side::encoder);
-    if (is_first()) {
-      load_into(b, HostTask::load_inputs, c.named("tokens"));
-    }
-    if (c.model.is_encoder_decoder()) {
-      c.enter(Side::decoder);
-      load_into(b, HostTask::load_inputs, c.named("tokens"));
-    }
-    if (c.model.is_classifier()) {
-      load_of_sequences(b);
-    } else if (is_last()) {
-      load_into(b, HostTask::load_targets, "targets");
-    }
-  }
-
   BlockId begin_forward() {
     BlockBuilder b(c.role(), "begin_forward");
-    const StreamId host = c.builder.stream("host", StreamKind::host, Axis::dp);
-    if (c.model.is_dense()) {
-      if (is_first()) {
-        b.emit_ahead(reading(load_samples(c, HostTask::load_features)), host, Phase::load, features(c), slot_free());
-      }
-      if (is_last()) {
-        const Host load = load_samples(c, HostTask::load_labels);
-        b.emit_ahead(c.first ? load : reading(load), host, Phase::load, labels(c), slot_free());
-      }
-    } else {
-      load_tokens(b);
-    }
+    emit_loads(c, b, is_first(), is_last());
     const int below = virtual_stage() - 1;
     if (!is_first() && !is_here(below)) {
       const int at = b.emit_ahead(message(false, below, "activation", below), peer_stream("activations_in", below),
@@ -186,6 +117,7 @@ struct PipelineEnds {
       waits.push_back(sent());
     }
     b.join(Phase::forward, waits);
+    take_loads(c, b, is_first(), is_last());
     if (!is_first() && is_here(below)) {
       copy(b, Phase::forward, hand_over("activation", below), input());
     } else if (!is_first()) {

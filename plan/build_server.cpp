@@ -100,13 +100,15 @@ Dealing deal(const Strategy& strategy, const Role& worker) {
   return d;
 }
 
-void build_server(const Job& job, PlanGraph& g, Role& role, const Groups& groups, std::int32_t index,
+void build_server(const Job& job, PlanGraph& g, Role& role, const Groups& groups, Part part, std::int32_t index,
                   const Dealing& dealt, std::int32_t last_microbatch) {
   static const std::vector<Action> no_actions;
   static const std::vector<std::int32_t> one_stage{0};
-  role.name = fmt::format("server {}", index);
-  role.ranks.fixed = {{Axis::pp, 0}, {Axis::dp, static_cast<int>(job.strategy.dp) + index}};
-  RoleContext c(job, g, role, groups, 0, {no_actions, one_stage, {}}, Part::server);
+  const bool is_replica = part == Part::replica;
+  role.name = fmt::format("{}server {}", is_replica ? "replica of " : "", index);
+  const std::int64_t first = job.strategy.dp + (is_replica ? job.strategy.servers : 0);
+  role.ranks.fixed = {{Axis::pp, 0}, {Axis::dp, static_cast<int>(first) + index}};
+  RoleContext c(job, g, role, groups, 0, {no_actions, one_stage, {}}, part);
   c.dealt = dealt;
   role.global_layer.clear();
   for (std::size_t l = 0; l < dealt.layers.size(); ++l) {
@@ -119,7 +121,7 @@ void build_server(const Job& job, PlanGraph& g, Role& role, const Groups& groups
   c.last = dealt.head == index;
   add_parameters(c);
   for (ParameterFamily& family : role.parameter_families) {
-    family.data_group = kNoGroup;  // it alone has them
+    family.data_group = is_replicated(c) ? groups.with_replica[static_cast<std::size_t>(index)] : kNoGroup;
   }
   role.grad_norm = c.builder.buffer("gradient_norm", Dtype::fp64, 2, BufferKind::workspace, Lifetime::persistent);
   if (job.strategy.staleness) {

@@ -84,8 +84,9 @@ BlockId clip_block(RoleContext& c) {
     reduce_of_tensors(c, b, c.groups.expert_dp, c.dp_stream(), partial, "norm.reduce.experts");
     b.emit(Accumulate{partial.elements, Dtype::fp64}, kCompute, Phase::optimizer, {partial, sums}, {sums});
   }
-  if (c.part == Part::server && c.groups.servers != kNoGroup) {
-    reduce_of_tensors(c, b, c.groups.servers, c.dp_stream(), sums, "norm.reduce.servers");
+  if (c.serves() && c.groups.servers != kNoGroup) {
+    reduce_of_tensors(c, b, c.groups.servers, c.dp_stream(), sums,
+                      c.part == Part::server ? "norm.reduce.servers" : "norm.reduce.replicas");
   }
   if (c.job.strategy.post_validation) {
     if (c.groups.tp != kNoGroup) {
@@ -415,7 +416,7 @@ void add_update(RoleContext& c, Segment& s, const std::vector<BucketRange>& buck
 SegmentId update_segment(RoleContext& c) {
   Segment s;
   s.name = "update";
-  const bool serves = c.part == Part::server;
+  const bool serves = c.serves();
   const bool overlapped = reduces_gradients(c) && c.job.strategy.overlap_grad_reduce;
   const bool tied_across = !serves && c.groups.embedding != kNoGroup && (c.first || c.last);
   if (tied_across) {
@@ -444,6 +445,8 @@ SegmentId update_segment(RoleContext& c) {
   }
   const std::vector<EventId> exchanged = exchange_events(c, kReducedEvent);
   reduced.insert(reduced.end(), exchanged.begin(), exchanged.end());
+  std::vector<EventId> gathered;
+  add_acknowledgement(c, s, reduced, gathered);
   if (c.job.strategy.post_validation) {
     const std::vector<EventId> passed_on = norms_passed_on(c);
     reduced.insert(reduced.end(), passed_on.begin(), passed_on.end());
@@ -456,16 +459,15 @@ SegmentId update_segment(RoleContext& c) {
     s.calls.push_back({c.builder.add(sent.take()), 1, -1, 1});
   }
   const bool behind = c.job.strategy.overlap_param_gather;
-  std::vector<EventId> gathered;
   for (const BucketRange& r : buckets) {
     if (gathers_updated(c, r) && !behind) {
       s.calls.push_back(call_at(r, has_owners(c) ? broadcast_block(c, r) : gather_block(c, r)));
-    } else if (c.part != Part::whole) {
+    } else if (c.part != Part::whole && c.part != Part::replica) {
       s.calls.push_back(call_at(r, hand_out_bucket(c, r)));
     }
   }
   BlockBuilder end(c.role(), "end_step");
-  if (c.part != Part::whole) {
+  if (c.part != Part::whole && c.part != Part::replica) {
     gathered = exchange_events(c, kHandedOutEvent);
   }
   if (std::any_of(buckets.begin(), buckets.end(), [&](const BucketRange& r) { return gathers_updated(c, r); })) {

@@ -66,10 +66,21 @@ BlockId exchange_bucket(RoleContext& c, const BucketRange& range);
 BlockId hand_out_bucket(RoleContext& c, const BucketRange& range);
 std::vector<EventId> exchange_events(RoleContext& c, const char* name);
 
+// build_replica.cpp: the sums that a server updates by, to its replica, which makes the same updates of them.
+// Whether this role has a replica, or is one.
+bool is_replicated(const RoleContext& c);
+void send_to_replica(RoleContext& c, BlockBuilder& b, const BucketRange& range);
+BlockId receive_from_server(RoleContext& c, const BucketRange& range);
+// The replica says that it has them all: events that the server waits for before it updates, the replica at the step's
+// end. Nothing without replicas.
+void add_acknowledgement(RoleContext& c, Segment& s, std::vector<EventId>& before_update,
+                         std::vector<EventId>& before_end);
+
 // build_server.cpp
 // Throws InputError where a server would have nothing.
 Dealing deal(const Strategy& strategy, const Role& worker);
-void build_server(const Job& job, PlanGraph& g, Role& role, const Groups& groups, std::int32_t index,
+// `part`: the server's, or its replica's.
+void build_server(const Job& job, PlanGraph& g, Role& role, const Groups& groups, Part part, std::int32_t index,
                   const Dealing& dealt, std::int32_t last_microbatch);
 
 // build_asynchronous.cpp: servers that update by each worker's gradients, one at a time.

@@ -86,13 +86,20 @@ void read_data_parallel(ObjectReader& reader, Strategy& s) {
   s.servers = reader.integer("servers", serves ? 1 : 0, serves ? 1 : 0, kMostServers);
   s.server_sharding =
       reader.word("server_sharding", "size", {"size", "hash"}) == "hash" ? ServerSharding::hash : ServerSharding::size;
+  s.server_replicas = reader.integer("server_replicas", 0, 0, 1);
   read_staleness(reader, s);
-  for (const char* const key : {"servers", "server_sharding", "staleness", "server_order"}) {
+  for (const char* const key : {"servers", "server_sharding", "server_replicas", "staleness", "server_order"}) {
     if (!serves && reader.has(key)) {
       reader.mistake(key, fmt::format("needs data_parallel parameter_server, not {}", name(s.data_parallel)));
     }
   }
+  if (s.server_replicas > 0 && s.staleness) {
+    reader.mistake("server_replicas",
+                   "with staleness is not built yet: a replica would have to know which worker's "
+                   "gradient of each server's comes next; expected 0, or no staleness");
+  }
   read_local_sgd(reader, s);
+  s.loader_ranks = reader.integer("loader_ranks", 0, 0, kMostServers);
   if (s.data_parallel != DataParallel::all_reduce) {
     check_company(reader, s);
   }
@@ -100,9 +107,13 @@ void read_data_parallel(ObjectReader& reader, Strategy& s) {
 
 void write_data_parallel(const Strategy& s, nlohmann::json& out) {
   out["data_parallel"] = name(s.data_parallel);
+  if (s.loader_ranks > 0) {
+    out["loader_ranks"] = s.loader_ranks;
+  }
   if (s.data_parallel == DataParallel::parameter_server) {
     out["servers"] = s.servers;
     out["server_sharding"] = name(s.server_sharding);
+    out["server_replicas"] = s.server_replicas;
     if (s.staleness) {
       out["staleness"] = *s.staleness == kUnbounded ? nlohmann::json("unbounded") : nlohmann::json(*s.staleness);
       out["server_order"] = s.servers_choose ? "random" : "arrival";

@@ -25,6 +25,26 @@ void check_servers(const Job& job, ObjectReader& strategy) {
   }
 }
 
+void check_loaders(const Job& job, ObjectReader& strategy) {
+  constexpr std::int64_t kMostWorkers = 64;  // of one loader, each of which has a stream
+  const Strategy& s = job.strategy;
+  const auto refuse = [&](const std::string& why) { strategy.mistake("loader_ranks", why); };
+  if (s.loader_ranks == 0) {
+    return;
+  }
+  if (s.tp * s.pp * s.cp * s.ep != 1) {
+    refuse("with tp, pp, cp or ep is not built; expected dp alone, or 0");
+  } else if (s.data_parallel != DataParallel::all_reduce && s.data_parallel != DataParallel::all_gather) {
+    refuse(fmt::format("with data_parallel {} is not built; expected all_reduce, all_gather, or 0",
+                       name(s.data_parallel)));
+  } else if (s.split_by_speed || s.shard != 0) {
+    refuse("with split_by_speed or shard is not built; expected neither, or 0");
+  } else if (s.dp % s.loader_ranks != 0 || s.dp / s.loader_ranks > kMostWorkers) {
+    refuse(fmt::format("{} loaders for {} ranks along dp; expected a divisor of it, each with at most {} of them",
+                       s.loader_ranks, s.dp, kMostWorkers));
+  }
+}
+
 void check_local_sgd(const Job& job, ObjectReader& strategy) {
   const Strategy& s = job.strategy;
   if (s.data_parallel != DataParallel::local_sgd) {
@@ -93,6 +113,7 @@ void check_optimizer(const Job& job, ObjectReader& strategy) {
 
 void check_data_parallel(const Job& job, ObjectReader& strategy) {
   check_servers(job, strategy);
+  check_loaders(job, strategy);
   check_local_sgd(job, strategy);
   check_compression(job, strategy);
   check_optimizer(job, strategy);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "plan/reading.h"
+
 namespace foretrain::plan {
 
 namespace {
@@ -52,7 +54,9 @@ MemoryFit memory_fit(const Job& job, const PlanGraph& graph, const HeldRules& ru
   fit.judge();
   if (fit.shared) {
     const topologies::Cluster& c = job.cluster;
-    fit.demand = c.is_hosts() && !c.hosts_share_cores ? Bytes{(all.value + c.nodes - 1) / c.nodes} : all;
+    const Bytes cache = c.is_gpu || graph.data.kept == 0 ? Bytes{} : epoch_reads(graph, c).cache;
+    fit.demand = c.is_hosts() && !c.hosts_share_cores ? Bytes{(all.value + c.nodes - 1) / c.nodes} + cache
+                                                      : all + Bytes{cache.value * (c.is_hosts() ? c.nodes : 1)};
     fit.verdict = fit.demand <= fit.capacity ? Verdict::fits : Verdict::oom;
   }
   return fit;

@@ -270,6 +270,15 @@ struct Role {
   MemoryPlan memory;
 };
 
+// What ranks read over and over, and how much of it a node keeps in its memory.
+struct DataSet {
+  std::int64_t sequences = 0;           // 0: nobody has said
+  std::int64_t per_epoch = 0;           // of them in whole steps, where those left over are skipped; else all
+  std::int64_t kept = 0;                // by each node, at most
+  std::int64_t bytes_per_sequence = 0;  // of storage
+  bool stays = false;                   // each rank reads in every epoch what it read in the first
+};
+
 struct PlanGraph {
   std::string name;
   Mesh mesh;
@@ -280,13 +289,16 @@ struct PlanGraph {
   std::int32_t tensors = 0;  // global parameter tensors
   // The last so many coordinates along dp: ranks that hold parameters and see no data.
   std::int32_t servers = 0;
+  // Or the last so many coordinates along dp: ranks that read what the others train on, and send it to them.
+  std::int32_t loader_ranks = 0;
   // Those with data do not wait for each other: of a step's loss the reported part is that of the first one's samples.
   bool asynchronous = false;
-  int data_ranks() const { return mesh.size(Axis::dp) - servers; }  // that share out a batch
+  int data_ranks() const { return mesh.size(Axis::dp) - servers - loader_ranks; }  // that share out a batch
   std::int64_t sequences_per_step = 0, seq_len = 0;  // seq_len: of a sequence as data, both sides of an encoder_decoder
   // Of these the last so many are told (and have logits), of a classifier's one; 0: all.
   std::int64_t told_len = 0;
   std::int32_t microbatches = 0;  // of each rank that shares out a batch; the most of any, where they differ
+  DataSet data;
   std::vector<std::int32_t> microbatches_of;  // where they differ, by coordinate along dp: the last ones of that many
 
   // Of all ranks together; and those of the step's batch that come before a rank's.

@@ -9,8 +9,10 @@
 #include <variant>
 
 #include "plan/graph.h"
+#include "plan/work_words.h"
 
 namespace foretrain::plan {
+
 template <class T, class U>
 concept Of = std::same_as<std::remove_const_t<T>, U>;
 
@@ -79,53 +81,6 @@ template <>
 inline constexpr Replicas kLast<Replicas> = Replicas::per_layer;
 template <>
 inline constexpr Init kLast<Init> = Init::ones;
-
-// The alternatives of Work, by index.
-inline constexpr std::string_view kWorkWords[] = {"join",
-                                                  "matmul",
-                                                  "attention",
-                                                  "norm",
-                                                  "activation",
-                                                  "residual_add",
-                                                  "bias_gradient",
-                                                  "rotary",
-                                                  "embedding",
-                                                  "position_add",
-                                                  "cross_entropy",
-                                                  "squared_norm",
-                                                  "clip_coefficient",
-                                                  "optimizer_step",
-                                                  "fill",
-                                                  "accumulate",
-                                                  "collective",
-                                                  "exchange",
-                                                  "copy",
-                                                  "host",
-                                                  "put",
-                                                  "take",
-                                                  "head_norm",
-                                                  "latent_heads",
-                                                  "split_columns",
-                                                  "ring_attention",
-                                                  "reshard",
-                                                  "gate",
-                                                  "route",
-                                                  "permute",
-                                                  "grouped_matmul",
-                                                  "expert_activation",
-                                                  "attention_sinks",
-                                                  "state_space",
-                                                  "expert_bias",
-                                                  "output_loss",
-                                                  "lamb_update",
-                                                  "loss_scale",
-                                                  "relative_bias",
-                                                  "cast",
-                                                  "encode",
-                                                  "decode",
-                                                  "outer_step",
-                                                  "first_tokens"};
-static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
 
 void fields(auto&, Of<Join> auto&) {}
 
@@ -358,7 +313,7 @@ void fields(auto& a, Of<SequencePart> auto& x) {
 void fields(auto& a, Of<Host> auto& x) {
   a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
   a("masking", x.masking), a("cols", x.cols), a("dtype", x.dtype), a("part", x.part);
-  a("bytes", x.bytes), a("loaders", x.loaders), a("prefetch", x.prefetch);
+  a("bytes", x.bytes), a("loaders", x.loaders), a("prefetch", x.prefetch), a("data_rank", x.data_rank);
 }
 void fields(auto& a, Of<Channel> auto& x) {
   a("step", x.step), a("group", x.group), a("root", x.root), a("elements", x.elements), a("dtype", x.dtype);
@@ -489,12 +444,17 @@ void fields(auto& a, Of<RuntimeExtent> auto& x) {
       a("group", x.group);
 }
 
+void fields(auto& a, Of<DataSet> auto& x) {
+  a("sequences", x.sequences), a("per_epoch", x.per_epoch), a("kept", x.kept), a("stays", x.stays);
+  a("bytes_per_sequence", x.bytes_per_sequence);
+}
+
 void fields(auto& a, Of<PlanGraph> auto& x) {
   a("name", x.name), a("mesh", x.mesh), a("groups", x.groups), a("tags", x.tags);
   a("runtime_extents", x.runtime_extents), a("roles", x.roles), a("tensors", x.tensors);
-  a("servers", x.servers), a("asynchronous", x.asynchronous), a("sequences_per_step", x.sequences_per_step),
-      a("seq_len", x.seq_len), a("told_len", x.told_len), a("microbatches", x.microbatches),
-      a("microbatches_of", x.microbatches_of);
+  a("servers", x.servers), a("loader_ranks", x.loader_ranks), a("asynchronous", x.asynchronous), a("data", x.data);
+  a("sequences_per_step", x.sequences_per_step), a("seq_len", x.seq_len), a("told_len", x.told_len);
+  a("microbatches", x.microbatches), a("microbatches_of", x.microbatches_of);
 }
 
 }  // namespace foretrain::plan

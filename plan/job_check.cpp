@@ -15,8 +15,11 @@ constexpr double kMaxActions = 2e7;    // of a schedule: it is held in memory
 constexpr double kMaxElements = 1e15;  // of one tensor: products of its shape stay far inside an int64
 
 std::string axes_of(const Strategy& s) {
-  return fmt::format("dp {} x tp {} x pp {} x cp {}{}", s.dp, s.tp, s.pp, s.cp,
-                     s.servers > 0 ? fmt::format(" + {} servers", s.servers) : "");
+  return fmt::format(
+      "dp {} x tp {} x pp {} x cp {}{}{}", s.dp, s.tp, s.pp, s.cp,
+      s.servers == 0 ? ""
+                     : fmt::format(" + {} servers{}", s.servers, s.server_replicas > 0 ? " and as many replicas" : ""),
+      s.loader_ranks > 0 ? fmt::format(" + {} loaders", s.loader_ranks) : "");
 }
 
 void check_disturbance(const topologies::Cluster& c, std::int64_t devices, ObjectReader& cluster) {
@@ -51,7 +54,7 @@ void complete_ranks(Job& job, const JobParts& parts) {
   const std::int64_t model_parallel = s.tp * s.pp * s.cp;
   if (dp_follows) {
     const bool fills = !c.this_machine && c.nodes != 0;
-    s.dp = fills ? std::max<std::int64_t>(1, c.device_count() / model_parallel - s.servers) : 1;
+    s.dp = fills ? std::max<std::int64_t>(1, c.device_count() / model_parallel - s.beside()) : 1;
   }
   if (static_cast<double>(s.dp) * static_cast<double>(model_parallel) > kMaxRanks) {
     parts.strategy.mistake("", fmt::format("{} are more than {:.0e} ranks", axes_of(s), kMaxRanks));

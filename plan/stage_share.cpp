@@ -19,6 +19,12 @@ std::vector<Part> parts_of(const Strategy& s) {
 
 std::vector<StageShare> shares_of(const Strategy& s, std::int32_t microbatches) {
   std::vector<StageShare> shares;
+  if (s.loader_ranks > 0) {  // a loader sends each its own
+    for (int d = 0; d < s.dp; ++d) {
+      shares.push_back({Part::whole, d, 1, microbatches});
+    }
+    return shares;
+  }
   for (const Part part : s.microbatches_of.empty() ? parts_of(s) : std::vector<Part>{}) {
     shares.push_back({part, 0, 0, microbatches});
   }

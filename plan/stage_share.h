@@ -13,7 +13,7 @@ namespace foretrain::plan {
 // Ranks of a pipeline stage that do the same.
 struct StageShare {
   Part part = Part::whole;
-  int first = 0, count = 0;       // along dp, where split by speed
+  int first = 0, count = 0;       // along dp, where ranks differ
   std::int32_t microbatches = 0;  // the last ones of a step's
 };
 

@@ -98,8 +98,10 @@ struct Strategy {
   std::int64_t padded_vocab = 0;               // 0 = next multiple of 128 x tp
   Compression compression;
   DataParallel data_parallel = DataParallel::all_reduce;
-  std::int64_t servers = 0;  // parameter_server: ranks beside the dp workers
+  std::int64_t servers = 0;  // parameter_server: ranks behind the dp workers
   ServerSharding server_sharding = ServerSharding::size;
+  std::int64_t server_replicas = 0;  // of each server, 0 or 1: ranks behind the servers that hold the same
+  std::int64_t loader_ranks = 0;     // ranks beside the dp workers that read what these train on
   // parameter_server: an update per worker instead of one of their sum, by whoever comes first; a worker goes on where
   // it is at most so many steps ahead of the slowest, or kUnbounded. Nothing: synchronous.
   std::optional<std::int64_t> staleness;
@@ -120,7 +122,9 @@ struct Strategy {
   }
   // Replicas of the model that drift apart between two averages: 1 where all of them sum gradients.
   std::int64_t drifting() const { return data_parallel == DataParallel::local_sgd ? dp / local_group : 1; }
-  std::int64_t ranks() const { return (dp + servers) * tp * pp * cp; }
+  std::int64_t serving() const { return servers * (1 + server_replicas); }
+  std::int64_t beside() const { return serving() + loader_ranks; }  // ranks beside the dp workers
+  std::int64_t ranks() const { return (dp + beside()) * tp * pp * cp; }
   // Ways that microbatches take through the virtual stages: of dualpipe two, each through all of the model.
   std::int64_t ways() const { return schedule == ScheduleKind::dualpipe ? 2 : 1; }
   std::int64_t replicas() const { return dp * cp * ways(); }  // ranks with the same parameters and other tokens

@@ -109,6 +109,9 @@ void check_structure(const PlanGraph& graph, Findings& findings) {
   if (graph.servers < 0 || graph.servers >= graph.mesh.size(Axis::dp)) {
     findings.add(fmt::format("{} servers of {} ranks along dp", graph.servers, graph.mesh.size(Axis::dp)));
   }
+  if (graph.loader_ranks < 0 || graph.servers + graph.loader_ranks >= graph.mesh.size(Axis::dp)) {
+    findings.add(fmt::format("{} loaders of {} ranks along dp", graph.loader_ranks, graph.mesh.size(Axis::dp)));
+  }
   if (ranks != graph.mesh.ranks()) {
     findings.add(fmt::format("the roles have {} ranks, the mesh {}", ranks, graph.mesh.ranks()));
   }

@@ -11,6 +11,7 @@
 #include "plan/device_memory.h"
 #include "plan/graph.h"
 #include "plan/job.h"
+#include "plan/reading.h"
 
 namespace foretrain::reports {
 
@@ -49,6 +50,13 @@ struct RankClass {
   std::int64_t ranks = 0;
 };
 
+// What all ranks read to train on.
+struct Reading {
+  Bytes per_step;
+  plan::EpochReads epoch;  // of one that finds the caches full; as does the step that is forecast
+  Time first_step_time;    // of the first epoch, which finds nothing kept
+};
+
 struct Estimate {
   const plan::Job* job = nullptr;
   const plan::PlanGraph* graph = nullptr;
@@ -56,6 +64,7 @@ struct Estimate {
   Time step_time;
   plan::Staleness staleness;             // of asynchronous updates
   std::vector<plan::Breakdown> by_role;  // of one steady step
+  std::optional<Reading> reading;        // where storage, or a cache, is said
   std::string compute_model, network_model;
   std::vector<RankClass> classes;
   ErrorBand error_band;

@@ -102,6 +102,20 @@ Json links_json(const plan::Job& job, const plan::PlanGraph& graph) {
   return links;
 }
 
+Json reading_json(const Estimate& e) {
+  const Reading& r = *e.reading;
+  Json out{{"bytes_per_step", r.per_step.value}};
+  if (e.graph->data.kept > 0) {
+    out["cache_bytes_per_node"] = r.epoch.cache.value;
+    out["first_epoch"] = {
+        {"storage_bytes", r.epoch.all.value}, {"cache_bytes", 0}, {"step_time_s", number(seconds(r.first_step_time))}};
+    out["later_epochs"] = {{"storage_bytes", (r.epoch.all - r.epoch.kept).value},
+                           {"cache_bytes", r.epoch.kept.value},
+                           {"step_time_s", number(seconds(e.step_time))}};
+  }
+  return out;
+}
+
 }  // namespace
 
 nlohmann::ordered_json to_json(const Estimate& e) {
@@ -137,6 +151,9 @@ nlohmann::ordered_json to_json(const Estimate& e) {
   out["breakdown_by_role"] = std::move(roles);
   if (!e.staleness.empty()) {
     out["staleness"] = staleness_json(e.staleness);
+  }
+  if (e.reading) {
+    out["reading"] = reading_json(e);
   }
   if (e.job->cluster.is_hosts() && !e.graph->asynchronous) {
     out["links"] = links_json(*e.job, *e.graph);

@@ -42,6 +42,14 @@ Table main_figures(const Estimate& e) {
   Table t;
   t.columns = {{""}, {""}, {""}};
   t.rows.push_back({"step time", {to_string(e.step_time), Tone::strong}});
+  if (e.reading && e.graph->data.kept > 0) {
+    const plan::EpochReads& epoch = e.reading->epoch;
+    t.rows.push_back({"first epoch",
+                      to_string(e.reading->first_step_time),
+                      {fmt::format("a step; {} of storage. Later ones read {} of it: a node keeps {} in its memory",
+                                   to_string(epoch.all), to_string(epoch.all - epoch.kept), to_string(epoch.cache)),
+                       Tone::dim}});
+  }
   const bool known = std::isfinite(e.error_band.low_seconds) && std::isfinite(e.error_band.high_seconds);
   t.rows.push_back(
       {"error band",
@@ -190,7 +198,11 @@ std::string headline(const plan::Job& job) {
       std::string(name(s.schedule)) + (s.virtual_stages > 1 ? fmt::format(" x {} chunks", s.virtual_stages) : ""));
   add(s.data_parallel != plan::DataParallel::all_reduce,
       s.servers == 0 ? std::string(name(s.data_parallel))
-                     : fmt::format("{} parameter server{}", s.servers, s.servers == 1 ? "" : "s"));
+                     : fmt::format("{} parameter server{}{}", s.servers, s.servers == 1 ? "" : "s",
+                                   s.server_replicas == 0 ? ""
+                                   : s.servers == 1       ? ", a replica"
+                                                          : ", a replica of each"));
+  add(s.loader_ranks > 0, fmt::format("{} loader{}", s.loader_ranks, s.loader_ranks == 1 ? "" : "s"));
   add(s.staleness.has_value(),
       s.staleness == plan::kUnbounded ? "asynchronous" : fmt::format("staleness {}", s.staleness.value_or(0)));
   add(s.zero > 0, fmt::format("zero {}", s.zero));

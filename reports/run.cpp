@@ -136,6 +136,9 @@ nlohmann::ordered_json to_json(const RunReport& r) {
   if (r.job->workload.loss_scaling.is_on()) {
     out["loss_scaling"] = {{"skipped_steps", skipped_steps(r)}, {"scale", number(r.loss_scale)}};
   }
+  if (r.of_storage.value + r.of_cache.value > 0) {
+    out["reading"] = {{"storage_bytes", r.of_storage.value}, {"cache_bytes", r.of_cache.value}};
+  }
   if (!r.staleness.empty()) {
     out["staleness"] = staleness_json(r.staleness);
   }
@@ -216,6 +219,11 @@ std::string to_text(const RunReport& r, bool colour) {
                     {fmt::format("planned and allocated by the largest rank; {} of library workspace in all",
                                  to_string(r.workspace)),
                      Tone::dim}});
+  if (r.of_cache.value > 0) {
+    t.rows.push_back({"read",
+                      to_string(r.of_storage),
+                      {fmt::format("of storage, and {} of what nodes keep", to_string(r.of_cache)), Tone::dim}});
+  }
   if (r.sent.hosts > 1) {
     const std::string remark = !r.told ? ""
                                : *r.told == r.sent

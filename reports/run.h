@@ -46,6 +46,7 @@ struct RunReport {
   std::optional<double> unigram_loss;     // of the same text: what a model without context reaches
   Bytes arena;                            // planned and allocated, of the largest rank
   Bytes workspace;                        // of libraries and communicators, all ranks
+  Bytes of_storage, of_cache;             // read to train on, all ranks; 0 where nobody counted
   plan::HostTraffic sent;                 // from host to host, as counted
   std::optional<plan::HostTraffic> told;  // and as the plan has it, where what is counted can be told
   std::string checkpoint_folder;          // "" for none

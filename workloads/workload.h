@@ -114,6 +114,10 @@ struct DataSpec {
   // Each rank reads on so many threads of its own, microbatches ahead of the one that it trains on.
   std::int64_t loaders = 1, prefetch = 0;
   Bytes bytes_per_sequence;  // in storage; 0: 4 bytes for each token or number
+  // Of what is no sample: the first so many of the data make an epoch; 0: all of them.
+  std::int64_t sequences = 0;
+  // Of what its ranks read a node keeps the first so many bytes, for good; 0: nothing.
+  Bytes cache;
 };
 
 struct Workload {

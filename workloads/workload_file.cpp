@@ -15,6 +15,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kBelowOne = 0.999999;  // a moving average that forgets nothing never starts
 constexpr std::int64_t kMaxSeqLen = 10'000'000;
 constexpr std::int64_t kMaxBatch = 1'000'000'000;
+constexpr std::int64_t kMaxSequences = 1'000'000'000'000;
 constexpr std::int64_t kDefaultSamples = 1024;
 constexpr std::int64_t kMaxLoaders = 64, kMaxPrefetch = 1024;
 constexpr std::int64_t kMostBytes = 1'000'000'000'000;  // of one sequence
@@ -126,9 +127,7 @@ void read_reading(ObjectReader& object, DataSpec& data) {
   if (data.bytes_per_sequence.value > kMostBytes) {
     object.mistake("bytes_per_sequence", fmt::format("is more than {}", to_string(Bytes{kMostBytes})));
   }
-  if (object.has("cache")) {
-    object.mistake("cache", "is not built yet; leave the key out");
-  }
+  data.cache = object.bytes("cache", Bytes{});
 }
 
 nlohmann::json reading_json(const DataSpec& data) {
@@ -139,6 +138,12 @@ nlohmann::json reading_json(const DataSpec& data) {
                       {"bytes_per_sequence", fmt::format("{} B", data.bytes_per_sequence.value)}};
   if (data.epochs > 0) {
     json["epochs"] = data.epochs;
+  }
+  if (data.sequences > 0) {
+    json["sequences"] = data.sequences;
+  }
+  if (data.cache.value > 0) {
+    json["cache"] = fmt::format("{} B", data.cache.value);
   }
   return json;
 }
@@ -157,6 +162,11 @@ DataSpec read_labelled(ObjectReader& reader) {
   object.word("synthetic", "keywords", {"keywords"});
   data.synthetic = Synthetic::keywords;
   read_made(object, data);
+  if (data.cache.value > 0) {
+    object.mistake("cache",
+                   "is not built with a classifier, whose sequences have lengths and classes beside them; leave the "
+                   "key out");
+  }
   object.finish();
   return data;
 }
@@ -201,6 +211,10 @@ DataSpec read_data(ObjectReader& reader) {
                    fmt::format("\"{}\" is made up; leave path, tokenizer and validation out", name(data.synthetic)));
   }
   read_reading(object, data);
+  data.sequences = object.integer("sequences", 0, object.has("sequences") ? 1 : 0, kMaxSequences);
+  if (data.cache.value > 0 && data.sequences == 0) {
+    object.mistake("cache", "how much of an epoch it holds is known with \"sequences\", the number of an epoch's");
+  }
   object.finish();
   return data;
 }
@@ -307,6 +321,10 @@ Workload read_workload(ObjectReader& reader, bool on_this_machine) {
     reader.mistake("masked_share", "is of the head masked_lm; a classifier masks no tokens: leave it out");
   }
   w.data = w.model.is_classifier() ? read_labelled(reader) : read_data(reader);
+  if (w.data.sequences > 0 && w.data.sequences < w.global_batch) {
+    reader.mistake("data", fmt::format("sequences {} are fewer than the {} of a step (global_batch)", w.data.sequences,
+                                       w.global_batch));
+  }
   for (const auto& [key, tokens] : {std::pair{"seq_len", w.seq_len}, {"target_len", w.target_len}}) {
     if (w.model.positions == Positions::learned && tokens > w.model.max_positions) {
       reader.mistake(

@@ -93,6 +93,11 @@ TEST(BitForBit, SumsElsewhereAgainstAllReduce) {
                  {{"data_parallel", "parameter_server"}},
                  {{"data_parallel", "parameter_server"}, {"servers", "3"}, {"overlap_grad_reduce", "true"}},
                  {{"data_parallel", "parameter_server"}, {"servers", "6"}},
+                 {{"data_parallel", "parameter_server"}, {"servers", "1"}, {"server_replicas", "1"}},
+                 {{"data_parallel", "parameter_server"},
+                  {"servers", "3"},
+                  {"server_replicas", "1"},
+                  {"overlap_grad_reduce", "true"}},
                  {{"data_parallel", "parameter_server"}, {"servers", "2"}, {"server_sharding", "hash"}}}) {
           expect_same_bits(run(model, joined(common, o), precision), reduced,
                            std::string(precision) + ::testing::PrintToString(words(joined(common, o))));

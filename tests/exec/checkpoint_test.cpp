@@ -122,6 +122,7 @@ const std::vector<Overrides>& strategies() {
       {{"dp", "2"}, {"zero", "3"}, {"reshard", "false"}},
       {{"dp", "4"}, {"data_parallel", "gather"}},
       {{"dp", "2"}, {"data_parallel", "parameter_server"}, {"servers", "3"}},
+      {{"dp", "2"}, {"data_parallel", "parameter_server"}, {"servers", "2"}, {"server_replicas", "1"}},
       {{"tp", "2"}},
       {{"tp", "4"}, {"sequence_parallel", "true"}},
       {{"pp", "2"}},
@@ -139,6 +140,40 @@ const std::vector<Overrides>& strategies() {
       {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"zero", "1"}},
   };
   return all;
+}
+
+// Servers are spoilt: what goes on, on another strategy too, is what the replicas had.
+TEST(Checkpoint, ReplicasLeaveTheStateOfTheirServers) {
+  for (const char* const precision : {"fp32", "bf16"}) {
+    const Overrides one = joined(kFp32, {{"precision", precision}});
+    const Overrides served =
+        joined(one, {{"dp", "2"}, {"data_parallel", "parameter_server"}, {"servers", "2"}, {"server_replicas", "1"}});
+    const TemporaryFolder place;
+    const CheckpointFolder folder(place.path("c"), {});
+    {
+      Trained first(testing::kTinyGpt, served);
+      std::int64_t told = -1;
+      CheckpointOptions options;
+      options.every = 2 * kBefore;  // never
+      options.left_behind = [&](std::int64_t step) { told = step; };
+      {
+        CheckpointWriter writer(folder, first.executor.memory(), first.about(), options);
+        first.run(kBefore, &writer);
+        for (const RankMemory& memory : first.executor.memory()) {
+          if (memory.rank->rank == 2 || memory.rank->rank == 3) {
+            std::memset(memory.arena, 0xFF, static_cast<std::size_t>(memory.rank->role->memory.arena.value));
+          }
+        }
+        writer.keep_last(kBefore, true, "");
+      }
+      EXPECT_EQ(told, kBefore);
+    }
+    for (const Overrides& o : {served, joined(one, {{"dp", "2"}})}) {
+      Trained second(testing::kTinyGpt, o);
+      ASSERT_EQ(second.resume(folder), kBefore);
+      EXPECT_EQ(second.run(kAfter), end_of(whole(testing::kTinyGpt, o)));
+    }
+  }
 }
 
 TEST(Checkpoint, ResumesOnTheSameStrategyToTheBit) {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -12,6 +13,7 @@
 #include "base/error.h"
 #include "exec/checkpoint_writer.h"
 #include "exec/clock.h"
+#include "exec/data.h"
 #include "exec/run_agreement.h"
 #include "exec/verify.h"
 #include "plan/build.h"
@@ -45,6 +47,10 @@ Overrides spread(const Overrides& overrides) {
   if (overrides.contains("servers")) {
     const std::string all = std::to_string(company->count());
     return joined(overrides, {{"dp", all}, {"servers", all}, {"global_batch", "24"}});
+  }
+  if (overrides.contains("loader_ranks")) {
+    const std::string all = std::to_string(company->count());
+    return joined(overrides, {{"dp", all}, {"loader_ranks", all}, {"global_batch", "24"}});
   }
   const int ranks = extent("dp") * extent("tp") * extent("pp") * extent("cp");
   const int more = company->count() / std::gcd(ranks, company->count());
@@ -134,7 +140,8 @@ TEST(Processes, SendWhatThePlanSays) {
         Overrides{{"cp", all}, {"seq_len", "16"}}, Overrides{{"cp", all}, {"seq_len", "16"}, {"cp_kind", "all_to_all"}},
         Overrides{{"dp", all}, {"data_parallel", "gather"}},
         Overrides{{"dp", all}, {"data_parallel", "parameter_server"}, {"servers", all}},
-        Overrides{{"dp", all}, {"compression", "int8"}},
+        Overrides{{"dp", all}, {"data_parallel", "parameter_server"}, {"servers", all}, {"server_replicas", "1"}},
+        Overrides{{"dp", few}, {"loader_ranks", few}}, Overrides{{"dp", all}, {"compression", "int8"}},
         Overrides{{"dp", all}, {"data_parallel", "local_sgd"}, {"average_every", "2"}}}) {
     SCOPED_TRACE(::testing::PrintToString(overrides));
     const plan::Job job =
@@ -154,6 +161,33 @@ TEST(Processes, SendWhatThePlanSays) {
     options.steps = 2;
     EXPECT_EQ(executor.run(options).sent.bytes, plan::host_traffic(graph, host_of, 3, 2).bytes);
   }
+}
+
+// An epoch is two steps, its n sequences of 64 bytes in a block for each of p ranks; every host has room for p of them.
+TEST(Processes, ShareWhatTheirHostKeeps) {
+  const int p = company->count(), n = 4 * p;
+  const std::vector<int> hosts = company->hosts();
+  const std::int64_t kept = std::min(n, p * (1 + *std::max_element(hosts.begin(), hosts.end())));
+  const auto word = [](const char* key, int value) { return key + std::to_string(value); };
+  std::vector<std::string> words{word("dp=", p), word("global_batch=", 2 * p), word("workload.data.sequences=", n),
+                                 "distribution=block", "workload.model.vocab=256"};
+  std::string letters;
+  for (int i = 0; i < 20 * n; ++i) {
+    letters += static_cast<char>('a' + i * i % 23);
+  }
+  const Text text = text_of("letters", letters);
+  const TextWindows data = training_windows(text, 16, 2 * p, 256, 1, {workloads::Distribution::block, true, p, 1, n});
+  RunOptions options;
+  options.steps = 2;
+  options.timeout = std::chrono::seconds(20);
+  Executor without(plan::build(testing::tiny_job(testing::kTinyGpt, words)), data, 1, company);
+  words.push_back("workload.data.cache=" + std::to_string(64 * p) + " B");
+  Executor executor(plan::build(testing::tiny_job(testing::kTinyGpt, words)), data, 1, company);
+  EXPECT_EQ(executor.run(options).read, (BytesRead{64 * n, 0}));
+  const RunResult later = executor.run(options);
+  EXPECT_EQ(later.read, (BytesRead{64 * (n - kept), 64 * kept}));
+  without.run(options);
+  EXPECT_EQ(later.loss, without.run(options).loss);
 }
 
 TEST(Processes, ResultsAreKnownToAll) {

@@ -66,11 +66,63 @@ TEST(Reading, OfPipelinesAndWhatIsCut) {
                                                {"pp=2", "schedule=dualpipe"},
                                                {"pp=2", "virtual_stages=2"},
                                                {"dp=2", "cp=2", "tp=2"},
+                                               {"dp=2", "loader_ranks=1"},
                                                {"dp=2", "data_parallel=parameter_server"}}) {
     Words both = words;
     both.insert(both.end(), reading.begin(), reading.end());
     EXPECT_EQ(losses(testing::kTinyGpt, both, slow), losses(testing::kTinyGpt, words, none)) << words[0];
   }
+}
+
+// Twelve sequences in steps of four, read in 64 bytes each: the first three steps read all of them, later ones four, as
+// eight are kept. An evaluation between them reads nothing of storage.
+TEST(Reading, WhatIsKeptIsReadOnce) {
+  std::string letters;
+  for (int i = 0; i < 300; ++i) {
+    letters += static_cast<char>('a' + i * i % 23);
+  }
+  const Text text = text_of("letters", letters);
+  const plan::ReadRate slow{Bandwidth{1e6}, parse_time("50 us")};
+  for (const char* const more : {"distribution=random", "distribution=block", "distribution=sequential"}) {
+    const auto run = [&](const char* cache, BytesRead first, BytesRead later) {
+      const plan::Job job =
+          testing::tiny_job(testing::kTinyGpt, {"dp=2", "global_batch=4", "workload.model.vocab=256",
+                                                "workload.data.sequences=12", "loaders=2", "workload.data.prefetch=2",
+                                                std::string("workload.data.cache=") + cache, more});
+      const plan::PlanGraph graph = plan::build(job);
+      const workloads::DataSpec& data = job.workload.data;
+      const TextWindows windows =
+          training_windows(text, 16, 4, 256, 1, {data.distribution, data.reshuffle, 2, 1, data.sequences});
+      Executor executor(graph, windows, 1);
+      RunOptions options = steps(3);
+      options.storage = slow;
+      RunResult result = executor.run(options);
+      EXPECT_EQ(result.read, first) << more;
+      std::vector<double> all = result.loss;
+      all.push_back(executor.evaluate(windows, 1, options));
+      for (int epoch = 1; epoch < 3; ++epoch) {
+        result = executor.run(options);
+        EXPECT_EQ(result.read, later) << more;
+        all.insert(all.end(), result.loss.begin(), result.loss.end());
+      }
+      return all;
+    };
+    const std::vector<double> expected = run("0 B", {768, 0}, {768, 0});
+    EXPECT_EQ(run("512 B", {768, 0}, {256, 512}), expected);
+    EXPECT_EQ(run("1 GB", {768, 0}, {0, 768}), expected);
+  }
+}
+
+// Of 40 samples of 24 bytes in steps of 8 ten are kept.
+TEST(Reading, KeptSamples) {
+  const plan::Job job = testing::tiny_job(kDense, {"workload.data.cache=240 B"});
+  const Samples samples(job.workload, Samples::Part::training, 1, {.ranks = 2, .together = 2});
+  Executor executor(plan::build(job), samples, 1), alone(plan::build(testing::tiny_job(kDense)), samples, 1);
+  EXPECT_EQ(executor.run(steps(5)).read, (BytesRead{960, 0}));
+  const RunResult later = executor.run(steps(5));
+  EXPECT_EQ(later.read, (BytesRead{720, 240}));
+  alone.run(steps(5));
+  EXPECT_EQ(later.loss, alone.run(steps(5)).loss);
 }
 
 class Broken : public DataSource {

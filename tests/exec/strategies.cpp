@@ -13,6 +13,10 @@ bool is_refused(const Overrides& o) {
                       (by != "all_gather" && word("workload.optimizer").find("lamb") != std::string::npos))) {
     return true;
   }
+  if (cut("loader_ranks") &&
+      (cut("tp") || cut("pp") || cut("cp") || !word("shard").empty() || (!by.empty() && by != "all_gather"))) {
+    return true;
+  }
   return (word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v")) ||
          (word("zero") >= "2" && cut("loss_chunks") && word("schedule") == "gpipe") ||
          (word("recompute").find("attention_core") != std::string::npos && !word("cp").empty() && word("cp") != "1" &&
@@ -34,6 +38,9 @@ const std::vector<Strategy>& strategies() {
       {"gather", {{"dp", "2"}, {"data_parallel", "gather"}, {"bucket_bytes", "1 kB"}}},
       {"all_gather", {{"dp", "2"}, {"data_parallel", "all_gather"}, {"bucket_bytes", "1 kB"}}},
       {"servers", {{"dp", "2"}, {"data_parallel", "parameter_server"}, {"servers", "2"}}},
+      {"loaders", {{"dp", "2"}, {"loader_ranks", "2"}}},
+      {"replicated_servers",
+       {{"dp", "2"}, {"data_parallel", "parameter_server"}, {"servers", "2"}, {"server_replicas", "1"}}},
       {"zero1", {{"dp", "2"}, {"zero", "1"}}},
       {"zero1_overlap",
        {{"dp", "2"},

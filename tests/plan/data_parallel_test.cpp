@@ -31,6 +31,10 @@ std::map<std::string, std::int64_t> moved(const PlanGraph& g, std::size_t role) 
       result[kind_name(c.op().work)] += collective->elements;
     } else if (const auto* channel = std::get_if<Channel>(&c.op().work)) {
       result[kind_name(c.op().work)] += channel->elements;
+    } else if (const auto* exchange = std::get_if<Exchange>(&c.op().work)) {
+      for (const Message& m : exchange->messages) {
+        result[m.send ? "send" : "receive"] += m.elements;
+      }
     } else if (const auto* sum = std::get_if<SumParts>(&c.op().work)) {
       result["sum_parts"] += sum->elements * (sum->parts + (sum->accumulate ? 1 : 0));
     }
@@ -92,6 +96,53 @@ TEST(DataParallel, ServersShareTheParameters) {
   }
 }
 
+// Elements of a role's buffers by kind.
+std::map<std::string, std::int64_t> held(const Role& role) {
+  std::map<std::string, std::int64_t> result;
+  for (const Buffer& b : role.buffers) {
+    result[std::string(name(b.kind))] += b.elements * std::max(1, b.layers);
+  }
+  return result;
+}
+
+// As above, and each server sends its n sums to a replica, which says once that it has them. The replica has the n
+// parameters and gradients and two moments of each, takes the norm with the other replica, and no worker's gradients.
+TEST(DataParallel, ReplicasMakeTheUpdatesOfServers) {
+  const PlanGraph g =
+      graph_of({"dp=3", "global_batch=6", "data_parallel=parameter_server", "servers=2", "server_replicas=1"});
+  ASSERT_EQ(g.roles.size(), 5u);
+  EXPECT_EQ(g.mesh.ranks(), 7);
+  EXPECT_EQ(g.data_ranks(), 3);
+  using Moved = std::map<std::string, std::int64_t>;
+  for (const std::size_t server : {1u, 2u}) {
+    const std::size_t replica = server + 2;
+    const std::int64_t n = parameters_of(g, server);
+    EXPECT_EQ(parameters_of(g, replica), n);
+    EXPECT_EQ(g.roles[replica].global_layer, g.roles[server].global_layer);
+    EXPECT_EQ(moved(g, server), (Moved{{"gather", 3 * n},
+                                       {"sum_parts", 3 * n},
+                                       {"send", n},
+                                       {"receive", 1},
+                                       {"distribute", n},
+                                       {"all_reduce", g.tensors}}));
+    EXPECT_EQ(moved(g, replica), (Moved{{"receive", n}, {"send", 1}, {"all_reduce", g.tensors}}));
+    Moved of_replica = held(g.roles[server]);
+    of_replica["communication"] = 1;
+    EXPECT_EQ(held(g.roles[replica]), of_replica);
+    EXPECT_EQ(of_replica["parameter"], n);
+    EXPECT_EQ(of_replica["gradient"], n);
+    EXPECT_EQ(of_replica["optimizer_state"], 2 * n);
+  }
+}
+
+// One server waits for nobody's norm, and so does its replica; gradients go on their way behind the backward.
+TEST(DataParallel, OneServerHasAReplica) {
+  const PlanGraph g = graph_of(
+      {"dp=2", "data_parallel=parameter_server", "servers=1", "server_replicas=1", "overlap_grad_reduce=true"});
+  const std::int64_t n = parameters_of(g, 0);
+  EXPECT_EQ(moved(g, 2), (std::map<std::string, std::int64_t>{{"receive", n}, {"send", 1}}));
+}
+
 // An update for each worker, clipped by the norm over all servers; workers put all and fetch all, once.
 TEST(DataParallel, AsynchronousServersUpdateForEachWorker) {
   const PlanGraph g =
@@ -123,6 +174,14 @@ TEST(DataParallel, RefusesServersWithNothing) {
   EXPECT_NE(refusal({"data_parallel=parameter_server", "staleness=-1"}).find("/strategy/staleness: -1 is not allowed"),
             std::string::npos);
   EXPECT_NE(refusal({"data_parallel=parameter_server", "dp=0"}).find("/strategy/dp: 0 is not allowed"),
+            std::string::npos);
+  EXPECT_NE(refusal({"data_parallel=parameter_server", "server_replicas=2"})
+                .find("/strategy/server_replicas: 2 is not allowed; expected an integer from 0 to 1"),
+            std::string::npos);
+  EXPECT_NE(refusal({"data_parallel=parameter_server", "server_replicas=1", "staleness=1"})
+                .find("/strategy/server_replicas: with staleness is not built yet"),
+            std::string::npos);
+  EXPECT_NE(refusal({"server_replicas=1"}).find("/strategy/server_replicas: needs data_parallel parameter_server"),
             std::string::npos);
   EXPECT_NE(refusal({"servers=1"}).find("/strategy/servers: needs data_parallel parameter_server, not all_reduce"),
             std::string::npos);

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "plan/build.h"
+#include "plan/host_traffic.h"
+#include "plan/validate.h"
 #include "tests/support/tiny_jobs.h"
 
 namespace foretrain::plan {
@@ -49,6 +51,71 @@ TEST(Reads, ThreadsHideLatencyAndShareBandwidth) {
   for (const std::int64_t there : {14, 24, 34, 44}) {
     EXPECT_EQ(two.take(Time{0}), Time{there});
   }
+}
+
+// Of half of the sequences: 5 ps of the storage's, and of two sequences none is read in a quarter of the cases, which
+// then has no latency of 4 ps.
+TEST(Reads, WhatIsKeptTakesNoTimeInTheMean) {
+  Host op;
+  op.bytes = 10;
+  op.sequences = 2;
+  ReadRate rate{Bandwidth{1e12}, Time{4}, 0.5};
+  EXPECT_EQ(Reads(op, rate).take(Time{0}), Time{5 + 3});
+  rate.kept = 1;
+  EXPECT_EQ(Reads(op, rate).take(Time{7}), Time{7});
+}
+
+// 64 sequences of 64 bytes, four ranks on two nodes. A cache of 16 of them has a quarter of what may come to a node, or
+// half of what comes to it in every epoch: 64 x 64 bytes are read in each.
+TEST(Reads, OfWhatNodesKeep) {
+  const auto kept = [](const std::vector<std::string>& more, double share, std::int64_t cache) {
+    std::vector<std::string> words{"dp=4", "global_batch=8", "workload.data.sequences=64", "workload.data.cache=1 KiB"};
+    words.insert(words.end(), more.begin(), more.end());
+    const PlanGraph g = build(testing::tiny_job(testing::kTinyGpt, words));
+    topologies::Cluster c;
+    c.devices_per_node = 2;
+    EXPECT_EQ(read_rate(g, c).kept, share) << more.back();
+    const EpochReads reads = epoch_reads(g, c);
+    EXPECT_EQ(reads.all, Bytes{4096});
+    EXPECT_EQ(reads.kept, Bytes{static_cast<std::int64_t>(4096 * share)});
+    EXPECT_EQ(reads.cache, Bytes{cache});
+    EXPECT_EQ(step_reads(g), Bytes{512});
+  };
+  kept({"distribution=random"}, 0.25, 1024);
+  kept({"distribution=block"}, 0.5, 1024);
+  kept({"distribution=sequential"}, 0.5, 1024);
+  kept({"reshuffle=false"}, 0.5, 1024);
+  kept({"distribution=block", "workload.data.cache=3 KiB"}, 1, 2048);
+  kept({"distribution=random", "workload.data.cache=3 KiB"}, 0.75, 3072);
+  kept({"distribution=random", "workload.data.cache=63 B"}, 0, 0);
+}
+
+// Of 20 sequences in steps of 8 an epoch takes 16, in their order always the same ones.
+TEST(Reads, WhatIsLeftOverIsReadNever) {
+  const auto all = [](const std::string& distribution) {
+    const PlanGraph g = build(testing::tiny_job(
+        testing::kTinyGpt, {"dp=4", "global_batch=8", "workload.data.sequences=20", "distribution=" + distribution}));
+    EXPECT_EQ(g.data.per_epoch, 16);
+    return g.data.sequences;
+  };
+  EXPECT_EQ(all("random"), 20);
+  EXPECT_EQ(all("sequential"), 16);
+}
+
+// A loader reads what two workers of two microbatches train on, 16 tokens of 4 bytes of each, and sends as many and as
+// many targets: 4 x 2 x 64 bytes a step from its host to theirs.
+TEST(Reads, LoadersSendWhatWorkersTrainOn) {
+  const Job job = testing::tiny_job(testing::kTinyGpt, {"dp=2", "loader_ranks=1", "global_batch=4"});
+  const PlanGraph g = build(job);
+  EXPECT_EQ(validate(g), std::vector<std::string>{});
+  ASSERT_EQ(g.roles.size(), 3U);
+  EXPECT_EQ(g.mesh.ranks(), 3);
+  EXPECT_EQ(g.data_ranks(), 2);
+  EXPECT_EQ(reading_op(g.roles[0]), nullptr);
+  EXPECT_EQ(reading_op(g.roles[2])->bytes, 64);
+  EXPECT_EQ(data_ranks_read(g, 2), (std::set<std::int32_t>{0, 1}));
+  EXPECT_EQ(step_reads(g), Bytes{4 * 64});
+  EXPECT_EQ(host_traffic(g, {0, 0, 1}, 0, 1).bytes, (std::vector<std::int64_t>{0, 0, 512, 0}));
 }
 
 // Two stages of three replicas and two tp ranks, tokens on the first stage, targets on the last: 12 ranks read, on two

@@ -85,6 +85,8 @@ const std::vector<Overrides>& all_strategies() {
       {"dp=4", "data_parallel=all_gather", "overlap_grad_reduce=true"},
       {"dp=4", "data_parallel=parameter_server", "servers=2"},
       {"dp=2", "data_parallel=parameter_server", "servers=2", "overlap_grad_reduce=true"},
+      {"dp=2", "data_parallel=parameter_server", "servers=2", "server_replicas=1"},
+      {"dp=2", "data_parallel=parameter_server", "servers=1", "server_replicas=1", "overlap_grad_reduce=true"},
       {"dp=2", "zero=2", "overlap_grad_reduce=false"},
       {"dp=2", "zero=1", "offload=[\"optimizer\"]", "overlap_param_gather=true", "bucket_bytes=20 kB"},
       {"pp=2", "tp=2", "offload=[\"optimizer\"]"},
