@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "cli/files.h"
 #include "cli/measure.h"
+#include "cli/named_hosts.h"
 #include "cli/run_data.h"
 #include "cli/together.h"
 #include "cli/verbs.h"
@@ -45,7 +46,7 @@ Measurement measured_now(const CompareArguments& a, const plan::Job& job, const 
   const InterruptWatch watch;
   exec::Executor executor(graph, data.source(), kSeed, &processes, gpu);
   if (processes.count() > 1) {
-    console.note(rank_table(processes, graph.mesh.ranks()));
+    console.note(rank_table(processes, graph.mesh.ranks(), graph.mesh.ranks() - job.strategy.servers));
   }
   MeasureOptions options;
   options.steps = static_cast<int>(warm_up_steps(graph.data, graph.sequences_per_step) + a.steps);
@@ -131,8 +132,10 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
     return plan::resolved(job).dump();
   };
   const auto measure = [&] { return measured_now(a, job, graph, *data, *processes, gpu.get(), console); };
-  return together(*processes, console, prepare,
-                  [&] { return compare(a, job, graph, processes->number() == 0, measure, console); });
+  return together(*processes, console, prepare, [&] {
+    take_seats(job, *processes, console);
+    return compare(a, job, graph, processes->number() == 0, measure, console);
+  });
 }
 
 }  // namespace foretrain::cli

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cli/named_hosts.h"
 #include "cli/recorder.h"
 #include "reports/text.h"
 #include "topologies/this_machine.h"
@@ -84,6 +85,7 @@ void check_runnable(const JobArguments& arguments, const plan::Job& job, const p
     throw InputError(fmt::format("{}: /cluster/system: \"{}\" is a GPU; expected --device cuda beside it", job.origin,
                                  job.cluster.name));
   }
+  in_order_of_hosts(job, processes);
   const std::vector<int> of_processes = processes.hosts();
   const int hosts = 1 + *std::max_element(of_processes.begin(), of_processes.end());
   if (job.cluster.is_hosts() && job.cluster.nodes != hosts) {

@@ -8,6 +8,7 @@
 #include "cli/checkpointing.h"
 #include "cli/files.h"
 #include "cli/measure.h"
+#include "cli/named_hosts.h"
 #include "cli/run_data.h"
 #include "cli/run_weights.h"
 #include "cli/supervise.h"
@@ -246,7 +247,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   exec::Executor executor(graph, data.source(), seed, &processes, gpu);
   a.weights.load(executor, graph, job);
   if (processes.count() > 1) {
-    console.note(rank_table(processes, graph.mesh.ranks()));
+    console.note(rank_table(processes, graph.mesh.ranks(), graph.mesh.ranks() - job.strategy.servers));
   }
   Checkpointing checkpointing(a.checkpoint, job, seed, data.name() + ": " + data.amount(), run.timeout, executor,
                               processes, console);
@@ -307,6 +308,9 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     return kOk;
   }
   a.checkpoint.check();
+  if (!exec::has_launcher() && a.supervise.launch.empty()) {
+    a.supervise.launch = launch_words(a.job.load());
+  }
   if (a.supervise.wanted()) {
     // Ranks that wait for a stopped one end by themselves: that is longer than they need.
     const std::chrono::seconds patience(2 * a.timeout_seconds + 1);
@@ -330,8 +334,10 @@ int run_command(const std::vector<std::string>& arguments, Console& console) {
     a.steps = data->steps(a.steps > 0 ? std::optional(a.steps) : std::nullopt);
     return plan::resolved(job).dump() + data->fingerprint();
   };
-  return together(*processes, console, prepare,
-                  [&] { return run_job(a, job, graph, *data, *processes, gpu.get(), console); });
+  return together(*processes, console, prepare, [&] {
+    take_seats(job, *processes, console);
+    return run_job(a, job, graph, *data, *processes, gpu.get(), console);
+  });
 }
 
 }  // namespace foretrain::cli

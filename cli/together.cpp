@@ -137,15 +137,25 @@ int together(exec::Processes& processes, Console& console, const std::function<s
   }
 }
 
-std::string rank_table(const exec::Processes& processes, std::int64_t ranks) {
+std::string rank_table(const exec::Processes& processes, std::int64_t ranks, std::int64_t workers) {
   const std::int64_t each = ranks / processes.count();
-  std::string text = fmt::format("{} ranks in {} processes, started by {} ({})\n", ranks, processes.count(),
+  const bool has_roles = workers < ranks;
+  const auto line = [&](const std::string& rank, const char* role, const std::string& host, const std::string& pid,
+                        const std::string& cores) {
+    return fmt::format("\n  {:<9} {}{:<20} {:>8}  {}", rank, has_roles ? fmt::format("{:<7} ", role) : "", host, pid,
+                       cores);
+  };
+  std::string text = fmt::format("{} ranks in {} processes, started by {} ({})", ranks, processes.count(),
                                  processes.launcher(), processes.library());
-  text += fmt::format("  {:<9} {:<20} {:>8}  cores", "rank", "host", "pid");
+  text += line("rank", "role", "host", "pid", "cores");
   for (int p = 0; p < processes.count(); ++p) {
     const exec::Place& place = processes.places()[static_cast<std::size_t>(p)];
-    const std::string names = each == 1 ? fmt::format("{}", p) : fmt::format("{}-{}", p * each, (p + 1) * each - 1);
-    text += fmt::format("\n  {:<9} {:<20} {:>8}  {}", names, place.host, place.pid, core_ranges(place.cores));
+    const std::int64_t begin = p * each, end = begin + each;
+    text += line(each == 1 ? fmt::format("{}", p) : fmt::format("{}-{}", begin, end - 1),
+                 end <= workers     ? "worker"
+                 : begin >= workers ? "server"
+                                    : "both",
+                 place.host, fmt::format("{}", place.pid), core_ranges(place.cores));
   }
   return text + shared_cores(processes, each);
 }

@@ -16,7 +16,8 @@ namespace foretrain::cli {
 int together(exec::Processes& processes, Console& console, const std::function<std::string()>& prepare,
              const std::function<int()>& command);
 
-// Which rank lives where, for people: a line per process, and one per host whose ranks have no core each.
-std::string rank_table(const exec::Processes& processes, std::int64_t ranks);
+// Which rank lives where, for people: a line per process, and one per host whose ranks have no core each. Ranks behind
+// the `workers` are servers.
+std::string rank_table(const exec::Processes& processes, std::int64_t ranks, std::int64_t workers);
 
 }  // namespace foretrain::cli

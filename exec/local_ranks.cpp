@@ -52,6 +52,13 @@ void check_channels(const plan::PlanGraph& graph, const World& world, bool on_gp
   }
 }
 
+// Of this thread: numbers below their type's normal range count as 0. A processor takes some hundred cycles for each,
+// and the moments of weights that have no gradient any more pass through them.
+void flush_denormals() {
+  _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
+  _MM_SET_DENORMALS_ZERO_MODE(_MM_DENORMALS_ZERO_ON);
+}
+
 // A GPU's kernels would have to be told each sequence's length there.
 void check_padding(const plan::PlanGraph& graph) {
   for (const plan::Role& role : graph.roles) {
@@ -66,13 +73,6 @@ void check_padding(const plan::PlanGraph& graph) {
       }
     }
   }
-}
-
-// Of this thread: numbers below their type's normal range count as 0. A processor takes some hundred cycles for each,
-// and the moments of weights that have no gradient any more pass through them.
-void flush_denormals() {
-  _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
-  _MM_SET_DENORMALS_ZERO_MODE(_MM_DENORMALS_ZERO_ON);
 }
 
 // GPUs are as fast as they are, and take what the host has when they get there.

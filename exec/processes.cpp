@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "exec/clock.h"
 #include "exec/leave_behind.h"
+#include "exec/renumbered_transport.h"
 
 namespace foretrain::exec {
 
@@ -178,6 +179,22 @@ void Processes::agree_on_clock() {
     }
   }
   set_clock_epoch(epoch - ahead);
+}
+
+void Processes::renumber(const std::vector<int>& order) {
+  CHECK(order.size() == places_.size(), "an order of {} for {} processes", order.size(), places_.size());
+  if (std::is_sorted(order.begin(), order.end())) {
+    return;
+  }
+  finish_sent(true);
+  transport_ = renumbered(std::move(transport_), order);
+  number_ = transport_->process();
+  const std::vector<Place> places = places_;
+  const std::vector<int> watches = watches_;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    places_[i] = places[static_cast<std::size_t>(order[i])];
+    watches_[i] = watches[static_cast<std::size_t>(order[i])];
+  }
 }
 
 void Processes::send(int to, int tag, const std::string& bytes) {

@@ -50,6 +50,8 @@ class Processes {
   bool same_host(int a, int b) const { return place(a).host_key == place(b).host_key; }
   // By process: its host's number, in the order of their first processes.
   std::vector<int> hosts() const;
+  // Process `order[i]` is number i from now on; all call it with the same permutation, before they hold ranks.
+  void renumber(const std::vector<int>& order);
   const std::string& launcher() const { return launcher_; }
   // What carries their messages: "Open MPI v4.1.4".
   std::string library() const { return transport_ ? transport_->description() : "no library"; }

@@ -32,8 +32,8 @@ Host load_tokens(const RoleContext& c, HostTask task) {
   return op;
 }
 
-// Of several loads of the same sequences the first one reads them; of what stands between, every stage has the lengths.
-std::vector<Load> loads(RoleContext& c, bool first, bool last) {
+// Of several loads of the same sequences the first one reads them.
+std::vector<Load> loads(RoleContext& c, const LoadedHere& here) {
   std::vector<Load> all;
   const auto tokens = [&](HostTask task, const std::string& name) {
     all.push_back({name, load_tokens(c, task), Dtype::i32, c.n.rows});
@@ -42,21 +42,22 @@ std::vector<Load> loads(RoleContext& c, bool first, bool last) {
     const Host op = load_samples(c, task);
     all.push_back({name, op, op.dtype, c.n.rows * op.cols});
   };
+  // A number of each sequence.
   const auto of_sequences = [&](HostTask task, const char* name) {
     Host op{task, c.n.batch, 1};
     op.cols = 1;
-    all.push_back({name, op, op.dtype, c.n.batch});
+    all.push_back({name, op, Dtype::i32, c.n.batch});
   };
   if (c.model.is_dense()) {
-    if (first) {
+    if (here.first) {
       samples(HostTask::load_features, "features");
     }
-    if (last) {
+    if (here.last) {
       samples(HostTask::load_labels, "labels");
     }
   } else {
     c.enter(Side::encoder);
-    if (first) {
+    if (here.first) {
       tokens(HostTask::load_inputs, c.named("tokens"));
     }
     if (c.model.is_encoder_decoder()) {
@@ -66,13 +67,13 @@ std::vector<Load> loads(RoleContext& c, bool first, bool last) {
     if (c.model.is_classifier()) {
       of_sequences(HostTask::load_lengths, "lengths");
     }
-    if (last && c.model.is_classifier()) {
+    if (here.last && c.model.is_classifier()) {
       of_sequences(HostTask::load_labels, "classes");
-    } else if (last) {
+    } else if (here.last) {
       tokens(HostTask::load_targets, "targets");
     }
   }
-  if (first || (last && !c.first)) {
+  if (!all.empty() && (here.first || !(c.model.is_classifier() ? here.has_read : c.first))) {
     const workloads::Workload& w = c.job.workload;
     Host& op = all.front().op;
     op.bytes = op.sequences * w.bytes_per_sequence().value;
@@ -117,9 +118,9 @@ std::int64_t workers_of_each(const Strategy& s) {
 
 }  // namespace
 
-void emit_loads(RoleContext& c, BlockBuilder& b, bool first, bool last) {
+void emit_loads(RoleContext& c, BlockBuilder& b, const LoadedHere& here) {
   const Strategy& s = c.job.strategy;
-  for (const Load& load : loads(c, first, last)) {
+  for (const Load& load : loads(c, here)) {
     if (s.loader_ranks == 0) {
       b.emit_ahead(load.op, host_stream(c), Phase::load, c.builder.whole(buffer(c, load)),
                    c.builder.event("slot_free", Replicas::per_slot));
@@ -132,11 +133,11 @@ void emit_loads(RoleContext& c, BlockBuilder& b, bool first, bool last) {
   }
 }
 
-void take_loads(RoleContext& c, BlockBuilder& b, bool first, bool last) {
+void take_loads(RoleContext& c, BlockBuilder& b, const LoadedHere& here) {
   if (c.job.strategy.loader_ranks == 0) {
     return;
   }
-  for (const Load& load : loads(c, first, last)) {
+  for (const Load& load : loads(c, here)) {
     const int at = b.emit(Copy{CopyKind::device_to_device, load.bytes()}, kCompute, Phase::load,
                           {c.builder.whole(arrived(c, load))}, {c.builder.whole(buffer(c, load))});
     b.op(at).records = {taken(c, load)};
@@ -158,7 +159,7 @@ void build_loader(const Job& job, PlanGraph& g, Role& role, const Groups& groups
   const std::int64_t workers = workers_of_each(s);
   for (std::int64_t worker = index * workers; worker < (index + 1) * workers; ++worker) {
     BlockBuilder b(role, fmt::format("load {}", worker));
-    std::vector<Load> all = loads(c, true, true);
+    std::vector<Load> all = loads(c, {true, true, false});
     std::vector<EventId> sent;
     for (Load& load : all) {
       load.op.data_rank = static_cast<std::int32_t>(worker);

@@ -6,6 +6,8 @@
 #include <map>
 
 #include "base/error.h"
+#include "plan/build_dense.h"
+#include "plan/build_ends.h"
 #include "plan/build_loading.h"
 #include "plan/build_update.h"
 
@@ -90,6 +92,8 @@ struct PipelineEnds {
     return c.builder.stream(known.at(peer), StreamKind::point_to_point, Axis::pp);
   }
 
+  LoadedHere here() const { return {is_first(), is_last(), c.first || chunk > 0}; }
+
   // Between two stages of this rank.
   Operand hand_over(const char* what, int below) {
     return c.builder.whole(c.builder.buffer(boundary(what, below), c.type.activation, c.n.shard_rows * c.n.hidden,
@@ -102,7 +106,7 @@ struct PipelineEnds {
 
   BlockId begin_forward() {
     BlockBuilder b(c.role(), "begin_forward");
-    emit_loads(c, b, is_first(), is_last());
+    emit_loads(c, b, here());
     const int below = virtual_stage() - 1;
     if (!is_first() && !is_here(below)) {
       const int at = b.emit_ahead(message(false, below, "activation", below), peer_stream("activations_in", below),
@@ -117,7 +121,7 @@ struct PipelineEnds {
       waits.push_back(sent());
     }
     b.join(Phase::forward, waits);
-    take_loads(c, b, is_first(), is_last());
+    take_loads(c, b, here());
     if (!is_first() && is_here(below)) {
       copy(b, Phase::forward, hand_over("activation", below), input());
     } else if (!is_first()) {

@@ -47,6 +47,19 @@ struct Storage {
   bool is_shared = false;
 };
 
+// Hosts that a job names, by what their ranks are; those of servers hold the last ranks. None: whichever a launcher
+// has.
+struct NamedHosts {
+  std::vector<std::string> worker, server;
+
+  bool empty() const { return worker.empty(); }
+  std::vector<std::string> all() const {
+    std::vector<std::string> names = worker;
+    names.insert(names.end(), server.begin(), server.end());
+    return names;
+  }
+};
+
 // `measured` tables of calibrate and fitted efficiencies; read from topologies/profiles/*.json.
 struct Profile;
 
@@ -71,6 +84,7 @@ struct Cluster {
   // blocks by rank. hosts_share_cores: they are network namespaces of one machine.
   int cores_per_host = 0;
   bool hosts_share_cores = false;
+  NamedHosts hosts;
   std::string profile_path;  // "" = none: generic figures
   std::shared_ptr<const Profile> profile;
   std::shared_ptr<const Fabric> fabric;  // null: devices of a node on one switch, nodes on another (intra, inter)

@@ -1,5 +1,6 @@
 #include "topologies/cluster_file.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -202,9 +203,49 @@ Cluster read_system(ObjectReader& reader) {
   return c;
 }
 
+// Names stand on a launcher's command line.
+bool is_host_name(const std::string& name) {
+  constexpr const char* kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+  return !name.empty() && name.front() != '-' && name.find_first_not_of(kLetters) == std::string::npos;
+}
+
+NamedHosts read_named_hosts(ObjectReader reader) {
+  NamedHosts hosts;
+  const auto read_role = [&](const char* role, std::vector<std::string>& names) {
+    for (const std::string& name : reader.texts(role)) {
+      if (!is_host_name(name)) {
+        reader.mistake(role,
+                       fmt::format("\"{}\" is no name of a host; expected letters, digits, '.', '-' and '_'", name));
+      } else if (const auto all = hosts.all(); std::find(all.begin(), all.end(), name) != all.end()) {
+        reader.mistake(role, fmt::format("\"{}\" is named twice; a host has one role", name));
+      } else {
+        names.push_back(name);
+      }
+    }
+  };
+  read_role("worker", hosts.worker);
+  read_role("server", hosts.server);
+  reader.finish();
+  if (hosts.worker.empty()) {
+    reader.mistake("worker", "names no host; expected at least one");
+  }
+  return hosts;
+}
+
 // The link of a host may stand beside the number of hosts, or in the system.
-void read_hosts(ObjectReader& reader, Cluster& c) {
+void read_hosts(ObjectReader& reader, std::int64_t most, Cluster& c) {
   c.cores_per_host = c.devices_per_node;
+  if (const ObjectReader hosts = reader.object("hosts", false); hosts.present()) {
+    c.hosts = read_named_hosts(hosts);
+    const auto named = std::ssize(c.hosts.all());
+    if (c.nodes != 0 && c.nodes != named) {
+      reader.mistake("hosts", fmt::format("names {}, and nodes is {}; expected one of the two, or the same number",
+                                          named, c.nodes));
+    } else if (named > most) {
+      reader.mistake("hosts", fmt::format("names {}; expected at most {}", named, most));
+    }
+    c.nodes = named;
+  }
   c.hosts_share_cores = reader.boolean("hosts_share_cores", c.hosts_share_cores);
   if (reader.has("inter")) {
     c.inter = read_link(reader.object("inter"), c.name + " inter", c.sources);
@@ -247,14 +288,12 @@ nlohmann::json link_to_json(const Link& link) {
 
 Cluster read_cluster(ObjectReader& reader) {
   Cluster c = read_part<Cluster>(reader, "system", kSystemFolder, "system", read_system);
-  c.nodes = reader.integer("nodes", 0, reader.has("nodes") ? 1 : 0,
-                           c.is_gpu         ? 1
-                           : c.this_machine ? kMaxHosts
-                                            : kMaxNodes);
+  const std::int64_t most = c.is_gpu ? 1 : c.this_machine ? kMaxHosts : kMaxNodes;
+  c.nodes = reader.integer("nodes", 0, reader.has("nodes") ? 1 : 0, most);
   c.devices_per_node = static_cast<int>(
       reader.integer("devices_per_node", c.devices_per_node, 1, c.is_gpu ? kMaxDevices : c.devices_per_node));
   if (c.this_machine) {
-    read_hosts(reader, c);
+    read_hosts(reader, most, c);
   }
   if (reader.has("storage")) {
     c.storage = read_storage(reader.object("storage"), c.name + " storage", c.sources);
@@ -324,6 +363,12 @@ nlohmann::json to_json(const Cluster& c) {
   if (c.is_hosts()) {
     cluster["system"]["devices_per_node"] = cluster["devices_per_node"] = c.cores_per_host;
     cluster["hosts_share_cores"] = c.hosts_share_cores;
+  }
+  if (!c.hosts.empty()) {
+    cluster["hosts"] = {{"worker", c.hosts.worker}};
+    if (!c.hosts.server.empty()) {
+      cluster["hosts"]["server"] = c.hosts.server;
+    }
   }
   if (!c.disturbance.empty()) {
     cluster["disturbance"] = to_json(c.disturbance);

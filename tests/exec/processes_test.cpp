@@ -300,6 +300,25 @@ TEST(Processes, ClocksOfHostsAgree) {
   EXPECT_LE(std::abs(now().value - before), 60 * kWay);
 }
 
+// All goes by the new numbers, and back by the old ones.
+TEST(Processes, NumbersMayBeOthers) {
+  const int count = company->count(), old = company->number();
+  const std::vector<Place> places = company->places();
+  std::vector<int> reversed(places.size());
+  std::iota(reversed.rbegin(), reversed.rend(), 0);
+  company->renumber(reversed);
+  EXPECT_EQ(company->number(), count - 1 - old);
+  const std::vector<std::string> all = company->all_gather(std::to_string(old));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(all[i], std::to_string(reversed[i]));
+    EXPECT_EQ(company->places()[i].pid, places[static_cast<std::size_t>(reversed[i])].pid);
+  }
+  expect_trains(testing::kTinyGpt, {{"dp", std::to_string(count)}}, "fp64", has_bits_of_threads());
+  company->renumber(reversed);
+  EXPECT_EQ(company->number(), old);
+  EXPECT_EQ(company->all_gather(std::to_string(old)).back(), std::to_string(count - 1));
+}
+
 TEST(Processes, RanksThatDoNotComeOutEvenAreRefused) {
   const plan::Job job =
       testing::tiny_job(testing::kTinyGpt, {"dp=" + std::to_string(company->count() + 1), "global_batch=60"});

@@ -85,6 +85,32 @@ TEST(ClusterFile, HostsOfThisMachine) {
             "job.json:1: /inter: unknown key \"inter\"; known: system, nodes, devices_per_node, storage, disturbance");
 }
 
+TEST(ClusterFile, HostsByNameAndRole) {
+  const std::string link = R"("inter": {"bandwidth": "1 Gb/s", "latency": "50 us"})";
+  const auto with = [&](const std::string& hosts) {
+    return R"({"system": "this-machine", )" + link + ", " + hosts + "}";
+  };
+  const Cluster c = read(with(R"("hosts": {"server": ["c"], "worker": ["a", "b.site-2.org"]})"));
+  EXPECT_EQ(c.nodes, 3);
+  EXPECT_EQ(c.hosts.all(), (std::vector<std::string>{"a", "b.site-2.org", "c"}));
+  EXPECT_EQ(read(to_json(c).dump()).hosts.all(), c.hosts.all());
+  EXPECT_TRUE(read(with(R"("nodes": 2)")).hosts.empty());
+  EXPECT_FALSE(read(R"({"system": "this-machine", "hosts": {"worker": ["a"]}})").is_hosts());
+  const auto refusal = [&](const std::string& hosts) { return message_of([&] { read(with(hosts)); }); };
+  EXPECT_EQ(refusal(R"("hosts": {"worker": ["a", "b"], "server": ["a"]})"),
+            "job.json:1: /hosts/server: \"a\" is named twice; a host has one role");
+  EXPECT_EQ(refusal(R"("hosts": {"worker": ["a b"]})"),
+            "job.json:1: /hosts/worker: \"a b\" is no name of a host; expected letters, digits, '.', '-' and '_'\n"
+            "job.json:1: /hosts/worker: names no host; expected at least one");
+  EXPECT_EQ(refusal(R"("hosts": {"server": ["a"]})"),
+            "job.json:1: /hosts/worker: names no host; expected at least one");
+  EXPECT_EQ(refusal(R"("nodes": 3, "hosts": {"worker": ["a", "b"]})"),
+            "job.json:1: /hosts: names 2, and nodes is 3; expected one of the two, or the same number");
+  EXPECT_EQ(refusal(R"("hosts": {"workers": ["a"]})"),
+            "job.json:1: /hosts/workers: unknown key \"workers\"; did you mean \"worker\"? known: worker, server\n"
+            "job.json:1: /hosts/worker: names no host; expected at least one");
+}
+
 TEST(ThisMachine, ProfilePathFollowsTheEnvironment) {
   setenv("FORETRAIN_PROFILE", "/tmp/p.json", 1);
   EXPECT_EQ(this_machine_profile_path(), "/tmp/p.json");
