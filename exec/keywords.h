@@ -23,6 +23,9 @@ class Keywords : public DataSource {
   void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const override;
   // features: its length; labels: its class.
   Sample sample(std::int64_t step, std::int64_t index_in_batch) const override;
+  DataPlace place(std::int64_t step, std::int64_t index_in_batch) const override {
+    return epochs_.place(step, index_in_batch);
+  }
   std::int64_t count() const { return count_; }
   const Epochs& epochs() const { return epochs_; }
 

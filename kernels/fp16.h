@@ -23,9 +23,11 @@ struct Fp16 {
     bits = static_cast<std::uint16_t>(((u >> 16) & 0x8000u) | magnitude);
   }
   explicit constexpr operator float() const {
+    // Where denormals of fp32 count as zero, those of fp16 do not.
     const std::uint32_t a = bits & 0x7fffu;
-    const auto scaled = std::bit_cast<std::uint32_t>(std::bit_cast<float>(a << 13) * 0x1p112f);
-    const std::uint32_t magnitude = a >= 0x7c00u ? scaled | 0x7f800000u : scaled;
+    const auto subnormal = std::bit_cast<std::uint32_t>(static_cast<float>(static_cast<std::int32_t>(a)) * 0x1p-24f);
+    const std::uint32_t normal = (a << 13) + (a >= 0x7c00u ? 0x70000000u : 0x38000000u);
+    const std::uint32_t magnitude = a < 0x400u ? subnormal : normal;
     return std::bit_cast<float>(magnitude | (static_cast<std::uint32_t>(bits & 0x8000u) << 16));
   }
 };

@@ -341,7 +341,7 @@ DataSet data_set(const Job& job) {
   const workloads::DataSpec& data = w.data;
   DataSet set;
   const bool is_block = data.distribution == workloads::Distribution::block;
-  const std::int64_t all = w.model.is_dense() ? data.samples : data.sequences;
+  const std::int64_t all = data.samples > 0 ? data.samples : data.sequences;
   set.sequences = is_block ? all / job.strategy.dp * job.strategy.dp : all;
   const std::int64_t whole = set.sequences / w.global_batch * w.global_batch;
   const bool drops = data.last_batch == workloads::LastBatch::drop;

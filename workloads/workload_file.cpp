@@ -162,6 +162,11 @@ DataSpec read_labelled(ObjectReader& reader) {
   object.word("synthetic", "keywords", {"keywords"});
   data.synthetic = Synthetic::keywords;
   read_made(object, data);
+  if (data.cache.value > 0) {
+    object.mistake("cache",
+                   "is not built with a classifier, whose sequences have lengths and classes beside them; leave the "
+                   "key out");
+  }
   object.finish();
   return data;
 }
