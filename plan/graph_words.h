@@ -1,7 +1,7 @@
 // The words of the plan graph's enumerations and ops, for writing and reading. Used by graph_fields.h only.
 #pragma once
 
-#include <iterator>
+#include <array>
 #include <string_view>
 #include <variant>
 
@@ -75,51 +75,104 @@ inline constexpr Replicas kLast<Replicas> = Replicas::per_layer;
 template <>
 inline constexpr Init kLast<Init> = Init::ones;
 
-// The alternatives of Work, by index.
-inline constexpr std::string_view kWorkWords[] = {"join",
-                                                  "matmul",
-                                                  "attention",
-                                                  "norm",
-                                                  "activation",
-                                                  "residual_add",
-                                                  "bias_gradient",
-                                                  "rotary",
-                                                  "embedding",
-                                                  "position_add",
-                                                  "cross_entropy",
-                                                  "squared_norm",
-                                                  "clip_coefficient",
-                                                  "optimizer_step",
-                                                  "fill",
-                                                  "accumulate",
-                                                  "sum_parts",
-                                                  "collective",
-                                                  "exchange",
-                                                  "copy",
-                                                  "host",
-                                                  "channel",
-                                                  "head_norm",
-                                                  "latent_heads",
-                                                  "split_columns",
-                                                  "ring_attention",
-                                                  "reshard",
-                                                  "gate",
-                                                  "route",
-                                                  "permute",
-                                                  "grouped_matmul",
-                                                  "expert_activation",
-                                                  "attention_sinks",
-                                                  "state_space",
-                                                  "expert_bias",
-                                                  "output_loss",
-                                                  "lamb_update",
-                                                  "loss_scale",
-                                                  "relative_bias",
-                                                  "cast",
-                                                  "encode",
-                                                  "decode",
-                                                  "outer_step",
-                                                  "first_tokens"};
-static_assert(std::size(kWorkWords) == std::variant_size_v<Work>);
+// What ops are called.
+template <class W>
+inline constexpr std::string_view kWorkWord{};
+template <>
+inline constexpr std::string_view kWorkWord<Join> = "join";
+template <>
+inline constexpr std::string_view kWorkWord<Matmul> = "matmul";
+template <>
+inline constexpr std::string_view kWorkWord<Attention> = "attention";
+template <>
+inline constexpr std::string_view kWorkWord<Norm> = "norm";
+template <>
+inline constexpr std::string_view kWorkWord<Activation> = "activation";
+template <>
+inline constexpr std::string_view kWorkWord<ResidualAdd> = "residual_add";
+template <>
+inline constexpr std::string_view kWorkWord<BiasGradient> = "bias_gradient";
+template <>
+inline constexpr std::string_view kWorkWord<Rotary> = "rotary";
+template <>
+inline constexpr std::string_view kWorkWord<Embedding> = "embedding";
+template <>
+inline constexpr std::string_view kWorkWord<PositionAdd> = "position_add";
+template <>
+inline constexpr std::string_view kWorkWord<CrossEntropy> = "cross_entropy";
+template <>
+inline constexpr std::string_view kWorkWord<SquaredNorm> = "squared_norm";
+template <>
+inline constexpr std::string_view kWorkWord<ClipCoefficient> = "clip_coefficient";
+template <>
+inline constexpr std::string_view kWorkWord<OptimizerStep> = "optimizer_step";
+template <>
+inline constexpr std::string_view kWorkWord<Fill> = "fill";
+template <>
+inline constexpr std::string_view kWorkWord<Accumulate> = "accumulate";
+template <>
+inline constexpr std::string_view kWorkWord<SumParts> = "sum_parts";
+template <>
+inline constexpr std::string_view kWorkWord<Collective> = "collective";
+template <>
+inline constexpr std::string_view kWorkWord<Exchange> = "exchange";
+template <>
+inline constexpr std::string_view kWorkWord<Copy> = "copy";
+template <>
+inline constexpr std::string_view kWorkWord<Host> = "host";
+template <>
+inline constexpr std::string_view kWorkWord<Channel> = "channel";
+template <>
+inline constexpr std::string_view kWorkWord<HeadNorm> = "head_norm";
+template <>
+inline constexpr std::string_view kWorkWord<LatentHeads> = "latent_heads";
+template <>
+inline constexpr std::string_view kWorkWord<SplitColumns> = "split_columns";
+template <>
+inline constexpr std::string_view kWorkWord<RingAttention> = "ring_attention";
+template <>
+inline constexpr std::string_view kWorkWord<Reshard> = "reshard";
+template <>
+inline constexpr std::string_view kWorkWord<Gate> = "gate";
+template <>
+inline constexpr std::string_view kWorkWord<Route> = "route";
+template <>
+inline constexpr std::string_view kWorkWord<Permute> = "permute";
+template <>
+inline constexpr std::string_view kWorkWord<GroupedMatmul> = "grouped_matmul";
+template <>
+inline constexpr std::string_view kWorkWord<ExpertActivation> = "expert_activation";
+template <>
+inline constexpr std::string_view kWorkWord<AttentionSinks> = "attention_sinks";
+template <>
+inline constexpr std::string_view kWorkWord<StateSpace> = "state_space";
+template <>
+inline constexpr std::string_view kWorkWord<ExpertBias> = "expert_bias";
+template <>
+inline constexpr std::string_view kWorkWord<OutputLoss> = "output_loss";
+template <>
+inline constexpr std::string_view kWorkWord<LambUpdate> = "lamb_update";
+template <>
+inline constexpr std::string_view kWorkWord<LossScale> = "loss_scale";
+template <>
+inline constexpr std::string_view kWorkWord<RelativeBias> = "relative_bias";
+template <>
+inline constexpr std::string_view kWorkWord<Cast> = "cast";
+template <>
+inline constexpr std::string_view kWorkWord<Encode> = "encode";
+template <>
+inline constexpr std::string_view kWorkWord<Decode> = "decode";
+template <>
+inline constexpr std::string_view kWorkWord<OuterStep> = "outer_step";
+template <>
+inline constexpr std::string_view kWorkWord<FirstTokens> = "first_tokens";
+
+// The same by index of Work.
+template <class... W>
+constexpr std::array<std::string_view, sizeof...(W)> work_words(const std::variant<W...>*) {
+  static_assert(!(kWorkWord<W>.empty() || ...), "an op without a word");
+  return {kWorkWord<W>...};
+}
+inline constexpr auto kWorkWords = work_words(static_cast<const Work*>(nullptr));
 
 }  // namespace foretrain::plan
