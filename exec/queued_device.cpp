@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -18,8 +19,9 @@ constexpr std::int64_t kWindow = 256;
 // How long a full window with nothing to run may hold up launch(). After it one more op is let in: an op further on may
 // be the one that another rank waits for.
 constexpr std::chrono::milliseconds kFullWindowWait{1};
-// Who sleeps is awake again some 50 us after it could go on, where a hypervisor runs the cores: longer than most waits.
-constexpr std::chrono::microseconds kSpin{1000};
+// How long a rank looks for what it waits for before it sleeps: who sleeps is awake again only some 50 us after it could
+// go on, where a hypervisor runs the cores. After the first part of it whoever else wants the core gets it.
+constexpr std::chrono::microseconds kSpin{20}, kYield{1000};
 
 Time as_time(std::chrono::nanoseconds duration) {
   return Time{duration.count() * 1000};
@@ -159,12 +161,15 @@ void QueuedDevice::idle(std::chrono::nanoseconds limit) {
       idle_since_ = start;
     }
     if (partners_.may_spin()) {
-      const Time spin_end = start + as_time(kSpin);
-      while (now() < spin_end) {
+      for (Time t = start; t < start + as_time(kYield); t = now()) {
         if (partners_.progress_count() != seen) {
           return;
         }
-        __builtin_ia32_pause();
+        if (t < start + as_time(kSpin)) {
+          __builtin_ia32_pause();
+        } else {
+          std::this_thread::yield();
+        }
       }
     }
     if (now() >= idle_since_ + as_time(timeout_) && !is_reading()) {

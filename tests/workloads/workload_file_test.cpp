@@ -76,7 +76,7 @@ job.json:7: /attention: "flsh" is not allowed; did you mean "flash"? expected on
 job.json:8: /data/reshuffle: true is not for distribution sequential, whose order is the data's own
 job.json:8: /data/epochs: 0 is not allowed; expected an integer from 1 to 1000000000000
 job.json:8: /data/loaders: 2 threads with prefetch 0: a thread reads one microbatch ahead at a time; expected at most as many threads
-job.json:8: /data/cache: is not built yet; leave the key out
+job.json:8: /data/cache: how much of an epoch it holds is known with "sequences", the number of an epoch's
 job.json:3: /seq_len: 1024 is not allowed; the model has 512 learned positions
 job.json:9: /batch: unknown key "batch"; known: seq_len, model, target_len, global_batch, precision, optimizer, loss_scaling, attention, document_length, moe_imbalance, masked_share, data)");
 }
