@@ -19,8 +19,8 @@ constexpr std::int64_t kWindow = 256;
 // How long a full window with nothing to run may hold up launch(). After it one more op is let in: an op further on may
 // be the one that another rank waits for.
 constexpr std::chrono::milliseconds kFullWindowWait{1};
-// How long a rank looks for what it waits for before it sleeps: who sleeps is awake again only some 50 us after it could
-// go on, where a hypervisor runs the cores. After the first part of it whoever else wants the core gets it.
+// How long a rank looks for what it waits for before it sleeps: who sleeps is awake again only some 50 us after it
+// could go on, where a hypervisor runs the cores. After the first part of it whoever else wants the core gets it.
 constexpr std::chrono::microseconds kSpin{20}, kYield{1000};
 
 Time as_time(std::chrono::nanoseconds duration) {
