@@ -236,11 +236,16 @@ bool Processes::wait(Transport::Request request, int other) {
 
 std::string Processes::receive(int from, int tag, std::size_t bytes) {
   auto text = std::make_unique<std::string>(bytes, '\0');
-  if (!wait(transport_->receive(from, tag, text->data(), bytes), from)) {
-    leave_behind(std::move(text));
-    return {};
+  try {
+    if (wait(transport_->receive(from, tag, text->data(), bytes), from)) {
+      return std::move(*text);
+    }
+  } catch (const Error&) {
+    leave_behind(std::move(text));  // the transport may yet write there
+    throw;
   }
-  return std::move(*text);
+  leave_behind(std::move(text));
+  return {};
 }
 
 void Processes::send_long(int to, const std::string& bytes) {
