@@ -1,12 +1,19 @@
-# foretrain_test(<room>_test SOURCES a_test.cpp ... [LINK targets...]): one test program, each of its cases known to ctest.
+# foretrain_test(<room>_test SOURCES a_test.cpp ... [LINK targets...] [TOGETHER Suite ...]): one test program, each of its cases
+# known to ctest; of suites whose cases share what takes long to make, the suite.
 include(GoogleTest)
 
 function(foretrain_test name)
-  cmake_parse_arguments(TEST "" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(TEST "" "" "SOURCES;LINK;TOGETHER" ${ARGN})
   add_executable(${name} ${TEST_SOURCES})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${TEST_LINK} GTest::gtest_main foretrain_warnings)
-  gtest_discover_tests(${name} TEST_PREFIX ${name}. WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
-    DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600
-    ENVIRONMENT FORETRAIN_PROFILE=${CMAKE_BINARY_DIR}/absent)  # no test depends on what calibrate once measured here
+  set(environment FORETRAIN_PROFILE=${CMAKE_BINARY_DIR}/absent)  # no test depends on what calibrate once measured here
+  list(TRANSFORM TEST_TOGETHER APPEND .* OUTPUT_VARIABLE together)
+  list(JOIN together : together)
+  gtest_discover_tests(${name} TEST_PREFIX ${name}. WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} TEST_FILTER "*-${together}"
+    DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600 ENVIRONMENT ${environment})
+  foreach(suite IN LISTS TEST_TOGETHER)
+    add_test(NAME ${name}.${suite} COMMAND ${name} --gtest_filter=${suite}.* WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${name}.${suite} PROPERTIES TIMEOUT 600 ENVIRONMENT ${environment})
+  endforeach()
 endfunction()

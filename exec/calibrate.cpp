@@ -27,6 +27,11 @@ Phases phases_of(const Site& site) {
     phases.push_back(std::make_unique<SharingPhase>(site, ranks));
     phases.push_back(std::make_unique<CollectivesPhase>(site, ranks));
   }
+  if (site.gpu == nullptr) {
+    const int groups = std::max(2, site.cores);  // twice as many ranks as cores
+    phases.push_back(std::make_unique<MessagesPhase>(site, 2, groups));
+    phases.push_back(std::make_unique<CollectivesPhase>(site, 2, groups));
+  }
   return phases;
 }
 

@@ -134,11 +134,13 @@ void SharingPhase::report(topologies::Measured& measured) const {
   }
 }
 
-CollectivesPhase::CollectivesPhase(const Site& site, int ranks)
-    : Phase(fmt::format("collectives of {} ranks", ranks), site, ranks, plan::Axis::dp, pool_of(site.scale, ranks), 2) {
+CollectivesPhase::CollectivesPhase(const Site& site, int ranks, int groups)
+    : Phase(fmt::format("collectives of {}{} ranks", groups > 1 ? fmt::format("{} x ", groups) : "", ranks), site,
+            ranks, plan::Axis::dp, pool_of(site.scale, ranks * groups), 2, {}, groups),
+      groups_(groups) {
   for (const auto kind :
        {plan::CollectiveKind::all_reduce, plan::CollectiveKind::reduce_scatter, plan::CollectiveKind::all_gather}) {
-    for (std::int64_t bytes = kSmallestMessage; bytes <= pool_of(site.scale, ranks).value; bytes *= 4) {
+    for (std::int64_t bytes = kSmallestMessage; bytes <= pool_of(site.scale, ranks * groups).value; bytes *= 4) {
       const std::int64_t elements = bytes / 4 / ranks * ranks;
       Measurement m{std::string(plan::name(kind)), elements * 4, {}};
       for (int i = 0; i < repetitions(bytes); ++i) {
@@ -155,13 +157,15 @@ CollectivesPhase::CollectivesPhase(const Site& site, int ranks)
 void CollectivesPhase::report(topologies::Measured& measured) const {
   for (const Measurement& m : measurements_) {
     measured.collectives.push_back(
-        {m.kind, ranks_, m.bytes, session_.op_seconds(m.positions), site_.processes != nullptr});
+        {m.kind, ranks_, m.bytes, session_.op_seconds(m.positions), site_.processes != nullptr, groups_ > 1});
   }
 }
 
-MessagesPhase::MessagesPhase(const Site& site, int ranks)
-    : Phase("messages", site, ranks, plan::Axis::pp, site.scale.pool, 2) {
-  for (std::int64_t bytes = kSmallestMessage; bytes <= site.scale.pool.value; bytes *= 4) {
+MessagesPhase::MessagesPhase(const Site& site, int ranks, int groups)
+    : Phase(groups > 1 ? fmt::format("{} messages at once", groups) : "messages", site, ranks, plan::Axis::pp,
+            pool_of(site.scale, 2 * groups), 2, {}, groups),
+      groups_(groups) {
+  for (std::int64_t bytes = kSmallestMessage; bytes <= pool_of(site.scale, 2 * groups).value; bytes *= 4) {
     Measurement m{bytes, {}};
     for (int i = 0; i < repetitions(bytes); ++i) {
       const std::int32_t tag = program_.new_tag();
@@ -178,7 +182,7 @@ MessagesPhase::MessagesPhase(const Site& site, int ranks)
 
 void MessagesPhase::report(topologies::Measured& measured) const {
   for (const Measurement& m : measurements_) {
-    measured.exchanges.push_back({m.bytes, session_.op_seconds(m.positions), site_.processes != nullptr});
+    measured.exchanges.push_back({m.bytes, session_.op_seconds(m.positions), site_.processes != nullptr, groups_ > 1});
   }
 }
 

@@ -33,9 +33,10 @@ class Phase {
   virtual void report(topologies::Measured& measured) const = 0;
 
  protected:
-  Phase(std::string name, const Site& site, int ranks, plan::Axis axis, Bytes pool, int times, Bytes host = {})
+  Phase(std::string name, const Site& site, int ranks, plan::Axis axis, Bytes pool, int times, Bytes host = {},
+        int groups = 1)
       : site_(site),
-        program_(ranks, axis, pool, host),
+        program_(ranks, axis, pool, host, groups),
         session_(program_, site.gpu, site.processes),
         ranks_(ranks),
         times_(times),
@@ -91,7 +92,8 @@ class SharingPhase : public Phase {
 // so that some sleep.
 class CollectivesPhase : public Phase {
  public:
-  CollectivesPhase(const Site& site, int ranks);
+  // `groups`: so many at once, each of that many ranks.
+  CollectivesPhase(const Site& site, int ranks, int groups = 1);
   void report(topologies::Measured& measured) const override;
 
  private:
@@ -100,13 +102,14 @@ class CollectivesPhase : public Phase {
     std::int64_t bytes = 0;
     std::vector<int> positions;
   };
+  const int groups_;
   std::vector<Measurement> measurements_;
 };
 
 class MessagesPhase : public Phase {
  public:
-  // Between the first two.
-  MessagesPhase(const Site& site, int ranks);
+  // Between the first two; `groups` as above.
+  MessagesPhase(const Site& site, int ranks, int groups = 1);
   void report(topologies::Measured& measured) const override;
 
  private:
@@ -114,6 +117,7 @@ class MessagesPhase : public Phase {
     std::int64_t bytes = 0;
     std::vector<int> positions;
   };
+  const int groups_;
   std::vector<Measurement> measurements_;
 };
 

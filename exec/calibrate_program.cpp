@@ -86,10 +86,11 @@ std::vector<plan::Op> ends() {
 
 }  // namespace
 
-ProbeProgram::ProbeProgram(int ranks, plan::Axis axis, Bytes pool, Bytes host)
+ProbeProgram::ProbeProgram(int ranks, plan::Axis axis, Bytes pool, Bytes host, int groups)
     : pool_(pool.value / (kNumbers * 4) * (kNumbers * 4)), host_(host.value) {
   graph_.name = "calibration";
   graph_.mesh.extent[static_cast<std::size_t>(axis)] = ranks;
+  graph_.mesh.extent[static_cast<std::size_t>(plan::Axis::tp)] = groups;
   graph_.groups.push_back({"all", {{axis, 0, {}}}, {}});
   graph_.tensors = 1;
   graph_.sequences_per_step = graph_.seq_len = graph_.microbatches = 1;

@@ -36,8 +36,9 @@ inline constexpr std::int64_t kProbeIds = 262144;
 
 class ProbeProgram {
  public:
-  // Ranks along dp have one role, ranks along pp one each. `pool`: bytes of each of the two; `host`: of the host's.
-  ProbeProgram(int ranks, plan::Axis axis, Bytes pool, Bytes host = {});
+  // Ranks along dp have one role, ranks along pp one each. `pool`: bytes of each of the two; `host`: of the host's;
+  // `groups`: so many of these ranks, along tp, which know nothing of each other.
+  ProbeProgram(int ranks, plan::Axis axis, Bytes pool, Bytes host = {}, int groups = 1);
 
   // Appends an op to a role's program; returns its position. Its tensors lie on the next addresses of the pools, or
   // begin where those of the role's last op do.

@@ -70,17 +70,23 @@ double ProbeSession::op_seconds(int position) const {
 
 double ProbeSession::op_seconds(const std::vector<int>& positions) const {
   std::vector<double> values;
+  const plan::Mesh& mesh = program_.graph().mesh;
+  const int groups = mesh.size(plan::Axis::tp);
   for (const Run& run : runs_) {
     for (const int position : positions) {
-      double start = 0, end = 0;
-      for (const std::vector<Interval>& rank : run) {
-        if (static_cast<std::size_t>(position) < rank.size()) {
-          const Interval& op = rank[static_cast<std::size_t>(position)];
-          start = std::max(start, op.start);
-          end = std::max(end, op.end);
+      std::vector<Interval> of_groups(static_cast<std::size_t>(groups));
+      for (std::size_t r = 0; r < run.size(); ++r) {
+        if (static_cast<std::size_t>(position) < run[r].size()) {
+          const Interval& op = run[r][static_cast<std::size_t>(position)];
+          const auto coordinates = mesh.coordinates(static_cast<plan::Rank>(r));
+          Interval& whole = of_groups[static_cast<std::size_t>(coordinates[static_cast<std::size_t>(plan::Axis::tp)])];
+          whole.start = std::max(whole.start, op.start);
+          whole.end = std::max(whole.end, op.end);
         }
       }
-      values.push_back(end - start);
+      for (const Interval& whole : of_groups) {
+        values.push_back(whole.end - whole.start);
+      }
     }
   }
   return median(std::move(values));

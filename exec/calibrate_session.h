@@ -19,7 +19,7 @@ class ProbeSession {
   void run(int times, const std::atomic<bool>* interrupted);
 
   // Over all runs. REQUIRES: there was one. Of several processes on number 0 only.
-  // An op's time from its latest start to its latest end on any rank that has it: the median.
+  // An op's time from its latest start to its latest end on any rank of a group that has it: the median.
   double op_seconds(int position) const;
   // Of several ops that are the same but for their addresses.
   double op_seconds(const std::vector<int>& positions) const;

@@ -103,7 +103,7 @@ const std::vector<ModelCard>& network_models() {
 }
 
 std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const topologies::Cluster& cluster,
-                                                 std::vector<CollectiveOverride> overrides) {
+                                                 std::vector<CollectiveOverride> overrides, int ranks) {
   const bool has_tables = cluster.profile != nullptr && !cluster.profile->measured.collectives.empty();
   const std::string chosen = name == "auto" ? (has_tables ? "measured" : "alpha_beta") : name;
   if (chosen == "alpha_beta" || chosen == kFairShare) {
@@ -118,7 +118,7 @@ std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const 
           "network model \"measured\": {} has no measured collectives; expected a profile made by calibrate",
           cluster.name));
     }
-    return over_hosts(cluster, make_measured_network(cluster));
+    return over_hosts(cluster, make_measured_network(cluster, !cluster.is_gpu && ranks > cluster.cores()));
   }
   std::vector<std::string> known{"auto"};
   std::string list = "auto";

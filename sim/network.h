@@ -88,12 +88,14 @@ inline constexpr std::string_view kFairShare = "fair_share";
 
 const std::vector<ModelCard>& network_models();
 // fair_share: the closed forms of alpha_beta, which say what each meeting takes alone; sim/flow_plan.h does the rest.
+// `ranks`: of the job, which may outnumber this machine's cores.
 std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const topologies::Cluster& cluster,
-                                                 std::vector<CollectiveOverride> overrides = {});
+                                                 std::vector<CollectiveOverride> overrides = {}, int ranks = 1);
 
 std::unique_ptr<NetworkModel> make_alpha_beta(const topologies::Cluster& cluster,
                                               std::vector<CollectiveOverride> overrides = {});
-std::unique_ptr<NetworkModel> make_measured_network(const topologies::Cluster& cluster);
+// `crowded`: with more ranks than cores.
+std::unique_ptr<NetworkModel> make_measured_network(const topologies::Cluster& cluster, bool crowded);
 // Ranks of one host as `inside` has them, hosts joined by a network (topologies::Cluster::is_hosts).
 std::unique_ptr<NetworkModel> make_hosts_network(const topologies::Cluster& cluster,
                                                  std::unique_ptr<NetworkModel> inside);

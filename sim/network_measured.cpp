@@ -1,8 +1,9 @@
 // Measured collectives and messages.  Seconds over bytes: a curve (sim/curve.h) per kind and number of ranks; between
 // measured numbers of ranks linear, beyond the most ranks in proportion to them. A kind without samples takes the
 // curves of all_gather, or of the first kind that has some. gather and distribute: every member moves its own part or
-// copy, as much as an all_gather of that size moves on each. Ranks with a GPU each have tables of their own. Source:
-// the profile (exec/calibrate).   Holds for: ranks of one machine.   Known wrong: data in cache or not.
+// copy, as much as an all_gather of that size moves on each. Ranks with a GPU each have tables of their own, and so
+// have more ranks than cores: who waits sleeps there, and who else is busy is in their tables. Source: the profile
+// (exec/calibrate).   Holds for: ranks of one machine.   Known wrong: data in cache or not.
 #include <algorithm>
 #include <map>
 
@@ -18,15 +19,20 @@ using topologies::Measured;
 
 class MeasuredNetwork final : public NetworkModel {
  public:
-  explicit MeasuredNetwork(const topologies::Cluster& cluster) : measured_(cluster.profile->measured) {
+  MeasuredNetwork(const topologies::Cluster& cluster, bool crowded) : measured_(cluster.profile->measured) {
     const bool has_gpu_each = cluster.is_gpu && !cluster.shares_devices();
+    const auto has_crowded = [](const auto& samples) {
+      return std::any_of(samples.begin(), samples.end(), [](const auto& s) { return s.crowded; });
+    };
+    crowded_ = crowded && has_crowded(measured_.collectives) && has_crowded(measured_.exchanges);
     for (const topologies::CollectiveSample& s : measured_.collectives) {
-      if (s.has_gpu_each == has_gpu_each) {
+      // Groups of more than two ranks outnumber the cores by themselves, or were not measured crowded.
+      if (s.has_gpu_each == has_gpu_each && (s.crowded == crowded_ || s.ranks > 2)) {
         collectives_[s.kind][s.ranks].add(static_cast<double>(s.bytes), s.seconds);
       }
     }
     for (const topologies::ExchangeSample& s : measured_.exchanges) {
-      if (s.has_gpu_each == has_gpu_each) {
+      if (s.has_gpu_each == has_gpu_each && s.crowded == crowded_) {
         messages_.add(static_cast<double>(s.bytes), s.seconds);
       }
     }
@@ -70,6 +76,9 @@ class MeasuredNetwork final : public NetworkModel {
   }
 
   double slowdown(Bytes bytes, std::int64_t members, std::int64_t active) const override {
+    if (crowded_ && members == 2) {
+      return 1;
+    }
     const auto size = static_cast<double>(bytes.value);
     return sharing_slowdown(measured_, "memory", size, active) / sharing_slowdown(measured_, "memory", size, members);
   }
@@ -86,14 +95,15 @@ class MeasuredNetwork final : public NetworkModel {
   }
 
   const Measured& measured_;
+  bool crowded_ = false;
   std::map<std::string, std::map<int, Curve>> collectives_;
   Curve messages_;
 };
 
 }  // namespace
 
-std::unique_ptr<NetworkModel> make_measured_network(const topologies::Cluster& cluster) {
-  return std::make_unique<MeasuredNetwork>(cluster);
+std::unique_ptr<NetworkModel> make_measured_network(const topologies::Cluster& cluster, bool crowded) {
+  return std::make_unique<MeasuredNetwork>(cluster, crowded);
 }
 
 }  // namespace foretrain::sim

@@ -207,6 +207,7 @@ CollectiveSample read_collective(ObjectReader& r) {
   s.bytes = r.integer("bytes", std::nullopt, 1);
   s.seconds = seconds(r);
   s.has_gpu_each = r.boolean("has_gpu_each", false);
+  s.crowded = r.boolean("crowded", false);
   return s;
 }
 
@@ -215,6 +216,7 @@ ExchangeSample read_exchange(ObjectReader& r) {
   s.bytes = r.integer("bytes", std::nullopt, 1);
   s.seconds = seconds(r);
   s.has_gpu_each = r.boolean("has_gpu_each", false);
+  s.crowded = r.boolean("crowded", false);
   return s;
 }
 

@@ -109,20 +109,21 @@ struct MemorySample {
 
 // `kind`: name of a plan::CollectiveKind; `bytes`: Collective::elements x size (the total buffer); all `ranks` ranks of
 // this machine took part and nothing else ran. seconds: from the last rank's arrival to the last rank's return.
-// `has_gpu_each`: over a library between GPUs; else ranks shared the cores, or one GPU.
+// `has_gpu_each`: over a library between GPUs; else ranks shared the cores, or one GPU. `crowded`: other groups of as
+// many ranks did the same at once, more ranks than cores in all, so that whoever waited slept.
 struct CollectiveSample {
   std::string kind;
   int ranks = 0;
   std::int64_t bytes = 0;
   double seconds = 0;
-  bool has_gpu_each = false;
+  bool has_gpu_each = false, crowded = false;
 };
 
 // One message from rank to rank, from the later arrival to both sides' return.
 struct ExchangeSample {
   std::int64_t bytes = 0;
   double seconds = 0;
-  bool has_gpu_each = false;
+  bool has_gpu_each = false, crowded = false;
 };
 
 // With `active` ranks computing at once, time of a piece of work, until the slowest rank has done it, over its time

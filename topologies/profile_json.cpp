@@ -108,11 +108,12 @@ ordered_json json_of(const CollectiveSample& s) {
           {"ranks", s.ranks},
           {"bytes", s.bytes},
           {"seconds", s.seconds},
-          {"has_gpu_each", s.has_gpu_each}};
+          {"has_gpu_each", s.has_gpu_each},
+          {"crowded", s.crowded}};
 }
 
 ordered_json json_of(const ExchangeSample& s) {
-  return {{"bytes", s.bytes}, {"seconds", s.seconds}, {"has_gpu_each", s.has_gpu_each}};
+  return {{"bytes", s.bytes}, {"seconds", s.seconds}, {"has_gpu_each", s.has_gpu_each}, {"crowded", s.crowded}};
 }
 
 ordered_json json_of(const OverlapSample& s) {

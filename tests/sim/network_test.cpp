@@ -310,5 +310,25 @@ TEST(MeasuredNetwork, KnowsRanksWithAGpuEach) {
   EXPECT_NEAR(apart->message(Bytes{1000}, true), 8e-6, 1e-16);
 }
 
+// Two of more ranks than there are cores sleep while they wait, and share the cores as they did when they were
+// measured.
+TEST(MeasuredNetwork, KnowsMoreRanksThanCores) {
+  topologies::Cluster c = measured();
+  c.nodes = 1;
+  c.devices_per_node = 4;
+  topologies::Profile p = *c.profile;
+  p.measured.collectives.push_back({"all_reduce", 2, 1000, 9e-6, false, true});
+  p.measured.exchanges.push_back({1000, 6e-6, false, true});
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  const auto roomy = make_network_model("measured", c, {}, 4);
+  EXPECT_NEAR(roomy->collective(CollectiveKind::all_reduce, Bytes{1000}, {2, 1, 2}), 1e-6, 1e-18);
+  EXPECT_NEAR(roomy->message(Bytes{1000}, true), 1e-5, 1e-16);
+  const auto crowded = make_network_model("measured", c, {}, 5);
+  EXPECT_NEAR(crowded->collective(CollectiveKind::all_reduce, Bytes{1000}, {2, 1, 2}), 9e-6, 1e-18);
+  EXPECT_NEAR(crowded->collective(CollectiveKind::all_reduce, Bytes{1000}, {4, 1, 4}), 3e-6, 1e-18);
+  EXPECT_NEAR(crowded->message(Bytes{1000}, true), 6e-6, 1e-16);
+  EXPECT_EQ(crowded->slowdown(Bytes{1000}, 2, 5), 1);
+}
+
 }  // namespace
 }  // namespace foretrain::sim
