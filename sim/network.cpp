@@ -103,7 +103,7 @@ const std::vector<ModelCard>& network_models() {
 }
 
 std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const topologies::Cluster& cluster,
-                                                 std::vector<CollectiveOverride> overrides, int ranks) {
+                                                 std::vector<CollectiveOverride> overrides, std::int64_t ranks) {
   const bool has_tables = cluster.profile != nullptr && !cluster.profile->measured.collectives.empty();
   const std::string chosen = name == "auto" ? (has_tables ? "measured" : "alpha_beta") : name;
   if (chosen == "alpha_beta" || chosen == kFairShare) {

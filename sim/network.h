@@ -90,7 +90,8 @@ const std::vector<ModelCard>& network_models();
 // fair_share: the closed forms of alpha_beta, which say what each meeting takes alone; sim/flow_plan.h does the rest.
 // `ranks`: of the job, which may outnumber this machine's cores.
 std::unique_ptr<NetworkModel> make_network_model(const std::string& name, const topologies::Cluster& cluster,
-                                                 std::vector<CollectiveOverride> overrides = {}, int ranks = 1);
+                                                 std::vector<CollectiveOverride> overrides = {},
+                                                 std::int64_t ranks = 1);
 
 std::unique_ptr<NetworkModel> make_alpha_beta(const topologies::Cluster& cluster,
                                               std::vector<CollectiveOverride> overrides = {});
