@@ -6,8 +6,6 @@
 #include <map>
 
 #include "base/error.h"
-#include "plan/build_dense.h"
-#include "plan/build_ends.h"
 #include "plan/build_loading.h"
 #include "plan/build_update.h"
 
