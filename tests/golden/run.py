@@ -17,7 +17,8 @@ A test file is
 
 All commands of a file run in one empty folder, which is also HOME. In what they print, the repository is written
 <repo> and the folder <tmp>. A figure that differs from run to run or from machine to machine is written [..], which
-stands for any text within its line; a line that is only ... stands for any number of lines. --update rewrites the expected
+stands for any text within its line, and the gap between two columns of that line (two spaces or more) for any such gap;
+a line that is only ... stands for any number of lines. --update rewrites the expected
 text with the real one and keeps the expected line wherever it still matches; the diff is for review.
 Exit status: 0 all passed, 1 some failed, 2 a test file is malformed.
 """
@@ -115,7 +116,8 @@ def parse(path):
 def line_matches(expected, actual):
     if "[..]" not in expected:
         return expected == actual
-    return re.fullmatch(".*".join(re.escape(part) for part in expected.split("[..]")), actual) is not None
+    parts = [re.escape(part) for part in expected.split("[..]")]
+    return re.fullmatch(".*".join(re.sub(r"(\\ ){2,}", "[ ]{2,}", part) for part in parts), actual) is not None
 
 
 def matches(expected, actual):
