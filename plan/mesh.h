@@ -55,6 +55,10 @@ struct Group {
   std::vector<double> weights;
 };
 
+// Index into the plan graph's groups.
+using GroupId = std::int16_t;
+inline constexpr GroupId kNoGroup = -1;
+
 int group_size(const Mesh& mesh, const Group& group);
 bool contains(const Mesh& mesh, const Group& group, Rank r);
 // REQUIRES: contains(mesh, group, r).

@@ -4,12 +4,10 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "plan/mesh.h"
 #include "plan/moe_ops.h"
 
 namespace foretrain::plan {
-
-using GroupId = std::int16_t;
-inline constexpr GroupId kNoGroup = -1;
 
 // Logits by distance from a table of buckets (kernels.h): forward: reads {table[heads,buckets]}, writes {bias[heads,
 // 2*seq - 1]}; backward_weight: reads {dbias, dtable}, writes {dtable}, +=. bidirectional: keys behind a query have
