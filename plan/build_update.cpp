@@ -1,4 +1,4 @@
-// What happens once per step: zeroing, gradient reduction, norm and clipping, optimizer, parameter gathering.
+// What happens once per step: zeroing, gradient reduction, optimizer, parameter gathering.
 #include "plan/build_update.h"
 
 #include <fmt/format.h>
@@ -17,36 +17,6 @@ Operand whole_bucket(const Bucket& b, BufferId buffer) {
   return {buffer, 0, kNoGroup, 0, b.elements, 0};
 }
 
-bool has_owners(const RoleContext& c) {
-  return c.shards_state() && c.job.strategy.zero_kind == ZeroKind::owners;
-}
-
-// A chunk's families, each in one.
-std::vector<BucketRange> whole_chunk(const RoleContext& c, std::size_t chunk) {
-  std::vector<BucketRange> ranges;
-  for (const Family which : c.layer_families()) {
-    const std::int32_t list = c.family(which).layer_list, layers = c.chunk_copies(chunk, list);
-    if (layers > 0) {
-      ranges.push_back(
-          {which, layer_of_copy(c.role(), list, copies_before(c.role(), list, c.chunk_first[chunk])), layers});
-    }
-  }
-  return ranges;
-}
-
-BufferId norms(RoleContext& c) {
-  return c.builder.buffer("norms", Dtype::fp64, c.tensors, BufferKind::workspace, Lifetime::persistent);
-}
-
-// Sums of squares of the tensors that ranks along dp hold different parts of, where all else is whole on each of them.
-bool has_partial_norms(const RoleContext& c) {
-  return !c.shards_state() && c.groups.expert_dp != kNoGroup;
-}
-
-BufferId expert_norms(RoleContext& c) {
-  return c.builder.buffer("norms.experts", Dtype::fp64, c.tensors, BufferKind::workspace, Lifetime::persistent);
-}
-
 BlockId tied_block(RoleContext& c) {
   BlockBuilder b(c.role(), "tied_embedding.reduce");
   const Operand grad = c.first ? c.gradient(kEmbedding, "embedding.table") : c.gradient(kHead, "embedding.table");
@@ -58,56 +28,6 @@ BlockId tied_block(RoleContext& c) {
   op.tag = c.builder.tag("tied_embedding.reduce");
   b.emit(op, c.world_stream(), Phase::grad_reduce, {grad}, {grad});
   b.join(Phase::grad_reduce);
-  return c.builder.add(b.take());
-}
-
-BlockId norm_block(RoleContext& c, const BucketRange& r) {
-  BlockBuilder b(c.role(), "norm." + c.family(r.family).name);
-  SquaredNorm op;
-  op.bucket = bucket(c, r);
-  op.piece_shards = r.family == kExperts ? op.bucket.shards : static_cast<std::int32_t>(c.job.strategy.replicas());
-  op.dtype = c.type.gradient;
-  const bool partial = r.family == kExperts && has_partial_norms(c);
-  const Operand sums = c.builder.whole(partial ? expert_norms(c) : norms(c));
-  b.emit(op, kCompute, Phase::optimizer, {own_part(c, op.bucket, c.family(r.family).gradient)}, {sums});
-  return c.builder.add(b.take());
-}
-
-// Sums the norms, then clips.
-BlockId clip_block(RoleContext& c) {
-  BlockBuilder b(c.role(), "clip");
-  const Operand sums = c.builder.whole(norms(c));
-  if (c.shards_state()) {
-    reduce_of_tensors(c, b, c.groups.shard, c.dp_stream(), sums, "norm.reduce.dp");
-  } else if (has_partial_norms(c)) {
-    const Operand partial = c.builder.whole(expert_norms(c));
-    reduce_of_tensors(c, b, c.groups.expert_dp, c.dp_stream(), partial, "norm.reduce.experts");
-    b.emit(Accumulate{partial.elements, Dtype::fp64}, kCompute, Phase::optimizer, {partial, sums}, {sums});
-  }
-  if (c.serves() && c.groups.servers != kNoGroup) {
-    reduce_of_tensors(c, b, c.groups.servers, c.dp_stream(), sums,
-                      c.part == Part::server ? "norm.reduce.servers" : "norm.reduce.replicas");
-  }
-  if (c.job.strategy.post_validation) {
-    if (c.groups.tp != kNoGroup) {
-      reduce_of_tensors(c, b, c.groups.tp, c.tp_stream(), sums, "norm.reduce.tp");
-    }
-    emit_norms_of_stages_before(c, b, sums);
-  } else if (c.groups.model != kNoGroup) {
-    reduce_of_tensors(c, b, c.groups.model, c.world_stream(), sums, "norm.reduce.model");
-  }
-  const Operand norm = c.builder.whole(c.role().grad_norm);
-  std::vector<Operand> reads{sums};
-  if (c.scales_loss()) {
-    reads.push_back(c.loss_scale_state());
-  }
-  b.emit(ClipCoefficient{c.tensors, c.job.workload.optimizer.clip, c.scales_loss()}, kCompute, Phase::optimizer,
-         std::move(reads), {norm});
-  if (c.scales_loss()) {
-    const Operand state = c.loss_scale_state();
-    b.emit(LossScale{LossScaleStep::update, c.job.workload.loss_scaling}, kCompute, Phase::optimizer, {norm, state},
-           {state});
-  }
   return c.builder.add(b.take());
 }
 
@@ -218,46 +138,11 @@ void emit_loss_fill(RoleContext& c, BlockBuilder& b) {
 
 }  // namespace
 
-BlockCall call_at(const BucketRange& r, BlockId block) {
-  return {block, 1, r.family == kEmbedding || r.family == kHead ? -1 : r.first_layer, 1};
-}
-
-void reduce_of_tensors(RoleContext& c, BlockBuilder& b, GroupId group, StreamId stream, Operand all,
-                       const std::string& name) {
-  Collective op;
-  op.kind = CollectiveKind::all_reduce;
-  op.group = group;
-  op.elements = all.elements;
-  op.dtype = Dtype::fp64;
-  op.tag = c.builder.tag(name);
-  b.emit(op, stream, Phase::optimizer, {all}, {all});
-}
-
 void guard_update(RoleContext& c, Op& op) {
   if (c.scales_loss()) {
     constexpr std::int64_t kIsFinite = 2;
     op.guard = Guard{{c.role().loss_scale, 0, kNoGroup, kIsFinite, 1, 0}};
   }
-}
-
-Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers) {
-  Bucket b;
-  b.elements = c.family(f).elements * layers;
-  b.family = f;
-  b.layers = layers;
-  b.shard_group = c.shard_group(f);
-  b.shards = c.shards_of(f);
-  return b;
-}
-
-Operand own_part(const RoleContext& c, const Bucket& bucket, BufferId buffer) {
-  const std::int64_t unit = c.family(static_cast<Family>(bucket.family)).elements;
-  const bool is_whole = c.role().buffers[static_cast<std::size_t>(buffer)].elements == unit;
-  const std::int64_t part = bucket.elements / bucket.shards;
-  if (bucket.shards == 1 || !is_whole) {
-    return {buffer, 0, kNoGroup, 0, part, 0};
-  }
-  return {buffer, 0, bucket.shard_group, 0, part, part};
 }
 
 std::vector<EventId> local_gradients_done(RoleContext& c) {
@@ -272,45 +157,6 @@ int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std:
   op.dtype = c.type.gradient;
   op.tag = c.builder.tag("gradients.reduce_across." + name);
   return b.emit(op, c.replicas_stream(), Phase::grad_reduce, {part}, {part});
-}
-
-std::vector<BucketRange> all_buckets(RoleContext& c, bool updated) {
-  std::vector<BucketRange> all;
-  if (c.family(kHead).gradient >= 0) {
-    all.push_back({kHead, 0, 1});
-  }
-  for (int chunk = static_cast<int>(c.chunk_first.size()) - 1; chunk >= 0; --chunk) {
-    const auto i = static_cast<std::size_t>(chunk);
-    const std::vector<BucketRange> mine = updated && has_owners(c) ? whole_chunk(c, i) : chunk_buckets(c, chunk);
-    all.insert(all.end(), mine.begin(), mine.end());
-  }
-  if (c.family(kEmbedding).gradient >= 0) {
-    all.push_back({kEmbedding, 0, 1});
-  }
-  return all;
-}
-
-std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk) {
-  const auto i = static_cast<std::size_t>(chunk);
-  const std::int64_t target = bucket_bytes(c.job).value * 8 / bits(c.type.gradient);
-  std::vector<BucketRange> ranges;
-  for (const Family which : c.layer_families()) {
-    const ParameterFamily& f = c.family(which);
-    // Units that are reduced on their own are cut on their own, and so are those that servers share out.
-    const auto per_bucket =
-        c.use(which).reduces || !c.groups.with_server.empty()
-            ? 1
-            : static_cast<std::int32_t>(std::max<std::int64_t>(1, target / std::max<std::int64_t>(1, f.elements)));
-    const std::int32_t first = copies_before(c.role(), f.layer_list, c.chunk_first[i]);
-    for (std::int32_t end = first + c.chunk_copies(i, f.layer_list); end > first;) {
-      const std::int32_t layers = std::min(per_bucket, end - first);
-      end -= layers;
-      ranges.push_back({which, layer_of_copy(c.role(), f.layer_list, end), layers});
-    }
-  }
-  std::stable_sort(ranges.begin(), ranges.end(),
-                   [](const BucketRange& a, const BucketRange& b) { return a.first_layer > b.first_layer; });
-  return ranges;
 }
 
 bool reduces_gradients(const RoleContext& c) {
@@ -376,19 +222,7 @@ SegmentId begin_segment(RoleContext& c) {
 
 void add_update(RoleContext& c, Segment& s, const std::vector<BucketRange>& buckets,
                 const std::vector<EventId>& reduced) {
-  BlockBuilder start(c.role(), "norm.begin");
-  start.join(Phase::optimizer, reduced);
-  const Operand sums = c.builder.whole(norms(c));
-  start.emit(Fill{sums.elements, Dtype::fp64}, kCompute, Phase::optimizer, {}, {sums});
-  if (has_partial_norms(c)) {
-    start.emit(Fill{sums.elements, Dtype::fp64}, kCompute, Phase::optimizer, {}, {c.builder.whole(expert_norms(c))});
-  }
-  s.calls.push_back({c.builder.add(start.take()), 1, -1, 1});
-  for (const BucketRange& r : buckets) {
-    s.calls.push_back(call_at(r, norm_block(c, r)));
-  }
-  s.calls.push_back({clip_block(c), 1, -1, 1});
-
+  add_norms(c, s, buckets, reduced);
   if (is_lamb(c)) {
     s.calls.push_back({lamb_begin_block(c), 1, -1, 1});
     for (const BucketRange& r : buckets) {

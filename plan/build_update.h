@@ -10,24 +10,33 @@
 
 namespace foretrain::plan {
 
-// build_update.cpp: buckets, gradient reduction, norm, optimizer.
+// build_buckets.cpp
+Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers);
 // Of a bucket in a buffer that holds it whole, or only this rank's part: the part that this rank owns.
 Operand own_part(const RoleContext& c, const Bucket& bucket, BufferId buffer);
-Bucket bucket_of(const RoleContext& c, Family f, std::int32_t layers);
+// Each rank of a shard group updates some whole tensors instead of a part of each.
+bool has_owners(const RoleContext& c);
+// In the order in which a backward completes them: a chunk's layers; all that are reduced together, or (`updated`)
+// updated together, which owners share out as a whole.
+std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);
+std::vector<BucketRange> all_buckets(RoleContext& c, bool updated);
+BlockCall call_at(const BucketRange& range, BlockId block);
+
+// build_norm.cpp
+// The norm of all gradients, once `reduced`, and what it scales them by.
+void add_norms(RoleContext& c, Segment& s, const std::vector<BucketRange>& buckets,
+               const std::vector<EventId>& reduced);
+// Sums numbers of tensors over the ranks of a group, which hold different ones, or parts of them.
+void reduce_of_tensors(RoleContext& c, BlockBuilder& b, GroupId group, StreamId stream, Operand all,
+                       const std::string& name);
+
+// build_update.cpp: gradient reduction, optimizer, parameters back.
 // What, beside the compute stream, must be over before a gradient may leave this rank.
 std::vector<EventId> local_gradients_done(RoleContext& c);
 // Sums a part over the replicas; returns the op's position.
 int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std::string& name);
-// In the order in which a backward completes them: a chunk's layers; all that are reduced together, or (`updated`)
-// updated together, which owners share out as a whole.
-std::vector<BucketRange> all_buckets(RoleContext& c, bool updated);
-BlockCall call_at(const BucketRange& range, BlockId block);
-std::vector<BucketRange> chunk_buckets(const RoleContext& c, int chunk);
 bool reduces_gradients(const RoleContext& c);  // of some family
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range);
-// Sums numbers of tensors over the ranks of a group, which hold different ones, or parts of them.
-void reduce_of_tensors(RoleContext& c, BlockBuilder& b, GroupId group, StreamId stream, Operand all,
-                       const std::string& name);
 // A step with a gradient that is no number does not happen, where losses are scaled.
 void guard_update(RoleContext& c, Op& op);
 // Norms, clipping, and the optimizer; parameters that are stored whole are gathered behind it where that overlaps.
