@@ -13,6 +13,7 @@
 #include "exec/clock.h"
 #include "exec/cpu_device.h"
 #include "exec/host_memory.h"
+#include "exec/refusals.h"
 #include "exec/run_agreement.h"
 #include "plan/dump.h"
 
@@ -35,60 +36,11 @@ void check_memory(Bytes needed, Processes& processes) {
                  "the run's ranks", "; a smaller micro_batch, model or number of ranks needs less");
 }
 
-// What is sent to train on lies on the host. Whose turn it is at a server is known where all ranks meet in one memory.
-void check_channels(const plan::PlanGraph& graph, const World& world, bool on_gpu) {
-  bool is_one_host = true;
-  for (plan::Rank r = 0; r < world.ranks(); ++r) {
-    is_one_host = is_one_host && world.is_near(r);
-  }
-  if (graph.loader_ranks > 0 && on_gpu) {
-    throw InputError("strategy.loader_ranks: runs on cores so far, not on GPUs");
-  }
-  if (graph.asynchronous && (on_gpu || !is_one_host)) {
-    throw InputError(
-        fmt::format("strategy.staleness: servers that wait for nobody run on the cores of one host so far, "
-                    "not on {}",
-                    on_gpu ? "GPUs" : "several hosts"));
-  }
-}
-
 // Of this thread: numbers below their type's normal range count as 0. A processor takes some hundred cycles for each,
 // and the moments of weights that have no gradient any more pass through them.
 void flush_denormals() {
   _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
   _MM_SET_DENORMALS_ZERO_MODE(_MM_DENORMALS_ZERO_ON);
-}
-
-// A GPU's kernels would have to be told each sequence's length there.
-void check_padding(const plan::PlanGraph& graph) {
-  for (const plan::Role& role : graph.roles) {
-    for (const plan::Block& block : role.blocks) {
-      for (const plan::Op& op : block.ops) {
-        const auto* const attention = std::get_if<plan::Attention>(&op.work);
-        if (attention != nullptr && attention->padded) {
-          throw InputError(
-              "model: attention to padded sequences (head classifier) runs on cores so far, not on GPUs; expected "
-              "--device cpu");
-        }
-      }
-    }
-  }
-}
-
-// GPUs are as fast as they are, and take what the host has when they get there.
-void check_pace(const plan::PlanGraph& graph, const RunOptions& options) {
-  const bool reads_ahead = std::any_of(graph.roles.begin(), graph.roles.end(), [](const plan::Role& role) {
-    const plan::Host* const op = plan::reading_op(role);
-    return op != nullptr && op->prefetch > 0;
-  });
-  const char* const word = !options.speeds.empty()        ? "cluster.disturbance"
-                           : reads_ahead                  ? "workload.data.prefetch"
-                           : graph.data.kept > 0          ? "workload.data.cache"
-                           : options.storage.is_limited() ? "cluster.storage"
-                                                          : nullptr;
-  if (word != nullptr) {
-    throw InputError(fmt::format("{}: runs on cores so far, not on GPUs", word));
-  }
 }
 
 }  // namespace
@@ -98,9 +50,12 @@ LocalRanks::LocalRanks(const plan::PlanGraph& graph, const DataSource& data, Pro
   while (!world_.is_near(first_near_)) {
     ++first_near_;
   }
-  check_channels(graph, world_, gpu != nullptr);
+  bool on_one_host = true;
+  for (plan::Rank r = 0; r < world_.ranks(); ++r) {
+    on_one_host = on_one_host && world_.is_near(r);
+  }
+  refuse_graph(graph, gpu != nullptr, on_one_host);
   if (gpu != nullptr) {
-    check_padding(graph);
     gpu_ranks_ = std::make_unique<GpuRanks>(*gpu, graph, processes);
   } else {
     cache_bytes_ = DataCache::size(graph, data);
@@ -372,7 +327,7 @@ RunResult LocalRanks::carry_out(RankRunner::Assignment assignment) {
     throw EnvironmentError("this run was cut off in the middle of a step and cannot go on");
   }
   if (gpu_ranks_) {
-    check_pace(graph_, *assignment.options);
+    refuse_pace_on_gpu(graph_, *assignment.options);
   }
   RunOptions patient = *assignment.options;
   if (graph_.elastic && processes_.count() > 1) {

@@ -12,19 +12,11 @@
 #include <utility>
 #include <vector>
 
+#include "exec/place.h"
 #include "exec/transport.h"
 #include "plan/mesh.h"
 
 namespace foretrain::exec {
-
-// Where a process lives.
-struct Place {
-  std::string host;       // its name
-  std::string host_key;   // equal where memory is shared: one boot of one kernel, the same network and process ids
-  std::string clock_key;  // equal where the steady clock is one
-  std::int64_t pid = 0;
-  std::vector<int> cores;  // that it may run on, ascending
-};
 
 inline constexpr std::chrono::seconds kPatience{60};
 
