@@ -271,6 +271,23 @@ Text load_text(const workloads::DataSpec& data) {
   return text;
 }
 
+std::int64_t synthetic_count(const workloads::DataSpec& data, bool trains) {
+  return trains ? data.samples : std::max<std::int64_t>(1, data.samples / 10);
+}
+
+Epochs synthetic_epochs(const workloads::Workload& workload, bool trains, const Dealing& dealing, std::uint64_t seed,
+                        std::string_view what) {
+  const std::int64_t count = synthetic_count(workload.data, trains);
+  const Dealing dealt = trains ? dealing : kAsWritten;
+  const Epochs epochs{count / dealt.blocks() * dealt.blocks(), trains ? workload.global_batch : 1,
+                      workload.data.last_batch, dealt, seed};
+  if (epochs.items < epochs.per_step) {
+    throw InputError(
+        fmt::format("data: {} {} are fewer than the {} of a step (global_batch)", count, what, workload.global_batch));
+  }
+  return epochs;
+}
+
 std::int64_t Epochs::steps_of(std::int64_t epochs) const {
   return last_batch == workloads::LastBatch::wrap ? epochs * items / per_step : epochs * steps();
 }

@@ -77,6 +77,15 @@ struct Epochs {
   std::int64_t item(std::int64_t step, std::int64_t index_in_batch) const { return place(step, index_in_batch).item; }
 };
 
+// As they are written.
+inline constexpr Dealing kAsWritten{workloads::Distribution::sequential, false};
+
+// Of samples that are made up (data.synthetic): to train on, or a tenth as many, to validate with, one by one.
+std::int64_t synthetic_count(const workloads::DataSpec& data, bool trains);
+// Throws InputError where they are fewer than a step's; `what`: their word.
+Epochs synthetic_epochs(const workloads::Workload& workload, bool trains, const Dealing& dealing, std::uint64_t seed,
+                        std::string_view what);
+
 // Windows of one of the two parts, `sequences_per_step` at a time.
 class TextWindows : public DataSource {
  public:
@@ -102,8 +111,6 @@ class TextWindows : public DataSource {
 // What a training run of this workload reads.
 TextWindows training_windows(const Text& text, std::int64_t seq_len, std::int64_t global_batch, std::int64_t vocab,
                              std::uint64_t seed, const Dealing& dealing = {});
-// As they are written.
-inline constexpr Dealing kAsWritten{workloads::Distribution::sequential, false};
 
 // Cross entropy in nats per id of the validation part under the frequencies of ids in the training part, one occurrence
 // of each id added: what a model that knows no context reaches.

@@ -24,14 +24,8 @@ Keywords::Keywords(const workloads::Workload& workload, Part part, std::uint64_t
     : seq_len_(workload.seq_len) {
   const workloads::DataSpec& data = workload.data;
   const bool trains = part == Part::training;
-  count_ = trains ? data.samples : std::max<std::int64_t>(1, data.samples / 10);
-  const Dealing dealt = trains ? dealing : kAsWritten;
-  epochs_ = {count_ / dealt.blocks() * dealt.blocks(), trains ? workload.global_batch : 1, data.last_batch, dealt,
-             seed};
-  if (epochs_.items < epochs_.per_step) {
-    throw InputError(fmt::format("data: {} sequences are fewer than the {} of a step (global_batch)", count_,
-                                 workload.global_batch));
-  }
+  count_ = synthetic_count(data, trains);
+  epochs_ = synthetic_epochs(workload, trains, dealing, seed, "sequences");
   if (count_ > kMostIds / seq_len_) {
     throw InputError(
         fmt::format("data: {} sequences of {} tokens; expected at most {} tokens in all", count_, seq_len_, kMostIds));

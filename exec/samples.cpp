@@ -73,14 +73,8 @@ Samples::Samples(const workloads::Workload& workload, Part part, std::uint64_t s
       labels_(tells_classes(workload.model.dense) ? 1 : workload.model.dense.outputs) {
   const workloads::DataSpec& data = workload.data;
   const bool trains = part == Part::training;
-  count_ = trains ? data.samples : std::max<std::int64_t>(1, data.samples / 10);
-  const Dealing dealt = trains ? dealing : kAsWritten;
-  epochs_ = {count_ / dealt.blocks() * dealt.blocks(), trains ? workload.global_batch : 1, data.last_batch, dealt,
-             seed};
-  if (trains && epochs_.items < workload.global_batch) {
-    throw InputError(
-        fmt::format("data: {} samples are fewer than the {} of a step (global_batch)", count_, workload.global_batch));
-  }
+  count_ = synthetic_count(data, trains);
+  epochs_ = synthetic_epochs(workload, trains, dealing, seed, "samples");
   if (count_ > kMostValues / (inputs_ + labels_)) {
     throw InputError(fmt::format("data: {} samples of {} features and {} labels; expected at most {} numbers in all",
                                  count_, inputs_, labels_, kMostValues));
