@@ -25,8 +25,14 @@ FORETRAIN_INLINE Vec<double> load_double(const Bf16* p) {
 
 FORETRAIN_INLINE Vec<double> load_double(const Fp16* p) {
   HalfFloatVec v;
-  for (int i = 0; i < kLanes<double>; ++i) {
-    v[i] = widen(p[i]);
+  if constexpr (FORETRAIN_VECTOR_BYTES == 64) {
+    v = bits_as<HalfFloatVec>(_mm256_maskz_cvtph_ps(0xff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  } else if constexpr (FORETRAIN_VECTOR_BYTES == 32) {
+    v = bits_as<HalfFloatVec>(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  } else {
+    for (int i = 0; i < kLanes<double>; ++i) {
+      v[i] = widen(p[i]);
+    }
   }
   return __builtin_convertvector(v, Vec<double>);
 }
