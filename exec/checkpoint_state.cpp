@@ -219,7 +219,7 @@ void StateTargets::complete() {
       const std::int64_t n = target.run.elements;
       if (!target.sum.empty()) {
         // In 16 bits parameters are the fp32 master weights, rounded.
-        std::vector<float> narrow(target.tensor.dtype == Dtype::bf16 ? target.sum.size() : 0);
+        std::vector<float> narrow(size_bytes(target.tensor.dtype, 1) == 2 ? target.sum.size() : 0);
         const kernels::ConstTensor sum{target.sum.data(), Dtype::fp64};
         if (!narrow.empty()) {
           kernels::cast(sum, {narrow.data(), Dtype::fp32}, n);
