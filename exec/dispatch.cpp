@@ -452,7 +452,8 @@ void channel_calls(const OpCall& call, int worker, std::int64_t clock, std::vect
   const plan::Rank server = members[static_cast<std::size_t>(op.root)];
   const plan::Rank other = members[static_cast<std::size_t>(worker)];
   const std::vector<plan::Operand>& operands = sends ? call.op->reads : call.op->writes;
-  for (std::size_t i = 0; i < operands.size(); ++i) {
+  const std::size_t parts = operands.size() - (op.step == plan::ChannelStep::take ? 1 : 0);  // the last is its own
+  for (std::size_t i = 0; i < parts; ++i) {
     MessageCall out;
     out.key = {{op.tag, -1, static_cast<std::int32_t>(i)},
                static_cast<std::int32_t>(clock),
