@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "cli/interrupt.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
 
@@ -125,7 +126,13 @@ int together(exec::Processes& processes, Console& console, const std::function<s
   prepare_together(processes, prepare);
   try {
     return command();
+  } catch (const Interrupted& e) {
+    processes.fail(e.what());
+    throw;
   } catch (const std::exception& e) {
+    if (processes.failure() == Interrupted().what()) {
+      throw Interrupted();  // another process was
+    }
     processes.fail(fmt::format("{}: {}", processes.describe(processes.number()), e.what()));
     if (speaks(processes)) {
       console.unmute();

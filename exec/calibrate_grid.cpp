@@ -16,7 +16,6 @@ using plan::Direction;
 constexpr std::int64_t kLeastHead = 32;
 constexpr std::int64_t kOneKeptOf = 100;  // of the values that top_k codes
 constexpr std::int32_t kParts = 2;        // that are decoded and summed
-constexpr std::array kDtypes{Dtype::fp32, Dtype::bf16, Dtype::fp64};
 
 Dtype wide(Dtype d) {
   return d == Dtype::fp64 ? Dtype::fp64 : Dtype::fp32;
@@ -342,7 +341,7 @@ std::vector<Maker> makers(const CalibrateScale& scale, ProbeProgram& program, Dt
     all.push_back(optimizer(program, kind, workloads::precision_of(std::string(name(t))), width));
   }
   all.push_back(lamb_update(program, workloads::precision_of(std::string(name(t))), width));
-  if (t != Dtype::bf16) {
+  if (size_bytes(t, 1) != 2) {
     all.push_back(squared_norm(program, t, width));
   }
   return all;
@@ -396,7 +395,7 @@ std::vector<Probe> memory_grid(const CalibrateScale& scale, ProbeProgram& progra
     all.push_back(copy(plan::CopyKind::host_to_device, scale.width));
     all.push_back(copy(plan::CopyKind::device_to_host, scale.width));
   }
-  for (const Dtype dtype : kDtypes) {
+  for (const Dtype dtype : scale.memory) {
     const std::vector<Maker> of_type = makers(scale, program, dtype);
     all.insert(all.end(), of_type.begin(), of_type.end());
   }

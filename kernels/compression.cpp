@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "kernels/arguments.h"
 #include "kernels/bf16.h"
+#include "kernels/fp16.h"
 #include "kernels/scratch.h"
 
 namespace foretrain::kernels {
@@ -163,6 +164,7 @@ void with_element(Dtype d, F f) {
   switch (d) {
     case Dtype::fp64: f(double{}); break;
     case Dtype::fp32: f(float{}); break;
+    case Dtype::fp16: f(Fp16{}); break;
     default: f(Bf16{}); break;
   }
 }

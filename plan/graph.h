@@ -267,6 +267,7 @@ struct Role {
   BufferId logits = -1;      // [rows, padded local vocabulary] where this role has the head, and all of them at once
   BufferId grad_norm = -1;   // fp64[2]: clip coefficient, gradient norm
   BufferId loss_scale = -1;  // LossScale's state, where losses are scaled
+  BufferId turns = -1;       // fp64 per worker, of who updates for each by itself: how many of its updates are made
   MemoryPlan memory;
 };
 

@@ -357,7 +357,7 @@ void fields(auto& a, Of<Role> auto& x) {
       a("holds", x.holds);
   a("rings", x.rings);
   a("loss", x.loss), a("logits", x.logits), a("grad_norm", x.grad_norm), a("loss_scale", x.loss_scale);
-  a("memory", x.memory);
+  a("turns", x.turns), a("memory", x.memory);
 }
 
 void fields(auto& a, Of<AxisSpan> auto& x) {

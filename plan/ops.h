@@ -451,9 +451,11 @@ struct Host {
 };
 
 // What a server and workers that do not wait for each other exchange (plan/channel.h). The server is the group's
-// `root`, `elements` are those of all operands.
+// `root`, `elements` are those of all x, or y.
 //   put:     of a worker; reads {x…}; ends when the server has taken it
-//   take:    of the server; writes {x…}; takes what was put first, of whomever; `in_turn`: of whose turn it is
+//   take:    of the server; reads {turns}, writes {x…, turn}; takes what was put first, of whomever; `in_turn`: of
+//            whose turn it is. turns: by worker, how many of its updates are made; turn: the same behind this one, and
+//            then 1, or 0 where there is nothing to update by
 //   release: of the server; reads {y…}; to the workers whose last message was taken and who are at most `staleness`
 //            steps ahead of the slowest (-1: any number); perhaps to none
 //   fetch:   of a worker; writes {y…}; waits until it is released

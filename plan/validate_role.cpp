@@ -297,11 +297,17 @@ class RoleChecker {
     }
     const Group& group = graph_.groups[at(c.group)];
     const bool is_root = index_in_group(graph_.mesh, group, first_rank(graph_.mesh, role_.ranks)) == c.root;
-    std::int64_t elements = 0;
-    for (const auto* operands : {&op.reads, &op.writes}) {
-      for (const Operand& o : *operands) {
-        elements += is_sane(o.elements) ? o.elements : 0;
+    std::vector<Operand> exchanged = op.writes.empty() ? op.reads : op.writes;
+    if (c.step == ChannelStep::take && !op.reads.empty() && !op.writes.empty()) {
+      const std::int64_t workers = group_size(graph_.mesh, group) - 1;
+      if (op.reads[0].elements != workers || op.writes.back().elements != workers + 1) {
+        fail(fmt::format("{} counts turns of other than {} workers", op_text(graph_, op), workers));
       }
+      exchanged.pop_back();
+    }
+    std::int64_t elements = 0;
+    for (const Operand& o : exchanged) {
+      elements += is_sane(o.elements) ? o.elements : 0;
     }
     if (is_root != is_of_server(c.step) || elements != c.elements) {
       fail(fmt::format("{} of {} elements {}", op_text(graph_, op), elements,

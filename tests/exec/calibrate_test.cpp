@@ -43,6 +43,7 @@ CalibrateScale small_scale() {
   CalibrateScale s;
   s.matmul = {{Dtype::fp32, 32, 128, 2, 1 << 21}, {Dtype::bf16, 64, 128, 2, 1 << 21}};
   s.attention = {{Dtype::bf16, 64, 32, 2}};
+  s.memory = {Dtype::fp32, Dtype::bf16, Dtype::fp64};
   s.heads = 2;
   s.most_scores = 1 << 14;
   s.width = 64;

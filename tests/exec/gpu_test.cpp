@@ -233,6 +233,13 @@ plan::PlanGraph small_graph(std::vector<std::string> overrides) {
   return plan::build(testing::tiny_job(testing::kTinyGpt, overrides));
 }
 
+TEST(Gpu, RefusesToComputeInFp16) {
+  const testing::GrammarData data(61);
+  PretendGpu gpu(2);
+  EXPECT_THROW(Executor(small_graph({"dp=2", "precision=fp16"}), data, 1, nullptr, &gpu), InputError);
+  const Executor sends(small_graph({"dp=2", "precision=fp32", "compression=fp16"}), data, 1, nullptr, &gpu);
+}
+
 TEST(Gpu, ParametersComeBackAsTheyWereSet) {
   const testing::GrammarData data(61);
   PretendGpu gpu(1);
