@@ -241,9 +241,9 @@ std::int32_t ProbeProgram::new_tag() {
   return static_cast<std::int32_t>(graph_.tags.size()) - 1;
 }
 
-// Of more items than a power of four, as they are in general, and in an order that stays: tables of it are made once.
+// A power of four, whose order takes least to find (permutation.h); it stays, so that its tables are made once.
 ProbeData::ProbeData()
-    : epochs_{6000, kProbeSamples, workloads::LastBatch::drop, {workloads::Distribution::random, false}, 1},
+    : epochs_{kProbeSamples, kProbeSamples, workloads::LastBatch::drop, {workloads::Distribution::random, false}, 1},
       samples_(static_cast<std::size_t>(epochs_.items), 0.5) {}
 
 Sample ProbeData::sample(std::int64_t step, std::int64_t index_in_batch) const {

@@ -20,7 +20,8 @@ std::uint64_t round_value(std::uint64_t key, std::uint64_t round, std::uint64_t 
 }
 
 // A Feistel network over words of two halves, walked until it lands inside (Black and Rogaway, "Ciphers with arbitrary
-// finite domains", CT-RSA 2002): no table, so any rank may ask for any element. value(round, right): of any bits.
+// finite domains", CT-RSA 2002): no table, so any rank may ask for any element. Up to four times, in the mean, where
+// the size is little more than a power of four. value(round, right): of any bits.
 template <class Value>
 std::int64_t walk(std::int64_t index, std::int64_t size, int half, const Value& value) {
   CHECK(0 <= index && index < size, "element {} of {}", index, size);
