@@ -241,6 +241,16 @@ std::int32_t ProbeProgram::new_tag() {
   return static_cast<std::int32_t>(graph_.tags.size()) - 1;
 }
 
+// A power of four, whose order takes least to find (permutation.h); it stays, so that its tables are made once.
+ProbeData::ProbeData()
+    : epochs_{kProbeSamples, kProbeSamples, workloads::LastBatch::drop, {workloads::Distribution::random, false}, 1},
+      samples_(static_cast<std::size_t>(epochs_.items), 0.5) {}
+
+Sample ProbeData::sample(std::int64_t step, std::int64_t index_in_batch) const {
+  const double* const number = &samples_[static_cast<std::size_t>(epochs_.item(step, index_in_batch))];
+  return {{number, 1}, {number, 1}};
+}
+
 // Each half of a word is a bf16 of magnitude 2^-7 to 2^-2, or an fp16 of 1 to 1.625, so that the word is a small number
 // as fp32, and two are one as fp64 (about 1e-14): never zero, denormal or infinite.
 void ProbeData::sequence(std::int64_t, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* out) const {

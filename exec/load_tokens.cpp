@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "exec/data.h"
+#include "exec/permutation.h"
 #include "kernels/philox.h"
 
 namespace foretrain::exec {
