@@ -1,3 +1,5 @@
+#include <tuple>
+
 #include "base/error.h"
 #include "plan/job_check.h"
 
@@ -109,6 +111,10 @@ void check_optimizer(const Job& job, ObjectReader& strategy) {
   }
 }
 
+std::string counted(std::int64_t n, const char* what) {
+  return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
+}
+
 }  // namespace
 
 void check_data_parallel(const Job& job, ObjectReader& strategy) {
@@ -118,6 +124,36 @@ void check_data_parallel(const Job& job, ObjectReader& strategy) {
   check_compression(job, strategy);
   check_optimizer(job, strategy);
   check_rounding(job, strategy);
+}
+
+void check_roles(const Job& job, ObjectReader& cluster) {
+  const Strategy& s = job.strategy;
+  const topologies::NamedHosts& hosts = job.cluster.hosts;
+  const std::int64_t each = s.ranks() / std::ssize(hosts.all());
+  std::string spread;
+  bool is_even = each > 0;
+  for (const auto& [role, ranks, names] : {std::tuple{"worker", s.dp * s.tp * s.pp * s.cp, &hosts.worker},
+                                           {"server", s.serving(), &hosts.server},
+                                           {"loader", s.loader_ranks, &hosts.loader}}) {
+    if (ranks == 0 && !names->empty()) {
+      cluster.mistake("hosts", fmt::format("\"{}\" has the role {}, and the strategy has no {}s; expected no {}",
+                                           names->front(), role, role, role));
+      return;
+    }
+    if (ranks > 0 && names->empty()) {
+      cluster.mistake("hosts",
+                      fmt::format("names no {}; expected \"{}\": [...] for {}", role, role, counted(ranks, role)));
+      return;
+    }
+    if (ranks > 0) {
+      spread += fmt::format("{}{} on {}", spread.empty() ? "" : ", ", counted(ranks, role),
+                            counted(std::ssize(*names), "host"));
+      is_even = is_even && ranks == each * std::ssize(*names);
+    }
+  }
+  if (!is_even) {
+    cluster.mistake("hosts", fmt::format("{}; every host has as many ranks as the others", spread));
+  }
 }
 
 }  // namespace foretrain::plan
