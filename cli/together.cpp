@@ -138,7 +138,7 @@ int together(exec::Processes& processes, Console& console, const std::function<s
 
 std::string rank_table(const exec::Processes& processes, const plan::Strategy& strategy) {
   const std::int64_t ranks = strategy.ranks(), each = ranks / processes.count();
-  const std::int64_t workers = strategy.dp * strategy.tp * strategy.pp * strategy.cp;
+  const std::int64_t workers = strategy.workers();
   const char* const other = strategy.servers > 0 ? "server" : "loader";
   const auto line = [&](const std::string& rank, const char* role, const std::string& host, const std::string& pid,
                         const std::string& cores) {

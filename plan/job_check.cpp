@@ -54,7 +54,7 @@ void complete_ranks(Job& job, const JobParts& parts) {
   const std::int64_t model_parallel = s.tp * s.pp * s.cp;
   if (dp_follows) {
     const bool fills = !c.this_machine && c.nodes != 0;
-    s.dp = fills ? std::max<std::int64_t>(1, c.device_count() / model_parallel - s.beside()) : 1;
+    s.dp = fills ? std::max<std::int64_t>(1, (c.device_count() - s.beside()) / model_parallel) : 1;
   }
   if (static_cast<double>(s.dp) * static_cast<double>(model_parallel) > kMaxRanks) {
     parts.strategy.mistake("", fmt::format("{} are more than {:.0e} ranks", axes_of(s), kMaxRanks));
