@@ -199,25 +199,46 @@ struct Loader {
   std::int32_t index;
   bool is_only;  // of the chains
 
+  struct Sent {
+    Load load;
+    Operand whole;
+    EventId sent;
+    StreamId stream;
+    int read;  // the op
+  };
+
   Segment segment(const Chain& chain) {
     const std::string of = is_only ? "" : fmt::format(" F{}", chain.here.virtual_stage);
     Segment all;
     all.name = "load" + of;
     for (int worker = 0; worker < c.job.strategy.dp; ++worker) {
-      if (loader_of(c.job.strategy, worker) != index) {
-        continue;
+      if (loader_of(c.job.strategy, worker) == index) {
+        all.calls.push_back({block(chain, worker, of), 1, -1, 1});
       }
-      BlockBuilder b(c.role(), fmt::format("load {}{}", worker, of));
-      for (int share = 0; share < c.job.strategy.cp; ++share) {
-        emit_share(b, chain, {chain.stage, worker, share, 0}, of);
-      }
-      all.calls.push_back({c.builder.add(b.take()), 1, -1, 1});
     }
     return all;
   }
 
-  // What is read is read once for all shares, and in the order of the program.
-  void emit_share(BlockBuilder& b, const Chain& chain, const Coordinates& at, const std::string& of) {
+  // Each is sent behind its read alone; compute, which does nothing, waits for those that come of storage.
+  BlockId block(const Chain& chain, int worker, const std::string& of) {
+    BlockBuilder b(c.role(), fmt::format("load {}{}", worker, of));
+    std::vector<Sent> all;
+    for (int share = 0; share < c.job.strategy.cp; ++share) {
+      read(b, chain, {chain.stage, worker, share, 0}, of, all);
+    }
+    if (chain.here.first) {
+      b.join(Phase::load);
+    }
+    for (const Sent& x : all) {
+      const std::int64_t to = x.load.op.for_rank;
+      const int at = b.emit_behind(message(c, x.load, chain.here, true, to), x.stream, Phase::load, {x.whole}, x.read);
+      b.op(at).records = {x.sent};
+    }
+    return c.builder.add(b.take());
+  }
+
+  // Once for all shares of the sequences, and in the order of the program.
+  void read(BlockBuilder& b, const Chain& chain, const Coordinates& at, const std::string& of, std::vector<Sent>& all) {
     const Rank rank = c.builder.graph().mesh.rank(at);
     const StreamId reading = c.builder.stream(chain.here.first ? "host" : "host" + of, StreamKind::host, Axis::dp);
     const StreamId sending = c.builder.stream(fmt::format("batches of {}{}", rank, of), StreamKind::host, Axis::dp);
@@ -228,9 +249,8 @@ struct Loader {
           c.builder.whole(c.builder.buffer(name, load.dtype, load.elements, BufferKind::input, Lifetime::slot));
       load.op.for_rank = rank;
       load.op.bytes = at[static_cast<std::size_t>(Axis::cp)] == 0 ? load.op.bytes : 0;
-      const int read = b.emit_ahead(load.op, reading, Phase::load, whole, sent);
-      const int send = b.emit_behind(message(c, load, chain.here, true, rank), sending, Phase::load, {whole}, read);
-      b.op(send).records = {sent};
+      const int op = b.emit_ahead(load.op, reading, Phase::load, whole, sent);
+      all.push_back({load, whole, sent, sending, op});
     }
   }
 };
