@@ -143,13 +143,14 @@ int together(exec::Processes& processes, Console& console, const std::function<s
   }
 }
 
-std::string rank_table(const exec::Processes& processes, std::int64_t ranks, std::int64_t workers) {
-  const std::int64_t each = ranks / processes.count();
-  const bool has_roles = workers < ranks;
+std::string rank_table(const exec::Processes& processes, const plan::Strategy& strategy) {
+  const std::int64_t ranks = strategy.ranks(), each = ranks / processes.count();
+  const std::int64_t workers = strategy.workers();
+  const char* const other = strategy.servers > 0 ? "server" : "loader";
   const auto line = [&](const std::string& rank, const char* role, const std::string& host, const std::string& pid,
                         const std::string& cores) {
-    return fmt::format("\n  {:<9} {}{:<20} {:>8}  {}", rank, has_roles ? fmt::format("{:<7} ", role) : "", host, pid,
-                       cores);
+    return fmt::format("\n  {:<9} {}{:<20} {:>8}  {}", rank, workers < ranks ? fmt::format("{:<7} ", role) : "", host,
+                       pid, cores);
   };
   std::string text = fmt::format("{} ranks in {} processes, started by {} ({})", ranks, processes.count(),
                                  processes.launcher(), processes.library());
@@ -159,7 +160,7 @@ std::string rank_table(const exec::Processes& processes, std::int64_t ranks, std
     const std::int64_t begin = p * each, end = begin + each;
     text += line(each == 1 ? fmt::format("{}", p) : fmt::format("{}-{}", begin, end - 1),
                  end <= workers     ? "worker"
-                 : begin >= workers ? "server"
+                 : begin >= workers ? other
                                     : "both",
                  place.host, fmt::format("{}", place.pid), core_ranges(place.cores));
   }

@@ -384,7 +384,8 @@ struct Collective {
   std::int64_t row = 0;
 };
 
-// One message to or from the rank that differs only in its coordinate along `axis` (Mesh::peer).
+// One message to or from the rank that differs only in its coordinate along `axis`, or that a rank beside the mesh
+// names by its number (Mesh::peer).
 struct Message {
   bool send = true;
   Axis axis = Axis::pp;
@@ -447,7 +448,7 @@ struct Host {
   // What is read of storage for it; of several loads of the same sequences the first one's. A rank's reads are taken in
   // program order, on so many threads, and begin up to `prefetch` of them ahead, perhaps of later steps.
   std::int64_t bytes = 0, loaders = 1, prefetch = 0;
-  std::int32_t data_rank = -1;  // whose sequences, by coordinate along dp; -1: the rank's own
+  std::int64_t for_rank = -1;  // whose it is; -1: the rank's own
 };
 
 // What a server and workers that do not wait for each other exchange (plan/channel.h). The server is the group's

@@ -18,6 +18,7 @@
 #include "tests/exec/pretend_gpu.h"
 #include "tests/exec/strategies.h"
 #include "tests/exec/support.h"
+#include "tests/support/message_of.h"
 
 namespace foretrain::exec {
 namespace {
@@ -129,6 +130,27 @@ TEST(Gpu, EveryStrategyAsOnACpu) {
                           seed);
     ++seed;
   }
+}
+
+// What is refused there says so before anything runs, and what runs it.
+TEST(Gpu, RefusesWhatRunsOnCoresAlone) {
+  const auto refusal = [](const char* text, const std::vector<std::string>& overrides) {
+    const plan::PlanGraph graph = plan::build(testing::tiny_job(text, overrides));
+    const testing::GrammarData data(61);
+    PretendGpu gpu(1);
+    return test::message_of([&] { Executor(graph, data, 1, nullptr, &gpu).run(testing::steps(1)); });
+  };
+  EXPECT_EQ(refusal(testing::kTinyGpt, {"dp=2", "loader_ranks=1"}),
+            "strategy.loader_ranks: runs on cores so far, not on GPUs");
+  EXPECT_EQ(refusal(testing::kTinyGpt, {"dp=2", "tp=2", "pp=2", "loader_ranks=2"}),
+            "strategy.loader_ranks: runs on cores so far, not on GPUs");
+  EXPECT_EQ(refusal(testing::kTinyClassifier, {}),
+            "model: attention to padded sequences (head classifier) runs on cores so far, not on GPUs; expected "
+            "--device cpu");
+  EXPECT_EQ(refusal(testing::kTinyGpt, {"workload.data.sequences=24", "workload.data.cache=1 kB"}),
+            "workload.data.cache: runs on cores so far, not on GPUs");
+  EXPECT_EQ(refusal(testing::kTinyGpt, {"workload.data.prefetch=2"}),
+            "workload.data.prefetch: runs on cores so far, not on GPUs");
 }
 
 TEST(Gpu, ProductsOfStrategiesAsOnACpu) {
