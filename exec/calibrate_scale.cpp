@@ -20,8 +20,8 @@ constexpr std::int64_t power(int exponent) {
 CalibrateScale scale_of_cores(int cores) {
   CalibrateScale s;
   s.matmul = {{Dtype::fp32, 32, 2048, 2, power(27)},
-              {Dtype::bf16, 32, 2048, 4, power(25)},
-              {Dtype::fp16, 32, 2048, 4, power(25)},
+              {Dtype::bf16, 32, 2048, 4, power(29)},
+              {Dtype::fp16, 32, 2048, 4, power(29)},
               {Dtype::fp64, 32, 2048, 4, power(25)}};
   s.attention = {{Dtype::fp32, 8, 1024, 128, 2},
                  {Dtype::bf16, 8, 512, 128, 4},
