@@ -20,7 +20,7 @@ namespace foretrain::cli {
 namespace {
 
 // A launcher ends all processes once one has failed: by then the one that speaks shall have spoken.
-constexpr std::chrono::milliseconds kToSpeak{500};
+constexpr std::chrono::milliseconds kToSpeak{2000}, kLook{10};
 
 // "0-3,8": runs of neighbours.
 std::string core_ranges(const std::vector<int>& cores) {
@@ -63,12 +63,25 @@ std::string shared_cores(const exec::Processes& processes, std::int64_t each) {
 }
 
 // Process 0 speaks; should it be lost, or stopped, the first that is left.
-bool speaks(const exec::Processes& processes) {
+int speaker(const exec::Processes& processes) {
   int first = 0;
   while (first < processes.number() && !processes.is_left(first)) {
     ++first;
   }
-  return processes.number() == first;
+  return first;
+}
+
+// Until who speaks has done so, and is gone: a launcher may end all others when the first one ends.
+void let_speak(exec::Processes& processes, int speaker) {
+  const auto end = std::chrono::steady_clock::now() + kToSpeak;
+  try {
+    while (processes.is_left(speaker) && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(kLook);
+      (void)processes.last_words();  // looks who is gone
+    }
+  } catch (const Error&) {
+    // Whatever broke meanwhile: what went wrong before counts.
+  }
 }
 
 void prepare_together(exec::Processes& processes, const std::function<std::string()>& prepare) {
@@ -123,7 +136,14 @@ int together(exec::Processes& processes, Console& console, const std::function<s
   if (processes.number() != 0) {
     console.mute();
   }
-  prepare_together(processes, prepare);
+  try {
+    prepare_together(processes, prepare);
+  } catch (const Error&) {
+    if (processes.number() != 0) {
+      let_speak(processes, 0);
+    }
+    throw;
+  }
   try {
     return command();
   } catch (const Interrupted& e) {
@@ -134,10 +154,10 @@ int together(exec::Processes& processes, Console& console, const std::function<s
       throw Interrupted();  // another process was
     }
     processes.fail(fmt::format("{}: {}", processes.describe(processes.number()), e.what()));
-    if (speaks(processes)) {
+    if (const int first = speaker(processes); first == processes.number()) {
       console.unmute();
     } else {
-      std::this_thread::sleep_for(kToSpeak);
+      let_speak(processes, first);
     }
     throw;
   }
