@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "cli/device.h"
 #include "cli/files.h"
+#include "cli/forecast.h"
 #include "cli/job.h"
 #include "cli/verbs.h"
 #include "cli/whole_run.h"
@@ -35,23 +36,6 @@ std::string dump(const plan::Job& job, const std::string& form) {
     out += plan::to_dot(graph, static_cast<int>(role));
   }
   return out;
-}
-
-// What its ranks read, and what the first epoch's step takes, whose caches are empty.
-std::optional<reports::Reading> reading(const plan::Job& job, const plan::PlanGraph& graph,
-                                        const ModelArguments& models) {
-  if (job.cluster.storage.bandwidth.value == 0 && graph.data.kept == 0) {
-    return std::nullopt;
-  }
-  reports::Reading r;
-  r.per_step = plan::step_reads(graph);
-  if (graph.data.kept > 0) {
-    r.epoch = plan::epoch_reads(graph, job.cluster);
-    plan::PlanGraph empty = graph;
-    empty.data.kept = 0;
-    r.first_step_time = simulate(job, empty, models, nullptr).step_time;
-  }
-  return r;
 }
 
 }  // namespace
@@ -101,34 +85,9 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
     files.write_trace(graph, {reports::traced_step(timeline, "forecast", last)});
   }
 
-  reports::Estimate estimate;
-  estimate.job = &job;
-  estimate.graph = &graph;
-  estimate.step_time = simulation.step_time;
-  estimate.staleness = simulation.staleness;
-  estimate.by_role = simulation.breakdown;
-  estimate.reading = reading(job, graph, models);
-  estimate.compute_model = simulation.compute_model;
-  estimate.network_model = simulation.network_model;
-  estimate.error_band = error_band(job, simulation);
+  reports::Estimate estimate = forecast(job_arguments, models, job, graph, simulation);
   if (wants_run) {
     estimate.whole_run = whole_run.forecast(job, estimate);
-  }
-  for (const sim::RankClass& c : simulation.classes) {
-    estimate.classes.push_back({c.role, c.first, c.multiplicity});
-  }
-  if (simulation.links_seen != sim::LinksSeen::as_they_are) {
-    estimate.notes.push_back(fmt::format(
-        "The routes between nodes leave too few ranks alike: {}. --network fair_share takes them as they are, slowly.",
-        simulation.links_seen == sim::LinksSeen::sprayed ? "hashed ones are taken as sprayed"
-                                                         : "what they hold back is left out"));
-  }
-  if (!job.cluster.disturbance.empty()) {
-    estimate.notes.push_back("The cluster is disturbed; the error band is that of an undisturbed one.");
-  }
-  estimate.fit = plan::memory_fit(job, graph);
-  if (!estimate.fit.fits()) {
-    estimate.fixes = fixes(job_arguments, job);
   }
   console.result(json ? reports::to_json(estimate).dump(2) + "\n" : reports::to_text(estimate, console.colour()));
   console.flush();

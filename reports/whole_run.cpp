@@ -74,7 +74,9 @@ Table main_table(const WholeRun& r) {
     t.rows.push_back(
         {name, {text(s.expected), Tone::strong}, text(s.p5), text(s.p50), text(s.p95), {remark, Tone::dim}});
   };
-  const auto whole = [](double v) { return v < 100 ? fmt::format("{:.3g}", v) : count(std::llround(v)); };
+  const auto whole = [](double v) {
+    return v >= 100 ? count(std::llround(v)) : v >= 0.005 ? fmt::format("{:.3g}", v) : std::string("0");
+  };
   add("elapsed", r.elapsed_seconds, duration, duration(r.ideal_seconds) + " if nothing went wrong");
   add("device-hours", r.device_hours, whole, "");
   if (r.price) {
