@@ -51,7 +51,7 @@ reports::WholeRun forecast(PublishedRun run, const topologies::Operations& opera
   };
   RunWishes first = run.wishes;
   first.steps = steps_in(run.seconds);
-  first.runs = 1;
+  first.runs = 1;  // its expectation is what counts
   const double longer = whole_run(run.facts, operations, first).elapsed_seconds.expected / run.seconds;
   run.wishes.steps = steps_in(run.seconds / longer);
   return whole_run(run.facts, operations, run.wishes);

@@ -20,7 +20,7 @@ constexpr double kHour = 3600, kYear = 365.25 * 24 * kHour;
 constexpr double kLongestYears = 1000;
 constexpr double kMostFailures = 100;  // in a segment, or a restart
 constexpr double kMostEvents = 4e8;    // a few seconds of sampling
-constexpr std::int64_t kFewestRuns = 100;
+constexpr double kFewestRuns = 100;
 constexpr double kJoulesPerKwh = 3.6e6;
 
 // By nearest rank.
@@ -191,8 +191,13 @@ reports::WholeRun whole_run(const RunFacts& facts, const topologies::Operations&
   for (const double count : expected.failures) {
     failures += count;
   }
-  r.runs = std::clamp(static_cast<std::int64_t>(std::min(kMostEvents / (failures + 1), 1e15)), kFewestRuns,
-                      std::max(wishes.runs, kFewestRuns));
+  const double events = failures + expected.planned + expected.spells;
+  if (!(events * kFewestRuns <= kMostEvents)) {
+    throw InfeasibleError(
+        fmt::format("a run of {} with {:.3g} failures, planned stops and slow spells; at most {:.3g} are forecast",
+                    reports::duration(expected.shares.elapsed()), events, kMostEvents / kFewestRuns));
+  }
+  r.runs = std::min(wishes.runs, static_cast<std::int64_t>(kMostEvents / (events + 1)));
   r.seed = wishes.seed;
   const std::vector<SampledRun> runs = sample_runs(shape, operations, r.runs, r.seed);
 

@@ -183,6 +183,11 @@ TEST(WholeRun, RefusesWhatCannotBe) {
   topologies::Operations slow = quiet();
   slow.resume = {400'000, 400'000};
   EXPECT_THROW(whole_run(facts(), slow, wishes), InfeasibleError);
+  topologies::Operations busy = quiet();
+  busy.planned_per_device_hour = 1;  // 100 an hour
+  RunWishes centuries;
+  centuries.steps = 1'000'000'000;  // 317 years
+  EXPECT_THROW(whole_run(facts(), busy, centuries), InfeasibleError);
   wishes.write_seconds = 400'000;
   EXPECT_THROW(whole_run(facts(), quiet(), wishes), InfeasibleError);
 }
