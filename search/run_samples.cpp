@@ -14,7 +14,7 @@ namespace {
 using Micros = std::int64_t;
 constexpr double kMicro = 1e6;
 constexpr Micros kNever = std::numeric_limits<Micros>::max();
-constexpr std::int64_t kRunsAtOnce = 64;
+constexpr std::int64_t kRunsAtOnce = 16;
 constexpr double kHour = 3600;
 
 Micros micros(double seconds) {

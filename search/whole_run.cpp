@@ -20,7 +20,7 @@ constexpr double kHour = 3600, kYear = 365.25 * 24 * kHour;
 constexpr double kLongestYears = 1000;
 constexpr double kMostFailures = 100;  // in a segment, or a restart
 // Failures, stops and spells of all sampled runs: a few seconds; but for the fewest runs, of the longest.
-constexpr double kMostEvents = 5e7, kFewestRuns = 100, kMostEventsEach = 4e6;
+constexpr double kMostEvents = 5e7, kFewestRuns = 100, kMostEventsEach = 1e6;
 constexpr double kJoulesPerKwh = 3.6e6;
 
 // By nearest rank.
