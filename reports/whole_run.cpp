@@ -217,7 +217,8 @@ Json to_json(const WholeRun& r) {
 std::string to_text(const WholeRun& r, bool colour) {
   std::string out = to_text(main_table(r), colour);
   if (std::isfinite(r.band_low) && std::isfinite(r.band_high)) {
-    out += fmt::format("the step's error band alone: {} to {}\n", duration(r.elapsed_seconds.expected * r.band_low),
+    out += fmt::format("expected at the ends of the step's error band: {} and {}\n",
+                       duration(r.elapsed_seconds.expected * r.band_low),
                        duration(r.elapsed_seconds.expected * r.band_high));
   }
   out += "\n" + to_text(shares_table(r), colour) + "\n" + checkpoint_text(r.checkpoint);
