@@ -32,7 +32,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.ids, self.counts, self.section = set(), {}, None
+        self.ids, self.counts, self.section, self.text, self.is_text = set(), {}, None, "", True
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -44,9 +44,16 @@ class Page(HTMLParser):
         key = (self.section, tag)
         self.counts[key] = self.counts.get(key, 0) + 1
 
+        self.is_text = tag not in ("script", "style")
+
     def handle_endtag(self, tag):
         if tag == "section":
             self.section = None
+        self.is_text = True
+
+    def handle_data(self, data):
+        if self.is_text:
+            self.text += data + "\n"
 
     def count(self, section, tag):
         return self.counts.get((section, tag), 0)
@@ -110,6 +117,7 @@ def check(name, path, sections, browser):
     if "loaded-0" not in page.ids:
         wrong.append(f"the page loads something: {[i for i in page.ids if i.startswith('loaded')]}")
     wrong += [f"there is no section {s}" for s in sections if s not in page.ids]
+    wrong += [f"the page says \"{word}\"" for word in ("null", "undefined", "NaN", "[object") if word in page.text]
     drawn = [("breakdown", "svg"), ("breakdown", "table"), ("pipeline", "canvas"), ("pipeline", "table"), ("memory", "path"),
              ("memory", "svg"), ("network", "line"), ("search", "circle")]
     wrong += [f"section {s} has no {tag}" for s, tag in drawn if s in sections and page.count(s, tag) == 0]
