@@ -9,6 +9,7 @@
 #include "cli/import_report.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
+#include "reports/report.h"
 #include "reports/table.h"
 #include "topologies/import_topology.h"
 #include "topologies/node_graph_file.h"
@@ -98,7 +99,8 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
   Options options("import", "reads other tools' files; says what it read, what it assumed and what it ignored");
   options.positional("FILE", &first,
                      "Megatron-LM arguments or a launch script with them, torchtitan TOML or flags, DeepSpeed JSON, a "
-                     "Hugging Face config.json, a page of 'foretrain report': a job; or of 'nvidia-smi topo -m', the XML of NCCL_TOPO_DUMP_FILE or "
+                     "Hugging Face config.json, a page of 'foretrain report': a job; or of 'nvidia-smi topo -m', the "
+                     "XML of NCCL_TOPO_DUMP_FILE or "
                      "that of lstopo, behind the word topology. A word before FILE says what it is: " +
                          fmt::format("{}", fmt::join(kKinds, ", ")));
   options.rest("KEY=VALUE", &rest, "fields of the job that the file does not say, or that are to be others");
@@ -128,8 +130,8 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
   a.path = first;
   a.overrides = std::move(rest);
   const std::string content = content_of(first);
-  if (first.ends_with(".html")) {
-    return import_report(content, first, a.overrides, a.output, console);
+  if (reports::is_report_page(content) || first.ends_with(".html")) {
+    return import_report(content, first, a.overrides, a.output, a.json, console);
   }
   plan::ForeignFormat format = plan::format_of(content, first);
   for (const plan::ForeignFormat f : {plan::ForeignFormat::megatron, plan::ForeignFormat::torchtitan,

@@ -19,12 +19,32 @@ from pathlib import Path
 
 MOST_BYTES = 2_000_000  # of a page of 64 ranks
 SKIPPED = 77
-# What was loaded beside the page itself.
+# Run in the page: uses it by keyboard and with a click, and leaves what came of it as ids.
 PROBE = """<script>
 addEventListener('load', () => {
-  document.body.append(Object.assign(document.createElement('i'), { id: 'loaded-' + performance.getEntriesByType('resource').length }));
+  const found = name => document.body.append(Object.assign(document.createElement('i'), { id: 'found-' + name }));
+  const tip = document.getElementById('tip'), canvas = document.querySelector('canvas');
+  const key = (element, name) => element.dispatchEvent(new KeyboardEvent('keydown', { key: name, bubbles: true }));
+  if (performance.getEntriesByType('resource').length === 0) found('nothing-loaded');
+  const shown = () => document.querySelector('#pipeline output').textContent;
+  const whole = shown();
+  key(canvas, '+');
+  if (shown() !== whole) found('zoom');
+  key(canvas, '0');
+  if (shown() === whole) found('whole');
+  key(canvas, 'ArrowRight');
+  if (!tip.hidden && tip.textContent.includes('at work')) found('bar');
+  key(document.body, 'Escape');
+  if (tip.hidden) found('tip-gone');
+  document.getElementById('theme').click();
+  if (document.documentElement.dataset.theme) found('theme');
+  if (document.documentElement.scrollWidth <= innerWidth) found('no-overflow');
+  const silent = [...document.querySelectorAll('svg, canvas, button, select, input')].filter(e =>
+    !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels && e.labels.length));
+  if (silent.length === 0) found('named');
 });
 </script>"""
+FOUND = ["nothing-loaded", "zoom", "whole", "bar", "tip-gone", "theme", "no-overflow", "named"]
 
 
 class Page(HTMLParser):
@@ -70,11 +90,11 @@ class Browser:
                    "--virtual-time-budget=3000", "--enable-logging=stderr", *options, page.as_uri()]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
-    def dom(self, page):
+    def dom(self, page, *options):
         """The page after its scripts, and what it said on the console: there a load that its policy forbids is named too."""
         probed = Path(self.folder) / "probed.html"
         probed.write_text(page.read_text() + PROBE)
-        ran = self.run(probed, "--dump-dom")
+        ran = self.run(probed, "--dump-dom", *options)
         return ran.stdout, re.findall(r"CONSOLE.*", ran.stderr)
 
 
@@ -114,8 +134,10 @@ def check(name, path, sections, browser):
     text, said = browser.dom(path)
     page = Page(text)
     wrong += [f"the console says: {line}" for line in said]
-    if "loaded-0" not in page.ids:
-        wrong.append(f"the page loads something: {[i for i in page.ids if i.startswith('loaded')]}")
+    wrong += [f"not so: {f}" for f in FOUND if "found-" + f not in page.ids]
+    narrow = Page(browser.dom(path, "--window-size=500,900")[0])  # the least width of a window of this browser
+    if "found-no-overflow" not in narrow.ids:
+        wrong.append("a narrow window has to be scrolled sideways")
     wrong += [f"there is no section {s}" for s in sections if s not in page.ids]
     wrong += [f"the page says \"{word}\"" for word in ("null", "undefined", "NaN", "[object") if word in page.text]
     drawn = [("breakdown", "svg"), ("breakdown", "table"), ("pipeline", "canvas"), ("pipeline", "table"), ("memory", "path"),
