@@ -20,12 +20,12 @@ const chart = (name, least, draw) => {
   return host;
 };
 
-const textWidth = text => 6.6 * text.length;
+const textWidth = text => 7 * text.length;
 
 // rows: [{name, parts: [{name, value, paint}], mark}], all on one scale; `mark` is a line across at a value.
 function stackedRows(name, rows, show, top, marks) {
   return chart(name, 300, width => {
-    const left = Math.min(0.45 * width, 12 + Math.max(...rows.map(r => textWidth(r.name))));
+    const left = Math.min(0.45 * width, 14 + Math.max(...rows.map(r => textWidth(r.name))));
     const scale = (width - left - 70) / top, row = 30;
     const root = s('svg', { width, height: rows.length * row + 26, viewBox: `0 0 ${width} ${rows.length * row + 26}`, role: 'group', 'aria-label': name });
     for (const t of ticks(top, width < 520 ? 3 : 6)) {

@@ -1,6 +1,6 @@
 // A whole run: how long it takes when devices fail, and where the time goes.
 
-const RUN_PAINTS = { useful: 'blue', checkpoint: 'orange', lost: 'red', restart: 'pink', stragglers: 'grey' };
+const RUN_PAINTS = { useful: 'blue', checkpoint: 'orange', lost_work: 'red', restart: 'pink', stragglers: 'grey' };
 
 function wholeRunSection(report) {
   const run = report.estimate.whole_run;

@@ -39,12 +39,13 @@ addEventListener('load', () => {
   document.getElementById('theme').click();
   if (document.documentElement.dataset.theme) found('theme');
   if (document.documentElement.scrollWidth <= innerWidth) found('no-overflow');
+  if ([...document.querySelectorAll('svg text')].every(e => e.textContent.trim() !== '-')) found('figures');
   const silent = [...document.querySelectorAll('svg, canvas, button, select, input')].filter(e =>
     !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels && e.labels.length));
   if (silent.length === 0) found('named');
 });
 </script>"""
-FOUND = ["nothing-loaded", "zoom", "whole", "bar", "tip-gone", "theme", "no-overflow", "named"]
+FOUND = ["nothing-loaded", "zoom", "whole", "bar", "tip-gone", "theme", "no-overflow", "figures", "named"]
 
 
 class Page(HTMLParser):
@@ -123,6 +124,7 @@ def reports(foretrain, folder):
     common = {"summary", "breakdown", "pipeline", "memory", "job"}
     yield "search", make("search", "llama3-70b-64-h100", "--search", str(search)), common | {"network", "search"}
     yield "unfolded", make("unfolded", "llama3-70b-64-h100", "--no-fold"), common | {"network"}
+    yield "run", make("run", "gpt3-175b-1024-a100", "--tokens", "300G", "--price", "2"), common | {"network", "run"}
     yield "too-large", make("too-large", "gpt3-175b-1024-a100", "recompute=none", "pp=1", "dp=128"), common | {"network"}
     yield "one-rank", make("one-rank", "linear-regression", "system=this-machine"), common
 
@@ -141,7 +143,7 @@ def check(name, path, sections, browser):
     wrong += [f"there is no section {s}" for s in sections if s not in page.ids]
     wrong += [f"the page says \"{word}\"" for word in ("null", "undefined", "NaN", "[object") if word in page.text]
     drawn = [("breakdown", "svg"), ("breakdown", "table"), ("pipeline", "canvas"), ("pipeline", "table"), ("memory", "path"),
-             ("memory", "svg"), ("network", "line"), ("search", "circle")]
+             ("memory", "svg"), ("network", "line"), ("search", "circle"), ("run", "rect")]
     wrong += [f"section {s} has no {tag}" for s, tag in drawn if s in sections and page.count(s, tag) == 0]
     return wrong
 
