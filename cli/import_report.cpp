@@ -15,9 +15,12 @@ using Json = nlohmann::ordered_json;
 
 int import_report(const std::string& page, const std::string& path, const std::vector<std::string>& overrides,
                   const std::string& output, bool json, Console& console) {
-  const Json document = reports::document_of_page(page, path);
+  const nlohmann::json document = reports::document_of_page(page, path);
   const plan::Job job = plan::job_from_text(document["estimate"]["resolved"].dump(), path, overrides);
-  const std::string by = fmt::format("the job of a report by {}", document.value("program", "an unknown program"));
+  const auto program = document.find("program");
+  const bool is_named = program != document.end() && program->is_string();
+  const std::string by =
+      fmt::format("the job of a report by {}", is_named ? program->get<std::string>() : "an unknown program");
   Json out(plan::resolved(job));
   if (json) {
     out = {{"schema", "foretrain.import/1"}, {"kind", "job"},
