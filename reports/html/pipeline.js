@@ -24,7 +24,8 @@ function pipelineSection(report) {
   if (!compute.length) return;
   const nameOf = lane => compute.filter(l => l.role === lane.role).length > 1 ? `${lane.role}, rank ${lane.rank}` : lane.role;
   const host = section('pipeline', 'Pipeline',
-    'What each stage does in the steady step. A bar is a pass of one microbatch, waits inside it included; gaps are bubble.');
+    'What each stage does in the steady step. A bar is a pass of one microbatch, waits inside it included; gaps are bubble.' +
+    (pipeline.period > 1 ? ` Steps are not alike: this is the last one of ${pipeline.period}, of which the step time is the mean.` : ''));
   const view = { from: 0, to: total, streams: false, row: 0, bar: -1 };
   const canvas = h('canvas', { tabindex: '0', role: 'img',
     'aria-label': `Gantt chart of ${compute.length} pipeline stages. Arrow keys go from bar to bar, plus and minus zoom, 0 shows the whole step. The table below has the figures.` });

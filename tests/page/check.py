@@ -9,8 +9,10 @@
 
 import argparse
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,14 +91,24 @@ class Browser:
                    "--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND",
                    f"--user-data-dir={self.folder}/profile",
                    "--virtual-time-budget=3000", "--enable-logging=stderr", *options, page.as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        # A group of its own, and files for what it says: helpers of a browser that hangs would keep a pipe open.
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
+            browser = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=said, start_new_session=True)
+            try:
+                browser.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                os.killpg(browser.pid, signal.SIGKILL)
+                browser.wait()
+            out.seek(0)
+            said.seek(0)
+            return out.read(), said.read()
 
     def dom(self, page, *options):
         """The page after its scripts, and what it said on the console: there a load that its policy forbids is named too."""
         probed = Path(self.folder) / "probed.html"
         probed.write_text(page.read_text() + PROBE)
-        ran = self.run(probed, "--dump-dom", *options)
-        return ran.stdout, re.findall(r"CONSOLE.*", ran.stderr)
+        text, said = self.run(probed, "--dump-dom", *options)
+        return text, re.findall(r"CONSOLE.*", said)
 
 
 def reports(foretrain, folder):
