@@ -9,6 +9,7 @@
 #include "cli/import_report.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
+#include "reports/report.h"
 #include "reports/table.h"
 #include "topologies/import_topology.h"
 #include "topologies/node_graph_file.h"
@@ -129,8 +130,8 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
   a.path = first;
   a.overrides = std::move(rest);
   const std::string content = content_of(first);
-  if (first.ends_with(".html")) {
-    return import_report(content, first, a.overrides, a.output, console);
+  if (reports::is_report_page(content) || first.ends_with(".html")) {
+    return import_report(content, first, a.overrides, a.output, a.json, console);
   }
   plan::ForeignFormat format = plan::format_of(content, first);
   for (const plan::ForeignFormat f : {plan::ForeignFormat::megatron, plan::ForeignFormat::torchtitan,

@@ -36,7 +36,7 @@ struct SearchFigures {
   std::vector<PlanFigures> plans;  // the best one first, then the Pareto set
   std::vector<GridCell> grid;
   std::vector<ScalingPoint> scaling;
-  std::vector<std::pair<std::string, std::int64_t>> rejected;
+  std::vector<std::pair<std::string, std::int64_t>> rejected;  // most first
   std::int64_t judged = 0, simulated = 0;
   bool proved = false;
   std::optional<double> best_possible_seconds;
