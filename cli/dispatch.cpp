@@ -28,7 +28,7 @@ constexpr std::array<Verb, 12> kVerbs{{
      import_command},
     {"search", "chooses the strategy", nullptr},
     {"validate", "sets forecasts against published measurements", validate_command},
-    {"report", "a page of everything about one job", nullptr},
+    {"report", "a page of everything about one job, to open in a browser; or text", report_command},
     {"explain", "says where one figure comes from: every way to do a collective, with its time", explain_command},
     {"export", "writes a job for other tools: Megatron-LM, torchtitan, DeepSpeed, launch scripts", export_command},
 }};

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "cli/import_job.h"
+#include "cli/import_report.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
 #include "reports/table.h"
@@ -97,7 +98,8 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
   Options options("import", "reads other tools' files; says what it read, what it assumed and what it ignored");
   options.positional("FILE", &first,
                      "Megatron-LM arguments or a launch script with them, torchtitan TOML or flags, DeepSpeed JSON, a "
-                     "Hugging Face config.json: a job; or of 'nvidia-smi topo -m', the XML of NCCL_TOPO_DUMP_FILE or "
+                     "Hugging Face config.json, a page of 'foretrain report': a job; or of 'nvidia-smi topo -m', the "
+                     "XML of NCCL_TOPO_DUMP_FILE or "
                      "that of lstopo, behind the word topology. A word before FILE says what it is: " +
                          fmt::format("{}", fmt::join(kKinds, ", ")));
   options.rest("KEY=VALUE", &rest, "fields of the job that the file does not say, or that are to be others");
@@ -127,6 +129,9 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
   a.path = first;
   a.overrides = std::move(rest);
   const std::string content = content_of(first);
+  if (first.ends_with(".html")) {
+    return import_report(content, first, a.overrides, a.output, console);
+  }
   plan::ForeignFormat format = plan::format_of(content, first);
   for (const plan::ForeignFormat f : {plan::ForeignFormat::megatron, plan::ForeignFormat::torchtitan,
                                       plan::ForeignFormat::deepspeed, plan::ForeignFormat::hf_config}) {
