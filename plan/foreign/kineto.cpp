@@ -129,7 +129,10 @@ class Handler : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool parse_error(std::size_t position, const std::string& /*token*/, const nlohmann::detail::exception& e) override {
-    failure = fmt::format("byte {}: no JSON: {}", position, e.what());
+    const std::string_view what = e.what();  // "[json.exception.…] parse error at …"
+    const std::size_t begin = what.find("] ");
+    failure =
+        fmt::format("byte {}: no JSON: {}", position, begin == std::string_view::npos ? what : what.substr(begin + 2));
     return false;
   }
 
