@@ -187,8 +187,11 @@ std::int64_t nodes_of(const PlanGraph& graph) {
   return all;
 }
 
-// Dimensions from the inside out: the devices of a node, then the nodes.
-std::string network_file(const topologies::Cluster& c) {
+// Dimensions from the inside out: the devices of a node, then the nodes; of ranks that share one machine these.
+std::string network_file(topologies::Cluster c, Rank ranks) {
+  if (c.shares_devices() && !c.is_hosts()) {
+    c.devices_per_node = static_cast<int>(ranks);
+  }
   const bool nodes = c.nodes > 1, devices = c.devices_per_node > 1;
   const auto list = [&](auto inner, auto outer) {
     return devices && nodes ? fmt::format("[ {}, {} ]", inner, outer)
@@ -251,7 +254,7 @@ std::vector<std::string> export_chakra(const Job& job, const PlanGraph& graph,
     take({fmt::format("job.{}.et", r), RankTrace(job, graph, r, groups).text()});
   }
   take({"comm_group.json", groups.json()});
-  take({"network.yml", network_file(job.cluster)});
+  take({"network.yml", network_file(job.cluster, graph.mesh.ranks())});
   take({"system.json", system_file(job)});
   take({"memory.json", "{\"memory-type\": \"NO_MEMORY_EXPANSION\"}\n"});
   take({"run.sh", kRun});
