@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "plan/foreign/finish_import.h"
@@ -558,7 +559,6 @@ const std::vector<std::string> kWithoutEffect{"--use-mcore-models",
                                               "--cross-entropy-loss-fusion",
                                               "--cross-entropy-fusion-impl",
                                               "--no-check-for-nan-in-loss-and-grad",
-                                              "--global-batch-size",
                                               "--num-layers-at-start-in-bf16",
                                               "--override-opt_param-scheduler",
                                               "--use-checkpoint-opt_param-scheduler",
