@@ -62,6 +62,13 @@ std::int32_t microbatches_in_flight(const std::vector<Instance>& body, std::int3
 
 }  // namespace
 
+ReplayedMicrobatches::ReplayedMicrobatches(const std::vector<Instance>& body) {
+  for (const Instance& i : body) {
+    count_ = std::max(count_, i.microbatch + 1);
+  }
+  first_ = microbatches_in_flight(body, count_) + 2;
+}
+
 HeldStep::HeldStep(const Role& role, const HeldRules& rules) : role_(role), rules_(rules) {
   std::size_t entities = 0;
   for (std::size_t b = 0; b < role.buffers.size(); ++b) {
@@ -246,19 +253,14 @@ void HeldStep::hand_over(const Op& op, bool in_layer) {
 
 void HeldStep::walk() {
   const std::vector<Instance>& body = role_.program.body;
-  std::int32_t microbatches = 0;
-  for (const Instance& i : body) {
-    microbatches = std::max(microbatches, i.microbatch + 1);
-  }
-  losses_.assign(at(microbatches), {});
-  const std::int32_t kept = microbatches_in_flight(body, microbatches) + 2;
+  const ReplayedMicrobatches replayed(body);
+  losses_.assign(at(replayed.count()), {});
   moments_ = late_.size();
-  const auto is_left_out = [&](std::int32_t m) { return m >= kept && m != microbatches - 1; };
   for (const Instance& instance : body) {
     ++instances_;
     const Segment& segment = role_.segments[at(instance.segment)];
     for (const BlockCall& call : segment.calls) {
-      if (is_left_out(instance.side(call.beside).microbatch)) {
+      if (!replayed.contains(instance.side(call.beside).microbatch)) {
         continue;
       }
       walk_call(instance, segment, call);

@@ -20,6 +20,17 @@ struct HeldLife {
   HeldKind kind{};
 };
 
+// Those of a step's microbatches that are replayed (plan/held_memory.h).
+class ReplayedMicrobatches {
+ public:
+  explicit ReplayedMicrobatches(const std::vector<Instance>& body);
+  std::int32_t count() const { return count_; }  // with those left out
+  bool contains(std::int32_t microbatch) const { return microbatch < first_ || microbatch == count_ - 1; }
+
+ private:
+  std::int32_t count_ = 0, first_ = 0;  // so many of the first
+};
+
 // The lives of one step's tensors, in the order in which they begin.
 class HeldStep {
  public:
