@@ -115,7 +115,14 @@ void append(const Instances& body, std::size_t from, std::size_t to, std::int32_
   }
 }
 
+bool has_copies(const Instances& instances) {
+  return std::any_of(instances.begin(), instances.end(), [](const Instance& i) { return i.slot >= 0 || i.ring >= 0; });
+}
+
 bool find_names(const plan::Role& role, const Stretch& s, RoundCut& cut) {
+  if (has_copies(role.program.epilogue)) {
+    return false;  // their names after the last step
+  }
   cut.slots.assign(static_cast<std::size_t>(role.slots), -1);
   cut.rings.assign(static_cast<std::size_t>(role.rings), -1);
   for (std::size_t i = s.begin; i + s.length < s.end; ++i) {
@@ -127,6 +134,24 @@ bool find_names(const plan::Role& role, const Stretch& s, RoundCut& cut) {
     }
   }
   return complete(cut.slots) && complete(cut.rings);
+}
+
+void name_events(const plan::Role& role, RoundCut& cut) {
+  for (const plan::Event& event : role.events) {
+    const std::size_t first = cut.events.size();
+    const bool per_slot = event.replicas == plan::Replicas::per_slot,
+               per_ring = event.replicas == plan::Replicas::per_ring;
+    if (per_slot || per_ring) {
+      for (const std::int32_t copy : per_slot ? cut.slots : cut.rings) {
+        cut.events.push_back(first + static_cast<std::size_t>(copy));
+      }
+      continue;
+    }
+    const std::size_t copies = event.replicas == plan::Replicas::per_layer ? role.global_layer.size() : 1;
+    for (std::size_t c = 0; c < copies; ++c) {
+      cut.events.push_back(first + c);
+    }
+  }
 }
 
 std::optional<Rounds> find_rounds(const plan::PlanGraph& graph, int steps, std::int32_t microbatches) {
@@ -156,8 +181,9 @@ std::optional<Rounds> find_rounds(const plan::PlanGraph& graph, int steps, std::
     if (!find_names(graph.roles[r], s, cut)) {
       return std::nullopt;
     }
+    name_events(graph.roles[r], cut);
     const std::size_t behind = cut.cut + static_cast<std::size_t>(rounds.left_out) * s.length;
-    for (int step = 0; step < steps; ++step) {
+    for (int step = 0; step < std::max(steps, 2); ++step) {
       const std::int64_t before = static_cast<std::int64_t>(rounds.left_out) * step;
       Instances& left = cut.bodies.emplace_back();
       append(body, 0, cut.cut, 0, back(cut.slots, before), back(cut.rings, before), left);
