@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "base/error.h"
 #include "plan/job_check.h"
+#include "plan/open_job.h"
 #include "plan/overrides.h"
 #include "topologies/cluster_file.h"
 #include "workloads/workload_file.h"
@@ -93,7 +95,9 @@ ObjectReader part_reader(Documents& documents, std::size_t part, ObjectReader& r
   return broken_file ? root.absent() : root.object(kParts[part], std::string_view(kParts[part]) != "strategy");
 }
 
-Job read_job(JsonDocument document, const std::vector<std::string>& overrides) {
+// Reads the parts and hands them to `use`. Throws InputError with every mistake, those of `use` too.
+Job read_parts(JsonDocument document, const std::vector<std::string>& overrides,
+               const std::function<void(Job&, const JobParts&)>& use) {
   Mistakes mistakes;
   std::vector<std::string> assignments;
   for (const std::string& text : overrides) {
@@ -135,9 +139,13 @@ Job read_job(JsonDocument document, const std::vector<std::string>& overrides) {
   for (ObjectReader* reader : {&root, &workload, &cluster, &strategy}) {
     reader->finish();
   }
-  complete_and_check(job, {workload, cluster, strategy, workload_ok, cluster_ok, strategy_ok});
+  use(job, {workload, cluster, strategy, workload_ok, cluster_ok, strategy_ok});
   mistakes.throw_if_any();
   return job;
+}
+
+Job read_job(JsonDocument document, const std::vector<std::string>& overrides) {
+  return read_parts(std::move(document), overrides, complete_and_check);
 }
 
 }  // namespace
@@ -148,6 +156,35 @@ Job load_job(const std::string& path, const std::vector<std::string>& overrides)
 
 Job job_from_text(const std::string& text, const std::string& origin, const std::vector<std::string>& overrides) {
   return read_job(JsonDocument::from_text(text, origin), overrides);
+}
+
+OpenJob load_open_job(const std::string& path, const std::vector<std::string>& overrides) {
+  OpenJob open;
+  open.given = nlohmann::json::object();
+  open.job = read_parts(JsonDocument::from_file(path), overrides, [&](Job& job, const JobParts& parts) {
+    job.cluster.nodes = std::max<std::int64_t>(1, job.cluster.nodes);
+    job.strategy = {};
+    if (parts.strategy.value() != nullptr) {
+      open.given = *parts.strategy.value();
+      for (const char* key : {"version", "name", "description"}) {  // of a part in a file of its own
+        open.given.erase(key);
+      }
+    }
+  });
+  return open;
+}
+
+Job with_strategy(const Job& open, const nlohmann::json& strategy) {
+  Mistakes mistakes;
+  const JsonDocument document = JsonDocument::from_text(strategy.dump(), "strategy");
+  ObjectReader reader(document, mistakes);
+  Job job = open;
+  job.strategy = read_strategy(reader);
+  reader.finish();
+  ObjectReader others = reader.absent();
+  complete_and_check(job, {others, others, reader, true, true, mistakes.empty()});
+  mistakes.throw_if_any();
+  return job;
 }
 
 nlohmann::json resolved(const Job& job) {
@@ -178,8 +215,10 @@ std::vector<std::int64_t> layers_per_stage(const Job& job) {
   if (!job.strategy.layers_per_stage.empty()) {
     return job.strategy.layers_per_stage;
   }
-  const std::int64_t stages = job.strategy.model_stages();
-  const std::int64_t layers = job.workload.model.repeated_layers();
+  return even_layers(job.workload.model.repeated_layers(), job.strategy.model_stages());
+}
+
+std::vector<std::int64_t> even_layers(std::int64_t layers, std::int64_t stages) {
   std::vector<std::int64_t> split(static_cast<std::size_t>(stages), (layers + stages - 1) / stages);
   // Stages one layer short: the last (it has the head), the first (it has the embedding), then from the end backwards.
   std::int64_t shorter = (stages - layers % stages) % stages;
