@@ -36,7 +36,7 @@ void report_bytes(State& state, int64_t bytes) {
   state.SetBytesProcessed(state.iterations() * bytes);
 }
 
-const Dtype kTypes[] = {Dtype::fp32, Dtype::bf16, Dtype::fp64};
+const Dtype kTypes[] = {Dtype::fp32, Dtype::bf16, Dtype::fp16, Dtype::fp64};
 
 // ---- products ----
 
@@ -257,9 +257,9 @@ void cross_entropy(State& state, bool forward, Dtype dtype) {
 
 void adamw(State& state, Dtype dtype) {
   const int64_t n = 8'000'000;
-  Buffer p(wide(dtype), n), m(wide(dtype), n), v(wide(dtype), n), g(wide(dtype), n), narrow(Dtype::bf16, n);
+  Buffer p(wide(dtype), n), m(wide(dtype), n), v(wide(dtype), n), g(wide(dtype), n), narrow(dtype, n);
   fill(v.tensor(), n, 0.5);
-  const bool has_copy = dtype == Dtype::bf16;
+  const bool has_copy = size_bytes(dtype, 1) == 2;
   const double coefficient = 0.5;
   for (auto _ : state) {
     optimizer_step({.learning_rate = 1e-4, .weight_decay = 0.1, .step = 10}, n, g.tensor(), &coefficient, p.tensor(),

@@ -46,7 +46,7 @@ Measurement measured_now(const CompareArguments& a, const plan::Job& job, const 
   const InterruptWatch watch;
   exec::Executor executor(graph, data.source(), kSeed, &processes, gpu);
   if (processes.count() > 1) {
-    console.note(rank_table(processes, graph.mesh.ranks(), graph.mesh.ranks() - job.strategy.servers));
+    console.note(rank_table(processes, job.strategy));
   }
   MeasureOptions options;
   options.steps = static_cast<int>(warm_up_steps(graph.data, graph.sequences_per_step) + a.steps);

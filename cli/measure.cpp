@@ -70,7 +70,7 @@ class Takes : public plan::SpanSink {
     for (const plan::Span& s : takes_) {
       std::vector<std::int64_t>& of_workers = of_servers[s.rank];
       of_workers.resize(static_cast<std::size_t>(graph.data_ranks()));
-      if (!plan::is_passed_over(s.sender)) {
+      if (plan::is_update(s.sender)) {
         ++of_workers[static_cast<std::size_t>(s.sender)];
       }
     }

@@ -265,7 +265,7 @@ int run_job(const RunArguments& a, const plan::Job& job, const plan::PlanGraph& 
   exec::Executor executor(graph, data.source(), seed, &processes, gpu);
   a.weights.load(executor, graph, job);
   if (processes.count() > 1) {
-    console.note(rank_table(processes, graph.mesh.ranks(), graph.mesh.ranks() - job.strategy.servers));
+    console.note(rank_table(processes, job.strategy));
   }
   Checkpointing checkpointing(a.checkpoint, job, seed, data.name() + ": " + data.amount(), run.timeout, executor,
                               processes, console);

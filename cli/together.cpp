@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "cli/interrupt.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
 
@@ -19,7 +20,7 @@ namespace foretrain::cli {
 namespace {
 
 // A launcher ends all processes once one has failed: by then the one that speaks shall have spoken.
-constexpr std::chrono::milliseconds kToSpeak{500};
+constexpr std::chrono::milliseconds kToSpeak{2000}, kLook{10};
 
 // "0-3,8": runs of neighbours.
 std::string core_ranges(const std::vector<int>& cores) {
@@ -62,12 +63,25 @@ std::string shared_cores(const exec::Processes& processes, std::int64_t each) {
 }
 
 // Process 0 speaks; should it be lost, or stopped, the first that is left.
-bool speaks(const exec::Processes& processes) {
+int speaker(const exec::Processes& processes) {
   int first = 0;
   while (first < processes.number() && !processes.is_left(first)) {
     ++first;
   }
-  return processes.number() == first;
+  return first;
+}
+
+// Until who speaks has done so, and is gone: a launcher may end all others when the first one ends.
+void let_speak(exec::Processes& processes, int speaker) {
+  const auto end = std::chrono::steady_clock::now() + kToSpeak;
+  try {
+    while (processes.is_left(speaker) && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(kLook);
+      (void)processes.last_words();  // looks who is gone
+    }
+  } catch (const Error&) {
+    // Whatever broke meanwhile: what went wrong before counts.
+  }
 }
 
 void prepare_together(exec::Processes& processes, const std::function<std::string()>& prepare) {
@@ -122,27 +136,41 @@ int together(exec::Processes& processes, Console& console, const std::function<s
   if (processes.number() != 0) {
     console.mute();
   }
-  prepare_together(processes, prepare);
+  try {
+    prepare_together(processes, prepare);
+  } catch (const Error&) {
+    if (processes.number() != 0) {
+      let_speak(processes, 0);
+    }
+    throw;
+  }
   try {
     return command();
+  } catch (const Interrupted& e) {
+    processes.fail(e.what());
+    throw;
   } catch (const std::exception& e) {
+    if (processes.failure() == Interrupted().what()) {
+      throw Interrupted();  // another process was
+    }
     processes.fail(fmt::format("{}: {}", processes.describe(processes.number()), e.what()));
-    if (speaks(processes)) {
+    if (const int first = speaker(processes); first == processes.number()) {
       console.unmute();
     } else {
-      std::this_thread::sleep_for(kToSpeak);
+      let_speak(processes, first);
     }
     throw;
   }
 }
 
-std::string rank_table(const exec::Processes& processes, std::int64_t ranks, std::int64_t workers) {
-  const std::int64_t each = ranks / processes.count();
-  const bool has_roles = workers < ranks;
+std::string rank_table(const exec::Processes& processes, const plan::Strategy& strategy) {
+  const std::int64_t ranks = strategy.ranks(), each = ranks / processes.count();
+  const std::int64_t workers = strategy.workers();
+  const char* const other = strategy.servers > 0 ? "server" : "loader";
   const auto line = [&](const std::string& rank, const char* role, const std::string& host, const std::string& pid,
                         const std::string& cores) {
-    return fmt::format("\n  {:<9} {}{:<20} {:>8}  {}", rank, has_roles ? fmt::format("{:<7} ", role) : "", host, pid,
-                       cores);
+    return fmt::format("\n  {:<9} {}{:<20} {:>8}  {}", rank, workers < ranks ? fmt::format("{:<7} ", role) : "", host,
+                       pid, cores);
   };
   std::string text = fmt::format("{} ranks in {} processes, started by {} ({})", ranks, processes.count(),
                                  processes.launcher(), processes.library());
@@ -152,7 +180,7 @@ std::string rank_table(const exec::Processes& processes, std::int64_t ranks, std
     const std::int64_t begin = p * each, end = begin + each;
     text += line(each == 1 ? fmt::format("{}", p) : fmt::format("{}-{}", begin, end - 1),
                  end <= workers     ? "worker"
-                 : begin >= workers ? "server"
+                 : begin >= workers ? other
                                     : "both",
                  place.host, fmt::format("{}", place.pid), core_ranges(place.cores));
   }

@@ -6,6 +6,7 @@
 
 #include "cli/console.h"
 #include "exec/processes.h"
+#include "plan/strategy.h"
 
 namespace foretrain::cli {
 
@@ -16,8 +17,8 @@ namespace foretrain::cli {
 int together(exec::Processes& processes, Console& console, const std::function<std::string()>& prepare,
              const std::function<int()>& command);
 
-// Which rank lives where, for people: a line per process, and one per host whose ranks have no core each. Ranks behind
-// the `workers` are servers.
-std::string rank_table(const exec::Processes& processes, std::int64_t ranks, std::int64_t workers);
+// Which rank lives where, for people: a line per process, with its role where there are several, and one per host whose
+// ranks have no core each.
+std::string rank_table(const exec::Processes& processes, const plan::Strategy& strategy);
 
 }  // namespace foretrain::cli

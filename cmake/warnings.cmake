@@ -20,4 +20,8 @@ if(FORETRAIN_SANITIZE)
   endif()
   add_compile_options(-fsanitize=${FORETRAIN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${FORETRAIN_SANITIZE})
+  if(FORETRAIN_SANITIZE MATCHES "undefined")
+    # Its checks are millions of pointers, which would be relocated at each start.
+    add_link_options($<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:-no-pie>)
+  endif()
 endif()

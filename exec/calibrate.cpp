@@ -119,6 +119,7 @@ topologies::Profile calibrate(const CalibrateOptions& options, const CalibrateSc
       phase->report(profile.measured);
     }
   }
+  level(profile.measured.sharing);
   return profile;
 }
 

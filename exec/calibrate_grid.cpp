@@ -14,7 +14,8 @@ using plan::AttentionStep;
 using plan::Direction;
 
 constexpr std::int64_t kLeastHead = 32;
-constexpr std::array kDtypes{Dtype::fp32, Dtype::bf16, Dtype::fp64};
+constexpr std::int64_t kOneKeptOf = 100;  // of the values that top_k codes
+constexpr std::int32_t kParts = 2;        // that are decoded and summed
 
 Dtype wide(Dtype d) {
   return d == Dtype::fp64 ? Dtype::fp64 : Dtype::fp32;
@@ -230,6 +231,83 @@ Maker optimizer(ProbeProgram& program, workloads::OptimizerKind kind, const work
   };
 }
 
+Maker lamb_update(ProbeProgram& program, const workloads::Precision& precision, std::int64_t width) {
+  return [&program, precision, width](std::int64_t rows) -> Probe {
+    plan::LambUpdate op;
+    const std::int64_t n = op.bucket.elements = rows * width;
+    op.bucket.family = program.family(n);
+    op.optimizer.kind = workloads::OptimizerKind::lamb;
+    op.optimizer.weight_decay = 0.1;
+    op.precision = precision;
+    const ProbeTensor weight{precision.has_master() ? precision.state : precision.parameter, n},
+        moment{precision.state, n};
+    return {op, {{Dtype::fp64, 2}, weight, {precision.gradient, n}, moment, moment}, {0, 1, 2, 3, 4}, {2, 3, 4}};
+  };
+}
+
+// What stands in for a code: the pools have no bytes.
+ProbeTensor code_tensor(const Code& code, std::int64_t parts) {
+  return {Dtype::bf16, parts * code.bytes() / 2};
+}
+
+Maker encode(Coding kind, std::int64_t width) {
+  return [=](std::int64_t rows) -> Probe {
+    const std::int64_t n = rows * width;
+    const Code code{kind, n, kind == Coding::top_k ? n / kOneKeptOf : 0, Dtype::fp32};
+    const ProbeTensor x{Dtype::fp32, n};
+    return {plan::Encode{code, Dtype::fp32}, {x, x, code_tensor(code, 1)}, {0, 1}, {2, 1}};
+  };
+}
+
+// Of top_k it would be from codes that no probe has: places in them are any.
+Maker decode_int8(std::int64_t width) {
+  return [=](std::int64_t rows) -> Probe {
+    const Code code{Coding::int8, rows * width, 0, Dtype::fp32};
+    return {
+        plan::Decode{code, kParts, Dtype::fp32}, {code_tensor(code, kParts), {Dtype::fp32, code.elements}}, {0}, {1}};
+  };
+}
+
+Maker cast(Dtype from, Dtype to, std::int64_t width) {
+  return [=](std::int64_t rows) -> Probe {
+    return {plan::Cast{rows * width, from, to}, {{from, rows * width}, {to, rows * width}}, {0}, {1}};
+  };
+}
+
+Maker outer_step(plan::OuterKind kind, std::int64_t width) {
+  return [=](std::int64_t rows) -> Probe {
+    plan::OuterStep op;
+    op.elements = rows * width;
+    op.replicas = 2;
+    op.outer.kind = kind;
+    const ProbeTensor x{Dtype::fp32, op.elements};
+    switch (kind) {
+      case plan::OuterKind::average: return {op, {x}, {0}, {0}};
+      case plan::OuterKind::sgd: return {op, {x, x}, {0, 1}, {0, 1}};
+      case plan::OuterKind::nesterov: return {op, {x, x, x}, {0, 1, 2}, {0, 1, 2}};
+    }
+    return {};
+  };
+}
+
+// What replicas do to what they exchange.
+std::vector<Maker> exchange_makers(std::int64_t width) {
+  std::vector<Maker> all{encode(Coding::int8, width), encode(Coding::top_k, width), decode_int8(width),
+                         cast(Dtype::fp32, Dtype::bf16, width), cast(Dtype::bf16, Dtype::fp32, width)};
+  for (const auto kind : {plan::OuterKind::average, plan::OuterKind::sgd, plan::OuterKind::nesterov}) {
+    all.push_back(outer_step(kind, width));
+  }
+  return all;
+}
+
+// A number of each of so many samples: what it takes to find them.
+Probe labels(std::int64_t samples) {
+  plan::Host op{plan::HostTask::load_labels, samples, 1};
+  op.cols = 1;
+  op.dtype = Dtype::fp64;
+  return {op, {{op.dtype, samples}}, {}, {0}};
+}
+
 std::vector<Maker> makers(const CalibrateScale& scale, ProbeProgram& program, Dtype t) {
   using workloads::Activation;
   using workloads::OptimizerKind;
@@ -258,11 +336,12 @@ std::vector<Maker> makers(const CalibrateScale& scale, ProbeProgram& program, Dt
   all.push_back(bias_gradient(t, width));
   all.push_back(fill(t, width));
   all.push_back(accumulate(t, width));
-  for (const OptimizerKind kind :
-       {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam, OptimizerKind::adamw}) {
+  for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::rmsprop,
+                                   OptimizerKind::adam, OptimizerKind::adamw, OptimizerKind::lamb}) {
     all.push_back(optimizer(program, kind, workloads::precision_of(std::string(name(t))), width));
   }
-  if (t != Dtype::bf16) {
+  all.push_back(lamb_update(program, workloads::precision_of(std::string(name(t))), width));
+  if (size_bytes(t, 1) != 2) {
     all.push_back(squared_norm(program, t, width));
   }
   return all;
@@ -316,14 +395,20 @@ std::vector<Probe> memory_grid(const CalibrateScale& scale, ProbeProgram& progra
     all.push_back(copy(plan::CopyKind::host_to_device, scale.width));
     all.push_back(copy(plan::CopyKind::device_to_host, scale.width));
   }
-  for (const Dtype dtype : kDtypes) {
+  for (const Dtype dtype : scale.memory) {
     const std::vector<Maker> of_type = makers(scale, program, dtype);
     all.insert(all.end(), of_type.begin(), of_type.end());
   }
+  const std::vector<Maker> of_exchanges = exchange_makers(scale.width);
+  all.insert(all.end(), of_exchanges.begin(), of_exchanges.end());
   for (const Maker& make : all) {
     for (std::int64_t bytes = scale.smallest_memory; bytes <= scale.largest_memory; bytes *= 8) {
       probes.push_back(of_about(Bytes{bytes}, make));
     }
+  }
+  // The host loads what a GPU trains on beside it.
+  for (std::int64_t samples = 1; !scale.has_launches && samples <= kProbeSamples; samples *= 8) {
+    probes.push_back(labels(samples));
   }
   plan::ClipCoefficient clip;
   clip.tensors = 64;

@@ -134,6 +134,16 @@ void SharingPhase::report(topologies::Measured& measured) const {
   }
 }
 
+void level(std::vector<topologies::SharingSample>& sharing) {
+  for (topologies::SharingSample& fewer : sharing) {
+    for (const topologies::SharingSample& more : sharing) {
+      if (more.kind == fewer.kind && more.bytes == fewer.bytes && more.active > fewer.active) {
+        fewer.slowdown = std::min(fewer.slowdown, more.slowdown);
+      }
+    }
+  }
+}
+
 CollectivesPhase::CollectivesPhase(const Site& site, int ranks, int groups)
     : Phase(fmt::format("collectives of {}{} ranks", groups > 1 ? fmt::format("{} x ", groups) : "", ranks), site,
             ranks, plan::Axis::dp, pool_of(site.scale, ranks * groups), 2, {}, groups),

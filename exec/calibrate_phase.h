@@ -88,6 +88,9 @@ class SharingPhase : public Phase {
   std::vector<Stretch> stretches_;
 };
 
+// Ranks at work slow each other no more than more of them do: what fewer were slowed beyond that was not their doing.
+void level(std::vector<topologies::SharingSample>& sharing);
+
 // Communication among ranks that have just computed what they send. They arrive as they do in training: a little apart,
 // so that some sleep.
 class CollectivesPhase : public Phase {

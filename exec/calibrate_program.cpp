@@ -10,7 +10,18 @@ namespace foretrain::exec {
 namespace {
 
 // Views of the same bytes as elements of each type, by BufferId.
-enum View : plan::BufferId { fp64, fp32, bf16, fp64_written, fp32_written, bf16_written, ids, on_host };
+enum View : plan::BufferId {
+  fp64,
+  fp32,
+  bf16,
+  fp16,
+  fp64_written,
+  fp32_written,
+  bf16_written,
+  fp16_written,
+  ids,
+  on_host
+};
 constexpr std::int64_t kAlignment = 256;
 
 // Lengths of sequences that ask ProbeData for numbers and for ids.
@@ -22,6 +33,7 @@ plan::BufferId view(Dtype dtype, bool is_written) {
     case Dtype::fp32:
     case Dtype::tf32: return is_written ? fp32_written : fp32;
     case Dtype::bf16: return is_written ? bf16_written : bf16;
+    case Dtype::fp16: return is_written ? fp16_written : fp16;
     case Dtype::i32: return ids;
     default: CHECK(false, "no probes of {}", name(dtype)); return ids;
   }
@@ -107,9 +119,9 @@ ProbeProgram::ProbeProgram(int ranks, plan::Axis axis, Bytes pool, Bytes host, i
     }
     role.streams.push_back({"host", plan::StreamKind::host, plan::Axis::tp});
     for (const char* pool_name : {"read", "written"}) {
-      for (const Dtype dtype : {Dtype::fp64, Dtype::fp32, Dtype::bf16}) {
+      for (const Dtype dtype : {Dtype::fp64, Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
         role.buffers.push_back(buffer(pool_name, dtype, pool_));
-        role.memory.placements.push_back({role.buffers.size() > 3 ? pool_ : 0, 0, 0});
+        role.memory.placements.push_back({role.buffers.size() > fp64_written ? pool_ : 0, 0, 0});
       }
     }
     role.buffers.push_back(buffer("ids", Dtype::i32, kProbeIds * 4));
@@ -229,8 +241,18 @@ std::int32_t ProbeProgram::new_tag() {
   return static_cast<std::int32_t>(graph_.tags.size()) - 1;
 }
 
-// Each half of a word is a bf16 of magnitude 2^-7 to 2^-2, so that the word is a small number as fp32, and two are one
-// as fp64 (about 1e-14): never zero, denormal or infinite.
+// A power of four, whose order takes least to find (permutation.h); it stays, so that its tables are made once.
+ProbeData::ProbeData()
+    : epochs_{kProbeSamples, kProbeSamples, workloads::LastBatch::drop, {workloads::Distribution::random, false}, 1},
+      samples_(static_cast<std::size_t>(epochs_.items), 0.5) {}
+
+Sample ProbeData::sample(std::int64_t step, std::int64_t index_in_batch) const {
+  const double* const number = &samples_[static_cast<std::size_t>(epochs_.item(step, index_in_batch))];
+  return {{number, 1}, {number, 1}};
+}
+
+// Each half of a word is a bf16 of magnitude 2^-7 to 2^-2, or an fp16 of 1 to 1.625, so that the word is a small number
+// as fp32, and two are one as fp64 (about 1e-14): never zero, denormal or infinite.
 void ProbeData::sequence(std::int64_t, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* out) const {
   std::uint32_t state = static_cast<std::uint32_t>(index_in_batch) * 2654435761U + 12345U;
   for (std::int64_t i = 0; i <= seq_len; ++i) {

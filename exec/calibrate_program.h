@@ -10,6 +10,7 @@
 #include <map>
 #include <vector>
 
+#include "exec/data.h"
 #include "exec/executor.h"
 #include "plan/graph.h"
 
@@ -70,10 +71,19 @@ class ProbeProgram {
   std::map<std::int64_t, std::int16_t> families_;
 };
 
-// What a program's pools are loaded with.
+// Samples that an op can load at most.
+inline constexpr std::int64_t kProbeSamples = 4096;
+
+// What a program's pools are loaded with; and samples of one number, found as training finds them.
 class ProbeData : public DataSource {
  public:
+  ProbeData();
   void sequence(std::int64_t step, std::int64_t index_in_batch, std::int64_t seq_len, std::int32_t* ids) const override;
+  Sample sample(std::int64_t step, std::int64_t index_in_batch) const override;
+
+ private:
+  Epochs epochs_;
+  std::vector<double> samples_;
 };
 
 }  // namespace foretrain::exec

@@ -20,9 +20,14 @@ constexpr std::int64_t power(int exponent) {
 CalibrateScale scale_of_cores(int cores) {
   CalibrateScale s;
   s.matmul = {{Dtype::fp32, 32, 2048, 2, power(27)},
-              {Dtype::bf16, 32, 2048, 4, power(25)},
+              {Dtype::bf16, 32, 2048, 4, power(29)},
+              {Dtype::fp16, 32, 2048, 4, power(29)},
               {Dtype::fp64, 32, 2048, 4, power(25)}};
-  s.attention = {{Dtype::fp32, 8, 1024, 128, 2}, {Dtype::bf16, 8, 512, 128, 4}, {Dtype::fp64, 8, 512, 128, 4}};
+  s.attention = {{Dtype::fp32, 8, 1024, 128, 2},
+                 {Dtype::bf16, 8, 512, 128, 4},
+                 {Dtype::fp16, 8, 512, 128, 4},
+                 {Dtype::fp64, 8, 512, 128, 4}};
+  s.memory = {Dtype::fp32, Dtype::bf16, Dtype::fp16, Dtype::fp64};
   s.heads = 4;
   s.most_scores = power(22);
   s.least_tokens = 256;
@@ -55,6 +60,7 @@ CalibrateScale scale_of_gpu(const Gpu& gpu) {
               {Dtype::fp32, 64, 16384, 4, power(34)},
               {Dtype::fp64, 64, 4096, 4, power(32)}};
   s.attention = {{Dtype::bf16, 32, 8192, 256, 2}, {Dtype::fp32, 32, 2048, 128, 4}, {Dtype::fp64, 32, 512, 128, 4}};
+  s.memory = {Dtype::fp32, Dtype::bf16, Dtype::fp64};
   s.heads = 64;
   s.most_scores = power(26);
   s.width = 1024;

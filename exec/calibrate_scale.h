@@ -25,6 +25,7 @@ struct AttentionRange {
 struct CalibrateScale {
   std::vector<MatmulRange> matmul;
   std::vector<AttentionRange> attention;
+  std::vector<Dtype> memory;                             // of memory-bound ops
   std::int64_t heads = 0, most_scores = 0;               // of attention: as many heads as keep heads x seq^2 within it
   std::int64_t least_tokens = 0;                         // of attention: as many sequences as have them
   std::int64_t width = 0;                                // columns of the matrices of memory-bound ops

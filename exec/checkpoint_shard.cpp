@@ -38,7 +38,8 @@ constexpr std::int64_t padded(std::int64_t bytes) {
   return (bytes + kAlign - 1) / kAlign * kAlign;
 }
 
-const std::vector<std::string> kParts{"state", "anchor", "outer_momentum", "residual", "loss_scale"};  // by Part
+const std::vector<std::string> kParts{"state",    "anchor",     "outer_momentum",
+                                      "residual", "loss_scale", "turns"};  // by Part
 
 nlohmann::json to_json(const ShardPiece& p) {
   nlohmann::json piece = {{"tensor", p.tensor},        {"shape", {p.rows, p.cols}}, {"row", p.run.row},

@@ -14,8 +14,11 @@ namespace foretrain::exec {
 
 // What a piece holds of its elements. state: weights and moments; anchor and outer_momentum are of local SGD's outer
 // optimizer; residual: what a rank's codes of gradients have left out so far; loss_scale: the loss's factor and what
-// became of it, of all.
-enum class Part : std::uint8_t { state, anchor, outer_momentum, residual, loss_scale };
+// became of it, of all; turns: by worker, how many of its updates an asynchronous server has made.
+enum class Part : std::uint8_t { state, anchor, outer_momentum, residual, loss_scale, turns };
+constexpr bool is_of_parameters(Part part) {
+  return part != Part::loss_scale && part != Part::turns;
+}
 
 struct ShardPiece {
   std::string tensor;
@@ -29,14 +32,14 @@ struct ShardPiece {
 struct ShardHeader {
   std::int64_t step = 0;      // steps done
   std::int64_t rank = 0;      // that wrote it
-  Dtype dtype = Dtype::fp32;  // but a loss_scale is fp64
+  Dtype dtype = Dtype::fp32;  // of what parameters have; else fp64
   int moments = 0;            // the optimizer's: 0, 1 or 2
   // In the payload one behind the other, of a state the weights, then first moments, then second ones.
   std::vector<ShardPiece> pieces;
   std::uint32_t payload_crc = 0;
 
   int quantities(const ShardPiece& piece) const { return piece.part == Part::state ? 1 + moments : 1; }
-  Dtype dtype_of(const ShardPiece& piece) const { return piece.part == Part::loss_scale ? Dtype::fp64 : dtype; }
+  Dtype dtype_of(const ShardPiece& piece) const { return is_of_parameters(piece.part) ? dtype : Dtype::fp64; }
   std::int64_t piece_bytes(const ShardPiece& piece) const {
     return size_bytes(dtype_of(piece), piece.run.elements) * quantities(piece);
   }

@@ -1,5 +1,8 @@
 #include "exec/checkpoint_state.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "base/error.h"
@@ -11,7 +14,7 @@ namespace {
 
 // What a strategy may have that the checkpoint's had not.
 bool begins_at_nought(Part part) {
-  return part == Part::residual || part == Part::outer_momentum || part == Part::loss_scale;
+  return part == Part::residual || part == Part::outer_momentum || !is_of_parameters(part);
 }
 
 // Where what is stored stands in a checkpoint: in which part, and as which of its quantities.
@@ -38,16 +41,43 @@ Among among(const RankMemory& memory, const plan::ParameterFamily& family, Part 
   return part == Part::anchor || part == Part::outer_momentum ? Among{} : own;
 }
 
-constexpr const char* kLossScale = "loss_scale";
-constexpr std::int64_t kLossScaleNumbers = sizeof(kernels::LossScaleState) / sizeof(double);
+// Numbers of a role that are no parameter's. `name` says of what else they are.
+struct Numbers {
+  std::string name;
+  Part part{};
+  std::int64_t elements = 0;
+  kernels::Tensor tensor;
 
-// Without data where the loss has none.
-kernels::Tensor loss_scale(const RankMemory& memory) {
-  const plan::Role& role = *memory.rank->role;
-  if (role.loss_scale < 0) {
-    return {};
+  ShardPiece piece() const { return {name, elements, 1, {0, 0, 1, 0, elements}, part, {}}; }
+};
+
+// Servers that are dealt other parameters have made other updates, and so have those of other workers.
+std::string turns_of(const plan::Role& role) {
+  std::vector<std::string> parts;
+  for (const plan::ParameterFamily& family : role.parameter_families) {
+    if (family.parameter >= 0 && !family.parameters.empty() && family.layers == 0) {
+      parts.push_back(family.name);
+    }
   }
-  return {memory.at(role.memory.placements[static_cast<std::size_t>(role.loss_scale)].offset), Dtype::fp64};
+  const std::int64_t workers = role.buffers[static_cast<std::size_t>(role.turns)].elements;
+  return fmt::format("turns of {} workers: {} layers {}", workers, fmt::join(parts, " "),
+                     fmt::join(role.global_layer, " "));
+}
+
+std::vector<Numbers> numbers_of(const RankMemory& memory) {
+  const plan::Role& role = *memory.rank->role;
+  std::vector<Numbers> all;
+  const auto add = [&](plan::BufferId buffer, const std::string& name, Part part) {
+    const auto at = static_cast<std::size_t>(buffer);
+    all.push_back({name, part, role.buffers[at].elements, {memory.at(role.memory.placements[at].offset), Dtype::fp64}});
+  };
+  if (role.loss_scale >= 0) {
+    add(role.loss_scale, "loss_scale", Part::loss_scale);
+  }
+  if (role.turns >= 0) {
+    add(role.turns, turns_of(role), Part::turns);
+  }
+  return all;
 }
 
 // A row for each word of the padded vocabulary.
@@ -94,9 +124,13 @@ ShardSource::ShardSource(const RankMemory& memory, Replicas of) : memory_(memory
                               part, among(memory, range.family, part)});
     add(tensor, range.elements);
   });
-  if (const kernels::Tensor state = loss_scale(memory); state && header_.rank == 0) {
-    header_.pieces.push_back({kLossScale, kLossScaleNumbers, 1, {0, 0, 1, 0, kLossScaleNumbers}, Part::loss_scale, {}});
-    add(state, kLossScaleNumbers);
+  for (const Numbers& numbers : numbers_of(memory)) {
+    // Of all, or who writes what updates were made of.
+    const bool is_mine = numbers.part == Part::loss_scale ? header_.rank == 0 : !header_.pieces.empty();
+    if (is_mine) {
+      header_.pieces.push_back(numbers.piece());
+      add(numbers.tensor, numbers.elements);
+    }
   }
 }
 
@@ -129,9 +163,8 @@ StateTargets::StateTargets(const std::vector<RankMemory>& ranks, std::int64_t vo
       add(plan::global_name(*memory.rank->role, p, range.layer), p.global_rows, p.global_cols,
           {memory, part, quantity, run_of(range), among(memory, range.family, part), tensor, 0, 1, {}});
     });
-    if (const kernels::Tensor state = loss_scale(memory)) {
-      add(kLossScale, kLossScaleNumbers, 1,
-          {memory, Part::loss_scale, 0, {0, 0, 1, 0, kLossScaleNumbers}, {}, state, 0, 1, {}});
+    for (const Numbers& n : numbers_of(memory)) {
+      add(n.name, n.elements, 1, {memory, n.part, 0, n.piece().run, {}, n.tensor, 0, 1, {}});
     }
   }
 }
@@ -219,7 +252,7 @@ void StateTargets::complete() {
       const std::int64_t n = target.run.elements;
       if (!target.sum.empty()) {
         // In 16 bits parameters are the fp32 master weights, rounded.
-        std::vector<float> narrow(target.tensor.dtype == Dtype::bf16 ? target.sum.size() : 0);
+        std::vector<float> narrow(size_bytes(target.tensor.dtype, 1) == 2 ? target.sum.size() : 0);
         const kernels::ConstTensor sum{target.sum.data(), Dtype::fp64};
         if (!narrow.empty()) {
           kernels::cast(sum, {narrow.data(), Dtype::fp32}, n);

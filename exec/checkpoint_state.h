@@ -1,7 +1,8 @@
 // What a checkpoint holds of the ranks' memory, and the way back. State is what a step reads that the steps before it
 // left: parameters (master weights, where parameters have fewer bits: they are these, rounded), the optimizer's
-// moments, the outer optimizer's state, residuals of coded gradients, the loss's scale. All else of a step follows from
-// them, the step's number, the seed and the data. Replicas that drift apart have each their own.
+// moments, the outer optimizer's state, residuals of coded gradients, the loss's scale, and of each worker how many of
+// its updates are made already. All else of a step follows from them, the step's number, the seed and the data.
+// Replicas that drift apart have each their own.
 #pragma once
 
 #include <cstddef>

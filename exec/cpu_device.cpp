@@ -98,12 +98,21 @@ bool CpuDevice::post_channel(Task& task) {
     for (const int worker : clocks.release(op.staleness, all_meet)) {
       channel_calls(task.call, worker, clocks.clock(worker) - 1, messages_);
     }
-    passed_over_.erase({step, task.call.id.instance});
   } else {
     channel_calls(task.call, rank.index_in(op.group), step, messages_);
   }
   task.ticket = communicator_.post(messages_);
   return true;
+}
+
+// What a take says of its turn, for the update and for whoever makes the same.
+void CpuDevice::tell_turn(const Task& task, const plan::ChannelClocks& clocks, bool is_update) {
+  const auto* const made = static_cast<const double*>(task.call.reads.front().data);
+  auto* const turn = static_cast<double*>(task.call.writes.back().data);
+  for (int worker = 0; worker < clocks.workers(); ++worker) {
+    turn[worker] = std::max(made[worker], static_cast<double>(clocks.clock(worker)));
+  }
+  turn[clocks.workers()] = is_update ? 1 : 0;
 }
 
 bool CpuDevice::post_take(Task& task) {
@@ -131,7 +140,7 @@ bool CpuDevice::post_take(Task& task) {
   if (found < 0 && turn >= 0 && clocks.is_left_out(turn)) {
     clocks.pass_over(turn);
     task.call.sender = plan::passed_over(turn);
-    passed_over_.insert({step, task.call.id.instance});
+    tell_turn(task, clocks, false);
     task.ticket = communicator_.post(std::span<const MessageCall>{});
     return true;
   }
@@ -139,8 +148,15 @@ bool CpuDevice::post_take(Task& task) {
     return false;
   }
   const int sender = std::max(turn, 0) + found;
-  clocks.take(sender);
-  task.call.sender = sender;
+  const auto* const made = static_cast<const double*>(task.call.reads.front().data);
+  const bool is_update = static_cast<double>(clocks.clock(sender)) >= made[sender];
+  task.call.sender = is_update ? sender : plan::dropped(sender);
+  if (is_update) {
+    clocks.take(sender);
+  } else {
+    clocks.drop(sender);
+  }
+  tell_turn(task, clocks, is_update);
   task.ticket = communicator_.post(std::span(messages_).subspan(static_cast<std::size_t>(sender) * parts, parts));
   return true;
 }
@@ -182,7 +198,7 @@ void CpuDevice::run_to_end(Stream& stream) {
     run_host(task);
   } else if (task.read.use) {
     task.read.use(static_cast<const std::byte*>(task.read.from));
-  } else if (!is_guarded_off(task.call) && !passed_over_.contains({task.call.binding.step, task.call.id.instance})) {
+  } else if (!is_guarded_off(task.call)) {
     run_kernel(kernels::cpu_launchers(), task.call);
     if (speed_ < 1) {
       hold_back(now() - start);

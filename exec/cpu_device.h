@@ -3,8 +3,6 @@
 #pragma once
 
 #include <map>
-#include <set>
-#include <utility>
 
 #include "exec/queued_device.h"
 #include "plan/channel.h"
@@ -27,6 +25,7 @@ class CpuDevice : public QueuedDevice {
   // False: nobody has put anything yet.
   bool post_channel(Task& task);
   bool post_take(Task& task);
+  static void tell_turn(const Task& task, const plan::ChannelClocks& clocks, bool is_update);
   bool is_read(const Task& task) const;
   // False: what it loads is not there yet.
   bool take_read(Stream& stream);
@@ -40,8 +39,6 @@ class CpuDevice : public QueuedDevice {
   bool is_reading_ = false;                             // a load could go on but for what it reads
   double owed_ = 0;                                     // seconds that ops have been too fast so far
   std::map<std::int32_t, plan::ChannelClocks> clocks_;  // by tag: of channels whose server the rank is
-  // Of a server, by step and instance until that releases: there is no message, and no update.
-  std::set<std::pair<std::int64_t, std::int32_t>> passed_over_;
 };
 
 }  // namespace foretrain::exec

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "exec/permutation.h"
 
 namespace foretrain::exec {
 
@@ -38,40 +39,6 @@ std::vector<std::string> files_of(const std::string& folder, bool follows_links)
   std::sort(files.begin(), files.end());
   return files;
 }
-
-// SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words that scrambles well.
-std::uint64_t mix(std::uint64_t z) {
-  z += 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
-
-}  // namespace
-
-// A Feistel network over the smallest even number of bits that holds the size, walked until it lands inside (Black and
-// Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002): no table, so any rank may ask for any element.
-std::int64_t permuted(std::int64_t index, std::int64_t size, std::uint64_t key) {
-  CHECK(0 <= index && index < size, "element {} of {}", index, size);
-  int half = 1;
-  while (half < 31 && (std::int64_t{1} << (2 * half)) < size) {
-    ++half;
-  }
-  const std::uint64_t mask = (std::uint64_t{1} << half) - 1;
-  auto x = static_cast<std::uint64_t>(index);
-  do {
-    std::uint64_t left = x >> half, right = x & mask;
-    for (std::uint64_t round = 0; round < 4; ++round) {
-      const std::uint64_t next = left ^ (mix(key ^ mix(round << 32 | right)) & mask);
-      left = right;
-      right = next;
-    }
-    x = left << half | right;
-  } while (x >= static_cast<std::uint64_t>(size));
-  return static_cast<std::int64_t>(x);
-}
-
-namespace {
 
 // Ids of one or several files of text, in order.
 Tokens read_texts(const std::vector<std::string>& files, const workloads::Tokenizer* tokenizer) {
@@ -292,6 +259,25 @@ std::int64_t Epochs::steps_of(std::int64_t epochs) const {
   return last_batch == workloads::LastBatch::wrap ? epochs * items / per_step : epochs * steps();
 }
 
+namespace {
+
+// Of larger ones tables cost more than the few elements that a step takes.
+constexpr std::int64_t kMostTabled = 1 << 20;
+
+// permuted(), with the tables of the last permutation that the thread asked for.
+std::int64_t shuffled(std::int64_t index, std::int64_t size, std::uint64_t key) {
+  if (size > kMostTabled) {
+    return permuted(index, size, key);
+  }
+  thread_local Permutation last;
+  if (!last.is(size, key)) {
+    last = Permutation(size, key);
+  }
+  return last.at(index);
+}
+
+}  // namespace
+
 // Each block has an epoch of its own, of which a step takes its part: microbatch by microbatch.
 DataPlace Epochs::place(std::int64_t step, std::int64_t index_in_batch) const {
   const std::int64_t blocks = dealing.blocks(), size = items / blocks, share = per_step / blocks;
@@ -308,8 +294,9 @@ DataPlace Epochs::place(std::int64_t step, std::int64_t index_in_batch) const {
   if (dealing.distribution == workloads::Distribution::sequential) {
     return {epoch, place};
   }
-  const auto key = static_cast<std::uint64_t>(dealing.reshuffles ? epoch : 0) ^ static_cast<std::uint64_t>(block) << 32;
-  return {epoch, block * size + permuted(place, size, mix(seed) ^ key)};
+  const std::uint64_t key =
+      mix(seed) ^ static_cast<std::uint64_t>(dealing.reshuffles ? epoch : 0) ^ static_cast<std::uint64_t>(block) << 32;
+  return {epoch, block * size + shuffled(place, size, key)};
 }
 
 namespace {

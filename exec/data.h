@@ -119,7 +119,4 @@ double unigram_loss(const Text& text);
 // Bytes that an id of the validation part stands for, in the mean; none where nobody knows.
 std::optional<double> bytes_per_id(const Text& text);
 
-// Element `index` of a permutation of 0 … size - 1 that `key` names. REQUIRES: 0 <= index < size.
-std::int64_t permuted(std::int64_t index, std::int64_t size, std::uint64_t key);
-
 }  // namespace foretrain::exec

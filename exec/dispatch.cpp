@@ -358,11 +358,8 @@ struct KernelRunner {
   }
 };
 
-// fp16 is there on the way between ranks.
-bool runs_on_cpu(const plan::Buffer& buffer) {
-  const Dtype d = buffer.dtype;
-  return (d != Dtype::fp16 || buffer.kind == plan::BufferKind::communication) && d != Dtype::fp8 && d != Dtype::mxfp8 &&
-         d != Dtype::nvfp4;
+bool is_stored(Dtype d) {
+  return d != Dtype::fp8 && d != Dtype::mxfp8 && d != Dtype::nvfp4;
 }
 
 bool is_built(const plan::Op& op) {
@@ -381,10 +378,10 @@ bool is_communication(const plan::Work& work) {
 void check_runnable(const plan::PlanGraph& graph) {
   for (const plan::Role& role : graph.roles) {
     for (const plan::Buffer& buffer : role.buffers) {
-      if (!runs_on_cpu(buffer)) {
+      if (!is_stored(buffer.dtype)) {
         throw InputError(
             fmt::format("precision: {} ({} of {}) can be estimated but not run here; allowed: fp64, "
-                        "fp32, tf32, bf16",
+                        "fp32, tf32, fp16, bf16",
                         name(buffer.dtype), buffer.name, role.name));
       }
     }
@@ -455,7 +452,8 @@ void channel_calls(const OpCall& call, int worker, std::int64_t clock, std::vect
   const plan::Rank server = members[static_cast<std::size_t>(op.root)];
   const plan::Rank other = members[static_cast<std::size_t>(worker)];
   const std::vector<plan::Operand>& operands = sends ? call.op->reads : call.op->writes;
-  for (std::size_t i = 0; i < operands.size(); ++i) {
+  const std::size_t parts = operands.size() - (op.step == plan::ChannelStep::take ? 1 : 0);  // the last is its own
+  for (std::size_t i = 0; i < parts; ++i) {
     MessageCall out;
     out.key = {{op.tag, -1, static_cast<std::int32_t>(i)},
                static_cast<std::int32_t>(clock),

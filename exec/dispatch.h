@@ -24,7 +24,7 @@ void run_kernel(const kernels::Launchers& launch, const OpCall& call);
 // What a communication op posts. REQUIRES: of that kind.
 CollectiveCall collective_call(const OpCall& call);
 void message_calls(const OpCall& call, std::vector<MessageCall>& messages);
-// Appends those of a channel between the server and a worker at this clock, one for each operand.
+// Appends those of a channel between the server and a worker at this clock, one for each operand that goes over it.
 void channel_calls(const OpCall& call, int worker, std::int64_t clock, std::vector<MessageCall>& messages);
 
 }  // namespace foretrain::exec

@@ -16,8 +16,9 @@ struct LastState {
 
 // All that are left together, by their main threads, when no replica can make another update but from what it has
 // already. `holders`: processes that replicas live in. `made`: how many steps' updates all replicas here have made;
-// nothing while they may make another, or hold different ones. Asked again until all say the same.
-LastState agree_on_last_state(Processes& processes, const std::vector<int>& holders,
+// nothing while they may make another. Where they are alike they hold the same in the end, and are asked again until
+// all say so; else each is asked once, and the fewest count.
+LastState agree_on_last_state(Processes& processes, const std::vector<int>& holders, bool are_alike,
                               const std::function<std::optional<int>()>& made);
 
 }  // namespace foretrain::exec

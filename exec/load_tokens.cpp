@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "exec/data.h"
+#include "exec/permutation.h"
 #include "kernels/philox.h"
 
 namespace foretrain::exec {
@@ -26,6 +26,15 @@ void for_each_masked(const plan::Masking& masking, std::int64_t step, std::int64
   }
 }
 
+plan::SequenceShare share_of(const RankContext& rank, const plan::Host& op) {
+  if (op.for_rank < 0 || op.seq_group == plan::kNoGroup) {
+    return rank.share_in(op.seq_group, op.seq);
+  }
+  const plan::Mesh& mesh = rank.graph->mesh;
+  const plan::Group& group = rank.graph->groups[static_cast<std::size_t>(op.seq_group)];
+  return {op.seq, plan::index_in_group(mesh, group, op.for_rank), plan::group_size(mesh, group)};
+}
+
 // The tokens of the part, as the model reads them or is to tell them.
 std::int32_t* copy_part(const plan::Host& op, std::span<const std::int32_t> sequence, std::int32_t* out) {
   const bool shifted = op.task == plan::HostTask::load_inputs && op.part.first > 0;
@@ -39,8 +48,9 @@ std::int32_t* copy_part(const plan::Host& op, std::span<const std::int32_t> sequ
 
 std::int64_t first_sequence(const OpCall& call, const plan::Host& op) {
   const RankContext& rank = *call.rank;
-  const int of = op.data_rank >= 0 ? op.data_rank : rank.coordinates[static_cast<std::size_t>(plan::Axis::dp)];
-  return op.sequences * rank.graph->microbatches_before(of, call.binding.microbatch);
+  const plan::Coordinates of = op.for_rank < 0 ? rank.coordinates : rank.graph->mesh.coordinates(op.for_rank);
+  return op.sequences *
+         rank.graph->microbatches_before(of[static_cast<std::size_t>(plan::Axis::dp)], call.binding.microbatch);
 }
 
 void load_tokens(const OpCall& call, const plan::Host& op) {
@@ -48,7 +58,7 @@ void load_tokens(const OpCall& call, const plan::Host& op) {
   const std::int64_t first = first_sequence(call, op);
   const bool targets = op.task == plan::HostTask::load_targets, masks = op.masking.count > 0;
   const std::int64_t shift = targets && !masks ? 1 : 0;
-  const plan::SequenceShare share = rank.share_in(op.seq_group, op.seq);
+  const plan::SequenceShare share = share_of(rank, op);
   const std::int64_t length = op.part.length > 0 ? op.part.length : share.whole();
   std::vector<std::int32_t> sequence(static_cast<std::size_t>(length) + 1);
   auto* out = static_cast<std::int32_t*>(call.writes[0].data);

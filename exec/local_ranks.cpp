@@ -415,8 +415,8 @@ LastState LocalRanks::last_state(RunControl& control, const RankRunner::Assignme
         are_waiting = are_waiting && world_.is_waiting(r);
         ops += rank->ops_done();
         const int of_rank = rank->updates_made();
-        agree = agree && of_rank >= 0 && (updates < 0 || updates == of_rank);
-        updates = of_rank;
+        agree = agree && of_rank >= 0 && (updates < 0 || updates == of_rank || graph_.asynchronous);
+        updates = updates < 0 ? of_rank : std::min(updates, of_rank);
       }
     }
     if (control.all_ended()) {
@@ -428,7 +428,7 @@ LastState LocalRanks::last_state(RunControl& control, const RankRunner::Assignme
     }
     return agree && now() - since > kRest ? std::optional(updates) : std::nullopt;
   };
-  return agree_on_last_state(processes_, replica_processes_, made);
+  return agree_on_last_state(processes_, replica_processes_, !graph_.asynchronous, made);
 }
 
 void LocalRanks::keep_last(const LastState& last, const RankRunner::Assignment& assignment) const {
@@ -436,7 +436,9 @@ void LocalRanks::keep_last(const LastState& last, const RankRunner::Assignment& 
     return;
   }
   const bool are_there = std::all_of(ranks_.begin(), ranks_.end(), [&](const auto& rank) {
-    return !is_replica_of_server(graph_, rank->context().rank) || rank->updates_made() == last.steps_done;
+    const int made = rank->updates_made();
+    return !is_replica_of_server(graph_, rank->context().rank) || made == last.steps_done ||
+           (graph_.asynchronous && made > last.steps_done);
   });
   assignment.options->keeper->keep_last(last.steps_done, last.is_first,
                                         are_there ? "" : "a replica was cut off in an update");

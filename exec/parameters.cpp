@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "kernels/bf16.h"
+#include "kernels/fp16.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::exec {
@@ -48,7 +49,7 @@ class Initialiser {
 
   // 16-bit parameters are the rounded fp32 values that their master weights start from.
   void normal(const kernels::InitShape& shape, double deviation, kernels::Tensor out) {
-    if (out.dtype != Dtype::bf16) {
+    if (size_bytes(out.dtype, 1) != 2) {
       kernels::init_normal(shape, deviation, out);
       return;
     }
@@ -155,6 +156,7 @@ double element(const kernels::ConstTensor& t, std::int64_t i) {
     case Dtype::fp64: return static_cast<const double*>(t.data)[i];
     case Dtype::fp32: return static_cast<double>(static_cast<const float*>(t.data)[i]);
     case Dtype::bf16: return static_cast<double>(static_cast<float>(static_cast<const kernels::Bf16*>(t.data)[i]));
+    case Dtype::fp16: return static_cast<double>(static_cast<float>(static_cast<const kernels::Fp16*>(t.data)[i]));
     default: CHECK(false, "a parameter of type {}", name(t.dtype));
   }
   return 0.0;

@@ -77,6 +77,7 @@ class Processes {
   // the main thread, wherever it waits.
   void check();
   bool has_failed() const { return !failure_.empty(); }
+  const std::string& failure() const { return failure_; }  // the words of whoever failed first; "" while all is well
   // Of those known to be gone.
   const std::vector<int>& lost() const { return lost_; }
   bool is_lost(int process) const;

@@ -55,6 +55,11 @@ T read_as(const std::byte* bytes) {
   return value;
 }
 
+// The last op of an update for one worker.
+bool writes_turns(const plan::Op& op, const plan::Role& role) {
+  return std::holds_alternative<plan::Copy>(op.work) && op.writes.at(0).buffer == role.turns;
+}
+
 void throw_if_diverged(const kernels::LossScaleState& state, std::int64_t limit) {
   if (state.in_a_row >= static_cast<double>(limit)) {
     throw InfeasibleError(
@@ -124,7 +129,8 @@ void RankRunner::prepare(const RankMemory& memory, std::uint64_t seed) {
 void RankRunner::run(RunControl& control, const Assignment& assignment) {
   control_ = &control;
   assignment_ = assignment;
-  ops_done_ = optimizer_ops_done_ = 0;
+  ops_done_ = optimizer_ops_done_ = turns_made_ = 0;
+  slowest_ = assignment.first_step;
   context_.data = assignment.data;
   const std::vector<double>& speeds = assignment.options->speeds;
   const std::unique_ptr<Loader> loader = assignment.trains ? make_loader(assignment) : nullptr;
@@ -365,19 +371,32 @@ void RankRunner::completed(const OpCall& call, Time start, Time end) {
     span.end = end - assignment_.origin;
     options.sink->span(span);
   }
-  optimizer_ops_done_ += std::holds_alternative<plan::OptimizerStep>(call.op->work) ? 1 : 0;
-  ++ops_done_;
+  count(call);
   finish_op(step, end);
+}
+
+void RankRunner::count(const OpCall& call) {
+  optimizer_ops_done_ += std::holds_alternative<plan::OptimizerStep>(call.op->work) ? 1 : 0;
+  if (writes_turns(*call.op, *context_.role)) {
+    const auto* const turns = static_cast<const double*>(call.writes[0].data);
+    slowest_ = static_cast<int>(*std::min_element(turns, turns + call.op->writes[0].elements));
+    ++turns_made_;
+  }
+  ++ops_done_;
 }
 
 int RankRunner::updates_made() const {
   const plan::Program& program = context_.role->program;
-  std::int64_t of_step = 0;
+  std::int64_t of_step = 0, turns_of_step = 0;
   for (plan::ProgramCursor c(*context_.role, role_index_, program.body, plan::first_body_instance(program)); c;
        c.next()) {
     of_step += std::holds_alternative<plan::OptimizerStep>(c.op().work) ? 1 : 0;
+    turns_of_step += writes_turns(c.op(), *context_.role) ? 1 : 0;
   }
   const std::int64_t done = optimizer_ops_done_;
+  if (turns_of_step > 0) {
+    return done * turns_of_step == turns_made_ * of_step ? slowest_.load() : -1;
+  }
   return of_step > 0 && done % of_step == 0 ? assignment_.first_step + static_cast<int>(done / of_step) : -1;
 }
 

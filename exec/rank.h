@@ -45,7 +45,7 @@ class RankRunner : private CompletionSink {
   Bytes workspace() const { return workspace_; }  // of the last run
   BytesRead read() const { return read_; }        // likewise
   // From any thread. Ops of the run that are complete; steps whose updates this rank has made, by its optimizer ops, -1
-  // where it is in the middle of one.
+  // where it is in the middle of one. Of who updates for each worker by itself: the slowest worker's steps.
   std::int64_t ops_done() const { return ops_done_.load(); }
   int updates_made() const;
 
@@ -78,6 +78,7 @@ class RankRunner : private CompletionSink {
   void poison(int finished_instance);
   void poison_range(std::byte* begin, std::byte* end, const std::vector<QueuedDevice::Range>& kept) const;
   void completed(const OpCall& call, Time start, Time end) override;
+  void count(const OpCall& call);
   void close(OpenStep& step);
   void finish_op(int step, Time end);
 
@@ -105,6 +106,8 @@ class RankRunner : private CompletionSink {
   Assignment assignment_;
   std::deque<OpenStep> open_steps_;
   std::atomic<std::int64_t> ops_done_{0}, optimizer_ops_done_{0};
+  std::atomic<std::int64_t> turns_made_{0};
+  std::atomic<int> slowest_{0};  // worker's steps of which updates are made
 };
 
 }  // namespace foretrain::exec

@@ -22,6 +22,15 @@ bool attends_to_padded(const plan::PlanGraph& graph) {
   });
 }
 
+bool computes_in_fp16(const plan::PlanGraph& graph) {
+  const auto is_weight = [](const plan::Buffer& buffer) {
+    return buffer.dtype == Dtype::fp16 && buffer.kind == plan::BufferKind::parameter;
+  };
+  return std::any_of(graph.roles.begin(), graph.roles.end(), [&](const plan::Role& role) {
+    return std::any_of(role.buffers.begin(), role.buffers.end(), is_weight);
+  });
+}
+
 }  // namespace
 
 void refuse_graph(const plan::PlanGraph& graph, bool on_gpu, bool on_one_host) {
@@ -41,6 +50,10 @@ void refuse_graph(const plan::PlanGraph& graph, bool on_gpu, bool on_one_host) {
     throw InputError(
         "model: attention to padded sequences (head classifier) runs on cores so far, not on GPUs; expected "
         "--device cpu");
+  }
+  // A GPU's kernels only cast fp16, and sum it on its way between ranks.
+  if (on_gpu && computes_in_fp16(graph)) {
+    throw InputError("precision: fp16 runs on cores so far, not on GPUs; expected bf16, or --device cpu");
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "kernels/bf16.h"
+#include "kernels/fp16.h"
 #include "kernels/kernels.h"
 #include "plan/all_reduce_part.h"
 
@@ -26,7 +27,7 @@ void max_in_order(const std::vector<kernels::ConstTensor>& sources, void* out, s
     T best = static_cast<const T*>(sources[0].data)[i];
     for (const kernels::ConstTensor& source : sources) {
       const T candidate = static_cast<const T*>(source.data)[i];
-      if constexpr (std::is_same_v<T, kernels::Bf16>) {
+      if constexpr (sizeof(T) == 2) {
         best = static_cast<float>(best) < static_cast<float>(candidate) ? candidate : best;
       } else {
         best = std::max(best, candidate);
@@ -87,6 +88,7 @@ void reduce_in_order(const kernels::Launchers& launch, plan::Reduction reduction
     case Dtype::fp64: max_in_order<double>(sources, out.data, n); break;
     case Dtype::fp32: max_in_order<float>(sources, out.data, n); break;
     case Dtype::bf16: max_in_order<kernels::Bf16>(sources, out.data, n); break;
+    case Dtype::fp16: max_in_order<kernels::Fp16>(sources, out.data, n); break;
     default: CHECK(false, "a maximum over {}", name(out.dtype));
   }
   for (const kernels::Tensor& copy : copies) {

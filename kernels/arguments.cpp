@@ -6,13 +6,8 @@
 namespace foretrain::kernels {
 
 void check_element(const char* op, Dtype d) {
-  CHECK(d == Dtype::fp64 || d == Dtype::fp32 || d == Dtype::bf16, "{}: element type {}; fp64, fp32 and bf16 exist", op,
-        name(d));
-}
-
-void check_exchanged(const char* op, Dtype d) {
-  CHECK(d == Dtype::fp16 || d == Dtype::bf16 || d == wide(d), "{}: element type {}; fp64, fp32, bf16 and fp16 exist",
-        op, name(d));
+  CHECK(d == Dtype::fp64 || d == Dtype::fp32 || d == Dtype::bf16 || d == Dtype::fp16,
+        "{}: element type {}; fp64, fp32, bf16 and fp16 exist", op, name(d));
 }
 
 void check_element_or_wide(const char* op, Dtype element, std::initializer_list<Dtype> types) {
@@ -80,7 +75,7 @@ void check_latent_heads(const char* op, const LatentHeadsShape& s, Dtype qkv, st
   check_same(op, qkv, others);
 }
 
-// All fp64, or any mix of fp32 and bf16.
+// All fp64, or any mix of the others.
 void check_product(const char* op, Dtype first, std::initializer_list<Dtype> others) {
   check_element(op, first);
   for (const Dtype d : others) {
@@ -193,8 +188,8 @@ void fill(Tensor x, std::int64_t n, double) {
 }
 
 void cast(ConstTensor src, Tensor dst, std::int64_t n) {
-  check_exchanged("cast", src.dtype);
-  check_exchanged("cast", dst.dtype);
+  check_element("cast", src.dtype);
+  check_element("cast", dst.dtype);
   check_sizes("cast", {n});
 }
 
@@ -206,7 +201,7 @@ void add(ConstTensor src, Tensor dst, std::int64_t n) {
 
 void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies, std::int64_t n) {
   CHECK(!sources.empty(), "sum_in_order: no sources; at least one is needed");
-  check_exchanged("sum_in_order", dst.dtype);
+  check_element("sum_in_order", dst.dtype);
   const auto check_alike = [&](Dtype d) {
     CHECK(d == dst.dtype, "sum_in_order: operands of types {} and {}; they share one", name(dst.dtype), name(d));
   };
@@ -362,7 +357,8 @@ void outer_step(const OuterStep& s, std::int64_t n, Tensor weights, Tensor ancho
   CHECK(n == 0 || (static_cast<bool>(anchor) == (s.kind != OuterKind::average) &&
                    static_cast<bool>(momentum) == (s.kind == OuterKind::nesterov)),
         "outer_step: an average has no anchor, and nesterov alone has a momentum");
-  CHECK(!copy || copy.dtype == Dtype::bf16, "outer_step: a copy of type {}; it is bf16", name(copy.dtype));
+  CHECK(!copy || copy.dtype == Dtype::bf16 || copy.dtype == Dtype::fp16,
+        "outer_step: a copy of type {}; it is bf16 or fp16", name(copy.dtype));
 }
 
 void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradient, const double*, Tensor parameter,
@@ -376,8 +372,8 @@ void optimizer_step(const OptimizerStep& step, std::int64_t n, ConstTensor gradi
         "optimizer_step: moments of a parameter of type {} are {}", name(p), name(w));
   CHECK(gradient.dtype == w || (w == Dtype::fp32 && gradient.dtype == Dtype::bf16),
         "optimizer_step: gradient of type {} for a parameter of type {}", name(gradient.dtype), name(p));
-  CHECK(!copy || (p == Dtype::fp32 && copy.dtype == Dtype::bf16), "optimizer_step: copy of type {}; bf16 beside fp32",
-        name(copy.dtype));
+  CHECK(!copy || (p == Dtype::fp32 && (copy.dtype == Dtype::bf16 || copy.dtype == Dtype::fp16)),
+        "optimizer_step: copy of type {}; bf16 or fp16 beside fp32", name(copy.dtype));
   CHECK(step.step >= 1, "optimizer_step: step {}; the first is 1", step.step);
   check_sizes("optimizer_step", {n});
 }
@@ -396,8 +392,8 @@ void lamb_step(std::int64_t n, double, ConstTensor update, const double*, const 
   const Dtype p = parameter.dtype;
   CHECK(p == Dtype::fp64 || p == Dtype::fp32, "lamb_step: parameter of type {}; fp64 and fp32 exist", name(p));
   check_same("lamb_step", p, {update.dtype});
-  CHECK(!copy || (p == Dtype::fp32 && copy.dtype == Dtype::bf16), "lamb_step: copy of type {}; bf16 beside fp32",
-        name(copy.dtype));
+  CHECK(!copy || (p == Dtype::fp32 && (copy.dtype == Dtype::bf16 || copy.dtype == Dtype::fp16)),
+        "lamb_step: copy of type {}; bf16 or fp16 beside fp32", name(copy.dtype));
   check_sizes("lamb_step", {n});
 }
 

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <numeric>
 #include <type_traits>
 
 #include "base/error.h"
 #include "kernels/arguments.h"
 #include "kernels/bf16.h"
+#include "kernels/fp16.h"
 #include "kernels/scratch.h"
 
 namespace foretrain::kernels {
@@ -25,63 +25,69 @@ using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 template <class W>
 constexpr W kRound = sizeof(W) == 8 ? 0x1.8p52 : 0x1.8p23;
 
-// In lanes, of which the compiler makes vectors. A comparison with a NaN is false: it comes in by the sum.
-template <class W>
-W scale_of(const W* v, int64_t n) {
-  constexpr int64_t kLanes = 16;
-  W largest[kLanes] = {}, nothing[kLanes] = {};
-  const auto take = [&](int64_t lane, W x) {
-    const W a = std::abs(x);
-    largest[lane] = largest[lane] < a ? a : largest[lane];
-    nothing[lane] += x == x ? W{0} : x;
-  };
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      take(lane, v[i + lane]);
-    }
-  }
-  for (; i < n; ++i) {
-    take(0, v[i]);
-  }
-  return *std::max_element(largest, largest + kLanes) / 127 + std::accumulate(nothing, nothing + kLanes, W{0});
-}
-
-template <class W>
-void encode_int8(const Code& code, W* v, const CodeArrays<W, std::byte>& out) {
-  for (int64_t block = 0; block < code.blocks(); ++block) {
-    const int64_t begin = block * Code::kBlock, end = std::min(code.elements, begin + Code::kBlock);
-    const W scale = scale_of(v + begin, end - begin), inverse = scale > 0 ? 1 / scale : 0;
-    out.wide[block] = scale;
-    for (int64_t i = begin; i < end; ++i) {
-      const W multiple = (std::min(W{127}, std::max(W{-127}, v[i] * inverse)) + kRound<W>)-kRound<W>;
-      out.multiples[i] = static_cast<std::int8_t>(multiple);
-      v[i] -= scale * multiple;
-    }
-  }
-}
-
-// The magnitude as an integer of the same order.
+// The magnitude as an integer of the same order, which that of a NaN is the end of.
 template <class W>
 auto rank_of(W x) {
-  using U = std::conditional_t<sizeof(W) == 8, std::uint64_t, std::uint32_t>;
-  return std::bit_cast<U>(std::abs(x));
+  using I = std::conditional_t<sizeof(W) == 8, std::int64_t, std::int32_t>;
+  return std::bit_cast<I>(std::abs(x));
+}
+
+// By ranks: the compiler makes vectors of integers, and a NaN comes out as one.
+template <class W>
+W scale_of(const W* v, int64_t n) {
+  auto largest = rank_of(W{});
+  for (int64_t i = 0; i < n; ++i) {
+    largest = std::max(largest, rank_of(v[i]));
+  }
+  return std::bit_cast<W>(largest) / 127;
+}
+
+template <class T, class W>
+void add(const T* x, int64_t n, W* residual) {
+  for (int64_t i = 0; i < n; ++i) {
+    residual[i] += static_cast<W>(x[i]);
+  }
+}
+
+// Bytes may be anything's: the compiler is told that these are nobody else's.
+template <class W>
+void encode_block(W scale, int64_t n, W* __restrict v, std::int8_t* __restrict multiples) {
+  const W inverse = scale > 0 ? 1 / scale : 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const W exact = v[i] * inverse, least = exact > -127 ? exact : -127;
+    const W multiple = ((least < 127 ? least : 127) + kRound<W>)-kRound<W>;
+    multiples[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(multiple));
+    v[i] -= scale * multiple;
+  }
+}
+
+template <class T, class W>
+void encode_int8(const Code& code, const T* x, W* v, const CodeArrays<W, std::byte>& out) {
+  for (int64_t block = 0; block < code.blocks(); ++block) {
+    const int64_t begin = block * Code::kBlock, size = std::min(Code::kBlock, code.elements - begin);
+    add(x + begin, size, v + begin);
+    out.wide[block] = scale_of(v + begin, size);
+    encode_block(out.wide[block], size, v + begin, out.multiples + begin);
+  }
 }
 
 // The kept-th largest rank, digit by digit from the top; and how many of that rank are kept.
 template <class W>
 auto smallest_kept(const Code& code, const W* v, int64_t* equal) {
-  using U = decltype(rank_of(W{}));
+  using U = std::make_unsigned_t<decltype(rank_of(W{}))>;
   constexpr int kDigit = 16, kDigits = 1 << kDigit;
   auto* const count = static_cast<int64_t*>(scratch(Scratch::op, kDigits * sizeof(int64_t)));
+  const int64_t n = code.elements;
   U prefix = 0;
   int64_t left = code.kept;
   for (int shift = 8 * static_cast<int>(sizeof(U)) - kDigit; shift >= 0; shift -= kDigit) {
     std::fill(count, count + kDigits, 0);
-    for (int64_t i = 0; i < code.elements; ++i) {
-      const U rank = rank_of(v[i]);
+    for (int64_t i = 0; i < n; ++i) {
+      const U rank = static_cast<U>(rank_of(v[i]));
       // Twice, as a shift by all bits has no meaning.
-      count[(rank >> shift) % kDigits] += (rank >> shift >> (kDigit - 1) >> 1) == prefix ? 1 : 0;
+      if ((rank >> shift >> (kDigit - 1) >> 1) == prefix) {
+        ++count[(rank >> shift) % kDigits];
+      }
     }
     U digit = kDigits - 1;
     for (; left > count[digit]; --digit) {
@@ -102,7 +108,7 @@ void encode_top_k(const Code& code, W* v, const CodeArrays<W, std::byte>& out) {
   const auto smallest = smallest_kept(code, v, &equal);
   int64_t above = 0, among = code.kept - equal;
   for (int64_t i = 0; i < code.elements; ++i) {
-    const auto rank = rank_of(v[i]);
+    const auto rank = static_cast<decltype(smallest)>(rank_of(v[i]));
     if (rank < smallest || (rank == smallest && among == code.kept)) {
       continue;
     }
@@ -115,11 +121,13 @@ void encode_top_k(const Code& code, W* v, const CodeArrays<W, std::byte>& out) {
 
 template <class T, class W>
 void encode_typed(const Code& code, const T* x, W* residual, std::byte* coded) {
-  for (int64_t i = 0; i < code.elements; ++i) {
-    residual[i] += static_cast<W>(x[i]);
-  }
   const CodeArrays<W, std::byte> out(code, coded);
-  code.kind == Coding::int8 ? encode_int8(code, residual, out) : encode_top_k(code, residual, out);
+  if (code.kind == Coding::int8) {
+    encode_int8(code, x, residual, out);
+  } else {
+    add(x, code.elements, residual);
+    encode_top_k(code, residual, out);
+  }
 }
 
 template <class T, class W>
@@ -156,6 +164,7 @@ void with_element(Dtype d, F f) {
   switch (d) {
     case Dtype::fp64: f(double{}); break;
     case Dtype::fp32: f(float{}); break;
+    case Dtype::fp16: f(Fp16{}); break;
     default: f(Bf16{}); break;
   }
 }

@@ -1,6 +1,7 @@
 // Few operations per element beside the experts' products: plain loops over any element types.
 #include "kernels/arguments.h"
 #include "kernels/bf16.h"
+#include "kernels/fp16.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::kernels {
@@ -14,6 +15,7 @@ double load(ConstTensor t, int64_t i) {
   switch (t.dtype) {
     case Dtype::fp64: return static_cast<const double*>(t.data)[i];
     case Dtype::fp32: return static_cast<double>(static_cast<const float*>(t.data)[i]);
+    case Dtype::fp16: return static_cast<double>(static_cast<float>(static_cast<const Fp16*>(t.data)[i]));
     default: return static_cast<double>(static_cast<float>(static_cast<const Bf16*>(t.data)[i]));
   }
 }
@@ -22,6 +24,7 @@ void store(Tensor t, int64_t i, double value) {
   switch (t.dtype) {
     case Dtype::fp64: static_cast<double*>(t.data)[i] = value; break;
     case Dtype::fp32: static_cast<float*>(t.data)[i] = static_cast<float>(value); break;
+    case Dtype::fp16: static_cast<Fp16*>(t.data)[i] = static_cast<Fp16>(static_cast<float>(value)); break;
     default: static_cast<Bf16*>(t.data)[i] = static_cast<Bf16>(static_cast<float>(value)); break;
   }
 }

@@ -1,4 +1,4 @@
-// IEEE binary16. Storage only, of values on their way between ranks; arithmetic is done in fp32.
+// IEEE binary16. Storage only; arithmetic is done in fp32.
 #pragma once
 
 #include <bit>

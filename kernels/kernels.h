@@ -5,7 +5,8 @@
 //    thread's scratch (see scratch_bytes).
 //  * Same inputs, same bits: the result does not depend on alignment, on other threads or on earlier calls. (Another
 //    instruction set may round differently.)
-//  * Element types: fp64 (arithmetic in fp64), fp32 and bf16 (both: arithmetic in fp32). "T" below is the op's element
+//  * Element types: fp64 (arithmetic in fp64), fp32, bf16 and fp16 (these: arithmetic in fp32). "T" below is the op's
+//  element
 //    type, "W" is wide(T): fp64 for fp64, else fp32. Saved statistics and parameter gradients are W. Parameters (gain,
 //    bias, tables) may be T or W.
 //  * Matrices are row-major and dense unless the shape carries a leading dimension. Sizes may be 0.
@@ -52,7 +53,7 @@ struct MatmulShape {
   }
 };
 
-// c = op(a) op(b) (+ bias[n]) (+ c when accumulate). All fp64, or any mix of fp32 and bf16. Products are summed in W
+// c = op(a) op(b) (+ bias[n]) (+ c when accumulate). All fp64, or any mix of the others. Products are summed in W
 // and rounded to c's type once. a and b may be tf32: fp32, of which a GPU's tensor cores may round the elements first.
 // Where no bf16 library takes part (bf16_matmul_backend), the bits of an element depend on its row of a, its column of
 // b and k alone: rows and columns computed apart, on other ranks say, are the same.
@@ -130,10 +131,10 @@ void bias_gradient(std::int64_t rows, std::int64_t cols, ConstTensor dy, Tensor 
 void fill(Tensor x, std::int64_t n, double value);
 // dst = src, rounded to dst's type. Any pair of fp64, fp32, bf16, fp16; from fp64 to fp16 by way of fp32.
 void cast(ConstTensor src, Tensor dst, std::int64_t n);
-// dst += src. Both of one type, or src bf16 and dst fp32.
+// dst += src. Both of one type, or src of 16 bits and dst fp32.
 void add(ConstTensor src, Tensor dst, std::int64_t n);
 // dst and all copies = ((s0 + s1) + s2) + …, summed in W, rounded once: the reduction of every collective, in rank
-// order. All of one type, which may be fp16; dst and the copies may be sources. At least one source.
+// order. All of one type; dst and the copies may be sources. At least one source.
 void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies, std::int64_t n);
 
 // ---- packed qkv: rotary positions and attention ---------------------------------------------------------------------

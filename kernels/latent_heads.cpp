@@ -1,6 +1,7 @@
 // Packing of latent attention's heads: bytes moved, and a rotation of few of them. One build serves every processor.
 #include "kernels/arguments.h"
 #include "kernels/bf16.h"
+#include "kernels/fp16.h"
 #include "kernels/kernels.h"
 #include "kernels/scratch.h"
 
@@ -16,6 +17,7 @@ void with_stored(Dtype d, F f) {
   switch (d) {
     case Dtype::fp64: f(double{}, double{}); break;
     case Dtype::fp32: f(float{}, float{}); break;
+    case Dtype::fp16: f(Fp16{}, float{}); break;
     default: f(Bf16{}, float{}); break;
   }
 }

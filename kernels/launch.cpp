@@ -3,7 +3,6 @@
 
 #include "kernels/arguments.h"
 #include "kernels/bf16_library.h"
-#include "kernels/half.h"
 #include "kernels/simd/ops.h"
 
 namespace foretrain::kernels {
@@ -96,7 +95,7 @@ void fill(Tensor x, std::int64_t n, double value) {
 
 void cast(ConstTensor src, Tensor dst, std::int64_t n) {
   arguments::cast(src, dst, n);
-  (src.dtype == Dtype::fp16 || dst.dtype == Dtype::fp16 ? cast_half : table().cast)(src, dst, n);
+  table().cast(src, dst, n);
 }
 
 void add(ConstTensor src, Tensor dst, std::int64_t n) {
@@ -106,7 +105,7 @@ void add(ConstTensor src, Tensor dst, std::int64_t n) {
 
 void sum_in_order(std::span<const ConstTensor> sources, Tensor dst, std::span<const Tensor> copies, std::int64_t n) {
   arguments::sum_in_order(sources, dst, copies, n);
-  (dst.dtype == Dtype::fp16 ? sum_halves : table().sum_in_order)(sources, dst, copies, n);
+  table().sum_in_order(sources, dst, copies, n);
 }
 
 void rotary_forward(const AttentionShape& s, std::int64_t rotary_dim, const RotaryFrequencies& frequencies,

@@ -7,10 +7,8 @@
 
 namespace foretrain::kernels {
 
-// The op's element type: fp64, fp32 or bf16.
+// The op's element type: fp64, fp32, bf16 or fp16.
 void check_element(const char* op, Dtype d);
-// As above, or fp16.
-void check_exchanged(const char* op, Dtype d);
 // Each is the op's element type or its wide type.
 void check_element_or_wide(const char* op, Dtype element, std::initializer_list<Dtype> types);
 // All are the op's element type, and it is one.

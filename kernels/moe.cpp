@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "kernels/arguments.h"
 #include "kernels/bf16.h"
+#include "kernels/fp16.h"
 #include "kernels/kernels.h"
 #include "kernels/launch.h"
 
@@ -37,7 +38,8 @@ void with_element(const char* op, Dtype d, F f) {
     case Dtype::fp64: f(double{}); break;
     case Dtype::fp32: f(float{}); break;
     case Dtype::bf16: f(Bf16{}); break;
-    default: CHECK(false, "{}: element type {}; fp64, fp32 and bf16 exist", op, name(d));
+    case Dtype::fp16: f(Fp16{}); break;
+    default: CHECK(false, "{}: element type {}; fp64, fp32, bf16 and fp16 exist", op, name(d));
   }
 }
 

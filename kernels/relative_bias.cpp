@@ -4,6 +4,7 @@
 
 #include "kernels/arguments.h"
 #include "kernels/bf16.h"
+#include "kernels/fp16.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::kernels {
@@ -59,6 +60,7 @@ void relative_bias_forward(const RelativeBiasShape& s, ConstTensor table, Tensor
   switch (table.dtype) {
     case Dtype::fp64: forward<double, double>(s, table, bias); break;
     case Dtype::fp32: forward<float, float>(s, table, bias); break;
+    case Dtype::fp16: forward<Fp16, float>(s, table, bias); break;
     default: forward<Bf16, float>(s, table, bias); break;
   }
 }

@@ -113,6 +113,9 @@ struct ArityOf {
     return w.task == HostTask::write_checkpoint ? Arity{given.reads, 0} : Arity{0, 1};
   }
   Arity operator()(const Channel& w) const {
+    if (w.step == ChannelStep::take) {
+      return {1, std::max<std::size_t>(2, given.writes)};
+    }
     const bool reads = w.step == ChannelStep::put || w.step == ChannelStep::release;
     return reads ? Arity{std::max<std::size_t>(1, given.reads), 0} : Arity{0, std::max<std::size_t>(1, given.writes)};
   }

@@ -38,8 +38,8 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
   if (s.tp > 1) {
     groups.tp = add("tp", {{Axis::tp, 0, {}}});
   }
-  // Behind the workers stand the servers, or who reads for them.
-  std::vector<int> workers(s.beside() > 0 ? static_cast<std::size_t>(s.dp) : 0);
+  // Behind the workers stand the servers.
+  std::vector<int> workers(s.servers > 0 ? static_cast<std::size_t>(s.dp) : 0);
   std::iota(workers.begin(), workers.end(), 0);
   for (int server = 0; server < s.servers; ++server) {
     std::vector<int> with = workers;
@@ -65,7 +65,7 @@ Groups add_groups(PlanGraph& g, const Job& job, const std::vector<std::int32_t>&
       return along_dp;
     };
     groups.data = add("dp" + groups.of_pair,
-                      spanning(s.dp > 1 ? std::vector<AxisSpan>{{Axis::dp, 0, workers}} : std::vector<AxisSpan>{}));
+                      spanning(s.dp > 1 ? std::vector<AxisSpan>{{Axis::dp, 0, {}}} : std::vector<AxisSpan>{}));
     groups.dp = groups.data;
     if (s.drifting() > 1) {
       const auto n = static_cast<int>(s.local_group);
@@ -360,8 +360,8 @@ PlanGraph build(const Job& job) {
   PlanGraph g;
   g.name = job.workload.model.name;
   g.mesh.order = parse_rank_order(s.rank_order);
-  g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp + s.beside()), static_cast<int>(s.cp),
-                   static_cast<int>(s.tp)};
+  g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp), static_cast<int>(s.cp), static_cast<int>(s.tp)};
+  g.mesh.beside = static_cast<int>(s.beside());
   g.servers = static_cast<std::int32_t>(s.serving());
   g.loader_ranks = static_cast<std::int32_t>(s.loader_ranks);
   g.asynchronous = s.staleness.has_value();
@@ -373,7 +373,6 @@ PlanGraph build(const Job& job) {
   g.microbatches = static_cast<std::int32_t>(job.microbatches());
   g.microbatches_of.assign(s.microbatches_of.begin(), s.microbatches_of.end());
   const std::vector<StageShare> shares = shares_of(s, g.microbatches);
-  g.roles.resize(static_cast<std::size_t>(s.pp) * shares.size() + static_cast<std::size_t>(s.beside()));
   std::vector<Schedule> schedules;
   for (const StageShare& share : shares) {
     schedules.push_back(schedule_of(s, share.microbatches, g.microbatches));
@@ -383,13 +382,16 @@ PlanGraph build(const Job& job) {
     return s.overlap_ep ? pairs(schedule, static_cast<int>(s.stages()))[p]
                         : std::vector<bool>(schedule[p].size(), false);
   };
+  const std::vector<Chain> chains = loaded_chains(job, schedules[0], rank_of_stage);
+  const std::vector<StageShare> parts = chains.empty() ? shares : receivers(s, shares[0]);
+  g.roles.resize(static_cast<std::size_t>(s.pp) * parts.size() + static_cast<std::size_t>(s.beside()));
   auto role = g.roles.begin();
   Groups groups;
   for (std::size_t p = 0; p < static_cast<std::size_t>(s.pp); ++p) {
     groups = add_groups(g, job, rank_of_stage, static_cast<int>(p));
-    for (std::size_t i = 0; i < shares.size(); ++i) {
-      const Schedule& schedule = schedules[i];
-      build_role(job, g, *role++, groups, static_cast<int>(p), shares[i],
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const Schedule& schedule = schedules[schedules.size() == 1 ? 0 : i];
+      build_role(job, g, *role++, groups, static_cast<int>(p), parts[i],
                  {schedule[p], rank_of_stage, paired(schedule, p)}, assign_copies(schedule[p]));
     }
   }
@@ -404,7 +406,7 @@ PlanGraph build(const Job& job) {
     serve(Part::replica);
   }
   for (std::int32_t loader = 0; loader < s.loader_ranks; ++loader) {
-    build_loader(job, g, *role++, groups, loader);
+    build_loader(job, g, *role++, groups, loader, chains);
   }
   return g;
 }

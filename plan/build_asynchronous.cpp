@@ -2,6 +2,8 @@
 // then: asynchronous (Recht et al. 2011, "Hogwild!"; Dean et al. 2012), or stale synchronous, with a bound (Ho et al.
 // 2013). The gradients are what they are under an all-reduce, a worker's share of the batch's mean: with sgd the
 // updates of a step, on the same parameters, add up to the synchronous one. Norms are clipped by server and update.
+// A server counts the updates that it has made of each worker: a run that goes on from a state in which some workers
+// were ahead of others drops what comes of them again.
 #include <fmt/format.h>
 
 #include "plan/build_update.h"
@@ -67,21 +69,42 @@ void add_asynchronous_update(RoleContext& c, Segment& s) {
   s.calls.push_back({c.builder.add(b.take()), 1, -1, 1});
 }
 
+Operand turn(RoleContext& c) {
+  return c.builder.whole(
+      c.builder.buffer("turn", Dtype::fp64, c.job.strategy.dp + 1, BufferKind::communication, Lifetime::persistent));
+}
+
 void add_asynchronous_program(RoleContext& c) {
-  const std::int32_t server = static_cast<std::int32_t>(c.role().ranks.fixed.back().first - c.job.strategy.dp);
+  const std::int64_t workers = c.job.strategy.dp;
+  const bool is_replica = c.part == Part::replica;
+  const auto server = static_cast<std::int32_t>((c.role().ranks.fixed.back().first - workers) % c.job.strategy.servers);
   const std::vector<Operand> gradients = parts_of_server(c, server, &ParameterFamily::gradient);
   const std::vector<Operand> parameters = parts_of_server(c, server, &ParameterFamily::parameter);
+  c.role().turns = c.builder.buffer("turns", Dtype::fp64, workers, BufferKind::workspace, Lifetime::persistent);
+  const Operand turns = c.builder.whole(c.role().turns);
   Segment s;
   s.name = "apply";
-  BlockBuilder take(c.role(), "take");
-  take.emit(channel(c, ChannelStep::take, server, gradients), c.dp_stream(), Phase::grad_reduce, {}, gradients);
-  take.join(Phase::grad_reduce);
-  s.calls.push_back({c.builder.add(take.take()), 1, -1, 1});
-  add_update(c, s, all_buckets(c, true), {});
+  if (!is_replica) {
+    std::vector<Operand> taken = gradients;
+    taken.push_back(turn(c));
+    BlockBuilder take(c.role(), "take");
+    take.emit(channel(c, ChannelStep::take, server, gradients), c.dp_stream(), Phase::grad_reduce, {turns}, taken);
+    take.join(Phase::grad_reduce);
+    s.calls.push_back({c.builder.add(take.take()), 1, -1, 1});
+  }
+  std::vector<EventId> before_update, before_end;
+  add_turn_copy(c, s, gradients, before_update, before_end);
+  add_update(c, s, all_buckets(c, true), before_update);
   BlockBuilder release(c.role(), "release");
-  release.emit(channel(c, ChannelStep::release, server, parameters), c.dp_stream(), Phase::param_gather, parameters,
-               {});
-  release.join(Phase::param_gather);
+  Operand made = turn(c);
+  made.elements = workers;
+  release.emit(Copy{CopyKind::device_to_device, size_bytes(Dtype::fp64, workers)}, kCompute, Phase::optimizer, {made},
+               {turns});
+  if (!is_replica) {
+    release.emit(channel(c, ChannelStep::release, server, parameters), c.dp_stream(), Phase::param_gather, parameters,
+                 {});
+  }
+  release.join(Phase::param_gather, before_end);
   s.calls.push_back({c.builder.add(release.take()), 1, -1, 1});
   const SegmentId apply = c.builder.add(std::move(s));
   for (std::int32_t i = 0; i < c.job.strategy.dp; ++i) {

@@ -208,7 +208,7 @@ struct AttentionEmitter : LayerEmitter {
       reads.push_back(position_bias(c));
     }
     if (c.model.is_classifier()) {
-      reads.push_back(lengths(c));
+      reads.push_back(loaded(c, Loaded::lengths));
     }
     attend(AttentionStep::flash_forward, phase, std::move(reads), {context, all(t.core)});
   }
@@ -239,7 +239,7 @@ struct AttentionEmitter : LayerEmitter {
         writes.push_back(position_bias_gradient(c));
       }
       if (c.model.is_classifier()) {
-        reads.push_back(lengths(c));
+        reads.push_back(loaded(c, Loaded::lengths));
       }
       attend(AttentionStep::flash_backward, phase, std::move(reads), std::move(writes));
       return;

@@ -74,12 +74,13 @@ struct Classifier {
     product("head.", pooled(), logits(), classes());
     const Operand triple = c.builder.whole(c.temporary("loss.triple", c.type.statistic, c.n.batch * 3));
     const Operand loss = c.builder.whole(c.role().loss);
-    b.emit(cross_entropy(CrossEntropyStep::stats), kCompute, Phase::forward, {logits(), classes_told(c)}, {triple});
+    b.emit(cross_entropy(CrossEntropyStep::stats), kCompute, Phase::forward, {logits(), loaded(c, Loaded::classes)},
+           {triple});
     b.emit(cross_entropy(CrossEntropyStep::combine), kCompute, Phase::forward, {triple, loss}, {loss_rows(), loss});
   }
 
   void backward(Operand dx) const {
-    std::vector<Operand> told{loss_rows(), classes_told(c), logits()};
+    std::vector<Operand> told{loss_rows(), loaded(c, Loaded::classes), logits()};
     if (c.scales_loss()) {
       told.push_back(c.loss_scale_state());
     }
@@ -93,19 +94,7 @@ struct Classifier {
   }
 };
 
-Operand loaded(RoleContext& c, const char* name) {
-  return c.builder.whole(c.builder.buffer(name, Dtype::i32, c.n.batch, BufferKind::input, Lifetime::slot));
-}
-
 }  // namespace
-
-Operand lengths(RoleContext& c) {
-  return loaded(c, "lengths");
-}
-
-Operand classes_told(RoleContext& c) {
-  return loaded(c, "classes");
-}
 
 BlockId classifier_forward(RoleContext& c, std::size_t chunk) {
   BlockBuilder b(c.role(), "head.forward");

@@ -371,8 +371,10 @@ void clear_sums(RoleContext& c, BlockBuilder& b);
 void relative_bias_forward(RoleContext& c, BlockBuilder& b);
 void relative_bias_backward(RoleContext& c, BlockBuilder& b);
 
-// build_classifier.cpp: of padded sequences, as they are loaded.
-Operand lengths(RoleContext& c);
+// build_loading.cpp: a part of what is trained on, as the role's forward and backward read it. Tokens are those of the
+// side that is being written, labels of samples; lengths and classes of padded sequences.
+enum class Loaded : std::uint8_t { tokens, targets, features, labels, lengths, classes };
+Operand loaded(RoleContext& c, Loaded what);
 
 // build_ends.cpp. Of a model with two sides embedding_* are about the one that the context is on.
 // The norm between the encoder's last layer and the decoder's layers.

@@ -55,16 +55,19 @@ struct RingEmitter : ShareEmitter {
   void pass(Phase phase, int by, const std::vector<Hop>& hops) {
     Exchange op;
     std::vector<Operand> reads, writes;
+    const int ranks = c.builder.graph().mesh.size(Axis::cp);
+    const AxisRange here = along(c.builder.graph().mesh, c.role().ranks, Axis::cp);
     for (const Hop& hop : hops) {
       for (const bool send : {true, false}) {
         Message m;
         m.send = send;
         m.axis = Axis::cp;
+        m.relative = here.count == ranks;  // else each of them is a role of its own
         m.peer = send ? by : -by;
+        m.peer = m.relative ? m.peer : (here.first + m.peer + ranks) % ranks;
         m.elements = hop.sent.elements;
         m.dtype = c.type.activation;
         m.tag = c.builder.tag(tagged(phase, hop.name));
-        m.relative = true;
         op.messages.push_back(m);
       }
       reads.push_back(hop.sent);

@@ -119,7 +119,7 @@ Head head(RoleContext& c, BlockBuilder& b, std::size_t chunk) {
     return c.builder.whole(c.head_buffer(name, dtype, elements));
   };
   Head h{{c, b, kHead, "head.", head_inputs(c), c.n.vocab}, {}, {}, {}};
-  h.x = c.model.layers > 0 ? c.chunk_output(chunk) : features(c);
+  h.x = c.model.layers > 0 ? c.chunk_output(chunk) : loaded(c, Loaded::features);
   h.y = whole("outputs", c.type.activation, c.n.rows * c.n.vocab);
   if (tells_classes(c)) {
     h.loss_rows = whole("loss.rows", c.type.statistic, c.n.rows * 2);
@@ -139,31 +139,12 @@ Layout dense_head_layout(const RoleContext& c) {
   return dense_layout(c, "head", head_inputs(c), c.n.vocab, false);
 }
 
-Operand features(RoleContext& c) {
-  return c.builder.whole(c.builder.buffer("features", c.type.activation, c.n.rows * c.model.dense.inputs,
-                                          BufferKind::input, Lifetime::slot));
-}
-
-Operand labels(RoleContext& c) {
-  const bool classes = tells_classes(c);
-  return c.builder.whole(c.builder.buffer("labels", classes ? Dtype::i32 : c.type.activation,
-                                          c.n.rows * (classes ? 1 : c.n.vocab), BufferKind::input, Lifetime::slot));
-}
-
-Host load_samples(const RoleContext& c, HostTask task) {
-  Host load{task, c.n.batch, 1};
-  const bool classes = task == HostTask::load_labels && tells_classes(c);
-  load.cols = task == HostTask::load_features ? c.model.dense.inputs : classes ? 1 : c.n.vocab;
-  load.dtype = classes ? Dtype::i32 : c.type.activation;
-  return load;
-}
-
 BlockId dense_input_forward(RoleContext& c, std::size_t chunk, bool gathers) {
   BlockBuilder b(c.role(), "input.forward");
   if (gathers && c.uses[kEmbedding].gathers) {
     emit_unit_gather(c, b, kEmbedding, false);
   }
-  input_layer(c, b).forward(features(c), c.chunk_input(chunk));
+  input_layer(c, b).forward(loaded(c, Loaded::features), c.chunk_input(chunk));
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
 }
@@ -171,7 +152,7 @@ BlockId dense_input_forward(RoleContext& c, std::size_t chunk, bool gathers) {
 BlockId dense_input_backward(RoleContext& c) {
   BlockBuilder b(c.role(), "input.backward");
   clear_unit(c, b, kEmbedding);
-  input_layer(c, b).backward(c.gradient_out(), features(c), std::nullopt);
+  input_layer(c, b).backward(c.gradient_out(), loaded(c, Loaded::features), std::nullopt);
   b.join_open(Phase::backward_input);
   return c.builder.add(b.take());
 }
@@ -202,10 +183,11 @@ BlockId dense_head_forward(RoleContext& c, std::size_t chunk) {
   const Operand loss = c.builder.whole(c.role().loss);
   if (tells_classes(c)) {
     const Operand triple = c.builder.whole(c.temporary("loss.triple", c.type.statistic, c.n.rows * 3));
-    b.emit(h.cross_entropy(CrossEntropyStep::stats), kCompute, Phase::forward, {h.y, labels(c)}, {triple});
+    b.emit(h.cross_entropy(CrossEntropyStep::stats), kCompute, Phase::forward, {h.y, loaded(c, Loaded::labels)},
+           {triple});
     b.emit(h.cross_entropy(CrossEntropyStep::combine), kCompute, Phase::forward, {triple, loss}, {h.loss_rows, loss});
   } else {
-    b.emit(h.loss(Direction::forward), kCompute, Phase::forward, {h.y, labels(c), loss}, {loss});
+    b.emit(h.loss(Direction::forward), kCompute, Phase::forward, {h.y, loaded(c, Loaded::labels), loss}, {loss});
   }
   b.join_open(Phase::forward);
   return c.builder.add(b.take());
@@ -217,8 +199,8 @@ BlockId dense_head_backward(RoleContext& c, std::size_t chunk) {
   clear_unit(c, b, kHead);
   const Head h = head(c, b, chunk);
   const Operand dy = h.y;  // in place of the outputs
-  std::vector<Operand> told =
-      tells_classes(c) ? std::vector<Operand>{h.loss_rows, labels(c), h.y} : std::vector<Operand>{h.y, labels(c)};
+  std::vector<Operand> told = tells_classes(c) ? std::vector<Operand>{h.loss_rows, loaded(c, Loaded::labels), h.y}
+                                               : std::vector<Operand>{h.y, loaded(c, Loaded::labels)};
   if (c.scales_loss()) {
     told.push_back(c.loss_scale_state());
   }

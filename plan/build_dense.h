@@ -11,11 +11,6 @@ Layout dense_input_layout(const RoleContext& c);
 Layout dense_layer_layout(const RoleContext& c);
 Layout dense_head_layout(const RoleContext& c);
 
-// What the first stage loads, and the last.
-Operand features(RoleContext& c);
-Operand labels(RoleContext& c);
-Host load_samples(const RoleContext& c, HostTask task);
-
 BlockId dense_input_forward(RoleContext& c, std::size_t chunk, bool gathers);
 BlockId dense_input_backward(RoleContext& c);
 BlockId dense_layer_forward(RoleContext& c);

@@ -7,10 +7,6 @@ namespace foretrain::plan {
 
 namespace {
 
-BufferId tokens(RoleContext& c) {
-  return c.builder.buffer(c.named("tokens"), Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
-}
-
 PositionAdd position_add(const RoleContext& c, Direction d) {
   return {
       d,          c.n.shard_rows, c.n.hidden, c.n.seq, c.sequence_parallel ? c.groups.tp : kNoGroup, c.type.activation,
@@ -104,7 +100,7 @@ BlockId embedding_forward(RoleContext& c, std::size_t chunk, bool gathers) {
                           ? c.builder.whole(c.temporary("embedding.partial", c.type.activation, c.n.rows * c.n.hidden))
                           : x;
   const Embedding e{Direction::forward, c.n.rows, c.n.hidden, c.n.vocab, c.groups.tp, c.type.activation};
-  b.emit(e, kCompute, Phase::forward, {c.builder.whole(tokens(c)), c.parameter(kEmbedding, "embedding.table")}, {out});
+  b.emit(e, kCompute, Phase::forward, {loaded(c, Loaded::tokens), c.parameter(kEmbedding, "embedding.table")}, {out});
   if (c.groups.tp != kNoGroup) {
     Collective op;
     op.kind = c.sequence_parallel ? CollectiveKind::reduce_scatter : CollectiveKind::all_reduce;
@@ -161,7 +157,7 @@ BlockId embedding_backward(RoleContext& c, bool last_microbatch) {
   const Operand full = gather_rows(c, b, Phase::backward_weight, dx, "embedding.output_gradient");
   const Operand d_table = c.gradient(kEmbedding, "embedding.table");
   const Embedding e{Direction::backward_weight, c.n.rows, c.n.hidden, c.n.vocab, c.groups.tp, c.type.activation};
-  b.emit(e, kCompute, Phase::backward_weight, {c.builder.whole(tokens(c)), full, d_table}, {d_table});
+  b.emit(e, kCompute, Phase::backward_weight, {loaded(c, Loaded::tokens), full, d_table}, {d_table});
   if (is_last && (last_microbatch || c.uses[kEmbedding].reduces)) {
     finish_embedding(c, b);
   }

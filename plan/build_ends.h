@@ -24,8 +24,7 @@ struct EndNorm {
   bool has_bias() const { return c.model.norm == workloads::Norm::layernorm; }
 };
 
-// build_classifier.cpp: the class of each sequence, as it is loaded.
-Operand classes_told(RoleContext& c);
+// build_classifier.cpp
 BlockId classifier_forward(RoleContext& c, std::size_t chunk);
 BlockId classifier_backward(RoleContext& c, std::size_t chunk, BackwardPart part);
 

@@ -51,7 +51,7 @@ HeadBuffers head_buffers(RoleContext& c) {
                    ? c.builder.buffer("head.d_logits", a, rows * c.n.vocab, BufferKind::activation, Lifetime::ring)
                    : t.logits;
   t.rows = of_chunk("loss.rows", c.type.statistic, rows * 2);
-  t.targets = c.builder.buffer("targets", Dtype::i32, c.n.rows, BufferKind::input, Lifetime::slot);
+  t.targets = loaded(c, Loaded::targets).buffer;
   if (!whole) {
     t.d_norm = c.head_buffer("head.d_norm", a, norm);
   }

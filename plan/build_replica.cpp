@@ -2,7 +2,8 @@
 // worker has seen. A server sends the sums that it updates by, and updates once its replica has them; as servers also
 // wait for each other, for the norm of all, none updates before every replica has its sums. Replicas know no one else:
 // they take their norm of all among themselves, so that, whoever is lost, all of them end with the same update, the
-// last that any server may have made.
+// last that any server may have made. Asynchronous servers make such an update in each of their turns; whose gradients
+// they took goes with them.
 #include <fmt/format.h>
 
 #include "plan/build_update.h"
@@ -47,6 +48,29 @@ bool is_replicated(const RoleContext& c) {
 
 void send_to_replica(RoleContext& c, BlockBuilder& b, const BucketRange& range) {
   b.emit(sums_message(c, true, range), stream(c), Phase::grad_reduce, {sums_of(c, range)}, {});
+}
+
+void add_turn_copy(RoleContext& c, Segment& s, const std::vector<Operand>& gradients,
+                   std::vector<EventId>& before_update, std::vector<EventId>& before_end) {
+  if (!is_replicated(c)) {
+    return;
+  }
+  const bool sends = c.part == Part::server;
+  std::vector<Operand> parts = gradients, nothing;
+  Exchange op;
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    const auto with = message(c, sends, gradients[i].elements, c.type.gradient, fmt::format("gradients.copy.{}", i));
+    op.messages.push_back(with.messages.front());
+  }
+  parts.push_back(turn(c));
+  op.messages.push_back(message(c, sends, parts.back().elements, Dtype::fp64, "turn.copy").messages.front());
+  BlockBuilder b(c.role(), "turn.copy");
+  b.emit(std::move(op), stream(c), Phase::grad_reduce, sends ? parts : nothing, sends ? nothing : parts);
+  if (!sends) {
+    b.join(Phase::grad_reduce);
+  }
+  s.calls.push_back({c.builder.add(b.take()), 1, -1, 1});
+  add_acknowledgement(c, s, before_update, before_end);
 }
 
 BlockId receive_from_server(RoleContext& c, const BucketRange& range) {

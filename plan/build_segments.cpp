@@ -90,7 +90,7 @@ struct PipelineEnds {
     return c.builder.stream(known.at(peer), StreamKind::point_to_point, Axis::pp);
   }
 
-  LoadedHere here() const { return {is_first(), is_last(), c.first || chunk > 0}; }
+  LoadedHere here() const { return {virtual_stage(), is_first(), is_last(), c.first || chunk > 0}; }
 
   // Between two stages of this rank.
   Operand hand_over(const char* what, int below) {

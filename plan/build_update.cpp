@@ -142,6 +142,10 @@ void guard_update(RoleContext& c, Op& op) {
   if (c.scales_loss()) {
     constexpr std::int64_t kIsFinite = 2;
     op.guard = Guard{{c.role().loss_scale, 0, kNoGroup, kIsFinite, 1, 0}};
+  } else if (c.serves() && c.job.strategy.staleness) {
+    op.guard = Guard{turn(c)};
+    op.guard->scalar.offset = c.job.strategy.dp;
+    op.guard->scalar.elements = 1;
   }
 }
 

@@ -37,7 +37,8 @@ std::vector<EventId> local_gradients_done(RoleContext& c);
 int emit_reduce_across(RoleContext& c, BlockBuilder& b, Operand part, const std::string& name);
 bool reduces_gradients(const RoleContext& c);  // of some family
 BlockId reduce_bucket(RoleContext& c, const BucketRange& range);
-// A step with a gradient that is no number does not happen, where losses are scaled.
+// Of what does not always happen: a step with a gradient that is no number, where losses are scaled; a turn without an
+// update.
 void guard_update(RoleContext& c, Op& op);
 // Norms, clipping, and the optimizer; parameters that are stored whole are gathered behind it where that overlaps.
 void add_update(RoleContext& c, Segment& s, const std::vector<BucketRange>& buckets,
@@ -85,6 +86,10 @@ BlockId receive_from_server(RoleContext& c, const BucketRange& range);
 void add_acknowledgement(RoleContext& c, Segment& s, std::vector<EventId>& before_update,
                          std::vector<EventId>& before_end);
 
+// Of servers that take turns: what they update by in this one, and what is told of it, to the replica. As above.
+void add_turn_copy(RoleContext& c, Segment& s, const std::vector<Operand>& gradients,
+                   std::vector<EventId>& before_update, std::vector<EventId>& before_end);
+
 // build_server.cpp
 // Throws InputError where a server would have nothing.
 Dealing deal(const Strategy& strategy, const Role& worker);
@@ -94,7 +99,8 @@ void build_server(const Job& job, PlanGraph& g, Role& role, const Groups& groups
 
 // build_asynchronous.cpp: servers that update by each worker's gradients, one at a time.
 void add_asynchronous_update(RoleContext& c, Segment& s);  // of a worker
-void add_asynchronous_program(RoleContext& c);             // of a server
+void add_asynchronous_program(RoleContext& c);             // of a server, or its replica
+Operand turn(RoleContext& c);                              // of them: Channel's
 
 // build_post_validation.cpp: norms from stage to stage instead of over all at once.
 // Adds the norms of the stages before to this one's, and sends the sum on.

@@ -36,17 +36,36 @@ CachingAllocator::Handle CachingAllocator::new_block(const Block& block) {
   return handle;
 }
 
-void CachingAllocator::set_free(Handle handle, bool free) {
+CachingAllocator::Key CachingAllocator::key_of(Handle handle) const {
+  const Block& b = blocks_[static_cast<std::size_t>(handle)];
+  return {b.bytes, b.address, handle};
+}
+
+void CachingAllocator::list(Handle handle) {
   Block& b = blocks_[static_cast<std::size_t>(handle)];
-  b.free = free;
+  b.free = true;
   std::vector<Key>& pool = free_[b.pool];
-  const Key key{b.bytes, b.address, handle};
-  const auto place = std::lower_bound(pool.begin(), pool.end(), key);
-  if (free) {
-    pool.insert(place, key);
-  } else {
-    pool.erase(place);
-  }
+  const Key key = key_of(handle);
+  pool.insert(std::lower_bound(pool.begin(), pool.end(), key), key);
+}
+
+void CachingAllocator::unlist(Handle handle) {
+  Block& b = blocks_[static_cast<std::size_t>(handle)];
+  b.free = false;
+  std::vector<Key>& pool = free_[b.pool];
+  pool.erase(std::lower_bound(pool.begin(), pool.end(), key_of(handle)));
+}
+
+// In place of a smaller block, of which it has become: those between the two move by one.
+void CachingAllocator::list_grown(const Key& before, Handle handle) {
+  Block& b = blocks_[static_cast<std::size_t>(handle)];
+  b.free = true;
+  std::vector<Key>& pool = free_[b.pool];
+  const Key key = key_of(handle);
+  const auto from = std::lower_bound(pool.begin(), pool.end(), before);
+  const auto to = std::lower_bound(from + 1, pool.end(), key);
+  std::copy(from + 1, to, from);
+  *(to - 1) = key;
 }
 
 // The next block's bytes become this one's. Neither may be listed as free.
@@ -65,8 +84,8 @@ void CachingAllocator::absorb_next(Handle handle) {
   unused_.push_back(gone);
 }
 
-// Keeps `bytes` of a block that is not listed as free; the rest becomes a free block behind it.
-void CachingAllocator::split(Handle handle, std::int64_t bytes) {
+// Keeps `bytes` of a block that is not listed as free; the rest becomes a block behind it, which is not yet, either.
+CachingAllocator::Handle CachingAllocator::split(Handle handle, std::int64_t bytes) {
   Block b = blocks_[static_cast<std::size_t>(handle)];
   const Handle rest = new_block({b.address + bytes, b.bytes - bytes, handle, b.next, b.pool, false});
   if (b.next >= 0) {
@@ -78,7 +97,7 @@ void CachingAllocator::split(Handle handle, std::int64_t bytes) {
   b.bytes = bytes;
   b.next = rest;
   blocks_[static_cast<std::size_t>(handle)] = b;
-  set_free(rest, true);
+  return rest;
 }
 
 // Such a segment is one free block.
@@ -122,7 +141,7 @@ CachingAllocator::Handle CachingAllocator::grow(std::uint8_t pool, std::int64_t 
   const Handle end = tail_[pool];
   const bool joins = end >= 0 && blocks_[static_cast<std::size_t>(end)].free;
   if (joins) {
-    set_free(end, false);  // nor is it given back
+    unlist(end);  // nor is it given back
   }
   const std::int64_t more = round_up(bytes - (joins ? blocks_[static_cast<std::size_t>(end)].bytes : 0), unit);
   reserve(more);
@@ -143,17 +162,30 @@ CachingAllocator::Handle CachingAllocator::allocate(std::int64_t bytes) {
   CHECK(bytes > 0, "a request of {} bytes", bytes);
   const std::int64_t rounded = round_up(bytes, kSmallestBlock);
   const std::uint8_t pool = rounded <= kLargestSmall ? kSmallPool : kLargePool;
-  const auto found = std::lower_bound(free_[pool].begin(), free_[pool].end(), Key{rounded, 0, -1});
+  const auto leaves_rest = [&](std::int64_t rest) {
+    return pool == kSmallPool || expandable_ ? rest >= kSmallestBlock : rest > kLargestSmall;
+  };
+  std::vector<Key>& free = free_[pool];
+  const auto found = std::lower_bound(free.begin(), free.end(), Key{rounded, 0, -1});
   Handle handle = -1;
-  if (found != free_[pool].end()) {
-    handle = found->block;
-    set_free(handle, false);
-  } else {
+  if (found == free.end()) {
     handle = expandable_ ? grow(pool, rounded) : take_segment(pool, segment_bytes(rounded));
-  }
-  const std::int64_t rest = blocks_[static_cast<std::size_t>(handle)].bytes - rounded;
-  if (pool == kSmallPool || expandable_ ? rest >= kSmallestBlock : rest > kLargestSmall) {
-    split(handle, rounded);
+    if (leaves_rest(blocks_[static_cast<std::size_t>(handle)].bytes - rounded)) {
+      list(split(handle, rounded));
+    }
+  } else {
+    handle = found->block;
+    blocks_[static_cast<std::size_t>(handle)].free = false;
+    if (leaves_rest(found->bytes - rounded)) {  // it comes in its place: those between the two move by one
+      const Handle rest = split(handle, rounded);
+      blocks_[static_cast<std::size_t>(rest)].free = true;
+      const Key key = key_of(rest);
+      const auto place = std::lower_bound(free.begin(), found, key);
+      std::copy_backward(place, found, found + 1);
+      *place = key;
+    } else {
+      free.erase(found);
+    }
   }
   allocated_ += blocks_[static_cast<std::size_t>(handle)].bytes;
   peak_allocated_ = std::max(peak_allocated_, allocated_);
@@ -164,17 +196,25 @@ void CachingAllocator::release(Handle handle) {
   Block& b = blocks_.at(static_cast<std::size_t>(handle));
   CHECK(!b.free, "block {} is released twice", handle);
   allocated_ -= b.bytes;
-  if (b.next >= 0 && blocks_[static_cast<std::size_t>(b.next)].free) {
-    set_free(b.next, false);
+  const Handle previous = b.previous;
+  const bool joins_previous = previous >= 0 && blocks_[static_cast<std::size_t>(previous)].free;
+  const bool joins_next = b.next >= 0 && blocks_[static_cast<std::size_t>(b.next)].free;
+  if (!joins_previous && !joins_next) {
+    list(handle);
+    return;
+  }
+  const Key before = key_of(joins_previous ? previous : b.next);
+  if (joins_next) {
+    if (joins_previous) {
+      unlist(b.next);
+    }
     absorb_next(handle);
   }
-  const Handle previous = b.previous;
-  if (previous >= 0 && blocks_[static_cast<std::size_t>(previous)].free) {
-    set_free(previous, false);
+  if (joins_previous) {
     absorb_next(previous);
     handle = previous;
   }
-  set_free(handle, true);
+  list_grown(before, handle);
 }
 
 }  // namespace foretrain::plan

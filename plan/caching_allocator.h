@@ -62,10 +62,13 @@ class CachingAllocator {
   Handle new_block(const Block& block);
   Handle take_segment(std::uint8_t pool, std::int64_t bytes);
   Handle grow(std::uint8_t pool, std::int64_t bytes);
-  void set_free(Handle handle, bool free);
+  Key key_of(Handle handle) const;
+  void list(Handle handle);  // as free
+  void unlist(Handle handle);
+  void list_grown(const Key& before, Handle handle);
   void absorb_next(Handle handle);
   void reserve(std::int64_t bytes);
-  void split(Handle handle, std::int64_t bytes);
+  Handle split(Handle handle, std::int64_t bytes);
 
   bool expandable_;
   std::int64_t limit_;

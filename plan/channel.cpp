@@ -26,10 +26,14 @@ std::uint64_t mixed(std::uint64_t x) {
 }  // namespace
 
 std::int64_t ChannelClocks::take(int worker) {
+  drop(worker);
+  return version_++ - has_[at(worker)];
+}
+
+void ChannelClocks::drop(int worker) {
   CHECK(!waits_[at(worker)], "worker {} sends twice without a release", worker);
   ++clock_[at(worker)];
   waits_[at(worker)] = !is_left_out(worker);
-  return version_++ - has_[at(worker)];
 }
 
 std::vector<int> ChannelClocks::release(std::int64_t staleness, const Meets& all_meet) {
@@ -90,11 +94,14 @@ void StalenessCount::span(const Span& s) {
   const Channel& release = *channels_.at({s.op.role, s.op.instance});
   const int workers = group_size(graph_.mesh, graph_.groups[at(release.group)]) - 1;
   ChannelClocks& clocks = clocks_.try_emplace(s.rank, workers, first_step_).first->second;
-  if (is_passed_over(s.sender)) {
-    clocks.leave_out(passed_over(s.sender));
-    clocks.pass_over(passed_over(s.sender));
+  const int worker = is_update(s.sender) ? s.sender : (-2 - s.sender) / 2;
+  if (is_update(s.sender)) {
+    ++updates_[clocks.take(worker)];
+  } else if (s.sender == dropped(worker)) {
+    clocks.drop(worker);
   } else {
-    ++updates_[clocks.take(s.sender)];
+    clocks.leave_out(worker);
+    clocks.pass_over(worker);
   }
   clocks.release(release.staleness, all_meet_);
 }

@@ -32,6 +32,8 @@ class ChannelClocks {
 
   // A message of the worker is taken; returns its staleness.
   std::int64_t take(int worker);
+  // The same of one whose update is made already: nothing comes of it.
+  void drop(int worker);
   // Whom to release now, ascending: they count as released. `staleness` as Channel's. A worker whose clock is one at
   // which all meet waits for the slowest: there a checkpoint is of as many steps of each.
   std::vector<int> release(std::int64_t staleness, const Meets& all_meet = {});
@@ -56,12 +58,16 @@ class ChannelClocks {
 // Whose turn is the `nth` of a step: a random order of the workers, the same on every machine.
 int worker_in_turn(int workers, std::int64_t step, std::int64_t nth);
 
-// Span::sender of a take that was of no message, since the worker whose turn it was is lost; and back.
+// Span::sender of a take of which no update came: of no message, since the worker whose turn it was is lost; of a
+// message that was dropped.
 constexpr std::int32_t passed_over(int worker) {
-  return -2 - worker;
+  return -2 - 2 * worker;
 }
-constexpr bool is_passed_over(std::int32_t sender) {
-  return sender < -1;
+constexpr std::int32_t dropped(int worker) {
+  return -3 - 2 * worker;
+}
+constexpr bool is_update(std::int32_t sender) {
+  return sender >= 0;
 }
 
 // Updates by their staleness.

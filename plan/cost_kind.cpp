@@ -38,8 +38,8 @@ std::string_view word(workloads::OptimizerKind k) {
     case workloads::OptimizerKind::momentum: return "momentum";
     case workloads::OptimizerKind::adam: return "adam";
     case workloads::OptimizerKind::adamw: return "adamw";
-    case workloads::OptimizerKind::rmsprop: return "momentum";  // moves the same bytes
-    case workloads::OptimizerKind::lamb: return "sgd";          // its second half does
+    case workloads::OptimizerKind::rmsprop: return "rmsprop";
+    case workloads::OptimizerKind::lamb: return "lamb";
   }
   return "?";
 }
@@ -73,12 +73,12 @@ struct Namer {
   // It reads and writes as the sum of as much does.
   std::string operator()(const OutputLoss&) const { return "accumulate"; }
   std::string operator()(const OptimizerStep& x) const { return join("optimizer", word(x.optimizer.kind)); }
-  // As adam but for the weight, which it reads and does not write.
-  std::string operator()(const LambUpdate&) const { return "optimizer.adam"; }
   std::string operator()(const ExpertActivation& x) const {
     return join(join("activation", workloads::name(tabled(x.kind))), word(x.direction));
   }
   std::string operator()(const Copy& x) const { return join("copy", word(x.kind)); }
+  // Zeros, among which few values are put.
+  std::string operator()(const Decode& x) const { return x.code.kind == Coding::top_k ? "fill" : kind_name(Work(x)); }
   // The same passes over memory.
   std::string operator()(const SumParts&) const { return "accumulate"; }
   template <class Other>
@@ -93,7 +93,7 @@ struct Typer {
   Dtype operator()(const OptimizerStep& x) const { return x.precision.parameter; }
   Dtype operator()(const Cast& x) const { return x.from; }
   Dtype operator()(const OuterStep& x) const { return x.weights; }
-  Dtype operator()(const LambUpdate& x) const { return x.precision.state; }
+  Dtype operator()(const LambUpdate& x) const { return x.precision.parameter; }
   template <class Other>
   Dtype operator()(const Other& x) const {
     if constexpr (requires { x.dtype; }) {

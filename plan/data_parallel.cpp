@@ -97,11 +97,6 @@ void read_data_parallel(ObjectReader& reader, Strategy& s) {
       reader.mistake(key, fmt::format("needs data_parallel parameter_server, not {}", name(s.data_parallel)));
     }
   }
-  if (s.server_replicas > 0 && s.staleness) {
-    reader.mistake("server_replicas",
-                   "with staleness is not built yet: a replica would have to know which worker's "
-                   "gradient of each server's comes next; expected 0, or no staleness");
-  }
   read_local_sgd(reader, s);
   s.loader_ranks = reader.integer("loader_ranks", 0, 0, kMostServers);
   if (s.data_parallel != DataParallel::all_reduce) {

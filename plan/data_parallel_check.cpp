@@ -1,3 +1,6 @@
+#include <numeric>
+#include <tuple>
+
 #include "base/error.h"
 #include "plan/job_check.h"
 
@@ -26,22 +29,28 @@ void check_servers(const Job& job, ObjectReader& strategy) {
 }
 
 void check_loaders(const Job& job, ObjectReader& strategy) {
-  constexpr std::int64_t kMostWorkers = 64;  // of one loader, each of which has a stream
+  constexpr std::int64_t kMostSends = 64;  // of one loader, each of which has a stream
   const Strategy& s = job.strategy;
   const auto refuse = [&](const std::string& why) { strategy.mistake("loader_ranks", why); };
   if (s.loader_ranks == 0) {
     return;
   }
-  if (s.tp * s.pp * s.cp * s.ep != 1) {
-    refuse("with tp, pp, cp or ep is not built; expected dp alone, or 0");
-  } else if (s.data_parallel != DataParallel::all_reduce && s.data_parallel != DataParallel::all_gather) {
-    refuse(fmt::format("with data_parallel {} is not built; expected all_reduce, all_gather, or 0",
+  // The model's beginning and its end; those of padded sequences are told their lengths everywhere.
+  const std::int64_t stages =
+      job.workload.model.is_classifier() ? s.stages() : s.ways() * std::min<std::int64_t>(s.model_stages(), 2);
+  const std::int64_t sends = (s.dp + s.loader_ranks - 1) / s.loader_ranks * s.cp * stages;
+  if (s.data_parallel == DataParallel::gather || s.data_parallel == DataParallel::parameter_server) {
+    refuse(fmt::format("with data_parallel {} is not built; expected all_reduce, all_gather, local_sgd, or 0",
                        name(s.data_parallel)));
-  } else if (s.split_by_speed || s.shard != 0) {
-    refuse("with split_by_speed or shard is not built; expected neither, or 0");
-  } else if (s.dp % s.loader_ranks != 0 || s.dp / s.loader_ranks > kMostWorkers) {
-    refuse(fmt::format("{} loaders for {} ranks along dp; expected a divisor of it, each with at most {} of them",
-                       s.loader_ranks, s.dp, kMostWorkers));
+  } else if (s.split_by_speed) {
+    refuse("with split_by_speed is not built; expected false, or 0");
+  } else if (s.loader_ranks > s.dp) {
+    refuse(fmt::format("{} loaders for {} ranks along dp; expected at most as many", s.loader_ranks, s.dp));
+  } else if (sends > kMostSends) {
+    refuse(
+        fmt::format("{} for {} ranks along dp: one sends to {} ranks; expected at least {}, so that none sends to "
+                    "more than {}",
+                    s.loader_ranks, s.dp, sends, (s.dp * s.cp * stages + kMostSends - 1) / kMostSends, kMostSends));
   }
 }
 
@@ -109,6 +118,10 @@ void check_optimizer(const Job& job, ObjectReader& strategy) {
   }
 }
 
+std::string counted(std::int64_t n, const char* what) {
+  return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
+}
+
 }  // namespace
 
 void check_data_parallel(const Job& job, ObjectReader& strategy) {
@@ -118,6 +131,40 @@ void check_data_parallel(const Job& job, ObjectReader& strategy) {
   check_compression(job, strategy);
   check_optimizer(job, strategy);
   check_rounding(job, strategy);
+}
+
+void check_roles(const Job& job, ObjectReader& cluster) {
+  const Strategy& s = job.strategy;
+  const topologies::NamedHosts& hosts = job.cluster.hosts;
+  const std::int64_t each = s.ranks() / std::ssize(hosts.all());
+  std::string spread, even;
+  bool is_even = each > 0;
+  const std::int64_t common = std::gcd(std::gcd(s.workers(), s.serving()), s.loader_ranks);
+  for (const auto& [role, ranks, names] : {std::tuple{"worker", s.workers(), &hosts.worker},
+                                           {"server", s.serving(), &hosts.server},
+                                           {"loader", s.loader_ranks, &hosts.loader}}) {
+    if (ranks == 0 && !names->empty()) {
+      cluster.mistake("hosts", fmt::format("\"{}\" has the role {}, and the strategy has no {}s; expected no {}",
+                                           names->front(), role, role, role));
+      return;
+    }
+    if (ranks > 0 && names->empty()) {
+      cluster.mistake("hosts",
+                      fmt::format("names no {}; expected \"{}\": [...] for {}", role, role, counted(ranks, role)));
+      return;
+    }
+    if (ranks > 0) {
+      spread += fmt::format("{}{} on {}", spread.empty() ? "" : ", ", counted(ranks, role),
+                            counted(std::ssize(*names), "host"));
+      even += fmt::format("{}{} of {}s", even.empty() ? "" : " to ", ranks / common, role);
+      is_even = is_even && ranks == each * std::ssize(*names);
+    }
+  }
+  if (!is_even) {
+    cluster.mistake("hosts", fmt::format("{}; every host has as many ranks as the others: expected {}", spread,
+                                         s.beside() == 0 ? "a number of hosts that divides them"
+                                                         : "hosts in proportion to ranks, " + even));
+  }
 }
 
 }  // namespace foretrain::plan

@@ -158,7 +158,8 @@ std::string to_text(const PlanGraph& g) {
   const auto out = std::back_inserter(text);
   fmt::format_to(out, "graph {}: {} ranks, {} (slowest first), {} microbatches, {} sequences x {} tokens, {} tensors\n",
                  g.name, g.mesh.ranks(),
-                 joined(g.mesh.order, " x ", [&](Axis a) { return fmt::format("{} {}", name(a), g.mesh.size(a)); }),
+                 joined(g.mesh.order, " x ", [&](Axis a) { return fmt::format("{} {}", name(a), g.mesh.size(a)); }) +
+                     (g.mesh.beside == 0 ? "" : fmt::format(" + {}", g.mesh.beside)),
                  g.microbatches, g.sequences_per_step, g.seq_len, g.tensors);
   for (const Group& group : g.groups) {
     fmt::format_to(out, "group {}: over {}{}\n", group.name, joined(group.spans, ", ", span_text),

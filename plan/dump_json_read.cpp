@@ -222,6 +222,9 @@ void check_mesh(const Source& s, const Mesh& mesh) {
     }
     ranks *= extent;
   }
+  if (mesh.beside < 0 || mesh.beside > kMost - ranks) {
+    s.fail(fmt::format("/mesh/beside: expected an integer from 0 on, and at most {} ranks in all", kMost));
+  }
 }
 
 }  // namespace

@@ -64,19 +64,26 @@ std::string_view name(Init i) {
   return "?";
 }
 
+AxisRange along(const Mesh& mesh, const RankSet& set, Axis axis) {
+  const auto given =
+      std::find_if(set.fixed.begin(), set.fixed.end(), [&](const AxisRange& f) { return f.axis == axis; });
+  return given == set.fixed.end() ? AxisRange{axis, 0, mesh.size(axis)} : *given;
+}
+
 bool contains(const Mesh& mesh, const RankSet& set, Rank r) {
   const Coordinates c = mesh.coordinates(r);
-  return std::all_of(set.fixed.begin(), set.fixed.end(), [&](const AxisRange& f) {
+  const auto holds = [&](const AxisRange& f) {
     const int at = c[static_cast<std::size_t>(f.axis)] - f.first;
     return at >= 0 && at < f.count;
-  });
+  };
+  return std::all_of(set.fixed.begin(), set.fixed.end(), holds) && holds(along(mesh, set, Axis::dp));
 }
 
 Rank first_rank(const Mesh& mesh, const RankSet& set) {
   Coordinates c{};
   for (const AxisRange& f : set.fixed) {
-    CHECK(f.first >= 0 && f.count >= 1 && f.first + f.count <= mesh.size(f.axis), "{} coordinates from {} of {} ranks",
-          f.count, f.first, mesh.size(f.axis));
+    CHECK(f.first >= 0 && f.count >= 1 && f.first + f.count <= mesh.end(f.axis), "{} coordinates from {} of {} ranks",
+          f.count, f.first, mesh.end(f.axis));
     c[static_cast<std::size_t>(f.axis)] = f.first;
   }
   return mesh.rank(c);

@@ -232,7 +232,7 @@ struct MemoryPlan {
   Bytes host;                   // of host buffers; their offsets begin where the arena ends
 };
 
-// Coordinates first, first + 1, … first + count - 1 along an axis.
+// Coordinates first, first + 1, … first + count - 1 along an axis; of dp perhaps of ranks beside the mesh.
 struct AxisRange {
   Axis axis{};
   int first = 0, count = 1;
@@ -241,6 +241,8 @@ struct AxisRange {
 struct RankSet {
   std::vector<AxisRange> fixed;
 };
+// All of the mesh's, where none is given.
+AxisRange along(const Mesh& mesh, const RankSet& set, Axis axis);
 bool contains(const Mesh& mesh, const RankSet& set, Rank r);
 Rank first_rank(const Mesh& mesh, const RankSet& set);
 std::int64_t count(const Mesh& mesh, const RankSet& set);
@@ -267,6 +269,7 @@ struct Role {
   BufferId logits = -1;      // [rows, padded local vocabulary] where this role has the head, and all of them at once
   BufferId grad_norm = -1;   // fp64[2]: clip coefficient, gradient norm
   BufferId loss_scale = -1;  // LossScale's state, where losses are scaled
+  BufferId turns = -1;       // fp64 per worker, of who updates for each by itself: how many of its updates are made
   MemoryPlan memory;
 };
 
@@ -287,14 +290,13 @@ struct PlanGraph {
   std::vector<RuntimeExtent> runtime_extents;
   std::vector<Role> roles;
   std::int32_t tensors = 0;  // global parameter tensors
-  // The last so many coordinates along dp: ranks that hold parameters and see no data.
-  std::int32_t servers = 0;
-  // Or the last so many coordinates along dp: ranks that read what the others train on, and send it to them.
-  std::int32_t loader_ranks = 0;
+  // Ranks beside the mesh: such as hold parameters and see no data; and behind these such as read what the others train
+  // on, and send it to them.
+  std::int32_t servers = 0, loader_ranks = 0;
   // Those with data do not wait for each other: of a step's loss the reported part is that of the first one's samples.
   bool asynchronous = false;
-  bool elastic = false;  // of these some may be lost on the way
-  int data_ranks() const { return mesh.size(Axis::dp) - servers - loader_ranks; }  // that share out a batch
+  bool elastic = false;                                   // of these some may be lost on the way
+  int data_ranks() const { return mesh.size(Axis::dp); }  // that share out a batch
   std::int64_t sequences_per_step = 0, seq_len = 0;  // seq_len: of a sequence as data, both sides of an encoder_decoder
   // Of these the last so many are told (and have logits), of a classifier's one; 0: all.
   std::int64_t told_len = 0;

@@ -244,7 +244,7 @@ void fields(auto& a, Of<SequencePart> auto& x) {
 void fields(auto& a, Of<Host> auto& x) {
   a("task", x.task), a("sequences", x.sequences), a("seq", x.seq), a("seq_group", x.seq_group);
   a("masking", x.masking), a("cols", x.cols), a("dtype", x.dtype), a("part", x.part);
-  a("bytes", x.bytes), a("loaders", x.loaders), a("prefetch", x.prefetch), a("data_rank", x.data_rank);
+  a("bytes", x.bytes), a("loaders", x.loaders), a("prefetch", x.prefetch), a("for_rank", x.for_rank);
 }
 void fields(auto& a, Of<Channel> auto& x) {
   a("step", x.step), a("group", x.group), a("root", x.root), a("elements", x.elements), a("dtype", x.dtype);
@@ -357,7 +357,7 @@ void fields(auto& a, Of<Role> auto& x) {
       a("holds", x.holds);
   a("rings", x.rings);
   a("loss", x.loss), a("logits", x.logits), a("grad_norm", x.grad_norm), a("loss_scale", x.loss_scale);
-  a("memory", x.memory);
+  a("turns", x.turns), a("memory", x.memory);
 }
 
 void fields(auto& a, Of<AxisSpan> auto& x) {
@@ -367,7 +367,7 @@ void fields(auto& a, Of<Group> auto& x) {
   a("name", x.name), a("spans", x.spans), a("weights", x.weights);
 }
 void fields(auto& a, Of<Mesh> auto& x) {
-  a("order", x.order), a("extent", x.extent);
+  a("order", x.order), a("extent", x.extent), a("beside", x.beside);
 }
 
 void fields(auto& a, Of<RuntimeExtent> auto& x) {

@@ -1,6 +1,7 @@
 #include "plan/held_memory.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "plan/caching_allocator.h"
@@ -49,16 +50,21 @@ class Account {
   std::int64_t peak_ = 0;
 };
 
-// Lives by the event after which they end.
-std::vector<std::vector<std::int32_t>> endings(const HeldStep& step) {
-  std::vector<std::vector<std::int32_t>> result(at(step.events()));
+// Lives in the order of the events after which they end.
+std::vector<std::int32_t> endings(const HeldStep& step) {
+  std::vector<std::int32_t> from(at(step.events()) + 1, 0);
+  for (const HeldLife& life : step.lives()) {
+    ++from[at(life.last) + 1];
+  }
+  std::partial_sum(from.begin(), from.end(), from.begin());
+  std::vector<std::int32_t> result(step.lives().size());
   for (std::size_t i = 0; i < step.lives().size(); ++i) {
-    result[at(step.lives()[i].last)].push_back(static_cast<std::int32_t>(i));
+    result[at(from[at(step.lives()[i].last)]++)] = static_cast<std::int32_t>(i);
   }
   return result;
 }
 
-Account replay(const HeldStep& step, const std::vector<std::vector<std::int32_t>>& ending, Account account) {
+Account replay(const HeldStep& step, const std::vector<std::int32_t>& ending, Account account) {
   for (const HeldLife& life : step.persistent_lives()) {
     account.take(life);
   }
@@ -67,6 +73,7 @@ Account replay(const HeldStep& step, const std::vector<std::vector<std::int32_t>
   auto late = step.late().begin();
   for (int s = 0; s < kSteps; ++s) {
     std::size_t next = 0;
+    auto end = ending.begin();
     for (std::int32_t event = 0; event < step.events(); ++event) {
       for (; next < step.lives().size() && step.lives()[next].first == event; ++next) {
         handles[next] = account.take(step.lives()[next]);
@@ -74,8 +81,8 @@ Account replay(const HeldStep& step, const std::vector<std::vector<std::int32_t>
       for (; late != step.late().end() && late->first <= event; ++late) {
         account.take(*late);
       }
-      for (const std::int32_t life : ending[at(event)]) {
-        account.give(step.lives()[at(life)], handles[at(life)]);
+      for (; end != ending.end() && step.lives()[at(*end)].last == event; ++end) {
+        account.give(step.lives()[at(*end)], handles[at(*end)]);
       }
     }
   }
@@ -92,7 +99,7 @@ std::string_view name(HeldKind k) {
 
 HeldMemory held_memory(const Role& role, const HeldRules& rules, Bytes limit) {
   const HeldStep step(role, rules);
-  const std::vector<std::vector<std::int32_t>> ending = endings(step);
+  const std::vector<std::int32_t> ending = endings(step);
   HeldMemory held = replay(step, ending, {rules.expandable_segments, CachingAllocator::kNoLimit}).result();
   if (held.reserved > limit) {
     held.needed = replay(step, ending, {rules.expandable_segments, limit.value}).result().reserved;

@@ -46,30 +46,6 @@ void check_disturbance(const topologies::Cluster& c, std::int64_t devices, Objec
   check_ends("background", c.disturbance.background);
 }
 
-std::string counted(std::int64_t n, const char* what) {
-  return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
-}
-
-// Hosts that are named have one role each, and as many ranks as each other.
-void check_roles(const Strategy& s, const topologies::NamedHosts& hosts, ObjectReader& cluster) {
-  const std::int64_t workers = s.dp * s.tp * s.pp * s.cp, servers = s.ranks() - workers;
-  const auto of_workers = std::ssize(hosts.worker), of_servers = std::ssize(hosts.server);
-  if (servers == 0 && of_servers > 0) {
-    cluster.mistake("hosts", fmt::format("\"{}\" has the role server, and the strategy has no servers; expected "
-                                         "data_parallel parameter_server, or workers alone",
-                                         hosts.server.front()));
-  } else if (servers > 0 && of_servers == 0) {
-    cluster.mistake("hosts",
-                    fmt::format("names no server; expected \"server\": [...] for {}", counted(servers, "server")));
-  } else if (workers % of_workers != 0 || servers * of_workers != workers * of_servers) {
-    cluster.mistake("hosts", fmt::format("{} on {}{}; every host has as many ranks as the others",
-                                         counted(workers, "worker"), counted(of_workers, "host"),
-                                         servers == 0 ? ""
-                                                      : fmt::format(", {} on {}", counted(servers, "server"),
-                                                                    counted(of_servers, "host"))));
-  }
-}
-
 // Absent dp: what the devices leave. Absent nodes: what the ranks need.
 void complete_ranks(Job& job, const JobParts& parts) {
   Strategy& s = job.strategy;
@@ -78,7 +54,7 @@ void complete_ranks(Job& job, const JobParts& parts) {
   const std::int64_t model_parallel = s.tp * s.pp * s.cp;
   if (dp_follows) {
     const bool fills = !c.this_machine && c.nodes != 0;
-    s.dp = fills ? std::max<std::int64_t>(1, c.device_count() / model_parallel - s.beside()) : 1;
+    s.dp = fills ? std::max<std::int64_t>(1, (c.device_count() - s.beside()) / model_parallel) : 1;
   }
   if (static_cast<double>(s.dp) * static_cast<double>(model_parallel) > kMaxRanks) {
     parts.strategy.mistake("", fmt::format("{} are more than {:.0e} ranks", axes_of(s), kMaxRanks));
@@ -87,7 +63,7 @@ void complete_ranks(Job& job, const JobParts& parts) {
   if (c.this_machine) {
     c.nodes = std::max<std::int64_t>(1, c.nodes);
     if (!c.hosts.empty()) {
-      check_roles(s, c.hosts, parts.cluster);
+      check_roles(job, parts.cluster);
     } else if (s.ranks() % c.nodes != 0) {
       parts.strategy.mistake("", fmt::format("{} = {} ranks do not spread evenly over {} hosts (cluster.nodes)",
                                              axes_of(s), s.ranks(), c.nodes));

@@ -19,6 +19,9 @@ void complete_and_check(Job& job, const JobParts& parts);
 // data_parallel_check.cpp, for the above: what the model and the optimizer mean for how replicas stay alike.
 void check_data_parallel(const Job& job, ObjectReader& strategy);
 
+// Hosts that are named have one role each, and as many ranks as each other. REQUIRES: some are.
+void check_roles(const Job& job, ObjectReader& cluster);
+
 // model_check.cpp, for the above: what a kind of model asks of the strategy.
 void check_model(const Job& job, ObjectReader& strategy);
 

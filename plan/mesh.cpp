@@ -52,7 +52,7 @@ int span_coordinate(const Mesh& mesh, const AxisSpan& span, int own, int i) {
 
 void check_group(const Mesh& mesh, const Group& group) {
   for (const AxisSpan& span : group.spans) {
-    const int size = mesh.size(span.axis);
+    const int size = mesh.size(span.axis), end = mesh.end(span.axis);
     CHECK(span.block >= 0 && (span.block == 0 || size % span.block == 0), "group {}: blocks of {} along {} of {} ranks",
           group.name, span.block, name(span.axis), size);
     CHECK(span.stride >= 1 && span_block(mesh, span) % span.stride == 0, "group {}: every {}th of {} along {}",
@@ -60,8 +60,8 @@ void check_group(const Mesh& mesh, const Group& group) {
     CHECK(span.only.empty() || (span.block == 0 && span.stride == 1), "group {}: blocks or strides of a list",
           group.name);
     for (std::size_t i = 0; i < span.only.size(); ++i) {
-      CHECK(span.only[i] >= 0 && span.only[i] < size && (i == 0 || span.only[i - 1] < span.only[i]),
-            "group {}: coordinates along {} must ascend and lie below {}", group.name, name(span.axis), size);
+      CHECK(span.only[i] >= 0 && span.only[i] < end && (i == 0 || span.only[i - 1] < span.only[i]),
+            "group {}: coordinates along {} must ascend and lie below {}", group.name, name(span.axis), end);
     }
   }
 }
@@ -82,7 +82,7 @@ std::string_view name(Axis a) {
   return "?";
 }
 
-Rank Mesh::ranks() const {
+Rank Mesh::within() const {
   Rank n = 1;
   for (const int e : extent) {
     n *= e;
@@ -92,6 +92,10 @@ Rank Mesh::ranks() const {
 
 Coordinates Mesh::coordinates(Rank r) const {
   Coordinates c{};
+  if (r >= within()) {
+    c[index(Axis::dp)] = size(Axis::dp) + static_cast<int>(r - within());
+    return c;
+  }
   for (std::size_t i = order.size(); i-- > 0;) {
     const Rank n = size(order[i]);
     c[index(order[i])] = static_cast<int>(r % n);
@@ -101,6 +105,10 @@ Coordinates Mesh::coordinates(Rank r) const {
 }
 
 Rank Mesh::rank(const Coordinates& c) const {
+  const int further = c[index(Axis::dp)] - size(Axis::dp);
+  if (further >= 0) {
+    return within() + further;
+  }
   Rank r = 0;
   for (const Axis a : order) {
     r = r * size(a) + c[index(a)];
@@ -117,6 +125,9 @@ Rank Mesh::stride(Axis a) const {
 }
 
 Rank Mesh::peer(Rank r, Axis a, int coordinate, bool relative) const {
+  if (r >= within()) {
+    return coordinate;
+  }
   Coordinates c = coordinates(r);
   int& along = c[index(a)];
   along = relative ? ((along + coordinate) % size(a) + size(a)) % size(a) : coordinate;
@@ -163,6 +174,10 @@ int group_size(const Mesh& mesh, const Group& group) {
 
 bool contains(const Mesh& mesh, const Group& group, Rank r) {
   const Coordinates c = mesh.coordinates(r);
+  const AxisSpan* const along_dp = span_along(group, Axis::dp);
+  if (r >= mesh.within() && (along_dp == nullptr || along_dp->only.empty())) {
+    return false;
+  }
   return std::all_of(group.spans.begin(), group.spans.end(),
                      [&](const AxisSpan& span) { return span_index(mesh, span, c[index(span.axis)]) >= 0; });
 }

@@ -22,15 +22,20 @@ using Coordinates = std::array<int, kAxes>;
 struct Mesh {
   std::array<Axis, kAxes> order{Axis::pp, Axis::dp, Axis::cp, Axis::tp};  // slowest first
   std::array<int, kAxes> extent{1, 1, 1, 1};                              // indexed by Axis
+  // Ranks of their own (servers, loaders) behind all others: each has a coordinate along dp past the extent, where
+  // nothing lies along the other axes. They are in the ranges and groups that name that coordinate, and in no others.
+  int beside = 0;
 
   int size(Axis a) const { return extent[static_cast<std::size_t>(a)]; }
-  Rank ranks() const;
+  int end(Axis a) const { return size(a) + (a == Axis::dp ? beside : 0); }  // of coordinates
+  Rank ranks() const { return within() + beside; }
+  Rank within() const;  // ranks without those beside
   Coordinates coordinates(Rank r) const;
   Rank rank(const Coordinates& c) const;
   // Ranks between two neighbours along an axis.
   Rank stride(Axis a) const;
   // The rank that differs from r only along an axis: at `coordinate` there, or, `relative`, that many further on, where
-  // the axis is a ring.
+  // the axis is a ring. From a rank beside, which has no such neighbours, the rank of that number.
   Rank peer(Rank r, Axis a, int coordinate, bool relative) const;
 };
 

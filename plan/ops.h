@@ -384,7 +384,8 @@ struct Collective {
   std::int64_t row = 0;
 };
 
-// One message to or from the rank that differs only in its coordinate along `axis` (Mesh::peer).
+// One message to or from the rank that differs only in its coordinate along `axis`, or that a rank beside the mesh
+// names by its number (Mesh::peer).
 struct Message {
   bool send = true;
   Axis axis = Axis::pp;
@@ -447,13 +448,15 @@ struct Host {
   // What is read of storage for it; of several loads of the same sequences the first one's. A rank's reads are taken in
   // program order, on so many threads, and begin up to `prefetch` of them ahead, perhaps of later steps.
   std::int64_t bytes = 0, loaders = 1, prefetch = 0;
-  std::int32_t data_rank = -1;  // whose sequences, by coordinate along dp; -1: the rank's own
+  std::int64_t for_rank = -1;  // whose it is; -1: the rank's own
 };
 
 // What a server and workers that do not wait for each other exchange (plan/channel.h). The server is the group's
-// `root`, `elements` are those of all operands.
+// `root`, `elements` are those of all x, or y.
 //   put:     of a worker; reads {x…}; ends when the server has taken it
-//   take:    of the server; writes {x…}; takes what was put first, of whomever; `in_turn`: of whose turn it is
+//   take:    of the server; reads {turns}, writes {x…, turn}; takes what was put first, of whomever; `in_turn`: of
+//            whose turn it is. turns: by worker, how many of its updates are made; turn: the same behind this one, and
+//            then 1, or 0 where there is nothing to update by
 //   release: of the server; reads {y…}; to the workers whose last message was taken and who are at most `staleness`
 //            steps ahead of the slowest (-1: any number); perhaps to none
 //   fetch:   of a worker; writes {y…}; waits until it is released

@@ -70,7 +70,7 @@ const std::vector<std::string>& job_fields() {
           "reshuffle", "epochs", "loaders", "prefetch", "bytes_per_sequence", "sequences", "cache"}},
         {"cluster.",
          {"system", "nodes", "devices_per_node", "inter", "hosts_share_cores", "hosts", "disturbance", "storage"}},
-        {"cluster.hosts.", {"worker", "server"}},
+        {"cluster.hosts.", {"worker", "server", "loader"}},
         {"cluster.inter.", {"bandwidth", "latency"}},
         {"cluster.storage.", {"bandwidth", "latency", "shared"}},
         {"cluster.disturbance.", {"jitter", "seed"}},

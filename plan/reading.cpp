@@ -112,8 +112,7 @@ std::set<std::int32_t> data_ranks_read(const PlanGraph& graph, Rank r) {
   for (const Block& block : graph.roles[static_cast<std::size_t>(role_of(graph, r))].blocks) {
     for (const Op& op : block.ops) {
       if (const Host* const host = read_by(op)) {
-        of.insert(host->data_rank >= 0 ? host->data_rank
-                                       : graph.mesh.coordinates(r)[static_cast<std::size_t>(Axis::dp)]);
+        of.insert(graph.mesh.coordinates(host->for_rank >= 0 ? host->for_rank : r)[static_cast<std::size_t>(Axis::dp)]);
       }
     }
   }

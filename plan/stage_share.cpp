@@ -19,12 +19,6 @@ std::vector<Part> parts_of(const Strategy& s) {
 
 std::vector<StageShare> shares_of(const Strategy& s, std::int32_t microbatches) {
   std::vector<StageShare> shares;
-  if (s.loader_ranks > 0) {  // a loader sends each its own
-    for (int d = 0; d < s.dp; ++d) {
-      shares.push_back({Part::whole, d, 1, microbatches});
-    }
-    return shares;
-  }
   for (const Part part : s.microbatches_of.empty() ? parts_of(s) : std::vector<Part>{}) {
     shares.push_back({part, 0, 0, microbatches});
   }
@@ -34,6 +28,20 @@ std::vector<StageShare> shares_of(const Strategy& s, std::int32_t microbatches) 
       shares.push_back({Part::whole, static_cast<int>(d), 0, own});
     }
     ++shares.back().count;
+  }
+  return shares;
+}
+
+std::vector<StageShare> receivers(const Strategy& s, const StageShare& all) {
+  const int tp = static_cast<int>(s.tp);
+  std::vector<StageShare> shares;
+  for (int d = 0; d < s.dp; ++d) {
+    for (int c = 0; c < s.cp; ++c) {
+      shares.push_back({all.part, d, 1, all.microbatches, c, 0, 1});
+      if (tp > 1) {
+        shares.push_back({all.part, d, 1, all.microbatches, c, 1, tp - 1});
+      }
+    }
   }
   return shares;
 }
@@ -63,6 +71,15 @@ void place_ranks(const Strategy& s, int stage, const StageShare& share, Role& ro
     role.name += fmt::format(" dp {}", share.first);
     role.name += share.count > 1 ? fmt::format("-{}", share.first + share.count - 1) : "";
     role.ranks.fixed.push_back({Axis::dp, share.first, share.count});
+  }
+  if (share.tps > 0 && s.cp > 1) {
+    role.name += fmt::format(" cp {}", share.cp);
+    role.ranks.fixed.push_back({Axis::cp, share.cp});
+  }
+  if (share.tps > 0 && s.tp > 1) {
+    const int last = share.tp + share.tps - 1;
+    role.name += last > share.tp ? fmt::format(" tp {}-{}", share.tp, last) : fmt::format(" tp {}", last);
+    role.ranks.fixed.push_back({Axis::tp, share.tp, share.tps});
   }
 }
 

@@ -125,7 +125,8 @@ struct Strategy {
   std::int64_t drifting() const { return data_parallel == DataParallel::local_sgd ? dp / local_group : 1; }
   std::int64_t serving() const { return servers * (1 + server_replicas); }
   std::int64_t beside() const { return serving() + loader_ranks; }  // ranks beside the dp workers
-  std::int64_t ranks() const { return (dp + beside()) * tp * pp * cp; }
+  std::int64_t workers() const { return dp * tp * pp * cp; }
+  std::int64_t ranks() const { return workers() + beside(); }
   // Ways that microbatches take through the virtual stages: of dualpipe two, each through all of the model.
   std::int64_t ways() const { return schedule == ScheduleKind::dualpipe ? 2 : 1; }
   std::int64_t replicas() const { return dp * cp * ways(); }  // ranks with the same parameters and other tokens

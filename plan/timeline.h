@@ -20,7 +20,7 @@ struct Span {
   std::int32_t multiplicity = 1;
   Rank rank = 0;
   Time start, end;
-  std::int32_t sender = -1;   // of a take: whose message, as index in its group (channel.h: or passed_over())
+  std::int32_t sender = -1;   // of a take: whose message, as index in its group (channel.h: or why of none)
   bool held_by_host = false;  // all that it waits for was over, and its host had not submitted it (simulated only)
 };
 

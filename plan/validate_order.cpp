@@ -79,11 +79,9 @@ struct Actor {
 
 Rank last_rank(const Mesh& mesh, const RankSet& set) {
   Coordinates c{};
-  for (int a = 0; a < kAxes; ++a) {
-    c[static_cast<std::size_t>(a)] = mesh.extent[static_cast<std::size_t>(a)] - 1;
-  }
-  for (const AxisRange& f : set.fixed) {
-    c[static_cast<std::size_t>(f.axis)] = f.first + f.count - 1;
+  for (const Axis axis : mesh.order) {
+    const AxisRange all = along(mesh, set, axis);
+    c[static_cast<std::size_t>(axis)] = all.first + all.count - 1;
   }
   return mesh.rank(c);
 }

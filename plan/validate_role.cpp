@@ -21,18 +21,9 @@ std::size_t at(std::int64_t id) {
   return static_cast<std::size_t>(id);
 }
 
-// Where a role's ranks lie along an axis.
-AxisRange range(const Mesh& mesh, const Role& role, Axis axis) {
-  for (const AxisRange& fixed : role.ranks.fixed) {
-    if (fixed.axis == axis) {
-      return fixed;
-    }
-  }
-  return {axis, 0, mesh.size(axis)};
-}
-// The one coordinate of them; -1 when they lie along it.
+// The one coordinate of a role's ranks along an axis; -1 when they lie along it.
 int coordinate(const Mesh& mesh, const Role& role, Axis axis) {
-  const AxisRange all = range(mesh, role, axis);
+  const AxisRange all = along(mesh, role.ranks, axis);
   return all.count == 1 ? all.first : -1;
 }
 
@@ -212,8 +203,12 @@ class RoleChecker {
   // Every rank of the role must be in it.
   bool check_group(GroupId id) {
     const Group& group = graph_.groups[at(id)];
+    if (!contains(graph_.mesh, group, first_rank(graph_.mesh, role_.ranks))) {
+      fail(fmt::format("group {} does not contain the role's ranks", group.name));
+      return false;
+    }
     for (const AxisSpan& span : group.spans) {
-      const AxisRange own = range(graph_.mesh, role_, span.axis);
+      const AxisRange own = along(graph_.mesh, role_.ranks, span.axis);
       const auto inside = [&](int c) { return std::find(span.only.begin(), span.only.end(), c) != span.only.end(); };
       bool contained = true;
       for (int c = own.first; !span.only.empty() && contained && c < own.first + own.count; ++c) {
@@ -297,11 +292,17 @@ class RoleChecker {
     }
     const Group& group = graph_.groups[at(c.group)];
     const bool is_root = index_in_group(graph_.mesh, group, first_rank(graph_.mesh, role_.ranks)) == c.root;
-    std::int64_t elements = 0;
-    for (const auto* operands : {&op.reads, &op.writes}) {
-      for (const Operand& o : *operands) {
-        elements += is_sane(o.elements) ? o.elements : 0;
+    std::vector<Operand> exchanged = op.writes.empty() ? op.reads : op.writes;
+    if (c.step == ChannelStep::take && !op.reads.empty() && !op.writes.empty()) {
+      const std::int64_t workers = group_size(graph_.mesh, group) - 1;
+      if (op.reads[0].elements != workers || op.writes.back().elements != workers + 1) {
+        fail(fmt::format("{} counts turns of other than {} workers", op_text(graph_, op), workers));
       }
+      exchanged.pop_back();
+    }
+    std::int64_t elements = 0;
+    for (const Operand& o : exchanged) {
+      elements += is_sane(o.elements) ? o.elements : 0;
     }
     if (is_root != is_of_server(c.step) || elements != c.elements) {
       fail(fmt::format("{} of {} elements {}", op_text(graph_, op), elements,
@@ -311,6 +312,8 @@ class RoleChecker {
 
   void check_exchange(const Op& op, const Exchange& e) {
     std::size_t read = 0, written = 0;
+    const Rank first = first_rank(graph_.mesh, role_.ranks);
+    const bool is_beside = first >= graph_.mesh.within();
     for (const Message& m : e.messages) {
       check_tag(m.tag);
       const int own = coordinate(graph_.mesh, role_, m.axis);
@@ -326,9 +329,10 @@ class RoleChecker {
           fail(fmt::format("message {} {} {:+} of {}; the role must be all along the axis, and the peer another rank",
                            m.send ? "to" : "from", name(m.axis), m.peer, graph_.mesh.size(m.axis)));
         }
-      } else if (own < 0 || m.peer == own || m.peer < 0 || m.peer >= graph_.mesh.size(m.axis)) {
+      } else if (own < 0 || m.peer == (is_beside ? first : own) || m.peer < 0 ||
+                 m.peer >= (is_beside ? graph_.mesh.ranks() : graph_.mesh.end(m.axis))) {
         fail(fmt::format("message {} {} {}; the role is at {} of {}", m.send ? "to" : "from", name(m.axis), m.peer,
-                         own < 0 ? "several" : std::to_string(own), graph_.mesh.size(m.axis)));
+                         own < 0 ? "several" : std::to_string(own), graph_.mesh.end(m.axis)));
       }
       const auto& operands = m.send ? op.reads : op.writes;
       std::size_t& next = m.send ? read : written;

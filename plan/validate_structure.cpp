@@ -11,12 +11,16 @@
 namespace foretrain::plan {
 namespace {
 
-bool intersect(const RankSet& a, const RankSet& b) {
-  return std::none_of(a.fixed.begin(), a.fixed.end(), [&](const auto& x) {
-    return std::any_of(b.fixed.begin(), b.fixed.end(), [&](const auto& y) {
-      return x.axis == y.axis && (x.first + x.count <= y.first || y.first + y.count <= x.first);
-    });
+bool intersect(const Mesh& mesh, const RankSet& a, const RankSet& b) {
+  return std::all_of(mesh.order.begin(), mesh.order.end(), [&](Axis axis) {
+    const AxisRange x = along(mesh, a, axis), y = along(mesh, b, axis);
+    return x.first < y.first + y.count && y.first < x.first + x.count;
   });
+}
+
+// Of which there is one at each coordinate.
+bool is_beside(const Mesh& mesh, const RankSet& set) {
+  return along(mesh, set, Axis::dp).first >= mesh.size(Axis::dp);
 }
 
 void check_group_spans(const Mesh& mesh, const Group& group, Findings& findings) {
@@ -25,7 +29,7 @@ void check_group_spans(const Mesh& mesh, const Group& group, Findings& findings)
     const int size = mesh.size(span.axis);
     bool& known = seen[static_cast<std::size_t>(span.axis)];
     const bool ascends = std::is_sorted(span.only.begin(), span.only.end(), std::less_equal<>()) &&
-                         (span.only.empty() || (span.only.front() >= 0 && span.only.back() < size));
+                         (span.only.empty() || (span.only.front() >= 0 && span.only.back() < mesh.end(span.axis)));
     if (known || span.block < 0 || (span.block > 0 && size % span.block != 0) || !ascends) {
       findings.add(
           fmt::format("group {}: its span of {} names the axis again, or blocks or coordinates that {} ranks do "
@@ -91,7 +95,7 @@ void check_structure(const PlanGraph& graph, Findings& findings) {
     const Role& role = graph.roles[i];
     std::array<bool, kAxes> is_fixed{};
     for (const auto& [axis, first, count] : role.ranks.fixed) {
-      const int size = graph.mesh.size(axis);
+      const int size = graph.mesh.end(axis);
       if (first < 0 || first >= size || count < 1 || count > size - first || is_fixed[static_cast<std::size_t>(axis)]) {
         findings.add(fmt::format("{}: at {} {} of {}", role.name, name(axis),
                                  count == 1 ? std::to_string(first) : fmt::format("{} and {} more", first, count - 1),
@@ -99,18 +103,23 @@ void check_structure(const PlanGraph& graph, Findings& findings) {
       }
       is_fixed[static_cast<std::size_t>(axis)] = true;
     }
-    for (std::size_t j = 0; j < i; ++j) {
-      if (intersect(role.ranks, graph.roles[j].ranks)) {
+    for (const Axis axis : findings.empty() ? graph.mesh.order : decltype(graph.mesh.order){}) {
+      const AxisRange at = along(graph.mesh, role.ranks, axis);
+      if (is_beside(graph.mesh, role.ranks) ? axis != Axis::dp && (at.first > 0 || at.count > 1)
+                                            : at.first + at.count > graph.mesh.size(axis)) {
+        findings.add(fmt::format("{}: ranks of the mesh and beside it", role.name));
+      }
+    }
+    for (std::size_t j = 0; j < i && findings.empty(); ++j) {
+      if (intersect(graph.mesh, role.ranks, graph.roles[j].ranks)) {
         findings.add(fmt::format("{} and {} share ranks", graph.roles[j].name, role.name));
       }
     }
     ranks += count(graph.mesh, role.ranks);
   }
-  if (graph.servers < 0 || graph.servers >= graph.mesh.size(Axis::dp)) {
-    findings.add(fmt::format("{} servers of {} ranks along dp", graph.servers, graph.mesh.size(Axis::dp)));
-  }
-  if (graph.loader_ranks < 0 || graph.servers + graph.loader_ranks >= graph.mesh.size(Axis::dp)) {
-    findings.add(fmt::format("{} loaders of {} ranks along dp", graph.loader_ranks, graph.mesh.size(Axis::dp)));
+  if (graph.servers < 0 || graph.loader_ranks < 0 || graph.servers + graph.loader_ranks != graph.mesh.beside) {
+    findings.add(fmt::format("{} servers and {} loaders of {} ranks beside the mesh", graph.servers, graph.loader_ranks,
+                             graph.mesh.beside));
   }
   if (ranks != graph.mesh.ranks()) {
     findings.add(fmt::format("the roles have {} ranks, the mesh {}", ranks, graph.mesh.ranks()));

@@ -65,7 +65,8 @@ Table steps_table(const RunReport& r) {
   for (std::size_t i = 0; i < shown; ++i) {
     const std::size_t step = shown == 1 ? 0 : i * (n - 1) / (shown - 1);
     t.rows.push_back({fmt::format("{}", r.first_step + static_cast<std::int64_t>(step)),
-                      fmt::format("{:.4f}", r.loss[step]), fmt::format("{:.3f}", r.grad_norm[step]),
+                      fmt::format("{:.4f}", r.loss[step]),
+                      std::isfinite(r.grad_norm[step]) ? fmt::format("{:.3f}", r.grad_norm[step]) : "no number",
                       seconds_text(r.step_seconds[step])});
   }
   return t;

@@ -2,9 +2,18 @@
 
 #include <algorithm>
 
-#include "sim/role_model.h"
-
 namespace foretrain::sim {
+
+namespace {
+
+// `active`, times kFullSpeed, need not be whole: straight between two numbers of ranks.
+std::int64_t speed_at(const std::vector<std::int64_t>& by_active, std::int64_t active) {
+  const auto below = static_cast<std::size_t>(active / kFullSpeed);
+  const std::int64_t part = active % kFullSpeed, speed = by_active[below];
+  return part == 0 ? speed : speed + (by_active[below + 1] - speed) * part / kFullSpeed;
+}
+
+}  // namespace
 
 Activities::Running& Activities::running(std::int32_t id) {
   const auto index = static_cast<std::size_t>(id);
@@ -22,7 +31,7 @@ void Activities::begin(Running& run, Time now, Time duration) {
 }
 
 void Activities::start(std::int32_t id, Time now, Time duration, const std::vector<std::int64_t>& speed_by_active,
-                       std::int64_t ranks) {
+                       std::int64_t ranks, std::int64_t at_work) {
   Running& run = running(id);
   if (speed_by_active.empty()) {
     queue_.push({now + duration, id, ++run.generation});
@@ -30,8 +39,9 @@ void Activities::start(std::int32_t id, Time now, Time duration, const std::vect
   }
   begin(run, now, duration);
   run.ranks = ranks;
+  run.at_work = at_work;
   run.speed_by_active = &speed_by_active;
-  active_ranks_ += ranks;
+  active_ranks_ += ranks * at_work;
   sharing_.push_back(id);
   has_changed_ = true;
 }
@@ -59,7 +69,8 @@ void Activities::set_speeds(Time now) {
   has_changed_ = false;
   for (const std::int32_t id : sharing_) {
     const Running& run = running_[static_cast<std::size_t>(id)];
-    set_speed(id, now, (*run.speed_by_active)[static_cast<std::size_t>(active_ranks_)]);
+    // What slows it does so while it is at work.
+    set_speed(id, now, speed_at(*run.speed_by_active, active_ranks_ - run.at_work + kFullSpeed));
   }
 }
 
@@ -86,7 +97,7 @@ std::int32_t Activities::pop() {
   ++run.generation;
   if (run.speed_by_active != nullptr) {
     run.speed_by_active = nullptr;
-    active_ranks_ -= run.ranks;
+    active_ranks_ -= run.ranks * run.at_work;
     sharing_.erase(std::find(sharing_.begin(), sharing_.end(), id));
     has_changed_ = true;
   }

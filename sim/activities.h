@@ -9,15 +9,17 @@
 
 #include "base/units.h"
 #include "sim/event_queue.h"
+#include "sim/role_model.h"
 
 namespace foretrain::sim {
 
 class Activities {
  public:
   // `speed_by_active`: fractions of kFullSpeed by ranks at work; empty: alone, whatever else runs. It must outlive the
-  // activity. `ranks`: how many are at work on this one. An id may be used again once its activity has ended.
+  // activity. `ranks`: how many are at work on this one; `at_work`: each for which part of the time, of kFullSpeed. An
+  // id may be used again once its activity has ended.
   void start(std::int32_t id, Time now, Time duration, const std::vector<std::int64_t>& speed_by_active,
-             std::int64_t ranks);
+             std::int64_t ranks, std::int64_t at_work = kFullSpeed);
   // It stands still until it is given a speed, in the same instant.
   void start_shared(std::int32_t id, Time now, Time duration);
   void set_speed(std::int32_t id, Time now, std::int64_t speed);  // requires: it runs; speed > 0
@@ -35,7 +37,7 @@ class Activities {
     Work remaining = 0;  // picoseconds x kFullSpeed
     Time since;
     std::int64_t speed = 0;
-    std::int64_t ranks = 0;
+    std::int64_t ranks = 0, at_work = kFullSpeed;
     std::uint32_t generation = 0;
     const std::vector<std::int64_t>* speed_by_active = nullptr;
   };
@@ -46,7 +48,7 @@ class Activities {
   EventQueue queue_;
   std::vector<Running> running_;       // by id
   std::vector<std::int32_t> sharing_;  // ids of those whose speed varies
-  std::int64_t active_ranks_ = 0;
+  std::int64_t active_ranks_ = 0;      // times kFullSpeed
   bool has_changed_ = false;
 };
 

@@ -2,7 +2,8 @@
 // same dtypes and layout; a missing corner of a cell takes the nearest sample; outside the grid its border counts.
 //   Attention: seconds per (batch · head · seq² · head_dim), bilinear in (log seq, log head_dim).
 //   Memory-bound ops: a curve of seconds over bytes per kind and dtype. Each op pays the dispatch between two ops as
-//   well. All of it twice: with operands in memory, and with operands in a core's caches.
+//   well. All of it twice: with operands in memory, and with operands in a core's caches. A load: as long as it takes
+//   to load one number of each sequence, and to copy what it writes.
 // Source: the profile (exec/calibrate).   Holds for: the machine the profile was taken on.
 // Known wrong: what ranks wait for the slowest of them counts as computing; kinds without samples, which take the curve
 // of "accumulate" at their bytes; dtypes without samples of a kind, which take another dtype's at the same bytes.
@@ -129,6 +130,9 @@ class Tables {
     if (const auto* grouped = std::get_if<plan::GroupedMatmul>(&op.work)) {
       return matmul_seconds(of_one_expert(*grouped), work.flops);
     }
+    if (const auto* host = std::get_if<plan::Host>(&op.work)) {
+      return load_seconds(*host, bytes_of(work));
+    }
     if (const auto attention = plan::attention_of(op.work)) {
       if (const auto t = attention_seconds(*attention)) {
         return *t;
@@ -212,6 +216,17 @@ class Tables {
            products(a.batch * a.heads, a.seq, a.keys(), a.head_dim) * shown * cost.share;
   }
 
+  // The sequences are found, as one number of each is, and what they hold is copied. None where nobody loads on what
+  // was measured.
+  double load_seconds(const plan::Host& load, double bytes) const {
+    const auto found = memory_.find({"load_labels", Dtype::fp64});
+    if (found == memory_.end() || load.task == plan::HostTask::write_checkpoint) {
+      return 0;
+    }
+    return found->second.at(static_cast<double>(size_bytes(Dtype::fp64, load.sequences))) +
+           memory_seconds(plan::Copy{}, 2 * bytes);
+  }
+
   double memory_seconds(const plan::Work& work, double bytes) const {
     for (const std::string& kind : {plan::cost_kind(work), std::string("accumulate")}) {
       const auto same = memory_.find({kind, plan::cost_dtype(work)});
@@ -265,10 +280,11 @@ class MeasuredModel final : public ComputeModel {
 
  private:
   double seconds(const plan::Op& op, const Tables& tables) const {
-    if (std::holds_alternative<plan::Join>(op.work) || std::holds_alternative<plan::Host>(op.work)) {
+    if (std::holds_alternative<plan::Join>(op.work)) {
       return 0;
     }
-    return measured_.dispatch_seconds + tables.seconds(op);
+    const double seconds = tables.seconds(op);
+    return seconds > 0 ? measured_.dispatch_seconds + seconds : 0;
   }
 
   const Measured& measured_;

@@ -15,6 +15,7 @@ void slow_down(RoleModel& model, double speed) {
     for (OpModel& op : block) {
       if (op.kind == OpKind::local) {
         op.duration = Time{static_cast<std::int64_t>(std::ceil(static_cast<double>(op.duration.value) / speed))};
+        op.at_work = std::clamp<std::int64_t>(std::llround(speed * static_cast<double>(kFullSpeed)), 1, kFullSpeed);
       }
     }
   }

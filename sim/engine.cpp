@@ -239,7 +239,7 @@ class Engine {
     if (shared_ && op.stream == plan::kCompute) {
       shared_->start_compute(m.actor, id_of(m), now_, duration, *op.op);
     } else {
-      activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity);
+      activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity, op.at_work);
     }
   }
 

@@ -1,13 +1,14 @@
 #include "sim/fold.h"
 
 #include <algorithm>
-#include <map>
+#include <deque>
 #include <numeric>
 #include <optional>
-#include <tuple>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "sim/flow_times.h"
+#include "sim/open_meetings.h"
 #include "sim/role_walk.h"
 
 namespace foretrain::sim {
@@ -16,9 +17,6 @@ namespace {
 // Rounds go on until they have walked so many times the ops that events take: an event costs about three times as much.
 // A first round where nothing repeats walks about as many.
 constexpr std::int64_t kMostWalked = 4;
-
-// Step, match key, instance of what meets.
-using FoldedKey = std::tuple<std::int32_t, plan::MatchKey, std::int32_t>;
 
 struct Arrival {
   std::size_t walk = 0;
@@ -32,7 +30,6 @@ class FoldedRun {
       : models_(models), classes_(classes), flows_(flows), shares_(sharing != nullptr) {
     walks_.reserve(classes.size());
     for (const RankClass& c : classes) {
-      waiting_.push_back(walks_.size());
       walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps, sharing,
                           [this, w = walks_.size()](std::int32_t posted) {
                             be_ready({w, posted});
@@ -41,8 +38,13 @@ class FoldedRun {
     is_finished_.resize(classes.size());
   }
 
-  // When it holds: the flows know what they were slowed by.
+  // One round. When it holds: the flows know what they were slowed by.
   bool run() {
+    for (RoleWalk& walk : walks_) {
+      waiting_.push_back(waiting_.size());
+      walk.restart();
+    }
+    slowed_.clear();
     while (!waiting_.empty() || !ready_.empty() || !paused_.empty()) {
       if (!ready_.empty()) {
         const Arrival a = ready_.back();
@@ -132,8 +134,9 @@ class FoldedRun {
     FlowTimes::Id id{a.walk, p.meetings_before};
     for (const Meeting& about : p.op->meetings) {
       const MeetingPlace& place = ranks.place(about);
-      const FoldedKey key{step, plan::match_key(role, about.tag, binding), place.instance};
-      FoldedMeeting& meeting = open_[key];
+      const plan::MatchKey match = plan::match_key(role, about.tag, binding);
+      const MeetingKey key{step, match.tag, match.layer, match.microbatch, place.instance};
+      FoldedMeeting& meeting = find(key, place.arrivals);
       meeting.id = meeting.members.empty() ? id : std::min(meeting.id, id);
       ++id.ordinal;
       if (meeting.members.empty() || about.duration > meeting.duration ||
@@ -146,11 +149,37 @@ class FoldedRun {
       meeting.members.push_back(a);
       meeting.latest = std::max(meeting.latest, arrival);
       if (meeting.members.size() == static_cast<std::size_t>(place.arrivals)) {
-        const FoldedMeeting complete = std::move(meeting);
-        open_.erase(key);
-        end(complete);
+        if (place.arrivals > 1) {
+          open_.erase(key);
+        }
+        end(meeting);
+        free_.push_back(&meeting);
       }
     }
+  }
+
+  // The meeting with this key, begun with it if there is none.
+  FoldedMeeting& find(const MeetingKey& key, std::int32_t arrivals) {
+    if (arrivals == 1) {
+      return begin();
+    }
+    FoldedMeeting*& meeting = open_[key];
+    if (meeting == nullptr) {
+      meeting = &begin();
+    }
+    return *meeting;
+  }
+
+  FoldedMeeting& begin() {
+    if (free_.empty()) {
+      return meetings_.emplace_back();
+    }
+    FoldedMeeting& meeting = *free_.back();
+    free_.pop_back();
+    meeting.members.clear();
+    meeting.latest = meeting.duration = {};
+    meeting.load = {};
+    return meeting;
   }
 
   void end(const FoldedMeeting& meeting) {
@@ -206,7 +235,9 @@ class FoldedRun {
   std::vector<Arrival> ready_;                           // at their meetings
   std::vector<std::pair<std::size_t, Arrival>> slowed_;  // flows, by number, and who may slow them
   std::vector<bool> is_finished_;
-  std::map<FoldedKey, FoldedMeeting> open_;
+  std::deque<FoldedMeeting> meetings_;  // references into it stay
+  std::vector<FoldedMeeting*> free_;    // of them
+  std::unordered_map<MeetingKey, FoldedMeeting*, MeetingKeyHash> open_;
   static constexpr std::size_t kNone = SIZE_MAX;
   std::size_t running_ = kNone;
 };
@@ -252,8 +283,8 @@ std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vec
   for (const RankClass& c : classes) {
     ops += steps * ops_per_step(graph.roles[static_cast<std::size_t>(c.role)]);
   }
+  FoldedRun run(graph, models, classes, steps, flows, sharing);
   while (walked < kMostWalked * ops) {
-    FoldedRun run(graph, models, classes, steps, flows, sharing);
     if (!run.run()) {
       break;
     }

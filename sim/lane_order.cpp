@@ -1,6 +1,8 @@
 #include "sim/lane_order.h"
 
 #include <algorithm>
+#include <array>
+#include <map>
 
 namespace foretrain::sim {
 namespace {
@@ -17,6 +19,7 @@ class Clocks {
     }
   }
   void copy(std::int32_t* into, const std::int32_t* from) const { std::copy_n(from, streams_, into); }
+  std::vector<std::int32_t>& all() { return done_; }
 
  private:
   std::size_t streams_ = 0;
@@ -49,6 +52,7 @@ class Walk {
       longest = std::max(longest, block.size());
     }
     by_op_ = Clocks(issued_.size(), longest);
+    note_state();
   }
 
   std::vector<std::vector<bool>> run() {
@@ -62,7 +66,30 @@ class Walk {
   }
 
  private:
+  // All that what comes later depends on.
+  struct State {
+    std::vector<std::int32_t> by_stream, by_event, last;
+    friend auto operator<=>(const State&, const State&) = default;
+  };
+  // A state, and what an instance binds.
+  using Visit = std::array<std::int32_t, 6>;
+
+  // Microbatches repeat each other: an instance is walked once in each state that it is met in.
   void part(const std::vector<plan::Instance>& instances) {
+    for (const plan::Instance& instance : instances) {
+      const plan::InstanceSide beside = instance.side(true);
+      const Visit visit{state_, instance.segment, instance.slot, instance.ring, beside.slot, beside.ring};
+      const auto [next, is_new] = next_.try_emplace(visit, -1);
+      if (is_new) {
+        resume(*states_[static_cast<std::size_t>(state_)]);
+        walk({instance});
+        next->second = note_state();
+      }
+      state_ = next->second;
+    }
+  }
+
+  void walk(const std::vector<plan::Instance>& instances) {
     std::size_t block = 0;
     for (plan::ProgramCursor c(*model_.role, 0, instances, 0); c; c.next()) {
       if (c.starts_block()) {
@@ -74,6 +101,50 @@ class Walk {
         by_op_.copy(by_op_[op], clock);
       }
     }
+  }
+
+  void resume(const State& state) {
+    by_stream_.all() = state.by_stream;
+    by_event_.all() = state.by_event;
+    last_ = state.last;
+    std::fill(issued_.begin(), issued_.end(), 0);
+    for (std::size_t l = 0; l < last_.size(); ++l) {
+      std::int32_t& issued = issued_[static_cast<std::size_t>(model_.lanes[l].stream)];
+      issued = std::max(issued, last_[l]);
+    }
+  }
+
+  // Of a clock it matters only which lanes' last meetings are done: each count becomes the number of them.
+  std::int32_t note_state() {
+    const std::size_t streams = issued_.size();
+    std::vector<std::vector<std::int32_t>> lasts(streams);
+    for (std::size_t l = 0; l < last_.size(); ++l) {
+      if (last_[l] > 0) {
+        lasts[static_cast<std::size_t>(model_.lanes[l].stream)].push_back(last_[l]);
+      }
+    }
+    for (std::vector<std::int32_t>& of_stream : lasts) {
+      std::sort(of_stream.begin(), of_stream.end());
+      of_stream.erase(std::unique(of_stream.begin(), of_stream.end()), of_stream.end());
+    }
+    const auto count = [&](std::size_t stream, std::int32_t& done) {
+      const std::vector<std::int32_t>& of_stream = lasts[stream];
+      done = static_cast<std::int32_t>(std::upper_bound(of_stream.begin(), of_stream.end(), done) - of_stream.begin());
+    };
+    for (std::vector<std::int32_t>* clocks : {&by_stream_.all(), &by_event_.all()}) {
+      for (std::size_t i = 0; i < clocks->size(); ++i) {
+        count(i % streams, (*clocks)[i]);
+      }
+    }
+    for (std::size_t l = 0; l < last_.size(); ++l) {
+      count(static_cast<std::size_t>(model_.lanes[l].stream), last_[l]);
+    }
+    const auto [state, is_new] =
+        known_.try_emplace({by_stream_.all(), by_event_.all(), last_}, static_cast<std::int32_t>(states_.size()));
+    if (is_new) {
+      states_.push_back(&state->first);
+    }
+    return state->second;
   }
 
   // The clock of its stream thereafter.
@@ -114,6 +185,10 @@ class Walk {
   Clocks by_stream_, by_event_, by_op_;   // by_op_: of the block call's iteration, of ops that are named
   std::vector<std::int32_t> last_;        // by lane, its last meeting, as its stream counts
   std::vector<std::vector<bool>> in_order_;
+  std::map<State, std::int32_t> known_;
+  std::vector<const State*> states_;
+  std::map<Visit, std::int32_t> next_;  // state
+  std::int32_t state_ = 0;
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Meetings that some of their members have reached, and those under way. Used by engine.cpp only.
+// Meetings that some of their members have reached, and those under way. Used by engine.cpp; what tells
+// them apart by fold.cpp, too.
 #pragma once
 
 #include <compare>
@@ -18,6 +19,17 @@ struct Member {
 struct MeetingKey {
   std::int32_t step = 0, tag = -1, layer = -1, microbatch = -1, instance = -1;
   friend auto operator<=>(const MeetingKey&, const MeetingKey&) = default;
+};
+
+struct MeetingKeyHash {
+  std::size_t operator()(const MeetingKey& k) const {
+    std::uint64_t h = 0;
+    for (const std::int32_t x : {k.step, k.tag, k.layer, k.microbatch, k.instance}) {
+      h = (h ^ static_cast<std::uint32_t>(x)) * 0x9e3779b97f4a7c15u;
+      h ^= h >> 29;
+    }
+    return h;
+  }
 };
 
 // What its members reach before it starts: a message, or a collective.
@@ -77,17 +89,6 @@ class OpenMeetings {
   void end(std::size_t index) { free_.push_back(index); }
 
  private:
-  struct Hash {
-    std::size_t operator()(const MeetingKey& k) const {
-      std::uint64_t h = 0;
-      for (const std::int32_t x : {k.step, k.tag, k.layer, k.microbatch, k.instance}) {
-        h = (h ^ static_cast<std::uint32_t>(x)) * 0x9e3779b97f4a7c15u;
-        h ^= h >> 29;
-      }
-      return h;
-    }
-  };
-
   std::size_t begin(const MeetingKey& key, const Meeting& about) {
     std::size_t index = all_.size();
     if (free_.empty()) {
@@ -109,7 +110,7 @@ class OpenMeetings {
 
   std::vector<OpenMeeting> all_;
   std::vector<std::size_t> free_;
-  std::unordered_map<MeetingKey, std::size_t, Hash> waiting_;
+  std::unordered_map<MeetingKey, std::size_t, MeetingKeyHash> waiting_;
 };
 
 }  // namespace foretrain::sim

@@ -160,7 +160,7 @@ struct Modeller {
     const plan::Mesh& mesh = graph.mesh;
     const Rank ranks = mesh.ranks();
     const Rank stride = mesh.stride(message.axis);
-    if (per_unit % (stride * mesh.size(message.axis)) == 0) {
+    if (mesh.beside == 0 && per_unit % (stride * mesh.size(message.axis)) == 0) {
       return false;  // whole slices along the axis lie in a node
     }
     const auto leaves = [&](Rank r) {

@@ -85,6 +85,8 @@ struct OpModel {
   std::vector<std::uint16_t> after;
   std::vector<EventRef> waits, records;
   std::vector<std::int64_t> speed;  // by number of active ranks; empty: always kFullSpeed
+  // Part of its duration that it takes its core, of kFullSpeed: a rank that is held back sleeps between its ops.
+  std::int64_t at_work = kFullSpeed;
 };
 
 struct RoleModel {

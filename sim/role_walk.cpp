@@ -19,57 +19,85 @@ RoleWalk::RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const R
       steps_(steps),
       sharing_(sharing),
       meets_(std::move(meets)) {
-  streams_.resize(role_.streams.size());
-  events_.resize(index(model.event_copies));
+  std::size_t longest = 0;
+  for (const std::vector<OpModel>& block : model_.blocks) {
+    longest = std::max(longest, block.size());
+  }
+  block_ops_.resize(longest);
   for (const plan::Segment& segment : role_.segments) {
     shapes_.emplace_back(segment.calls.size());
   }
-  step_ends_.resize(index(steps));
+  restart();
 }
 
-const std::vector<plan::Instance>& RoleWalk::instances() const {
-  const plan::Program& p = role_.program;
-  return part_ == 0 ? p.prologue : (part_ == 1 ? p.body : p.epilogue);
-}
-
-const plan::BlockCall& RoleWalk::call() const {
-  return role_.segments[index(instances()[instance_].segment)].calls[call_];
+void RoleWalk::restart() {
+  forget_unused();
+  part_ = step_ = 0;
+  instances_ = &role_.program.prologue;
+  instance_ = call_ = op_ = 0;
+  iteration_ = 0;
+  binding_ = {};
+  blocked_on_ = -1;
+  streams_.assign(role_.streams.size(), {});
+  events_.assign(index(model_.event_copies), {});
+  posted.clear();
+  all_waits_.clear();
+  records_.clear();
+  units_.clear();
+  capture_ = nullptr;
+  outside_ = 0;
+  touched_outside_ = false;
+  step_ends_.assign(index(steps_), {});
+  open_.clear();
+  walked_ = locals_ = 0;
+  foreign_meetings_ = 0;
+  last_ = submitted_ = computed_ = foreign_until_ = fixed_until_ = {};
+  flows_.clear();
+  has_failed_ = is_finished_ = false;
 }
 
 // Moves to the first op at or after the place; false at the program's end.
 bool RoleWalk::find_place() {
   for (;;) {
-    if (instance_ == instances().size()) {
+    if (instance_ == instances_->size()) {
       instance_ = 0;
       if (part_ == 2) {
         return false;
       }
       if (part_ == 0 || step_ + 1 == steps_) {
-        ++part_;
+        instances_ = ++part_ == 1 ? &role_.program.body : &role_.program.epilogue;
       } else {
         ++step_;
       }
-    } else if (call_ == role_.segments[index(instances()[instance_].segment)].calls.size()) {
+      continue;
+    }
+    const std::size_t segment = index((*instances_)[instance_].segment);
+    const std::vector<plan::BlockCall>& calls = role_.segments[segment].calls;
+    if (call_ == calls.size()) {
       call_ = 0;
       ++instance_;
-    } else if (iteration_ >= call().count || model_.blocks[index(call().block)].empty()) {
-      iteration_ = 0;
-      ++call_;
-    } else {
+      continue;
+    }
+    block_call_ = &calls[call_];
+    block_ = &model_.blocks[index(block_call_->block)];
+    if (iteration_ < block_call_->count && !block_->empty()) {
+      shape_ = &shapes_[segment][call_];
       return true;
     }
+    iteration_ = 0;
+    ++call_;
   }
 }
 
 void RoleWalk::bind() {
-  const plan::Instance& instance = instances()[instance_];
-  binding_ = plan::bind(role_.segments[index(instance.segment)], instance, call(), iteration_);
+  const plan::Instance& instance = (*instances_)[instance_];
+  binding_ = plan::bind(role_.segments[index(instance.segment)], instance, *block_call_, iteration_);
   binding_.step = step_;
 }
 
 RoleWalk::State RoleWalk::advance() {
   blocked_on_ = -1;
-  while (find_place()) {
+  while (op_ > 0 || find_place()) {
     if (op_ == 0) {
       bind();
     }
@@ -85,7 +113,7 @@ RoleWalk::State RoleWalk::advance() {
     if (!run_op()) {
       return State::blocked;
     }
-    if (++op_ == model_.blocks[index(call().block)].size()) {
+    if (++op_ == block_->size()) {
       op_ = 0;
       ++iteration_;
     }
@@ -105,7 +133,7 @@ Value RoleWalk::resolve(const Value& v) const {
   return v.meeting < 0 ? v : posted[index(v.meeting)].value;
 }
 
-std::int32_t RoleWalk::last_record(const std::vector<Value>& waits) const {
+std::int32_t RoleWalk::last_record(std::span<const Value> waits) const {
   std::int32_t last = -1;
   for (const Value& v : waits) {
     if (v.record >= 0 && (last < 0 || records_[index(v.record)].end > records_[index(last)].end)) {
@@ -119,9 +147,7 @@ std::int32_t RoleWalk::last_record(const std::vector<Value>& waits) const {
 
 bool RoleWalk::run_op() {
   ++walked_;
-  const std::vector<OpModel>& block = model_.blocks[index(call().block)];
-  const OpModel& op = block[op_];
-  block_ops_.resize(std::max(block_ops_.size(), block.size()));
+  const OpModel& op = (*block_)[op_];
   waits_.clear();
   for (const std::uint16_t position : op.after) {
     waits_.push_back(block_ops_[position]);
@@ -176,20 +202,21 @@ void RoleWalk::reached(std::int32_t step, Time t) {
 
 void RoleWalk::post(const OpModel& op, bool is_local) {
   const auto self = static_cast<std::int32_t>(posted.size());
-  const std::size_t meetings_before =
-      posted.empty() ? 0 : posted.back().meetings_before + posted.back().op->meetings.size();
   Posted& p = posted.emplace_back();
   p.op = &op;
-  p.meetings_before = meetings_before;
+  p.meetings_before = foreign_meetings_;
+  foreign_meetings_ += is_local ? 0 : op.meetings.size();
   p.is_local = is_local;
   locals_ += is_local ? 1 : 0;
   p.binding = binding_;
   p.step = part_ == 2 ? -1 : step_;
-  p.waits = waits_;
+  p.first_wait = all_waits_.size();
+  p.waits = waits_.size();
+  all_waits_.insert(all_waits_.end(), waits_.begin(), waits_.end());
   submitted_ += op.submit;
   p.submitted = op.submit.value > 0 ? submitted_ : Time{};
   p.open = op.meetings.size();
-  for (const Value& v : p.waits) {
+  for (const Value& v : waits_) {
     if (!is_known(v)) {
       ++p.unknown;
       posted[index(v.meeting)].followers.push_back(self);
@@ -206,12 +233,13 @@ void RoleWalk::post(const OpModel& op, bool is_local) {
 void RoleWalk::make_ready(std::int32_t self) {
   Posted& p = posted[index(self)];
   p.arrival = p.submitted;
-  for (Value& v : p.waits) {
+  const std::span<Value> waits = waits_of(p);
+  for (Value& v : waits) {
     v = resolve(v);
     p.arrival = std::max(p.arrival, v.time);
   }
-  p.before = last_record(p.waits);
-  p.waits = {};
+  p.before = last_record(waits);
+  p.waits = 0;
   if (p.is_local) {
     open(self);
   } else {

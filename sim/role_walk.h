@@ -11,6 +11,7 @@
 
 #include <deque>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "plan/breakdown.h"
@@ -52,11 +53,12 @@ struct Posted {
   bool is_local = false;  // meets no other class
   plan::Binding binding;
   std::int32_t step = 0;
-  std::vector<Value> waits;         // in the order of OpModel::after, waits; then the op ahead on its stream
+  std::size_t first_wait = 0;       // in RoleWalk's list: OpModel::after, waits; then the op ahead on its stream
+  std::size_t waits = 0;            // so many
   std::size_t unknown = 0;          // of them
   Time submitted;                   // by the host
   std::size_t open = 0;             // meetings that have not ended
-  std::size_t meetings_before = 0;  // of the posted ops before this one
+  std::size_t meetings_before = 0;  // with other classes, of this one
   Time arrival;                     // once none is unknown
   Time start{-1}, end;
   std::int32_t before = -1;
@@ -74,9 +76,10 @@ struct FoldedCall {
   std::vector<Record> records;    // times relative
   std::vector<Piece> pieces;      // times relative
   plan::Breakdown sum;
-  Time busy, last;  // end of the compute stream, of anything
-  Time submitted;   // what the host has done, where the call makes it wait
-  Time computed;    // end of the last op that computed
+  Time busy, last;       // end of the compute stream, of anything
+  Time submitted;        // what the host has done, where the call makes it wait
+  Time computed;         // end of the last op that computed
+  bool is_used = false;  // in this round
 };
 
 // Static side of a block call: which streams and events it builds on and leaves behind.
@@ -95,7 +98,8 @@ struct CallShape {
   Time host_slack;
   Time submit;                   // of all its ops
   bool holds_host = false;       // the host waits for one of its ops
-  std::deque<FoldedCall> known;  // pointers into it stay
+  std::deque<FoldedCall> known;  // pointers into it stay, until it starts again
+  std::size_t remembered = 0;    // of them in this round
 };
 
 class RoleWalk {
@@ -105,6 +109,8 @@ class RoleWalk {
   // compute op begins there and then, so that the rest of the op knows.
   RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps,
            ShareSpeeds* sharing, std::function<void(std::int32_t)> meets);
+  // Back to the program's beginning, for another round; what calls did stays known.
+  void restart();
 
   // Where the walk stands.
   enum class State : std::uint8_t { blocked, paused, finished };
@@ -145,8 +151,8 @@ class RoleWalk {
     void move_to(Time t, bool is_beside);
   };
 
-  const std::vector<plan::Instance>& instances() const;
-  const plan::BlockCall& call() const;
+  std::span<Value> waits_of(const Posted& p) { return {&all_waits_[p.first_wait], p.waits}; }
+  std::span<const Value> waits_of(const Posted& p) const { return {&all_waits_[p.first_wait], p.waits}; }
   bool find_place();
   void bind();
   bool run_op();
@@ -167,11 +173,12 @@ class RoleWalk {
   void leave(const OpModel& op, Value value);
   Value resolve(const Value& v) const;
   bool is_known(const Value& v) const { return v.meeting < 0 || posted[static_cast<std::size_t>(v.meeting)].is_known; }
-  std::int32_t last_record(const std::vector<Value>& waits) const;
+  std::int32_t last_record(std::span<const Value> waits) const;
   void attribute_gap(Time to, std::int32_t waited_for, bool held_by_host);
   void piece(Time start, Time end, plan::Share share);
   CallShape& shape();
   CallShape look_at_call() const;
+  void forget_unused();
   Value& slot_value(const CallShape::Slot& s);
   bool remember(const CallShape& shape, Time base, FoldedCall& folded);
   void replay(const CallShape& shape, const FoldedCall& known);
@@ -185,32 +192,40 @@ class RoleWalk {
   const int steps_;
   ShareSpeeds* const sharing_;
   const std::function<void(std::int32_t)> meets_;
-  int part_ = 0, step_ = 0;
-  std::size_t instance_ = 0, call_ = 0, op_ = 0;
-  std::int32_t iteration_ = 0;
-  plan::Binding binding_;
-  std::int32_t blocked_on_ = -1;
-  std::vector<Value> streams_, events_;
-  std::vector<Value> waits_;      // scratch
-  std::vector<Value> block_ops_;  // of this block iteration, by position
-  std::vector<Record> records_;
-  std::vector<Piece> gap_;                      // scratch
   std::vector<std::vector<CallShape>> shapes_;  // by segment and call
-  std::vector<Unit> units_;                     // of the last step
-  std::vector<Piece>* capture_ = nullptr;       // pieces of the call that is being remembered
-  std::size_t outside_ = 0;                     // records before the call that is being remembered
-  bool touched_outside_ = false;                // a gap in it led to a record before it
-  Time last_;                                   // end of anything in it
+  std::vector<Value> waits_;                    // scratch
+  std::vector<std::int64_t> key_;               // scratch
+  std::vector<Piece> gap_;                      // scratch
+  std::vector<Value> block_ops_;                // of this block iteration, by position
+
+  int part_, step_;
+  const std::vector<plan::Instance>* instances_;  // of the part
+  std::size_t instance_, call_, op_;
+  const plan::BlockCall* block_call_;  // there
+  const std::vector<OpModel>* block_;  // of it
+  CallShape* shape_;                   // of it
+  std::int32_t iteration_;
+  plan::Binding binding_;
+  std::int32_t blocked_on_;
+  std::vector<Value> streams_, events_;
+  std::vector<Value> all_waits_;  // of posted ops
+  std::vector<Record> records_;
+  std::vector<Unit> units_;      // of the last step
+  std::vector<Piece>* capture_;  // pieces of the call that is being remembered
+  std::size_t outside_;          // records before the call that is being remembered
+  bool touched_outside_;         // a gap in it led to a record before it
+  Time last_;                    // end of anything in it
   std::vector<Time> step_ends_;
   std::vector<Open> open_;
-  std::int64_t walked_ = 0;
-  std::int64_t locals_ = 0;          // posted ops of this class whose end is not known
+  std::int64_t walked_;
+  std::int64_t locals_;              // posted ops of this class whose end is not known
+  std::size_t foreign_meetings_;     // of posted ops; folding does not change how they are counted
   Time submitted_;                   // what the host has done so far
   Time computed_;                    // end of the last op that computed
   Time foreign_until_;               // communication with other classes, or a flow, takes from the device until then
   Time fixed_until_;                 // the same, if compute beside it would change its end
   std::vector<std::int32_t> flows_;  // posted ops that take from the device and may not have ended
-  bool has_failed_ = false, is_finished_ = false;
+  bool has_failed_, is_finished_;
 };
 
 }  // namespace foretrain::sim

@@ -12,9 +12,11 @@ namespace {
 constexpr std::int64_t kIrrelevant = INT64_MIN;
 // Of the host, where an op may start at any time.
 constexpr Time kUnknownSlack{INT64_MIN};
+// Of a call that did not compute.
+constexpr Time kNothingComputed{INT64_MIN / 2};
 // Fewer ops are walked as fast as they are looked up.
 constexpr std::size_t kWorthFolding = 4;
-// Different beginnings of one call that are remembered; in the steady state there is one.
+// Different beginnings of one call that a round remembers; in the steady state there is one.
 constexpr std::size_t kRemembered = 64;
 
 std::size_t index(std::int64_t i) {
@@ -24,12 +26,22 @@ std::size_t index(std::int64_t i) {
 }  // namespace
 
 CallShape& RoleWalk::shape() {
-  CallShape& s = shapes_[index(instances()[instance_].segment)][call_];
-  if (!s.is_known) {
-    s = look_at_call();
-    s.is_known = true;
+  if (!shape_->is_known) {
+    *shape_ = look_at_call();
+    shape_->is_known = true;
   }
-  return s;
+  return *shape_;
+}
+
+// Keeps what the last round came by: other beginnings are not met again.
+void RoleWalk::forget_unused() {
+  for (std::vector<CallShape>& segment : shapes_) {
+    for (CallShape& shape : segment) {
+      std::erase_if(shape.known, [](const FoldedCall& call) { return !call.is_used; });
+      std::for_each(shape.known.begin(), shape.known.end(), [](FoldedCall& call) { call.is_used = false; });
+      shape.remembered = 0;
+    }
+  }
 }
 
 // Walks the call with everything but the compute stream unknown: what it builds on, and when that is used at the
@@ -47,10 +59,11 @@ CallShape RoleWalk::look_at_call() const {
   };
   using EventKey = std::pair<std::int32_t, std::int32_t>;  // first copy, layer
   CallShape shape;
-  const std::vector<OpModel>& block = model_.blocks[index(call().block)];
+  const std::vector<OpModel>& block = *block_;
+  const plan::BlockCall& call = *block_call_;
   const bool meets =
       std::any_of(block.begin(), block.end(), [&](const OpModel& op) { return ranks_.meets_others(op); });
-  if (meets || block.size() * index(call().count) < kWorthFolding) {
+  if (meets || block.size() * index(call.count) < kWorthFolding) {
     return shape;
   }
   shape.folds = true;
@@ -62,8 +75,8 @@ CallShape RoleWalk::look_at_call() const {
   std::map<EventKey, std::size_t> event_input;
   streams[plan::kCompute] = {{}, true};
   std::vector<std::size_t> used;
-  for (std::int32_t i = 0; i < call().count; ++i) {
-    const std::int32_t layer = call().first < 0 ? -1 : call().first + i * call().step;
+  for (std::int32_t i = 0; i < call.count; ++i) {
+    const std::int32_t layer = call.first < 0 ? -1 : call.first + i * call.step;
     const auto key = [&](const EventRef& e) {
       return EventKey{e.first, e.replicas == plan::Replicas::per_layer ? layer : -1};
     };
@@ -132,7 +145,7 @@ Value& RoleWalk::slot_value(const CallShape::Slot& s) {
 bool RoleWalk::run_folded() {
   CallShape& shape = this->shape();
   const Time base = streams_[plan::kCompute].time;
-  FoldedCall fresh;
+  key_.clear();
   for (const CallShape::Slot& input : shape.inputs) {
     Value& v = slot_value(input);
     if (!is_known(v)) {
@@ -141,25 +154,28 @@ bool RoleWalk::run_folded() {
     }
     v = resolve(v);
     const Time since = v.time - base;
-    fresh.key.push_back(input.bounded && since < input.earliest ? kIrrelevant : since.value);
+    key_.push_back(input.bounded && since < input.earliest ? kIrrelevant : since.value);
   }
   const Time host = submitted_ - base;
-  fresh.key.push_back(shape.submit.value == 0 || host <= shape.host_slack ? kIrrelevant : host.value);
-  for (const FoldedCall& known : shape.known) {
-    if (known.key == fresh.key) {
+  key_.push_back(shape.submit.value == 0 || host <= shape.host_slack ? kIrrelevant : host.value);
+  for (FoldedCall& known : shape.known) {
+    if (known.key == key_) {
+      known.is_used = true;
       replay(shape, known);
       return true;
     }
   }
+  FoldedCall fresh;
+  fresh.key = key_;
   outside_ = records_.size();
   touched_outside_ = false;
   last_ = base;
+  const Time computed_before = computed_;
   std::vector<Piece> pieces;
   capture_ = &pieces;
-  const std::size_t ops = model_.blocks[index(call().block)].size();
-  for (iteration_ = 0; iteration_ < call().count; ++iteration_) {
+  for (iteration_ = 0; iteration_ < block_call_->count; ++iteration_) {
     bind();
-    for (op_ = 0; op_ < ops; ++op_) {
+    for (op_ = 0; op_ < block_->size(); ++op_) {
       const bool ran = run_op();
       CHECK(ran, "{}: a folded call waits for op {} of another role", role_.name, blocked_on_);
     }
@@ -168,10 +184,12 @@ bool RoleWalk::run_folded() {
   op_ = 0;
   capture_ = nullptr;
   fresh.last = last_ - base;
-  fresh.computed = computed_ - base;
+  fresh.computed = computed_ > computed_before ? computed_ - base : kNothingComputed;
   fresh.submitted = submitted_ - base;
   fresh.pieces = std::move(pieces);
-  if (!touched_outside_ && locals_ == 0 && shape.known.size() < kRemembered && remember(shape, base, fresh)) {
+  if (!touched_outside_ && locals_ == 0 && shape.remembered < kRemembered && remember(shape, base, fresh)) {
+    fresh.is_used = true;
+    ++shape.remembered;
     shape.known.push_back(std::move(fresh));
     log(&shape.known.back(), base, {});
   } else {

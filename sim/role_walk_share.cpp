@@ -44,7 +44,7 @@ bool RoleWalk::stays_open(const OpModel& op) const {
 std::int32_t RoleWalk::first_unknown(std::int32_t self) const {
   const Posted& p = posted[index(self)];
   std::int32_t first = p.is_local ? -1 : self;
-  for (const Value& v : p.waits) {
+  for (const Value& v : waits_of(p)) {
     if (!is_known(v)) {
       first = first_unknown(v.meeting);
       if (first < 0) {

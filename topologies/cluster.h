@@ -47,15 +47,15 @@ struct Storage {
   bool is_shared = false;
 };
 
-// Hosts that a job names, by what their ranks are; those of servers hold the last ranks. None: whichever a launcher
-// has.
+// Hosts that a job names, by what their ranks are. None: whichever a launcher has.
 struct NamedHosts {
-  std::vector<std::string> worker, server;
+  std::vector<std::string> worker, server, loader;
 
   bool empty() const { return worker.empty(); }
-  std::vector<std::string> all() const {
+  std::vector<std::string> all() const {  // in the order of their ranks
     std::vector<std::string> names = worker;
     names.insert(names.end(), server.begin(), server.end());
+    names.insert(names.end(), loader.begin(), loader.end());
     return names;
   }
 };

@@ -225,6 +225,7 @@ NamedHosts read_named_hosts(ObjectReader reader) {
   };
   read_role("worker", hosts.worker);
   read_role("server", hosts.server);
+  read_role("loader", hosts.loader);
   reader.finish();
   if (hosts.worker.empty()) {
     reader.mistake("worker", "names no host; expected at least one");
@@ -365,10 +366,7 @@ nlohmann::json to_json(const Cluster& c) {
     cluster["hosts_share_cores"] = c.hosts_share_cores;
   }
   if (!c.hosts.empty()) {
-    cluster["hosts"] = {{"worker", c.hosts.worker}};
-    if (!c.hosts.server.empty()) {
-      cluster["hosts"]["server"] = c.hosts.server;
-    }
+    cluster["hosts"] = {{"worker", c.hosts.worker}, {"server", c.hosts.server}, {"loader", c.hosts.loader}};
   }
   if (!c.disturbance.empty()) {
     cluster["disturbance"] = to_json(c.disturbance);

@@ -62,9 +62,10 @@ struct Fiber {
   std::vector<PendingCopy> copies;  // of 16 bytes
 };
 
-// What the lanes of a warp hand each other: two sets, for a lane may be one exchange ahead of the slowest.
 struct Warp {
+  // What the lanes hand each other: two sets, for a lane may be one exchange ahead of the slowest.
   unsigned char values[2][kExchanged * kWarp];
+  unsigned ready, waiting;  // lanes that can go on, and that wait for the others of the warp
 };
 
 struct Machine {
@@ -74,7 +75,9 @@ struct Machine {
   std::vector<double> shared;
   const std::function<void()>* thread = nullptr;
   void* scheduler = nullptr;
-  std::size_t now = 0;  // the fiber that runs
+  std::size_t now = 0;      // the fiber that runs
+  std::size_t waiting = 0;  // fibers that wait for the block
+  std::vector<std::uint32_t> turn;
   std::string failure;
   std::uint64_t seed = 0;
 };
@@ -84,6 +87,10 @@ thread_local Machine machine;
 void leave(State state) {
   Fiber& fiber = machine.fibers[machine.now];
   fiber.state = state;
+  Warp& warp = machine.warps[machine.now / kWarp];
+  --warp.ready;
+  warp.waiting += state == State::waits_for_warp ? 1 : 0;
+  machine.waiting += state == State::waits_for_block ? 1 : 0;
   foretrain_switch_fiber(&fiber.stack, machine.scheduler);
 }
 
@@ -107,7 +114,6 @@ void prepare(Fiber& fiber, std::size_t i) {
   top[1] = nullptr;
   std::fill(top - 6, top, nullptr);
   fiber.stack = top - 6;
-  fiber.state = State::ready;
   fiber.exchanges = 0;
   fiber.copies.clear();
   fiber.index.x = static_cast<unsigned>(i) % blockDim.x;
@@ -115,25 +121,25 @@ void prepare(Fiber& fiber, std::size_t i) {
   fiber.index.z = static_cast<unsigned>(i) / blockDim.x / blockDim.y;
 }
 
+void let_go_on(std::size_t w) {
+  std::for_each_n(machine.fibers.begin() + static_cast<std::ptrdiff_t>(w * kWarp), kWarp,
+                  [](Fiber& f) { f.state = State::ready; });
+  machine.warps[w].ready = kWarp;
+  machine.warps[w].waiting = 0;
+}
+
 // Lets those go on who have all come to where they wait. Returns false when nobody can.
 bool release() {
-  std::vector<Fiber>& fibers = machine.fibers;
-  const auto all = [&](std::size_t first, std::size_t past, State state) {
-    return std::all_of(fibers.begin() + static_cast<std::ptrdiff_t>(first),
-                       fibers.begin() + static_cast<std::ptrdiff_t>(past),
-                       [&](const Fiber& f) { return f.state == state; });
-  };
+  const bool whole_block = machine.waiting == machine.fibers.size();
   bool any = false;
-  for (std::size_t first = 0; first < fibers.size(); first += kWarp) {
-    if (all(first, first + kWarp, State::waits_for_warp)) {
-      std::for_each_n(fibers.begin() + static_cast<std::ptrdiff_t>(first), kWarp,
-                      [](Fiber& f) { f.state = State::ready; });
+  for (std::size_t w = 0; w < machine.warps.size(); ++w) {
+    if (whole_block || machine.warps[w].waiting == kWarp) {
+      let_go_on(w);
       any = true;
     }
   }
-  if (all(0, fibers.size(), State::waits_for_block)) {
-    std::for_each(fibers.begin(), fibers.end(), [](Fiber& f) { f.state = State::ready; });
-    any = true;
+  if (whole_block) {
+    machine.waiting = 0;
   }
   return any;
 }
@@ -149,14 +155,26 @@ std::vector<std::uint32_t> order(std::size_t n, std::mt19937_64& random) {
 
 // Lets all that are ready and among `warps` (a bit for each) run until they wait. Returns false when there are none.
 bool run_ready(std::uint64_t warps, std::mt19937_64& random) {
-  bool any = false;
-  for (const std::uint32_t i : order(machine.fibers.size(), random)) {
-    if (machine.fibers[i].state == State::ready && (warps >> (i / kWarp) & 1U) != 0 && machine.failure.empty()) {
-      resume(i);
-      any = true;
+  machine.turn.clear();
+  for (std::size_t w = 0; w < machine.warps.size(); ++w) {
+    if (machine.warps[w].ready == 0 || (warps >> w & 1U) == 0) {
+      continue;
+    }
+    for (std::size_t i = w * kWarp; i < (w + 1) * kWarp; ++i) {
+      if (machine.fibers[i].state == State::ready) {
+        machine.turn.push_back(static_cast<std::uint32_t>(i));
+      }
     }
   }
-  return any;
+  if (machine.seed != 0) {
+    std::shuffle(machine.turn.begin(), machine.turn.end(), random);
+  }
+  for (const std::uint32_t i : machine.turn) {
+    if (machine.failure.empty()) {
+      resume(i);
+    }
+  }
+  return !machine.turn.empty();
 }
 
 void run_block(std::mt19937_64& random) {
@@ -164,6 +182,10 @@ void run_block(std::mt19937_64& random) {
   for (std::size_t i = 0; i < fibers.size(); ++i) {
     prepare(fibers[i], i);
   }
+  for (std::size_t w = 0; w < machine.warps.size(); ++w) {
+    let_go_on(w);
+  }
+  machine.waiting = 0;
   // What the last block left in shared memory is not to be read: a pattern that is NaN in every type.
   std::fill(machine.shared.begin(), machine.shared.end(), std::bit_cast<double>(~std::uint64_t{0}));
   // Some warps go as far as they can before the others move: nothing but barriers keeps warps together.
@@ -309,11 +331,17 @@ void mma_16x8x16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t
     return static_cast<float>(x);
   };
   const unsigned g = emulation::lane() / 4, t = 2 * (emulation::lane() % 4);
-  for (unsigned i = 0; i < 4; ++i) {
+  float rows[2][16], columns[2][16];  // of a and b, those of which the lane has the products
+  for (unsigned i = 0; i < 2; ++i) {
     for (unsigned k = 0; k < 16; ++k) {
       const unsigned low = k % 8 / 2, high = k / 8;  // in a group of four lanes, and among a lane's registers
-      c[i] +=
-          element(lanes[4 * g + low].a[i / 2 + 2 * high], k % 2) * element(lanes[4 * (t + i % 2) + low].b[high], k % 2);
+      rows[i][k] = element(lanes[4 * g + low].a[i + 2 * high], k % 2);
+      columns[i][k] = element(lanes[4 * (t + i) + low].b[high], k % 2);
+    }
+  }
+  for (unsigned i = 0; i < 4; ++i) {
+    for (unsigned k = 0; k < 16; ++k) {
+      c[i] += rows[i / 2][k] * columns[i % 2][k];
     }
   }
 }

@@ -13,7 +13,7 @@ void cast_range(int64_t n, const From* src, To* dst) {
   } else {
     for (int64_t i = 0; i < n; ++i) {
       const auto x = static_cast<Wide<To>>(widen(src[i]));
-      if constexpr (std::is_same_v<To, Bf16>) {
+      if constexpr (sizeof(To) == 2) {
         store_partial(dst + i, broadcast(x), 1);
       } else {
         dst[i] = x;

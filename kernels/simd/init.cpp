@@ -121,6 +121,8 @@ FORETRAIN_INLINE void put(T* p, double x) {
   if constexpr (std::is_same_v<T, Bf16>) {
     const auto u = bits_as<std::uint32_t>(static_cast<float>(x));
     p->bits = static_cast<std::uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+  } else if constexpr (std::is_same_v<T, Fp16>) {
+    store_partial(p, broadcast(static_cast<float>(x)), 1);
   } else {
     *p = static_cast<T>(x);
   }

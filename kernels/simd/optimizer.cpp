@@ -23,6 +23,20 @@ FORETRAIN_INLINE Vec<double> load_double(const Bf16* p) {
   return __builtin_convertvector(bits_as<HalfFloatVec>(__builtin_convertvector(v, HalfUint32Vec) << 16), Vec<double>);
 }
 
+FORETRAIN_INLINE Vec<double> load_double(const Fp16* p) {
+  HalfFloatVec v;
+  if constexpr (FORETRAIN_VECTOR_BYTES == 64) {
+    v = bits_as<HalfFloatVec>(_mm256_maskz_cvtph_ps(0xff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  } else if constexpr (FORETRAIN_VECTOR_BYTES == 32) {
+    v = bits_as<HalfFloatVec>(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  } else {
+    for (int i = 0; i < kLanes<double>; ++i) {
+      v[i] = widen(p[i]);
+    }
+  }
+  return __builtin_convertvector(v, Vec<double>);
+}
+
 template <class T>
 double squares(const T* x, int64_t n) {
   constexpr int64_t lanes = kLanes<double>;
@@ -67,9 +81,9 @@ Numbers<W> numbers(const OptimizerStep& s, const double* coefficient) {
   };
 }
 
-template <class G, class W, OptimizerKind kind, bool has_copy>
+template <OptimizerKind kind, bool has_copy, class G, class W, class C>
 void run(const OptimizerStep& s, int64_t n, const G* gradient, const double* coefficient, W* parameter, W* m, W* v,
-         Bf16* copy) {
+         C* copy) {
   const Numbers<W> k = numbers<W>(s, coefficient);
   const W lr_decay = static_cast<W>(s.learning_rate * s.weight_decay);
   for_vectors<W>(n, [&](int64_t i, auto access) {
@@ -108,18 +122,22 @@ template <OptimizerKind kind>
 void run_typed(const OptimizerStep& s, int64_t n, ConstTensor gradient, const double* coefficient, Tensor parameter,
                Tensor m, Tensor v, Tensor copy) {
   if (parameter.dtype == Dtype::fp64) {
-    run<double, double, kind, false>(s, n, as<double>(gradient), coefficient, as<double>(parameter), as<double>(m),
-                                     as<double>(v), nullptr);
+    run<kind, false>(s, n, as<double>(gradient), coefficient, as<double>(parameter), as<double>(m), as<double>(v),
+                     static_cast<Bf16*>(nullptr));
     return;
   }
   const auto with_gradient = [&](auto g) {
     using G = typename decltype(g)::type;
-    if (copy) {
-      run<G, float, kind, true>(s, n, as<G>(gradient), coefficient, as<float>(parameter), as<float>(m), as<float>(v),
-                                as<Bf16>(copy));
+    const auto with_copy = [&](auto has_copy, auto* to) {
+      run<kind, has_copy.value>(s, n, as<G>(gradient), coefficient, as<float>(parameter), as<float>(m), as<float>(v),
+                                to);
+    };
+    if (!copy) {
+      with_copy(std::false_type{}, static_cast<Bf16*>(nullptr));
+    } else if (copy.dtype == Dtype::fp16) {
+      with_copy(std::true_type{}, as<Fp16>(copy));
     } else {
-      run<G, float, kind, false>(s, n, as<G>(gradient), coefficient, as<float>(parameter), as<float>(m), as<float>(v),
-                                 nullptr);
+      with_copy(std::true_type{}, as<Bf16>(copy));
     }
   };
   if (gradient.dtype == Dtype::bf16) {
@@ -145,8 +163,8 @@ void lamb_updates(const OptimizerStep& s, int64_t n, W* gradient, const double* 
   });
 }
 
-template <class W, bool has_copy>
-void subtract(int64_t n, W factor, const W* update, W* parameter, Bf16* copy) {
+template <bool has_copy, class W, class C>
+void subtract(int64_t n, W factor, const W* update, W* parameter, C* copy) {
   for_vectors<W>(n, [&](int64_t i, auto access) {
     const Vec<W> p = access.load(parameter + i) - factor * access.load(update + i);
     access.store(parameter + i, p);
@@ -172,11 +190,16 @@ void lamb_step(int64_t n, double learning_rate, ConstTensor update, const double
   const bool adapts = weights != nullptr && *weights > 0 && *updates > 0;
   const double factor = learning_rate * (adapts ? ::sqrt(*weights / *updates) : 1.0);
   if (parameter.dtype == Dtype::fp64) {
-    subtract<double, false>(n, factor, as<double>(update), as<double>(parameter), nullptr);
-  } else if (copy) {
-    subtract<float, true>(n, static_cast<float>(factor), as<float>(update), as<float>(parameter), as<Bf16>(copy));
+    subtract<false>(n, factor, as<double>(update), as<double>(parameter), static_cast<Bf16*>(nullptr));
+    return;
+  }
+  const auto narrow = static_cast<float>(factor);
+  if (!copy) {
+    subtract<false>(n, narrow, as<float>(update), as<float>(parameter), static_cast<Bf16*>(nullptr));
+  } else if (copy.dtype == Dtype::fp16) {
+    subtract<true>(n, narrow, as<float>(update), as<float>(parameter), as<Fp16>(copy));
   } else {
-    subtract<float, false>(n, static_cast<float>(factor), as<float>(update), as<float>(parameter), nullptr);
+    subtract<true>(n, narrow, as<float>(update), as<float>(parameter), as<Bf16>(copy));
   }
 }
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "kernels/bf16.h"
+#include "kernels/fp16.h"
 #include "kernels/tensor.h"
 
 namespace foretrain::kernels::FORETRAIN_ISA {
@@ -29,6 +30,10 @@ struct WideOf {
 };
 template <>
 struct WideOf<Bf16> {
+  using type = float;
+};
+template <>
+struct WideOf<Fp16> {
   using type = float;
 };
 template <class T>
@@ -74,6 +79,13 @@ FORETRAIN_INLINE Vec<W> broadcast(W x) {
 FORETRAIN_INLINE float widen(Bf16 x) {
   return bits_as<float>(static_cast<std::uint32_t>(x.bits) << 16);
 }
+// As float(Fp16).
+FORETRAIN_INLINE float widen(Fp16 x) {
+  const std::uint32_t a = x.bits & 0x7fffu;
+  const auto subnormal = bits_as<std::uint32_t>(static_cast<float>(static_cast<std::int32_t>(a)) * 0x1p-24f);
+  const std::uint32_t normal = (a << 13) + (a >= 0x7c00u ? 0x70000000u : 0x38000000u);
+  return bits_as<float>((a < 0x400u ? subnormal : normal) | (static_cast<std::uint32_t>(x.bits & 0x8000u) << 16));
+}
 FORETRAIN_INLINE float widen(float x) {
   return x;
 }
@@ -104,9 +116,47 @@ FORETRAIN_INLINE Vec<float> load(const Bf16* p) {
   }
 }
 
+// As float(Fp16), but for what is no number.
+FORETRAIN_INLINE Vec<float> load(const Fp16* p) {
+  if constexpr (FORETRAIN_VECTOR_BYTES == 64) {
+    return bits_as<Vec<float>>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+  } else if constexpr (FORETRAIN_VECTOR_BYTES == 32) {
+    return bits_as<Vec<float>>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  } else {
+    HalfUintVec half;
+    __builtin_memcpy(&half, p, sizeof(half));
+    const UintVec bits = __builtin_convertvector(half, UintVec), a = bits & 0x7fffu;
+    const Vec<float> whole = __builtin_convertvector(bits_as<IntVec<float>>(a), Vec<float>);
+    const auto subnormal = bits_as<UintVec>(whole * 0x1p-24f);
+    const UintVec bias = a >= 0x7c00u ? UintVec{} + 0x70000000u : UintVec{} + 0x38000000u;
+    const UintVec magnitude = a < 0x400u ? subnormal : (a << 13) + bias;
+    return bits_as<Vec<float>>(magnitude | (bits & 0x8000u) << 16);
+  }
+}
+
 template <class W>
 FORETRAIN_INLINE void store(W* p, Vec<W> v) {
   __builtin_memcpy(p, &v, sizeof(v));
+}
+// Round to nearest, ties to even, as Fp16(float).
+FORETRAIN_INLINE void store(Fp16* p, Vec<float> v) {
+  if constexpr (FORETRAIN_VECTOR_BYTES == 64) {
+    const __m256i half = _mm512_cvtps_ph(bits_as<__m512>(v), _MM_FROUND_TO_NEAREST_INT);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), half);
+  } else if constexpr (FORETRAIN_VECTOR_BYTES == 32) {
+    const __m128i half = _mm256_cvtps_ph(bits_as<__m256>(v), _MM_FROUND_TO_NEAREST_INT);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), half);
+  } else {
+    const auto u = bits_as<UintVec>(v);
+    const UintVec a = u & 0x7fffffffu;
+    const UintVec normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
+    const UintVec subnormal = bits_as<UintVec>(bits_as<Vec<float>>(a) + 0.5f) - 0x3f000000u;
+    const UintVec large = a > 0x7f800000u ? UintVec{} + 0x7e00u : UintVec{} + 0x7c00u;
+    const UintVec small = a < 0x38800000u ? subnormal : normal;
+    const UintVec bits = ((u >> 16) & 0x8000u) | (a >= 0x47800000u ? large : small);
+    const auto half = __builtin_convertvector(bits, HalfUintVec);
+    __builtin_memcpy(static_cast<void*>(p), &half, sizeof(half));
+  }
 }
 // Round to nearest, ties to even, as Bf16(float).
 FORETRAIN_INLINE void store(Bf16* p, Vec<float> v) {
@@ -140,6 +190,9 @@ FORETRAIN_INLINE Vec<Wide<T>> load_partial(const T* p, int64_t n, Wide<T> rest =
     return bits_as<Vec<T>>(_mm512_mask_loadu_ps(bits_as<__m512>(v), first_lanes(n), p));
   } else if constexpr (kHasMasks && std::is_same_v<T, double>) {
     return bits_as<Vec<T>>(_mm512_mask_loadu_pd(bits_as<__m512d>(v), static_cast<__mmask8>(first_lanes(n)), p));
+  } else if constexpr (kHasMasks && std::is_same_v<T, Fp16>) {
+    const __m256i half = _mm256_maskz_loadu_epi16(first_lanes(n), p);
+    return bits_as<Vec<float>>(_mm512_mask_cvtph_ps(bits_as<__m512>(v), first_lanes(n), half));
   } else if constexpr (kHasMasks) {
     const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p));
     return bits_as<Vec<float>>(_mm512_mask_slli_epi32(bits_as<__m512i>(v), first_lanes(n), bits, 16));
@@ -325,12 +378,13 @@ struct Type {
   using type = T;
 };
 
-// Calls f(Type<T>{}) with the stored type; the launcher has checked that it is one of the three.
+// Calls f(Type<T>{}) with the stored type; the launcher has checked that it is one of the four.
 template <class F>
 FORETRAIN_INLINE void with_type(Dtype dtype, F f) {
   switch (dtype) {
     case Dtype::fp64: f(Type<double>{}); break;
     case Dtype::fp32: f(Type<float>{}); break;
+    case Dtype::fp16: f(Type<Fp16>{}); break;
     default: f(Type<Bf16>{}); break;
   }
 }
@@ -341,6 +395,13 @@ FORETRAIN_INLINE void with_types(Dtype dtype, Dtype parameter, F f) {
   switch (dtype) {
     case Dtype::fp64: f(Type<double>{}, Type<double>{}); break;
     case Dtype::fp32: f(Type<float>{}, Type<float>{}); break;
+    case Dtype::fp16:
+      if (parameter == Dtype::fp16) {
+        f(Type<Fp16>{}, Type<Fp16>{});
+      } else {
+        f(Type<Fp16>{}, Type<float>{});
+      }
+      break;
     default:
       if (parameter == Dtype::bf16) {
         f(Type<Bf16>{}, Type<Bf16>{});
@@ -358,6 +419,8 @@ FORETRAIN_INLINE void with_stored(Dtype d, F f) {
     f(Type<double>{});
   } else if (d == Dtype::bf16) {
     f(Type<Bf16>{});
+  } else if (d == Dtype::fp16) {
+    f(Type<Fp16>{});
   } else {
     f(Type<float>{});
   }

@@ -1,8 +1,17 @@
-// What calibrate says of a GPU whose costs are known.
+// What calibrate says of a GPU whose costs are known; and what it measures of a core.
 #include "exec/calibrate.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
+#include "base/catalogue.h"
+#include "exec/calibrate_grid.h"
+#include "exec/calibrate_phase.h"
+#include "exec/dispatch.h"
+#include "plan/build.h"
+#include "plan/cost_kind.h"
 #include "tests/exec/gpu_processes.h"
 #include "tests/exec/pretend_gpu.h"
 
@@ -34,6 +43,7 @@ CalibrateScale small_scale() {
   CalibrateScale s;
   s.matmul = {{Dtype::fp32, 32, 128, 2, 1 << 21}, {Dtype::bf16, 64, 128, 2, 1 << 21}};
   s.attention = {{Dtype::bf16, 64, 32, 2}};
+  s.memory = {Dtype::fp32, Dtype::bf16, Dtype::fp64};
   s.heads = 2;
   s.most_scores = 1 << 14;
   s.width = 64;
@@ -174,6 +184,71 @@ TEST(CalibrateGpu, SeveralMeasureWhatTheyExchange) {
   EXPECT_EQ(beside, (std::vector<std::string>{"matmul", "memory"}));
   const std::string text = topologies::to_json(made);
   EXPECT_EQ(topologies::to_json(topologies::profile_from_text(text, "made")), text);
+}
+
+// Of the memory-bound ops of ready jobs on this machine these few are priced as sums of as many bytes.
+TEST(CalibrateCores, MeasuresWhatReadyJobsDo) {
+  ProbeProgram program(1, plan::Axis::dp, Bytes{1 << 20});
+  std::set<std::string> measured{"join"};
+  for (const Probe& probe : memory_grid(small_scale(), program)) {
+    measured.insert(plan::cost_kind(probe.work));
+  }
+  std::set<std::string> others;
+  for (const CatalogueItem& item : catalogue_items("workloads/jobs")) {
+    const plan::Job job = plan::load_job(item.path, {});
+    if (!job.cluster.this_machine) {
+      continue;
+    }
+    const plan::PlanGraph graph = plan::build(job);
+    for (const plan::Role& role : graph.roles) {
+      for (const plan::Block& block : role.blocks) {
+        for (const plan::Op& op : block.ops) {
+          const bool is_other = std::holds_alternative<plan::Matmul>(op.work) || plan::attention_of(op.work) ||
+                                std::holds_alternative<plan::Host>(op.work) || is_communication(op.work);
+          if (!is_other && measured.count(plan::cost_kind(op.work)) == 0) {
+            others.insert(plan::cost_kind(op.work));
+          }
+        }
+      }
+    }
+  }
+  EXPECT_EQ(others, (std::set<std::string>{"loss_scale.begin", "loss_scale.update", "relative_bias.backward_weight",
+                                           "relative_bias.forward"}));
+}
+
+TEST(CalibrateCores, RanksSlowEachOtherNoMoreThanMoreOfThemDo) {
+  std::vector<topologies::SharingSample> sharing{
+      {2, "matmul", 100, 1.75}, {2, "memory", 100, 1.2}, {2, "memory", 200, 1.6},
+      {3, "matmul", 100, 1.25}, {3, "memory", 100, 1.5}, {3, "memory", 200, 1.1},
+      {4, "matmul", 100, 1.0},  {4, "memory", 100, 1.3}, {4, "memory", 200, 1.5}};
+  level(sharing);
+  std::vector<double> slowdowns;
+  for (const topologies::SharingSample& s : sharing) {
+    slowdowns.push_back(s.slowdown);
+  }
+  EXPECT_EQ(slowdowns, (std::vector<double>{1.0, 1.2, 1.1, 1.0, 1.3, 1.1, 1.0, 1.3, 1.5}));
+}
+
+// Samples of one number, as training finds them.
+TEST(CalibrateCores, LoadsLabels) {
+  CalibrateScale scale = small_scale();
+  scale.has_launches = false;
+  ProbeProgram program(1, plan::Axis::dp, Bytes{1 << 20});
+  std::vector<std::int64_t> loaded;
+  for (const Probe& probe : memory_grid(scale, program)) {
+    if (const auto* load = std::get_if<plan::Host>(&probe.work)) {
+      loaded.push_back(load->sequences);
+      program.add(probe);
+    }
+  }
+  EXPECT_EQ(loaded, (std::vector<std::int64_t>{1, 8, 64, 512, 4096}));
+  const ProbeData data;
+  Executor executor(program.graph(), data, 1);
+  executor.run({});
+  const RankMemory memory = executor.memory().front();
+  // Behind the pool that is read, each from the next 256 bytes on: 1, 8, 64 and 512 of 8 bytes lie before the last.
+  const auto* const last = reinterpret_cast<const double*>(memory.arena + (1 << 20) + 256 + 256 + 512 + 4096);
+  EXPECT_TRUE(std::all_of(last, last + 4096, [](double x) { return x == 0.5; }));
 }
 
 TEST(CalibrateGpu, IsReadBack) {

@@ -93,8 +93,9 @@ TEST(CheckpointShard, SaysWhoseAPieceIs) {
   h.pieces[0].among = {1, 2, 3, 4};
   h.pieces[1].part = Part::anchor;
   h.pieces.push_back({"loss_scale", 5, 1, {0, 0, 1, 0, 5}, Part::loss_scale, {}});
-  // Of moments there are none: 7 elements of 4 bytes, 4 of 4 and 5 of 8.
-  EXPECT_EQ(h.payload_bytes(), 28 + 16 + 40);
+  h.pieces.push_back({"turns", 3, 1, {0, 0, 1, 0, 3}, Part::turns, {}});
+  // Of moments there are none: 7 elements of 4 bytes, 4 of 4, 5 of 8 and 3 of 8.
+  EXPECT_EQ(h.payload_bytes(), 28 + 16 + 40 + 24);
   EXPECT_EQ(shard_start(to_bytes(h), "x").header.pieces, h.pieces);
   for (const Among& among : {Among{2, 2, 0, 1}, Among{0, 1, 4, 4}}) {
     h.pieces[0].among = among;

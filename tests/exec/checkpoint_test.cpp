@@ -323,7 +323,7 @@ TEST(Checkpoint, AsynchronousWorkersMeetAtIt) {
 }
 
 TEST(Checkpoint, ResumesInEveryPrecisionAndWithEveryOptimizer) {
-  for (const char* const precision : {"fp64", "bf16"}) {
+  for (const char* const precision : {"fp64", "bf16", "fp16"}) {
     for (const char* const optimizer : {"sgd", "momentum", "adam", "adamw"}) {
       const Overrides o = joined(kFp32, {{"precision", precision}, {"optimizer", optimizer}});
       expect_resumes(testing::kTinyGpt, joined(o, {{"dp", "2"}, {"zero", "1"}}));

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "exec/load_tokens.h"
+#include "exec/permutation.h"
 #include "tests/support/message_of.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tokenizer_files.h"
@@ -336,6 +337,31 @@ TEST(Permuted, IsAPermutationOfAnySize) {
     std::vector<std::int64_t> all(static_cast<std::size_t>(size));
     std::iota(all.begin(), all.end(), 0);
     EXPECT_EQ(seen, all) << size;
+  }
+}
+
+TEST(Permutation, HasInTablesWhatPermutedComputes) {
+  for (const std::int64_t size : {1, 2, 3, 4, 5, 17, 64, 257, 1000}) {
+    const Permutation tables(size, 42);
+    EXPECT_TRUE(tables.is(size, 42) && !tables.is(size, 43) && !tables.is(size + 1, 42));
+    for (std::int64_t i = 0; i < size; ++i) {
+      EXPECT_EQ(tables.at(i), permuted(i, size, 42));
+    }
+  }
+}
+
+// An order is the seed's, the epoch's and the block's, whichever was asked for before; so is that of more items than
+// have tables.
+TEST(Epochs, OrdersDoNotDependOnWhatWasAskedBefore) {
+  for (const std::int64_t items : {std::int64_t{64}, std::int64_t{1} << 21}) {
+    Epochs epochs;
+    epochs.items = items;
+    epochs.per_step = 16;
+    epochs.seed = 3;
+    const std::int64_t last = epochs.steps() - 1;
+    EXPECT_EQ(epochs.item(0, 5), permuted(5, items, mix(3)));
+    EXPECT_EQ(epochs.item(last + 1, 5), permuted(5, items, mix(3) ^ 1));
+    EXPECT_EQ(epochs.item(last, 5), permuted(last * 16 + 5, items, mix(3)));
   }
 }
 

@@ -395,7 +395,7 @@ TEST(Executor, ACallbacksExceptionComesThrough) {
 TEST(Executor, RefusesWhatACpuCannotRun) {
   const testing::GrammarData data(61);
   plan::PlanGraph graph = plan::build(small_job(testing::kTinyGpt));
-  graph.roles[0].buffers[0].dtype = Dtype::fp16;
+  graph.roles[0].buffers[0].dtype = Dtype::fp8;
   EXPECT_THROW(Executor(graph, data, 1), InputError);
 }
 

@@ -18,6 +18,7 @@
 #include "tests/exec/pretend_gpu.h"
 #include "tests/exec/strategies.h"
 #include "tests/exec/support.h"
+#include "tests/support/message_of.h"
 
 namespace foretrain::exec {
 namespace {
@@ -131,6 +132,27 @@ TEST(Gpu, EveryStrategyAsOnACpu) {
   }
 }
 
+// What is refused there says so before anything runs, and what runs it.
+TEST(Gpu, RefusesWhatRunsOnCoresAlone) {
+  const auto refusal = [](const char* text, const std::vector<std::string>& overrides) {
+    const plan::PlanGraph graph = plan::build(testing::tiny_job(text, overrides));
+    const testing::GrammarData data(61);
+    PretendGpu gpu(1);
+    return test::message_of([&] { Executor(graph, data, 1, nullptr, &gpu).run(testing::steps(1)); });
+  };
+  EXPECT_EQ(refusal(testing::kTinyGpt, {"dp=2", "loader_ranks=1"}),
+            "strategy.loader_ranks: runs on cores so far, not on GPUs");
+  EXPECT_EQ(refusal(testing::kTinyGpt, {"dp=2", "tp=2", "pp=2", "loader_ranks=2"}),
+            "strategy.loader_ranks: runs on cores so far, not on GPUs");
+  EXPECT_EQ(refusal(testing::kTinyClassifier, {}),
+            "model: attention to padded sequences (head classifier) runs on cores so far, not on GPUs; expected "
+            "--device cpu");
+  EXPECT_EQ(refusal(testing::kTinyGpt, {"workload.data.sequences=24", "workload.data.cache=1 kB"}),
+            "workload.data.cache: runs on cores so far, not on GPUs");
+  EXPECT_EQ(refusal(testing::kTinyGpt, {"workload.data.prefetch=2"}),
+            "workload.data.prefetch: runs on cores so far, not on GPUs");
+}
+
 TEST(Gpu, ProductsOfStrategiesAsOnACpu) {
   const std::vector<Overrides> cases = {
       {{"dp", "2"}, {"tp", "2"}, {"pp", "2"}, {"zero", "1"}, {"sequence_parallel", "true"}},
@@ -231,6 +253,13 @@ TEST(Gpu, EndsByNameWhereStepsAreSkippedForTooLong) {
 plan::PlanGraph small_graph(std::vector<std::string> overrides) {
   overrides.insert(overrides.end(), {"global_batch=4", "seq_len=8", "padded_vocab=64"});
   return plan::build(testing::tiny_job(testing::kTinyGpt, overrides));
+}
+
+TEST(Gpu, RefusesToComputeInFp16) {
+  const testing::GrammarData data(61);
+  PretendGpu gpu(2);
+  EXPECT_THROW(Executor(small_graph({"dp=2", "precision=fp16"}), data, 1, nullptr, &gpu), InputError);
+  const Executor sends(small_graph({"dp=2", "precision=fp32", "compression=fp16"}), data, 1, nullptr, &gpu);
 }
 
 TEST(Gpu, ParametersComeBackAsTheyWereSet) {

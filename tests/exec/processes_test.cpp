@@ -141,7 +141,9 @@ TEST(Processes, SendWhatThePlanSays) {
         Overrides{{"dp", all}, {"data_parallel", "gather"}},
         Overrides{{"dp", all}, {"data_parallel", "parameter_server"}, {"servers", all}},
         Overrides{{"dp", all}, {"data_parallel", "parameter_server"}, {"servers", all}, {"server_replicas", "1"}},
-        Overrides{{"dp", few}, {"loader_ranks", few}}, Overrides{{"dp", all}, {"compression", "int8"}},
+        Overrides{{"dp", few}, {"loader_ranks", few}}, Overrides{{"dp", all}, {"tp", "2"}, {"loader_ranks", all}},
+        Overrides{{"dp", all}, {"pp", "2"}, {"cp", "2"}, {"seq_len", "16"}, {"loader_ranks", all}},
+        Overrides{{"dp", all}, {"compression", "int8"}},
         Overrides{{"dp", all}, {"data_parallel", "local_sgd"}, {"average_every", "2"}}}) {
     SCOPED_TRACE(::testing::PrintToString(overrides));
     const plan::Job job =

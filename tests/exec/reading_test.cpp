@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "exec/data.h"
 #include "exec/executor.h"
+#include "exec/keywords.h"
 #include "exec/samples.h"
 #include "plan/build.h"
 #include "plan/validate.h"
@@ -28,11 +29,13 @@ std::vector<double> losses(const char* text, const Words& words, const plan::Rea
   const plan::PlanGraph graph = plan::build(job);
   EXPECT_EQ(plan::validate(graph), Words{});
   const testing::GrammarData grammar(61);
-  std::unique_ptr<const Samples> samples;
+  std::unique_ptr<const DataSource> samples;
   if (job.workload.model.is_dense()) {
     samples = std::make_unique<const Samples>(job.workload, Samples::Part::training, 1);
+  } else if (job.workload.model.is_classifier()) {
+    samples = std::make_unique<const Keywords>(job.workload, Keywords::Part::training, 1);
   }
-  const DataSource& data = samples ? static_cast<const DataSource&>(*samples) : grammar;
+  const DataSource& data = samples ? *samples : grammar;
   Executor executor(graph, data, 1);
   RunOptions options = steps(3);
   options.storage = storage;
@@ -72,6 +75,39 @@ TEST(Reading, OfPipelinesAndWhatIsCut) {
     both.insert(both.end(), reading.begin(), reading.end());
     EXPECT_EQ(losses(testing::kTinyGpt, both, slow), losses(testing::kTinyGpt, words, none)) << words[0];
   }
+}
+
+// Ranks are sent what they would have read: parts of sequences, to the model's ends, over all of a tp group; in
+// whatever order the schedule takes the microbatches.
+TEST(Reading, ByRanksOfTheirOwnIsTheSame) {
+  const plan::ReadRate none, slow{Bandwidth{1e6}, parse_time("50 us")};
+  const auto expect = [&](const char* text, const Words& words, const char* loaders) {
+    Words with = words;
+    with.insert(with.end(), {std::string("loader_ranks=") + loaders, "workload.data.prefetch=3"});
+    EXPECT_EQ(losses(text, with, slow), losses(text, words, none)) << ::testing::PrintToString(with);
+  };
+  for (const Words& words : std::vector<Words>{{"tp=2"},
+                                               {"pp=2"},
+                                               {"cp=2"},
+                                               {"tp=2", "sequence_parallel=true", "pp=2", "cp=2", "zero=3"},
+                                               {"tp=2", "pp=2", "cp=2", "rank_order=tp,cp,dp,pp"},
+                                               {"cp=2", "cp_kind=all_to_all", "tp=2", "loss_chunks=2"},
+                                               {"pp=4", "schedule=gpipe", "tp=2"},
+                                               {"pp=2", "virtual_stages=2"},
+                                               {"pp=2", "schedule=zb_v"},
+                                               {"pp=2", "schedule=dualpipe", "tp=2"},
+                                               {"zero=1", "shard=2"},
+                                               {"data_parallel=local_sgd", "average_every=2"}}) {
+    Words with = words;
+    with.insert(with.end(), {"dp=2", "attention=flash"});
+    expect(testing::kTinyGpt, with, "1");
+  }
+  expect(testing::kTinyGpt, {"dp=4", "tp=2"}, "3");
+  expect(testing::kTinyBert, {"dp=2", "tp=2", "pp=2"}, "2");
+  expect(testing::kTinyT5, {"dp=2", "tp=2"}, "1");
+  expect(testing::kTinyClassifier, {"dp=2", "tp=2", "pp=2", "virtual_stages=2"}, "1");
+  expect(testing::kTinyMoe, {"dp=2", "ep=2", "tp=2", "sequence_parallel=true"}, "1");
+  expect(kDense, {"pp=2"}, "2");
 }
 
 // Twelve sequences in steps of four, read in 64 bytes each: the first three steps read all of them, later ones four, as

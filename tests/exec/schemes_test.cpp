@@ -130,7 +130,9 @@ const Overrides kAsynchronous = {{"data_parallel", "parameter_server"}, {"global
 // Whose turn it is follows from the seed, and a bound of nought lets nobody ahead: the bits of threads.
 TEST(Schemes, WorkersInTurn) {
   if (is_one_host()) {
-    expect_as_threads(joined(kAsynchronous, {{"staleness", "0"}, {"server_order", "random"}}));
+    const Overrides in_turn = joined(kAsynchronous, {{"staleness", "0"}, {"server_order", "random"}});
+    expect_as_threads(in_turn);
+    expect_as_threads(joined(in_turn, {{"server_replicas", "1"}}));
   }
 }
 

@@ -13,8 +13,7 @@ bool is_refused(const Overrides& o) {
                       (by != "all_gather" && word("workload.optimizer").find("lamb") != std::string::npos))) {
     return true;
   }
-  if (cut("loader_ranks") &&
-      (cut("tp") || cut("pp") || cut("cp") || !word("shard").empty() || (!by.empty() && by != "all_gather"))) {
+  if (cut("loader_ranks") && !by.empty() && by != "all_gather") {
     return true;
   }
   return (word("zero") >= "2" && (word("schedule").starts_with("zb_") || word("schedule") == "dualpipe_v")) ||

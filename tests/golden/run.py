@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs text tests: commands of foretrain and what they must print.
 
-    tests/golden/run.py [--foretrain build/release/foretrain] [--update] [FILE.test ...]
+    tests/golden/run.py [--foretrain build/release/foretrain] [--update] [--brief] [FILE.test ...]
 
 A test file is
 
@@ -14,6 +14,7 @@ A test file is
     what stdout must be, line by line
     ! what stderr must be, each line behind "! "
     exit 2                              ends the command; the next one may follow
+    @long                               the next command takes long, and --brief leaves it out
 
 All commands of a file run in one empty folder, which is also HOME. In what they print, the repository is written
 <repo> and the folder <tmp>. A figure that differs from run to run or from machine to machine is written [..], which
@@ -65,13 +66,14 @@ class Command:
     def __init__(self, line, text):
         self.line = line  # number of the "$" line, from 1
         self.text = text
+        self.is_long = False
         self.expected = []
         self.exit_code = None
 
 
 def parse(path):
     """(items, commands): items keeps every line of the file that is not expected text, in order."""
-    items, command, block = [], None, None
+    items, command, block, is_long = [], None, None, False
     for number, line in enumerate(path.read_text().split("\n"), 1):
         if block is not None:
             if line == "@end":
@@ -92,7 +94,13 @@ def parse(path):
             command = Command(number, line[2:])
             if shlex.split(command.text)[:1] != ["foretrain"]:
                 raise Malformed(f"{path}:{number}: {line!r}: a command must begin with 'foretrain'")
+            command.is_long, is_long = is_long, False
             items.append(("command", command))
+        elif is_long:
+            raise Malformed(f"{path}:{number}: {line!r}: expected the command that takes long")
+        elif line == "@long":
+            is_long = True
+            items.append(("text", line))
         elif line.startswith("@file "):
             parts = line.split()
             if len(parts) == 2:
@@ -105,7 +113,7 @@ def parse(path):
         elif line == "" or line.startswith("#"):
             items.append(("text", line))
         else:
-            raise Malformed(f"{path}:{number}: {line!r}: expected '# text', '@file NAME' or '$ foretrain ...'")
+            raise Malformed(f"{path}:{number}: {line!r}: expected '# text', '@file NAME', '@long' or '$ foretrain ...'")
     if block is not None:
         raise Malformed(f"{path}: '@file {block[0]}' has no '@end'")
     if command is not None:
@@ -164,7 +172,7 @@ def updated(expected, actual):
     return [next((p for p in patterns if line_matches(p, line)), line) for line in actual]
 
 
-def run_file(path, foretrain, update):
+def run_file(path, foretrain, update, brief):
     """True if every command of the file did what it says."""
     items = parse(path)
     passed = True
@@ -178,7 +186,7 @@ def run_file(path, foretrain, update):
                 with open(folder / value[0], "wb") as out:
                     for chunk in GENERATORS[value[1]](value[2]):
                         out.write(chunk)
-            elif kind == "command":
+            elif kind == "command" and not (brief and value.is_long):
                 try:
                     actual, exit_code = run_command(value, foretrain, folder)
                 except subprocess.TimeoutExpired:
@@ -217,6 +225,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--foretrain", type=Path, default=REPO / "build/release/foretrain", help="the program under test")
     parser.add_argument("--update", action="store_true", help="rewrite the expected text with the real one")
+    parser.add_argument("--brief", action="store_true", help="without the commands that take long")
     parser.add_argument("files", nargs="*", type=Path, help="default: every tests/golden/*.test")
     arguments = parser.parse_args()
     if not arguments.foretrain.exists():
@@ -224,7 +233,7 @@ def main():
         return 2
     files = arguments.files or sorted((REPO / "tests/golden").glob("*.test"))
     try:
-        failed = [path for path in files if not run_file(path, arguments.foretrain.resolve(), arguments.update)]
+        failed = [path for path in files if not run_file(path, arguments.foretrain.resolve(), arguments.update, arguments.brief)]
     except Malformed as mistake:
         print(mistake, file=sys.stderr)
         return 2

@@ -21,11 +21,11 @@ class RunnerTest(unittest.TestCase):
             'echo "took $$ us"\necho "no good" >&2\nexit 3\n')
         self.program.chmod(0o755)
 
-    def check(self, text, update=False):
+    def check(self, text, update=False, brief=False):
         path = Path(self.folder.name) / "x.test"
         path.write_text(text)
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            passed = run.run_file(path, self.program, update)
+            passed = run.run_file(path, self.program, update, brief)
         return passed, path.read_text(), out.getvalue()
 
     GOOD = ("# shows\n\n@file a.txt\nfive\n@end\n$ foretrain a.txt 'b c'\narguments: a.txt b c\n5\nin <tmp>\ntook [..] us\n"
@@ -58,9 +58,15 @@ class RunnerTest(unittest.TestCase):
         self.assertTrue(passed)
         self.assertEqual(text, self.GOOD.replace("five", "sixsix").replace("\n5\n", "\n7\n"))
 
+    def test_brief_leaves_out_what_takes_long_and_nothing_else(self):
+        wrong, good = "$ foretrain\nwrong\nexit 0\n", "$ foretrain\n...\nexit 3\n"
+        self.assertTrue(self.check("@long\n" + wrong + good, brief=True)[0])
+        self.assertFalse(self.check("@long\n" + good + wrong, brief=True)[0])
+        self.assertFalse(self.check("@long\n" + wrong + good)[0])
+
     def test_malformed_files_are_refused(self):
         for text in ("$ rm -rf x\nexit 0\n", "$ foretrain\n", "what\n", "@file a\n", "@file a strange 3\n",
-                     "$ foretrain\n$ foretrain\nexit 0\n"):
+                     "$ foretrain\n$ foretrain\nexit 0\n", "@long\n\n", "@long\n@file a\n@end\n"):
             with self.assertRaises(run.Malformed, msg=text):
                 self.check(text)
 

@@ -70,7 +70,7 @@ TEST(AttentionRows, AgainstTheReference) {
         reference::attention_rows_backward(
             s, rows, wq.data(), wkv.data() + behind, c.biased ? wbias.data() : nullptr, wo.data(), wlse.data(),
             wd_o.data(), edq.data(), c.packed ? edq.data() + behind : edkv.data(), c.biased ? ed_bias.data() : nullptr);
-        const double tolerance = d == Dtype::bf16 ? 0.02 / rounding(Dtype::fp32) : 800;
+        const double tolerance = size_bytes(d, 1) == 2 ? 0.02 / rounding(Dtype::fp32) : 800;
         expect_close(dq, edq, d, tolerance, what + " dq");
         if (!c.packed) {
           expect_close(dkv, edkv, d, tolerance, what + " dkv");

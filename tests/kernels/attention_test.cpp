@@ -70,7 +70,7 @@ TEST(Attention, FlashAgainstTheReference) {
     attention_backward(s, qkv.tensor(), o.tensor(), lse.tensor(), d_o.tensor(), dqkv.tensor());
     reference::attention_backward(s, qkv.doubles().data(), d_o.doubles().data(), edqkv.data());
     // bf16: the rounded o enters the row sums of d_o * o, with 2^-8 of its size.
-    expect_close(dqkv, edqkv, d, d == Dtype::bf16 ? 0.02 / rounding(Dtype::fp32) : 400, what + " dqkv");
+    expect_close(dqkv, edqkv, d, size_bytes(d, 1) == 2 ? 0.02 / rounding(Dtype::fp32) : 400, what + " dqkv");
   });
 }
 
@@ -211,7 +211,7 @@ void expect_ring(const AttentionShape& whole, std::int64_t ranks, Dtype d, const
            : other < own ? AttentionPart{0, s.seq, 0, piece, false}
                          : AttentionPart{piece, piece, 0, s.seq, false};
   };
-  const double loose = d == Dtype::bf16 ? 0.03 / rounding(Dtype::fp32) : 400;
+  const double loose = size_bytes(d, 1) == 2 ? 0.03 / rounding(Dtype::fp32) : 400;
   for (std::int64_t r = 0; r < ranks; ++r) {
     const std::size_t out = count(s.tokens() * out_cols), rows = count(s.batch * s.heads * s.seq);
     Values o_parts(d, count(ranks) * out), lse_parts(wide(d), count(ranks) * rows), o(d, out), lse(wide(d), rows);
@@ -243,7 +243,7 @@ void expect_ring(const AttentionShape& whole, std::int64_t ranks, Dtype d, const
         expected_dq[count(t * qkv_cols + c)] = edqkv[count(row * qkv_cols + c)];
       }
     }
-    expect_close(o, expected, d, d == Dtype::bf16 ? loose : 100, what + " o");
+    expect_close(o, expected, d, size_bytes(d, 1) == 2 ? loose : 100, what + " o");
     expect_close(dqkv, expected_dq, d, loose, what + " dq");
   }
   for (std::int64_t r = 0; r < ranks; ++r) {
@@ -284,7 +284,7 @@ void expect_gathered(const AttentionShape& whole, std::int64_t ranks, Dtype d, c
   copy_matrix(whole.tokens(), whole.kv_cols(), {static_cast<const char*>(qkv.tensor().data) + size_bytes(d, q), d},
               qkv_cols, kv.tensor(), whole.kv_cols());
   std::vector<double> dkv(kv.size());
-  const double loose = d == Dtype::bf16 ? 0.03 / rounding(Dtype::fp32) : 400;
+  const double loose = size_bytes(d, 1) == 2 ? 0.03 / rounding(Dtype::fp32) : 400;
   for (std::int64_t rank = 0; rank < ranks; ++rank) {
     const std::int64_t pieces[] = {rank, 2 * ranks - 1 - rank};
     const auto row_of = [&](std::int64_t t) {
@@ -307,7 +307,7 @@ void expect_gathered(const AttentionShape& whole, std::int64_t ranks, Dtype d, c
     part.jump_at = piece;
     part.jump = (pieces[1] - pieces[0] - 1) * piece;
     attention_part_forward(s, part, own.tensor(), kv.tensor(), o.tensor(), lse.tensor());
-    expect_close(o, expected, d, d == Dtype::bf16 ? loose : 100, what + " o");
+    expect_close(o, expected, d, size_bytes(d, 1) == 2 ? loose : 100, what + " o");
     Values part_dkv(d, kv.size());
     attention_part_backward(s, part, own.tensor(), kv.tensor(), o.tensor(), lse.tensor(), own_d_o.tensor(),
                             dqkv.tensor(), part_dkv.tensor(), false);
@@ -413,7 +413,8 @@ TEST(Rotary, AgainstTheReferenceAndBack) {
       rotary_backward(s, dim, 10000.0, offset, turned.tensor());
       reference::rotary_backward(s, dim, 10000.0, offset, expected.data());
       expect_close(turned, expected, d, 4, what);
-      expect_close(turned, qkv.doubles(), d, d == Dtype::bf16 ? 0.02 / rounding(Dtype::fp32) : 8, what + " and back");
+      expect_close(turned, qkv.doubles(), d, size_bytes(d, 1) == 2 ? 0.02 / rounding(Dtype::fp32) : 8,
+                   what + " and back");
     }
   });
 }

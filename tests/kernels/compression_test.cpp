@@ -9,7 +9,6 @@
 #include <random>
 #include <vector>
 
-#include "kernels/fp16.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::kernels {
@@ -100,43 +99,6 @@ TEST(Code, NothingIsLost) {
       const auto kept = std::count_if(back.begin(), back.end(), [](double v) { return v != 0; });
       EXPECT_TRUE(kind == Coding::int8 || kept == code.kept);
     }
-  }
-}
-
-// All 65536 of them go to fp32 and come back; and rounding is to the nearest, of two the even one.
-TEST(Fp16, RoundsToTheNearest) {
-  for (int bits = 0; bits < 0x10000; ++bits) {
-    Fp16 h;
-    h.bits = static_cast<std::uint16_t>(bits);
-    const auto x = static_cast<float>(h);
-    if (std::isnan(x)) {
-      EXPECT_TRUE(std::isnan(static_cast<float>(Fp16(x))));
-      continue;
-    }
-    EXPECT_EQ(Fp16(x).bits, h.bits);
-    if ((bits & 0x7fff) >= 0x7c00) {
-      continue;
-    }
-    Fp16 next = h;
-    ++next.bits;
-    const float beyond = (bits & 0x7fff) == 0x7bff ? std::copysign(65536.0F, x) : static_cast<float>(next);
-    const float middle = x + (beyond - x) / 2;
-    EXPECT_EQ(Fp16(middle).bits, bits % 2 == 0 ? h.bits : next.bits) << bits;
-    EXPECT_EQ(Fp16(std::nextafter(middle, x)).bits, h.bits) << bits;
-  }
-}
-
-// 2048 + 1 is no fp16, 2048 + 1 + 1 is: sums are rounded once.
-TEST(Fp16, SumsAreRoundedOnce) {
-  const auto half = [](float x) { return std::vector<Fp16>(1500, Fp16(x)); };
-  const std::vector<Fp16> large = half(2048), one = half(1);
-  std::vector<Fp16> out = half(0), copy = half(0);
-  const auto tensor = [](const auto& v) { return ConstTensor{v.data(), Dtype::fp16}; };
-  const std::vector<ConstTensor> sources{tensor(large), tensor(one), tensor(one)};
-  const std::vector<Tensor> copies{{copy.data(), Dtype::fp16}};
-  sum_in_order(sources, {out.data(), Dtype::fp16}, copies, 1500);
-  for (const std::vector<Fp16>& sum : {out, copy}) {
-    EXPECT_TRUE(std::all_of(sum.begin(), sum.end(), [](Fp16 x) { return static_cast<float>(x) == 2050.0F; }));
   }
 }
 

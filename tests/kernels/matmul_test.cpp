@@ -16,6 +16,8 @@ const std::vector<Types> kTypes = {
     {Dtype::fp64, Dtype::fp64, Dtype::fp64, Dtype::fp64}, {Dtype::fp32, Dtype::fp32, Dtype::fp32, Dtype::fp32},
     {Dtype::bf16, Dtype::bf16, Dtype::bf16, Dtype::bf16}, {Dtype::bf16, Dtype::bf16, Dtype::fp32, Dtype::fp32},
     {Dtype::fp32, Dtype::bf16, Dtype::bf16, Dtype::fp32}, {Dtype::bf16, Dtype::fp32, Dtype::fp32, Dtype::bf16},
+    {Dtype::fp16, Dtype::fp16, Dtype::fp16, Dtype::fp16}, {Dtype::fp16, Dtype::fp16, Dtype::fp32, Dtype::fp32},
+    {Dtype::fp16, Dtype::fp32, Dtype::fp32, Dtype::fp16},
 };
 
 // Stored elements of one matrix of the batch.

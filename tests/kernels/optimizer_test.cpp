@@ -22,23 +22,25 @@ TEST(Optimizer, AgainstTheReference) {
              std::vector<std::array<Dtype, 3>>{{Dtype::fp64, Dtype::fp64, Dtype::fp64},
                                                {Dtype::fp32, Dtype::fp32, Dtype::fp32},
                                                {Dtype::fp32, Dtype::fp32, Dtype::bf16},
+                                               {Dtype::fp32, Dtype::fp32, Dtype::fp16},
                                                {Dtype::fp32, Dtype::bf16, Dtype::bf16}}) {
           Values p = random_tensor(parameter, n, 1);
-          Values m(parameter, p.size()), v(parameter, p.size()), narrow(Dtype::bf16, p.size());
+          const bool copies = size_bytes(copy, 1) == 2;
+          Values m(parameter, p.size()), v(parameter, p.size()), narrow(copies ? copy : Dtype::bf16, p.size());
           std::vector<double> ep = p.doubles(), em(p.size()), ev(p.size());
           for (std::int64_t t = 1; t <= 3; ++t) {
             const OptimizerStep step = {.kind = kind, .learning_rate = 0.01, .weight_decay = 0.1, .step = t};
             const Values g = random_tensor(gradient, n, static_cast<unsigned>(t));
             const double coefficient = 0.5;
             optimizer_step(step, n, g.tensor(), &coefficient, p.tensor(), m.tensor(), v.tensor(),
-                           copy == Dtype::bf16 ? narrow.tensor() : Tensor{});
+                           copies ? narrow.tensor() : Tensor{});
             reference::optimizer_step(step, n, g.doubles().data(), &coefficient, ep.data(), em.data(), ev.data());
           }
           expect_close(p, ep, parameter, 10, isa);
           expect_close(m, em, parameter, 10, isa);
           expect_close(v, ev, parameter, 20, isa);
-          if (copy == Dtype::bf16) {
-            EXPECT_TRUE(narrow.same_bits(Values(Dtype::bf16, p.doubles())));
+          if (copies) {
+            EXPECT_TRUE(narrow.same_bits(Values(copy, p.doubles())));
           }
         }
       }

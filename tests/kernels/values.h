@@ -14,11 +14,12 @@
 #include <vector>
 
 #include "kernels/bf16.h"
+#include "kernels/fp16.h"
 #include "kernels/kernels.h"
 
 namespace foretrain::kernels {
 
-inline const std::vector<Dtype> kElementTypes = {Dtype::fp64, Dtype::fp32, Dtype::bf16};
+inline const std::vector<Dtype> kElementTypes = {Dtype::fp64, Dtype::fp32, Dtype::bf16, Dtype::fp16};
 
 // n values of one type. They start `shift` elements past a 64-byte boundary and end where the allocation ends, so that
 // a sanitizer sees the first step too far.
@@ -50,6 +51,7 @@ class Values {
     switch (dtype_) {
       case Dtype::fp64: return static_cast<const double*>(data())[i];
       case Dtype::fp32: return static_cast<double>(static_cast<const float*>(data())[i]);
+      case Dtype::fp16: return static_cast<double>(static_cast<float>(static_cast<const Fp16*>(data())[i]));
       default: return static_cast<double>(static_cast<float>(static_cast<const Bf16*>(data())[i]));
     }
   }
@@ -57,6 +59,7 @@ class Values {
     switch (dtype_) {
       case Dtype::fp64: static_cast<double*>(data())[i] = x; break;
       case Dtype::fp32: static_cast<float*>(data())[i] = static_cast<float>(x); break;
+      case Dtype::fp16: static_cast<Fp16*>(data())[i] = Fp16(static_cast<float>(x)); break;
       default: static_cast<Bf16*>(data())[i] = Bf16(static_cast<float>(x)); break;
     }
   }
@@ -110,7 +113,12 @@ inline std::vector<std::int32_t> random_ids(std::int64_t n, std::int32_t vocab, 
 
 // Half a unit in the last place of the type, as a fraction.
 inline double rounding(Dtype d) {
-  return d == Dtype::fp64 ? 0x1p-53 : d == Dtype::fp32 ? 0x1p-24 : 0x1p-8;
+  return d == Dtype::fp64 ? 0x1p-53 : d == Dtype::fp32 ? 0x1p-24 : d == Dtype::fp16 ? 0x1p-11 : 0x1p-8;
+}
+
+// The same beside zero.
+inline double least_rounding(Dtype d) {
+  return d == Dtype::fp16 ? 0x1p-25 : 0;
 }
 
 // Each value within `ulps` roundings of the arithmetic, relative to the largest expected value, plus one rounding of
@@ -127,8 +135,8 @@ inline void expect_close(const Values& actual, const std::vector<double>& expect
       EXPECT_EQ(actual.get(i), expected[i]) << what << " at " << i;
       continue;
     }
-    const double tolerance =
-        rounding(actual.dtype()) * std::abs(expected[i]) + ulps * rounding(wide(arithmetic)) * std::max(largest, 1e-30);
+    const double own = std::max(rounding(actual.dtype()) * std::abs(expected[i]), least_rounding(actual.dtype()));
+    const double tolerance = own + ulps * rounding(wide(arithmetic)) * std::max(largest, 1e-30);
     ASSERT_NEAR(actual.get(i), expected[i], tolerance) << what << " at " << i << ", " << name(actual.dtype());
   }
 }

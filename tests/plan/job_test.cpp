@@ -131,8 +131,8 @@ TEST(Job, WhatDoesNotDivideIsRefused) {
   EXPECT_EQ(refusal({"padded_vocab=60"}),
             "command line: /strategy/padded_vocab: 60 is not allowed; expected a multiple of tp 1 that is at least the "
             "vocabulary of 61");
-  EXPECT_EQ(refusal({"precision=fp16"}), "command line: /workload/precision: \"fp16\" has no peak rate on " +
-                                             small().cluster.device.name + "; expected one of: fp64, fp32, bf16");
+  EXPECT_EQ(refusal({"precision=fp8"}), "command line: /workload/precision: \"fp8\" has no peak rate on " +
+                                            small().cluster.device.name + "; expected one of: fp64, fp32, fp16, bf16");
 }
 
 TEST(Job, ExpertsMustLieOnTheRanks) {

@@ -41,6 +41,26 @@ TEST(Mesh, FollowsTheRankOrder) {
   EXPECT_EQ(m.stride(Axis::tp), 6);
 }
 
+// Of 12 ranks in the mesh, and two beside it, the last one is at 4 along dp, where dp ends at 3. It is in the group
+// that names it, and speaks to ranks by their numbers.
+TEST(Mesh, RanksBesideIt) {
+  Mesh m = mesh(2, 3, 1, 2);
+  m.beside = 2;
+  EXPECT_EQ(m.ranks(), 14);
+  EXPECT_EQ(m.within(), 12);
+  EXPECT_EQ(m.coordinates(13), (Coordinates{0, 4, 0, 0}));
+  EXPECT_EQ(m.rank({0, 4, 0, 0}), 13);
+  EXPECT_EQ(m.peer(11, Axis::dp, 4, false), 13);
+  EXPECT_EQ(m.peer(13, Axis::dp, 11, false), 11);
+  const Group all{"dp", {{Axis::dp, 0, {}}}, {}}, with{"with", {{Axis::dp, 0, {0, 2, 4}}}, {}};
+  EXPECT_EQ(group_size(m, all), 3);
+  EXPECT_FALSE(contains(m, all, 13));
+  EXPECT_FALSE(contains(m, Group{"tp", {{Axis::tp, 0, {}}}, {}}, 13));
+  EXPECT_FALSE(contains(m, with, 12));
+  EXPECT_EQ(index_in_group(m, with, 13), 2);
+  EXPECT_EQ(members(m, with, 13), (std::vector<Rank>{0, 4, 13}));
+}
+
 TEST(Mesh, RankAndCoordinatesAreInverseForEveryOrder) {
   std::array<Axis, kAxes> order{Axis::pp, Axis::dp, Axis::cp, Axis::tp};
   do {

@@ -118,6 +118,55 @@ TEST(Reads, LoadersSendWhatWorkersTrainOn) {
   EXPECT_EQ(host_traffic(g, {0, 0, 1}, 0, 1).bytes, (std::vector<std::int64_t>{0, 0, 512, 0}));
 }
 
+// The same beside two stages of two tp ranks, each with halves of the sequences: a loader on a host of its own sends
+// each half of tokens and targets once, 4 x 2 x 64 bytes again; the tp rank that has it passes it on: it is on the same
+// host, or on another, and then all goes between these once more.
+TEST(Reads, LoadersSendOnceWhatATpGroupTrainsOn) {
+  const Job job = testing::tiny_job(
+      testing::kTinyGpt, {"dp=2", "tp=2", "pp=2", "cp=2", "attention=flash", "loader_ranks=1", "global_batch=4"});
+  const PlanGraph g = build(job);
+  EXPECT_EQ(validate(g), std::vector<std::string>{});
+  EXPECT_EQ(g.mesh.ranks(), 17);
+  EXPECT_EQ(g.roles.size(), 17U);
+  EXPECT_EQ(step_reads(g), Bytes{4 * 64});
+  EXPECT_EQ(data_ranks_read(g, 16), (std::set<std::int32_t>{0, 1}));
+  std::vector<int> host_of(17, 0);
+  host_of[16] = 1;
+  EXPECT_EQ(host_traffic(g, host_of, 0, 1).bytes, (std::vector<std::int64_t>{0, 0, 512, 0}));
+  const auto between_tp = [&](const PlanGraph& graph) {
+    std::vector<int> hosts(static_cast<std::size_t>(graph.mesh.ranks()), 2);
+    for (Rank r = 0; r < 16; ++r) {
+      hosts[static_cast<std::size_t>(r)] = static_cast<int>(r % 2);
+    }
+    return host_traffic(graph, hosts, 0, 1);
+  };
+  const PlanGraph alone = build(
+      testing::tiny_job(testing::kTinyGpt, {"dp=2", "tp=2", "pp=2", "cp=2", "attention=flash", "global_batch=4"}));
+  EXPECT_EQ(between_tp(g).at(0, 1), between_tp(alone).at(0, 1) + 512);
+  EXPECT_EQ(between_tp(g).at(1, 0), between_tp(alone).at(1, 0));
+  EXPECT_EQ(between_tp(g).at(2, 0), 512);
+}
+
+// Stages between the ends are sent nothing, but for the lengths of padded sequences, 4 bytes of each.
+TEST(Reads, LoadersSendToTheEnds) {
+  const auto sent = [](const char* text, const std::vector<std::string>& more) {
+    std::vector<std::string> words{"pp=4", "loader_ranks=1", "global_batch=4"};
+    words.insert(words.end(), more.begin(), more.end());
+    const PlanGraph g = build(testing::tiny_job(text, words));
+    EXPECT_EQ(validate(g), std::vector<std::string>{});
+    const HostTraffic traffic = host_traffic(g, {0, 1, 2, 3, 4}, 0, 1);
+    std::vector<std::int64_t> to;
+    for (int host = 0; host < 4; ++host) {
+      to.push_back(traffic.at(4, host));
+    }
+    return to;
+  };
+  using To = std::vector<std::int64_t>;
+  EXPECT_EQ(sent(testing::kTinyGpt, {}), (To{256, 0, 0, 256}));
+  EXPECT_EQ(sent(testing::kTinyGpt, {"schedule=dualpipe"}), (To{256, 0, 0, 256}));
+  EXPECT_EQ(sent(testing::kTinyClassifier, {}), (To{272, 16, 16, 32}));
+}
+
 // Two stages of three replicas and two tp ranks, tokens on the first stage, targets on the last: 12 ranks read, on two
 // nodes of 8 devices 8 and 4 of them.
 TEST(Reads, ReadersOfAStorageShareIt) {

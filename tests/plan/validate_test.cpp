@@ -230,15 +230,23 @@ TEST(Validate, KeysAreUniqueInAStep) {
 
 // Two stages as a worker and its server: what is put is taken, and what is released fetched.
 TEST(Validate, ChannelsBalance) {
-  const auto channel = [](ChannelStep last, std::int64_t taken) {
+  const auto channel = [](std::int64_t workers) {
     return after(pipeline_graph(), [&](PlanGraph& g) {
       g.groups.push_back({"pair", {{Axis::pp, 0, {}}}, {}});
       const auto group = static_cast<GroupId>(g.groups.size() - 1);
       op_of(g, 0, 1).work = Channel{ChannelStep::put, group, 1, 8, Dtype::fp32, 0};
-      op_of(g, 1, 0).work = Channel{last, group, 1, taken, Dtype::fp32, 0};
+      Role& server = g.roles[1];
+      server.buffers.push_back({"turns", Dtype::fp64, workers, BufferKind::workspace, Lifetime::persistent, 0});
+      server.buffers.push_back({"turn", Dtype::fp64, workers + 1, BufferKind::workspace, Lifetime::persistent, 0});
+      place(server);
+      Op& take = op_of(g, 1, 0);
+      take.work = Channel{ChannelStep::take, group, 1, 8, Dtype::fp32, 0};
+      take.reads = {whole(2, workers)};
+      take.writes.push_back(whole(3, workers + 1));
     });
   };
-  EXPECT_EQ(channel(ChannelStep::take, 8), Lines{"channel act: 2 puts, 2 takes, 0 releases and 0 fetches in a step"});
+  EXPECT_EQ(channel(1), Lines{"channel act: 2 puts, 2 takes, 0 releases and 0 fetches in a step"});
+  EXPECT_TRUE(channel(2)[0].ends_with("counts turns of other than 1 workers")) << channel(2)[0];
 }
 
 TEST(Validate, StopsAtTwentyLines) {

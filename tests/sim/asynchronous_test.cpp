@@ -59,6 +59,14 @@ TEST(Asynchronous, InStepEachRoundBeginsFresh) {
   EXPECT_EQ(s.staleness, (plan::Staleness{{0, kSteps}, {1, kSteps}, {2, kSteps}, {3, kSteps}}));
 }
 
+// Who comes when is as it was.
+TEST(Asynchronous, AServerWaitsForItsReplicaInEveryTurn) {
+  const Simulation without = simulated({"dp=4", "staleness=0"});
+  const Simulation with = simulated({"dp=4", "staleness=0", "server_replicas=1"});
+  EXPECT_GT(with.step_time, without.step_time);
+  EXPECT_EQ(with.staleness, without.staleness);
+}
+
 // A worker that takes ten times as long (the server, too, takes its time): without a bound the others do not wait for
 // it; with one they soon do.
 TEST(Asynchronous, ASlowWorkerHoldsBackWhomTheBoundHolds) {

@@ -379,6 +379,25 @@ TEST(MeasuredCompute, AttentionAndMemory) {
   EXPECT_NEAR(model->seconds(work(2000)), 1e-6 + 2e-6, 1e-12);  // no samples of fill: as accumulate
 }
 
+// 100 sequences take 2 us to find, as 800 bytes of labels do, and 3 us to copy: 6,400 bytes read and as many written.
+TEST(MeasuredCompute, LoadsAreFoundAndCopied) {
+  topologies::Cluster c = calibrated();
+  topologies::Profile p = *c.profile;
+  plan::Op op;
+  plan::Host load{plan::HostTask::load_features, 100, 1};
+  load.cols = 16;
+  load.dtype = Dtype::fp32;
+  op.work = load;
+  EXPECT_EQ(make_compute_model("measured", c)->seconds(op), 0);  // not measured: a GPU's, beside which they run
+  p.measured.memory.push_back({"load_labels", Dtype::fp64, 800, 2e-6});
+  p.measured.memory.push_back({"copy.device_to_device", Dtype::u8, 12800, 3e-6});
+  c.profile = std::make_shared<const topologies::Profile>(std::move(p));
+  EXPECT_NEAR(make_compute_model("measured", c)->seconds(op), 1e-6 + 2e-6 + 3e-6, 1e-12);
+  load.task = plan::HostTask::write_checkpoint;
+  op.work = load;
+  EXPECT_EQ(make_compute_model("measured", c)->seconds(op), 0);
+}
+
 TEST(MeasuredCompute, CachedOperandsHaveTablesOfTheirOwn) {
   topologies::Cluster c = calibrated();
   topologies::Profile p = *c.profile;

@@ -20,8 +20,8 @@ plan::Op sum(plan::StreamId stream, std::vector<std::uint16_t> after = {}) {
   return op;
 }
 
-// Two ranks that do the same, block by block.
-Order order_of(const std::vector<std::vector<plan::Op>>& blocks) {
+// Two ranks that do the same, block by block; all but the last so many times.
+Order order_of(const std::vector<std::vector<plan::Op>>& blocks, int times = 1) {
   plan::PlanGraph g = stages(1);
   g.mesh.extent[static_cast<std::size_t>(plan::Axis::dp)] = 2;
   g.tags = {"sum"};
@@ -29,6 +29,11 @@ Order order_of(const std::vector<std::vector<plan::Op>>& blocks) {
   g.roles[0].events = {{"first done"}, {"second done"}};
   for (const std::vector<plan::Op>& ops : blocks) {
     append(g.roles[0], ops);
+  }
+  std::vector<plan::Instance>& body = g.roles[0].program.body;
+  const std::vector<plan::Instance> repeated(body.begin(), body.end() - 1);
+  for (int i = 1; i < times; ++i) {
+    body.insert(body.begin(), repeated.begin(), repeated.end());
   }
   const topologies::Cluster c = clockwork(2);
   return lanes_in_order(model_roles(g, c, *make_compute_model("roofline", c), *make_network_model("fair_share", c))[0]);
@@ -59,6 +64,14 @@ TEST(LaneOrder, NobodyWaits) {
   EXPECT_EQ(order_of({{work(1), sum(kFirst, {0}), work(1, plan::kCompute, {1})}, {work(1), sum(kSecond, {0})}}),
             kMayOverlap);
   EXPECT_EQ(order_of({{work(1), sum(kFirst, {0}), sum(kSecond, {0}), work(1, plan::kCompute, {1, 2})}}), kMayOverlap);
+}
+
+// What repeats is looked at once; what only the last of many does counts all the same.
+TEST(LaneOrder, ManyInstances) {
+  const std::vector<plan::Op> first = {work(1), sum(kFirst, {0}), work(1, plan::kCompute, {1})},
+                              second = {work(1), sum(kSecond, {0}), work(1, plan::kCompute, {1})};
+  EXPECT_EQ(order_of({first, second, first}, 40), kInOrder);
+  EXPECT_EQ(order_of({second, first, {work(1), sum(kFirst, {0})}}, 40), kMayOverlap);
 }
 
 // An event orders what lies in different blocks, through ops in between too.

@@ -272,6 +272,20 @@ TEST(Simulator, RanksOfOneMachineSlowEachOther) {
   EXPECT_EQ(t.spans[1].end, Time{1000});
 }
 
+// Rank 1 is held back to half of its speed: its 500 take 1000, of which it sleeps half. So rank 0 runs at full speed
+// for half of the time and at half for the other: 1000 / 0.75. Rank 1 has done 667 of 1000 by then, and goes on alone.
+TEST(Simulator, ARankThatIsHeldBackSlowsOthersWhileItIsAtWork) {
+  plan::PlanGraph g = stages(2);
+  append(g.roles[0], {work(1000)});
+  append(g.roles[1], {work(500)});
+  topologies::Cluster c = shared_machine();
+  c.disturbance.devices = {{1, 1, 0.5}};
+  const plan::Timeline t = timeline(g, c, one_step());
+  ASSERT_EQ(t.spans.size(), 2u);
+  EXPECT_EQ(t.spans[0].end, Time{1334});
+  EXPECT_EQ(t.spans[1].end, Time{1667});
+}
+
 // All ranks of a role are at work together: two data parallel ranks halve each other's speed.
 TEST(Simulator, RanksOfOneRoleShareTheMachineToo) {
   plan::PlanGraph g = stages(1);

@@ -90,7 +90,7 @@ TEST(ClusterFile, HostsByNameAndRole) {
   const auto with = [&](const std::string& hosts) {
     return R"({"system": "this-machine", )" + link + ", " + hosts + "}";
   };
-  const Cluster c = read(with(R"("hosts": {"server": ["c"], "worker": ["a", "b.site-2.org"]})"));
+  const Cluster c = read(with(R"("hosts": {"loader": [], "server": ["c"], "worker": ["a", "b.site-2.org"]})"));
   EXPECT_EQ(c.nodes, 3);
   EXPECT_EQ(c.hosts.all(), (std::vector<std::string>{"a", "b.site-2.org", "c"}));
   EXPECT_EQ(read(to_json(c).dump()).hosts.all(), c.hosts.all());
@@ -106,9 +106,10 @@ TEST(ClusterFile, HostsByNameAndRole) {
             "job.json:1: /hosts/worker: names no host; expected at least one");
   EXPECT_EQ(refusal(R"("nodes": 3, "hosts": {"worker": ["a", "b"]})"),
             "job.json:1: /hosts: names 2, and nodes is 3; expected one of the two, or the same number");
-  EXPECT_EQ(refusal(R"("hosts": {"workers": ["a"]})"),
-            "job.json:1: /hosts/workers: unknown key \"workers\"; did you mean \"worker\"? known: worker, server\n"
-            "job.json:1: /hosts/worker: names no host; expected at least one");
+  EXPECT_EQ(
+      refusal(R"("hosts": {"workers": ["a"]})"),
+      "job.json:1: /hosts/workers: unknown key \"workers\"; did you mean \"worker\"? known: worker, server, loader\n"
+      "job.json:1: /hosts/worker: names no host; expected at least one");
 }
 
 TEST(ThisMachine, ProfilePathFollowsTheEnvironment) {
