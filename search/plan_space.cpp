@@ -101,7 +101,7 @@ PlanSpace whole_space(const plan::Job& job) {
   s.overlap_grad_reduce = {true, false};
   s.overlap_param_gather = {true, false};
   s.overlap_ep = is_moe ? std::vector<bool>{false, true} : std::vector<bool>{false};
-  s.rank_order = {"pp,dp,cp,tp", "dp,pp,cp,tp"};
+  s.rank_order = {kRankOrder, "dp,pp,cp,tp"};
   return s;
 }
 
@@ -135,7 +135,8 @@ void take(PlanSpace& space, const std::string& key, const json& list, const std:
     for (const Slot& s : slots()) {
       keys.emplace_back(s.key);
     }
-    throw InputError(fmt::format("--axis {}: expected AXIS=VALUE,VALUE,... with one of: {}", said, fmt::join(keys, ", ")));
+    throw InputError(
+        fmt::format("--axis {}: expected AXIS=VALUE,VALUE,... with one of: {}", said, fmt::join(keys, ", ")));
   }
 }
 
@@ -179,6 +180,9 @@ const char* why_not(const Shape& s, const plan::Job& job) {
     return "pp does not divide the microbatches (interleaved)";
   }
   if (m.moe.experts > 0) {
+    if (s.overlap_ep && (s.ep == 1 || s.recompute == "full" || s.schedule.starts_with("zb_"))) {
+      return "overlap_ep that does not go with the plan";
+    }
     if (s.whole_experts && s.tp == 1) {
       return "expert_tp without tp: the same plan as without it";
     }
@@ -215,11 +219,10 @@ const char* why_not(const Tail& t, const Shape& s) {
   if (t.zero >= 2 && splits_backwards(s)) {
     return "zero 2 and 3 with split backwards";
   }
-  if (t.overlap_ep && (s.ep == 1 || s.recompute == "full" || t.zero >= 2 || s.schedule == "zb_h1" ||
-                       s.schedule == "zb_h2" || s.schedule == "zb_v")) {
+  if (t.zero >= 2 && s.overlap_ep) {
     return "overlap_ep that does not go with the plan";
   }
-  if (t.rank_order != "pp,dp,cp,tp" && (s.pp == 1 || s.dp == 1)) {
+  if (t.rank_order != kRankOrder && (s.pp == 1 || s.dp == 1)) {
     return "rank_order without pp and dp: the same plan as another";
   }
   return "";
@@ -229,20 +232,20 @@ const char* why_not(const Tail& t, const Shape& s) {
 
 std::int64_t PlanSpace::tails() const {
   return static_cast<std::int64_t>(zero.size() * shard.size() * overlap_grad_reduce.size() *
-                                   overlap_param_gather.size() * overlap_ep.size() * rank_order.size());
+                                   overlap_param_gather.size() * rank_order.size());
 }
 
 std::int64_t PlanSpace::size() const {
   return tails() * static_cast<std::int64_t>(tp.size() * pp.size() * cp.size() * ep.size() * micro_batch.size() *
                                              virtual_stages.size() * sequence_parallel.size() * whole_experts.size() *
-                                             schedule.size() * recompute.size() * cp_kind.size());
+                                             overlap_ep.size() * schedule.size() * recompute.size() * cp_kind.size());
 }
 
 PlanSpace space_of(const plan::OpenJob& open, const std::vector<std::string>& axes) {
   PlanSpace space = whole_space(open.job);
   for (const auto& [key, value] : open.given.items()) {
     if (key == "recompute" && value.is_array()) {
-      space.recompute = {"listed"};
+      space.recompute = {kListed};
     }
     const bool is_axis = std::any_of(slots().begin(), slots().end(), [&](const Slot& s) { return key == s.key; });
     if (is_axis && !value.is_array()) {
@@ -258,8 +261,8 @@ PlanSpace space_of(const plan::OpenJob& open, const std::vector<std::string>& ax
   }
   for (const std::string& axis : axes) {
     const std::size_t equals = axis.find('=');
-    take(space, axis.substr(0, equals), equals == std::string::npos ? json::array() : values_of(axis.substr(equals + 1)),
-         axis);
+    take(space, axis.substr(0, equals),
+         equals == std::string::npos ? json::array() : values_of(axis.substr(equals + 1)), axis);
   }
   return space;
 }
@@ -279,10 +282,10 @@ std::vector<Shape> shapes_of(const PlanSpace& space, const plan::OpenJob& open, 
   const plan::Job& job = open.job;
   const std::int64_t devices = job.cluster.device_count(), tails = space.tails();
   const std::int64_t given_dp = open.given.value("dp", std::int64_t{0});
-  const auto below_split = static_cast<std::int64_t>(space.ep.size() * space.micro_batch.size() *
-                                                     space.virtual_stages.size() * space.sequence_parallel.size() *
-                                                     space.whole_experts.size() * space.schedule.size() *
-                                                     space.recompute.size() * space.cp_kind.size());
+  const auto below_split =
+      static_cast<std::int64_t>(space.ep.size() * space.micro_batch.size() * space.virtual_stages.size() *
+                                space.sequence_parallel.size() * space.whole_experts.size() * space.overlap_ep.size() *
+                                space.schedule.size() * space.recompute.size() * space.cp_kind.size());
   std::vector<Shape> shapes;
   Shape s;
   const auto each = [](const auto& values, auto& field, const auto& inner) {
@@ -316,8 +319,9 @@ std::vector<Shape> shapes_of(const PlanSpace& space, const plan::OpenJob& open, 
               each(space.schedule, s.schedule, [&] {
                 each(space.recompute, s.recompute, [&] {
                   each(space.cp_kind, s.cp_kind, [&] {
-                    each(space.sequence_parallel, s.sequence_parallel,
-                         [&] { each(space.whole_experts, s.whole_experts, judge); });
+                    each(space.sequence_parallel, s.sequence_parallel, [&] {
+                      each(space.whole_experts, s.whole_experts, [&] { each(space.overlap_ep, s.overlap_ep, judge); });
+                    });
                   });
                 });
               });
@@ -336,15 +340,13 @@ std::vector<Tail> tails_of(const PlanSpace& space, const Shape& shape, Rejected&
     for (const std::int64_t shard : space.shard) {
       for (const bool grads : space.overlap_grad_reduce) {
         for (const bool params : space.overlap_param_gather) {
-          for (const bool ep : space.overlap_ep) {
-            for (const std::string& order : space.rank_order) {
-              const Tail t{zero, shard, grads, params, ep, order};
-              const char* const why = why_not(t, shape);
-              if (*why == '\0') {
-                tails.push_back(t);
-              } else {
-                ++rejected[why];
-              }
+          for (const std::string& order : space.rank_order) {
+            const Tail t{zero, shard, grads, params, order};
+            const char* const why = why_not(t, shape);
+            if (*why == '\0') {
+              tails.push_back(t);
+            } else {
+              ++rejected[why];
             }
           }
         }
@@ -386,8 +388,8 @@ nlohmann::json strategy_of(const plan::OpenJob& open, const Shape& s, const Tail
   }
   strategy["overlap_grad_reduce"] = t.overlap_grad_reduce;
   set("overlap_param_gather", t.overlap_param_gather, false);
-  set("overlap_ep", t.overlap_ep, false);
-  set("rank_order", t.rank_order, "pp,dp,cp,tp");
+  set("overlap_ep", s.overlap_ep, false);
+  set("rank_order", t.rank_order, kRankOrder);
   return strategy;
 }
 

@@ -18,11 +18,11 @@ namespace foretrain::search {
 struct PlanSpace {
   // Of shapes.
   std::vector<std::int64_t> tp, pp, cp, ep, micro_batch, virtual_stages;
-  std::vector<bool> sequence_parallel, whole_experts;  // whole_experts: expert_tp 1, else tp
+  std::vector<bool> sequence_parallel, whole_experts, overlap_ep;  // whole_experts: expert_tp 1, else tp
   std::vector<std::string> schedule, recompute, cp_kind;
   // Of tails.
   std::vector<std::int64_t> zero, shard;  // shard 0: over all
-  std::vector<bool> overlap_grad_reduce, overlap_param_gather, overlap_ep;
+  std::vector<bool> overlap_grad_reduce, overlap_param_gather;
   std::vector<std::string> rank_order;
 
   std::int64_t tails() const;  // products of the axes' sizes
@@ -35,16 +35,20 @@ PlanSpace space_of(const plan::OpenJob& open, const std::vector<std::string>& ax
 // By axis, as the job file has it.
 nlohmann::json to_json(const PlanSpace& space);
 
+// Of recompute: as the job lists it.
+inline constexpr const char* kListed = "listed";
+inline constexpr const char* kRankOrder = "pp,dp,cp,tp";  // by default
+
 struct Shape {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1, micro_batch = 1, virtual_stages = 1;
-  bool sequence_parallel = false, whole_experts = false;
+  bool sequence_parallel = false, whole_experts = false, overlap_ep = false;
   std::string schedule, recompute, cp_kind;
   std::int64_t microbatches = 1;
 };
 
 struct Tail {
   std::int64_t zero = 0, shard = 0;
-  bool overlap_grad_reduce = false, overlap_param_gather = false, overlap_ep = false;
+  bool overlap_grad_reduce = false, overlap_param_gather = false;
   std::string rank_order;
 };
 

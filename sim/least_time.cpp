@@ -15,17 +15,16 @@ std::size_t index(std::int64_t i) {
 }  // namespace
 
 LeastTime::LeastTime(const RoleModel& model)
-    : model_(model),
-      streams_(model.role->streams.size(), kBefore),
-      events_(index(model.event_copies), kBefore) {}
+    : model_(model), streams_(model.role->streams.size(), kBefore), events_(index(model.event_copies), kBefore) {}
 
-void LeastTime::begin() {
+void LeastTime::begin(bool weights) {
+  weights_ = weights;
   std::fill(streams_.begin(), streams_.end(), kBefore);
   for (const std::int32_t copy : touched_) {
     events_[index(copy)] = kBefore;
   }
   touched_.clear();
-  extent_ = busy_ = Time{};
+  extent_ = busy_ = busy_weights_ = Time{};
 }
 
 void LeastTime::add(plan::BlockId block, plan::Binding at) {
@@ -33,6 +32,11 @@ void LeastTime::add(plan::BlockId block, plan::Binding at) {
   ops_.resize(std::max(ops_.size(), ops.size()));
   for (std::size_t i = 0; i < ops.size(); ++i) {
     const OpModel& op = ops[i];
+    const bool is_weight = op.op->phase == plan::Phase::backward_weight;
+    if (is_weight && !weights_) {
+      ops_[i] = kBefore;
+      continue;
+    }
     Time start = streams_[index(op.stream)];
     for (const std::uint16_t position : op.after) {
       start = std::max(start, ops_[position]);
@@ -43,6 +47,7 @@ void LeastTime::add(plan::BlockId block, plan::Binding at) {
     if (op.stream == plan::kCompute) {
       start = std::max(start, Time{});
       busy_ += op.duration;
+      busy_weights_ += is_weight ? op.duration : Time{};
     }
     const Time end = start < Time{} ? kBefore : start + op.duration;
     streams_[index(op.stream)] = ops_[i] = end;

@@ -18,16 +18,18 @@ class LeastTime {
   // `model` must outlive it.
   explicit LeastTime(const RoleModel& model);
 
-  void begin();                                      // of a stretch
-  void add(plan::BlockId block, plan::Binding at);   // one iteration
-  Time extent() const { return extent_; }            // since begin()
-  Time busy() const { return busy_; }                // of it, of compute ops: what is left where all else is hidden
+  void begin(bool weights = true);                     // of a stretch, with or without the ops of weight gradients
+  void add(plan::BlockId block, plan::Binding at);     // one iteration
+  Time extent() const { return extent_; }              // since begin()
+  Time busy() const { return busy_; }                  // of it, of compute ops: what is left where all else is hidden
+  Time busy_weights() const { return busy_weights_; }  // of these, of weight gradients
 
  private:
   const RoleModel& model_;
   std::vector<Time> streams_, events_, ops_;  // ends since the first compute op's start
   std::vector<std::int32_t> touched_;         // events
-  Time extent_, busy_;
+  bool weights_ = true;
+  Time extent_, busy_, busy_weights_;
 };
 
 }  // namespace foretrain::sim

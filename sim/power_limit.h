@@ -23,5 +23,7 @@ namespace foretrain::sim {
 // devices that nobody found to slow down.
 double sustained_clock(const topologies::Cluster& cluster, const plan::PlanGraph& graph,
                        const std::vector<plan::Breakdown>& by_role);
+// The same where they compute `busy` of the time.
+double sustained_clock(const topologies::Cluster& cluster, double busy);
 
 }  // namespace foretrain::sim

@@ -1,0 +1,84 @@
+#include "search/judge.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.h"
+#include "plan/build.h"
+#include "search/graph_bound.h"
+#include "sim/simulator.h"
+
+namespace foretrain::search {
+
+namespace {
+
+plan::Breakdown mean_over_ranks(const plan::PlanGraph& graph, const std::vector<plan::Breakdown>& by_role) {
+  std::vector<plan::RankBreakdown> ranks;
+  for (std::size_t r = 0; r < by_role.size(); ++r) {
+    const plan::RankSet& set = graph.roles[r].ranks;
+    ranks.push_back(
+        {plan::first_rank(graph.mesh, set), static_cast<std::int32_t>(plan::count(graph.mesh, set)), {by_role[r]}});
+  }
+  return plan::mean_breakdown(ranks, 0);
+}
+
+// `look` says why the plan is rejected; "": it is not.
+template <class Look>
+Verdict judge_built(const plan::OpenJob& open, const Shape& shape, const Tail& tail, const Look& look) {
+  Verdict v;
+  v.found.shape = shape;
+  v.found.tail = tail;
+  v.found.strategy = strategy_of(open, shape, tail);
+  try {
+    const plan::Job job = plan::with_strategy(open.job, v.found.strategy);
+    const plan::PlanGraph graph = plan::build(job);
+    v.built = true;
+    v.rejected = look(job, graph, v);
+  } catch (const InputError& e) {
+    const std::string what = e.what();
+    v.rejected = what.substr(0, what.find('\n'));
+  }
+  return v;
+}
+
+bool fits(const plan::Job& job, const plan::PlanGraph& graph, Verdict& v) {
+  const plan::MemoryFit fit = plan::memory_fit(job, graph);
+  v.found.memory = fit.demand;
+  return fit.fits();
+}
+
+}  // namespace
+
+Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape, const Tail& tail, Time limit) {
+  return judge_built(
+      open, shape, tail, [&](const plan::Job& job, const plan::PlanGraph& graph, Verdict& v) -> std::string {
+        const double clock = bounds.clock(shape, limit);
+        if (least_step_time(graph, job.cluster, shape, bounds.rows(), clock) >= limit) {
+          return kSlower;
+        }
+        sim::Options options;
+        options.network_model = job.cluster.this_machine ? "auto" : "alpha_beta";
+        const sim::Simulation alone = sim::simulate(graph, job.cluster, options);
+        v.found.alone = Time{static_cast<std::int64_t>(static_cast<double>(alone.step_time.value) * (1 - kClosed))};
+        if (v.found.alone >= limit) {
+          return kSlowerAlone;
+        }
+        return fits(job, graph, v) ? "" : kTooLarge;
+      });
+}
+
+void simulate(const plan::OpenJob& open, Found& found) {
+  const plan::Job job = plan::with_strategy(open.job, found.strategy);
+  const plan::PlanGraph graph = plan::build(job);
+  const sim::Simulation s = sim::simulate(graph, job.cluster, {});
+  found.step_time = s.step_time;
+  found.breakdown = mean_over_ranks(graph, s.breakdown);
+}
+
+Verdict judge_memory(const plan::OpenJob& open, const Shape& shape, const Tail& tail) {
+  return judge_built(open, shape, tail, [&](const plan::Job& job, const plan::PlanGraph& graph, Verdict& v) {
+    return fits(job, graph, v) ? std::string() : std::string(kTooLarge);
+  });
+}
+
+}  // namespace foretrain::search
