@@ -5,8 +5,10 @@
 #include "base/error.h"
 #include "cli/device.h"
 #include "cli/files.h"
+#include "cli/forecast.h"
 #include "cli/job.h"
 #include "cli/verbs.h"
+#include "cli/whole_run.h"
 #include "plan/build.h"
 #include "plan/dump.h"
 #include "plan/schedule.h"
@@ -36,29 +38,13 @@ std::string dump(const plan::Job& job, const std::string& form) {
   return out;
 }
 
-// What its ranks read, and what the first epoch's step takes, whose caches are empty.
-std::optional<reports::Reading> reading(const plan::Job& job, const plan::PlanGraph& graph,
-                                        const ModelArguments& models) {
-  if (job.cluster.storage.bandwidth.value == 0 && graph.data.kept == 0) {
-    return std::nullopt;
-  }
-  reports::Reading r;
-  r.per_step = plan::step_reads(graph);
-  if (graph.data.kept > 0) {
-    r.epoch = plan::epoch_reads(graph, job.cluster);
-    plan::PlanGraph empty = graph;
-    empty.data.kept = 0;
-    r.first_step_time = simulate(job, empty, models, nullptr).step_time;
-  }
-  return r;
-}
-
 }  // namespace
 
 int estimate_command(const std::vector<std::string>& arguments, Console& console) {
   JobArguments job_arguments;
   DeviceArguments device;
   ModelArguments models;
+  WholeRunArguments whole_run;
   std::string timeline_path, trace_path, dump_form;
   bool json = false;
   Options options("estimate", "forecasts a training step of a job: its time, its memory, where the time goes");
@@ -70,9 +56,11 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   options.word("dump", &dump_form, {"text", "json", "dot", "schedule"},
                "prints the plan graph, or a picture of its pipeline, instead of the forecast");
   models.add_to(options);
+  whole_run.add_to(options);
   options.examples({"foretrain estimate job.json", "foretrain estimate job.json tp=4 pp=2 recompute=full",
                     "foretrain estimate job.json --json --trace step.trace.json",
-                    "foretrain estimate job.json --dump text"});
+                    "foretrain estimate job.json --dump text",
+                    "foretrain estimate llama3.1-405b-16384-h100 --tokens 15T --price 2.5"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
@@ -80,6 +68,7 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   if (json && !dump_form.empty()) {
     throw InputError("--json and --dump exclude each other: stdout takes one document");
   }
+  const bool wants_run = whole_run.wanted();
 
   const plan::Job job = device.load(job_arguments, 1);
   if (!dump_form.empty()) {
@@ -96,31 +85,9 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
     files.write_trace(graph, {reports::traced_step(timeline, "forecast", last)});
   }
 
-  reports::Estimate estimate;
-  estimate.job = &job;
-  estimate.graph = &graph;
-  estimate.step_time = simulation.step_time;
-  estimate.staleness = simulation.staleness;
-  estimate.by_role = simulation.breakdown;
-  estimate.reading = reading(job, graph, models);
-  estimate.compute_model = simulation.compute_model;
-  estimate.network_model = simulation.network_model;
-  estimate.error_band = error_band(job, simulation);
-  for (const sim::RankClass& c : simulation.classes) {
-    estimate.classes.push_back({c.role, c.first, c.multiplicity});
-  }
-  if (simulation.links_seen != sim::LinksSeen::as_they_are) {
-    estimate.notes.push_back(fmt::format(
-        "The routes between nodes leave too few ranks alike: {}. --network fair_share takes them as they are, slowly.",
-        simulation.links_seen == sim::LinksSeen::sprayed ? "hashed ones are taken as sprayed"
-                                                         : "what they hold back is left out"));
-  }
-  if (!job.cluster.disturbance.empty()) {
-    estimate.notes.push_back("The cluster is disturbed; the error band is that of an undisturbed one.");
-  }
-  estimate.fit = plan::memory_fit(job, graph);
-  if (!estimate.fit.fits()) {
-    estimate.fixes = fixes(job_arguments, job);
+  reports::Estimate estimate = forecast(job_arguments, models, job, graph, simulation);
+  if (wants_run) {
+    estimate.whole_run = whole_run.forecast(job, estimate);
   }
   console.result(json ? reports::to_json(estimate).dump(2) + "\n" : reports::to_text(estimate, console.colour()));
   console.flush();

@@ -13,6 +13,17 @@ namespace {
 
 constexpr int kSimulatedSteps = 2;
 
+sim::Options options_of(const ModelArguments& models) {
+  sim::Options options;
+  options.compute_model = models.compute_model;
+  options.network_model = models.network_model;
+  options.collectives = sim::parse_collective_overrides(models.collectives);
+  options.steps = kSimulatedSteps;
+  options.share_devices = !models.no_sharing;
+  options.fold_ranks = options.fold_time = !models.no_fold;
+  return options;
+}
+
 }  // namespace
 
 void JobArguments::add_to(Options& options) {
@@ -21,6 +32,13 @@ void JobArguments::add_to(Options& options) {
 }
 
 plan::Job JobArguments::load(const std::vector<std::string>& further) const {
+  std::vector<std::string> all = overrides;
+  all.insert(all.end(), further.begin(), further.end());
+  if (text) {
+    plan::Job job = plan::job_from_text(*text, path, all);
+    topologies::load_profile_of(job.cluster);
+    return job;
+  }
   if (path.empty()) {
     throw InputError("a JOB is missing: a file, or a name of 'foretrain list jobs'");
   }
@@ -28,8 +46,6 @@ plan::Job JobArguments::load(const std::vector<std::string>& further) const {
   if (is_name && path.find('=') != std::string::npos) {
     throw InputError(fmt::format("\"{}\" stands where the JOB belongs; overrides come behind it", path));
   }
-  std::vector<std::string> all = overrides;
-  all.insert(all.end(), further.begin(), further.end());
   plan::Job job = plan::load_job(is_name ? catalogue_path(kJobFolder, "job", path) : path, all);
   topologies::load_profile_of(job.cluster);
   return job;
@@ -48,21 +64,19 @@ void ModelArguments::add_to(Options& options) {
 
 sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,
                          plan::Timeline* timeline) {
-  sim::Options options;
-  options.compute_model = models.compute_model;
-  options.network_model = models.network_model;
-  options.collectives = sim::parse_collective_overrides(models.collectives);
-  options.steps = kSimulatedSteps;
-  options.share_devices = !models.no_sharing;
-  options.fold_ranks = options.fold_time = !models.no_fold;
   if (timeline == nullptr) {
-    return sim::simulate(graph, job.cluster, options);
+    return sim::simulate(graph, job.cluster, options_of(models));
   }
   Recorder recorder(graph);
-  sim::Simulation simulation = sim::simulate(graph, job.cluster, options, &recorder);
+  sim::Simulation simulation = simulate_into(recorder, job, graph, models);
   *timeline = recorder.timeline(fmt::format("simulated: {}, {}", simulation.compute_model, simulation.network_model),
                                 simulation.step_ends);
   return simulation;
+}
+
+sim::Simulation simulate_into(plan::SpanSink& sink, const plan::Job& job, const plan::PlanGraph& graph,
+                              const ModelArguments& models) {
+  return sim::simulate(graph, job.cluster, options_of(models), &sink);
 }
 
 }  // namespace foretrain::cli

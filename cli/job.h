@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ inline constexpr const char* kJobFolder = "workloads/jobs";  // of the catalogue
 struct JobArguments {
   std::string path;
   std::vector<std::string> overrides;
+  std::optional<std::string> text;  // the document itself; `path` then only stands in messages
 
   void add_to(Options& options);
   // The job, its cluster's profile loaded, with further overrides. Throws InputError, also when none was given.
@@ -38,6 +40,9 @@ struct ModelArguments {
 // Two simulated steps; the second is the steady one. `timeline`: its spans as well, or nullptr.
 sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,
                          plan::Timeline* timeline);
+// The same, its spans as they come.
+sim::Simulation simulate_into(plan::SpanSink& sink, const plan::Job& job, const plan::PlanGraph& graph,
+                              const ModelArguments& models);
 
 // Where the forecast's error band comes from, and how wide it is (cli/error_band.cpp has the figures).
 reports::ErrorBand error_band(const plan::Job& job, const sim::Simulation& simulation);
