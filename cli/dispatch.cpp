@@ -26,7 +26,7 @@ constexpr std::array<Verb, 12> kVerbs{{
     {"doctor", "what this machine and this build have, what is missing, what to install", doctor_command},
     {"import", "reads other tools' files: Megatron-LM, torchtitan, DeepSpeed, Hugging Face; a node's topology",
      import_command},
-    {"search", "chooses the strategy", nullptr},
+    {"search", "finds the fastest strategy for a cluster, and proves it; how many nodes to take", search_command},
     {"validate", "sets forecasts against published measurements", validate_command},
     {"report", "a page of everything about one job, to open in a browser; or text", report_command},
     {"explain", "says where one figure comes from: every way to do a collective, with its time", explain_command},
@@ -37,15 +37,9 @@ std::string overview() {
   std::string text =
       "foretrain forecasts a training run before anyone pays for it, then runs it and proves the forecast.\n\n"
       "Usage: foretrain VERB [ARGUMENTS]\n\n";
-  std::vector<std::string> missing;
   for (const Verb& verb : kVerbs) {
-    if (verb.command == nullptr) {
-      missing.emplace_back(verb.name);
-    } else {
-      text += fmt::format("  {:<10} {}\n", verb.name, verb.card);
-    }
+    text += fmt::format("  {:<10} {}\n", verb.name, verb.card);
   }
-  text += fmt::format("\n  not built yet: {}\n", fmt::join(missing, ", "));
   text +=
       "\n'foretrain VERB --help' shows a verb's options with examples. A job is a JSON file; KEY=VALUE behind it\n"
       "overrides any field of it. Results go to stdout (--json: one document), all else to stderr.\n"
@@ -94,11 +88,7 @@ int dispatch(const std::vector<std::string>& arguments, Console& console) {
   if (first == "help") {
     return dispatch({rest.front(), "--help"}, console);
   }
-  const Verb& verb = find(first);
-  if (verb.command == nullptr) {
-    throw InputError(fmt::format("{}: not built yet ({})", verb.name, verb.card));
-  }
-  return verb.command(rest, console);
+  return find(first).command(rest, console);
 }
 
 }  // namespace foretrain::cli

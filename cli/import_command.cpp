@@ -98,7 +98,8 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
   Options options("import", "reads other tools' files; says what it read, what it assumed and what it ignored");
   options.positional("FILE", &first,
                      "Megatron-LM arguments or a launch script with them, torchtitan TOML or flags, DeepSpeed JSON, a "
-                     "Hugging Face config.json, a page of 'foretrain report': a job; or of 'nvidia-smi topo -m', the XML of NCCL_TOPO_DUMP_FILE or "
+                     "Hugging Face config.json, a page of 'foretrain report': a job; or of 'nvidia-smi topo -m', the "
+                     "XML of NCCL_TOPO_DUMP_FILE or "
                      "that of lstopo, behind the word topology. A word before FILE says what it is: " +
                          fmt::format("{}", fmt::join(kKinds, ", ")));
   options.rest("KEY=VALUE", &rest, "fields of the job that the file does not say, or that are to be others");

@@ -20,6 +20,7 @@ int import_command(const std::vector<std::string>& arguments, Console& console);
 int export_command(const std::vector<std::string>& arguments, Console& console);
 int doctor_command(const std::vector<std::string>& arguments, Console& console);
 int explain_command(const std::vector<std::string>& arguments, Console& console);
+int search_command(const std::vector<std::string>& arguments, Console& console);
 int report_command(const std::vector<std::string>& arguments, Console& console);
 int validate_command(const std::vector<std::string>& arguments, Console& console);
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/catalogue.h"
 #include "base/error.h"
 #include "plan/job_check.h"
 #include "plan/open_job.h"
@@ -158,20 +159,47 @@ Job job_from_text(const std::string& text, const std::string& origin, const std:
   return read_job(JsonDocument::from_text(text, origin), overrides);
 }
 
-OpenJob load_open_job(const std::string& path, const std::vector<std::string>& overrides) {
+namespace {
+
+// A part as it was read, for a file that may lie elsewhere.
+nlohmann::ordered_json as_given(const ObjectReader& part, const std::vector<std::string>& paths) {
+  nlohmann::json given = part.value() == nullptr ? nlohmann::json::object() : *part.value();
+  for (const char* key : {"version", "name", "description"}) {  // of a part in a file of its own
+    given.erase(key);
+  }
+  for (const std::string& key : paths) {
+    if (given.contains(key) && given[key].is_string() && !is_catalogue_name(given[key].get<std::string>())) {
+      given[key] = part.file_path(key, given[key].get<std::string>());
+    }
+  }
+  return given;
+}
+
+OpenJob read_open_job(JsonDocument document, const std::vector<std::string>& overrides) {
   OpenJob open;
-  open.given = nlohmann::json::object();
-  open.job = read_parts(JsonDocument::from_file(path), overrides, [&](Job& job, const JobParts& parts) {
+  open.job = read_parts(std::move(document), overrides, [&](Job& job, const JobParts& parts) {
     job.cluster.nodes = std::max<std::int64_t>(1, job.cluster.nodes);
     job.strategy = {};
-    if (parts.strategy.value() != nullptr) {
-      open.given = *parts.strategy.value();
-      for (const char* key : {"version", "name", "description"}) {  // of a part in a file of its own
-        open.given.erase(key);
-      }
+    open.given = as_given(parts.strategy, {});
+    open.document = {{"version", 1}};
+    if (!job.name.empty()) {
+      open.document["name"] = job.name;
     }
+    open.document["workload"] = as_given(parts.workload, {"model"});
+    open.document["cluster"] = as_given(parts.cluster, {"system", "profile"});
   });
   return open;
+}
+
+}  // namespace
+
+OpenJob load_open_job(const std::string& path, const std::vector<std::string>& overrides) {
+  return read_open_job(JsonDocument::from_file(path), overrides);
+}
+
+OpenJob open_job_from_text(const std::string& text, const std::string& origin,
+                           const std::vector<std::string>& overrides) {
+  return read_open_job(JsonDocument::from_text(text, origin), overrides);
 }
 
 Job with_strategy(const Job& open, const nlohmann::json& strategy) {

@@ -50,21 +50,21 @@ bool fits(const plan::Job& job, const plan::PlanGraph& graph, Verdict& v) {
 }  // namespace
 
 Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape, const Tail& tail, Time limit) {
-  return judge_built(
-      open, shape, tail, [&](const plan::Job& job, const plan::PlanGraph& graph, Verdict& v) -> std::string {
-        const double clock = bounds.clock(shape, limit);
-        if (least_step_time(graph, job.cluster, shape, bounds.rows(), clock) >= limit) {
-          return kSlower;
-        }
-        sim::Options options;
-        options.network_model = job.cluster.this_machine ? "auto" : "alpha_beta";
-        const sim::Simulation alone = sim::simulate(graph, job.cluster, options);
-        v.found.alone = Time{static_cast<std::int64_t>(static_cast<double>(alone.step_time.value) * (1 - kClosed))};
-        if (v.found.alone >= limit) {
-          return kSlowerAlone;
-        }
-        return fits(job, graph, v) ? "" : kTooLarge;
-      });
+  return judge_built(open, shape, tail,
+                     [&](const plan::Job& job, const plan::PlanGraph& graph, Verdict& v) -> std::string {
+                       const double clock = bounds.clock(shape, limit);
+                       if (least_step_time(graph, job.cluster, shape, bounds.rows(), clock) >= limit) {
+                         return kSlower;
+                       }
+                       sim::Options options;
+                       options.network_model = job.cluster.this_machine ? "auto" : "alpha_beta";
+                       options.clock = clock;
+                       v.found.alone = sim::simulate(graph, job.cluster, options).step_time;
+                       if (v.found.alone >= limit) {
+                         return kSlowerAlone;
+                       }
+                       return fits(job, graph, v) ? "" : kTooLarge;
+                     });
 }
 
 void simulate(const plan::OpenJob& open, Found& found) {

@@ -19,11 +19,9 @@ struct Verdict {
   Found found;
 };
 
-// By closed forms of communication, which take no less where links are shared but for kClosed: Found::alone. A plan
-// that takes `limit` or longer is no better. From any thread.
+// By closed forms of communication, which take no less where links are shared, at a clock that is no lower:
+// Found::alone. A plan that takes `limit` or longer is no better. From any thread.
 Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape, const Tail& tail, Time limit);
-// The clock of a power limit is higher where devices wait: a step may be shorter by less than this part for it.
-inline constexpr double kClosed = 1e-3;
 
 // Of a plan that fits, by the whole simulation.
 void simulate(const plan::OpenJob& open, Found& found);

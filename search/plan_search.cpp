@@ -154,10 +154,10 @@ class Search {
         reject(shapes[i], first_line(why[i]));
       } else {
         Cell& c = cell(shapes[i]);
-        c.at_least = std::min(c.at_least.value_or(kNever), least(shapes[i]));
         if (of_shape_[shapes[i]].memory > capacity_) {
           reject(shapes[i], kTooLargeByBound);
         } else {
+          c.at_least = std::min(c.at_least.value_or(kNever), least(shapes[i]));
           left.push_back(shapes[i]);
         }
       }

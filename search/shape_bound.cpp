@@ -35,17 +35,16 @@ std::vector<std::int64_t> ShapeBounds::layers(const Shape& s, const LayerProbe& 
                                                   : plan::even_layers(p.layers(), s.pp * s.virtual_stages);
 }
 
-// Rounded up. At the full clock they compute no longer than at any other, so that the share is no less than this.
-int ShapeBounds::level(const Shape& s, LayerProbe& p, Time limit) {
+// At the full clock devices compute no longer than at any other, so that their share of the time is no less than this.
+double ShapeBounds::clock(const Shape& s, LayerProbe& p, Time limit) {
   const double mean = static_cast<double>(p.pass(LayerProbe::kLevels, 0, p.layers(), false).busy) *
                       static_cast<double>(s.microbatches) / static_cast<double>(s.pp);
   const double busy = std::min(1.0, mean / static_cast<double>(limit.value));
-  return std::min(LayerProbe::kLevels,
-                  static_cast<int>(std::ceil(sim::sustained_clock(open_.job.cluster, busy) * LayerProbe::kLevels)));
+  return std::min(1.0, sim::sustained_clock(open_.job.cluster, busy) + sim::kClockStep);
 }
 
 double ShapeBounds::clock(const Shape& shape, Time limit) {
-  return static_cast<double>(level(shape, *probe(shape), limit)) / LayerProbe::kLevels;
+  return clock(shape, *probe(shape), limit);
 }
 
 Time ShapeBounds::step_time(const Shape& s, LayerProbe& p, const std::vector<std::int64_t>& layers, int level) {
@@ -79,7 +78,8 @@ std::optional<Bound> ShapeBounds::bound(const Shape& s, Time limit, std::string&
     }
     Tail least;
     least.zero = 3;
-    return Bound{step_time(s, *p, split, level(s, *p, limit)), memory(s, least)};
+    return Bound{step_time(s, *p, split, static_cast<int>(std::ceil(clock(s, *p, limit) * LayerProbe::kLevels))),
+                 memory(s, least)};
   } catch (const InputError& e) {
     why = e.what();
     return std::nullopt;

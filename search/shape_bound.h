@@ -36,7 +36,7 @@ class ShapeBounds {
   std::optional<Bound> bound(const Shape& shape, Time limit, std::string& why);
   // Of the shape, with this tail. REQUIRES: bound() gave one.
   Bytes memory(const Shape& shape, const Tail& tail);
-  // The clock that `limit` leaves, as bound() takes it.
+  // The highest clock of a plan that takes less than `limit`; 1 without a power limit.
   double clock(const Shape& shape, Time limit);
   PipelineRows& rows() { return rows_; }
 
@@ -44,7 +44,7 @@ class ShapeBounds {
   std::shared_ptr<LayerProbe> probe(const Shape& shape);
   std::vector<std::int64_t> layers(const Shape& shape, const LayerProbe& probe) const;
   Time step_time(const Shape& shape, LayerProbe& probe, const std::vector<std::int64_t>& layers, int level);
-  int level(const Shape& shape, LayerProbe& probe, Time limit);
+  double clock(const Shape& shape, LayerProbe& probe, Time limit);
 
   const plan::OpenJob& open_;
   PipelineRows rows_;

@@ -10,8 +10,6 @@ namespace foretrain::sim {
 namespace {
 
 constexpr double kWaiting = 0.2, kExponent = 0.4;
-// Coarse enough for any way of adding up the same times.
-constexpr double kSteps = 1024;
 constexpr int kRounds = 30;  // each shrinks the error to less than half: 0.4 u (1 - w) R < 0.5
 
 double sustained(const topologies::Cluster& cluster) {
@@ -44,7 +42,7 @@ double sustained_clock(const topologies::Cluster& cluster, const plan::PlanGraph
     const double busy = compute / (compute + bubble + (all - compute - bubble) * clock);
     clock = sustained_clock(cluster, busy);
   }
-  return std::round(clock * kSteps) / kSteps;
+  return std::round(clock / kClockStep) * kClockStep;
 }
 
 }  // namespace foretrain::sim

@@ -19,7 +19,10 @@
 
 namespace foretrain::sim {
 
-// Relative to that of the profile's figures, a multiple of 1/1024; `by_role`: where time goes at that clock. 1 for
+// Clocks are multiples of it: coarse enough for any way of adding up the same times.
+inline constexpr double kClockStep = 1.0 / 1024;
+
+// Relative to that of the profile's figures, a multiple of kClockStep; `by_role`: where time goes at that clock. 1 for
 // devices that nobody found to slow down.
 double sustained_clock(const topologies::Cluster& cluster, const plan::PlanGraph& graph,
                        const std::vector<plan::Breakdown>& by_role);

@@ -186,8 +186,8 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   CHECK(options.steps >= 1, "{} steps", options.steps);
   CHECK(cluster.profile != nullptr || cluster.profile_path.empty(), "the profile {} was not loaded",
         cluster.profile_path);
-  if (!is_power_limited(options, cluster)) {
-    return simulate_at(1, graph, cluster, options, sink);
+  if (options.clock > 0 || !is_power_limited(options, cluster)) {
+    return simulate_at(options.clock > 0 ? options.clock : 1, graph, cluster, options, sink);
   }
   const Simulation unlimited = simulate_at(1, graph, cluster, options, nullptr);
   const double clock = sustained_clock(cluster, graph, unlimited.breakdown);
