@@ -2,28 +2,39 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <map>
+#include <utility>
 
 namespace foretrain::sim {
 namespace {
 
-// A clock: by stream, how many of its ops are done. Ops are many and clocks short, so that they lie in one array.
+// Of many clocks, which lanes' last meetings each knows to be done: a bit per lane, in one array.
 class Clocks {
  public:
+  using Word = std::uint64_t;
   Clocks() = default;
-  Clocks(std::size_t streams, std::size_t count) : streams_(streams), done_(streams * count, 0) {}
-  std::int32_t* operator[](std::size_t i) { return &done_[i * streams_]; }
-  void merge(std::int32_t* into, const std::int32_t* from) const {
-    for (std::size_t s = 0; s < streams_; ++s) {
-      into[s] = std::max(into[s], from[s]);
+  Clocks(std::size_t words, std::size_t count) : words_(words), done_(words * count, ~Word{0}) {}
+  Word* operator[](std::size_t i) { return &done_[i * words_]; }
+  void merge(Word* into, const Word* from) const {
+    for (std::size_t w = 0; w < words_; ++w) {
+      into[w] |= from[w];
     }
   }
-  void copy(std::int32_t* into, const std::int32_t* from) const { std::copy_n(from, streams_, into); }
-  std::vector<std::int32_t>& all() { return done_; }
+  void copy(Word* into, const Word* from) const { std::copy_n(from, words_, into); }
+  // Nobody knows that it is done.
+  void forget(std::size_t lane) {
+    for (std::size_t w = lane / kBits; w < done_.size(); w += words_) {
+      done_[w] &= ~(Word{1} << lane % kBits);
+    }
+  }
+  std::vector<Word>& all() { return done_; }
+
+  static constexpr std::size_t kBits = 64;
 
  private:
-  std::size_t streams_ = 0;
-  std::vector<std::int32_t> done_;
+  std::size_t words_ = 1;
+  std::vector<Word> done_;
 };
 
 // By op of a block, whether a later one names it.
@@ -37,21 +48,36 @@ std::vector<bool> named_ops(const std::vector<OpModel>& block) {
   return named;
 }
 
+// Whether its ops wait for events of single layers, or record such.
+bool knows_layers(const std::vector<OpModel>& block) {
+  const auto is_of_layer = [](const EventRef& e) { return e.replicas == plan::Replicas::per_layer; };
+  return std::any_of(block.begin(), block.end(), [&](const OpModel& op) {
+    return std::any_of(op.waits.begin(), op.waits.end(), is_of_layer) ||
+           std::any_of(op.records.begin(), op.records.end(), is_of_layer);
+  });
+}
+
 class Walk {
  public:
   explicit Walk(const RoleModel& model)
       : model_(model),
-        issued_(model.role->streams.size(), 0),
-        by_stream_(issued_.size(), issued_.size()),
-        by_event_(issued_.size(), static_cast<std::size_t>(model.event_copies)),
-        last_(model.lanes.size(), 0),
-        in_order_(model.lanes.size(), std::vector<bool>(model.lanes.size(), true)) {
+        words_(model.lanes.size() / Clocks::kBits + 1),
+        by_stream_(words_, model.role->streams.size()),
+        by_event_(words_, static_cast<std::size_t>(model.event_copies)),
+        of_stream_(words_, model.role->streams.size()),
+        open_(words_, model.lanes.size()) {
     std::size_t longest = 0;
     for (const std::vector<OpModel>& block : model.blocks) {
       named_.push_back(named_ops(block));
+      knows_layers_.push_back(knows_layers(block));
       longest = std::max(longest, block.size());
     }
-    by_op_ = Clocks(issued_.size(), longest);
+    by_op_ = Clocks(words_, longest);
+    std::fill(of_stream_.all().begin(), of_stream_.all().end(), 0);
+    std::fill(open_.all().begin(), open_.all().end(), 0);
+    for (std::size_t l = 0; l < model.lanes.size(); ++l) {
+      of_stream_[static_cast<std::size_t>(model.lanes[l].stream)][l / Clocks::kBits] |= bit(l);
+    }
     note_state();
   }
 
@@ -62,17 +88,28 @@ class Walk {
     part(program.body);
     part(program.body);
     part(program.epilogue);
-    return std::move(in_order_);
+    const std::size_t lanes = model_.lanes.size();
+    const auto is_open = [&](std::size_t x, std::size_t y) { return (open_[x][y / Clocks::kBits] & bit(y)) != 0; };
+    std::vector<std::vector<bool>> in_order(lanes, std::vector<bool>(lanes));
+    for (std::size_t x = 0; x < lanes; ++x) {
+      for (std::size_t y = 0; y < lanes; ++y) {
+        in_order[x][y] = !is_open(x, y) && !is_open(y, x);
+      }
+    }
+    return in_order;
   }
 
  private:
+  using Word = Clocks::Word;
   // All that what comes later depends on.
   struct State {
-    std::vector<std::int32_t> by_stream, by_event, last;
+    std::vector<Word> by_stream, by_event;
     friend auto operator<=>(const State&, const State&) = default;
   };
   // A state, and what an instance binds.
   using Visit = std::array<std::int32_t, 6>;
+
+  static Word bit(std::size_t lane) { return Word{1} << lane % Clocks::kBits; }
 
   // Microbatches repeat each other: an instance is walked once in each state that it is met in.
   void part(const std::vector<plan::Instance>& instances) {
@@ -81,66 +118,44 @@ class Walk {
       const Visit visit{state_, instance.segment, instance.slot, instance.ring, beside.slot, beside.ring};
       const auto [next, is_new] = next_.try_emplace(visit, -1);
       if (is_new) {
-        resume(*states_[static_cast<std::size_t>(state_)]);
-        walk({instance});
+        by_stream_.all() = states_[static_cast<std::size_t>(state_)]->by_stream;
+        by_event_.all() = states_[static_cast<std::size_t>(state_)]->by_event;
+        walk(instance);
         next->second = note_state();
       }
       state_ = next->second;
     }
   }
 
-  void walk(const std::vector<plan::Instance>& instances) {
-    std::size_t block = 0;
-    for (plan::ProgramCursor c(*model_.role, 0, instances, 0); c; c.next()) {
-      if (c.starts_block()) {
-        block = static_cast<std::size_t>(c.block());
+  void walk(const plan::Instance& instance) {
+    const plan::Segment& segment = model_.role->segments[static_cast<std::size_t>(instance.segment)];
+    for (const plan::BlockCall& call : segment.calls) {
+      const auto block = static_cast<std::size_t>(call.block);
+      for (std::int32_t i = 0; i < call.count; ++i) {
+        before_.by_stream = by_stream_.all();
+        before_.by_event = by_event_.all();
+        walk_block(block, plan::bind(segment, instance, call, i));
+        // Layers repeat each other, too: what leaves everything as it was leaves it so again.
+        if (!knows_layers_[block] && before_.by_stream == by_stream_.all() && before_.by_event == by_event_.all()) {
+          break;
+        }
       }
-      const auto op = static_cast<std::size_t>(c.op_in_block());
-      const std::int32_t* clock = issue(model_.blocks[block][op], c.binding());
+    }
+  }
+
+  void walk_block(std::size_t block, const plan::Binding& binding) {
+    const std::vector<OpModel>& ops = model_.blocks[block];
+    for (std::size_t op = 0; op < ops.size(); ++op) {
+      const Word* const clock = issue(ops[op], binding);
       if (named_[block][op]) {
         by_op_.copy(by_op_[op], clock);
       }
     }
   }
 
-  void resume(const State& state) {
-    by_stream_.all() = state.by_stream;
-    by_event_.all() = state.by_event;
-    last_ = state.last;
-    std::fill(issued_.begin(), issued_.end(), 0);
-    for (std::size_t l = 0; l < last_.size(); ++l) {
-      std::int32_t& issued = issued_[static_cast<std::size_t>(model_.lanes[l].stream)];
-      issued = std::max(issued, last_[l]);
-    }
-  }
-
-  // Of a clock it matters only which lanes' last meetings are done: each count becomes the number of them.
   std::int32_t note_state() {
-    const std::size_t streams = issued_.size();
-    std::vector<std::vector<std::int32_t>> lasts(streams);
-    for (std::size_t l = 0; l < last_.size(); ++l) {
-      if (last_[l] > 0) {
-        lasts[static_cast<std::size_t>(model_.lanes[l].stream)].push_back(last_[l]);
-      }
-    }
-    for (std::vector<std::int32_t>& of_stream : lasts) {
-      std::sort(of_stream.begin(), of_stream.end());
-      of_stream.erase(std::unique(of_stream.begin(), of_stream.end()), of_stream.end());
-    }
-    const auto count = [&](std::size_t stream, std::int32_t& done) {
-      const std::vector<std::int32_t>& of_stream = lasts[stream];
-      done = static_cast<std::int32_t>(std::upper_bound(of_stream.begin(), of_stream.end(), done) - of_stream.begin());
-    };
-    for (std::vector<std::int32_t>* clocks : {&by_stream_.all(), &by_event_.all()}) {
-      for (std::size_t i = 0; i < clocks->size(); ++i) {
-        count(i % streams, (*clocks)[i]);
-      }
-    }
-    for (std::size_t l = 0; l < last_.size(); ++l) {
-      count(static_cast<std::size_t>(model_.lanes[l].stream), last_[l]);
-    }
     const auto [state, is_new] =
-        known_.try_emplace({by_stream_.all(), by_event_.all(), last_}, static_cast<std::int32_t>(states_.size()));
+        known_.try_emplace({by_stream_.all(), by_event_.all()}, static_cast<std::int32_t>(states_.size()));
     if (is_new) {
       states_.push_back(&state->first);
     }
@@ -148,47 +163,48 @@ class Walk {
   }
 
   // The clock of its stream thereafter.
-  const std::int32_t* issue(const OpModel& op, const plan::Binding& binding) {
+  const Word* issue(const OpModel& op, const plan::Binding& binding) {
     const auto stream = static_cast<std::size_t>(op.stream);
-    std::int32_t* clock = by_stream_[stream];
+    Word* const clock = by_stream_[stream];
     for (const std::uint16_t a : op.after) {
       by_stream_.merge(clock, by_op_[a]);
     }
     for (const EventRef& event : op.waits) {
       by_stream_.merge(clock, by_event_[static_cast<std::size_t>(event.copy(binding))]);
     }
-    ++issued_[stream];
     for (const Meeting& m : op.meetings) {
       if (m.lane >= 0) {
         start(static_cast<std::size_t>(m.lane), clock);
-        last_[static_cast<std::size_t>(m.lane)] = issued_[stream];
       }
     }
-    clock[stream] = issued_[stream];
+    by_stream_.merge(clock, of_stream_[stream]);
     for (const EventRef& event : op.records) {
       by_stream_.copy(by_event_[static_cast<std::size_t>(event.copy(binding))], clock);
     }
     return clock;
   }
 
-  void start(std::size_t lane, const std::int32_t* done) {
-    for (std::size_t l = 0; l < last_.size(); ++l) {
-      if (done[static_cast<std::size_t>(model_.lanes[l].stream)] < last_[l]) {
-        in_order_[lane][l] = in_order_[l][lane] = false;
-      }
+  void start(std::size_t lane, const Word* done) {
+    for (std::size_t w = 0; w < words_; ++w) {
+      open_[lane][w] |= ~done[w];
+    }
+    for (Clocks* clocks : {&by_stream_, &by_event_, &by_op_}) {
+      clocks->forget(lane);
     }
   }
 
   const RoleModel& model_;
+  const std::size_t words_;
   std::vector<std::vector<bool>> named_;  // by block
-  std::vector<std::int32_t> issued_;      // by stream
+  std::vector<bool> knows_layers_;        // by block
   Clocks by_stream_, by_event_, by_op_;   // by_op_: of the block call's iteration, of ops that are named
-  std::vector<std::int32_t> last_;        // by lane, its last meeting, as its stream counts
-  std::vector<std::vector<bool>> in_order_;
+  Clocks of_stream_;                      // by stream: its lanes
+  Clocks open_;                           // by lane: which others may not be done when it starts
   std::map<State, std::int32_t> known_;
   std::vector<const State*> states_;
   std::map<Visit, std::int32_t> next_;  // state
   std::int32_t state_ = 0;
+  State before_;  // scratch
 };
 
 }  // namespace

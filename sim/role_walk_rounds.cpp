@@ -44,21 +44,10 @@ bool RoleWalk::is_alike(const Boundary& x, const Boundary& y, Time period, Time 
       return false;
     }
   }
-  std::size_t first = 0;
-  for (const plan::Event& event : role_.events) {
-    const bool per_slot = event.replicas == plan::Replicas::per_slot,
-               per_ring = event.replicas == plan::Replicas::per_ring;
-    const std::vector<std::int32_t>* names = per_slot ? &cut_->slots : per_ring ? &cut_->rings : nullptr;
-    const std::size_t copies = names != nullptr                              ? names->size()
-                               : event.replicas == plan::Replicas::per_layer ? role_.global_layer.size()
-                                                                             : 1;
-    for (std::size_t c = 0; c < copies; ++c) {
-      const std::size_t next = names != nullptr ? index((*names)[c]) : c;
-      if (!same(x.events[first + c], y.events[first + next])) {
-        return false;
-      }
+  for (std::size_t e = 0; e < x.events.size(); ++e) {
+    if (!same(x.events[e], y.events[cut_->events[e]])) {
+      return false;
     }
-    first += copies;
   }
   return std::equal(x.open.begin(), x.open.end(), y.open.begin(), y.open.end(), [&](const Open& a, const Open& b) {
     return posted[index(a.posted)].op == posted[index(b.posted)].op && a.since + period == b.since &&

@@ -129,6 +129,24 @@ bool find_names(const plan::Role& role, const Stretch& s, RoundCut& cut) {
   return complete(cut.slots) && complete(cut.rings);
 }
 
+void name_events(const plan::Role& role, RoundCut& cut) {
+  for (const plan::Event& event : role.events) {
+    const std::size_t first = cut.events.size();
+    const bool per_slot = event.replicas == plan::Replicas::per_slot,
+               per_ring = event.replicas == plan::Replicas::per_ring;
+    if (per_slot || per_ring) {
+      for (const std::int32_t copy : per_slot ? cut.slots : cut.rings) {
+        cut.events.push_back(first + static_cast<std::size_t>(copy));
+      }
+      continue;
+    }
+    const std::size_t copies = event.replicas == plan::Replicas::per_layer ? role.global_layer.size() : 1;
+    for (std::size_t c = 0; c < copies; ++c) {
+      cut.events.push_back(first + c);
+    }
+  }
+}
+
 std::optional<Rounds> find_rounds(const plan::PlanGraph& graph, int steps, std::int32_t microbatches) {
   std::vector<Stretch> stretches;
   std::int32_t all = INT32_MAX;
@@ -156,6 +174,7 @@ std::optional<Rounds> find_rounds(const plan::PlanGraph& graph, int steps, std::
     if (!find_names(graph.roles[r], s, cut)) {
       return std::nullopt;
     }
+    name_events(graph.roles[r], cut);
     const std::size_t behind = cut.cut + static_cast<std::size_t>(rounds.left_out) * s.length;
     for (int step = 0; step < steps; ++step) {
       const std::int64_t before = static_cast<std::int64_t>(rounds.left_out) * step;

@@ -23,6 +23,7 @@ struct RoundCut {
   std::size_t cut = 0;                              // so many instances of it lie before the rounds that are left out
   std::size_t length = 0;                           // instances of a round
   std::vector<std::int32_t> slots, rings;           // by copy: which one takes its place in the next round
+  std::vector<std::size_t> events;  // the same of copies of events, in a row as plan::event_copy has them
 };
 
 struct Rounds {
