@@ -161,10 +161,10 @@ reports::Search report_of(const plan::OpenJob& open, const search::SearchResult&
   for (const auto& [extents, cell] : r.cells) {
     const auto as_seconds = [](const std::optional<Time>& t) { return t ? std::optional(seconds(*t)) : std::nullopt; };
     s.grid.push_back({extents.first, extents.second, as_seconds(cell.step_time), as_seconds(cell.at_least),
-                      cell.may_fit,
-                      cell.step_time ? ""
-                      : cell.may_fit ? "slower than the best plan"
-                                     : "does not fit"});
+                      cell.at_least.has_value(),
+                      cell.step_time              ? ""
+                      : cell.at_least.has_value() ? "slower than the best plan"
+                                                  : "does not fit"});
   }
   s.space = search::to_json(r.space);
   s.plans = r.space.size();

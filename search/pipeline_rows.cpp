@@ -9,8 +9,10 @@ namespace foretrain::search {
 
 namespace {
 
-// From here on every microbatch more takes no less than the busiest rank's work (tests/search/pipeline_rows_test.cpp).
+// From here on every microbatch more of 1F1B takes no less than the busiest rank's work
+// (tests/search/pipeline_rows_test.cpp).
 constexpr std::int64_t kWalkedRounds = 4;
+constexpr std::int64_t kMostActions = 200'000;  // a few milliseconds
 
 plan::Strategy strategy_of(const Shape& s) {
   plan::Strategy strategy;
@@ -28,12 +30,16 @@ plan::Strategy strategy_of(const Shape& s) {
   return strategy;
 }
 
+// Of a schedule in a file, all: it is written for so many.
+std::int64_t few(const Shape& s) {
+  return strategy_of(s).schedule == plan::ScheduleKind::text ? s.microbatches
+                                                             : std::min(s.microbatches, kWalkedRounds * s.pp);
+}
+
 }  // namespace
 
-const PipelineRows::Rows& PipelineRows::rows(const Shape& s) {
+const PipelineRows::Rows& PipelineRows::rows(const Shape& s, std::int64_t microbatches) {
   const plan::Strategy strategy = strategy_of(s);
-  const std::int64_t microbatches =
-      strategy.schedule == plan::ScheduleKind::text ? s.microbatches : std::min(s.microbatches, kWalkedRounds * s.pp);
   const std::string key = fmt::format("{} {} {} {} {}", s.schedule, s.pp, s.virtual_stages, s.overlap_ep, microbatches);
   const std::lock_guard lock(mutex_);
   const auto [at, is_new] = rows_.try_emplace(key);
@@ -52,35 +58,60 @@ const PipelineRows::Rows& PipelineRows::rows(const Shape& s) {
   return r;
 }
 
-std::vector<std::int64_t> PipelineRows::least_by_rank(const Shape& shape,
-                                                      const std::vector<plan::Durations>& by_stage) {
-  const Rows& r = rows(shape);
+std::vector<std::int64_t> PipelineRows::walk(const Shape& shape, const std::vector<plan::Durations>& by_stage,
+                                             std::int64_t microbatches) {
+  const Rows& r = rows(shape, microbatches);
   const plan::ScheduleTimes t = plan::times(r.schedule, by_stage);
   std::vector<std::int64_t> all;
   std::int64_t busiest = 0;
   for (std::size_t rank = 0; rank < r.schedule.size(); ++rank) {
-    const std::vector<plan::Action>& row = r.schedule[rank];
-    const plan::Action& last = row.back();
+    const plan::Action& last = r.schedule[rank].back();
     all.push_back(t.start[rank].back() + by_stage[static_cast<std::size_t>(last.stage)].of(last.kind) -
                   t.start[rank].front());
-    busiest = std::max(busiest, (all.back() - t.waits[rank]) / r.microbatches);
+    busiest = std::max(busiest, (all.back() - t.waits[rank]) / microbatches);
   }
   for (std::int64_t& took : all) {
-    took += (shape.microbatches - r.microbatches) * busiest;
+    took += (shape.microbatches - microbatches) * busiest;
+  }
+  return all;
+}
+
+std::vector<std::int64_t> PipelineRows::guess_by_rank(const Shape& shape,
+                                                      const std::vector<plan::Durations>& by_stage) {
+  return walk(shape, by_stage, few(shape));
+}
+
+std::vector<std::int64_t> PipelineRows::least_by_rank(const Shape& shape,
+                                                      const std::vector<plan::Durations>& by_stage) {
+  const plan::ScheduleKind kind = strategy_of(shape).schedule;
+  if (kind == plan::ScheduleKind::one_f_one_b || kind == plan::ScheduleKind::interleaved) {
+    return guess_by_rank(shape, by_stage);
+  }
+  if (3 * shape.microbatches * std::ssize(by_stage) <= kMostActions) {
+    return walk(shape, by_stage, shape.microbatches);
+  }
+  const Rows& r = rows(shape, few(shape));
+  std::vector<std::int64_t> all;
+  for (const std::vector<plan::Action>& row : r.schedule) {
+    std::int64_t work = 0;
+    for (const plan::Action& a : row) {
+      work += by_stage[static_cast<std::size_t>(a.stage)].of(a.kind);
+    }
+    all.push_back(work / few(shape) * shape.microbatches);
   }
   return all;
 }
 
 std::vector<std::int32_t> PipelineRows::stages_of(const Shape& shape, std::size_t rank) {
   std::set<std::int32_t> stages;
-  for (const plan::Action& a : rows(shape).schedule[rank]) {
+  for (const plan::Action& a : rows(shape, few(shape)).schedule[rank]) {
     stages.insert(a.stage);
   }
   return {stages.begin(), stages.end()};
 }
 
 std::int64_t PipelineRows::in_flight(const Shape& shape) {
-  return rows(shape).in_flight;
+  return rows(shape, few(shape)).in_flight;
 }
 
 }  // namespace foretrain::search

@@ -14,7 +14,6 @@ namespace {
 constexpr std::size_t kBatch = 64;    // plans that are judged before the best is looked at again
 constexpr std::size_t kTogether = 4;  // plans that are simulated before that
 constexpr std::size_t kPiece = 64;    // shapes that one thread prices in a row
-constexpr Time kNever{INT64_MAX};
 
 struct Candidate {
   std::size_t shape = 0;
@@ -54,9 +53,16 @@ class Search {
     std::vector<std::size_t> order = price(all);
     dive(order);
     order = price(order);  // with the best plan's time as the limit
+    bool is_priced = limit() != kNever;
     std::size_t next = 0;
     std::vector<Candidate> waiting;
     while (!is_over()) {
+      if (!is_priced && limit() != kNever) {
+        order.erase(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(next));
+        order = price(order);
+        is_priced = true;
+        next = 0;
+      }
       while (waiting.size() < kBatch && next < order.size() && least(order[next]) < limit()) {
         take_tails(order[next++], waiting);
       }
@@ -162,7 +168,8 @@ class Search {
         }
       }
     }
-    std::stable_sort(left.begin(), left.end(), [&](std::size_t a, std::size_t b) { return least(a) < least(b); });
+    std::stable_sort(left.begin(), left.end(),
+                     [&](std::size_t a, std::size_t b) { return of_shape_[a].guess < of_shape_[b].guess; });
     return left;
   }
 
@@ -185,11 +192,9 @@ class Search {
     }
     diving_ = true;
     judge_all(usual);
+    simulate_waiting();
+    fitting_.clear();
     diving_ = false;
-    if (!fitting_.empty()) {
-      simulate_waiting();
-      fitting_.clear();
-    }
   }
 
   void take_tails(std::size_t shape, std::vector<Candidate>& waiting) {
@@ -204,12 +209,15 @@ class Search {
 
   // Of the dive.
   bool is_simulated(std::size_t shape, const Tail& tail) const {
-    return std::any_of(simulated_.begin(), simulated_.end(),
-                       [&](const Found& f) { return f.strategy == strategy_of(open_, shapes_[shape], tail); });
+    return std::any_of(dived_.begin(), dived_.end(), [&](const Candidate& c) {
+      return c.shape == shape && strategy_of(open_, shapes_[shape], c.tail) == strategy_of(open_, shapes_[shape], tail);
+    });
   }
 
   void reject(std::size_t shape, const std::string& why) {
-    result_.rejected[why] += std::ssize(tails_of(result_.space, shapes_[shape], result_.rejected));
+    for (const Tail& t : tails_of(result_.space, shapes_[shape], result_.rejected)) {
+      result_.rejected[why] += is_simulated(shape, t) ? 0 : 1;
+    }
   }
 
   // Those of the dive that were not simulated are judged, and counted, once more with all others.
@@ -221,13 +229,15 @@ class Search {
         verdicts[i] = judge(open_, bounds_, shapes_[candidates[i].shape], candidates[i].tail, limit);
       }
     });
-    for (Verdict& v : verdicts) {
+    for (std::size_t i = 0; i < verdicts.size(); ++i) {
+      Verdict& v = verdicts[i];
       result_.built += v.built ? 1 : 0;
       if (!v.rejected.empty()) {
         if (!diving_) {
           ++result_.rejected[v.rejected];
         }
       } else if (v.built) {
+        v.found.at = candidates[i].shape;
         fitting_.push_back(std::move(v.found));
       }
     }
@@ -242,6 +252,9 @@ class Search {
       in_parallel(count, [&](std::size_t i) { simulate(open_, fitting_[i]); });
       for (std::size_t i = 0; i < count; ++i) {
         ++result_.simulated;
+        if (diving_) {
+          dived_.push_back({fitting_[i].at, fitting_[i].tail});
+        }
         simulated_.push_back(std::move(fitting_[i]));
         const Found& f = simulated_.back();
         Cell& c = result_.cells[{f.shape.tp, f.shape.pp}];
@@ -308,6 +321,7 @@ class Search {
   std::vector<Bound> of_shape_;
   std::vector<Found> fitting_;  // not simulated yet, fastest first
   std::vector<Found> simulated_;
+  std::vector<Candidate> dived_;  // of these
   bool diving_ = false;
 };
 

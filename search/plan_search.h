@@ -25,6 +25,7 @@ namespace foretrain::search {
 
 // A plan that was built, and its memory replayed; with a time where it was simulated.
 struct Found {
+  std::size_t at = 0;  // among the shapes of the search
   Shape shape;
   Tail tail;
   nlohmann::json strategy;    // as in a job file

@@ -47,22 +47,28 @@ double ShapeBounds::clock(const Shape& shape, Time limit) {
   return clock(shape, *probe(shape), limit);
 }
 
-Time ShapeBounds::step_time(const Shape& s, LayerProbe& p, const std::vector<std::int64_t>& layers, int level) {
+Bound ShapeBounds::times(const Shape& s, LayerProbe& p, const std::vector<std::int64_t>& layers, Time limit) {
+  const int level = static_cast<int>(std::ceil(clock(s, p, limit) * LayerProbe::kLevels));
   std::vector<plan::Durations> by_stage;
-  std::int64_t first = 0;
+  std::int64_t first = 0, all = 0;
   for (const std::int64_t count : layers) {
     by_stage.push_back(p.pass(level, first, first + count, s.overlap_ep).least);
+    all += by_stage.back().forward +
+           std::min(by_stage.back().backward, by_stage.back().backward_input + by_stage.back().backward_weight);
     first += count;
   }
-  if (s.schedule != "dualpipe") {
-    const std::vector<std::int64_t> least = rows_.least_by_rank(s, by_stage);
-    return Time{*std::max_element(least.begin(), least.end())};
+  const Time mean{all / s.pp * s.microbatches};  // no less than of the rank that has most
+  if (s.schedule == "dualpipe" || mean >= limit) {
+    return {mean, mean, {}};
   }
-  std::int64_t all = 0;  // two copies, of half the microbatches each
-  for (const plan::Durations& d : by_stage) {
-    all += d.forward + d.backward;
+  const auto longest = [](const std::vector<std::int64_t>& ranks) {
+    return Time{*std::max_element(ranks.begin(), ranks.end())};
+  };
+  if (limit == kNever) {
+    return {mean, longest(rows_.guess_by_rank(s, by_stage)), {}};
   }
-  return Time{all / s.pp * s.microbatches};
+  const Time least = longest(rows_.least_by_rank(s, by_stage));
+  return {least, least, {}};
 }
 
 std::optional<Bound> ShapeBounds::bound(const Shape& s, Time limit, std::string& why) {
@@ -78,8 +84,9 @@ std::optional<Bound> ShapeBounds::bound(const Shape& s, Time limit, std::string&
     }
     Tail least;
     least.zero = 3;
-    return Bound{step_time(s, *p, split, static_cast<int>(std::ceil(clock(s, *p, limit) * LayerProbe::kLevels))),
-                 memory(s, least)};
+    Bound b = times(s, *p, split, limit);
+    b.memory = memory(s, least);
+    return b;
   } catch (const InputError& e) {
     why = e.what();
     return std::nullopt;
@@ -89,7 +96,9 @@ std::optional<Bound> ShapeBounds::bound(const Shape& s, Time limit, std::string&
 Bytes ShapeBounds::memory(const Shape& s, const Tail& t) {
   const std::shared_ptr<LayerProbe> p = probe(s);
   const std::int64_t stages = s.pp * s.virtual_stages;
-  const std::int64_t shards = t.zero == 0 ? 1 : (t.shard == 0 ? s.dp : t.shard) * s.cp;
+  // Whole experts have more replicas than all else where tp exceeds ep.
+  const std::int64_t more = s.whole_experts ? std::max<std::int64_t>(1, s.tp / s.ep) : 1;
+  const std::int64_t shards = t.zero == 0 ? 1 : (t.shard == 0 ? s.dp : t.shard) * s.cp * more;
   const auto shared = [&](std::int64_t bytes, int from) { return t.zero >= from ? bytes / shards : bytes; };
   const std::int64_t static_bytes =
       shared(p->parameter_bytes, 3) + shared(p->gradient_bytes, 2) + shared(p->state_bytes, 1);

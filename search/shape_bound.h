@@ -22,8 +22,11 @@
 
 namespace foretrain::search {
 
+inline constexpr Time kNever{INT64_MAX};
+
 struct Bound {
   Time step_time;
+  Time guess;  // about right, for an order to begin with
   Bytes memory;
 };
 
@@ -31,8 +34,9 @@ class ShapeBounds {
  public:
   explicit ShapeBounds(const plan::OpenJob& open);
 
-  // Of a plan that is to take less than `limit`: where step_time is not below that, there is none. Nothing where the
-  // job refuses a plan of this kind; why, is in `why` then. From any thread.
+  // Of a plan that is to take less than `limit`: where step_time is not below that, there is none. At kNever only of
+  // what its ranks compute, with a guess. Nothing where the job refuses a plan of this kind; why, is in `why` then.
+  // From any thread.
   std::optional<Bound> bound(const Shape& shape, Time limit, std::string& why);
   // Of the shape, with this tail. REQUIRES: bound() gave one.
   Bytes memory(const Shape& shape, const Tail& tail);
@@ -43,7 +47,7 @@ class ShapeBounds {
  private:
   std::shared_ptr<LayerProbe> probe(const Shape& shape);
   std::vector<std::int64_t> layers(const Shape& shape, const LayerProbe& probe) const;
-  Time step_time(const Shape& shape, LayerProbe& probe, const std::vector<std::int64_t>& layers, int level);
+  Bound times(const Shape& shape, LayerProbe& probe, const std::vector<std::int64_t>& layers, Time limit);
   double clock(const Shape& shape, LayerProbe& probe, Time limit);
 
   const plan::OpenJob& open_;

@@ -79,9 +79,9 @@ struct Case {
 
 TEST(PlanSearch, BoundsAreNeverAboveTheSimulation) {
   const std::vector<Case> cases{
-      {"llama3-8b", "dgx-h100", 2, 8192, 32, {"micro_batch=1,2"}, 1499},
-      {"gpt3-175b", "dgx-a100-80gb", 8, 2048, 64, {"micro_batch=1,2", "virtual_stages=1,2,3"}, 2503},
-      {"mixtral-8x7b", "dgx-h100", 2, 4096, 32, {"micro_batch=1", "cp=1", "virtual_stages=1,2"}, 2999},
+      {"llama3-8b", "dgx-h100", 2, 8192, 32, {"micro_batch=1,2", "virtual_stages=1,2"}, 397},
+      {"gpt3-175b", "dgx-a100-80gb", 8, 2048, 64, {"micro_batch=1,2", "virtual_stages=1,2,3"}, 499},
+      {"mixtral-8x7b", "dgx-h100", 2, 4096, 32, {"micro_batch=1", "cp=1", "virtual_stages=1,2"}, 599},
   };
   for (const Case& c : cases) {
     const plan::OpenJob open = open_job(c.model, c.system, c.nodes, c.seq_len, c.batch);
@@ -123,7 +123,13 @@ TEST(PlanSearch, BoundsAreNeverAboveTheSimulation) {
 TEST(PlanSearch, FindsWhatTryingAllFinds) {
   const std::vector<Case> cases{
       {"gpt2-124m", "dgx-a100-80gb", 1, 1024, 32, {"micro_batch=1,2", "cp=1", "shard=0", "schedule=1f1b,zb_h1"}, 1},
-      {"llama3-8b", "dgx-h100", 1, 8192, 16, {"micro_batch=1", "cp=1,2", "shard=0", "zero=0,1,3", "schedule=1f1b"}, 1},
+      {"llama3-8b",
+       "dgx-h100",
+       1,
+       8192,
+       8,
+       {"micro_batch=1", "cp=1,2", "cp_kind=ring", "shard=0", "zero=1,3", "virtual_stages=1,2"},
+       1},
   };
   for (const Case& c : cases) {
     const plan::OpenJob open = open_job(c.model, c.system, c.nodes, c.seq_len, c.batch);
