@@ -1,11 +1,13 @@
 #include "search/judge.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/error.h"
 #include "plan/build.h"
 #include "search/graph_bound.h"
+#include "sim/power_limit.h"
 #include "sim/simulator.h"
 
 namespace foretrain::search {
@@ -20,6 +22,21 @@ plan::Breakdown mean_over_ranks(const plan::PlanGraph& graph, const std::vector<
         {plan::first_rank(graph.mesh, set), static_cast<std::int32_t>(plan::count(graph.mesh, set)), {by_role[r]}});
   }
   return plan::mean_breakdown(ranks, 0);
+}
+
+// By closed forms of communication; at a clock of 0 at what the power limit leaves.
+sim::Simulation alone(const plan::Job& job, const plan::PlanGraph& graph, double clock) {
+  sim::Options options;
+  options.network_model = job.cluster.this_machine ? "auto" : "alpha_beta";
+  options.clock = clock;
+  return sim::simulate(graph, job.cluster, options);
+}
+
+// As ShapeBounds::clock, from what devices compute in a simulation.
+double lower_clock(const plan::Job& job, const plan::PlanGraph& graph, double clock, Time limit) {
+  const plan::Breakdown mean = mean_over_ranks(graph, alone(job, graph, 1).breakdown);
+  const double busy = static_cast<double>((mean.compute + mean.recompute).value) / static_cast<double>(limit.value);
+  return std::min(clock, sim::sustained_clock(job.cluster, std::min(1.0, busy)) + sim::kClockStep);
 }
 
 // `look` says why the plan is rejected; "": it is not.
@@ -56,10 +73,10 @@ Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape
                        if (least_step_time(graph, job.cluster, shape, bounds.rows(), clock) >= limit) {
                          return kSlower;
                        }
-                       sim::Options options;
-                       options.network_model = job.cluster.this_machine ? "auto" : "alpha_beta";
-                       options.clock = clock;
-                       v.found.alone = sim::simulate(graph, job.cluster, options).step_time;
+                       v.found.alone = alone(job, graph, limit == kNever ? 0 : clock).step_time;
+                       if (v.found.alone < limit && limit != kNever && clock < 1) {
+                         v.found.alone = alone(job, graph, lower_clock(job, graph, clock, limit)).step_time;
+                       }
                        if (v.found.alone >= limit) {
                          return kSlowerAlone;
                        }

@@ -173,7 +173,7 @@ class Search {
     return left;
   }
 
-  // One plan of each of the first shapes, those with room to spare.
+  // One plan of each of the first shapes, those with room to spare; the fastest of them is simulated.
   void dive(const std::vector<std::size_t>& order) {
     constexpr double kRoom = 0.9;  // bounds on memory are as far below it
     std::vector<Candidate> usual;
@@ -192,9 +192,12 @@ class Search {
     }
     diving_ = true;
     judge_all(usual);
-    simulate_waiting();
-    fitting_.clear();
     diving_ = false;
+    if (!fitting_.empty() && !is_over()) {
+      dived_ = Candidate{fitting_.front().at, fitting_.front().tail};
+      simulate_first(1);
+    }
+    fitting_.clear();
   }
 
   void take_tails(std::size_t shape, std::vector<Candidate>& waiting) {
@@ -207,11 +210,10 @@ class Search {
     }
   }
 
-  // Of the dive.
+  // In the dive.
   bool is_simulated(std::size_t shape, const Tail& tail) const {
-    return std::any_of(dived_.begin(), dived_.end(), [&](const Candidate& c) {
-      return c.shape == shape && strategy_of(open_, shapes_[shape], c.tail) == strategy_of(open_, shapes_[shape], tail);
-    });
+    return dived_ && dived_->shape == shape &&
+           strategy_of(open_, shapes_[shape], dived_->tail) == strategy_of(open_, shapes_[shape], tail);
   }
 
   void reject(std::size_t shape, const std::string& why) {
@@ -220,7 +222,7 @@ class Search {
     }
   }
 
-  // Those of the dive that were not simulated are judged, and counted, once more with all others.
+  // Those of the dive but for the one that is simulated are judged, and counted, once more with all others.
   void judge_all(const std::vector<Candidate>& candidates) {
     std::vector<Verdict> verdicts(candidates.size());
     const Time limit = this->limit();
@@ -248,23 +250,23 @@ class Search {
   // Those that can still be the best, a few at a time.
   void simulate_waiting() {
     while (!fitting_.empty() && fitting_.front().alone < limit() && !is_over()) {
-      const std::size_t count = std::min(result_.best.empty() ? 1 : kTogether, fitting_.size());
-      in_parallel(count, [&](std::size_t i) { simulate(open_, fitting_[i]); });
-      for (std::size_t i = 0; i < count; ++i) {
-        ++result_.simulated;
-        if (diving_) {
-          dived_.push_back({fitting_[i].at, fitting_[i].tail});
-        }
-        simulated_.push_back(std::move(fitting_[i]));
-        const Found& f = simulated_.back();
-        Cell& c = result_.cells[{f.shape.tp, f.shape.pp}];
-        c.step_time = std::min(c.step_time.value_or(kNever), f.step_time);
-        if (result_.best.empty() || is_faster(f, result_.best.front())) {
-          result_.best = {f};
-        }
-      }
-      fitting_.erase(fitting_.begin(), fitting_.begin() + static_cast<std::ptrdiff_t>(count));
+      simulate_first(std::min(kTogether, fitting_.size()));
     }
+  }
+
+  void simulate_first(std::size_t count) {
+    in_parallel(count, [&](std::size_t i) { simulate(open_, fitting_[i]); });
+    for (std::size_t i = 0; i < count; ++i) {
+      ++result_.simulated;
+      simulated_.push_back(std::move(fitting_[i]));
+      const Found& f = simulated_.back();
+      Cell& c = result_.cells[{f.shape.tp, f.shape.pp}];
+      c.step_time = std::min(c.step_time.value_or(kNever), f.step_time);
+      if (result_.best.empty() || is_faster(f, result_.best.front())) {
+        result_.best = {f};
+      }
+    }
+    fitting_.erase(fitting_.begin(), fitting_.begin() + static_cast<std::ptrdiff_t>(count));
   }
 
   void report(std::size_t next, std::size_t all) {
@@ -321,7 +323,7 @@ class Search {
   std::vector<Bound> of_shape_;
   std::vector<Found> fitting_;  // not simulated yet, fastest first
   std::vector<Found> simulated_;
-  std::vector<Candidate> dived_;  // of these
+  std::optional<Candidate> dived_;  // of these the first
   bool diving_ = false;
 };
 
