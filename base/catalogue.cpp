@@ -79,6 +79,11 @@ bool is_catalogue_name(const std::string& value) {
 }
 
 std::string catalogue_path(const std::string& folder, const std::string& kind, const std::string& name) {
+  std::string path = (fs::path(catalogue_home()) / folder / (name + ".json")).string();
+  std::error_code error;
+  if (is_catalogue_name(name) && fs::exists(path, error)) {
+    return path;
+  }
   const std::vector<std::string> names = catalogue_names(folder);
   if (std::find(names.begin(), names.end(), name) == names.end()) {
     constexpr std::size_t kLongest = 100;
@@ -88,7 +93,7 @@ std::string catalogue_path(const std::string& folder, const std::string& kind, c
         nlohmann::json(name.substr(0, kLongest)).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace),
         nearest.empty() ? "" : fmt::format("did you mean \"{}\"? ", nearest), fmt::join(names, ", ")));
   }
-  return (fs::path(catalogue_home()) / folder / (name + ".json")).string();
+  return path;
 }
 
 }  // namespace foretrain

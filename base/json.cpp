@@ -4,10 +4,13 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "base/error.h"
+#include "base/kept_files.h"
 
 namespace foretrain {
 
@@ -309,13 +312,27 @@ std::string read_bounded(const std::string& path) {
   return text;
 }
 
+// What stands in a file, or in a text.
+struct Content {
+  std::string text;
+  nlohmann::json root;
+};
+
+Content content_of(std::string text, const std::string& origin) {
+  Parsed parsed = parse(text);
+  if (!parsed.failure.empty()) {
+    throw InputError(fmt::format("{}:{}: {}", origin, parsed.line, parsed.failure));
+  }
+  return {std::move(text), std::move(parsed.root)};
+}
+
 }  // namespace
 
 struct JsonDocument::Impl {
   std::string origin;
-  std::string text;
-  nlohmann::json root;
-  std::set<std::string> overrides;  // pointers
+  std::shared_ptr<const Content> content;  // as it was read
+  nlohmann::json root;                     // its own, which overrides change under readers that have begun
+  std::set<std::string> overrides;         // pointers
 };
 
 JsonDocument::JsonDocument() : impl_(std::make_unique<Impl>()) {}
@@ -324,18 +341,20 @@ JsonDocument& JsonDocument::operator=(JsonDocument&&) noexcept = default;
 JsonDocument::~JsonDocument() = default;
 
 JsonDocument JsonDocument::from_file(const std::string& path) {
-  return from_text(read_bounded(path), path);
+  static KeptFiles<Content> files;
+  JsonDocument document;
+  document.impl_->origin = path;
+  document.impl_->content = files.get(path, [](const std::string& p) { return content_of(read_bounded(p), p); });
+  document.impl_->root = document.impl_->content->root;
+  return document;
 }
 
 JsonDocument JsonDocument::from_text(std::string_view text, std::string origin) {
-  Parsed parsed = parse(text);
-  if (!parsed.failure.empty()) {
-    throw InputError(fmt::format("{}:{}: {}", origin, parsed.line, parsed.failure));
-  }
   JsonDocument document;
+  Content content = content_of(std::string(text), origin);
+  document.impl_->root = std::move(content.root);
+  document.impl_->content = std::make_shared<const Content>(std::move(content));
   document.impl_->origin = std::move(origin);
-  document.impl_->text = text;
-  document.impl_->root = std::move(parsed.root);
   return document;
 }
 
@@ -350,8 +369,9 @@ int JsonDocument::line(const std::string& pointer) const {
   if (overridden(pointer)) {
     return 0;
   }
-  const std::optional<std::size_t> offset = Locator(impl_->text).find(impl_->root, pointer);
-  return offset ? line_at(impl_->text, *offset) : 0;
+  const std::string& text = impl_->content->text;
+  const std::optional<std::size_t> offset = Locator(text).find(impl_->root, pointer);
+  return offset ? line_at(text, *offset) : 0;
 }
 
 bool JsonDocument::overridden(const std::string& pointer) const {

@@ -13,7 +13,9 @@
 #include "cli/together.h"
 #include "cli/verbs.h"
 #include "plan/build.h"
+#include "plan/foreign/measured_steps.h"
 #include "reports/compare.h"
+#include "reports/compare_steps.h"
 
 namespace foretrain::cli {
 
@@ -27,7 +29,7 @@ struct CompareArguments {
   DeviceArguments device;
   ModelArguments models;
   std::int64_t steps = 20;
-  std::string timeline_path, trace_path;
+  std::string timeline_path, trace_path, log_path;
   std::optional<double> max_error;
   bool json = false;
 };
@@ -85,6 +87,26 @@ int compare(const CompareArguments& a, const plan::Job& job, const plan::PlanGra
   return a.max_error && !(std::abs(comparison.error()) <= *a.max_error) ? kThresholdBreached : kOk;
 }
 
+// Against what other tools measured of the job, wherever it ran.
+int compare_log(const CompareArguments& a, Console& console) {
+  if (!a.timeline_path.empty() || !a.trace_path.empty()) {
+    throw InputError(fmt::format("--log cannot go with {}: a log has no ops to set beside the forecast's",
+                                 a.timeline_path.empty() ? "--trace" : "--timeline"));
+  }
+  const plan::Job job = a.device.load(a.job, 1);
+  plan::MeasuredSteps measured = plan::read_measured_steps(a.log_path, job);
+  for (const std::string& warning : measured.warnings) {
+    console.warning(warning);
+  }
+  const plan::PlanGraph graph = plan::build(job);
+  plan::Timeline predicted;
+  simulate(job, graph, a.models, &predicted);
+  const reports::StepComparison comparison = reports::compare_steps(graph, predicted, std::move(measured));
+  console.result(a.json ? reports::to_json(comparison, job, a.max_error).dump(2) + "\n"
+                        : reports::to_text(comparison, job, a.max_error, console.colour()));
+  return a.max_error && !(std::abs(comparison.error()) <= *a.max_error) ? kThresholdBreached : kOk;
+}
+
 }  // namespace
 
 int compare_command(const std::vector<std::string>& arguments, Console& console) {
@@ -95,6 +117,9 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
   a.device.add_deterministic_to(options);
   options.text("timeline", "FILE", &a.timeline_path,
                "the real run: a timeline of 'foretrain run'; without it, runs now");
+  options.text("log", "FILE", &a.log_path,
+               "the real run, of another tool: a log of Megatron-LM, torchtitan or DeepSpeed, or a trace of PyTorch's "
+               "profiler");
   options.integer("steps", &a.steps, 1, kMostSteps,
                   "steps to run now, after three to warm up, or an epoch that fills a data.cache [20]");
   options.number("max-error", &a.max_error, 0, "exit 4 when the step time is off by more, as a fraction: 0.08");
@@ -102,10 +127,14 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
   options.flag("json", &a.json, "one document, foretrain.compare/1");
   a.models.add_to(options);
   options.examples({"foretrain compare job.json --steps 20", "foretrain compare job.json dp=2 --max-error 0.08",
-                    "foretrain compare job.json --timeline t.json --trace both.trace.json"});
+                    "foretrain compare job.json --timeline t.json --trace both.trace.json",
+                    "foretrain compare llama3-70b-64-h100 --log megatron.log"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
+  }
+  if (!a.log_path.empty()) {
+    return compare_log(a, console);
   }
   if (!a.timeline_path.empty()) {
     const plan::Job job = a.device.load(a.job, 1);

@@ -69,6 +69,9 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
     throw InputError("--json and --dump exclude each other: stdout takes one document");
   }
   const bool wants_run = whole_run.wanted();
+  if (wants_run && !dump_form.empty()) {
+    throw InputError("--dump prints the plan of a step, not a forecast; leave --tokens and --steps away");
+  }
 
   const plan::Job job = device.load(job_arguments, 1);
   if (!dump_form.empty()) {

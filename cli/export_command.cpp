@@ -7,14 +7,38 @@
 
 #include "base/error.h"
 #include "base/output_file.h"
+#include "base/units.h"
 #include "cli/job.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
+#include "plan/build.h"
+#include "plan/foreign/chakra.h"
 #include "plan/foreign/foreign.h"
 
 namespace foretrain::cli {
 
 namespace {
+
+// Traces of all ranks, written one by one.
+plan::ExportedJob write_chakra(const plan::Job& job, const std::string& folder, Console& console) {
+  if (folder.empty()) {
+    throw InputError("--to chakra writes a file for each rank; expected -o FOLDER");
+  }
+  const plan::PlanGraph graph = plan::build(job);
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  plan::ExportedJob exported;
+  std::size_t bytes = 0, files = 0;
+  exported.warnings = plan::export_chakra(job, graph, [&](const plan::ExportedFile& file) {
+    write_file(folder + "/" + file.name, file.text);
+    bytes += file.text.size();
+    ++files;
+  });
+  console.note(
+      fmt::format("{}: {} files, {}: traces of {} ranks, and ASTRA-sim's network, system and groups; run.sh starts it",
+                  folder, files, to_string(Bytes{static_cast<std::int64_t>(bytes)}), graph.mesh.ranks()));
+  return exported;
+}
 
 struct Target {
   const char* word;
@@ -32,6 +56,7 @@ std::vector<std::string> words() {
   for (const Target& t : kTargets) {
     out.emplace_back(t.word);
   }
+  out.emplace_back("chakra");
   return out;
 }
 
@@ -65,7 +90,8 @@ int export_command(const std::vector<std::string>& arguments, Console& console) 
   options.flag("json", &json, "one document, foretrain.export/1");
   options.examples({"foretrain export llama3-70b-64-h100 --to megatron",
                     "foretrain export job.json tp=4 --to slurm -o job.sbatch",
-                    "foretrain export job.json --to torchtitan -o job.toml"});
+                    "foretrain export job.json --to torchtitan -o job.toml",
+                    "foretrain export tensor-parallel --to chakra -o traces"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
@@ -74,19 +100,22 @@ int export_command(const std::vector<std::string>& arguments, Console& console) 
     throw InputError(fmt::format("--to is missing; expected one of: {}", fmt::join(words(), ", ")));
   }
   const auto found = std::find_if(kTargets.begin(), kTargets.end(), [&](const Target& t) { return t.word == target; });
-  const plan::ExportedJob exported = found->write(job.load());
+  const bool chakra = target == "chakra";
+  const plan::ExportedJob exported = chakra ? write_chakra(job.load(), output, console) : found->write(job.load());
   for (const std::string& warning : exported.warnings) {
     console.warning(warning);
   }
   if (!json) {
-    write(exported, output, console);
+    if (!chakra) {
+      write(exported, output, console);
+    }
     return kOk;
   }
   nlohmann::ordered_json files = nlohmann::ordered_json::array();
   for (const plan::ExportedFile& file : exported.files) {
     files.push_back({{"name", file.name}, {"text", file.text}});
   }
-  if (!output.empty()) {
+  if (!output.empty() && !chakra) {
     write(exported, output, console);
   }
   console.result(nlohmann::ordered_json{{"schema", "foretrain.export/1"},

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -9,6 +10,8 @@
 #include "cli/import_report.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
+#include "plan/foreign/chakra.h"
+#include "reports/report.h"
 #include "reports/table.h"
 #include "topologies/import_topology.h"
 #include "topologies/node_graph_file.h"
@@ -86,8 +89,49 @@ std::string content_of(const std::string& path) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
+// What a Chakra trace holds, by type of node and kind of collective.
+int import_chakra(const std::string& path, bool json, Console& console) {
+  const MappedFile file(path, "import", "a Chakra execution trace");
+  struct Sum {
+    std::int64_t nodes = 0;
+    double flops = 0, bytes = 0;
+  };
+  std::map<std::string, Sum> sums;
+  plan::read_chakra({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path,
+                    [&](const plan::ChakraNode& node) {
+                      const bool known = node.comm_type >= 0 &&
+                                         node.comm_type <= static_cast<std::int64_t>(plan::ChakraCollective::barrier);
+                      Sum& sum = sums[node.type == plan::ChakraType::collective && known
+                                          ? std::string(name(static_cast<plan::ChakraCollective>(node.comm_type)))
+                                          : std::string(name(node.type))];
+                      ++sum.nodes;
+                      sum.flops += static_cast<double>(node.num_ops);
+                      sum.bytes += static_cast<double>(node.tensor_size) + static_cast<double>(node.comm_size);
+                    });
+  reports::Table table;
+  table.title = fmt::format("{}: Chakra execution trace of one rank", path);
+  table.columns = {{"nodes of"},
+                   {"number", reports::Align::right},
+                   {"FLOPs", reports::Align::right},
+                   {"bytes", reports::Align::right}};
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const auto& [what, sum] : sums) {
+    table.rows.push_back(
+        {what, fmt::format("{}", sum.nodes), fmt::format("{:.6g}", sum.flops), fmt::format("{:.6g}", sum.bytes)});
+    rows.push_back({{"name", what}, {"nodes", sum.nodes}, {"flops", sum.flops}, {"bytes", sum.bytes}});
+  }
+  console.result(json ? nlohmann::ordered_json{{"schema", "foretrain.import/1"},
+                                               {"kind", "trace"},
+                                               {"format", "Chakra execution trace"},
+                                               {"nodes", std::move(rows)}}
+                                .dump(2) +
+                            "\n"
+                      : reports::to_text(table, console.colour()));
+  return kOk;
+}
+
 // What the first word says, where it is no file but a kind of one.
-const std::vector<std::string> kKinds{"topology", "megatron", "torchtitan", "deepspeed", "hf"};
+const std::vector<std::string> kKinds{"topology", "megatron", "torchtitan", "deepspeed", "hf", "chakra"};
 
 }  // namespace
 
@@ -126,11 +170,14 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
   if (kind == "topology") {
     return import_topology(first, a.json, console);
   }
+  if (kind == "chakra" || first.ends_with(".et")) {
+    return import_chakra(first, a.json, console);
+  }
   a.path = first;
   a.overrides = std::move(rest);
   const std::string content = content_of(first);
-  if (first.ends_with(".html")) {
-    return import_report(content, first, a.overrides, a.output, console);
+  if (reports::is_report_page(content) || first.ends_with(".html")) {
+    return import_report(content, first, a.overrides, a.output, a.json, console);
   }
   plan::ForeignFormat format = plan::format_of(content, first);
   for (const plan::ForeignFormat f : {plan::ForeignFormat::megatron, plan::ForeignFormat::torchtitan,

@@ -39,7 +39,7 @@ int import_job(plan::ForeignFormat format, const std::string& text, const Import
   for (const std::string& warning : job.warnings) {
     console.warning(warning);
   }
-  const std::string document = job.document.dump(2) + "\n";
+  const std::string& document = job.document;
   if (!a.output.empty()) {
     write_file(a.output, document);
   }
@@ -51,7 +51,7 @@ int import_job(plan::ForeignFormat format, const std::string& text, const Import
                                           {"assumed", job.assumed},
                                           {"ignored", job.ignored},
                                           {"warnings", job.warnings},
-                                          {"job", job.document}}
+                                          {"job", nlohmann::ordered_json::parse(job.document)}}
                        .dump(2) +
                    "\n");
     return kOk;

@@ -8,9 +8,10 @@
 
 namespace foretrain::cli {
 
-// To the file `output`, or to stdout where that is "". `page`: read from `path`. Throws InputError for a page that
-// carries no job, or one that this version cannot read; with `overrides` the job is another one.
+// To the file `output`, or to stdout where that is ""; `json`: as foretrain.import/1. `page`: read from `path`. Throws
+// InputError for a page that carries no job, or one that this version cannot read; with `overrides` the job is another
+// one.
 int import_report(const std::string& page, const std::string& path, const std::vector<std::string>& overrides,
-                  const std::string& output, Console& console);
+                  const std::string& output, bool json, Console& console);
 
 }  // namespace foretrain::cli

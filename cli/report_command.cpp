@@ -8,6 +8,7 @@
 #include "cli/recorder.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
+#include "cli/whole_run.h"
 #include "plan/build.h"
 #include "reports/report.h"
 #include "sim/link_traffic.h"
@@ -21,6 +22,7 @@ struct ReportArguments {
   JobArguments job;
   DeviceArguments device;
   ModelArguments models;
+  WholeRunArguments whole_run;
   std::string output, search, timeline, format;
 };
 
@@ -93,13 +95,16 @@ int report_command(const std::vector<std::string>& arguments, Console& console) 
                "a document of 'foretrain search --json': its plans are shown; without a JOB its best plan is the job");
   options.text("timeline", "FILE", &a.timeline, "a timeline of 'foretrain run': the forecast is compared with it");
   a.models.add_to(options);
+  a.whole_run.add_to(options);
   options.examples({"foretrain report job.json -o report.html", "foretrain report job.json tp=4 --format md",
+                    "foretrain report job.json --tokens 15T -o report.html",
                     "foretrain report --search search.json -o report.html",
                     "foretrain report job.json --timeline t.json -o report.html"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
   }
+  const bool wants_run = a.whole_run.wanted();
   std::optional<OutputFile> file;  // opened at once: a path that cannot be written is known before the work
   if (!a.output.empty()) {
     file.emplace(a.output);
@@ -125,6 +130,9 @@ int report_command(const std::vector<std::string>& arguments, Console& console) 
     report.comparison->predicted_staleness = simulation.staleness;
   }
   report.estimate = forecast(a.job, a.models, job, graph, simulation);
+  if (wants_run) {
+    report.estimate.whole_run = a.whole_run.forecast(job, report.estimate);
+  }
   report.pipeline = spans.pipeline();
   report.network = network_use(job, graph, simulation.step_time);
   report.program = fmt::format("foretrain {} ({})", kVersion, kCommit);

@@ -13,6 +13,18 @@ Bytes held_on_machine(const Role& role, const topologies::Cluster& cluster) {
   return cluster.is_gpu ? role.memory.arena : role.memory.arena + role.memory.host;
 }
 
+// Where ranks share devices: all of them together, by host where each has memory of its own.
+Bytes shared_demand(const Job& job, const PlanGraph& graph) {
+  const topologies::Cluster& c = job.cluster;
+  Bytes all;
+  for (const Role& role : graph.roles) {
+    all += Bytes{held_on_machine(role, c).value * count(graph.mesh, role.ranks)};
+  }
+  const Bytes cache = c.is_gpu || graph.data.kept == 0 ? Bytes{} : epoch_reads(graph, c).cache;
+  return c.is_hosts() && !c.hosts_share_cores ? Bytes{(all.value + c.nodes - 1) / c.nodes} + cache
+                                              : all + Bytes{cache.value * (c.is_hosts() ? c.nodes : 1)};
+}
+
 }  // namespace
 
 std::string_view name(Verdict v) {
@@ -46,20 +58,28 @@ MemoryFit memory_fit(const Job& job, const PlanGraph& graph, const HeldRules& ru
   MemoryFit fit;
   fit.shared = job.cluster.shares_devices();
   fit.capacity = fit.shared && !job.cluster.is_gpu ? job.cluster.shared_memory : job.cluster.device.memory;
-  Bytes all;
   for (const Role& role : graph.roles) {
     fit.roles.push_back(device_memory(graph, role, job.cluster, rules));
-    all += Bytes{held_on_machine(role, job.cluster).value * count(graph.mesh, role.ranks)};
   }
   fit.judge();
   if (fit.shared) {
-    const topologies::Cluster& c = job.cluster;
-    const Bytes cache = c.is_gpu || graph.data.kept == 0 ? Bytes{} : epoch_reads(graph, c).cache;
-    fit.demand = c.is_hosts() && !c.hosts_share_cores ? Bytes{(all.value + c.nodes - 1) / c.nodes} + cache
-                                                      : all + Bytes{cache.value * (c.is_hosts() ? c.nodes : 1)};
+    fit.demand = shared_demand(job, graph);
     fit.verdict = fit.demand <= fit.capacity ? Verdict::fits : Verdict::oom;
   }
   return fit;
+}
+
+Bytes least_demand(const Job& job, const PlanGraph& graph) {
+  if (job.cluster.shares_devices()) {
+    return shared_demand(job, graph);
+  }
+  Bytes least;
+  for (const Role& role : graph.roles) {
+    const Bytes held = job.cluster.this_machine ? held_on_machine(role, job.cluster)
+                                                : least_held(role) + runtime_memory(graph, role, job.cluster).total();
+    least = std::max(least, held);
+  }
+  return least;
 }
 
 }  // namespace foretrain::plan

@@ -47,5 +47,7 @@ struct MemoryFit {
 };
 // REQUIRES: a graph with a role, built from the job.
 MemoryFit memory_fit(const Job& job, const PlanGraph& graph, const HeldRules& rules = {});
+// Never more than memory_fit(job, graph).demand, and found many times sooner: what it says does not fit does not.
+Bytes least_demand(const Job& job, const PlanGraph& graph);
 
 }  // namespace foretrain::plan

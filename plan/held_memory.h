@@ -87,5 +87,7 @@ struct HeldMemory {
 };
 // `limit`: what the device has room for; the replay that looks at it is a second one, only where it matters.
 HeldMemory held_memory(const Role& role, const HeldRules& rules = {}, Bytes limit = {CachingAllocator::kNoLimit});
+// Never more than held_memory(role).allocated, without a replay.
+Bytes least_held(const Role& role);
 
 }  // namespace foretrain::plan

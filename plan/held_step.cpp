@@ -62,6 +62,13 @@ std::int32_t microbatches_in_flight(const std::vector<Instance>& body, std::int3
 
 }  // namespace
 
+ReplayedMicrobatches::ReplayedMicrobatches(const std::vector<Instance>& body) {
+  for (const Instance& i : body) {
+    count_ = std::max(count_, i.microbatch + 1);
+  }
+  first_ = microbatches_in_flight(body, count_) + 2;
+}
+
 HeldStep::HeldStep(const Role& role, const HeldRules& rules) : role_(role), rules_(rules) {
   std::size_t entities = 0;
   for (std::size_t b = 0; b < role.buffers.size(); ++b) {
@@ -75,8 +82,9 @@ HeldStep::HeldStep(const Role& role, const HeldRules& rules) : role_(role), rule
     if (stay == Stay::from_start && buffer.kind == BufferKind::gradient && rules.gradients_per_step) {
       stay = Stay::step;
     }
-    buffers_.push_back({stay, kind_of(role, b), planned, bytes, entities, nullptr});
-    entities += at(std::max(buffer.layers, 1) * std::max(role.copies(buffer.lifetime), 1));
+    const std::int32_t layers = std::max(buffer.layers, 1);
+    buffers_.push_back({stay, kind_of(role, b), planned, bytes, entities, layers, nullptr});
+    entities += at(layers * std::max(role.copies(buffer.lifetime), 1));
   }
   for (const ParameterFamily& f : role.parameter_families) {
     for (const BufferId b : {f.parameter, f.gradient}) {
@@ -88,6 +96,7 @@ HeldStep::HeldStep(const Role& role, const HeldRules& rules) : role_(role), rule
       parameter_dtype_ = role.buffers[at(f.parameter)].dtype;
     }
   }
+  blocks_.resize(role.blocks.size());
   life_.assign(entities, {});
   owner_.assign(entities, -1);
   persistent();
@@ -146,45 +155,43 @@ void HeldStep::persistent() {
   }
 }
 
-void HeldStep::touch(const Operand& o, const InstanceSide& instance, std::int32_t layer, std::int32_t first_layer,
-                     std::int32_t chunk, bool fills) {
-  const BufferModel& model = buffers_[at(o.buffer)];
-  if (model.bytes == 0 || model.stay == Stay::from_start) {
-    return;
+std::int32_t HeldStep::layer_index(const BufferModel& model, const Touch& t, const Scope& scope) const {
+  const Buffer& buffer = role_.buffers[at(t.buffer)];
+  if (buffer.layers == 0) {
+    return 0;
   }
+  const std::int32_t copy =
+      buffer.layer_list < 0 && !buffer.wraps
+          ? scope.layer - (buffer.lifetime == Lifetime::persistent ? 0 : scope.first_layer) + t.layer_delta
+          : layer_copy(role_, buffer, scope.layer, scope.first_layer, t.layer_delta);
+  return std::clamp(copy, 0, model.layers - 1);
+}
+
+void HeldStep::touch(const Touch& t, const Scope& scope) {
+  const BufferModel& model = buffers_[at(t.buffer)];
   if (model.stay == Stay::from_update) {
     last_of_update_ = events_;
     return;
   }
   if (model.stay == Stay::loss) {
-    const std::size_t gradient = losses_[at(instance.microbatch)].gradient;
+    const std::size_t gradient = losses_[at(scope.microbatch)].gradient;
     if (gradient != kNone) {
       lives_[gradient].last = events_;
     }
     return;
   }
-  const Buffer& buffer = role_.buffers[at(o.buffer)];
-  if (model.stay == Stay::step && fills) {
+  if (model.stay == Stay::step && t.fills) {
     return;
   }
-  const std::int32_t copy = has_copies(buffer.lifetime) ? std::max(instance.copy(buffer.lifetime), 0) : 0;
-  const std::int32_t index =
-      buffer.layers == 0
-          ? 0
-          : std::clamp(layer_copy(role_, buffer, layer, first_layer, o.layer_delta), 0, buffer.layers - 1);
-  const std::size_t entity = model.first_entity + at(copy * std::max(buffer.layers, 1) + index);
-  const std::int64_t owner = model.stay == Stay::iteration  ? iterations_
-                             : model.stay == Stay::instance ? instances_
-                             : model.stay == Stay::step     ? 0
-                             : instance.microbatch < 0
-                                 ? -2 - instances_
-                                 : static_cast<std::int64_t>(instance.microbatch) * kChunks + chunk;
+  const std::int32_t copy = scope.copy[static_cast<std::size_t>(role_.buffers[at(t.buffer)].lifetime)];
+  const std::size_t entity = model.first_entity + at(copy * model.layers + layer_index(model, t, scope));
+  const std::int64_t owner = scope.owner[static_cast<std::size_t>(model.stay)];
   Range& range = life_[entity];
   if (range.first == range.end || owner_[entity] != owner) {
     owner_[entity] = owner;
     range.first = lives_.size();
     if (model.stay == Stay::step) {
-      add_tensors(at(o.buffer), lives_);
+      add_tensors(at(t.buffer), lives_);
     } else {
       // The plan's tensor, and copies of up to twice its bytes: float32 for 16 bits.
       std::int64_t piece = model.planned;
@@ -198,6 +205,36 @@ void HeldStep::touch(const Operand& o, const InstanceSide& instance, std::int32_
     lives_[life].last = events_;
   }
   last_of_step_ = model.stay == Stay::step ? events_ : last_of_step_;
+}
+
+// What a block's ops touch, found once: a block is walked by every microbatch and layer.
+const std::vector<HeldStep::OpTouches>& HeldStep::touches_of(BlockId block) {
+  std::vector<OpTouches>& ops = blocks_[at(block)];
+  const std::vector<Op>& all = role_.blocks[at(block)].ops;
+  if (ops.size() == all.size()) {
+    return ops;
+  }
+  const auto is_moment = [this](const Operand& o) { return buffers_[at(o.buffer)].stay == Stay::from_update; };
+  for (const Op& op : all) {
+    const std::size_t first = touches_.size();
+    const bool fills = std::holds_alternative<Fill>(op.work);
+    for (const std::vector<Operand>* operands : {&op.reads, &op.writes}) {
+      for (const Operand& o : *operands) {
+        const BufferModel& model = buffers_[at(o.buffer)];
+        const auto same = [&](const Touch& t) { return t.buffer == o.buffer && t.layer_delta == o.layer_delta; };
+        if (model.bytes > 0 && model.stay != Stay::from_start &&
+            std::none_of(touches_.begin() + static_cast<std::ptrdiff_t>(first), touches_.end(), same)) {
+          touches_.push_back({o.buffer, o.layer_delta, fills});
+        }
+      }
+    }
+    const bool of_loss =
+        rules_.loss.eager && (std::holds_alternative<Matmul>(op.work) || std::holds_alternative<CrossEntropy>(op.work));
+    const bool of_weights = rules_.weight_gradient_per_shape && std::holds_alternative<Matmul>(op.work);
+    const bool of_update = std::any_of(op.writes.begin(), op.writes.end(), is_moment);
+    ops.push_back({&op, first, touches_.size(), of_loss || of_weights || of_update});
+  }
+  return ops;
 }
 
 void HeldStep::hand_over(const Op& op, bool in_layer) {
@@ -216,27 +253,17 @@ void HeldStep::hand_over(const Op& op, bool in_layer) {
 
 void HeldStep::walk() {
   const std::vector<Instance>& body = role_.program.body;
-  std::int32_t microbatches = 0;
-  for (const Instance& i : body) {
-    microbatches = std::max(microbatches, i.microbatch + 1);
-  }
-  losses_.assign(at(microbatches), {});
-  const std::int32_t kept = microbatches_in_flight(body, microbatches) + 2;
+  const ReplayedMicrobatches replayed(body);
+  losses_.assign(at(replayed.count()), {});
   moments_ = late_.size();
-  const auto is_left_out = [&](std::int32_t m) { return m >= kept && m != microbatches - 1; };
   for (const Instance& instance : body) {
     ++instances_;
     const Segment& segment = role_.segments[at(instance.segment)];
     for (const BlockCall& call : segment.calls) {
-      if (is_left_out(instance.side(call.beside).microbatch)) {
+      if (!replayed.contains(instance.side(call.beside).microbatch)) {
         continue;
       }
-      for (std::int32_t i = 0; i < call.count; ++i) {
-        ++iterations_;
-        for (const Op& op : role_.blocks[at(call.block)].ops) {
-          walk_op(op, instance, segment, call, i);
-        }
-      }
+      walk_call(instance, segment, call);
     }
   }
   std::stable_sort(late_.begin(), late_.end(), [](const HeldLife& a, const HeldLife& b) { return a.first < b.first; });
@@ -244,24 +271,35 @@ void HeldStep::walk() {
   end_update();
 }
 
-void HeldStep::walk_op(const Op& op, const Instance& instance, const Segment& segment, const BlockCall& call,
-                       std::int32_t iteration) {
-  const auto is_moment = [this](const Operand& o) { return buffers_[at(o.buffer)].stay == Stay::from_update; };
-  if (!updated_ && std::any_of(op.writes.begin(), op.writes.end(), is_moment)) {
-    begin_update();
-  }
-  const bool fills = std::holds_alternative<Fill>(op.work);
+void HeldStep::walk_call(const Instance& instance, const Segment& segment, const BlockCall& call) {
+  const std::vector<OpTouches>& ops = touches_of(call.block);
   const InstanceSide side = instance.side(call.beside);
-  const std::int32_t first_layer = segment.first_layer_of(call.beside);
-  const std::int32_t layer = call.first < 0 ? first_layer : call.first + iteration * call.step;
-  for (const std::vector<Operand>* operands : {&op.reads, &op.writes}) {
-    for (const Operand& o : *operands) {
-      touch(o, side, layer, first_layer, segment.chunk_of(call.beside), fills);
+  Scope scope{side.microbatch, 0, segment.first_layer_of(call.beside), {}, {}};
+  for (const Lifetime l : {Lifetime::slot, Lifetime::hold, Lifetime::ring}) {
+    scope.copy[static_cast<std::size_t>(l)] = std::max(side.copy(l), 0);
+  }
+  scope.owner[static_cast<std::size_t>(Stay::instance)] = instances_;
+  scope.owner[static_cast<std::size_t>(Stay::microbatch)] =
+      side.microbatch < 0 ? -2 - instances_
+                          : static_cast<std::int64_t>(side.microbatch) * kChunks + segment.chunk_of(call.beside);
+  for (std::int32_t i = 0; i < call.count; ++i) {
+    scope.owner[static_cast<std::size_t>(Stay::iteration)] = ++iterations_;
+    scope.layer = call.first < 0 ? scope.first_layer : call.first + i * call.step;
+    for (const OpTouches& o : ops) {
+      const auto is_moment = [this](const Operand& w) { return buffers_[at(w.buffer)].stay == Stay::from_update; };
+      if (o.more && !updated_ && std::any_of(o.op->writes.begin(), o.op->writes.end(), is_moment)) {
+        begin_update();
+      }
+      for (std::size_t t = o.first; t < o.end; ++t) {
+        touch(touches_[t], scope);
+      }
+      if (o.more) {
+        loss(*o.op, scope.microbatch);
+        hand_over(*o.op, call.first >= 0);
+      }
+      ++events_;
     }
   }
-  loss(op, side.microbatch);
-  hand_over(op, call.first >= 0);
-  ++events_;
 }
 
 // Ops on several layers' gradients name the first: all stay as long as any.

@@ -3,6 +3,7 @@
 // inside an op that the rules know of.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <set>
 #include <utility>
@@ -17,6 +18,17 @@ struct HeldLife {
   std::int64_t bytes = 0;
   std::int32_t first = 0, last = 0;
   HeldKind kind{};
+};
+
+// Those of a step's microbatches that are replayed (plan/held_memory.h).
+class ReplayedMicrobatches {
+ public:
+  explicit ReplayedMicrobatches(const std::vector<Instance>& body);
+  std::int32_t count() const { return count_; }  // with those left out
+  bool contains(std::int32_t microbatch) const { return microbatch < first_ || microbatch == count_ - 1; }
+
+ private:
+  std::int32_t count_ = 0, first_ = 0;  // so many of the first
 };
 
 // The lives of one step's tensors, in the order in which they begin.
@@ -40,15 +52,34 @@ class HeldStep {
     iteration,    // inside one iteration of a block
     loss,         // logits and their gradient, where HeldLoss says what there is
   };
+  static constexpr std::size_t kLifetimes = 6, kStays = 7;
   struct BufferModel {
     Stay stay{};
     HeldKind kind{};
     std::int64_t planned = 0, bytes = 0;  // of one layer's copy, and what is held of it
     std::size_t first_entity = 0;
+    std::int32_t layers = 1;                  // that have copies; 1 where they have none of their own
     const ParameterFamily* family = nullptr;  // whose tensors it holds: parameters and gradients
   };
   struct Range {
     std::size_t first = 0, end = 0;
+  };
+  // What an op does to a buffer's tensors; buffers that are always there are left out, and repetitions.
+  struct Touch {
+    BufferId buffer = -1;
+    std::int16_t layer_delta = 0;
+    bool fills = false;
+  };
+  struct OpTouches {
+    const Op* op = nullptr;
+    std::size_t first = 0, end = 0;  // of touches_
+    bool more = false;               // of the rules' own tensors
+  };
+  // One iteration of a block.
+  struct Scope {
+    std::int32_t microbatch = -1, layer = 0, first_layer = 0;
+    std::array<std::int32_t, kLifetimes> copy{};  // by Lifetime
+    std::array<std::int64_t, kStays> owner{};     // by Stay
   };
   // What a microbatch has of the loss, in lives_.
   struct LossTensors {
@@ -60,11 +91,11 @@ class HeldStep {
   Stay stay_of(std::size_t buffer) const;
   void add_tensors(std::size_t buffer, std::vector<HeldLife>& list) const;
   void persistent();
+  const std::vector<OpTouches>& touches_of(BlockId block);
   void walk();
-  void walk_op(const Op& op, const Instance& instance, const Segment& segment, const BlockCall& call,
-               std::int32_t iteration);
-  void touch(const Operand& o, const InstanceSide& instance, std::int32_t layer, std::int32_t first_layer,
-             std::int32_t chunk, bool fills);
+  void walk_call(const Instance& instance, const Segment& segment, const BlockCall& call);
+  void touch(const Touch& t, const Scope& scope);
+  std::int32_t layer_index(const BufferModel& model, const Touch& t, const Scope& scope) const;
   void hand_over(const Op& op, bool in_layer);
   void end_gradients();
 
@@ -78,6 +109,8 @@ class HeldStep {
   const Role& role_;
   const HeldRules& rules_;
   std::vector<BufferModel> buffers_;
+  std::vector<std::vector<OpTouches>> blocks_;  // by BlockId, filled where a block is first walked
+  std::vector<Touch> touches_;
   std::vector<Range> life_;          // in lives_, by entity: one copy of one layer of a buffer
   std::vector<std::int64_t> owner_;  // whose life it is
   Dtype parameter_dtype_ = Dtype::fp32;

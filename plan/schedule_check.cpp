@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 #include <utility>
 #include <vector>
@@ -197,29 +198,36 @@ void check_progress(const Schedule& s, const std::vector<std::int32_t>& rank_of_
   }
 }
 
-// Whence an action's input comes.
-struct Delivery {
-  std::int32_t from = 0;  // rank
+// Messages of one direction from one rank to another, and how many of them were taken.
+struct Link {
+  std::int32_t from = 0;
   bool is_forward = false;
-  auto operator<=>(const Delivery&) const = default;
+  std::vector<Unit> sent;
+  std::size_t taken = 0;
 };
+
+// Those of a receiving rank: it has a few neighbours.
+Link& link_of(std::vector<Link>& links, std::int32_t from, bool is_forward) {
+  const auto known = std::find_if(links.begin(), links.end(),
+                                  [&](const Link& l) { return l.from == from && l.is_forward == is_forward; });
+  return known != links.end() ? *known : links.emplace_back(Link{from, is_forward, {}, 0});
+}
 
 // Messages of one direction between two ranks travel in order: what a rank sends as its k-th, its neighbour takes as
 // its k-th.
 void check_order(const Schedule& s, const std::vector<std::int32_t>& rank_of_stage, const Ways& ways,
                  const std::string& origin) {
-  std::map<std::pair<std::size_t, Delivery>, std::vector<Unit>> sent;  // by receiving rank
+  std::vector<std::vector<Link>> links(s.size());  // by receiving rank
   for (std::size_t from = 0; from < s.size(); ++from) {
     for (const Action& a : s[from]) {
-      const bool is_forward = a.kind == ActionKind::forward;
       const int to = successor(a, ways);
       if (to >= 0) {
         const auto rank = static_cast<std::size_t>(rank_of_stage[static_cast<std::size_t>(to)]);
-        sent[{rank, {static_cast<std::int32_t>(from), is_forward}}].emplace_back(to, a.microbatch);
+        link_of(links[rank], static_cast<std::int32_t>(from), a.kind == ActionKind::forward)
+            .sent.emplace_back(to, a.microbatch);
       }
     }
   }
-  std::map<std::pair<std::size_t, Delivery>, std::size_t> taken;
   for (std::size_t rank = 0; rank < s.size(); ++rank) {
     for (std::size_t i = 0; i < s[rank].size(); ++i) {
       const Action& a = s[rank][i];
@@ -227,15 +235,15 @@ void check_order(const Schedule& s, const std::vector<std::int32_t>& rank_of_sta
       if (a.kind == ActionKind::backward_weight || p.stage < 0) {
         continue;
       }
-      const Delivery delivery{rank_of_stage[static_cast<std::size_t>(p.stage)], a.kind == ActionKind::forward};
-      const Unit first = sent[{rank, delivery}][taken[{rank, delivery}]++];
-      if (first != Unit{a.stage, a.microbatch} && delivery.from != static_cast<std::int32_t>(rank)) {
-        const Action other =
-            delivery.is_forward ? forward(first.first, first.second) : backward(first.first, first.second);
+      const bool is_forward = a.kind == ActionKind::forward;
+      Link& link = link_of(links[rank], rank_of_stage[static_cast<std::size_t>(p.stage)], is_forward);
+      const Unit first = link.sent[link.taken++];
+      if (first != Unit{a.stage, a.microbatch} && link.from != static_cast<std::int32_t>(rank)) {
+        const Action other = is_forward ? forward(first.first, first.second) : backward(first.first, first.second);
         refuse(origin, rank, i, a,
                fmt::format(
                    "deadlock: rank {} sends the input of {} first, and messages between two ranks keep their order",
-                   delivery.from, to_text(other)));
+                   link.from, to_text(other)));
       }
     }
   }

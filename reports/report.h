@@ -35,7 +35,7 @@ std::string to_csv(const Report& r);
 std::string to_text(const Report& r, bool colour);
 
 // The document that a page carries. Throws InputError for a page that carries none.
-nlohmann::ordered_json document_of_page(const std::string& html, const std::string& origin);
+nlohmann::json document_of_page(const std::string& html, const std::string& origin);
 // Whether text is a page of to_html.
 bool is_report_page(const std::string& text);
 

@@ -75,6 +75,7 @@ Json pipeline_json(const Report& r) {
   }
   return {{"tick_s", tick},
           {"length_s", number(seconds(p.end - p.start))},
+          {"period", plan::period(*r.estimate.graph)},
           {"activities", std::move(activities)},
           {"texts", std::move(names)},
           {"lanes", std::move(lanes)}};

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "reports/html/sources.h"
 #include "reports/report.h"
 
@@ -70,16 +71,17 @@ bool is_report_page(const std::string& text) {
   return text.find(kDataBegin) != std::string::npos;
 }
 
-nlohmann::ordered_json document_of_page(const std::string& html, const std::string& origin) {
+nlohmann::json document_of_page(const std::string& html, const std::string& origin) {
   const std::size_t begin = html.find(kDataBegin);
   const std::size_t end = begin == std::string::npos ? begin : html.find(kDataEnd, begin);
   if (end == std::string::npos) {
     throw InputError(fmt::format("{}: no report of 'foretrain report': it carries no document", origin));
   }
   const std::size_t from = begin + kDataBegin.size();
-  auto document = nlohmann::ordered_json::parse(html.substr(from, end - from), nullptr, false);
-  if (!document.is_object() || document.value("schema", nlohmann::ordered_json()) != "foretrain.report/1" ||
-      !document.contains(nlohmann::ordered_json::json_pointer("/estimate/resolved"))) {
+  const JsonDocument parsed = JsonDocument::from_text(std::string_view(html).substr(from, end - from), origin);
+  const nlohmann::json& document = parsed.root();
+  if (!document.is_object() || document.value("schema", nlohmann::json()) != "foretrain.report/1" ||
+      !document.contains(nlohmann::json::json_pointer("/estimate/resolved"))) {
     throw InputError(fmt::format("{}: the document that it carries is damaged; expected a foretrain.report/1", origin));
   }
   return document;

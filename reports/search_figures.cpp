@@ -6,55 +6,56 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "reports/text.h"
 
 namespace foretrain::reports {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using nlohmann::json;
 
-Json parse(const std::string& text, const std::string& origin) {
-  const Json document = Json::parse(text, nullptr, false);
-  const Json schema = document.is_object() ? document.value("schema", Json()) : Json();
+json parse(const std::string& text, const std::string& origin) {
+  const JsonDocument document = JsonDocument::from_text(text, origin);
+  const json& root = document.root();
+  const json schema = root.is_object() ? root.value("schema", json()) : json();
   if (schema != "foretrain.search/1") {
-    throw InputError(fmt::format("{}: {}; expected a foretrain.search/1 that 'foretrain search --json' prints", origin,
-                                 document.is_discarded() ? "no JSON document"
-                                 : schema.is_null()      ? "a document without schema"
-                                                         : fmt::format("schema {}", schema.dump())));
+    throw InputError(
+        fmt::format("{}: {}; expected a foretrain.search/1 that 'foretrain search --json' prints", origin,
+                    schema.is_null() ? "a document without schema" : fmt::format("schema {}", shown(schema))));
   }
-  return document;
+  return root;
 }
 
 // What stands at a key, of the type that is looked for.
-std::optional<double> number_at(const Json& object, const char* key) {
+std::optional<double> number_at(const json& object, const char* key) {
   const auto found = object.is_object() ? object.find(key) : object.end();
   return object.is_object() && found != object.end() && found->is_number() ? std::optional(found->get<double>())
                                                                            : std::nullopt;
 }
 
-std::int64_t count_at(const Json& object, const char* key) {
+std::int64_t count_at(const json& object, const char* key) {
   return static_cast<std::int64_t>(number_at(object, key).value_or(0));
 }
 
-const Json& part(const Json& object, const char* key) {
-  static const Json kNone;
+const json& part(const json& object, const char* key) {
+  static const json kNone;
   const auto found = object.is_object() ? object.find(key) : object.end();
   return object.is_object() && found != object.end() ? *found : kNone;
 }
 
-std::string text_at(const Json& object, const char* key) {
-  const Json& value = part(object, key);
+std::string text_at(const json& object, const char* key) {
+  const json& value = part(object, key);
   return value.is_string() ? value.get<std::string>() : "";
 }
 
-bool true_at(const Json& object, const char* key) {
-  const Json& value = part(object, key);
+bool true_at(const json& object, const char* key) {
+  const json& value = part(object, key);
   return value.is_boolean() && value.get<bool>();
 }
 
-std::optional<PlanFigures> plan_figures(const Json& item) {
-  const Json& estimate = part(item, "estimate");
+std::optional<PlanFigures> plan_figures(const json& item) {
+  const json& estimate = part(item, "estimate");
   const std::optional<double> step = number_at(estimate, "step_time_s");
   if (!step) {
     return std::nullopt;
@@ -62,21 +63,21 @@ std::optional<PlanFigures> plan_figures(const Json& item) {
   PlanFigures plan;
   plan.step_seconds = *step;
   plan.tokens_per_second = number_at(estimate, "tokens_per_s").value_or(0);
-  const Json& memory = part(estimate, "memory");
+  const json& memory = part(estimate, "memory");
   plan.memory_bytes = number_at(memory, "demand_bytes").value_or(number_at(memory, "peak_bytes").value_or(0));
-  const Json& strategy = part(part(item, "job"), "strategy");
+  const json& strategy = part(part(item, "job"), "strategy");
   plan.strategy = strategy.is_object() ? strategy_words(strategy) : "";
   return plan;
 }
 
 }  // namespace
 
-std::string strategy_words(const Json& strategy) {
+std::string strategy_words(const json& strategy) {
   std::vector<std::string> words;
   for (const char* key : {"dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "schedule", "zero", "shard",
                           "recompute", "sequence_parallel", "overlap_grad_reduce", "overlap_param_gather", "cp_kind",
                           "overlap_ep", "expert_tp", "offload", "layers_per_stage", "rank_order"}) {
-    const Json& value = part(strategy, key);
+    const json& value = part(strategy, key);
     const std::string word(key);
     if ((word == "schedule" && part(strategy, "pp") == 1) || (word == "cp_kind" && part(strategy, "cp") == 1) ||
         value == "none" || value == "pp,dp,cp,tp" || value.empty()) {
@@ -96,13 +97,13 @@ std::string strategy_words(const Json& strategy) {
 }
 
 SearchFigures search_figures(const std::string& text, const std::string& origin) {
-  const Json document = parse(text, origin);
+  const json document = parse(text, origin);
   SearchFigures s;
   if (const auto best = plan_figures(part(document, "best"))) {
     s.plans.push_back(*best);
     s.plans.back().is_best = true;
   }
-  for (const Json& item : part(document, "pareto")) {
+  for (const json& item : part(document, "pareto")) {
     const auto plan = plan_figures(item);
     if (plan && !std::any_of(s.plans.begin(), s.plans.end(), [&](const PlanFigures& p) {
           return p.strategy == plan->strategy && p.step_seconds == plan->step_seconds;
@@ -110,11 +111,11 @@ SearchFigures search_figures(const std::string& text, const std::string& origin)
       s.plans.push_back(*plan);
     }
   }
-  for (const Json& cell : part(document, "grid")) {
+  for (const json& cell : part(document, "grid")) {
     s.grid.push_back({count_at(cell, "tp"), count_at(cell, "pp"), number_at(cell, "step_time_s"),
                       number_at(cell, "at_least_s"), true_at(cell, "fits"), text_at(cell, "reason")});
   }
-  for (const Json& point : part(document, "scaling")) {
+  for (const json& point : part(document, "scaling")) {
     s.scaling.push_back({count_at(point, "nodes"), number_at(point, "step_time_s").value_or(0),
                          number_at(point, "tokens_per_s").value_or(0), number_at(point, "efficiency").value_or(0),
                          true_at(point, "knee")});
@@ -124,6 +125,8 @@ SearchFigures search_figures(const std::string& text, const std::string& origin)
       s.rejected.emplace_back(reason, n.get<std::int64_t>());
     }
   }
+  std::stable_sort(s.rejected.begin(), s.rejected.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
   s.judged = count_at(document, "judged");
   s.simulated = count_at(document, "simulated");
   s.proved = true_at(part(document, "bound"), "proved_optimal");
@@ -132,12 +135,13 @@ SearchFigures search_figures(const std::string& text, const std::string& origin)
 }
 
 std::string best_job(const std::string& text, const std::string& origin) {
-  const Json document = parse(text, origin);
-  const Json& job = part(part(document, "best"), "job");
+  const json document = parse(text, origin);
+  const json& job = part(part(document, "best"), "job");
   return job.is_object() ? job.dump(2) : "";
 }
 
 nlohmann::ordered_json to_json(const SearchFigures& s) {
+  using Json = nlohmann::ordered_json;
   const auto optional = [](const std::optional<double>& value) { return value ? number(*value) : Json(nullptr); };
   Json plans = Json::array(), grid = Json::array(), scaling = Json::array(), rejected = Json::object();
   for (const PlanFigures& p : s.plans) {

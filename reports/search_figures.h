@@ -36,7 +36,7 @@ struct SearchFigures {
   std::vector<PlanFigures> plans;  // the best one first, then the Pareto set
   std::vector<GridCell> grid;
   std::vector<ScalingPoint> scaling;
-  std::vector<std::pair<std::string, std::int64_t>> rejected;
+  std::vector<std::pair<std::string, std::int64_t>> rejected;  // most first
   std::int64_t judged = 0, simulated = 0;
   bool proved = false;
   std::optional<double> best_possible_seconds;
@@ -44,7 +44,7 @@ struct SearchFigures {
 
 // "dp 16, tp 8, pp 8, micro_batch 1, ..." of a job file's strategy: extents of one, and words that say "no", are left
 // out.
-std::string strategy_words(const nlohmann::ordered_json& strategy);
+std::string strategy_words(const nlohmann::json& strategy);
 
 // Throws InputError for text that is no such document; keys beyond those that are shown are passed over.
 SearchFigures search_figures(const std::string& text, const std::string& origin);

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "plan/cursor.h"
 #include "plan/locate.h"
+#include "plan/memory.h"
 #include "plan/op_text.h"
 
 namespace foretrain::reports {
@@ -55,6 +56,7 @@ class TraceWriter {
           name_process(i, span);
         }
         slice(i, span);
+        memory(i, span);
       }
     }
     write_("\n]}\n");
@@ -135,6 +137,25 @@ class TraceWriter {
     }
   }
 
+  // Planned live bytes, once for each instance that the rank begins.
+  void memory(std::size_t timeline, const plan::Span& span) {
+    const auto curve = curves_.try_emplace(span.op.role);
+    if (curve.second) {
+      curve.first->second = plan::memory_curve(role(span)).live;
+    }
+    const std::vector<Bytes>& live = curve.first->second;
+    const std::int64_t pid = process(timeline, span.rank);
+    const auto instance = static_cast<std::size_t>(span.op.instance);
+    auto& counted = counted_.try_emplace(pid, -1, -1).first->second;
+    const std::pair here{span.step, span.op.instance};
+    if (span.stream != plan::kCompute || instance >= live.size() || counted == here) {
+      return;
+    }
+    counted = here;
+    event(fmt::format(R"({{"ph":"C","name":"memory","pid":{},"tid":0,"ts":{},"args":{{"planned bytes":{}}}}})", pid,
+                      microseconds(span.start - timelines_[timeline].origin), live[instance].value));
+  }
+
   void arrow_end(std::size_t timeline, const plan::Span& span, const plan::Message& message, const plan::MatchKey& key,
                  const std::string& at) {
     const plan::Rank peer = graph_.mesh.peer(span.rank, message.axis, message.peer, message.relative);
@@ -150,6 +171,8 @@ class TraceWriter {
   const std::function<void(std::string_view)>& write_;
   std::map<std::tuple<std::int32_t, plan::BlockId, int>, OpWords> words_;
   std::map<FlowKey, std::size_t> flows_;
+  std::map<std::int32_t, std::vector<Bytes>> curves_;                      // by role, by instance
+  std::map<std::int64_t, std::pair<std::int32_t, std::int32_t>> counted_;  // by process: step and instance counted last
   bool first_ = true;
 };
 

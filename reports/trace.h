@@ -1,5 +1,6 @@
 // Timelines as a trace that ui.perfetto.dev and chrome://tracing open: ranks are processes, streams threads, phases
-// categories; a slice is an op with its place as arguments; arrows join sends with their receives.
+// categories; a slice is an op with its place as arguments; arrows join sends with their receives; a counter of each
+// rank has its planned bytes.
 // Format: Trace Event Format (JSON object form),
 // docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 #pragma once

@@ -74,7 +74,9 @@ Table main_table(const WholeRun& r) {
     t.rows.push_back(
         {name, {text(s.expected), Tone::strong}, text(s.p5), text(s.p50), text(s.p95), {remark, Tone::dim}});
   };
-  const auto whole = [](double v) { return v < 100 ? fmt::format("{:.3g}", v) : count(std::llround(v)); };
+  const auto whole = [](double v) {
+    return v >= 100 ? count(std::llround(v)) : v >= 0.005 ? fmt::format("{:.3g}", v) : std::string("0");
+  };
   add("elapsed", r.elapsed_seconds, duration, duration(r.ideal_seconds) + " if nothing went wrong");
   add("device-hours", r.device_hours, whole, "");
   if (r.price) {
@@ -215,7 +217,8 @@ Json to_json(const WholeRun& r) {
 std::string to_text(const WholeRun& r, bool colour) {
   std::string out = to_text(main_table(r), colour);
   if (std::isfinite(r.band_low) && std::isfinite(r.band_high)) {
-    out += fmt::format("the step's error band alone: {} to {}\n", duration(r.elapsed_seconds.expected * r.band_low),
+    out += fmt::format("expected at the ends of the step's error band: {} and {}\n",
+                       duration(r.elapsed_seconds.expected * r.band_low),
                        duration(r.elapsed_seconds.expected * r.band_high));
   }
   out += "\n" + to_text(shares_table(r), colour) + "\n" + checkpoint_text(r.checkpoint);

@@ -78,6 +78,7 @@ ExpectedRun expected_run(const RunShape& shape, const topologies::Operations& op
       e.shares += s;
       e.goodput += useful / s.elapsed() / cases;
       e.planned += planned / cases;
+      e.spells += spell_rate * up / cases;
       for (std::size_t c = 0; c < e.failures.size() && per_device_hour > 0; ++c) {
         e.failures[c] +=
             failures * restart.failures * operations.rate(site, operations.causes[c]) / per_device_hour / cases;

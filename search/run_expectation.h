@@ -10,7 +10,7 @@ namespace foretrain::search {
 struct ExpectedRun {
   reports::RunShares shares;
   double goodput = 0;  // the mean of useful over elapsed, to first order: the mean over sites and jitters of each's
-  double planned = 0;
+  double planned = 0, spells = 0;
   std::vector<double> failures;  // by cause
 };
 ExpectedRun expected_run(const RunShape& shape, const topologies::Operations& operations);

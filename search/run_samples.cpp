@@ -14,7 +14,7 @@ namespace {
 using Micros = std::int64_t;
 constexpr double kMicro = 1e6;
 constexpr Micros kNever = std::numeric_limits<Micros>::max();
-constexpr std::int64_t kRunsAtOnce = 64;
+constexpr std::int64_t kRunsAtOnce = 16;
 constexpr double kHour = 3600;
 
 Micros micros(double seconds) {
@@ -74,20 +74,18 @@ class Sampler {
 
     SampledRun run;
     run.failures.resize(operations_.causes.size());
+    const std::vector<double>& causes = causes_[site];
     Micros lost = 0, restart = 0;
     std::int64_t left = shape_.segments;
-    for (bool done = false; !done;) {
-      Micros up = next_failure(random, per_second);
+    for (Micros up = next_failure(random, per_second);;) {  // from here to the next failure
       const std::int64_t finished = std::min(left, up / segment);
       up -= finished * segment;
       left -= finished;
-      done = left == 0 && up >= last;
-      if (done) {
+      if (left == 0 && up >= last) {
         break;
       }
       lost += up;
       for (bool is_up = false; !is_up;) {
-        const std::vector<double>& causes = causes_[site];
         const auto cause = std::upper_bound(causes.begin(), causes.end() - 1, random.uniform());
         ++run.failures[static_cast<std::size_t>(cause - causes.begin())];
         const Micros restarted =
@@ -95,6 +93,7 @@ class Sampler {
         const Micros next = next_failure(random, per_second);
         is_up = next >= restarted;
         restart += std::min(restarted, next);
+        up = next - restarted;  // of what has no memory, what is left
       }
     }
 

@@ -19,8 +19,8 @@ using reports::Spread;
 constexpr double kHour = 3600, kYear = 365.25 * 24 * kHour;
 constexpr double kLongestYears = 1000;
 constexpr double kMostFailures = 100;  // in a segment, or a restart
-constexpr double kMostEvents = 4e8;    // a few seconds of sampling
-constexpr std::int64_t kFewestRuns = 100;
+// Failures, stops and spells of all sampled runs: a few seconds; but for the fewest runs, of the longest.
+constexpr double kMostEvents = 5e7, kFewestRuns = 100, kMostEventsEach = 1e6;
 constexpr double kJoulesPerKwh = 3.6e6;
 
 // By nearest rank.
@@ -191,8 +191,13 @@ reports::WholeRun whole_run(const RunFacts& facts, const topologies::Operations&
   for (const double count : expected.failures) {
     failures += count;
   }
-  r.runs = std::clamp(static_cast<std::int64_t>(std::min(kMostEvents / (failures + 1), 1e15)), kFewestRuns,
-                      std::max(wishes.runs, kFewestRuns));
+  const double events = failures + expected.planned + expected.spells;
+  if (!(events <= kMostEventsEach)) {
+    throw InfeasibleError(
+        fmt::format("a run of {} with {:.3g} failures, planned stops and slow spells; at most {:.3g} are forecast",
+                    reports::duration(expected.shares.elapsed()), events, kMostEventsEach));
+  }
+  r.runs = std::min(wishes.runs, static_cast<std::int64_t>(std::max(kFewestRuns, kMostEvents / (events + 1))));
   r.seed = wishes.seed;
   const std::vector<SampledRun> runs = sample_runs(shape, operations, r.runs, r.seed);
 

@@ -59,8 +59,8 @@ Bytes state_bytes(const workloads::Workload& workload);
 RunFacts run_facts(const plan::Job& job, Time step_time, const plan::Breakdown& mean, std::int64_t devices,
                    const topologies::Operations& operations);
 
-// Fewer runs are sampled than asked for where failures are too many. Throws InputError for more than a
-// thousand years of steps or none, and InfeasibleError for a run that would hardly get from one checkpoint to the next.
+// Fewer runs are sampled than asked for where too much happens in each. Throws InputError for more than a thousand
+// years of steps or none, and InfeasibleError for a run that would hardly get from one checkpoint to the next.
 reports::WholeRun whole_run(const RunFacts& facts, const topologies::Operations& operations, const RunWishes& wishes);
 
 // The same without mishaps, for plans to be compared by.

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/kept_files.h"
 #include "topologies/cluster.h"
 
 namespace foretrain::topologies {
@@ -324,7 +325,8 @@ void load_profile_of(Cluster& cluster) {
   if (cluster.profile != nullptr || cluster.profile_path.empty()) {
     return;
   }
-  cluster.profile = std::make_shared<const Profile>(load_profile(cluster.profile_path));
+  static KeptFiles<Profile> profiles;
+  cluster.profile = profiles.get(cluster.profile_path, load_profile);
   if (cluster.this_machine) {
     for (const auto& [dtype, rate] : best_matmul_rates(cluster.profile->measured)) {
       cluster.device.peak[dtype] = rate;

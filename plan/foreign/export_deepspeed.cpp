@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "plan/foreign/foreign.h"
 #include "plan/foreign/telling.h"

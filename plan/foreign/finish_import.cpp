@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "plan/job.h"
@@ -66,14 +67,21 @@ void set_cluster(SettingReader& r, const LaunchWords& launch, const std::vector<
     nodes = std::max<std::int64_t>(1, *launch.ranks / devices.value_or(kUsualDevices));
     devices = *launch.ranks < kUsualDevices && !devices ? launch.ranks : devices;
   }
+  const std::int64_t ranks = product(r), per_node = devices.value_or(kUsualDevices);
+  if (nodes && *nodes * per_node < ranks) {
+    r.warn_of_file(
+        fmt::format("{} x {} devices are fewer than the {} ranks of one replica: as many nodes as it needs are "
+                    "assumed; give nodes=N",
+                    *nodes, per_node, ranks));
+    nodes = (ranks + per_node - 1) / per_node;
+  }
   if (nodes || devices) {
-    r.set("cluster.nodes", nodes.value_or(1), launch.said_by);
+    r.set_as("cluster.nodes", nodes.value_or(1), launch.said_by);
     if (devices && *devices != kUsualDevices) {
-      r.set("cluster.devices_per_node", *devices, launch.said_by);
+      r.set_as("cluster.devices_per_node", *devices, launch.said_by);
     }
     return;
   }
-  const std::int64_t ranks = product(r);
   if (ranks < kUsualDevices) {
     r.assume("cluster.devices_per_node", ranks, "one replica: the file does not say how many devices there are");
   }
@@ -88,17 +96,16 @@ std::int64_t data_parallel_size(const SettingReader& r) {
 }
 
 ImportedJob finished(ImportedJob job, const std::string& origin, const std::vector<std::string>& overrides) {
-  JsonDocument document = JsonDocument::from_text(job.document.dump(), fmt::format("job of {}", origin));
-  std::vector<std::string> assignments;
+  JsonDocument document = JsonDocument::from_text(job.document, fmt::format("job of {}", origin));
   for (const std::string& text : overrides) {
-    assignments.push_back(full_override(text));
-    document.override_value(assignments.back());
+    document.override_value(full_override(text));
   }
-  const nlohmann::json& all = document.root();
+  auto ordered = nlohmann::ordered_json::parse(job.document);
   for (const char* part : {"workload", "cluster", "strategy"}) {
-    job.document[part] = all.at(part);
+    ordered[part] = document.root().at(part);
   }
-  job_from_text(all.dump(), document.origin(), {});  // for its mistakes
+  job.document = ordered.dump(2) + "\n";
+  job_from_text(ordered.dump(), document.origin(), {});  // for its mistakes
   return job;
 }
 

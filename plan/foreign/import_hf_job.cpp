@@ -1,5 +1,6 @@
 // A Hugging Face config.json as a job: the model is its, all else is assumed.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "plan/foreign/finish_import.h"
 #include "plan/foreign/foreign.h"

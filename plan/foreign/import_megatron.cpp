@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "plan/foreign/finish_import.h"
@@ -328,7 +329,10 @@ void read_optimizer(SettingReader& r) {
   // Megatron-LM's adam decays weights as adamw does.
   const bool decays = r.value("workload.optimizer.weight_decay") != 0;
   const bool moves = momentum.value_or(0.9) > 0;
-  r.set("workload.optimizer.name", kind == "adam" ? (decays ? "adamw" : "adam") : moves ? "momentum" : "sgd",
+  r.set("workload.optimizer.name",
+        kind == "adam" ? (decays ? "adamw" : "adam")
+        : moves        ? "momentum"
+                       : "sgd",
         "--optimizer");
   if (kind == "sgd" && momentum.value_or(0.9) > 0) {
     r.set_quietly("workload.optimizer.momentum", momentum.value_or(0.9));
@@ -555,7 +559,6 @@ const std::vector<std::string> kWithoutEffect{"--use-mcore-models",
                                               "--cross-entropy-loss-fusion",
                                               "--cross-entropy-fusion-impl",
                                               "--no-check-for-nan-in-loss-and-grad",
-                                              "--global-batch-size",
                                               "--num-layers-at-start-in-bf16",
                                               "--override-opt_param-scheduler",
                                               "--use-checkpoint-opt_param-scheduler",

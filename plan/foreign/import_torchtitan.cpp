@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "base/catalogue.h"
 #include "base/error.h"
@@ -237,6 +238,11 @@ void read_optimizer(SettingReader& r) {
     r.set_quietly("workload.optimizer.decay_steps", last);
     r.set_quietly("workload.optimizer.min_learning_rate", rate * low);
   }
+  if (r.has("lr_scheduler.decay_ratio")) {
+    r.warn("lr_scheduler.decay_ratio",
+           "a constant rate before the decay is not built: read as a decay from the warm-up "
+           "on");
+  }
   if (decay == "sqrt") {
     r.warn("lr_scheduler.decay_type", "\"sqrt\" is not built: read as linear");
   }
@@ -262,6 +268,8 @@ const std::vector<std::string> kWithoutEffect{"training.dataset",
                                               "activation_checkpoint.per_op_sac_force_recompute_mm_shapes_by_fqns",
                                               "experimental.custom_import",
                                               "quantize.linear.float8.filter_fqns",
+                                              "quantize.linear.mx.filter_fqns",
+                                              "quantize.linear.float8.precompute_float8_dynamic_scale_for_fsdp",
                                               "float8.filter_fqns",
                                               "compile.enable",
                                               "compile.components"};
@@ -305,9 +313,9 @@ ImportedJob import_torchtitan(const std::string& text, const std::string& origin
         r.word("parallelism.context_parallel_rotate_method", {"allgather", "alltoall"}).value_or("allgather");
     r.set("strategy.cp_kind", way == "allgather" ? "all_gather" : "ring", "parallelism.context_parallel_rotate_method");
   }
+  const auto expert_tp = r.integer("parallelism.expert_tensor_parallel_degree", 1);
   if (r.integer_at("strategy.ep", 1) > 1) {
-    r.set("strategy.expert_tp", r.integer("parallelism.expert_tensor_parallel_degree", 1).value_or(1),
-          "parallelism.expert_tensor_parallel_degree");
+    r.set("strategy.expert_tp", expert_tp.value_or(1), "parallelism.expert_tensor_parallel_degree");
   }
   if (r.flag("training.enable_cpu_offload")) {
     r.set("strategy.offload", json::array({"optimizer"}), "training.enable_cpu_offload");
@@ -319,6 +327,10 @@ ImportedJob import_torchtitan(const std::string& text, const std::string& origin
   const std::int64_t pp = std::min(r.integer_at("strategy.pp", 1), kMost);
   read_recompute(r, layers, std::max<std::int64_t>(1, pp * chunks));
   read_optimizer(r);
+  if (!r.has("model.converters")) {
+    r.ignore({"quantize.grouped_mm.float8.fqns", "quantize.grouped_mm.mx.fqns", "quantize.linear.mx.recipe_name",
+              "quantize.linear.float8.enable_fsdp_float8_all_gather", "quantize.grouped_mm.mx.recipe_name"});
+  }
   r.ignore(kWithoutEffect);
   ImportedJob job = r.finish(kTelling);
   job.warnings.insert(job.warnings.begin(), launch.notes.begin(), launch.notes.end());

@@ -91,6 +91,17 @@ std::vector<ShellWord> opened(const std::vector<ShellWord>& words) {
   return out;
 }
 
+std::vector<ShellWord> longest(const std::vector<std::vector<ShellWord>>& commands) {
+  std::vector<ShellWord> best;
+  for (const std::vector<ShellWord>& command : commands) {
+    std::vector<ShellWord> words = opened(command);
+    if (std::any_of(words.begin(), words.end(), is_program) && words.size() > best.size()) {
+      best = std::move(words);
+    }
+  }
+  return best;
+}
+
 std::vector<Setting> settings_of(const std::vector<ShellWord>& words, std::size_t begin) {
   std::vector<Setting> out;
   for (std::size_t i = begin; i < words.size(); ++i) {
@@ -106,6 +117,28 @@ std::vector<Setting> settings_of(const std::vector<ShellWord>& words, std::size_
     }
   }
   return out;
+}
+
+// A script that only sets variables, for another that starts training: those that hold settings.
+void take_lists(const ShellScript& script, const std::string& origin, LaunchWords& out) {
+  std::vector<std::string> names;
+  for (const auto& [name, words] : script.lists) {
+    const bool holds =
+        std::any_of(words.begin(), words.end(), [](const ShellWord& w) { return w.text.starts_with("--"); });
+    const std::vector<Setting> settings = holds ? settings_of(words, 0) : std::vector<Setting>{};
+    out.settings.insert(out.settings.end(), settings.begin(), settings.end());
+    if (holds) {
+      names.push_back(name);
+    }
+  }
+  if (names.empty()) {
+    throw InputError(
+        fmt::format("{}: no command starts a training script; expected one such as torchrun … "
+                    "pretrain_gpt.py --num-layers …, or settings alone",
+                    origin));
+  }
+  out.notes.push_back(fmt::format("{}: no command starts a training script; read are the settings in {}", origin,
+                                  fmt::join(names, ", ")));
 }
 
 // A variable that the script does not set stands where its value would: what it adds is not known.
@@ -154,20 +187,19 @@ LaunchWords launch_words(const std::string& text, const std::string& origin,
   const ShellScript script = read_shell(text, origin, variables);
   out.notes = script.notes;
   take_launcher_words(script.directives, 0, script.directives.size(), out);
-  std::vector<ShellWord> best;
-  for (const std::vector<ShellWord>& command : script.commands) {
-    std::vector<ShellWord> words = opened(command);
-    if (std::any_of(words.begin(), words.end(), is_program) && words.size() > best.size()) {
-      best = std::move(words);
+  std::vector<ShellWord> best = longest(script.commands);
+  if (best.empty()) {
+    best = longest(script.conditional);
+    if (!best.empty()) {
+      out.notes.push_back(fmt::format("{}:{}: the command stands in an if or a loop; read as if it were run", origin,
+                                      best.front().line));
     }
   }
-  const auto program = std::find_if(best.begin(), best.end(), is_program);
-  if (program == best.end()) {
-    throw InputError(
-        fmt::format("{}: no command starts a training script; expected one such as torchrun … "
-                    "pretrain_gpt.py --num-layers …, or settings alone",
-                    origin));
+  if (best.empty()) {
+    take_lists(script, origin, out);
+    return out;
   }
+  const auto program = std::find_if(best.begin(), best.end(), is_program);
   const auto at = static_cast<std::size_t>(program - best.begin());
   take_launcher_words(best, 0, at, out);
   out.settings = settings_of(best, at + 1);

@@ -17,7 +17,7 @@ struct LaunchWords {
   bool is_script = false;  // or nothing but settings
   std::vector<Setting> settings;
   std::optional<std::int64_t> nodes, devices_per_node, ranks;
-  std::string said_by;             // "--nnodes, --nproc_per_node"
+  std::string said_by;             // "--nnodes, --nproc-per-node"
   std::vector<std::string> notes;  // what was left out
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/error.h"
@@ -37,6 +38,19 @@ std::string hint(const std::string& text) {
              : "; the script does not say it: give it with --set NAME=VALUE";
 }
 
+// Whether one is the other, mistyped: they differ in two neighbouring letters at most.
+bool is_slip(const std::string& a, const std::string& b) {
+  const std::size_t shorter = std::min(a.size(), b.size()), longer = std::max(a.size(), b.size());
+  std::size_t begin = 0, end = 0;
+  while (begin < shorter && a[begin] == b[begin]) {
+    ++begin;
+  }
+  while (end < shorter - begin && a[a.size() - 1 - end] == b[b.size() - 1 - end]) {
+    ++end;
+  }
+  return begin + end + 2 >= longer;
+}
+
 }  // namespace
 
 SettingReader::SettingReader(std::string format, std::string origin, std::vector<Setting> settings,
@@ -44,13 +58,16 @@ SettingReader::SettingReader(std::string format, std::string origin, std::vector
     : origin_(std::move(origin)),
       settings_(std::move(settings)),
       known_(settings_.size(), false),
-      overridden_(std::move(overridden)) {
+      overridden_(std::move(overridden)),
+      document_(std::make_unique<ordered_json>()) {
   job_.format = std::move(format);
-  job_.document = {{"version", 1},
-                   {"workload", ordered_json::object()},
-                   {"cluster", ordered_json::object()},
-                   {"strategy", ordered_json::object()}};
+  *document_ = {{"version", 1},
+                {"workload", ordered_json::object()},
+                {"cluster", ordered_json::object()},
+                {"strategy", ordered_json::object()}};
 }
+
+SettingReader::~SettingReader() = default;
 
 std::string SettingReader::place(const Setting* setting) const {
   return setting == nullptr || setting->line == 0 ? origin_ : fmt::format("{}:{}", origin_, setting->line);
@@ -132,9 +149,18 @@ std::optional<std::string> SettingReader::word(std::string_view name, const std:
 
 void SettingReader::set(std::string_view path, nlohmann::json value, std::string_view by) {
   const auto said = std::find_if(settings_.rbegin(), settings_.rend(), [&](const Setting& s) { return s.name == by; });
-  const std::string words = said == settings_.rend() ? "" : fmt::format(" {}", fmt::join(said->values, " "));
-  job_.read.push_back(fmt::format("{}{}: {} {}", by, words == " " ? "" : words, path, shown(value)));
-  job_.document[pointer(path)] = std::move(value);
+  if (said == settings_.rend()) {
+    job_.assumed.push_back(fmt::format("{} {}: {} is not given", path, shown(value), by));
+    (*document_)[pointer(path)] = std::move(value);
+    return;
+  }
+  set_as(path, std::move(value),
+         fmt::format("{}{}{}", by, said->values.empty() ? "" : " ", fmt::join(said->values, " ")));
+}
+
+void SettingReader::set_as(std::string_view path, nlohmann::json value, std::string_view words) {
+  job_.read.push_back(fmt::format("{}: {} {}", words, path, shown(value)));
+  (*document_)[pointer(path)] = std::move(value);
 }
 
 void SettingReader::assume(std::string_view path, nlohmann::json value, std::string_view why) {
@@ -142,16 +168,16 @@ void SettingReader::assume(std::string_view path, nlohmann::json value, std::str
     return;
   }
   job_.assumed.push_back(fmt::format("{} {}: {}", path, shown(value), why));
-  job_.document[pointer(path)] = std::move(value);
+  (*document_)[pointer(path)] = std::move(value);
 }
 
 void SettingReader::set_quietly(std::string_view path, nlohmann::json value) {
-  job_.document[pointer(path)] = std::move(value);
+  (*document_)[pointer(path)] = std::move(value);
 }
 
 nlohmann::json SettingReader::value(std::string_view path) const {
   const auto at = pointer(path);
-  return job_.document.contains(at) ? nlohmann::json(job_.document.at(at)) : nlohmann::json();
+  return document_->contains(at) ? nlohmann::json(document_->at(at)) : nlohmann::json();
 }
 
 std::int64_t SettingReader::integer_at(std::string_view path, std::int64_t fallback) const {
@@ -183,8 +209,10 @@ ImportedJob SettingReader::finish(const std::vector<std::string>& telling) {
     }
     const bool tells = std::any_of(telling.begin(), telling.end(),
                                    [&](const std::string& part) { return s.name.find(part) != std::string::npos; });
-    const std::string near = nearest_word(s.name, asked_);
-    if (tells || !near.empty()) {
+    const auto slip = std::find_if(asked_.begin(), asked_.end(), [&](const auto& a) { return is_slip(a, s.name); });
+    const std::string near = slip == asked_.end() ? "" : *slip;
+    const bool off = s.values == std::vector<std::string>{"false"};
+    if ((tells && !off) || !near.empty()) {
       const std::string values = s.values.empty() ? "" : fmt::format(" {}", fmt::join(s.values, " "));
       job_.warnings.push_back(
           fmt::format("{}: {}{}: not known here, and left out{}", place(&s), s.name, values,
@@ -194,6 +222,7 @@ ImportedJob SettingReader::finish(const std::vector<std::string>& telling) {
     }
   }
   mistakes_.throw_if_any();
+  job_.document = document_->dump(2) + "\n";
   return std::move(job_);
 }
 

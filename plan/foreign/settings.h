@@ -4,7 +4,8 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,7 +24,7 @@ struct Setting {
 // What an importer made of a file, and how.
 struct ImportedJob {
   std::string format;                 // "Megatron-LM arguments"
-  nlohmann::ordered_json document;    // a job file
+  std::string document;               // a job file
   std::vector<std::string> read;      // "--num-layers 80: workload.model.layers 80"
   std::vector<std::string> assumed;   // "strategy.micro_batch 1: …"
   std::vector<std::string> ignored;   // names without effect on a forecast
@@ -36,6 +37,9 @@ class SettingReader {
   // `overridden`: fields that the command line gives ("strategy.tp"), of which nothing is assumed.
   SettingReader(std::string format, std::string origin, std::vector<Setting> settings,
                 std::vector<std::string> overridden);
+  ~SettingReader();
+  SettingReader(const SettingReader&) = delete;
+  SettingReader& operator=(const SettingReader&) = delete;
 
   // The last setting of that name, marked as known; nullptr where there is none.
   const Setting* find(std::string_view name);
@@ -47,8 +51,10 @@ class SettingReader {
   std::optional<std::string> text(std::string_view name);
   std::optional<std::string> word(std::string_view name, const std::vector<std::string>& allowed);
 
-  // Sets a field ("workload.model.layers") of the job; `by` is the setting that says so.
+  // Sets a field ("workload.model.layers") of the job; `by` is the setting that says so, or whose default it is.
   void set(std::string_view path, nlohmann::json value, std::string_view by);
+  // The same by words that are no settings: a launcher's.
+  void set_as(std::string_view path, nlohmann::json value, std::string_view words);
   // The same where the file says nothing, unless the command line does; `why` is shown.
   void assume(std::string_view path, nlohmann::json value, std::string_view why);
   // A default of the format that needs no words.
@@ -75,6 +81,7 @@ class SettingReader {
   std::vector<bool> known_;
   std::vector<std::string> asked_, overridden_;
   ImportedJob job_;
+  std::unique_ptr<nlohmann::ordered_json> document_;
   Mistakes mistakes_;
 };
 

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cstdint>
 #include <optional>
+#include <set>
 
 #include "base/error.h"
 
@@ -128,6 +129,19 @@ class Reader {
     while (at_ < text_.size()) {
       command();
     }
+    for (const auto& [name, words] : arrays_) {
+      script_.lists.emplace_back(name, words);
+    }
+    for (const auto& [name, text] : scalars_) {
+      if (!given_.contains(name)) {
+        fields_.assign(1, {"", 0});
+        append(text, true);
+        for (ShellWord& w : fields_) {
+          w.line = lines_[name];
+        }
+        script_.lists.emplace_back(name, fields_);
+      }
+    }
     return std::move(script_);
   }
 
@@ -193,6 +207,10 @@ class Reader {
         }
         break;
       } else if (c == '<' || c == '>') {
+        if (!words.empty() && words.back().text.size() == 1 && at_ > 0 &&
+            std::isdigit(static_cast<unsigned char>(text_[at_ - 1])) != 0) {
+          words.pop_back();  // of "2>&1"
+        }
         redirect();
       } else if (c == '(' || c == ')') {
         ++at_;  // a subshell, or a case's pattern
@@ -238,8 +256,8 @@ class Reader {
 
   // NAME=…, NAME+=…, NAME=( … ), before a command's first word or behind export.
   bool assignment(const std::vector<ShellWord>& words) {
-    const bool may = words.empty() || words.front().text == "export" || words.front().text == "declare" ||
-                     words.front().text == "local" || words.front().text == "readonly";
+    static const std::vector<std::string> kBefore{"export", "declare", "local", "readonly", "then", "else", "do"};
+    const bool may = words.empty() || std::find(kBefore.begin(), kBefore.end(), words.front().text) != kBefore.end();
     std::size_t end = at_;
     while (end < text_.size() && is_name(text_[end])) {
       ++end;
@@ -251,6 +269,9 @@ class Reader {
     const std::string name(text_.substr(at_, end - at_));
     at_ = end + (adds ? 2 : 1);
     const bool keeps = !is_dry() && !given_.contains(name);
+    if (is_dry() && !given_.contains(name)) {
+      left_out_.insert(name);
+    }
     if (peek() == '(') {
       std::vector<ShellWord> values = array();
       if (keeps) {
@@ -267,6 +288,7 @@ class Reader {
     if (keeps) {
       const std::string text = value.empty() ? "" : value.front().text;
       scalars_[name] = adds ? scalars_[name] + text : text;
+      lines_[name] = line_;
     }
     return true;
   }
@@ -521,8 +543,8 @@ class Reader {
                                         {"function", "}"}}) {
       if (first == opens) {
         if (!is_dry()) {
-          script_.notes.push_back(
-              fmt::format("{}:{}: {}: what it holds is left out: nothing is run", origin_, words.front().line, first));
+          left_out_.clear();
+          opened_ = words.front();
         }
         open_.emplace_back(closes);
         return;
@@ -531,6 +553,12 @@ class Reader {
     if (is_dry()) {
       if (first == open_.back()) {
         open_.pop_back();
+      } else {
+        script_.conditional.push_back(std::move(words));
+      }
+      if (!is_dry() && !left_out_.empty()) {
+        script_.notes.push_back(fmt::format("{}:{}: {}: nothing is run, so that what it sets is left out: {}", origin_,
+                                            opened_.line, opened_.text, fmt::join(left_out_, ", ")));
       }
       return;
     }
@@ -542,8 +570,11 @@ class Reader {
   const std::map<std::string, std::string>& given_;
   std::map<std::string, std::string> scalars_;
   std::map<std::string, std::vector<ShellWord>> arrays_;
-  std::vector<ShellWord> fields_;  // of the word at hand
-  std::vector<std::string> open_;  // what ends the blocks that are left out
+  std::map<std::string, int> lines_;  // on which a scalar ends
+  std::vector<ShellWord> fields_;     // of the word at hand
+  std::vector<std::string> open_;     // what ends the blocks that are left out
+  ShellWord opened_;                  // the outermost one's keyword
+  std::set<std::string> left_out_;
   std::string heredoc_;
   ShellScript script_;
   std::size_t at_ = 0, expanded_ = 0;

@@ -1,12 +1,13 @@
 // Launch scripts: as much of bash as they have in common. Read are assignments (also +=, export, arrays), words with
 // quotes, $NAME, ${NAME}, ${NAME:-default}, ${NAME[@]}, $((…)), continued lines, comments, here-documents (left out).
-// Nothing is run: what if, for, while, case and functions hold is left out and noted; a variable that the script does
-// not set, and a command's output, stay in the words as they are written.
+// Nothing is run: what is set inside if, for, while, case and functions is left out and noted; a variable that the
+// script does not set, and a command's output, stay in the words as they are written.
 #pragma once
 
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace foretrain::plan {
@@ -17,9 +18,11 @@ struct ShellWord {
 };
 
 struct ShellScript {
-  std::vector<std::vector<ShellWord>> commands;  // assignments left out
-  std::vector<ShellWord> directives;             // of "#SBATCH" lines: one word each, the line's rest split
-  std::vector<std::string> notes;                // "run.sh:12: what if holds is left out"
+  std::vector<std::vector<ShellWord>> commands;                       // assignments left out
+  std::vector<std::vector<ShellWord>> conditional;                    // of what if, for, … hold
+  std::vector<std::pair<std::string, std::vector<ShellWord>>> lists;  // variables at the end, as words
+  std::vector<ShellWord> directives;  // of "#SBATCH" lines: one word each, the line's rest split
+  std::vector<std::string> notes;     // "run.sh:12: if: … what it sets is left out: ARGS"
 };
 
 // `given`: variables that the command line sets; the script's own assignments to them are passed over, and "1" is $1.

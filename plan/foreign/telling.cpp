@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/error.h"
@@ -33,14 +34,14 @@ Telling::Telling(const Job& job, std::string target) : target_(std::move(target)
     throw InputError(fmt::format("{}: workload.model.architecture: \"{}\" is none of {}'s; expected decoder",
                                  job.origin, name(job.workload.model.architecture), target_));
   }
-  document_ = parts(job.workload, job.strategy);
+  document_ = std::make_unique<const json>(parts(job.workload, job.strategy));
   workloads::Workload plain;
   plain.precision = job.workload.precision;
   plain.model.rotary_dim = job.workload.model.head_dim;
   Strategy strategy;
   strategy.expert_tp = job.strategy.tp;
   strategy.zero = job.strategy.zero;  // what goes with it has defaults then
-  defaults_ = parts(plain, strategy);
+  defaults_ = std::make_unique<const json>(parts(plain, strategy));
   pass({"workload.model.name", "workload.model.architecture", "workload.model.head", "workload.model.rotary_dim",
         "strategy.dp", "strategy.expert_tp"});
 }
@@ -48,7 +49,22 @@ Telling::Telling(const Job& job, std::string target) : target_(std::move(target)
 const json& Telling::at(std::string_view path) {
   told_.emplace(path);
   const auto place = pointer(path);
-  return document_.contains(place) ? document_.at(place) : kNothing;
+  return document_->contains(place) ? document_->at(place) : kNothing;
+}
+
+Telling::~Telling() = default;
+
+std::int64_t Telling::integer(std::string_view path) {
+  return at(path).get<std::int64_t>();
+}
+double Telling::number(std::string_view path) {
+  return at(path).get<double>();
+}
+bool Telling::flag(std::string_view path) {
+  return at(path).get<bool>();
+}
+std::string Telling::word(std::string_view path) {
+  return at(path).get<std::string>();
 }
 
 void Telling::pass(const std::vector<std::string>& paths) {
@@ -76,7 +92,7 @@ std::vector<std::string> Telling::warnings() const {
       out.push_back(fmt::format("{} {}: {} has no word for it", path, shown(value), target_));
     }
   };
-  walk(walk, document_, defaults_, "");
+  walk(walk, *document_, *defaults_, "");
   return out;
 }
 

@@ -2,7 +2,8 @@
 // Used by plan/foreign/ only.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <set>
 #include <string>
 #include <string_view>
@@ -16,13 +17,14 @@ class Telling {
  public:
   // `target`: "Megatron-LM". Throws InputError where the model is no decoder: none of the targets has others.
   Telling(const Job& job, std::string target);
+  ~Telling();
 
   // A field ("strategy.tp") that is told now; null where the job has none.
   const nlohmann::json& at(std::string_view path);
-  std::int64_t integer(std::string_view path) { return at(path).get<std::int64_t>(); }
-  double number(std::string_view path) { return at(path).get<double>(); }
-  bool flag(std::string_view path) { return at(path).get<bool>(); }
-  std::string word(std::string_view path) { return at(path).get<std::string>(); }
+  std::int64_t integer(std::string_view path);
+  double number(std::string_view path);
+  bool flag(std::string_view path);
+  std::string word(std::string_view path);
   // Fields that need no words, or that another one tells.
   void pass(const std::vector<std::string>& paths);
   // A value that the target has no word for; `instead`: what it gets.
@@ -32,7 +34,7 @@ class Telling {
   std::vector<std::string> warnings() const;
 
  private:
-  nlohmann::json document_, defaults_;
+  std::unique_ptr<const nlohmann::json> document_, defaults_;
   std::string target_;
   std::set<std::string> told_;
   std::vector<std::string> refused_;

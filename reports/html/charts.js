@@ -20,14 +20,14 @@ const chart = (name, least, draw) => {
   return host;
 };
 
-const textWidth = text => 6.6 * text.length;
+const textWidth = text => 7 * text.length;
 
 // rows: [{name, parts: [{name, value, paint}], mark}], all on one scale; `mark` is a line across at a value.
 function stackedRows(name, rows, show, top, marks) {
   return chart(name, 300, width => {
-    const left = Math.min(150, 12 + Math.max(...rows.map(r => textWidth(r.name))));
+    const left = Math.min(0.45 * width, 14 + Math.max(...rows.map(r => textWidth(r.name))));
     const scale = (width - left - 70) / top, row = 30;
-    const root = s('svg', { width, height: rows.length * row + 26, role: 'group', 'aria-label': name });
+    const root = s('svg', { width, height: rows.length * row + 26, viewBox: `0 0 ${width} ${rows.length * row + 26}`, role: 'group', 'aria-label': name });
     for (const t of ticks(top, width < 520 ? 3 : 6)) {
       root.append(s('line', { class: 'grid', x1: left + t * scale, x2: left + t * scale, y1: 0, y2: rows.length * row }),
         s('text', { class: 'dim', x: left + t * scale, y: rows.length * row + 16, 'text-anchor': 'middle' }, show(t)));
@@ -60,7 +60,7 @@ function frame(name, width, height, [xLow, xTop], [yLow, yTop], showX, showY, xN
   const left = 66, right = 16, top = 20, bottom = 40;
   const x = v => left + (v - xLow) / (xTop - xLow) * (width - left - right);
   const y = v => height - bottom - (v - yLow) / (yTop - yLow) * (height - top - bottom);
-  const root = s('svg', { width, height, role: 'group', 'aria-label': name });
+  const root = s('svg', { width, height, viewBox: `0 0 ${width} ${height}`, role: 'group', 'aria-label': name });
   for (const t of ticks(yTop, 5, yLow)) {
     root.append(s('line', { class: 'grid', x1: left, x2: width - right, y1: y(t), y2: y(t) }),
       s('text', { class: 'dim', x: left - 6, y: y(t) + 4, 'text-anchor': 'end' }, showY(t)));

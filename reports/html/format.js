@@ -31,6 +31,14 @@ function time(seconds) {
   return seconds === 0 ? '0 s' : digits(seconds / 1e-12) + ' ps';
 }
 
+// Of what lasts long.
+function duration(seconds) {
+  for (const [unit, size] of [['days', 86400], ['h', 3600], ['min', 60]]) {
+    if (seconds >= size) return digits(seconds / size) + ' ' + unit;
+  }
+  return time(seconds);
+}
+
 const percent = part => (part === null || part === undefined || !isFinite(part) ? '-' : (100 * part).toFixed(1) + ' %');
 const signed = part => (part > 0 ? '+' : '') + percent(part);
 const count = n => String(n).replace(/\B(?=(\d{3})+$)/g, ',');

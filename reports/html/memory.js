@@ -102,6 +102,7 @@ function memorySection(report) {
       role.largest.map(b => [b.name, words(b.kind), bytes(b.bytes), percent(b.bytes / role.arena_bytes)])));
   }
   largest();
-  host.append(h('h3', {}, 'Largest tensors'),
-    memory.roles.length > 1 ? h('p', { class: 'controls' }, h('label', { for: 'largest-of' }, 'of'), pick) : null, place);
+  host.append(h('h3', {}, 'Largest tensors'));
+  if (memory.roles.length > 1) host.append(h('p', { class: 'controls' }, h('label', { for: 'largest-of' }, 'of'), pick));
+  host.append(place);
 }

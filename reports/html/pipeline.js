@@ -24,18 +24,20 @@ function pipelineSection(report) {
   if (!compute.length) return;
   const nameOf = lane => compute.filter(l => l.role === lane.role).length > 1 ? `${lane.role}, rank ${lane.rank}` : lane.role;
   const host = section('pipeline', 'Pipeline',
-    'What each stage does in the steady step. A bar is a pass of one microbatch, waits inside it included; gaps are bubble.');
+    'What each stage does in the steady step. A bar is a pass of one microbatch, waits inside it included; gaps are bubble.' +
+    (pipeline.period > 1 ? ` Steps are not alike: this is the last one of ${pipeline.period}, of which the step time is the mean.` : ''));
   const view = { from: 0, to: total, streams: false, row: 0, bar: -1 };
   const canvas = h('canvas', { tabindex: '0', role: 'img',
     'aria-label': `Gantt chart of ${compute.length} pipeline stages. Arrow keys go from bar to bar, plus and minus zoom, 0 shows the whole step. The table below has the figures.` });
   const range = h('output', {});
-  let rows = compute, left = 0, tops = [], height = 0;
+  let rows = compute, width = 0, left = 0, tops = [], height = 0;
 
-  const x = t => left + (t - view.from) / (view.to - view.from) * (canvas.clientWidth - left);
-  const t = px => view.from + (px - left) / (canvas.clientWidth - left) * (view.to - view.from);
+  const x = t => left + (t - view.from) / (view.to - view.from) * (width - left);
+  const t = px => view.from + (px - left) / (width - left) * (view.to - view.from);
 
   function layout() {
     rows = view.streams ? all : compute;
+    width = canvas.clientWidth;
     const high = compute.length > 40 ? 12 : compute.length > 16 ? 17 : 24;
     height = 22;
     tops = rows.map(l => {
@@ -43,7 +45,7 @@ function pipelineSection(report) {
       height += row.high + (l.isCompute ? 3 : 2);
       return row;
     });
-    left = Math.min(canvas.clientWidth * 0.3, 14 + Math.max(...rows.map(l => textWidth(rowName(l)))));
+    left = Math.min(width * 0.3, 14 + Math.max(...rows.map(l => textWidth(rowName(l)))));
   }
   const rowName = l => l.isCompute ? nameOf(l) : '  ' + l.stream;
 
@@ -51,18 +53,18 @@ function pipelineSection(report) {
     layout();
     const ratio = devicePixelRatio || 1;
     canvas.style.height = height + 'px';
-    canvas.width = Math.round(canvas.clientWidth * ratio);
+    canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
     const pen = canvas.getContext('2d');
     pen.scale(ratio, ratio);
     pen.font = '11px ' + colour('font');
     pen.textBaseline = 'middle';
-    const ink = colour('ink'), dim = colour('dim'), idle = colour('idle'), page = colour('page');
+    const ink = colour('ink'), dim = colour('dim'), idle = colour('idle'), line = colour('grid');
     const paints = ACTIVITY_PAINTS.map(colour);
     const span = view.to - view.from;
     for (const mark of ticks(total * tick, Math.min(4000, 8 * total / span)).map(v => v / tick)) {
       if (mark < view.from || mark > view.to) continue;
-      pen.fillStyle = colour('grid');
+      pen.fillStyle = line;
       pen.fillRect(x(mark), 16, 1, height);
       pen.fillStyle = dim;
       pen.textAlign = mark > view.to - span * 0.04 ? 'right' : mark < view.from + span * 0.02 ? 'left' : 'center';
@@ -74,11 +76,11 @@ function pipelineSection(report) {
       pen.fillStyle = lane.isCompute ? ink : dim;
       pen.fillText(rowName(lane), 0, top + high / 2 + 0.5, left - 6);
       pen.fillStyle = idle;
-      if (lane.isCompute) pen.fillRect(left, top, canvas.clientWidth - left, high);
+      if (lane.isCompute) pen.fillRect(left, top, width - left, high);
       const paint = lane.paint && colour(lane.paint);
       let drawn = -1;
       for (let b = firstAfter(lane.bars, view.from); b < lane.bars.length && lane.bars[b].start < view.to; ++b) {
-        const bar = lane.bars[b], from = Math.max(left, x(bar.start)), to = Math.min(canvas.clientWidth, x(bar.end));
+        const bar = lane.bars[b], from = Math.max(left, x(bar.start)), to = Math.min(width, x(bar.end));
         if (to < drawn + 0.4) continue;  // nothing of it would be seen
         drawn = to;
         pen.fillStyle = paint || paints[bar.activity];
@@ -99,7 +101,6 @@ function pipelineSection(report) {
           pen.strokeRect(from + 1, top + 1, Math.max(2, to - from - 2), high - 2);
         }
       }
-      pen.fillStyle = page;
     });
     range.textContent = `${time(view.from * tick)} to ${time(view.to * tick)}`;
     for (const button of [zoomOut, whole]) button.disabled = span >= total;
@@ -147,7 +148,7 @@ function pipelineSection(report) {
   canvas.addEventListener('pointermove', event => {
     const box = canvas.getBoundingClientRect();
     if (drag && Math.abs(event.clientX - drag.x) > 2) {
-      const moved = (drag.x - event.clientX) / (canvas.clientWidth - left) * (drag.to - drag.from);
+      const moved = (drag.x - event.clientX) / (width - left) * (drag.to - drag.from);
       tip.hide();
       show(drag.from + moved, drag.to + moved);
       return;
@@ -187,7 +188,7 @@ function pipelineSection(report) {
 
   const used = new Set(compute.flatMap(l => l.bars.map(b => b.activity)));
   host.append(legend([...[...used].sort().map(a => [pipeline.activities[a], `var(--${ACTIVITY_PAINTS[a]})`]),
-    ['bubble', 'var(--idle)']]));
+    ['bubble', 'var(--idle)'], ...(streams ? [['collectives', 'var(--red)'], ['messages', 'var(--pink)']] : [])]));
   host.append(tableBehind('Each stage\u2019s compute stream in the step',
     ['stage', '#rank', '#ranks', '#passes', '#first start', '#last end', '#at work', '#of the step'],
     compute.map(l => {

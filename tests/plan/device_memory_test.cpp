@@ -41,6 +41,29 @@ TEST(DeviceMemory, RanksOfThisMachineShareIt) {
   EXPECT_EQ(c.fit().missing(), Bytes{1});
 }
 
+// The bound counts no temporaries and no fragments: it is below the replay's tensors, and on this machine it is exact.
+TEST(DeviceMemory, LeastDemandIsNeverAboveTheDemand) {
+  for (const std::vector<std::string>& overrides : {std::vector<std::string>{"dp=2"},
+                                                    {"pp=2"},
+                                                    {"pp=2", "schedule=zb_h1"},
+                                                    {"pp=2", "schedule=gpipe"},
+                                                    {"pp=2", "virtual_stages=2"},
+                                                    {"tp=2", "recompute=full"},
+                                                    {"dp=2", "zero=3"}}) {
+    Case c(overrides);
+    EXPECT_EQ(least_demand(c.job, c.graph), c.fit().demand);
+    c.job.cluster.this_machine = false;
+    c.job.cluster.device.memory = parse_bytes("80 GB");
+    const Bytes least = least_demand(c.job, c.graph), demand = c.fit().demand;
+    EXPECT_LE(least, demand);
+    EXPECT_GT(least, c.fit().device().runtime.total());
+    for (const Role& role : c.graph.roles) {
+      EXPECT_LE(least_held(role), held_memory(role).allocated);
+      EXPECT_GT(least_held(role), Bytes{role.memory.persistent.value / 2});
+    }
+  }
+}
+
 // One byte less than everything is tight or too little; less than the tensors themselves is too little.
 TEST(DeviceMemory, VerdictOfDevices) {
   Case c({"pp=2"});

@@ -99,7 +99,7 @@ TEST(ReportPage, CarriesItsDocumentAndNothingFromElsewhere) {
   const Report report = tiny_report(job, graph);
   const std::string page = to_html(report);
   EXPECT_TRUE(is_report_page(page));
-  EXPECT_EQ(document_of_page(page, "x").dump(), to_json(report).dump());
+  EXPECT_EQ(document_of_page(page, "x"), nlohmann::json(to_json(report)));
   EXPECT_EQ(page.find("<script>alert"), std::string::npos);
   EXPECT_NE(page.find("&lt;script&gt;alert(1)&lt;/script&gt; @STYLE@ \u00e4"), std::string::npos);
   for (const char* loads : {"src=", "<link", "@import", "url(", "fetch(", "XMLHttpRequest"}) {
@@ -115,6 +115,11 @@ TEST(ReportPage, DamagedOnesAreRefused) {
     EXPECT_THROW(document_of_page(open + content + "</script>", "x.html"), InputError) << content;
   }
   EXPECT_THROW(document_of_page(open + "{}", "x.html"), InputError);  // has no end
+  const std::string deep(1'000'000, '[');
+  EXPECT_THROW(
+      document_of_page(open + R"({"schema": "foretrain.report/1", "estimate": {"resolved": )" + deep + "</script>",
+                       "x.html"),
+      InputError);
 }
 
 TEST(Report, BarsAreFlatAndRelative) {
@@ -164,6 +169,8 @@ TEST(SearchFigures, OtherDocumentsAreRefused) {
   for (const char* text : {"", "{", "[]", "{}", R"({"schema": "foretrain.estimate/1"})", R"({"schema": 7})"}) {
     EXPECT_THROW(search_figures(text, "s.json"), InputError) << text;
   }
+  EXPECT_THROW(search_figures(R"({"schema": "foretrain.search/1", "best": )" + std::string(1'000'000, '['), "s.json"),
+               InputError);
   // Of the right schema, with nothing in it, or with what nobody expects.
   EXPECT_TRUE(search_figures(R"({"schema": "foretrain.search/1"})", "s.json").plans.empty());
   EXPECT_TRUE(

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "plan/build.h"
+#include "plan/memory.h"
 #include "tests/reports/fake_timeline.h"
 #include "tests/support/tiny_jobs.h"
 
@@ -65,6 +66,29 @@ TEST(Trace, SlicesCarryTheirOp) {
   EXPECT_EQ(k, t.spans.size());
   for (const char* phase : {"forward", "backward_input", "backward_weight", "optimizer"}) {
     EXPECT_TRUE(categories.count(phase)) << phase;
+  }
+}
+
+TEST(Trace, CountersFollowTheMemoryPlan) {
+  const plan::PlanGraph graph = plan::build(tiny_job(kTinyGpt, {"pp=2"}));
+  const plan::Timeline t = fake_timeline(graph, 1, kOpTime, true);
+  const nlohmann::json trace = trace_of(graph, {traced(t, "forecast")});
+  std::map<std::int64_t, std::vector<std::int64_t>> bytes;  // by process
+  for (const nlohmann::json& event : trace["traceEvents"]) {
+    if (event["ph"] == "C") {
+      bytes[event["pid"]].push_back(event["args"]["planned bytes"]);
+    }
+  }
+  // One value for each instance of the body, as the curve has it; a process for each of the two roles.
+  ASSERT_EQ(bytes.size(), 2U);
+  std::size_t r = 0;
+  for (const auto& [pid, values] : bytes) {
+    const plan::Role& role = graph.roles[r++];
+    const plan::MemoryCurve curve = plan::memory_curve(role);
+    ASSERT_EQ(values.size(), role.program.body.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      EXPECT_EQ(values[i], curve.live[role.program.prologue.size() + i].value) << i;
+    }
   }
 }
 

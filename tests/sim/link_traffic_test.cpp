@@ -26,6 +26,7 @@ TEST(LinkTraffic, APipelinesMessages) {
   const auto network = topologies::make_network(job.cluster);
   const std::vector<double> busy = link_busy_seconds(graph, job.cluster, *network);
   ASSERT_EQ(busy.size(), static_cast<std::size_t>(network->link_count()));
+  int adapters = 0;
   // Eight microbatches forward over device 0's way out and device 1's way in, eight gradients back. A few scalars of
   // the gradient's norm come beside them.
   constexpr double kOneWay = 8 * 65536 / 50e9;
@@ -34,10 +35,12 @@ TEST(LinkTraffic, APipelinesMessages) {
     network->route(from, to, 0, route);
     for (const topologies::Route::Hop& hop : route.hops) {
       if (network->link(hop.link).capacity.value == 50e9) {
+        ++adapters;
         EXPECT_NEAR(busy[static_cast<std::size_t>(hop.link)], kOneWay, 0.02 * kOneWay) << hop.link;
       }
     }
   }
+  EXPECT_EQ(adapters, 4);  // out and in, there and back
 }
 
 TEST(LinkTraffic, NothingLeavesOneNode) {

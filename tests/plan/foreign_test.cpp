@@ -1,0 +1,269 @@
+// Jobs of other tools: what is written is read back as the same job, what has no word is said by name.
+#include "plan/foreign/foreign.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/catalogue.h"
+#include "base/error.h"
+#include "plan/foreign/megatron_layout.h"
+#include "plan/foreign/shell_script.h"
+#include "plan/foreign/toml.h"
+#include "plan/foreign/torchtitan_words.h"
+#include "topologies/cluster.h"
+
+namespace foretrain::plan {
+namespace {
+
+using nlohmann::json;
+
+Job job_of(const std::string& name, const std::vector<std::string>& overrides = {}) {
+  return load_job(catalogue_path("workloads/jobs", "job", name), overrides);
+}
+
+// What two jobs are but for their names.
+json bare(const Job& job) {
+  json document = resolved(job);
+  document.erase("name");
+  document.erase("description");
+  document["workload"]["model"].erase("name");
+  return document;
+}
+
+struct Trip {
+  json before, after;
+  std::vector<std::string> export_warnings, import_warnings;
+};
+
+using Exporter = ExportedJob (*)(const Job&);
+using Importer = ImportedJob (*)(const std::string&, const std::string&, const ImportOptions&);
+
+Trip round_trip(const Job& job, Exporter to, Importer from, std::vector<std::string> further = {}) {
+  const ExportedJob exported = to(job);
+  further.push_back("cluster.system=" + job.cluster.name);
+  further.push_back("cluster.nodes=" + std::to_string(job.cluster.nodes));
+  const ImportedJob imported = from(exported.files.front().text, "file", {further, {}});
+  return {bare(job), bare(job_from_text(imported.document, "imported", {})), exported.warnings, imported.warnings};
+}
+
+bool any_has(const std::vector<std::string>& lines, const std::string& part) {
+  return std::any_of(lines.begin(), lines.end(),
+                     [&](const std::string& line) { return line.find(part) != std::string::npos; });
+}
+
+TEST(MegatronRoundTrip, PublishedJobs) {
+  for (const char* name : {"llama3-70b-64-h100", "gpt3-175b-1024-a100", "llama3.1-405b-16384-h100",
+                           "megatron-1t-512-a100", "megatron-22b-8-a100"}) {
+    const Trip trip = round_trip(job_of(name), export_megatron, import_megatron);
+    EXPECT_EQ(trip.before, trip.after) << name << "\n" << json::diff(trip.before, trip.after).dump(1);
+    EXPECT_TRUE(trip.export_warnings.empty()) << name << ": " << trip.export_warnings.front();
+    EXPECT_TRUE(trip.import_warnings.empty()) << name << ": " << trip.import_warnings.front();
+  }
+}
+
+TEST(MegatronRoundTrip, Words) {
+  const std::vector<std::vector<std::string>> cases{
+      {"virtual_stages=5"},
+      {"layers_per_stage=[19,21,21,19]"},
+      {"virtual_stages=2", "layers_per_stage=[9,10,10,10,10,10,11,10]"},
+      {"recompute=full"},
+      {"recompute=full", "recompute_layers=3"},
+      {"recompute=[\"norm\",\"mlp\"]"},
+      {"cp=2", "dp=1", "cp_kind=all_gather"},
+      {"overlap_grad_reduce=true", "overlap_param_gather=true"},
+      {"zero=3", "pp=1", "dp=8"},
+      {"zero=2", "pp=1", "dp=8"},
+      {"zero=3", "pp=1", "dp=8", "reshard=false"},
+      {"shard=2", "pp=1", "dp=8"},
+      {"zero=0", "compression=bf16"},
+      {"bucket_bytes=\"4000 B\""},
+      {"rank_order=dp,pp,cp,tp"},
+      {"padded_vocab=128512"},
+      {"offload=[\"optimizer\"]"},
+      {"offload=[\"activations\"]", "offload_layers=4"},
+      {"precision=fp8"},
+      {"precision=nvfp4", "system=dgx-b200"},
+      {"precision=fp16"},
+      {"attention=cudnn"},
+      {"attention=unfused"},
+      {"optimizer={\"name\":\"adamw\",\"learning_rate\":0.0003,\"min_learning_rate\":3e-05,\"warmup_steps\":20,"
+       "\"decay_steps\":1000,\"weight_decay\":0.05,\"clip\":0.5}"},
+      {"fused_grad_accumulation=false", "overlap_tp=false"},
+  };
+  for (const std::vector<std::string>& overrides : cases) {
+    const Trip trip = round_trip(job_of("llama3-70b-64-h100", overrides), export_megatron, import_megatron);
+    EXPECT_EQ(trip.before, trip.after) << overrides.front() << "\n" << json::diff(trip.before, trip.after).dump(1);
+    EXPECT_TRUE(trip.export_warnings.empty()) << overrides.front() << ": " << trip.export_warnings.front();
+  }
+}
+
+TEST(MegatronRoundTrip, Experts) {
+  for (const char* model : {"mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v2-lite", "deepseek-v3", "gpt-oss-20b"}) {
+    const std::string text = R"({"version": 1, "workload": {"model": ")" + std::string(model) +
+                             R"(", "seq_len": 4096, "global_batch": 64},
+        "cluster": {"system": "dgx-h100", "nodes": 4}, "strategy": {"dp": 32, "ep": 8, "zero": 1}})";
+    const Trip trip = round_trip(job_from_text(text, "job", {}), export_megatron, import_megatron);
+    json before = trip.before, after = trip.after;
+    for (json* j : {&before, &after}) {
+      // Of no effect with latent attention, or of shared experts only their joint width is said.
+      json& m = (*j)["workload"]["model"];
+      m["moe"]["shared_width"] = m["moe"]["shared_experts"].get<int>() * m["moe"]["shared_ffn_hidden"].get<int>();
+      m["moe"].erase("shared_experts");
+      m["moe"].erase("shared_ffn_hidden");
+      m["moe"].erase("group_best");
+      if (m["moe"]["first_dense_layers"] == 0) {
+        m.erase("ffn_hidden");
+      }
+      m.erase("rotary_scaling");
+    }
+    EXPECT_EQ(before["strategy"], after["strategy"]) << model;
+    const json lost = json::diff(before["workload"]["model"], after["workload"]["model"]);
+    for (const json& change : lost) {
+      const std::string path = change["path"];
+      EXPECT_TRUE(any_has(trip.export_warnings, path.substr(path.rfind('/') + 1))) << model << ": " << change.dump();
+    }
+  }
+}
+
+TEST(MegatronExport, NamesWhatHasNoWord) {
+  const ExportedJob out =
+      export_megatron(job_of("llama3-70b-64-h100", {"schedule=zb_h1", "zero=0", "compression=int8", "tp=1", "pp=4",
+                                                    "dp=16", "sequence_parallel=false", "optimizer=lamb"}));
+  EXPECT_TRUE(any_has(out.warnings, "strategy.schedule \"zb_h1\": Megatron-LM has no word for it; written is 1F1B"));
+  EXPECT_TRUE(any_has(out.warnings, "strategy.compression \"int8\""));
+  EXPECT_TRUE(any_has(out.warnings, "workload.optimizer.name \"lamb\""));
+  EXPECT_THROW(export_megatron(job_of("mlp-classifier")), InputError);
+}
+
+TEST(Scripts, AreReadBack) {
+  const Job job = job_of("llama3-70b-64-h100", {"layers_per_stage=[19,21,21,19]"});
+  for (const Exporter to : {export_slurm, export_torchrun, export_mpirun}) {
+    const ImportedJob imported =
+        import_megatron(to(job).files.front().text, "job.sh", {{"cluster.system=dgx-h100"}, {}});
+    EXPECT_EQ(imported.format, "launch script of Megatron-LM");
+    EXPECT_EQ(bare(job_from_text(imported.document, "imported", {})), bare(job));
+  }
+}
+
+TEST(TorchtitanRoundTrip, Words) {
+  const std::vector<std::vector<std::string>> cases{
+      {"pp=1", "dp=8", "zero=3", "overlap_grad_reduce=true"},
+      {"pp=1", "dp=8", "zero=3", "shard=4", "reshard=false", "overlap_grad_reduce=true"},
+      {"pp=1", "dp=8", "zero=0", "overlap_grad_reduce=true"},
+      {"pp=4", "overlap_grad_reduce=true", "overlap_param_gather=true"},
+      {"pp=4", "virtual_stages=2", "overlap_grad_reduce=true", "overlap_param_gather=true"},
+      {"pp=4", "schedule=zb_v", "overlap_grad_reduce=true", "overlap_param_gather=true"},
+      {"pp=1", "dp=8", "zero=3", "overlap_grad_reduce=true", "recompute=full", "precision=fp8"},
+      {"pp=1", "dp=4", "cp=2", "cp_kind=all_gather", "zero=3", "overlap_grad_reduce=true", "micro_batch=2"},
+      {"pp=1", "dp=8", "zero=3", "overlap_grad_reduce=true", "recompute=[\"norm\",\"activation\"]"},
+      {"pp=1", "dp=8", "zero=3", "overlap_grad_reduce=true", "optimizer.decay_steps=500", "optimizer.decay=linear"},
+  };
+  for (const std::vector<std::string>& overrides : cases) {
+    const Trip trip = round_trip(job_of("llama3-70b-64-h100", overrides), export_torchtitan, import_torchtitan);
+    EXPECT_EQ(trip.before, trip.after) << overrides.back() << "\n" << json::diff(trip.before, trip.after).dump(1);
+    EXPECT_TRUE(trip.export_warnings.empty()) << overrides.back() << ": " << trip.export_warnings.front();
+  }
+}
+
+TEST(DeepspeedRoundTrip, Words) {
+  const std::vector<std::vector<std::string>> cases{
+      {"zero=3", "overlap_grad_reduce=true"},
+      {"zero=1", "bucket_bytes=\"2000000000 B\""},
+      {"zero=2", "offload=[\"optimizer\"]", "overlap_grad_reduce=true"},
+      {"zero=0", "compression=fp16", "precision=fp16"},
+      {"zero=3", "shard=8", "overlap_grad_reduce=true"},
+      {"cp=2", "dp=32", "cp_kind=all_to_all"},
+  };
+  for (std::vector<std::string> overrides : cases) {
+    overrides.insert(overrides.begin(), {"pp=1", "tp=1", "dp=64", "sequence_parallel=false"});
+    const Trip trip = round_trip(job_of("llama3-70b-64-h100", overrides), export_deepspeed, import_deepspeed,
+                                 {"model=llama3-70b", "seq_len=8192"});
+    EXPECT_EQ(trip.before, trip.after) << overrides.back() << "\n" << json::diff(trip.before, trip.after).dump(1);
+    EXPECT_TRUE(trip.export_warnings.empty()) << overrides.back() << ": " << trip.export_warnings.front();
+  }
+}
+
+TEST(Deepspeed, SaysWhichModelIsMissing) {
+  EXPECT_THROW(import_deepspeed(R"({"train_batch_size": 8})", "ds.json", {}), InputError);
+}
+
+std::vector<std::string> words(const std::string& text, const std::map<std::string, std::string>& given = {}) {
+  std::vector<std::string> out;
+  for (const std::vector<ShellWord>& command : read_shell(text, "t.sh", given).commands) {
+    for (const ShellWord& w : command) {
+      out.push_back(w.text);
+    }
+  }
+  return out;
+}
+
+TEST(Shell, Words) {
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(words("N=8\nrun $N \"${N}x\" '$N' ${M:-4} $((N*(2+1)/3-1))"), (Words{"run", "8", "8x", "$N", "4", "7"}));
+  EXPECT_EQ(words("A=(--x 1 # one\n  --y \"2 3\")\nA+=(--z)\nrun ${A[@]} \"${A[@]}\""),
+            (Words{"run", "--x", "1", "--y", "2 3", "--z", "--x", "1", "--y", "2 3", "--z"}));
+  EXPECT_EQ(words("O=\" --a 1 \\\n  --b\"\nrun $O"), (Words{"run", "--a", "1", "--b"}));
+  EXPECT_EQ(words("run a \\\n b > log 2>&1"), (Words{"run", "a", "b"}));
+  EXPECT_EQ(words("run $X $1", {{"1", "one"}}), (Words{"run", "$X", "one"}));
+  EXPECT_EQ(words("cat <<EOF\nrun no\nEOF\nrun yes"), (Words{"cat", "run", "yes"}));
+}
+
+TEST(Shell, LeavesOutWhatItWouldHaveToRun) {
+  const ShellScript script = read_shell("if true; then A=1; if x; then y; fi; fi\nrun $A", "t.sh", {});
+  ASSERT_EQ(script.notes.size(), 1U);
+  EXPECT_NE(script.notes[0].find("t.sh:1: if: "), std::string::npos);
+  ASSERT_EQ(script.commands.size(), 1U);
+  EXPECT_EQ(script.commands[0][1].text, "$A");
+}
+
+TEST(Shell, EndsWhereAQuoteDoesNot) {
+  for (const char* text : {"run \"x", "run 'x", "A=(1 2", "run ${A", "run $((1"}) {
+    EXPECT_THROW(read_shell(text, "t.sh", {}), InputError) << text;
+  }
+}
+
+// A variable that holds itself twice, thirty times over, would be 2^30 words.
+TEST(Shell, DoesNotGrowWithoutBound) {
+  std::string text = "A=xxxxxxxxxx\n";
+  for (int i = 0; i < 30; ++i) {
+    text += "A=$A$A\n";
+  }
+  EXPECT_THROW(read_shell(text, "t.sh", {}), InputError);
+}
+
+TEST(Layout, LayersOfStages) {
+  EXPECT_EQ(layout_layers("Et*3|(tt|)*2tL"), (std::vector<std::int64_t>{3, 2, 2, 1}));
+  EXPECT_EQ(layout_layers("E|t|L"), (std::vector<std::int64_t>{0, 1, 0}));
+  EXPECT_EQ(layout_layers("Ex|L"), std::nullopt);
+  EXPECT_EQ(layout_layers("(t*99999999"), std::nullopt);
+  EXPECT_EQ(layout_of({3, 0, 1}), "Et*3||tL");
+  // 10 layers, the first rank 2, the last 2, the three others 2 each.
+  EXPECT_EQ(megatron_split(10, 5, 1, 2, 2, false, false), (std::vector<std::int64_t>{2, 2, 2, 2, 2}));
+  // 14 + embedding + loss = 16 over 4 stages: 4 each, of which the ends have one that is no layer.
+  EXPECT_EQ(megatron_split(14, 4, 1, {}, {}, true, true), (std::vector<std::int64_t>{3, 4, 4, 3}));
+  EXPECT_EQ(megatron_split(15, 4, 1, {}, {}, true, true), std::nullopt);
+}
+
+// 10 layers + 1 + 1 = 12 over 5 stages: 3 3 2 2 2, less the embedding and the head.
+TEST(Torchtitan, CutsLayers) {
+  EXPECT_EQ(torchtitan_split(10, 5, 1, 1), (std::vector<std::int64_t>{2, 3, 2, 2, 1}));
+  EXPECT_TRUE(torchtitan_split(1, 4, 1, 2).empty());
+}
+
+TEST(Toml, Values) {
+  const std::vector<Setting> s = read_toml("[a.b]\nx = 1_000 # n\ny = [\"p\",\n 'q']\nz = true\n[c]\nw = 1e-3\n", "t");
+  ASSERT_EQ(s.size(), 4U);
+  EXPECT_EQ(s[0].name, "a.b.x");
+  EXPECT_EQ(s[0].values, (std::vector<std::string>{"1000"}));
+  EXPECT_EQ(s[1].values, (std::vector<std::string>{"p", "q"}));
+  EXPECT_EQ(s[3].name, "c.w");
+  EXPECT_EQ(s[3].line, 7);
+  for (const char* text : {"[a", "x", "x = ", "x = [1", "x = \"a", "x = {a=1}", "x = 1 2", "x = yes"}) {
+    EXPECT_THROW(read_toml(text, "t"), InputError) << text;
+  }
+}
+
+}  // namespace
+}  // namespace foretrain::plan
