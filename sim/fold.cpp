@@ -284,9 +284,9 @@ class FoldedRun {
   std::size_t running_ = kNone;
 };
 
-std::int64_t ops_per_step(const plan::Role& role) {
+std::int64_t ops_per_step(const plan::Role& role, const std::vector<plan::Instance>& body) {
   std::int64_t ops = 0;
-  for (const plan::Instance& instance : role.program.body) {
+  for (const plan::Instance& instance : body) {
     for (const plan::BlockCall& call : role.segments[static_cast<std::size_t>(instance.segment)].calls) {
       ops += call.count * static_cast<std::int64_t>(role.blocks[static_cast<std::size_t>(call.block)].ops.size());
     }
@@ -310,13 +310,19 @@ bool can_fold(const RankClass& ranks, const RoleModel& model, bool shares) {
   return true;
 }
 
-std::optional<StepTimes> find_times(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                                    const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                                    const Rounds* rounds, ShareSpeeds* sharing) {
+struct Walked {
+  bool is_consistent = false;      // all walks went to their ends, with the durations of flows that follow from them
+  std::optional<StepTimes> times;  // of the whole
+};
+
+Walked walk(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
+            const FlowPlan& plan, int steps, const Rounds* rounds, ShareSpeeds* sharing) {
   FlowTimes flows(plan, sharing != nullptr ? sharing->communication_beside_compute() : kFullSpeed);
   std::int64_t ops = 0, walked = 0;
   for (const RankClass& c : classes) {
-    ops += steps * ops_per_step(graph.roles[static_cast<std::size_t>(c.role)]);
+    const auto r = static_cast<std::size_t>(c.role);
+    const plan::Role& role = graph.roles[r];
+    ops += steps * ops_per_step(role, rounds != nullptr ? rounds->roles[r].bodies[0] : role.program.body);
   }
   FoldedRun run(graph, models, classes, steps, rounds, flows, sharing);
   while (walked < kMostWalked * ops) {
@@ -324,30 +330,30 @@ std::optional<StepTimes> find_times(const plan::PlanGraph& graph, const std::vec
       break;
     }
     if (flows.settle()) {
-      return rounds != nullptr ? run.times(steps, *rounds) : run.times(steps);
+      return {true, rounds != nullptr ? run.times(steps, *rounds) : run.times(steps)};
     }
     walked += run.walked();
   }
-  return std::nullopt;
+  return {};
 }
 
 }  // namespace
 
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
                                     const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                                    ShareSpeeds* sharing) {
+                                    const Rounds* rounds, ShareSpeeds* sharing) {
   if (!std::all_of(classes.begin(), classes.end(), [&](const RankClass& c) {
         return can_fold(c, models[static_cast<std::size_t>(c.model)], sharing != nullptr);
       })) {
     return std::nullopt;
   }
-  if (const std::optional<Rounds> rounds = find_rounds(graph, steps)) {
-    std::optional<StepTimes> times = find_times(graph, models, classes, plan, steps, &*rounds, sharing);
-    if (times) {
-      return times;
+  if (rounds != nullptr) {
+    Walked some = walk(graph, models, classes, plan, steps, rounds, sharing);
+    if (some.times || !some.is_consistent) {
+      return std::move(some.times);  // with all rounds it would take no less
     }
   }
-  return find_times(graph, models, classes, plan, steps, nullptr, sharing);
+  return walk(graph, models, classes, plan, steps, nullptr, sharing).times;
 }
 
 }  // namespace foretrain::sim

@@ -16,6 +16,7 @@
 #include "sim/flow_plan.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
+#include "sim/rounds.h"
 
 namespace foretrain::sim {
 
@@ -25,6 +26,6 @@ namespace foretrain::sim {
 // and slows compute, or when flows take too many rounds: then events must decide. `sharing` may be null.
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
                                     const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                                    ShareSpeeds* sharing);
+                                    const Rounds* rounds, ShareSpeeds* sharing);
 
 }  // namespace foretrain::sim

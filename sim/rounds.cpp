@@ -115,7 +115,14 @@ void append(const Instances& body, std::size_t from, std::size_t to, std::int32_
   }
 }
 
+bool has_copies(const Instances& instances) {
+  return std::any_of(instances.begin(), instances.end(), [](const Instance& i) { return i.slot >= 0 || i.ring >= 0; });
+}
+
 bool find_names(const plan::Role& role, const Stretch& s, RoundCut& cut) {
+  if (has_copies(role.program.epilogue)) {
+    return false;  // their names after the last step
+  }
   cut.slots.assign(static_cast<std::size_t>(role.slots), -1);
   cut.rings.assign(static_cast<std::size_t>(role.rings), -1);
   for (std::size_t i = s.begin; i + s.length < s.end; ++i) {
@@ -176,7 +183,7 @@ std::optional<Rounds> find_rounds(const plan::PlanGraph& graph, int steps, std::
     }
     name_events(graph.roles[r], cut);
     const std::size_t behind = cut.cut + static_cast<std::size_t>(rounds.left_out) * s.length;
-    for (int step = 0; step < steps; ++step) {
+    for (int step = 0; step < std::max(steps, 2); ++step) {
       const std::int64_t before = static_cast<std::int64_t>(rounds.left_out) * step;
       Instances& left = cut.bodies.emplace_back();
       append(body, 0, cut.cut, 0, back(cut.slots, before), back(cut.rings, before), left);

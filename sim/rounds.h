@@ -19,7 +19,7 @@ namespace foretrain::sim {
 
 // Of one role.
 struct RoundCut {
-  std::vector<std::vector<plan::Instance>> bodies;  // by step: what is left of it
+  std::vector<std::vector<plan::Instance>> bodies;  // by step, at least two: what is left of it
   std::size_t cut = 0;                              // so many instances of it lie before the rounds that are left out
   std::size_t length = 0;                           // instances of a round
   std::vector<std::int32_t> slots, rings;           // by copy: which one takes its place in the next round

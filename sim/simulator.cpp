@@ -7,6 +7,7 @@
 #include "sim/device_share.h"
 #include "sim/disturbance.h"
 #include "sim/engine.h"
+#include "sim/event_rounds.h"
 #include "sim/fold.h"
 #include "sim/job_classes.h"
 #include "sim/network.h"
@@ -124,9 +125,13 @@ Simulation simulate_alike(double clock, const plan::PlanGraph& graph, const topo
   const bool reads = std::any_of(models.begin(), models.end(), [](const RoleModel& m) { return m.reads.has_value(); });
   if (options.fold_time && sink == nullptr && !graph.asynchronous && !exclusive && !cluster.this_machine &&
       jitter.is_none() && !reads) {
-    times = run_folded(graph, models, job.classes, job.flows, options.steps, sharing);
+    const std::optional<Rounds> rounds = find_rounds(graph, options.steps);
+    times = run_folded(graph, models, job.classes, job.flows, options.steps, rounds ? &*rounds : nullptr, sharing);
+    result.folded_time = times.has_value();
+    if (!times && rounds) {
+      times = run_rounds(graph, models, job.classes, *rounds, {options.steps, false, jitter, job.flows, sharing});
+    }
   }
-  result.folded_time = times.has_value();
   if (!times) {
     const int steps = graph.asynchronous ? std::max(options.steps, kAsynchronousSteps) : options.steps;
     StalenessTee count(graph, sink);

@@ -174,5 +174,29 @@ TEST(Rounds, AsOpByOp) {
   EXPECT_GE(left_out, 150);  // of 192: some take longer to settle
 }
 
+// Where events decide, they leave rounds out, too.
+TEST(Rounds, OfEvents) {
+  int left_out = 0;
+  for (const Overrides& s : std::vector<Overrides>{{"dp=2", "data_parallel=gather", "overlap_grad_reduce=true"},
+                                                   {"dp=4", "zero=3", "shard=2"},
+                                                   {"dp=2", "tp=2", "loss_chunks=4", "zero=2"},
+                                                   {"cp=2", "pp=2"},
+                                                   {"dp=2", "cp=2", "zero=3"}}) {
+    for (const char* model : {testing::kTinyGpt, testing::kTinyLlama}) {
+      topologies::Cluster c;
+      const plan::PlanGraph g = graph_of(model, s, c);
+      for (const double submit : {0.0, 1e-5}) {
+        SCOPED_TRACE(::testing::PrintToString(s));
+        share_devices(c, submit);
+        const bool by_events = !simulate(g, c, {}).folded_time;
+        for (const int steps : {1, 2, 3}) {
+          left_out += expect_same(g, c, steps) > 0 && by_events ? 1 : 0;
+        }
+      }
+    }
+  }
+  EXPECT_GE(left_out, 12);  // of 60: some fold, some take longer to settle
+}
+
 }  // namespace
 }  // namespace foretrain::sim
