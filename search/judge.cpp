@@ -36,7 +36,7 @@ sim::Simulation alone(const plan::Job& job, const plan::PlanGraph& graph, double
 double lower_clock(const plan::Job& job, const plan::PlanGraph& graph, double clock, Time limit) {
   const plan::Breakdown mean = mean_over_ranks(graph, alone(job, graph, 1).breakdown);
   const double busy = static_cast<double>((mean.compute + mean.recompute).value) / static_cast<double>(limit.value);
-  return std::min(clock, sim::sustained_clock(job.cluster, std::min(1.0, busy)) + sim::kClockStep);
+  return std::min(clock, sim::rounded_clock(sim::sustained_clock(job.cluster, std::min(1.0, busy))));
 }
 
 // `look` says why the plan is rejected; "": it is not.
@@ -72,6 +72,10 @@ Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape
                        const double clock = bounds.clock(shape, limit);
                        if (least_step_time(graph, job.cluster, shape, bounds.rows(), clock) >= limit) {
                          return kSlower;
+                       }
+                       v.found.memory = plan::least_demand(job, graph);
+                       if (v.found.memory > job.cluster.device.memory && !job.cluster.shares_devices()) {
+                         return kTooLargeByBound;
                        }
                        v.found.alone = alone(job, graph, limit == kNever ? 0 : clock).step_time;
                        if (v.found.alone < limit && limit != kNever && clock < 1) {

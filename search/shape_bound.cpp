@@ -40,7 +40,7 @@ double ShapeBounds::clock(const Shape& s, LayerProbe& p, Time limit) {
   const double mean = static_cast<double>(p.pass(LayerProbe::kLevels, 0, p.layers(), false).busy) *
                       static_cast<double>(s.microbatches) / static_cast<double>(s.pp);
   const double busy = std::min(1.0, mean / static_cast<double>(limit.value));
-  return std::min(1.0, sim::sustained_clock(open_.job.cluster, busy) + sim::kClockStep);
+  return sim::rounded_clock(sim::sustained_clock(open_.job.cluster, busy));
 }
 
 double ShapeBounds::clock(const Shape& shape, Time limit) {

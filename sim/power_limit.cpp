@@ -19,6 +19,11 @@ double sustained(const topologies::Cluster& cluster) {
 
 }  // namespace
 
+double rounded_clock(double clock) {
+  constexpr double kSteps = 1024;
+  return std::round(clock * kSteps) / kSteps;
+}
+
 double sustained_clock(const topologies::Cluster& cluster, double busy) {
   const double s = sustained(cluster);
   return s >= 1 ? 1 : std::min(1.0, s * std::pow(busy + kWaiting * (1 - busy), -kExponent));
@@ -42,7 +47,7 @@ double sustained_clock(const topologies::Cluster& cluster, const plan::PlanGraph
     const double busy = compute / (compute + bubble + (all - compute - bubble) * clock);
     clock = sustained_clock(cluster, busy);
   }
-  return std::round(clock / kClockStep) * kClockStep;
+  return rounded_clock(clock);
 }
 
 }  // namespace foretrain::sim
