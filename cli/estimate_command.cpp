@@ -1,10 +1,16 @@
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cli/batch.h"
 #include "cli/device.h"
 #include "cli/files.h"
+#include "cli/forecast.h"
 #include "cli/job.h"
 #include "cli/verbs.h"
 #include "plan/build.h"
@@ -36,21 +42,32 @@ std::string dump(const plan::Job& job, const std::string& form) {
   return out;
 }
 
-// What its ranks read, and what the first epoch's step takes, whose caches are empty.
-std::optional<reports::Reading> reading(const plan::Job& job, const plan::PlanGraph& graph,
-                                        const ModelArguments& models) {
-  if (job.cluster.storage.bandwidth.value == 0 && graph.data.kept == 0) {
-    return std::nullopt;
+void refuse_beside_batch(const std::vector<std::pair<bool, const char*>>& given) {
+  for (const auto& [is_given, option] : given) {
+    if (is_given) {
+      throw InputError(fmt::format("{} and --batch exclude each other", option));
+    }
   }
-  reports::Reading r;
-  r.per_step = plan::step_reads(graph);
-  if (graph.data.kept > 0) {
-    r.epoch = plan::epoch_reads(graph, job.cluster);
-    plan::PlanGraph empty = graph;
-    empty.data.kept = 0;
-    r.first_step_time = simulate(job, empty, models, nullptr).step_time;
+}
+
+int estimate_batch(const std::string& path, const JobArguments& arguments, const ModelArguments& models,
+                   Console& console) {
+  std::vector<std::string> overrides = arguments.overrides;
+  if (!arguments.path.empty()) {  // no JOB stands before them
+    if (arguments.path.find('=') == std::string::npos) {
+      throw InputError(
+          fmt::format("\"{}\" and --batch exclude each other: the jobs stand in {}", arguments.path, path));
+    }
+    overrides.insert(overrides.begin(), arguments.path);
   }
-  return r;
+  if (path == "-") {
+    return estimate_batch(stdin, "stdin", overrides, models, console);
+  }
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  if (file == nullptr) {
+    throw InputError(fmt::format("{}: {}", path, std::strerror(errno)));
+  }
+  return estimate_batch(file.get(), path, overrides, models, console);
 }
 
 }  // namespace
@@ -59,7 +76,7 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   JobArguments job_arguments;
   DeviceArguments device;
   ModelArguments models;
-  std::string timeline_path, trace_path, dump_form;
+  std::string timeline_path, trace_path, dump_form, batch;
   bool json = false;
   Options options("estimate", "forecasts a training step of a job: its time, its memory, where the time goes");
   job_arguments.add_to(options);
@@ -69,10 +86,12 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   options.text("trace", "FILE", &trace_path, "writes the steady step as a trace for ui.perfetto.dev");
   options.word("dump", &dump_form, {"text", "json", "dot", "schedule"},
                "prints the plan graph, or a picture of its pipeline, instead of the forecast");
+  options.text("batch", "FILE", &batch, "a job in each line of FILE (-: stdin), a forecast in each line of the output");
   models.add_to(options);
   options.examples({"foretrain estimate job.json", "foretrain estimate job.json tp=4 pp=2 recompute=full",
                     "foretrain estimate job.json --json --trace step.trace.json",
-                    "foretrain estimate job.json --dump text"});
+                    "foretrain estimate job.json --dump text",
+                    "foretrain estimate --batch jobs.ndjson > forecasts.ndjson"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
@@ -81,6 +100,13 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
     throw InputError("--json and --dump exclude each other: stdout takes one document");
   }
 
+  if (!batch.empty()) {
+    refuse_beside_batch({{device.is_gpu(), "--device"},
+                         {!timeline_path.empty(), "--timeline"},
+                         {!trace_path.empty(), "--trace"},
+                         {!dump_form.empty(), "--dump"}});
+    return estimate_batch(batch, job_arguments, models, console);
+  }
   const plan::Job job = device.load(job_arguments, 1);
   if (!dump_form.empty()) {
     console.result(dump(job, dump_form));
@@ -96,32 +122,7 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
     files.write_trace(graph, {reports::traced_step(timeline, "forecast", last)});
   }
 
-  reports::Estimate estimate;
-  estimate.job = &job;
-  estimate.graph = &graph;
-  estimate.step_time = simulation.step_time;
-  estimate.staleness = simulation.staleness;
-  estimate.by_role = simulation.breakdown;
-  estimate.reading = reading(job, graph, models);
-  estimate.compute_model = simulation.compute_model;
-  estimate.network_model = simulation.network_model;
-  estimate.error_band = error_band(job, simulation);
-  for (const sim::RankClass& c : simulation.classes) {
-    estimate.classes.push_back({c.role, c.first, c.multiplicity});
-  }
-  if (simulation.links_seen != sim::LinksSeen::as_they_are) {
-    estimate.notes.push_back(fmt::format(
-        "The routes between nodes leave too few ranks alike: {}. --network fair_share takes them as they are, slowly.",
-        simulation.links_seen == sim::LinksSeen::sprayed ? "hashed ones are taken as sprayed"
-                                                         : "what they hold back is left out"));
-  }
-  if (!job.cluster.disturbance.empty()) {
-    estimate.notes.push_back("The cluster is disturbed; the error band is that of an undisturbed one.");
-  }
-  estimate.fit = plan::memory_fit(job, graph);
-  if (!estimate.fit.fits()) {
-    estimate.fixes = fixes(job_arguments, job);
-  }
+  const reports::Estimate estimate = forecast(job_arguments, models, job, graph, simulation);
   console.result(json ? reports::to_json(estimate).dump(2) + "\n" : reports::to_text(estimate, console.colour()));
   console.flush();
   if (!estimate.fit.fits()) {

@@ -21,6 +21,13 @@ void JobArguments::add_to(Options& options) {
 }
 
 plan::Job JobArguments::load(const std::vector<std::string>& further) const {
+  std::vector<std::string> all = overrides;
+  all.insert(all.end(), further.begin(), further.end());
+  if (text) {
+    plan::Job job = plan::job_from_text(*text, path, all);
+    topologies::load_profile_of(job.cluster);
+    return job;
+  }
   if (path.empty()) {
     throw InputError("a JOB is missing: a file, or a name of 'foretrain list jobs'");
   }
@@ -28,8 +35,6 @@ plan::Job JobArguments::load(const std::vector<std::string>& further) const {
   if (is_name && path.find('=') != std::string::npos) {
     throw InputError(fmt::format("\"{}\" stands where the JOB belongs; overrides come behind it", path));
   }
-  std::vector<std::string> all = overrides;
-  all.insert(all.end(), further.begin(), further.end());
   plan::Job job = plan::load_job(is_name ? catalogue_path(kJobFolder, "job", path) : path, all);
   topologies::load_profile_of(job.cluster);
   return job;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ inline constexpr const char* kJobFolder = "workloads/jobs";  // of the catalogue
 struct JobArguments {
   std::string path;
   std::vector<std::string> overrides;
+  std::optional<std::string> text;  // the document itself; `path` then only stands in messages
+  bool wants_fixes = true;          // of a job that does not fit
 
   void add_to(Options& options);
   // The job, its cluster's profile loaded, with further overrides. Throws InputError, also when none was given.
