@@ -27,7 +27,7 @@ constexpr std::array<Verb, 12> kVerbs{{
     {"import", "reads what other tools say of a node: nvidia-smi topo -m, NCCL's or hwloc's XML", import_command},
     {"search", "chooses the strategy", nullptr},
     {"validate", "sets forecasts against published measurements", validate_command},
-    {"report", "a page of everything about one job", nullptr},
+    {"report", "a page of everything about one job, to open in a browser; or text", report_command},
     {"explain", "says where one figure comes from: every way to do a collective, with its time", explain_command},
     {"export", "writes other tools' job files", nullptr},
 }};

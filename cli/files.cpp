@@ -32,14 +32,18 @@ void OutputFiles::write_trace(const plan::PlanGraph& graph, const std::vector<re
   }
 }
 
-plan::Timeline read_timeline(const std::string& path) {
+std::string read_text(const std::string& path) {
   errno = 0;
   std::ifstream file(path, std::ios::binary);
   std::stringstream text;
   if (!file || !(text << file.rdbuf())) {
     throw InputError(fmt::format("{}: cannot be read: {}", path, errno == 0 ? "it is empty" : std::strerror(errno)));
   }
-  return plan::timeline_from_json(text.str(), path);
+  return text.str();
+}
+
+plan::Timeline read_timeline(const std::string& path) {
+  return plan::timeline_from_json(read_text(path), path);
 }
 
 }  // namespace foretrain::cli

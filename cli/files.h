@@ -28,7 +28,9 @@ class OutputFiles {
   std::optional<OutputFile> timeline_, trace_;
 };
 
-// Throws InputError for a file that is missing, unreadable or no timeline.
+// Throws InputError for a file that is missing or unreadable.
+std::string read_text(const std::string& path);
+// The same, and for what is no timeline.
 plan::Timeline read_timeline(const std::string& path);
 
 }  // namespace foretrain::cli

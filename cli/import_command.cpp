@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cli/files.h"
+#include "cli/import_report.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
 #include "reports/table.h"
@@ -63,6 +65,9 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
+  }
+  if (what.ends_with(".html")) {
+    return import_report(read_text(what), what, {}, "", console);
   }
   if (what != "topology") {
     throw InputError(

@@ -13,6 +13,17 @@ namespace {
 
 constexpr int kSimulatedSteps = 2;
 
+sim::Options options_of(const ModelArguments& models) {
+  sim::Options options;
+  options.compute_model = models.compute_model;
+  options.network_model = models.network_model;
+  options.collectives = sim::parse_collective_overrides(models.collectives);
+  options.steps = kSimulatedSteps;
+  options.share_devices = !models.no_sharing;
+  options.fold_ranks = options.fold_time = !models.no_fold;
+  return options;
+}
+
 }  // namespace
 
 void JobArguments::add_to(Options& options) {
@@ -53,21 +64,19 @@ void ModelArguments::add_to(Options& options) {
 
 sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,
                          plan::Timeline* timeline) {
-  sim::Options options;
-  options.compute_model = models.compute_model;
-  options.network_model = models.network_model;
-  options.collectives = sim::parse_collective_overrides(models.collectives);
-  options.steps = kSimulatedSteps;
-  options.share_devices = !models.no_sharing;
-  options.fold_ranks = options.fold_time = !models.no_fold;
   if (timeline == nullptr) {
-    return sim::simulate(graph, job.cluster, options);
+    return sim::simulate(graph, job.cluster, options_of(models));
   }
   Recorder recorder(graph);
-  sim::Simulation simulation = sim::simulate(graph, job.cluster, options, &recorder);
+  sim::Simulation simulation = simulate_into(recorder, job, graph, models);
   *timeline = recorder.timeline(fmt::format("simulated: {}, {}", simulation.compute_model, simulation.network_model),
                                 simulation.step_ends);
   return simulation;
+}
+
+sim::Simulation simulate_into(plan::SpanSink& sink, const plan::Job& job, const plan::PlanGraph& graph,
+                              const ModelArguments& models) {
+  return sim::simulate(graph, job.cluster, options_of(models), &sink);
 }
 
 }  // namespace foretrain::cli

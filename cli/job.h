@@ -41,6 +41,9 @@ struct ModelArguments {
 // Two simulated steps; the second is the steady one. `timeline`: its spans as well, or nullptr.
 sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,
                          plan::Timeline* timeline);
+// The same, its spans as they come.
+sim::Simulation simulate_into(plan::SpanSink& sink, const plan::Job& job, const plan::PlanGraph& graph,
+                              const ModelArguments& models);
 
 // Where the forecast's error band comes from, and how wide it is (cli/error_band.cpp has the figures).
 reports::ErrorBand error_band(const plan::Job& job, const sim::Simulation& simulation);

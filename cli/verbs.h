@@ -19,6 +19,7 @@ int list_command(const std::vector<std::string>& arguments, Console& console);
 int import_command(const std::vector<std::string>& arguments, Console& console);
 int doctor_command(const std::vector<std::string>& arguments, Console& console);
 int explain_command(const std::vector<std::string>& arguments, Console& console);
+int report_command(const std::vector<std::string>& arguments, Console& console);
 int validate_command(const std::vector<std::string>& arguments, Console& console);
 
 // The whole program behind main's catch: help, version, dispatch.

@@ -13,6 +13,7 @@
 #include "plan/memory.h"
 #include "plan/schedule.h"
 #include "plan/stage_share.h"
+#include "plan/stage_twin.h"
 
 namespace foretrain::plan {
 
@@ -387,13 +388,21 @@ PlanGraph build(const Job& job) {
   g.roles.resize(static_cast<std::size_t>(s.pp) * parts.size() + static_cast<std::size_t>(s.beside()));
   auto role = g.roles.begin();
   Groups groups;
+  StageTwins twins(job, rank_of_stage, parts.size() == 1);
   for (std::size_t p = 0; p < static_cast<std::size_t>(s.pp); ++p) {
+    const CopyAssignment copies = assign_copies(schedules[0][p]);
+    if (twins.copy(g, *role, static_cast<int>(p), schedules[0][p], copies)) {
+      place_ranks(s, static_cast<int>(p), parts[0], *role++);
+      continue;
+    }
     groups = add_groups(g, job, rank_of_stage, static_cast<int>(p));
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const Schedule& schedule = schedules[schedules.size() == 1 ? 0 : i];
       build_role(job, g, *role++, groups, static_cast<int>(p), parts[i],
-                 {schedule[p], rank_of_stage, paired(schedule, p)}, assign_copies(schedule[p]));
+                 {schedule[p], rank_of_stage, paired(schedule, p)},
+                 &schedule == &schedules[0] ? copies : assign_copies(schedule[p]));
     }
+    twins.add(static_cast<int>(p), p, schedules[0][p]);
   }
   const auto serve = [&](Part part) {
     for (std::int32_t server = 0; server < s.servers; ++server) {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "plan/build_loading.h"
 #include "plan/build_update.h"
+#include "plan/stage_twin.h"
 
 namespace foretrain::plan {
 
@@ -41,10 +42,6 @@ struct PipelineEnds {
   EventId sent() { return c.builder.event("sent", Replicas::per_slot); }
   // The ring's gradient may be written again: nobody reads it any more, or (split) it is no longer on its way out.
   EventId ring_free() { return c.builder.event("ring_free", Replicas::per_ring); }
-
-  std::string boundary(const char* what, int below) const {
-    return what + (" " + std::to_string(below)) + "|" + std::to_string(below + 1);
-  }
 
   Exchange message(bool send, int stage, const char* what, int below) {
     Message m;

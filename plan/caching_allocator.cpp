@@ -36,36 +36,16 @@ CachingAllocator::Handle CachingAllocator::new_block(const Block& block) {
   return handle;
 }
 
-CachingAllocator::Key CachingAllocator::key_of(Handle handle) const {
-  const Block& b = blocks_[static_cast<std::size_t>(handle)];
-  return {b.bytes, b.address, handle};
-}
-
 void CachingAllocator::list(Handle handle) {
   Block& b = blocks_[static_cast<std::size_t>(handle)];
   b.free = true;
-  std::vector<Key>& pool = free_[b.pool];
-  const Key key = key_of(handle);
-  pool.insert(std::lower_bound(pool.begin(), pool.end(), key), key);
+  free_[b.pool].insert(b.bytes, b.address, handle);
 }
 
 void CachingAllocator::unlist(Handle handle) {
   Block& b = blocks_[static_cast<std::size_t>(handle)];
   b.free = false;
-  std::vector<Key>& pool = free_[b.pool];
-  pool.erase(std::lower_bound(pool.begin(), pool.end(), key_of(handle)));
-}
-
-// In place of a smaller block, of which it has become: those between the two move by one.
-void CachingAllocator::list_grown(const Key& before, Handle handle) {
-  Block& b = blocks_[static_cast<std::size_t>(handle)];
-  b.free = true;
-  std::vector<Key>& pool = free_[b.pool];
-  const Key key = key_of(handle);
-  const auto from = std::lower_bound(pool.begin(), pool.end(), before);
-  const auto to = std::lower_bound(from + 1, pool.end(), key);
-  std::copy(from + 1, to, from);
-  *(to - 1) = key;
+  free_[b.pool].erase(b.bytes, b.address, handle);
 }
 
 // The next block's bytes become this one's. Neither may be listed as free.
@@ -102,17 +82,17 @@ CachingAllocator::Handle CachingAllocator::split(Handle handle, std::int64_t byt
 
 // Such a segment is one free block.
 void CachingAllocator::empty_cache() {
-  for (std::vector<Key>& pool : free_) {
-    std::erase_if(pool, [&](const Key& key) {
-      const Block& b = blocks_[static_cast<std::size_t>(key.block)];
+  for (FreeBlocks& pool : free_) {
+    pool.erase_if([&](Handle handle) {
+      const Block& b = blocks_[static_cast<std::size_t>(handle)];
       if (b.previous >= 0 || b.next >= 0) {
         return false;
       }
       reserved_ -= b.bytes;
-      if (tail_[b.pool] == key.block) {
+      if (tail_[b.pool] == handle) {
         tail_[b.pool] = -1;
       }
-      unused_.push_back(key.block);
+      unused_.push_back(handle);
       return true;
     });
   }
@@ -165,27 +145,14 @@ CachingAllocator::Handle CachingAllocator::allocate(std::int64_t bytes) {
   const auto leaves_rest = [&](std::int64_t rest) {
     return pool == kSmallPool || expandable_ ? rest >= kSmallestBlock : rest > kLargestSmall;
   };
-  std::vector<Key>& free = free_[pool];
-  const auto found = std::lower_bound(free.begin(), free.end(), Key{rounded, 0, -1});
-  Handle handle = -1;
-  if (found == free.end()) {
-    handle = expandable_ ? grow(pool, rounded) : take_segment(pool, segment_bytes(rounded));
-    if (leaves_rest(blocks_[static_cast<std::size_t>(handle)].bytes - rounded)) {
-      list(split(handle, rounded));
-    }
-  } else {
-    handle = found->block;
+  Handle handle = free_[pool].take(rounded);
+  if (handle >= 0) {
     blocks_[static_cast<std::size_t>(handle)].free = false;
-    if (leaves_rest(found->bytes - rounded)) {  // it comes in its place: those between the two move by one
-      const Handle rest = split(handle, rounded);
-      blocks_[static_cast<std::size_t>(rest)].free = true;
-      const Key key = key_of(rest);
-      const auto place = std::lower_bound(free.begin(), found, key);
-      std::copy_backward(place, found, found + 1);
-      *place = key;
-    } else {
-      free.erase(found);
-    }
+  } else {
+    handle = expandable_ ? grow(pool, rounded) : take_segment(pool, segment_bytes(rounded));
+  }
+  if (leaves_rest(blocks_[static_cast<std::size_t>(handle)].bytes - rounded)) {
+    list(split(handle, rounded));
   }
   allocated_ += blocks_[static_cast<std::size_t>(handle)].bytes;
   peak_allocated_ = std::max(peak_allocated_, allocated_);
@@ -196,25 +163,16 @@ void CachingAllocator::release(Handle handle) {
   Block& b = blocks_.at(static_cast<std::size_t>(handle));
   CHECK(!b.free, "block {} is released twice", handle);
   allocated_ -= b.bytes;
-  const Handle previous = b.previous;
-  const bool joins_previous = previous >= 0 && blocks_[static_cast<std::size_t>(previous)].free;
-  const bool joins_next = b.next >= 0 && blocks_[static_cast<std::size_t>(b.next)].free;
-  if (!joins_previous && !joins_next) {
-    list(handle);
-    return;
-  }
-  const Key before = key_of(joins_previous ? previous : b.next);
-  if (joins_next) {
-    if (joins_previous) {
-      unlist(b.next);
-    }
+  if (b.next >= 0 && blocks_[static_cast<std::size_t>(b.next)].free) {
+    unlist(b.next);
     absorb_next(handle);
   }
-  if (joins_previous) {
+  if (const Handle previous = b.previous; previous >= 0 && blocks_[static_cast<std::size_t>(previous)].free) {
+    unlist(previous);
     absorb_next(previous);
     handle = previous;
   }
-  list_grown(before, handle);
+  list(handle);
 }
 
 }  // namespace foretrain::plan

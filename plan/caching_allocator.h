@@ -18,6 +18,8 @@
 #include <limits>
 #include <vector>
 
+#include "plan/free_blocks.h"
+
 namespace foretrain::plan {
 
 class CachingAllocator {
@@ -54,18 +56,11 @@ class CachingAllocator {
     std::uint8_t pool = 0;
     bool free = false;
   };
-  struct Key {
-    std::int64_t bytes, address;
-    Handle block;
-    bool operator<(const Key& o) const { return bytes != o.bytes ? bytes < o.bytes : address < o.address; }
-  };
   Handle new_block(const Block& block);
   Handle take_segment(std::uint8_t pool, std::int64_t bytes);
   Handle grow(std::uint8_t pool, std::int64_t bytes);
-  Key key_of(Handle handle) const;
   void list(Handle handle);  // as free
   void unlist(Handle handle);
-  void list_grown(const Key& before, Handle handle);
   void absorb_next(Handle handle);
   void reserve(std::int64_t bytes);
   Handle split(Handle handle, std::int64_t bytes);
@@ -75,7 +70,7 @@ class CachingAllocator {
   bool gave_back_ = false;
   std::vector<Block> blocks_;
   std::vector<Handle> unused_;                      // entries of blocks_
-  std::array<std::vector<Key>, 2> free_;            // by pool, ascending: few at a time, which a tree would be slow for
+  std::array<FreeBlocks, 2> free_;                  // by pool
   std::array<Handle, 2> tail_{-1, -1};              // last blocks of expandable segments
   std::array<std::int64_t, 2> next_address_{0, 0};  // by pool; pools never share a segment
   std::int64_t allocated_ = 0, reserved_ = 0, peak_allocated_ = 0, peak_reserved_ = 0;

@@ -90,9 +90,11 @@ std::vector<std::int64_t> copies_in_use(const Role& role, Lifetime lifetime, con
   return in_use;
 }
 
-}  // namespace
+bool in_workspace(const Buffer& b) {
+  return b.lifetime == Lifetime::segment || b.lifetime == Lifetime::block;
+}
 
-void place(Role& role) {
+void place_around(Role& role, const Workspace& workspace) {
   MemoryPlan& memory = role.memory;
   memory = {};
   memory.placements.resize(role.buffers.size());
@@ -101,10 +103,9 @@ void place(Role& role) {
   const std::int64_t holds = place_row(role, Lifetime::hold, persistent + slots) * role.holds;
   const std::int64_t rings = place_row(role, Lifetime::ring, persistent + slots + holds) * role.rings;
   const std::int64_t begin = persistent + slots + holds + rings;
-  const Workspace workspace = place_workspace(role);
   for (std::size_t b = 0; b < role.buffers.size(); ++b) {
     const Buffer& buffer = role.buffers[b];
-    if (buffer.lifetime == Lifetime::segment || buffer.lifetime == Lifetime::block) {
+    if (in_workspace(buffer)) {
       memory.placements[b] = {begin + workspace.offsets[b], layer_stride(buffer), 0};
     }
   }
@@ -120,12 +121,29 @@ void place(Role& role) {
   Bytes& rest = memory.by_kind[at(static_cast<int>(BufferKind::workspace))];
   rest = memory.arena;
   for (const Buffer& b : role.buffers) {
-    if (b.kind != BufferKind::host && b.lifetime != Lifetime::segment && b.lifetime != Lifetime::block) {
+    if (b.kind != BufferKind::host && !in_workspace(b)) {
       const Bytes bytes{size_bytes(b.dtype, b.elements) * std::max(b.layers, 1) * role.copies(b.lifetime)};
       rest -= bytes;
       memory.by_kind[at(static_cast<int>(b.kind))] += bytes;
     }
   }
+}
+
+}  // namespace
+
+void place(Role& role) {
+  place_around(role, place_workspace(role));
+}
+
+void place_like(Role& role, const Role& placed) {
+  const std::int64_t begin = placed.memory.arena.value - placed.memory.workspace.value;
+  Workspace workspace{std::vector<std::int64_t>(placed.buffers.size(), 0), placed.memory.workspace.value};
+  for (std::size_t b = 0; b < placed.buffers.size(); ++b) {
+    if (in_workspace(placed.buffers[b])) {
+      workspace.offsets[b] = placed.memory.placements[b].offset - begin;
+    }
+  }
+  place_around(role, workspace);
 }
 
 MemoryCurve memory_curve(const Role& role) {

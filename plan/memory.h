@@ -20,6 +20,8 @@ namespace foretrain::plan {
 
 // Fills role.memory. REQUIRES: everything else of the role is complete.
 void place(Role& role);
+// The same for a role with the same buffers and blocks as one that was placed, and perhaps other numbers of copies.
+void place_like(Role& role, const Role& placed);
 
 // Bytes live during each instance of prologue, body, epilogue: persistent + slots and holds in use + rings + the
 // segment's own workspace peak. A slot or hold is in use from the instance that first writes it to the last that reads

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 
 #include "base/error.h"
 #include "sim/flow_times.h"
@@ -26,11 +27,12 @@ struct Arrival {
 class FoldedRun {
  public:
   FoldedRun(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
-            int steps, FlowTimes& flows, ShareSpeeds* sharing)
+            int steps, const Rounds* rounds, FlowTimes& flows, ShareSpeeds* sharing)
       : models_(models), classes_(classes), flows_(flows), shares_(sharing != nullptr) {
     walks_.reserve(classes.size());
     for (const RankClass& c : classes) {
-      walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps, sharing,
+      const RoundCut* const cut = rounds != nullptr ? &rounds->roles[static_cast<std::size_t>(c.role)] : nullptr;
+      walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps, cut, sharing,
                           [this, w = walks_.size()](std::int32_t posted) {
                             be_ready({w, posted});
                           });
@@ -79,6 +81,29 @@ class FoldedRun {
                            [](std::int64_t sum, const RoleWalk& w) { return sum + w.walked(); });
   }
 
+  // What `rounds` left out was like the rest; nothing where that is not certain.
+  std::optional<StepTimes> times(int steps, const Rounds& rounds) {
+    StepTimes result = times(steps);
+    result.rounds_left_out = rounds.left_out;
+    Time later, begin;
+    for (int step = 0; step < steps; ++step) {
+      const auto s = static_cast<std::size_t>(step);
+      const std::optional<Time> period = steady_period(step, begin);
+      if (!period) {
+        return std::nullopt;
+      }
+      later += Time{period->value * rounds.left_out};
+      begin = std::exchange(result.step_ends[s], result.step_ends[s] + later);
+    }
+    for (std::size_t w = 0; w < walks_.size(); ++w) {
+      const plan::Breakdown period = walks_[w].steady(steps - 1)->period_sum;
+      for (std::int32_t i = 0; i < rounds.left_out; ++i) {
+        result.breakdown[w] += period;
+      }
+    }
+    return result;
+  }
+
   StepTimes times(int steps) {
     StepTimes result;
     Time end;
@@ -104,6 +129,23 @@ class FoldedRun {
     FlowTimes::Id id;         // the lowest of its members'
     DeviceLoad load;
   };
+
+  // Of a step that begins then: what sim/rounds.h asks for.
+  std::optional<Time> steady_period(int step, Time begin) const {
+    std::optional<Time> period;
+    Time since, until = kNever, longest;
+    for (const RoleWalk& walk : walks_) {
+      const std::optional<RoleWalk::Steady> s = walk.steady(step);
+      if (!s || s->period != period.value_or(s->period) || s->begin < begin) {
+        return std::nullopt;
+      }
+      period = s->period;
+      since = std::max(since, s->since);
+      until = std::min(until, s->until);
+      longest = std::max(longest, s->longest);
+    }
+    return since + longest + *period <= until ? period : std::nullopt;
+  }
 
   Posted& posted(const Arrival& a) { return walks_[a.walk].posted[static_cast<std::size_t>(a.posted)]; }
 
@@ -268,6 +310,27 @@ bool can_fold(const RankClass& ranks, const RoleModel& model, bool shares) {
   return true;
 }
 
+std::optional<StepTimes> find_times(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
+                                    const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
+                                    const Rounds* rounds, ShareSpeeds* sharing) {
+  FlowTimes flows(plan, sharing != nullptr ? sharing->communication_beside_compute() : kFullSpeed);
+  std::int64_t ops = 0, walked = 0;
+  for (const RankClass& c : classes) {
+    ops += steps * ops_per_step(graph.roles[static_cast<std::size_t>(c.role)]);
+  }
+  FoldedRun run(graph, models, classes, steps, rounds, flows, sharing);
+  while (walked < kMostWalked * ops) {
+    if (!run.run()) {
+      break;
+    }
+    if (flows.settle()) {
+      return rounds != nullptr ? run.times(steps, *rounds) : run.times(steps);
+    }
+    walked += run.walked();
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
@@ -278,22 +341,13 @@ std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vec
       })) {
     return std::nullopt;
   }
-  FlowTimes flows(plan, sharing != nullptr ? sharing->communication_beside_compute() : kFullSpeed);
-  std::int64_t ops = 0, walked = 0;
-  for (const RankClass& c : classes) {
-    ops += steps * ops_per_step(graph.roles[static_cast<std::size_t>(c.role)]);
-  }
-  FoldedRun run(graph, models, classes, steps, flows, sharing);
-  while (walked < kMostWalked * ops) {
-    if (!run.run()) {
-      break;
+  if (const std::optional<Rounds> rounds = find_rounds(graph, steps)) {
+    std::optional<StepTimes> times = find_times(graph, models, classes, plan, steps, &*rounds, sharing);
+    if (times) {
+      return times;
     }
-    if (flows.settle()) {
-      return run.times(steps);
-    }
-    walked += run.walked();
   }
-  return std::nullopt;
+  return find_times(graph, models, classes, plan, steps, nullptr, sharing);
 }
 
 }  // namespace foretrain::sim

@@ -5,7 +5,8 @@
 //
 // Block calls that meet no other class are folded: what a call does depends on the ends of the streams and events it
 // builds on, relative to the compute stream, and only as far as they come later than the call itself could use them.
-// For each such input the call is walked once and then replayed, where nothing from before still runs beside it.
+// For each such input the call is walked once and then replayed, where nothing from before still runs beside it. Rounds
+// of microbatches that are like others are left out (sim/rounds.h).
 #pragma once
 
 #include <optional>

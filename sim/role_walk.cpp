@@ -12,11 +12,12 @@ std::size_t index(std::int64_t i) {
 }  // namespace
 
 RoleWalk::RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps,
-                   ShareSpeeds* sharing, std::function<void(std::int32_t)> meets)
+                   const RoundCut* cut, ShareSpeeds* sharing, std::function<void(std::int32_t)> meets)
     : role_(graph.roles[index(ranks.role)]),
       ranks_(ranks),
       model_(model),
       steps_(steps),
+      cut_(cut),
       sharing_(sharing),
       meets_(std::move(meets)) {
   std::size_t longest = 0;
@@ -49,6 +50,8 @@ void RoleWalk::restart() {
   touched_outside_ = false;
   step_ends_.assign(index(steps_), {});
   open_.clear();
+  boundaries_.assign(index(steps_), {});
+  first_ = kNever;
   walked_ = locals_ = 0;
   foreign_meetings_ = 0;
   last_ = submitted_ = computed_ = foreign_until_ = fixed_until_ = {};
@@ -65,9 +68,10 @@ bool RoleWalk::find_place() {
         return false;
       }
       if (part_ == 0 || step_ + 1 == steps_) {
-        instances_ = ++part_ == 1 ? &role_.program.body : &role_.program.epilogue;
+        instances_ = ++part_ == 1 ? &body() : &role_.program.epilogue;
       } else {
         ++step_;
+        instances_ = &body();
       }
       continue;
     }
@@ -76,6 +80,7 @@ bool RoleWalk::find_place() {
     if (call_ == calls.size()) {
       call_ = 0;
       ++instance_;
+      note_boundary();
       continue;
     }
     block_call_ = &calls[call_];
@@ -176,6 +181,7 @@ bool RoleWalk::run_op() {
     submitted_ += op.submit;
     start = std::max(start, submitted_);
   }
+  began(start);
   const Value value{start + op.duration, static_cast<std::int32_t>(records_.size())};
   records_.push_back({start, value.time, last_record(waits_), op.share});
   leave(op, value);
@@ -252,6 +258,7 @@ void RoleWalk::know(std::int32_t self) {
   p.value = {p.end, static_cast<std::int32_t>(records_.size())};
   p.is_known = true;
   records_.push_back({p.start, p.end, p.before, p.op->share});
+  began(p.start);
   reached(p.step, p.end);
   if (p.is_local) {
     --locals_;

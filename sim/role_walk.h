@@ -20,6 +20,7 @@
 #include "sim/meeting_flows.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
+#include "sim/rounds.h"
 
 namespace foretrain::sim {
 
@@ -79,6 +80,7 @@ struct FoldedCall {
   Time busy, last;       // end of the compute stream, of anything
   Time submitted;        // what the host has done, where the call makes it wait
   Time computed;         // end of the last op that computed
+  Time first;            // start of anything
   bool is_used = false;  // in this round
 };
 
@@ -104,10 +106,10 @@ struct CallShape {
 
 class RoleWalk {
  public:
-  // `sharing` may be null: compute and communication do not slow each other. It must outlive the walk. `meets`: told of
-  // every posted op (its index) once its arrival is known; may call open_flow and know. What becomes ready beside a
-  // compute op begins there and then, so that the rest of the op knows.
-  RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps,
+  // `cut` may be null: nothing is left out. `sharing` may be null: compute and communication do not slow each other.
+  // Both must outlive the walk. `meets`: told of every posted op (its index) once its arrival is known; may call
+  // open_flow and know. What becomes ready beside a compute op begins there and then, so that the rest of the op knows.
+  RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps, const RoundCut* cut,
            ShareSpeeds* sharing, std::function<void(std::int32_t)> meets);
   // Back to the program's beginning, for another round; what calls did stays known.
   void restart();
@@ -131,6 +133,16 @@ class RoleWalk {
   // Of the last step; call after the walk finished.
   plan::Breakdown breakdown(Time begin, Time end);
 
+  // Of the rounds of a step that lie before those left out (sim/rounds.h). Call after the walk finished.
+  struct Steady {
+    Time period;                 // of rounds that are alike
+    Time since, until;           // nothing that is not of them ends after or starts before
+    Time longest;                // of their meetings
+    Time begin;                  // of the last round, on the compute stream
+    plan::Breakdown period_sum;  // of a period; of the last step
+  };
+  std::optional<Steady> steady(int step) const;
+
  private:
   struct Unit {
     const FoldedCall* call = nullptr;  // nullptr: `piece`
@@ -150,10 +162,24 @@ class RoleWalk {
     Time end(bool is_beside) const;
     void move_to(Time t, bool is_beside);
   };
+  // The walk where a round ends.
+  struct Boundary {
+    std::vector<Value> streams, events;
+    std::vector<Open> open;
+    Time submitted;
+    std::size_t posted = 0, units = 0;
+    Time first;  // start of anything since the boundary before
+  };
 
   std::span<Value> waits_of(const Posted& p) { return {&all_waits_[p.first_wait], p.waits}; }
   std::span<const Value> waits_of(const Posted& p) const { return {&all_waits_[p.first_wait], p.waits}; }
   bool find_place();
+  const std::vector<plan::Instance>& body() const;
+  void note_boundary();
+  bool is_alike(const Boundary& x, const Boundary& y, Time period, Time least) const;
+  bool meets_alike(const Boundary& from, const Boundary& to, const Boundary& end, Time period) const;
+  plan::Breakdown sum_of(const Boundary& from, const Boundary& to) const;
+  void began(Time t) { first_ = std::min(first_, t); }
   void bind();
   bool run_op();
   bool run_folded();
@@ -190,6 +216,7 @@ class RoleWalk {
   const RankClass& ranks_;
   const RoleModel& model_;
   const int steps_;
+  const RoundCut* const cut_;
   ShareSpeeds* const sharing_;
   const std::function<void(std::int32_t)> meets_;
   std::vector<std::vector<CallShape>> shapes_;  // by segment and call
@@ -217,6 +244,8 @@ class RoleWalk {
   Time last_;                    // end of anything in it
   std::vector<Time> step_ends_;
   std::vector<Open> open_;
+  std::vector<std::vector<Boundary>> boundaries_;  // by step
+  Time first_;                                     // start of anything since the last of them
   std::int64_t walked_;
   std::int64_t locals_;              // posted ops of this class whose end is not known
   std::size_t foreign_meetings_;     // of posted ops; folding does not change how they are counted

@@ -1,6 +1,7 @@
 // Folding of block calls: what a call builds on, remembering what it did, and replaying it.
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "base/error.h"
 #include "sim/role_walk.h"
@@ -170,7 +171,7 @@ bool RoleWalk::run_folded() {
   outside_ = records_.size();
   touched_outside_ = false;
   last_ = base;
-  const Time computed_before = computed_;
+  const Time computed_before = computed_, first_before = std::exchange(first_, kNever);
   std::vector<Piece> pieces;
   capture_ = &pieces;
   for (iteration_ = 0; iteration_ < block_call_->count; ++iteration_) {
@@ -184,6 +185,8 @@ bool RoleWalk::run_folded() {
   op_ = 0;
   capture_ = nullptr;
   fresh.last = last_ - base;
+  fresh.first = first_ - base;
+  began(first_before);
   fresh.computed = computed_ > computed_before ? computed_ - base : kNothingComputed;
   fresh.submitted = submitted_ - base;
   fresh.pieces = std::move(pieces);
@@ -256,6 +259,7 @@ void RoleWalk::replay(const CallShape& shape, const FoldedCall& known) {
   submitted_ = shape.holds_host ? base + known.submitted : submitted_ + shape.submit;
   computed_ = std::max(computed_, base + known.computed);
   log(&known, base, {});
+  began(base + known.first);
   reached(part_ == 2 ? -1 : step_, base + known.last);
 }
 

@@ -224,6 +224,7 @@ bool RoleWalk::run_on_compute_stream(const OpModel& op) {
     value.time = open_.empty() && flows_.empty() ? start + op.duration : compute_beside(op, start);
     computed_ = value.time;
   }
+  began(start);
   attribute_gap(start, last_record(waits_), held_by_host);
   piece(start, value.time, op.share);
   leave(op, value);

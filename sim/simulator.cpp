@@ -136,6 +136,7 @@ Simulation simulate_alike(double clock, const plan::PlanGraph& graph, const topo
   }
   result.classes = std::move(job.classes);
   result.ops = times->ops;
+  result.rounds_left_out = times->rounds_left_out;
   result.step_ends = std::move(times->step_ends);
   result.breakdown = by_role(graph, result.classes, times->breakdown);
   const std::size_t last = result.step_ends.size() - 1,

@@ -28,7 +28,7 @@ struct Options {
   // kAsynchronousSteps, the mean over the second half of them.
   int steps = 2;
   // Folding never changes a result. Over ranks: those that do the same at the same time are simulated once. Over time:
-  // repeated blocks are timed once and replayed; else every op is an event (always so with a sink).
+  // repeated blocks and rounds of microbatches are timed once; else every op is an event (always so with a sink).
   bool fold_ranks = true;
   bool fold_time = true;
 };
@@ -43,8 +43,9 @@ struct Simulation {
   std::string compute_model, network_model;  // as chosen
   LinksSeen links_seen = LinksSeen::as_they_are;
   bool folded_time = false;
-  std::int64_t ops = 0;            // that were events; 0 when time was folded
-  std::vector<RankClass> classes;  // of ranks that were simulated once
+  std::int64_t ops = 0;              // that were events; 0 when time was folded
+  std::int32_t rounds_left_out = 0;  // of each step, as they are like others (sim/rounds.h)
+  std::vector<RankClass> classes;    // of ranks that were simulated once
 };
 
 // Spans go to `sink` (may be null): one per rank class, its first rank standing for all; in order of

@@ -1,0 +1,18 @@
+# cmake -D OUT=<file.cpp> -D HEADER=<header> -D NAMESPACE=<namespace> -D "TEXTS=kName=file,file;kOther=file" -P embed.cmake
+# Writes text files as constants of type std::string_view, each of the files behind its name put together.
+cmake_minimum_required(VERSION 3.25)
+set(text "#include \"${HEADER}\"\n\nnamespace ${NAMESPACE} {\n")
+foreach(entry IN LISTS TEXTS)
+  string(REPLACE "=" ";" entry "${entry}")
+  list(GET entry 0 name)
+  list(GET entry 1 files)
+  string(REPLACE "," ";" files "${files}")
+  string(APPEND text "\nconst std::string_view ${name} = R\"embedded(")
+  foreach(file IN LISTS files)
+    file(READ ${file} content)
+    string(APPEND text "${content}")
+  endforeach()
+  string(APPEND text ")embedded\";\n")
+endforeach()
+string(APPEND text "\n}  // namespace ${NAMESPACE}\n")
+file(WRITE ${OUT} "${text}")

@@ -1,0 +1,179 @@
+#include "reports/search_figures.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "reports/text.h"
+
+namespace foretrain::reports {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json parse(const std::string& text, const std::string& origin) {
+  const Json document = Json::parse(text, nullptr, false);
+  const Json schema = document.is_object() ? document.value("schema", Json()) : Json();
+  if (schema != "foretrain.search/1") {
+    throw InputError(fmt::format("{}: {}; expected a foretrain.search/1 that 'foretrain search --json' prints", origin,
+                                 document.is_discarded() ? "no JSON document"
+                                 : schema.is_null()      ? "a document without schema"
+                                                         : fmt::format("schema {}", schema.dump())));
+  }
+  return document;
+}
+
+// What stands at a key, of the type that is looked for.
+std::optional<double> number_at(const Json& object, const char* key) {
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  return object.is_object() && found != object.end() && found->is_number() ? std::optional(found->get<double>())
+                                                                           : std::nullopt;
+}
+
+std::int64_t count_at(const Json& object, const char* key) {
+  return static_cast<std::int64_t>(number_at(object, key).value_or(0));
+}
+
+const Json& part(const Json& object, const char* key) {
+  static const Json kNone;
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  return object.is_object() && found != object.end() ? *found : kNone;
+}
+
+std::string text_at(const Json& object, const char* key) {
+  const Json& value = part(object, key);
+  return value.is_string() ? value.get<std::string>() : "";
+}
+
+bool true_at(const Json& object, const char* key) {
+  const Json& value = part(object, key);
+  return value.is_boolean() && value.get<bool>();
+}
+
+// What tells plans apart; extents of one, and words that say "no", are left out.
+std::string strategy_words(const Json& strategy) {
+  std::vector<std::string> words;
+  for (const char* key : {"dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "schedule", "zero", "shard",
+                          "recompute", "sequence_parallel", "overlap_grad_reduce", "overlap_param_gather", "cp_kind",
+                          "offload", "layers_per_stage", "rank_order"}) {
+    const Json& value = part(strategy, key);
+    const std::string word(key);
+    if ((word == "schedule" && part(strategy, "pp") == 1) || (word == "cp_kind" && part(strategy, "cp") == 1) ||
+        value == "none" || value == "pp,dp,cp,tp" || value.empty()) {
+      continue;
+    }
+    if (value == true) {
+      words.push_back(word);
+    } else if (value.is_string() && word == "schedule") {
+      words.push_back(value.get<std::string>());
+    } else if (value.is_string() || value.is_array()) {
+      words.push_back(fmt::format("{} {}", word, value.is_string() ? value.get<std::string>() : value.dump()));
+    } else if (value.is_number_integer() && value != 0 && (value != 1 || word == "micro_batch" || word == "zero")) {
+      words.push_back(fmt::format("{} {}", word, value.get<std::int64_t>()));
+    }
+  }
+  return words.empty() ? "one rank" : fmt::format("{}", fmt::join(words, ", "));
+}
+
+std::optional<PlanFigures> plan_figures(const Json& item) {
+  const Json& estimate = part(item, "estimate");
+  const std::optional<double> step = number_at(estimate, "step_time_s");
+  if (!step) {
+    return std::nullopt;
+  }
+  PlanFigures plan;
+  plan.step_seconds = *step;
+  plan.tokens_per_second = number_at(estimate, "tokens_per_s").value_or(0);
+  const Json& memory = part(estimate, "memory");
+  plan.memory_bytes = number_at(memory, "demand_bytes").value_or(number_at(memory, "peak_bytes").value_or(0));
+  const Json& strategy = part(part(item, "job"), "strategy");
+  plan.strategy = strategy.is_object() ? strategy_words(strategy) : "";
+  return plan;
+}
+
+}  // namespace
+
+SearchFigures search_figures(const std::string& text, const std::string& origin) {
+  const Json document = parse(text, origin);
+  SearchFigures s;
+  if (const auto best = plan_figures(part(document, "best"))) {
+    s.plans.push_back(*best);
+    s.plans.back().is_best = true;
+  }
+  for (const Json& item : part(document, "pareto")) {
+    const auto plan = plan_figures(item);
+    if (plan && !std::any_of(s.plans.begin(), s.plans.end(), [&](const PlanFigures& p) {
+          return p.strategy == plan->strategy && p.step_seconds == plan->step_seconds;
+        })) {
+      s.plans.push_back(*plan);
+    }
+  }
+  for (const Json& cell : part(document, "grid")) {
+    s.grid.push_back({count_at(cell, "tp"), count_at(cell, "pp"), number_at(cell, "step_time_s"),
+                      number_at(cell, "at_least_s"), true_at(cell, "fits"), text_at(cell, "reason")});
+  }
+  for (const Json& point : part(document, "scaling")) {
+    s.scaling.push_back({count_at(point, "nodes"), number_at(point, "step_time_s").value_or(0),
+                         number_at(point, "tokens_per_s").value_or(0), number_at(point, "efficiency").value_or(0),
+                         true_at(point, "knee")});
+  }
+  for (const auto& [reason, n] : part(document, "rejected").items()) {
+    if (n.is_number_integer()) {
+      s.rejected.emplace_back(reason, n.get<std::int64_t>());
+    }
+  }
+  s.judged = count_at(document, "judged");
+  s.simulated = count_at(document, "simulated");
+  s.proved = true_at(part(document, "bound"), "proved_optimal");
+  s.best_possible_seconds = number_at(part(document, "bound"), "best_possible_step_time_s");
+  return s;
+}
+
+std::string best_job(const std::string& text, const std::string& origin) {
+  const Json document = parse(text, origin);
+  const Json& job = part(part(document, "best"), "job");
+  return job.is_object() ? job.dump(2) : "";
+}
+
+nlohmann::ordered_json to_json(const SearchFigures& s) {
+  const auto optional = [](const std::optional<double>& value) { return value ? number(*value) : Json(nullptr); };
+  Json plans = Json::array(), grid = Json::array(), scaling = Json::array(), rejected = Json::object();
+  for (const PlanFigures& p : s.plans) {
+    plans.push_back({{"strategy", p.strategy},
+                     {"step_time_s", number(p.step_seconds)},
+                     {"tokens_per_s", number(p.tokens_per_second)},
+                     {"memory_bytes", number(p.memory_bytes)},
+                     {"best", p.is_best}});
+  }
+  for (const GridCell& c : s.grid) {
+    grid.push_back({{"tp", c.tp},
+                    {"pp", c.pp},
+                    {"step_time_s", optional(c.step_seconds)},
+                    {"at_least_s", optional(c.at_least_seconds)},
+                    {"fits", c.fits},
+                    {"reason", c.reason}});
+  }
+  for (const ScalingPoint& p : s.scaling) {
+    scaling.push_back({{"nodes", p.nodes},
+                       {"step_time_s", number(p.step_seconds)},
+                       {"tokens_per_s", number(p.tokens_per_second)},
+                       {"efficiency", number(p.efficiency)},
+                       {"knee", p.is_knee}});
+  }
+  for (const auto& [reason, n] : s.rejected) {
+    rejected[reason] = n;
+  }
+  return {{"plans", std::move(plans)},
+          {"grid", std::move(grid)},
+          {"scaling", std::move(scaling)},
+          {"rejected", std::move(rejected)},
+          {"judged", s.judged},
+          {"simulated", s.simulated},
+          {"proved_optimal", s.proved},
+          {"best_possible_step_time_s", optional(s.best_possible_seconds)}};
+}
+
+}  // namespace foretrain::reports

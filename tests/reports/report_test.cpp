@@ -1,0 +1,177 @@
+#include "reports/report.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "plan/build.h"
+#include "tests/reports/fake_timeline.h"
+#include "tests/support/tiny_jobs.h"
+
+namespace foretrain::reports {
+namespace {
+
+using testing::kTinyGpt;
+using testing::tiny_job;
+
+plan::Span span(plan::OpId op, int step, std::int64_t start, std::int64_t end, plan::StreamId stream = plan::kCompute) {
+  plan::Span s;
+  s.op = op;
+  s.step = step;
+  s.start = Time{start};
+  s.end = Time{end};
+  s.stream = stream;
+  return s;
+}
+
+// Instance of the first pass of a microbatch in the role's body.
+std::int32_t first_pass(const plan::Role& role) {
+  const plan::Program& p = role.program;
+  for (std::size_t i = 0; i < p.body.size(); ++i) {
+    if (p.body[i].microbatch >= 0) {
+      return plan::first_body_instance(p) + static_cast<std::int32_t>(i);
+    }
+  }
+  return -1;
+}
+
+TEST(Pipeline, AnInstanceIsABarOfEachStream) {
+  const plan::PlanGraph graph = plan::build(tiny_job(kTinyGpt));
+  const std::int32_t f0 = first_pass(graph.roles[0]);
+  PipelineRecorder recorder(graph, 1);
+  recorder.span(span({0, f0, 0}, 0, 0, 90));     // of the step before
+  recorder.span(span({0, f0, 0}, 1, 100, 100));  // takes no time: where it waits is not where the bar begins
+  recorder.span(span({0, f0, 1}, 1, 110, 130));
+  recorder.span(span({0, f0, 2}, 1, 150, 160));  // after a wait of 20
+  recorder.span(span({0, f0 + 1, 0}, 1, 160, 200));
+  recorder.span(span({0, f0, 3}, 1, 130, 150, 1));  // beside it, on another stream
+  const Pipeline p = recorder.pipeline();
+  EXPECT_EQ(p.start.value, 110);
+  EXPECT_EQ(p.end.value, 200);
+  ASSERT_EQ(p.lanes.size(), 2U);
+  ASSERT_EQ(p.lanes[0].bars.size(), 2U);
+  EXPECT_EQ(p.lanes[0].bars[0].start.value, 110);
+  EXPECT_EQ(p.lanes[0].bars[0].end.value, 160);
+  EXPECT_EQ(p.lanes[0].bars[0].busy.value, 30);  // 20 + 10
+  EXPECT_EQ(p.lanes[0].bars[1].busy.value, 40);
+  EXPECT_EQ(p.lanes[1].stream, 1);
+  EXPECT_EQ(p.lanes[1].bars[0].busy.value, 20);
+}
+
+TEST(Pipeline, PartsOfAnUpdateLieApart) {
+  const plan::PlanGraph graph = plan::build(tiny_job(kTinyGpt));
+  const plan::Role& role = graph.roles[0];
+  const std::int32_t update =
+      plan::first_body_instance(role.program) + static_cast<std::int32_t>(role.program.body.size()) - 1;
+  PipelineRecorder recorder(graph, 0);
+  recorder.span(span({0, update, 0}, 0, 0, 10));
+  recorder.span(span({0, update, 1}, 0, 15, 20));  // a wait of 5, and 10 before it: the same bar
+  recorder.span(span({0, update, 2}, 0, 50, 60));  // a wait of 30, and 20 before it
+  const Pipeline p = recorder.pipeline();
+  ASSERT_EQ(p.lanes[0].bars.size(), 2U);
+  EXPECT_EQ(p.lanes[0].bars[0].end.value, 20);
+  EXPECT_EQ(activity(role.segments[static_cast<std::size_t>(role.program.body.back().segment)]), Activity::update);
+}
+
+Report tiny_report(const plan::Job& job, const plan::PlanGraph& graph) {
+  Report r;
+  r.estimate.job = &job;
+  r.estimate.graph = &graph;
+  r.estimate.step_time = Time{2'000'000'000};
+  r.estimate.by_role.resize(graph.roles.size());
+  r.estimate.by_role[0].compute = Time{2'000'000'000};
+  r.estimate.fit = plan::memory_fit(job, graph);
+  r.estimate.error_band = {0.0019, 0.0021, "a test"};
+  PipelineRecorder recorder(graph, 1);
+  for (const plan::Span& s : fake_timeline(graph, 2, Time{1000}, true).spans) {
+    recorder.span(s);
+  }
+  r.pipeline = recorder.pipeline();
+  r.program = "foretrain test";
+  return r;
+}
+
+TEST(ReportPage, CarriesItsDocumentAndNothingFromElsewhere) {
+  plan::Job job = tiny_job(kTinyGpt);
+  job.name = "</script><script>alert(1)</script> @STYLE@ \u00e4";
+  const plan::PlanGraph graph = plan::build(job);
+  const Report report = tiny_report(job, graph);
+  const std::string page = to_html(report);
+  EXPECT_TRUE(is_report_page(page));
+  EXPECT_EQ(document_of_page(page, "x").dump(), to_json(report).dump());
+  EXPECT_EQ(page.find("<script>alert"), std::string::npos);
+  EXPECT_NE(page.find("&lt;script&gt;alert(1)&lt;/script&gt; @STYLE@ \u00e4"), std::string::npos);
+  for (const char* loads : {"src=", "<link", "@import", "url(", "fetch(", "XMLHttpRequest"}) {
+    EXPECT_EQ(page.find(loads), std::string::npos) << loads;
+  }
+}
+
+TEST(ReportPage, DamagedOnesAreRefused) {
+  EXPECT_THROW(document_of_page("<html></html>", "x.html"), InputError);
+  const std::string open = "<script type=\"application/json\" id=\"foretrain-report\">";
+  for (const char* content :
+       {"", "{", "[1]", R"({"schema": "foretrain.report/2"})", R"({"schema": "foretrain.report/1"})"}) {
+    EXPECT_THROW(document_of_page(open + content + "</script>", "x.html"), InputError) << content;
+  }
+  EXPECT_THROW(document_of_page(open + "{}", "x.html"), InputError);  // has no end
+}
+
+TEST(Report, BarsAreFlatAndRelative) {
+  const plan::Job job = tiny_job(kTinyGpt);
+  const plan::PlanGraph graph = plan::build(job);
+  const Report report = tiny_report(job, graph);
+  const nlohmann::ordered_json pipeline = to_json(report)["pipeline"];
+  const nlohmann::ordered_json& bars = pipeline["lanes"][0]["bars"];
+  ASSERT_EQ(bars.size() % 5, 0U);
+  ASSERT_EQ(bars.size() / 5, report.pipeline.lanes[0].bars.size());
+  // Ops lie back to back: no bar begins before the one before it has ended, and the last ends with the step.
+  long long at = 0;
+  for (std::size_t i = 0; i < bars.size(); i += 5) {
+    EXPECT_GE(bars[i].get<long long>(), 0);
+    EXPECT_EQ(bars[i + 1], bars[i + 2]);
+    at += bars[i].get<long long>() + bars[i + 1].get<long long>();
+  }
+  EXPECT_NEAR(static_cast<double>(at) * pipeline["tick_s"].get<double>(), pipeline["length_s"].get<double>(), 1e-12);
+}
+
+constexpr const char* kSearch = R"({"schema": "foretrain.search/1",
+  "best": {"job": {"strategy": {"dp": 1, "tp": 2, "pp": 4, "micro_batch": 1, "schedule": "1f1b", "zero": 1, "recompute": "none",
+                                "sequence_parallel": true, "rank_order": "pp,dp,cp,tp"}},
+           "estimate": {"step_time_s": 2.5, "tokens_per_s": 1000, "memory": {"peak_bytes": 5, "demand_bytes": 7}}},
+  "pareto": [{"job": {"strategy": {"tp": 4}}, "estimate": {"step_time_s": 3, "tokens_per_s": 900, "memory": {"peak_bytes": 4}}},
+             {"job": {}, "estimate": {}}, 17],
+  "grid": [{"tp": 2, "pp": 4, "step_time_s": 2.5, "fits": true}, {"tp": 1, "pp": 1, "step_time_s": null, "at_least_s": 9, "fits": false, "reason": "bound"}],
+  "rejected": {"memory": 12}, "judged": 20, "simulated": 8, "bound": {"best_possible_step_time_s": 2.5, "proved_optimal": true}})";
+
+TEST(SearchFigures, AreReadFromItsDocument) {
+  const SearchFigures s = search_figures(kSearch, "s.json");
+  ASSERT_EQ(s.plans.size(), 2U);
+  EXPECT_TRUE(s.plans[0].is_best);
+  EXPECT_EQ(s.plans[0].strategy, "tp 2, pp 4, micro_batch 1, 1f1b, zero 1, sequence_parallel");
+  EXPECT_EQ(s.plans[0].memory_bytes, 7);
+  EXPECT_EQ(s.plans[1].memory_bytes, 4);
+  ASSERT_EQ(s.grid.size(), 2U);
+  EXPECT_EQ(s.grid[0].step_seconds, 2.5);
+  EXPECT_FALSE(s.grid[1].step_seconds);
+  EXPECT_EQ(s.grid[1].at_least_seconds, 9);
+  EXPECT_EQ(s.rejected, (std::vector<std::pair<std::string, std::int64_t>>{{"memory", 12}}));
+  EXPECT_TRUE(s.proved);
+  EXPECT_NE(best_job(kSearch, "s.json").find("\"tp\": 2"), std::string::npos);
+}
+
+TEST(SearchFigures, OtherDocumentsAreRefused) {
+  for (const char* text : {"", "{", "[]", "{}", R"({"schema": "foretrain.estimate/1"})", R"({"schema": 7})"}) {
+    EXPECT_THROW(search_figures(text, "s.json"), InputError) << text;
+  }
+  // Of the right schema, with nothing in it, or with what nobody expects.
+  EXPECT_TRUE(search_figures(R"({"schema": "foretrain.search/1"})", "s.json").plans.empty());
+  EXPECT_TRUE(
+      search_figures(
+          R"({"schema": "foretrain.search/1", "best": 1, "pareto": {"a": 2}, "grid": "no", "rejected": [1]})", "s")
+          .plans.empty());
+  EXPECT_EQ(best_job(R"({"schema": "foretrain.search/1", "best": null})", "s"), "");
+}
+
+}  // namespace
+}  // namespace foretrain::reports
