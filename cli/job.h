@@ -38,6 +38,9 @@ struct ModelArguments {
   void add_to(Options& options);
 };
 
+// What the simulator is told of these words.
+sim::Options options_of(const ModelArguments& models);
+
 // Two simulated steps; the second is the steady one. `timeline`: its spans as well, or nullptr.
 sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,
                          plan::Timeline* timeline);
