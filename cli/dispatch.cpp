@@ -18,13 +18,14 @@ constexpr std::array<Verb, 13> kVerbs{{
     {"calibrate", "measures this machine; forecasts for it are made from the result", calibrate_command},
     {"list", "models, systems, jobs, strategies, topologies", list_command},
     {"doctor", "what this machine and this build have, what is missing, what to install", doctor_command},
-    {"import", "reads what other tools say of a node: nvidia-smi topo -m, NCCL's or hwloc's XML", import_command},
+    {"import", "reads other tools' files: Megatron-LM, torchtitan, DeepSpeed, Hugging Face; a node's topology",
+     import_command},
     {"search", "chooses the strategy", nullptr},
     {"validate", "sets forecasts against published measurements", validate_command},
     {"report", "a page of everything about one job, to open in a browser; or text", report_command},
     {"explain", "why a step takes as long, what would make it shorter, tables of changes, what figures mean",
      explain_command},
-    {"export", "writes other tools' job files", nullptr},
+    {"export", "writes a job for other tools: Megatron-LM, torchtitan, DeepSpeed, launch scripts", export_command},
     {"completion", "what bash or zsh need to complete verbs, options and names", completion_command},
 }};
 

@@ -13,6 +13,7 @@
 #include "cli/forecast.h"
 #include "cli/job.h"
 #include "cli/verbs.h"
+#include "cli/whole_run.h"
 #include "plan/build.h"
 #include "plan/dump.h"
 #include "plan/schedule.h"
@@ -76,6 +77,7 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   JobArguments job_arguments;
   DeviceArguments device;
   ModelArguments models;
+  WholeRunArguments whole_run;
   std::string timeline_path, trace_path, dump_form, batch;
   bool json = false;
   Options options("estimate", "forecasts a training step of a job: its time, its memory, where the time goes");
@@ -88,9 +90,12 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
                "prints the plan graph, or a picture of its pipeline, instead of the forecast");
   options.text("batch", "FILE", &batch, "a job in each line of FILE (-: stdin), a forecast in each line of the output");
   models.add_to(options);
+  whole_run.add_to(options);
   options.examples({"foretrain estimate job.json", "foretrain estimate job.json tp=4 pp=2 recompute=full",
                     "foretrain estimate job.json --json --trace step.trace.json",
                     "foretrain estimate job.json --dump text",
+                    "foretrain estimate llama3.1-405b-16384-h100 --tokens 15T --price 2.5",
+
                     "foretrain estimate --batch jobs.ndjson > forecasts.ndjson"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
@@ -99,12 +104,17 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   if (json && !dump_form.empty()) {
     throw InputError("--json and --dump exclude each other: stdout takes one document");
   }
+  const bool wants_run = whole_run.wanted();
+  if (wants_run && !dump_form.empty()) {
+    throw InputError("--dump prints the plan of a step, not a forecast; leave --tokens and --steps away");
+  }
 
   if (!batch.empty()) {
     refuse_beside_batch({{device.is_gpu(), "--device"},
                          {!timeline_path.empty(), "--timeline"},
                          {!trace_path.empty(), "--trace"},
-                         {!dump_form.empty(), "--dump"}});
+                         {!dump_form.empty(), "--dump"},
+                         {wants_run, "--tokens, --steps"}});
     return estimate_batch(batch, job_arguments, models, console);
   }
   const plan::Job job = device.load(job_arguments, 1);
@@ -122,7 +132,10 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
     files.write_trace(graph, {reports::traced_step(timeline, "forecast", last)});
   }
 
-  const reports::Estimate estimate = forecast(job_arguments, models, job, graph, simulation);
+  reports::Estimate estimate = forecast(job_arguments, models, job, graph, simulation);
+  if (wants_run) {
+    estimate.whole_run = whole_run.forecast(job, estimate);
+  }
   console.result(json ? reports::to_json(estimate).dump(2) + "\n" : reports::to_text(estimate, console.colour()));
   console.flush();
   if (!estimate.fit.fits()) {

@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "cli/files.h"
+#include "base/mapped_file.h"
+#include "cli/import_job.h"
 #include "cli/import_report.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
@@ -51,32 +53,7 @@ std::string text(const topologies::ImportedNode& node, bool colour) {
                            node.notes.empty() ? "" : "\n");
 }
 
-}  // namespace
-
-int import_command(const std::vector<std::string>& arguments, Console& console) {
-  std::string what, path;
-  bool json = false;
-  Options options("import", "reads what other tools print of a node, and shows what it understood");
-  options.positional("WHAT", &what,
-                     "topology: of 'nvidia-smi topo -m', the XML of NCCL_TOPO_DUMP_FILE, or that of lstopo");
-  options.positional("FILE", &path, "the file");
-  options.flag("json", &json, "one document, foretrain.import/1");
-  options.examples({"foretrain import topology topo.txt", "foretrain import topology nccl.xml --json"});
-  if (const auto help = options.parse(arguments)) {
-    console.result(*help);
-    return kOk;
-  }
-  if (what.ends_with(".html")) {
-    return import_report(read_text(what), what, {}, "", console);
-  }
-  if (what != "topology") {
-    throw InputError(
-        fmt::format("{}; expected: foretrain import topology FILE",
-                    what.empty() ? "what to import is missing" : fmt::format("\"{}\" is nothing to import", what)));
-  }
-  if (path.empty()) {
-    throw InputError("a FILE is missing; expected: foretrain import topology FILE");
-  }
+int import_topology(const std::string& path, bool json, Console& console) {
   const topologies::ImportedNode node = topologies::import_topology(path);
   if (!json) {
     console.result(text(node, console.colour()));
@@ -97,6 +74,70 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
                      .dump(2) +
                  "\n");
   return kOk;
+}
+
+constexpr std::size_t kMostBytes = 64 << 20;  // of a file that is a job
+
+std::string content_of(const std::string& path) {
+  const MappedFile file(path, "import", "a file of another tool");
+  if (file.bytes().size() > kMostBytes) {
+    throw InputError(fmt::format("{}: {} bytes; expected at most {} of a job", path, file.bytes().size(), kMostBytes));
+  }
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+// What the first word says, where it is no file but a kind of one.
+const std::vector<std::string> kKinds{"topology", "megatron", "torchtitan", "deepspeed", "hf"};
+
+}  // namespace
+
+int import_command(const std::vector<std::string>& arguments, Console& console) {
+  std::string first;
+  std::vector<std::string> rest;
+  ImportJobArguments a;
+  Options options("import", "reads other tools' files; says what it read, what it assumed and what it ignored");
+  options.positional("FILE", &first,
+                     "Megatron-LM arguments or a launch script with them, torchtitan TOML or flags, DeepSpeed JSON, a "
+                     "Hugging Face config.json, a page of 'foretrain report': a job; or of 'nvidia-smi topo -m', the "
+                     "XML of NCCL_TOPO_DUMP_FILE or "
+                     "that of lstopo, behind the word topology. A word before FILE says what it is: " +
+                         fmt::format("{}", fmt::join(kKinds, ", ")));
+  options.rest("KEY=VALUE", &rest, "fields of the job that the file does not say, or that are to be others");
+  options.text("set", "NAME=VALUE,...", &a.variables, "variables of a launch script that it does not set itself");
+  options.text("output", "FILE", &a.output, "writes the job there; without it the job goes to stdout", 'o');
+  options.flag("json", &a.json, "one document, foretrain.import/1");
+  options.examples({"foretrain import pretrain.sh system=dgx-a100-80gb -o job.json",
+                    "foretrain import ds_config.json model=llama3-8b seq_len=8192 nodes=2",
+                    "foretrain import topology topo.txt", "foretrain import topology nccl.xml --json"});
+  if (const auto help = options.parse(arguments)) {
+    console.result(*help);
+    return kOk;
+  }
+  std::string kind;
+  if (std::find(kKinds.begin(), kKinds.end(), first) != kKinds.end()) {
+    kind = first;
+    first = rest.empty() ? "" : rest.front();
+    rest.erase(rest.begin(), rest.empty() ? rest.begin() : rest.begin() + 1);
+  }
+  if (first.empty()) {
+    throw InputError(
+        fmt::format("a FILE is missing; expected: foretrain import {}FILE", kind.empty() ? "" : kind + " "));
+  }
+  if (kind == "topology") {
+    return import_topology(first, a.json, console);
+  }
+  a.path = first;
+  a.overrides = std::move(rest);
+  const std::string content = content_of(first);
+  if (first.ends_with(".html")) {
+    return import_report(content, first, a.overrides, a.output, console);
+  }
+  plan::ForeignFormat format = plan::format_of(content, first);
+  for (const plan::ForeignFormat f : {plan::ForeignFormat::megatron, plan::ForeignFormat::torchtitan,
+                                      plan::ForeignFormat::deepspeed, plan::ForeignFormat::hf_config}) {
+    format = name(f) == kind ? f : format;
+  }
+  return import_job(format, content, a, console);
 }
 
 }  // namespace foretrain::cli

@@ -18,6 +18,7 @@ int compare_command(const std::vector<std::string>& arguments, Console& console)
 int calibrate_command(const std::vector<std::string>& arguments, Console& console);
 int list_command(const std::vector<std::string>& arguments, Console& console);
 int import_command(const std::vector<std::string>& arguments, Console& console);
+int export_command(const std::vector<std::string>& arguments, Console& console);
 int doctor_command(const std::vector<std::string>& arguments, Console& console);
 int explain_command(const std::vector<std::string>& arguments, Console& console);
 int report_command(const std::vector<std::string>& arguments, Console& console);

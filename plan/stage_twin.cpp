@@ -20,8 +20,8 @@ std::vector<std::size_t> runs(const std::vector<Action>& row, const std::vector<
   std::vector<std::size_t> result(row.size());
   std::vector<std::size_t> first_forward(chunk_stage.size(), kNone), last(chunk_stage.size());
   for (std::size_t i = 0; i < row.size(); ++i) {
-    const auto chunk = static_cast<std::size_t>(std::find(chunk_stage.begin(), chunk_stage.end(), row[i].stage) -
-                                                chunk_stage.begin());
+    const auto chunk =
+        static_cast<std::size_t>(std::find(chunk_stage.begin(), chunk_stage.end(), row[i].stage) - chunk_stage.begin());
     result[i] = chunk * kRunsOfChunk + 2 * static_cast<std::size_t>(row[i].kind);
     if (row[i].kind == ActionKind::forward && first_forward[chunk] == kNone) {
       first_forward[chunk] = i;

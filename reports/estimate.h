@@ -12,6 +12,7 @@
 #include "plan/graph.h"
 #include "plan/job.h"
 #include "plan/reading.h"
+#include "reports/whole_run.h"
 
 namespace foretrain::reports {
 
@@ -68,8 +69,9 @@ struct Estimate {
   std::string compute_model, network_model;
   std::vector<RankClass> classes;
   ErrorBand error_band;
-  std::vector<Fix> fixes;          // what would fit, fastest first; filled when it does not
-  std::vector<std::string> notes;  // remarks a reader needs beside the figures
+  std::optional<WholeRun> whole_run;  // where it was asked for
+  std::vector<Fix> fixes;             // what would fit, fastest first; filled when it does not
+  std::vector<std::string> notes;     // remarks a reader needs beside the figures
 };
 
 nlohmann::ordered_json to_json(const Estimate& e);

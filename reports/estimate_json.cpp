@@ -163,6 +163,9 @@ nlohmann::ordered_json to_json(const Estimate& e) {
   out["error_band"] = {{"low_s", number(e.error_band.low_seconds)},
                        {"high_s", number(e.error_band.high_seconds)},
                        {"basis", e.error_band.basis}};
+  if (e.whole_run) {
+    out["whole_run"] = to_json(*e.whole_run);
+  }
   out["models"] = {{"compute", e.compute_model}, {"network", e.network_model}};
   Json classes = Json::array();
   for (const RankClass& c : e.classes) {

@@ -247,6 +247,9 @@ std::string to_text(const Estimate& e, bool colour) {
   for (const std::string& note : e.notes) {
     out += note + "\n";
   }
+  if (e.whole_run) {
+    out += "\n" + to_text(*e.whole_run, colour);
+  }
   return out;
 }
 

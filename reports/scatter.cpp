@@ -121,7 +121,8 @@ std::string scatter_svg(const Validation& validation) {
   for (const ValidationPart& group : by_group(validation)) {
     std::vector<double> errors;
     for (const ValidationRow* r : group.rows) {
-      const bool drawn = !r->skipped && r->kind != RowKind::verdict && *r->predicted > 0 && *r->measured > 0;
+      const bool drawn = !r->skipped && r->kind != RowKind::verdict && r->kind != RowKind::whole_run &&
+                         *r->predicted > 0 && *r->measured > 0;
       unit = drawn && unit.empty() ? r->unit : unit;
       if (!drawn || r->unit != unit) {
         continue;

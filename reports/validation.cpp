@@ -11,6 +11,7 @@
 #include "reports/table.h"
 #include "reports/text.h"
 #include "reports/validation_figures.h"
+#include "reports/validation_runs.h"
 #include "reports/validation_training.h"
 
 namespace foretrain::reports {
@@ -42,12 +43,15 @@ ValidationRows pointers(const std::vector<ValidationRow>& rows) {
 using Part = ValidationPart;
 
 struct Kinds {
-  ValidationRows collectives, trainings;
+  ValidationRows collectives, trainings, runs;
 };
 Kinds split(const Validation& validation) {
   Kinds kinds;
   for (const ValidationRow& r : validation.rows) {
-    (r.kind == RowKind::collective ? kinds.collectives : kinds.trainings).push_back(&r);
+    (r.kind == RowKind::collective  ? kinds.collectives
+     : r.kind == RowKind::whole_run ? kinds.runs
+                                    : kinds.trainings)
+        .push_back(&r);
   }
   return kinds;
 }
@@ -85,6 +89,9 @@ Json row_json(const ValidationRow& r) {
            {"system", r.system}};
   if (r.kind == RowKind::collective) {
     row["fitted"] = r.fitted;
+  } else if (r.kind == RowKind::whole_run) {
+    row["at_least"] = r.at_least;
+    row["notes"] = r.notes;
   } else {
     row["memory"] = {{"predicted_bytes", or_null(r.predicted_memory)}, {"measured_bytes", or_null(r.measured_memory)}};
     Json breakdown = Json::object();
@@ -241,8 +248,8 @@ std::string collectives_text(const ValidationRows& collectives, bool colour) {
 
 std::string to_text(const Validation& validation, bool colour) {
   const ValidationRows rows = pointers(validation.rows);
-  const auto [collectives, trainings] = split(validation);
-  std::string out = collectives_text(collectives, colour) + training_text(trainings, colour);
+  const auto [collectives, trainings, runs] = split(validation);
+  std::string out = collectives_text(collectives, colour) + training_text(trainings, colour) + runs_text(runs, colour);
   const ValidationSummary s = summarise(rows);
   out += fmt::format("{} rows, {} used, {} skipped", count(s.rows), count(s.used), count(s.skipped));
   if (!collectives.empty() && trainings.empty() && s.used > 0) {

@@ -12,7 +12,9 @@
 namespace foretrain::reports {
 
 // step_time: seconds of a training step. verdict: of a plan that ran out of memory; 1 says so, 0 that it fits.
-enum class RowKind : std::uint8_t { collective, step_time, verdict };
+// whole_run: failures or goodput of a run of weeks; predicted is the median of the sampled runs, low and high their 5th
+// and 95th percentiles.
+enum class RowKind : std::uint8_t { collective, step_time, verdict, whole_run };
 
 struct ValidationRow {
   RowKind kind = RowKind::collective;
@@ -36,8 +38,13 @@ struct ValidationRow {
   std::vector<std::pair<std::string, double>>
       breakdown;                   // seconds, mean over ranks (reports/figures.h); sums to predicted
   std::vector<std::string> notes;  // what stands in for what the row did
-  // (predicted - measured) / measured; of a verdict 0 (right) or 1. Requires: both.
-  double error() const { return kind == RowKind::verdict ? *measured - *predicted : *predicted / *measured - 1; }
+  bool at_least = false;           // what was measured is a lower bound
+  // (predicted - measured) / measured; of a verdict 0 (right) or 1; beyond a lower bound 0. Requires: both.
+  double error() const {
+    return kind == RowKind::verdict              ? *measured - *predicted
+           : at_least && *predicted >= *measured ? 0
+                                                 : *predicted / *measured - 1;
+  }
 };
 
 struct ValidationSummary {

@@ -10,6 +10,7 @@
 #include "search/collective_rows.h"
 #include "search/error_band.h"
 #include "search/row_reader.h"
+#include "search/run_rows.h"
 #include "search/training_forecast.h"
 
 namespace foretrain::search {
@@ -39,9 +40,9 @@ void for_each_row(std::istream& in, const std::string& origin, Mistakes& mistake
     if (object.is_null()) {
       continue;
     }
-    if (!object.contains("collective") && !object.contains("measured")) {
-      mistakes.add(
-          fmt::format("{}: what kind of row is it? expected \"collective\" or \"measured\" among its keys", place));
+    if (!object.contains("collective") && !object.contains("measured") && !is_run_row(object)) {
+      mistakes.add(fmt::format(
+          "{}: what kind of row is it? expected \"collective\", \"measured\" or \"run\" among its keys", place));
     } else {
       fn(place, object);
     }
@@ -62,6 +63,7 @@ reports::Validation validation_of(const std::function<void(Mistakes&, const RowF
                                   const std::string& origin, const ValidateOptions& options) {
   Mistakes mistakes;
   const CollectiveForecasts collectives(options.constants);
+  const topologies::Operations operations = topologies::load_operations("");
   reports::Validation result;
   std::vector<TrainingRow> trainings;
   std::vector<std::size_t> places;  // of the trainings in the result
@@ -71,6 +73,17 @@ reports::Validation validation_of(const std::function<void(Mistakes&, const RowF
     ValidationRow row;
     TrainingRow training;
     const bool is_collective = object.contains("collective");
+    const bool is_run = !is_collective && !object.contains("measured");
+    if (is_run) {
+      const std::string group = line.text("group", true);
+      groups.push_back(group);
+      if (options.group.empty() || group == options.group) {
+        for (ValidationRow& figure : forecast_run(line, operations)) {
+          result.rows.push_back(std::move(figure));
+        }
+      }
+      return;
+    }
     if (is_collective) {
       row = collectives.forecast(line);
     } else {
@@ -122,7 +135,7 @@ std::string explain_row(const std::vector<std::string>& paths, const std::string
   std::vector<std::string> ids;
   std::optional<TrainingRow> wanted;
   for_each_row(paths, mistakes, [&](const std::string& place, const json& object) {
-    if (!object.contains("collective")) {
+    if (object.contains("measured") && !object.contains("collective")) {
       TrainingRow row = read_training_row(RowReader(object, place, mistakes));
       ids.push_back(row.id);
       if (row.id == id && !wanted) {

@@ -1,6 +1,6 @@
 // Sets forecasts against published measurements. The kind of a row is told by its keys: `collective` and `bytes` make
 // one of nccl-tests (time_us out of place; bytes is the total buffer), `measured` one of a training run: its step time,
-// its memory, or that it ran out of memory.
+// its memory, or that it ran out of memory; `run` one of a whole run of weeks (search/run_rows.h).
 #pragma once
 
 #include <iosfwd>

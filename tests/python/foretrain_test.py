@@ -99,5 +99,32 @@ class TableTest(unittest.TestCase):
         self.assertIn("&lt;b&gt;", e._repr_html_())
 
 
+def paths(value, path=""):
+    """Dotted paths of a document's figures: "memory.per_stage[].peak_bytes"."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from paths(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for item in value:
+            yield from paths(item, path + "[]")
+    else:
+        yield path
+
+
+class DefinitionsTest(unittest.TestCase):
+    def test_every_figure_of_an_estimate_is_explained(self):
+        found = set()
+        for job, overrides in (("gpt3-175b-1024-a100", {}), ("slow-storage", {}), ("two-hosts", {}),
+                               ("asynchronous-servers", {}), ("megatron-22b-8-a100", {"micro_batch": 4, "tp": 2, "dp": 4,
+                                                                                       "global_batch": 64})):
+            e = dict(foretrain.estimate(job, overrides))
+            del e["resolved"]
+            found.update(paths(e))
+        self.assertIn("fixes[].change", found)
+        unknown = [path for path in sorted(found)
+                   if subprocess.run([os.environ["FORETRAIN"], "explain", path], capture_output=True).returncode != 0]
+        self.assertEqual(unknown, [])
+
+
 if __name__ == "__main__":
     unittest.main()
