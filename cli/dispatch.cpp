@@ -11,13 +11,7 @@ namespace foretrain::cli {
 
 namespace {
 
-struct Verb {
-  const char* name;
-  const char* card;
-  int (*command)(const std::vector<std::string>&, Console&);  // nullptr: not built yet
-};
-
-constexpr std::array<Verb, 12> kVerbs{{
+constexpr std::array<Verb, 13> kVerbs{{
     {"estimate", "forecasts a training step: its time, its memory, where the time goes", estimate_command},
     {"run", "trains the job for real on this machine", run_command},
     {"compare", "sets the forecast against a real run, op kind by op kind", compare_command},
@@ -29,8 +23,10 @@ constexpr std::array<Verb, 12> kVerbs{{
     {"search", "finds the fastest strategy for a cluster, and proves it; how many nodes to take", search_command},
     {"validate", "sets forecasts against published measurements", validate_command},
     {"report", "a page of everything about one job, to open in a browser; or text", report_command},
-    {"explain", "says where one figure comes from: every way to do a collective, with its time", explain_command},
+    {"explain", "why a step takes as long, what would make it shorter, tables of changes, what figures mean",
+     explain_command},
     {"export", "writes a job for other tools: Megatron-LM, torchtitan, DeepSpeed, launch scripts", export_command},
+    {"completion", "what bash or zsh need to complete verbs, options and names", completion_command},
 }};
 
 std::string overview() {
@@ -69,6 +65,10 @@ const Verb& find(const std::string& name) {
 }
 
 }  // namespace
+
+std::span<const Verb> verbs() {
+  return kVerbs;
+}
 
 int dispatch(const std::vector<std::string>& arguments, Console& console) {
   if (arguments.empty()) {

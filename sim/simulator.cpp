@@ -14,6 +14,7 @@
 #include "sim/period.h"
 #include "sim/power_limit.h"
 #include "sim/role_model.h"
+#include "sim/scaled_latency.h"
 #include "topologies/profile.h"
 
 namespace foretrain::sim {
@@ -90,7 +91,8 @@ Simulation simulate_alike(double clock, const plan::PlanGraph& graph, const topo
                           const Options& options, plan::SpanSink* sink) {
   const std::unique_ptr<ComputeModel> compute = make_compute_model(options.compute_model, cluster, clock);
   const auto make_network = [&](const topologies::Cluster& c) {
-    return make_network_model(options.network_model, c, options.collectives, graph.mesh.ranks());
+    return scaled_latency(make_network_model(options.network_model, c, options.collectives, graph.mesh.ranks()),
+                          options.latency);
   };
   const std::unique_ptr<NetworkModel> network = make_network(cluster);
   const bool exclusive = cluster.device.exclusive_streams;
