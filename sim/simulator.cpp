@@ -14,6 +14,7 @@
 #include "sim/period.h"
 #include "sim/power_limit.h"
 #include "sim/role_model.h"
+#include "sim/scaled_latency.h"
 #include "topologies/profile.h"
 
 namespace foretrain::sim {
@@ -90,7 +91,8 @@ Simulation simulate_alike(double clock, const plan::PlanGraph& graph, const topo
                           const Options& options, plan::SpanSink* sink) {
   const std::unique_ptr<ComputeModel> compute = make_compute_model(options.compute_model, cluster, clock);
   const auto make_network = [&](const topologies::Cluster& c) {
-    return make_network_model(options.network_model, c, options.collectives, graph.mesh.ranks());
+    return scaled_latency(make_network_model(options.network_model, c, options.collectives, graph.mesh.ranks()),
+                          options.latency);
   };
   const std::unique_ptr<NetworkModel> network = make_network(cluster);
   const bool exclusive = cluster.device.exclusive_streams;
@@ -191,8 +193,8 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   CHECK(options.steps >= 1, "{} steps", options.steps);
   CHECK(cluster.profile != nullptr || cluster.profile_path.empty(), "the profile {} was not loaded",
         cluster.profile_path);
-  if (!is_power_limited(options, cluster)) {
-    return simulate_at(1, graph, cluster, options, sink);
+  if (options.clock > 0 || !is_power_limited(options, cluster)) {
+    return simulate_at(options.clock > 0 ? options.clock : 1, graph, cluster, options, sink);
   }
   const Simulation unlimited = simulate_at(1, graph, cluster, options, nullptr);
   const double clock = sustained_clock(cluster, graph, unlimited.breakdown);
