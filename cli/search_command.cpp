@@ -90,27 +90,26 @@ plan::OpenJob load(const SearchArguments& a) {
         "cluster.system: hosts of a file have their ranks already; expected a system whose devices are alike");
   }
   topologies::load_profile_of(open.job.cluster);
+  nlohmann::json given = *open.given;
   for (const std::string& word : words_of(a.free, ',')) {
     if (word == "all") {
-      open.given = nlohmann::json::object();
-    } else if (open.given.erase(word) == 0) {
-      throw InputError(fmt::format("--free: the job's strategy says no \"{}\"; expected all, or of: {}", word,
-                                   open.given.empty() ? "nothing" : fmt::format("{}", [&] {
-                                     std::vector<std::string> keys;
-                                     for (const auto& [key, value] : open.given.items()) {
-                                       keys.push_back(key);
-                                     }
-                                     return fmt::format("{}", fmt::join(keys, ", "));
-                                   }())));
+      given = nlohmann::json::object();
+    } else if (given.erase(word) == 0) {
+      std::vector<std::string> keys{"all"};
+      for (const auto& [key, value] : given.items()) {
+        keys.push_back(key);
+      }
+      throw InputError(
+          fmt::format("--free: the job's strategy says no \"{}\"; expected of: {}", word, fmt::join(keys, ", ")));
     }
   }
+  open.given = std::make_shared<nlohmann::json>(std::move(given));
   return open;
 }
 
 reports::SearchedPlan plan_of(const plan::OpenJob& open, const search::Found& f) {
   reports::SearchedPlan p;
-  p.job = open.document;
-  p.job["strategy"] = f.strategy;
+  p.job = plan::document_of(open, search::strategy_of(open, f.shape, f.tail)).dump(2);
   p.step_time = f.step_time;
   p.memory = f.memory;
   p.breakdown = f.breakdown;
@@ -118,15 +117,15 @@ reports::SearchedPlan plan_of(const plan::OpenJob& open, const search::Found& f)
 }
 
 // The same figures as `estimate` prints of the file.
-nlohmann::ordered_json estimate_of(const SearchArguments& a, const nlohmann::ordered_json& document) {
+std::string estimate_of(const SearchArguments& a, const std::string& document) {
   JobArguments arguments;
   arguments.path = a.job.path;
-  arguments.text = document.dump(2);
+  arguments.text = document;
   const plan::Job job = arguments.load();
   const plan::PlanGraph graph = plan::build(job);
   const ModelArguments models;
   const sim::Simulation simulation = simulate(job, graph, models, nullptr);
-  return reports::to_json(forecast(arguments, models, job, graph, simulation));
+  return reports::to_json(forecast(arguments, models, job, graph, simulation)).dump();
 }
 
 std::string headline(const plan::Job& job, const std::vector<std::int64_t>& nodes) {
@@ -166,7 +165,7 @@ reports::Search report_of(const plan::OpenJob& open, const search::SearchResult&
                       : cell.at_least.has_value() ? "slower than the best plan"
                                                   : "does not fit"});
   }
-  s.space = search::to_json(r.space);
+  s.space = search::to_json(r.space).dump();
   s.plans = r.space.size();
   s.judged = r.judged;
   s.built = r.built;
@@ -304,7 +303,7 @@ int search_command(const std::vector<std::string>& arguments, Console& console) 
   if (found.best) {
     found.estimate = estimate_of(a, found.best->job);
     if (file) {
-      file->write(found.best->job.dump(2) + "\n");
+      file->write(found.best->job + "\n");
       file->commit();
     }
   } else if (!found.interrupted) {

@@ -45,9 +45,8 @@ Verdict judge_built(const plan::OpenJob& open, const Shape& shape, const Tail& t
   Verdict v;
   v.found.shape = shape;
   v.found.tail = tail;
-  v.found.strategy = strategy_of(open, shape, tail);
   try {
-    const plan::Job job = plan::with_strategy(open.job, v.found.strategy);
+    const plan::Job job = plan::with_strategy(open.job, strategy_of(open, shape, tail));
     const plan::PlanGraph graph = plan::build(job);
     v.built = true;
     v.rejected = look(job, graph, v);
@@ -89,7 +88,7 @@ Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape
 }
 
 void simulate(const plan::OpenJob& open, Found& found) {
-  const plan::Job job = plan::with_strategy(open.job, found.strategy);
+  const plan::Job job = plan::with_strategy(open.job, strategy_of(open, found.shape, found.tail));
   const plan::PlanGraph graph = plan::build(job);
   const sim::Simulation s = sim::simulate(graph, job.cluster, {});
   found.step_time = s.step_time;
