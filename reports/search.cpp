@@ -291,7 +291,7 @@ std::string to_text(const Search& s, bool colour) {
     }
   }
   out += to_text(space_table(s), colour) + "\n" + to_text(rejected_table(s), colour);
-  return out + fmt::format("\n{:.1f} s\n", s.wall_seconds);
+  return out + fmt::format("\nsearched in {:.1f} s\n", s.wall_seconds);
 }
 
 std::string infeasible_message(const Search& s) {

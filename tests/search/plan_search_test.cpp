@@ -128,7 +128,7 @@ TEST(PlanSearch, FindsWhatTryingAllFinds) {
        1,
        8192,
        8,
-       {"micro_batch=1", "cp=1,2", "cp_kind=ring", "shard=0", "zero=1,3", "virtual_stages=1,2"},
+       {"micro_batch=1", "cp=1,2", "cp_kind=ring", "shard=0", "zero=1", "virtual_stages=1,2"},
        1},
   };
   for (const Case& c : cases) {
