@@ -23,6 +23,7 @@ struct Options {
   // alpha_beta where no link can hold anything back.
   std::string network_model = "auto";
   std::vector<CollectiveOverride> collectives;  // algorithms that are not the library's choice (sim/network.h)
+  double clock = 0;                             // 0: what the power limit leaves (sim/power_limit.h)
   bool share_devices = true;                    // compute and communication slow each other (sim/device_share.h)
   // Or whole periods of the graph: the last two's ends give the steady period; where servers wait for nobody at least
   // kAsynchronousSteps, the mean over the second half of them.
