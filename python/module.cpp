@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -11,9 +12,11 @@
 #include "base/error.h"
 #include "cli/forecast.h"
 #include "cli/job.h"
+#include "cli/search.h"
 #include "plan/build.h"
 #include "plan/validate.h"
 #include "reports/estimate.h"
+#include "reports/search.h"
 
 namespace py = pybind11;
 
@@ -48,6 +51,34 @@ std::string estimate(const std::string& job_text, bool is_name, const std::vecto
   return reports::to_json(cli::forecast(arguments, models, job, graph, simulation)).dump();
 }
 
+// Ended by Ctrl-C it raises what Python makes of that.
+std::string search_plans(const std::string& job_text, bool is_name, const std::vector<std::string>& overrides,
+                         const std::vector<std::string>& free, const std::vector<std::string>& axes, double within,
+                         double most_seconds, std::int64_t keep) {
+  std::atomic<bool> interrupted{false};
+  reports::Search found;
+  {
+    const py::gil_scoped_release released;
+    cli::SearchWishes wishes;
+    wishes.job = arguments_of(job_text, is_name, overrides);
+    wishes.free = free;
+    wishes.options.axes = axes;
+    wishes.options.within = within;
+    wishes.options.most_seconds = most_seconds;
+    wishes.options.kept = static_cast<std::size_t>(keep);
+    wishes.options.interrupted = &interrupted;
+    wishes.options.on_progress = [&](const search::SearchProgress&) {
+      const py::gil_scoped_acquire held;
+      interrupted = interrupted || PyErr_CheckSignals() != 0;
+    };
+    found = cli::find_plans(wishes, cli::open_job(wishes));
+  }
+  if (interrupted) {
+    throw py::error_already_set();
+  }
+  return reports::to_json(found).dump();
+}
+
 // The resolved job, its graph built and checked.
 std::string resolve(const std::string& job_text, bool is_name, const std::vector<std::string>& overrides) {
   const py::gil_scoped_release released;
@@ -67,4 +98,5 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception<EnvironmentError>(m, "EnvironmentError", base);
   m.def("estimate", &estimate);
   m.def("resolve", &resolve);
+  m.def("search", &search_plans);
 }

@@ -22,7 +22,7 @@ if _share is not None and _share.is_dir():
 from foretrain import _core  # noqa: E402  (reads FORETRAIN_HOME)
 from foretrain._core import EnvironmentError, Error, InfeasibleError, InputError  # noqa: E402
 
-__all__ = ["EnvironmentError", "Error", "Estimate", "InfeasibleError", "InputError", "Table", "estimate", "validate"]
+__all__ = ["EnvironmentError", "Error", "Estimate", "InfeasibleError", "InputError", "Table", "estimate", "search", "validate"]
 
 
 def _job(job):
@@ -34,12 +34,16 @@ def _job(job):
     raise TypeError(f"a job is a dict, a name or a path, not {type(job).__name__}")
 
 
+def _text(value):
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _overrides(overrides):
     """{"strategy.tp": 4} or ["strategy.tp=4"] as the command line has them."""
     if overrides is None:
         return []
     if isinstance(overrides, dict):
-        return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()]
+        return [f"{key}={_text(value)}" for key, value in overrides.items()]
     if isinstance(overrides, str):
         raise TypeError("overrides are a dict or a list of KEY=VALUE, not one string")
     return list(overrides)
@@ -53,6 +57,26 @@ def estimate(job, overrides=None, *, compute_model="auto", network="auto", fixes
     """
     text, is_name = _job(job)
     return Estimate(json.loads(_core.estimate(text, is_name, _overrides(overrides), compute_model, network, fixes)))
+
+
+def search(job, overrides=None, *, free=(), axis=None, within=0, time=0, keep=10):
+    """The fastest strategy for a job, with the proof: foretrain.search/1 (docs/search.md) as a dict.
+
+    `free` lists words of the job's strategy that are searched, or is "all"; `axis` gives an axis its values, as
+    {"tp": [2, 4]}. It ends when no plan can be faster by more than the part `within`, or after `time` seconds. "best" is
+    None where nothing fits.
+    """
+    text, is_name = _job(job)
+    if not 0 <= within < 1:
+        raise InputError(f"within: {within} is not allowed; expected a part from 0 to below 1")
+    if not time >= 0:
+        raise InputError(f"time: {time} is not allowed; expected seconds, or 0 for as long as it takes")
+    if not 1 <= keep <= 1000:
+        raise InputError(f"keep: {keep} is not allowed; expected 1 to 1000")
+    words = [free] if isinstance(free, str) else list(free)
+    axes = [f"{name}={','.join(map(_text, values if isinstance(values, (list, tuple, range)) else [values]))}"
+            for name, values in (axis or {}).items()]
+    return json.loads(_core.search(text, is_name, _overrides(overrides), words, axes, within, time, keep))
 
 
 def validate(job, overrides=None):

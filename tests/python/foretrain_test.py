@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -83,6 +84,45 @@ class ValidateTest(unittest.TestCase):
         mistakes = foretrain.validate(with_model(seq_len=-1, global_batch="many"))
         self.assertEqual(len(mistakes), 2)
         self.assertIn("/workload/seq_len", mistakes[0])
+
+
+class SearchTest(unittest.TestCase):
+    OPEN = {key: JOB[key] for key in ("version", "workload", "cluster")}
+    SMALL = {"tp": [1, 2], "pp": 1, "micro_batch": range(1, 3), "zero": [0, 1], "recompute": "none"}
+
+    def test_is_what_the_command_prints(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(self.OPEN, file)
+            file.flush()
+            axes = "tp=1,2;pp=1;micro_batch=1,2;zero=0,1;recompute=none"
+            printed = json.loads(subprocess.run([os.environ["FORETRAIN"], "search", file.name, "--axis", axes, "--json"],
+                                                capture_output=True, text=True, check=True).stdout)
+        found = foretrain.search(self.OPEN, axis=self.SMALL)
+        for document in (found, printed):
+            document.pop("wall_s")
+        self.assertEqual(found, printed)
+        self.assertTrue(found["bound"]["proved_optimal"])
+
+    def test_no_plan_of_the_space_is_faster(self):
+        best = foretrain.search(self.OPEN, axis=self.SMALL)["best"]["estimate"]
+        times = {(tp, m, zero): foretrain.estimate(self.OPEN, {"tp": tp, "dp": 8 // tp, "micro_batch": m, "zero": zero})["step_time_s"]
+                 for tp in (1, 2) for m in (1, 2) for zero in (0, 1)}
+        self.assertLessEqual(best["step_time_s"], min(times.values()))
+
+    def test_words_of_the_job_stay_unless_free(self):
+        self.assertEqual(foretrain.search(JOB, axis={"micro_batch": [1]}, time=1)["space"]["tp"], [2])
+        self.assertEqual(foretrain.search(JOB, axis=self.SMALL, free="all")["space"]["tp"], [1, 2])
+
+    def test_what_does_not_fit_has_no_best(self):
+        big = {**self.OPEN, "workload": {"model": "gpt3-175b", "seq_len": 2048, "global_batch": 8}}
+        found = foretrain.search(big, axis={"tp": 8, "pp": 1, "zero": 0, "micro_batch": 1, "recompute": "full"})
+        self.assertIsNone(found["best"])
+
+    def test_mistakes(self):
+        for message, words in (("tpp", {"axis": {"tpp": [1]}}), ('says no "pp"', {"free": ["pp"]}), ("within", {"within": 1}),
+                               ("time", {"time": -1}), ("keep", {"keep": 0})):
+            with self.assertRaisesRegex(foretrain.InputError, message):
+                foretrain.search(JOB, **words)
 
 
 class TableTest(unittest.TestCase):
