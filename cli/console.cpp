@@ -35,6 +35,10 @@ Console::Console() {
 }
 
 void Console::result(std::string_view text) {
+  if (captured_ != nullptr) {
+    *captured_ += text;
+    return;
+  }
   if (!muted_ && std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
     throw EnvironmentError(fmt::format("standard output: cannot be written: {}", std::strerror(errno)));
   }

@@ -15,6 +15,8 @@ class Console {
   // Says nothing from now on: another process speaks for this one.
   void mute() { muted_ = true; }
   void unmute() { muted_ = false; }
+  // Results go there from now on.
+  void capture(std::string* into) { captured_ = into; }
 
   bool colour() const { return colour_out_; }  // of results
   bool error_colour() const { return colour_err_; }
@@ -29,6 +31,7 @@ class Console {
 
  private:
   bool colour_out_ = false, colour_err_ = false, terminal_err_ = false, muted_ = false;
+  std::string* captured_ = nullptr;
 };
 
 // A bar on stderr for what takes longer than a second; silent where stderr is no terminal. Erased by the destructor.

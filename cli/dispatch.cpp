@@ -11,13 +11,7 @@ namespace foretrain::cli {
 
 namespace {
 
-struct Verb {
-  const char* name;
-  const char* card;
-  int (*command)(const std::vector<std::string>&, Console&);  // nullptr: not built yet
-};
-
-constexpr std::array<Verb, 12> kVerbs{{
+constexpr std::array<Verb, 13> kVerbs{{
     {"estimate", "forecasts a training step: its time, its memory, where the time goes", estimate_command},
     {"run", "trains the job for real on this machine", run_command},
     {"compare", "sets the forecast against a real run, op kind by op kind", compare_command},
@@ -26,26 +20,22 @@ constexpr std::array<Verb, 12> kVerbs{{
     {"doctor", "what this machine and this build have, what is missing, what to install", doctor_command},
     {"import", "reads other tools' files: Megatron-LM, torchtitan, DeepSpeed, Hugging Face; a node's topology",
      import_command},
-    {"search", "chooses the strategy", nullptr},
+    {"search", "finds the fastest strategy for a cluster, and proves it; how many nodes to take", search_command},
     {"validate", "sets forecasts against published measurements", validate_command},
     {"report", "a page of everything about one job, to open in a browser; or text", report_command},
-    {"explain", "says where one figure comes from: every way to do a collective, with its time", explain_command},
+    {"explain", "why a step takes as long, what would make it shorter, tables of changes, what figures mean",
+     explain_command},
     {"export", "writes a job for other tools: Megatron-LM, torchtitan, DeepSpeed, launch scripts", export_command},
+    {"completion", "what bash or zsh need to complete verbs, options and names", completion_command},
 }};
 
 std::string overview() {
   std::string text =
       "foretrain forecasts a training run before anyone pays for it, then runs it and proves the forecast.\n\n"
       "Usage: foretrain VERB [ARGUMENTS]\n\n";
-  std::vector<std::string> missing;
   for (const Verb& verb : kVerbs) {
-    if (verb.command == nullptr) {
-      missing.emplace_back(verb.name);
-    } else {
-      text += fmt::format("  {:<10} {}\n", verb.name, verb.card);
-    }
+    text += fmt::format("  {:<10} {}\n", verb.name, verb.card);
   }
-  text += fmt::format("\n  not built yet: {}\n", fmt::join(missing, ", "));
   text +=
       "\n'foretrain VERB --help' shows a verb's options with examples. A job is a JSON file; KEY=VALUE behind it\n"
       "overrides any field of it. Results go to stdout (--json: one document), all else to stderr.\n"
@@ -76,6 +66,10 @@ const Verb& find(const std::string& name) {
 
 }  // namespace
 
+std::span<const Verb> verbs() {
+  return kVerbs;
+}
+
 int dispatch(const std::vector<std::string>& arguments, Console& console) {
   if (arguments.empty()) {
     console.note(overview());
@@ -94,11 +88,7 @@ int dispatch(const std::vector<std::string>& arguments, Console& console) {
   if (first == "help") {
     return dispatch({rest.front(), "--help"}, console);
   }
-  const Verb& verb = find(first);
-  if (verb.command == nullptr) {
-    throw InputError(fmt::format("{}: not built yet ({})", verb.name, verb.card));
-  }
-  return verb.command(rest, console);
+  return find(first).command(rest, console);
 }
 
 }  // namespace foretrain::cli

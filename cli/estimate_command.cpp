@@ -1,8 +1,13 @@
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cli/batch.h"
 #include "cli/device.h"
 #include "cli/files.h"
 #include "cli/forecast.h"
@@ -38,6 +43,34 @@ std::string dump(const plan::Job& job, const std::string& form) {
   return out;
 }
 
+void refuse_beside_batch(const std::vector<std::pair<bool, const char*>>& given) {
+  for (const auto& [is_given, option] : given) {
+    if (is_given) {
+      throw InputError(fmt::format("{} and --batch exclude each other", option));
+    }
+  }
+}
+
+int estimate_batch(const std::string& path, const JobArguments& arguments, const ModelArguments& models,
+                   Console& console) {
+  std::vector<std::string> overrides = arguments.overrides;
+  if (!arguments.path.empty()) {  // no JOB stands before them
+    if (arguments.path.find('=') == std::string::npos) {
+      throw InputError(
+          fmt::format("\"{}\" and --batch exclude each other: the jobs stand in {}", arguments.path, path));
+    }
+    overrides.insert(overrides.begin(), arguments.path);
+  }
+  if (path == "-") {
+    return estimate_batch(stdin, "stdin", overrides, models, console);
+  }
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  if (file == nullptr) {
+    throw InputError(fmt::format("{}: {}", path, std::strerror(errno)));
+  }
+  return estimate_batch(file.get(), path, overrides, models, console);
+}
+
 }  // namespace
 
 int estimate_command(const std::vector<std::string>& arguments, Console& console) {
@@ -45,7 +78,7 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   DeviceArguments device;
   ModelArguments models;
   WholeRunArguments whole_run;
-  std::string timeline_path, trace_path, dump_form;
+  std::string timeline_path, trace_path, dump_form, batch;
   bool json = false;
   Options options("estimate", "forecasts a training step of a job: its time, its memory, where the time goes");
   job_arguments.add_to(options);
@@ -55,12 +88,15 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
   options.text("trace", "FILE", &trace_path, "writes the steady step as a trace for ui.perfetto.dev");
   options.word("dump", &dump_form, {"text", "json", "dot", "schedule"},
                "prints the plan graph, or a picture of its pipeline, instead of the forecast");
+  options.text("batch", "FILE", &batch, "a job in each line of FILE (-: stdin), a forecast in each line of the output");
   models.add_to(options);
   whole_run.add_to(options);
   options.examples({"foretrain estimate job.json", "foretrain estimate job.json tp=4 pp=2 recompute=full",
                     "foretrain estimate job.json --json --trace step.trace.json",
                     "foretrain estimate job.json --dump text",
-                    "foretrain estimate llama3.1-405b-16384-h100 --tokens 15T --price 2.5"});
+                    "foretrain estimate llama3.1-405b-16384-h100 --tokens 15T --price 2.5",
+
+                    "foretrain estimate --batch jobs.ndjson > forecasts.ndjson"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
@@ -73,6 +109,14 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
     throw InputError("--dump prints the plan of a step, not a forecast; leave --tokens and --steps away");
   }
 
+  if (!batch.empty()) {
+    refuse_beside_batch({{device.is_gpu(), "--device"},
+                         {!timeline_path.empty(), "--timeline"},
+                         {!trace_path.empty(), "--trace"},
+                         {!dump_form.empty(), "--dump"},
+                         {wants_run, "--tokens, --steps"}});
+    return estimate_batch(batch, job_arguments, models, console);
+  }
   const plan::Job job = device.load(job_arguments, 1);
   if (!dump_form.empty()) {
     console.result(dump(job, dump_form));

@@ -2,172 +2,129 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <utility>
 
+#include "base/catalogue.h"
 #include "base/error.h"
-#include "base/units.h"
+#include "cli/forecast.h"
+#include "cli/job.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
-#include "reports/collective.h"
-#include "sim/collective/lock_step.h"
-#include "sim/network.h"
-#include "topologies/cluster_file.h"
-#include "topologies/fabric.h"
-#include "topologies/network.h"
-#include "topologies/profile.h"
+#include "plan/build.h"
+#include "reports/definitions.h"
+#include "reports/explain.h"
+#include "search/critical_path.h"
+#include "search/plan_changes.h"
+#include "search/sensitivity.h"
+#include "search/sweep.h"
 
 namespace foretrain::cli {
 
 namespace {
 
-constexpr std::int64_t kMostBytes = std::int64_t{1} << 50;
-
-// "64MiB" or a plain number of bytes.
-std::int64_t size_of(const std::string& option, const std::string& text) {
-  const bool plain = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
-  std::int64_t bytes = 0;
-  try {
-    bytes = parse_bytes(plain ? text + " B" : text).value;
-  } catch (const InputError& e) {
-    throw InputError(fmt::format("{}: {}", option, e.what()));
+// A word that is neither a job nor defined.
+[[noreturn]] void refuse(const std::string& word) {
+  std::vector<std::string> known = catalogue_names(kJobFolder);
+  known.emplace_back("collective");
+  std::string near = nearest_word(word, known);
+  if (near.empty()) {
+    near = reports::nearest_defined(word);
   }
-  if (bytes > kMostBytes) {
-    throw InputError(fmt::format("{}: \"{}\" is not allowed; expected at most 1 PiB", option, text));
-  }
-  return bytes;
+  throw InputError(fmt::format(
+      "\"{}\" is neither a job nor a figure, field or topic; {}expected a JOB, a word of 'foretrain explain "
+      "figures' or 'foretrain explain fields', exit-codes, or collective",
+      word, near.empty() ? "" : fmt::format("did you mean \"{}\"? ", near)));
 }
 
-std::vector<std::int64_t> sweep_of(const std::string& text) {
-  const std::size_t colon = text.find(':');
-  if (colon == std::string::npos) {
-    throw InputError(fmt::format("--sweep: \"{}\" is not allowed; expected FROM:TO, as 8:8GiB", text));
+// What the word means, where it is no job; "" where it is one.
+std::string definition(const std::string& word) {
+  const auto all = [](std::span<const reports::Definition> table) {
+    return reports::to_text({table.begin(), table.end()});
+  };
+  if (word == "figures") {
+    return all(reports::figure_definitions());
   }
-  const std::int64_t from = size_of("--sweep", text.substr(0, colon)), to = size_of("--sweep", text.substr(colon + 1));
-  if (from < 1 || from > to) {
-    throw InputError(fmt::format("--sweep: \"{}\" is not allowed; expected 1 <= FROM <= TO", text));
+  if (word == "fields") {
+    return all(reports::field_definitions());
   }
-  std::vector<std::int64_t> sizes;
-  for (std::int64_t bytes = from; bytes <= to; bytes *= 2) {
-    sizes.push_back(bytes);
+  const std::vector<std::string> jobs = catalogue_names(kJobFolder);
+  if (word.empty() || word.find('/') != std::string::npos || word.ends_with(".json") ||
+      std::find(jobs.begin(), jobs.end(), word) != jobs.end()) {
+    return "";
   }
-  return sizes;
+  const std::vector<reports::Definition> found = reports::definitions_of(word);
+  if (found.empty()) {
+    refuse(word);
+  }
+  return reports::to_text(found);
 }
 
-// Extra latency of ranks that fill the first nodes, of as many sites as the system has.
-sim::ExtraLatency extra_latency(topologies::Cluster cluster, const sim::GroupPlacement& group) {
-  const int per_unit = topologies::devices_per_unit(cluster);
-  const int sites = cluster.fabric == nullptr ? 1 : cluster.fabric->sites.count;
-  cluster.nodes = std::int64_t{(group.nodes + sites - 1) / sites} * sites * (per_unit / cluster.devices_per_node);
-  const sim::LongRoutes routes(cluster);
-  if (group.nodes == 1 || !routes.any()) {
-    return {};
+reports::Sweep swept(const JobArguments& arguments, const ModelArguments& models,
+                     const std::vector<std::string>& sweeps) {
+  std::vector<reports::SweepAxis> axes;
+  for (const std::string& text : sweeps) {
+    axes.push_back(search::sweep_axis(text));
   }
-  std::vector<plan::Rank> members;
-  for (int r = 0; r < group.ranks; ++r) {
-    members.push_back(plan::Rank{r / group.per_node} * per_unit + r % group.per_node);
-  }
-  return routes.of(members);
-}
-
-// The shape of the network that they take.
-std::string add_flows(topologies::Cluster cluster, sim::collective::Kind kind, const sim::GroupPlacement& group,
-                      reports::CollectiveAt& at) {
-  const auto layout = sim::collective::Layout::packed(group.ranks, group.per_node);
-  for (const sim::collective::LockStep& w : sim::collective::lock_step(cluster, kind, Bytes{at.bytes}, layout)) {
-    at.flows.push_back({w.algorithm, w.pieces, w.rounds, w.transfers, w.flows, w.full_bisection, w.routed, w.refusal});
-  }
-  cluster.nodes = std::int64_t{layout.nodes()} * (topologies::devices_per_unit(cluster) / cluster.devices_per_node);
-  return topologies::make_network(cluster)->fabric_shape();
+  const search::LoadJob load = [&](const std::vector<std::string>& further) { return arguments.load(further); };
+  return search::sweep(arguments.load(), load, options_of(models), std::move(axes));
 }
 
 }  // namespace
 
 int explain_command(const std::vector<std::string>& arguments, Console& console) {
-  std::string what, kind = "all_reduce", bytes, sweep, system, network = "alpha_beta", collectives;
-  std::int64_t ranks = 0, per_node = 0;
-  bool json = false, flows = false;
-  Options options("explain", "says where one figure comes from: every way to do a collective, with its time");
-  options.positional("WHAT", &what, "collective");
-  options.text("kind", "KIND", &kind,
-               "all_reduce, reduce_scatter, all_gather, broadcast, all_to_all, ... [all_reduce]");
-  options.text("system", "SYSTEM", &system, "a name of 'foretrain list systems', or a file");
-  options.integer("group", &ranks, 2, 1 << 20, "ranks that take part");
-  options.integer("per-node", &per_node, 1, 1 << 20,
-                  "ranks on a node, or on a domain of nodes on one NVSwitch [all its devices]");
-  options.text("bytes", "SIZE", &bytes, "the total buffer: 64MiB, 1 GB, 4096");
-  options.text("sweep", "FROM:TO", &sweep, "a table as of nccl-tests, sizes doubling: 8:8GiB");
-  options.text("collective", "KIND=ALGORITHM", &collectives, "not the library's choice: all_reduce=ring:simple");
-  options.word("network", &network, {"alpha_beta"}, "the model that knows of algorithms");
-  options.flag("flows", &flows, "also round by round as flows on the system's network");
-  options.flag("json", &json, "one document, foretrain.explain_collective/1");
-  options.examples({"foretrain explain collective --kind all_reduce --bytes 64MiB --group 16 --system dgx-h100",
-                    "foretrain explain collective --kind all_gather --sweep 8:8GiB --group 8 --system dgx-a100-80gb"});
+  if (!arguments.empty() && arguments.front() == "collective") {
+    return explain_collective({arguments.begin() + 1, arguments.end()}, console);
+  }
+  JobArguments job_arguments;
+  ModelArguments models;
+  std::vector<std::string> sweeps;
+  bool json = false;
+  Options options("explain",
+                  "why a step of a job takes as long as it does, and what would make it shorter; tables of changes; "
+                  "what a figure, a field or an exit status means; ways to do a collective");
+  options.positional("WHAT", &job_arguments.path,
+                     "a JOB; or a word: mfu, exposed_tp, strategy.zero, exit-codes; figures, fields: all of them; or "
+                     "'collective', with options of its own");
+  options.rest("KEY=VALUE", &job_arguments.overrides, "overrides a field of the job");
+  options.texts("sweep", "FIELD=A,B,C", &sweeps,
+                "a table of the job with each of these values; several fields: with all combinations");
+  options.flag("json", &json, "one document, foretrain.explain/1, or foretrain.sweep/1");
+  models.add_to(options);
+  options.examples({"foretrain explain gpt3-175b-1024-a100",
+                    "foretrain explain job.json --sweep tp=1,2,4,8 --sweep micro_batch=1,2", "foretrain explain mfu",
+                    "foretrain explain exit-codes",
+                    "foretrain explain collective --kind all_reduce --bytes 64MiB --group 16 --system dgx-h100"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
   }
-  if (what != "collective") {
-    throw InputError(what.empty() ? "WHAT is missing; expected: collective"
-                                  : fmt::format("\"{}\" is not allowed; expected: collective", what));
+  if (job_arguments.path.empty()) {
+    throw InputError("WHAT is missing; expected a JOB, a word of 'foretrain explain figures', or collective");
   }
-  for (const auto& [missing, name] : {std::pair{system.empty(), "--system SYSTEM"}, {ranks == 0, "--group N"}}) {
-    if (missing) {
-      throw InputError(fmt::format("{} is missing; see foretrain explain --help", name));
+  if (const std::string text = definition(job_arguments.path); !text.empty()) {
+    if (json || !sweeps.empty() || !job_arguments.overrides.empty()) {
+      throw InputError(
+          fmt::format("\"{}\" is explained in words; KEY=VALUE, --json and --sweep go with a JOB", job_arguments.path));
     }
+    console.result(text);
+    return kOk;
   }
-  if (bytes.empty() == sweep.empty()) {
-    throw InputError("expected one of --bytes SIZE and --sweep FROM:TO");
+  if (!sweeps.empty()) {
+    const reports::Sweep result = swept(job_arguments, models, sweeps);
+    console.result(json ? reports::to_json(result).dump(2) + "\n" : reports::to_text(result, console.colour()));
+    return kOk;
   }
-  if (flows && bytes.empty()) {
-    throw InputError("--flows goes with --bytes SIZE: a sweep has no column for it");
-  }
-  topologies::Cluster cluster = topologies::load_system(system);
-  topologies::load_profile_of(cluster);
-  const int per_unit = topologies::devices_per_unit(cluster);
-  const std::string unit = per_unit > cluster.devices_per_node ? "domain" : "node";
-  const std::int64_t on_node = per_node > 0 ? per_node : std::min<std::int64_t>(ranks, per_unit);
-  if (on_node > per_unit) {
-    throw InputError(
-        fmt::format("--per-node: {} is not allowed; a {} of {} has {} devices", on_node, unit, cluster.name, per_unit));
-  }
-  if (cluster.this_machine && ranks > on_node) {
-    throw InputError(
-        fmt::format("--group: {} is not allowed; {} is one node, of {} devices", ranks, cluster.name, on_node));
-  }
-  reports::CollectiveReport report;
-  const sim::collective::Kind k = sim::collective::kind_from_name(kind);
-  report.kind = kind;
-  report.system = cluster.name;
-  report.unit = unit;
-  report.network_model = network;
-  report.ranks = static_cast<int>(ranks);
-  report.per_node = static_cast<int>(std::min(on_node, ranks));
-  report.nodes = static_cast<int>((ranks + on_node - 1) / on_node);
-  std::vector<sim::CollectiveOverride> overrides = sim::parse_collective_overrides(collectives);
-  if (std::any_of(overrides.begin(), overrides.end(), [&](const auto& o) { return o.kind != k; })) {
-    throw InputError(fmt::format("--collective: \"{}\" is not allowed; expected {}=ALGORITHM, as --kind says",
-                                 collectives, sim::collective::name(k)));
-  }
-  const auto model = sim::make_network_model(network, cluster, std::move(overrides));
-  const int on_last = report.ranks - (report.nodes - 1) * report.per_node;
-  sim::GroupPlacement group{report.ranks, report.nodes, report.per_node, on_last};
-  group.extra = extra_latency(cluster, group);
-  for (const std::int64_t size :
-       sweep.empty() ? std::vector<std::int64_t>{size_of("--bytes", bytes)} : sweep_of(sweep)) {
-    reports::CollectiveAt at;
-    at.bytes = size;
-    for (const sim::CollectiveCandidate& c : model->candidates(k, Bytes{size}, group)) {
-      at.ways.push_back(
-          {c.algorithm, c.protocol, c.latency, c.algbw, c.table_seconds, c.seconds, c.disabled, c.chosen});
-    }
-    if (flows) {
-      report.fabric = add_flows(cluster, k, group, at);
-    }
-    report.sizes.push_back(std::move(at));
-  }
-  console.result(json            ? reports::to_json(report).dump(1) + "\n"
-                 : sweep.empty() ? reports::to_text(report, console.colour())
-                                 : reports::to_sweep_text(report, console.colour()));
+  job_arguments.wants_fixes = false;
+  const plan::Job job = job_arguments.load();
+  const plan::PlanGraph graph = plan::build(job);
+  plan::Timeline timeline;
+  const sim::Simulation simulation = simulate(job, graph, models, &timeline);
+  const reports::Estimate estimate = forecast(job_arguments, models, job, graph, simulation);
+  reports::Explanation explanation{&estimate, search::critical_path(graph, job.cluster, timeline), {}, {}};
+  explanation.resources = search::sensitivity(job, graph, options_of(models), simulation.step_time);
+  explanation.changes = search::changed_plans(
+      job, [&](const std::vector<std::string>& further) { return job_arguments.load(further); }, options_of(models),
+      simulation.step_time);
+  console.result(json ? reports::to_json(explanation).dump(2) + "\n" : reports::to_text(explanation, console.colour()));
   return kOk;
 }
 

@@ -157,6 +157,9 @@ std::vector<reports::Fix> least_fixes(const JobArguments& arguments, const std::
 }  // namespace
 
 std::vector<reports::Fix> fixes(const JobArguments& arguments, const plan::Job& job) {
+  if (!arguments.wants_fixes) {
+    return {};
+  }
   const std::vector<Direction> all = directions(job);
   std::vector<reports::Fix> found;
   // No larger sets than the first that help: an estimate of 131,072 ranks is a matter of a tenth of a second each.

@@ -13,17 +13,6 @@ namespace {
 
 constexpr int kSimulatedSteps = 2;
 
-sim::Options options_of(const ModelArguments& models) {
-  sim::Options options;
-  options.compute_model = models.compute_model;
-  options.network_model = models.network_model;
-  options.collectives = sim::parse_collective_overrides(models.collectives);
-  options.steps = kSimulatedSteps;
-  options.share_devices = !models.no_sharing;
-  options.fold_ranks = options.fold_time = !models.no_fold;
-  return options;
-}
-
 }  // namespace
 
 void JobArguments::add_to(Options& options) {
@@ -60,6 +49,17 @@ void ModelArguments::add_to(Options& options) {
   options.flag("no-sharing", &no_sharing, "compute and communication on one device do not slow each other");
   options.text("collective", "KIND=ALGORITHM", &collectives,
                "not the library's choice of algorithm: all_reduce=ring,all_gather=ring:simple");
+}
+
+sim::Options options_of(const ModelArguments& models) {
+  sim::Options options;
+  options.compute_model = models.compute_model;
+  options.network_model = models.network_model;
+  options.collectives = sim::parse_collective_overrides(models.collectives);
+  options.steps = kSimulatedSteps;
+  options.share_devices = !models.no_sharing;
+  options.fold_ranks = options.fold_time = !models.no_fold;
+  return options;
 }
 
 sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,

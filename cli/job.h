@@ -22,6 +22,7 @@ struct JobArguments {
   std::string path;
   std::vector<std::string> overrides;
   std::optional<std::string> text;  // the document itself; `path` then only stands in messages
+  bool wants_fixes = true;          // of a job that does not fit
 
   void add_to(Options& options);
   // The job, its cluster's profile loaded, with further overrides. Throws InputError, also when none was given.
@@ -36,6 +37,9 @@ struct ModelArguments {
 
   void add_to(Options& options);
 };
+
+// What the simulator is told of these words.
+sim::Options options_of(const ModelArguments& models);
 
 // Two simulated steps; the second is the steady one. `timeline`: its spans as well, or nullptr.
 sim::Simulation simulate(const plan::Job& job, const plan::PlanGraph& graph, const ModelArguments& models,

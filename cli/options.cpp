@@ -88,6 +88,13 @@ void Options::text(const std::string& name, const std::string& metavar, std::str
              });
 }
 
+void Options::texts(const std::string& name, const std::string& metavar, std::vector<std::string>* values,
+                    const std::string& help) {
+  impl_->names.push_back("--" + name);
+  impl_->options.push_back({fmt::format("--{} {}", name, metavar), help});
+  impl_->app.add_option("--" + name, *values)->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
 void Options::integer(const std::string& name, std::int64_t* value, std::int64_t low, std::int64_t high,
                       const std::string& help) {
   impl_->add("--" + name, fmt::format("--{} N", name), help, [=](const std::string& given) {
@@ -157,6 +164,18 @@ std::optional<std::string> Options::parse(const std::vector<std::string>& argume
     append_lines(out, "Options:", o.options);
     if (!o.commands.empty()) {
       out += fmt::format("\nExamples:\n  {}\n", fmt::join(o.commands, "\n  "));
+    }
+    return out;
+  }
+  if (arguments == std::vector<std::string>{kListOptions}) {
+    std::string out;
+    for (const Line& line : o.positionals) {
+      out += line.left + "\t\n";
+    }
+    for (const Line& line : o.options) {
+      const std::string left = line.left.substr(line.left.find("--"));
+      const std::size_t blank = left.find(' ');
+      out += left.substr(0, blank) + "\t" + (blank == std::string::npos ? "" : left.substr(blank + 1)) + "\n";
     }
     return out;
   }

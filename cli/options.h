@@ -9,6 +9,10 @@
 
 namespace foretrain::cli {
 
+// In place of other arguments: parse() returns a line for each positional and option, its name, a tab, and of an option
+// that takes a value the metavar or the words allowed, with "|" between. For completion (cli/completion_command.cpp).
+inline constexpr const char* kListOptions = "--list-options";
+
 // Values are written to the addresses given, which must outlive parse(); an option that is absent leaves its value
 // alone. Names are without dashes: "steps" is --steps N or --steps=N.
 class Options {
@@ -23,6 +27,9 @@ class Options {
   // `short_name`: one letter, or 0 for none.
   void text(const std::string& name, const std::string& metavar, std::string* value, const std::string& help,
             char short_name = 0);
+  // May be given several times.
+  void texts(const std::string& name, const std::string& metavar, std::vector<std::string>* values,
+             const std::string& help);
   void integer(const std::string& name, std::int64_t* value, std::int64_t low, std::int64_t high,
                const std::string& help);
   void number(const std::string& name, std::optional<double>* value, double low, const std::string& help);

@@ -1,6 +1,7 @@
 // The verbs: one row each, one file each.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,21 @@ int import_command(const std::vector<std::string>& arguments, Console& console);
 int export_command(const std::vector<std::string>& arguments, Console& console);
 int doctor_command(const std::vector<std::string>& arguments, Console& console);
 int explain_command(const std::vector<std::string>& arguments, Console& console);
+int search_command(const std::vector<std::string>& arguments, Console& console);
 int report_command(const std::vector<std::string>& arguments, Console& console);
 int validate_command(const std::vector<std::string>& arguments, Console& console);
+
+// `explain collective`, by the words after that.
+int explain_collective(const std::vector<std::string>& arguments, Console& console);
+
+int completion_command(const std::vector<std::string>& arguments, Console& console);
+
+struct Verb {
+  const char* name;
+  const char* card;
+  int (*command)(const std::vector<std::string>&, Console&);  // nullptr: not built yet
+};
+std::span<const Verb> verbs();
 
 // The whole program behind main's catch: help, version, dispatch.
 int dispatch(const std::vector<std::string>& arguments, Console& console);

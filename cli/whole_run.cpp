@@ -17,25 +17,6 @@ constexpr std::int64_t kMostSteps = 1'000'000'000'000;
 constexpr double kLowestPrice = 1e-3, kHighestPrice = 1e6;
 constexpr double kHighestPue = 10;
 
-// "15T", "300B", "1.5e12".
-double parse_tokens(const std::string& text) {
-  double number = 0;
-  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const std::string suffix(rest, text.data() + text.size());
-  const double scale = suffix.empty()                   ? 1
-                       : suffix == "k" || suffix == "K" ? 1e3
-                       : suffix == "M"                  ? 1e6
-                       : suffix == "B" || suffix == "G" ? 1e9
-                       : suffix == "T"                  ? 1e12
-                                                        : NAN;
-  const double tokens = number * scale;
-  if (error != std::errc{} || !(tokens >= 1 && tokens <= kMostTokens)) {
-    throw InputError(fmt::format(
-        "--tokens: \"{}\" is not allowed; expected a number from 1 to 10000T, with k, M, B or T behind it: 15T", text));
-  }
-  return tokens;
-}
-
 // What fails in `action` is told with the option before it.
 template <class Action>
 auto with_option(const char* option, Action action) {
@@ -63,6 +44,28 @@ void check_range(const std::string& option, const std::optional<double>& value, 
 }
 
 }  // namespace
+
+double parse_tokens(const std::string& text) {
+  double number = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string suffix(rest, text.data() + text.size());
+  const double scale = suffix.empty()                   ? 1
+                       : suffix == "k" || suffix == "K" ? 1e3
+                       : suffix == "M"                  ? 1e6
+                       : suffix == "B" || suffix == "G" ? 1e9
+                       : suffix == "T"                  ? 1e12
+                                                        : NAN;
+  const double tokens = number * scale;
+  if (error != std::errc{} || !(tokens >= 1 && tokens <= kMostTokens)) {
+    throw InputError(fmt::format(
+        "--tokens: \"{}\" is not allowed; expected a number from 1 to 10000T, with k, M, B or T behind it: 15T", text));
+  }
+  return tokens;
+}
+
+void check_price(const std::optional<double>& price) {
+  check_range("price", price, kLowestPrice, kHighestPrice);
+}
 
 void WholeRunArguments::add_to(Options& options) {
   options.text("tokens", "N", &tokens_,
@@ -108,7 +111,7 @@ bool WholeRunArguments::wanted() const {
     throw InputError(fmt::format("--mtbf and --{} exclude each other: each says how often the job fails",
                                  failures_.empty() ? "site" : "failures"));
   }
-  check_range("price", price_, kLowestPrice, kHighestPrice);
+  check_price(price_);
   check_range("pue", pue_, 1, kHighestPue);
   wishes();
   return is_wanted;

@@ -12,6 +12,11 @@
 
 namespace foretrain::cli {
 
+// --tokens "15T", "300B", "1.5e12". Throws InputError.
+double parse_tokens(const std::string& text);
+// --price of a device for an hour. Throws InputError.
+void check_price(const std::optional<double>& price);
+
 class WholeRunArguments {
  public:
   void add_to(Options& options);

@@ -91,6 +91,22 @@ if(FORETRAIN_TESTS)
   endif()
 endif()
 
+# pybind11 (FORETRAIN_HAVE_PYBIND11), when present with Python's headers: the Python package. Sanitizers do without: they
+# would have to be in the interpreter.
+set(FORETRAIN_HAVE_PYBIND11 OFF)
+if(NOT FORETRAIN_SANITIZE AND NOT FORETRAIN_FUZZ)
+  find_package(Python3 QUIET COMPONENTS Interpreter Development.Module)
+  set(PYBIND11_FINDPYTHON OFF)
+  set(PYTHON_EXECUTABLE ${Python3_EXECUTABLE})
+  if(Python3_Development.Module_FOUND)
+    find_package(pybind11 2.10 QUIET CONFIG)
+    set(FORETRAIN_HAVE_PYBIND11 ${pybind11_FOUND})
+  endif()
+  if(NOT FORETRAIN_HAVE_PYBIND11)
+    message(STATUS "pybind11: not found; there is no Python package (apt-get install pybind11-dev python3-dev)")
+  endif()
+endif()
+
 find_package(benchmark QUIET)            # benchmark::benchmark, for bench/
 
 # foretrain::simgrid, when present (FORETRAIN_HAVE_SIMGRID): the other flow simulator, for tests and bench/ to compare with.

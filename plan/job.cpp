@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
+#include "base/catalogue.h"
 #include "base/error.h"
 #include "plan/job_check.h"
+#include "plan/open_job.h"
 #include "plan/overrides.h"
 #include "topologies/cluster_file.h"
 #include "workloads/workload_file.h"
@@ -93,7 +96,9 @@ ObjectReader part_reader(Documents& documents, std::size_t part, ObjectReader& r
   return broken_file ? root.absent() : root.object(kParts[part], std::string_view(kParts[part]) != "strategy");
 }
 
-Job read_job(JsonDocument document, const std::vector<std::string>& overrides) {
+// Reads the parts and hands them to `use`. Throws InputError with every mistake, those of `use` too.
+Job read_parts(JsonDocument document, const std::vector<std::string>& overrides,
+               const std::function<void(Job&, const JobParts&)>& use) {
   Mistakes mistakes;
   std::vector<std::string> assignments;
   for (const std::string& text : overrides) {
@@ -135,9 +140,13 @@ Job read_job(JsonDocument document, const std::vector<std::string>& overrides) {
   for (ObjectReader* reader : {&root, &workload, &cluster, &strategy}) {
     reader->finish();
   }
-  complete_and_check(job, {workload, cluster, strategy, workload_ok, cluster_ok, strategy_ok});
+  use(job, {workload, cluster, strategy, workload_ok, cluster_ok, strategy_ok});
   mistakes.throw_if_any();
   return job;
+}
+
+Job read_job(JsonDocument document, const std::vector<std::string>& overrides) {
+  return read_parts(std::move(document), overrides, complete_and_check);
 }
 
 }  // namespace
@@ -148,6 +157,69 @@ Job load_job(const std::string& path, const std::vector<std::string>& overrides)
 
 Job job_from_text(const std::string& text, const std::string& origin, const std::vector<std::string>& overrides) {
   return read_job(JsonDocument::from_text(text, origin), overrides);
+}
+
+namespace {
+
+// A part as it was read, for a file that may lie elsewhere.
+nlohmann::ordered_json as_given(const ObjectReader& part, const std::vector<std::string>& paths) {
+  nlohmann::json given = part.value() == nullptr ? nlohmann::json::object() : *part.value();
+  for (const char* key : {"version", "name", "description"}) {  // of a part in a file of its own
+    given.erase(key);
+  }
+  for (const std::string& key : paths) {
+    if (given.contains(key) && given[key].is_string() && !is_catalogue_name(given[key].get<std::string>())) {
+      given[key] = part.file_path(key, given[key].get<std::string>());
+    }
+  }
+  return given;
+}
+
+OpenJob read_open_job(JsonDocument document, const std::vector<std::string>& overrides) {
+  OpenJob open;
+  open.job = read_parts(std::move(document), overrides, [&](Job& job, const JobParts& parts) {
+    job.cluster.nodes = std::max<std::int64_t>(1, job.cluster.nodes);
+    job.strategy = {};
+    open.given = std::make_shared<nlohmann::json>(as_given(parts.strategy, {}));
+    nlohmann::ordered_json document{{"version", 1}};
+    if (!job.name.empty()) {
+      document["name"] = job.name;
+    }
+    document["workload"] = as_given(parts.workload, {"model"});
+    document["cluster"] = as_given(parts.cluster, {"system", "profile"});
+    open.document = std::make_shared<nlohmann::ordered_json>(std::move(document));
+  });
+  return open;
+}
+
+}  // namespace
+
+OpenJob load_open_job(const std::string& path, const std::vector<std::string>& overrides) {
+  return read_open_job(JsonDocument::from_file(path), overrides);
+}
+
+OpenJob open_job_from_text(const std::string& text, const std::string& origin,
+                           const std::vector<std::string>& overrides) {
+  return read_open_job(JsonDocument::from_text(text, origin), overrides);
+}
+
+nlohmann::ordered_json document_of(const OpenJob& open, const nlohmann::json& strategy) {
+  nlohmann::ordered_json document = *open.document;
+  document["strategy"] = strategy;
+  return document;
+}
+
+Job with_strategy(const Job& open, const nlohmann::json& strategy) {
+  Mistakes mistakes;
+  const JsonDocument document = JsonDocument::from_text(strategy.dump(), "strategy");
+  ObjectReader reader(document, mistakes);
+  Job job = open;
+  job.strategy = read_strategy(reader);
+  reader.finish();
+  ObjectReader others = reader.absent();
+  complete_and_check(job, {others, others, reader, true, true, mistakes.empty()});
+  mistakes.throw_if_any();
+  return job;
 }
 
 nlohmann::json resolved(const Job& job) {
@@ -178,8 +250,10 @@ std::vector<std::int64_t> layers_per_stage(const Job& job) {
   if (!job.strategy.layers_per_stage.empty()) {
     return job.strategy.layers_per_stage;
   }
-  const std::int64_t stages = job.strategy.model_stages();
-  const std::int64_t layers = job.workload.model.repeated_layers();
+  return even_layers(job.workload.model.repeated_layers(), job.strategy.model_stages());
+}
+
+std::vector<std::int64_t> even_layers(std::int64_t layers, std::int64_t stages) {
   std::vector<std::int64_t> split(static_cast<std::size_t>(stages), (layers + stages - 1) / stages);
   // Stages one layer short: the last (it has the head), the first (it has the embedding), then from the end backwards.
   std::int64_t shorter = (stages - layers % stages) % stages;

@@ -33,6 +33,7 @@ nlohmann::json resolved(const Job& job);
 // Layers of each virtual stage: floor or ceil of layers/stages, the shorter ones being the last, then the first, then
 // from the end backwards; layers_per_stage overrides.
 std::vector<std::int64_t> layers_per_stage(const Job& job);
+std::vector<std::int64_t> even_layers(std::int64_t layers, std::int64_t stages);
 // A multiple of 128 x tp, unless the strategy says otherwise.
 std::int64_t padded_vocab(const Job& job);
 // Target size of a gradient bucket: what the strategy says, else 40 million elements (Megatron's default).

@@ -1,9 +1,6 @@
 #include "plan/schedule_times.h"
 
 #include <algorithm>
-#include <map>
-#include <optional>
-#include <tuple>
 
 #include "base/error.h"
 
@@ -11,16 +8,23 @@ namespace foretrain::plan {
 
 namespace {
 
-// What an action leaves for the next stage: (stage, is forward, microbatch). A weight gradient leaves nothing.
-using Output = std::tuple<std::int32_t, bool, std::int32_t>;
+// When the next stage has what it waits for, by (stage, is forward, microbatch). A weight gradient leaves nothing.
+class Outputs {
+ public:
+  static constexpr std::int64_t kNotYet = -1;
 
-std::optional<Output> input(const Action& a, std::int32_t length) {
-  const bool is_forward = a.kind == ActionKind::forward;
-  if (a.kind == ActionKind::backward_weight || a.stage % length == (is_forward ? 0 : length - 1)) {
-    return std::nullopt;
+  Outputs(std::size_t stages, std::size_t microbatches)
+      : microbatches_(microbatches), ends_(2 * stages * microbatches, kNotYet) {}
+
+  std::int64_t& at(std::int32_t stage, bool is_forward, std::int32_t microbatch) {
+    return ends_[(static_cast<std::size_t>(stage) * 2 + (is_forward ? 1 : 0)) * microbatches_ +
+                 static_cast<std::size_t>(microbatch)];
   }
-  return Output{a.stage + (is_forward ? -1 : 1), is_forward, a.microbatch};
-}
+
+ private:
+  std::size_t microbatches_;
+  std::vector<std::int64_t> ends_;
+};
 
 }  // namespace
 
@@ -32,34 +36,51 @@ std::int64_t Durations::of(ActionKind kind) const {
 }
 
 ScheduleTimes times(const Schedule& s, const Durations& durations, int ways) {
-  std::int32_t last_stage = 0;
+  std::int32_t stages = 0;
   for (const std::vector<Action>& row : s) {
     for (const Action& a : row) {
-      last_stage = std::max(last_stage, a.stage);
+      stages = std::max(stages, a.stage + 1);
     }
   }
+  return times(s, std::vector<Durations>(static_cast<std::size_t>(stages), durations), ways);
+}
+
+ScheduleTimes times(const Schedule& s, const std::vector<Durations>& by_stage, int ways) {
+  std::int32_t microbatches = 0;
+  std::vector<std::size_t> rank_of(by_stage.size());
+  for (std::size_t rank = 0; rank < s.size(); ++rank) {
+    for (const Action& a : s[rank]) {
+      microbatches = std::max(microbatches, a.microbatch + 1);
+      rank_of[static_cast<std::size_t>(a.stage)] = rank;
+    }
+  }
+  const auto length = static_cast<std::int32_t>(by_stage.size()) / ways;
   ScheduleTimes t{std::vector<std::vector<std::int64_t>>(s.size()), std::vector<std::int64_t>(s.size(), 0), 0};
-  std::map<Output, std::int64_t> done;  // by output, when it is there
+  Outputs done(by_stage.size(), static_cast<std::size_t>(microbatches));
   std::vector<std::int64_t> clock(s.size(), 0);
   for (bool moved = true; moved;) {
     moved = false;
     for (std::size_t rank = 0; rank < s.size(); ++rank) {
       std::vector<std::int64_t>& start = t.start[rank];
+      start.reserve(s[rank].size());
       for (; start.size() < s[rank].size(); moved = true) {
         const Action& a = s[rank][start.size()];
+        const bool is_forward = a.kind == ActionKind::forward, is_weight = a.kind == ActionKind::backward_weight;
         std::int64_t begin = clock[rank];
-        if (const auto from = input(a, (last_stage + 1) / ways)) {
-          const auto there = done.find(*from);
-          if (there == done.end()) {
+        if (!is_weight && a.stage % length != (is_forward ? 0 : length - 1)) {
+          const std::int32_t from = a.stage + (is_forward ? -1 : 1);
+          const std::int64_t there = done.at(from, is_forward, a.microbatch);
+          if (there == Outputs::kNotYet) {
             break;
           }
-          begin = std::max(begin, there->second);
+          const auto sender = static_cast<std::size_t>(from);
+          begin = std::max(begin, there + (rank_of[sender] == rank ? 0 : by_stage[sender].message));
         }
         t.waits[rank] += start.empty() ? 0 : begin - clock[rank];
         start.push_back(begin);
-        clock[rank] = begin + durations.of(a.kind);
-        if (a.kind != ActionKind::backward_weight) {
-          done[{a.stage, a.kind == ActionKind::forward, a.microbatch}] = clock[rank];
+        clock[rank] = begin + by_stage[static_cast<std::size_t>(a.stage)].of(a.kind);
+        if (!is_weight) {
+          done.at(a.stage, is_forward, a.microbatch) = clock[rank];
         }
       }
     }

@@ -1,5 +1,5 @@
-// When the actions of a schedule run where only its order counts: actions of a kind last equally long, messages take no
-// time. What the simulator says of the same schedule on a machine differs by messages and unequal stages.
+// When the actions of a schedule run where only its order counts. What the simulator says of the same schedule on a
+// machine differs by what ranks and links hold each other up.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@ namespace foretrain::plan {
 // In units of time.
 struct Durations {
   std::int64_t forward = 1, backward = 2, backward_input = 1, backward_weight = 1;
+  std::int64_t message = 0;  // of an output, to a stage on another rank
   std::int64_t of(ActionKind kind) const;
 };
 
@@ -23,5 +24,7 @@ struct ScheduleTimes {
 
 // Each action starts as soon as its row and its input allow. `ways`: as in check(). REQUIRES: a checked schedule.
 ScheduleTimes times(const Schedule& s, const Durations& durations = {}, int ways = 1);
+// With durations of each virtual stage; messages by the stage that they come from.
+ScheduleTimes times(const Schedule& s, const std::vector<Durations>& by_stage, int ways = 1);
 
 }  // namespace foretrain::plan

@@ -54,12 +54,46 @@ bool true_at(const json& object, const char* key) {
   return value.is_boolean() && value.get<bool>();
 }
 
-// What tells plans apart; extents of one, and words that say "no", are left out.
+std::optional<PlanFigures> plan_figures(const json& item) {
+  const json& estimate = part(item, "estimate");
+  const std::optional<double> step = number_at(estimate, "step_time_s");
+  if (!step) {
+    return std::nullopt;
+  }
+  PlanFigures plan;
+  plan.step_seconds = *step;
+  plan.tokens_per_second = number_at(estimate, "tokens_per_s").value_or(0);
+  const json& memory = part(estimate, "memory");
+  plan.memory_bytes = number_at(memory, "demand_bytes").value_or(number_at(memory, "peak_bytes").value_or(0));
+  const json& strategy = part(part(item, "job"), "strategy");
+  plan.strategy = strategy.is_object() ? strategy_words(strategy) : "";
+  return plan;
+}
+
+}  // namespace
+
 std::string strategy_words(const json& strategy) {
   std::vector<std::string> words;
-  for (const char* key : {"dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "schedule", "zero", "shard",
-                          "recompute", "sequence_parallel", "overlap_grad_reduce", "overlap_param_gather", "cp_kind",
-                          "offload", "layers_per_stage", "rank_order"}) {
+  for (const char* key : {"dp",
+                          "tp",
+                          "pp",
+                          "cp",
+                          "ep",
+                          "virtual_stages",
+                          "micro_batch",
+                          "schedule",
+                          "zero",
+                          "shard",
+                          "recompute",
+                          "sequence_parallel",
+                          "overlap_grad_reduce",
+                          "overlap_param_gather",
+                          "cp_kind",
+                          "overlap_ep",
+                          "expert_tp",
+                          "offload",
+                          "layers_per_stage",
+                          "rank_order"}) {
     const json& value = part(strategy, key);
     const std::string word(key);
     if ((word == "schedule" && part(strategy, "pp") == 1) || (word == "cp_kind" && part(strategy, "cp") == 1) ||
@@ -78,24 +112,6 @@ std::string strategy_words(const json& strategy) {
   }
   return words.empty() ? "one rank" : fmt::format("{}", fmt::join(words, ", "));
 }
-
-std::optional<PlanFigures> plan_figures(const json& item) {
-  const json& estimate = part(item, "estimate");
-  const std::optional<double> step = number_at(estimate, "step_time_s");
-  if (!step) {
-    return std::nullopt;
-  }
-  PlanFigures plan;
-  plan.step_seconds = *step;
-  plan.tokens_per_second = number_at(estimate, "tokens_per_s").value_or(0);
-  const json& memory = part(estimate, "memory");
-  plan.memory_bytes = number_at(memory, "demand_bytes").value_or(number_at(memory, "peak_bytes").value_or(0));
-  const json& strategy = part(part(item, "job"), "strategy");
-  plan.strategy = strategy.is_object() ? strategy_words(strategy) : "";
-  return plan;
-}
-
-}  // namespace
 
 SearchFigures search_figures(const std::string& text, const std::string& origin) {
   const json document = parse(text, origin);

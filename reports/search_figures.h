@@ -42,6 +42,10 @@ struct SearchFigures {
   std::optional<double> best_possible_seconds;
 };
 
+// "dp 16, tp 8, pp 8, micro_batch 1, ..." of a job file's strategy: extents of one, and words that say "no", are left
+// out.
+std::string strategy_words(const nlohmann::json& strategy);
+
 // Throws InputError for text that is no such document; keys beyond those that are shown are passed over.
 SearchFigures search_figures(const std::string& text, const std::string& origin);
 // The job file of its best plan; "" where nothing fits.

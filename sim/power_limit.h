@@ -19,9 +19,14 @@
 
 namespace foretrain::sim {
 
-// Relative to that of the profile's figures, a multiple of 1/1024; `by_role`: where time goes at that clock. 1 for
+// To a multiple of 1/1024: coarse enough for any way of adding up the same times.
+double rounded_clock(double clock);
+
+// Relative to that of the profile's figures, rounded; `by_role`: where time goes at that clock. 1 for
 // devices that nobody found to slow down.
 double sustained_clock(const topologies::Cluster& cluster, const plan::PlanGraph& graph,
                        const std::vector<plan::Breakdown>& by_role);
+// The same where they compute `busy` of the time, not rounded.
+double sustained_clock(const topologies::Cluster& cluster, double busy);
 
 }  // namespace foretrain::sim

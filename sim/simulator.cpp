@@ -16,6 +16,7 @@
 #include "sim/period.h"
 #include "sim/power_limit.h"
 #include "sim/role_model.h"
+#include "sim/scaled_latency.h"
 #include "topologies/profile.h"
 
 namespace foretrain::sim {
@@ -160,7 +161,8 @@ class AlikeSteps {
 
  private:
   std::unique_ptr<NetworkModel> network_of(const topologies::Cluster& c) const {
-    return make_network_model(options_.network_model, c, options_.collectives, graph_.mesh.ranks());
+    return scaled_latency(make_network_model(options_.network_model, c, options_.collectives, graph_.mesh.ranks()),
+                          options_.latency);
   }
 
   // Slow nodes are slow links where links are seen, else slow meetings.

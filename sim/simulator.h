@@ -24,6 +24,7 @@ struct Options {
   std::string network_model = "auto";
   std::vector<CollectiveOverride> collectives;  // algorithms that are not the library's choice (sim/network.h)
   double clock = 0;                             // 0: what the power limit leaves (sim/power_limit.h)
+  double latency = 1;                           // times as long for nothing on the network (sim/scaled_latency.h)
   bool share_devices = true;                    // compute and communication slow each other (sim/device_share.h)
   // Or whole periods of the graph: the last two's ends give the steady period; where servers wait for nobody at least
   // kAsynchronousSteps, the mean over the second half of them.

@@ -124,7 +124,7 @@ TEST(DualPipe, BubbleAndActivationsOfTwoCopies) {
   for (const int pp : {2, 4, 6, 12}) {
     for (const int m : {2 * pp, 2 * pp + 2, 5 * pp}) {
       const Schedule s = dualpipe(pp, m);
-      EXPECT_EQ(times(s, {}, 2).makespan, 3 * m + (pp / 2 - 1)) << pp << " " << m;
+      EXPECT_EQ(times(s, Durations{}, 2).makespan, 3 * m + (pp / 2 - 1)) << pp << " " << m;
       for (const std::vector<Action>& actions : s) {
         EXPECT_EQ(assign_copies(actions).holds, pp + 1);
       }

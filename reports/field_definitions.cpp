@@ -1,0 +1,107 @@
+// Fields of job files in a line each; docs/formats.md has their values and defaults.
+#include "reports/definitions.h"
+
+namespace foretrain::reports {
+
+namespace {
+
+constexpr Defines kField = Defines::field;
+
+constexpr Definition kFields[] = {
+    {kField, "name", "what the job is called in reports"},
+    {kField, "description", "a line about it, for lists"},
+    {kField, "workload.model", "the model: a catalogue name, a file, a Hugging Face config.json, or an object"},
+    {kField, "workload.model.*", "a property of a model given as an object (docs/formats.md)"},
+    {kField, "workload.seq_len", "tokens of a sequence"},
+    {kField, "workload.global_batch", "sequences of a step, of all ranks together"},
+    {kField, "workload.loss_scaling",
+     "none, dynamic, or an object with initial, growth, backoff, interval, limit: fp16's loss scale"},
+    {kField, "workload.loss_scaling.*", "a number of dynamic loss scaling (docs/formats.md)"},
+    {kField, "workload.precision",
+     "what matmuls compute in: fp64, fp32, tf32, fp16, bf16, fp8, mxfp8, nvfp4; the memory recipe follows"},
+    {kField, "workload.optimizer", "sgd, momentum, rmsprop, adam, adamw, lamb, or an object with its numbers"},
+    {kField, "workload.optimizer.*", "a number of the optimizer (docs/formats.md)"},
+    {kField, "workload.attention", "kernels of attention: unfused, fused_softmax, flash, flash3, cudnn"},
+    {kField, "workload.document_length",
+     "tokens of the documents that sequences are packed of; attention stays inside one; 0: one document"},
+    {kField, "workload.moe_imbalance", "standard deviation of an expert's share of a microbatch over the mean share"},
+    {kField, "workload.masked_share", "of an encoder: the part of tokens that are masked and to be told"},
+    {kField, "workload.target_len", "of an encoder-decoder: tokens that the decoder tells of each sequence"},
+    {kField, "workload.data", "what is trained on and how it is dealt out: an object"},
+    {kField, "workload.data.*", "how data come to the ranks (docs/formats.md)"},
+    {kField, "cluster.system", "the machine: a catalogue name, a file, or an object"},
+    {kField, "cluster.nodes", "how many nodes; follows from the ranks where it is not given"},
+    {kField, "cluster.devices_per_node", "devices of a node that are used, where not all are"},
+    {kField, "cluster.inter",
+     "of hosts like this machine: the link between them, an object with bandwidth and latency"},
+    {kField, "cluster.inter.*", "bandwidth or latency of the link between hosts"},
+    {kField, "cluster.hosts_share_cores", "whether hosts are network namespaces of one machine"},
+    {kField, "cluster.hosts", "names of hosts by what their ranks are: lists worker, server, loader"},
+    {kField, "cluster.hosts.*", "names of hosts whose ranks are of this kind"},
+    {kField, "cluster.disturbance", "slow devices, nodes and links, other traffic and jitter, for forecasts"},
+    {kField, "cluster.disturbance.*", "one kind of disturbance (docs/formats.md)"},
+    {kField, "cluster.storage", "what data are read from: an object with bandwidth, latency, shared"},
+    {kField, "cluster.storage.*", "bandwidth or latency of storage, or whether all nodes share it"},
+    {kField, "strategy.dp", "data parallel: replicas that share out the batch"},
+    {kField, "strategy.tp", "tensor parallel: ranks that share out every layer's matrices"},
+    {kField, "strategy.pp", "pipeline parallel: stages that share out the layers"},
+    {kField, "strategy.cp", "context parallel: ranks that share out every sequence"},
+    {kField, "strategy.ep", "expert parallel: ranks that hold different experts"},
+    {kField, "strategy.expert_tp", "ranks that each expert's matrices are cut over: tp, or 1"},
+    {kField, "strategy.micro_batch", "sequences that a rank runs at once"},
+    {kField, "strategy.virtual_stages", "chunks of layers that each pipeline rank has (interleaving)"},
+    {kField, "strategy.schedule",
+     "the order of forwards and backwards in a pipeline: gpipe, 1f1b, interleaved, zb_h1, zb_h2, zb_v, dualpipe_v, "
+     "dualpipe, or a file"},
+    {kField, "strategy.zero", "what is sharded over dp: 1 optimizer state, 2 gradients too, 3 parameters too (FSDP)"},
+    {kField, "strategy.zero_kind",
+     "with zero 1: shards are reduce-scattered and gathered, or have owners that broadcast"},
+    {kField, "strategy.shard", "shards in groups of so many neighbours along dp, each group a replica (HSDP)"},
+    {kField, "strategy.reshard", "zero 3: parameters are dropped after the forward and gathered again"},
+    {kField, "strategy.prefetch", "zero 3: how many layers ahead parameters are gathered"},
+    {kField, "strategy.recompute",
+     "what the backward computes again instead of keeping it: none, selective, full, or a list of modules"},
+    {kField, "strategy.recompute_layers", "with recompute full: how many layers of every stage do"},
+    {kField, "strategy.recompute_early_stop",
+     "with recompute full: a layer runs again only up to what its backward reads last"},
+    {kField, "strategy.sequence_parallel", "norms and residuals share out the sequence over tp"},
+    {kField, "strategy.overlap_grad_reduce", "gradients are reduced behind the backward"},
+    {kField, "strategy.overlap_param_gather", "zero 1: parameters are gathered behind the optimizer"},
+    {kField, "strategy.overlap_tp", "weight gradients run beside tensor-parallel sums"},
+    {kField, "strategy.overlap_ep", "tokens' exchanges of a microbatch run behind another's compute"},
+    {kField, "strategy.scatter_gather", "pipeline messages go in tp parts, gathered by the receivers"},
+    {kField, "strategy.fused_grad_accumulation", "weight gradients are added up by their matmul"},
+    {kField, "strategy.fused_activation", "gelu is part of the MLP's matmuls"},
+    {kField, "strategy.loss_chunks", "parts of a microbatch whose logits exist one at a time"},
+    {kField, "strategy.bucket_bytes", "zero 0 and 1: size of a gradient bucket"},
+    {kField, "strategy.cp_kind", "how context-parallel ranks meet: ring, all_to_all, all_gather"},
+    {kField, "strategy.offload", "what waits on the host: a list of optimizer, activations"},
+    {kField, "strategy.offload_layers", "with activations offloaded: of how many layers of every stage"},
+    {kField, "strategy.optimizer_sync",
+     "post_validation: no stage's optimizer waits for the gradient norm of later stages"},
+    {kField, "strategy.rank_order", "axes of the mesh, slowest first: pp,dp,cp,tp"},
+    {kField, "strategy.layers_per_stage", "layers of every virtual stage; else even"},
+    {kField, "strategy.padded_vocab", "rows of the embedding; else the next multiple of 128 x tp"},
+    {kField, "strategy.data_parallel",
+     "how replicas agree: all_reduce, gather, all_gather, parameter_server, local_sgd"},
+    {kField, "strategy.servers", "with parameter_server: ranks that hold parameters"},
+    {kField, "strategy.server_sharding", "how parameters are dealt to servers: by size, or by hash of their names"},
+    {kField, "strategy.server_replicas", "1: each server has a replica"},
+    {kField, "strategy.server_order", "with staleness: whose update comes next: arrival, random"},
+    {kField, "strategy.loader_ranks", "ranks that read for the others"},
+    {kField, "strategy.staleness", "asynchronous: how many steps a worker may be ahead of the slowest; \"unbounded\""},
+    {kField, "strategy.elastic", "asynchronous: a run goes on without workers that it loses"},
+    {kField, "strategy.average_every", "with local_sgd: steps from average to average"},
+    {kField, "strategy.local_group", "with local_sgd: neighbours along dp that sum gradients in every step"},
+    {kField, "strategy.outer_optimizer", "with local_sgd: a step along the averaged change (DiLoCo): an object"},
+    {kField, "strategy.compression", "of gradients: none, fp16, bf16, int8, topk:SHARE"},
+    {kField, "strategy.split_by_speed", "slower devices get less of the batch, and fewer layers"},
+};
+
+}  // namespace
+
+std::span<const Definition> field_definitions() {
+  return kFields;
+}
+
+}  // namespace foretrain::reports

@@ -1,0 +1,117 @@
+#include "search/pipeline_rows.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+namespace foretrain::search {
+
+namespace {
+
+// From here on every microbatch more of 1F1B takes no less than the busiest rank's work
+// (tests/search/pipeline_rows_test.cpp).
+constexpr std::int64_t kWalkedRounds = 4;
+constexpr std::int64_t kMostActions = 200'000;  // a few milliseconds
+
+plan::Strategy strategy_of(const Shape& s) {
+  plan::Strategy strategy;
+  strategy.pp = s.pp;
+  strategy.virtual_stages = s.virtual_stages;
+  strategy.overlap_ep = s.overlap_ep;
+  strategy.schedule = plan::ScheduleKind::text;
+  for (const plan::ScheduleKind kind :
+       {plan::ScheduleKind::gpipe, plan::ScheduleKind::one_f_one_b, plan::ScheduleKind::interleaved,
+        plan::ScheduleKind::zb_h1, plan::ScheduleKind::zb_h2, plan::ScheduleKind::zb_v, plan::ScheduleKind::dualpipe_v,
+        plan::ScheduleKind::dualpipe}) {
+    strategy.schedule = s.schedule == plan::name(kind) ? kind : strategy.schedule;
+  }
+  strategy.schedule_path = strategy.schedule == plan::ScheduleKind::text ? s.schedule : "";
+  return strategy;
+}
+
+// Of a schedule in a file, all: it is written for so many.
+std::int64_t few(const Shape& s) {
+  return strategy_of(s).schedule == plan::ScheduleKind::text ? s.microbatches
+                                                             : std::min(s.microbatches, kWalkedRounds * s.pp);
+}
+
+}  // namespace
+
+const PipelineRows::Rows& PipelineRows::rows(const Shape& s, std::int64_t microbatches) {
+  const plan::Strategy strategy = strategy_of(s);
+  const std::string key = fmt::format("{} {} {} {} {}", s.schedule, s.pp, s.virtual_stages, s.overlap_ep, microbatches);
+  const std::lock_guard lock(mutex_);
+  const auto [at, is_new] = rows_.try_emplace(key);
+  Rows& r = at->second;
+  if (is_new) {
+    r.schedule = plan::make_schedule(strategy, static_cast<int>(microbatches));
+    r.microbatches = microbatches;
+    for (const std::vector<plan::Action>& row : r.schedule) {
+      std::int64_t open = 0;
+      for (const plan::Action& a : row) {
+        open += a.kind == plan::ActionKind::forward ? 1 : a.kind == plan::ActionKind::backward_input ? 0 : -1;
+        r.in_flight = std::max(r.in_flight, open);
+      }
+    }
+  }
+  return r;
+}
+
+std::vector<std::int64_t> PipelineRows::walk(const Shape& shape, const std::vector<plan::Durations>& by_stage,
+                                             std::int64_t microbatches) {
+  const Rows& r = rows(shape, microbatches);
+  const plan::ScheduleTimes t = plan::times(r.schedule, by_stage);
+  std::vector<std::int64_t> all;
+  std::int64_t busiest = 0;
+  for (std::size_t rank = 0; rank < r.schedule.size(); ++rank) {
+    const plan::Action& last = r.schedule[rank].back();
+    all.push_back(t.start[rank].back() + by_stage[static_cast<std::size_t>(last.stage)].of(last.kind) -
+                  t.start[rank].front());
+    busiest = std::max(busiest, (all.back() - t.waits[rank]) / microbatches);
+  }
+  for (std::int64_t& took : all) {
+    took += (shape.microbatches - microbatches) * busiest;
+  }
+  return all;
+}
+
+std::vector<std::int64_t> PipelineRows::guess_by_rank(const Shape& shape,
+                                                      const std::vector<plan::Durations>& by_stage) {
+  return walk(shape, by_stage, few(shape));
+}
+
+std::vector<std::int64_t> PipelineRows::least_by_rank(const Shape& shape,
+                                                      const std::vector<plan::Durations>& by_stage) {
+  const plan::ScheduleKind kind = strategy_of(shape).schedule;
+  if (kind == plan::ScheduleKind::one_f_one_b || kind == plan::ScheduleKind::interleaved) {
+    return guess_by_rank(shape, by_stage);
+  }
+  if (3 * shape.microbatches * std::ssize(by_stage) <= kMostActions) {
+    return walk(shape, by_stage, shape.microbatches);
+  }
+  const Rows& r = rows(shape, few(shape));
+  std::vector<std::int64_t> all;
+  for (const std::vector<plan::Action>& row : r.schedule) {
+    std::int64_t work = 0;
+    for (const plan::Action& a : row) {
+      work += by_stage[static_cast<std::size_t>(a.stage)].of(a.kind);
+    }
+    all.push_back(work / few(shape) * shape.microbatches);
+  }
+  return all;
+}
+
+std::vector<std::int32_t> PipelineRows::stages_of(const Shape& shape, std::size_t rank) {
+  std::set<std::int32_t> stages;
+  for (const plan::Action& a : rows(shape, few(shape)).schedule[rank]) {
+    stages.insert(a.stage);
+  }
+  return {stages.begin(), stages.end()};
+}
+
+std::int64_t PipelineRows::in_flight(const Shape& shape) {
+  return rows(shape, few(shape)).in_flight;
+}
+
+}  // namespace foretrain::search

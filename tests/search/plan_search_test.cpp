@@ -1,0 +1,232 @@
+#include "search/plan_search.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "plan/build.h"
+#include "search/graph_bound.h"
+#include "search/judge.h"
+#include "search/node_sweep.h"
+#include "sim/simulator.h"
+#include "topologies/profile.h"
+
+namespace foretrain::search {
+namespace {
+
+plan::OpenJob open_job(const std::string& model, const std::string& system, std::int64_t nodes, std::int64_t seq_len,
+                       std::int64_t batch, const std::string& strategy = "{}") {
+  plan::OpenJob open = plan::open_job_from_text(
+      fmt::format(R"({{"version": 1, "workload": {{"model": "{}", "seq_len": {}, "global_batch": {}}},
+                      "cluster": {{"system": "{}", "nodes": {}}}, "strategy": {}}})",
+                  model, seq_len, batch, system, nodes, strategy),
+      "test");
+  topologies::load_profile_of(open.job.cluster);
+  return open;
+}
+
+struct Plan {
+  Shape shape;
+  Tail tail;
+};
+
+std::vector<Plan> plans_of(const plan::OpenJob& open, const PlanSpace& space) {
+  std::vector<Plan> all;
+  Rejected rejected;
+  for (const Shape& s : shapes_of(space, open, rejected)) {
+    for (const Tail& t : tails_of(space, s, rejected)) {
+      all.push_back({s, t});
+    }
+  }
+  return all;
+}
+
+// What `estimate` says of a plan; nothing where the job refuses it.
+struct Estimated {
+  bool allowed = false, fits = false;
+  Time step_time;
+  Bytes memory;
+};
+
+Estimated estimate(const plan::OpenJob& open, const Plan& p) {
+  Estimated e;
+  try {
+    const plan::Job job = plan::with_strategy(open.job, strategy_of(open, p.shape, p.tail));
+    const plan::PlanGraph graph = plan::build(job);
+    const plan::MemoryFit fit = plan::memory_fit(job, graph);
+    e = {true, fit.fits(), sim::simulate(graph, job.cluster, {}).step_time, fit.demand};
+  } catch (const InputError&) {
+  }
+  return e;
+}
+
+SearchOptions with_axes(std::vector<std::string> axes) {
+  SearchOptions options;
+  options.axes = std::move(axes);
+  return options;
+}
+
+// Bounds hold for whole spaces of dense models and of experts, with and without a power limit.
+struct Case {
+  const char *model, *system;
+  std::int64_t nodes, seq_len, batch;
+  std::vector<std::string> axes;
+  std::size_t every;  // of the plans one
+};
+
+TEST(PlanSearch, BoundsAreNeverAboveTheSimulation) {
+  const std::vector<Case> cases{
+      {"llama3-8b", "dgx-h100", 2, 8192, 32, {"micro_batch=1,2", "virtual_stages=1,2"}, 397},
+      {"gpt3-175b", "dgx-a100-80gb", 8, 2048, 64, {"micro_batch=1,2", "virtual_stages=1,2,3"}, 499},
+      {"mixtral-8x7b", "dgx-h100", 2, 4096, 32, {"micro_batch=1", "cp=1", "virtual_stages=1,2"}, 599},
+  };
+  for (const Case& c : cases) {
+    const plan::OpenJob open = open_job(c.model, c.system, c.nodes, c.seq_len, c.batch);
+    const PlanSpace space = space_of(open, c.axes);
+    const std::vector<Plan> all = plans_of(open, space);
+    ShapeBounds bounds(open);
+    std::vector<Plan> some;
+    for (std::size_t i = 0; i < all.size(); i += c.every) {
+      some.push_back(all[i]);
+    }
+    EXPECT_GE(some.size(), 10U) << c.model;
+    std::vector<std::string> wrong(some.size());
+    in_parallel(some.size(), [&](std::size_t i) {
+      const Plan& p = some[i];
+      const Estimated e = estimate(open, p);
+      std::string why;
+      const auto bound = bounds.bound(p.shape, e.step_time + Time{1}, why);
+      if (!e.allowed || !bound) {
+        return;
+      }
+      const plan::Job job = plan::with_strategy(open.job, strategy_of(open, p.shape, p.tail));
+      const Time least = least_step_time(plan::build(job), job.cluster, p.shape, bounds.rows(),
+                                         bounds.clock(p.shape, e.step_time + Time{1}));
+      if (bound->step_time > e.step_time || least > e.step_time || bounds.memory(p.shape, p.tail) > e.memory ||
+          bound->memory > e.memory) {
+        wrong[i] = fmt::format("{}: {} by shape, {} by graph, {} simulated; {} and {} of memory at least, {} demanded",
+                               strategy_of(open, p.shape, p.tail).dump(), to_string(bound->step_time), to_string(least),
+                               to_string(e.step_time), to_string(bound->memory),
+                               to_string(bounds.memory(p.shape, p.tail)), to_string(e.memory));
+      }
+    });
+    for (const std::string& w : wrong) {
+      EXPECT_EQ(w, "");
+    }
+  }
+}
+
+// The same best as every plan estimated.
+TEST(PlanSearch, FindsWhatTryingAllFinds) {
+  const std::vector<Case> cases{
+      {"gpt2-124m", "dgx-a100-80gb", 1, 1024, 32, {"micro_batch=1,2", "cp=1", "shard=0", "schedule=1f1b,zb_h1"}, 1},
+      {"llama3-8b",
+       "dgx-h100",
+       1,
+       8192,
+       8,
+       {"micro_batch=1", "cp=1,2", "cp_kind=ring", "shard=0", "zero=1", "virtual_stages=1,2"},
+       1},
+  };
+  for (const Case& c : cases) {
+    const plan::OpenJob open = open_job(c.model, c.system, c.nodes, c.seq_len, c.batch);
+    const std::vector<Plan> all = plans_of(open, space_of(open, c.axes));
+    EXPECT_LE(all.size(), 2000U);
+    std::vector<Estimated> estimates(all.size());
+    in_parallel(all.size(), [&](std::size_t i) { estimates[i] = estimate(open, all[i]); });
+    Time best{INT64_MAX};
+    std::int64_t fitting = 0;
+    for (const Estimated& e : estimates) {
+      best = e.fits ? std::min(best, e.step_time) : best;
+      fitting += e.fits ? 1 : 0;
+    }
+    const SearchResult r = search(open, with_axes(c.axes));
+    ASSERT_FALSE(r.best.empty()) << c.model;
+    EXPECT_GT(fitting, 20);
+    EXPECT_TRUE(r.proved);
+    EXPECT_EQ(r.best.front().step_time, best)
+        << c.model << " " << strategy_of(open, r.best.front().shape, r.best.front().tail).dump();
+    EXPECT_EQ(r.best_possible, best);
+    EXPECT_EQ(r.judged, r.space.size()) << c.model;
+    EXPECT_LT(r.built, static_cast<std::int64_t>(all.size()));
+    for (std::size_t i = 1; i < r.pareto.size(); ++i) {
+      EXPECT_GT(r.pareto[i].step_time, r.pareto[i - 1].step_time);
+      EXPECT_LT(r.pareto[i].memory, r.pareto[i - 1].memory);
+    }
+  }
+}
+
+// A word that the job says has that value alone.
+TEST(PlanSearch, KeepsWhatTheJobSays) {
+  const plan::OpenJob open = open_job("gpt2-124m", "dgx-a100-80gb", 1, 1024, 32, R"({"tp": 2, "recompute": "full"})");
+  const SearchResult r = search(open, with_axes({"cp=1"}));
+  ASSERT_FALSE(r.best.empty());
+  for (const Found& f : r.best) {
+    EXPECT_EQ(f.shape.tp, 2);
+    EXPECT_EQ(f.shape.recompute, "full");
+  }
+  EXPECT_EQ(r.space.tp, std::vector<std::int64_t>{2});
+}
+
+TEST(PlanSearch, ResultDoesNotDependOnHowItEnds) {
+  const plan::OpenJob open = open_job("gpt2-124m", "dgx-a100-80gb", 1, 1024, 32);
+  SearchOptions options = with_axes({"cp=1", "schedule=1f1b"});
+  const SearchResult whole = search(open, options);
+  options.within = 0.1;
+  const SearchResult near = search(open, options);
+  ASSERT_FALSE(near.best.empty());
+  EXPECT_TRUE(near.proved);
+  EXPECT_LE(near.best_possible, whole.best.front().step_time);
+  EXPECT_LE(static_cast<double>(near.best.front().step_time.value) * 0.9,
+            static_cast<double>(whole.best.front().step_time.value));
+  const std::atomic<bool> interrupted = true;
+  options.interrupted = &interrupted;
+  const SearchResult none = search(open, options);
+  EXPECT_TRUE(none.best.empty());
+  EXPECT_TRUE(none.interrupted);
+  EXPECT_FALSE(none.proved);
+}
+
+// 175 billion parameters do not go onto one node; the nearest miss is the least of all.
+TEST(PlanSearch, NothingFits) {
+  const plan::OpenJob open = open_job("gpt3-175b", "dgx-a100-80gb", 1, 2048, 8);
+  const SearchOptions options = with_axes({"micro_batch=1", "cp=1", "virtual_stages=1", "schedule=1f1b"});
+  const SearchResult r = search(open, options);
+  EXPECT_TRUE(r.best.empty());
+  EXPECT_EQ(r.judged, r.space.size());
+  const auto least = smallest(open, options);
+  ASSERT_TRUE(least.has_value());
+  EXPECT_GT(least->memory, open.job.cluster.device.memory);
+  Bytes of_all{INT64_MAX};
+  for (const Plan& p : plans_of(open, r.space)) {
+    const Verdict v = judge_memory(open, p.shape, p.tail);
+    of_all = v.found.memory > Bytes{} ? std::min(of_all, v.found.memory) : of_all;
+  }
+  EXPECT_EQ(least->memory, of_all);
+  const auto larger = smallest_cluster(open, options, 64);
+  ASSERT_TRUE(larger.has_value());
+  EXPECT_GT(larger->first, 1);
+  EXPECT_LE(larger->second.memory, open.job.cluster.device.memory);
+}
+
+TEST(PlanSpace, RefusesWordsThatAreNoAxis) {
+  const plan::OpenJob open = open_job("gpt2-124m", "dgx-a100-80gb", 1, 1024, 32);
+  for (const char* axis : {"tpp=1", "tp", "tp=", "tp=x"}) {
+    EXPECT_THROW(space_of(open, {axis}), InputError) << axis;
+  }
+}
+
+// Of a curve that rises to 1 in ten: at 4 it is 0.9, the farthest above the diagonal.
+TEST(NodeSweep, Knee) {
+  EXPECT_EQ(knee({1, 2, 4, 7, 10}, {0, 0.5, 0.9, 0.95, 1}), 2U);
+  EXPECT_EQ(knee({1, 2, 4, 8}, {1, 2, 4, 8}), std::nullopt);      // straight
+  EXPECT_EQ(knee({1, 2, 4, 8}, {1, 2, 3.9, 7.6}), std::nullopt);  // nearly
+  EXPECT_EQ(knee({1, 2}, {1, 1.5}), std::nullopt);
+  EXPECT_EQ(knee({}, {}), std::nullopt);
+}
+
+}  // namespace
+}  // namespace foretrain::search
