@@ -96,7 +96,7 @@ class ObjectReader {
   // A nested object; an absent optional one reads as {}, an absent required one too (and no key of it is then missing).
   ObjectReader object(const std::string& key, bool required = true);
   std::vector<ObjectReader> objects(const std::string& key, bool required = true);
-  const nlohmann::json* value() const { return object_; }  // all of it; nullptr when absent
+  const nlohmann::json* value() const { return object_; }                              // all of it; nullptr when absent
   ObjectReader absent() const { return {*document_, *mistakes_, nullptr, pointer_}; }  // in place of an unreadable one
   const nlohmann::json* raw(const std::string& key);  // marks the key as known; nullptr when absent
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -20,8 +21,7 @@ namespace {
 
 reports::SearchedPlan plan_of(const plan::OpenJob& open, const search::Found& f) {
   reports::SearchedPlan p;
-  p.job = open.document;
-  p.job["strategy"] = f.strategy;
+  p.job = plan::document_of(open, search::strategy_of(open, f.shape, f.tail)).dump(2);
   p.step_time = f.step_time;
   p.memory = f.memory;
   p.breakdown = f.breakdown;
@@ -29,15 +29,15 @@ reports::SearchedPlan plan_of(const plan::OpenJob& open, const search::Found& f)
 }
 
 // The same figures as `estimate` prints of the file.
-nlohmann::ordered_json estimate_of(const SearchWishes& a, const nlohmann::ordered_json& document) {
+std::string estimate_of(const SearchWishes& a, const std::string& document) {
   JobArguments arguments;
   arguments.path = a.job.path;
-  arguments.text = document.dump(2);
+  arguments.text = document;
   const plan::Job job = arguments.load();
   const plan::PlanGraph graph = plan::build(job);
   const ModelArguments models;
   const sim::Simulation simulation = simulate(job, graph, models, nullptr);
-  return reports::to_json(forecast(arguments, models, job, graph, simulation));
+  return reports::to_json(forecast(arguments, models, job, graph, simulation)).dump();
 }
 
 std::string headline(const plan::Job& job, const std::vector<std::int64_t>& nodes) {
@@ -77,7 +77,7 @@ reports::Search report_of(const plan::OpenJob& open, const search::SearchResult&
                       : cell.at_least.has_value() ? "slower than the best plan"
                                                   : "does not fit"});
   }
-  s.space = search::to_json(r.space);
+  s.space = search::to_json(r.space).dump();
   s.plans = r.space.size();
   s.judged = r.judged;
   s.built = r.built;
@@ -157,18 +157,20 @@ plan::OpenJob open_job(const SearchWishes& a) {
         "cluster.system: hosts of a file have their ranks already; expected a system whose devices are alike");
   }
   topologies::load_profile_of(open.job.cluster);
+  nlohmann::json given = *open.given;
   for (const std::string& word : a.free) {
     if (word == "all") {
-      open.given = nlohmann::json::object();
-    } else if (open.given.erase(word) == 0) {
-      std::vector<std::string> keys;
-      for (const auto& [key, value] : open.given.items()) {
+      given = nlohmann::json::object();
+    } else if (given.erase(word) == 0) {
+      std::vector<std::string> keys{"all"};
+      for (const auto& [key, value] : given.items()) {
         keys.push_back(key);
       }
-      throw InputError(fmt::format("--free: the job's strategy says no \"{}\"; expected all, or of: {}", word,
-                                   keys.empty() ? "nothing" : fmt::format("{}", fmt::join(keys, ", "))));
+      throw InputError(
+          fmt::format("--free: the job's strategy says no \"{}\"; expected of: {}", word, fmt::join(keys, ", ")));
     }
   }
+  open.given = std::make_shared<nlohmann::json>(std::move(given));
   return open;
 }
 

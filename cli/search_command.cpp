@@ -135,7 +135,7 @@ int search_command(const std::vector<std::string>& arguments, Console& console) 
   };
   const reports::Search found = find_plans(wishes, open);
   if (found.best && file) {
-    file->write(found.best->job.dump(2) + "\n");
+    file->write(found.best->job + "\n");
     file->commit();
   }
   progress.update(1, "");

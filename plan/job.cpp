@@ -180,13 +180,14 @@ OpenJob read_open_job(JsonDocument document, const std::vector<std::string>& ove
   open.job = read_parts(std::move(document), overrides, [&](Job& job, const JobParts& parts) {
     job.cluster.nodes = std::max<std::int64_t>(1, job.cluster.nodes);
     job.strategy = {};
-    open.given = as_given(parts.strategy, {});
-    open.document = {{"version", 1}};
+    open.given = std::make_shared<nlohmann::json>(as_given(parts.strategy, {}));
+    nlohmann::ordered_json document{{"version", 1}};
     if (!job.name.empty()) {
-      open.document["name"] = job.name;
+      document["name"] = job.name;
     }
-    open.document["workload"] = as_given(parts.workload, {"model"});
-    open.document["cluster"] = as_given(parts.cluster, {"system", "profile"});
+    document["workload"] = as_given(parts.workload, {"model"});
+    document["cluster"] = as_given(parts.cluster, {"system", "profile"});
+    open.document = std::make_shared<nlohmann::ordered_json>(std::move(document));
   });
   return open;
 }
@@ -200,6 +201,12 @@ OpenJob load_open_job(const std::string& path, const std::vector<std::string>& o
 OpenJob open_job_from_text(const std::string& text, const std::string& origin,
                            const std::vector<std::string>& overrides) {
   return read_open_job(JsonDocument::from_text(text, origin), overrides);
+}
+
+nlohmann::ordered_json document_of(const OpenJob& open, const nlohmann::json& strategy) {
+  nlohmann::ordered_json document = *open.document;
+  document["strategy"] = strategy;
+  return document;
 }
 
 Job with_strategy(const Job& open, const nlohmann::json& strategy) {

@@ -33,7 +33,8 @@ struct Picture {
   bool with_stage;
   std::size_t width = 2;  // of a cell, the blank behind it included
 
-  Picture(const Schedule& s, int ways) : schedule(s), times(plan::times(s, plan::Durations{}, ways)), with_stage(!one_stage_each(s)) {
+  Picture(const Schedule& s, int ways)
+      : schedule(s), times(plan::times(s, plan::Durations{}, ways)), with_stage(!one_stage_each(s)) {
     for (const std::vector<Action>& row : schedule) {
       for (const Action& a : row) {
         width = std::max(width, label(a).size() + 1);

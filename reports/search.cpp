@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "reports/figures.h"
 #include "reports/table.h"
@@ -30,7 +31,7 @@ Json plan_json(const SearchedPlan& p, double tokens_per_step) {
                 {"breakdown_s", breakdown_json(p.breakdown)},
                 {"memory", {{"demand_bytes", p.memory.value}}}};
   }
-  return {{"job", p.job}, {"estimate", std::move(estimate)}};
+  return {{"job", Json::parse(p.job)}, {"estimate", std::move(estimate)}};
 }
 
 Json plans_json(const std::vector<SearchedPlan>& plans, double tokens_per_step) {
@@ -58,12 +59,12 @@ Json size_json(const SearchedSize& s, double tokens_per_step) {
   item["money"] = optional_json(s.money);
   item["knee"] = s.is_knee;
   item["proved_optimal"] = s.proved;
-  item["job"] = s.best ? s.best->job : Json(nullptr);
+  item["job"] = s.best ? Json::parse(s.best->job) : Json(nullptr);
   return item;
 }
 
 std::string words(const SearchedPlan& p) {
-  return strategy_words(p.job.value("strategy", Json::object()));
+  return strategy_words(nlohmann::json::parse(p.job).value("strategy", nlohmann::json::object()));
 }
 
 // Where a plan's time is not where the best one's is: the largest difference first.
@@ -106,7 +107,8 @@ Table space_table(const Search& s) {
   Table t;
   t.title = fmt::format("Searched: {} plans", counted(s.plans));
   t.columns = {{""}, {""}};
-  for (const auto& [axis, values] : s.space.items()) {
+  const Json space = Json::parse(s.space);
+  for (const auto& [axis, values] : space.items()) {
     std::vector<std::string> list;
     for (const Json& v : values) {
       list.push_back(v.is_string() ? v.get<std::string>() : v.dump());
@@ -167,7 +169,7 @@ Table sizes_table(const Search& s) {
                   fmt::format("{:.1f} %", 100 * z.efficiency)});
     }
     if (has_days) {
-      row.push_back(z.days ? fmt::format("{:.1f}", *z.days) : "-");
+      row.push_back(z.days ? fmt::format("{:.3g}", *z.days) : "-");
       row.push_back(z.device_hours ? count(std::llround(*z.device_hours)) : "-");
     }
     if (has_money) {
@@ -228,7 +230,8 @@ std::string proof(const Search& s) {
 
 nlohmann::ordered_json to_json(const Search& s) {
   Json document{{"schema", "foretrain.search/1"}};
-  document["best"] = s.best ? Json{{"job", s.best->job}, {"estimate", s.estimate}} : Json(nullptr);
+  document["best"] =
+      s.best ? Json{{"job", Json::parse(s.best->job)}, {"estimate", Json::parse(s.estimate)}} : Json(nullptr);
   document["pareto"] = plans_json(s.pareto, s.tokens_per_step);
   document["runners_up"] = plans_json(s.runners_up, s.tokens_per_step);
   document["plans"] = s.plans;
@@ -236,7 +239,7 @@ nlohmann::ordered_json to_json(const Search& s) {
   document["built"] = s.built;
   document["simulated"] = s.simulated;
   document["rejected"] = s.rejected;
-  document["space"] = s.space;
+  document["space"] = Json::parse(s.space);
   document["bound"] = {{"best_possible_step_time_s", s.best ? number(seconds(s.best_possible)) : Json(nullptr)},
                        {"proved_optimal", s.proved}};
   Json grid = Json::array();
@@ -256,13 +259,13 @@ nlohmann::ordered_json to_json(const Search& s) {
     }
     document["scaling"] = std::move(sizes);
   }
-  document["nearest_miss"] = s.nearest_miss ? Json{{"job", s.nearest_miss->job},
+  document["nearest_miss"] = s.nearest_miss ? Json{{"job", Json::parse(s.nearest_miss->job)},
                                                    {"demand_bytes", s.nearest_miss->memory.value},
                                                    {"missing_bytes", (s.nearest_miss->memory - s.capacity).value}}
                                             : Json(nullptr);
-  document["smallest_cluster"] =
-      s.smallest_cluster ? Json{{"nodes", s.smallest_cluster->nodes}, {"job", s.smallest_cluster->best->job}}
-                         : Json(nullptr);
+  document["smallest_cluster"] = s.smallest_cluster ? Json{{"nodes", s.smallest_cluster->nodes},
+                                                           {"job", Json::parse(s.smallest_cluster->best->job)}}
+                                                    : Json(nullptr);
   document["wall_s"] = number(s.wall_seconds);
   return document;
 }
@@ -288,7 +291,7 @@ std::string to_text(const Search& s, bool colour) {
     }
   }
   out += to_text(space_table(s), colour) + "\n" + to_text(rejected_table(s), colour);
-  return out + fmt::format("\n{:.1f} s\n", s.wall_seconds);
+  return out + fmt::format("\nsearched in {:.1f} s\n", s.wall_seconds);
 }
 
 std::string infeasible_message(const Search& s) {

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,10 +14,10 @@
 namespace foretrain::reports {
 
 struct SearchedPlan {
-  nlohmann::ordered_json job;  // a job file
-  Time step_time;              // 0: was not simulated
-  Bytes memory;                // demanded of the fullest device
-  plan::Breakdown breakdown;   // mean over ranks
+  std::string job;            // a job file's text
+  Time step_time;             // 0: was not simulated
+  Bytes memory;               // demanded of the fullest device
+  plan::Breakdown breakdown;  // mean over ranks
 };
 
 // Of one size of the cluster.
@@ -34,11 +34,11 @@ struct Search {
   std::string headline;  // workload and cluster
   double tokens_per_step = 0;
   std::optional<SearchedPlan> best;
-  nlohmann::ordered_json estimate;  // foretrain.estimate/1 of the best
+  std::string estimate;  // foretrain.estimate/1 of the best
   std::vector<SearchedPlan> runners_up, pareto;
   std::vector<GridCell> grid;
-  nlohmann::ordered_json space;  // values by axis
-  std::int64_t plans = 0;        // of the space
+  std::string space;       // values by axis, JSON
+  std::int64_t plans = 0;  // of the space
   std::int64_t judged = 0, built = 0, simulated = 0;
   std::map<std::string, std::int64_t> rejected;
   Time best_possible;

@@ -74,9 +74,26 @@ std::optional<PlanFigures> plan_figures(const json& item) {
 
 std::string strategy_words(const json& strategy) {
   std::vector<std::string> words;
-  for (const char* key : {"dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "schedule", "zero", "shard",
-                          "recompute", "sequence_parallel", "overlap_grad_reduce", "overlap_param_gather", "cp_kind",
-                          "overlap_ep", "expert_tp", "offload", "layers_per_stage", "rank_order"}) {
+  for (const char* key : {"dp",
+                          "tp",
+                          "pp",
+                          "cp",
+                          "ep",
+                          "virtual_stages",
+                          "micro_batch",
+                          "schedule",
+                          "zero",
+                          "shard",
+                          "recompute",
+                          "sequence_parallel",
+                          "overlap_grad_reduce",
+                          "overlap_param_gather",
+                          "cp_kind",
+                          "overlap_ep",
+                          "expert_tp",
+                          "offload",
+                          "layers_per_stage",
+                          "rank_order"}) {
     const json& value = part(strategy, key);
     const std::string word(key);
     if ((word == "schedule" && part(strategy, "pp") == 1) || (word == "cp_kind" && part(strategy, "cp") == 1) ||

@@ -32,6 +32,11 @@ sim::Simulation alone(const plan::Job& job, const plan::PlanGraph& graph, double
   return sim::simulate(graph, job.cluster, options);
 }
 
+Time least_alone(const plan::Job& job, const plan::PlanGraph& graph, double clock) {
+  const auto took = static_cast<double>(alone(job, graph, clock).step_time.value);
+  return Time{static_cast<std::int64_t>(took * (job.cluster.this_machine ? 1 : 1 - kClosed))};
+}
+
 // As ShapeBounds::clock, from what devices compute in a simulation.
 double lower_clock(const plan::Job& job, const plan::PlanGraph& graph, double clock, Time limit) {
   const plan::Breakdown mean = mean_over_ranks(graph, alone(job, graph, 1).breakdown);
@@ -45,9 +50,8 @@ Verdict judge_built(const plan::OpenJob& open, const Shape& shape, const Tail& t
   Verdict v;
   v.found.shape = shape;
   v.found.tail = tail;
-  v.found.strategy = strategy_of(open, shape, tail);
   try {
-    const plan::Job job = plan::with_strategy(open.job, v.found.strategy);
+    const plan::Job job = plan::with_strategy(open.job, strategy_of(open, shape, tail));
     const plan::PlanGraph graph = plan::build(job);
     v.built = true;
     v.rejected = look(job, graph, v);
@@ -77,9 +81,9 @@ Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape
                        if (v.found.memory > job.cluster.device.memory && !job.cluster.shares_devices()) {
                          return kTooLargeByBound;
                        }
-                       v.found.alone = alone(job, graph, limit == kNever ? 0 : clock).step_time;
+                       v.found.alone = least_alone(job, graph, limit == kNever ? 0 : clock);
                        if (v.found.alone < limit && limit != kNever && clock < 1) {
-                         v.found.alone = alone(job, graph, lower_clock(job, graph, clock, limit)).step_time;
+                         v.found.alone = least_alone(job, graph, lower_clock(job, graph, clock, limit));
                        }
                        if (v.found.alone >= limit) {
                          return kSlowerAlone;
@@ -89,7 +93,7 @@ Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape
 }
 
 void simulate(const plan::OpenJob& open, Found& found) {
-  const plan::Job job = plan::with_strategy(open.job, found.strategy);
+  const plan::Job job = plan::with_strategy(open.job, strategy_of(open, found.shape, found.tail));
   const plan::PlanGraph graph = plan::build(job);
   const sim::Simulation s = sim::simulate(graph, job.cluster, {});
   found.step_time = s.step_time;

@@ -37,7 +37,7 @@ constexpr const char* kArrangement[] = {"dp",
 LayerProbe::LayerProbe(const plan::OpenJob& open, const Shape& shape) {
   try {
     plan::Job job = open.job;
-    json strategy = open.given;
+    json strategy = *open.given;
     for (const char* const key : kArrangement) {
       strategy.erase(key);
     }

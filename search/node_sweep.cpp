@@ -1,6 +1,7 @@
 #include "search/node_sweep.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 
@@ -23,7 +24,9 @@ std::optional<Found> fits_on(const plan::OpenJob& open, const SearchOptions& opt
 plan::OpenJob on_nodes(const plan::OpenJob& open, std::int64_t nodes) {
   plan::OpenJob other = open;
   other.job.cluster.nodes = nodes;
-  other.document["cluster"]["nodes"] = nodes;
+  nlohmann::ordered_json document = *open.document;
+  document["cluster"]["nodes"] = nodes;
+  other.document = std::make_shared<nlohmann::ordered_json>(std::move(document));
   return other;
 }
 

@@ -298,7 +298,8 @@ class Search {
         result_.pareto.push_back(f);
       }
       const bool is_new = std::none_of(result_.best.begin(), result_.best.end(), [&](const Found& b) {
-        return b.strategy == f.strategy || (b.step_time == f.step_time && b.memory == f.memory);
+        return (b.at == f.at && strategy_of(open_, b.shape, b.tail) == strategy_of(open_, f.shape, f.tail)) ||
+               (b.step_time == f.step_time && b.memory == f.memory);
       });
       if (is_new && result_.best.size() < options_.kept) {
         result_.best.push_back(f);

@@ -28,7 +28,6 @@ struct Found {
   std::size_t at = 0;  // among the shapes of the search
   Shape shape;
   Tail tail;
-  nlohmann::json strategy;    // as in a job file
   Time alone;                 // at least, where links were shared with nobody
   Time step_time;             // simulated
   Bytes memory;               // demanded of the fullest device

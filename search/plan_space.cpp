@@ -243,7 +243,7 @@ std::int64_t PlanSpace::size() const {
 
 PlanSpace space_of(const plan::OpenJob& open, const std::vector<std::string>& axes) {
   PlanSpace space = whole_space(open.job);
-  for (const auto& [key, value] : open.given.items()) {
+  for (const auto& [key, value] : open.given->items()) {
     if (key == "recompute" && value.is_array()) {
       space.recompute = {kListed};
     }
@@ -252,8 +252,8 @@ PlanSpace space_of(const plan::OpenJob& open, const std::vector<std::string>& ax
       take(space, key, json::array({value}), key);
     }
   }
-  if (open.given.contains("expert_tp")) {
-    space.whole_experts = {open.given["expert_tp"] == 1};
+  if (open.given->contains("expert_tp")) {
+    space.whole_experts = {open.given->at("expert_tp") == 1};
   }
   if (space.schedule == std::vector<std::string>{"interleaved"}) {
     space.schedule = {"1f1b"};
@@ -281,7 +281,7 @@ nlohmann::json to_json(const PlanSpace& space) {
 std::vector<Shape> shapes_of(const PlanSpace& space, const plan::OpenJob& open, Rejected& rejected) {
   const plan::Job& job = open.job;
   const std::int64_t devices = job.cluster.device_count(), tails = space.tails();
-  const std::int64_t given_dp = open.given.value("dp", std::int64_t{0});
+  const std::int64_t given_dp = open.given->value("dp", std::int64_t{0});
   const auto below_split =
       static_cast<std::int64_t>(space.ep.size() * space.micro_batch.size() * space.virtual_stages.size() *
                                 space.sequence_parallel.size() * space.whole_experts.size() * space.overlap_ep.size() *
@@ -357,7 +357,7 @@ std::vector<Tail> tails_of(const PlanSpace& space, const Shape& shape, Rejected&
 }
 
 nlohmann::json strategy_of(const plan::OpenJob& open, const Shape& s, const Tail& t) {
-  json strategy = open.given;
+  json strategy = *open.given;
   const auto set = [&](const char* key, const auto& value, const auto& otherwise) {
     if (value != otherwise || strategy.contains(key)) {
       strategy[key] = value;
@@ -378,7 +378,7 @@ nlohmann::json strategy_of(const plan::OpenJob& open, const Shape& s, const Tail
   set("virtual_stages", s.virtual_stages, 1);
   set("schedule", s.schedule, "1f1b");
   set("sequence_parallel", s.sequence_parallel, false);
-  if (!open.given.contains("recompute") || open.given["recompute"].is_string()) {
+  if (!open.given->contains("recompute") || open.given->at("recompute").is_string()) {
     set("recompute", s.recompute, "none");
   }
   set("zero", t.zero, 0);

@@ -31,8 +31,9 @@ std::shared_ptr<LayerProbe> ShapeBounds::probe(const Shape& s) {
 }
 
 std::vector<std::int64_t> ShapeBounds::layers(const Shape& s, const LayerProbe& p) const {
-  return open_.given.contains("layers_per_stage") ? open_.given["layers_per_stage"].get<std::vector<std::int64_t>>()
-                                                  : plan::even_layers(p.layers(), s.pp * s.virtual_stages);
+  return open_.given->contains("layers_per_stage")
+             ? open_.given->at("layers_per_stage").get<std::vector<std::int64_t>>()
+             : plan::even_layers(p.layers(), s.pp * s.virtual_stages);
 }
 
 // At the full clock devices compute no longer than at any other, so that their share of the time is no less than this.

@@ -1,6 +1,8 @@
 #include "sim/simulator.h"
 
 #include <algorithm>
+#include <list>
+#include <map>
 
 #include "base/error.h"
 #include "sim/compute_model.h"
@@ -86,100 +88,162 @@ bool communication_takes(const std::vector<RoleModel>& models) {
   return false;
 }
 
-// As sim/simulator.h has it, at this clock (sim/power_limit.h), of a graph whose steps are alike.
-Simulation simulate_alike(double clock, const plan::PlanGraph& graph, const topologies::Cluster& cluster,
-                          const Options& options, plan::SpanSink* sink) {
-  const std::unique_ptr<ComputeModel> compute = make_compute_model(options.compute_model, cluster, clock);
-  const auto make_network = [&](const topologies::Cluster& c) {
-    return scaled_latency(make_network_model(options.network_model, c, options.collectives, graph.mesh.ranks()),
-                          options.latency);
-  };
-  const std::unique_ptr<NetworkModel> network = make_network(cluster);
-  const bool exclusive = cluster.device.exclusive_streams;
-  const Jitter jitter(cluster.disturbance.jitter, cluster.disturbance.seed);
-  const bool fold_ranks = options.fold_ranks && jitter.is_none() && !graph.asynchronous;
-  // Slow nodes are slow links where links are seen, else slow meetings.
-  std::vector<RoleModel> models;
-  std::vector<std::int32_t> first_model;
-  JobClasses job;
-  const auto find = [&](SharedLinks shared) {
-    topologies::Cluster priced = cluster;
-    if (shared != SharedLinks::no) {
-      priced.disturbance.nodes.clear();
+// A graph whose steps are alike, with what of its simulation no clock changes (sim/power_limit.h): its network, and its
+// classes of ranks with their flows.
+class AlikeSteps {
+ public:
+  // All of which must outlive it.
+  AlikeSteps(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options, double clock)
+      : graph_(graph),
+        cluster_(cluster),
+        options_(options),
+        priced_(cluster),
+        network_(network_of(cluster)),
+        jitter_(cluster.disturbance.jitter, cluster.disturbance.seed) {
+    const SharedLinks shared = shared_links(options.network_model, cluster, *network_);
+    find_job(clock, shared);
+    links_seen_ = job_.seen;
+    if (shared == SharedLinks::where_cheap && job_.flows.empty() && !cluster.disturbance.nodes.empty()) {
+      find_job(clock, SharedLinks::no);
     }
-    models = model_roles(graph, priced, *compute, *network);
-    first_model = add_disturbed_models(graph, priced, *compute, make_network, models);
-    job = find_classes(graph, models, cluster, first_model, shared, fold_ranks);
-  };
-  const SharedLinks shared = shared_links(options.network_model, cluster, *network);
-  find(shared);
-  Simulation result;
-  result.links_seen = job.seen;
-  if (shared == SharedLinks::where_cheap && job.flows.empty() && !cluster.disturbance.nodes.empty()) {
-    find(SharedLinks::no);
-  }
-  for (RankClass& c : job.classes) {
-    c.model += first_model.empty() ? 0 : first_model[static_cast<std::size_t>(c.first)];
-  }
-  ShareSpeeds speeds(*compute, sharing_figures(cluster));
-  ShareSpeeds* sharing = options.share_devices && communication_takes(models) ? &speeds : nullptr;
-  std::optional<StepTimes> times;
-  const bool reads = std::any_of(models.begin(), models.end(), [](const RoleModel& m) { return m.reads.has_value(); });
-  if (options.fold_time && sink == nullptr && !graph.asynchronous && !exclusive && !cluster.this_machine &&
-      jitter.is_none() && !reads) {
-    const std::optional<Rounds> rounds = find_rounds(graph, options.steps);
-    times = run_folded(graph, models, job.classes, job.flows, options.steps, rounds ? &*rounds : nullptr, sharing);
-    result.folded_time = times.has_value();
-    if (!times && rounds) {
-      times = run_rounds(graph, models, job.classes, *rounds, {options.steps, false, jitter, job.flows, sharing});
+    for (RankClass& c : job_.classes) {
+      c.model += first_model_.empty() ? 0 : first_model_[static_cast<std::size_t>(c.first)];
+    }
+    if (options.fold_time && !graph.asynchronous && !cluster.device.exclusive_streams && !cluster.this_machine &&
+        jitter_.is_none() &&
+        std::none_of(models_.begin(), models_.end(), [](const RoleModel& m) { return m.reads.has_value(); })) {
+      folds_time_ = true;
+      rounds_ = find_rounds(graph, options.steps);
     }
   }
-  if (!times) {
-    const int steps = graph.asynchronous ? std::max(options.steps, kAsynchronousSteps) : options.steps;
-    StalenessTee count(graph, sink);
-    times = run_events(graph, models, job.classes, {steps, exclusive, jitter, job.flows, sharing},
-                       graph.asynchronous ? &count : sink);
-    result.staleness = count.of_updates();
-  }
-  result.classes = std::move(job.classes);
-  result.ops = times->ops;
-  result.rounds_left_out = times->rounds_left_out;
-  result.step_ends = std::move(times->step_ends);
-  result.breakdown = by_role(graph, result.classes, times->breakdown);
-  const std::size_t last = result.step_ends.size() - 1,
-                    period = graph.asynchronous ? last / 2 : std::min<std::size_t>(1, last);
-  result.step_time = result.step_ends[last] - (period > 0 ? result.step_ends[last - period] : Time{});
-  result.step_time.value /= std::max<std::int64_t>(1, static_cast<std::int64_t>(period));
-  result.compute_model = compute->name();
-  result.network_model = options.network_model == kFairShare || !job.flows.empty() ? kFairShare : network->name();
-  return result;
-}
 
-Simulation simulate_at(double clock, const plan::PlanGraph& graph, const topologies::Cluster& cluster,
-                       const Options& options, plan::SpanSink* sink) {
-  const std::int32_t period = plan::period(graph);
-  if (period == 1) {
-    return simulate_alike(clock, graph, cluster, options, sink);
+  Simulation at(double clock, plan::SpanSink* sink) {
+    if (clock != clock_) {
+      find_models(clock);
+    }
+    const bool exclusive = cluster_.device.exclusive_streams;
+    ShareSpeeds speeds(*compute_, sharing_figures(cluster_));
+    ShareSpeeds* sharing = options_.share_devices && communication_takes(models_) ? &speeds : nullptr;
+    Simulation result;
+    result.links_seen = links_seen_;
+    std::optional<StepTimes> times;
+    const bool folds = folds_time_ && sink == nullptr;
+    if (folds && may_walk_) {
+      times =
+          run_folded(graph_, models_, job_.classes, job_.flows, options_.steps, rounds_ ? &*rounds_ : nullptr, sharing);
+      may_walk_ = result.folded_time = times.has_value();
+    }
+    if (folds && rounds_ && !times && may_leave_out_) {
+      times =
+          run_rounds(graph_, models_, job_.classes, *rounds_, {options_.steps, false, jitter_, job_.flows, sharing});
+      may_leave_out_ = times.has_value();
+    }
+    if (!times) {
+      const int steps = graph_.asynchronous ? std::max(options_.steps, kAsynchronousSteps) : options_.steps;
+      StalenessTee count(graph_, sink);
+      times = run_events(graph_, models_, job_.classes, {steps, exclusive, jitter_, job_.flows, sharing},
+                         graph_.asynchronous ? &count : sink);
+      result.staleness = count.of_updates();
+    }
+    result.classes = job_.classes;
+    result.ops = times->ops;
+    result.rounds_left_out = times->rounds_left_out;
+    result.step_ends = std::move(times->step_ends);
+    result.breakdown = by_role(graph_, result.classes, times->breakdown);
+    const std::size_t last = result.step_ends.size() - 1,
+                      period = graph_.asynchronous ? last / 2 : std::min<std::size_t>(1, last);
+    result.step_time = result.step_ends[last] - (period > 0 ? result.step_ends[last - period] : Time{});
+    result.step_time.value /= std::max<std::int64_t>(1, static_cast<std::int64_t>(period));
+    result.compute_model = compute_->name();
+    result.network_model = options_.network_model == kFairShare || !job_.flows.empty() ? kFairShare : network_->name();
+    return result;
   }
-  const auto cycles = [&](std::int32_t steps, plan::SpanSink* spans) {
-    return simulate_alike(clock, cycle_of(graph, steps), cluster, options, spans);
-  };
-  Simulation result, shorter;
-  if (sink != nullptr) {
-    PeriodSpans spans(graph, *sink);
-    result = cycles(period, &spans);
-    result.step_ends = spans.step_ends();
-  } else {
-    result = cycles(std::min(period, kShortCycle), nullptr);
+
+ private:
+  std::unique_ptr<NetworkModel> network_of(const topologies::Cluster& c) const {
+    return scaled_latency(make_network_model(options_.network_model, c, options_.collectives, graph_.mesh.ranks()),
+                          options_.latency);
   }
-  const std::int64_t more = sink != nullptr ? 0 : std::max(0, period - kShortCycle);
-  shorter = more > 0 ? cycles(kShortCycle - 1, nullptr) : result;
-  result.step_time = Time{(result.step_time.value + more * (result.step_time - shorter.step_time).value) / period};
-  for (std::size_t r = 0; r < result.breakdown.size(); ++r) {
-    result.breakdown[r] = plan::mean_step(result.breakdown[r], shorter.breakdown[r], more, period);
+
+  // Slow nodes are slow links where links are seen, else slow meetings.
+  void find_job(double clock, SharedLinks shared) {
+    priced_.disturbance.nodes =
+        shared != SharedLinks::no ? decltype(priced_.disturbance.nodes){} : cluster_.disturbance.nodes;
+    find_models(clock);
+    const bool fold_ranks = options_.fold_ranks && jitter_.is_none() && !graph_.asynchronous;
+    job_ = find_classes(graph_, models_, cluster_, first_model_, shared, fold_ranks);
   }
-  return result;
-}
+
+  void find_models(double clock) {
+    clock_ = clock;
+    compute_ = make_compute_model(options_.compute_model, cluster_, clock);
+    models_ = model_roles(graph_, priced_, *compute_, *network_);
+    first_model_ = add_disturbed_models(
+        graph_, priced_, *compute_, [this](const topologies::Cluster& c) { return network_of(c); }, models_);
+  }
+
+  const plan::PlanGraph& graph_;
+  const topologies::Cluster& cluster_;
+  const Options& options_;
+  topologies::Cluster priced_;
+  std::unique_ptr<NetworkModel> network_;
+  Jitter jitter_;
+  double clock_ = 0;
+  std::unique_ptr<ComputeModel> compute_;  // at this clock
+  std::vector<RoleModel> models_;          // of it
+  std::vector<std::int32_t> first_model_;
+  JobClasses job_;
+  LinksSeen links_seen_ = LinksSeen::as_they_are;
+  bool folds_time_ = false;  // where no spans are asked for
+  std::optional<Rounds> rounds_;
+  // What did not work out at one clock is not tried at another: events find the same.
+  bool may_walk_ = true, may_leave_out_ = true;
+};
+
+// The same of any graph.
+class AnySteps {
+ public:
+  AnySteps(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options)
+      : graph_(graph), cluster_(cluster), options_(options), period_(plan::period(graph)) {}
+
+  Simulation at(double clock, plan::SpanSink* sink) {
+    if (period_ == 1) {
+      return cycles(1, clock, sink);
+    }
+    Simulation result, shorter;
+    if (sink != nullptr) {
+      PeriodSpans spans(graph_, *sink);
+      result = cycles(period_, clock, &spans);
+      result.step_ends = spans.step_ends();
+    } else {
+      result = cycles(std::min(period_, kShortCycle), clock, nullptr);
+    }
+    const std::int64_t more = sink != nullptr ? 0 : std::max(0, period_ - kShortCycle);
+    shorter = more > 0 ? cycles(kShortCycle - 1, clock, nullptr) : result;
+    result.step_time = Time{(result.step_time.value + more * (result.step_time - shorter.step_time).value) / period_};
+    for (std::size_t r = 0; r < result.breakdown.size(); ++r) {
+      result.breakdown[r] = plan::mean_step(result.breakdown[r], shorter.breakdown[r], more, period_);
+    }
+    return result;
+  }
+
+ private:
+  Simulation cycles(std::int32_t steps, double clock, plan::SpanSink* sink) {
+    auto found = by_steps_.find(steps);
+    if (found == by_steps_.end()) {
+      const plan::PlanGraph& cycle = period_ == 1 ? graph_ : graphs_.emplace_back(cycle_of(graph_, steps));
+      found = by_steps_.try_emplace(steps, cycle, cluster_, options_, clock).first;
+    }
+    return found->second.at(clock, sink);
+  }
+
+  const plan::PlanGraph& graph_;
+  const topologies::Cluster& cluster_;
+  const Options& options_;
+  const std::int32_t period_;
+  std::list<plan::PlanGraph> graphs_;            // of cycles
+  std::map<std::int32_t, AlikeSteps> by_steps_;  // of a cycle
+};
 
 bool is_power_limited(const Options& options, const topologies::Cluster& cluster) {
   return cluster.profile != nullptr && cluster.profile->roofline.sustained_clock.value < 1 &&
@@ -193,12 +257,13 @@ Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& clu
   CHECK(options.steps >= 1, "{} steps", options.steps);
   CHECK(cluster.profile != nullptr || cluster.profile_path.empty(), "the profile {} was not loaded",
         cluster.profile_path);
+  AnySteps steps(graph, cluster, options);
   if (options.clock > 0 || !is_power_limited(options, cluster)) {
-    return simulate_at(options.clock > 0 ? options.clock : 1, graph, cluster, options, sink);
+    return steps.at(options.clock > 0 ? options.clock : 1, sink);
   }
-  const Simulation unlimited = simulate_at(1, graph, cluster, options, nullptr);
+  const Simulation unlimited = steps.at(1, nullptr);
   const double clock = sustained_clock(cluster, graph, unlimited.breakdown);
-  return clock < 1 || sink != nullptr ? simulate_at(clock, graph, cluster, options, sink) : unlimited;
+  return clock < 1 || sink != nullptr ? steps.at(clock, sink) : unlimited;
 }
 
 }  // namespace foretrain::sim

@@ -68,5 +68,23 @@ TEST(PowerLimit, SlowsProductsOfASimulation) {
   EXPECT_EQ(spans.timeline.spans.back().end, slow.step_ends.back());
 }
 
+// 2 ms in every step and 2 ms more in one of four, at whatever clock: whether it is the limit's or given, and for the
+// short cycle as for all steps.
+TEST(PowerLimit, MayBeGivenAndHoldsForStepsThatAreNotAlike) {
+  plan::PlanGraph g = stages(1);
+  plan::Op product;
+  product.work = plan::Matmul{1000, 1000, 1000, false, true, false, false, Dtype::fp32, Dtype::fp32};
+  append(g.roles[0], {product});
+  append(g.roles[0], {product});
+  g.roles[0].program.body.back().every = 4;
+  Options options;
+  EXPECT_NEAR(seconds(simulate(g, sustained(0.9), options).step_time), 2.5e-3 * 1024 / 922, 1e-11);
+  Recorder spans;
+  EXPECT_NEAR(seconds(simulate(g, sustained(0.9), options, &spans).step_time), 2.5e-3 * 1024 / 922, 1e-11);
+  options.clock = 0.5;
+  EXPECT_NEAR(seconds(simulate(g, sustained(0.9), options).step_time), 5e-3, 1e-11);
+  EXPECT_NEAR(seconds(simulate(g, sustained(1), options).step_time), 5e-3, 1e-11);
+}
+
 }  // namespace
 }  // namespace foretrain::sim
