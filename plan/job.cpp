@@ -175,9 +175,9 @@ nlohmann::ordered_json as_given(const ObjectReader& part, const std::vector<std:
   return given;
 }
 
-OpenJob read_open_job(JsonDocument document, const std::vector<std::string>& overrides) {
+OpenJob read_open_job(JsonDocument file, const std::vector<std::string>& overrides) {
   OpenJob open;
-  open.job = read_parts(std::move(document), overrides, [&](Job& job, const JobParts& parts) {
+  open.job = read_parts(std::move(file), overrides, [&](Job& job, const JobParts& parts) {
     job.cluster.nodes = std::max<std::int64_t>(1, job.cluster.nodes);
     job.strategy = {};
     open.given = std::make_shared<nlohmann::json>(as_given(parts.strategy, {}));
