@@ -11,6 +11,7 @@
 #include "cli/whole_run.h"
 #include "plan/build.h"
 #include "reports/report.h"
+#include "search/sensitivity.h"
 #include "sim/link_traffic.h"
 #include "topologies/network.h"
 
@@ -50,11 +51,13 @@ class Spans : public plan::SpanSink {
   Spans(const plan::PlanGraph& graph, bool all) : bars_(graph, steady_step(graph)), recorder_(graph), all_(all) {}
 
   void span(const plan::Span& s) override {
+    ++count_;
     bars_.span(s);
     if (all_) {
       recorder_.span(s);
     }
   }
+  std::int64_t count() const { return count_; }
   reports::Pipeline pipeline() const { return bars_.pipeline(); }
   plan::Timeline timeline(const sim::Simulation& s) {
     return recorder_.timeline(fmt::format("simulated: {}, {}", s.compute_model, s.network_model), s.step_ends);
@@ -64,6 +67,7 @@ class Spans : public plan::SpanSink {
   reports::PipelineRecorder bars_;
   Recorder recorder_;
   bool all_;
+  std::int64_t count_ = 0;
 };
 
 std::optional<reports::NetworkUse> network_use(const plan::Job& job, const plan::PlanGraph& graph, Time step) {
@@ -72,6 +76,20 @@ std::optional<reports::NetworkUse> network_use(const plan::Job& job, const plan:
   }
   const auto network = topologies::make_network(job.cluster);
   return reports::network_use(*network, sim::link_busy_seconds(graph, job.cluster, *network), seconds(step));
+}
+
+// Simulated ops of a job whose step is simulated once more for each resource: a few seconds' work.
+constexpr std::int64_t kMostSpans = 5'000'000;
+
+void add_resources(reports::Report& report, const plan::Job& job, const plan::PlanGraph& graph,
+                   const ModelArguments& models, Time step, std::int64_t spans) {
+  if (graph.asynchronous) {
+    report.no_resources = "What more of each resource would buy is not known of asynchronous jobs.";
+  } else if (spans > kMostSpans) {
+    report.no_resources = "What more of each resource would buy takes long to find here: 'foretrain explain' says it.";
+  } else {
+    report.resources = search::sensitivity(job, graph, options_of(models), step);
+  }
 }
 
 std::string written(const reports::Report& report, const std::string& format, bool colour) {
@@ -135,6 +153,7 @@ int report_command(const std::vector<std::string>& arguments, Console& console) 
   }
   report.pipeline = spans.pipeline();
   report.network = network_use(job, graph, simulation.step_time);
+  add_resources(report, job, graph, a.models, simulation.step_time, spans.count());
   report.program = fmt::format("foretrain {} ({})", kVersion, kCommit);
   if (file) {
     file->write(written(report, format_of(a), false));

@@ -88,18 +88,14 @@ std::string path_text(const Explanation& e, bool colour) {
 }
 
 std::string resources_text(const Explanation& e, bool colour) {
-  Table table{"What a tenth more of a resource would buy",
-              {{"resource"}, {"", Align::right}, {"step time", Align::right}, {"shorter by", Align::right}, {""}},
-              {}};
+  Table table = resources_table(e.resources);
   const ChangedPlan* bought = bought_by_memory(e);
-  for (const ResourceGain& r : e.resources) {
-    std::string note = r.why;
-    if (r.name == "memory_size" && bought != nullptr) {
-      note = fmt::format("but then {} fits, and a step takes {}: {}", joined(bought->change.overrides),
-                         seconds_text(seconds(bought->step_time)), signed_percent(-bought->gain));
+  for (std::size_t i = 0; i < e.resources.size() && bought != nullptr; ++i) {
+    if (e.resources[i].name == "memory_size") {
+      table.rows[i].back().text =
+          fmt::format("but then {} fits, and a step takes {}: {}", joined(bought->change.overrides),
+                      seconds_text(seconds(bought->step_time)), signed_percent(-bought->gain));
     }
-    table.rows.push_back({r.words, signed_percent(r.factor - 1), seconds_text(seconds(r.step_time)),
-                          Cell(percent(r.gain), r.gain > 0.01 ? Tone::good : Tone::plain), Cell(note, Tone::dim)});
   }
   return to_text(table, colour);
 }
@@ -128,6 +124,25 @@ std::string short_name(const std::string& field) {
 
 }  // namespace
 
+Json to_json(const ResourceGain& r) {
+  return {{"resource", r.name},
+          {"factor", r.factor},
+          {"step_time_s", number(seconds(r.step_time))},
+          {"gain", number(r.gain)},
+          {"why", r.why.empty() ? Json(nullptr) : Json(r.why)}};
+}
+
+Table resources_table(const std::vector<ResourceGain>& resources) {
+  Table table{"What a tenth more of a resource would buy",
+              {{"resource"}, {"", Align::right}, {"step time", Align::right}, {"shorter by", Align::right}, {""}},
+              {}};
+  for (const ResourceGain& r : resources) {
+    table.rows.push_back({r.words, signed_percent(r.factor - 1), seconds_text(seconds(r.step_time)),
+                          Cell(percent(r.gain), r.gain > 0.01 ? Tone::good : Tone::plain), Cell(r.why, Tone::dim)});
+  }
+  return table;
+}
+
 Json to_json(const Explanation& e) {
   Json path = Json::array(), resources = Json::array(), changes = Json::array(), top = Json::array();
   for (const PathPart& p : e.path) {
@@ -137,11 +152,7 @@ Json to_json(const Explanation& e) {
                     {"time_s", number(seconds(p.time))}});
   }
   for (const ResourceGain& r : e.resources) {
-    resources.push_back({{"resource", r.name},
-                         {"factor", r.factor},
-                         {"step_time_s", number(seconds(r.step_time))},
-                         {"gain", number(r.gain)},
-                         {"why", r.why.empty() ? Json(nullptr) : Json(r.why)}});
+    resources.push_back(to_json(r));
     if (r.name == "memory_size") {
       const ChangedPlan* bought = bought_by_memory(e);
       resources.back()["then_fits"] = bought == nullptr ? Json(nullptr) : change_json(*bought);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "reports/estimate.h"
+#include "reports/table.h"
 
 namespace foretrain::reports {
 
@@ -47,6 +48,10 @@ struct Explanation {
   std::vector<ResourceGain> resources;
   std::vector<ChangedPlan> changes;  // the shortest steps first, also such as do not fit or help
 };
+
+nlohmann::ordered_json to_json(const ResourceGain& r);
+// A row for each, in order; the last column says why one gains nothing.
+Table resources_table(const std::vector<ResourceGain>& resources);
 
 nlohmann::ordered_json to_json(const Explanation& e);
 std::string to_text(const Explanation& e, bool colour);

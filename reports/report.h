@@ -9,6 +9,7 @@
 
 #include "reports/compare.h"
 #include "reports/estimate.h"
+#include "reports/explain.h"
 #include "reports/network_use.h"
 #include "reports/pipeline.h"
 #include "reports/search_figures.h"
@@ -21,7 +22,9 @@ struct Report {
   std::optional<NetworkUse> network;     // none: ranks that share one machine
   std::optional<Comparison> comparison;  // with a measured timeline
   std::optional<SearchFigures> search;
-  std::string program;  // "foretrain 0.1.0"
+  std::vector<ResourceGain> resources;  // what a tenth more of each would buy
+  std::string no_resources;             // why there are none of them
+  std::string program;                  // "foretrain 0.1.0"
 };
 
 nlohmann::ordered_json to_json(const Report& r);

@@ -73,10 +73,12 @@ void add_stages(const Report& r, Rows& rows) {
 }
 
 void add_search(const SearchFigures& s, Rows& rows) {
-  for (const PlanFigures& p : s.plans) {
-    rows.add("plans", p.strategy, "step_time", p.step_seconds, "s");
-    rows.add("plans", p.strategy, "tokens_per_s", p.tokens_per_second, "tokens/s");
-    rows.add("plans", p.strategy, "memory", p.memory_bytes, "B");
+  for (const auto& [section, plans] : {std::pair{"plans", &s.plans}, {"runners_up", &s.runners_up}}) {
+    for (const PlanFigures& p : *plans) {
+      rows.add(section, p.strategy, "step_time", p.step_seconds, "s");
+      rows.add(section, p.strategy, "tokens_per_s", p.tokens_per_second, "tokens/s");
+      rows.add(section, p.strategy, "memory", p.memory_bytes, "B");
+    }
   }
   for (const GridCell& c : s.grid) {
     const std::string item = fmt::format("tp {} pp {}", c.tp, c.pp);
@@ -88,8 +90,17 @@ void add_search(const SearchFigures& s, Rows& rows) {
   }
   for (const ScalingPoint& p : s.scaling) {
     const std::string item = fmt::format("{} nodes", p.nodes);
-    rows.add("scaling", item, "step_time", p.step_seconds, "s");
-    rows.add("scaling", item, "tokens_per_s", p.tokens_per_second, "tokens/s");
+    const auto add = [&](const char* figure, std::optional<double> value, const char* unit) {
+      if (value) {
+        rows.add("scaling", item, figure, *value, unit);
+      }
+    };
+    add("step_time", p.step_seconds, "s");
+    add("tokens_per_s", p.tokens_per_second, "tokens/s");
+    add("efficiency", p.efficiency, "");
+    add("duration", p.days ? std::optional(*p.days * 86400) : std::nullopt, "s");
+    add("device_hours", p.device_hours, "h");
+    add("money", p.money, "");
   }
   for (const auto& [reason, n] : s.rejected) {
     rows.add("rejected", reason, "plans", static_cast<double>(n), "");
@@ -109,6 +120,11 @@ std::string to_csv(const Report& r) {
       rows.add("network", c.name, "busiest", c.busiest, "");
       rows.add("network", c.name, "mean", c.mean, "");
     }
+  }
+  for (const ResourceGain& g : r.resources) {
+    rows.add("resources", g.name, "factor", g.factor, "");
+    rows.add("resources", g.name, "step_time", seconds(g.step_time), "s");
+    rows.add("resources", g.name, "gain", g.gain, "");
   }
   if (r.search) {
     add_search(*r.search, rows);

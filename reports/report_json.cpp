@@ -137,6 +137,16 @@ nlohmann::ordered_json to_json(const Report& r) {
   if (r.network) {
     out["network"] = to_json(*r.network);
   }
+  if (!r.resources.empty()) {
+    Json resources = Json::array();
+    for (const ResourceGain& g : r.resources) {
+      resources.push_back(to_json(g));
+      resources.back()["words"] = g.words;
+    }
+    out["resources"] = std::move(resources);
+  } else if (!r.no_resources.empty()) {
+    out["no_resources"] = r.no_resources;
+  }
   if (r.comparison) {
     out["comparison"] = to_json(*r.comparison, job, std::nullopt);
   }

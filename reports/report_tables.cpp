@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "plan/memory.h"
 #include "reports/figures.h"
@@ -164,70 +163,6 @@ Table network_table(const NetworkUse& n) {
   return t;
 }
 
-Table plans_table(const SearchFigures& s) {
-  Table t;
-  t.title = fmt::format("Plans that no other beats in both throughput and memory: {} judged, {} simulated{}",
-                        count(s.judged), count(s.simulated), s.proved ? ", the best one proved" : "");
-  t.columns = {{""}, {"strategy"}, {"step time", Align::right}, {"tokens/s", Align::right}, {"memory", Align::right}};
-  for (const PlanFigures& p : s.plans) {
-    t.rows.push_back({p.is_best ? "best" : "", p.strategy, seconds_text(p.step_seconds), compact(p.tokens_per_second),
-                      to_string(Bytes{static_cast<std::int64_t>(p.memory_bytes)})});
-  }
-  return t;
-}
-
-Table grid_table(const SearchFigures& s) {
-  std::set<std::int64_t> tps, pps;
-  for (const GridCell& c : s.grid) {
-    tps.insert(c.tp);
-    pps.insert(c.pp);
-  }
-  Table t;
-  t.title = "Best step time, tp down and pp across; > where only a bound judged, - where none fits";
-  t.columns = {{""}};
-  for (const std::int64_t pp : pps) {
-    t.columns.push_back({fmt::format("pp {}", pp), Align::right});
-  }
-  for (const std::int64_t tp : tps) {
-    std::vector<Cell> row{fmt::format("tp {}", tp)};
-    for (const std::int64_t pp : pps) {
-      const auto cell =
-          std::find_if(s.grid.begin(), s.grid.end(), [&](const GridCell& c) { return c.tp == tp && c.pp == pp; });
-      row.emplace_back(cell == s.grid.end()     ? ""
-                       : cell->step_seconds     ? seconds_text(*cell->step_seconds)
-                       : cell->at_least_seconds ? "> " + seconds_text(*cell->at_least_seconds)
-                                                : "-");
-    }
-    t.rows.push_back(std::move(row));
-  }
-  return t;
-}
-
-Table scaling_table(const SearchFigures& s) {
-  Table t;
-  t.title = "Sizes of the cluster";
-  t.columns = {{"nodes", Align::right},
-               {"step time", Align::right},
-               {"tokens/s", Align::right},
-               {"efficiency", Align::right},
-               {""}};
-  for (const ScalingPoint& p : s.scaling) {
-    t.rows.push_back({count(p.nodes), seconds_text(p.step_seconds), compact(p.tokens_per_second), percent(p.efficiency),
-                      p.is_knee ? "knee" : ""});
-  }
-  return t;
-}
-
-Table rejected_table(const SearchFigures& s) {
-  Table t;
-  t.title = "Plans rejected, by reason";
-  t.columns = {{"reason"}, {"plans", Align::right}};
-  for (const auto& [reason, n] : s.rejected) {
-    t.rows.push_back({spaced(reason), count(n)});
-  }
-  return t;
-}
-
 Table comparison_table(const Comparison& c) {
   Table t;
   t.title = fmt::format("Forecast against reality: step time {}, measured {}: {}", seconds_text(c.predicted_step),
@@ -245,12 +180,12 @@ std::string to_markdown(const Report& r) {
   if (r.network) {
     tables.push_back(network_table(*r.network));
   }
+  if (!r.resources.empty()) {
+    tables.push_back(resources_table(r.resources));
+  }
   if (r.search) {
-    for (Table t :
-         {plans_table(*r.search), grid_table(*r.search), scaling_table(*r.search), rejected_table(*r.search)}) {
-      if (!t.rows.empty()) {
-        tables.push_back(std::move(t));
-      }
+    for (Table& t : search_tables(*r.search)) {
+      tables.push_back(std::move(t));
     }
   }
   if (r.comparison) {
@@ -264,6 +199,9 @@ std::string to_markdown(const Report& r) {
   }
   for (const std::string& note : r.estimate.notes) {
     out += "\n" + note + "\n";
+  }
+  if (!r.no_resources.empty()) {
+    out += "\n" + r.no_resources + "\n";
   }
   return out;
 }

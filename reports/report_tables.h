@@ -15,11 +15,10 @@ Table memory_table(const Report& r);
 Table largest_table(const Report& r);
 // Each of a part that the report has.
 Table network_table(const NetworkUse& n);
-Table plans_table(const SearchFigures& s);
-Table grid_table(const SearchFigures& s);
-Table scaling_table(const SearchFigures& s);
-Table rejected_table(const SearchFigures& s);
 Table comparison_table(const Comparison& c);
+
+// Those that have a row.
+std::vector<Table> search_tables(const SearchFigures& s);
 
 // Of a compute lane: what it is called ("stage 3", of several classes of ranks "stage 3, rank 64").
 std::string lane_name(const Report& r, const Lane& lane);

@@ -165,11 +165,15 @@ std::string to_text(const Report& r, bool colour) {
   if (r.network) {
     parts.push_back(to_text(network_table(*r.network), colour));
   }
+  if (!r.resources.empty()) {
+    parts.push_back(to_text(resources_table(r.resources), colour));
+  } else if (!r.no_resources.empty()) {
+    parts.push_back(r.no_resources + "\n");
+  }
   if (r.search) {
-    const SearchFigures& s = *r.search;
-    parts.push_back(pareto_text(s, colour));
-    for (const Table& t : {plans_table(s), grid_table(s), scaling_table(s), rejected_table(s)}) {
-      parts.push_back(t.rows.empty() ? "" : to_text(t, colour));
+    parts.push_back(pareto_text(*r.search, colour));
+    for (const Table& t : search_tables(*r.search)) {
+      parts.push_back(to_text(t, colour));
     }
   }
   if (r.comparison) {

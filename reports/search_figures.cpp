@@ -120,12 +120,19 @@ SearchFigures search_figures(const std::string& text, const std::string& origin)
     s.plans.push_back(*best);
     s.plans.back().is_best = true;
   }
+  const auto is_new = [&](const PlanFigures& plan) {
+    return std::none_of(s.plans.begin(), s.plans.end(), [&](const PlanFigures& p) {
+      return p.strategy == plan.strategy && p.step_seconds == plan.step_seconds;
+    });
+  };
   for (const json& item : part(document, "pareto")) {
-    const auto plan = plan_figures(item);
-    if (plan && !std::any_of(s.plans.begin(), s.plans.end(), [&](const PlanFigures& p) {
-          return p.strategy == plan->strategy && p.step_seconds == plan->step_seconds;
-        })) {
+    if (const auto plan = plan_figures(item); plan && is_new(*plan)) {
       s.plans.push_back(*plan);
+    }
+  }
+  for (const json& item : part(document, "runners_up")) {
+    if (const auto plan = plan_figures(item); plan && is_new(*plan)) {
+      s.runners_up.push_back(*plan);
     }
   }
   for (const json& cell : part(document, "grid")) {
@@ -133,9 +140,11 @@ SearchFigures search_figures(const std::string& text, const std::string& origin)
                       number_at(cell, "at_least_s"), true_at(cell, "fits"), text_at(cell, "reason")});
   }
   for (const json& point : part(document, "scaling")) {
-    s.scaling.push_back({count_at(point, "nodes"), number_at(point, "step_time_s").value_or(0),
-                         number_at(point, "tokens_per_s").value_or(0), number_at(point, "efficiency").value_or(0),
-                         true_at(point, "knee")});
+    const json& strategy = part(part(point, "job"), "strategy");
+    s.scaling.push_back({count_at(point, "nodes"), number_at(point, "step_time_s"), number_at(point, "tokens_per_s"),
+                         number_at(point, "efficiency"), number_at(point, "days"), number_at(point, "device_hours"),
+                         number_at(point, "money"), true_at(point, "knee"),
+                         strategy.is_object() ? strategy_words(strategy) : ""});
   }
   for (const auto& [reason, n] : part(document, "rejected").items()) {
     if (n.is_number_integer()) {
@@ -160,14 +169,18 @@ std::string best_job(const std::string& text, const std::string& origin) {
 nlohmann::ordered_json to_json(const SearchFigures& s) {
   using Json = nlohmann::ordered_json;
   const auto optional = [](const std::optional<double>& value) { return value ? number(*value) : Json(nullptr); };
-  Json plans = Json::array(), grid = Json::array(), scaling = Json::array(), rejected = Json::object();
-  for (const PlanFigures& p : s.plans) {
-    plans.push_back({{"strategy", p.strategy},
+  const auto list = [](const std::vector<PlanFigures>& plans) {
+    Json all = Json::array();
+    for (const PlanFigures& p : plans) {
+      all.push_back({{"strategy", p.strategy},
                      {"step_time_s", number(p.step_seconds)},
                      {"tokens_per_s", number(p.tokens_per_second)},
                      {"memory_bytes", number(p.memory_bytes)},
                      {"best", p.is_best}});
-  }
+    }
+    return all;
+  };
+  Json grid = Json::array(), scaling = Json::array(), rejected = Json::object();
   for (const GridCell& c : s.grid) {
     grid.push_back({{"tp", c.tp},
                     {"pp", c.pp},
@@ -178,15 +191,20 @@ nlohmann::ordered_json to_json(const SearchFigures& s) {
   }
   for (const ScalingPoint& p : s.scaling) {
     scaling.push_back({{"nodes", p.nodes},
-                       {"step_time_s", number(p.step_seconds)},
-                       {"tokens_per_s", number(p.tokens_per_second)},
-                       {"efficiency", number(p.efficiency)},
-                       {"knee", p.is_knee}});
+                       {"step_time_s", optional(p.step_seconds)},
+                       {"tokens_per_s", optional(p.tokens_per_second)},
+                       {"efficiency", optional(p.efficiency)},
+                       {"days", optional(p.days)},
+                       {"device_hours", optional(p.device_hours)},
+                       {"money", optional(p.money)},
+                       {"knee", p.is_knee},
+                       {"strategy", p.strategy}});
   }
   for (const auto& [reason, n] : s.rejected) {
     rejected[reason] = n;
   }
-  return {{"plans", std::move(plans)},
+  return {{"plans", list(s.plans)},
+          {"runners_up", list(s.runners_up)},
           {"grid", std::move(grid)},
           {"scaling", std::move(scaling)},
           {"rejected", std::move(rejected)},

@@ -28,12 +28,15 @@ struct GridCell {
 // Of one size of the cluster.
 struct ScalingPoint {
   std::int64_t nodes = 0;
-  double step_seconds = 0, tokens_per_second = 0, efficiency = 0;
+  std::optional<double> step_seconds, tokens_per_second, efficiency;  // none fits
+  std::optional<double> days, device_hours, money;                    // of a run, where one was asked for
   bool is_knee = false;
+  std::string strategy;
 };
 
 struct SearchFigures {
-  std::vector<PlanFigures> plans;  // the best one first, then the Pareto set
+  std::vector<PlanFigures> plans;       // the best one first, then the Pareto set
+  std::vector<PlanFigures> runners_up;  // the next in speed
   std::vector<GridCell> grid;
   std::vector<ScalingPoint> scaling;
   std::vector<std::pair<std::string, std::int64_t>> rejected;  // most first

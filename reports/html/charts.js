@@ -80,7 +80,7 @@ function around(values) {
   return [low - room < 0.4 * top ? 0 : low - room, top + room];
 }
 
-// points: [{x, y, text, strong}]; `line` joins them in order.
+// points: [{x, y, text, strong, paint}]; `line` joins them in order.
 function scatter(name, points, showX, showY, xName, yName, line) {
   return chart(name, 320, width => {
     const f = frame(name, width, 320, around(points.map(p => p.x)), around(points.map(p => p.y)), showX, showY, xName, yName);
@@ -90,7 +90,7 @@ function scatter(name, points, showX, showY, xName, yName, line) {
     }
     for (const p of points) {
       f.root.append(explained(s('circle', { cx: f.x(p.x), cy: f.y(p.y), r: p.strong ? 7 : 5,
-        fill: p.strong ? 'var(--red)' : 'var(--blue)', stroke: 'var(--page)', 'stroke-width': 1.5 }), p.text));
+        fill: p.strong ? 'var(--red)' : p.paint || 'var(--blue)', stroke: 'var(--page)', 'stroke-width': 1.5 }), p.text));
     }
     return f.root;
   });

@@ -91,7 +91,7 @@ function tools(report) {
 
 const report = JSON.parse(document.getElementById('foretrain-report').textContent);
 document.querySelector('#main noscript').remove();
-for (const part of [summarySection, breakdownSection, pipelineSection, memorySection, networkSection, wholeRunSection, searchSection,
+for (const part of [summarySection, breakdownSection, resourcesSection, pipelineSection, memorySection, networkSection, wholeRunSection, searchSection,
   comparisonSection, jobSection]) {
   part(report);
 }

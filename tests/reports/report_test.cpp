@@ -140,12 +140,34 @@ TEST(Report, BarsAreFlatAndRelative) {
   EXPECT_NEAR(static_cast<double>(at) * pipeline["tick_s"].get<double>(), pipeline["length_s"].get<double>(), 1e-12);
 }
 
+TEST(Report, SaysWhatMoreOfAResourceBuysOrWhyNot) {
+  const plan::Job job = tiny_job(kTinyGpt);
+  const plan::PlanGraph graph = plan::build(job);
+  Report report = tiny_report(job, graph);
+  report.no_resources = "It takes long.";
+  EXPECT_EQ(to_json(report)["no_resources"], "It takes long.");
+  EXPECT_NE(to_markdown(report).find("It takes long."), std::string::npos);
+  EXPECT_NE(to_text(report, false).find("It takes long."), std::string::npos);
+  report.no_resources.clear();
+  report.resources = {{"peak_flops", "peak FLOP/s", 1.1, Time{1'900'000'000}, 0.05, ""}};
+  EXPECT_EQ(to_json(report)["resources"][0]["gain"], 0.05);
+  EXPECT_EQ(to_json(report)["resources"][0]["words"], "peak FLOP/s");
+  EXPECT_NE(to_csv(report).find("resources,peak_flops,step_time,0.0019,s\nresources,peak_flops,gain,0.05,\n"),
+            std::string::npos);
+  EXPECT_NE(to_markdown(report).find("| peak FLOP/s | +10.0 % | 1.90 ms | 5.0 % |"), std::string::npos);
+}
+
 constexpr const char* kSearch = R"({"schema": "foretrain.search/1",
   "best": {"job": {"strategy": {"dp": 1, "tp": 2, "pp": 4, "micro_batch": 1, "schedule": "1f1b", "zero": 1, "recompute": "none",
                                 "sequence_parallel": true, "rank_order": "pp,dp,cp,tp"}},
            "estimate": {"step_time_s": 2.5, "tokens_per_s": 1000, "memory": {"peak_bytes": 5, "demand_bytes": 7}}},
   "pareto": [{"job": {"strategy": {"tp": 4}}, "estimate": {"step_time_s": 3, "tokens_per_s": 900, "memory": {"peak_bytes": 4}}},
              {"job": {}, "estimate": {}}, 17],
+  "runners_up": [{"job": {"strategy": {"tp": 4}}, "estimate": {"step_time_s": 3, "tokens_per_s": 900}},
+                 {"job": {"strategy": {"tp": 8}}, "estimate": {"step_time_s": 4, "tokens_per_s": 800}}],
+  "scaling": [{"nodes": 1, "step_time_s": null, "money": null, "knee": false, "job": null},
+              {"nodes": 2, "step_time_s": 2, "tokens_per_s": 5, "efficiency": 1, "days": 3, "device_hours": 4, "money": 9,
+               "knee": true, "job": {"strategy": {"tp": 4}}}],
   "grid": [{"tp": 2, "pp": 4, "step_time_s": 2.5, "fits": true}, {"tp": 1, "pp": 1, "step_time_s": null, "at_least_s": 9, "fits": false, "reason": "bound"}],
   "rejected": {"memory": 12}, "judged": 20, "simulated": 8, "bound": {"best_possible_step_time_s": 2.5, "proved_optimal": true}})";
 
@@ -156,6 +178,13 @@ TEST(SearchFigures, AreReadFromItsDocument) {
   EXPECT_EQ(s.plans[0].strategy, "tp 2, pp 4, micro_batch 1, 1f1b, zero 1, sequence_parallel");
   EXPECT_EQ(s.plans[0].memory_bytes, 7);
   EXPECT_EQ(s.plans[1].memory_bytes, 4);
+  ASSERT_EQ(s.runners_up.size(), 1U);  // the other one is of the Pareto set
+  EXPECT_EQ(s.runners_up[0].strategy, "tp 8");
+  ASSERT_EQ(s.scaling.size(), 2U);
+  EXPECT_FALSE(s.scaling[0].step_seconds);
+  EXPECT_EQ(s.scaling[1].money, 9);
+  EXPECT_TRUE(s.scaling[1].is_knee);
+  EXPECT_EQ(s.scaling[1].strategy, "tp 4");
   ASSERT_EQ(s.grid.size(), 2U);
   EXPECT_EQ(s.grid[0].step_seconds, 2.5);
   EXPECT_FALSE(s.grid[1].step_seconds);
