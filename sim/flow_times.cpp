@@ -3,86 +3,248 @@
 #include <algorithm>
 #include <numeric>
 #include <tuple>
+#include <utility>
 
 namespace foretrain::sim {
 namespace {
 
 constexpr Time kUnknown{-1};
 
+std::size_t index(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+// Flows on their way.
+class Carrier {
+ public:
+  Carrier(const FlowPlan& plan, std::int64_t speed_beside_compute)
+      : plan_(plan), network_(plan), beside_(speed_beside_compute), flows_of_(plan.capacities.size()) {}
+
+  struct Flow {
+    FlowTimes::Id id;
+    Time start, used;
+    const AloneFlow* flow = nullptr;
+    std::int32_t route = -1;
+    const std::vector<Stretch>* beside = nullptr;
+    Time shift;  // of those
+  };
+
+  bool is_used(LinkIndex link) const { return flows_of_[index(link)] > 0; }
+
+  // Requires: nothing later has been done.
+  void add(const Flow& flow) {
+    push(coming_, {flow.start, flows_.size(), 0});
+    count(flow, 1);
+    flows_.push_back({flow, 0, false});
+  }
+
+  // All that happens up to then, and at that instant. `ended`: told of flows, and how long they took.
+  template <class Ended>
+  void carry(Time until, const Ended& ended) {
+    for (;;) {
+      Time now = network_.empty() ? kNever : network_.next();
+      now = coming_.empty() ? now : std::min(now, coming_.front().at);
+      now = changes_.empty() ? now : std::min(now, changes_.front().at);
+      if (now == kNever || now > until) {
+        return;
+      }
+      if (!network_.empty() && network_.next() == now) {
+        for (const std::int32_t number : network_.advance(now)) {
+          UnderWay& f = flows_[index(number)];
+          f.is_under_way = false;
+          count(f.flow, -1);
+          ended(f.flow, now - f.flow.start);
+        }
+      }
+      while (!coming_.empty() && coming_.front().at == now) {
+        start(pop(coming_).number, now);
+      }
+      while (!changes_.empty() && changes_.front().at == now) {
+        const Instant change = pop(changes_);
+        UnderWay& f = flows_[change.number];
+        f.computing += change.by;
+        if (f.is_under_way) {
+          network_.set_speed(static_cast<std::int32_t>(change.number), f.computing > 0 ? beside_ : kFullSpeed, now);
+        }
+      }
+    }
+  }
+
+ private:
+  struct UnderWay {
+    Flow flow;
+    std::int32_t computing = 0;  // devices
+    bool is_under_way = false;
+  };
+  struct Instant {
+    Time at;
+    std::size_t number = 0;
+    int by = 0;  // devices of the flow that compute: one more, or one less
+  };
+
+  static void push(std::vector<Instant>& heap, const Instant& instant) {
+    heap.push_back(instant);
+    std::push_heap(heap.begin(), heap.end(), is_later);
+  }
+  static Instant pop(std::vector<Instant>& heap) {
+    std::pop_heap(heap.begin(), heap.end(), is_later);
+    const Instant first = heap.back();
+    heap.pop_back();
+    return first;
+  }
+  static bool is_later(const Instant& x, const Instant& y) {
+    return std::tie(x.at, x.number, y.by) > std::tie(y.at, y.number, x.by);
+  }
+
+  void count(const Flow& flow, int by) {
+    for (const LinkUse& use : plan_.routes[index(flow.route)]) {
+      flows_of_[index(use.link)] += by;
+    }
+  }
+
+  void start(std::size_t number, Time now) {
+    UnderWay& f = flows_[number];
+    network_.start(static_cast<std::int32_t>(number), *f.flow.flow, f.flow.route, now);
+    f.is_under_way = true;
+    for (const Stretch& s : *f.flow.beside) {
+      push(changes_, {s.from + f.flow.shift, number, 1});
+      push(changes_, {s.to + f.flow.shift, number, -1});
+    }
+  }
+
+  const FlowPlan& plan_;
+  MeetingFlows network_;
+  const std::int64_t beside_;
+  std::vector<std::int32_t> flows_of_;  // by link: those that are to come or under way
+  std::vector<UnderWay> flows_;
+  std::vector<Instant> coming_, changes_;  // heaps
+};
+
 }  // namespace
 
 std::optional<Time> FlowTimes::duration(Id id) const {
-  if (id.walk >= durations_.size() || id.ordinal >= durations_[id.walk].size() ||
-      durations_[id.walk][id.ordinal] == kUnknown) {
+  if (is_alone(id, 1)) {
     return std::nullopt;
   }
   return durations_[id.walk][id.ordinal];
 }
 
+bool FlowTimes::is_alone(Id first, std::size_t meetings) const {
+  if (first.walk >= durations_.size()) {
+    return true;
+  }
+  const std::vector<Time>& known = durations_[first.walk];
+  const auto at = [&](std::size_t ordinal) {
+    return known.begin() + static_cast<std::ptrdiff_t>(std::min(ordinal, known.size()));
+  };
+  return std::all_of(at(first.ordinal), at(first.ordinal + meetings), [](Time t) { return t == kUnknown; });
+}
+
 std::size_t FlowTimes::begin(Id id, Time start, const AloneFlow& flow, std::int32_t route, Time used) {
-  if (id.walk >= durations_.size()) {
-    durations_.resize(id.walk + 1);
-  }
-  if (id.ordinal >= durations_[id.walk].size()) {
-    durations_[id.walk].resize(id.ordinal + 1, kUnknown);
-  }
-  flows_.push_back({id, start, used, flow, route, 0, false});
+  flows_.push_back({id, start, used, flow, route, {}});
   return flows_.size() - 1;
 }
 
-void FlowTimes::slow_down(std::size_t number, Time from, Time to) {
-  changes_.push_back({from, number, 1});
-  changes_.push_back({to, number, -1});
+std::optional<CallFlows> FlowTimes::call_of(std::vector<CallFlows::Flow> flows) const {
+  CallFlows call;
+  call.flows = std::move(flows);
+  if (call.flows.empty()) {
+    return call;
+  }
+  call.first = kNever;
+  call.last = Time{INT64_MIN};
+  for (const CallFlows::Flow& f : call.flows) {
+    call.first = std::min(call.first, f.start);
+    call.last = std::max(call.last, f.start + f.used);
+    for (const LinkUse& use : plan_.routes[index(f.route)]) {
+      call.links.push_back(use.link);
+    }
+  }
+  std::sort(call.links.begin(), call.links.end());
+  call.links.erase(std::unique(call.links.begin(), call.links.end()), call.links.end());
+  Carrier carrier(plan_, beside_);
+  const Time begin = Time{} - std::min(call.first, Time{});
+  for (const CallFlows::Flow& f : call.flows) {
+    carrier.add({{}, begin + f.start, f.used, &f.flow, f.route, &f.beside, begin});
+  }
+  bool is_right = true;
+  carrier.carry(kNever, [&](const Carrier::Flow& f, Time took) { is_right = is_right && took == f.used; });
+  return is_right ? std::optional(std::move(call)) : std::nullopt;
+}
+
+void FlowTimes::begin(Id first, Time base, const CallFlows& call) {
+  calls_.push_back({first, base, &call});
+}
+
+void FlowTimes::know(Id id, Time took, Time used, bool& is_right) {
+  if (took == used && is_alone(id, 1)) {
+    return;
+  }
+  is_right = is_right && took == used;
+  if (id.walk >= durations_.size()) {
+    durations_.resize(id.walk + 1);
+  }
+  std::vector<Time>& of_walk = durations_[id.walk];
+  if (id.ordinal >= of_walk.size()) {
+    of_walk.resize(id.ordinal + 1, kUnknown);
+  }
+  of_walk[id.ordinal] = took;
+}
+
+// By entry, of calls: when the next one on one of its links starts. `entries`: in order.
+std::vector<Time> FlowTimes::next_on_links(const std::vector<Entry>& entries) const {
+  std::vector<Time> next(entries.size(), kNever), of_link(plan_.capacities.size(), kNever);
+  for (std::size_t e = entries.size(); e-- > 0;) {
+    if (entries[e].is_call) {
+      for (const LinkIndex link : calls_[entries[e].number].flows->links) {
+        next[e] = std::min(next[e], std::exchange(of_link[index(link)], entries[e].start));
+      }
+    } else {
+      for (const LinkUse& use : plan_.routes[index(flows_[entries[e].number].route)]) {
+        of_link[index(use.link)] = entries[e].start;
+      }
+    }
+  }
+  return next;
 }
 
 bool FlowTimes::settle() {
-  // By number flows stay as they are; changes name them.
-  std::vector<std::size_t> by_start(flows_.size());
-  std::iota(by_start.begin(), by_start.end(), std::size_t{0});
-  std::sort(by_start.begin(), by_start.end(), [&](std::size_t x, std::size_t y) {
-    return std::tie(flows_[x].start, flows_[x].id) < std::tie(flows_[y].start, flows_[y].id);
-  });
-  std::sort(changes_.begin(), changes_.end(), [](const Change& x, const Change& y) {
-    return std::tie(x.at, x.number, y.by) < std::tie(y.at, y.number, x.by);
-  });
-  MeetingFlows network(plan_);
+  std::vector<Entry> entries;
+  entries.reserve(flows_.size() + calls_.size());
+  for (std::size_t f = 0; f < flows_.size(); ++f) {
+    entries.push_back({flows_[f].start, flows_[f].id, f, false});
+  }
+  for (std::size_t c = 0; c < calls_.size(); ++c) {
+    entries.push_back({calls_[c].base + calls_[c].flows->first, calls_[c].first, c, true});
+  }
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& x, const Entry& y) { return std::tie(x.start, x.id) < std::tie(y.start, y.id); });
+  const std::vector<Time> next = next_on_links(entries);
   bool is_right = true;
-  auto start = by_start.begin();
-  auto change = changes_.begin();
-  const auto set_speed = [&](std::size_t number, Time now) {
-    const Flow& flow = flows_[number];
-    if (flow.is_under_way) {
-      network.set_speed(static_cast<std::int32_t>(number), flow.computing > 0 ? beside_ : kFullSpeed, now);
+  const auto ended = [&](const Carrier::Flow& f, Time took) { know(f.id, took, f.used, is_right); };
+  Carrier carrier(plan_, beside_);
+  for (std::size_t e = 0; e < entries.size(); ++e) {
+    const Entry& entry = entries[e];
+    carrier.carry(entry.start, ended);
+    if (!entry.is_call) {
+      const Flow& f = flows_[entry.number];
+      carrier.add({f.id, f.start, f.used, &f.flow, f.route, &f.beside, {}});
+      continue;
     }
-  };
-  while (start != by_start.end() || !network.empty()) {
-    Time now = start == by_start.end() ? kNever : flows_[*start].start;
-    now = network.empty() ? now : std::min(now, network.next());
-    now = change == changes_.end() ? now : std::min(now, change->at);
-    if (!network.empty() && network.next() == now) {
-      for (const std::int32_t ended : network.advance(now)) {
-        Flow& flow = flows_[static_cast<std::size_t>(ended)];
-        const Time took = now - flow.start;
-        Time& known = durations_[flow.id.walk][flow.id.ordinal];
-        if (took != flow.used || known != kUnknown) {
-          is_right = is_right && took == flow.used;
-          known = took;
-        }
-        flow.is_under_way = false;
-      }
-    }
-    for (; start != by_start.end() && flows_[*start].start == now; ++start) {
-      Flow& flow = flows_[*start];
-      network.start(static_cast<std::int32_t>(*start), flow.flow, flow.route, now);
-      flow.is_under_way = true;
-    }
-    for (; change != changes_.end() && change->at == now; ++change) {
-      flows_[change->number].computing += change->by;
-      set_speed(change->number, now);
+    const Call& c = calls_[entry.number];
+    const CallFlows& call = *c.flows;
+    const bool is_alone =
+        next[e] >= c.base + call.last &&
+        std::none_of(call.links.begin(), call.links.end(), [&](LinkIndex link) { return carrier.is_used(link); });
+    for (std::size_t i = 0; i < call.flows.size() && !is_alone; ++i) {
+      const CallFlows::Flow& f = call.flows[i];
+      const Id id{c.first.walk, c.first.ordinal + f.ordinal};
+      carrier.add({id, c.base + f.start, f.used, &f.flow, f.route, &f.beside, c.base});
     }
   }
+  carrier.carry(kNever, ended);
   flows_.clear();
-  changes_.clear();
+  calls_.clear();
   return is_right;
 }
 

@@ -7,6 +7,9 @@
 // every round at least the earliest wrong end is set right, for all that decides it lies before it. Where a flow slows
 // down beside compute, the walk notes when that was; as long as no other flow was seen to hold it back, the walk also
 // finds its end, which compute beside it and it decide together.
+//
+// A folded call (sim/role_walk.h) whose flows do not hold each other back has right durations as long as no other flow
+// uses a link of theirs between the first of them and the last: then the network need not carry them.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +19,24 @@
 #include "sim/meeting_flows.h"
 
 namespace foretrain::sim {
+
+struct Stretch {
+  Time from, to;
+};
+
+// Of a folded call that meets nobody else's flows; times relative to the call's.
+struct CallFlows {
+  struct Flow {
+    std::size_t ordinal = 0;  // among the call's meetings
+    std::int32_t route = -1;
+    AloneFlow flow;
+    Time start, used;
+    std::vector<Stretch> beside;  // one of its devices computes
+  };
+  std::vector<Flow> flows;
+  std::vector<LinkIndex> links;  // that they use
+  Time first, last;              // any of them is under way
+};
 
 class FlowTimes {
  public:
@@ -30,11 +51,19 @@ class FlowTimes {
 
   // What earlier rounds found; nothing as long as the flow alone was right.
   std::optional<Time> duration(Id id) const;
+  // Whether they found nothing of so many meetings from `first` on.
+  bool is_alone(Id first, std::size_t meetings) const;
   // A flow of this round, its number. `used`: the duration that the walk takes for granted; or set_used later.
   std::size_t begin(Id id, Time start, const AloneFlow& flow, std::int32_t route, Time used);
   void set_used(std::size_t number, Time used) { flows_[number].used = used; }
   // One of its devices computes meanwhile. Stretches of several devices may overlap.
-  void slow_down(std::size_t number, Time from, Time to);
+  void slow_down(std::size_t number, Time from, Time to) { flows_[number].beside.push_back({from, to}); }
+
+  // The call that they are of; nothing where they hold each other back.
+  std::optional<CallFlows> call_of(std::vector<CallFlows::Flow> flows) const;
+  // All flows of a call at `base`, the first of them `first`. `call` must last as long as the round.
+  void begin(Id first, Time base, const CallFlows& call);
+
   // Ends the round; true when its durations were right.
   bool settle();
 
@@ -44,19 +73,28 @@ class FlowTimes {
     Time start, used;
     AloneFlow flow;
     std::int32_t route = -1;
-    std::int32_t computing = 0;  // devices
-    bool is_under_way = false;
+    std::vector<Stretch> beside;
   };
-  struct Change {
-    Time at;
+  struct Call {
+    Id first;
+    Time base;
+    const CallFlows* flows = nullptr;
+  };
+  // A flow, or all those of a call.
+  struct Entry {
+    Time start;
+    Id id;
     std::size_t number = 0;
-    int by = 0;  // devices of the flow that compute: one more, or one less
+    bool is_call = false;
   };
+
+  void know(Id id, Time took, Time used, bool& is_right);
+  std::vector<Time> next_on_links(const std::vector<Entry>& entries) const;
 
   const FlowPlan& plan_;
   const std::int64_t beside_;
-  std::vector<Flow> flows_;  // of this round
-  std::vector<Change> changes_;
+  std::vector<Flow> flows_;                   // of this round
+  std::vector<Call> calls_;                   // of this round
   std::vector<std::vector<Time>> durations_;  // by id; negative: none yet
 };
 

@@ -32,8 +32,8 @@ class FoldedRun {
     walks_.reserve(classes.size());
     for (const RankClass& c : classes) {
       const RoundCut* const cut = rounds != nullptr ? &rounds->roles[static_cast<std::size_t>(c.role)] : nullptr;
-      walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps, cut, sharing,
-                          [this, w = walks_.size()](std::int32_t posted) {
+      walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps, cut, sharing, flows,
+                          walks_.size(), [this, w = walks_.size()](std::int32_t posted) {
                             be_ready({w, posted});
                           });
     }
@@ -311,7 +311,8 @@ bool can_fold(const RankClass& ranks, const RoleModel& model, bool shares) {
 }
 
 struct Walked {
-  bool is_consistent = false;      // all walks went to their ends, with the durations of flows that follow from them
+  bool is_consistent = false;      // all walks went to their ends, with the durations of flows that follow from them,
+                                   // or with rounds that are not alike
   std::optional<StepTimes> times;  // of the whole
 };
 
@@ -329,8 +330,10 @@ Walked walk(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, 
     if (!run.run()) {
       break;
     }
-    if (flows.settle()) {
-      return {true, rounds != nullptr ? run.times(steps, *rounds) : run.times(steps)};
+    std::optional<StepTimes> times = rounds != nullptr ? run.times(steps, *rounds) : run.times(steps);
+    const bool is_in_step = times.has_value() || walked > 0;
+    if (!is_in_step || flows.settle()) {  // flows bring nobody into step
+      return {true, std::move(times)};
     }
     walked += run.walked();
   }
@@ -341,14 +344,14 @@ Walked walk(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, 
 
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
                                     const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                                    const Rounds* rounds, ShareSpeeds* sharing) {
+                                    const std::vector<Rounds>& rounds, ShareSpeeds* sharing) {
   if (!std::all_of(classes.begin(), classes.end(), [&](const RankClass& c) {
         return can_fold(c, models[static_cast<std::size_t>(c.model)], sharing != nullptr);
       })) {
     return std::nullopt;
   }
-  if (rounds != nullptr) {
-    Walked some = walk(graph, models, classes, plan, steps, rounds, sharing);
+  for (const Rounds& r : rounds) {
+    Walked some = walk(graph, models, classes, plan, steps, &r, sharing);
     if (some.times || !some.is_consistent) {
       return std::move(some.times);  // with all rounds it would take no less
     }

@@ -5,8 +5,9 @@
 //
 // Block calls that meet no other class are folded: what a call does depends on the ends of the streams and events it
 // builds on, relative to the compute stream, and only as far as they come later than the call itself could use them.
-// For each such input the call is walked once and then replayed, where nothing from before still runs beside it. Rounds
-// of microbatches that are like others are left out (sim/rounds.h).
+// For each such input the call is walked once and then replayed, where nothing from before still runs beside it. So are
+// calls whose collectives are flows of their own class, as long as no other flow holds these back. Rounds of
+// microbatches that are like others are left out (sim/rounds.h).
 #pragma once
 
 #include <optional>
@@ -26,6 +27,6 @@ namespace foretrain::sim {
 // and slows compute, or when flows take too many rounds: then events must decide. `sharing` may be null.
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
                                     const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                                    const Rounds* rounds, ShareSpeeds* sharing);
+                                    const std::vector<Rounds>& rounds, ShareSpeeds* sharing);
 
 }  // namespace foretrain::sim

@@ -15,16 +15,18 @@ std::size_t index(std::int64_t i) {
 }  // namespace
 
 LeastTime::LeastTime(const RoleModel& model)
-    : model_(model), streams_(model.role->streams.size(), kBefore), events_(index(model.event_copies), kBefore) {}
+    : model_(model),
+      streams_(model.role->streams.size(), {kBefore, kBefore}),
+      events_(index(model.event_copies), {kBefore, kBefore}) {}
 
 void LeastTime::begin(bool weights) {
   weights_ = weights;
-  std::fill(streams_.begin(), streams_.end(), kBefore);
+  std::fill(streams_.begin(), streams_.end(), End{kBefore, kBefore});
   for (const std::int32_t copy : touched_) {
-    events_[index(copy)] = kBefore;
+    events_[index(copy)] = {kBefore, kBefore};
   }
   touched_.clear();
-  extent_ = busy_ = busy_weights_ = Time{};
+  extent_ = busy_ = busy_weights_ = waited_ = Time{};
 }
 
 void LeastTime::add(plan::BlockId block, plan::Binding at) {
@@ -34,22 +36,27 @@ void LeastTime::add(plan::BlockId block, plan::Binding at) {
     const OpModel& op = ops[i];
     const bool is_weight = op.op->phase == plan::Phase::backward_weight;
     if (is_weight && !weights_) {
-      ops_[i] = kBefore;
+      ops_[i] = {kBefore, kBefore};
       continue;
     }
-    Time start = streams_[index(op.stream)];
+    End start = streams_[index(op.stream)];
+    const auto wait = [&](const End& e) { start = e.at > start.at ? e : start; };
     for (const std::uint16_t position : op.after) {
-      start = std::max(start, ops_[position]);
+      wait(ops_[position]);
     }
     for (const EventRef& e : op.waits) {
-      start = std::max(start, events_[index(e.copy(at))]);
+      wait(events_[index(e.copy(at))]);
     }
+    End end = start;
     if (op.stream == plan::kCompute) {
-      start = std::max(start, Time{});
+      const Time before = streams_[plan::kCompute].at;
+      waited_ += before >= Time{} && start.left == before ? start.at - before : Time{};
+      end.at = end.left = std::max(start.at, Time{}) + op.duration;
       busy_ += op.duration;
       busy_weights_ += is_weight ? op.duration : Time{};
+    } else if (start.at >= Time{}) {
+      end.at += op.duration;
     }
-    const Time end = start < Time{} ? kBefore : start + op.duration;
     streams_[index(op.stream)] = ops_[i] = end;
     for (const EventRef& e : op.records) {
       const std::int32_t copy = e.copy(at);
@@ -57,7 +64,7 @@ void LeastTime::add(plan::BlockId block, plan::Binding at) {
       touched_.push_back(copy);
     }
   }
-  extent_ = std::max(extent_, streams_[plan::kCompute]);
+  extent_ = std::max(extent_, streams_[plan::kCompute].at);
 }
 
 }  // namespace foretrain::sim

@@ -23,13 +23,21 @@ class LeastTime {
   Time extent() const { return extent_; }              // since begin()
   Time busy() const { return busy_; }                  // of it, of compute ops: what is left where all else is hidden
   Time busy_weights() const { return busy_weights_; }  // of these, of weight gradients
+  // Between compute ops that follow each other, of what began when the first had ended: slower compute hides none of
+  // it.
+  Time waited() const { return waited_; }
 
  private:
+  // Since the first compute op's start. `left`: the end of the compute op with which what led to it began.
+  struct End {
+    Time at, left;
+  };
+
   const RoleModel& model_;
-  std::vector<Time> streams_, events_, ops_;  // ends since the first compute op's start
-  std::vector<std::int32_t> touched_;         // events
+  std::vector<End> streams_, events_, ops_;
+  std::vector<std::int32_t> touched_;  // events
   bool weights_ = true;
-  Time extent_, busy_, busy_weights_;
+  Time extent_, busy_, busy_weights_, waited_;
 };
 
 }  // namespace foretrain::sim

@@ -287,12 +287,12 @@ struct Modeller {
   }
 
   // The shapes of such ops are maxima: what the busiest rank has counts.
-  Op at_run_time(const Op& op) const {
+  const Op& at_run_time(const Op& op, std::optional<Op>& changed) const {
     if (op.runtime_extent < 0) {
       return op;
     }
     const plan::RuntimeExtent& extent = graph.runtime_extents[static_cast<std::size_t>(op.runtime_extent)];
-    return plan::at_extent(op, plan::busiest(graph.mesh, graph.groups, extent));
+    return changed.emplace(plan::at_extent(op, plan::busiest(graph.mesh, graph.groups, extent)));
   }
 
   // `cached`: part of the op's bytes that the core's caches hold.
@@ -300,12 +300,14 @@ struct Modeller {
     const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
     OpModel m;
     m.op = &planned;
-    const Op op = at_run_time(planned);
+    std::optional<Op> changed;
+    const Op& op = at_run_time(planned, changed);
     m.stream = op.stream;
     m.share = plan::share_of(graph, role, op);
     m.after = op.after;
     const auto refs = [&](const std::vector<plan::EventId>& events) {
       std::vector<EventRef> result;
+      result.reserve(events.size());
       for (const plan::EventId e : events) {
         const auto i = static_cast<std::size_t>(e);
         result.push_back({first_copy[i], role.events[i].replicas});

@@ -12,13 +12,16 @@ std::size_t index(std::int64_t i) {
 }  // namespace
 
 RoleWalk::RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps,
-                   const RoundCut* cut, ShareSpeeds* sharing, std::function<void(std::int32_t)> meets)
+                   const RoundCut* cut, ShareSpeeds* sharing, FlowTimes& flows, std::size_t self,
+                   std::function<void(std::int32_t)> meets)
     : role_(graph.roles[index(ranks.role)]),
       ranks_(ranks),
       model_(model),
       steps_(steps),
       cut_(cut),
       sharing_(sharing),
+      flow_times_(flows),
+      self_(self),
       meets_(std::move(meets)) {
   std::size_t longest = 0;
   for (const std::vector<OpModel>& block : model_.blocks) {
@@ -106,8 +109,7 @@ RoleWalk::State RoleWalk::advance() {
     if (op_ == 0) {
       bind();
     }
-    const bool nothing_else_runs = locals_ == 0 && foreign_until_ <= streams_[plan::kCompute].time;
-    if (op_ == 0 && iteration_ == 0 && nothing_else_runs && shape().folds) {
+    if (op_ == 0 && iteration_ == 0 && can_fold()) {
       if (!run_folded()) {
         return State::blocked;
       }

@@ -17,7 +17,7 @@
 #include "plan/breakdown.h"
 #include "plan/cursor.h"
 #include "sim/device_share.h"
-#include "sim/meeting_flows.h"
+#include "sim/flow_times.h"
 #include "sim/rank_classes.h"
 #include "sim/role_model.h"
 #include "sim/rounds.h"
@@ -42,10 +42,6 @@ struct Value {
 struct Piece {
   Time start, end;
   plan::Share share = nullptr;
-};
-
-struct Stretch {
-  Time from, to;
 };
 
 // Ops that meet other classes, and those of this class whose end is not known when they are passed; in program order.
@@ -77,10 +73,12 @@ struct FoldedCall {
   std::vector<Record> records;    // times relative
   std::vector<Piece> pieces;      // times relative
   plan::Breakdown sum;
-  Time busy, last;       // end of the compute stream, of anything
-  Time submitted;        // what the host has done, where the call makes it wait
-  Time computed;         // end of the last op that computed
-  Time first;            // start of anything
+  Time busy, last;  // end of the compute stream, of anything
+  Time submitted;   // what the host has done, where the call makes it wait
+  Time computed;    // end of the last op that computed
+  Time first;       // start of anything
+  CallFlows flows;
+  Time longest;          // of them
   bool is_used = false;  // in this round
 };
 
@@ -100,6 +98,8 @@ struct CallShape {
   Time host_slack;
   Time submit;                   // of all its ops
   bool holds_host = false;       // the host waits for one of its ops
+  std::size_t flows = 0;         // of this class alone, but that they may share links
+  std::size_t held_back = 0;     // times that its flows held each other back
   std::deque<FoldedCall> known;  // pointers into it stay, until it starts again
   std::size_t remembered = 0;    // of them in this round
 };
@@ -107,10 +107,11 @@ struct CallShape {
 class RoleWalk {
  public:
   // `cut` may be null: nothing is left out. `sharing` may be null: compute and communication do not slow each other.
-  // Both must outlive the walk. `meets`: told of every posted op (its index) once its arrival is known; may call
-  // open_flow and know. What becomes ready beside a compute op begins there and then, so that the rest of the op knows.
+  // Both must outlive the walk, and so must `flows`, who knows it as number `self`. `meets`: told of every posted op
+  // (its index) once its arrival is known; may call open_flow and know. What becomes ready beside a compute op begins
+  // there and then, so that the rest of the op knows.
   RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps, const RoundCut* cut,
-           ShareSpeeds* sharing, std::function<void(std::int32_t)> meets);
+           ShareSpeeds* sharing, FlowTimes& flows, std::size_t self, std::function<void(std::int32_t)> meets);
   // Back to the program's beginning, for another round; what calls did stays known.
   void restart();
 
@@ -182,6 +183,9 @@ class RoleWalk {
   void began(Time t) { first_ = std::min(first_, t); }
   void bind();
   bool run_op();
+  bool can_fold();
+  bool is_own_flow(const OpModel& op) const;
+  std::optional<CallFlows> flows_since(std::size_t posted, std::size_t meeting, Time base) const;
   bool run_folded();
   void post(const OpModel& op, bool is_local);
   bool run_on_compute_stream(const OpModel& op);
@@ -218,6 +222,8 @@ class RoleWalk {
   const int steps_;
   const RoundCut* const cut_;
   ShareSpeeds* const sharing_;
+  FlowTimes& flow_times_;
+  const std::size_t self_;
   const std::function<void(std::int32_t)> meets_;
   std::vector<std::vector<CallShape>> shapes_;  // by segment and call
   std::vector<Value> waits_;                    // scratch

@@ -19,6 +19,8 @@ constexpr Time kNothingComputed{INT64_MIN / 2};
 constexpr std::size_t kWorthFolding = 4;
 // Different beginnings of one call that a round remembers; in the steady state there is one.
 constexpr std::size_t kRemembered = 64;
+// Of these, whose flows held each other back: then those of others will, too.
+constexpr std::size_t kHeldBack = 4;
 
 std::size_t index(std::int64_t i) {
   return static_cast<std::size_t>(i);
@@ -32,6 +34,20 @@ CallShape& RoleWalk::shape() {
     shape_->is_known = true;
   }
   return *shape_;
+}
+
+// Nothing from before runs beside the call, and nobody held back its flows in the rounds before.
+bool RoleWalk::can_fold() {
+  if (locals_ > 0 || foreign_until_ > streams_[plan::kCompute].time || !shape().folds) {
+    return false;
+  }
+  return shape_->flows == 0 || flow_times_.is_alone({self_, foreign_meetings_}, shape_->flows);
+}
+
+// A collective that no other class takes part in, on links that it may share.
+bool RoleWalk::is_own_flow(const OpModel& op) const {
+  return op.meetings.size() == 1 && ranks_.place(op.meetings.front()).arrivals == 1 &&
+         ranks_.route(op.meetings.front()) >= 0;
 }
 
 // Keeps what the last round came by: other beginnings are not met again.
@@ -62,8 +78,8 @@ CallShape RoleWalk::look_at_call() const {
   CallShape shape;
   const std::vector<OpModel>& block = *block_;
   const plan::BlockCall& call = *block_call_;
-  const bool meets =
-      std::any_of(block.begin(), block.end(), [&](const OpModel& op) { return ranks_.meets_others(op); });
+  const bool meets = std::any_of(block.begin(), block.end(),
+                                 [&](const OpModel& op) { return ranks_.meets_others(op) && !is_own_flow(op); });
   if (meets || block.size() * index(call.count) < kWorthFolding) {
     return shape;
   }
@@ -83,6 +99,7 @@ CallShape RoleWalk::look_at_call() const {
     };
     for (std::size_t o = 0; o < block.size(); ++o) {
       const OpModel& op = block[o];
+      shape.flows += is_own_flow(op) ? 1 : 0;
       const auto s = index(op.stream);
       Bound start = streams[s];
       used.clear();
@@ -171,6 +188,7 @@ bool RoleWalk::run_folded() {
   outside_ = records_.size();
   touched_outside_ = false;
   last_ = base;
+  const std::size_t passed = posted.size(), met = foreign_meetings_;
   const Time computed_before = computed_, first_before = std::exchange(first_, kNever);
   std::vector<Piece> pieces;
   capture_ = &pieces;
@@ -190,7 +208,15 @@ bool RoleWalk::run_folded() {
   fresh.computed = computed_ > computed_before ? computed_ - base : kNothingComputed;
   fresh.submitted = submitted_ - base;
   fresh.pieces = std::move(pieces);
-  if (!touched_outside_ && locals_ == 0 && shape.remembered < kRemembered && remember(shape, base, fresh)) {
+  std::optional<CallFlows> flows;
+  if (locals_ == 0 && (flows = flows_since(passed, met, base)) == std::nullopt) {
+    shape.folds = ++shape.held_back < kHeldBack;
+  }
+  if (flows && !touched_outside_ && shape.remembered < kRemembered && remember(shape, base, fresh)) {
+    fresh.flows = *std::move(flows);
+    for (const CallFlows::Flow& f : fresh.flows.flows) {
+      fresh.longest = std::max(fresh.longest, f.used);
+    }
     fresh.is_used = true;
     ++shape.remembered;
     shape.known.push_back(std::move(fresh));
@@ -202,6 +228,23 @@ bool RoleWalk::run_folded() {
   }
   outside_ = 0;
   return true;
+}
+
+// Of the ops posted since, which have ended; nothing where they held each other back.
+std::optional<CallFlows> RoleWalk::flows_since(std::size_t passed, std::size_t meeting, Time base) const {
+  std::vector<CallFlows::Flow> flows;
+  for (std::size_t i = passed; i < posted.size(); ++i) {
+    const Posted& p = posted[i];
+    if (is_own_flow(*p.op)) {
+      const Meeting& m = p.op->meetings.front();
+      CallFlows::Flow& f = flows.emplace_back();
+      f = {p.meetings_before - meeting, ranks_.route(m), m.flow, p.start - base, p.end - p.start, p.beside};
+      for (Stretch& s : f.beside) {
+        s = {s.from - base, s.to - base};
+      }
+    }
+  }
+  return flow_times_.call_of(std::move(flows));
 }
 
 // Makes relative what the call left behind. Only records that end after the compute stream can be waited for later.
@@ -255,6 +298,10 @@ void RoleWalk::replay(const CallShape& shape, const FoldedCall& known) {
   for (std::size_t i = 0; i < shape.outputs.size(); ++i) {
     const Value& v = known.outputs[i];
     slot_value(shape.outputs[i]) = {v.time + base, v.record < 0 ? -1 : v.record + offset};
+  }
+  if (shape.flows > 0) {
+    flow_times_.begin({self_, foreign_meetings_}, base, known.flows);
+    foreign_meetings_ += shape.flows;
   }
   submitted_ = shape.holds_host ? base + known.submitted : submitted_ + shape.submit;
   computed_ = std::max(computed_, base + known.computed);

@@ -135,6 +135,13 @@ std::optional<RoleWalk::Steady> RoleWalk::steady(int step) const {
   for (std::size_t p = b[i].posted; p < b[last].posted; ++p) {
     s.longest = std::max(s.longest, posted[p].end - posted[p].start);
   }
+  for (const std::vector<CallShape>& segment : shapes_) {
+    for (const CallShape& shape : segment) {
+      for (const FoldedCall& call : shape.known) {
+        s.longest = std::max(s.longest, call.longest);
+      }
+    }
+  }
   return s;
 }
 

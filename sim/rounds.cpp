@@ -1,6 +1,7 @@
 #include "sim/rounds.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace foretrain::sim {
@@ -154,21 +155,15 @@ void name_events(const plan::Role& role, RoundCut& cut) {
   }
 }
 
-std::optional<Rounds> find_rounds(const plan::PlanGraph& graph, int steps, std::int32_t microbatches) {
-  std::vector<Stretch> stretches;
-  std::int32_t all = INT32_MAX;
-  for (const plan::Role& role : graph.roles) {
-    const std::optional<Stretch> s = find_stretch(role.program.body, microbatches);
-    if (!s) {
-      return std::nullopt;
-    }
-    stretches.push_back(*s);
-    all = std::min(all, s->rounds());
-  }
+std::optional<Rounds> keep(const plan::PlanGraph& graph, const std::vector<Stretch>& stretches, std::int32_t kept,
+                           int steps, std::int32_t microbatches) {
   Rounds rounds;
-  // The first rounds are not alike yet, and between the first rank and the last lie up to as many as there are stages.
-  rounds.kept = 4 + 2 * graph.mesh.size(plan::Axis::pp) / microbatches;
-  rounds.left_out = all - rounds.kept;
+  rounds.kept = kept;
+  std::int32_t all = INT32_MAX;
+  for (const Stretch& s : stretches) {
+    all = std::min(all, s.rounds());
+  }
+  rounds.left_out = all - kept;
   if (rounds.left_out < kWorthLeavingOut) {
     return std::nullopt;
   }
@@ -194,12 +189,32 @@ std::optional<Rounds> find_rounds(const plan::PlanGraph& graph, int steps, std::
   return rounds;
 }
 
+std::vector<Rounds> find_rounds(const plan::PlanGraph& graph, int steps, std::int32_t microbatches) {
+  std::vector<Stretch> stretches;
+  for (const plan::Role& role : graph.roles) {
+    const std::optional<Stretch> s = find_stretch(role.program.body, microbatches);
+    if (!s) {
+      return {};
+    }
+    stretches.push_back(*s);
+  }
+  // The first rounds are not alike yet, and between the first rank and the last lie up to as many as there are stages.
+  const std::int32_t few = 4 + 2 * graph.mesh.size(plan::Axis::pp) / microbatches;
+  std::vector<Rounds> found;
+  for (const std::int32_t kept : {few, 2 * few + 4}) {
+    if (std::optional<Rounds> rounds = keep(graph, stretches, kept, steps, microbatches)) {
+      found.push_back(*std::move(rounds));
+    }
+  }
+  return found;
+}
+
 }  // namespace
 
 // One microbatch at a time, or (interleaved) as many as there are stages.
-std::optional<Rounds> find_rounds(const plan::PlanGraph& graph, int steps) {
-  std::optional<Rounds> rounds = find_rounds(graph, steps, 1);
-  if (const int stages = graph.mesh.size(plan::Axis::pp); !rounds && stages > 1) {
+std::vector<Rounds> find_rounds(const plan::PlanGraph& graph, int steps) {
+  std::vector<Rounds> rounds = find_rounds(graph, steps, 1);
+  if (const int stages = graph.mesh.size(plan::Axis::pp); rounds.empty() && stages > 1) {
     rounds = find_rounds(graph, steps, stages);
   }
   return rounds;

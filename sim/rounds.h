@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "plan/graph.h"
@@ -31,7 +30,8 @@ struct Rounds {
   std::vector<RoundCut> roles;
 };
 
-// Nothing where a role has no such rounds, or leaving them out is not worth it.
-std::optional<Rounds> find_rounds(const plan::PlanGraph& graph, int steps);
+// With few kept, and with more of them, for stages that take longer until they keep step. Nothing where a role has no
+// such rounds, or leaving them out is not worth it.
+std::vector<Rounds> find_rounds(const plan::PlanGraph& graph, int steps);
 
 }  // namespace foretrain::sim

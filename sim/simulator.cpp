@@ -15,6 +15,7 @@
 #include "sim/network.h"
 #include "sim/period.h"
 #include "sim/power_limit.h"
+#include "sim/remembered_network.h"
 #include "sim/role_model.h"
 #include "sim/scaled_latency.h"
 #include "topologies/profile.h"
@@ -129,13 +130,12 @@ class AlikeSteps {
     std::optional<StepTimes> times;
     const bool folds = folds_time_ && sink == nullptr;
     if (folds && may_walk_) {
-      times =
-          run_folded(graph_, models_, job_.classes, job_.flows, options_.steps, rounds_ ? &*rounds_ : nullptr, sharing);
+      times = run_folded(graph_, models_, job_.classes, job_.flows, options_.steps, rounds_, sharing);
       may_walk_ = result.folded_time = times.has_value();
     }
-    if (folds && rounds_ && !times && may_leave_out_) {
-      times =
-          run_rounds(graph_, models_, job_.classes, *rounds_, {options_.steps, false, jitter_, job_.flows, sharing});
+    if (folds && !rounds_.empty() && !times && may_leave_out_) {
+      times = run_rounds(graph_, models_, job_.classes, rounds_.front(),
+                         {options_.steps, false, jitter_, job_.flows, sharing});
       may_leave_out_ = times.has_value();
     }
     if (!times) {
@@ -161,8 +161,8 @@ class AlikeSteps {
 
  private:
   std::unique_ptr<NetworkModel> network_of(const topologies::Cluster& c) const {
-    return scaled_latency(make_network_model(options_.network_model, c, options_.collectives, graph_.mesh.ranks()),
-                          options_.latency);
+    return remembered_network(scaled_latency(
+        make_network_model(options_.network_model, c, options_.collectives, graph_.mesh.ranks()), options_.latency));
   }
 
   // Slow nodes are slow links where links are seen, else slow meetings.
@@ -195,7 +195,7 @@ class AlikeSteps {
   JobClasses job_;
   LinksSeen links_seen_ = LinksSeen::as_they_are;
   bool folds_time_ = false;  // where no spans are asked for
-  std::optional<Rounds> rounds_;
+  std::vector<Rounds> rounds_;
   // What did not work out at one clock is not tried at another: events find the same.
   bool may_walk_ = true, may_leave_out_ = true;
 };

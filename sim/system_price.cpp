@@ -1,7 +1,12 @@
 #include "sim/system_price.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <iterator>
+
+#include "base/catalogue.h"
+#include "topologies/cluster_file.h"
+#include "topologies/profile.h"
 
 namespace foretrain::sim {
 namespace {
@@ -23,11 +28,20 @@ std::vector<NetworkEnvironment> of_system(const std::string& system,
   return result;
 }
 
+bool has_own_network(const topologies::Cluster& cluster) {
+  namespace fs = std::filesystem;
+  return cluster.profile != nullptr && cluster.profile->has_network && !cluster.profile_path.empty() &&
+         fs::path(cluster.profile_path).parent_path() != fs::path(catalogue_home()) / topologies::kProfileFolder;
+}
+
 }  // namespace
 
-SystemPricer::SystemPricer(const topologies::Cluster& cluster)
-    : node_(of_system(cluster.name, &NetworkEnvironment::node_systems)),
-      fabric_(of_system(cluster.name, &NetworkEnvironment::fabric_systems)) {
+SystemPricer::SystemPricer(const topologies::Cluster& cluster) {
+  if (has_own_network(cluster)) {
+    return;
+  }
+  node_ = of_system(cluster.name, &NetworkEnvironment::node_systems);
+  fabric_ = of_system(cluster.name, &NetworkEnvironment::fabric_systems);
   for (std::vector<NetworkEnvironment>* side : {&node_, &fabric_}) {
     for (NetworkEnvironment& e : *side) {
       e.node_rate.value = kRingOfNvlink * cluster.intra.bandwidth.value;

@@ -20,12 +20,12 @@ plan::Op sum(plan::StreamId stream, std::vector<std::uint16_t> after = {}) {
   return op;
 }
 
-// Two ranks that do the same, block by block; all but the last so many times.
-Order order_of(const std::vector<std::vector<plan::Op>>& blocks, int times = 1) {
+// Two ranks that do the same, block by block; all but the last so many times. So many groups are alike.
+Order order_of(const std::vector<std::vector<plan::Op>>& blocks, int times = 1, std::size_t groups = 1) {
   plan::PlanGraph g = stages(1);
   g.mesh.extent[static_cast<std::size_t>(plan::Axis::dp)] = 2;
   g.tags = {"sum"};
-  g.groups = {{"replicas", {{plan::Axis::dp, 0, {}}}, {}}};
+  g.groups.assign(groups, {"replicas", {{plan::Axis::dp, 0, {}}}, {}});
   g.roles[0].events = {{"first done"}, {"second done"}};
   for (const std::vector<plan::Op>& ops : blocks) {
     append(g.roles[0], ops);
@@ -91,6 +91,24 @@ TEST(LaneOrder, Events) {
 TEST(LaneOrder, OneLaneOrNone) {
   EXPECT_EQ(order_of({{work(1)}}), Order{});
   EXPECT_EQ(order_of({{sum(kFirst), sum(kFirst)}}), Order{{true}});
+}
+
+// Of forty lanes the last is on a stream of its own, and nothing waits for it; compute waits for the others.
+TEST(LaneOrder, ManyLanes) {
+  constexpr std::size_t kLanes = 40;
+  std::vector<plan::Op> ops = {work(1)};
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    ops.push_back(sum(lane + 1 < kLanes ? kFirst : kSecond, {0}));
+    std::get<plan::Collective>(ops.back().work).group = static_cast<plan::GroupId>(lane);
+  }
+  ops.push_back(work(1, plan::kCompute, {kLanes - 1}));
+  const Order order = order_of({ops}, 1, kLanes);
+  ASSERT_EQ(order.size(), kLanes);
+  for (std::size_t a = 0; a < kLanes; ++a) {
+    for (std::size_t b = 0; b < kLanes; ++b) {
+      EXPECT_EQ(order[a][b], a == b || (a + 1 < kLanes && b + 1 < kLanes)) << a << " " << b;
+    }
+  }
 }
 
 }  // namespace
