@@ -3,19 +3,10 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "plan/breakdown.h"
+#include "plan/breakdown_shares.h"
 #include "plan/locate.h"
 
 namespace foretrain::plan {
-namespace {
-
-using Share = Time Breakdown::*;
-constexpr Share kShares[] = {&Breakdown::compute,    &Breakdown::recompute,  &Breakdown::exposed_tp,
-                             &Breakdown::exposed_dp, &Breakdown::exposed_pp, &Breakdown::exposed_cp,
-                             &Breakdown::exposed_ep, &Breakdown::bubble,     &Breakdown::optimizer,
-                             &Breakdown::host};
-
-}  // namespace
 
 Time Breakdown::total() const {
   return std::accumulate(std::begin(kShares), std::end(kShares), Time{},

@@ -115,15 +115,22 @@ CachingAllocator::Handle CachingAllocator::take_segment(std::uint8_t pool, std::
   return handle;
 }
 
-// Makes the end of the pool's only segment hold `bytes`.
-CachingAllocator::Handle CachingAllocator::grow(std::uint8_t pool, std::int64_t bytes) {
-  const std::int64_t unit = pool == kSmallPool ? kSmallSegment : kLargeSegment;
+std::int64_t CachingAllocator::wanted(std::uint8_t pool, std::int64_t bytes) const {
+  if (!expandable_) {
+    return segment_bytes(bytes);
+  }
+  const bool joins = tail_[pool] >= 0 && blocks_[static_cast<std::size_t>(tail_[pool])].free;
+  return round_up(bytes - (joins ? blocks_[static_cast<std::size_t>(tail_[pool])].bytes : 0),
+                  pool == kSmallPool ? kSmallSegment : kLargeSegment);
+}
+
+// The end of the pool's only segment, so much longer.
+CachingAllocator::Handle CachingAllocator::grow(std::uint8_t pool, std::int64_t more) {
   const Handle end = tail_[pool];
   const bool joins = end >= 0 && blocks_[static_cast<std::size_t>(end)].free;
   if (joins) {
     unlist(end);  // nor is it given back
   }
-  const std::int64_t more = round_up(bytes - (joins ? blocks_[static_cast<std::size_t>(end)].bytes : 0), unit);
   reserve(more);
   next_address_[pool] += more;
   if (joins) {
@@ -149,7 +156,11 @@ CachingAllocator::Handle CachingAllocator::allocate(std::int64_t bytes) {
   if (handle >= 0) {
     blocks_[static_cast<std::size_t>(handle)].free = false;
   } else {
-    handle = expandable_ ? grow(pool, rounded) : take_segment(pool, segment_bytes(rounded));
+    const std::int64_t more = wanted(pool, rounded);
+    if (stops_ && more > limit_ - reserved_) {
+      return -1;
+    }
+    handle = expandable_ ? grow(pool, more) : take_segment(pool, more);
   }
   if (leaves_rest(blocks_[static_cast<std::size_t>(handle)].bytes - rounded)) {
     list(split(handle, rounded));

@@ -32,8 +32,11 @@ class CachingAllocator {
   explicit CachingAllocator(bool expandable_segments = false, std::int64_t limit = kNoLimit)
       : expandable_(expandable_segments), limit_(limit) {}
 
-  // REQUIRES: bytes > 0.
+  // -1, and nothing changes, where it would go beyond the limit and is to stop there. REQUIRES: bytes > 0.
   Handle allocate(std::int64_t bytes);
+  // Instead of giving segments back.
+  void stop_at_limit(bool stops) { stops_ = stops; }
+  void lift_limit() { limit_ = kNoLimit; }
   // REQUIRES: a handle of allocate() that was not released.
   void release(Handle handle);
   // Segments that are free from end to end go back to the device, as torch.cuda.empty_cache() has it.
@@ -57,8 +60,10 @@ class CachingAllocator {
     bool free = false;
   };
   Handle new_block(const Block& block);
+  // What the device has to give for such a block.
+  std::int64_t wanted(std::uint8_t pool, std::int64_t bytes) const;
   Handle take_segment(std::uint8_t pool, std::int64_t bytes);
-  Handle grow(std::uint8_t pool, std::int64_t bytes);
+  Handle grow(std::uint8_t pool, std::int64_t more);
   void list(Handle handle);  // as free
   void unlist(Handle handle);
   void absorb_next(Handle handle);
@@ -67,7 +72,7 @@ class CachingAllocator {
 
   bool expandable_;
   std::int64_t limit_;
-  bool gave_back_ = false;
+  bool stops_ = false, gave_back_ = false;
   std::vector<Block> blocks_;
   std::vector<Handle> unused_;                      // entries of blocks_
   std::array<FreeBlocks, 2> free_;                  // by pool

@@ -1,6 +1,6 @@
 // Free blocks of a memory pool, by size and of one size by address.
 //
-// Blocks that have just become free are mostly taken first, or grow: the latest few stand in no order and are looked
+// Blocks that have just become free are mostly taken first, or grow: the latest two stand in no order and are looked
 // through. The others are sorted: sizes are few at a time, blocks of one size may be many, and those that come and go
 // are mostly the lowest.
 #pragma once
@@ -68,7 +68,7 @@ class FreeBlocks {
     Handle block = -1;
   };
   using Places = std::vector<Place>;  // addresses descending
-  static constexpr std::size_t kLatest = 8;
+  static constexpr std::size_t kLatest = 2;
 
   // The size that is not below `bytes`: where it stands, or would stand.
   std::size_t position(std::int64_t bytes) const;

@@ -1,5 +1,5 @@
 // A bound from below on what plan/held_memory.h finds by replay: the tensors that are always there, and of each
-// microbatch between a chunk's forward and its backward those that both of them touch.
+// microbatch, between two of a chunk's forward, backward and weight gradient, those that are touched before and after.
 #include <algorithm>
 
 #include "plan/held_step.h"
@@ -12,15 +12,21 @@ std::size_t at(int id) {
   return static_cast<std::size_t>(id);
 }
 
-constexpr std::uint8_t kByForward = 1, kByBackward = 2, kByBoth = kByForward | kByBackward;
+// A backward whose weight gradient is apart has that still to come.
+constexpr std::uint8_t kByForward = 1, kByBackward = 2, kByWeight = 4;
+constexpr unsigned kBeside = 3;  // bits further for the other side of a segment
 
-// Tensors of one copy of all slots and holds, and which of them the forwards and backwards of a chunk touch.
+std::uint8_t by(const InstanceSide& side) {
+  return side.ring < 0 ? kByForward : side.slot < 0 ? kByWeight : kByBackward;
+}
+
+// Tensors of one copy of all slots, holds and rings, and by what of a chunk they are touched.
 class CarriedBytes {
  public:
   explicit CarriedBytes(const Role& role) : role_(role), first_(role.buffers.size(), -1), done_(role.segments.size()) {
     for (std::size_t b = 0; b < role.buffers.size(); ++b) {
       const Buffer& buffer = role.buffers[b];
-      if (buffer.kind != BufferKind::host && (buffer.lifetime == Lifetime::slot || buffer.lifetime == Lifetime::hold)) {
+      if (buffer.kind != BufferKind::host && has_copies(buffer.lifetime)) {
         first_[b] = static_cast<std::int32_t>(bytes_.size());
         bytes_.resize(bytes_.size() + at(std::max(buffer.layers, 1)), size_bytes(buffer.dtype, buffer.elements));
       }
@@ -29,7 +35,7 @@ class CarriedBytes {
 
   void walk(const Segment& segment, bool beside, std::uint8_t by) {
     std::uint8_t& done = done_[static_cast<std::size_t>(&segment - role_.segments.data())];
-    const auto bit = static_cast<std::uint8_t>(beside ? by << 2U : by);
+    const auto bit = static_cast<std::uint8_t>(beside ? by << kBeside : by);
     const std::int32_t chunk = segment.chunk_of(beside);
     if (chunk < 0 || (done & bit) != 0) {
       return;
@@ -46,11 +52,13 @@ class CarriedBytes {
     }
   }
 
-  std::vector<std::int64_t> by_chunk() const {
+  // Of one microbatch, by chunk: touched by one of `before` and one of `after`.
+  std::vector<std::int64_t> between(std::uint8_t before, std::uint8_t after) const {
     std::vector<std::int64_t> result(touched_.size(), 0);
     for (std::size_t chunk = 0; chunk < touched_.size(); ++chunk) {
       for (std::size_t i = 0; i < bytes_.size(); ++i) {
-        result[chunk] += touched_[chunk][i] == kByBoth ? bytes_[i] : 0;
+        const std::uint8_t touched = touched_[chunk][i];
+        result[chunk] += (touched & before) != 0 && (touched & after) != 0 ? bytes_[i] : 0;
       }
     }
     return result;
@@ -74,35 +82,56 @@ class CarriedBytes {
   }
 
   const Role& role_;
-  std::vector<std::int32_t> first_;                 // by buffer; -1: no slot's or hold's
+  std::vector<std::int32_t> first_;                 // by buffer; -1: it has no copies
   std::vector<std::int64_t> bytes_;                 // by tensor
   std::vector<std::vector<std::uint8_t>> touched_;  // by chunk and tensor
   std::vector<std::uint8_t> done_;                  // by segment: which walks
 };
 
-std::uint8_t by(const InstanceSide& side) {
-  return side.ring < 0 ? kByForward : kByBackward;
-}
+// A chunk's forward, backward or weight gradient of a microbatch that is replayed.
+struct Step {
+  std::size_t unit = 0, chunk = 0;  // unit: of a chunk and a microbatch
+  std::uint8_t by = 0;
+};
 
-// Of microbatches between their forward and backward on a chunk, at most.
-std::int64_t most_carried(const Role& role, const std::vector<std::int64_t>& carried) {
+std::vector<Step> steps_of(const Role& role) {
   const ReplayedMicrobatches replayed(role.program.body);
-  std::vector<bool> open(carried.size() * at(replayed.count()), false);
-  std::int64_t bytes = 0, most = 0;
+  std::vector<Step> all;
   for (const Instance& instance : role.program.body) {
     // Of a pair the backward first: somewhere on the way both have less.
     for (const bool beside : {true, false}) {
       const InstanceSide side = instance.side(beside);
       const std::int32_t chunk = role.segments[at(instance.segment)].chunk_of(beside);
-      if (chunk < 0 || side.microbatch < 0 || !replayed.contains(side.microbatch)) {
-        continue;
+      if (chunk >= 0 && side.microbatch >= 0 && replayed.contains(side.microbatch)) {
+        all.push_back({at(chunk) * at(replayed.count()) + at(side.microbatch), at(chunk), by(side)});
       }
-      const std::size_t unit = at(chunk) * at(replayed.count()) + at(side.microbatch);
-      const bool opens = by(side) == kByForward;
-      bytes += opens == open[unit] ? 0 : opens ? carried[at(chunk)] : -carried[at(chunk)];
-      open[unit] = opens;
-      most = std::max(most, bytes);
     }
+  }
+  return all;
+}
+
+// At most, of the microbatches under way.
+std::int64_t most_carried(const Role& role, const CarriedBytes& carried) {
+  const std::vector<std::int64_t> forward = carried.between(kByForward, kByBackward | kByWeight),
+                                  backward = carried.between(kByForward | kByBackward, kByWeight);
+  const std::vector<Step> steps = steps_of(role);
+  std::size_t units = 0;
+  for (const Step& s : steps) {
+    units = std::max(units, s.unit + 1);
+  }
+  std::vector<bool> is_split(units, false);
+  for (const Step& s : steps) {
+    is_split[s.unit] = is_split[s.unit] || s.by == kByWeight;
+  }
+  std::vector<std::int64_t> held(units, 0);
+  std::int64_t bytes = 0, most = 0;
+  for (const Step& s : steps) {
+    bytes -= held[s.unit];
+    held[s.unit] = s.by == kByForward                        ? forward[s.chunk]
+                   : s.by == kByBackward && is_split[s.unit] ? backward[s.chunk]
+                                                             : 0;
+    bytes += held[s.unit];
+    most = std::max(most, bytes);
   }
   return most;
 }
@@ -126,7 +155,7 @@ Bytes least_held(const Role& role) {
       }
     }
   }
-  return {always + most_carried(role, carried.by_chunk())};
+  return {always + most_carried(role, carried)};
 }
 
 }  // namespace foretrain::plan

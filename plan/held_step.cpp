@@ -98,7 +98,6 @@ HeldStep::HeldStep(const Role& role, const HeldRules& rules) : role_(role), rule
   }
   blocks_.resize(role.blocks.size());
   life_.assign(entities, {});
-  owner_.assign(entities, -1);
   persistent();
   walk();
 }
@@ -167,10 +166,10 @@ std::int32_t HeldStep::layer_index(const BufferModel& model, const Touch& t, con
   return std::clamp(copy, 0, model.layers - 1);
 }
 
-void HeldStep::touch(const Touch& t, const Scope& scope) {
+void HeldStep::touch(const Touch& t, const Scope& scope, std::int32_t first, std::int32_t last) {
   const BufferModel& model = buffers_[at(t.buffer)];
   if (model.stay == Stay::from_update) {
-    last_of_update_ = events_;
+    last_of_update_ = std::max(last_of_update_, last);
     return;
   }
   if (model.stay == Stay::loss) {
@@ -187,8 +186,8 @@ void HeldStep::touch(const Touch& t, const Scope& scope) {
   const std::size_t entity = model.first_entity + at(copy * model.layers + layer_index(model, t, scope));
   const std::int64_t owner = scope.owner[static_cast<std::size_t>(model.stay)];
   Range& range = life_[entity];
-  if (range.first == range.end || owner_[entity] != owner) {
-    owner_[entity] = owner;
+  if (range.first == range.end || range.owner != owner) {
+    range.owner = owner;
     range.first = lives_.size();
     if (model.stay == Stay::step) {
       add_tensors(at(t.buffer), lives_);
@@ -196,27 +195,27 @@ void HeldStep::touch(const Touch& t, const Scope& scope) {
       // The plan's tensor, and copies of up to twice its bytes: float32 for 16 bits.
       std::int64_t piece = model.planned;
       for (std::int64_t rest = model.bytes; rest > 0; rest -= piece, piece = 2 * model.planned) {
-        lives_.push_back({std::min(rest, piece), events_, events_, model.kind});
+        lives_.push_back({std::min(rest, piece), first, first, model.kind});
       }
     }
     range.end = lives_.size();
   }
   for (std::size_t life = range.first; life < range.end; ++life) {
-    lives_[life].last = events_;
+    lives_[life].last = std::max(lives_[life].last, last);
   }
-  last_of_step_ = model.stay == Stay::step ? events_ : last_of_step_;
+  last_of_step_ = model.stay == Stay::step ? last : last_of_step_;
 }
 
 // What a block's ops touch, found once: a block is walked by every microbatch and layer.
-const std::vector<HeldStep::OpTouches>& HeldStep::touches_of(BlockId block) {
-  std::vector<OpTouches>& ops = blocks_[at(block)];
-  const std::vector<Op>& all = role_.blocks[at(block)].ops;
-  if (ops.size() == all.size()) {
-    return ops;
+const HeldStep::BlockTouches& HeldStep::touches_of(BlockId id) {
+  BlockTouches& block = blocks_[at(id)];
+  if (block.is_known) {
+    return block;
   }
   const auto is_moment = [this](const Operand& o) { return buffers_[at(o.buffer)].stay == Stay::from_update; };
-  for (const Op& op : all) {
+  for (const Op& op : role_.blocks[at(id)].ops) {
     const std::size_t first = touches_.size();
+    const auto position = static_cast<std::int32_t>(block.ops.size());
     const bool fills = std::holds_alternative<Fill>(op.work);
     for (const std::vector<Operand>* operands : {&op.reads, &op.writes}) {
       for (const Operand& o : *operands) {
@@ -224,7 +223,7 @@ const std::vector<HeldStep::OpTouches>& HeldStep::touches_of(BlockId block) {
         const auto same = [&](const Touch& t) { return t.buffer == o.buffer && t.layer_delta == o.layer_delta; };
         if (model.bytes > 0 && model.stay != Stay::from_start &&
             std::none_of(touches_.begin() + static_cast<std::ptrdiff_t>(first), touches_.end(), same)) {
-          touches_.push_back({o.buffer, o.layer_delta, fills});
+          touches_.push_back({o.buffer, o.layer_delta, fills, position, position});
         }
       }
     }
@@ -232,9 +231,29 @@ const std::vector<HeldStep::OpTouches>& HeldStep::touches_of(BlockId block) {
         rules_.loss.eager && (std::holds_alternative<Matmul>(op.work) || std::holds_alternative<CrossEntropy>(op.work));
     const bool of_weights = rules_.weight_gradient_per_shape && std::holds_alternative<Matmul>(op.work);
     const bool of_update = std::any_of(op.writes.begin(), op.writes.end(), is_moment);
-    ops.push_back({&op, first, touches_.size(), of_loss || of_weights || of_update});
+    block.ops.push_back({&op, first, touches_.size(), of_loss || of_weights || of_update});
   }
-  return ops;
+  join_touches(block);
+  block.is_known = true;
+  return block;
+}
+
+void HeldStep::join_touches(BlockTouches& block) const {
+  block.is_plain = std::none_of(block.ops.begin(), block.ops.end(), [](const OpTouches& o) { return o.more; });
+  for (const OpTouches& o : block.ops) {
+    for (std::size_t t = o.first; t < o.end; ++t) {
+      const Touch& touch = touches_[t];
+      const Stay stay = buffers_[at(touch.buffer)].stay;
+      block.is_plain = block.is_plain && stay != Stay::loss && stay != Stay::step;
+      const auto same = [&](const Touch& x) { return x.buffer == touch.buffer && x.layer_delta == touch.layer_delta; };
+      const auto known = std::find_if(block.tensors.begin(), block.tensors.end(), same);
+      if (known != block.tensors.end()) {
+        known->last = touch.last;
+      } else {
+        block.tensors.push_back(touch);
+      }
+    }
+  }
 }
 
 void HeldStep::hand_over(const Op& op, bool in_layer) {
@@ -272,7 +291,7 @@ void HeldStep::walk() {
 }
 
 void HeldStep::walk_call(const Instance& instance, const Segment& segment, const BlockCall& call) {
-  const std::vector<OpTouches>& ops = touches_of(call.block);
+  const BlockTouches& block = touches_of(call.block);
   const InstanceSide side = instance.side(call.beside);
   Scope scope{side.microbatch, 0, segment.first_layer_of(call.beside), {}, {}};
   for (const Lifetime l : {Lifetime::slot, Lifetime::hold, Lifetime::ring}) {
@@ -285,13 +304,20 @@ void HeldStep::walk_call(const Instance& instance, const Segment& segment, const
   for (std::int32_t i = 0; i < call.count; ++i) {
     scope.owner[static_cast<std::size_t>(Stay::iteration)] = ++iterations_;
     scope.layer = call.first < 0 ? scope.first_layer : call.first + i * call.step;
-    for (const OpTouches& o : ops) {
+    if (block.is_plain) {
+      for (const Touch& t : block.tensors) {
+        touch(t, scope, events_ + t.first, events_ + t.last);
+      }
+      events_ += static_cast<std::int32_t>(block.ops.size());
+      continue;
+    }
+    for (const OpTouches& o : block.ops) {
       const auto is_moment = [this](const Operand& w) { return buffers_[at(w.buffer)].stay == Stay::from_update; };
       if (o.more && !updated_ && std::any_of(o.op->writes.begin(), o.op->writes.end(), is_moment)) {
         begin_update();
       }
       for (std::size_t t = o.first; t < o.end; ++t) {
-        touch(touches_[t], scope);
+        touch(touches_[t], scope, events_, events_);
       }
       if (o.more) {
         loss(*o.op, scope.microbatch);

@@ -63,17 +63,25 @@ class HeldStep {
   };
   struct Range {
     std::size_t first = 0, end = 0;
+    std::int64_t owner = -1;  // whose life it is
   };
   // What an op does to a buffer's tensors; buffers that are always there are left out, and repetitions.
   struct Touch {
     BufferId buffer = -1;
     std::int16_t layer_delta = 0;
     bool fills = false;
+    std::int32_t first = 0, last = 0;  // op of the block
   };
   struct OpTouches {
     const Op* op = nullptr;
     std::size_t first = 0, end = 0;  // of touches_
     bool more = false;               // of the rules' own tensors
+  };
+  struct BlockTouches {
+    std::vector<OpTouches> ops;
+    // Its tensors once each, from the first op that touches them to the last, where no rule has more to say.
+    std::vector<Touch> tensors;
+    bool is_known = false, is_plain = false;
   };
   // One iteration of a block.
   struct Scope {
@@ -91,10 +99,11 @@ class HeldStep {
   Stay stay_of(std::size_t buffer) const;
   void add_tensors(std::size_t buffer, std::vector<HeldLife>& list) const;
   void persistent();
-  const std::vector<OpTouches>& touches_of(BlockId block);
+  const BlockTouches& touches_of(BlockId block);
+  void join_touches(BlockTouches& block) const;
   void walk();
   void walk_call(const Instance& instance, const Segment& segment, const BlockCall& call);
-  void touch(const Touch& t, const Scope& scope);
+  void touch(const Touch& t, const Scope& scope, std::int32_t first, std::int32_t last);
   std::int32_t layer_index(const BufferModel& model, const Touch& t, const Scope& scope) const;
   void hand_over(const Op& op, bool in_layer);
   void end_gradients();
@@ -109,10 +118,9 @@ class HeldStep {
   const Role& role_;
   const HeldRules& rules_;
   std::vector<BufferModel> buffers_;
-  std::vector<std::vector<OpTouches>> blocks_;  // by BlockId, filled where a block is first walked
+  std::vector<BlockTouches> blocks_;  // by BlockId, known where a block was walked
   std::vector<Touch> touches_;
-  std::vector<Range> life_;          // in lives_, by entity: one copy of one layer of a buffer
-  std::vector<std::int64_t> owner_;  // whose life it is
+  std::vector<Range> life_;  // in lives_, by entity: one copy of one layer of a buffer
   Dtype parameter_dtype_ = Dtype::fp32;
   std::set<std::pair<std::int64_t, std::int64_t>> shapes_;
   std::vector<HeldLife> persistent_, late_, lives_;

@@ -83,6 +83,26 @@ TEST(CachingAllocator, GivesBackForWantOfRoom) {
   }
 }
 
+// 20 in use, 30 free, room for 60: 40 more are not had, and it is as if they had not been asked for.
+TEST(CachingAllocator, StopsAtTheLimit) {
+  for (const bool expandable : {false, true}) {
+    CachingAllocator a(expandable, 60 * kMiB);
+    a.stop_at_limit(true);
+    a.allocate(20 * kMiB);
+    a.release(a.allocate(30 * kMiB));
+    const std::int64_t before = a.reserved();
+    EXPECT_EQ(before, (expandable ? 60 : 50) * kMiB);
+    EXPECT_EQ(a.allocate(50 * kMiB), -1);
+    EXPECT_EQ(a.reserved(), before);
+    EXPECT_EQ(a.allocated(), 20 * kMiB);
+    EXPECT_GE(a.allocate(30 * kMiB), 0);  // of what is free
+    a.lift_limit();
+    EXPECT_GE(a.allocate(50 * kMiB), 0);
+    EXPECT_FALSE(a.gave_back());
+    EXPECT_EQ(a.reserved(), 100 * kMiB);
+  }
+}
+
 // A segment of which a part is in use stays, free as the rest may be.
 TEST(CachingAllocator, FragmentsAreNotGivenBack) {
   CachingAllocator a(false, 60 * kMiB);

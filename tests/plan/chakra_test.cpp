@@ -81,7 +81,11 @@ TEST(Chakra, OneStepOfAPlan) {
   std::map<std::tuple<int, int, int, std::int64_t>, int> messages;  // source, destination, tag, bytes
   std::map<std::string, std::vector<int>> meetings;                 // by group: of each rank
   std::map<std::string, std::string> files;
-  export_chakra(job, graph, [&](const ExportedFile& f) { files[f.name] = f.text; });
+  const auto duration = [](const OpId& op) { return Time{op.role == 0 && op.position == 0 ? 1'700'001 : 0}; };
+  export_chakra(job, graph, duration, [&](const ExportedFile& f) { files[f.name] = f.text; });
+  const ChakraNode first = nodes_of(files.at("job.0.et")).front();
+  EXPECT_EQ(first.duration_ps, 1'700'001);
+  EXPECT_EQ(first.duration_us, 2U);
   double flops = 0;
   for (Rank r = 0; r < graph.mesh.ranks(); ++r) {
     std::map<std::string, int> own;
@@ -115,13 +119,15 @@ TEST(Chakra, OneStepOfAPlan) {
     EXPECT_EQ(counts.size(), groups.at(group).size());
     EXPECT_EQ(std::set<int>(counts.begin(), counts.end()).size(), 1U) << group;
   }
-  EXPECT_EQ(nlohmann::json::parse(files.at("system.json")).at("roofline-enabled"), 1);
+  EXPECT_EQ(nlohmann::json::parse(files.at("system.json")).at("roofline-enabled"), 0);
   EXPECT_NE(files.at("network.yml").find("npus_count: [ 8 ]"), std::string::npos);
 }
 
 TEST(Chakra, RefusesWhoComesFirst) {
   const Job job = load_job(catalogue_path("workloads/jobs", "job", "asynchronous-servers"), {});
-  EXPECT_THROW(export_chakra(job, build(job), [](const ExportedFile&) {}), InputError);
+  EXPECT_THROW(export_chakra(
+                   job, build(job), [](const OpId&) { return Time{}; }, [](const ExportedFile&) {}),
+               InputError);
 }
 
 }  // namespace

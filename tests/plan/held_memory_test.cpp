@@ -75,6 +75,21 @@ TEST(HeldMemory, CountedByHand) {
   EXPECT_EQ(mib(held.by_kind[static_cast<std::size_t>(HeldKind::workspace)]), 8);
 }
 
+// Forwards take 40, backwards 48: segments of 2, 20 (activations), 40 and 48. With less room the 40 go back for the 48;
+// the second step's forwards then lie in the 48 with the activations behind them, and what is whole, 20, goes for
+// another 48: 2 + 48 + 48, be that too much or not. What a device without the limit would have reserved stays the same.
+TEST(HeldMemory, OfLimitedRoom) {
+  Role role = two_layers("FB");
+  role.buffers[2].elements = 40 << 20;
+  role.buffers[3].elements = 48 << 20;
+  for (const auto& [limit, needed] : {std::pair{120, 110}, {110, 110}, {109, 98}, {98, 98}, {90, 98}}) {
+    const HeldMemory held = held_memory(role, {}, Bytes{std::int64_t{limit} << 20});
+    EXPECT_EQ(mib(held.allocated), 1 + 2 * 2 + 48) << limit;
+    EXPECT_EQ(mib(held.reserved), 110) << limit;
+    EXPECT_EQ(mib(held.needed), needed) << limit;
+  }
+}
+
 // An activation of three times the plan's bytes: 2 x 4 more; a backward's temporary of none: the forward's peak is
 // left, 1 + 2 x 2 + 4.
 TEST(HeldMemory, TimesThePlans) {

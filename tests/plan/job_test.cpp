@@ -267,11 +267,11 @@ TEST(Job, AllMistakesOfAFileAtOnce) {
   "strategies": {}
 })");
             }),
-            R"(job.json:2: /version: 2 is not allowed; expected an integer from 1 to 1
+            R"(job.json:2: /version: 2 is not allowed; expected 1
 job.json:5: /workload/seq_len: 0 is not allowed; expected an integer from 1 to 10000000
 job.json:13: /strategy/tp: "two" is not allowed; expected an integer from 1 to 1000000
 job.json:16: /strategies: unknown key "strategies"; did you mean "strategy"? known: workload, cluster, strategy, version, name, description
-job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, storage, disturbance
+job.json:10: /cluster/node: unknown key "node"; did you mean "nodes"? known: system, nodes, devices_per_node, profile, storage, disturbance
 job.json:14: /strategy/micro_bach: unknown key "micro_bach"; did you mean "micro_batch"? known: dp, tp, pp, cp, cp_kind, ep, expert_tp, micro_batch, virtual_stages, schedule, zero, zero_kind, shard, reshard, prefetch, sequence_parallel, recompute, recompute_layers, recompute_early_stop, overlap_grad_reduce, overlap_param_gather, overlap_tp, overlap_ep, scatter_gather, fused_grad_accumulation, fused_activation, loss_chunks, bucket_bytes, layers_per_stage, rank_order, padded_vocab, compression, split_by_speed, offload, offload_layers, optimizer_sync, data_parallel, servers, server_sharding, server_replicas, staleness, server_order, elastic, average_every, local_group, outer_optimizer, loader_ranks)");
   EXPECT_EQ(message_of([] { read("{}"); }),
             "job.json:1: /version: missing, and has no default\n"
