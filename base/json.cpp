@@ -400,10 +400,11 @@ void JsonDocument::override_value(const std::string& key_equals_value) {
                                    printable(token, 60)));
     }
     value = &(*value)[token];
+    pointer += "/" + nlohmann::detail::escape(std::move(token));
     if (value->is_null() && end < key.size()) {
       *value = nlohmann::json::object();
+      impl_->overrides.insert(pointer);
     }
-    pointer += "/" + nlohmann::detail::escape(std::move(token));
     from = end + 1;
   }
   const std::string text = key_equals_value.substr(equals + 1);

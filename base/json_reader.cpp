@@ -42,6 +42,9 @@ std::string suggestion(const std::string& word, const std::vector<std::string>& 
 }
 
 std::string range_of(std::int64_t low, std::int64_t high) {
+  if (low == high) {
+    return fmt::format("{}", low);
+  }
   return high == INT64_MAX ? fmt::format("an integer >= {}", low) : fmt::format("an integer from {} to {}", low, high);
 }
 

@@ -1,19 +1,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "cli/import_chakra.h"
 #include "cli/import_job.h"
+#include "cli/import_nccl_tests.h"
 #include "cli/import_report.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
-#include "plan/foreign/chakra.h"
 #include "reports/report.h"
 #include "reports/table.h"
 #include "topologies/import_topology.h"
+#include "topologies/nccl_tests.h"
 #include "topologies/node_graph_file.h"
 
 namespace foretrain::cli {
@@ -89,49 +90,8 @@ std::string content_of(const std::string& path) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
-// What a Chakra trace holds, by type of node and kind of collective.
-int import_chakra(const std::string& path, bool json, Console& console) {
-  const MappedFile file(path, "import", "a Chakra execution trace");
-  struct Sum {
-    std::int64_t nodes = 0;
-    double flops = 0, bytes = 0;
-  };
-  std::map<std::string, Sum> sums;
-  plan::read_chakra({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path,
-                    [&](const plan::ChakraNode& node) {
-                      const bool known = node.comm_type >= 0 &&
-                                         node.comm_type <= static_cast<std::int64_t>(plan::ChakraCollective::barrier);
-                      Sum& sum = sums[node.type == plan::ChakraType::collective && known
-                                          ? std::string(name(static_cast<plan::ChakraCollective>(node.comm_type)))
-                                          : std::string(name(node.type))];
-                      ++sum.nodes;
-                      sum.flops += static_cast<double>(node.num_ops);
-                      sum.bytes += static_cast<double>(node.tensor_size) + static_cast<double>(node.comm_size);
-                    });
-  reports::Table table;
-  table.title = fmt::format("{}: Chakra execution trace of one rank", path);
-  table.columns = {{"nodes of"},
-                   {"number", reports::Align::right},
-                   {"FLOPs", reports::Align::right},
-                   {"bytes", reports::Align::right}};
-  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  for (const auto& [what, sum] : sums) {
-    table.rows.push_back(
-        {what, fmt::format("{}", sum.nodes), fmt::format("{:.6g}", sum.flops), fmt::format("{:.6g}", sum.bytes)});
-    rows.push_back({{"name", what}, {"nodes", sum.nodes}, {"flops", sum.flops}, {"bytes", sum.bytes}});
-  }
-  console.result(json ? nlohmann::ordered_json{{"schema", "foretrain.import/1"},
-                                               {"kind", "trace"},
-                                               {"format", "Chakra execution trace"},
-                                               {"nodes", std::move(rows)}}
-                                .dump(2) +
-                            "\n"
-                      : reports::to_text(table, console.colour()));
-  return kOk;
-}
-
 // What the first word says, where it is no file but a kind of one.
-const std::vector<std::string> kKinds{"topology", "megatron", "torchtitan", "deepspeed", "hf", "chakra"};
+const std::vector<std::string> kKinds{"topology", "megatron", "torchtitan", "deepspeed", "hf", "chakra", "nccl-tests"};
 
 }  // namespace
 
@@ -144,7 +104,8 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
                      "Megatron-LM arguments or a launch script with them, torchtitan TOML or flags, DeepSpeed JSON, a "
                      "Hugging Face config.json, a page of 'foretrain report': a job; or of 'nvidia-smi topo -m', the "
                      "XML of NCCL_TOPO_DUMP_FILE or "
-                     "that of lstopo, behind the word topology. A word before FILE says what it is: " +
+                     "that of lstopo, behind the word topology; or what nccl-tests printed, several files, of "
+                     "system=NAME: a profile. A word before FILE says what it is: " +
                          fmt::format("{}", fmt::join(kKinds, ", ")));
   options.rest("KEY=VALUE", &rest, "fields of the job that the file does not say, or that are to be others");
   options.text("set", "NAME=VALUE,...", &a.variables, "variables of a launch script that it does not set itself");
@@ -152,6 +113,7 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
   options.flag("json", &a.json, "one document, foretrain.import/1");
   options.examples({"foretrain import pretrain.sh system=dgx-a100-80gb -o job.json",
                     "foretrain import ds_config.json model=llama3-8b seq_len=8192 nodes=2",
+                    "foretrain import all_reduce.log all_gather.log system=dgx-h100 -o profile.json",
                     "foretrain import topology topo.txt", "foretrain import topology nccl.xml --json"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
@@ -171,11 +133,16 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
     return import_topology(first, a.json, console);
   }
   if (kind == "chakra" || first.ends_with(".et")) {
-    return import_chakra(first, a.json, console);
+    rest.insert(rest.begin(), first);
+    return import_chakra(rest, a.json, console);
+  }
+  const std::string content = content_of(first);
+  if (kind == "nccl-tests" || (kind.empty() && topologies::is_nccl_tests(content))) {
+    rest.insert(rest.begin(), first);
+    return import_nccl_tests(rest, a.output, a.json, console);
   }
   a.path = first;
   a.overrides = std::move(rest);
-  const std::string content = content_of(first);
   if (reports::is_report_page(content) || first.ends_with(".html")) {
     return import_report(content, first, a.overrides, a.output, a.json, console);
   }

@@ -6,6 +6,7 @@
 
 #include "base/catalogue.h"
 #include "base/error.h"
+#include "base/parallel.h"
 #include "topologies/exact_text.h"
 #include "topologies/fabric_file.h"
 #include "topologies/this_machine.h"
@@ -293,6 +294,9 @@ Cluster read_cluster(ObjectReader& reader) {
   c.nodes = reader.integer("nodes", 0, reader.has("nodes") ? 1 : 0, most);
   c.devices_per_node = static_cast<int>(
       reader.integer("devices_per_node", c.devices_per_node, 1, c.is_gpu ? kMaxDevices : c.devices_per_node));
+  if (reader.has("profile")) {
+    c.profile_path = profile_path(reader, c);
+  }
   if (c.this_machine) {
     read_hosts(reader, most, c);
   }

@@ -14,8 +14,9 @@ inline constexpr const char* kDeviceFolder = "topologies/devices";
 inline constexpr const char* kProfileFolder = "topologies/profiles";
 
 // Reads "system" (a catalogue name, a path, or an object), "nodes" and "devices_per_node" (fewer than the system has:
-// runs that leave some idle). Nodes that are not given are 0: they follow from the ranks. Records mistakes, and then
-// returns some cluster that breaks no invariant. The profile is named, not loaded.
+// runs that leave some idle), and "profile" in place of the system's. Nodes that are not given are 0: they follow from
+// the ranks. Records mistakes, and then returns some cluster that breaks no invariant. The profile is named, not
+// loaded.
 Cluster read_cluster(ObjectReader& reader);
 
 // A system by catalogue name or path, with one node. Throws InputError with every mistake.

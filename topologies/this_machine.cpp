@@ -1,6 +1,5 @@
 #include "topologies/this_machine.h"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,15 +32,6 @@ std::string profile_path(const char* variable, const char* file) {
 }
 
 }  // namespace
-
-int available_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  // Fails on machines with more processors than the fixed set counts; then all that are online.
-  const int count =
-      sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  return std::max(1, count);
-}
 
 Bytes available_memory() {
   const auto ram =

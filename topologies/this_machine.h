@@ -7,9 +7,6 @@
 
 namespace foretrain::topologies {
 
-// Cores that this process may run on (its affinity mask), at least 1.
-int available_cores();
-
 // RAM of the machine, or of the control group that the process lives in where that has less.
 Bytes available_memory();
 

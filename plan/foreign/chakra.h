@@ -40,6 +40,7 @@ struct ChakraNode {
   ChakraType type = ChakraType::invalid;
   std::vector<std::uint64_t> control_deps, data_deps;
   std::uint64_t duration_us = 0;
+  std::int64_t duration_ps = 0;  // our own attribute, exact; 0: not said
   // compute: FLOPs and bytes of memory
   std::int64_t num_ops = 0;
   std::uint64_t tensor_size = 0;
@@ -59,9 +60,11 @@ void read_chakra(std::string_view bytes, const std::string& origin, const std::f
 
 // One step of the graph as job.RANK.et, and ASTRA-sim's comm_group.json, network.yml, system.json, memory.json and
 // run.sh for the job's cluster (github:astra-sim/astra-sim@518bd51). Files go to `take` one by one: together they may
-// be large. Throws InputError for what Chakra has no words for, and for more than kMostChakraNodes nodes.
+// be large. `duration` of the op of a role, once it began; what takes none has none. Throws InputError for what Chakra
+// has no words for, and for more than kMostChakraNodes nodes.
 inline constexpr std::int64_t kMostChakraNodes = 50'000'000;
 std::vector<std::string> export_chakra(const Job& job, const PlanGraph& graph,
+                                       const std::function<Time(const OpId&)>& duration,
                                        const std::function<void(const ExportedFile&)>& take);
 
 }  // namespace foretrain::plan

@@ -155,6 +155,8 @@ void take_attribute(Wire wire, ChakraNode& node) {
     node.num_ops = number;
   } else if (attribute == "tensor_size") {
     node.tensor_size = value.value_or(0);
+  } else if (attribute == "duration_ps") {
+    node.duration_ps = number;
   } else if (attribute == "comm_type") {
     node.comm_type = number;
   } else if (attribute == "comm_size") {
@@ -234,6 +236,9 @@ std::string encode(const ChakraNode& node) {
     put_number(message, kDuration, node.duration_us);
   }
   put_attribute(message, "is_cpu_op", kBool, node.is_cpu_op ? 1 : 0);
+  if (node.duration_ps > 0) {
+    put_attribute(message, "duration_ps", kInt64, static_cast<std::uint64_t>(node.duration_ps));
+  }
   if (node.type == ChakraType::compute) {
     put_attribute(message, "num_ops", kInt64, static_cast<std::uint64_t>(node.num_ops));
     put_attribute(message, "tensor_size", kUint64, node.tensor_size);

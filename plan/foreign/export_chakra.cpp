@@ -56,9 +56,11 @@ ChakraCollective collective_of(CollectiveKind kind, const std::string& origin) {
 
 class RankTrace {
  public:
-  RankTrace(const Job& job, const PlanGraph& graph, Rank rank, Groups& groups)
+  RankTrace(const Job& job, const PlanGraph& graph, const std::function<Time(const OpId&)>& duration, Rank rank,
+            Groups& groups)
       : job_(job),
         graph_(graph),
+        duration_(duration),
         rank_(rank),
         role_index_(role_of(graph, rank)),
         role_(graph.roles[static_cast<std::size_t>(role_index_)]),
@@ -72,6 +74,7 @@ class RankTrace {
       if (c.starts_block()) {
         block_.clear();
       }
+      took_ = duration_(c.id());
       block_.push_back(emit(c.op(), c.binding()));
     }
     return std::move(out_);
@@ -156,6 +159,9 @@ class RankTrace {
   std::uint64_t write(ChakraNode node, const Op& op, const Ids& before) {
     node.id = next_++;
     node.name = kind_name(op.work);
+    constexpr std::int64_t kPerMicrosecond = 1'000'000;
+    node.duration_us = static_cast<std::uint64_t>((took_.value + kPerMicrosecond / 2) / kPerMicrosecond);
+    node.duration_ps = took_.value;
     node.data_deps = before;
     out_ += encode(node);
     return node.id;
@@ -163,12 +169,14 @@ class RankTrace {
 
   const Job& job_;
   const PlanGraph& graph_;
+  const std::function<Time(const OpId&)>& duration_;
   Rank rank_;
   int role_index_;
   const Role& role_;
   Groups& groups_;
   std::vector<Ids> streams_, events_, block_;
   std::string out_;
+  Time took_;
   std::uint64_t next_ = 0;
 };
 
@@ -223,25 +231,30 @@ std::string system_file(const Job& job) {
               {"collective-optimization", "localBWAware"},
               {"local-mem-bw", static_cast<double>(c.device.memory_bandwidth.value) / 1e9},
               {"peak-perf", peak == c.device.peak.end() ? 0.0 : static_cast<double>(peak->second.value) / 1e12},
-              {"roofline-enabled", 1},
+              {"roofline-enabled", 0},
               {"boost-mode", 0}}
              .dump(2) +
          "\n";
 }
 
-constexpr const char* kRun =
-    "#!/bin/bash\n"
-    "# ASTRA_SIM is the binary AstraSim_Analytical_Congestion_Aware.\n"
-    "set -euo pipefail\n"
-    "HERE=\"$(cd \"$(dirname \"$0\")\" && pwd)\"\n"
-    "\"${ASTRA_SIM:?}\" --workload-configuration=\"$HERE/job\" --comm-group-configuration=\"$HERE/comm_group.json\" "
-    "\\\n"
-    "  --system-configuration=\"$HERE/system.json\" --network-configuration=\"$HERE/network.yml\" \\\n"
-    "  --remote-memory-configuration=\"$HERE/memory.json\"\n";
+// The analytical network that knows of congestion has one dimension only.
+std::string run_file(const topologies::Cluster& c) {
+  return fmt::format(
+      "#!/bin/bash\n"
+      "# ASTRA_SIM is the binary AstraSim_Analytical_Congestion_{}.\n"
+      "set -euo pipefail\n"
+      "HERE=\"$(cd \"$(dirname \"$0\")\" && pwd)\"\n"
+      "\"${{ASTRA_SIM:?}}\" --workload-configuration=\"$HERE/job\" "
+      "--comm-group-configuration=\"$HERE/comm_group.json\" \\\n"
+      "  --system-configuration=\"$HERE/system.json\" --network-configuration=\"$HERE/network.yml\" \\\n"
+      "  --remote-memory-configuration=\"$HERE/memory.json\"\n",
+      c.nodes > 1 && c.devices_per_node > 1 ? "Unaware" : "Aware");
+}
 
 }  // namespace
 
 std::vector<std::string> export_chakra(const Job& job, const PlanGraph& graph,
+                                       const std::function<Time(const OpId&)>& duration,
                                        const std::function<void(const ExportedFile&)>& take) {
   if (const std::int64_t nodes = nodes_of(graph); nodes > kMostChakraNodes) {
     throw InputError(
@@ -251,13 +264,13 @@ std::vector<std::string> export_chakra(const Job& job, const PlanGraph& graph,
   }
   Groups groups;
   for (Rank r = 0; r < graph.mesh.ranks(); ++r) {
-    take({fmt::format("job.{}.et", r), RankTrace(job, graph, r, groups).text()});
+    take({fmt::format("job.{}.et", r), RankTrace(job, graph, duration, r, groups).text()});
   }
   take({"comm_group.json", groups.json()});
   take({"network.yml", network_file(job.cluster, graph.mesh.ranks())});
   take({"system.json", system_file(job)});
   take({"memory.json", "{\"memory-type\": \"NO_MEMORY_EXPANSION\"}\n"});
-  take({"run.sh", kRun});
+  take({"run.sh", run_file(job.cluster)});
   std::vector<std::string> warnings;
   if (job.cluster.fabric != nullptr) {
     warnings.push_back(

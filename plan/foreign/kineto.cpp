@@ -6,10 +6,12 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <istream>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/error.h"
+#include "base/gzip.h"
 #include "plan/foreign/measured_steps.h"
 
 namespace foretrain::plan {
@@ -194,9 +196,10 @@ std::string group_of_kind(std::string_view kind) {
   return group_by(kind, kKindWords, true);
 }
 
-MeasuredSteps read_kineto(std::string_view text, const std::string& origin) {
-  Handler handler;
-  if (!nlohmann::json::sax_parse(text, &handler)) {
+namespace {
+
+MeasuredSteps steps_of(const Handler& handler, bool parsed, const std::string& origin) {
+  if (!parsed) {
     throw InputError(fmt::format("{}: {}", origin,
                                  handler.failure.empty() ? "lists and objects are nested too deep" : handler.failure));
   }
@@ -227,6 +230,26 @@ MeasuredSteps read_kineto(std::string_view text, const std::string& origin) {
     out.kernels[group] = {k.seconds / steps, k.count / steps};
   }
   return out;
+}
+
+}  // namespace
+
+MeasuredSteps read_kineto(std::string_view text, const std::string& origin) {
+  Handler handler;
+  const bool parsed = nlohmann::json::sax_parse(text, &handler);
+  return steps_of(handler, parsed, origin);
+}
+
+MeasuredSteps read_compressed_kineto(std::string_view bytes, const std::string& origin) {
+  GzipBuffer buffer(bytes, origin);
+  if (const int first = buffer.sgetc(); first != '{' && first != '[') {
+    throw InputError(fmt::format(
+        "{}: compressed, and no JSON; expected a trace of PyTorch's profiler, or what gunzip makes of a log", origin));
+  }
+  std::istream in(&buffer);
+  Handler handler;
+  const bool parsed = nlohmann::json::sax_parse(in, &handler);
+  return steps_of(handler, parsed, origin);
 }
 
 }  // namespace foretrain::plan

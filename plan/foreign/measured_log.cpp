@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/gzip.h"
 #include "base/mapped_file.h"
 #include "plan/foreign/measured_steps.h"
 
@@ -91,8 +92,8 @@ MeasuredSteps read_log(std::string_view text, const std::string& origin, const J
 MeasuredSteps read_measured_steps(const std::string& path, const Job& job) {
   const MappedFile file(path, "compare", "a log, or a trace of PyTorch's profiler");
   const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  if (text.starts_with("\x1f\x8b")) {
-    throw InputError(fmt::format("{}: is compressed; expected what 'gunzip {}' makes of it", path, path));
+  if (is_gzip(text)) {
+    return read_compressed_kineto(text, path);
   }
   const std::size_t first = text.find_first_not_of(" \t\r\n\xEF\xBB\xBF");
   const bool trace = first != std::string_view::npos && (text[first] == '{' || text[first] == '[') &&

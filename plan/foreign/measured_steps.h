@@ -42,7 +42,10 @@ MeasuredSteps read_log(std::string_view text, const std::string& origin, const J
 // kernel or a step.
 MeasuredSteps read_kineto(std::string_view text, const std::string& origin);
 
-// A trace, if it begins like one; else a log.
+// The same of what gzip made of it; a "*.json.gz" as the profiler writes it.
+MeasuredSteps read_compressed_kineto(std::string_view bytes, const std::string& origin);
+
+// A trace, if it begins like one or is compressed; else a log.
 MeasuredSteps read_measured_steps(const std::string& path, const Job& job);
 
 }  // namespace foretrain::plan

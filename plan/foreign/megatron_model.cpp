@@ -13,7 +13,7 @@ namespace foretrain::plan {
 
 namespace {
 
-constexpr std::int64_t kGpt2Vocab = 50257;
+constexpr std::int64_t kGpt2Vocab = 50257, kLlama3Vocab = 128256;
 
 void read_latent(SettingReader& r) {
   if (r.flag("--multi-latent-attention")) {
@@ -142,9 +142,12 @@ void read_vocabulary(SettingReader& r) {
     r.assume("workload.model.vocab", kGpt2Vocab, "GPT-2's, as --tokenizer-type GPT2BPETokenizer says");
   } else if (tokenizer == "Llama2Tokenizer") {
     r.assume("workload.model.vocab", 32000, "Llama 2's, as --tokenizer-type Llama2Tokenizer says");
-  } else {
-    r.assume("workload.model.vocab", 128256,
-             "Llama 3's: the tokenizer's file says it, and it is not here; give it with vocab=N");
+  } else if (r.assume("workload.model.vocab", kLlama3Vocab,
+                      "Llama 3's: the tokenizer's file says it, and it is not here; give it with vocab=N")) {
+    r.warn_of_file(
+        fmt::format("how large is the vocabulary? Neither --vocab-size nor --tokenizer-type {} says it, and {} "
+                    "is a guess; give it with vocab=N",
+                    tokenizer.empty() ? "(absent)" : tokenizer, kLlama3Vocab));
   }
   if (const auto unit = r.integer("--make-vocab-size-divisible-by", 1)) {
     const std::int64_t step = *unit * r.integer("--tensor-model-parallel-size", 1).value_or(1);

@@ -163,12 +163,13 @@ void SettingReader::set_as(std::string_view path, nlohmann::json value, std::str
   (*document_)[pointer(path)] = std::move(value);
 }
 
-void SettingReader::assume(std::string_view path, nlohmann::json value, std::string_view why) {
+bool SettingReader::assume(std::string_view path, nlohmann::json value, std::string_view why) {
   if (std::find(overridden_.begin(), overridden_.end(), path) != overridden_.end()) {
-    return;
+    return false;
   }
   job_.assumed.push_back(fmt::format("{} {}: {}", path, shown(value), why));
   (*document_)[pointer(path)] = std::move(value);
+  return true;
 }
 
 void SettingReader::set_quietly(std::string_view path, nlohmann::json value) {

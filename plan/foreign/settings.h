@@ -55,8 +55,8 @@ class SettingReader {
   void set(std::string_view path, nlohmann::json value, std::string_view by);
   // The same by words that are no settings: a launcher's.
   void set_as(std::string_view path, nlohmann::json value, std::string_view words);
-  // The same where the file says nothing, unless the command line does; `why` is shown.
-  void assume(std::string_view path, nlohmann::json value, std::string_view why);
+  // The same where the file says nothing, unless the command line does: then false; `why` is shown.
+  bool assume(std::string_view path, nlohmann::json value, std::string_view why);
   // A default of the format that needs no words.
   void set_quietly(std::string_view path, nlohmann::json value);
   // What was set; null where nothing was.
