@@ -69,6 +69,9 @@ reports::Search report_of(const plan::OpenJob& open, const search::SearchResult&
   for (const search::Found& f : r.pareto) {
     s.pareto.push_back(plan_of(open, f));
   }
+  for (const search::WithinMemory& w : r.within_memory) {
+    s.within_memory.push_back({w.limit, w.best ? std::optional(plan_of(open, *w.best)) : std::nullopt, w.proved});
+  }
   for (const auto& [extents, cell] : r.cells) {
     const auto as_seconds = [](const std::optional<Time>& t) { return t ? std::optional(seconds(*t)) : std::nullopt; };
     s.grid.push_back({extents.first, extents.second, as_seconds(cell.step_time), as_seconds(cell.at_least),
@@ -117,7 +120,8 @@ reports::Search sweep(const SearchWishes& a, const plan::OpenJob& open) {
     const search::SearchResult r = search::search(at, a.options);
     sizes.push_back(size_of(a, at, r));
     searches.push_back(report_of(at, r));
-    if (a.options.interrupted != nullptr && *a.options.interrupted) {
+    if (search::spread(a.options.crew, {},
+                       [&] { return a.options.interrupted != nullptr && *a.options.interrupted; })) {
       break;
     }
   }

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -8,8 +9,10 @@
 #include "base/output_file.h"
 #include "cli/interrupt.h"
 #include "cli/search.h"
+#include "cli/together.h"
 #include "cli/verbs.h"
 #include "cli/whole_run.h"
+#include "exec/processes.h"
 #include "reports/text.h"
 
 namespace foretrain::cli {
@@ -21,6 +24,7 @@ constexpr std::int64_t kMostKept = 1000;
 struct SearchArguments {
   std::string free, axes, nodes, tokens, output;
   std::int64_t keep = 10;
+  bool less_memory = false, mpi = false, json = false;
   std::optional<double> within, time;
 };
 
@@ -69,12 +73,50 @@ std::vector<std::int64_t> parse_nodes(const std::string& text) {
   return all;
 }
 
+plan::OpenJob open_alone(const SearchWishes& wishes) {
+  plan::OpenJob open = open_job(wishes);
+  if (open.job.cluster.this_machine && !wishes.nodes.empty()) {
+    throw InputError("--nodes: this-machine is one; expected a system of 'foretrain list systems'");
+  }
+  if (open.job.cluster.shares_devices() && wishes.options.less_memory) {
+    throw InputError("--less-memory: the ranks of this-machine share its memory; expected a system with devices");
+  }
+  return open;
+}
+
+int report_search(const SearchArguments& a, SearchWishes& wishes, const plan::OpenJob& open, Console& console) {
+  const bool speaks = wishes.options.crew.number == 0;
+  std::optional<OutputFile> file;  // opened at once: a path that cannot be written is known before the work
+  if (!a.output.empty() && speaks) {
+    file.emplace(a.output);
+  }
+  const InterruptWatch watch;
+  Progress progress(console, "searching");
+  wishes.options.interrupted = watch.flag();
+  wishes.options.on_progress = [&](const search::SearchProgress& p) {
+    progress.update(p.fraction, fmt::format("{} judged, {} simulated{}", reports::count(p.judged), p.simulated,
+                                            p.best == nullptr ? "" : ", best " + to_string(p.best->step_time)));
+  };
+  const reports::Search found = find_plans(wishes, open);
+  if (found.best && file) {
+    file->write(found.best->job + "\n");
+    file->commit();
+  }
+  progress.update(1, "");
+  console.result(a.json ? reports::to_json(found).dump(2) + "\n" : reports::to_text(found, console.colour()));
+  console.flush();
+  watch.throw_if_interrupted();
+  if (!found.best) {
+    throw InfeasibleError(reports::infeasible_message(found));
+  }
+  return kOk;
+}
+
 }  // namespace
 
 int search_command(const std::vector<std::string>& arguments, Console& console) {
   SearchArguments a;
   SearchWishes wishes;
-  bool json = false;
   Options options("search", "finds the fastest strategy for a job on a cluster, and proves it under the model");
   wishes.job.add_to(options);
   options.text("free", "WORDS", &a.free, "searches words that the job's strategy says: tp,pp, or all of them");
@@ -88,10 +130,14 @@ int search_command(const std::vector<std::string>& arguments, Console& console) 
   options.number("time", &a.time, 0, "ends after so many seconds with the best so far");
   options.integer("keep", &a.keep, 1, kMostKept, "so many of the best plans [10]");
   options.text("output", "FILE", &a.output, "writes the best plan as a job file", 'o');
-  options.flag("json", &json, "one document, foretrain.search/1");
+  options.flag("less-memory", &a.less_memory,
+               "also the fastest plans that do with eighths of a device's memory, proved");
+  options.flag("mpi", &a.mpi, "all processes that mpirun started search together");
+  options.flag("json", &a.json, "one document, foretrain.search/1");
   options.examples({"foretrain search llama3-70b-64-h100 --free all", "foretrain search job.json -o best.json",
                     "foretrain search job.json --axis 'tp=4,8;pp=1,2,4' --json",
-                    "foretrain search llama3-70b-64-h100 --free all --nodes 4..64 --tokens 1T --price 2.5"});
+                    "foretrain search llama3-70b-64-h100 --free all --nodes 4..64 --tokens 1T --price 2.5",
+                    "mpirun -n 4 foretrain search llama3-70b-64-h100 --free all --mpi"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
     return kOk;
@@ -109,43 +155,30 @@ int search_command(const std::vector<std::string>& arguments, Console& console) 
     wishes.tokens = parse_tokens(a.tokens);
   }
   wishes.free = words_of(a.free, ',');
-  const plan::OpenJob open = open_job(wishes);
   if (!a.nodes.empty()) {
-    if (open.job.cluster.this_machine) {
-      throw InputError("--nodes: this-machine is one; expected a system of 'foretrain list systems'");
-    }
     wishes.nodes = parse_nodes(a.nodes);
   }
-  std::optional<OutputFile> file;  // opened at once: a path that cannot be written is known before the work
-  if (!a.output.empty()) {
-    file.emplace(a.output);
-  }
-
-  const InterruptWatch watch;
-  Progress progress(console, "searching");
   search::SearchOptions& wanted = wishes.options;
   wanted.axes = words_of(a.axes, ';');
   wanted.kept = static_cast<std::size_t>(a.keep);
+  wanted.less_memory = a.less_memory;
   wanted.within = a.within.value_or(0);
   wanted.most_seconds = a.time.value_or(0);
-  wanted.interrupted = watch.flag();
-  wanted.on_progress = [&](const search::SearchProgress& p) {
-    progress.update(p.fraction, fmt::format("{} judged, {} simulated{}", reports::count(p.judged), p.simulated,
-                                            p.best == nullptr ? "" : ", best " + to_string(p.best->step_time)));
+  if (!a.mpi) {
+    return report_search(a, wishes, open_alone(wishes), console);
+  }
+  if (!exec::has_launcher()) {
+    throw InputError("--mpi: no launcher started this process; expected mpirun -n N foretrain search JOB --mpi");
+  }
+  const std::unique_ptr<exec::Processes> processes = exec::join_processes();
+  wanted.crew = {processes->number(), processes->count(),
+                 [&](const std::string& mine) { return processes->all_gather(mine); }};
+  plan::OpenJob open;
+  const auto prepare = [&] {
+    open = open_alone(wishes);
+    return plan::document_of(open, *open.given).dump();
   };
-  const reports::Search found = find_plans(wishes, open);
-  if (found.best && file) {
-    file->write(found.best->job + "\n");
-    file->commit();
-  }
-  progress.update(1, "");
-  console.result(json ? reports::to_json(found).dump(2) + "\n" : reports::to_text(found, console.colour()));
-  console.flush();
-  watch.throw_if_interrupted();
-  if (!found.best) {
-    throw InfeasibleError(reports::infeasible_message(found));
-  }
-  return kOk;
+  return together(*processes, console, prepare, [&] { return report_search(a, wishes, open, console); });
 }
 
 }  // namespace foretrain::cli

@@ -1,5 +1,7 @@
-// The chain of ops that made a step as long as it is, walked back from its end: before each op stands what ended when
-// it began, on the same rank where something did, else on another (the last to come to a meeting).
+// The chain of ops that made a step as long as it is, walked back from its end. Before each op stands, of those that
+// ended when it began: one that it depends on; else the one before it on its stream; else what a partner of its meeting
+// waited for in that way; else another of its rank, then the lowest rank and stream. Where none ended then, its rank
+// waited: what it did last stands before the wait.
 #pragma once
 
 #include <vector>

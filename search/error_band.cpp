@@ -12,6 +12,7 @@
 #include "base/catalogue.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/kept_files.h"
 
 namespace foretrain::search {
 
@@ -199,6 +200,11 @@ std::vector<Residuals> load_residuals(const std::string& path) {
   }
   mistakes.throw_if_any();
   return result;
+}
+
+std::shared_ptr<const std::vector<Residuals>> published_residuals() {
+  static KeptFiles<std::vector<Residuals>> kept;
+  return kept.get(catalogue_home() + "/" + kFile, load_residuals);
 }
 
 std::string to_json(const std::vector<Residuals>& residuals) {

@@ -7,6 +7,7 @@
 // with experts and without never make each other's band, unless there is no other.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,8 @@ void add_bands(reports::Validation& validation, const std::vector<Residuals>& pu
 
 // foretrain.residuals/1. "" reads the catalogue's, reports/validation/residuals.json. Throws InputError.
 std::vector<Residuals> load_residuals(const std::string& path);
+// The catalogue's, read once for as long as the file stays as it is.
+std::shared_ptr<const std::vector<Residuals>> published_residuals();
 std::string to_json(const std::vector<Residuals>& residuals);
 
 }  // namespace foretrain::search

@@ -1,11 +1,15 @@
 #include "search/graph_bound.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "plan/cursor.h"
 #include "sim/compute_model.h"
+#include "sim/device_share.h"
 #include "sim/least_time.h"
 #include "sim/network.h"
 #include "sim/role_model.h"
@@ -23,48 +27,83 @@ std::int64_t& of(plan::Durations& d, plan::ActionKind kind) {
                                                     : d.backward_weight;
 }
 
+// Of ops of a stream, over a step.
+struct Stream {
+  std::int64_t sum = 0, taking = 0;  // all; those that take from the device
+  std::set<sim::DeviceLoad> loads;   // of these
+};
+
 // One role's step.
 class RoleLeast {
  public:
-  RoleLeast(const plan::Role& role, const sim::RoleModel& model)
-      : role_(role), model_(model), least_(model), streams_(role.streams.size()) {}
+  // `speeds`: of compute beside communication; nullptr: neither slows the other.
+  RoleLeast(const plan::Role& role, const sim::RoleModel& model, sim::ShareSpeeds* speeds)
+      : role_(role), model_(model), least_(model), speeds_(speeds), streams_(role.streams.size()) {}
 
   void walk() {
     const std::vector<plan::Instance>& body = role_.program.body;
+    std::vector<const plan::Instance*> first(role_.segments.size(), nullptr);
+    std::vector<std::int64_t> count(role_.segments.size(), 0);
     std::size_t last = 0;
     for (std::size_t i = 0; i < body.size(); ++i) {
-      last = is_action(body[i]) ? i : last;
-      count(body[i]);
+      const auto segment = static_cast<std::size_t>(body[i].segment);
+      first[segment] = count[segment]++ == 0 ? &body[i] : first[segment];
+      last = role_.segments[segment].chunk >= 0 ? i : last;
     }
-    for (std::size_t i = 0; i < last; ++i) {
-      const std::int64_t took = extent(body[i]);
-      all += took;
-      take_action(body[i]);
+    // What stands behind the last action overlaps with it.
+    std::vector<std::int64_t> before = count;
+    for (std::size_t i = last; i < body.size(); ++i) {
+      --before[static_cast<std::size_t>(body[i].segment)];
     }
-    if (last < body.size()) {
-      take_action(body[last]);
+    for (std::size_t s = 0; s < count.size(); ++s) {
+      if (count[s] > 0) {
+        take(role_.segments[s], *first[s], count[s], before[s]);
+      }
     }
     least_.begin();
     for (std::size_t i = last; i < body.size(); ++i) {
       add(body[i]);
     }
-    all += least_.extent().value;
-    for (const std::int64_t sum : streams_) {
-      longest_stream = std::max(longest_stream, sum);
+    behind = least_.extent().value;
+    all += behind;
+    if (last < body.size()) {
+      const plan::Segment& segment = role_.segments[static_cast<std::size_t>(body[last].segment)];
+      behind -= segment.chunk >= 0 ? of(least_of.at(segment.chunk), kind(segment)) : 0;
+    }
+    for (const Stream& s : streams_) {
+      longest_stream = std::max(longest_stream, s.sum);
     }
   }
 
+  // With communication beside computing, where that is more than `least`.
+  std::int64_t beside(std::int64_t least) {
+    for (const Stream& s : streams_) {
+      // What all of it beside nothing would take says whether that can be.
+      if (streams_[plan::kCompute].sum + std::max(s.taking, waited_) > least) {
+        least = std::max(least, computing(s, waited_) + waited_);
+      }
+    }
+    return least;
+  }
+
+  // Of the compute stream but for the update, in a step that takes no more than `limit`: what communication finds no
+  // other time for is beside it.
+  std::int64_t busy(std::int64_t limit) {
+    std::int64_t least = streams_[plan::kCompute].sum;
+    for (const Stream& s : streams_) {
+      if (s.taking > limit - least) {
+        least = std::max(least, computing(s, limit - least));
+      }
+    }
+    return std::min(least, limit) - update_;
+  }
+
   std::int64_t all = 0, longest_stream = 0;
+  std::int64_t behind = 0;                           // from the last action on, what is more than the least of it
   std::int64_t message = INT64_MAX;                  // the shortest between stages
   std::map<std::int32_t, plan::Durations> least_of;  // by chunk, the least of its actions
-  std::map<std::pair<std::int32_t, plan::ActionKind>, std::int64_t> count_of;
 
  private:
-  const plan::Segment& segment(const plan::Instance& i) const {
-    return role_.segments[static_cast<std::size_t>(i.segment)];
-  }
-  bool is_action(const plan::Instance& i) const { return segment(i).chunk >= 0; }
-
   // A segment's name begins with its action's letter (plan/graph.h).
   static plan::ActionKind kind(const plan::Segment& s) {
     return s.name.front() == 'F'   ? plan::ActionKind::forward
@@ -73,19 +112,28 @@ class RoleLeast {
                                    : plan::ActionKind::backward_weight;
   }
 
-  void take_action(const plan::Instance& instance) {
-    const plan::Segment& s = segment(instance);
-    if (s.chunk < 0) {
+  // Instances of a segment take equally long: `count` of them, `before` the last action so many.
+  void take(const plan::Segment& segment, const plan::Instance& instance, std::int64_t count, std::int64_t before) {
+    for (const plan::BlockCall& call : segment.calls) {
+      take_ops(call.block, call.count * count);
+    }
+    if (segment.chunk < 0 && before == 0) {
       return;
     }
-    const plan::ActionKind action = kind(s);
-    ++count_of[{s.chunk, action}];
-    std::int64_t& least = of(least_of.try_emplace(s.chunk, kNone).first->second, action);
-    least = std::min(least, extent(instance));
+    least_.begin();
+    add(instance);
+    const std::int64_t took = least_.extent().value;
+    all += took * before;
+    waited_ += least_.waited().value * before;
+    if (segment.chunk >= 0) {
+      const plan::ActionKind action = kind(segment);
+      std::int64_t& least = of(least_of.try_emplace(segment.chunk, kNone).first->second, action);
+      least = std::min(least, took);
+    }
   }
 
   void add(const plan::Instance& instance) {
-    const plan::Segment& s = segment(instance);
+    const plan::Segment& s = role_.segments[static_cast<std::size_t>(instance.segment)];
     for (const plan::BlockCall& call : s.calls) {
       for (std::int32_t i = 0; i < call.count; ++i) {
         least_.add(call.block, plan::bind(s, instance, call, i));
@@ -93,34 +141,60 @@ class RoleLeast {
     }
   }
 
-  // Instances of a segment take equally long.
-  std::int64_t extent(const plan::Instance& instance) {
-    const auto [at, is_new] = extents_.try_emplace(instance.segment);
-    if (is_new) {
-      least_.begin();
-      add(instance);
-      at->second = least_.extent().value;
-    }
-    return at->second;
-  }
-
-  void count(const plan::Instance& instance) {
-    for (const plan::BlockCall& call : segment(instance).calls) {
-      for (const sim::OpModel& op : model_.blocks[static_cast<std::size_t>(call.block)]) {
-        streams_[static_cast<std::size_t>(op.stream)] += op.duration.value * call.count;
-        for (const sim::Meeting& m : op.meetings) {
-          const sim::View& view = model_.views[static_cast<std::size_t>(m.view)];
-          message = m.is_message && view.axis == plan::Axis::pp ? std::min(message, m.duration.value) : message;
-        }
+  void take_ops(plan::BlockId block, std::int64_t count) {
+    const std::vector<sim::OpModel>& ops = model_.blocks[static_cast<std::size_t>(block)];
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+      const sim::OpModel& op = ops[i];
+      Stream& stream = streams_[static_cast<std::size_t>(op.stream)];
+      stream.sum += op.duration.value * count;
+      if (op.stream == plan::kCompute) {
+        update_ += op.op->phase == plan::Phase::optimizer ? op.duration.value * count : 0;
+        computed_[&role_.blocks[static_cast<std::size_t>(block)].ops[i]] += op.duration.value * count;
+      }
+      sim::DeviceLoad load;
+      for (const sim::Meeting& m : op.meetings) {
+        const sim::View& view = model_.views[static_cast<std::size_t>(m.view)];
+        message = m.is_message && view.axis == plan::Axis::pp ? std::min(message, m.duration.value) : message;
+        load += m.load;
+      }
+      if (!load.is_none() && speeds_ != nullptr) {
+        stream.taking += op.duration.value * count;
+        stream.loads.insert(load);
       }
     }
+  }
+
+  // What ops of the compute stream take, one after the other, while a stream's communication takes from the device, but
+  // for so much of it that is while they wait. Where it is beside nothing, the compute stream loses all that time, more
+  // than beside the ops that lose least by it.
+  std::int64_t computing(const Stream& stream, std::int64_t meanwhile) {
+    std::vector<std::pair<double, double>> ops;  // speed beside it, time alone
+    std::int64_t sum = 0;
+    for (const auto& [op, alone] : computed_) {
+      std::int64_t speed = 0;
+      for (const sim::DeviceLoad& load : stream.loads) {
+        speed = std::max(speed, speeds_->compute(*op, load));
+      }
+      ops.emplace_back(static_cast<double>(speed) / static_cast<double>(sim::kFullSpeed), static_cast<double>(alone));
+      sum += alone;
+    }
+    std::sort(ops.begin(), ops.end(), std::greater<>());
+    double left = static_cast<double>(std::max<std::int64_t>(0, stream.taking - meanwhile)), lost = 0;
+    for (const auto& [speed, alone] : ops) {
+      const double together = std::min(left, alone / speed);
+      lost += together * (1 - speed);
+      left -= together;
+    }
+    return sum + static_cast<std::int64_t>(lost + left);
   }
 
   const plan::Role& role_;
   const sim::RoleModel& model_;
   sim::LeastTime least_;
-  std::vector<std::int64_t> streams_;
-  std::map<std::int32_t, std::int64_t> extents_;  // by segment
+  sim::ShareSpeeds* speeds_;
+  std::vector<Stream> streams_;
+  std::int64_t waited_ = 0, update_ = 0;              // by the compute stream, and of it
+  std::map<const plan::Op*, std::int64_t> computed_;  // on the compute stream
 };
 
 // A rank's chunks are its virtual stages, ascending.
@@ -139,29 +213,36 @@ std::vector<plan::Durations> by_stage(PipelineRows& rows, const Shape& shape, co
 
 }  // namespace
 
-Time least_step_time(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Shape& shape,
-                     PipelineRows& rows, double clock) {
+GraphBound graph_bound(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Shape& shape,
+                       PipelineRows& rows, double clock, Time limit) {
   const std::unique_ptr<sim::ComputeModel> compute = sim::make_compute_model("auto", cluster, clock);
   const std::unique_ptr<sim::NetworkModel> network = sim::make_network_model("auto", cluster, {}, graph.mesh.ranks());
   const std::vector<sim::RoleModel> models = sim::model_roles(graph, cluster, *compute, *network);
+  sim::ShareSpeeds speeds(*compute, sim::sharing_figures(cluster));
   std::vector<RoleLeast> roles;
   std::int64_t least = 0;
   for (std::size_t r = 0; r < models.size(); ++r) {
-    roles.emplace_back(graph.roles[r], models[r]);
+    roles.emplace_back(graph.roles[r], models[r], cluster.this_machine ? nullptr : &speeds);
     roles.back().walk();
     least = std::max({least, roles.back().all, roles.back().longest_stream});
   }
   if (!shape.overlap_ep && shape.schedule != "dualpipe" && std::ssize(roles) == shape.pp) {
     const std::vector<std::int64_t> pipeline = rows.least_by_rank(shape, by_stage(rows, shape, roles));
     for (std::size_t r = 0; r < pipeline.size(); ++r) {
-      std::int64_t actions = 0;
-      for (const auto& [action, count] : roles[r].count_of) {
-        actions += count * roles[r].least_of.at(action.first).of(action.second);
-      }
-      least = std::max(least, pipeline[r] + roles[r].all - actions);
+      // What the first microbatches take longer may go on while a rank waits for others.
+      least = std::max(least, pipeline[r] + roles[r].behind);
     }
   }
-  return Time{least};
+  double busy = 0;
+  for (std::size_t r = 0; r < roles.size(); ++r) {
+    if (least >= limit.value) {
+      return {Time{least}, {}};
+    }
+    least = roles[r].beside(least);
+    busy += static_cast<double>(roles[r].busy(limit.value)) *
+            static_cast<double>(plan::count(graph.mesh, graph.roles[r].ranks));
+  }
+  return {Time{least}, Time{static_cast<std::int64_t>(busy / static_cast<double>(graph.mesh.ranks()))}};
 }
 
 }  // namespace foretrain::search

@@ -1,5 +1,6 @@
 // What a built plan takes at least, of a step's time: as search/shape_bound.h has it, with what each rank does around
-// its microbatches (gradients summed, parameters updated and gathered), and no less than the ops of any one stream.
+// its microbatches (gradients summed, parameters updated and gathered), and no less than the ops of any one stream, nor
+// than computing slowed by the communication of one stream.
 #pragma once
 
 #include "plan/graph.h"
@@ -9,8 +10,13 @@
 
 namespace foretrain::search {
 
+struct GraphBound {
+  Time step_time;  // at least
+  Time busy;       // that devices compute, in the mean and at least, in a step that takes no more than the limit;
+                   // 0 where none does
+};
 // At this clock (sim/power_limit.h).
-Time least_step_time(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Shape& shape,
-                     PipelineRows& rows, double clock);
+GraphBound graph_bound(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Shape& shape,
+                       PipelineRows& rows, double clock, Time limit);
 
 }  // namespace foretrain::search

@@ -1,10 +1,11 @@
 #include "search/judge.h"
 
-#include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/error.h"
+#include "plan/breakdown_shares.h"
 #include "plan/build.h"
 #include "search/graph_bound.h"
 #include "sim/power_limit.h"
@@ -13,6 +14,8 @@
 namespace foretrain::search {
 
 namespace {
+
+using nlohmann::json;
 
 plan::Breakdown mean_over_ranks(const plan::PlanGraph& graph, const std::vector<plan::Breakdown>& by_role) {
   std::vector<plan::RankBreakdown> ranks;
@@ -24,30 +27,45 @@ plan::Breakdown mean_over_ranks(const plan::PlanGraph& graph, const std::vector<
   return plan::mean_breakdown(ranks, 0);
 }
 
-// By closed forms of communication; at a clock of 0 at what the power limit leaves.
-sim::Simulation alone(const plan::Job& job, const plan::PlanGraph& graph, double clock) {
+// By closed forms, less what they may be above a simulation. At a clock of 0 at the one that they leave themselves:
+// what links that are shared add lets devices wait, and the clock rise, by which computing becomes less by less than
+// half of it (sim/power_limit.h).
+Time least_alone(const plan::Job& job, const plan::PlanGraph& graph, double clock) {
   sim::Options options;
   options.network_model = job.cluster.this_machine ? "auto" : "alpha_beta";
   options.clock = clock;
-  return sim::simulate(graph, job.cluster, options);
-}
-
-Time least_alone(const plan::Job& job, const plan::PlanGraph& graph, double clock) {
-  const auto took = static_cast<double>(alone(job, graph, clock).step_time.value);
+  const auto took = static_cast<double>(sim::simulate(graph, job.cluster, options).step_time.value);
   return Time{static_cast<std::int64_t>(took * (job.cluster.this_machine ? 1 : 1 - kClosed))};
 }
 
-// As ShapeBounds::clock, from what devices compute in a simulation.
-double lower_clock(const plan::Job& job, const plan::PlanGraph& graph, double clock, Time limit) {
-  const plan::Breakdown mean = mean_over_ranks(graph, alone(job, graph, 1).breakdown);
-  const double busy = static_cast<double>((mean.compute + mean.recompute).value) / static_cast<double>(limit.value);
-  return std::min(clock, sim::rounded_clock(sim::sustained_clock(job.cluster, std::min(1.0, busy))));
+// What the graph takes at least, at the highest clock that it can have and take less than `limit`.
+struct AtClock {
+  Time step_time;
+  double clock = 1;
+};
+
+// First at the clock of the shape's bound, then at that of what the graph computes: a step takes longer than at the
+// full clock by what its devices compute longer, and they compute no less than `clock` of it at the full one.
+AtClock least_at_clock(const plan::Job& job, const plan::PlanGraph& graph, const Shape& shape, ShapeBounds& bounds,
+                       Time limit) {
+  const double clock = bounds.clock(shape, limit);
+  const GraphBound bound = graph_bound(graph, job.cluster, shape, bounds.rows(), clock, limit);
+  if (bound.step_time >= limit || clock >= 1) {
+    return {bound.step_time, clock};
+  }
+  const double busy = static_cast<double>(bound.busy.value), full = clock * busy;
+  const double share = std::min(1.0, full / (static_cast<double>(limit.value) - busy + full));
+  const double lower = std::min(clock, sim::rounded_clock(sim::sustained_clock(job.cluster, share)));
+  return {
+      lower < clock ? graph_bound(graph, job.cluster, shape, bounds.rows(), lower, limit).step_time : bound.step_time,
+      lower};
 }
 
 // `look` says why the plan is rejected; "": it is not.
 template <class Look>
 Verdict judge_built(const plan::OpenJob& open, const Shape& shape, const Tail& tail, const Look& look) {
   Verdict v;
+  v.judged = true;
   v.found.shape = shape;
   v.found.tail = tail;
   try {
@@ -70,26 +88,31 @@ bool fits(const plan::Job& job, const plan::PlanGraph& graph, Verdict& v) {
 
 }  // namespace
 
-Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape, const Tail& tail, Time limit) {
+Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape, const Tail& tail, Time limit,
+              Bytes capacity) {
   return judge_built(open, shape, tail,
                      [&](const plan::Job& job, const plan::PlanGraph& graph, Verdict& v) -> std::string {
-                       const double clock = bounds.clock(shape, limit);
-                       if (least_step_time(graph, job.cluster, shape, bounds.rows(), clock) >= limit) {
-                         return kSlower;
-                       }
                        v.found.memory = plan::least_demand(job, graph);
-                       if (v.found.memory > job.cluster.device.memory && !job.cluster.shares_devices()) {
+                       if (v.found.memory > capacity && !job.cluster.shares_devices()) {
                          return kTooLargeByBound;
                        }
-                       v.found.alone = least_alone(job, graph, limit == kNever ? 0 : clock);
-                       if (v.found.alone < limit && limit != kNever && clock < 1) {
-                         v.found.alone = least_alone(job, graph, lower_clock(job, graph, clock, limit));
+                       const AtClock least = least_at_clock(job, graph, shape, bounds, limit);
+                       if (least.step_time >= limit) {
+                         return kSlower;
                        }
-                       if (v.found.alone >= limit) {
+                       // Most need no simulation more, to find their own clock.
+                       if (least.clock < 1 && least_alone(job, graph, least.clock) >= limit) {
                          return kSlowerAlone;
                        }
-                       return fits(job, graph, v) ? "" : kTooLarge;
+                       v.found.alone = least_alone(job, graph, 0);
+                       return v.found.alone >= limit ? kSlowerAlone : "";
                      });
+}
+
+void replay_memory(const plan::OpenJob& open, Found& found) {
+  const Verdict v = judge_memory(open, found.shape, found.tail);
+  found.memory = v.found.memory;
+  found.fits = v.rejected.empty();
 }
 
 void simulate(const plan::OpenJob& open, Found& found) {
@@ -98,6 +121,27 @@ void simulate(const plan::OpenJob& open, Found& found) {
   const sim::Simulation s = sim::simulate(graph, job.cluster, {});
   found.step_time = s.step_time;
   found.breakdown = mean_over_ranks(graph, s.breakdown);
+}
+
+std::string packed(const Found& f) {
+  json times = json::array();
+  for (const plan::Share share : plan::kShares) {
+    times.push_back((f.breakdown.*share).value);
+  }
+  return json{f.alone.value, f.step_time.value, f.fits ? json(*f.fits) : json(nullptr), f.memory.value,
+              std::move(times)}
+      .dump();
+}
+
+void unpack(const std::string& text, Found& f) {
+  const json all = json::parse(text);
+  f.alone.value = all[0];
+  f.step_time.value = all[1];
+  f.fits = all[2].is_null() ? std::nullopt : std::optional(all[2].get<bool>());
+  f.memory.value = all[3];
+  for (std::size_t i = 0; i < std::size(plan::kShares); ++i) {
+    (f.breakdown.*plan::kShares[i]).value = all[4][i];
+  }
 }
 
 Verdict judge_memory(const plan::OpenJob& open, const Shape& shape, const Tail& tail) {

@@ -14,23 +14,31 @@ inline constexpr const char* kTooLarge = "does not fit into a device's memory";
 inline constexpr const char* kTooLargeByBound = "does not fit into a device's memory, by what it holds at least";
 
 struct Verdict {
-  std::string rejected;  // why; "": it fits
-  bool built = false;
+  std::string rejected;  // why; "": it is not
+  bool judged = false, built = false;
   Found found;
 };
 
-// By closed forms of communication, which take no less where links are shared, at a clock that is no lower:
-// Found::alone. A plan that takes `limit` or longer is no better. From any thread.
-Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape, const Tail& tail, Time limit);
+// By its bounds, then by closed forms of communication: Found::alone, with the least of its memory. A plan that takes
+// `limit` or longer is no better; one that demands more than `capacity` does not fit. From any thread.
+Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape, const Tail& tail, Time limit,
+              Bytes capacity);
 
-// Part by which closed forms are taken to exceed a simulation with shared links at most: in 220 random plans of GPT-3
-// 175B on 1,024 A100 and Llama 3 70B on 64 H100 it was 0.3 % at most, and nothing in 213.
+// Part by which closed forms are taken to exceed a simulation with shared links at most: of 420 random plans of
+// GPT-3 175B on 1,024 A100 and Llama 3 70B on 64 H100 it was 0.3 % at most, and nothing in 406.
 inline constexpr double kClosed = 5e-3;
+
+// Its memory, replayed.
+void replay_memory(const plan::OpenJob& open, Found& found);
 
 // Of a plan that fits, by the whole simulation.
 void simulate(const plan::OpenJob& open, Found& found);
 
 // Its memory alone.
 Verdict judge_memory(const plan::OpenJob& open, const Shape& shape, const Tail& tail);
+
+// What was found, as a text for another process, and back.
+std::string packed(const Found& found);
+void unpack(const std::string& text, Found& found);
 
 }  // namespace foretrain::search

@@ -10,13 +10,11 @@ namespace foretrain::search {
 namespace {
 
 std::optional<Found> fits_on(const plan::OpenJob& open, const SearchOptions& options, std::int64_t nodes) {
-  const plan::OpenJob larger = on_nodes(open, nodes);
-  std::optional<Found> found;
   try {
-    found = smallest(larger, options);
+    return smallest_that_fits(on_nodes(open, nodes), options);
   } catch (const InputError&) {  // a network that cannot have so many
+    return std::nullopt;
   }
-  return found && found->memory <= larger.job.cluster.device.memory ? found : std::nullopt;
 }
 
 }  // namespace

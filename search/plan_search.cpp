@@ -1,24 +1,20 @@
 #include "search/plan_search.h"
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <span>
 
-#include "base/parallel.h"
-#include "search/judge.h"
+#include "search/workers.h"
 
 namespace foretrain::search {
 
 namespace {
 
+// Of each process:
 constexpr std::size_t kBatch = 64;    // plans that are judged before the best is looked at again
+constexpr std::size_t kDivers = 8;    // the same of the first plans
 constexpr std::size_t kTogether = 4;  // plans that are simulated before that
-constexpr std::size_t kPiece = 64;    // shapes that one thread prices in a row
-
-struct Candidate {
-  std::size_t shape = 0;
-  Tail tail;
-};
 
 bool is_faster(const Found& a, const Found& b) {
   return a.step_time != b.step_time ? a.step_time < b.step_time : a.memory < b.memory;
@@ -36,16 +32,11 @@ bool is_usual(const Tail& t) {
 class Search {
  public:
   Search(const plan::OpenJob& open, const SearchOptions& options)
-      : open_(open),
-        options_(options),
-        bounds_(open),
-        capacity_(open.job.cluster.device.memory),
-        begin_(std::chrono::steady_clock::now()) {}
+      : open_(open), options_(options), workers_(open, options) {}
 
-  SearchResult run() {
-    result_.space = space_of(open_, options_.axes);
-    shapes_ = shapes_of(result_.space, open_, result_.rejected);
-    of_shape_.resize(shapes_.size());
+  // Of plans that demand no more than `capacity`. What another call found out about plans is not found out again.
+  SearchResult run(Bytes capacity) {
+    begin(capacity);
     std::vector<std::size_t> all(shapes_.size());
     for (std::size_t i = 0; i < all.size(); ++i) {
       all[i] = i;
@@ -63,22 +54,22 @@ class Search {
         is_priced = true;
         next = 0;
       }
-      while (waiting.size() < kBatch && next < order.size() && least(order[next]) < limit()) {
+      while (waiting.size() < each(kBatch) && next < order.size() && least(order[next]) < limit()) {
         take_tails(order[next++], waiting);
       }
       if (waiting.empty()) {
         break;
       }
-      const std::size_t count = std::min(kBatch, waiting.size());
-      judge_all({waiting.begin(), waiting.begin() + static_cast<std::ptrdiff_t>(count)});
-      waiting.erase(waiting.begin(), waiting.begin() + static_cast<std::ptrdiff_t>(count));
+      const std::size_t count = std::min(each(kBatch), waiting.size());
+      judge_first(count, waiting);
+      find_any();
       report(next, order.size());
     }
     simulate_waiting();
     result_.interrupted = is_over();
     Time left = fitting_.empty() ? kNever : fitting_.front().alone;
     for (const Candidate& c : waiting) {
-      left = std::min(left, least(c.shape));
+      left = std::min(left, least(c.at));
     }
     if (next < order.size()) {
       left = std::min(left, least(order[next]));
@@ -92,32 +83,31 @@ class Search {
     return std::move(result_);
   }
 
-  std::optional<Found> smallest() {
-    result_.space = space_of(open_, options_.axes);
-    shapes_ = shapes_of(result_.space, open_, result_.rejected);
-    of_shape_.resize(shapes_.size());
+  // Of those whose memory's bound is at most `most`.
+  std::optional<Found> smallest(Bytes most) {
+    begin(open_.job.cluster.device.memory);
     std::vector<std::string> why(shapes_.size());
     std::vector<std::pair<Bytes, Candidate>> order;
     for (std::size_t i = 0; i < shapes_.size(); ++i) {
-      if (bounds_.bound(shapes_[i], kNever, why[i])) {
+      if (workers_.bounds().bound(shapes_[i], kNever, why[i])) {
         for (const Tail& t : tails_of(result_.space, shapes_[i], result_.rejected)) {
-          order.push_back({bounds_.memory(shapes_[i], t), {i, t}});
+          order.push_back({workers_.bounds().memory(shapes_[i], t), {i, t}});
         }
       }
     }
     std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     std::optional<Found> best;
-    for (std::size_t first = 0; first < order.size(); first += kBatch) {
-      if (is_over() || (best && (best->memory <= order[first].first || best->memory <= capacity_))) {
+    for (std::size_t first = 0; first < order.size(); first += each(kBatch)) {
+      if (is_over() || order[first].first > most ||
+          (best && (best->memory <= order[first].first || best->memory <= capacity_))) {
         break;
       }
-      const std::size_t count = std::min(kBatch, order.size() - first);
-      std::vector<Verdict> verdicts(count);
-      in_parallel(count, [&](std::size_t i) {
-        const Candidate& c = order[first + i].second;
-        verdicts[i] = judge_memory(open_, shapes_[c.shape], c.tail);
-      });
-      for (Verdict& v : verdicts) {
+      const std::size_t count = std::min(each(kBatch), order.size() - first);
+      std::vector<Candidate> some;
+      for (std::size_t i = first; i < first + count; ++i) {
+        some.push_back(order[i].second);
+      }
+      for (Verdict& v : workers_.judge_memory(shapes_, some)) {
         if (v.found.memory > Bytes{} && (!best || v.found.memory < best->memory)) {
           best = std::move(v.found);
         }
@@ -127,11 +117,24 @@ class Search {
   }
 
  private:
-  bool is_over() const {
-    return (options_.interrupted != nullptr && *options_.interrupted) ||
-           (options_.most_seconds > 0 && seconds() >= options_.most_seconds);
+  void begin(Bytes capacity) {
+    capacity_ = capacity;
+    result_ = {};
+    result_.space = space_of(open_, options_.axes);
+    shapes_ = shapes_of(result_.space, open_, result_.rejected);
+    of_shape_.assign(shapes_.size(), {});
+    for (std::vector<Found>* list : {&fitting_, &simulated_}) {
+      for (Found& f : *list) {
+        known_[f.at].insert_or_assign(word(f.at, f.tail), std::move(f));
+      }
+      list->clear();
+    }
+    dived_.clear();
   }
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+
+  std::size_t each(std::size_t count) const { return count * static_cast<std::size_t>(options_.crew.count); }
+
+  bool is_over() const { return workers_.is_over(); }
   Time best_time() const { return result_.best.empty() ? kNever : result_.best.front().step_time; }
   // Plans that take as long are of no interest.
   Time limit() const {
@@ -144,16 +147,11 @@ class Search {
 
   // Bounds of shapes, on all cores; those that are left, fastest first.
   std::vector<std::size_t> price(const std::vector<std::size_t>& shapes) {
-    std::vector<std::string> why(shapes.size());
-    in_parallel((shapes.size() + kPiece - 1) / kPiece, [&](std::size_t piece) {
-      for (std::size_t i = piece * kPiece; i < std::min(shapes.size(), (piece + 1) * kPiece); ++i) {
-        if (least(shapes[i]) < limit() && !is_over()) {
-          if (const auto b = bounds_.bound(shapes_[shapes[i]], limit(), why[i])) {
-            of_shape_[shapes[i]] = *b;
-          }
-        }
-      }
-    });
+    for (auto& [extents, c] : result_.cells) {
+      c.at_least.reset();
+    }
+    std::vector<std::string> why;
+    workers_.price(shapes_, shapes, limit(), of_shape_, why);
     std::vector<std::size_t> left;
     for (std::size_t i = 0; i < shapes.size(); ++i) {
       if (!why[i].empty()) {
@@ -173,14 +171,14 @@ class Search {
     return left;
   }
 
-  // One plan of each of the first shapes, those with room to spare; the fastest of them is simulated.
+  // One plan of each of the first shapes, those with room to spare; the fastest of them that fits is simulated.
   void dive(const std::vector<std::size_t>& order) {
     constexpr double kRoom = 0.9;  // bounds on memory are as far below it
     std::vector<Candidate> usual;
     for (const std::size_t shape : order) {
       Rejected none;
       for (const Tail& t : tails_of(result_.space, shapes_[shape], none)) {
-        if (is_usual(t) && static_cast<double>(bounds_.memory(shapes_[shape], t).value) <
+        if (is_usual(t) && static_cast<double>(workers_.bounds().memory(shapes_[shape], t).value) <
                                kRoom * static_cast<double>(capacity_.value)) {
           usual.push_back({shape, t});
           break;
@@ -190,74 +188,141 @@ class Search {
         break;
       }
     }
-    diving_ = true;
-    judge_all(usual);
-    diving_ = false;
-    if (!fitting_.empty() && !is_over()) {
-      dived_ = Candidate{fitting_.front().at, fitting_.front().tail};
-      simulate_first(1);
+    // Those that are slower than one of them are judged, and counted, once more with all others.
+    for (std::size_t first = 0; first < usual.size() && !is_over(); first += each(kDivers)) {
+      const std::size_t count = std::min(each(kDivers), usual.size() - first);
+      const Time fastest = fitting_.empty() ? kNever : Time{fitting_.front().alone.value + 1};
+      for (Verdict& v : judge_some({&usual[first], count}, fastest)) {
+        if (v.judged && v.rejected.empty()) {
+          ++result_.built;
+          dived_[v.found.at].insert(word(v.found.at, v.found.tail));
+          fitting_.push_back(std::move(v.found));
+        }
+      }
+      sort_fitting();
     }
-    fitting_.clear();
+    find_any();
   }
 
   void take_tails(std::size_t shape, std::vector<Candidate>& waiting) {
     for (Tail& t : tails_of(result_.space, shapes_[shape], result_.rejected)) {
-      if (bounds_.memory(shapes_[shape], t) > capacity_) {
+      if (workers_.bounds().memory(shapes_[shape], t) > capacity_) {
         ++result_.rejected[kTooLargeByBound];
-      } else if (!is_simulated(shape, t)) {
+      } else if (!was_dived(shape, t)) {
         waiting.push_back({shape, std::move(t)});
       }
     }
   }
 
-  // In the dive.
-  bool is_simulated(std::size_t shape, const Tail& tail) const {
-    return dived_ && dived_->shape == shape &&
-           strategy_of(open_, shapes_[shape], dived_->tail) == strategy_of(open_, shapes_[shape], tail);
+  std::string word(std::size_t shape, const Tail& tail) const {
+    return strategy_of(open_, shapes_[shape], tail).dump();
+  }
+
+  bool was_dived(std::size_t shape, const Tail& tail) const {
+    const auto of_shape = dived_.find(shape);
+    return of_shape != dived_.end() && of_shape->second.count(word(shape, tail)) > 0;
   }
 
   void reject(std::size_t shape, const std::string& why) {
     for (const Tail& t : tails_of(result_.space, shapes_[shape], result_.rejected)) {
-      result_.rejected[why] += is_simulated(shape, t) ? 0 : 1;
+      result_.rejected[why] += was_dived(shape, t) ? 0 : 1;
     }
   }
 
-  // Those of the dive but for the one that is simulated are judged, and counted, once more with all others.
-  void judge_all(const std::vector<Candidate>& candidates) {
-    std::vector<Verdict> verdicts(candidates.size());
-    const Time limit = this->limit();
-    in_parallel(candidates.size(), [&](std::size_t i) {
-      if (!is_over()) {
-        verdicts[i] = judge(open_, bounds_, shapes_[candidates[i].shape], candidates[i].tail, limit);
+  const Found* known(std::size_t shape, const Tail& tail) const {
+    const auto of_shape = known_.find(shape);
+    if (of_shape == known_.end()) {
+      return nullptr;
+    }
+    const auto found = of_shape->second.find(word(shape, tail));
+    return found == of_shape->second.end() ? nullptr : &found->second;
+  }
+
+  std::vector<Verdict> judge_some(std::span<const Candidate> candidates, Time limit) {
+    std::vector<Verdict> all(candidates.size());
+    std::vector<Candidate> unknown;
+    std::vector<std::size_t> at;
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      if (const Found* const f = known(candidates[i].at, candidates[i].tail)) {
+        all[i] = {f->memory > capacity_ ? kTooLarge : f->alone >= limit ? kSlowerAlone : "", true, false, *f};
+      } else {
+        unknown.push_back(candidates[i]);
+        at.push_back(i);
       }
-    });
-    for (std::size_t i = 0; i < verdicts.size(); ++i) {
+    }
+    std::vector<Verdict> judged = workers_.judge(shapes_, unknown, limit, capacity_);
+    for (std::size_t i = 0; i < at.size(); ++i) {
+      all[at[i]] = std::move(judged[i]);
+    }
+    return all;
+  }
+
+  // Those that were judged are taken out.
+  void judge_first(std::size_t count, std::vector<Candidate>& candidates) {
+    std::vector<Verdict> verdicts = judge_some({candidates.data(), count}, limit());
+    std::vector<Candidate> left;
+    for (std::size_t i = 0; i < count; ++i) {
       Verdict& v = verdicts[i];
       result_.built += v.built ? 1 : 0;
-      if (!v.rejected.empty()) {
-        if (!diving_) {
-          ++result_.rejected[v.rejected];
-        }
-      } else if (v.built) {
-        v.found.at = candidates[i].shape;
+      if (!v.judged) {
+        left.push_back(std::move(candidates[i]));
+      } else if (!v.rejected.empty()) {
+        ++result_.rejected[v.rejected];
+      } else {
         fitting_.push_back(std::move(v.found));
       }
     }
+    candidates.erase(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(count));
+    candidates.insert(candidates.begin(), left.begin(), left.end());
+    sort_fitting();
+  }
+
+  void sort_fitting() {
     std::stable_sort(fitting_.begin(), fitting_.end(),
                      [](const Found& a, const Found& b) { return a.alone < b.alone; });
+  }
+
+  // Those of the first that do not fit are left out; how many of them do.
+  std::size_t replay_first(std::size_t count) {
+    workers_.replay({fitting_.data(), count});
+    std::size_t left = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (*fitting_[i].fits && fitting_[i].memory <= capacity_) {
+        std::swap(fitting_[left++], fitting_[i]);
+      }
+    }
+    result_.rejected[kTooLarge] += static_cast<std::int64_t>(count - left);
+    fitting_.erase(fitting_.begin() + static_cast<std::ptrdiff_t>(left),
+                   fitting_.begin() + static_cast<std::ptrdiff_t>(count));
+    return left;
+  }
+
+  // As long as there is none.
+  void find_any() {
+    while (result_.best.empty() && !fitting_.empty() && !is_over()) {
+      if (replay_first(std::min(each(kTogether), fitting_.size())) > 0) {
+        simulate_first(1);
+      }
+    }
   }
 
   // Those that can still be the best, a few at a time.
   void simulate_waiting() {
     while (!fitting_.empty() && fitting_.front().alone < limit() && !is_over()) {
-      simulate_first(std::min(kTogether, fitting_.size()));
+      std::size_t count = 0;
+      while (count < std::min(each(kTogether), fitting_.size()) && fitting_[count].alone < limit()) {
+        ++count;
+      }
+      simulate_first(replay_first(count));
     }
   }
 
   void simulate_first(std::size_t count) {
-    in_parallel(count, [&](std::size_t i) { simulate(open_, fitting_[i]); });
     for (std::size_t i = 0; i < count; ++i) {
-      ++result_.simulated;
+      result_.simulated += fitting_[i].step_time == Time{} ? 1 : 0;
+    }
+    workers_.simulate({fitting_.data(), count});
+    for (std::size_t i = 0; i < count; ++i) {
       simulated_.push_back(std::move(fitting_[i]));
       const Found& f = simulated_.back();
       Cell& c = result_.cells[{f.shape.tp, f.shape.pp}];
@@ -311,31 +376,53 @@ class Search {
       result_.interrupted = false;
       result_.best_possible = options_.within > 0 ? std::min(best_time(), limit()) : best_time();
     }
-    result_.wall_seconds = seconds();
+    result_.wall_seconds = workers_.seconds();
   }
 
   const plan::OpenJob& open_;
   const SearchOptions& options_;
-  ShapeBounds bounds_;
-  const Bytes capacity_;
-  const std::chrono::steady_clock::time_point begin_;
+  Workers workers_;
+  Bytes capacity_;
   SearchResult result_;
   std::vector<Shape> shapes_;
   std::vector<Bound> of_shape_;
   std::vector<Found> fitting_;  // not simulated yet, fastest first
   std::vector<Found> simulated_;
-  std::optional<Candidate> dived_;  // of these the first
-  bool diving_ = false;
+  std::map<std::size_t, std::set<std::string>> dived_;         // judged before all others: strategies, by shape
+  std::map<std::size_t, std::map<std::string, Found>> known_;  // from other runs, likewise
 };
 
 }  // namespace
 
 SearchResult search(const plan::OpenJob& open, const SearchOptions& options) {
-  return Search(open, options).run();
+  Search search(open, options);
+  const Bytes capacity = open.job.cluster.device.memory;
+  SearchResult result = search.run(capacity);
+  const Found* best = result.best.empty() ? nullptr : &result.best.front();
+  while (options.less_memory && best != nullptr && !result.interrupted) {
+    const std::int64_t part = capacity.value / kMemoryParts;
+    const Bytes limit{(best->memory.value - 1) / part * part};
+    if (limit == Bytes{}) {
+      break;
+    }
+    SearchResult less = search.run(limit);
+    WithinMemory& within = result.within_memory.emplace_back();
+    within = {limit, less.best.empty() ? std::nullopt : std::optional(less.best.front()), less.proved};
+    result.interrupted = less.interrupted;
+    result.wall_seconds = less.wall_seconds;
+    best = within.best ? &*within.best : nullptr;
+  }
+  return result;
 }
 
 std::optional<Found> smallest(const plan::OpenJob& open, const SearchOptions& options) {
-  return Search(open, options).smallest();
+  return Search(open, options).smallest(Bytes{INT64_MAX});
+}
+
+std::optional<Found> smallest_that_fits(const plan::OpenJob& open, const SearchOptions& options) {
+  const Bytes capacity = open.job.cluster.device.memory;
+  std::optional<Found> found = Search(open, options).smallest(capacity);
+  return found && found->memory <= capacity ? found : std::nullopt;
 }
 
 }  // namespace foretrain::search

@@ -3,9 +3,9 @@
 // Shapes are taken in the order of their bounds (search/shape_bound.h), first with one tail each, for a fast plan
 // early, then with all, in batches of a fixed size, so that the result does not depend on the number of cores. A plan
 // is judged by its bound on memory, then built, by what the graph takes at least (search/graph_bound.h), by closed
-// forms of communication (which no shared link makes shorter), by its memory, replayed, and by the whole simulation. It
-// ends when no bound that is left is below the best plan's time: then no plan of the space is faster. Ended early, it
-// says how far the best can be from that.
+// forms of communication (which no shared link makes shorter), and, fastest first, by its memory, replayed, and by the
+// whole simulation. It ends when no bound that is left is below the best plan's time: then no plan of the space is
+// faster. Ended early, it says how far the best can be from that.
 #pragma once
 
 #include <atomic>
@@ -18,19 +18,21 @@
 
 #include "plan/breakdown.h"
 #include "plan/device_memory.h"
+#include "search/crew.h"
 #include "search/plan_space.h"
 #include "search/shape_bound.h"
 
 namespace foretrain::search {
 
-// A plan that was built, and its memory replayed; with a time where it was simulated.
+// A plan that was built; with its memory where that was replayed, and a time where it was simulated.
 struct Found {
   std::size_t at = 0;  // among the shapes of the search
   Shape shape;
   Tail tail;
   Time alone;                 // at least, where links were shared with nobody
   Time step_time;             // simulated
-  Bytes memory;               // demanded of the fullest device
+  std::optional<bool> fits;   // known when its memory was replayed
+  Bytes memory;               // demanded of the fullest device; at least, until then
   plan::Breakdown breakdown;  // mean over ranks
 };
 
@@ -48,17 +50,29 @@ struct SearchProgress {
 
 struct SearchOptions {
   std::vector<std::string> axes;  // "tp=2,4"
+  bool less_memory = false;       // also the fastest plans that do with less of a device's memory
   std::size_t kept = 10;          // best plans
   double within = 0;              // ends when no plan can be faster than the best by this part
   double most_seconds = 0;        // ends then; 0: never
   const std::atomic<bool>* interrupted = nullptr;
+  Crew crew;  // all of which search alike
   std::function<void(const SearchProgress&)> on_progress;
 };
+
+// The fastest plan that demands no more than `limit`; nothing where none is found.
+struct WithinMemory {
+  Bytes limit;
+  std::optional<Found> best;
+  bool proved = false;
+};
+inline constexpr int kMemoryParts = 8;  // limits are eighths of a device's memory
 
 struct SearchResult {
   PlanSpace space;
   std::vector<Found> best;    // fastest first, one of a shape; empty: nothing fits
   std::vector<Found> pareto;  // of the plans that were simulated: none is faster and needs less memory
+  // Descending, where wished: each below what the one before demands, the last without a plan or at the least eighth.
+  std::vector<WithinMemory> within_memory;
   std::map<std::pair<std::int64_t, std::int64_t>, Cell> cells;  // by tp and pp
   std::int64_t judged = 0, built = 0, simulated = 0;
   Rejected rejected;
@@ -73,5 +87,7 @@ SearchResult search(const plan::OpenJob& open, const SearchOptions& options);
 // The plan that demands least memory, without a time; nothing where the job allows none. The first that fits into a
 // device will do.
 std::optional<Found> smallest(const plan::OpenJob& open, const SearchOptions& options);
+// The same where it fits; nothing where none does, which takes less than to say which comes nearest.
+std::optional<Found> smallest_that_fits(const plan::OpenJob& open, const SearchOptions& options);
 
 }  // namespace foretrain::search

@@ -6,6 +6,8 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/json.h"
+#include "search/axis_values.h"
 
 namespace foretrain::search {
 
@@ -118,6 +120,14 @@ json values_of(const std::string& text) {
     list.push_back(value.is_discarded() ? json(word) : value);
   }
   return list;
+}
+
+void check_values(const std::string& key, const json& values) {
+  for (const json& value : values) {
+    if (const std::string expected = expected_instead(key, value); !expected.empty()) {
+      throw InputError(fmt::format("--axis {}: {} is not allowed; expected {}", key, shown(value), expected));
+    }
+  }
 }
 
 void take(PlanSpace& space, const std::string& key, const json& list, const std::string& said) {
@@ -261,8 +271,12 @@ PlanSpace space_of(const plan::OpenJob& open, const std::vector<std::string>& ax
   }
   for (const std::string& axis : axes) {
     const std::size_t equals = axis.find('=');
-    take(space, axis.substr(0, equals),
-         equals == std::string::npos ? json::array() : values_of(axis.substr(equals + 1)), axis);
+    const std::string key = axis.substr(0, equals);
+    const json values = equals == std::string::npos ? json::array() : values_of(axis.substr(equals + 1));
+    if (std::any_of(slots().begin(), slots().end(), [&](const Slot& s) { return key == s.key; })) {
+      check_values(key, values);
+    }
+    take(space, key, values, axis);
   }
   return space;
 }

@@ -13,6 +13,17 @@
 
 namespace foretrain::search {
 
+namespace {
+
+constexpr int kClockRounds = 4;  // the last changes the clock by less than a thousandth
+
+// No lower than the clock.
+int level_of(double clock) {
+  return static_cast<int>(std::ceil(clock * LayerProbe::kLevels));
+}
+
+}  // namespace
+
 ShapeBounds::ShapeBounds(const plan::OpenJob& open) : open_(open) {}
 
 std::shared_ptr<LayerProbe> ShapeBounds::probe(const Shape& s) {
@@ -36,12 +47,25 @@ std::vector<std::int64_t> ShapeBounds::layers(const Shape& s, const LayerProbe& 
              : plan::even_layers(p.layers(), s.pp * s.virtual_stages);
 }
 
-// At the full clock devices compute no longer than at any other, so that their share of the time is no less than this.
+// Their share of the time is no less than of the limit. And a step takes longer than at the full clock by what its
+// devices compute longer, so that the limit at the full clock is lower (tested, as the bounds are).
 double ShapeBounds::clock(const Shape& s, LayerProbe& p, Time limit) {
-  const double mean = static_cast<double>(p.pass(LayerProbe::kLevels, 0, p.layers(), false).busy) *
-                      static_cast<double>(s.microbatches) / static_cast<double>(s.pp);
-  const double busy = std::min(1.0, mean / static_cast<double>(limit.value));
-  return sim::rounded_clock(sim::sustained_clock(open_.job.cluster, busy));
+  const auto mean = [&](int level) {
+    return static_cast<double>(p.pass(level, 0, p.layers(), false).busy) * static_cast<double>(s.microbatches) /
+           static_cast<double>(s.pp);
+  };
+  const double full = mean(LayerProbe::kLevels);
+  double clock = 1;
+  for (int round = 0; round < kClockRounds; ++round) {
+    const double longer = mean(level_of(clock)) - full;
+    const double busy = std::min(1.0, full / std::max(full, static_cast<double>(limit.value) - longer));
+    const double lower = sim::rounded_clock(sim::sustained_clock(open_.job.cluster, busy));
+    if (lower >= clock) {
+      break;
+    }
+    clock = lower;
+  }
+  return clock;
 }
 
 double ShapeBounds::clock(const Shape& shape, Time limit) {
@@ -49,7 +73,7 @@ double ShapeBounds::clock(const Shape& shape, Time limit) {
 }
 
 Bound ShapeBounds::times(const Shape& s, LayerProbe& p, const std::vector<std::int64_t>& layers, Time limit) {
-  const int level = static_cast<int>(std::ceil(clock(s, p, limit) * LayerProbe::kLevels));
+  const int level = level_of(clock(s, p, limit));
   std::vector<plan::Durations> by_stage;
   std::int64_t first = 0, all = 0;
   for (const std::int64_t count : layers) {

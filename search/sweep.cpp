@@ -52,7 +52,7 @@ std::optional<std::string> dp_left(const plan::Job& job, const std::vector<Sweep
 }
 
 SweepRow row_of(const plan::Job& base, const LoadJob& load, const sim::Options& options, const Sweep& sweep,
-                std::vector<std::string> values, nlohmann::json& resolved) {
+                std::vector<std::string> values, std::size_t& resolved) {
   SweepRow row;
   std::vector<std::string> overrides;
   for (std::size_t a = 0; a < sweep.axes.size(); ++a) {
@@ -66,7 +66,7 @@ SweepRow row_of(const plan::Job& base, const LoadJob& load, const sim::Options& 
   row.values = std::move(values);
   try {
     const plan::Job job = load(overrides);
-    resolved = plan::resolved(job);
+    resolved = std::hash<nlohmann::json>{}(plan::resolved(job));
     const plan::PlanGraph graph = plan::build(job);
     const plan::MemoryFit fit = plan::memory_fit(job, graph);
     row.step_time = sim::simulate(graph, job.cluster, options).step_time;
@@ -122,8 +122,8 @@ std::string why_no_effect(const plan::Job& job, const std::string& field, bool s
                   : "nothing in this plan that takes time or memory depends on it";
 }
 
-// By axis: whether no two rows that differ there alone differ in what was forecast.
-std::string no_effect(const plan::Job& job, const Sweep& sweep, const std::vector<nlohmann::json>& resolved,
+// By axis: whether no two rows that differ there alone differ in what was forecast. `resolved`: hashes of their jobs.
+std::string no_effect(const plan::Job& job, const Sweep& sweep, const std::vector<std::size_t>& resolved,
                       std::size_t axis) {
   std::size_t stride = 1;
   for (std::size_t a = axis + 1; a < sweep.axes.size(); ++a) {
@@ -200,7 +200,7 @@ Sweep sweep(const plan::Job& job, const LoadJob& load, const sim::Options& optio
   }
   result.dp_follows = sizes && !dp && job.strategy.beside() == 0 && !job.cluster.this_machine;
   result.rows.resize(rows);
-  std::vector<nlohmann::json> resolved(rows);
+  std::vector<std::size_t> resolved(rows);
   in_parallel(rows, [&](std::size_t r) {
     std::vector<std::string> values(result.axes.size());
     for (std::size_t a = result.axes.size(), left = r; a-- > 0;) {

@@ -68,13 +68,15 @@ std::optional<topologies::Cluster> cluster_of(const TrainingRow& row, const Trai
   cluster.nodes = std::max<std::int64_t>(1, *c.gpus / per_node);
   reading.fields.push_back({"cluster.nodes", std::to_string(cluster.nodes), Origin::stated, ""});
   if (c.inter_node_gbps && *c.inter_node_gbps > 0) {
+    const bool by_rule = device->adapters > 1 && !c.inter_has_scope;
+    const double of_node = *c.inter_node_gbps * 1e9 / 8 * static_cast<double>(by_rule ? device->adapters : 1);
+    const double rate = of_node / (c.inter_per_gpu ? 1 : static_cast<double>(per_node));
     // Half a per cent: 1600 Gb/s of a node is eight times 200.
-    const double rate = *c.inter_node_gbps * 1e9 / 8 / (c.inter_per_gpu ? 1 : static_cast<double>(per_node));
     if (std::abs(rate / cluster.inter.bandwidth.value - 1) > 0.005) {
       cluster.inter.bandwidth.value = rate;
       cluster.fabric = nullptr;
-      reading.fields.push_back(
-          {"cluster.system.inter.bandwidth", to_string(cluster.inter.bandwidth), Origin::stated, ""});
+      reading.fields.push_back({"cluster.system.inter.bandwidth", to_string(cluster.inter.bandwidth),
+                                by_rule ? Origin::rule : Origin::stated, by_rule ? device->source : ""});
     }
   }
   return cluster;

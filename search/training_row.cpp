@@ -122,7 +122,9 @@ TrainingRow read_training_row(const RowReader& reader) {
   row.cluster.gpus = cluster.integer("gpus", 1);
   row.cluster.gpus_per_node = cluster.integer("gpus_per_node", 1);
   row.cluster.inter_node_gbps = rate_or_words(cluster, "inter_node_gbps");
-  row.cluster.inter_per_gpu = cluster.text("inter_node_scope").starts_with("per GPU");
+  const std::string scope = cluster.text("inter_node_scope");
+  row.cluster.inter_per_gpu = scope.starts_with("per GPU");
+  row.cluster.inter_has_scope = !scope.empty();
 
   read_plan(reader.object("plan", true), row);
   read_measured(reader, row);

@@ -31,7 +31,7 @@ struct TrainingRow {
     std::string gpu, family;
     std::optional<std::int64_t> gpus, gpus_per_node;
     std::optional<double> inter_node_gbps;  // Gb/s, of a node unless inter_per_gpu; nothing where it is only described
-    bool inter_per_gpu = false;
+    bool inter_per_gpu = false, inter_has_scope = false;
   } cluster;
   struct {
     std::optional<std::int64_t> dp, tp, pp, cp, ep, expert_tp, vpp, micro_batch, global_batch, zero_stage, zero1_group;

@@ -16,7 +16,7 @@ namespace foretrain::search {
 namespace {
 
 constexpr const char* kFile = "search/training_rules.json";
-constexpr std::int64_t kMost = 1 << 24;
+constexpr std::int64_t kMost = 1 << 24, kMostAdapters = 64;
 
 // A catalogue system, changed where the family differs from it. What changes a link takes the fabric's figures away.
 DeviceRule read_device(ObjectReader reader) {
@@ -40,6 +40,7 @@ DeviceRule read_device(ObjectReader reader) {
     c.intra.bandwidth = topologies::link_bandwidth(reader, "intra_bandwidth", std::nullopt);
     c.fabric = nullptr;
   }
+  rule.adapters = reader.integer("adapters", 1, 1, kMostAdapters);
   reader.finish();
   return rule;
 }

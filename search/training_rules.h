@@ -18,6 +18,7 @@ struct DeviceRule {
   std::string family, source;
   std::string framework;  // part of the row's; empty: any
   topologies::Cluster cluster;
+  std::int64_t adapters = 1;  // of a node, where rows state a rate without saying whose
 };
 
 // A value for a field that the row does not state. Conditions that are absent always hold.

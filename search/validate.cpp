@@ -1,6 +1,7 @@
 #include "search/validate.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -51,7 +52,8 @@ void for_each_row(std::istream& in, const std::string& origin, Mistakes& mistake
 void for_each_row(const std::vector<std::string>& paths, Mistakes& mistakes, const RowFunction& fn) {
   for (const std::string& path : paths) {
     std::ifstream in(path);
-    if (!in) {
+    std::error_code error;
+    if (!in || std::filesystem::is_directory(path, error)) {
       throw InputError(fmt::format("{}: cannot be read; expected a file of one JSON object per line", path));
     }
     for_each_row(in, path, mistakes, fn);

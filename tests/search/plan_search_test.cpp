@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <barrier>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <thread>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -103,8 +105,10 @@ TEST(PlanSearch, BoundsAreNeverAboveTheSimulation) {
         return;
       }
       const plan::Job job = plan::with_strategy(open.job, strategy_of(open, p.shape, p.tail));
-      const Time least = least_step_time(plan::build(job), job.cluster, p.shape, bounds.rows(),
-                                         bounds.clock(p.shape, e.step_time + Time{1}));
+      const Time limit = e.step_time + Time{1};
+      const Time least =
+          graph_bound(plan::build(job), job.cluster, p.shape, bounds.rows(), bounds.clock(p.shape, limit), limit)
+              .step_time;
       if (bound->step_time > e.step_time || least > e.step_time || bounds.memory(p.shape, p.tail) > e.memory ||
           bound->memory > e.memory) {
         wrong[i] = fmt::format("{}: {} by shape, {} by graph, {} simulated; {} and {} of memory at least, {} demanded",
@@ -131,6 +135,7 @@ TEST(PlanSearch, FindsWhatTryingAllFinds) {
        {"micro_batch=1", "cp=1,2", "cp_kind=ring", "shard=0", "zero=1", "virtual_stages=1,2"},
        1},
   };
+  std::size_t limits = 0;
   for (const Case& c : cases) {
     const plan::OpenJob open = open_job(c.model, c.system, c.nodes, c.seq_len, c.batch);
     const std::vector<Plan> all = plans_of(open, space_of(open, c.axes));
@@ -143,9 +148,21 @@ TEST(PlanSearch, FindsWhatTryingAllFinds) {
       best = e.fits ? std::min(best, e.step_time) : best;
       fitting += e.fits ? 1 : 0;
     }
-    const SearchResult r = search(open, with_axes(c.axes));
+    SearchOptions options = with_axes(c.axes);
+    options.less_memory = true;
+    const SearchResult r = search(open, options);
     ASSERT_FALSE(r.best.empty()) << c.model;
     EXPECT_GT(fitting, 20);
+    limits += r.within_memory.size();
+    for (const WithinMemory& w : r.within_memory) {
+      Time fastest{INT64_MAX};
+      for (const Estimated& e : estimates) {
+        fastest = e.fits && e.memory <= w.limit ? std::min(fastest, e.step_time) : fastest;
+      }
+      EXPECT_TRUE(w.proved);
+      EXPECT_EQ(w.best ? w.best->step_time : Time{INT64_MAX}, fastest) << c.model << " within " << to_string(w.limit);
+      EXPECT_TRUE(!w.best || w.best->memory <= w.limit);
+    }
     EXPECT_TRUE(r.proved);
     EXPECT_EQ(r.best.front().step_time, best)
         << c.model << " " << strategy_of(open, r.best.front().shape, r.best.front().tail).dump();
@@ -157,6 +174,62 @@ TEST(PlanSearch, FindsWhatTryingAllFinds) {
       EXPECT_LT(r.pareto[i].memory, r.pareto[i - 1].memory);
     }
   }
+  EXPECT_GT(limits, 1U);
+}
+
+// Three processes, here threads, find what one does, and all of them the same.
+TEST(PlanSearch, ProcessesSearchTogether) {
+  const plan::OpenJob open = open_job("gpt2-124m", "dgx-a100-80gb", 1, 1024, 32);
+  const SearchOptions options = with_axes({"cp=1", "micro_batch=1,2"});
+  const SearchResult alone = search(open, options);
+  constexpr int kCount = 3;
+  std::barrier meeting(kCount);
+  std::vector<std::string> given(kCount);
+  std::vector<SearchResult> found(kCount);
+  std::vector<std::thread> threads;
+  for (int p = 0; p < kCount; ++p) {
+    threads.emplace_back([&, p] {
+      SearchOptions together = options;
+      together.crew = {p, kCount, [&, p](const std::string& mine) {
+                         given[static_cast<std::size_t>(p)] = mine;
+                         meeting.arrive_and_wait();
+                         std::vector<std::string> all = given;
+                         meeting.arrive_and_wait();
+                         return all;
+                       }};
+      found[static_cast<std::size_t>(p)] = search(open, together);
+    });
+  }
+  for (std::thread& t : threads) {
+    t.join();
+  }
+  for (const SearchResult& r : found) {
+    ASSERT_FALSE(r.best.empty());
+    EXPECT_EQ(r.best.front().step_time, alone.best.front().step_time);
+    EXPECT_EQ(strategy_of(open, r.best.front().shape, r.best.front().tail),
+              strategy_of(open, alone.best.front().shape, alone.best.front().tail));
+    EXPECT_EQ(r.best.front().breakdown.total(), alone.best.front().breakdown.total());
+    EXPECT_EQ(r.judged, alone.judged);
+    EXPECT_EQ(r.rejected, found.front().rejected);
+    EXPECT_TRUE(r.proved);
+  }
+}
+
+// Process 1 of 3 has pieces 1 and 4 of 0 to 6; what the others gave is theirs, and one of them wishes to end.
+TEST(Crew, AllKnowAllResults) {
+  std::vector<std::string> results(7);
+  const auto pack = [&](std::size_t i) { return results[i]; };
+  const auto unpack = [&](std::size_t i, const std::string& text) { results[i] = text; };
+  const auto work = [&](std::size_t i) { results[i] = fmt::format("mine {}", i); };
+  const Crew crew{1, 3, [](const std::string& mine) {
+                    EXPECT_EQ(mine, ".6:mine 16:mine 4");
+                    return std::vector<std::string>{".1:a2:bb0:", mine, "e3:2:52:,."};
+                  }};
+  EXPECT_TRUE(spread(crew, {7, work, pack, unpack}, [] { return false; }));
+  EXPECT_EQ(results, (std::vector<std::string>{"a", "mine 1", "2:5", "bb", "mine 4", ",.", ""}));
+  EXPECT_FALSE(spread({}, {7, work, pack, unpack}, [] { return false; }));
+  EXPECT_EQ(results[6], "mine 6");
+  EXPECT_TRUE(spread({}, {}, [] { return true; }));
 }
 
 // A word that the job says has that value alone.
@@ -206,10 +279,14 @@ TEST(PlanSearch, NothingFits) {
     of_all = v.found.memory > Bytes{} ? std::min(of_all, v.found.memory) : of_all;
   }
   EXPECT_EQ(least->memory, of_all);
+  EXPECT_FALSE(smallest_that_fits(open, options).has_value());
   const auto larger = smallest_cluster(open, options, 64);
   ASSERT_TRUE(larger.has_value());
   EXPECT_GT(larger->first, 1);
   EXPECT_LE(larger->second.memory, open.job.cluster.device.memory);
+  const auto same = smallest(on_nodes(open, larger->first), options);
+  ASSERT_TRUE(same.has_value());
+  EXPECT_EQ(same->memory, larger->second.memory);
 }
 
 TEST(PlanSpace, RefusesWordsThatAreNoAxis) {
@@ -217,6 +294,18 @@ TEST(PlanSpace, RefusesWordsThatAreNoAxis) {
   for (const char* axis : {"tpp=1", "tp", "tp=", "tp=x"}) {
     EXPECT_THROW(space_of(open, {axis}), InputError) << axis;
   }
+}
+
+TEST(PlanSpace, RefusesValuesThatNoJobMaySay) {
+  const plan::OpenJob open = open_job("gpt2-124m", "dgx-a100-80gb", 1, 1024, 32);
+  for (const char* axis :
+       {"tp=0", "pp=-1", "cp=1.5", "micro_batch=1e30", "virtual_stages=0", "zero=4", "shard=1", "recompute=some",
+        "schedule=interleaved", "cp_kind=0", "overlap_ep=1", "rank_order=pp", "tp=2,0"}) {
+    EXPECT_THROW(space_of(open, {axis}), InputError) << axis;
+  }
+  EXPECT_EQ(space_of(open, {"rank_order=[\"dp,pp,cp,tp\"]"}).rank_order, std::vector<std::string>{"dp,pp,cp,tp"});
+  EXPECT_EQ(space_of(open, {"shard=0,4"}).shard, (std::vector<std::int64_t>{0, 4}));
+  EXPECT_EQ(space_of(open, {"schedule=gpipe"}).schedule, std::vector<std::string>{"gpipe"});
 }
 
 // Of a curve that rises to 1 in ten: at 4 it is 0.9, the farthest above the diagonal.

@@ -307,6 +307,13 @@ TEST(TrainingJob, LinksOfTheRow) {
   object["cluster"]["inter_node_scope"] = "per GPU";
   reading = job_of(object);
   EXPECT_NEAR(reading.job->cluster.inter.bandwidth.value, 50e9, 1);
+  // Where a rule knows two adapters in a node, a rate without its scope is one's: 2 x 25 GB/s over 8.
+  object["cluster"]["inter_node_gbps"] = "200 Gb/s HDR InfiniBand";
+  object["cluster"]["inter_node_scope"] = nullptr;
+  object["plan"]["framework"] = "AA-Scaling";
+  EXPECT_NEAR(job_of(object).job->cluster.inter.bandwidth.value, 6.25e9, 1);
+  object["cluster"]["inter_node_scope"] = "per node";
+  EXPECT_NEAR(job_of(object).job->cluster.inter.bandwidth.value, 3.125e9, 1);
 }
 
 // norm at 0.6 of the memory's speed, its forward at 0.8: five times the cost leave 0.12 and 0.16. rotary had no figure
