@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "cli/failure.h"
 #include "cli/interrupt.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
@@ -19,8 +20,7 @@ namespace foretrain::cli {
 
 namespace {
 
-// A launcher ends all processes once one has failed: by then the one that speaks shall have spoken.
-constexpr std::chrono::milliseconds kToSpeak{2000}, kLook{10};
+constexpr std::chrono::milliseconds kToSpeak{10000}, kLook{10};
 
 // "0-3,8": runs of neighbours.
 std::string core_ranges(const std::vector<int>& cores) {
@@ -71,17 +71,31 @@ int speaker(const exec::Processes& processes) {
   return first;
 }
 
-// Until who speaks has done so, and is gone: a launcher may end all others when the first one ends.
+// A launcher ends all processes once one has failed: by then the one that speaks shall have spoken.
 void let_speak(exec::Processes& processes, int speaker) {
   const auto end = std::chrono::steady_clock::now() + kToSpeak;
+  while (!processes.has_reported(speaker) && processes.is_left(speaker) && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
+// Of what is being thrown in all processes; the exit status. To be called in a catch.
+int report_in_turn(exec::Processes& processes, Console& console) {
+  const int first = speaker(processes);
+  if (first == processes.number()) {
+    console.unmute();
+  }
+  const int status = report_failure(console);
   try {
-    while (processes.is_left(speaker) && std::chrono::steady_clock::now() < end) {
-      std::this_thread::sleep_for(kLook);
-      (void)processes.last_words();  // looks who is gone
+    if (first == processes.number()) {
+      processes.say_reported();
+    } else {
+      let_speak(processes, first);
     }
   } catch (const Error&) {
     // Whatever broke meanwhile: what went wrong before counts.
   }
+  return status;
 }
 
 void prepare_together(exec::Processes& processes, const std::function<std::string()>& prepare) {
@@ -139,10 +153,7 @@ int together(exec::Processes& processes, Console& console, const std::function<s
   try {
     prepare_together(processes, prepare);
   } catch (const Error&) {
-    if (processes.number() != 0) {
-      let_speak(processes, 0);
-    }
-    throw;
+    return report_in_turn(processes, console);
   }
   try {
     return command();
@@ -154,12 +165,7 @@ int together(exec::Processes& processes, Console& console, const std::function<s
       throw Interrupted();  // another process was
     }
     processes.fail(fmt::format("{}: {}", processes.describe(processes.number()), e.what()));
-    if (const int first = speaker(processes); first == processes.number()) {
-      console.unmute();
-    } else {
-      let_speak(processes, first);
-    }
-    throw;
+    return report_in_turn(processes, console);
   }
 }
 

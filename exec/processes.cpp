@@ -32,7 +32,7 @@ constexpr std::chrono::seconds kFarewell{1};        // for words of failure to l
 constexpr std::chrono::milliseconds kToArrive{20};  // for them to arrive
 
 // First letters of notes.
-constexpr char kFailure = '!', kNote = '.', kLastWords = '=';
+constexpr char kFailure = '!', kNote = '.', kLastWords = '=', kReported = '#';
 
 }  // namespace
 
@@ -274,6 +274,8 @@ void Processes::listen() {
     } else if (note.front() == kLastWords) {
       last_words_.resize(places_.size());
       last_words_[static_cast<std::size_t>(arrival->from)] = note.substr(1);
+    } else if (note.front() == kReported) {
+      reported_.push_back(arrival->from);
     } else {
       heard_.emplace_back(arrival->from, note.substr(1));
     }
@@ -299,9 +301,13 @@ void Processes::fail(const std::string& why) {
   }
   told_ = true;
   failure_ = has_failed() ? failure_ : why;
+  say_before_the_end(kFailure + failure_);
+}
+
+void Processes::say_before_the_end(const std::string& note) {
   for (int p = 0; p < count(); ++p) {
     if (p != number_ && !is_lost(p)) {
-      send(p, kNoteTag, kFailure + failure_);
+      send(p, kNoteTag, note);
     }
   }
   const auto deadline = std::chrono::steady_clock::now() + kFarewell;
@@ -342,6 +348,15 @@ std::vector<int> Processes::gone() {
     }
   }
   return gone;
+}
+
+void Processes::say_reported() {
+  say_before_the_end(std::string(1, kReported));
+}
+
+bool Processes::has_reported(int process) {
+  last_words();
+  return std::find(reported_.begin(), reported_.end(), process) != reported_.end();
 }
 
 void Processes::say_last(const std::string& words) {

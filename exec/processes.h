@@ -81,6 +81,10 @@ class Processes {
   // Of those known to be gone.
   const std::vector<int>& lost() const { return lost_; }
   bool is_lost(int process) const;
+  // After a failure: that this process has reported it, to all that are left; and whether that one has. Looks who is
+  // gone meanwhile.
+  void say_reported();
+  bool has_reported(int process);
   // After a failure, from each to all that are left: its last words, which may change.
   void say_last(const std::string& words);
   // By process; "" of one that has said none. Looks who is gone meanwhile.
@@ -111,6 +115,8 @@ class Processes {
   std::string receive_long(int from);
   void send_long(int to, const std::string& bytes);
   void listen();
+  // To all that are not lost; returns when it has left, or a farewell has taken too long.
+  void say_before_the_end(const std::string& note);
   void open_watches();
   void agree_on_clock();
   int stopped() const;  // one of this host; -1: none is
@@ -128,6 +134,7 @@ class Processes {
   std::list<std::pair<int, std::string>> heard_;
   std::string failure_;
   std::vector<std::string> last_words_;  // by process
+  std::vector<int> reported_;            // processes
   bool told_ = false;
   int next_channel_ = 0, next_run_ = 0, most_tag_ = 0;
   std::atomic<unsigned> next_tag_{0};
