@@ -32,6 +32,7 @@ constexpr Definition kFields[] = {
     {kField, "cluster.system", "the machine: a catalogue name, a file, or an object"},
     {kField, "cluster.nodes", "how many nodes; follows from the ranks where it is not given"},
     {kField, "cluster.devices_per_node", "devices of a node that are used, where not all are"},
+    {kField, "cluster.profile", "in place of the system's: a name of the catalogue's profiles, or a file"},
     {kField, "cluster.inter",
      "of hosts like this machine: the link between them, an object with bandwidth and latency"},
     {kField, "cluster.inter.*", "bandwidth or latency of the link between hosts"},

@@ -78,6 +78,9 @@ void add_search(const SearchFigures& s, Rows& rows) {
       rows.add(section, p.strategy, "step_time", p.step_seconds, "s");
       rows.add(section, p.strategy, "tokens_per_s", p.tokens_per_second, "tokens/s");
       rows.add(section, p.strategy, "memory", p.memory_bytes, "B");
+      if (p.money) {
+        rows.add(section, p.strategy, "money", *p.money, "");
+      }
     }
   }
   for (const GridCell& c : s.grid) {

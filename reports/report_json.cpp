@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -21,54 +22,66 @@ const plan::Role& role_of(const Report& r, const Lane& lane) {
   return r.estimate.graph->roles[static_cast<std::size_t>(lane.role)];
 }
 
-double tick_seconds(const Pipeline& p) {
-  return std::max(1e-12, seconds(p.end - p.start) / kTicks);
+// Values and their numbers, by first appearance: most things of a step come again, in every microbatch and every stage.
+template <class T>
+class Numbered {
+ public:
+  std::size_t operator()(const T& value) {
+    const auto [place, is_new] = numbers_.try_emplace(value, values_.size());
+    if (is_new) {
+      values_.push_back(value);
+    }
+    return place->second;
+  }
+  const std::vector<T>& values() const { return values_; }
+
+ private:
+  std::map<T, std::size_t> numbers_;
+  std::vector<T> values_;
+};
+
+// A bar after others of its lane: start behind the end of the one before, length, time at work (ticks), activity, and
+// what it is of ("texts") counted on from the lane's last bar of that activity.
+using Row = std::array<long long, 5>;
+
+std::vector<std::size_t> rows_of(const Lane& lane, const plan::Role& role, Time start, double tick,
+                                 Numbered<std::string>& texts, Numbered<Row>& rows) {
+  const auto ticks = [&](Time t) { return std::llround(seconds(t) / tick); };
+  std::vector<std::size_t> numbers;
+  long long before = 0;
+  std::array<long long, static_cast<std::size_t>(Activity::other) + 1> last{};
+  for (const Bar& bar : lane.bars) {
+    const plan::Instance& instance = *plan::instance_at(role, bar.instance);
+    const Activity a = activity(role.segments[static_cast<std::size_t>(instance.segment)]);
+    const auto text = static_cast<long long>(texts(bar_text(role, instance)));
+    const long long from = ticks(bar.start - start), length = ticks(bar.end - bar.start);
+    long long& former = last[static_cast<std::size_t>(a)];
+    numbers.push_back(rows({from - before, length, ticks(bar.busy), static_cast<long long>(a), text - former}));
+    before = from + length;
+    former = text;
+  }
+  return numbers;
 }
 
-// Streams of communication are left out where all of them would make a page too large.
-constexpr std::size_t kMostBars = 40'000;
-
-// Bars as a flat list, five numbers each: start behind the end of the one before, length, time at work (ticks), what it
-// is of ("texts"), activity.
-Json pipeline_json(const Report& r) {
+Json pipeline_json(const Report& r, bool with_communication) {
   const Pipeline& p = r.pipeline;
-  const double tick = tick_seconds(p);
-  const auto ticks = [&](Time t) { return std::llround(seconds(t) / tick); };
-  std::map<std::string, std::size_t> texts;
-  Json lanes = Json::array(), names = Json::array(), activities = Json::array();
-  std::size_t all_bars = 0;
+  const double tick = std::max(1e-12, seconds(p.end - p.start) / kTicks);
+  Numbered<std::string> texts;
+  Numbered<Row> rows;
+  Json lanes = Json::array(), activities = Json::array();
   for (const Lane& lane : p.lanes) {
-    all_bars += lane.bars.size();
-  }
-  for (const Lane& lane : p.lanes) {
-    if (lane.stream != plan::kCompute && all_bars > kMostBars) {
+    if (lane.stream != plan::kCompute && !with_communication) {
       continue;
     }
     const plan::Role& role = role_of(r, lane);
     const plan::Stream& stream = role.streams[static_cast<std::size_t>(lane.stream)];
-    Json bars = Json::array();
-    long long before = 0;
-    for (const Bar& bar : lane.bars) {
-      const plan::Instance& instance = *plan::instance_at(role, bar.instance);
-      const auto [text, is_new] = texts.try_emplace(bar_text(role, instance), texts.size());
-      if (is_new) {
-        names.push_back(text->first);
-      }
-      const long long start = ticks(bar.start - p.start), end = ticks(bar.end - p.start);
-      const Activity a = activity(role.segments[static_cast<std::size_t>(instance.segment)]);
-      for (const long long n : {start - before, end - start, ticks(bar.busy), static_cast<long long>(text->second),
-                                static_cast<long long>(a)}) {
-        bars.push_back(n);
-      }
-      before = end;
-    }
     lanes.push_back({{"role", role.name},
                      {"role_index", lane.role},
                      {"rank", lane.rank},
                      {"ranks", lane.ranks},
                      {"stream", stream.name},
                      {"kind", plan::name(stream.kind)},
-                     {"bars", std::move(bars)}});
+                     {"bars", rows_of(lane, role, p.start, tick, texts, rows)}});
   }
   for (int a = 0; a <= static_cast<int>(Activity::other); ++a) {
     activities.push_back(name(static_cast<Activity>(a)));
@@ -77,13 +90,22 @@ Json pipeline_json(const Report& r) {
           {"length_s", number(seconds(p.end - p.start))},
           {"period", plan::period(*r.estimate.graph)},
           {"activities", std::move(activities)},
-          {"texts", std::move(names)},
+          {"texts", texts.values()},
+          {"rows", rows.values()},
           {"lanes", std::move(lanes)}};
 }
 
-// Planned live bytes of each role over the step, [time in s, bytes, ...], where they change.
+// Without the streams of communication where they would make the page too large.
+Json pipeline_json(const Report& r) {
+  constexpr std::size_t kMostBytes = 1'500'000;
+  Json whole = pipeline_json(r, true);
+  return whole.dump().size() > kMostBytes ? pipeline_json(r, false) : whole;
+}
+
+// Planned live bytes of each role in each bar of its compute stream, as changes ("changes") from bar to bar.
 Json memory_json(const Report& r) {
   Json roles = Json::array();
+  Numbered<long long> changes;
   std::vector<bool> seen(r.estimate.graph->roles.size(), false);
   for (const Lane& lane : r.pipeline.lanes) {
     const auto index = static_cast<std::size_t>(lane.role);
@@ -93,15 +115,12 @@ Json memory_json(const Report& r) {
     seen[index] = true;
     const plan::Role& role = role_of(r, lane);
     const plan::MemoryCurve curve = plan::memory_curve(role);
-    Json points = Json::array();
-    Bytes last{-1};
+    std::vector<std::size_t> live;
+    long long before = 0;
     for (const Bar& bar : lane.bars) {
-      const Bytes live = curve.live.at(static_cast<std::size_t>(bar.instance));
-      if (live != last) {
-        points.push_back(number(std::round(seconds(bar.start - r.pipeline.start) * 1e9) / 1e9));
-        points.push_back(live.value);
-        last = live;
-      }
+      const long long bytes = curve.live.at(static_cast<std::size_t>(bar.instance)).value;
+      live.push_back(changes(bytes - before));
+      before = bytes;
     }
     Json largest = Json::array();
     for (const plan::LargeBuffer& b : plan::largest_buffers(role, kLargestShown)) {
@@ -110,13 +129,15 @@ Json memory_json(const Report& r) {
       }
     }
     roles.push_back({{"role", role.name},
-                     {"points", std::move(points)},
+                     {"rank", lane.rank},
+                     {"live", std::move(live)},
                      {"arena_bytes", role.memory.arena.value},
                      {"needed_bytes", r.estimate.fit.roles[index].needed().value},
                      {"largest", std::move(largest)}});
   }
   return {{"capacity_bytes", r.estimate.fit.capacity.value},
           {"shared", r.estimate.fit.shared},
+          {"changes", changes.values()},
           {"roles", std::move(roles)}};
 }
 

@@ -145,10 +145,10 @@ std::string pareto_text(const SearchFigures& s, bool colour) {
   std::string out =
       toned("Throughput (up) against memory (right): @ the best plan, * the others", Tone::strong, colour) + "\n";
   for (std::size_t i = 0; i < kParetoRows; ++i) {
-    const std::string label = i == 0                 ? compact(most->tokens_per_second) + " tokens/s"
-                              : i == kParetoRows - 1 ? compact(least->tokens_per_second) + " tokens/s"
-                                                     : "";
-    std::string line = fmt::format("{:>16} |{}", label, rows[i]);
+    const auto end = i == 0 ? most : i == kParetoRows - 1 ? least : s.plans.end();
+    const std::string label = end == s.plans.end() ? "" : compact(end->tokens_per_second) + " tokens/s";
+    const std::string price = end == s.plans.end() || !end->money ? "" : " | money " + compact(*end->money);
+    std::string line = fmt::format("{:>16} |{}{}", label, rows[i], price);
     line.erase(line.find_last_not_of(' ') + 1);
     out += line + "\n";
   }

@@ -214,6 +214,30 @@ Table grid_table(const Search& s) {
   return t;
 }
 
+Table pareto_table(const Search& s) {
+  Table t;
+  t.title = "Less memory for more time, of the plans that were simulated";
+  t.columns = {{"memory", Align::right}, {"step", Align::right}, {"plan"}};
+  for (const SearchedPlan& p : s.pareto) {
+    t.rows.push_back({to_string(p.memory), to_string(p.step_time), words(p)});
+  }
+  return t;
+}
+
+Table within_memory_table(const Search& s) {
+  Table t;
+  t.title = "Less memory for more time: the fastest plan within each limit";
+  t.columns = {{"limit", Align::right}, {"memory", Align::right}, {"step", Align::right}, {"plan"}};
+  t.rows.push_back({to_string(s.capacity), to_string(s.best->memory), to_string(s.best->step_time), words(*s.best)});
+  for (const WithinLimit& w : s.within_memory) {
+    const std::string doubt = w.proved ? "" : " (not proved)";
+    t.rows.push_back({to_string(w.limit), w.best ? to_string(w.best->memory) : "-",
+                      w.best ? to_string(w.best->step_time) : "-",
+                      w.best ? words(*w.best) + doubt : "no plan of the space" + doubt});
+  }
+  return t;
+}
+
 std::string proof(const Search& s) {
   if (!s.best) {
     return "";
@@ -233,6 +257,15 @@ nlohmann::ordered_json to_json(const Search& s) {
   document["best"] =
       s.best ? Json{{"job", Json::parse(s.best->job)}, {"estimate", Json::parse(s.estimate)}} : Json(nullptr);
   document["pareto"] = plans_json(s.pareto, s.tokens_per_step);
+  if (!s.within_memory.empty()) {
+    Json all = Json::array();
+    for (const WithinLimit& w : s.within_memory) {
+      Json one{{"limit_bytes", w.limit.value}, {"proved_optimal", w.proved}};
+      one["plan"] = w.best ? plans_json({*w.best}, s.tokens_per_step)[0] : Json(nullptr);
+      all.push_back(std::move(one));
+    }
+    document["within_memory"] = std::move(all);
+  }
   document["runners_up"] = plans_json(s.runners_up, s.tokens_per_step);
   document["plans"] = s.plans;
   document["judged"] = s.judged;
@@ -241,7 +274,7 @@ nlohmann::ordered_json to_json(const Search& s) {
   document["rejected"] = s.rejected;
   document["space"] = Json::parse(s.space);
   document["bound"] = {{"best_possible_step_time_s", s.best ? number(seconds(s.best_possible)) : Json(nullptr)},
-                       {"proved_optimal", s.proved}};
+                       {"proved_optimal", s.proved && (!s.best || s.best_possible >= s.best->step_time)}};
   Json grid = Json::array();
   for (const GridCell& c : s.grid) {
     grid.push_back({{"tp", c.tp},
@@ -277,14 +310,10 @@ std::string to_text(const Search& s, bool colour) {
   }
   if (s.best) {
     out += to_text(plans_table(s), colour) + "\n" + proof(s) + "\n\n";
-    if (s.pareto.size() > 1) {
-      Table t;
-      t.title = "Less memory for more time, of the plans that were simulated";
-      t.columns = {{"memory", Align::right}, {"step", Align::right}, {"plan"}};
-      for (const SearchedPlan& p : s.pareto) {
-        t.rows.push_back({to_string(p.memory), to_string(p.step_time), words(p)});
-      }
-      out += to_text(t, colour) + "\n";
+    if (!s.within_memory.empty()) {
+      out += to_text(within_memory_table(s), colour) + "\n";
+    } else if (s.pareto.size() > 1) {
+      out += to_text(pareto_table(s), colour) + "\n";
     }
     if (!s.grid.empty()) {
       out += to_text(grid_table(s), colour) + "\n";
@@ -296,6 +325,12 @@ std::string to_text(const Search& s, bool colour) {
 
 std::string infeasible_message(const Search& s) {
   std::string out = s.interrupted ? "no plan was found before the search ended" : "no plan of the space fits";
+  if (!s.interrupted && !s.nearest_miss && !s.rejected.empty()) {
+    const auto most = std::max_element(s.rejected.begin(), s.rejected.end(),
+                                       [](const auto& a, const auto& b) { return a.second < b.second; });
+    out = fmt::format("no plan of the space is possible; of {} plans, {}: {}", counted(s.judged), counted(most->second),
+                      most->first);
+  }
   if (s.nearest_miss) {
     out += fmt::format("; nearest: {} demands {}, a device has {}: {} are missing", words(*s.nearest_miss),
                        to_string(s.nearest_miss->memory), to_string(s.capacity),

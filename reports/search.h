@@ -20,6 +20,13 @@ struct SearchedPlan {
   plan::Breakdown breakdown;  // mean over ranks
 };
 
+// The fastest that demands no more than `limit`.
+struct WithinLimit {
+  Bytes limit;
+  std::optional<SearchedPlan> best;
+  bool proved = false;
+};
+
 // Of one size of the cluster.
 struct SearchedSize {
   std::int64_t nodes = 0, devices = 0;
@@ -36,6 +43,7 @@ struct Search {
   std::optional<SearchedPlan> best;
   std::string estimate;  // foretrain.estimate/1 of the best
   std::vector<SearchedPlan> runners_up, pareto;
+  std::vector<WithinLimit> within_memory;  // limits descend
   std::vector<GridCell> grid;
   std::string space;       // values by axis, JSON
   std::int64_t plans = 0;  // of the space

@@ -70,6 +70,20 @@ std::optional<PlanFigures> plan_figures(const json& item) {
   return plan;
 }
 
+// Less memory for more time: leaves out what another plan beats in both, or in one where the other is alike.
+void keep_unbeaten(std::vector<PlanFigures>& plans) {
+  const auto is_beaten = [all = plans](const PlanFigures& p) {
+    return !p.is_best && std::any_of(all.begin(), all.end(), [&](const PlanFigures& other) {
+      return other.step_seconds <= p.step_seconds && other.memory_bytes <= p.memory_bytes &&
+             (other.step_seconds < p.step_seconds || other.memory_bytes < p.memory_bytes);
+    });
+  };
+  std::erase_if(plans, is_beaten);
+  std::stable_sort(plans.begin(), plans.end(), [](const PlanFigures& a, const PlanFigures& b) {
+    return std::pair(!a.is_best, a.step_seconds) < std::pair(!b.is_best, b.step_seconds);
+  });
+}
+
 }  // namespace
 
 std::string strategy_words(const json& strategy) {
@@ -130,6 +144,12 @@ SearchFigures search_figures(const std::string& text, const std::string& origin)
       s.plans.push_back(*plan);
     }
   }
+  for (const json& item : part(document, "within_memory")) {
+    if (const auto plan = plan_figures(part(item, "plan")); plan && is_new(*plan)) {
+      s.plans.push_back(*plan);
+    }
+  }
+  keep_unbeaten(s.plans);
   for (const json& item : part(document, "runners_up")) {
     if (const auto plan = plan_figures(item); plan && is_new(*plan)) {
       s.runners_up.push_back(*plan);
@@ -160,6 +180,18 @@ SearchFigures search_figures(const std::string& text, const std::string& origin)
   return s;
 }
 
+void set_money(SearchFigures& s, double of_best) {
+  if (s.plans.empty()) {
+    return;
+  }
+  const double of_a_second = of_best / s.plans.front().step_seconds;
+  for (std::vector<PlanFigures>* plans : {&s.plans, &s.runners_up}) {
+    for (PlanFigures& p : *plans) {
+      p.money = of_a_second * p.step_seconds;
+    }
+  }
+}
+
 std::string best_job(const std::string& text, const std::string& origin) {
   const json document = parse(text, origin);
   const json& job = part(part(document, "best"), "job");
@@ -169,13 +201,14 @@ std::string best_job(const std::string& text, const std::string& origin) {
 nlohmann::ordered_json to_json(const SearchFigures& s) {
   using Json = nlohmann::ordered_json;
   const auto optional = [](const std::optional<double>& value) { return value ? number(*value) : Json(nullptr); };
-  const auto list = [](const std::vector<PlanFigures>& plans) {
+  const auto list = [&](const std::vector<PlanFigures>& plans) {
     Json all = Json::array();
     for (const PlanFigures& p : plans) {
       all.push_back({{"strategy", p.strategy},
                      {"step_time_s", number(p.step_seconds)},
                      {"tokens_per_s", number(p.tokens_per_second)},
                      {"memory_bytes", number(p.memory_bytes)},
+                     {"money", optional(p.money)},
                      {"best", p.is_best}});
     }
     return all;

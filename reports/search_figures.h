@@ -13,6 +13,7 @@ namespace foretrain::reports {
 struct PlanFigures {
   std::string strategy;  // "dp 16, tp 8, pp 8, micro_batch 1, ..."
   double step_seconds = 0, tokens_per_second = 0, memory_bytes = 0;
+  std::optional<double> money;  // of the whole run, where a price is known
   bool is_best = false;
 };
 
@@ -35,7 +36,7 @@ struct ScalingPoint {
 };
 
 struct SearchFigures {
-  std::vector<PlanFigures> plans;       // the best one first, then the Pareto set
+  std::vector<PlanFigures> plans;       // the best one first, then the Pareto set, those within less memory too
   std::vector<PlanFigures> runners_up;  // the next in speed
   std::vector<GridCell> grid;
   std::vector<ScalingPoint> scaling;
@@ -51,6 +52,8 @@ std::string strategy_words(const nlohmann::json& strategy);
 
 // Throws InputError for text that is no such document; keys beyond those that are shown are passed over.
 SearchFigures search_figures(const std::string& text, const std::string& origin);
+// Money of each plan, if the best plan's run costs so much: on the same devices it goes with the step time.
+void set_money(SearchFigures& s, double of_best);
 // The job file of its best plan; "" where nothing fits.
 std::string best_job(const std::string& text, const std::string& origin);
 

@@ -18,9 +18,16 @@ Table plans_table(const std::vector<PlanFigures>& plans, std::string title) {
   Table t;
   t.title = std::move(title);
   t.columns = {{""}, {"strategy"}, {"step time", Align::right}, {"tokens/s", Align::right}, {"memory", Align::right}};
+  const bool priced = !plans.empty() && plans.front().money.has_value();
+  if (priced) {
+    t.columns.push_back({"money", Align::right});
+  }
   for (const PlanFigures& p : plans) {
     t.rows.push_back({Cell(p.is_best ? "best" : "", Tone::good), p.strategy, seconds_text(p.step_seconds),
                       compact(p.tokens_per_second), to_string(Bytes{static_cast<std::int64_t>(p.memory_bytes)})});
+    if (priced) {
+      t.rows.back().emplace_back(compact(*p.money));
+    }
   }
   return t;
 }
@@ -42,6 +49,7 @@ Table grid_table(const SearchFigures& s) {
       most = std::max(most, *c.step_seconds);
     }
   }
+  most = std::max(most, 1.1 * least);  // within a tenth of the best all are nearly as good
   Table t;
   t.title =
       "Best step time, tp down and pp across; # the more the faster, > where only a bound judged, - where none fits";
@@ -118,7 +126,11 @@ Table rejected_table(const SearchFigures& s) {
 }  // namespace
 
 std::vector<Table> search_tables(const SearchFigures& s) {
-  const std::string proof = s.proved ? ", the best one proved" : "";
+  const std::string proof = s.proved ? ", the best one proved"
+                            : s.best_possible_seconds && !s.plans.empty()
+                                ? fmt::format(", the best one within {:.1f} % of what any could reach",
+                                              100 * (1 - *s.best_possible_seconds / s.plans.front().step_seconds))
+                                : "";
   std::vector<Table> tables{
       plans_table(s.plans, fmt::format("Plans that no other beats in both throughput and memory: {} judged, {} "
                                        "simulated{}",

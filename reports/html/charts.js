@@ -65,7 +65,7 @@ function frame(name, width, height, [xLow, xTop], [yLow, yTop], showX, showY, xN
     root.append(s('line', { class: 'grid', x1: left, x2: width - right, y1: y(t), y2: y(t) }),
       s('text', { class: 'dim', x: left - 6, y: y(t) + 4, 'text-anchor': 'end' }, showY(t)));
   }
-  for (const t of ticks(xTop, width < 520 ? 3 : 7, xLow)) {
+  for (const t of ticks(xTop, width < 520 ? 4 : 7, xLow)) {
     root.append(s('line', { class: 'grid', x1: x(t), x2: x(t), y1: top, y2: height - bottom }),
       s('text', { class: 'dim', x: x(t), y: height - bottom + 16, 'text-anchor': 'middle' }, showX(t)));
   }

@@ -90,6 +90,7 @@ function tools(report) {
 }
 
 const report = JSON.parse(document.getElementById('foretrain-report').textContent);
+report.lanes = decodeLanes(report.pipeline);
 document.querySelector('#main noscript').remove();
 for (const part of [summarySection, breakdownSection, resourcesSection, pipelineSection, memorySection, networkSection, wholeRunSection, searchSection,
   comparisonSection, jobSection]) {

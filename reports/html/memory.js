@@ -1,10 +1,22 @@
 // Memory: what each stage holds over the step, and what that is made of.
 
 const KIND_PAINTS = { parameter: 'blue', gradient: 'orange', optimizer_state: 'green', activation: 'sky', communication: 'pink',
-  workspace: 'brown', input: 'yellow', beyond: 'grey' };
+  workspace: 'brown', input: 'yellow', parameters: 'blue', gradients: 'orange', master_weights: 'yellow', activations: 'sky',
+  logits: 'red' };
+
+// [time in s, bytes, ...] of a role, where its bytes change.
+function memoryPoints(report, role) {
+  const bars = report.lanes.find(l => l.isCompute && l.rank === role.rank).bars, points = [];
+  let bytes = 0;
+  role.live.forEach((change, i) => {
+    bytes += report.memory.changes[change];
+    if (points.at(-1) !== bytes) points.push(bars[i].start * report.pipeline.tick_s, bytes);
+  });
+  return points;
+}
 
 function memoryCurve(report, memory) {
-  const roles = memory.roles.filter(r => r.points.length);
+  const roles = memory.roles.map(r => ({ ...r, points: memoryPoints(report, r) }));
   const end = report.pipeline.length_s;
   const limit = memory.shared ? null : memory.capacity_bytes;
   const most = Math.max(limit || 0, ...roles.map(r => r.arena_bytes));
@@ -71,24 +83,31 @@ function memorySection(report) {
   if (!memory.roles.length) return;
   const host = section('memory', 'Memory', memory.shared
     ? `All ranks together may take ${bytes(memory.capacity_bytes)}; the executor allocates exactly what is planned here.`
-    : 'Planned bytes of one device over the step, and what they are made of. Beside tensors a device holds what the caching allocator keeps, the CUDA context and the buffers of communicators.');
+    : 'Planned bytes of one device over the step, and what PyTorch would hold at the peak: tensors, what its caching allocator keeps, the CUDA context and the buffers of communicators.');
   host.append(h('h3', {}, 'Over the step'), ...memoryCurve(report, memory));
-  host.append(h('h3', {}, 'By stage, at the peak'));
-  const kinds = Object.keys(stages[0].by_kind_bytes);
-  const beyond = stage => Math.max(0, stage.device_visible_bytes - stage.peak_bytes);
+  const above = stages.find(st => st.peak_bytes > memory.capacity_bytes && st.device_visible_bytes <= memory.capacity_bytes);
+  if (!memory.shared && above) {
+    host.append(h('p', { class: 'intro' }, `The plan\u2019s own buffers take ${bytes(above.peak_bytes)} on ${above.role}, PyTorch\u2019s would take ` +
+      `${bytes(above.device_visible_bytes)}: whether the job fits is said of the latter.`));
+  }
+  host.append(h('h3', {}, memory.shared ? 'By stage, at the peak' : 'By stage, at the peak, as PyTorch would hold it'));
+  const kindsOf = stage => (memory.shared ? stage.by_kind_bytes : stage.allocated_by_kind_bytes);
+  const kinds = Object.keys(kindsOf(stages[0]));
+  const held = stage => Object.values(kindsOf(stage)).reduce((sum, v) => sum + v, 0);
+  const beyond = stage => Math.max(0, stage.device_visible_bytes - held(stage));
   const rows = stages.map(stage => ({ name: stage.role, parts: [
-    ...kinds.map(k => ({ name: words(k), value: stage.by_kind_bytes[k], paint: `var(--${KIND_PAINTS[k] || 'grey'})` })),
+    ...kinds.map(k => ({ name: words(k), value: kindsOf(stage)[k], paint: `var(--${KIND_PAINTS[k] || 'grey'})` })),
     { name: 'allocator, context, communicators', value: beyond(stage), paint: 'var(--grey)' }] }));
   const limit = memory.shared ? null : memory.capacity_bytes;
-  const top = 1.02 * Math.max(limit || 0, ...stages.map(st => st.peak_bytes + beyond(st)));
+  const top = 1.02 * Math.max(limit || 0, ...stages.map(st => held(st) + beyond(st)));
   host.append(stackedRows('Memory by stage', rows, bytes, top, limit ? [['a device has', limit]] : []));
-  const shownKinds = kinds.filter(k => stages.some(st => st.by_kind_bytes[k] > 0));
+  const shownKinds = kinds.filter(k => stages.some(st => kindsOf(st)[k] > 0));
   host.append(legend([...shownKinds.map(k => [words(k), `var(--${KIND_PAINTS[k] || 'grey'})`]),
     ...(stages.some(beyond) ? [['allocator, context, communicators', 'var(--grey)']] : [])]));
   host.append(tableBehind('Memory of one rank of each stage', ['stage', '#ranks', '#layers', '#planned peak',
     ...shownKinds.map(k => '#' + words(k)), '#on the device in all'],
     stages.map(st => [st.role, count(st.ranks), String(st.layers), bytes(st.peak_bytes),
-      ...shownKinds.map(k => bytes(st.by_kind_bytes[k])), bytes(st.device_visible_bytes)])));
+      ...shownKinds.map(k => bytes(kindsOf(st)[k])), bytes(st.device_visible_bytes)])));
 
   const place = h('div', {});
   const pick = h('select', { id: 'largest-of', onchange: () => largest() },

@@ -6,20 +6,22 @@ const ACTIVITY_PAINTS = ['blue', 'orange', 'pink', 'sky', 'green', 'grey'];
 function decodeLanes(pipeline) {
   return pipeline.lanes.map(lane => {
     const bars = [];
+    const last = pipeline.activities.map(() => 0);  // texts, by activity
     let at = 0;
-    for (let i = 0; i < lane.bars.length; i += 5) {
-      const start = at + lane.bars[i], end = start + lane.bars[i + 1];
-      bars.push({ start, end, busy: lane.bars[i + 2], text: lane.bars[i + 3], activity: lane.bars[i + 4] });
-      at = end;
+    for (const row of lane.bars) {
+      const [gap, length, busy, activity, on] = pipeline.rows[row], start = at + gap;
+      at = start + length;
+      last[activity] += on;
+      bars.push({ start, end: at, busy, text: last[activity], activity });
     }
     return { ...lane, bars, isCompute: lane.kind === 'compute',
-      paint: lane.kind === 'compute' ? null : lane.kind === 'collective' ? 'red' : lane.kind === 'point_to_point' ? 'pink' : 'brown' };
+      paint: lane.kind === 'compute' ? null : lane.kind === 'collective' ? 'red' : lane.kind === 'point_to_point' ? 'brown' : 'yellow' };
   });
 }
 
 function pipelineSection(report) {
   const pipeline = report.pipeline, tick = pipeline.tick_s, total = Math.round(pipeline.length_s / tick);
-  const all = decodeLanes(pipeline);
+  const all = report.lanes;
   const compute = all.filter(l => l.isCompute);
   if (!compute.length) return;
   const nameOf = lane => compute.filter(l => l.role === lane.role).length > 1 ? `${lane.role}, rank ${lane.rank}` : lane.role;
@@ -188,7 +190,7 @@ function pipelineSection(report) {
 
   const used = new Set(compute.flatMap(l => l.bars.map(b => b.activity)));
   host.append(legend([...[...used].sort().map(a => [pipeline.activities[a], `var(--${ACTIVITY_PAINTS[a]})`]),
-    ['bubble', 'var(--idle)'], ...(streams ? [['collectives', 'var(--red)'], ['messages', 'var(--pink)']] : [])]));
+    ['bubble', 'var(--idle)'], ...(streams ? [['collectives', 'var(--red)'], ['messages', 'var(--brown)']] : [])]));
   host.append(tableBehind('Each stage\u2019s compute stream in the step',
     ['stage', '#rank', '#ranks', '#passes', '#first start', '#last end', '#at work', '#of the step'],
     compute.map(l => {

@@ -3,7 +3,8 @@
 function heatMap(grid) {
   const tps = [...new Set(grid.map(c => c.tp))].sort((a, b) => a - b), pps = [...new Set(grid.map(c => c.pp))].sort((a, b) => a - b);
   const times = grid.filter(c => c.step_time_s !== null).map(c => c.step_time_s);
-  const best = Math.min(...times), worst = Math.max(...times);
+  // Within a tenth of the best all are nearly as good.
+  const best = Math.min(...times), worst = Math.max(...times, 1.1 * best);
   const cell = (tp, pp) => {
     const c = grid.find(g => g.tp === tp && g.pp === pp);
     if (!c) return h('td', {}, '');
@@ -21,18 +22,23 @@ function heatMap(grid) {
       h('tbody', {}, tps.map(tp => h('tr', {}, h('th', { scope: 'row' }, 'tp ' + tp), pps.map(pp => cell(tp, pp)))))));
 }
 
-const planTexts = p => [(p.best ? 'best: ' : '') + p.strategy, time(p.step_time_s), si(p.tokens_per_s, ''), bytes(p.memory_bytes)];
+const planTexts = p => [(p.best ? 'best: ' : '') + p.strategy, time(p.step_time_s), si(p.tokens_per_s, ''), bytes(p.memory_bytes),
+  ...(p.money === null ? [] : [si(p.money, '')])];
 
 function plansPart(search) {
-  const point = (p, paint) => ({ x: p.memory_bytes, y: p.tokens_per_s, strong: p.best, paint,
-    text: `${p.best ? 'best: ' : ''}${p.strategy}\n${time(p.step_time_s)} per step, ${si(p.tokens_per_s, 'tokens/s')}\n${bytes(p.memory_bytes)} of a device` });
-  const points = [...search.runners_up.map(p => point(p, 'var(--grey)')), ...search.plans.map(p => point(p, 'var(--blue)'))];
-  points.sort((a, b) => a.strong - b.strong);
-  const columns = ['strategy', '#step time', '#tokens/s', '#memory'], kinds = [['best', 'var(--red)']];
+  const priced = search.plans[0].money !== null;
+  const text = p => `${p.best ? 'best: ' : ''}${p.strategy}\n${time(p.step_time_s)} per step, ${si(p.tokens_per_s, 'tokens/s')}\n` +
+    `${bytes(p.memory_bytes)} of a device${priced ? `, money ${si(p.money, '')}` : ''}`;
+  const points = y => [...search.runners_up.map(p => [p, 'var(--grey)']), ...search.plans.map(p => [p, 'var(--blue)'])]
+    .map(([p, paint]) => ({ x: p.memory_bytes, y: y(p), strong: p.best, paint, text: text(p) })).sort((a, b) => a.strong - b.strong);
+  const plot = (name, y, unit) => scatter(name, points(y), bytes, v => si(v, ''), 'memory of the fullest device', unit);
+  const columns = ['strategy', '#step time', '#tokens/s', '#memory', ...(priced ? ['#money'] : [])], kinds = [['best', 'var(--red)']];
   if (search.plans.length > 1) kinds.push(['not beaten in both', 'var(--blue)']);
   if (search.runners_up.length) kinds.push(['next in speed', 'var(--grey)']);
-  return [h('h3', {}, 'Throughput against memory'), 
-    scatter('Throughput against memory', points, bytes, v => si(v, ''), 'memory of the fullest device', 'tokens/s'), legend(kinds),
+  const throughput = plot('Throughput against memory', p => p.tokens_per_s, 'tokens/s');
+  return [h('h3', {}, priced ? 'Throughput and money against memory' : 'Throughput against memory'),
+    priced ? h('div', { class: 'columns' }, throughput, plot('Money against memory', p => p.money, 'money of the whole run')) : throughput,
+    legend(kinds),
     tableBehind('Plans that no other beats in both throughput and memory', columns, search.plans.map(planTexts)),
     search.runners_up.length ? table('The next in speed', columns, search.runners_up.map(planTexts)) : null];
 }
@@ -63,7 +69,7 @@ function searchSection(report) {
   const bound = search.best_possible_step_time_s;
   const host = section('search', 'Search', `${count(search.judged)} plans judged, ${count(search.simulated)} simulated. ` +
     (search.proved_optimal ? 'The best one is proved to be the fastest of the space under the model.'
-      : bound ? `No plan of the space takes less than ${time(bound)}.` : ''));
+      : bound && search.plans.length ? `No plan of the space takes less than ${time(bound)}: the best is within ${percent(1 - bound / search.plans[0].step_time_s)} of that.` : ''));
   const parts = [];
   if (search.plans.length) parts.push(plansPart(search));
   if (search.grid.length) {

@@ -1,11 +1,17 @@
 #include "reports/report.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "plan/build.h"
+#include "plan/locate.h"
+#include "plan/memory.h"
 #include "tests/reports/fake_timeline.h"
 #include "tests/support/tiny_jobs.h"
 
@@ -122,22 +128,61 @@ TEST(ReportPage, DamagedOnesAreRefused) {
       InputError);
 }
 
-TEST(Report, BarsAreFlatAndRelative) {
-  const plan::Job job = tiny_job(kTinyGpt);
+// What the page's scripts do: bars as [start, end, busy, activity, text] in ticks.
+std::vector<std::array<long long, 5>> bars_of(const nlohmann::ordered_json& pipeline,
+                                              const nlohmann::ordered_json& lane) {
+  std::vector<std::array<long long, 5>> bars;
+  std::map<long long, long long> text;  // the last one of each activity
+  long long at = 0;
+  for (const nlohmann::ordered_json& number : lane["bars"]) {
+    const auto row = pipeline["rows"].at(number.get<std::size_t>()).get<std::array<long long, 5>>();
+    const long long start = at + row[0];
+    at = start + row[1];
+    text[row[3]] += row[4];
+    bars.push_back({start, at, row[2], row[3], text[row[3]]});
+  }
+  return bars;
+}
+
+TEST(Report, BarsAndMemoryAreNumberedRows) {
+  const plan::Job job = tiny_job(kTinyGpt, {"pp=2"});
   const plan::PlanGraph graph = plan::build(job);
   const Report report = tiny_report(job, graph);
-  const nlohmann::ordered_json pipeline = to_json(report)["pipeline"];
-  const nlohmann::ordered_json& bars = pipeline["lanes"][0]["bars"];
-  ASSERT_EQ(bars.size() % 5, 0U);
-  ASSERT_EQ(bars.size() / 5, report.pipeline.lanes[0].bars.size());
-  // Ops lie back to back: no bar begins before the one before it has ended, and the last ends with the step.
-  long long at = 0;
-  for (std::size_t i = 0; i < bars.size(); i += 5) {
-    EXPECT_GE(bars[i].get<long long>(), 0);
-    EXPECT_EQ(bars[i + 1], bars[i + 2]);
-    at += bars[i].get<long long>() + bars[i + 1].get<long long>();
+  const nlohmann::ordered_json document = to_json(report);
+  const nlohmann::ordered_json& pipeline = document["pipeline"];
+  const double tick = pipeline["tick_s"];
+  std::size_t all = 0;
+  for (std::size_t i = 0; i < report.pipeline.lanes.size(); ++i) {
+    const Lane& lane = report.pipeline.lanes[i];
+    const plan::Role& role = graph.roles[static_cast<std::size_t>(lane.role)];
+    const auto bars = bars_of(pipeline, pipeline["lanes"][i]);
+    ASSERT_EQ(bars.size(), lane.bars.size());
+    all += bars.size();
+    for (std::size_t k = 0; k < bars.size(); ++k) {
+      const auto ticks = [&](Time t) { return std::llround(seconds(t) / tick); };
+      const plan::Instance& instance = *plan::instance_at(role, lane.bars[k].instance);
+      EXPECT_EQ(bars[k][0], ticks(lane.bars[k].start - report.pipeline.start));
+      EXPECT_EQ(bars[k][1] - bars[k][0], ticks(lane.bars[k].end - lane.bars[k].start));
+      EXPECT_EQ(bars[k][2], ticks(lane.bars[k].busy));
+      EXPECT_EQ(bars[k][3],
+                static_cast<long long>(activity(role.segments[static_cast<std::size_t>(instance.segment)])));
+      EXPECT_EQ(pipeline["texts"].at(static_cast<std::size_t>(bars[k][4])), bar_text(role, instance));
+    }
   }
-  EXPECT_NEAR(static_cast<double>(at) * pipeline["tick_s"].get<double>(), pipeline["length_s"].get<double>(), 1e-12);
+  EXPECT_LT(pipeline["rows"].size(), all / 2);  // most bars are like others
+  const nlohmann::ordered_json& memory = document["memory"];
+  for (std::size_t i = 0; i < graph.roles.size(); ++i) {
+    const plan::MemoryCurve curve = plan::memory_curve(graph.roles[i]);
+    const auto lane = std::find_if(report.pipeline.lanes.begin(), report.pipeline.lanes.end(), [&](const Lane& l) {
+      return l.rank == memory["roles"][i]["rank"] && l.stream == plan::kCompute;
+    });
+    ASSERT_EQ(memory["roles"][i]["live"].size(), lane->bars.size());
+    long long live = 0;
+    for (std::size_t k = 0; k < lane->bars.size(); ++k) {
+      live += memory["changes"].at(memory["roles"][i]["live"][k].get<std::size_t>()).get<long long>();
+      EXPECT_EQ(live, curve.live.at(static_cast<std::size_t>(lane->bars[k].instance)).value);
+    }
+  }
 }
 
 TEST(Report, SaysWhatMoreOfAResourceBuysOrWhyNot) {
@@ -192,6 +237,27 @@ TEST(SearchFigures, AreReadFromItsDocument) {
   EXPECT_EQ(s.rejected, (std::vector<std::pair<std::string, std::int64_t>>{{"memory", 12}}));
   EXPECT_TRUE(s.proved);
   EXPECT_NE(best_job(kSearch, "s.json").find("\"tp\": 2"), std::string::npos);
+}
+
+// Fast and large, slow and small; a plan within a limit beats one of the Pareto set in both.
+TEST(SearchFigures, PlansWithinLessMemoryAreOfTheParetoSetAndMoneyGoesWithTime) {
+  const auto item = [](int tp, int step, int memory) {
+    return fmt::format(
+        R"({{"job": {{"strategy": {{"tp": {}}}}}, "estimate": {{"step_time_s": {}, "memory": {{"demand_bytes": {}}}}}}})",
+        tp, step, memory);
+  };
+  SearchFigures s =
+      search_figures(fmt::format(R"({{"schema": "foretrain.search/1", "best": {}, "pareto": [{}], "runners_up": [{}],
+                     "within_memory": [{{"limit_bytes": 8, "plan": {}}}, {{"limit_bytes": 4, "plan": null}}]}})",
+                                 item(2, 10, 9), item(4, 14, 7), item(1, 11, 9), item(8, 12, 6)),
+                     "s.json");
+  ASSERT_EQ(s.plans.size(), 2U);
+  EXPECT_EQ(s.plans[1].strategy, "tp 8");
+  set_money(s, 500);
+  EXPECT_EQ(s.plans[0].money, 500);
+  EXPECT_EQ(s.plans[1].money, 600);  // 500 x 12/10
+  EXPECT_EQ(s.runners_up[0].money, 550);
+  EXPECT_EQ(to_json(s)["plans"][1]["money"], 600);
 }
 
 TEST(SearchFigures, OtherDocumentsAreRefused) {
