@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/parallel.h"
 #include "cli/forecast.h"
 #include "cli/verbs.h"
 #include "plan/build.h"
@@ -61,13 +62,20 @@ std::optional<Line> next_line(std::FILE* in, const std::string& origin, std::int
   return std::nullopt;
 }
 
+struct Wanted {
+  JobArguments job;
+  WholeRunArguments whole_run;
+};
+
 // What a line asks for.
-JobArguments arguments_of(const Line& line, const std::string& origin, const std::vector<std::string>& overrides) {
+Wanted wanted_of(const Line& line, const std::string& origin, const std::vector<std::string>& overrides,
+                 const WholeRunArguments& whole_run) {
   const std::string place = fmt::format("{}:{}", origin, line.number);
   if (line.too_long) {
     throw InputError(fmt::format("{}: longer than {} MB", place, kLongestLine >> 20));
   }
-  JobArguments arguments{place, overrides, line.text};
+  Wanted wanted{{place, overrides, line.text, false}, whole_run};
+  JobArguments& arguments = wanted.job;
   const JsonDocument document = JsonDocument::from_text(line.text, place);
   Mistakes mistakes;
   ObjectReader reader(document, mistakes);
@@ -80,10 +88,11 @@ JobArguments arguments_of(const Line& line, const std::string& origin, const std
     }
     const std::vector<std::string> further = reader.texts("set");
     arguments.overrides.insert(arguments.overrides.end(), further.begin(), further.end());
+    wanted.whole_run.read(reader.object("whole_run", false));
     reader.finish();
   }
   mistakes.throw_if_any();
-  return arguments;
+  return wanted;
 }
 
 Answer refusal(const Line& line, const std::string& why, int status) {
@@ -92,14 +101,16 @@ Answer refusal(const Line& line, const std::string& why, int status) {
 }
 
 Answer answer(const Line& line, const std::string& origin, const std::vector<std::string>& overrides,
-              const ModelArguments& models) {
+              const ModelArguments& models, const WholeRunArguments& whole_run) {
   try {
-    JobArguments arguments = arguments_of(line, origin, overrides);
-    arguments.wants_fixes = false;
-    const plan::Job job = arguments.load();
+    const Wanted wanted = wanted_of(line, origin, overrides, whole_run);
+    const plan::Job job = wanted.job.load();
     const plan::PlanGraph graph = plan::build(job);
     const sim::Simulation simulation = simulate(job, graph, models, nullptr);
-    const reports::Estimate estimate = forecast(arguments, models, job, graph, simulation);
+    reports::Estimate estimate = forecast(wanted.job, models, job, graph, simulation);
+    if (wanted.whole_run.wanted()) {
+      estimate.whole_run = wanted.whole_run.forecast(job, estimate);
+    }
     return {reports::to_json(estimate).dump(), estimate.fit.fits() ? kOk : kInfeasible};
   } catch (const InputError& error) {
     return refusal(line, error.what(), kBadInput);
@@ -202,10 +213,12 @@ class Pipeline {
 }  // namespace
 
 int estimate_batch(std::FILE* in, const std::string& origin, const std::vector<std::string>& overrides,
-                   const ModelArguments& models, Console& console) {
-  const std::size_t threads = std::max(1U, std::thread::hardware_concurrency());
+                   const ModelArguments& models, const WholeRunArguments& whole_run, Console& console) {
+  const std::size_t threads = static_cast<std::size_t>(available_cores());
   Pipeline pipeline(in, origin, console, threads);
-  const auto part = [&] { pipeline.run([&](const Line& line) { return answer(line, origin, overrides, models); }); };
+  const auto part = [&] {
+    pipeline.run([&](const Line& line) { return answer(line, origin, overrides, models, whole_run); });
+  };
   std::vector<std::thread> others;
   for (std::size_t t = 1; t < threads; ++t) {
     others.emplace_back(part);

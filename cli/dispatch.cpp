@@ -34,7 +34,7 @@ std::string overview() {
       "foretrain forecasts a training run before anyone pays for it, then runs it and proves the forecast.\n\n"
       "Usage: foretrain VERB [ARGUMENTS]\n\n";
   for (const Verb& verb : kVerbs) {
-    text += fmt::format("  {:<10} {}\n", verb.name, verb.card);
+    text += fmt::format("  {:<11} {}\n", verb.name, verb.card);
   }
   text +=
       "\n'foretrain VERB --help' shows a verb's options with examples. A job is a JSON file; KEY=VALUE behind it\n"

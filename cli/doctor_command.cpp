@@ -12,6 +12,7 @@
 
 #include "base/catalogue.h"
 #include "base/error.h"
+#include "base/parallel.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
@@ -186,7 +187,7 @@ Json document(const std::set<std::string>& flags, const std::vector<Part>& optio
           {"catalogue", catalogue_home()},
           {"processor",
            {{"name", topologies::processor_name()},
-            {"cores", topologies::available_cores()},
+            {"cores", available_cores()},
             {"memory_bytes", topologies::available_memory().value},
             {"features", std::move(features)},
             {"kernels", kernels::name(kernels::instruction_set())}}},
@@ -213,7 +214,7 @@ std::string text(const std::set<std::string>& flags, const std::vector<Part>& op
   machine.columns = {{""}, {""}};
   machine.rows = {
       {"processor", topologies::processor_name()},
-      {"cores", fmt::format("{}", topologies::available_cores())},
+      {"cores", fmt::format("{}", available_cores())},
       {"memory", to_string(topologies::available_memory())},
       {"features", fmt::format("{}{}", fmt::join(have, " "),
                                lack.empty() ? "" : fmt::format("; without {}", fmt::join(lack, " ")))},

@@ -34,8 +34,9 @@ reports::ErrorBand error_band(const plan::Job& job, const sim::Simulation& simul
             fmt::format("+-8 %, what the median error right after calibrate is to stay within; profile of {}, {}",
                         profile->measured.machine, profile->measured.date)};
   }
-  const search::StepBand band = search::step_band(
-      search::load_residuals(""), search::generation_of(job.cluster.device.name), job.workload.model.moe_layers() > 0);
+  const search::StepBand band =
+      search::step_band(*search::published_residuals(), search::generation_of(job.cluster.device.name),
+                        job.workload.model.moe_layers() > 0);
   return {step * band.low, step * band.high, fmt::format("{}; profile {}", band.basis, profile->name)};
 }
 

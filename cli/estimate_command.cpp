@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -52,7 +53,7 @@ void refuse_beside_batch(const std::vector<std::pair<bool, const char*>>& given)
 }
 
 int estimate_batch(const std::string& path, const JobArguments& arguments, const ModelArguments& models,
-                   Console& console) {
+                   const WholeRunArguments& whole_run, Console& console) {
   std::vector<std::string> overrides = arguments.overrides;
   if (!arguments.path.empty()) {  // no JOB stands before them
     if (arguments.path.find('=') == std::string::npos) {
@@ -62,13 +63,17 @@ int estimate_batch(const std::string& path, const JobArguments& arguments, const
     overrides.insert(overrides.begin(), arguments.path);
   }
   if (path == "-") {
-    return estimate_batch(stdin, "stdin", overrides, models, console);
+    return estimate_batch(stdin, "stdin", overrides, models, whole_run, console);
+  }
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    throw InputError(fmt::format("{}: a directory; expected a file with a job in each line", path));
   }
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
   if (file == nullptr) {
     throw InputError(fmt::format("{}: {}", path, std::strerror(errno)));
   }
-  return estimate_batch(file.get(), path, overrides, models, console);
+  return estimate_batch(file.get(), path, overrides, models, whole_run, console);
 }
 
 }  // namespace
@@ -95,7 +100,6 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
                     "foretrain estimate job.json --json --trace step.trace.json",
                     "foretrain estimate job.json --dump text",
                     "foretrain estimate llama3.1-405b-16384-h100 --tokens 15T --price 2.5",
-
                     "foretrain estimate --batch jobs.ndjson > forecasts.ndjson"});
   if (const auto help = options.parse(arguments)) {
     console.result(*help);
@@ -113,9 +117,8 @@ int estimate_command(const std::vector<std::string>& arguments, Console& console
     refuse_beside_batch({{device.is_gpu(), "--device"},
                          {!timeline_path.empty(), "--timeline"},
                          {!trace_path.empty(), "--trace"},
-                         {!dump_form.empty(), "--dump"},
-                         {wants_run, "--tokens, --steps"}});
-    return estimate_batch(batch, job_arguments, models, console);
+                         {!dump_form.empty(), "--dump"}});
+    return estimate_batch(batch, job_arguments, models, whole_run, console);
   }
   const plan::Job job = device.load(job_arguments, 1);
   if (!dump_form.empty()) {

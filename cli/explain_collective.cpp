@@ -83,13 +83,14 @@ std::string add_flows(topologies::Cluster cluster, sim::collective::Kind kind, c
 }  // namespace
 
 int explain_collective(const std::vector<std::string>& arguments, Console& console) {
-  std::string kind = "all_reduce", bytes, sweep, system, network = "alpha_beta", collectives;
+  std::string kind = "all_reduce", bytes, sweep, system, profile, network = "alpha_beta", collectives;
   std::int64_t ranks = 0, per_node = 0;
   bool json = false, flows = false;
   Options options("explain collective", "every way to do a collective, with its time");
   options.text("kind", "KIND", &kind,
                "all_reduce, reduce_scatter, all_gather, broadcast, all_to_all, ... [all_reduce]");
   options.text("system", "SYSTEM", &system, "a name of 'foretrain list systems', or a file");
+  options.text("profile", "FILE", &profile, "in place of the system's, as 'foretrain import' makes of nccl-tests");
   options.integer("group", &ranks, 2, 1 << 20, "ranks that take part");
   options.integer("per-node", &per_node, 1, 1 << 20,
                   "ranks on a node, or on a domain of nodes on one NVSwitch [all its devices]");
@@ -117,6 +118,7 @@ int explain_collective(const std::vector<std::string>& arguments, Console& conso
     throw InputError("--flows goes with --bytes SIZE: a sweep has no column for it");
   }
   topologies::Cluster cluster = topologies::load_system(system);
+  cluster.profile_path = profile.empty() ? cluster.profile_path : profile;
   topologies::load_profile_of(cluster);
   const int per_unit = topologies::devices_per_unit(cluster);
   const std::string unit = per_unit > cluster.devices_per_node ? "domain" : "node";

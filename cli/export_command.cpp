@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -14,10 +16,28 @@
 #include "plan/build.h"
 #include "plan/foreign/chakra.h"
 #include "plan/foreign/foreign.h"
+#include "sim/simulator.h"
 
 namespace foretrain::cli {
 
 namespace {
+
+// What each op takes in the first step of the forecast; ranks of a role that differ take what its first ranks take.
+class Durations : public plan::SpanSink {
+ public:
+  void span(const plan::Span& s) override {
+    if (s.step == 0) {
+      took_.try_emplace(s.op, s.end - s.start);
+    }
+  }
+  Time operator()(const plan::OpId& op) const {
+    const auto found = took_.find(op);
+    return found == took_.end() ? Time{} : found->second;
+  }
+
+ private:
+  std::map<plan::OpId, Time> took_;
+};
 
 // Traces of all ranks, written one by one.
 plan::ExportedJob write_chakra(const plan::Job& job, const std::string& folder, Console& console) {
@@ -25,11 +45,13 @@ plan::ExportedJob write_chakra(const plan::Job& job, const std::string& folder, 
     throw InputError("--to chakra writes a file for each rank; expected -o FOLDER");
   }
   const plan::PlanGraph graph = plan::build(job);
+  Durations durations;
+  sim::simulate(graph, job.cluster, {}, &durations);
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   plan::ExportedJob exported;
   std::size_t bytes = 0, files = 0;
-  exported.warnings = plan::export_chakra(job, graph, [&](const plan::ExportedFile& file) {
+  exported.warnings = plan::export_chakra(job, graph, std::cref(durations), [&](const plan::ExportedFile& file) {
     write_file(folder + "/" + file.name, file.text);
     bytes += file.text.size();
     ++files;

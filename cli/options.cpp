@@ -44,6 +44,7 @@ struct Options::Impl {
   std::string verb, card;
   CLI::App app;
   std::vector<std::string> names;  // with dashes
+  std::vector<std::string> flags;  // of them, those without a value
   std::vector<Line> positionals, options;
   std::vector<std::string> commands;
   std::string usage_tail;
@@ -73,6 +74,7 @@ Options::~Options() = default;
 
 void Options::flag(const std::string& name, bool* value, const std::string& help) {
   impl_->names.push_back("--" + name);
+  impl_->flags.push_back("--" + name);
   impl_->options.push_back({"--" + name, help});
   impl_->app.add_flag("--" + name, *value);
 }
@@ -178,6 +180,12 @@ std::optional<std::string> Options::parse(const std::vector<std::string>& argume
       out += left.substr(0, blank) + "\t" + (blank == std::string::npos ? "" : left.substr(blank + 1)) + "\n";
     }
     return out;
+  }
+  for (const std::string& argument : arguments) {
+    const std::string name = argument.substr(0, argument.find('='));
+    if (name != argument && std::count(o.flags.begin(), o.flags.end(), name) > 0) {
+      throw InputError(fmt::format("{}: takes no value; see foretrain {} --help", name, o.verb));
+    }
   }
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // CLI11 takes them from the back
   try {

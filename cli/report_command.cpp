@@ -128,6 +128,7 @@ int report_command(const std::vector<std::string>& arguments, Console& console) 
     file.emplace(a.output);
   }
   reports::Report report;
+  const bool is_best_plan = !a.search.empty() && a.job.path.empty();
   if (!a.search.empty()) {
     const std::string text = read_text(a.search);
     report.search = reports::search_figures(text, a.search);
@@ -150,6 +151,9 @@ int report_command(const std::vector<std::string>& arguments, Console& console) 
   report.estimate = forecast(a.job, a.models, job, graph, simulation);
   if (wants_run) {
     report.estimate.whole_run = a.whole_run.forecast(job, report.estimate);
+  }
+  if (is_best_plan && report.estimate.whole_run && report.estimate.whole_run->price) {
+    reports::set_money(*report.search, report.estimate.whole_run->money.mean);
   }
   report.pipeline = spans.pipeline();
   report.network = network_use(job, graph, simulation.step_time);

@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "reports/figures.h"
@@ -41,6 +44,29 @@ void check_range(const std::string& option, const std::optional<double>& value, 
     throw InputError(
         fmt::format("--{}: {:g} is not allowed; expected a number from {:g} to {:.0f}", option, *value, low, high));
   }
+}
+
+// A message about options as one about the keys of an object: "--checkpoint-every=5" is checkpoint_every.
+std::string in_keys(const std::string& message) {
+  std::string text;
+  for (std::size_t at = 0; at < message.size();) {
+    const bool is_option = message.compare(at, 2, "--") == 0 && at + 2 < message.size() &&
+                           std::islower(static_cast<unsigned char>(message[at + 2])) != 0 &&
+                           message.compare(at, 6, "--help") != 0;
+    if (!is_option) {
+      text += message[at++];
+      continue;
+    }
+    for (at += 2;
+         at < message.size() && (message[at] == '-' || std::islower(static_cast<unsigned char>(message[at])) != 0);
+         ++at) {
+      text += message[at] == '-' ? '_' : message[at];
+    }
+    if (at < message.size() && message[at] == '=') {
+      at = std::min(message.find('"', at), message.size());
+    }
+  }
+  return text;
 }
 
 }  // namespace
@@ -85,6 +111,30 @@ void WholeRunArguments::add_to(Options& options) {
   options.number("pue", &pue_, 1, "... power of the building over that of its nodes [1.1]");
   options.integer("runs", &runs_, 100, 1'000'000, "... so many of them sampled [10000]");
   options.integer("seed", &seed_, 0, INT64_MAX, "... from this seed [1]");
+}
+
+void WholeRunArguments::read(const ObjectReader& words) {
+  if (!words.present()) {
+    return;
+  }
+  Options options("estimate", "");
+  add_to(options);
+  std::vector<std::string> arguments;
+  for (const auto& [key, value] : words.value()->items()) {
+    if (!value.is_string() && !value.is_number()) {
+      throw InputError(
+          fmt::format("{}: {} is not allowed; expected a number or a text", words.place(key), shown(value)));
+    }
+    std::string name = key;
+    std::replace(name.begin(), name.end(), '_', '-');
+    arguments.push_back(fmt::format("--{}={}", name, value.is_string() ? value.get<std::string>() : value.dump()));
+  }
+  try {
+    options.parse(arguments);
+    wanted();
+  } catch (const InputError& e) {
+    throw InputError(fmt::format("{}: {}", words.place(""), in_keys(e.what())));
+  }
 }
 
 bool WholeRunArguments::wanted() const {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "base/json.h"
 #include "cli/options.h"
 #include "plan/job.h"
 #include "reports/estimate.h"
@@ -20,6 +21,8 @@ void check_price(const std::optional<double>& price);
 class WholeRunArguments {
  public:
   void add_to(Options& options);
+  // The same words from a JSON object, _ for -: {"tokens": "15T", "checkpoint_every": "20 min"}. Throws InputError.
+  void read(const ObjectReader& words);
   // Whether --tokens or --steps was given. Throws InputError for words that need them and stand without, for both, and
   // for what cannot be.
   bool wanted() const;

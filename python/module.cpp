@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "cli/forecast.h"
 #include "cli/job.h"
 #include "cli/search.h"
+#include "cli/whole_run.h"
 #include "plan/build.h"
 #include "plan/validate.h"
 #include "reports/estimate.h"
@@ -38,17 +40,26 @@ cli::JobArguments arguments_of(const std::string& job, bool is_name, const std::
 }
 
 std::string estimate(const std::string& job_text, bool is_name, const std::vector<std::string>& overrides,
-                     const std::string& compute_model, const std::string& network, bool fixes) {
+                     const std::string& compute_model, const std::string& network, bool fixes,
+                     const std::string& whole_run_text) {
   const py::gil_scoped_release released;
   cli::JobArguments arguments = arguments_of(job_text, is_name, overrides);
   arguments.wants_fixes = fixes;
   cli::ModelArguments models;
   models.compute_model = compute_model;
   models.network_model = network;
+  cli::WholeRunArguments whole_run;
+  const JsonDocument words = JsonDocument::from_text(whole_run_text, "whole_run");
+  Mistakes mistakes;
+  whole_run.read(ObjectReader(words, mistakes));
   const plan::Job job = arguments.load();
   const plan::PlanGraph graph = plan::build(job);
   const sim::Simulation simulation = cli::simulate(job, graph, models, nullptr);
-  return reports::to_json(cli::forecast(arguments, models, job, graph, simulation)).dump();
+  reports::Estimate result = cli::forecast(arguments, models, job, graph, simulation);
+  if (whole_run.wanted()) {
+    result.whole_run = whole_run.forecast(job, result);
+  }
+  return reports::to_json(result).dump();
 }
 
 // Ended by Ctrl-C it raises what Python makes of that.

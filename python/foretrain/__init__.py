@@ -49,14 +49,18 @@ def _overrides(overrides):
     return list(overrides)
 
 
-def estimate(job, overrides=None, *, compute_model="auto", network="auto", fixes=True):
+def estimate(job, overrides=None, *, compute_model="auto", network="auto", fixes=True, **whole_run):
     """The forecast of one training step: foretrain.estimate/1 (docs/formats.md) as a dict.
+
+    With `tokens` ("15T", 3e11) or `steps` also of the whole run ("whole_run"), with the other words of `foretrain estimate`
+    about it, _ for -: price=2.5, checkpoint_every="20 min", mtbf="3 h".
 
     A job that does not fit has "fits" False; `fixes` says whether to look for changes that make it fit. Raises InputError
     (a ValueError) with every mistake of the job.
     """
     text, is_name = _job(job)
-    return Estimate(json.loads(_core.estimate(text, is_name, _overrides(overrides), compute_model, network, fixes)))
+    words = json.dumps(whole_run, allow_nan=False)
+    return Estimate(json.loads(_core.estimate(text, is_name, _overrides(overrides), compute_model, network, fixes, words)))
 
 
 def search(job, overrides=None, *, free=(), axis=None, within=0, time=0, keep=10):

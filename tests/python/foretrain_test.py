@@ -33,6 +33,18 @@ class EstimateTest(unittest.TestCase):
             capture_output=True, text=True, check=True).stdout
         self.assertEqual(foretrain.estimate("megatron-22b-8-a100", {"micro_batch": 2}), json.loads(printed))
 
+    def test_a_whole_run_is_what_the_command_prints(self):
+        options = ["--tokens", "300B", "--checkpoint-every", "20 min", "--price", "2.5", "--runs", "100"]
+        printed = subprocess.run([os.environ["FORETRAIN"], "estimate", "megatron-22b-8-a100", *options, "--json"],
+                                 capture_output=True, text=True, check=True).stdout
+        e = foretrain.estimate("megatron-22b-8-a100", tokens=3e11, checkpoint_every="20 min", price=2.5, runs=100)
+        self.assertEqual(e, json.loads(printed))
+        self.assertEqual(e["whole_run"]["tokens"], 3e11)
+        for message, words in (("did you mean \"tokens\"", {"token": 3e11}), ("needs tokens", {"price": 2}),
+                               ("whole_run:1: /tokens: true", {"tokens": True})):
+            with self.assertRaisesRegex(foretrain.InputError, message):
+                foretrain.estimate("megatron-22b-8-a100", **words)
+
     def test_overrides_come_as_a_dict_or_a_list(self):
         one = foretrain.estimate(JOB, {"strategy.tp": 4, "strategy.dp": 2})
         self.assertEqual(one, foretrain.estimate(JOB, ["strategy.tp=4", "strategy.dp=2"]))
