@@ -7,6 +7,7 @@
 #include <ctime>
 #include <memory>
 
+#include "base/parallel.h"
 #include "exec/calibrate_phase.h"
 #include "topologies/this_machine.h"
 
@@ -75,8 +76,7 @@ void describe(const CalibrateOptions& options, const Site& site, topologies::Pro
 }  // namespace
 
 topologies::Profile calibrate(const CalibrateOptions& options) {
-  return calibrate(options,
-                   options.gpu != nullptr ? scale_of_gpu(*options.gpu) : scale_of_cores(topologies::available_cores()));
+  return calibrate(options, options.gpu != nullptr ? scale_of_gpu(*options.gpu) : scale_of_cores(available_cores()));
 }
 
 topologies::Profile calibrate(const CalibrateOptions& options, const CalibrateScale& scale) {
@@ -85,7 +85,7 @@ topologies::Profile calibrate(const CalibrateOptions& options, const CalibrateSc
   const auto elapsed = [&] { return Seconds(std::chrono::steady_clock::now() - begin); };
   const Seconds budget = options.budget;
 
-  const Site site{scale, options.gpu != nullptr ? 1 : topologies::available_cores(), options.gpu, nullptr};
+  const Site site{scale, options.gpu != nullptr ? 1 : available_cores(), options.gpu, nullptr};
   const bool is_first = options.processes == nullptr || options.processes->number() == 0;
   const bool has_others = options.processes != nullptr && options.processes->count() > 1;
   const Site between{scale, 1, options.gpu, has_others ? options.processes : nullptr};

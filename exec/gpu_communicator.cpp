@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "exec/event_count.h"
 #include "exec/shares.h"
-#include "topologies/this_machine.h"
 
 namespace foretrain::exec {
 
@@ -277,7 +277,7 @@ void GpuWorld::Endpoint::wait(std::uint32_t seen, std::chrono::nanoseconds limit
 
 GpuWorld::GpuWorld(Gpu& gpu, EventPool& events, plan::Rank ranks) : gpu_(gpu), events_(events) {
   for (plan::Rank r = 0; r < ranks; ++r) {
-    endpoints_.push_back(std::make_unique<Endpoint>(*this, r, ranks <= topologies::available_cores()));
+    endpoints_.push_back(std::make_unique<Endpoint>(*this, r, ranks <= available_cores()));
   }
 }
 
