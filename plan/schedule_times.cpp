@@ -74,7 +74,9 @@ ScheduleTimes times(const Schedule& s, const std::vector<Durations>& by_stage, i
             break;
           }
           const auto sender = static_cast<std::size_t>(from);
-          begin = std::max(begin, there + (rank_of[sender] == rank ? 0 : by_stage[sender].message));
+          const Durations& own = by_stage[static_cast<std::size_t>(a.stage)];
+          begin = std::max(begin, there + (rank_of[sender] == rank ? 0 : by_stage[sender].message) -
+                                      (is_forward ? own.forward_lead : own.backward_lead));
         }
         t.waits[rank] += start.empty() ? 0 : begin - clock[rank];
         start.push_back(begin);

@@ -13,6 +13,8 @@ namespace foretrain::plan {
 struct Durations {
   std::int64_t forward = 1, backward = 2, backward_input = 1, backward_weight = 1;
   std::int64_t message = 0;  // of an output, to a stage on another rank
+  // From an action's start until it cannot go on without its input: what it does before may be over by then.
+  std::int64_t forward_lead = 0, backward_lead = 0;
   std::int64_t of(ActionKind kind) const;
 };
 
@@ -22,7 +24,8 @@ struct ScheduleTimes {
   std::int64_t makespan = 0;                     // the end of the last action
 };
 
-// Each action starts as soon as its row and its input allow. `ways`: as in check(). REQUIRES: a checked schedule.
+// Each action starts as soon as its row and its input allow, no earlier than its lead before that. `ways`: as in
+// check(). REQUIRES: a checked schedule.
 ScheduleTimes times(const Schedule& s, const Durations& durations = {}, int ways = 1);
 // With durations of each virtual stage; messages by the stage that they come from.
 ScheduleTimes times(const Schedule& s, const std::vector<Durations>& by_stage, int ways = 1);

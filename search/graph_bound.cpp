@@ -18,7 +18,7 @@ namespace foretrain::search {
 
 namespace {
 
-constexpr plan::Durations kNone{INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, 0};
+constexpr plan::Durations kNone{INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX};
 
 std::int64_t& of(plan::Durations& d, plan::ActionKind kind) {
   return kind == plan::ActionKind::forward          ? d.forward
@@ -60,15 +60,21 @@ class RoleLeast {
         take(role_.segments[s], *first[s], count[s], before[s]);
       }
     }
-    least_.begin();
-    for (std::size_t i = last; i < body.size(); ++i) {
-      add(body[i]);
-    }
-    behind = least_.extent().value;
+    const auto stretch = [&](bool after_input) {
+      least_.begin();
+      for (std::size_t i = last; i < body.size(); ++i) {
+        add(body[i], after_input);
+      }
+      return least_.extent().value;
+    };
+    behind = stretch(false);
     all += behind;
     if (last < body.size()) {
       const plan::Segment& segment = role_.segments[static_cast<std::size_t>(body[last].segment)];
-      behind -= segment.chunk >= 0 ? of(least_of.at(segment.chunk), kind(segment)) : 0;
+      if (segment.chunk >= 0) {
+        behind = std::min(behind - of(least_of.at(segment.chunk).whole, kind(segment)),
+                          stretch(true) - of(least_of.at(segment.chunk).after_input, kind(segment)));
+      }
     }
     for (const Stream& s : streams_) {
       longest_stream = std::max(longest_stream, s.sum);
@@ -99,9 +105,13 @@ class RoleLeast {
   }
 
   std::int64_t all = 0, longest_stream = 0;
-  std::int64_t behind = 0;                           // from the last action on, what is more than the least of it
-  std::int64_t message = INT64_MAX;                  // the shortest between stages
-  std::map<std::int32_t, plan::Durations> least_of;  // by chunk, the least of its actions
+  std::int64_t behind = 0;           // from the last action on, what is more than the least of it
+  std::int64_t message = INT64_MAX;  // the shortest between stages
+  // Of actions; once what they receive from another stage has come, all before that being over.
+  struct Least {
+    plan::Durations whole = kNone, after_input = kNone;
+  };
+  std::map<std::int32_t, Least> least_of;  // by chunk
 
  private:
   // A segment's name begins with its action's letter (plan/graph.h).
@@ -121,24 +131,39 @@ class RoleLeast {
       return;
     }
     least_.begin();
-    add(instance);
+    add(instance, false);
     const std::int64_t took = least_.extent().value;
     all += took * before;
     waited_ += least_.waited().value * before;
     if (segment.chunk >= 0) {
-      const plan::ActionKind action = kind(segment);
-      std::int64_t& least = of(least_of.try_emplace(segment.chunk, kNone).first->second, action);
-      least = std::min(least, took);
+      Least& least = least_of[segment.chunk];
+      std::int64_t &whole = of(least.whole, kind(segment)), &after = of(least.after_input, kind(segment));
+      whole = std::min(whole, took);
+      least_.begin();
+      add(instance, true);
+      after = std::min(after, least_.extent().value);
     }
   }
 
-  void add(const plan::Instance& instance) {
+  void add(const plan::Instance& instance, bool after_input) {
     const plan::Segment& s = role_.segments[static_cast<std::size_t>(instance.segment)];
     for (const plan::BlockCall& call : s.calls) {
       for (std::int32_t i = 0; i < call.count; ++i) {
         least_.add(call.block, plan::bind(s, instance, call, i));
       }
+      if (after_input && receives(call.block)) {
+        least_.begin();
+      }
     }
+  }
+
+  bool receives(plan::BlockId block) const {
+    const std::vector<sim::OpModel>& ops = model_.blocks[static_cast<std::size_t>(block)];
+    return std::any_of(ops.begin(), ops.end(), [&](const sim::OpModel& op) {
+      return std::any_of(op.meetings.begin(), op.meetings.end(), [&](const sim::Meeting& m) {
+        return m.is_message && !m.sends && model_.views[static_cast<std::size_t>(m.view)].axis == plan::Axis::pp;
+      });
+    });
   }
 
   void take_ops(plan::BlockId block, std::int64_t count) {
@@ -204,7 +229,10 @@ std::vector<plan::Durations> by_stage(PipelineRows& rows, const Shape& shape, co
     const std::vector<std::int32_t> stages = rows.stages_of(shape, r);
     for (const auto& [chunk, least] : roles[r].least_of) {
       plan::Durations& d = all[static_cast<std::size_t>(stages[static_cast<std::size_t>(chunk)])];
-      d = least;
+      d = least.whole;
+      d.forward_lead = least.whole.forward - least.after_input.forward;
+      d.backward_lead = std::max(least.whole.backward - least.after_input.backward,
+                                 least.whole.backward_input - least.after_input.backward_input);
       d.message = roles[r].message == INT64_MAX ? 0 : roles[r].message;
     }
   }

@@ -84,6 +84,8 @@ TEST(PlanSearch, BoundsAreNeverAboveTheSimulation) {
       {"llama3-8b", "dgx-h100", 2, 8192, 32, {"micro_batch=1,2", "virtual_stages=1,2"}, 397},
       {"gpt3-175b", "dgx-a100-80gb", 8, 2048, 64, {"micro_batch=1,2", "virtual_stages=1,2,3"}, 499},
       {"mixtral-8x7b", "dgx-h100", 2, 4096, 32, {"micro_batch=1", "cp=1", "virtual_stages=1,2"}, 599},
+      // Few microbatches for many stages: parameters are gathered while a rank waits for its input.
+      {"llama3-8b", "dgx-h100", 4, 8192, 16, {"zero=3", "pp=16", "tp=1", "cp=1", R"(rank_order=["dp,pp,cp,tp"])"}, 1},
   };
   for (const Case& c : cases) {
     const plan::OpenJob open = open_job(c.model, c.system, c.nodes, c.seq_len, c.batch);
@@ -94,7 +96,7 @@ TEST(PlanSearch, BoundsAreNeverAboveTheSimulation) {
     for (std::size_t i = 0; i < all.size(); i += c.every) {
       some.push_back(all[i]);
     }
-    EXPECT_GE(some.size(), 10U) << c.model;
+    EXPECT_GE(some.size(), 8U) << c.model;
     std::vector<std::string> wrong(some.size());
     in_parallel(some.size(), [&](std::size_t i) {
       const Plan& p = some[i];
