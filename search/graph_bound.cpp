@@ -92,6 +92,14 @@ class RoleLeast {
     return least;
   }
 
+  std::int64_t in_any_order() {
+    std::int64_t least = 0;
+    for (const Stream& s : streams_) {
+      least = std::max({least, s.sum, computing(s, 0)});
+    }
+    return least;
+  }
+
   // Of the compute stream but for the update, in a step that takes no more than `limit`: what communication finds no
   // other time for is beside it.
   std::int64_t busy(std::int64_t limit) {
@@ -248,11 +256,12 @@ GraphBound graph_bound(const plan::PlanGraph& graph, const topologies::Cluster& 
   const std::vector<sim::RoleModel> models = sim::model_roles(graph, cluster, *compute, *network);
   sim::ShareSpeeds speeds(*compute, sim::sharing_figures(cluster));
   std::vector<RoleLeast> roles;
-  std::int64_t least = 0;
+  std::int64_t least = 0, in_any_order = 0;
   for (std::size_t r = 0; r < models.size(); ++r) {
     roles.emplace_back(graph.roles[r], models[r], cluster.this_machine ? nullptr : &speeds);
     roles.back().walk();
     least = std::max({least, roles.back().all, roles.back().longest_stream});
+    in_any_order = std::max(in_any_order, roles.back().in_any_order());
   }
   if (!shape.overlap_ep && shape.schedule != "dualpipe" && std::ssize(roles) == shape.pp) {
     const std::vector<std::int64_t> pipeline = rows.least_by_rank(shape, by_stage(rows, shape, roles));
@@ -264,13 +273,14 @@ GraphBound graph_bound(const plan::PlanGraph& graph, const topologies::Cluster& 
   double busy = 0;
   for (std::size_t r = 0; r < roles.size(); ++r) {
     if (least >= limit.value) {
-      return {Time{least}, {}};
+      return {Time{least}, Time{in_any_order}, {}};
     }
     least = roles[r].beside(least);
     busy += static_cast<double>(roles[r].busy(limit.value)) *
             static_cast<double>(plan::count(graph.mesh, graph.roles[r].ranks));
   }
-  return {Time{least}, Time{static_cast<std::int64_t>(busy / static_cast<double>(graph.mesh.ranks()))}};
+  return {Time{least}, Time{in_any_order},
+          Time{static_cast<std::int64_t>(busy / static_cast<double>(graph.mesh.ranks()))}};
 }
 
 }  // namespace foretrain::search

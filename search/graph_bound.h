@@ -12,8 +12,11 @@ namespace foretrain::search {
 
 struct GraphBound {
   Time step_time;  // at least
-  Time busy;       // that devices compute, in the mean and at least, in a step that takes no more than the limit;
-                   // 0 where none does
+  // No more than that, by how long ops take alone and what communication takes from computing: the same of all plans
+  // that do the same ops on the same ranks, whenever.
+  Time in_any_order;
+  Time busy;  // that devices compute, in the mean and at least, in a step that takes no more than the limit;
+              // 0 where none does
 };
 // At this clock (sim/power_limit.h).
 GraphBound graph_bound(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Shape& shape,

@@ -40,7 +40,7 @@ Time least_alone(const plan::Job& job, const plan::PlanGraph& graph, double cloc
 
 // What the graph takes at least, at the highest clock that it can have and take less than `limit`.
 struct AtClock {
-  Time step_time;
+  Time step_time, in_any_order;
   double clock = 1;
 };
 
@@ -51,14 +51,14 @@ AtClock least_at_clock(const plan::Job& job, const plan::PlanGraph& graph, const
   const double clock = bounds.clock(shape, limit);
   const GraphBound bound = graph_bound(graph, job.cluster, shape, bounds.rows(), clock, limit);
   if (bound.step_time >= limit || clock >= 1) {
-    return {bound.step_time, clock};
+    return {bound.step_time, bound.in_any_order, clock};
   }
   const double busy = static_cast<double>(bound.busy.value), full = clock * busy;
   const double share = std::min(1.0, full / (static_cast<double>(limit.value) - busy + full));
   const double lower = std::min(clock, sim::rounded_clock(sim::sustained_clock(job.cluster, share)));
   return {
       lower < clock ? graph_bound(graph, job.cluster, shape, bounds.rows(), lower, limit).step_time : bound.step_time,
-      lower};
+      bound.in_any_order, lower};
 }
 
 // `look` says why the plan is rejected; "": it is not.
@@ -97,6 +97,7 @@ Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape
                          return kTooLargeByBound;
                        }
                        const AtClock least = least_at_clock(job, graph, shape, bounds, limit);
+                       v.found.in_any_order = least.in_any_order;
                        if (least.step_time >= limit) {
                          return kSlower;
                        }
@@ -107,6 +108,13 @@ Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape
                        v.found.alone = least_alone(job, graph, 0);
                        return v.found.alone >= limit ? kSlowerAlone : "";
                      });
+}
+
+std::string same_ops(const plan::OpenJob& open, ShapeBounds& bounds, Shape shape, Tail tail) {
+  // Without ZeRO-2 gradients are summed in buckets, and these end where a virtual stage does.
+  shape.virtual_stages = tail.zero >= 2 && bounds.has_like_layers(shape) ? 1 : shape.virtual_stages;
+  tail.overlap_param_gather = false;
+  return strategy_of(open, shape, tail).dump();
 }
 
 void replay_memory(const plan::OpenJob& open, Found& found) {
@@ -128,19 +136,20 @@ std::string packed(const Found& f) {
   for (const plan::Share share : plan::kShares) {
     times.push_back((f.breakdown.*share).value);
   }
-  return json{f.alone.value, f.step_time.value, f.fits ? json(*f.fits) : json(nullptr), f.memory.value,
-              std::move(times)}
+  return json{f.in_any_order.value, f.alone.value,   f.step_time.value, f.fits ? json(*f.fits) : json(nullptr),
+              f.memory.value,       std::move(times)}
       .dump();
 }
 
 void unpack(const std::string& text, Found& f) {
   const json all = json::parse(text);
-  f.alone.value = all[0];
-  f.step_time.value = all[1];
-  f.fits = all[2].is_null() ? std::nullopt : std::optional(all[2].get<bool>());
-  f.memory.value = all[3];
+  f.in_any_order.value = all[0];
+  f.alone.value = all[1];
+  f.step_time.value = all[2];
+  f.fits = all[3].is_null() ? std::nullopt : std::optional(all[3].get<bool>());
+  f.memory.value = all[4];
   for (std::size_t i = 0; i < std::size(plan::kShares); ++i) {
-    (f.breakdown.*plan::kShares[i]).value = all[4][i];
+    (f.breakdown.*plan::kShares[i]).value = all[5][i];
   }
 }
 

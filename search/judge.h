@@ -24,6 +24,10 @@ struct Verdict {
 Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape, const Tail& tail, Time limit,
               Bytes capacity);
 
+// The same text of plans that do the same ops on the same ranks, in another order: with parameters gathered at another
+// time or, under ZeRO-2 and 3 and where layers are alike, with other virtual stages.
+std::string same_ops(const plan::OpenJob& open, ShapeBounds& bounds, Shape shape, Tail tail);
+
 // Part by which closed forms are taken to exceed a simulation with shared links at most: of 420 random plans of
 // GPT-3 175B on 1,024 A100 and Llama 3 70B on 64 H100 it was 0.3 % at most, and nothing in 406.
 inline constexpr double kClosed = 5e-3;

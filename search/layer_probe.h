@@ -25,6 +25,7 @@ class LayerProbe {
 
   const std::string& why() const { return why_; }  // the job refuses such a plan; "": it does not
   std::int64_t layers() const { return layers_; }
+  bool is_uniform() const { return uniform_; }  // all layers are alike
 
   // Bytes of all layers, on one rank, without zero.
   std::int64_t parameter_bytes = 0, gradient_bytes = 0, state_bytes = 0;
@@ -58,7 +59,7 @@ class LayerProbe {
   std::map<int, Priced> priced_;
   const plan::Instance *forward_ = nullptr, *backward_ = nullptr;
   std::int64_t layers_ = 0;
-  bool uniform_ = false;  // all layers are alike
+  bool uniform_ = false;
 };
 
 }  // namespace foretrain::search

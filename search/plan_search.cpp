@@ -130,6 +130,7 @@ class Search {
       list->clear();
     }
     dived_.clear();
+    in_any_order_.clear();  // holds while the limit only falls
   }
 
   std::size_t each(std::size_t count) const { return count * static_cast<std::size_t>(options_.crew.count); }
@@ -214,6 +215,8 @@ class Search {
     }
   }
 
+  std::string ops_word(const Candidate& c) { return same_ops(open_, workers_.bounds(), shapes_[c.at], c.tail); }
+
   std::string word(std::size_t shape, const Tail& tail) const {
     return strategy_of(open_, shapes_[shape], tail).dump();
   }
@@ -259,11 +262,22 @@ class Search {
 
   // Those that were judged are taken out.
   void judge_first(std::size_t count, std::vector<Candidate>& candidates) {
-    std::vector<Verdict> verdicts = judge_some({candidates.data(), count}, limit());
     std::vector<Candidate> left;
-    for (std::size_t i = 0; i < count; ++i) {
+    const auto slower = std::stable_partition(
+        candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(count), [&](const Candidate& c) {
+          const auto found = in_any_order_.find(ops_word(c));
+          return found == in_any_order_.end() || found->second < limit();
+        });
+    const auto unknown = static_cast<std::size_t>(slower - candidates.begin());
+    result_.rejected[kSlower] += static_cast<std::int64_t>(count - unknown);
+    std::vector<Verdict> verdicts = judge_some({candidates.data(), unknown}, limit());
+    for (std::size_t i = 0; i < unknown; ++i) {
       Verdict& v = verdicts[i];
       result_.built += v.built ? 1 : 0;
+      if (v.found.in_any_order > Time{}) {
+        Time& least = in_any_order_[ops_word(candidates[i])];
+        least = std::max(least, v.found.in_any_order);
+      }
       if (!v.judged) {
         left.push_back(std::move(candidates[i]));
       } else if (!v.rejected.empty()) {
@@ -388,6 +402,7 @@ class Search {
   std::vector<Bound> of_shape_;
   std::vector<Found> fitting_;  // not simulated yet, fastest first
   std::vector<Found> simulated_;
+  std::map<std::string, Time> in_any_order_;                   // by ops_word()
   std::map<std::size_t, std::set<std::string>> dived_;         // judged before all others: strategies, by shape
   std::map<std::size_t, std::map<std::string, Found>> known_;  // from other runs, likewise
 };

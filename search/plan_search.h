@@ -29,6 +29,7 @@ struct Found {
   std::size_t at = 0;  // among the shapes of the search
   Shape shape;
   Tail tail;
+  Time in_any_order;          // at least, of it and of all that do the same ops
   Time alone;                 // at least, where links were shared with nobody
   Time step_time;             // simulated
   std::optional<bool> fits;   // known when its memory was replayed

@@ -118,6 +118,12 @@ std::optional<Bound> ShapeBounds::bound(const Shape& s, Time limit, std::string&
   }
 }
 
+bool ShapeBounds::has_like_layers(const Shape& shape) {
+  const auto is_given = [&](const char* word) { return open_.given->contains(word); };
+  return probe(shape)->is_uniform() && !is_given("layers_per_stage") && !is_given("recompute_layers") &&
+         !is_given("offload_layers");
+}
+
 Bytes ShapeBounds::memory(const Shape& s, const Tail& t) {
   const std::shared_ptr<LayerProbe> p = probe(s);
   const std::int64_t stages = s.pp * s.virtual_stages;

@@ -42,6 +42,8 @@ class ShapeBounds {
   Bytes memory(const Shape& shape, const Tail& tail);
   // The highest clock of a plan that takes less than `limit`; 1 without a power limit.
   double clock(const Shape& shape, Time limit);
+  // All layers do the same ops, in a plan with any stages.
+  bool has_like_layers(const Shape& shape);
   PipelineRows& rows() { return rows_; }
 
  private:

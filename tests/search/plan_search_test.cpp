@@ -125,6 +125,36 @@ TEST(PlanSearch, BoundsAreNeverAboveTheSimulation) {
   }
 }
 
+// What bounds a plan whenever its ops run bounds all that do the same.
+TEST(PlanSearch, SameOpsTakeAsLongInAnyOrder) {
+  const std::vector<Case> cases{
+      {"llama3-8b", "dgx-h100", 2, 8192, 32, {"micro_batch=1", "cp=2", "cp_kind=ring", "tp=2", "zero=1,2,3"}, 1},
+      {"mixtral-8x7b", "dgx-h100", 2, 4096, 32, {"micro_batch=1", "cp=1", "tp=2", "zero=0,2,3", "ep=4"}, 1},
+  };
+  for (const Case& c : cases) {
+    const plan::OpenJob open = open_job(c.model, c.system, c.nodes, c.seq_len, c.batch);
+    ShapeBounds bounds(open);
+    std::map<std::string, std::vector<Plan>> alike;
+    for (const Plan& p : plans_of(open, space_of(open, c.axes))) {
+      alike[same_ops(open, bounds, p.shape, p.tail)].push_back(p);
+    }
+    std::size_t several = 0;
+    for (const auto& [word, plans] : alike) {
+      std::set<Time> least;
+      for (const Plan& p : plans) {
+        try {
+          const plan::Job job = plan::with_strategy(open.job, strategy_of(open, p.shape, p.tail));
+          least.insert(graph_bound(plan::build(job), job.cluster, p.shape, bounds.rows(), 1, kNever).in_any_order);
+        } catch (const InputError&) {
+        }
+      }
+      EXPECT_LE(least.size(), 1U) << c.model << " " << word;
+      several += plans.size() > 1 ? 1 : 0;
+    }
+    EXPECT_GE(several, 10U) << c.model;
+  }
+}
+
 // The same best as every plan estimated.
 TEST(PlanSearch, FindsWhatTryingAllFinds) {
   const std::vector<Case> cases{
