@@ -81,24 +81,12 @@ class RoleLeast {
     }
   }
 
-  // With communication beside computing, where that is more than `least`.
-  std::int64_t beside(std::int64_t least) {
-    for (const Stream& s : streams_) {
-      // What all of it beside nothing would take says whether that can be.
-      if (streams_[plan::kCompute].sum + std::max(s.taking, waited_) > least) {
-        least = std::max(least, computing(s, waited_) + waited_);
-      }
-    }
-    return least;
+  // Where they take the limit or longer, else 0: ops of a stream, or computing beside communication,
+  std::int64_t in_any_order(std::int64_t limit) {
+    return std::max(longest_stream < limit ? 0 : longest_stream, beside(0, limit));
   }
-
-  std::int64_t in_any_order() {
-    std::int64_t least = 0;
-    for (const Stream& s : streams_) {
-      least = std::max({least, s.sum, computing(s, 0)});
-    }
-    return least;
-  }
+  // and with the waits that stay.
+  std::int64_t with_waits(std::int64_t limit) { return beside(waited_, limit); }
 
   // Of the compute stream but for the update, in a step that takes no more than `limit`: what communication finds no
   // other time for is beside it.
@@ -122,6 +110,17 @@ class RoleLeast {
   std::map<std::int32_t, Least> least_of;  // by chunk
 
  private:
+  std::int64_t beside(std::int64_t waited, std::int64_t limit) {
+    std::int64_t least = 0;
+    for (const Stream& s : streams_) {
+      // What all of it beside nothing would take says whether that can be.
+      if (streams_[plan::kCompute].sum + std::max(s.taking, waited) >= limit) {
+        least = std::max(least, computing(s, waited) + waited);
+      }
+    }
+    return least < limit ? 0 : least;
+  }
+
   // A segment's name begins with its action's letter (plan/graph.h).
   static plan::ActionKind kind(const plan::Segment& s) {
     return s.name.front() == 'F'   ? plan::ActionKind::forward
@@ -256,12 +255,14 @@ GraphBound graph_bound(const plan::PlanGraph& graph, const topologies::Cluster& 
   const std::vector<sim::RoleModel> models = sim::model_roles(graph, cluster, *compute, *network);
   sim::ShareSpeeds speeds(*compute, sim::sharing_figures(cluster));
   std::vector<RoleLeast> roles;
-  std::int64_t least = 0, in_any_order = 0;
+  std::int64_t least = 0;
   for (std::size_t r = 0; r < models.size(); ++r) {
     roles.emplace_back(graph.roles[r], models[r], cluster.this_machine ? nullptr : &speeds);
     roles.back().walk();
-    least = std::max({least, roles.back().all, roles.back().longest_stream});
-    in_any_order = std::max(in_any_order, roles.back().in_any_order());
+    if (const std::int64_t ops = roles.back().in_any_order(limit.value); ops > 0) {
+      return {Time{ops}, Time{ops}, {}};
+    }
+    least = std::max(least, roles.back().all);
   }
   if (!shape.overlap_ep && shape.schedule != "dualpipe" && std::ssize(roles) == shape.pp) {
     const std::vector<std::int64_t> pipeline = rows.least_by_rank(shape, by_stage(rows, shape, roles));
@@ -272,15 +273,16 @@ GraphBound graph_bound(const plan::PlanGraph& graph, const topologies::Cluster& 
   }
   double busy = 0;
   for (std::size_t r = 0; r < roles.size(); ++r) {
+    least = std::max(least, least < limit.value ? roles[r].with_waits(limit.value) : 0);
     if (least >= limit.value) {
-      return {Time{least}, Time{in_any_order}, {}};
+      return {Time{least}, {}, {}};
     }
-    least = roles[r].beside(least);
-    busy += static_cast<double>(roles[r].busy(limit.value)) *
-            static_cast<double>(plan::count(graph.mesh, graph.roles[r].ranks));
+    if (clock < 1) {
+      busy += static_cast<double>(roles[r].busy(limit.value)) *
+              static_cast<double>(plan::count(graph.mesh, graph.roles[r].ranks));
+    }
   }
-  return {Time{least}, Time{in_any_order},
-          Time{static_cast<std::int64_t>(busy / static_cast<double>(graph.mesh.ranks()))}};
+  return {Time{least}, {}, Time{static_cast<std::int64_t>(busy / static_cast<double>(graph.mesh.ranks()))}};
 }
 
 }  // namespace foretrain::search

@@ -12,13 +12,14 @@ namespace foretrain::search {
 
 struct GraphBound {
   Time step_time;  // at least
-  // No more than that, by how long ops take alone and what communication takes from computing: the same of all plans
-  // that do the same ops on the same ranks, whenever.
+  // Where it takes the limit or longer, by how long ops take alone and what communication takes from computing: as long
+  // take all plans that do the same ops on the same ranks, whenever. Else 0.
   Time in_any_order;
-  Time busy;  // that devices compute, in the mean and at least, in a step that takes no more than the limit;
-              // 0 where none does
+  // That devices compute, in the mean and at least, in a step that takes no more than the limit; 0 where none does, and
+  // at the full clock.
+  Time busy;
 };
-// At this clock (sim/power_limit.h).
+// At this clock (sim/power_limit.h). No more is found out than whether a step takes less than the limit.
 GraphBound graph_bound(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Shape& shape,
                        PipelineRows& rows, double clock, Time limit);
 
