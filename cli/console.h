@@ -42,7 +42,7 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // `fraction` done, 0 to 1; `detail` stands behind the bar. Called from one thread.
+  // `fraction` done, 0 to 1; `detail` stands behind the bar. One call at a time.
   void update(double fraction, const std::string& detail);
   // A phase that reports nothing while it lasts: its name, at once.
   void phase(const std::string& name);

@@ -6,6 +6,7 @@
 #include "base/catalogue.h"
 #include "base/error.h"
 #include "cli/forecast.h"
+#include "cli/interrupt.h"
 #include "cli/job.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
@@ -16,6 +17,7 @@
 #include "search/plan_changes.h"
 #include "search/sensitivity.h"
 #include "search/sweep.h"
+#include "search/watch.h"
 
 namespace foretrain::cli {
 
@@ -59,13 +61,39 @@ std::string definition(const std::string& word) {
 }
 
 reports::Sweep swept(const JobArguments& arguments, const ModelArguments& models,
-                     const std::vector<std::string>& sweeps) {
+                     const std::vector<std::string>& sweeps, const InterruptWatch& interrupt, Console& console) {
   std::vector<reports::SweepAxis> axes;
   for (const std::string& text : sweeps) {
     axes.push_back(search::sweep_axis(text));
   }
   const search::LoadJob load = [&](const std::vector<std::string>& further) { return arguments.load(further); };
-  return search::sweep(arguments.load(), load, options_of(models), std::move(axes));
+  Progress progress(console, "sweeping");
+  const search::Watch watch{[&](std::size_t done, std::size_t count) {
+                              progress.update(static_cast<double>(done) / static_cast<double>(count),
+                                              fmt::format("{} of {} simulated", done, count));
+                            },
+                            interrupt.flag()};
+  return search::sweep(arguments.load(), load, options_of(models), std::move(axes), watch);
+}
+
+// What more of each resource would buy, and what to change; as far as it is found before an interruption.
+void add_simulated(reports::Explanation& e, const JobArguments& arguments, const plan::Job& job,
+                   const plan::PlanGraph& graph, const sim::Options& options, const InterruptWatch& interrupt,
+                   Console& console) {
+  Progress progress(console, "explaining");
+  const std::size_t all = std::size(search::kResources) + search::plan_changes(job).size();
+  std::size_t before = 0;
+  const search::Watch watch{[&](std::size_t done, std::size_t) {
+                              progress.update(static_cast<double>(before + done) / static_cast<double>(all),
+                                              fmt::format("{} of {} simulated", before + done, all));
+                            },
+                            interrupt.flag()};
+  const Time step = e.estimate->step_time;
+  e.resources = search::sensitivity(job, graph, options, step, watch);
+  before = std::size(search::kResources);
+  e.changes = search::changed_plans(
+      job, [&](const std::vector<std::string>& further) { return arguments.load(further); }, options, step, watch);
+  e.interrupted = watch.is_over();
 }
 
 }  // namespace
@@ -109,8 +137,11 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
     return kOk;
   }
   if (!sweeps.empty()) {
-    const reports::Sweep result = swept(job_arguments, models, sweeps);
+    const InterruptWatch interrupt;
+    const reports::Sweep result = swept(job_arguments, models, sweeps, interrupt, console);
     console.result(json ? reports::to_json(result).dump(2) + "\n" : reports::to_text(result, console.colour()));
+    console.flush();
+    interrupt.throw_if_interrupted();
     return kOk;
   }
   job_arguments.wants_fixes = false;
@@ -119,12 +150,14 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
   plan::Timeline timeline;
   const sim::Simulation simulation = simulate(job, graph, models, &timeline);
   const reports::Estimate estimate = forecast(job_arguments, models, job, graph, simulation);
-  reports::Explanation explanation{&estimate, search::critical_path(graph, job.cluster, timeline), {}, {}};
-  explanation.resources = search::sensitivity(job, graph, options_of(models), simulation.step_time);
-  explanation.changes = search::changed_plans(
-      job, [&](const std::vector<std::string>& further) { return job_arguments.load(further); }, options_of(models),
-      simulation.step_time);
+  reports::Explanation explanation;
+  explanation.estimate = &estimate;
+  explanation.path = search::critical_path(graph, job.cluster, timeline);
+  const InterruptWatch interrupt;  // from here on there is something to tell
+  add_simulated(explanation, job_arguments, job, graph, options_of(models), interrupt, console);
   console.result(json ? reports::to_json(explanation).dump(2) + "\n" : reports::to_text(explanation, console.colour()));
+  console.flush();
+  interrupt.throw_if_interrupted();
   return kOk;
 }
 

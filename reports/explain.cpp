@@ -172,14 +172,16 @@ Json to_json(const Explanation& e) {
           {"critical_path", path},
           {"resources", resources},
           {"top_changes", top},
-          {"changes", changes}};
+          {"changes", changes},
+          {"interrupted", e.interrupted}};
 }
 
 std::string to_text(const Explanation& e, bool colour) {
   const Estimate& estimate = *e.estimate;
   return fmt::format("{}\n\nA step takes {}{}.\n\n{}\n{}\n{}", headline(*estimate.job),
                      seconds_text(seconds(estimate.step_time)), estimate.fit.fits() ? "" : ", if it fitted",
-                     path_text(e, colour), resources_text(e, colour), changes_text(e, colour));
+                     path_text(e, colour), resources_text(e, colour), changes_text(e, colour)) +
+         (e.interrupted ? "\nInterrupted: resources and changes that were not simulated by then are left out.\n" : "");
 }
 
 Json to_json(const Sweep& s) {

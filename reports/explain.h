@@ -47,6 +47,7 @@ struct Explanation {
   std::vector<PathPart> path;          // the longest first; sums to a step
   std::vector<ResourceGain> resources;
   std::vector<ChangedPlan> changes;  // the shortest steps first, also such as do not fit or help
+  bool interrupted = false;          // resources and changes that were not simulated by then are missing
 };
 
 nlohmann::ordered_json to_json(const ResourceGain& r);

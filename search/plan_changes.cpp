@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "plan/build.h"
 #include "plan/device_memory.h"
 #include "search/sensitivity.h"
@@ -143,10 +142,10 @@ std::vector<PlanChange> plan_changes(const plan::Job& job) {
 }
 
 std::vector<ChangedPlan> changed_plans(const plan::Job& job, const LoadJob& load, const sim::Options& options,
-                                       Time base) {
+                                       Time base, const Watch& watch) {
   const std::vector<PlanChange> changes = plan_changes(job);
   std::vector<std::optional<ChangedPlan>> each(changes.size());
-  in_parallel(changes.size(), [&](std::size_t i) { each[i] = tried(changes[i], load, options, base); });
+  in_parallel(changes.size(), watch, [&](std::size_t i) { each[i] = tried(changes[i], load, options, base); });
   std::vector<ChangedPlan> plans;
   for (std::optional<ChangedPlan>& plan : each) {
     if (plan) {

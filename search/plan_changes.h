@@ -7,6 +7,7 @@
 
 #include "plan/job.h"
 #include "reports/explain.h"
+#include "search/watch.h"
 #include "sim/simulator.h"
 
 namespace foretrain::search {
@@ -23,8 +24,8 @@ using reports::PlanChange;
 // job.
 std::vector<PlanChange> plan_changes(const plan::Job& job);
 
-// Those that the job allows, the shortest steps first.
+// Those that the job allows, the shortest steps first, but for those that an interruption left out.
 std::vector<ChangedPlan> changed_plans(const plan::Job& job, const LoadJob& load, const sim::Options& options,
-                                       Time base);
+                                       Time base, const Watch& watch = {});
 
 }  // namespace foretrain::search

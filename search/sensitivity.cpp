@@ -7,7 +7,6 @@
 #include <utility>
 #include <variant>
 
-#include "base/parallel.h"
 #include "topologies/fabric.h"
 #include "topologies/network.h"
 #include "topologies/profile.h"
@@ -194,11 +193,11 @@ Cluster with_more(const Cluster& cluster, Resource resource, double factor) {
 }
 
 std::vector<ResourceGain> sensitivity(const plan::Job& job, const plan::PlanGraph& graph, const sim::Options& options,
-                                      Time base) {
+                                      Time base, const Watch& watch) {
   std::vector<ResourceGain> gains(std::size(kResources));
-  in_parallel(gains.size(), [&](std::size_t i) {
+  in_parallel(gains.size(), watch, [&](std::size_t i) {
     const Resource resource = kResources[i];
-    ResourceGain& g = gains[i];
+    ResourceGain g;
     g.name = name(resource);
     g.words = words(resource);
     g.factor = is_cost(resource) ? kLessOfIt : kMoreOfIt;
@@ -210,7 +209,9 @@ std::vector<ResourceGain> sensitivity(const plan::Job& job, const plan::PlanGrap
     }
     g.gain = seconds(base - g.step_time) / seconds(base);
     g.why = g.step_time == base ? why_not(resource, job) : "";
+    gains[i] = std::move(g);
   });
+  std::erase_if(gains, [](const ResourceGain& g) { return g.name.empty(); });
   return gains;
 }
 

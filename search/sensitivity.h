@@ -7,6 +7,7 @@
 #include "plan/graph.h"
 #include "plan/job.h"
 #include "reports/explain.h"
+#include "search/watch.h"
 #include "sim/simulator.h"
 
 namespace foretrain::search {
@@ -39,9 +40,9 @@ using reports::ResourceGain;
 
 inline constexpr double kMoreOfIt = 1.1, kLessOfIt = 0.9;
 
-// All resources, in the order above. `base`: the job's step as it is. The memory's size never changes a step by itself:
-// search/plan_changes.h says what would then fit.
+// All resources, in the order above, but for those that an interruption left out. `base`: the job's step as it is. The
+// memory's size never changes a step by itself: search/plan_changes.h says what would then fit.
 std::vector<ResourceGain> sensitivity(const plan::Job& job, const plan::PlanGraph& graph, const sim::Options& options,
-                                      Time base);
+                                      Time base, const Watch& watch = {});
 
 }  // namespace foretrain::search

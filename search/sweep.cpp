@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "plan/build.h"
 #include "plan/device_memory.h"
 #include "plan/overrides.h"
@@ -52,8 +51,9 @@ std::optional<std::string> dp_left(const plan::Job& job, const std::vector<Sweep
 }
 
 SweepRow row_of(const plan::Job& base, const LoadJob& load, const sim::Options& options, const Sweep& sweep,
-                std::vector<std::string> values, std::size_t& resolved) {
+                const std::vector<std::string>& values, std::size_t& resolved) {
   SweepRow row;
+  row.values = values;
   std::vector<std::string> overrides;
   for (std::size_t a = 0; a < sweep.axes.size(); ++a) {
     overrides.push_back(sweep.axes[a].field + "=" + values[a]);
@@ -63,7 +63,6 @@ SweepRow row_of(const plan::Job& base, const LoadJob& load, const sim::Options& 
       overrides.push_back(*dp);
     }
   }
-  row.values = std::move(values);
   try {
     const plan::Job job = load(overrides);
     resolved = std::hash<nlohmann::json>{}(plan::resolved(job));
@@ -185,7 +184,8 @@ SweepAxis sweep_axis(const std::string& text) {
   return axis;
 }
 
-Sweep sweep(const plan::Job& job, const LoadJob& load, const sim::Options& options, std::vector<SweepAxis> axes) {
+Sweep sweep(const plan::Job& job, const LoadJob& load, const sim::Options& options, std::vector<SweepAxis> axes,
+            const Watch& watch) {
   Sweep result;
   result.axes = std::move(axes);
   std::size_t rows = 1;
@@ -201,17 +201,23 @@ Sweep sweep(const plan::Job& job, const LoadJob& load, const sim::Options& optio
   result.dp_follows = sizes && !dp && job.strategy.beside() == 0 && !job.cluster.this_machine;
   result.rows.resize(rows);
   std::vector<std::size_t> resolved(rows);
-  in_parallel(rows, [&](std::size_t r) {
-    std::vector<std::string> values(result.axes.size());
+  for (std::size_t r = 0; r < rows; ++r) {
+    std::vector<std::string>& values = result.rows[r].values;
+    values.resize(result.axes.size());
     for (std::size_t a = result.axes.size(), left = r; a-- > 0;) {
       const std::vector<std::string>& of = result.axes[a].values;
       values[a] = of[left % of.size()];
       left /= of.size();
     }
-    result.rows[r] = row_of(job, load, options, result, std::move(values), resolved[r]);
+    result.rows[r].refused = kLeftOut;
+  }
+  in_parallel(rows, watch, [&](std::size_t r) {
+    result.rows[r] = row_of(job, load, options, result, result.rows[r].values, resolved[r]);
   });
+  const bool whole =
+      std::none_of(result.rows.begin(), result.rows.end(), [](const SweepRow& r) { return r.refused == kLeftOut; });
   for (std::size_t a = 0; a < result.axes.size(); ++a) {
-    result.no_effect.push_back(no_effect(job, result, resolved, a));
+    result.no_effect.push_back(whole ? no_effect(job, result, resolved, a) : "");
   }
   return result;
 }

@@ -17,8 +17,10 @@ using reports::SweepRow;
 // (with the nearest) and for a list without values.
 SweepAxis sweep_axis(const std::string& text);
 
-// Rows are at most kMostRows, or InputError.
+// Rows are at most kMostRows, or InputError. Those that an interruption left out are refused with kLeftOut.
 inline constexpr std::size_t kMostRows = 10'000;
-Sweep sweep(const plan::Job& job, const LoadJob& load, const sim::Options& options, std::vector<SweepAxis> axes);
+inline constexpr const char* kLeftOut = "not simulated: interrupted";
+Sweep sweep(const plan::Job& job, const LoadJob& load, const sim::Options& options, std::vector<SweepAxis> axes,
+            const Watch& watch = {});
 
 }  // namespace foretrain::search

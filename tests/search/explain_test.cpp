@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "base/error.h"
 #include "plan/build.h"
@@ -9,6 +10,7 @@
 #include "search/plan_changes.h"
 #include "search/sensitivity.h"
 #include "search/sweep.h"
+#include "search/watch.h"
 #include "tests/support/message_of.h"
 #include "tests/support/tiny_graphs.h"
 #include "topologies/profile.h"
@@ -131,7 +133,49 @@ TEST(PlanChanges, AreSimulatedAndInOrder) {
                              [](const ChangedPlan& a, const ChangedPlan& b) { return a.step_time < b.step_time; }));
 }
 
-Sweep swept(const std::vector<std::string>& texts, const std::vector<std::string>& overrides = {}) {
+// An interruption that is there before the work, or comes with the first piece done.
+TEST(Watch, TellsEachPieceAndLeavesOutThoseNotBegun) {
+  std::atomic<bool> stop{false};
+  std::vector<std::size_t> told;
+  Watch watch{[&](std::size_t done, std::size_t count) {
+                EXPECT_EQ(count, 100u);
+                told.push_back(done);
+              },
+              &stop};
+  std::vector<int> pieces(100);
+  const auto work = [&](std::size_t i) { pieces[i] = 1; };
+  in_parallel(pieces.size(), watch, work);
+  ASSERT_EQ(told.size(), 100u);
+  for (std::size_t i = 0; i < told.size(); ++i) {
+    EXPECT_EQ(told[i], i + 1);
+  }
+  stop = true;
+  told.clear();
+  pieces.assign(100, 0);
+  in_parallel(pieces.size(), watch, work);
+  EXPECT_EQ(pieces, std::vector<int>(100));
+  EXPECT_TRUE(told.empty());
+  stop = false;
+  watch.on_progress = [&](std::size_t done, std::size_t) {
+    told.push_back(done);
+    stop = true;
+  };
+  in_parallel(pieces.size(), watch, work);
+  EXPECT_EQ(static_cast<std::size_t>(std::count(pieces.begin(), pieces.end(), 1)), told.size());
+  in_parallel(0, watch, work);
+}
+
+TEST(Watch, AnInterruptionLeavesWhatIsKnown) {
+  const plan::Job job = job_of();
+  const plan::PlanGraph graph = plan::build(job);
+  const std::atomic<bool> stop{true};
+  const Watch watch{{}, &stop};
+  EXPECT_TRUE(sensitivity(job, graph, plain(), Time{1}, watch).empty());
+  EXPECT_TRUE(changed_plans(job, kLoad, {}, Time{1}, watch).empty());
+}
+
+Sweep swept(const std::vector<std::string>& texts, const std::vector<std::string>& overrides = {},
+            const Watch& watch = {}) {
   std::vector<SweepAxis> axes;
   for (const std::string& text : texts) {
     axes.push_back(sweep_axis(text));
@@ -141,7 +185,7 @@ Sweep swept(const std::vector<std::string>& texts, const std::vector<std::string
     all.insert(all.end(), further.begin(), further.end());
     return job_of(all);
   };
-  return sweep(job_of(overrides), load, {}, axes);
+  return sweep(job_of(overrides), load, {}, axes, watch);
 }
 
 // 16 sequences of 64 tokens a step.
@@ -186,6 +230,25 @@ TEST(Sweep, KeepsRefusedRows) {
   EXPECT_NE(s.rows[1].refused, "");
   EXPECT_EQ(s.rows[1].refused.find('\n'), std::string::npos);
   EXPECT_EQ(s.rows[1].step_time, Time{});
+}
+
+// What the values are is told of all rows; that none of them makes a difference is not said of a part.
+TEST(Sweep, InterruptedSaysWhichRowsAreLeftOut) {
+  const std::vector<std::string> axes{"dp=4,4,4,4,4,4,4,4", "zero=0,0,0"};
+  const Sweep all = swept(axes);
+  EXPECT_NE(all.no_effect[0], "");
+  std::atomic<bool> stop{false};
+  const Sweep part = swept(axes, {}, {[&](std::size_t, std::size_t) { stop = true; }, &stop});
+  ASSERT_EQ(part.rows.size(), all.rows.size());
+  bool whole = true;
+  for (std::size_t r = 0; r < all.rows.size(); ++r) {
+    EXPECT_EQ(part.rows[r].values, all.rows[r].values);
+    const bool done = part.rows[r].refused.empty();
+    EXPECT_EQ(part.rows[r].refused, done ? "" : kLeftOut);
+    EXPECT_EQ(part.rows[r].step_time, done ? all.rows[r].step_time : Time{});
+    whole &= done;
+  }
+  EXPECT_EQ(part.no_effect[0].empty(), !whole);
 }
 
 TEST(Sweep, ReadsAxes) {
