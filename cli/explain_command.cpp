@@ -153,6 +153,7 @@ int explain_command(const std::vector<std::string>& arguments, Console& console)
   reports::Explanation explanation;
   explanation.estimate = &estimate;
   explanation.path = search::critical_path(graph, job.cluster, timeline);
+  timeline = {};                   // spans of every op: no need to hold them beside the simulations that follow
   const InterruptWatch interrupt;  // from here on there is something to tell
   add_simulated(explanation, job_arguments, job, graph, options_of(models), interrupt, console);
   console.result(json ? reports::to_json(explanation).dump(2) + "\n" : reports::to_text(explanation, console.colour()));
