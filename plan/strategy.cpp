@@ -226,12 +226,7 @@ void check_overlap_ep(ObjectReader& reader, const Strategy& s) {
 }
 
 void read_offload(ObjectReader& reader, Strategy& s) {
-  for (const std::string& word : reader.words("offload", {"parameters", "gradients", "optimizer", "activations"})) {
-    if (word != "optimizer" && word != "activations") {
-      reader.mistake("offload", fmt::format("\"{}\" is not built yet; expected \"optimizer\", \"activations\" or an "
-                                            "empty list",
-                                            word));
-    }
+  for (const std::string& word : reader.words("offload", {"optimizer", "activations"})) {
     s.offload_optimizer |= word == "optimizer";
     s.offload_activations |= word == "activations";
   }

@@ -206,7 +206,7 @@ TEST(Job, WhatIsNotBuiltIsRefusedByName) {
             at("recompute_early_stop") + "needs recompute full: nothing else runs whole layers again");
   EXPECT_EQ(refusal({"recompute=[\"norm\",\"norm\"]"}), at("recompute") + "\"norm\" stands twice");
   EXPECT_EQ(refusal({"offload=[\"gradients\"]"}),
-            at("offload") + "\"gradients\" is not built yet; expected \"optimizer\", \"activations\" or an empty list");
+            at("offload") + "\"gradients\" in the list is not allowed; expected: optimizer, activations");
   EXPECT_EQ(refusal({"offload=[\"activations\"]", "pp=2", "schedule=zb_h1"}),
             at("offload") +
                 "\"activations\" cannot go with zb_h1: its weight gradients would need them a second time; expected a "

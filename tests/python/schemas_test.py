@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""docs/schemas against the readers: every file of the catalogue validates, and every object has the keys that its reader
-knows, no more and no fewer. What a reader knows it says of a key that it does not: `unknown key ...; known: ...`."""
+"""docs/schemas against the readers: every file of the catalogue validates, every object has the keys that its reader
+knows, no more and no fewer, and every key the words, ranges and units. What a reader knows it says of a key that it does
+not: `unknown key ...; known: ...`; what it takes, of a value that is wrong: `expected an integer from 1 to 10`."""
 
 import copy
 import json
+import math
 import os
 import re
 import subprocess
@@ -25,7 +27,7 @@ DEVICE = {"name": "d", "memory": "80 GB", "memory_bandwidth": "2 TB/s", "peak": 
 LINK = {"bandwidth": "50 GB/s", "latency": "2 us"}
 PCIE = {"bandwidth": "32 GB/s"}
 ENDS = {"from": 0, "to": 9}
-MODEL = {"layers": 2, "hidden": 64, "heads": 2, "vocab": 100, "ffn_hidden": 64}
+MODEL = {"layers": 10000, "hidden": 64, "heads": 2, "vocab": 100, "ffn_hidden": 64}
 
 
 def system(**keys):
@@ -38,7 +40,8 @@ def job(model, system, data=None, cluster=None, strategy=None):
             "cluster": {"system": system, "nodes": 2, **(cluster or {})}, "strategy": strategy or {}}
 
 
-# Together they have every object of a job, and what a reader asks for only beside some other word.
+# Together they have every object of a job, what a reader asks for only beside some other word, and the largest layers and
+# nodes, where those are the limit of another key.
 JOBS = [
     job({**MODEL, "moe": {"experts": 4, "top_k": 1, "ffn_hidden": 8}, "ssm": {"heads": 2},
          "rotary_scaling": {"factor": 8, "original_positions": 8192},
@@ -56,6 +59,7 @@ JOBS = [
     job({**MODEL, "architecture": "encoder", "head": "classifier"},
         system(fabric={"kind": "dragonfly", "routers": 2, "adapters_per_router": 8, "global_links": 1,
                        "node": {"kind": "graph", "graph": {"links": [{"between": ["GPU 0", "GPU 1"], "bandwidth": "5 GB/s"}]}}})),
+    job({**MODEL, "architecture": "encoder", "head": "masked_lm"}, {**system(), "devices_per_node": 100000}),
     job({"architecture": "linear", "inputs": 4}, system()),
     job({"architecture": "mlp", "inputs": 4, "layers": 1, "hidden": 8},
         {"this_machine": True, "device": DEVICE, "intra": LINK},
@@ -147,6 +151,185 @@ def known_keys(run, schema):
 def foretrain(*arguments):
     done = subprocess.run([os.environ["FORETRAIN"], *arguments], capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
+
+
+# Each is wrong for most keys.
+WRONG = ([None], False, "no-such-word")
+# What a reader says that it expects, as kind of value and its figures or words.
+RANGE = r"from (\S+) to ([^ ,]+)"
+SAID = (
+    (r"expected (\d+)", lambda m: {"constant": {int(m[1])}}),
+    (rf"expected an integer {RANGE}", lambda m: {"integer": (float(m[1]), float(m[2]))}),
+    (r"expected an integer >= (\S+)", lambda m: {"integer": (float(m[1]), math.inf)}),
+    (rf"expected a number {RANGE}", lambda m: {"number": (float(m[1]), float(m[2]))}),
+    (rf"expected a number {RANGE}, or one for each .*",
+     lambda m: {kind: (float(m[1]), float(m[2])) for kind in ("number", "list of numbers")}),
+    (r"expected a number >= (\S+)", lambda m: {"number": (float(m[1]), math.inf)}),
+    (r"expected true or false", lambda m: {"boolean": set()}),
+    (r"expected a string", lambda m: {"string": set()}),
+    (r"expected one of: (.*)", lambda m: {"word": set(m[1].split(", "))}),
+    (r"expected .* or \"(.*)\"", lambda m: {"word": {m[1]}}),
+    (r"expected a list of: (.*)", lambda m: {"list of words": set(m[1].split(", "))}),
+    (r"expected a list, each an integer >= (\S+)", lambda m: {"list of integers": (float(m[1]), math.inf)}),
+    (r"expected a list of strings", lambda m: {"list of strings": set()}),
+    (r"expected a list of objects", lambda m: {"list of objects": set()}),
+    (r"expected an object", lambda m: {"object": set()}),
+    (r"expected a number and a unit, one of: (.*)", lambda m: {"quantity": set(m[1].split(" "))}),
+)
+SAID_OF_ITEMS = (
+    (r"expected: (.*)", lambda m: {"list of words": set(m[1].split(", "))}),
+    (r"expected an integer >= (\S+)", lambda m: {"list of integers": (float(m[1]), math.inf)}),
+    (r"expected a string", lambda m: {"list of strings": set()}),
+)
+
+
+def expected_by_reader(messages):
+    """Kinds of values, each with all that any of the messages allows."""
+    kinds = {}
+    for message in messages:
+        wrong, _, expected = message.partition("; ")
+        expected = re.sub(r"^did you mean \S+\? ", "", expected)
+        for pattern, kinds_of in (SAID_OF_ITEMS if wrong.endswith("in the list is not allowed") else
+                                  SAID if wrong.endswith(("is not allowed", "is not a quantity")) else ()):
+            if match := re.fullmatch(pattern, expected):
+                for kind, what in kinds_of(match).items():
+                    before = kinds.get(kind, what)
+                    kinds[kind] = (before | what if isinstance(what, set) else
+                                   (min(before[0], what[0]), max(before[1], what[1])))
+    return kinds
+
+
+def expected_by_schema(schema):
+    kinds = {}
+    for branch in schema.branches():
+        value = branch.value
+        within = (value.get("minimum", -math.inf), value.get("maximum", math.inf))
+        if value.get("type") == "array":
+            items = Schema(branch.name, value["items"]).value
+            within = (items.get("minimum", -math.inf), items.get("maximum", math.inf))
+            kind = "words" if "enum" in items else items["type"] + "s"
+            kinds["list of " + kind] = (set(items["enum"]) if "enum" in items else
+                                        within if kind in ("integers", "numbers") else set())
+        elif "const" in value:
+            kinds["constant" if isinstance(value["const"], int) else "word"] = {value["const"]}
+        elif "enum" in value:
+            kinds["word"] = set(value["enum"])
+        elif units := re.search(r" \*\((.*)\)\$$", value.get("pattern", "")):
+            kinds["quantity"] = set(units[1].split("|"))
+        elif "type" in value:
+            kinds[value["type"]] = within if value["type"] in ("integer", "number") else set()
+    return kinds
+
+
+def closed_objects(document, schema, path=()):
+    """Those of a document: path and schema."""
+    if isinstance(document, list):
+        for i, item in enumerate(document):
+            yield from closed_objects(item, schema.child(i), (*path, str(i)))
+    elif isinstance(document, dict):
+        own = schema.typed("object")
+        if own.is_closed():
+            yield path, own
+        for key, value in document.items():
+            yield from closed_objects(value, schema.child(key), (*path, key))
+
+
+def changed(document, path, change):
+    result = copy.deepcopy(document)
+    place = result
+    for token in path:
+        place = place[int(token) if isinstance(place, list) else token]
+    change(place)
+    return result
+
+
+def said_of(text, path):
+    """What of the messages is said of this place."""
+    return re.findall(rf"^\S.*?: {re.escape('/' + '/'.join(path))}: (.*)$", text, re.MULTILINE)
+
+
+class ValuesTest(unittest.TestCase):
+    """Documents that are wrong in one place each, all judged by one process."""
+
+    def judged(self, documents, job_of=lambda document: document):
+        lines = "".join(json.dumps(job_of(document)) + "\n" for document in documents)
+        done = subprocess.run([os.environ["FORETRAIN"], "estimate", "--batch", "-"], input=lines, capture_output=True,
+                              text=True, check=False)
+        results = [json.loads(line).get("error", "") for line in done.stdout.splitlines()]
+        self.assertEqual(len(results), len(documents), done.stderr)
+        return results
+
+    def check(self, documents, schema, job_of=lambda document: document):
+        places = [(document, *place) for document in documents for place in closed_objects(document, schema)]
+        self.check_values(places, job_of)
+        self.check_required(places, job_of)
+
+    def check_values(self, places, job_of):
+        wrong, of = [], []
+        for document, path, own in places:
+            for key, value in own.value.get("properties", {}).items():
+                for probe in WRONG:
+                    wrong.append(changed(document, path, lambda place: place.__setitem__(key, probe)))
+                    of.append(((own.key(), key), (*path, key), Schema(own.name, value)))
+        said, schemas = {}, {}
+        for text, (place, path, schema) in zip(self.judged(wrong, job_of), of):
+            said.setdefault(place, []).extend(said_of(text, path))
+            schemas[place] = schema
+        for place, schema in schemas.items():
+            by_schema, by_reader = expected_by_schema(schema), expected_by_reader(said[place])
+            patterns = [branch.value["pattern"] for branch in schema.branches() if "pattern" in branch.value]
+            if "word" in by_reader:  # "topk:SHARE"
+                by_reader["word"] -= {w for w in by_reader["word"] if any(re.search(p, w) for p in patterns)}
+            if len(by_schema) > 1:  # beside others they are files, or told of in other words
+                for kind in ("string", "object"):
+                    by_schema.pop(kind, None)
+                    by_reader.pop(kind, None)
+            with self.subTest(object=place[0][:60], key=place[1]):
+                self.assertEqual(by_schema, by_reader, set(said[place]))
+
+    def check_required(self, places, job_of):
+        without, of = [], []
+        for document, path, own in places:
+            for key in own.value.get("properties", {}):
+                without.append(changed(document, path, lambda place: place.pop(key, None)))
+                of.append((own, path, key))
+        required, schemas = {}, {}
+        for text, (own, path, key) in zip(self.judged(without, job_of), of):
+            required[own.key(), key] = required.get((own.key(), key), True) and bool(said_of(text, (*path, key)))
+            schemas[own.key()] = own
+        for name, own in schemas.items():
+            with self.subTest(object=name[:60]):
+                self.assertEqual(sorted(own.value.get("required", [])),
+                                 sorted(key for (place, key), always in required.items() if place == name and always))
+
+    def test_of_jobs_models_systems_and_devices(self):
+        self.check(JOBS, Schema("job.json"))
+
+    def test_of_profiles(self):
+        with tempfile.TemporaryDirectory() as folder:
+            files = []
+
+            def job_of(profile):
+                files.append(Path(folder) / f"{len(files)}.json")
+                files[-1].write_text(json.dumps(profile))
+                return {"version": 1, "workload": {"model": "gpt2-124m", "seq_len": 64, "global_batch": 16},
+                        "cluster": {"system": {**system(), "profile": str(files[-1])}, "nodes": 1}, "strategy": {"dp": 8}}
+
+            self.check([PROFILE], Schema("profile.json"), job_of)
+
+    def test_of_quantities(self):
+        """Texts that the pattern takes are those that the reader takes."""
+        for name, unit, place in (("bandwidth", "GB/s", ("cluster", "storage", "bandwidth")),
+                                  ("time", "us", ("cluster", "storage", "latency")),
+                                  ("bytes", "MB", ("strategy", "bucket_bytes"))):
+            pattern = Schema("job.json").root["$defs"][name]["pattern"]
+            texts = [text.replace("U", unit) for text in
+                     ("1 U", "1U", "1   U", "1.5 U", "1. U", ".5 U", "1e3 U", "1.5e-3 U", "1E+2 U", "1.2.3 U", ". U", "-1 U",
+                      "+1 U", " 1 U", "1 U ", "1", "U", "1 x", "1e U", "inf U", "nan U", "0x1 U", "1,5 U", "")]
+            jobs = [changed(JOBS[0], place[:-1], lambda at: at.__setitem__(place[-1], text)) for text in texts]
+            for text, said in zip(texts, self.judged(jobs)):
+                with self.subTest(text=text):
+                    self.assertEqual(bool(re.search(pattern, text)), not said_of(said, place), said_of(said, place))
 
 
 class KeysTest(unittest.TestCase):
