@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "base/units.h"
+#include "cli/import_words.h"
 #include "cli/verbs.h"
 #include "plan/foreign/chakra.h"
 #include "reports/table.h"
@@ -66,43 +67,13 @@ int contents(const std::string& path, bool json, Console& console) {
   return kOk;
 }
 
-struct Given {
-  std::vector<std::string> paths;
-  std::map<std::string, std::string> values;
-  std::string value(const char* key, const char* otherwise) const {
-    const auto found = values.find(key);
-    return found == values.end() ? otherwise : found->second;
-  }
-};
-
-Given sorted(const std::vector<std::string>& words) {
-  Given given;
-  for (const std::string& word : words) {
-    const std::size_t equals = word.find('=');
-    const std::string key = word.substr(0, equals);
-    if (equals == std::string::npos) {
-      given.paths.push_back(word);
-    } else if (key == "system" || key == "nodes" || key == "dtype") {
-      given.values[key] = word.substr(equals + 1);
-    } else {
-      throw InputError(
-          fmt::format("\"{}\" is not allowed beside Chakra traces; expected FILE..., or a folder, and "
-                      "system=NAME nodes=N dtype=WORD",
-                      word));
-    }
-  }
-  return given;
-}
-
-constexpr int kMostRanks = 1 << 20;
-
 // "traces/job.12.et": 12; -1 where no number stands before the end.
 int rank_of(const fs::path& path) {
   const std::string number = path.stem().extension().string();
   int rank = -1;
   const char* const end = number.data() + number.size();
   const bool is_number = number.size() > 1 && std::from_chars(number.data() + 1, end, rank).ptr == end;
-  return is_number && rank >= 0 && rank < kMostRanks ? rank : -1;
+  return is_number && rank >= 0 && rank < kMostCounted ? rank : -1;
 }
 
 std::map<int, std::string> by_rank(const std::vector<std::string>& given) {
@@ -202,23 +173,15 @@ Dtype dtype_of(const std::string& word) {
   throw InputError(fmt::format("dtype={} is not allowed; expected one of {}", word, fmt::join(known, ", ")));
 }
 
-topologies::Cluster cluster_of(const Given& given, std::int64_t ranks) {
+topologies::Cluster cluster_of(const ImportWords& given, std::int64_t ranks) {
   topologies::Cluster cluster = topologies::load_system(given.values.at("system"));
-  const std::string nodes = given.value("nodes", "");
-  cluster.nodes = (ranks + cluster.devices_per_node - 1) / cluster.devices_per_node;
-  if (!nodes.empty()) {
-    const char* const end = nodes.data() + nodes.size();
-    if (std::from_chars(nodes.data(), end, cluster.nodes).ptr != end || cluster.nodes < 1 ||
-        cluster.nodes > kMostRanks) {
-      throw InputError(fmt::format("nodes={} is not allowed; expected an integer from 1 to {}", nodes, kMostRanks));
-    }
-  }
+  cluster.nodes = given.count("nodes", (ranks + cluster.devices_per_node - 1) / cluster.devices_per_node);
   topologies::load_profile_of(cluster);
   return cluster;
 }
 
-int simulated(const Given& given, bool json, Console& console) {
-  const search::ChakraTraces traces = load(given.paths);
+int simulated(const ImportWords& given, bool json, Console& console) {
+  const search::ChakraTraces traces = load(given.files);
   const topologies::Cluster cluster = cluster_of(given, std::ssize(traces.nodes));
   const search::ChakraReplay r = search::replay(traces, cluster, dtype_of(given.value("dtype", "bf16")));
   const double step = seconds(r.step), recorded = seconds(r.recorded);
@@ -267,18 +230,19 @@ int simulated(const Given& given, bool json, Console& console) {
 }  // namespace
 
 int import_chakra(const std::vector<std::string>& words, bool json, Console& console) {
-  const Given given = sorted(words);
-  if (given.paths.empty()) {
+  const ImportWords given = import_words(words, {"system", "nodes", "dtype"}, "Chakra traces",
+                                         "FILE..., or a folder, and system=NAME nodes=N dtype=WORD");
+  if (given.files.empty()) {
     throw InputError("a FILE is missing; expected: foretrain import chakra FILE");
   }
-  if (given.values.count("system") > 0) {
+  if (given.has("system")) {
     return simulated(given, json, console);
   }
   std::error_code error;
-  if (given.paths.size() > 1 || !given.values.empty() || fs::is_directory(given.paths.front(), error)) {
+  if (given.files.size() > 1 || !given.values.empty() || fs::is_directory(given.files.front(), error)) {
     throw InputError("traces of several ranks are simulated on a system; add system=NAME, of 'foretrain list systems'");
   }
-  return contents(given.paths.front(), json, console);
+  return contents(given.files.front(), json, console);
 }
 
 }  // namespace foretrain::cli

@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/units.h"
+#include "cli/import_words.h"
 #include "cli/verbs.h"
 #include "reports/table.h"
 #include "search/nccl_profile.h"
@@ -23,37 +23,11 @@ namespace {
 using topologies::NcclSweep;
 
 constexpr std::size_t kMostBytes = 64 << 20;
-constexpr const char* kUsage =
-    "expected FILE... system=NAME, and where the files do not say it collective=KIND, ranks=N, nodes=N";
-
-struct Given {
-  std::vector<std::string> files;
-  std::map<std::string, std::string> values;
-  int number(const std::string& key) const {
-    const std::string& text = values.at(key);
-    constexpr std::size_t kDigits = 7;
-    if (text.empty() || text.size() > kDigits || text.find_first_not_of("0123456789") != std::string::npos ||
-        text == "0") {
-      throw InputError(fmt::format("{}={} is not allowed; expected a number of at least 1", key, text));
-    }
-    return std::stoi(text);
-  }
-};
-
-Given sorted(const std::vector<std::string>& words) {
-  Given given;
-  for (const std::string& word : words) {
-    const std::size_t equals = word.find('=');
-    const std::string key = word.substr(0, equals);
-    if (equals == std::string::npos) {
-      given.files.push_back(word);
-    } else if (key == "system" || key == "collective" || key == "ranks" || key == "nodes") {
-      given.values[key] = word.substr(equals + 1);
-    } else {
-      throw InputError(fmt::format("\"{}\" is not allowed beside output of nccl-tests; {}", word, kUsage));
-    }
-  }
-  if (given.values.count("system") == 0) {
+ImportWords given_by(const std::vector<std::string>& words) {
+  ImportWords given = import_words(words, {"system", "collective", "ranks", "nodes"}, "output of nccl-tests",
+                                   "FILE... system=NAME, and where the files do not say it collective=KIND, ranks=N, "
+                                   "nodes=N");
+  if (!given.has("system")) {
     throw InputError(
         fmt::format("{}: nccl-tests does not say what the system is; add system=NAME, of 'foretrain list "
                     "systems' or a file",
@@ -69,12 +43,12 @@ bool is_device(const std::string& gpu, const std::string& device) {
   return gpu.empty() || gpu.find(device.substr(begin, device.find(' ', begin) - begin)) != std::string::npos;
 }
 
-void complete(NcclSweep& s, const Given& given, const topologies::Cluster& cluster, std::vector<std::string>& notes) {
-  const auto taken = [&](const char* key) { return given.values.count(key) > 0; };
-  s.collective = taken("collective") ? given.values.at("collective") : s.collective;
-  if (taken("ranks") || taken("nodes")) {
-    s.ranks = taken("ranks") ? given.number("ranks") : s.ranks;
-    s.nodes = taken("nodes") ? given.number("nodes") : std::max(1, s.nodes);
+void complete(NcclSweep& s, const ImportWords& given, const topologies::Cluster& cluster,
+              std::vector<std::string>& notes) {
+  s.collective = given.value("collective", s.collective);
+  if (given.has("ranks") || given.has("nodes")) {
+    s.ranks = static_cast<int>(given.count("ranks", s.ranks));
+    s.nodes = static_cast<int>(given.count("nodes", std::max(1, s.nodes)));
     s.fewest = s.ranks - (s.nodes - 1) * ((s.ranks + s.nodes - 1) / s.nodes);
   }
   if (s.collective.empty()) {
@@ -139,7 +113,7 @@ nlohmann::ordered_json document(const search::NcclProfile& p, const std::vector<
 }  // namespace
 
 int import_nccl_tests(const std::vector<std::string>& words, const std::string& output, bool json, Console& console) {
-  const Given given = sorted(words);
+  const ImportWords given = given_by(words);
   topologies::Cluster cluster = topologies::load_system(given.values.at("system"));
   topologies::load_profile_of(cluster);
   std::vector<NcclSweep> sweeps;
