@@ -17,6 +17,8 @@ Table largest_table(const Report& r);
 Table network_table(const NetworkUse& n);
 Table comparison_table(const Comparison& c);
 
+// Of a search: the best step times by tp and pp.
+Table grid_table(const std::vector<GridCell>& grid);
 // Those that have a row.
 std::vector<Table> search_tables(const SearchFigures& s);
 

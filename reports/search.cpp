@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "reports/figures.h"
+#include "reports/report_tables.h"
 #include "reports/table.h"
 #include "reports/text.h"
 
@@ -183,37 +184,6 @@ Table sizes_table(const Search& s) {
 }
 
 // "(pp) x tp" with the fastest step of each.
-Table grid_table(const Search& s) {
-  Table t;
-  t.title = "Fastest by tp and pp (> : at least, not simulated; - : nothing that fits)";
-  std::vector<std::int64_t> tps, pps;
-  for (const GridCell& c : s.grid) {
-    tps.push_back(c.tp);
-    pps.push_back(c.pp);
-  }
-  for (std::vector<std::int64_t>* values : {&tps, &pps}) {
-    std::sort(values->begin(), values->end());
-    values->erase(std::unique(values->begin(), values->end()), values->end());
-  }
-  t.columns = {{"", Align::right}};
-  for (const std::int64_t pp : pps) {
-    t.columns.push_back({fmt::format("pp {}", pp), Align::right});
-  }
-  for (const std::int64_t tp : tps) {
-    std::vector<Cell> row{fmt::format("tp {}", tp)};
-    for (const std::int64_t pp : pps) {
-      const auto at =
-          std::find_if(s.grid.begin(), s.grid.end(), [&](const auto& c) { return c.tp == tp && c.pp == pp; });
-      row.emplace_back(at == s.grid.end()                 ? ""
-                       : at->step_seconds                 ? fmt::format("{:.3g} s", *at->step_seconds)
-                       : at->fits && at->at_least_seconds ? fmt::format("> {:.3g} s", *at->at_least_seconds)
-                                                          : "-");
-    }
-    t.rows.push_back(std::move(row));
-  }
-  return t;
-}
-
 Table pareto_table(const Search& s) {
   Table t;
   t.title = "Less memory for more time, of the plans that were simulated";
@@ -316,7 +286,7 @@ std::string to_text(const Search& s, bool colour) {
       out += to_text(pareto_table(s), colour) + "\n";
     }
     if (!s.grid.empty()) {
-      out += to_text(grid_table(s), colour) + "\n";
+      out += to_text(grid_table(s.grid), colour) + "\n";
     }
   }
   out += to_text(space_table(s), colour) + "\n" + to_text(rejected_table(s), colour);

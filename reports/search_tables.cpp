@@ -14,6 +14,12 @@ namespace {
 
 constexpr int kShades = 4;
 
+// The faster the more marks.
+std::string shade(double step, double least, double most) {
+  const double part = most > least ? (most - step) / (most - least) : 1;
+  return std::string(static_cast<std::size_t>(1 + std::lround(part * (kShades - 1))), '#');
+}
+
 Table plans_table(const std::vector<PlanFigures>& plans, std::string title) {
   Table t;
   t.title = std::move(title);
@@ -28,53 +34,6 @@ Table plans_table(const std::vector<PlanFigures>& plans, std::string title) {
     if (priced) {
       t.rows.back().emplace_back(compact(*p.money));
     }
-  }
-  return t;
-}
-
-// The faster the more marks.
-std::string shade(double step, double least, double most) {
-  const double part = most > least ? (most - step) / (most - least) : 1;
-  return std::string(static_cast<std::size_t>(1 + std::lround(part * (kShades - 1))), '#');
-}
-
-Table grid_table(const SearchFigures& s) {
-  std::set<std::int64_t> tps, pps;
-  double least = INFINITY, most = 0;
-  for (const GridCell& c : s.grid) {
-    tps.insert(c.tp);
-    pps.insert(c.pp);
-    if (c.step_seconds) {
-      least = std::min(least, *c.step_seconds);
-      most = std::max(most, *c.step_seconds);
-    }
-  }
-  most = std::max(most, 1.1 * least);  // within a tenth of the best all are nearly as good
-  Table t;
-  t.title =
-      "Best step time, tp down and pp across; # the more the faster, > where only a bound judged, - where none fits";
-  t.columns = {{""}};
-  for (const std::int64_t pp : pps) {
-    t.columns.push_back({fmt::format("pp {}", pp), Align::right});
-  }
-  for (const std::int64_t tp : tps) {
-    std::vector<Cell> row{fmt::format("tp {}", tp)};
-    for (const std::int64_t pp : pps) {
-      const auto cell =
-          std::find_if(s.grid.begin(), s.grid.end(), [&](const GridCell& c) { return c.tp == tp && c.pp == pp; });
-      if (cell == s.grid.end()) {
-        row.emplace_back("");
-      } else if (cell->step_seconds) {
-        row.emplace_back(
-            fmt::format("{} {}", shade(*cell->step_seconds, least, most), seconds_text(*cell->step_seconds)),
-            *cell->step_seconds == least ? Tone::good : Tone::plain);
-      } else if (cell->fits && cell->at_least_seconds) {
-        row.emplace_back("> " + seconds_text(*cell->at_least_seconds), Tone::dim);
-      } else {
-        row.emplace_back("-", Tone::dim);
-      }
-    }
-    t.rows.push_back(std::move(row));
   }
   return t;
 }
@@ -125,6 +84,47 @@ Table rejected_table(const SearchFigures& s) {
 
 }  // namespace
 
+Table grid_table(const std::vector<GridCell>& grid) {
+  std::set<std::int64_t> tps, pps;
+  double least = INFINITY, most = 0;
+  for (const GridCell& c : grid) {
+    tps.insert(c.tp);
+    pps.insert(c.pp);
+    if (c.step_seconds) {
+      least = std::min(least, *c.step_seconds);
+      most = std::max(most, *c.step_seconds);
+    }
+  }
+  most = std::max(most, 1.1 * least);  // within a tenth of the best all are nearly as good
+  Table t;
+  t.title =
+      "Best step time, tp down and pp across; # the more the faster, > where only a bound judged, - where none fits";
+  t.columns = {{""}};
+  for (const std::int64_t pp : pps) {
+    t.columns.push_back({fmt::format("pp {}", pp), Align::right});
+  }
+  for (const std::int64_t tp : tps) {
+    std::vector<Cell> row{fmt::format("tp {}", tp)};
+    for (const std::int64_t pp : pps) {
+      const auto cell =
+          std::find_if(grid.begin(), grid.end(), [&](const GridCell& c) { return c.tp == tp && c.pp == pp; });
+      if (cell == grid.end()) {
+        row.emplace_back("");
+      } else if (cell->step_seconds) {
+        row.emplace_back(
+            fmt::format("{} {}", shade(*cell->step_seconds, least, most), seconds_text(*cell->step_seconds)),
+            *cell->step_seconds == least ? Tone::good : Tone::plain);
+      } else if (cell->fits && cell->at_least_seconds) {
+        row.emplace_back("> " + seconds_text(*cell->at_least_seconds), Tone::dim);
+      } else {
+        row.emplace_back("-", Tone::dim);
+      }
+    }
+    t.rows.push_back(std::move(row));
+  }
+  return t;
+}
+
 std::vector<Table> search_tables(const SearchFigures& s) {
   const std::string proof = s.proved ? ", the best one proved"
                             : s.best_possible_seconds && !s.plans.empty()
@@ -135,7 +135,7 @@ std::vector<Table> search_tables(const SearchFigures& s) {
       plans_table(s.plans, fmt::format("Plans that no other beats in both throughput and memory: {} judged, {} "
                                        "simulated{}",
                                        count(s.judged), count(s.simulated), proof)),
-      plans_table(s.runners_up, "The next in speed"), grid_table(s), scaling_table(s), rejected_table(s)};
+      plans_table(s.runners_up, "The next in speed"), grid_table(s.grid), scaling_table(s), rejected_table(s)};
   std::erase_if(tables, [](const Table& t) { return t.rows.empty(); });
   return tables;
 }
