@@ -62,6 +62,7 @@ class Fitting {
       start_from_links();
     }
     profile_.has_network = true;
+    profile_.network.environments_prevail = false;  // what the user measured counts
   }
 
   void fit_side(bool over_fabric) {
@@ -154,7 +155,6 @@ class Fitting {
   double seconds(const NcclSweep& s, std::int64_t bytes) const {
     topologies::Cluster cluster = cluster_;
     cluster.profile = std::shared_ptr<const topologies::Profile>(std::shared_ptr<void>(), &profile_);
-    cluster.profile_path = "nccl-tests";  // the user's own, not one of the catalogue
     const auto model = sim::make_alpha_beta(cluster);
     return is_message(s) ? model->message(Bytes{bytes}, s.nodes == 1)
                          : model->collective(kinds().at(s.collective), Bytes{bytes}, placement(s));

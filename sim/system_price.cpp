@@ -1,11 +1,8 @@
 #include "sim/system_price.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <iterator>
 
-#include "base/catalogue.h"
-#include "topologies/cluster_file.h"
 #include "topologies/profile.h"
 
 namespace foretrain::sim {
@@ -28,16 +25,11 @@ std::vector<NetworkEnvironment> of_system(const std::string& system,
   return result;
 }
 
-bool has_own_network(const topologies::Cluster& cluster) {
-  namespace fs = std::filesystem;
-  return cluster.profile != nullptr && cluster.profile->has_network && !cluster.profile_path.empty() &&
-         fs::path(cluster.profile_path).parent_path() != fs::path(catalogue_home()) / topologies::kProfileFolder;
-}
-
 }  // namespace
 
 SystemPricer::SystemPricer(const topologies::Cluster& cluster) {
-  if (has_own_network(cluster)) {
+  const topologies::Profile* profile = cluster.profile.get();
+  if (profile != nullptr && profile->has_network && !profile->network.environments_prevail) {
     return;
   }
   node_ = of_system(cluster.name, &NetworkEnvironment::node_systems);

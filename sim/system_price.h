@@ -17,8 +17,7 @@ namespace foretrain::sim {
 
 class SystemPricer {
  public:
-  // A system without environments has no prices, nor one whose profile is not the catalogue's and says what its own
-  // network does.
+  // A system without environments has no prices, nor one whose profile says what its own network does.
   explicit SystemPricer(const topologies::Cluster& cluster);
 
   // Nothing where nobody measured the kind on the side that the group is on. all_gather and reduce_scatter,

@@ -132,6 +132,7 @@ Roofline read_roofline(ObjectReader reader) {
 
 NetworkFigures read_network(ObjectReader reader) {
   NetworkFigures n;
+  n.environments_prevail = reader.boolean("environments_prevail", false);
   n.node_busbw = figures(reader, "node_busbw");
   n.fabric_fraction = figures(reader, "fabric_fraction");
   n.ll_limit = figures(reader, "ll_limit");

@@ -54,6 +54,9 @@ struct Roofline {
 
 // Of the network (sim/network_alpha_beta.cpp has the formulas). Collective kinds by name: "all_reduce", …
 struct NetworkFigures {
+  // Where collectives were measured on the system's environments (topologies/network_environment.h) their constants
+  // count, and these figures for the rest.
+  bool environments_prevail = false;
   // Bytes/s: plateau of the bus bandwidth inside one node, by kind. "all_reduce_in_switch" where the switch reduces.
   std::map<std::string, Figure> node_busbw;
   std::map<std::string, Figure> fabric_fraction;  // by kind: what is reached of the NICs that the members bring

@@ -53,7 +53,8 @@ ordered_json json_of(const Roofline& r) {
 }
 
 ordered_json json_of(const NetworkFigures& n) {
-  return {{"node_busbw", json_of(n.node_busbw)},
+  return {{"environments_prevail", n.environments_prevail},
+          {"node_busbw", json_of(n.node_busbw)},
           {"fabric_fraction", json_of(n.fabric_fraction)},
           {"ll_limit", json_of(n.ll_limit)},
           {"node_message", json_of(n.node_message)},
