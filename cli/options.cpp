@@ -7,6 +7,9 @@
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <charconv>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/error.h"
 
@@ -45,6 +48,7 @@ struct Options::Impl {
   CLI::App app;
   std::vector<std::string> names;  // with dashes
   std::vector<std::string> flags;  // of them, those without a value
+  std::vector<std::pair<std::string, std::function<std::string(const std::string&)>>> takes;  // of those with a value
   std::vector<Line> positionals, options;
   std::vector<std::string> commands;
   std::string usage_tail;
@@ -53,6 +57,7 @@ struct Options::Impl {
                    const std::function<std::string(const std::string&)>& take) {
     const std::string long_name = name.substr(name.find("--"));
     names.push_back(long_name);
+    takes.emplace_back(long_name.substr(2), take);
     options.push_back({left, help});
     return app.add_option_function<std::string>(name, [long_name, take](const std::string& text) {
       const std::string mistake = take(text);
@@ -206,6 +211,24 @@ std::optional<std::string> Options::parse(const std::vector<std::string>& argume
     throw InputError(fmt::format("unexpected argument \"{}\"; usage: foretrain {}{}", extra, o.verb, o.usage_tail));
   }
   return std::nullopt;
+}
+
+void Options::read(ObjectReader words) {
+  for (const auto& [name, take] : impl_->takes) {
+    std::string key = name;
+    std::replace(key.begin(), key.end(), '-', '_');
+    const nlohmann::json* value = words.raw(key);
+    if (value == nullptr) {
+      continue;
+    }
+    if (!value->is_string() && !value->is_number()) {
+      words.mistake(key, fmt::format("{} is not allowed; expected a number or a text", shown(*value)));
+    } else if (const std::string what = take(value->is_string() ? value->get<std::string>() : value->dump());
+               !what.empty()) {
+      words.mistake(key, what);
+    }
+  }
+  words.finish();
 }
 
 }  // namespace foretrain::cli

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
+
 namespace foretrain::cli {
 
 // In place of other arguments: parse() returns a line for each positional and option, its name, a tab, and of an option
@@ -45,6 +47,9 @@ class Options {
   // Throws InputError with the option, what stood there and what is allowed (the nearest option for an unknown one).
   // Returns the help text instead when --help or -h is among the arguments.
   std::optional<std::string> parse(const std::vector<std::string>& arguments);
+  // The values from an object's keys instead, _ for -: "checkpoint_every" is --checkpoint-every. Numbers and texts;
+  // flags and positionals have no key. Mistakes are the reader's.
+  void read(ObjectReader words);
 
  private:
   struct Impl;

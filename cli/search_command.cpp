@@ -150,9 +150,9 @@ int search_command(const std::vector<std::string>& arguments, Console& console) 
                          ? "--tokens goes with --nodes: days of each size; of one plan 'foretrain estimate' says more"
                          : "--price goes with --tokens");
   }
-  check_price(wishes.price);
+  check_price("--price", wishes.price);
   if (!a.tokens.empty()) {
-    wishes.tokens = parse_tokens(a.tokens);
+    wishes.tokens = parse_tokens("--tokens", a.tokens);
   }
   wishes.free = words_of(a.free, ',');
   if (!a.nodes.empty()) {

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -20,58 +19,35 @@ constexpr std::int64_t kMostSteps = 1'000'000'000'000;
 constexpr double kLowestPrice = 1e-3, kHighestPrice = 1e6;
 constexpr double kHighestPue = 10;
 
-// What fails in `action` is told with the option before it.
+// What fails in `action` is told with its place before it.
 template <class Action>
-auto with_option(const char* option, Action action) {
+auto at(const std::string& place, Action action) {
   try {
     return action();
   } catch (const InputError& e) {
-    throw InputError(fmt::format("--{}: {}", option, e.what()));
+    throw InputError(fmt::format("{}: {}", place, e.what()));
   }
 }
 
 // A time above 0 s.
-double parse_seconds(const char* option, const std::string& text) {
-  const double s = with_option(option, [&] { return seconds(parse_time(text)); });
+double parse_seconds(const std::string& place, const std::string& text) {
+  const double s = at(place, [&] { return seconds(parse_time(text)); });
   if (!(s > 0)) {
-    throw InputError(fmt::format("--{}: \"{}\" is not allowed; expected a time above 0: \"10 min\"", option, text));
+    throw InputError(fmt::format("{}: \"{}\" is not allowed; expected a time above 0: \"10 min\"", place, text));
   }
   return s;
 }
 
-void check_range(const std::string& option, const std::optional<double>& value, double low, double high) {
+void check_range(const std::string& place, const std::optional<double>& value, double low, double high) {
   if (value && !(*value >= low && *value <= high)) {
     throw InputError(
-        fmt::format("--{}: {:g} is not allowed; expected a number from {:g} to {:.0f}", option, *value, low, high));
+        fmt::format("{}: {:g} is not allowed; expected a number from {:g} to {:.0f}", place, *value, low, high));
   }
-}
-
-// A message about options as one about the keys of an object: "--checkpoint-every=5" is checkpoint_every.
-std::string in_keys(const std::string& message) {
-  std::string text;
-  for (std::size_t at = 0; at < message.size();) {
-    const bool is_option = message.compare(at, 2, "--") == 0 && at + 2 < message.size() &&
-                           std::islower(static_cast<unsigned char>(message[at + 2])) != 0 &&
-                           message.compare(at, 6, "--help") != 0;
-    if (!is_option) {
-      text += message[at++];
-      continue;
-    }
-    for (at += 2;
-         at < message.size() && (message[at] == '-' || std::islower(static_cast<unsigned char>(message[at])) != 0);
-         ++at) {
-      text += message[at] == '-' ? '_' : message[at];
-    }
-    if (at < message.size() && message[at] == '=') {
-      at = std::min(message.find('"', at), message.size());
-    }
-  }
-  return text;
 }
 
 }  // namespace
 
-double parse_tokens(const std::string& text) {
+double parse_tokens(const std::string& place, const std::string& text) {
   double number = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   const std::string suffix(rest, text.data() + text.size());
@@ -83,14 +59,15 @@ double parse_tokens(const std::string& text) {
                                                         : NAN;
   const double tokens = number * scale;
   if (error != std::errc{} || !(tokens >= 1 && tokens <= kMostTokens)) {
-    throw InputError(fmt::format(
-        "--tokens: \"{}\" is not allowed; expected a number from 1 to 10000T, with k, M, B or T behind it: 15T", text));
+    throw InputError(
+        fmt::format("{}: \"{}\" is not allowed; expected a number from 1 to 10000T, with k, M, B or T behind it: 15T",
+                    place, text));
   }
   return tokens;
 }
 
-void check_price(const std::optional<double>& price) {
-  check_range("price", price, kLowestPrice, kHighestPrice);
+void check_price(const std::string& place, const std::optional<double>& price) {
+  check_range(place, price, kLowestPrice, kHighestPrice);
 }
 
 void WholeRunArguments::add_to(Options& options) {
@@ -119,27 +96,29 @@ void WholeRunArguments::read(const ObjectReader& words) {
   }
   Options options("estimate", "");
   add_to(options);
-  std::vector<std::string> arguments;
-  for (const auto& [key, value] : words.value()->items()) {
-    if (!value.is_string() && !value.is_number()) {
-      throw InputError(
-          fmt::format("{}: {} is not allowed; expected a number or a text", words.place(key), shown(value)));
-    }
-    std::string name = key;
-    std::replace(name.begin(), name.end(), '_', '-');
-    arguments.push_back(fmt::format("--{}={}", name, value.is_string() ? value.get<std::string>() : value.dump()));
-  }
-  try {
-    options.parse(arguments);
+  options.read(words);
+  keys_of_ = words.place("");
+  if (words.mistakes().empty()) {
     wanted();
-  } catch (const InputError& e) {
-    throw InputError(fmt::format("{}: {}", words.place(""), in_keys(e.what())));
   }
+}
+
+std::string WholeRunArguments::name(std::string option) const {
+  if (keys_of_.empty()) {
+    return "--" + option;
+  }
+  std::replace(option.begin(), option.end(), '-', '_');
+  return option;
+}
+
+std::string WholeRunArguments::place(const std::string& option) const {
+  return keys_of_.empty() ? name(option)
+                          : fmt::format("{}{}{}", keys_of_, keys_of_.ends_with('/') ? "" : "/", name(option));
 }
 
 bool WholeRunArguments::wanted() const {
   if (!tokens_.empty() && steps_ > 0) {
-    throw InputError("--tokens and --steps exclude each other: each says how long the run is");
+    throw InputError(fmt::format("{}: excludes {}: each says how long the run is", place("tokens"), name("steps")));
   }
   const bool is_wanted = !tokens_.empty() || steps_ > 0;
   for (const auto& [option, given] : {std::pair{"price", price_.has_value()},
@@ -154,28 +133,29 @@ bool WholeRunArguments::wanted() const {
                                       {"runs", runs_ > 0},
                                       {"seed", seed_ >= 0}}) {
     if (given && !is_wanted) {
-      throw InputError(fmt::format("--{}: needs --tokens or --steps, which say how long the run is", option));
+      throw InputError(fmt::format("{}: needs {} or {}, which say how long the run is", place(option), name("tokens"),
+                                   name("steps")));
     }
   }
   if (!mtbf_.empty() && (!failures_.empty() || !site_.empty())) {
-    throw InputError(fmt::format("--mtbf and --{} exclude each other: each says how often the job fails",
-                                 failures_.empty() ? "site" : "failures"));
+    throw InputError(fmt::format("{}: excludes {}: each says how often the job fails", place("mtbf"),
+                                 name(failures_.empty() ? "site" : "failures")));
   }
-  check_price(price_);
-  check_range("pue", pue_, 1, kHighestPue);
+  check_price(place("price"), price_);
+  check_range(place("pue"), pue_, 1, kHighestPue);
   wishes();
   return is_wanted;
 }
 
 search::RunWishes WholeRunArguments::wishes() const {
   search::RunWishes w;
-  w.tokens = tokens_.empty() ? 0 : parse_tokens(tokens_);
+  w.tokens = tokens_.empty() ? 0 : parse_tokens(place("tokens"), tokens_);
   w.steps = steps_;
   w.price = price_;
   w.runs = runs_ > 0 ? runs_ : w.runs;
   w.seed = seed_ >= 0 ? seed_ : w.seed;
   if (!checkpoint_write_.empty()) {
-    w.write_seconds = parse_seconds("checkpoint-write", checkpoint_write_);
+    w.write_seconds = parse_seconds(place("checkpoint-write"), checkpoint_write_);
   }
   if (checkpoint_every_.empty()) {
     return w;
@@ -185,11 +165,12 @@ search::RunWishes WholeRunArguments::wishes() const {
   const auto [rest, error] = std::from_chars(checkpoint_every_.data(), end, steps);
   if (error == std::errc{} && rest == end) {
     if (steps < 1) {
-      throw InputError(fmt::format("--checkpoint-every: {} is not allowed; expected 1 step or more, or a time", steps));
+      throw InputError(
+          fmt::format("{}: {} is not allowed; expected 1 step or more, or a time", place("checkpoint-every"), steps));
     }
     w.checkpoint_steps = steps;
   } else {
-    w.checkpoint_seconds = parse_seconds("checkpoint-every", checkpoint_every_);
+    w.checkpoint_seconds = parse_seconds(place("checkpoint-every"), checkpoint_every_);
   }
   return w;
 }
@@ -197,15 +178,15 @@ search::RunWishes WholeRunArguments::wishes() const {
 topologies::Operations WholeRunArguments::operations() const {
   topologies::Operations o = topologies::load_operations(operations_);
   if (!site_.empty()) {
-    with_option("site", [&] { topologies::set_site(o, site_); });
+    at(place("site"), [&] { topologies::set_site(o, site_); });
   }
   if (!restart_.empty()) {
-    const double s = parse_seconds("restart", restart_);
+    const double s = parse_seconds(place("restart"), restart_);
     o.detect = {0, 0};
     o.resume = {s, s};
   }
   if (!failures_.empty()) {
-    with_option("failures", [&] { topologies::set_failure_rates(o, failures_); });
+    at(place("failures"), [&] { topologies::set_failure_rates(o, failures_); });
   }
   o.pue = pue_.value_or(o.pue);
   return o;
@@ -216,7 +197,7 @@ reports::WholeRun WholeRunArguments::forecast(const plan::Job& job, const report
   const std::int64_t devices = reports::efficiency(job, *estimate.graph, step).devices;
   topologies::Operations o = operations();
   if (!mtbf_.empty()) {
-    topologies::set_mtbf(o, parse_seconds("mtbf", mtbf_), devices);
+    topologies::set_mtbf(o, parse_seconds(place("mtbf"), mtbf_), devices);
   }
   search::RunFacts facts = search::run_facts(job, estimate.step_time,
                                              reports::mean_over_ranks(*estimate.graph, estimate.by_role), devices, o);

@@ -52,6 +52,7 @@ std::string estimate(const std::string& job_text, bool is_name, const std::vecto
   const JsonDocument words = JsonDocument::from_text(whole_run_text, "whole_run");
   Mistakes mistakes;
   whole_run.read(ObjectReader(words, mistakes));
+  mistakes.throw_if_any();
   const plan::Job job = arguments.load();
   const plan::PlanGraph graph = plan::build(job);
   const sim::Simulation simulation = cli::simulate(job, graph, models, nullptr);

@@ -116,5 +116,30 @@ TEST(Options, HelpShowsEverythingButWhatIsRefused) {
   }
 }
 
+// Flags and positionals have no key; nor has an option a dash there.
+TEST(Options, AreReadFromKeysOfAnObject) {
+  Sample s;
+  std::optional<double> most_of_it;
+  s.options.number("most-of-it", &most_of_it, 0, "another limit");
+  const auto read = [&](const std::string& text) {
+    const JsonDocument document = JsonDocument::from_text(text, "words");
+    Mistakes mistakes;
+    s.options.read(ObjectReader(document, mistakes));
+    return mistakes.messages();
+  };
+  EXPECT_EQ(read(R"({"file": "x", "steps": 9, "most_of_it": 0.5, "choice": "beta"})"), std::vector<std::string>{});
+  EXPECT_EQ(s.file, "x");
+  EXPECT_EQ(s.steps, 9);
+  EXPECT_EQ(most_of_it, 0.5);
+  EXPECT_EQ(s.choice, "beta");
+  EXPECT_EQ(read(R"({})"), std::vector<std::string>{});
+  EXPECT_EQ(s.steps, 9);
+  EXPECT_EQ(read(R"({"steps": "0", "choice": true, "json": 1})"),
+            (std::vector<std::string>{
+                "words:1: /steps: \"0\" is not allowed; expected an integer from 1 to 100",
+                "words:1: /choice: true is not allowed; expected a number or a text",
+                "words:1: /json: unknown key \"json\"; known: file, steps, limit, choice, most_of_it"}));
+}
+
 }  // namespace
 }  // namespace foretrain::cli
