@@ -22,6 +22,14 @@ const chart = (name, least, draw) => {
 
 const textWidth = text => 7 * text.length;
 
+// Text that ends at x, around the middle y; in two lines where it is wider than `most`.
+function rowLabel(text, x, y, most) {
+  const words = text.split(' '), half = words.findIndex((_, i) => 2 * words.slice(0, i + 1).join(' ').length >= text.length) + 1;
+  const lines = textWidth(text) > most && half < words.length ? [words.slice(0, half), words.slice(half)] : [words];
+  return s('text', { 'text-anchor': 'end' }, ...lines.map((line, i) =>
+    s('tspan', { x, y: y + 4 + 13 * (i - (lines.length - 1) / 2) }, line.join(' '))));
+}
+
 // rows: [{name, parts: [{name, value, paint}], mark}], all on one scale; `mark` is a line across at a value.
 function stackedRows(name, rows, show, top, marks) {
   return chart(name, 300, width => {
@@ -32,9 +40,10 @@ function stackedRows(name, rows, show, top, marks) {
       root.append(s('line', { class: 'grid', x1: left + t * scale, x2: left + t * scale, y1: 0, y2: rows.length * row }),
         s('text', { class: 'dim', x: left + t * scale, y: rows.length * row + 16, 'text-anchor': 'middle' }, show(t)));
     }
+    const totals = [];
     rows.forEach((r, i) => {
       let x = left;
-      root.append(s('text', { x: left - 8, y: i * row + 19, 'text-anchor': 'end' }, r.name));
+      root.append(rowLabel(r.name, left - 8, i * row + 15, left - 8));
       let total = 0;
       for (const part of r.parts) {
         total += part.value;
@@ -44,13 +53,14 @@ function stackedRows(name, rows, show, top, marks) {
           stroke: 'var(--page)', 'stroke-width': w > 3 ? 1 : 0 }), `${r.name}\n${part.name}: ${show(part.value)}`));
         x += w;
       }
-      root.append(s('text', { class: 'dim', x: x + 6, y: i * row + 19 }, show(total)));
+      totals.push(s('text', { class: 'dim over', x: x + 6, y: i * row + 19 }, show(total)));
     });
-    for (const [label, value] of marks || []) {
+    for (const [what, value] of marks || []) {
       const x = left + value * scale;
       root.append(explained(s('line', { x1: x, x2: x, y1: 0, y2: rows.length * row, stroke: 'var(--bad)', 'stroke-width': 2,
-        'stroke-dasharray': '6 4' }), `${label}: ${show(value)}`));
+        'stroke-dasharray': '6 4' }), `${what}: ${show(value)}`));
     }
+    root.append(...totals);
     return root;
   });
 }
