@@ -1,9 +1,15 @@
 #include "exec/mpi_module.h"
 
 #include <mpi.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <mutex>
+#include <string>
+#include <thread>
 
 #include "base/error.h"
 
@@ -17,6 +23,39 @@ void check(int status, const char* what) {
     int length = 0;
     MPI_Error_string(status, text, &length);
     throw EnvironmentError(fmt::format("MPI: {}: {}", what, std::string(text, static_cast<std::size_t>(length))));
+  }
+}
+
+// Whether all threads of a process wait for something: then it has taken whatever was sent to it. Of one that is gone,
+// or not to be seen, too.
+bool waits(pid_t pid) {
+  std::error_code error;
+  std::filesystem::directory_iterator task(fmt::format("/proc/{}/task", pid), error);
+  for (; !error && task != std::filesystem::directory_iterator(); task.increment(error)) {
+    std::string line;
+    std::ifstream stat(task->path() / "stat");
+    std::getline(stat, line);
+    const std::size_t name_end = line.rfind(')');
+    if (name_end != std::string::npos && line.substr(name_end).compare(0, 3, ") S") != 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// MPI_Finalize of Open MPI tells the launcher that this process ends well, and returns after two seconds though it be
+// unheard. A launcher that had no core for so long would first see that the process is gone, and call the run failed.
+void finalize() {
+  constexpr std::chrono::seconds kUnheard{2}, kPatience{60};
+  constexpr std::chrono::milliseconds kLook{10};
+  const auto begin = std::chrono::steady_clock::now();
+  MPI_Finalize();
+  if (std::chrono::steady_clock::now() - begin < kUnheard) {
+    return;
+  }
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  while (!waits(::getppid()) && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(kLook);
   }
 }
 
@@ -39,7 +78,7 @@ class MpiTransport : public Transport {
   }
   ~MpiTransport() override {
     MPI_Comm_free(&comm_);
-    MPI_Finalize();
+    finalize();
   }
   MpiTransport(const MpiTransport&) = delete;
   MpiTransport& operator=(const MpiTransport&) = delete;
