@@ -18,12 +18,9 @@ using testing::op;
 using testing::whole;
 
 plan::Job two_nodes(const std::vector<std::string>& overrides = {}) {
-  plan::Job job = plan::job_from_text(R"({"version": 1,
-    "workload": {"model": {"architecture": "decoder", "layers": 4, "hidden": 256, "heads": 4, "ffn_hidden": 512,
-                           "vocab": 512}, "seq_len": 64, "global_batch": 16, "precision": "bf16"},
-    "cluster": {"system": "dgx-h100", "nodes": 2, "devices_per_node": 4},
-    "strategy": {"dp": 2, "tp": 2, "pp": 2, "micro_batch": 1}})",
-                                      "test job", overrides);
+  std::vector<std::string> all{"cluster.nodes=2", "strategy.dp=2", "strategy.tp=2", "strategy.pp=2"};
+  all.insert(all.end(), overrides.begin(), overrides.end());
+  plan::Job job = testing::tiny_job(testing::kTinyOnH100, all);
   topologies::load_profile_of(job.cluster);
   return job;
 }

@@ -13,6 +13,7 @@
 #include "search/watch.h"
 #include "tests/support/message_of.h"
 #include "tests/support/tiny_graphs.h"
+#include "tests/support/tiny_jobs.h"
 #include "topologies/profile.h"
 
 namespace foretrain::search {
@@ -21,13 +22,11 @@ namespace {
 using testing::op;
 using testing::whole;
 
+// Heads that tp 2 does not divide.
 plan::Job job_of(const std::vector<std::string>& overrides = {}) {
-  plan::Job job = plan::job_from_text(R"({"version": 1,
-    "workload": {"model": {"architecture": "decoder", "layers": 4, "hidden": 192, "heads": 3, "kv_heads": 3,
-                           "ffn_hidden": 512, "vocab": 512}, "seq_len": 64, "global_batch": 16, "precision": "bf16"},
-    "cluster": {"system": "dgx-h100", "nodes": 1, "devices_per_node": 4},
-    "strategy": {"dp": 4, "micro_batch": 1, "zero": 0, "recompute": "none", "overlap_grad_reduce": true}})",
-                                      "test job", overrides);
+  std::vector<std::string> all{"workload.model.heads=3", "strategy.dp=4", "strategy.overlap_grad_reduce=true"};
+  all.insert(all.end(), overrides.begin(), overrides.end());
+  plan::Job job = testing::tiny_job(testing::kTinyOnH100, all);
   topologies::load_profile_of(job.cluster);
   return job;
 }

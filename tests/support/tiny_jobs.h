@@ -56,6 +56,12 @@ inline const char* const kTinyT5 = R"({"version": 1,
                "seq_len": 16, "target_len": 8, "global_batch": 8, "precision": "fp64", "optimizer": "adamw"},
   "cluster": {"system": "this-machine"}, "strategy": {"micro_batch": 1}})";
 
+// For forecasts: a decoder of 4 layers on one node with 4 H100.
+inline const char* const kTinyOnH100 = R"({"version": 1,
+  "workload": {"model": {"architecture": "decoder", "layers": 4, "hidden": 192, "heads": 4, "ffn_hidden": 512, "vocab": 512},
+               "seq_len": 64, "global_batch": 16, "precision": "bf16"},
+  "cluster": {"system": "dgx-h100", "nodes": 1, "devices_per_node": 4}})";
+
 inline plan::Job tiny_job(const char* text, const std::vector<std::string>& overrides = {}) {
   return plan::job_from_text(text, "test job", overrides);
 }
