@@ -94,6 +94,7 @@ Table main_table(const WholeRun& r) {
                                                       duration(r.shortest_mtbf), duration(r.longest_mtbf)));
   add("planned stops", r.planned_stops, whole, "");
   add("goodput", r.goodput, percent, "useful time over elapsed");
+  add("in training", r.training, percent, "with stragglers and jitter, as some publish it");
   return t;
 }
 
@@ -206,6 +207,7 @@ Json to_json(const WholeRun& r) {
   out["restart_s"] = number(r.restart_seconds);
   out["checkpoint"] = checkpoint_json(r.checkpoint);
   out["goodput"] = spread_json(r.goodput);
+  out["in_training"] = spread_json(r.training);
   out["split"] = shares_json(r.mean, r.mean.elapsed());
   out["split_expected"] = shares_json(r.expected, r.expected.elapsed());
   out["monte_carlo"] = {

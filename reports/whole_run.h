@@ -27,6 +27,7 @@ struct RunShares {
   double stragglers = 0;  // slow spells of devices, and steps slower than the median one
 
   double elapsed() const { return useful + checkpoint + lost + restart + stragglers; }
+  double training() const { return useful + stragglers; }
   RunShares& operator+=(const RunShares& o);
   RunShares scaled(double factor) const;
 };
@@ -58,7 +59,8 @@ struct WholeRun {
   // The step's error band over its forecast; not known: NaN.
   double band_low = 0, band_high = 0;
 
-  Spread elapsed_seconds, device_hours, goodput, failures, planned_stops;
+  Spread elapsed_seconds, device_hours, failures, planned_stops;
+  Spread goodput, training;  // useful time over elapsed; and with slow steps, as some publish it
   RunShares mean, expected;  // of the elapsed time
   std::optional<double> price;
   Spread money;

@@ -77,6 +77,7 @@ ExpectedRun expected_run(const RunShape& shape, const topologies::Operations& op
       s.stragglers = useful * (jitter - 1) + spell_lost * up;
       e.shares += s;
       e.goodput += useful / s.elapsed() / cases;
+      e.training += s.training() / s.elapsed() / cases;
       e.planned += planned / cases;
       e.spells += spell_rate * up / cases;
       for (std::size_t c = 0; c < e.failures.size() && per_device_hour > 0; ++c) {

@@ -9,7 +9,8 @@ namespace foretrain::search {
 
 struct ExpectedRun {
   reports::RunShares shares;
-  double goodput = 0;  // the mean of useful over elapsed, to first order: the mean over sites and jitters of each's
+  // The mean of useful over elapsed, and of training over elapsed, to first order: over sites and jitters of each's.
+  double goodput = 0, training = 0;
   double planned = 0, spells = 0;
   std::vector<double> failures;  // by cause
 };

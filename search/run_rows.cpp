@@ -102,10 +102,11 @@ std::vector<ValidationRow> forecast_run(const RowReader& reader, const topologie
     return skipped("not a run: what happens in one, an input of the forecast (topologies/operations.json)");
   }
   const RowReader run = reader.object("run"), checkpoint = reader.object("checkpoint"),
-                  recovery = reader.object("recovery"), failures = reader.object("failures");
+                  recovery = reader.object("recovery"), failures = reader.object("failures"),
+                  goodput = reader.object("goodput");
   common.system = run.text("gpu");
   const std::optional<Figure> failed = figure(failures.word("unexpected")),
-                              trained = figure(reader.object("goodput").word("effective_training_time"));
+                              trained = figure(goodput.word("effective_training_time"));
   if (!failed && !trained) {
     return skipped("neither failures nor effective training time are published as a number");
   }
@@ -151,7 +152,9 @@ std::vector<ValidationRow> forecast_run(const RowReader& reader, const topologie
                           share_of(operations, failures.text("only"))));
   }
   if (trained) {
-    rows.push_back(row_of(common, "goodput", "of the time", *trained, forecasted.goodput, 1));
+    const bool counts_slow_steps = goodput.boolean("counts_slow_steps").value_or(false);
+    rows.push_back(row_of(common, "goodput", "of the time", *trained,
+                          counts_slow_steps ? forecasted.training : forecasted.goodput, 1));
   }
   return rows;
 }

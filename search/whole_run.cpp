@@ -219,6 +219,8 @@ reports::WholeRun whole_run(const RunFacts& facts, const topologies::Operations&
   r.device_hours = scaled(r.elapsed_seconds, devices / kHour);
   r.goodput =
       spread(runs, expected.goodput, [](const SampledRun& run) { return run.shares.useful / run.shares.elapsed(); });
+  r.training = spread(runs, expected.training,
+                      [](const SampledRun& run) { return run.shares.training() / run.shares.elapsed(); });
   r.planned_stops =
       spread(runs, expected.planned, [](const SampledRun& run) { return static_cast<double>(run.planned); });
   r.failures = spread(runs, failures, [](const SampledRun& run) {

@@ -71,6 +71,7 @@ TEST(WholeRun, WithoutFailuresIsArithmetic) {
   EXPECT_NEAR(r.money.p50, 3 * 100 * 860 / kHour, 1e-9);
   EXPECT_DOUBLE_EQ(r.failures.mean, 0);
   EXPECT_NEAR(r.goodput.p50, 640.0 / 860, 1e-12);
+  EXPECT_NEAR(r.training.p50, 640.0 / 860, 1e-12);
   // Where nothing fails one checkpoint at the end is best.
   EXPECT_EQ(r.checkpoint.best_steps, 64);
 }
@@ -135,6 +136,26 @@ TEST(WholeRun, SamplesComeToTheClosedForm) {
       e.failures[0], [](const SampledRun& r) { return static_cast<double>(r.failures[0]); }, "chips");
   check(
       e.failures[1], [](const SampledRun& r) { return static_cast<double>(r.failures[1]); }, "cables");
+}
+
+// Steps of 10 s that take 11 in the mean: 64 x 11 + 11 x 20 = 924 s, of which 640 are useful and 704 train.
+TEST(WholeRun, SlowStepsTrainButAreNotUseful) {
+  topologies::Operations o = quiet();
+  o.step_mean_over_median = {1.1};
+  for (topologies::Site& site : o.sites) {
+    site.per_device_hour = 0;
+  }
+  o.planned_per_device_hour = o.spells_per_device_hour = 0;
+  RunWishes wishes;
+  wishes.steps = 64;
+  wishes.checkpoint_steps = 6;
+  wishes.runs = 100;
+  const reports::WholeRun r = whole_run(facts(), o, wishes);
+  for (const reports::Spread& s : {r.goodput, r.training}) {
+    EXPECT_NEAR(s.mean, s.expected, 1e-6);
+  }
+  EXPECT_NEAR(r.goodput.expected, 640.0 / 924, 1e-9);
+  EXPECT_NEAR(r.training.expected, 704.0 / 924, 1e-9);
 }
 
 TEST(WholeRun, SamplesDependOnTheSeedAlone) {
@@ -256,6 +277,10 @@ TEST(RunRows, AreForecastFromOtherSites) {
   const reports::ValidationRow& goodput = v.rows[1];
   EXPECT_DOUBLE_EQ(*goodput.measured, 0.999);
   EXPECT_LT(goodput.error(), 0);  // it is forecast below the bound
+  const reports::Validation slow_too = validated(
+      R"({"id": "my-llama3-405b", "group": "g", "run": {"model": "X-70B", "gpus": 1000, "duration_days": 100},)"
+      R"( "goodput": {"effective_training_time": ">99.9%", "counts_slow_steps": true}})");
+  EXPECT_GT(*slow_too.rows[0].predicted, *goodput.predicted);
 }
 
 // ByteRobust's, who keep machines warm, is the one that restarts as others have them do not explain.
