@@ -24,10 +24,11 @@ const textWidth = text => 7 * text.length;
 
 // Text that ends at x, around the middle y; in two lines where it is wider than `most`.
 function rowLabel(text, x, y, most) {
-  const words = text.split(' '), half = words.findIndex((_, i) => 2 * words.slice(0, i + 1).join(' ').length >= text.length) + 1;
-  const lines = textWidth(text) > most && half < words.length ? [words.slice(0, half), words.slice(half)] : [words];
+  const words = text.split(' '), cuts = words.slice(1).map((_, i) => [words.slice(0, i + 1).join(' '), words.slice(i + 1).join(' ')]);
+  const longest = lines => Math.max(...lines.map(line => line.length));
+  const lines = textWidth(text) > most && cuts.length > 0 ? cuts.reduce((a, b) => (longest(b) < longest(a) ? b : a)) : [text];
   return s('text', { 'text-anchor': 'end' }, ...lines.map((line, i) =>
-    s('tspan', { x, y: y + 4 + 13 * (i - (lines.length - 1) / 2) }, line.join(' '))));
+    s('tspan', { x, y: y + 4 + 13 * (i - (lines.length - 1) / 2) }, line)));
 }
 
 // rows: [{name, parts: [{name, value, paint}], mark}], all on one scale; `mark` is a line across at a value.
