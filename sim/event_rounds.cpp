@@ -30,8 +30,8 @@ class Trace : public plan::SpanSink {
 // What lies around the rounds of a step that are alike.
 struct Window {
   Time period;
-  Time since, until = kNever;  // nothing that is not of them ends after or starts before
-  Time longest;                // of their ops
+  Time since;    // nothing before them ends after
+  Time longest;  // of their ops, as far as they are under way before the window ends
 };
 
 // What is left of the graph, all steps in one.
@@ -65,39 +65,52 @@ class Rows {
     return end;
   }
 
-  // Of a step; nothing where the last two rounds are not alike. `submit`: of the host, per round.
-  std::optional<Window> find(std::int32_t step, Time submit, bool waits_for_host) const {
-    const auto length = static_cast<std::int32_t>(cut_.length);
-    const std::int32_t cut = instance_of(step) + static_cast<std::int32_t>(cut_.cut);
-    auto end = begin_of(cut), begin = begin_of(cut - length);
-    if (begin == end || begin == spans_.begin()) {
+  // When the first of what comes after the rounds of a step begins.
+  Time begin_after(std::int32_t step) const {
+    Time first = kNever;
+    for (auto i = begin_of(cut_of(step)); i != spans_.end(); ++i) {
+      first = std::min(first, i->start);
+    }
+    return first;
+  }
+
+  // Of a step; nothing where the last two rounds are not alike. From `until` on what comes after the rounds plays a
+  // part: what begins or ends later need not be alike. `submit`: of the host, per round.
+  std::optional<Window> find(std::int32_t step, Time until, Time submit, bool waits_for_host) const {
+    const std::optional<Time> period = last_period(step, until);
+    if (!period) {
       return std::nullopt;
     }
     Window w;
-    w.period = std::prev(end)->end - std::prev(begin)->end;
-    for (auto i = end; i != spans_.end(); ++i) {
-      w.until = std::min(w.until, i->start);
-    }
+    w.period = *period;
+    const auto same = [&](Time before, Time now) {
+      return before + w.period == now || (before + w.period >= until && now >= until);
+    };
+    const std::int32_t cut = cut_of(step);
+    auto end = begin_of(cut), begin = round(step, 1);
     bool is_held = false;
-    for (std::int32_t round = 2; round <= kept_; ++round) {
-      const auto before = begin_of(cut - round * length);
+    std::int32_t alike = 1;
+    for (; alike < kept_; ++alike) {
+      const auto before = round(step, alike + 1);
       if (!std::equal(before, begin, begin, end, [&](const plan::Span& x, const plan::Span& y) {
-            return x.op.instance + length == y.op.instance && x.op.position == y.op.position &&
-                   x.start + w.period == y.start && x.end + w.period == y.end && x.held_by_host == y.held_by_host;
+            return x.op.instance + length() == y.op.instance && x.op.position == y.op.position &&
+                   same(x.start, y.start) && same(x.end, y.end) &&
+                   (x.held_by_host == y.held_by_host || y.start >= until);
           })) {
         break;
       }
-      for (auto i = before; i != begin; ++i) {
-        w.longest = std::max(w.longest, i->end - i->start);
-        is_held = is_held || i->held_by_host;
+      for (auto i = begin; i != end; ++i) {
+        w.longest = std::max(w.longest, std::min(i->end, until) - i->start);
+        is_held = is_held || (i->held_by_host && i->start < until);
       }
       end = begin;
       begin = before;
     }
-    if (w.longest.value == 0 || (!waits_for_host && (submit > w.period || (is_held && submit != w.period)))) {
+    if (alike == 1 || (!waits_for_host && (submit > w.period || (is_held && submit != w.period)))) {
       return std::nullopt;
     }
-    for (auto i = spans_.begin(); i != begin; ++i) {
+    // The first round that the next one is like is itself like none.
+    for (auto i = spans_.begin(); i != end; ++i) {
       w.since = std::max(w.since, i->end);
     }
     return w;
@@ -105,6 +118,23 @@ class Rows {
 
  private:
   using Place = std::vector<plan::Span>::const_iterator;
+  std::int32_t length() const { return static_cast<std::int32_t>(cut_.length); }
+  std::int32_t cut_of(std::int32_t step) const { return instance_of(step) + static_cast<std::int32_t>(cut_.cut); }
+  // Where so many rounds before the cut begin.
+  Place round(std::int32_t step, std::int32_t before) const { return begin_of(cut_of(step) - before * length()); }
+  // Between the ends of the last two rounds that were over by then.
+  std::optional<Time> last_period(std::int32_t step, Time until) const {
+    for (std::int32_t before = 0; before + 2 <= kept_; ++before) {
+      const Place end = round(step, before), begin = round(step, before + 1);
+      if (begin == spans_.begin() || begin == end) {
+        return std::nullopt;
+      }
+      if (std::prev(end)->end <= until) {
+        return std::prev(end)->end - std::prev(begin)->end;
+      }
+    }
+    return std::nullopt;
+  }
   std::int32_t instance_of(std::int32_t step) const {
     return first_ + step * static_cast<std::int32_t>(cut_.bodies[0].size());
   }
@@ -174,27 +204,32 @@ std::optional<StepTimes> run_rounds(const plan::PlanGraph& graph, const std::vec
   Trace trace(classes);
   StepTimes result = run_events(left, left_models, classes, one_step, &trace);
   result.step_ends.assign(static_cast<std::size_t>(options.steps), {});
-  std::vector<Window> windows(result.step_ends.size());
+  std::vector<Rows> rows;
   for (std::size_t c = 0; c < classes.size(); ++c) {
     const auto role = static_cast<std::size_t>(classes[c].role);
-    const HostWork host = host_work(models[static_cast<std::size_t>(classes[c].model)], rounds.roles[role]);
-    const Rows rows(left.roles[role], rounds.roles[role], rounds.kept, trace.spans[c]);
-    for (std::int32_t step = 0; step < options.steps; ++step) {
-      const std::optional<Window> own = rows.find(step, host.submit, host.holds);
-      Window& w = windows[static_cast<std::size_t>(step)];
+    rows.emplace_back(left.roles[role], rounds.roles[role], rounds.kept, trace.spans[c]);
+  }
+  std::vector<Window> windows(result.step_ends.size());
+  for (std::int32_t step = 0; step < options.steps; ++step) {
+    Window& w = windows[static_cast<std::size_t>(step)];
+    Time until = kNever;
+    for (const Rows& r : rows) {
+      until = std::min(until, r.begin_after(step));
+    }
+    for (std::size_t c = 0; c < classes.size(); ++c) {
+      const HostWork host = host_work(models[static_cast<std::size_t>(classes[c].model)],
+                                      rounds.roles[static_cast<std::size_t>(classes[c].role)]);
+      const std::optional<Window> own = rows[c].find(step, until, host.submit, host.holds);
       if (!own || (c > 0 && own->period != w.period)) {
         return std::nullopt;
       }
       w.period = own->period;
       w.since = std::max(w.since, own->since);
-      w.until = std::min(w.until, own->until);
       w.longest = std::max(w.longest, own->longest);
       Time& end = result.step_ends[static_cast<std::size_t>(step)];
-      end = std::max(end, rows.end_of(step));
+      end = std::max(end, rows[c].end_of(step));
     }
-  }
-  for (const Window& w : windows) {
-    if (w.since + w.longest + w.period > w.until) {
+    if (w.since + w.longest + w.period > until) {
       return std::nullopt;
     }
   }

@@ -176,11 +176,11 @@ void FlowTimes::begin(Id first, Time base, const CallFlows& call) {
   calls_.push_back({first, base, &call});
 }
 
-void FlowTimes::know(Id id, Time took, Time used, bool& is_right) {
+void FlowTimes::know(Id id, Time took, Time used) {
   if (took == used && is_alone(id, 1)) {
     return;
   }
-  is_right = is_right && took == used;
+  wrong_ += took == used ? 0 : 1;
   if (id.walk >= durations_.size()) {
     durations_.resize(id.walk + 1);
   }
@@ -220,8 +220,9 @@ bool FlowTimes::settle() {
   std::sort(entries.begin(), entries.end(),
             [](const Entry& x, const Entry& y) { return std::tie(x.start, x.id) < std::tie(y.start, y.id); });
   const std::vector<Time> next = next_on_links(entries);
-  bool is_right = true;
-  const auto ended = [&](const Carrier::Flow& f, Time took) { know(f.id, took, f.used, is_right); };
+  wrong_ = 0;
+  count_ = flows_.size();
+  const auto ended = [&](const Carrier::Flow& f, Time took) { know(f.id, took, f.used); };
   Carrier carrier(plan_, beside_);
   for (std::size_t e = 0; e < entries.size(); ++e) {
     const Entry& entry = entries[e];
@@ -236,6 +237,7 @@ bool FlowTimes::settle() {
     const bool is_alone =
         next[e] >= c.base + call.last &&
         std::none_of(call.links.begin(), call.links.end(), [&](LinkIndex link) { return carrier.is_used(link); });
+    count_ += call.flows.size();
     for (std::size_t i = 0; i < call.flows.size() && !is_alone; ++i) {
       const CallFlows::Flow& f = call.flows[i];
       const Id id{c.first.walk, c.first.ordinal + f.ordinal};
@@ -245,7 +247,7 @@ bool FlowTimes::settle() {
   carrier.carry(kNever, ended);
   flows_.clear();
   calls_.clear();
-  return is_right;
+  return wrong_ == 0;
 }
 
 }  // namespace foretrain::sim

@@ -335,28 +335,44 @@ Walked walk(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, 
     if (!is_in_step || flows.settle()) {  // flows bring nobody into step
       return {true, std::move(times)};
     }
+    if (flows.is_far_off()) {
+      break;
+    }
     walked += run.walked();
   }
   return {};
+}
+
+bool can_fold(const std::vector<RoleModel>& models, const std::vector<RankClass>& classes, bool shares) {
+  return std::all_of(classes.begin(), classes.end(), [&](const RankClass& c) {
+    return can_fold(c, models[static_cast<std::size_t>(c.model)], shares);
+  });
 }
 
 }  // namespace
 
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
                                     const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                                    const std::vector<Rounds>& rounds, ShareSpeeds* sharing) {
-  if (!std::all_of(classes.begin(), classes.end(), [&](const RankClass& c) {
-        return can_fold(c, models[static_cast<std::size_t>(c.model)], sharing != nullptr);
-      })) {
+                                    ShareSpeeds* sharing) {
+  if (!can_fold(models, classes, sharing != nullptr)) {
     return std::nullopt;
+  }
+  return walk(graph, models, classes, plan, steps, nullptr, sharing).times;
+}
+
+FoldedRounds run_folded_rounds(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
+                               const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
+                               const std::vector<Rounds>& rounds, ShareSpeeds* sharing) {
+  if (!can_fold(models, classes, sharing != nullptr)) {
+    return {std::nullopt, false};
   }
   for (const Rounds& r : rounds) {
     Walked some = walk(graph, models, classes, plan, steps, &r, sharing);
     if (some.times || !some.is_consistent) {
-      return std::move(some.times);  // with all rounds it would take no less
+      return {std::move(some.times), some.is_consistent};  // with all rounds it would take no less
     }
   }
-  return walk(graph, models, classes, plan, steps, nullptr, sharing).times;
+  return {};
 }
 
 }  // namespace foretrain::sim

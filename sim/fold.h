@@ -27,6 +27,15 @@ namespace foretrain::sim {
 // and slows compute, or when flows take too many rounds: then events must decide. `sharing` may be null.
 std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
                                     const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                                    const std::vector<Rounds>& rounds, ShareSpeeds* sharing);
+                                    ShareSpeeds* sharing);
+
+// The same without rounds of microbatches: the first of `rounds` with which that is certain.
+struct FoldedRounds {
+  std::optional<StepTimes> times;
+  bool can_walk = true;  // false: with all rounds the walk would find nothing, either
+};
+FoldedRounds run_folded_rounds(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
+                               const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
+                               const std::vector<Rounds>& rounds, ShareSpeeds* sharing);
 
 }  // namespace foretrain::sim

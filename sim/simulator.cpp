@@ -129,14 +129,8 @@ class AlikeSteps {
     result.links_seen = links_seen_;
     std::optional<StepTimes> times;
     const bool folds = folds_time_ && sink == nullptr;
-    if (folds && may_walk_) {
-      times = run_folded(graph_, models_, job_.classes, job_.flows, options_.steps, rounds_, sharing);
-      may_walk_ = result.folded_time = times.has_value();
-    }
-    if (folds && !rounds_.empty() && !times && may_leave_out_) {
-      times = run_rounds(graph_, models_, job_.classes, rounds_.front(),
-                         {options_.steps, false, jitter_, job_.flows, sharing});
-      may_leave_out_ = times.has_value();
+    if (folds) {
+      times = folded(sharing, result.folded_time);
     }
     if (!times) {
       const int steps = graph_.asynchronous ? std::max(options_.steps, kAsynchronousSteps) : options_.steps;
@@ -163,6 +157,34 @@ class AlikeSteps {
   std::unique_ptr<NetworkModel> network_of(const topologies::Cluster& c) const {
     return remembered_network(scaled_latency(
         make_network_model(options_.network_model, c, options_.collectives, graph_.mesh.ranks()), options_.latency));
+  }
+
+  // Nothing where every op has to be an event. `walked`: none was one.
+  std::optional<StepTimes> folded(ShareSpeeds* sharing, bool& walked) {
+    std::optional<StepTimes> times;
+    const auto leave_out = [&] {
+      if (!rounds_.empty() && !times && may_leave_out_) {
+        times = run_rounds(graph_, models_, job_.classes, rounds_.front(),
+                           {options_.steps, false, jitter_, job_.flows, sharing});
+        may_leave_out_ = times.has_value();
+      }
+    };
+    if (!rounds_.empty() && may_walk_) {
+      FoldedRounds some =
+          run_folded_rounds(graph_, models_, job_.classes, job_.flows, options_.steps, rounds_, sharing);
+      times = std::move(some.times);
+      may_walk_ = some.can_walk;
+      walked = times.has_value();
+    }
+    if (!job_.flows.empty()) {  // it may take a walk of all rounds many times to find how long they take
+      leave_out();
+    }
+    if (!times && may_walk_) {
+      times = run_folded(graph_, models_, job_.classes, job_.flows, options_.steps, sharing);
+      may_walk_ = walked = times.has_value();
+    }
+    leave_out();
+    return times;
   }
 
   // Slow nodes are slow links where links are seen, else slow meetings.
