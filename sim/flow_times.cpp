@@ -191,17 +191,31 @@ void FlowTimes::know(Id id, Time took, Time used) {
   of_walk[id.ordinal] = took;
 }
 
-// By entry, of calls: when the next one on one of its links starts. `entries`: in order.
+Time FlowTimes::alone(std::int32_t route, const AloneFlow& flow) {
+  const auto [known, is_new] = alone_.try_emplace({route, flow});
+  if (is_new) {
+    Carrier carrier(plan_, beside_);
+    const std::vector<Stretch> none;
+    carrier.add({{}, Time{}, Time{}, &flow, route, &none, {}});
+    carrier.carry(kNever, [&](const Carrier::Flow&, Time took) { known->second = took; });
+  }
+  return known->second;
+}
+
+// By entry: when the next one on one of its links starts. `entries`: in order.
 std::vector<Time> FlowTimes::next_on_links(const std::vector<Entry>& entries) const {
   std::vector<Time> next(entries.size(), kNever), of_link(plan_.capacities.size(), kNever);
   for (std::size_t e = entries.size(); e-- > 0;) {
+    const auto see = [&](LinkIndex link) {
+      next[e] = std::min(next[e], std::exchange(of_link[index(link)], entries[e].start));
+    };
     if (entries[e].is_call) {
       for (const LinkIndex link : calls_[entries[e].number].flows->links) {
-        next[e] = std::min(next[e], std::exchange(of_link[index(link)], entries[e].start));
+        see(link);
       }
     } else {
       for (const LinkUse& use : plan_.routes[index(flows_[entries[e].number].route)]) {
-        of_link[index(use.link)] = entries[e].start;
+        see(use.link);
       }
     }
   }
@@ -229,6 +243,13 @@ bool FlowTimes::settle() {
     carrier.carry(entry.start, ended);
     if (!entry.is_call) {
       const Flow& f = flows_[entry.number];
+      const std::vector<LinkUse>& route = plan_.routes[index(f.route)];
+      const bool is_alone =
+          f.beside.empty() && next[e] >= f.start + f.used &&
+          std::none_of(route.begin(), route.end(), [&](const LinkUse& use) { return carrier.is_used(use.link); });
+      if (is_alone && f.used == alone(f.route, f.flow)) {
+        continue;
+      }
       carrier.add({f.id, f.start, f.used, &f.flow, f.route, &f.beside, {}});
       continue;
     }

@@ -9,11 +9,14 @@
 // finds its end, which compute beside it and it decide together.
 //
 // A folded call (sim/role_walk.h) whose flows do not hold each other back has right durations as long as no other flow
-// uses a link of theirs between the first of them and the last: then the network need not carry them.
+// uses a link of theirs between the first of them and the last: then the network need not carry them. Nor does it
+// carry a flow that takes as long as it would alone, and is.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "sim/meeting_flows.h"
@@ -91,14 +94,16 @@ class FlowTimes {
   };
 
   void know(Id id, Time took, Time used);
+  Time alone(std::int32_t route, const AloneFlow& flow);
   std::vector<Time> next_on_links(const std::vector<Entry>& entries) const;
 
   const FlowPlan& plan_;
   const std::int64_t beside_;
-  std::vector<Flow> flows_;                   // of this round
-  std::vector<Call> calls_;                   // of this round
-  std::vector<std::vector<Time>> durations_;  // by id; negative: none yet
-  std::size_t wrong_ = 0, count_ = 0;         // flows of the last round
+  std::vector<Flow> flows_;                                   // of this round
+  std::vector<Call> calls_;                                   // of this round
+  std::vector<std::vector<Time>> durations_;                  // by id; negative: none yet
+  std::map<std::pair<std::int32_t, AloneFlow>, Time> alone_;  // how long flows take, by route
+  std::size_t wrong_ = 0, count_ = 0;                         // flows of the last round
   // In plans of three models drawn at random the first round had 60 to 70 % wrong, and no walk came to an end within
   // kMostWalked of sim/fold.cpp, or 15 % at most. Few of each class are soon right, whatever their part.
   static constexpr std::size_t kMostWrong = 4, kFew = 500;

@@ -65,5 +65,19 @@ TEST(FlowTimes, OfACallThatHoldsItselfBack) {
   EXPECT_FALSE(times.call_of({of_call(0, Time{0}), of_call(1, Time{999})}).has_value());
 }
 
+// Flows one behind the other: as long as they take alone, whatever the walk took for granted.
+TEST(FlowTimes, ThatMeetNobody) {
+  for (const std::int64_t used : {999, 1000, 1001}) {
+    const FlowPlan plan = two_links();
+    FlowTimes times(plan, kFullSpeed);
+    times.begin({0, 0}, Time{0}, thousand_bytes(), 0, Time{1000});
+    times.begin({0, 1}, Time{1000}, thousand_bytes(), 0, Time{used});
+    times.begin({0, 2}, Time{2001}, thousand_bytes(), 0, Time{1000});
+    EXPECT_EQ(times.settle(), used == 1000) << used;
+    EXPECT_EQ(times.is_alone({0, 0}, 3), used == 1000) << used;
+    EXPECT_EQ(times.duration({0, 1}).value_or(Time{1000}), Time{1000}) << used;
+  }
+}
+
 }  // namespace
 }  // namespace foretrain::sim
