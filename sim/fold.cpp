@@ -362,17 +362,12 @@ std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vec
 
 FoldedRounds run_folded_rounds(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
                                const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                               const std::vector<Rounds>& rounds, ShareSpeeds* sharing) {
+                               const Rounds& rounds, ShareSpeeds* sharing) {
   if (!can_fold(models, classes, sharing != nullptr)) {
     return {std::nullopt, false};
   }
-  for (const Rounds& r : rounds) {
-    Walked some = walk(graph, models, classes, plan, steps, &r, sharing);
-    if (some.times || !some.is_consistent) {
-      return {std::move(some.times), some.is_consistent};  // with all rounds it would take no less
-    }
-  }
-  return {};
+  Walked some = walk(graph, models, classes, plan, steps, &rounds, sharing);
+  return {std::move(some.times), some.is_consistent};  // with all rounds it would take no less
 }
 
 }  // namespace foretrain::sim

@@ -29,13 +29,13 @@ std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vec
                                     const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
                                     ShareSpeeds* sharing);
 
-// The same without rounds of microbatches: the first of `rounds` with which that is certain.
+// The same without the rounds of microbatches that `rounds` leaves out.
 struct FoldedRounds {
-  std::optional<StepTimes> times;
-  bool can_walk = true;  // false: with all rounds the walk would find nothing, either
+  std::optional<StepTimes> times;  // nothing where that is not certain
+  bool can_walk = true;            // false: with more rounds the walk would find nothing, either
 };
 FoldedRounds run_folded_rounds(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
                                const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                               const std::vector<Rounds>& rounds, ShareSpeeds* sharing);
+                               const Rounds& rounds, ShareSpeeds* sharing);
 
 }  // namespace foretrain::sim

@@ -169,15 +169,17 @@ class AlikeSteps {
         may_leave_out_ = times.has_value();
       }
     };
-    if (!rounds_.empty() && may_walk_) {
-      FoldedRounds some =
-          run_folded_rounds(graph_, models_, job_.classes, job_.flows, options_.steps, rounds_, sharing);
-      times = std::move(some.times);
-      may_walk_ = some.can_walk;
-      walked = times.has_value();
-    }
-    if (!job_.flows.empty()) {  // it may take a walk of all rounds many times to find how long they take
-      leave_out();
+    for (const Rounds& rounds : rounds_) {
+      if (!times && may_walk_) {
+        FoldedRounds some =
+            run_folded_rounds(graph_, models_, job_.classes, job_.flows, options_.steps, rounds, sharing);
+        times = std::move(some.times);
+        may_walk_ = some.can_walk;
+        walked = times.has_value();
+      }
+      if (!job_.flows.empty()) {  // it may take a walk of more rounds many times to find how long they take
+        leave_out();
+      }
     }
     if (!times && may_walk_) {
       times = run_folded(graph_, models_, job_.classes, job_.flows, options_.steps, sharing);
