@@ -330,9 +330,17 @@ Walked walk(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, 
     if (!run.run()) {
       break;
     }
-    std::optional<StepTimes> times = rounds != nullptr ? run.times(steps, *rounds) : run.times(steps);
-    const bool is_in_step = times.has_value() || walked > 0;
-    if (!is_in_step || flows.settle()) {  // flows bring nobody into step
+    std::optional<StepTimes> times;
+    if (rounds != nullptr && walked == 0) {
+      times = run.times(steps, *rounds);
+      if (!times) {  // flows bring nobody into step
+        return {true, std::nullopt};
+      }
+    }
+    if (flows.settle()) {
+      if (!times) {
+        times = rounds != nullptr ? run.times(steps, *rounds) : run.times(steps);
+      }
       return {true, std::move(times)};
     }
     if (flows.is_far_off()) {
