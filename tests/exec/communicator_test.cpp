@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <functional>
+#include <latch>
 #include <numeric>
 #include <thread>
 
@@ -313,17 +314,21 @@ TEST(Communicator, StartsWhenTheLastMemberPosted) {
 }
 
 TEST(Communicator, NamesWhoIsMissing) {
+  std::latch others_posted(2), asked(1);
   on_ranks(3, [&](Member& m) {
     std::vector<float> x(10, 1.0F);
     if (m.index == 1) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(30));
+      asked.wait();
     }
     const Communicator::Ticket ticket =
         m.communicator.post(call_of(m, CollectiveKind::all_reduce, 10, x.data(), x.data()));
+    if (m.index != 1) {
+      others_posted.count_down();
+    }
     if (m.index == 0) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      const std::vector<plan::Rank> missing = m.communicator.missing(ticket);
-      EXPECT_TRUE(missing == std::vector<plan::Rank>{1} || missing.empty());
+      others_posted.wait();
+      EXPECT_EQ(m.communicator.missing(ticket), std::vector<plan::Rank>{1});
+      asked.count_down();
     }
     finish(m.communicator, ticket);
   });

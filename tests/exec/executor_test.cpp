@@ -272,28 +272,6 @@ TEST(Executor, TracesFromTheStepAskedFor) {
 // ---- failures
 // -----------------------------------------------------------------------------------------------------------
 
-// Fails, or sleeps, when the sequence of a step is asked for: on the first stage's host stream.
-class BadData : public DataSource {
- public:
-  enum class Kind { throws, sleeps };
-  BadData(Kind kind, std::int64_t step, std::int64_t index) : kind_(kind), step_(step), index_(index) {}
-
-  void sequence(std::int64_t step, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
-    if (step == step_ && index == index_) {
-      if (kind_ == Kind::throws) {
-        throw EnvironmentError("the disk is gone");
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(600));
-    }
-    data_.sequence(step, index, seq_len, ids);
-  }
-
- private:
-  Kind kind_;
-  std::int64_t step_, index_;
-  testing::GrammarData data_{61};
-};
-
 std::string failure_of(Executor& executor, const RunOptions& options) {
   try {
     executor.run(options);
@@ -304,7 +282,7 @@ std::string failure_of(Executor& executor, const RunOptions& options) {
 }
 
 TEST(Executor, OneRanksExceptionStopsAll) {
-  const BadData data(BadData::Kind::throws, 1, 2);
+  const testing::TroubledData data(1, 2, [] { throw EnvironmentError("the disk is gone"); });
   for (const Words& words : {Words{}, Words{"dp=4"}, Words{"pp=2"}, Words{"dp=2", "tp=2", "pp=2"}}) {
     Executor executor(plan::build(small_job(testing::kTinyGpt, words)), data, 1);
     EXPECT_EQ(failure_of(executor, steps(5)), "the disk is gone");
@@ -314,12 +292,12 @@ TEST(Executor, OneRanksExceptionStopsAll) {
 
 TEST(Executor, NamesTheRankThatHangs) {
   // Sequence 1 of 4 is rank 1's, with one sequence per rank.
-  const BadData data(BadData::Kind::sleeps, 1, 1);
+  const testing::TroubledData data(1, 1, [&] { data.hang(); });
   Executor executor(plan::build(small_job(testing::kTinyGpt, {"dp=4"})), data, 1);
   RunOptions options = steps(3);
-  options.timeout = std::chrono::milliseconds(150);
+  options.timeout = testing::kHangTimeout;
   const std::string message = failure_of(executor, options);
-  EXPECT_NE(message.find("waited 150 ms for rank 1 in "), std::string::npos) << message;
+  EXPECT_NE(message.find("waited 3000 ms for rank 1 in "), std::string::npos) << message;
   EXPECT_NE(message.find("all_reduce"), std::string::npos) << message;
 }
 
@@ -376,7 +354,7 @@ TEST(Executor, StopsBetweenStepsWhenInterrupted) {
 }
 
 TEST(Executor, AnInterruptedHangIsCutOff) {
-  const BadData data(BadData::Kind::sleeps, 0, 1);
+  const testing::TroubledData data(0, 1, [] { std::this_thread::sleep_for(std::chrono::milliseconds(600)); });
   Executor executor(plan::build(small_job(testing::kTinyGpt, {"dp=4"})), data, 1);
   const std::atomic<bool> interrupted{true};
   RunOptions options = steps(3);

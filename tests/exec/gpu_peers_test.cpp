@@ -28,6 +28,7 @@ using testing::Outcome;
 using testing::Overrides;
 using testing::PretendFabric;
 using testing::PretendGpu;
+using testing::TroubledData;
 using testing::words;
 
 constexpr int kSteps = 2;
@@ -137,30 +138,19 @@ TEST(GpuPeers, ExpertsAsOnACpu) {
 
 // ---- failures -------------------------------------------------------------------------------------------------------
 
-// Calls `trouble` before step 1's last sequence.
-class TroubledData : public DataSource {
- public:
-  explicit TroubledData(std::function<void()> trouble) : trouble_(std::move(trouble)) {}
-  void sequence(std::int64_t step, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
-    if (step == 1 && index == 3) {
-      trouble_();
-    }
-    data_.sequence(step, index, seq_len, ids);
-  }
+// Of rank 1 in step 1: its last sequence of four.
+TroubledData troubled(std::function<void()> trouble) {
+  return {1, 3, std::move(trouble)};
+}
 
- private:
-  std::function<void()> trouble_;
-  testing::GrammarData data_{61};
-};
-
-std::vector<std::string> failures_of(PretendFabric& fabric, const std::function<void()>& trouble) {
+std::vector<std::string> failures_of(PretendFabric& fabric, const TroubledData& data,
+                                     std::chrono::milliseconds timeout = std::chrono::seconds(20)) {
   const plan::PlanGraph graph = small_graph({"dp=2"});
-  const TroubledData data(trouble);
   return in_processes(2, 5, fabric, [&](Processes& processes, Gpu& gpu) {
     Executor executor(graph, data, 1, &processes, &gpu);
     RunOptions options;
     options.steps = 3;
-    options.timeout = std::chrono::milliseconds(300);
+    options.timeout = timeout;
     executor.run(options);
   });
 }
@@ -168,24 +158,26 @@ std::vector<std::string> failures_of(PretendFabric& fabric, const std::function<
 // Rank 0's streams wait for rank 1's until they are aborted.
 TEST(GpuPeers, OneRanksExceptionStopsAll) {
   PretendFabric fabric;
-  const auto failures = failures_of(fabric, [] { throw EnvironmentError("the disk is gone"); });
+  const auto failures = failures_of(fabric, troubled([] { throw EnvironmentError("the disk is gone"); }));
   EXPECT_NE(failures[0].find("the disk is gone"), std::string::npos) << failures[0];
   EXPECT_EQ(failures[1], "the disk is gone");
 }
 
 TEST(GpuPeers, NamesTheRankThatHangs) {
   PretendFabric fabric;
-  const auto failures = failures_of(fabric, [] { std::this_thread::sleep_for(std::chrono::milliseconds(900)); });
-  EXPECT_NE(failures[0].find("rank 0 waited 300 ms for its device, and rank 1, to end stage 0, "), std::string::npos)
+  const TroubledData data = troubled([&] { data.hang(); });
+  const auto failures = failures_of(fabric, data, testing::kHangTimeout);
+  EXPECT_NE(failures[0].find("rank 0 waited 3000 ms for its device, and rank 1, to end stage 0, "), std::string::npos)
       << failures[0];
 }
 
 TEST(GpuPeers, SaysWhatTheLibrarySaysOfALostRank) {
   PretendFabric fabric;
-  const auto failures = failures_of(fabric, [&] {
+  const TroubledData data = troubled([&] {
     fabric.break_down();
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    data.hang();
   });
+  const auto failures = failures_of(fabric, data);
   EXPECT_NE(failures[0].find("the exchange of ranks 0, 1 has failed: a member is gone"), std::string::npos)
       << failures[0];
 }

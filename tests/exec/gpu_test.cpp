@@ -362,30 +362,12 @@ TEST(Gpu, SaysBeforehandWhatDoesNotFit) {
   EXPECT_THROW(Executor(graph, data, 1, nullptr, &short_of_one), InfeasibleError);
 }
 
-class BadData : public DataSource {
- public:
-  explicit BadData(bool throws) : throws_(throws) {}
-  void sequence(std::int64_t step, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
-    if (step == 1 && index == 1) {
-      if (throws_) {
-        throw EnvironmentError("the disk is gone");
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(600));
-    }
-    data_.sequence(step, index, seq_len, ids);
-  }
-
- private:
-  bool throws_;
-  testing::GrammarData data_{61};
-};
-
-std::string failure_of(const DataSource& data) {
+std::string failure_of(const DataSource& data, std::chrono::milliseconds timeout) {
   PretendGpu gpu(5);
   Executor executor(small_graph({"dp=4"}), data, 1, nullptr, &gpu);
   RunOptions options;
   options.steps = 3;
-  options.timeout = std::chrono::milliseconds(200);
+  options.timeout = timeout;
   try {
     executor.run(options);
   } catch (const EnvironmentError& e) {
@@ -395,12 +377,14 @@ std::string failure_of(const DataSource& data) {
 }
 
 TEST(Gpu, OneRanksExceptionStopsAll) {
-  EXPECT_EQ(failure_of(BadData(true)), "the disk is gone");
+  const testing::TroubledData data(1, 1, [] { throw EnvironmentError("the disk is gone"); });
+  EXPECT_EQ(failure_of(data, std::chrono::seconds(20)), "the disk is gone");
 }
 
 TEST(Gpu, NamesTheRankThatHangs) {
-  const std::string failure = failure_of(BadData(false));
-  EXPECT_NE(failure.find("waited 200 ms for rank 1 in "), std::string::npos) << failure;
+  const testing::TroubledData data(1, 1, [&] { data.hang(); });
+  const std::string failure = failure_of(data, testing::kHangTimeout);
+  EXPECT_NE(failure.find("waited 3000 ms for rank 1 in "), std::string::npos) << failure;
   EXPECT_NE(failure.find("ranks that wait for nobody: 1"), std::string::npos) << failure;
 }
 

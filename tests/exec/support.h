@@ -3,8 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "exec/executor.h"
@@ -39,6 +44,41 @@ class GrammarData : public exec::DataSource {
   }
   std::int64_t vocab_;
 };
+
+// The rank that asks for this sequence of this step has trouble first.
+class TroubledData : public exec::DataSource {
+ public:
+  TroubledData(std::int64_t step, std::int64_t index, std::function<void()> trouble)
+      : step_(step), index_(index), trouble_(std::move(trouble)) {}
+
+  void sequence(std::int64_t step, std::int64_t index, std::int64_t seq_len, std::int32_t* ids) const override {
+    thread_local Witness witness;
+    witness.ended = ended_;
+    if (step == step_ && index == index_) {
+      trouble_();
+    }
+    data_.sequence(step, index, seq_len, ids);
+  }
+  // Trouble that lasts until the thread of another rank, which asked for data before, has ended: that has given up.
+  void hang() const { ended_->wait(false); }
+
+ private:
+  struct Witness {
+    ~Witness() {
+      *ended = true;
+      ended->notify_all();
+    }
+    std::shared_ptr<std::atomic<bool>> ended;
+  };
+
+  std::int64_t step_, index_;
+  std::function<void()> trouble_;
+  std::shared_ptr<std::atomic<bool>> ended_ = std::make_shared<std::atomic<bool>>(false);
+  GrammarData data_{61};
+};
+
+// Long enough for ranks that compute to come on a busy machine; whoever hangs is waited for as long.
+inline constexpr std::chrono::milliseconds kHangTimeout{3000};
 
 // What one replica of `replicas` sees: of the `dp` sequences that belong together in a batch, those of its neighbours.
 class OfReplica : public exec::DataSource {
