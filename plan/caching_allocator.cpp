@@ -25,14 +25,13 @@ std::int64_t segment_bytes(std::int64_t bytes) {
 
 }  // namespace
 
-CachingAllocator::Handle CachingAllocator::new_block(const Block& block) {
+CachingAllocator::Handle CachingAllocator::new_block() {
   if (unused_.empty()) {
-    blocks_.push_back(block);
+    blocks_.emplace_back();
     return static_cast<Handle>(blocks_.size() - 1);
   }
   const Handle handle = unused_.back();
   unused_.pop_back();
-  blocks_[static_cast<std::size_t>(handle)] = block;
   return handle;
 }
 
@@ -66,8 +65,14 @@ void CachingAllocator::absorb_next(Handle handle) {
 
 // Keeps `bytes` of a block that is not listed as free; the rest becomes a block behind it, which is not yet, either.
 CachingAllocator::Handle CachingAllocator::split(Handle handle, std::int64_t bytes) {
-  Block b = blocks_[static_cast<std::size_t>(handle)];
-  const Handle rest = new_block({b.address + bytes, b.bytes - bytes, handle, b.next, b.pool, false});
+  const Handle rest = new_block();
+  Block &b = blocks_[static_cast<std::size_t>(handle)], &r = blocks_[static_cast<std::size_t>(rest)];
+  r.address = b.address + bytes;
+  r.bytes = b.bytes - bytes;
+  r.previous = handle;
+  r.next = b.next;
+  r.pool = b.pool;
+  r.free = false;
   if (b.next >= 0) {
     blocks_[static_cast<std::size_t>(b.next)].previous = rest;
   }
@@ -76,7 +81,6 @@ CachingAllocator::Handle CachingAllocator::split(Handle handle, std::int64_t byt
   }
   b.bytes = bytes;
   b.next = rest;
-  blocks_[static_cast<std::size_t>(handle)] = b;
   return rest;
 }
 
@@ -110,7 +114,8 @@ void CachingAllocator::reserve(std::int64_t bytes) {
 
 CachingAllocator::Handle CachingAllocator::take_segment(std::uint8_t pool, std::int64_t bytes) {
   reserve(bytes);
-  const Handle handle = new_block({next_address_[pool], bytes, -1, -1, pool, false});
+  const Handle handle = new_block();
+  blocks_[static_cast<std::size_t>(handle)] = {next_address_[pool], bytes, -1, -1, pool, false};
   next_address_[pool] += bytes;
   return handle;
 }
@@ -137,7 +142,8 @@ CachingAllocator::Handle CachingAllocator::grow(std::uint8_t pool, std::int64_t 
     blocks_[static_cast<std::size_t>(end)].bytes += more;
     return end;
   }
-  const Handle handle = new_block({next_address_[pool] - more, more, tail_[pool], -1, pool, false});
+  const Handle handle = new_block();
+  blocks_[static_cast<std::size_t>(handle)] = {next_address_[pool] - more, more, tail_[pool], -1, pool, false};
   if (tail_[pool] >= 0) {
     blocks_[static_cast<std::size_t>(tail_[pool])].next = handle;
   }

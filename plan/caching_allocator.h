@@ -59,7 +59,7 @@ class CachingAllocator {
     std::uint8_t pool = 0;
     bool free = false;
   };
-  Handle new_block(const Block& block);
+  Handle new_block();  // of no content yet
   // What the device has to give for such a block.
   std::int64_t wanted(std::uint8_t pool, std::int64_t bytes) const;
   Handle take_segment(std::uint8_t pool, std::int64_t bytes);

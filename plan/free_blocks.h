@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace foretrain::plan {
@@ -38,8 +39,14 @@ class FreeBlocks {
   }
   // The smallest block of at least `bytes`, of equals that at the lowest address, is no longer here; -1: none.
   Handle take(std::int64_t bytes) {
+    const std::size_t size = position(bytes);
+    const bool has_sorted = size < sizes_.size();
+    Entry found{std::numeric_limits<std::int64_t>::max(), 0, -1};
+    if (has_sorted) {
+      const Place& lowest = places_[lists_[size]].back();
+      found = {sizes_[size], lowest.address, lowest.block};
+    }
     std::size_t best = kLatest;
-    Entry found = first_sorted(bytes);
     for (std::size_t i = 0; i < latest_count_; ++i) {
       const Entry& e = latest_[i];
       if (e.bytes >= bytes && (e.bytes < found.bytes || (e.bytes == found.bytes && e.address < found.address))) {
@@ -49,8 +56,12 @@ class FreeBlocks {
     }
     if (best < kLatest) {
       latest_[best] = latest_[--latest_count_];
-    } else if (found.block >= 0) {
-      erase_sorted(found.bytes, found.address);
+    } else if (has_sorted) {
+      Places& places = places_[lists_[size]];
+      places.pop_back();
+      if (places.empty()) {
+        drop(size);
+      }
     }
     return found.block;
   }
@@ -70,10 +81,20 @@ class FreeBlocks {
   using Places = std::vector<Place>;  // addresses descending
   static constexpr std::size_t kLatest = 2;
 
-  // The size that is not below `bytes`: where it stands, or would stand.
-  std::size_t position(std::int64_t bytes) const;
+  // The size that is not below `bytes`: where it stands, or would stand. Without a branch on what is compared: it is as
+  // good as random.
+  std::size_t position(std::int64_t bytes) const {
+    const std::int64_t* first = sizes_.data();
+    std::size_t n = sizes_.size();
+    while (n > 1) {
+      const std::size_t half = n / 2;
+      first += first[half - 1] < bytes ? half : 0;
+      n -= half;
+    }
+    const auto at = static_cast<std::size_t>(first - sizes_.data());
+    return n == 1 && *first < bytes ? at + 1 : at;
+  }
   static Places::iterator find(Places& places, std::int64_t address);
-  Entry first_sorted(std::int64_t bytes) const;
   void sort_in(const Entry& entry);
   void erase_sorted(std::int64_t bytes, std::int64_t address);
   void drop(std::size_t size);  // that has no block left
