@@ -243,9 +243,8 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
   place_ranks(job.strategy, stage, share, role);
   role.slots = copies.slots;
   RoleContext c(job, g, role, groups, stage, row, share.part);
-  // A whole backward takes a ring for itself: two of them, so that the next gradient may arrive meanwhile.
   role.holds = c.splits ? copies.holds : 0;
-  role.rings = c.splits ? copies.rings : job.strategy.pp > 1 ? 2 : 1;
+  role.rings = c.splits ? copies.rings : job.strategy.pp > 1 ? kRings : 1;
   c.head_in_slots = head_needs_slots(actions, job.strategy.model_stages());
   if (c.splits && job.strategy.zero >= 2) {
     throw InputError(

@@ -89,5 +89,7 @@ struct CopyAssignment {
   std::int32_t slots = 0, holds = 0, rings = 0;
 };
 CopyAssignment assign_copies(const std::vector<Action>& row);
+// A whole backward takes a ring for itself: two of them, so that the next gradient may arrive meanwhile.
+inline constexpr std::int32_t kRings = 2;
 
 }  // namespace foretrain::plan

@@ -1,6 +1,7 @@
 #include "plan/schedule_times.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 
@@ -35,6 +36,34 @@ std::int64_t Durations::of(ActionKind kind) const {
                                               : backward_weight;
 }
 
+Room room_of(const Schedule& s) {
+  Room room;
+  for (const std::vector<Action>& row : s) {
+    const CopyAssignment copies = assign_copies(row);
+    const bool splits =
+        std::any_of(row.begin(), row.end(), [](const Action& a) { return a.kind == ActionKind::backward_input; });
+    std::vector<std::int32_t>& by = room.emplace_back(row.size(), -1);
+    std::vector<std::int32_t> slot_left(static_cast<std::size_t>(copies.slots), -1), ring_left(kRings, -1);
+    std::size_t ring = 0;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (row[i].kind == ActionKind::backward_weight) {
+        continue;
+      }
+      std::int32_t& slot = slot_left[static_cast<std::size_t>(copies.slot[i])];
+      if (row[i].kind == ActionKind::forward) {
+        by[i] = slot;
+        continue;
+      }
+      slot = static_cast<std::int32_t>(i);
+      if (!splits) {
+        by[i] = std::exchange(ring_left[ring], slot);
+        ring = (ring + 1) % kRings;
+      }
+    }
+  }
+  return room;
+}
+
 ScheduleTimes times(const Schedule& s, const Durations& durations, int ways) {
   std::int32_t stages = 0;
   for (const std::vector<Action>& row : s) {
@@ -46,6 +75,10 @@ ScheduleTimes times(const Schedule& s, const Durations& durations, int ways) {
 }
 
 ScheduleTimes times(const Schedule& s, const std::vector<Durations>& by_stage, int ways) {
+  return times(s, room_of(s), by_stage, ways);
+}
+
+ScheduleTimes times(const Schedule& s, const Room& room, const std::vector<Durations>& by_stage, int ways) {
   std::int32_t microbatches = 0;
   std::vector<std::size_t> rank_of(by_stage.size());
   for (std::size_t rank = 0; rank < s.size(); ++rank) {
@@ -69,14 +102,21 @@ ScheduleTimes times(const Schedule& s, const std::vector<Durations>& by_stage, i
         std::int64_t begin = clock[rank];
         if (!is_weight && a.stage % length != (is_forward ? 0 : length - 1)) {
           const std::int32_t from = a.stage + (is_forward ? -1 : 1);
-          const std::int64_t there = done.at(from, is_forward, a.microbatch);
+          std::int64_t there = done.at(from, is_forward, a.microbatch);
           if (there == Outputs::kNotYet) {
             break;
           }
           const auto sender = static_cast<std::size_t>(from);
+          if (rank_of[sender] != rank) {
+            if (const std::int32_t left_by = room[rank][start.size()]; left_by >= 0) {
+              const auto l = static_cast<std::size_t>(left_by);
+              const Action& before = s[rank][l];
+              there = std::max(there, start[l] + by_stage[static_cast<std::size_t>(before.stage)].of(before.kind));
+            }
+            there += by_stage[sender].message;
+          }
           const Durations& own = by_stage[static_cast<std::size_t>(a.stage)];
-          begin = std::max(begin, there + (rank_of[sender] == rank ? 0 : by_stage[sender].message) -
-                                      (is_forward ? own.forward_lead : own.backward_lead));
+          begin = std::max(begin, there - (is_forward ? own.forward_lead : own.backward_lead));
         }
         t.waits[rank] += start.empty() ? 0 : begin - clock[rank];
         start.push_back(begin);

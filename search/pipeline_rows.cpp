@@ -46,6 +46,7 @@ const PipelineRows::Rows& PipelineRows::rows(const Shape& s, std::int64_t microb
   Rows& r = at->second;
   if (is_new) {
     r.schedule = plan::make_schedule(strategy, static_cast<int>(microbatches));
+    r.room = plan::room_of(r.schedule);
     r.microbatches = microbatches;
     for (const std::vector<plan::Action>& row : r.schedule) {
       std::int64_t open = 0;
@@ -61,7 +62,7 @@ const PipelineRows::Rows& PipelineRows::rows(const Shape& s, std::int64_t microb
 std::vector<std::int64_t> PipelineRows::walk(const Shape& shape, const std::vector<plan::Durations>& by_stage,
                                              std::int64_t microbatches) {
   const Rows& r = rows(shape, microbatches);
-  const plan::ScheduleTimes t = plan::times(r.schedule, by_stage);
+  const plan::ScheduleTimes t = plan::times(r.schedule, r.room, by_stage);
   std::vector<std::int64_t> all;
   std::int64_t busiest = 0;
   for (std::size_t rank = 0; rank < r.schedule.size(); ++rank) {
@@ -84,11 +85,14 @@ std::vector<std::int64_t> PipelineRows::guess_by_rank(const Shape& shape,
 std::vector<std::int64_t> PipelineRows::least_by_rank(const Shape& shape,
                                                       const std::vector<plan::Durations>& by_stage) {
   const plan::ScheduleKind kind = strategy_of(shape).schedule;
-  if (kind == plan::ScheduleKind::one_f_one_b || kind == plan::ScheduleKind::interleaved) {
-    return guess_by_rank(shape, by_stage);
-  }
-  if (3 * shape.microbatches * std::ssize(by_stage) <= kMostActions) {
+  const bool is_steady = kind == plan::ScheduleKind::one_f_one_b || kind == plan::ScheduleKind::interleaved;
+  const bool is_short = 3 * shape.microbatches * std::ssize(by_stage) <= kMostActions;
+  const auto has_message = [](const plan::Durations& d) { return d.message > 0; };
+  if (is_short && (!is_steady || std::any_of(by_stage.begin(), by_stage.end(), has_message))) {
     return walk(shape, by_stage, shape.microbatches);
+  }
+  if (is_steady) {
+    return guess_by_rank(shape, by_stage);
   }
   const Rows& r = rows(shape, few(shape));
   std::vector<std::int64_t> all;

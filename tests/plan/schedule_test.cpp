@@ -51,6 +51,32 @@ TEST(Schedule, OneFOneBAlternates) {
   EXPECT_EQ(row(one_f_one_b(4, 1), 0), "0F0 0B0\n");
 }
 
+// F 1, B 2, a message 1. Rank 1 has one slot: what 1F1 waits for sets out when 1B0 has ended, at 5, though 0F1 ended
+// at 2.
+TEST(ScheduleTimes, AMessageWaitsForItsSlot) {
+  const ScheduleTimes t = times(one_f_one_b(2, 2), Durations{.message = 1});
+  EXPECT_EQ(t.start, (std::vector<std::vector<std::int64_t>>{{0, 1, 6, 10}, {2, 3, 6, 7}}));
+  EXPECT_EQ(t.makespan, 12);
+  EXPECT_EQ(room_of(one_f_one_b(2, 2)), (Room{{-1, -1, -1, -1}, {-1, -1, 1, -1}}));
+}
+
+// F 1, B 5 on rank 0 and 1 on rank 1, a message 6: 0B0 starts at 17, as 1B0 ended at 11. 0B2's gradient is there at 13,
+// and sets out when 0B0 has left its ring, at 22.
+TEST(ScheduleTimes, AGradientWaitsForItsRing) {
+  Durations first, last;
+  first.message = last.message = 6;
+  first.backward = 5;
+  last.backward = 1;
+  EXPECT_EQ(times(gpipe(2, 3), {first, last}).start.front(), (std::vector<std::int64_t>{0, 1, 2, 17, 22, 28}));
+  EXPECT_EQ(room_of(gpipe(2, 3)), (Room{{-1, -1, -1, -1, -1, 3}, {-1, -1, -1, -1, -1, 3}}));
+}
+
+// In two halves a gradient goes into the slot, which its forward has. 0I0 is done with 0F3's.
+TEST(ScheduleTimes, ASplitBackwardHasRoom) {
+  EXPECT_EQ(row(zb_h1(3, 4), 0), "0F0 0F1 0F2 0I0 0W0 0F3 0I1 0W1 0I2 0W2 0I3 0W3\n");
+  EXPECT_EQ(room_of(zb_h1(3, 4))[0], (std::vector<std::int32_t>{-1, -1, -1, -1, -1, 3, -1, -1, -1, -1, -1, -1}));
+}
+
 // pp 2, v 2, m 4: stages 0 and 2 on rank 0. Forwards of rank 0: 0F0 0F1 2F0 2F1 0F2 0F3 2F2 2F3; backwards: 2B0 2B1 0B0
 // 0B1 …; warm-up 2 (2 - 0 - 1) + (2 - 1) 2 = 4 on rank 0 and 2 on rank 1.
 TEST(Schedule, InterleavedFollowsMegatronsOrder) {
