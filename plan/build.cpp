@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -333,7 +334,6 @@ void build_role(const Job& job, PlanGraph& g, Role& role, const Groups& groups, 
     forward.push_back(chunk.forward);
   }
   add_evaluation(c, forward, actions);
-  place(role);
 }
 
 DataSet data_set(const Job& job) {
@@ -353,11 +353,15 @@ DataSet data_set(const Job& job) {
   return set;
 }
 
-}  // namespace
+struct Unplaced {
+  PlanGraph graph;
+  std::vector<std::optional<std::size_t>> like;  // by role: the one that it is a copy of (plan/stage_twin.h)
+};
 
-PlanGraph build(const Job& job) {
+Unplaced build_roles(const Job& job) {
   const Strategy& s = job.strategy;
-  PlanGraph g;
+  Unplaced built;
+  PlanGraph& g = built.graph;
   g.name = job.workload.model.name;
   g.mesh.order = parse_rank_order(s.rank_order);
   g.mesh.extent = {static_cast<int>(s.pp), static_cast<int>(s.dp), static_cast<int>(s.cp), static_cast<int>(s.tp)};
@@ -385,12 +389,14 @@ PlanGraph build(const Job& job) {
   const std::vector<Chain> chains = loaded_chains(job, schedules[0], rank_of_stage);
   const std::vector<StageShare> parts = chains.empty() ? shares : receivers(s, shares[0]);
   g.roles.resize(static_cast<std::size_t>(s.pp) * parts.size() + static_cast<std::size_t>(s.beside()));
+  built.like.resize(g.roles.size());
   auto role = g.roles.begin();
   Groups groups;
   StageTwins twins(job, rank_of_stage, parts.size() == 1);
   for (std::size_t p = 0; p < static_cast<std::size_t>(s.pp); ++p) {
     const CopyAssignment copies = assign_copies(schedules[0][p]);
-    if (twins.copy(g, *role, static_cast<int>(p), schedules[0][p], copies)) {
+    const auto at = static_cast<std::size_t>(role - g.roles.begin());
+    if ((built.like[at] = twins.copy(g, *role, static_cast<int>(p), schedules[0][p], copies))) {
       place_ranks(s, static_cast<int>(p), parts[0], *role++);
       continue;
     }
@@ -416,7 +422,26 @@ PlanGraph build(const Job& job) {
   for (std::int32_t loader = 0; loader < s.loader_ranks; ++loader) {
     build_loader(job, g, *role++, groups, loader, chains);
   }
-  return g;
+  return built;
+}
+
+}  // namespace
+
+PlanGraph build(const Job& job) {
+  Unplaced built = build_roles(job);
+  std::vector<Role>& roles = built.graph.roles;
+  for (std::size_t r = 0; r < roles.size(); ++r) {
+    if (built.like[r]) {
+      place_like(roles[r], roles[*built.like[r]]);
+    } else {
+      place(roles[r]);
+    }
+  }
+  return std::move(built.graph);
+}
+
+PlanGraph build_unplaced(const Job& job) {
+  return build_roles(job).graph;
 }
 
 Job one_rank_job(const Job& job) {

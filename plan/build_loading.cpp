@@ -5,8 +5,6 @@
 
 #include <fmt/format.h>
 
-#include "plan/memory.h"
-
 namespace foretrain::plan {
 
 namespace {
@@ -282,7 +280,6 @@ void build_loader(const Job& job, PlanGraph& g, Role& role, const Groups& groups
       }
     }
   }
-  place(role);
 }
 
 }  // namespace foretrain::plan

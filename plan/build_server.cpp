@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "plan/build_update.h"
-#include "plan/memory.h"
 
 namespace foretrain::plan {
 
@@ -130,7 +129,6 @@ void build_server(const Job& job, PlanGraph& g, Role& role, const Groups& groups
     gather_behind_backward(c, last_microbatch);
     role.program.body.push_back({update_segment(c), -1, -1, -1});
   }
-  place(role);
 }
 
 }  // namespace foretrain::plan

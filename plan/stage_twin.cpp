@@ -5,8 +5,6 @@
 #include <map>
 #include <optional>
 
-#include "plan/memory.h"
-
 namespace foretrain::plan {
 
 namespace {
@@ -167,10 +165,10 @@ bool StageTwins::alike(const Likeness& a, const Likeness& b) const {
                     same_layer);
 }
 
-bool StageTwins::copy(PlanGraph& g, Role& role, int stage, const std::vector<Action>& row,
-                      const CopyAssignment& copies) const {
+std::optional<std::size_t> StageTwins::copy(PlanGraph& g, Role& role, int stage, const std::vector<Action>& row,
+                                            const CopyAssignment& copies) const {
   if (!any_ || built_.empty()) {
-    return false;
+    return std::nullopt;
   }
   Likeness own = likeness(stage);
   for (const Built& built : built_) {
@@ -191,10 +189,9 @@ bool StageTwins::copy(PlanGraph& g, Role& role, int stage, const std::vector<Act
     role.holds = splits ? copies.holds : 0;
     role.rings = splits ? copies.rings : like.rings;
     move_messages(g, role, stage - built.stage, built.likeness.chunk_stage);
-    place_like(role, like);
-    return true;
+    return built.role;
   }
-  return false;
+  return std::nullopt;
 }
 
 void StageTwins::add(int stage, std::size_t role, const std::vector<Action>& row) {

@@ -2,6 +2,7 @@
 // what they do: all but the first of them are copies. Used by build*.cpp only.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,9 +21,10 @@ class StageTwins {
   // `rank_of_stage`: by virtual stage. `alike`: false where ranks of one stage have several roles.
   StageTwins(const Job& job, const std::vector<std::int32_t>& rank_of_stage, bool alike);
 
-  // Fills `role`, all but its name and its ranks, from a stage that does the same; false: there is none. Tags are added
-  // to the graph in the order in which building it would.
-  bool copy(PlanGraph& g, Role& role, int stage, const std::vector<Action>& row, const CopyAssignment& copies) const;
+  // Fills `role`, all but its name, its ranks and its memory, from a stage that does the same: which role that is;
+  // none: there is no such stage. Tags are added to the graph in the order in which building it would.
+  std::optional<std::size_t> copy(PlanGraph& g, Role& role, int stage, const std::vector<Action>& row,
+                                  const CopyAssignment& copies) const;
   // A stage that was built: role `role` of the graph.
   void add(int stage, std::size_t role, const std::vector<Action>& row);
 

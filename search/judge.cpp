@@ -70,7 +70,7 @@ Verdict judge_built(const plan::OpenJob& open, const Shape& shape, const Tail& t
   v.found.tail = tail;
   try {
     const plan::Job job = plan::with_strategy(open.job, strategy_of(open, shape, tail));
-    const plan::PlanGraph graph = plan::build(job);
+    const plan::PlanGraph graph = plan::build_unplaced(job);
     v.built = true;
     v.rejected = look(job, graph, v);
   } catch (const InputError& e) {
@@ -125,7 +125,7 @@ void replay_memory(const plan::OpenJob& open, Found& found) {
 
 void simulate(const plan::OpenJob& open, Found& found) {
   const plan::Job job = plan::with_strategy(open.job, strategy_of(open, found.shape, found.tail));
-  const plan::PlanGraph graph = plan::build(job);
+  const plan::PlanGraph graph = plan::build_unplaced(job);
   const sim::Simulation s = sim::simulate(graph, job.cluster, {});
   found.step_time = s.step_time;
   found.breakdown = mean_over_ranks(graph, s.breakdown);

@@ -56,7 +56,7 @@ LayerProbe::LayerProbe(const plan::OpenJob& open, const Shape& shape) {
     constexpr std::int64_t kMicrobatches = 2;  // the last one's backward may do more
     job.workload.global_batch = dp * shape.micro_batch * kMicrobatches;
     job_ = plan::with_strategy(job, strategy);
-    graph_ = plan::build(job_);
+    graph_ = plan::build_unplaced(job_);
     look();
   } catch (const InputError& e) {
     why_ = e.what();

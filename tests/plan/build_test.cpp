@@ -6,6 +6,7 @@
 #include <set>
 
 #include "plan/cursor.h"
+#include "plan/dump.h"
 #include "plan/validate.h"
 #include "plan/work.h"
 #include "tests/support/tiny_jobs.h"
@@ -25,6 +26,18 @@ using Overrides = std::vector<std::string>;
 void expect_valid(const char* text, const Overrides& overrides) {
   const PlanGraph g = build(tiny_job(text, overrides));
   EXPECT_EQ(validate(g), std::vector<std::string>{}) << ::testing::PrintToString(overrides);
+}
+
+TEST(Build, WithoutPlacesAllElseIsTheSame) {
+  for (const Overrides& overrides : {Overrides{}, {"pp=4"}, {"dp=4", "data_parallel=parameter_server", "servers=2"}}) {
+    const Job job = tiny_job(kTinyGpt, overrides);
+    PlanGraph g = build(job);
+    for (Role& role : g.roles) {
+      EXPECT_GT(role.memory.arena, Bytes{});
+      role.memory = {};
+    }
+    EXPECT_EQ(to_json(build_unplaced(job)), to_json(g));
+  }
 }
 
 TEST(Build, EveryStrategyGivesAValidGraph) {
