@@ -110,11 +110,18 @@ Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape
                      });
 }
 
+std::string same_alone(const plan::OpenJob& open, const ShapeBounds& bounds, const Shape& shape, Tail tail) {
+  if (tail.rank_order == kDataOutside && bounds.has_like_orders(shape)) {
+    tail.rank_order = kRankOrder;
+  }
+  return strategy_of(open, shape, tail).dump();
+}
+
 std::string same_ops(const plan::OpenJob& open, ShapeBounds& bounds, Shape shape, Tail tail) {
   // Without ZeRO-2 gradients are summed in buckets, and these end where a virtual stage does.
   shape.virtual_stages = tail.zero >= 2 && bounds.has_like_layers(shape) ? 1 : shape.virtual_stages;
   tail.overlap_param_gather = false;
-  return strategy_of(open, shape, tail).dump();
+  return same_alone(open, bounds, shape, tail);
 }
 
 void replay_memory(const plan::OpenJob& open, Found& found) {

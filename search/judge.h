@@ -24,8 +24,11 @@ struct Verdict {
 Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape, const Tail& tail, Time limit,
               Bytes capacity);
 
-// The same text of plans that do the same ops on the same ranks, in another order: with parameters gathered at another
-// time or, under ZeRO-2 and 3 and where layers are alike, with other virtual stages.
+// The same text of plans that take the same time by bounds and closed forms, and the same memory: with ranks in another
+// order that lie alike.
+std::string same_alone(const plan::OpenJob& open, const ShapeBounds& bounds, const Shape& shape, Tail tail);
+// And of plans that do the same ops in another order: with parameters gathered at another time or, under ZeRO-2 and 3
+// and where layers are alike, with other virtual stages.
 std::string same_ops(const plan::OpenJob& open, ShapeBounds& bounds, Shape shape, Tail tail);
 
 // Part by which closed forms are taken to exceed a simulation with shared links at most: of 420 random plans of

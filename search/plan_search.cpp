@@ -130,7 +130,8 @@ class Search {
       list->clear();
     }
     dived_.clear();
-    in_any_order_.clear();  // holds while the limit only falls
+    in_any_order_.clear();  // these hold while the limit only falls
+    alike_.clear();
   }
 
   std::size_t each(std::size_t count) const { return count * static_cast<std::size_t>(options_.crew.count); }
@@ -196,6 +197,7 @@ class Search {
       for (Verdict& v : judge_some({&usual[first], count}, fastest)) {
         if (v.judged && v.rejected.empty()) {
           ++result_.built;
+          alike_.try_emplace(alone_word({v.found.at, v.found.tail}), v);
           dived_[v.found.at].insert(word(v.found.at, v.found.tail));
           fitting_.push_back(std::move(v.found));
         }
@@ -216,6 +218,7 @@ class Search {
   }
 
   std::string ops_word(const Candidate& c) { return same_ops(open_, workers_.bounds(), shapes_[c.at], c.tail); }
+  std::string alone_word(const Candidate& c) { return same_alone(open_, workers_.bounds(), shapes_[c.at], c.tail); }
 
   std::string word(std::size_t shape, const Tail& tail) const {
     return strategy_of(open_, shapes_[shape], tail).dump();
@@ -260,6 +263,46 @@ class Search {
     return all;
   }
 
+  // One for all that take the same time alone, but for those of which more is known.
+  std::vector<Verdict> judge_alike(std::span<const Candidate> candidates) {
+    std::vector<Candidate> firsts;
+    std::vector<std::optional<std::size_t>> first(candidates.size());  // which of these a candidate is
+    std::vector<std::string> words;
+    std::set<std::string> asked;
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      const Candidate& c = candidates[i];
+      words.push_back(alone_word(c));
+      if (known(c.at, c.tail) != nullptr || (alike_.count(words[i]) == 0 && asked.insert(words[i]).second)) {
+        first[i] = firsts.size();
+        firsts.push_back(c);
+      }
+    }
+    std::vector<Verdict> all(candidates.size()), judged = judge_some(firsts, limit());
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      if (first[i] && judged[*first[i]].judged) {
+        all[i] = std::move(judged[*first[i]]);
+        alike_.try_emplace(words[i], all[i]);
+      }
+    }
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      const auto found = alike_.find(words[i]);
+      if (!first[i] && found != alike_.end()) {
+        all[i] = like(found->second, candidates[i].tail);
+      }
+    }
+    return all;
+  }
+
+  // What is known of all that take the same time alone.
+  Verdict like(const Verdict& v, const Tail& tail) const {
+    const Found& f = v.found;
+    const bool is_slower = v.rejected.empty() && f.alone >= limit();
+    return {is_slower ? kSlowerAlone : v.rejected,
+            true,
+            false,
+            {f.at, f.shape, tail, f.in_any_order, f.alone, {}, {}, f.memory, {}}};
+  }
+
   // Those that were judged are taken out.
   void judge_first(std::size_t count, std::vector<Candidate>& candidates) {
     std::vector<Candidate> left;
@@ -270,7 +313,7 @@ class Search {
         });
     const auto unknown = static_cast<std::size_t>(slower - candidates.begin());
     result_.rejected[kSlower] += static_cast<std::int64_t>(count - unknown);
-    std::vector<Verdict> verdicts = judge_some({candidates.data(), unknown}, limit());
+    std::vector<Verdict> verdicts = judge_alike({candidates.data(), unknown});
     for (std::size_t i = 0; i < unknown; ++i) {
       Verdict& v = verdicts[i];
       result_.built += v.built ? 1 : 0;
@@ -403,6 +446,7 @@ class Search {
   std::vector<Found> fitting_;  // not simulated yet, fastest first
   std::vector<Found> simulated_;
   std::map<std::string, Time> in_any_order_;                   // by ops_word()
+  std::map<std::string, Verdict> alike_;                       // by alone_word()
   std::map<std::size_t, std::set<std::string>> dived_;         // judged before all others: strategies, by shape
   std::map<std::size_t, std::map<std::string, Found>> known_;  // from other runs, likewise
 };

@@ -103,7 +103,7 @@ PlanSpace whole_space(const plan::Job& job) {
   s.overlap_grad_reduce = {true, false};
   s.overlap_param_gather = {true, false};
   s.overlap_ep = is_moe ? std::vector<bool>{false, true} : std::vector<bool>{false};
-  s.rank_order = {kRankOrder, "dp,pp,cp,tp"};
+  s.rank_order = {kRankOrder, kDataOutside};
   return s;
 }
 

@@ -38,6 +38,7 @@ nlohmann::json to_json(const PlanSpace& space);
 // Of recompute: as the job lists it.
 inline constexpr const char* kListed = "listed";
 inline constexpr const char* kRankOrder = "pp,dp,cp,tp";  // by default
+inline constexpr const char* kDataOutside = "dp,pp,cp,tp";
 
 struct Shape {
   std::int64_t dp = 1, tp = 1, pp = 1, cp = 1, ep = 1, micro_batch = 1, virtual_stages = 1;

@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "sim/extra_latency.h"
 #include "sim/power_limit.h"
+#include "topologies/network.h"
 
 namespace foretrain::search {
 
@@ -24,7 +26,10 @@ int level_of(double clock) {
 
 }  // namespace
 
-ShapeBounds::ShapeBounds(const plan::OpenJob& open) : open_(open) {}
+ShapeBounds::ShapeBounds(const plan::OpenJob& open)
+    : open_(open),
+      has_like_ways_(!open.job.cluster.this_machine && !open.job.cluster.is_hosts() &&
+                     !sim::LongRoutes(open.job.cluster).any()) {}
 
 std::shared_ptr<LayerProbe> ShapeBounds::probe(const Shape& s) {
   const std::string key = fmt::format("{} {} {} {} {} {} {} {}", s.tp, s.cp, s.ep, s.micro_batch, s.sequence_parallel,
@@ -122,6 +127,10 @@ bool ShapeBounds::has_like_layers(const Shape& shape) {
   const auto is_given = [&](const char* word) { return open_.given->contains(word); };
   return probe(shape)->is_uniform() && !is_given("layers_per_stage") && !is_given("recompute_layers") &&
          !is_given("offload_layers");
+}
+
+bool ShapeBounds::has_like_orders(const Shape& shape) const {
+  return has_like_ways_ && shape.tp * shape.cp % topologies::devices_per_unit(open_.job.cluster) == 0;
 }
 
 Bytes ShapeBounds::memory(const Shape& s, const Tail& t) {

@@ -44,6 +44,9 @@ class ShapeBounds {
   double clock(const Shape& shape, Time limit);
   // All layers do the same ops, in a plan with any stages.
   bool has_like_layers(const Shape& shape);
+  // Groups of ranks lie alike whether pp is outside dp or dp outside pp: what is inside both fills whole nodes, and no
+  // way between two nodes is longer than another.
+  bool has_like_orders(const Shape& shape) const;
   PipelineRows& rows() { return rows_; }
 
  private:
@@ -53,6 +56,7 @@ class ShapeBounds {
   double clock(const Shape& shape, LayerProbe& probe, Time limit);
 
   const plan::OpenJob& open_;
+  const bool has_like_ways_;  // between nodes
   PipelineRows rows_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<LayerProbe>> probes_;  // by what of a shape they have in common

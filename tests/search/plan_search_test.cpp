@@ -14,6 +14,7 @@
 #include "search/judge.h"
 #include "search/node_sweep.h"
 #include "sim/simulator.h"
+#include "topologies/fabric.h"
 #include "topologies/profile.h"
 
 namespace foretrain::search {
@@ -153,6 +154,56 @@ TEST(PlanSearch, SameOpsTakeAsLongInAnyOrder) {
     }
     EXPECT_GE(several, 10U) << c.model;
   }
+}
+
+// With ranks in another order, where tp x cp fills nodes of 8.
+TEST(PlanSearch, RanksThatLieAlikeTakeAsLong) {
+  const std::vector<Case> cases{
+      {"llama3-8b",
+       "dgx-h100",
+       4,
+       8192,
+       16,
+       {"micro_batch=1", "cp=2", "tp=4", "cp_kind=ring", "virtual_stages=1,2", "zero=1,3", "recompute=none"},
+       1},
+      {"mixtral-8x7b",
+       "dgx-h100",
+       4,
+       4096,
+       8,
+       {"micro_batch=1", "cp=1", "tp=8", "zero=1,3", "ep=2", "virtual_stages=1", "recompute=none"},
+       1},
+  };
+  for (const Case& c : cases) {
+    const plan::OpenJob open = open_job(c.model, c.system, c.nodes, c.seq_len, c.batch);
+    ShapeBounds bounds(open);
+    std::map<std::string, std::vector<Plan>> alike;
+    for (const Plan& p : plans_of(open, space_of(open, c.axes))) {
+      EXPECT_TRUE(bounds.has_like_orders(p.shape));
+      alike[same_alone(open, bounds, p.shape, p.tail)].push_back(p);
+    }
+    std::size_t several = 0;
+    for (const auto& [word, plans] : alike) {
+      std::set<std::pair<Time, Bytes>> found;
+      for (const Plan& p : plans) {
+        const Verdict v = judge(open, bounds, p.shape, p.tail, kNever, Bytes{INT64_MAX});
+        found.insert({v.found.alone, v.found.memory});
+      }
+      EXPECT_EQ(found.size(), 1U) << c.model << " " << word;
+      several += plans.size() > 1 ? 1 : 0;
+    }
+    EXPECT_GE(several, 10U) << c.model;
+  }
+  Shape half;
+  half.tp = 4;
+  EXPECT_FALSE(ShapeBounds(open_job("llama3-8b", "dgx-h100", 4, 8192, 16)).has_like_orders(half));
+  half.tp = 8;  // and switches that take time, so that some nodes are farther than others
+  plan::OpenJob routed = open_job("llama3-8b", "alibaba-hpn", 4, 8192, 16);
+  EXPECT_TRUE(ShapeBounds(routed).has_like_orders(half));
+  topologies::Fabric fabric = *routed.job.cluster.fabric;
+  fabric.switch_latency = Time{1'000'000};
+  routed.job.cluster.fabric = std::make_shared<const topologies::Fabric>(std::move(fabric));
+  EXPECT_FALSE(ShapeBounds(routed).has_like_orders(half));
 }
 
 // The same best as every plan estimated.
