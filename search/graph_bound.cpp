@@ -265,7 +265,7 @@ GraphBound graph_bound(const plan::PlanGraph& graph, const topologies::Cluster& 
     least = std::max(least, roles.back().all);
   }
   if (!shape.overlap_ep && shape.schedule != "dualpipe" && std::ssize(roles) == shape.pp) {
-    const std::vector<std::int64_t> pipeline = rows.least_by_rank(shape, by_stage(rows, shape, roles));
+    const std::vector<std::int64_t> pipeline = rows.walked_by_rank(shape, by_stage(rows, shape, roles));
     for (std::size_t r = 0; r < pipeline.size(); ++r) {
       // What the first microbatches take longer may go on while a rank waits for others.
       least = std::max(least, pipeline[r] + roles[r].behind);

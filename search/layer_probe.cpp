@@ -1,10 +1,12 @@
 #include "search/layer_probe.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "plan/build.h"
 #include "sim/network.h"
+#include "topologies/network.h"
 
 namespace foretrain::search {
 
@@ -58,6 +60,8 @@ LayerProbe::LayerProbe(const plan::OpenJob& open, const Shape& shape) {
     job_ = plan::with_strategy(job, strategy);
     graph_ = plan::build_unplaced(job_);
     look();
+    // With scatter_gather each rank of a tp group sends its part.
+    message_bytes /= open.given->value("scatter_gather", false) ? shape.tp : 1;
   } catch (const InputError& e) {
     why_ = e.what();
   }
@@ -76,6 +80,10 @@ void LayerProbe::look() {
   uniform_ = is_uniform(*forward_) && is_uniform(*backward_);
   for (const plan::Buffer& b : role.buffers) {
     const std::int64_t bytes = size_bytes(b.dtype, b.elements) * b.layers;
+    if (b.name == "x" || b.name == "decoder.x") {  // what goes from layer to layer
+      const std::int64_t whole = size_bytes(b.dtype, b.elements);
+      message_bytes = message_bytes == 0 ? whole : std::min(message_bytes, whole);
+    }
     const bool stays = b.lifetime == plan::Lifetime::persistent;
     parameter_bytes += stays && b.kind == plan::BufferKind::parameter ? bytes : 0;
     gradient_bytes += stays && b.kind == plan::BufferKind::gradient ? bytes : 0;
@@ -104,6 +112,10 @@ LayerProbe::Priced& LayerProbe::priced(int level) {
         sim::make_network_model("auto", job_.cluster, {}, graph_.mesh.ranks());
     at->second.models = sim::model_roles(graph_, job_.cluster, *compute, *network);
     at->second.least = std::make_unique<sim::LeastTime>(at->second.models.front());
+    // Some stages lie on one node with the next where a stage's ranks do not fill nodes.
+    const plan::Strategy& s = job_.strategy;
+    const bool same_node = s.tp * s.cp % topologies::devices_per_unit(job_.cluster) != 0;
+    at->second.message = time_from_seconds(network->message(Bytes{message_bytes}, same_node)).value;
   }
   return at->second;
 }
@@ -132,6 +144,7 @@ std::pair<LayerProbe::Pass, LayerProbe::Pass> LayerProbe::price(Priced& at, std:
   shown.backward = least.extent().value;
   hidden.backward = least.busy().value;
   shown.backward_weight = hidden.backward_weight = least.busy_weights().value;
+  shown.message = hidden.message = at.message;
   result.first.busy = result.second.busy = hidden.forward + hidden.backward;
   least.begin(false);
   walk(least, *backward_, first, end);

@@ -29,7 +29,8 @@ class LayerProbe {
 
   // Bytes of all layers, on one rank, without zero.
   std::int64_t parameter_bytes = 0, gradient_bytes = 0, state_bytes = 0;
-  std::int64_t kept_bytes = 0;  // of a microbatch, until its backward
+  std::int64_t kept_bytes = 0;     // of a microbatch, until its backward
+  std::int64_t message_bytes = 0;  // between two stages
 
   // Picoseconds at a clock of `level` / kLevels (sim/power_limit.h). `hidden`: exchanges run behind another microbatch.
   static constexpr int kLevels = 64;
@@ -37,13 +38,14 @@ class LayerProbe {
     plan::Durations least;
     std::int64_t busy = 0;  // computing, of a forward and a backward
   };
-  // Through layers [first, end). From any thread.
+  // Through layers [first, end), and on to another stage. From any thread.
   Pass pass(int level, std::int64_t first, std::int64_t end, bool hidden);
 
  private:
   struct Priced {
     std::vector<sim::RoleModel> models;
     std::unique_ptr<sim::LeastTime> least;
+    std::int64_t message = 0;
     std::map<std::pair<std::int64_t, std::int64_t>, std::pair<Pass, Pass>> passes;  // shown, hidden; by layers
   };
   void look();

@@ -77,6 +77,34 @@ std::vector<std::int64_t> PipelineRows::walk(const Shape& shape, const std::vect
   return all;
 }
 
+// 1F1B, by way of each rank: the first forward's way there, all that the rank does, its forwards' waits for what sets
+// out when the action before has ended, the last backward's way back.
+std::int64_t PipelineRows::least_through(const Rows& r, const Shape& shape,
+                                         const std::vector<plan::Durations>& by_stage) {
+  const auto at = [&](std::size_t stage) -> const plan::Durations& { return by_stage[stage]; };
+  const auto arrival = [&](std::size_t stage) { return at(stage - 1).message - at(stage).forward_lead; };
+  std::int64_t longest = 0, ways = 0;
+  for (std::size_t rank = 0; rank < r.schedule.size(); ++rank) {
+    if (rank > 0) {
+      ways +=
+          at(rank - 1).forward + arrival(rank) + at(rank).message - at(rank - 1).backward_lead + at(rank - 1).backward;
+    }
+    std::int64_t takes = 0;
+    const std::vector<plan::Action>& row = r.schedule[rank];
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const plan::Action& a = row[i];
+      const auto stage = static_cast<std::size_t>(a.stage);
+      const bool waits = shape.pp > 1 && a.kind == plan::ActionKind::forward && stage > 0 && i > 0 &&
+                         r.room[rank][i] == static_cast<std::int32_t>(i) - 1;
+      // The microbatches that are not in the rows are like the last one that is.
+      const std::int64_t times = a.microbatch + 1 == r.microbatches ? 1 + shape.microbatches - r.microbatches : 1;
+      takes += times * (at(stage).of(a.kind) + (waits ? std::max<std::int64_t>(0, arrival(stage)) : 0));
+    }
+    longest = std::max(longest, ways + takes);
+  }
+  return longest;
+}
+
 std::vector<std::int64_t> PipelineRows::guess_by_rank(const Shape& shape,
                                                       const std::vector<plan::Durations>& by_stage) {
   return walk(shape, by_stage, few(shape));
@@ -85,14 +113,14 @@ std::vector<std::int64_t> PipelineRows::guess_by_rank(const Shape& shape,
 std::vector<std::int64_t> PipelineRows::least_by_rank(const Shape& shape,
                                                       const std::vector<plan::Durations>& by_stage) {
   const plan::ScheduleKind kind = strategy_of(shape).schedule;
-  const bool is_steady = kind == plan::ScheduleKind::one_f_one_b || kind == plan::ScheduleKind::interleaved;
-  const bool is_short = 3 * shape.microbatches * std::ssize(by_stage) <= kMostActions;
-  const auto has_message = [](const plan::Durations& d) { return d.message > 0; };
-  if (is_short && (!is_steady || std::any_of(by_stage.begin(), by_stage.end(), has_message))) {
-    return walk(shape, by_stage, shape.microbatches);
+  if (kind == plan::ScheduleKind::one_f_one_b || kind == plan::ScheduleKind::interleaved) {
+    std::vector<std::int64_t> all = guess_by_rank(shape, by_stage);
+    // Rank 0 is the first to begin and the last to end.
+    all.front() = std::max(all.front(), least_through(rows(shape, few(shape)), shape, by_stage));
+    return all;
   }
-  if (is_steady) {
-    return guess_by_rank(shape, by_stage);
+  if (is_short(shape, by_stage)) {
+    return walk(shape, by_stage, shape.microbatches);
   }
   const Rows& r = rows(shape, few(shape));
   std::vector<std::int64_t> all;
@@ -104,6 +132,15 @@ std::vector<std::int64_t> PipelineRows::least_by_rank(const Shape& shape,
     all.push_back(work / few(shape) * shape.microbatches);
   }
   return all;
+}
+
+bool PipelineRows::is_short(const Shape& shape, const std::vector<plan::Durations>& by_stage) {
+  return 3 * shape.microbatches * std::ssize(by_stage) <= kMostActions;
+}
+
+std::vector<std::int64_t> PipelineRows::walked_by_rank(const Shape& shape,
+                                                       const std::vector<plan::Durations>& by_stage) {
+  return is_short(shape, by_stage) ? walk(shape, by_stage, shape.microbatches) : least_by_rank(shape, by_stage);
 }
 
 std::vector<std::int32_t> PipelineRows::stages_of(const Shape& shape, std::size_t rank) {

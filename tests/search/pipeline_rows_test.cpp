@@ -67,7 +67,8 @@ TEST(PipelineRows, NeverAboveTheWholeSchedule) {
           }
           const plan::Schedule s = whole(shape);
           const plan::ScheduleTimes t = plan::times(s, stages);
-          const std::vector<std::int64_t> least = rows.least_by_rank(shape, stages);
+          const std::vector<std::int64_t> least = rows.least_by_rank(shape, stages),
+                                          walked = rows.walked_by_rank(shape, stages);
           for (std::size_t rank = 0; rank < s.size(); ++rank) {
             const plan::Action& last = s[rank].back();
             const std::int64_t took = t.start[rank].back() +
@@ -75,6 +76,7 @@ TEST(PipelineRows, NeverAboveTheWholeSchedule) {
                                       t.start[rank].front();
             EXPECT_LE(least[rank], took) << schedule << " x " << chunks << ", pp " << pp << ", microbatches "
                                          << shape.microbatches << ", rank " << rank;
+            EXPECT_EQ(walked[rank], took);
             exact += least[rank] == took ? 1 : 0;
             ++all;
           }
