@@ -178,11 +178,11 @@ plan::OpenJob open_job(const SearchWishes& a) {
   return open;
 }
 
-reports::Search find_plans(const SearchWishes& a, const plan::OpenJob& open) {
+reports::Search find_plans(const SearchWishes& a, const plan::OpenJob& open, bool estimates) {
   reports::Search found = a.nodes.empty() ? report_of(open, search::search(open, a.options)) : sweep(a, open);
   found.headline = headline(open.job, a.nodes);
   if (found.best) {
-    found.estimate = estimate_of(a, found.best->job);
+    found.estimate = estimates ? estimate_of(a, found.best->job) : "";
   } else if (!found.interrupted) {
     if (const auto miss = search::smallest(open, a.options)) {
       found.nearest_miss = plan_of(open, *miss);

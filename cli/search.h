@@ -27,7 +27,8 @@ struct SearchWishes {
 // The job with its strategy open, its cluster's profile loaded. Throws InputError.
 plan::OpenJob open_job(const SearchWishes& wishes);
 
-// The best plans and the proof, with the estimate of the best; where nothing fits, what comes nearest.
-reports::Search find_plans(const SearchWishes& wishes, const plan::OpenJob& open);
+// The best plans and the proof, with the estimate of the best where that `estimates`; where nothing fits, what comes
+// nearest.
+reports::Search find_plans(const SearchWishes& wishes, const plan::OpenJob& open, bool estimates = true);
 
 }  // namespace foretrain::cli

@@ -97,7 +97,7 @@ int report_search(const SearchArguments& a, SearchWishes& wishes, const plan::Op
     progress.update(p.fraction, fmt::format("{} judged, {} simulated{}", reports::count(p.judged), p.simulated,
                                             p.best == nullptr ? "" : ", best " + to_string(p.best->step_time)));
   };
-  const reports::Search found = find_plans(wishes, open);
+  const reports::Search found = find_plans(wishes, open, a.json);
   if (found.best && file) {
     file->write(found.best->job + "\n");
     file->commit();

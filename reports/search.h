@@ -41,7 +41,7 @@ struct Search {
   std::string headline;  // workload and cluster
   double tokens_per_step = 0;
   std::optional<SearchedPlan> best;
-  std::string estimate;  // foretrain.estimate/1 of the best
+  std::string estimate;  // foretrain.estimate/1 of the best; "": nobody asked for it
   std::vector<SearchedPlan> runners_up, pareto;
   std::vector<WithinLimit> within_memory;  // limits descend
   std::vector<GridCell> grid;

@@ -15,6 +15,7 @@ namespace {
 constexpr std::size_t kBatch = 64;    // plans that are judged before the best is looked at again
 constexpr std::size_t kDivers = 8;    // the same of the first plans
 constexpr std::size_t kTogether = 4;  // plans that are simulated before that
+constexpr std::size_t kFirst = 2;     // the same of the first
 
 bool is_faster(const Found& a, const Found& b) {
   return a.step_time != b.step_time ? a.step_time < b.step_time : a.memory < b.memory;
@@ -357,8 +358,8 @@ class Search {
   // As long as there is none.
   void find_any() {
     while (result_.best.empty() && !fitting_.empty() && !is_over()) {
-      if (replay_first(std::min(each(kTogether), fitting_.size())) > 0) {
-        simulate_first(1);
+      if (const std::size_t fit = replay_first(std::min(each(kTogether), fitting_.size())); fit > 0) {
+        simulate_first(std::min(each(kFirst), fit));
       }
     }
   }
