@@ -9,6 +9,7 @@
 #include "cli/options.h"
 #include "cli/strategy_words.h"
 #include "cli/verbs.h"
+#include "plan/job.h"
 #include "reports/table.h"
 #include "reports/text.h"
 #include "topologies/cluster_file.h"
@@ -23,6 +24,7 @@ using Json = nlohmann::ordered_json;
 // One kind of things: the document's items, and the table of the same.
 struct Listing {
   Json items = Json::array();
+  Json elsewhere = nullptr;  // of jobs: those that do not run on this machine alone
   reports::Table table;
   std::string note;  // below the table
 };
@@ -64,13 +66,18 @@ Listing systems() {
 
 Listing jobs() {
   Listing out;
-  out.table.columns = {{"job"}, {"description"}};
+  out.elsewhere = Json::array();
+  out.table.columns = {{"job"}, {"on"}, {"description"}};
   for (const CatalogueItem& entry : catalogue_items(kJobFolder)) {
-    out.items.push_back(item(entry));
-    out.table.rows.push_back({entry.name, entry.description});
+    const topologies::Cluster cluster = plan::load_job(entry.path, {}).cluster;
+    (cluster.this_machine && !cluster.is_hosts() ? out.items : out.elsewhere).push_back(item(entry));
+    out.table.rows.push_back(
+        {entry.name, cluster.is_hosts() ? fmt::format("{} hosts", cluster.nodes) : cluster.name, entry.description});
   }
-  out.note =
-      fmt::format("A name stands wherever a JOB is asked for. The files are in {}/{}.", catalogue_home(), kJobFolder);
+  out.note = fmt::format(
+      "A name stands wherever a JOB is asked for. What is on this-machine runs, what is on hosts runs under mpirun\n"
+      "(docs/hosts.md); the others are forecasts. The files are in {}/{}.",
+      catalogue_home(), kJobFolder);
   return out;
 }
 
@@ -104,8 +111,11 @@ const std::vector<std::pair<std::string, Listing (*)()>>& kinds() {
 
 void show(const std::string& kind, Listing found, bool json, Console& console) {
   if (json) {
-    console.result(Json{{"schema", "foretrain.list/1"}, {"kind", kind}, {"items", std::move(found.items)}}.dump(2) +
-                   "\n");
+    Json document{{"schema", "foretrain.list/1"}, {"kind", kind}, {"items", std::move(found.items)}};
+    if (!found.elsewhere.is_null()) {
+      document["elsewhere"] = std::move(found.elsewhere);
+    }
+    console.result(document.dump(2) + "\n");
   } else {
     console.result(reports::to_text(found.table, console.colour()));
     console.result(found.note.empty() ? "" : "\n" + found.note + "\n");
