@@ -1,6 +1,7 @@
 #include "sim/flow_times.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <tuple>
 #include <utility>
@@ -8,7 +9,8 @@
 namespace foretrain::sim {
 namespace {
 
-constexpr Time kUnknown{-1};
+// Ratios of errors that are alike up to so much of them, and no larger than this one, are one and the same.
+constexpr double kSameRatio = 0.1, kLargestRatio = 0.5;
 
 std::size_t index(std::int64_t i) {
   return static_cast<std::size_t>(i);
@@ -122,22 +124,32 @@ class Carrier {
 
 }  // namespace
 
+FlowTimes::FlowTimes(const FlowPlan& plan, std::int64_t speed_beside_compute)
+    : plan_(plan), beside_(speed_beside_compute), is_background_(plan.capacities.size()) {
+  for (const FlowPlan::Background& b : plan.background) {
+    for (const LinkUse& use : b.route) {
+      is_background_[index(use.link)] = true;
+    }
+  }
+}
+
 std::optional<Time> FlowTimes::duration(Id id) const {
   if (is_alone(id, 1)) {
     return std::nullopt;
   }
-  return durations_[id.walk][id.ordinal];
+  return known_[id.walk][id.ordinal].duration;
 }
 
 bool FlowTimes::is_alone(Id first, std::size_t meetings) const {
-  if (first.walk >= durations_.size()) {
+  if (first.walk >= known_.size()) {
     return true;
   }
-  const std::vector<Time>& known = durations_[first.walk];
+  const std::vector<Known>& known = known_[first.walk];
   const auto at = [&](std::size_t ordinal) {
     return known.begin() + static_cast<std::ptrdiff_t>(std::min(ordinal, known.size()));
   };
-  return std::all_of(at(first.ordinal), at(first.ordinal + meetings), [](Time t) { return t == kUnknown; });
+  return std::all_of(at(first.ordinal), at(first.ordinal + meetings),
+                     [](const Known& k) { return k.duration.value < 0; });
 }
 
 std::size_t FlowTimes::begin(Id id, Time start, const AloneFlow& flow, std::int32_t route, Time used) {
@@ -176,19 +188,34 @@ void FlowTimes::begin(Id first, Time base, const CallFlows& call) {
   calls_.push_back({first, base, &call});
 }
 
+void FlowTimes::Known::learn(Time now_used, Time now_took) {
+  const double error = static_cast<double>((now_took - now_used).value);
+  const double since = static_cast<double>((now_used - used).value);
+  const double last_ratio = std::exchange(ratio, 1);
+  duration = now_took;
+  if (used.value >= 0 && since != 0) {  // errors of the two rounds: took - used
+    ratio = static_cast<double>((now_took - took).value) / since;
+    if (std::abs(ratio) <= kLargestRatio && std::abs(ratio - last_ratio) <= kSameRatio * std::abs(ratio)) {
+      duration = std::max(Time{}, duration + Time{std::llround(error * ratio / (1 - ratio))});
+    }
+  }
+  used = now_used;
+  took = now_took;
+}
+
 void FlowTimes::know(Id id, Time took, Time used) {
   if (took == used && is_alone(id, 1)) {
     return;
   }
-  wrong_ += took == used ? 0 : 1;
-  if (id.walk >= durations_.size()) {
-    durations_.resize(id.walk + 1);
+  is_right_ = is_right_ && took == used;
+  if (id.walk >= known_.size()) {
+    known_.resize(id.walk + 1);
   }
-  std::vector<Time>& of_walk = durations_[id.walk];
+  std::vector<Known>& of_walk = known_[id.walk];
   if (id.ordinal >= of_walk.size()) {
-    of_walk.resize(id.ordinal + 1, kUnknown);
+    of_walk.resize(id.ordinal + 1);
   }
-  of_walk[id.ordinal] = took;
+  of_walk[id.ordinal].learn(used, took);
 }
 
 Time FlowTimes::alone(std::int32_t route, const AloneFlow& flow) {
@@ -234,8 +261,7 @@ bool FlowTimes::settle() {
   std::sort(entries.begin(), entries.end(),
             [](const Entry& x, const Entry& y) { return std::tie(x.start, x.id) < std::tie(y.start, y.id); });
   const std::vector<Time> next = next_on_links(entries);
-  wrong_ = 0;
-  count_ = flows_.size();
+  is_right_ = true;
   const auto ended = [&](const Carrier::Flow& f, Time took) { know(f.id, took, f.used); };
   Carrier carrier(plan_, beside_);
   for (std::size_t e = 0; e < entries.size(); ++e) {
@@ -244,9 +270,10 @@ bool FlowTimes::settle() {
     if (!entry.is_call) {
       const Flow& f = flows_[entry.number];
       const std::vector<LinkUse>& route = plan_.routes[index(f.route)];
-      const bool is_alone =
-          f.beside.empty() && next[e] >= f.start + f.used &&
-          std::none_of(route.begin(), route.end(), [&](const LinkUse& use) { return carrier.is_used(use.link); });
+      const bool is_alone = f.beside.empty() && next[e] >= f.start + f.used &&
+                            std::none_of(route.begin(), route.end(), [&](const LinkUse& use) {
+                              return is_background(use.link) || carrier.is_used(use.link);
+                            });
       if (is_alone && f.used == alone(f.route, f.flow)) {
         continue;
       }
@@ -255,10 +282,9 @@ bool FlowTimes::settle() {
     }
     const Call& c = calls_[entry.number];
     const CallFlows& call = *c.flows;
-    const bool is_alone =
-        next[e] >= c.base + call.last &&
-        std::none_of(call.links.begin(), call.links.end(), [&](LinkIndex link) { return carrier.is_used(link); });
-    count_ += call.flows.size();
+    const bool is_alone = next[e] >= c.base + call.last &&
+                          std::none_of(call.links.begin(), call.links.end(),
+                                       [&](LinkIndex link) { return is_background(link) || carrier.is_used(link); });
     for (std::size_t i = 0; i < call.flows.size() && !is_alone; ++i) {
       const CallFlows::Flow& f = call.flows[i];
       const Id id{c.first.walk, c.first.ordinal + f.ordinal};
@@ -268,7 +294,7 @@ bool FlowTimes::settle() {
   carrier.carry(kNever, ended);
   flows_.clear();
   calls_.clear();
-  return wrong_ == 0;
+  return is_right_;
 }
 
 }  // namespace foretrain::sim

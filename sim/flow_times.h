@@ -3,14 +3,16 @@
 // A round walks the job with the durations of the round before (in the first one: alone), notes when every flow began,
 // and lets the network carry the flows that begin then: new durations. A round that changes none has found a
 // consistent execution, and there is one only: two of them would have a first instant at which they differ, but what
-// happens at an instant follows from what happened before. So it is what sim/engine.h finds, to the picosecond. In
-// every round at least the earliest wrong end is set right, for all that decides it lies before it. Where a flow slows
-// down beside compute, the walk notes when that was; as long as no other flow was seen to hold it back, the walk also
-// finds its end, which compute beside it and it decide together.
+// happens at an instant follows from what happened before. So it is what sim/engine.h finds, to the picosecond,
+// whatever durations the round began with: where errors shrink by the same factor from round to round, as they do
+// beside compute that the flow slows, the next one begins where they would end (Aitken's delta-squared process). Where
+// a flow slows down beside compute, the walk notes when that was; as long as no other flow was seen to hold it back,
+// the walk also finds its end, which compute beside it and it decide together.
 //
 // A folded call (sim/role_walk.h) whose flows do not hold each other back has right durations as long as no other flow
 // uses a link of theirs between the first of them and the last: then the network need not carry them. Nor does it
-// carry a flow that takes as long as it would alone, and is.
+// carry a flow that takes as long as it would alone, and is. Traffic of others (FlowPlan::background) couples all flows
+// on its links, at any distance: these are always carried.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +52,7 @@ class FlowTimes {
   };
 
   // The plan must outlive it. `speed_beside_compute`: of kFullSpeed.
-  FlowTimes(const FlowPlan& plan, std::int64_t speed_beside_compute) : plan_(plan), beside_(speed_beside_compute) {}
+  FlowTimes(const FlowPlan& plan, std::int64_t speed_beside_compute);
 
   // What earlier rounds found; nothing as long as the flow alone was right.
   std::optional<Time> duration(Id id) const;
@@ -69,8 +71,6 @@ class FlowTimes {
 
   // Ends the round; true when its durations were right.
   bool settle();
-  // Of the last round: so many were wrong that more rounds would take longer than events do (sim/engine.h).
-  bool is_far_off() const { return wrong_ > kFew * durations_.size() && kMostWrong * wrong_ > count_; }
 
  private:
   struct Flow {
@@ -93,20 +93,27 @@ class FlowTimes {
     bool is_call = false;
   };
 
+  // What rounds found of a meeting.
+  struct Known {
+    Time duration{-1};      // for the next one; negative: none yet
+    Time used{-1}, took{};  // in the last one that knew it
+    double ratio = 1;       // of the last two errors
+    void learn(Time now_used, Time now_took);
+  };
+
   void know(Id id, Time took, Time used);
   Time alone(std::int32_t route, const AloneFlow& flow);
+  bool is_background(LinkIndex link) const { return is_background_[static_cast<std::size_t>(link)]; }
   std::vector<Time> next_on_links(const std::vector<Entry>& entries) const;
 
   const FlowPlan& plan_;
   const std::int64_t beside_;
+  std::vector<bool> is_background_;                           // by link: traffic of others uses it
   std::vector<Flow> flows_;                                   // of this round
   std::vector<Call> calls_;                                   // of this round
-  std::vector<std::vector<Time>> durations_;                  // by id; negative: none yet
+  std::vector<std::vector<Known>> known_;                     // by id
   std::map<std::pair<std::int32_t, AloneFlow>, Time> alone_;  // how long flows take, by route
-  std::size_t wrong_ = 0, count_ = 0;                         // flows of the last round
-  // In plans of three models drawn at random the first round had 60 to 70 % wrong, and no walk came to an end within
-  // kMostWalked of sim/fold.cpp, or 15 % at most. Few of each class are soon right, whatever their part.
-  static constexpr std::size_t kMostWrong = 4, kFew = 500;
+  bool is_right_ = true;                                      // the last round
 };
 
 }  // namespace foretrain::sim

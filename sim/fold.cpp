@@ -1,8 +1,8 @@
 #include "sim/fold.h"
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
-#include <numeric>
 #include <optional>
 #include <unordered_map>
 #include <utility>
@@ -15,10 +15,6 @@
 namespace foretrain::sim {
 namespace {
 
-// Rounds go on until they have walked so many times the ops that events take: an event costs about three times as much.
-// A first round where nothing repeats walks about as many.
-constexpr std::int64_t kMostWalked = 4;
-
 struct Arrival {
   std::size_t walk = 0;
   std::int32_t posted = -1;
@@ -27,13 +23,13 @@ struct Arrival {
 class FoldedRun {
  public:
   FoldedRun(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
-            int steps, const Rounds* rounds, FlowTimes& flows, ShareSpeeds* sharing)
-      : models_(models), classes_(classes), flows_(flows), shares_(sharing != nullptr) {
+            int steps, const Rounds* rounds, FlowTimes& flows, ShareSpeeds* sharing, std::int64_t most_walked)
+      : models_(models), classes_(classes), flows_(flows), shares_(sharing != nullptr), left_(most_walked) {
     walks_.reserve(classes.size());
     for (const RankClass& c : classes) {
       const RoundCut* const cut = rounds != nullptr ? &rounds->roles[static_cast<std::size_t>(c.role)] : nullptr;
       walks_.emplace_back(graph, c, models[static_cast<std::size_t>(c.model)], steps, cut, sharing, flows,
-                          walks_.size(), [this, w = walks_.size()](std::int32_t posted) {
+                          walks_.size(), left_, [this, w = walks_.size()](std::int32_t posted) {
                             be_ready({w, posted});
                           });
     }
@@ -73,12 +69,6 @@ class FoldedRun {
     }
     return open_.empty() && std::find(is_finished_.begin(), is_finished_.end(), false) == is_finished_.end() &&
            std::none_of(walks_.begin(), walks_.end(), [](const RoleWalk& w) { return w.has_failed(); });
-  }
-
-  // Ops that no folded call stood for.
-  std::int64_t walked() const {
-    return std::accumulate(walks_.begin(), walks_.end(), std::int64_t{0},
-                           [](std::int64_t sum, const RoleWalk& w) { return sum + w.walked(); });
   }
 
   // What `rounds` left out was like the rest; nothing where that is not certain.
@@ -271,6 +261,7 @@ class FoldedRun {
   const std::vector<RankClass>& classes_;
   FlowTimes& flows_;
   const bool shares_;
+  std::int64_t left_;                                    // ops to walk
   std::vector<RoleWalk> walks_;                          // by class
   std::vector<std::size_t> waiting_;                     // walks that can go on
   std::vector<std::size_t> paused_;                      // that could go on, but would know more later
@@ -310,47 +301,6 @@ bool can_fold(const RankClass& ranks, const RoleModel& model, bool shares) {
   return true;
 }
 
-struct Walked {
-  bool is_consistent = false;      // all walks went to their ends, with the durations of flows that follow from them,
-                                   // or with rounds that are not alike
-  std::optional<StepTimes> times;  // of the whole
-};
-
-Walked walk(const plan::PlanGraph& graph, const std::vector<RoleModel>& models, const std::vector<RankClass>& classes,
-            const FlowPlan& plan, int steps, const Rounds* rounds, ShareSpeeds* sharing) {
-  FlowTimes flows(plan, sharing != nullptr ? sharing->communication_beside_compute() : kFullSpeed);
-  std::int64_t ops = 0, walked = 0;
-  for (const RankClass& c : classes) {
-    const auto r = static_cast<std::size_t>(c.role);
-    const plan::Role& role = graph.roles[r];
-    ops += steps * ops_per_step(role, rounds != nullptr ? rounds->roles[r].bodies[0] : role.program.body);
-  }
-  FoldedRun run(graph, models, classes, steps, rounds, flows, sharing);
-  while (walked < kMostWalked * ops) {
-    if (!run.run()) {
-      break;
-    }
-    std::optional<StepTimes> times;
-    if (rounds != nullptr && walked == 0) {
-      times = run.times(steps, *rounds);
-      if (!times) {  // flows bring nobody into step
-        return {true, std::nullopt};
-      }
-    }
-    if (flows.settle()) {
-      if (!times) {
-        times = rounds != nullptr ? run.times(steps, *rounds) : run.times(steps);
-      }
-      return {true, std::move(times)};
-    }
-    if (flows.is_far_off()) {
-      break;
-    }
-    walked += run.walked();
-  }
-  return {};
-}
-
 bool can_fold(const std::vector<RoleModel>& models, const std::vector<RankClass>& classes, bool shares) {
   return std::all_of(classes.begin(), classes.end(), [&](const RankClass& c) {
     return can_fold(c, models[static_cast<std::size_t>(c.model)], shares);
@@ -359,23 +309,39 @@ bool can_fold(const std::vector<RoleModel>& models, const std::vector<RankClass>
 
 }  // namespace
 
-std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                                    const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                                    ShareSpeeds* sharing) {
+FoldedSteps run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
+                       const std::vector<RankClass>& classes, const FlowPlan& plan, int steps, const Rounds* rounds,
+                       ShareSpeeds* sharing, double most_walked) {
   if (!can_fold(models, classes, sharing != nullptr)) {
-    return std::nullopt;
+    return {};
   }
-  return walk(graph, models, classes, plan, steps, nullptr, sharing).times;
-}
-
-FoldedRounds run_folded_rounds(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                               const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                               const Rounds& rounds, ShareSpeeds* sharing) {
-  if (!can_fold(models, classes, sharing != nullptr)) {
-    return {std::nullopt, false};
+  std::int64_t ops = 0;
+  for (const RankClass& c : classes) {
+    const auto r = static_cast<std::size_t>(c.role);
+    const plan::Role& role = graph.roles[r];
+    ops += steps * ops_per_step(role, rounds != nullptr ? rounds->roles[r].bodies[0] : role.program.body);
   }
-  Walked some = walk(graph, models, classes, plan, steps, &rounds, sharing);
-  return {std::move(some.times), some.is_consistent};  // with all rounds it would take no less
+  FlowTimes flows(plan, sharing != nullptr ? sharing->communication_beside_compute() : kFullSpeed);
+  FoldedRun run(graph, models, classes, steps, rounds, flows, sharing,
+                plan.empty() ? INT64_MAX : std::llround(most_walked * static_cast<double>(ops)));
+  for (bool is_first = true; run.run(); is_first = false) {
+    const auto times = [&] { return rounds != nullptr ? run.times(steps, *rounds) : run.times(steps); };
+    std::optional<StepTimes> found;
+    if (is_first && rounds != nullptr) {
+      found = times();
+      if (!found) {  // flows bring nobody into step
+        return {std::nullopt, true};
+      }
+    }
+    if (flows.settle()) {
+      if (!found) {
+        found = times();
+      }
+      const bool not_alike = !found;
+      return {std::move(found), not_alike};
+    }
+  }
+  return {};
 }
 
 }  // namespace foretrain::sim

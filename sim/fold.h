@@ -21,21 +21,18 @@
 
 namespace foretrain::sim {
 
-// The result of run_events to the picosecond. Requires: no exclusive streams, no speeds. Nothing when the walk cannot
-// go on although the graph may not deadlock (a class's next op needs a meeting that waits for a later op of that
-// class), when the compute stream itself meets other classes or shares links, when what is no flow meets other classes
-// and slows compute, or when flows take too many rounds: then events must decide. `sharing` may be null.
-std::optional<StepTimes> run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                                    const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                                    ShareSpeeds* sharing);
-
-// The same without the rounds of microbatches that `rounds` leaves out.
-struct FoldedRounds {
-  std::optional<StepTimes> times;  // nothing where that is not certain
-  bool can_walk = true;            // false: with more rounds the walk would find nothing, either
+struct FoldedSteps {
+  std::optional<StepTimes> times;
+  bool not_alike = false;  // why not: `rounds` may not be like the others; otherwise more of them help nobody
 };
-FoldedRounds run_folded_rounds(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
-                               const std::vector<RankClass>& classes, const FlowPlan& plan, int steps,
-                               const Rounds& rounds, ShareSpeeds* sharing);
+
+// The result of run_events to the picosecond. Requires: no exclusive streams, no speeds. `rounds`: those to leave out,
+// or null; `sharing` may be null. No times where rounds are not alike, when the walk cannot go on although the graph
+// may not deadlock (a class's next op needs a meeting that waits for a later op of that class), when the compute stream
+// itself meets other classes or shares links, when what is no flow meets other classes and slows compute, or when flows
+// ask for so many walks, or calls repeat so little, that more than `most_walked` of the ops would be walked.
+FoldedSteps run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel>& models,
+                       const std::vector<RankClass>& classes, const FlowPlan& plan, int steps, const Rounds* rounds,
+                       ShareSpeeds* sharing, double most_walked);
 
 }  // namespace foretrain::sim

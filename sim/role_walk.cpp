@@ -12,7 +12,7 @@ std::size_t index(std::int64_t i) {
 }  // namespace
 
 RoleWalk::RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps,
-                   const RoundCut* cut, ShareSpeeds* sharing, FlowTimes& flows, std::size_t self,
+                   const RoundCut* cut, ShareSpeeds* sharing, FlowTimes& flows, std::size_t self, std::int64_t& left,
                    std::function<void(std::int32_t)> meets)
     : role_(graph.roles[index(ranks.role)]),
       ranks_(ranks),
@@ -22,6 +22,7 @@ RoleWalk::RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const R
       sharing_(sharing),
       flow_times_(flows),
       self_(self),
+      left_(left),
       meets_(std::move(meets)) {
   std::size_t longest = 0;
   for (const std::vector<OpModel>& block : model_.blocks) {
@@ -55,7 +56,7 @@ void RoleWalk::restart() {
   open_.clear();
   boundaries_.assign(index(steps_), {});
   first_ = kNever;
-  walked_ = locals_ = 0;
+  locals_ = 0;
   foreign_meetings_ = 0;
   last_ = submitted_ = computed_ = foreign_until_ = fixed_until_ = {};
   flows_.clear();
@@ -106,6 +107,10 @@ void RoleWalk::bind() {
 RoleWalk::State RoleWalk::advance() {
   blocked_on_ = -1;
   while (op_ > 0 || find_place()) {
+    if (left_ < 0) {
+      has_failed_ = true;
+      return State::blocked;
+    }
     if (op_ == 0) {
       bind();
     }
@@ -153,7 +158,7 @@ std::int32_t RoleWalk::last_record(std::span<const Value> waits) const {
 // ---- ops
 
 bool RoleWalk::run_op() {
-  ++walked_;
+  --left_;
   const OpModel& op = (*block_)[op_];
   waits_.clear();
   for (const std::uint16_t position : op.after) {

@@ -107,11 +107,13 @@ struct CallShape {
 class RoleWalk {
  public:
   // `cut` may be null: nothing is left out. `sharing` may be null: compute and communication do not slow each other.
-  // Both must outlive the walk, and so must `flows`, who knows it as number `self`. `meets`: told of every posted op
-  // (its index) once its arrival is known; may call open_flow and know. What becomes ready beside a compute op begins
-  // there and then, so that the rest of the op knows.
+  // Both must outlive the walk, and so must `flows`, who knows it as number `self`. `left`: ops that all walks of a job
+  // together may walk yet, without those of folded calls. `meets`: told of every posted op (its index) once its arrival
+  // is known; may call open_flow and know. What becomes ready beside a compute op begins there and then, so that the
+  // rest of the op knows.
   RoleWalk(const plan::PlanGraph& graph, const RankClass& ranks, const RoleModel& model, int steps, const RoundCut* cut,
-           ShareSpeeds* sharing, FlowTimes& flows, std::size_t self, std::function<void(std::int32_t)> meets);
+           ShareSpeeds* sharing, FlowTimes& flows, std::size_t self, std::int64_t& left,
+           std::function<void(std::int32_t)> meets);
   // Back to the program's beginning, for another round; what calls did stays known.
   void restart();
 
@@ -121,7 +123,7 @@ class RoleWalk {
   // the device once it has begun (paused: it may go on all the same), or the program ends.
   State advance();
   std::int32_t blocked_on() const { return blocked_on_; }  // or paused for
-  // Something passed already would have run beside something later: events must decide.
+  // Something passed already would have run beside something later, or no op was left to walk: events must decide.
   bool has_failed() const { return has_failed_; }
   // A posted op that has begun as a flow: what of its time is left depends on the compute ops beside it.
   void open_flow(std::int32_t posted, const AloneFlow& flow);
@@ -129,7 +131,6 @@ class RoleWalk {
   void know(std::int32_t posted);
 
   std::vector<Posted> posted;
-  std::int64_t walked() const { return walked_; }  // ops, without those of folded calls
   const std::vector<Time>& step_ends() const { return step_ends_; }
   // Of the last step; call after the walk finished.
   plan::Breakdown breakdown(Time begin, Time end);
@@ -224,6 +225,7 @@ class RoleWalk {
   ShareSpeeds* const sharing_;
   FlowTimes& flow_times_;
   const std::size_t self_;
+  std::int64_t& left_;
   const std::function<void(std::int32_t)> meets_;
   std::vector<std::vector<CallShape>> shapes_;  // by segment and call
   std::vector<Value> waits_;                    // scratch
@@ -252,11 +254,10 @@ class RoleWalk {
   std::vector<Open> open_;
   std::vector<std::vector<Boundary>> boundaries_;  // by step
   Time first_;                                     // start of anything since the last of them
-  std::int64_t walked_;
-  std::int64_t locals_;              // posted ops of this class whose end is not known
-  std::size_t foreign_meetings_;     // of posted ops; folding does not change how they are counted
-  Time submitted_;                   // what the host has done so far
-  Time computed_;                    // end of the last op that computed
+  std::int64_t locals_;                            // posted ops of this class whose end is not known
+  std::size_t foreign_meetings_;                   // of posted ops; folding does not change how they are counted
+  Time submitted_;                                 // what the host has done so far
+  Time computed_;                                  // end of the last op that computed
   Time foreign_until_;               // communication with other classes, or a flow, takes from the device until then
   Time fixed_until_;                 // the same, if compute beside it would change its end
   std::vector<std::int32_t> flows_;  // posted ops that take from the device and may not have ended

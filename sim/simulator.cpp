@@ -161,31 +161,22 @@ class AlikeSteps {
 
   // Nothing where every op has to be an event. `walked`: none was one.
   std::optional<StepTimes> folded(ShareSpeeds* sharing, bool& walked) {
+    for (; may_walk_ && unlike_ <= rounds_.size(); ++unlike_) {
+      const Rounds* const rounds = unlike_ < rounds_.size() ? &rounds_[unlike_] : nullptr;
+      FoldedSteps some =
+          run_folded(graph_, models_, job_.classes, job_.flows, options_.steps, rounds, sharing, options_.most_walked);
+      if (some.times) {
+        walked = true;
+        return std::move(some.times);
+      }
+      may_walk_ = some.not_alike;
+    }
     std::optional<StepTimes> times;
-    const auto leave_out = [&] {
-      if (!rounds_.empty() && !times && may_leave_out_) {
-        times = run_rounds(graph_, models_, job_.classes, rounds_.front(),
-                           {options_.steps, false, jitter_, job_.flows, sharing});
-        may_leave_out_ = times.has_value();
-      }
-    };
-    for (const Rounds& rounds : rounds_) {
-      if (!times && may_walk_) {
-        FoldedRounds some =
-            run_folded_rounds(graph_, models_, job_.classes, job_.flows, options_.steps, rounds, sharing);
-        times = std::move(some.times);
-        may_walk_ = some.can_walk;
-        walked = times.has_value();
-      }
-      if (!job_.flows.empty()) {  // it may take a walk of more rounds many times to find how long they take
-        leave_out();
-      }
+    if (!rounds_.empty() && may_leave_out_) {
+      times = run_rounds(graph_, models_, job_.classes, rounds_.front(),
+                         {options_.steps, false, jitter_, job_.flows, sharing});
+      may_leave_out_ = times.has_value();
     }
-    if (!times && may_walk_) {
-      times = run_folded(graph_, models_, job_.classes, job_.flows, options_.steps, sharing);
-      may_walk_ = walked = times.has_value();
-    }
-    leave_out();
     return times;
   }
 
@@ -222,6 +213,7 @@ class AlikeSteps {
   std::vector<Rounds> rounds_;
   // What did not work out at one clock is not tried at another: events find the same.
   bool may_walk_ = true, may_leave_out_ = true;
+  std::size_t unlike_ = 0;  // so many of rounds_ are not alike in walks
 };
 
 // The same of any graph.

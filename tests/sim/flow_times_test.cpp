@@ -79,5 +79,24 @@ TEST(FlowTimes, ThatMeetNobody) {
   }
 }
 
+// Beside compute it goes at half its speed, and compute beside it lasts half as long as it does: it takes 1e9 ps, and a
+// quarter of what it is thought to take. Errors are a quarter of those before; once that was seen twice, the next round
+// begins with 1e9 / (1 - 1/4).
+TEST(FlowTimes, ErrorsThatShrinkByTheSameFactor) {
+  const FlowPlan plan = two_links();
+  FlowTimes times(plan, kFullSpeed / 2);
+  AloneFlow flow = thousand_bytes();
+  flow.bytes = Bytes{1'000'000'000};
+  const std::int64_t known_after[] = {1'250'000'000, 1'312'500'000, 1'333'333'333, 1'333'333'333};
+  Time used{1'000'000'000};
+  for (const std::int64_t known : known_after) {
+    const std::size_t number = times.begin({0, 0}, Time{0}, flow, 0, used);
+    times.slow_down(number, Time{0}, Time{used.value / 2});
+    EXPECT_EQ(times.settle(), used.value == 1'333'333'333);
+    used = times.duration({0, 0}).value();
+    EXPECT_NEAR(static_cast<double>(used.value), static_cast<double>(known), 1);
+  }
+}
+
 }  // namespace
 }  // namespace foretrain::sim

@@ -23,7 +23,7 @@ using Overrides = std::vector<std::string>;
 bool expect_same(const plan::PlanGraph& g, const topologies::Cluster& c, int steps, const Overrides& what,
                  bool folds = true) {
   const bool shares = !sharing_figures(c).node_blocks.empty() && g.mesh.ranks() > 1;
-  Options options;
+  Options options = patient();
   options.steps = steps;
   const Simulation folded = simulate(g, c, options);
   EXPECT_TRUE(folded.folded_time || !folds) << ::testing::PrintToString(what);

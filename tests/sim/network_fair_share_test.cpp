@@ -127,7 +127,7 @@ plan::PlanGraph graph_of(Overrides overrides) {
 
 Simulation run(const plan::PlanGraph& g, const topologies::Cluster& c, bool ranks = true, bool time = true,
                const char* network = "fair_share") {
-  Options o;
+  Options o = patient();
   o.network_model = network;
   o.fold_ranks = ranks;
   o.fold_time = time;

@@ -169,6 +169,13 @@ inline plan::Timeline timeline(const plan::PlanGraph& g, const topologies::Clust
   return recorder.timeline;
 }
 
+// Walks settle in the end, whether that is worth it or not.
+inline Options patient() {
+  Options options;
+  options.most_walked = 100;
+  return options;
+}
+
 // The end of one step: folded, with time as events, with every rank by itself; all the same, and valid. `folds`:
 // whether time does.
 inline Time end_of(const plan::PlanGraph& g, const topologies::Cluster& c, Options options = {},
