@@ -29,6 +29,7 @@ struct Code {
     const std::int64_t all = kind == Coding::int8 ? blocks() * wide + elements : kept * (wide + 4);
     return (all + 15) / 16 * 16;
   }
+  friend bool operator==(const Code&, const Code&) = default;
 };
 
 }  // namespace foretrain

@@ -13,6 +13,7 @@ namespace foretrain::plan {
 struct Cast {  // y = x, rounded to its type. reads {x}, writes {y}
   std::int64_t elements = 0;
   Dtype from = Dtype::fp32, to = Dtype::fp32;
+  friend bool operator==(const Cast&, const Cast&) = default;
 };
 
 // Values coded before they are exchanged, with error feedback (Seide et al. 2014; Karimireddy et al.,
@@ -20,6 +21,7 @@ struct Cast {  // y = x, rounded to its type. reads {x}, writes {y}
 struct Encode {
   Code code;
   Dtype dtype = Dtype::fp32;  // of x; the residual has the code's
+  friend bool operator==(const Encode&, const Encode&) = default;
 };
 
 // x = the sum of `parts` codes, one behind the other, in their order. reads {codes}, writes {x}.
@@ -27,6 +29,7 @@ struct Decode {
   Code code;
   std::int32_t parts = 1;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const Decode&, const Decode&) = default;
 };
 
 // Once replicas have summed their weights: weights = sum / replicas; or the outer step from where the last one ended,
@@ -39,6 +42,7 @@ std::string_view name(OuterKind k);
 struct OuterOptimizer {
   OuterKind kind = OuterKind::average;
   double learning_rate = 0.7, momentum = 0.9;  // DiLoCo's
+  friend bool operator==(const OuterOptimizer&, const OuterOptimizer&) = default;
 };
 struct OuterStep {
   std::int64_t elements = 0;
@@ -46,6 +50,7 @@ struct OuterStep {
   OuterOptimizer outer;
   Dtype weights = Dtype::fp32, anchor = Dtype::fp32, parameter = Dtype::fp32;
   bool has_master = false;
+  friend bool operator==(const OuterStep&, const OuterStep&) = default;
 };
 
 // y = [y +] the sum of `parts` tensors one behind the other, added in their order. reads {parts, [y if accumulate]},
@@ -55,6 +60,7 @@ struct SumParts {
   std::int32_t parts = 1;
   bool accumulate = false;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const SumParts&, const SumParts&) = default;
 };
 
 }  // namespace foretrain::plan

@@ -36,6 +36,7 @@ struct Gate {
   double balance = 0.0;
   std::int32_t parts = 1;  // ranks, one after the other in `counts`, whose tokens are balanced together
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const Gate&, const Gate&) = default;
 };
 
 // Where rows go.
@@ -50,6 +51,7 @@ struct Route {
   RouteStep step{};
   std::int64_t rows = 0, experts = 0, members = 1;
   std::int64_t capacity = 0;
+  friend bool operator==(const Route&, const Route&) = default;
 };
 
 // Moves rows of cols elements. forward: reads {x[rows, cols], place[rows, copies]}, writes {y}; y[place[i, c]] = x[i]
@@ -59,6 +61,7 @@ struct Permute {
   Direction direction{};
   std::int64_t rows = 0, copies = 1, cols = 0;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const Permute&, const Permute&) = default;
 };
 
 // One matmul per expert: rows [offsets[e], offsets[e + 1]) with the e-th matrix w_e[out, in].
@@ -69,6 +72,7 @@ struct GroupedMatmul {
   Direction direction{};
   std::int64_t experts = 0, rows = 0, out_features = 0, in_features = 0;
   Dtype in = Dtype::fp32, out = Dtype::fp32;
+  friend bool operator==(const GroupedMatmul&, const GroupedMatmul&) = default;
 };
 
 // Biases of the experts' rows, added to what their matmul gave and, where `weighted`, times the rows' weights; all that
@@ -84,6 +88,7 @@ struct ExpertBias {
   bool weighted = false;
   double scale = 1.0;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const ExpertBias&, const ExpertBias&) = default;
 };
 
 // Activation of the rows that there are, times their weights (in fp32, fp64 for fp64). Without experts (0) all rows are
@@ -95,6 +100,7 @@ struct ExpertActivation {
   workloads::Activation kind{};
   std::int64_t experts = 0, rows = 0, cols = 0;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const ExpertActivation&, const ExpertActivation&) = default;
 };
 
 }  // namespace foretrain::plan

@@ -34,7 +34,9 @@ enum class Phase : std::uint8_t {
 std::string_view name(Phase p);
 
 // Joins streams: no work, a place where the compute stream waits for or signals others.
-struct Join {};
+struct Join {
+  friend bool operator==(const Join&, const Join&) = default;
+};
 
 // What a product's kernel does before it writes C[m,n], of whose type X is.
 //   gelu:          C = gelu(X), X the product; both are written. Of the tanh's form (workloads::Activation::gelu)
@@ -49,6 +51,7 @@ struct Matmul {
   bool trans_a = false, trans_b = false, bias = false, accumulate = false;
   Dtype in = Dtype::fp32, out = Dtype::fp32;
   Epilogue epilogue = Epilogue::none;
+  friend bool operator==(const Matmul&, const Matmul&) = default;
 };
 
 // With key_seq attention of q to another sequence's keys and values: flash_forward reads {q, kv, [bias]}, writes {o,
@@ -91,6 +94,7 @@ struct Attention {
 
   std::int64_t keys() const { return key_seq != 0 ? key_seq : seq; }
   std::int64_t v_dim() const { return value_dim != 0 ? value_dim : head_dim; }
+  friend bool operator==(const Attention&, const Attention&) = default;
 };
 
 // A logit per head beside those of the keys, with no value (gpt-oss); behind flash attention, whose backward takes what
@@ -102,6 +106,7 @@ struct AttentionSinks {
   std::int64_t batch = 0, seq = 0, heads = 0, v_dim = 0;
   GroupId head_group = kNoGroup;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const AttentionSinks&, const AttentionSinks&) = default;
 };
 
 // What of a Mamba-2 mixer (workloads/ssm.h) stands between its projections: convolution, scan, gate and norm, as one
@@ -111,6 +116,7 @@ struct StateSpace {
   Direction direction{};
   std::int64_t batch = 0, seq = 0, heads = 0, head_dim = 0, state = 0, groups = 0, conv = 0, chunk = 0;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const StateSpace&, const StateSpace&) = default;
 };
 
 // Latent attention: packs q [tokens, heads*(nope+rope)], kv [tokens, heads*(nope+v)] and k_rope [tokens, rope], which
@@ -122,6 +128,7 @@ struct LatentHeads {
   RotaryFrequencies frequencies;
   Dtype dtype = Dtype::fp32;
   GroupId seq_group = kNoGroup;  // whose ranks hold shares of the sequences; seq is of a share
+  friend bool operator==(const LatentHeads&, const LatentHeads&) = default;
 };
 
 // forward: reads {x [rows, left + right]}, writes {[rows, left], [rows, right]}; backward_input the other way.
@@ -129,6 +136,7 @@ struct SplitColumns {
   Direction direction{};
   std::int64_t rows = 0, left = 0, right = 0;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const SplitColumns&, const SplitColumns&) = default;
 };
 
 // Flash attention of this rank's share of every sequence (seq tokens, plan/sequence_share.h) over the keys and
@@ -159,6 +167,7 @@ struct RingAttention {
   std::int64_t v_dim = 0;     // of a value head
   std::int64_t document = 0;  // as window
   bool causal = true;
+  friend bool operator==(const RingAttention&, const RingAttention&) = default;
 };
 
 // Rows around the all_to_all between shares of sequences with all heads and whole sequences with a share of the heads
@@ -174,6 +183,7 @@ struct Reshard {
   std::int64_t q = 0, k = 0, v = 0;
   std::int32_t parts = 1;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const Reshard&, const Reshard&) = default;
 };
 
 // forward: reads {x, gain, [bias]}, writes {y, stats[rows,2]}.  backward_input: reads {dy, x, gain, stats, [base]},
@@ -185,6 +195,7 @@ struct Norm {
   std::int64_t rows = 0, cols = 0;
   double eps = 1e-5;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const Norm&, const Norm&) = default;
 };
 
 // Rmsnorm of each head of q and k of packed qkv, in place; raw [rows, (heads + kv_heads) * head_dim] keeps what they
@@ -195,6 +206,7 @@ struct HeadNorm {
   std::int64_t rows = 0, heads = 0, kv_heads = 0, head_dim = 0;
   double eps = 1e-6;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const HeadNorm&, const HeadNorm&) = default;
 };
 
 // forward: reads {x}, writes {y}.  backward_input: reads {dy, x}, writes {dx}. y is [rows, cols]; x is [rows, cols],
@@ -204,6 +216,7 @@ struct Activation {
   workloads::Activation kind{};
   std::int64_t rows = 0, cols = 0;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const Activation&, const Activation&) = default;
 };
 
 // y = a + b [+ bias]. reads {a, b, [bias[cols]]}, writes {y}.
@@ -211,12 +224,14 @@ struct ResidualAdd {
   std::int64_t rows = 0, cols = 0;
   bool bias = false;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const ResidualAdd&, const ResidualAdd&) = default;
 };
 
 // db[cols] += column sums of dy. reads {dy, db}, writes {db}.
 struct BiasGradient {
   std::int64_t rows = 0, cols = 0;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const BiasGradient&, const BiasGradient&) = default;
 };
 
 // Rotates the first rotary_dim columns of each head of q and k of packed qkv in place (half-split); backward rotates
@@ -228,6 +243,7 @@ struct Rotary {
   RotaryFrequencies frequencies;
   Dtype dtype = Dtype::fp32;
   GroupId seq_group = kNoGroup;
+  friend bool operator==(const Rotary&, const Rotary&) = default;
 };
 
 // forward: reads {ids, table}, writes {x}: rows of this shard, zero for ids of other shards.
@@ -238,6 +254,7 @@ struct Embedding {
   std::int64_t tokens = 0, hidden = 0, rows = 0;
   GroupId vocab_group = kNoGroup;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const Embedding&, const Embedding&) = default;
 };
 
 // Learned positions. forward: reads {x, table}, writes {x}; x[t] += table[position]. backward_weight: reads {dx,
@@ -250,6 +267,7 @@ struct PositionAdd {
   GroupId row_group = kNoGroup;
   Dtype dtype = Dtype::fp32;
   GroupId seq_group = kNoGroup;
+  friend bool operator==(const PositionAdd&, const PositionAdd&) = default;
 };
 
 // Cross entropy over a vocabulary sharded along `vocab_group` (cols columns each; the published vocabulary is `vocab`,
@@ -268,6 +286,7 @@ struct CrossEntropy {
   double scale = 1.0;
   Dtype dtype = Dtype::fp32;
   bool scaled = false;  // backward: times the loss scale, too
+  friend bool operator==(const CrossEntropy&, const CrossEntropy&) = default;
 };
 
 // The loss of a model of features (workloads/dense.h), but cross_entropy, which is CrossEntropy's.
@@ -280,6 +299,7 @@ struct OutputLoss {
   double scale = 1.0;
   Dtype dtype = Dtype::fp32;
   bool scaled = false;
+  friend bool operator==(const OutputLoss&, const OutputLoss&) = default;
 };
 
 // A bucket: whole layers of a parameter family as one flat range of `elements`, cut in `shards` equal parts; this rank
@@ -290,6 +310,7 @@ struct Bucket {
   std::int32_t layers = 1;         // how many consecutive layers
   GroupId shard_group = kNoGroup;  // kNoGroup: not sharded (ZeRO-0)
   std::int32_t shards = 1;
+  friend bool operator==(const Bucket&, const Bucket&) = default;
 };
 
 // Sum of squares of each tensor of the bucket into norms[global tensor]; pieces cut at `piece_shards` boundaries are
@@ -299,6 +320,7 @@ struct SquaredNorm {
   Bucket bucket;
   std::int32_t piece_shards = 1;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const SquaredNorm&, const SquaredNorm&) = default;
 };
 
 // norm = sqrt(norms summed in order); coefficient = min(1, clip / (norm + 1e-6)), 1 if clip == 0.
@@ -308,6 +330,7 @@ struct ClipCoefficient {
   std::int64_t tensors = 0;
   double clip = 1.0;
   bool scaled = false;
+  friend bool operator==(const ClipCoefficient&, const ClipCoefficient&) = default;
 };
 
 // Loss scaling (workloads::LossScaling). state is fp64[5]: the scale; steps since it last changed; 1 or 0 as the step's
@@ -319,6 +342,7 @@ std::string_view name(LossScaleStep s);
 struct LossScale {
   LossScaleStep step{};
   workloads::LossScaling scaling;
+  friend bool operator==(const LossScale&, const LossScale&) = default;
 };
 
 // One step over the bucket or own shard. reads {gradient, coefficient, [master], [m], [v], param}, writes
@@ -329,6 +353,7 @@ struct OptimizerStep {
   Bucket bucket;
   workloads::Optimizer optimizer;
   workloads::Precision precision;
+  friend bool operator==(const OptimizerStep&, const OptimizerStep&) = default;
 };
 
 // LAMB's moments, and in place of the gradient the update that they give. reads {coefficient, weight, gradient, m, v},
@@ -337,16 +362,19 @@ struct LambUpdate {
   Bucket bucket;
   workloads::Optimizer optimizer;
   workloads::Precision precision;
+  friend bool operator==(const LambUpdate&, const LambUpdate&) = default;
 };
 
 struct Fill {  // zero. writes {x}
   std::int64_t elements = 0;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const Fill&, const Fill&) = default;
 };
 
 struct Accumulate {  // dst += src. reads {src, dst}, writes {dst}; src is as wide as dst or narrower
   std::int64_t elements = 0;
   Dtype from = Dtype::fp32, dtype = Dtype::fp32;  // of src, of dst
+  friend bool operator==(const Accumulate&, const Accumulate&) = default;
 };
 
 enum class CollectiveKind : std::uint8_t {
@@ -382,6 +410,7 @@ struct Collective {
   std::int32_t tag = -1;   // match key, index in PlanGraph::tags
   std::int32_t root = -1;  // of broadcast, gather, distribute: its index in the group
   std::int64_t row = 0;
+  friend bool operator==(const Collective&, const Collective&) = default;
 };
 
 // One message to or from the rank that differs only in its coordinate along `axis`, or that a rank beside the mesh
@@ -396,11 +425,13 @@ struct Message {
   // What peer is; so that ranks all along a ring are one role. The op also has the message's like at the other end: to
   // +1 is sent what comes from -1.
   bool relative = false;
+  friend bool operator==(const Message&, const Message&) = default;
 };
 
 // A batch of sends and receives, done when all are. reads {sent buffers in order}, writes {received buffers in order}.
 struct Exchange {
   std::vector<Message> messages;
+  friend bool operator==(const Exchange&, const Exchange&) = default;
 };
 
 enum class CopyKind : std::uint8_t { device_to_device, device_to_host, host_to_device };
@@ -408,6 +439,7 @@ std::string_view name(CopyKind k);
 struct Copy {  // reads {src}, writes {dst}
   CopyKind kind{};
   std::int64_t bytes = 0;
+  friend bool operator==(const Copy&, const Copy&) = default;
 };
 
 // Which tokens of a sequence are to be told, where it is not the next one of each (BERT, Devlin et al. 2019, section
@@ -416,6 +448,7 @@ struct Copy {  // reads {src}, writes {dst}
 struct Masking {
   std::int64_t count = 0;  // 0: none; targets are the next tokens
   std::int64_t token = 0, vocab = 0;
+  friend bool operator==(const Masking&, const Masking&) = default;
 };
 
 // Of data whose sequences have `length` tokens, those of one side of a model from `first` on. Those that are told
@@ -423,6 +456,7 @@ struct Masking {
 struct SequencePart {
   std::int64_t length = 0;  // 0: all are one side's
   std::int64_t first = 0, start = 0;
+  friend bool operator==(const SequencePart&, const SequencePart&) = default;
 };
 
 // load_inputs / load_targets: writes {ids[sequences*seq]} of this instance's microbatch, seq being this rank's share in
@@ -449,6 +483,7 @@ struct Host {
   // program order, on so many threads, and begin up to `prefetch` of them ahead, perhaps of later steps.
   std::int64_t bytes = 0, loaders = 1, prefetch = 0;
   std::int64_t for_rank = -1;  // whose it is; -1: the rank's own
+  friend bool operator==(const Host&, const Host&) = default;
 };
 
 // What a server and workers that do not wait for each other exchange (plan/channel.h). The server is the group's
@@ -474,6 +509,7 @@ struct Channel {
   std::int32_t tag = -1;
   std::int64_t staleness = -1;
   bool in_turn = false;
+  friend bool operator==(const Channel&, const Channel&) = default;
 };
 
 using Work =

@@ -17,6 +17,7 @@ struct RelativeBias {
   std::int64_t heads = 0, seq = 0, buckets = 0, max_distance = 0;
   bool bidirectional = true;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const RelativeBias&, const RelativeBias&) = default;
 };
 
 // Of each of `sequences` sequences of `seq` tokens its first. forward: reads {x[rows, hidden]}, writes {y[sequences,
@@ -27,6 +28,7 @@ struct FirstTokens {
   std::int64_t sequences = 0, seq = 0, rows = 0, hidden = 0;
   GroupId row_group = kNoGroup;
   Dtype dtype = Dtype::fp32;
+  friend bool operator==(const FirstTokens&, const FirstTokens&) = default;
 };
 
 }  // namespace foretrain::plan

@@ -12,6 +12,7 @@
 #include "sim/device_share.h"
 #include "sim/least_time.h"
 #include "sim/network.h"
+#include "sim/remembered_network.h"
 #include "sim/role_model.h"
 
 namespace foretrain::search {
@@ -55,9 +56,18 @@ class RoleLeast {
     for (std::size_t i = last; i < body.size(); ++i) {
       --before[static_cast<std::size_t>(body[i].segment)];
     }
+    std::vector<std::int64_t> times(role_.blocks.size(), 0);
     for (std::size_t s = 0; s < count.size(); ++s) {
+      for (const plan::BlockCall& call : role_.segments[s].calls) {
+        times[static_cast<std::size_t>(call.block)] += call.count * count[s];
+      }
       if (count[s] > 0) {
-        take(role_.segments[s], *first[s], count[s], before[s]);
+        take(role_.segments[s], *first[s], before[s]);
+      }
+    }
+    for (std::size_t b = 0; b < times.size(); ++b) {
+      if (times[b] > 0) {
+        take_ops(model_.blocks[b], times[b]);
       }
     }
     const auto stretch = [&](bool after_input) {
@@ -129,11 +139,8 @@ class RoleLeast {
                                    : plan::ActionKind::backward_weight;
   }
 
-  // Instances of a segment take equally long: `count` of them, `before` the last action so many.
-  void take(const plan::Segment& segment, const plan::Instance& instance, std::int64_t count, std::int64_t before) {
-    for (const plan::BlockCall& call : segment.calls) {
-      take_ops(call.block, call.count * count);
-    }
+  // Instances of a segment take equally long: `before` the last action so many.
+  void take(const plan::Segment& segment, const plan::Instance& instance, std::int64_t before) {
     if (segment.chunk < 0 && before == 0) {
       return;
     }
@@ -173,15 +180,13 @@ class RoleLeast {
     });
   }
 
-  void take_ops(plan::BlockId block, std::int64_t count) {
-    const std::vector<sim::OpModel>& ops = model_.blocks[static_cast<std::size_t>(block)];
-    for (std::size_t i = 0; i < ops.size(); ++i) {
-      const sim::OpModel& op = ops[i];
+  void take_ops(const std::vector<sim::OpModel>& block, std::int64_t count) {
+    for (const sim::OpModel& op : block) {
       Stream& stream = streams_[static_cast<std::size_t>(op.stream)];
       stream.sum += op.duration.value * count;
       if (op.stream == plan::kCompute) {
         update_ += op.op->phase == plan::Phase::optimizer ? op.duration.value * count : 0;
-        computed_[&role_.blocks[static_cast<std::size_t>(block)].ops[i]] += op.duration.value * count;
+        computed_.emplace_back(op.like, op.duration.value * count);
       }
       sim::DeviceLoad load;
       for (const sim::Meeting& m : op.meetings) {
@@ -225,8 +230,8 @@ class RoleLeast {
   sim::LeastTime least_;
   sim::ShareSpeeds* speeds_;
   std::vector<Stream> streams_;
-  std::int64_t waited_ = 0, update_ = 0;              // by the compute stream, and of it
-  std::map<const plan::Op*, std::int64_t> computed_;  // on the compute stream
+  std::int64_t waited_ = 0, update_ = 0;                            // by the compute stream, and of it
+  std::vector<std::pair<const plan::Op*, std::int64_t>> computed_;  // on the compute stream
 };
 
 // A rank's chunks are its virtual stages, ascending.
@@ -251,7 +256,8 @@ std::vector<plan::Durations> by_stage(PipelineRows& rows, const Shape& shape, co
 GraphBound graph_bound(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Shape& shape,
                        PipelineRows& rows, double clock, Time limit) {
   const std::unique_ptr<sim::ComputeModel> compute = sim::make_compute_model("auto", cluster, clock);
-  const std::unique_ptr<sim::NetworkModel> network = sim::make_network_model("auto", cluster, {}, graph.mesh.ranks());
+  const std::unique_ptr<sim::NetworkModel> network =
+      sim::remembered_network(sim::make_network_model("auto", cluster, {}, graph.mesh.ranks()));
   const std::vector<sim::RoleModel> models = sim::model_roles(graph, cluster, *compute, *network);
   sim::ShareSpeeds speeds(*compute, sim::sharing_figures(cluster));
   std::vector<RoleLeast> roles;

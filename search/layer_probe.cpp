@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "plan/build.h"
 #include "sim/network.h"
+#include "sim/remembered_network.h"
 #include "topologies/network.h"
 
 namespace foretrain::search {
@@ -59,6 +60,7 @@ LayerProbe::LayerProbe(const plan::OpenJob& open, const Shape& shape) {
     job.workload.global_batch = dp * shape.micro_batch * kMicrobatches;
     job_ = plan::with_strategy(job, strategy);
     graph_ = plan::build_unplaced(job_);
+    network_ = sim::remembered_network(sim::make_network_model("auto", job_.cluster, {}, graph_.mesh.ranks()));
     look();
     // With scatter_gather each rank of a tp group sends its part.
     message_bytes /= open.given->value("scatter_gather", false) ? shape.tp : 1;
@@ -108,19 +110,33 @@ LayerProbe::Priced& LayerProbe::priced(int level) {
   if (is_new) {
     const std::unique_ptr<sim::ComputeModel> compute =
         sim::make_compute_model("auto", job_.cluster, static_cast<double>(level) / kLevels);
-    const std::unique_ptr<sim::NetworkModel> network =
-        sim::make_network_model("auto", job_.cluster, {}, graph_.mesh.ranks());
-    at->second.models = sim::model_roles(graph_, job_.cluster, *compute, *network);
+    at->second.models = sim::model_roles(graph_, job_.cluster, *compute, *network_);
     at->second.least = std::make_unique<sim::LeastTime>(at->second.models.front());
+    at->second.busy = busy(at->second.models.front(), *forward_) + busy(at->second.models.front(), *backward_);
     // Some stages lie on one node with the next where a stage's ranks do not fill nodes.
     const plan::Strategy& s = job_.strategy;
     const bool same_node = s.tp * s.cp % topologies::devices_per_unit(job_.cluster) != 0;
-    at->second.message = time_from_seconds(network->message(Bytes{message_bytes}, same_node)).value;
+    at->second.message = time_from_seconds(network_->message(Bytes{message_bytes}, same_node)).value;
   }
   return at->second;
 }
 
-LayerProbe::Pass LayerProbe::pass(int level, std::int64_t first, std::int64_t end, bool hidden) {
+std::int64_t LayerProbe::busy(const sim::RoleModel& model, const plan::Instance& instance) {
+  std::int64_t sum = 0;
+  for (const plan::BlockCall& call : model.role->segments[static_cast<std::size_t>(instance.segment)].calls) {
+    for (const sim::OpModel& op : model.blocks[static_cast<std::size_t>(call.block)]) {
+      sum += op.stream == plan::kCompute ? call.count * op.duration.value : 0;
+    }
+  }
+  return sum;
+}
+
+std::int64_t LayerProbe::busy(int level) {
+  const std::lock_guard lock(mutex_);
+  return priced(level).busy;
+}
+
+plan::Durations LayerProbe::pass(int level, std::int64_t first, std::int64_t end, bool hidden) {
   const std::lock_guard lock(mutex_);
   Priced& at = priced(level);
   const std::int64_t from = uniform_ && first > 0 && end < layers_ ? 1 : first;
@@ -131,10 +147,9 @@ LayerProbe::Pass LayerProbe::pass(int level, std::int64_t first, std::int64_t en
   return hidden ? found->second.second : found->second.first;
 }
 
-std::pair<LayerProbe::Pass, LayerProbe::Pass> LayerProbe::price(Priced& at, std::int64_t first, std::int64_t end) {
+std::pair<plan::Durations, plan::Durations> LayerProbe::price(Priced& at, std::int64_t first, std::int64_t end) {
   sim::LeastTime& least = *at.least;
-  std::pair<Pass, Pass> result;
-  plan::Durations &shown = result.first.least, &hidden = result.second.least;
+  plan::Durations shown, hidden;
   least.begin();
   walk(least, *forward_, first, end);
   shown.forward = least.extent().value;
@@ -145,12 +160,11 @@ std::pair<LayerProbe::Pass, LayerProbe::Pass> LayerProbe::price(Priced& at, std:
   hidden.backward = least.busy().value;
   shown.backward_weight = hidden.backward_weight = least.busy_weights().value;
   shown.message = hidden.message = at.message;
-  result.first.busy = result.second.busy = hidden.forward + hidden.backward;
   least.begin(false);
   walk(least, *backward_, first, end);
   shown.backward_input = least.extent().value;
   hidden.backward_input = least.busy().value;
-  return result;
+  return {shown, hidden};
 }
 
 // Of what stands before the layers, and behind them, a forward's first part is of the first stage, a backward's of the

@@ -14,6 +14,7 @@
 #include "plan/schedule_times.h"
 #include "search/plan_space.h"
 #include "sim/least_time.h"
+#include "sim/network.h"
 #include "sim/role_model.h"
 
 namespace foretrain::search {
@@ -34,30 +35,31 @@ class LayerProbe {
 
   // Picoseconds at a clock of `level` / kLevels (sim/power_limit.h). `hidden`: exchanges run behind another microbatch.
   static constexpr int kLevels = 64;
-  struct Pass {
-    plan::Durations least;
-    std::int64_t busy = 0;  // computing, of a forward and a backward
-  };
   // Through layers [first, end), and on to another stage. From any thread.
-  Pass pass(int level, std::int64_t first, std::int64_t end, bool hidden);
+  plan::Durations pass(int level, std::int64_t first, std::int64_t end, bool hidden);
+  // Computing, of a forward and a backward through all layers. From any thread.
+  std::int64_t busy(int level);
 
  private:
   struct Priced {
     std::vector<sim::RoleModel> models;
     std::unique_ptr<sim::LeastTime> least;
-    std::int64_t message = 0;
-    std::map<std::pair<std::int64_t, std::int64_t>, std::pair<Pass, Pass>> passes;  // shown, hidden; by layers
+    std::int64_t message = 0, busy = 0;
+    // Shown, hidden; by layers.
+    std::map<std::pair<std::int64_t, std::int64_t>, std::pair<plan::Durations, plan::Durations>> passes;
   };
   void look();
   Priced& priced(int level);
   bool is_uniform(const plan::Instance& instance) const;
-  std::pair<Pass, Pass> price(Priced& at, std::int64_t first, std::int64_t end);
+  static std::int64_t busy(const sim::RoleModel& model, const plan::Instance& instance);
+  std::pair<plan::Durations, plan::Durations> price(Priced& at, std::int64_t first, std::int64_t end);
   void walk(sim::LeastTime& least, const plan::Instance& instance, std::int64_t first, std::int64_t end);
 
   std::mutex mutex_;
   std::string why_;
   plan::Job job_;
   plan::PlanGraph graph_;
+  std::unique_ptr<sim::NetworkModel> network_;
   std::map<int, Priced> priced_;
   const plan::Instance *forward_ = nullptr, *backward_ = nullptr;
   std::int64_t layers_ = 0;

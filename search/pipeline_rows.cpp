@@ -1,7 +1,5 @@
 #include "search/pipeline_rows.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <set>
 
@@ -14,38 +12,42 @@ namespace {
 constexpr std::int64_t kWalkedRounds = 4;
 constexpr std::int64_t kMostActions = 200'000;  // a few milliseconds
 
-plan::Strategy strategy_of(const Shape& s) {
-  plan::Strategy strategy;
-  strategy.pp = s.pp;
-  strategy.virtual_stages = s.virtual_stages;
-  strategy.overlap_ep = s.overlap_ep;
-  strategy.schedule = plan::ScheduleKind::text;
+// A name of none is the path of one.
+plan::ScheduleKind kind_of(const Shape& s) {
   for (const plan::ScheduleKind kind :
        {plan::ScheduleKind::gpipe, plan::ScheduleKind::one_f_one_b, plan::ScheduleKind::interleaved,
         plan::ScheduleKind::zb_h1, plan::ScheduleKind::zb_h2, plan::ScheduleKind::zb_v, plan::ScheduleKind::dualpipe_v,
         plan::ScheduleKind::dualpipe}) {
-    strategy.schedule = s.schedule == plan::name(kind) ? kind : strategy.schedule;
+    if (s.schedule == plan::name(kind)) {
+      return kind;
+    }
   }
+  return plan::ScheduleKind::text;
+}
+
+plan::Schedule schedule_of(const Shape& s, std::int64_t microbatches) {
+  plan::Strategy strategy;
+  strategy.pp = s.pp;
+  strategy.virtual_stages = s.virtual_stages;
+  strategy.overlap_ep = s.overlap_ep;
+  strategy.schedule = kind_of(s);
   strategy.schedule_path = strategy.schedule == plan::ScheduleKind::text ? s.schedule : "";
-  return strategy;
+  return plan::make_schedule(strategy, static_cast<int>(microbatches));
 }
 
 // Of a schedule in a file, all: it is written for so many.
 std::int64_t few(const Shape& s) {
-  return strategy_of(s).schedule == plan::ScheduleKind::text ? s.microbatches
-                                                             : std::min(s.microbatches, kWalkedRounds * s.pp);
+  return kind_of(s) == plan::ScheduleKind::text ? s.microbatches : std::min(s.microbatches, kWalkedRounds * s.pp);
 }
 
 }  // namespace
 
 const PipelineRows::Rows& PipelineRows::rows(const Shape& s, std::int64_t microbatches) {
-  const plan::Strategy strategy = strategy_of(s);
-  const std::string key = fmt::format("{} {} {} {} {}", s.schedule, s.pp, s.virtual_stages, s.overlap_ep, microbatches);
   const std::lock_guard lock(mutex_);
-  const auto [at, is_new] = rows_.try_emplace(key);
+  const auto [at, is_new] = rows_.try_emplace({microbatches, s.pp, s.virtual_stages, s.overlap_ep, s.schedule});
   Rows& r = at->second;
   if (is_new) {
-    r.schedule = plan::make_schedule(strategy, static_cast<int>(microbatches));
+    r.schedule = schedule_of(s, microbatches);
     r.room = plan::room_of(r.schedule);
     r.microbatches = microbatches;
     for (const std::vector<plan::Action>& row : r.schedule) {
@@ -112,7 +114,7 @@ std::vector<std::int64_t> PipelineRows::guess_by_rank(const Shape& shape,
 
 std::vector<std::int64_t> PipelineRows::least_by_rank(const Shape& shape,
                                                       const std::vector<plan::Durations>& by_stage) {
-  const plan::ScheduleKind kind = strategy_of(shape).schedule;
+  const plan::ScheduleKind kind = kind_of(shape);
   if (kind == plan::ScheduleKind::one_f_one_b || kind == plan::ScheduleKind::interleaved) {
     std::vector<std::int64_t> all = guess_by_rank(shape, by_stage);
     // Rank 0 is the first to begin and the last to end.

@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "plan/schedule.h"
@@ -43,7 +44,8 @@ class PipelineRows {
                                  std::int64_t microbatches);
 
   std::mutex mutex_;
-  std::map<std::string, Rows> rows_;  // by what of a shape they have in common
+  // By what of a shape they have in common: microbatches, pp, virtual_stages, overlap_ep, schedule.
+  std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t, bool, std::string>, Rows> rows_;
 };
 
 }  // namespace foretrain::search

@@ -1,7 +1,5 @@
 #include "search/shape_bound.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -32,8 +30,7 @@ ShapeBounds::ShapeBounds(const plan::OpenJob& open)
                      !sim::LongRoutes(open.job.cluster).any()) {}
 
 std::shared_ptr<LayerProbe> ShapeBounds::probe(const Shape& s) {
-  const std::string key = fmt::format("{} {} {} {} {} {} {} {}", s.tp, s.cp, s.ep, s.micro_batch, s.sequence_parallel,
-                                      s.whole_experts, s.recompute, s.cp_kind);
+  const ProbeKey key{s.tp, s.cp, s.ep, s.micro_batch, s.sequence_parallel, s.whole_experts, s.recompute, s.cp_kind};
   {
     const std::lock_guard lock(mutex_);
     const auto found = probes_.find(key);
@@ -56,8 +53,7 @@ std::vector<std::int64_t> ShapeBounds::layers(const Shape& s, const LayerProbe& 
 // devices compute longer, so that the limit at the full clock is lower (tested, as the bounds are).
 double ShapeBounds::clock(const Shape& s, LayerProbe& p, Time limit) {
   const auto mean = [&](int level) {
-    return static_cast<double>(p.pass(level, 0, p.layers(), false).busy) * static_cast<double>(s.microbatches) /
-           static_cast<double>(s.pp);
+    return static_cast<double>(p.busy(level)) * static_cast<double>(s.microbatches) / static_cast<double>(s.pp);
   };
   const double full = mean(LayerProbe::kLevels);
   double clock = 1;
@@ -82,7 +78,7 @@ Bound ShapeBounds::times(const Shape& s, LayerProbe& p, const std::vector<std::i
   std::vector<plan::Durations> by_stage;
   std::int64_t first = 0, all = 0;
   for (const std::int64_t count : layers) {
-    by_stage.push_back(p.pass(level, first, first + count, s.overlap_ep).least);
+    by_stage.push_back(p.pass(level, first, first + count, s.overlap_ep));
     all += by_stage.back().forward +
            std::min(by_stage.back().backward, by_stage.back().backward_input + by_stage.back().backward_weight);
     first += count;

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 
 #include "base/units.h"
 #include "search/layer_probe.h"
@@ -59,7 +60,11 @@ class ShapeBounds {
   const bool has_like_ways_;  // between nodes
   PipelineRows rows_;
   std::mutex mutex_;
-  std::map<std::string, std::shared_ptr<LayerProbe>> probes_;  // by what of a shape they have in common
+  // What shapes of one probe have in common: tp, cp, ep, micro_batch, sequence_parallel, whole_experts, recompute,
+  // cp_kind.
+  using ProbeKey =
+      std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool, bool, std::string, std::string>;
+  std::map<ProbeKey, std::shared_ptr<LayerProbe>> probes_;
 };
 
 }  // namespace foretrain::search

@@ -237,7 +237,7 @@ class Engine {
     const RankClass& ranks = rank_class(m.actor);
     const Time duration = jitter_(op.duration, ranks.first, s.place.sequence);
     if (shared_ && op.stream == plan::kCompute) {
-      shared_->start_compute(m.actor, id_of(m), now_, duration, *op.op);
+      shared_->start_compute(m.actor, id_of(m), now_, duration, *op.like);
     } else {
       activities_.start(id_of(m), now_, duration, op.speed, ranks.multiplicity, op.at_work);
     }

@@ -256,6 +256,15 @@ struct Modeller {
                    : std::nullopt;
   }
 
+  // Whether the op costs what one of another role does.
+  bool is_like(const Role& role, const Op& op, const Role& other_role, const Op& other) const {
+    const auto is_on_host = [](const Role& r, const Op& o) {
+      return r.streams[static_cast<std::size_t>(o.stream)].kind == plan::StreamKind::host;
+    };
+    return is_on_host(role, op) == is_on_host(other_role, other) && op.runtime_extent == other.runtime_extent &&
+           op.work == other.work;
+  }
+
   void local(const Role& role, const Op& op, double cached, OpModel& m) const {
     if (const std::optional<double> seconds = host_seconds(role, op)) {
       m.duration = time_from_seconds(*seconds);
@@ -296,10 +305,16 @@ struct Modeller {
   }
 
   // `cached`: part of the op's bytes that the core's caches hold.
-  OpModel model(int role_index, const Op& planned, double cached, const std::vector<std::int32_t>& first_copy) {
+  // `before`: in the same place of the role before, where caches hold nothing; nullptr: there is none.
+  OpModel model(int role_index, const Op& planned, double cached, const std::vector<std::int32_t>& first_copy,
+                const OpModel* before) {
     const Role& role = graph.roles[static_cast<std::size_t>(role_index)];
     OpModel m;
-    m.op = &planned;
+    m.op = m.like = &planned;
+    if (before != nullptr &&
+        is_like(role, planned, graph.roles[static_cast<std::size_t>(role_index) - 1], *before->op)) {
+      m.like = before->like;
+    }
     std::optional<Op> changed;
     const Op& op = at_run_time(planned, changed);
     m.stream = op.stream;
@@ -325,6 +340,10 @@ struct Modeller {
     } else if (const auto* host = std::get_if<plan::Host>(&op.work); host != nullptr && host->bytes > 0 && reads()) {
       m.kind = OpKind::read;
       return m;
+    } else if (m.like != &planned) {
+      m.kind = before->kind;
+      m.duration = before->duration;
+      m.speed = before->speed;
     } else {
       local(role, op, cached, m);
     }
@@ -415,7 +434,11 @@ std::vector<RoleModel> model_roles(const PlanGraph& graph, const topologies::Clu
       ops.reserve(role.blocks[b].ops.size());
       for (const Op& op : role.blocks[b].ops) {
         const double part = cached.empty() ? 0 : cached[b][ops.size()];
-        ops.push_back(modeller.model(static_cast<int>(r), op, part, first_copy));
+        const OpModel* before = nullptr;
+        if (r > 0 && cached.empty() && b < models[r - 1].blocks.size() && ops.size() < models[r - 1].blocks[b].size()) {
+          before = &models[r - 1].blocks[b][ops.size()];
+        }
+        ops.push_back(modeller.model(static_cast<int>(r), op, part, first_copy, before));
       }
     }
     if (modeller.sharing.waits_each_pass) {

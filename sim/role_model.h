@@ -75,6 +75,7 @@ struct Meeting {
 
 struct OpModel {
   const plan::Op* op = nullptr;
+  const plan::Op* like = nullptr;  // in the same place of an earlier role, of the same work; else the op itself
   OpKind kind = OpKind::local;
   plan::StreamId stream = plan::kCompute;
   plan::Share share = nullptr;

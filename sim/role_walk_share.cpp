@@ -169,7 +169,7 @@ Time RoleWalk::compute_beside(const OpModel& op, Time start) {
         next = std::min(next, flow.end);
       }
     }
-    const std::int64_t speed = sharing_->compute(*op.op, load);
+    const std::int64_t speed = sharing_->compute(*op.like, load);
     next = std::min(next, now + time_left(remaining, speed));
     for (const std::int32_t f : flows_) {
       if (posted[index(f)].end > now) {

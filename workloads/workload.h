@@ -45,6 +45,7 @@ struct Optimizer {
   double weight_decay = 0.0;  // of adamw 0.1, of lamb 0.01
   double momentum = 0.9;
   double clip = 1.0;  // global gradient norm; 0: no clipping
+  friend bool operator==(const Optimizer&, const Optimizer&) = default;
 };
 
 double learning_rate(const Optimizer& o, std::int64_t step);  // step counts from 0
@@ -64,6 +65,7 @@ struct Precision {
   Dtype state = Dtype::fp32;  // master weights and moments
   Rounding rounding = Rounding::nearest;
   bool has_master() const { return parameter != state && rounding == Rounding::nearest; }
+  friend bool operator==(const Precision&, const Precision&) = default;
 };
 Precision precision_of(
     const std::string& word);  // REQUIRES: a word of design: fp64 fp32 tf32 fp16 bf16 fp8 mxfp8 nvfp4
@@ -78,6 +80,7 @@ struct LossScaling {
   std::int64_t limit = 50;  // so many steps skipped in a row end the run
 
   bool is_on() const { return initial > 0; }
+  friend bool operator==(const LossScaling&, const LossScaling&) = default;
 };
 
 // What the files of a data set hold. automatic: by name and first bytes (workloads/token_file.h).
