@@ -30,13 +30,27 @@ plan::Breakdown mean_over_ranks(const plan::PlanGraph& graph, const std::vector<
 // By closed forms, less what they may be above a simulation. At a clock of 0 at the one that they leave themselves:
 // what links that are shared add lets devices wait, and the clock rise, by which computing becomes less by less than
 // half of it (sim/power_limit.h).
-Time least_alone(const plan::Job& job, const plan::PlanGraph& graph, double clock) {
-  sim::Options options;
-  options.network_model = job.cluster.this_machine ? "auto" : "alpha_beta";
-  options.clock = clock;
-  const auto took = static_cast<double>(sim::simulate(graph, job.cluster, options).step_time.value);
-  return Time{static_cast<std::int64_t>(took * (job.cluster.this_machine ? 1 : 1 - kClosed))};
-}
+class ClosedForms {
+ public:
+  ClosedForms(const plan::Job& job, const plan::PlanGraph& graph)
+      : exact_(job.cluster.this_machine), options_(options(exact_)), simulator_(graph, job.cluster, options_) {}
+
+  Time least(double clock) {
+    const auto took = static_cast<double>(simulator_.at(clock).step_time.value);
+    return Time{static_cast<std::int64_t>(took * (exact_ ? 1 : 1 - kClosed))};
+  }
+
+ private:
+  static sim::Options options(bool exact) {
+    sim::Options o;
+    o.network_model = exact ? "auto" : "alpha_beta";
+    return o;
+  }
+
+  const bool exact_;
+  const sim::Options options_;
+  sim::Simulator simulator_;
+};
 
 // What the graph takes at least, at the highest clock that it can have and take less than `limit`.
 struct AtClock {
@@ -102,10 +116,11 @@ Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape
                          return kSlower;
                        }
                        // Most need no simulation more, to find their own clock.
-                       if (least.clock < 1 && least_alone(job, graph, least.clock) >= limit) {
+                       ClosedForms alone(job, graph);
+                       if (least.clock < 1 && alone.least(least.clock) >= limit) {
                          return kSlowerAlone;
                        }
-                       v.found.alone = least_alone(job, graph, 0);
+                       v.found.alone = alone.least(0);
                        return v.found.alone >= limit ? kSlowerAlone : "";
                      });
 }

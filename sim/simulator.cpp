@@ -115,6 +115,7 @@ class AlikeSteps {
         std::none_of(models_.begin(), models_.end(), [](const RoleModel& m) { return m.reads.has_value(); })) {
       folds_time_ = true;
       rounds_ = find_rounds(graph, options.steps);
+      unlike_ = std::min(options.unlike, rounds_.size());
     }
   }
 
@@ -142,6 +143,7 @@ class AlikeSteps {
     result.classes = job_.classes;
     result.ops = times->ops;
     result.rounds_left_out = times->rounds_left_out;
+    result.unlike = unlike_;
     result.step_ends = std::move(times->step_ends);
     result.breakdown = by_role(graph_, result.classes, times->breakdown);
     const std::size_t last = result.step_ends.size() - 1,
@@ -216,10 +218,17 @@ class AlikeSteps {
   std::size_t unlike_ = 0;  // so many of rounds_ are not alike in walks
 };
 
+bool is_power_limited(const Options& options, const topologies::Cluster& cluster) {
+  return cluster.profile != nullptr && cluster.profile->roofline.sustained_clock.value < 1 &&
+         options.compute_model != "measured" && (options.compute_model != "auto" || cluster.profile->measured.empty());
+}
+
+}  // namespace
+
 // The same of any graph.
-class AnySteps {
+struct Simulator::Steps {
  public:
-  AnySteps(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options)
+  Steps(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options)
       : graph_(graph), cluster_(cluster), options_(options), period_(plan::period(graph)) {}
 
   Simulation at(double clock, plan::SpanSink* sink) {
@@ -261,25 +270,27 @@ class AnySteps {
   std::map<std::int32_t, AlikeSteps> by_steps_;  // of a cycle
 };
 
-bool is_power_limited(const Options& options, const topologies::Cluster& cluster) {
-  return cluster.profile != nullptr && cluster.profile->roofline.sustained_clock.value < 1 &&
-         options.compute_model != "measured" && (options.compute_model != "auto" || cluster.profile->measured.empty());
-}
-
-}  // namespace
-
-Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,
-                    plan::SpanSink* sink) {
+Simulator::Simulator(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options)
+    : graph_(graph), cluster_(cluster), options_(options), steps_(std::make_unique<Steps>(graph, cluster, options)) {
   CHECK(options.steps >= 1, "{} steps", options.steps);
   CHECK(cluster.profile != nullptr || cluster.profile_path.empty(), "the profile {} was not loaded",
         cluster.profile_path);
-  AnySteps steps(graph, cluster, options);
-  if (options.clock > 0 || !is_power_limited(options, cluster)) {
-    return steps.at(options.clock > 0 ? options.clock : 1, sink);
+}
+
+Simulator::~Simulator() = default;
+
+Simulation Simulator::at(double clock, plan::SpanSink* sink) {
+  if (clock > 0 || !is_power_limited(options_, cluster_)) {
+    return steps_->at(clock > 0 ? clock : 1, sink);
   }
-  const Simulation unlimited = steps.at(1, nullptr);
-  const double clock = sustained_clock(cluster, graph, unlimited.breakdown);
-  return clock < 1 || sink != nullptr ? steps.at(clock, sink) : unlimited;
+  const Simulation unlimited = steps_->at(1, nullptr);
+  const double sustained = sustained_clock(cluster_, graph_, unlimited.breakdown);
+  return sustained < 1 || sink != nullptr ? steps_->at(sustained, sink) : unlimited;
+}
+
+Simulation simulate(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options,
+                    plan::SpanSink* sink) {
+  return Simulator(graph, cluster, options).at(options.clock, sink);
 }
 
 }  // namespace foretrain::sim

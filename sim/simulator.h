@@ -36,6 +36,7 @@ struct Options {
   // Where links are shared, folding over time may walk so much of the ops, then they are events. An event costs about
   // four times as much as an op that is walked; with 0.3 to 0.75 plans drawn at random took the least time.
   double most_walked = 0.5;
+  std::size_t unlike = 0;  // as another simulation of the graph found it; no result changes
 };
 
 inline constexpr int kAsynchronousSteps = 16;
@@ -50,10 +51,28 @@ struct Simulation {
   bool folded_time = false;
   std::int64_t ops = 0;              // that were events; 0 when time was folded
   std::int32_t rounds_left_out = 0;  // of each step, as they are like others (sim/rounds.h)
+  std::size_t unlike = 0;            // so many ways to leave out rounds were tried in vain
   std::vector<RankClass> classes;    // of ranks that were simulated once
 };
 
-// Spans go to `sink` (may be null): one per rank class, its first rank standing for all; in order of
+// One graph at several clocks: what no clock changes is found out once. All must outlive it; Options::clock does not
+// matter. Throws as simulate() does.
+class Simulator {
+ public:
+  Simulator(const plan::PlanGraph& graph, const topologies::Cluster& cluster, const Options& options);
+  ~Simulator();
+  // 0: at what the power limit leaves.
+  Simulation at(double clock, plan::SpanSink* sink = nullptr);
+
+ private:
+  struct Steps;
+  const plan::PlanGraph& graph_;
+  const topologies::Cluster& cluster_;
+  const Options& options_;
+  std::unique_ptr<Steps> steps_;
+};
+
+// At Options::clock. Spans go to `sink` (may be null): one per rank class, its first rank standing for all; in order of
 // completion, per class in program order within an instant.
 // Throws InputError for an unknown model name or a device without the op's dtype, InternalError for a graph that
 // deadlocks (validate first).
