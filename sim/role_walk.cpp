@@ -50,13 +50,13 @@ void RoleWalk::restart() {
   records_.clear();
   units_.clear();
   capture_ = nullptr;
-  outside_ = 0;
+  outside_ = posted_before_ = 0;
   touched_outside_ = false;
   step_ends_.assign(index(steps_), {});
   open_.clear();
   boundaries_.assign(index(steps_), {});
   first_ = kNever;
-  locals_ = 0;
+  pending_.clear();
   foreign_meetings_ = 0;
   last_ = submitted_ = computed_ = foreign_until_ = fixed_until_ = {};
   flows_.clear();
@@ -206,6 +206,10 @@ void RoleWalk::leave(const OpModel& op, Value value) {
 
 void RoleWalk::reached(std::int32_t step, Time t) {
   last_ = std::max(last_, t);
+  end_of(step, t);
+}
+
+void RoleWalk::end_of(std::int32_t step, Time t) {
   if (step >= 0) {
     step_ends_[index(step)] = std::max(step_ends_[index(step)], t);
   }
@@ -220,7 +224,9 @@ void RoleWalk::post(const OpModel& op, bool is_local) {
   p.meetings_before = foreign_meetings_;
   foreign_meetings_ += is_local ? 0 : op.meetings.size();
   p.is_local = is_local;
-  locals_ += is_local ? 1 : 0;
+  if (is_local) {
+    pending_.push_back(self);
+  }
   p.binding = binding_;
   p.step = part_ == 2 ? -1 : step_;
   p.first_wait = all_waits_.size();
@@ -265,10 +271,15 @@ void RoleWalk::know(std::int32_t self) {
   p.value = {p.end, static_cast<std::int32_t>(records_.size())};
   p.is_known = true;
   records_.push_back({p.start, p.end, p.before, p.op->share});
-  began(p.start);
-  reached(p.step, p.end);
+  if (capture_ != nullptr && index(self) < posted_before_) {
+    first_of_earlier_ = std::min(first_of_earlier_, p.start);
+    end_of(p.step, p.end);
+  } else {
+    began(p.start);
+    reached(p.step, p.end);
+  }
   if (p.is_local) {
-    --locals_;
+    std::erase(pending_, self);
   } else if (takes(*p.op)) {
     has_failed_ = has_failed_ || p.start < computed_;
     foreign_until_ = std::max(foreign_until_, p.end);

@@ -66,9 +66,32 @@ struct Posted {
   std::vector<std::int32_t> followers;  // posted ops that wait for it
 };
 
+// A posted op of one class whose end is not known where a block call ends. Times relative to that of the compute
+// stream at the call's start; values of other such ops have their index among them as `meeting`.
+struct Pending {
+  const OpModel* op = nullptr;
+  std::int32_t earlier = -1;  // which of those at the call's start it is; -1: posted since
+  std::vector<Value> waits;   // of one posted since that waits for others
+  Time submitted;             // of it
+  std::int32_t open = -1;     // its place among those that have begun; -1: it waits
+  bool began = false;         // in the call
+  Time start;                 // then
+  std::int32_t before = -1;   // then; index in FoldedCall::records
+  Time since, latency;        // of one that has begun, as RoleWalk::Open
+  std::int64_t remaining = 0;
+};
+
+// One that was pending at a call's start, and has ended in it.
+struct EndedPending {
+  bool has_ended = false;
+  bool began = false;  // in the call: then it has a start
+  Time start, end;
+  std::int32_t record = -1;  // index in FoldedCall::records; -1: nobody waits for it later
+};
+
 // What a block call does to the role, relative to the compute stream's time at its start.
 struct FoldedCall {
-  std::vector<std::int64_t> key;  // by input: its time where it can matter, else kIrrelevant
+  std::vector<std::int64_t> key;  // by input: its time where it can matter, else kIrrelevant; then what is pending
   std::vector<Value> outputs;     // times relative; records are indices in `records`
   std::vector<Record> records;    // times relative
   std::vector<Piece> pieces;      // times relative
@@ -78,8 +101,10 @@ struct FoldedCall {
   Time computed;    // end of the last op that computed
   Time first;       // start of anything
   CallFlows flows;
-  Time longest;          // of them
-  bool is_used = false;  // in this round
+  Time longest;                     // of them
+  std::vector<EndedPending> ended;  // by what was pending at its start
+  std::vector<Pending> pending;     // at its end, as they were posted
+  bool is_used = false;             // in this round
 };
 
 // Static side of a block call: which streams and events it builds on and leaves behind.
@@ -103,6 +128,8 @@ struct CallShape {
   std::deque<FoldedCall> known;  // pointers into it stay, until it starts again
   std::size_t remembered = 0;    // of them in this round
 };
+
+class KeptRecords;
 
 class RoleWalk {
  public:
@@ -185,6 +212,15 @@ class RoleWalk {
   void bind();
   bool run_op();
   bool can_fold();
+  // Pending when a call begins.
+  struct EarlierPending {
+    std::int32_t posted = -1;
+    bool was_open = false;
+  };
+  bool note_pending();
+  Open open_of(std::int32_t posted, const OpModel& op, Time since) const;
+  std::int32_t pending_index(std::int32_t posted) const;
+  std::int32_t open_index(std::int32_t posted) const;
   bool is_own_flow(const OpModel& op) const;
   std::optional<CallFlows> flows_since(std::size_t posted, std::size_t meeting, Time base) const;
   bool run_folded();
@@ -211,9 +247,15 @@ class RoleWalk {
   CallShape look_at_call() const;
   void forget_unused();
   Value& slot_value(const CallShape::Slot& s);
-  bool remember(const CallShape& shape, Time base, FoldedCall& folded);
+  bool remember(const CallShape& shape, const std::vector<EarlierPending>& earlier, Time base, FoldedCall& folded);
+  void remember_pending(const std::vector<EarlierPending>& earlier, Time base, KeptRecords& records,
+                        FoldedCall& folded) const;
+  Value kept(const Value& value, Time base, KeptRecords& records) const;
+  Value moved(const Value& v, Time base, std::int32_t records) const;
   void replay(const CallShape& shape, const FoldedCall& known);
+  void replay_pending(const FoldedCall& known, Time base, std::int32_t records);
   void reached(std::int32_t step, Time t);
+  void end_of(std::int32_t step, Time t);
   void log(const FoldedCall* call, Time base, const Piece& piece);
   void sum_piece(const Piece& p, Time begin, Time end, plan::Breakdown& sum) const;
 
@@ -230,6 +272,7 @@ class RoleWalk {
   std::vector<std::vector<CallShape>> shapes_;  // by segment and call
   std::vector<Value> waits_;                    // scratch
   std::vector<std::int64_t> key_;               // scratch
+  std::vector<std::int64_t> pending_key_;       // of the call that begins
   std::vector<Piece> gap_;                      // scratch
   std::vector<Value> block_ops_;                // of this block iteration, by position
 
@@ -248,13 +291,15 @@ class RoleWalk {
   std::vector<Unit> units_;      // of the last step
   std::vector<Piece>* capture_;  // pieces of the call that is being remembered
   std::size_t outside_;          // records before the call that is being remembered
+  std::size_t posted_before_;    // the same of posted ops
+  Time first_of_earlier_;        // start of any of these that ended in it
   bool touched_outside_;         // a gap in it led to a record before it
   Time last_;                    // end of anything in it
   std::vector<Time> step_ends_;
   std::vector<Open> open_;
   std::vector<std::vector<Boundary>> boundaries_;  // by step
   Time first_;                                     // start of anything since the last of them
-  std::int64_t locals_;                            // posted ops of this class whose end is not known
+  std::vector<std::int32_t> pending_;              // posted ops of this class whose end is not known
   std::size_t foreign_meetings_;                   // of posted ops; folding does not change how they are counted
   Time submitted_;                                 // what the host has done so far
   Time computed_;                                  // end of the last op that computed

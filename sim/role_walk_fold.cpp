@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "sim/kept_records.h"
 #include "sim/role_walk.h"
 
 namespace foretrain::sim {
@@ -11,6 +12,8 @@ namespace {
 
 // Time of an input that comes too early to matter.
 constexpr std::int64_t kIrrelevant = INT64_MIN;
+// Before the index of one that is pending.
+constexpr std::int64_t kPending = INT64_MIN + 1;
 // Of the host, where an op may start at any time.
 constexpr Time kUnknownSlack{INT64_MIN};
 // Of a call that did not compute.
@@ -36,9 +39,13 @@ CallShape& RoleWalk::shape() {
   return *shape_;
 }
 
-// Nothing from before runs beside the call, and nobody held back its flows in the rounds before.
+// Nothing of other classes, nor any flow, runs beside the call, and nobody held back its flows in the rounds before.
 bool RoleWalk::can_fold() {
-  if (locals_ > 0 || foreign_until_ > streams_[plan::kCompute].time || !shape().folds) {
+  if (foreign_until_ > streams_[plan::kCompute].time || !shape().folds) {
+    return false;
+  }
+  pending_key_.clear();
+  if (!pending_.empty() && !note_pending()) {
     return false;
   }
   return shape_->flows == 0 || flow_times_.is_alone({self_, foreign_meetings_}, shape_->flows);
@@ -167,6 +174,10 @@ bool RoleWalk::run_folded() {
   for (const CallShape::Slot& input : shape.inputs) {
     Value& v = slot_value(input);
     if (!is_known(v)) {
+      if (const std::int32_t pending = pending_index(v.meeting); pending >= 0) {
+        key_.insert(key_.end(), {kPending, pending});
+        continue;
+      }
       blocked_on_ = v.meeting;
       return false;
     }
@@ -176,6 +187,7 @@ bool RoleWalk::run_folded() {
   }
   const Time host = submitted_ - base;
   key_.push_back(shape.submit.value == 0 || host <= shape.host_slack ? kIrrelevant : host.value);
+  key_.insert(key_.end(), pending_key_.begin(), pending_key_.end());
   for (FoldedCall& known : shape.known) {
     if (known.key == key_) {
       known.is_used = true;
@@ -189,6 +201,12 @@ bool RoleWalk::run_folded() {
   touched_outside_ = false;
   last_ = base;
   const std::size_t passed = posted.size(), met = foreign_meetings_;
+  std::vector<EarlierPending> earlier;
+  for (const std::int32_t p : pending_) {
+    earlier.push_back({p, open_index(p) >= 0});
+  }
+  posted_before_ = passed;
+  first_of_earlier_ = kNever;
   const Time computed_before = computed_, first_before = std::exchange(first_, kNever);
   std::vector<Piece> pieces;
   capture_ = &pieces;
@@ -204,15 +222,17 @@ bool RoleWalk::run_folded() {
   capture_ = nullptr;
   fresh.last = last_ - base;
   fresh.first = first_ - base;
-  began(first_before);
+  began(std::min(first_before, first_of_earlier_));
   fresh.computed = computed_ > computed_before ? computed_ - base : kNothingComputed;
   fresh.submitted = submitted_ - base;
   fresh.pieces = std::move(pieces);
   std::optional<CallFlows> flows;
-  if (locals_ == 0 && (flows = flows_since(passed, met, base)) == std::nullopt) {
+  if (shape.flows == 0) {
+    flows.emplace();
+  } else if (pending_.empty() && (flows = flows_since(passed, met, base)) == std::nullopt) {
     shape.folds = ++shape.held_back < kHeldBack;
   }
-  if (flows && !touched_outside_ && shape.remembered < kRemembered && remember(shape, base, fresh)) {
+  if (flows && !touched_outside_ && shape.remembered < kRemembered && remember(shape, earlier, base, fresh)) {
     fresh.flows = *std::move(flows);
     for (const CallFlows::Flow& f : fresh.flows.flows) {
       fresh.longest = std::max(fresh.longest, f.used);
@@ -226,7 +246,7 @@ bool RoleWalk::run_folded() {
       log(nullptr, {}, p);
     }
   }
-  outside_ = 0;
+  outside_ = posted_before_ = 0;
   return true;
 }
 
@@ -247,37 +267,17 @@ std::optional<CallFlows> RoleWalk::flows_since(std::size_t passed, std::size_t m
   return flow_times_.call_of(std::move(flows));
 }
 
-// Makes relative what the call left behind. Only records that end after the compute stream can be waited for later.
-// False when such a record waited for one before the call.
-bool RoleWalk::remember(const CallShape& shape, Time base, FoldedCall& folded) {
+// Makes relative what the call left behind. False where that cannot be told without what was before it.
+bool RoleWalk::remember(const CallShape& shape, const std::vector<EarlierPending>& earlier, Time base,
+                        FoldedCall& folded) {
   const Time busy = streams_[plan::kCompute].time;
-  std::map<std::int32_t, std::int32_t> renamed;
-  const auto keep = [&](std::int32_t record) {
-    std::int32_t first = -1;
-    std::int32_t* link = &first;
-    for (; record >= 0 && records_[index(record)].end > busy; record = records_[index(record)].before) {
-      if (index(record) < outside_) {
-        return std::pair{-1, false};
-      }
-      const auto [it, is_new] = renamed.try_emplace(record, static_cast<std::int32_t>(folded.records.size()));
-      *link = it->second;
-      if (!is_new) {
-        break;
-      }
-      const Record& r = records_[index(record)];
-      folded.records.push_back({r.start - base, r.end - base, -1, r.share});
-      link = &folded.records.back().before;
-    }
-    return std::pair{first, true};
-  };
-  folded.records.reserve(records_.size() - outside_);  // `link` points into it
+  KeptRecords records(records_, outside_, base, busy, folded.records);
   for (const CallShape::Slot& s : shape.outputs) {
-    const Value v = resolve(slot_value(s));
-    const auto [record, reusable] = keep(v.record);
-    if (!reusable) {
-      return false;
-    }
-    folded.outputs.push_back({v.time - base, record});
+    folded.outputs.push_back(kept(slot_value(s), base, records));
+  }
+  remember_pending(earlier, base, records, folded);
+  if (records.has_failed()) {
+    return false;
   }
   folded.records.shrink_to_fit();
   folded.busy = busy - base;
@@ -295,9 +295,11 @@ void RoleWalk::replay(const CallShape& shape, const FoldedCall& known) {
   for (const Record& r : known.records) {
     records_.push_back({r.start + base, r.end + base, r.before < 0 ? -1 : r.before + offset, r.share});
   }
+  if (!known.ended.empty() || !known.pending.empty()) {
+    replay_pending(known, base, offset);
+  }
   for (std::size_t i = 0; i < shape.outputs.size(); ++i) {
-    const Value& v = known.outputs[i];
-    slot_value(shape.outputs[i]) = {v.time + base, v.record < 0 ? -1 : v.record + offset};
+    slot_value(shape.outputs[i]) = moved(known.outputs[i], base, offset);
   }
   if (shape.flows > 0) {
     flow_times_.begin({self_, foreign_meetings_}, base, known.flows);

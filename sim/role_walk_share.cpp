@@ -55,31 +55,36 @@ std::int32_t RoleWalk::first_unknown(std::int32_t self) const {
   return first;
 }
 
-void RoleWalk::open(std::int32_t self) {
-  Posted& p = posted[index(self)];
+RoleWalk::Open RoleWalk::open_of(std::int32_t self, const OpModel& op, Time since) const {
   DeviceLoad load;
-  for (const Meeting& m : p.op->meetings) {
+  for (const Meeting& m : op.meetings) {
     load += m.load;
   }
+  return {self,
+          load,
+          since,
+          {},
+          static_cast<Work>(op.duration.value) * kFullSpeed,
+          kFullSpeed,
+          sharing_ != nullptr ? sharing_->communication_beside_compute() : kFullSpeed};
+}
+
+void RoleWalk::open(std::int32_t self) {
+  Posted& p = posted[index(self)];
   p.start = p.arrival;
-  if (load.is_none()) {
+  const Open open = open_of(self, *p.op, p.start);
+  if (open.load.is_none()) {
     p.end = p.start + p.op->duration;
     know(self);
     return;
   }
-  add_open({self,
-            load,
-            p.start,
-            {},
-            static_cast<Work>(p.op->duration.value) * kFullSpeed,
-            kFullSpeed,
-            sharing_->communication_beside_compute()});
+  add_open(open);
 }
 
 void RoleWalk::open_flow(std::int32_t self, const AloneFlow& flow) {
   Posted& p = posted[index(self)];
   p.is_local = true;
-  ++locals_;
+  pending_.push_back(self);
   p.start = p.arrival;
   const Rate beside = MeetingFlows::slowed(flow.cap, sharing_->communication_beside_compute());
   add_open({self, p.load, p.start, flow.latency, FlowNetwork::work_of(flow.bytes), flow.cap, beside});
