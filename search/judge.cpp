@@ -36,9 +36,13 @@ class ClosedForms {
       : exact_(job.cluster.this_machine), options_(options(exact_)), simulator_(graph, job.cluster, options_) {}
 
   Time least(double clock) {
-    const auto took = static_cast<double>(simulator_.at(clock).step_time.value);
+    const sim::Simulation s = simulator_.at(clock);
+    unlike = s.unlike;
+    const auto took = static_cast<double>(s.step_time.value);
     return Time{static_cast<std::int64_t>(took * (exact_ ? 1 : 1 - kClosed))};
   }
+
+  std::size_t unlike = 0;  // sim::Simulation::unlike, of the last
 
  private:
   static sim::Options options(bool exact) {
@@ -121,6 +125,7 @@ Verdict judge(const plan::OpenJob& open, ShapeBounds& bounds, const Shape& shape
                          return kSlowerAlone;
                        }
                        v.found.alone = alone.least(0);
+                       v.found.unlike = alone.unlike;
                        return v.found.alone >= limit ? kSlowerAlone : "";
                      });
 }
@@ -148,7 +153,9 @@ void replay_memory(const plan::OpenJob& open, Found& found) {
 void simulate(const plan::OpenJob& open, Found& found) {
   const plan::Job job = plan::with_strategy(open.job, strategy_of(open, found.shape, found.tail));
   const plan::PlanGraph graph = plan::build_unplaced(job);
-  const sim::Simulation s = sim::simulate(graph, job.cluster, {});
+  sim::Options options;
+  options.unlike = found.unlike;
+  const sim::Simulation s = sim::simulate(graph, job.cluster, options);
   found.step_time = s.step_time;
   found.breakdown = mean_over_ranks(graph, s.breakdown);
 }
@@ -159,7 +166,7 @@ std::string packed(const Found& f) {
     times.push_back((f.breakdown.*share).value);
   }
   return json{f.in_any_order.value, f.alone.value,   f.step_time.value, f.fits ? json(*f.fits) : json(nullptr),
-              f.memory.value,       std::move(times)}
+              f.memory.value,       std::move(times), f.unlike}
       .dump();
 }
 
@@ -173,6 +180,7 @@ void unpack(const std::string& text, Found& f) {
   for (std::size_t i = 0; i < std::size(plan::kShares); ++i) {
     (f.breakdown.*plan::kShares[i]).value = all[5][i];
   }
+  f.unlike = all[6];
 }
 
 Verdict judge_memory(const plan::OpenJob& open, const Shape& shape, const Tail& tail) {

@@ -301,7 +301,7 @@ class Search {
     return {is_slower ? kSlowerAlone : v.rejected,
             true,
             false,
-            {f.at, f.shape, tail, f.in_any_order, f.alone, {}, {}, f.memory, {}}};
+            {f.at, f.shape, tail, f.in_any_order, f.alone, f.unlike, {}, {}, f.memory, {}}};
   }
 
   // Those that were judged are taken out.

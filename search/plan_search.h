@@ -31,6 +31,7 @@ struct Found {
   Tail tail;
   Time in_any_order;          // at least, of it and of all that do the same ops
   Time alone;                 // at least, where links were shared with nobody
+  std::size_t unlike = 0;     // sim::Options::unlike, from that
   Time step_time;             // simulated
   std::optional<bool> fits;   // known when its memory was replayed
   Bytes memory;               // demanded of the fullest device; at least, until then
