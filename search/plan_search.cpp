@@ -14,7 +14,7 @@ namespace {
 // Of each process:
 constexpr std::size_t kBatch = 64;    // plans that are judged before the best is looked at again
 constexpr std::size_t kDivers = 8;    // the same of the first plans
-constexpr std::size_t kTogether = 4;  // plans that are simulated before that
+constexpr std::size_t kTogether = 8;  // plans that are simulated before that
 constexpr std::size_t kFirst = 2;     // the same of the first
 
 bool is_faster(const Found& a, const Found& b) {
@@ -231,9 +231,9 @@ class Search {
   }
 
   void reject(std::size_t shape, const std::string& why) {
-    for (const Tail& t : tails_of(result_.space, shapes_[shape], result_.rejected)) {
-      result_.rejected[why] += was_dived(shape, t) ? 0 : 1;
-    }
+    const std::vector<Tail> tails = tails_of(result_.space, shapes_[shape], result_.rejected);
+    result_.rejected[why] +=
+        std::count_if(tails.begin(), tails.end(), [&](const Tail& t) { return !was_dived(shape, t); });
   }
 
   const Found* known(std::size_t shape, const Tail& tail) const {

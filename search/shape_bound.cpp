@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "sim/extra_latency.h"
 #include "sim/power_limit.h"
 #include "topologies/network.h"
@@ -28,6 +29,15 @@ ShapeBounds::ShapeBounds(const plan::OpenJob& open)
     : open_(open),
       has_like_ways_(!open.job.cluster.this_machine && !open.job.cluster.is_hosts() &&
                      !sim::LongRoutes(open.job.cluster).any()) {}
+
+// Graphs by the hundred: on all cores.
+ShapeBounds::~ShapeBounds() {
+  std::vector<std::shared_ptr<LayerProbe>> all;
+  for (auto& [key, probe] : probes_) {
+    all.push_back(std::move(probe));
+  }
+  in_parallel(all.size(), [&](std::size_t i) { all[i].reset(); });
+}
 
 std::shared_ptr<LayerProbe> ShapeBounds::probe(const Shape& s) {
   const ProbeKey key{s.tp, s.cp, s.ep, s.micro_batch, s.sequence_parallel, s.whole_experts, s.recompute, s.cp_kind};

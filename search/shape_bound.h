@@ -34,6 +34,7 @@ struct Bound {
 class ShapeBounds {
  public:
   explicit ShapeBounds(const plan::OpenJob& open);
+  ~ShapeBounds();
 
   // Of a plan that is to take less than `limit`: where step_time is not below that, there is none. At kNever only of
   // what its ranks compute, with a guess. Nothing where the job refuses a plan of this kind; why, is in `why` then.
