@@ -165,7 +165,7 @@ std::string packed(const Found& f) {
   for (const plan::Share share : plan::kShares) {
     times.push_back((f.breakdown.*share).value);
   }
-  return json{f.in_any_order.value, f.alone.value,   f.step_time.value, f.fits ? json(*f.fits) : json(nullptr),
+  return json{f.in_any_order.value, f.alone.value,    f.step_time.value, f.fits ? json(*f.fits) : json(nullptr),
               f.memory.value,       std::move(times), f.unlike}
       .dump();
 }

@@ -35,6 +35,7 @@ struct StepTimes {
   std::vector<Time> step_ends;
   std::vector<plan::Breakdown> breakdown;  // by class, of the last step
   std::int64_t ops = 0;                    // that were events
+  std::int64_t walked = 0;                 // that were walked, and not part of a call that was like another
   std::int32_t rounds_left_out = 0;        // of each step, as they are like others (sim/rounds.h)
 };
 

@@ -36,6 +36,7 @@ class FoldedRun {
     is_finished_.resize(classes.size());
   }
 
+  std::int64_t left() const { return left_; }
   // One round. When it holds: the flows know what they were slowed by.
   bool run() {
     for (RoleWalk& walk : walks_) {
@@ -322,8 +323,8 @@ FoldedSteps run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel
     ops += steps * ops_per_step(role, rounds != nullptr ? rounds->roles[r].bodies[0] : role.program.body);
   }
   FlowTimes flows(plan, sharing != nullptr ? sharing->communication_beside_compute() : kFullSpeed);
-  FoldedRun run(graph, models, classes, steps, rounds, flows, sharing,
-                plan.empty() ? INT64_MAX : std::llround(most_walked * static_cast<double>(ops)));
+  const std::int64_t most = plan.empty() ? INT64_MAX : std::llround(most_walked * static_cast<double>(ops));
+  FoldedRun run(graph, models, classes, steps, rounds, flows, sharing, most);
   for (bool is_first = true; run.run(); is_first = false) {
     const auto times = [&] { return rounds != nullptr ? run.times(steps, *rounds) : run.times(steps); };
     std::optional<StepTimes> found;
@@ -336,6 +337,9 @@ FoldedSteps run_folded(const plan::PlanGraph& graph, const std::vector<RoleModel
     if (flows.settle()) {
       if (!found) {
         found = times();
+      }
+      if (found) {
+        found->walked = most - run.left();
       }
       const bool not_alike = !found;
       return {std::move(found), not_alike};

@@ -142,6 +142,7 @@ class AlikeSteps {
     }
     result.classes = job_.classes;
     result.ops = times->ops;
+    result.walked = times->walked;
     result.rounds_left_out = times->rounds_left_out;
     result.unlike = unlike_;
     result.step_ends = std::move(times->step_ends);

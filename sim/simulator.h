@@ -50,6 +50,7 @@ struct Simulation {
   LinksSeen links_seen = LinksSeen::as_they_are;
   bool folded_time = false;
   std::int64_t ops = 0;              // that were events; 0 when time was folded
+  std::int64_t walked = 0;           // when it was: ops that were not part of a call like another
   std::int32_t rounds_left_out = 0;  // of each step, as they are like others (sim/rounds.h)
   std::size_t unlike = 0;            // so many ways to leave out rounds were tried in vain
   std::vector<RankClass> classes;    // of ranks that were simulated once

@@ -8,7 +8,10 @@
 
 #include "plan/build.h"
 #include "plan/validate.h"
+#include "sim/compute_model.h"
 #include "sim/device_share.h"
+#include "sim/network.h"
+#include "sim/role_model.h"
 #include "tests/sim/tiny_graph.h"
 #include "tests/support/tiny_jobs.h"
 
@@ -21,10 +24,11 @@ using Overrides = std::vector<std::string>;
 // every collective meets others.
 // Returns whether time folded.
 bool expect_same(const plan::PlanGraph& g, const topologies::Cluster& c, int steps, const Overrides& what,
-                 bool folds = true) {
+                 bool folds = true, const char* network = "auto") {
   const bool shares = !sharing_figures(c).node_blocks.empty() && g.mesh.ranks() > 1;
   Options options = patient();
   options.steps = steps;
+  options.network_model = network;
   const Simulation folded = simulate(g, c, options);
   EXPECT_TRUE(folded.folded_time || !folds) << ::testing::PrintToString(what);
   EXPECT_EQ(folded.classes.size(), g.roles.size());
@@ -215,7 +219,7 @@ TEST(Fold, ExpertsWhoseHostWaitsAsOpByOp) {
 
 // As many ranks as the field's papers have, every one of them simulated.
 TEST(Fold, HundredsOfRanksAsEveryRankByItself) {
-  const Overrides model = {"workload.model.layers=8", "workload.model.heads=8", "workload.model.hidden=64",
+  const Overrides model = {"workload.model.layers=16", "workload.model.heads=8", "workload.model.hidden=64",
                            "workload.model.head_dim=8", "global_batch=32"};
   const std::vector<Overrides> strategies = {
       {"dp=16", "tp=4"},
@@ -240,7 +244,7 @@ TEST(Fold, AnySpeedsAsOpByOp) {
   const auto between = [&](double low, double high) {
     return low * std::pow(high / low, static_cast<double>(random() % 1000) / 1000);
   };
-  int folded = 0, folded_on_shared = 0;
+  int folded = 0, folded_on_shared = 0, folded_alone = 0;
   for (int i = 0; i < 40; ++i) {
     const Overrides s = {"dp=" + std::to_string(1 << random() % 2),
                          "tp=" + std::to_string(1 << random() % 2),
@@ -260,9 +264,114 @@ TEST(Fold, AnySpeedsAsOpByOp) {
     folded += expect_same(g, c, 3, s, false) ? 1 : 0;
     share_devices(c, between(1e-10, 1e-5));
     folded_on_shared += expect_same(g, c, 3, s, false) ? 1 : 0;
+    folded_alone += expect_same(g, c, 2, s, false, "alpha_beta") ? 1 : 0;
   }
   EXPECT_EQ(folded, 40);
   EXPECT_GE(folded_on_shared, 38);
+  EXPECT_EQ(folded_alone, 40);
+}
+
+// A microbatch's gradients are reduced, or its parameters gathered, while the next is computed. A call finds that under
+// way, and as much of it left, again and again: few ops are walked.
+TEST(Fold, CallsBesideCommunicationUnderWayAreFolded) {
+  for (const Overrides& zero : std::vector<Overrides>{{"zero=2", "dp=2", "overlap_grad_reduce=true"},
+                                                      {"zero=2", "dp=2", "pp=2", "overlap_grad_reduce=true"},
+                                                      {"zero=3", "dp=4"},
+                                                      {"zero=3", "dp=2", "tp=2", "sequence_parallel=true"}}) {
+    for (const char* const bandwidth : {"slow", "fast"}) {
+      Overrides s = {"workload.model.layers=16", "global_batch=128", "micro_batch=1"};
+      s.insert(s.end(), zero.begin(), zero.end());
+      topologies::Cluster c;
+      const plan::PlanGraph g = graph_of(testing::kTinyLlama, s, c);
+      c.inter.bandwidth = Bandwidth{bandwidth == std::string("slow") ? 2e9 : 4e10};
+      share_devices(c, 0);
+      EXPECT_TRUE(expect_same(g, c, 2, s, true, "alpha_beta"));
+      Options options;
+      options.network_model = "alpha_beta";
+      options.fold_ranks = true;
+      const Simulation folded = simulate(g, c, options);
+      options.fold_time = false;
+      EXPECT_LT(folded.walked, simulate(g, c, options).ops / 4) << ::testing::PrintToString(s) << bandwidth;
+    }
+  }
+}
+
+// What is under way when a call begins, and how much of it is left, is another in every draw, and often within one.
+TEST(Fold, AnythingUnderWayAsOpByOp) {
+  std::mt19937 random(11);
+  const auto between = [&](double low, double high) {
+    return low * std::pow(high / low, static_cast<double>(random() % 1000) / 1000);
+  };
+  for (int i = 0; i < 24; ++i) {
+    const int pp = 1 << random() % 3;
+    const bool interleaved = pp > 1 && random() % 4 != 0;
+    const Overrides s = {
+        "workload.model.layers=16",
+        "global_batch=48",
+        "micro_batch=1",
+        "overlap_grad_reduce=true",
+        "dp=" + std::to_string(2 << random() % 2),
+        "tp=" + std::to_string(1 << random() % 2),
+        "pp=" + std::to_string(pp),
+        "zero=" + std::to_string(1 + random() % 3),
+        random() % 2 == 0 ? "sequence_parallel=true" : "sequence_parallel=false",
+        random() % 2 == 0 ? "recompute=full" : "recompute=none",
+        interleaved ? "schedule=interleaved" : "schedule=1f1b",
+        interleaved ? "virtual_stages=" + std::to_string(2 << random() % 2) : std::string("virtual_stages=1")};
+    topologies::Cluster c;
+    const plan::PlanGraph g = graph_of(i % 2 == 0 ? testing::kTinyGpt : testing::kTinyLlama, s, c);
+    c.device.memory_bandwidth = Bandwidth{between(1e11, 1e12)};
+    c.device.peak[Dtype::bf16] = FlopRate{between(1e12, 1e13)};
+    c.inter.bandwidth = Bandwidth{between(5e8, 2e10)};
+    c.inter.latency = Time{static_cast<std::int64_t>(between(1, 1e5))};
+    share_devices(c, i % 3 == 0 ? between(1e-9, 1e-7) : 0);
+    expect_same(g, c, 3, s, false, "alpha_beta");
+  }
+}
+
+// Ops of one work, in one place of several roles, are priced once; the prices are those of each.
+TEST(Fold, OpsLikeThoseOfTheRoleBefore) {
+  topologies::Cluster c;
+  const plan::PlanGraph g = graph_of(testing::kTinyGpt, {"pp=4", "workload.model.layers=8"}, c);
+  const std::unique_ptr<ComputeModel> compute = make_compute_model("roofline", c);
+  const std::unique_ptr<NetworkModel> network = make_network_model("alpha_beta", c, {}, g.mesh.ranks());
+  const std::vector<RoleModel> all = model_roles(g, c, *compute, *network);
+  std::size_t like = 0, ops = 0;
+  for (std::size_t r = 0; r < g.roles.size(); ++r) {
+    for (std::size_t b = 0; b < g.roles[r].blocks.size(); ++b) {
+      for (std::size_t i = 0; i < g.roles[r].blocks[b].ops.size(); ++i, ++ops) {
+        const OpModel& m = all[r].blocks[b][i];
+        const plan::Op& op = g.roles[r].blocks[b].ops[i];
+        ASSERT_EQ(m.op, &op);
+        EXPECT_TRUE(m.like->work == op.work);
+        like += m.like != m.op ? 1 : 0;
+        if (m.kind == OpKind::local || m.kind == OpKind::instant) {
+          EXPECT_EQ(m.duration, time_from_seconds(compute->seconds(op)));
+        }
+      }
+    }
+  }
+  EXPECT_GT(like, ops / 4);  // of the two stages between the first and the last one at least
+  EXPECT_LT(like, ops);
+}
+
+// What one clock found out holds at the next; and what was tried in vain need not be.
+TEST(Fold, ClocksOfOneGraph) {
+  topologies::Cluster c;
+  const plan::PlanGraph g = graph_of(testing::kTinyLlama, {"dp=2", "pp=2", "zero=1", "global_batch=64"}, c);
+  share_devices(c, 0);
+  Options options;
+  Simulator simulator(g, c, options);
+  for (const double clock : {1.0, 0.5, 0.8, 1.0}) {
+    options.clock = clock;
+    const Simulation alone = simulate(g, c, options);
+    EXPECT_EQ(simulator.at(clock).step_ends, alone.step_ends);
+    for (std::size_t unlike = 0; unlike < 4; ++unlike) {
+      Options hint = options;
+      hint.unlike = unlike;
+      EXPECT_EQ(simulate(g, c, hint).step_ends, alone.step_ends);
+    }
+  }
 }
 
 TEST(Fold, PipelinesAsOpByOp) {
