@@ -5,9 +5,9 @@
 //
 // Block calls that meet no other class are folded: what a call does depends on the ends of the streams and events it
 // builds on, relative to the compute stream, and only as far as they come later than the call itself could use them.
-// For each such input the call is walked once and then replayed, where nothing from before still runs beside it. So are
-// calls whose collectives are flows of their own class, as long as no other flow holds these back. Rounds of
-// microbatches that are like others are left out (sim/rounds.h).
+// For each such input the call is walked once and then replayed; the communication of its own class that is under way
+// is part of the input, but where that is flows. So are calls whose collectives are flows of their own class, as long
+// as no other flow holds these back. Rounds of microbatches that are like others are left out (sim/rounds.h).
 #pragma once
 
 #include <optional>

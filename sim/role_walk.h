@@ -219,8 +219,8 @@ class RoleWalk {
   };
   bool note_pending();
   Open open_of(std::int32_t posted, const OpModel& op, Time since) const;
-  std::int32_t pending_index(std::int32_t posted) const;
-  std::int32_t open_index(std::int32_t posted) const;
+  std::int32_t pending_index(std::int32_t index) const;  // -1: it is not pending
+  std::int32_t open_index(std::int32_t index) const;
   bool is_own_flow(const OpModel& op) const;
   std::optional<CallFlows> flows_since(std::size_t posted, std::size_t meeting, Time base) const;
   bool run_folded();
@@ -248,7 +248,7 @@ class RoleWalk {
   void forget_unused();
   Value& slot_value(const CallShape::Slot& s);
   bool remember(const CallShape& shape, const std::vector<EarlierPending>& earlier, Time base, FoldedCall& folded);
-  void remember_pending(const std::vector<EarlierPending>& earlier, Time base, KeptRecords& records,
+  bool remember_pending(const std::vector<EarlierPending>& earlier, Time base, KeptRecords& records,
                         FoldedCall& folded) const;
   Value kept(const Value& value, Time base, KeptRecords& records) const;
   Value moved(const Value& v, Time base, std::int32_t records) const;

@@ -275,8 +275,7 @@ bool RoleWalk::remember(const CallShape& shape, const std::vector<EarlierPending
   for (const CallShape::Slot& s : shape.outputs) {
     folded.outputs.push_back(kept(slot_value(s), base, records));
   }
-  remember_pending(earlier, base, records, folded);
-  if (records.has_failed()) {
+  if (!remember_pending(earlier, base, records, folded) || records.has_failed()) {
     return false;
   }
   folded.records.shrink_to_fit();

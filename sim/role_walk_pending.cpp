@@ -19,13 +19,13 @@ std::size_t index(std::int64_t i) {
 
 }  // namespace
 
-std::int32_t RoleWalk::pending_index(std::int32_t posted) const {
-  const auto found = std::find(pending_.begin(), pending_.end(), posted);
+std::int32_t RoleWalk::pending_index(std::int32_t self) const {
+  const auto found = std::find(pending_.begin(), pending_.end(), self);
   return found == pending_.end() ? -1 : static_cast<std::int32_t>(found - pending_.begin());
 }
 
-std::int32_t RoleWalk::open_index(std::int32_t posted) const {
-  const auto found = std::find_if(open_.begin(), open_.end(), [&](const Open& o) { return o.posted == posted; });
+std::int32_t RoleWalk::open_index(std::int32_t self) const {
+  const auto found = std::find_if(open_.begin(), open_.end(), [&](const Open& o) { return o.posted == self; });
   return found == open_.end() ? -1 : static_cast<std::int32_t>(found - open_.begin());
 }
 
@@ -77,7 +77,8 @@ Value RoleWalk::kept(const Value& value, Time base, KeptRecords& records) const 
   return {v.time - base, records.keep(v.record)};
 }
 
-void RoleWalk::remember_pending(const std::vector<EarlierPending>& earlier, Time base, KeptRecords& records,
+// False where more is left of one than a word of the key holds.
+bool RoleWalk::remember_pending(const std::vector<EarlierPending>& earlier, Time base, KeptRecords& records,
                                 FoldedCall& folded) const {
   for (const EarlierPending& e : earlier) {
     const Posted& p = posted[index(e.posted)];
@@ -96,12 +97,15 @@ void RoleWalk::remember_pending(const std::vector<EarlierPending>& earlier, Time
     left.earlier = e == earlier.end() ? -1 : static_cast<std::int32_t>(e - earlier.begin());
     if (left.open >= 0) {
       const Open& o = open_[index(left.open)];
+      if (o.remaining > INT64_MAX) {
+        return false;
+      }
       left.began = left.earlier < 0 || !e->was_open;
       left.start = p.start - base;
       left.before = left.began ? records.keep(p.before) : -1;
       left.since = o.since - base;
       left.latency = o.latency;
-      left.remaining = o.remaining;
+      left.remaining = static_cast<std::int64_t>(o.remaining);
     } else if (left.earlier < 0) {
       left.submitted = p.submitted - base;
       for (const Value& v : waits_of(p)) {
@@ -109,6 +113,7 @@ void RoleWalk::remember_pending(const std::vector<EarlierPending>& earlier, Time
       }
     }
   }
+  return true;
 }
 
 // `records`: where those of the call begin.
