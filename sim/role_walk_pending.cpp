@@ -2,6 +2,7 @@
 // or end: what of it can matter to the call, and what the call does to it.
 #include <algorithm>
 
+#include "base/error.h"
 #include "sim/kept_records.h"
 #include "sim/role_walk.h"
 
@@ -71,7 +72,9 @@ bool RoleWalk::note_pending() {
 
 Value RoleWalk::kept(const Value& value, Time base, KeptRecords& records) const {
   if (!is_known(value)) {
-    return {{}, -1, pending_index(value.meeting)};
+    const std::int32_t pending = pending_index(value.meeting);
+    CHECK(pending >= 0, "{}: a folded call waits for op {} of another role", role_.name, value.meeting);
+    return {{}, -1, pending};
   }
   const Value v = resolve(value);
   return {v.time - base, records.keep(v.record)};
