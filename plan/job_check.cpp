@@ -159,6 +159,11 @@ void check_recompute(const Job& job, ObjectReader& strategy) {
   if (job.strategy.recomputes(RecomputeModule::mla_up) && !job.workload.model.has_mla()) {
     strategy.mistake("recompute", "\"mla_up\" needs a model with latent attention (mla)");
   }
+  // Of layers with experts "mlp" says nothing (plan/build_layer.cpp).
+  if (job.strategy.recomputes(RecomputeModule::mlp) && job.strategy.recomputes(RecomputeModule::activation) &&
+      job.workload.model.moe_layers() == 0) {
+    strategy.mistake("recompute", "\"activation\" is a part of \"mlp\"; expected one of them");
+  }
   if (job.workload.model.norms_behind() && job.strategy.recomputes(RecomputeModule::norm)) {
     strategy.mistake("recompute",
                      "\"norm\" of a model with norms behind (norm_position post) is what the next half of a "

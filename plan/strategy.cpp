@@ -122,9 +122,6 @@ void read_recompute(ObjectReader& reader, Strategy& s) {
   }
   std::sort(s.recompute_modules.begin(), s.recompute_modules.end());
   s.recompute = s.recompute_modules.empty() ? Recompute::none : Recompute::listed;
-  if (s.recomputes(RecomputeModule::mlp) && s.recomputes(RecomputeModule::activation)) {
-    reader.mistake("recompute", "\"activation\" is a part of \"mlp\"; expected one of them");
-  }
 }
 
 // One number for all stages, or one for each.

@@ -148,11 +148,24 @@ void write_window(Telling& t, FlagLines& out) {
   }
 }
 
+// A full table's last word is the end of documents that older releases count by themselves (megatron_model.cpp).
+void write_vocabulary(Telling& t, FlagLines& out, const Job& job) {
+  const std::int64_t vocab = t.integer("workload.model.vocab"), padded = t.integer("strategy.padded_vocab");
+  const std::int64_t unit = padded > 0 ? padded / job.strategy.tp : kMegatronVocabUnit;
+  const bool is_full = vocab > 1 && vocab % (unit * job.strategy.tp) == 0;
+  out.add("--tokenizer-type", "NullTokenizer");
+  out.add("--vocab-size", is_full ? vocab - 1 : vocab);
+  if (unit != kMegatronVocabUnit) {
+    out.add("--make-vocab-size-divisible-by", unit);
+  }
+}
+
 void write_model(Telling& t, FlagLines& out, const Job& job) {
   const workloads::Model& m = job.workload.model;
   t.pass({"workload.model.head_dim", "workload.model.kv_heads"});
   if (m.has_mla()) {
     out.add("--multi-latent-attention");
+    out.add("--qk-layernorm");  // of the latents
     t.pass({"workload.model.mla.q_rank"});
     for (const MegatronInteger& w : kMegatronLatent) {
       const std::int64_t value = t.integer(w.path);
@@ -177,15 +190,7 @@ void write_model(Telling& t, FlagLines& out, const Job& job) {
   write_positions(t, out, m);
   write_window(t, out);
   write_experts(t, out, m);
-  out.add("--tokenizer-type", "NullTokenizer");
-  out.add("--vocab-size", t.integer("workload.model.vocab"));
-  if (const std::int64_t padded = t.integer("strategy.padded_vocab"); padded > 0) {
-    if (padded % job.strategy.tp == 0) {
-      out.add("--make-vocab-size-divisible-by", padded / job.strategy.tp);
-    } else {
-      t.refuse("strategy.padded_vocab", "a multiple of 128 x tp");
-    }
-  }
+  write_vocabulary(t, out, job);
 }
 
 void write_precision(Telling& t, FlagLines& out) {

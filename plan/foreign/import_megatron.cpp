@@ -1,8 +1,11 @@
 // Megatron-LM's arguments, alone or in a launch script, as a job.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "plan/foreign/finish_import.h"
 #include "plan/foreign/foreign.h"
 #include "plan/foreign/launch_words.h"
@@ -22,7 +25,8 @@ std::int64_t steps(SettingReader& r, const char* by_iterations, const char* by_s
 }
 
 void read_optimizer(SettingReader& r) {
-  const std::string kind = r.word("--optimizer", {"adam", "sgd"}).value_or("adam");
+  const std::string kind =
+      r.word("--optimizer", {"adam", "sgd", "muon", "dist_muon", "adaptive_muon", "lion", "soap"}).value_or("adam");
   const auto momentum = r.number("--sgd-momentum", 0);
   for (const MegatronNumber& w : kMegatronAdam) {
     const auto value = r.number(w.flag, 0);
@@ -32,10 +36,13 @@ void read_optimizer(SettingReader& r) {
   const bool decays = r.value("workload.optimizer.weight_decay") != 0;
   const bool moves = momentum.value_or(0.9) > 0;
   r.set("workload.optimizer.name",
-        kind == "adam" ? (decays ? "adamw" : "adam")
-        : moves        ? "momentum"
-                       : "sgd",
+        kind != "sgd" ? (decays ? "adamw" : "adam")
+        : moves       ? "momentum"
+                      : "sgd",
         "--optimizer");
+  if (kind != "adam" && kind != "sgd") {
+    r.warn("--optimizer", fmt::format("{} is not built: forecast as adam, of other work and state", kind));
+  }
   if (kind == "sgd" && momentum.value_or(0.9) > 0) {
     r.set_quietly("workload.optimizer.momentum", momentum.value_or(0.9));
   }
@@ -63,7 +70,6 @@ void read_optimizer(SettingReader& r) {
 
 const std::vector<std::string> kWithoutEffect{"--use-mcore-models",
                                               "--use-legacy-models",
-                                              "--transformer-impl",
                                               "--attention-dropout",
                                               "--hidden-dropout",
                                               "--attention-softmax-in-fp32",
@@ -104,19 +110,32 @@ const std::vector<std::string> kWithoutEffect{"--use-mcore-models",
                                               "--calculate-per-token-loss"};
 
 // Parts of names that tell of work, memory or traffic.
-const std::vector<std::string> kTelling{"parallel",   "pipeline", "recompute",   "overlap",   "expert",
-                                        "moe-",       "shard",    "fsdp",        "zero",      "offload",
-                                        "fp8",        "fp4",      "precision",   "micro",     "batch",
-                                        "layer",      "hidden",   "head",        "attention", "attn",
-                                        "mtp",        "mla",      "lora",        "mamba",     "hybrid",
-                                        "linear",     "rampup",   "grad-reduce", "bucket",    "checkpoint-act",
-                                        "cuda-graph", "gtp",      "dtype",       "dualpipe",  "comm",
-                                        "sliding",    "spec"};
+const std::vector<std::string> kTelling{
+    "parallel", "pipeline", "recompute", "overlap",     "expert",    "moe-",          "shard",      "fsdp",
+    "zero",     "offload",  "fp8",       "fp4",         "precision", "micro",         "batch",      "layer",
+    "hidden",   "head",     "attention", "attn",        "mtp",       "mla",           "lora",       "mamba",
+    "hybrid",   "linear",   "rampup",    "grad-reduce", "bucket",    "-activations",  "cuda-graph", "gtp",
+    "dtype",    "dualpipe", "comm",      "sliding",     "spec",      "checkpointing", "wgrad",      "fp32-residual"};
+
+// Programs of github:NVIDIA/Megatron-LM that train something else.
+void check_program(const std::string& program, const std::string& origin) {
+  for (const char* other : {"pretrain_bert.py", "pretrain_t5.py", "pretrain_mamba.py", "pretrain_hybrid.py",
+                            "pretrain_retro.py", "pretrain_vlm.py", "pretrain_ict.py", "pretrain_vision_classify.py",
+                            "pretrain_vision_dino.py", "pretrain_vision_inpaint.py"}) {
+    if (program == other) {
+      throw InputError(
+          fmt::format("{}: {} trains no decoder of transformer layers; expected such a one "
+                      "(pretrain_gpt.py); `foretrain list models` has others",
+                      origin, program));
+    }
+  }
+}
 
 }  // namespace
 
 ImportedJob import_megatron(const std::string& text, const std::string& origin, const ImportOptions& options) {
   LaunchWords launch = launch_words(text, origin, options.variables);
+  check_program(launch.program, origin);
   SettingReader r(launch.is_script ? "launch script of Megatron-LM" : "Megatron-LM arguments", origin,
                   std::move(launch.settings), overridden_fields(options.overrides));
   r.set_quietly("workload.model.architecture", "decoder");

@@ -202,6 +202,7 @@ LaunchWords launch_words(const std::string& text, const std::string& origin,
   const auto program = std::find_if(best.begin(), best.end(), is_program);
   const auto at = static_cast<std::size_t>(program - best.begin());
   take_launcher_words(best, 0, at, out);
+  out.program = program->text.substr(program->text.rfind('/') + 1);
   out.settings = settings_of(best, at + 1);
   take_out_unset(out, origin);
   return out;

@@ -15,6 +15,7 @@ namespace foretrain::plan {
 
 struct LaunchWords {
   bool is_script = false;  // or nothing but settings
+  std::string program;     // "pretrain_gpt.py"; "" where nothing is started
   std::vector<Setting> settings;
   std::optional<std::int64_t> nodes, devices_per_node, ranks;
   std::string said_by;             // "--nnodes, --nproc-per-node"

@@ -15,9 +15,15 @@ namespace {
 
 constexpr std::int64_t kGpt2Vocab = 50257, kLlama3Vocab = 128256;
 
+// Norms of the latents are --qk-layernorm's there, and no word of a job: it always has them.
 void read_latent(SettingReader& r) {
-  if (r.flag("--multi-latent-attention")) {
-    read_megatron_integers(r, kMegatronLatent);
+  if (!r.flag("--multi-latent-attention")) {
+    return;
+  }
+  read_megatron_integers(r, kMegatronLatent);
+  r.set_quietly("workload.model.qk_norm", false);
+  if (!r.flag("--qk-layernorm")) {
+    r.warn("--multi-latent-attention", "without --qk-layernorm latents are not normed: forecast with their norms");
   }
 }
 
@@ -71,7 +77,6 @@ void read_positions(SettingReader& r) {
 
 void read_activation(SettingReader& r, std::int64_t hidden) {
   const bool swiglu = r.flag("--swiglu"), squared = r.flag("--squared-relu"), quick = r.flag("--quick-geglu");
-  const bool gated = swiglu || quick;
   if (quick) {
     r.number("--glu-linear-offset", 0);
     r.number("--activation-func-clamp-value", 0);
@@ -87,7 +92,7 @@ void read_activation(SettingReader& r, std::int64_t hidden) {
   if (const auto ffn = r.integer("--ffn-hidden-size", 1)) {
     r.set("workload.model.ffn_hidden", *ffn, "--ffn-hidden-size");
   } else {
-    r.set_quietly("workload.model.ffn_hidden", gated ? hidden * 8 / 3 / 64 * 64 : 4 * hidden);
+    r.set_quietly("workload.model.ffn_hidden", swiglu ? hidden * 8 / 3 / 64 * 64 : 4 * hidden);
   }
 }
 
@@ -134,10 +139,16 @@ void read_window(SettingReader& r) {
   }
 }
 
+// NullTokenizer of releases until early 2026 counts an end of documents beside --vocab-size, later ones do not: where
+// the table is full with it, it is meant, which makes the table the same in both (export_megatron.cpp writes that).
 void read_vocabulary(SettingReader& r) {
   const std::string tokenizer = r.text("--tokenizer-type").value_or("");
+  const std::int64_t unit = r.integer("--make-vocab-size-divisible-by", 1).value_or(kMegatronVocabUnit);
+  const std::int64_t tp = r.integer_at("strategy.tp", 1);
+  const std::int64_t step = unit < 1'000'000'000 && tp < 1'000'000 ? unit * tp : 1;
   if (const auto vocab = r.integer("--vocab-size", 1)) {
-    r.set("workload.model.vocab", *vocab, "--vocab-size");
+    const bool counts_end = tokenizer == "NullTokenizer" && *vocab < INT64_MAX && (*vocab + 1) % step == 0;
+    r.set("workload.model.vocab", *vocab + (counts_end ? 1 : 0), "--vocab-size");
   } else if (tokenizer == "GPT2BPETokenizer") {
     r.assume("workload.model.vocab", kGpt2Vocab, "GPT-2's, as --tokenizer-type GPT2BPETokenizer says");
   } else if (tokenizer == "Llama2Tokenizer") {
@@ -149,12 +160,9 @@ void read_vocabulary(SettingReader& r) {
                     "is a guess; give it with vocab=N",
                     tokenizer.empty() ? "(absent)" : tokenizer, kLlama3Vocab));
   }
-  if (const auto unit = r.integer("--make-vocab-size-divisible-by", 1)) {
-    const std::int64_t step = *unit * r.integer("--tensor-model-parallel-size", 1).value_or(1);
-    const std::int64_t vocab = r.integer_at("workload.model.vocab", 0);
-    if (*unit != 128 && vocab > 0 && step < 1'000'000'000) {
-      r.set("strategy.padded_vocab", (vocab + step - 1) / step * step, "--make-vocab-size-divisible-by");
-    }
+  const std::int64_t vocab = r.integer_at("workload.model.vocab", 0);
+  if (unit != kMegatronVocabUnit && vocab > 0 && vocab < INT64_MAX - step) {
+    r.set("strategy.padded_vocab", (vocab + step - 1) / step * step, "--make-vocab-size-divisible-by");
   }
 }
 
@@ -239,9 +247,10 @@ void read_model(SettingReader& r) {
   }
   const std::int64_t hidden = std::min<std::int64_t>(r.integer_at("workload.model.hidden", 1), 1'000'000'000);
   const std::int64_t heads = r.integer_at("workload.model.heads", 1);
-  if (const auto channels = r.integer("--kv-channels", 1)) {
+  const bool latent = r.has("--multi-latent-attention");
+  if (const auto channels = r.integer("--kv-channels", 1); channels && !latent) {
     r.set("workload.model.head_dim", *channels, "--kv-channels");
-  } else if (!r.has("--multi-latent-attention")) {
+  } else if (!latent) {
     r.set_quietly("workload.model.head_dim", std::max<std::int64_t>(1, hidden / heads));
   }
   const auto groups = r.integer("--num-query-groups", 1);
@@ -284,8 +293,11 @@ void read_attention(SettingReader& r) {
   const std::string backend =
       r.word("--attention-backend", {"flash", "fused", "unfused", "local", "auto"}).value_or("auto");
   const bool masked_fusion = !r.flag("--no-masked-softmax-fusion");
-  if (backend == "unfused" || backend == "local") {
-    r.set("workload.attention", masked_fusion ? "fused_softmax" : "unfused", "--attention-backend");
+  const bool local = r.word("--transformer-impl", {"transformer_engine", "local", "inference_optimized"})
+                         .value_or("transformer_engine") == "local";
+  if (backend == "unfused" || backend == "local" || (local && backend == "auto" && !flash)) {
+    r.set("workload.attention", masked_fusion ? "fused_softmax" : "unfused",
+          backend == "auto" ? "--transformer-impl" : "--attention-backend");
   } else if (backend == "fused") {
     r.set("workload.attention", "cudnn", "--attention-backend");
   } else if (flash) {

@@ -58,19 +58,43 @@ void read_sharding(SettingReader& r) {
   }
 }
 
+void read_whole_layers(SettingReader& r, const char* by, const char* method, const char* number) {
+  const std::string how = r.word(method, {"uniform", "block"}).value_or("uniform");
+  const auto layers = r.integer(number, 1);
+  r.set("strategy.recompute", "full", by);
+  if (how == "block" && layers) {
+    r.set("strategy.recompute_layers", *layers, number);
+  } else if (layers.value_or(1) > 1) {
+    r.warn(number, "uniform in groups of layers is not built: forecast layer by layer");
+  }
+}
+
+// Words of Megatron-LM before 3.0, and of its forks.
+bool read_older_recompute(SettingReader& r) {
+  if (r.has("--activations-checkpoint-method")) {
+    read_whole_layers(r, "--activations-checkpoint-method", "--activations-checkpoint-method",
+                      "--activations-checkpoint-num-layers");
+    return true;
+  }
+  if (r.flag("--checkpoint-activations")) {
+    read_whole_layers(r, "--checkpoint-activations", "--activations-checkpoint-method", "--checkpoint-num-layers");
+    r.ignore({"--deepspeed-activation-checkpointing"});
+    return true;
+  }
+  return false;
+}
+
 void read_recompute(SettingReader& r) {
   const bool activations = r.flag("--recompute-activations");
   const auto granularity = r.word("--recompute-granularity", {"full", "selective"});
-  const auto method = r.word("--recompute-method", {"uniform", "block"});
-  const auto layers = r.integer("--recompute-num-layers", 1);
   const Setting* modules = r.find("--recompute-modules");
+  const bool old = read_older_recompute(r);
   if (granularity.value_or("") == "full") {
-    r.set("strategy.recompute", "full", "--recompute-granularity");
-    if (method.value_or("uniform") == "block" && layers) {
-      r.set("strategy.recompute_layers", *layers, "--recompute-num-layers");
-    } else if (layers.value_or(1) > 1) {
-      r.warn("--recompute-num-layers", "uniform in groups of layers is not built: forecast layer by layer");
-    }
+    read_whole_layers(r, "--recompute-granularity", "--recompute-method", "--recompute-num-layers");
+    return;
+  }
+  r.ignore({"--recompute-method", "--recompute-num-layers"});
+  if (old) {
     return;
   }
   if (!granularity && !activations) {

@@ -68,6 +68,8 @@ inline constexpr std::array kMegatronLatent{
     MegatronInteger{"--v-head-dim", "workload.model.mla.v_dim", 1, 128},
 };
 
+inline constexpr std::int64_t kMegatronVocabUnit = 128;  // --make-vocab-size-divisible-by, times tp
+
 struct MegatronModule {
   std::string_view megatron, job;
 };

@@ -11,6 +11,7 @@ all cores.
 
 import html
 import json
+import math
 import os
 from pathlib import Path
 
@@ -25,17 +26,39 @@ from foretrain._core import EnvironmentError, Error, InfeasibleError, InputError
 __all__ = ["EnvironmentError", "Error", "Estimate", "InfeasibleError", "InputError", "Table", "estimate", "search", "validate"]
 
 
+def _not_finite(value, path):
+    """Where a number of it is none of JSON's."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return path, value
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    return next(filter(None, (_not_finite(part, f"{path}/{name}") for name, part in parts)), None)
+
+
+def _document(value, what):
+    """As JSON text."""
+    wrong = _not_finite(value, "")
+    if wrong:
+        raise InputError(f"{what}: {wrong[0] or '/'}: {wrong[1]} is not allowed; expected a finite number")
+    return json.dumps(value)
+
+
+def _is_a(kind, **arguments):
+    for name, value in arguments.items():
+        if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+            raise TypeError(f"{name} is of type {kind.__name__}, not {type(value).__name__}")
+
+
 def _job(job):
     """The job as text, and whether it is a name or a path."""
     if isinstance(job, (str, os.PathLike)):
         return os.fspath(job), True
     if isinstance(job, dict):
-        return json.dumps(job, allow_nan=False), False
+        return _document(job, "job"), False
     raise TypeError(f"a job is a dict, a name or a path, not {type(job).__name__}")
 
 
 def _text(value):
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else _document(value, "overrides")
 
 
 def _overrides(overrides):
@@ -44,8 +67,8 @@ def _overrides(overrides):
         return []
     if isinstance(overrides, dict):
         return [f"{key}={_text(value)}" for key, value in overrides.items()]
-    if isinstance(overrides, str):
-        raise TypeError("overrides are a dict or a list of KEY=VALUE, not one string")
+    if isinstance(overrides, str) or not all(isinstance(text, str) for text in overrides):
+        raise TypeError("overrides are a dict, or a list of texts KEY=VALUE")
     return list(overrides)
 
 
@@ -59,7 +82,9 @@ def estimate(job, overrides=None, *, compute_model="auto", network="auto", fixes
     (a ValueError) with every mistake of the job.
     """
     text, is_name = _job(job)
-    words = json.dumps(whole_run, allow_nan=False)
+    words = _document(whole_run, "whole_run")
+    _is_a(str, compute_model=compute_model, network=network)
+    _is_a(bool, fixes=fixes)
     return Estimate(json.loads(_core.estimate(text, is_name, _overrides(overrides), compute_model, network, fixes, words)))
 
 
@@ -77,7 +102,10 @@ def search(job, overrides=None, *, free=(), axis=None, within=0, time=0, keep=10
         raise InputError(f"time: {time} is not allowed; expected seconds, or 0 for as long as it takes")
     if not 1 <= keep <= 1000:
         raise InputError(f"keep: {keep} is not allowed; expected 1 to 1000")
+    _is_a(int, keep=keep)
     words = [free] if isinstance(free, str) else list(free)
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("free is \"all\", or a list of words of a strategy")
     axes = [f"{name}={','.join(map(_text, values if isinstance(values, (list, tuple, range)) else [values]))}"
             for name, values in (axis or {}).items()]
     return json.loads(_core.search(text, is_name, _overrides(overrides), words, axes, within, time, keep))
@@ -85,9 +113,8 @@ def search(job, overrides=None, *, free=(), axis=None, within=0, time=0, keep=10
 
 def validate(job, overrides=None):
     """Every mistake of a job, as a list of messages; an empty list: it is a job, and its plan graph is sound."""
-    text, is_name = _job(job)
     try:
-        _core.resolve(text, is_name, _overrides(overrides))
+        _core.resolve(*_job(job), _overrides(overrides))
     except InputError as error:
         return str(error).splitlines()
     return []

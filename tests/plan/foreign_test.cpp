@@ -81,6 +81,7 @@ TEST(MegatronRoundTrip, Words) {
       {"bucket_bytes=\"4000 B\""},
       {"rank_order=dp,pp,cp,tp"},
       {"padded_vocab=128512"},
+      {"padded_vocab=128256"},
       {"offload=[\"optimizer\"]"},
       {"offload=[\"activations\"]", "offload_layers=4"},
       {"precision=fp8"},
@@ -124,6 +125,83 @@ TEST(MegatronRoundTrip, Experts) {
       const std::string path = change["path"];
       EXPECT_TRUE(any_has(trip.export_warnings, path.substr(path.rfind('/') + 1))) << model << ": " << change.dump();
     }
+  }
+}
+
+// What a script of few words says, and `more`.
+Job imported_job(const std::string& more, const std::string& program = "pretrain_gpt.py") {
+  return job_from_text(
+      import_megatron("torchrun --nproc_per_node 8 " + program +
+                          " --num-layers 4 --hidden-size 4096 --num-attention-heads 32 --seq-length "
+                          "2048 --max-position-embeddings 2048 --micro-batch-size 1 "
+                          "--global-batch-size 64 --bf16 " +
+                          (more.find("--vocab-size") == std::string::npos ? "--vocab-size 50257 " : "") + more + "\n",
+                      "train.sh", {{"cluster.system=dgx-h100"}, {}})
+          .document,
+      "imported", {});
+}
+
+TEST(MegatronImport, RecomputeInOlderWords) {
+  EXPECT_EQ(imported_job("").strategy.recompute, Recompute::none);
+  EXPECT_EQ(imported_job("--activations-checkpoint-method uniform").strategy.recompute, Recompute::full);
+  EXPECT_EQ(imported_job("--checkpoint-activations --deepspeed-activation-checkpointing").strategy.recompute,
+            Recompute::full);
+  const Job block = imported_job("--activations-checkpoint-method block --activations-checkpoint-num-layers 3");
+  EXPECT_EQ(block.strategy.recompute, Recompute::full);
+  EXPECT_EQ(block.strategy.recompute_layers, std::vector<std::int64_t>{3});
+}
+
+TEST(MegatronImport, AttentionOfTheLocalImplementation) {
+  const auto attention = [](const std::string& more) { return workloads::name(imported_job(more).workload.attention); };
+  EXPECT_EQ(attention(""), "flash");
+  EXPECT_EQ(attention("--transformer-impl local"), "fused_softmax");
+  EXPECT_EQ(attention("--transformer-impl local --no-masked-softmax-fusion"), "unfused");
+  EXPECT_EQ(attention("--transformer-impl local --use-flash-attn"), "flash");
+  EXPECT_EQ(attention("--transformer-impl transformer_engine"), "flash");
+}
+
+TEST(MegatronImport, WidthOfGatedLinearUnits) {
+  EXPECT_EQ(imported_job("--swiglu").workload.model.ffn_hidden, 4096 * 8 / 3 / 64 * 64);
+  EXPECT_EQ(imported_job("--quick-geglu").workload.model.ffn_hidden, 4 * 4096);
+}
+
+// Releases that count an end of documents, and those that do not, pad both to the same.
+TEST(MegatronImport, FullTableOfTheNullTokenizer) {
+  const auto vocab = [](const std::string& more) { return imported_job(more).workload.model.vocab; };
+  EXPECT_EQ(vocab("--tokenizer-type NullTokenizer --vocab-size 131071"), 131072);
+  EXPECT_EQ(vocab("--tokenizer-type NullTokenizer --vocab-size 131072"), 131072);
+  EXPECT_EQ(vocab("--tokenizer-type NullTokenizer --vocab-size 50257"), 50257);
+  EXPECT_EQ(vocab("--tokenizer-type HuggingFaceTokenizer --vocab-size 131071"), 131071);
+  const ExportedJob out = export_megatron(job_of("llama3-70b-64-h100", {"padded_vocab=128256"}));
+  EXPECT_NE(out.files.front().text.find("--vocab-size 128255"), std::string::npos) << out.files.front().text;
+}
+
+// As DeepSeek-V3's published arguments have it.
+TEST(MegatronImport, LatentAttention) {
+  const std::string latent =
+      "--multi-latent-attention --q-lora-rank 1536 --kv-lora-rank 512 --kv-channels 128 --disable-bias-linear "
+      "--normalization RMSNorm --position-embedding-type rope ";
+  const Job job = imported_job(latent + "--qk-layernorm");
+  EXPECT_EQ(job.workload.model.mla.q_rank, 1536);
+  EXPECT_EQ(job.workload.model.head_dim, 128 + 64);
+  EXPECT_FALSE(job.workload.model.qk_norm);
+  const Job experts = imported_job(latent +
+                                   "--qk-layernorm --num-experts 8 --moe-layer-freq ([0]*1+[1]*3) "
+                                   "--recompute-granularity selective --recompute-modules mla_up_proj moe_act mlp");
+  EXPECT_TRUE(experts.strategy.recomputes(RecomputeModule::mlp));
+  EXPECT_TRUE(experts.strategy.recomputes(RecomputeModule::activation));
+}
+
+TEST(MegatronImport, NamesOtherProgramsAndOptimizers) {
+  for (const char* program : {"pretrain_t5.py", "/opt/Megatron-LM/pretrain_bert.py"}) {
+    EXPECT_THROW(imported_job("", program), InputError) << program;
+  }
+  const ImportedJob muon = import_megatron(
+      "--num-layers 2 --hidden-size 64 --num-attention-heads 2 --seq-length 8 --vocab-size 100 --bf16 "
+      "--micro-batch-size 1 --optimizer muon --fp32-residual-connection --delay-wgrad-compute",
+      "muon.args", {{"cluster.system=dgx-h100"}, {}});
+  for (const char* what : {"muon is not built", "--fp32-residual-connection", "--delay-wgrad-compute"}) {
+    EXPECT_TRUE(any_has(muon.warnings, what)) << what;
   }
 }
 

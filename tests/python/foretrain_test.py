@@ -73,8 +73,23 @@ class EstimateTest(unittest.TestCase):
             foretrain.estimate(3)
         with self.assertRaises(TypeError):
             foretrain.estimate(JOB, "tp=4")
-        with self.assertRaises(ValueError):
-            foretrain.estimate(with_model(moe_imbalance=float("nan")))
+
+    def test_numbers_that_json_has_not_are_named(self):
+        job = with_model(moe_imbalance=float("nan"))
+        with self.assertRaisesRegex(foretrain.InputError, "job: /workload/moe_imbalance: nan is not allowed"):
+            foretrain.estimate(job)
+        self.assertIn("expected a finite number", foretrain.validate(job)[0])
+        with self.assertRaisesRegex(foretrain.InputError, "whole_run: /price: inf is not allowed"):
+            foretrain.estimate("quickstart", steps=10, price=float("inf"))
+
+    def test_types_of_words(self):
+        for words, said in (({"network": None}, "network is of type str, not NoneType"), ({"fixes": 1}, "fixes is of type bool"),
+                            ({"overrides": [1]}, "list of texts KEY=VALUE")):
+            with self.assertRaisesRegex(TypeError, said):
+                foretrain.estimate("quickstart", **words)
+        for words, said in (({"keep": 1.5}, "keep is of type int, not float"), ({"free": [1]}, "list of words")):
+            with self.assertRaisesRegex(TypeError, said):
+                foretrain.search("quickstart", **words)
 
     def test_other_threads_run_meanwhile(self):
         done = threading.Event()
