@@ -52,6 +52,8 @@ GzipBuffer::int_type GzipBuffer::underflow() {
       s.over = !is_gzip(s.left);
       if (!s.over) {
         inflateReset(&s.stream);
+      } else if (s.left.find_first_not_of('\0') != std::string_view::npos) {  // archivers fill blocks with zeros
+        s.fail("has something else behind its stream");
       }
     } else if (status == Z_BUF_ERROR || (status == Z_OK && made == 0 && s.left.empty())) {
       s.fail("ends before its stream does");

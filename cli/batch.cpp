@@ -83,8 +83,10 @@ Wanted wanted_of(const Line& line, const std::string& origin, const std::vector<
     if (job->is_string()) {
       arguments.path = job->get<std::string>();
       arguments.text.reset();
-    } else {
+    } else if (job->is_object()) {
       arguments.text = job->dump();
+    } else {
+      reader.mistake("job", fmt::format("{} is not allowed; expected a job, or the name of one", shown(*job)));
     }
     const std::vector<std::string> further = reader.texts("set");
     arguments.overrides.insert(arguments.overrides.end(), further.begin(), further.end());

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/error.h"
 #include "plan/job.h"
 #include "plan/overrides.h"
 
@@ -46,6 +47,20 @@ std::optional<std::int64_t> overridden(const std::vector<std::string>& overrides
     }
   }
   return value;
+}
+
+// A job of ours that is all on one line: its line says nothing of the file.
+void check(const std::string& job, const std::string& origin) {
+  try {
+    job_from_text(job, origin, {});
+  } catch (const InputError& error) {
+    std::string mistakes = error.what();
+    const std::string place = origin + ":1: ";
+    for (std::size_t at = 0; (at = mistakes.find(place, at)) != std::string::npos;) {
+      mistakes.replace(at, place.size(), origin + ": ");
+    }
+    throw InputError(mistakes);
+  }
 }
 
 }  // namespace
@@ -105,7 +120,7 @@ ImportedJob finished(ImportedJob job, const std::string& origin, const std::vect
     ordered[part] = document.root().at(part);
   }
   job.document = ordered.dump(2) + "\n";
-  job_from_text(ordered.dump(), document.origin(), {});  // for its mistakes
+  check(ordered.dump(), document.origin());
   return job;
 }
 

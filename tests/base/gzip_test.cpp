@@ -39,6 +39,7 @@ TEST(Gzip, GivesBackWhatWasCompressed) {
   EXPECT_EQ(inflated(gzip_of(text)), text);
   EXPECT_EQ(inflated(gzip_of("")), "");
   EXPECT_EQ(inflated(gzip_of("one ") + gzip_of("") + gzip_of("two")), "one two");
+  EXPECT_EQ(inflated(gzip_of(text) + std::string(512, '\0')), text);  // as archivers fill blocks
 }
 
 TEST(Gzip, NamesWhatIsTruncatedOrDamaged) {
@@ -49,6 +50,7 @@ TEST(Gzip, NamesWhatIsTruncatedOrDamaged) {
             "a.gz: ends before its stream does; expected a whole gzip file");
   std::string damaged = whole;
   damaged[damaged.size() - 5] ^= 1;  // of the checksum, in the last 8 bytes
+  EXPECT_EQ(refusal(whole + "more"), "a.gz: has something else behind its stream; expected a whole gzip file");
   EXPECT_EQ(refusal(damaged), "a.gz: incorrect data check; expected a whole gzip file");
   EXPECT_EQ(refusal("hello"), "a.gz: incorrect header check; expected a whole gzip file");
 }

@@ -192,6 +192,16 @@ TEST(MegatronImport, LatentAttention) {
   EXPECT_TRUE(experts.strategy.recomputes(RecomputeModule::activation));
 }
 
+// A mistake of the job that was made has no line in the file.
+TEST(MegatronImport, MistakesOfTheWholeJob) {
+  try {
+    imported_job("--tensor-model-parallel-size 3");
+    FAIL() << "32 heads over 3 ranks";
+  } catch (const InputError& error) {
+    EXPECT_TRUE(std::string(error.what()).starts_with("job of train.sh: /strategy")) << error.what();
+  }
+}
+
 TEST(MegatronImport, NamesOtherProgramsAndOptimizers) {
   for (const char* program : {"pretrain_t5.py", "/opt/Megatron-LM/pretrain_bert.py"}) {
     EXPECT_THROW(imported_job("", program), InputError) << program;
