@@ -11,7 +11,9 @@
 #include "cli/options.h"
 #include "cli/verbs.h"
 #include "plan/overrides.h"
+#include "reports/definitions.h"
 #include "topologies/cluster_file.h"
+#include "workloads/model_file.h"
 
 namespace foretrain::cli {
 
@@ -113,13 +115,32 @@ std::vector<std::string> first_words(const Verb& verb) {
   if (name == "explain") {
     std::vector<std::string> all = catalogue_names(kJobFolder);
     all.insert(all.end(), {"collective", "figures", "fields", "exit-codes"});
+    for (const auto& defined : {reports::figure_definitions(), reports::field_definitions()}) {
+      for (const reports::Definition& d : defined) {
+        all.emplace_back(d.name);
+      }
+    }
     return all;
+  }
+  if (name == "import") {
+    return {std::begin(kImportKinds), std::end(kImportKinds)};
   }
   return {};
 }
 
+// Fields, or values of one that names something of the catalogue.
 std::vector<std::string> keys(const std::string& prefix) {
   std::vector<std::string> all;
+  if (const std::size_t equals = prefix.find('='); equals != std::string::npos) {
+    const std::string field = plan::full_override(prefix);
+    const char* const folder = field.starts_with("workload.model=")   ? workloads::kModelFolder
+                               : field.starts_with("cluster.system=") ? topologies::kSystemFolder
+                                                                      : nullptr;
+    for (const std::string& name : folder != nullptr ? catalogue_names(folder) : all) {
+      all.push_back(prefix.substr(0, equals + 1) + name);
+    }
+    return all;
+  }
   for (const std::string& field : plan::job_fields()) {
     const std::size_t dot = field.rfind('.');
     all.push_back(prefix.find('.') == std::string::npos && dot != std::string::npos && field.starts_with("strategy.")

@@ -90,9 +90,6 @@ std::string content_of(const std::string& path) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
-// What the first word says, where it is no file but a kind of one.
-const std::vector<std::string> kKinds{"topology", "megatron", "torchtitan", "deepspeed", "hf", "chakra", "nccl-tests"};
-
 }  // namespace
 
 int import_command(const std::vector<std::string>& arguments, Console& console) {
@@ -106,7 +103,7 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
                      "XML of NCCL_TOPO_DUMP_FILE or "
                      "that of lstopo, behind the word topology; or what nccl-tests printed, several files, of "
                      "system=NAME: a profile. A word before FILE says what it is: " +
-                         fmt::format("{}", fmt::join(kKinds, ", ")));
+                         fmt::format("{}", fmt::join(kImportKinds, ", ")));
   options.rest("KEY=VALUE", &rest, "fields of the job that the file does not say, or that are to be others");
   options.text("set", "NAME=VALUE,...", &a.variables, "variables of a launch script that it does not set itself");
   options.text("output", "FILE", &a.output, "writes the job there; without it the job goes to stdout", 'o');
@@ -120,7 +117,7 @@ int import_command(const std::vector<std::string>& arguments, Console& console) 
     return kOk;
   }
   std::string kind;
-  if (std::find(kKinds.begin(), kKinds.end(), first) != kKinds.end()) {
+  if (std::find(std::begin(kImportKinds), std::end(kImportKinds), first) != std::end(kImportKinds)) {
     kind = first;
     first = rest.empty() ? "" : rest.front();
     rest.erase(rest.begin(), rest.empty() ? rest.begin() : rest.begin() + 1);

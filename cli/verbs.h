@@ -25,6 +25,10 @@ int search_command(const std::vector<std::string>& arguments, Console& console);
 int report_command(const std::vector<std::string>& arguments, Console& console);
 int validate_command(const std::vector<std::string>& arguments, Console& console);
 
+// What the first word of `import` may be, where it is no file but a kind of one.
+inline constexpr const char* kImportKinds[] = {"topology", "megatron", "torchtitan", "deepspeed",
+                                               "hf",       "chakra",   "nccl-tests"};
+
 // `explain collective`, by the words after that.
 int explain_collective(const std::vector<std::string>& arguments, Console& console);
 
