@@ -1,6 +1,4 @@
 // The last catch: every failure becomes a message on stderr and an exit status.
-#include <malloc.h>
-
 #include <string>
 #include <vector>
 
@@ -23,20 +21,10 @@ int run(const std::vector<std::string>& arguments) {
   }
 }
 
-// A search builds and drops thousands of graphs. Memory that goes back to the system in between comes back page by
-// page, a tenth of its time.
-void keep_freed_memory() {
-  constexpr int kPiece = 32 << 20;  // glibc's largest threshold of a mapping of its own
-  mallopt(M_MMAP_THRESHOLD, kPiece);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  mallopt(M_TOP_PAD, kPiece / 8);
-}
-
 }  // namespace
 }  // namespace foretrain::cli
 
 int main(int argc, char** argv) {
-  foretrain::cli::keep_freed_memory();
   foretrain::cli::install_interrupt_handler();
   return foretrain::cli::run(std::vector<std::string>(argv + 1, argv + argc));
 }

@@ -2,7 +2,7 @@
 # Shared by quickstart and run-tests (sourced by bash): Debian packages, and builds.
 
 # What the build needs; names of Debian 12.
-BUILD_PACKAGES=(g++ cmake ninja-build libfmt-dev nlohmann-json3-dev libcli11-dev libboost-dev libtinyxml2-dev zlib1g-dev libdnnl-dev)
+BUILD_PACKAGES=(g++ cmake ninja-build libfmt-dev nlohmann-json3-dev libcli11-dev libboost-dev libtinyxml2-dev zlib1g-dev libdnnl-dev libmimalloc-dev)
 # What the tests need beyond that.
 TEST_PACKAGES=(libgtest-dev python3 python3-dev pybind11-dev python3-jsonschema clang-format-14 openmpi-bin libopenmpi-dev iproute2 chromium shellcheck)
 
