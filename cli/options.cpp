@@ -59,7 +59,10 @@ struct Options::Impl {
     names.push_back(long_name);
     takes.emplace_back(long_name.substr(2), take);
     options.push_back({left, help});
-    return app.add_option_function<std::string>(name, [long_name, take](const std::string& text) {
+    return app.add_option_function<std::string>(name, [this, long_name, take](const std::string& text) {
+      if (std::count(names.begin(), names.end(), text) > 0) {
+        throw InputError(fmt::format("{}: a value is missing before {}; see foretrain {} --help", long_name, text, verb));
+      }
       const std::string mistake = take(text);
       if (!mistake.empty()) {
         throw InputError(fmt::format("{}: {}", long_name, mistake));

@@ -69,6 +69,7 @@ TEST(Options, MistakesSayWhatStoodThereAndWhatIsAllowed) {
       {{"--steps", "99999999999999999999"},
        "--steps: \"99999999999999999999\" is not allowed; expected an integer from 1 to 100"},
       {{"--steps"}, "--steps: expected exactly one value; see foretrain run --help"},
+      {{"--steps", "--steps"}, "--steps: a value is missing before --steps; see foretrain run --help"},
       {{"--steps", "1", "--steps", "2"}, "--steps: expected exactly one value; see foretrain run --help"},
       {{"--limit", "nan"}, "--limit: \"nan\" is not allowed; expected a number >= 0"},
       {{"--limit", "-1"}, "--limit: \"-1\" is not allowed; expected a number >= 0"},
