@@ -61,7 +61,8 @@ struct Options::Impl {
     options.push_back({left, help});
     return app.add_option_function<std::string>(name, [this, long_name, take](const std::string& text) {
       if (std::count(names.begin(), names.end(), text) > 0) {
-        throw InputError(fmt::format("{}: a value is missing before {}; see foretrain {} --help", long_name, text, verb));
+        throw InputError(
+            fmt::format("{}: a value is missing before {}; see foretrain {} --help", long_name, text, verb));
       }
       const std::string mistake = take(text);
       if (!mistake.empty()) {

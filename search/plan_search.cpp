@@ -434,6 +434,13 @@ class Search {
       result_.interrupted = false;
       result_.best_possible = options_.within > 0 ? std::min(best_time(), limit()) : best_time();
     }
+    for (auto& [extents, c] : result_.cells) {
+      if (result_.best.empty() && result_.proved) {
+        c.at_least.reset();
+      } else if (c.at_least && !result_.best.empty()) {
+        c.at_least = std::max(*c.at_least, result_.best_possible);
+      }
+    }
     result_.wall_seconds = workers_.seconds();
   }
 

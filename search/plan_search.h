@@ -41,7 +41,7 @@ struct Found {
 // What is known of the plans of one tp and pp.
 struct Cell {
   std::optional<Time> step_time;  // of the fastest that fits and was simulated
-  std::optional<Time> at_least;   // of any that fits by its bound; nothing: none does
+  std::optional<Time> at_least;   // of any that fits, as far as bounds and the search say; nothing: none does
 };
 
 struct SearchProgress {

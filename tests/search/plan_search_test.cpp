@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <barrier>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <thread>
@@ -252,6 +253,17 @@ TEST(PlanSearch, FindsWhatTryingAllFinds) {
     EXPECT_EQ(r.best_possible, best);
     EXPECT_EQ(r.judged, r.space.size()) << c.model;
     EXPECT_LT(r.built, static_cast<std::int64_t>(all.size()));
+    std::map<std::pair<std::int64_t, std::int64_t>, Time> fastest;  // by tp and pp
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      Time& t = fastest.try_emplace({all[i].shape.tp, all[i].shape.pp}, INT64_MAX).first->second;
+      t = estimates[i].fits ? std::min(t, estimates[i].step_time) : t;
+    }
+    for (const auto& [extents, cell] : r.cells) {
+      const Time t = fastest.try_emplace(extents, INT64_MAX).first->second;
+      EXPECT_TRUE(cell.at_least ? *cell.at_least >= best && *cell.at_least <= t : t == Time{INT64_MAX})
+          << c.model << " tp " << extents.first << ", pp " << extents.second;
+      EXPECT_TRUE(!cell.step_time || *cell.step_time >= t);
+    }
     for (std::size_t i = 1; i < r.pareto.size(); ++i) {
       EXPECT_GT(r.pareto[i].step_time, r.pareto[i - 1].step_time);
       EXPECT_LT(r.pareto[i].memory, r.pareto[i - 1].memory);
