@@ -51,8 +51,7 @@ std::string headline(const plan::Job& job, const std::vector<std::int64_t>& node
 }
 
 double tokens_of(const plan::Job& job) {
-  return static_cast<double>(job.workload.global_batch) *
-         static_cast<double>(std::max<std::int64_t>(1, job.workload.seq_len));
+  return static_cast<double>(job.workload.global_batch) * static_cast<double>(job.workload.tokens_per_sequence());
 }
 
 reports::Search report_of(const plan::OpenJob& open, const search::SearchResult& r) {

@@ -220,18 +220,16 @@ std::string to_text(const Sweep& s, bool colour) {
     table.columns.push_back({title, Align::right});
   }
   table.columns.push_back({""});
-  Time best;
+  double best = 0;  // steps of another batch or sequence are no shorter or longer
   for (const SweepRow& r : s.rows) {
-    if (r.fits && (best == Time{} || r.step_time < best)) {
-      best = r.step_time;
-    }
+    best = r.fits ? std::max(best, r.tokens_per_second) : best;
   }
   for (const SweepRow& r : s.rows) {
     std::vector<Cell> cells(r.values.begin(), r.values.end());
     if (!r.refused.empty()) {
       cells.insert(cells.end(), {"-", "-", "-", "-", Cell(r.refused, Tone::dim)});
     } else {
-      const bool is_best = r.fits && r.step_time == best;
+      const bool is_best = r.fits && r.tokens_per_second == best;
       cells.insert(cells.end(), {Cell(seconds_text(seconds(r.step_time)), is_best ? Tone::strong : Tone::plain),
                                  compact(r.tokens_per_second), percent(r.mfu), to_string(r.demand),
                                  r.fits ? Cell(is_best ? "best" : "", Tone::good) : Cell("does not fit", Tone::bad)});

@@ -139,7 +139,8 @@ std::string same_alone(const plan::OpenJob& open, const ShapeBounds& bounds, con
 
 std::string same_ops(const plan::OpenJob& open, ShapeBounds& bounds, Shape shape, Tail tail) {
   // Without ZeRO-2 gradients are summed in buckets, and these end where a virtual stage does.
-  shape.virtual_stages = tail.zero >= 2 && bounds.has_like_layers(shape) ? 1 : shape.virtual_stages;
+  const bool is_even = open.job.workload.model.repeated_layers() % (shape.pp * shape.virtual_stages) == 0;
+  shape.virtual_stages = tail.zero >= 2 && is_even && bounds.has_like_layers(shape) ? 1 : shape.virtual_stages;
   tail.overlap_param_gather = false;
   return same_alone(open, bounds, shape, tail);
 }

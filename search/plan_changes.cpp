@@ -36,10 +36,10 @@ void add_switches(const plan::Strategy& s, std::vector<PlanChange>& out) {
   if (s.tp > 1 && !s.overlap_tp) {
     out.push_back({"tensor parallel communication beside matmuls", {field("overlap_tp", true)}});
   }
-  if (s.dp > 1 && !s.overlap_grad_reduce) {
+  if (s.replicas() > 1 && !s.overlap_grad_reduce) {
     out.push_back({"gradients reduced behind the backward", {field("overlap_grad_reduce", true)}});
   }
-  if (s.dp > 1 && s.zero == 1 && !s.overlap_param_gather) {
+  if (s.replicas() > 1 && s.zero == 1 && !s.overlap_param_gather) {
     out.push_back({"parameters gathered behind the optimizer", {field("overlap_param_gather", true)}});
     if (!s.overlap_grad_reduce) {
       out.push_back({"gradients and parameters exchanged behind compute",
@@ -56,7 +56,7 @@ void add_switches(const plan::Strategy& s, std::vector<PlanChange>& out) {
 
 void add_zero(const plan::Strategy& s, std::vector<PlanChange>& out) {
   for (const int zero : {0, 1, 2, 3}) {
-    if (s.dp > 1 && zero != s.zero) {
+    if (s.replicas() > 1 && zero != s.zero) {
       out.push_back({fmt::format("ZeRO {}", zero), {field("zero", zero)}});
     }
   }

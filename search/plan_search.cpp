@@ -124,6 +124,7 @@ class Search {
     result_.space = space_of(open_, options_.axes);
     shapes_ = shapes_of(result_.space, open_, result_.rejected);
     of_shape_.assign(shapes_.size(), {});
+    is_possible_.assign(shapes_.size(), false);
     for (std::vector<Found>* list : {&fitting_, &simulated_}) {
       for (Found& f : *list) {
         known_[f.at].insert_or_assign(word(f.at, f.tail), std::move(f));
@@ -150,9 +151,6 @@ class Search {
 
   // Bounds of shapes, on all cores; those that are left, fastest first.
   std::vector<std::size_t> price(const std::vector<std::size_t>& shapes) {
-    for (auto& [extents, c] : result_.cells) {
-      c.at_least.reset();
-    }
     std::vector<std::string> why;
     workers_.price(shapes_, shapes, limit(), of_shape_, why);
     std::vector<std::size_t> left;
@@ -160,11 +158,11 @@ class Search {
       if (!why[i].empty()) {
         reject(shapes[i], first_line(why[i]));
       } else {
-        Cell& c = cell(shapes[i]);
+        cell(shapes[i]);
         if (of_shape_[shapes[i]].memory > capacity_) {
           reject(shapes[i], kTooLargeByBound);
         } else {
-          c.at_least = std::min(c.at_least.value_or(kNever), least(shapes[i]));
+          is_possible_[shapes[i]] = true;
           left.push_back(shapes[i]);
         }
       }
@@ -434,14 +432,21 @@ class Search {
       result_.interrupted = false;
       result_.best_possible = options_.within > 0 ? std::min(best_time(), limit()) : best_time();
     }
-    for (auto& [extents, c] : result_.cells) {
-      if (result_.best.empty() && result_.proved) {
-        c.at_least.reset();
-      } else if (c.at_least && !result_.best.empty()) {
-        c.at_least = std::max(*c.at_least, result_.best_possible);
+    bound_cells();
+    result_.wall_seconds = workers_.seconds();
+  }
+
+  // Under a power limit bounds hold of plans that are faster than the best one.
+  void bound_cells() {
+    const bool finds_any = !result_.best.empty();
+    const Time least_of_all = finds_any ? result_.best_possible : Time{};
+    for (std::size_t i = 0; i < shapes_.size(); ++i) {
+      if (is_possible_[i] && (finds_any || !result_.proved)) {
+        const Time own = finds_any && workers_.bounds().is_power_limited() ? least_of_all : least(i);
+        Cell& c = cell(i);
+        c.at_least = std::min(c.at_least.value_or(kNever), std::max(own, least_of_all));
       }
     }
-    result_.wall_seconds = workers_.seconds();
   }
 
   const plan::OpenJob& open_;
@@ -451,7 +456,8 @@ class Search {
   SearchResult result_;
   std::vector<Shape> shapes_;
   std::vector<Bound> of_shape_;
-  std::vector<Found> fitting_;  // not simulated yet, fastest first
+  std::vector<bool> is_possible_;  // by shape: the job takes it, and bounds of memory let it fit
+  std::vector<Found> fitting_;     // not simulated yet, fastest first
   std::vector<Found> simulated_;
   std::map<std::string, Time> in_any_order_;                   // by ops_word()
   std::map<std::string, Verdict> alike_;                       // by alone_word()

@@ -85,6 +85,9 @@ PlanSpace whole_space(const plan::Job& job) {
   s.ep = is_moe ? divisors(m.moe.experts, devices) : std::vector<std::int64_t>{1};
   s.micro_batch = divisors(batch, kMostMicroBatch);
   s.virtual_stages = divisors(std::max<std::int64_t>(1, m.repeated_layers()), kMostVirtualStages);
+  if (m.repeated_layers() % 2 != 0) {
+    s.virtual_stages.insert(s.virtual_stages.begin() + 1, 2);  // schedules in a V
+  }
   s.sequence_parallel = m.is_dense() ? std::vector<bool>{false} : std::vector<bool>{true, false};
   s.whole_experts = is_moe ? std::vector<bool>{true, false} : std::vector<bool>{false};
   s.schedule = {"1f1b", "zb_h1", "zb_h2", "zb_v", "dualpipe_v"};
@@ -150,21 +153,27 @@ void take(PlanSpace& space, const std::string& key, const json& list, const std:
   }
 }
 
+// Of values that make no difference, the one that stands for all: `usual` where the space has it.
+template <class T>
+T one_of(const std::vector<T>& values, const T& usual) {
+  return std::find(values.begin(), values.end(), usual) != values.end() ? usual : T(values.front());
+}
+
 // Why a shape is none; "" where its sizes divide. The check of the job decides in the end (plan/job_check.cpp).
-const char* why_not(const Shape& s, const plan::Job& job) {
+const char* why_not(const Shape& s, const plan::Job& job, const PlanSpace& space) {
   const workloads::Workload& w = job.workload;
   const workloads::Model& m = w.model;
   const bool is_v = s.schedule == "zb_v" || s.schedule == "dualpipe_v" || s.schedule == "dualpipe";
-  if (s.sequence_parallel && s.tp == 1) {
+  if (s.tp == 1 && s.sequence_parallel != one_of(space.sequence_parallel, false)) {
     return "sequence_parallel without tp: the same plan as without it";
   }
-  if (s.pp == 1 && (s.virtual_stages > 1 || s.schedule != "1f1b")) {
+  if (s.pp == 1 && (s.virtual_stages > 1 || s.schedule != one_of<std::string>(space.schedule, "1f1b"))) {
     return "a schedule, or virtual_stages, without pp: the same plan as without them";
   }
   if (is_v ? s.virtual_stages != 2 : s.schedule != "1f1b" && s.virtual_stages > 1) {
     return "virtual_stages that do not go with the schedule";
   }
-  if (s.cp == 1 && s.cp_kind != "ring") {
+  if (s.cp == 1 && s.cp_kind != one_of<std::string>(space.cp_kind, "ring")) {
     return "cp_kind without cp: the same plan as without it";
   }
   if (!m.is_dense() && (m.heads % s.tp != 0 || (m.kv_heads % s.tp != 0 && s.tp % m.kv_heads != 0) ||
@@ -180,7 +189,8 @@ const char* why_not(const Shape& s, const plan::Job& job) {
   if (w.global_batch % (s.dp * s.micro_batch) != 0) {
     return "dp x micro_batch does not divide global_batch";
   }
-  if (m.repeated_layers() % (s.pp * s.virtual_stages) != 0 && s.virtual_stages > 1) {
+  // Schedules in a V have two chunks whatever the number of layers.
+  if (m.repeated_layers() % (s.pp * s.virtual_stages) != 0 && s.virtual_stages > 1 && !is_v) {
     return "pp x virtual_stages does not divide the layers";
   }
   if (m.repeated_layers() < s.pp * s.virtual_stages && !(m.is_dense() && s.pp == 1)) {
@@ -212,9 +222,10 @@ bool splits_backwards(const Shape& s) {
   return s.schedule != "1f1b" && s.schedule != "gpipe" && s.schedule != "interleaved";
 }
 
-const char* why_not(const Tail& t, const Shape& s) {
-  const std::int64_t replicas = s.dp * s.cp;
-  if (replicas == 1 && (t.zero > 0 || t.overlap_grad_reduce)) {
+const char* why_not(const Tail& t, const Shape& s, const PlanSpace& space) {
+  const bool has_replicas = s.dp * s.cp > 1 || (s.whole_experts && s.tp > s.ep);  // of experts at least
+  const std::int64_t zero = one_of<std::int64_t>(space.zero, 0);
+  if (!has_replicas && (t.zero != zero || t.overlap_grad_reduce != one_of(space.overlap_grad_reduce, zero >= 2))) {
     return "zero, or overlap of gradients, without replicas: the same plan as without them";
   }
   if (t.shard != 0 && (t.zero == 0 || s.dp % t.shard != 0 || s.dp == t.shard)) {
@@ -232,7 +243,8 @@ const char* why_not(const Tail& t, const Shape& s) {
   if (t.zero >= 2 && s.overlap_ep) {
     return "overlap_ep that does not go with the plan";
   }
-  if (t.rank_order != kRankOrder && (s.pp == 1 || s.dp == 1)) {
+  if (t.rank_order == kDataOutside && (s.pp == 1 || s.dp == 1) &&
+      one_of<std::string>(space.rank_order, kRankOrder) == kRankOrder) {
     return "rank_order without pp and dp: the same plan as another";
   }
   return "";
@@ -309,7 +321,7 @@ std::vector<Shape> shapes_of(const PlanSpace& space, const plan::OpenJob& open, 
     }
   };
   const auto judge = [&] {
-    const char* const why = why_not(s, job);
+    const char* const why = why_not(s, job, space);
     if (*why == '\0') {
       shapes.push_back(s);
     } else {
@@ -356,7 +368,7 @@ std::vector<Tail> tails_of(const PlanSpace& space, const Shape& shape, Rejected&
         for (const bool params : space.overlap_param_gather) {
           for (const std::string& order : space.rank_order) {
             const Tail t{zero, shard, grads, params, order};
-            const char* const why = why_not(t, shape);
+            const char* const why = why_not(t, shape, space);
             if (*why == '\0') {
               tails.push_back(t);
             } else {

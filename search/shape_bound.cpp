@@ -25,8 +25,10 @@ int level_of(double clock) {
 
 }  // namespace
 
-ShapeBounds::ShapeBounds(const plan::OpenJob& open)
+ShapeBounds::ShapeBounds(const plan::OpenJob& open, const std::vector<std::string>& rank_orders)
     : open_(open),
+      has_usual_orders_(std::all_of(rank_orders.begin(), rank_orders.end(),
+                                    [](const auto& order) { return order == kRankOrder || order == kDataOutside; })),
       has_like_ways_(!open.job.cluster.this_machine && !open.job.cluster.is_hosts() &&
                      !sim::LongRoutes(open.job.cluster).any()) {}
 
@@ -88,7 +90,8 @@ Bound ShapeBounds::times(const Shape& s, LayerProbe& p, const std::vector<std::i
   std::vector<plan::Durations> by_stage;
   std::int64_t first = 0, all = 0;
   for (const std::int64_t count : layers) {
-    by_stage.push_back(p.pass(level, first, first + count, s.overlap_ep));
+    by_stage.push_back(p.pass(level, first, first + count, s.overlap_ep || !has_usual_orders_));
+    by_stage.back().message *= has_usual_orders_ ? 1 : 0;
     all += by_stage.back().forward +
            std::min(by_stage.back().backward, by_stage.back().backward_input + by_stage.back().backward_weight);
     first += count;
@@ -137,6 +140,10 @@ bool ShapeBounds::has_like_layers(const Shape& shape) {
 
 bool ShapeBounds::has_like_orders(const Shape& shape) const {
   return has_like_ways_ && shape.tp * shape.cp % topologies::devices_per_unit(open_.job.cluster) == 0;
+}
+
+bool ShapeBounds::is_power_limited() const {
+  return sim::sustained_clock(open_.job.cluster, 1.0) < 1;
 }
 
 Bytes ShapeBounds::memory(const Shape& s, const Tail& t) {

@@ -33,7 +33,8 @@ struct Bound {
 
 class ShapeBounds {
  public:
-  explicit ShapeBounds(const plan::OpenJob& open);
+  // `rank_orders`: those of the plans. Exchanges of others than kRankOrder and kDataOutside are not bounded.
+  explicit ShapeBounds(const plan::OpenJob& open, const std::vector<std::string>& rank_orders = {});
   ~ShapeBounds();
 
   // Of a plan that is to take less than `limit`: where step_time is not below that, there is none. At kNever only of
@@ -49,6 +50,7 @@ class ShapeBounds {
   // Groups of ranks lie alike whether pp is outside dp or dp outside pp: what is inside both fills whole nodes, and no
   // way between two nodes is longer than another.
   bool has_like_orders(const Shape& shape) const;
+  bool is_power_limited() const;
   PipelineRows& rows() { return rows_; }
 
  private:
@@ -58,6 +60,7 @@ class ShapeBounds {
   double clock(const Shape& shape, LayerProbe& probe, Time limit);
 
   const plan::OpenJob& open_;
+  const bool has_usual_orders_;
   const bool has_like_ways_;  // between nodes
   PipelineRows rows_;
   std::mutex mutex_;

@@ -14,7 +14,10 @@ constexpr std::size_t kPiece = 64;  // shapes that one thread prices in a row
 }  // namespace
 
 Workers::Workers(const plan::OpenJob& open, const SearchOptions& options)
-    : open_(open), options_(options), bounds_(open), begin_(std::chrono::steady_clock::now()) {}
+    : open_(open),
+      options_(options),
+      bounds_(open, space_of(open, options.axes).rank_order),
+      begin_(std::chrono::steady_clock::now()) {}
 
 double Workers::seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();

@@ -218,8 +218,26 @@ TEST(PlanSearch, FindsWhatTryingAllFinds) {
        8,
        {"micro_batch=1", "cp=1,2", "cp_kind=ring", "shard=0", "zero=1", "virtual_stages=1,2"},
        1},
+      // 27 layers: schedules in a V cut them unevenly.
+      {"deepseek-v2-lite",
+       "dgx-a100-80gb",
+       1,
+       4096,
+       16,
+       {"tp=1,2", "cp=1", "ep=4", "micro_batch=1", "recompute=none", "shard=0", "zero=1", "schedule=1f1b,dualpipe_v"},
+       1},
+      // Contexts inside or outside tensor parallel ranks.
+      {"llama2-7b",
+       "dgx-h100",
+       4,
+       65536,
+       4,
+       {"tp=2", "cp=2,8", "pp=2", "cp_kind=ring", "micro_batch=1", "recompute=full", "zero=1", "shard=0",
+        "schedule=1f1b", "virtual_stages=1,2", R"(rank_order=["pp,dp,cp,tp","pp,dp,tp,cp"])"},
+       1},
   };
   std::size_t limits = 0;
+  std::int64_t left_out = 0;  // of all cases, by bounds
   for (const Case& c : cases) {
     const plan::OpenJob open = open_job(c.model, c.system, c.nodes, c.seq_len, c.batch);
     const std::vector<Plan> all = plans_of(open, space_of(open, c.axes));
@@ -236,7 +254,7 @@ TEST(PlanSearch, FindsWhatTryingAllFinds) {
     options.less_memory = true;
     const SearchResult r = search(open, options);
     ASSERT_FALSE(r.best.empty()) << c.model;
-    EXPECT_GT(fitting, 20);
+    EXPECT_GT(fitting, 20) << c.model;
     limits += r.within_memory.size();
     for (const WithinMemory& w : r.within_memory) {
       Time fastest{INT64_MAX};
@@ -252,7 +270,8 @@ TEST(PlanSearch, FindsWhatTryingAllFinds) {
         << c.model << " " << strategy_of(open, r.best.front().shape, r.best.front().tail).dump();
     EXPECT_EQ(r.best_possible, best);
     EXPECT_EQ(r.judged, r.space.size()) << c.model;
-    EXPECT_LT(r.built, static_cast<std::int64_t>(all.size()));
+    EXPECT_LE(r.built, static_cast<std::int64_t>(all.size()));
+    left_out += static_cast<std::int64_t>(all.size()) - r.built;
     std::map<std::pair<std::int64_t, std::int64_t>, Time> fastest;  // by tp and pp
     for (std::size_t i = 0; i < all.size(); ++i) {
       Time& t = fastest.try_emplace({all[i].shape.tp, all[i].shape.pp}, INT64_MAX).first->second;
@@ -270,6 +289,7 @@ TEST(PlanSearch, FindsWhatTryingAllFinds) {
     }
   }
   EXPECT_GT(limits, 1U);
+  EXPECT_GT(left_out, 20);
 }
 
 // Three processes, here threads, find what one does, and all of them the same.
@@ -382,6 +402,42 @@ TEST(PlanSearch, NothingFits) {
   const auto same = smallest(on_nodes(open, larger->first), options);
   ASSERT_TRUE(same.has_value());
   EXPECT_EQ(same->memory, larger->second.memory);
+}
+
+bool has_plans(const std::string& strategy, std::int64_t nodes, const std::vector<std::string>& axes) {
+  const plan::OpenJob open = open_job("gpt2-124m", "dgx-a100-80gb", nodes, 1024, 32, strategy);
+  return !plans_of(open, space_of(open, axes)).empty();
+}
+
+// One of several plans that are the same stays, whichever of them the job says.
+TEST(PlanSpace, WordsThatMakeNoDifferenceLeaveAPlan) {
+  EXPECT_TRUE(has_plans(R"({"sequence_parallel": true})", 1, {"tp=1"}));
+  EXPECT_TRUE(has_plans(R"({"cp_kind": "all_gather"})", 1, {"cp=1"}));
+  EXPECT_TRUE(has_plans(R"({"schedule": "zb_h1"})", 1, {"pp=1"}));
+  EXPECT_TRUE(has_plans(R"({"rank_order": "dp,pp,cp,tp"})", 1, {"pp=1"}));
+  for (const char* strategy :
+       {R"({"dp": 1, "zero": 1})", R"({"dp": 1, "zero": 3})", R"({"dp": 1, "overlap_grad_reduce": true})"}) {
+    EXPECT_TRUE(has_plans(strategy, 1, {"cp=1"})) << strategy;
+  }
+}
+
+TEST(PlanSpace, SchedulesInAVCutAnyNumberOfLayers) {
+  const plan::OpenJob open = open_job("deepseek-v2-lite", "dgx-a100-80gb", 1, 4096, 16);
+  const PlanSpace space = space_of(open, {"tp=1", "pp=4", "schedule=zb_v"});
+  EXPECT_EQ(space.virtual_stages, (std::vector<std::int64_t>{1, 2, 3, 9}));
+  EXPECT_FALSE(plans_of(open, space).empty());
+  EXPECT_TRUE(plans_of(open, space_of(open, {"tp=1", "pp=4", "schedule=1f1b", "virtual_stages=2"})).empty());
+}
+
+// Of experts that are whole on tensor parallel ranks there are replicas without data parallel ones.
+TEST(PlanSpace, WholeExpertsHaveReplicas) {
+  const plan::OpenJob open = open_job("deepseek-v2-lite", "dgx-a100-80gb", 1, 4096, 16);
+  const auto has_zero = [&](const char* ep) {
+    const std::vector<Plan> all = plans_of(open, space_of(open, {"tp=8", ep, "sequence_parallel=true"}));
+    return std::any_of(all.begin(), all.end(), [](const Plan& p) { return p.shape.whole_experts && p.tail.zero == 1; });
+  };
+  EXPECT_TRUE(has_zero("ep=4"));
+  EXPECT_FALSE(has_zero("ep=8"));
 }
 
 TEST(PlanSpace, RefusesWordsThatAreNoAxis) {
