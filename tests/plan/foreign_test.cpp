@@ -147,6 +147,27 @@ TEST(Scripts, AreReadBack) {
   }
 }
 
+// Names of a job are the user's: none of them may become a command, or end a string.
+TEST(Scripts, NamesStayInTheirComment) {
+  Job job = job_of("llama3-70b-64-h100");
+  job.name = "a\nb";
+  job.workload.model.name = "x\ntouch pwned\r\x1b#";
+  job.cluster.name = "$(y)\nz";
+  for (const Exporter to : {export_slurm, export_torchrun, export_mpirun}) {
+    const std::string text = to(job).files.front().text;
+    EXPECT_NE(text.find("\n# a-b: x touch pwned  # on 8 x 8 devices of $(y) z\nset -euo pipefail\n"), std::string::npos)
+        << text.substr(0, 300);
+  }
+}
+
+TEST(TorchtitanExport, NamesStayInTheirString) {
+  Job job = job_of("llama3-70b-64-h100");
+  job.workload.model.layers = 78;  // none of torchtitan's
+  job.workload.model.name = "x\"\\y\n\x7f\xc3\xa9";
+  const std::string text = export_torchtitan(job).files.front().text;
+  EXPECT_NE(text.find("flavor = \"x\\\"\\\\y\\u000a\\u007f\xc3\xa9\"\n"), std::string::npos) << text.substr(0, 100);
+}
+
 TEST(Scripts, TheTrainingCommandIsFoundBehindOthers) {
   const std::string command =
       "torchrun pretrain_gpt.py --num-layers 4 --hidden-size 256 --num-attention-heads 4 "
@@ -346,6 +367,12 @@ TEST(Toml, Values) {
   EXPECT_EQ(s[1].values, (std::vector<std::string>{"p", "q"}));
   EXPECT_EQ(s[3].name, "c.w");
   EXPECT_EQ(s[3].line, 7);
+  EXPECT_EQ(read_toml(R"(x = "\"\\\n\t\u000a\u00e9\U0001F600")", "t")[0].values.front(),
+            "\"\\\n\t\n\xc3\xa9\xf0\x9f\x98\x80");
+  for (const char* text :
+       {R"(x = "\u12")", R"(x = "\u12)", R"(x = "\ud800")", R"(x = "\U00110000")", R"(x = "\u-123")"}) {
+    EXPECT_THROW(read_toml(text, "t"), InputError) << text;
+  }
   for (const char* text : {"[a", "x", "x = ", "x = [1", "x = \"a", "x = {a=1}", "x = 1 2", "x = yes"}) {
     EXPECT_THROW(read_toml(text, "t"), InputError) << text;
   }
