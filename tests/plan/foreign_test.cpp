@@ -168,6 +168,22 @@ TEST(TorchtitanExport, NamesStayInTheirString) {
   EXPECT_NE(text.find("flavor = \"x\\\"\\\\y\\u000a\\u007f\xc3\xa9\"\n"), std::string::npos) << text.substr(0, 100);
 }
 
+TEST(Import, ReadsTextThatIsNoUtf8) {
+  const std::string arguments =
+      "--num-layers 4 --hidden-size 256 --num-attention-heads 4 --seq-length 128 "
+      "--max-position-embeddings 128 --vocab-size 1000 --bf16\n";
+  const ImportedJob megatron =
+      import_foreign(ForeignFormat::megatron, arguments + "# caf\xe9\n--data /caf\xe9\n--caf\xe9-layers 3", "a", {});
+  EXPECT_EQ(megatron.warnings.front(), "a:2: byte 0xe9, and 2 more: not UTF-8; read as U+FFFD");
+  EXPECT_TRUE(any_has(megatron.warnings, "a:4: --caf\xEF\xBF\xBD-layers 3: not known here"));
+  const ImportedJob torchtitan =
+      import_foreign(ForeignFormat::torchtitan,
+                     "[model]\nname=\"llama3\"\nflavor=\"8B\"\n[training]\nseq_len=8192\nbatch=\"\xe9\"\n", "t", {});
+  EXPECT_EQ(torchtitan.warnings.front(), "t:6: byte 0xe9: not UTF-8; read as U+FFFD");
+  EXPECT_TRUE(any_has(torchtitan.warnings, "t:6: training.batch \xEF\xBF\xBD: "));
+  EXPECT_TRUE(import_foreign(ForeignFormat::megatron, arguments + "# caf\xc3\xa9", "a", {}).warnings.empty());
+}
+
 TEST(Scripts, TheTrainingCommandIsFoundBehindOthers) {
   const std::string command =
       "torchrun pretrain_gpt.py --num-layers 4 --hidden-size 256 --num-attention-heads 4 "
