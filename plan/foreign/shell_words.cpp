@@ -108,11 +108,8 @@ void ShellWords::piece(bool splits) {
 
 void ShellWords::escaped() {
   ++at_;
-  if (!at_end()) {
-    const char c = next();
-    if (c != '\n') {
-      fields_.back().text += c;
-    }
+  if (const char c = at_end() ? '\n' : next(); c != '\n') {
+    fields_.back().text += c;
   }
 }
 
@@ -176,23 +173,17 @@ void ShellWords::expansion(bool splits) {
   const char first = peek();
   ++at_;
   const auto raw = [&] { append(text_.substr(begin, at_ - begin), false, line_); };
-  if (first == '`') {
-    enclosed('`', '`');
+  if (first == '`' || (peek() == '(' && peek(1) != '(')) {
+    at_ += first == '`' ? 0 : 1;
+    first == '`' ? enclosed('`', '`') : enclosed('(', ')');
     took_output_ = true;
     raw();
-  } else if (peek() == '(' && peek(1) == '(') {
+  } else if (peek() == '(') {
     at_ += 2;
     const std::string_view inside = enclosed('(', ')');
-    if (peek() == ')') {
-      ++at_;
-    }
+    at_ += peek() == ')' ? 1 : 0;
     const auto value = shell_value(expanded(inside), scalars_);
     value ? append(fmt::format("{}", *value), false, line_) : raw();
-  } else if (peek() == '(') {
-    ++at_;
-    enclosed('(', ')');
-    took_output_ = true;
-    raw();
   } else if (peek() == '{') {
     ++at_;
     if (!braced(enclosed('{', '}'), splits)) {
@@ -365,14 +356,9 @@ std::vector<ShellWord> ShellWords::list() {
   const int begin = line_;
   std::vector<ShellWord> values;
   ++at_;
-  while (true) {
-    gap();
+  while (gap(), peek() != ')') {
     if (at_end()) {
       fail(begin, "this ( has no )");
-    }
-    if (peek() == ')') {
-      ++at_;
-      return values;
     }
     if (peek() == '#') {
       rest_of_line();
@@ -384,6 +370,8 @@ std::vector<ShellWord> ShellWords::list() {
       word(values, true);
     }
   }
+  ++at_;
+  return values;
 }
 
 std::vector<std::pair<std::string, std::vector<ShellWord>>> ShellWords::lists() {
