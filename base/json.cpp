@@ -50,6 +50,12 @@ int line_at(std::string_view text, std::size_t offset) {
   return 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n'));
 }
 
+bool is_utf8(const std::string& text) {
+  using Handler = nlohmann::json::error_handler_t;
+  const nlohmann::json value = text;
+  return value.dump(-1, ' ', false, Handler::ignore) == value.dump(-1, ' ', false, Handler::replace);
+}
+
 std::string printable(std::string_view text, std::size_t shown) {
   std::string clean;
   for (const char c : text.substr(0, shown)) {
@@ -387,6 +393,9 @@ void JsonDocument::override_value(const std::string& key_equals_value) {
       key.find("..") != std::string::npos || std::count(key.begin(), key.end(), '.') >= 16) {
     throw InputError(
         fmt::format("override \"{}\": expected key=value, such as strategy.tp=4", printable(key_equals_value, 60)));
+  }
+  if (!is_utf8(key_equals_value)) {
+    throw InputError(fmt::format("override \"{}\": not UTF-8", printable(key_equals_value, 60)));
   }
   nlohmann::json* value = &impl_->root;
   std::string pointer;

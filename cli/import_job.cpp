@@ -52,7 +52,7 @@ int import_job(plan::ForeignFormat format, const std::string& text, const Import
                                           {"ignored", job.ignored},
                                           {"warnings", job.warnings},
                                           {"job", nlohmann::ordered_json::parse(job.document)}}
-                       .dump(2) +
+                       .dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +  // of paths
                    "\n");
     return kOk;
   }

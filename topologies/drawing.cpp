@@ -227,10 +227,20 @@ std::vector<std::string> legend(const Network& network, std::set<int> classes) {
 
 std::string escaped(const std::string& text) {
   std::string out;
-  for (const char c : text) {
+  for (const char any : text) {
+    const char c = static_cast<unsigned char>(any) < ' ' ? ' ' : any;  // XML has no control characters
     out += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&quot;" : std::string(1, c);
   }
   return out;
+}
+
+// For Graphviz.
+std::string quoted(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    out += c == '"' || c == '\\' ? std::string{'\\', c} : std::string(1, c);
+  }
+  return "\"" + out + "\"";
 }
 
 }  // namespace
@@ -246,20 +256,21 @@ std::string to_dot(const Network& network, const std::string& title) {
   for (const std::int64_t v : used) {
     units[network.unit_of(v)].push_back(v);
   }
-  std::string out = fmt::format("graph \"{}\" {{\n  node [shape=box];\n", title);
+  std::string out = fmt::format("graph {} {{\n  node [shape=box];\n", quoted(title));
   for (const auto& [unit, vertices] : units) {
     if (unit >= 0) {
       out += fmt::format("  subgraph cluster_{} {{\n    label=\"node {}\";\n", unit, unit);
     }
     for (const std::int64_t v : vertices) {
-      out += fmt::format("  {}v{} [label=\"{}\"];\n", unit >= 0 ? "  " : "", v, short_name(network, v));
+      out += fmt::format("  {}v{} [label={}];\n", unit >= 0 ? "  " : "", v, quoted(short_name(network, v)));
     }
     out += unit >= 0 ? "  }\n" : "";
   }
   for (const Line& line : lines) {
-    out += fmt::format("  v{} -- v{} [color=\"{}\", tooltip=\"{}{}\"];\n", line.from, line.to, colour(line.link_class),
-                       network.link_classes()[static_cast<std::size_t>(line.link_class)],
-                       line.parallel > 1 ? fmt::format(" x{}", line.parallel) : "");
+    const std::string words = network.link_classes()[static_cast<std::size_t>(line.link_class)] +
+                              (line.parallel > 1 ? fmt::format(" x{}", line.parallel) : "");
+    out += fmt::format("  v{} -- v{} [color=\"{}\", tooltip={}];\n", line.from, line.to, colour(line.link_class),
+                       quoted(words));
   }
   return out + "}\n";
 }

@@ -21,6 +21,13 @@ std::string job_name(const Job& job) {
   return name;
 }
 
+// Names may hold anything; what ends a line would end the comment.
+std::string comment(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return std::iscntrl(c) != 0; }, ' ');
+  return "# " + text + "\n";
+}
+
 // What follows the launcher, and the array that it uses.
 struct Program {
   std::string setup;  // lines before
@@ -56,9 +63,9 @@ Program program(const Job& job) {
 }
 
 std::string head(const Job& job, const std::string& directives) {
-  return fmt::format("#!/bin/bash\n{}# {}: {} on {} x {} devices of {}\nset -euo pipefail\n\n", directives,
-                     job_name(job), job.workload.model.name, job.cluster.nodes, job.cluster.devices_per_node,
-                     job.cluster.name);
+  const std::string what = fmt::format("{}: {} on {} x {} devices of {}", job_name(job), job.workload.model.name,
+                                       job.cluster.nodes, job.cluster.devices_per_node, job.cluster.name);
+  return fmt::format("#!/bin/bash\n{}{}set -euo pipefail\n\n", directives, comment(what));
 }
 
 }  // namespace

@@ -28,7 +28,16 @@ class Toml {
     const std::size_t dot = name.rfind('.');
     add(name.substr(0, dot), name.substr(dot + 1), std::move(value));
   }
-  static std::string quoted(std::string_view text) { return fmt::format("\"{}\"", text); }
+  static std::string quoted(std::string_view text) {
+    std::string out;
+    for (const char c : text) {
+      const bool is_control = static_cast<unsigned char>(c) < ' ' || c == '\x7f';
+      out += is_control              ? fmt::format("\\u{:04x}", static_cast<int>(c))
+             : c == '"' || c == '\\' ? std::string{'\\', c}
+                                     : std::string(1, c);
+    }
+    return "\"" + out + "\"";
+  }
   std::string text() const {
     std::string out;
     for (const auto& [name, lines] : tables_) {

@@ -5,8 +5,40 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "workloads/unicode.h"
 
 namespace foretrain::plan {
+
+namespace {
+
+// Text whose bytes need not be UTF-8: a comment or a path in Latin-1 must not stop an import. Such bytes become U+FFFD.
+ImportedJob import_text(ImportedJob (*import)(const std::string&, const std::string&, const ImportOptions&),
+                        const std::string& text, const std::string& origin, const ImportOptions& options) {
+  std::string read, first;
+  std::size_t replaced = 0;
+  int line = 1;
+  for (std::size_t at = 0; at < text.size();) {
+    const workloads::CodePoint c = workloads::code_point(text, at);
+    if (c.value == workloads::kNoCodePoint) {
+      first = replaced++ == 0 ? fmt::format("{}:{}: byte 0x{:02x}", origin, line, static_cast<unsigned char>(text[at]))
+                              : first;
+      read += "\xEF\xBF\xBD";
+    } else {
+      read.append(text, at, c.bytes);
+    }
+    line += text[at] == '\n' ? 1 : 0;
+    at += c.bytes;
+  }
+  ImportedJob job = import(read, origin, options);
+  if (replaced > 0) {
+    job.warnings.insert(job.warnings.begin(),
+                        fmt::format("{}{}: not UTF-8; read as U+FFFD", first,
+                                    replaced > 1 ? fmt::format(", and {} more", replaced - 1) : ""));
+  }
+  return job;
+}
+
+}  // namespace
 
 std::string_view name(ForeignFormat f) {
   switch (f) {
@@ -44,8 +76,8 @@ ForeignFormat format_of(std::string_view text, const std::string& path) {
 ImportedJob import_foreign(ForeignFormat format, const std::string& text, const std::string& origin,
                            const ImportOptions& options) {
   switch (format) {
-    case ForeignFormat::megatron: return import_megatron(text, origin, options);
-    case ForeignFormat::torchtitan: return import_torchtitan(text, origin, options);
+    case ForeignFormat::megatron: return import_text(import_megatron, text, origin, options);
+    case ForeignFormat::torchtitan: return import_text(import_torchtitan, text, origin, options);
     case ForeignFormat::deepspeed: return import_deepspeed(text, origin, options);
     case ForeignFormat::hf_config: return import_hf_job(text, origin, options);
     case ForeignFormat::none: break;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 
 #include "base/error.h"
 #include "plan/foreign/shell_script.h"
@@ -82,9 +83,14 @@ std::vector<ShellWord> opened(const std::vector<ShellWord>& words) {
       out.push_back(w);
       continue;
     }
-    for (const std::vector<ShellWord>& command : read_shell(w.text, "", {}).commands) {
-      for (const ShellWord& inner : command) {
-        out.push_back({inner.text, w.line});
+    const ShellScript inner = read_shell(w.text, "", {});
+    for (const auto* commands : {&inner.commands, &inner.conditional}) {
+      for (const std::vector<ShellWord>& command : *commands) {
+        if (std::any_of(command.begin(), command.end(), is_program)) {
+          std::transform(command.begin(), command.end(), std::back_inserter(out), [&](const ShellWord& word) {
+            return ShellWord{word.text, w.line};
+          });
+        }
       }
     }
   }
@@ -191,8 +197,10 @@ LaunchWords launch_words(const std::string& text, const std::string& origin,
   if (best.empty()) {
     best = longest(script.conditional);
     if (!best.empty()) {
-      out.notes.push_back(fmt::format("{}:{}: the command stands in an if or a loop; read as if it were run", origin,
-                                      best.front().line));
+      out.notes.push_back(
+          fmt::format("{}:{}: the command stands in an if, a loop or a function, or behind && or ||; read as if it "
+                      "were run",
+                      origin, best.front().line));
     }
   }
   if (best.empty()) {

@@ -73,15 +73,12 @@ class Arithmetic {
       ok_ &= take(')');
       return v;
     }
-    take('$');
-    const bool braced = take('{');
     blanks();
     const std::size_t begin = at_;
     while (at_ < text_.size() && is_name(text_[at_])) {
       ++at_;
     }
     std::string word(text_.substr(begin, at_ - begin));
-    ok_ &= !braced || take('}');
     if (!word.empty() && begins_name(word.front())) {
       const auto found = scalars_.find(word);
       word = found == scalars_.end() ? "" : found->second;

@@ -20,7 +20,8 @@ inline bool is_blank(char c) {
   return c == ' ' || c == '\t' || c == '\r';
 }
 
-// Of $((text)): +, -, *, /, % and parentheses over integers and variables; nothing where it is more than that.
+// Of $((text)), in which $NAME is expanded already: +, -, *, /, % and parentheses over integers and variables; nothing
+// where it is more than that.
 std::optional<std::int64_t> shell_value(std::string_view text, const std::map<std::string, std::string>& scalars);
 
 }  // namespace foretrain::plan

@@ -1,480 +1,238 @@
 #include "plan/foreign/shell_script.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+#include <array>
 #include <cctype>
-#include <set>
 
-#include "base/error.h"
-#include "plan/foreign/shell_arithmetic.h"
+#include "plan/foreign/shell_blocks.h"
+#include "plan/foreign/shell_words.h"
 
 namespace foretrain::plan {
 
 namespace {
 
-constexpr std::size_t kMostText = 1'000'000;  // of expanded words: variables may hold each other again and again
+bool is_one_of(std::string_view word, const auto& words) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+constexpr std::array<std::string_view, 5> kBeforeAssignments{"export", "declare", "local", "readonly", "typeset"};
+constexpr std::array<std::string_view, 4> kBetween{"then", "else", "elif", "do"};  // parts of blocks
+constexpr std::array<std::string_view, 5> kPassed{"!", "time", "exec", "nohup", "sudo"};
+
+// What prepares the command that trains. Where one of them fails there is nothing to forecast: what stands behind it
+// and && is run.
+constexpr std::array<std::string_view, 22> kSucceed{
+    "export", "declare", "local", "readonly", "typeset", "cd",     "pushd", "popd", "source", ".",    "mkdir",
+    "set",    "shopt",   "unset", "ulimit",   "umask",   "module", "conda", "echo", "printf", "true", ":"};
+
+struct Opener {
+  std::string_view word, closes;
+};
+constexpr std::array<Opener, 6> kOpeners{
+    {{"if", "fi"}, {"while", "done"}, {"until", "done"}, {"for", "done"}, {"select", "done"}, {"case", "esac"}}};
 
 class Reader {
  public:
   Reader(std::string_view text, const std::string& origin, const std::map<std::string, std::string>& given)
-      : text_(text), origin_(origin), given_(given), scalars_(given) {}
+      : blocks_(origin), in_(text, origin, given, blocks_) {}
 
   ShellScript read() {
-    while (at_ < text_.size()) {
+    while (!in_.at_end()) {
       command();
     }
-    for (const auto& [name, words] : arrays_) {
-      script_.lists.emplace_back(name, words);
-    }
-    for (const auto& [name, text] : scalars_) {
-      if (!given_.contains(name)) {
-        fields_.assign(1, {"", 0});
-        append(text, true);
-        for (ShellWord& w : fields_) {
-          w.line = lines_[name];
-        }
-        script_.lists.emplace_back(name, fields_);
-      }
-    }
+    blocks_.close_all();
+    script_.notes = blocks_.notes();
+    script_.lists = in_.lists();
     return std::move(script_);
   }
 
  private:
-  [[noreturn]] void fail(int line, const std::string& what) const {
-    throw InputError(fmt::format("{}:{}: {}", origin_, line, what));
-  }
-  bool is_dry() const { return !open_.empty(); }
-  char peek(std::size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
-  char next() {
-    line_ += text_[at_] == '\n' ? 1 : 0;
-    return text_[at_++];
-  }
-  void count(std::size_t more) {
-    expanded_ += more;
-    if (expanded_ > kMostText) {
-      fail(line_, fmt::format("variables expand to more than {} characters", kMostText));
-    }
-  }
-
   void comment() {
-    const std::size_t end = std::min(text_.find('\n', at_), text_.size());
-    const std::string_view words = text_.substr(at_, end - at_);
-    if (words.starts_with("#SBATCH") && !is_dry()) {
+    const int line = in_.line();
+    const std::string_view words = in_.rest_of_line();
+    if (words.starts_with("#SBATCH") && !blocks_.are_left_out()) {
       std::size_t begin = 7;
       while (begin < words.size()) {
         const std::size_t stop = std::min(words.find_first_of(" \t\r", begin), words.size());
         if (stop > begin) {
-          script_.directives.push_back({std::string(words.substr(begin, stop - begin)), line_});
+          script_.directives.push_back({std::string(words.substr(begin, stop - begin)), line});
         }
         begin = stop + 1;
       }
     }
-    at_ = end;
   }
 
-  // Blanks, and lines that go on.
-  void gap() {
-    while (at_ < text_.size()) {
-      if (is_blank(peek())) {
-        ++at_;
-      } else if (peek() == '\\' && (peek(1) == '\n' || (peek(1) == '\r' && peek(2) == '\n'))) {
-        at_ += peek(1) == '\r' ? 1 : 0;
-        next();
-        next();
-      } else {
-        return;
-      }
-    }
-  }
-
-  // Up to the end of a simple command.
+  // Up to the end of a simple command, and what stands between it and the next.
   void command() {
     std::vector<ShellWord> words;
-    while (at_ < text_.size()) {
-      gap();
-      const char c = peek();
+    bool assigns = false;
+    in_.took_output();
+    while (!in_.at_end()) {
+      in_.gap();
+      const char c = in_.peek();
       if (c == '#') {
         comment();
-      } else if (c == '\n' || c == ';' || c == '&' || c == '|' || c == '\0') {
-        if (at_ < text_.size()) {
-          next();
-        }
+      } else if (c == '<' || c == '>' || (c == '&' && in_.peek(1) == '>')) {
+        redirect(words);
+      } else if (std::string_view("\n;&|)").find(c) != std::string_view::npos || c == '\0') {
         break;
-      } else if (c == '<' || c == '>') {
-        if (!words.empty() && words.back().text.size() == 1 && at_ > 0 &&
-            std::isdigit(static_cast<unsigned char>(text_[at_ - 1])) != 0) {
-          words.pop_back();  // of "2>&1"
-        }
-        redirect();
-      } else if (c == '(' || c == ')') {
-        ++at_;  // a subshell, or a case's pattern
-      } else if (!assignment(words)) {
-        word(words, true);
+      } else if (c == '(') {
+        parenthesis(words);
+      } else if (words.empty() && keyword()) {
+        continue;
+      } else if ((words.empty() || is_one_of(words.front().text, kBeforeAssignments)) && in_.assignment()) {
+        assigns = true;
+      } else {
+        in_.word(words, true);
       }
     }
-    const std::size_t heredoc = heredoc_.empty() ? std::string::npos : at_;
-    if (heredoc != std::string::npos) {
-      skip_heredoc();
-    }
-    take(std::move(words));
+    take(std::move(words), assigns);
+    separator();
   }
 
-  void redirect() {
-    const bool here = peek() == '<' && peek(1) == '<' && peek(2) != '<';
-    while (peek() == '<' || peek() == '>' || peek() == '&' || peek() == '-') {
-      ++at_;
+  void separator() {
+    if (in_.at_end()) {
+      return;
     }
-    gap();
+    const ShellWord by{std::string(in_.peek() == in_.peek(1) ? 2 : 1, in_.peek()), in_.line()};
+    const char c = in_.next();
+    if (by.text == "&&" || by.text == "||") {
+      in_.next();
+      blocks_.go_on(by);
+    } else if (c == '|') {
+      in_.skip(in_.peek() == '&' ? 1 : 0);
+      blocks_.go_on(by);
+    } else if (c == '\n') {
+      skip_heredoc();
+      blocks_.end_line();
+    } else if (c != ')') {
+      blocks_.end();
+    } else {
+      blocks_.close(")");  // or it is behind a case's pattern
+    }
+  }
+
+  void redirect(std::vector<ShellWord>& words) {
+    if (!words.empty() && words.back().text.size() == 1 && std::isdigit(static_cast<unsigned char>(in_.last())) != 0) {
+      words.pop_back();  // of "2>&1"
+    }
+    const bool here = in_.peek() == '<' && in_.peek(1) == '<' && in_.peek(2) != '<';
+    while (std::string_view("<>&-").find(in_.peek()) != std::string_view::npos && !in_.at_end()) {
+      in_.skip(1);
+    }
+    in_.gap();
     std::vector<ShellWord> target;
-    word(target, false);
+    in_.word(target, false);
     if (here && !target.empty()) {
       heredoc_ = target.front().text;
     }
   }
 
+  // It begins behind the line that names its end.
   void skip_heredoc() {
-    while (at_ < text_.size()) {
-      const std::size_t end = std::min(text_.find('\n', at_), text_.size());
-      std::string_view row = text_.substr(at_, end - at_);
-      at_ = std::min(end + 1, text_.size());
-      ++line_;
-      while (!row.empty() && (is_blank(row.front()))) {
-        row.remove_prefix(1);
-      }
+    while (!heredoc_.empty() && !in_.at_end()) {
+      std::string_view row = in_.rest_of_line();
+      row.remove_prefix(std::min(row.find_first_not_of(" \t"), row.size()));
+      row.remove_suffix(row.ends_with('\r') ? 1 : 0);
       if (row == heredoc_) {
         break;
+      }
+      if (!in_.at_end()) {
+        in_.next();
       }
     }
     heredoc_.clear();
   }
 
-  // NAME=…, NAME+=…, NAME=( … ), before a command's first word or behind export.
-  bool assignment(const std::vector<ShellWord>& words) {
-    static const std::vector<std::string> kBefore{"export", "declare", "local", "readonly", "then", "else", "do"};
-    const bool may = words.empty() || std::find(kBefore.begin(), kBefore.end(), words.front().text) != kBefore.end();
-    std::size_t end = at_;
-    while (end < text_.size() && is_name(text_[end])) {
-      ++end;
-    }
-    const bool adds = end + 1 < text_.size() && text_[end] == '+' && text_[end + 1] == '=';
-    if (!may || end == at_ || !begins_name(peek()) || end >= text_.size() || (text_[end] != '=' && !adds)) {
-      return false;
-    }
-    const std::string name(text_.substr(at_, end - at_));
-    at_ = end + (adds ? 2 : 1);
-    const bool keeps = !is_dry() && !given_.contains(name);
-    if (is_dry() && !given_.contains(name)) {
-      left_out_.insert(name);
-    }
-    if (peek() == '(') {
-      std::vector<ShellWord> values = array();
-      if (keeps) {
-        std::vector<ShellWord>& all = arrays_[name];
-        all = adds ? std::move(all) : std::vector<ShellWord>{};
-        all.insert(all.end(), values.begin(), values.end());
-      }
-      return true;
-    }
-    std::vector<ShellWord> value;
-    if (!is_blank(peek()) && peek() != '\n' && peek() != ';' && at_ < text_.size()) {
-      word(value, false);
-    }
-    if (keeps) {
-      const std::string text = value.empty() ? "" : value.front().text;
-      scalars_[name] = adds ? scalars_[name] + text : text;
-      lines_[name] = line_;
-    }
-    return true;
-  }
-
-  std::vector<ShellWord> array() {
-    const int begin = line_;
-    std::vector<ShellWord> values;
-    ++at_;
-    while (true) {
-      gap();
-      if (at_ >= text_.size()) {
-        fail(begin, "this ( has no )");
-      }
-      if (peek() == ')') {
-        ++at_;
-        return values;
-      }
-      if (peek() == '#') {
-        comment();
-      } else if (peek() == '\n') {
-        next();
-      } else if (std::string_view(";&|<>(").find(peek()) != std::string_view::npos) {
-        ++at_;
-      } else {
-        word(values, true);
-      }
-    }
-  }
-
-  // One word of the text, which unquoted variables may make several (`splits`), or none.
-  void word(std::vector<ShellWord>& out, bool splits) {
-    fields_.assign(1, {"", line_});
-    is_quoted_ = false;
-    const std::size_t begin = at_;
-    while (at_ < text_.size() && std::string_view(" \t\r\n;&|<>()").find(peek()) == std::string_view::npos) {
-      const char c = peek();
-      if (c == '\'') {
-        single_quoted();
-      } else if (c == '"') {
-        double_quoted();
-      } else if (c == '\\') {
-        ++at_;
-        if (at_ < text_.size()) {
-          const char escaped = next();
-          if (escaped != '\n') {
-            fields_.back().text += escaped;
-          }
-        }
-      } else if (c == '$' || c == '`') {
-        expansion(splits);
-      } else {
-        fields_.back().text += next();
-      }
-    }
-    if (at_ == begin) {
-      ++at_;  // never stand still
-    }
-    for (ShellWord& field : fields_) {
-      if (!field.text.empty() || is_quoted_) {
-        out.push_back(std::move(field));
-      }
-    }
-  }
-
-  void single_quoted() {
-    const int begin = line_;
-    is_quoted_ = true;
-    ++at_;
-    while (peek() != '\'' || at_ >= text_.size()) {
-      if (at_ >= text_.size()) {
-        fail(begin, "this ' has no end");
-      }
-      fields_.back().text += next();
-    }
-    ++at_;
-  }
-
-  void double_quoted() {
-    const int begin = line_;
-    is_quoted_ = true;
-    ++at_;
-    while (true) {
-      if (at_ >= text_.size()) {
-        fail(begin, "this \" has no end");
-      }
-      const char c = peek();
-      if (c == '"') {
-        ++at_;
-        return;
-      }
-      if (c == '\\' && at_ + 1 < text_.size()) {
-        ++at_;
-        const char escaped = next();
-        if (escaped != '\n') {
-          fields_.back().text += std::string_view("$`\"\\").find(escaped) == std::string_view::npos
-                                     ? std::string{'\\', escaped}
-                                     : std::string(1, escaped);
-        }
-      } else if (c == '$' || c == '`') {
-        expansion(false);
-      } else {
-        fields_.back().text += next();
-      }
-    }
-  }
-
-  // Up to the closing character, which may stand inside nested pairs.
-  std::string_view enclosed(char open, char close) {
-    const int begin = line_;
-    const std::size_t first = at_;
-    for (int depth = 1; at_ < text_.size();) {
-      const char c = next();
-      depth += c == close ? -1 : c == open ? 1 : 0;
-      if (depth == 0) {
-        return text_.substr(first, at_ - 1 - first);
-      }
-    }
-    fail(begin, fmt::format("this {} has no {}", open, close));
-  }
-
-  void expansion(bool splits) {
-    const std::size_t begin = at_;
-    const char first = peek();
-    ++at_;
-    const auto raw = [&] { append(std::string(text_.substr(begin, at_ - begin)), false); };
-    if (first == '`') {
-      enclosed('`', '`');
-      raw();
-    } else if (peek() == '(' && peek(1) == '(') {
-      at_ += 2;
-      std::string_view inside = enclosed('(', ')');
-      if (peek() == ')') {
-        ++at_;
-      }
-      const auto value = shell_value(inside, scalars_);
-      value ? append(fmt::format("{}", *value), false) : raw();
-    } else if (peek() == '(') {
-      ++at_;
-      enclosed('(', ')');
-      raw();
-    } else if (peek() == '{') {
-      ++at_;
-      if (!braced(enclosed('{', '}'), splits)) {
-        raw();
-      }
-    } else {
-      const std::size_t name = at_;
-      at_ += std::isdigit(static_cast<unsigned char>(peek())) != 0 ? 1 : 0;
-      while (at_ == name || !std::isdigit(static_cast<unsigned char>(text_[name]))) {
-        if (at_ >= text_.size() || !is_name(peek())) {
-          break;
-        }
-        ++at_;
-      }
-      if (name == at_ && std::string_view("@*#?").find(peek()) != std::string_view::npos && at_ < text_.size()) {
-        ++at_;
-      }
-      if (!variable(std::string(text_.substr(name, at_ - name)), splits)) {
-        raw();
-      }
-    }
-  }
-
-  // Inside ${ }. False: not understood, or not set.
-  bool braced(std::string_view inside, bool splits) {
-    std::size_t end = 0;
-    while (end < inside.size() && is_name(inside[end])) {
-      ++end;
-    }
-    const std::string name(inside.substr(0, end));
-    const std::string_view rest = inside.substr(end);
-    if (rest.empty() || rest == "[@]" || rest == "[*]") {
-      return variable(name, splits || rest == "[@]");
-    }
-    if (rest.starts_with(":-") || rest.starts_with(":=") || rest.starts_with("-") || rest.starts_with("=")) {
-      std::string fallback(rest.substr(rest.front() == ':' ? 2 : 1));
-      const auto found = scalars_.find(name);
-      const bool set = found != scalars_.end() && !(rest.front() == ':' && found->second.empty());
-      if (!set && fallback.size() >= 2 && fallback.front() == '"' && fallback.back() == '"') {
-        fallback = fallback.substr(1, fallback.size() - 2);
-      }
-      if (!set && fallback.starts_with("$") && variable(fallback.substr(1), splits)) {
-        return true;
-      }
-      append(set ? found->second : fallback, splits);
-      return true;
-    }
-    return false;
-  }
-
-  bool variable(const std::string& name, bool splits) {
-    if (const auto array = arrays_.find(name); array != arrays_.end()) {
-      bool follows = false;
-      for (const ShellWord& w : std::vector<ShellWord>(array->second)) {
-        count(w.text.size() + 1);
-        if (follows && splits) {
-          fields_.push_back({"", w.line});
-        } else if (follows) {
-          fields_.back().text += ' ';
-        } else if (fields_.back().text.empty()) {
-          fields_.back().line = w.line;
-        }
-        fields_.back().text += w.text;
-        follows = true;
-      }
-      return true;
-    }
-    const auto found = scalars_.find(name);
-    if (found == scalars_.end()) {
-      return false;
-    }
-    append(found->second, splits);
-    return true;
-  }
-
-  void append(const std::string& text, bool splits) {
-    count(text.size() + 1);
-    bool gap = false;
-    for (const char c : text) {
-      if (splits && (is_blank(c) || c == '\n')) {
-        gap = true;
-        continue;
-      }
-      if (gap) {
-        if (!fields_.back().text.empty()) {
-          fields_.push_back({"", line_});
-        }
-        gap = false;
-      }
-      fields_.back().text += c;
-    }
-    if (gap && !fields_.back().text.empty()) {
-      fields_.push_back({"", line_});
-    }
-  }
-
-  // A whole command: keywords open and close what is left out.
-  void take(std::vector<ShellWord> words) {
-    static const std::vector<std::string> kPassed{"then", "else", "do", "!", "{", "time", "exec", "nohup", "sudo"};
-    while (!words.empty() && std::find(kPassed.begin(), kPassed.end(), words.front().text) != kPassed.end()) {
-      words.erase(words.begin());
+  // A function's, or a subshell.
+  void parenthesis(std::vector<ShellWord>& words) {
+    if (words.size() == 1 && in_.peek(1) == ')') {
+      in_.skip(2);
+      function(words.front());
+      words.clear();
+      return;
     }
     if (words.empty()) {
-      return;
+      blocks_.open(")", {}, false);
     }
-    const std::string& first = words.front().text;
-    for (const auto& [opens, closes] : {std::pair{"if", "fi"},
-                                        {"for", "done"},
-                                        {"while", "done"},
-                                        {"until", "done"},
-                                        {"case", "esac"},
-                                        {"function", "}"}}) {
-      if (first == opens) {
-        if (!is_dry()) {
-          left_out_.clear();
-          opened_ = words.front();
-        }
-        open_.emplace_back(closes);
+    in_.skip(1);
+  }
+
+  // Behind its name: all of it is left out, wherever it is called.
+  void function(const ShellWord& name) {
+    while (in_.gap(), in_.peek() == '\n' || in_.peek() == '#') {
+      in_.peek() == '#' ? comment() : void(in_.next());
+    }
+    if (in_.peek() == '{' || in_.peek() == '(') {
+      blocks_.open(in_.peek() == '{' ? "}" : ")", {name.text + "()", name.line}, true);
+      in_.skip(1);
+    }
+  }
+
+  // What opens, divides and ends blocks, where a command may begin.
+  bool keyword() {
+    const std::string_view word = in_.plain();
+    const ShellWord by{std::string(word), in_.line()};
+    if (is_one_of(word, kBetween) || blocks_.close(word)) {
+      in_.skip(word.size());
+      return true;
+    }
+    if (word == "{") {
+      blocks_.open("}", by, false);
+      in_.skip(1);
+      return true;
+    }
+    if (word == "function") {
+      in_.skip(word.size());
+      in_.gap();
+      const ShellWord name{std::string(in_.plain()), in_.line()};
+      in_.skip(name.text.size());
+      in_.gap();
+      in_.skip(in_.peek() == '(' && in_.peek(1) == ')' ? 2 : 0);
+      function(name);
+      return true;
+    }
+    const auto opener = std::find_if(kOpeners.begin(), kOpeners.end(), [&](const Opener& o) { return o.word == word; });
+    if (opener == kOpeners.end()) {
+      return false;
+    }
+    blocks_.open(opener->closes, by, true);
+    in_.skip(word.size());
+    if (by.text == "for" || by.text == "select" || by.text == "case") {
+      head(by.text == "case");
+    }
+    return true;
+  }
+
+  // What a loop goes over, or a case looks at: no command.
+  void head(bool is_case) {
+    std::vector<ShellWord> passed;
+    while (in_.gap(), !in_.at_end() && in_.peek() != '\n' && in_.peek() != ';') {
+      const bool is_last = is_case && in_.plain() == "in";
+      in_.word(passed, false);
+      if (is_last) {
         return;
       }
     }
-    if (is_dry()) {
-      if (first == open_.back()) {
-        open_.pop_back();
-      } else {
-        script_.conditional.push_back(std::move(words));
-      }
-      if (!is_dry() && !left_out_.empty()) {
-        script_.notes.push_back(fmt::format("{}:{}: {}: nothing is run, so that what it sets is left out: {}", origin_,
-                                            opened_.line, opened_.text, fmt::join(left_out_, ", ")));
-      }
-      return;
-    }
-    script_.commands.push_back(std::move(words));
   }
 
-  std::string_view text_;
-  const std::string& origin_;
-  const std::map<std::string, std::string>& given_;
-  std::map<std::string, std::string> scalars_;
-  std::map<std::string, std::vector<ShellWord>> arrays_;
-  std::map<std::string, int> lines_;  // on which a scalar ends
-  std::vector<ShellWord> fields_;     // of the word at hand
-  std::vector<std::string> open_;     // what ends the blocks that are left out
-  ShellWord opened_;                  // the outermost one's keyword
-  std::set<std::string> left_out_;
+  void take(std::vector<ShellWord> words, bool assigns) {
+    if (words.empty() && !assigns) {
+      return;
+    }
+    blocks_.ran(words.empty() ? !in_.took_output() : is_one_of(words.front().text, kSucceed));
+    while (!words.empty() && is_one_of(words.front().text, kPassed)) {
+      words.erase(words.begin());
+    }
+    if (!words.empty()) {
+      (blocks_.are_left_out() ? script_.conditional : script_.commands).push_back(std::move(words));
+    }
+  }
+
+  ShellBlocks blocks_;
+  ShellWords in_;
   std::string heredoc_;
   ShellScript script_;
-  std::size_t at_ = 0, expanded_ = 0;
-  int line_ = 1;
-  bool is_quoted_ = false;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Launch scripts: as much of bash as they have in common. Read are assignments (also +=, export, arrays), words with
-// quotes, $NAME, ${NAME}, ${NAME:-default}, ${NAME[@]}, $((…)), continued lines, comments, here-documents (left out).
-// Nothing is run: what is set inside if, for, while, case and functions is left out and noted; a variable that the
+// quotes, $NAME, ${NAME}, ${NAME:-default}, ${NAME:=default}, ${NAME[@]}, $((…)), continued lines, comments,
+// here-documents (left out). Nothing is run: what is set inside if, for, while, case and functions, and behind && and
+// || unless what stands before is certain (an assignment, cd, source, …), is left out and noted; a variable that the
 // script does not set, and a command's output, stay in the words as they are written.
 #pragma once
 
@@ -19,7 +20,7 @@ struct ShellWord {
 
 struct ShellScript {
   std::vector<std::vector<ShellWord>> commands;                       // assignments left out
-  std::vector<std::vector<ShellWord>> conditional;                    // of what if, for, … hold
+  std::vector<std::vector<ShellWord>> conditional;                    // of what is left out
   std::vector<std::pair<std::string, std::vector<ShellWord>>> lists;  // variables at the end, as words
   std::vector<ShellWord> directives;  // of "#SBATCH" lines: one word each, the line's rest split
   std::vector<std::string> notes;     // "run.sh:12: if: … what it sets is left out: ARGS"

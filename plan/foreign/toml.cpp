@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
+#include <map>
 
 #include "base/error.h"
+#include "workloads/unicode.h"
 
 namespace foretrain::plan {
 
@@ -130,14 +133,35 @@ class Reader {
       }
       if (mark == '"' && peek() == '\\' && at_ + 1 < text_.size()) {
         ++at_;
-        out += peek() == 'n' ? '\n' : peek() == 't' ? '\t' : peek();
+        out += escaped();
       } else {
         out += peek();
+        ++at_;
       }
-      ++at_;
     }
     ++at_;
     return out;
+  }
+
+  // Behind a backslash.
+  std::string escaped() {
+    static const std::map<char, char> kLetters{{'b', '\b'}, {'f', '\f'}, {'n', '\n'}, {'r', '\r'}, {'t', '\t'}};
+    const char c = peek();
+    ++at_;
+    if (c != 'u' && c != 'U') {
+      const auto letter = kLetters.find(c);
+      return {letter == kLetters.end() ? c : letter->second};
+    }
+    const std::string_view digits = text_.substr(std::min(at_, text_.size()), c == 'u' ? 4 : 8);
+    std::uint32_t value = 0;
+    const auto result = std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+    const bool is_surrogate = value >= 0xD800 && value < 0xE000;
+    if (result.ptr != digits.data() + (c == 'u' ? 4 : 8) || value > 0x10FFFF || is_surrogate) {
+      fail(fmt::format("\"\\{}{}\" is no character; expected \\u and four or \\U and eight hexadecimal digits", c,
+                       digits));
+    }
+    at_ += digits.size();
+    return workloads::to_utf8(value);
   }
 
   void value(std::vector<std::string>& out, int depth) {

@@ -107,6 +107,9 @@ TEST(JsonDocument, Overrides) {
     EXPECT_EQ(message_of([&] { document.override_value(bad); }),
               fmt::format("override \"{}\": expected key=value, such as strategy.tp=4", bad));
   }
+  EXPECT_EQ(message_of([&] { document.override_value("name=caf\xe9"); }), "override \"name=caf?\": not UTF-8");
+  document.override_value("name=caf\xc3\xa9");
+  EXPECT_EQ(document.root().at("name"), "caf\xc3\xa9");
 }
 
 TEST(ObjectReader, ReadsEveryKindOfValue) {

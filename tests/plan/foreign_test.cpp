@@ -235,6 +235,65 @@ TEST(Scripts, AreReadBack) {
   }
 }
 
+// Names of a job are the user's: none of them may become a command, or end a string.
+TEST(Scripts, NamesStayInTheirComment) {
+  Job job = job_of("llama3-70b-64-h100");
+  job.name = "a\nb";
+  job.workload.model.name = "x\ntouch pwned\r\x1b#";
+  job.cluster.name = "$(y)\nz";
+  for (const Exporter to : {export_slurm, export_torchrun, export_mpirun}) {
+    const std::string text = to(job).files.front().text;
+    EXPECT_NE(text.find("\n# a-b: x touch pwned  # on 8 x 8 devices of $(y) z\nset -euo pipefail\n"), std::string::npos)
+        << text.substr(0, 300);
+  }
+}
+
+TEST(TorchtitanExport, NamesStayInTheirString) {
+  Job job = job_of("llama3-70b-64-h100");
+  job.workload.model.layers = 78;  // none of torchtitan's
+  job.workload.model.name = "x\"\\y\n\x7f\xc3\xa9";
+  const std::string text = export_torchtitan(job).files.front().text;
+  EXPECT_NE(text.find("flavor = \"x\\\"\\\\y\\u000a\\u007f\xc3\xa9\"\n"), std::string::npos) << text.substr(0, 100);
+}
+
+TEST(Import, ReadsTextThatIsNoUtf8) {
+  const std::string arguments =
+      "--num-layers 4 --hidden-size 256 --num-attention-heads 4 --seq-length 128 "
+      "--max-position-embeddings 128 --vocab-size 1000 --bf16\n";
+  const ImportedJob megatron =
+      import_foreign(ForeignFormat::megatron, arguments + "# caf\xe9\n--data /caf\xe9\n--caf\xe9-layers 3", "a", {});
+  EXPECT_EQ(megatron.warnings.front(), "a:2: byte 0xe9, and 2 more: not UTF-8; read as U+FFFD");
+  EXPECT_TRUE(any_has(megatron.warnings, "a:4: --caf\xEF\xBF\xBD-layers 3: not known here"));
+  const ImportedJob torchtitan =
+      import_foreign(ForeignFormat::torchtitan,
+                     "[model]\nname=\"llama3\"\nflavor=\"8B\"\n[training]\nseq_len=8192\nbatch=\"\xe9\"\n", "t", {});
+  EXPECT_EQ(torchtitan.warnings.front(), "t:6: byte 0xe9: not UTF-8; read as U+FFFD");
+  EXPECT_TRUE(any_has(torchtitan.warnings, "t:6: training.batch \xEF\xBF\xBD: "));
+  EXPECT_TRUE(import_foreign(ForeignFormat::megatron, arguments + "# caf\xc3\xa9", "a", {}).warnings.empty());
+}
+
+TEST(Scripts, TheTrainingCommandIsFoundBehindOthers) {
+  const std::string command =
+      "torchrun pretrain_gpt.py --num-layers 4 --hidden-size 256 --num-attention-heads 4 "
+      "--seq-length 128 --vocab-size 1000 --max-position-embeddings 128";
+  for (const char* before : {"cd x && ", "source env.sh && ", "set -e; cd x && mkdir -p y && ", "x | y; "}) {
+    EXPECT_FALSE(any_has(import_megatron(before + command + " --bf16", "t.sh", {}).warnings, "as if it were run"))
+        << before;
+  }
+  for (const auto& [before, behind] : {std::pair{"make && ", ""},
+                                       {"train() {\n", "\n}\ntrain"},
+                                       {"if x; then ", "; fi"},
+                                       {"[ -d x ] || exit && ", " && echo done"}}) {
+    EXPECT_TRUE(
+        any_has(import_megatron(before + command + " --bf16" + behind, "t.sh", {}).warnings, "as if it were run"))
+        << before;
+  }
+  const ImportedJob inner =
+      import_megatron("srun bash -c \"make && cd x && " + command + " && echo done\"", "t.sh", {});
+  EXPECT_TRUE(any_has(inner.read, "--num-layers 4: "));
+  EXPECT_FALSE(any_has(inner.read, "done") || any_has(inner.ignored, "done") || any_has(inner.warnings, "done"));
+}
+
 TEST(TorchtitanRoundTrip, Words) {
   const std::vector<std::vector<std::string>> cases{
       {"pp=1", "dp=8", "zero=3", "overlap_grad_reduce=true"},
@@ -291,11 +350,30 @@ TEST(Shell, Words) {
   using Words = std::vector<std::string>;
   EXPECT_EQ(words("N=8\nrun $N \"${N}x\" '$N' ${M:-4} $((N*(2+1)/3-1))"), (Words{"run", "8", "8x", "$N", "4", "7"}));
   EXPECT_EQ(words("A=(--x 1 # one\n  --y \"2 3\")\nA+=(--z)\nrun ${A[@]} \"${A[@]}\""),
-            (Words{"run", "--x", "1", "--y", "2 3", "--z", "--x", "1", "--y", "2 3", "--z"}));
+            (Words{"run", "--x", "1", "--y", "2", "3", "--z", "--x", "1", "--y", "2 3", "--z"}));
+  EXPECT_EQ(words("A+=(\"--x 1\" \"--y  2\")\nB=\"${A[@]} --z\"\nrun a${A[@]}b \"${A[*]}\" $B"),
+            (Words{"run", "a--x", "1", "--y", "2b", "--x 1 --y  2", "--x", "1", "--y", "2", "--z"}));
   EXPECT_EQ(words("O=\" --a 1 \\\n  --b\"\nrun $O"), (Words{"run", "--a", "1", "--b"}));
   EXPECT_EQ(words("run a \\\n b > log 2>&1"), (Words{"run", "a", "b"}));
   EXPECT_EQ(words("run $X $1", {{"1", "one"}}), (Words{"run", "$X", "one"}));
   EXPECT_EQ(words("cat <<EOF\nrun no\nEOF\nrun yes"), (Words{"cat", "run", "yes"}));
+  EXPECT_EQ(words("cat <<EOF | tee x\nrun no\nEOF\r\nrun yes"), (Words{"cat", "tee", "x", "run", "yes"}));
+  EXPECT_EQ(words("run a &> log\nrun b"), (Words{"run", "a", "run", "b"}));
+}
+
+TEST(Shell, Defaults) {
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(words("M=2\nrun ${G:-$((M*128))} ${T:-${D:-4}} ${U:-${M}} $((${D:-3}*$M))"),
+            (Words{"run", "256", "4", "2", "6"}));
+  EXPECT_EQ(words("A=(1)\nE=\nrun ${A:-2} ${E:-3}x${E-4} ${F-5}"), (Words{"run", "1", "3x", "5"}));
+  EXPECT_EQ(words(": ${T:=8} \"${G:=$((T*2))}\"\nrun $T ${G} ${T:=9}"), (Words{":", "8", "16", "run", "8", "16", "8"}));
+  EXPECT_EQ(words(": ${T:=8}\nrun $T", {{"T", "2"}}), (Words{":", "2", "run", "2"}));
+  EXPECT_EQ(words("run ${A:---x \"1 2\"} \"${B:-don't}\" ${C:-$D}"), (Words{"run", "--x", "1 2", "don't", "$D"}));
+  std::string deep;
+  for (int i = 0; i < 100'000; ++i) {
+    deep += "${A:-";
+  }
+  EXPECT_THROW(words(deep + std::string(100'000, '}')), InputError);
 }
 
 TEST(Shell, LeavesOutWhatItWouldHaveToRun) {
@@ -304,6 +382,51 @@ TEST(Shell, LeavesOutWhatItWouldHaveToRun) {
   EXPECT_NE(script.notes[0].find("t.sh:1: if: "), std::string::npos);
   ASSERT_EQ(script.commands.size(), 1U);
   EXPECT_EQ(script.commands[0][1].text, "$A");
+}
+
+TEST(Shell, LeavesOutFunctions) {
+  for (const char* head : {"f() {", "f () {", "f()\n{", "function f {", "function f() {", "f() ("}) {
+    const bool is_subshell = std::string_view(head).ends_with("(");
+    const ShellScript script = read_shell(std::string("A=1\n") + head + " A=2\n [ -f x ] || { echo; exit 1; }\n A=3\n" +
+                                              (is_subshell ? ")" : "}") + "\nrun $A",
+                                          "t.sh", {});
+    ASSERT_EQ(script.commands.size(), 1U) << head;
+    EXPECT_EQ(script.commands[0][1].text, "1") << head;
+    EXPECT_EQ(script.notes,
+              (std::vector<std::string>{"t.sh:2: f(): nothing is run, so that what it sets is left out: A"}))
+        << head;
+  }
+}
+
+TEST(Shell, LeavesOutBlocksOfAllKinds) {
+  for (const char* text :
+       {"case $X in a|b) A=2;; esac", "case $X in\n (a) A=2 ;;\nesac", "for x in 1 2; do A=2; done",
+        "for ((i=0; i<8; i++)); do A=2; done", "while true; do A=2; done", "if x; then A=2; else A=2; fi",
+        "if x; then :; elif A=2; then :; fi", "x && { A=2; A=3; }", "x || ( A=2; A=3 )", "x &&\n A=2"}) {
+    const ShellScript script = read_shell(std::string("A=1\n") + text + "\nrun $A", "t.sh", {});
+    ASSERT_FALSE(script.commands.empty()) << text;
+    EXPECT_EQ(script.commands.back()[1].text, "1") << text;
+    ASSERT_EQ(script.notes.size(), 1U) << text;
+    EXPECT_TRUE(script.notes[0].ends_with("left out: A")) << script.notes[0];
+  }
+}
+
+TEST(Shell, TakesWhatIsCertainOfLists) {
+  for (const char* text :
+       {"A=2 && B=1", "export B=1 && A=2", "cd x && A=2", "source x && mkdir y && A=2", "x | y; A=2", "x & A=2",
+        "x || y\nA=2", "{ A=2; }", "set -e; A=2", "x && y; A=2", "cd x && # why\n\n A=2", "B=$((1+1)) && A=2"}) {
+    const ShellScript script = read_shell(std::string("A=1\n") + text + "\nrun $A", "t.sh", {});
+    EXPECT_EQ(script.commands.back()[1].text, "2") << text;
+    EXPECT_TRUE(script.notes.empty()) << text;
+  }
+  for (const char* text : {"[ \"$D\" = 1 ] && A=2", "x || A=2", "[[ -n $x && -n $y ]] && A=2 || A=3", "cd x || A=2",
+                           "! cd x && A=2", "B=$(x) && A=2", "cd x && y && A=2", "export B=1 | x && A=2",
+                           "(cd x) && A=2", "(( X > 4 )) && A=2", "x && cd y && A=2", "x && : ${A:=2}"}) {
+    const ShellScript script = read_shell(std::string(text) + "\nrun $A", "t.sh", {});
+    EXPECT_EQ(script.commands.back()[1].text, "$A") << text;
+    ASSERT_EQ(script.notes.size(), 1U) << text;
+    EXPECT_TRUE(script.notes[0].ends_with("left out: A")) << script.notes[0];
+  }
 }
 
 TEST(Shell, EndsWhereAQuoteDoesNot) {
@@ -348,6 +471,12 @@ TEST(Toml, Values) {
   EXPECT_EQ(s[1].values, (std::vector<std::string>{"p", "q"}));
   EXPECT_EQ(s[3].name, "c.w");
   EXPECT_EQ(s[3].line, 7);
+  EXPECT_EQ(read_toml(R"(x = "\"\\\n\t\u000a\u00e9\U0001F600")", "t")[0].values.front(),
+            "\"\\\n\t\n\xc3\xa9\xf0\x9f\x98\x80");
+  for (const char* text :
+       {R"(x = "\u12")", R"(x = "\u12)", R"(x = "\ud800")", R"(x = "\U00110000")", R"(x = "\u-123")"}) {
+    EXPECT_THROW(read_toml(text, "t"), InputError) << text;
+  }
   for (const char* text : {"[a", "x", "x = ", "x = [1", "x = \"a", "x = {a=1}", "x = 1 2", "x = yes"}) {
     EXPECT_THROW(read_toml(text, "t"), InputError) << text;
   }

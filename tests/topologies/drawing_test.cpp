@@ -42,6 +42,11 @@ TEST(Drawing, SvgNamesVerticesAndClasses) {
   }
 }
 
+TEST(Drawing, TitlesMayHoldAnything) {
+  EXPECT_TRUE(to_dot(*nodes_of_two(1), "a\"\\b").starts_with(R"(graph "a\"\\b" {)"));
+  EXPECT_NE(to_svg(*nodes_of_two(1), "a\"\x01<b").find(">a&quot; &lt;b<"), std::string::npos);
+}
+
 TEST(Drawing, WhatIsTooLargeToReadIsRefused) {
   // 300 nodes: 600 devices, 300 switches, one more above: 901. 400 nodes: 1,201.
   EXPECT_FALSE(to_dot(*nodes_of_two(300), "").empty());
