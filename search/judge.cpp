@@ -48,6 +48,7 @@ class ClosedForms {
   static sim::Options options(bool exact) {
     sim::Options o;
     o.network_model = exact ? "auto" : "alpha_beta";
+    o.slows_communication = exact;
     return o;
   }
 

@@ -124,7 +124,11 @@ class AlikeSteps {
       find_models(clock);
     }
     const bool exclusive = cluster_.device.exclusive_streams;
-    ShareSpeeds speeds(*compute_, sharing_figures(cluster_));
+    topologies::SharingFigures figures = sharing_figures(cluster_);
+    if (!options_.slows_communication) {
+      figures.communication_speed.value = 1;
+    }
+    ShareSpeeds speeds(*compute_, figures);
     ShareSpeeds* sharing = options_.share_devices && communication_takes(models_) ? &speeds : nullptr;
     Simulation result;
     result.links_seen = links_seen_;

@@ -26,6 +26,7 @@ struct Options {
   double clock = 0;                             // 0: what the power limit leaves (sim/power_limit.h)
   double latency = 1;                           // times as long for nothing on the network (sim/scaled_latency.h)
   bool share_devices = true;                    // compute and communication slow each other (sim/device_share.h)
+  bool slows_communication = true;              // or compute alone is slowed
   // Or whole periods of the graph: the last two's ends give the steady period; where servers wait for nobody at least
   // kAsynchronousSteps, the mean over the second half of them.
   int steps = 2;

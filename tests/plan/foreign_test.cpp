@@ -186,7 +186,7 @@ TEST(MegatronImport, LatentAttention) {
   EXPECT_EQ(job.workload.model.head_dim, 128 + 64);
   EXPECT_FALSE(job.workload.model.qk_norm);
   const Job experts = imported_job(latent +
-                                   "--qk-layernorm --num-experts 8 --moe-layer-freq ([0]*1+[1]*3) "
+                                   "--qk-layernorm --num-experts 8 --moe-layer-freq \"([0]*1+[1]*3)\" "
                                    "--recompute-granularity selective --recompute-modules mla_up_proj moe_act mlp");
   EXPECT_TRUE(experts.strategy.recomputes(RecomputeModule::mlp));
   EXPECT_TRUE(experts.strategy.recomputes(RecomputeModule::activation));

