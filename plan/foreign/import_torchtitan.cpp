@@ -50,12 +50,22 @@ void rename(std::vector<Setting>& settings) {
   }
 }
 
-std::int64_t read_model(SettingReader& r, const std::vector<std::string>& overridden) {
+// Of the model that the command line gives in place of the file's; 0 where it is none: the job's reader says so.
+std::int64_t given_layers(const SettingReader& r) {
+  const JsonDocument document =
+      JsonDocument::from_text(json{{"model", r.value("workload.model")}}.dump(), "command line");
+  Mistakes mistakes;
+  ObjectReader reader(document, mistakes);
+  const workloads::Model model = workloads::read_model(reader, "model", r.integer_at("workload.seq_len", 1));
+  return mistakes.empty() ? model.layers : 0;
+}
+
+std::int64_t read_model(SettingReader& r) {
   const std::string family = r.text("model.name").value_or("llama3"),
                     flavor = r.text("model.flavor").value_or("debugmodel");
-  if (std::find(overridden.begin(), overridden.end(), "workload.model") != overridden.end()) {
+  if (r.is_given("workload.model")) {
     r.set_quietly("workload.model", nullptr);
-    return 0;
+    return given_layers(r);
   }
   std::vector<std::string> flavors;
   for (const TorchtitanModel& m : kTorchtitanModels) {
@@ -117,6 +127,69 @@ void read_recompute(SettingReader& r, std::int64_t layers, std::int64_t stages) 
   }
 }
 
+// Layers of each part of a model by its modules: "|", "tok_embeddings", "layers.0", …; nothing where they are not all
+// `layers`, in order.
+std::optional<std::vector<std::int64_t>> layers_of_parts(const std::vector<std::string>& modules, std::int64_t layers) {
+  constexpr std::string_view kLayer = "layers.";
+  std::vector<std::int64_t> parts;
+  std::int64_t next = 0;
+  for (const std::string& module : modules) {
+    if (module == "|") {
+      parts.push_back(0);
+    } else if (module.starts_with(kLayer)) {
+      if (parts.empty() || module.substr(kLayer.size()) != std::to_string(next)) {
+        return std::nullopt;
+      }
+      ++next;
+      ++parts.back();
+    }
+  }
+  return next == layers ? std::optional(parts) : std::nullopt;
+}
+
+constexpr const char* kPerStage = "parallelism.pipeline_parallel_layers_per_stage";
+constexpr const char* kParts = "parallelism.module_fqns_per_model_part";
+
+// Layers of each stage, where torchtitan cuts the model into `chunks` stages of a rank, or into as many as it says.
+std::vector<std::int64_t> read_stages(SettingReader& r, std::int64_t layers, std::int64_t pp, std::int64_t chunks) {
+  const std::int64_t first = r.integer("parallelism.pipeline_parallel_first_stage_less_layers", 0).value_or(1),
+                     last = r.integer("parallelism.pipeline_parallel_last_stage_less_layers", 0).value_or(1);
+  const auto per_stage = r.integer(kPerStage, 1);
+  const Setting* modules = r.find(kParts);
+  constexpr std::int64_t kMostStages = 100'000;
+  if (layers == 0 || pp > kMostStages || chunks > kMostStages || r.is_given("strategy.layers_per_stage")) {
+    return {};
+  }
+  const bool counted = !r.is_given("strategy.virtual_stages");
+  if (modules != nullptr && counted) {
+    const auto parts = layers_of_parts(modules->values, layers);
+    if (!parts || std::ssize(*parts) % pp != 0) {
+      r.mistake(kParts, fmt::format("expected lists of modules, among them layers.0 to layers.{} in order, of a "
+                                    "multiple of the {} pipeline ranks",
+                                    layers - 1, pp));
+    }
+    return parts.value_or(std::vector<std::int64_t>{});
+  }
+  std::int64_t stages = pp * chunks;
+  if (per_stage && counted) {
+    stages = (layers + std::min(first + last, layers) + *per_stage - 1) / *per_stage;
+    if (stages % pp != 0) {
+      r.mistake(kPerStage,
+                fmt::format("{} makes {} stages, no multiple of the {} pipeline ranks", *per_stage, stages, pp));
+      return {};
+    }
+  }
+  std::vector<std::int64_t> split;
+  if (stages <= kMostStages) {
+    split = torchtitan_split(layers, stages, first, last);
+  }
+  if (split.empty()) {
+    r.mistake("parallelism.pipeline_parallel_degree",
+              fmt::format("{} layers are too few for {} stages", layers, stages));
+  }
+  return split;
+}
+
 // Virtual stages of a rank.
 std::int64_t read_pipeline(SettingReader& r, std::int64_t layers) {
   const std::int64_t pp = r.integer_at("strategy.pp", 1);
@@ -125,86 +198,75 @@ std::int64_t read_pipeline(SettingReader& r, std::int64_t layers) {
     known.emplace_back(s.name);
   }
   const std::string word = r.word("parallelism.pipeline_parallel_schedule", known).value_or("1F1B");
-  const std::int64_t first = r.integer("parallelism.pipeline_parallel_first_stage_less_layers", 0).value_or(1),
-                     last = r.integer("parallelism.pipeline_parallel_last_stage_less_layers", 0).value_or(1);
-  const auto per_stage = r.integer("parallelism.pipeline_parallel_layers_per_stage", 1);
   const auto micro = r.integer("parallelism.pipeline_parallel_microbatch_size", 1);
   if (pp == 1) {
+    for (const char* name : {"parallelism.pipeline_parallel_first_stage_less_layers",
+                             "parallelism.pipeline_parallel_last_stage_less_layers", kPerStage, kParts}) {
+      r.find(name);  // without a pipeline they say nothing
+    }
     return 1;
   }
   r.set("strategy.micro_batch", micro.value_or(1), "parallelism.pipeline_parallel_microbatch_size");
+  const auto named = std::find_if(kTorchtitanSchedules.begin(), kTorchtitanSchedules.end(),
+                                  [&](const TorchtitanSchedule& s) { return s.name == word; });
+  r.set("strategy.schedule", named->job, "parallelism.pipeline_parallel_schedule");
   const auto schedule = std::find_if(kTorchtitanSchedules.begin(), kTorchtitanSchedules.end(),
-                                     [&](const TorchtitanSchedule& s) { return s.name == word; });
-  std::int64_t chunks = schedule->chunks;
-  if (per_stage && chunks > 1 && layers > 0) {
-    const std::int64_t stages = (layers + std::min(first + last, layers) + *per_stage - 1) / *per_stage;
-    if (stages % pp != 0) {
-      r.mistake("parallelism.pipeline_parallel_layers_per_stage",
-                fmt::format("{} makes {} stages, no multiple of the {} pipeline ranks", *per_stage, stages, pp));
-    }
-    chunks = std::max<std::int64_t>(1, stages / pp);
+                                     [&](const auto& s) { return r.value("strategy.schedule") == s.job; });
+  const std::int64_t usual = schedule == kTorchtitanSchedules.end() ? 1 : schedule->chunks;
+  std::int64_t chunks = std::max<std::int64_t>(1, r.integer_at("strategy.virtual_stages", usual));
+  if (const std::vector<std::int64_t> split = read_stages(r, layers, pp, chunks); !split.empty()) {
+    chunks = std::max<std::int64_t>(1, std::ssize(split) / pp);
+    r.set("strategy.layers_per_stage", split, r.has(kParts) ? kParts : "parallelism.pipeline_parallel_degree");
   }
-  r.set("strategy.schedule", schedule->job, "parallelism.pipeline_parallel_schedule");
+  if ((chunks > 1) != (usual > 1) && !r.is_given("strategy.virtual_stages")) {
+    r.mistake("parallelism.pipeline_parallel_schedule",
+              fmt::format("\"{}\" has {} of a rank, not {}", word, usual > 1 ? "several stages" : "one stage", chunks));
+  }
   r.set_quietly("strategy.virtual_stages", chunks);
-  constexpr std::int64_t kMostStages = 100'000;
-  if (layers > 0 && pp <= kMostStages && chunks * pp <= kMostStages) {
-    const std::vector<std::int64_t> split = torchtitan_split(layers, chunks * pp, first, last);
-    if (split.empty()) {
-      r.mistake("parallelism.pipeline_parallel_degree",
-                fmt::format("{} layers are too few for {} stages", layers, chunks * pp));
-    } else {
-      r.set("strategy.layers_per_stage", split, "parallelism.pipeline_parallel_degree");
-    }
-  }
   return chunks;
 }
 
-struct Degrees {
-  std::int64_t replicate = 1, shard = 1;
-};
-
-Degrees read_data_parallel(SettingReader& r) {
-  Degrees d;
-  d.replicate = r.integer("parallelism.data_parallel_replicate_degree", 1).value_or(1);
-  const std::int64_t shard = r.integer("parallelism.data_parallel_shard_degree", -1).value_or(-1);
+void read_data_parallel(SettingReader& r) {
+  const std::int64_t replicate = r.integer("parallelism.data_parallel_replicate_degree", 1).value_or(1);
+  std::int64_t shard = r.integer("parallelism.data_parallel_shard_degree", -1).value_or(-1);
   if (shard > 0) {
-    d.shard = shard;
-    r.set("strategy.dp", d.replicate * shard, "parallelism.data_parallel_shard_degree");
+    r.set("strategy.dp", replicate * shard, "parallelism.data_parallel_shard_degree");
   } else {
-    d.shard = std::max<std::int64_t>(1, data_parallel_size(r) / d.replicate);
     if (shard == 0) {
       r.mistake("parallelism.data_parallel_shard_degree", "0 is not allowed; expected -1 (what is left) or >= 1");
     }
+    shard = std::max<std::int64_t>(1, data_parallel_size(r) / replicate);
   }
-  const bool fsdp = d.shard > 1 || r.integer_at("strategy.cp", 1) > 1;
   const std::string policy =
       r.word("parallelism.fsdp_reshard_after_forward", {"default", "always", "never"}).value_or("default");
-  const bool in_pipeline = r.integer_at("strategy.pp", 1) > 1;
-  if (!fsdp) {
-    r.set_quietly("strategy.overlap_grad_reduce", d.replicate > 1);
-    return d;
-  }
-  if (in_pipeline && policy != "always") {
+  const TorchtitanSharding s =
+      torchtitan_sharding(replicate, shard, r.integer_at("strategy.cp", 1), r.integer_at("strategy.pp", 1), policy);
+  if (s.zero == 1) {
     r.assume("strategy.zero", 1,
              "FSDP in a pipeline keeps parameters and gradients whole until a stage's last backward");
-    r.set_quietly("strategy.overlap_param_gather", true);
-  } else {
+  } else if (s.zero == 3) {
     r.set("strategy.zero", 3, "parallelism.data_parallel_shard_degree");
-    r.set_quietly("strategy.reshard", policy != "never");
   }
-  r.set_quietly("strategy.overlap_grad_reduce", true);
-  if (d.replicate > 1 && d.shard > 1) {
-    r.set("strategy.shard", d.shard, "parallelism.data_parallel_replicate_degree");
+  r.set_quietly("strategy.overlap_grad_reduce", s.overlap_grad_reduce);
+  const std::int64_t zero = r.integer_at("strategy.zero", 0);  // of which the other words depend
+  if (zero == 3) {
+    r.set_quietly("strategy.reshard", s.reshard);
+  } else if (zero > 0) {
+    r.set_quietly("strategy.overlap_param_gather", s.overlap_param_gather);
   }
-  return d;
+  if (zero > 0 && replicate > 1 && shard > 1) {
+    r.set("strategy.shard", shard, "parallelism.data_parallel_replicate_degree");
+  }
 }
 
 void read_batch(SettingReader& r) {
   const std::int64_t dp = data_parallel_size(r);
-  const std::int64_t local = std::min<std::int64_t>(r.integer("training.local_batch_size", 1).value_or(8), 1'000'000);
+  constexpr std::int64_t kMostLocal = 1'000'000;
+  std::int64_t local = std::min(r.integer("training.local_batch_size", 1).value_or(8), kMostLocal);
   const std::int64_t global = r.integer("training.global_batch_size", -1).value_or(-1);
   if (r.integer_at("strategy.pp", 1) == 1) {
     r.set("strategy.micro_batch", local, "training.local_batch_size");
+    local = std::min(r.integer_at("strategy.micro_batch", local), kMostLocal);
   } else if (global > local * dp) {
     r.warn("training.global_batch_size",
            "a pipeline that runs several times in a step is forecast as one with more microbatches");
@@ -287,8 +349,8 @@ ImportedJob import_torchtitan(const std::string& text, const std::string& origin
     launch.settings = read_toml(text, origin);
   }
   rename(launch.settings);
-  const std::vector<std::string> overridden = overridden_fields(options.overrides);
-  SettingReader r(flags ? "torchtitan flags" : "torchtitan TOML", origin, launch.settings, overridden);
+  SettingReader r(flags ? "torchtitan flags" : "torchtitan TOML", origin, launch.settings,
+                  overridden_fields(options.overrides));
   if (r.has("job.config_file")) {
     r.warn("job.config_file",
            "that file is not read with the flags; import it, and give what the flags change as "
@@ -298,7 +360,7 @@ ImportedJob import_torchtitan(const std::string& text, const std::string& origin
     const auto value = r.integer(w.name, 1);
     value ? r.set(w.path, *value, w.name) : r.set_quietly(w.path, w.fallback);
   }
-  const std::int64_t layers = read_model(r, overridden);
+  const std::int64_t layers = read_model(r);
   set_cluster(r, launch, options.overrides);
   const std::int64_t chunks = read_pipeline(r, layers);
   read_data_parallel(r);
@@ -340,13 +402,27 @@ ImportedJob import_torchtitan(const std::string& text, const std::string& origin
 std::vector<std::int64_t> torchtitan_split(std::int64_t layers, std::int64_t stages, std::int64_t embedding,
                                            std::int64_t head) {
   const std::int64_t items = layers + embedding + head;
+  if (items / stages < std::max({std::int64_t{1}, embedding, head})) {
+    return {};
+  }
   std::vector<std::int64_t> split(static_cast<std::size_t>(stages), items / stages);
   for (std::int64_t i = 0; i < items % stages; ++i) {
     ++split[static_cast<std::size_t>(i)];
   }
   split.front() -= embedding;
   split.back() -= head;
-  return *std::min_element(split.begin(), split.end()) < 0 ? std::vector<std::int64_t>{} : split;
+  return split;
+}
+
+TorchtitanSharding torchtitan_sharding(std::int64_t replicate, std::int64_t shard, std::int64_t cp, std::int64_t pp,
+                                       std::string_view policy) {
+  if (shard == 1 && cp == 1) {
+    return {0, false, replicate > 1, false};
+  }
+  if (pp > 1 && policy != "always") {
+    return {1, false, true, true};
+  }
+  return {3, policy != "never", true, false};
 }
 
 }  // namespace foretrain::plan
