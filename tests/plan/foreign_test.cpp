@@ -137,6 +137,21 @@ TEST(MegatronExport, NamesWhatHasNoWord) {
   EXPECT_THROW(export_megatron(job_of("mlp-classifier")), InputError);
 }
 
+TEST(Export, NamesRoundingAndModelsThatAreNoFlavor) {
+  const Job rounded = job_of("llama3-70b-64-h100", {R"(optimizer={"name":"adamw","rounding":"stochastic"})"});
+  for (const Exporter to : {export_megatron, export_torchtitan, export_deepspeed}) {
+    EXPECT_TRUE(any_has(to(rounded).warnings, "workload.optimizer.rounding \"stochastic\""));
+  }
+  json model = resolved(job_of("llama3-70b-64-h100"))["workload"]["model"];
+  model.update({{"tied_embeddings", true}, {"attention_window", 1024}, {"rotary_base", 10000.0}});
+  const ExportedJob out = export_torchtitan(job_of("llama3-70b-64-h100", {"workload.model=" + model.dump()}));
+  for (const char* lost : {"tied_embeddings true: torchtitan has no word for it; written is false",
+                           "attention_window 1024: torchtitan has no word for it; written is 0",
+                           "rotary_base 10000.0: torchtitan has no word for it; written is 500000.0"}) {
+    EXPECT_TRUE(any_has(out.warnings, lost)) << lost;
+  }
+}
+
 TEST(Scripts, AreReadBack) {
   const Job job = job_of("llama3-70b-64-h100", {"layers_per_stage=[19,21,21,19]"});
   for (const Exporter to : {export_slurm, export_torchrun, export_mpirun}) {
@@ -155,6 +170,10 @@ TEST(TorchtitanRoundTrip, Words) {
       {"pp=4", "overlap_grad_reduce=true", "overlap_param_gather=true"},
       {"pp=4", "virtual_stages=2", "overlap_grad_reduce=true", "overlap_param_gather=true"},
       {"pp=4", "schedule=zb_v", "overlap_grad_reduce=true", "overlap_param_gather=true"},
+      // No number of layers per stage makes so many stages, or such: module by module.
+      {"pp=4", "virtual_stages=16", "overlap_grad_reduce=true", "overlap_param_gather=true"},
+      {"pp=4", "layers_per_stage=[19,21,21,19]", "overlap_grad_reduce=true", "overlap_param_gather=true"},
+      {"pp=4", "layers_per_stage=[10,21,29,20]", "overlap_grad_reduce=true", "overlap_param_gather=true"},
       {"pp=1", "dp=8", "zero=3", "overlap_grad_reduce=true", "recompute=full", "precision=fp8"},
       {"pp=1", "dp=4", "cp=2", "cp_kind=all_gather", "zero=3", "overlap_grad_reduce=true", "micro_batch=2"},
       {"pp=1", "dp=8", "zero=3", "overlap_grad_reduce=true", "recompute=[\"norm\",\"activation\"]"},
@@ -187,6 +206,69 @@ TEST(DeepspeedRoundTrip, Words) {
 
 TEST(Deepspeed, SaysWhichModelIsMissing) {
   EXPECT_THROW(import_deepspeed(R"({"train_batch_size": 8})", "ds.json", {}), InputError);
+}
+
+TEST(Deepspeed, RefusesValuesOfAnotherType) {
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"[]", "ds.json:1: [] is not allowed; expected an object with DeepSpeed's settings"},
+      {R"({"zero_optimization": []})", "zero_optimization: \"[]\" is not allowed; expected an object"},
+      {R"({"zero_optimization": {"stage": [1]}})", "stage: \"[1]\" is not allowed; expected an integer >= 0"},
+      {R"({"scheduler": 5})", "ds.json:1: scheduler: \"5\" is not allowed; expected an object"},
+      {R"({"scheduler": {"type": 5}})", "scheduler.type: \"5\" is not known; expected one of: WarmupLR"},
+      {"{\n\"train_micro_batch_size_per_gpu\": 3.7}",
+       "ds.json:2: train_micro_batch_size_per_gpu: \"3.7\" is not allowed; expected an integer >= 1"},
+      {R"({"optimizer": {"type": "Adam", "params": {"betas": ["x", 2]}}})",
+       "optimizer.params.betas: [\"x\",2] is not allowed; expected two numbers >= 0 and < 1"},
+      {R"({"optimizer": {"type": "Adam", "params": {"betas": [0.9]}}})", "betas: [0.9] is not allowed"},
+      {R"({"zero_optimization": {"offload_optimizer": {"device": "gpu"}}})", "expected one of: none, cpu, nvme"},
+  };
+  for (const auto& [text, message] : cases) {
+    try {
+      import_deepspeed(text, "ds.json", {{"model=llama3-8b", "seq_len=4096"}, {}});
+      FAIL() << text;
+    } catch (const InputError& e) {
+      EXPECT_NE(std::string(e.what()).find(message), std::string::npos) << e.what();
+    }
+  }
+}
+
+json imported(Importer from, const std::string& text, const std::vector<std::string>& given) {
+  return json::parse(from(text, "file", {given, {}}).document);
+}
+
+// Of a field on the command line follows what followed of the file's.
+TEST(Import, KnowsTheCommandLineFirst) {
+  const std::string deepspeed = R"({"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 8,
+      "bf16": {"enabled": true}, "zero_optimization": {"stage": 1}})";
+  const auto batch = [&](std::vector<std::string> given) {
+    given.insert(given.end(), {"model=llama3-70b", "seq_len=4096", "nodes=2"});
+    return imported(import_deepspeed, deepspeed, given)["workload"]["global_batch"];
+  };
+  EXPECT_EQ(batch({"system=dgx-h100"}), 128);  // 16 devices x 8 steps
+  EXPECT_EQ(batch({"system=dgx-h100", "tp=8"}), 16);
+  EXPECT_EQ(batch({"system=dgx-h100", "tp=2", "cp=2", "strategy.pp=2", "micro_batch=3"}), 48);
+  EXPECT_EQ(batch({"system=dgx-h100", R"(strategy={"tp":8})"}), 16);
+  EXPECT_EQ(batch({"system=gb200-nvl72"}), 64);  // 4 devices of a node
+  EXPECT_EQ(batch({"system=dgx-h100", "devices_per_node=4"}), 64);
+
+  const std::string titan =
+      "[model]\nname = \"llama3\"\nflavor = \"70B\"\n[training]\nlocal_batch_size = 8\n"
+      "[parallelism]\ntensor_parallel_degree = 8\npipeline_parallel_degree = 2\n";
+  json job = imported(import_torchtitan, titan, {"nodes=8", "strategy.tp=4"});
+  EXPECT_EQ(job["workload"]["global_batch"], 64);  // 64 devices / (4 x 2) x 8
+  job = imported(import_torchtitan, titan, {"nodes=8", "pp=4", "zero=3"});
+  EXPECT_EQ(job["strategy"]["layers_per_stage"], (json{20, 21, 20, 19}));  // of 82 items
+  EXPECT_EQ(job["strategy"]["reshard"], false);
+  job = imported(import_torchtitan, titan, {"nodes=8", "model=llama3-8b", "virtual_stages=2", "micro_batch=2"});
+  EXPECT_EQ(job["strategy"]["layers_per_stage"], (json{8, 9, 8, 7}));  // of 34 items
+}
+
+TEST(Import, SaysWhatTheCommandLineTookTheFilesPlace) {
+  const ImportedJob job = import_deepspeed(R"({"zero_optimization": {"stage": 1}})", "file",
+                                           {{"model=llama3-8b", "seq_len=4096", "zero=2", "system=dgx-h100"}, {}});
+  EXPECT_TRUE(any_has(job.read, "zero_optimization.stage 1: strategy.zero is what the command line says"));
+  EXPECT_FALSE(any_has(job.assumed, "strategy.zero"));
+  EXPECT_FALSE(any_has(job.assumed, "cluster.system"));
 }
 
 std::vector<std::string> words(const std::string& text, const std::map<std::string, std::string>& given = {}) {
@@ -250,6 +332,35 @@ TEST(Layout, LayersOfStages) {
 TEST(Torchtitan, CutsLayers) {
   EXPECT_EQ(torchtitan_split(10, 5, 1, 1), (std::vector<std::int64_t>{2, 3, 2, 2, 1}));
   EXPECT_TRUE(torchtitan_split(1, 4, 1, 2).empty());
+  EXPECT_TRUE(torchtitan_split(3, 5, 1, 0).empty());  // a stage of nothing
+  EXPECT_TRUE(torchtitan_split(5, 4, 0, 2).empty());  // a head of two layers, where stages have one
+}
+
+TEST(Torchtitan, RefusesStagesThatItsScheduleHasNot) {
+  const auto refused = [](const std::string& parallelism) -> std::string {
+    try {
+      import_torchtitan(
+          "[model]\nname = \"deepseek_v3\"\nflavor = \"16B\"\n[parallelism]\n"
+          "pipeline_parallel_degree = 2\n" +
+              parallelism + "\n[activation_checkpoint]\nmode = \"none\"",
+          "t.toml", {});
+    } catch (const InputError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  const std::string interleaved = "pipeline_parallel_schedule = \"Interleaved1F1B\"\n";
+  // 27 + 1 + 1 items, 5 each: 6 stages; 10 each: 3.
+  EXPECT_EQ(refused(interleaved + "pipeline_parallel_layers_per_stage = 5"), "");
+  EXPECT_NE(refused(interleaved + "pipeline_parallel_layers_per_stage = 10").find("10 makes 3 stages"),
+            std::string::npos);
+  EXPECT_NE(refused("pipeline_parallel_layers_per_stage = 5").find("\"1F1B\" has one stage of a rank, not 3"),
+            std::string::npos);
+  EXPECT_NE(
+      refused(interleaved + "pipeline_parallel_layers_per_stage = 15").find("has several stages of a rank, not 1"),
+      std::string::npos);
+  EXPECT_NE(refused("module_fqns_per_model_part = [[\"layers.0\"], [\"layers.2\"]]").find("layers.0 to layers.26"),
+            std::string::npos);
 }
 
 TEST(Toml, Values) {
