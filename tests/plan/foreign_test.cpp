@@ -142,6 +142,11 @@ TEST(Export, NamesRoundingAndModelsThatAreNoFlavor) {
   for (const Exporter to : {export_megatron, export_torchtitan, export_deepspeed}) {
     EXPECT_TRUE(any_has(to(rounded).warnings, "workload.optimizer.rounding \"stochastic\""));
   }
+  const Job whole_experts = job_of("llama3-70b-64-h100", {"model=deepseek-v2-lite", "pp=1", "tp=2", "dp=32",
+                                                          "sequence_parallel=true", "expert_tp=1"});
+  EXPECT_FALSE(any_has(export_megatron(whole_experts).warnings, "expert_tp"));
+  EXPECT_TRUE(any_has(export_torchtitan(whole_experts).warnings, "strategy.expert_tp 1"));
+  EXPECT_TRUE(any_has(export_deepspeed(whole_experts).warnings, "strategy.expert_tp 1"));
   json model = resolved(job_of("llama3-70b-64-h100"))["workload"]["model"];
   model.update({{"tied_embeddings", true}, {"attention_window", 1024}, {"rotary_base", 10000.0}});
   const ExportedJob out = export_torchtitan(job_of("llama3-70b-64-h100", {"workload.model=" + model.dump()}));
