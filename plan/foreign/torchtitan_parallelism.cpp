@@ -146,6 +146,9 @@ void read_torchtitan_data_parallel(SettingReader& r) {
   }
   if (zero > 0 && replicate > 1 && shard > 1) {
     r.set("strategy.shard", shard, "parallelism.data_parallel_replicate_degree");
+  } else if (s.zero > 0 && replicate > 1) {
+    r.warn("parallelism.data_parallel_replicate_degree",
+           "FSDP over the ranks along cp alone is not built: forecast as over those along dp, too");
   }
 }
 

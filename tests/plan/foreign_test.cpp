@@ -237,6 +237,42 @@ TEST(Deepspeed, RefusesValuesOfAnotherType) {
   }
 }
 
+TEST(HuggingFace, SaysWhichKeysShapeNothing) {
+  const std::string llama = R"({"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 128256, "max_position_embeddings": 8192,
+    "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "bfloat16", "attention_dropout": 0.1, "sliding_window": null,
+    "num_kv_heads": 8, "num_experts": 16, "rope_scaling": {"type": "linear", "factor": 2.0}})";
+  const ImportedJob job = import_hf_job(llama, "config.json", {});
+  EXPECT_EQ(job.ignored, (std::vector<std::string>{"attention_dropout", "bos_token_id", "eos_token_id",
+                                                   "sliding_window", "torch_dtype"}));
+  EXPECT_EQ(job.warnings, (std::vector<std::string>{
+                              "config.json:4: rope_scaling: \"linear\" is not built: positions rotate without it, "
+                              "which a forecast does not see",
+                              "config.json:4: num_experts: 16 is none of llama's keys, and left out; it may change "
+                              "the forecast",
+                              "config.json:4: num_kv_heads: 8 is none of llama's keys, and left out; it may change "
+                              "the forecast"}));
+
+  const std::string deepseek = R"({"model_type": "deepseek_v3", "hidden_size": 1024, "intermediate_size": 2048,
+    "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 1000,
+    "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256, "kv_lora_rank": 64,
+    "num_nextn_predict_layers": 1, "quantization_config": {"fmt": "e4m3"}, "rope_scaling": {"type": "yarn"}})";
+  const ImportedJob latent = import_hf_job(deepseek, "config.json", {});
+  EXPECT_EQ(latent.ignored, std::vector<std::string>{"num_key_value_heads"});
+  ASSERT_EQ(latent.warnings.size(), 3U);
+  EXPECT_TRUE(any_has(latent.warnings, "config.json:4: num_nextn_predict_layers: modules that predict further tokens"));
+  EXPECT_TRUE(any_has(latent.warnings, "config.json:4: quantization_config: "));
+  EXPECT_TRUE(any_has(latent.warnings, "config.json:4: rope_scaling: \"yarn\" is not built"));
+
+  const std::string mixtral = R"({"model_type": "mixtral", "hidden_size": 1024, "intermediate_size": 2048,
+    "num_hidden_layers": 4, "num_attention_heads": 8, "vocab_size": 1000, "router_aux_loss_coef": 0.02,
+    "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                     "original_max_position_embeddings": 8192}})";
+  const ImportedJob experts = import_hf_job(mixtral, "config.json", {});
+  EXPECT_EQ(experts.ignored, std::vector<std::string>{"router_aux_loss_coef"});  // no router logits are put out
+  EXPECT_TRUE(experts.warnings.empty());
+}
+
 json imported(Importer from, const std::string& text, const std::vector<std::string>& given) {
   return json::parse(from(text, "file", {given, {}}).document);
 }
@@ -266,6 +302,17 @@ TEST(Import, KnowsTheCommandLineFirst) {
   EXPECT_EQ(job["strategy"]["reshard"], false);
   job = imported(import_torchtitan, titan, {"nodes=8", "model=llama3-8b", "virtual_stages=2", "micro_batch=2"});
   EXPECT_EQ(job["strategy"]["layers_per_stage"], (json{8, 9, 8, 7}));  // of 34 items
+}
+
+TEST(Import, KnowsTheCommandLineFirstOfMegatronToo) {
+  const std::string megatron =
+      "--num-layers 32 --hidden-size 4096 --num-attention-heads 32 --seq-length 4096 "
+      "--vocab-size 32000 --global-batch-size 64 --bf16 --pipeline-model-parallel-size 2 "
+      "--num-layers-per-virtual-pipeline-stage 4";
+  json job = imported(import_megatron, megatron, {"nodes=2"});
+  EXPECT_EQ(job["strategy"]["virtual_stages"], 4);  // 32 layers / 2 / 4
+  job = imported(import_megatron, megatron, {"nodes=2", "pp=4"});
+  EXPECT_EQ(job["strategy"]["virtual_stages"], 2);
 }
 
 TEST(Import, SaysWhatTheCommandLineTookTheFilesPlace) {
