@@ -17,10 +17,25 @@ namespace {
 
 using nlohmann::json;
 
+// What DeepSpeed has as objects; nothing else is one.
+const std::vector<std::string> kSections{"zero_optimization",
+                                         "zero_optimization.offload_optimizer",
+                                         "zero_optimization.offload_param",
+                                         "bf16",
+                                         "bfloat16",
+                                         "fp16",
+                                         "optimizer",
+                                         "optimizer.params",
+                                         "scheduler",
+                                         "scheduler.params",
+                                         "tensor_parallel",
+                                         "activation_checkpointing"};
+
 // {"a": {"b": 1}} as "a.b 1"; "auto" says nothing, and is noted. A list is one value, as it stands there.
 void flatten(const JsonDocument& document, const json& value, const std::string& name, const std::string& pointer,
              std::vector<Setting>& out, std::vector<std::string>& automatic) {
-  if (value.is_object()) {
+  const bool is_section = std::find(kSections.begin(), kSections.end(), name) != kSections.end();
+  if (value.is_object() && (is_section || !value.empty())) {
     for (const auto& [key, inner] : value.items()) {
       flatten(document, inner, name.empty() ? key : name + "." + key, pointer + "/" + key, out, automatic);
     }
@@ -33,12 +48,8 @@ void flatten(const JsonDocument& document, const json& value, const std::string&
   }
 }
 
-// What DeepSpeed has as objects is nothing else.
 void check_sections(SettingReader& r) {
-  for (const char* name :
-       {"zero_optimization", "zero_optimization.offload_optimizer", "zero_optimization.offload_param", "bf16",
-        "bfloat16", "fp16", "optimizer", "optimizer.params", "scheduler", "scheduler.params", "tensor_parallel",
-        "activation_checkpointing"}) {
+  for (const std::string& name : kSections) {
     if (const Setting* section = r.find(name)) {
       r.mistake(name, fmt::format("\"{}\" is not allowed; expected an object", section->values.front()));
     }

@@ -102,7 +102,7 @@ std::int64_t read_torchtitan_pipeline(SettingReader& r, std::int64_t layers) {
   const auto schedule = std::find_if(kTorchtitanSchedules.begin(), kTorchtitanSchedules.end(),
                                      [&](const auto& s) { return r.value("strategy.schedule") == s.job; });
   const std::int64_t usual = schedule == kTorchtitanSchedules.end() ? 1 : schedule->chunks;
-  std::int64_t chunks = std::max<std::int64_t>(1, r.integer_at("strategy.virtual_stages", usual));
+  std::int64_t chunks = std::clamp<std::int64_t>(r.integer_at("strategy.virtual_stages", usual), 1, kMost);
   if (const std::vector<std::int64_t> split = read_stages(r, layers, pp, chunks); !split.empty()) {
     chunks = std::max<std::int64_t>(1, std::ssize(split) / pp);
     r.set("strategy.layers_per_stage", split, r.has(kParts) ? kParts : "parallelism.pipeline_parallel_degree");
@@ -144,9 +144,12 @@ void read_torchtitan_data_parallel(SettingReader& r) {
   } else if (zero > 0) {
     r.set_quietly("strategy.overlap_param_gather", s.overlap_param_gather);
   }
-  if (zero > 0 && replicate > 1 && shard > 1) {
+  if (zero == 0 || replicate == 1) {
+    return;
+  }
+  if (shard > 1) {
     r.set("strategy.shard", shard, "parallelism.data_parallel_replicate_degree");
-  } else if (s.zero > 0 && replicate > 1) {
+  } else {
     r.warn("parallelism.data_parallel_replicate_degree",
            "FSDP over the ranks along cp alone is not built: forecast as over those along dp, too");
   }

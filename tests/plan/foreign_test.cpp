@@ -217,6 +217,7 @@ TEST(Deepspeed, RefusesValuesOfAnotherType) {
   const std::vector<std::pair<std::string, std::string>> cases{
       {"[]", "ds.json:1: [] is not allowed; expected an object with DeepSpeed's settings"},
       {R"({"zero_optimization": []})", "zero_optimization: \"[]\" is not allowed; expected an object"},
+      {R"({"zero_optimization": {}, "train_batch_size": {}})", "train_batch_size: \"{}\" is not allowed; expected a"},
       {R"({"zero_optimization": {"stage": [1]}})", "stage: \"[1]\" is not allowed; expected an integer >= 0"},
       {R"({"scheduler": 5})", "ds.json:1: scheduler: \"5\" is not allowed; expected an object"},
       {R"({"scheduler": {"type": 5}})", "scheduler.type: \"5\" is not known; expected one of: WarmupLR"},
