@@ -34,7 +34,7 @@ const std::vector<std::string> kSections{"zero_optimization",
 // {"a": {"b": 1}} as "a.b 1"; "auto" says nothing, and is noted. A list is one value, as it stands there.
 void flatten(const JsonDocument& document, const json& value, const std::string& name, const std::string& pointer,
              std::vector<Setting>& out, std::vector<std::string>& automatic) {
-  const bool is_section = std::find(kSections.begin(), kSections.end(), name) != kSections.end();
+  const bool is_section = name.empty() || std::find(kSections.begin(), kSections.end(), name) != kSections.end();
   if (value.is_object() && (is_section || !value.empty())) {
     for (const auto& [key, inner] : value.items()) {
       flatten(document, inner, name.empty() ? key : name + "." + key, pointer + "/" + key, out, automatic);

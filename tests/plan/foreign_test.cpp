@@ -213,6 +213,10 @@ TEST(Deepspeed, SaysWhichModelIsMissing) {
   EXPECT_THROW(import_deepspeed(R"({"train_batch_size": 8})", "ds.json", {}), InputError);
 }
 
+TEST(Deepspeed, MayBeEmpty) {
+  EXPECT_TRUE(import_deepspeed("{}", "ds.json", {{"model=llama3-8b", "seq_len=4096"}, {}}).ignored.empty());
+}
+
 TEST(Deepspeed, RefusesValuesOfAnotherType) {
   const std::vector<std::pair<std::string, std::string>> cases{
       {"[]", "ds.json:1: [] is not allowed; expected an object with DeepSpeed's settings"},
