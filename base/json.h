@@ -107,6 +107,7 @@ class ObjectReader {
   // A mistake at /this/object/key (key may be ""): "file:line: /path: what".
   void mistake(const std::string& key, const std::string& what);
   void finish();
+  std::vector<std::string> unread() const;           // keys that nobody asked for
   Mistakes& mistakes() const { return *mistakes_; }  // for a document that this one points to
   std::string place(const std::string& key) const;   // "file:line: /path"
 

@@ -341,18 +341,26 @@ std::vector<ObjectReader> ObjectReader::objects(const std::string& key, bool req
   return result;
 }
 
-void ObjectReader::finish() {
+std::vector<std::string> ObjectReader::unread() const {
+  std::vector<std::string> keys;
   if (object_ == nullptr) {
-    return;
+    return keys;
   }
   for (const auto& [key, value] : object_->items()) {
     if (std::find(known_.begin(), known_.end(), key) == known_.end()) {
-      if (mistakes_->full()) {
-        mistakes_->add("");
-        continue;
-      }
-      mistake(key, fmt::format("unknown key {}; {}known: {}", shown(key), suggestion(key, known_), list(known_)));
+      keys.push_back(key);
     }
+  }
+  return keys;
+}
+
+void ObjectReader::finish() {
+  for (const std::string& key : unread()) {
+    if (mistakes_->full()) {
+      mistakes_->add("");
+      continue;
+    }
+    mistake(key, fmt::format("unknown key {}; {}known: {}", shown(key), suggestion(key, known_), list(known_)));
   }
 }
 

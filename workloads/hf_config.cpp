@@ -319,7 +319,7 @@ bool is_hf_config(const JsonDocument& document) {
          (document.root().contains("model_type") || document.root().contains("architectures"));
 }
 
-Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
+Model import_hf_config(const JsonDocument& document, Mistakes& mistakes, std::vector<std::string>* unread) {
   ObjectReader reader(document, mistakes);
   const std::size_t before = mistakes.count();
   const std::string type =
@@ -354,6 +354,9 @@ Model import_hf_config(const JsonDocument& document, Mistakes& mistakes) {
   }
   check_model(m, reader);
   check_moe(m.moe, m.layers, reader);
+  if (unread != nullptr) {
+    *unread = reader.unread();
+  }
   return m;
 }
 

@@ -327,7 +327,7 @@ void write_pipeline(Telling& t, FlagLines& out, const Job& job) {
 
 void write_parallel(Telling& t, FlagLines& out, const Job& job) {
   if (job.workload.model.moe.experts > 0 && job.strategy.expert_tp != job.strategy.tp) {
-    out.add("--expert-tensor-parallel-size", job.strategy.expert_tp);
+    out.add("--expert-tensor-parallel-size", t.integer("strategy.expert_tp"));
   }
   if (const std::string kind = t.word("strategy.cp_kind"); job.strategy.cp > 1 && kind != "ring") {
     out.add("--cp-comm-type", kind == "all_to_all" ? "a2a" : "allgather");

@@ -57,11 +57,25 @@ bool is_shape(const workloads::Model& a, const workloads::Model& b) {
          a.moe.top_k == b.moe.top_k && a.moe.ffn_hidden == b.moe.ffn_hidden;
 }
 
+// A flavor is a whole model: what of ours is another is lost, and named.
+void refuse_differences(Telling& t, const json& ours, const json& flavor, const std::string& path) {
+  for (const auto& [key, value] : ours.items()) {
+    const json there = flavor.contains(key) ? flavor.at(key) : json();
+    if (value.is_object() && there.is_object()) {
+      refuse_differences(t, value, there, path + "." + key);
+    } else if (value != there && key != "name") {
+      t.refuse(path + "." + key, shown(there));
+    }
+  }
+}
+
 void write_model(Telling& t, Toml& out, const Job& job) {
   t.pass({"workload.model"});
   for (const TorchtitanModel& m : kTorchtitanModels) {
-    if (is_shape(job.workload.model,
-                 workloads::load_model(catalogue_path(workloads::kModelFolder, "model", std::string(m.model))))) {
+    const workloads::Model flavor =
+        workloads::load_model(catalogue_path(workloads::kModelFolder, "model", std::string(m.model)));
+    if (is_shape(job.workload.model, flavor)) {
+      refuse_differences(t, workloads::to_json(job.workload.model), workloads::to_json(flavor), "workload.model");
       out.add("model.name", Toml::quoted(m.name));
       out.add("model.flavor", Toml::quoted(m.flavor));
       return;
@@ -87,60 +101,99 @@ void write_precision(Telling& t, Toml& out) {
   }
 }
 
+// What stages hold, by the names of their modules.
+std::string modules_of(const std::vector<std::int64_t>& layers) {
+  std::string lists;
+  std::int64_t next = 0;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    std::vector<std::string> modules;
+    if (i == 0) {
+      modules.push_back(Toml::quoted("tok_embeddings"));
+    }
+    for (std::int64_t k = 0; k < layers[i]; ++k) {
+      modules.push_back(Toml::quoted(fmt::format("layers.{}", next++)));
+    }
+    if (i + 1 == layers.size()) {
+      modules.insert(modules.end(), {Toml::quoted("norm"), Toml::quoted("output")});
+    }
+    lists += fmt::format("\n  [{}],", fmt::join(modules, ", "));
+  }
+  return "[" + lists + "\n]";
+}
+
+// How torchtitan comes to these layers of each stage: by its own rule, where there is a number of layers that makes so
+// many stages (usual: as many as it has without), else module by module.
+void write_stages(Toml& out, const std::vector<std::int64_t>& split, std::int64_t layers, bool usual) {
+  const std::int64_t stages = std::ssize(split);
+  for (const auto& [embedding, head] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {0, 0}, {1, 0}, {0, 1}, {1, 2}}) {
+    const std::int64_t items = layers + embedding + head, per_stage = (items + stages - 1) / stages;
+    const bool counts = usual || (items + per_stage - 1) / per_stage == stages;
+    if (counts && torchtitan_split(layers, stages, embedding, head) == split) {
+      out.add("parallelism.pipeline_parallel_first_stage_less_layers", fmt::format("{}", embedding));
+      out.add("parallelism.pipeline_parallel_last_stage_less_layers", fmt::format("{}", head));
+      if (!usual) {
+        out.add("parallelism.pipeline_parallel_layers_per_stage", fmt::format("{}", per_stage));
+      }
+      return;
+    }
+  }
+  out.add("parallelism.module_fqns_per_model_part", modules_of(split));
+}
+
 void write_pipeline(Telling& t, Toml& out, const Job& job) {
   const Strategy& s = job.strategy;
   t.pass({"strategy.virtual_stages", "strategy.layers_per_stage"});
   const std::string word = t.word("strategy.schedule");
   if (s.pp == 1) {
+    if (word != "1f1b") {
+      t.refuse("strategy.schedule", "none: a stage alone has each backward behind its forward");
+    }
     return;
   }
-  const auto schedule = std::find_if(kTorchtitanSchedules.begin(), kTorchtitanSchedules.end(),
-                                     [&](const TorchtitanSchedule& x) { return x.job == word; });
+  const std::vector<std::int64_t> split = layers_per_stage(job);
+  const std::int64_t chunks = std::ssize(split) / s.pp;
+  const std::string_view plain = chunks > 1 ? "interleaved" : "1f1b";
+  const auto by_word = [](std::string_view job_word) {
+    return std::find_if(kTorchtitanSchedules.begin(), kTorchtitanSchedules.end(),
+                        [&](const TorchtitanSchedule& x) { return x.job == job_word; });
+  };
+  auto schedule = by_word(word);
   if (schedule == kTorchtitanSchedules.end()) {
-    t.refuse("strategy.schedule", s.virtual_stages > 1 ? "Interleaved1F1B" : "1F1B");
+    schedule = by_word(plain);
+    t.refuse("strategy.schedule", schedule->name);
   }
-  out.add("parallelism.pipeline_parallel_schedule", Toml::quoted(schedule != kTorchtitanSchedules.end() ? schedule->name
-                                                                 : s.virtual_stages > 1 ? "Interleaved1F1B"
-                                                                                        : "1F1B"));
+  if (chunks != s.virtual_stages) {  // both ways of dualpipe
+    t.refuse("strategy.virtual_stages", fmt::format("{}", chunks));
+  }
+  out.add("parallelism.pipeline_parallel_schedule", Toml::quoted(schedule->name));
   out.add("parallelism.pipeline_parallel_microbatch_size", fmt::format("{}", s.micro_batch));
-  const std::vector<std::int64_t> layers = layers_per_stage(job);
-  const std::int64_t all = job.workload.model.layers, stages = std::ssize(layers);
-  for (const auto& [embedding, head] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {0, 0}, {1, 0}, {0, 1}, {1, 2}}) {
-    if (torchtitan_split(all, stages, embedding, head) == layers) {
-      out.add("parallelism.pipeline_parallel_first_stage_less_layers", fmt::format("{}", embedding));
-      out.add("parallelism.pipeline_parallel_last_stage_less_layers", fmt::format("{}", head));
-      if (s.virtual_stages > 1) {
-        out.add("parallelism.pipeline_parallel_layers_per_stage",
-                fmt::format("{}", (all + embedding + head + stages - 1) / stages));
-      }
-      return;
-    }
-  }
-  t.refuse("strategy.layers_per_stage", "torchtitan's own cut");
+  write_stages(out, split, job.workload.model.layers, chunks == schedule->chunks);
 }
 
 void write_data_parallel(Telling& t, Toml& out, const Job& job) {
   const Strategy& s = job.strategy;
-  const std::int64_t zero = t.integer("strategy.zero");
-  t.pass({"strategy.reshard", "strategy.shard", "strategy.overlap_grad_reduce", "strategy.overlap_param_gather"});
-  const bool shards = zero > 0;
-  const std::int64_t group = s.shard > 0 ? s.shard : s.dp;
-  out.add("parallelism.data_parallel_replicate_degree", fmt::format("{}", shards ? s.dp / group : s.dp));
-  out.add("parallelism.data_parallel_shard_degree", fmt::format("{}", shards ? group : 1));
-  if (!shards) {
-    return;
+  t.pass({"strategy.zero", "strategy.reshard", "strategy.shard", "strategy.overlap_grad_reduce",
+          "strategy.overlap_param_gather"});
+  const std::int64_t group = s.zero == 0 ? 1 : s.shard > 0 ? s.shard : s.dp;
+  out.add("parallelism.data_parallel_replicate_degree", fmt::format("{}", s.dp / group));
+  out.add("parallelism.data_parallel_shard_degree", fmt::format("{}", group));
+  const char* policy = s.zero == 3 && s.reshard ? "always" : "never";
+  const TorchtitanSharding there = torchtitan_sharding(s.dp / group, group, s.cp, s.pp, policy);
+  if (there.zero > 0) {
+    out.add("parallelism.fsdp_reshard_after_forward", Toml::quoted(policy));
   }
-  const bool whole = zero == 3 ? !s.reshard : true;
-  out.add("parallelism.fsdp_reshard_after_forward", Toml::quoted(whole ? "never" : "always"));
-  const bool in_pipeline = s.pp > 1;
-  if (zero == 2 || (zero == 1 && !in_pipeline) || (zero == 3 && whole && in_pipeline)) {
-    t.refuse("strategy.zero", "FSDP without resharding after the forward");
+  if (there.zero != s.zero) {
+    t.refuse("strategy.zero", there.zero == 0 ? "none: FSDP is for several ranks"
+                              : s.zero == 0   ? "FSDP, over the ranks along cp"
+                                              : "FSDP without resharding after the forward");
   }
-  if (!s.overlap_grad_reduce) {
-    t.refuse("strategy.overlap_grad_reduce", "FSDP, which reduces behind the backward");
+  if (there.overlap_grad_reduce && !s.overlap_grad_reduce) {
+    t.refuse("strategy.overlap_grad_reduce",
+             fmt::format("{}, which reduces behind the backward", there.zero > 0 ? "FSDP" : "DDP"));
   }
-  if (zero == 1 && in_pipeline && !s.overlap_param_gather) {
-    t.refuse("strategy.overlap_param_gather", "FSDP, which gathers ahead of the forward");
+  if (there.overlap_param_gather != s.overlap_param_gather) {
+    t.refuse("strategy.overlap_param_gather",
+             there.overlap_param_gather ? "FSDP, which gathers ahead of the forward" : "FSDP's gathers, of each unit");
   }
 }
 

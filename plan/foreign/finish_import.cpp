@@ -10,27 +10,37 @@
 #include "base/error.h"
 #include "plan/job.h"
 #include "plan/overrides.h"
+#include "topologies/cluster_file.h"
 
 namespace foretrain::plan {
 
 std::vector<std::string> overridden_fields(const std::vector<std::string>& overrides) {
   std::vector<std::string> fields;
   for (const std::string& text : overrides) {
-    const std::string full = full_override(text);
-    fields.push_back(full.substr(0, full.find('=')));
+    fields.push_back(full_override(text));
   }
   return fields;
 }
 
 namespace {
 
-constexpr std::int64_t kUsualDevices = 8;  // of a node
+constexpr std::int64_t kMostRanks = 1'000'000;
+
+// Of a node; of a system that cannot be read 8: the job's reader says what is wrong with it.
+std::int64_t usual_devices(const SettingReader& r) {
+  const nlohmann::json system = r.value("cluster.system");
+  try {
+    return system.is_string() ? topologies::load_system(system.get<std::string>()).devices_per_node : 8;
+  } catch (const InputError&) {
+    return 8;
+  }
+}
 
 std::int64_t product(const SettingReader& r) {
   std::int64_t all = 1;
   for (const char* axis : {"strategy.tp", "strategy.pp", "strategy.cp"}) {
     const std::int64_t size = r.integer_at(axis, 1);
-    all = size > 0 && size <= 1'000'000 && all <= 1'000'000 ? all * size : all;
+    all = size > 0 && size <= kMostRanks && all <= kMostRanks ? all * size : all;
   }
   return all;
 }
@@ -67,6 +77,7 @@ void check(const std::string& job, const std::string& origin) {
 
 void set_cluster(SettingReader& r, const LaunchWords& launch, const std::vector<std::string>& overrides) {
   r.assume("cluster.system", "dgx-h100", "the file does not say what the devices are; give it with system=NAME");
+  const std::int64_t usual = usual_devices(r);
   const auto given_nodes = overridden(overrides, "cluster.nodes");
   const auto given_devices = overridden(overrides, "cluster.devices_per_node");
   if (given_nodes) {
@@ -79,10 +90,10 @@ void set_cluster(SettingReader& r, const LaunchWords& launch, const std::vector<
   auto nodes = launch.nodes;
   auto devices = given_devices ? given_devices : launch.devices_per_node;
   if (!nodes && launch.ranks) {
-    nodes = std::max<std::int64_t>(1, *launch.ranks / devices.value_or(kUsualDevices));
-    devices = *launch.ranks < kUsualDevices && !devices ? launch.ranks : devices;
+    nodes = std::max<std::int64_t>(1, *launch.ranks / devices.value_or(usual));
+    devices = *launch.ranks < usual && !devices ? launch.ranks : devices;
   }
-  const std::int64_t ranks = product(r), per_node = devices.value_or(kUsualDevices);
+  const std::int64_t ranks = product(r), per_node = devices.value_or(usual);
   if (nodes && *nodes * per_node < ranks) {
     r.warn_of_file(
         fmt::format("{} x {} devices are fewer than the {} ranks of one replica: as many nodes as it needs are "
@@ -92,22 +103,27 @@ void set_cluster(SettingReader& r, const LaunchWords& launch, const std::vector<
   }
   if (nodes || devices) {
     r.set_as("cluster.nodes", nodes.value_or(1), launch.said_by);
-    if (devices && *devices != kUsualDevices) {
+    if (devices && *devices != usual) {
       r.set_as("cluster.devices_per_node", *devices, launch.said_by);
     }
     return;
   }
-  if (ranks < kUsualDevices) {
+  if (ranks < usual) {
     r.assume("cluster.devices_per_node", ranks, "one replica: the file does not say how many devices there are");
   }
-  r.assume("cluster.nodes", (ranks + kUsualDevices - 1) / kUsualDevices,
+  r.assume("cluster.nodes", (ranks + usual - 1) / usual,
            "one replica: the file does not say how many devices there are; give it with nodes=N");
 }
 
 std::int64_t data_parallel_size(const SettingReader& r) {
-  const std::int64_t devices =
-      r.integer_at("cluster.nodes", 1) * r.integer_at("cluster.devices_per_node", kUsualDevices);
-  return std::max<std::int64_t>(1, devices / product(r));
+  const auto most = [&](std::string_view path, std::int64_t fallback) {
+    return std::clamp<std::int64_t>(r.integer_at(path, fallback), 1, kMostRanks);
+  };
+  if (!r.value("strategy.dp").is_null()) {
+    return most("strategy.dp", 1);
+  }
+  const std::int64_t devices = most("cluster.nodes", 1) * most("cluster.devices_per_node", usual_devices(r));
+  return std::clamp<std::int64_t>(devices / product(r), 1, kMostRanks);
 }
 
 ImportedJob finished(ImportedJob job, const std::string& origin, const std::vector<std::string>& overrides) {

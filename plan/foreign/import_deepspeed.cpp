@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -16,31 +17,42 @@ namespace {
 
 using nlohmann::json;
 
-std::string scalar(const json& value) {
-  return value.is_string() ? value.get<std::string>() : value.dump();
-}
+// What DeepSpeed has as objects; nothing else is one.
+const std::vector<std::string> kSections{"zero_optimization",
+                                         "zero_optimization.offload_optimizer",
+                                         "zero_optimization.offload_param",
+                                         "bf16",
+                                         "bfloat16",
+                                         "fp16",
+                                         "optimizer",
+                                         "optimizer.params",
+                                         "scheduler",
+                                         "scheduler.params",
+                                         "tensor_parallel",
+                                         "activation_checkpointing"};
 
-// {"a": {"b": 1}} as "a.b 1"; "auto" says nothing, and is noted.
+// {"a": {"b": 1}} as "a.b 1"; "auto" says nothing, and is noted. A list is one value, as it stands there.
 void flatten(const JsonDocument& document, const json& value, const std::string& name, const std::string& pointer,
              std::vector<Setting>& out, std::vector<std::string>& automatic) {
-  if (value.is_object()) {
+  const bool is_section = name.empty() || std::find(kSections.begin(), kSections.end(), name) != kSections.end();
+  if (value.is_object() && (is_section || !value.empty())) {
     for (const auto& [key, inner] : value.items()) {
       flatten(document, inner, name.empty() ? key : name + "." + key, pointer + "/" + key, out, automatic);
     }
     return;
   }
-  Setting s{name, {}, document.line(pointer)};
-  if (value.is_array()) {
-    for (const json& item : value) {
-      s.values.push_back(scalar(item));
-    }
-  } else if (!value.is_null()) {
-    s.values.push_back(scalar(value));
-  }
-  if (s.values == std::vector<std::string>{"auto"}) {
+  if (value == "auto") {
     automatic.push_back(name);
-  } else if (!s.values.empty()) {
-    out.push_back(std::move(s));
+  } else if (!value.is_null()) {
+    out.push_back({name, {value.is_string() ? value.get<std::string>() : shown(value)}, document.line(pointer)});
+  }
+}
+
+void check_sections(SettingReader& r) {
+  for (const std::string& name : kSections) {
+    if (const Setting* section = r.find(name)) {
+      r.mistake(name, fmt::format("\"{}\" is not allowed; expected an object", section->values.front()));
+    }
   }
 }
 
@@ -52,15 +64,20 @@ std::optional<std::int64_t> count(SettingReader& r, std::string_view name, std::
     r.mistake(name, fmt::format("expected at most {:.0e}", kMost));
     return std::nullopt;
   }
+  if (value && *value != std::floor(*value)) {
+    r.mistake(name, fmt::format("\"{}\" is not allowed; expected an integer >= {}", *value, low));
+    return std::nullopt;
+  }
   return value ? std::optional(static_cast<std::int64_t>(*value)) : std::nullopt;
 }
 
 void read_sharding(SettingReader& r) {
-  const std::int64_t zero = r.integer("zero_optimization.stage", 0).value_or(0);
-  if (zero > 3) {
-    r.mistake("zero_optimization.stage", fmt::format("{} is not allowed; expected 0, 1, 2 or 3", zero));
+  const std::int64_t stage = r.integer("zero_optimization.stage", 0).value_or(0);
+  if (stage > 3) {
+    r.mistake("zero_optimization.stage", fmt::format("{} is not allowed; expected 0, 1, 2 or 3", stage));
   }
-  r.set("strategy.zero", zero, "zero_optimization.stage");
+  r.set("strategy.zero", stage, "zero_optimization.stage");
+  const std::int64_t zero = r.integer_at("strategy.zero", stage);
   // overlap_comm is on by default in stage 3 alone.
   r.set("strategy.overlap_grad_reduce", r.flag("zero_optimization.overlap_comm", zero == 3),
         "zero_optimization.overlap_comm");
@@ -75,12 +92,12 @@ void read_sharding(SettingReader& r) {
            "a second copy of the parameters in each node is not built: "
            "forecast without");
   }
-  json offload = json::array();
-  const std::string optimizer = r.text("zero_optimization.offload_optimizer.device").value_or("none");
+  const std::vector<std::string> devices{"none", "cpu", "nvme"};
+  const std::string optimizer = r.word("zero_optimization.offload_optimizer.device", devices).value_or("none");
   if (optimizer == "cpu" || r.flag("zero_optimization.cpu_offload")) {
     r.set("strategy.offload", json::array({"optimizer"}), "zero_optimization.offload_optimizer.device");
   }
-  const std::string parameters = r.text("zero_optimization.offload_param.device").value_or("none");
+  const std::string parameters = r.word("zero_optimization.offload_param.device", devices).value_or("none");
   for (const auto& [name, device] : {std::pair{"zero_optimization.offload_optimizer.device", optimizer},
                                      {"zero_optimization.offload_param.device", parameters}}) {
     if (device != "none" && !(device == "cpu" && &device == &optimizer) &&
@@ -93,6 +110,22 @@ void read_sharding(SettingReader& r) {
 void read_precision(SettingReader& r) {
   const bool bf16 = r.flag("bf16.enabled") || r.flag("bfloat16.enabled"), fp16 = r.flag("fp16.enabled");
   r.set("workload.precision", bf16 ? "bf16" : fp16 ? "fp16" : "fp32", bf16 ? "bf16.enabled" : "fp16.enabled");
+}
+
+void read_betas(SettingReader& r) {
+  constexpr const char* kName = "optimizer.params.betas";
+  const auto text = r.text(kName);
+  if (!text) {
+    return;
+  }
+  const json betas = json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  const auto is_share = [](const json& b) { return b.is_number() && b >= 0 && b < 1; };
+  if (!betas.is_array() || betas.size() != 2 || !std::all_of(betas.begin(), betas.end(), is_share)) {
+    r.mistake(kName, fmt::format("{} is not allowed; expected two numbers >= 0 and < 1", *text));
+    return;
+  }
+  r.set("workload.optimizer.beta1", betas[0], kName);
+  r.set("workload.optimizer.beta2", betas[1], kName);
 }
 
 void read_optimizer(SettingReader& r) {
@@ -116,10 +149,7 @@ void read_optimizer(SettingReader& r) {
   number("optimizer.params.eps", "workload.optimizer.eps");
   number("optimizer.params.weight_decay", "workload.optimizer.weight_decay");
   number("optimizer.params.momentum", "workload.optimizer.momentum");
-  if (const Setting* betas = r.find("optimizer.params.betas"); betas != nullptr && betas->values.size() == 2) {
-    r.set("workload.optimizer.beta1", json::parse(betas->values[0], nullptr, false), "optimizer.params.betas");
-    r.set("workload.optimizer.beta2", json::parse(betas->values[1], nullptr, false), "optimizer.params.betas");
-  }
+  read_betas(r);
   const double clip = r.number("gradient_clipping", 0).value_or(0);
   r.set_quietly("workload.optimizer.clip", clip);
   if (kind || clip > 0) {
@@ -128,7 +158,11 @@ void read_optimizer(SettingReader& r) {
   }
   const auto warmup = count(r, "scheduler.params.warmup_num_steps", 0),
              total = count(r, "scheduler.params.total_num_steps", 0);
-  const std::string schedule = r.text("scheduler.type").value_or("");
+  const std::string schedule =
+      r.word("scheduler.type", {"WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "OneCycle", "LRRangeTest"}).value_or("");
+  if (schedule == "OneCycle" || schedule == "LRRangeTest") {
+    r.warn("scheduler.type", fmt::format("\"{}\" is not built: read as a constant rate", schedule));
+  }
   if (warmup) {
     r.set("workload.optimizer.warmup_steps", *warmup, "scheduler.params.warmup_num_steps");
   }
@@ -143,22 +177,19 @@ void read_batch(SettingReader& r) {
   const auto all = count(r, "train_batch_size", 1), micro = count(r, "train_micro_batch_size_per_gpu", 1),
              times = count(r, "gradient_accumulation_steps", 1);
   constexpr std::int64_t kMost = 1'000'000;
-  const std::int64_t each =
-      std::min(kMost, micro.value_or(all && times ? *all / std::max<std::int64_t>(1, *times * dp) : 1));
-  if (micro) {
-    r.set("strategy.micro_batch", each, "train_micro_batch_size_per_gpu");
-  } else {
-    r.assume("strategy.micro_batch", std::max<std::int64_t>(1, each), "train_micro_batch_size_per_gpu is not given");
-  }
+  const std::int64_t steps = std::min(kMost, times.value_or(1));
+  const std::int64_t said = micro.value_or(all && times ? std::max<std::int64_t>(1, *all / (steps * dp)) : 1);
+  r.set("strategy.micro_batch", said, "train_micro_batch_size_per_gpu");
+  const std::int64_t each = std::clamp<std::int64_t>(r.integer_at("strategy.micro_batch", said), 1, kMost);
   if (all) {
     r.set("workload.global_batch", *all, "train_batch_size");
-    if (micro && times && each * std::min(kMost, *times) * dp != *all) {
+    if (micro && times && each * steps * dp != *all) {
       r.warn("train_batch_size", fmt::format("{} is not the microbatch {} x {} accumulation steps x {} ranks along dp: "
                                              "the batch counts; nodes=N says how many devices there are",
                                              *all, each, *times, dp));
     }
   } else {
-    r.assume("workload.global_batch", std::max<std::int64_t>(1, each) * std::min(kMost, times.value_or(1)) * dp,
+    r.assume("workload.global_batch", each * steps * dp,
              fmt::format("microbatch x {} accumulation steps x {} ranks along dp", times.value_or(1), dp));
   }
 }
@@ -206,14 +237,17 @@ const std::vector<std::string> kWithoutEffect{"steps_per_print",
 
 ImportedJob import_deepspeed(const std::string& text, const std::string& origin, const ImportOptions& options) {
   const JsonDocument document = JsonDocument::from_text(text, origin);
+  if (!document.root().is_object()) {
+    throw InputError(fmt::format("{}:{}: {} is not allowed; expected an object with DeepSpeed's settings", origin,
+                                 document.line(""), shown(document.root())));
+  }
   std::vector<Setting> settings;
   std::vector<std::string> automatic;
   flatten(document, document.root(), "", "", settings, automatic);
-  const std::vector<std::string> overridden = overridden_fields(options.overrides);
-  SettingReader r("DeepSpeed JSON", origin, std::move(settings), overridden);
+  SettingReader r("DeepSpeed JSON", origin, std::move(settings), overridden_fields(options.overrides));
+  check_sections(r);
   for (const char* field : {"workload.model", "workload.seq_len"}) {
-    if (std::none_of(overridden.begin(), overridden.end(),
-                     [&](const std::string& o) { return o.starts_with(field); })) {
+    if (r.value(field).is_null()) {
       r.mistake(field, "is not in a DeepSpeed JSON; give it behind the file, as in model=llama3-8b seq_len=8192");
     }
   }

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/catalogue.h"
@@ -10,6 +9,7 @@
 #include "plan/foreign/finish_import.h"
 #include "plan/foreign/foreign.h"
 #include "plan/foreign/toml.h"
+#include "plan/foreign/torchtitan_readers.h"
 #include "plan/foreign/torchtitan_words.h"
 #include "workloads/model_file.h"
 
@@ -50,12 +50,22 @@ void rename(std::vector<Setting>& settings) {
   }
 }
 
-std::int64_t read_model(SettingReader& r, const std::vector<std::string>& overridden) {
+// Of the model that the command line gives in place of the file's; 0 where it is none: the job's reader says so.
+std::int64_t given_layers(const SettingReader& r) {
+  const JsonDocument document =
+      JsonDocument::from_text(json{{"model", r.value("workload.model")}}.dump(), "command line");
+  Mistakes mistakes;
+  ObjectReader reader(document, mistakes);
+  const workloads::Model model = workloads::read_model(reader, "model", r.integer_at("workload.seq_len", 1));
+  return mistakes.empty() ? model.layers : 0;
+}
+
+std::int64_t read_model(SettingReader& r) {
   const std::string family = r.text("model.name").value_or("llama3"),
                     flavor = r.text("model.flavor").value_or("debugmodel");
-  if (std::find(overridden.begin(), overridden.end(), "workload.model") != overridden.end()) {
+  if (r.is_given("workload.model")) {
     r.set_quietly("workload.model", nullptr);
-    return 0;
+    return given_layers(r);
   }
   std::vector<std::string> flavors;
   for (const TorchtitanModel& m : kTorchtitanModels) {
@@ -117,94 +127,14 @@ void read_recompute(SettingReader& r, std::int64_t layers, std::int64_t stages) 
   }
 }
 
-// Virtual stages of a rank.
-std::int64_t read_pipeline(SettingReader& r, std::int64_t layers) {
-  const std::int64_t pp = r.integer_at("strategy.pp", 1);
-  std::vector<std::string> known;
-  for (const TorchtitanSchedule& s : kTorchtitanSchedules) {
-    known.emplace_back(s.name);
-  }
-  const std::string word = r.word("parallelism.pipeline_parallel_schedule", known).value_or("1F1B");
-  const std::int64_t first = r.integer("parallelism.pipeline_parallel_first_stage_less_layers", 0).value_or(1),
-                     last = r.integer("parallelism.pipeline_parallel_last_stage_less_layers", 0).value_or(1);
-  const auto per_stage = r.integer("parallelism.pipeline_parallel_layers_per_stage", 1);
-  const auto micro = r.integer("parallelism.pipeline_parallel_microbatch_size", 1);
-  if (pp == 1) {
-    return 1;
-  }
-  r.set("strategy.micro_batch", micro.value_or(1), "parallelism.pipeline_parallel_microbatch_size");
-  const auto schedule = std::find_if(kTorchtitanSchedules.begin(), kTorchtitanSchedules.end(),
-                                     [&](const TorchtitanSchedule& s) { return s.name == word; });
-  std::int64_t chunks = schedule->chunks;
-  if (per_stage && chunks > 1 && layers > 0) {
-    const std::int64_t stages = (layers + std::min(first + last, layers) + *per_stage - 1) / *per_stage;
-    if (stages % pp != 0) {
-      r.mistake("parallelism.pipeline_parallel_layers_per_stage",
-                fmt::format("{} makes {} stages, no multiple of the {} pipeline ranks", *per_stage, stages, pp));
-    }
-    chunks = std::max<std::int64_t>(1, stages / pp);
-  }
-  r.set("strategy.schedule", schedule->job, "parallelism.pipeline_parallel_schedule");
-  r.set_quietly("strategy.virtual_stages", chunks);
-  constexpr std::int64_t kMostStages = 100'000;
-  if (layers > 0 && pp <= kMostStages && chunks * pp <= kMostStages) {
-    const std::vector<std::int64_t> split = torchtitan_split(layers, chunks * pp, first, last);
-    if (split.empty()) {
-      r.mistake("parallelism.pipeline_parallel_degree",
-                fmt::format("{} layers are too few for {} stages", layers, chunks * pp));
-    } else {
-      r.set("strategy.layers_per_stage", split, "parallelism.pipeline_parallel_degree");
-    }
-  }
-  return chunks;
-}
-
-struct Degrees {
-  std::int64_t replicate = 1, shard = 1;
-};
-
-Degrees read_data_parallel(SettingReader& r) {
-  Degrees d;
-  d.replicate = r.integer("parallelism.data_parallel_replicate_degree", 1).value_or(1);
-  const std::int64_t shard = r.integer("parallelism.data_parallel_shard_degree", -1).value_or(-1);
-  if (shard > 0) {
-    d.shard = shard;
-    r.set("strategy.dp", d.replicate * shard, "parallelism.data_parallel_shard_degree");
-  } else {
-    d.shard = std::max<std::int64_t>(1, data_parallel_size(r) / d.replicate);
-    if (shard == 0) {
-      r.mistake("parallelism.data_parallel_shard_degree", "0 is not allowed; expected -1 (what is left) or >= 1");
-    }
-  }
-  const bool fsdp = d.shard > 1 || r.integer_at("strategy.cp", 1) > 1;
-  const std::string policy =
-      r.word("parallelism.fsdp_reshard_after_forward", {"default", "always", "never"}).value_or("default");
-  const bool in_pipeline = r.integer_at("strategy.pp", 1) > 1;
-  if (!fsdp) {
-    r.set_quietly("strategy.overlap_grad_reduce", d.replicate > 1);
-    return d;
-  }
-  if (in_pipeline && policy != "always") {
-    r.assume("strategy.zero", 1,
-             "FSDP in a pipeline keeps parameters and gradients whole until a stage's last backward");
-    r.set_quietly("strategy.overlap_param_gather", true);
-  } else {
-    r.set("strategy.zero", 3, "parallelism.data_parallel_shard_degree");
-    r.set_quietly("strategy.reshard", policy != "never");
-  }
-  r.set_quietly("strategy.overlap_grad_reduce", true);
-  if (d.replicate > 1 && d.shard > 1) {
-    r.set("strategy.shard", d.shard, "parallelism.data_parallel_replicate_degree");
-  }
-  return d;
-}
-
 void read_batch(SettingReader& r) {
   const std::int64_t dp = data_parallel_size(r);
-  const std::int64_t local = std::min<std::int64_t>(r.integer("training.local_batch_size", 1).value_or(8), 1'000'000);
+  constexpr std::int64_t kMostLocal = 1'000'000;
+  std::int64_t local = std::min(r.integer("training.local_batch_size", 1).value_or(8), kMostLocal);
   const std::int64_t global = r.integer("training.global_batch_size", -1).value_or(-1);
   if (r.integer_at("strategy.pp", 1) == 1) {
     r.set("strategy.micro_batch", local, "training.local_batch_size");
+    local = std::min(r.integer_at("strategy.micro_batch", local), kMostLocal);
   } else if (global > local * dp) {
     r.warn("training.global_batch_size",
            "a pipeline that runs several times in a step is forecast as one with more microbatches");
@@ -287,8 +217,8 @@ ImportedJob import_torchtitan(const std::string& text, const std::string& origin
     launch.settings = read_toml(text, origin);
   }
   rename(launch.settings);
-  const std::vector<std::string> overridden = overridden_fields(options.overrides);
-  SettingReader r(flags ? "torchtitan flags" : "torchtitan TOML", origin, launch.settings, overridden);
+  SettingReader r(flags ? "torchtitan flags" : "torchtitan TOML", origin, launch.settings,
+                  overridden_fields(options.overrides));
   if (r.has("job.config_file")) {
     r.warn("job.config_file",
            "that file is not read with the flags; import it, and give what the flags change as "
@@ -298,10 +228,10 @@ ImportedJob import_torchtitan(const std::string& text, const std::string& origin
     const auto value = r.integer(w.name, 1);
     value ? r.set(w.path, *value, w.name) : r.set_quietly(w.path, w.fallback);
   }
-  const std::int64_t layers = read_model(r, overridden);
+  const std::int64_t layers = read_model(r);
   set_cluster(r, launch, options.overrides);
-  const std::int64_t chunks = read_pipeline(r, layers);
-  read_data_parallel(r);
+  const std::int64_t chunks = read_torchtitan_pipeline(r, layers);
+  read_torchtitan_data_parallel(r);
   read_batch(r);
   read_precision(r);
   r.set_quietly("workload.attention", "flash");
@@ -335,18 +265,6 @@ ImportedJob import_torchtitan(const std::string& text, const std::string& origin
   ImportedJob job = r.finish(kTelling);
   job.warnings.insert(job.warnings.begin(), launch.notes.begin(), launch.notes.end());
   return finished(std::move(job), origin, options.overrides);
-}
-
-std::vector<std::int64_t> torchtitan_split(std::int64_t layers, std::int64_t stages, std::int64_t embedding,
-                                           std::int64_t head) {
-  const std::int64_t items = layers + embedding + head;
-  std::vector<std::int64_t> split(static_cast<std::size_t>(stages), items / stages);
-  for (std::int64_t i = 0; i < items % stages; ++i) {
-    ++split[static_cast<std::size_t>(i)];
-  }
-  split.front() -= embedding;
-  split.back() -= head;
-  return *std::min_element(split.begin(), split.end()) < 0 ? std::vector<std::int64_t>{} : split;
 }
 
 }  // namespace foretrain::plan

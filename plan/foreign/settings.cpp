@@ -54,17 +54,21 @@ bool is_slip(const std::string& a, const std::string& b) {
 }  // namespace
 
 SettingReader::SettingReader(std::string format, std::string origin, std::vector<Setting> settings,
-                             std::vector<std::string> overridden)
+                             const std::vector<std::string>& given)
     : origin_(std::move(origin)),
       settings_(std::move(settings)),
       known_(settings_.size(), false),
-      overridden_(std::move(overridden)),
+      given_(JsonDocument::from_text("{}", "command line")),
       document_(std::make_unique<ordered_json>()) {
   job_.format = std::move(format);
   *document_ = {{"version", 1},
                 {"workload", ordered_json::object()},
                 {"cluster", ordered_json::object()},
                 {"strategy", ordered_json::object()}};
+  for (const std::string& field : given) {
+    given_.override_value(field);
+    given_fields_.push_back(field.substr(0, field.find('=')));
+  }
 }
 
 SettingReader::~SettingReader() = default;
@@ -150,8 +154,7 @@ std::optional<std::string> SettingReader::word(std::string_view name, const std:
 void SettingReader::set(std::string_view path, nlohmann::json value, std::string_view by) {
   const auto said = std::find_if(settings_.rbegin(), settings_.rend(), [&](const Setting& s) { return s.name == by; });
   if (said == settings_.rend()) {
-    job_.assumed.push_back(fmt::format("{} {}: {} is not given", path, shown(value), by));
-    (*document_)[pointer(path)] = std::move(value);
+    assume(path, std::move(value), fmt::format("{} is not given", by));
     return;
   }
   set_as(path, std::move(value),
@@ -159,12 +162,13 @@ void SettingReader::set(std::string_view path, nlohmann::json value, std::string
 }
 
 void SettingReader::set_as(std::string_view path, nlohmann::json value, std::string_view words) {
-  job_.read.push_back(fmt::format("{}: {} {}", words, path, shown(value)));
+  job_.read.push_back(is_given(path) ? fmt::format("{}: {} is what the command line says", words, path)
+                                     : fmt::format("{}: {} {}", words, path, shown(value)));
   (*document_)[pointer(path)] = std::move(value);
 }
 
 bool SettingReader::assume(std::string_view path, nlohmann::json value, std::string_view why) {
-  if (std::find(overridden_.begin(), overridden_.end(), path) != overridden_.end()) {
+  if (is_given(path)) {
     return false;
   }
   job_.assumed.push_back(fmt::format("{} {}: {}", path, shown(value), why));
@@ -178,7 +182,21 @@ void SettingReader::set_quietly(std::string_view path, nlohmann::json value) {
 
 nlohmann::json SettingReader::value(std::string_view path) const {
   const auto at = pointer(path);
+  const nlohmann::json& given = given_.root();
+  if (given.contains(at)) {
+    return given.at(at);
+  }
+  const auto part = at.parent_pointer();
+  if (is_given(path) && given.contains(part) && given.at(part).is_object()) {
+    return {};  // a part that is given whole; what a name in its place stands for is not known here
+  }
   return document_->contains(at) ? nlohmann::json(document_->at(at)) : nlohmann::json();
+}
+
+bool SettingReader::is_given(std::string_view path) const {
+  return std::any_of(given_fields_.begin(), given_fields_.end(), [&](const std::string& field) {
+    return path.starts_with(field) && (path.size() == field.size() || path[field.size()] == '.');
+  });
 }
 
 std::int64_t SettingReader::integer_at(std::string_view path, std::int64_t fallback) const {

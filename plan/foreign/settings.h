@@ -34,9 +34,10 @@ struct ImportedJob {
 // Reads settings into a job, by name. Wrong values are mistakes "origin:line: name: …", thrown together by finish().
 class SettingReader {
  public:
-  // `overridden`: fields that the command line gives ("strategy.tp"), of which nothing is assumed.
+  // `given`: fields of the command line ("strategy.tp=4"). They go before what the file says: of them nothing is
+  // assumed, and value() is theirs, so that whatever follows from one follows from what counts.
   SettingReader(std::string format, std::string origin, std::vector<Setting> settings,
-                std::vector<std::string> overridden);
+                const std::vector<std::string>& given);
   ~SettingReader();
   SettingReader(const SettingReader&) = delete;
   SettingReader& operator=(const SettingReader&) = delete;
@@ -59,9 +60,12 @@ class SettingReader {
   bool assume(std::string_view path, nlohmann::json value, std::string_view why);
   // A default of the format that needs no words.
   void set_quietly(std::string_view path, nlohmann::json value);
-  // What was set; null where nothing was.
+  // What the command line gives, else what was set; null where nothing was.
   nlohmann::json value(std::string_view path) const;
   std::int64_t integer_at(std::string_view path, std::int64_t fallback) const;
+
+  // Whether the command line gives the field, or a part that it lies in.
+  bool is_given(std::string_view path) const;
 
   void warn(std::string_view name, std::string_view what);  // name: a setting's, for its line
   void warn_of_file(std::string what) { job_.warnings.push_back(std::move(what)); }
@@ -79,7 +83,8 @@ class SettingReader {
   std::string origin_;
   std::vector<Setting> settings_;
   std::vector<bool> known_;
-  std::vector<std::string> asked_, overridden_;
+  std::vector<std::string> asked_, given_fields_;
+  JsonDocument given_;
   ImportedJob job_;
   std::unique_ptr<nlohmann::ordered_json> document_;
   Mistakes mistakes_;

@@ -37,13 +37,17 @@ Telling::Telling(const Job& job, std::string target) : target_(std::move(target)
   document_ = std::make_unique<const json>(parts(job.workload, job.strategy));
   workloads::Workload plain;
   plain.precision = job.workload.precision;
+  plain.precision.rounding = workloads::Rounding::nearest;
   plain.model.rotary_dim = job.workload.model.head_dim;
   Strategy strategy;
   strategy.expert_tp = job.strategy.tp;
   strategy.zero = job.strategy.zero;  // what goes with it has defaults then
   defaults_ = std::make_unique<const json>(parts(plain, strategy));
   pass({"workload.model.name", "workload.model.architecture", "workload.model.head", "workload.model.rotary_dim",
-        "strategy.dp", "strategy.expert_tp"});
+        "strategy.dp"});
+  if (job.workload.model.moe.experts == 0) {
+    pass({"strategy.expert_tp"});  // without experts it says nothing
+  }
 }
 
 const json& Telling::at(std::string_view path) {

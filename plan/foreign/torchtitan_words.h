@@ -60,9 +60,19 @@ inline constexpr std::array kTorchtitanSchedules{
     TorchtitanSchedule{"DualPipeV", "dualpipe_v", 2},
 };
 
+// What torchtitan's data parallelism is in a job's words: FSDP where data_parallel_shard_degree x
+// context_parallel_degree is more than one rank, else DDP (torchtitan/distributed/parallel_dims.py). `policy`:
+// fsdp_reshard_after_forward.
+struct TorchtitanSharding {
+  int zero = 0;
+  bool reshard = false, overlap_grad_reduce = false, overlap_param_gather = false;
+};
+TorchtitanSharding torchtitan_sharding(std::int64_t replicate, std::int64_t shard, std::int64_t cp, std::int64_t pp,
+                                       std::string_view policy);
+
 // Layers of each stage as torchtitan cuts them (torchtitan/distributed/pipeline_parallel.py,
 // generate_llm_fqn_per_model_part): embedding and head count as so many layers, and the first stages get what is left
-// over. Empty where a stage would get fewer than none.
+// over. Empty where torchtitan refuses to: stages without anything, embedding or head of more than a stage's layers.
 std::vector<std::int64_t> torchtitan_split(std::int64_t layers, std::int64_t stages, std::int64_t embedding,
                                            std::int64_t head);
 

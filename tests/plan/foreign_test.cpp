@@ -225,6 +225,26 @@ TEST(MegatronExport, NamesWhatHasNoWord) {
   EXPECT_THROW(export_megatron(job_of("mlp-classifier")), InputError);
 }
 
+TEST(Export, NamesRoundingAndModelsThatAreNoFlavor) {
+  const Job rounded = job_of("llama3-70b-64-h100", {R"(optimizer={"name":"adamw","rounding":"stochastic"})"});
+  for (const Exporter to : {export_megatron, export_torchtitan, export_deepspeed}) {
+    EXPECT_TRUE(any_has(to(rounded).warnings, "workload.optimizer.rounding \"stochastic\""));
+  }
+  const Job whole_experts = job_of("llama3-70b-64-h100", {"model=deepseek-v2-lite", "pp=1", "tp=2", "dp=32",
+                                                          "sequence_parallel=true", "expert_tp=1"});
+  EXPECT_FALSE(any_has(export_megatron(whole_experts).warnings, "expert_tp"));
+  EXPECT_TRUE(any_has(export_torchtitan(whole_experts).warnings, "strategy.expert_tp 1"));
+  EXPECT_TRUE(any_has(export_deepspeed(whole_experts).warnings, "strategy.expert_tp 1"));
+  json model = resolved(job_of("llama3-70b-64-h100"))["workload"]["model"];
+  model.update({{"tied_embeddings", true}, {"attention_window", 1024}, {"rotary_base", 10000.0}});
+  const ExportedJob out = export_torchtitan(job_of("llama3-70b-64-h100", {"workload.model=" + model.dump()}));
+  for (const char* lost : {"tied_embeddings true: torchtitan has no word for it; written is false",
+                           "attention_window 1024: torchtitan has no word for it; written is 0",
+                           "rotary_base 10000.0: torchtitan has no word for it; written is 500000.0"}) {
+    EXPECT_TRUE(any_has(out.warnings, lost)) << lost;
+  }
+}
+
 TEST(Scripts, AreReadBack) {
   const Job job = job_of("llama3-70b-64-h100", {"layers_per_stage=[19,21,21,19]"});
   for (const Exporter to : {export_slurm, export_torchrun, export_mpirun}) {
@@ -302,6 +322,10 @@ TEST(TorchtitanRoundTrip, Words) {
       {"pp=4", "overlap_grad_reduce=true", "overlap_param_gather=true"},
       {"pp=4", "virtual_stages=2", "overlap_grad_reduce=true", "overlap_param_gather=true"},
       {"pp=4", "schedule=zb_v", "overlap_grad_reduce=true", "overlap_param_gather=true"},
+      // No number of layers per stage makes so many stages, or such: module by module.
+      {"pp=4", "virtual_stages=16", "overlap_grad_reduce=true", "overlap_param_gather=true"},
+      {"pp=4", "layers_per_stage=[19,21,21,19]", "overlap_grad_reduce=true", "overlap_param_gather=true"},
+      {"pp=4", "layers_per_stage=[10,21,29,20]", "overlap_grad_reduce=true", "overlap_param_gather=true"},
       {"pp=1", "dp=8", "zero=3", "overlap_grad_reduce=true", "recompute=full", "precision=fp8"},
       {"pp=1", "dp=4", "cp=2", "cp_kind=all_gather", "zero=3", "overlap_grad_reduce=true", "micro_batch=2"},
       {"pp=1", "dp=8", "zero=3", "overlap_grad_reduce=true", "recompute=[\"norm\",\"activation\"]"},
@@ -334,6 +358,121 @@ TEST(DeepspeedRoundTrip, Words) {
 
 TEST(Deepspeed, SaysWhichModelIsMissing) {
   EXPECT_THROW(import_deepspeed(R"({"train_batch_size": 8})", "ds.json", {}), InputError);
+}
+
+TEST(Deepspeed, MayBeEmpty) {
+  EXPECT_TRUE(import_deepspeed("{}", "ds.json", {{"model=llama3-8b", "seq_len=4096"}, {}}).ignored.empty());
+}
+
+TEST(Deepspeed, RefusesValuesOfAnotherType) {
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"[]", "ds.json:1: [] is not allowed; expected an object with DeepSpeed's settings"},
+      {R"({"zero_optimization": []})", "zero_optimization: \"[]\" is not allowed; expected an object"},
+      {R"({"zero_optimization": {}, "train_batch_size": {}})", "train_batch_size: \"{}\" is not allowed; expected a"},
+      {R"({"zero_optimization": {"stage": [1]}})", "stage: \"[1]\" is not allowed; expected an integer >= 0"},
+      {R"({"scheduler": 5})", "ds.json:1: scheduler: \"5\" is not allowed; expected an object"},
+      {R"({"scheduler": {"type": 5}})", "scheduler.type: \"5\" is not known; expected one of: WarmupLR"},
+      {"{\n\"train_micro_batch_size_per_gpu\": 3.7}",
+       "ds.json:2: train_micro_batch_size_per_gpu: \"3.7\" is not allowed; expected an integer >= 1"},
+      {R"({"optimizer": {"type": "Adam", "params": {"betas": ["x", 2]}}})",
+       "optimizer.params.betas: [\"x\",2] is not allowed; expected two numbers >= 0 and < 1"},
+      {R"({"optimizer": {"type": "Adam", "params": {"betas": [0.9]}}})", "betas: [0.9] is not allowed"},
+      {R"({"zero_optimization": {"offload_optimizer": {"device": "gpu"}}})", "expected one of: none, cpu, nvme"},
+  };
+  for (const auto& [text, message] : cases) {
+    try {
+      import_deepspeed(text, "ds.json", {{"model=llama3-8b", "seq_len=4096"}, {}});
+      FAIL() << text;
+    } catch (const InputError& e) {
+      EXPECT_NE(std::string(e.what()).find(message), std::string::npos) << e.what();
+    }
+  }
+}
+
+TEST(HuggingFace, SaysWhichKeysShapeNothing) {
+  const std::string llama = R"({"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 128256, "max_position_embeddings": 8192,
+    "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "bfloat16", "attention_dropout": 0.1, "sliding_window": null,
+    "num_kv_heads": 8, "num_experts": 16, "rope_scaling": {"type": "linear", "factor": 2.0}})";
+  const ImportedJob job = import_hf_job(llama, "config.json", {});
+  EXPECT_EQ(job.ignored, (std::vector<std::string>{"attention_dropout", "bos_token_id", "eos_token_id",
+                                                   "sliding_window", "torch_dtype"}));
+  EXPECT_EQ(job.warnings, (std::vector<std::string>{
+                              "config.json:4: rope_scaling: \"linear\" is not built: positions rotate without it, "
+                              "which a forecast does not see",
+                              "config.json:4: num_experts: 16 is none of llama's keys, and left out; it may change "
+                              "the forecast",
+                              "config.json:4: num_kv_heads: 8 is none of llama's keys, and left out; it may change "
+                              "the forecast"}));
+
+  const std::string deepseek = R"({"model_type": "deepseek_v3", "hidden_size": 1024, "intermediate_size": 2048,
+    "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 1000,
+    "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256, "kv_lora_rank": 64,
+    "num_nextn_predict_layers": 1, "quantization_config": {"fmt": "e4m3"}, "rope_scaling": {"type": "yarn"}})";
+  const ImportedJob latent = import_hf_job(deepseek, "config.json", {});
+  EXPECT_EQ(latent.ignored, std::vector<std::string>{"num_key_value_heads"});
+  ASSERT_EQ(latent.warnings.size(), 3U);
+  EXPECT_TRUE(any_has(latent.warnings, "config.json:4: num_nextn_predict_layers: modules that predict further tokens"));
+  EXPECT_TRUE(any_has(latent.warnings, "config.json:4: quantization_config: "));
+  EXPECT_TRUE(any_has(latent.warnings, "config.json:4: rope_scaling: \"yarn\" is not built"));
+
+  const std::string mixtral = R"({"model_type": "mixtral", "hidden_size": 1024, "intermediate_size": 2048,
+    "num_hidden_layers": 4, "num_attention_heads": 8, "vocab_size": 1000, "router_aux_loss_coef": 0.02,
+    "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                     "original_max_position_embeddings": 8192}})";
+  const ImportedJob experts = import_hf_job(mixtral, "config.json", {});
+  EXPECT_EQ(experts.ignored, std::vector<std::string>{"router_aux_loss_coef"});  // no router logits are put out
+  EXPECT_TRUE(experts.warnings.empty());
+}
+
+json imported(Importer from, const std::string& text, const std::vector<std::string>& given) {
+  return json::parse(from(text, "file", {given, {}}).document);
+}
+
+// Of a field on the command line follows what followed of the file's.
+TEST(Import, KnowsTheCommandLineFirst) {
+  const std::string deepspeed = R"({"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 8,
+      "bf16": {"enabled": true}, "zero_optimization": {"stage": 1}})";
+  const auto batch = [&](std::vector<std::string> given) {
+    given.insert(given.end(), {"model=llama3-70b", "seq_len=4096", "nodes=2"});
+    return imported(import_deepspeed, deepspeed, given)["workload"]["global_batch"];
+  };
+  EXPECT_EQ(batch({"system=dgx-h100"}), 128);  // 16 devices x 8 steps
+  EXPECT_EQ(batch({"system=dgx-h100", "tp=8"}), 16);
+  EXPECT_EQ(batch({"system=dgx-h100", "tp=2", "cp=2", "strategy.pp=2", "micro_batch=3"}), 48);
+  EXPECT_EQ(batch({"system=dgx-h100", R"(strategy={"tp":8})"}), 16);
+  EXPECT_EQ(batch({"system=gb200-nvl72"}), 64);  // 4 devices of a node
+  EXPECT_EQ(batch({"system=dgx-h100", "devices_per_node=4"}), 64);
+
+  const std::string titan =
+      "[model]\nname = \"llama3\"\nflavor = \"70B\"\n[training]\nlocal_batch_size = 8\n"
+      "[parallelism]\ntensor_parallel_degree = 8\npipeline_parallel_degree = 2\n";
+  json job = imported(import_torchtitan, titan, {"nodes=8", "strategy.tp=4"});
+  EXPECT_EQ(job["workload"]["global_batch"], 64);  // 64 devices / (4 x 2) x 8
+  job = imported(import_torchtitan, titan, {"nodes=8", "pp=4", "zero=3"});
+  EXPECT_EQ(job["strategy"]["layers_per_stage"], (json{20, 21, 20, 19}));  // of 82 items
+  EXPECT_EQ(job["strategy"]["reshard"], false);
+  job = imported(import_torchtitan, titan, {"nodes=8", "model=llama3-8b", "virtual_stages=2", "micro_batch=2"});
+  EXPECT_EQ(job["strategy"]["layers_per_stage"], (json{8, 9, 8, 7}));  // of 34 items
+}
+
+TEST(Import, KnowsTheCommandLineFirstOfMegatronToo) {
+  const std::string megatron =
+      "--num-layers 32 --hidden-size 4096 --num-attention-heads 32 --seq-length 4096 "
+      "--vocab-size 32000 --global-batch-size 64 --bf16 --pipeline-model-parallel-size 2 "
+      "--num-layers-per-virtual-pipeline-stage 4";
+  json job = imported(import_megatron, megatron, {"nodes=2"});
+  EXPECT_EQ(job["strategy"]["virtual_stages"], 4);  // 32 layers / 2 / 4
+  job = imported(import_megatron, megatron, {"nodes=2", "pp=4"});
+  EXPECT_EQ(job["strategy"]["virtual_stages"], 2);
+}
+
+TEST(Import, SaysWhatTheCommandLineTookTheFilesPlace) {
+  const ImportedJob job = import_deepspeed(R"({"zero_optimization": {"stage": 1}})", "file",
+                                           {{"model=llama3-8b", "seq_len=4096", "zero=2", "system=dgx-h100"}, {}});
+  EXPECT_TRUE(any_has(job.read, "zero_optimization.stage 1: strategy.zero is what the command line says"));
+  EXPECT_FALSE(any_has(job.assumed, "strategy.zero"));
+  EXPECT_FALSE(any_has(job.assumed, "cluster.system"));
 }
 
 std::vector<std::string> words(const std::string& text, const std::map<std::string, std::string>& given = {}) {
@@ -461,6 +600,35 @@ TEST(Layout, LayersOfStages) {
 TEST(Torchtitan, CutsLayers) {
   EXPECT_EQ(torchtitan_split(10, 5, 1, 1), (std::vector<std::int64_t>{2, 3, 2, 2, 1}));
   EXPECT_TRUE(torchtitan_split(1, 4, 1, 2).empty());
+  EXPECT_TRUE(torchtitan_split(3, 5, 1, 0).empty());  // a stage of nothing
+  EXPECT_TRUE(torchtitan_split(5, 4, 0, 2).empty());  // a head of two layers, where stages have one
+}
+
+TEST(Torchtitan, RefusesStagesThatItsScheduleHasNot) {
+  const auto refused = [](const std::string& parallelism) -> std::string {
+    try {
+      import_torchtitan(
+          "[model]\nname = \"deepseek_v3\"\nflavor = \"16B\"\n[parallelism]\n"
+          "pipeline_parallel_degree = 2\n" +
+              parallelism + "\n[activation_checkpoint]\nmode = \"none\"",
+          "t.toml", {});
+    } catch (const InputError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  const std::string interleaved = "pipeline_parallel_schedule = \"Interleaved1F1B\"\n";
+  // 27 + 1 + 1 items, 5 each: 6 stages; 10 each: 3.
+  EXPECT_EQ(refused(interleaved + "pipeline_parallel_layers_per_stage = 5"), "");
+  EXPECT_NE(refused(interleaved + "pipeline_parallel_layers_per_stage = 10").find("10 makes 3 stages"),
+            std::string::npos);
+  EXPECT_NE(refused("pipeline_parallel_layers_per_stage = 5").find("\"1F1B\" has one stage of a rank, not 3"),
+            std::string::npos);
+  EXPECT_NE(
+      refused(interleaved + "pipeline_parallel_layers_per_stage = 15").find("has several stages of a rank, not 1"),
+      std::string::npos);
+  EXPECT_NE(refused("module_fqns_per_model_part = [[\"layers.0\"], [\"layers.2\"]]").find("layers.0 to layers.26"),
+            std::string::npos);
 }
 
 TEST(Toml, Values) {
