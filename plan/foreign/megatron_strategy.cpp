@@ -60,7 +60,7 @@ void read_sharding(SettingReader& r) {
 
 void read_whole_layers(SettingReader& r, const char* by, const char* method, const char* number) {
   const std::string how = r.word(method, {"uniform", "block"}).value_or("uniform");
-  const auto layers = r.integer(number, 1);
+  const auto layers = r.integer(number, 0);
   r.set("strategy.recompute", "full", by);
   if (how == "block" && layers) {
     r.set("strategy.recompute_layers", *layers, number);

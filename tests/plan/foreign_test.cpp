@@ -70,6 +70,7 @@ TEST(MegatronRoundTrip, Words) {
       {"virtual_stages=2", "layers_per_stage=[9,10,10,10,10,10,11,10]"},
       {"recompute=full"},
       {"recompute=full", "recompute_layers=3"},
+      {"recompute=full", "recompute_layers=0"},
       {"recompute=[\"norm\",\"mlp\"]"},
       {"cp=2", "dp=1", "cp_kind=all_gather"},
       {"overlap_grad_reduce=true", "overlap_param_gather=true"},
