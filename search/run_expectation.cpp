@@ -1,5 +1,6 @@
 #include "search/run_expectation.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -90,27 +91,39 @@ ExpectedRun expected_run(const RunShape& shape, const topologies::Operations& op
   return e;
 }
 
-// Expected time per step, with segments of any number of steps: convex (a power series in k with positive coefficients,
-// plus a multiple of 1 / k), as is its mean over sites.
+// Of an endless run expected time per step is convex (a power series in k with positive coefficients, plus a multiple
+// of 1 / k), as is its mean over sites. A run that ends has a whole number of segments, best all alike: of the numbers
+// around the endless run's.
 std::int64_t best_interval(std::int64_t steps, double step_seconds, double write_seconds, std::int64_t devices,
                            const topologies::Operations& operations) {
-  const auto cost = [&](std::int64_t k) {
+  const auto segment = [&](std::int64_t k) {
     const double length = static_cast<double>(k) * step_seconds + write_seconds;
     double sum = 0;
     for (const topologies::Site& site : operations.sites) {
       const double rate = operations.rate(site) * static_cast<double>(devices) / kHour;
       sum += time_of(length, rate) + failures_of(length, rate) * recovery(operations, write_seconds, rate).seconds;
     }
-    return sum / static_cast<double>(k);
+    return sum;
   };
   std::int64_t low = 1, high = steps;  // the best lies between
   while (low < high) {
     const std::int64_t middle = low + (high - low) / 2;
-    const double here = cost(middle), next = cost(middle + 1);
+    const double here = segment(middle) / static_cast<double>(middle);
+    const double next = segment(middle + 1) / static_cast<double>(middle + 1);
     // Where both are beyond all numbers the best is shorter.
     (here > next ? low : high) = here > next ? middle + 1 : middle;
   }
-  return low;
+  const auto whole = [&](std::int64_t k) {
+    const std::int64_t full = (steps - 1) / k;
+    return static_cast<double>(full) * segment(k) + segment(steps - full * k);
+  };
+  constexpr std::int64_t kAround = 2;
+  std::int64_t best = low;
+  for (std::int64_t n = std::max<std::int64_t>(1, steps / low - kAround); n <= steps / low + kAround; ++n) {
+    const std::int64_t k = (steps + n - 1) / n;
+    best = whole(k) < whole(best) ? k : best;
+  }
+  return best;
 }
 
 double young_interval(double write_seconds, double mtbf_seconds) {

@@ -177,20 +177,18 @@ TEST(WholeRun, BestIntervalIsTheBestOfAll) {
   EXPECT_DOUBLE_EQ(young_interval(20, 36000), 1200);
   EXPECT_NEAR(daly_interval(20, 36000), 1186.70, 0.01);
   EXPECT_DOUBLE_EQ(daly_interval(100, 50), 50);
-  const std::int64_t steps = 27'720, best = best_interval(steps, 10, 20, 100, o);
-  EXPECT_NEAR(static_cast<double>(best) * 10, 1186.7, 20);
-  double least = INFINITY;
-  std::int64_t best_tried = 0;
-  for (std::int64_t k = 1; k < 1000; ++k) {
-    // As many segments as there would be if parts of them were allowed.
-    const RunShape one{0, k, k, 10, 20, 100};
-    const double time = expected_run(one, o).shares.elapsed() / static_cast<double>(k);
-    if (time < least) {
-      least = time;
-      best_tried = k;
+  EXPECT_NEAR(static_cast<double>(best_interval(1'000'000, 10, 20, 100, o)) * 10, 1186.7, 20);
+  for (const std::int64_t steps : {1, 2, 100, 119, 200, 300, 1000, 27'720}) {
+    const auto elapsed = [&](std::int64_t k) {
+      const std::int64_t segments = (steps - 1) / k;
+      return expected_run({segments, k, steps - segments * k, 10, 20, 100}, o).shares.elapsed();
+    };
+    double least = INFINITY;
+    for (std::int64_t k = 1; k <= std::min<std::int64_t>(steps, 1000); ++k) {
+      least = std::min(least, elapsed(k));
     }
+    EXPECT_NEAR(elapsed(best_interval(steps, 10, 20, 100, o)), least, 1e-9 * least) << steps;
   }
-  EXPECT_EQ(best, best_tried);
 }
 
 TEST(WholeRun, RefusesWhatCannotBe) {
