@@ -158,7 +158,7 @@ class Search {
       if (!why[i].empty()) {
         reject(shapes[i], first_line(why[i]));
       } else {
-        cell(shapes[i]);
+        cell(shapes[i]);  // is one, though nothing of it may fit
         if (of_shape_[shapes[i]].memory > capacity_) {
           reject(shapes[i], kTooLargeByBound);
         } else {

@@ -159,18 +159,28 @@ T one_of(const std::vector<T>& values, const T& usual) {
   return std::find(values.begin(), values.end(), usual) != values.end() ? usual : T(values.front());
 }
 
+bool is_v(const std::string& schedule) {
+  return schedule == "zb_v" || schedule == "dualpipe_v" || schedule == "dualpipe";
+}
+
+// The schedule of a plan without a pipeline: those in a V are none of one.
+const std::string& schedule_alone(const PlanSpace& space) {
+  const auto usual = std::find(space.schedule.begin(), space.schedule.end(), "1f1b");
+  const auto other = std::find_if_not(space.schedule.begin(), space.schedule.end(), is_v);
+  return usual != space.schedule.end() ? *usual : other != space.schedule.end() ? *other : space.schedule.front();
+}
+
 // Why a shape is none; "" where its sizes divide. The check of the job decides in the end (plan/job_check.cpp).
 const char* why_not(const Shape& s, const plan::Job& job, const PlanSpace& space) {
   const workloads::Workload& w = job.workload;
   const workloads::Model& m = w.model;
-  const bool is_v = s.schedule == "zb_v" || s.schedule == "dualpipe_v" || s.schedule == "dualpipe";
   if (s.tp == 1 && s.sequence_parallel != one_of(space.sequence_parallel, false)) {
     return "sequence_parallel without tp: the same plan as without it";
   }
-  if (s.pp == 1 && (s.virtual_stages > 1 || s.schedule != one_of<std::string>(space.schedule, "1f1b"))) {
+  if (s.pp == 1 && (s.virtual_stages > 1 || s.schedule != schedule_alone(space))) {
     return "a schedule, or virtual_stages, without pp: the same plan as without them";
   }
-  if (is_v ? s.virtual_stages != 2 : s.schedule != "1f1b" && s.virtual_stages > 1) {
+  if (is_v(s.schedule) ? s.virtual_stages != 2 : s.schedule != "1f1b" && s.virtual_stages > 1) {
     return "virtual_stages that do not go with the schedule";
   }
   if (s.cp == 1 && s.cp_kind != one_of<std::string>(space.cp_kind, "ring")) {
@@ -190,7 +200,7 @@ const char* why_not(const Shape& s, const plan::Job& job, const PlanSpace& space
     return "dp x micro_batch does not divide global_batch";
   }
   // Schedules in a V have two chunks whatever the number of layers.
-  if (m.repeated_layers() % (s.pp * s.virtual_stages) != 0 && s.virtual_stages > 1 && !is_v) {
+  if (m.repeated_layers() % (s.pp * s.virtual_stages) != 0 && s.virtual_stages > 1 && !is_v(s.schedule)) {
     return "pp x virtual_stages does not divide the layers";
   }
   if (m.repeated_layers() < s.pp * s.virtual_stages && !(m.is_dense() && s.pp == 1)) {
@@ -225,7 +235,8 @@ bool splits_backwards(const Shape& s) {
 const char* why_not(const Tail& t, const Shape& s, const PlanSpace& space) {
   const bool has_replicas = s.dp * s.cp > 1 || (s.whole_experts && s.tp > s.ep);  // of experts at least
   const std::int64_t zero = one_of<std::int64_t>(space.zero, 0);
-  if (!has_replicas && (t.zero != zero || t.overlap_grad_reduce != one_of(space.overlap_grad_reduce, zero >= 2))) {
+  if (!has_replicas && (t.zero != zero || t.overlap_grad_reduce != one_of(space.overlap_grad_reduce, zero >= 2) ||
+                        t.overlap_param_gather != one_of(space.overlap_param_gather, false))) {
     return "zero, or overlap of gradients, without replicas: the same plan as without them";
   }
   if (t.shard != 0 && (t.zero == 0 || s.dp % t.shard != 0 || s.dp == t.shard)) {

@@ -422,11 +422,22 @@ TEST(PlanSpace, WordsThatMakeNoDifferenceLeaveAPlan) {
   EXPECT_TRUE(has_plans(R"({"sequence_parallel": true})", 1, {"tp=1"}));
   EXPECT_TRUE(has_plans(R"({"cp_kind": "all_gather"})", 1, {"cp=1"}));
   EXPECT_TRUE(has_plans(R"({"schedule": "zb_h1"})", 1, {"pp=1"}));
+  EXPECT_TRUE(has_plans("{}", 1, {"pp=1", "schedule=zb_v,zb_h1"}));
   EXPECT_TRUE(has_plans(R"({"rank_order": "dp,pp,cp,tp"})", 1, {"pp=1"}));
   for (const char* strategy :
        {R"({"dp": 1, "zero": 1})", R"({"dp": 1, "zero": 3})", R"({"dp": 1, "overlap_grad_reduce": true})"}) {
     EXPECT_TRUE(has_plans(strategy, 1, {"cp=1"})) << strategy;
   }
+  const plan::OpenJob open = open_job("gpt2-124m", "dgx-a100-80gb", 1, 1024, 8, R"({"dp": 1, "zero": 1})");
+  const std::vector<std::string> axes{"tp=4",
+                                      "pp=2",
+                                      "cp=1",
+                                      "micro_batch=1",
+                                      "recompute=none",
+                                      "schedule=zb_h1",
+                                      "sequence_parallel=false",
+                                      "virtual_stages=1"};
+  EXPECT_EQ(plans_of(open, space_of(open, axes)).size(), 1U);
 }
 
 TEST(PlanSpace, SchedulesInAVCutAnyNumberOfLayers) {
