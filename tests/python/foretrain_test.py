@@ -140,6 +140,14 @@ class SearchTest(unittest.TestCase):
         self.assertEqual(foretrain.search(JOB, axis={"micro_batch": [1]}, time=1)["space"]["tp"], [2])
         self.assertEqual(foretrain.search(JOB, axis=self.SMALL, free="all")["space"]["tp"], [1, 2])
 
+    def test_tokens_of_encoder_decoders_count_both_ways(self):
+        job = {"version": 1, "workload": {"model": "t5-small", "seq_len": 512, "global_batch": 16},
+               "cluster": {"system": "dgx-a100-80gb", "nodes": 1}}
+        found = foretrain.search(job, axis={"tp": 1, "zero": 0, "recompute": "none"})
+        for plan in [found["best"], *found["runners_up"]]:
+            estimate = plan["estimate"]
+            self.assertAlmostEqual(estimate["tokens_per_s"] * estimate["step_time_s"], 16 * 1024, delta=1)
+
     def test_what_does_not_fit_has_no_best(self):
         big = {**self.OPEN, "workload": {"model": "gpt3-175b", "seq_len": 2048, "global_batch": 8}}
         found = foretrain.search(big, axis={"tp": 8, "pp": 1, "zero": 0, "micro_batch": 1, "recompute": "full"})

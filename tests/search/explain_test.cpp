@@ -113,6 +113,18 @@ TEST(PlanChanges, AreOneStepAway) {
                                             "dp 2 and tp 2", "dp 2 and pp 2"}));
 }
 
+// Ranks along cp are replicas of the parameters, too.
+TEST(PlanChanges, ShareOptimizersAlongContexts) {
+  std::vector<std::string> what;
+  for (const PlanChange& c :
+       plan_changes(job_of({"strategy.dp=1", "strategy.cp=4", "strategy.overlap_grad_reduce=false"}))) {
+    what.push_back(c.what);
+  }
+  for (const char* change : {"ZeRO 1", "gradients reduced behind the backward"}) {
+    EXPECT_NE(std::find(what.begin(), what.end(), change), what.end()) << change;
+  }
+}
+
 // Three heads leave no halves for tp 2: left out. Each of the others takes what its own simulation says.
 TEST(PlanChanges, AreSimulatedAndInOrder) {
   const plan::Job job = job_of();
