@@ -108,7 +108,7 @@ if(NOT FORETRAIN_SANITIZE AND NOT FORETRAIN_FUZZ)
 endif()
 
 # foretrain::allocator: of a program that is to have mimalloc, when present, in place of the C library's allocator. A
-# search builds and drops thousands of graphs, and a fifth of its time went into that. Sanitizers have their own.
+# search, which builds and drops thousands of graphs, takes 1.16 to 1.21 times as long without. Sanitizers have their own.
 add_library(foretrain_allocator INTERFACE)
 add_library(foretrain::allocator ALIAS foretrain_allocator)
 if(NOT FORETRAIN_SANITIZE AND NOT FORETRAIN_FUZZ)
